@@ -1,0 +1,67 @@
+# make demo: from a fresh clone to recommendations that learn, in one command. `make help` lists the rest.
+
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+TORCH := torch==2.13.0
+# On Linux plain torch brings CUDA (3 GB). TORCH_INDEX=URL names a package index that has the CPU wheel.
+TORCH_FROM := $(if $(TORCH_INDEX),PIP_INDEX_URL='$(TORCH_INDEX)')
+EVENTS ?=
+DEMO ?=
+BENCH ?=
+JOBS ?= 3
+
+.PHONY: help demo test lint types bench contract clean
+
+help:
+	@echo "make demo      install into $(VENV), then run the main job on MovieLens-100K (DEMO='--json' passes options)"
+	@echo "make test      install what tests need too, then run them, JOBS=3 files at a time"
+	@echo "make lint      ruff: style and format"
+	@echo "make types     mypy --strict on our packages"
+	@echo "make bench     the benchmarks of benchmarks/"
+	@echo "make contract  write docs/contract and docs/settings.md from the models"
+	@echo "make clean     remove $(VENV) and caches"
+	@echo "TORCH_INDEX=URL make demo takes torch from that index: name one with CPU wheels for a smaller install"
+
+demo: $(VENV)/.installed
+	$(BIN)/headwater demo $(if $(EVENTS),--events "$(EVENTS)") $(DEMO)
+
+test: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check --no-cache .
+	$(BIN)/ruff format --no-cache --check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.latency $(BENCH)
+
+contract: $(VENV)/.installed
+	$(BIN)/headwater contract
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+$(VENV)/bin/python:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "Headwater needs Python 3.11 and there is no '$(PYTHON)' on the PATH." >&2; \
+	  echo "Get it: apt-get install python3.11 python3.11-venv | brew install python@3.11 | pyenv install 3.11 | uv python install 3.11" >&2; \
+	  echo "or name one: make demo PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+	  echo "Headwater needs Python 3.11; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Name another: make demo PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "'$(PYTHON) -m venv' failed. On Debian and Ubuntu: apt-get install python3.11-venv" >&2; exit 1; }
+
+# Editable, so that a changed source needs no second install; only a changed pyproject.toml does.
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	@echo "Installing into $(VENV): the first time this takes a few minutes."
+	$(TORCH_FROM) $(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[engine,embedded]'
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[engine,embedded,dev]'
+	@touch $@ $(VENV)/.installed

@@ -1,0 +1,34 @@
+"""What learning online is worth on ML-100K: against the weights of the warm-up's end, and against hourly publication.
+
+All are one model on one stream, with live histories; only the age of the weights differs. The bar: online above both.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from benchmarks.quality import prequential
+from benchmarks.quality.data_sets import DATA_SETS
+
+__all__ = ["main"]
+
+ONLINE = "headwater@64"
+"""Published after every block of the learner: served like the others, so that only the weights' age differs."""
+
+
+def main(name: str, arguments: Sequence[str]) -> int:
+    """One command."""
+    given = prequential.options_parser(name, __doc__).parse_args(arguments)
+    given.peers = given.peers or []
+    data_set = DATA_SETS["ml100k"]
+    result = prequential.measure(data_set, given, publish_every=(64, 1000, 5000), frozen=True, hourly=True)
+    means = {one: sum(found["ndcg@10"]) / len(found["ndcg@10"]) for one, found in result["by_seed"].items()}
+    bar = {one: means[one] for one in (ONLINE, "headwater", "hourly", "frozen")}
+    met = means[ONLINE] > max(means["hourly"], means["frozen"])
+    if given.json:
+        print(json.dumps({"benchmark": name, "bar": {**bar, "met": met}, **result}))
+    else:
+        prequential.show(name, result, {})
+        print(f"  bar, online above hourly and frozen: {'met' if met else 'NOT met'}")
+    return int(given.stop is None and not met)

@@ -1,0 +1,173 @@
+"""A quality benchmark of a stream: the backtest with all peers, and whether the bar is met.
+
+Before: a data set's module names it. After: figures on the terminal, or JSON. What is measured is `replay.backtest`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.quality.data_sets import DATA_SETS, DataSet
+from headwater.errors import HeadwaterError
+from headwater.events import Item
+from replay import open_source
+from replay.backtest import Options, Progress, backtest
+from replay.peers import PEERS, named
+
+__all__ = ["PARTS", "events_file", "main", "measure", "options_parser", "overrides_of"]
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+PARTS = ("headwater", "memory", "slow", "frozen", "hourly")
+"""Rankers of ours; names that begin with headwater@ are too."""
+
+TELL_S = 30.0
+
+
+def options_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
+    """Options that every quality benchmark has."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.quality {name}",
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--events", type=Path, help="the events file, where it is not in ../shared/data")
+    parser.add_argument("--seed", "--seeds", type=int, nargs="+", default=[0], dest="seeds", metavar="N")
+    parser.add_argument(
+        "--stop", type=int, metavar="N", help="only the first N events, the last quarter asked: to choose numbers on"
+    )
+    parser.add_argument("--warm-up", type=float, help="learned before the first query: a share below 1, or events")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=JSON", help="a field of ModelConfig")
+    parser.add_argument(
+        "--peers", nargs="*", metavar="NAME", help=f"of {', '.join(PEERS)}; none to time the learner alone"
+    )
+    parser.add_argument("--json", action="store_true")
+    return parser
+
+
+def overrides_of(pairs: Sequence[str]) -> dict[str, Any]:
+    """FIELD=JSON options as fields."""
+    return {field: json.loads(value) for field, value in (pair.split("=", 1) for pair in pairs)}
+
+
+def events_file(name: str, given: Path | None) -> Path:
+    """The events of a data set. Exits with what to do when they are not there."""
+    path = given or DATA / name / "events.parquet"
+    if not path.is_file():
+        sys.exit(f"{path} is not there: the data is no part of this project. Name yours with --events FILE.")
+    return path
+
+
+def items_beside(events: Path) -> list[Item]:
+    """The catalogue beside an events file, if there is one: title, and genres as categories."""
+    import pyarrow.parquet
+
+    path = events.with_name("items.parquet")
+    if not path.is_file():
+        return []
+    return [
+        Item(
+            item_id=str(row["item"]),
+            title=row.get("title"),
+            categories=tuple(dict.fromkeys((row.get("genres") or "").split())),
+        )
+        for row in pyarrow.parquet.read_table(path).to_pylist()
+    ]
+
+
+def measure(data_set: DataSet, given: argparse.Namespace, **changes: Any) -> dict[str, Any]:
+    """The backtest's result; `changes` replace fields of its options."""
+    path = events_file(data_set.name, given.events)
+    peers = given.peers if given.peers is not None else list(PEERS)
+    options = {
+        "warm_up": given.warm_up if given.warm_up is not None else 0.75 if given.stop else 0.8,
+        "exclude_seen": data_set.exclude_seen,
+        "peers": tuple(named(peer, data_set.peers.get(peer, {})) for peer in peers),
+        "frozen": False,
+        "seeds": tuple(given.seeds),
+        "limit": given.stop,
+        "overrides": data_set.model | overrides_of(given.set),
+    }
+    told_s = time.monotonic()
+
+    def tell(progress: Progress) -> None:
+        nonlocal told_s
+        if time.monotonic() - told_s < TELL_S:
+            return
+        told_s = time.monotonic()
+        best = ", ".join(f"{one.split(':')[0]} {value:.4f}" for one, value in progress.ndcg.items())
+        print(f"{progress.phase}: {progress.events:,} events, {progress.events_per_s:.0f}/s  {best}", file=sys.stderr)
+
+    try:
+        return backtest(open_source(path), Options(**(options | changes)), items=items_beside(path), on_progress=tell)
+    except HeadwaterError as error:
+        sys.exit(str(error))
+
+
+def verdict(data_set: DataSet, result: dict[str, Any]) -> dict[str, Any]:
+    """The bar of a data set against a result: the mean of our seeds, and of the best peer's."""
+    means = {name: sum(found["ndcg@10"]) / len(found["ndcg@10"]) for name, found in result["by_seed"].items()}
+    ours = means["headwater"]
+    peers = {name: mean for name, mean in means.items() if not (name in PARTS or name.startswith("headwater@"))}
+    found: dict[str, Any] = {"ndcg@10": ours}
+    if peers:
+        best = max(peers, key=lambda name: peers[name])
+        found |= {"best_peer": best, "best_peer_ndcg@10": peers[best], "times_best": ours / peers[best]}
+    measured, bar, aim = (
+        (ours, data_set.bar, data_set.aim)
+        if data_set.bar is not None
+        else (found.get("times_best"), data_set.times_best, data_set.aim_times_best)
+    )
+    if measured is not None and bar is not None:
+        found |= {"bar": bar, "met": measured >= bar, "aim": aim, "aim_met": aim is not None and measured >= aim}
+    return found
+
+
+def show(name: str, result: dict[str, Any], bar: dict[str, Any]) -> None:
+    """Print the figures."""
+    excluded = ", ".join(f"{count:,} {reason}" for reason, count in result["excluded"].items())
+    print(
+        f"{name}: {result['events']:,} events, the first {result['warm_up']:,} learned only; "
+        f"{result['queries']:,} queries"
+    )
+    print(f"  not asked: {result['excluded_share']:.1%} of the rest ({excluded})")
+    ranked = sorted(result["results"].items(), key=lambda pair: -pair[1]["ndcg@10"])
+    for ranker, found in ranked:
+        low, _, high = result["differences"].get(ranker, {}).get("ndcg@10", (None, None, None))
+        below = "" if low is None else f"  ours is above by {low:+.4f} to {high:+.4f}"
+        figures = "  ".join(f"{one.upper()} {found[one]:.4f}" for one in ("ndcg@10", "hr@10", "mrr@10", "hr@20"))
+        print(f"  {ranker:<24} {figures}{below}")
+    for ranker, seeds in result["by_seed"].items():
+        if len(seeds["ndcg@10"]) > 1:
+            print(f"  by seed, {ranker}: {' '.join(f'{value:.4f}' for value in seeds['ndcg@10'])}")
+    if "best_peer" in bar:
+        print(f"  {bar['times_best']:.3f} x the best peer, {bar['best_peer']}")
+    if "bar" in bar:
+        print(f"  bar {bar['bar']}: {'met' if bar['met'] else 'NOT met'}; aim {bar['aim']}: "
+              f"{'met' if bar['aim_met'] else 'not met'}")  # fmt: skip
+    print(
+        f"  learner {result['learner_events_per_s']:.0f} events/s, scoring included; the whole run "
+        f"{result['events_per_s']:.0f}/s; peak {result['peak_rss_mb']:.0f} MB"
+    )
+    versions = result["versions"]
+    print(f"  seeds {result['settings']['seeds']}, commit {versions.get('commit', 'unknown')}, {versions['machine']}")
+
+
+def main(name: str, arguments: Sequence[str], doc: str | None) -> int:
+    """Measure, print, and 1 when the bar is missed on the whole stream."""
+    given = options_parser(name, doc).parse_args(arguments)
+    data_set = DATA_SETS[name]
+    result = measure(data_set, given)
+    bar = verdict(data_set, result)
+    if given.json:
+        print(json.dumps({"benchmark": name, "bar": bar, "chosen_on": data_set.chosen_on, **result}))
+    else:
+        show(name, result, bar)
+        print(f"  numbers chosen on {data_set.chosen_on}")
+    return int(given.stop is None and not bar.get("met", True))

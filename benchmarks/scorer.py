@@ -1,0 +1,164 @@
+"""How long the scorer takes, alone: graph run, whole `score`, and a delta, by catalogue size and batch size.
+
+    python -m benchmarks.scorer [--rows 1700 10000 100000] [--batches 1 8 32] [--runs 300]
+
+One thread, weights of random numbers in the shapes of the default configuration: the time does not depend on what they
+hold. Prints milliseconds, p50 / p99 of the wall clock, and in brackets p50 of processor time, which neighbours on the
+same cores disturb less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from headwater.events import Item
+from headwater.examples import Entry
+from headwater.recommendations import Request
+from models.bundle import Bundle
+from models.config import ModelConfig
+from models.delta import Delta, DeltaAssembler, encode_delta
+from models.digest import hash_all
+from models.graph import build_graph, weight_inputs
+from serving.catalogue import Catalogue
+from serving.scorer import Scorer
+from serving.scoring import Ask, score
+
+NOW_MS = 1_800_000_000_000
+
+
+def synthetic_bundle(rows: int, config: ModelConfig, rng: np.random.Generator) -> Bundle:
+    """A bundle of `rows` items with random weights."""
+    weights = {}
+    for name, (_, shape) in weight_inputs(config).items():
+        size = tuple(rows if part == "capacity" else int(part) for part in shape)
+        if name.endswith("_ids"):
+            weights[name] = rng.integers(0, rows, size, dtype=np.int32)
+        elif name.endswith("_weights"):
+            weights[name] = rng.random(size, dtype=np.float32)
+        else:
+            weights[name] = (rng.standard_normal(size, dtype=np.float32) * 0.1).astype(np.float32)
+    items: list[str | None] = [f"item-{row}" for row in range(rows)]
+    hashes = hash_all(weights)
+    types = ["rating"]
+    return Bundle(
+        config=config,
+        version=1,
+        parent=None,
+        weights=weights,
+        items=items,
+        types=types,
+        metrics={},
+        extra={},
+        created_ms=0,
+        digest=hashes.value(items, types, config),
+        graph=build_graph(config),
+        hashes=hashes,
+    )
+
+
+def synthetic_delta(bundle: Bundle, touched: int, rng: np.random.Generator) -> Delta:
+    """The next version: `touched` rows of every table and all dense weights, with the digest that belongs to it."""
+    after = bundle.copy()
+    rows = np.sort(rng.choice(bundle.capacity, min(touched, bundle.capacity), replace=False)).astype(np.int64)
+    changed = {name: (rows, array[rows]) for name, array in bundle.weights.items() if array.shape[0] == bundle.capacity}
+    dense = {name: array for name, array in bundle.weights.items() if name not in changed}
+    delta = Delta(
+        version=bundle.version + 1,
+        parent_version=bundle.version,
+        parent=bundle.digest,
+        digest="",
+        created_ms=0,
+        capacity=bundle.capacity,
+        metrics={},
+        extra={},
+        types=bundle.types,
+        items=[],
+        dense=dense,
+        rows=changed,
+    )
+    return replace(delta, digest=after.digest)  # the same numbers are written again: equal content, equal digest
+
+
+def histories(count: int, rows: int, rng: np.random.Generator) -> list[list[Entry]]:
+    """Histories of 100 ratings, as a reader of long standing has."""
+    return [
+        [Entry(f"item-{row}", "rating", NOW_MS - 60_000 * (100 - place), 4.0) for place, row in enumerate(picked)]
+        for picked in rng.integers(0, rows, (count, 100)).tolist()
+    ]
+
+
+def milliseconds(action: Callable[[], object], runs: int) -> str:
+    """p50 / p99 of the wall clock and p50 of this thread's processor time, after a few unmeasured calls."""
+    for _ in range(5):
+        action()
+    wall, busy = [], []
+    for _ in range(runs):
+        begun, ran = time.perf_counter(), time.thread_time()
+        action()
+        busy.append((time.thread_time() - ran) * 1000)
+        wall.append((time.perf_counter() - begun) * 1000)
+    p50, p99 = np.percentile(wall, [50, 99])
+    return f"{p50:6.2f} /{p99:7.2f} ({np.percentile(busy, 50):6.2f})"
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, nargs="+", default=[1700, 10_000, 100_000])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--runs", type=int, default=300)
+    given = parser.parse_args()
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    print(
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
+        f"commit {commit.stdout.strip()}; ms, p50 / p99 (processor time p50)"
+    )
+    rng = np.random.default_rng(0)
+    for rows in given.rows:
+        config = ModelConfig()
+        bundle = synthetic_bundle(rows, config, rng)
+        catalogue = Catalogue(Item(item_id=f"item-{row}", categories=(f"c{row % 20}",)) for row in range(rows))
+        scorer = Scorer(catalogue, "cpu")
+        begun = time.perf_counter()
+        scorer.load(bundle, 0)
+        print(f"\n{rows:,} items: load {1000 * (time.perf_counter() - begun):.0f} ms")
+        for size in given.batches:
+            stored = histories(size, rows, rng)
+            asks = [Ask(Request(user_id="u", k=10), one) for one in stored]
+            filtered = [Ask(Request(user_id="u", k=10, filters={"categories": "c3"}), one) for one in stored]
+            with scorer.live() as half:
+                assert half is not None
+                run = milliseconds(lambda h=half, s=stored: h.run(s, NOW_MS, ["scores"]), given.runs)
+            whole = milliseconds(lambda s=scorer, a=asks: score(s, a, now_ms=NOW_MS), given.runs)
+            rules = milliseconds(lambda s=scorer, a=filtered: score(s, a, now_ms=NOW_MS), given.runs)
+            print(f"  batch {size:2}: graph {run}   score() {whole}   with a filter {rules}")
+        assembler = DeltaAssembler()
+        for touched in (100, 1000):
+            made = synthetic_delta(bundle, touched, rng)
+            parts = encode_delta(made)
+            begun = time.perf_counter()
+            for part in parts:
+                assembler.add(part)
+            decoded = time.perf_counter()
+            idle = bundle.copy()
+            copied = time.perf_counter()
+            idle.apply(made)
+            applied = time.perf_counter()
+            megabytes = sum(map(len, parts)) / 1e6
+            print(
+                f"  delta of {touched} rows: {megabytes:.2f} MB, decode {1000 * (decoded - begun):.1f}, "
+                f"apply {1000 * (applied - copied):.1f} ms a half"
+            )
+            assembler = DeltaAssembler()
+
+
+if __name__ == "__main__":
+    main()

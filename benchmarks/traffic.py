@@ -1,0 +1,156 @@
+"""The traffic of benchmarks/latency.py: a past to warm up with, events and requests on a schedule, and the watchers.
+
+Synthetic users with taste over a catalogue of ML-100K's size: what is measured is the engine, not the recommendations.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import redis
+from kafka import TopicPartition
+from kafka.partitioner.default import murmur2
+
+from console.supervisor import Supervisor
+from headwater.codec import encode, encode_packed
+from headwater.connections import consumer, producer
+from headwater.events import Event, Item, new_id, now_ms
+from headwater.recommendations import Request
+from headwater.settings import Settings
+from headwater.topics import EVENTS, ITEMS, RECOMMENDATIONS, REQUESTS, topic_name
+
+USERS = 900
+ITEMS_COUNT = 1700
+
+
+@dataclass
+class Stopwatch:
+    """Sent and received times by id, in seconds of the performance counter."""
+
+    sent: dict[str, float] = field(default_factory=dict)
+    took: list[tuple[float, float]] = field(default_factory=list)
+
+    def start(self, key: str) -> None:
+        self.sent[key] = time.perf_counter()
+
+    def stop(self, key: str) -> None:
+        now = time.perf_counter()
+        begun = self.sent.pop(key, None)
+        if begun is not None:
+            self.took.append((begun, now - begun))
+
+    def milliseconds(self, since: float) -> np.ndarray:
+        return np.array([1000 * took for begun, took in self.took if begun >= since])
+
+
+@dataclass
+class Load:
+    """What is being measured."""
+
+    feature: Stopwatch = field(default_factory=Stopwatch)
+    event_echo: Stopwatch = field(default_factory=Stopwatch)
+    reply: Stopwatch = field(default_factory=Stopwatch)
+    request_echo: Stopwatch = field(default_factory=Stopwatch)
+    fallbacks: int = 0
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+
+def item_of(rng: random.Random, user: int) -> str:
+    """A skewed catalogue with taste: users prefer one of twenty shelves, and the head of it."""
+    shelf = user % 20 if rng.random() < 0.7 else rng.randrange(20)
+    return f"item-{shelf + 20 * min(int(rng.expovariate(1 / 15)), ITEMS_COUNT // 20 - 1)}"
+
+
+def watch_features(load: Load, settings: Settings) -> None:
+    """The store tells of each write to a user's state the moment it happens."""
+    client = redis.Redis.from_url(settings.redis.url.get_secret_value())
+    client.config_set("notify-keyspace-events", "K$")
+    head = f"__keyspace@0__:{settings.kafka.prefix}u:"
+    with client.pubsub() as channel:
+        channel.psubscribe(head + "*")
+        while not load.stopping.is_set():
+            message = channel.get_message(ignore_subscribe_messages=True, timeout=0.5)
+            if message is not None:
+                load.feature.stop(message["channel"].decode().removeprefix(head))
+
+
+def watch_replies(load: Load, settings: Settings, echoed: str, ready: threading.Event) -> None:
+    reader = consumer(settings.kafka)
+    reply = topic_name(RECOMMENDATIONS, settings.kafka.prefix)
+    reader.assign([TopicPartition(reply, 0), TopicPartition(echoed, 0)])
+    reader.seek_to_end()
+    for partition in reader.assignment():
+        reader.position(partition)
+    ready.set()
+    while not load.stopping.is_set():
+        for partition, records in reader.poll(timeout_ms=500).items():
+            for record in records:
+                if partition.topic == echoed:
+                    key = record.key.decode()
+                    (load.event_echo if key.startswith("e") else load.request_echo).stop(key[1:])
+                else:
+                    body = json.loads(record.value)
+                    load.reply.stop(body["request_id"])
+                    load.fallbacks += "fallback" in body["receipt"]
+    reader.close()
+
+
+def send_load(load: Load, settings: Settings, echo: str, seconds: float, rates: tuple[int, int]) -> float:
+    """Sends on a fixed schedule, late or not (no coordinated omission); the time when it began."""
+    kafka, rng, writer = settings.kafka, random.Random(1), producer(settings.kafka)
+    events, requests = topic_name(EVENTS, kafka.prefix), topic_name(REQUESTS, kafka.prefix)
+    event_rate, request_rate = rates
+    begun, number, asked = time.perf_counter(), 0, 0
+    while (due := begun + number / event_rate) < begun + seconds:
+        if (wait := due - time.perf_counter()) > 0:
+            time.sleep(wait)
+        user = number % USERS
+        name = f"user-{user}"
+        value = encode(Event(user_id=name, item_id=item_of(rng, user), type="view"))
+        load.feature.start(name)
+        writer.send(events, key=name.encode(), value=value)
+        load.event_echo.start(name)
+        writer.send(echo, key=f"e{name}".encode(), value=value)
+        if asked * event_rate <= number * request_rate:
+            asked += 1
+            one = Request(user_id=f"user-{rng.randrange(USERS)}", request_id=new_id())
+            value = encode(one)
+            load.reply.start(one.request_id)
+            writer.send(requests, key=one.user_id.encode(), value=value, headers=[("reply-partition", b"0")])
+            load.request_echo.start(one.request_id)
+            writer.send(echo, key=f"r{one.request_id}".encode(), value=value)
+        number += 1
+    writer.flush()
+    writer.close()
+    return begun
+
+
+def warm(settings: Settings, supervisor: Supervisor, count: int) -> None:
+    """Publishes a catalogue and a past, and waits until the trainer has learned it."""
+    kafka, rng, writer = settings.kafka, random.Random(0), producer(settings.kafka)
+    for number in range(ITEMS_COUNT):
+        item = Item(item_id=f"item-{number}", title=f"Item {number}", categories=(f"shelf-{number % 20}",))
+        writer.send(topic_name(ITEMS, kafka.prefix), key=item.item_id.encode(), value=encode(item))
+    past = now_ms() - 3_600_000
+    by_partition: dict[int, list[Event]] = {}
+    partitions = sorted(writer.partitions_for(topic_name(EVENTS, kafka.prefix)))
+    for number in range(count):
+        user = rng.randrange(USERS)
+        name = f"user-{user}"
+        partition = (murmur2(name.encode()) & 0x7FFFFFFF) % len(partitions)
+        by_partition.setdefault(partition, []).append(
+            Event(user_id=name, item_id=item_of(rng, user), type="view", event_time=past + number)
+        )
+    for partition, events in by_partition.items():
+        for start in range(0, len(events), 100):
+            value = encode_packed(events[start : start + 100])
+            writer.send(topic_name(EVENTS, kafka.prefix), value=value, partition=partition)
+    writer.flush()
+    writer.close()
+    while supervisor.workers["trainer"].metrics().total("headwater_examples_learned_total") < count:
+        time.sleep(0.5)

@@ -1,0 +1,79 @@
+"""The `headwater` command: which commands there are, and how their errors end.
+
+Each command lives in its own module and loads what it needs when it runs, so that `headwater --help` is quick. Exit
+codes: 0 done, 1 done and something is wrong, 2 could not be done (one line on stderr says why), 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import typer
+
+from console import (
+    contract,
+    dead_letters,
+    demo,
+    doctor,
+    produce,
+    recommend,
+    replaying,
+    rollback,
+    tail,
+    topics,
+    trace,
+    train,
+    up,
+)
+from headwater.errors import HeadwaterError
+
+app = typer.Typer(
+    name="headwater",
+    help="Recommendations that change before the next page loads: Kafka events in, an online-trained model out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+START, USE, LOOK, MEND = "Start here", "Use it", "Look inside", "Mend and maintain"
+app.command("demo", rich_help_panel=START)(demo.command)
+app.command("up", rich_help_panel=START)(up.command)
+app.command("doctor", rich_help_panel=START)(doctor.command)
+app.command("recommend", rich_help_panel=USE)(recommend.command)
+app.command("produce", rich_help_panel=USE)(produce.command)
+app.add_typer(replaying.app, name="replay", rich_help_panel=USE)
+app.command("train", rich_help_panel=USE)(train.command)
+app.command("trace", rich_help_panel=LOOK)(trace.command)
+app.command("tail", rich_help_panel=LOOK)(tail.command)
+app.command("topics", rich_help_panel=LOOK)(topics.command)
+app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=MEND)
+app.command("rollback", rich_help_panel=MEND)(rollback.command)
+app.command("contract", rich_help_panel=MEND)(contract.command)
+
+
+def main() -> None:
+    """Entry point of the `headwater` script."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime 1.31 brings a telemetry client
+    logging.basicConfig(level=logging.ERROR, format="%(name)s: %(message)s")
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what it logs about retries, errors of ours say better
+    try:
+        app()
+    except HeadwaterError as error:
+        print(f"headwater: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # `headwater tail events | head`
+        sys.stderr.close()
+        sys.exit(0)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"headwater: {error.filename}: {error.strerror}. Mend that, or give another file", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""The demo's audit: events against features, requests against answers.
+
+Before: the last event is learned, the last request answered. After: "ok", or the first difference in words.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from console.cluster import open_consumer
+from headwater.codec import decode_recommendation
+from headwater.settings import KafkaSettings, Settings
+from headwater.topics import RECOMMENDATIONS, topic_name
+
+__all__ = ["audit_all"]
+
+
+def audit_all(settings: Settings, events: int, requests: int) -> str:
+    """So many events, in the features exactly once, key by key; so many requests, each answered exactly once."""
+    from streams.audit import audit
+
+    found = audit(settings)
+    if not found.ok:
+        return found.first_difference or "the features differ from the topic"
+    if found.events_produced != events:
+        return f"{events:,} events were produced and the topic has {found.events_produced:,}"
+    counted = answers(settings.kafka)
+    twice = [request_id for request_id, times in counted.items() if times > 1]
+    if twice:
+        return f"request {twice[0]} was answered {counted[twice[0]]} times, {len(twice)} requests more than once"
+    if len(counted) != requests:
+        return f"{requests:,} requests were sent and {len(counted):,} have an answer"
+    return "ok"
+
+
+def answers(kafka: KafkaSettings) -> Counter[str]:
+    """request_id -> answers on the topic, read from its beginning to its end now."""
+    from kafka import TopicPartition
+
+    name = topic_name(RECOMMENDATIONS, kafka.prefix)
+    counted: Counter[str] = Counter()
+    with open_consumer(kafka) as reader:
+        parts = [TopicPartition(name, number) for number in reader.partitions_for_topic(name) or ()]
+        reader.assign(parts)
+        reader.seek_to_beginning(*parts)
+        ends = reader.end_offsets(parts)
+        while any(reader.position(part) < ends[part] for part in parts):
+            for batch in reader.poll(timeout_ms=500).values():
+                counted.update(decode_recommendation(record.value).request_id for record in batch)
+    return counted

@@ -1,0 +1,77 @@
+"""The world that a demo runs in: a folder of its own, and on servers of others a prefix, removed afterwards.
+
+Before: what a person gave as --kafka and --redis. After: settings. On the embedded servers there is nothing to remove:
+they go with their folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from headwater.errors import Unavailable
+from headwater.events import new_id
+from headwater.settings import KafkaSettings, RedisSettings, Settings, load_settings
+from headwater.topics import TOPICS, topic_name
+
+__all__ = ["own_world"]
+
+
+@contextlib.contextmanager
+def own_world(directory: Path, kafka: str | None, redis: str | None) -> Iterator[tuple[Settings, bool, bool]]:
+    """Settings of a demo, and whether its broker and its store are the embedded ones.
+
+    Only the flags bring in servers of others, never the environment: no demo in a production by accident.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    shared = kafka is not None or redis is not None
+    given: dict[str, dict[str, Any]] = {
+        "kafka": {"prefix": f"demo-{new_id()[:8]}." if shared else ""},
+        "trainer": {"directory": directory / "trainer", "bundles": directory / "models"},
+        "serving": {"bundles": directory / "models"},
+    }
+    if kafka is not None:
+        given["kafka"]["bootstrap"] = kafka
+    else:
+        # Only what was said of a secured cluster elsewhere would not fit the embedded broker.
+        given["kafka"] |= {"security_protocol": "PLAINTEXT", "sasl_mechanism": None, "ssl_cafile": None}
+    if redis is not None:
+        given["redis"] = {"url": redis}
+    settings = load_settings(**given)
+    try:
+        yield settings, kafka is None, redis is None
+    finally:
+        if kafka is not None:
+            _remove_topics(settings.kafka)
+        if redis is not None:
+            _remove_keys(settings.redis, settings.kafka.prefix)
+
+
+def _remove_topics(kafka: KafkaSettings) -> None:
+    from kafka.errors import KafkaError
+
+    from console.cluster import open_admin
+
+    with contextlib.suppress(Unavailable, KafkaError), open_admin(kafka) as admin:
+        names = {topic_name(topic, kafka.prefix) for topic in TOPICS} & set(admin.list_topics())
+        if names:
+            admin.delete_topics(sorted(names))
+        groups = [group["group_id"] for group in admin.list_groups() if group["group_id"].startswith(kafka.prefix)]
+        if groups:
+            admin.delete_groups(groups)
+
+
+def _remove_keys(settings: RedisSettings, prefix: str) -> None:
+    import redis
+
+    with contextlib.suppress(redis.RedisError), redis.Redis.from_url(settings.url.get_secret_value()) as store:
+        keys: list[Any] = []
+        for key in store.scan_iter(f"{prefix}*", count=1000):
+            keys.append(key)
+            if len(keys) == 1000:
+                store.unlink(*keys)
+                keys = []
+        if keys:
+            store.unlink(*keys)

@@ -1,0 +1,73 @@
+"""The figures of a moment: what the three workers' /metrics say, put together.
+
+Before: a supervisor's workers. After: the view, the feed's pace, the summary. Knows nothing of how they are shown.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from console.metrics import Metrics, quantile
+from console.processes import WorkerProcess
+
+__all__ = ["Figures", "read_figures"]
+
+TO_FEATURE = "headwater_event_to_feature_seconds"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One scrape of everything. Absent figures are None: no worker has said them yet."""
+
+    at_s: float = field(default_factory=time.monotonic)
+    applied: int = 0
+    duplicates: int = 0
+    dead_letters: int = 0
+    items: int = 0
+    to_feature: Mapping[float, float] = field(default_factory=dict)
+    learned: int = 0
+    ndcg: float | None = None
+    ndcg_popularity: float | None = None
+    queries: int = 0
+    published: int = 0
+    model_version: int = 0
+    weight_age_s: float | None = None
+
+    @property
+    def settled(self) -> int:
+        """Events that nothing more will happen to: learned, or known to be duplicates, or refused."""
+        return self.learned + self.duplicates + self.dead_letters
+
+    def to_feature_ms(self, q: float, since: Figures | None = None) -> float | None:
+        """Quantile of the milliseconds from event to feature, of all events or of those since an earlier scrape."""
+        found = quantile(q, dict(self.to_feature), dict(since.to_feature) if since else None)
+        return None if found is None else found * 1000
+
+
+def read_figures(workers: Mapping[str, WorkerProcess]) -> Figures:
+    """Ask every worker once; one that does not answer leaves its figures at their defaults."""
+    streams, trainer, serving = (
+        workers[name].metrics() if name in workers else Metrics() for name in ("streams", "trainer", "serving")
+    )
+    letters = sum(
+        metrics.total(name)
+        for metrics in (streams, trainer, serving)
+        for name in ("headwater_dead_letters_total", "headwater_serving_dead_letters_total")
+    )
+    version = serving.total("headwater_model_version")
+    return Figures(
+        applied=int(streams.total("headwater_events_applied_total")),
+        duplicates=int(streams.total("headwater_duplicates_total")),
+        dead_letters=int(letters),
+        items=int(serving.total("headwater_catalogue_items")),
+        to_feature=streams.buckets(TO_FEATURE),
+        learned=int(trainer.total("headwater_examples_learned_total")),
+        ndcg=trainer.value("headwater_prequential_ndcg_at_10", model="headwater"),
+        ndcg_popularity=trainer.value("headwater_prequential_ndcg_at_10", model="popularity"),
+        queries=int(trainer.total("headwater_prequential_queries")),
+        published=int(trainer.total("headwater_publications_total")),
+        model_version=int(version),
+        weight_age_s=serving.value("headwater_weight_age_seconds") if version else None,
+    )

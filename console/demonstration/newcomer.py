@@ -1,0 +1,100 @@
+"""A visitor nobody has seen before clicks three items; her list is asked for before and after each click.
+
+Before: a model that has learned from the stream, and a catalogue. After: the pages tell it. What is measured is what
+she would feel: from the click to a list that is another one, her own event read by the answer (`after`).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from headwater.client import Client
+from headwater.events import Item, new_id
+from headwater.recommendations import Recommendation, RecommendedItem
+
+__all__ = ["Click", "Newcomer", "choose_three", "shown_title"]
+
+THEMES = (
+    ("Aladdin", "Lion King, The", "Beauty and the Beast"),
+    ("Star Wars", "Empire Strikes Back, The", "Raiders of the Lost Ark"),
+)
+"""Three films that say at once what she likes; the first theme that the catalogue has is taken."""
+
+LIST_LENGTH = 6
+DEADLINE_S = 5.0
+CHANGED_WITHIN_S = 15.0
+_ARTICLE = re.compile(r"^(.*), (The|A|An|Das|Der|Die|Il|La|Le|Les|Los|El)$")
+
+
+@dataclass(frozen=True)
+class Click:
+    """One click: what the list became and how long that took. `ms` is None when it did not change in time."""
+
+    item: str
+    before: tuple[RecommendedItem, ...]
+    after: Recommendation
+    ms: float | None
+
+
+class Newcomer:
+    """She has an id that no event has carried."""
+
+    def __init__(self, client: Client) -> None:
+        self.user = f"newcomer-{new_id()[:8]}"
+        self.asked = 0
+        self.answered = 0
+        self.clicked = 0
+        self._client = client
+
+    def first_list(self) -> Recommendation:
+        """What she is shown before her first click."""
+        return self._ask()
+
+    def clicks(self, items: Sequence[str], before: Recommendation) -> Iterator[Click]:
+        """One click after the other, each with the list that followed. Raises HeadwaterError when no answer comes."""
+        for item in items:
+            known = [entry.item_id for entry in before.items]
+            started = time.perf_counter()
+            handle = self._client.track(self.user, item, "click")
+            self.clicked += 1
+            answer, ms = before, None
+            while time.perf_counter() - started < CHANGED_WITHIN_S:
+                answer = self._ask(after=handle)
+                if [entry.item_id for entry in answer.items] != known:
+                    ms = (time.perf_counter() - started) * 1000
+                    break
+            yield Click(item, before.items, answer, ms)
+            before = answer
+
+    def _ask(self, **fields: object) -> Recommendation:
+        self.asked += 1
+        answer = self._client.recommend(self.user, k=LIST_LENGTH, deadline_s=DEADLINE_S, explain=True, **fields)
+        self.answered += 1
+        return answer
+
+
+def choose_three(catalogue: Mapping[str, Item], by_frequency: Sequence[str]) -> list[str]:
+    """Three items of one theme, by title; without such titles, three that are often chosen but not the most."""
+    by_title = {item.title: item_id for item_id, item in catalogue.items() if item.title}
+    for theme in THEMES:
+        if all(title in by_title for title in theme):
+            return [by_title[title] for title in theme]
+    return list(by_frequency[2:5]) or list(by_frequency[:3])
+
+
+def shown_title(item_id: str, catalogue: Mapping[str, Item]) -> str:
+    """Title and year as people write them; the id of an item without a title.
+
+    >>> shown_title("71", {"71": Item(item_id="71", title="Lion King, The", attributes={"year": 1994})})
+    'The Lion King (1994)'
+    """
+    item = catalogue.get(item_id)
+    if item is None or not item.title:
+        return item_id
+    article = _ARTICLE.match(item.title)
+    title = f"{article[2]} {article[1]}" if article else item.title
+    year = item.attributes.get("year")
+    return f"{title} ({year})" if year else title

@@ -1,0 +1,151 @@
+"""What the demo prints for good: the opening, the newcomer's lists, the summary with the next commands.
+
+Before: `run`. After: a person's scrollback. Plain text when the output is no terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from console.demonstration.newcomer import Click, shown_title
+from console.demonstration.summary import Summary
+from console.demonstration.view import ms, ndcg
+from headwater.events import Item
+from headwater.recommendations import Receipt, Recommendation, RecommendedItem
+
+__all__ = ["Pages"]
+
+
+class Pages:
+    """Prints the demo's pages."""
+
+    def __init__(self, out: Console) -> None:
+        self._out = out
+
+    def opening(self) -> None:
+        """The title."""
+        self._out.print()
+        self._out.print("[bold]Headwater[/]  events in, recommendations out, learning all the while")
+        self._out.print()
+
+    def step(self, name: str, text: str) -> None:
+        """One line of what was done."""
+        grid = Table.grid(padding=(0, 1, 0, 0))
+        grid.add_column(style="dim", width=10)
+        grid.add_column()
+        grid.add_row(name, Text(text))
+        self._out.print(Padding(grid, (0, 0, 0, 2)))
+
+    def newcomer(self, user: str, first: Recommendation, catalogue: Mapping[str, Item]) -> None:
+        """Her list before any click."""
+        self._out.print()
+        self._out.print(f"[bold]A visitor nobody has seen before[/]  [dim]{user}")
+        why = "what is popular" if first.receipt.fallback else "personal already"
+        self._out.print()
+        self._out.print(Text("  Her list before the first click: ").append(why, style="yellow"))
+        self._list(first.items, (), catalogue)
+        self._receipt(first.receipt)
+
+    def click(self, click: Click, catalogue: Mapping[str, Item]) -> None:
+        """A click and the list that followed."""
+        self._out.print()
+        line = Text("  She clicks ").append(shown_title(click.item, catalogue), style="bold cyan").append(". ")
+        if click.ms is None:
+            line.append("Her list stayed as it was.", style="red")
+        else:
+            line.append("Her list is another one ").append(f"{click.ms:.0f} ms", style="bold green").append(" later:")
+        self._out.print(line)
+        self._list(click.after.items, click.before, catalogue)
+        self._receipt(click.after.receipt)
+
+    def _reasons(self, reasons: Sequence[str], catalogue: Mapping[str, Item]) -> Text:
+        """At most two; titles as people write them."""
+        told = "; ".join(reasons[:2]).replace("; because you clicked", " and")
+        for item_id, item in catalogue.items():
+            if item.title and ", " in item.title and item.title in told:
+                undated = item.model_copy(update={"attributes": {}})
+                told = told.replace(item.title, shown_title(item_id, {item_id: undated}))
+        return Text(told)
+
+    def _list(
+        self, items: Sequence[RecommendedItem], before: Sequence[RecommendedItem], catalogue: Mapping[str, Item]
+    ) -> None:
+        old = {item.item_id for item in before}
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(justify="right", style="dim", width=4)
+        table.add_column(width=3)
+        table.add_column(no_wrap=True, overflow="ellipsis", max_width=46)
+        table.add_column(style="dim", no_wrap=True, overflow="ellipsis")
+        for item in items:
+            new = bool(before) and item.item_id not in old
+            title = Text(shown_title(item.item_id, catalogue), style="bold" if new else "")
+            table.add_row(str(item.rank), "[green]new" if new else "", title, self._reasons(item.reasons, catalogue))
+        self._out.print(Padding(table, (0, 0, 0, 2)))
+
+    def _receipt(self, receipt: Receipt) -> None:
+        parts = [f"{receipt.history_length} events of hers"]
+        if receipt.model_version is not None and receipt.weight_age_ms is not None:
+            parts.append(f"model {receipt.model_version}, weights {receipt.weight_age_ms / 1000:.1f} s old")
+        if "total" in receipt.timings_ms:
+            parts.append(f"made in {receipt.timings_ms['total']:.1f} ms")
+        self._out.print(Text(f"         receipt: {', '.join(parts)}", style="dim"))
+
+    def summary(self, summary: Summary) -> None:
+        """Everything at the end: figures, checks, next commands."""
+        ours, theirs = summary.ndcg_at_10["headwater"], summary.ndcg_at_10["popularity"]
+        ratio = f"  [bold green]{summary.ratio:.1f} times popularity[/]" if summary.ratio else ""
+        clicks = ", ".join(ms(value) for value in summary.click_to_changed_ms) or "-"
+        feature, reply = summary.event_to_feature_ms, summary.request_to_reply_ms
+        self._out.print()
+        self._out.print("[bold]What happened[/]")
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(style="dim")
+        table.add_column()
+        rate = f"{summary.events_per_second:,.0f}/s, each learned as it passed"
+        table.add_row("events", f"{summary.events_produced:,} produced, {summary.events_applied:,} applied; {rate}")
+        table.add_row(
+            "quality",
+            f"NDCG@10 {ndcg(ours)}, popularity {ndcg(theirs)}, over the last {summary.queries:,} events{ratio}",
+        )
+        table.add_row("event → feature", f"p50 {ms(feature['p50'])}, p99 {ms(feature['p99'])}")
+        asked = f"{summary.requests_answered:,} of {summary.requests_sent:,} answered"
+        table.add_row("request → reply", f"p50 {ms(reply['p50'])}, p99 {ms(reply['p99'])}; {asked}")
+        table.add_row("click → new list", clicks)
+        table.add_row("model", f"{summary.model_versions_published:,} versions published")
+        table.add_row("ran on", f"{summary.broker}, {summary.store}")
+        self._out.print(Padding(table, (0, 0, 0, 2)))
+        self._verdict(summary)
+
+    def _verdict(self, summary: Summary) -> None:
+        failures = summary.failures()
+        self._out.print()
+        if failures:
+            self._out.print("[bold red]Not as it should be[/]")
+            for failure in failures:
+                self._out.print(Text(f"  {failure}", style="red"))
+        else:
+            self._out.print(
+                "  [bold green]Audit ok:[/] every event is in the features exactly once, recomputed from the topic and "
+                "compared key by key;\n  every request was answered once; no dead letters."
+            )
+        self._out.print(
+            Text(f"  {summary.seconds:.0f} s. Everything is stopped and nothing is left behind.", style="dim")
+        )
+
+    def next_commands(self, program: str) -> None:
+        """Where to go from here."""
+        self._out.print()
+        self._out.print("[bold]Next[/]")
+        table = Table.grid(padding=(0, 3, 0, 0))
+        table.add_column(style="cyan", no_wrap=True)
+        table.add_column(style="dim")
+        table.add_row(f"{program} up", "run it all, and keep the data")
+        table.add_row(f"{program} trace", "beside it: one event and one request, hop by hop")
+        table.add_row(f"{program} replay stream movielens", "beside it: let a past stream happen again")
+        self._out.print(Padding(table, (0, 0, 0, 2)))
+        self._out.print()

@@ -1,0 +1,97 @@
+"""Reads what a worker's /metrics says: samples, sums over labels, quantiles of histograms.
+
+Before: the text that prometheus-client writes. After: the live view, the summary, doctor. Knows no HTTP.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+__all__ = ["Metrics", "Sample", "read_metrics"]
+
+_LINE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)")
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One line of /metrics."""
+
+    name: str
+    labels: dict[str, str]
+    value: float
+
+
+class Metrics:
+    """The samples of one scrape."""
+
+    def __init__(self, samples: Iterable[Sample] = ()) -> None:
+        self._by_name: dict[str, list[Sample]] = {}
+        for sample in samples:
+            self._by_name.setdefault(sample.name, []).append(sample)
+
+    def samples(self, name: str, **labels: str) -> Iterator[Sample]:
+        """The samples of a name that carry these labels."""
+        for sample in self._by_name.get(name, ()):
+            if all(sample.labels.get(label) == value for label, value in labels.items()):
+                yield sample
+
+    def total(self, name: str, **labels: str) -> float:
+        """Sum of the samples of a name that carry these labels; 0 when there is none.
+
+        >>> read_metrics('dead_total{reason="schema"} 2.0\\ndead_total{reason="null_key"} 1.0').total("dead_total")
+        3.0
+        """
+        return sum(sample.value for sample in self.samples(name, **labels))
+
+    def value(self, name: str, **labels: str) -> float | None:
+        """The sum of the samples of a name, or None when there is none or it is not a number."""
+        found = [sample.value for sample in self.samples(name, **labels)]
+        total = sum(found)
+        return total if found and not math.isnan(total) else None
+
+    def buckets(self, name: str, **labels: str) -> dict[float, float]:
+        """A histogram: upper bound -> observations at or below it, labels summed."""
+        counts: dict[float, float] = {}
+        for sample in self.samples(f"{name}_bucket", **labels):
+            bound = float(sample.labels["le"])
+            counts[bound] = counts.get(bound, 0.0) + sample.value
+        return counts
+
+
+def quantile(q: float, buckets: dict[float, float], before: dict[float, float] | None = None) -> float | None:
+    """The q-quantile of a histogram, linear inside its bucket, as Prometheus' histogram_quantile; None when empty.
+
+    `before`, an earlier scrape of the same histogram, is subtracted: the quantile of what came since.
+
+    >>> quantile(0.5, {0.1: 0.0, 0.2: 10.0, float("inf"): 10.0})
+    0.15000000000000002
+    """
+    counts = {bound: count - (before or {}).get(bound, 0.0) for bound, count in sorted(buckets.items())}
+    total = max(counts.values(), default=0.0)
+    if total <= 0:
+        return None
+    rank, lower, below = q * total, 0.0, 0.0
+    for bound, count in counts.items():
+        if count >= rank:
+            if math.isinf(bound):
+                return lower
+            return lower + (bound - lower) * ((rank - below) / (count - below) if count > below else 1.0)
+        lower, below = bound, count
+    return lower
+
+
+def read_metrics(text: str) -> Metrics:
+    """The samples of one scrape's text."""
+    return Metrics(_samples(text))
+
+
+def _samples(text: str) -> Iterator[Sample]:
+    for line in text.splitlines():
+        match = None if line.startswith("#") else _LINE.match(line)
+        if match:
+            labels = {name: value.replace('\\"', '"') for name, value in _LABEL.findall(match[2] or "")}
+            yield Sample(match[1], labels, float(match[3]))

@@ -1,0 +1,95 @@
+"""What apps send: events (a user did something with an item) and items (the catalogue).
+
+Before: any producer, ours or a plain Kafka client writing the JSON by hand. After: the streams worker.
+Knows nothing of Kafka; `headwater.codec` puts these on the wire.
+
+Field names follow Amazon Personalize and metarank where they agree. Times on the wire are integers, milliseconds since
+1970-01-01 UTC; RFC 3339 text with an offset is read too.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+MAX_ID_LENGTH = 256
+"""Longest accepted user, item, session, event or request id, in characters."""
+
+EVENT_TYPE_PATTERN = r"^[a-z][a-z0-9_.\-]{0,63}$"
+"""Event types are an open vocabulary of short lower-case words: view, click, cart, purchase, rating, watch ..."""
+
+
+def to_epoch_ms(value: object) -> object:
+    """Milliseconds since the epoch, from an aware datetime or RFC 3339 text; anything else is left to pydantic.
+
+    Raises ValueError for a time without an offset: guessing one would shift a history by hours.
+    """
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ValueError("a time needs an offset (for example 2026-11-22T10:00:00Z) or integer milliseconds")
+        return round(value.timestamp() * 1000)
+    return value
+
+
+def now_ms() -> int:
+    """The wall clock, in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def new_id() -> str:
+    """A random 32-character id."""
+    return uuid.uuid4().hex
+
+
+EpochMs = Annotated[
+    int,
+    Field(ge=0, le=253_402_300_799_999, strict=True),
+    BeforeValidator(to_epoch_ms, json_schema_input_type=int | datetime),
+]
+Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+Properties = dict[str, Any]
+
+
+class Event(BaseModel):
+    """One thing a user did with one item."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    event_id: Id = Field(default_factory=new_id, description="Duplicates of an id by the same user change nothing.")
+    user_id: Id
+    item_id: Id
+    type: str = Field(pattern=EVENT_TYPE_PATTERN, description="view, click, cart, purchase, rating, watch, ...")
+    event_time: EpochMs = Field(
+        default_factory=now_ms, description="When it happened: integer milliseconds since 1970 UTC, or RFC 3339 text."
+    )
+    value: Number | None = Field(default=None, description="Stars, seconds watched, price: meaning depends on type.")
+    session_id: Id | None = None
+    request_id: Id | None = Field(default=None, description="The recommendation that this event answers.")
+    properties: Properties | None = None
+
+    @property
+    def happened_at(self) -> datetime:
+        """`event_time` as an aware UTC datetime."""
+        return datetime.fromtimestamp(self.event_time / 1000, UTC)
+
+
+class Item(BaseModel):
+    """One entry of the catalogue. On the `items` topic its key is `item_id`; a null value removes it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    item_id: Id
+    title: str | None = Field(default=None, max_length=2000)
+    categories: tuple[str, ...] = ()
+    available: bool = Field(default=True, description="An unavailable item is learned from, never recommended.")
+    published_time: EpochMs | None = None
+    text: str | None = Field(default=None, max_length=100_000, description="Description for content features.")
+    attributes: Properties = Field(default_factory=dict, description="Fields that request filters may name.")

@@ -1,0 +1,154 @@
+"""What every worker process has: structured logs, /metrics, /healthz, /readyz, SIGTERM, and a watchdog.
+
+Before: settings. After: the loops of the streams, trainer and serving workers. Knows nothing of what they do: a loop
+calls `progress()` whenever it has finished some work or has seen that none is waiting. When it has not for `stall_s`
+seconds, the process exits with code 70, so that its supervisor starts a fresh one; a worker never dies silently.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+from headwater.settings import OperationsSettings
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+__all__ = ["EXIT_STALLED", "Operations"]
+
+EXIT_STALLED = 70
+"""Exit code of a worker that stopped making progress (EX_SOFTWARE of sysexits)."""
+
+_PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+
+
+class _JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, worker, message, and whatever `extra` holds."""
+
+    def __init__(self, worker: str) -> None:
+        super().__init__()
+        self.worker = worker
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "worker": self.worker,
+            "message": record.getMessage(),
+        }
+        line.update({name: value for name, value in record.__dict__.items() if name not in _PLAIN})
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+class Operations:
+    """Health, metrics and stopping of one worker process.
+
+    `stopping` is set by SIGTERM or SIGINT; the loop then drains and returns. `registry` is the prometheus registry
+    that /metrics shows. /healthz answers 200 while the process lives; /readyz answers 200 when `ready` was set and
+    progress is recent, else 503 with the reason.
+    """
+
+    def __init__(self, worker: str, settings: OperationsSettings) -> None:
+        from prometheus_client import CollectorRegistry, Gauge
+
+        self.worker = worker
+        self.settings = settings
+        self.stopping = threading.Event()
+        self.registry: CollectorRegistry = CollectorRegistry()
+        self.log = logging.getLogger("headwater")
+        self.port = 0
+        self._ready = threading.Event()
+        self._last_progress = time.monotonic()
+        self._server: ThreadingHTTPServer | None = None
+        self._closed = threading.Event()
+        Gauge(
+            "headwater_seconds_since_progress", "Seconds since the worker last made progress.", registry=self.registry
+        ).set_function(lambda: time.monotonic() - self._last_progress)
+
+    def start(self, *, signals: bool = True) -> None:
+        """Open the port, start the watchdog, take over the log and (from the main thread) SIGTERM and SIGINT."""
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(_JsonLines(self.worker))
+        logging.basicConfig(handlers=[handler], level=self.settings.log_level, force=True)
+        logging.getLogger("kafka").setLevel(logging.WARNING)
+        if signals:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: self.stopping.set())
+        self._server = ThreadingHTTPServer((self.settings.host, self.settings.port), _handler(self))
+        self.port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+        self.log.info("started", extra={"pid": os.getpid(), "port": self.port})
+
+    def progress(self) -> None:
+        """Work was finished, or none was waiting."""
+        self._last_progress = time.monotonic()
+
+    def ready(self) -> None:
+        """The worker has what it needs to do its work."""
+        self.progress()
+        self._ready.set()
+
+    def stalled(self) -> str | None:
+        """Why the worker is not to be trusted with work, or None."""
+        idle = time.monotonic() - self._last_progress
+        if idle > self.settings.stall_s:
+            return f"no progress for {idle:.0f} s (limit {self.settings.stall_s:.0f} s)"
+        return None if self._ready.is_set() else "starting"
+
+    def close(self) -> None:
+        """Close the port and end the watch."""
+        self._closed.set()
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+
+    def _watch(self) -> None:
+        while not self._closed.wait(min(1.0, self.settings.stall_s / 4)):
+            idle = time.monotonic() - self._last_progress
+            limit = self.settings.drain_s + self.settings.stall_s if self.stopping.is_set() else self.settings.stall_s
+            if idle > limit:
+                self.log.error(
+                    "stalled: exiting so that a fresh process takes over",
+                    extra={"idle_s": round(idle, 1), "limit_s": limit},
+                )
+                sys.stderr.flush()
+                os._exit(EXIT_STALLED)
+
+
+def _handler(operations: Operations) -> type[BaseHTTPRequestHandler]:
+    from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/metrics":
+                self._answer(200, generate_latest(operations.registry), CONTENT_TYPE_LATEST)
+            elif self.path == "/healthz":
+                self._answer(200, b"alive\n")
+            elif self.path == "/readyz":
+                reason = operations.stalled()
+                self._answer(200 if reason is None else 503, f"{reason or 'ready'}\n".encode())
+            else:
+                self._answer(404, b"try /metrics, /healthz or /readyz\n")
+
+        def _answer(self, status: int, body: bytes, content_type: str = "text/plain; charset=utf-8") -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Scrapes are not worth a line."""
+
+    return Handler

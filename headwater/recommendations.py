@@ -1,0 +1,126 @@
+"""What apps ask and get: requests and recommendations with their receipts.
+
+Before: an app's `Client.recommend()` or any producer on the `requests` topic. After: the serving worker, whose answers
+go to `recommendations`, which is also the log of exposures.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from headwater.events import EpochMs, Event, Finite, Id, new_id, now_ms
+
+MAX_K = 1000
+"""Most items that one request may ask for."""
+
+PartitionText = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
+Offset = Annotated[int, Field(ge=0, le=2**63 - 1, strict=True)]
+
+
+class Request(BaseModel):
+    """Ask for the `k` best items for a user, now."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    request_id: Id = Field(default_factory=new_id, description="Answered once; also the correlation id.")
+    user_id: Id
+    k: int = Field(default=10, ge=1, le=MAX_K, strict=True)
+    request_time: EpochMs = Field(default_factory=now_ms)
+    context_item: Id | None = Field(default=None, description="The item on the page: counts as the newest history.")
+    candidates: tuple[Id, ...] | None = Field(default=None, description="Rank only these.")
+    exclude: tuple[Id, ...] = ()
+    exclude_seen: tuple[str, ...] | None = Field(
+        default=None,
+        description='Leave out items the user has an event of these types with; ["*"] is all types, [] is none, '
+        '["auto"] those after which users seldom come back. '
+        "Absent: the serving worker's setting.",
+    )
+    filters: dict[str, Any] = Field(
+        default_factory=dict,
+        description='Item field -> value, list of values, or {"gte": x, "lte": y}. Fields: categories, attributes.',
+    )
+    recent_events: tuple[Event, ...] = Field(
+        default=(), max_length=100, description="Events that may not have arrived yet; used for this answer only."
+    )
+    explain: bool = False
+    deadline_ms: int | None = Field(default=None, ge=1, description="Older requests than this are answered `expired`.")
+    after: dict[PartitionText, Offset] | None = Field(
+        default=None,
+        description="Read your own events: partition -> offset (as `track` returned) that features must include.",
+    )
+
+
+class RecommendedItem(BaseModel):
+    """One ranked item."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    item_id: Id
+    rank: int = Field(ge=1)
+    score: Finite
+    propensity: Finite = Field(default=1.0, description="Probability that the policy shows this item at this rank.")
+    reasons: tuple[str, ...] = Field(default=(), description="Filled when the request says explain.")
+
+
+class Receipt(BaseModel):
+    """How fresh an answer is, and what is needed to rebuild it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    feature_offsets: dict[str, int] = Field(
+        default_factory=dict, description="events partition -> offset of the last event folded into what was read."
+    )
+    feature_age_ms: float | None = Field(
+        default=None, description="From the user's newest folded event being folded to this answer."
+    )
+    history_at: str | None = Field(
+        default=None, description="The user's newest folded event, events[partition]@offset; null for none."
+    )
+    history_events: int = Field(default=0, description="Events of the user folded by then, forgotten ones included.")
+    history_length: int = 0
+    request_at: str | None = Field(default=None, description="The request: requests[partition]@offset.")
+    catalogue_offsets: dict[str, int] = Field(
+        default_factory=dict, description="items partition -> offset of the last item that was known."
+    )
+    exclude_seen: tuple[str, ...] | None = Field(
+        default=None, description="Event types whose items were left out: the request's rule, else the worker's."
+    )
+    model_version: int | None = Field(default=None, description="Counts up by one with every publication.")
+    model_digest: str | None = None
+    model_examples: int | None = Field(default=None, description="Training examples that the weights had seen.")
+    weight_age_ms: float | None = Field(default=None, description="From the publication of the weights to this answer.")
+    policy: str = "exact"
+    fallback: str | None = Field(
+        default=None, description="no_model, no_history, no_features, or null for a personal answer."
+    )
+    popular_time: EpochMs | None = Field(
+        default=None, description="When popularity was read; null where a model ranked."
+    )
+    popular_offsets: dict[str, int] = Field(
+        default_factory=dict, description="events partition -> offset of the last event counted in it."
+    )
+    timings_ms: dict[str, float] = Field(default_factory=dict, description="queue, features, score, rules, total.")
+
+
+class Refusal(BaseModel):
+    """Why a request could not be answered."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    code: str
+    message: str
+
+
+class Recommendation(BaseModel):
+    """The answer to one request."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    request_id: Id
+    user_id: Id
+    items: tuple[RecommendedItem, ...] = ()
+    answered_time: EpochMs = Field(default_factory=now_ms)
+    receipt: Receipt = Field(default_factory=Receipt)
+    error: Refusal | None = None

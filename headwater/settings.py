@@ -1,0 +1,247 @@
+"""One frozen tree of settings for every part. Source: environment over file over default.
+
+`HEADWATER_KAFKA__BOOTSTRAP=host:9092` sets `kafka.bootstrap`; the file is TOML, named by `HEADWATER_CONFIG` or
+`headwater.toml` in the working directory. Unknown keys are refused in both, secrets are masked when printed.
+
+The table in docs/settings.md is generated from this module.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import SettingsError as UnreadableSource
+
+from headwater.errors import SettingsError
+
+__all__ = ["KafkaSettings", "ModelSettings", "OperationsSettings", "RedisSettings", "ReplaySettings", "ServingSettings"]
+__all__ += ["Settings", "StreamsSettings", "TrainerSettings", "load_settings"]
+
+ENV_PREFIX = "HEADWATER_"
+NOT_SETTINGS = ("HEADWATER_CONFIG", "HEADWATER_TEST_", "HEADWATER_CACHE")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSettings(_Section):
+    """Where Kafka is and how clients talk to it."""
+
+    bootstrap: str = Field(default="127.0.0.1:9092", description="Comma-separated host:port list of Kafka brokers.")
+    prefix: str = Field(
+        default="",
+        pattern=r"^[a-zA-Z0-9._\-]{0,100}$",
+        description="Put before every topic, group and Redis key: a world.",
+    )
+    replication: int = Field(default=1, ge=1, description="Replication factor of topics that Headwater creates.")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="As in any Kafka client."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        default=None, description="As in any Kafka client."
+    )
+    sasl_username: str | None = Field(default=None, description="SASL user.")
+    sasl_password: SecretStr | None = Field(default=None, description="SASL password.")
+    ssl_cafile: str | None = Field(
+        default=None, description="PEM file of the authorities that the brokers' certificates need."
+    )
+    linger_ms: int = Field(
+        default=2,
+        ge=0,
+        le=1000,
+        description="How long producers wait to fill a batch; 0 for the embedded broker, 5 for Apache Kafka.",
+    )
+    session_timeout_ms: int = Field(
+        default=6000, ge=1000, description="A consumer silent for longer loses its partitions."
+    )
+
+
+class RedisSettings(_Section):
+    """Where the feature store is."""
+
+    url: SecretStr = Field(default=SecretStr("redis://127.0.0.1:6379/0"), description="redis:// or rediss:// URL.")
+    timeout_s: float = Field(default=5.0, gt=0, description="Longest wait for one reply.")
+
+
+class StreamsSettings(_Section):
+    """The streams worker: events into features and examples."""
+
+    history_limit: int = Field(default=1000, ge=1, le=10_000, description="Newest events remembered per user.")
+    dedupe_window: int = Field(
+        default=128, ge=0, le=10_000, description="Newest event ids per user that duplicates are found in."
+    )
+    max_ahead_s: float = Field(
+        default=60.0, ge=0, description="An event further in the future than this is a dead letter."
+    )
+    batch_records: int = Field(default=200, ge=1, description="Most records folded in one round.")
+    batch_wait_ms: int = Field(default=5, ge=1, description="Longest wait for a round to fill.")
+    hot_users: int = Field(
+        default=20_000, ge=0, description="User states kept in memory, least recently used out first."
+    )
+    popularity_half_life_days: float = Field(
+        default=30.0, gt=0, description="Half-life of item popularity, in event time."
+    )
+
+
+class ModelSettings(_Section):
+    """Overrides of the model's configuration (`models.config.ModelConfig`), by field name."""
+
+    overrides: dict[str, Any] = Field(default_factory=dict, description="Field of ModelConfig -> value.")
+
+
+class TrainerSettings(_Section):
+    """The trainer: examples into weights."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="cuda asked for and not there is an error."
+    )
+    seed: int = Field(default=0, ge=0, description="Seeds every random choice of the trainer.")
+    threads: int = Field(default=1, ge=1, description="CPU threads of torch.")
+    yields: bool = Field(
+        default=True,
+        description="Run on processor time that nobody else wants; false where the trainer has a machine to itself.",
+    )
+    directory: Path = Field(default=Path(".headwater/trainer"), description="Checkpoints live here.")
+    bundles: Path = Field(
+        default=Path(".headwater/models"), description="Published bundles; serving reads the same folder."
+    )
+    publish_every_s: float = Field(default=1.0, gt=0, description="Time between deltas.")
+    publish_every_examples: int = Field(
+        default=0,
+        ge=0,
+        description="Publish after every so many examples, exactly, and never in between: the log alone decides what "
+        "is published. 0 publishes by time.",
+    )
+    snapshot_every_s: float = Field(default=60.0, gt=0, description="Time between full bundles.")
+    checkpoint_every_s: float = Field(default=15.0, gt=0, description="Time between checkpoints.")
+    keep_bundles: int = Field(default=3, ge=1, description="Newest bundles kept on disk.")
+    anchor_every_s: float = Field(
+        default=21_600.0,
+        ge=0,
+        description="One bundle of each such span is kept as long as the deltas that follow it, so that past answers "
+        "can be explained; 0 keeps none.",
+    )
+    regression_bound: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="A model whose prequential NDCG@10 fell by more than this share of its best is held back.",
+    )
+
+
+class ServingSettings(_Section):
+    """The serving worker: requests into recommendations."""
+
+    provider: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="ONNX Runtime provider; cuda not there is an error."
+    )
+    threads: int = Field(default=1, ge=1, description="Intra-op threads of ONNX Runtime.")
+    batch_requests: int = Field(default=32, ge=1, description="Most requests answered in one graph run.")
+    exclude_seen: tuple[str, ...] = Field(
+        default=("auto",),
+        description='Event types whose items are not shown again; ["*"] all, [] none, ["auto"] those after which '
+        "users come back to fewer than 1 item in 100 events, as the model has counted. Requests can override.",
+    )
+    bundles: Path = Field(
+        default=Path(".headwater/models"), description="Folder that the trainer publishes bundles to."
+    )
+    after_wait_ms: int = Field(
+        default=500, ge=0, description="Longest wait for the offsets a request names in `after`."
+    )
+
+
+class ReplaySettings(_Section):
+    """Replays of past streams."""
+
+    batch_events: int = Field(default=200, ge=1, description="Most events packed into one record.")
+
+
+class OperationsSettings(_Section):
+    """What every worker has: health, metrics, logs."""
+
+    host: str = Field(default="127.0.0.1", description="Address that /metrics, /healthz and /readyz listen on.")
+    port: int = Field(default=0, ge=0, le=65535, description="Port of the same; 0 takes a free one and logs it.")
+    stall_s: float = Field(
+        default=30.0, gt=0, description="A worker with work waiting and no progress for this long exits."
+    )
+    drain_s: float = Field(default=10.0, gt=0, description="After SIGTERM, the longest time to finish what was begun.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Least level logged.")
+
+
+class Settings(BaseSettings):
+    """All settings. Build it with `load_settings()`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", env_nested_max_split=1, frozen=True, extra="forbid"
+    )
+
+    kafka: KafkaSettings = KafkaSettings()
+    redis: RedisSettings = RedisSettings()
+    streams: StreamsSettings = StreamsSettings()
+    model: ModelSettings = ModelSettings()
+    trainer: TrainerSettings = TrainerSettings()
+    serving: ServingSettings = ServingSettings()
+    replay: ReplaySettings = ReplaySettings()
+    operations: OperationsSettings = OperationsSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments over environment over file; no dotenv, no secrets folder."""
+        file = TomlConfigSettingsSource(settings_cls, Path(os.environ.get("HEADWATER_CONFIG", "headwater.toml")))
+        return init_settings, env_settings, file
+
+
+def load_settings(**given: Any) -> Settings:
+    """The settings in force. `given` (section name -> dict or section) wins over environment and file.
+
+    Raises SettingsError for an unknown key, a malformed value or a missing `HEADWATER_CONFIG` file.
+    """
+    named = os.environ.get("HEADWATER_CONFIG")
+    if named and not Path(named).is_file():
+        raise SettingsError(f"HEADWATER_CONFIG names {named}, which is not a file: correct it or unset it")
+    unknown = [
+        name
+        for name in os.environ
+        if name.startswith(ENV_PREFIX)
+        and not name.startswith(NOT_SETTINGS)
+        and name.removeprefix(ENV_PREFIX).split("__")[0].lower() not in Settings.model_fields
+    ]
+    if unknown:
+        sections = ", ".join(f"{ENV_PREFIX}{name.upper()}__..." for name in Settings.model_fields)
+        raise SettingsError(
+            f"unknown setting in the environment: {', '.join(unknown)}. Known: {sections} (docs/settings.md)"
+        )
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']} (given {_masked(problem)})"
+            for problem in error.errors()
+        )
+        raise SettingsError(f"{problems}. Every setting is listed in docs/settings.md") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{named or 'headwater.toml'} is not TOML: {error}") from error
+    except UnreadableSource as error:  # its cause quotes the value, which may be a secret
+        text = f"{error}. Set single values, such as {ENV_PREFIX}KAFKA__BOOTSTRAP; see docs/settings.md"
+        raise SettingsError(text) from None
+
+
+def _masked(problem: Any) -> str:
+    """The value of a problem, unless it may be a secret: by name, or because its name is unknown (sasl_pasword)."""
+    secret = any(str(part) in {"sasl_password", "url"} for part in problem["loc"])
+    if secret or problem["type"] == "extra_forbidden" or len(problem["loc"]) < 2:
+        return "a value that is not shown"
+    return repr(problem["input"])

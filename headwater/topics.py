@@ -1,0 +1,80 @@
+"""The topics table: the one place that spells a topic's name, key, partitions, retention and cleanup.
+
+Nothing else in the project writes a topic name as a literal. A prefix makes a separate world beside production:
+`topic_name("events", prefix="replay7.")` is `replay7.events`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = [
+    "DEAD_LETTERS",
+    "ERASURES",
+    "EVENTS",
+    "EXAMPLES",
+    "ITEMS",
+    "MODEL",
+    "MODEL_DELTAS",
+    "RECOMMENDATIONS",
+    "REQUESTS",
+    "TOPICS",
+    "Topic",
+    "topic_name",
+]
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One row of the table. `retention_ms` -1 keeps for ever; `partitions` is the default for a new cluster."""
+
+    name: str
+    key: str
+    partitions: int
+    retention_ms: int
+    cleanup: str
+    carries: str
+    written_by: str
+    read_by: str
+    extra: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def configs(self) -> dict[str, str]:
+        """Kafka topic configuration for creating it."""
+        return {"cleanup.policy": self.cleanup, "retention.ms": str(self.retention_ms), **self.extra}
+
+
+EVENTS = Topic("events", "user_id", 4, 30 * DAY_MS, "delete", "Event, or a JSON array of them", "apps", "streams")
+ITEMS = Topic("items", "item_id", 1, -1, "compact", "Item; null removes it", "apps", "streams, serving")
+REQUESTS = Topic("requests", "user_id", 4, 7 * DAY_MS, "delete", "Request", "apps", "serving")
+RECOMMENDATIONS = Topic("recommendations", "user_id", 8, 7 * DAY_MS, "delete", "Recommendation", "serving", "apps")
+EXAMPLES = Topic("examples", "none", 1, 7 * DAY_MS, "delete", "packed training examples", "streams", "trainer")
+MODEL = Topic("model", "alias or version", 1, -1, "compact", "snapshot announcements, aliases", "trainer", "serving")
+MODEL_DELTAS = Topic("model-deltas", "version", 1, DAY_MS, "delete", "weight deltas, chunked", "trainer", "serving")
+ERASURES = Topic(
+    "erasures", "user_id", 1, -1, "compact", "reserved for requests to forget a user", "apps", "nothing yet"
+)
+DEAD_LETTERS = Topic(
+    "dead-letters",
+    "source",
+    1,
+    30 * DAY_MS,
+    "delete",
+    "refused messages, raw",
+    "workers",
+    "people",
+    {"max.message.bytes": "2097152"},  # the largest message that a broker takes, and the reasons in its headers
+)
+
+TOPICS = (EVENTS, ITEMS, REQUESTS, RECOMMENDATIONS, EXAMPLES, MODEL, MODEL_DELTAS, ERASURES, DEAD_LETTERS)
+
+
+def topic_name(topic: Topic | str, prefix: str = "") -> str:
+    """The full name of a topic of the table under a prefix. Raises KeyError for a name the table lacks."""
+    name = topic if isinstance(topic, str) else topic.name
+    if name not in {known.name for known in TOPICS}:
+        raise KeyError(f"no topic {name!r} in the table; it has {', '.join(known.name for known in TOPICS)}")
+    return prefix + name

@@ -1,0 +1,8 @@
+"""The learning maths and the published bundle: test-then-train on a log of examples, out comes one ONNX graph.
+
+Before: `trainer` or `replay` hands over examples in log order. After: `serving` runs the published bundle.
+Knows no Kafka, no Redis and no clock: times come in with the examples, or as arguments.
+
+Read in this order: config, items, inputs, memory, popularity, encoder, gate, learner; then graph, bundle, delta,
+checkpoint.
+"""

@@ -1,0 +1,167 @@
+"""Every number that shapes the model: sizes, rates and rules, in one frozen object.
+
+Before: settings name fields of it as overrides. After: every part of `models` reads it, and it travels inside bundles
+and checkpoints, so that a loaded model can never meet a configuration it was not trained under.
+Knows nothing of where events come from or where models go.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from headwater.errors import SettingsError
+
+__all__ = ["MemoryConfig", "ModelConfig", "model_config"]
+
+
+class MemoryConfig(BaseModel):
+    """One association memory. Chosen on ML-100K events 60,000-80,000; docs/lab-book.md has the sweeps."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reach: int = Field(ge=1, le=1000, description="Newest history entries that are associated with a target.")
+    symmetric: bool = Field(description="Also associate the target with the entries, not only the entries with it.")
+    write_fade: float = Field(gt=0, le=1, description="Each entry further back is counted this much less.")
+    read_fade: float = Field(gt=0, le=1, description="Each entry further back has this much less say.")
+    source_power: float = Field(
+        default=0.5, ge=0, le=1, description="Scores are divided by source count to this power."
+    )
+    target_power: float = Field(
+        default=0.0, ge=0, le=1, description="Scores are divided by target count to this power."
+    )
+    slots: int = Field(default=512, ge=1, description="Associations kept per item.")
+    half_life_hours: float | None = Field(
+        default=None, gt=0, description="Associations also fade by event time: half is left after so long."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> MemoryConfig:
+        if self.half_life_hours and self.target_power:
+            raise ValueError("a memory with half_life_hours has no use for target_power: set it to 0")
+        return self
+
+
+class ModelConfig(BaseModel):
+    """The model's configuration. Unknown fields are refused; `overrides` of the settings name fields of this class."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # the stream
+    block: int = Field(default=64, ge=1, description="Examples per gradient step of the slow learner and the gate.")
+    exclude_seen: tuple[str, ...] = Field(
+        default=("auto",),
+        description="Prequential ranking leaves out items of the history with these event types; "
+        '["*"] all, [] none, ["auto"] those of types after which users seldom come back.',
+    )
+    window_events: int = Field(default=20_000, ge=1, description="Newest events that prequential metrics cover.")
+    type_weights: dict[str, float] = Field(
+        default_factory=dict, description="How much an event of a type weighs as a target; types not named weigh 1."
+    )
+    value_weight: float = Field(
+        default=0.0,
+        ge=0,
+        description="A target weighs up to (1 + this) times, by its value; 0 ignores values.",
+    )
+
+    # items
+    initial_capacity: int = Field(default=256, ge=1, description="Rows allocated at first; grows by doubling.")
+    max_items: int = Field(default=100_000, ge=16, description="Most rows; beyond, the longest idle items are let go.")
+    admit_after: int = Field(default=1, ge=1, description="Events of an item before it gets a row.")
+    expire_idle_events: int = Field(
+        default=0, ge=0, description="An item unseen for this many events loses its row; 0 never."
+    )
+    max_types: int = Field(
+        default=32, ge=1, le=1000, description="Event types told apart; later ones count as unknown."
+    )
+
+    # fast memory
+    memories: tuple[MemoryConfig, ...] = (
+        MemoryConfig(reach=8, symmetric=False, write_fade=0.8, read_fade=0.8, source_power=0.5, target_power=0.0),
+        MemoryConfig(reach=30, symmetric=True, write_fade=0.9, read_fade=0.8, source_power=0.5, target_power=0.4),
+        MemoryConfig(
+            reach=8, symmetric=False, write_fade=0.8, read_fade=0.5, source_power=0.5, half_life_hours=0.5, slots=256
+        ),
+    )
+    memory_decay: float = Field(
+        default=0.9999, gt=0, le=1, description="An item's counts times this at each of its events."
+    )
+
+    # popularity
+    popularity_half_lives_days: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(14.0, 1 / 24),
+        min_length=1,
+        description="Half-lives of the model's popularities, in event time: what is popular, and what is just now.",
+    )
+
+    # returns
+    repeats: bool = Field(default=True, description="Learn which items of their history users come back to.")
+    return_learning_rate: float = Field(default=2e-2, gt=0, description="Adam step size of what scores returns.")
+
+    # slow learner
+    slow: bool = Field(default=True, description="Have one; off, the memories and popularity are all.")
+    encoder: Literal["gru", "attention"] = Field(
+        default="gru", description="What reads the history: a recurrent unit, or attention, which a GPU runs well."
+    )
+    attention_blocks: int = Field(default=2, ge=1, le=16, description="Blocks of the attention encoder.")
+    attention_heads: int = Field(default=4, ge=1, description="Heads of each; they share the width.")
+    length: int = Field(default=32, ge=1, le=1000, description="Newest history entries that the encoder reads.")
+    shared_targets: int = Field(
+        default=8, ge=1, description="Most examples of a user that share one pass of the encoder."
+    )
+    width: int = Field(default=64, ge=1, description="Size of item vectors and of the recurrent state.")
+    learning_rate: float = Field(default=4e-3, gt=0, description="AdamW step size of the encoder's dense weights.")
+    table_learning_rate: float = Field(default=1e-2, gt=0, description="Adam step size of item vectors and biases.")
+    weight_decay: float = Field(default=1e-2, ge=0, description="AdamW decoupled decay of dense weights.")
+    average: float = Field(
+        default=0.98,
+        ge=0,
+        lt=1,
+        description="Scores are by a running mean of the weights that keeps this share at each step; 0: by the newest.",
+    )
+    dropout: float = Field(default=0.3, ge=0, lt=1, description="Of input vectors of replayed windows.")
+    state_dropout: float = Field(default=0.0, ge=0, lt=1, description="Of the states that predict, likewise.")
+    clip_norm: float = Field(
+        default=5.0, gt=0, description="Gradients of the dense weights are scaled down to this norm."
+    )
+    full_softmax_items: int = Field(default=8_192, ge=1, description="Above this many items the softmax is sampled.")
+    negatives: int = Field(default=2048, ge=1, description="Shared negatives of a sampled softmax.")
+
+    # replay
+    replay_windows: int = Field(
+        default=32, ge=0, description="Past windows rehearsed at each step; 0 turns replay off."
+    )
+    replay_targets: int = Field(default=512, ge=1, description="Positions of those windows that are predicted.")
+    replay_capacity: int = Field(
+        default=8192, ge=1, description="Windows kept: half newest, half a uniform sample of the past."
+    )
+
+    # gate
+    gate_hidden: int = Field(default=16, ge=1, description="Hidden units of the gate.")
+    learned_gate: bool = Field(default=True, description="Off, the experts keep the weights that they start with.")
+    gate_learning_rate: float = Field(default=2e-2, gt=0, description="Adam step size of the gate.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelConfig:
+        if any(not 0 <= weight < float("inf") for weight in self.type_weights.values()):
+            raise ValueError(f"type_weights holds a weight that is negative or not finite: {self.type_weights}")
+        if self.encoder == "attention" and self.width % self.attention_heads:
+            raise ValueError(f"width is {self.width}: attention_heads, {self.attention_heads}, must divide it")
+        if self.shared_targets > self.length:
+            raise ValueError(f"shared_targets is {self.shared_targets} but length is {self.length}: lower it")
+        reach = max((memory.reach for memory in self.memories), default=0)
+        if reach > self.length:
+            raise ValueError(f"a memory reaches {reach} entries back but length is {self.length}: raise length")
+        return self
+
+
+def model_config(overrides: dict[str, Any]) -> ModelConfig:
+    """The default configuration with some fields replaced. Raises SettingsError for an unknown or malformed field."""
+    try:
+        return ModelConfig(**overrides)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, p['loc']))}: {p['msg']} (given {p['input']!r})" for p in error.errors()
+        )
+        raise SettingsError(f"model.overrides: {problems}. Fields are those of models.config.ModelConfig") from error

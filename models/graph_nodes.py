@@ -1,0 +1,56 @@
+"""The pieces an ONNX graph is put together from.
+
+Before: nothing. After: `graph` and `graph_encoder` write the model with it. Knows no model.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+__all__ = ["Nodes"]
+
+
+class Nodes:
+    """Collects nodes and constants; every call returns the name of its (first) output."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: dict[str, Any] = {}
+
+    def __call__(self, op: str, *inputs: str, out: str | None = None, outputs: int = 1, **attributes: Any) -> str:
+        name = out or f"{op.lower()}_{len(self.nodes)}"
+        names = [name] if outputs == 1 else [f"{name}_{i}" for i in range(outputs)]
+        self.nodes.append(helper.make_node(op, list(inputs), names, **attributes))
+        return name
+
+    def rounded(self, op: str, value: str) -> str:
+        """A function of float32 numbers by way of float64, so that a number's place in its batch cannot show.
+
+        ONNX Runtime takes several numbers at once and the rest of a tensor one by one, by other code: in float32 their
+        last bits differ, and a past answer could not be rebuilt alone.
+        """
+        found = self(op, self("Cast", value, to=TensorProto.DOUBLE))
+        return self("Cast", found, to=TensorProto.FLOAT)
+
+    def constant(self, value: Any, dtype: Any) -> str:
+        array = np.array(value, dtype)
+        name = f"constant_{array.dtype}_{'_'.join(map(str, array.shape))}_{abs(hash_text(array))}"
+        self.constants[name] = numpy_helper.from_array(array, name)
+        return name
+
+    def ints(self, *values: int) -> str:
+        return self.constant(values, np.int64)
+
+    def double(self, value: float) -> str:
+        return self.constant(value, np.float64)
+
+    def float(self, value: float) -> str:
+        return self.constant(value, np.float32)
+
+
+def hash_text(array: Any) -> int:
+    """A number for an array's content that is the same in every process."""
+    return int.from_bytes(array.tobytes()[:4096], "little") % 1_000_000_007

@@ -1,0 +1,132 @@
+"""From a history of entries to the arrays that the model reads: the one preprocessing for learner and serving alike.
+
+Before: histories from examples (learning) or from the feature store (serving). After: `encoder` and `memory` while
+learning, the ONNX graph's runtime inputs while serving. Knows nothing of weights.
+
+Only the newest `length` entries are read; of those, items without a row are left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater.examples import Entry
+from models.config import ModelConfig
+
+__all__ = [
+    "Steps",
+    "encode_entries",
+    "encode_gap",
+    "encode_histories",
+    "encode_since",
+    "event_weight",
+    "pad_steps",
+    "step_weights",
+]
+
+
+class Steps(NamedTuple):
+    """One sequence as the encoder reads it, oldest first: parallel lists of row, type index, value and gap."""
+
+    rows: list[int]
+    types: list[int]
+    values: list[float]
+    gaps: list[float]
+
+
+def encode_gap(later_ms: int, earlier_ms: int) -> float:
+    """Time between two moments as the model sees it: log of seconds, about 0 to 2; out of order counts as 0."""
+    return math.log1p(max(later_ms - earlier_ms, 0) / 1000.0) / 10.0
+
+
+def encode_since(history: Sequence[Entry], now_ms: int) -> float:
+    """Time from the newest entry to now, on the scale of `encode_gap`; 0 for an empty history."""
+    return encode_gap(now_ms, history[-1].time_ms) if history else 0.0
+
+
+def event_weight(kind: str, value: float | None, config: ModelConfig) -> float:
+    """How much an event weighs as a target: its type's weight, and up to `1 + value_weight` times that by its value.
+
+    The value counts as v / (1 + v), so that a price cannot drown everything; absent or negative as 0.
+
+    >>> event_weight("rating", 3.0, ModelConfig(type_weights={"rating": 2.0}, value_weight=1.0))
+    3.5
+    """
+    weight = config.type_weights.get(kind, 1.0)
+    if config.value_weight and value is not None and value > 0:
+        weight *= 1.0 + config.value_weight * value / (1.0 + value)
+    return weight
+
+
+def step_weights(
+    types: NDArray[Any], values: NDArray[np.float32], type_index: Mapping[str, int], config: ModelConfig
+) -> NDArray[np.float32]:
+    """`event_weight` of steps as `encode_entries` encodes them: type indices and values of any shape, float32 out."""
+    by_index = np.ones(config.max_types + 1, np.float32)
+    for name, weight in config.type_weights.items():
+        if name in type_index:
+            by_index[type_index[name]] = weight
+    weights: NDArray[np.float32] = by_index[types]
+    if config.value_weight:
+        value = np.expm1(2.0 * np.maximum(values, 0.0))
+        weights = weights * (1.0 + config.value_weight * value / (1.0 + value)).astype(np.float32)
+    return weights
+
+
+def encode_entries(
+    history: Sequence[Entry], item_rows: Mapping[str, int], type_index: Mapping[str, int], length: int
+) -> Steps:
+    """The newest `length` entries of a history. Values are log-scaled, sign kept; an absent value counts as 0."""
+    steps = Steps([], [], [], [])
+    first = max(len(history) - length, 0)
+    before = history[first - 1].time_ms if first else (history[0].time_ms if history else 0)
+    log1p = math.log1p
+    for item_id, kind, time_ms, value in history[first:]:
+        row = item_rows.get(item_id)
+        if row is not None:
+            steps.rows.append(row)
+            steps.types.append(type_index.get(kind, 0))
+            steps.values.append(math.copysign(log1p(abs(value)), value) / 2.0 if value else 0.0)
+            steps.gaps.append(log1p((time_ms - before) / 1000.0) / 10.0 if time_ms > before else 0.0)
+        before = time_ms
+    return steps
+
+
+def pad_steps(sequences: Sequence[Steps], length: int) -> dict[str, NDArray[np.generic]]:
+    """Sequences of at most `length` steps, right-padded with zeros.
+
+    Returns history, types int64 (B, length); values, gaps float32 (B, length); lengths int32 (B,).
+    """
+    size = (len(sequences), length)
+    rows, types = np.zeros(size, np.int64), np.zeros(size, np.int64)
+    values, gaps = np.zeros(size, np.float32), np.zeros(size, np.float32)
+    lengths = np.zeros(len(sequences), np.int32)
+    for i, steps in enumerate(sequences):
+        n = len(steps.rows)
+        lengths[i] = n
+        rows[i, :n], types[i, :n], values[i, :n], gaps[i, :n] = steps
+    return {"history": rows, "types": types, "values": values, "gaps": gaps, "lengths": lengths}
+
+
+def encode_histories(
+    histories: Sequence[Sequence[Entry]],
+    now_ms: Sequence[int],
+    item_rows: Mapping[str, int],
+    types: Sequence[str],
+    config: ModelConfig,
+) -> dict[str, NDArray[np.generic]]:
+    """The graph's runtime inputs for B histories, each asked about at its own `now_ms` (epoch ms).
+
+    `item_rows` and `types` come with the bundle. Returns, with L = config.length: history int64 (B, L), types int64
+    (B, L), values float32 (B, L), gaps float32 (B, L), all right-padded with 0; lengths int32 (B,), the number of real
+    steps (0 for an empty history); since float32 (B,).
+    """
+    type_index = {name: i + 1 for i, name in enumerate(types)}
+    arrays = pad_steps([encode_entries(h, item_rows, type_index, config.length) for h in histories], config.length)
+    arrays["since"] = np.array([encode_since(h, now) for h, now in zip(histories, now_ms, strict=True)], np.float32)
+    return arrays

@@ -1,0 +1,109 @@
+"""Incremental matrix factorisation: one gradient step an event, nothing ever refitted.
+
+Before: the loop tells each event. After: inner products of user and item vectors are the scores. Knows no order but the
+stream's own.
+
+ISGD: Vinagre, Jorge, Gama (2014), "Fast incremental matrix factorization for recommendation with positive-only
+feedback". RAISGD: the same (2015), "Collaborative filtering with recency-based negative feedback": before each step the
+user's vector unlearns the items that have gone longest without an event, so that scores do not all grow towards one.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from replay.peers.growing import room
+from replay.protocol import Query
+
+__all__ = ["ISGD", "RAISGD"]
+
+
+class ISGD:
+    """`users` (users, factors) and `items` (items, factors) float32; an event's target is 1."""
+
+    name = "isgd"
+    random = True
+
+    def __init__(
+        self,
+        factors: int = 64,
+        *,
+        learning_rate: float = 0.05,
+        regularization: float = 0.01,
+        spread: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        self.learning_rate, self.regularization, self.spread = learning_rate, regularization, spread
+        self.choose = np.random.default_rng(seed)
+        self.users = np.zeros((1024, factors), np.float32)
+        self.items = np.zeros((1024, factors), np.float32)
+        self.user_count = 0
+        self.item_count = 0
+
+    def scores(self, query: Query) -> NDArray[np.float32]:
+        """(known,) inner products with the user's vector."""
+        return np.asarray(self.items[: query.known] @ self.users[query.user], np.float32)
+
+    def learn(self, query: Query) -> None:
+        """One step."""
+        self._start(query)
+        self._step(query.user, query.item, 1.0)
+
+    def _start(self, query: Query) -> None:
+        """Random vectors for whoever and whatever is new; numbers come in order."""
+        if query.user >= self.user_count:
+            self.users = room(self.users, query.user + 1)
+            self.users[query.user] = self._random()
+            self.user_count = query.user + 1
+        if query.item >= self.item_count:
+            self.items = room(self.items, query.item + 1)
+            self.items[query.item] = self._random()
+            self.item_count = query.item + 1
+
+    def _random(self) -> NDArray[np.float32]:
+        return self.choose.standard_normal(self.users.shape[1], np.float32) * np.float32(self.spread)
+
+    def _step(self, user: int, item: int, target: float, *, move_item: bool = True) -> None:
+        chooser, chosen = self.users[user], self.items[item]
+        error = target - float(chooser @ chosen)
+        rate = self.learning_rate
+        before = chooser.copy()
+        chooser += rate * (error * chosen - self.regularization * chooser)
+        if move_item:
+            chosen += rate * (error * before - self.regularization * chosen)
+
+
+class RAISGD(ISGD):
+    """ISGD with `negatives` items a step from the old end of a queue of all items, ordered by their last event."""
+
+    name = "raisgd"
+
+    def __init__(
+        self,
+        factors: int = 64,
+        *,
+        learning_rate: float = 0.05,
+        regularization: float = 0.01,
+        spread: float = 0.1,
+        negatives: int = 1,
+        move_negatives: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(factors, learning_rate=learning_rate, regularization=regularization, spread=spread, seed=seed)
+        self.negatives, self.move_negatives = negatives, move_negatives
+        self.queue: OrderedDict[int, None] = OrderedDict()  # the item with the oldest last event or use comes first
+
+    def learn(self, query: Query) -> None:
+        """The negative steps, then the positive one."""
+        self._start(query)
+        used = [self.queue.popitem(last=False)[0] for _ in range(min(self.negatives, len(self.queue)))]
+        for item in used:
+            if item != query.item:
+                self._step(query.user, item, 0.0, move_item=self.move_negatives)
+            self.queue[item] = None
+        self._step(query.user, query.item, 1.0)
+        self.queue[query.item] = None
+        self.queue.move_to_end(query.item)

@@ -1,0 +1,198 @@
+"""`replay stream`: events of the past happen again, in a world of their own, at a chosen speed.
+
+Before: a source. After: the `events` topic of a prefix, through the SDK, packed; the real workers do the rest. The
+events keep their ids and their times: replayed twice into one world, they change nothing the second time.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+from headwater.client import Client, Delivery
+from headwater.connections import ensure_topics
+from headwater.errors import SettingsError
+from headwater.events import Event
+from headwater.settings import Settings
+from replay.kafka_range import KafkaRange
+from replay.sources import Catalogued, Source
+
+__all__ = ["ReplayReport", "Speed", "stream"]
+
+CHUNK_EVENTS = 2000
+"""Events handed over between two looks at progress and at stopping, when nothing else sets the pace."""
+
+TICK_S = 0.02
+"""Time between two sends of what has come due."""
+
+ACKNOWLEDGE_S = 60.0
+"""Longest wait for the last acknowledgements."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast: `times` the events' own clock, or `per_s` events a second; neither is as fast as possible."""
+
+    times: float | None = None
+    per_s: float | None = None
+
+    @classmethod
+    def of(cls, given: Speed | str | float) -> Speed:
+        """From what a person writes. Raises SettingsError.
+
+        >>> Speed.of("60x"), Speed.of("500/s")
+        (Speed(times=60.0, per_s=None), Speed(times=None, per_s=500.0))
+        >>> Speed.of(0) == Speed.of("max") == Speed()
+        True
+        """
+        if isinstance(given, Speed):
+            return given
+        text = str(given).strip().lower()
+        number = re.fullmatch(r"(\d+\.?\d*|\.\d+)(x|/s)?", text)
+        if text in {"max", "inf"} or (number and float(number[1]) == 0):
+            return cls()
+        if not number:
+            raise SettingsError(f'speed {given!r}: write "60x" (times event time), "500/s" (events a second) or "max"')
+        return cls(per_s=float(number[1])) if number[2] == "/s" else cls(times=float(number[1]))
+
+
+@dataclass
+class ReplayReport:
+    """How far a replay is; complete when `stream` returns it. `positions` are the last offsets by partition."""
+
+    events: int = 0
+    records: int = 0
+    bad: Counter[str] = field(default_factory=Counter)
+    first_bad: list[str] = field(default_factory=list)
+    time_unit: str = ""
+    first_event_time: int | None = None
+    last_event_time: int | None = None
+    seconds: float = 0.0
+    behind_s: float = 0.0
+    positions: dict[int, int] = field(default_factory=dict)
+    stopped: bool = False
+    items: int = 0
+
+    @property
+    def events_per_s(self) -> float:
+        """Mean rate so far."""
+        return self.events / self.seconds if self.seconds else 0.0
+
+
+def stream(
+    source: Source,
+    settings: Settings,
+    *,
+    speed: Speed | str | float = 0,
+    prefix: str | None = None,
+    limit: int | None = None,
+    on_progress: Callable[[ReplayReport], None] | None = None,
+    stopping: threading.Event | None = None,
+    client: Client | None = None,
+    catalogue: bool = False,
+) -> ReplayReport:
+    """Re-emit a source's events into the world of `prefix` (default: that of the settings), whose topics are made.
+
+    Sending waits for Kafka's acknowledgements when much is on its way; `on_progress` may wait too, and so hold the
+    replay back. `stopping` ends it early. A `client` of that world can be given, and stays open. With `catalogue` the
+    source's items, where it has any, go before the events. When the chosen speed cannot be kept, `behind_s` tells.
+    Raises SourceError, Unavailable; SettingsError for a world replayed into itself.
+    """
+    pace = Speed.of(speed)
+    kafka = settings.kafka.model_copy(update={} if prefix is None else {"prefix": prefix})
+    if isinstance(source, KafkaRange) and (source.kafka.bootstrap, source.kafka.prefix) == (
+        kafka.bootstrap,
+        kafka.prefix,
+    ):
+        raise SettingsError(f"{source.topic} cannot be replayed into itself: give another prefix (--prefix)")
+    ensure_topics(kafka)
+    if client is not None:
+        return _stream(source, catalogue, client, pace, limit, on_progress, stopping or threading.Event())
+    with Client(settings=kafka, source="replay", batch_events=settings.replay.batch_events) as own:
+        return _stream(source, catalogue, own, pace, limit, on_progress, stopping or threading.Event())
+
+
+def _stream(
+    source: Source,
+    catalogue: bool,
+    client: Client,
+    pace: Speed,
+    limit: int | None,
+    on_progress: Callable[[ReplayReport], None] | None,
+    stopping: threading.Event,
+) -> ReplayReport:
+    report = ReplayReport()
+    sent: deque[Delivery] = deque()
+    started_s = time.monotonic()
+    if catalogue and isinstance(source, Catalogued):
+        delivered = client.put_items(source.items())
+        delivered.result(ACKNOWLEDGE_S)
+        report.items = delivered.count
+    for chunk in _paced(islice(source.events(), limit), pace, report, stopping):
+        delivery = client.track_many(chunk)
+        sent.append(delivery)
+        report.events += delivery.count
+        report.records += len(delivery.records)
+        if report.first_event_time is None:
+            report.first_event_time = chunk[0].event_time
+        report.last_event_time = chunk[-1].event_time
+        while sent and all(record.done() for record in sent[0].records):
+            _acknowledged(sent.popleft(), report)
+        _tell(source, report, started_s, on_progress)
+    report.stopped = stopping.is_set()
+    while sent:
+        _acknowledged(sent.popleft(), report)
+    _tell(source, report, started_s, on_progress)
+    return report
+
+
+def _paced(
+    events: Iterator[Event], pace: Speed, report: ReplayReport, stopping: threading.Event
+) -> Iterator[list[Event]]:
+    """Lists of events, each when it is due; ends early when stopping is set."""
+    started_s = time.monotonic()
+    first_ms: int | None = None
+    due: list[Event] = []
+    for number, event in enumerate(events):
+        if first_ms is None:
+            first_ms = event.event_time
+        at_s = started_s
+        if pace.per_s:
+            at_s += number / pace.per_s
+        elif pace.times:
+            at_s += (event.event_time - first_ms) / 1000 / pace.times
+        wait_s = at_s - time.monotonic()
+        if due and (wait_s > 0 or len(due) >= CHUNK_EVENTS):
+            yield due
+            due = []
+            wait_s = at_s - time.monotonic()
+        if wait_s > 0:
+            # sleep to the next tick, so that a fast replay sends few full lists and not one event at a time
+            stopping.wait(math.ceil(wait_s / TICK_S) * TICK_S)
+        elif pace.per_s or pace.times:
+            report.behind_s = max(0.0, -wait_s - TICK_S)
+        if stopping.is_set():
+            return
+        due.append(event)
+    if due:
+        yield due
+
+
+def _acknowledged(delivery: Delivery, report: ReplayReport) -> None:
+    report.positions.update(delivery.result(ACKNOWLEDGE_S))
+
+
+def _tell(
+    source: Source, report: ReplayReport, started_s: float, on_progress: Callable[[ReplayReport], None] | None
+) -> None:
+    report.seconds = time.monotonic() - started_s
+    report.bad, report.first_bad = source.report.bad, source.report.first_bad
+    report.time_unit = source.report.time_unit
+    if on_progress is not None:
+        on_progress(replace(report, positions=dict(report.positions)))

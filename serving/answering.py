@@ -1,0 +1,318 @@
+"""One micro-batch: records of `requests` in, answers out. Reads features; sends nothing.
+
+Before: `serving.worker` polls the records. After: it sends the answers. Knows nothing of Kafka's clients.
+
+Every record gets an answer, now or after a wait, or is a dead letter. A request that names `after` waits, at most
+`after_wait_ms`, until the features include those offsets; others are not held up by it. Then it is answered from what
+is there: a list that is a moment old serves a page better than an error. The receipt says so in `policy`, which is
+`exact after=not_reached`, and by its `feature_offsets`. With the store away that is what every such request gets.
+
+An answer that Kafka would not take goes without its reasons (`exact reasons=left_out`); if that is not enough, the
+answer is the refusal `too_large`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import orjson
+from pydantic import ValidationError
+
+from headwater.codec import decode_request, encode
+from headwater.errors import HeadwaterError, InvalidMessage, Unavailable
+from headwater.events import MAX_ID_LENGTH, now_ms
+from headwater.recommendations import Receipt, Recommendation, Request
+from headwater.settings import ServingSettings
+from headwater.topics import EVENTS, REQUESTS
+from serving.answered import Answered
+from serving.fitting import fitting
+from serving.metrics import ServingMetrics
+from serving.popular import POPULAR_ITEMS, Popular
+from serving.scorer import Scorer
+from serving.scoring import Ask, Scored, refuse, score
+from streams.state import UserState
+from streams.store import FeatureStore
+
+__all__ = ["Answer", "Answering", "Record"]
+
+POPULAR_FOR_S = 1.0
+STORE_REST_S = 1.0
+NOT_REACHED = " after=not_reached"
+
+log = logging.getLogger("headwater")
+
+
+class Record(Protocol):
+    """What is used of a consumed record."""
+
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+@dataclass(slots=True)
+class Answer:
+    """What becomes of one record: a reply (`value`), a dead letter (`refused`), or both."""
+
+    record: Any
+    user_id: str = ""
+    request_id: str = ""
+    value: bytes | None = None
+    outcome: str = ""
+    refused: InvalidMessage | None = None
+
+
+@dataclass(slots=True)
+class _Begun:
+    """A decoded request on its way. `until` is the monotonic time at which waiting for `after` ends."""
+
+    record: Any
+    request: Request
+    until: float
+    state: UserState | None = None
+    unreached: bool = False
+
+
+@dataclass
+class Answering:
+    """`answer` takes the records just polled and returns what is to be sent; `waiting` requests stay inside."""
+
+    settings: ServingSettings
+    scorer: Scorer
+    store: FeatureStore
+    metrics: ServingMetrics
+    waiting: list[_Begun] = field(default_factory=list)
+    _answered: Answered = field(default_factory=Answered)
+    _popular: Popular = field(default_factory=Popular)
+    _popular_until: float = 0.0
+    _store_rests_until: float = 0.0
+
+    def answer(self, records: Sequence[Any], *, last: bool = False) -> list[Answer]:
+        """Answers of this batch, and of waiting requests whose wait is over. `last`: nothing waits any more."""
+        started = time.perf_counter()
+        began_ms = now_ms()
+        answers: list[Answer] = []
+        begun = self.waiting
+        self.waiting = []
+        for record in records:
+            self._begin(record, began_ms, begun, answers)
+        if not begun:
+            return answers
+        begun, offsets = self._read(begun, wait=not last)
+        if not begun:
+            return answers
+        read = time.perf_counter()
+        asks = [self._ask(one, offsets) for one in begun]
+        popular = self._popular_items(began_ms) if self._may_need_popular(asks) else self._popular
+        steps: dict[str, float] = {}
+        scored = self._score(asks, popular, steps)
+        if scored.not_finite:
+            self.metrics.not_finite.inc(scored.not_finite)
+            log.error("scores that are not finite were left out", extra={"count": scored.not_finite})
+        self.metrics.batch_requests.observe(len(begun))
+        timings = {
+            "features": (read - started) * 1000,
+            "score": (steps["score"] - read) * 1000,
+            "rules": (steps["rules"] - steps["score"]) * 1000,
+        }
+        for one, answer in zip(begun, scored.answers, strict=True):
+            answers.append(self._finish(one, answer, began_ms, timings))
+        return answers
+
+    def _score(self, asks: Sequence[Ask], popular: Popular, steps: dict[str, float]) -> Scored:
+        try:
+            return score(
+                self.scorer,
+                asks,
+                now_ms=now_ms(),
+                exclude_seen=self.settings.exclude_seen,
+                popular=popular,
+                mark=lambda step: steps.__setitem__(step, time.perf_counter()),
+            )
+        except Exception as error:  # a fault of ours; the same batch would come again and again and end every worker
+            if len(asks) > 1:
+                alone = [self._score([ask], popular, steps) for ask in asks]
+                return Scored([one.answers[0] for one in alone], sum(one.not_finite for one in alone))
+            request = asks[0].request
+            log.exception("a request could not be scored", extra={"request": request.request_id})
+            steps.setdefault("score", time.perf_counter())
+            steps["rules"] = time.perf_counter()
+            text = f"scoring failed ({type(error).__name__}); the worker's log has the details"
+            return Scored([refuse(request.request_id, request.user_id, "internal", text, now_ms())])
+
+    def _begin(self, record: Record, began_ms: int, begun: list[_Begun], answers: list[Answer]) -> None:
+        try:
+            request = decode_request(record.value)
+        except InvalidMessage as error:
+            answers.append(self._refused(record, error, began_ms))
+            return
+        except Exception as error:  # a fault of ours; the same record would end every worker
+            log.exception("a request could not be read", extra={"offset": record.offset})
+            text = f"reading the request failed ({type(error).__name__}); the worker's log has the details"
+            answers.append(self._refused(record, InvalidMessage("internal", text), began_ms))
+            return
+        known = self._answered.get((request.user_id, request.request_id), record.value, time.monotonic())
+        if known is not None:
+            self.metrics.repeated.inc()
+            answers.append(Answer(record, request.user_id, request.request_id, known[0], known[1]))
+            return
+        asked_ms = request.request_time if "request_time" in request.model_fields_set else record.timestamp
+        if request.deadline_ms is not None and began_ms - asked_ms > request.deadline_ms:
+            text = f"asked {began_ms - asked_ms} ms ago, deadline_ms is {request.deadline_ms}"
+            refusal = refuse(request.request_id, request.user_id, "expired", text, began_ms)
+            answers.append(Answer(record, request.user_id, request.request_id, encode(refusal), "expired"))
+            return
+        begun.append(_Begun(record, request, time.monotonic() + self.settings.after_wait_ms / 1000))
+
+    def _read(self, begun: list[_Begun], *, wait: bool) -> tuple[list[_Begun], Mapping[str, int]]:
+        """States of the users, in one round trip; requests whose `after` is not reached go back to waiting."""
+        if time.monotonic() < self._store_rests_until:
+            return _blind(begun), {}
+        users = list(dict.fromkeys(one.request.user_id for one in begun))
+        try:
+            reading = self.store.read_users(users)
+            states, marks = reading.states, reading.marks
+        except InvalidMessage:
+            states, marks = self._read_singly(users)
+        except HeadwaterError as error:
+            self.metrics.features_unavailable.inc()
+            log.warning("answering without features: %s", error)
+            self._store_rests_until = time.monotonic() + STORE_REST_S
+            return _blind(begun), {}
+        ready = []
+        for one in begun:
+            after = one.request.after or {}
+            behind = any(marks.get(int(partition), -1) < offset for partition, offset in after.items())
+            one.unreached = bool(after) and (behind or one.request.user_id not in states)
+            if one.unreached and wait and time.monotonic() < one.until:
+                self.waiting.append(one)
+            else:
+                one.state = states.get(one.request.user_id)
+                ready.append(one)
+        return ready, {str(partition): offset for partition, offset in marks.items()}
+
+    def _read_singly(self, users: Sequence[str]) -> tuple[dict[str, UserState], dict[int, int]]:
+        """One state of a batch cannot be read: the others must not suffer for it."""
+        states: dict[str, UserState] = {}
+        marks: dict[int, int] = {}
+        for user in users:
+            try:
+                reading = self.store.read_users([user])
+            except HeadwaterError as error:
+                self.metrics.features_unavailable.inc()
+                log.error("answering a user without features: %s", error, extra={"user": user})
+            else:
+                states.update(reading.states)
+                marks = reading.marks
+        return states, marks
+
+    def _ask(self, one: _Begun, offsets: Mapping[str, int]) -> Ask:
+        state, record = one.state, one.record
+        at = f"{REQUESTS.name}[{record.partition}]@{record.offset}"
+        if state is None:
+            return Ask(one.request, None, request_at=at)
+        if not state.count:
+            return Ask(one.request, state.history, offsets, request_at=at)
+        partition = str(state.partition)
+        return Ask(
+            one.request,
+            state.history,
+            {**offsets, partition: max(offsets.get(partition, -1), state.offset)},  # marks are read before states
+            state.folded_ms,
+            request_at=at,
+            history_at=f"{EVENTS.name}[{partition}]@{state.offset}",
+            history_events=state.count,
+        )
+
+    def _may_need_popular(self, asks: Sequence[Ask]) -> bool:
+        return self.scorer.version is None or any(
+            not ask.history and not ask.request.recent_events and not ask.request.context_item for ask in asks
+        )
+
+    def _popular_items(self, began_ms: int) -> Popular:
+        """Popular items of the store, at most a second old; what was known before while the store is away."""
+        now = time.monotonic()
+        if now >= max(self._popular_until, self._store_rests_until):
+            with contextlib.suppress(Unavailable):  # reading the users says it in the log
+                ranked, decay, marks = self.store.popularity(POPULAR_ITEMS)
+                self._popular = Popular.of(ranked, decay, began_ms, marks)
+                self._popular_until = now + POPULAR_FOR_S
+        return self._popular
+
+    def _finish(self, one: _Begun, answer: Recommendation, began_ms: int, timings: Mapping[str, float]) -> Answer:
+        request, asked = one.request, one.record.value
+        key = request.user_id, request.request_id
+        known = self._answered.get(key, asked, time.monotonic())
+        if known is not None:  # twice in one batch
+            self.metrics.repeated.inc()
+            return Answer(one.record, *key, *known)
+        if answer.error is not None:
+            return Answer(one.record, *key, encode(answer), answer.error.code)
+        total = time.time_ns() / 1e6 - one.record.timestamp
+        receipt: Receipt = answer.receipt.model_copy(
+            update={
+                "timings_ms": {
+                    "queue": round(float(max(began_ms - one.record.timestamp, 0)), 3),
+                    **{name: round(spent, 3) for name, spent in timings.items()},
+                    "total": round(max(total, 0.0), 3),
+                },
+                "policy": answer.receipt.policy + (NOT_REACHED if one.unreached else ""),
+            }
+        )
+        value = fitting(answer.model_copy(update={"receipt": receipt}))
+        if value is None:
+            return _too_large(one, began_ms)
+        outcome = receipt.fallback or "personal"
+        self._answered.put(key, asked, value, outcome, time.monotonic())
+        return Answer(one.record, *key, value, outcome)
+
+    def _refused(self, record: Record, error: InvalidMessage, began_ms: int) -> Answer:
+        """An invalid request: an answer where the asker can be told from what is readable, else a dead letter.
+
+        Bytes that are no JSON are a dead letter in any case; the asker is then the record's key and correlation id.
+        """
+        user_id, request_id = _asker(record)
+        try:
+            refusal = refuse(request_id, user_id, error.reason, str(error), began_ms)
+        except ValidationError:
+            return Answer(record, refused=error)
+        dead = None if error.reason == "schema" else error
+        return Answer(record, user_id, request_id, encode(refusal), error.reason, dead)
+
+
+def _too_large(one: _Begun, began_ms: int) -> Answer:
+    user_id, request_id = one.request.user_id, one.request.request_id
+    text = "the answer is larger than one Kafka message may be, without its reasons too. Ask for fewer items (k)."
+    refusal = refuse(request_id, user_id, "too_large", text, began_ms)
+    return Answer(one.record, user_id, request_id, encode(refusal), "too_large")
+
+
+def _blind(begun: list[_Begun]) -> list[_Begun]:
+    """No features could be read: none of these has what its `after` asks for."""
+    for one in begun:
+        one.state, one.unreached = None, bool(one.request.after)
+    return begun
+
+
+def _asker(record: Record) -> tuple[str, str]:
+    """user_id and request_id of an invalid request as far as they can be read, else empty."""
+    body: Any = None
+    with contextlib.suppress(orjson.JSONDecodeError, TypeError):
+        body = orjson.loads(record.value or b"")
+    given = body if isinstance(body, dict) else {}
+    correlation = next((value for name, value in record.headers if name == "correlation-id"), None)
+    return _id(given.get("user_id"), record.key), _id(given.get("request_id"), correlation)
+
+
+def _id(value: object, instead: bytes | None) -> str:
+    if isinstance(value, str) and 0 < len(value) <= MAX_ID_LENGTH:
+        return value
+    return (instead or b"").decode(errors="replace")

@@ -1,0 +1,71 @@
+"""What /metrics of the serving worker shows. One place for the names; knows nothing of how the numbers come about."""
+
+from __future__ import annotations
+
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from headwater.topics import REQUESTS
+from serving.scorer import Scorer
+
+__all__ = ["ServingMetrics"]
+
+BUCKETS_S = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+
+
+class ServingMetrics:
+    """Counters, gauges and histograms of one worker."""
+
+    def __init__(self, registry: CollectorRegistry, scorer: Scorer) -> None:
+        self.answered = Counter(
+            "headwater_requests_answered",
+            "Replies sent, by outcome: personal, a fallback, or a refusal's code.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.repeated = Counter(
+            "headwater_duplicate_requests", "Requests whose request_id had been answered before.", registry=registry
+        )
+        self.request_seconds = Histogram(
+            "headwater_request_seconds",
+            "From a request record's timestamp to its reply being sent.",
+            buckets=BUCKETS_S,
+            registry=registry,
+        )
+        self.batch_requests = Histogram(
+            "headwater_serving_batch_requests",
+            "Requests answered in one graph run.",
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128),
+            registry=registry,
+        )
+        self.dead_letters = Counter(
+            "headwater_dead_letters", "Requests that were dead letters.", ["reason"], registry=registry
+        )
+        self.features_unavailable = Counter(
+            "headwater_features_unavailable", "Batches answered without features: no store.", registry=registry
+        )
+        self.not_finite = Counter(
+            "headwater_not_finite_scores", "Scores that were NaN or infinite and were left out.", registry=registry
+        )
+        self.model_refused = Counter(
+            "headwater_model_refused",
+            "Announcements, bundles and deltas that were refused.",
+            ["reason"],
+            registry=registry,
+        )
+        self.deltas_applied = Counter("headwater_deltas_applied", "Deltas applied.", registry=registry)
+        self.items_refused = Counter("headwater_items_refused", "Items that could not be read.", registry=registry)
+        self.items_failed = Counter(
+            "headwater_items_failed", "Items skipped for a fault of this worker; its log says which.", registry=registry
+        )
+        self.catalogue_items = Gauge("headwater_catalogue_items", "Items in the catalogue.", registry=registry)
+        self.lag = Gauge("headwater_lag", "Requests not yet answered.", ["topic"], registry=registry).labels(
+            topic=REQUESTS.name
+        )
+        Gauge(
+            "headwater_model_version", "Version of the model that answers; 0 is none.", registry=registry
+        ).set_function(lambda: scorer.version or 0)
+        Gauge(
+            "headwater_weight_age_seconds", "Since the weights that answer were published.", registry=registry
+        ).set_function(lambda: time.time() - scorer.published_ms / 1000 if scorer.published_ms is not None else 0.0)

@@ -1,0 +1,69 @@
+"""The k best of a row of scores: exact, over the whole catalogue, ties to the lowest row.
+
+Before: scores with -inf where the rules forbid. After: the answer. Knows nothing of what the scores mean.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.rules import Rules
+
+__all__ = ["best_rows", "drop_not_finite", "top_k"]
+
+BLOCK = 256
+Scores = npt.NDArray[np.floating[Any]]
+
+
+def _block_maxima(scores: Scores) -> Scores:
+    """Maxima of blocks of 256 along the last axis: (..., N) -> (..., ceil(N / 256)). NaN wins its block."""
+    whole = scores.shape[-1] // BLOCK * BLOCK
+    maxima = scores[..., :whole].reshape(*scores.shape[:-1], whole // BLOCK, BLOCK).max(axis=-1)
+    if whole == scores.shape[-1]:
+        return np.asarray(maxima)
+    return np.concatenate([maxima, scores[..., whole:].max(axis=-1, keepdims=True)], axis=-1)
+
+
+def drop_not_finite(scores: Scores) -> int:
+    """Set NaN and +inf to -inf in place; how many there were. A NaN compares false, so it would vanish unseen."""
+    if scores.size == 0 or (_block_maxima(scores) < np.inf).all():
+        return 0
+    bad = np.isnan(scores) | (scores == np.inf)
+    scores[bad] = -np.inf
+    return int(bad.sum())
+
+
+def top_k(scores: Scores, k: int) -> npt.NDArray[np.int64]:
+    """Indices of the `k` highest scores, best first; ties to the lowest index; never one of -inf, so fewer may come.
+
+    `scores` is (N,) without NaN. Exact: the k-th highest maximum of blocks of 256 is at most the k-th highest score, so
+    only what reaches it needs sorting.
+
+    >>> top_k(np.array([1, 3, 2, 3], np.float32), 3)
+    array([1, 3, 2])
+    """
+    floor = -np.inf
+    if scores.shape[0] > 4 * BLOCK:
+        maxima = _block_maxima(scores)
+        if k < len(maxima):
+            floor = np.partition(maxima, len(maxima) - k)[len(maxima) - k]
+    reach = np.flatnonzero(scores >= floor if floor > -np.inf else scores > floor)
+    values = scores[reach]
+    if len(reach) > 4 * k + 64:
+        values_floor = np.partition(values, len(values) - k)[len(values) - k]
+        keep = values >= values_floor
+        reach, values = reach[keep], values[keep]
+    return np.asarray(reach[np.argsort(-values, kind="stable")[:k]])
+
+
+def best_rows(scores: Scores, rules: Rules, k: int) -> npt.NDArray[np.int64]:
+    """The best rows that the rules leave, best first; `scores` is written to. k is clamped to what is left."""
+    for mask in rules.masks:
+        np.copyto(scores, -np.inf, where=~mask)
+    scores[rules.excluded] = -np.inf
+    if rules.candidates is None:
+        return top_k(scores, k)
+    return np.asarray(rules.candidates[top_k(scores[rules.candidates], k)])

@@ -1,0 +1,106 @@
+"""Sends answers and dead letters; says which records are finished, which is when Kafka has acknowledged all of theirs.
+
+Before: `serving.answering` made the answers, none larger than `serving.fitting` says. After: the worker commits the
+offsets of `acknowledged` records. All that is sent is below 1,048,576 bytes, Kafka's default limit: kafka-python
+never sends again after a broker has found a record of an idempotent producer too large.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from typing import Any
+
+from kafka import KafkaProducer
+
+from headwater.codec import bounded_dead_letter, dead_letter_headers
+from headwater.errors import Stalled
+from headwater.topics import DEAD_LETTERS, RECOMMENDATIONS, REQUESTS, topic_name
+from serving.answering import Answer
+from serving.metrics import ServingMetrics
+
+__all__ = ["Replies", "partition_of"]
+
+MAX_PARTITION_DIGITS = 9
+MAX_CORRELATION_BYTES = 4096
+"""Longer correlation ids are not echoed; the reply then bears the request_id."""
+
+log = logging.getLogger("headwater")
+
+
+class Replies:
+    """`acknowledged` (partition, offset) is filled by the producer's thread and emptied by the worker's."""
+
+    def __init__(self, producer: KafkaProducer, metrics: ServingMetrics, prefix: str) -> None:
+        self.acknowledged: deque[tuple[int, int]] = deque()
+        self._failure: BaseException | None = None
+        self._producer = producer
+        self._metrics = metrics
+        self._requests = topic_name(REQUESTS, prefix)
+        self._replies = topic_name(RECOMMENDATIONS, prefix)
+        self._dead_letters = topic_name(DEAD_LETTERS, prefix)
+        self._partitions = len(producer.partitions_for(self._replies))
+
+    def send(self, answer: Answer) -> None:
+        """Hand one answer to the producer."""
+        record = answer.record
+        futures = []
+        if answer.value is not None:
+            futures.append(self._send_reply(answer))
+            self._metrics.answered.labels(answer.outcome).inc()
+            self._metrics.request_seconds.observe(max(time.time() - record.timestamp / 1000, 0.0))
+        if answer.refused is not None:
+            futures.append(self._send_dead_letter(answer))
+        left = len(futures)
+
+        def acknowledged(_: Any) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                self.acknowledged.append((record.partition, record.offset))
+
+        for future in futures:
+            future.add_callback(acknowledged)
+            future.add_errback(self._failed)
+
+    def check(self) -> None:
+        """Raises Stalled when a reply could not be delivered."""
+        if self._failure is not None:
+            raise Stalled(f"a reply could not be delivered ({self._failure}); its request will be answered again")
+
+    def _failed(self, error: BaseException) -> None:
+        self._failure = error
+
+    def _send_reply(self, answer: Answer) -> Any:
+        headers = dict(answer.record.headers)
+        echoed = headers.get("correlation-id")
+        if echoed is None or len(echoed) > MAX_CORRELATION_BYTES:
+            echoed = answer.request_id.encode()
+        return self._producer.send(
+            self._replies,
+            answer.value,
+            key=answer.user_id.encode(),
+            headers=[("correlation-id", echoed)],
+            partition=partition_of(headers.get("reply-partition"), self._partitions),
+        )
+
+    def _send_dead_letter(self, answer: Answer) -> Any:
+        record, error = answer.record, answer.refused
+        assert error is not None
+        self._metrics.dead_letters.labels(error.reason).inc()
+        headers = dead_letter_headers(error.reason, str(error), self._requests, record.partition, record.offset)
+        log.warning("dead letter: %.2000s", error, extra={"reason": error.reason, "offset": record.offset})
+        key, value, more = bounded_dead_letter(record.key, record.value)
+        return self._producer.send(self._dead_letters, value, key=key, headers=[*headers, *more])
+
+
+def partition_of(header: bytes | None, partitions: int) -> int | None:
+    """The partition that a `reply-partition` header names; None, for Kafka's own choice, when it names none.
+
+    >>> partition_of(b"5", 8), partition_of(b"8", 8), partition_of(b"-1", 8), partition_of(b"1" * 5000, 8)
+    (5, None, None, None)
+    """
+    if header is None or not header.isdigit() or len(header) > MAX_PARTITION_DIGITS:
+        return None
+    return int(header) if int(header) < partitions else None

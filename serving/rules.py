@@ -1,0 +1,149 @@
+"""Which rows an answer may hold: seen items, exclusions, candidates, filters, availability. All masks over rows.
+
+Before: requests and the catalogue. After: `serving.ranking` takes the best of what is left. Knows nothing of weights or
+scores.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from headwater.examples import Entry
+from headwater.recommendations import Request
+from serving.catalogue import Catalogue, Mask
+
+__all__ = ["ALL_TYPES", "AUTO", "Rows", "Rules", "extended_history", "rules_for"]
+
+ALL_TYPES = "*"
+AUTO = "auto"
+CACHED_FILTERS = 256
+RowIds = npt.NDArray[np.int64]
+
+
+class Rows:
+    """The catalogue seen through the rows of one half of the scorer, or (`ids` None) through its own slots.
+
+    Masks are kept until the catalogue or the rows change: a filter that many requests name is computed once.
+    """
+
+    def __init__(self, catalogue: Catalogue, ids: Sequence[str | None] | None = None) -> None:
+        self.catalogue = catalogue
+        self._slots: RowIds | None = None
+        self._masks: OrderedDict[bytes, Mask] = OrderedDict()
+        self._stamp = -1
+        if ids is not None:
+            self.reread(ids, range(len(ids)))
+
+    def reread(self, ids: Sequence[str | None], changed: Iterable[int]) -> None:
+        """The item ids of these rows changed, or `ids` grew: their slots are looked up again."""
+        capacity = len(ids)
+        if self._slots is None or len(self._slots) != capacity:
+            grown = np.full(capacity, -1, np.int64)
+            if self._slots is not None:
+                grown[: len(self._slots)] = self._slots[:capacity]
+            self._slots = grown
+        for row in changed:
+            item_id = ids[row]
+            self._slots[row] = -1 if item_id is None else self.catalogue.slot(item_id)
+        self._stamp = -1
+
+    def __len__(self) -> int:
+        return len(self.catalogue.ids) if self._slots is None else len(self._slots)
+
+    def blocked(self) -> Mask:
+        """(capacity,) True where no answer may go: free rows, unavailable and removed items."""
+        return self._cached(b"", lambda: _with_free(self.catalogue.blocked(), free=True))
+
+    def matching(self, name: str, condition: object) -> Mask:
+        """(capacity,) True where the item's field meets the condition. Raises RequestRefused as the catalogue does."""
+        key = orjson.dumps([name, condition], option=orjson.OPT_SORT_KEYS)
+        return self._cached(key, lambda: _with_free(self.catalogue.matching(name, condition), free=False))
+
+    def _cached(self, key: bytes, compute: Callable[[], Mask]) -> Mask:
+        with self.catalogue.lock:
+            if self._stamp != self.catalogue.changes:
+                self._masks.clear()
+                self._stamp = self.catalogue.changes
+            mask = self._masks.get(key)
+            if mask is None:
+                over_slots = compute()  # one longer than the slots: the last is what a free row, slot -1, gets
+                mask = over_slots[:-1] if self._slots is None else over_slots[self._slots]
+                self._masks[key] = mask
+                if len(self._masks) > CACHED_FILTERS:
+                    self._masks.popitem(last=False)
+            else:
+                self._masks.move_to_end(key)
+            return mask
+
+
+def _with_free(over_slots: Mask, *, free: bool) -> Mask:
+    return np.append(over_slots, free)
+
+
+class Rules(NamedTuple):
+    """What one request leaves in. `candidates` are sorted row ids, or None for all; `masks` say where rows may be."""
+
+    candidates: RowIds | None
+    excluded: RowIds
+    masks: list[Mask]
+
+
+def extended_history(request: Request, stored: Sequence[Entry], now_ms: int) -> list[Entry]:
+    """The history that this answer is made from, oldest first: what is stored, then what the request adds.
+
+    `recent_events` that are stored already count once. `context_item` is a view, now. Nothing of it is kept.
+    """
+    history = list(stored)
+    if request.recent_events:
+        known = {(entry.item_id, entry.type, entry.time_ms) for entry in history[-200:]}
+        recent = [
+            Entry(event.item_id, event.type, event.event_time, event.value)
+            for event in request.recent_events
+            if event.user_id == request.user_id and (event.item_id, event.type, event.event_time) not in known
+        ]
+        history += sorted(recent, key=lambda entry: entry.time_ms)
+    if request.context_item is not None:
+        history.append(Entry(request.context_item, "view", now_ms, None))
+    return history
+
+
+def rules_for(
+    request: Request,
+    history: Sequence[Entry],
+    rows: Rows,
+    item_rows: Mapping[str, int],
+    exclude_seen: Collection[str],
+    returning: Collection[str] = (),
+) -> Rules:
+    """The rules of one request over rows. The item on the page (`context_item`) is never recommended.
+
+    `history` is the extended one; `exclude_seen` is the worker's setting, which the request may override; `returning`
+    are the types after which users come back to an item, for the rule `auto` (none are known without a model). Raises
+    RequestRefused (`unknown_field`, `bad_filter`).
+    """
+    types = exclude_seen if request.exclude_seen is None else request.exclude_seen
+    if ALL_TYPES in types:
+        out = {entry.item_id for entry in history}
+    else:
+        out = {entry.item_id for entry in history if entry.type in types} if types else set()
+        if AUTO in types:
+            newest = {entry.item_id: entry.type for entry in history}
+            out.update(item_id for item_id, kind in newest.items() if kind not in returning)
+    out.update(request.exclude)
+    if request.context_item is not None:
+        out.add(request.context_item)
+    masks = [rows.matching(name, condition) for name, condition in request.filters.items()]
+    candidates = None
+    if request.candidates is not None:
+        candidates = np.unique(_known(request.candidates, item_rows))
+    return Rules(candidates, _known(out, item_rows), masks)
+
+
+def _known(item_ids: Iterable[str], item_rows: Mapping[str, int]) -> RowIds:
+    return np.array([row for row in map(item_rows.get, item_ids) if row is not None], np.int64)

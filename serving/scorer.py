@@ -1,0 +1,256 @@
+"""The ONNX Runtime scorer: one session per graph, weights as inputs, new versions by a double buffer.
+
+Before: bundles and deltas from `serving.model_follower`. After: `serving.scoring` runs it on histories. Knows nothing
+of Kafka, Redis, requests or rules.
+
+Two halves hold the same model in their own arrays. A delta is written into the idle half, after the delta that this
+half missed last time; then, between two batches, the halves change places. So a batch sees one version whole. Writing
+into arrays that a run is reading would tear: on the CPU ONNX Runtime reads them where they lie.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from headwater.errors import BundleError, Unavailable
+from headwater.examples import Entry
+from models.bundle import Bundle
+from models.delta import Delta
+from models.inputs import encode_histories
+from models.returns import returning_types
+from serving.catalogue import Catalogue
+from serving.rules import Rows
+
+__all__ = ["Half", "Scorer"]
+
+Provider = Literal["auto", "cpu", "cuda"]
+Array = npt.NDArray[Any]
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+
+
+class Half:
+    """One version of the model, whole: its arrays, where they are bound, and the catalogue seen through its rows."""
+
+    def __init__(self, session: Any, device: str, bundle: Bundle, catalogue: Catalogue, published_ms: int) -> None:
+        self.session = session
+        self.device = device
+        self.bundle = bundle
+        self.published_ms = published_ms
+        self.rows = Rows(catalogue, bundle.items)
+        self._bound: dict[str, tuple[Array, Any]] = {}
+        self.rebind(bundle.weights)
+
+    def rebind(self, names: Iterable[str]) -> None:
+        """Give ONNX Runtime the arrays of these names as they are now. On the CPU it reads them in place."""
+        import onnxruntime
+
+        for name in names:
+            array = self.bundle.weights[name]
+            bound = self._bound.get(name)
+            if bound is None or bound[0] is not array:
+                value = onnxruntime.OrtValue.ortvalue_from_numpy(array, self.device, 0)
+                self._bound[name] = array, value
+            elif self.device != "cpu":
+                bound[1].update_inplace(array)
+
+    @property
+    def returning(self) -> frozenset[str]:
+        """The event types after which users come back to an item."""
+        return returning_types(self.bundle.weights["return_rate"], self.bundle.types)
+
+    def apply(self, delta: Delta, published_ms: int) -> None:
+        """Write one delta. Raises BundleError when it does not follow on the version held."""
+        self.bundle.apply(delta)
+        self.rebind([*delta.dense, *delta.rows] if delta.capacity == len(self.rows) else self.bundle.weights)
+        self.rows.reread(self.bundle.items, [row for row, _ in delta.items])
+        self.published_ms = published_ms
+
+    def run(
+        self, histories: Sequence[Sequence[Entry]], now_ms: int | Sequence[int], outputs: Sequence[str]
+    ) -> tuple[Array, list[Array]]:
+        """How many entries of each history the model knows, (B,); and the outputs named, (B, capacity) each.
+
+        `now_ms` is one instant for all histories, or one for each. What a history gets does not depend on the others:
+        a matrix of one row is multiplied by another kernel, with other last bits, so no batch has only one.
+        """
+        import onnxruntime
+
+        bundle = self.bundle
+        asked = len(histories)
+        instants = [now_ms] * asked if isinstance(now_ms, int) else now_ms
+        if asked == 1:
+            histories, instants = [*histories, ()], [*instants, *instants]
+        inputs = encode_histories(histories, instants, bundle.item_rows, bundle.types, bundle.config)
+        feed = {name: value for name, (_, value) in self._bound.items()}
+        for name, array in inputs.items():
+            feed[name] = onnxruntime.OrtValue.ortvalue_from_numpy(array, self.device, 0)
+        found = self.session.run_with_ort_values(list(outputs), feed)
+        return np.asarray(inputs["lengths"])[:asked], [value.numpy()[:asked] for value in found]
+
+
+class Scorer:
+    """Holds the model that answers. One thread may `load` and `apply` while others hold `live()`.
+
+    `provider` is what ONNX Runtime really gave. Raises Unavailable when `cuda` is asked for and not there.
+    """
+
+    def __init__(self, catalogue: Catalogue, provider: Provider = "auto", threads: int = 1) -> None:
+        self.catalogue = catalogue
+        self.all_items = Rows(catalogue)
+        self.threads = threads
+        self.provider = CPU
+        self._asked = provider
+        self._lock = threading.Lock()
+        self._live: Half | None = None
+        self._idle: Half | None = None
+        self._missed: list[tuple[Delta, int]] = []
+        self._graph = b""
+        self._session: Any = None
+        if provider == "cuda":
+            require_cuda()
+
+    @contextmanager
+    def live(self) -> Iterator[Half | None]:
+        """The version that answers, held for one batch; None before the first bundle."""
+        with self._lock:
+            yield self._live
+
+    @property
+    def version(self) -> int | None:
+        """The version that answers now."""
+        half = self._live
+        return None if half is None else half.bundle.version
+
+    @property
+    def published_ms(self) -> int | None:
+        """When the weights that answer now were published."""
+        half = self._live
+        return None if half is None else half.published_ms
+
+    def load(self, bundle: Bundle, published_ms: int) -> None:
+        """Answer from a full bundle from the next batch on. Raises BundleError for weights that are not finite.
+
+        The session is kept when the graph is the same.
+        """
+        check_finite(bundle.weights, f"bundle v{bundle.version} ({bundle.digest[:16]})")
+        session = self._session
+        if bundle.graph != self._graph:
+            session = self._new_session(bundle.graph)
+        device = "cuda" if self.provider == CUDA else "cpu"
+        live = Half(session, device, bundle, self.catalogue, published_ms)
+        idle = Half(session, device, bundle.copy(), self.catalogue, published_ms)
+        self._warm_up(live)
+        with self._lock:
+            self._live = live
+        self._idle, self._missed, self._session, self._graph = idle, [], session, bundle.graph
+
+    def apply(self, delta: Delta, published_ms: int) -> None:
+        """Answer from the next version from the next batch on.
+
+        Raises BundleError when the delta does not follow on what answers, or is not finite; what answers stays.
+        """
+        if self._live is None or self._idle is None or delta.parent_version != self._live.bundle.version:
+            raise BundleError(
+                f"delta v{delta.version} follows on v{delta.parent_version} but v{self.version} is held. "
+                "The next full bundle puts it right."
+            )
+        where = f"delta v{delta.version}"
+        check_finite(delta.dense, where)
+        check_finite({name: values for name, (_, values) in delta.rows.items()}, where)
+        idle = self._idle
+        try:
+            for missed, when in self._missed:
+                idle.apply(missed, when)
+            idle.apply(delta, published_ms)
+        except Exception:  # half written: made anew from the half that answers, which nothing has touched
+            live = self._live
+            self._idle = Half(live.session, live.device, live.bundle.copy(), self.catalogue, live.published_ms)
+            self._missed = []
+            raise
+        with self._lock:
+            self._live, self._idle = idle, self._live
+        self._missed = [(delta, published_ms)]
+
+    def _warm_up(self, half: Half) -> None:
+        """The first runs of a session allocate and plan: 5 to 50 ms that no request should wait for."""
+        for size in (1, 2, 8):
+            half.run([()] * size, 0, ["scores"])
+
+    def _new_session(self, graph: bytes) -> Any:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the other workers need the cores
+        options.log_severity_level = 3
+        wanted = [CUDA, CPU] if self._asked != "cpu" and cuda_is_there() else [CPU]
+        try:
+            session = onnxruntime.InferenceSession(graph, options, providers=wanted)
+        except Exception as error:  # onnxruntime's own errors share no root but Exception
+            raise BundleError(f"ONNX Runtime refuses the bundle's graph: {error}. Publish a bundle anew.") from error
+        got = session.get_providers()[0]
+        if self._asked == "cuda" and got != CUDA:
+            raise Unavailable(f"serving.provider is cuda, but ONNX Runtime gave {got}. {CUDA_REMEDY}")
+        self.provider = got
+        return session
+
+
+CUDA_REMEDY = "Install headwater[gpu] on a machine with an NVIDIA GPU, or set HEADWATER_SERVING__PROVIDER=cpu."
+
+
+def cuda_is_there() -> bool:
+    """Whether a CUDA session can be made: onnxruntime-gpu lists the provider on hosts without any GPU, so try one."""
+    import onnxruntime
+
+    if CUDA not in onnxruntime.get_available_providers() or not _driver_finds_a_gpu():
+        return False
+    onnxruntime.preload_dlls()
+    try:
+        session = onnxruntime.InferenceSession(_smallest_graph(), providers=[CUDA])
+    except Exception:  # noqa: BLE001 - no common root; any failure to start CUDA means that it is not there
+        return False
+    return bool(session.get_providers()[0] == CUDA)
+
+
+def _driver_finds_a_gpu() -> bool:
+    """Asks NVIDIA's driver first: without it, ONNX Runtime's own attempt costs 0.9 s and six lines of complaint."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int()
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+
+
+def require_cuda() -> None:
+    """Raises Unavailable when ONNX Runtime cannot start CUDA here."""
+    if not cuda_is_there():
+        raise Unavailable(f"serving.provider is cuda, but ONNX Runtime cannot start CUDA here. {CUDA_REMEDY}")
+
+
+def check_finite(arrays: Mapping[str, Array], where: str) -> None:
+    """Raises BundleError when a float array holds NaN or infinity."""
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            bad = int((~np.isfinite(array)).sum())
+            raise BundleError(f"{where}: {bad} of {array.size} numbers of {name} are not finite. The last good stays.")
+
+
+def _smallest_graph() -> bytes:
+    from onnx import TensorProto, helper
+
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "smallest", [value], [out])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())

@@ -1,0 +1,184 @@
+"""Reads `items`, `model` and `model-deltas` in a thread of its own, and watches that `requests` are being finished.
+
+Before: the topics. After: the catalogue and the scorer's idle half, which this thread alone writes. Knows nothing of
+requests but how far they are finished.
+
+Why a thread: reading a bundle takes 20 ms at 1,700 items and seconds at 100,000, nearly all of it in file reads,
+hashing and array copies that release the interpreter's lock; between two batches it would stall requests.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import KafkaError
+
+from headwater.codec import decode_catalogue_record
+from headwater.connections import consumer
+from headwater.errors import InvalidMessage, Unavailable
+from headwater.operations import Operations
+from headwater.settings import Settings
+from headwater.topics import ITEMS, MODEL, MODEL_DELTAS, REQUESTS, topic_name
+from serving.catalogue import Catalogue
+from serving.metrics import ServingMetrics
+from serving.model_follower import LIVE, ModelFollower
+
+__all__ = ["TopicFollower"]
+
+WATCH_EVERY_S = 2.0
+WATCH_FIRST_S = 0.2
+ANSWER_WITHIN_MS = 5000
+Offsets = dict[TopicPartition, int]
+
+
+class TopicFollower(threading.Thread):
+    """`finished` tells, for each partition of `requests` that the worker owns, the offset below which all is answered
+    and acknowledged; None when the worker's loop has not turned since it was last asked.
+
+    `caught_up` is set when the catalogue and the model are as the topics had them at the start. `error` is what ended
+    the thread, if anything did: the worker raises it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        operations: Operations,
+        metrics: ServingMetrics,
+        catalogue: Catalogue,
+        model: ModelFollower,
+        finished: Callable[[], Mapping[int, int] | None],
+    ) -> None:
+        super().__init__(name="topic-follower", daemon=True)
+        self.caught_up = threading.Event()
+        self.ready = threading.Event()
+        self.error: Exception | None = None
+        self._settings = settings
+        self._operations = operations
+        self._metrics = metrics
+        self._catalogue = catalogue
+        self._model = model
+        self._finished = finished
+        self._deltas: list[TopicPartition] = []
+        self._before: dict[int, int] = {}
+        self._watch_at = 0.0
+
+    def run(self) -> None:
+        """Until the process stops."""
+        try:
+            while not self._operations.stopping.is_set():
+                try:
+                    self._follow()
+                except (Unavailable, KafkaError) as error:
+                    self._operations.log.warning("following the model and the items: %s; trying again", error)
+                    self._operations.stopping.wait(2.0)
+        except Exception as error:  # noqa: BLE001 - a thread has nobody to raise to; the worker's loop raises it
+            self.error = error
+
+    def _follow(self) -> None:
+        kafka = self._settings.kafka
+        reader = consumer(kafka, max_partition_fetch_bytes=4 << 20)
+        try:
+            items, model, self._deltas = (
+                _partitions(reader, topic_name(topic, kafka.prefix)) for topic in (ITEMS, MODEL, MODEL_DELTAS)
+            )
+            reader.assign(items + model + self._deltas)
+            reader.seek_to_beginning(*items, *model, *self._deltas)
+            reader.pause(*self._deltas)  # until a bundle says from where
+            live: ConsumerRecord | None = None
+            awaited = reader.end_offsets(items + model, timeout_ms=ANSWER_WITHIN_MS)
+            while not self._operations.stopping.is_set():
+                polled = reader.poll(timeout_ms=200, max_records=500)
+                if polled and not self.caught_up.is_set():
+                    self._operations.progress()
+                for partition, records in polled.items():
+                    if partition in items:
+                        self._put_items(records)
+                    elif partition in model:
+                        for record in records:
+                            if record.key == LIVE:
+                                live = record  # of many announcements only the newest is worth a load
+                            else:
+                                self._model.announce(record.key, record.value)
+                    else:
+                        self._apply(records)
+                reached = all((reader.position(partition) or 0) >= end for partition, end in awaited.items())
+                if live is not None and (reached or self.caught_up.is_set()):
+                    self._announced(reader, live)
+                    live = None
+                if reached and not self.caught_up.is_set():
+                    awaited = self._await_deltas(reader, awaited)
+                self._watch(reader)
+        finally:
+            reader.close()
+
+    def _await_deltas(self, reader: KafkaConsumer, awaited: Offsets) -> Offsets:
+        """After items and model, the deltas that follow the bundle; then all is as it was at the start."""
+        if awaited.keys() & set(self._deltas) or reader.paused():
+            self.caught_up.set()
+            return {}
+        ends: Offsets = reader.end_offsets(self._deltas, timeout_ms=ANSWER_WITHIN_MS)
+        return ends
+
+    def _put_items(self, records: Sequence[ConsumerRecord]) -> None:
+        for record in records:
+            at = f"items[{record.partition}]@{record.offset}"
+            try:
+                item_id, item = decode_catalogue_record(record.key, record.value, at)
+                with self._catalogue.lock:
+                    if item is None:
+                        self._catalogue.remove(item_id)
+                    else:
+                        self._catalogue.put(item)
+                    self._catalogue.offsets[str(record.partition)] = record.offset
+            except InvalidMessage:  # the streams worker makes it a dead letter
+                self._metrics.items_refused.inc()
+            except Exception:  # a fault of ours; the topic keeps the record and it would end every process
+                self._metrics.items_failed.inc()
+                self._operations.log.exception("%s: skipped; the catalogue keeps what it had", at)
+        self._metrics.catalogue_items.set(len(self._catalogue))
+
+    def _announced(self, reader: KafkaConsumer, record: ConsumerRecord) -> None:
+        follow_from = self._model.announce(record.key, record.value)
+        if follow_from is not None:
+            for partition in self._deltas:
+                reader.seek(partition, follow_from)
+            reader.resume(*self._deltas)
+            gc.collect()
+            gc.freeze()  # a collection of the oldest generation would walk all item ids: 30 ms at 100,000
+
+    def _apply(self, records: Sequence[ConsumerRecord]) -> None:
+        for record in records:
+            if self._model.delta(dict(record.headers), record.value):
+                self._metrics.deltas_applied.inc()
+
+    def _watch(self, reader: KafkaConsumer) -> None:
+        """Progress is: the broker answers, the worker's loop turns, and each partition is finished or has advanced."""
+        if time.monotonic() < self._watch_at:
+            return
+        self._watch_at = time.monotonic() + (WATCH_EVERY_S if self.ready.is_set() else WATCH_FIRST_S)
+        finished = self._finished()
+        topic = topic_name(REQUESTS, self._settings.kafka.prefix)
+        owned = [TopicPartition(topic, number) for number in finished or ()]
+        try:
+            ends = reader.end_offsets(owned, timeout_ms=ANSWER_WITHIN_MS) if owned else {}
+            if not owned:
+                reader.end_offsets(self._deltas, timeout_ms=ANSWER_WITHIN_MS)
+        except KafkaError as error:
+            self._operations.log.warning("Kafka does not say how far %s is (%s)", topic, error)
+            return
+        if finished is None:
+            return
+        lag = {partition.partition: end - finished[partition.partition] for partition, end in ends.items()}
+        self._metrics.lag.set(sum(lag.values()))
+        if all(behind <= 0 or finished[number] > self._before.get(number, -1) for number, behind in lag.items()):
+            self._operations.progress()
+        self._before = dict(finished)
+
+
+def _partitions(reader: KafkaConsumer, topic: str) -> list[TopicPartition]:
+    return [TopicPartition(topic, number) for number in sorted(reader.partitions_for_topic(topic) or {0})]

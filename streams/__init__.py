@@ -1,0 +1,1 @@
+"""The streams worker: behaviour into features and training examples."""

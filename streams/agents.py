@@ -1,0 +1,140 @@
+"""The three Faust agents: events into features and examples, items into the catalogue, dead letters into counts.
+
+Before: Faust delivers records of `events`, `items` and `dead-letters` to the agents' channels. After: `streams.rounds`,
+`streams.store` and `streams.outbox` do the work. Nothing is acknowledged before its effects are written; while a server
+is away an agent holds its batch and tries again. An unforeseen error in reading a record refuses that record
+(`internal`); anywhere else it ends the process, and the records are read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from headwater.codec import decode_catalogue_record
+from headwater.errors import InvalidMessage
+from headwater.examples import CatalogueEntry
+from headwater.settings import Settings
+from headwater.topics import DEAD_LETTERS, EVENTS, ITEMS
+from streams.app import raw_topic
+from streams.intake import Intake, ReadOffsets
+from streams.letters import UNKNOWN, Refusal, read_letter
+from streams.metrics import Metrics
+from streams.outbox import Outbox
+from streams.patience import Patience
+from streams.reading import unforeseen
+from streams.rounds import EventRounds
+from streams.store import FeatureStore
+
+__all__ = ["Agents"]
+
+Message = Any
+
+
+class Agents:
+    """Registers the agents on an app. `failed` is the error that ended one; `busy` counts rounds in flight."""
+
+    def __init__(self, app: Any, settings: Settings, store: FeatureStore, outbox: Outbox, metrics: Metrics) -> None:
+        self.failed: Exception | None = None
+        self.busy = 0
+        self.draining = False
+        self.patience = Patience(metrics)
+        self._app = app
+        self._store = store
+        self._outbox = outbox
+        self._metrics = metrics
+        self._streams = settings.streams
+        self._rounds = EventRounds(settings.streams, store, outbox, metrics, self.patience)
+        app.consumer._read_offset = ReadOffsets()
+        prefix = settings.kafka.prefix
+        app.agent(raw_topic(app, EVENTS, prefix), name="features")(self._features)
+        app.agent(raw_topic(app, ITEMS, prefix), name="catalogue")(self._catalogue)
+        app.agent(raw_topic(app, DEAD_LETTERS, prefix), name="refusals")(self._dead_letters)
+
+    async def _features(self, stream: Any) -> None:
+        await self._serve(stream, self._rounds.run, self._rounds.positions)
+
+    async def _catalogue(self, stream: Any) -> None:
+        await self._serve(stream, self._apply_items)
+
+    async def _dead_letters(self, stream: Any) -> None:
+        await self._serve(stream, self._count_dead_letters)
+
+    async def _serve(
+        self, stream: Any, work: Callable[[Sequence[Message]], Awaitable[None]], positions: Any = None
+    ) -> None:
+        """Until cancelled: take a batch, do the work, acknowledge. The acknowledgement is after every effect."""
+        intake = Intake(
+            self._app,
+            stream.channel.queue,
+            max_records=self._streams.batch_records,
+            max_wait_s=self._streams.batch_wait_ms / 1000,
+            positions=positions,
+        )
+        try:
+            while True:
+                batch = await intake.batch()
+                if self.draining:
+                    await asyncio.Event().wait()  # not acknowledged: the next process reads it
+                self.busy += 1
+                try:
+                    await work(batch)
+                    intake.acknowledge(batch)
+                finally:
+                    self.busy -= 1
+        except StopAsyncIteration:
+            return  # how Faust ends a channel when the app stops
+        except Exception as error:
+            self.failed = error
+            raise
+
+    async def _apply_items(self, messages: Sequence[Message]) -> None:
+        refused: list[Refusal] = []
+        entries: dict[int, list[tuple[CatalogueEntry, bytes | None]]] = {}
+        newest = {message.partition: message.offset for message in messages}
+        for message in messages:
+            try:
+                entry = _catalogue_entry(message)
+            except InvalidMessage as error:
+                refused.append((message, 0, error))
+            except Exception as error:  # noqa: BLE001 - content that no check foresaw must not end the worker
+                refused.append((message, 0, unforeseen(error, _at(message))))
+            else:
+                entries.setdefault(message.partition, []).append((entry, message.value))
+        if refused:
+            unsent = list(refused)
+            await self.patience.send(lambda: self._outbox.send_dead_letters(unsent))
+            for _, _, why in refused:
+                self._metrics.dead_letters.labels(why.reason).inc()
+        for partition, found in entries.items():
+            await self.patience.send(lambda: self._outbox.send_items([entry for entry, _ in found]))  # noqa: B023
+            last = {entry.item_id: value for entry, value in found}
+            await self.patience.ask(
+                lambda: self._store.put_items(last, partition, newest[partition]),  # noqa: B023
+            )
+            self._metrics.items.inc(len(found))
+
+    async def _count_dead_letters(self, messages: Sequence[Message]) -> None:
+        letters = [_letter(message) for message in messages]
+        await self.patience.ask(lambda: self._store.count_dead_letters(letters))
+
+
+def _catalogue_entry(message: Message) -> CatalogueEntry:
+    """The entry of one record of `items`. Raises InvalidMessage as `decode_catalogue_record`."""
+    item_id, item = decode_catalogue_record(message.key, message.value, _at(message))
+    return CatalogueEntry(item_id, None if item is None else item.model_dump(mode="json", exclude_none=True))
+
+
+def _at(message: Message) -> str:
+    return f"{message.topic}[{message.partition}]@{message.offset}"
+
+
+def _letter(message: Message) -> tuple[str, str, int, int]:
+    """Reason and the letter's own position, by which it counts once.
+
+    Not the position that it tells of: letters of several workers and redrives arrive in no order of their sources.
+    """
+    letter = read_letter(message.headers)
+    reason = UNKNOWN if letter is None else letter.reason
+    return reason, f"{message.topic}/{message.partition}", message.offset, 0

@@ -1,0 +1,227 @@
+"""Proof that every event is in the features exactly once: recompute them from the topic and compare key by key.
+
+Before: a world whose workers have caught up. After: the demo's last line and the crash tests. Uses the worker's own
+`fold_batch`, reads only, and touches no consumer group.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from kafka import TopicPartition
+
+from headwater.codec import EventRow
+from headwater.connections import consumer
+from headwater.errors import InvalidMessage
+from headwater.settings import Settings
+from headwater.topics import DEAD_LETTERS, EVENTS, Topic, topic_name
+from streams.decay import Decay, ItemStatistics
+from streams.fold import Limits, fold_batch
+from streams.letters import read_letter
+from streams.reading import read_record
+from streams.state import UserState
+from streams.store import FeatureStore
+
+__all__ = ["AuditResult", "Place", "audit", "read_as_folded", "refused_places", "topic_records"]
+
+CHUNK = 500
+TOLERANCE = 1e-9
+"""Relative, of a decayed weight; so absolute times log2(e) of its logarithm."""
+
+Place = tuple[int, int, int]
+"""Partition, offset, and the event's place in a packed record."""
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """`ok`, or where the first difference is. Events are counted inside packed records."""
+
+    ok: bool
+    first_difference: str | None
+    events_produced: int
+    events_applied: int
+    duplicates: int
+    dead_letters: int
+
+
+@dataclass
+class _Expected:
+    """The features as the topic says they must be."""
+
+    states: dict[str, UserState] = field(default_factory=dict)
+    items: dict[str, ItemStatistics] = field(default_factory=dict)
+    refused: dict[Place, str] = field(default_factory=dict)
+    spread: set[str] = field(default_factory=set)  # users in several partitions: the order between these is not known
+    produced: int = 0
+    applied: int = 0
+    duplicates: int = 0
+
+
+def audit(settings: Settings, end_offsets: Mapping[int, int] | None = None) -> AuditResult:
+    """Compare the store with the `events` topic, from its beginning up to `end_offsets` (its end, if not given).
+
+    Histories, counts and the ids remembered for duplicates must be equal; decayed weights within 1e-9. The worker must
+    have caught up and nothing may be written meanwhile. Raises Unavailable when Kafka or Redis is away.
+    """
+    store = FeatureStore(settings.redis, settings.kafka.prefix)
+    try:
+        decay = store.read_users([]).decay
+        dead = refused_places(settings)
+        expected = _Expected()
+        difference: str | None = None
+        marks = store.marks()
+        for partition, begin, end, records in topic_records(settings, EVENTS, end_offsets):
+            if begin > 0:
+                difference = difference or f"events[{partition}]: deleted below offset {begin}, nothing to compare with"
+            rows: list[EventRow] = []
+            for record in records:
+                found = read_as_folded(record, dead)
+                expected.produced += len(found)
+                for place, row in enumerate(found):
+                    if isinstance(row, InvalidMessage):
+                        expected.refused[(partition, record.offset, place)] = row.reason
+                    else:
+                        rows.append(row)
+            _fold(expected, rows, partition, settings, decay)
+            folded = marks.get(partition, -1)
+            if end > 0 and folded != end - 1:
+                difference = difference or f"events[{partition}]: folded up to offset {folded}, the topic ends at {end}"
+        difference = difference or next(_differences(expected, store, dead), None)
+    finally:
+        store.close()
+    return AuditResult(
+        difference is None,
+        difference,
+        expected.produced,
+        expected.applied,
+        expected.duplicates,
+        len(expected.refused),
+    )
+
+
+def topic_records(
+    settings: Settings,
+    topic: Topic,
+    end_offsets: Mapping[int, int] | None = None,
+    start: Mapping[int, int] | None = None,
+) -> Iterator[tuple[int, int, int, Iterator[Any]]]:
+    """Partition, beginning and end offset, and the records between, of every partition of a topic.
+
+    With `end_offsets`, a partition that is not named has its end at 0. `start` skips what is before it.
+    """
+    name = topic_name(topic, settings.kafka.prefix)
+    client = consumer(settings.kafka, fetch_max_bytes=32 << 20, max_partition_fetch_bytes=8 << 20)
+    try:
+        partitions = [TopicPartition(name, number) for number in sorted(client.partitions_for_topic(name) or ())]
+        begins, ends = client.beginning_offsets(partitions), client.end_offsets(partitions)
+        for one in partitions:
+            end = ends[one] if end_offsets is None else min(ends[one], end_offsets.get(one.partition, 0))
+            first = max(begins[one], (start or {}).get(one.partition, 0))
+            yield one.partition, begins[one], end, _records(client, one, first, end)
+    finally:
+        client.close()
+
+
+def _records(client: Any, partition: Any, begin: int, end: int) -> Iterator[Any]:
+    client.assign([partition])
+    client.seek(partition, begin)
+    while client.position(partition) < end:
+        for record in client.poll(1000).get(partition, ()):
+            if record.offset < end:
+                yield record
+
+
+def refused_places(settings: Settings) -> dict[Place, str]:
+    """Where in `events` -> reason, of every dead letter of that topic."""
+    source = topic_name(EVENTS, settings.kafka.prefix)
+    found: dict[Place, str] = {}
+    for _, _, _, records in topic_records(settings, DEAD_LETTERS):
+        for record in records:
+            letter = read_letter(record.headers)
+            if letter is not None and letter.topic == source:
+                found[(letter.partition, letter.offset, letter.place)] = letter.reason
+    return found
+
+
+def read_as_folded(record: Any, dead: Mapping[Place, str]) -> list[EventRow | InvalidMessage]:
+    """The events of one record as the worker saw them: what was ahead of its clock then is ahead still."""
+    found = read_record(
+        record.value,
+        key=record.key,
+        headers=record.headers,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp_ms=record.timestamp,
+        now_ms=0,
+        max_ahead_ms=math.inf,
+    )
+    ahead = "event_time_ahead"
+    return [
+        InvalidMessage(ahead, "") if dead.get((record.partition, record.offset, place)) == ahead else row
+        for place, row in enumerate(found)
+    ]
+
+
+def _fold(expected: _Expected, rows: list[EventRow], partition: int, settings: Settings, decay: Decay | None) -> None:
+    limits = Limits(settings.streams.history_limit, settings.streams.dedupe_window)
+    folded = fold_batch(expected.states, rows, limits, decay or Decay(0, 1.0), partition)
+    expected.spread |= folded.states.keys() & expected.states.keys()
+    expected.states |= folded.states
+    expected.applied += folded.applied
+    expected.duplicates += folded.duplicates
+    for item, statistics in folded.items.items():
+        if item in expected.items:
+            expected.items[item].merge(statistics)
+        else:
+            expected.items[item] = statistics
+
+
+def _differences(expected: _Expected, store: FeatureStore, dead: Mapping[Place, str]) -> Iterator[str]:
+    for place in expected.refused.keys() | dead.keys():
+        told, found = expected.refused.get(place), dead.get(place)
+        if told != found:
+            partition, offset, index = place
+            yield f"events[{partition}]@{offset}, event {index}: refused as {told}, dead-letters has {found}"
+    for kind, wanted in (("u", expected.states.keys()), ("i", expected.items.keys())):
+        for key in set(store.ids(kind)) - wanted:  # type: ignore[arg-type]
+            yield f"{store.prefix}{kind}:{key} is in the store; no event of the topic is about it"
+    for users in _chunks(expected.states):
+        stored = store.read_users(users).states
+        for user in users:
+            ordered = user not in expected.spread
+            yield from _state_differences(f"{store.prefix}u:{user}", expected.states[user], stored[user], ordered)
+    for items in _chunks(expected.items):
+        for item, found_statistics in zip(items, store.item_statistics(items), strict=True):
+            yield from _item_differences(f"{store.prefix}i:{item}", expected.items[item], found_statistics)
+
+
+def _chunks(keys: Mapping[str, Any]) -> Iterator[list[str]]:
+    rest = iter(keys)
+    while chunk := list(islice(rest, CHUNK)):
+        yield chunk
+
+
+def _state_differences(key: str, expected: UserState, found: UserState, ordered: bool) -> Iterator[str]:
+    if expected.count != found.count:
+        yield f"{key}: {found.count} events folded, {expected.count} are in the topic"
+    ours, theirs = list(expected.history), list(found.history)
+    if not ordered:
+        ours.sort(key=repr)
+        theirs.sort(key=repr)
+    if ours != theirs:
+        both = zip(ours, theirs, strict=False)
+        at = next((i for i, (a, b) in enumerate(both) if a != b), min(len(ours), len(theirs)))
+        yield f"{key}: history differs at {at}: {theirs[at : at + 1]}, the topic says {ours[at : at + 1]}"
+    if ordered and expected.recent != found.recent:
+        yield f"{key}: the ids remembered for duplicates differ"
+
+
+def _item_differences(key: str, expected: ItemStatistics, found: ItemStatistics) -> Iterator[str]:
+    if (expected.counts, expected.last_ms) != (found.counts, found.last_ms):
+        yield f"{key}: {found.counts}, last {found.last_ms}; the topic says {expected.counts}, last {expected.last_ms}"
+    elif not math.isclose(expected.log2_sum, found.log2_sum, rel_tol=0, abs_tol=TOLERANCE * math.log2(math.e)):
+        yield f"{key}: log2 of the decayed weight is {found.log2_sum!r}, the topic says {expected.log2_sum!r}"

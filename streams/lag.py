@@ -1,0 +1,91 @@
+"""Watches from outside whether the worker gets on: committed against end offsets, asked from the broker itself.
+
+Before: Faust commits what the agents acknowledged. After: `Operations` exits the process when nothing moved for too
+long. A Faust consumer can die without an error; it would still believe its own view of the log, so that view is not
+asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from kafka import TopicPartition
+from kafka.errors import KafkaError
+
+from headwater.connections import consumer
+from headwater.errors import Unavailable
+from headwater.operations import Operations
+from headwater.settings import KafkaSettings
+from headwater.topics import DEAD_LETTERS, EVENTS, ITEMS, Topic, topic_name
+from streams.app import GROUP
+from streams.metrics import Metrics
+
+__all__ = ["LagWatch"]
+
+
+class LagWatch:
+    """A thread that calls `operations.progress()` when a commit moved or nothing waits.
+
+    `assigned` gives the partitions of this worker; with none assigned, all partitions of the group are looked at, so a
+    worker that was silently thrown out does not count as idle.
+    """
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        operations: Operations,
+        metrics: Metrics,
+        assigned: Callable[[], set[tuple[str, int]]],
+    ) -> None:
+        self._kafka = kafka
+        self._operations = operations
+        self._metrics = metrics
+        self._assigned = assigned
+        self._committed: dict[Any, int] = {}
+        self._closing = threading.Event()
+        self._interval_s = min(2.0, operations.settings.stall_s / 4)
+        self._thread = threading.Thread(target=self._watch, name="lag", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._closing.set()
+
+    def _watch(self) -> None:
+        while not self._closing.is_set():
+            with contextlib.suppress(Unavailable, KafkaError, OSError):  # no answer is no progress
+                client = consumer(self._kafka, GROUP, request_timeout_ms=10_000)
+                try:
+                    while not self._closing.wait(self._interval_s):
+                        self._look(client)
+                finally:
+                    client.close()
+            self._closing.wait(self._interval_s)
+
+    def _look(self, client: Any) -> None:
+        partitions = {topic.name: self._partitions(client, topic) for topic in (EVENTS, ITEMS, DEAD_LETTERS)}
+        everything = [partition for several in partitions.values() for partition in several]
+        begins, ends = client.beginning_offsets(everything), client.end_offsets(everything)
+        committed = {partition: client.committed(partition) for partition in everything}
+        behind = {
+            partition: max(0, ends[partition] - max(begins[partition], committed[partition] or 0))
+            for partition in everything
+        }
+        for topic, several in partitions.items():
+            self._metrics.lag.labels(topic).set(sum(behind[partition] for partition in several))
+        assigned = self._assigned()
+        mine = [partition for partition in everything if tuple(partition) in assigned] or everything
+        moved = any((committed[partition] or 0) > self._committed.get(partition, -1) for partition in mine)
+        self._committed = {partition: offset or 0 for partition, offset in committed.items()}
+        if moved or not any(behind[partition] for partition in mine):
+            self._operations.progress()
+
+    def _partitions(self, client: Any, topic: Topic) -> list[Any]:
+        name = topic_name(topic, self._kafka.prefix)
+        return [TopicPartition(name, number) for number in client.partitions_for_topic(name) or ()]

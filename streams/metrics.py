@@ -1,0 +1,59 @@
+"""What the streams worker counts, for /metrics. Before: rounds count. After: Prometheus scrapes."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+__all__ = ["Metrics"]
+
+BUCKETS_S = (
+    0.001,
+    0.002,
+    0.003,
+    0.005,
+    0.0075,
+    0.01,
+    0.015,
+    0.02,
+    0.03,
+    0.05,
+    0.075,
+    0.1,
+    0.2,
+    0.5,
+    1,
+    2,
+    5,
+    10,
+    30,
+    60,
+)
+
+
+class Metrics:
+    """The worker's counters in one registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.applied = Counter("headwater_events_applied", "Events folded into features.", registry=registry)
+        self.duplicates = Counter("headwater_duplicates", "Events whose id was known already.", registry=registry)
+        self.late = Counter("headwater_late_events", "Events older than the user's newest.", registry=registry)
+        self.examples = Counter("headwater_examples_sent", "Examples sent to the trainer.", registry=registry)
+        self.items = Counter("headwater_items_applied", "Catalogue entries written or removed.", registry=registry)
+        self.dead_letters = Counter("headwater_dead_letters", "Messages refused.", ["reason"], registry=registry)
+        self.conflicts = Counter(
+            "headwater_conflicts", "Rounds redone because another worker was faster.", ["on"], registry=registry
+        )
+        self.redelivered = Counter(
+            "headwater_redelivered_records", "Records at or below the mark: folded before.", registry=registry
+        )
+        self.retries = Counter("headwater_retries", "Waits for a server that was away.", ["server"], registry=registry)
+        self.to_feature = Histogram(
+            "headwater_event_to_feature_seconds",
+            "From a record's timestamp to its features being readable.",
+            buckets=BUCKETS_S,
+            registry=registry,
+        )
+        self.round_seconds = Histogram(
+            "headwater_round_seconds", "One round: read, fold, send, write.", buckets=BUCKETS_S, registry=registry
+        )
+        self.lag = Gauge("headwater_lag", "Records not yet committed.", ["topic"], registry=registry)

@@ -1,0 +1,168 @@
+"""Sends what a round makes: examples, catalogue entries and dead letters. A send is done when the broker has it.
+
+Before: `streams.rounds`. After: the topics `examples` and `dead-letters`. Knows nothing of Redis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from faust.exceptions import ProducerSendError
+
+from headwater.errors import Unavailable
+from headwater.examples import CatalogueEntry, Segment, pack_items, pack_segments
+from headwater.topics import DEAD_LETTERS, EXAMPLES, topic_name
+from streams.letters import Letter, Refusal, cut_letter, written_letter
+
+__all__ = ["Outbox", "cut", "packed"]
+
+MAX_RECORD_BYTES = 900_000
+"""Largest record of examples: below the 1,048,588 bytes that a broker takes by default."""
+
+GROUP_LETTERS = 500
+GROUP_BYTES = 4 << 20
+"""Dead letters that wait for their acknowledgement at the same time."""
+
+
+class Outbox:
+    """Sends through the app's own producer and waits for acks=all. Raises Unavailable when the broker does not ack."""
+
+    def __init__(self, app: Any, prefix: str, example_partitions: int) -> None:
+        self._app = app
+        self._examples = topic_name(EXAMPLES, prefix)
+        self._dead_letters = topic_name(DEAD_LETTERS, prefix)
+        self._partitions = example_partitions
+
+    async def send_segments(self, partition: int, segments: Sequence[Segment], limit: int) -> None:
+        """The examples of one source partition, in order. The source partition decides which rank learns them."""
+        for value in packed(partition, segments, limit):
+            await self._send(self._examples, None, value, partition % self._partitions, None)
+
+    async def send_items(self, entries: Sequence[CatalogueEntry]) -> None:
+        """Catalogue entries, to every partition: each trainer rank needs the content."""
+        for value in _packed_items(entries):
+            for partition in range(self._partitions):
+                await self._send(self._examples, None, value, partition, None)
+
+    async def send_dead_letters(self, refusals: list[Refusal]) -> None:
+        """A letter for each refusal, in order. What the broker has acknowledged is taken off the list, even when
+        others fail: call again with what is left.
+
+        A letter that is too large for the topic (its limit was lowered) is sent alone and then, if need be, cut.
+        """
+        while refusals:
+            group = _first_group(refusals)
+            answers = await asyncio.gather(
+                *(self._send_letter(written_letter(refusal)) for refusal in group), return_exceptions=True
+            )
+            left: list[Refusal] = []
+            failed: BaseException | None = None
+            for refusal, answer in zip(group, answers, strict=True):
+                error: BaseException | None = answer
+                if isinstance(answer, _TooLarge) and failed is None:
+                    error = await self._send_alone(refusal)
+                if error is not None:
+                    left.append(refusal)
+                    failed = failed or error
+            refusals[: len(group)] = left
+            if failed is not None:
+                raise failed
+
+    async def _send_alone(self, refusal: Refusal) -> Unavailable | None:
+        """The error that remains, if any."""
+        last: Unavailable | None = None
+        for letter in (written_letter(refusal), cut_letter(refusal)):
+            try:
+                await self._send_letter(letter)
+            except _TooLarge as error:
+                last = error
+            except Unavailable as error:
+                return error
+            else:
+                return None
+        return last
+
+    async def _send_letter(self, letter: Letter) -> None:
+        await self._send(self._dead_letters, letter.key, letter.value, None, letter.headers)
+
+    async def _send(
+        self, topic: str, key: bytes | None, value: bytes | None, partition: int | None, headers: Any
+    ) -> None:
+        try:
+            await self._app.producer.send_and_wait(topic, key, value, partition, None, headers)
+        except (KafkaError, ProducerSendError) as error:
+            text = f"{topic}: the broker did not take a record of {len(value or b''):,} bytes ({error!r})"
+            if isinstance(error, MessageSizeTooLargeError) or isinstance(error.__cause__, MessageSizeTooLargeError):
+                raise _TooLarge(text) from error
+            raise Unavailable(text) from error
+
+
+class _TooLarge(Unavailable):
+    """The broker takes no record of this size: waiting does not help, sending less does."""
+
+
+def _first_group(refusals: Sequence[Refusal]) -> list[Refusal]:
+    """As many as are in flight at once: bounded in number and in bytes, at least one."""
+    group: list[Refusal] = []
+    size = 0
+    for refusal in refusals[:GROUP_LETTERS]:
+        message, _, error = refusal
+        size += min(len((message.value if error.body is None else error.body) or b""), MAX_RECORD_BYTES)
+        if group and size > GROUP_BYTES:
+            break
+        group.append(refusal)
+    return group
+
+
+def packed(partition: int, segments: Sequence[Segment], limit: int) -> Iterator[bytes]:
+    """The examples of one batch as record values, none above the limit, cut so that positions only grow.
+
+    The trainer drops what is at or below its mark, so a later record must not hold an earlier position. A single
+    example that is too large by itself (a history of very long ids) is sent with the newest half of its history.
+    """
+    value = pack_segments(partition, segments, limit)
+    if len(value) <= MAX_RECORD_BYTES:
+        yield value
+        return
+    positions = sorted(position for segment in segments for position in segment.positions)
+    if len(positions) == 1:
+        (segment,) = segments
+        known = segment.history[len(segment.history) // 2 + 1 :]
+        yield from packed(partition, [Segment(segment.user_id, known, segment.targets, segment.positions)], limit)
+        return
+    for part in cut(segments, len(positions) // 2):
+        yield from packed(partition, part, limit)
+
+
+def cut(segments: Sequence[Segment], size: int) -> tuple[list[Segment], list[Segment]]:
+    """The examples at the first `size` positions, and the others; a segment across the cut becomes two."""
+    positions = sorted(position for segment in segments for position in segment.positions)
+    first_of_rest = positions[size]
+    first: list[Segment] = []
+    rest: list[Segment] = []
+    for segment in segments:
+        n = sum(position < first_of_rest for position in segment.positions)
+        if n:
+            first.append(Segment(segment.user_id, segment.history, segment.targets[:n], segment.positions[:n]))
+        if n < len(segment.positions):
+            known = [*segment.history, *segment.targets[:n]]
+            rest.append(Segment(segment.user_id, known, segment.targets[n:], segment.positions[n:]))
+    return first, rest
+
+
+def _packed_items(entries: Sequence[CatalogueEntry]) -> Iterator[bytes]:
+    value = pack_items(entries)
+    if len(value) <= MAX_RECORD_BYTES:
+        yield value
+        return
+    if len(entries) == 1:  # the trainer learns from the words; the whole item is in the store
+        item_id, content = entries[0]
+        words = {name: (content or {}).get(name) for name in ("item_id", "title", "text", "available")}
+        yield pack_items([CatalogueEntry(item_id, words)])
+        return
+    half = len(entries) // 2
+    yield from _packed_items(entries[:half])
+    yield from _packed_items(entries[half:])

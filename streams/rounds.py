@@ -1,0 +1,196 @@
+"""One round of the streams worker: a batch of `events` records into features and examples, exactly once in effect.
+
+Before: `streams.intake` gives records. After: `streams.outbox` has the examples, `streams.store` the features; the
+caller may acknowledge. The order is the delivery guarantee: read, fold, send examples and dead letters (acked by the
+broker), one atomic script, and only then the acknowledgement. A crash in between repeats the round: the script refuses
+what is at or below the marks, the trainer drops examples at or below its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from headwater.codec import EventRow
+from headwater.errors import InvalidMessage
+from headwater.events import now_ms
+from headwater.settings import StreamsSettings
+from streams.decay import Decay, ItemStatistics
+from streams.fold import Folded, Limits, fold_batch
+from streams.hot import HotUsers
+from streams.letters import Refusal
+from streams.metrics import Metrics
+from streams.outbox import Outbox
+from streams.patience import Patience
+from streams.reading import read_record
+from streams.state import EMPTY, UserState
+from streams.store import Batch, FeatureStore
+
+__all__ = ["EventRounds"]
+
+Message = Any
+DAY_MS = 86_400_000
+
+
+@dataclass(slots=True)
+class _Decoded:
+    """The records of one partition in one batch, read once however often the round is redone."""
+
+    messages: list[Message] = field(default_factory=list)
+    rows: list[EventRow] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+    unsent: list[Refusal] = field(default_factory=list)
+    """Of `refused`, what the broker has not acknowledged yet: a round that is redone sends only these."""
+
+    def drop_up_to(self, offset: int) -> int:
+        """Forget what was folded before; how many records that were."""
+        before = len(self.messages)
+        self.messages = [message for message in self.messages if message.offset > offset]
+        if len(self.messages) < before:
+            self.rows = [row for row in self.rows if row.offset > offset]
+            self.refused = [letter for letter in self.refused if letter[0].offset > offset]
+            self.unsent = [letter for letter in self.unsent if letter[0].offset > offset]
+        return before - len(self.messages)
+
+
+class EventRounds:
+    """Folds batches. Holds what is known of the store: marks, decay and hot users, all checked by every write."""
+
+    def __init__(
+        self, settings: StreamsSettings, store: FeatureStore, outbox: Outbox, metrics: Metrics, patience: Patience
+    ) -> None:
+        self._limits = Limits(settings.history_limit, settings.dedupe_window)
+        self._max_ahead_ms = settings.max_ahead_s * 1000
+        self._half_life_ms = settings.popularity_half_life_days * DAY_MS
+        self._store = store
+        self._outbox = outbox
+        self._metrics = metrics
+        self._patience = patience
+        self._hot = HotUsers(settings.hot_users)
+        self._marks: dict[int, int] | None = None
+        self._decay: Decay | None = None
+
+    async def positions(self) -> dict[int, int]:
+        """Partition -> offset after the newest folded record, fresh from the store: where reading goes on."""
+        self._forget()
+        marks = await self._patience.ask(self._store.marks)
+        return {partition: offset + 1 for partition, offset in marks.items()}
+
+    async def run(self, messages: Sequence[Message]) -> None:
+        """Fold one batch. When this returns, every record of it is in the features, or in dead-letters, for good."""
+        started = time.monotonic()
+        parts = self._decode(messages)
+        while True:
+            states = await self._read({row.user_id for part in parts.values() for row in part.rows})
+            assert self._marks is not None
+            for partition in list(parts):
+                dropped = parts[partition].drop_up_to(self._marks.get(partition, -1))
+                self._metrics.redelivered.inc(dropped)
+                if not parts[partition].messages:
+                    del parts[partition]
+            if not parts:
+                return
+            folded, batch = self._fold(parts, states)
+            await self._send(parts, folded)
+            verdict = await self._patience.ask(lambda: self._store.apply(batch))  # noqa: B023 - called at once
+            if verdict == "applied":
+                break
+            self._metrics.conflicts.labels(verdict).inc()
+            self._forget()
+        for partition, (_, mark) in batch.marks.items():
+            self._marks[partition] = mark
+        self._decay = batch.decay
+        self._hot.put(batch.after)
+        self._count(parts, folded)
+        self._metrics.round_seconds.observe(time.monotonic() - started)
+
+    def _decode(self, messages: Sequence[Message]) -> dict[int, _Decoded]:
+        now = now_ms()
+        parts: dict[int, _Decoded] = {}
+        for message in messages:
+            part = parts.setdefault(message.partition, _Decoded())
+            part.messages.append(message)
+            found = read_record(
+                message.value,
+                key=message.key,
+                headers=message.headers or (),
+                partition=message.partition,
+                offset=message.offset,
+                timestamp_ms=round(message.timestamp * 1000),
+                now_ms=now,
+                max_ahead_ms=self._max_ahead_ms,
+            )
+            for place, row in enumerate(found):
+                if isinstance(row, InvalidMessage):
+                    part.refused.append((message, place, row))
+                else:
+                    part.rows.append(row)
+        for part in parts.values():
+            part.unsent = list(part.refused)
+        return parts
+
+    async def _read(self, users: set[str]) -> dict[str, UserState]:
+        states = {user: state for user in users if (state := self._hot.get(user)) is not None}
+        missing = [user for user in users if user not in states]
+        if missing or self._marks is None:
+            reading = await self._patience.ask(lambda: self._store.read_users(missing))
+            states |= reading.states
+            if self._marks is None:
+                self._marks = reading.marks
+            self._decay = reading.decay or self._decay
+        return states
+
+    def _fold(self, parts: dict[int, _Decoded], states: dict[str, UserState]) -> tuple[dict[int, Folded], Batch]:
+        assert self._marks is not None
+        first = next((row for part in parts.values() for row in part.rows), None)
+        decay = self._decay or (Decay(first.time_ms, self._half_life_ms) if first else None)
+        known = dict(states)  # a user whose events lie in two partitions is folded from one into the other
+        folded: dict[int, Folded] = {}
+        after: dict[str, UserState] = {}
+        items: dict[str, ItemStatistics] = {}
+        now = now_ms()
+        for partition, part in parts.items():
+            if decay is None:
+                break
+            one = folded[partition] = fold_batch(known, part.rows, self._limits, decay, partition, now)
+            known |= one.states
+            after |= one.states
+            for item, statistics in one.items.items():
+                if item in items:
+                    items[item].merge(statistics)
+                else:
+                    items[item] = statistics
+        marks = {partition: (self._marks.get(partition), part.messages[-1].offset) for partition, part in parts.items()}
+        before = {user: states.get(user, EMPTY) for user in after}
+        return folded, Batch(marks, decay, before, after, items)
+
+    async def _send(self, parts: dict[int, _Decoded], folded: dict[int, Folded]) -> None:
+        for partition, one in folded.items():
+            if one.segments:
+                await self._patience.send(lambda: self._send_segments(partition, one))  # noqa: B023
+        for part in parts.values():
+            if part.unsent:
+                await self._patience.send(lambda: self._outbox.send_dead_letters(part.unsent))  # noqa: B023
+
+    async def _send_segments(self, partition: int, folded: Folded) -> None:
+        await self._outbox.send_segments(partition, folded.segments, self._limits.history)
+
+    def _count(self, parts: dict[int, _Decoded], folded: dict[int, Folded]) -> None:
+        now = time.time()
+        for one in folded.values():
+            self._metrics.applied.inc(one.applied)
+            self._metrics.examples.inc(one.applied)
+            self._metrics.duplicates.inc(one.duplicates)
+            self._metrics.late.inc(one.late)
+        for part in parts.values():
+            for _, _, error in part.refused:
+                self._metrics.dead_letters.labels(error.reason).inc()
+            for message in part.messages:
+                self._metrics.to_feature.observe(max(0.0, now - message.timestamp))
+
+    def _forget(self) -> None:
+        self._marks = None
+        self._decay = None
+        self._hot.clear()

@@ -1,0 +1,141 @@
+"""The streams process: `python -m streams.worker`. Behaviour in, features and training examples out.
+
+Before: apps write `events` and `items`. After: serving reads the feature store, the trainer reads `examples`. This file
+starts, watches and stops; the agents do the work. Exit codes: 0 after SIGTERM, 2 for wrong settings, 70 when the worker
+stopped making progress or one of its parts failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from headwater.connections import consumer, ensure_topics
+from headwater.errors import HeadwaterError, Unavailable
+from headwater.operations import EXIT_STALLED, Operations
+from headwater.settings import Settings, load_settings
+from headwater.topics import EXAMPLES, topic_name
+from streams.agents import Agents
+from streams.app import make_app
+from streams.lag import LagWatch
+from streams.metrics import Metrics
+from streams.outbox import Outbox
+from streams.store import FeatureStore
+
+__all__ = ["main"]
+
+Answer = TypeVar("Answer")
+log = logging.getLogger("headwater")
+
+POLL_S = 0.05
+
+
+def main() -> None:
+    """Run until SIGTERM; exits the process."""
+    try:
+        settings = load_settings()
+        store = FeatureStore(settings.redis, settings.kafka.prefix)
+    except HeadwaterError as error:
+        print(f"streams.worker: {error}", file=sys.stderr)
+        sys.exit(2)
+    operations = Operations("streams", settings.operations)
+    operations.start()
+    for name in ("faust", "mode", "aiokafka"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        uvloop.install()  # Faust's consumer thread makes a loop of its own: 12,000 -> 15,000 records/s
+    gc.set_threshold(50_000, 20, 100)  # a cache of histories makes full collections long; they become rare
+    code = asyncio.run(_run(settings, store, operations))
+    operations.log.info("stopped", extra={"exit_code": code})
+    operations.close()
+    sys.stderr.flush()
+    os._exit(code)  # Faust's threads may linger; everything that matters is written and committed by now
+
+
+async def _run(settings: Settings, store: FeatureStore, operations: Operations) -> int:
+    metrics = Metrics(operations.registry)
+    try:
+        await _until_there(operations, lambda: ensure_topics(settings.kafka))
+        partitions = await _until_there(operations, lambda: _example_partitions(settings))
+        log.info("store", extra={"found": await _until_there(operations, store.ping), "at": store.address})
+    except asyncio.CancelledError:
+        return 0  # told to stop before there was anything to do
+    app = make_app(settings.kafka)
+    agents = Agents(app, settings, store, Outbox(app, settings.kafka.prefix, partitions), metrics)
+    watch = LagWatch(settings.kafka, operations, metrics, lambda: {(tp.topic, tp.partition) for tp in _assigned(app)})
+    try:
+        await app.start()
+        watch.start()
+        code = await _serve(app, agents, operations)
+    except HeadwaterError as error:
+        log.error("%s", error)
+        code = EXIT_STALLED
+    finally:
+        watch.close()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(app.stop(), operations.settings.drain_s)
+        store.close()
+    return code
+
+
+async def _serve(app: Any, agents: Agents, operations: Operations) -> int:
+    ready = False
+    while not operations.stopping.is_set():
+        if agents.failed is not None:
+            log.error("an agent failed: exiting, its records are read again", exc_info=agents.failed)
+            return EXIT_STALLED
+        if app.crashed or app.should_stop:
+            log.error("faust stopped by itself: exiting", extra={"reason": repr(app.crash_reason)})
+            return EXIT_STALLED
+        if not ready and not app.rebalancing and app.rebalancing_count and app.flow_control.is_active():
+            ready = True
+            operations.ready()
+        await asyncio.sleep(POLL_S)
+    agents.draining = True
+    deadline = time.monotonic() + operations.settings.drain_s / 2
+    while agents.busy and not agents.patience.waiting and time.monotonic() < deadline:
+        await asyncio.sleep(POLL_S / 5)
+    return 0
+
+
+async def _until_there(operations: Operations, call: Callable[[], Answer]) -> Answer:
+    """The answer of a blocking call, asked again while a server is away; CancelledError when told to stop."""
+    logged = 0.0
+    while True:
+        try:
+            return await asyncio.to_thread(call)
+        except Unavailable as error:
+            if time.monotonic() - logged > 3:
+                logged = time.monotonic()
+                log.warning("waiting: %s", error)
+        await asyncio.sleep(0.2)
+        if operations.stopping.is_set():
+            raise asyncio.CancelledError
+
+
+def _example_partitions(settings: Settings) -> int:
+    client = consumer(settings.kafka)
+    try:
+        return len(client.partitions_for_topic(topic_name(EXAMPLES, settings.kafka.prefix)) or {0})
+    finally:
+        client.close()
+
+
+def _assigned(app: Any) -> set[Any]:
+    try:
+        return set(app.consumer.assignment())
+    except RuntimeError:  # not started yet
+        return set()
+
+
+if __name__ == "__main__":
+    main()

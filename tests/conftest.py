@@ -1,0 +1,70 @@
+"""One broker and one store for the whole run, and a world of its own (topic and key prefix) for each test.
+
+HEADWATER_TEST_BROKER=kafka runs the suite against Apache Kafka, HEADWATER_TEST_REDIS_SERVER=/path/to/redis-server
+against that store; the default is what is embedded.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from embedded import EmbeddedBroker, EmbeddedStore
+from headwater.connections import ensure_topics
+from headwater.settings import Settings, load_settings
+from tests.processes import Worker
+
+
+@pytest.fixture(scope="session")
+def kafka_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """host:port of the broker that HEADWATER_TEST_BROKER names."""
+    directory = tmp_path_factory.mktemp("kafka")
+    kind = os.environ.get("HEADWATER_TEST_BROKER", "embedded")
+    if kind == "kafka":
+        from tests.kafka_real import ApacheKafka
+
+        with ApacheKafka(directory) as broker:
+            yield broker.address
+    else:
+        assert kind == "embedded", f"HEADWATER_TEST_BROKER is {kind!r}: embedded or kafka"
+        with EmbeddedBroker(directory) as broker:
+            yield broker.address
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of the store."""
+    with EmbeddedStore(tmp_path_factory.mktemp("redis")) as store:
+        yield store.address
+
+
+@pytest.fixture
+def settings(kafka_address: str, redis_url: str, tmp_path: Path) -> Settings:
+    """Settings of a fresh world: own prefix with its topics made, own folders."""
+    made = load_settings(
+        kafka={"bootstrap": kafka_address, "prefix": f"t{uuid.uuid4().hex[:8]}."},
+        redis={"url": redis_url},
+        trainer={"directory": tmp_path / "trainer", "bundles": tmp_path / "models"},
+        serving={"bundles": tmp_path / "models"},
+    )
+    ensure_topics(made.kafka)
+    return made
+
+
+@pytest.fixture
+def worker(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+    """Starts worker processes by module name: `worker("streams.worker")`; stops them at the end."""
+    started: list[Worker] = []
+
+    def start(module: str, *, given: Settings | None = None, wait: bool = True, **env: str) -> Worker:
+        one = Worker(module, given or settings, tmp_path / f"{module}-{len(started)}.log", **env)
+        started.append(one)
+        return one.start(wait=wait)
+
+    yield start
+    for one in reversed(started):
+        one.__exit__()

@@ -1,0 +1,102 @@
+"""What every worker process has: health, metrics, log lines, stopping on SIGTERM, leaving with 70 when it stalls."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+from headwater.operations import EXIT_STALLED, Operations
+from headwater.settings import OperationsSettings
+from tests.processes import ROOT, eventually
+
+
+@pytest.fixture
+def operations() -> Iterator[Operations]:
+    one = Operations("tests", OperationsSettings(stall_s=60))
+    one.start(signals=False)
+    yield one
+    one.close()
+
+
+def get(operations: Operations, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{operations.port}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_a_worker_is_alive_before_it_is_ready(operations: Operations) -> None:
+    assert get(operations, "/healthz") == (200, "alive\n")
+    assert get(operations, "/readyz") == (503, "starting\n")
+    operations.ready()
+    assert get(operations, "/readyz") == (200, "ready\n")
+    assert get(operations, "/nothing")[0] == 404
+
+
+def test_metrics_are_those_of_the_workers_own_registry(operations: Operations) -> None:
+    from prometheus_client import Counter
+
+    Counter("headwater_tests_things_total", "Things.", registry=operations.registry).inc(3)
+    status, page = get(operations, "/metrics")
+    assert status == 200
+    assert "headwater_tests_things_total 3.0" in page
+    assert re.search(r"^headwater_seconds_since_progress \d", page, re.MULTILINE)
+
+
+def run(body: str) -> subprocess.Popen[str]:
+    code = (
+        "import threading\n"
+        "from headwater.operations import Operations\nfrom headwater.settings import OperationsSettings\n" + body
+    )
+    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_worker_without_progress_leaves_with_70_and_says_so() -> None:
+    process = run(
+        "one = Operations('tests', OperationsSettings(stall_s=0.2, drain_s=0.1)); one.start(); one.ready()\n"
+        "threading.Event().wait()\n"
+    )
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == EXIT_STALLED == 70
+    last = json.loads(log.splitlines()[-1])
+    assert (last["level"], last["worker"]) == ("ERROR", "tests")
+    assert last["message"].startswith("stalled")
+
+
+def test_a_worker_that_cannot_drain_leaves_with_70_too() -> None:
+    process = run(
+        "one = Operations('tests', OperationsSettings(stall_s=0.2, drain_s=0.1)); one.start(); one.stopping.set()\n"
+        "threading.Event().wait()\n"
+    )
+    process.communicate(timeout=60)
+    assert process.returncode == EXIT_STALLED
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_is_told_to_stop_and_leaves_in_order(number: signal.Signals) -> None:
+    process = run(
+        "one = Operations('tests', OperationsSettings(stall_s=60)); one.start()\n"
+        "while not one.stopping.wait(0.05): one.progress()\n"
+        "one.log.info('drained', extra={'left': 0}); one.close()\n"
+    )
+    assert process.stderr is not None
+    started = json.loads(process.stderr.readline())
+    assert started["message"] == "started"
+    assert started["pid"] == process.pid
+    process.send_signal(number)
+    eventually(lambda: process.poll() is not None, 30, "it has stopped")
+    assert process.returncode == 0
+    line = json.loads(process.stderr.read().splitlines()[-1])
+    process.stderr.close()
+    assert (line["message"], line["left"]) == ("drained", 0)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"])

@@ -1,0 +1,102 @@
+"""Settings: where they come from, what is refused, what is masked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from headwater import SettingsError
+from headwater.settings import Settings, load_settings
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """No settings but those that the test makes; the folder it runs in."""
+    import os
+
+    for name in [name for name in os.environ if name.startswith("HEADWATER_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_arguments_win_over_the_environment_over_the_file_over_defaults(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert load_settings().kafka.bootstrap == "127.0.0.1:9092"
+    (bare / "headwater.toml").write_text('[kafka]\nbootstrap = "file:1"\nprefix = "file."\nlinger_ms = 7\n')
+    monkeypatch.setenv("HEADWATER_KAFKA__PREFIX", "env.")
+    monkeypatch.setenv("HEADWATER_KAFKA__LINGER_MS", "8")
+    kafka = load_settings(kafka={"linger_ms": 9}).kafka
+    assert (kafka.bootstrap, kafka.prefix, kafka.linger_ms, kafka.replication) == ("file:1", "env.", 9, 1)
+
+
+def test_a_file_can_be_named_and_must_then_be_there(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bare / "mine.toml").write_text('[redis]\nurl = "redis://elsewhere:1/0"\n')
+    monkeypatch.setenv("HEADWATER_CONFIG", "mine.toml")
+    assert load_settings().redis.url.get_secret_value() == "redis://elsewhere:1/0"
+    monkeypatch.setenv("HEADWATER_CONFIG", "gone.toml")
+    with pytest.raises(SettingsError, match=r"HEADWATER_CONFIG names gone\.toml, which is not a file"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[kafka]\nbotstrap = "x:1"\n',
+        '[kafak]\nbootstrap = "x:1"\n',
+        "top = 1\n",
+        "[kafka]\nlinger_ms = -1\n",
+        "[kafka\n",
+    ],
+)
+def test_what_the_file_gets_wrong_is_refused(bare: Path, text: str) -> None:
+    (bare / "headwater.toml").write_text(text)
+    with pytest.raises(SettingsError):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HEADWATER_KAFAK__BOOTSTRAP", "x:1"),
+        ("HEADWATER_KAFKA__BOTSTRAP", "x:1"),
+        ("HEADWATER_KAFKA__LINGER_MS", "soon"),
+        ("HEADWATER_KAFKA__PREFIX", "no spaces"),
+        ("HEADWATER_KAFKA", "not json"),
+        ("HEADWATER_TRAINER__DEVICE", "tpu"),
+    ],
+)
+def test_what_the_environment_gets_wrong_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError):
+        load_settings()
+
+
+def test_variables_that_are_no_settings_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADWATER_CACHE", "/somewhere")
+    monkeypatch.setenv("HEADWATER_TEST_BROKER", "kafka")
+    assert load_settings().kafka.prefix == ""
+
+
+def test_secrets_are_masked_when_printed_and_when_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_settings(kafka={"sasl_password": "hunter2"}, redis={"url": "redis://:hunter2@host:1/0"})
+    for told in (str(settings), repr(settings), settings.model_dump_json(), repr(settings.kafka), repr(settings.redis)):
+        assert "hunter2" not in told
+    for name, value in {"HEADWATER_KAFKA__SASL_PASWORD": "hunter2", "HEADWATER_REDIS": "redis://:hunter2@h:1"}.items():
+        with monkeypatch.context() as patched:
+            patched.setenv(name, value)
+            with pytest.raises(SettingsError) as caught:
+                load_settings()
+            assert "hunter2" not in str(caught.value)
+
+
+def test_settings_are_frozen_and_each_one_is_described() -> None:
+    settings = load_settings()
+    with pytest.raises(ValidationError):
+        settings.kafka.prefix = "other."
+    for section, field in Settings.model_fields.items():
+        for name, setting in field.annotation.model_fields.items():  # type: ignore[union-attr]
+            assert setting.description, f"{section}.{name} has no description"

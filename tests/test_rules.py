@@ -1,0 +1,264 @@
+"""What an answer may hold: known worlds of a few items, each rule with its known answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headwater.errors import RequestRefused
+from headwater.events import Event, Item
+from headwater.examples import Entry
+from headwater.recommendations import Request
+from serving.catalogue import Catalogue
+from serving.ranking import best_rows, drop_not_finite, top_k
+from serving.rules import Rows, extended_history, rules_for
+
+FILMS = [
+    Item(item_id="alien", title="Alien", categories=("horror", "space"), attributes={"year": 1979, "language": "en"}),
+    Item(item_id="amelie", title="Amélie", categories=("comedy",), attributes={"year": 2001, "language": "fr"}),
+    Item(item_id="solaris", title="Solaris", categories=("space",), attributes={"year": 1972, "language": "ru"}),
+    Item(item_id="metropolis", categories=("space", "silent"), attributes={"year": 1927, "restored": True}),
+    Item(item_id="gone", title="Gone", categories=("space",), attributes={"year": 1999}, available=False),
+]
+IDS = [film.item_id for film in FILMS]
+
+
+def request(**fields: Any) -> Request:
+    return Request(user_id="ann", **fields)
+
+
+def picks(
+    asked: Request,
+    history: list[Entry] | None = None,
+    catalogue: Catalogue | None = None,
+    seen: tuple[str, ...] = ("*",),
+) -> list[str]:
+    """Item ids that the rules leave, when every item scores by its place: the first the highest."""
+    ids: list[str | None] = [*IDS, None]  # one free row
+    rows = Rows(catalogue or Catalogue(FILMS), ids)
+    item_rows = {item_id: row for row, item_id in enumerate(ids) if item_id is not None}
+    scores = np.arange(len(ids), 0, -1).astype(np.float32)
+    scores[rows.blocked()] = -np.inf
+    rules = rules_for(asked, extended_history(asked, history or [], 1000), rows, item_rows, seen)
+    return [str(ids[row]) for row in best_rows(scores, rules, asked.k)]
+
+
+def entry(item_id: str, kind: str = "click", time_ms: int = 1) -> Entry:
+    return Entry(item_id, kind, time_ms, None)
+
+
+def test_without_rules_all_available_items_come_best_first() -> None:
+    assert picks(request()) == ["alien", "amelie", "solaris", "metropolis"]
+
+
+def test_k_is_clamped_to_what_is_left() -> None:
+    assert picks(request(k=2)) == ["alien", "amelie"]
+    assert len(picks(request(k=1000))) == 4
+
+
+def test_seen_items_are_left_out_by_event_type() -> None:
+    history = [entry("alien", "view"), entry("amelie", "purchase")]
+    assert picks(request(), history) == ["solaris", "metropolis"]
+    assert picks(request(), history, seen=("purchase",)) == ["alien", "solaris", "metropolis"]
+    assert picks(request(), history, seen=()) == ["alien", "amelie", "solaris", "metropolis"]
+
+
+def test_a_request_overrides_which_types_count_as_seen() -> None:
+    history = [entry("alien", "view"), entry("amelie", "purchase")]
+    assert picks(request(exclude_seen=()), history) == ["alien", "amelie", "solaris", "metropolis"]
+    assert picks(request(exclude_seen=("view",)), history) == ["amelie", "solaris", "metropolis"]
+
+
+def test_excluded_items_and_strange_ids_among_them() -> None:
+    assert picks(request(exclude=("alien", "no such film"))) == ["amelie", "solaris", "metropolis"]
+
+
+def test_candidates_are_all_that_is_ranked() -> None:
+    assert picks(request(candidates=("metropolis", "amelie", "gone", "no such film", "amelie"))) == [
+        "amelie",
+        "metropolis",
+    ]
+    assert picks(request(candidates=())) == []
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ({"categories": "space"}, ["alien", "solaris", "metropolis"]),
+        ({"categories": ["comedy", "silent"]}, ["amelie", "metropolis"]),
+        ({"language": "fr"}, ["amelie"]),
+        ({"language": ["fr", "ru"], "categories": "space"}, ["solaris"]),
+        ({"year": 1979}, ["alien"]),
+        ({"year": 1979.0}, ["alien"]),
+        ({"year": {"gte": 1972, "lte": 1979}}, ["alien", "solaris"]),
+        ({"year": {"gte": 1980}}, ["amelie"]),
+        ({"language": {"gte": "f"}}, ["amelie", "solaris"]),
+        ({"restored": True}, ["metropolis"]),
+        ({"restored": 1}, []),
+        ({"restored": "\0True"}, []),
+        ({"restored": "True"}, []),
+        ({"language": "de"}, []),
+        ({"year": []}, []),
+    ],
+)
+def test_filters_on_fields_of_items(filters: dict[str, Any], expected: list[str]) -> None:
+    assert picks(request(filters=filters)) == expected
+
+
+def test_a_filter_on_a_field_that_no_item_has_names_the_known_ones() -> None:
+    with pytest.raises(
+        RequestRefused, match=r"no item has a field 'yaer'. Known fields: categories, language"
+    ) as refusal:
+        picks(request(filters={"yaer": 1979}))
+    assert refusal.value.code == "unknown_field"
+
+
+def test_a_refusal_names_twenty_of_many_fields() -> None:
+    catalogue = Catalogue([Item(item_id="many", attributes={f"{n:05}" + "x" * 200: n for n in range(3000)})])
+    with pytest.raises(RequestRefused, match="and 2,980 more") as refusal:
+        catalogue.matching("y" * 5000, 1)
+    assert len(str(refusal.value)) < 2000
+
+
+SCALARS = st.one_of(st.booleans(), st.sampled_from([0, 1, 1.0, 2.5, "", "x", "\0True", "True"]), st.none())
+VALUES = st.one_of(
+    SCALARS, st.lists(st.one_of(SCALARS, st.lists(SCALARS, max_size=2)), max_size=3), st.just({"x": [1]})
+)
+EDITED_ITEMS = st.builds(
+    Item,
+    item_id=st.sampled_from("ABC"),
+    categories=st.lists(st.sampled_from("xy"), max_size=3).map(tuple),
+    attributes=st.dictionaries(st.sampled_from(["tags", "year", "categories"]), VALUES, max_size=3),
+    available=st.booleans(),
+)
+
+
+@given(st.lists(st.one_of(EDITED_ITEMS, st.sampled_from("ABC")), max_size=12))
+def test_any_edits_leave_the_catalogue_that_its_survivors_make(edits: list[Item | str]) -> None:
+    catalogue = Catalogue()
+    left: dict[str, Item] = {}
+    for edit in edits:
+        if isinstance(edit, Item):
+            catalogue.put(edit)
+            left[edit.item_id] = edit
+        else:
+            catalogue.remove(edit)
+            left.pop(edit, None)
+    fresh = Catalogue(left.values())
+    assert len(catalogue) == len(fresh) == len(left)
+    conditions = [True, 1, 2.5, "", "x", "\0True", ["x", 1], {"gte": 0}, {"lte": ""}, {"gte": "", "lte": "z"}]
+    for name in ("tags", "year", "categories", "unheard of"):
+        for condition in conditions:
+            assert matched(catalogue, name, condition) == matched(fresh, name, condition)
+    open_ids = {item_id for item_id, item in left.items() if item.available}
+    assert {item_id for slot, item_id in enumerate(catalogue.ids) if not catalogue.blocked()[slot]} == open_ids
+
+
+def matched(catalogue: Catalogue, name: str, condition: object) -> set[str] | str:
+    try:
+        mask = catalogue.matching(name, condition)
+    except RequestRefused as refusal:
+        return str(refusal)
+    return {item_id for slot, item_id in enumerate(catalogue.ids) if mask[slot]}
+
+
+def test_lists_that_empty_and_items_that_leave() -> None:
+    catalogue = Catalogue([Item(item_id="A", attributes={"tags": ["x"]}), Item(item_id="B", attributes={"tags": []})])
+    catalogue.remove("A")
+    catalogue.remove("B")
+    assert len(catalogue) == 0
+
+
+@pytest.mark.parametrize("condition", [None, {}, {"gt": 3}, {"gte": "a", "lte": 3}, [[1]], {"gte": None}])
+def test_a_condition_that_means_nothing_is_refused(condition: object) -> None:
+    with pytest.raises(RequestRefused) as refusal:
+        picks(request(filters={"year": condition}))
+    assert refusal.value.code == "bad_filter"
+
+
+def test_the_item_on_the_page_counts_as_newest_history_and_is_not_recommended() -> None:
+    asked = request(context_item="alien", exclude_seen=())
+    assert extended_history(asked, [entry("solaris")], 77)[-1] == Entry("alien", "view", 77, None)
+    assert picks(asked) == ["amelie", "solaris", "metropolis"]
+
+
+def test_recent_events_extend_the_history_once() -> None:
+    fresh = Event(user_id="ann", item_id="alien", type="click", event_time=50)
+    stored = Event(user_id="ann", item_id="solaris", type="click", event_time=40)
+    stranger = Event(user_id="bob", item_id="amelie", type="click", event_time=60)
+    asked = request(recent_events=(fresh, stored, stranger))
+    history = extended_history(asked, [entry("solaris", time_ms=40)], 100)
+    assert [one.item_id for one in history] == ["solaris", "alien"]
+    assert picks(asked) == ["amelie", "metropolis"]
+
+
+def test_masks_follow_the_catalogue() -> None:
+    catalogue = Catalogue(FILMS)
+    assert picks(request(filters={"categories": "space"}), catalogue=catalogue) == ["alien", "solaris", "metropolis"]
+    catalogue.put(Item(item_id="gone", categories=("space",)))
+    catalogue.put(Item(item_id="alien", categories=("horror",)))
+    catalogue.remove("solaris")
+    assert picks(request(filters={"categories": "space"}), catalogue=catalogue) == ["metropolis", "gone"]
+    assert picks(request(), catalogue=catalogue) == ["alien", "amelie", "metropolis", "gone"]
+
+
+def test_one_view_of_the_rows_sees_changes_of_the_catalogue_and_of_its_ids() -> None:
+    catalogue = Catalogue(FILMS)
+    ids: list[str | None] = ["alien", None]
+    rows = Rows(catalogue, ids)
+    assert rows.blocked().tolist() == [False, True]
+    ids[1:] = ["gone", "amelie"]
+    rows.reread(ids, [1, 2])
+    assert rows.blocked().tolist() == [False, True, False]
+    catalogue.remove("alien")
+    assert rows.blocked().tolist() == [True, True, False]
+    assert rows.matching("categories", "comedy").tolist() == [False, False, True]
+
+
+def test_a_field_is_unknown_again_when_its_last_item_left() -> None:
+    catalogue = Catalogue(FILMS)
+    catalogue.remove("metropolis")
+    with pytest.raises(RequestRefused, match="restored"):
+        catalogue.matching("restored", True)
+    assert len(catalogue) == 4
+
+
+@pytest.mark.parametrize("rows", [1, 7, 256, 1025, 5000])
+@pytest.mark.parametrize("k", [1, 10, 300, 6000])
+def test_top_k_equals_a_full_sort_with_ties_to_the_lowest_row(rows: int, k: int) -> None:
+    rng = np.random.default_rng(rows * k)
+    scores = np.round(rng.normal(size=rows), 1).astype(np.float32)
+    scores[rng.random(rows) < 0.2] = -np.inf
+    expected = np.lexsort((np.arange(rows), -scores))[:k]
+    assert top_k(scores, k).tolist() == [row for row in expected if scores[row] > -np.inf]
+
+
+@pytest.mark.parametrize("rows", [3, 256, 1030])
+def test_scores_that_are_not_finite_are_counted_and_left_out(rows: int) -> None:
+    scores = np.zeros((2, rows), np.float32)
+    scores[1, rows - 1] = np.nan
+    scores[0, 0] = np.inf
+    assert drop_not_finite(scores) == 2
+    assert scores[1, rows - 1] == -np.inf
+    assert drop_not_finite(scores) == 0
+
+
+def test_auto_leaves_out_what_users_seldom_come_back_to_by_the_newest_event_with_it() -> None:
+    history = [entry("alien", "click", 1), entry("amelie", "click", 2), entry("alien", "purchase", 3)]
+    rows = Rows(Catalogue(FILMS), IDS)
+    item_rows = {item_id: row for row, item_id in enumerate(IDS)}
+
+    def excluded(asked: Request, returning: tuple[str, ...], setting: tuple[str, ...] = ("auto",)) -> set[str]:
+        rules = rules_for(asked, history, rows, item_rows, setting, returning)
+        return {IDS[row] for row in rules.excluded.tolist()}
+
+    assert excluded(request(), ()) == {"alien", "amelie"}
+    assert excluded(request(), ("click",)) == {"alien"}
+    assert excluded(request(), ("click", "purchase")) == set()
+    assert excluded(request(), ("click", "purchase"), ("auto", "click")) == {"alien", "amelie"}
+    assert excluded(request(exclude_seen=("*",)), ("click",)) == {"alien", "amelie"}
+    assert excluded(request(exclude_seen=("auto",)), ("click",), ("*",)) == {"alien"}

@@ -1,0 +1,213 @@
+"""The `examples` log as the trainer reads it: in order, from a place it remembers itself, each example once.
+
+Before: the streams workers, which may send an example twice after a crash. After: `Learner.learn`. `Progress` is all
+that has to be remembered to go on; it lives in the checkpoint, in the same file as the weights that it belongs to, and
+is never read back from Kafka. Knows nothing of weights.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from kafka import KafkaProducer, TopicPartition
+from kafka.errors import KafkaError, OffsetOutOfRangeError
+from kafka.structs import OffsetAndMetadata
+
+from headwater.codec import dead_letter_headers
+from headwater.connections import consumer
+from headwater.errors import CheckpointError, InvalidMessage, Unavailable
+from headwater.examples import CatalogueEntry, Example, Position, unpack
+from headwater.settings import KafkaSettings
+from headwater.topics import DEAD_LETTERS, EXAMPLES, topic_name
+
+__all__ = ["ExamplesLog", "Progress"]
+
+GROUP = "trainer"
+POLL_RECORDS = 200
+ANSWER_TIMEOUT_MS = 3000
+END_EVERY_S = 1.0
+
+
+@dataclass
+class Progress:
+    """How far the log was taken: the state that makes each example count exactly once.
+
+    `offset` is the next record and `taken` the number of its entries that were already taken, so that a checkpoint may
+    fall inside a packed record. `marks` holds the newest position learned from each partition of `events`.
+    """
+
+    offset: int = 0
+    taken: int = 0
+    marks: dict[int, Position] = field(default_factory=dict)
+    duplicates: int = 0
+    dead_letters: dict[str, int] = field(default_factory=dict)
+
+    def take(self, entries: Sequence[Example | CatalogueEntry]) -> list[Example | CatalogueEntry]:
+        """The entries without examples at or below their partition's mark; the marks move.
+
+        >>> from headwater.examples import Entry
+        >>> one = Example("u", [], Entry("a", "view", 1, None), 0, Position(7, 0))
+        >>> progress = Progress()
+        >>> len(progress.take([one])), len(progress.take([one])), progress.duplicates
+        (1, 0, 1)
+        """
+        fresh: list[Example | CatalogueEntry] = []
+        for entry in entries:
+            if isinstance(entry, Example):
+                mark = self.marks.get(entry.partition)
+                if mark is not None and entry.position <= mark:
+                    self.duplicates += 1
+                    continue
+                self.marks[entry.partition] = entry.position
+            fresh.append(entry)
+        return fresh
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {**asdict(self), "marks": {str(partition): list(mark) for partition, mark in self.marks.items()}}
+
+    @classmethod
+    def from_json(cls, body: dict[str, Any]) -> Progress:
+        """What `to_json` wrote. Raises CheckpointError for anything else."""
+        try:
+            marks = {int(partition): Position(*mark) for partition, mark in body["marks"].items()}
+            return cls(**{**body, "marks": marks})
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"the checkpoint's place in the log cannot be read ({error!r})") from error
+
+
+class ExamplesLog:
+    """Reads partition 0 of `examples` from `progress` on; a record that cannot be read becomes a dead letter.
+
+    Delivery: `take` moves `progress` past what it returns, and the caller learns all of it before its next checkpoint.
+    So weights and progress in a checkpoint always belong together, and a crash repeats exactly what the checkpoint
+    lacks.
+    """
+
+    def __init__(
+        self, kafka: KafkaSettings, progress: Progress | None, producer: KafkaProducer, log: logging.Logger
+    ) -> None:
+        self.partition = TopicPartition(topic_name(EXAMPLES, kafka.prefix), 0)
+        self._dead_letters = topic_name(DEAD_LETTERS, kafka.prefix)
+        self._producer = producer
+        self._log = log
+        self._consumer = consumer(kafka, GROUP, auto_offset_reset="none", max_poll_records=POLL_RECORDS)
+        self._records: deque[Any] = deque()
+        self._entries: deque[Example | CatalogueEntry] = deque()
+        self._sent: list[Any] = []
+        self._end = 0
+        self._end_asked = -END_EVERY_S
+        self._consumer.assign([self.partition])
+        first, end = self._range()
+        self.progress = progress or Progress(offset=first)
+        at = self.progress.offset
+        if not first <= at <= end:
+            self.close()
+            raise CheckpointError(
+                f"the checkpoint goes on at {self._name(at)}, and the log holds {first}..{end}: "
+                + (
+                    "retention removed records that were not learned. "
+                    if at < first
+                    else "it is another, shorter log. "
+                )
+                + "Bring the log back, or move the trainer's directory away to learn anew from what the log holds."
+            )
+        self._consumer.seek(self.partition, at)
+
+    def _name(self, offset: int) -> str:
+        return f"{self.partition.topic}[{self.partition.partition}]@{offset}"
+
+    def _range(self) -> tuple[int, int]:
+        try:
+            first = self._consumer.beginning_offsets([self.partition], timeout_ms=ANSWER_TIMEOUT_MS)[self.partition]
+            end = self._consumer.end_offsets([self.partition], timeout_ms=ANSWER_TIMEOUT_MS)[self.partition]
+        except KafkaError as error:
+            raise Unavailable(f"{self.partition.topic}: Kafka does not tell its offsets ({error!r})") from error
+        self._end, self._end_asked = end, time.monotonic()
+        return first, end
+
+    def lag(self) -> int | None:
+        """Records in the log that were not taken yet, as of at most a second ago; None when Kafka does not answer."""
+        if time.monotonic() - self._end_asked > END_EVERY_S:
+            try:
+                self._range()
+            except Unavailable:
+                return None
+        return max(0, self._end - self.progress.offset)
+
+    def take(self, limit: int, wait_ms: int) -> list[Example | CatalogueEntry]:
+        """The next entries of the log, at most `limit`, duplicates dropped; [] when none came within `wait_ms`.
+
+        Raises CheckpointError when retention has overtaken the trainer.
+        """
+        taken: list[Example | CatalogueEntry] = []
+        room = limit
+        while room > 0 and (self._entries or self._open_next(wait_ms if room == limit else 0)):
+            piece = [self._entries.popleft() for _ in range(min(room, len(self._entries)))]
+            room -= max(1, len(piece))
+            taken += self.progress.take(piece)
+            self.progress.taken += len(piece)
+            if not self._entries:
+                self.progress.offset, self.progress.taken = self.progress.offset + 1, 0
+        return taken
+
+    def _open_next(self, wait_ms: int) -> bool:
+        """Unpack the next record; False when none came."""
+        if not self._records:
+            try:
+                for records in self._consumer.poll(timeout_ms=wait_ms).values():
+                    self._records.extend(records)
+            except OffsetOutOfRangeError as error:
+                raise CheckpointError(
+                    f"{self._name(self.progress.offset)} is no longer in the log: retention removed examples before "
+                    "they were learned. Raise retention.ms, or give the trainer more of the machine; then restart it "
+                    "with its directory moved away to learn from what the log holds."
+                ) from error
+            if not self._records:
+                return False
+        record = self._records.popleft()
+        skip = self.progress.taken if record.offset == self.progress.offset else 0
+        self.progress.offset, self.progress.taken = record.offset, skip
+        try:
+            if record.value is None:
+                raise InvalidMessage("null_value", "an examples record has no value")
+            self._entries.extend(list(unpack(record.value))[skip:])
+        except InvalidMessage as error:
+            self._refuse(record, error)
+        return True
+
+    def _refuse(self, record: Any, error: InvalidMessage) -> None:
+        text = f"{self._name(record.offset)}: {error}. Kept in {self._dead_letters}."
+        self._log.warning("dead letter", extra={"reason": error.reason, "error": text})
+        count = self.progress.dead_letters
+        count[error.reason] = count.get(error.reason, 0) + 1
+        headers = dead_letter_headers(error.reason, text, record.topic, record.partition, record.offset)
+        key = (
+            b"" if record.key is None and record.value is None else record.key
+        )  # kafka-python sends no record of nothing
+        self._sent.append(self._producer.send(self._dead_letters, record.value, key, headers))
+
+    def settle(self) -> None:
+        """Wait until every dead letter is in its topic. To be called before `progress` is made durable.
+
+        Raises Unavailable when Kafka does not take them.
+        """
+        try:
+            for future in self._sent:
+                future.get(timeout=ANSWER_TIMEOUT_MS / 1000)
+        except KafkaError as error:
+            raise Unavailable(f"{self._dead_letters}: a dead letter was not taken ({error!r})") from error
+        self._sent.clear()
+
+    def show_progress(self, offset: int) -> None:
+        """Commit `offset` to the group `trainer`, for tools that display lag. It is never read back."""
+        self._consumer.commit_async({self.partition: OffsetAndMetadata(offset, "", -1)})
+
+    def close(self) -> None:
+        """Leave Kafka."""
+        self._consumer.close(autocommit=False, timeout_ms=ANSWER_TIMEOUT_MS)

@@ -1,0 +1,85 @@
+"""What the trainer shows on /metrics.
+
+Before: the worker's state, read when a scrape asks. After: Prometheus, the demo's view, the tests. Values that belong
+to the learner's state (examples learned, duplicates) come out of the checkpoint after a restart, so that they count
+every example of the log once, however often the process was killed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from headwater.events import now_ms
+from headwater.topics import EXAMPLES
+
+__all__ = ["TrainerMetrics"]
+
+
+@dataclass(eq=False)
+class TrainerMetrics(Collector):
+    """The figures of one trainer; the worker's loop writes the fields, `collect` shows them."""
+
+    examples: int = 0
+    examples_per_second: float = 0.0
+    duplicates: int = 0
+    dead_letters: Mapping[str, int] = field(default_factory=dict)
+    lag: int = 0
+    prequential: Mapping[str, Any] = field(default_factory=dict)
+    version: int = 0
+    published_ms: int = 0
+    published: Mapping[str, int] = field(default_factory=dict)
+    refused: Mapping[str, int] = field(default_factory=dict)
+    pinned: bool = False
+    checkpoint_s: float = 0.0
+    checkpoint_offset: int = 0
+
+    def collect(self) -> Iterator[Metric]:
+        """The metric families, in the order of an example's way."""
+        yield CounterMetricFamily("headwater_examples_learned", "Examples of the log learned.", value=self.examples)
+        yield GaugeMetricFamily(
+            "headwater_examples_per_second", "Examples learned a second, lately.", value=self.examples_per_second
+        )
+        yield CounterMetricFamily(
+            "headwater_example_duplicates", "Examples that were in the log twice.", value=self.duplicates
+        )
+        yield _by(CounterMetricFamily, "headwater_dead_letters", "Records refused.", "reason", self.dead_letters)
+        yield _by(GaugeMetricFamily, "headwater_lag", "Records waiting.", "topic", {EXAMPLES.name: self.lag})
+        for name, text in (("ndcg_at_10", "NDCG@10"), ("hit_rate_at_10", "Hit rate@10"), ("mrr", "Reciprocal rank")):
+            means = {model: mean for model, mean in self.prequential.get(name, {}).items() if mean is not None}
+            text = f"{text} of examples scored before they were learned, newest window."
+            yield _by(GaugeMetricFamily, f"headwater_prequential_{name}", text, "model", means)
+        yield GaugeMetricFamily(
+            "headwater_prequential_queries", "Queries in that window.", value=self.prequential.get("queries", 0)
+        )
+        loss = self.prequential.get("loss")
+        yield GaugeMetricFamily(
+            "headwater_training_loss",
+            "Mean loss of that window's queries.",
+            value=float("nan") if loss is None else loss,
+        )
+        yield GaugeMetricFamily("headwater_model_version", "Newest version published.", value=self.version)
+        if self.published_ms:
+            age = (now_ms() - self.published_ms) / 1000
+            yield GaugeMetricFamily("headwater_weight_age_seconds", "Since the newest publication.", value=age)
+        yield _by(CounterMetricFamily, "headwater_publications", "Publications sent.", "kind", self.published)
+        yield _by(CounterMetricFamily, "headwater_publications_refused", "By the guard.", "reason", self.refused)
+        yield GaugeMetricFamily("headwater_model_pinned", "1 while a rollback holds.", value=self.pinned)
+        yield GaugeMetricFamily("headwater_checkpoint_seconds", "Time the last one took.", value=self.checkpoint_s)
+        yield GaugeMetricFamily(
+            "headwater_checkpoint_offset", "Record that a restart would go on at.", value=self.checkpoint_offset
+        )
+
+
+def _by(
+    family: type[CounterMetricFamily] | type[GaugeMetricFamily], name: str, text: str, label: str,
+    values: Mapping[str, float],
+) -> Metric:  # fmt: skip
+    made = family(name, text, labels=[label])
+    for key, value in dict(values).items():
+        made.add_metric([key], value)
+    return made

@@ -1,0 +1,220 @@
+"""Publications: a delta about every second, a full bundle every few minutes, each only when the guard lets it pass.
+
+Before: the worker, between two chunks of learning. After: serving workers follow `live` and then the chain of deltas.
+Knows no examples: what is published is what the learner says it is.
+
+The publisher keeps the bundle as serving has it, and applies each delta to it before the delta is sent. So a full
+bundle is that bundle written out, of the same version as the last delta: a serving worker that followed the deltas has
+nothing to load. While the live record is pinned (`rollback`) no deltas are sent and nothing is made live; snapshots
+are still announced.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from collections import Counter
+from typing import Any
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+
+from headwater.errors import BundleError, Unavailable
+from headwater.settings import Settings
+from headwater.topics import MODEL_DELTAS, topic_name
+from models.bundle import Bundle, write_bundle
+from models.delta import Delta, encode_delta
+from models.learner import Learner
+from models.parity import check_parity
+from trainer.guard import Guard, Refused, refuse_non_finite
+from trainer.registry import Announcement, Registry
+
+__all__ = ["Publisher"]
+
+ANSWER_TIMEOUT_S = 5.0
+LOG_EVERY = 60
+"""Of refusals with the same reason, one in so many is logged: a refused model is tried again every second."""
+
+_VERSION = re.compile(r"^v(\d+)-")
+
+
+class Publisher:
+    """Publishes one learner's model. Versions rise strictly, also across restarts: all that were ever seen are
+    counted."""
+
+    def __init__(
+        self, settings: Settings, learner: Learner, registry: Registry, guard: Guard, producer: KafkaProducer,
+        log: logging.Logger,
+    ) -> None:  # fmt: skip
+        self._directory = settings.trainer.bundles
+        self._keep = settings.trainer.keep_bundles
+        self._anchor_ms = int(settings.trainer.anchor_every_s * 1000)
+        self._deltas = topic_name(MODEL_DELTAS, settings.kafka.prefix)
+        self._learner = learner
+        self._registry = registry
+        self._guard = guard
+        self._producer = producer
+        self._log = log
+        self._held: Bundle | None = None  # the model as serving has it; None: the next publication must be a bundle
+        self._held_examples = -1
+        self._written = 0
+        self.published: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self.published_ms = 0
+        self.broken = False  # the learner's own state holds NaN: it must not overwrite a good checkpoint
+        self._directory.mkdir(parents=True, exist_ok=True)
+        for torn in self._directory.glob(".writing-*"):  # a kill interrupted it, and nothing names it
+            shutil.rmtree(torn)
+        on_disk = [int(found[1]) for path in self._directory.iterdir() if (found := _VERSION.match(path.name))]
+        learner.version = max([learner.version, registry.last_version, *on_disk])
+
+    @property
+    def version(self) -> int:
+        """The newest version published by this process; 0 before the first."""
+        return 0 if self._held is None else self._held.version
+
+    @property
+    def pinned(self) -> bool:
+        """Whether a rollback holds the live model, as of the last publication."""
+        return self._registry.live is not None and self._registry.live.pinned
+
+    def publish(self, *, examples_offset: int, now_ms: int, full: bool = False) -> bool:
+        """Publish what was learned since: a delta, or with `full` (or when no chain exists) a bundle; whether it was.
+
+        A refusal is logged and counted and leaves the last good model live. When Kafka does not take a part, the next
+        publication is a bundle, so that no serving worker waits for a delta that never comes.
+        """
+        try:
+            was_pinned = self.pinned
+            self._registry.refresh()
+            full = full or self._held is None or (was_pinned and not self.pinned)
+            if not full and (self.pinned or self._learner.examples_seen == self._held_examples):
+                return False
+            self._guard.check(self._learner.prequential.summary())
+            return self._publish(examples_offset, now_ms, full)
+        except Refused as refusal:
+            self.refused[refusal.reason] += 1
+            if self.refused[refusal.reason] % LOG_EVERY == 1:
+                text = {"reason": refusal.reason, "error": str(refusal), "times": self.refused[refusal.reason]}
+                self._log.error("publication refused: the last good model stays", extra=text)
+        except Unavailable as error:
+            self._held = None
+            self.refused["unavailable"] += 1
+            self._log.warning("publication not taken", extra={"error": str(error)})
+        except OSError as error:
+            self._held = None
+            self.refused["disk"] += 1
+            self._log.error("bundle not written: the last good model stays", extra={"error": str(error)})
+        return False
+
+    def _publish(self, examples_offset: int, now_ms: int, full: bool) -> bool:
+        examples = self._learner.examples_seen
+        if self._held is None or examples != self._held_examples:
+            extra = {"examples_offset": examples_offset, "examples_seen": examples}
+            self._advance(self._learner.publish(created_ms=now_ms, extra=extra, full=self._held is None))
+            self._held_examples = examples
+        if full:
+            self._write(examples_offset, now_ms)
+        self.published_ms = now_ms
+        return True
+
+    def _advance(self, made: Bundle | Delta) -> None:
+        """Bring the held bundle to what the learner made, and send the delta if serving may follow it."""
+        held, self._held = self._held, None  # until all of it went well
+        try:
+            refuse_non_finite(made.weights if isinstance(made, Bundle) else made.dense)
+            if isinstance(made, Delta):
+                refuse_non_finite({name: values for name, (_, values) in made.rows.items()})
+        except Refused:
+            self.broken = True
+            raise
+        if isinstance(made, Bundle):
+            self._written = 0
+            self._held = made
+            return
+        if held is None:
+            raise BundleError(f"the learner made a delta to version {made.version}, and no bundle is held")
+        try:
+            held.apply(made)
+        except BundleError as error:
+            raise Refused("mismatch", str(error)) from error
+        if not self.pinned:
+            self._send(made)
+            self.published["delta"] += 1
+        self._held = held
+
+    def _send(self, delta: Delta) -> None:
+        parts = encode_delta(delta)
+        headers = [
+            ("version", str(delta.version).encode()),
+            ("parent", str(delta.parent_version).encode()),
+            ("parts", str(len(parts)).encode()),
+            ("published-time", str(delta.created_ms).encode()),
+        ]
+        key = str(delta.version).encode()
+        try:
+            sent = [
+                self._producer.send(self._deltas, part, key, [*headers, ("part", str(i).encode())], partition=0)
+                for i, part in enumerate(parts)
+            ]
+            for future in sent:
+                future.get(timeout=ANSWER_TIMEOUT_S)
+        except KafkaError as error:
+            raise Unavailable(f"{self._deltas}: a part of version {delta.version} was not taken ({error!r})") from error
+
+    def _write(self, examples_offset: int, now_ms: int) -> None:
+        """Write the held bundle, announce it, make it live unless a rollback holds, and prune old ones."""
+        bundle = self._held
+        assert bundle is not None
+        live = self._registry.live
+        if bundle.version == self._written and live is not None and live.version == bundle.version:
+            return
+        try:
+            check_parity(bundle)
+        except BundleError as error:
+            self._held = None
+            raise Refused("parity", str(error)) from error
+        path = write_bundle(self._directory, bundle)
+        announcement = Announcement(
+            version=bundle.version,
+            digest=bundle.digest,
+            bundle=path.name,
+            parent=bundle.parent,
+            delta_offset=self._registry.delta_end(),
+            published_time=now_ms,
+            examples_offset=examples_offset,
+            metrics=self._learner.prequential.summary(),
+        )
+        self._registry.add(announcement)
+        is_live = self._registry.offer_live(announcement)
+        self._written = bundle.version
+        self.published["bundle"] += 1
+        self._log.info("published", extra={"version": bundle.version, "bundle": path.name, "live": is_live})
+        self._prune(now_ms)
+
+    def _anchors(self, now_ms: int) -> set[int]:
+        """The first version of each span of time: with the deltas since, any version of the last day is there again."""
+        first: dict[int, int] = {}
+        for version, said in sorted(self._registry.snapshots.items()) if self._anchor_ms else ():
+            if now_ms - said.published_time <= MODEL_DELTAS.retention_ms + self._anchor_ms:
+                first.setdefault(said.published_time // self._anchor_ms, version)
+        return set(first.values())
+
+    def _prune(self, now_ms: int) -> None:
+        """Remove all but the newest bundles, the live one and the anchors: the announcement, then the folder."""
+        live = self._registry.live.bundle if self._registry.live is not None else None
+        folders = {path: int(found[1]) for path in self._directory.iterdir() if (found := _VERSION.match(path.name))}
+        newest = sorted(folders, key=lambda path: folders[path], reverse=True)
+        anchors = self._anchors(now_ms)
+        for path in newest[self._keep :]:
+            if path.name != live and folders[path] not in anchors:
+                self._registry.remove(folders[path])
+                shutil.rmtree(path)
+        for version in sorted(self._registry.snapshots.keys() - {folders[path] for path in newest}):
+            self._log.warning("a snapshot's bundle is gone", extra={"version": version})
+            self._registry.remove(version)
+
+    def describe(self) -> dict[str, Any]:
+        """What the log line of a stop says."""
+        return {"version": self.version, "published": dict(self.published), "refused": dict(self.refused)}

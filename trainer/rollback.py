@@ -1,0 +1,59 @@
+"""Going back to an older model, and forward again: two announcements on the `model` topic.
+
+Before: a person, through the CLI. After: serving workers load the bundle that is live; a running trainer honours the
+pin.
+
+`rollback` announces an older bundle as live with `pinned` set. The trainer goes on learning and writes snapshots, but
+sends no deltas and makes nothing live, also after a restart. `resume` makes the newest snapshot live and lifts the
+pin; the trainer then publishes a fresh bundle at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from headwater.connections import producer
+from headwater.errors import BundleError
+from headwater.events import now_ms
+from headwater.settings import Settings
+from models.bundle import read_bundle
+from trainer.registry import Announcement, Registry
+
+__all__ = ["resume", "rollback"]
+
+
+def rollback(settings: Settings, version: int) -> Announcement:
+    """Make the bundle of an older version live and keep it so until `resume`; what was announced.
+
+    Raises BundleError when there is no such bundle (the message lists those there are) or it is damaged, Unavailable
+    when Kafka does not answer.
+    """
+    return _announce(settings, version, pinned=True)
+
+
+def resume(settings: Settings) -> Announcement:
+    """Make the newest bundle live and let the trainer publish again; what was announced. Raises as `rollback`."""
+    return _announce(settings, None, pinned=False)
+
+
+def _announce(settings: Settings, version: int | None, *, pinned: bool) -> Announcement:
+    writer = producer(settings.kafka)
+    try:
+        registry = Registry(settings.kafka, writer, logging.getLogger("headwater"))
+        try:
+            there = ", ".join(map(str, sorted(registry.snapshots))) or "none"
+            wanted = max(registry.snapshots, default=0) if version is None else version
+            found = registry.snapshots.get(wanted)
+            if found is None:
+                raise BundleError(f"no snapshot of version {wanted} is announced; there are: {there}")
+            read_bundle(settings.trainer.bundles / found.bundle)
+            # the deltas that once followed a bundle must not lead serving away from it again
+            follow_from = registry.delta_end() if pinned else found.delta_offset
+            announced = replace(found, pinned=pinned, delta_offset=follow_from, published_time=now_ms())
+            registry.set_live(announced)
+        finally:
+            registry.close()
+    finally:
+        writer.close(timeout=10)
+    return announced

@@ -1,0 +1,306 @@
+"""The trainer process: examples in log order -> score, learn -> publications and checkpoints. `python -m
+trainer.worker`
+
+Before: the streams workers write the `examples` log. After: serving follows the topics `model` and `model-deltas`.
+
+Delivery. Examples are learned exactly once in effect: the place in the log and the mark of each source partition are
+written into the same file as the weights, and nothing else is believed at a restart. kill -9 at any moment costs the
+learning since the last checkpoint, which is then repeated from the log, bit for bit. One trainer per directory (a
+lock), one partition, no consumer group: nothing can rebalance.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any
+
+import torch
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+
+from headwater.connections import ensure_topics, producer
+from headwater.errors import HeadwaterError, SettingsError, Unavailable
+from headwater.events import now_ms
+from headwater.examples import CatalogueEntry, Example
+from headwater.operations import EXIT_STALLED, Operations
+from headwater.settings import Settings, load_settings
+from models.config import model_config
+from models.learner import Learner
+from trainer.checkpointing import Checkpoints
+from trainer.device import choose_device
+from trainer.examples_log import ExamplesLog, Progress
+from trainer.guard import Guard
+from trainer.metrics import TrainerMetrics
+from trainer.publisher import Publisher
+from trainer.registry import Registry
+
+__all__ = ["Trainer", "main"]
+
+CHUNK = 64
+"""Examples learned between two looks at the clock: some 20 ms, so that a stop and a publication are never late."""
+
+WAIT_MS = 50
+RETRY_S = 2.0
+NICE = 19
+"""Where the kernel has no idle class (all but Linux): the least share of a core that others want too."""
+
+
+class Trainer:
+    """One learner with its log, its publications and its checkpoints."""
+
+    def __init__(
+        self, settings: Settings, operations: Operations, checkpoints: Checkpoints, writer: KafkaProducer
+    ) -> None:
+        self.settings = settings
+        self.operations = operations
+        self.checkpoints = checkpoints
+        log = operations.log
+        self.learner, extra = _restore(settings, checkpoints)
+        restored = "progress" in extra
+        progress = Progress.from_json(extra["progress"]) if restored else None
+        self.log = ExamplesLog(settings.kafka, progress, writer, log)
+        self.registry = Registry(settings.kafka, writer, log)
+        self.guard = Guard(settings.trainer.regression_bound, extra.get("readings", ()))
+        self.publisher = Publisher(settings, self.learner, self.registry, self.guard, writer, log)
+        self.metrics = TrainerMetrics()
+        operations.registry.register(self.metrics)
+        now = time.monotonic()
+        # After a restart, serving holds a model that is newer than the checkpoint: learn up to where the log ends now,
+        # and publish then, but no later than a snapshot's time.
+        self._catching_up = restored and self.registry.live is not None
+        self._bundle_due = now + (settings.trainer.snapshot_every_s if self._catching_up else 0.0)
+        self._delta_due = now
+        self._published_at = 0  # number of examples at the newest publication by number
+        self._checkpoint_due = now + settings.trainer.checkpoint_every_s
+        self._saved: tuple[int, int] = (-1, -1)
+        self._rate_at, self._rate_examples = now, self.learner.examples_seen
+        self.metrics.checkpoint_offset = self.log.progress.offset
+        log.info(
+            "learning from",
+            extra={
+                "offset": self.log.progress.offset,
+                "restored": restored,
+                "examples_seen": self.learner.examples_seen,
+            },
+        )
+
+    def run(self) -> None:
+        """Learn until told to stop; then publish and checkpoint what was learned."""
+        if not self._catching_up:
+            self._publish(full=True)
+        while not self.operations.stopping.is_set():
+            entries = self.log.take(self._room(), WAIT_MS)
+            self._learn(entries)
+            lag = self.log.lag()
+            if entries or lag == 0:
+                self.operations.progress()
+            self._observe(lag)
+            self._keep_time(lag)
+        if not self.settings.trainer.publish_every_examples:
+            self._publish(full=True)
+        self._checkpoint(wait=True)
+        self.operations.log.info(
+            "stopped", extra={"examples_seen": self.learner.examples_seen, **self.publisher.describe()}
+        )
+
+    def _room(self) -> int:
+        """Most entries of the next chunk: one that ends at the next point of publication never goes beyond it."""
+        every = self.settings.trainer.publish_every_examples
+        return min(CHUNK, every - self.learner.examples_seen % every) if every else CHUNK
+
+    def _learn(self, entries: list[Example | CatalogueEntry]) -> None:
+        run: list[Example] = []
+        for entry in entries:
+            if isinstance(entry, Example):
+                run.append(entry)
+                continue
+            self.learner.learn(run)
+            run = []
+            self.learner.observe_item(entry)
+        self.learner.learn(run)
+
+    def _keep_time(self, lag: int | None) -> None:
+        now = time.monotonic()
+        trainer = self.settings.trainer
+        if self._catching_up:
+            if lag != 0 and now < self._bundle_due:
+                return
+            self._catching_up = False
+            self._bundle_due = now
+            self.operations.ready()
+        if self._may_publish(now):
+            full = now >= self._bundle_due
+            self._publish(full=full)
+            if full:
+                self._bundle_due = time.monotonic() + trainer.snapshot_every_s
+        if now >= self._checkpoint_due:
+            self._checkpoint(wait=False)
+            self._checkpoint_due = now + trainer.checkpoint_every_s
+
+    def _may_publish(self, now: float) -> bool:
+        """Whether it is time, or with `publish_every_examples` whether the log has come to the next point."""
+        every, seen = self.settings.trainer.publish_every_examples, self.learner.examples_seen
+        if not every:
+            return now >= min(self._bundle_due, self._delta_due)
+        if seen % every or seen == self._published_at:
+            return False
+        self._published_at = seen
+        return True
+
+    def _publish(self, *, full: bool) -> None:
+        self.publisher.publish(examples_offset=self.log.progress.offset, now_ms=now_ms(), full=full)
+        if self.publisher.broken:
+            raise HeadwaterError(
+                f"the weights hold NaN after {self.learner.examples_seen} examples. Serving keeps the last good model, "
+                "the last good checkpoint stays. The same log would break them again: lower the learning rates in "
+                "model.overrides and start with a new trainer.directory, or go back with `headwater rollback`."
+            )
+        self._delta_due = time.monotonic() + self.settings.trainer.publish_every_s
+        self._observe(None)
+        if self.registry.live is not None:
+            self.operations.ready()
+
+    def _checkpoint(self, *, wait: bool) -> None:
+        progress = self.log.progress
+        at = (progress.offset, progress.taken)
+        if at == self._saved and not wait:
+            return
+        try:
+            self.log.settle()
+        except Unavailable as error:
+            self.operations.log.warning("checkpoint put off", extra={"error": str(error)})
+            return
+        extra = {"progress": progress.to_json(), "readings": list(self.guard.readings)}
+        try:
+            saved = self.checkpoints.save(self.learner, progress.offset, extra, wait=wait)
+        except OSError as error:
+            self.operations.log.error(
+                "checkpoint not written: make room or access; until then a restart goes on at an older place",
+                extra={"error": str(error), "restart_at": self.metrics.checkpoint_offset},
+            )
+            if wait:
+                raise
+            return
+        if saved:
+            self._saved = at
+            self.log.show_progress(progress.offset)
+            self.metrics.checkpoint_offset = progress.offset
+
+    def _observe(self, lag: int | None) -> None:
+        """Bring /metrics up to date; the prequential summary, which costs a millisecond, about once a second."""
+        metrics, progress, publisher = self.metrics, self.log.progress, self.publisher
+        metrics.examples = self.learner.examples_seen
+        metrics.duplicates, metrics.dead_letters = progress.duplicates, progress.dead_letters
+        metrics.lag = metrics.lag if lag is None else lag
+        metrics.version, metrics.published_ms = publisher.version, publisher.published_ms
+        metrics.published, metrics.refused, metrics.pinned = publisher.published, publisher.refused, publisher.pinned
+        metrics.checkpoint_s = self.checkpoints.last_s
+        now = time.monotonic()
+        if now - self._rate_at >= 1.0:
+            metrics.examples_per_second = (metrics.examples - self._rate_examples) / (now - self._rate_at)
+            metrics.prequential = self.learner.prequential.summary()
+            self._rate_at, self._rate_examples = now, metrics.examples
+
+    def close(self) -> None:
+        """Leave Kafka."""
+        self.log.close()
+        self.registry.close()
+
+
+def _restore(settings: Settings, checkpoints: Checkpoints) -> tuple[Learner, dict[str, Any]]:
+    """The learner of the newest good checkpoint with what was saved beside it, or a new one."""
+    device = choose_device(settings.trainer.device)
+    config = model_config(settings.model.overrides)
+    found = checkpoints.load(device)
+    if found is None:
+        return Learner(config, settings.trainer.seed, device), {}
+    if found[0].config != config:
+        ours, theirs = config.model_dump(), found[0].config.model_dump()
+        differ = ", ".join(f"{name} {theirs[name]!r} -> {ours[name]!r}" for name in ours if ours[name] != theirs[name])
+        raise SettingsError(
+            f"model.overrides differ from the checkpoint in {settings.trainer.directory}: {differ}. Set them back, "
+            "or move that directory away to learn anew."
+        )
+    return found
+
+
+def _connect(settings: Settings, operations: Operations) -> KafkaProducer | None:
+    """A producer, as soon as a broker answers and has the topics; None when told to stop before that."""
+    while not operations.stopping.is_set():
+        try:
+            ensure_topics(settings.kafka)
+            return producer(settings.kafka, max_block_ms=10_000, delivery_timeout_ms=10_000, request_timeout_ms=5_000)
+        except (Unavailable, KafkaError) as error:
+            operations.log.warning("waiting for Kafka", extra={"error": str(error)})
+            operations.stopping.wait(RETRY_S)
+    return None
+
+
+def serve(settings: Settings, operations: Operations) -> int:
+    """Run a trainer until told to stop; the process's exit code.
+
+    Raises HeadwaterError for what a person has to put right. A Kafka that went away while it was needed is not that:
+    70.
+    """
+    choose_device(settings.trainer.device)
+    model_config(settings.model.overrides)
+    torch.set_num_threads(settings.trainer.threads)
+    checkpoints = Checkpoints(settings.trainer.directory, operations.log)
+    try:
+        writer = _connect(settings, operations)
+        if writer is None:
+            return 0
+        try:
+            trainer = Trainer(settings, operations, checkpoints, writer)
+            try:
+                trainer.run()
+            finally:
+                trainer.close()
+        except Unavailable as error:
+            operations.log.error("exiting so that a fresh process takes over", extra={"error": str(error)})
+            return EXIT_STALLED
+        finally:
+            writer.close(timeout=5)
+    finally:
+        checkpoints.close()
+    return 0
+
+
+def _yield_to_serving() -> None:
+    """Run only on processor time that nobody else wants, and be put aside the moment somebody does.
+
+    Linux's idle class, because niceness alone lets the trainer finish its time slice first: milliseconds on every hop.
+    """
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    elif hasattr(os, "nice"):
+        os.nice(NICE)
+
+
+def main() -> int:
+    """The process; its exit code: 0 stopped, 2 something a person has to put right, 70 no more progress."""
+    try:
+        settings = load_settings()
+        if settings.trainer.yields:
+            _yield_to_serving()
+        operations = Operations("trainer", settings.operations)
+        operations.start()
+    except HeadwaterError as error:
+        print(f"trainer: {error}", file=sys.stderr)
+        return 2
+    try:
+        return serve(settings, operations)
+    except HeadwaterError as error:
+        operations.log.error(str(error))
+        return 2
+    except (KafkaError, OSError):
+        operations.log.exception("exiting so that a fresh process takes over")
+        return EXIT_STALLED
+    finally:
+        operations.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
