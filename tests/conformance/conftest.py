@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from embedded import EmbeddedBroker, ServerProcess
@@ -33,11 +34,26 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
             "offsets.topic.num.partitions": "1",
         }
         with ApacheKafka(folder, settings=quick) as process:
+            _make_coordinator(process.address)
             yield process
     else:
         assert KIND == "embedded", f"HEADWATER_TEST_BROKER is {KIND!r}: embedded or kafka"
         with EmbeddedBroker(folder, options=("--cleanup-interval-s", "0.3")) as process:
             yield process
+
+
+def _make_coordinator(address: str) -> None:
+    """Kafka makes the topic of its groups when a client first asks for a coordinator; raw members never ask."""
+    admin = AdminClient({"bootstrap.servers": address, "log_level": 0})  # its answers come only while it lives
+
+    def serves_groups() -> bool:
+        try:
+            admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions("nobody")])["nobody"].result(30)
+        except KafkaException:  # it is loading
+            return False
+        return True
+
+    eventually(serves_groups, "a coordinator of groups")
 
 
 @pytest.fixture(scope="session")
