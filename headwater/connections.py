@@ -9,6 +9,7 @@ import contextlib
 import socket
 from typing import TYPE_CHECKING, Any
 
+from headwater.connections_producer import lasting
 from headwater.errors import Unavailable
 from headwater.settings import KafkaSettings
 from headwater.topics import TOPICS, Topic, topic_name
@@ -38,7 +39,7 @@ def producer(kafka: KafkaSettings, **overrides: Any) -> KafkaProducer:
     from kafka import KafkaProducer
 
     config = {**_common(kafka), "linger_ms": kafka.linger_ms, "batch_size": 128 * 1024, **overrides}
-    return _connected(KafkaProducer, kafka, config)
+    return lasting(_connected(KafkaProducer, kafka, config))
 
 
 def consumer(kafka: KafkaSettings, group: str | None = None, **overrides: Any) -> KafkaConsumer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -74,6 +75,34 @@ def test_what_kafka_never_acknowledges_fails_in_its_handle_and_in_flush(
     with pytest.raises(Unavailable):
         client.recommend("ann", deadline_s=20)
     client.close()
+
+
+def test_a_broker_that_stalls_beyond_the_delivery_timeout_fails_what_waits_and_gets_what_comes_after(
+    broker: EmbeddedBroker, kafka: KafkaSettings
+) -> None:
+    """The first record is on its way when the broker stops: nobody knows its fate, so the producer id is dropped."""
+    client = Client(settings=kafka, delivery_timeout_s=1)
+    client.track("ann", "before", "view").result(10)
+    os.kill(broker.pid, signal.SIGSTOP)
+    try:
+        handles = [client.track("ann", f"item-{number}", "view") for number in range(10)]
+        for handle in handles:
+            with pytest.raises(Unavailable, match=r"events: not acknowledged by .*send it again"):
+                handle.result(20)
+    finally:
+        os.kill(broker.pid, signal.SIGCONT)
+
+    def taken() -> bool:
+        try:
+            return client.track("ann", "after", "view").result(20).offset > 0
+        except Unavailable:  # not connected again yet
+            return False
+
+    eventually(taken, 30, "an event taken by the broker that came back")
+    with pytest.raises(Unavailable, match="were not delivered since the last flush"):
+        client.flush()
+    client.close()
+    assert rows(everything(kafka, "events"))[-1].item_id == "after"
 
 
 def test_closing_with_the_broker_away_is_bounded_and_fails_what_waits(
