@@ -66,9 +66,10 @@ def command(
     from models.config import model_config
     from models.rehearsal import Plan
     from streams.fold import Limits
+    from streams.recording import recorded
     from trainer.checkpointing import Checkpoints
     from trainer.device import choose_device
-    from trainer.history import HistoryTraining, Recording
+    from trainer.history import HistoryTraining
 
     if not math.isfinite(learning_rate):
         raise typer.BadParameter(f"--learning-rate {learning_rate}: give a number such as 0.004")
@@ -87,7 +88,7 @@ def command(
     except OSError as error:
         raise SettingsError(f"{directory} cannot be written ({error.strerror}): give another --directory") from error
     try:
-        recording = Recording(islice(chosen.events(), limit), limits)
+        recording = recorded(islice(chosen.events(), limit), limits)
         if not len(recording):
             raise SourceError(f"the source has no events. {chosen.report}")
         training = HistoryTraining(

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,13 @@ from models.learner import Learner, Scored
 from models.metrics import rank_of
 from replay.backtest_ledger import LIST, Ledger
 from replay.backtest_result import result_of
-from replay.backtest_stream import Recording, recorded, warm_up_events
+from replay.backtest_stream import auto_rule, warm_up_events
 from replay.backtest_variants import Variants
 from replay.protocol import ALL_TYPES, Peer, Queries, Query, Rule
 from replay.sources import Source
 from serving.ranking import top_k
 from streams.fold import Limits
+from streams.recording import Recording, recorded
 
 __all__ = ["AUTO", "Options", "Progress", "Run", "backtest"]
 
@@ -138,7 +140,7 @@ def backtest(
     if not len(recording):
         raise SourceError(f"the source has no events. {source.report}")
     warm_up = warm_up_events(options.warm_up, len(recording))
-    rule = recording.auto_rule(warm_up) if options.exclude_seen == (AUTO,) else options.exclude_seen
+    rule = auto_rule(recording, warm_up) if options.exclude_seen == (AUTO,) else options.exclude_seen
     absent = [kind for kind in rule if kind != ALL_TYPES and kind not in recording.types]
     if absent:
         raise SettingsError(
@@ -173,7 +175,7 @@ def _recorded(source: Source, limits: Limits, limit: int | None, tell: Tell) -> 
             told_s = seconds
             tell(Progress("reading", events, None, seconds))
 
-    return recorded(source, limits, limit, count)
+    return recorded(islice(source.events(), limit), limits, count)
 
 
 class Run:

@@ -21,7 +21,7 @@ from replay.sources import SourceReport
 
 if TYPE_CHECKING:
     from replay.backtest import Options, Run
-    from replay.backtest_stream import Recording
+    from streams.recording import Recording
 
 __all__ = ["FORMAT", "result_of"]
 

@@ -1,6 +1,6 @@
 """What a backtest asks of every ranker: one stream of queries, numbered as it comes, and the duties of a peer.
 
-Before: `replay.backtest_stream` makes examples as the streams worker does. After: `replay.backtest` asks our model and
+Before: `streams.recording` makes examples as the streams worker does. After: `replay.backtest` asks our model and
 every `Peer` the same queries. Knows nothing of models. Numbers are given by first appearance, so none comes from the
 future.
 """

@@ -17,9 +17,10 @@ from models.config import model_config
 from replay import FileSource
 from replay.backtest import Options, Progress, Run, backtest
 from replay.backtest_ledger import Ledger
-from replay.backtest_stream import Recording, recorded
+from replay.backtest_stream import auto_rule
 from replay.backtest_variants import DEEPEST
 from streams.fold import Limits
+from streams.recording import Recording, recorded
 from tests.worlds import START_MS, ring
 
 SMALL = {"width": 16, "block": 8, "replay_windows": 4, "replay_targets": 32, "initial_capacity": 32}
@@ -100,7 +101,7 @@ def test_a_duplicate_is_no_event(tmp_path: Path) -> None:
 
 
 def test_weights_published_at_every_event_rank_as_the_learner_itself_does(tmp_path: Path) -> None:
-    recording = recorded(source(tmp_path, around(400)), Limits())
+    recording = recorded(source(tmp_path, around(400)).events(), Limits())
     run = passed(recording, warm_up=200, publish_every=(1,))
     ours = np.minimum(run.ledger.ranks["headwater"], DEEPEST + 1)
     served = np.array(run.ledger.ranks["headwater@1"])
@@ -110,7 +111,7 @@ def test_weights_published_at_every_event_rank_as_the_learner_itself_does(tmp_pa
 
 
 def test_a_seldom_published_variant_does_not_depend_on_who_else_is_published(tmp_path: Path) -> None:
-    recording = recorded(source(tmp_path, around(300)), Limits())
+    recording = recorded(source(tmp_path, around(300)).events(), Limits())
     alone = passed(recording, warm_up=150, publish_every=(50,)).ledger.ranks["headwater@50"]
     beside = passed(recording, warm_up=150, publish_every=(1, 50)).ledger.ranks["headwater@50"]
     assert alone == beside  # 50 deltas of the other wait for it, made into one
@@ -172,9 +173,9 @@ def test_auto_asks_about_items_that_users_come_back_to_and_no_others(tmp_path: P
 
 def test_nothing_after_the_warm_up_decides_the_rule(tmp_path: Path) -> None:
     later = [("u", "only", "view")] * 300  # comes back all the time, too late
-    recording = recorded(source(tmp_path, [*around(300), *later]), Limits())
-    assert recording.auto_rule(300) == ("*",)
-    assert recording.auto_rule(600) == ()
+    recording = recorded(source(tmp_path, [*around(300), *later]).events(), Limits())
+    assert auto_rule(recording, 300) == ("*",)
+    assert auto_rule(recording, 600) == ()
 
 
 def test_the_catalogue_is_known_before_the_first_event(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from headwater.events import Item
 from models.config import model_config
 from replay import FileSource
 from replay.backtest import Options, Run, backtest
-from replay.backtest_stream import Recording, recorded
 from replay.compare import compare
 from replay.peers import PEERS, peer
 from streams.fold import Limits
+from streams.recording import Recording, recorded
 from tests.worlds import START_MS
 
 SMALL = {"width": 16, "block": 8, "replay_windows": 4, "replay_targets": 32, "initial_capacity": 32}
@@ -60,7 +60,8 @@ def test_nobody_knows_what_comes_later(tmp_path: Path) -> None:
     past = lines(1, SHARED)
     futures = [lines(2, 150, SHARED, "x"), lines(3, 150, SHARED, "y")]
     one, other = (
-        passed(recorded(file_of(tmp_path / f"{n}.jsonl", past + future), Limits())) for n, future in enumerate(futures)
+        passed(recorded(file_of(tmp_path / f"{n}.jsonl", past + future).events(), Limits()))
+        for n, future in enumerate(futures)
     )
     asked = sum(place < SHARED for place in one.ledger.place)
     assert asked > 80

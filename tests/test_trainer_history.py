@@ -21,10 +21,11 @@ from headwater.events import Event
 from models.config import ModelConfig
 from models.rehearsal import Plan
 from streams.fold import Limits
+from streams.recording import recorded
 from tests.example_logs import START_MS
 from tests.processes import eventually
 from trainer.checkpointing import Checkpoints, state_digest
-from trainer.history import HistoryTraining, Recording, TrainingReport
+from trainer.history import HistoryTraining, TrainingReport
 
 ITEMS = 40
 MODEL = {"width": 16, "length": 30, "replay_windows": 4, "replay_capacity": 64, "initial_capacity": 64}
@@ -69,7 +70,7 @@ def trained(directory: Path, stop_at: int | None = None) -> HistoryTraining:
     checkpoints = Checkpoints(directory, LOG)
     try:
         training = HistoryTraining(
-            Recording(ring(1200), Limits()), checkpoints, ModelConfig(**MODEL), plan=PLAN, checkpoint_every_s=0.0
+            recorded(ring(1200), Limits()), checkpoints, ModelConfig(**MODEL), plan=PLAN, checkpoint_every_s=0.0
         )
         training.run(on_progress=tell)
     finally:
@@ -117,7 +118,7 @@ def test_the_stream_goes_on_from_the_checkpoint(tmp_path: Path) -> None:
     learner, extra = found
     assert "progress" not in extra, "the trainer starts at the beginning of its log"
     assert learner.examples_seen == 1200
-    later = list(Recording(ring(1600), Limits()).examples())[1200:]
+    later = list(recorded(ring(1600), Limits()).examples())[1200:]
     ranks = [one.headwater for one in learner.learn(later) if one.is_query]
     assert sum(rank <= 2 for rank in ranks) > 0.8 * len(ranks)
 

@@ -17,88 +17,26 @@ from __future__ import annotations
 
 import logging
 import time
-from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
 from itertools import islice
 from typing import Any
 
-from headwater.codec import EventRow
 from headwater.errors import SettingsError
-from headwater.events import Event
 from headwater.examples import CatalogueEntry, Example
 from models.config import ModelConfig
 from models.history import History, Recorder, absorb
 from models.learner import Learner
 from models.rehearsal import Plan, Rehearsal
-from streams.fold import Limits, example, fold
-from streams.state import EMPTY, UserState
+from streams.recording import Recording
 from trainer.checkpointing import Checkpoints
 
-__all__ = ["HistoryTraining", "Recording", "TrainingReport"]
+__all__ = ["HistoryTraining", "TrainingReport"]
 
 NAME = "history.ckpt"
 CHUNK = 64
 MEASURED_STEPS = 20
 """Steps after which it is known how many epochs fit into the minutes that were given."""
-
-
-class Recording:
-    """The events of a source, but for repeated ids, in its order; examples of them as often as wanted."""
-
-    def __init__(self, events: Iterable[Event], limits: Limits) -> None:
-        self._limits = limits
-        users: dict[str, int] = {}
-        items: dict[str, int] = {}
-        types: dict[str, int] = {}
-        self._user, self._item, self._kind = array("i"), array("i"), array("h")
-        self._time_ms, self._value = array("q"), array("d")
-        states: dict[str, UserState] = {}
-        without = limits._replace(history=0)
-        for offset, event in enumerate(events):
-            row = EventRow(
-                event.user_id, event.item_id, event.type, event.event_time, event.value, event.event_id, None, offset, 0
-            )
-            before = states.get(row.user_id, EMPTY)
-            after = fold(before, row, without)
-            if after is before:
-                continue  # a repeated id
-            states[row.user_id] = after
-            self._user.append(users.setdefault(row.user_id, len(users)))
-            self._item.append(items.setdefault(row.item_id, len(items)))
-            self._kind.append(types.setdefault(row.type, len(types)))
-            self._time_ms.append(row.time_ms)
-            self._value.append(float("nan") if row.value is None else row.value)
-        self.users, self.items, self.types = list(users), list(items), list(types)
-
-    def __len__(self) -> int:
-        return len(self._user)
-
-    def examples(self) -> Iterator[Example]:
-        """What each event teaches, in order: the histories are those that the streams worker would have kept."""
-        states: dict[str, UserState] = {}
-        limits = self._limits._replace(dedupe=0)
-        columns = zip(self._user, self._item, self._kind, self._time_ms, self._value, strict=True)
-        for place, (user, item, kind, time_ms, value) in enumerate(columns):
-            given = None if value != value else value
-            row = EventRow(
-                self.users[user], self.items[item], self.types[kind], time_ms, given, str(place), None, place, 0
-            )
-            before = states.get(row.user_id, EMPTY)
-            made = example(before, row)
-            assert made is not None  # nothing is remembered to be a repetition of
-            states[row.user_id] = fold(before, row, limits)
-            yield made
-
-    def fingerprint(self) -> str:
-        """Tells recordings apart."""
-        digest = blake2b(digest_size=16)
-        for column in (self._user, self._item, self._kind, self._time_ms, self._value):
-            digest.update(column.tobytes())
-        for names in (self.users, self.items, self.types):
-            digest.update("\0".join(names).encode())
-        return digest.hexdigest()
 
 
 @dataclass
@@ -146,7 +84,7 @@ class HistoryTraining:
         self._log = log or logging.getLogger("headwater.train")
         self._every_s = checkpoint_every_s
         self._path = checkpoints.directory / NAME
-        self._mark = {"recording": recording.fingerprint(), "older": self.older}
+        self._mark = {"recording": recording.digest(), "older": self.older}
 
     def run(
         self, *, minutes: float | None = None, on_progress: Callable[[TrainingReport], None] = lambda _report: None

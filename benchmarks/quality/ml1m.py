@@ -36,8 +36,9 @@ from models.inputs import encode_histories
 from models.learner import Learner
 from models.rehearsal import Plan
 from streams.fold import Limits
+from streams.recording import recorded
 from trainer.checkpointing import Checkpoints
-from trainer.history import HistoryTraining, Recording, TrainingReport
+from trainer.history import HistoryTraining, TrainingReport
 
 __all__ = ["Question", "Split", "leave_one_out", "main", "quality"]
 
@@ -157,7 +158,7 @@ def _trained(split: Split, work: Path, config: ModelConfig, plan: Plan) -> Learn
             )
 
     try:
-        recording = Recording([*split.older, *split.newest], Limits())
+        recording = recorded([*split.older, *split.newest], Limits())
         training = HistoryTraining(
             recording, checkpoints, config, plan=plan, fresh=len(split.newest), checkpoint_every_s=60.0
         )
@@ -169,7 +170,7 @@ def _trained(split: Split, work: Path, config: ModelConfig, plan: Plan) -> Learn
 def _streamed(split: Split, config: ModelConfig, seed: int) -> Learner:
     events = sorted([*split.older, *split.newest], key=lambda event: event.event_time)
     learner = Learner(config, seed)
-    for place, made in enumerate(Recording(events, Limits()).examples()):
+    for place, made in enumerate(recorded(events, Limits()).examples()):
         learner.learn([made])
         if place % 50_000 == 0:
             print(f"{place:,} streamed, CPU {time.process_time():.0f} s", file=sys.stderr)
