@@ -1,7 +1,8 @@
 """A past stream, read once and kept small, of which examples can be made as often as wanted.
 
-Before: any iterator of events in their order. After: `replay.backtest` asks and learns, `trainer.history` trains. The verbs are those of the streams worker (`streams.fold`), so histories, duplicates and late events are what they
-would have been. Knows no weights, no files and no clock.
+Before: any iterator of events in their order. After: `replay.backtest` asks and learns, `trainer.history` trains. The
+verbs are those of the streams worker (`streams.fold`), so histories, duplicates and late events are what they would
+have been. Knows no weights, no files and no clock.
 
 Reading costs more than folding, and a Kafka log may lose its beginning meanwhile: so what examples need is kept in 26
 bytes an event, beside one copy of each id.
