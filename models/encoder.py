@@ -206,11 +206,11 @@ class Encoder:
             self.touched[:] = True  # other weights score from here on
         return chosen
 
-    def learn(self, new: Sequences, replay: Sequences | None, used: int, counts: NDArray[Any]) -> NDArray[np.float32]:
+    def learn(self, new: Sequences, replay: Sequences | None, used: int, chances: NDArray[Any]) -> NDArray[np.float32]:
         """Score the new places, then take one gradient step on them and the replayed ones.
 
-        Returns what `score` says of the new places before the step, (n, used) float32. `counts` (used,) are all-time
-        counts, for sampling negatives in catalogues above `full_softmax_items`.
+        Returns what `score` says of the new places before the step, (n, used) float32. `chances` (used,) are those of
+        a row to be drawn as a negative in catalogues above `full_softmax_items`; free rows have none.
         """
         both = new if replay is None else join_sequences(new, replay)
         if not len(both.target):
@@ -218,10 +218,10 @@ class Encoder:
         logits = self._test(new, used)
         rows: Tensor | int = used
         if used <= self.config.full_softmax_items:
-            self._learn_full(both, len(new.history), len(new.target), counts[:used])
+            self._learn_full(both, len(new.history), len(new.target), chances[:used])
         else:
-            counted = torch.from_numpy(counts[:used]).float()
-            _, rows = self._learn_sampled(both, len(new.history), len(new.target), counted)
+            drawn = torch.from_numpy(chances[:used]).float()
+            _, rows = self._learn_sampled(both, len(new.history), len(new.target), drawn)
         self.averages.follow(self.table, self.bias, self.dense, rows, self.dense_adam.steps)
         return logits
 
@@ -238,23 +238,23 @@ class Encoder:
             for adam, rate in zip(adams, before, strict=True):
                 adam.learning_rate = rate
 
-    def rehearse(self, batch: Sequences, counts: NDArray[Any]) -> float:
+    def rehearse(self, batch: Sequences, chances: NDArray[Any]) -> float:
         """One gradient step on a large batch of windows, all with dropout; the mean loss before it.
 
         Scores stay as they are until `settle`.
-        `counts` (used,) are all-time counts: rows without any are nobody's negative.
+        `chances` (used,) are those of a row to be drawn as a negative: rows without any are nobody's.
         """
-        if len(counts) > self.config.full_softmax_items:
-            return self._learn_sampled(batch, 0, 0, torch.from_numpy(counts).float())[0]
-        return self._learn_full(batch, 0, 0, counts)
+        if len(chances) > self.config.full_softmax_items:
+            return self._learn_sampled(batch, 0, 0, torch.from_numpy(chances).float())[0]
+        return self._learn_full(batch, 0, 0, chances)
 
-    def _learn_full(self, batch: Sequences, rows_new: int, n_new: int, counts: NDArray[Any]) -> float:
+    def _learn_full(self, batch: Sequences, rows_new: int, n_new: int, chances: NDArray[Any]) -> float:
         """One step on all of the softmax; returns the loss before it. See `balanced`."""
-        used = len(counts)
+        used = len(chances)
         table = self.table[:used].detach().requires_grad_()
         dense = self.dense.detach().requires_grad_()
         hidden = self.hidden(table, self.weights(dense), batch, rows_new)
-        free = torch.from_numpy(counts == 0).to(self.device)  # a free row is nobody's negative
+        free = torch.from_numpy(chances == 0).to(self.device)  # a free row is nobody's negative
         loss, to_hidden, to_table, to_bias = fused_softmax(
             hidden.detach(),
             table.detach(),
@@ -267,12 +267,12 @@ class Encoder:
         self._step((to_table + below, to_bias, to_dense), used)
         return loss
 
-    def _learn_sampled(self, batch: Sequences, rows_new: int, n_new: int, counts: Tensor) -> tuple[float, Tensor]:
+    def _learn_sampled(self, batch: Sequences, rows_new: int, n_new: int, chances: Tensor) -> tuple[float, Tensor]:
         """Returns the loss before the step, and the rows that took one."""
-        negatives, log_expected = sample_negatives(counts, self.config.negatives, self.generator)
+        negatives, log_expected = sample_negatives(chances, self.config.negatives, self.generator)
         history, target = torch.from_numpy(batch.history), torch.from_numpy(batch.target)
         rows = torch.cat([negatives, history.ravel(), target]).unique()  # type: ignore[no-untyped-call]
-        local = torch.zeros(len(counts), dtype=torch.int64)
+        local = torch.zeros(len(chances), dtype=torch.int64)
         local[rows] = torch.arange(len(rows))
         rows = rows.to(self.device)
         table = self.table[rows].detach().requires_grad_()  # (r, d): only these get a gradient

@@ -41,6 +41,9 @@ from models.returns import ReturnRate, Returns, returning_types
 
 __all__ = ["Learner", "Scored"]
 
+LIVE = 0.5
+"""Share of the sampled negatives that follow what is popular just now: the rest of a news catalogue competes no more."""
+
 FREED_SHARE = 64
 """One row in so many is freed at a time or none: clearing what points to them walks through all associations."""
 
@@ -204,7 +207,7 @@ class Learner:
         replay = self.replay.draw(self.config.replay_windows, self.config.replay_targets, self.types, self.config)
         logits = None
         if self.config.slow:
-            logits = self.encoder.learn(new, replay, used, self.popularity.counts[:used].astype(np.float64))
+            logits = self.encoder.learn(new, replay, used, self.popularity.chances(used, live=LIVE))
         self.publication.stepped()
         scored = self._fuse(logits, {place[0]: i for i, place in enumerate(places)})
         for user_id, steps in sequences:

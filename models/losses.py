@@ -3,9 +3,8 @@
 Before: `encoder` computes hidden states. After: its gradient step. Knows nothing of users or time.
 
 Sampled softmax shares one set of negatives between all targets of a step and subtracts log Q from every logit (Bengio &
-Senecal 2008; Yi et al. 2019, "Sampling-bias-corrected neural modeling"). Half of the negatives follow how often items
-occur and half are uniform: frequent ones alone starve the tail, uniform ones alone are too easy. In-batch negatives
-alone collapse (.002 NDCG@10 on ML-100K, docs/lab-book.md).
+Senecal 2008; Yi et al. 2019, "Sampling-bias-corrected neural modeling"). What they are drawn by is `Popularity.chances`. In-batch
+negatives alone collapse (.002 NDCG@10 on ML-100K, docs/lab-book.md).
 """
 
 from __future__ import annotations
@@ -54,20 +53,17 @@ def fused_softmax(
     return -float(loss), to_hidden, to_table, to_bias
 
 
-def sample_negatives(counts: Tensor, negatives: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def sample_negatives(chances: Tensor, negatives: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Different rows to contrast with, and the log of how often each is expected among `negatives` draws.
 
-    `counts` (N,) float: how often each row occurred; one that did not is free and never drawn. Returns rows (m,)
-    int64 ascending, and `log_expected` (N,) for all rows, so that targets can be corrected alike.
+    `chances` (N,) float that sum to 1: one that is 0 is never drawn. Returns rows (m,) int64 ascending, and
+    `log_expected` (N,) for all rows, so that targets can be corrected alike.
     """
-    total = counts.sum().clamp(min=1.0)
-    known = counts > 0
-    chance = 0.5 * counts / total + 0.5 * known / known.sum().clamp(min=1)  # (N,)
-    cumulative = chance.double().cumsum(0)
+    cumulative = chances.double().cumsum(0)
     draws = torch.rand(negatives, generator=generator, dtype=torch.float64) * cumulative[-1]
-    rows = torch.searchsorted(cumulative, draws).clamp(max=len(counts) - 1)
+    rows = torch.searchsorted(cumulative, draws).clamp(max=len(chances) - 1)
     rows = rows.unique()  # type: ignore[no-untyped-call]
-    log_expected = torch.log(-torch.expm1(negatives * torch.log1p(-chance.clamp(1e-9, 1 - 1e-6))))
+    log_expected = torch.log(-torch.expm1(negatives * torch.log1p(-chances.clamp(1e-9, 1 - 1e-6))))
     return rows, log_expected
 
 

@@ -66,6 +66,22 @@ class Popularity:
         log: NDArray[np.float64] = (time_ms - self.landmark_ms) * self.per_ms
         return log
 
+    def chances(self, used: int, live: float = 0.0) -> NDArray[np.float64]:
+        """Chance of each of the first `used` rows to be drawn as a negative, (used,): 0 for free rows, 1 in all.
+
+        A share `live` follows the popularity of the shortest reach. Of the rest one half follows all-time counts and one is
+        uniform: frequent rows alone starve the tail, uniform ones alone are too easy.
+        """
+        counts = self.counts[:used].astype(np.float64)
+        known = counts > 0
+        chances: NDArray[np.float64] = counts / max(counts.sum(), 1.0) + known / max(known.sum(), 1)
+        chances *= (1.0 - live) / 2
+        if live and known.any():
+            log = self.log[:used, -1]
+            now = np.where(known, np.exp(log - log.max()), 0.0)
+            chances += live * now / now.sum()
+        return chances
+
     def clear(self, rows: list[int]) -> None:
         """Forget items."""
         self.log[rows] = UNSEEN

@@ -44,8 +44,8 @@ class Plan:
 class Rehearsal:
     """Where a rehearsal is: `epoch` and `batch` are the next ones to do."""
 
-    def __init__(self, encoder: Encoder, history: History, counts: NDArray[Any], plan: Plan) -> None:
-        self.encoder, self.history, self.counts, self.plan = encoder, history, counts, plan
+    def __init__(self, encoder: Encoder, history: History, chances: NDArray[Any], plan: Plan) -> None:
+        self.encoder, self.history, self.chances, self.plan = encoder, history, chances, plan
         self.epoch, self.batch = 0, 0
         self.losses: list[float] = []  # mean of each epoch that is done
         self._sum, self._places = 0.0, 0.0
@@ -73,7 +73,7 @@ class Rehearsal:
         factor = self.plan.rate((self.epoch + self.batch / count) / self.plan.epochs)
         batch = self.history.batch(*self._batches[self.batch])
         with self.encoder.rates(self.plan.learning_rate * factor, self.plan.table_learning_rate * factor):
-            loss = self.encoder.rehearse(batch, self.counts)
+            loss = self.encoder.rehearse(batch, self.chances)
         weight = float(batch.weight.sum())
         self._sum, self._places = self._sum + loss * weight, self._places + weight
         self.batch += 1

@@ -7,6 +7,7 @@ against that store; the default is what is embedded.
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,10 @@ from embedded import EmbeddedBroker, EmbeddedStore
 from headwater.connections import ensure_topics
 from headwater.settings import Settings, load_settings
 from tests.processes import Worker
+
+
+# Whoever starts the suite in the background may have switched Ctrl-C off for all that it starts; tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -204,7 +204,7 @@ def test_a_sampled_softmax_of_everything_is_the_full_softmax() -> None:
     generator = torch.Generator().manual_seed(0)
     hidden, table, bias = (torch.randn(*shape, generator=generator) for shape in ((7, 4), (30, 4), (30,)))
     targets = torch.arange(7)
-    negatives, log_expected = sample_negatives(torch.ones(30), 5000, generator)
+    negatives, log_expected = sample_negatives(torch.full((30,), 1 / 30), 5000, generator)
     assert negatives.tolist() == list(range(30))
     sampled = sampled_softmax_losses(hidden, targets, table, bias, negatives, log_expected)
     full = torch.nn.functional.cross_entropy(hidden @ table.T + bias, targets, reduction="none")
@@ -212,8 +212,8 @@ def test_a_sampled_softmax_of_everything_is_the_full_softmax() -> None:
 
 
 def test_a_free_row_is_never_a_negative() -> None:
-    counts = torch.tensor([3.0, 0.0, 1.0, 0.0])
-    negatives, _ = sample_negatives(counts, 1000, torch.Generator().manual_seed(0))
+    chances = torch.tensor([0.75, 0.0, 0.25, 0.0])
+    negatives, _ = sample_negatives(chances, 1000, torch.Generator().manual_seed(0))
     assert negatives.tolist() == [0, 2]
 
 

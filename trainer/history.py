@@ -117,7 +117,7 @@ class HistoryTraining:
         if saved is not None:
             learner, state = saved
             self.report.resumed = True
-        rehearsal = Rehearsal(learner.encoder, history, learner.popularity.counts[: learner.items.used], self.plan)
+        rehearsal = Rehearsal(learner.encoder, history, learner.popularity.chances(learner.items.used), self.plan)
         if state is not None:
             rehearsal.load(state["rehearsal"])
         self._rehearse(learner, rehearsal, minutes, lambda: self._tell(began, on_progress))

@@ -135,8 +135,8 @@ class Continual:
         for one in examples:
             recorder.add(self.learner, one)
         plan = replace(plan, seed=self.seed + self.learner.examples_seen)
-        counts = self.learner.popularity.counts[: self.learner.items.used]
-        rehearsal = Rehearsal(self.learner.encoder, recorder.history(self.learner), counts, plan)
+        chances = self.learner.popularity.chances(self.learner.items.used)
+        rehearsal = Rehearsal(self.learner.encoder, recorder.history(self.learner), chances, plan)
         while not rehearsal.done:
             rehearsal.step()
         self.learner.publication.stepped()
