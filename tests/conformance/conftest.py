@@ -10,8 +10,8 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 
+import kafka
 import pytest
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from embedded import EmbeddedBroker, ServerProcess
@@ -44,16 +44,11 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 def _make_coordinator(address: str) -> None:
     """Kafka makes the topic of its groups when a client first asks for a coordinator; raw members never ask."""
-    admin = AdminClient({"bootstrap.servers": address, "log_level": 0})  # its answers come only while it lives
-
-    def serves_groups() -> bool:
-        try:
-            admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions("nobody")])["nobody"].result(30)
-        except KafkaException:  # it is loading
-            return False
-        return True
-
-    eventually(serves_groups, "a coordinator of groups")
+    consumer = kafka.KafkaConsumer(bootstrap_servers=address, group_id="nobody")
+    try:
+        assert consumer.committed(kafka.TopicPartition("none", 0)) is None
+    finally:
+        consumer.close()
 
 
 @pytest.fixture(scope="session")
