@@ -19,7 +19,6 @@ from headwater.connections import ensure_topics
 from headwater.settings import Settings, load_settings
 from tests.processes import Worker
 
-
 # Whoever starts the suite in the background may have switched Ctrl-C off for all that it starts; tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
