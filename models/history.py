@@ -52,6 +52,20 @@ class History(NamedTuple):
             since=self.gaps[target],
         )
 
+    def of(self, users: NDArray[np.int64]) -> History:
+        """The histories of some users, in the order given."""
+        lengths = self.starts[users + 1] - self.starts[users]
+        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        at = np.arange(starts[-1]) + np.repeat(self.starts[users] - starts[:-1], lengths)
+        return History(
+            rows=self.rows[at],
+            types=self.types[at],
+            values=self.values[at],
+            gaps=self.gaps[at],
+            weights=self.weights[at],
+            starts=starts,
+        )
+
     def steps(self, user: int, count: int) -> Steps:
         """The newest `count` steps of a user."""
         end = int(self.starts[user + 1])

@@ -42,7 +42,7 @@ from models.returns import ReturnRate, Returns, returning_types
 __all__ = ["Learner", "Scored"]
 
 LIVE = 0.5
-"""Share of the sampled negatives that follow what is popular just now: the rest of a news catalogue competes no more."""
+"""Share of sampled negatives that follow what is popular just now: most of a news catalogue competes no more."""
 
 FREED_SHARE = 64
 """One row in so many is freed at a time or none: clearing what points to them walks through all associations."""

@@ -3,8 +3,8 @@
 Before: `encoder` computes hidden states. After: its gradient step. Knows nothing of users or time.
 
 Sampled softmax shares one set of negatives between all targets of a step and subtracts log Q from every logit (Bengio &
-Senecal 2008; Yi et al. 2019, "Sampling-bias-corrected neural modeling"). What they are drawn by is `Popularity.chances`. In-batch
-negatives alone collapse (.002 NDCG@10 on ML-100K, docs/lab-book.md).
+Senecal 2008; Yi et al. 2019, "Sampling-bias-corrected neural modeling"). `Popularity.chances` says what they are drawn
+by. In-batch negatives alone collapse (.002 NDCG@10 on ML-100K, docs/lab-book.md).
 """
 
 from __future__ import annotations

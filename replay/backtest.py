@@ -30,6 +30,7 @@ from models.learner import Learner, Scored
 from models.metrics import rank_of
 from replay.backtest_ledger import LIST, Ledger
 from replay.backtest_result import result_of
+from replay.backtest_retrained import Batch
 from replay.backtest_stream import auto_rule, warm_up_events
 from replay.backtest_variants import Variants
 from replay.protocol import ALL_TYPES, Peer, Queries, Query, Rule
@@ -68,6 +69,7 @@ class Options:
     publish_every: tuple[int, ...] = ()
     frozen: bool = True
     hourly: bool = False
+    retrained: bool = False
     seeds: tuple[int, ...] = (0,)
     window: int = 0
     limit: int | None = None
@@ -196,13 +198,15 @@ class Run:
             config.exclude_seen,
             self._variant_answered,
             frozen=options.frozen,
-            hourly=options.hourly,
+            hourly="hourly" if options.hourly else "",
         )
+        self.batch = Batch(config, seed, self._variant_answered, options.device) if options.retrained else None
         self.parts = [part for part, there in (("memory", config.memories), ("slow", config.slow)) if there]
         self.learn_s = 0.0
         self.digest = ""
         self._waiting: deque[Query] = deque()  # until their block is full and the learner says what it made of them
-        for name in ("headwater", *self.parts, *(v.name for v in self.variants.all), *(peer.name for peer in peers)):
+        variants = [*self.variants.all, *(self.batch.variants.all if self.batch else ())]
+        for name in ("headwater", *self.parts, *(v.name for v in variants), *(peer.name for peer in peers)):
             self.ledger.ranker(name)
 
     def stream(self, recording: Recording, items: Sequence[Item], tell: Tell) -> None:
@@ -220,6 +224,8 @@ class Run:
                 told_s = seconds
                 tell(self._progress(len(recording), seconds))
         self.variants.finish()
+        if self.batch:
+            self.batch.variants.finish()
         self.digest = self.learner.publish(created_ms=0, full=True).digest
         self._learned(self.learner.close())
         tell(self._progress(len(recording), time.perf_counter() - started_s))
@@ -230,9 +236,13 @@ class Run:
             self.variants.start(time_ms)
         elif query.place > self.warm_up:
             self.variants.advance(query.place, time_ms)
+        if self.batch:
+            self.batch.next(query, self.warm_up)
         if query.asked:
             self.ledger.ask(query)
             self.variants.ask(query)
+            if self.batch:
+                self.batch.variants.ask(query)
             self._ask_peers(query)
         self._waiting.append(query)
         before_s = time.perf_counter()

@@ -64,15 +64,16 @@ class Variants:
         answer: Callable[[str, int, Sequence[str]], None],
         *,
         frozen: bool = True,
-        hourly: bool = True,
+        hourly: str = "",
     ) -> None:
+        """`hourly` is the name of the variant that is published every hour; empty for none."""
         catalogue = Catalogue()
         self.learner = learner
         self.exclude_seen = exclude_seen
         self.answer = answer
         self.all = [Variant(f"headwater@{every}", catalogue, every=every) for every in sorted(set(cadences)) if every]
         if hourly:
-            self.all.append(Variant("hourly", catalogue, hourly=True))
+            self.all.append(Variant(hourly, catalogue, hourly=True))
         if frozen:
             self.all.append(Variant("frozen", catalogue))
 

@@ -34,6 +34,7 @@ _RANKERS = {
     "headwater": ("Headwater", "the whole model, learns from every event"),
     "frozen": ("Frozen", "published once, at the end of the warm-up"),
     "hourly": ("Hourly", "published once per hour of the events' time"),
+    "retrained": ("Retrained", "a batch job: retrained once per hour of the events' time"),
     "memory": ("Memory alone", "its fast association memories"),
     "slow": ("Encoder alone", "its sequence encoder"),
     "popularity": ("Popularity", "most events so far"),

@@ -16,7 +16,7 @@ __all__ = ["METRIC", "OURS", "Outcome", "Verdict", "best_peer", "is_peer", "of",
 METRIC = "ndcg@10"
 OURS = "headwater"
 
-_VARIANTS = frozenset({OURS, "frozen", "hourly", "memory", "slow"})
+_VARIANTS = frozenset({OURS, "frozen", "hourly", "retrained", "memory", "slow"})
 
 Outcome = Literal["better", "level", "worse", "unmeasured"]
 

@@ -137,6 +137,7 @@ def test_a_model_that_stays_as_it_was_does_not_follow_a_change(tmp_path: Path) -
     assert live["headwater"] > live["frozen"] + 0.1
     assert live["headwater@100"] > live["frozen"] + 0.1
     assert live["hourly"] == live["frozen"]  # 20 minutes in all
+    assert live["retrained"] < live["headwater"] - 0.1
     assert result["weight_age"][0]["age_events"] == 0
     assert [row["name"] for row in result["weight_age"]] == ["headwater", "headwater@100", "frozen"]
     assert result["differences"]["frozen"]["ndcg@10"][0] > 0

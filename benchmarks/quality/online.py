@@ -1,6 +1,7 @@
-"""What learning online is worth on ML-100K: against the weights of the warm-up's end, and against hourly publication.
+"""What learning online is worth on ML-100K: against the weights of the warm-up's end, and against hourly retraining.
 
-All are one model on one stream, with live histories; only the age of the weights differs. The bar: online above both.
+All are of one configuration on one stream, with live histories. `frozen` and `hourly` differ from ours by the age of
+their weights alone; `retrained` learns in batches each hour, and more often. The bar: online above all.
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ def main(name: str, arguments: Sequence[str]) -> int:
     given = prequential.options_parser(name, __doc__).parse_args(arguments)
     given.peers = given.peers or []
     data_set = DATA_SETS["ml100k"]
-    result = prequential.measure(data_set, given, publish_every=(64, 1000, 5000), frozen=True, hourly=True)
+    result = prequential.measure(
+        data_set, given, publish_every=(64, 1000, 5000), frozen=True, hourly=True, retrained=True
+    )
     means = {one: sum(found["ndcg@10"]) / len(found["ndcg@10"]) for one, found in result["by_seed"].items()}
-    bar = {one: means[one] for one in (ONLINE, "headwater", "hourly", "frozen")}
-    met = means[ONLINE] > max(means["hourly"], means["frozen"])
+    bar = {one: means[one] for one in (ONLINE, "headwater", "hourly", "retrained", "frozen")}
+    met = means[ONLINE] > max(means["hourly"], means["retrained"], means["frozen"])
     if given.json:
         print(json.dumps({"benchmark": name, "bar": {**bar, "met": met}, **result}))
     else:
         prequential.show(name, result, {})
-        print(f"  bar, online above hourly and frozen: {'met' if met else 'NOT met'}")
+        print(f"  bar, online above hourly, retrained and frozen: {'met' if met else 'NOT met'}")
     return int(given.stop is None and not met)

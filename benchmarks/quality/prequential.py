@@ -24,7 +24,7 @@ __all__ = ["PARTS", "events_file", "main", "measure", "options_parser", "overrid
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
-PARTS = ("headwater", "memory", "slow", "frozen", "hourly")
+PARTS = ("headwater", "memory", "slow", "frozen", "hourly", "retrained")
 """Rankers of ours; names that begin with headwater@ are too."""
 
 TELL_S = 30.0
