@@ -69,7 +69,7 @@ class Popularity:
     def chances(self, used: int, live: float = 0.0) -> NDArray[np.float64]:
         """Chance of each of the first `used` rows to be drawn as a negative, (used,): 0 for free rows, 1 in all.
 
-        A share `live` follows the popularity of the shortest reach. One half of the rest follows all-time counts, and one
+        A share `live` follows the popularity of the shortest reach. Half of the rest follows all-time counts and half
         is uniform: frequent rows alone starve the tail, uniform ones alone are too easy.
         """
         counts = self.counts[:used].astype(np.float64)

@@ -137,10 +137,26 @@ def test_a_model_that_stays_as_it_was_does_not_follow_a_change(tmp_path: Path) -
     assert live["headwater"] > live["frozen"] + 0.1
     assert live["headwater@100"] > live["frozen"] + 0.1
     assert live["hourly"] == live["frozen"]  # 20 minutes in all
-    assert live["retrained"] < live["headwater"] - 0.1
     assert result["weight_age"][0]["age_events"] == 0
     assert [row["name"] for row in result["weight_age"]] == ["headwater", "headwater@100", "frozen"]
     assert result["differences"]["frozen"]["ndcg@10"][0] > 0
+
+
+def test_a_batch_job_follows_a_change_when_the_hour_strikes(tmp_path: Path) -> None:
+    choose = random.Random(0)
+    rows: list[Row] = []
+    for place in range(600):
+        user, start = f"u{place}", choose.randrange(10)
+        step = 1 if place < 300 else 3
+        rows += [(user, f"i{start}", "view"), (user, f"i{(start + step) % 10}", "view")]
+    each_hour = backtest(
+        source(tmp_path, rows, step_ms=120_000), options(frozen=True, hourly=True, retrained=True, window=300)
+    )
+    live = each_hour["curve"][-1]["ndcg@10"]
+    assert live["retrained"] > live["frozen"] + 0.1
+    within_the_hour = backtest(source(tmp_path, rows, step_ms=10), options(retrained=True, window=300))
+    live = within_the_hour["curve"][-1]["ndcg@10"]
+    assert live["retrained"] < live["headwater"] - 0.1
 
 
 def test_the_same_run_twice_gives_the_same_result(tmp_path: Path) -> None:
