@@ -96,8 +96,14 @@ class Worker:
                 return error.code, error.read().decode()
 
     def metric(self, name: str) -> float:
-        """The sum of a metric's samples over its labels; 0 when there is none yet."""
-        lines = self.get("/metrics")[1].splitlines()
+        """The sum of a metric's samples over its labels; 0 when there is none yet, or nobody listens yet."""
+        assert self.process is not None
+        code = self.process.poll()
+        assert code is None, f"{self.module} exited with {code}:\n{self.tail()}"
+        try:
+            lines = self.get("/metrics")[1].splitlines()
+        except urllib.error.URLError:
+            return 0.0
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
 
     def tail(self, lines: int = 40) -> str:

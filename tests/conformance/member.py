@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Collection
 from typing import Any
 
 SESSION_MS, HEARTBEAT_MS = 2000, 300
+STATIC_SESSION_MS = 10_000  # a static member has this long to come back
 
 
 def say(partitions: Collection[Any]) -> None:
     print("assigned", *sorted(tp.partition for tp in partitions), flush=True)
+
+
+def known(consumer: Any, topic: str) -> None:
+    """Wait until a kafka-python consumer knows a topic: one that joins before shares out nothing, and stays so."""
+    while not consumer.partitions_for_topic(topic):
+        time.sleep(0.02)
 
 
 def run_kafka_python(address: str, topic: str, group: str, instance: str | None) -> None:
@@ -31,11 +39,12 @@ def run_kafka_python(address: str, topic: str, group: str, instance: str | None)
         bootstrap_servers=address,
         group_id=group,
         group_instance_id=instance,
-        session_timeout_ms=SESSION_MS,
+        session_timeout_ms=STATIC_SESSION_MS if instance else SESSION_MS,
         heartbeat_interval_ms=HEARTBEAT_MS,
         max_poll_interval_ms=10_000,
         auto_offset_reset="earliest",
     )
+    known(consumer, topic)
     consumer.subscribe([topic], listener=Listener())
     while True:
         consumer.poll(100)

@@ -15,6 +15,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicP
 from confluent_kafka.admin import AdminClient
 
 from tests.conformance.clients import CLIENTS, Record, eventually, send
+from tests.conformance.member import known
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -99,6 +100,7 @@ def test_a_member_that_leaves_hands_over_at_once(
     eventually(lambda: stays.now == [0, 1], "alone")
     guest = kafka.KafkaConsumer(topic, bootstrap_servers=address, group_id=group, heartbeat_interval_ms=300)
     try:
+        known(guest, topic)
         eventually(lambda: guest.poll(100) is None or len(guest.assignment()) == 1, "shared")
     finally:
         guest.close()
@@ -118,6 +120,7 @@ def test_a_group_goes_on_where_it_stopped(address: str, topic: str, group: str) 
             max_poll_records=5,
         )
         try:
+            known(consumer, topic)
             target = len(seen) + 5
 
             def enough(consumer: Any = consumer, target: int = target) -> bool:
@@ -135,6 +138,7 @@ def test_an_administrator_sees_and_deletes_groups(address: str, topic: str, grou
     send(address, topic, [Record(b"k", b"v")] * 3)
     consumer = kafka.KafkaConsumer(topic, bootstrap_servers=address, group_id=group, auto_offset_reset="earliest")
     try:
+        known(consumer, topic)
         count = 0
 
         def enough() -> bool:
