@@ -51,6 +51,7 @@ class _Queries(NamedTuple):
     weight: Array  # (Q,), how much each counts as a target; sums to 1
 
 
+@np.errstate(invalid="ignore")  # BLAS sometimes flags lanes beyond the end of small products; all that counts is finite
 def fuse(
     block: Sequence[Pending],
     logits: Array | None,

@@ -75,6 +75,8 @@ class ServingWorker:
             self._raise_failures()  # the first answers should not be popular items for want of a model
         gc.collect()
         gc.freeze()
+        while not self._consumer.partitions_for_topic(self._requests) and not self.operations.stopping.wait(0.05):
+            pass  # a member that joins its group before it knows the topic is given nothing, and keeps that for minutes
         self._consumer.subscribe([self._requests])
         while not self.operations.stopping.is_set():
             self._turn()
