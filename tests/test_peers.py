@@ -137,6 +137,16 @@ def test_rules_fade_by_event_time() -> None:
         assert max(scores, key=scores.__getitem__) == first
 
 
+def test_with_a_prior_popularity_goes_before_rules_that_have_faded() -> None:
+    stream = examples_of(
+        [("u", "a"), ("u", "old"), *((f"w{i}", "popular") for i in range(9)), ("n", "a"), ("n", "popular")]
+    )
+    stream = at_hours(stream, [0.0] * 2 + [100.0] * 11)
+    for prior, first in ((0.0, "old"), (1.0, "popular")):
+        scores = scores_after(peer("rules", half_life_h=1.0, prior=prior), stream)
+        assert max(scores, key=scores.__getitem__) == first
+
+
 def test_rules_are_bounded_and_keep_the_heaviest() -> None:
     pairs = [(f"u{i}", "b" if i % 2 else f"c{i}") for i in range(200)]
     stream = examples_of(

@@ -28,7 +28,8 @@ class SequentialRules:
     """The heaviest `slots` rules of each item, `targets` (items, slots) int32 and `weights` (items, slots) float32.
 
     A new rule takes the place of the lightest. What no rule says is told apart by popularity of `window_h` hours.
-    `fade` is the weight of each step further back; None for 1/k.
+    `fade` is the weight of each step further back; None for 1/k. With a `prior`, rules of m events (as they weigh now)
+    have a share m / (m + prior) in the scores, and popularity has the rest: of stale items it knows more.
     """
 
     name = "rules"
@@ -45,11 +46,13 @@ class SequentialRules:
         source_power: float = 0.5,
         target_power: float = 0.0,
         own: float = 0.0,
+        prior: float = 0.0,
         slots: int = 256,
         window_h: float = 168.0,
         seed: int = 0,
     ) -> None:
         self.reach, self.read_reach, self.symmetric, self.own = reach, read_reach or reach, symmetric, own
+        self.prior = prior
         self.half_life_ms = None if half_life_h is None else half_life_h * HOUR_MS
         self.source_power, self.target_power = source_power, target_power
         steps = np.arange(max(self.reach, self.read_reach), dtype=np.float64)
@@ -78,6 +81,11 @@ class SequentialRules:
             largest = float(found.max())
         if largest > 0:
             found /= np.float32(largest)
+        if self.prior:
+            events = float((self.weights[recent].sum(1) * self.step_weights[: len(recent)]).sum())
+            events /= float(self._unit(query.example.target.time_ms))
+            found *= np.float32(events / (events + self.prior))
+            return found + popular * np.float32(self.prior / (events + self.prior) / max(float(popular.max()), 1.0))
         return found + popular * np.float32(1e-4 / (1.0 + popular.max()))
 
     def learn(self, query: Query) -> None:
