@@ -13,7 +13,6 @@ dropout.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -30,7 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.quality.prequential import events_file, overrides_of
+from benchmarks.quality.prequential import common_parser, events_file, overrides_of
 from headwater.examples import Entry, Example, Position
 from models.config import MemoryConfig, ModelConfig
 from models.encoder import Sequences
@@ -230,17 +229,10 @@ def recall(learner: Learner, asked: Sequence[Example]) -> dict[str, Any]:
 
 def main(name: str, arguments: Sequence[str]) -> int:
     """One command."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m benchmarks.quality {name}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--events", type=Path, help="the events file, where it is not in ../shared/data")
+    parser = common_parser(name, __doc__)
     parser.add_argument("--last", type=int, default=16, metavar="T", help="stop after this period; 8 to choose on")
     parser.add_argument("--sample", type=int, metavar="N", help="ask only N prefixes of each period")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=JSON", help="a field of ModelConfig")
-    parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     continual = Continual(ModelConfig(**(MODEL | overrides_of(given.set))), given.seed)

@@ -11,7 +11,6 @@ of time, with no epochs. Both are asked, frozen, for the last items.
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import sys
@@ -27,7 +26,7 @@ import pyarrow.parquet
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.quality.prequential import events_file, overrides_of
+from benchmarks.quality.prequential import common_parser, events_file, overrides_of
 from headwater.events import Event
 from headwater.examples import Entry
 from models.bundle import Bundle
@@ -186,19 +185,12 @@ def _published(learner: Learner) -> Bundle:
 
 def main(name: str, arguments: Sequence[str]) -> int:
     """One command."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m benchmarks.quality {name}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--events", type=Path, help="the events file, where it is not in ../shared/data")
+    parser = common_parser(name, __doc__)
     parser.add_argument("--how", choices=("train", "stream", "both"), default="both")
     parser.add_argument("--epochs", type=int, default=PLAN.epochs)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--users", type=int, metavar="N", help="only the first N users: to try the command")
     parser.add_argument("--work", type=Path, metavar="DIR", help="where training keeps its place; run again to go on")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=JSON", help="a field of ModelConfig")
-    parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     result: dict[str, Any] = {"name": name, "bar": BAR, "seed": given.seed}

@@ -20,7 +20,7 @@ from replay import open_source
 from replay.backtest import Options, Progress, backtest
 from replay.peers import PEERS, named
 
-__all__ = ["PARTS", "events_file", "main", "measure", "options_parser", "overrides_of"]
+__all__ = ["PARTS", "common_parser", "events_file", "main", "measure", "options_parser", "overrides_of"]
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -30,7 +30,7 @@ PARTS = ("headwater", "memory", "slow", "frozen", "hourly", "retrained")
 TELL_S = 30.0
 
 
-def options_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
+def common_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
     """Options that every quality benchmark has."""
     parser = argparse.ArgumentParser(
         prog=f"python -m benchmarks.quality {name}",
@@ -38,16 +38,22 @@ def options_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--events", type=Path, help="the events file, where it is not in ../shared/data")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=JSON", help="a field of ModelConfig")
+    parser.add_argument("--json", action="store_true")
+    return parser
+
+
+def options_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
+    """Options of the benchmarks that are backtests of a stream."""
+    parser = common_parser(name, doc)
     parser.add_argument("--seed", "--seeds", type=int, nargs="+", default=[0], dest="seeds", metavar="N")
     parser.add_argument(
         "--stop", type=int, metavar="N", help="only the first N events, the last quarter asked: to choose numbers on"
     )
     parser.add_argument("--warm-up", type=float, help="learned before the first query: a share below 1, or events")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=JSON", help="a field of ModelConfig")
     parser.add_argument(
         "--peers", nargs="*", metavar="NAME", help=f"of {', '.join(PEERS)}; none to time the learner alone"
     )
-    parser.add_argument("--json", action="store_true")
     return parser
 
 
