@@ -14,6 +14,8 @@ Nothing is excluded here: masks and top-k are the serving rules' business.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
@@ -120,6 +122,16 @@ def _gate(add: Nodes, lengths: str) -> str:
     return add("Gemm", hidden, "gate_output_weight", "gate_output_bias", transB=1)
 
 
+def _faded(add: Nodes, half_life_hours: float, place: str) -> str:
+    """By how much the log of each step's say is less than the newest one's, (B, r) newest first; see `behind_ms`."""
+    gaps = add("GatherElements", "gaps", place, axis=1)
+    seconds = add("Exp", add("Mul", add("Cast", gaps, to=TensorProto.DOUBLE), add.double(10.0)))
+    gone = add("Sub", seconds, add.double(1.0))
+    behind = add("CumSum", gone, add.constant(1, np.int64), exclusive=1)
+    faded = add("Mul", behind, add.double(math.log(2.0) / (half_life_hours * 3600.0)))
+    return add("Cast", faded, to=TensorProto.FLOAT)
+
+
 def _memory(add: Nodes, config: ModelConfig, k: int, nothing: str) -> str:
     """sqrt(score / highest score) of one memory, (B, N); see `memory` and `fusion`."""
     memory = config.memories[k]
@@ -129,7 +141,10 @@ def _memory(add: Nodes, config: ModelConfig, k: int, nothing: str) -> str:
     real = add("GreaterOrEqual", place, add.ints(0))  # (B, r)
     recent = add("GatherElements", "history", add("Max", place, add.ints(0)), axis=1)  # (B, r), newest first
     fade = add.constant((memory.read_fade ** np.arange(memory.reach))[None], np.float32)
-    log = add("Where", real, add("Gather", f"memory{k}_log_source", recent, axis=0), add.float(NEVER))
+    source = add("Gather", f"memory{k}_log_source", recent, axis=0)  # (B, r)
+    if memory.half_life_hours:
+        source = add("Sub", source, _faded(add, memory.half_life_hours, add("Max", place, add.ints(0))))
+    log = add("Where", real, source, add.float(NEVER))
     worth = add.rounded(
         "Exp", add("Sub", log, add("ReduceMax", log, add.ints(1), keepdims=1))
     )  # (B, r), the highest is 1

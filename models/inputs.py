@@ -20,6 +20,7 @@ from models.config import ModelConfig
 
 __all__ = [
     "Steps",
+    "behind_ms",
     "encode_entries",
     "encode_gap",
     "encode_histories",
@@ -42,6 +43,16 @@ class Steps(NamedTuple):
 def encode_gap(later_ms: int, earlier_ms: int) -> float:
     """Time between two moments as the model sees it: log of seconds, about 0 to 2; out of order counts as 0."""
     return math.log1p(max(later_ms - earlier_ms, 0) / 1000.0) / 10.0
+
+
+def behind_ms(gaps: Sequence[float] | NDArray[np.float32]) -> NDArray[np.float64]:
+    """How long before the first of some steps each one was, (n,), from their `gaps`, newest step first.
+
+    >>> behind_ms([encode_gap(9_000, 2_000), encode_gap(2_000, 1_000), 0.0]).round().tolist()
+    [0.0, 7000.0, 8000.0]
+    """
+    gone = np.expm1(np.array(gaps, np.float64) * 10.0) * 1000.0
+    return np.cumsum(gone) - gone
 
 
 def encode_since(history: Sequence[Entry], now_ms: int) -> float:

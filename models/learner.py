@@ -30,7 +30,7 @@ from models.delta import Delta
 from models.encoder import Encoder
 from models.fusion import fuse, share_of_highest
 from models.gate import Gate
-from models.inputs import encode_entries, encode_since, event_weight
+from models.inputs import behind_ms, encode_entries, encode_since, event_weight
 from models.items import ItemRows
 from models.memory import AssociationMemory
 from models.metrics import Prequential, Scored
@@ -158,8 +158,9 @@ class Learner:
         ahead = int(np.count_nonzero(counts >= counts[row]))
         pending.popularity_rank = ahead - int(np.count_nonzero(counts[pending.excluded] >= counts[row]))
         pending.memories = []
+        behind = behind_ms(pending.steps.gaps[::-1])
         for memory in self.memories:
-            found, scores = memory.score(recent, self.items.used)
+            found, scores = memory.score(recent, self.items.used, behind)
             pending.memories.append((found, share_of_highest(scores)))
 
     def _excluded(self, example: Example, newest: dict[str, str]) -> set[str]:

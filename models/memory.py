@@ -89,16 +89,22 @@ class AssociationMemory:
         self.slot_of = np.full(capacity, -1, np.int64)
         self.place_of = np.zeros(capacity, np.int64)
 
-    def score(self, recent: Rows, used: int) -> tuple[Rows, NDArray[np.float32]]:
+    def score(
+        self, recent: Rows, used: int, behind_ms: NDArray[np.float64] | None = None
+    ) -> tuple[Rows, NDArray[np.float32]]:
         """The rows that have a score above 0, (m,) int64 and all different, and their scores (m,) float32.
 
-        `recent` are history rows, newest first; rows from `used` on are not in use. Scores are relative: all have the
-        same unknown factor. Costs what is associated with the history, or the catalogue where that is less.
+        `recent` are history rows, newest first; rows from `used` on are not in use. `behind_ms`, (len(recent),), is how
+        long before the newest entry each one was: a memory that fades by event time listens to them as it fades.
+        Scores are relative: all have the same unknown factor. Costs what is associated with the history, or the
+        catalogue where that is less.
         """
         recent = recent[: self.config.reach]
-        log = self.log_source[recent]
+        log = self.log_source[recent].astype(np.float64)
+        if self.per_ms and behind_ms is not None:
+            log -= behind_ms[: len(recent)] * self.per_ms
         say = self.read_weight[: len(recent)] * np.exp(log - log.max(initial=NEVER))  # (r,)
-        gains = (self.weights[recent] * say[:, None]).ravel()  # (r * slots,)
+        gains = (self.weights[recent] * say.astype(np.float32)[:, None]).ravel()  # (r * slots,)
         ids = self.ids[recent].ravel()
         if DENSE * len(ids) >= used:  # a small catalogue: adding up in place is cheaper than finding what is equal
             sums = np.bincount(ids, gains, used)

@@ -22,7 +22,7 @@ from models.encoder import Encoder, Sequences
 from models.fusion import share_of_highest
 from models.gate import Gate, context_of, outputs_of
 from models.graph import OUTPUTS
-from models.inputs import encode_histories
+from models.inputs import behind_ms, encode_histories
 from models.memory import AssociationMemory
 from models.popularity import UNSEEN, relative
 from models.returns import OTHERS, facts_of, return_scores
@@ -117,7 +117,8 @@ def reference_scores(bundle: Bundle, inputs: dict[str, NDArray[np.generic]]) -> 
         tables.log_source = weights[f"memory{k}_log_source"]
         tables.target_scale = weights[f"memory{k}_target_scale"]
         for b, length in enumerate(lengths.tolist()):
-            rows, scores = tables.score(history[b, :length][::-1], capacity)
+            behind = behind_ms(gaps[b, :length][::-1])
+            rows, scores = tables.score(history[b, :length][::-1], capacity, behind)
             fused[b, rows] += trust[b, k] * share_of_highest(scores)
     for b in range(len(lengths) if config.repeats else 0):
         steps = np.flatnonzero(facts.newest[b])

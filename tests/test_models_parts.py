@@ -73,6 +73,16 @@ def test_an_association_of_long_ago_is_worth_nothing_and_a_late_event_is_harmles
     assert np.isfinite(scores).all()
 
 
+def test_a_memory_that_fades_by_event_time_listens_less_to_entries_of_long_ago() -> None:
+    for half_life, older in ((None, 1.0), (0.5, 0.25)):
+        config = MemoryConfig(reach=2, symmetric=False, write_fade=1.0, read_fade=1.0, half_life_hours=half_life)
+        memory = AssociationMemory(config, 6)
+        for source, target in ((0, 2), (1, 3)):
+            memory.update(np.array([source]), target)
+        rows, scores = memory.score(np.array([0, 1]), 6, np.array([0.0, HOUR_MS]))
+        assert dict(zip(rows.tolist(), scores.tolist(), strict=True)) == pytest.approx({2: 1.0, 3: older})
+
+
 def test_a_full_row_gives_its_lightest_slot_to_a_new_association() -> None:
     config = MemoryConfig(reach=1, symmetric=False, write_fade=1.0, read_fade=1.0, slots=2)
     memory = AssociationMemory(config, 8)

@@ -36,7 +36,7 @@ from models.encoder import Sequences
 from models.fusion import share_of_highest
 from models.gate import context_of, outputs_of
 from models.history import Recorder, absorb
-from models.inputs import encode_histories
+from models.inputs import behind_ms, encode_histories
 from models.learner import Learner
 from models.popularity import UNSEEN, relative
 from models.rehearsal import Plan, Rehearsal
@@ -78,7 +78,7 @@ BATCH_STEPS = 200
 """Padded steps per gradient step: small, because a period is not much and steps count."""
 
 FIRST = Plan(epochs=8, batch_steps=BATCH_STEPS, learning_rate=2e-3, table_learning_rate=3e-2)
-LATER = Plan(epochs=3, batch_steps=BATCH_STEPS, learning_rate=2e-3, table_learning_rate=2e-2)
+LATER = Plan(epochs=8, batch_steps=BATCH_STEPS, learning_rate=2e-3, table_learning_rate=2e-2)
 LAST = Plan(epochs=1, batch_steps=BATCH_STEPS, learning_rate=1e-3, table_learning_rate=1e-2)
 """The first period, the older part of a later one, and a whole one once more."""
 
@@ -189,7 +189,7 @@ class Frozen:
         for i in range(count):
             recent = steps["history"][i, : lengths[i]][::-1]
             for k, one in enumerate(learner.memories):
-                rows, found = one.score(recent, used)
+                rows, found = one.score(recent, used, behind_ms(steps["gaps"][i, : lengths[i]][::-1]))
                 added[i, rows] += trust[i, k] * share_of_highest(found)
         fused += memory
         if config.repeats:
