@@ -78,6 +78,7 @@ def test_a_memory_that_fades_by_event_time_listens_less_to_entries_of_long_ago()
         config = MemoryConfig(reach=2, symmetric=False, write_fade=1.0, read_fade=1.0, half_life_hours=half_life)
         memory = AssociationMemory(config, 6)
         for source, target in ((0, 2), (1, 3)):
+            memory.update(np.zeros(0, np.int64), source)
             memory.update(np.array([source]), target)
         rows, scores = memory.score(np.array([0, 1]), 6, np.array([0.0, HOUR_MS]))
         assert dict(zip(rows.tolist(), scores.tolist(), strict=True)) == pytest.approx({2: 1.0, 3: older})
