@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from headwater.examples import Example
 from models.encoder import Sequences
-from models.inputs import Steps, encode_entries, event_weight
+from models.inputs import Steps, encode_entries, event_weight, recent_of
 from models.learner import Learner
 
 __all__ = ["History", "Recorder", "absorb"]
@@ -134,10 +134,10 @@ def absorb(learner: Learner, examples: Sequence[Example]) -> None:
     reach = max((memory.reach for memory in learner.config.memories), default=1)
     for example in examples:
         target, history = example.target, example.history
-        recent = encode_entries(history, learner.items.rows, learner.types, reach).rows[::-1]
+        steps = encode_entries(history, learner.items.rows, learner.types, reach)
         before = next((entry.type for entry in reversed(history) if entry.item_id == target.item_id), None)
         row = learner.observe(target, before)
         if row >= 0:
-            learner.count_event(row, target, np.array(recent, np.int64))
+            learner.count_event(row, target, recent_of(steps, target.time_ms - history[-1].time_ms if history else 0))
         if learner.examples_seen % learner.config.block == 0:
             learner.expire()

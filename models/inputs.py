@@ -19,6 +19,7 @@ from headwater.examples import Entry
 from models.config import ModelConfig
 
 __all__ = [
+    "Recent",
     "Steps",
     "behind_ms",
     "encode_entries",
@@ -27,6 +28,7 @@ __all__ = [
     "encode_since",
     "event_weight",
     "pad_steps",
+    "recent_of",
     "step_weights",
 ]
 
@@ -45,6 +47,25 @@ def encode_gap(later_ms: int, earlier_ms: int) -> float:
     return math.log1p(max(later_ms - earlier_ms, 0) / 1000.0) / 10.0
 
 
+class Recent(NamedTuple):
+    """A history as the fast memories hear it, newest step first."""
+
+    rows: NDArray[np.int64]  # (n,), repeats and all
+    ago_ms: NDArray[np.float64]  # (n,), how long before the event each one was
+
+    def distinct(self) -> Recent:
+        """Of repeats the newest alone."""
+        newest: dict[int, float] = {}
+        for row, ago in zip(self.rows.tolist(), self.ago_ms.tolist(), strict=True):
+            newest.setdefault(row, ago)
+        return Recent(np.array(list(newest), np.int64), np.array(list(newest.values()), np.float64))
+
+
+def recent_of(steps: Steps, since_ms: int) -> Recent:
+    """The steps of a history whose newest entry was `since_ms` before the event."""
+    return Recent(np.array(steps.rows[::-1], np.int64), behind_ms(steps.gaps[::-1]) + max(since_ms, 0))
+
+
 def behind_ms(gaps: Sequence[float] | NDArray[np.float32]) -> NDArray[np.float64]:
     """How long before the first of some steps each one was, (n,), from their `gaps`, newest step first.
 
@@ -52,7 +73,8 @@ def behind_ms(gaps: Sequence[float] | NDArray[np.float32]) -> NDArray[np.float64
     [0.0, 7000.0, 8000.0]
     """
     gone = np.expm1(np.array(gaps, np.float64) * 10.0) * 1000.0
-    return np.cumsum(gone) - gone
+    behind: NDArray[np.float64] = np.cumsum(gone) - gone
+    return behind
 
 
 def encode_since(history: Sequence[Entry], now_ms: int) -> float:

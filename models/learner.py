@@ -30,7 +30,7 @@ from models.delta import Delta
 from models.encoder import Encoder
 from models.fusion import fuse, share_of_highest
 from models.gate import Gate
-from models.inputs import behind_ms, encode_entries, encode_since, event_weight
+from models.inputs import Recent, encode_entries, encode_since, event_weight, recent_of
 from models.items import ItemRows
 from models.memory import AssociationMemory
 from models.metrics import Prequential, Scored
@@ -121,7 +121,7 @@ class Learner:
             popularity_rank=0,
             newest_before=self.popularity.newest_ms,
         )
-        recent = np.array(steps.rows[::-1], np.int64)
+        recent = recent_of(steps, target.time_ms - history[-1].time_ms if history else 0)
         newest = {entry[0]: entry[1] for entry in history}  # item -> type of its newest entry
         if history:
             self._test(pending, example, recent, newest)
@@ -143,7 +143,7 @@ class Learner:
             self._open(row, target.item_id)
         return -1 if row is None else row
 
-    def _test(self, pending: Pending, example: Example, recent: NDArray[np.int64], newest: dict[str, str]) -> None:
+    def _test(self, pending: Pending, example: Example, recent: Recent, newest: dict[str, str]) -> None:
         item_id = example.target.item_id
         row = self.items.rows.get(item_id)
         if row is None:
@@ -158,9 +158,8 @@ class Learner:
         ahead = int(np.count_nonzero(counts >= counts[row]))
         pending.popularity_rank = ahead - int(np.count_nonzero(counts[pending.excluded] >= counts[row]))
         pending.memories = []
-        behind = behind_ms(pending.steps.gaps[::-1])
         for memory in self.memories:
-            found, scores = memory.score(recent, self.items.used, behind)
+            found, scores = memory.score(recent.rows, self.items.used, recent.ago_ms)
             pending.memories.append((found, share_of_highest(scores)))
 
     def _excluded(self, example: Example, newest: dict[str, str]) -> set[str]:
@@ -190,14 +189,14 @@ class Learner:
         self.encoder.grow(capacity)
         self.publication.grow(capacity)
 
-    def count_event(self, row: int, target: Entry, recent: NDArray[np.int64]) -> None:
+    def count_event(self, row: int, target: Entry, recent: Recent) -> None:
         """Let popularity and the fast memories learn one event."""
         weight = event_weight(target.type, target.value, self.config)
         self.popularity.update(row, target.time_ms, weight)
         since_ms = self.popularity.since_ms(target.time_ms)
-        distinct = np.array(list(dict.fromkeys(recent.tolist())), np.int64)
+        distinct = recent.distinct()
         for memory in self.memories:
-            memory.update(distinct, row, since_ms, weight)
+            memory.update(distinct.rows, row, since_ms, weight, distinct.ago_ms)
         self.publication.counted[row] = True
 
     def _close_block(self) -> list[Scored]:

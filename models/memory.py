@@ -90,19 +90,19 @@ class AssociationMemory:
         self.place_of = np.zeros(capacity, np.int64)
 
     def score(
-        self, recent: Rows, used: int, behind_ms: NDArray[np.float64] | None = None
+        self, recent: Rows, used: int, ago_ms: NDArray[np.float64] | None = None
     ) -> tuple[Rows, NDArray[np.float32]]:
         """The rows that have a score above 0, (m,) int64 and all different, and their scores (m,) float32.
 
-        `recent` are history rows, newest first; rows from `used` on are not in use. `behind_ms`, (len(recent),), is how
-        long before the newest entry each one was: a memory that fades by event time listens to them as it fades.
-        Scores are relative: all have the same unknown factor. Costs what is associated with the history, or the
-        catalogue where that is less.
+        `recent` are history rows, newest first; rows from `used` on are not in use. `ago_ms`, (len(recent),), is how
+        long before any one moment each was: a memory that fades by event time listens to them as they fade. Scores are
+        relative: all have the same unknown factor. Costs what is associated with the history, or the catalogue where
+        that is less.
         """
         recent = recent[: self.config.reach]
         log = self.log_source[recent].astype(np.float64)
-        if self.per_ms and behind_ms is not None:
-            log -= behind_ms[: len(recent)] * self.per_ms
+        if self.per_ms and ago_ms is not None:
+            log -= ago_ms[: len(recent)] * self.per_ms
         say = self.read_weight[: len(recent)] * np.exp(log - log.max(initial=NEVER))  # (r,)
         gains = (self.weights[recent] * say.astype(np.float32)[:, None]).ravel()  # (r * slots,)
         ids = self.ids[recent].ravel()
@@ -120,11 +120,19 @@ class AssociationMemory:
         rows = rows[first]
         return rows, (sums[first] * self.target_scale[rows]).astype(np.float32)
 
-    def update(self, recent: Rows, target: int, since_ms: float = 0, weight: float = 1.0) -> None:
+    def update(
+        self,
+        recent: Rows,
+        target: int,
+        since_ms: float = 0,
+        weight: float = 1.0,
+        ago_ms: NDArray[np.float64] | None = None,
+    ) -> None:
         """Count a target and associate it with the history before it.
 
-        `recent` are the history's rows, newest first, without repeats. `since_ms` is the event's time since any fixed
-        landmark, `weight` how much it counts as a target.
+        `recent` are the history's rows, newest first, without repeats, and `ago_ms`, (len(recent),), how long before
+        the event each one was: with entries of long ago a memory that fades by event time associates it as little.
+        `since_ms` is the event's time since any fixed landmark, `weight` how much it counts as a target.
         """
         now = since_ms * self.per_ms
         self._count(target, now)
@@ -132,6 +140,8 @@ class AssociationMemory:
             return
         recent = recent[: self.config.reach]
         gain = self.write_weight[: len(recent)] * np.float32(weight)
+        if self.per_ms and ago_ms is not None:
+            gain = (gain * np.exp(-self.per_ms * ago_ms[: len(recent)])).astype(np.float32)
         other = recent != target
         if not other.all():
             recent, gain = recent[other], gain[other]

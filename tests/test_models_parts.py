@@ -84,6 +84,16 @@ def test_a_memory_that_fades_by_event_time_listens_less_to_entries_of_long_ago()
         assert dict(zip(rows.tolist(), scores.tolist(), strict=True)) == pytest.approx({2: 1.0, 3: older})
 
 
+def test_a_memory_that_fades_by_event_time_learns_little_of_what_follows_long_after() -> None:
+    for half_life, late in ((None, 1.0), (0.5, 0.25)):
+        config = MemoryConfig(reach=1, symmetric=False, write_fade=1.0, read_fade=1.0, half_life_hours=half_life)
+        memory = AssociationMemory(config, 6)
+        for target, ago_ms in ((2, 0.0), (3, HOUR_MS)):
+            memory.update(np.array([0]), target, ago_ms=np.array([ago_ms]))
+        rows, scores = memory.score(np.array([0]), 6)
+        assert dict(zip(rows.tolist(), scores.tolist(), strict=True)) == pytest.approx({2: 1.0, 3: late})
+
+
 def test_a_full_row_gives_its_lightest_slot_to_a_new_association() -> None:
     config = MemoryConfig(reach=1, symmetric=False, write_fade=1.0, read_fade=1.0, slots=2)
     memory = AssociationMemory(config, 8)

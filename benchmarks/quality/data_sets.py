@@ -42,10 +42,11 @@ DATA_SETS = {
             exclude_seen=(),
             times_best=1.10,
             aim_times_best=1.30,
-            chosen_on="events 150,000-200,000",
+            chosen_on="events 150,000-200,000; reach and prior of rules, and our expiry, on 1,230,000-1,280,000",
+            model={"expire_idle_events": 200_000},
             peers={
                 "recent": {"window_h": 0.25},
-                "rules": {"half_life_h": 0.5, "fade": 0.5, "window_h": 0.25},
+                "rules": {"reach": 1, "half_life_h": 0.5, "prior": 10.0, "window_h": 0.25},
                 "rules-symmetric": {"half_life_h": 0.5, "fade": 0.5, "target_power": 0.0, "window_h": 0.25},
                 "item-item": {"capacity": 10_000, "refit_every": 1000, "window_h": 0.25},
                 "als": {"capacity": 20_000, "refit_every": 5000, "window_h": 0.25},
