@@ -24,7 +24,7 @@ from kafka.record.memory_records import MemoryRecordsBuilder
 TIMEOUT_S = 40.0
 BYTES = 4 << 20
 
-NOT_LEADING_YET = (6, 78)  # Kafka fetches from a partition a moment before it tells its offsets, after a start
+NOT_LEADING_YET = (6, 78)  # a started Kafka fetches from a partition a moment before it tells its offsets
 
 
 class Record(NamedTuple):
@@ -323,14 +323,9 @@ class Raw:
         """(offset, timestamp) that ListOffsets gives for partition 0; -1 asks for the end, -2 for the start."""
         topic_type = ListOffsetsRequest.ListOffsetsTopic
         wanted = topic_type.ListOffsetsPartition(partition_index=0, current_leader_epoch=-1, timestamp=timestamp)
-        request = ListOffsetsRequest(
-            replica_id=-1, isolation_level=0, topics=[topic_type(name=topic, partitions=[wanted])]
-        )
-
-        def told() -> Any:
-            found = self.call(request, ListOffsetsResponse, version).topics[0].partitions[0]
-            return None if found.error_code in NOT_LEADING_YET else found
-
-        found = eventually(told, f"offsets of {topic}")
+        of_topic = topic_type(name=topic, partitions=[wanted])
+        request = ListOffsetsRequest(replica_id=-1, isolation_level=0, topics=[of_topic])
+        ask = lambda: self.call(request, ListOffsetsResponse, version).topics[0].partitions[0]  # noqa: E731
+        found = eventually(lambda: (told := ask()).error_code not in NOT_LEADING_YET and told, f"offsets of {topic}")
         assert found.error_code == 0, found
         return found.offset, found.timestamp
