@@ -321,10 +321,9 @@ class Raw:
 
     def offset_at(self, topic: str, timestamp: int, version: int = 5) -> tuple[int, int]:
         """(offset, timestamp) that ListOffsets gives for partition 0; -1 asks for the end, -2 for the start."""
-        topic_type = ListOffsetsRequest.ListOffsetsTopic
-        wanted = topic_type.ListOffsetsPartition(partition_index=0, current_leader_epoch=-1, timestamp=timestamp)
-        of_topic = topic_type(name=topic, partitions=[wanted])
-        request = ListOffsetsRequest(replica_id=-1, isolation_level=0, topics=[of_topic])
+        of = ListOffsetsRequest.ListOffsetsTopic
+        wanted = of.ListOffsetsPartition(partition_index=0, current_leader_epoch=-1, timestamp=timestamp)
+        request = ListOffsetsRequest(replica_id=-1, isolation_level=0, topics=[of(name=topic, partitions=[wanted])])
         ask = lambda: self.call(request, ListOffsetsResponse, version).topics[0].partitions[0]  # noqa: E731
         found = eventually(lambda: (told := ask()).error_code not in NOT_LEADING_YET and told, f"offsets of {topic}")
         assert found.error_code == 0, found
