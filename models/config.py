@@ -33,7 +33,9 @@ class MemoryConfig(BaseModel):
     )
     slots: int = Field(default=512, ge=1, description="Associations kept per item.")
     half_life_hours: float | None = Field(
-        default=None, gt=0, description="Associations also fade by event time: half is left after so long."
+        default=None,
+        gt=0,
+        description="By event time: after so long an association is worth half, and so is what an entry says and teaches.",
     )
 
     @model_validator(mode="after")
