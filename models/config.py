@@ -35,7 +35,7 @@ class MemoryConfig(BaseModel):
     half_life_hours: float | None = Field(
         default=None,
         gt=0,
-        description="By event time: after so long an association is worth half, and so is what an entry says and teaches.",
+        description="By event time: an association is worth half after so long, and so is what an entry says.",
     )
 
     @model_validator(mode="after")

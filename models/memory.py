@@ -13,8 +13,9 @@ associations of an item are kept; a new one takes the lightest slot.
 
 What is old counts less: a row fades at each of its item's own events, and with `half_life_hours` by event time too.
 Then its age also fades what an entry adds to A and what it says: what was read yesterday neither leads to what is read
-now nor drowns it. Fading rows are forward decay (Cormode, Shkapenyuk, Srivastava, Xu 2009, section 3): an event at time t is counted exp(e(t))
-times, with e(t) = own events * -ln decay + t * ln 2 / half-life, so that it writes a few slots and not whole rows. A
+now nor drowns it. Fading rows are forward decay (Cormode, Shkapenyuk, Srivastava, Xu 2009, section 3): an event at time
+t is counted exp(e(t)) times, with e(t) = own events * -ln decay + t * ln 2 / half-life, so that it writes a few slots
+and not whole rows. A
 row's weights are kept relative to exp(base), its count as a logarithm, so nothing overflows whatever the times are.
 Only shares of the highest score are used, so a factor that all rows have in common, such as now's, is left out.
 """
