@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 from headwater.connections_producer import lasting
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 
 __all__ = ["admin_client", "consumer", "ensure_topics", "existing_topic", "producer"]
+
+LISTED_WITHIN_S = 30.0
+"""Time that Kafka gets to tell of a topic that it has made."""
 
 
 def _common(kafka: KafkaSettings) -> dict[str, Any]:
@@ -106,13 +110,24 @@ def _knock(bootstrap: str, timeout_s: float) -> None:
 def ensure_topics(kafka: KafkaSettings, partitions: dict[str, int] | None = None) -> list[str]:
     """Create the topics of the table that are missing under the prefix; the names created, sorted.
 
-    `partitions` overrides the table's partition counts by topic name. Existing topics are left as they are.
+    `partitions` overrides the table's partition counts by topic name. Existing topics are left as they are. Returns
+    when the broker tells of all of them: Kafka has made a topic a moment before it lists it. Raises Unavailable if it
+    does not.
     """
     admin = admin_client(kafka)
     try:
         present = set(admin.list_topics())
         missing = [topic for topic in TOPICS if topic_name(topic, kafka.prefix) not in present]
-        return sorted(_create(admin, topic, kafka, partitions or {}) for topic in missing)
+        made = sorted(_create(admin, topic, kafka, partitions or {}) for topic in missing)
+        deadline = time.monotonic() + LISTED_WITHIN_S
+        while absent := set(made).difference(admin.list_topics() if made else ()):
+            if time.monotonic() > deadline:
+                raise Unavailable(
+                    f"{kafka.bootstrap} made {', '.join(sorted(absent))} and does not list them after "
+                    f"{LISTED_WITHIN_S:.0f} s. Check Kafka, then try again."
+                )
+            time.sleep(0.05)
+        return made
     finally:
         admin.close()
 

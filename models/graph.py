@@ -128,8 +128,7 @@ def _faded(add: Nodes, half_life_hours: float, place: str) -> str:
     seconds = add("Exp", add("Mul", add("Cast", gaps, to=TensorProto.DOUBLE), add.double(10.0)))
     gone = add("Sub", seconds, add.double(1.0))
     behind = add("CumSum", gone, add.constant(1, np.int64), exclusive=1)
-    faded = add("Mul", behind, add.double(math.log(2.0) / (half_life_hours * 3600.0)))
-    return add("Cast", faded, to=TensorProto.FLOAT)
+    return add("Mul", behind, add.double(math.log(2.0) / (half_life_hours * 3600.0)))
 
 
 def _memory(add: Nodes, config: ModelConfig, k: int, nothing: str) -> str:
@@ -141,13 +140,12 @@ def _memory(add: Nodes, config: ModelConfig, k: int, nothing: str) -> str:
     real = add("GreaterOrEqual", place, add.ints(0))  # (B, r)
     recent = add("GatherElements", "history", add("Max", place, add.ints(0)), axis=1)  # (B, r), newest first
     fade = add.constant((memory.read_fade ** np.arange(memory.reach))[None], np.float32)
-    source = add("Gather", f"memory{k}_log_source", recent, axis=0)  # (B, r)
+    source = add("Cast", add("Gather", f"memory{k}_log_source", recent, axis=0), to=TensorProto.DOUBLE)  # (B, r)
     if memory.half_life_hours:
         source = add("Sub", source, _faded(add, memory.half_life_hours, add("Max", place, add.ints(0))))
-    log = add("Where", real, source, add.float(NEVER))
-    worth = add.rounded(
-        "Exp", add("Sub", log, add("ReduceMax", log, add.ints(1), keepdims=1))
-    )  # (B, r), the highest is 1
+    log = add("Where", real, source, add.double(NEVER))
+    share = add("Exp", add("Sub", log, add("ReduceMax", log, add.ints(1), keepdims=1)))  # the highest is 1
+    worth = add("Cast", share, to=TensorProto.FLOAT)
     say = add("Mul", add("Mul", worth, fade), add("Cast", real, to=TensorProto.FLOAT))
     gain = add("Mul", add("Gather", f"memory{k}_weights", recent, axis=0), add("Unsqueeze", say, add.ints(2)))
     flat = add.ints(0, -1)

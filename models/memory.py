@@ -43,6 +43,9 @@ HIGHEST = math.log(1e4)
 NEVER = -1e30
 """Log count of an item without events, base of a row without associations."""
 
+NEGLIGIBLE = 1e-6
+"""Share of an event below which an association is not worth the slot that it would take from another."""
+
 HOUR_MS = 3_600_000.0
 
 
@@ -144,7 +147,7 @@ class AssociationMemory:
         gain = self.write_weight[: len(recent)] * np.float32(weight)
         if self.per_ms and ago_ms is not None:
             gain = (gain * np.exp(-self.per_ms * ago_ms[: len(recent)])).astype(np.float32)
-        other = recent != target
+        other = (recent != target) & (gain > NEGLIGIBLE)
         if not other.all():
             recent, gain = recent[other], gain[other]
         if not len(recent):

@@ -77,7 +77,7 @@ class Popularity:
         chances: NDArray[np.float64] = counts / max(counts.sum(), 1.0) + known / max(known.sum(), 1)
         chances *= (1.0 - live) / 2
         if live and known.any():
-            log = self.log[:used, -1]
+            log = self.log[:used, int(self.per_ms.argmax())]
             now = np.where(known, np.exp(log - log.max()), 0.0)
             chances += live * now / now.sum()
         return chances

@@ -215,7 +215,10 @@ class Run:
         told_s = 0.0
         for item in items:
             content = item.model_dump(mode="json", exclude_none=True)
-            self.learner.observe_item(CatalogueEntry(item.item_id, content))
+            entry = CatalogueEntry(item.item_id, content)
+            self.learner.observe_item(entry)
+            if self.batch:
+                self.batch.learner.observe_item(entry)
         for made in recording.examples():
             query = self.queries.next(made)
             self._next(query)

@@ -75,12 +75,19 @@ class ServingWorker:
             self._raise_failures()  # the first answers should not be popular items for want of a model
         gc.collect()
         gc.freeze()
-        while not self._consumer.partitions_for_topic(self._requests) and not self.operations.stopping.wait(0.05):
-            pass  # a member that joins its group before it knows the topic is given nothing, and keeps that for minutes
+        while not self._knows_requests() and not self.operations.stopping.wait(0.05):
+            self._raise_failures()
         self._consumer.subscribe([self._requests])
         while not self.operations.stopping.is_set():
             self._turn()
         self._drain()
+
+    def _knows_requests(self) -> bool:
+        """A member that joins its group before it knows the topic is given nothing, and keeps that for minutes."""
+        try:
+            return bool(self._consumer.partitions_for_topic(self._requests))
+        except KafkaError:
+            return False
 
     def _connect(self) -> bool:
         while not self.operations.stopping.is_set():
