@@ -19,18 +19,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.block import Pending
+from models.fusion_loops import add_experts, best_rows, ranks, shares
 from models.gate import Gate, context_of, outputs_of
 from models.inputs import event_weight, pad_steps
 from models.metrics import Scored
-from models.popularity import UNSEEN, Popularity, relative
+from models.popularity import FLOOR, UNSEEN, Popularity
 from models.returns import OTHERS, Facts, Returns, facts_of, return_scores
 
-__all__ = ["best_rows", "fuse", "share_of_highest"]
+__all__ = ["fuse", "share_of_highest"]
 
 Array = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
 TINY = 1e-9
+
+LEAST = np.float32(FLOOR)
 
 
 def share_of_highest(scores: Array) -> Array:
@@ -77,14 +80,14 @@ def fuse(
         return scored, best
     parts = outputs_of(gate.config)
     memories = range(parts["memory"].stop)
-    slow_at, reaches = parts["slow"].start, range(parts["popularity"].start, parts["popularity"].stop)
+    slow_at, reaches = parts["slow"].start, parts["popularity"]  # next to each other
     returns_at = parts["returns"].start if gate.config.repeats else None
     log = np.ascontiguousarray(popularity.log[:used].T, np.float32)  # (P, N), as of after the block
     closed = log[0] <= UNSEEN / 10  # (N,) free rows; below also what is excluded and what nobody has seen yet
     log[:, closed] = 0.0
-    dense_at = [slow_at, *reaches]
-    dense = np.zeros((len(dense_at), used), np.float32)  # the experts that score every item: slow, popularities
+    silent = np.zeros(used, np.float32)  # logits where the encoder says nothing
     memory, scores = np.empty((2, used), np.float32)
+    shared = np.empty(1 + reaches.stop - reaches.start, np.float32)
     gradient, return_gradient = np.zeros_like(queries.trust), np.zeros_like(queries.returns)
     q = len(queries.at)
     for i in reversed(range(len(block))):
@@ -97,24 +100,21 @@ def fuse(
             continue
         q -= 1
         row, trust = pending.row, queries.trust[q]
-        dense[0] = logits[place_of[i]] if logits is not None and i in place_of else 0.0
+        slow = logits[place_of[i]] if logits is not None and i in place_of else silent
         now = popularity.now(pending.newest_before).astype(np.float32)
-        for p in range(len(now)):
-            relative(log[p], now[p], out=dense[1 + p])
-        np.dot(trust[dense_at], dense, out=scores)
         memory.fill(0.0)
         for k in memories:
             rows, values = pending.memories[k]
             memory[rows] += trust[k] * values
-        scores += memory
+        add_experts(slow, log, now, LEAST, memory, trust[slow_at], trust[reaches], scores)
         back, steps = _history(queries, q)
         if returns_at is not None:
             scores[back] = scores[back] * OTHERS + trust[returns_at] + queries.returns[q, steps]
         opened = pending.excluded[~closed[pending.excluded]]
         closed[opened] = True
-        np.copyto(scores, -np.inf, where=closed)
-        own, highest = scores[row], scores.max()
-        rank = used - int(np.count_nonzero(scores < own))
+        own = scores[row]
+        above, above_memory, above_slow, highest = ranks(scores, memory, slow, closed, row)
+        closed[opened] = False
         if list_length:
             best[i] = best_rows(scores, list_length)
         scores -= highest
@@ -122,13 +122,12 @@ def fuse(
         total = chance.sum()
         scored[i] = Scored(
             is_query=True,
-            headwater=rank,
+            headwater=above,
             popularity=pending.popularity_rank,
-            memory=_rank(memory, row, closed),
-            slow=_rank(dense[0], row, closed),
+            memory=above_memory,
+            slow=above_slow,
             loss=float(np.log(total) - (own - highest)),
         )
-        closed[opened] = False
         weight = queries.weight[q]
         share = weight / total
         chance[row] -= total
@@ -139,7 +138,8 @@ def fuse(
         for k in memories:
             rows, values = pending.memories[k]
             gradient[q, k] = chance[rows] @ values * share
-        gradient[q, dense_at] = dense @ chance * share
+        shares(chance, slow, log, now, LEAST, shared)
+        gradient[q, slow_at : reaches.stop] = shared * share
     gate.learn(queries.context, gradient)
     if returns_at is not None:
         taught = return_gradient != 0
@@ -172,18 +172,3 @@ def _history(queries: _Queries, q: int) -> tuple[Rows, Rows]:
     """Rows of a query's history, all different, and the step of each one's newest entry."""
     steps = np.flatnonzero(queries.facts.newest[q])
     return queries.history[q, steps], steps
-
-
-def _rank(scores: Array, row: int, closed: NDArray[np.bool_]) -> int:
-    """1-based, equal scores and NaN before the target, closed rows not counted. See `metrics.rank_of`."""
-    below = scores < scores[row]
-    below |= closed
-    return len(scores) - int(np.count_nonzero(below))
-
-
-def best_rows(scores: Array, count: int) -> Rows:
-    """The rows of the highest scores, best first, equal ones by row; none of those at -inf."""
-    open_ = np.flatnonzero(scores > -np.inf) if len(scores) <= 4 * count else np.argpartition(-scores, count)[:count]
-    order = np.lexsort((open_, -scores[open_]))[:count]
-    chosen: Rows = open_[order]
-    return chosen[scores[chosen] > -np.inf]

@@ -159,7 +159,7 @@ class Learner:
         pending.popularity_rank = ahead - int(np.count_nonzero(counts[pending.excluded] >= counts[row]))
         pending.memories = []
         for memory in self.memories:
-            found, scores = memory.score(recent.rows, self.items.used, recent.ago_ms)
+            found, scores = memory.score(recent.rows, recent.ago_ms)
             pending.memories.append((found, share_of_highest(scores)))
 
     def _excluded(self, example: Example, newest: dict[str, str]) -> set[str]:

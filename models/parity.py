@@ -118,7 +118,7 @@ def reference_scores(bundle: Bundle, inputs: dict[str, NDArray[np.generic]]) -> 
         tables.target_scale = weights[f"memory{k}_target_scale"]
         for b, length in enumerate(lengths.tolist()):
             behind = behind_ms(gaps[b, :length][::-1])
-            rows, scores = tables.score(history[b, :length][::-1], capacity, behind)
+            rows, scores = tables.score(history[b, :length][::-1], behind)
             fused[b, rows] += trust[b, k] * share_of_highest(scores)
     for b in range(len(lengths) if config.repeats else 0):
         steps = np.flatnonzero(facts.newest[b])

@@ -88,7 +88,7 @@ class Popularity:
         self.counts[rows] = 0
 
 
-def relative(log: NDArray[np.float32], now: np.float32, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+def relative(log: NDArray[np.float32], now: np.float32) -> NDArray[np.float32]:
     """Log popularity of one reach, in events that happened just now and never below `FLOOR`, as the fusion takes it."""
-    above: NDArray[np.float32] = np.subtract(log, now, out=out)
-    return np.maximum(above, np.float32(FLOOR), out=above)
+    above: NDArray[np.float32] = np.maximum(log - now, np.float32(FLOOR))
+    return above

@@ -10,10 +10,12 @@ item: all items known at that instant are ranked, ties against the target. All r
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -151,13 +153,25 @@ def backtest(
         )
     config = model_config({**overrides, "exclude_seen": rule})
     runs = []
-    for number, seed in enumerate(options.seeds):
-        if number:
-            peers = [_peer(name, seed) for name, peer in zip(options.peers, peers, strict=True) if peer.random]
-        run = Run(config, seed, warm_up, peers, options)
-        run.stream(recording, items, tell)
-        runs.append(run)
+    with _collecting_rarely():
+        for number, seed in enumerate(options.seeds):
+            if number:
+                peers = [_peer(name, seed) for name, peer in zip(options.peers, peers, strict=True) if peer.random]
+            run = Run(config, seed, warm_up, peers, options)
+            run.stream(recording, items, tell)
+            runs.append(run)
     return result_of(source.report, recording, options, runs, warm_up, len(items), time.perf_counter() - started_s)
+
+
+@contextmanager
+def _collecting_rarely() -> Iterator[None]:
+    """All users' histories are alive and none of them is in a circle: full collections took 6% of the time."""
+    before = gc.get_threshold()
+    gc.set_threshold(50_000, 20, 1000)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _peer(name: str, seed: int) -> Peer:

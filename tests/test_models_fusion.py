@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from models.block import batch_of, sequences_of
-from models.fusion import best_rows, fuse
+from models.fusion import fuse
+from models.fusion_loops import best_rows
 from models.gate import Gate
 from models.learner import Learner
 from models.metrics import Scored

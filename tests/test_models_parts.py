@@ -22,12 +22,9 @@ from models.replay_buffer import ReplayBuffer
 HOUR_MS = 3_600_000
 
 
-@pytest.mark.parametrize("small", [False, True])
 @pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize("half_life", [None, 0.5])
-def test_the_memory_scores_as_the_formula_says_while_no_row_is_full(
-    half_life: float | None, symmetric: bool, small: bool
-) -> None:
+def test_the_memory_scores_as_the_formula_says_while_no_row_is_full(half_life: float | None, symmetric: bool) -> None:
     config = MemoryConfig(reach=5, symmetric=symmetric, write_fade=0.7, read_fade=0.6, slots=32)
     config = config.model_copy(update={"half_life_hours": half_life, "target_power": 0.0 if half_life else 0.4})
     memory, n, choose = AssociationMemory(config, 20, decay=0.9), 20, random.Random(0)
@@ -51,7 +48,7 @@ def test_the_memory_scores_as_the_formula_says_while_no_row_is_full(
     recent = np.array(history[::-1][:5], np.int64)
     expected = sum(0.6**k * dense[row] * counts[row] ** -0.5 for k, row in enumerate(recent))
     expected = expected * counts**-config.target_power
-    rows, scores = memory.score(recent, n if small else 10_000)
+    rows, scores = memory.score(recent)
     assert len(set(rows.tolist())) == len(rows)
     np.testing.assert_allclose(scores / scores.max(), expected[rows] / expected.max(), rtol=1e-4, atol=1e-6)
     assert np.delete(expected, rows).max(initial=0) == 0
@@ -64,11 +61,11 @@ def test_an_association_of_long_ago_is_worth_nothing_and_a_late_event_is_harmles
     for time_ms, target in ((0, 1), (50 * year_ms, 2), (50 * year_ms - HOUR_MS, 3), (-50 * year_ms, 4)):
         for _ in range(3):
             memory.update(np.array([0]), target, time_ms)
-    rows, scores = memory.score(np.array([0]), 6)
+    rows, scores = memory.score(np.array([0]))
     shares = dict(zip(rows.tolist(), (scores / scores.max()).tolist(), strict=True))
     assert {row: share for row, share in shares.items() if share > 0} == {2: 1.0, 3: pytest.approx(0.25)}
     assert np.isfinite(memory.log_source).all()
-    rows, scores = memory.score(np.array([4, 1]), 6)  # read together with what was written a hundred years later
+    rows, scores = memory.score(np.array([4, 1]))  # read together with what was written a hundred years later
     assert rows.tolist() == [0]
     assert np.isfinite(scores).all()
 
@@ -80,7 +77,7 @@ def test_a_memory_that_fades_by_event_time_listens_less_to_entries_of_long_ago()
         for source, target in ((0, 2), (1, 3)):
             memory.update(np.zeros(0, np.int64), source)
             memory.update(np.array([source]), target)
-        rows, scores = memory.score(np.array([0, 1]), 6, np.array([0.0, HOUR_MS]))
+        rows, scores = memory.score(np.array([0, 1]), np.array([0.0, HOUR_MS]))
         assert dict(zip(rows.tolist(), scores.tolist(), strict=True)) == pytest.approx({2: 1.0, 3: older})
 
 
@@ -90,7 +87,7 @@ def test_a_memory_that_fades_by_event_time_learns_little_of_what_follows_long_af
         memory = AssociationMemory(config, 6)
         for target, ago_ms in ((2, 0.0), (3, HOUR_MS)):
             memory.update(np.array([0]), target, ago_ms=np.array([ago_ms]))
-        rows, scores = memory.score(np.array([0]), 6)
+        rows, scores = memory.score(np.array([0]))
         assert dict(zip(rows.tolist(), scores.tolist(), strict=True)) == pytest.approx({2: 1.0, 3: late})
 
 

@@ -189,7 +189,7 @@ class Frozen:
         for i in range(count):
             recent = steps["history"][i, : lengths[i]][::-1]
             for k, one in enumerate(learner.memories):
-                rows, found = one.score(recent, used, behind_ms(steps["gaps"][i, : lengths[i]][::-1]))
+                rows, found = one.score(recent, behind_ms(steps["gaps"][i, : lengths[i]][::-1]))
                 added[i, rows] += trust[i, k] * share_of_highest(found)
         fused += memory
         if config.repeats:

@@ -1,0 +1,36 @@
+"""Compiled functions: loops over arrays that numpy would need many passes for.
+
+Before: `memory` and `fusion` hold the arrays. After: machine code that numba makes of a function at its first call and
+keeps beside the sources (or under NUMBA_CACHE_DIR), so that only the first start of a machine waits for it.
+
+No fast mathematics unless a function asks for it by name: then sums may be taken in another order on another kind of
+processor, as BLAS does, but always in the same one on the same kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+
+__all__ = ["compiled", "compiled_sums"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def compiled(function: F) -> F:
+    """The function as machine code, every operation as it is written."""
+    return _compiled(function)
+
+
+def compiled_sums(function: F) -> F:
+    """The same, but sums may be added up several numbers at a time."""
+    return _compiled(function, fastmath={"reassoc", "contract"})
+
+
+def _compiled(function: F, **options: Any) -> F:
+    try:
+        return cast(F, numba.njit(cache=True, **options)(function))
+    except RuntimeError:  # nowhere to keep it, as in a read-only container: made again at each start
+        return cast(F, numba.njit(**options)(function))
