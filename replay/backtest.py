@@ -14,7 +14,7 @@ import gc
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -30,6 +30,7 @@ from headwater.settings import Settings
 from models.config import ModelConfig, model_config
 from models.learner import Learner, Scored
 from models.metrics import rank_of
+from replay.backtest_ablation import Ablation
 from replay.backtest_ledger import LIST, Ledger
 from replay.backtest_result import result_of
 from replay.backtest_retrained import Batch
@@ -72,6 +73,7 @@ class Options:
     frozen: bool = True
     hourly: bool = False
     retrained: bool = False
+    ablation: bool = False
     seeds: tuple[int, ...] = (0,)
     window: int = 0
     limit: int | None = None
@@ -157,7 +159,7 @@ def backtest(
         for number, seed in enumerate(options.seeds):
             if number:
                 peers = [_peer(name, seed) for name, peer in zip(options.peers, peers, strict=True) if peer.random]
-            run = Run(config, seed, warm_up, peers, options)
+            run = Run(config, seed, warm_up, peers, options, catalogue=bool(items))
             run.stream(recording, items, tell)
             runs.append(run)
     return result_of(source.report, recording, options, runs, warm_up, len(items), time.perf_counter() - started_s)
@@ -197,7 +199,15 @@ def _recorded(source: Source, limits: Limits, limit: int | None, tell: Tell) -> 
 class Run:
     """One passage of the stream by one learner, its published variants and the peers."""
 
-    def __init__(self, config: ModelConfig, seed: int, warm_up: int, peers: Sequence[Peer], options: Options) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        seed: int,
+        warm_up: int,
+        peers: Sequence[Peer],
+        options: Options,
+        catalogue: bool = False,
+    ) -> None:
         self.seed = seed
         self.warm_up = warm_up
         self.peers = peers
@@ -215,12 +225,14 @@ class Run:
             hourly="hourly" if options.hourly else "",
         )
         self.batch = Batch(config, seed, self._variant_answered, options.device) if options.retrained else None
+        self.ablation = Ablation(config, seed, options.device, LIST, catalogue) if options.ablation else None
         self.parts = [part for part, there in (("memory", config.memories), ("slow", config.slow)) if there]
         self.learn_s = 0.0
         self.digest = ""
         self._waiting: deque[Query] = deque()  # until their block is full and the learner says what it made of them
         variants = [*self.variants.all, *(self.batch.variants.all if self.batch else ())]
-        for name in ("headwater", *self.parts, *(v.name for v in variants), *(peer.name for peer in peers)):
+        reduced = self.ablation.learners if self.ablation else ()
+        for name in ("headwater", *self.parts, *reduced, *(v.name for v in variants), *(peer.name for peer in peers)):
             self.ledger.ranker(name)
 
     def stream(self, recording: Recording, items: Sequence[Item], tell: Tell) -> None:
@@ -233,6 +245,8 @@ class Run:
             self.learner.observe_item(entry)
             if self.batch:
                 self.batch.learner.observe_item(entry)
+            if self.ablation:
+                self.ablation.observe_item(entry)
         for made in recording.examples():
             query = self.queries.next(made)
             self._next(query)
@@ -244,7 +258,7 @@ class Run:
         if self.batch:
             self.batch.variants.finish()
         self.digest = self.learner.publish(created_ms=0, full=True).digest
-        self._learned(self.learner.close())
+        self._learned(self.learner.close(), self.ablation.close() if self.ablation else {})
         tell(self._progress(len(recording), time.perf_counter() - started_s))
 
     def _next(self, query: Query) -> None:
@@ -268,7 +282,7 @@ class Run:
         for peer in self.peers:
             peer.learn(query)
         self.ledger.learn(query)
-        self._learned(scored)
+        self._learned(scored, self.ablation.learn(query.example) if self.ablation else {})
 
     def _ask_peers(self, query: Query) -> None:
         if not self.peers:
@@ -281,15 +295,16 @@ class Run:
             best = top_k(np.where(allowed, scores, -np.inf), LIST)
             self.ledger.answer(peer.name, rank, best.tolist())
 
-    def _learned(self, scored: Sequence[Scored]) -> None:
-        """Take down what the learner said of the oldest events that wait for it."""
-        for one in scored:
+    def _learned(self, scored: Sequence[Scored], reduced: Mapping[str, Sequence[Scored]]) -> None:
+        """Take down what the learner, and `reduced` ones, said of the oldest events that wait for it."""
+        for i, one in enumerate(scored):
             query = self._waiting.popleft()
             if not query.asked:
                 continue
             miss = query.known + 1  # no row, so no rank: let go meanwhile, or not admitted yet
-            listed = [self.queries.items[item_id] for item_id in one.items]
-            self.ledger.answer("headwater", one.headwater or miss, listed)
+            for name, found in {"headwater": one, **{name: each[i] for name, each in reduced.items()}}.items():
+                listed = [self.queries.items[item_id] for item_id in found.items]
+                self.ledger.answer(name, found.headwater or miss, listed)
             for part in self.parts:
                 self.ledger.answer(part, getattr(one, part) or miss)
 

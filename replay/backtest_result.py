@@ -82,6 +82,7 @@ def result_of(
             "rule": sorted(first.rule.types),
             "peers": list(options.peers),
             "publish_every": list(options.publish_every),
+            "ablation": options.ablation,
             "seeds": list(options.seeds),
             "limit": options.limit,
             "window": window,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from replay.chart_parts import QUIET
 from replay.figures import DASH, described, label, plain, score
 from replay.markup import Child, Markup, joined, tag
-from replay.verdict import OURS, best_peer, is_peer, part, value
+from replay.verdict import OURS, REDUCED, best_peer, is_peer, part, value
 
 __all__ = [
     "Column",
@@ -49,12 +49,16 @@ def styles(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def groups_of_rankers(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
-    """(head, names) of ours, the peers and our parts; best first by NDCG@10."""
+    """(head, names) of ours, the peers, our parts and ours without a part; best first by NDCG@10."""
     names = sorted(part(result, "results"), key=lambda name: (-(value(result, name) or 0.0), name))
     groups = (
         ("Headwater", [name for name in names if name == OURS]),
         ("Peers", [name for name in names if is_peer(name)]),
-        ("Headwater with older weights, or parts alone", [n for n in names if n != OURS and not is_peer(n)]),
+        (
+            "Headwater with older weights, or parts alone",
+            [n for n in names if n != OURS and not is_peer(n) and not n.startswith(REDUCED)],
+        ),
+        ("Headwater without a part", [n for n in names if n.startswith(REDUCED)]),
     )
     return [(head, members) for head, members in groups if members]
 

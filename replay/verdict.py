@@ -11,12 +11,28 @@ from typing import Any, Literal, NamedTuple
 
 from replay.figures import inline, interval, label, percent, plain, score, signed, whole
 
-__all__ = ["METRIC", "OURS", "Outcome", "Verdict", "best_peer", "is_peer", "of", "outcome", "part", "value", "verdict"]
+__all__ = [
+    "METRIC",
+    "OURS",
+    "REDUCED",
+    "Outcome",
+    "Verdict",
+    "best_peer",
+    "is_peer",
+    "of",
+    "outcome",
+    "part",
+    "value",
+    "verdict",
+]
 
 METRIC = "ndcg@10"
 OURS = "headwater"
 
 _VARIANTS = frozenset({OURS, "frozen", "hourly", "retrained", "memory", "slow"})
+
+REDUCED = "without "
+"""How the names of our model without one of its parts begin (`replay.backtest_ablation`)."""
 
 Outcome = Literal["better", "level", "worse", "unmeasured"]
 
@@ -60,7 +76,7 @@ def value(result: Mapping[str, Any], name: str, metric: str = METRIC) -> float |
 
 def is_peer(name: str) -> bool:
     """Whether a ranker is somebody else's method and not Headwater or a part of it."""
-    return name not in _VARIANTS and not name.startswith("headwater@")
+    return name not in _VARIANTS and not name.startswith(("headwater@", REDUCED))
 
 
 def best_peer(values: Mapping[str, Any]) -> str | None:

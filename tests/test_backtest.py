@@ -253,3 +253,24 @@ def test_a_ledger_counts_ranks_beyond_the_list_as_nothing() -> None:
         ledger.answer("one", rank)
     assert ledger.gains("one").tolist() == [1.0, 0.5, 0.0, 0.0]
     assert ledger.coverage("one") is ledger.novelty("one") is None
+
+
+def test_an_ablation_is_the_model_that_was_told_to_do_without_the_part(tmp_path: Path) -> None:
+    rows, items = around(300), [Item(item_id=f"i{n}", categories=("a" if n % 2 else "b",)) for n in range(6)]
+    stream = source(tmp_path, rows)
+    found = backtest(stream, options(ablation=True), items=items)
+    reduced = {name for name in found["results"] if name.startswith("without ")}
+    assert reduced == {f"without {part}" for part in ("memory", "encoder", "gate", "returns", "replay", "content")}
+    for name, change in (("without memory", {"memories": ()}), ("without encoder", {"slow": False})):
+        alone = backtest(stream, options(overrides=SMALL | change), items=items)
+        assert found["results"][name]["ndcg@10"] == alone["results"]["headwater"]["ndcg@10"]
+        assert found["differences"][name]["ndcg@10"][0] <= found["differences"][name]["ndcg@10"][2]
+    whole = backtest(stream, options(), items=items)
+    assert found["results"]["headwater"] == whole["results"]["headwater"]
+    assert found["digest"] == whole["digest"]
+
+
+def test_an_ablation_has_no_learner_without_what_the_model_does_not_have(tmp_path: Path) -> None:
+    found = backtest(source(tmp_path, around(200)), options(ablation=True, overrides=SMALL | {"slow": False}))
+    reduced = {name for name in found["results"] if name.startswith("without ")}
+    assert not reduced & {"without encoder", "without content"}

@@ -19,13 +19,11 @@ from headwater.events import Item
 from replay import open_source
 from replay.backtest import Options, Progress, backtest
 from replay.peers import PEERS, named
+from replay.verdict import best_peer
 
-__all__ = ["PARTS", "common_parser", "events_file", "main", "measure", "options_parser", "overrides_of"]
+__all__ = ["common_parser", "events_file", "main", "measure", "options_parser", "overrides_of"]
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-
-PARTS = ("headwater", "memory", "slow", "frozen", "hourly", "retrained")
-"""Rankers of ours; names that begin with headwater@ are too."""
 
 TELL_S = 30.0
 
@@ -54,6 +52,7 @@ def options_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
     parser.add_argument(
         "--peers", nargs="*", metavar="NAME", help=f"of {', '.join(PEERS)}; none to time the learner alone"
     )
+    parser.add_argument("--ablation", action="store_true", help="also ours without each of its parts")
     return parser
 
 
@@ -96,6 +95,7 @@ def measure(data_set: DataSet, given: argparse.Namespace, **changes: Any) -> dic
         "exclude_seen": data_set.exclude_seen,
         "peers": tuple(named(peer, data_set.peers.get(peer, {})) for peer in peers),
         "frozen": False,
+        "ablation": given.ablation,
         "seeds": tuple(given.seeds),
         "limit": given.stop,
         "overrides": data_set.model | overrides_of(given.set),
@@ -120,11 +120,10 @@ def verdict(data_set: DataSet, result: dict[str, Any]) -> dict[str, Any]:
     """The bar of a data set against a result: the mean of our seeds, and of the best peer's."""
     means = {name: sum(found["ndcg@10"]) / len(found["ndcg@10"]) for name, found in result["by_seed"].items()}
     ours = means["headwater"]
-    peers = {name: mean for name, mean in means.items() if not (name in PARTS or name.startswith("headwater@"))}
     found: dict[str, Any] = {"ndcg@10": ours}
-    if peers:
-        best = max(peers, key=lambda name: peers[name])
-        found |= {"best_peer": best, "best_peer_ndcg@10": peers[best], "times_best": ours / peers[best]}
+    best = best_peer(means)
+    if best is not None:
+        found |= {"best_peer": best, "best_peer_ndcg@10": means[best], "times_best": ours / means[best]}
     measured, bar, aim = (
         (ours, data_set.bar, data_set.aim)
         if data_set.bar is not None
