@@ -74,6 +74,11 @@ class ModelConfig(BaseModel):
     expire_idle_events: int = Field(
         default=0, ge=0, description="An item unseen for this many events loses its row; 0 never."
     )
+    sentence_model: str = Field(
+        default="",
+        description="Folder of a sentence model in ONNX form, which compares items' texts by what they mean; needs the "
+        "extra `text`. Without one, by hashed words.",
+    )
     max_types: int = Field(
         default=32, ge=1, le=1000, description="Event types told apart; later ones count as unknown."
     )

@@ -38,6 +38,7 @@ from models.popularity import Popularity
 from models.publication import Publication, publish
 from models.replay_buffer import ReplayBuffer
 from models.returns import ReturnRate, Returns, returning_types
+from models.sentences import SentenceModel
 
 __all__ = ["Learner", "Scored"]
 
@@ -58,7 +59,8 @@ class Learner:
         self.generator = torch.Generator().manual_seed(seed)
         capacity = config.initial_capacity
         self.items = ItemRows(config.admit_after, config.max_items, config.expire_idle_events)
-        self.content = Content(2 * config.max_items)
+        sentences = SentenceModel(Path(config.sentence_model)) if config.sentence_model else None
+        self.content = Content(2 * config.max_items, sentences)
         self.types: dict[str, int] = {}  # event type -> index; 0 is unknown
         self.memories = [AssociationMemory(memory, capacity, config.memory_decay) for memory in config.memories]
         self.popularity = Popularity(config.popularity_half_lives_days, capacity)

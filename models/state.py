@@ -37,7 +37,7 @@ def save(learner: Learner, path: Path, extra: dict[str, Any]) -> None:
 
 def collect(learner: Learner, extra: dict[str, Any]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """What `write_checkpoint` takes. Mostly views of what learning changes: copy them before it goes on."""
-    tensors = dict(_arrays(learner))
+    tensors = dict(_arrays(learner)) | {"content.meanings": learner.content.meanings}
     replay_arrays, replay_values = learner.replay.state()
     tensors |= {f"replay.{name}": array for name, array in replay_arrays.items()}
     for i, pending in enumerate(learner.pending):
@@ -54,7 +54,7 @@ def collect(learner: Learner, extra: dict[str, Any]) -> tuple[dict[str, NDArray[
         "digest": learner.publication.digest,
         "items": learner.items.state(),
         "types": list(learner.types),
-        "content": list(learner.content.by_id.items()),
+        "content": learner.content.state(),
         "landmark_ms": learner.popularity.landmark_ms,
         "newest_ms": learner.popularity.newest_ms,
         "replay": replay_values,
@@ -81,9 +81,7 @@ def load(cls: type[Learner], path: Path, device: str) -> tuple[Learner, dict[str
         learner.examples_seen = header["examples_seen"]
         learner.publication.version, learner.publication.digest = header["version"], header["digest"]
         learner.types = {name: i + 1 for i, name in enumerate(header["types"])}
-        learner.content.by_id = dict(header["content"])
-        for row, item_id in enumerate(learner.items.ids):
-            learner.content.set_row(row, item_id)
+        learner.content.load(header["content"], tensors["content.meanings"], learner.items.ids)
         learner.popularity.landmark_ms = header["landmark_ms"]
         learner.popularity.newest_ms = header["newest_ms"]
         header["replay"]["random"] = text_as_integers(header["replay"]["random"])
