@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,12 +45,12 @@ def command(
         str, typer.Option(metavar="RULE", help="Seen items are not ranked: auto, all, none, or TYPE,TYPE.")
     ] = "auto",
     peers: Annotated[
-        str, typer.Option(metavar="NAME,NAME", help="Who is asked too; `all`, `none`.")
-    ] = "popularity,rules,item-item",
+        str, typer.Option(metavar="NAME,NAME", help="Who is asked too; `usual`, `all`, `none`.")
+    ] = "usual",
     publish_every: Annotated[
-        list[str] | None,
-        typer.Option(metavar="EVENTS", help="Also as served with weights published every so many events."),
-    ] = None,
+        list[str],
+        typer.Option(metavar="EVENTS", help="Also as served with weights published every so many events; `none`."),
+    ] = ["1000,5000"],  # noqa: B006 - typer reads it
     frozen: Annotated[bool, typer.Option(help="Also as served with the weights of the end of the warm-up.")] = True,
     hourly: Annotated[bool, typer.Option(help="Also as served with weights published every hour.")] = False,
     retrained: Annotated[bool, typer.Option(help="Also as a batch job retrains it every hour.")] = False,
@@ -93,7 +94,7 @@ def command(
         warm_up=warm_up,
         exclude_seen=_rule(exclude_seen),
         peers=_peers(peers),
-        publish_every=tuple(_numbers(publish_every or (), "--publish-every")),
+        publish_every=() if publish_every == ["none"] else tuple(_numbers(publish_every, "--publish-every")),
         frozen=frozen,
         hourly=hourly,
         retrained=retrained,
@@ -189,14 +190,14 @@ def _rule(given: str) -> tuple[str, ...]:
 def _peers(given: str) -> tuple[str, ...]:
     if given == "none":
         return ()
-    if given == "all":
-        from replay.peers import PEERS
+    if given in ("all", "usual"):
+        from replay.peers import PEERS, USUAL
 
-        return tuple(PEERS)
+        return tuple(PEERS) if given == "all" else USUAL
     return tuple(dict.fromkeys(filter(None, map(str.strip, given.split(",")))))
 
 
-def _numbers(given: list[str] | tuple[str, ...], option: str) -> list[int]:
+def _numbers(given: Sequence[str], option: str) -> list[int]:
     texts = [part.strip() for text in given for part in text.split(",") if part.strip()]
     if not all(re.fullmatch("[0-9]{1,30}", text) for text in texts):
         raise typer.BadParameter(f"{option}: {', '.join(texts)}: give whole numbers, with commas between")

@@ -9,7 +9,9 @@ processor, as BLAS does, but always in the same one on the same kind.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from typing import Any, TypeVar, cast
 
 import numba
@@ -31,6 +33,12 @@ def compiled_sums(function: F) -> F:
 
 def _compiled(function: F, **options: Any) -> F:
     try:
-        return cast(F, numba.njit(cache=True, **options)(function))
+        made = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # nowhere to keep it, as in a read-only container: made again at each start
         return cast(F, numba.njit(**options)(function))
+    made._cache._guard_against_spurious_io_errors = _forgiven  # a full disk or a torn file costs time and no worker
+    return cast(F, made)
+
+
+def _forgiven() -> AbstractContextManager[None]:
+    return suppress(OSError, EOFError, pickle.UnpicklingError)

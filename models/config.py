@@ -155,6 +155,11 @@ class ModelConfig(BaseModel):
             raise ValueError(f"type_weights holds a weight that is negative or not finite: {self.type_weights}")
         if self.encoder == "attention" and self.width % self.attention_heads:
             raise ValueError(f"width is {self.width}: attention_heads, {self.attention_heads}, must divide it")
+        if self.max_items < 2 * self.block:
+            raise ValueError(
+                f"max_items is {self.max_items} but block is {self.block}: a block may bring as many new items, so at "
+                f"least {2 * self.block} are needed"
+            )
         if self.shared_targets > self.length:
             raise ValueError(f"shared_targets is {self.shared_targets} but length is {self.length}: lower it")
         reach = max((memory.reach for memory in self.memories), default=0)

@@ -49,6 +49,8 @@ def add_up(
     heard = min(len(recent), len(read_weight))
     log, highest = np.empty(heard), -np.inf
     for k in range(heard):
+        if recent[k] >= len(ids):
+            raise IndexError("a row beyond the tables")  # compiled loops read whatever is there
         log[k] = log_source[recent[k]] - ago_ms[k] * per_ms
         highest = max(highest, log[k])
     rows = np.empty(min(heard * slots, len(sums)), np.int64)

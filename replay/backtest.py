@@ -34,17 +34,15 @@ from replay.backtest_ablation import Ablation
 from replay.backtest_ledger import LIST, Ledger
 from replay.backtest_result import result_of
 from replay.backtest_retrained import Batch
-from replay.backtest_stream import auto_rule, warm_up_events
+from replay.backtest_stream import warm_up_events
 from replay.backtest_variants import Variants
-from replay.protocol import ALL_TYPES, Peer, Queries, Query, Rule
+from replay.protocol import ALL_TYPES, AUTO, Peer, Queries, Query, Rule
 from replay.sources import Source
 from serving.ranking import top_k
 from streams.fold import Limits
 from streams.recording import Recording, recorded
 
 __all__ = ["AUTO", "Options", "Progress", "Run", "backtest"]
-
-AUTO = "auto"
 
 DEVICES = ("cpu", "cuda", "auto")
 
@@ -128,7 +126,7 @@ def backtest(
 ) -> dict[str, Any]:
     """Run a backtest; the result as JSON-able values (docs/operations.md names them).
 
-    The source is read to its end first: a share needs its length, and the rule `auto` the returns of the warm-up. Then
+    The source is read to its end first: a share needs its length. Then
     the stream happens once per seed. `items` is the catalogue, known before the first event. Raises SettingsError for
     options that cannot be followed, SourceError for a source that cannot be read or has nothing to ask.
     """
@@ -146,14 +144,14 @@ def backtest(
     if not len(recording):
         raise SourceError(f"the source has no events. {source.report}")
     warm_up = warm_up_events(options.warm_up, len(recording))
-    rule = auto_rule(recording, warm_up) if options.exclude_seen == (AUTO,) else options.exclude_seen
-    absent = [kind for kind in rule if kind != ALL_TYPES and kind not in recording.types]
+    named = () if options.exclude_seen == (AUTO,) else options.exclude_seen
+    absent = [kind for kind in named if kind != ALL_TYPES and kind not in recording.types]
     if absent:
         raise SettingsError(
             f"--exclude-seen: no event of this stream is of type {', '.join(absent)}; it has "
             f"{', '.join(sorted(recording.types))}. Name some of those, or auto, all or none"
         )
-    config = model_config({**overrides, "exclude_seen": rule})
+    config = model_config({**overrides, "exclude_seen": options.exclude_seen})
     runs = []
     with _collecting_rarely():
         for number, seed in enumerate(options.seeds):
@@ -213,7 +211,7 @@ class Run:
         self.peers = peers
         self.learner = Learner(config, seed, options.device)
         self.learner.list_length = LIST
-        self.rule = Rule(config.exclude_seen)
+        self.rule = Rule(config.exclude_seen, config.max_types)
         self.queries = Queries(warm_up, self.rule)
         self.ledger = Ledger()
         self.variants = Variants(
@@ -282,6 +280,7 @@ class Run:
         for peer in self.peers:
             peer.learn(query)
         self.ledger.learn(query)
+        self.rule.learn(query)
         self._learned(scored, self.ablation.learn(query.example) if self.ablation else {})
 
     def _ask_peers(self, query: Query) -> None:

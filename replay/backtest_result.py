@@ -79,7 +79,7 @@ def result_of(
         "settings": {
             "warm_up": options.warm_up,
             "exclude_seen": list(options.exclude_seen),
-            "rule": sorted(first.rule.types),
+            "rule": first.rule.described(),
             "peers": list(options.peers),
             "publish_every": list(options.publish_every),
             "ablation": options.ablation,

@@ -1,7 +1,7 @@
 """What a backtest asks of every ranker: one stream of queries, numbered as it comes, and the duties of a peer.
 
 Before: `streams.recording` makes examples as the streams worker does. After: `replay.backtest` asks our model and
-every `Peer` the same queries. Knows nothing of models. Numbers are given by first appearance, so none comes from the
+every `Peer` the same queries. Knows nothing of weights. Numbers are given by first appearance, so none comes from the
 future.
 """
 
@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.examples import Example
+from models.returns import ReturnRate, returning_types
 
-__all__ = ["ALL_TYPES", "Peer", "Queries", "Query", "Rule"]
+__all__ = ["ALL_TYPES", "AUTO", "Peer", "Queries", "Query", "Rule"]
 
 ALL_TYPES = "*"
+AUTO = "auto"
 
 
 class Query(NamedTuple):
@@ -49,11 +51,19 @@ class Peer(Protocol):
 
 
 class Rule:
-    """Which items of a history are not recommended again: those of these event types, `*` for all, none for none."""
+    """Which items of a history are not recommended again, as learner and serving have it.
 
-    def __init__(self, types: Collection[str]) -> None:
+    Those with an entry of these types; `*` for all, none for none. `auto`: those whose newest entry is of a type after
+    which users seldom came back, by what has happened up to that instant (`models.returns`).
+    """
+
+    def __init__(self, types: Collection[str], max_types: int = 32) -> None:
         self.types = frozenset(types)
         self.every = ALL_TYPES in self.types
+        self.auto = AUTO in self.types
+        self._rate = ReturnRate(max_types)
+        self._max_types = max_types
+        self._index: dict[str, int] = {}
 
     def forbids(self, query: Query) -> list[int]:
         """Numbers of the items that must not be ranked, with repeats."""
@@ -61,8 +71,34 @@ class Rule:
             return query.history
         if not self.types:
             return []
-        entries = zip(query.history, query.example.history, strict=True)
-        return [number for number, entry in entries if entry[1] in self.types]
+        entries = list(zip(query.history, query.example.history, strict=True))
+        found = [number for number, entry in entries if entry[1] in self.types]
+        if self.auto:
+            back = self.returning()
+            found += [number for number, kind in {n: entry[1] for n, entry in entries}.items() if kind not in back]
+        return found
+
+    def learn(self, query: Query) -> None:
+        """Take in one event: every event of the stream, in order, after it was asked about."""
+        if not self.auto:
+            return
+        kind, index = query.example.target.type, self._index
+        if kind not in index and len(index) < self._max_types:
+            index[kind] = len(index) + 1
+        item = query.example.target.item_id
+        before = next((entry.type for entry in reversed(query.example.history) if entry[0] == item), None)
+        self._rate.count(index.get(kind, 0), None if before is None else index.get(before, 0))
+
+    def returning(self) -> frozenset[str]:
+        """Under `auto`, the types after which users come back."""
+        return returning_types(self._rate.share, self._index)
+
+    def described(self) -> list[str]:
+        """The types whose items are not shown again; under `auto` as it is now, `*` when it is all that were seen."""
+        if not self.auto:
+            return sorted(self.types)
+        seldom = sorted(self._index.keys() - self.returning())
+        return [ALL_TYPES] if len(seldom) == len(self._index) else seldom
 
 
 class Queries:

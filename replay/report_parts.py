@@ -38,7 +38,8 @@ RESULTS_NOTE = (
     "NDCG@10 gives a place among the first ten a weight that falls with depth; HR@10 asks only whether the item was "
     "there; MRR@10 is 1 / place; by user: each user counts the same, however busy. Bold: best of Headwater and the "
     "peers. Intervals: 95%, by drawing whole users again, so that a few busy users cannot decide alone; they are not "
-    "corrected for the number of comparisons. ▲ ahead, = cannot be told apart, ▼ behind."
+    "corrected for the number of comparisons. ▲ ahead, = cannot be told apart, ▼ behind. Peers have their usual "
+    "numbers unless a name carries others: on this stream others may be better."
 )
 
 COVERAGE_NOTE = (

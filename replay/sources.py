@@ -30,7 +30,9 @@ FIRST_BAD = 5
 """Bad rows that the report quotes."""
 
 _UNITS = (("seconds", 1e11, 1000.0), ("milliseconds", 1e14, 1.0), ("microseconds", 1e17, 1e-3))
+_FACTORS = (1000.0, 1.0, 1e-3, 1e-6)
 _MAX_TIME = 253_402_300_799_999
+_RECENT = (631_152_000_000, 4_102_444_800_000)  # 1990 to 2100: in any other unit such a time is outside
 
 
 class BadRow(Exception):
@@ -126,13 +128,17 @@ class _Times:
             elif time not in (None, ""):
                 texts += 1
         self._factor = 1.0
-        if texts > len(numbers):
+        self._texts = texts > len(numbers)
+        self._recent = False  # whether the middle is a time of our days, which then tells other units apart
+        if self._texts:
             report.time_unit = "ISO 8601 (without an offset: UTC)"
         elif numbers:
             middle = statistics.median(numbers)
             report.time_unit, self._factor = next(
                 ((name, factor) for name, below, factor in _UNITS if middle < below), ("nanoseconds", 1e-6)
             )
+            self._recent = _recent(middle * self._factor)
+        self._unit = report.time_unit
 
     def read(self, time: Any) -> int:
         """Epoch milliseconds. Raises BadRow."""
@@ -147,7 +153,17 @@ class _Times:
             at_ms = _from_text(str(time))
         if not 0 <= at_ms <= _MAX_TIME:
             raise BadRow("time_out_of_range", f"time {time!r} is outside 1970..9999")
+        if number is not None and (self._texts or (self._recent and not _recent(at_ms) and _another_unit(number))):
+            raise BadRow("time_unit", f"time {time!r} is not in the unit of the column, {self._unit}")
         return int(at_ms)
+
+
+def _recent(at_ms: float) -> bool:
+    return _RECENT[0] <= at_ms < _RECENT[1]
+
+
+def _another_unit(number: float) -> bool:
+    return any(_recent(abs(number) * factor) for factor in _FACTORS)
 
 
 def _from_text(time: str) -> int:

@@ -168,6 +168,13 @@ def _minds(result: Mapping[str, Any]) -> Iterable[str]:
     share = plain(result.get("excluded_share"))
     if share is not None and share > 0.2:
         yield f"{percent(share)} of events after the warm-up could not be asked about; the scores say nothing of them."
+    catalogue = plain(part(result, "settings").get("catalogue"))
+    if catalogue:
+        yield (
+            f"A catalogue of {whole(catalogue)} items was known to Headwater before the first event, and to no peer: "
+            "what was written into it later tells of the future (--no-catalogue leaves it out)."
+        )
+    yield from _unpublished(result)
     bad, rows = _sum(part(result, "source", "bad")), plain(part(result, "source").get("rows"))
     if rows and bad / rows > 0.01:
         yield f"{percent(bad / rows)} of the source's rows were refused."
@@ -185,6 +192,18 @@ def _minds(result: Mapping[str, Any]) -> Iterable[str]:
             yield f"{label(name)} cannot be told from the whole model here: what the rest adds is not measurable."
     yield from _elsewhere(result)
     yield from _seeds(result)
+
+
+def _unpublished(result: Mapping[str, Any]) -> Iterable[str]:
+    """Cadences at which nothing was published while questions were asked."""
+    events, warm_up = plain(result.get("events")), plain(result.get("warm_up"))
+    every = part(result, "settings").get("publish_every")
+    if events is None or warm_up is None or not isinstance(every, list):
+        return
+    never = [int(n) for n in map(plain, every) if n and (events - 1) // n == warm_up // n]
+    if never:
+        names = _list([inline(f"headwater@{n}") for n in never])
+        yield f"Too short for {names}: nothing was published after the warm-up, so that is the frozen model."
 
 
 def _elsewhere(result: Mapping[str, Any]) -> Iterable[str]:

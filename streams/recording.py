@@ -15,9 +15,6 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 
-import numpy as np
-from numpy.typing import NDArray
-
 from headwater.codec import EventRow
 from headwater.events import Event
 from headwater.examples import Example
@@ -28,7 +25,7 @@ __all__ = ["Recording", "recorded"]
 
 
 class Recording:
-    """The events of a source but for duplicates, in its order; and for each, after what its user came back to the item.
+    """The events of a source but for duplicates, in its order.
 
     Ids are numbered by first appearance, for storage alone: rankers see numbers of their own.
     """
@@ -41,7 +38,6 @@ class Recording:
         self.types: dict[str, int] = {}
         self._user, self._item, self._kind = array("i"), array("i"), array("h")
         self._time_ms, self._value = array("q"), array("d")  # a value that is none is NaN
-        self._returned = array("h")  # type of the user's newest earlier event with the item; -1 where there is none
 
     def __len__(self) -> int:
         return len(self._user)
@@ -54,8 +50,6 @@ class Recording:
         self._kind.append(self.types.setdefault(target.type, len(self.types)))
         self._time_ms.append(target.time_ms)
         self._value.append(math.nan if target.value is None else target.value)
-        before = next((entry.type for entry in reversed(made.history) if entry[0] == target.item_id), None)
-        self._returned.append(-1 if before is None else self.types[before])
 
     def examples(self) -> Iterator[Example]:
         """The example of every event, as often as wanted."""
@@ -80,12 +74,6 @@ class Recording:
         for names in (self.users, self.items, self.types):
             found.update("".join(f"{len(name)}:{name}" for name in names).encode())
         return found.hexdigest()
-
-    def returns(self, first: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Of the first so many events, by number of a type: how many there are, and how many came back after one."""
-        events = np.bincount(np.array(self._kind[:first], np.int64), minlength=len(self.types))
-        found = np.array(self._returned[:first], np.int64)
-        return events, np.bincount(found[found >= 0], minlength=len(self.types))
 
 
 def recorded(

@@ -14,11 +14,12 @@ import pytest
 from headwater.errors import SettingsError, SourceError
 from headwater.events import Item
 from models.config import model_config
+from models.learner import Learner
 from replay import FileSource
 from replay.backtest import Options, Progress, Run, backtest
 from replay.backtest_ledger import Ledger
-from replay.backtest_stream import auto_rule
 from replay.backtest_variants import DEEPEST
+from replay.protocol import Queries, Rule
 from streams.fold import Limits
 from streams.recording import Recording, recorded
 from tests.worlds import START_MS, ring
@@ -181,18 +182,31 @@ def test_auto_asks_about_items_that_users_come_back_to_and_no_others(tmp_path: P
     chosen = options(warm_up=600, peers=("popularity",))
     result = backtest(source(tmp_path, rows), chosen)
     assert result["settings"]["rule"] == ["buy"]
-    assert result["settings"]["config"]["exclude_seen"] == ["buy"]
+    assert result["settings"]["config"]["exclude_seen"] == ["auto"]
     assert result["excluded"]["seen"] == 0
     assert result["by_type"]["view"]["queries"] == 100
     with pytest.raises(SourceError, match="100 new_item, 100 seen"):
         backtest(source(tmp_path, rows), options(warm_up=600, exclude_seen=("*",)))
 
 
-def test_nothing_after_the_warm_up_decides_the_rule(tmp_path: Path) -> None:
-    later = [("u", "only", "view")] * 300  # comes back all the time, too late
-    recording = recorded(source(tmp_path, [*around(300), *later]).events(), Limits())
-    assert auto_rule(recording, 300) == ("*",)
-    assert auto_rule(recording, 600) == ()
+def test_the_rule_auto_is_at_each_event_that_of_the_learner(tmp_path: Path) -> None:
+    choose = random.Random(0)
+    kinds = ("view", "buy", "like")
+    rows = [(f"u{choose.randrange(6)}", f"i{choose.randrange(40)}", choose.choice(kinds)) for _ in range(600)]
+    rows += [(f"u{n % 6}", f"n{n}", "buy") for n in range(2000)]  # now few come back after buying
+    learner = Learner(model_config({**SMALL, "exclude_seen": ("auto",)}), 0)
+    queries = Queries(0, rule := Rule(("auto",)))
+    rules_seen = set()
+    for example in recorded(source(tmp_path, rows).events(), Limits()).examples():
+        query = queries.next(example)
+        newest = {entry.item_id: entry.type for entry in example.history}
+        expected = {queries.items[item_id] for item_id in learner._excluded(example, newest)}
+        assert set(rule.forbids(query)) == expected
+        rules_seen.add(tuple(rule.described()))
+        learner.learn((example,))
+        rule.learn(query)
+    assert ("*",) in rules_seen
+    assert len(rules_seen) > 2
 
 
 def test_the_catalogue_is_known_before_the_first_event(tmp_path: Path) -> None:

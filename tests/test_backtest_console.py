@@ -53,10 +53,19 @@ def test_a_file_with_columns_of_its_own_is_measured_and_written(shop: Path, tmp_
 
 
 def test_a_script_gets_json_and_nothing_else(shop: Path) -> None:
-    told = ran("backtest", shop, *COLUMNS, *QUICK, "--peers", "none", "--no-frozen", "--json", "--exclude-seen", "none")
+    alone = ("--peers", "none", "--no-frozen", "--publish-every", "none")
+    told = ran("backtest", shop, *COLUMNS, *QUICK, *alone, "--json", "--exclude-seen", "none")
     result = orjson.loads(told)
     assert (result["format"], list(result["results"])) == (1, ["headwater", "memory", "slow"])
     assert (result["settings"]["rule"], result["queries"]) == ([], 24)
+
+
+def test_by_default_there_are_strong_peers_older_weights_and_on_demand_an_ablation(shop: Path) -> None:
+    result = orjson.loads(ran("backtest", shop, *COLUMNS, *QUICK, "--json", "--exclude-seen", "none", "--ablation"))
+    assert set(result["results"]) >= {
+        "popularity", "popularity-1h", "recent", "rules", "rules-now", "rules-own", "item-item", "frozen",
+        "headwater@1000", "headwater@5000", "without memory", "without encoder",
+    }  # fmt: skip
 
 
 def test_the_catalogue_of_a_file_is_taken_in(shop: Path, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_the_learner_keeps_the_contract(world) -> None:  # type: ignore[no-untyp
 
 def test_the_contract_holds_with_expiry_admission_and_a_sampled_softmax() -> None:
     config = SMALL.model_copy(
-        update={"expire_idle_events": 40, "admit_after": 2, "full_softmax_items": 4, "negatives": 16, "max_items": 24}
+        update={"expire_idle_events": 40, "admit_after": 2, "full_softmax_items": 4, "negatives": 16, "max_items": 32}
     )
     check_learner(lambda: Learner(config, seed=3), parade(230))
 

@@ -280,3 +280,14 @@ def test_features_are_bounded_and_ignore_case_and_order_of_attributes() -> None:
 def test_the_default_configuration_comes_back_from_json() -> None:
     config = ModelConfig()
     assert ModelConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def test_a_row_beyond_the_tables_is_an_error_and_not_somebody_elses_memory() -> None:
+    memory = AssociationMemory(MemoryConfig(reach=3, symmetric=False, write_fade=1.0, read_fade=1.0, slots=4), 6)
+    with pytest.raises(IndexError, match="beyond the tables"):
+        memory.score(np.array([6]))
+
+
+def test_a_model_smaller_than_two_blocks_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 128 are needed"):
+        ModelConfig(max_items=100)

@@ -91,6 +91,23 @@ def test_parquet_timestamps_are_read_exactly(tmp_path: Path) -> None:
         assert [event.event_time for event in FileSource(path).events()] == [SECONDS * 1000 + 123]
 
 
+@pytest.mark.parametrize(
+    ("times", "unit"),
+    [
+        ([SECONDS * 1000, SECONDS * 1000 + 1, SECONDS], "milliseconds"),
+        (["2017-07-14T02:40:00Z", "2017-07-14T02:40:01Z", SECONDS], "ISO 8601"),
+    ],
+)
+def test_a_time_in_another_unit_than_its_column_is_refused(tmp_path: Path, times: list[object], unit: str) -> None:
+    path = tmp_path / "mixed.jsonl"
+    rows = [{"user": "u", "item": f"i{n}", "time": time, "type": "view"} for n, time in enumerate(times)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    source = FileSource(path)
+    assert [event.item_id for event in source.events()] == ["i0", "i1"]
+    assert source.report.bad == {"time_unit": 1}
+    assert f"is not in the unit of the column, {unit}" in source.report.first_bad[0]
+
+
 def test_columns_are_mapped_by_name_and_a_type_can_be_fixed(tmp_path: Path) -> None:
     path = tmp_path / "odd.csv"
     path.write_text("who,what,when\nann,film,1500000000\n")

@@ -187,3 +187,15 @@ def test_one_window_one_type_and_equal_scores_leave_a_page(tmp_path: Path) -> No
     _, read = written(found, tmp_path)
     assert "All 900 queries are of one type: view." in read.text
     assert "not measured" in read.text
+
+
+def test_the_head_tells_of_a_catalogue_and_of_a_cadence_that_never_came() -> None:
+    found = result()
+    found["settings"] |= {"catalogue": 500, "publish_every": [100, 1000, 5000]}
+    found |= {"events": 3000, "warm_up": 2400}
+    assert verdict(found).minds[:2] == (
+        "A catalogue of 500 items was known to Headwater before the first event, and to no peer: what was written into "
+        "it later tells of the future (--no-catalogue leaves it out).",
+        "Too short for every 1,000 events and every 5,000 events: nothing was published after the warm-up, so that is "
+        "the frozen model.",
+    )

@@ -2,7 +2,9 @@
 
 Before: `replay.backtest` names peers and gives each a seed. After: each answers the very queries that our model does.
 Knows nothing of our model. Defaults were chosen on slices before the last fifth of a data set; docs/lab-book.md has the
-figures. A name may carry other numbers, as JSON: `rules:half_life_h=3:reach=5`.
+figures. Rules were best everywhere, but not with the same numbers: `rules` are for films, `rules-now` for news, which
+live for hours, `rules-own` for shops, whose visitors come back to what they looked at. A name may carry other numbers,
+as JSON: `rules:half_life_h=3:reach=5`.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Any, cast
 from headwater.errors import SettingsError
 from replay.protocol import Peer
 
-__all__ = ["PEERS", "Peers", "named", "peer"]
+__all__ = ["PEERS", "USUAL", "Peers", "named", "peer"]
 
 _MADE_BY: dict[str, tuple[str, str, dict[str, Any]]] = {
     "popularity": ("popularity", "Popularity", {}),
@@ -28,6 +30,8 @@ _MADE_BY: dict[str, tuple[str, str, dict[str, Any]]] = {
     "recent": ("recent", "Recent", {}),
     "rules": ("rules", "SequentialRules", {}),
     "rules-symmetric": ("rules", "SequentialRules", {"reach": 30, "symmetric": True, "target_power": 0.4}),
+    "rules-now": ("rules", "SequentialRules", {"reach": 1, "half_life_h": 0.5, "prior": 10.0, "window_h": 0.25}),
+    "rules-own": ("rules", "SequentialRules", {"own": 3.0}),
     "item-item": ("item_item", "ItemItemCosine", {}),
     "als": ("als", "LiveALS", {}),
     "bpr": ("bpr", "RefittedBPR", {}),
@@ -102,3 +106,6 @@ class Peers(Mapping[str, Callable[[int], Peer]]):
 
 
 PEERS = Peers()
+
+USUAL = ("popularity", "popularity-1h", "recent", "rules", "rules-now", "rules-own", "item-item")
+"""Who is asked unless others are named: cheap, and for each kind of stream one that is strong there."""
