@@ -9,7 +9,7 @@ is away an agent holds its batch and tries again. An unforeseen error in reading
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from headwater.codec import decode_catalogue_record
@@ -62,9 +62,15 @@ class Agents:
         await self._serve(stream, self._count_dead_letters)
 
     async def _serve(
-        self, stream: Any, work: Callable[[Sequence[Message]], Awaitable[None]], positions: Any = None
+        self,
+        stream: Any,
+        work: Callable[[Sequence[Message]], Awaitable[Mapping[int, int] | None]],
+        positions: Any = None,
     ) -> None:
-        """Until cancelled: take a batch, do the work, acknowledge. The acknowledgement is after every effect."""
+        """Until cancelled: take a batch, do the work, acknowledge. The acknowledgement is after every effect.
+
+        Work that gives positions had no effect: it goes on from these.
+        """
         intake = Intake(
             self._app,
             stream.channel.queue,
@@ -79,8 +85,11 @@ class Agents:
                     await asyncio.Event().wait()  # not acknowledged: the next process reads it
                 self.busy += 1
                 try:
-                    await work(batch)
-                    intake.acknowledge(batch)
+                    again_from = await work(batch)
+                    if again_from is None:
+                        intake.acknowledge(batch)
+                    else:
+                        await intake.read_again(batch, again_from)
                 finally:
                     self.busy -= 1
         except StopAsyncIteration:

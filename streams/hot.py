@@ -1,7 +1,8 @@
 """States of the users seen last, kept in memory so that a busy user costs no read.
 
 Before: a round that was written puts its states here. After: the next round takes them. A stale state does no harm: the
-store's script compares counts, refuses the batch, and the round starts over from what is stored.
+store's script compares counts, refuses the batch, and the round starts over from what is stored. The script compares
+the marks that these states were written with, too: a count alone could come back by chance after the store lost it.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 __all__ = ["Intake", "ReadOffsets"]
@@ -47,7 +47,7 @@ class Intake:
 
     Without `positions` every record of the present assignment is taken. With it, a partition starts at the offset it
     names and goes on without a gap: a record that is ahead of what is due makes Faust seek back. A gap that is there
-    again after seeking (records deleted by retention) is accepted.
+    again after seeking (records deleted by retention) is accepted. `read_again` goes back to where the store is.
     """
 
     def __init__(
@@ -67,11 +67,12 @@ class Intake:
         self._generation: int | None = None
         self._due: dict[int, int] = {}
         self._seeking: dict[int, int] = {}
+        self._held: Message | None = None
 
     async def batch(self) -> list[Message]:
         """The next records, at least one. A lone record is given at once; a busy channel is waited for briefly."""
         while True:
-            message = (await self._queue.get()).message
+            message, self._held = self._held or (await self._queue.get()).message, None
             deadline = time.monotonic() + self._max_wait_s
             batch: list[Message] = []
             taken_bytes = 0
@@ -79,6 +80,9 @@ class Intake:
             while True:
                 if message is not None:
                     idle_turns = 0
+                    if batch and self._is_newly_assigned(message):
+                        self._held = message  # so that what is in hand is judged by the marks it was taken by
+                        return batch
                     if await self._admits(message):
                         batch.append(message)
                         taken_bytes += len(message.value or b"")
@@ -97,6 +101,25 @@ class Intake:
         """These records are done with, whatever happens next: their effects are written."""
         for message in batch:
             message.ack(self._app.consumer)
+
+    async def read_again(self, batch: Sequence[Message], positions: Mapping[int, int]) -> None:
+        """Nothing of this batch has an effect: read on from `positions`, in every partition that is past its own."""
+        if self._app.consumer_generation_id != self._generation:
+            return  # a new assignment starts from the store's positions anyway
+        consumer = self._app.consumer
+        back: dict[Any, int] = {}
+        for tp in consumer.assignment():
+            position = positions.get(tp.partition, 0)
+            if tp.topic == batch[0].topic and self._due.get(tp.partition, 0) > position:
+                back[tp] = self._due[tp.partition] = position
+                self._seeking.pop(tp.partition, None)
+        consumer._read_offset.sought.update(back)
+        if back:
+            await consumer.seek_wait(back)
+
+    def _is_newly_assigned(self, message: Message) -> bool:
+        generation = self._app.consumer_generation_id
+        return self._positions is not None and message.generation_id == generation != self._generation
 
     async def _admits(self, message: Message) -> bool:
         generation = self._app.consumer_generation_id
@@ -128,4 +151,5 @@ class Intake:
             return False
         if offset >= due:
             self._due[partition] = offset + 1
+            consumer._read_offset.sought.discard(message.tp)
         return True

@@ -43,6 +43,9 @@ class Metrics:
         self.conflicts = Counter(
             "headwater_conflicts", "Rounds redone because another worker was faster.", ["on"], registry=registry
         )
+        self.store_went_back = Counter(
+            "headwater_store_went_back", "Times the store held less than was written to it.", registry=registry
+        )
         self.redelivered = Counter(
             "headwater_redelivered_records", "Records at or below the mark: folded before.", registry=registry
         )

@@ -3,13 +3,15 @@
 Before: `streams.intake` gives records. After: `streams.outbox` has the examples, `streams.store` the features; the
 caller may acknowledge. The order is the delivery guarantee: read, fold, send examples and dead letters (acked by the
 broker), one atomic script, and only then the acknowledgement. A crash in between repeats the round: the script refuses
-what is at or below the marks, the trainer drops examples at or below its own.
+what is at or below the marks, the trainer drops examples at or below its own. A store that has less than this worker
+left there went back in time: the round then folds nothing and says from where to read again.
 """
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +34,8 @@ __all__ = ["EventRounds"]
 
 Message = Any
 DAY_MS = 86_400_000
+
+log = logging.getLogger("headwater")
 
 
 @dataclass(slots=True)
@@ -70,28 +74,35 @@ class EventRounds:
         self._patience = patience
         self._hot = HotUsers(settings.hot_users)
         self._marks: dict[int, int] | None = None
+        self._left: dict[int, int] = {}
+        self._written: set[int] = set()
         self._decay: Decay | None = None
 
     async def positions(self) -> dict[int, int]:
         """Partition -> offset after the newest folded record, fresh from the store: where reading goes on."""
         self._forget()
-        marks = await self._patience.ask(self._store.marks)
-        return {partition: offset + 1 for partition, offset in marks.items()}
+        self._left = await self._patience.ask(self._store.marks)
+        return _after(self._left)
 
-    async def run(self, messages: Sequence[Message]) -> None:
-        """Fold one batch. When this returns, every record of it is in the features, or in dead-letters, for good."""
+    async def run(self, messages: Sequence[Message]) -> Mapping[int, int] | None:
+        """Fold one batch. After None, every record of it is in the features, or in dead-letters, for good.
+
+        After positions, nothing of it was folded: the store went back in time, and reading goes on from these.
+        """
         started = time.monotonic()
         parts = self._decode(messages)
         while True:
             states = await self._read({row.user_id for part in parts.values() for row in part.rows})
             assert self._marks is not None
+            if self._went_back(marks := self._marks):
+                return _after(marks)
             for partition in list(parts):
                 dropped = parts[partition].drop_up_to(self._marks.get(partition, -1))
                 self._metrics.redelivered.inc(dropped)
                 if not parts[partition].messages:
                     del parts[partition]
             if not parts:
-                return
+                return None
             folded, batch = self._fold(parts, states)
             await self._send(parts, folded)
             verdict = await self._patience.ask(lambda: self._store.apply(batch))  # noqa: B023 - called at once
@@ -101,10 +112,12 @@ class EventRounds:
             self._forget()
         for partition, (_, mark) in batch.marks.items():
             self._marks[partition] = mark
+            self._written.add(partition)
         self._decay = batch.decay
         self._hot.put(batch.after)
         self._count(parts, folded)
         self._metrics.round_seconds.observe(time.monotonic() - started)
+        return None
 
     def _decode(self, messages: Sequence[Message]) -> dict[int, _Decoded]:
         now = now_ms()
@@ -130,6 +143,24 @@ class EventRounds:
         for part in parts.values():
             part.unsent = list(part.refused)
         return parts
+
+    def _went_back(self, marks: dict[int, int]) -> bool:
+        """Whether a mark is lower than this worker left or found it. From then on, what the store has is what counts.
+
+        Another worker only ever moves a mark up. The offsets of the batch tell nothing: a log may have gaps.
+        """
+        left, self._left = self._left, dict(marks)
+        lower = {partition: mark for partition, mark in left.items() if marks.get(partition, -1) < mark}
+        if not lower:
+            return False
+        self._forget()
+        self._metrics.store_went_back.inc()
+        log.error(
+            "the store went back in time: it holds less than was written to it. What it lost is read again from the "
+            "log. Look why it forgot: FLUSHALL, a failover, or a crash between two fsyncs.",
+            extra={"was": lower, "is": {partition: marks.get(partition) for partition in lower}},
+        )
+        return True
 
     async def _read(self, users: set[str]) -> dict[str, UserState]:
         states = {user: state for user in users if (state := self._hot.get(user)) is not None}
@@ -162,7 +193,10 @@ class EventRounds:
                     items[item].merge(statistics)
                 else:
                     items[item] = statistics
-        marks = {partition: (self._marks.get(partition), part.messages[-1].offset) for partition, part in parts.items()}
+        # marks that this worker moved are compared even where they stay: users in memory are only as good as these
+        ends = {partition: self._marks[partition] for partition in self._written}
+        ends |= {partition: part.messages[-1].offset for partition, part in parts.items()}
+        marks = {partition: (self._marks.get(partition), end) for partition, end in ends.items()}
         before = {user: states.get(user, EMPTY) for user in after}
         return folded, Batch(marks, decay, before, after, items)
 
@@ -193,4 +227,9 @@ class EventRounds:
     def _forget(self) -> None:
         self._marks = None
         self._decay = None
+        self._written.clear()
         self._hot.clear()
+
+
+def _after(marks: Mapping[int, int]) -> dict[int, int]:
+    return {partition: offset + 1 for partition, offset in marks.items()}

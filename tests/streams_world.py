@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -58,6 +59,31 @@ def send_packed(settings: Settings, events: list[Event], partition: int) -> None
 def send_raw(settings: Settings, value: bytes | None, topic: Topic = EVENTS, **more: Any) -> Any:
     with producing(settings) as client:
         return client.send(topic_name(topic, settings.kafka.prefix), value=value, **more).get(timeout=20)
+
+
+@contextmanager
+def load(settings: Settings, users: int = 40) -> Iterator[Callable[[], int]]:
+    """Packed records to every partition, in the background, until the block ends; gives how many events were sent."""
+    stop, sent = threading.Event(), [0]
+
+    def produce() -> None:
+        with producing(settings) as client:
+            name, n = topic_name(EVENTS, settings.kafka.prefix), 0
+            while not stop.wait(0.01):
+                for partition in range(4):
+                    several = [event(n + k, f"user-{partition}-{(n + k) % users}") for k in range(5)]
+                    client.send(name, value=encode_packed(several), partition=partition)
+                n += 5
+            client.flush()
+            sent[0] = 4 * n
+
+    thread = threading.Thread(target=produce)
+    thread.start()
+    try:
+        yield lambda: sent[0]
+    finally:
+        stop.set()
+        thread.join()
 
 
 def partition_of(settings: Settings, user: str) -> int:

@@ -4,48 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from embedded import EmbeddedBroker, EmbeddedStore
-from headwater.codec import encode_packed
 from headwater.connections import ensure_topics
 from headwater.settings import Settings, load_settings
-from headwater.topics import EVENTS, topic_name
 from tests.processes import Worker, eventually, free_port
-from tests.streams_world import event, folded_all, producing, send
+from tests.streams_world import event, folded_all, load, send
 
 Start = Callable[..., Worker]
-
-
-@contextmanager
-def load(settings: Settings, users: int = 40) -> Iterator[Callable[[], int]]:
-    """Packed records to every partition, in the background, until the block ends; gives how many events were sent."""
-    stop, sent = threading.Event(), [0]
-
-    def produce() -> None:
-        with producing(settings) as client:
-            name, n = topic_name(EVENTS, settings.kafka.prefix), 0
-            while not stop.wait(0.01):
-                for partition in range(4):
-                    several = [event(n + k, f"user-{partition}-{(n + k) % users}") for k in range(5)]
-                    client.send(name, value=encode_packed(several), partition=partition)
-                n += 5
-            client.flush()
-            sent[0] = 4 * n
-
-    thread = threading.Thread(target=produce)
-    thread.start()
-    try:
-        yield lambda: sent[0]
-    finally:
-        stop.set()
-        thread.join()
 
 
 def applied(*workers: Worker) -> float:
