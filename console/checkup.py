@@ -6,6 +6,7 @@ asks the real thing: a provider is what a session really got, a version is what 
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import platform
 import time
@@ -16,8 +17,10 @@ from typing import Any, Literal
 from console.addresses import Addresses
 from console.cluster import TopicState, group_lags, open_admin, topic_states
 from console.processes import http_get
+from headwater.connections import end_offsets
 from headwater.errors import HeadwaterError, Unavailable
 from headwater.settings import Settings
+from headwater.topics import EVENTS
 
 __all__ = ["Finding", "examine"]
 
@@ -143,6 +146,7 @@ def _model(settings: Settings, states: list[TopicState]) -> Iterator[Finding]:
 
 
 def _store(settings: Settings) -> Iterator[Finding]:
+    from streams.marks import another_log
     from streams.store import FeatureStore
 
     store = FeatureStore(settings.redis, settings.kafka.prefix)
@@ -152,7 +156,14 @@ def _store(settings: Settings) -> Iterator[Finding]:
         folded = ", ".join(f"[{partition}]@{offset}" for partition, offset in sorted(marks.items())) or "nothing yet"
         text = f"{version} at {store.address}; events folded up to {folded}"
         detail: dict[str, Any] = {"version": version, "marks": marks_json(marks)}
-        yield Finding("store", "ok", text, detail=detail)
+        ends: dict[int, int] = {}
+        with contextlib.suppress(Unavailable):  # the broker's own finding tells
+            ends = end_offsets(settings.kafka, EVENTS)
+        wrong = another_log(marks, ends, settings.kafka, store)
+        if wrong is not None:
+            yield Finding("store", "wrong", f"{text}, but {wrong.what}", wrong.remedy, detail)
+        else:
+            yield Finding("store", "ok", text, detail=detail)
         letters = store.dead_letters()
         if letters:
             text = ", ".join(f"{count:,} {reason}" for reason, count in sorted(letters.items()))

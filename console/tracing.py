@@ -163,6 +163,7 @@ def _follow_event(
 ) -> None:
     prefix = settings.kafka.prefix
     event = Event(user_id=traced.user, item_id=traced.item, type=traced.type)
+    before = store.read_users([traced.user]).states[traced.user]
     started = time.perf_counter()
 
     def hop(name: str, place: str | None, at: float | None, text: str = "") -> None:
@@ -172,13 +173,16 @@ def _follow_event(
     sent = _send(writer, topic_name(EVENTS, prefix), event.user_id, encode(event), headers)
     hop("event", _at(sent), time.perf_counter(), f"acknowledged; event_id {event.event_id}")
     folded = onlooker.until(lambda: store.marks().get(sent.partition, -1) >= sent.offset)
-    if folded is None:
-        letter = onlooker.record(DEAD_LETTERS, lambda record: _source(record) == (sent.partition, sent.offset), 0)
+    after = store.read_users([traced.user]).states[traced.user]
+    if folded is None or after.count == before.count:  # a mark alone can be that of another log
+        letter = onlooker.record(DEAD_LETTERS, lambda record: _source(record) == (sent.partition, sent.offset), 1)
         why = dict(letter[1].headers)["error"].decode() if letter else "the streams worker has not folded it"
+        if folded is not None and not letter:
+            why = f"the store's mark is {store.marks().get(sent.partition)} and the history did not change"
+            why += "; `headwater doctor` says whether the store has folded another log"
         hop("feature", None, None, why)
         return
-    history = store.read_users([traced.user]).states[traced.user].history
-    hop("feature", f"{prefix}u:{traced.user}", folded, f"history of {len(history)} in Redis")
+    hop("feature", f"{prefix}u:{traced.user}", folded, f"history of {len(after.history)} in Redis")
 
     example = onlooker.record(EXAMPLES, lambda record: _holds(record.value, traced.user, sent.partition, sent.offset))
     hop("example", _at(example[1]) if example else None, example and example[0], "what the trainer learns from")

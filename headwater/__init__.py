@@ -13,6 +13,7 @@ pydantic-settings are loaded when `Client` is first named.
 from typing import TYPE_CHECKING, Any
 
 from headwater.errors import (
+    AnotherLog,
     BundleError,
     CheckpointError,
     DeadlineExceeded,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from headwater.client import Client
 
 __all__ = [
+    "AnotherLog",
     "BundleError",
     "CheckpointError",
     "Client",

@@ -8,6 +8,7 @@
     |-- RequestRefused       the serving worker answered, and the answer is an error
     |-- BundleError          a published model is corrupt, incomplete or of another format
     |-- CheckpointError      a trainer checkpoint is truncated, corrupt or of another format
+    |-- AnotherLog           the store has folded another, longer log than the one that is there
     |-- SourceError          a file or a Kafka range to replay cannot be read
     `-- Stalled              a worker made no progress for longer than its limit
 
@@ -15,6 +16,7 @@ A message says what happened, where, the value, and what to do about it.
 """
 
 __all__ = [
+    "AnotherLog",
     "BundleError",
     "CheckpointError",
     "DeadlineExceeded",
@@ -73,6 +75,15 @@ class BundleError(HeadwaterError):
 
 class CheckpointError(HeadwaterError):
     """A trainer checkpoint is truncated, corrupt or of another format."""
+
+
+class AnotherLog(HeadwaterError):
+    """The store has folded another, longer log than the one that is there; `what` is wrong, and the `remedy`."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what}. {remedy}")
+        self.what = what
+        self.remedy = remedy
 
 
 class SourceError(HeadwaterError):

@@ -22,10 +22,13 @@ from headwater.settings import OperationsSettings
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-__all__ = ["EXIT_STALLED", "Operations"]
+__all__ = ["EXIT_STALLED", "EXIT_WRONG", "Operations"]
 
 EXIT_STALLED = 70
 """Exit code of a worker that stopped making progress (EX_SOFTWARE of sysexits)."""
+
+EXIT_WRONG = 2
+"""Exit code of a worker that found something which a person has to put right: a setting, a file, another log."""
 
 _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 

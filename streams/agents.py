@@ -13,13 +13,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from headwater.codec import decode_catalogue_record
-from headwater.errors import InvalidMessage
+from headwater.errors import AnotherLog, InvalidMessage
 from headwater.examples import CatalogueEntry
 from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, EVENTS, ITEMS
 from streams.app import raw_topic
 from streams.intake import Intake, ReadOffsets
 from streams.letters import UNKNOWN, Refusal, read_letter
+from streams.marks import check_log
 from streams.metrics import Metrics
 from streams.outbox import Outbox
 from streams.patience import Patience
@@ -45,6 +46,7 @@ class Agents:
         self._outbox = outbox
         self._metrics = metrics
         self._streams = settings.streams
+        self._kafka = settings.kafka
         self._rounds = EventRounds(settings.streams, store, outbox, metrics, self.patience)
         app.consumer._read_offset = ReadOffsets()
         prefix = settings.kafka.prefix
@@ -53,7 +55,11 @@ class Agents:
         app.agent(raw_topic(app, DEAD_LETTERS, prefix), name="refusals")(self._dead_letters)
 
     async def _features(self, stream: Any) -> None:
-        await self._serve(stream, self._rounds.run, self._rounds.positions)
+        await self._serve(stream, self._rounds.run, self._positions)
+
+    async def _positions(self) -> Mapping[int, int]:
+        await self.patience.send(lambda: asyncio.to_thread(check_log, self._kafka, self._store))
+        return await self._rounds.positions()
 
     async def _catalogue(self, stream: Any) -> None:
         await self._serve(stream, self._apply_items)
@@ -94,6 +100,9 @@ class Agents:
                     self.busy -= 1
         except StopAsyncIteration:
             return  # how Faust ends a channel when the app stops
+        except AnotherLog as error:
+            self.failed = error
+            await asyncio.Event().wait()  # the process ends with one line; Faust would add its own about the agent
         except Exception as error:
             self.failed = error
             raise

@@ -2,7 +2,7 @@
 
 Before: Faust commits what the agents acknowledged. After: `Operations` exits the process when nothing moved for too
 long. A Faust consumer can die without an error; it would still believe its own view of the log, so that view is not
-asked.
+asked. It also sees when the log is no longer the one that the store has folded.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from kafka import TopicPartition
 from kafka.errors import KafkaError
 
 from headwater.connections import consumer
-from headwater.errors import Unavailable
+from headwater.errors import AnotherLog, Unavailable
 from headwater.operations import Operations
 from headwater.settings import KafkaSettings
 from headwater.topics import DEAD_LETTERS, EVENTS, ITEMS, Topic, topic_name
 from streams.app import GROUP
+from streams.marks import another_log
 from streams.metrics import Metrics
+from streams.store import FeatureStore
 
 __all__ = ["LagWatch"]
 
@@ -30,17 +32,21 @@ class LagWatch:
     """A thread that calls `operations.progress()` when a commit moved or nothing waits.
 
     `assigned` gives the partitions of this worker; with none assigned, all partitions of the group are looked at, so a
-    worker that was silently thrown out does not count as idle.
+    worker that was silently thrown out does not count as idle. `failed` is set when the store's marks are beyond the
+    log.
     """
 
     def __init__(
         self,
         kafka: KafkaSettings,
+        store: FeatureStore,
         operations: Operations,
         metrics: Metrics,
         assigned: Callable[[], set[tuple[str, int]]],
     ) -> None:
+        self.failed: AnotherLog | None = None
         self._kafka = kafka
+        self._store = store
         self._operations = operations
         self._metrics = metrics
         self._assigned = assigned
@@ -71,6 +77,7 @@ class LagWatch:
     def _look(self, client: Any) -> None:
         partitions = {topic.name: self._partitions(client, topic) for topic in (EVENTS, ITEMS, DEAD_LETTERS)}
         everything = [partition for several in partitions.values() for partition in several]
+        marks = self._marks()  # before the ends, so that they never pass these while events are folded
         begins, ends = client.beginning_offsets(everything), client.end_offsets(everything)
         committed = {partition: client.committed(partition) for partition in everything}
         behind = {
@@ -79,12 +86,20 @@ class LagWatch:
         }
         for topic, several in partitions.items():
             self._metrics.lag.labels(topic).set(sum(behind[partition] for partition in several))
+        events = {one.partition: ends[one] for one in partitions[EVENTS.name]}
+        self.failed = another_log(marks, events, self._kafka, self._store)
         assigned = self._assigned()
         mine = [partition for partition in everything if tuple(partition) in assigned] or everything
         moved = any((committed[partition] or 0) > self._committed.get(partition, -1) for partition in mine)
         self._committed = {partition: offset or 0 for partition, offset in committed.items()}
         if moved or not any(behind[partition] for partition in mine):
             self._operations.progress()
+
+    def _marks(self) -> dict[int, int]:
+        try:
+            return self._store.marks()
+        except Unavailable:  # the rounds wait for the store, and say so
+            return {}
 
     def _partitions(self, client: Any, topic: Topic) -> list[Any]:
         name = topic_name(topic, self._kafka.prefix)

@@ -43,7 +43,7 @@ class Patience:
         return await self._repeat("redis", answer)
 
     async def send(self, call: Callable[[], Awaitable[None]]) -> None:
-        """Sends through the outbox until the broker has it; cancelling is the way out."""
+        """Sends through the outbox, or asks the broker, until it has answered; cancelling is the way out."""
         await self._repeat("kafka", call)
 
     async def _repeat(self, server: str, call: Callable[[], Awaitable[Answer]]) -> Answer:

@@ -127,6 +127,10 @@ class FeatureStore:
         with self._answering():
             return _integers(cast(dict[bytes, bytes], self._redis.hgetall(f"{self.prefix}marks")))
 
+    def forget_command(self, partitions: Sequence[int]) -> str:
+        """What to type to make the store forget the marks of these partitions, so that they are folded anew."""
+        return f"redis-cli -u {self.address} HDEL {self.prefix}marks {' '.join(map(str, partitions))}"
+
     def apply(self, batch: Batch) -> Verdict:
         """Write one batch atomically, if nothing that it was made from has changed. See apply.lua."""
         prefix = self.prefix

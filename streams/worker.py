@@ -1,8 +1,8 @@
 """The streams process: `python -m streams.worker`. Behaviour in, features and training examples out.
 
 Before: apps write `events` and `items`. After: serving reads the feature store, the trainer reads `examples`. This file
-starts, watches and stops; the agents do the work. Exit codes: 0 after SIGTERM, 2 for wrong settings, 70 when the worker
-stopped making progress or one of its parts failed.
+starts, watches and stops; the agents do the work. Exit codes: 0 after SIGTERM, 2 for wrong settings or
+a log that is not the one the store has folded, 70 when the worker stopped making progress or a part of it failed.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from headwater.connections import consumer, ensure_topics
-from headwater.errors import HeadwaterError, Unavailable
-from headwater.operations import EXIT_STALLED, Operations
+from headwater.errors import AnotherLog, HeadwaterError, Unavailable
+from headwater.operations import EXIT_STALLED, EXIT_WRONG, Operations
 from headwater.settings import Settings, load_settings
 from headwater.topics import EXAMPLES, topic_name
 from streams.agents import Agents
 from streams.app import make_app
 from streams.lag import LagWatch
+from streams.marks import check_log
 from streams.metrics import Metrics
 from streams.outbox import Outbox
 from streams.store import FeatureStore
@@ -44,7 +45,7 @@ def main() -> None:
         store = FeatureStore(settings.redis, settings.kafka.prefix)
     except HeadwaterError as error:
         print(f"streams.worker: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(EXIT_WRONG)
     operations = Operations("streams", settings.operations)
     operations.start()
     for name in ("faust", "mode", "aiokafka"):
@@ -67,15 +68,20 @@ async def _run(settings: Settings, store: FeatureStore, operations: Operations) 
         await _until_there(operations, lambda: ensure_topics(settings.kafka))
         partitions = await _until_there(operations, lambda: _example_partitions(settings))
         log.info("store", extra={"found": await _until_there(operations, store.ping), "at": store.address})
+        await _until_there(operations, lambda: check_log(settings.kafka, store))
     except asyncio.CancelledError:
         return 0  # told to stop before there was anything to do
+    except AnotherLog as error:
+        log.error("%s", error)
+        return EXIT_WRONG
     app = make_app(settings.kafka)
     agents = Agents(app, settings, store, Outbox(app, settings.kafka.prefix, partitions), metrics)
-    watch = LagWatch(settings.kafka, operations, metrics, lambda: {(tp.topic, tp.partition) for tp in _assigned(app)})
+    assigned = lambda: {(tp.topic, tp.partition) for tp in _assigned(app)}  # noqa: E731
+    watch = LagWatch(settings.kafka, store, operations, metrics, assigned)
     try:
         await app.start()
         watch.start()
-        code = await _serve(app, agents, operations)
+        code = await _serve(app, agents, watch, operations)
     except HeadwaterError as error:
         log.error("%s", error)
         code = EXIT_STALLED
@@ -87,11 +93,15 @@ async def _run(settings: Settings, store: FeatureStore, operations: Operations) 
     return code
 
 
-async def _serve(app: Any, agents: Agents, operations: Operations) -> int:
+async def _serve(app: Any, agents: Agents, watch: LagWatch, operations: Operations) -> int:
     ready = False
     while not operations.stopping.is_set():
-        if agents.failed is not None:
-            log.error("an agent failed: exiting, its records are read again", exc_info=agents.failed)
+        failed = agents.failed or watch.failed
+        if isinstance(failed, AnotherLog):
+            log.error("%s", failed)
+            return EXIT_WRONG
+        if failed is not None:
+            log.error("an agent failed: exiting, its records are read again", exc_info=failed)
             return EXIT_STALLED
         if app.crashed or app.should_stop:
             log.error("faust stopped by itself: exiting", extra={"reason": repr(app.crash_reason)})
