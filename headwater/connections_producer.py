@@ -1,10 +1,18 @@
-"""What kafka-python 3.0.12 leaves out when a broker stalls for longer than the delivery timeout.
+"""What kafka-python 3.0.12 leaves out when a broker refuses a record, or stalls for longer than the delivery timeout.
+
+A record that the broker refuses for good (too large for its topic, no access to it) is fatal to an idempotent producer
+of kafka-python: every later record, of every topic, fails with the first one's error. Only the sequence numbers of one
+partition are in doubt, and a new producer id starts them anew; one batch of a partition is under way at a time, so
+that nothing else is lost with the old one. A batch of several is split until the refused record is alone, and a flush
+that meets the split fails at once; it has to wait for the parts.
 
 A batch that expires after it was sent once makes the idempotent producer drop its producer id, since nobody knows
 whether the broker has the batch. kafka-python then asks for no new id, because its state machine stays READY, and looks
 at no delivery timeout for as long as it has none: every later record would wait for ever, with the broker long back.
 While it looks for a broker to ask, it does not look at them either, and a request for an id that times out is fatal to
-it. `lasting` mends all that; it runs on the producer's own thread.
+it.
+
+`lasting` mends all that; it runs on the producer's own thread.
 
 Before: connections.py. After: every producer of the project.
 """
@@ -12,6 +20,9 @@ Before: connections.py. After: every producer of the project.
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,10 +34,11 @@ log = logging.getLogger("headwater.producer")
 
 
 def lasting(producer: KafkaProducer) -> KafkaProducer:
-    """The same idempotent producer, which outlives an expired batch: a new id, and bounded waits while it has none."""
+    """The same idempotent producer, which outlives a refused and an expired batch: a new id, bounded waits meanwhile."""
     sender = producer._sender
     manager = sender._transaction_manager
     reset, bump, run_once = manager.reset_producer_id, manager.bump_producer_id_and_epoch, sender.run_once
+    classify = manager.classify_batch_error
 
     def reset_producer_id() -> None:
         from kafka.producer.transaction_manager import TransactionState
@@ -39,6 +51,14 @@ def lasting(producer: KafkaProducer) -> KafkaProducer:
         if manager.has_producer_id():  # without one a new one is on its way, which is all that a bump is for
             bump()
 
+    def classify_batch_error(error: Any, batch: Any, log_start_offset: int = -1) -> str:
+        found: str = classify(error, batch, log_start_offset)
+        if found != manager.ERROR_CLASS_FATAL:
+            return found
+        if manager.is_bumping_epoch() or not manager.producer_id_and_epoch.match(batch):
+            return str(manager.ERROR_CLASS_RETRIABLE)  # fails this batch alone: its id is given up already
+        return str(manager.ERROR_CLASS_NEEDS_PRODUCER_ID_RESET)
+
     def run_once_and_expire() -> None:
         run_once()
         if not manager.has_producer_id() or manager.is_bumping_epoch():
@@ -46,9 +66,27 @@ def lasting(producer: KafkaProducer) -> KafkaProducer:
 
     manager.reset_producer_id = reset_producer_id
     manager.bump_producer_id_and_epoch = bump_producer_id_and_epoch
+    manager.classify_batch_error = classify_batch_error
+    sender._accumulator.await_flush_completion = partial(
+        _flushed, sender._accumulator, sender._accumulator.await_flush_completion
+    )
     sender._maybe_send_pending_request = lambda: _ask_for_an_id(sender)
     sender.run_once = run_once_and_expire
     return producer
+
+
+def _flushed(accumulator: Any, wait: Callable[..., None], timeout: float | None = None) -> None:
+    """Wait until all is sent, whatever is split meanwhile. Raises KafkaTimeoutError."""
+    from kafka.errors import KafkaTimeoutError, UnknownError
+
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        try:
+            return wait(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
+        except UnknownError as error:  # a batch that was split; its parts are in the accumulator now
+            if deadline is not None and time.monotonic() > deadline:
+                raise KafkaTimeoutError(f"not all was sent within {timeout:g} s") from error
+            accumulator.begin_flush()  # each wait ends the flush that was begun for it
 
 
 def _ask_for_an_id(sender: Any) -> bool:

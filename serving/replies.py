@@ -1,8 +1,7 @@
 """Sends answers and dead letters; says which records are finished, which is when Kafka has acknowledged all of theirs.
 
 Before: `serving.answering` made the answers, none larger than `serving.fitting` says. After: the worker commits the
-offsets of `acknowledged` records. All that is sent is below 1,048,576 bytes, Kafka's default limit: kafka-python
-never sends again after a broker has found a record of an idempotent producer too large.
+offsets of `acknowledged` records. All that is sent is below 1,048,576 bytes, Kafka's default limit.
 """
 
 from __future__ import annotations

@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kafka.errors import MessageSizeTooLargeError
 
 from embedded import EmbeddedBroker
-from headwater import Client, HeadwaterError, Unavailable
-from headwater.connections import ensure_topics
+from headwater import Client, HeadwaterError, InvalidMessage, Unavailable
+from headwater.connections import ensure_topics, producer
 from headwater.settings import KafkaSettings
 from tests.answering import Answering
 from tests.processes import ROOT, eventually
-from tests.topic_reading import everything, rows
+from tests.topic_reading import everything, limit_records, rows
 
 
 @pytest.fixture
@@ -103,6 +104,40 @@ def test_a_broker_that_stalls_beyond_the_delivery_timeout_fails_what_waits_and_g
         client.flush()
     client.close()
     assert rows(everything(kafka, "events"))[-1].item_id == "after"
+
+
+def test_an_event_that_the_broker_refuses_fails_alone(kafka: KafkaSettings) -> None:
+    limit_records(kafka, "events", 5000)
+    with Client(settings=kafka) as client, Answering(kafka):
+        for _ in range(3):
+            refused = client.track("ann", "large", "view", properties={"text": "x" * 20_000})
+            with pytest.raises(InvalidMessage, match=r"events: .*Send less in one record"):
+                refused.result(20)
+            assert client.track("ann", "small", "view").result(20).offset >= 0
+            assert client.recommend("ann", deadline_s=20).user_id == "ann"
+        client.put_items([{"item_id": "film-1", "title": "One"}]).result(20)
+        with pytest.raises(Unavailable, match="3 records were not delivered since the last flush"):
+            client.flush()
+    assert [row.item_id for row in rows(everything(kafka, "events"))] == ["small"] * 3
+
+
+def test_of_many_records_in_batches_the_broker_takes_all_but_those_that_it_refuses(kafka: KafkaSettings) -> None:
+    limit_records(kafka, "events", 5000)
+    writer = producer(kafka)
+    try:
+        sent = {
+            (topic, number): writer.send(topic, b"x" * (20_000 if number % 7 == 0 else 100), b"%d" % (number % 20))
+            for number in range(200)
+            for topic in ("events", "model", "requests")
+        }
+        writer.flush(30)
+        refused = [name for name, future in sent.items() if isinstance(future.exception, MessageSizeTooLargeError)]
+        assert refused == [("events", number) for number in range(0, 200, 7)]
+        assert [name for name, future in sent.items() if future.failed()] == refused
+    finally:
+        writer.close(timeout=5)
+    for topic, taken in (("events", 171), ("model", 200), ("requests", 200)):
+        assert len(everything(kafka, topic)) == taken
 
 
 def test_closing_with_the_broker_away_is_bounded_and_fails_what_waits(

@@ -1,12 +1,14 @@
-"""What is on a topic, read by a plain consumer, and the events of it as the streams worker reads them."""
+"""What is on a topic, read by a plain consumer, the events of it as the streams worker reads them, and its limit."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
 
 from headwater.codec import EventRow, read_events
+from headwater.connections import admin_client
 from headwater.settings import KafkaSettings
 
 
@@ -39,3 +41,13 @@ def rows(records: list[Any]) -> list[EventRow]:
     ]  # fmt: skip
     assert all(isinstance(row, EventRow) for row in read), read
     return [row for row in read if isinstance(row, EventRow)]
+
+
+def limit_records(kafka: KafkaSettings, topic: str, most_bytes: int = 1_048_588) -> None:
+    """Let the broker refuse larger batches of a topic; without a size, as Kafka does by default."""
+    admin = admin_client(kafka)
+    try:
+        configs = {"max.message.bytes": str(most_bytes)}
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, kafka.prefix + topic, configs=configs)])
+    finally:
+        admin.close()
