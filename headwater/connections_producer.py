@@ -34,7 +34,7 @@ log = logging.getLogger("headwater.producer")
 
 
 def lasting(producer: KafkaProducer) -> KafkaProducer:
-    """The same idempotent producer, which outlives a refused and an expired batch: a new id, bounded waits meanwhile."""
+    """The same idempotent producer, which outlives refused and expired batches: a new id, bounded waits until then."""
     sender = producer._sender
     manager = sender._transaction_manager
     reset, bump, run_once = manager.reset_producer_id, manager.bump_producer_id_and_epoch, sender.run_once

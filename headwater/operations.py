@@ -57,8 +57,8 @@ class Operations:
     """Health, metrics and stopping of one worker process.
 
     `stopping` is set by SIGTERM or SIGINT; the loop then drains and returns. `registry` is the prometheus registry
-    that /metrics shows. /healthz answers 200 while the process lives; /readyz answers 200 when `ready` was set and
-    progress is recent, else 503 with the reason.
+    that /metrics shows. /healthz answers 200 while the process lives; /readyz answers 200 when `ready` was set,
+    progress is recent and no `trouble` was told, else 503 with the reason.
     """
 
     def __init__(self, worker: str, settings: OperationsSettings) -> None:
@@ -71,6 +71,7 @@ class Operations:
         self.log = logging.getLogger("headwater")
         self.port = 0
         self._ready = threading.Event()
+        self._trouble: str | None = None
         self._last_progress = time.monotonic()
         self._server: ThreadingHTTPServer | None = None
         self._closed = threading.Event()
@@ -102,11 +103,17 @@ class Operations:
         self.progress()
         self._ready.set()
 
+    def trouble(self, reason: str | None) -> None:
+        """What part of its work a worker that makes progress cannot do, for /readyz; None: there is none any more."""
+        self._trouble = reason
+
     def stalled(self) -> str | None:
         """Why the worker is not to be trusted with work, or None."""
         idle = time.monotonic() - self._last_progress
         if idle > self.settings.stall_s:
             return f"no progress for {idle:.0f} s (limit {self.settings.stall_s:.0f} s)"
+        if self._trouble is not None:
+            return self._trouble
         return None if self._ready.is_set() else "starting"
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from models.config import model_config
 from models.learner import Learner, Scored
 from tests.example_logs import SMALL_MODEL, ring_records
 from tests.publishing import LOG, live_version, registry, settings, writer  # noqa: F401 - fixtures
+from tests.topic_reading import limit_records
 from trainer.guard import Guard
 from trainer.publisher import Publisher
 from trainer.registry import Registry
@@ -128,6 +129,31 @@ def test_old_bundles_are_pruned_and_their_announcements_withdrawn_but_never_the_
     folders = {path.name for path in settings.trainer.bundles.iterdir()}
     assert folders == {snapshot.bundle for snapshot in registry.snapshots.values()}
     read_bundle(settings.trainer.bundles / first.bundle)
+
+
+def test_a_bundle_whose_announcement_the_broker_refuses_is_removed_again(
+    settings: Settings, learner: Learner, registry: Registry, writer: KafkaProducer
+) -> None:
+    one = publisher(settings, learner, registry, writer)
+    assert publish(one)
+    good = live_version(registry)
+    limit_records(settings.kafka, "model", 200)
+    limit_records(settings.kafka, "model-deltas", 200)
+    for lap in range(4):
+        learner.learn(examples(64, first_offset=1000 * (lap + 1)))
+        assert not publish(one)
+        assert "not taken" in (one.failing or "")
+    assert (one.failures, one.refused) == (4, {"unavailable": 4})
+    assert live_version(registry) == good
+    assert [path.name[:9] for path in settings.trainer.bundles.iterdir()] == [f"v{good:08d}"]
+    limit_records(settings.kafka, "model")
+    assert publish(one)
+    assert (one.failing, one.failures) == (None, 4)
+    assert live_version(registry) == learner.version > good
+    limit_records(settings.kafka, "model-deltas")
+    learner.learn(examples(64, first_offset=9000))
+    assert publish(one)
+    assert (one.published["delta"], one.failures) == (1, 0)
 
 
 def test_one_bundle_of_each_span_of_time_stays_as_long_as_the_deltas_after_it(

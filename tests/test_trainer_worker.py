@@ -15,6 +15,7 @@ from headwater.connections import ensure_topics
 from headwater.settings import Settings
 from tests.example_logs import SMALL_MODEL, append, catalogue, ring_records
 from tests.processes import Worker, eventually
+from tests.topic_reading import limit_records
 from trainer.checkpointing import state_digest
 
 Start = Callable[..., Worker]
@@ -90,6 +91,27 @@ def test_duplicates_and_an_unreadable_record_are_counted_and_passed(settings: Se
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_publishing_that_fails_for_long_shows_and_ends_when_the_broker_takes_it(
+    settings: Settings, worker: Start
+) -> None:
+    operations = settings.operations.model_copy(update={"stall_s": 10.0})
+    settings = settings.model_copy(update={"operations": operations})
+    append(settings, ring_records(100))
+    trainer = worker("trainer.worker", given=settings)
+    learned(trainer, 100)
+    for topic in ("model", "model-deltas"):
+        limit_records(settings.kafka, topic, 200)
+    append(settings, ring_records(50, first_offset=10_000))
+    eventually(lambda: trainer.get("/readyz")[0] == 503, 30, f"not ready:\n{trainer.tail()}")
+    assert "nothing could be published for" in trainer.get("/readyz")[1]
+    assert trainer.metric("headwater_examples_learned_total") == 150
+    assert len(list(settings.trainer.bundles.glob("v*"))) <= settings.trainer.keep_bundles
+    for topic in ("model", "model-deltas"):
+        limit_records(settings.kafka, topic)
+    eventually(trainer.is_ready, 30, f"ready again:\n{trainer.tail()}")
+    assert trainer.stop() == 0
+
+
 def test_a_gpu_asked_for_and_not_there_is_a_clear_exit(settings: Settings, worker: Start) -> None:
     trainer = worker("trainer.worker", given=settings, wait=False, HEADWATER_TRAINER__DEVICE="cuda")
     assert trainer.process is not None

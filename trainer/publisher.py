@@ -62,10 +62,11 @@ class Publisher:
         self.published: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.published_ms = 0
+        self.failing: str | None = None  # why the newest publication was not taken; None when it was
+        self.failures = 0  # since a delta was taken: with each the next try may wait longer
         self.broken = False  # the learner's own state holds NaN: it must not overwrite a good checkpoint
         self._directory.mkdir(parents=True, exist_ok=True)
-        for torn in self._directory.glob(".writing-*"):  # a kill interrupted it, and nothing names it
-            shutil.rmtree(torn)
+        self._clear_torn()
         on_disk = [int(found[1]) for path in self._directory.iterdir() if (found := _VERSION.match(path.name))]
         learner.version = max([learner.version, registry.last_version, *on_disk])
 
@@ -92,23 +93,37 @@ class Publisher:
             if not full and (self.pinned or self._learner.examples_seen == self._held_examples):
                 return False
             self._guard.check(self._learner.prequential.summary())
-            return self._publish(examples_offset, now_ms, full)
+            self._publish(examples_offset, now_ms, full)
         except Refused as refusal:
+            self.failing = None
             self.refused[refusal.reason] += 1
             if self.refused[refusal.reason] % LOG_EVERY == 1:
                 text = {"reason": refusal.reason, "error": str(refusal), "times": self.refused[refusal.reason]}
                 self._log.error("publication refused: the last good model stays", extra=text)
         except Unavailable as error:
-            self._held = None
-            self.refused["unavailable"] += 1
+            self._failed("unavailable", error)
             self._log.warning("publication not taken", extra={"error": str(error)})
         except OSError as error:
-            self._held = None
-            self.refused["disk"] += 1
+            self._failed("disk", error)
             self._log.error("bundle not written: the last good model stays", extra={"error": str(error)})
+            self._clear_torn()
+        else:
+            self.failing = None
+            return True
         return False
 
-    def _publish(self, examples_offset: int, now_ms: int, full: bool) -> bool:
+    def _failed(self, reason: str, error: Exception) -> None:
+        self._held = None
+        self.refused[reason] += 1
+        self.failures += 1
+        self.failing = str(error)
+
+    def _clear_torn(self) -> None:
+        """Remove bundles that were not written to their end, by a kill or for want of room: nothing names them."""
+        for torn in self._directory.glob(".writing-*"):
+            shutil.rmtree(torn, ignore_errors=True)
+
+    def _publish(self, examples_offset: int, now_ms: int, full: bool) -> None:
         examples = self._learner.examples_seen
         if self._held is None or examples != self._held_examples:
             extra = {"examples_offset": examples_offset, "examples_seen": examples}
@@ -117,7 +132,6 @@ class Publisher:
         if full:
             self._write(examples_offset, now_ms)
         self.published_ms = now_ms
-        return True
 
     def _advance(self, made: Bundle | Delta) -> None:
         """Bring the held bundle to what the learner made, and send the delta if serving may follow it."""
@@ -142,6 +156,7 @@ class Publisher:
         if not self.pinned:
             self._send(made)
             self.published["delta"] += 1
+            self.failures = 0
         self._held = held
 
     def _send(self, delta: Delta) -> None:
@@ -164,7 +179,11 @@ class Publisher:
             raise Unavailable(f"{self._deltas}: a part of version {delta.version} was not taken ({error!r})") from error
 
     def _write(self, examples_offset: int, now_ms: int) -> None:
-        """Write the held bundle, announce it, make it live unless a rollback holds, and prune old ones."""
+        """Write the held bundle, announce it, make it live unless a rollback holds, and prune old ones.
+
+        What cannot be announced is removed again, and what cannot be made live is pruned like any other: a bundle is
+        made at each try, and a broker that takes none must not fill the disk.
+        """
         bundle = self._held
         assert bundle is not None
         live = self._registry.live
@@ -186,8 +205,17 @@ class Publisher:
             examples_offset=examples_offset,
             metrics=self._learner.prequential.summary(),
         )
-        self._registry.add(announcement)
-        is_live = self._registry.offer_live(announcement)
+        try:
+            self._registry.add(announcement)
+        except Unavailable:
+            if bundle.version not in self._registry.snapshots and (live is None or live.bundle != path.name):
+                shutil.rmtree(path)
+            raise
+        try:
+            is_live = self._registry.offer_live(announcement)
+        except Unavailable:
+            self._prune(now_ms)
+            raise
         self._written = bundle.version
         self.published["bundle"] += 1
         self._log.info("published", extra={"version": bundle.version, "bundle": path.name, "live": is_live})

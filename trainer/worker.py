@@ -35,6 +35,7 @@ from trainer.guard import Guard
 from trainer.metrics import TrainerMetrics
 from trainer.publisher import Publisher
 from trainer.registry import Registry
+from trainer.retrying import Retries
 
 __all__ = ["Trainer", "main"]
 
@@ -72,6 +73,7 @@ class Trainer:
         self._catching_up = restored and self.registry.live is not None
         self._bundle_due = now + (settings.trainer.snapshot_every_s if self._catching_up else 0.0)
         self._delta_due = now
+        self._retries = Retries(settings.trainer.publish_every_s, settings.operations.stall_s)
         self._published_at = 0  # number of examples at the newest publication by number
         self._checkpoint_due = now + settings.trainer.checkpoint_every_s
         self._saved: tuple[int, int] = (-1, -1)
@@ -123,6 +125,7 @@ class Trainer:
 
     def _keep_time(self, lag: int | None) -> None:
         now = time.monotonic()
+        self.operations.trouble(self._retries.trouble(now))
         trainer = self.settings.trainer
         if self._catching_up:
             if lag != 0 and now < self._bundle_due:
@@ -143,7 +146,7 @@ class Trainer:
         """Whether it is time, or with `publish_every_examples` whether the log has come to the next point."""
         every, seen = self.settings.trainer.publish_every_examples, self.learner.examples_seen
         if not every:
-            return now >= min(self._bundle_due, self._delta_due)
+            return self._retries.due(now) and now >= min(self._bundle_due, self._delta_due)
         if seen % every or seen == self._published_at:
             return False
         self._published_at = seen
@@ -157,7 +160,9 @@ class Trainer:
                 "the last good checkpoint stays. The same log would break them again: lower the learning rates in "
                 "model.overrides and start with a new trainer.directory, or go back with `headwater rollback`."
             )
-        self._delta_due = time.monotonic() + self.settings.trainer.publish_every_s
+        now = time.monotonic()
+        self._delta_due = now + self.settings.trainer.publish_every_s
+        self._retries.tried(self.publisher.failing, self.publisher.failures, now)
         self._observe(None)
         if self.registry.live is not None:
             self.operations.ready()
