@@ -118,12 +118,16 @@ def _lags(settings: Settings, states: list[TopicState]) -> Iterator[Finding]:
 
 
 def _model(settings: Settings, states: list[TopicState]) -> Iterator[Finding]:
-    from console.models_listed import live_and_snapshots
+    from console.models_listed import models_listed
     from models.bundle import read_bundle
 
     if not all(state.partitions for state in states):
         return
-    live, snapshots = live_and_snapshots(settings.kafka)
+    listed = models_listed(settings.kafka)
+    live, snapshots = listed.live, listed.snapshots
+    if listed.foreign:
+        remedy = "find out who writes there; the topic is the trainer's alone"
+        yield Finding("model topic", "note", listed.foreign_text, remedy, {"foreign": listed.foreign})
     if live is None:
         yield Finding(
             "model", "note", "none published yet", "is the trainer running? Until then answers are what is popular"

@@ -26,9 +26,12 @@ def command(
     if resume and version is not None:
         raise typer.BadParameter("give a version or --resume, not both")
     if version is None and not resume:
-        from console.models_listed import live_and_snapshots
+        from console.models_listed import models_listed
 
-        live, snapshots = live_and_snapshots(settings.kafka)
+        listed = models_listed(settings.kafka)
+        live, snapshots = listed.live, listed.snapshots
+        if listed.foreign:
+            typer.echo(listed.foreign_text, err=True)
         if as_json:
             print(orjson.dumps({"live": live, "snapshots": snapshots}).decode())
             return

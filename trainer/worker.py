@@ -201,7 +201,7 @@ class Trainer:
         metrics.lag = metrics.lag if lag is None else lag
         metrics.version, metrics.published_ms = publisher.version, publisher.published_ms
         metrics.published, metrics.refused, metrics.pinned = publisher.published, publisher.refused, publisher.pinned
-        metrics.checkpoint_s = self.checkpoints.last_s
+        metrics.foreign, metrics.checkpoint_s = self.registry.foreign, self.checkpoints.last_s
         now = time.monotonic()
         if now - self._rate_at >= 1.0:
             metrics.examples_per_second = (metrics.examples - self._rate_examples) / (now - self._rate_at)
