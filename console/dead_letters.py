@@ -125,13 +125,14 @@ def _redriving(record: ConsumerRecord) -> tuple[str, list[tuple[str, bytes]]]:
     """
     from datetime import UTC, datetime
 
+    from headwater.codec_letters import is_kept_header
     from streams.letters import read_letter
 
     letter = read_letter(record.headers)
     assert letter is not None
     had = dict(record.headers)
     place = f"{letter.topic}/{letter.partition}/{letter.offset}/{letter.place}".encode()
-    headers = {name: content for name, content in had.items() if name.startswith("ce_") and content is not None}
+    headers = {name: content for name, content in had.items() if is_kept_header(name) and content is not None}
     headers.setdefault("ce_id", f"{letter.partition}-{letter.offset}-{letter.place}".encode())
     try:
         at = datetime.fromtimestamp(int(had["source-timestamp"]) / 1000, UTC)

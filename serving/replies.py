@@ -13,7 +13,7 @@ from typing import Any
 
 from kafka import KafkaProducer
 
-from headwater.codec import bounded_dead_letter, dead_letter_headers
+from headwater.codec_letters import RefusedRecord, dead_letter
 from headwater.errors import Stalled
 from headwater.topics import DEAD_LETTERS, RECOMMENDATIONS, REQUESTS, topic_name
 from serving.answering import Answer
@@ -88,10 +88,12 @@ class Replies:
         record, error = answer.record, answer.refused
         assert error is not None
         self._metrics.dead_letters.labels(error.reason).inc()
-        headers = dead_letter_headers(error.reason, str(error), self._requests, record.partition, record.offset)
         log.warning("dead letter: %.2000s", error, extra={"reason": error.reason, "offset": record.offset})
-        key, value, more = bounded_dead_letter(record.key, record.value)
-        return self._producer.send(self._dead_letters, value, key=key, headers=[*headers, *more])
+        refused = RefusedRecord(
+            self._requests, record.partition, record.offset, record.timestamp, record.key, record.value, record.headers
+        )
+        key, value, headers = dead_letter(error, refused)
+        return self._producer.send(self._dead_letters, value, key=key, headers=headers)
 
 
 def partition_of(header: bytes | None, partitions: int) -> int | None:

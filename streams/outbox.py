@@ -12,10 +12,11 @@ from typing import Any
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from faust.exceptions import ProducerSendError
 
+from headwater.codec_letters import DeadLetter
 from headwater.errors import Unavailable
 from headwater.examples import CatalogueEntry, Segment, pack_items, pack_segments
 from headwater.topics import DEAD_LETTERS, EXAMPLES, topic_name
-from streams.letters import Letter, Refusal, cut_letter, written_letter
+from streams.letters import Refusal, cut_letter, written_letter
 
 __all__ = ["Outbox", "cut", "packed"]
 
@@ -85,7 +86,7 @@ class Outbox:
                 return None
         return last
 
-    async def _send_letter(self, letter: Letter) -> None:
+    async def _send_letter(self, letter: DeadLetter) -> None:
         await self._send(self._dead_letters, letter.key, letter.value, None, letter.headers)
 
     async def _send(

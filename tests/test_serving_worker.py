@@ -6,12 +6,15 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from typer.testing import CliRunner
 
+from console.cli import app
 from headwater.events import new_id
 from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, REQUESTS
 from tests.processes import Worker, eventually
 from tests.serving_world import CATALOGUE, World, clicked, items_of, put_trained_model, trained, walk
+from tests.topic_reading import everything
 
 Start = Callable[..., Worker]
 
@@ -121,6 +124,28 @@ def test_undecodable_requests_are_dead_letters_and_their_asker_is_told(world: Wo
     finally:
         letters.close()
     assert items_of(world.recommend(k=1)) == ["film-4"]
+
+
+def test_requests_that_are_refused_again_after_a_redrive_are_not_sent_a_third_time(
+    world: World, serving: Worker
+) -> None:
+    world.send(REQUESTS, b"\xff\x00 no json", b"ann", [("correlation-id", b"lost-one"), ("reply-partition", b"1")])
+    world.send(REQUESTS, b"[1]", b"ann")
+    eventually(lambda: serving.metric("headwater_dead_letters_total") == 2, what="two dead letters")
+    where = ["--kafka", world.settings.kafka.bootstrap, "--prefix", world.settings.kafka.prefix]
+    done = CliRunner().invoke(app, ["dead-letters", "redrive", *where])
+    assert "2 dead letters sent again" in done.output, done.output
+    eventually(lambda: serving.metric("headwater_dead_letters_total") == 4, what="four dead letters")
+    again = CliRunner().invoke(app, ["dead-letters", "redrive", *where])
+    assert "0 dead letters to send again" in again.output, again.output
+    assert "2 left out: sent again before and refused again" in again.output
+    first, _, *newer = everything(world.settings.kafka, "dead-letters")
+    had = dict(first.headers)
+    (kept,) = [kept for kept in (dict(letter.headers) for letter in newer) if "correlation-id" in kept]
+    assert (kept["correlation-id"], kept["reply-partition"]) == (b"lost-one", b"1")
+    asked = {(one.partition, one.offset): one.timestamp for one in everything(world.settings.kafka, "requests")}
+    place = int(had["source-partition"]), int(had["source-offset"])
+    assert had["source-timestamp"] == str(asked[place]).encode()
 
 
 @pytest.mark.usefixtures("serving")

@@ -15,6 +15,7 @@ from headwater.examples import CatalogueEntry, Entry, Example, Position, Segment
 from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, EXAMPLES, topic_name
 from tests.example_logs import append, catalogue, ring_records
+from tests.topic_reading import everything
 from trainer.examples_log import ExamplesLog, Progress
 
 LOG = logging.getLogger("test")
@@ -125,6 +126,29 @@ def test_a_record_that_cannot_be_read_is_a_counted_dead_letter(
     assert letter.value == value
     assert (headers["reason"], headers["source-offset"]) == (reason.encode(), b"1")
     assert topic_name(EXAMPLES, settings.kafka.prefix).encode() == headers["source-topic"]
+
+
+def test_junk_of_the_largest_size_is_a_cut_dead_letter(settings: Settings, writer: KafkaProducer) -> None:
+    good = ring_records(50)
+    end = append(settings, [good[0], b"x" * 1_040_000, good[1]])
+    taken, progress = read(settings, writer, None, 64, end)
+    assert taken == expected(good)
+    assert progress.dead_letters == {"undecodable": 1}
+    (letter,) = everything(settings.kafka, "dead-letters")
+    assert letter.value == b"x" * 900_000
+    assert dict(letter.headers)["truncated"] == b"1040000"
+
+
+def test_a_dead_letter_keeps_what_a_redrive_needs(settings: Settings, writer: KafkaProducer) -> None:
+    headers = [("redriven-from", b"t.examples/0/1/0"), ("ce_id", b"one"), ("reason", b"of somebody else")]
+    writer.send(f"{settings.kafka.prefix}examples", b"junk", b"key", headers, timestamp_ms=1_700_000_000_123).get(10)
+    _, progress = read(settings, writer, None, 64, 1)
+    assert progress.dead_letters == {"undecodable": 1}
+    (letter,) = everything(settings.kafka, "dead-letters")
+    kept = dict(letter.headers)
+    assert (letter.key, letter.value, kept["reason"]) == (b"key", b"junk", b"undecodable")
+    assert (kept["redriven-from"], kept["ce_id"]) == (b"t.examples/0/1/0", b"one")
+    assert kept["source-timestamp"] == b"1700000000123"
 
 
 def test_a_log_that_no_longer_holds_the_checkpoints_place_is_a_clear_error(

@@ -18,7 +18,7 @@ from kafka import KafkaProducer, TopicPartition
 from kafka.errors import KafkaError, OffsetOutOfRangeError
 from kafka.structs import OffsetAndMetadata
 
-from headwater.codec import dead_letter_headers
+from headwater.codec_letters import RefusedRecord, dead_letter
 from headwater.connections import consumer
 from headwater.errors import CheckpointError, InvalidMessage, Unavailable
 from headwater.examples import CatalogueEntry, Example, Position, unpack
@@ -186,11 +186,11 @@ class ExamplesLog:
         self._log.warning("dead letter", extra={"reason": error.reason, "error": text})
         count = self.progress.dead_letters
         count[error.reason] = count.get(error.reason, 0) + 1
-        headers = dead_letter_headers(error.reason, text, record.topic, record.partition, record.offset)
-        key = (
-            b"" if record.key is None and record.value is None else record.key
-        )  # kafka-python sends no record of nothing
-        self._sent.append(self._producer.send(self._dead_letters, record.value, key, headers))
+        refused = RefusedRecord(
+            record.topic, record.partition, record.offset, record.timestamp, record.key, record.value, record.headers
+        )
+        key, value, headers = dead_letter(error, refused, text=text)
+        self._sent.append(self._producer.send(self._dead_letters, value, key, headers))
 
     def settle(self) -> None:
         """Wait until every dead letter is in its topic. To be called before `progress` is made durable.
