@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from functools import lru_cache
 
@@ -96,12 +96,23 @@ class Lanes:
         return handle
 
     def put_many(self, events: Iterable[tuple[Event, bytes]]) -> tuple[int, list[Future[Position]]]:
-        """Pack events into full records, one partition in each; the number of events and a handle per record."""
+        """Pack events into full records, one partition in each; the number of events and a handle per record.
+
+        What `events` raises is raised when all that came before it is sent.
+        """
         partitions = self._outbox.partitions(EVENTS)
         packs: dict[int, tuple[list[bytes], Event]] = {}
         sizes: dict[int, int] = {}
         handles: list[Future[Position]] = []
         count = 0
+        failure: Exception | None = None
+
+        def up_to_the_failure() -> Iterator[tuple[Event, bytes]]:
+            nonlocal failure
+            try:
+                yield from events
+            except Exception as error:  # noqa: BLE001 - whatever an app's own iterator raises; it is raised below
+                failure = error
 
         def send(partition: int) -> None:
             values, first = packs.pop(partition)
@@ -111,7 +122,7 @@ class Lanes:
                 self._release(lane)
                 handles.append(self._send(lane, values, first, new_handle()))
 
-        for event, value in events:
+        for event, value in up_to_the_failure():
             partition = partition_of(event.user_id, partitions)
             if partition in packs and sizes[partition] + len(value) > MAX_RECORD_BYTES:
                 send(partition)
@@ -123,6 +134,8 @@ class Lanes:
                 send(partition)
         for partition in sorted(packs):
             send(partition)
+        if failure is not None:
+            raise failure
         return count, handles
 
     def release(self) -> None:

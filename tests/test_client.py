@@ -102,6 +102,25 @@ def test_track_many_packs_one_partition_into_each_record(client: Client, setting
         assert len(numbers) == 100
 
 
+def test_what_comes_before_a_bad_event_is_sent_and_nothing_behind_it(client: Client, settings: Settings) -> None:
+    good = [{"user_id": f"user-{number}", "item_id": f"item-{number}", "type": "view"} for number in range(7)]
+    with pytest.raises(InvalidMessage, match="user_id"):
+        client.track_many([*good[:5], {**good[5], "user_id": ""}, good[6]])
+    client.flush()
+    assert sorted(row.item_id for row in rows(everything(settings.kafka, "events"))) == [f"item-{n}" for n in range(5)]
+
+
+def test_what_a_source_gave_before_it_broke_is_sent(client: Client, settings: Settings) -> None:
+    def broken() -> Iterator[dict[str, str]]:
+        yield {"user_id": "ann", "item_id": "film-1", "type": "view"}
+        raise OSError("the file ends in the middle of a line")
+
+    with pytest.raises(OSError, match="in the middle"):
+        client.track_many(broken())
+    client.flush()
+    assert [row.item_id for row in rows(everything(settings.kafka, "events"))] == ["film-1"]
+
+
 def test_large_events_are_packed_up_to_the_byte_limit(client: Client, settings: Settings) -> None:
     big = {"text": "x" * 60_000}
     client.track_many(Event(user_id="ann", item_id=f"i{n}", type="view", properties=big) for n in range(10)).result(20)
