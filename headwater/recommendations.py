@@ -93,7 +93,9 @@ class Receipt(BaseModel):
     weight_age_ms: float | None = Field(default=None, description="From the publication of the weights to this answer.")
     policy: str = "exact"
     fallback: str | None = Field(
-        default=None, description="no_model, no_history, no_features, or null for a personal answer."
+        default=None,
+        description="no_model, no_features (they could not be read), no_history, unknown_history (none of its items is "
+        "known to the model yet), or null for a personal answer.",
     )
     popular_time: EpochMs | None = Field(
         default=None, description="When popularity was read; null where a model ranked."

@@ -33,6 +33,7 @@ from serving.answered import Answered
 from serving.fitting import fitting
 from serving.metrics import ServingMetrics
 from serving.popular import POPULAR_ITEMS, Popular
+from serving.rules import extended_history
 from serving.scorer import Scorer
 from serving.scoring import Ask, Scored, refuse, score
 from streams.state import UserState
@@ -111,7 +112,7 @@ class Answering:
             return answers
         read = time.perf_counter()
         asks = [self._ask(one, offsets) for one in begun]
-        popular = self._popular_items(began_ms) if self._may_need_popular(asks) else self._popular
+        popular = self._popular_items(began_ms) if self._needs_popular(asks, began_ms) else Popular()
         steps: dict[str, float] = {}
         scored = self._score(asks, popular, steps)
         if scored.not_finite:
@@ -232,10 +233,12 @@ class Answering:
             history_events=state.count,
         )
 
-    def _may_need_popular(self, asks: Sequence[Ask]) -> bool:
-        return self.scorer.version is None or any(
-            not ask.history and not ask.request.recent_events and not ask.request.context_item for ask in asks
-        )
+    def _needs_popular(self, asks: Sequence[Ask], at_ms: int) -> bool:
+        """Whether the model has nothing to go by for one of these."""
+        with self.scorer.live() as half:
+            return half is None or not all(
+                half.knows(extended_history(ask.request, ask.history or (), at_ms)) for ask in asks
+            )
 
     def _popular_items(self, began_ms: int) -> Popular:
         """Popular items of the store, at most a second old; what was known before while the store is away."""

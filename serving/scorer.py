@@ -67,6 +67,10 @@ class Half:
         """The event types after which users come back to an item."""
         return returning_types(self.bundle.weights["return_rate"], self.bundle.types)
 
+    def knows(self, history: Sequence[Entry]) -> bool:
+        """Whether anything of a history counts: an item that the model knows, among the newest that it looks at."""
+        return any(entry.item_id in self.bundle.item_rows for entry in history[-self.bundle.config.length :])
+
     def apply(self, delta: Delta, published_ms: int) -> None:
         """Write one delta. Raises BundleError when it does not follow on the version held."""
         self.bundle.apply(delta)

@@ -93,7 +93,7 @@ def score(
             if popular.weights and not lengths[i]:
                 answer = _popular_answer(scorer, half, ask, history, popular, now_ms, exclude_seen)
             else:
-                fallback = None if lengths[i] and ask.history is not None else _nothing_known(ask)
+                fallback = None if lengths[i] and ask.history is not None else _nothing_known(ask, history)
                 answer = _model_answer(scorer, half, ask, history, scores[i], now_ms, exclude_seen, fallback)
             scored.answers.append(answer)
         mark("rules")
@@ -109,8 +109,10 @@ def refuse(request_id: str, user_id: str, code: str, message: str, now_ms: int) 
     )
 
 
-def _nothing_known(ask: Ask) -> str:
-    return "no_features" if ask.history is None else "no_history"
+def _nothing_known(ask: Ask, history: Sequence[Entry]) -> str:
+    if ask.history is None:
+        return "no_features"
+    return "unknown_history" if history else "no_history"
 
 
 def _model_answer(
@@ -169,7 +171,7 @@ def _popular_answer(
     if request.explain:
         reasons = [("popular now",) if order[row] > 0 else ("in the catalogue",) for row in best]
     items = _items(catalogue.ids, best, scores, reasons)
-    fallback = "no_model" if half is None else _nothing_known(ask)
+    fallback = "no_model" if half is None else _nothing_known(ask, history)
     return _answer(scorer, half, ask, len(history), items, now_ms, exclude_seen, fallback, popular)
 
 

@@ -106,12 +106,17 @@ def deep(levels: int) -> Any:
     return made
 
 
-def test_the_first_program_of_the_readme_runs(settings: Settings) -> None:
+def readme_program(address: str) -> str:
+    """The first program of README.md, for a broker at this address."""
     readme = (ROOT / "README.md").read_text()
     program = readme.split("```python\n")[1].split("```")[0].rsplit("\nwith ", 1)[0]  # the second part never ends
+    return program.replace("127.0.0.1:9092", address).replace("k=5,", "k=5, deadline_s=30,")
+
+
+def test_the_first_program_of_the_readme_runs(settings: Settings) -> None:
     env = {**os.environ, "HEADWATER_KAFKA__PREFIX": settings.kafka.prefix}
     with Answering(settings.kafka) as answering:
-        code = program.replace("127.0.0.1:9092", settings.kafka.bootstrap).replace("k=5,", "k=5, deadline_s=30,")
+        code = readme_program(settings.kafka.bootstrap)
         done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("1 item-1 1.000\n2 item-2")

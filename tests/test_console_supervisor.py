@@ -23,6 +23,7 @@ from headwater.errors import HeadwaterError
 from headwater.settings import Settings, load_settings
 from streams.store import FeatureStore
 from tests.processes import ROOT, eventually
+from tests.test_client_requests import readme_program
 from tests.test_console import headwater
 
 
@@ -148,8 +149,12 @@ def test_up_serves_every_command_and_keeps_its_data_between_starts(data: Path) -
     where = ("--data", str(data))
     with up(data) as (process, told):
         assert json.loads((data / "addresses.json").read_text())["pid"] == process.pid
+        readme = [sys.executable, "-c", readme_program(told["kafka"])]
+        printed = subprocess.run(readme, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert printed.startswith("1 film-2 "), printed
+
         sent = headwater("produce", "ann", "film-1", "click", "--json", *where)
-        assert json.loads(sent.stdout)["offset"] == 0, sent.stderr
+        assert json.loads(sent.stdout)["offset"] >= 0, sent.stderr
         lines = "".join(f'{{"user_id": "bo", "item_id": "film-{n}", "type": "view"}}\n' for n in range(5))
         assert headwater("produce", *where, given=lines).stdout.strip() == "5 events sent"
         broken = headwater("produce", *where, given="not json\n")

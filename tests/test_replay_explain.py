@@ -32,6 +32,7 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "seen": {"user": "user-6", "exclude_seen": ["rating"], "k": 24},
     "stranger": {"user": "nobody", "explain": True},
     "everything": {"user": "nobody", "k": 100, "filters": {"categories": "even"}},
+    "unknown": {"user": "nobody", "context_item": "nothing", "explain": True},
     "recent": {"user": "nobody", "recent_events": [{"user_id": "nobody", "item_id": "film-3", **NOW}]},
 }
 
@@ -67,6 +68,7 @@ def test_every_answer_is_rebuilt_byte_for_byte(world: Replayed) -> None:
         assert found.identical, (name, found.difference, found.model)
         assert encode(found.rebuilt) == encode(answer)
     assert world.answers["stranger 0"].receipt.fallback == "no_history"
+    assert world.answers["unknown 0"].receipt.fallback == "unknown_history"
     assert world.answers["plain 0"].receipt.fallback is None
 
 

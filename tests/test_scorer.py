@@ -229,6 +229,9 @@ def test_without_history_popularity_ranks_and_without_features_the_models_own() 
     scorer = scorer_with(bundle_of(trained()))
     assert items_of(answer(scorer, [], popular={"film-9": 3.0}, k=1)) == ["film-9"]
     assert answer(scorer, [], popular={"film-9": 3.0}).receipt.fallback == "no_history"
+    strange = answer(scorer, history("new"), popular={"film-9": 3.0})
+    assert (strange.receipt.fallback, items_of(strange)[0]) == ("unknown_history", "film-9")
+    assert answer(scorer, history("new", "film-3"), popular={"film-9": 3.0}).receipt.fallback is None
     blind = answer(scorer, None, k=3)
     assert blind.receipt.fallback == "no_features"
     assert len(blind.items) == 3

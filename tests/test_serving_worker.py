@@ -59,6 +59,22 @@ def test_a_user_without_history_gets_popular_items_and_the_receipt_says_so(world
     assert answer.receipt.fallback == "no_history"
 
 
+@pytest.mark.usefixtures("serving")
+def test_a_user_of_whose_items_the_model_knows_none_gets_what_is_popular_now_and_the_receipt_says_so(
+    world: World,
+) -> None:
+    world.put_history("dora", clicked("novelty-1"))
+    world.put_history("emil", clicked("novelty-2"))
+    answer = world.recommend("dora", k=5, exclude_seen=["*"])  # the first request of all: nothing is cached
+    assert items_of(answer)[0] in {"novelty-2", "film-2", "film-3"}
+    assert "novelty-2" in items_of(answer)
+    assert "novelty-1" not in items_of(answer)
+    assert (answer.receipt.fallback, answer.receipt.history_length) == ("unknown_history", 1)
+    assert answer.receipt.popular_offsets == {"0": 2}
+    world.put_history("fay", clicked("novelty-3"))
+    eventually(lambda: "novelty-3" in items_of(world.recommend("dora", k=5)), what="popularity read again")
+
+
 def test_without_a_model_popular_items_answer(world: World, worker: Start) -> None:
     world.put_history("ann", clicked("film-5"))
     serving = worker("serving.worker")
@@ -152,7 +168,7 @@ def test_requests_that_are_refused_again_after_a_redrive_are_not_sent_a_third_ti
 def test_context_recent_events_and_candidates_count_for_one_answer(world: World) -> None:
     assert items_of(world.recommend("new", k=1, context_item="film-7", exclude_seen=[])) == ["film-8"]
     strange = world.recommend("new", context_item="never seen")
-    assert (strange.receipt.fallback, len(strange.items)) == ("no_history", 10)
+    assert (strange.receipt.fallback, len(strange.items)) == ("unknown_history", 10)
     event = {"user_id": "new", "item_id": "film-5", "type": "click", "event_time": 3_000_000_000}
     recent = world.recommend("new", k=1, recent_events=[event])
     assert (items_of(recent), recent.receipt.history_length) == (["film-6"], 1)
