@@ -30,7 +30,7 @@ from headwater.codec import MAX_PROPERTIES_BYTES, MAX_VALUE_BYTES, check_depth, 
 from headwater.errors import DeadlineExceeded, HeadwaterError, InvalidMessage
 from headwater.events import Event, Item
 from headwater.recommendations import Recommendation, Request
-from headwater.settings import KafkaSettings, load_settings
+from headwater.settings import KafkaSettings, changed_kafka, load_settings
 from headwater.topics import ITEMS, REQUESTS
 
 __all__ = ["Client", "Delivery", "Position", "RecommendationStream"]
@@ -59,8 +59,9 @@ class Client:
     """Thread-safe: many threads share one. Use it as a context manager, or call `close()`.
 
     `bootstrap` and `prefix` win over `settings`, which win over the environment and the file (see headwater.settings).
-    `source` names the app in the CloudEvents headers. Raises Unavailable when no Kafka answers within
-    `connect_timeout_s`. What Kafka does not acknowledge within `delivery_timeout_s` fails in its handle and in `flush`.
+    `source` names the app in the CloudEvents headers. Raises SettingsError for a `bootstrap` that is not host:port,
+    Unavailable when no Kafka answers within `connect_timeout_s`. What Kafka does not acknowledge within
+    `delivery_timeout_s` fails in its handle and in `flush`.
     `settings.linger_ms` is how long an event may wait behind an unacknowledged record of its partition to share the
     next one; a lone event never waits, and 0 sends every event in a record of its own.
     """
@@ -79,7 +80,7 @@ class Client:
         kafka = settings or load_settings().kafka
         given = {"bootstrap": bootstrap, "prefix": prefix}
         changed = {name: value for name, value in given.items() if value is not None}
-        self.settings = KafkaSettings(**{**kafka.model_dump(), **changed}) if changed else kafka
+        self.settings = changed_kafka(kafka, **changed) if changed else kafka
         self._connect_timeout_s = connect_timeout_s
         self._delivery_timeout_s = delivery_timeout_s
         self._outbox = Outbox(self.settings, connect_timeout_s, delivery_timeout_s)

@@ -9,21 +9,27 @@ The table in docs/settings.md is generated from this module.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 from pydantic_settings import SettingsError as UnreadableSource
 
 from headwater.errors import SettingsError
 
 __all__ = ["KafkaSettings", "ModelSettings", "OperationsSettings", "RedisSettings", "ReplaySettings", "ServingSettings"]
-__all__ += ["Settings", "StreamsSettings", "TrainerSettings", "load_settings"]
+__all__ += ["Settings", "StreamsSettings", "TrainerSettings", "changed_kafka", "load_settings"]
 
 ENV_PREFIX = "HEADWATER_"
 NOT_SETTINGS = ("HEADWATER_CONFIG", "HEADWATER_TEST_", "HEADWATER_CACHE")
+
+
+_HOST_PORT = re.compile(r"(?:[\w.\-]+|\[[0-9a-fA-F:.]+(?:%[\w.\-]+)?\]):([0-9]{1,5})\Z")
 
 
 class _Section(BaseModel):
@@ -33,7 +39,10 @@ class _Section(BaseModel):
 class KafkaSettings(_Section):
     """Where Kafka is and how clients talk to it."""
 
-    bootstrap: str = Field(default="127.0.0.1:9092", description="Comma-separated host:port list of Kafka brokers.")
+    bootstrap: str = Field(
+        default="127.0.0.1:9092",
+        description="Comma-separated host:port list of Kafka brokers; an IPv6 address in brackets, [::1]:9092.",
+    )
     prefix: str = Field(
         default="",
         pattern=r"^[a-zA-Z0-9._\-]{0,100}$",
@@ -60,6 +69,21 @@ class KafkaSettings(_Section):
     session_timeout_ms: int = Field(
         default=6000, ge=1000, description="A consumer silent for longer loses its partitions."
     )
+
+    @field_validator("bootstrap")
+    @classmethod
+    def _of_hosts_and_ports(cls, bootstrap: str) -> str:
+        brokers = [broker.strip() for broker in bootstrap.split(",")]
+        for broker in brokers:
+            found = _HOST_PORT.match(broker)
+            if found is None or not 0 < int(found[1]) < 65_536:
+                raise PydanticCustomError(
+                    "bootstrap",
+                    "{broker} is not host:port. Give host:port of each broker, separated by commas; an IPv6 address in "
+                    "brackets, [::1]:9092",
+                    {"broker": repr(broker)},
+                )
+        return ",".join(brokers)
 
 
 class RedisSettings(_Section):
@@ -227,11 +251,7 @@ def load_settings(**given: Any) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']} (given {_masked(problem)})"
-            for problem in error.errors()
-        )
-        raise SettingsError(f"{problems}. Every setting is listed in docs/settings.md") from error
+        raise _refused(error) from error
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{named or 'headwater.toml'} is not TOML: {error}") from error
     except UnreadableSource as error:  # its cause quotes the value, which may be a secret
@@ -239,9 +259,25 @@ def load_settings(**given: Any) -> Settings:
         raise SettingsError(text) from None
 
 
-def _masked(problem: Any) -> str:
+def changed_kafka(kafka: KafkaSettings, **changed: Any) -> KafkaSettings:
+    """The same with other values. Raises SettingsError for a malformed one."""
+    try:
+        return KafkaSettings(**{**kafka.model_dump(), **changed})
+    except ValidationError as error:
+        raise _refused(error, "kafka") from error
+
+
+def _refused(error: ValidationError, *section: str) -> SettingsError:
+    problems = []
+    for problem in error.errors():
+        at = [*section, *map(str, problem["loc"])]
+        problems.append(f"{'.'.join(at)}: {problem['msg']} (given {_masked(problem, at)})")
+    return SettingsError(f"{'; '.join(problems)}. Every setting is listed in docs/settings.md")
+
+
+def _masked(problem: Any, at: Sequence[str]) -> str:
     """The value of a problem, unless it may be a secret: by name, or because its name is unknown (sasl_pasword)."""
-    secret = any(str(part) in {"sasl_password", "url"} for part in problem["loc"])
-    if secret or problem["type"] == "extra_forbidden" or len(problem["loc"]) < 2:
+    secret = not {"sasl_password", "url"}.isdisjoint(at)
+    if secret or problem["type"] == "extra_forbidden" or len(at) < 2:
         return "a value that is not shown"
     return repr(problem["input"])

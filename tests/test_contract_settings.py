@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from headwater import SettingsError
+from headwater import Client, SettingsError
 from headwater.settings import Settings, load_settings
 
 
@@ -73,6 +73,38 @@ def test_what_the_environment_gets_wrong_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "nonsense",
+        "",
+        "host:",
+        ":9092",
+        "host:0",
+        "host:65536",
+        "host:port",
+        "kafka://host:9092",
+        "a:1,",
+        "a:1,b",
+        "::1:9",
+    ],
+)
+def test_brokers_that_are_not_host_and_port_are_refused_and_the_form_is_told(
+    monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setenv("HEADWATER_KAFKA__BOOTSTRAP", given)
+    with pytest.raises(SettingsError, match=r"kafka\.bootstrap: '.*' is not host:port\. Give host:port"):
+        load_settings()
+    monkeypatch.delenv("HEADWATER_KAFKA__BOOTSTRAP")
+    with pytest.raises(SettingsError, match=r"kafka\.bootstrap: '.*' is not host:port\. Give host:port"):
+        Client(given)
+
+
+@pytest.mark.parametrize("given", ["h:1", "a-1.b_c:65535,10.0.0.1:9092", "[::1]:9092,[fe80::1%eth0]:9092", "a:1, b:2"])
+def test_brokers_may_be_several_and_of_either_internet_protocol(given: str) -> None:
+    assert load_settings(kafka={"bootstrap": given}).kafka.bootstrap == given.replace(" ", "")
 
 
 def test_variables_that_are_no_settings_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
