@@ -28,7 +28,7 @@ EXIT_STALLED = 70
 """Exit code of a worker that stopped making progress (EX_SOFTWARE of sysexits)."""
 
 EXIT_WRONG = 2
-"""Exit code of a worker that found something which a person has to put right: a setting, a file, another log."""
+"""Exit code of a worker that found what a person has to put right: a setting, a file, a taken port, another log."""
 
 _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
@@ -80,7 +80,10 @@ class Operations:
         ).set_function(lambda: time.monotonic() - self._last_progress)
 
     def start(self, *, signals: bool = True) -> None:
-        """Open the port, start the watchdog, take over the log and (from the main thread) SIGTERM and SIGINT."""
+        """Open the port, start the watchdog, take over the log and (from the main thread) SIGTERM and SIGINT.
+
+        Where the port cannot be had, the process ends with one line and exit code 2.
+        """
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(_JsonLines(self.worker))
         logging.basicConfig(handlers=[handler], level=self.settings.log_level, force=True)
@@ -88,11 +91,23 @@ class Operations:
         if signals:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: self.stopping.set())
-        self._server = ThreadingHTTPServer((self.settings.host, self.settings.port), _handler(self))
+        self._server = self._listening()
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
         self.log.info("started", extra={"pid": os.getpid(), "port": self.port})
+
+    def _listening(self) -> ThreadingHTTPServer:
+        host, port = self.settings.host, self.settings.port
+        try:
+            return ThreadingHTTPServer((host, port), _handler(self))
+        except OSError as error:
+            print(
+                f"{self.worker}: cannot listen on {host}:{port} ({error.strerror}). Set HEADWATER_OPERATIONS__PORT to "
+                "a port that is free (0 takes any), HEADWATER_OPERATIONS__HOST to an address of this machine.",
+                file=sys.stderr,
+            )
+            raise SystemExit(EXIT_WRONG) from None
 
     def progress(self) -> None:
         """Work was finished, or none was waiting."""

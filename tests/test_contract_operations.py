@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from headwater.operations import EXIT_STALLED, Operations
+from headwater.operations import EXIT_WRONG, EXIT_STALLED, Operations
 from headwater.settings import OperationsSettings
 from tests.processes import ROOT, eventually
 
@@ -51,6 +52,24 @@ def test_metrics_are_those_of_the_workers_own_registry(operations: Operations) -
     assert status == 200
     assert "headwater_tests_things_total 3.0" in page
     assert re.search(r"^headwater_seconds_since_progress \d", page, re.MULTILINE)
+
+
+@pytest.mark.parametrize("module", ["streams.worker", "trainer.worker", "serving.worker"])
+@pytest.mark.parametrize("wrong", ["port", "brokers"])
+def test_every_worker_ends_with_one_line_where_its_port_is_taken_or_its_brokers_are_no_address(
+    module: str, wrong: str, operations: Operations
+) -> None:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
+    if wrong == "port":
+        env["HEADWATER_OPERATIONS__PORT"] = str(operations.port)
+    else:
+        env["HEADWATER_KAFKA__BOOTSTRAP"] = "nonsense"
+    command = [sys.executable, "-m", module]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == EXIT_WRONG, done.stderr
+    (line,) = done.stderr.splitlines()
+    told = f"cannot listen on 127.0.0.1:{operations.port} (Address already in use). Set HEADWATER_OPERATIONS__PORT"
+    assert (told if wrong == "port" else "'nonsense' is not host:port") in line
 
 
 def run(body: str) -> subprocess.Popen[str]:
