@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from headwater.operations import EXIT_WRONG, EXIT_STALLED, Operations
+from headwater.operations import EXIT_STALLED, EXIT_WRONG, Operations
 from headwater.settings import OperationsSettings
 from tests.processes import ROOT, eventually
 
