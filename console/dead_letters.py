@@ -18,7 +18,18 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Refused messages: list them, send them again.")
 
-Reason = Annotated[str | None, typer.Option(help="Only those refused for this reason (undecodable, schema, ...).")]
+REASONS: tuple[str, ...] = (
+    "undecodable",
+    "schema",
+    "unknown_version",
+    "event_time_ahead",
+    "null_key",
+    "key_mismatch",
+    "null_value",
+)
+REASONS += ("too_large", "too_deep", "internal", "unknown")
+
+Reason = Annotated[str | None, typer.Option(help=f"Only those refused for this reason: {', '.join(REASONS)}.")]
 
 
 @app.command("list")
@@ -64,6 +75,7 @@ def redrive_command(
     kafka: Kafka = None,
     prefix: Prefix = None,
     data: Data = DEFAULT_DATA,
+    as_json: Json = False,
 ) -> None:
     """Send refused messages to the topic they came from, with the key and value they had; of a packed record the event.
 
@@ -72,6 +84,8 @@ def redrive_command(
     --again. Left out always: letters that were cut because they were too large, packed records that were refused whole,
     and records on dead-letters that no worker wrote.
     """
+    import orjson
+
     from console.addresses import located_settings
     from headwater.connections import producer
 
@@ -81,8 +95,9 @@ def redrive_command(
     left_out = Counter(why for record in letters if (why := _why_not(record, settings, again=again)))
     to_send = [record for record in letters if not _why_not(record, settings, again=again)]
     said = "".join(f"\n{count} left out: {why}" for why, count in sorted(left_out.items()))
+    told = {"to_send": len(to_send), "sent": 0, "left_out": dict(left_out)}
     if dry_run or not to_send:
-        print(f"{len(to_send)} dead letters to send again{said}")
+        print(orjson.dumps(told).decode() if as_json else f"{len(to_send)} dead letters to send again{said}")
         return
     sender = producer(settings.kafka)
     try:
@@ -97,6 +112,9 @@ def redrive_command(
         sender.close()
     if reason is None:
         _mark_redriven(settings, letters[-1].offset)
+    if as_json:
+        print(orjson.dumps({**told, "sent": len(to_send)}).decode())
+        return
     print(f"{len(to_send)} dead letters sent again. A message that is refused again becomes a new dead letter.{said}")
 
 
@@ -147,7 +165,25 @@ def _reason(record: ConsumerRecord) -> str:
 
 
 def _letters(settings: Settings, reason: str | None) -> Iterator[ConsumerRecord]:
-    """Every dead letter up to now, oldest first."""
+    """Every dead letter up to now, oldest first. Raises SettingsError for a reason that neither we nor any letter has.
+
+    Anyone can write to the topic, and another release may have other reasons: so the letters are asked, too.
+    """
+    from headwater.errors import SettingsError
+
+    found = False
+    for record in _all_letters(settings):
+        if reason in (None, _reason(record)):
+            found = True
+            yield record
+    if not (found or reason is None or reason in REASONS):
+        raise SettingsError(
+            f"--reason {reason!r}: no message is refused for that, and no dead letter has it. Reasons: "
+            f"{', '.join(REASONS)}"
+        )
+
+
+def _all_letters(settings: Settings) -> Iterator[ConsumerRecord]:
     from kafka import TopicPartition
 
     from console.cluster import open_consumer
@@ -162,7 +198,7 @@ def _letters(settings: Settings, reason: str | None) -> Iterator[ConsumerRecord]
         reader.seek_to_beginning(part)
         while reader.position(part) < end:
             for record in reader.poll(timeout_ms=500).get(part, ()):
-                if record.offset < end and reason in (None, _reason(record)):
+                if record.offset < end:
                     yield record
 
 
