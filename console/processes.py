@@ -14,6 +14,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,10 @@ class WorkerProcess:
         """Whether /readyz answers 200."""
         return self._get("/readyz")[0] == 200
 
+    def answers(self, timeout_s: float) -> bool:
+        """Whether /healthz answers 200 in time: a stopped or hung process listens still, and says nothing."""
+        return http_get(self.url + "/healthz", timeout_s)[0] == 200
+
     def health(self) -> str:
         """`ready`, or why not."""
         status, body = self._get("/readyz")
@@ -134,6 +139,12 @@ class WorkerProcess:
         """Ask it to drain and end."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """kill -9; returns when it is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
     def wait(self, timeout_s: float) -> bool:
         """Whether it ended by itself within the time; it is killed when not. Either way it is gone afterwards."""
@@ -162,5 +173,5 @@ def http_get(url: str, timeout_s: float = 2.0) -> tuple[int, str]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read().decode()
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         return 0, f"no answer ({error})"

@@ -1,4 +1,4 @@
-"""Starts broker, store and workers, restarts what ends, stops everything in order and leaves no process behind.
+"""Starts broker, store and workers, restarts what ends or hangs, stops all in order and leaves no process behind.
 
 Before: `up` and `demo`. After: `embedded` (unless addresses of Kafka and Redis were given) and worker processes. Knows
 nothing of events or models.
@@ -28,6 +28,11 @@ WORKERS = ("streams", "trainer", "serving")
 READY_S = 120.0
 """Longest wait for all workers: a first import of torch on two slow cores takes most of a minute."""
 BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+ASK_EVERY_S = 1.0
+ANSWER_S = 5.0
+"""Longest wait for one answer of /healthz; a trainer that yields to everybody else may be slow to give it."""
+SILENCE_MARGIN_S = 10.0
+"""A worker that makes no progress ends itself after operations.stall_s; one silent for this much longer cannot."""
 STEADY_S = 60.0
 """A worker that lived this long starts the backoff anew."""
 
@@ -77,12 +82,41 @@ class Restartable(Protocol):
         ...
 
 
+class _Watch:
+    """Asks one worker now and then whether it is alive. After a start it has READY_S for its first answer."""
+
+    def __init__(self, worker: WorkerProcess, silence_s: float) -> None:
+        self._worker = worker
+        self._silence_s = silence_s
+        self._starts = worker.starts
+        self._heard = True
+        self._silent_since: float | None = None
+        self._next = 0.0
+
+    def hangs(self) -> bool:
+        """Whether it runs and has been asked in vain for too long."""
+        now = time.monotonic()
+        if not self._worker.running or now < self._next:
+            return False
+        self._next = now + ASK_EVERY_S
+        if self._starts != self._worker.starts:
+            self._starts, self._heard, self._silent_since = self._worker.starts, False, None
+        if self._worker.answers(min(ANSWER_S, self._silence_s / 2)):
+            self._heard, self._silent_since = True, None
+            return False
+        # from the first question in vain, not from the last answer: this process, too, may have been stopped meanwhile
+        self._silent_since = now if self._silent_since is None else self._silent_since
+        patience_s = self._silence_s if self._heard else max(READY_S, self._silence_s)
+        return time.monotonic() - self._silent_since >= patience_s
+
+
 class Supervisor:
     """Broker, store and workers of one folder; a context manager.
 
     `embedded_kafka` and `embedded_redis` say which of the two servers to bring; the other's address is in `settings`.
     `say` gets one line for each thing that ended by itself or goes wrong; `restarts` names them.
-    `ports` of broker and store: 0 takes a free one.
+    `ports` of broker and store: 0 takes a free one. A worker whose /healthz is silent for `silence_s` (by default
+    operations.stall_s and a margin) is killed and started again.
     """
 
     def __init__(
@@ -95,6 +129,7 @@ class Supervisor:
         say: Callable[[str], None],
         ports: tuple[int, int] = (0, 0),
         names: tuple[str, ...] = WORKERS,
+        silence_s: float | None = None,
     ) -> None:
         self.directory = directory
         self.settings = settings
@@ -103,6 +138,7 @@ class Supervisor:
         self._embedded = (embedded_kafka, embedded_redis)
         self._ports = ports
         self._names = names
+        self._silence_s = settings.operations.stall_s + SILENCE_MARGIN_S if silence_s is None else silence_s
         self._say = say
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -196,7 +232,11 @@ class Supervisor:
         failures = dict.fromkeys(self._parts, 0)
         started = dict.fromkeys(self._parts, time.monotonic())
         due: dict[str, float] = {}
+        watches = {name: _Watch(worker, self._silence_s) for name, worker in self.workers.items()}
         while not self._stopping.wait(0.2):
+            hung = {name for name, watch in watches.items() if watch.hangs()}
+            for name in hung:
+                self.workers[name].kill()
             now = time.monotonic()
             for name, part in self._parts.items():
                 if part.running:
@@ -207,7 +247,9 @@ class Supervisor:
                     failures[name] += 1
                     due[name] = now + delay_s
                     self.restarts.append(name)
-                    self._say(f"the {name} ended by itself; starting it again in {delay_s:g} s (log: {part.log_path})")
+                    killed = f"did not answer /healthz for {self._silence_s:g} s and was killed"
+                    why = killed if name in hung else "ended by itself"
+                    self._say(f"the {name} {why}; starting it again in {delay_s:g} s (log: {part.log_path})")
                 elif now >= due[name]:
                     del due[name]
                     started[name] = now

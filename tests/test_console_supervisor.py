@@ -63,10 +63,18 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def test_a_killed_worker_is_started_again_and_everything_ends_at_the_end(data: Path, tmp_path: Path) -> None:
+def test_a_worker_that_is_killed_or_hangs_is_started_again_and_everything_ends_at_the_end(
+    data: Path, tmp_path: Path
+) -> None:
     said: list[str] = []
     with Supervisor(
-        data, own_settings(tmp_path), embedded_kafka=True, embedded_redis=True, say=said.append, names=("streams",)
+        data,
+        own_settings(tmp_path),
+        embedded_kafka=True,
+        embedded_redis=True,
+        say=said.append,
+        names=("streams",),
+        silence_s=4,
     ) as supervisor:
         worker = supervisor.workers["streams"]
         first = worker.pid
@@ -76,11 +84,18 @@ def test_a_killed_worker_is_started_again_and_everything_ends_at_the_end(data: P
         assert supervisor.restarts == ["streams"]
         assert "streams ended by itself" in said[0]
         second = worker.pid
+        assert second is not None
+        os.kill(second, signal.SIGSTOP)
+        eventually(lambda: worker.running and worker.pid != second and worker.ready(), 60, worker.last_words())
+        assert supervisor.restarts == ["streams", "streams"]
+        assert "the streams did not answer /healthz for 4 s and was killed" in said[1]
+        assert gone(second)
+        third = worker.pid
         kafka, redis = supervisor.settings.kafka.bootstrap, supervisor.settings.redis.url.get_secret_value()
         assert listens(kafka)
         assert listens(redis)
-    assert second is not None
-    assert gone(second)
+    assert third is not None
+    assert gone(third)
     assert not listens(kafka)
     assert not listens(redis)
 
