@@ -69,6 +69,7 @@ async def _run(settings: Settings, store: FeatureStore, operations: Operations) 
         partitions = await _until_there(operations, lambda: _example_partitions(settings))
         log.info("store", extra={"found": await _until_there(operations, store.ping), "at": store.address})
         await _until_there(operations, lambda: check_log(settings.kafka, store))
+        operations.progress()  # every server has answered: what Faust still takes to start is a wait of its own
     except asyncio.CancelledError:
         return 0  # told to stop before there was anything to do
     except AnotherLog as error:
