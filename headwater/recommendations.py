@@ -15,6 +15,10 @@ from headwater.events import EpochMs, Event, Finite, Id, new_id, now_ms
 MAX_K = 1000
 """Most items that one request may ask for."""
 
+ALL_TYPES = "*"
+AUTO = "auto"
+"""Words of a rule `exclude_seen`, beside types of event: every type; those after which users seldom come back."""
+
 PartitionText = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 Offset = Annotated[int, Field(ge=0, le=2**63 - 1, strict=True)]
 

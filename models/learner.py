@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from headwater.errors import SettingsError
 from headwater.examples import CatalogueEntry, Entry, Example
+from headwater.recommendations import ALL_TYPES, AUTO
 from models import state
 from models.block import Pending, batch_of, sequences_of
 from models.bundle import Bundle
@@ -167,10 +168,10 @@ class Learner:
     def _excluded(self, example: Example, newest: dict[str, str]) -> set[str]:
         """Items of the history that the rule leaves out; `newest` is the type of each one's last entry."""
         kinds = self.config.exclude_seen
-        if "*" in kinds:
+        if ALL_TYPES in kinds:
             return set(newest)
         out = {entry[0] for entry in example.history if entry[1] in kinds} if kinds else set()
-        if "auto" in kinds:
+        if AUTO in kinds:
             back = returning_types(self.return_rate.share, self.types)
             out |= {item_id for item_id, kind in newest.items() if kind not in back}
         return out

@@ -26,6 +26,7 @@ import torch
 from headwater.errors import SettingsError, SourceError
 from headwater.events import Item
 from headwater.examples import CatalogueEntry
+from headwater.recommendations import ALL_TYPES, AUTO
 from headwater.settings import Settings
 from models.config import ModelConfig, model_config
 from models.learner import Learner, Scored
@@ -36,13 +37,13 @@ from replay.backtest_result import result_of
 from replay.backtest_retrained import Batch
 from replay.backtest_stream import warm_up_events
 from replay.backtest_variants import Variants
-from replay.protocol import ALL_TYPES, AUTO, Peer, Queries, Query, Rule
+from replay.protocol import Peer, Queries, Query, Rule
 from replay.sources import Source
 from serving.ranking import top_k
 from streams.fold import Limits
 from streams.recording import Recording, recorded
 
-__all__ = ["AUTO", "Options", "Progress", "Run", "backtest"]
+__all__ = ["Options", "Progress", "Run", "backtest"]
 
 DEVICES = ("cpu", "cuda", "auto")
 

@@ -15,12 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.examples import Example
+from headwater.recommendations import ALL_TYPES, AUTO
 from models.returns import ReturnRate, returning_types
 
-__all__ = ["ALL_TYPES", "AUTO", "Peer", "Queries", "Query", "Rule"]
-
-ALL_TYPES = "*"
-AUTO = "auto"
+__all__ = ["Peer", "Queries", "Query", "Rule"]
 
 
 class Query(NamedTuple):

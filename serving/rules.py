@@ -15,13 +15,11 @@ import numpy.typing as npt
 import orjson
 
 from headwater.examples import Entry
-from headwater.recommendations import Request
+from headwater.recommendations import ALL_TYPES, AUTO, Request
 from serving.catalogue import Catalogue, Mask
 
-__all__ = ["ALL_TYPES", "AUTO", "Rows", "Rules", "extended_history", "rules_for"]
+__all__ = ["Rows", "Rules", "extended_history", "rules_for"]
 
-ALL_TYPES = "*"
-AUTO = "auto"
 CACHED_FILTERS = 256
 RowIds = npt.NDArray[np.int64]
 

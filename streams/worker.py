@@ -55,11 +55,11 @@ def main() -> None:
 
         uvloop.install()  # Faust's consumer thread makes a loop of its own: 12,000 -> 15,000 records/s
     gc.set_threshold(50_000, 20, 100)  # a cache of histories makes full collections long; they become rare
-    code = asyncio.run(_run(settings, store, operations))
+    code = asyncio.new_event_loop().run_until_complete(_run(settings, store, operations))
     operations.log.info("stopped", extra={"exit_code": code})
     operations.close()
     sys.stderr.flush()
-    os._exit(code)  # Faust's threads may linger; everything that matters is written and committed by now
+    os._exit(code)  # Faust's threads and tasks may linger: everything that matters is written and committed by now
 
 
 async def _run(settings: Settings, store: FeatureStore, operations: Operations) -> int:
@@ -88,8 +88,7 @@ async def _run(settings: Settings, store: FeatureStore, operations: Operations) 
         code = EXIT_STALLED
     finally:
         watch.close()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(app.stop(), operations.settings.drain_s)
+        await _stopped(app, operations.settings.drain_s)
         store.close()
     return code
 
@@ -116,6 +115,16 @@ async def _serve(app: Any, agents: Agents, watch: LagWatch, operations: Operatio
     while agents.busy and not agents.patience.waiting and time.monotonic() < deadline:
         await asyncio.sleep(POLL_S / 5)
     return 0
+
+
+async def _stopped(app: Any, within_s: float) -> None:
+    """Faust commits and leaves its group. It may never end when the broker is away, and then takes no cancelling."""
+    stopping = asyncio.ensure_future(app.stop())
+    await asyncio.wait({stopping}, timeout=within_s)
+    if not stopping.done():
+        log.warning("faust does not stop: the process ends without it", extra={"waited_s": within_s})
+    elif error := stopping.exception():
+        log.warning("faust did not stop in order", exc_info=error)
 
 
 async def _until_there(operations: Operations, call: Callable[[], Answer]) -> Answer:

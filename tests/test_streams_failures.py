@@ -120,6 +120,18 @@ def test_a_worker_waits_for_servers_that_are_not_there_yet(tmp_path: Path, worke
             assert streams.stop() == 0
 
 
+def test_told_to_stop_while_the_broker_is_away_it_does(tmp_path: Path, worker: Start, own_store: EmbeddedStore) -> None:
+    with EmbeddedBroker(tmp_path / "own-broker") as broker:
+        kafka = {"bootstrap": broker.address, "session_timeout_ms": 3000}
+        mine = load_settings(kafka=kafka, redis={"url": own_store.address})
+        streams = worker("streams.worker", given=mine)
+        send(mine, [event(n) for n in range(20)])
+        eventually(lambda: streams.metric("headwater_events_applied_total") == 20)
+        broker.kill()  # at once: Faust is left with offsets to commit, and its try to do so takes no cancelling
+        eventually(lambda: "Group Coordinator Request failed" in streams.tail())
+        assert streams.stop() == 0
+
+
 def test_a_worker_without_progress_exits_on_purpose(
     settings: Settings, worker: Start, own_store: EmbeddedStore
 ) -> None:
