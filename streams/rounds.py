@@ -9,6 +9,7 @@ left there went back in time: the round then folds nothing and says from where t
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -201,15 +202,14 @@ class EventRounds:
         return folded, Batch(marks, decay, before, after, items)
 
     async def _send(self, parts: dict[int, _Decoded], folded: dict[int, Folded]) -> None:
-        for partition, one in folded.items():
-            if one.segments:
-                await self._patience.send(lambda: self._send_segments(partition, one))  # noqa: B023
+        await asyncio.gather(*(self._send_segments(number, one) for number, one in folded.items() if one.segments))
         for part in parts.values():
             if part.unsent:
                 await self._patience.send(lambda: self._outbox.send_dead_letters(part.unsent))  # noqa: B023
 
     async def _send_segments(self, partition: int, folded: Folded) -> None:
-        await self._outbox.send_segments(partition, folded.segments, self._limits.history)
+        """Partitions have no order among them: one wait for the broker is enough for all."""
+        await self._patience.send(lambda: self._outbox.send_segments(partition, folded.segments, self._limits.history))
 
     def _count(self, parts: dict[int, _Decoded], folded: dict[int, Folded]) -> None:
         now = time.time()
