@@ -10,6 +10,7 @@ import random
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import redis
@@ -19,7 +20,7 @@ from kafka.partitioner.default import murmur2
 from console.supervisor import Supervisor
 from headwater.codec import encode, encode_packed
 from headwater.connections import consumer, producer
-from headwater.events import Event, Item, new_id, now_ms
+from headwater.events import Event, Item, now_ms
 from headwater.recommendations import Request
 from headwater.settings import Settings
 from headwater.topics import EVENTS, ITEMS, RECOMMENDATIONS, REQUESTS, topic_name
@@ -102,32 +103,56 @@ def watch_replies(load: Load, settings: Settings, echoed: str, ready: threading.
 
 def send_load(load: Load, settings: Settings, echo: str, seconds: float, rates: tuple[int, int]) -> float:
     """Sends on a fixed schedule, late or not (no coordinated omission); the time when it began."""
-    kafka, rng, writer = settings.kafka, random.Random(1), producer(settings.kafka)
+    kafka, writer = settings.kafka, producer(settings.kafka)
     events, requests = topic_name(EVENTS, kafka.prefix), topic_name(REQUESTS, kafka.prefix)
-    event_rate, request_rate = rates
-    begun, number, asked = time.perf_counter(), 0, 0
-    while (due := begun + number / event_rate) < begun + seconds:
-        if (wait := due - time.perf_counter()) > 0:
+    prepared = _prepared(seconds, rates)
+    begun = time.perf_counter()
+    for one in prepared:
+        if (wait := begun + one.due_s - time.perf_counter()) > 0:
             time.sleep(wait)
-        user = number % USERS
-        name = f"user-{user}"
-        value = encode(Event(user_id=name, item_id=item_of(rng, user), type="view"))
-        load.feature.start(name)
-        writer.send(events, key=name.encode(), value=value)
-        load.event_echo.start(name)
-        writer.send(echo, key=f"e{name}".encode(), value=value)
-        if asked * event_rate <= number * request_rate:
-            asked += 1
-            one = Request(user_id=f"user-{rng.randrange(USERS)}", request_id=new_id())
-            value = encode(one)
-            load.reply.start(one.request_id)
-            writer.send(requests, key=one.user_id.encode(), value=value, headers=[("reply-partition", b"0")])
-            load.request_echo.start(one.request_id)
-            writer.send(echo, key=f"r{one.request_id}".encode(), value=value)
-        number += 1
+        load.feature.start(one.user_id)
+        writer.send(events, key=one.user_id.encode(), value=one.event)
+        load.event_echo.start(one.user_id)
+        writer.send(echo, key=f"e{one.user_id}".encode(), value=one.event)
+        if one.request is not None:
+            asked = one.request.request_id
+            load.reply.start(asked)
+            writer.send(
+                requests, key=one.request.user_id.encode(), value=one.asking, headers=[("reply-partition", b"0")]
+            )
+            load.request_echo.start(asked)
+            writer.send(echo, key=f"r{asked}".encode(), value=one.asking)
     writer.flush()
     writer.close()
     return begun
+
+
+class _Prepared(NamedTuple):
+    """What is sent at a time: an event, and now and then a request."""
+
+    due_s: float  # from the start
+    user_id: str
+    event: bytes
+    request: Request | None
+    asking: bytes
+
+
+def _prepared(seconds: float, rates: tuple[int, int]) -> list[_Prepared]:
+    """All that will be sent, made before the clock runs: the generator shares two cores with what it measures."""
+    rng, begin_ms = random.Random(1), now_ms()
+    event_rate, request_rate = rates
+    prepared: list[_Prepared] = []
+    asked = 0
+    for number in range(int(seconds * event_rate)):
+        user, due_s = number % USERS, number / event_rate
+        name, at_ms = f"user-{user}", begin_ms + int(1000 * due_s)
+        event = encode(Event(user_id=name, item_id=item_of(rng, user), type="view", event_time=at_ms))
+        request = None
+        if asked * event_rate <= number * request_rate:
+            asked += 1
+            request = Request(user_id=f"user-{rng.randrange(USERS)}", request_time=at_ms)
+        prepared.append(_Prepared(due_s, name, event, request, encode(request) if request else b""))
+    return prepared
 
 
 def warm(settings: Settings, supervisor: Supervisor, count: int) -> None:
