@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from headwater.connections_producer import lasting
-from headwater.errors import Unavailable
+from headwater.errors import SettingsError, Unavailable
 from headwater.settings import KafkaSettings
 from headwater.topics import TOPICS, Topic, topic_name
 
@@ -112,8 +112,10 @@ def ensure_topics(kafka: KafkaSettings, partitions: dict[str, int] | None = None
 
     `partitions` overrides the table's partition counts by topic name. Existing topics are left as they are. Returns
     when the broker tells of all of them: Kafka has made a topic a moment before it lists it. Raises Unavailable if it
-    does not.
+    does not, SettingsError when it refuses to make them.
     """
+    from kafka.errors import KafkaError
+
     admin = admin_client(kafka)
     try:
         present = set(admin.list_topics())
@@ -128,6 +130,13 @@ def ensure_topics(kafka: KafkaSettings, partitions: dict[str, int] | None = None
                 )
             time.sleep(0.05)
         return made
+    except KafkaError as error:
+        text = f"{kafka.bootstrap} does not make the topics ({error!r})."
+        if error.retriable:
+            raise Unavailable(f"{text} Check Kafka.") from error
+        raise SettingsError(
+            f"{text} Check kafka.replication (now {kafka.replication}), and what this user may do there."
+        ) from error
     finally:
         admin.close()
 

@@ -139,9 +139,12 @@ class Operations:
             self._server.server_close()
 
     def _watch(self) -> None:
+        told: float | None = None
         while not self._closed.wait(min(1.0, self.settings.stall_s / 4)):
-            idle = time.monotonic() - self._last_progress
-            limit = self.settings.drain_s + self.settings.stall_s if self.stopping.is_set() else self.settings.stall_s
+            if told is None and self.stopping.is_set():
+                told = time.monotonic()  # what came before is over: draining has a time of its own
+            idle = time.monotonic() - max(self._last_progress, told or 0.0)
+            limit = self.settings.stall_s + (self.settings.drain_s if told else 0.0)
             if idle > limit:
                 self.log.error(
                     "stalled: exiting so that a fresh process takes over",

@@ -22,7 +22,7 @@ from kafka.structs import OffsetAndMetadata
 
 from headwater.connections import consumer, ensure_topics, producer
 from headwater.errors import HeadwaterError, Stalled, Unavailable
-from headwater.operations import EXIT_STALLED, Operations
+from headwater.operations import EXIT_STALLED, EXIT_WRONG, Operations
 from headwater.settings import Settings, load_settings
 from headwater.topics import REQUESTS, topic_name
 from serving.answering import Answering
@@ -194,14 +194,17 @@ def main() -> int:
         worker = ServingWorker(settings, operations)
     except HeadwaterError as error:
         print(f"serving.worker: {error}", file=sys.stderr)
-        return 2
+        return EXIT_WRONG
     sys.setswitchinterval(SWITCH_INTERVAL_S)  # the thread that follows the model must not hold an answer up for 5 ms
     operations.start()
     try:
         worker.run()
-    except (Stalled, KafkaError):
+    except (Stalled, Unavailable, KafkaError):
         operations.log.exception("exiting so that a fresh process takes over")
         return EXIT_STALLED
+    except HeadwaterError as error:
+        operations.log.error("%s", error)
+        return EXIT_WRONG
     finally:
         operations.close()
     return 0

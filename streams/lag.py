@@ -7,7 +7,7 @@ asked. It also sees when the log is no longer the one that the store has folded.
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ from kafka import TopicPartition
 from kafka.errors import KafkaError
 
 from headwater.connections import consumer
-from headwater.errors import AnotherLog, Unavailable
+from headwater.errors import AnotherLog, HeadwaterError, Unavailable
 from headwater.operations import Operations
 from headwater.settings import KafkaSettings
 from headwater.topics import DEAD_LETTERS, EVENTS, ITEMS, Topic, topic_name
@@ -26,6 +26,8 @@ from streams.metrics import Metrics
 from streams.store import FeatureStore
 
 __all__ = ["LagWatch"]
+
+log = logging.getLogger("headwater")
 
 
 class LagWatch:
@@ -65,13 +67,17 @@ class LagWatch:
 
     def _watch(self) -> None:
         while not self._closing.is_set():
-            with contextlib.suppress(Unavailable, KafkaError, OSError):  # no answer is no progress
+            try:
                 client = consumer(self._kafka, GROUP, request_timeout_ms=10_000)
                 try:
                     while not self._closing.wait(self._interval_s):
                         self._look(client)
                 finally:
                     client.close()
+            except (Unavailable, KafkaError, OSError):  # no answer is no progress
+                pass
+            except Exception as error:
+                log.warning("cannot tell how far the group has got: trying again", exc_info=error)
             self._closing.wait(self._interval_s)
 
     def _look(self, client: Any) -> None:
@@ -98,7 +104,7 @@ class LagWatch:
     def _marks(self) -> dict[int, int]:
         try:
             return self._store.marks()
-        except Unavailable:  # the rounds wait for the store, and say so
+        except HeadwaterError:  # the rounds need the store too, and say what it answers
             return {}
 
     def _partitions(self, client: Any, topic: Topic) -> list[Any]:

@@ -36,11 +36,16 @@ class Outbox:
         self._examples = topic_name(EXAMPLES, prefix)
         self._dead_letters = topic_name(DEAD_LETTERS, prefix)
         self._partitions = example_partitions
+        self._alone = asyncio.Lock()
 
     async def send_segments(self, partition: int, segments: Sequence[Segment], limit: int) -> None:
         """The examples of one source partition, in order. The source partition decides which rank learns them."""
         for value in packed(partition, segments, limit):
-            await self._send(self._examples, None, value, partition % self._partitions, None)
+            try:
+                await self._send(self._examples, None, value, partition % self._partitions, None)
+            except _TooLarge:  # it may be the batch that is too large, with records of other source partitions
+                async with self._alone:
+                    await self._send(self._examples, None, value, partition % self._partitions, None)
 
     async def send_items(self, entries: Sequence[CatalogueEntry]) -> None:
         """Catalogue entries, to every partition: each trainer rank needs the content."""

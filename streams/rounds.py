@@ -202,13 +202,16 @@ class EventRounds:
         return folded, Batch(marks, decay, before, after, items)
 
     async def _send(self, parts: dict[int, _Decoded], folded: dict[int, Folded]) -> None:
-        await asyncio.gather(*(self._send_segments(number, one) for number, one in folded.items() if one.segments))
+        async with asyncio.TaskGroup() as together:  # an error in one ends all: a round leaves nothing behind
+            for partition, one in folded.items():
+                if one.segments:
+                    together.create_task(self._send_segments(partition, one))
         for part in parts.values():
             if part.unsent:
                 await self._patience.send(lambda: self._outbox.send_dead_letters(part.unsent))  # noqa: B023
 
     async def _send_segments(self, partition: int, folded: Folded) -> None:
-        """Partitions have no order among them: one wait for the broker is enough for all."""
+        """Order is needed within a partition only: one wait for the broker is enough for all."""
         await self._patience.send(lambda: self._outbox.send_segments(partition, folded.segments, self._limits.history))
 
     def _count(self, parts: dict[int, _Decoded], folded: dict[int, Folded]) -> None:

@@ -14,8 +14,10 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
+
+from faust.exceptions import ConsumerNotStarted
 
 from headwater.connections import consumer, ensure_topics
 from headwater.errors import AnotherLog, HeadwaterError, Unavailable
@@ -59,37 +61,41 @@ def main() -> None:
     operations.log.info("stopped", extra={"exit_code": code})
     operations.close()
     sys.stderr.flush()
-    os._exit(code)  # Faust's threads and tasks may linger: everything that matters is written and committed by now
+    os._exit(code)  # Faust's threads and tasks may linger: what is not written by now is read again
 
 
 async def _run(settings: Settings, store: FeatureStore, operations: Operations) -> int:
     metrics = Metrics(operations.registry)
+    app: Any = None
+    agents: Agents | None = None
+    watch: LagWatch | None = None
     try:
         await _until_there(operations, lambda: ensure_topics(settings.kafka))
         partitions = await _until_there(operations, lambda: _example_partitions(settings))
         log.info("store", extra={"found": await _until_there(operations, store.ping), "at": store.address})
         await _until_there(operations, lambda: check_log(settings.kafka, store))
         operations.progress()  # every server has answered: what Faust still takes to start is a wait of its own
-    except asyncio.CancelledError:
-        return 0  # told to stop before there was anything to do
-    except AnotherLog as error:
-        log.error("%s", error)
-        return EXIT_WRONG
-    app = make_app(settings.kafka)
-    agents = Agents(app, settings, store, Outbox(app, settings.kafka.prefix, partitions), metrics)
-    assigned = lambda: {(tp.topic, tp.partition) for tp in _assigned(app)}  # noqa: E731
-    watch = LagWatch(settings.kafka, store, operations, metrics, assigned)
-    try:
-        await app.start()
+        app = make_app(settings.kafka)
+        agents = Agents(app, settings, store, Outbox(app, settings.kafka.prefix, partitions), metrics)
+        await _unless_stopped(operations, app.start())  # until Faust has its partitions: it may have to wait for them
+        watch = LagWatch(settings.kafka, store, operations, metrics, lambda: _assigned(app))
         watch.start()
         code = await _serve(app, agents, watch, operations)
+    except _ToldToStopError:
+        code = 0
     except HeadwaterError as error:
         log.error("%s", error)
+        code = EXIT_WRONG if app is None else EXIT_STALLED
+    except Exception as error:
+        log.error("failed: exiting so that a fresh process takes over", exc_info=error)
         code = EXIT_STALLED
-    finally:
+    deadline = time.monotonic() + operations.settings.drain_s
+    if watch is not None:
         watch.close()
-        await _stopped(app, operations.settings.drain_s)
-        store.close()
+    if agents is not None:
+        await _drained(agents, operations.settings.drain_s / 2)
+        await _stopped(app, deadline - time.monotonic())
+    store.close()
     return code
 
 
@@ -110,11 +116,15 @@ async def _serve(app: Any, agents: Agents, watch: LagWatch, operations: Operatio
             ready = True
             operations.ready()
         await asyncio.sleep(POLL_S)
+    return 0
+
+
+async def _drained(agents: Agents, within_s: float) -> None:
+    """No batch is begun any more; those begun are done, or wait for a server that is away."""
     agents.draining = True
-    deadline = time.monotonic() + operations.settings.drain_s / 2
+    deadline = time.monotonic() + within_s
     while agents.busy and not agents.patience.waiting and time.monotonic() < deadline:
         await asyncio.sleep(POLL_S / 5)
-    return 0
 
 
 async def _stopped(app: Any, within_s: float) -> None:
@@ -122,24 +132,36 @@ async def _stopped(app: Any, within_s: float) -> None:
     stopping = asyncio.ensure_future(app.stop())
     await asyncio.wait({stopping}, timeout=within_s)
     if not stopping.done():
-        log.warning("faust does not stop: the process ends without it", extra={"waited_s": within_s})
-    elif error := stopping.exception():
+        log.warning("faust does not stop: the process ends without it", extra={"waited_s": round(within_s, 1)})
+    elif not stopping.cancelled() and (error := stopping.exception()):
         log.warning("faust did not stop in order", exc_info=error)
 
 
+class _ToldToStopError(Exception):
+    """SIGTERM came while the worker waited for something."""
+
+
+async def _unless_stopped(operations: Operations, waiting: Awaitable[Answer]) -> Answer:
+    """The answer, or `_ToldToStopError` as soon as SIGTERM comes. What is waited for then goes on alone."""
+    task = asyncio.ensure_future(waiting)
+    while not task.done():
+        if operations.stopping.is_set():
+            raise _ToldToStopError
+        await asyncio.wait({task}, timeout=POLL_S)
+    return task.result()
+
+
 async def _until_there(operations: Operations, call: Callable[[], Answer]) -> Answer:
-    """The answer of a blocking call, asked again while a server is away; CancelledError when told to stop."""
+    """The answer of a blocking call, asked again while a server is away."""
     logged = 0.0
     while True:
         try:
-            return await asyncio.to_thread(call)
+            return await _unless_stopped(operations, asyncio.to_thread(call))
         except Unavailable as error:
             if time.monotonic() - logged > 3:
                 logged = time.monotonic()
                 log.warning("waiting: %s", error)
-        await asyncio.sleep(0.2)
-        if operations.stopping.is_set():
-            raise asyncio.CancelledError
+        await _unless_stopped(operations, asyncio.sleep(0.2))
 
 
 def _example_partitions(settings: Settings) -> int:
@@ -150,10 +172,10 @@ def _example_partitions(settings: Settings) -> int:
         client.close()
 
 
-def _assigned(app: Any) -> set[Any]:
+def _assigned(app: Any) -> set[tuple[str, int]]:
     try:
-        return set(app.consumer.assignment())
-    except RuntimeError:  # not started yet
+        return {(tp.topic, tp.partition) for tp in app.consumer.assignment()}
+    except ConsumerNotStarted:
         return set()
 
 

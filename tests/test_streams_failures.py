@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -13,8 +14,10 @@ import pytest
 from embedded import EmbeddedBroker, EmbeddedStore
 from headwater.connections import ensure_topics
 from headwater.settings import Settings, load_settings
+from headwater.topics import EXAMPLES
 from tests.processes import Worker, eventually, free_port
-from tests.streams_world import event, folded_all, load, send
+from tests.streams_world import event, folded_all, load, send, send_packed
+from tests.topic_reading import limit_records
 
 Start = Callable[..., Worker]
 
@@ -130,6 +133,40 @@ def test_told_to_stop_while_the_broker_is_away_it_does(tmp_path: Path, worker: S
         broker.kill()  # at once: Faust is left with offsets to commit, and its try to do so takes no cancelling
         eventually(lambda: "Group Coordinator Request failed" in streams.tail())
         assert streams.stop() == 0
+
+
+def test_told_to_stop_while_a_broker_does_not_answer_it_does(settings: Settings, worker: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        mine = settings.model_copy(update={"kafka": load_settings(kafka={"bootstrap": address}).kafka})
+        streams = worker("streams.worker", given=mine, wait=False)
+        silent.settimeout(60)
+        with silent.accept()[0]:  # it knocks before it asks
+            assert streams.stop() == 0
+
+
+@pytest.mark.parametrize("module", ["streams.worker", "trainer.worker", "serving.worker"])
+def test_a_broker_that_refuses_to_make_the_topics_ends_a_worker_with_what_to_set(
+    settings: Settings, worker: Start, module: str
+) -> None:
+    kafka = settings.kafka.model_copy(update={"prefix": "threefold.", "replication": 3})
+    refused = worker(module, given=settings.model_copy(update={"kafka": kafka}), wait=False)
+    assert refused.process is not None
+    assert refused.process.wait(60) == 2, refused.tail()
+    assert "Check kafka.replication (now 3)" in refused.tail()
+
+
+def test_records_that_only_together_are_too_large_for_the_broker_are_sent_alone(
+    settings: Settings, worker: Start
+) -> None:
+    limit_records(settings.kafka, EXAMPLES.name, 1000)
+    for partition in range(4):
+        events = [event(n, f"user-{partition}", item_id=f"{'long' * 30}-{n}") for n in range(4)]
+        send_packed(settings, events, partition)
+    streams = worker("streams.worker")
+    assert folded_all(settings).ok
+    assert streams.metric("headwater_examples_sent_total") == 16
+    assert 'headwater_retries_total{server="kafka"}' not in streams.get("/metrics")[1]
 
 
 def test_a_worker_without_progress_exits_on_purpose(
