@@ -56,7 +56,21 @@ MODEL: dict[str, Any] = {
 }
 """Chosen on the second to last items. The rates are the stream's, which must not undo what the epochs have learned."""
 
-STREAM_MODEL: dict[str, Any] = {"exclude_seen": ["*"]}
+STREAM_MODEL: dict[str, Any] = {
+    "exclude_seen": ["*"],
+    "block": 256,
+    "shared_targets": 16,
+    "width": 96,
+    "length": 100,
+    "dropout": 0.2,
+    "table_learning_rate": 6e-3,
+    "replay_capacity": 65_536,
+    "replay_windows": 64,
+    "replay_targets": 2048,
+}
+"""By argument, not by search: the questions are about users who left years ago, so what was learned then is rehearsed
+from a buffer that holds all of it, in steps large enough to be cheap."""
+
 PLAN = Plan(epochs=14, batch_steps=6400, learning_rate=4e-3, table_learning_rate=6e-3)
 
 
@@ -206,8 +220,8 @@ def main(name: str, arguments: Sequence[str]) -> int:
         began = time.process_time()
         learner = _streamed(split, ModelConfig(**(STREAM_MODEL | changes)), given.seed)
         result["stream"] = {"cpu_s": time.process_time() - began, **quality(_published(learner), split.questions)}
-    met = "train" not in result or all(result["train"]["headwater"][key] >= least for key, least in BAR.items())
-    result["met"] = met
+    asked = [result[how]["headwater"] for how in ("train", "stream") if how in result]
+    result["met"] = met = all(figures[key] >= least for figures in asked for key, least in BAR.items())
     if given.json:
         print(json.dumps(result))
     else:
