@@ -1,8 +1,8 @@
 """What learning online is worth on ML-100K: against the weights of the warm-up's end, and against hourly retraining.
 
 All are of one configuration on one stream, with live histories. `frozen` differs from ours by the age of its weights
-alone; `retrained` learns in batches each hour, and more often. The bar: online above both. `hourly` learns online and only
-publishes each hour; it is told beside them.
+alone; `retrained` learns in batches each hour, and more often. The bar: online above both. `hourly`, told beside them,
+learns online and only publishes each hour.
 """
 
 from __future__ import annotations
