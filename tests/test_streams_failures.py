@@ -127,7 +127,7 @@ def test_told_to_stop_while_the_broker_is_away_it_does(tmp_path: Path, worker: S
     with EmbeddedBroker(tmp_path / "own-broker") as broker:
         kafka = {"bootstrap": broker.address, "session_timeout_ms": 3000}
         mine = load_settings(kafka=kafka, redis={"url": own_store.address})
-        streams = worker("streams.worker", given=mine)
+        streams = worker("streams.worker", given=mine, HEADWATER_OPERATIONS__DRAIN_S="4")
         send(mine, [event(n) for n in range(20)])
         eventually(lambda: streams.metric("headwater_events_applied_total") == 20)
         broker.kill()  # at once: Faust is left with offsets to commit, and its try to do so takes no cancelling
