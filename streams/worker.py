@@ -81,7 +81,7 @@ async def _run(settings: Settings, store: FeatureStore, operations: Operations) 
         watch = LagWatch(settings.kafka, store, operations, metrics, lambda: _assigned(app))
         watch.start()
         code = await _serve(app, agents, watch, operations)
-    except _ToldToStopError:
+    except asyncio.CancelledError:  # told to stop while it waited for something
         code = 0
     except HeadwaterError as error:
         log.error("%s", error)
@@ -137,16 +137,12 @@ async def _stopped(app: Any, within_s: float) -> None:
         log.warning("faust did not stop in order", exc_info=error)
 
 
-class _ToldToStopError(Exception):
-    """SIGTERM came while the worker waited for something."""
-
-
 async def _unless_stopped(operations: Operations, waiting: Awaitable[Answer]) -> Answer:
-    """The answer, or `_ToldToStopError` as soon as SIGTERM comes. What is waited for then goes on alone."""
+    """The answer, or CancelledError as soon as SIGTERM comes. What is waited for then goes on alone."""
     task = asyncio.ensure_future(waiting)
     while not task.done():
         if operations.stopping.is_set():
-            raise _ToldToStopError
+            raise asyncio.CancelledError
         await asyncio.wait({task}, timeout=POLL_S)
     return task.result()
 
