@@ -1,8 +1,7 @@
 """What learning online is worth on ML-100K: against the weights of the warm-up's end, and against hourly retraining.
 
-All are of one configuration on one stream, with live histories. `frozen` differs from ours by the age of its weights
-alone; `retrained` learns in batches each hour, and more often. The bar: online above both. `hourly`, told beside them,
-learns online and only publishes each hour.
+All are of one configuration on one stream, with live histories. `frozen` and `hourly` differ from ours by the age of
+their weights alone; `retrained` learns in batches each hour, and more often. The bar: online above all.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ def main(name: str, arguments: Sequence[str]) -> int:
     )
     means = {one: sum(found["ndcg@10"]) / len(found["ndcg@10"]) for one, found in result["by_seed"].items()}
     bar = {one: means[one] for one in (ONLINE, "headwater", "hourly", "retrained", "frozen")}
-    met = means[ONLINE] > max(means["retrained"], means["frozen"])
+    met = means[ONLINE] > max(means["hourly"], means["retrained"], means["frozen"])
     if given.json:
         print(json.dumps({"benchmark": name, "bar": {**bar, "met": met}, **result}))
     else:
         prequential.show(name, result, {})
-        print(f"  bar, online above retrained and frozen: {'met' if met else 'NOT met'}")
+        print(f"  bar, online above hourly, retrained and frozen: {'met' if met else 'NOT met'}")
     return int(given.stop is None and not met)
