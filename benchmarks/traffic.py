@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 import redis
-from kafka import TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from kafka.partitioner.default import murmur2
 
 from console.supervisor import Supervisor
 from headwater.codec import encode, encode_packed
-from headwater.connections import consumer, producer
+from headwater.connections import producer
 from headwater.events import Event, Item, now_ms
 from headwater.recommendations import Request
 from headwater.settings import Settings
@@ -81,29 +81,41 @@ def watch_features(load: Load, settings: Settings) -> None:
 
 
 def watch_replies(load: Load, settings: Settings, echoed: str, ready: threading.Event) -> None:
-    reader = consumer(settings.kafka)
-    reply = topic_name(RECOMMENDATIONS, settings.kafka.prefix)
-    reader.assign([TopicPartition(reply, 0), TopicPartition(echoed, 0)])
-    reader.seek_to_end()
-    for partition in reader.assignment():
-        reader.position(partition)
+    kafka = settings.kafka
+    reader = Consumer(
+        {"bootstrap.servers": kafka.bootstrap, "group.id": f"{kafka.prefix}watch", "enable.auto.commit": False}
+    )
+    reply = topic_name(RECOMMENDATIONS, kafka.prefix)
+    ends = [(name, reader.get_watermark_offsets(TopicPartition(name, 0))[1]) for name in (reply, echoed)]
+    reader.assign([TopicPartition(name, 0, end) for name, end in ends])
     ready.set()
     while not load.stopping.is_set():
-        for partition, records in reader.poll(timeout_ms=500).items():
-            for record in records:
-                if partition.topic == echoed:
-                    key = record.key.decode()
-                    (load.event_echo if key.startswith("e") else load.request_echo).stop(key[1:])
-                else:
-                    body = json.loads(record.value)
-                    load.reply.stop(body["request_id"])
-                    load.fallbacks += "fallback" in body["receipt"]
+        record = reader.poll(0.5)
+        if record is None:
+            continue
+        if record.error():
+            raise RuntimeError(str(record.error()))
+        if record.topic() == echoed:
+            key = record.key().decode()
+            (load.event_echo if key.startswith("e") else load.request_echo).stop(key[1:])
+        else:
+            body = json.loads(record.value())
+            load.reply.stop(body["request_id"])
+            load.fallbacks += "fallback" in body["receipt"]
     reader.close()
 
 
 def send_load(load: Load, settings: Settings, echo: str, seconds: float, rates: tuple[int, int]) -> float:
     """Sends on a fixed schedule, late or not (no coordinated omission); the time when it began."""
-    kafka, writer = settings.kafka, producer(settings.kafka)
+    kafka = settings.kafka
+    writer = Producer(
+        {
+            "bootstrap.servers": kafka.bootstrap,
+            "linger.ms": kafka.linger_ms,
+            "enable.idempotence": True,
+            "partitioner": "murmur2",
+        }
+    )
     events, requests = topic_name(EVENTS, kafka.prefix), topic_name(REQUESTS, kafka.prefix)
     prepared = _prepared(seconds, rates)
     begun = time.perf_counter()
@@ -111,19 +123,17 @@ def send_load(load: Load, settings: Settings, echo: str, seconds: float, rates: 
         if (wait := begun + one.due_s - time.perf_counter()) > 0:
             time.sleep(wait)
         load.feature.start(one.user_id)
-        writer.send(events, key=one.user_id.encode(), value=one.event)
+        writer.produce(events, key=one.user_id, value=one.event)
         load.event_echo.start(one.user_id)
-        writer.send(echo, key=f"e{one.user_id}".encode(), value=one.event)
+        writer.produce(echo, key=f"e{one.user_id}", value=one.event)
         if one.request is not None:
             asked = one.request.request_id
             load.reply.start(asked)
-            writer.send(
-                requests, key=one.request.user_id.encode(), value=one.asking, headers=[("reply-partition", b"0")]
-            )
+            writer.produce(requests, key=one.request.user_id, value=one.asking, headers=[("reply-partition", b"0")])
             load.request_echo.start(asked)
-            writer.send(echo, key=f"r{asked}".encode(), value=one.asking)
+            writer.produce(echo, key=f"r{asked}", value=one.asking)
+        writer.poll(0)
     writer.flush()
-    writer.close()
     return begun
 
 

@@ -141,10 +141,21 @@ def up(data: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
         process.stdout.close()
 
 
-def worker_pids(logs: str) -> list[int]:
+def worker_pids(logs: str, name: str = "*") -> list[int]:
     """Process ids that the workers have logged."""
-    lines = [line for log in Path(logs).glob("*.log") for line in log.read_text().splitlines() if '"started"' in line]
-    return [json.loads(line)["pid"] for line in lines]
+    lines = [line for log in Path(logs).glob(f"{name}.log") for line in log.read_text().splitlines()]
+    return [json.loads(line)["pid"] for line in lines if '"started"' in line]
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="tasks are not grouped by session here")
+@pytest.mark.timeout(240)
+def test_the_session_of_the_trainer_yields_to_the_others(data: Path) -> None:
+    with up(data) as (_, told):
+        shares = {
+            name: Path(f"/proc/{worker_pids(told['logs'], name)[0]}/autogroup").read_text().split(" nice ")[1].strip()
+            for name in ("trainer", "serving", "streams")
+        }
+    assert shares == {"trainer": "19", "serving": "0", "streams": "0"}
 
 
 @pytest.mark.timeout(240)

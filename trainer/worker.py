@@ -11,9 +11,11 @@ lock), one partition, no consumer group: nothing can rebalance.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -277,9 +279,14 @@ def _yield_to_serving() -> None:
     """Run only on processor time that nobody else wants, and be put aside the moment somebody does.
 
     Linux's idle class, because niceness alone lets the trainer finish its time slice first: milliseconds on every hop.
+    The class counts only within a session where Linux groups tasks by session (sched(7), autogroup): a trainer with a
+    session of its own, as `headwater up` gives it, makes that whole group the least one too.
     """
     if hasattr(os, "SCHED_IDLE"):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        if os.getsid(0) == os.getpid():
+            with contextlib.suppress(OSError):  # no such file: not grouped by session
+                Path("/proc/self/autogroup").write_text(f"{NICE}", encoding="ascii")
     elif hasattr(os, "nice"):
         os.nice(NICE)
 
