@@ -14,15 +14,17 @@ import sys
 import threading
 import time
 
-GRACE_S = 15.0
-"""How long an orphaned worker may drain: more than its own `operations.drain_s`."""
+from headwater.settings import load_settings
+
+GRACE_S = 5.0
+"""How long an orphaned worker may take to end beyond its own `operations.drain_s`."""
 
 
 def _end_with_console() -> None:
     while os.read(0, 4096):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(GRACE_S)
+    time.sleep(load_settings().operations.drain_s + GRACE_S)
     os._exit(1)
 
 
