@@ -27,7 +27,7 @@ demo: $(VENV)/.installed
 	$(BIN)/headwater demo $(if $(EVENTS),--events "$(EVENTS)") $(DEMO)
 
 test: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check --no-cache .

@@ -23,8 +23,22 @@ from tests.processes import Worker
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+LONG = (
+    "crash",
+    "console_supervisor",
+    "trainer_worker",
+    "demo",
+    "replay_explain",
+    "trainer_publications",
+    "trainer_kill",
+)
+"""Files that take longest. They come first: at the end no job is left alone with one of them."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Against Apache Kafka run only what meets a broker that it can stand in for."""
+    """The longest files first; against Apache Kafka only what meets a broker that it can stand in for."""
+    place = {f"test_{name}.py": number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
     if os.environ.get("HEADWATER_TEST_BROKER", "embedded") == "embedded":
         return
     apart = [item for item in items if not {"kafka_address", "address"} & set(getattr(item, "fixturenames", ()))]

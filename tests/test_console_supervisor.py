@@ -147,22 +147,20 @@ def worker_pids(logs: str, name: str = "*") -> list[int]:
     return [json.loads(line)["pid"] for line in lines if '"started"' in line]
 
 
-@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="tasks are not grouped by session here")
-@pytest.mark.timeout(240)
-def test_the_session_of_the_trainer_yields_to_the_others(data: Path) -> None:
-    with up(data) as (_, told):
-        shares = {
-            name: Path(f"/proc/{worker_pids(told['logs'], name)[0]}/autogroup").read_text().split(" nice ")[1].strip()
-            for name in ("trainer", "serving", "streams")
-        }
-    assert shares == {"trainer": "19", "serving": "0", "streams": "0"}
+def session_nice(pid: int) -> str:
+    """How little of a core the session of a process wants; of no session where tasks are not grouped by it."""
+    group = Path(f"/proc/{pid}/autogroup")
+    return group.read_text().split(" nice ")[1].strip() if group.exists() else "none"
 
 
 @pytest.mark.timeout(240)
-def test_a_console_killed_by_kill_9_leaves_no_process(data: Path) -> None:
+def test_the_trainer_yields_with_its_session_and_a_console_killed_by_kill_9_leaves_no_process(data: Path) -> None:
     with up(data) as (process, told):
         pids = worker_pids(told["logs"])
         assert len(pids) == 3
+        nice = {name: session_nice(*worker_pids(told["logs"], name)) for name in ("trainer", "serving", "streams")}
+        if "none" not in nice.values():
+            assert nice == {"trainer": "19", "serving": "0", "streams": "0"}
         assert listens(told["kafka"])
         process.kill()
         process.wait()
