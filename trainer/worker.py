@@ -47,7 +47,7 @@ CHUNK = 64
 WAIT_MS = 50
 RETRY_S = 2.0
 NICE = 19
-"""Where the kernel has no idle class (all but Linux): the least share of a core that others want too."""
+"""The least share of a core that others want too."""
 
 
 class Trainer:
