@@ -35,7 +35,13 @@ DATA_SETS = {
             exclude_seen=("*",),
             bar=0.122,
             aim=0.130,
-            chosen_on="events 60,000-80,000 (rules and item-item; als, bpr, isgd, raisgd are as they come)",
+            chosen_on="events 60,000-80,000",
+            peers={
+                "als": {"factors": 32, "alpha": 1.0, "regularization": 1.0, "reach": 10, "fade": 0.8},
+                "bpr": {"factors": 128, "reach": 5},
+                "isgd": {"learning_rate": 0.02},
+                "raisgd": {"learning_rate": 0.15},
+            },
         ),
         DataSet(
             "globo_10d",
