@@ -10,7 +10,7 @@ import random
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import redis
@@ -22,7 +22,7 @@ from headwater.codec import encode, encode_packed
 from headwater.connections import producer
 from headwater.events import Event, Item, now_ms
 from headwater.recommendations import Request
-from headwater.settings import Settings
+from headwater.settings import KafkaSettings, Settings
 from headwater.topics import EVENTS, ITEMS, RECOMMENDATIONS, REQUESTS, topic_name
 
 USERS = 900
@@ -80,11 +80,23 @@ def watch_features(load: Load, settings: Settings) -> None:
                 load.feature.stop(message["channel"].decode().removeprefix(head))
 
 
+def _librdkafka(kafka: KafkaSettings) -> dict[str, Any]:
+    """Where Kafka is and how it lets in, as librdkafka names it: it costs the generator less than kafka-python does."""
+    password = kafka.sasl_password
+    config = {
+        "bootstrap.servers": kafka.bootstrap,
+        "security.protocol": kafka.security_protocol,
+        "sasl.mechanism": kafka.sasl_mechanism,
+        "sasl.username": kafka.sasl_username,
+        "sasl.password": password.get_secret_value() if password else None,
+        "ssl.ca.location": kafka.ssl_cafile,
+    }
+    return {name: value for name, value in config.items() if value}
+
+
 def watch_replies(load: Load, settings: Settings, echoed: str, ready: threading.Event) -> None:
     kafka = settings.kafka
-    reader = Consumer(
-        {"bootstrap.servers": kafka.bootstrap, "group.id": f"{kafka.prefix}watch", "enable.auto.commit": False}
-    )
+    reader = Consumer({**_librdkafka(kafka), "group.id": f"{kafka.prefix}watch", "enable.auto.commit": False})
     reply = topic_name(RECOMMENDATIONS, kafka.prefix)
     ends = [(name, reader.get_watermark_offsets(TopicPartition(name, 0))[1]) for name in (reply, echoed)]
     reader.assign([TopicPartition(name, 0, end) for name, end in ends])
@@ -110,7 +122,7 @@ def send_load(load: Load, settings: Settings, echo: str, seconds: float, rates: 
     kafka = settings.kafka
     writer = Producer(
         {
-            "bootstrap.servers": kafka.bootstrap,
+            **_librdkafka(kafka),
             "linger.ms": kafka.linger_ms,
             "enable.idempotence": True,
             "partitioner": "murmur2",
