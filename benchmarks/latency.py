@@ -31,8 +31,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.traffic import Load, Stopwatch, send_load, warm, watch_features, watch_replies
-from console.supervisor import Supervisor
-from headwater.connections import admin_client
+from console.local.supervisor import Supervisor
+from headwater.kafka.connections import admin_client
 from headwater.settings import Settings, load_settings
 
 SLICES = 10
@@ -64,7 +64,7 @@ def broker(arguments: argparse.Namespace, directory: Path) -> Iterator[str]:
     if arguments.kafka:
         yield arguments.kafka
     elif arguments.broker == "kafka":
-        from tests.kafka_real import ApacheKafka
+        from tests.worlds.kafka_real import ApacheKafka
 
         with ApacheKafka(directory / "kafka") as server:
             yield server.address

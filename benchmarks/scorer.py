@@ -22,11 +22,11 @@ import numpy as np
 from headwater.events import Item
 from headwater.examples import Entry
 from headwater.recommendations import Request
-from models.bundle import Bundle
 from models.config import ModelConfig
-from models.delta import Delta, DeltaAssembler, encode_delta
-from models.digest import hash_all
-from models.graph import build_graph, weight_inputs
+from models.published.bundle import Bundle
+from models.published.delta import Delta, DeltaAssembler, encode_delta
+from models.published.digest import hash_all
+from models.published.graph import build_graph, weight_inputs
 from serving.catalogue import Catalogue
 from serving.scorer import Scorer
 from serving.scoring import Ask, score

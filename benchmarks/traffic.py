@@ -17,13 +17,13 @@ import redis
 from confluent_kafka import Consumer, Producer, TopicPartition
 from kafka.partitioner.default import murmur2
 
-from console.supervisor import Supervisor
-from headwater.codec import encode, encode_packed
-from headwater.connections import producer
+from console.local.supervisor import Supervisor
 from headwater.events import Event, Item, now_ms
+from headwater.kafka.connections import producer
 from headwater.recommendations import Request
 from headwater.settings import KafkaSettings, Settings
 from headwater.topics import EVENTS, ITEMS, RECOMMENDATIONS, REQUESTS, topic_name
+from headwater.wire.codec import encode, encode_packed
 
 USERS = 900
 ITEMS_COUNT = 1700

@@ -12,14 +12,13 @@ import sys
 
 import typer
 
-from console import (
+from console.commands import (
     contract,
     dead_letters,
     demo,
     doctor,
     produce,
     recommend,
-    replaying,
     rollback,
     tail,
     topics,
@@ -27,6 +26,7 @@ from console import (
     train,
     up,
 )
+from console.commands import replay as replaying
 from headwater.errors import HeadwaterError
 
 app = typer.Typer(

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from headwater.examples import Entry
 from models.config import ModelConfig
-from models.encoder import Sequences
 from models.inputs import Steps, encode_entries, event_weight, pad_steps
+from models.sequence.encoder import Sequences
 
 __all__ = ["Pending", "Place", "batch_of", "sequences_of"]
 

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from headwater.examples import Example
-from models.bundle import Bundle
-from models.delta import Delta, DeltaAssembler, encode_delta
 from models.learner import Learner
-from models.metrics import Scored
-from models.parity import check_parity
+from models.published.bundle import Bundle
+from models.published.delta import Delta, DeltaAssembler, encode_delta
+from models.published.parity import check_parity
+from models.quality import Scored
 
 __all__ = [
     "check_checkpoint",

@@ -1,6 +1,6 @@
 """History: recorded examples as the slow learner rehearses them, while the fast parts learn them in passing.
 
-Before: `trainer.history` folds a file into examples. After: `rehearsal` makes epochs of a `History`, and the replay
+Before: `trainer.pretraining` folds a file into examples. After: `rehearsal` makes epochs of a `History`, and the replay
 buffer gets its newest windows. Knows no files and no clock.
 
 Steps are kept flat, 21 bytes each, and by numbers of their own: an item may lose its row before the recording ends.
@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.examples import Example
-from models.encoder import Sequences
 from models.inputs import Steps, encode_entries, event_weight, recent_of
 from models.learner import Learner
+from models.sequence.encoder import Sequences
 
 __all__ = ["History", "Recorder", "absorb"]
 

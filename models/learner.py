@@ -22,24 +22,24 @@ from numpy.typing import NDArray
 from headwater.errors import SettingsError
 from headwater.examples import CatalogueEntry, Entry, Example
 from headwater.recommendations import ALL_TYPES, AUTO
-from models import state
+from models import checkpoint as state
 from models.block import Pending, batch_of, sequences_of
-from models.bundle import Bundle
 from models.config import ModelConfig
 from models.content import Content
-from models.delta import Delta
-from models.encoder import Encoder
-from models.fusion import fuse, share_of_highest
-from models.gate import Gate
+from models.experts.fusion import fuse, share_of_highest
+from models.experts.gate import Gate
+from models.experts.memory import AssociationMemory
+from models.experts.popularity import Popularity
+from models.experts.repeats import ReturnRate, Returns, returning_types
 from models.inputs import Recent, encode_entries, encode_since, event_weight, recent_of
 from models.items import ItemRows
-from models.memory import AssociationMemory
-from models.metrics import Prequential, Scored
-from models.popularity import Popularity
-from models.publication import Publication, publish
-from models.replay_buffer import ReplayBuffer
-from models.returns import ReturnRate, Returns, returning_types
+from models.published.bundle import Bundle
+from models.published.delta import Delta
+from models.published.publish import Publication, publish
+from models.quality import Prequential, Scored
 from models.sentences import SentenceModel
+from models.sequence.encoder import Encoder
+from models.sequence.replay_buffer import ReplayBuffer
 
 __all__ = ["Learner", "Scored"]
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from headwater.errors import SourceError
-from replay.files import Columns, FileSource
-from replay.gorse import Gorse
-from replay.kafka_range import KafkaRange
-from replay.metarank import Metarank
-from replay.movielens import MovieLens
-from replay.sources import Catalogued, Source, SourceReport
+from replay.sources.files import Columns, FileSource
+from replay.sources.gorse import Gorse
+from replay.sources.kafka_range import KafkaRange
+from replay.sources.metarank import Metarank
+from replay.sources.movielens import MovieLens
+from replay.sources.source import Catalogued, Source, SourceReport
 from replay.stream import ReplayReport, Speed, stream
 
 __all__ = [

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from headwater.client import Client, Delivery
-from headwater.connections import ensure_topics
 from headwater.errors import SettingsError
 from headwater.events import Event
+from headwater.kafka.connections import ensure_topics
 from headwater.settings import Settings
-from replay.kafka_range import KafkaRange
-from replay.sources import Catalogued, Source
+from replay.sources.kafka_range import KafkaRange
+from replay.sources.source import Catalogued, Source
 
 __all__ = ["ReplayReport", "Speed", "stream"]
 

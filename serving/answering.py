@@ -23,21 +23,21 @@ from typing import Any, Protocol
 import orjson
 from pydantic import ValidationError
 
-from headwater.codec import decode_request, encode
 from headwater.errors import HeadwaterError, InvalidMessage, Unavailable
 from headwater.events import MAX_ID_LENGTH, now_ms
 from headwater.recommendations import Receipt, Recommendation, Request
 from headwater.settings import ServingSettings
 from headwater.topics import EVENTS, REQUESTS
-from serving.answered import Answered
+from headwater.wire.codec import decode_request, encode
+from serving.answer_cache import Answered
 from serving.fitting import fitting
-from serving.metrics import ServingMetrics
 from serving.popular import POPULAR_ITEMS, Popular
 from serving.rules import extended_history
 from serving.scorer import Scorer
 from serving.scoring import Ask, Scored, refuse, score
-from streams.state import UserState
-from streams.store import FeatureStore
+from serving.serving_metrics import ServingMetrics
+from streams.features.state import UserState
+from streams.features.store import FeatureStore
 
 __all__ = ["Answer", "Answering", "Record"]
 

@@ -5,8 +5,8 @@ Before: a finished answer. After: `serving.answering` sends its bytes, or refuse
 
 from __future__ import annotations
 
-from headwater.codec import encode
 from headwater.recommendations import Recommendation
+from headwater.wire.codec import encode
 
 __all__ = ["MAX_ANSWER_BYTES", "fitting"]
 

@@ -17,8 +17,8 @@ from typing import Any, Protocol
 import orjson
 
 from headwater.errors import BundleError
-from models.bundle import read_bundle
-from models.delta import DeltaAssembler
+from models.published.bundle import read_bundle
+from models.published.delta import DeltaAssembler
 from serving.scorer import Scorer
 
 __all__ = ["LIVE", "Counter", "ModelFollower"]

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from streams.decay import Decay
+from streams.features.decay import Decay
 
 __all__ = ["POPULAR_ITEMS", "Popular"]
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from kafka import KafkaProducer
 
-from headwater.codec_letters import RefusedRecord, dead_letter
 from headwater.errors import Stalled
 from headwater.topics import DEAD_LETTERS, RECOMMENDATIONS, REQUESTS, topic_name
+from headwater.wire.letters import RefusedRecord, dead_letter
 from serving.answering import Answer
-from serving.metrics import ServingMetrics
+from serving.serving_metrics import ServingMetrics
 
 __all__ = ["Replies", "partition_of"]
 

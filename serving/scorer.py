@@ -21,10 +21,10 @@ import numpy.typing as npt
 
 from headwater.errors import BundleError, Unavailable
 from headwater.examples import Entry
-from models.bundle import Bundle
-from models.delta import Delta
+from models.experts.repeats import returning_types
 from models.inputs import encode_histories
-from models.returns import returning_types
+from models.published.bundle import Bundle
+from models.published.delta import Delta
 from serving.catalogue import Catalogue
 from serving.rules import Rows
 

@@ -18,15 +18,15 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError
 
-from headwater.codec import decode_catalogue_record
-from headwater.connections import consumer
 from headwater.errors import InvalidMessage, Unavailable
-from headwater.operations import Operations
+from headwater.kafka.connections import consumer
+from headwater.process.operations import Operations
 from headwater.settings import Settings
 from headwater.topics import ITEMS, MODEL, MODEL_DELTAS, REQUESTS, topic_name
+from headwater.wire.codec import decode_catalogue_record
 from serving.catalogue import Catalogue
-from serving.metrics import ServingMetrics
 from serving.model_follower import LIVE, ModelFollower
+from serving.serving_metrics import ServingMetrics
 
 __all__ = ["TopicFollower"]
 

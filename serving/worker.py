@@ -20,20 +20,20 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
-from headwater.connections import consumer, ensure_topics, producer
 from headwater.errors import HeadwaterError, Stalled, Unavailable
-from headwater.operations import EXIT_STALLED, EXIT_WRONG, Operations
+from headwater.kafka.connections import consumer, ensure_topics, producer
+from headwater.process.operations import EXIT_STALLED, EXIT_WRONG, Operations
 from headwater.settings import Settings, load_settings
 from headwater.topics import REQUESTS, topic_name
 from serving.answering import Answering
 from serving.catalogue import Catalogue
-from serving.metrics import ServingMetrics
 from serving.model_follower import ModelFollower
 from serving.progress import Progress
 from serving.replies import Replies
 from serving.scorer import Scorer
+from serving.serving_metrics import ServingMetrics
 from serving.topic_follower import TopicFollower
-from streams.store import FeatureStore
+from streams.features.store import FeatureStore
 
 __all__ = ["GROUP", "ServingWorker", "main"]
 

@@ -1,8 +1,8 @@
 """The three Faust agents: events into features and examples, items into the catalogue, dead letters into counts.
 
 Before: Faust delivers records of `events`, `items` and `dead-letters` to the agents' channels. After: `streams.rounds`,
-`streams.store` and `streams.outbox` do the work. Nothing is acknowledged before its effects are written; while a server
-is away an agent holds its batch and tries again. An unforeseen error in reading a record refuses that record
+`streams.features.store` and `streams.outbox` do the work. Nothing is acknowledged before its effects are written; while
+a server is away an agent holds its batch and tries again. An unforeseen error in reading a record refuses that record
 (`internal`); anywhere else it ends the process, and the records are read again.
 """
 
@@ -12,21 +12,21 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from headwater.codec import decode_catalogue_record
 from headwater.errors import AnotherLog, InvalidMessage
 from headwater.examples import CatalogueEntry
 from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, EVENTS, ITEMS
+from headwater.wire.codec import decode_catalogue_record
 from streams.app import raw_topic
+from streams.features.marks import check_log
+from streams.features.store import FeatureStore
 from streams.intake import Intake, ReadOffsets
 from streams.letters import UNKNOWN, Refusal, read_letter
-from streams.marks import check_log
-from streams.metrics import Metrics
 from streams.outbox import Outbox
-from streams.patience import Patience
 from streams.reading import unforeseen
+from streams.retry import Patience
 from streams.rounds import EventRounds
-from streams.store import FeatureStore
+from streams.streams_metrics import Metrics
 
 __all__ = ["Agents"]
 

@@ -14,17 +14,17 @@ from typing import Any
 
 from kafka import TopicPartition
 
-from headwater.codec import EventRow
-from headwater.connections import consumer
 from headwater.errors import InvalidMessage
+from headwater.kafka.connections import consumer
 from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, EVENTS, Topic, topic_name
-from streams.decay import Decay, ItemStatistics
-from streams.fold import Limits, fold_batch
+from headwater.wire.codec import EventRow
+from streams.features.decay import Decay, ItemStatistics
+from streams.features.fold import Limits, fold_batch
+from streams.features.state import UserState
+from streams.features.store import FeatureStore
 from streams.letters import read_letter
 from streams.reading import read_record
-from streams.state import UserState
-from streams.store import FeatureStore
 
 __all__ = ["AuditResult", "Place", "audit", "read_as_folded", "refused_places", "topic_records"]
 

@@ -15,15 +15,15 @@ from typing import Any
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 
-from headwater.connections import consumer
 from headwater.errors import AnotherLog, HeadwaterError, Unavailable
-from headwater.operations import Operations
+from headwater.kafka.connections import consumer
+from headwater.process.operations import Operations
 from headwater.settings import KafkaSettings
 from headwater.topics import DEAD_LETTERS, EVENTS, ITEMS, Topic, topic_name
 from streams.app import GROUP
-from streams.marks import another_log
-from streams.metrics import Metrics
-from streams.store import FeatureStore
+from streams.features.marks import another_log
+from streams.features.store import FeatureStore
+from streams.streams_metrics import Metrics
 
 __all__ = ["LagWatch"]
 

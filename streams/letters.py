@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from headwater.codec_letters import DeadLetter, Headers, RefusedRecord, dead_letter, dead_letter_headers
 from headwater.errors import InvalidMessage
+from headwater.wire.letters import DeadLetter, Headers, RefusedRecord, dead_letter, dead_letter_headers
 
 __all__ = ["UNKNOWN", "LetterSource", "Refusal", "cut_letter", "read_letter", "written_letter"]
 

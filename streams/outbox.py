@@ -12,10 +12,10 @@ from typing import Any
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from faust.exceptions import ProducerSendError
 
-from headwater.codec_letters import DeadLetter
 from headwater.errors import Unavailable
 from headwater.examples import CatalogueEntry, Segment, pack_items, pack_segments
 from headwater.topics import DEAD_LETTERS, EXAMPLES, topic_name
+from headwater.wire.letters import DeadLetter
 from streams.letters import Refusal, cut_letter, written_letter
 
 __all__ = ["Outbox", "cut", "packed"]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from headwater.codec import EventRow, read_events
 from headwater.errors import InvalidMessage
+from headwater.wire.codec import EventRow, read_events
 
 __all__ = ["read_record", "unforeseen"]
 

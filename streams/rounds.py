@@ -1,10 +1,10 @@
 """One round of the streams worker: a batch of `events` records into features and examples, exactly once in effect.
 
-Before: `streams.intake` gives records. After: `streams.outbox` has the examples, `streams.store` the features; the
-caller may acknowledge. The order is the delivery guarantee: read, fold, send examples and dead letters (acked by the
-broker), one atomic script, and only then the acknowledgement. A crash in between repeats the round: the script refuses
-what is at or below the marks, the trainer drops examples at or below its own. A store that has less than this worker
-left there went back in time: the round then folds nothing and says from where to read again.
+Before: `streams.intake` gives records. After: `streams.outbox` has the examples, `streams.features.store` the features;
+the caller may acknowledge. The order is the delivery guarantee: read, fold, send examples and dead letters (acked by
+the broker), one atomic script, and only then the acknowledgement. A crash in between repeats the round: the script
+refuses what is at or below the marks, the trainer drops examples at or below its own. A store that has less than this
+worker left there went back in time: the round then folds nothing and says from where to read again.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from headwater.codec import EventRow
 from headwater.errors import InvalidMessage
 from headwater.events import now_ms
 from headwater.settings import StreamsSettings
-from streams.decay import Decay, ItemStatistics
-from streams.fold import Folded, Limits, fold_batch
-from streams.hot import HotUsers
+from headwater.wire.codec import EventRow
+from streams.features.decay import Decay, ItemStatistics
+from streams.features.fold import Folded, Limits, fold_batch
+from streams.features.hot_users import HotUsers
+from streams.features.state import EMPTY, UserState
+from streams.features.store import Batch, FeatureStore
 from streams.letters import Refusal
-from streams.metrics import Metrics
 from streams.outbox import Outbox
-from streams.patience import Patience
 from streams.reading import read_record
-from streams.state import EMPTY, UserState
-from streams.store import Batch, FeatureStore
+from streams.retry import Patience
+from streams.streams_metrics import Metrics
 
 __all__ = ["EventRounds"]
 

@@ -19,18 +19,18 @@ from typing import Any, TypeVar
 
 from faust.exceptions import ConsumerNotStarted
 
-from headwater.connections import consumer, ensure_topics
 from headwater.errors import AnotherLog, HeadwaterError, Unavailable
-from headwater.operations import EXIT_STALLED, EXIT_WRONG, Operations
+from headwater.kafka.connections import consumer, ensure_topics
+from headwater.process.operations import EXIT_STALLED, EXIT_WRONG, Operations
 from headwater.settings import Settings, load_settings
 from headwater.topics import EXAMPLES, topic_name
 from streams.agents import Agents
 from streams.app import make_app
+from streams.features.marks import check_log
+from streams.features.store import FeatureStore
 from streams.lag import LagWatch
-from streams.marks import check_log
-from streams.metrics import Metrics
 from streams.outbox import Outbox
-from streams.store import FeatureStore
+from streams.streams_metrics import Metrics
 
 __all__ = ["main"]
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from embedded import EmbeddedBroker, EmbeddedStore
-from headwater.connections import ensure_topics
+from headwater.kafka.connections import ensure_topics
 from headwater.settings import Settings, load_settings
-from tests.processes import Worker
+from tests.worlds.processes import Worker
 
 # Whoever starts the suite in the background may have switched Ctrl-C off for all that it starts; tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -52,7 +52,7 @@ def kafka_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     directory = tmp_path_factory.mktemp("kafka")
     kind = os.environ.get("HEADWATER_TEST_BROKER", "embedded")
     if kind == "kafka":
-        from tests.kafka_real import ApacheKafka
+        from tests.worlds.kafka_real import ApacheKafka
 
         with ApacheKafka(directory) as broker:
             yield broker.address

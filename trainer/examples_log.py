@@ -18,12 +18,12 @@ from kafka import KafkaProducer, TopicPartition
 from kafka.errors import KafkaError, OffsetOutOfRangeError
 from kafka.structs import OffsetAndMetadata
 
-from headwater.codec_letters import RefusedRecord, dead_letter
-from headwater.connections import consumer
 from headwater.errors import CheckpointError, InvalidMessage, Unavailable
 from headwater.examples import CatalogueEntry, Example, Position, unpack
+from headwater.kafka.connections import consumer
 from headwater.settings import KafkaSettings
 from headwater.topics import DEAD_LETTERS, EXAMPLES, topic_name
+from headwater.wire.letters import RefusedRecord, dead_letter
 
 __all__ = ["ExamplesLog", "Progress"]
 

@@ -1,7 +1,8 @@
 """The guard in front of every publication: a model that is broken or has become much worse is not published.
 
 Before: the publisher, with what it is about to publish. After: a refusal with its reason, or nothing. Pure: no Kafka,
-no disk, no clock. The parity of ONNX and torch is checked by `models.graph.check_parity`; this counts it as a reason.
+no disk, no clock. The parity of ONNX and torch is checked by `models.published.graph.check_parity`; this counts it as a
+reason.
 """
 
 from __future__ import annotations

@@ -23,10 +23,10 @@ from kafka.errors import KafkaError
 from headwater.errors import BundleError, Unavailable
 from headwater.settings import Settings
 from headwater.topics import MODEL_DELTAS, topic_name
-from models.bundle import Bundle, write_bundle
-from models.delta import Delta, encode_delta
 from models.learner import Learner
-from models.parity import check_parity
+from models.published.bundle import Bundle, write_bundle
+from models.published.delta import Delta, encode_delta
+from models.published.parity import check_parity
 from trainer.guard import Guard, Refused, refuse_non_finite
 from trainer.registry import Announcement, Registry
 

@@ -24,8 +24,8 @@ import orjson
 from kafka import KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
-from headwater.connections import consumer
 from headwater.errors import InvalidMessage, Unavailable
+from headwater.kafka.connections import consumer
 from headwater.settings import KafkaSettings
 from headwater.topics import MODEL, MODEL_DELTAS, Topic, topic_name
 

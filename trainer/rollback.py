@@ -13,11 +13,11 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-from headwater.connections import producer
 from headwater.errors import BundleError
 from headwater.events import now_ms
+from headwater.kafka.connections import producer
 from headwater.settings import Settings
-from models.bundle import read_bundle
+from models.published.bundle import read_bundle
 from trainer.registry import Announcement, Registry
 
 __all__ = ["resume", "rollback"]

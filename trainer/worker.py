@@ -22,22 +22,22 @@ import torch
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from headwater.connections import ensure_topics, producer
 from headwater.errors import HeadwaterError, SettingsError, Unavailable
 from headwater.events import now_ms
 from headwater.examples import CatalogueEntry, Example
-from headwater.operations import EXIT_STALLED, Operations
+from headwater.kafka.connections import ensure_topics, producer
+from headwater.process.operations import EXIT_STALLED, Operations
 from headwater.settings import Settings, load_settings
 from models.config import model_config
 from models.learner import Learner
-from trainer.checkpointing import Checkpoints
+from trainer.checkpoints import Checkpoints
 from trainer.device import choose_device
 from trainer.examples_log import ExamplesLog, Progress
 from trainer.guard import Guard
-from trainer.metrics import TrainerMetrics
 from trainer.publisher import Publisher
 from trainer.registry import Registry
 from trainer.retrying import Retries
+from trainer.trainer_metrics import TrainerMetrics
 
 __all__ = ["Trainer", "main"]
 

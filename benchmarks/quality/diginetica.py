@@ -32,15 +32,15 @@ from torch.nn import functional
 from benchmarks.quality.prequential import common_parser, events_file, overrides_of
 from headwater.examples import Entry, Example, Position
 from models.config import MemoryConfig, ModelConfig
-from models.encoder import Sequences
-from models.fusion import share_of_highest
-from models.gate import context_of, outputs_of
+from models.experts.fusion import share_of_highest
+from models.experts.gate import context_of, outputs_of
+from models.experts.popularity import UNSEEN, relative
+from models.experts.repeats import OTHERS, facts_of, return_scores
 from models.history import Recorder, absorb
 from models.inputs import behind_ms, encode_histories
 from models.learner import Learner
-from models.popularity import UNSEEN, relative
-from models.rehearsal import Plan, Rehearsal
-from models.returns import OTHERS, facts_of, return_scores
+from models.sequence.encoder import Sequences
+from models.sequence.rehearsal import Plan, Rehearsal
 
 __all__ = ["main", "periods", "recall"]
 

@@ -29,15 +29,15 @@ from numpy.typing import NDArray
 from benchmarks.quality.prequential import common_parser, events_file, overrides_of
 from headwater.events import Event
 from headwater.examples import Entry
-from models.bundle import Bundle
 from models.config import ModelConfig
 from models.inputs import encode_histories
 from models.learner import Learner
-from models.rehearsal import Plan
-from streams.fold import Limits
-from streams.recording import recorded
-from trainer.checkpointing import Checkpoints
-from trainer.history import HistoryTraining, TrainingReport
+from models.published.bundle import Bundle
+from models.sequence.rehearsal import Plan
+from streams.features.fold import Limits
+from streams.features.recording import recorded
+from trainer.checkpoints import Checkpoints
+from trainer.pretraining import HistoryTraining, TrainingReport
 
 __all__ = ["Question", "Split", "leave_one_out", "main", "quality"]
 

@@ -17,9 +17,9 @@ from benchmarks.quality.data_sets import DATA_SETS, DataSet
 from headwater.errors import HeadwaterError
 from headwater.events import Item
 from replay import open_source
-from replay.backtest import Options, Progress, backtest
+from replay.backtest.run import Options, Progress, backtest
 from replay.peers import PEERS, named
-from replay.verdict import best_peer
+from replay.report.verdict import best_peer
 
 __all__ = ["common_parser", "events_file", "main", "measure", "options_parser", "overrides_of"]
 

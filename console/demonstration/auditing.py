@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from console.cluster import open_consumer
-from headwater.codec import decode_recommendation
+from console.look.cluster import open_consumer
 from headwater.settings import KafkaSettings, Settings
 from headwater.topics import RECOMMENDATIONS, topic_name
+from headwater.wire.codec import decode_recommendation
 
 __all__ = ["audit_all"]
 

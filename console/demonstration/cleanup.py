@@ -52,7 +52,7 @@ def own_world(directory: Path, kafka: str | None, redis: str | None) -> Iterator
 def _remove_topics(kafka: KafkaSettings) -> None:
     from kafka.errors import KafkaError
 
-    from console.cluster import open_admin
+    from console.look.cluster import open_admin
 
     with contextlib.suppress(Unavailable, KafkaError), open_admin(kafka) as admin:
         names = {topic_name(topic, kafka.prefix) for topic in TOPICS} & set(admin.list_topics())

@@ -9,8 +9,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from console.metrics import Metrics, quantile
-from console.processes import WorkerProcess
+from console.local.processes import WorkerProcess
+from console.look.worker_metrics import Metrics, quantile
 
 __all__ = ["Figures", "read_figures"]
 

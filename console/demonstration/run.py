@@ -21,7 +21,7 @@ from console.demonstration.pages import Pages
 from console.demonstration.summary import Summary
 from console.demonstration.view import Moment, View
 from console.demonstration.visitors import Visitors
-from console.supervisor import Supervisor
+from console.local.supervisor import Supervisor
 from headwater.client import Client
 from headwater.errors import Unavailable
 from headwater.settings import Settings
@@ -78,7 +78,7 @@ class Demo:
         return self.summary
 
     def _name_servers(self, supervisor: Supervisor) -> None:
-        from streams.store import FeatureStore
+        from streams.features.store import FeatureStore
 
         settings = supervisor.settings
         store = FeatureStore(settings.redis, settings.kafka.prefix)

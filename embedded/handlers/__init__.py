@@ -7,9 +7,9 @@ gives one of them. Each module holds one family of requests.
 from collections.abc import Callable
 from typing import Any
 
+from embedded.broker.node import Node
+from embedded.broker.wire import Call
 from embedded.handlers import admin, cluster, configs, data, groups, offsets
-from embedded.node import Node
-from embedded.wire import Call
 
 Handler = Callable[[Node, Call], Any]
 

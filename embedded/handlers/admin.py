@@ -6,11 +6,11 @@ Before it: admin calls. After it: the node's topics. It knows nothing of setting
 from collections import Counter
 from typing import Any
 
-from embedded import configs
-from embedded.codes import Code
-from embedded.node import NODE_ID, Node
-from embedded.topics import Refused
-from embedded.wire import Call, answer
+from embedded.broker import configs
+from embedded.broker.codes import Code
+from embedded.broker.node import NODE_ID, Node
+from embedded.broker.topics import Refused
+from embedded.broker.wire import Call, answer
 
 CREATE_TOPICS, DELETE_TOPICS, DELETE_RECORDS, CREATE_PARTITIONS = 19, 20, 21, 37
 TO_THE_END = -1

@@ -6,10 +6,10 @@ Before it: calls. After it: the node's topics. It knows nothing of records. Ther
 import shutil
 from typing import Any
 
-from embedded.codes import Code
-from embedded.node import NODE_ID, Node
-from embedded.topics import Refused
-from embedded.wire import API_VERSIONS, APIS, Call, answer
+from embedded.broker.codes import Code
+from embedded.broker.node import NODE_ID, Node
+from embedded.broker.topics import Refused
+from embedded.broker.wire import API_VERSIONS, APIS, Call, answer
 
 METADATA, FIND_COORDINATOR, INIT_PRODUCER_ID, DESCRIBE_LOG_DIRS, DESCRIBE_CLUSTER = 3, 10, 22, 35, 60
 NO_TRANSACTIONS = "the embedded broker has no transactions: use Apache Kafka, or a producer without transactional.id"

@@ -6,11 +6,11 @@ only.
 
 from typing import Any
 
-from embedded import configs
-from embedded.codes import Code
-from embedded.node import NODE_ID, Node
-from embedded.topics import Refused, Topic
-from embedded.wire import MAX_FRAME_BYTES, Call, answer
+from embedded.broker import configs
+from embedded.broker.codes import Code
+from embedded.broker.node import NODE_ID, Node
+from embedded.broker.topics import Refused, Topic
+from embedded.broker.wire import MAX_FRAME_BYTES, Call, answer
 
 DESCRIBE_CONFIGS, ALTER_CONFIGS, INCREMENTAL_ALTER_CONFIGS = 32, 33, 44
 TOPIC, BROKER = 2, 4  # resource types

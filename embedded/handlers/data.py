@@ -9,11 +9,12 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from embedded import batch, hot
-from embedded.codes import Code
-from embedded.log import Log
-from embedded.node import Node, now_ms
-from embedded.wire import FETCH, PRODUCE, Call, Unreadable, answer, framed
+from embedded.broker import record_codecs as hot
+from embedded.broker.codes import Code
+from embedded.broker.node import Node, now_ms
+from embedded.broker.wire import FETCH, PRODUCE, Call, Unreadable, answer, framed
+from embedded.log import batch
+from embedded.log.log import Log
 
 LIST_OFFSETS = 2
 LATEST, EARLIEST, MAX_TIMESTAMP = -1, -2, -3

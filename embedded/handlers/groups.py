@@ -7,11 +7,11 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from embedded.codes import Code
-from embedded.groups import EMPTY
-from embedded.members import Joined, Synced
-from embedded.node import Node
-from embedded.wire import Call, answer
+from embedded.broker.codes import Code
+from embedded.broker.node import Node
+from embedded.broker.wire import Call, answer
+from embedded.groups.group import EMPTY
+from embedded.groups.members import Joined, Synced
 
 JOIN, HEARTBEAT, LEAVE, SYNC, DESCRIBE, LIST, DELETE = 11, 12, 13, 14, 15, 16, 42
 

@@ -6,11 +6,11 @@ it.
 
 from typing import Any
 
-from embedded.codes import Code
-from embedded.groups import COMPLETING, EMPTY
-from embedded.node import Node, now_ms
-from embedded.offsets import Committed
-from embedded.wire import Call, answer
+from embedded.broker.codes import Code
+from embedded.broker.node import Node, now_ms
+from embedded.broker.wire import Call, answer
+from embedded.groups.group import COMPLETING, EMPTY
+from embedded.groups.offsets import Committed
 
 COMMIT, FETCH = 8, 9
 MAX_METADATA_CHARS = 4096  # as offset.metadata.max.bytes

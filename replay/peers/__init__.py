@@ -17,7 +17,7 @@ from inspect import signature
 from typing import Any, cast
 
 from headwater.errors import SettingsError
-from replay.protocol import Peer
+from replay.backtest.queries import Peer
 
 __all__ = ["PEERS", "USUAL", "Peers", "named", "peer"]
 

@@ -13,9 +13,9 @@ from implicit.cpu.als import AlternatingLeastSquares
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from replay.peers.fitting import NewestEvents
+from replay.backtest.queries import Query
 from replay.peers.popularity import WindowedPopularity
-from replay.protocol import Query
+from replay.peers.refitting import NewestEvents
 
 __all__ = ["LiveALS"]
 

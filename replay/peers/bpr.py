@@ -10,9 +10,9 @@ import numpy as np
 from implicit.cpu.bpr import BayesianPersonalizedRanking
 from numpy.typing import NDArray
 
-from replay.peers.fitting import NewestEvents
+from replay.backtest.queries import Query
 from replay.peers.popularity import WindowedPopularity
-from replay.protocol import Query
+from replay.peers.refitting import NewestEvents
 
 __all__ = ["RefittedBPR"]
 

@@ -15,8 +15,8 @@ from collections import OrderedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from replay.backtest.queries import Query
 from replay.peers.growing import room
-from replay.protocol import Query
 
 __all__ = ["ISGD", "RAISGD"]
 

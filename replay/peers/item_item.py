@@ -14,9 +14,9 @@ from implicit.utils import ParameterWarning
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from replay.peers.fitting import NewestEvents, neighbours_of
+from replay.backtest.queries import Query
 from replay.peers.popularity import WindowedPopularity
-from replay.protocol import Query
+from replay.peers.refitting import NewestEvents, neighbours_of
 
 __all__ = ["ItemItemCosine"]
 

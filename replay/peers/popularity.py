@@ -10,8 +10,8 @@ from array import array
 import numpy as np
 from numpy.typing import NDArray
 
+from replay.backtest.queries import Query
 from replay.peers.growing import room
-from replay.protocol import Query
 
 __all__ = ["Popularity", "WindowedPopularity"]
 

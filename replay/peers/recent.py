@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from replay.backtest.queries import Query
 from replay.peers.popularity import WindowedPopularity
-from replay.protocol import Query
 
 __all__ = ["Recent"]
 

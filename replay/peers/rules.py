@@ -15,9 +15,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from replay.backtest.queries import Query
 from replay.peers.growing import room
 from replay.peers.popularity import HOUR_MS, WindowedPopularity
-from replay.protocol import Query
 
 __all__ = ["SequentialRules"]
 

@@ -1,0 +1,250 @@
+"""`headwater replay backtest`: how good would we have been on a past stream, and beside whom?"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from console.commands.options import DEFAULT_DATA, Data, Json, Kafka
+from console.commands.source_options import (
+    Catalogue,
+    End,
+    FromPrefix,
+    Impressions,
+    InFileOrder,
+    ItemColumn,
+    Limit,
+    Since,
+    SourceName,
+    Start,
+    TimeColumn,
+    TypeColumn,
+    Until,
+    UserColumn,
+    ValueColumn,
+    catalogue_of,
+    opened_source,
+)
+
+if TYPE_CHECKING:
+    from headwater.events import Item
+    from replay import Source
+
+__all__ = ["command", "compare_command"]
+
+
+def command(
+    source: SourceName,
+    warm_up: Annotated[float, typer.Option(min=0, help="Learned before the first question: share or events.")] = 0.8,
+    exclude_seen: Annotated[
+        str, typer.Option(metavar="RULE", help="Seen items are not ranked: auto, all, none, or TYPE,TYPE.")
+    ] = "auto",
+    peers: Annotated[
+        str, typer.Option(metavar="NAME,NAME", help="Who is asked too; `usual`, `all`, `none`.")
+    ] = "usual",
+    publish_every: Annotated[
+        list[str],
+        typer.Option(metavar="EVENTS", help="Also as served with weights published every so many events; `none`."),
+    ] = ["1000,5000"],  # noqa: B006 - typer reads it
+    frozen: Annotated[bool, typer.Option(help="Also as served with the weights of the end of the warm-up.")] = True,
+    hourly: Annotated[bool, typer.Option(help="Also as served with weights published every hour.")] = False,
+    retrained: Annotated[bool, typer.Option(help="Also as a batch job retrains it every hour.")] = False,
+    ablation: Annotated[bool, typer.Option(help="Also without each of its parts: what each is worth.")] = False,
+    seeds: Annotated[str, typer.Option(metavar="N,N", help="Seeds to repeat with; figures are of the first.")] = "0",
+    window: Annotated[int, typer.Option(min=0, help="Events of one window of the curve; 0 makes about 20.")] = 0,
+    limit: Limit = None,
+    items: Annotated[Path | None, typer.Option(metavar="FILE", help="Catalogue: .jsonl, .csv, .tsv, .parquet.")] = None,
+    catalogue: Catalogue = True,
+    override: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FIELD=JSON", help="Override a field of the model.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto. Only cpu repeats bit by bit.")] = "cpu",
+    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write the result as a page.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write the result as JSON.")] = None,
+    from_prefix: FromPrefix = "",
+    start: Start = None,
+    end: End = None,
+    since: Since = None,
+    until: Until = None,
+    user: UserColumn = None,
+    item: ItemColumn = None,
+    time: TimeColumn = None,
+    type: TypeColumn = None,
+    value: ValueColumn = None,
+    in_file_order: InFileOrder = False,
+    impressions: Impressions = False,
+    kafka: Kafka = None,
+    data: Data = DEFAULT_DATA,
+    as_json: Json = False,
+) -> None:
+    """Test, then train, on a past stream: every event is predicted first and learned then. Nothing is sent anywhere."""
+    from console.commands.backtest_shown import live, summary
+    from console.local.addresses import located_settings
+    from console.printing import printer
+    from headwater.errors import SettingsError
+    from replay.backtest.run import Options, backtest
+
+    _writable((report, out), (Path(source), items))
+    options = Options(
+        warm_up=warm_up,
+        exclude_seen=_rule(exclude_seen),
+        peers=_peers(peers),
+        publish_every=() if publish_every == ["none"] else tuple(_numbers(publish_every, "--publish-every")),
+        frozen=frozen,
+        hourly=hourly,
+        retrained=retrained,
+        ablation=ablation,
+        seeds=tuple(dict.fromkeys(_numbers((seeds,), "--seeds"))),
+        window=window,
+        limit=limit,
+        overrides=_overrides(override or ()),
+        device=device,
+    )
+    settings = located_settings(kafka, None, None, data)
+    chosen = opened_source(
+        source,
+        settings.kafka,
+        (user, item, time, type, value),
+        from_prefix=from_prefix,
+        start=start,
+        end=end,
+        since=since,
+        until=until,
+        in_file_order=in_file_order,
+        impressions=impressions,
+    )
+    known = _catalogue(chosen, items, catalogue)
+    with live() as tell:
+        result = backtest(chosen, options, settings, items=known, on_progress=tell)
+    problems = _written(result, report, out)
+    if as_json:
+        import orjson
+
+        print(orjson.dumps(result).decode())
+    else:
+        for part in summary(result):
+            printer().print(part)
+    if problems:
+        raise SettingsError("; ".join(problems))
+
+
+def compare_command(
+    first: Annotated[Path, typer.Argument(metavar="A", help="A result that `backtest --out` wrote.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another.")],
+    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write the comparison as a page.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Put two backtests side by side: may they be compared, what was set differently, what changed."""
+    from console.printing import printer
+    from headwater.errors import SettingsError
+    from replay.report.compare import compare, read_result, render
+    from replay.report.compare_page import write_comparison
+
+    _writable((report,), (first, second))
+    a, b = read_result(first), read_result(second)
+    found = compare(a, b)
+    if report is not None:
+        try:
+            write_comparison(a, b, report)
+        except OSError as error:
+            raise SettingsError(_unwritten(report, error)) from error
+    if as_json:
+        import orjson
+
+        print(orjson.dumps(found).decode())
+    else:
+        printer().print(render(found))
+
+
+def _writable(written: tuple[Path | None, ...], read: tuple[Path | None, ...]) -> None:
+    """Refuse before hours of work what could not be written after them, or would take the place of what is read."""
+    taken = {path.resolve() for path in read if path is not None}
+    for path in written:
+        if path is None:
+            continue
+        folder = path.absolute().parent
+        if not folder.is_dir():
+            raise typer.BadParameter(f"{folder} is not a folder: make it first")
+        if path.is_dir():
+            raise typer.BadParameter(f"{path} is a folder: give the name of a file in it")
+        if not os.access(path if path.exists() else folder, os.W_OK):
+            raise typer.BadParameter(f"{path} cannot be written: no permission")
+        if path.resolve() in taken:
+            raise typer.BadParameter(f"{path} is read or written already: give another name")
+        taken.add(path.resolve())
+
+
+def _rule(given: str) -> tuple[str, ...]:
+    words: dict[str, tuple[str, ...]] = {"auto": ("auto",), "all": ("*",), "none": ()}
+    types = words[given] if given in words else tuple(filter(None, map(str.strip, given.split(","))))
+    if not types and given != "none":
+        raise typer.BadParameter("--exclude-seen: give auto, all, none or types of events")
+    return types
+
+
+def _peers(given: str) -> tuple[str, ...]:
+    if given == "none":
+        return ()
+    if given in ("all", "usual"):
+        from replay.peers import PEERS, USUAL
+
+        return tuple(PEERS) if given == "all" else USUAL
+    return tuple(dict.fromkeys(filter(None, map(str.strip, given.split(",")))))
+
+
+def _numbers(given: Sequence[str], option: str) -> list[int]:
+    texts = [part.strip() for text in given for part in text.split(",") if part.strip()]
+    if not all(re.fullmatch("[0-9]{1,30}", text) for text in texts):
+        raise typer.BadParameter(f"{option}: {', '.join(texts)}: give whole numbers, with commas between")
+    return [int(text) for text in texts]
+
+
+def _overrides(given: list[str] | tuple[str, ...]) -> dict[str, Any]:
+    import orjson
+
+    found: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        try:
+            found[name.strip()] = orjson.loads(value)
+        except orjson.JSONDecodeError as error:
+            remedy = "a text needs quotes within" if equals else "write FIELD=JSON"
+            raise typer.BadParameter(f"--set {text!r}: {remedy} ({error})") from error
+    return found
+
+
+def _catalogue(chosen: Source, path: Path | None, wanted: bool) -> list[Item]:
+    from replay.sources.catalogue_file import catalogue_from
+
+    if path is not None:
+        return catalogue_from(path)
+    return catalogue_of(chosen) if wanted else []
+
+
+def _written(result: dict[str, Any], report: Path | None, out: Path | None) -> list[str]:
+    """Write the files; what could not be written, for the end: the result itself is to be shown all the same."""
+    import orjson
+
+    from replay.report.page import write_report
+
+    problems = []
+    for path in (out, report):
+        if path is None:
+            continue
+        try:
+            if path is out:
+                path.write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2) + b"\n")
+            else:
+                write_report(result, path)
+        except OSError as error:
+            problems.append(_unwritten(path, error))
+    return problems
+
+
+def _unwritten(path: Path, error: OSError) -> str:
+    return f"{path} cannot be written ({error.strerror or error}): make room or give another place"

@@ -1,0 +1,135 @@
+"""What a person sees of a backtest: a live table while it runs, and the tables at its end.
+
+Before: `replay.backtest`, its progress reports and its result. After: the terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from console.printing import printer
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from replay.backtest.run import Progress
+
+__all__ = ["live", "summary"]
+
+
+@contextmanager
+def live() -> Iterator[Callable[[Progress], None]]:
+    """Shows on stderr how far a backtest is, for the length of a block; silent where stderr is no terminal."""
+    from rich.live import Live
+
+    console = printer(stderr=True)
+    if not console.is_terminal:
+        yield lambda _progress: None
+        return
+    with Live(console=console, transient=True, refresh_per_second=4) as shown:
+        yield lambda progress: shown.update(_running(progress))
+
+
+def _running(progress: Progress) -> RenderableType:
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+
+    total = progress.total
+    share = f"{progress.events / total:.0%} of {total:,}" if total else ""
+    left = progress.left_s
+    line = Table.grid(padding=(0, 2))
+    line.add_row(
+        progress.phase,
+        ProgressBar(total=total, completed=progress.events, width=30, pulse=total is None),
+        f"{progress.events:,} events {share}",
+        f"{progress.events_per_s:,.0f}/s",
+        f"{timedelta(seconds=round(left))} left" if left is not None else "",
+    )
+    if not progress.ndcg:
+        return line
+    table = Table(box=None)
+    table.add_column("ranker")
+    table.add_column("NDCG@10", justify="right")
+    for name, value in sorted(progress.ndcg.items(), key=lambda pair: -pair[1]):
+        table.add_row(name, f"{value:.4f}")
+    return Group(line, f"NDCG@10 of the newest of {progress.queries:,} queries", table)
+
+
+def summary(result: dict[str, Any]) -> Iterator[RenderableType]:
+    """The result for a reader: what was read and asked, the rankers, the slices, and what it cost."""
+    source = result["source"]
+    yield f"{source['name']}: {source['events']:,} events of {source['rows'] or source['events']:,} rows"
+    if source["bad"]:
+        counts = ", ".join(f"{count:,} {reason}" for reason, count in source["bad"].items())
+        yield f"Refused: {counts}. First: {'; '.join(source['first_bad'])}"
+    if source["left_out"]:
+        yield f"No events: {', '.join(f'{count:,} {reason}' for reason, count in source['left_out'].items())}"
+    if source["duplicates"]:
+        yield f"{source['duplicates']:,} repeat the id of an earlier event of their user: they count once."
+    settings, excluded = result["settings"], result["excluded"]
+    asked = result["events"] - result["warm_up"]
+    reasons = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in excluded.items())
+    rule = {(): "none", ("*",): "all"}.get(tuple(settings["rule"]), ", ".join(settings["rule"]))
+    auto = " (auto)" if settings["exclude_seen"] == ["auto"] else ""
+    yield (
+        f"Learned from {result['warm_up']:,} events first; of the {asked:,} after, {result['queries']:,} were queries "
+        f"and {result['excluded_share']:.1%} could not be asked: {reasons}. Seen items not shown again: {rule}{auto}."
+    )
+    yield _rankers(result)
+    yield _slices(result)
+    for name, values in result["by_seed"].items():
+        each = values["ndcg@10"]
+        if len(each) > 1:
+            yield f"NDCG@10 of {name} by seed: {', '.join(f'{value:.4f}' for value in each)}"
+    yield (
+        f"{result['seconds']:,.0f} s, {result['events_per_s']:,.0f} events/s; our learner alone "
+        f"{result['learner_events_per_s']:,.0f}/s; peak memory {result['peak_rss_mb']:,.0f} MB."
+    )
+
+
+def _rankers(result: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    table = Table(title="Identical queries for all; headwater minus each with 95% interval over users")
+    table.add_column("ranker")
+    heads = {
+        "ndcg@10": "NDCG@10",
+        "hr@10": "HR@10",
+        "mrr@10": "MRR@10",
+        "ndcg@20": "NDCG@20",
+        "user_ndcg@10": "by user",
+        "coverage@10": "coverage",
+        "novelty@10": "novelty",
+    }
+    for head in heads.values():
+        table.add_column(head, justify="right")
+    table.add_column("headwater minus it", justify="right")
+    for name, row in sorted(result["results"].items(), key=lambda pair: -pair[1]["ndcg@10"]):
+        cells = ["" if row[key] is None else f"{row[key]:.4f}" for key in heads]
+        cells[-2] = "" if row["coverage@10"] is None else f"{row['coverage@10']:.1%}"
+        cells[-1] = "" if row["novelty@10"] is None else f"{row['novelty@10']:.2f} bit"
+        found = result["differences"].get(name, {}).get("ndcg@10")
+        told = "" if found is None else f"{found[1]:+.4f} [{found[0]:+.4f}, {found[2]:+.4f}]"
+        table.add_row(name, *cells, told, style="bold" if name == "headwater" else None)
+    return table
+
+
+def _slices(result: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    names = list(result["results"])
+    parts = {name.replace("_", " "): row for name, row in result["groups"].items()}
+    parts |= {f"type {name}": row for name, row in result["by_type"].items() if len(result["by_type"]) > 1}
+    table = Table(title="NDCG@10 by part of the queries")
+    table.add_column("ranker")
+    for name, row in parts.items():
+        table.add_column(f"{name}\n{row['queries']:,}", justify="right")
+    for name in names:
+        cells = [row["ndcg@10"][name] for row in parts.values()]
+        table.add_row(name, *("" if value is None else f"{value:.4f}" for value in cells))
+    return table

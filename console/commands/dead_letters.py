@@ -1,0 +1,232 @@
+"""`headwater dead-letters`: what was refused and why, and sending it again once the cause is gone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from console.commands.options import DEFAULT_DATA, Data, Json, Kafka, Prefix
+from console.printing import printer
+
+if TYPE_CHECKING:
+    from kafka.consumer.fetcher import ConsumerRecord
+
+    from headwater.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Refused messages: list them, send them again.")
+
+REASONS: tuple[str, ...] = (
+    "undecodable",
+    "schema",
+    "unknown_version",
+    "event_time_ahead",
+    "null_key",
+    "key_mismatch",
+    "null_value",
+)
+REASONS += ("too_large", "too_deep", "internal", "unknown")
+
+Reason = Annotated[str | None, typer.Option(help=f"Only those refused for this reason: {', '.join(REASONS)}.")]
+
+
+@app.command("list")
+def list_command(
+    reason: Reason = None,
+    kafka: Kafka = None,
+    prefix: Prefix = None,
+    data: Data = DEFAULT_DATA,
+    as_json: Json = False,
+) -> None:
+    """Every dead letter: where it came from, why it was refused, and what it says."""
+    import orjson
+    from rich.text import Text
+
+    from console.commands.tail import record_fields
+    from console.local.addresses import located_settings
+
+    out = printer(soft_wrap=True)
+    count = 0
+    for record in _letters(located_settings(kafka, None, prefix, data), reason):
+        fields = record_fields(record)
+        headers = fields["headers"]
+        count += 1
+        if as_json:
+            print(orjson.dumps(fields).decode())
+            continue
+        source = f"{headers.get('source-topic')}[{headers.get('source-partition')}]@{headers.get('source-offset')}"
+        line = Text(f"@{record.offset}  ", style="dim")
+        line.append(f"{headers.get('reason') or 'unknown'!s:<18}", style="red").append(f" {source}  ", style="cyan")
+        line.append(str(headers.get("error") or "not a dead letter of a Headwater worker"))
+        out.print(line)
+    if not as_json:
+        out.print(
+            f"[dim]{count} dead letters." + (" Send them again with `headwater dead-letters redrive`." if count else "")
+        )
+
+
+@app.command("redrive")
+def redrive_command(
+    reason: Reason = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, send nothing.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Also those that were sent again before.")] = False,
+    kafka: Kafka = None,
+    prefix: Prefix = None,
+    data: Data = DEFAULT_DATA,
+    as_json: Json = False,
+) -> None:
+    """Send refused messages to the topic they came from, with the key and value they had; of a packed record the event.
+
+    Harmless when repeated: an event that was applied since is recognised by its event_id. Messages that were sent again
+    by an earlier redrive (of all reasons), and those that were refused once more after one, are left out, unless
+    --again. Left out always: letters that were cut because they were too large, packed records that were refused whole,
+    and records on dead-letters that no worker wrote.
+    """
+    import orjson
+
+    from console.local.addresses import located_settings
+    from headwater.kafka.connections import producer
+
+    settings = located_settings(kafka, None, prefix, data)
+    done = -1 if again else _redriven(settings)
+    letters = [record for record in _letters(settings, reason) if record.offset > done]
+    left_out = Counter(why for record in letters if (why := _why_not(record, settings, again=again)))
+    to_send = [record for record in letters if not _why_not(record, settings, again=again)]
+    said = "".join(f"\n{count} left out: {why}" for why, count in sorted(left_out.items()))
+    told = {"to_send": len(to_send), "sent": 0, "left_out": dict(left_out)}
+    if dry_run or not to_send:
+        print(orjson.dumps(told).decode() if as_json else f"{len(to_send)} dead letters to send again{said}")
+        return
+    sender = producer(settings.kafka)
+    try:
+        sent = []
+        for record in to_send:
+            topic, headers = _redriving(record)
+            sent.append(sender.send(topic, key=record.key, value=record.value, headers=headers))
+        sender.flush()
+        for future in sent:
+            future.get(30)
+    finally:
+        sender.close()
+    if reason is None:
+        _mark_redriven(settings, letters[-1].offset)
+    if as_json:
+        print(orjson.dumps({**told, "sent": len(to_send)}).decode())
+        return
+    print(f"{len(to_send)} dead letters sent again. A message that is refused again becomes a new dead letter.{said}")
+
+
+def _why_not(record: ConsumerRecord, settings: Settings, *, again: bool) -> str | None:
+    """Why a letter is not sent again; None when it is."""
+    from headwater.topics import EVENTS, TOPICS, topic_name
+    from streams.letters import read_letter
+
+    headers = dict(record.headers or ())
+    letter = read_letter(record.headers)
+    if letter is None or letter.topic not in {topic_name(topic, settings.kafka.prefix) for topic in TOPICS}:
+        return "not a dead letter of a worker of this world"
+    if {"truncated", "truncated-key", "truncated-headers"} & headers.keys():
+        return "cut because it was too large; send it again from its source"
+    if letter.topic == topic_name(EVENTS, settings.kafka.prefix) and (record.value or b"").lstrip()[:1] == b"[":
+        return "a packed record that was refused whole; send its events again from their source"
+    if "redriven-from" in headers and not again:
+        return "sent again before and refused again; --again sends them once more"
+    return None
+
+
+def _redriving(record: ConsumerRecord) -> tuple[str, list[tuple[str, bytes]]]:
+    """Topic and headers: what it had, where it was refused first, and the event_id and time that it had there.
+
+    An event that names neither has them from its record, and a record that is sent again has another place and time.
+    """
+    from datetime import UTC, datetime
+
+    from headwater.wire.letters import is_kept_header
+    from streams.letters import read_letter
+
+    letter = read_letter(record.headers)
+    assert letter is not None
+    had = dict(record.headers)
+    place = f"{letter.topic}/{letter.partition}/{letter.offset}/{letter.place}".encode()
+    headers = {name: content for name, content in had.items() if is_kept_header(name) and content is not None}
+    headers.setdefault("ce_id", f"{letter.partition}-{letter.offset}-{letter.place}".encode())
+    try:
+        at = datetime.fromtimestamp(int(had["source-timestamp"]) / 1000, UTC)
+    except (KeyError, TypeError, ValueError, OverflowError, OSError):
+        at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+    headers.setdefault("ce_time", at.isoformat().encode())
+    return letter.topic, [("redriven-from", place), *headers.items()]
+
+
+def _reason(record: ConsumerRecord) -> str:
+    return (dict(record.headers or ()).get("reason") or b"unknown").decode(errors="replace")
+
+
+def _letters(settings: Settings, reason: str | None) -> Iterator[ConsumerRecord]:
+    """Every dead letter up to now, oldest first. Raises SettingsError for a reason that neither we nor any letter has.
+
+    Anyone can write to the topic, and another release may have other reasons: so the letters are asked, too.
+    """
+    from headwater.errors import SettingsError
+
+    found = False
+    for record in _all_letters(settings):
+        if reason in (None, _reason(record)):
+            found = True
+            yield record
+    if not (found or reason is None or reason in REASONS):
+        raise SettingsError(
+            f"--reason {reason!r}: no message is refused for that, and no dead letter has it. Reasons: "
+            f"{', '.join(REASONS)}"
+        )
+
+
+def _all_letters(settings: Settings) -> Iterator[ConsumerRecord]:
+    from kafka import TopicPartition
+
+    from console.look.cluster import open_consumer
+    from headwater.topics import DEAD_LETTERS, topic_name
+
+    part = TopicPartition(topic_name(DEAD_LETTERS, settings.kafka.prefix), 0)
+    with open_consumer(settings.kafka) as reader:
+        if not reader.partitions_for_topic(part.topic):
+            return
+        end = reader.end_offsets([part])[part]
+        reader.assign([part])
+        reader.seek_to_beginning(part)
+        while reader.position(part) < end:
+            for record in reader.poll(timeout_ms=500).get(part, ()):
+                if record.offset < end:
+                    yield record
+
+
+GROUP = "redrive"
+
+
+def _redriven(settings: Settings) -> int:
+    """Offset of the newest dead letter that a redrive has sent again; -1 when none was."""
+    from kafka import TopicPartition
+
+    from console.look.cluster import open_consumer
+    from headwater.topics import DEAD_LETTERS, topic_name
+
+    part = TopicPartition(topic_name(DEAD_LETTERS, settings.kafka.prefix), 0)
+    with open_consumer(settings.kafka, GROUP) as reader:
+        reader.assign([part])
+        committed = reader.committed(part)
+        return -1 if committed is None else int(committed) - 1
+
+
+def _mark_redriven(settings: Settings, offset: int) -> None:
+    from kafka import TopicPartition
+    from kafka.structs import OffsetAndMetadata
+
+    from console.look.cluster import open_consumer
+    from headwater.topics import DEAD_LETTERS, topic_name
+
+    part = TopicPartition(topic_name(DEAD_LETTERS, settings.kafka.prefix), 0)
+    with open_consumer(settings.kafka, GROUP) as reader:
+        reader.assign([part])
+        reader.commit({part: OffsetAndMetadata(offset + 1, "", -1)})

@@ -1,0 +1,97 @@
+"""`headwater recommend USER`: asks for a list and shows it with titles, reasons and receipt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from console.commands.options import DEFAULT_DATA, Data, Json, Kafka, Prefix, Redis
+from console.printing import printer
+
+if TYPE_CHECKING:
+    from headwater.recommendations import Receipt
+    from headwater.settings import Settings
+
+
+def command(
+    user: Annotated[str, typer.Argument(help="Whom to recommend to. Nobody we know gets what is popular.")],
+    k: Annotated[int, typer.Option("--k", "-k", help="How many items.")] = 10,
+    explain: Annotated[bool, typer.Option("--explain", help="Say why each item is in the list.")] = False,
+    context_item: Annotated[str | None, typer.Option(help="The item on the page.")] = None,
+    filters: Annotated[str | None, typer.Option("--filter", help='JSON, such as {"categories": ["Comedy"]}.')] = None,
+    deadline_s: Annotated[float, typer.Option(min=0.01, help="Longest wait for the answer.")] = 5.0,
+    kafka: Kafka = None,
+    redis: Redis = None,
+    prefix: Prefix = None,
+    data: Data = DEFAULT_DATA,
+    as_json: Json = False,
+) -> None:
+    """Ask for recommendations, through Kafka as any app does."""
+    import orjson
+    from rich.markup import escape
+    from rich.table import Table
+
+    from console.local.addresses import located_settings
+    from headwater.client import Client
+
+    try:
+        wanted = orjson.loads(filters) if filters else {}
+    except orjson.JSONDecodeError as error:
+        raise typer.BadParameter(f"--filter is not JSON: {error}") from error
+    settings = located_settings(kafka, redis, prefix, data)
+    with Client(settings=settings.kafka, source="console") as client:
+        answer = client.recommend(
+            user, k=k, deadline_s=deadline_s, explain=explain, context_item=context_item, filters=wanted
+        )
+    if as_json:
+        print(orjson.dumps(answer.model_dump(mode="json")).decode())
+        return
+    titles = item_titles(settings, [item.item_id for item in answer.items])
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("#", justify="right", style="dim")
+    table.add_column("item", style="cyan")
+    table.add_column("title")
+    table.add_column("score", justify="right", style="dim")
+    if explain:
+        table.add_column("because", style="green")
+    for item in answer.items:
+        row = [str(item.rank), item.item_id, escape(titles.get(item.item_id, "")), f"{item.score:.3f}"]
+        table.add_row(*row, *([escape("; ".join(item.reasons))] if explain else []))
+    out = printer()
+    out.print(table)
+    out.print(f"[dim]{receipt_line(answer.receipt)}")
+
+
+def receipt_line(receipt: Receipt) -> str:
+    """How fresh an answer is, in one line."""
+    parts = [f"history {receipt.history_length}"]
+    if receipt.feature_age_ms is not None:
+        parts.append(f"features {receipt.feature_age_ms / 1000:,.1f} s old")
+    if receipt.model_version is not None:
+        parts.append(f"model {receipt.model_version}")
+    if receipt.weight_age_ms is not None:
+        parts.append(f"weights {receipt.weight_age_ms / 1000:,.1f} s old")
+    if receipt.fallback:
+        parts.append(f"fallback: {receipt.fallback.replace('_', ' ')}, so what is popular")
+    if "total" in receipt.timings_ms:
+        parts.append(f"answered in {receipt.timings_ms['total']:.1f} ms")
+    return "; ".join(parts)
+
+
+def item_titles(settings: Settings, items: list[str]) -> dict[str, str]:
+    """Item id -> title, as the store has it; items without one are left out, all of them when no store answers."""
+    import orjson
+
+    from headwater.errors import Unavailable
+    from streams.features.store import FeatureStore
+
+    store = FeatureStore(settings.redis, settings.kafka.prefix)
+    try:
+        bodies = store.read_items(items)
+    except Unavailable:
+        return {}
+    finally:
+        store.close()
+    found = {item: orjson.loads(body) for item, body in zip(items, bodies, strict=True) if body}
+    return {item: body["title"] for item, body in found.items() if body.get("title")}

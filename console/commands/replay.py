@@ -1,0 +1,124 @@
+"""`headwater replay`: lets a past stream happen again, in a world of its own or as a backtest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from console.commands import backtest, explain
+from console.commands.options import DEFAULT_DATA, Data, Json, Kafka
+from console.commands.source_options import (
+    Catalogue,
+    End,
+    FromPrefix,
+    Impressions,
+    InFileOrder,
+    ItemColumn,
+    Limit,
+    Since,
+    SourceName,
+    Start,
+    TimeColumn,
+    TypeColumn,
+    Until,
+    UserColumn,
+    ValueColumn,
+    opened_source,
+    tell_refused_items,
+)
+
+if TYPE_CHECKING:
+    from replay import ReplayReport
+
+app = typer.Typer(no_args_is_help=True, help="Let a past stream happen again.")
+app.command("backtest")(backtest.command)
+app.command("compare")(backtest.compare_command)
+app.command("explain")(explain.command)
+
+
+@app.callback()
+def group() -> None:
+    """Let a past stream happen again."""
+
+
+@app.command("stream")
+def stream_command(
+    source: SourceName,
+    prefix: Annotated[str | None, typer.Option(help="World to replay into; its topics are made when missing.")] = None,
+    speed: Annotated[str, typer.Option(help='"60x" the events\' own clock, "500/s", or "max".')] = "max",
+    limit: Limit = None,
+    from_prefix: FromPrefix = "",
+    start: Start = None,
+    end: End = None,
+    since: Since = None,
+    until: Until = None,
+    user: UserColumn = None,
+    item: ItemColumn = None,
+    time: TimeColumn = None,
+    type: TypeColumn = None,
+    value: ValueColumn = None,
+    in_file_order: InFileOrder = False,
+    impressions: Impressions = False,
+    catalogue: Catalogue = True,
+    kafka: Kafka = None,
+    data: Data = DEFAULT_DATA,
+    as_json: Json = False,
+) -> None:
+    """Send the events of a file or of a Kafka range again. Workers of that world do with them what they always do."""
+    from console.local.addresses import located_settings
+    from replay import stream
+
+    settings = located_settings(kafka, None, prefix, data)
+    chosen = opened_source(
+        source,
+        settings.kafka,
+        (user, item, time, type, value),
+        from_prefix=from_prefix,
+        start=start,
+        end=end,
+        since=since,
+        until=until,
+        in_file_order=in_file_order,
+        impressions=impressions,
+    )
+    report = _shown(
+        lambda tell: stream(chosen, settings, speed=speed, limit=limit, on_progress=tell, catalogue=catalogue), as_json
+    )
+    tell_refused_items(chosen)
+    if as_json:
+        import orjson
+
+        body = {
+            "events": report.events,
+            "records": report.records,
+            "items": report.items,
+            "bad": dict(report.bad),
+            "seconds": round(report.seconds, 3),
+            "positions": {str(partition): offset for partition, offset in report.positions.items()},
+        }
+        print(orjson.dumps(body).decode())
+        return
+    if report.items:
+        print(f"{report.items:,} items sent.")
+    print(f"{report.events:,} events sent in {report.records:,} records, {report.events_per_s:,.0f}/s. {chosen.report}")
+    if report.behind_s > 1:
+        print(f"The chosen speed could not be kept: {report.behind_s:,.0f} s behind.")
+
+
+def _shown(run: Any, quiet: bool) -> ReplayReport:
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.fields[events]:,} events"),
+        TextColumn("{task.fields[rate]:,.0f}/s"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        disable=quiet,
+        transient=True,
+    ) as progress:
+        task = progress.add_task("", total=None, events=0, rate=0.0)
+        report: ReplayReport = run(lambda report: progress.update(task, events=report.events, rate=report.events_per_s))
+    return report

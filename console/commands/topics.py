@@ -1,0 +1,71 @@
+"""`headwater topics`: the table of topics, as designed and as the cluster has it."""
+
+from __future__ import annotations
+
+from console.commands.options import DEFAULT_DATA, Data, Json, Kafka, Prefix
+from console.printing import printer
+
+
+def command(kafka: Kafka = None, prefix: Prefix = None, data: Data = DEFAULT_DATA, as_json: Json = False) -> None:
+    """The topics: who writes and reads each, its partitions, records and size."""
+    import orjson
+    from rich.table import Table
+
+    from console.local.addresses import located_settings
+    from console.look.cluster import topic_states
+
+    states = topic_states(located_settings(kafka, None, prefix, data).kafka)
+    if as_json:
+        rows = [
+            {
+                "name": state.name,
+                "key": state.topic.key,
+                "carries": state.topic.carries,
+                "written_by": state.topic.written_by,
+                "read_by": state.topic.read_by,
+                "cleanup": state.topic.cleanup,
+                "retention_ms": state.topic.retention_ms,
+                "present": bool(state.partitions),
+                "partitions": {str(number): list(span) for number, span in state.partitions.items()},
+                "records": state.records,
+                "bytes": state.bytes,
+            }
+            for state in states
+        ]
+        print(orjson.dumps(rows).decode())
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("topic", "key", "carries", "written by", "read by", "kept"):
+        table.add_column(name)
+    for name in ("parts", "records", "size"):
+        table.add_column(name, justify="right")
+    for state in states:
+        topic = state.topic
+        kept = "newest by key" if topic.cleanup == "compact" else f"{topic.retention_ms // 86_400_000} d"
+        here = [str(len(state.partitions)), f"{state.records:,}", size_text(state.bytes)]
+        table.add_row(
+            state.name,
+            topic.key,
+            topic.carries,
+            topic.written_by,
+            topic.read_by,
+            kept,
+            *(here if state.partitions else ["[red]missing", "", ""]),
+        )
+    printer().print(table)
+
+
+def size_text(size: int | None) -> str:
+    """Bytes for people.
+
+    >>> size_text(1_530_000), size_text(None)
+    ('1.5 MB', '-')
+    """
+    if size is None:
+        return "-"
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    raise AssertionError("unreachable")

@@ -1,0 +1,56 @@
+"""`headwater trace`: sends one event and one request, and shows every place they pass, with the milliseconds."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from console.commands.options import DEFAULT_DATA, Data, Json, Kafka, Prefix, Redis
+from console.printing import printer
+
+
+def command(
+    user: Annotated[str | None, typer.Option(help="Who; default: a visitor nobody has seen.")] = None,
+    item: Annotated[str | None, typer.Option(help="With which item; default: a popular one.")] = None,
+    type: Annotated[str, typer.Option(help="Type of the event.")] = "click",
+    timeout_s: Annotated[float, typer.Option(min=1, help="Longest wait for a hop.")] = 10.0,
+    kafka: Kafka = None,
+    redis: Redis = None,
+    prefix: Prefix = None,
+    data: Data = DEFAULT_DATA,
+    as_json: Json = False,
+) -> None:
+    """Follow one event and one request through every topic, key and model version. Exit code 1 if a hop lacks."""
+    import orjson
+    from rich.markup import escape
+    from rich.table import Table
+
+    from console.local.addresses import located_settings
+    from console.look.tracing import trace
+
+    traced = trace(located_settings(kafka, redis, prefix, data), user, item, type, timeout_s)
+    missing = [hop for hop in traced.hops if hop.place is None]
+    if as_json:
+        print(orjson.dumps(traced.as_json()).decode())
+        raise typer.Exit(1 if missing else 0)
+    out = printer(soft_wrap=True)
+    out.print(f"{traced.user} {traced.type} {traced.item}, then a request for her list\n")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("ms", justify="right")
+    table.add_column("hop")
+    table.add_column("place", style="cyan")
+    table.add_column("what")
+    for hop in traced.hops:
+        if hop.of == "request" and hop.name == "request":
+            table.add_section()
+            table.add_row()
+        at = f"{hop.ms:,.1f}" if hop.ms is not None else "-"
+        table.add_row(
+            at, hop.name, escape(hop.place) if hop.place else f"[red]not within {timeout_s:g} s", escape(hop.text)
+        )
+    out.print(table)
+    out.print("\n[dim]Milliseconds since the event, and since the request, were sent, as seen from here.")
+    if missing:
+        out.print(f"[red]Missing: {', '.join(hop.name for hop in missing)}.[/] `headwater doctor` says more.")
+        raise typer.Exit(1)

@@ -1,0 +1,98 @@
+"""Where the servers are: what `headwater up` wrote down, and the settings that a command works with.
+
+Before: flags, environment, file. After: `headwater.settings`. Knows nothing of processes.
+
+Order for each address: the flag, the environment or settings file, the addresses of a running `headwater up` in the
+data folder, the default.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from console.commands.options import DEFAULT_DATA
+from headwater.errors import SettingsError
+from headwater.settings import Settings, load_settings
+
+__all__ = ["Addresses", "located_settings", "running_addresses"]
+
+FILE_NAME = "addresses.json"
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """What a running `headwater up` listens on. `workers` is worker name -> URL of its /metrics, /healthz, /readyz."""
+
+    pid: int
+    kafka: str
+    redis: str
+    prefix: str
+    broker: str
+    store: str
+    data: str
+    bundles: str
+    checkpoints: str
+    workers: dict[str, str] = field(default_factory=dict)
+
+    def write(self, directory: Path) -> Path:
+        """Put this in the folder for other commands, readable by its owner only: a URL may hold a password."""
+        path = directory / FILE_NAME
+        temporary = path.with_suffix(".new")
+        temporary.touch(mode=0o600)
+        temporary.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        temporary.replace(path)
+        return path
+
+    @staticmethod
+    def remove(directory: Path) -> None:
+        """Take the file away: nothing runs here any more."""
+        (directory / FILE_NAME).unlink(missing_ok=True)
+
+
+def running_addresses(directory: Path) -> Addresses | None:
+    """What the `headwater up` of this folder listens on; None when none runs."""
+    try:
+        found = Addresses(**json.loads((directory / FILE_NAME).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    try:
+        os.kill(found.pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:  # somebody else's process of that number: alive
+        pass
+    return found
+
+
+def located_settings(kafka: str | None, redis: str | None, prefix: str | None, data: Path) -> Settings:
+    """The settings that a command works with, its servers found as the module says. Raises SettingsError."""
+    given: dict[str, dict[str, Any]] = {"kafka": {}, "redis": {}, "trainer": {}, "serving": {}}
+    plain = load_settings()
+    running = running_addresses(data)
+    if running is None and data != DEFAULT_DATA and kafka is None and "bootstrap" not in plain.kafka.model_fields_set:
+        raise SettingsError(
+            f"nothing runs in {data}. Start it with `headwater up --data {data}`, or name a broker with --kafka."
+        )
+    if running is not None and kafka is None and "bootstrap" not in plain.kafka.model_fields_set:
+        given["kafka"]["bootstrap"] = running.kafka
+        if "prefix" not in plain.kafka.model_fields_set:
+            given["kafka"]["prefix"] = running.prefix
+        if "url" not in plain.redis.model_fields_set:
+            given["redis"]["url"] = running.redis
+        for section in ("trainer", "serving"):
+            if "bundles" not in getattr(plain, section).model_fields_set:
+                given[section]["bundles"] = running.bundles
+        if "directory" not in plain.trainer.model_fields_set:
+            given["trainer"]["directory"] = running.checkpoints
+    for section, name, value in (
+        ("kafka", "bootstrap", kafka),
+        ("kafka", "prefix", prefix),
+        ("redis", "url", redis),
+    ):
+        if value is not None:
+            given[section][name] = value
+    return load_settings(**{section: values for section, values in given.items() if values})

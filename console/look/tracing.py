@@ -1,0 +1,240 @@
+"""Follows one event and one request by reading every topic and key that they pass, as an onlooker would.
+
+Before: `headwater trace`. After: Kafka and the feature store. Uses no SDK on the way in, so that each record's position
+is known: what this file sends, any Kafka client can.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from console.look.cluster import open_consumer
+from headwater.errors import HeadwaterError, InvalidMessage, Unavailable
+from headwater.events import Event, new_id, now_ms
+from headwater.kafka.connections import producer
+from headwater.recommendations import Recommendation, Request
+from headwater.settings import Settings
+from headwater.topics import DEAD_LETTERS, EVENTS, EXAMPLES, MODEL_DELTAS, RECOMMENDATIONS, REQUESTS, Topic, topic_name
+from headwater.wire.codec import cloudevent_headers, decode_recommendation, encode
+from streams.features.store import FeatureStore
+
+if TYPE_CHECKING:
+    from kafka import KafkaConsumer, KafkaProducer
+    from kafka.consumer.fetcher import ConsumerRecord
+
+__all__ = ["Hop", "Trace", "trace"]
+
+WATCHED = (EXAMPLES, MODEL_DELTAS, RECOMMENDATIONS, DEAD_LETTERS)
+
+
+@dataclass(frozen=True)
+class Hop:
+    """One place on the way; `place` is None when nothing was seen there in time."""
+
+    of: str
+    name: str
+    place: str | None
+    ms: float | None
+    text: str = ""
+
+
+@dataclass
+class Trace:
+    """All hops of one event and one request."""
+
+    user: str
+    item: str
+    type: str
+    hops: list[Hop] = field(default_factory=list)
+    recommendation: Recommendation | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """For scripts."""
+        answer = self.recommendation
+        return {
+            "user": self.user,
+            "item": self.item,
+            "type": self.type,
+            "hops": [asdict(hop) for hop in self.hops],
+            "recommendation": None if answer is None else answer.model_dump(mode="json"),
+        }
+
+
+def trace(settings: Settings, user: str | None, item: str | None, type: str, timeout_s: float) -> Trace:
+    """Send an event and a request, and see where they come by. Raises Unavailable when a server does not answer."""
+    store = FeatureStore(settings.redis, settings.kafka.prefix)
+    try:
+        popular = store.popular(1, now_ms())
+        chosen = item or (popular[0][0] if popular else "item-1")
+        traced = Trace(user or f"trace-{new_id()[:8]}", chosen, type)
+        with open_consumer(settings.kafka) as reader, _open_producer(settings) as writer:
+            onlooker = _Onlooker(settings, reader, timeout_s)
+            for topic in (EVENTS, REQUESTS):  # so that the first record does not wait for the topic's partitions
+                writer.partitions_for(topic_name(topic, settings.kafka.prefix))
+            _follow_event(traced, settings, store, onlooker, writer)
+            _follow_request(traced, settings, onlooker, writer)
+        return traced
+    finally:
+        store.close()
+
+
+@contextmanager
+def _open_producer(settings: Settings) -> Iterator[KafkaProducer]:
+    opened = producer(settings.kafka, linger_ms=0)
+    try:
+        yield opened
+    finally:
+        opened.close(timeout=5)
+
+
+class _Onlooker:
+    """Reads the watched topics from now on; remembers records until they are asked for."""
+
+    def __init__(self, settings: Settings, reader: KafkaConsumer, timeout_s: float) -> None:
+        from kafka import TopicPartition
+
+        self._reader, self._prefix, self._timeout_s = reader, settings.kafka.prefix, timeout_s
+        self._seen: list[tuple[float, ConsumerRecord]] = []
+        parts = []
+        for topic in WATCHED:
+            name = topic_name(topic, self._prefix)
+            found = reader.partitions_for_topic(name)
+            if not found:
+                raise Unavailable(
+                    f"{settings.kafka.bootstrap} has no topic {name}: the workers make it when they start"
+                )
+            parts += [TopicPartition(name, number) for number in found]
+        reader.assign(parts)
+        reader.seek_to_end(*parts)
+        for part in parts:
+            reader.position(part)
+
+    def look(self) -> None:
+        """Take in what has come."""
+        for batch in self._reader.poll(timeout_ms=2).values():
+            at = time.perf_counter()
+            self._seen += [(at, record) for record in batch]
+
+    def record(
+        self, topic: Topic, wanted: Callable[[ConsumerRecord], bool], timeout_s: float | None = None
+    ) -> tuple[float, ConsumerRecord] | None:
+        """The first record of a topic that is wanted, and when it was seen; None when none comes in time."""
+        name = topic_name(topic, self._prefix)
+        deadline = time.perf_counter() + (self._timeout_s if timeout_s is None else timeout_s)
+        while True:
+            for at, record in self._seen:
+                if record.topic == name and wanted(record):
+                    return at, record
+            if time.perf_counter() > deadline:
+                return None
+            self.look()
+
+    def until(self, condition: Callable[[], bool]) -> float | None:
+        """When a condition came true; None when it did not in time."""
+        deadline = time.perf_counter() + self._timeout_s
+        while not condition():
+            if time.perf_counter() > deadline:
+                return None
+            self.look()
+        return time.perf_counter()
+
+
+def _send(writer: KafkaProducer, topic: str, key: str, value: bytes, headers: Any) -> Any:
+    from kafka.errors import KafkaError
+
+    try:
+        return writer.send(topic, key=key.encode(), value=value, headers=headers).get(10)
+    except KafkaError as error:
+        raise Unavailable(f"{topic} did not take a record ({error!r})") from error
+
+
+def _at(record: Any) -> str:
+    return f"{record.topic}[{record.partition}]@{record.offset}"
+
+
+def _follow_event(
+    traced: Trace, settings: Settings, store: FeatureStore, onlooker: _Onlooker, writer: KafkaProducer
+) -> None:
+    prefix = settings.kafka.prefix
+    event = Event(user_id=traced.user, item_id=traced.item, type=traced.type)
+    before = store.read_users([traced.user]).states[traced.user]
+    started = time.perf_counter()
+
+    def hop(name: str, place: str | None, at: float | None, text: str = "") -> None:
+        traced.hops.append(Hop("event", name, place, None if at is None else (at - started) * 1000, text))
+
+    headers = cloudevent_headers(event, "headwater-trace")
+    sent = _send(writer, topic_name(EVENTS, prefix), event.user_id, encode(event), headers)
+    hop("event", _at(sent), time.perf_counter(), f"acknowledged; event_id {event.event_id}")
+    folded = onlooker.until(lambda: store.marks().get(sent.partition, -1) >= sent.offset)
+    after = store.read_users([traced.user]).states[traced.user]
+    if folded is None or after.count == before.count:  # a mark alone can be that of another log
+        letter = onlooker.record(DEAD_LETTERS, lambda record: _source(record) == (sent.partition, sent.offset), 1)
+        why = dict(letter[1].headers)["error"].decode() if letter else "the streams worker has not folded it"
+        if folded is not None and not letter:
+            why = f"the store's mark is {store.marks().get(sent.partition)} and the history did not change"
+            why += "; `headwater doctor` says whether the store has folded another log"
+        hop("feature", None, None, why)
+        return
+    hop("feature", f"{prefix}u:{traced.user}", folded, f"history of {len(after.history)} in Redis")
+
+    example = onlooker.record(EXAMPLES, lambda record: _holds(record.value, traced.user, sent.partition, sent.offset))
+    hop("example", _at(example[1]) if example else None, example and example[0], "what the trainer learns from")
+    if example is None:
+        return
+    learned_ms = example[1].timestamp
+    delta = onlooker.record(MODEL_DELTAS, lambda record: int(_header(record, "published-time") or 0) > learned_ms)
+    text = f"version {_header(delta[1], 'version')}, the first published after the example" if delta else ""
+    hop("weights", _at(delta[1]) if delta else None, delta and delta[0], text or "is a rollback in force?")
+
+
+def _follow_request(traced: Trace, settings: Settings, onlooker: _Onlooker, writer: KafkaProducer) -> None:
+    request = Request(user_id=traced.user, k=5, explain=True)
+    headers = [("correlation-id", request.request_id.encode())]
+    started = time.perf_counter()
+
+    def hop(name: str, place: str | None, at: float | None, text: str = "") -> None:
+        traced.hops.append(Hop("request", name, place, None if at is None else (at - started) * 1000, text))
+
+    sent = _send(writer, topic_name(REQUESTS, settings.kafka.prefix), request.user_id, encode(request), headers)
+    hop("request", _at(sent), time.perf_counter(), f"acknowledged; request_id {request.request_id}")
+    found = onlooker.record(RECOMMENDATIONS, lambda record: _header(record, "correlation-id") == request.request_id)
+    if found is None:
+        hop("recommendation", None, None, "the serving worker has not answered")
+        return
+    at, record = found
+    try:
+        answer = decode_recommendation(record.value)
+    except InvalidMessage as error:
+        raise HeadwaterError(f"{_at(record)} is not a recommendation: {error}") from error
+    traced.recommendation = answer
+    receipt = answer.receipt
+    timings = ", ".join(f"{name} {ms:.1f}" for name, ms in receipt.timings_ms.items())
+    hop("recommendation", _at(record), at, f"{len(answer.items)} items; inside: {timings} ms")
+    model = f"version {receipt.model_version}" if receipt.model_version is not None else "none"
+    age = f", weights {receipt.weight_age_ms / 1000:.1f} s old" if receipt.weight_age_ms is not None else ""
+    folded = ", ".join(f"[{partition}]@{offset}" for partition, offset in receipt.feature_offsets.items())
+    hop("receipt", f"model {model}", at, f"features up to events{folded or ' none'}{age}")
+
+
+def _header(record: ConsumerRecord, name: str) -> str | None:
+    value = dict(record.headers or ()).get(name)
+    return None if value is None else value.decode()
+
+
+def _source(record: ConsumerRecord) -> tuple[int, int]:
+    return int(_header(record, "source-partition") or -1), int(_header(record, "source-offset") or -1)
+
+
+def _holds(value: bytes, user: str, partition: int, offset: int) -> bool:
+    """Whether an examples record has the example of the event at that place."""
+    body = orjson.loads(value)
+    return body.get("partition") == partition and any(
+        segment["user"] == user and any(at[0] == offset for at in segment["at"]) for segment in body.get("segments", ())
+    )

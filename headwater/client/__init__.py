@@ -1,0 +1,310 @@
+"""What an app talks to: track events, publish items, ask for recommendations, read them all.
+
+Before: an app. After: Kafka; the workers do the rest. Knows nothing of the engine: all it does, any Kafka client can do
+with the JSON that docs/contract describes.
+
+A Client holds threads and sockets, which a fork does not carry over: make one per process, after the fork (in gunicorn,
+in the worker; with multiprocessing, in the child). A Client that finds itself in another process says so.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel
+
+from headwater.client.lanes import Lanes
+from headwater.client.outbox import CLOSED, Outbox, Position
+from headwater.client.replies import RecommendationStream, Replies
+from headwater.errors import DeadlineExceeded, HeadwaterError, InvalidMessage
+from headwater.events import Event, Item
+from headwater.recommendations import Recommendation, Request
+from headwater.settings import KafkaSettings, changed_kafka, load_settings
+from headwater.topics import ITEMS, REQUESTS
+from headwater.wire.codec import MAX_PROPERTIES_BYTES, MAX_VALUE_BYTES, check_depth, encode, validated
+
+__all__ = ["Client", "Delivery", "Position", "RecommendationStream"]
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Delivery:
+    """What `track_many` and `put_items` return: how many were sent, and a handle for each record that carries them."""
+
+    def __init__(self, count: int, records: list[Future[Position]]) -> None:
+        self.count = count
+        self.records = records
+
+    def result(self, timeout: float | None = None) -> dict[int, int]:
+        """Partition -> offset of the last record there, once all are acknowledged. Raises the first failure."""
+        until_s = None if timeout is None else time.monotonic() + timeout
+        return _newest(self.records, until_s)
+
+
+Handle = Position | Future[Position] | Delivery
+After = Mapping[str, int] | Handle | Iterable[Handle]
+
+
+class Client:
+    """Thread-safe: many threads share one. Use it as a context manager, or call `close()`.
+
+    `bootstrap` and `prefix` win over `settings`, which win over the environment and the file (see headwater.settings).
+    `source` names the app in the CloudEvents headers. Raises SettingsError for a `bootstrap` that is not host:port,
+    Unavailable when no Kafka answers within `connect_timeout_s`. What Kafka does not acknowledge within
+    `delivery_timeout_s` fails in its handle and in `flush`.
+    `settings.linger_ms` is how long an event may wait behind an unacknowledged record of its partition to share the
+    next one; a lone event never waits, and 0 sends every event in a record of its own.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str | None = None,
+        *,
+        prefix: str | None = None,
+        source: str = "app",
+        settings: KafkaSettings | None = None,
+        batch_events: int = 200,
+        connect_timeout_s: float = 5.0,
+        delivery_timeout_s: float = 30.0,
+    ) -> None:
+        kafka = settings or load_settings().kafka
+        given = {"bootstrap": bootstrap, "prefix": prefix}
+        changed = {name: value for name, value in given.items() if value is not None}
+        self.settings = changed_kafka(kafka, **changed) if changed else kafka
+        self._connect_timeout_s = connect_timeout_s
+        self._delivery_timeout_s = delivery_timeout_s
+        self._outbox = Outbox(self.settings, connect_timeout_s, delivery_timeout_s)
+        self._lanes = Lanes(self._outbox, source, self.settings.linger_ms, batch_events)
+        self._replies = Replies(self.settings, connect_timeout_s)
+        self._process = os.getpid()
+        self._closing = threading.Lock()
+        self._closed = False
+        self._at_exit = _closer(weakref.ref(self))
+        atexit.register(self._at_exit)
+
+    def track(self, user_id: str, item_id: str, type: str, **fields: Any) -> Future[Position]:
+        """Send that a user did something with an item. Returns at once; the handle's result is the record's position.
+
+        `fields` are the other fields of Event. Give the handle to `recommend(after=...)` to be sure that the answer
+        knows of it. Raises InvalidMessage for what the workers would refuse, Unavailable when the topic is not there or
+        64 MiB wait for acknowledgement; later failures are in the handle, and in `flush()`.
+        """
+        self._check()
+        return self._lanes.put(*_event({"user_id": user_id, "item_id": item_id, "type": type, **fields}))
+
+    def track_many(self, events: Iterable[Event | Mapping[str, Any]]) -> Delivery:
+        """Send many events in packed records, many of one partition in each; reads `events` as it goes.
+
+        Events of a user keep their order. Raises as `track` does, at the first bad one: what came before it is sent.
+        """
+        self._check()
+        count, records = self._lanes.put_many(map(_event, events))
+        return Delivery(count, records)
+
+    def put_items(self, items: Iterable[Item | Mapping[str, Any]]) -> Delivery:
+        """Publish catalogue entries; an entry replaces the one of the same id."""
+        self._check()
+        self._outbox.partitions(ITEMS)
+        records = []
+        for one in items:
+            item = one if isinstance(one, Item) else _made(Item, one)
+            value = _encoded(item, f"item {item.item_id}")
+            self._outbox.reserve(len(value))
+            records.append(self._outbox.send(ITEMS, value, key=item.item_id.encode(), reserved=len(value)))
+        return Delivery(len(records), records)
+
+    def remove_item(self, item_id: str) -> Future[Position]:
+        """Take an item out of the catalogue."""
+        self._check()
+        self._outbox.partitions(ITEMS)
+        return self._outbox.send(ITEMS, None, key=_made(Item, {"item_id": item_id}).item_id.encode())
+
+    def recommend(self, user_id: str, k: int = 10, deadline_s: float = 2.0, **fields: Any) -> Recommendation:
+        """Ask for the `k` best items for a user and wait for the answer. `fields` are those of Request.
+
+        `after` may be handles from `track` and `track_many`, or their results: the answer then knows of those events.
+        Raises InvalidMessage for what the workers would refuse, DeadlineExceeded when no answer came in time,
+        RequestRefused when the answer is an error, Unavailable when the request could not be sent.
+        """
+        until_s = time.monotonic() + deadline_s
+        request_id, answer = self._ask(user_id, k, deadline_s, fields)
+        try:
+            return answer.result(max(0.0, until_s - time.monotonic()))
+        except TimeoutError:
+            self._replies.expire(request_id)
+            return answer.result()
+
+    def recommend_async(
+        self, user_id: str, k: int = 10, deadline_s: float = 2.0, **fields: Any
+    ) -> Future[Recommendation]:
+        """As `recommend`, but returns a future at once (after waiting for handles in `after`), for many at a time.
+
+        In asyncio: `await asyncio.wrap_future(client.recommend_async(...))`. DeadlineExceeded comes within 0.1 s of
+        the deadline.
+        """
+        return self._ask(user_id, k, deadline_s, fields)[1]
+
+    def recommendations(
+        self, group: str | None = None, *, from_beginning: bool = False, idle_s: float | None = None
+    ) -> RecommendationStream:
+        """All recommendations, as they are made; the log of exposures. `idle_s` ends the iteration after a silence.
+
+        Without a group from now on, or from the beginning; with one, from where the group stopped.
+        """
+        self._check()
+        return RecommendationStream(self.settings, self._connect_timeout_s, group, from_beginning, idle_s)
+
+    def flush(self, timeout_s: float | None = None) -> None:
+        """Wait until Kafka has all that was sent. Raises Unavailable when something failed since the last flush."""
+        self._check()
+        self._lanes.release()
+        self._outbox.flush(self._delivery_timeout_s if timeout_s is None else timeout_s)
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Send what waits, end what is outstanding, stop every thread. Can be called again. Raises as `flush`."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        atexit.unregister(self._at_exit)
+        if os.getpid() != self._process:
+            return  # the threads and the unsent records are the parent's
+        until_s = time.monotonic() + timeout_s
+        try:
+            self._lanes.close()
+            self._outbox.flush(timeout_s)
+        finally:
+            self._replies.close()
+            self._outbox.close(max(0.0, until_s - time.monotonic()))
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        else:  # the error on its way out says more than what could not be flushed because of it
+            with contextlib.suppress(HeadwaterError):
+                self.close()
+
+    def _check(self) -> None:
+        if self._closed:
+            raise HeadwaterError(CLOSED)
+        if os.getpid() != self._process:
+            raise HeadwaterError(
+                f"this Client was made in process {self._process} and is used in {os.getpid()}: a fork does not carry "
+                "its threads over. Make one Client in each process."
+            )
+
+    def _ask(
+        self, user_id: str, k: int, deadline_s: float, fields: dict[str, Any]
+    ) -> tuple[str, Future[Recommendation]]:
+        self._check()
+        until_s = time.monotonic() + deadline_s
+        after = _after(fields.pop("after", None), until_s)
+        given = {"user_id": user_id, "k": k, "deadline_ms": max(1, round(deadline_s * 1000)), "after": after}
+        request = _made(Request, {**given, **fields})
+        value = _encoded(request, f"request {request.request_id}")
+        self._outbox.partitions(REQUESTS)
+        request_id = request.request_id
+        partition, answer = self._replies.expect(request_id, user_id, deadline_s, until_s)
+        headers = [("correlation-id", request_id.encode()), ("reply-partition", str(partition).encode())]
+        sent = self._outbox.send(REQUESTS, value, key=user_id.encode(), headers=headers)
+        sent.add_done_callback(lambda done: self._not_sent(request_id, done))
+        return request_id, answer
+
+    def _not_sent(self, request_id: str, sent: Future[Position]) -> None:
+        error = sent.exception()
+        if isinstance(error, HeadwaterError):
+            self._replies.fail(request_id, error)
+
+
+def _closer(client: weakref.ref[Client]) -> Any:
+    """Closes a Client that nobody closed when the interpreter exits; holds no reference to it."""
+
+    def close() -> None:
+        one = client()
+        if one is not None:
+            with contextlib.suppress(HeadwaterError):  # already logged where it happened
+                one.close(timeout_s=1.0)
+
+    return close
+
+
+def _event(given: Event | Mapping[str, Any]) -> tuple[Event, bytes]:
+    event = given if isinstance(given, Event) else _made(Event, given)
+    if event.properties is None:
+        return event, encode(event)
+    at = f"event {event.event_id}"
+    value = _encoded(event, at)
+    if (
+        len(value) > MAX_PROPERTIES_BYTES
+        and len(orjson.dumps(orjson.loads(value)["properties"])) > MAX_PROPERTIES_BYTES
+    ):
+        text = f"{at}: properties take over {MAX_PROPERTIES_BYTES:,} bytes. Send a reference instead."
+        raise InvalidMessage("too_large", text)
+    return event, value
+
+
+def _made(model: type[Model], given: Mapping[str, Any]) -> Model:
+    name = model.__name__
+    if not isinstance(given, Mapping):
+        text = f"{name}: given a {type(given).__name__}. Give one {name} or a mapping of its fields."
+        raise InvalidMessage("schema", text)
+    return validated(model, dict(given), name)
+
+
+def _encoded(model: BaseModel, at: str) -> bytes:
+    """The value that is sent, within the limits that its readers have."""
+    value = encode(model)
+    if len(value) > MAX_VALUE_BYTES:
+        raise InvalidMessage("too_large", f"{at}: {len(value):,} bytes (limit {MAX_VALUE_BYTES:,}). Send less.")
+    check_depth(value, at)
+    return value
+
+
+def _after(given: After | None, until_s: float) -> dict[str, int] | None:
+    """What `Request.after` holds, from what callers have: a mapping, or handles, waited for until the deadline."""
+    if given is None:
+        return None
+    if isinstance(given, Mapping):
+        return {str(partition): offset for partition, offset in given.items()}
+    several = isinstance(given, Iterable) and not isinstance(given, Position)
+    found: list[Position | Future[Position]] = []
+    for one in given if several else [given]:  # type: ignore[union-attr]
+        if isinstance(one, Delivery):
+            found += one.records
+        elif isinstance(one, Position | Future):
+            found.append(one)
+        else:
+            text = f"after: given a {type(one).__name__}. Give what `track` or `track_many` returned, or its result."
+            raise InvalidMessage("schema", text)
+    try:
+        return {str(partition): offset for partition, offset in _newest(found, until_s).items()}
+    except TimeoutError as error:
+        raise DeadlineExceeded(
+            "the events of `after` were not acknowledged before the deadline. Check Kafka."
+        ) from error
+
+
+def _newest(handles: Iterable[Position | Future[Position]], until_s: float | None) -> dict[int, int]:
+    newest: dict[int, int] = {}
+    for handle in handles:
+        if isinstance(handle, Position):
+            position = handle
+        else:
+            position = handle.result(None if until_s is None else max(0.0, until_s - time.monotonic()))
+        newest[position.partition] = max(position.offset, newest.get(position.partition, -1))
+    return newest

@@ -1,0 +1,199 @@
+"""How every kafka-python client of the project is made: one place for addresses, security and measured defaults.
+
+Before: settings. After: the SDK's client, the workers and the console. Imports kafka-python only when called.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+from headwater.errors import SettingsError, Unavailable
+from headwater.kafka.producer import lasting
+from headwater.settings import KafkaSettings
+from headwater.topics import TOPICS, Topic, topic_name
+
+if TYPE_CHECKING:
+    from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+
+__all__ = ["admin_client", "consumer", "end_offsets", "ensure_topics", "existing_topic", "producer"]
+
+LISTED_WITHIN_S = 30.0
+"""Time that Kafka gets to tell of a topic that it has made."""
+
+LIGHT = {"metrics_enabled": False}
+"""kafka-python's own metrics, which nobody reads, take a twentieth of a worker's processor time."""
+
+
+def _common(kafka: KafkaSettings) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "bootstrap_servers": kafka.bootstrap.split(","),
+        "security_protocol": kafka.security_protocol,
+    }
+    if kafka.sasl_mechanism:
+        config["sasl_mechanism"] = kafka.sasl_mechanism
+        config["sasl_plain_username"] = kafka.sasl_username
+        config["sasl_plain_password"] = kafka.sasl_password.get_secret_value() if kafka.sasl_password else None
+    if kafka.ssl_cafile:
+        config["ssl_cafile"] = kafka.ssl_cafile
+    return config
+
+
+def producer(kafka: KafkaSettings, **overrides: Any) -> KafkaProducer:
+    """An idempotent acks=all producer. Raises Unavailable when no broker answers."""
+    from kafka import KafkaProducer
+
+    config = {**_common(kafka), "linger_ms": kafka.linger_ms, "batch_size": 128 * 1024, **LIGHT, **overrides}
+    return lasting(_connected(KafkaProducer, kafka, config))
+
+
+def consumer(kafka: KafkaSettings, group: str | None = None, **overrides: Any) -> KafkaConsumer:
+    """A consumer that starts at the earliest record and never commits by itself. `group` gets the world's prefix.
+
+    Raises Unavailable when no broker answers.
+    """
+    from kafka import KafkaConsumer
+
+    config = {
+        **_common(kafka),
+        "group_id": None if group is None else kafka.prefix + group,
+        "enable_auto_commit": False,
+        **LIGHT,
+        "auto_offset_reset": "earliest",
+        "session_timeout_ms": kafka.session_timeout_ms,
+        "heartbeat_interval_ms": min(500, kafka.session_timeout_ms // 3),
+        **overrides,
+    }
+    if group is None:
+        for name in ("session_timeout_ms", "heartbeat_interval_ms"):
+            config.pop(name)
+    return _connected(KafkaConsumer, kafka, config)
+
+
+def admin_client(kafka: KafkaSettings, **overrides: Any) -> KafkaAdminClient:
+    """An admin client. Raises Unavailable when no broker answers."""
+    from kafka import KafkaAdminClient
+
+    return _connected(KafkaAdminClient, kafka, {**_common(kafka), **overrides})
+
+
+def _connected(client: Any, kafka: KafkaSettings, config: dict[str, Any]) -> Any:
+    from kafka.errors import KafkaError
+
+    try:
+        _knock(kafka.bootstrap, config.get("bootstrap_timeout_ms", 5000) / 1000)
+        return client(**config)
+    except (KafkaError, OSError) as error:
+        raise Unavailable(
+            f"no Kafka answers at {kafka.bootstrap} ({error}). Start one (`headwater up` brings its own), "
+            "or set HEADWATER_KAFKA__BOOTSTRAP to where it is."
+        ) from error
+
+
+def _knock(bootstrap: str, timeout_s: float) -> None:
+    """Return when any address accepts a connection, else raise its OSError: at once where a port is closed.
+
+    kafka-python itself keeps trying for the whole of its bootstrap timeout, and leaves sockets open when it gives up.
+    """
+    refused: OSError = OSError("no host:port is given")
+    for address in bootstrap.split(","):
+        host, _, port = address.strip().rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s).close()
+        except ValueError:
+            refused = OSError(f"{address!r} is not host:port")
+        except OSError as error:
+            refused = error
+        else:
+            return
+    raise refused
+
+
+def ensure_topics(kafka: KafkaSettings, partitions: dict[str, int] | None = None) -> list[str]:
+    """Create the topics of the table that are missing under the prefix; the names created, sorted.
+
+    `partitions` overrides the table's partition counts by topic name. Existing topics are left as they are. Returns
+    when the broker tells of all of them: Kafka has made a topic a moment before it lists it. Raises Unavailable if it
+    does not, SettingsError when it refuses to make them.
+    """
+    from kafka.errors import KafkaError
+
+    admin = admin_client(kafka)
+    try:
+        present = set(admin.list_topics())
+        missing = [topic for topic in TOPICS if topic_name(topic, kafka.prefix) not in present]
+        made = sorted(_create(admin, topic, kafka, partitions or {}) for topic in missing)
+        deadline = time.monotonic() + LISTED_WITHIN_S
+        while absent := set(made).difference(admin.list_topics() if made else ()):
+            if time.monotonic() > deadline:
+                raise Unavailable(
+                    f"{kafka.bootstrap} made {', '.join(sorted(absent))} and does not list them after "
+                    f"{LISTED_WITHIN_S:.0f} s. Check Kafka, then try again."
+                )
+            time.sleep(0.05)
+        return made
+    except KafkaError as error:
+        text = f"{kafka.bootstrap} does not make the topics ({error!r})."
+        if error.retriable:
+            raise Unavailable(f"{text} Check Kafka.") from error
+        raise SettingsError(
+            f"{text} Check kafka.replication (now {kafka.replication}), and what this user may do there."
+        ) from error
+    finally:
+        admin.close()
+
+
+def existing_topic(kafka: KafkaSettings, topic: Topic) -> str:
+    """The full name of a topic that is there. Raises Unavailable when it is not.
+
+    Ask this before a producer or consumer names a topic that may be missing: kafka-python 3.0.12 does not pass on
+    `allow_auto_create_topics=False`, and the broker would make the topic with the wrong number of partitions.
+    """
+    name = topic_name(topic, kafka.prefix)
+    admin = admin_client(kafka, bootstrap_timeout_ms=5000)
+    try:
+        if name in admin.list_topics():
+            return name
+    finally:
+        admin.close()
+    raise Unavailable(
+        f"no topic {name} at {kafka.bootstrap}. Check the prefix; the workers make the topics when they start."
+    )
+
+
+def end_offsets(kafka: KafkaSettings, topic: Topic) -> dict[int, int]:
+    """Partition -> offset after the newest record. Raises Unavailable when Kafka or the topic is not there."""
+    from kafka import TopicPartition
+    from kafka.errors import KafkaError
+
+    name = topic_name(topic, kafka.prefix)
+    client = consumer(kafka)
+    try:
+        if name not in client.topics():  # asking for its partitions might make it
+            raise Unavailable(
+                f"no topic {name} at {kafka.bootstrap}. Check the prefix; the workers make the topics when they start."
+            )
+        partitions = [TopicPartition(name, number) for number in client.partitions_for_topic(name)]
+        return {one.partition: end for one, end in client.end_offsets(partitions).items()}
+    except KafkaError as error:
+        raise Unavailable(f"{name}: Kafka does not tell its offsets ({error!r}). Check Kafka.") from error
+    finally:
+        client.close()
+
+
+def _create(admin: Any, topic: Topic, kafka: KafkaSettings, partitions: dict[str, int]) -> str:
+    from kafka.admin import NewTopic
+    from kafka.errors import TopicAlreadyExistsError
+
+    name = topic_name(topic, kafka.prefix)
+    new = NewTopic(
+        name,
+        num_partitions=partitions.get(topic.name, topic.partitions),
+        replication_factor=kafka.replication,
+        topic_configs=topic.configs,
+    )
+    with contextlib.suppress(TopicAlreadyExistsError):  # another worker that started at the same moment made it
+        admin.create_topics([new])
+    return name

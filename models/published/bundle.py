@@ -1,0 +1,255 @@
+"""A published model: everything that serving needs, as one object and as one folder on disk.
+
+Before: `learner.publish`. After: `serving` reads it, runs its graph and applies deltas to it. Knows no topic and no
+clock.
+
+The folder is content-addressed (`v00000012-<digest>`), complete before it gets its name, and never changed afterwards:
+graph.onnx, weights.safetensors, items.json, metadata.json (with a SHA-256 of each of the others). No pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+import safetensors.numpy
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from safetensors import SafetensorError
+
+from headwater.errors import BundleError
+from models.config import ModelConfig
+from models.experts.popularity import UNSEEN
+from models.files import sync_directory, write_synced
+from models.published.digest import ModelDigest, hash_all
+
+if TYPE_CHECKING:
+    from models.published.delta import Delta
+
+__all__ = ["FORMAT", "Bundle", "read_bundle", "write_bundle"]
+
+FORMAT = 1
+FILES = ("graph.onnx", "weights.safetensors", "items.json")
+REMEDY = "delete the folder; serving falls back to an older bundle, and the trainer publishes a new one"
+
+
+@dataclass
+class Bundle:
+    """One version of the model.
+
+    `weights` are exactly the weight inputs of `graph`; row tables have `capacity` rows. `items[row]` is the item of a
+    row, None for a free one. `types[i]` is the event type with index i + 1. `digest` depends on weights, items, types
+    and config only: equal content, equal digest, wherever and however it came about.
+    """
+
+    config: ModelConfig
+    version: int
+    parent: str | None
+    weights: dict[str, NDArray[Any]]
+    items: list[str | None]
+    types: list[str]
+    metrics: dict[str, Any]
+    extra: dict[str, Any]
+    created_ms: int
+    digest: str
+    graph: bytes
+    hashes: ModelDigest = field(repr=False)
+    item_rows: dict[str, int] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.item_rows:
+            self.item_rows = {item_id: row for row, item_id in enumerate(self.items) if item_id is not None}
+
+    @property
+    def capacity(self) -> int:
+        """Rows of the tables, free ones included."""
+        return len(self.items)
+
+    def copy(self) -> Bundle:
+        """An independent copy, for the other half of a double buffer."""
+        return Bundle(
+            config=self.config,
+            version=self.version,
+            parent=self.parent,
+            weights={name: array.copy() for name, array in self.weights.items()},
+            items=list(self.items),
+            types=list(self.types),
+            metrics=self.metrics,
+            extra=self.extra,
+            created_ms=self.created_ms,
+            digest=self.digest,
+            graph=self.graph,
+            hashes=self.hashes.copy(),
+            item_rows=dict(self.item_rows),
+        )
+
+    def apply(self, delta: Delta) -> None:
+        """Become the delta's version, in place: arrays are written into, and replaced only where the capacity grew.
+
+        Raises BundleError when the delta does not follow this version, or when the result is not what the trainer
+        had; the bundle is then unusable and must be read again.
+        """
+        if delta.parent_version != self.version or delta.parent != self.digest:
+            raise BundleError(
+                f"delta {delta.version} follows version {delta.parent_version} ({(delta.parent or 'none')[:16]}), this "
+                f"model is version {self.version} ({self.digest[:16]}): apply the deltas between, or read the newest "
+                "bundle"
+            )
+        if delta.capacity > self.capacity:
+            self._grow(delta.capacity)
+        for name, array in delta.dense.items():
+            self.weights[name][...] = array
+            self.hashes.update(name, self.weights[name])
+        for name, (rows, values) in delta.rows.items():
+            array = self.weights[name]
+            if values.ndim < array.ndim:  # places in the flattened table
+                array.reshape(-1)[rows] = values
+                rows = rows // array.shape[1]
+            else:
+                array[rows] = values
+            self.hashes.update(name, array, rows)
+        for row, item_id in delta.items:
+            before = self.items[row]
+            if before is not None and self.item_rows.get(before) == row:
+                del self.item_rows[before]
+            self.items[row] = item_id
+            if item_id is not None:
+                self.item_rows[item_id] = row
+        self.types = list(delta.types)
+        digest = self.hashes.value(self.items, self.types, self.config)
+        if digest != delta.digest:
+            raise BundleError(
+                f"after delta {delta.version} the model's digest is {digest[:16]}, the trainer had "
+                f"{delta.digest[:16]}: read the newest bundle"
+            )
+        self.parent, self.digest, self.version = self.digest, digest, delta.version
+        self.metrics, self.extra, self.created_ms = delta.metrics, delta.extra, delta.created_ms
+
+    def _grow(self, capacity: int) -> None:
+        old = self.capacity
+        self.items += [None] * (capacity - old)
+        for name in row_tables(self.config):
+            array = self.weights[name]
+            more = np.zeros((capacity - old, *array.shape[1:]), array.dtype)
+            if name == "popularity":
+                more += np.float32(UNSEEN)
+            if name.endswith("_ids"):
+                more += np.arange(old, capacity, dtype=array.dtype)[:, None]  # an empty slot points to its own row
+            self.weights[name] = np.concatenate([array, more])
+            self.hashes.update(name, self.weights[name])
+
+
+def row_tables(config: ModelConfig) -> list[str]:
+    """Names of the weights that have one row per item."""
+    names = ["item_vectors", "item_bias", "popularity"]
+    for k in range(len(config.memories)):
+        names += [f"memory{k}_{part}" for part in ("ids", "weights", "log_source", "target_scale")]
+    return names
+
+
+def write_bundle(directory: Path, bundle: Bundle) -> Path:
+    """Write a bundle into `directory/v<version>-<digest>` and return that path; one that is there already is kept."""
+    directory.mkdir(parents=True, exist_ok=True)
+    final = directory / f"v{bundle.version:08d}-{bundle.digest[:16]}"
+    if final.is_dir():
+        return final
+    temporary = directory / f".writing-{final.name}-{secrets.token_hex(4)}"
+    temporary.mkdir()
+    contents = {
+        "graph.onnx": bundle.graph,
+        "weights.safetensors": safetensors.numpy.save(
+            {name: np.ascontiguousarray(array) for name, array in bundle.weights.items()}
+        ),
+        "items.json": orjson.dumps(bundle.items),
+    }
+    metadata = {
+        "format": FORMAT,
+        "version": bundle.version,
+        "parent": bundle.parent,
+        "digest": bundle.digest,
+        "created_ms": bundle.created_ms,
+        "types": bundle.types,
+        "config": bundle.config.model_dump(mode="json"),
+        "metrics": bundle.metrics,
+        "extra": bundle.extra,
+        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
+    }
+    for name, data in contents.items():
+        write_synced(temporary / name, data)
+    write_synced(temporary / "metadata.json", orjson.dumps(metadata, option=orjson.OPT_INDENT_2))
+    sync_directory(temporary)
+    try:
+        os.rename(temporary, final)
+    except OSError:
+        if not final.is_dir():  # else another process wrote the same content first
+            raise
+        shutil.rmtree(temporary)
+    sync_directory(directory)
+    return final
+
+
+def read_bundle(path: Path) -> Bundle:
+    """The bundle of a folder, every checksum verified.
+
+    Raises BundleError, with what to do, for a folder that is missing, incomplete, corrupt or of another format.
+    """
+    metadata = _metadata(path)
+    contents: dict[str, bytes] = {}
+    for name in FILES:
+        try:
+            contents[name] = (path / name).read_bytes()
+        except OSError as error:
+            raise BundleError(f"bundle {path} lacks {name} ({error}): {REMEDY}") from error
+        if hashlib.sha256(contents[name]).hexdigest() != metadata["sha256"].get(name):
+            raise BundleError(f"bundle {path}: {name} is corrupt (checksum differs): {REMEDY}")
+    try:
+        config = ModelConfig(**metadata["config"])
+        loaded = safetensors.numpy.load(contents["weights.safetensors"])
+        weights = {name: np.array(array) for name, array in loaded.items()}  # writable copies
+        items = orjson.loads(contents["items.json"])
+        hashes = hash_all(weights)
+        digest = hashes.value(items, metadata["types"], config)
+        if digest != metadata["digest"]:
+            raise BundleError(
+                f"bundle {path}: content has digest {digest[:16]}, not {metadata['digest'][:16]}: {REMEDY}"
+            )
+        return Bundle(
+            config=config,
+            version=metadata["version"],
+            parent=metadata["parent"],
+            weights=weights,
+            items=items,
+            types=metadata["types"],
+            metrics=metadata["metrics"],
+            extra=metadata["extra"],
+            created_ms=metadata["created_ms"],
+            digest=digest,
+            graph=contents["graph.onnx"],
+            hashes=hashes,
+        )
+    except (KeyError, TypeError, ValidationError, SafetensorError, orjson.JSONDecodeError) as error:
+        raise BundleError(f"bundle {path} cannot be decoded ({error!r}): {REMEDY}") from error
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    try:
+        metadata = orjson.loads((path / "metadata.json").read_bytes())
+    except OSError as error:
+        raise BundleError(f"{path} is no bundle ({error}): check `bundles` in the settings, or {REMEDY}") from error
+    except orjson.JSONDecodeError as error:
+        raise BundleError(f"bundle {path}: metadata.json is corrupt ({error}): {REMEDY}") from error
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        found = metadata.get("format") if isinstance(metadata, dict) else None
+        raise BundleError(
+            f"bundle {path} has format {found!r}, this release reads {FORMAT}: upgrade Headwater, or {REMEDY}"
+        )
+    if not isinstance(metadata.get("sha256"), dict):
+        raise BundleError(f"bundle {path}: metadata.json has no checksums: {REMEDY}")
+    return metadata

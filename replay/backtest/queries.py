@@ -1,0 +1,137 @@
+"""What a backtest asks of every ranker: one stream of queries, numbered as it comes, and the duties of a peer.
+
+Before: `streams.features.recording` makes examples as the streams worker does. After: `replay.backtest` asks our model
+and every `Peer` the same queries. Knows nothing of weights. Numbers are given by first appearance, so none comes from
+the future.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater.examples import Example
+from headwater.recommendations import ALL_TYPES, AUTO
+from models.experts.repeats import ReturnRate, returning_types
+
+__all__ = ["Peer", "Queries", "Query", "Rule"]
+
+
+class Query(NamedTuple):
+    """One example of the stream, in numbers. Rankers score the items [0, known); `asked` says whether it counts."""
+
+    place: int  # index of the event in the stream
+    example: Example  # as the streams worker makes it: the history is what was known before the event
+    user: int
+    item: int  # the target; equal to `known` when it was never seen before
+    history: list[int]  # item numbers of example.history, oldest first
+    known: int  # items seen before this event
+    asked: bool  # after warm-up, user and item seen before, and the rule does not forbid the target
+
+
+class Peer(Protocol):
+    """A recommender that is asked what we are asked, and then told what happened."""
+
+    name: str
+    random: bool  # whether the seed it was made with matters: only then is it run again for further seeds
+
+    def scores(self, query: Query) -> NDArray[np.float32]:
+        """(known,) finite, higher is better. Called for asked queries only, before `learn` of the same query."""
+        ...
+
+    def learn(self, query: Query) -> None:
+        """Take in one event: every event of the stream, in order. `query.item` may be a new number."""
+        ...
+
+
+class Rule:
+    """Which items of a history are not recommended again, as learner and serving have it.
+
+    Those with an entry of these types; `*` for all, none for none. `auto`: those whose newest entry is of a type after
+    which users seldom came back, by what has happened up to that instant (`models.experts.repeats`).
+    """
+
+    def __init__(self, types: Collection[str], max_types: int = 32) -> None:
+        self.types = frozenset(types)
+        self.every = ALL_TYPES in self.types
+        self.auto = AUTO in self.types
+        self._rate = ReturnRate(max_types)
+        self._max_types = max_types
+        self._index: dict[str, int] = {}
+
+    def forbids(self, query: Query) -> list[int]:
+        """Numbers of the items that must not be ranked, with repeats."""
+        if self.every:
+            return query.history
+        if not self.types:
+            return []
+        entries = list(zip(query.history, query.example.history, strict=True))
+        found = [number for number, entry in entries if entry[1] in self.types]
+        if self.auto:
+            back = self.returning()
+            found += [number for number, kind in {n: entry[1] for n, entry in entries}.items() if kind not in back]
+        return found
+
+    def learn(self, query: Query) -> None:
+        """Take in one event: every event of the stream, in order, after it was asked about."""
+        if not self.auto:
+            return
+        kind, index = query.example.target.type, self._index
+        if kind not in index and len(index) < self._max_types:
+            index[kind] = len(index) + 1
+        item = query.example.target.item_id
+        before = next((entry.type for entry in reversed(query.example.history) if entry[0] == item), None)
+        self._rate.count(index.get(kind, 0), None if before is None else index.get(before, 0))
+
+    def returning(self) -> frozenset[str]:
+        """Under `auto`, the types after which users come back."""
+        return returning_types(self._rate.share, self._index)
+
+    def described(self) -> list[str]:
+        """The types whose items are not shown again; under `auto` as it is now, `*` when it is all that were seen."""
+        if not self.auto:
+            return sorted(self.types)
+        seldom = sorted(self._index.keys() - self.returning())
+        return [ALL_TYPES] if len(seldom) == len(self._index) else seldom
+
+
+class Queries:
+    """Makes queries of examples, in stream order, and counts what is not asked, by reason."""
+
+    def __init__(self, warm_up: int, rule: Rule) -> None:
+        self.warm_up = warm_up
+        self.rule = rule
+        self.users: dict[str, int] = {}
+        self.items: dict[str, int] = {}
+        self.place = 0
+        self.excluded = Counter({"no_history": 0, "new_item": 0, "seen": 0})
+
+    def next(self, example: Example) -> Query:
+        """The query of the next example. Each example is handed over once; the numbers then know its ids."""
+        known = len(self.items)
+        target = example.target.item_id
+        query = Query(
+            place=self.place,
+            example=example,
+            user=self.users.setdefault(example.user_id, len(self.users)),
+            item=self.items.setdefault(target, known),
+            history=[self.items[entry[0]] for entry in example.history],
+            known=known,
+            asked=False,
+        )
+        self.place += 1
+        if query.place < self.warm_up:
+            return query
+        if not query.history:
+            self.excluded["no_history"] += 1
+        elif query.item == known:
+            self.excluded["new_item"] += 1
+        elif query.item in self.rule.forbids(query):
+            self.excluded["seen"] += 1
+        else:
+            return query._replace(asked=True)
+        return query

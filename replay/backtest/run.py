@@ -1,0 +1,320 @@
+"""`replay backtest`: how good would we have been on a past stream? Test, then train, event by event, in one process.
+
+Before: a source of past events. After: a result (JSON) that `replay.report` draws and `replay.report.compare` compares.
+Every part is the workers' own: `streams.features.fold` makes the examples, `models.learner` learns, `serving.scoring`
+answers from published weights. There is no clock but event time and no chance but the seeds, so a run repeats bit by
+bit.
+
+Every event after the warm-up is a query first, if its user and its item have been met and the rule does not forbid the
+item: all items known at that instant are ranked, ties against the target. All rankers answer the same queries.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+from headwater.errors import SettingsError, SourceError
+from headwater.events import Item
+from headwater.examples import CatalogueEntry
+from headwater.recommendations import ALL_TYPES, AUTO
+from headwater.settings import Settings
+from models.config import ModelConfig, model_config
+from models.learner import Learner, Scored
+from models.quality import rank_of
+from replay.backtest.ablation import Ablation
+from replay.backtest.ledger import LIST, Ledger
+from replay.backtest.queries import Peer, Queries, Query, Rule
+from replay.backtest.result import result_of
+from replay.backtest.retrained import Batch
+from replay.backtest.variants import Variants
+from replay.backtest.warm_up import warm_up_events
+from replay.sources.source import Source
+from serving.ranking import top_k
+from streams.features.fold import Limits
+from streams.features.recording import Recording, recorded
+
+__all__ = ["Options", "Progress", "Run", "backtest"]
+
+DEVICES = ("cpu", "cuda", "auto")
+
+LARGEST_SEED = 2**63 - 1
+
+RECENT_QUERIES = 1000
+"""Queries that the figures of a progress report are means of."""
+
+TELL_S = 0.25
+"""Time between two progress reports."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to ask, and whom. `warm_up` is a share of the events below 1, else a number of events.
+
+    `exclude_seen` are event types, ("*",), () or ("auto",). `peers` are names of `replay.peers.PEERS`. `publish_every`
+    are numbers of events. `window` 0 cuts the curve into about 20 windows. `overrides` are fields of ModelConfig.
+    Raises SettingsError for what cannot be followed.
+    """
+
+    warm_up: float = 0.8
+    exclude_seen: tuple[str, ...] = (AUTO,)
+    peers: tuple[str, ...] = ()
+    publish_every: tuple[int, ...] = ()
+    frozen: bool = True
+    hourly: bool = False
+    retrained: bool = False
+    ablation: bool = False
+    seeds: tuple[int, ...] = (0,)
+    window: int = 0
+    limit: int | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.warm_up) or (self.warm_up > 1 and self.warm_up != int(self.warm_up)):
+            raise SettingsError(f"a warm-up of {self.warm_up} is neither a share below 1 nor a number of events")
+        if not self.seeds or not all(0 <= seed <= LARGEST_SEED for seed in self.seeds):
+            raise SettingsError(f"seeds {list(self.seeds)}: give one or more from 0 to {LARGEST_SEED}")
+        if not all(every > 0 for every in self.publish_every):
+            raise SettingsError(f"publish every {list(self.publish_every)}: give numbers of events from 1 on")
+        if self.device not in DEVICES:
+            raise SettingsError(f"device {self.device!r}: choose of {', '.join(DEVICES)}")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a backtest is. `phase` is `reading` (the first look at the stream) or `seed N`."""
+
+    phase: str
+    events: int
+    total: int | None
+    seconds: float
+    queries: int = 0
+    ndcg: dict[str, float] = field(default_factory=dict)  # NDCG@10 of the newest queries, by ranker
+
+    @property
+    def events_per_s(self) -> float:
+        """Mean rate of this phase."""
+        return self.events / self.seconds if self.seconds else 0.0
+
+    @property
+    def left_s(self) -> float | None:
+        """Time left in this phase at the mean rate."""
+        if not self.total or not self.events:
+            return None
+        return (self.total - self.events) / self.events * self.seconds
+
+
+Tell = Callable[[Progress], None]
+
+
+def backtest(
+    source: Source,
+    options: Options,
+    settings: Settings | None = None,
+    *,
+    items: Sequence[Item] = (),
+    on_progress: Tell | None = None,
+) -> dict[str, Any]:
+    """Run a backtest; the result as JSON-able values (docs/operations.md names them).
+
+    The source is read to its end first: a share needs its length. Then
+    the stream happens once per seed. `items` is the catalogue, known before the first event. Raises SettingsError for
+    options that cannot be followed, SourceError for a source that cannot be read or has nothing to ask.
+    """
+    settings = settings or Settings()
+    tell = on_progress or (lambda _progress: None)
+    torch.set_num_threads(settings.trainer.threads)
+    if "exclude_seen" in options.overrides:
+        raise SettingsError("exclude_seen is the rule of the whole backtest, not of our model alone: --exclude-seen")
+    overrides = settings.model.overrides | options.overrides
+    model_config(overrides)
+    peers = [_peer(name, options.seeds[0]) for name in options.peers]
+    started_s = time.perf_counter()
+    limits = Limits(settings.streams.history_limit, settings.streams.dedupe_window)
+    recording = _recorded(source, limits, options.limit, tell)
+    if not len(recording):
+        raise SourceError(f"the source has no events. {source.report}")
+    warm_up = warm_up_events(options.warm_up, len(recording))
+    named = () if options.exclude_seen == (AUTO,) else options.exclude_seen
+    absent = [kind for kind in named if kind != ALL_TYPES and kind not in recording.types]
+    if absent:
+        raise SettingsError(
+            f"--exclude-seen: no event of this stream is of type {', '.join(absent)}; it has "
+            f"{', '.join(sorted(recording.types))}. Name some of those, or auto, all or none"
+        )
+    config = model_config({**overrides, "exclude_seen": options.exclude_seen})
+    runs = []
+    with _collecting_rarely():
+        for number, seed in enumerate(options.seeds):
+            if number:
+                peers = [_peer(name, seed) for name, peer in zip(options.peers, peers, strict=True) if peer.random]
+            run = Run(config, seed, warm_up, peers, options, catalogue=bool(items))
+            run.stream(recording, items, tell)
+            runs.append(run)
+    return result_of(source.report, recording, options, runs, warm_up, len(items), time.perf_counter() - started_s)
+
+
+@contextmanager
+def _collecting_rarely() -> Iterator[None]:
+    """All users' histories are alive and none of them is in a circle: full collections took 6% of the time."""
+    before = gc.get_threshold()
+    gc.set_threshold(50_000, 20, 1000)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+def _peer(name: str, seed: int) -> Peer:
+    from replay.peers import peer  # implicit takes a second to load
+
+    return peer(name, seed)
+
+
+def _recorded(source: Source, limits: Limits, limit: int | None, tell: Tell) -> Recording:
+    started_s = time.perf_counter()
+    told_s = 0.0
+
+    def count(events: int) -> None:
+        nonlocal told_s
+        seconds = time.perf_counter() - started_s
+        if seconds - told_s >= TELL_S:
+            told_s = seconds
+            tell(Progress("reading", events, None, seconds))
+
+    return recorded(islice(source.events(), limit), limits, count)
+
+
+class Run:
+    """One passage of the stream by one learner, its published variants and the peers."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        seed: int,
+        warm_up: int,
+        peers: Sequence[Peer],
+        options: Options,
+        catalogue: bool = False,
+    ) -> None:
+        self.seed = seed
+        self.warm_up = warm_up
+        self.peers = peers
+        self.learner = Learner(config, seed, options.device)
+        self.learner.list_length = LIST
+        self.rule = Rule(config.exclude_seen, config.max_types)
+        self.queries = Queries(warm_up, self.rule)
+        self.ledger = Ledger()
+        self.variants = Variants(
+            self.learner,
+            options.publish_every,
+            config.exclude_seen,
+            self._variant_answered,
+            frozen=options.frozen,
+            hourly="hourly" if options.hourly else "",
+        )
+        self.batch = Batch(config, seed, self._variant_answered, options.device) if options.retrained else None
+        self.ablation = Ablation(config, seed, options.device, LIST, catalogue) if options.ablation else None
+        self.parts = [part for part, there in (("memory", config.memories), ("slow", config.slow)) if there]
+        self.learn_s = 0.0
+        self.digest = ""
+        self._waiting: deque[Query] = deque()  # until their block is full and the learner says what it made of them
+        variants = [*self.variants.all, *(self.batch.variants.all if self.batch else ())]
+        reduced = self.ablation.learners if self.ablation else ()
+        for name in ("headwater", *self.parts, *reduced, *(v.name for v in variants), *(peer.name for peer in peers)):
+            self.ledger.ranker(name)
+
+    def stream(self, recording: Recording, items: Sequence[Item], tell: Tell) -> None:
+        """Let the whole stream happen, after the catalogue."""
+        started_s = time.perf_counter()
+        told_s = 0.0
+        for item in items:
+            content = item.model_dump(mode="json", exclude_none=True)
+            entry = CatalogueEntry(item.item_id, content)
+            self.learner.observe_item(entry)
+            if self.batch:
+                self.batch.learner.observe_item(entry)
+            if self.ablation:
+                self.ablation.observe_item(entry)
+        for made in recording.examples():
+            query = self.queries.next(made)
+            self._next(query)
+            seconds = time.perf_counter() - started_s
+            if seconds - told_s >= TELL_S:
+                told_s = seconds
+                tell(self._progress(len(recording), seconds))
+        self.variants.finish()
+        if self.batch:
+            self.batch.variants.finish()
+        self.digest = self.learner.publish(created_ms=0, full=True).digest
+        self._learned(self.learner.close(), self.ablation.close() if self.ablation else {})
+        tell(self._progress(len(recording), time.perf_counter() - started_s))
+
+    def _next(self, query: Query) -> None:
+        time_ms = query.example.target.time_ms
+        if query.place == self.warm_up:
+            self.variants.start(time_ms)
+        elif query.place > self.warm_up:
+            self.variants.advance(query.place, time_ms)
+        if self.batch:
+            self.batch.next(query, self.warm_up)
+        if query.asked:
+            self.ledger.ask(query)
+            self.variants.ask(query)
+            if self.batch:
+                self.batch.variants.ask(query)
+            self._ask_peers(query)
+        self._waiting.append(query)
+        before_s = time.perf_counter()
+        scored = self.learner.learn((query.example,))
+        self.learn_s += time.perf_counter() - before_s
+        for peer in self.peers:
+            peer.learn(query)
+        self.ledger.learn(query)
+        self.rule.learn(query)
+        self._learned(scored, self.ablation.learn(query.example) if self.ablation else {})
+
+    def _ask_peers(self, query: Query) -> None:
+        if not self.peers:
+            return
+        allowed = np.ones(query.known, np.bool_)
+        allowed[self.rule.forbids(query)] = False
+        for peer in self.peers:
+            scores = peer.scores(query)
+            rank = rank_of(scores, query.item, allowed)
+            best = top_k(np.where(allowed, scores, -np.inf), LIST)
+            self.ledger.answer(peer.name, rank, best.tolist())
+
+    def _learned(self, scored: Sequence[Scored], reduced: Mapping[str, Sequence[Scored]]) -> None:
+        """Take down what the learner, and `reduced` ones, said of the oldest events that wait for it."""
+        for i, one in enumerate(scored):
+            query = self._waiting.popleft()
+            if not query.asked:
+                continue
+            miss = query.known + 1  # no row, so no rank: let go meanwhile, or not admitted yet
+            for name, found in {"headwater": one, **{name: each[i] for name, each in reduced.items()}}.items():
+                listed = [self.queries.items[item_id] for item_id in found.items]
+                self.ledger.answer(name, found.headwater or miss, listed)
+            for part in self.parts:
+                self.ledger.answer(part, getattr(one, part) or miss)
+
+    def _variant_answered(self, name: str, rank: int, best: Sequence[str]) -> None:
+        self.ledger.answer(name, rank, [self.queries.items[item_id] for item_id in best[:LIST]])
+
+    def _progress(self, events: int, seconds: float) -> Progress:
+        recent = {}
+        for name, ranks in self.ledger.ranks.items():
+            if ranks:
+                recent[name] = float(self.ledger.gains(name, start=max(0, len(ranks) - RECENT_QUERIES)).mean())
+        return Progress(f"seed {self.seed}", self.queries.place, events, seconds, self.ledger.queries, recent)

@@ -1,0 +1,214 @@
+"""What an answer was made from, found again in the logs: the answer, its request, the user's events, the catalogue.
+
+Before: a receipt. After: `replay.explain` scores anew. Reads topics only, and touches no consumer group and no store.
+Where retention or compaction took what is needed, a SourceError says what is missing and since when.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from headwater.errors import InvalidMessage, SourceError
+from headwater.kafka.connections import existing_topic
+from headwater.recommendations import Receipt, Recommendation, Request
+from headwater.settings import Settings
+from headwater.topics import EVENTS, ITEMS, RECOMMENDATIONS, REQUESTS
+from headwater.wire.codec import EventRow, decode_catalogue_record, decode_recommendation, decode_request
+from serving.catalogue import Catalogue
+from serving.popular import POPULAR_ITEMS, Popular
+from streams.audit import read_as_folded, refused_places, topic_records
+from streams.features.decay import Decay, ItemStatistics
+from streams.features.fold import Limits, fold_batch
+from streams.features.state import EMPTY, UserState
+
+__all__ = ["catalogue_at", "find_recommendation", "find_request", "fold_popularity", "fold_user"]
+
+DAY_MS = 86_400_000
+_PLACE = re.compile(r"^[^\[]+\[(\d{1,9})\]@(\d{1,18})$")
+
+
+class Place(NamedTuple):
+    """A record's partition and offset."""
+
+    partition: int
+    offset: int
+
+
+def place_of(text: str) -> Place:
+    """From `requests[1]@55`. Raises SourceError."""
+    found = _PLACE.match(text)
+    if found is None:
+        raise SourceError(f"{text!r:.80} in the receipt is no topic[partition]@offset")
+    return Place(int(found[1]), int(found[2]))
+
+
+def _ends(offsets: Mapping[str, int]) -> dict[int, int]:
+    """Partition -> the offset after the last that was known. Raises SourceError."""
+    if not all(re.fullmatch("[0-9]{1,9}", partition) for partition in offsets):
+        raise SourceError(f"{dict(offsets)!r:.80} in the receipt are no offsets by partition")
+    return {int(partition): offset + 1 for partition, offset in offsets.items()}
+
+
+def find_recommendation(settings: Settings, request_id: str) -> Recommendation:
+    """The first answer to a request in the exposure log. Raises SourceError."""
+    name = existing_topic(settings.kafka, RECOMMENDATIONS)
+    correlation, since, read = request_id.encode(), None, 0
+    for _, _, _, records in topic_records(settings, RECOMMENDATIONS):
+        for record in records:
+            read += 1
+            since = record.timestamp if since is None else min(since, record.timestamp)
+            if dict(record.headers).get("correlation-id") != correlation and correlation not in (record.value or b""):
+                continue
+            try:
+                found = decode_recommendation(record.value)
+            except InvalidMessage:
+                continue
+            if found.request_id == request_id:
+                return found
+    held = f"it holds {read:,} answers since {_when(since)}" if since is not None else "it is empty"
+    raise SourceError(f"{name}: no answer to request {request_id!r}; {held}. Give its JSON, if you kept it.")
+
+
+def find_request(settings: Settings, answer: Recommendation) -> Request:
+    """The request of an answer, by the place in its receipt. Raises SourceError."""
+    at = answer.receipt.request_at
+    if at is None:
+        raise SourceError(
+            f"the receipt of {answer.request_id!r} does not say where its request is: an older release wrote it, or a "
+            "program without Kafka"
+        )
+    place = place_of(at)
+    only = {place.partition: place.offset}
+    for partition, begin, _, records in topic_records(settings, REQUESTS, {place.partition: place.offset + 1}, only):
+        if partition != place.partition:
+            continue
+        if begin > place.offset:
+            raise SourceError(
+                f"{at} is gone: that partition now begins at offset {begin}, {_since(settings, partition)} (requests "
+                f"are kept for {REQUESTS.retention_ms // 3_600_000} h). Without it nothing can be asked again."
+            )
+        for record in records:
+            request = decode_request(record.value)
+            if request.request_id == answer.request_id:
+                return request
+    raise SourceError(f"{at} does not hold request {answer.request_id!r}: is this the world that answered it?")
+
+
+def fold_user(settings: Settings, user_id: str, receipt: Receipt) -> tuple[UserState, str]:
+    """The user's features as they were read, folded anew from `events`; and what was folded. Raises SourceError."""
+    limits = Limits(settings.streams.history_limit, settings.streams.dedupe_window)
+    ends = _ends(receipt.feature_offsets)
+    if receipt.history_at is not None:
+        partition, offset = place_of(receipt.history_at)
+        state, begin, since = _folded(settings, user_id, {partition: offset + 1}, limits)
+        if state.count == receipt.history_events:
+            return state, f"{state.count:,} events up to {receipt.history_at}"
+        if begin == 0:  # the user has events in more than one partition
+            state, begin, since = _folded(settings, user_id, ends, limits)
+    else:
+        state, begin, since = _folded(settings, user_id, ends, limits)
+    found, wanted = state.count, receipt.history_events
+    if found == wanted or (begin and limits.history <= found < wanted):
+        return state, f"{found:,} events" if found else "no events"
+    if begin:
+        raise SourceError(
+            f"events: of the {wanted:,} events of {user_id!r} that were folded, {found:,} are left. The log begins at "
+            f"offset {begin}, {_when(since)} (retention); what is older cannot be folded again."
+        )
+    raise SourceError(
+        f"events: {found:,} events of {user_id!r} up to the receipt's offsets, and {wanted:,} were folded. Is this "
+        "the world that answered it, with its streams.dedupe_window?"
+    )
+
+
+def _folded(
+    settings: Settings, user_id: str, ends: Mapping[int, int], limits: Limits
+) -> tuple[UserState, int, int | None]:
+    """The user's state from the partitions named; the highest offset that one of them begins at, and its time."""
+    states: dict[str, UserState] = {}
+    begin, since = 0, None
+    for partition, first, rows, time_ms in _rows(settings, ends):
+        ours = [row for row in rows if row.user_id == user_id]
+        states |= fold_batch(states, ours, limits, Decay(0, 1.0), partition).states
+        if first > begin:
+            begin, since = first, time_ms
+    return states.get(user_id, EMPTY), begin, since
+
+
+def _rows(settings: Settings, ends: Mapping[int, int]) -> Iterator[tuple[int, int, list[EventRow], int | None]]:
+    """Of each partition of `events`: number, first offset, events below the end as the worker saw them, first time."""
+    refused = refused_places(settings)
+    for partition, begin, end, records in topic_records(settings, EVENTS, ends):
+        if not end:
+            continue
+        rows: list[EventRow] = []
+        first_ms: int | None = None
+        for record in records:
+            first_ms = record.timestamp if first_ms is None else first_ms
+            rows += [row for row in read_as_folded(record, refused) if isinstance(row, EventRow)]
+        yield partition, begin, rows, first_ms
+
+
+def fold_popularity(settings: Settings, receipt: Receipt) -> Popular:
+    """What popularity was when it was read, from all of `events` below the receipt's offsets. Raises SourceError."""
+    ends = _ends(receipt.popular_offsets)
+    limits = Limits(settings.streams.history_limit, settings.streams.dedupe_window)
+    states: dict[str, UserState] = {}
+    statistics: dict[str, ItemStatistics] = {}
+    decay: Decay | None = None
+    for partition, begin, rows, since in _rows(settings, ends):
+        if begin:
+            raise SourceError(
+                f"events[{partition}] begins at offset {begin}, {_when(since)} (retention): popularity counts what is "
+                "older too, so this fallback answer cannot be rebuilt."
+            )
+        if decay is None and rows:
+            decay = Decay(rows[0].time_ms, settings.streams.popularity_half_life_days * DAY_MS)
+        folded = fold_batch(states, rows, limits, decay or Decay(0, 1.0), partition)
+        states |= folded.states
+        for item, counted in folded.items.items():
+            if item in statistics:
+                statistics[item].merge(counted)
+            else:
+                statistics[item] = counted
+    counted_items = [(one.log2_sum, item) for item, one in statistics.items() if one.log2_sum > float("-inf")]
+    best = [(item, log2_sum) for log2_sum, item in sorted(counted_items, reverse=True)[:POPULAR_ITEMS]]
+    offsets = {int(partition): offset for partition, offset in receipt.popular_offsets.items()}
+    return Popular.of(best, decay, receipt.popular_time or 0, offsets)
+
+
+def catalogue_at(settings: Settings, receipt: Receipt) -> tuple[Catalogue, int]:
+    """The catalogue as the answer knew it; and how many older records compaction has taken away since."""
+    catalogue, gone = Catalogue(), 0
+    ends = _ends(receipt.catalogue_offsets)
+    for partition, _, end, records in topic_records(settings, ITEMS, ends):
+        found = 0
+        for record in records:
+            found += 1
+            try:
+                at = f"{ITEMS.name}[{partition}]@{record.offset}"
+                item_id, item = decode_catalogue_record(record.key, record.value, at)
+            except InvalidMessage:
+                continue
+            if item is None:
+                catalogue.remove(item_id)
+            else:
+                catalogue.put(item)
+        gone += max(end - found, 0)
+    catalogue.offsets = dict(receipt.catalogue_offsets)
+    return catalogue, gone
+
+
+def _since(settings: Settings, partition: int) -> str:
+    """The time of the first request that a partition still holds."""
+    for number, _, _, records in topic_records(settings, REQUESTS):
+        if number == partition:
+            return _when(next((record.timestamp for record in records), None))
+    return _when(None)
+
+
+def _when(time_ms: int | None) -> str:
+    return "now empty" if time_ms is None else f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"

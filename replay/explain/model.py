@@ -1,0 +1,204 @@
+"""The model that answered, built again: from a bundle, from a bundle and deltas, or by learning the log anew.
+
+Before: a receipt's version, digest and number of examples. After: `replay.explain` scores with it. What is rebuilt is
+what answered or nothing: its digest, over every weight, must be the receipt's. Reads files and topics, writes none.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from headwater.errors import BundleError, CheckpointError, InvalidMessage, SourceError
+from headwater.examples import CatalogueEntry, Example, unpack
+from headwater.recommendations import Receipt
+from headwater.settings import Settings
+from headwater.topics import EXAMPLES, MODEL_DELTAS
+from models.config import model_config
+from models.learner import Learner
+from models.published.bundle import Bundle, read_bundle
+from models.published.delta import DeltaAssembler
+from streams.audit import topic_records
+from trainer.examples_log import Progress
+
+__all__ = ["from_deltas", "from_disk", "learned_anew", "rebuild_model"]
+
+HOUR_MS = 3_600_000
+_VERSION = re.compile(r"^v(\d+)-([0-9a-f]+)$")
+
+
+def rebuild_model(settings: Settings, receipt: Receipt) -> tuple[Bundle | None, str]:
+    """The receipt's model (None: there was none yet) and how it was come by: what costs least is tried first.
+
+    Raises SourceError, which names what is missing for each way.
+    """
+    if receipt.model_version is None:
+        return None, "no model yet"
+    tried: list[str] = []
+    for way in (from_disk, from_deltas, learned_anew):
+        found = way(settings, receipt, tried)
+        if found is not None:
+            bundle, how = found
+            extra = {**bundle.extra, "examples_seen": receipt.model_examples}
+            return replace(bundle, version=receipt.model_version, extra=extra), how
+    raise SourceError(f"model {receipt.model_version} ({_short(receipt)}) cannot be rebuilt: {'; '.join(tried)}.")
+
+
+def _short(receipt: Receipt) -> str:
+    return (receipt.model_digest or "")[:16]
+
+
+def _bundles(settings: Settings) -> list[tuple[int, str, Path]]:
+    """Version, start of the digest and folder of every bundle on disk, newest first."""
+    folder = settings.trainer.bundles
+    found = [(_VERSION.match(path.name), path) for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted(((int(match[1]), match[2], path) for match, path in found if match), reverse=True)
+
+
+def from_disk(settings: Settings, receipt: Receipt, tried: list[str]) -> tuple[Bundle, str] | None:
+    """The bundle itself, whatever version it was published under; what stands in the way is added to `tried`."""
+    for version, digest, path in _bundles(settings):
+        if not _short(receipt).startswith(digest):
+            continue
+        try:
+            bundle = read_bundle(path)
+        except BundleError as error:
+            tried.append(str(error))
+        else:
+            if bundle.digest == receipt.model_digest:
+                return bundle, f"bundle {version} on disk"
+    return None
+
+
+def from_deltas(settings: Settings, receipt: Receipt, tried: list[str]) -> tuple[Bundle, str] | None:
+    """A bundle before it, or the untrained model, and the deltas in between."""
+    wanted = receipt.model_version or 0
+    before, offsets = _chain(settings, wanted)
+    if wanted not in before:
+        tried.append(f"delta {wanted} is not in the log of deltas (kept for {MODEL_DELTAS.retention_ms // HOUR_MS} h)")
+        return None
+    links = [wanted]  # versions that a delta leads to, newest first; each follows on the next
+    while before[links[-1]] in before:
+        links.append(before[links[-1]])
+    oldest = before[links[-1]]
+    for version, path in [*((v, path) for v, _, path in _bundles(settings)), (oldest, None)]:
+        follow = next((link for link in links if before[link] == version), None)
+        if follow is None:
+            continue
+        try:
+            bundle = _untrained(settings, version) if path is None else read_bundle(path)
+            _apply(settings, bundle, wanted, offsets[follow])
+        except BundleError as error:
+            tried.append(str(error))
+            continue
+        if bundle.digest == receipt.model_digest:
+            what = "the untrained model" if path is None else f"bundle {version} on disk"
+            return bundle, f"{what} and {links.index(follow) + 1} deltas up to version {wanted}"
+    tried.append(f"the deltas lead back to version {oldest}, and no bundle since then is left on disk")
+    return None
+
+
+def _chain(settings: Settings, newest: int) -> tuple[dict[int, int], dict[int, int]]:
+    """Of each delta up to a version, by version: the version that it follows, and the offset of its first part."""
+    before: dict[int, int] = {}
+    offsets: dict[int, int] = {}
+    for _, _, _, records in topic_records(settings, MODEL_DELTAS):
+        for record in records:
+            headers = dict(record.headers)
+            try:
+                version, parent = int(headers["version"]), int(headers["parent"])
+            except (KeyError, ValueError):
+                continue
+            if parent < version <= newest:  # anything else leads round in a circle
+                before[version] = parent
+                offsets.setdefault(version, record.offset)
+    return before, offsets
+
+
+def _apply(settings: Settings, bundle: Bundle, wanted: int, offset: int) -> None:
+    """Apply the deltas from an offset on until the bundle is the version wanted. Raises BundleError."""
+    assembler = DeltaAssembler()
+    for _, _, _, records in topic_records(settings, MODEL_DELTAS, start={0: offset}):
+        for record in records:
+            delta = None if record.value is None else assembler.add(record.value)
+            if delta is not None and delta.version > bundle.version:
+                bundle.apply(delta)
+            if bundle.version == wanted:
+                return
+
+
+def _untrained(settings: Settings, version: int) -> Bundle:
+    """What a trainer publishes before its first example."""
+    made = Learner(model_config(settings.model.overrides), settings.trainer.seed).publish(created_ms=0)
+    assert isinstance(made, Bundle)
+    made.version = version
+    return made
+
+
+def learned_anew(settings: Settings, receipt: Receipt, tried: list[str]) -> tuple[Bundle, str] | None:
+    """The newest checkpoint before it, or nothing at all, and the examples in between, on as many threads as then."""
+    torch.set_num_threads(settings.trainer.threads)
+    wanted = receipt.model_examples
+    if wanted is None:
+        tried.append("the receipt does not say how many examples the model had learned")
+        return None
+    begin = next((begin for _, begin, _, _ in topic_records(settings, EXAMPLES)), 0)
+    learner, progress, what = _start(settings, wanted, begin)
+    if progress.offset < begin:
+        tried.append(
+            f"the log of examples begins at offset {begin} (retention), and no checkpoint in "
+            f"{settings.trainer.directory} lies between there and example {wanted:,}"
+        )
+        return None
+    for _, _, _, records in topic_records(settings, EXAMPLES, start={0: progress.offset}):
+        for record in records:
+            if learner.examples_seen >= wanted:
+                break
+            skip = progress.taken if record.offset == progress.offset else 0
+            _learn(learner, record.value, skip, progress, wanted)
+    if learner.examples_seen != wanted:
+        tried.append(f"the log of examples has {learner.examples_seen:,} of the {wanted:,} that it had learned")
+        return None
+    bundle = learner.publish(created_ms=0, full=True)
+    assert isinstance(bundle, Bundle)
+    if bundle.digest == receipt.model_digest:
+        return bundle, f"{what} and the examples up to number {wanted:,}, learned anew"
+    tried.append(
+        f"{wanted:,} examples learned anew give digest {bundle.digest[:16]}: other settings (model.overrides, "
+        "trainer.seed), a device other than the CPU or another processor learned it"
+    )
+    return None
+
+
+def _start(settings: Settings, wanted: int, begin: int) -> tuple[Learner, Progress, str]:
+    for path in sorted(settings.trainer.directory.glob("checkpoint-*.ckpt"), reverse=True):
+        try:
+            learner, extra = Learner.load(path, "cpu")
+            progress = Progress.from_json(extra["progress"])
+        except (CheckpointError, KeyError):
+            continue
+        if learner.examples_seen <= wanted and progress.offset >= begin:
+            return learner, progress, f"checkpoint {path.name}"
+    learner = Learner(model_config(settings.model.overrides), settings.trainer.seed)
+    return learner, Progress(), "the untrained model"
+
+
+def _learn(learner: Learner, value: bytes | None, skip: int, progress: Progress, wanted: int) -> None:
+    """Learn one record as the trainer does, and not beyond the example that is wanted."""
+    if value is None:
+        return
+    try:
+        entries: list[Example | CatalogueEntry] = list(unpack(value))[skip:]
+    except InvalidMessage:  # the trainer made it a dead letter
+        return
+    for entry in entries:
+        if learner.examples_seen >= wanted:
+            return
+        for fresh in progress.take([entry]):
+            if isinstance(fresh, Example):
+                learner.learn([fresh])
+            else:
+                learner.observe_item(fresh)

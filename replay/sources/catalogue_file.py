@@ -1,0 +1,99 @@
+"""A catalogue from a file: what items are about, for streams whose source does not say.
+
+Before: a .jsonl, .csv, .tsv or .parquet file with one item a row. After: `replay.backtest`. Knows nothing of Kafka.
+
+`item_id` (or `item`), `title`, `categories`, `text`, `available`, `published_time` and `attributes` are the fields of
+an Item; any other column becomes an attribute. Categories in one text are parted by `|`.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from headwater.errors import SourceError
+from headwater.events import Item
+from replay.sources.source import BadRow, as_id
+
+__all__ = ["catalogue_from"]
+
+IDS = ("item_id", "item", "itemId", "itemid", "id")
+FIELDS = {"title", "categories", "text", "available", "published_time", "attributes"}
+
+
+def catalogue_from(path: Path) -> list[Item]:
+    """The items of a file; the last row of an id counts. Raises SourceError, naming the row."""
+    if not path.is_file():
+        raise SourceError(f"{path} is not a file: give a .jsonl, .csv, .tsv or .parquet file of items")
+    items: dict[str, Item] = {}
+    try:
+        for number, row in enumerate(_rows(path)):
+            item = _item(row, f"{path} row {number}")
+            items[item.item_id] = item
+        if not items:
+            raise SourceError(f"{path} has no items: a column {' or '.join(IDS)} is needed, and a row for each")
+    except (OSError, UnicodeDecodeError, csv.Error, orjson.JSONDecodeError) as error:
+        raise SourceError(f"{path} cannot be read ({error})") from error
+    return list(items.values())
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    kind = path.suffix.lower()
+    if kind in (".jsonl", ".ndjson"):
+        with path.open("rb") as file:
+            for line in file:
+                yield orjson.loads(line)
+    elif kind in (".csv", ".tsv"):
+        with path.open(encoding="utf-8", newline="") as text:
+            yield from csv.DictReader(text, delimiter="\t" if kind == ".tsv" else ",")
+    elif kind == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            yield from pq.read_table(path).to_pylist()
+        except pa.ArrowException as error:
+            raise SourceError(f"{path} cannot be read as parquet ({error})") from error
+    else:
+        raise SourceError(f"{path}: unknown kind of file {kind!r}; .jsonl, .csv, .tsv and .parquet are read")
+
+
+def _item(row: Any, where: str) -> Item:
+    if not isinstance(row, dict):
+        raise SourceError(f"{where} is a {type(row).__name__}, not an object")
+    if None in row:  # csv.DictReader keeps there what has no column
+        raise SourceError(f"{where} has {len(row[None])} more fields than the header")
+    given = {name: value for name, value in row.items() if not _is_missing(value)}
+    name = next((name for name in IDS if name in given), None)
+    if name is None:
+        raise SourceError(f"{where} has no id: a column {' or '.join(IDS)} is needed")
+    try:
+        fields: dict[str, Any] = {"item_id": as_id(given.pop(name), "item")}
+    except BadRow as error:
+        raise SourceError(f"{where}: {error}") from error
+    attributes = given.pop("attributes", {})
+    if not isinstance(attributes, dict):
+        raise SourceError(f"{where}: attributes {attributes!r:.80} are no object: give each its own column")
+    attributes = dict(attributes)
+    for field, value in given.items():
+        if field in FIELDS:
+            fields[field] = value
+        else:
+            attributes[field] = value
+    if isinstance(fields.get("categories"), str):
+        fields["categories"] = [part.strip() for part in fields["categories"].split("|") if part.strip()]
+    try:
+        return Item(**fields, attributes=attributes)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise SourceError(f"{where}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))

@@ -1,0 +1,192 @@
+"""An export of gorse: its feedback as events, its items as the catalogue.
+
+Before: what gorse's dashboard or `/api/bulk` gives out, CSV (`feedback_type,user_id,item_id,time_stamp`, to 0.4) or
+JSON Lines (`FeedbackType, UserId, ItemId, Value, Timestamp`, from 0.5). After: `replay.stream`, the backtest. Knows
+nothing of Kafka. Its users file holds labels, which no event carries: it is not read.
+
+gorse keeps one feedback of each (type, user, item), so a repeated view is lost before it comes here.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+import orjson
+from pydantic import ValidationError
+
+from headwater.errors import SourceError
+from headwater.events import Event, Item, to_epoch_ms
+from replay.sources.source import BadRow, RawRow, SourceReport, as_id, events_of
+
+__all__ = ["Gorse"]
+
+ENDINGS = (".csv", ".jsonl", ".csv.gz", ".jsonl.gz")
+_GO_TIME = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) ([+-]\d{4})(?: .*)?$")
+"""How Go prints a time: 2020-01-01 01:01:01.000000001 +0000 UTC."""
+
+NO_TIME = "0001-01-01"
+"""Go's zero time: the feedback came without one."""
+
+
+class Gorse:
+    """A folder with `feedback` and, where there is one, `items` beside it; or the feedback file itself.
+
+    Events are stably sorted by time; one without an id is `gorse-<row>`. A hidden item is not available. Labels become
+    attributes: an object's fields by their names, a list as `labels`. Raises SourceError.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        path = Path(path)
+        found = _beside(path, "feedback") if path.is_dir() else path
+        if found is None or not found.is_file():
+            raise SourceError(f"{path} has no feedback: give gorse's feedback.csv or .jsonl, or the folder of it")
+        self._feedback = found
+        self._items = _beside(found.parent, "items")
+        self.report = SourceReport(str(found))
+        self.item_report = SourceReport(str(self._items or "no items"))
+
+    @staticmethod
+    def is_here(path: Path | str) -> bool:
+        """Whether a path is an export of gorse: by its first line, or a folder with such a feedback file."""
+        path = Path(path)
+        file = _beside(path, "feedback") if path.is_dir() else path
+        if file is None or not file.is_file() or not file.name.endswith(ENDINGS):
+            return False
+        try:
+            with _text(file) as lines:
+                first = lines.readline(10_000)
+        except (OSError, EOFError, zlib.error, UnicodeDecodeError):
+            return False
+        return {"feedbacktype", "userid", "itemid"} <= set(re.findall(r"\w+", first.lower().replace("_", "")))
+
+    def events(self) -> Iterator[Event]:
+        """Every feedback as an event. Raises SourceError."""
+        self.report = SourceReport(str(self._feedback))
+        return events_of(self._rows(), self.report, "gorse", sort=True)
+
+    def _rows(self) -> Iterator[RawRow | BadRow]:
+        for number, row in enumerate(_read(self._feedback, {"feedbacktype", "userid", "itemid", "timestamp"})):
+            if isinstance(row, BadRow):
+                yield row
+            else:
+                time = _time(row.get("timestamp"))
+                yield RawRow(number, row.get("userid"), row.get("itemid"), time, row.get("feedbacktype"), _value(row))
+
+    def items(self) -> list[Item]:
+        """The items of the file beside the feedback; [] where there is none. Bad ones are counted in `item_report`."""
+        self.item_report = report = SourceReport(str(self._items or "no items"))
+        found: dict[str, Item] = {}
+        if self._items is None:
+            return []
+        for number, row in enumerate(_read(self._items, {"itemid"})):
+            report.rows += 1
+            try:
+                if isinstance(row, BadRow):
+                    raise row
+                item = _item(row)
+                found[item.item_id] = item
+                report.events += 1
+            except BadRow as error:
+                report.refuse(f"item {number}", error)
+        return list(found.values())
+
+
+def _item(row: dict[str, Any]) -> Item:
+    labels = row.get("labels")
+    if isinstance(labels, str):
+        labels = _labels(labels)
+    attributes = labels if isinstance(labels, dict) else {"labels": labels} if labels else {}
+    categories = row.get("categories") or ()
+    time = _time(row.get("timestamp"))
+    try:
+        return Item(
+            item_id=as_id(row.get("itemid"), "item"),
+            categories=tuple(categories.split("|") if isinstance(categories, str) else categories),
+            available=str(row.get("ishidden") or "false").lower() not in {"true", "1"},
+            published_time=cast(int, to_epoch_ms(time)) if time else None,
+            text=row.get("description") or row.get("comment") or None,
+            attributes=attributes,
+        )
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise BadRow(str(problem["loc"][0]), f"{problem['loc'][0]}: {problem['msg']}") from error
+    except ValueError as error:
+        raise BadRow("time", f"time {time!r:.80} cannot be read ({error})") from error
+
+
+def _labels(text: str) -> Any:
+    """Labels of a CSV: JSON in newer releases, a|b in older ones."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text.split("|") if text else None
+
+
+def _time(given: Any) -> Any:
+    """A time in a form that `events_of` reads; None for none."""
+    if not isinstance(given, str):
+        return given
+    if given.startswith(NO_TIME):
+        return None
+    found = _GO_TIME.match(given.strip())
+    return f"{found[1]}{found[2]}" if found else given
+
+
+def _value(row: dict[str, Any]) -> Any:
+    """gorse 0.5 writes a value with every feedback, 0 where none was given."""
+    return row.get("value") or None
+
+
+def _read(path: Path, needed: set[str]) -> Iterator[dict[str, Any] | BadRow]:
+    """Rows by lower-case names without underscores, as both formats then agree. Raises SourceError."""
+    try:
+        with _text(path) as file:
+            yield from _json_rows(file) if ".jsonl" in path.name else _csv_rows(file, path, needed)
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+        raise SourceError(f"{path} cannot be read in UTF-8 ({error})") from error
+
+
+def _csv_rows(file: io.TextIOWrapper, path: Path, needed: set[str]) -> Iterator[dict[str, Any] | BadRow]:
+    reader = csv.reader(file)
+    header = [_plain(name) for name in next(reader, [])]
+    if not needed <= set(header):
+        raise SourceError(f"{path} lacks columns of gorse's export: {sorted(needed - set(header))}; it has {header}")
+    for fields in reader:
+        if len(fields) != len(header):
+            yield BadRow("columns", f"{len(fields)} fields where the header has {len(header)}")
+        else:
+            yield dict(zip(header, fields, strict=True))
+
+
+def _json_rows(file: io.TextIOWrapper) -> Iterator[dict[str, Any] | BadRow]:
+    for line in file:
+        try:
+            row = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            yield BadRow("undecodable", f"not JSON ({error})")
+            continue
+        if isinstance(row, dict):
+            yield {_plain(name): value for name, value in row.items()}
+        else:
+            yield BadRow("undecodable", f"a {type(row).__name__}, not an object")
+
+
+def _plain(name: str) -> str:
+    return name.strip().removeprefix("\ufeff").replace("_", "").lower()
+
+
+def _beside(folder: Path, name: str) -> Path | None:
+    return next((folder / f"{name}{ending}" for ending in ENDINGS if (folder / f"{name}{ending}").is_file()), None)
+
+
+def _text(path: Path) -> io.TextIOWrapper:
+    return io.TextIOWrapper(
+        cast(IO[bytes], gzip.open(path) if path.suffix == ".gz" else path.open("rb")), encoding="utf-8", newline=""
+    )

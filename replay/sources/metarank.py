@@ -1,0 +1,180 @@
+"""Events in metarank's JSON Lines: interactions as events, its `item` events as the catalogue.
+
+Before: the file that metarank trains from. After: `replay.stream`, the backtest. Knows nothing of Kafka.
+
+| metarank | here |
+|---|---|
+| `interaction` | an event; `ranking` becomes its `request_id`, `session` its `session_id` |
+| `ranking` | with `impressions`: an `impression` of each of its items, in rank order; else counted in `left_out` |
+| `item` | a catalogue entry: fields of later ones replace those of earlier ones |
+| `user` | counted in `left_out`: a user is their history here |
+
+`fields` of interactions and rankings (a search query, a price) are not read.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+import orjson
+from pydantic import ValidationError
+
+from headwater.errors import SourceError
+from headwater.events import Event, Item
+from replay.sources.source import BadRow, RawRow, SourceReport, as_id, events_of
+
+__all__ = ["Metarank"]
+
+ENDINGS = (".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz", ".ndjson.gz")
+EVENTS = {"interaction", "ranking", "item", "user"}
+TITLES = ("title", "name")
+CATEGORIES = ("categories", "category", "genres", "genre")
+TEXTS = ("description", "text", "overview")
+AVAILABLE = "available"
+
+
+class Metarank:
+    """One file, optionally gzipped. An event without a user is that of its session, as metarank allows.
+
+    Events are stably sorted by time. Raises SourceError.
+    """
+
+    def __init__(self, path: Path | str, *, impressions: bool = False) -> None:
+        self.path = Path(path)
+        self.impressions = impressions
+        if not self.path.is_file():
+            raise SourceError(f"{path} is not a file: give metarank's events as JSON Lines")
+        self.report = SourceReport(str(path))
+        self.item_report = SourceReport(str(path))
+
+    @staticmethod
+    def is_here(path: Path | str) -> bool:
+        """Whether a file is metarank's, by its first line."""
+        path = Path(path)
+        if not path.is_file() or not path.name.endswith(ENDINGS):
+            return False
+        try:
+            with _open(path) as file:
+                first = orjson.loads(file.readline())
+        except (OSError, EOFError, zlib.error, orjson.JSONDecodeError):
+            return False
+        return isinstance(first, dict) and {"id", "timestamp"} <= first.keys() and _is_known(first.get("event"))
+
+    def events(self) -> Iterator[Event]:
+        """Interactions, and with `impressions` the rankings' items. Raises SourceError."""
+        self.report = SourceReport(str(self.path))
+        return events_of(self._event_rows(), self.report, "metarank", sort=True)
+
+    def _event_rows(self) -> Iterator[RawRow | BadRow]:
+        for number, row in enumerate(self._rows()):
+            if isinstance(row, BadRow):
+                yield row
+            elif row["event"] == "interaction":
+                yield _row(number, row, row.get("item"), row.get("type"), row.get("id"), row.get("ranking"))
+            elif row["event"] == "ranking" and self.impressions:
+                shown = row.get("items")
+                if not isinstance(shown, list) or not all(isinstance(one, dict) for one in shown):
+                    yield BadRow("items", f"items of a ranking are {shown!r:.80}, not a list of objects")
+                    continue
+                for rank, one in enumerate(shown):
+                    event_id = f"{row.get('id')}:{rank}"
+                    yield _row(number, row, one.get("id"), "impression", event_id, row.get("id"))
+            else:
+                self.report.rows += 1
+                self.report.left_out[row["event"]] += 1
+
+    def items(self) -> list[Item]:
+        """The catalogue after the last `item` event. Bad ones are counted in `item_report`. Raises SourceError."""
+        self.item_report = report = SourceReport(str(self.path))
+        entries: dict[str, dict[str, Any]] = {}
+        made: dict[str, Item] = {}
+        for number, row in enumerate(self._rows()):
+            if isinstance(row, BadRow) or row["event"] != "item":
+                continue
+            report.rows += 1
+            try:
+                item_id = as_id(row.get("item"), "item")
+                fields = {**entries.get(item_id, {}), **_fields(row.get("fields"))}
+                made[item_id] = _item(item_id, fields)
+                entries[item_id] = fields
+                report.events += 1
+            except BadRow as error:
+                report.refuse(f"line {number}", error)
+        return list(made.values())
+
+    def _rows(self) -> Iterator[dict[str, Any] | BadRow]:
+        try:
+            with _open(self.path) as file:
+                for line in file:
+                    yield _decoded(line)
+        except (OSError, EOFError, zlib.error) as error:
+            raise SourceError(f"{self.path} cannot be read ({error})") from error
+
+
+def _is_known(event: Any) -> bool:
+    return isinstance(event, str) and event in EVENTS
+
+
+def _decoded(line: bytes) -> dict[str, Any] | BadRow:
+    try:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        return BadRow("undecodable", f"not JSON ({error})")
+    if not isinstance(row, dict):
+        return BadRow("undecodable", f"a {type(row).__name__}, not an object")
+    if not _is_known(row.get("event")):
+        return BadRow("event", f"event {row.get('event')!r:.80} is none of {', '.join(sorted(EVENTS))}")
+    return row
+
+
+def _row(number: int, row: dict[str, Any], item: Any, kind: Any, event_id: Any, request: Any) -> RawRow:
+    user = row.get("user") or row.get("session")
+    return RawRow(number, user, item, _time(row.get("timestamp")), kind, None, event_id, row.get("session"), request)
+
+
+def _time(given: Any) -> Any:
+    """Milliseconds, also as text, or ISO 8601."""
+    return int(given) if isinstance(given, str) and re.fullmatch(r"\d{1,18}", given) else given
+
+
+def _fields(given: Any) -> dict[str, Any]:
+    """`[{"name": n, "value": v}, ...]` as a mapping. Raises BadRow."""
+    try:
+        return {str(field["name"]): field["value"] for field in given or ()}
+    except (TypeError, KeyError) as error:
+        raise BadRow("fields", f"fields are {given!r:.80}, not a list of name and value") from error
+
+
+def _item(item_id: str, fields: dict[str, Any]) -> Item:
+    """An item of its fields: the usual names have their places, all else are attributes. Raises BadRow."""
+    rest = dict(fields)
+    title, text = _first(rest, TITLES), _first(rest, TEXTS)
+    categories = _first(rest, CATEGORIES) or ()
+    available = rest.pop(AVAILABLE, True)
+    try:
+        return Item(
+            item_id=item_id,
+            title=title,
+            text=text,
+            categories=(categories,) if isinstance(categories, str) else categories,
+            available=available,
+            attributes=rest,
+        )
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise BadRow(str(problem["loc"][0]), f"{problem['loc'][0]}: {problem['msg']}") from error
+
+
+def _first(fields: dict[str, Any], names: tuple[str, ...]) -> Any:
+    """The first of some names that is there, taken out."""
+    name = next((name for name in names if name in fields), None)
+    return None if name is None else fields.pop(name)
+
+
+def _open(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path) if path.suffix == ".gz" else path.open("rb"))

@@ -1,0 +1,55 @@
+"""States of the users seen last, kept in memory so that a busy user costs no read.
+
+Before: a round that was written puts its states here. After: the next round takes them. A stale state does no harm: the
+store's script compares counts, refuses the batch, and the round starts over from what is stored. The script compares
+the marks that these states were written with, too: a count alone could come back by chance after the store lost it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+from streams.features.state import UserState
+
+__all__ = ["HotUsers"]
+
+ENTRIES_PER_USER = 25
+"""Long histories count: no more than this many entries per allowed user, or about 3.5 kB each."""
+
+
+class HotUsers:
+    """A least-recently-used map of user states, bounded by users and by the history entries they hold.
+
+    >>> hot = HotUsers(1)
+    >>> hot.put({"ada": UserState(count=1), "bob": UserState(count=2)})
+    >>> hot.get("ada"), hot.get("bob").count
+    (None, 2)
+    """
+
+    def __init__(self, max_users: int) -> None:
+        self._max_users = max_users
+        self._max_entries = max_users * ENTRIES_PER_USER
+        self._states: OrderedDict[str, UserState] = OrderedDict()
+        self._entries = 0
+
+    def get(self, user_id: str) -> UserState | None:
+        """The state, now the most recently used; None if it must be read."""
+        state = self._states.get(user_id)
+        if state is not None:
+            self._states.move_to_end(user_id)
+        return state
+
+    def put(self, states: Mapping[str, UserState]) -> None:
+        """Remember these, and forget the least recently used beyond the bounds."""
+        for user_id, state in states.items():
+            old = self._states.pop(user_id, None)
+            self._entries += len(state.history) - (len(old.history) if old else 0)
+            self._states[user_id] = state
+        while self._states and (len(self._states) > self._max_users or self._entries > self._max_entries):
+            self._entries -= len(self._states.popitem(last=False)[1].history)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._states.clear()
+        self._entries = 0

@@ -1,0 +1,41 @@
+"""Whether the store's marks belong to the log that is there: a mark at or beyond the end of its partition does not.
+
+Before: a topic that was deleted and made anew, or a broker that lost its data, beside a store that was kept. After: the
+worker stops, `headwater doctor` says what to do. Without this every new event would be dropped as folded before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from headwater.errors import AnotherLog
+from headwater.kafka.connections import end_offsets
+from headwater.settings import KafkaSettings
+from headwater.topics import EVENTS, topic_name
+from streams.features.store import FeatureStore
+
+__all__ = ["another_log", "check_log"]
+
+
+def another_log(
+    marks: Mapping[int, int], ends: Mapping[int, int], kafka: KafkaSettings, store: FeatureStore
+) -> AnotherLog | None:
+    """What is wrong when a mark is at or beyond the end offset of its partition. Marks must be older than ends."""
+    beyond = sorted(partition for partition, mark in marks.items() if mark >= ends.get(partition, mark + 1))
+    if not beyond:
+        return None
+    topic = topic_name(EVENTS, kafka.prefix)
+    found = ", ".join(f"{topic}[{one}] ends at {ends[one]} and its mark is {marks[one]}" for one in beyond)
+    return AnotherLog(
+        f"{found}: the store has folded another, longer log, and would take new events for known ones",
+        f"Bring the log back; or, to fold this one from its beginning, stop the streams workers, run "
+        f"`{store.forget_command(beyond)}`, and start them again: events that the histories still know change nothing.",
+    )
+
+
+def check_log(kafka: KafkaSettings, store: FeatureStore) -> None:
+    """Compare marks and log now. Raises AnotherLog, or Unavailable when a server does not answer."""
+    marks = store.marks()
+    wrong = another_log(marks, end_offsets(kafka, EVENTS), kafka, store)
+    if wrong is not None:
+        raise wrong

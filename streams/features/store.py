@@ -1,0 +1,238 @@
+"""The feature store: user states, item statistics, popularity, catalogue and marks in Redis or Valkey.
+
+Before: the streams worker writes one batch with `apply`. After: serving reads users and popularity, the console reads
+counts. The only file that speaks Redis, and it knows no Kafka.
+
+Keys, all under the world's prefix: `u:<user>` state JSON, `i:<item>` hash of statistics, `popular` sorted set of log2
+decayed weight, `landmark` of the decay, `marks` hash of events partition -> newest folded offset, `item:<id>` catalogue
+JSON, `marks:items` the same for the items topic, `dead` hash of reason -> dead letters, `marks:dead` by their source.
+
+Every write is one script that first compares marks, so running it twice (redis-py's retry, a redelivered batch, a
+worker that lost its partition) changes nothing the second time. Works on Redis 7.0 and on Valkey.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from headwater.errors import HeadwaterError, Unavailable
+from headwater.settings import RedisSettings
+from streams.features.decay import Decay, ItemStatistics
+from streams.features.state import EMPTY, UserState, decode_state, encode_state
+
+__all__ = ["Batch", "FeatureStore", "Reading", "Verdict"]
+
+Verdict = Literal["applied", "marks", "users", "landmark"]
+"""What `apply` did: wrote everything, or wrote nothing because marks, users or landmark had changed since the read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Users as they were at one moment, with the marks that were folded by then.
+
+    Marks are read first, so the states hold at least every event at or below them. `decay` is None before any event.
+    """
+
+    states: dict[str, UserState]
+    marks: dict[int, int]
+    decay: Decay | None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one round of folding made. `marks`: partition -> (offset expected now or None, offset to set).
+
+    `before` gives the states that `after` was folded from; the script compares their counts.
+    """
+
+    marks: Mapping[int, tuple[int | None, int]]
+    decay: Decay | None = None
+    before: Mapping[str, UserState] = field(default_factory=dict)
+    after: Mapping[str, UserState] = field(default_factory=dict)
+    items: Mapping[str, ItemStatistics] = field(default_factory=dict)
+
+
+class FeatureStore:
+    """Reads and writes features under one prefix. Thread-safe, as redis-py's client is.
+
+    Every method raises Unavailable, naming the URL without its password, when the server does not answer.
+    """
+
+    def __init__(self, settings: RedisSettings, prefix: str = "") -> None:
+        url = settings.url.get_secret_value()
+        self.prefix = prefix
+        self.address = _without_password(url)
+        try:
+            self._redis = redis.Redis.from_url(
+                url,
+                socket_timeout=settings.timeout_s,
+                socket_connect_timeout=settings.timeout_s,
+                retry=Retry(NoBackoff(), 1),  # one try more covers a pooled connection that went stale
+            )
+        except ValueError as error:
+            raise Unavailable(f"redis.url {self.address}: {error}. Give redis://host:port/db") from error
+        folder = Path(__file__).parent
+        self._apply = self._redis.register_script((folder / "apply.lua").read_text())
+        self._items = self._redis.register_script((folder / "items.lua").read_text())
+        self._dead = self._redis.register_script((folder / "dead_letters.lua").read_text())
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._redis.close()
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        try:
+            yield
+        except (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, redis.OutOfMemoryError) as error:
+            raise Unavailable(
+                f"no Redis answers at {self.address} ({error}). Start one (`headwater up` brings its own), "
+                "or set HEADWATER_REDIS__URL to where it is."
+            ) from error
+        except redis.RedisError as error:
+            raise HeadwaterError(f"Redis at {self.address} refused a command ({error})") from error
+
+    def ping(self) -> str:
+        """The server's name and version, as `valkey 9.1.2` or `redis 7.0.15`."""
+        with self._answering():
+            info = self._redis.info("server")
+        name = info.get("server_name", "redis")
+        return f"{name} {info.get(f'{name}_version', info['redis_version'])}"
+
+    def read_users(self, user_ids: Sequence[str]) -> Reading:
+        """States of these users, the marks and the decay, in one round trip. An unknown user has the empty state."""
+        prefix = self.prefix
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hgetall(f"{prefix}marks")
+        pipe.get(f"{prefix}landmark")
+        if user_ids:
+            pipe.mget([f"{prefix}u:{user}" for user in user_ids])
+        with self._answering():
+            found = pipe.execute()
+        values = found[2] if user_ids else []
+        states = {user: decode_state(value) if value else EMPTY for user, value in zip(user_ids, values, strict=True)}
+        return Reading(states, _integers(found[0]), _decay(found[1]))
+
+    def marks(self) -> dict[int, int]:
+        """Events partition -> offset of the newest record folded."""
+        with self._answering():
+            return _integers(cast(dict[bytes, bytes], self._redis.hgetall(f"{self.prefix}marks")))
+
+    def forget_command(self, partitions: Sequence[int]) -> str:
+        """What to type to make the store forget the marks of these partitions, so that they are folded anew."""
+        return f"redis-cli -u {self.address} HDEL {self.prefix}marks {' '.join(map(str, partitions))}"
+
+    def apply(self, batch: Batch) -> Verdict:
+        """Write one batch atomically, if nothing that it was made from has changed. See apply.lua."""
+        prefix = self.prefix
+        keys = [f"{prefix}marks", f"{prefix}landmark", f"{prefix}popular"]
+        keys += [f"{prefix}u:{user}" for user in batch.after]
+        keys += [f"{prefix}i:{item}" for item in batch.items]
+        arguments: list[Any] = [len(batch.marks), len(batch.after), len(batch.items), _landmark(batch.decay)]
+        for partition, (expected, new) in batch.marks.items():
+            arguments += (partition, "" if expected is None else expected, new)
+        for user, state in batch.after.items():
+            arguments += (batch.before.get(user, EMPTY).count, encode_state(state))
+        for item, statistics in batch.items.items():
+            added = "" if statistics.log2_sum == float("-inf") else repr(statistics.log2_sum)
+            arguments += (item, added, statistics.last_ms, len(statistics.counts))
+            for event_type, count in statistics.counts.items():
+                arguments += (event_type, count)
+        with self._answering():
+            reply = cast(bytes, self._apply(keys, arguments))
+        return cast(Verdict, reply.decode())
+
+    def popular(self, n: int, now_ms: int) -> list[tuple[str, float]]:
+        """The `n` items of most decayed weight, best first, each with its weight at `now_ms`."""
+        ranked, decay, _ = self.popularity(n)
+        return [] if decay is None else [(item, decay.weight_at(log2_sum, now_ms)) for item, log2_sum in ranked]
+
+    def popularity(self, n: int) -> tuple[list[tuple[str, float]], Decay | None, dict[int, int]]:
+        """The `n` items of most decayed weight, best first, with its log2; the decay; and the marks, of one moment."""
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.get(f"{self.prefix}landmark")
+        pipe.zrevrange(f"{self.prefix}popular", 0, n - 1, withscores=True)
+        pipe.hgetall(f"{self.prefix}marks")
+        with self._answering():
+            landmark, ranked, marks = pipe.execute()
+        return [(item.decode(), float(log2_sum)) for item, log2_sum in ranked], _decay(landmark), _integers(marks)
+
+    def item_statistics(self, item_ids: Sequence[str]) -> list[ItemStatistics]:
+        """Statistics of these items, in their order."""
+        pipe = self._redis.pipeline(transaction=False)
+        for item in item_ids:
+            pipe.hgetall(f"{self.prefix}i:{item}")
+        with self._answering():
+            found = pipe.execute()
+        return [_statistics(fields) for fields in found]
+
+    def put_items(self, entries: Mapping[str, bytes | None], partition: int, offset: int) -> bool:
+        """Write catalogue JSON by item id, None removes; False when `offset` was written before."""
+        keys = [f"{self.prefix}marks:items", *(f"{self.prefix}item:{item}" for item in entries)]
+        with self._answering():
+            return bool(self._items(keys, [partition, offset, *(value or b"" for value in entries.values())]))
+
+    def read_items(self, item_ids: Sequence[str]) -> list[bytes | None]:
+        """Catalogue JSON of these items, None where there is none."""
+        if not item_ids:
+            return []
+        with self._answering():
+            return cast(list[bytes | None], self._redis.mget([f"{self.prefix}item:{item}" for item in item_ids]))
+
+    def count_dead_letters(self, letters: Iterable[tuple[str, str, int, int]]) -> int:
+        """Count (reason, source `topic/partition`, offset, index) of each refused message once; how many were new."""
+        arguments = [part for letter in letters for part in letter]
+        with self._answering():
+            return cast(int, self._dead([f"{self.prefix}dead", f"{self.prefix}marks:dead"], arguments))
+
+    def dead_letters(self) -> dict[str, int]:
+        """Reason -> dead letters counted."""
+        with self._answering():
+            found = cast(dict[bytes, bytes], self._redis.hgetall(f"{self.prefix}dead"))
+        return {reason.decode(): int(count) for reason, count in found.items()}
+
+    def ids(self, kind: Literal["u", "i", "item"]) -> Iterator[str]:
+        """Every user (`u`), item with statistics (`i`) or catalogue item (`item`) under the prefix, in no order."""
+        start = f"{self.prefix}{kind}:"
+        escaped = "".join(f"\\{char}" if char in "*?[]\\" else char for char in start)
+        with self._answering():
+            for key in self._redis.scan_iter(f"{escaped}*", count=1000):
+                yield key.decode().removeprefix(start)
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=host, query="").geturl()
+
+
+def _integers(found: Mapping[bytes, bytes]) -> dict[int, int]:
+    return {int(name): int(value) for name, value in found.items()}
+
+
+def _landmark(decay: Decay | None) -> str:
+    return "" if decay is None else f"{decay.landmark_ms} {decay.half_life_ms!r}"
+
+
+def _decay(landmark: bytes | None) -> Decay | None:
+    if landmark is None:
+        return None
+    since, half_life = landmark.decode().split()
+    return Decay(int(since), float(half_life))
+
+
+def _statistics(fields: Mapping[bytes, bytes]) -> ItemStatistics:
+    return ItemStatistics(
+        {name[2:].decode(): int(value) for name, value in fields.items() if name.startswith(b"n:")},
+        float(fields.get(b"log2", b"-inf")),
+        int(fields.get(b"last", 0)),
+    )

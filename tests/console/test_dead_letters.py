@@ -1,0 +1,71 @@
+"""`headwater dead-letters`: what it lists and sends again, as JSON too, and the reasons that it knows."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from console.cli import app
+from console.commands.dead_letters import REASONS
+from headwater.errors import SettingsError
+from headwater.kafka.connections import producer
+from headwater.settings import Settings
+from headwater.wire.codec import dead_letter_headers
+from tests.worlds.processes import ROOT, environment
+from tests.worlds.topic_reading import everything
+
+LETTERS = [("schema", b'{"user_id": "ann"}'), ("schema", b'{"user_id": "bob"}'), ("undecodable", b"not json")]
+
+
+@pytest.fixture(autouse=True)
+def _letters(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three dead letters, and the environment in which the command finds their world."""
+    for name, value in environment(settings).items():
+        if name.startswith("HEADWATER_"):
+            monkeypatch.setenv(name, value)
+    events = settings.kafka.prefix + "events"
+    writer = producer(settings.kafka)
+    for offset, (reason, value) in enumerate(LETTERS):
+        headers = dead_letter_headers(reason, "a field is missing", events, 0, offset)
+        writer.send(settings.kafka.prefix + "dead-letters", value, key=b"ann", headers=headers).get(10)
+    writer.close()
+
+
+def run(*words: str) -> str:
+    done = CliRunner().invoke(app, ["dead-letters", *words])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_a_redrive_tells_a_script_what_it_would_send_what_it_sent_and_what_it_left_out(settings: Settings) -> None:
+    would = json.loads(run("redrive", "--reason", "schema", "--dry-run", "--json"))
+    assert would == {"to_send": 2, "sent": 0, "left_out": {}}
+    assert everything(settings.kafka, "events") == []
+    assert json.loads(run("redrive", "--json")) == {"to_send": 3, "sent": 3, "left_out": {}}
+    assert sorted(record.value for record in everything(settings.kafka, "events")) == sorted(v for _, v in LETTERS)
+    assert json.loads(run("redrive", "--json")) == {"to_send": 0, "sent": 0, "left_out": {}}
+
+
+@pytest.mark.parametrize("command", ["list", "redrive"])
+def test_a_reason_that_does_not_exist_is_refused_and_those_that_do_are_named(command: str) -> None:
+    done = CliRunner().invoke(app, ["dead-letters", command, "--reason", "shcema"])
+    assert isinstance(done.exception, SettingsError)
+    assert "'shcema'" in str(done.exception)
+    assert "undecodable, schema, unknown_version" in str(done.exception)
+
+
+def test_a_reason_that_no_letter_has_is_an_empty_list_and_one_of_another_release_is_found(settings: Settings) -> None:
+    assert run("list", "--reason", "too_deep") == "0 dead letters.\n"
+    writer = producer(settings.kafka)
+    writer.send(settings.kafka.prefix + "dead-letters", b"{}", key=b"ann", headers=[("reason", b"of_tomorrow")]).get(10)
+    writer.close()
+    (line,) = run("list", "--reason", "of_tomorrow", "--json").splitlines()
+    assert json.loads(line)["headers"]["reason"] == "of_tomorrow"
+
+
+def test_the_reasons_are_those_of_the_operations_page() -> None:
+    table = (ROOT / "docs/operations.md").read_text().split("| reason | cause | remedy |")[1].split("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(REASONS)

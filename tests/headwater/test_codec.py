@@ -1,0 +1,289 @@
+"""Reading events: the fast path accepts and refuses exactly what the pydantic model does, with the same values."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from headwater.errors import InvalidMessage
+from headwater.events import Event, Item
+from headwater.wire.codec import (
+    MAX_DEPTH,
+    MAX_PACKED_EVENTS,
+    EventRow,
+    bounded_dead_letter,
+    cloudevent_headers,
+    decode_catalogue_record,
+    decode_item,
+    decode_request,
+    encode,
+    encode_packed,
+    event_body_for_dead_letter,
+    read_events,
+)
+
+NOW_MS = 1_800_000_000_000
+
+ids = st.one_of(st.text(max_size=4), st.sampled_from(["", "a" * 256, "a" * 257, "ü" * 256, "\n", "a\x00"]))
+odd = st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.floats(), st.text(max_size=3), st.lists(st.integers()))
+types = st.sampled_from(["click", "view", "Click", "click\n", "", "a" * 64, "a" * 65, "x.y-z_1", "9a", "klick ü"])
+times = st.one_of(
+    st.integers(-1, 3),
+    st.sampled_from([NOW_MS, 253_402_300_799_999, 253_402_300_800_000, 1.0, 1e12, True, "2026-11-22T10:00:00Z"]),
+    st.sampled_from(["2026-11-22T10:00:00", "yesterday", "1234", 2**63, -(2**63)]),
+)
+values = st.one_of(
+    st.none(), st.integers(-(2**63), 2**64 - 1), st.floats(allow_nan=False), st.sampled_from(["4.5", True])
+)
+properties = st.one_of(st.none(), st.dictionaries(st.text(max_size=2), odd, max_size=2), odd)
+
+bodies = st.fixed_dictionaries(
+    {"event_id": st.one_of(ids, odd), "event_time": times, "type": st.one_of(types, odd)},
+    optional={
+        "user_id": st.one_of(ids, odd),
+        "item_id": st.one_of(ids, odd),
+        "value": values,
+        "session_id": st.one_of(st.none(), ids, odd),
+        "request_id": st.one_of(st.none(), ids, odd),
+        "properties": properties,
+        "colour": odd,
+    },
+)
+good = st.fixed_dictionaries(
+    {
+        "event_id": st.text(min_size=1, max_size=4),
+        "user_id": st.text(min_size=1, max_size=4),
+        "item_id": st.text(min_size=1, max_size=4),
+        "type": st.sampled_from(["click", "rating"]),
+        "event_time": st.integers(0, NOW_MS),
+    },
+    optional={"value": values, "request_id": ids, "session_id": ids, "properties": properties},
+)
+
+
+def read(value: bytes | None, **given: Any) -> list[EventRow | InvalidMessage]:
+    known: dict[str, Any] = {"key": b"ada", "partition": 2, "offset": 7, "timestamp_ms": 5, "now_ms": NOW_MS}
+    return read_events(value, **{**known, "max_ahead_ms": math.inf, **given})
+
+
+@settings(max_examples=600)
+@given(st.lists(st.one_of(bodies, good), min_size=1, max_size=3))
+def test_the_fast_path_accepts_and_reads_what_pydantic_does(found: list[dict[str, Any]]) -> None:
+    try:
+        value = orjson.dumps(found)
+    except TypeError:
+        return  # lone surrogates and integers over 64 bits cannot be put in JSON by this encoder
+    for place, (body, row) in enumerate(zip(orjson.loads(value), read(value), strict=True)):
+        try:
+            event = Event.model_validate(body)
+        except ValidationError:
+            assert isinstance(row, InvalidMessage), body
+            assert row.reason == "schema"
+            continue
+        assert isinstance(row, EventRow), (body, row)
+        assert row == EventRow(
+            event.user_id,
+            event.item_id,
+            event.type,
+            event.event_time,
+            event.value,
+            event.event_id,
+            event.request_id,
+            7,
+            place,
+        )
+
+
+@given(good)
+def test_what_the_sdk_writes_is_read_back(body: dict[str, Any]) -> None:
+    try:
+        event = Event.model_validate(body)
+    except ValidationError:
+        return
+    (single,) = read(encode(event), key=event.user_id.encode(), headers=cloudevent_headers(event, "test"))
+    (packed,) = read(encode_packed([event]), key=None)
+    assert single == packed
+    assert isinstance(single, EventRow)
+    assert (single.event_id, single.time_ms) == (event.event_id, event.event_time)
+
+
+def test_missing_fields_come_from_the_cloudevents_headers_or_from_the_record() -> None:
+    body = orjson.dumps({"user_id": "ada", "item_id": "film-1"})
+    headers = [("ce_id", b"x1"), ("ce_type", b"com.shop.click"), ("ce_time", b"1970-01-01T00:00:09Z")]
+    (row,) = read(body, headers=headers)
+    assert isinstance(row, EventRow)
+    assert (row.event_id, row.type, row.time_ms) == ("x1", "click", 9_000)
+    (row,) = read(orjson.dumps({"user_id": "ada", "item_id": "film-1", "type": "view"}))
+    assert isinstance(row, EventRow)
+    assert (row.event_id, row.time_ms) == ("2-7-0", 5)
+
+
+@pytest.mark.parametrize(
+    ("value", "given_more", "reason"),
+    [
+        (None, {}, "null_value"),
+        (b"\xff\xfe", {}, "undecodable"),
+        (b"[1, 2", {}, "undecodable"),
+        (b" " * 1_000_001, {}, "too_large"),
+        (b"{}", {"key": None}, "null_key"),
+        (b"{}", {}, "schema"),
+        (b"7", {}, "schema"),
+        (b"[[]]", {}, "schema"),
+        (b"{}", {"headers": [("ce_specversion", b"2.0")]}, "unknown_version"),
+        (b"{}", {"headers": [("ce_id", b"\xff")]}, "undecodable"),
+        (encode(Event(user_id="bob", item_id="x", type="view")), {}, "key_mismatch"),
+        (encode(Event(user_id="ada", item_id="x", type="view")), {"now_ms": 0, "max_ahead_ms": 1}, "event_time_ahead"),
+        (encode(Event(user_id="ada", item_id="x", type="view", properties={"a": "b" * 70_000})), {}, "too_large"),
+    ],
+)
+def test_each_bad_record_has_its_reason(value: bytes | None, given_more: dict[str, Any], reason: str) -> None:
+    (refused,) = read(value, **given_more)
+    assert isinstance(refused, InvalidMessage)
+    assert refused.reason == reason
+
+
+def test_an_empty_packed_record_is_refused() -> None:
+    (refused,) = read(b"[]", key=None)
+    assert isinstance(refused, InvalidMessage)
+    assert (refused.reason, refused.body) == ("schema", None)
+
+
+def nested(levels: int) -> bytes:
+    """A value of so many objects and arrays inside one another."""
+    text = b"1"
+    for level in range(levels):
+        text = b"[" + text + b"]" if level % 2 else b'{"a":' + text + b"}"
+    return text
+
+
+def event(more: bytes) -> bytes:
+    return b'{"user_id":"ada","item_id":"x","type":"view",' + more + b"}"
+
+
+@pytest.mark.parametrize("levels", [MAX_DEPTH, 200, 300, 1000, 1022, 5000, 50_000])
+@pytest.mark.parametrize("field", [b"properties", b"value", b"colour"])
+def test_an_event_nested_too_deep_is_refused(levels: int, field: bytes) -> None:
+    (refused,) = read(event(b'"%s":' % field + nested(levels)))
+    assert isinstance(refused, InvalidMessage)
+    assert refused.reason == "too_deep"
+    assert len(str(refused)) < 200
+    assert refused.body is None
+
+
+def test_the_deepest_allowed_event_is_read() -> None:
+    (row,) = read(event(b'"properties":' + nested(MAX_DEPTH - 1).replace(b"[", b'{"b":').replace(b"]", b"}")))
+    assert isinstance(row, EventRow)
+
+
+@pytest.mark.parametrize("levels", [MAX_DEPTH + 1, 300, 1000, 5000])
+def test_other_messages_nested_too_deep_are_refused(levels: int) -> None:
+    for decode, value in (
+        (decode_item, b'{"item_id":"a","attributes":{"a":%s}}' % nested(levels)),
+        (decode_request, b'{"user_id":"a","filters":{"a":%s}}' % nested(levels)),
+        (decode_item, nested(levels)),
+    ):
+        with pytest.raises(InvalidMessage, match="Flatten it") as caught:
+            decode(value)
+        assert caught.value.reason == "too_deep"
+
+
+def test_many_shallow_objects_are_not_deep() -> None:
+    item = Item(item_id="a", attributes={"list": [{"n": [n]} for n in range(100)]})
+    assert decode_item(encode(item)) == item
+
+
+def test_a_packed_record_has_a_limit_of_events() -> None:
+    one = encode(Event(user_id="ada", item_id="x", type="view", event_id="e"))
+    assert len(read(b"[" + b",".join([b"1"] * MAX_PACKED_EVENTS) + b"]")) == MAX_PACKED_EVENTS
+    (refused,) = read(b"[" + b",".join([b"1"] * (MAX_PACKED_EVENTS + 1)) + b"]")
+    assert isinstance(refused, InvalidMessage)
+    assert (refused.reason, refused.body) == ("too_large", None)
+    assert len(read(b"[" + one + b"," + one + b"]")) == 2
+
+
+def test_a_refused_event_of_a_packed_record_carries_itself_alone() -> None:
+    good = encode(Event(user_id="ada", item_id="x", type="view"))
+    bad = b'{"user_id":"bob","item_id":"x","type":"NO","colour":"red"}'
+    deep = event(b'"event_id":"d","properties":' + nested(600))
+    rows = read(b"[" + b",".join([good, bad, deep, b"7", b'{"user_id":8}']) + b"]", key=None)
+    assert isinstance(rows[0], EventRow)
+    letters = [row for row in rows if isinstance(row, InvalidMessage)]
+    assert [letter.reason for letter in letters] == ["schema", "too_deep", "schema", "schema"]
+    assert [letter.key for letter in letters] == [b"bob", b"ada", None, None]
+    bodies = [orjson.loads(letter.body or b"") for letter in letters]
+    assert bodies[0] == {**orjson.loads(bad), "event_id": "2-7-1", "event_time": 5}
+    assert bodies[1] == {**orjson.loads(deep), "event_time": 5}
+    assert bodies[2] == 7
+    assert bodies[3] == {"user_id": 8, "event_id": "2-7-4", "event_time": 5}
+    (again,) = read(letters[0].body, key=letters[0].key)
+    assert isinstance(again, InvalidMessage)
+    assert again.reason == "schema"
+
+
+trees = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.text(max_size=3)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=2), inner, max_size=3)),
+)
+
+
+@given(trees)
+def test_the_body_of_a_letter_is_the_same_however_deep(tree: Any) -> None:
+    try:
+        orjson.dumps(tree)
+    except TypeError:
+        return
+    deep = orjson.loads(b"[" * 300 + orjson.dumps(tree) + b"]" * 300)
+    assert orjson.loads(event_body_for_dead_letter(deep, "e", 1)) == deep
+
+
+def test_a_dead_letter_fits_whatever_was_refused() -> None:
+    assert bounded_dead_letter(b"k", b"v") == (b"k", b"v", [])
+    assert bounded_dead_letter(None, b"v") == (None, b"v", [])
+    assert bounded_dead_letter(b"k", None) == (b"k", None, [])
+    assert bounded_dead_letter(None, None) == (b"", None, [])
+    key, value, more = bounded_dead_letter(b"k" * 20_000, b"v" * 1_000_000)
+    assert (key, value) == (b"k" * 10_000, b"v" * 900_000)
+    assert more == [("truncated", b"1000000"), ("truncated-key", b"20000")]
+
+
+def test_a_record_of_the_catalogue_is_read_or_refused() -> None:
+    item = Item(item_id="a", title="A")
+    assert decode_catalogue_record(b"a", encode(item), "items[0]@1") == ("a", item)
+    assert decode_catalogue_record(b"a", None, "items[0]@1") == ("a", None)
+    for key, value, reason in (
+        (None, encode(item), "null_key"),
+        (b"\xff" * 5000, None, "undecodable"),
+        (b"b" * 5000, encode(item), "key_mismatch"),
+        (b"a", b"{", "undecodable"),
+        (b"a", b"{}", "schema"),
+        (b"a", b'{"item_id":"a","attributes":{"a":%s}}' % nested(2000), "too_deep"),
+    ):
+        with pytest.raises(InvalidMessage, match=r"items\[0\]@1: ") as caught:
+            decode_catalogue_record(key, value, "items[0]@1")
+        assert caught.value.reason == reason
+        assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        b'"colour":"%s"' % (b"x" * 500_000),
+        b'"%s":1' % (b"x" * 500_000),
+        b'"session_id":"%s"' % (b"x" * 500_000),
+        b'"event_time":"%s"' % (b"x" * 500_000),
+        b'"value":[%s]' % b",".join([b"1"] * 200_000),
+        b",".join(b'"k%d":{"a":[]}' % number for number in range(20_000)),
+    ],
+    ids=lambda given: given[:12].decode(),
+)
+def test_what_is_told_of_a_bad_event_is_short(more: bytes) -> None:
+    (refused,) = read(event(more))
+    assert isinstance(refused, InvalidMessage)
+    assert refused.reason == "schema"
+    assert len(str(refused)) < 1500

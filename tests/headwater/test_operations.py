@@ -1,0 +1,123 @@
+"""What every worker process has: health, metrics, log lines, stopping on SIGTERM, leaving with 70 when it stalls."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+from headwater.process.operations import EXIT_STALLED, EXIT_WRONG, Operations
+from headwater.settings import OperationsSettings
+from tests.worlds.processes import ROOT, eventually
+
+
+@pytest.fixture
+def operations() -> Iterator[Operations]:
+    one = Operations("tests", OperationsSettings(stall_s=60))
+    one.start(signals=False)
+    yield one
+    one.close()
+
+
+def get(operations: Operations, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{operations.port}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_a_worker_is_alive_before_it_is_ready(operations: Operations) -> None:
+    assert get(operations, "/healthz") == (200, "alive\n")
+    assert get(operations, "/readyz") == (503, "starting\n")
+    operations.ready()
+    assert get(operations, "/readyz") == (200, "ready\n")
+    assert get(operations, "/nothing")[0] == 404
+
+
+def test_metrics_are_those_of_the_workers_own_registry(operations: Operations) -> None:
+    from prometheus_client import Counter
+
+    Counter("headwater_tests_things_total", "Things.", registry=operations.registry).inc(3)
+    status, page = get(operations, "/metrics")
+    assert status == 200
+    assert "headwater_tests_things_total 3.0" in page
+    assert re.search(r"^headwater_seconds_since_progress \d", page, re.MULTILINE)
+
+
+@pytest.mark.parametrize("module", ["streams.worker", "trainer.worker", "serving.worker"])
+@pytest.mark.parametrize("wrong", ["port", "brokers"])
+def test_every_worker_ends_with_one_line_where_its_port_is_taken_or_its_brokers_are_no_address(
+    module: str, wrong: str, operations: Operations
+) -> None:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
+    env["HEADWATER_TRAINER__YIELDS"] = "false"  # a trainer that yields may not start at all beside other tests
+    if wrong == "port":
+        env["HEADWATER_OPERATIONS__PORT"] = str(operations.port)
+    else:
+        env["HEADWATER_KAFKA__BOOTSTRAP"] = "nonsense"
+    command = [sys.executable, "-m", module]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == EXIT_WRONG, done.stderr
+    (line,) = done.stderr.splitlines()
+    told = f"cannot listen on 127.0.0.1:{operations.port} (Address already in use). Set HEADWATER_OPERATIONS__PORT"
+    assert (told if wrong == "port" else "'nonsense' is not host:port") in line
+
+
+def run(body: str) -> subprocess.Popen[str]:
+    code = (
+        "import threading\n"
+        "from headwater.process.operations import Operations\nfrom headwater.settings import OperationsSettings\n"
+        + body
+    )
+    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_worker_without_progress_leaves_with_70_and_says_so() -> None:
+    process = run(
+        "one = Operations('tests', OperationsSettings(stall_s=0.2, drain_s=0.1)); one.start(); one.ready()\n"
+        "threading.Event().wait()\n"
+    )
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == EXIT_STALLED == 70
+    last = json.loads(log.splitlines()[-1])
+    assert (last["level"], last["worker"]) == ("ERROR", "tests")
+    assert last["message"].startswith("stalled")
+
+
+def test_a_worker_that_cannot_drain_leaves_with_70_too() -> None:
+    process = run(
+        "one = Operations('tests', OperationsSettings(stall_s=0.2, drain_s=0.1)); one.start(); one.stopping.set()\n"
+        "threading.Event().wait()\n"
+    )
+    process.communicate(timeout=60)
+    assert process.returncode == EXIT_STALLED
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_is_told_to_stop_and_leaves_in_order(number: signal.Signals) -> None:
+    process = run(
+        "one = Operations('tests', OperationsSettings(stall_s=60)); one.start()\n"
+        "while not one.stopping.wait(0.05): one.progress()\n"
+        "one.log.info('drained', extra={'left': 0}); one.close()\n"
+    )
+    assert process.stderr is not None
+    started = json.loads(process.stderr.readline())
+    assert started["message"] == "started"
+    assert started["pid"] == process.pid
+    process.send_signal(number)
+    eventually(lambda: process.poll() is not None, 30, "it has stopped")
+    assert process.returncode == 0
+    line = json.loads(process.stderr.read().splitlines()[-1])
+    process.stderr.close()
+    assert (line["message"], line["left"]) == ("drained", 0)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"])

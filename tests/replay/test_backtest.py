@@ -1,0 +1,290 @@
+"""Backtests of made-up streams: what must be asked, what must be found, and that nothing depends on how it was run."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from headwater.errors import SettingsError, SourceError
+from headwater.events import Item
+from models.config import model_config
+from models.learner import Learner
+from replay import FileSource
+from replay.backtest.ledger import Ledger
+from replay.backtest.queries import Queries, Rule
+from replay.backtest.run import Options, Progress, Run, backtest
+from replay.backtest.variants import DEEPEST
+from streams.features.fold import Limits
+from streams.features.recording import Recording, recorded
+from tests.worlds.tastes import START_MS, ring
+
+SMALL = {"width": 16, "block": 8, "replay_windows": 4, "replay_targets": 32, "initial_capacity": 32}
+"""A model that learns these worlds in a second."""
+
+RULES = "rules:reach=1"
+"""What followed the newest item before, and nothing else."""
+
+TIMINGS = {"seconds", "events_per_s", "learner_events_per_s", "peak_rss_mb"}
+
+Row = tuple[str, str, str]
+
+
+def source(tmp_path: Path, rows: Iterable[Row], step_ms: int = 1000) -> FileSource:
+    """A file of (user, item, type) events, `step_ms` apart."""
+    path = tmp_path / "stream.jsonl"
+    lines = [
+        {"user": user, "item": item, "type": kind, "time": START_MS + step_ms * place}
+        for place, (user, item, kind) in enumerate(rows)
+    ]
+    path.write_bytes(b"\n".join(map(orjson.dumps, lines)))
+    return FileSource(path)
+
+
+def alternating(users: int, rounds: int) -> list[Row]:
+    """Every user goes to and fro between two items of their own."""
+    return [(f"u{user}", f"i{user}-{turn % 2}", "view") for turn in range(rounds) for user in range(users)]
+
+
+def around(events: int) -> list[Row]:
+    return [(made.user_id, made.target.item_id, "view") for made in ring(events)]
+
+
+def options(**given: Any) -> Options:
+    chosen: dict[str, Any] = {"warm_up": 0.5, "frozen": False, "overrides": SMALL} | given
+    return Options(**chosen)
+
+
+def test_whoever_learns_what_follows_what_is_right_about_those_who_alternate(tmp_path: Path) -> None:
+    stream = source(tmp_path, alternating(users=5, rounds=40))
+    result = backtest(stream, options(exclude_seen=(), peers=(RULES, "popularity")))
+    assert (result["events"], result["warm_up"], result["queries"], result["excluded_share"]) == (200, 100, 100, 0)
+    assert result["results"][RULES]["ndcg@10"] == 1.0
+    assert result["results"][RULES]["user_ndcg@10"] == 1.0
+    assert result["results"]["memory"]["ndcg@10"] > 0.9
+    assert result["results"]["popularity"]["ndcg@10"] < 0.6
+    assert result["results"]["popularity"]["recall@10"] == 1.0  # there are ten items
+    low, mean, high = result["differences"]["popularity"]["ndcg@10"]
+    assert low <= mean <= high
+    assert mean == pytest.approx(
+        result["results"]["headwater"]["ndcg@10"] - result["results"]["popularity"]["ndcg@10"], abs=2e-6
+    )
+
+
+def test_what_cannot_be_asked_is_counted_by_reason(tmp_path: Path) -> None:
+    rows = [("a", "x", "view"), ("b", "y", "view"), ("a", "y", "view"), ("b", "x", "view")]
+    rows += [("c", "x", "view")]  # nobody knows c
+    rows += [("a", "z", "view")]  # nobody knows z
+    rows += [("a", "x", "view"), ("b", "y", "view")]  # seen
+    rows += [("b", "z", "view"), ("c", "z", "view")]
+    result = backtest(source(tmp_path, rows), options(warm_up=4, exclude_seen=("*",)))
+    assert result["excluded"] == {"no_history": 1, "new_item": 1, "seen": 2}
+    assert (result["queries"], result["excluded_share"]) == (2, round(4 / 6, 6))
+    assert result["groups"]["new_items"]["queries"] == 2
+    assert result["groups"]["warm_items"] == {"queries": 0, "ndcg@10": dict.fromkeys(result["results"])}
+    assert result["by_type"]["view"]["queries"] == 2
+
+
+def test_a_duplicate_is_no_event(tmp_path: Path) -> None:
+    path = tmp_path / "twice.jsonl"
+    lines = [
+        orjson.dumps({"user": user, "item": item, "type": kind, "time": START_MS + place, "event_id": f"e{place}"})
+        for place, (user, item, kind) in enumerate(alternating(2, 12))
+    ]
+    path.write_bytes(b"\n".join(line for line in lines for _ in range(2)))
+    result = backtest(FileSource(path), options(exclude_seen=()))
+    assert (result["source"]["events"], result["events"], result["queries"]) == (48, 24, 12)
+
+
+def test_weights_published_at_every_event_rank_as_the_learner_itself_does(tmp_path: Path) -> None:
+    recording = recorded(source(tmp_path, around(400)).events(), Limits())
+    run = passed(recording, warm_up=200, publish_every=(1,))
+    ours = np.minimum(run.ledger.ranks["headwater"], DEEPEST + 1)
+    served = np.array(run.ledger.ranks["headwater@1"])
+    assert len(ours) == len(served) == run.ledger.queries > 150
+    differing = np.flatnonzero(ours != served)
+    assert len(differing) <= 0.02 * len(ours), list(zip(ours[differing], served[differing], strict=True))
+
+
+def test_a_seldom_published_variant_does_not_depend_on_who_else_is_published(tmp_path: Path) -> None:
+    recording = recorded(source(tmp_path, around(300)).events(), Limits())
+    alone = passed(recording, warm_up=150, publish_every=(50,)).ledger.ranks["headwater@50"]
+    beside = passed(recording, warm_up=150, publish_every=(1, 50)).ledger.ranks["headwater@50"]
+    assert alone == beside  # 50 deltas of the other wait for it, made into one
+
+
+def passed(recording: Recording, warm_up: int, **given: Any) -> Run:
+    chosen = options(**given)
+    run = Run(model_config({**SMALL, "exclude_seen": ("*",)}), 0, warm_up, [], chosen)
+    run.stream(recording, [], lambda _progress: None)
+    return run
+
+
+def test_a_model_that_stays_as_it_was_does_not_follow_a_change(tmp_path: Path) -> None:
+    choose = random.Random(0)
+    rows: list[Row] = []
+    for place in range(600):
+        user, start = f"u{place}", choose.randrange(10)
+        step = 1 if place < 300 else 3  # what follows what changes when the warm-up has ended
+        rows += [(user, f"i{start}", "view"), (user, f"i{(start + step) % 10}", "view")]
+    result = backtest(source(tmp_path, rows), options(frozen=True, hourly=True, publish_every=(100,), window=300))
+    live = result["curve"][-1]["ndcg@10"]
+    assert result["queries"] == 300
+    assert live["headwater"] > live["frozen"] + 0.1
+    assert live["headwater@100"] > live["frozen"] + 0.1
+    assert live["hourly"] == live["frozen"]  # 20 minutes in all
+    assert result["weight_age"][0]["age_events"] == 0
+    assert [row["name"] for row in result["weight_age"]] == ["headwater", "headwater@100", "frozen"]
+    assert result["differences"]["frozen"]["ndcg@10"][0] > 0
+
+
+def test_a_batch_job_follows_a_change_when_the_hour_strikes(tmp_path: Path) -> None:
+    choose = random.Random(0)
+    rows: list[Row] = []
+    for place in range(600):
+        user, start = f"u{place}", choose.randrange(10)
+        step = 1 if place < 300 else 3
+        rows += [(user, f"i{start}", "view"), (user, f"i{(start + step) % 10}", "view")]
+    each_hour = backtest(
+        source(tmp_path, rows, step_ms=120_000), options(frozen=True, hourly=True, retrained=True, window=300)
+    )
+    live = each_hour["curve"][-1]["ndcg@10"]
+    assert live["retrained"] > live["frozen"] + 0.1
+    within_the_hour = backtest(source(tmp_path, rows, step_ms=10), options(retrained=True, window=300))
+    live = within_the_hour["curve"][-1]["ndcg@10"]
+    assert live["retrained"] < live["headwater"] - 0.1
+
+
+def test_the_same_run_twice_gives_the_same_result(tmp_path: Path) -> None:
+    stream = source(tmp_path, around(200))
+    chosen = options(frozen=True, publish_every=(16,), peers=("rules", "isgd"), seeds=(0, 1))
+    first, second = (backtest(stream, chosen) for _ in range(2))
+    for result in (first, second):
+        assert orjson.loads(orjson.dumps(result)) == result
+        for name in TIMINGS:
+            assert result.pop(name) > 0
+    assert first == second
+    assert len(first["digest"]) == 64
+    assert [len(first["by_seed"][name]["ndcg@10"]) for name in ("headwater", "isgd", "rules")] == [2, 2, 1]
+
+
+def test_auto_asks_about_items_that_users_come_back_to_and_no_others(tmp_path: Path) -> None:
+    rows: list[Row] = []
+    for place in range(400):
+        user = f"u{place % 8}"
+        rows.append((user, f"v{place % 8}-{place // 8 % 3}", "view"))  # three items, again and again
+        rows.append((user, f"b{place}", "buy"))  # each once
+    chosen = options(warm_up=600, peers=("popularity",))
+    result = backtest(source(tmp_path, rows), chosen)
+    assert result["settings"]["rule"] == ["buy"]
+    assert result["settings"]["config"]["exclude_seen"] == ["auto"]
+    assert result["excluded"]["seen"] == 0
+    assert result["by_type"]["view"]["queries"] == 100
+    with pytest.raises(SourceError, match="100 new_item, 100 seen"):
+        backtest(source(tmp_path, rows), options(warm_up=600, exclude_seen=("*",)))
+
+
+def test_the_rule_auto_is_at_each_event_that_of_the_learner(tmp_path: Path) -> None:
+    choose = random.Random(0)
+    kinds = ("view", "buy", "like")
+    rows = [(f"u{choose.randrange(6)}", f"i{choose.randrange(40)}", choose.choice(kinds)) for _ in range(600)]
+    rows += [(f"u{n % 6}", f"n{n}", "buy") for n in range(2000)]  # now few come back after buying
+    learner = Learner(model_config({**SMALL, "exclude_seen": ("auto",)}), 0)
+    queries = Queries(0, rule := Rule(("auto",)))
+    rules_seen = set()
+    for example in recorded(source(tmp_path, rows).events(), Limits()).examples():
+        query = queries.next(example)
+        newest = {entry.item_id: entry.type for entry in example.history}
+        expected = {queries.items[item_id] for item_id in learner._excluded(example, newest)}
+        assert set(rule.forbids(query)) == expected
+        rules_seen.add(tuple(rule.described()))
+        learner.learn((example,))
+        rule.learn(query)
+    assert ("*",) in rules_seen
+    assert len(rules_seen) > 2
+
+
+def test_the_catalogue_is_known_before_the_first_event(tmp_path: Path) -> None:
+    items = [
+        Item(item_id=f"i{n}", title=f"thing {n}", categories=("even" if n % 2 == 0 else "odd",)) for n in range(24)
+    ]
+    stream = source(tmp_path, around(200))
+    assert backtest(stream, options(), items=items)["digest"] != backtest(stream, options())["digest"]
+
+
+def test_progress_tells_how_far_it_is(tmp_path: Path) -> None:
+    told: list[Progress] = []
+    backtest(source(tmp_path, around(100)), options(peers=("popularity",)), on_progress=told.append)
+    last = told[-1]
+    assert (last.phase, last.events, last.total, last.left_s) == ("seed 0", 100, 100, 0)
+    assert {"headwater", "memory", "slow", "popularity"} <= last.ndcg.keys()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"warm_up": 100}, "the stream has 100 events"),
+        ({"warm_up": 1_000_000}, "1,000,000 leaves nothing to ask"),
+        ({"warm_up": -0.5}, "--warm-up"),
+        ({"peers": ("nobody",)}, "no peer 'nobody'.*popularity"),
+        ({"overrides": {"depth": 3}}, "depth"),
+        ({"overrides": {"exclude_seen": ["*"]}}, "--exclude-seen"),
+    ],
+)
+def test_what_cannot_be_done_is_told_with_its_remedy(tmp_path: Path, given: dict[str, Any], told: str) -> None:
+    with pytest.raises(SettingsError, match=told):
+        backtest(source(tmp_path, around(100)), options(**given))
+
+
+def test_a_stream_without_a_query_is_told(tmp_path: Path) -> None:
+    rows: Sequence[Row] = [(f"u{n}", f"i{n}", "view") for n in range(20)]
+    with pytest.raises(SourceError, match=r"nothing to ask: none of the 10 events.*10 no_history"):
+        backtest(source(tmp_path, rows), options())
+
+
+def test_coverage_and_novelty_of_lists(tmp_path: Path) -> None:
+    stream = source(tmp_path, alternating(users=5, rounds=40))
+    found = backtest(stream, options(exclude_seen=(), peers=("popularity",), publish_every=(10,)))["results"]
+    for name in ("popularity", "headwater@10"):
+        assert found[name]["coverage@10"] == 1.0  # ten items, lists of ten
+        assert found[name]["novelty@10"] == pytest.approx(np.log2(10), abs=0.01)  # all as popular
+
+
+def test_a_part_that_is_turned_off_is_not_measured(tmp_path: Path) -> None:
+    result = backtest(source(tmp_path, around(100)), options(overrides=SMALL | {"slow": False}))
+    assert list(result["results"]) == ["headwater", "memory"]
+
+
+def test_a_ledger_counts_ranks_beyond_the_list_as_nothing() -> None:
+    ledger = Ledger()
+    ledger.ranker("one")
+    for rank in (1, 3, 11, 500):
+        ledger.answer("one", rank)
+    assert ledger.gains("one").tolist() == [1.0, 0.5, 0.0, 0.0]
+    assert ledger.coverage("one") is ledger.novelty("one") is None
+
+
+def test_an_ablation_is_the_model_that_was_told_to_do_without_the_part(tmp_path: Path) -> None:
+    rows, items = around(300), [Item(item_id=f"i{n}", categories=("a" if n % 2 else "b",)) for n in range(6)]
+    stream = source(tmp_path, rows)
+    found = backtest(stream, options(ablation=True), items=items)
+    reduced = {name for name in found["results"] if name.startswith("without ")}
+    assert reduced == {f"without {part}" for part in ("memory", "encoder", "gate", "returns", "replay", "content")}
+    for name, change in (("without memory", {"memories": ()}), ("without encoder", {"slow": False})):
+        alone = backtest(stream, options(overrides=SMALL | change), items=items)
+        assert found["results"][name]["ndcg@10"] == alone["results"]["headwater"]["ndcg@10"]
+        assert found["differences"][name]["ndcg@10"][0] <= found["differences"][name]["ndcg@10"][2]
+    whole = backtest(stream, options(), items=items)
+    assert found["results"]["headwater"] == whole["results"]["headwater"]
+    assert found["digest"] == whole["digest"]
+
+
+def test_an_ablation_has_no_learner_without_what_the_model_does_not_have(tmp_path: Path) -> None:
+    found = backtest(source(tmp_path, around(200)), options(ablation=True, overrides=SMALL | {"slow": False}))
+    reduced = {name for name in found["results"] if name.startswith("without ")}
+    assert not reduced & {"without encoder", "without content"}

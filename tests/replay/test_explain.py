@@ -1,0 +1,161 @@
+"""`replay explain`: past answers are rebuilt from the logs byte for byte, and what differs or is missing is named."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from console.cli import app
+from headwater.errors import SourceError, Unavailable
+from headwater.recommendations import Recommendation
+from headwater.wire.codec import encode
+from replay.explain.answer import Explanation, explain_answer, explain_id
+from replay.explain.model import from_deltas, learned_anew
+from tests.worlds.processes import environment, eventually
+from tests.worlds.replay import Replayed, replayed, walks
+
+EVENTS = 900
+NOW: dict[str, Any] = {"type": "click", "event_time": 1_700_000_900_000}
+
+QUESTIONS: dict[str, dict[str, Any]] = {
+    "plain": {"user": "user-1"},
+    "reasons": {"user": "user-2", "explain": True, "k": 5},
+    "filters": {"user": "user-3", "filters": {"categories": "odd", "year": {"gte": 1995}}, "explain": True},
+    "candidates": {"user": "user-4", "candidates": ["film-1", "film-2", "film-3", "nothing"], "exclude": ["film-2"]},
+    "context": {"user": "user-5", "context_item": "film-7", "explain": True},
+    "seen": {"user": "user-6", "exclude_seen": ["rating"], "k": 24},
+    "stranger": {"user": "nobody", "explain": True},
+    "everything": {"user": "nobody", "k": 100, "filters": {"categories": "even"}},
+    "unknown": {"user": "nobody", "context_item": "nothing", "explain": True},
+    "recent": {"user": "nobody", "recent_events": [{"user_id": "nobody", "item_id": "film-3", **NOW}]},
+}
+
+
+@pytest.fixture(scope="module")
+def world(kafka_address: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replayed]:
+    """A world that has answered every question twice while events flowed, and once before it had a model."""
+    folder = tmp_path_factory.mktemp("explained")
+    with replayed(kafka_address, redis_url, folder, publish_every_s=0.1, snapshot_every_s=2.0) as made:
+        made.start("streams")
+        made.start("serving")
+        made.put_catalogue()
+        events = walks(EVENTS)
+        made.send(events[:100])
+        made.answers = {"no model": made.world.recommend("user-1", explain=True)}
+        assert made.answers["no model"].receipt.fallback == "no_model"
+        made.start("trainer")
+        eventually(lambda: made.world.recommend("user-1").receipt.model_examples, 60, "a model that has learned")
+        sending = threading.Thread(target=lambda: made.send(events[100:], "100/s"))
+        sending.start()
+        for turn in range(2):  # asked at once, so answered in batches
+            asked = {name: made.world.ask(**fields) for name, fields in QUESTIONS.items()}
+            made.answers |= {f"{name} {turn}": made.world.answer(request_id) for name, request_id in asked.items()}
+        sending.join()
+        yield made
+
+
+def test_every_answer_is_rebuilt_byte_for_byte(world: Replayed) -> None:
+    versions = {answer.receipt.model_version for answer in world.answers.values()}
+    assert len(versions) >= 2, versions
+    for name, answer in world.answers.items():
+        found = explain_answer(world.settings, answer)
+        assert found.identical, (name, found.difference, found.model)
+        assert encode(found.rebuilt) == encode(answer)
+    assert world.answers["stranger 0"].receipt.fallback == "no_history"
+    assert world.answers["unknown 0"].receipt.fallback == "unknown_history"
+    assert world.answers["plain 0"].receipt.fallback is None
+
+
+def test_the_model_comes_from_deltas_or_is_learned_anew_where_no_bundle_is_left(
+    world: Replayed, tmp_path: Path
+) -> None:
+    receipt = world.answers["plain 1"].receipt
+    trainer = world.settings.trainer.model_copy(update={"bundles": tmp_path / "none", "directory": tmp_path / "none"})
+    bare = world.settings.model_copy(update={"trainer": trainer})
+    tried: list[str] = []
+    for way, told in ((from_deltas, "the untrained model and "), (learned_anew, "learned anew")):
+        found = way(bare, receipt, tried)
+        assert found is not None, tried
+        assert found[0].digest == receipt.model_digest
+        assert told in found[1]
+
+
+def test_an_answer_is_found_by_its_request_id(world: Replayed) -> None:
+    answer = world.answers["context 1"]
+    found: Explanation = explain_id(world.settings, answer.request_id)
+    assert (found.identical, found.logged) == (True, answer)
+    with pytest.raises(SourceError, match=r"no answer to request 'unheard-of'; it holds .* answers since 20"):
+        explain_id(world.settings, "unheard-of")
+
+
+def test_a_changed_answer_is_told_with_its_first_difference(world: Replayed) -> None:
+    answer = world.answers["plain 1"]
+    items = list(answer.items)
+    items[2] = items[2].model_copy(update={"item_id": "film-other"})
+    found = explain_answer(world.settings, answer.model_copy(update={"items": tuple(items)}))
+    assert found.difference == (f'items[2].item_id: the log has "film-other", rebuilt is "{answer.items[2].item_id}"')
+
+
+def test_what_is_missing_is_named(world: Replayed) -> None:
+    answer = world.answers["plain 1"]
+
+    def with_receipt(**fields: Any) -> Recommendation:
+        return answer.model_copy(update={"receipt": answer.receipt.model_copy(update=fields)})
+
+    with pytest.raises(SourceError, match=r"model .* cannot be rebuilt: .*learned anew give digest"):
+        explain_answer(world.settings, with_receipt(model_digest="f" * 64))
+    with pytest.raises(SourceError, match="does not say where its request is"):
+        explain_answer(world.settings, with_receipt(request_at=None))
+    with pytest.raises(SourceError, match="is this the world that answered it"):
+        explain_answer(world.settings, answer.model_copy(update={"request_id": "another"}))
+    with pytest.raises(SourceError, match="no offsets by partition"):
+        explain_answer(world.settings, with_receipt(catalogue_offsets={"first": 3}))
+    with pytest.raises(SourceError, match=r"5,000 were folded"):
+        explain_answer(world.settings, with_receipt(history_events=5000))
+    refused = world.world.answer(world.world.ask("user-1", filters={"colour": "red"}))
+    with pytest.raises(SourceError, match=r"was refused \(unknown_field"):
+        explain_answer(world.settings, refused)
+
+
+def test_the_command_says_identical_or_what_differs(
+    world: Replayed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment(world.settings).items():
+        if name.startswith("HEADWATER_"):
+            monkeypatch.setenv(name, value)
+    answer = world.answers["reasons 1"]
+    run = CliRunner()
+    done = run.invoke(app, ["replay", "explain", answer.request_id])
+    assert done.exit_code == 0, done.output
+    assert "identical" in done.output
+    assert answer.items[0].item_id in done.output
+    body = answer.model_dump(mode="json", exclude_none=True)
+    body["items"][0]["score"] += 0.5
+    (tmp_path / "receipt.json").write_bytes(orjson.dumps(body))
+    done = run.invoke(app, ["replay", "explain", str(tmp_path / "receipt.json"), "--json"])
+    assert done.exit_code == 1
+    told = orjson.loads(done.stdout)
+    assert (told["identical"], told["difference"].split(":")[0]) == (False, "items[0].score")
+    done = run.invoke(app, ["replay", "explain", "-"], input=encode(answer).decode())
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize("receipt", ["", "folder"])
+def test_what_is_no_receipt_is_refused_before_kafka_is_asked(
+    receipt: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["replay", "explain", receipt, "--kafka", "127.0.0.1:1"])
+    assert (done.exit_code, "request id" in " ".join(done.stderr.split())) == (2, True)
+
+
+def test_a_request_id_may_be_longer_than_a_file_name() -> None:
+    done = CliRunner().invoke(app, ["replay", "explain", "r" * 256, "--kafka", "127.0.0.1:1"])
+    assert isinstance(done.exception, Unavailable)

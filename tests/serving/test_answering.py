@@ -1,0 +1,161 @@
+"""Without a broker: faults stay with their record, answers are remembered for a minute, the store may be away."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from headwater.errors import Unavailable
+from headwater.events import Item
+from headwater.process.operations import Operations
+from headwater.recommendations import Recommendation, RecommendedItem
+from headwater.settings import ServingSettings, Settings
+from headwater.wire.codec import decode_recommendation, encode
+from serving import answering
+from serving.answer_cache import KEPT_ANSWERS, KEPT_S, Answered
+from serving.answering import Answering
+from serving.catalogue import Catalogue
+from serving.fitting import fitting
+from serving.model_follower import ModelFollower
+from serving.scorer import Scorer
+from serving.serving_metrics import ServingMetrics
+from serving.topic_follower import TopicFollower
+from streams.features.store import FeatureStore
+from tests.worlds.serving import CATALOGUE, request
+
+
+@dataclass
+class Record:
+    """A consumed record."""
+
+    value: bytes | None
+    key: bytes | None = b"ann"
+    partition: int = 0
+    offset: int = 0
+    timestamp: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
+    headers: list[tuple[str, bytes]] = field(default_factory=list)
+
+
+class StoreAway:
+    """A feature store that nobody reaches."""
+
+    def read_users(self, _users: object) -> None:
+        raise Unavailable("no Redis answers")
+
+    def popular(self, _count: int, _at_ms: int) -> None:
+        raise Unavailable("no Redis answers")
+
+
+@pytest.fixture
+def worker() -> Answering:
+    scorer = Scorer(Catalogue(CATALOGUE), "cpu")
+    metrics = ServingMetrics(CollectorRegistry(), scorer)
+    return Answering(ServingSettings(), scorer, cast(FeatureStore, StoreAway()), metrics)
+
+
+def answers(worker: Answering, *values: bytes) -> list[Recommendation]:
+    sent = worker.answer([Record(value) for value in values])
+    return [decode_recommendation(one.value) for one in sent]
+
+
+def test_a_fault_of_ours_in_one_request_is_a_dead_letter_and_the_others_are_answered(
+    worker: Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = answering.decode_request
+
+    def faulty(value: bytes | None) -> Any:
+        if b"hostile" in (value or b""):
+            raise RecursionError("maximum recursion depth exceeded")
+        return decode(value)
+
+    monkeypatch.setattr(answering, "decode_request", faulty)
+    sent = worker.answer([Record(b'{"user_id": "hostile"}'), Record(b"hostile", key=None), Record(encode(request()))])
+    assert [one.refused.reason if one.refused else None for one in sent] == ["internal", "internal", None]
+    assert [one.value is None for one in sent] == [True, True, False]
+
+
+def test_a_fault_of_ours_in_one_item_is_counted_and_the_others_are_put(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operations = Operations("serving", settings.operations)
+    catalogue = Catalogue()
+    scorer = Scorer(catalogue, "cpu")
+    metrics = ServingMetrics(operations.registry, scorer)
+    model = ModelFollower(scorer, settings.serving.bundles, lambda _reason: None)
+    follower = TopicFollower(settings, operations, metrics, catalogue, model, lambda: None)
+    put = catalogue.put
+
+    def faulty(item: Item) -> None:
+        if item.item_id == "film-3":
+            raise KeyError("tags")
+        put(item)
+
+    monkeypatch.setattr(catalogue, "put", faulty)
+    records = [Record(encode(item), item.item_id.encode()) for item in CATALOGUE]
+    follower._put_items(cast(Any, records))
+    assert len(catalogue) == len(CATALOGUE) - 1
+    assert operations.registry.get_sample_value("headwater_items_failed_total") == 1
+    assert operations.registry.get_sample_value("headwater_items_refused_total") == 0
+
+
+def test_with_the_store_away_an_answer_does_not_claim_what_after_asks_for(worker: Answering) -> None:
+    for _ in range(2):  # the second while the store is given a rest
+        plain, read_own = answers(worker, encode(request()), encode(request(after={"0": 1})))
+        assert plain.receipt.policy == "exact"
+        assert read_own.receipt.policy == "exact after=not_reached"
+        assert read_own.receipt.fallback == "no_model"
+
+
+def test_refusals_are_not_remembered(worker: Answering) -> None:
+    refused, answered = encode(request(filters={"yaer": 1})), encode(request(k=3))
+    first = answers(worker, refused, answered, answered)
+    assert first[1] == first[2]
+    worker.scorer.catalogue.put(Item(item_id="dated", attributes={"yaer": 1}))
+    again = answers(worker, answered, refused)
+    assert again[0] == first[1]
+    assert [item.item_id for item in again[1].items] == ["dated"]
+
+
+def test_a_literal_request_id_gets_fresh_answers_after_a_minute(
+    worker: Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The README's own example: {"request_id": "r1", "user_id": "visitor-1", "k": 5}."""
+    asked = b'{"request_id": "r1", "user_id": "visitor-1", "k": 5}'
+    now_s = time.monotonic()
+    monkeypatch.setattr(answering.time, "monotonic", lambda: now_s)
+    (first,) = answers(worker, asked)
+    worker.scorer.catalogue.remove(first.items[0].item_id)
+    assert answers(worker, asked) == [first]
+    now_s += KEPT_S
+    (fresh,) = answers(worker, asked)
+    assert first.items[0].item_id not in {item.item_id for item in fresh.items}
+
+
+def test_what_is_remembered_is_bounded_by_count_and_bytes_and_age() -> None:
+    answered = Answered(kept_bytes=1_000_000)
+    for number in range(KEPT_ANSWERS + 100):
+        answered.put(("ann", str(number)), b"", b"x", "personal", now_s=0)
+    assert len(answered) < KEPT_ANSWERS
+    assert answered.bytes <= 1_000_000
+    for number in range(50):
+        answered.put(("bob", str(number)), b"", b"x" * 300_000, "personal", now_s=1)
+        answered.put(("bob", str(number)), b"", b"x" * 300_000, "personal", now_s=1)
+    assert len(answered) == 3
+    assert answered.get(("bob", "49"), b"", now_s=1) is not None
+    answered.put(("cleo", "0"), b"", b"x", "personal", now_s=1 + KEPT_S)
+    assert len(answered) == 1
+    answered.put(("dan", "0"), b"", b"x" * 2_000_000, "personal", now_s=1 + KEPT_S)
+    assert (len(answered), answered.bytes) == (0, 0)
+
+
+def test_an_answer_too_large_for_kafka_goes_without_reasons_and_says_so() -> None:
+    items = tuple(RecommendedItem(item_id=f"i{n}", rank=n + 1, score=0.0, reasons=("x" * 2000,)) for n in range(1000))
+    value = fitting(Recommendation(request_id="r", user_id="ann", items=items))
+    assert value is not None
+    answer = decode_recommendation(value)
+    assert (len(answer.items), answer.items[0].reasons) == (1000, ())
+    assert answer.receipt.policy == "exact reasons=left_out"

@@ -1,0 +1,128 @@
+"""A store that goes back in time while the worker runs: what it lost is folded again from the log, once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from embedded import EmbeddedStore
+from headwater.settings import Settings, load_settings
+from streams.features.state import UserState, encode_state
+from streams.features.store import FeatureStore
+from tests.worlds.processes import Worker, eventually
+from tests.worlds.streams import event, eventually_equal, folded_all, load, partition_of, send, send_packed, storing
+
+Start = Callable[..., Worker]
+
+
+@pytest.fixture
+def mine(settings: Settings, tmp_path: Path) -> Iterator[Settings]:
+    """A world with a store of its own, which a test may empty as a whole."""
+    with EmbeddedStore(tmp_path / "own-store") as store:
+        redis = settings.redis.model_copy(update={"url": load_settings(redis={"url": store.address}).redis.url})
+        yield settings.model_copy(update={"redis": redis})
+
+
+def snapshot(store: FeatureStore) -> dict[bytes, bytes]:
+    """Every key as it is at one moment, as a lagging replica has them."""
+    keys = store._redis.keys()
+    pipe = store._redis.pipeline(transaction=True)
+    for key in keys:  # type: ignore[union-attr]
+        pipe.dump(key)
+    return {key: value for key, value in zip(keys, pipe.execute(), strict=True) if value}  # type: ignore[arg-type]
+
+
+def put_back(store: FeatureStore, kept: dict[bytes, bytes]) -> None:
+    """The store holds what it held then, and nothing else, from one moment to the next."""
+    pipe = store._redis.pipeline(transaction=True)
+    pipe.flushall()
+    for key, value in kept.items():
+        pipe.restore(key, 0, value)
+    pipe.execute()
+
+
+def test_events_survive_a_store_that_is_emptied_while_the_worker_runs(mine: Settings, worker: Start) -> None:
+    streams = worker("streams.worker", given=mine)
+    send(mine, [event(n) for n in range(5)])
+    assert folded_all(mine).ok
+    with storing(mine) as store:
+        store._redis.flushall()
+    send(mine, [event(n) for n in range(5, 7)])
+    result = folded_all(mine)
+    assert result.ok, result.first_difference
+    assert result.events_applied == 7
+    assert streams.metric("headwater_store_went_back_total") == 1
+    assert "the store went back in time" in streams.tail()
+    assert streams.stop() == 0
+
+
+def test_one_new_event_brings_back_what_all_partitions_lost(mine: Settings, worker: Start) -> None:
+    streams = worker("streams.worker", given=mine)
+    for partition in range(4):
+        send_packed(mine, [event(n, f"user-{partition}") for n in range(10)], partition)
+    assert folded_all(mine).ok
+    with storing(mine) as store:
+        store._redis.flushall()
+    send_packed(mine, [event(10, "user-2")], 2)
+    result = folded_all(mine)
+    assert result.ok, result.first_difference
+    assert result.events_applied == 41
+    assert streams.metric("headwater_store_went_back_total") == 1
+
+
+def test_events_survive_a_replica_that_lagged_behind(mine: Settings, worker: Start) -> None:
+    streams = worker("streams.worker", given=mine)
+    send(mine, [event(n) for n in range(5)])
+    assert folded_all(mine).ok
+    with storing(mine) as store:
+        older = snapshot(store)
+        send(mine, [event(n) for n in range(5, 12)])
+        assert folded_all(mine).ok
+        put_back(store, older)
+    send(mine, [event(12)])
+    result = folded_all(mine)
+    assert result.ok, result.first_difference
+    assert result.events_applied == 13
+    assert streams.metric("headwater_store_went_back_total") == 1
+
+
+def test_a_store_that_goes_back_twice_under_load_loses_and_doubles_nothing(mine: Settings, worker: Start) -> None:
+    first, second = worker("streams.worker", given=mine), worker("streams.worker", given=mine)
+
+    def applied() -> float:
+        return sum(one.metric("headwater_events_applied_total") for one in (first, second))
+
+    def went_back() -> float:
+        return sum(one.metric("headwater_store_went_back_total") for one in (first, second))
+
+    with load(mine) as sent, storing(mine) as store:
+        eventually(lambda: applied() > 500)
+        older = snapshot(store)
+        before = applied()
+        eventually(lambda: applied() > before + 500)
+        put_back(store, older)
+        eventually(went_back, what="a worker notices")
+        before = applied()
+        eventually(lambda: applied() > before + 500)
+        noticed = went_back()
+        store._redis.flushall()
+        eventually(lambda: went_back() > noticed, what="a worker notices again")
+    result = folded_all(mine)
+    assert result.ok, result.first_difference
+    assert result.events_applied == sent()
+
+
+def test_a_user_in_memory_does_not_outlive_the_store_even_if_the_count_fits(mine: Settings, worker: Start) -> None:
+    streams = worker("streams.worker", given=mine)
+    home = partition_of(mine, "ada")
+    send_packed(mine, [event(n) for n in range(5)], home)
+    assert folded_all(mine).ok
+    with storing(mine) as store:
+        store._redis.flushall()
+        store._redis.set(f"{store.prefix}u:ada", encode_state(UserState(count=5)))
+        send_packed(mine, [event(5)], (home + 1) % 4)
+        eventually(lambda: streams.metric("headwater_store_went_back_total") == 1)
+        eventually_equal(store.marks, {home: 0, (home + 1) % 4: 0})
+        assert store.read_users(["ada"]).states["ada"].count == 11

@@ -1,0 +1,181 @@
+"""The feature store against a real server: one atomic script, marks that fence, statistics that agree."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from embedded import EmbeddedStore
+from headwater.errors import InvalidMessage, Unavailable
+from headwater.settings import RedisSettings, Settings
+from headwater.wire.codec import EventRow
+from streams.features.decay import Decay, ItemStatistics
+from streams.features.fold import Folded, Limits, fold_batch
+from streams.features.state import EMPTY, decode_state
+from streams.features.store import Batch, FeatureStore
+from tests.worlds.streams import storing
+
+DECAY = Decay(1_000, 86_400_000.0)
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[FeatureStore]:
+    with storing(settings) as one:
+        yield one
+
+
+def rows(n: int, start: int = 0, user: str = "ada") -> list[EventRow]:
+    return [
+        EventRow(user, f"film-{i % 3}", "click", 1_000 + i * 60_000, None, f"{user}{i}", None, i, 0)
+        for i in range(start, start + n)
+    ]
+
+
+def batch(folded: Folded, expected: int | None, mark: int, **more: object) -> Batch:
+    made = Batch({0: (expected, mark)}, DECAY, {}, folded.states, folded.items)
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+def test_a_batch_is_written_whole_and_read_in_one_round_trip(store: FeatureStore) -> None:
+    folded = fold_batch({}, rows(5), Limits(), DECAY, 0, 99)
+    assert store.apply(batch(folded, None, 4)) == "applied"
+    reading = store.read_users(["ada", "nobody"])
+    assert reading.states == {"ada": folded.states["ada"], "nobody": EMPTY}
+    assert reading.marks == store.marks() == {0: 4}
+    assert reading.decay == DECAY
+    assert store.item_statistics(["film-0", "film-9"]) == [folded.items["film-0"], ItemStatistics()]
+    assert set(store.ids("u")) == {"ada"}
+
+
+def test_the_same_batch_twice_changes_nothing(store: FeatureStore) -> None:
+    folded = fold_batch({}, rows(5), Limits(), DECAY)
+    made = batch(folded, None, 4)
+    assert store.apply(made) == "applied"
+    before = store.item_statistics(["film-0", "film-1"])
+    assert store.apply(made) == "marks"
+    assert store.item_statistics(["film-0", "film-1"]) == before
+
+
+def test_a_worker_that_lost_its_partition_is_fenced(store: FeatureStore) -> None:
+    ours, theirs = fold_batch({}, rows(5), Limits(), DECAY), fold_batch({}, rows(8), Limits(), DECAY)
+    assert store.apply(batch(theirs, None, 7)) == "applied"
+    assert store.apply(batch(ours, None, 4)) == "marks"
+    assert store.read_users(["ada"]).states["ada"].count == 8
+
+
+def test_a_user_changed_by_another_partition_is_a_conflict_that_writes_nothing(store: FeatureStore) -> None:
+    assert store.apply(batch(fold_batch({}, rows(5), Limits(), DECAY), None, 4)) == "applied"
+    stale = fold_batch({}, rows(2, start=50), Limits(), DECAY)
+    assert store.apply(batch(stale, None, 1, marks={1: (None, 1)})) == "users"
+    assert store.marks() == {0: 4}
+    known = store.read_users(["ada"]).states
+    fresh = fold_batch(known, rows(2, start=50), Limits(), DECAY)
+    assert store.apply(batch(fresh, None, 1, marks={1: (None, 1)}, before=known)) == "applied"
+    assert store.read_users(["ada"]).states["ada"].count == 7
+
+
+def test_the_landmark_is_set_once_and_another_is_a_conflict(store: FeatureStore) -> None:
+    assert store.apply(batch(fold_batch({}, rows(1), Limits(), DECAY), None, 0)) == "applied"
+    known = store.read_users(["ada"]).states
+    other = fold_batch(known, rows(1, start=1), Limits(), Decay(5, 1.0))
+    assert store.apply(batch(other, 0, 1, before=known, decay=Decay(5, 1.0))) == "landmark"
+    assert store.read_users([]).decay == DECAY
+
+
+def test_statistics_merged_by_the_server_equal_those_of_one_pass(store: FeatureStore) -> None:
+    everything = rows(60)
+    mark = None
+    for start in range(0, 60, 7):
+        known = store.read_users(["ada"]).states
+        part = fold_batch(known, everything[start : start + 7], Limits(), DECAY)
+        last = min(start + 6, 59)
+        assert store.apply(batch(part, mark, last, before=known)) == "applied"
+        mark = last
+    wanted = fold_batch({}, everything, Limits(), DECAY).items
+    for item, found in zip(wanted, store.item_statistics(list(wanted)), strict=True):
+        assert (found.counts, found.last_ms) == (wanted[item].counts, wanted[item].last_ms)
+        assert math.isclose(found.log2_sum, wanted[item].log2_sum, abs_tol=1e-9)
+    now = everything[-1].time_ms
+    best = store.popular(2, now)
+    assert [item for item, _ in best] == sorted(wanted, key=lambda item: -wanted[item].log2_sum)[:2]
+    assert math.isclose(best[0][1], DECAY.weight_at(wanted[best[0][0]].log2_sum, now), rel_tol=1e-9)
+
+
+def test_weights_far_apart_in_time_neither_overflow_nor_vanish(store: FeatureStore) -> None:
+    quick = Decay(0, 1.0)
+    far = [
+        EventRow("ada", "new", "click", 10_000_000, None, "1", None, 0, 0),
+        EventRow("ada", "old", "click", 0, None, "2", None, 1, 0),
+        EventRow("ada", "old", "click", 9_999_999, None, "3", None, 2, 0),
+    ]
+    for n, one in enumerate(far):
+        known = store.read_users(["ada"]).states
+        part = fold_batch(known, [one], Limits(), quick)
+        assert store.apply(batch(part, n - 1 if n else None, n, before=known, decay=quick)) == "applied"
+    assert store.popular(5, 10_000_000) == [("new", 1.0), ("old", 0.5)]
+
+
+def test_nothing_is_popular_before_the_first_event(store: FeatureStore) -> None:
+    assert store.popular(10, 0) == []
+    assert store.read_users([]).decay is None
+
+
+def test_scripts_are_loaded_again_after_the_server_forgot_them(store: FeatureStore) -> None:
+    assert store.apply(batch(fold_batch({}, rows(1), Limits(), DECAY), None, 0)) == "applied"
+    store._redis.script_flush()
+    known = store.read_users(["ada"]).states
+    assert store.apply(batch(fold_batch(known, rows(1, 1), Limits(), DECAY), 0, 1, before=known)) == "applied"
+
+
+def test_catalogue_entries_below_the_mark_are_not_written_again(store: FeatureStore) -> None:
+    assert store.put_items({"a": b'{"title":"new"}', "b": b"{}"}, 0, 9)
+    assert not store.put_items({"a": b'{"title":"old"}'}, 0, 5)
+    assert store.put_items({"b": None}, 0, 10)
+    assert store.read_items(["a", "b"]) == [b'{"title":"new"}', None]
+    assert store.read_items([]) == []
+
+
+def test_dead_letters_are_counted_once_however_often_they_were_sent(store: FeatureStore) -> None:
+    letters = [("schema", "events/0", 5, 0), ("schema", "events/0", 5, 1), ("null_key", "events/1", 2, 0)]
+    assert store.count_dead_letters(letters) == 3
+    assert store.count_dead_letters([*letters, ("schema", "events/0", 6, 0)]) == 1
+    assert store.dead_letters() == {"schema": 3, "null_key": 1}
+
+
+def test_a_server_that_is_away_is_named_without_its_password() -> None:
+    away = FeatureStore(RedisSettings(url="redis://me:secret@127.0.0.1:1/3", timeout_s=1), "x.")  # type: ignore[arg-type]
+    with pytest.raises(Unavailable, match=r"redis://127\.0\.0\.1:1/3") as error:
+        away.marks()
+    assert "secret" not in str(error.value)
+    with pytest.raises(Unavailable, match="redis://host:port/db"):
+        FeatureStore(RedisSettings(url="http://x:secret@y"), "")  # type: ignore[arg-type]
+
+
+def test_a_server_that_comes_back_is_used_again(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with EmbeddedStore(tmp_path_factory.mktemp("mine")) as server:
+        store = FeatureStore(RedisSettings(url=server.address, timeout_s=2), "x.")  # type: ignore[arg-type]
+        folded = fold_batch({}, rows(5), Limits(), DECAY)
+        assert store.apply(batch(folded, None, 4)) == "applied"
+        server.kill()
+        with pytest.raises(Unavailable):
+            store.marks()
+        server.start()
+        assert store.marks() == {0: 4}
+        assert store.read_users(["ada"]).states["ada"].count == 5
+        store.close()
+
+
+def test_the_server_tells_its_name_and_version(store: FeatureStore) -> None:
+    name, version = store.ping().split()
+    assert name in ("redis", "valkey")
+    assert version[0].isdigit()
+
+
+@pytest.mark.parametrize(("value", "reason"), [(b"\xff", "undecodable"), (b"{}", "schema"), (b"[]", "schema")])
+def test_a_state_that_is_not_one_is_named(value: bytes, reason: str) -> None:
+    with pytest.raises(InvalidMessage) as error:
+        decode_state(value)
+    assert error.value.reason == reason

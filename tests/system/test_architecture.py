@@ -1,0 +1,246 @@
+"""The architecture: imports only point down, never in a circle; folders and functions keep their sizes."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Set
+from pathlib import Path
+
+import pytest
+
+from headwater.topics import TOPICS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+FLOORS = {
+    "console": 5,
+    "replay": 4,
+    "trainer": 3,
+    "serving": 3,
+    "streams": 2,
+    "models": 1,
+    "headwater": 0,
+}
+PACKAGES = (*FLOORS, "embedded")
+
+
+def modules(package: str) -> Iterator[Path]:
+    yield from sorted((ROOT / package).rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names that a file imports, whether at its top or inside a function."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def tops(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports(path)}
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_imports_only_point_down(package: str) -> None:
+    for path in modules(package):
+        upward = {top for top in tops(path) & FLOORS.keys() if top != package and FLOORS[top] >= FLOORS[package]}
+        assert not upward, f"{path.relative_to(ROOT)} imports {upward}: only lower floors"
+
+
+@pytest.mark.parametrize("package", sorted(FLOORS.keys() - {"console"}))
+def test_the_engine_never_imports_the_embedded_servers(package: str) -> None:
+    for path in modules(package):
+        assert "embedded" not in tops(path), path.relative_to(ROOT)
+
+
+def test_the_embedded_servers_import_no_engine() -> None:
+    for path in modules("embedded"):
+        assert not tops(path) & FLOORS.keys(), f"{path.relative_to(ROOT)}: broker and store need no engine"
+
+
+def test_models_know_no_kafka_no_redis_and_no_clock() -> None:
+    for path in modules("models"):
+        assert not tops(path) & {"kafka", "redis", "faust", "time", "datetime"}, path.relative_to(ROOT)
+
+
+def test_only_these_modules_use_kafka_clients() -> None:
+    allowed = re.compile(
+        r"headwater/(client|kafka|process)/\w+\.py|(trainer|serving)/\w+\.py|streams/(agents|outbox|lag|worker|audit)\w*\.py"
+        r"|replay/(sources|explain)/\w+\.py|replay/stream\.py|console/[\w/]+\.py"
+    )
+    for package in FLOORS:
+        for path in modules(package):
+            if tops(path) & {"kafka", "aiokafka"}:
+                assert allowed.fullmatch(str(path.relative_to(ROOT))), path.relative_to(ROOT)
+
+
+def test_redis_is_spoken_only_by_the_store_and_the_console() -> None:
+    for package in FLOORS:
+        for path in modules(package):
+            if tops(path) & {"redis", "valkey"}:
+                assert package == "console" or path.name.startswith("store"), path.relative_to(ROOT)
+
+
+def test_only_the_table_spells_a_topic_name() -> None:
+    names = {topic.name for topic in TOPICS if "-" in topic.name or topic.name in ("examples", "recommendations")}
+    for package in FLOORS:
+        for path in modules(package):
+            if path.name == "topics.py" or path == ROOT / "console/cli.py":  # a command may be called as a topic is
+                continue
+            literals = {
+                node.value
+                for node in ast.walk(ast.parse(path.read_text()))
+                if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            }
+            assert not literals & names, f"{path.relative_to(ROOT)} spells {literals & names}: use headwater.topics"
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def circles(arrows: dict[str, set[str]]) -> list[list[str]]:
+    """Strongly connected components of more than one module (Tarjan 1972)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(name: str) -> None:
+        index[name] = low[name] = len(index)
+        stack.append(name)
+        for other in sorted(arrows[name]):
+            if other not in index:
+                visit(other)
+                low[name] = min(low[name], low[other])
+            elif other in stack:
+                low[name] = min(low[name], index[other])
+        if low[name] == index[name]:
+            at = stack.index(name)
+            component = stack[at:]
+            del stack[at:]
+            if len(component) > 1:
+                found.append(sorted(component))
+
+    for name in sorted(arrows):
+        if name not in index:
+            visit(name)
+    return found
+
+
+def module_imports(path: Path, known: Set[str]) -> set[str]:
+    """Modules of ours that a file imports: `from package import module` is the module, not the package's face."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= inner & known
+            if inner - known:
+                found.add(node.module)
+    return (found & known) - {module_name(path)}
+
+
+def test_no_circle_of_imports() -> None:
+    paths = {module_name(path): path for package in PACKAGES for path in modules(package)}
+    assert not circles({name: module_imports(path, paths.keys()) for name, path in paths.items()})
+
+
+def test_a_circle_would_be_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
+
+
+def test_no_folder_has_more_than_twenty_modules() -> None:
+    folders = {path.parent for package in (*PACKAGES, "tests", "benchmarks") for path in modules(package)}
+    counts = {
+        str(folder.relative_to(ROOT)): len([path for path in folder.glob("*.py") if path.name != "__init__.py"])
+        for folder in folders
+    }
+    assert not {folder: count for folder, count in counts.items() if count > 20}
+
+
+LONGEST_FUNCTION = 60
+MOST_PARAMETERS = 8
+
+EXEMPT: dict[str, str] = {
+    "headwater/wire/codec.py:read_events": "as it was before the limits",
+    "models/experts/fusion.py:fuse": "as it was before the limits",
+    "models/experts/memory_loops.py:add_up": "as it was before the limits",
+    "models/experts/memory_loops.py:write": "as it was before the limits",
+    "models/experts/memory_loops.py:_worth": "as it was before the limits",
+    "trainer/pretraining.py:__init__": "as it was before the limits",
+    "serving/scoring.py:_answer": "as it was before the limits",
+    "replay/backtest/result.py:result_of": "as it was before the limits",
+    "replay/peers/als.py:__init__": "as it was before the limits",
+    "replay/peers/bpr.py:__init__": "as it was before the limits",
+    "replay/peers/item_item.py:__init__": "as it was before the limits",
+    "replay/peers/rules.py:__init__": "as it was before the limits",
+    "replay/stream.py:stream": "as it was before the limits",
+    "console/commands/backtest.py:command": "as it was before the limits",
+    "console/commands/produce.py:command": "as it was before the limits",
+    "console/commands/recommend.py:command": "as it was before the limits",
+    "console/commands/replay.py:stream_command": "as it was before the limits",
+    "console/commands/source_options.py:opened_source": "as it was before the limits",
+    "console/commands/trace.py:command": "as it was before the limits",
+    "console/commands/train.py:command": "as it was before the limits",
+    "console/commands/up.py:command": "as it was before the limits",
+    "embedded/groups/group.py:join": "as it was before the limits",
+}
+"""Functions over the limits, as `path:name`, each with its reason."""
+
+
+def functions(path: Path) -> Iterator[tuple[str, int, int]]:
+    """Name, lines and parameters (without self) of every function of a file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+            parameters = len(names) - (names[:1] in (["self"], ["cls"]))
+            yield node.name, (node.end_lineno or node.lineno) - node.lineno + 1, parameters
+
+
+def test_functions_are_short_and_take_few_parameters() -> None:
+    over = {
+        f"{path.relative_to(ROOT)}:{name}": (lines, parameters)
+        for package in PACKAGES
+        for path in modules(package)
+        for name, lines, parameters in functions(path)
+        if lines > LONGEST_FUNCTION or parameters > MOST_PARAMETERS
+    }
+    assert not over.keys() - EXEMPT.keys(), {name: over[name] for name in over.keys() - EXEMPT.keys()}
+    assert not EXEMPT.keys() - over.keys(), "exempt without need: take it off the list"
+
+
+def test_every_module_says_what_it_is() -> None:
+    for package in PACKAGES:
+        for path in modules(package):
+            if path.name != "__init__.py" or path.read_text().strip():
+                assert ast.get_docstring(ast.parse(path.read_text())), path.relative_to(ROOT)
+
+
+def test_importing_the_sdk_loads_nothing_of_the_engine() -> None:
+    code = (
+        "import sys, headwater; headwater.Event(user_id='u', item_id='i', type='view');"
+        "heavy = {'torch', 'faust', 'redis', 'onnxruntime', 'kafka', 'numpy', 'typer'} & set(sys.modules);"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_an_app_with_its_own_models_module_can_use_the_sdk(tmp_path: Path) -> None:
+    for name in ("models", "streams", "serving", "trainer", "replay", "console"):
+        (tmp_path / f"{name}.py").write_text("MINE = True\n")
+    (tmp_path / "app.py").write_text(
+        "import models, streams, serving\nfrom headwater import Client, Event\n"
+        "assert models.MINE and streams.MINE and serving.MINE\n"
+        "assert Event(user_id='u', item_id='i', type='view').type == 'view'\nprint(Client.__name__)\n"
+    )
+    done = subprocess.run([sys.executable, "app.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "Client\n"), done.stderr

@@ -1,0 +1,125 @@
+"""`headwater demo` as a script sees it: one JSON object, an honest exit code, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.worlds.processes import ROOT
+
+MARK = "DEMO_TEST_MARK"
+"""Every process of a demo inherits its environment: this finds them."""
+
+
+def write_events(path: Path, count: int, **last: Any) -> Path:
+    """Two crowds with a taste of their own: even people choose even items. `last` alters the last event."""
+    rng = random.Random(3)
+    rows = []
+    for number in range(count):
+        person, item = rng.randrange(40), rng.randrange(60)
+        row = {
+            "event_id": f"e{number}",
+            "user_id": f"person-{person}",
+            "item_id": f"item-{item - item % 2 + person % 2}",
+            "type": "view",
+            "event_time": 1_700_000_000_000 + 1000 * number,
+        }
+        rows.append(row)
+    rows[-1] |= last
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def processes_marked(mark: str) -> list[str]:
+    """Command lines of the running processes that inherited the mark; Linux tells."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{MARK}={mark}".encode() in (entry / "environ").read_bytes():
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:  # ended meanwhile, or somebody else's
+            continue
+    return found
+
+
+def demo(events: Path, *words: str, folder: Path) -> tuple[int, dict[str, Any], str]:
+    """Run a demo to its end: exit code, the JSON object, what it told on stderr. No process and no file is left."""
+    mark = uuid.uuid4().hex
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "console", "demo", "--json", "--events", str(events), *words],
+        cwd=ROOT,
+        env={**clean, MARK: mark, "TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=150,
+    )
+    assert not processes_marked(mark)
+    assert not list(temporary.iterdir())
+    assert done.stdout.count("\n") == 1, done.stdout + done.stderr
+    return done.returncode, json.loads(done.stdout), done.stderr
+
+
+@pytest.mark.timeout(200)
+def test_a_demo_loses_nothing_and_a_new_visitor_sees_her_list_change(tmp_path: Path) -> None:
+    events = write_events(tmp_path / "events.jsonl", 2000)
+    code, told, stderr = demo(events, "--quick", "1500", folder=tmp_path)
+    assert code == 0, stderr
+    assert told["events_produced"] == told["events_applied"] == 1503
+    assert (told["audit"], told["duplicates"], told["dead_letters"], told["failures"]) == ("ok", 0, 0, [])
+    assert told["requests_sent"] == told["requests_answered"] > 3
+    assert len(told["click_to_changed_ms"]) == 3
+    assert all(ms > 0 for ms in told["click_to_changed_ms"])
+    assert told["queries"] > 0
+    assert told["ndcg_at_10"]["headwater"] > told["ndcg_at_10"]["popularity"] > 0
+    assert told["model_versions_published"] > 0
+    for name in ("event_to_feature_ms", "request_to_reply_ms"):
+        assert 0 < told[name]["p50"] <= told[name]["p99"]
+    assert told["broker"].startswith("embedded broker")
+    assert told["store"]
+    assert told["seconds"] > 0
+    assert "A visitor nobody has seen before" in stderr
+
+
+@pytest.mark.timeout(200)
+def test_a_refused_event_is_told_and_the_exit_code_is_1(tmp_path: Path) -> None:
+    events = write_events(tmp_path / "events.jsonl", 300, event_time=4_000_000_000_000)
+    code, told, stderr = demo(events, folder=tmp_path)
+    assert code == 1, stderr
+    assert told["dead_letters"] == 1
+    assert told["audit"] == "ok"
+    assert told["failures"] == ["1 dead letters"]
+    assert "Not as it should be" in stderr
+
+
+@pytest.mark.timeout(200)
+def test_on_servers_of_others_the_demo_takes_its_topics_and_keys_away(
+    kafka_address: str, redis_url: str, tmp_path: Path
+) -> None:
+    import redis
+
+    from headwater.kafka.connections import admin_client
+    from headwater.settings import load_settings
+
+    events = write_events(tmp_path / "events.jsonl", 300)
+    code, told, stderr = demo(events, "--kafka", kafka_address, "--redis", redis_url, folder=tmp_path)
+    assert code == 0, stderr
+    assert kafka_address in told["broker"]
+    admin = admin_client(load_settings(kafka={"bootstrap": kafka_address}).kafka)
+    try:
+        assert not [name for name in admin.list_topics() if name.startswith("demo-")]
+    finally:
+        admin.close()
+    with redis.Redis.from_url(redis_url) as store:
+        assert not store.keys("demo-*")

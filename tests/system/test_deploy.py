@@ -1,0 +1,85 @@
+"""The compose file holds what it promises: checked as text, since no engine runs in the tests."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from headwater.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+WORKERS = {"streams", "trainer", "serving"}
+
+
+def test_every_part_is_there() -> None:
+    assert SERVICES.keys() == {"kafka", "valkey", "prometheus", "grafana"} | WORKERS
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_is_pinned_limited_and_restarted(name: str) -> None:
+    service = SERVICES[name]
+    assert re.search(r":v?\d+\.\d+\.\d+", service["image"]), f"{name}: pin the image"
+    assert service["mem_limit"]
+    assert service["restart"] == "unless-stopped"
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES.keys() - WORKERS))
+def test_every_server_has_a_health_check_and_keeps_its_data(name: str) -> None:
+    assert SERVICES[name]["healthcheck"]["test"]
+    assert any(mount.split(":")[0] in COMPOSE["volumes"] for mount in SERVICES[name]["volumes"])
+
+
+def test_the_image_has_a_health_check_for_the_workers() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert "HEALTHCHECK" in dockerfile
+    assert "USER headwater" in dockerfile
+
+
+@pytest.mark.parametrize("name", sorted(WORKERS))
+def test_workers_start_what_exists_with_settings_that_exist(name: str) -> None:
+    command = SERVICES[name]["command"]
+    assert (ROOT / (command[2].replace(".", "/") + ".py")).is_file()
+    for variable in SERVICES[name]["environment"]:
+        section, field = variable.removeprefix("HEADWATER_").lower().split("__")
+        annotation: Any = Settings.model_fields[section].annotation
+        assert field in annotation.model_fields, variable
+
+
+def test_trainer_and_serving_share_the_bundles() -> None:
+    assert "models:/var/lib/headwater/models" in SERVICES["trainer"]["volumes"]
+    assert "models:/var/lib/headwater/models" in SERVICES["serving"]["volumes"]
+
+
+def test_ports_are_on_loopback_only() -> None:
+    for service in SERVICES.values():
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:"), port
+
+
+def test_mounted_files_exist() -> None:
+    for service in SERVICES.values():
+        for mount in service.get("volumes", []):
+            if mount.startswith("./"):
+                assert (ROOT / mount.split(":")[0]).exists(), mount
+
+
+def test_dashboard_and_alerts_name_metrics_that_the_workers_have() -> None:
+    sources = "\n".join(
+        path.read_text() for package in ("headwater", *sorted(WORKERS)) for path in (ROOT / package).rglob("*.py")
+    )
+    dashboard = json.loads((ROOT / "deploy/grafana/dashboards/headwater.json").read_text())
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    alerts = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())
+    expressions += [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
+    names = {name for expression in expressions for name in re.findall(r"headwater_\w+", expression)}
+    for name in names:
+        base = re.sub(r"_(bucket|total)$", "", name)
+        family = base.replace("ndcg_at_10", "{name}")  # the trainer names its prequential metrics by one pattern
+        assert base in sources or family in sources, f"no worker has a metric {name}"

@@ -1,0 +1,42 @@
+"""The pages are complete and their links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from console.cli import app
+from headwater.topics import TOPICS
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_command_is_on_the_operations_page() -> None:
+    text = (ROOT / "docs/operations.md").read_text() + (ROOT / "README.md").read_text()
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    for name in commands:
+        assert f"headwater {name}" in text, name
+
+
+def test_every_topic_is_on_the_contract_page() -> None:
+    text = (ROOT / "docs/contract/topics.md").read_text()
+    for topic in TOPICS:
+        assert f"`{topic.name}`" in text, topic.name
+
+
+def test_every_refusal_reason_of_the_codec_has_its_remedy_on_the_operations_page() -> None:
+    text = (ROOT / "docs/operations.md").read_text()
+    source = "".join(path.read_text() for path in (ROOT / "headwater").glob("codec*.py"))
+    for reason in set(re.findall(r'InvalidMessage\(\s*"(\w+)"', source)):
+        assert f"| `{reason}` |" in text, reason

@@ -1,0 +1,94 @@
+"""The programs of `examples/`, run as a reader runs them, against real workers."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from headwater import Client, Item
+from headwater.settings import Settings
+from tests.worlds.answering import Answering
+from tests.worlds.processes import ROOT, Worker, eventually
+
+FILMS = [str(number) for number in range(1, 201)]
+
+
+def run(example: str, *arguments: str, prefix: str = "", cwd: Path) -> str:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / example), *arguments],
+        cwd=cwd,
+        env={**env, "HEADWATER_KAFKA__PREFIX": prefix},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.timeout(240)
+def test_twenty_lines_of_plain_kafka_get_a_list_that_changes_after_three_clicks(
+    settings: Settings, worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    trainer = worker("trainer.worker", wait=False)
+    streams = worker("streams.worker")
+    serving = worker("serving.worker", wait=False)
+    with Client(settings=settings.kafka) as client:
+        client.put_items(Item(item_id=film, title=f"Film {film}") for film in FILMS)
+        # a world of two tastes: even films are watched together, and odd ones
+        client.track_many(
+            {"user_id": f"user-{user}", "item_id": FILMS[(user % 2 + 2 * (user * 7 + step)) % 200], "type": "click"}
+            for step in range(20)
+            for user in range(100)
+        )
+    eventually(lambda: streams.metric("headwater_events_applied_total") >= 2000, 60, "events folded")
+    eventually(lambda: trainer.metric("headwater_examples_learned_total") > 0, 90, f"learned:\n{trainer.tail()}")
+    eventually(serving.is_ready, 60, f"serving ready:\n{serving.tail()}")
+    lines = run("plain_kafka.py", settings.kafka.bootstrap, settings.kafka.prefix, cwd=tmp_path).splitlines()
+    before, after = (ast.literal_eval(line.split(":", 1)[1].strip()) for line in lines)
+    assert len(before) == len(after) == 10
+    assert before != after
+    assert not set(after) & {"50", "181", "172"}
+
+
+def test_the_plain_program_is_twenty_lines_and_imports_nothing_of_ours() -> None:
+    text = (ROOT / "examples" / "plain_kafka.py").read_text()
+    assert len([line for line in text.splitlines() if line.strip()]) <= 20
+    assert "headwater" not in text
+
+
+def test_the_producer_example_tracks_and_prints_an_answer(settings: Settings, tmp_path: Path) -> None:
+    with Answering(settings.kafka) as answering:
+        printed = run("producer.py", settings.kafka.bootstrap, prefix=settings.kafka.prefix, cwd=tmp_path)
+    assert "['item-1', 'item-2', 'item-3', 'item-4', 'item-5'] personal" in printed
+    assert answering.seen[0]["after"]
+
+
+def test_the_consumer_example_prints_what_is_recommended(settings: Settings, tmp_path: Path) -> None:
+    log = tmp_path / "consumer.log"
+    with log.open("wb") as out:
+        consumer = subprocess.Popen(
+            [sys.executable, "-u", str(ROOT / "examples" / "consumer.py"), settings.kafka.bootstrap],
+            env={**os.environ, "HEADWATER_KAFKA__PREFIX": settings.kafka.prefix},
+            stdout=out,
+            stderr=out,
+        )
+    try:
+        with Client(settings=settings.kafka) as client, Answering(settings.kafka):
+
+            def printed() -> bool:
+                client.recommend("ann", k=2, deadline_s=10)
+                return "ann: item-1, item-2" in log.read_text()
+
+            eventually(printed, 30, "the consumer printed an answer")
+    finally:
+        consumer.terminate()
+        consumer.wait(10)

@@ -1,0 +1,174 @@
+"""The `examples` log as the trainer reads it: each example once, from the place that the checkpoint remembers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kafka import KafkaProducer, TopicPartition
+
+from headwater.errors import CheckpointError
+from headwater.examples import CatalogueEntry, Entry, Example, Position, Segment, pack_segments, unpack
+from headwater.kafka.connections import admin_client, consumer, producer
+from headwater.settings import Settings
+from headwater.topics import DEAD_LETTERS, EXAMPLES, topic_name
+from tests.worlds.example_logs import append, catalogue, ring_records
+from tests.worlds.topic_reading import everything
+from trainer.examples_log import ExamplesLog, Progress
+
+LOG = logging.getLogger("test")
+
+
+@pytest.fixture
+def writer(settings: Settings) -> Iterator[KafkaProducer]:
+    made = producer(settings.kafka)
+    yield made
+    made.close(timeout=10)
+
+
+def read(
+    settings: Settings, writer: KafkaProducer, progress: Progress | None, limit: int, until: int
+) -> tuple[Any, Any]:
+    """Entries up to log offset `until`, taken `limit` at a time; and the progress after them."""
+    log = ExamplesLog(settings.kafka, progress, writer, LOG)
+    try:
+        taken: list[Any] = []
+        while log.progress.offset < until:
+            taken += log.take(limit, 1000)
+        log.settle()
+        return taken, log.progress
+    finally:
+        log.close()
+
+
+def expected(values: list[bytes]) -> list[Any]:
+    return [entry for value in values for entry in unpack(value)]
+
+
+def test_entries_come_in_log_order_whatever_the_chunks(settings: Settings, writer: KafkaProducer) -> None:
+    values = [catalogue(), *ring_records(300)]
+    end = append(settings, values)
+    for limit in (1, 7, 1000):
+        taken, progress = read(settings, writer, None, limit, end)
+        assert taken == expected(values)
+        assert (progress.offset, progress.taken, progress.duplicates) == (end, 0, 0)
+
+
+def test_reading_goes_on_inside_a_packed_record(settings: Settings, writer: KafkaProducer) -> None:
+    values = ring_records(100)
+    end = append(settings, values)
+    log = ExamplesLog(settings.kafka, None, writer, LOG)
+    before = log.take(40, 5000)
+    remembered = Progress.from_json(log.progress.to_json())
+    log.close()
+    assert (remembered.offset, remembered.taken) == (1, 15)
+    after, progress = read(settings, writer, remembered, 1000, end)
+    assert before + after == expected(values)
+    assert progress.duplicates == 0
+
+
+def test_an_example_sent_twice_is_learned_once(settings: Settings, writer: KafkaProducer) -> None:
+    values = ring_records(100)
+    end = append(settings, [*values, values[-1], values[0], *ring_records(20, first_offset=1000)])
+    taken, progress = read(settings, writer, None, 64, end)
+    assert [entry for entry in taken if entry.position.offset < 1000] == expected(values)
+    assert len(taken) == 120
+    assert progress.duplicates == 50
+
+
+def test_marks_compare_the_place_within_a_packed_record_too(settings: Settings, writer: KafkaProducer) -> None:
+    targets = [Entry(f"i{i}", "view", 1000 + i, None) for i in range(4)]
+    places = [Position(7, i) for i in range(4)]
+    first = pack_segments(3, [Segment("u", [], targets[:2], places[:2])])
+    again = pack_segments(3, [Segment("u", [], targets, places)])
+    end = append(settings, [first, again])
+    taken, progress = read(settings, writer, None, 64, end)
+    assert [entry.position for entry in taken if isinstance(entry, Example)] == places
+    assert progress.duplicates == 2
+    assert progress.marks == {3: Position(7, 3)}
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b"\xff\xfe not json", "undecodable"),
+        (b"[1, 2]", "unknown_version"),
+        (b'{"format": 9}', "unknown_version"),
+        (b'{"format": 1, "partition": 0}', "schema"),
+        (
+            b'{"format": 1, "partition": 0, "segments": [{"user": "u", "history": 5, "targets": [], "at": []}]}',
+            "schema",
+        ),
+        (
+            b'{"format":1,"partition":0,"segments":[{"user":"u","history":[[1,2,3,4]],"targets":[["i","v",1,null]],"at":[[0,0]]}]}',
+            "schema",
+        ),
+        (b'{"format": 1, "items": [["a", 3]]}', "schema"),
+        (None, "null_value"),
+    ],
+)
+def test_a_record_that_cannot_be_read_is_a_counted_dead_letter(
+    settings: Settings, writer: KafkaProducer, value: bytes | None, reason: str
+) -> None:
+    good = ring_records(50)
+    end = append(settings, [good[0], value, good[1]])
+    taken, progress = read(settings, writer, None, 64, end)
+    assert taken == expected(good)
+    assert progress.dead_letters == {reason: 1}
+    letters = consumer(settings.kafka)
+    partition = TopicPartition(topic_name(DEAD_LETTERS, settings.kafka.prefix), 0)
+    letters.assign([partition])
+    (letter,) = letters.poll(timeout_ms=5000)[partition]
+    letters.close()
+    headers = dict(letter.headers)
+    assert letter.value == value
+    assert (headers["reason"], headers["source-offset"]) == (reason.encode(), b"1")
+    assert topic_name(EXAMPLES, settings.kafka.prefix).encode() == headers["source-topic"]
+
+
+def test_junk_of_the_largest_size_is_a_cut_dead_letter(settings: Settings, writer: KafkaProducer) -> None:
+    good = ring_records(50)
+    end = append(settings, [good[0], b"x" * 1_040_000, good[1]])
+    taken, progress = read(settings, writer, None, 64, end)
+    assert taken == expected(good)
+    assert progress.dead_letters == {"undecodable": 1}
+    (letter,) = everything(settings.kafka, "dead-letters")
+    assert letter.value == b"x" * 900_000
+    assert dict(letter.headers)["truncated"] == b"1040000"
+
+
+def test_a_dead_letter_keeps_what_a_redrive_needs(settings: Settings, writer: KafkaProducer) -> None:
+    headers = [("redriven-from", b"t.examples/0/1/0"), ("ce_id", b"one"), ("reason", b"of somebody else")]
+    writer.send(f"{settings.kafka.prefix}examples", b"junk", b"key", headers, timestamp_ms=1_700_000_000_123).get(10)
+    _, progress = read(settings, writer, None, 64, 1)
+    assert progress.dead_letters == {"undecodable": 1}
+    (letter,) = everything(settings.kafka, "dead-letters")
+    kept = dict(letter.headers)
+    assert (letter.key, letter.value, kept["reason"]) == (b"key", b"junk", b"undecodable")
+    assert (kept["redriven-from"], kept["ce_id"]) == (b"t.examples/0/1/0", b"one")
+    assert kept["source-timestamp"] == b"1700000000123"
+
+
+def test_a_log_that_no_longer_holds_the_checkpoints_place_is_a_clear_error(
+    settings: Settings, writer: KafkaProducer
+) -> None:
+    append(settings, ring_records(100))
+    partition = TopicPartition(topic_name(EXAMPLES, settings.kafka.prefix), 0)
+    admin = admin_client(settings.kafka)
+    admin.delete_records({partition: 3})
+    admin.close()
+    with pytest.raises(CheckpointError, match=r"goes on at .*examples\[0\]@1, and the log holds 3\.\.4: retention"):
+        ExamplesLog(settings.kafka, Progress(offset=1), writer, LOG)
+    with pytest.raises(CheckpointError, match=r"another, shorter log"):
+        ExamplesLog(settings.kafka, Progress(offset=50), writer, LOG)
+    taken, _ = read(settings, writer, None, 64, 4)
+    assert len(taken) == 25
+
+
+def test_a_catalogue_entry_passes_in_its_place(settings: Settings, writer: KafkaProducer) -> None:
+    values = [*ring_records(25), catalogue(2)]
+    end = append(settings, values)
+    taken, _ = read(settings, writer, None, 64, end)
+    assert [type(entry) for entry in taken[-3:]] == [Example, CatalogueEntry, CatalogueEntry]

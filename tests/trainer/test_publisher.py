@@ -1,0 +1,198 @@
+"""The publisher alone: what its guard refuses, which bundles it prunes, and a rollback written at the same moment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from kafka import KafkaProducer
+
+from headwater.events import now_ms
+from headwater.examples import Example, unpack
+from headwater.settings import Settings
+from models.config import model_config
+from models.learner import Learner, Scored
+from models.published.bundle import Bundle, read_bundle
+from tests.worlds.example_logs import SMALL_MODEL, ring_records
+from tests.worlds.publishing import LOG, live_version, registry, settings, writer  # noqa: F401 - fixtures
+from tests.worlds.topic_reading import limit_records
+from trainer.guard import Guard
+from trainer.publisher import Publisher
+from trainer.registry import Registry
+from trainer.rollback import rollback
+
+
+def examples(events: int, first_offset: int = 0) -> list[Example]:
+    entries = [entry for value in ring_records(events, first_offset=first_offset) for entry in unpack(value)]
+    return [entry for entry in entries if isinstance(entry, Example)]
+
+
+@pytest.fixture
+def learner() -> Learner:
+    made = Learner(model_config(SMALL_MODEL))
+    made.learn(examples(128))
+    return made
+
+
+def publisher(
+    settings: Settings, learner: Learner, registry: Registry, writer: KafkaProducer, bound: float = 0.5
+) -> Publisher:
+    return Publisher(settings, learner, registry, Guard(bound), writer, LOG)
+
+
+def publish(one: Publisher, *, full: bool = False) -> bool:
+    return one.publish(examples_offset=0, now_ms=now_ms(), full=full)
+
+
+def test_weights_that_are_not_numbers_are_refused_and_the_last_good_model_stays(
+    settings: Settings, learner: Learner, registry: Registry, writer: KafkaProducer
+) -> None:
+    one = publisher(settings, learner, registry, writer)
+    assert publish(one)
+    good = live_version(registry)
+    end = registry.delta_end()
+    learner.learn(examples(64, first_offset=1000))
+    with torch.no_grad():
+        learner.encoder.scoring()[0][0] = float("nan")
+    assert not publish(one)
+    assert not publish(one, full=True)
+    assert one.broken
+    assert one.refused["not_finite"] == 2
+    assert (live_version(registry), registry.delta_end()) == (good, end)
+
+
+def test_a_model_that_became_much_worse_is_refused_until_it_recovers(
+    settings: Settings, learner: Learner, registry: Registry, writer: KafkaProducer
+) -> None:
+    one = publisher(settings, learner, registry, writer)
+    window = learner.config.window_events
+    for _ in range(window):
+        learner.prequential.add(Scored(True, 1, 9, 9, 9, 0.0))
+    assert publish(one)
+    good = live_version(registry)
+    for _ in range(window):
+        learner.prequential.add(Scored(True, 50, 9, 9, 9, 0.0))
+    learner.learn(examples(64, first_offset=1000))
+    assert not publish(one)
+    assert one.refused == {"regression": 1}
+    assert live_version(registry) == good
+    for _ in range(window):
+        learner.prequential.add(Scored(True, 2, 9, 9, 9, 0.0))
+    assert publish(one, full=True)
+    assert live_version(registry) > good
+
+
+def test_a_bundle_whose_graph_disagrees_with_the_learner_is_refused(
+    settings: Settings, learner: Learner, registry: Registry, writer: KafkaProducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = publisher(settings, learner, registry, writer)
+    faded = [memory.model_copy(update={"read_fade": 0.3}) for memory in learner.config.memories]
+    other = Learner(learner.config.model_copy(update={"memories": tuple(faded)})).publish(created_ms=0)
+    assert isinstance(other, Bundle)
+    honest = learner.publish
+
+    def with_a_wrong_graph(**given: Any) -> Any:
+        made = honest(**given)
+        if isinstance(made, Bundle):
+            made.graph = other.graph
+        return made
+
+    monkeypatch.setattr(learner, "publish", with_a_wrong_graph)
+    assert not publish(one)
+    assert one.refused == {"parity": 1}
+    assert live_version(registry) == 0
+    monkeypatch.undo()
+    assert publish(one)
+    assert live_version(registry) == learner.version
+
+
+def test_old_bundles_are_pruned_and_their_announcements_withdrawn_but_never_the_live_one(
+    settings: Settings, learner: Learner, registry: Registry, writer: KafkaProducer
+) -> None:
+    few = settings.model_copy(update={"trainer": settings.trainer.model_copy(update={"keep_bundles": 3})})
+    one = publisher(few, learner, registry, writer)
+    assert publish(one)
+    first = registry.live
+    assert first is not None
+    for lap in range(6):
+        if lap == 1:
+            rollback(settings, first.version)
+        learner.learn(examples(64, first_offset=1000 * (lap + 1)))
+        assert publish(one, full=True)
+    registry.refresh()
+    assert registry.live is not None
+    assert registry.live.version == first.version
+    newest = sorted(registry.snapshots)[-3:]
+    assert len(registry.snapshots) == 4
+    assert sorted(registry.snapshots) == [first.version, *newest]
+    folders = {path.name for path in settings.trainer.bundles.iterdir()}
+    assert folders == {snapshot.bundle for snapshot in registry.snapshots.values()}
+    read_bundle(settings.trainer.bundles / first.bundle)
+
+
+def test_a_bundle_whose_announcement_the_broker_refuses_is_removed_again(
+    settings: Settings, learner: Learner, registry: Registry, writer: KafkaProducer
+) -> None:
+    one = publisher(settings, learner, registry, writer)
+    assert publish(one)
+    good = live_version(registry)
+    limit_records(settings.kafka, "model", 200)
+    limit_records(settings.kafka, "model-deltas", 200)
+    for lap in range(4):
+        learner.learn(examples(64, first_offset=1000 * (lap + 1)))
+        assert not publish(one)
+        assert "not taken" in (one.failing or "")
+    assert (one.failures, one.refused) == (4, {"unavailable": 4})
+    assert live_version(registry) == good
+    assert [path.name[:9] for path in settings.trainer.bundles.iterdir()] == [f"v{good:08d}"]
+    limit_records(settings.kafka, "model")
+    assert publish(one)
+    assert (one.failing, one.failures) == (None, 4)
+    assert live_version(registry) == learner.version > good
+    limit_records(settings.kafka, "model-deltas")
+    learner.learn(examples(64, first_offset=9000))
+    assert publish(one)
+    assert (one.published["delta"], one.failures) == (1, 0)
+
+
+def test_one_bundle_of_each_span_of_time_stays_as_long_as_the_deltas_after_it(
+    settings: Settings, learner: Learner, registry: Registry, writer: KafkaProducer
+) -> None:
+    hour = 3_600_000
+    hourly = settings.trainer.model_copy(update={"keep_bundles": 1, "anchor_every_s": 3600.0})
+    one = publisher(settings.model_copy(update={"trainer": hourly}), learner, registry, writer)
+    made: dict[int, int] = {}
+    for lap, minutes in enumerate((0, 20, 40, 60, 80, 26 * 60)):
+        learner.learn(examples(64, first_offset=1000 * (lap + 1)))
+        assert one.publish(examples_offset=0, now_ms=1000 * hour + minutes * 60_000, full=True)
+        made[minutes] = learner.version
+        registry.refresh()
+        if minutes == 80:
+            assert sorted(registry.snapshots) == [made[0], made[60], made[80]]
+    assert sorted(registry.snapshots) == [made[60], made[26 * 60]]
+
+
+def test_a_rollback_written_at_the_same_moment_is_not_undone(
+    settings: Settings, learner: Learner, registry: Registry, writer: KafkaProducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = publisher(settings, learner, registry, writer)
+    assert publish(one)
+    first = registry.live
+    assert first is not None
+    learner.learn(examples(64, first_offset=1000))
+    send = registry._send
+    raced: list[int] = []
+
+    def after_a_rollback(key: bytes, value: bytes | None) -> int:
+        if key == b"live" and not raced:
+            raced.append(1)
+            rollback(settings, first.version)
+        return send(key, value)
+
+    monkeypatch.setattr(registry, "_send", after_a_rollback)
+    assert publish(one, full=True)
+    assert raced
+    assert live_version(registry) == first.version
+    assert registry.live is not None
+    assert registry.live.pinned

@@ -1,0 +1,65 @@
+"""A small world as an `examples` log: users walk round a ring of items, so the next item follows from the last one.
+
+Made with `headwater.examples` alone, as the streams worker would: packed records, two source partitions in turn, each
+user's history as it was before the event.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from headwater.examples import CatalogueEntry, Entry, Position, Segment, pack_items, pack_segments
+from headwater.kafka.connections import producer
+from headwater.settings import Settings
+from headwater.topics import EXAMPLES, topic_name
+
+ITEMS = 40
+SMALL_MODEL = {"width": 16, "length": 30, "replay_windows": 4, "replay_capacity": 64, "exclude_seen": []}
+START_MS = 1_700_000_000_000
+
+
+def catalogue(items: int = ITEMS) -> bytes:
+    """One record with the content of every item of the ring."""
+    return pack_items(
+        [CatalogueEntry(f"i{i}", {"title": f"Item {i}", "categories": [f"c{i % 4}"]}) for i in range(items)]
+    )
+
+
+def ring_records(
+    events: int, *, users: int = 20, items: int = ITEMS, per_record: int = 25, seed: int = 0, first_offset: int = 0
+) -> list[bytes]:
+    """Records of `events` examples in all; a user goes one item on each time, and one in ten jumps anywhere."""
+    chance = random.Random(seed)
+    at = {user: chance.randrange(items) for user in range(users)}
+    histories: dict[int, list[Entry]] = {user: [] for user in range(users)}
+    records: list[bytes] = []
+    offsets = [first_offset, first_offset]
+    done = 0
+    while done < events:
+        partition = len(records) % 2
+        ours = [user for user in range(users) if user % 2 == partition]
+        segments: list[Segment] = []
+        for _ in range(min(per_record, events - done)):
+            user = chance.choice(ours)
+            at[user] = chance.randrange(items) if chance.random() < 0.1 else (at[user] + 1) % items
+            target = Entry(f"i{at[user]}", "click", START_MS + 1000 * done, None)
+            position = Position(offsets[partition], 0)
+            segments.append(Segment(f"u{user}", list(histories[user][-30:]), [target], [position]))
+            histories[user].append(target)
+            offsets[partition] += 1
+            done += 1
+        records.append(pack_segments(partition, segments))
+    return records
+
+
+def append(settings: Settings, values: list[Any]) -> int:
+    """Append values to the world's `examples` log; the offset after them."""
+    writer = producer(settings.kafka)
+    try:
+        topic = topic_name(EXAMPLES, settings.kafka.prefix)
+        sent = [writer.send(topic, value, b"example", partition=0) for value in values]
+        end: int = max(future.get(timeout=20).offset for future in sent) + 1
+        return end
+    finally:
+        writer.close(timeout=10)

@@ -1,0 +1,50 @@
+"""Apache Kafka itself as a child process, with the interface of `embedded.EmbeddedBroker`.
+
+Before it: the launcher `shared/kafka/kafka` beside the repository (Java 17). After it: the tests, when
+HEADWATER_TEST_BROKER=kafka. It is the truth that the embedded broker is compared with.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from embedded.process import ServerProcess, free_port
+
+LAUNCHER = Path(__file__).resolve().parents[3] / "shared" / "kafka" / "kafka"
+
+
+class ApacheKafka(ServerProcess):
+    """One KRaft node on loopback; `settings` are broker properties."""
+
+    name = "Apache Kafka"
+    start_timeout_s = 90.0
+
+    def __init__(self, data_dir: str | os.PathLike[str], port: int = 0, settings: dict[str, str] | None = None) -> None:
+        super().__init__(data_dir, port)
+        self.settings = settings or {}
+        self._controller_port = free_port()
+
+    @property
+    def log_path(self) -> Path:
+        return self.data_dir / "kafka.out"
+
+    def command(self) -> list[str]:
+        assert LAUNCHER.exists(), f"HEADWATER_TEST_BROKER=kafka needs {LAUNCHER}; without it use the embedded broker"
+        pairs = [word for name, value in self.settings.items() for word in ("--set", f"{name}={value}")]
+        return [
+            *(sys.executable, str(LAUNCHER), "run", "--port", str(self.port)),
+            *("--controller-port", str(self._controller_port), "--data", str(self.data_dir), *pairs),
+        ]
+
+    def ready(self) -> bool:
+        """True once metadata can be had; the port opens a little earlier."""
+        quiet = {"bootstrap.servers": self.address, "log_level": 0, "logger": None}
+        try:
+            return bool(AdminClient({k: v for k, v in quiet.items() if v is not None}).list_topics(timeout=2).brokers)
+        except KafkaException:
+            return False

@@ -1,0 +1,134 @@
+"""Worker processes for tests: started as a user starts them, watched through their own /readyz, ended by pid."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from headwater.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def eventually(condition: Callable[[], Any], timeout_s: float = 30.0, what: str = "") -> Any:
+    """The first truthy value of `condition`, asked again and again; AssertionError after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s:.0f} s: {what or condition}")
+        time.sleep(0.02)
+
+
+def environment(settings: Settings, **more: str) -> dict[str, str]:
+    """The process environment that makes a worker load these settings. Tests beside it must not starve a trainer."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
+    env["HEADWATER_TRAINER__YIELDS"] = "false"
+    for section, values in settings.model_dump(exclude_unset=True).items():
+        for field, value in values.items():
+            plain = value.get_secret_value() if hasattr(value, "get_secret_value") else value
+            if isinstance(plain, (dict, list, tuple)):
+                import json
+
+                plain = json.dumps(plain)
+            env[f"HEADWATER_{section.upper()}__{field.upper()}"] = str(plain)
+    return {**env, **more}
+
+
+class Worker:
+    """One worker process: `Worker("streams.worker", settings)`; a context manager that leaves no process behind."""
+
+    def __init__(self, module: str, settings: Settings, log: Path, **env: str) -> None:
+        self.module = module
+        self.settings = settings
+        self.log = log
+        self.env = env
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *, wait: bool = True) -> Worker:
+        more = {"HEADWATER_OPERATIONS__PORT": str(self.port), "PYTHONWARNINGS": "default", **self.env}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", self.module],
+                cwd=ROOT,
+                env=environment(self.settings, **more),
+                stdout=log,
+                stderr=log,
+            )
+        if wait:
+            eventually(self.is_ready, 60, f"{self.module} ready; its log:\n{self.tail()}")
+        return self
+
+    def is_ready(self) -> bool:
+        assert self.process is not None
+        code = self.process.poll()
+        assert code is None, f"{self.module} exited with {code}:\n{self.tail()}"
+        try:
+            return self.get("/readyz")[0] == 200
+        except OSError:
+            return False
+
+    def get(self, path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric's samples over its labels; 0 when there is none yet, or nobody listens yet."""
+        assert self.process is not None
+        code = self.process.poll()
+        assert code is None, f"{self.module} exited with {code}:\n{self.tail()}"
+        try:
+            lines = self.get("/metrics")[1].splitlines()
+        except urllib.error.URLError:
+            return 0.0
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
+
+    def tail(self, lines: int = 40) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(10)
+
+    def stop(self, timeout_s: float = 20.0) -> int:
+        """SIGTERM; the exit code."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout_s)
+
+    def __enter__(self) -> Worker:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self.process is not None and self.process.poll() is None:
+            try:
+                self.stop()
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise AssertionError(f"{self.module} did not stop on SIGTERM:\n{self.tail()}") from None

@@ -1,0 +1,191 @@
+"""A world for tests of the serving worker: a catalogue, features and a small model, put where the other workers would.
+
+The other workers' parts are played by their own code: the learner publishes, the feature store is written by its own
+`apply`. Answers are read from the topic as any app would.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from headwater.events import Item, new_id
+from headwater.examples import CatalogueEntry, Entry, Example, Position
+from headwater.kafka.connections import consumer, producer
+from headwater.recommendations import Recommendation, Request
+from headwater.settings import Settings
+from headwater.topics import ITEMS, MODEL, MODEL_DELTAS, RECOMMENDATIONS, REQUESTS, topic_name
+from headwater.wire.codec import decode_recommendation, encode
+from models.config import ModelConfig
+from models.learner import Learner
+from models.published.bundle import Bundle, write_bundle
+from models.published.delta import encode_delta
+from streams.features.decay import Decay, ItemStatistics
+from streams.features.state import UserState
+from streams.features.store import Batch, FeatureStore
+from tests.worlds.processes import eventually
+
+SMALL = ModelConfig(width=8, length=30, initial_capacity=16, block=8, replay_windows=2)
+FILMS = [f"film-{number}" for number in range(12)]
+
+CATALOGUE = [
+    Item(
+        item_id=film,
+        title=film.title(),
+        categories=("odd" if number % 2 else "even",),
+        attributes={"year": 1990 + number},
+    )
+    for number, film in enumerate(FILMS)
+]
+
+
+def clicked(*films: str) -> list[Entry]:
+    return [Entry(film, "click", 2_000_000_000 + place, None) for place, film in enumerate(films)]
+
+
+def catalogue_entry(item: Item) -> CatalogueEntry:
+    return CatalogueEntry(item.item_id, item.model_dump(mode="json", exclude_none=True))
+
+
+def trained(films: Sequence[str] = FILMS, rounds: int = 4, config: ModelConfig = SMALL) -> Learner:
+    """A learner that has seen users walk through the films in their order."""
+    learner = Learner(config, seed=1)
+    for number in range(rounds):
+        walk(learner, f"walker-{number}", films, first=number * 1000)
+    return learner
+
+
+def walk(learner: Learner, user: str, films: Sequence[str], first: int) -> None:
+    """One user clicks the films one after another."""
+    entries = [Entry(film, "click", 1_000_000 + 1000 * (first + place), None) for place, film in enumerate(films)]
+    learner.learn([Example(user, entries[:i], target, 0, Position(first + i, 0)) for i, target in enumerate(entries)])
+
+
+class World:
+    """Producer, consumer and store of one test."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.producer = producer(settings.kafka, linger_ms=0)
+        self.store = FeatureStore(settings.redis, settings.kafka.prefix)
+        self.answers: list[Recommendation] = []
+        self.headers: list[dict[str, bytes]] = []
+        self.partitions: list[int] = []
+        self._consumer = consumer(settings.kafka)
+        topic = self.topic(RECOMMENDATIONS)
+        from kafka import TopicPartition
+
+        partitions = [TopicPartition(topic, number) for number in self._consumer.partitions_for_topic(topic)]
+        self._consumer.assign(partitions)
+        self._consumer.seek_to_beginning(*partitions)
+        self._mark = 0
+
+    def topic(self, topic: Any) -> str:
+        return topic_name(topic, self.settings.kafka.prefix)
+
+    def send(self, topic: Any, value: bytes | None, key: bytes | None = None, headers: Any = ()) -> Any:
+        return self.producer.send(self.topic(topic), value, key=key, headers=list(headers)).get(10)
+
+    def put_items(self, items: Sequence[Item]) -> None:
+        for item in items:
+            self.producer.send(self.topic(ITEMS), encode(item), key=item.item_id.encode())
+        self.producer.flush()
+
+    def put_history(self, user: str, entries: Sequence[Entry]) -> int:
+        """A user's features, as the streams worker writes them; the offset of the mark."""
+        now_ms = time.time_ns() // 1_000_000
+        state = UserState(list(entries), [], len(entries), 0, self._mark, now_ms)
+        before = self.store.read_users([user]).states[user]
+        found = self.store.marks().get(0)
+        self._mark = 0 if found is None else found + 1
+        counts: dict[str, ItemStatistics] = {}
+        for entry in entries:
+            counts[entry.item_id] = ItemStatistics({entry.type: 1}, 0.0, entry.time_ms)
+        decay = self.store.read_users([]).decay or Decay(now_ms, 1e9)
+        verdict = self.store.apply(Batch({0: (found, self._mark)}, decay, {user: before}, {user: state}, counts))
+        assert verdict == "applied", verdict
+        return self._mark
+
+    def announce(self, bundle: Bundle, *, corrupt: str | None = None) -> None:
+        """Write a bundle and point `live` to it, as the trainer does; `corrupt` names a file to damage in between."""
+        path = write_bundle(self.settings.serving.bundles, bundle)
+        if corrupt is not None:
+            victim = next(one for one in path.iterdir() if corrupt in one.name)
+            content = bytearray(victim.read_bytes())
+            content[len(content) // 2] ^= 0xFF
+            victim.write_bytes(bytes(content))
+        body = {
+            "version": bundle.version,
+            "digest": bundle.digest,
+            "bundle": path.name,
+            "parent": bundle.parent,
+            "delta_offset": 0,
+            "published_time": time.time_ns() // 1_000_000,
+            "examples_offset": 0,
+            "metrics": {},
+        }
+        self.send(MODEL, orjson.dumps(body), b"live")
+
+    def publish_delta(self, delta: Any) -> None:
+        parts = encode_delta(delta)
+        for part, value in enumerate(parts):
+            headers = {"version": delta.version, "parent": delta.parent_version, "part": part, "parts": len(parts)}
+            headers["published-time"] = time.time_ns() // 1_000_000
+            self.send(
+                MODEL_DELTAS,
+                value,
+                str(delta.version).encode(),
+                [(name, str(n).encode()) for name, n in headers.items()],
+            )
+
+    def ask(self, user: str = "ann", headers: Any = (), **fields: Any) -> str:
+        """Send a request as plain JSON; its id."""
+        body = {"request_id": new_id(), "user_id": user, **fields}
+        self.producer.send(self.topic(REQUESTS), orjson.dumps(body), key=user.encode(), headers=list(headers))
+        return str(body["request_id"])
+
+    def recommend(self, user: str = "ann", **fields: Any) -> Recommendation:
+        return self.answer(self.ask(user, **fields))
+
+    def answer(self, request_id: str, timeout_s: float = 20.0) -> Recommendation:
+        """The first answer to a request."""
+
+        def find() -> Recommendation | None:
+            self.poll()
+            return next((answer for answer in self.answers if answer.request_id == request_id), None)
+
+        found: Recommendation = eventually(find, timeout_s, f"an answer to {request_id}")
+        return found
+
+    def poll(self) -> None:
+        for records in self._consumer.poll(timeout_ms=20).values():
+            for record in records:
+                self.answers.append(decode_recommendation(record.value))
+                self.headers.append(dict(record.headers))
+                self.partitions.append(record.partition)
+
+    def close(self) -> None:
+        self.producer.close()
+        self._consumer.close()
+        self.store.close()
+
+
+def items_of(answer: Recommendation) -> list[str]:
+    assert answer.error is None, answer.error
+    return [item.item_id for item in answer.items]
+
+
+def request(**fields: Any) -> Request:
+    return Request(**{"user_id": "ann", **fields})
+
+
+def put_trained_model(world: World) -> None:
+    """A model of the films' order, and Ann, who has seen two of them."""
+    learner = trained()
+    for item in CATALOGUE:
+        learner.observe_item(catalogue_entry(item))
+    world.announce(learner.publish(created_ms=1))
+    world.put_history("ann", clicked("film-2", "film-3"))

@@ -1,0 +1,166 @@
+"""The trainer's checkpoints: one file each with the learner's whole state and its place in the log.
+
+Before: the worker, between two chunks. After: a restart goes on exactly where the file was written, so that the
+weights after example N are bit-identical to those of an undisturbed run (CPU, one rank). Two files are kept, so that a
+damaged newest one costs some relearning and not the model. Knows nothing of Kafka and of how a file is laid out
+(`models.checkpoint_file`).
+
+A file is named after the record of the log that comes next, `checkpoint-<offset>.ckpt`; a damaged one is set aside as
+`.corrupt` once a good newer one is written, and never passed over in silence.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import orjson
+
+from headwater.errors import CheckpointError, SettingsError
+from models.checkpoint import collect
+from models.checkpoint_file import read_checkpoint, write_checkpoint
+from models.learner import Learner
+
+__all__ = ["Checkpoints", "state_digest"]
+
+KEPT = 2
+VOLATILE = frozenset({"extra", "version", "digest"})
+"""Header fields that depend on when a model was published and not on what was learned."""
+
+
+class Checkpoints:
+    """The checkpoint files of one trainer directory; locked, so that no two trainers write the same model."""
+
+    def __init__(self, directory: Path, log: logging.Logger) -> None:
+        self.directory = directory
+        self._log = log
+        self._thread: threading.Thread | None = None
+        self._failure: OSError | None = None
+        self._good: list[Path] = []
+        self._damaged: set[Path] = set()
+        self.last_s = 0.0
+        directory.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(directory / "lock")
+        for torn in directory.glob(".checkpoint-*"):  # a write that a kill interrupted; its rename never happened
+            torn.unlink()
+
+    def files(self) -> list[Path]:
+        """Checkpoints in the directory, newest first."""
+        return sorted(self.directory.glob("checkpoint-*.ckpt"), reverse=True)
+
+    def load(self, device: str) -> tuple[Learner, dict[str, Any]] | None:
+        """The newest good checkpoint; None when there is no file at all.
+
+        A damaged file is logged with its remedy and the one before it is taken. Raises CheckpointError when there are
+        files and none is good: starting from nothing beside them is for a person to decide.
+        """
+        problems: list[str] = []
+        for path in self.files():
+            try:
+                learner, extra = Learner.load(path, device)
+            except CheckpointError as error:
+                problems.append(str(error))
+                self._damaged.add(path)
+                self._log.error("checkpoint cannot be used: trying the one before it", extra={"error": str(error)})
+                continue
+            self._good = [path]
+            return learner, extra
+        if problems:
+            raise CheckpointError(
+                f"no checkpoint in {self.directory} can be read: {' | '.join(problems)}. Restore one from a backup, or "
+                "move the directory away to learn anew from what the examples log holds."
+            )
+        return None
+
+    def save(self, learner: Learner, offset: int, extra: dict[str, Any], *, wait: bool = False) -> bool:
+        """Write a checkpoint; learning goes on while it is written. False when the last one is still being written.
+
+        The state is copied before this returns. With `wait` the file is durable at return. Raises OSError of this write
+        (with `wait`) or of the last one.
+        """
+        if self._thread is not None and self._thread.is_alive() and not wait:
+            return False
+        self.join()
+        tensors, header = collect(learner, extra)
+        copied = {name: np.array(tensor, copy=True) for name, tensor in tensors.items()}
+        frozen = orjson.loads(orjson.dumps(header))
+        path = self.directory / f"checkpoint-{offset:020d}.ckpt"
+        self._thread = threading.Thread(target=self._write, args=(path, copied, frozen), name="checkpoint")
+        self._thread.start()
+        if wait:
+            self.join()
+        return True
+
+    def _write(self, path: Path, tensors: dict[str, Any], header: dict[str, Any]) -> None:
+        began = time.monotonic()
+        try:
+            write_checkpoint(path, tensors, header)
+            self._damaged.discard(path)
+            self._good = [path, *(good for good in self._good if good != path)][:KEPT]
+            for other in set(self.files()) - set(self._good):
+                if other in self._damaged:
+                    other.rename(other.with_suffix(".corrupt"))
+                else:
+                    other.unlink()
+        except OSError as error:
+            self._failure = error
+        self.last_s = time.monotonic() - began
+
+    def join(self) -> None:
+        """Wait for the write that is under way. Raises its OSError."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def close(self) -> None:
+        """Finish writing and let another trainer have the directory."""
+        try:
+            self.join()
+        finally:
+            self._lock.close()
+
+
+def _locked(path: Path) -> IO[str]:
+    """An open file that holds the lock. Raises SettingsError when another process has it."""
+    file = path.open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.seek(0)
+        holder = file.read().strip() or "unknown"
+        file.close()
+        raise SettingsError(
+            f"{path.parent} belongs to a running trainer (pid {holder}). Stop it, or give this one its own "
+            "trainer.directory and kafka.prefix."
+        ) from error
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file
+
+
+def state_digest(path: Path) -> str:
+    """SHA-256 over all that was learned and will shape later learning, of a checkpoint file.
+
+    Equal for equal logs, however often the trainer was killed on the way and whatever it published. Raises
+    CheckpointError.
+    """
+    tensors, header = read_checkpoint(path)
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    kept = {name: value for name, value in header.items() if name not in VOLATILE}
+    digest.update(orjson.dumps(kept, option=orjson.OPT_SORT_KEYS))
+    return digest.hexdigest()
