@@ -5,28 +5,19 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from console.commands.option_groups import grouped
 from console.commands.options import DEFAULT_DATA, Data, Json, Kafka
 from console.commands.source_options import (
     Catalogue,
-    End,
-    FromPrefix,
-    Impressions,
-    InFileOrder,
-    ItemColumn,
     Limit,
-    Since,
     SourceName,
-    Start,
-    TimeColumn,
-    TypeColumn,
-    Until,
-    UserColumn,
-    ValueColumn,
+    SourceOptions,
     catalogue_of,
     opened_source,
 )
@@ -34,52 +25,77 @@ from console.commands.source_options import (
 if TYPE_CHECKING:
     from headwater.events import Item
     from replay import Source
+    from replay.backtest.run import Options
 
 __all__ = ["command", "compare_command"]
 
 
-def command(
-    source: SourceName,
-    warm_up: Annotated[float, typer.Option(min=0, help="Learned before the first question: share or events.")] = 0.8,
+@dataclass(frozen=True)
+class Questions:
+    """What is asked, and who is asked."""
+
+    warm_up: Annotated[float, typer.Option(min=0, help="Learned before the first question: share or events.")] = 0.8
     exclude_seen: Annotated[
         str, typer.Option(metavar="RULE", help="Seen items are not ranked: auto, all, none, or TYPE,TYPE.")
-    ] = "auto",
-    peers: Annotated[
-        str, typer.Option(metavar="NAME,NAME", help="Who is asked too; `usual`, `all`, `none`.")
-    ] = "usual",
+    ] = "auto"
+    peers: Annotated[str, typer.Option(metavar="NAME,NAME", help="Who is asked too; `usual`, `all`, `none`.")] = "usual"
     publish_every: Annotated[
         list[str],
         typer.Option(metavar="EVENTS", help="Also as served with weights published every so many events; `none`."),
-    ] = ["1000,5000"],  # noqa: B006 - typer reads it
-    frozen: Annotated[bool, typer.Option(help="Also as served with the weights of the end of the warm-up.")] = True,
-    hourly: Annotated[bool, typer.Option(help="Also as served with weights published every hour.")] = False,
-    retrained: Annotated[bool, typer.Option(help="Also as a batch job retrains it every hour.")] = False,
-    ablation: Annotated[bool, typer.Option(help="Also without each of its parts: what each is worth.")] = False,
-    seeds: Annotated[str, typer.Option(metavar="N,N", help="Seeds to repeat with; figures are of the first.")] = "0",
-    window: Annotated[int, typer.Option(min=0, help="Events of one window of the curve; 0 makes about 20.")] = 0,
-    limit: Limit = None,
-    items: Annotated[Path | None, typer.Option(metavar="FILE", help="Catalogue: .jsonl, .csv, .tsv, .parquet.")] = None,
-    catalogue: Catalogue = True,
+    ] = field(default_factory=lambda: ["1000,5000"])
+    frozen: Annotated[bool, typer.Option(help="Also as served with the weights of the end of the warm-up.")] = True
+    hourly: Annotated[bool, typer.Option(help="Also as served with weights published every hour.")] = False
+    retrained: Annotated[bool, typer.Option(help="Also as a batch job retrains it every hour.")] = False
+    ablation: Annotated[bool, typer.Option(help="Also without each of its parts: what each is worth.")] = False
+    seeds: Annotated[str, typer.Option(metavar="N,N", help="Seeds to repeat with; figures are of the first.")] = "0"
+    window: Annotated[int, typer.Option(min=0, help="Events of one window of the curve; 0 makes about 20.")] = 0
+
+
+@dataclass(frozen=True)
+class Input:
+    """How much of the stream is used, and which catalogue the learner is told of first."""
+
+    limit: Limit = None
+    items: Annotated[Path | None, typer.Option(metavar="FILE", help="Catalogue: .jsonl, .csv, .tsv, .parquet.")] = None
+    catalogue: Catalogue = True
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How our model is configured, and on what it runs."""
+
     override: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=JSON", help="Override a field of the model.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or auto. Only cpu repeats bit by bit.")] = "cpu",
-    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write the result as a page.")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write the result as JSON.")] = None,
-    from_prefix: FromPrefix = "",
-    start: Start = None,
-    end: End = None,
-    since: Since = None,
-    until: Until = None,
-    user: UserColumn = None,
-    item: ItemColumn = None,
-    time: TimeColumn = None,
-    type: TypeColumn = None,
-    value: ValueColumn = None,
-    in_file_order: InFileOrder = False,
-    impressions: Impressions = False,
-    kafka: Kafka = None,
-    data: Data = DEFAULT_DATA,
+    ] = None
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto. Only cpu repeats bit by bit.")] = "cpu"
+
+
+@dataclass(frozen=True)
+class Written:
+    """The files to write."""
+
+    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write the result as a page.")] = None
+    out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write the result as JSON.")] = None
+
+
+@dataclass(frozen=True)
+class Running:
+    """The `headwater up` whose Kafka is read."""
+
+    kafka: Kafka = None
+    data: Data = DEFAULT_DATA
+
+
+@grouped
+def command(
+    *,
+    source: SourceName,
+    questions: Questions,
+    taken: Input,
+    learning: Learning,
+    written: Written,
+    reading: SourceOptions,
+    running: Running,
     as_json: Json = False,
 ) -> None:
     """Test, then train, on a past stream: every event is predicted first and learned then. Nothing is sent anywhere."""
@@ -87,41 +103,16 @@ def command(
     from console.local.addresses import located_settings
     from console.printing import printer
     from headwater.errors import SettingsError
-    from replay.backtest.run import Options, backtest
+    from replay.backtest.run import backtest
 
-    _writable((report, out), (Path(source), items))
-    options = Options(
-        warm_up=warm_up,
-        exclude_seen=_rule(exclude_seen),
-        peers=_peers(peers),
-        publish_every=() if publish_every == ["none"] else tuple(_numbers(publish_every, "--publish-every")),
-        frozen=frozen,
-        hourly=hourly,
-        retrained=retrained,
-        ablation=ablation,
-        seeds=tuple(dict.fromkeys(_numbers((seeds,), "--seeds"))),
-        window=window,
-        limit=limit,
-        overrides=_overrides(override or ()),
-        device=device,
-    )
-    settings = located_settings(kafka, None, None, data)
-    chosen = opened_source(
-        source,
-        settings.kafka,
-        (user, item, time, type, value),
-        from_prefix=from_prefix,
-        start=start,
-        end=end,
-        since=since,
-        until=until,
-        in_file_order=in_file_order,
-        impressions=impressions,
-    )
-    known = _catalogue(chosen, items, catalogue)
+    _writable((written.report, written.out), (Path(source), taken.items))
+    options = _options(questions, taken.limit, learning)
+    settings = located_settings(running.kafka, None, None, running.data)
+    chosen = opened_source(source, settings.kafka, reading)
+    known = _catalogue(chosen, taken)
     with live() as tell:
         result = backtest(chosen, options, settings, items=known, on_progress=tell)
-    problems = _written(result, report, out)
+    problems = _problems(result, written)
     if as_json:
         import orjson
 
@@ -179,6 +170,27 @@ def _writable(written: tuple[Path | None, ...], read: tuple[Path | None, ...]) -
         taken.add(path.resolve())
 
 
+def _options(questions: Questions, limit: int | None, learning: Learning) -> Options:
+    from replay.backtest.run import Options
+
+    cadences = questions.publish_every
+    return Options(
+        warm_up=questions.warm_up,
+        exclude_seen=_rule(questions.exclude_seen),
+        peers=_peers(questions.peers),
+        publish_every=() if cadences == ["none"] else tuple(_numbers(cadences, "--publish-every")),
+        frozen=questions.frozen,
+        hourly=questions.hourly,
+        retrained=questions.retrained,
+        ablation=questions.ablation,
+        seeds=tuple(dict.fromkeys(_numbers((questions.seeds,), "--seeds"))),
+        window=questions.window,
+        limit=limit,
+        overrides=_overrides(learning.override or ()),
+        device=learning.device,
+    )
+
+
 def _rule(given: str) -> tuple[str, ...]:
     words: dict[str, tuple[str, ...]] = {"auto": ("auto",), "all": ("*",), "none": ()}
     types = words[given] if given in words else tuple(filter(None, map(str.strip, given.split(","))))
@@ -218,26 +230,26 @@ def _overrides(given: list[str] | tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-def _catalogue(chosen: Source, path: Path | None, wanted: bool) -> list[Item]:
+def _catalogue(chosen: Source, taken: Input) -> list[Item]:
     from replay.sources.catalogue_file import catalogue_from
 
-    if path is not None:
-        return catalogue_from(path)
-    return catalogue_of(chosen) if wanted else []
+    if taken.items is not None:
+        return catalogue_from(taken.items)
+    return catalogue_of(chosen) if taken.catalogue else []
 
 
-def _written(result: dict[str, Any], report: Path | None, out: Path | None) -> list[str]:
+def _problems(result: dict[str, Any], written: Written) -> list[str]:
     """Write the files; what could not be written, for the end: the result itself is to be shown all the same."""
     import orjson
 
     from replay.report.page import write_report
 
     problems = []
-    for path in (out, report):
+    for path in (written.out, written.report):
         if path is None:
             continue
         try:
-            if path is out:
+            if path is written.out:
                 path.write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2) + b"\n")
             else:
                 write_report(result, path)

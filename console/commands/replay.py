@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from console.commands import backtest, explain
+from console.commands.option_groups import grouped
 from console.commands.options import DEFAULT_DATA, Data, Json, Kafka
 from console.commands.source_options import (
     Catalogue,
-    End,
-    FromPrefix,
-    Impressions,
-    InFileOrder,
-    ItemColumn,
     Limit,
-    Since,
     SourceName,
-    Start,
-    TimeColumn,
-    TypeColumn,
-    Until,
-    UserColumn,
-    ValueColumn,
+    SourceOptions,
     opened_source,
     tell_refused_items,
 )
@@ -42,24 +33,21 @@ def group() -> None:
     """Let a past stream happen again."""
 
 
+@dataclass(frozen=True)
+class Pace:
+    """Where a stream is sent, how fast, and how much of it."""
+
+    prefix: Annotated[str | None, typer.Option(help="World to replay into; its topics are made when missing.")] = None
+    speed: Annotated[str, typer.Option(help='"60x" the events\' own clock, "500/s", or "max".')] = "max"
+    limit: Limit = None
+
+
 @app.command("stream")
+@grouped
 def stream_command(
     source: SourceName,
-    prefix: Annotated[str | None, typer.Option(help="World to replay into; its topics are made when missing.")] = None,
-    speed: Annotated[str, typer.Option(help='"60x" the events\' own clock, "500/s", or "max".')] = "max",
-    limit: Limit = None,
-    from_prefix: FromPrefix = "",
-    start: Start = None,
-    end: End = None,
-    since: Since = None,
-    until: Until = None,
-    user: UserColumn = None,
-    item: ItemColumn = None,
-    time: TimeColumn = None,
-    type: TypeColumn = None,
-    value: ValueColumn = None,
-    in_file_order: InFileOrder = False,
-    impressions: Impressions = False,
+    pace: Pace,
+    reading: SourceOptions,
     catalogue: Catalogue = True,
     kafka: Kafka = None,
     data: Data = DEFAULT_DATA,
@@ -69,21 +57,13 @@ def stream_command(
     from console.local.addresses import located_settings
     from replay import stream
 
-    settings = located_settings(kafka, None, prefix, data)
-    chosen = opened_source(
-        source,
-        settings.kafka,
-        (user, item, time, type, value),
-        from_prefix=from_prefix,
-        start=start,
-        end=end,
-        since=since,
-        until=until,
-        in_file_order=in_file_order,
-        impressions=impressions,
-    )
+    settings = located_settings(kafka, None, pace.prefix, data)
+    chosen = opened_source(source, settings.kafka, reading)
     report = _shown(
-        lambda tell: stream(chosen, settings, speed=speed, limit=limit, on_progress=tell, catalogue=catalogue), as_json
+        lambda tell: stream(
+            chosen, settings, speed=pace.speed, limit=pace.limit, on_progress=tell, catalogue=catalogue
+        ),
+        as_json,
     )
     tell_refused_items(chosen)
     if as_json:

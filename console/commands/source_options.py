@@ -1,4 +1,4 @@
-"""Which past stream a command reads: the argument and options that `replay` commands share, and the source they name.
+"""Which past stream a command reads: the argument and options that commands share, and the source they name.
 
 Light: imported at start. After: `replay.open_source` or a Kafka range.
 """
@@ -6,6 +6,7 @@ Light: imported at start. After: `replay.open_source` or a Kafka range.
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,19 +16,17 @@ if TYPE_CHECKING:
     from headwater.settings import KafkaSettings
     from replay import Source
 
-__all__ = ["Catalogue", "Columns", "End", "FromPrefix", "Impressions", "InFileOrder", "ItemColumn", "Limit", "Since"]
-__all__ += [
+__all__ = [
+    "Catalogue",
+    "FileOptions",
+    "Limit",
+    "RangeOptions",
     "SourceName",
-    "Start",
-    "TimeColumn",
-    "TypeColumn",
-    "Until",
-    "UserColumn",
-    "ValueColumn",
+    "SourceOptions",
     "catalogue_of",
     "opened_source",
+    "tell_refused_items",
 ]
-__all__ += ["tell_refused_items"]
 
 SourceName = Annotated[
     str,
@@ -37,56 +36,65 @@ SourceName = Annotated[
     ),
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Stop after this many events.")]
-FromPrefix = Annotated[str, typer.Option(help="For kafka: the world to read.")]
-Start = Annotated[list[str] | None, typer.Option(metavar="PARTITION:OFFSET", help="For kafka: where to begin.")]
-End = Annotated[list[str] | None, typer.Option(metavar="PARTITION:OFFSET", help="For kafka: where to end.")]
-Since = Annotated[str | None, typer.Option(metavar="TIME", help="For kafka: from this time, RFC 3339.")]
-Until = Annotated[str | None, typer.Option(metavar="TIME", help="For kafka: before this time, RFC 3339.")]
-UserColumn = Annotated[str | None, typer.Option("--user", help="For files: column of the user.")]
-ItemColumn = Annotated[str | None, typer.Option("--item", help="For files: column of the item.")]
-TimeColumn = Annotated[str | None, typer.Option("--time", help="For files: column of the time.")]
-TypeColumn = Annotated[str | None, typer.Option("--type", help="For files: column of the type, or =view for all.")]
-ValueColumn = Annotated[str | None, typer.Option("--value", help="For files: column of the value.")]
-InFileOrder = Annotated[bool, typer.Option("--in-file-order", help="For files: do not sort by time.")]
-Impressions = Annotated[bool, typer.Option("--impressions", help="For metarank: rankings as impressions.")]
 Catalogue = Annotated[bool, typer.Option(help="Take in the source's items first, where it has any.")]
 
-Columns = tuple[str | None, str | None, str | None, str | None, str | None]
-"""User, item, time, type, value: as given."""
+
+@dataclass(frozen=True)
+class RangeOptions:
+    """Which part of the recorded events of a Kafka."""
+
+    from_prefix: Annotated[str, typer.Option(help="For kafka: the world to read.")] = ""
+    start: Annotated[list[str] | None, typer.Option(metavar="PARTITION:OFFSET", help="For kafka: where to begin.")] = (
+        None
+    )
+    end: Annotated[list[str] | None, typer.Option(metavar="PARTITION:OFFSET", help="For kafka: where to end.")] = None
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="For kafka: from this time, RFC 3339.")] = None
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="For kafka: before this time, RFC 3339.")] = None
 
 
-def opened_source(
-    source: str,
-    kafka: KafkaSettings,
-    columns: Columns,
-    *,
-    from_prefix: str,
-    start: list[str] | None,
-    end: list[str] | None,
-    since: str | None,
-    until: str | None,
-    in_file_order: bool,
-    impressions: bool,
-) -> Source:
-    """The source that the options name. Raises SourceError, typer.BadParameter."""
+@dataclass(frozen=True)
+class FileOptions:
+    """How to read a file of events."""
+
+    user: Annotated[str | None, typer.Option(help="For files: column of the user.")] = None
+    item: Annotated[str | None, typer.Option(help="For files: column of the item.")] = None
+    time: Annotated[str | None, typer.Option(help="For files: column of the time.")] = None
+    type: Annotated[str | None, typer.Option(help="For files: column of the type, or =view for all.")] = None
+    value: Annotated[str | None, typer.Option(help="For files: column of the value.")] = None
+    in_file_order: Annotated[bool, typer.Option("--in-file-order", help="For files: do not sort by time.")] = False
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """All that says how a source is read, whatever it is."""
+
+    part: RangeOptions = RangeOptions()
+    file: FileOptions = FileOptions()
+    impressions: Annotated[bool, typer.Option("--impressions", help="For metarank: rankings as impressions.")] = False
+
+
+def opened_source(source: str, kafka: KafkaSettings, options: SourceOptions) -> Source:
+    """The source that a command names. Raises SourceError, typer.BadParameter."""
     import replay
 
-    named = replay.Columns(*columns) if any(column is not None for column in columns) else None
+    part, file = options.part, options.file
+    given = (file.user, file.item, file.time, file.type, file.value)
+    columns = replay.Columns(*given) if any(column is not None for column in given) else None
     if source == "kafka":
-        if named is not None or in_file_order or impressions:
+        if columns is not None or file.in_file_order or options.impressions:
             raise typer.BadParameter("columns, --in-file-order and --impressions are for files: kafka has none of them")
         return replay.KafkaRange(
-            kafka.model_copy(update={"prefix": from_prefix}),
-            start=_offsets(start),
-            end=_offsets(end),
-            start_ms=_epoch_ms(since),
-            end_ms=_epoch_ms(until),
+            kafka.model_copy(update={"prefix": part.from_prefix}),
+            start=_offsets(part.start),
+            end=_offsets(part.end),
+            start_ms=_epoch_ms(part.since),
+            end_ms=_epoch_ms(part.until),
         )
-    if from_prefix or start or end or since or until:
+    if part.from_prefix or part.start or part.end or part.since or part.until:
         raise typer.BadParameter(
             "--from-prefix, --start, --end, --since and --until are for kafka: cut a file yourself"
         )
-    return replay.open_source(source, named, in_file_order=in_file_order, impressions=impressions)
+    return replay.open_source(source, columns, in_file_order=file.in_file_order, impressions=options.impressions)
 
 
 def catalogue_of(source: Source) -> list[Item]:

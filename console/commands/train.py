@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from console.commands.option_groups import grouped
 from console.commands.options import DEFAULT_DATA, Data, Json
 from console.commands.source_options import (
     Catalogue,
-    InFileOrder,
-    ItemColumn,
+    FileOptions,
     Limit,
-    TimeColumn,
-    TypeColumn,
-    UserColumn,
-    ValueColumn,
+    SourceOptions,
     catalogue_of,
     opened_source,
 )
@@ -32,29 +30,31 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
+@dataclass(frozen=True)
+class Learning:
+    """How history is learned."""
+
+    epochs: Annotated[int, typer.Option(min=0, help="Passes of the slow learner over the older events.")] = 20
+    minutes: Annotated[float | None, typer.Option(min=0.01, help="Longest time for them: fewer, if need be.")] = None
+    fresh: Annotated[float, typer.Option(min=0, max=0.99, help="Newest share, learned as a stream and measured.")] = 0.1
+    learning_rate: Annotated[float, typer.Option(min=0, help="Highest step size of the slow learner.")] = 4e-3
+    batch_steps: Annotated[int, typer.Option(min=1, help="Padded history entries of one gradient step.")] = 6400
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or auto. Default: trainer.device.")] = None
+    directory: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the checkpoint goes. Default: that of the trainer.")
+    ] = None
+
+
+@grouped
 def command(
+    *,
     source: Annotated[
         str, typer.Option("--from", metavar="FILE", help="Events: .parquet, .csv, .tsv, .jsonl, or `movielens`.")
     ],
-    epochs: Annotated[int, typer.Option(min=0, help="Passes of the slow learner over the older events.")] = 20,
-    minutes: Annotated[float | None, typer.Option(min=0.01, help="Longest time for them: fewer, if need be.")] = None,
-    fresh: Annotated[
-        float, typer.Option(min=0, max=0.99, help="Newest share, learned as a stream and measured.")
-    ] = 0.1,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Highest step size of the slow learner.")] = 4e-3,
-    batch_steps: Annotated[int, typer.Option(min=1, help="Padded history entries of one gradient step.")] = 6400,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or auto. Default: trainer.device.")] = None,
-    directory: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the checkpoint goes. Default: that of the trainer.")
-    ] = None,
+    learning: Learning,
     limit: Limit = None,
     catalogue: Catalogue = True,
-    user: UserColumn = None,
-    item: ItemColumn = None,
-    time: TimeColumn = None,
-    type: TypeColumn = None,
-    value: ValueColumn = None,
-    in_file_order: InFileOrder = False,
+    reading: FileOptions,
     data: Data = DEFAULT_DATA,
     as_json: Json = False,
 ) -> None:
@@ -71,18 +71,15 @@ def command(
     from trainer.device import choose_device
     from trainer.pretraining import HistoryTraining
 
-    if not math.isfinite(learning_rate):
-        raise typer.BadParameter(f"--learning-rate {learning_rate}: give a number such as 0.004")
-    if device not in (None, "cpu", "cuda", "auto"):
-        raise typer.BadParameter(f"--device {device!r}: choose of cpu, cuda, auto")
+    if not math.isfinite(learning.learning_rate):
+        raise typer.BadParameter(f"--learning-rate {learning.learning_rate}: give a number such as 0.004")
+    if learning.device not in (None, "cpu", "cuda", "auto"):
+        raise typer.BadParameter(f"--device {learning.device!r}: choose of cpu, cuda, auto")
     settings, _, _ = servers(data, None, None, None)
-    chosen = opened_source(
-        source, settings.kafka, (user, item, time, type, value), from_prefix="", start=None, end=None, since=None,
-        until=None, in_file_order=in_file_order, impressions=False,
-    )  # fmt: skip
+    chosen = opened_source(source, settings.kafka, SourceOptions(file=reading))
     torch.set_num_threads(settings.trainer.threads)
     limits = Limits(settings.streams.history_limit, settings.streams.dedupe_window)
-    directory = directory or settings.trainer.directory
+    directory = learning.directory or settings.trainer.directory
     try:
         checkpoints = Checkpoints(directory, logging.getLogger("headwater.train"))
     except OSError as error:
@@ -95,13 +92,19 @@ def command(
             recording,
             checkpoints,
             model_config(settings.model.overrides),
-            plan=Plan(epochs, batch_steps, learning_rate, 1.5 * learning_rate, seed=settings.trainer.seed),
-            fresh=fresh,
+            plan=Plan(
+                learning.epochs,
+                learning.batch_steps,
+                learning.learning_rate,
+                1.5 * learning.learning_rate,
+                seed=settings.trainer.seed,
+            ),
+            fresh=learning.fresh,
             catalogue=_catalogue(chosen, catalogue),
-            device=choose_device(device or settings.trainer.device),
+            device=choose_device(learning.device or settings.trainer.device),
             checkpoint_every_s=settings.trainer.checkpoint_every_s,
         )
-        _shown(training, minutes, as_json)
+        _shown(training, learning.minutes, as_json)
     except OSError as error:
         raise SettingsError(
             f"{directory} could not be written ({error.strerror or error}): make room, and run the same command again"
