@@ -1,28 +1,17 @@
-"""Reads what a worker's /metrics says: samples, sums over labels, quantiles of histograms.
+"""What a worker's /metrics says: samples, sums over labels, quantiles of histograms.
 
-Before: the text that prometheus-client writes. After: the live view, the summary, doctor. Knows no HTTP.
+Before: the text that prometheus-client writes. After: the demo's view, pace and summary. Knows no HTTP.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
-__all__ = ["Metrics", "Sample", "read_metrics"]
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
-_LINE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)")
-_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One line of /metrics."""
-
-    name: str
-    labels: dict[str, str]
-    value: float
+__all__ = ["Metrics", "quantile", "read_metrics"]
 
 
 class Metrics:
@@ -85,13 +74,5 @@ def quantile(q: float, buckets: dict[float, float], before: dict[float, float] |
 
 
 def read_metrics(text: str) -> Metrics:
-    """The samples of one scrape's text."""
-    return Metrics(_samples(text))
-
-
-def _samples(text: str) -> Iterator[Sample]:
-    for line in text.splitlines():
-        match = None if line.startswith("#") else _LINE.match(line)
-        if match:
-            labels = {name: value.replace('\\"', '"') for name, value in _LABEL.findall(match[2] or "")}
-            yield Sample(match[1], labels, float(match[3]))
+    """The samples of one scrape's text. Raises ValueError for text in another format."""
+    return Metrics(sample for family in text_string_to_metric_families(text) for sample in family.samples)
