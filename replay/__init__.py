@@ -3,12 +3,17 @@
 from pathlib import Path
 
 from headwater.errors import SourceError
-from replay.sources.files import Columns, FileSource
-from replay.sources.gorse import Gorse
-from replay.sources.kafka_range import KafkaRange
-from replay.sources.metarank import Metarank
-from replay.sources.movielens import MovieLens
-from replay.sources.source import Catalogued, Source, SourceReport
+from replay.sources import (
+    Catalogued,
+    Columns,
+    FileSource,
+    Gorse,
+    KafkaRange,
+    Metarank,
+    MovieLens,
+    Source,
+    SourceReport,
+)
 from replay.stream import ReplayReport, Speed, stream
 
 __all__ = [

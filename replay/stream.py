@@ -20,8 +20,7 @@ from headwater.errors import SettingsError
 from headwater.events import Event
 from headwater.kafka.connections import ensure_topics
 from headwater.settings import Settings
-from replay.sources.kafka_range import KafkaRange
-from replay.sources.source import Catalogued, Source
+from replay.sources import Catalogued, KafkaRange, Source
 
 __all__ = ["ReplayReport", "Speed", "stream"]
 

@@ -231,7 +231,7 @@ def _overrides(given: list[str] | tuple[str, ...]) -> dict[str, Any]:
 
 
 def _catalogue(chosen: Source, taken: Input) -> list[Item]:
-    from replay.sources.catalogue_file import catalogue_from
+    from replay.sources import catalogue_from
 
     if taken.items is not None:
         return catalogue_from(taken.items)

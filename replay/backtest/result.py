@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from headwater.errors import SourceError
 from replay.backtest import figures
-from replay.sources.source import SourceReport
+from replay.sources import SourceReport
 
 if TYPE_CHECKING:
     from replay.backtest.run import Options, Run

@@ -39,7 +39,7 @@ from replay.backtest.result import result_of
 from replay.backtest.retrained import Batch
 from replay.backtest.variants import Variants
 from replay.backtest.warm_up import warm_up_events
-from replay.sources.source import Source
+from replay.sources import Source
 from serving.ranking import top_k
 from streams.features.fold import Limits
 from streams.features.recording import Recording, recorded

@@ -8,17 +8,15 @@ an Item; any other column becomes an attribute. Categories in one text are parte
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import orjson
 from pydantic import ValidationError
 
 from headwater.errors import SourceError
 from headwater.events import Item
+from replay.sources.rows import Row, rows_of
 from replay.sources.source import BadRow, as_id
 
 __all__ = ["catalogue_from"]
@@ -32,43 +30,18 @@ def catalogue_from(path: Path) -> list[Item]:
     if not path.is_file():
         raise SourceError(f"{path} is not a file: give a .jsonl, .csv, .tsv or .parquet file of items")
     items: dict[str, Item] = {}
-    try:
-        for number, row in enumerate(_rows(path)):
-            item = _item(row, f"{path} row {number}")
-            items[item.item_id] = item
-        if not items:
-            raise SourceError(f"{path} has no items: a column {' or '.join(IDS)} is needed, and a row for each")
-    except (OSError, UnicodeDecodeError, csv.Error, orjson.JSONDecodeError) as error:
-        raise SourceError(f"{path} cannot be read ({error})") from error
+    for number, row in enumerate(rows_of(path, short_rows=True)):
+        where = f"{path} row {number}"
+        if isinstance(row, BadRow):
+            raise SourceError(f"{where}: {row}") from row
+        item = _item(row, where)
+        items[item.item_id] = item
+    if not items:
+        raise SourceError(f"{path} has no items: a column {' or '.join(IDS)} is needed, and a row for each")
     return list(items.values())
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    kind = path.suffix.lower()
-    if kind in (".jsonl", ".ndjson"):
-        with path.open("rb") as file:
-            for line in file:
-                yield orjson.loads(line)
-    elif kind in (".csv", ".tsv"):
-        with path.open(encoding="utf-8", newline="") as text:
-            yield from csv.DictReader(text, delimiter="\t" if kind == ".tsv" else ",")
-    elif kind == ".parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            yield from pq.read_table(path).to_pylist()
-        except pa.ArrowException as error:
-            raise SourceError(f"{path} cannot be read as parquet ({error})") from error
-    else:
-        raise SourceError(f"{path}: unknown kind of file {kind!r}; .jsonl, .csv, .tsv and .parquet are read")
-
-
-def _item(row: Any, where: str) -> Item:
-    if not isinstance(row, dict):
-        raise SourceError(f"{where} is a {type(row).__name__}, not an object")
-    if None in row:  # csv.DictReader keeps there what has no column
-        raise SourceError(f"{where} has {len(row[None])} more fields than the header")
+def _item(row: Row, where: str) -> Item:
     given = {name: value for name, value in row.items() if not _is_missing(value)}
     name = next((name for name in IDS if name in given), None)
     if name is None:

@@ -9,20 +9,18 @@ gorse keeps one feedback of each (type, user, item), so a repeated view is lost 
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
 import re
-import zlib
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
 import orjson
 from pydantic import ValidationError
 
 from headwater.errors import SourceError
 from headwater.events import Event, Item, to_epoch_ms
+from replay.sources.rows import Row, csv_rows, first_line, json_rows
 from replay.sources.source import BadRow, RawRow, SourceReport, as_id, events_of
 
 __all__ = ["Gorse"]
@@ -59,12 +57,8 @@ class Gorse:
         file = _beside(path, "feedback") if path.is_dir() else path
         if file is None or not file.is_file() or not file.name.endswith(ENDINGS):
             return False
-        try:
-            with _text(file) as lines:
-                first = lines.readline(10_000)
-        except (OSError, EOFError, zlib.error, UnicodeDecodeError):
-            return False
-        return {"feedbacktype", "userid", "itemid"} <= set(re.findall(r"\w+", first.lower().replace("_", "")))
+        words = re.findall(rb"\w+", first_line(file).lower().replace(b"_", b""))
+        return {b"feedbacktype", b"userid", b"itemid"} <= set(words)
 
     def events(self) -> Iterator[Event]:
         """Every feedback as an event. Raises SourceError."""
@@ -98,7 +92,7 @@ class Gorse:
         return list(found.values())
 
 
-def _item(row: dict[str, Any]) -> Item:
+def _item(row: Row) -> Item:
     labels = row.get("labels")
     if isinstance(labels, str):
         labels = _labels(labels)
@@ -139,54 +133,28 @@ def _time(given: Any) -> Any:
     return f"{found[1]}{found[2]}" if found else given
 
 
-def _value(row: dict[str, Any]) -> Any:
+def _value(row: Row) -> Any:
     """gorse 0.5 writes a value with every feedback, 0 where none was given."""
     return row.get("value") or None
 
 
-def _read(path: Path, needed: set[str]) -> Iterator[dict[str, Any] | BadRow]:
+def _read(path: Path, needed: set[str]) -> Iterator[Row | BadRow]:
     """Rows by lower-case names without underscores, as both formats then agree. Raises SourceError."""
-    try:
-        with _text(path) as file:
-            yield from _json_rows(file) if ".jsonl" in path.name else _csv_rows(file, path, needed)
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-        raise SourceError(f"{path} cannot be read in UTF-8 ({error})") from error
+
+    def choose(header: list[str]) -> list[str]:
+        names = [_plain(name) for name in header]
+        if not needed <= set(names):
+            raise SourceError(f"{path} lacks columns of gorse's export: {sorted(needed - set(names))}; it has {names}")
+        return header
+
+    for row in json_rows(path) if ".jsonl" in path.name else csv_rows(path, choose):
+        yield row if isinstance(row, BadRow) else {_plain(name): value for name, value in row.items()}
 
 
-def _csv_rows(file: io.TextIOWrapper, path: Path, needed: set[str]) -> Iterator[dict[str, Any] | BadRow]:
-    reader = csv.reader(file)
-    header = [_plain(name) for name in next(reader, [])]
-    if not needed <= set(header):
-        raise SourceError(f"{path} lacks columns of gorse's export: {sorted(needed - set(header))}; it has {header}")
-    for fields in reader:
-        if len(fields) != len(header):
-            yield BadRow("columns", f"{len(fields)} fields where the header has {len(header)}")
-        else:
-            yield dict(zip(header, fields, strict=True))
-
-
-def _json_rows(file: io.TextIOWrapper) -> Iterator[dict[str, Any] | BadRow]:
-    for line in file:
-        try:
-            row = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            yield BadRow("undecodable", f"not JSON ({error})")
-            continue
-        if isinstance(row, dict):
-            yield {_plain(name): value for name, value in row.items()}
-        else:
-            yield BadRow("undecodable", f"a {type(row).__name__}, not an object")
-
-
+@lru_cache(1000)
 def _plain(name: str) -> str:
-    return name.strip().removeprefix("\ufeff").replace("_", "").lower()
+    return name.replace("_", "").lower()
 
 
 def _beside(folder: Path, name: str) -> Path | None:
     return next((folder / f"{name}{ending}" for ending in ENDINGS if (folder / f"{name}{ending}").is_file()), None)
-
-
-def _text(path: Path) -> io.TextIOWrapper:
-    return io.TextIOWrapper(
-        cast(IO[bytes], gzip.open(path) if path.suffix == ".gz" else path.open("rb")), encoding="utf-8", newline=""
-    )

@@ -14,18 +14,17 @@ Before: the file that metarank trains from. After: `replay.stream`, the backtest
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import orjson
 from pydantic import ValidationError
 
 from headwater.errors import SourceError
 from headwater.events import Event, Item
+from replay.sources.rows import Row, first_line, json_rows
 from replay.sources.source import BadRow, RawRow, SourceReport, as_id, events_of
 
 __all__ = ["Metarank"]
@@ -59,9 +58,8 @@ class Metarank:
         if not path.is_file() or not path.name.endswith(ENDINGS):
             return False
         try:
-            with _open(path) as file:
-                first = orjson.loads(file.readline())
-        except (OSError, EOFError, zlib.error, orjson.JSONDecodeError):
+            first = orjson.loads(first_line(path))
+        except orjson.JSONDecodeError:
             return False
         return isinstance(first, dict) and {"id", "timestamp"} <= first.keys() and _is_known(first.get("event"))
 
@@ -107,32 +105,19 @@ class Metarank:
                 report.refuse(f"line {number}", error)
         return list(made.values())
 
-    def _rows(self) -> Iterator[dict[str, Any] | BadRow]:
-        try:
-            with _open(self.path) as file:
-                for line in file:
-                    yield _decoded(line)
-        except (OSError, EOFError, zlib.error) as error:
-            raise SourceError(f"{self.path} cannot be read ({error})") from error
+    def _rows(self) -> Iterator[Row | BadRow]:
+        for row in json_rows(self.path):
+            if isinstance(row, BadRow) or _is_known(row.get("event")):
+                yield row
+            else:
+                yield BadRow("event", f"event {row.get('event')!r:.80} is none of {', '.join(sorted(EVENTS))}")
 
 
 def _is_known(event: Any) -> bool:
     return isinstance(event, str) and event in EVENTS
 
 
-def _decoded(line: bytes) -> dict[str, Any] | BadRow:
-    try:
-        row = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        return BadRow("undecodable", f"not JSON ({error})")
-    if not isinstance(row, dict):
-        return BadRow("undecodable", f"a {type(row).__name__}, not an object")
-    if not _is_known(row.get("event")):
-        return BadRow("event", f"event {row.get('event')!r:.80} is none of {', '.join(sorted(EVENTS))}")
-    return row
-
-
-def _row(number: int, row: dict[str, Any], item: Any, kind: Any, event_id: Any, request: Any) -> RawRow:
+def _row(number: int, row: Row, item: Any, kind: Any, event_id: Any, request: Any) -> RawRow:
     user = row.get("user") or row.get("session")
     return RawRow(number, user, item, _time(row.get("timestamp")), kind, None, event_id, row.get("session"), request)
 
@@ -174,7 +159,3 @@ def _first(fields: dict[str, Any], names: tuple[str, ...]) -> Any:
     """The first of some names that is there, taken out."""
     name = next((name for name in names if name in fields), None)
     return None if name is None else fields.pop(name)
-
-
-def _open(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path) if path.suffix == ".gz" else path.open("rb"))

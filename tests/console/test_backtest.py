@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from console.cli import app
 from headwater.errors import HeadwaterError, SettingsError, SourceError
-from replay.sources.catalogue_file import catalogue_from
+from replay.sources import catalogue_from
 
 RUN = CliRunner()
 
@@ -166,7 +166,7 @@ def test_what_cannot_be_written_at_the_end_costs_no_result(shop: Path) -> None:
     [
         ("a.csv", "item_id,attributes\ni1,red\n", "no object"),
         ("a.jsonl", '{"item_id": "i1", "attributes": "red"}\n', "no object"),
-        ("a.csv", "item_id,title\ni1,a,b,c\n", "2 more fields"),
+        ("a.csv", "item_id,title\ni1,a,b,c\n", "row 0: 4 fields where the header has 2"),
         ("a.jsonl", '{"item_id": ["i1"]}\n', "neither a text nor a number"),
         ("a.csv", "", "no items"),
     ],

@@ -13,7 +13,7 @@ import pytest
 
 from headwater import Event, SourceError
 from replay import Columns, FileSource, MovieLens, open_source
-from replay.sources.movielens import fetch_movielens
+from replay.sources import fetch_movielens
 
 SECONDS = 1_500_000_000
 

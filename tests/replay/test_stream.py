@@ -13,7 +13,7 @@ from kafka import KafkaProducer
 from headwater import Client, Event, SettingsError, SourceError, Unavailable
 from headwater.settings import Settings
 from replay import FileSource, KafkaRange, ReplayReport, Speed, stream
-from replay.sources.source import SourceReport
+from replay.sources import SourceReport
 from tests.worlds.topic_reading import everything, rows
 
 

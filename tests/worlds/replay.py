@@ -18,7 +18,7 @@ from headwater.kafka.connections import ensure_topics
 from headwater.recommendations import Recommendation
 from headwater.settings import Settings, load_settings
 from replay import ReplayReport, stream
-from replay.sources.source import SourceReport
+from replay.sources import SourceReport
 from tests.worlds.processes import Worker, eventually
 from tests.worlds.serving import World
 from tests.worlds.topic_reading import everything
