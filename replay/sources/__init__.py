@@ -1,4 +1,4 @@
-"""Where past events come from: files, exports of other engines, MovieLens, ranges of Kafka; `source` says what each has.
+"""Where past events come from: files, other engines, MovieLens, ranges of Kafka; `source` says what each has.
 
 Before: files and topics. After: `replay.stream` and `replay.backtest`.
 """
