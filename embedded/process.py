@@ -8,6 +8,8 @@ parent died, it stops the server. (PR_SET_PDEATHSIG would follow the parent's th
 Linux only.)
 """
 
+from __future__ import annotations
+
 import os
 import signal
 import socket
@@ -17,7 +19,10 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Self
 
 PACKAGE_PARENT = str(Path(__file__).resolve().parents[1])
 START_TIMEOUT_S = 30.0

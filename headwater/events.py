@@ -9,9 +9,11 @@ Field names follow Amazon Personalize and metarank where they agree. Times on th
 
 from __future__ import annotations
 
+import re
+import sys
 import time
 import uuid
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -29,12 +31,18 @@ def to_epoch_ms(value: object) -> object:
     Raises ValueError for a time without an offset: guessing one would shift a history by hours.
     """
     if isinstance(value, str):
-        value = datetime.fromisoformat(value)
+        value = _read_time(value)
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise ValueError("a time needs an offset (for example 2026-11-22T10:00:00Z) or integer milliseconds")
         return round(value.timestamp() * 1000)
     return value
+
+
+def _read_time(text: str) -> datetime:
+    if sys.version_info < (3, 11):  # whose fromisoformat knows no Z and only fractions of 3 or 6 digits
+        text = re.sub(r"\.(\d{1,6})\d*", lambda found: f".{found[1]:0<6}", re.sub("Z$", "+00:00", text))
+    return datetime.fromisoformat(text)
 
 
 def now_ms() -> int:
@@ -78,7 +86,7 @@ class Event(BaseModel):
     @property
     def happened_at(self) -> datetime:
         """`event_time` as an aware UTC datetime."""
-        return datetime.fromtimestamp(self.event_time / 1000, UTC)
+        return datetime.fromtimestamp(self.event_time / 1000, timezone.utc)
 
 
 class Item(BaseModel):

@@ -17,6 +17,7 @@ import time
 import weakref
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as OutOfTime  # the built-in one since Python 3.11
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -140,7 +141,7 @@ class Client:
         request_id, answer = self._ask(user_id, k, deadline_s, fields)
         try:
             return answer.result(max(0.0, until_s - time.monotonic()))
-        except TimeoutError:
+        except OutOfTime:
             self._replies.expire(request_id)
             return answer.result()
 
@@ -293,7 +294,7 @@ def _after(given: After | None, until_s: float) -> dict[str, int] | None:
             raise InvalidMessage("schema", text)
     try:
         return {str(partition): offset for partition, offset in _newest(found, until_s).items()}
-    except TimeoutError as error:
+    except OutOfTime as error:
         raise DeadlineExceeded(
             "the events of `after` were not acknowledged before the deadline. Check Kafka."
         ) from error
