@@ -17,7 +17,7 @@ COPY serving serving
 COPY replay replay
 COPY console console
 COPY embedded embedded
-RUN pip install ".[engine]" \
+RUN pip install ./headwater . \
     && useradd --create-home headwater \
     && mkdir -p /var/lib/headwater/models /var/lib/headwater/trainer \
     && chown -R headwater /var/lib/headwater

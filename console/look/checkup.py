@@ -218,7 +218,7 @@ def _scorer(settings: Settings) -> Finding:
     text = f"ONNX Runtime {onnxruntime.__version__} gave a session {got} (serving.provider is {asked})"
     detail = {"provider": got, "asked": asked, "version": onnxruntime.__version__}
     if asked == "cuda" and not there:
-        remedy = "pip install 'headwater[gpu]' and a driver, or HEADWATER_SERVING__PROVIDER=cpu"
+        remedy = "pip install 'headwater-engine[gpu]' and a driver, or HEADWATER_SERVING__PROVIDER=cpu"
         return Finding("scorer", "wrong", text, remedy, detail)
     return Finding("scorer", "ok", text, detail=detail)
 
@@ -242,7 +242,7 @@ def _trainer(settings: Settings) -> Finding:
 
 
 def _not_installed(name: str, error: ImportError) -> Finding:
-    return Finding(name, "wrong", f"{error}", "pip install 'headwater[engine,embedded]'")
+    return Finding(name, "wrong", f"{error}", "pip install 'headwater-engine[embedded]'")
 
 
 def _packages() -> Finding:

@@ -109,4 +109,4 @@ def test_without_the_package_its_extra_is_named(tmp_path: Path) -> None:
         f"SentenceModel(Path({str(sentence_model(tmp_path / 'm'))!r}))"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert "pip install 'headwater[text]'" in ended.stderr
+    assert "pip install 'headwater-engine[text]'" in ended.stderr

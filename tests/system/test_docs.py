@@ -37,6 +37,6 @@ def test_every_topic_is_on_the_contract_page() -> None:
 
 def test_every_refusal_reason_of_the_codec_has_its_remedy_on_the_operations_page() -> None:
     text = (ROOT / "docs/operations.md").read_text()
-    source = "".join(path.read_text() for path in (ROOT / "headwater").glob("codec*.py"))
+    source = "".join(path.read_text() for path in (ROOT / "headwater/wire").glob("*.py"))
     for reason in set(re.findall(r'InvalidMessage\(\s*"(\w+)"', source)):
         assert f"| `{reason}` |" in text, reason
