@@ -68,7 +68,6 @@ class HistoryTraining:
         catalogue: Sequence[CatalogueEntry] = (),
         device: str = "cpu",
         checkpoint_every_s: float = 15.0,
-        log: logging.Logger | None = None,
     ) -> None:
         """`fresh` newest events are learned as a stream: a share below 1, or how many. `catalogue` is known before any.
 
@@ -81,7 +80,7 @@ class HistoryTraining:
         self.plan, self.device, self.catalogue = plan, device, catalogue
         self.older = len(recording) - newest
         self.report = TrainingReport(events=len(recording), epochs=plan.epochs)
-        self._log = log or logging.getLogger("headwater.train")
+        self._log = logging.getLogger("headwater.train")
         self._every_s = checkpoint_every_s
         self._path = checkpoints.directory / NAME
         self._mark = {"recording": recording.digest(), "older": self.older}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from console.commands.option_groups import grouped
-from console.commands.options import DEFAULT_DATA, Data, Json, Kafka
+from console.commands.options import Data, Json, Kafka
 from console.commands.source_options import (
     Catalogue,
     Limit,
@@ -21,6 +21,7 @@ from console.commands.source_options import (
     catalogue_of,
     opened_source,
 )
+from console.local import DEFAULT_DATA
 
 if TYPE_CHECKING:
     from headwater.events import Item

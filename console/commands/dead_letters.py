@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.commands.options import DEFAULT_DATA, Data, Json, Kafka, Prefix
+from console.commands.option_groups import grouped
+from console.commands.options import Json, KafkaOptions
 from console.printing import printer
 
 if TYPE_CHECKING:
@@ -33,11 +34,11 @@ Reason = Annotated[str | None, typer.Option(help=f"Only those refused for this r
 
 
 @app.command("list")
+@grouped
 def list_command(
+    *,
     reason: Reason = None,
-    kafka: Kafka = None,
-    prefix: Prefix = None,
-    data: Data = DEFAULT_DATA,
+    servers: KafkaOptions,
     as_json: Json = False,
 ) -> None:
     """Every dead letter: where it came from, why it was refused, and what it says."""
@@ -45,11 +46,10 @@ def list_command(
     from rich.text import Text
 
     from console.commands.tail import record_fields
-    from console.local.addresses import located_settings
 
     out = printer(soft_wrap=True)
     count = 0
-    for record in _letters(located_settings(kafka, None, prefix, data), reason):
+    for record in _letters(servers.settings(), reason):
         fields = record_fields(record)
         headers = fields["headers"]
         count += 1
@@ -68,13 +68,13 @@ def list_command(
 
 
 @app.command("redrive")
+@grouped
 def redrive_command(
+    *,
     reason: Reason = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, send nothing.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Also those that were sent again before.")] = False,
-    kafka: Kafka = None,
-    prefix: Prefix = None,
-    data: Data = DEFAULT_DATA,
+    servers: KafkaOptions,
     as_json: Json = False,
 ) -> None:
     """Send refused messages to the topic they came from, with the key and value they had; of a packed record the event.
@@ -86,10 +86,9 @@ def redrive_command(
     """
     import orjson
 
-    from console.local.addresses import located_settings
     from headwater.kafka.connections import producer
 
-    settings = located_settings(kafka, None, prefix, data)
+    settings = servers.settings()
     done = -1 if again else _redriven(settings)
     letters = [record for record in _letters(settings, reason) if record.offset > done]
     left_out = Counter(why for record in letters if (why := _why_not(record, settings, again=again)))

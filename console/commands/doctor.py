@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import typer
 
-from console.commands.options import DEFAULT_DATA, Data, Json, Kafka, Prefix, Redis
+from console.commands.option_groups import grouped
+from console.commands.options import Json, ServerOptions
 from console.printing import printer
 
 MARKS = {"ok": "[green]ok[/]  ", "note": "[yellow]note[/]", "wrong": "[red]wrong[/]"}
 
 
+@grouped
 def command(
-    kafka: Kafka = None,
-    redis: Redis = None,
-    prefix: Prefix = None,
-    data: Data = DEFAULT_DATA,
+    *,
+    servers: ServerOptions,
     as_json: Json = False,
 ) -> None:
     """Look at broker, store, topics, workers, model and processors. Exit code 1 when something is wrong."""
@@ -24,11 +24,11 @@ def command(
     from rich.markup import escape
     from rich.table import Table
 
-    from console.local.addresses import located_settings, running_addresses
+    from console.local.addresses import running_addresses
     from console.look.checkup import examine
 
-    settings = located_settings(kafka, redis, prefix, data)
-    findings = examine(settings, running_addresses(data))
+    settings = servers.settings()
+    findings = examine(settings, running_addresses(servers.data))
     wrong = [finding for finding in findings if finding.state == "wrong"]
     if as_json:
         body = {"ok": not wrong, "findings": [asdict(finding) for finding in findings]}

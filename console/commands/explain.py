@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.commands.options import DEFAULT_DATA, Data, Json, Kafka, Prefix
+from console.commands.option_groups import grouped
+from console.commands.options import Json, KafkaOptions
 from console.printing import printer
 
 if TYPE_CHECKING:
@@ -18,23 +19,22 @@ if TYPE_CHECKING:
 MEASURED = "timings, ages and the time of the answer are the log's: no replay can measure them again"
 
 
+@grouped
 def command(
+    *,
     receipt: Annotated[
         str, typer.Argument(help="A request id, a file with the recommendation's JSON, or - for the same on stdin.")
     ],
-    kafka: Kafka = None,
-    prefix: Prefix = None,
-    data: Data = DEFAULT_DATA,
+    servers: KafkaOptions,
     as_json: Json = False,
 ) -> None:
     """Rebuild a past recommendation from its receipt. Exit code 0: identical; 1: it differs; 2: something is gone."""
-    from console.local.addresses import located_settings
     from headwater.errors import SourceError
     from replay.explain.answer import explain_answer, explain_id, read_answer
 
     if not receipt or os.path.isdir(receipt):
         raise typer.BadParameter(f"{receipt!r}: give a request id, a file with the recommendation's JSON, or -")
-    settings = located_settings(kafka, None, prefix, data)
+    settings = servers.settings()
     if receipt == "-":
         found = explain_answer(settings, read_answer(sys.stdin.buffer.read()))
     elif os.path.isfile(receipt):  # and not Path.is_file: an id may be longer than a file's name can be

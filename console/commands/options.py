@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-DEFAULT_DATA = Path(".headwater")
-"""Where `headwater up` keeps its data unless told otherwise, and where other commands look for a running one."""
+from console.local import DEFAULT_DATA
+
+if TYPE_CHECKING:
+    from headwater.settings import Settings
+
+__all__ = ["Data", "Json", "Kafka", "KafkaOptions", "Prefix", "ServerOptions"]
 
 Kafka = Annotated[
     str | None,
@@ -21,3 +26,34 @@ Redis = Annotated[
 Prefix = Annotated[str | None, typer.Option(help="World: what stands before topics, groups and Redis keys.")]
 Data = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the `headwater up` to talk to.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+@dataclass(frozen=True)
+class KafkaOptions:
+    """Which running Headwater a command talks to, through Kafka."""
+
+    kafka: Kafka = None
+    prefix: Prefix = None
+    data: Data = DEFAULT_DATA
+
+    def settings(self) -> Settings:
+        """The settings to work with. Raises SettingsError."""
+        from console.local.addresses import located_settings
+
+        return located_settings(self.kafka, None, self.prefix, self.data)
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """Which running Headwater a command talks to, through Kafka and Redis."""
+
+    kafka: Kafka = None
+    redis: Redis = None
+    prefix: Prefix = None
+    data: Data = DEFAULT_DATA
+
+    def settings(self) -> Settings:
+        """The settings to work with. Raises SettingsError."""
+        from console.local.addresses import located_settings
+
+        return located_settings(self.kafka, self.redis, self.prefix, self.data)

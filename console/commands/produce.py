@@ -7,33 +7,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from console.commands.options import DEFAULT_DATA, Data, Json, Kafka, Prefix
+from console.commands.option_groups import grouped
+from console.commands.options import Json, KafkaOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
+@grouped
 def command(
+    *,
     user: Annotated[str | None, typer.Argument(help="Who did it. Without: events as JSON lines on stdin.")] = None,
     item: Annotated[str | None, typer.Argument(help="With which item.")] = None,
     type: Annotated[str, typer.Argument(help="What: view, click, purchase, rating ...")] = "click",
     value: Annotated[float | None, typer.Option(help="Stars, seconds, price: its meaning depends on the type.")] = None,
     request_id: Annotated[str | None, typer.Option(help="The recommendation that this answers.")] = None,
     event_id: Annotated[str | None, typer.Option(help="A repeated id changes nothing.")] = None,
-    kafka: Kafka = None,
-    prefix: Prefix = None,
-    data: Data = DEFAULT_DATA,
+    servers: KafkaOptions,
     as_json: Json = False,
 ) -> None:
     """Send an event: `headwater produce USER ITEM [TYPE]`, or `headwater produce < events.jsonl`."""
     import orjson
 
-    from console.local.addresses import located_settings
     from headwater.client import Client
 
     if user is not None and item is None:
         raise typer.BadParameter("an event needs a user and an item: headwater produce USER ITEM [TYPE]")
-    settings = located_settings(kafka, None, prefix, data)
+    settings = servers.settings()
     with Client(settings=settings.kafka, source="console") as client:
         if user is None:
             count = client.track_many(_lines(sys.stdin)).count

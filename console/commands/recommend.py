@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.commands.options import DEFAULT_DATA, Data, Json, Kafka, Prefix, Redis
+from console.commands.option_groups import grouped
+from console.commands.options import Json, ServerOptions
 from console.printing import printer
 
 if TYPE_CHECKING:
@@ -14,17 +15,16 @@ if TYPE_CHECKING:
     from headwater.settings import Settings
 
 
+@grouped
 def command(
+    *,
     user: Annotated[str, typer.Argument(help="Whom to recommend to. Nobody we know gets what is popular.")],
     k: Annotated[int, typer.Option("--k", "-k", help="How many items.")] = 10,
     explain: Annotated[bool, typer.Option("--explain", help="Say why each item is in the list.")] = False,
     context_item: Annotated[str | None, typer.Option(help="The item on the page.")] = None,
     filters: Annotated[str | None, typer.Option("--filter", help='JSON, such as {"categories": ["Comedy"]}.')] = None,
     deadline_s: Annotated[float, typer.Option(min=0.01, help="Longest wait for the answer.")] = 5.0,
-    kafka: Kafka = None,
-    redis: Redis = None,
-    prefix: Prefix = None,
-    data: Data = DEFAULT_DATA,
+    servers: ServerOptions,
     as_json: Json = False,
 ) -> None:
     """Ask for recommendations, through Kafka as any app does."""
@@ -32,14 +32,13 @@ def command(
     from rich.markup import escape
     from rich.table import Table
 
-    from console.local.addresses import located_settings
     from headwater.client import Client
 
     try:
         wanted = orjson.loads(filters) if filters else {}
     except orjson.JSONDecodeError as error:
         raise typer.BadParameter(f"--filter is not JSON: {error}") from error
-    settings = located_settings(kafka, redis, prefix, data)
+    settings = servers.settings()
     with Client(settings=settings.kafka, source="console") as client:
         answer = client.recommend(
             user, k=k, deadline_s=deadline_s, explain=explain, context_item=context_item, filters=wanted

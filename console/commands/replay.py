@@ -9,7 +9,7 @@ import typer
 
 from console.commands import backtest, explain
 from console.commands.option_groups import grouped
-from console.commands.options import DEFAULT_DATA, Data, Json, Kafka
+from console.commands.options import Data, Json, Kafka
 from console.commands.source_options import (
     Catalogue,
     Limit,
@@ -18,6 +18,7 @@ from console.commands.source_options import (
     opened_source,
     tell_refused_items,
 )
+from console.local import DEFAULT_DATA
 
 if TYPE_CHECKING:
     from replay import ReplayReport

@@ -6,23 +6,22 @@ from typing import Annotated
 
 import typer
 
-from console.commands.options import DEFAULT_DATA, Data, Json, Kafka, Prefix
+from console.commands.option_groups import grouped
+from console.commands.options import Json, KafkaOptions
 
 
+@grouped
 def command(
+    *,
     version: Annotated[int | None, typer.Argument(help="Version to go back to. Without: list those there are.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="End a rollback: the newest model, and publishing.")] = False,
-    kafka: Kafka = None,
-    prefix: Prefix = None,
-    data: Data = DEFAULT_DATA,
+    servers: KafkaOptions,
     as_json: Json = False,
 ) -> None:
     """Go back to an older model, at once and until --resume. The trainer goes on learning meanwhile."""
     import orjson
 
-    from console.local.addresses import located_settings
-
-    settings = located_settings(kafka, None, prefix, data)
+    settings = servers.settings()
     if resume and version is not None:
         raise typer.BadParameter("give a version or --resume, not both")
     if version is None and not resume:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from console.commands.options import DEFAULT_DATA, Data, Json, Kafka, Prefix
+from console.commands.option_groups import grouped
+from console.commands.options import Json, KafkaOptions
 from console.printing import printer
 
 if TYPE_CHECKING:
@@ -14,24 +15,23 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+@grouped
 def command(
+    *,
     topic: Annotated[str, typer.Argument(help="A topic of the table: events, recommendations, dead-letters ...")],
     from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Start at the oldest record.")] = False,
     number: Annotated[int | None, typer.Option("-n", "--number", min=1, help="Stop after this many records.")] = None,
-    kafka: Kafka = None,
-    prefix: Prefix = None,
-    data: Data = DEFAULT_DATA,
+    servers: KafkaOptions,
     as_json: Json = False,
 ) -> None:
     """Follow a topic: position, time, key and decoded value of each record. Ctrl-C ends it."""
     from kafka import TopicPartition
 
-    from console.local.addresses import located_settings
     from console.look.cluster import open_consumer
     from headwater.errors import SettingsError, Unavailable
     from headwater.topics import topic_name
 
-    settings = located_settings(kafka, None, prefix, data)
+    settings = servers.settings()
     try:
         name = topic_name(topic.removeprefix(settings.kafka.prefix), settings.kafka.prefix)
     except KeyError as error:

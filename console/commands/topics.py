@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from console.commands.options import DEFAULT_DATA, Data, Json, Kafka, Prefix
+from console.commands.option_groups import grouped
+from console.commands.options import Json, KafkaOptions
 from console.printing import printer
 
 
-def command(kafka: Kafka = None, prefix: Prefix = None, data: Data = DEFAULT_DATA, as_json: Json = False) -> None:
+@grouped
+def command(*, servers: KafkaOptions, as_json: Json = False) -> None:
     """The topics: who writes and reads each, its partitions, records and size."""
     import orjson
     from rich.table import Table
 
-    from console.local.addresses import located_settings
     from console.look.cluster import topic_states
 
-    states = topic_states(located_settings(kafka, None, prefix, data).kafka)
+    states = topic_states(servers.settings().kafka)
     if as_json:
         rows = [
             {

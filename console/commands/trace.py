@@ -6,19 +6,19 @@ from typing import Annotated
 
 import typer
 
-from console.commands.options import DEFAULT_DATA, Data, Json, Kafka, Prefix, Redis
+from console.commands.option_groups import grouped
+from console.commands.options import Json, ServerOptions
 from console.printing import printer
 
 
+@grouped
 def command(
+    *,
     user: Annotated[str | None, typer.Option(help="Who; default: a visitor nobody has seen.")] = None,
     item: Annotated[str | None, typer.Option(help="With which item; default: a popular one.")] = None,
     type: Annotated[str, typer.Option(help="Type of the event.")] = "click",
     timeout_s: Annotated[float, typer.Option(min=1, help="Longest wait for a hop.")] = 10.0,
-    kafka: Kafka = None,
-    redis: Redis = None,
-    prefix: Prefix = None,
-    data: Data = DEFAULT_DATA,
+    servers: ServerOptions,
     as_json: Json = False,
 ) -> None:
     """Follow one event and one request through every topic, key and model version. Exit code 1 if a hop lacks."""
@@ -26,10 +26,9 @@ def command(
     from rich.markup import escape
     from rich.table import Table
 
-    from console.local.addresses import located_settings
     from console.look.tracing import trace
 
-    traced = trace(located_settings(kafka, redis, prefix, data), user, item, type, timeout_s)
+    traced = trace(servers.settings(), user, item, type, timeout_s)
     missing = [hop for hop in traced.hops if hop.place is None]
     if as_json:
         print(orjson.dumps(traced.as_json()).decode())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from console.commands.option_groups import grouped
-from console.commands.options import DEFAULT_DATA, Data, Json
+from console.commands.options import Data, Json
 from console.commands.source_options import (
     Catalogue,
     FileOptions,
@@ -21,10 +23,14 @@ from console.commands.source_options import (
     catalogue_of,
     opened_source,
 )
+from console.local import DEFAULT_DATA
 
 if TYPE_CHECKING:
     from headwater.examples import CatalogueEntry
+    from headwater.settings import Settings
     from replay import Source
+    from streams.features.recording import Recording
+    from trainer.checkpoints import Checkpoints
     from trainer.pretraining import HistoryTraining, TrainingReport
 
 __all__ = ["command"]
@@ -61,13 +67,9 @@ def command(
     """Learn a file's history; the trainer goes on from there. Run again after a kill, it takes up where it was."""
     import torch
 
-    from console.commands.up import servers
-    from headwater.errors import SettingsError, SourceError
+    from console.local.addresses import servers_to_run
     from models.config import model_config
     from models.sequence.rehearsal import Plan
-    from streams.features.fold import Limits
-    from streams.features.recording import recorded
-    from trainer.checkpoints import Checkpoints
     from trainer.device import choose_device
     from trainer.pretraining import HistoryTraining
 
@@ -75,42 +77,22 @@ def command(
         raise typer.BadParameter(f"--learning-rate {learning.learning_rate}: give a number such as 0.004")
     if learning.device not in (None, "cpu", "cuda", "auto"):
         raise typer.BadParameter(f"--device {learning.device!r}: choose of cpu, cuda, auto")
-    settings, _, _ = servers(data, None, None, None)
+    settings = servers_to_run(data).settings
     chosen = opened_source(source, settings.kafka, SourceOptions(file=reading))
     torch.set_num_threads(settings.trainer.threads)
-    limits = Limits(settings.streams.history_limit, settings.streams.dedupe_window)
-    directory = learning.directory or settings.trainer.directory
-    try:
-        checkpoints = Checkpoints(directory, logging.getLogger("headwater.train"))
-    except OSError as error:
-        raise SettingsError(f"{directory} cannot be written ({error.strerror}): give another --directory") from error
-    try:
-        recording = recorded(islice(chosen.events(), limit), limits)
-        if not len(recording):
-            raise SourceError(f"the source has no events. {chosen.report}")
+    rate = learning.learning_rate
+    with _checkpoints(learning.directory or settings.trainer.directory) as checkpoints:
         training = HistoryTraining(
-            recording,
+            _recording(chosen, limit, settings),
             checkpoints,
             model_config(settings.model.overrides),
-            plan=Plan(
-                learning.epochs,
-                learning.batch_steps,
-                learning.learning_rate,
-                1.5 * learning.learning_rate,
-                seed=settings.trainer.seed,
-            ),
+            plan=Plan(learning.epochs, learning.batch_steps, rate, 1.5 * rate, seed=settings.trainer.seed),
             fresh=learning.fresh,
             catalogue=_catalogue(chosen, catalogue),
             device=choose_device(learning.device or settings.trainer.device),
             checkpoint_every_s=settings.trainer.checkpoint_every_s,
         )
         _shown(training, learning.minutes, as_json)
-    except OSError as error:
-        raise SettingsError(
-            f"{directory} could not be written ({error.strerror or error}): make room, and run the same command again"
-        ) from error
-    finally:
-        checkpoints.close()
     report = training.report
     if as_json:
         from dataclasses import asdict
@@ -123,6 +105,39 @@ def command(
     print(f"{chosen.report}")
     print(_summary(report))
     print(f"The trainer goes on from {checkpoints.files()[0]}.")
+
+
+@contextmanager
+def _checkpoints(directory: Path) -> Iterator[Checkpoints]:
+    """The trainer's checkpoints, locked until the end. Raises SettingsError where they cannot be written."""
+    from headwater.errors import SettingsError
+    from trainer.checkpoints import Checkpoints
+
+    try:
+        checkpoints = Checkpoints(directory, logging.getLogger("headwater.train"))
+    except OSError as error:
+        raise SettingsError(f"{directory} cannot be written ({error.strerror}): give another --directory") from error
+    try:
+        yield checkpoints
+    except OSError as error:
+        raise SettingsError(
+            f"{directory} could not be written ({error.strerror or error}): make room, and run the same command again"
+        ) from error
+    finally:
+        checkpoints.close()
+
+
+def _recording(source: Source, limit: int | None, settings: Settings) -> Recording:
+    """The source's events, each with the history that the streams worker would have had. Raises SourceError."""
+    from headwater.errors import SourceError
+    from streams.features.fold import Limits
+    from streams.features.recording import recorded
+
+    limits = Limits(settings.streams.history_limit, settings.streams.dedupe_window)
+    recording = recorded(islice(source.events(), limit), limits)
+    if not len(recording):
+        raise SourceError(f"the source has no events. {source.report}")
+    return recording
 
 
 def _catalogue(source: Source, wanted: bool) -> list[CatalogueEntry]:

@@ -6,18 +6,19 @@ Before: a person. After: `console.local.supervisor`, and `addresses.json` for th
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.commands.options import DEFAULT_DATA, Prefix
+from console.commands.options import Prefix
+from console.local import DEFAULT_DATA
 from console.printing import printer
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from console.local.addresses import Addresses, Servers
     from console.local.supervisor import Supervisor
-    from headwater.settings import Settings
 
 USUAL_PORTS = (9092, 6379)
 """Where clients look for Kafka and Redis unless told otherwise; taken when free."""
@@ -37,12 +38,7 @@ def command(
     ] = False,
 ) -> None:
     """Run everything on this machine, until Ctrl-C. Data is kept between starts."""
-    import os
-    import time
-
-    import orjson
-
-    from console.local.addresses import Addresses, running_addresses
+    from console.local.addresses import Addresses, running_addresses, servers_to_run
     from console.local.supervisor import Supervisor, stopping_signals
     from headwater.errors import SettingsError
 
@@ -53,42 +49,20 @@ def command(
         raise SettingsError(
             f"`headwater up` runs already on {data}, as process {running.pid}: use it, stop it, or give another --data"
         )
-    settings, embedded_kafka, embedded_redis = servers(data, kafka, redis, prefix)
+    servers = servers_to_run(data, kafka, redis, prefix)
     data.mkdir(parents=True, exist_ok=True)
     out.print(f"Starting in {data} ...")
     supervisor = Supervisor(
         data,
-        settings,
-        embedded_kafka=embedded_kafka,
-        embedded_redis=embedded_redis,
+        servers.settings,
+        embedded_kafka=servers.embedded_kafka,
+        embedded_redis=servers.embedded_redis,
         say=lambda line: out.print(line, style="yellow", markup=False),
         ports=(usual_port(USUAL_PORTS[0]), usual_port(USUAL_PORTS[1])),
     )
     with stopping_signals(), supervisor:
-        addresses = Addresses(
-            pid=os.getpid(),
-            kafka=supervisor.settings.kafka.bootstrap,
-            redis=supervisor.settings.redis.url.get_secret_value(),
-            prefix=supervisor.settings.kafka.prefix,
-            broker="embedded" if embedded_kafka else "given",
-            store="embedded" if embedded_redis else "given",
-            data=str(data),
-            bundles=str(supervisor.settings.trainer.bundles),
-            checkpoints=str(supervisor.settings.trainer.directory),
-        )
         try:
-            known = {name: worker.url for name, worker in supervisor.workers.items()}
-            _described_addresses(addresses, supervisor).write(data)
-            if as_json:
-                print(orjson.dumps(_described(addresses, supervisor)).decode(), flush=True)
-            else:
-                _tell(out, supervisor, embedded_kafka, embedded_redis)
-            while True:
-                urls = {name: worker.url for name, worker in supervisor.workers.items()}
-                if urls != known:  # a restarted worker has a new port
-                    known = urls
-                    _described_addresses(addresses, supervisor).write(data)
-                time.sleep(0.5)
+            _run(out, supervisor, servers, as_json)
         except (KeyboardInterrupt, SystemExit):  # Ctrl-C or SIGTERM: a clean end
             pass
         finally:
@@ -97,30 +71,45 @@ def command(
     out.print(f"Stopped. Everything is kept in {data}.")
 
 
-def servers(data: Path, kafka: str | None, redis: str | None, prefix: str | None) -> tuple[Settings, bool, bool]:
-    """The settings to run with, and whether broker and store are the embedded ones.
+def _run(out: Console, supervisor: Supervisor, servers: Servers, as_json: bool) -> None:
+    """Say where everything is, and keep `addresses.json` true until a signal comes."""
+    import time
+    from dataclasses import asdict
 
-    An address from a flag, the environment or the settings file is used; what none of them names is brought.
-    """
-    from headwater.settings import load_settings
+    import orjson
 
-    plain = load_settings()
-    given: dict[str, dict[str, Any]] = {"kafka": {}, "redis": {}, "trainer": {}, "serving": {}}
-    if kafka is not None:
-        given["kafka"]["bootstrap"] = kafka
-    if prefix is not None:
-        given["kafka"]["prefix"] = prefix
-    if redis is not None:
-        given["redis"]["url"] = redis
-    if "directory" not in plain.trainer.model_fields_set:
-        given["trainer"]["directory"] = data / "trainer"
-    for section in ("trainer", "serving"):
-        if "bundles" not in getattr(plain, section).model_fields_set:
-            given[section]["bundles"] = data / "models"
-    settings = load_settings(**{section: values for section, values in given.items() if values})
-    embedded_kafka = "bootstrap" not in settings.kafka.model_fields_set
-    embedded_redis = "url" not in settings.redis.model_fields_set
-    return settings, embedded_kafka, embedded_redis
+    written = _addresses(supervisor, servers)
+    written.write(supervisor.directory)
+    if as_json:
+        print(orjson.dumps({**asdict(written), "logs": str(supervisor.logs)}).decode(), flush=True)
+    else:
+        _tell(out, supervisor, servers)
+    while True:
+        now = _addresses(supervisor, servers)
+        if now != written:  # a restarted worker has a new port
+            written = now
+            written.write(supervisor.directory)
+        time.sleep(0.5)
+
+
+def _addresses(supervisor: Supervisor, servers: Servers) -> Addresses:
+    import os
+
+    from console.local.addresses import Addresses
+
+    settings = supervisor.settings
+    return Addresses(
+        pid=os.getpid(),
+        kafka=settings.kafka.bootstrap,
+        redis=settings.redis.url.get_secret_value(),
+        prefix=settings.kafka.prefix,
+        broker="embedded" if servers.embedded_kafka else "given",
+        store="embedded" if servers.embedded_redis else "given",
+        data=str(supervisor.directory),
+        bundles=str(settings.trainer.bundles),
+        checkpoints=str(settings.trainer.directory),
+        workers={name: worker.url for name, worker in supervisor.workers.items()},
+    )
 
 
 def usual_port(port: int) -> int:
@@ -136,19 +125,7 @@ def usual_port(port: int) -> int:
     return port
 
 
-def _described_addresses(addresses: Any, supervisor: Supervisor) -> Any:
-    from dataclasses import replace
-
-    return replace(addresses, workers={name: worker.url for name, worker in supervisor.workers.items()})
-
-
-def _described(addresses: Any, supervisor: Supervisor) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return {**asdict(_described_addresses(addresses, supervisor)), "logs": str(supervisor.logs)}
-
-
-def _tell(out: Console, supervisor: Supervisor, embedded_kafka: bool, embedded_redis: bool) -> None:
+def _tell(out: Console, supervisor: Supervisor, servers: Servers) -> None:
     from rich.table import Table
 
     from headwater.topics import EVENTS, ITEMS, RECOMMENDATIONS, REQUESTS, topic_name
@@ -158,9 +135,9 @@ def _tell(out: Console, supervisor: Supervisor, embedded_kafka: bool, embedded_r
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim")
     table.add_column()
-    table.add_row("Kafka", settings.kafka.bootstrap + ("  [dim](embedded)" if embedded_kafka else ""))
+    table.add_row("Kafka", settings.kafka.bootstrap + ("  [dim](embedded)" if servers.embedded_kafka else ""))
     url = settings.redis.url.get_secret_value()
-    table.add_row("Redis", url.rpartition("@")[2] + ("  [dim](embedded)" if embedded_redis else ""))
+    table.add_row("Redis", url.rpartition("@")[2] + ("  [dim](embedded)" if servers.embedded_redis else ""))
     table.add_row("send", f"{topic_name(EVENTS, prefix)}, {topic_name(ITEMS, prefix)}, {topic_name(REQUESTS, prefix)}")
     table.add_row("receive", topic_name(RECOMMENDATIONS, prefix))
     for name, worker in supervisor.workers.items():
@@ -168,7 +145,7 @@ def _tell(out: Console, supervisor: Supervisor, embedded_kafka: bool, embedded_r
     table.add_row("logs", str(supervisor.logs))
     out.print("[bold green]Headwater is up.[/]", "" if not prefix else f"World: {prefix}")
     out.print(table)
-    if embedded_kafka:
+    if servers.embedded_kafka:
         out.print(
             "[dim]The embedded broker is for one machine: no replicas, no security. Elsewhere give --kafka and --redis."
         )

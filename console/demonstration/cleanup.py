@@ -11,17 +11,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from console.local.addresses import Servers
 from headwater.errors import Unavailable
 from headwater.events import new_id
-from headwater.settings import KafkaSettings, RedisSettings, Settings, load_settings
+from headwater.settings import KafkaSettings, RedisSettings, load_settings
 from headwater.topics import TOPICS, topic_name
 
 __all__ = ["own_world"]
 
 
 @contextlib.contextmanager
-def own_world(directory: Path, kafka: str | None, redis: str | None) -> Iterator[tuple[Settings, bool, bool]]:
-    """Settings of a demo, and whether its broker and its store are the embedded ones.
+def own_world(directory: Path, kafka: str | None, redis: str | None) -> Iterator[Servers]:
+    """The servers of a demo.
 
     Only the flags bring in servers of others, never the environment: no demo in a production by accident.
     """
@@ -41,7 +42,7 @@ def own_world(directory: Path, kafka: str | None, redis: str | None) -> Iterator
         given["redis"] = {"url": redis}
     settings = load_settings(**given)
     try:
-        yield settings, kafka is None, redis is None
+        yield Servers(settings, kafka is None, redis is None)
     finally:
         if kafka is not None:
             _remove_topics(settings.kafka)

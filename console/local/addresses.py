@@ -1,6 +1,6 @@
 """Where the servers are: what `headwater up` wrote down, and the settings that a command works with.
 
-Before: flags, environment, file. After: `headwater.settings`. Knows nothing of processes.
+Before: flags, environment, file. After: `headwater.settings`. Starts no process.
 
 Order for each address: the flag, the environment or settings file, the addresses of a running `headwater up` in the
 data folder, the default.
@@ -12,13 +12,13 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from console.commands.options import DEFAULT_DATA
+from console.local import DEFAULT_DATA
 from headwater.errors import SettingsError
 from headwater.settings import Settings, load_settings
 
-__all__ = ["Addresses", "located_settings", "running_addresses"]
+__all__ = ["Addresses", "Servers", "located_settings", "running_addresses", "servers_to_run"]
 
 FILE_NAME = "addresses.json"
 
@@ -96,3 +96,36 @@ def located_settings(kafka: str | None, redis: str | None, prefix: str | None, d
         if value is not None:
             given[section][name] = value
     return load_settings(**{section: values for section, values in given.items() if values})
+
+
+class Servers(NamedTuple):
+    """The settings to run workers with, and whether broker and store are the embedded ones."""
+
+    settings: Settings
+    embedded_kafka: bool
+    embedded_redis: bool
+
+
+def servers_to_run(
+    data: Path, kafka: str | None = None, redis: str | None = None, prefix: str | None = None
+) -> Servers:
+    """What `headwater up` runs with: the embedded servers, but for those that flags, environment or file name.
+
+    What the trainer writes goes into `data`, unless it has another place. Raises SettingsError.
+    """
+    plain = load_settings()
+    given: dict[str, dict[str, Any]] = {"kafka": {}, "redis": {}, "trainer": {}, "serving": {}}
+    if kafka is not None:
+        given["kafka"]["bootstrap"] = kafka
+    if prefix is not None:
+        given["kafka"]["prefix"] = prefix
+    if redis is not None:
+        given["redis"]["url"] = redis
+    if "directory" not in plain.trainer.model_fields_set:
+        given["trainer"]["directory"] = data / "trainer"
+    for section in ("trainer", "serving"):
+        if "bundles" not in getattr(plain, section).model_fields_set:
+            given[section]["bundles"] = data / "models"
+    settings = load_settings(**{section: values for section, values in given.items() if values})
+    embedded_kafka = "bootstrap" not in settings.kafka.model_fields_set
+    return Servers(settings, embedded_kafka, "url" not in settings.redis.model_fields_set)

@@ -176,7 +176,6 @@ EXEMPT: dict[str, str] = {
     "models/experts/memory_loops.py:add_up": "as it was before the limits",
     "models/experts/memory_loops.py:write": "as it was before the limits",
     "models/experts/memory_loops.py:_worth": "as it was before the limits",
-    "trainer/pretraining.py:__init__": "as it was before the limits",
     "serving/scoring.py:_answer": "as it was before the limits",
     "replay/backtest/result.py:result_of": "as it was before the limits",
     "replay/peers/als.py:__init__": "as it was before the limits",
@@ -184,11 +183,6 @@ EXEMPT: dict[str, str] = {
     "replay/peers/item_item.py:__init__": "as it was before the limits",
     "replay/peers/rules.py:__init__": "as it was before the limits",
     "replay/stream.py:stream": "as it was before the limits",
-    "console/commands/produce.py:command": "as it was before the limits",
-    "console/commands/recommend.py:command": "as it was before the limits",
-    "console/commands/trace.py:command": "as it was before the limits",
-    "console/commands/train.py:command": "as it was before the limits",
-    "console/commands/up.py:command": "as it was before the limits",
     "embedded/groups/group.py:join": "as it was before the limits",
 }
 """Functions over the limits, as `path:name`, each with its reason."""
