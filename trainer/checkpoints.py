@@ -11,17 +11,17 @@ A file is named after the record of the log that comes next, `checkpoint-<offset
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
 import threading
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import orjson
+from filelock import FileLock, Timeout
 
 from headwater.errors import CheckpointError, SettingsError
 from models.checkpoint import collect
@@ -127,26 +127,21 @@ class Checkpoints:
         try:
             self.join()
         finally:
-            self._lock.close()
+            self._lock.release()
 
 
-def _locked(path: Path) -> IO[str]:
-    """An open file that holds the lock. Raises SettingsError when another process has it."""
-    file = path.open("a+")
+def _locked(path: Path) -> FileLock:
+    """A lock that is held until it is released or this process ends. Raises SettingsError when another has it."""
+    lock = FileLock(path, thread_local=False)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.seek(0)
-        holder = file.read().strip() or "unknown"
-        file.close()
+        lock.acquire(blocking=False)
+    except Timeout as error:
         raise SettingsError(
-            f"{path.parent} belongs to a running trainer (pid {holder}). Stop it, or give this one its own "
-            "trainer.directory and kafka.prefix."
+            f"{path.parent} belongs to a running trainer (pid {path.read_text().strip() or 'unknown'}). Stop it, or "
+            "give this one its own trainer.directory and kafka.prefix."
         ) from error
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
-    return file
+    path.write_text(f"{os.getpid()}\n")
+    return lock
 
 
 def state_digest(path: Path) -> str:

@@ -2,7 +2,8 @@
 
 Before: RecBole's wheel, fetched through pip, or the zip of its home, grouplens.org; kept in HEADWATER_CACHE, else in
 ~/.cache/headwater. After: `replay.stream` and the demo. Reads both layouts: RecBole's atomic files (`ml-100k.inter`,
-`ml-100k.item`) and the original (`u.data`, `u.item`). The numbers of rows, users and films are checked.
+`ml-100k.item`) and the original (`u.data`, `u.item`). The numbers of rows, users and films are checked. Not fetched by
+pooch: it knows addresses, and many machines reach nothing but pip's index, wherever that is.
 
 The data is GroupLens's, for research; it is fetched by whoever runs this and is never part of this project.
 """
