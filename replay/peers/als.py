@@ -8,19 +8,21 @@ Hu, Koren, Volinsky (2008), equation 4: x = (Y'Y + Y'(C - I)Y + reg I)^-1 Y'C p.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from implicit.cpu.als import AlternatingLeastSquares
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from replay.backtest.queries import Query
-from replay.peers.popularity import WindowedPopularity
-from replay.peers.refitting import NewestEvents
+from replay.peers.refitting import RefittedPeer
 
 __all__ = ["LiveALS"]
 
 
-class LiveALS:
+@dataclass(kw_only=True, eq=False)
+class LiveALS(RefittedPeer):
     """ALS refitted on the newest events, from the vectors of the last fit; folded in over the newest `reach` items.
 
     Further back an item has `fade` times the confidence. Items without a vector yet are told apart by popularity.
@@ -29,34 +31,23 @@ class LiveALS:
     name = "als"
     random = True
 
-    def __init__(
-        self,
-        factors: int = 64,
-        *,
-        regularization: float = 0.1,
-        alpha: float = 10.0,
-        iterations: int = 3,
-        reach: int = 50,
-        fade: float = 1.0,
-        capacity: int = 200_000,
-        refit_every: int = 1000,
-        share: float = 0.05,
-        window_h: float = 168.0,
-        seed: int = 0,
-    ) -> None:
-        self.factors, self.regularization, self.alpha, self.iterations = factors, regularization, alpha, iterations
-        self.reach = reach
-        self.confidence = (alpha * fade ** np.arange(reach, dtype=np.float64)).astype(np.float32)
-        self.events = NewestEvents(capacity, refit_every, share)
-        self.popularity = WindowedPopularity(window_h, seed)
-        self.choose = np.random.default_rng(seed)
-        self.vectors = np.zeros((0, factors), np.float32)
-        self.gram = np.zeros((factors, factors), np.float32)  # Y'Y + reg I
+    factors: int = 64
+    regularization: float = 0.1
+    alpha: float = 10.0
+    iterations: int = 3
+    reach: int = 50
+    fade: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.confidence = (self.alpha * self.fade ** np.arange(self.reach, dtype=np.float64)).astype(np.float32)
+        self.choose = np.random.default_rng(self.seed)
+        self.vectors = np.zeros((0, self.factors), np.float32)
+        self.gram = np.zeros((self.factors, self.factors), np.float32)  # Y'Y + reg I
 
     def scores(self, query: Query) -> NDArray[np.float32]:
         """(known,) inner products with the folded-in user, plus a trifle for popularity."""
-        popular = self.popularity.scores(query)
-        scores = popular * np.float32(1e-4 / (1.0 + popular.max()))
+        scores = self.popular(query)
         recent = [item for item in dict.fromkeys(reversed(query.history)) if item < len(self.vectors)][: self.reach]
         if recent:
             user = self.fold_in(recent)
@@ -70,13 +61,8 @@ class LiveALS:
         left = self.gram + (chosen.T * confidence) @ chosen  # C - I is alpha for what was chosen
         return np.asarray(np.linalg.solve(left, chosen.T @ (1.0 + confidence)), np.float32)
 
-    def learn(self, query: Query) -> None:
-        """Keep one event; fit anew when it is time."""
-        self.popularity.learn(query)
-        if self.events.add(query.user, query.item):
-            self._fit(max(query.known, query.item + 1))
-
-    def _fit(self, items: int) -> None:
+    def fit(self, items: int) -> None:
+        """New vectors of the items, from those of the last fit."""
         matrix, _ = self.events.matrix(items)
         with threadpool_limits(1, "blas"):  # or implicit takes ten times as long, as it says itself
             model = AlternatingLeastSquares(

@@ -6,18 +6,20 @@ Rendle, Freudenthaler, Gantner, Schmidt-Thieme (2009).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from implicit.cpu.bpr import BayesianPersonalizedRanking
 from numpy.typing import NDArray
 
 from replay.backtest.queries import Query
-from replay.peers.popularity import WindowedPopularity
-from replay.peers.refitting import NewestEvents
+from replay.peers.refitting import RefittedPeer
 
 __all__ = ["RefittedBPR"]
 
 
-class RefittedBPR:
+@dataclass(kw_only=True, eq=False)
+class RefittedBPR(RefittedPeer):
     """BPR refitted on the newest events, from the vectors of the last fit.
 
     A user's vector is that of the fit plus `history_weight` times the mean of the newest `reach` items' vectors; a user
@@ -27,34 +29,24 @@ class RefittedBPR:
     name = "bpr"
     random = True
 
-    def __init__(
-        self,
-        factors: int = 64,
-        *,
-        learning_rate: float = 0.05,
-        regularization: float = 0.01,
-        iterations: int = 20,
-        reach: int = 10,
-        history_weight: float = 1.0,
-        capacity: int = 200_000,
-        refit_every: int = 2000,
-        share: float = 0.05,
-        window_h: float = 168.0,
-        seed: int = 0,
-    ) -> None:
-        self.factors, self.learning_rate, self.regularization = factors, learning_rate, regularization
-        self.iterations, self.reach, self.history_weight = iterations, reach, history_weight
-        self.events = NewestEvents(capacity, refit_every, share)
-        self.popularity = WindowedPopularity(window_h, seed)
-        self.choose = np.random.default_rng(seed)
-        self.vectors = np.zeros((0, factors + 1), np.float32)  # implicit keeps the item's bias in the last column
-        self.users = np.zeros((0, factors + 1), np.float32)
+    factors: int = 64
+    learning_rate: float = 0.05
+    regularization: float = 0.01
+    iterations: int = 20
+    reach: int = 10
+    history_weight: float = 1.0
+    refit_every: int = 2000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.choose = np.random.default_rng(self.seed)
+        self.vectors = np.zeros((0, self.factors + 1), np.float32)  # implicit keeps the item's bias in the last column
+        self.users = np.zeros((0, self.factors + 1), np.float32)
         self.row_of: dict[int, int] = {}
 
     def scores(self, query: Query) -> NDArray[np.float32]:
         """(known,) inner products; items that no fit has met come last, by popularity."""
-        popular = self.popularity.scores(query)
-        scores = popular * np.float32(1e-4 / (1.0 + popular.max()))
+        scores = self.popular(query)
         if not len(self.vectors):
             return scores
         user = np.zeros(self.factors + 1, np.float32)
@@ -69,13 +61,8 @@ class RefittedBPR:
         scores[len(fitted) :] += fitted.min()
         return scores
 
-    def learn(self, query: Query) -> None:
-        """Keep one event; fit anew when it is time."""
-        self.popularity.learn(query)
-        if self.events.add(query.user, query.item):
-            self._fit(max(query.known, query.item + 1))
-
-    def _fit(self, items: int) -> None:
+    def fit(self, items: int) -> None:
+        """New vectors of items and users, from those of the last fit."""
         matrix, users = self.events.matrix(items)
         width = self.factors + 1
         model = BayesianPersonalizedRanking(

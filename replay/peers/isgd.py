@@ -11,6 +11,7 @@ user's vector unlearns the items that have gone longest without an event, so tha
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,25 +22,23 @@ from replay.peers.growing import room
 __all__ = ["ISGD", "RAISGD"]
 
 
+@dataclass(kw_only=True, eq=False)
 class ISGD:
     """`users` (users, factors) and `items` (items, factors) float32; an event's target is 1."""
 
     name = "isgd"
     random = True
 
-    def __init__(
-        self,
-        factors: int = 64,
-        *,
-        learning_rate: float = 0.05,
-        regularization: float = 0.01,
-        spread: float = 0.1,
-        seed: int = 0,
-    ) -> None:
-        self.learning_rate, self.regularization, self.spread = learning_rate, regularization, spread
-        self.choose = np.random.default_rng(seed)
-        self.users = np.zeros((1024, factors), np.float32)
-        self.items = np.zeros((1024, factors), np.float32)
+    factors: int = 64
+    learning_rate: float = 0.05
+    regularization: float = 0.01
+    spread: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.choose = np.random.default_rng(self.seed)
+        self.users = np.zeros((1024, self.factors), np.float32)
+        self.items = np.zeros((1024, self.factors), np.float32)
         self.user_count = 0
         self.item_count = 0
 
@@ -76,24 +75,17 @@ class ISGD:
             chosen += rate * (error * before - self.regularization * chosen)
 
 
+@dataclass(kw_only=True, eq=False)
 class RAISGD(ISGD):
     """ISGD with `negatives` items a step from the old end of a queue of all items, ordered by their last event."""
 
     name = "raisgd"
 
-    def __init__(
-        self,
-        factors: int = 64,
-        *,
-        learning_rate: float = 0.05,
-        regularization: float = 0.01,
-        spread: float = 0.1,
-        negatives: int = 1,
-        move_negatives: bool = False,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(factors, learning_rate=learning_rate, regularization=regularization, spread=spread, seed=seed)
-        self.negatives, self.move_negatives = negatives, move_negatives
+    negatives: int = 1
+    move_negatives: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.queue: OrderedDict[int, None] = OrderedDict()  # the item with the oldest last event or use comes first
 
     def learn(self, query: Query) -> None:

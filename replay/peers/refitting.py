@@ -1,6 +1,6 @@
-"""The newest events, kept for the peers that are fitted anew now and then.
+"""What the peers that are fitted anew now and then have in common: when they are, and on which events.
 
-Before: a peer adds each event. After: it is told when to fit, and on what. Knows no model.
+Before: the backtest tells each event. After: `als`, `bpr` and `item_item` fit their models. Knows no model.
 
 Fitting after every event is out of reach, and a schedule that suits 100,000 events does not suit two million. So a fit
 comes after `refit_every` events at first, later after a `share` of the events kept, and only the newest `capacity`
@@ -9,11 +9,16 @@ events are kept.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-__all__ = ["NewestEvents", "neighbours_of"]
+from replay.backtest.queries import Query
+from replay.peers.popularity import WindowedPopularity
+
+__all__ = ["NewestEvents", "RefittedPeer"]
 
 
 class NewestEvents:
@@ -45,13 +50,31 @@ class NewestEvents:
         return matrix, users
 
 
-def neighbours_of(
-    similarity: csr_matrix, items: list[int], weights: NDArray[np.float32], known: int
-) -> NDArray[np.float32]:
-    """Weighted sum of some rows of a sparse item-item matrix, as (known,) dense."""
-    found = np.zeros(known, np.float32)
-    for item, weight in zip(items, weights, strict=True):
-        if item < similarity.shape[0]:
-            row = slice(similarity.indptr[item], similarity.indptr[item + 1])
-            found[similarity.indices[row]] += weight * similarity.data[row]
-    return found
+@dataclass(kw_only=True, eq=False)
+class RefittedPeer:
+    """A peer that is fitted on the newest `capacity` events. What no fit has met is told apart by popularity."""
+
+    capacity: int = 200_000
+    refit_every: int = 1000
+    share: float = 0.05
+    window_h: float = 168.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.events = NewestEvents(self.capacity, self.refit_every, self.share)
+        self.popularity = WindowedPopularity(self.window_h, self.seed)
+
+    def popular(self, query: Query) -> NDArray[np.float32]:
+        """(known,) popularity, less than 1e-4: it decides only where the fit does not."""
+        popular = self.popularity.scores(query)
+        return popular * np.float32(1e-4 / (1.0 + popular.max()))
+
+    def learn(self, query: Query) -> None:
+        """Keep one event; fit anew when it is time."""
+        self.popularity.learn(query)
+        if self.events.add(query.user, query.item):
+            self.fit(max(query.known, query.item + 1))
+
+    def fit(self, items: int) -> None:
+        """Fit on `self.events`, in which items are numbers below `items`."""
+        raise NotImplementedError

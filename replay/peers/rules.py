@@ -12,6 +12,8 @@ often says less (`source_power`), and a target that is chosen often gets less (`
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +26,7 @@ __all__ = ["SequentialRules"]
 LARGEST_EXPONENT = 60.0  # weights are up to 2^60 times those of the landmark, then the landmark moves
 
 
+@dataclass(kw_only=True, eq=False)
 class SequentialRules:
     """The heaviest `slots` rules of each item, `targets` (items, slots) int32 and `weights` (items, slots) float32.
 
@@ -35,38 +38,32 @@ class SequentialRules:
     name = "rules"
     random = False
 
-    def __init__(
-        self,
-        reach: int = 12,
-        *,
-        fade: float | None = 0.8,
-        read_reach: int | None = None,
-        symmetric: bool = False,
-        half_life_h: float | None = None,
-        source_power: float = 0.5,
-        target_power: float = 0.0,
-        own: float = 0.0,
-        prior: float = 0.0,
-        slots: int = 256,
-        window_h: float = 168.0,
-        seed: int = 0,
-    ) -> None:
-        self.reach, self.read_reach, self.symmetric, self.own = reach, read_reach or reach, symmetric, own
-        self.prior = prior
-        self.half_life_ms = None if half_life_h is None else half_life_h * HOUR_MS
-        self.source_power, self.target_power = source_power, target_power
-        steps = np.arange(max(self.reach, self.read_reach), dtype=np.float64)
-        self.step_weights = (1.0 / (1.0 + steps) if fade is None else fade**steps).astype(np.float32)
-        self.popularity = WindowedPopularity(window_h, seed)
+    reach: int = 12
+    fade: float | None = 0.8
+    read_reach: int | None = None
+    symmetric: bool = False
+    half_life_h: float | None = None
+    source_power: float = 0.5
+    target_power: float = 0.0
+    own: float = 0.0
+    prior: float = 0.0
+    slots: int = 256
+    window_h: float = 168.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        steps = np.arange(max(self.reach, self.read_reach or self.reach), dtype=np.float64)
+        self.step_weights = (1.0 / (1.0 + steps) if self.fade is None else self.fade**steps).astype(np.float32)
+        self.popularity = WindowedPopularity(self.window_h, self.seed)
         self.counts = np.zeros(1024, np.float32)  # faded as the rules are
-        self.targets = np.zeros((1024, slots), np.int32)
-        self.weights = np.zeros((1024, slots), np.float32)
+        self.targets = np.zeros((1024, self.slots), np.int32)
+        self.weights = np.zeros((1024, self.slots), np.float32)
         self.landmark_ms: int | None = None
 
     def scores(self, query: Query) -> NDArray[np.float32]:
         """(known,) rules of the newest items, above popularity, which is below every rule."""
         popular = self.popularity.scores(query)
-        recent = _newest(query.history, self.read_reach)
+        recent = _newest(query.history, self.read_reach or self.reach)
         say = self.step_weights[: len(recent)].copy()
         if self.source_power:
             say /= np.maximum(self.counts[recent], 1e-30) ** np.float32(self.source_power)
@@ -135,11 +132,11 @@ class SequentialRules:
 
     def _unit(self, now_ms: int) -> np.float32:
         """What an event weighs now: forward decay, so that the past need not be rewritten (Cormode et al. 2009)."""
-        if self.half_life_ms is None:
+        if self.half_life_h is None:
             return np.float32(1.0)
         if self.landmark_ms is None:
             self.landmark_ms = now_ms
-        exponent = (now_ms - self.landmark_ms) / self.half_life_ms
+        exponent = (now_ms - self.landmark_ms) / (self.half_life_h * HOUR_MS)
         if exponent > LARGEST_EXPONENT:
             back = np.float32(2.0 ** -min(exponent, 120.0))
             self.weights *= back

@@ -178,10 +178,6 @@ EXEMPT: dict[str, str] = {
     "models/experts/memory_loops.py:_worth": "as it was before the limits",
     "serving/scoring.py:_answer": "as it was before the limits",
     "replay/backtest/result.py:result_of": "as it was before the limits",
-    "replay/peers/als.py:__init__": "as it was before the limits",
-    "replay/peers/bpr.py:__init__": "as it was before the limits",
-    "replay/peers/item_item.py:__init__": "as it was before the limits",
-    "replay/peers/rules.py:__init__": "as it was before the limits",
     "replay/stream.py:stream": "as it was before the limits",
     "embedded/groups/group.py:join": "as it was before the limits",
 }
