@@ -93,15 +93,27 @@ def stream(
     limit: int | None = None,
     on_progress: Callable[[ReplayReport], None] | None = None,
     stopping: threading.Event | None = None,
-    client: Client | None = None,
     catalogue: bool = False,
 ) -> ReplayReport:
-    """Re-emit a source's events into the world of `prefix` (default: that of the settings), whose topics are made.
+    """Send a source's events again, with their ids and times, in its order.
 
-    Sending waits for Kafka's acknowledgements when much is on its way; `on_progress` may wait too, and so hold the
-    replay back. `stopping` ends it early. A `client` of that world can be given, and stays open. With `catalogue` the
-    source's items, where it has any, go before the events. When the chosen speed cannot be kept, `behind_s` tells.
-    Raises SourceError, Unavailable; SettingsError for a world replayed into itself.
+    Args:
+        source: where the events come from.
+        settings: Kafka, and how many events are packed into a record.
+        speed: as `Speed.of` reads it; 0 is as fast as possible.
+        prefix: the world to send to, whose topics are made; by default that of the settings.
+        limit: the number of events to send at most.
+        on_progress: called after each send; it may wait, and so hold the replay back.
+        stopping: ends the replay early when set.
+        catalogue: whether the source's items, where it has any, are sent before the events.
+
+    Returns:
+        What was sent. `behind_s` is above 0 when the chosen speed could not be kept.
+
+    Raises:
+        SourceError: the source cannot be read.
+        SettingsError: a speed that is none, or a world replayed into itself.
+        Unavailable: Kafka does not answer, or does not acknowledge in time.
     """
     pace = Speed.of(speed)
     kafka = settings.kafka.model_copy(update={} if prefix is None else {"prefix": prefix})
@@ -111,10 +123,8 @@ def stream(
     ):
         raise SettingsError(f"{source.topic} cannot be replayed into itself: give another prefix (--prefix)")
     ensure_topics(kafka)
-    if client is not None:
+    with Client(settings=kafka, source="replay", batch_events=settings.replay.batch_events) as client:
         return _stream(source, catalogue, client, pace, limit, on_progress, stopping or threading.Event())
-    with Client(settings=kafka, source="replay", batch_events=settings.replay.batch_events) as own:
-        return _stream(source, catalogue, own, pace, limit, on_progress, stopping or threading.Event())
 
 
 def _stream(
