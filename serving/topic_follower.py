@@ -25,7 +25,7 @@ from headwater.settings import Settings
 from headwater.topics import ITEMS, MODEL, MODEL_DELTAS, REQUESTS, topic_name
 from headwater.wire.codec import decode_catalogue_record
 from serving.catalogue import Catalogue
-from serving.model_follower import LIVE, ModelFollower
+from serving.model_follower import ModelFollower
 from serving.serving_metrics import ServingMetrics
 
 __all__ = ["TopicFollower"]
@@ -89,7 +89,6 @@ class TopicFollower(threading.Thread):
             reader.assign(items + model + self._deltas)
             reader.seek_to_beginning(*items, *model, *self._deltas)
             reader.pause(*self._deltas)  # until a bundle says from where
-            live: ConsumerRecord | None = None
             awaited = reader.end_offsets(items + model, timeout_ms=ANSWER_WITHIN_MS)
             while not self._operations.stopping.is_set():
                 polled = reader.poll(timeout_ms=200, max_records=500)
@@ -100,16 +99,12 @@ class TopicFollower(threading.Thread):
                         self._put_items(records)
                     elif partition in model:
                         for record in records:
-                            if record.key == LIVE:
-                                live = record  # of many announcements only the newest is worth a load
-                            else:
-                                self._model.announce(record.key, record.value)
+                            self._model.announce(record.key, record.value, _place(record))
                     else:
                         self._apply(records)
                 reached = all((reader.position(partition) or 0) >= end for partition, end in awaited.items())
-                if live is not None and (reached or self.caught_up.is_set()):
-                    self._announced(reader, live)
-                    live = None
+                if reached or self.caught_up.is_set():  # of many announcements only the newest is worth a load
+                    self._load(reader)
                 if reached and not self.caught_up.is_set():
                     awaited = self._await_deltas(reader, awaited)
                 self._watch(reader)
@@ -142,8 +137,8 @@ class TopicFollower(threading.Thread):
                 self._operations.log.exception("%s: skipped; the catalogue keeps what it had", at)
         self._metrics.catalogue_items.set(len(self._catalogue))
 
-    def _announced(self, reader: KafkaConsumer, record: ConsumerRecord) -> None:
-        follow_from = self._model.announce(record.key, record.value)
+    def _load(self, reader: KafkaConsumer) -> None:
+        follow_from = self._model.load()
         if follow_from is not None:
             for partition in self._deltas:
                 reader.seek(partition, follow_from)
@@ -153,7 +148,7 @@ class TopicFollower(threading.Thread):
 
     def _apply(self, records: Sequence[ConsumerRecord]) -> None:
         for record in records:
-            if self._model.delta(dict(record.headers), record.value):
+            if self._model.delta(record.headers, record.value, _place(record)):
                 self._metrics.deltas_applied.inc()
 
     def _watch(self, reader: KafkaConsumer) -> None:
@@ -178,6 +173,10 @@ class TopicFollower(threading.Thread):
         if all(behind <= 0 or finished[number] > self._before.get(number, -1) for number, behind in lag.items()):
             self._operations.progress()
         self._before = dict(finished)
+
+
+def _place(record: ConsumerRecord) -> str:
+    return f"{record.topic}[{record.partition}]@{record.offset}"
 
 
 def _partitions(reader: KafkaConsumer, topic: str) -> list[TopicPartition]:

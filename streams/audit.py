@@ -12,12 +12,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from kafka import TopicPartition
-
 from headwater.errors import InvalidMessage
-from headwater.kafka.connections import consumer
+from headwater.kafka.reading import read_partitions, read_topic
 from headwater.settings import Settings
-from headwater.topics import DEAD_LETTERS, EVENTS, Topic, topic_name
+from headwater.topics import DEAD_LETTERS, EVENTS, topic_name
 from headwater.wire.codec import EventRow
 from streams.features.decay import Decay, ItemStatistics
 from streams.features.fold import Limits, fold_batch
@@ -26,7 +24,7 @@ from streams.features.store import FeatureStore
 from streams.letters import read_letter
 from streams.reading import read_record
 
-__all__ = ["AuditResult", "Place", "audit", "read_as_folded", "refused_places", "topic_records"]
+__all__ = ["AuditResult", "Place", "audit", "read_as_folded", "refused_places"]
 
 CHUNK = 500
 TOLERANCE = 1e-9
@@ -74,9 +72,11 @@ def audit(settings: Settings, end_offsets: Mapping[int, int] | None = None) -> A
         expected = _Expected()
         difference: str | None = None
         marks = store.marks()
-        for partition, begin, end, records in topic_records(settings, EVENTS, end_offsets):
-            if begin > 0:
-                difference = difference or f"events[{partition}]: deleted below offset {begin}, nothing to compare with"
+        for (partition, oldest, _, end), records in read_partitions(settings.kafka, EVENTS, end=end_offsets):
+            if oldest > 0:
+                difference = (
+                    difference or f"events[{partition}]: deleted below offset {oldest}, nothing to compare with"
+                )
             rows: list[EventRow] = []
             for record in records:
                 found = read_as_folded(record, dead)
@@ -103,47 +103,14 @@ def audit(settings: Settings, end_offsets: Mapping[int, int] | None = None) -> A
     )
 
 
-def topic_records(
-    settings: Settings,
-    topic: Topic,
-    end_offsets: Mapping[int, int] | None = None,
-    start: Mapping[int, int] | None = None,
-) -> Iterator[tuple[int, int, int, Iterator[Any]]]:
-    """Partition, beginning and end offset, and the records between, of every partition of a topic.
-
-    With `end_offsets`, a partition that is not named has its end at 0. `start` skips what is before it.
-    """
-    name = topic_name(topic, settings.kafka.prefix)
-    client = consumer(settings.kafka, fetch_max_bytes=32 << 20, max_partition_fetch_bytes=8 << 20)
-    try:
-        partitions = [TopicPartition(name, number) for number in sorted(client.partitions_for_topic(name) or ())]
-        begins, ends = client.beginning_offsets(partitions), client.end_offsets(partitions)
-        for one in partitions:
-            end = ends[one] if end_offsets is None else min(ends[one], end_offsets.get(one.partition, 0))
-            first = max(begins[one], (start or {}).get(one.partition, 0))
-            yield one.partition, begins[one], end, _records(client, one, first, end)
-    finally:
-        client.close()
-
-
-def _records(client: Any, partition: Any, begin: int, end: int) -> Iterator[Any]:
-    client.assign([partition])
-    client.seek(partition, begin)
-    while client.position(partition) < end:
-        for record in client.poll(1000).get(partition, ()):
-            if record.offset < end:
-                yield record
-
-
 def refused_places(settings: Settings) -> dict[Place, str]:
     """Where in `events` -> reason, of every dead letter of that topic."""
     source = topic_name(EVENTS, settings.kafka.prefix)
     found: dict[Place, str] = {}
-    for _, _, _, records in topic_records(settings, DEAD_LETTERS):
-        for record in records:
-            letter = read_letter(record.headers)
-            if letter is not None and letter.topic == source:
-                found[(letter.partition, letter.offset, letter.place)] = letter.reason
+    for record in read_topic(settings.kafka, DEAD_LETTERS):
+        letter = read_letter(record.headers)
+        if letter is not None and letter.topic == source:
+            found[(letter.partition, letter.offset, letter.place)] = letter.reason
     return found
 
 

@@ -24,11 +24,12 @@ from headwater.errors import BundleError, Unavailable
 from headwater.settings import Settings
 from headwater.topics import MODEL_DELTAS, topic_name
 from models.learner import Learner
+from models.published.announcement import Announcement, DeltaHeaders
 from models.published.bundle import Bundle, write_bundle
 from models.published.delta import Delta, encode_delta
 from models.published.parity import check_parity
 from trainer.guard import Guard, Refused, refuse_non_finite
-from trainer.registry import Announcement, Registry
+from trainer.registry import Registry
 
 __all__ = ["Publisher"]
 
@@ -161,16 +162,11 @@ class Publisher:
 
     def _send(self, delta: Delta) -> None:
         parts = encode_delta(delta)
-        headers = [
-            ("version", str(delta.version).encode()),
-            ("parent", str(delta.parent_version).encode()),
-            ("parts", str(len(parts)).encode()),
-            ("published-time", str(delta.created_ms).encode()),
-        ]
+        headers = DeltaHeaders(delta.version, delta.parent_version, len(parts), delta.created_ms, part=0)
         key = str(delta.version).encode()
         try:
             sent = [
-                self._producer.send(self._deltas, part, key, [*headers, ("part", str(i).encode())], partition=0)
+                self._producer.send(self._deltas, part, key, headers._replace(part=i).encode(), partition=0)
                 for i, part in enumerate(parts)
             ]
             for future in sent:

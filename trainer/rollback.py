@@ -11,14 +11,14 @@ pin; the trainer then publishes a fresh bundle at once.
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 from headwater.errors import BundleError
 from headwater.events import now_ms
 from headwater.kafka.connections import producer
 from headwater.settings import Settings
+from models.published.announcement import Announcement
 from models.published.bundle import read_bundle
-from trainer.registry import Announcement, Registry
+from trainer.registry import Registry
 
 __all__ = ["resume", "rollback"]
 
@@ -50,7 +50,8 @@ def _announce(settings: Settings, version: int | None, *, pinned: bool) -> Annou
             read_bundle(settings.trainer.bundles / found.bundle)
             # the deltas that once followed a bundle must not lead serving away from it again
             follow_from = registry.delta_end() if pinned else found.delta_offset
-            announced = replace(found, pinned=pinned, delta_offset=follow_from, published_time=now_ms())
+            changed = {"pinned": pinned, "delta_offset": follow_from, "published_time": now_ms()}
+            announced = found.model_copy(update=changed)
             registry.set_live(announced)
         finally:
             registry.close()

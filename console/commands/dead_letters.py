@@ -169,9 +169,11 @@ def _letters(settings: Settings, reason: str | None) -> Iterator[ConsumerRecord]
     Anyone can write to the topic, and another release may have other reasons: so the letters are asked, too.
     """
     from headwater.errors import SettingsError
+    from headwater.kafka.reading import read_topic
+    from headwater.topics import DEAD_LETTERS
 
     found = False
-    for record in _all_letters(settings):
+    for record in read_topic(settings.kafka, DEAD_LETTERS, missing_ok=True):
         if reason in (None, _reason(record)):
             found = True
             yield record
@@ -180,25 +182,6 @@ def _letters(settings: Settings, reason: str | None) -> Iterator[ConsumerRecord]
             f"--reason {reason!r}: no message is refused for that, and no dead letter has it. Reasons: "
             f"{', '.join(REASONS)}"
         )
-
-
-def _all_letters(settings: Settings) -> Iterator[ConsumerRecord]:
-    from kafka import TopicPartition
-
-    from console.look.cluster import open_consumer
-    from headwater.topics import DEAD_LETTERS, topic_name
-
-    part = TopicPartition(topic_name(DEAD_LETTERS, settings.kafka.prefix), 0)
-    with open_consumer(settings.kafka) as reader:
-        if not reader.partitions_for_topic(part.topic):
-            return
-        end = reader.end_offsets([part])[part]
-        reader.assign([part])
-        reader.seek_to_beginning(part)
-        while reader.position(part) < end:
-            for record in reader.poll(timeout_ms=500).get(part, ()):
-                if record.offset < end:
-                    yield record
 
 
 GROUP = "redrive"

@@ -32,18 +32,23 @@ def command(
         if listed.foreign:
             typer.echo(listed.foreign_text, err=True)
         if as_json:
-            print(orjson.dumps({"live": live, "snapshots": snapshots}).decode())
+            shown = {
+                "live": None if live is None else live.model_dump(),
+                "snapshots": [snapshot.model_dump() for snapshot in snapshots],
+            }
+            print(orjson.dumps(shown).decode())
             return
-        for body in snapshots:
-            mark = "live" if live and live["version"] == body["version"] else ""
-            ndcg = (body.get("metrics") or {}).get("ndcg_at_10") or {}
-            score = f"NDCG@10 {ndcg['headwater']:.4f}" if ndcg.get("headwater") is not None else ""
-            print(f"{body['version']:>8}  {body['bundle']:<40} {score:<16} {mark}".rstrip())
-        if live and live["version"] not in {body["version"] for body in snapshots}:
-            print(f"{live['version']:>8}  {live['bundle']:<40} live")
+        for snapshot in snapshots:
+            mark = "live" if live and live.version == snapshot.version else ""
+            ndcg = snapshot.metrics.get("ndcg_at_10")
+            score = ndcg.get("headwater") if isinstance(ndcg, dict) else None
+            said = f"NDCG@10 {score:.4f}" if isinstance(score, float) else ""
+            print(f"{snapshot.version:>8}  {snapshot.bundle:<40} {said:<16} {mark}".rstrip())
+        if live and live.version not in {snapshot.version for snapshot in snapshots}:
+            print(f"{live.version:>8}  {live.bundle:<40} live")
         if not live:
             print("no model has been published yet")
-        elif live.get("pinned"):
+        elif live.pinned:
             print("pinned by a rollback; `headwater rollback --resume` ends it")
         return
     from trainer.rollback import resume as resume_newest

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from console.look.cluster import open_consumer
+from headwater.kafka.reading import read_topic
 from headwater.settings import KafkaSettings, Settings
-from headwater.topics import RECOMMENDATIONS, topic_name
+from headwater.topics import RECOMMENDATIONS
 from headwater.wire.codec import decode_recommendation
 
 __all__ = ["audit_all"]
@@ -35,16 +35,4 @@ def audit_all(settings: Settings, events: int, requests: int) -> str:
 
 def answers(kafka: KafkaSettings) -> Counter[str]:
     """request_id -> answers on the topic, read from its beginning to its end now."""
-    from kafka import TopicPartition
-
-    name = topic_name(RECOMMENDATIONS, kafka.prefix)
-    counted: Counter[str] = Counter()
-    with open_consumer(kafka) as reader:
-        parts = [TopicPartition(name, number) for number in reader.partitions_for_topic(name) or ()]
-        reader.assign(parts)
-        reader.seek_to_beginning(*parts)
-        ends = reader.end_offsets(parts)
-        while any(reader.position(part) < ends[part] for part in parts):
-            for batch in reader.poll(timeout_ms=500).values():
-                counted.update(decode_recommendation(record.value).request_id for record in batch)
-    return counted
+    return Counter(decode_recommendation(record.value).request_id for record in read_topic(kafka, RECOMMENDATIONS))

@@ -168,10 +168,11 @@ class WorkerProcess:
 def http_get(url: str, timeout_s: float = 2.0) -> tuple[int, str]:
     """Status and body; status 0 when nothing answers."""
     try:
-        with urllib.request.urlopen(url, timeout=timeout_s) as answer:
+        try:
+            answer = urllib.request.urlopen(url, timeout=timeout_s)
+        except urllib.error.HTTPError as error:
+            answer = error
+        with answer:  # its body can fail, too
             return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
     except (OSError, HTTPException) as error:
         return 0, f"no answer ({error})"

@@ -18,7 +18,7 @@ from console.local.addresses import Addresses
 from console.local.processes import http_get
 from console.look.cluster import TopicState, group_lags, open_admin, topic_states
 from headwater.errors import HeadwaterError, Unavailable
-from headwater.kafka.connections import end_offsets
+from headwater.kafka.reading import end_offsets
 from headwater.settings import Settings
 from headwater.topics import EVENTS
 
@@ -133,17 +133,17 @@ def _model(settings: Settings, states: list[TopicState]) -> Iterator[Finding]:
             "model", "note", "none published yet", "is the trainer running? Until then answers are what is popular"
         )
         return
-    age_s = time.time() - live["published_time"] / 1000
-    text = f"bundle of version {live['version']} is live, announced {age_s:,.0f} s ago; {len(snapshots)} snapshots"
-    detail = {"live": live, "snapshots": len(snapshots)}
-    folder = settings.serving.bundles / live["bundle"]
+    age_s = time.time() - live.published_time / 1000
+    text = f"bundle of version {live.version} is live, announced {age_s:,.0f} s ago; {len(snapshots)} snapshots"
+    detail = {"live": live.model_dump(), "snapshots": len(snapshots)}
+    folder = settings.serving.bundles / live.bundle
     try:
         read_bundle(folder)
     except HeadwaterError as error:
         remedy = "point serving.bundles to the trainer's folder, or wait for its next snapshot"
         yield Finding("model", "wrong", f"{text}, but: {error}", remedy, detail)
         return
-    if live.get("pinned"):
+    if live.pinned:
         yield Finding("model", "note", f"{text}; pinned", "`headwater rollback --resume` ends it", detail)
     else:
         yield Finding("model", "ok", text, detail=detail)

@@ -5,12 +5,13 @@ Before: the trainer's announcements, and whatever else was written there. After:
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from console.look.cluster import open_consumer
 from headwater.errors import InvalidMessage
+from headwater.kafka.reading import read_topic
 from headwater.settings import KafkaSettings
-from headwater.topics import MODEL, topic_name
+from headwater.topics import MODEL
+from models.published.announcement import Announcement, read_announcement
 
 __all__ = ["ModelsListed", "models_listed"]
 
@@ -21,8 +22,8 @@ MOST_NAMED = 3
 class ModelsListed(NamedTuple):
     """The live announcement (None before the first), those of the snapshots, newest first, and what is none of ours."""
 
-    live: dict[str, Any] | None
-    snapshots: list[dict[str, Any]]
+    live: Announcement | None
+    snapshots: list[Announcement]
     foreign: list[str]
 
     @property
@@ -36,28 +37,15 @@ class ModelsListed(NamedTuple):
 
 def models_listed(kafka: KafkaSettings) -> ModelsListed:
     """All that the topic says now."""
-    import orjson
-    from kafka import TopicPartition
-
-    from trainer.registry import read_announcement
-
-    part = TopicPartition(topic_name(MODEL, kafka.prefix), 0)
-    newest: dict[int, dict[str, Any] | None] = {}
+    newest: dict[int, Announcement | None] = {}
     foreign: list[str] = []
-    with open_consumer(kafka) as reader:
-        if not reader.partitions_for_topic(part.topic):
-            return ModelsListed(None, [], [])
-        reader.assign([part])
-        reader.seek_to_beginning(part)
-        end = reader.end_offsets([part])[part]
-        while reader.position(part) < end:
-            for record in reader.poll(timeout_ms=500).get(part, ()):
-                try:
-                    version, said = read_announcement(record.key, record.value)
-                except InvalidMessage as error:
-                    foreign.append(f"{part.topic}[{part.partition}]@{record.offset} ({error})")
-                    continue
-                newest[version] = None if said is None else orjson.loads(record.value)
+    for record in read_topic(kafka, MODEL, missing_ok=True):
+        try:
+            version, said = read_announcement(record.key, record.value)
+        except InvalidMessage as error:
+            foreign.append(f"{record.topic}[{record.partition}]@{record.offset} ({error})")
+        else:
+            newest[version] = said
     live = newest.pop(0, None)
-    snapshots = sorted((body for body in newest.values() if body), key=lambda body: -int(body["version"]))
+    snapshots = sorted((said for said in newest.values() if said), key=lambda said: -said.version)
     return ModelsListed(live, snapshots, foreign)

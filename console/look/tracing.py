@@ -22,6 +22,7 @@ from headwater.recommendations import Recommendation, Request
 from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, EVENTS, EXAMPLES, MODEL_DELTAS, RECOMMENDATIONS, REQUESTS, Topic, topic_name
 from headwater.wire.codec import cloudevent_headers, decode_recommendation, encode
+from models.published.announcement import read_delta_headers
 from streams.features.store import FeatureStore
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def _follow_event(
     if example is None:
         return
     learned_ms = example[1].timestamp
-    delta = onlooker.record(MODEL_DELTAS, lambda record: int(_header(record, "published-time") or 0) > learned_ms)
+    delta = onlooker.record(MODEL_DELTAS, lambda record: _published_ms(record) > learned_ms)
     text = f"version {_header(delta[1], 'version')}, the first published after the example" if delta else ""
     hop("weights", _at(delta[1]) if delta else None, delta and delta[0], text or "is a rollback in force?")
 
@@ -226,6 +227,14 @@ def _follow_request(traced: Trace, settings: Settings, onlooker: _Onlooker, writ
 def _header(record: ConsumerRecord, name: str) -> str | None:
     value = dict(record.headers or ()).get(name)
     return None if value is None else value.decode()
+
+
+def _published_ms(record: ConsumerRecord) -> int:
+    """When a delta was published; 0 for a record that is none of ours."""
+    try:
+        return read_delta_headers(record.headers).published_ms
+    except InvalidMessage:
+        return 0
 
 
 def _source(record: ConsumerRecord) -> tuple[int, int]:

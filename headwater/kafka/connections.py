@@ -18,7 +18,7 @@ from headwater.topics import TOPICS, Topic, topic_name
 if TYPE_CHECKING:
     from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 
-__all__ = ["admin_client", "consumer", "end_offsets", "ensure_topics", "existing_topic", "producer"]
+__all__ = ["admin_client", "consumer", "ensure_topics", "existing_topic", "missing_topic", "producer"]
 
 LISTED_WITHIN_S = 30.0
 """Time that Kafka gets to tell of a topic that it has made."""
@@ -158,29 +158,14 @@ def existing_topic(kafka: KafkaSettings, topic: Topic) -> str:
             return name
     finally:
         admin.close()
-    raise Unavailable(
+    raise missing_topic(name, kafka)
+
+
+def missing_topic(name: str, kafka: KafkaSettings) -> Unavailable:
+    """The error of a topic that is not there."""
+    return Unavailable(
         f"no topic {name} at {kafka.bootstrap}. Check the prefix; the workers make the topics when they start."
     )
-
-
-def end_offsets(kafka: KafkaSettings, topic: Topic) -> dict[int, int]:
-    """Partition -> offset after the newest record. Raises Unavailable when Kafka or the topic is not there."""
-    from kafka import TopicPartition
-    from kafka.errors import KafkaError
-
-    name = topic_name(topic, kafka.prefix)
-    client = consumer(kafka)
-    try:
-        if name not in client.topics():  # asking for its partitions might make it
-            raise Unavailable(
-                f"no topic {name} at {kafka.bootstrap}. Check the prefix; the workers make the topics when they start."
-            )
-        partitions = [TopicPartition(name, number) for number in client.partitions_for_topic(name)]
-        return {one.partition: end for one, end in client.end_offsets(partitions).items()}
-    except KafkaError as error:
-        raise Unavailable(f"{name}: Kafka does not tell its offsets ({error!r}). Check Kafka.") from error
-    finally:
-        client.close()
 
 
 def _create(admin: Any, topic: Topic, kafka: KafkaSettings, partitions: dict[str, int]) -> str:

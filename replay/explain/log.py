@@ -13,13 +13,14 @@ from typing import NamedTuple
 
 from headwater.errors import InvalidMessage, SourceError
 from headwater.kafka.connections import existing_topic
+from headwater.kafka.reading import read_partitions, read_topic
 from headwater.recommendations import Receipt, Recommendation, Request
 from headwater.settings import Settings
 from headwater.topics import EVENTS, ITEMS, RECOMMENDATIONS, REQUESTS
 from headwater.wire.codec import EventRow, decode_catalogue_record, decode_recommendation, decode_request
 from serving.catalogue import Catalogue
 from serving.popular import POPULAR_ITEMS, Popular
-from streams.audit import read_as_folded, refused_places, topic_records
+from streams.audit import read_as_folded, refused_places
 from streams.features.decay import Decay, ItemStatistics
 from streams.features.fold import Limits, fold_batch
 from streams.features.state import EMPTY, UserState
@@ -56,18 +57,17 @@ def find_recommendation(settings: Settings, request_id: str) -> Recommendation:
     """The first answer to a request in the exposure log. Raises SourceError."""
     name = existing_topic(settings.kafka, RECOMMENDATIONS)
     correlation, since, read = request_id.encode(), None, 0
-    for _, _, _, records in topic_records(settings, RECOMMENDATIONS):
-        for record in records:
-            read += 1
-            since = record.timestamp if since is None else min(since, record.timestamp)
-            if dict(record.headers).get("correlation-id") != correlation and correlation not in (record.value or b""):
-                continue
-            try:
-                found = decode_recommendation(record.value)
-            except InvalidMessage:
-                continue
-            if found.request_id == request_id:
-                return found
+    for record in read_topic(settings.kafka, RECOMMENDATIONS):
+        read += 1
+        since = record.timestamp if since is None else min(since, record.timestamp)
+        if dict(record.headers).get("correlation-id") != correlation and correlation not in (record.value or b""):
+            continue
+        try:
+            found = decode_recommendation(record.value)
+        except InvalidMessage:
+            continue
+        if found.request_id == request_id:
+            return found
     held = f"it holds {read:,} answers since {_when(since)}" if since is not None else "it is empty"
     raise SourceError(f"{name}: no answer to request {request_id!r}; {held}. Give its JSON, if you kept it.")
 
@@ -81,14 +81,13 @@ def find_request(settings: Settings, answer: Recommendation) -> Request:
             "program without Kafka"
         )
     place = place_of(at)
-    only = {place.partition: place.offset}
-    for partition, begin, _, records in topic_records(settings, REQUESTS, {place.partition: place.offset + 1}, only):
-        if partition != place.partition:
-            continue
-        if begin > place.offset:
+    first, end = {place.partition: place.offset}, {place.partition: place.offset + 1}
+    for span, records in read_partitions(settings.kafka, REQUESTS, first, end):
+        if span.oldest > place.offset:
             raise SourceError(
-                f"{at} is gone: that partition now begins at offset {begin}, {_since(settings, partition)} (requests "
-                f"are kept for {REQUESTS.retention_ms // 3_600_000} h). Without it nothing can be asked again."
+                f"{at} is gone: that partition now begins at offset {span.oldest}, {_since(settings, span.partition)} "
+                f"(requests are kept for {REQUESTS.retention_ms // 3_600_000} h). Without it nothing can be asked "
+                "again."
             )
         for record in records:
             request = decode_request(record.value)
@@ -141,15 +140,13 @@ def _folded(
 def _rows(settings: Settings, ends: Mapping[int, int]) -> Iterator[tuple[int, int, list[EventRow], int | None]]:
     """Of each partition of `events`: number, first offset, events below the end as the worker saw them, first time."""
     refused = refused_places(settings)
-    for partition, begin, end, records in topic_records(settings, EVENTS, ends):
-        if not end:
-            continue
+    for span, records in read_partitions(settings.kafka, EVENTS, end=ends):
         rows: list[EventRow] = []
         first_ms: int | None = None
         for record in records:
             first_ms = record.timestamp if first_ms is None else first_ms
             rows += [row for row in read_as_folded(record, refused) if isinstance(row, EventRow)]
-        yield partition, begin, rows, first_ms
+        yield span.partition, span.oldest, rows, first_ms
 
 
 def fold_popularity(settings: Settings, receipt: Receipt) -> Popular:
@@ -184,7 +181,7 @@ def catalogue_at(settings: Settings, receipt: Receipt) -> tuple[Catalogue, int]:
     """The catalogue as the answer knew it; and how many older records compaction has taken away since."""
     catalogue, gone = Catalogue(), 0
     ends = _ends(receipt.catalogue_offsets)
-    for partition, _, end, records in topic_records(settings, ITEMS, ends):
+    for (partition, _, _, end), records in read_partitions(settings.kafka, ITEMS, end=ends):
         found = 0
         for record in records:
             found += 1
@@ -204,8 +201,8 @@ def catalogue_at(settings: Settings, receipt: Receipt) -> tuple[Catalogue, int]:
 
 def _since(settings: Settings, partition: int) -> str:
     """The time of the first request that a partition still holds."""
-    for number, _, _, records in topic_records(settings, REQUESTS):
-        if number == partition:
+    for span, records in read_partitions(settings.kafka, REQUESTS):
+        if span.partition == partition:
             return _when(next((record.timestamp for record in records), None))
     return _when(None)
 

@@ -14,14 +14,15 @@ import torch
 
 from headwater.errors import BundleError, CheckpointError, InvalidMessage, SourceError
 from headwater.examples import CatalogueEntry, Example, unpack
+from headwater.kafka.reading import read_partitions, read_topic
 from headwater.recommendations import Receipt
 from headwater.settings import Settings
 from headwater.topics import EXAMPLES, MODEL_DELTAS
 from models.config import model_config
 from models.learner import Learner
+from models.published.announcement import read_delta_headers
 from models.published.bundle import Bundle, read_bundle
 from models.published.delta import DeltaAssembler
-from streams.audit import topic_records
 from trainer.examples_log import Progress
 
 __all__ = ["from_deltas", "from_disk", "learned_anew", "rebuild_model"]
@@ -105,23 +106,21 @@ def _chain(settings: Settings, newest: int) -> tuple[dict[int, int], dict[int, i
     """Of each delta up to a version, by version: the version that it follows, and the offset of its first part."""
     before: dict[int, int] = {}
     offsets: dict[int, int] = {}
-    for _, _, _, records in topic_records(settings, MODEL_DELTAS):
-        for record in records:
-            headers = dict(record.headers)
-            try:
-                version, parent = int(headers["version"]), int(headers["parent"])
-            except (KeyError, ValueError):
-                continue
-            if parent < version <= newest:  # anything else leads round in a circle
-                before[version] = parent
-                offsets.setdefault(version, record.offset)
+    for record in read_topic(settings.kafka, MODEL_DELTAS):
+        try:
+            headers = read_delta_headers(record.headers)
+        except InvalidMessage:
+            continue
+        if headers.parent < headers.version <= newest:  # anything else leads round in a circle
+            before[headers.version] = headers.parent
+            offsets.setdefault(headers.version, record.offset)
     return before, offsets
 
 
 def _apply(settings: Settings, bundle: Bundle, wanted: int, offset: int) -> None:
     """Apply the deltas from an offset on until the bundle is the version wanted. Raises BundleError."""
     assembler = DeltaAssembler()
-    for _, _, _, records in topic_records(settings, MODEL_DELTAS, start={0: offset}):
+    for _, records in read_partitions(settings.kafka, MODEL_DELTAS, {0: offset}):
         for record in records:
             delta = None if record.value is None else assembler.add(record.value)
             if delta is not None and delta.version > bundle.version:
@@ -145,7 +144,7 @@ def learned_anew(settings: Settings, receipt: Receipt, tried: list[str]) -> tupl
     if wanted is None:
         tried.append("the receipt does not say how many examples the model had learned")
         return None
-    begin = next((begin for _, begin, _, _ in topic_records(settings, EXAMPLES)), 0)
+    begin = next((span.oldest for span, _ in read_partitions(settings.kafka, EXAMPLES)), 0)
     learner, progress, what = _start(settings, wanted, begin)
     if progress.offset < begin:
         tried.append(
@@ -153,7 +152,7 @@ def learned_anew(settings: Settings, receipt: Receipt, tried: list[str]) -> tupl
             f"{settings.trainer.directory} lies between there and example {wanted:,}"
         )
         return None
-    for _, _, _, records in topic_records(settings, EXAMPLES, start={0: progress.offset}):
+    for _, records in read_partitions(settings.kafka, EXAMPLES, {0: progress.offset}):
         for record in records:
             if learner.examples_seen >= wanted:
                 break

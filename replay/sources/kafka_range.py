@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,16 +16,13 @@ from pydantic import ValidationError
 
 from headwater.errors import InvalidMessage, SourceError
 from headwater.events import Event
-from headwater.kafka.connections import consumer, existing_topic
+from headwater.kafka.reading import BoundedReader, Span
 from headwater.settings import KafkaSettings
 from headwater.topics import EVENTS, topic_name
 from headwater.wire.codec import read_events
 from replay.sources.source import BadRow, SourceReport
 
 __all__ = ["KafkaRange"]
-
-SILENCE_S = 30.0
-"""A range that yields no record for this long is given up with an error."""
 
 
 class KafkaRange:
@@ -52,78 +48,40 @@ class KafkaRange:
         self.report = SourceReport(self.topic)
 
     def events(self) -> Iterator[Event]:
-        """The events. Raises SourceError when a partition or offset is not there, Unavailable for the topic."""
+        """The events. Raises SourceError when a partition or offset is not there, Unavailable without the topic."""
         self.report = SourceReport(self.topic)
-        ranges = self._ranges()
-        self.report.name = f"{self.topic} {', '.join(f'[{p}]@{low}..{high}' for p, (low, high) in ranges.items())}"
-        for event in heapq.merge(
-            *(self._partition(partition, low, high) for partition, (low, high) in ranges.items() if low < high),
-            key=lambda event: event.event_time,
-        ):
+        spans = self._spans()
+        said = ", ".join(f"[{span.partition}]@{span.first}..{span.end}" for span in spans)
+        self.report.name = f"{self.topic} {said}"
+        each = [self._partition(span) for span in spans if span.first < span.end]
+        for event in heapq.merge(*each, key=lambda event: event.event_time):
             self.report.events += 1
             yield event
 
-    def _ranges(self) -> dict[int, tuple[int, int]]:
-        """Partition -> first offset and the one after the last."""
-        from kafka import TopicPartition
+    def _spans(self) -> list[Span]:
+        """What is read of each partition, all of which is there."""
+        with BoundedReader(self.kafka, EVENTS) as reader:
+            whole = reader.spans()
+            timed = reader.spans(first_ms=self._start_ms, end_ms=self._end_ms)
+        unknown = sorted((self._start.keys() | self._end.keys()) - {span.partition for span in whole})
+        if unknown:
+            raise SourceError(f"{self.topic} has no partition {unknown}; it has {[span.partition for span in whole]}")
+        spans = []
+        for (number, oldest, _, newest), by_time in zip(whole, timed, strict=True):
+            low, high = self._start.get(number, by_time.first), self._end.get(number, by_time.end)
+            if low < oldest or max(low, high) > newest:
+                raise SourceError(
+                    f"{self.topic}[{number}]@{low}..{high} is not all there: the log holds {oldest}..{newest}. Choose "
+                    "offsets within it."
+                )
+            spans.append(Span(number, oldest, low, high))
+        return spans
 
-        existing_topic(self.kafka, EVENTS)
-        opened = consumer(self.kafka)
-        try:
-            partitions = opened.partitions_for_topic(self.topic) or set()
-            unknown = sorted((self._start.keys() | self._end.keys()) - partitions)
-            if unknown:
-                raise SourceError(f"{self.topic} has no partition {unknown}; it has {sorted(partitions)}")
-            every = {number: TopicPartition(self.topic, number) for number in sorted(partitions)}
-            oldest = opened.beginning_offsets(list(every.values()))
-            newest = opened.end_offsets(list(every.values()))
-            begins = self._by_time(opened, every, self._start_ms, newest) or oldest
-            ends = self._by_time(opened, every, self._end_ms, newest) or newest
-            ranges = {}
-            for number, partition in every.items():
-                low, high = self._start.get(number, begins[partition]), self._end.get(number, ends[partition])
-                if low < oldest[partition] or max(low, high) > newest[partition]:
-                    raise SourceError(
-                        f"{self.topic}[{number}]@{low}..{high} is not all there: the log holds "
-                        f"{oldest[partition]}..{newest[partition]}. Choose offsets within it."
-                    )
-                ranges[number] = (low, high)
-            return ranges
-        finally:
-            opened.close()
-
-    @staticmethod
-    def _by_time(
-        opened: Any, every: dict[int, Any], at_ms: int | None, newest: dict[Any, int]
-    ) -> dict[Any, int] | None:
-        """The first offset at or after a time in each partition, its end where there is none."""
-        if at_ms is None:
-            return None
-        found = opened.offsets_for_times(dict.fromkeys(every.values(), at_ms))
-        return {one: found[one].offset if found.get(one) is not None else newest[one] for one in every.values()}
-
-    def _partition(self, number: int, low: int, high: int) -> Iterator[Event]:
-        """One partition, by a consumer of its own, so that merging never waits for records that are behind others."""
-        from kafka import TopicPartition
-
-        partition = TopicPartition(self.topic, number)
-        opened = consumer(self.kafka)
-        try:
-            opened.assign([partition])
-            opened.seek(partition, low)
-            heard_s = time.monotonic()
-            while opened.position(partition) < high:
-                records = opened.poll(timeout_ms=500).get(partition, [])
-                if records:
-                    heard_s = time.monotonic()
-                elif time.monotonic() - heard_s > SILENCE_S:
-                    at = opened.position(partition)
-                    raise SourceError(f"{self.topic}[{number}]@{at}: nothing for {SILENCE_S:.0f} s, {high} is the end")
-                for record in records:
-                    if record.offset < high:
-                        yield from self._read(record)
-        finally:
-            opened.close()
+    def _partition(self, span: Span) -> Iterator[Event]:
+        """One partition, by a reader of its own, so that merging never waits for records that are behind others."""
+        with BoundedReader(self.kafka, EVENTS) as reader:
+            for record in reader.records(span):
+                yield from self._read(record)
 
     def _read(self, record: Any) -> Iterator[Event]:
         rows = read_events(

@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
-import orjson
 import pytest
 
 from models.learner import Learner
+from models.published.announcement import Announcement, DeltaHeaders
 from models.published.bundle import Bundle, write_bundle
 from models.published.delta import Delta, encode_delta
 from serving.catalogue import Catalogue
 from serving.model_follower import ModelFollower
 from serving.scorer import Scorer
 from tests.worlds.serving import FILMS, trained, walk
+
+AT = "model-deltas[0]@3"
 
 
 class Follower:
@@ -32,13 +33,19 @@ class Follower:
         path = write_bundle(self.directory, bundle)
         if corrupt:
             (path / "weights.safetensors").write_bytes(b"torn")
-        return orjson.dumps(
-            {"version": bundle.version, "bundle": path.name, "delta_offset": 40 + bundle.version, "published_time": 9}
-        )
+        return Announcement(
+            version=bundle.version, digest=bundle.digest, bundle=path.name, parent=bundle.parent,
+            delta_offset=40 + bundle.version, published_time=9, examples_offset=0, metrics={},
+        ).encode()  # fmt: skip
+
+    def announce(self, key: bytes, value: bytes | None) -> int | None:
+        self.model.announce(key, value, "model[0]@7")
+        return self.model.load()
 
     def delta(self, delta: Delta) -> list[bool]:
-        headers = {"version": str(delta.version).encode(), "published-time": b"11"}
-        return [self.model.delta(headers, part) for part in encode_delta(delta, max_bytes=4096)]
+        parts = encode_delta(delta, max_bytes=4096)
+        headers = DeltaHeaders(delta.version, delta.parent_version, len(parts), 11, 0)
+        return [self.model.delta(headers._replace(part=n).encode(), part, AT) for n, part in enumerate(parts)]
 
 
 @pytest.fixture
@@ -65,7 +72,7 @@ def delta_of(learner: Learner) -> Delta:
 
 
 def test_a_bundle_and_its_deltas_in_parts_are_followed(follower: Follower, learner: Learner) -> None:
-    assert follower.model.announce(b"live", follower.write(bundle_of(learner))) == 41
+    assert follower.announce(b"live", follower.write(bundle_of(learner))) == 41
     applied = follower.delta(delta_of(learner))
     assert len(applied) > 1
     assert applied[:-1] == [False] * (len(applied) - 1)
@@ -76,25 +83,25 @@ def test_a_bundle_and_its_deltas_in_parts_are_followed(follower: Follower, learn
 
 def test_a_bundle_that_deltas_have_overtaken_is_not_loaded(follower: Follower, learner: Learner) -> None:
     first = follower.write(bundle_of(learner))
-    follower.model.announce(b"live", first)
+    follower.announce(b"live", first)
     follower.delta(delta_of(learner))
-    assert follower.model.announce(b"live", first) is None
+    assert follower.announce(b"live", first) is None
     assert follower.scorer.version == 2
 
 
 def test_an_older_bundle_than_the_last_announced_is_a_rollback(follower: Follower, learner: Learner) -> None:
     first, second = follower.write(bundle_of(learner)), follower.write(bundle_of(learner))
     for announcement, version in ((first, 1), (second, 2), (first, 1)):
-        assert follower.model.announce(b"live", announcement) == 40 + version
+        assert follower.announce(b"live", announcement) == 40 + version
         assert follower.scorer.version == version
 
 
 def test_a_corrupt_bundle_keeps_the_last_good_one_and_the_log_has_the_remedy(
     follower: Follower, learner: Learner, caplog: pytest.LogCaptureFixture
 ) -> None:
-    follower.model.announce(b"live", follower.write(bundle_of(learner)))
+    follower.announce(b"live", follower.write(bundle_of(learner)))
     with caplog.at_level(logging.WARNING):
-        assert follower.model.announce(b"live", follower.write(bundle_of(learner), corrupt=True)) is None
+        assert follower.announce(b"live", follower.write(bundle_of(learner), corrupt=True)) is None
     assert follower.scorer.version == 1
     assert follower.refused == {"bundle": 1}
     assert "checksum differs" in caplog.text
@@ -105,12 +112,12 @@ def test_a_worker_that_starts_on_a_corrupt_bundle_takes_the_newest_good_snapshot
     follower: Follower, learner: Learner
 ) -> None:
     good = follower.write(bundle_of(learner))
-    follower.model.announce(b"snapshot:1", good)
+    follower.announce(b"snapshot:1", good)
     worse = follower.write(bundle_of(learner), corrupt=True)
-    follower.model.announce(b"snapshot:2", worse)
-    assert follower.model.announce(b"live", worse) == 41
+    follower.announce(b"snapshot:2", worse)
+    assert follower.announce(b"live", worse) == 41
     assert follower.scorer.version == 1
-    follower.model.announce(b"snapshot:1", None)
+    follower.announce(b"snapshot:1", None)
 
 
 @pytest.mark.parametrize(
@@ -124,29 +131,36 @@ def test_a_worker_that_starts_on_a_corrupt_bundle_takes_the_newest_good_snapshot
     ],
 )
 def test_an_announcement_that_means_nothing_is_refused(follower: Follower, body: bytes) -> None:
-    assert follower.model.announce(b"live", body) is None
+    assert follower.announce(b"live", body) is None
     assert follower.refused.total() == 1
 
 
+def test_a_foreign_live_record_leaves_the_one_before_it_live(follower: Follower, learner: Learner) -> None:
+    follower.model.announce(b"live", follower.write(bundle_of(learner)), "model[0]@1")
+    follower.model.announce(b"live", b'{"version": "2"}', "model[0]@2")
+    assert (follower.model.load(), follower.scorer.version) == (41, 1)
+    assert follower.refused == {"announcement": 1}
+
+
 def test_after_a_gap_deltas_wait_for_the_bundle_that_fits(follower: Follower, learner: Learner) -> None:
-    follower.model.announce(b"live", follower.write(bundle_of(learner)))
+    follower.announce(b"live", follower.write(bundle_of(learner)))
     delta_of(learner)
     assert not any(follower.delta(delta_of(learner)))
     assert follower.refused == {"parent": 1}
-    follower.model.announce(b"live", follower.write(bundle_of(learner)))
+    follower.announce(b"live", follower.write(bundle_of(learner)))
     assert follower.delta(delta_of(learner))[-1]
     assert follower.scorer.version == 5
 
 
 def test_a_delta_that_is_corrupt_or_lacks_headers_is_refused(follower: Follower, learner: Learner) -> None:
-    follower.model.announce(b"live", follower.write(bundle_of(learner)))
+    follower.announce(b"live", follower.write(bundle_of(learner)))
     value = encode_delta(delta_of(learner))[0]
-    headers: dict[str, Any] = {"version": b"2", "published-time": b"1"}
-    assert not follower.model.delta(headers, value[:-1] + b"\x00\x00")
-    assert not follower.model.delta({}, value)
-    assert not follower.model.delta({"version": b"2"}, value)
+    headers = DeltaHeaders(2, 1, 1, 1, 0).encode()
+    assert not follower.model.delta(headers, value[:-1] + b"\x00\x00", AT)
+    assert not follower.model.delta([], value, AT)
+    assert not follower.model.delta([("version", b"2")], value, AT)
     assert follower.refused == {"delta": 3}
-    assert follower.model.delta(headers, value)
+    assert follower.model.delta(headers, value, AT)
 
 
 def test_deltas_before_any_bundle_are_left_alone(follower: Follower, learner: Learner) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kafka import TopicPartition
 
 from headwater.errors import BundleError
-from headwater.kafka.connections import consumer
+from headwater.kafka.reading import BoundedReader
 from headwater.settings import Settings
-from headwater.topics import MODEL_DELTAS, topic_name
+from headwater.topics import MODEL_DELTAS
+from models.published.announcement import read_delta_headers
 from models.published.bundle import read_bundle
 from models.published.delta import DeltaAssembler
 from tests.worlds.example_logs import append, ring_records
@@ -30,16 +30,8 @@ Start = Callable[..., Worker]
 
 def deltas(settings: Settings, offset: int, end: int) -> list[Any]:
     """Records of `model-deltas` from `offset` to before `end`."""
-    reader = consumer(settings.kafka)
-    partition = TopicPartition(topic_name(MODEL_DELTAS, settings.kafka.prefix), 0)
-    reader.assign([partition])
-    reader.seek(partition, offset)
-    found: list[Any] = []
-    eventually(
-        lambda: found.extend(reader.poll(timeout_ms=200).get(partition, [])) or len(found) >= end - offset, 20, "deltas"
-    )
-    reader.close()
-    return found
+    with BoundedReader(settings.kafka, MODEL_DELTAS) as reader:
+        return [record for span in reader.spans({0: offset}, {0: end}) for record in reader.records(span)]
 
 
 def learned(trainer: Worker, examples: int) -> None:
@@ -76,11 +68,10 @@ def test_the_deltas_applied_to_the_first_bundle_give_the_last(
     applied = 0
     for record in deltas(settings, first.delta_offset, last.delta_offset):
         delta = assembler.add(record.value)
-        headers = dict(record.headers)
-        assert set(headers) == {"version", "parent", "part", "parts", "published-time"}
+        headers = read_delta_headers(record.headers)
         if delta is not None:
-            assert int(headers["version"]) == delta.version
-            assert int(headers["parent"]) == delta.parent_version == bundle.version
+            assert headers.version == delta.version
+            assert headers.parent == delta.parent_version == bundle.version
             bundle.apply(delta)
             applied += 1
     assert applied >= 4

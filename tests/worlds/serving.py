@@ -21,6 +21,7 @@ from headwater.topics import ITEMS, MODEL, MODEL_DELTAS, RECOMMENDATIONS, REQUES
 from headwater.wire.codec import decode_recommendation, encode
 from models.config import ModelConfig
 from models.learner import Learner
+from models.published.announcement import Announcement, DeltaHeaders
 from models.published.bundle import Bundle, write_bundle
 from models.published.delta import encode_delta
 from streams.features.decay import Decay, ItemStatistics
@@ -117,29 +118,18 @@ class World:
             content = bytearray(victim.read_bytes())
             content[len(content) // 2] ^= 0xFF
             victim.write_bytes(bytes(content))
-        body = {
-            "version": bundle.version,
-            "digest": bundle.digest,
-            "bundle": path.name,
-            "parent": bundle.parent,
-            "delta_offset": 0,
-            "published_time": time.time_ns() // 1_000_000,
-            "examples_offset": 0,
-            "metrics": {},
-        }
-        self.send(MODEL, orjson.dumps(body), b"live")
+        said = Announcement(
+            version=bundle.version, digest=bundle.digest, bundle=path.name, parent=bundle.parent, delta_offset=0,
+            published_time=time.time_ns() // 1_000_000, examples_offset=0, metrics={},
+        )  # fmt: skip
+        self.send(MODEL, said.encode(), b"live")
 
     def publish_delta(self, delta: Any) -> None:
         parts = encode_delta(delta)
         for part, value in enumerate(parts):
-            headers = {"version": delta.version, "parent": delta.parent_version, "part": part, "parts": len(parts)}
-            headers["published-time"] = time.time_ns() // 1_000_000
-            self.send(
-                MODEL_DELTAS,
-                value,
-                str(delta.version).encode(),
-                [(name, str(n).encode()) for name, n in headers.items()],
-            )
+            now_ms = time.time_ns() // 1_000_000
+            headers = DeltaHeaders(delta.version, delta.parent_version, len(parts), now_ms, part)
+            self.send(MODEL_DELTAS, value, str(delta.version).encode(), headers.encode())
 
     def ask(self, user: str = "ann", headers: Any = (), **fields: Any) -> str:
         """Send a request as plain JSON; its id."""

@@ -12,6 +12,7 @@ from kafka import KafkaProducer, TopicPartition
 
 from headwater.events import Event
 from headwater.kafka.connections import consumer, producer
+from headwater.kafka.reading import read_topic
 from headwater.settings import Settings
 from headwater.topics import EVENTS, Topic, topic_name
 from headwater.wire.codec import encode, encode_packed
@@ -131,20 +132,7 @@ def committed_all(settings: Settings, group: str = "streams", timeout_s: float =
 
 def records(settings: Settings, topic: Topic) -> list[Any]:
     """All records of a topic, partition by partition."""
-    client = consumer(settings.kafka)
-    found: list[Any] = []
-    try:
-        name = topic_name(topic, settings.kafka.prefix)
-        partitions = [TopicPartition(name, number) for number in sorted(client.partitions_for_topic(name) or ())]
-        ends = client.end_offsets(partitions)
-        for one in partitions:
-            client.assign([one])
-            client.seek_to_beginning(one)
-            while client.position(one) < ends[one]:
-                found += client.poll(500).get(one, [])
-    finally:
-        client.close()
-    return found
+    return list(read_topic(settings.kafka, topic))
 
 
 def header(record: Any, name: str) -> bytes | None:

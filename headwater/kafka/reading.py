@@ -1,0 +1,194 @@
+"""Reading a topic from here to there: the one bounded reader of the project.
+
+Before: a topic of the table, and where to begin and end, by offset or by time. After: audits, `replay`, the console and
+the trainer's registry, which all want what is there now and no more. Whatever follows a topic for ever has a loop of
+its own. Imports kafka-python only when called.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from headwater.errors import Unavailable
+from headwater.kafka.connections import consumer, missing_topic
+from headwater.settings import KafkaSettings
+from headwater.topics import Topic, topic_name
+
+if TYPE_CHECKING:
+    from kafka.consumer.fetcher import ConsumerRecord
+
+__all__ = ["BoundedReader", "Span", "end_offsets", "read_partitions", "read_topic"]
+
+SILENCE_S = 30.0
+"""Reading that gets no further for this long is given up with an error."""
+
+CALL_S = 3.0
+"""Time that one question to the broker gets, before it is asked again."""
+
+POLL_MS = 500
+PAUSE_S = 0.1
+
+Answer = TypeVar("Answer")
+
+
+class Span(NamedTuple):
+    """What is read of one partition: the offsets from `first` to before `end`. `oldest` is where its log began.
+
+    There is nothing to read unless `first` is below `end`. What was asked for from before `oldest` on is deleted.
+    """
+
+    partition: int
+    oldest: int
+    first: int
+    end: int
+
+
+class BoundedReader:
+    """A consumer without a group that reads spans of one topic, one after the other. A context manager.
+
+    Retriable errors of Kafka are tried again until nothing has moved for `silence_s` seconds.
+    """
+
+    def __init__(self, kafka: KafkaSettings, topic: Topic, silence_s: float = SILENCE_S) -> None:
+        """Raises Unavailable when no broker answers."""
+        self.name = topic_name(topic, kafka.prefix)
+        self._kafka = kafka
+        self._silence_s = silence_s
+        self._consumer = consumer(kafka, fetch_max_bytes=32 << 20, max_partition_fetch_bytes=8 << 20)
+
+    def __enter__(self) -> BoundedReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave Kafka."""
+        self._consumer.close(timeout_ms=int(CALL_S * 1000))
+
+    def exists(self) -> bool:
+        """Whether the topic is there; asking for its partitions might make it. Raises Unavailable."""
+        return self.name in self._ask("its topics", self._consumer.topics)
+
+    def spans(
+        self,
+        first: Mapping[int, int] | None = None,
+        end: Mapping[int, int] | None = None,
+        *,
+        first_ms: int | None = None,
+        end_ms: int | None = None,
+    ) -> list[Span]:
+        """What there is to read now, by partition, in order; what is written later is not in it.
+
+        Parameters
+        ----------
+        first, end
+            offset by partition. Without `first` a partition is read from its oldest record, and with `end` only the
+            partitions that it names are read, at most to where they end now.
+        first_ms, end_ms
+            record times, epoch ms, for the partitions without such an offset: the first record that is as young.
+
+        Raises
+        ------
+        Unavailable
+            when Kafka does not tell, or the topic is not there.
+        """
+        from kafka import TopicPartition
+
+        if not self.exists():
+            raise missing_topic(self.name, self._kafka)
+        found = self._ask("its partitions", lambda: self._consumer.partitions_for_topic(self.name)) or set()
+        wanted = sorted(found if end is None else found & end.keys())
+        parts = [TopicPartition(self.name, number) for number in wanted]
+        wait_ms = int(CALL_S * 1000)
+        oldest = self._ask("its offsets", lambda: self._consumer.beginning_offsets(parts, timeout_ms=wait_ms))
+        newest = self._ask("its offsets", lambda: self._consumer.end_offsets(parts, timeout_ms=wait_ms))
+        firsts = oldest if first_ms is None else self._at_time(parts, first_ms, newest)
+        ends = newest if end_ms is None else self._at_time(parts, end_ms, newest)
+        spans = []
+        for part in parts:
+            stop = min(newest[part], (end or {}).get(part.partition, ends[part]))
+            begin = max(oldest[part], (first or {}).get(part.partition, firsts[part]))
+            spans.append(Span(part.partition, oldest[part], begin, stop))
+        return spans
+
+    def _at_time(self, parts: list[Any], at_ms: int, newest: Mapping[Any, int]) -> dict[Any, int]:
+        """The first offset at or after a time in each partition, its end where there is none."""
+        times = dict.fromkeys(parts, at_ms)
+        found = self._ask("its offsets by time", lambda: self._consumer.offsets_for_times(times))
+        return {part: found[part].offset if found.get(part) is not None else newest[part] for part in parts}
+
+    def records(self, span: Span) -> Iterator[ConsumerRecord]:
+        """The records of a span, in order. Take one span to its end before the next.
+
+        The end is reached by the consumer's position: what compaction, retention or a transaction's markers left empty
+        holds no record. What is deleted while it is read is missing.
+
+        Raises
+        ------
+        Unavailable
+            when the position has not moved for `silence_s` seconds, or Kafka says that it never will.
+        """
+        from kafka import TopicPartition
+
+        part, at = TopicPartition(self.name, span.partition), span.first
+        if at < span.end:
+            self._consumer.assign([part])
+            self._consumer.seek(part, at)
+        while at < span.end:
+            began_at, deadline = at, time.monotonic() + self._silence_s
+            while at == began_at:
+                what = f"[{span.partition}]@{at}, before its end at {span.end}"
+                polled = self._ask(what, lambda: self._consumer.poll(timeout_ms=POLL_MS), deadline)
+                for record in polled.get(part, ()):
+                    if at <= record.offset < span.end:
+                        at = record.offset + 1
+                        yield record
+                at = max(at, self._ask(what, lambda: self._consumer.position(part, timeout_ms=POLL_MS), deadline) or 0)
+                if at == began_at and time.monotonic() > deadline:
+                    raise Unavailable(f"{self.name}: nothing for {self._silence_s:.0f} s of {what}. Check Kafka.")
+
+    def _ask(self, what: str, call: Callable[[], Answer], deadline: float | None = None) -> Answer:
+        """The answer of a call to Kafka, tried again after a retriable error. Raises Unavailable."""
+        from kafka.errors import KafkaError
+
+        deadline = time.monotonic() + self._silence_s if deadline is None else deadline
+        while True:
+            try:
+                return call()
+            except KafkaError as error:
+                if not error.retriable or time.monotonic() > deadline:
+                    raise Unavailable(f"{self.name}: Kafka does not tell {what} ({error!r}). Check Kafka.") from error
+            time.sleep(PAUSE_S)
+
+
+def end_offsets(kafka: KafkaSettings, topic: Topic) -> dict[int, int]:
+    """Partition -> offset after the newest record. Raises Unavailable when Kafka or the topic is not there."""
+    with BoundedReader(kafka, topic) as reader:
+        return {span.partition: span.end for span in reader.spans()}
+
+
+def read_partitions(
+    kafka: KafkaSettings, topic: Topic, first: Mapping[int, int] | None = None, end: Mapping[int, int] | None = None
+) -> Iterator[tuple[Span, Iterator[ConsumerRecord]]]:
+    """Each partition of a topic: its span, and the records of it, to be read before the next partition.
+
+    `first` and `end` are as for `BoundedReader.spans`. Raises Unavailable.
+    """
+    with BoundedReader(kafka, topic) as reader:
+        for span in reader.spans(first, end):
+            yield span, reader.records(span)
+
+
+def read_topic(kafka: KafkaSettings, topic: Topic, *, missing_ok: bool = False) -> Iterator[ConsumerRecord]:
+    """All that a topic holds now, one partition after the other. Raises Unavailable.
+
+    A topic that is not there is an error, too, and with `missing_ok` an empty one.
+    """
+    with BoundedReader(kafka, topic) as reader:
+        if missing_ok and not reader.exists():
+            return
+        for span in reader.spans():
+            yield from reader.records(span)

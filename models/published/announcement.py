@@ -1,0 +1,119 @@
+"""What records on `model` and `model-deltas` say of a published model: the one reader and the one writer of both.
+
+Before: the trainer's publisher and a rollback write. After: the trainer's registry, serving and the console read, and
+all of them take the same records for ours and refuse the same others, in the same words. Knows bytes, no Kafka.
+
+Keys of `model`: `live`, and `snapshot:<version>` for each bundle on disk, with the same body; a tombstone follows when
+a bundle is pruned. A pinned live record (`rollback`) stays until `resume`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any, NamedTuple
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+
+from headwater.errors import InvalidMessage
+from headwater.wire.checks import not_json, refuse_deep, validated
+
+__all__ = [
+    "LIVE",
+    "Announcement",
+    "DeltaHeaders",
+    "read_announcement",
+    "read_delta_headers",
+    "snapshot_key",
+]
+
+LIVE = b"live"
+"""Key of the record that says which bundle serving loads."""
+
+MAX_VERSION = 10**15
+MAX_OFFSET = 2**63 - 1
+_SNAPSHOT_KEY = re.compile(rb"snapshot:([1-9][0-9]{0,14})")
+_NUMBER = re.compile(rb"[0-9]{1,15}")
+_HEADER_NAMES = ("version", "parent", "parts", "published-time", "part")
+
+
+class Announcement(BaseModel):
+    """What a record of `model` says about one bundle. `delta_offset`: deltas from there on may follow it."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")  # later releases may say more
+
+    version: Annotated[int, Field(gt=0, lt=MAX_VERSION)]
+    digest: str
+    bundle: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}$")]  # a folder's name, and no path
+    parent: str | None
+    delta_offset: Annotated[int, Field(ge=0, le=MAX_OFFSET)]
+    published_time: Annotated[int, Field(ge=0, le=MAX_OFFSET)]
+    examples_offset: Annotated[int, Field(ge=0, le=MAX_OFFSET)]
+    metrics: dict[str, Any]
+    pinned: bool = False
+
+    def encode(self) -> bytes:
+        """The record's value."""
+        return orjson.dumps(self.model_dump())
+
+
+def snapshot_key(version: int) -> bytes:
+    """The key of a snapshot's record."""
+    return b"snapshot:%d" % version
+
+
+def read_announcement(key: bytes | None, value: bytes | None) -> tuple[int, Announcement | None]:
+    """Version (0: `live`) and body (None: withdrawn) of a record of `model`.
+
+    Raises
+    ------
+    InvalidMessage
+        for a record that no trainer wrote (`schema`, `undecodable`, `too_deep`).
+
+    >>> read_announcement(b"snapshot:7", None)
+    (7, None)
+    """
+    name = _SNAPSHOT_KEY.fullmatch(key or b"")
+    if key != LIVE and name is None:
+        raise InvalidMessage("schema", f"the key {key!r:.80} is neither live nor snapshot:<version>")
+    version = 0 if name is None else int(name[1])
+    if value is None:
+        return version, None
+    at = "a record of the model topic is not an announcement"
+    try:
+        body = orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise not_json(error, at, "") from error
+    refuse_deep(body, at)
+    said = validated(Announcement, body, at)
+    if name is not None and said.version != version:
+        raise InvalidMessage("schema", f"the key names version {version} and the value version {said.version}")
+    return version, said
+
+
+class DeltaHeaders(NamedTuple):
+    """The headers of a record of `model-deltas`: one part of a delta of several. `published_ms` is epoch time."""
+
+    version: int
+    parent: int
+    parts: int
+    published_ms: int
+    part: int
+
+    def encode(self) -> list[tuple[str, bytes]]:
+        """As Kafka takes them."""
+        return [(name, b"%d" % number) for name, number in zip(_HEADER_NAMES, self, strict=True)]
+
+
+def read_delta_headers(headers: Iterable[tuple[str, bytes | None]] | None) -> DeltaHeaders:
+    """The headers of a record of `model-deltas`. Raises InvalidMessage (`schema`) when it is no delta of ours.
+
+    >>> read_delta_headers(DeltaHeaders(3, 2, 1, 9, 0).encode())
+    DeltaHeaders(version=3, parent=2, parts=1, published_ms=9, part=0)
+    """
+    found = dict(headers or ())
+    numbers = [found.get(name) or b"" for name in _HEADER_NAMES]
+    if not all(map(_NUMBER.fullmatch, numbers)):
+        raise InvalidMessage("schema", f"its headers are not {', '.join(_HEADER_NAMES)} in numbers")
+    return DeltaHeaders(*map(int, numbers))
