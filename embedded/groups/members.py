@@ -1,16 +1,35 @@
-"""A member of a consumer group, and the answers that members get.
+"""A member of a consumer group, what it asks when it joins, and the answers that members get.
 
-Before it: nothing. After it: groups, which keep members and answer them; handlers, which turn the answers into
-responses. It knows no rules.
+Before: the handlers make requests. After: `consumer_group` keeps members and answers them. Knows no rules.
 """
 
 import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from embedded.broker.codes import Code
+from embedded.protocol import Code
 
 Protocols = list[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinRequest:
+    """What a member asks; `member_id` is empty the first time, `instance` is None for a dynamic member.
+
+    `id_required`: the client knows that it must come again with the id it is given. `may_skip`: it knows that a leader
+    may be told to assign nothing.
+    """
+
+    member_id: str
+    instance: str | None
+    client_id: str
+    client_host: str
+    session_ms: int
+    rebalance_ms: int
+    protocol_type: str
+    protocols: Protocols
+    id_required: bool
+    may_skip: bool
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,13 @@
 """Who belongs to a consumer group: its members, the static ones by instance, the leader, the protocols they share.
 
-Before it: members. After it: groups, which decide when the roster changes and answer those who leave it. It knows
+Before: members. After: groups, which decide when the roster changes and answer those who leave it. It knows
 nothing of generations, states or time.
 """
 
 from dataclasses import dataclass, field
 
-from embedded.broker.codes import Code
 from embedded.groups.members import Member
+from embedded.protocol import Code
 
 
 @dataclass(kw_only=True)
@@ -18,22 +18,22 @@ class Roster:
     members: dict[str, Member] = field(default_factory=dict)
     instances: dict[str, str] = field(default_factory=dict)  # group.instance.id -> member id
 
-    def _admit(self, member: Member) -> None:
+    def _insert(self, member: Member) -> None:
         """Takes a member in; the first one leads."""
         self.members[member.id] = member
         if member.instance is not None:
             self.instances[member.instance] = member.id
         self.leader = self.leader or member.id
 
-    def _succeed(self, old: Member, fresh: Member) -> None:
-        """Puts a static member's new life in the place of its old one, with its share and its lead."""
+    def _replace(self, old: Member, fresh: Member) -> None:
+        """Puts a static member that came back in the place that it had, with its share and its lead."""
         fresh.assignment = old.assignment
         self.members = {fresh.id if i == old.id else i: fresh if i == old.id else m for i, m in self.members.items()}
         self.instances[fresh.instance or ""] = fresh.id
         if self.leader == old.id:
             self.leader = fresh.id
 
-    def _strike(self, member: Member) -> None:
+    def _remove(self, member: Member) -> None:
         """Takes a member out; the one that has been here longest leads then."""
         self.members.pop(member.id, None)
         if member.instance is not None and self.instances.get(member.instance) == member.id:

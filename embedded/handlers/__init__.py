@@ -1,23 +1,26 @@
-"""What the broker answers, by API key.
+"""What the broker answers, by API key, and the state that it answers from (`node`).
 
-Before it: a Call from the wire. After it: a response object, ready bytes, None (no answer is due), or a coroutine that
-gives one of them. Each module holds one family of requests.
+Before: `broker` reads a Call. After: a response object, ready bytes, None (no answer is due), or a coroutine that gives
+one of them. Each other module has one family of requests.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-from embedded.broker.node import Node
-from embedded.broker.wire import Call
-from embedded.handlers import admin, cluster, configs, data, groups, offsets
+from embedded.handlers import cluster, groups, offsets, records, topic_configs, topics
+from embedded.handlers.node import BrokerOptions, Node
+from embedded.handlers.records import CloseConnection
+from embedded.protocol import Call
+
+__all__ = ["HANDLERS", "BrokerOptions", "CloseConnection", "Handler", "Node"]
 
 Handler = Callable[[Node, Call], Any]
 
 HANDLERS: dict[int, Handler] = {
-    **data.HANDLERS,
+    **records.HANDLERS,
     **cluster.HANDLERS,
-    **admin.HANDLERS,
-    **configs.HANDLERS,
+    **topics.HANDLERS,
+    **topic_configs.HANDLERS,
     **groups.HANDLERS,
     **offsets.HANDLERS,
 }

@@ -1,15 +1,14 @@
 """What a client asks before it works: versions, brokers, topics, coordinators, producer ids, disk use.
 
-Before it: calls. After it: the node's topics. It knows nothing of records. There is one broker and it leads everything.
+Before: calls. After: the node's topics. Knows nothing of records. There is one broker and it leads everything.
 """
 
 import shutil
 from typing import Any
 
-from embedded.broker.codes import Code
-from embedded.broker.node import NODE_ID, Node
-from embedded.broker.topics import Refused
-from embedded.broker.wire import API_VERSIONS, APIS, Call, answer
+from embedded.handlers.node import NODE_ID, Node
+from embedded.log import RequestRefused
+from embedded.protocol import API_VERSIONS, APIS, Call, Code, answer
 
 METADATA, FIND_COORDINATOR, INIT_PRODUCER_ID, DESCRIBE_LOG_DIRS, DESCRIBE_CLUSTER = 3, 10, 22, 35, 60
 NO_TRANSACTIONS = "the embedded broker has no transactions: use Apache Kafka, or a producer without transactional.id"
@@ -65,7 +64,7 @@ def _describe(node: Node, topic_type: Any, name: str, may_create: bool) -> Any:
                 code = Code.NONE
             else:
                 node.topics.check_new(name, 1, {})
-        except Refused as refused:
+        except RequestRefused as refused:
             code = refused.code
     partition_type = topic_type.MetadataResponsePartition
     partitions = [

@@ -1,17 +1,15 @@
 """Group membership on the wire: join, sync, heartbeat, leave; list, describe, delete.
 
-Before it: calls. After it: one `Group` each. It knows nothing of positions (`offsets.py`) or records.
+Before: calls. After: one `Group` each. Knows nothing of positions (`offsets.py`) or records.
 """
 
 import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from embedded.broker.codes import Code
-from embedded.broker.node import Node
-from embedded.broker.wire import Call, answer
-from embedded.groups.group import EMPTY
-from embedded.groups.members import Joined, Synced
+from embedded.groups import EMPTY, Joined, JoinRequest, Synced
+from embedded.handlers.node import Node
+from embedded.protocol import Call, Code, answer
 
 JOIN, HEARTBEAT, LEAVE, SYNC, DESCRIBE, LIST, DELETE = 11, 12, 13, 14, 15, 16, 42
 
@@ -26,7 +24,7 @@ def join_group(node: Node, call: Call) -> Any:
     if request.member_id and request.group_id not in node.groups:
         return _joined(call, Joined(Code.UNKNOWN_MEMBER_ID, request.member_id), None)
     group = node.group(request.group_id)
-    outcome = group.join(
+    wanted = JoinRequest(
         member_id=request.member_id,
         instance=request.group_instance_id if call.version >= 5 else None,
         client_id=call.client_id,
@@ -38,6 +36,7 @@ def join_group(node: Node, call: Call) -> Any:
         id_required=call.version >= 4,
         may_skip=call.version >= 9,
     )
+    outcome = group.join(wanted)
     if isinstance(outcome, Joined):
         return _joined(call, outcome, group.protocol_type)
     return _await_join(call, outcome, group.protocol_type)

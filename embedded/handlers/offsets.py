@@ -1,16 +1,14 @@
 """Positions of groups: commit and fetch.
 
-Before it: calls. After it: the offsets file. It asks the group whether the member may commit and knows nothing else of
+Before: calls. After: the offsets file. It asks the group whether the member may commit and knows nothing else of
 it.
 """
 
 from typing import Any
 
-from embedded.broker.codes import Code
-from embedded.broker.node import Node, now_ms
-from embedded.broker.wire import Call, answer
-from embedded.groups.group import COMPLETING, EMPTY
-from embedded.groups.offsets import Committed
+from embedded.groups import COMPLETING, EMPTY, Committed
+from embedded.handlers.node import Node, now_ms
+from embedded.protocol import Call, Code, answer
 
 COMMIT, FETCH = 8, 9
 MAX_METADATA_CHARS = 4096  # as offset.metadata.max.bytes

@@ -1,6 +1,6 @@
 """Record batches, format 2: the header, the checks a broker makes, and the records inside.
 
-Before it: bytes from a producer or a segment file. After it: log, compaction. It knows nothing of offsets assigned,
+Before: bytes from a producer or a segment file. After: log, compaction. Knows nothing of offsets assigned,
 files or clients. Batches stay as the producer made them; only compaction takes one apart and only it builds one.
 """
 
@@ -9,6 +9,8 @@ from struct import Struct
 from typing import Any, NamedTuple
 
 from kafka import codec as codecs
+
+from embedded.protocol import encode_unsigned_varint
 
 try:
     from crc32c import crc32c
@@ -53,7 +55,7 @@ class Header(NamedTuple):
         return self.base_offset + self.last_offset_delta
 
 
-class Record(NamedTuple):
+class LogRecord(NamedTuple):
     """What the broker may need of one record; `raw` is what follows its timestamp."""
 
     offset: int
@@ -81,7 +83,7 @@ def stamped(header: Header, data: Buffer, append_time_ms: int) -> tuple[Header, 
     return _sealed(header, bytes(data[HEADER_BYTES:]))
 
 
-def records(header: Header, data: Buffer) -> Iterator[Record]:
+def records(header: Header, data: Buffer) -> Iterator[LogRecord]:
     """The records of one whole batch, decompressed if need be; ValueError or IndexError if they do not parse."""
     body = memoryview(data)[HEADER_BYTES : header.size]
     unpack = _DECOMPRESS[header.attributes & CODEC_MASK]
@@ -101,7 +103,9 @@ def records(header: Header, data: Buffer) -> Iterator[Record]:
         timestamp = (
             header.max_timestamp if header.attributes & LOG_APPEND_TIME else header.first_timestamp + timestamp_delta
         )
-        yield Record(header.base_offset + offset_delta, timestamp, key, value_length >= 0, attributes, buffer[rest:end])
+        yield LogRecord(
+            header.base_offset + offset_delta, timestamp, key, value_length >= 0, attributes, buffer[rest:end]
+        )
         at = end
 
 
@@ -124,7 +128,7 @@ def lacks_key(header: Header, data: Buffer) -> bool:
     return False
 
 
-def rebuilt(header: Header, kept: Iterable[Record], delete_horizon_ms: int | None) -> tuple[Header, bytes]:
+def rebuilt(header: Header, kept: Iterable[LogRecord], delete_horizon_ms: int | None) -> tuple[Header, bytes]:
     """A batch of fewer records with the same offsets, producer and codec.
 
     A `delete_horizon_ms` is written where Apache Kafka writes it (KIP-534): in the base timestamp, with a flag; the
@@ -176,13 +180,7 @@ def _varint(buffer: bytes, at: int) -> tuple[int, int]:
 
 
 def _encode_varint(value: int) -> bytes:
-    value = (value << 1) ^ (value >> 63)
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return encode_unsigned_varint((value << 1) ^ (value >> 63))
 
 
 def _same(data: bytes) -> bytes:

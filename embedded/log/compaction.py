@@ -1,7 +1,7 @@
 """Compaction: of the records with one key the last one stays, offsets stay, tombstones go after their time.
 
-Before it: closed segments of a log whose cleanup.policy has `compact`. After it: fewer, smaller segments in the same
-place. It knows nothing of clients. It works in slices of two milliseconds on the broker's own loop and
+Before: closed segments of a log whose cleanup.policy has `compact`. After: fewer, smaller segments in the same
+place. Knows nothing of clients. It works in slices of two milliseconds on the broker's own loop and
 holds at most MAX_KEYS keys at once; a log with more keys is cleaned over several passes, as Apache Kafka does when its
 offset map is full.
 
@@ -16,9 +16,9 @@ import time
 from collections.abc import Iterator
 
 from embedded.log import batch
-from embedded.log.batch import DELETE_HORIZON, Header, Record
-from embedded.log.log import Log
-from embedded.log.segment import Segment
+from embedded.log.batch import DELETE_HORIZON, Header, LogRecord
+from embedded.log.partition import PartitionLog
+from embedded.log.segment import LogSegment
 
 MAX_KEYS = 250_000
 SLICE_S = 0.002
@@ -36,7 +36,7 @@ class _Slices:
             self._until = time.perf_counter() + SLICE_S
 
 
-def due(log: Log, now_ms: int) -> bool:
+def due(log: PartitionLog, now_ms: int) -> bool:
     """True if the log has enough superseded or expired bytes to be worth a pass."""
     config = log.config
     closed = _cleanable(log, now_ms)
@@ -60,7 +60,7 @@ def due(log: Log, now_ms: int) -> bool:
     return 0 <= log.next_horizon_ms <= now_ms
 
 
-async def compact(log: Log, now_ms: int) -> None:
+async def compact(log: PartitionLog, now_ms: int) -> None:
     """One pass over the closed segments. OSError if the log is deleted meanwhile; nothing is lost then."""
     slices = _Slices()
     closed = _cleanable(log, now_ms)
@@ -71,7 +71,7 @@ async def compact(log: Log, now_ms: int) -> None:
     log.cleaned_offset = max(log.cleaned_offset, mapped_to)
 
 
-def _cleanable(log: Log, now_ms: int) -> list[Segment]:
+def _cleanable(log: PartitionLog, now_ms: int) -> list[LogSegment]:
     lag = log.config.min_compaction_lag_ms
     closed = []
     for segment in log.segments[:-1]:
@@ -81,7 +81,7 @@ def _cleanable(log: Log, now_ms: int) -> list[Segment]:
     return closed
 
 
-async def _latest_offsets(log: Log, closed: list[Segment], slices: _Slices) -> tuple[dict[bytes, int], int]:
+async def _latest_offsets(log: PartitionLog, closed: list[LogSegment], slices: _Slices) -> tuple[dict[bytes, int], int]:
     latest: dict[bytes, int] = {}
     mapped_to = log.cleaned_offset
     for segment in closed:
@@ -103,8 +103,8 @@ def _short(key: bytes) -> bytes:
     return key if len(key) <= 16 else hashlib.blake2b(key, digest_size=17).digest()
 
 
-def _groups(closed: list[Segment], limit: int) -> Iterator[list[Segment]]:
-    group: list[Segment] = []
+def _groups(closed: list[LogSegment], limit: int) -> Iterator[list[LogSegment]]:
+    group: list[LogSegment] = []
     size = 0
     for segment in closed:
         if group and size + segment.size > limit:
@@ -117,9 +117,9 @@ def _groups(closed: list[Segment], limit: int) -> Iterator[list[Segment]]:
 
 
 async def _rewrite(
-    log: Log, group: list[Segment], latest: dict[bytes, int], mapped_to: int, now_ms: int, slices: _Slices
+    log: PartitionLog, group: list[LogSegment], latest: dict[bytes, int], mapped_to: int, now_ms: int, slices: _Slices
 ) -> None:
-    cleaned = Segment(log.folder, group[0].base, ".cleaned").create()
+    cleaned = LogSegment(log.folder, group[0].base, ".cleaned").create()
     horizons: list[int] = []
     for segment in group:
         for position, header in segment.walk():
@@ -136,7 +136,7 @@ async def _rewrite(
     if log.segments[at : at + len(group)] != group:  # DeleteRecords or retention took them meanwhile
         cleaned.delete()
         return
-    cleaned.become(group[0])
+    cleaned.replace(group[0])
     log.segments[at : at + len(group)] = [cleaned]
     for segment in group[1:]:
         segment.delete()
@@ -148,11 +148,11 @@ async def _rewrite(
 
 
 async def _filtered(
-    header: Header, data: bytes, latest: dict[bytes, int], log: Log, now_ms: int, slices: _Slices
+    header: Header, data: bytes, latest: dict[bytes, int], log: PartitionLog, now_ms: int, slices: _Slices
 ) -> tuple[Header, bytes] | None:
     marked = bool(header.attributes & DELETE_HORIZON)
     expired = marked and header.first_timestamp <= now_ms
-    kept: list[Record] = []
+    kept: list[LogRecord] = []
     tombstones = False
     for record in batch.records(header, data):
         await slices.pause()

@@ -1,6 +1,6 @@
 """What the log remembers of idempotent producers: epoch, last sequence, the last five batches.
 
-Before it: batch headers on their way into a log. After it: the log, which appends, answers a duplicate, or refuses. It
+Before: batch headers on their way into a log. After: the log, which appends, answers a duplicate, or refuses. It
 knows no transactions. The rules are Apache Kafka's: an unknown producer may start at any sequence, a known one must
 continue its own.
 """
@@ -9,8 +9,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from embedded.broker.codes import Code
 from embedded.log.batch import Header
+from embedded.protocol import Code
 
 REMEMBERED_BATCHES = 5  # clients keep at most five requests in flight
 EXPIRY_MS = 86_400_000  # as producer.id.expiration.ms

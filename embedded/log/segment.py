@@ -1,7 +1,7 @@
 """One file of a partition's log, with a sparse index over it.
 
-Before it: whole batches that the log has accepted. After it: the log, which reads ranges and looks up offsets and
-times. It knows nothing of topics, producers or retention. An index entry stands every 4 KiB, so a gigabyte costs 6 MB
+Before: whole batches that the log has accepted. After: the log, which reads ranges and looks up offsets and
+times. Knows nothing of topics, producers or retention. An index entry stands every 4 KiB, so a gigabyte costs 6 MB
 of memory however small its batches are, and a lookup walks the headers of at most one interval.
 """
 
@@ -21,7 +21,7 @@ _WALK_WINDOW = INDEX_INTERVAL_BYTES + HEADER_BYTES
 _RECOVERY_WINDOW = 1 << 20
 
 
-class Segment:
+class LogSegment:
     """Batches from `base` on, in `<base>.log`.
 
     `<base>.index` is a checkpoint of the index; the truth never needs it.
@@ -48,7 +48,7 @@ class Segment:
             self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         return self._fd
 
-    def create(self) -> "Segment":
+    def create(self) -> "LogSegment":
         """Begins the file, empty."""
         self.index_path.unlink(missing_ok=True)
         self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
@@ -66,7 +66,7 @@ class Segment:
         self.path.unlink(missing_ok=True)
         self.index_path.unlink(missing_ok=True)
 
-    def become(self, other: "Segment") -> None:
+    def replace(self, other: "LogSegment") -> None:
         """Takes the place of `other` on disk in one step."""
         other.close()
         other.index_path.unlink(missing_ok=True)  # it describes the file that goes

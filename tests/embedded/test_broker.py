@@ -20,11 +20,11 @@ from confluent_kafka import KafkaException, Producer
 from kafka.errors import KafkaError
 
 from embedded import EmbeddedBroker, EmbeddedStore, NoStore, StartFailed
-from embedded.broker import wire
-from embedded.broker.configs import parse as parse_configs
 from embedded.log.batch import parse, records
 from embedded.log.compaction import compact, due
-from embedded.log.log import Log
+from embedded.log.partition import PartitionLog
+from embedded.log.topic_settings import parse as parse_configs
+from embedded.protocol import wire
 from tests.embedded.conformance.clients import Raw, Record, batch, eventually, read, send
 from tests.embedded.conformance.test_records import new_producer
 
@@ -157,17 +157,17 @@ def test_settings_that_kafka_knows_and_this_broker_ignores_are_refused() -> None
 # --- files
 
 
-def appended(log: Log, values: list[Record], **producer: int) -> int:
+def appended(log: PartitionLog, values: list[Record], **producer: int) -> int:
     done = log.append(bytes(batch(values, **producer)), NOW)
     assert done.code == 0, done
     return done.base_offset
 
 
-def opened(folder: Path, **settings: str) -> Log:
-    return Log(folder, parse_configs({name.replace("__", "."): value for name, value in settings.items()}))
+def opened(folder: Path, **settings: str) -> PartitionLog:
+    return PartitionLog(folder, parse_configs({name.replace("__", "."): value for name, value in settings.items()}))
 
 
-def offsets(log: Log, start: int = 0) -> list[int]:
+def offsets(log: PartitionLog, start: int = 0) -> list[int]:
     found: list[int] = []
     while start < log.end_offset:
         data = log.read(start, 1 << 20, at_least_one=True)
@@ -242,7 +242,7 @@ COMPACTED = {
 }
 
 
-def written(folder: Path) -> Log:
+def written(folder: Path) -> PartitionLog:
     """Values, then a tombstone for b"a", each in a segment of its own."""
     log = opened(folder, **COMPACTED)
     for step, (key, value) in enumerate([(b"a", b"1"), (b"b", b"1"), (b"a", None), (b"b", b"2"), (b"roll", b"")]):

@@ -9,9 +9,9 @@ import pytest
 from kafka.protocol.consumer import FetchRequest, FetchResponse
 from kafka.protocol.producer import ProduceRequest, ProduceResponse
 
-from embedded.broker import record_codecs as hot
-from embedded.broker import wire
 from embedded.log.batch import CRC_START
+from embedded.protocol import record_codecs as hot
+from embedded.protocol import wire
 from tests.embedded.conformance.clients import Record, batch
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from embedded.process import ServerProcess, free_port
+from embedded import ServerProcess, free_port
 
 LAUNCHER = Path(__file__).resolve().parents[3] / "shared" / "kafka" / "kafka"
 

@@ -20,7 +20,7 @@ from confluent_kafka.admin import (
 )
 from kafka.protocol.metadata import MetadataRequest, MetadataResponse
 
-from embedded.broker.configs import SETTINGS
+from embedded.log.topic_settings import SETTINGS
 from tests.embedded.conformance.clients import Raw, Record, eventually, read, send
 
 

@@ -1,7 +1,8 @@
 """Kafka's framing: what this broker speaks, how a request is read and an answer written.
 
-Before it: complete frames from a connection. After it: handlers, which get a Call and return an answer. It knows
-nothing of sockets or logs. The codecs are kafka-python's own; produce and fetch have faster ones in `hot.py`.
+Before: complete frames from a connection. After: handlers, which get a Call and return an answer. It knows
+nothing of sockets or logs. The codecs are kafka-python's own; produce and fetch have quicker ones in
+`record_codecs`.
 """
 
 import struct

@@ -1,16 +1,14 @@
 """Settings described and changed.
 
-Before it: admin calls. After it: the node's topics. It knows nothing of records. The broker's own settings are read-
+Before: admin calls. After: the node's topics. Knows nothing of records. The broker's own settings are read-
 only.
 """
 
 from typing import Any
 
-from embedded.broker import configs
-from embedded.broker.codes import Code
-from embedded.broker.node import NODE_ID, Node
-from embedded.broker.topics import Refused, Topic
-from embedded.broker.wire import MAX_FRAME_BYTES, Call, answer
+from embedded.handlers.node import NODE_ID, Node
+from embedded.log import BrokerTopic, RequestRefused, topic_settings
+from embedded.protocol import MAX_FRAME_BYTES, Call, Code, answer
 
 DESCRIBE_CONFIGS, ALTER_CONFIGS, INCREMENTAL_ALTER_CONFIGS = 32, 33, 44
 TOPIC, BROKER = 2, 4  # resource types
@@ -48,7 +46,7 @@ def describe_configs(node: Node, call: Call) -> Any:
                 for name, value, kind, source in rows
                 if not wanted or name in wanted
             ]
-        except Refused as refused:
+        except RequestRefused as refused:
             code, message = refused.code, refused.message
         results.append(
             result(
@@ -66,13 +64,13 @@ def _topic_rows(node: Node, name: str) -> list[tuple[str, str | None, int, int]]
     own = _topic(node, name).overrides
     return [
         (key, own.get(key, setting.default), setting.type, FROM_TOPIC if key in own else FROM_DEFAULT)
-        for key, setting in configs.SETTINGS.items()
+        for key, setting in topic_settings.SETTINGS.items()
     ]
 
 
 def _broker_rows(node: Node, resource: Any) -> list[tuple[str, str | None, int, int]]:
     if resource.resource_type != BROKER or resource.resource_name != str(NODE_ID):
-        raise Refused(
+        raise RequestRefused(
             Code.INVALID_REQUEST,
             f"resource type {resource.resource_type}, name {resource.resource_name!r}: "
             f"topics (type {TOPIC}) and broker {NODE_ID} (type {BROKER}) have settings here",
@@ -87,13 +85,13 @@ def _broker_rows(node: Node, resource: Any) -> list[tuple[str, str | None, int, 
         "group.max.session.timeout.ms": options.max_session_timeout_ms,
         "socket.request.max.bytes": MAX_FRAME_BYTES,
     }
-    return [(key, str(values[key]), kind, FROM_BROKER) for key, kind in configs.BROKER_SETTINGS.items()]
+    return [(key, str(values[key]), kind, FROM_BROKER) for key, kind in topic_settings.BROKER_SETTINGS.items()]
 
 
-def _topic(node: Node, name: str) -> Topic:
+def _topic(node: Node, name: str) -> BrokerTopic:
     topic = node.topics.get(name)
     if topic is None:
-        raise Refused(Code.UNKNOWN_TOPIC_OR_PARTITION, f"there is no topic {name}")
+        raise RequestRefused(Code.UNKNOWN_TOPIC_OR_PARTITION, f"there is no topic {name}")
     return topic
 
 
@@ -102,7 +100,7 @@ def alter_configs(node: Node, call: Call) -> Any:
     return _alter(node, call, _replaced)
 
 
-def _replaced(_: Topic, resource: Any) -> dict[str, str | None]:
+def _replaced(_: BrokerTopic, resource: Any) -> dict[str, str | None]:
     return {config.name: config.value for config in resource.configs}
 
 
@@ -111,20 +109,20 @@ def incremental_alter_configs(node: Node, call: Call) -> Any:
     return _alter(node, call, _merged)
 
 
-def _merged(topic: Topic, resource: Any) -> dict[str, str | None]:
+def _merged(topic: BrokerTopic, resource: Any) -> dict[str, str | None]:
     own = dict(topic.overrides)
     for change in resource.configs:
-        setting = configs.SETTINGS.get(change.name)
+        setting = topic_settings.SETTINGS.get(change.name)
         operation = change.config_operation
         if operation == SET or setting is None:
             own[change.name] = change.value
         elif operation == DELETE:
             own.pop(change.name, None)
-        elif operation in (APPEND, SUBTRACT) and setting.type == configs.LIST:
+        elif operation in (APPEND, SUBTRACT) and setting.type == topic_settings.LIST:
             now = [part for part in (own.get(change.name) or setting.default).split(",") if part != change.value]
             own[change.name] = ",".join([*now, change.value] if operation == APPEND else now)
         else:
-            raise Refused(Code.INVALID_REQUEST, f"{change.name}: operation {operation} does not apply")
+            raise RequestRefused(Code.INVALID_REQUEST, f"{change.name}: operation {operation} does not apply")
     return own
 
 
@@ -136,15 +134,15 @@ def _alter(node: Node, call: Call, change: Any) -> Any:
         code, message = Code.NONE, None
         try:
             if resource.resource_type != TOPIC:
-                raise Refused(
+                raise RequestRefused(
                     Code.INVALID_REQUEST, "only topics' settings can be changed; the broker's are its command line"
                 )
             topic = _topic(node, resource.resource_name)
             own = change(topic, resource)
-            configs.parse(own)
+            topic_settings.parse(own)
             if not call.body.validate_only:
                 node.topics.configure(topic, own)
-        except Refused as refused:
+        except RequestRefused as refused:
             code, message = refused.code, refused.message
         except ValueError as problem:
             code, message = Code.INVALID_CONFIG, f"topic {resource.resource_name}: {problem}"

@@ -1,6 +1,6 @@
 """The broker's state and its housekeeping: topics, groups, offsets, and what happens when time passes.
 
-Before it: a data folder. After it: handlers, which read and change it. It knows no sockets and no encodings.
+Before: a data folder. After: the handlers, which read and change it. Knows no sockets and no encodings.
 """
 
 import asyncio
@@ -11,11 +11,9 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedded.broker.topics import Topics
-from embedded.groups.group import EMPTY, Group
-from embedded.groups.offsets import Offsets
-from embedded.log import compaction
-from embedded.log.log import CHECKPOINT_EVERY_BYTES, Log
+from embedded.groups import EMPTY, CommittedOffsets, Group
+from embedded.log import PartitionLog, Topics, compaction
+from embedded.log.partition import CHECKPOINT_EVERY_BYTES
 
 NODE_ID = 1
 OFFSETS_RETENTION_MS = 7 * 86_400_000  # as offsets.retention.minutes
@@ -24,7 +22,7 @@ GROUP_SWEEP_MS = 600_000  # as offsets.retention.check.interval.ms
 
 
 @dataclass(frozen=True)
-class Options:
+class BrokerOptions:
     """What the command line can change."""
 
     data_dir: Path
@@ -47,7 +45,7 @@ def now_ms() -> int:
 class Node:
     """One broker's worth of state. Use inside a running event loop."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: BrokerOptions) -> None:
         self.options = options
         self.port = options.port
         options.data_dir.mkdir(parents=True, exist_ok=True)
@@ -60,7 +58,7 @@ class Node:
                 f"{options.data_dir} is in use by another embedded broker: stop it or give another --data-dir"
             ) from None
         self.topics = Topics(options.data_dir)
-        self.offsets = Offsets(options.data_dir / "offsets.log")
+        self.offsets = CommittedOffsets(options.data_dir / "offsets.log")
         self.groups: dict[str, Group] = {}
         self._next_group_sweep_ms = now_ms() + GROUP_SWEEP_MS
         for name, facts in self.offsets.groups.items():
@@ -86,7 +84,7 @@ class Node:
         self.topics.delete(name)
         self.offsets.forget_topic(name)
 
-    async def keep_house(self) -> None:
+    async def run_housekeeping(self) -> None:
         """Runs until cancelled: sessions often, retention and compaction every cleanup interval."""
         next_cleanup = time.monotonic()
         while True:
@@ -101,7 +99,7 @@ class Node:
         now = now_ms()
         self._expire_offsets(now)
         self._forget_groups(now)
-        self.offsets.tidy()
+        self.offsets.shrink()
         for topic in self.topics:
             for log in topic.partitions:
                 try:
@@ -116,12 +114,12 @@ class Node:
                     traceback.print_exc(file=sys.stderr)
             await asyncio.sleep(0)
 
-    async def _clean_log(self, log: Log, now: int) -> None:
+    async def _clean_log(self, log: PartitionLog, now: int) -> None:
         log.retain(now)
         log.checkpoint(CHECKPOINT_EVERY_BYTES)
         if compaction.due(log, now):
             await compaction.compact(log, now)
-        log.rest()
+        log.close_inactive()
 
     def _expire_offsets(self, now: int) -> None:
         for name, positions in list(self.offsets.commits.items()):

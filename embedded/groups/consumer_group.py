@@ -1,6 +1,6 @@
 """One consumer group: generations and rebalances of its roster. The classic protocol, with static members.
 
-Before it: join, sync, heartbeat and leave requests. After it: assignments for the members. It knows nothing of topics,
+Before: join, sync, heartbeat and leave requests. After: assignments for the members. Knows nothing of topics,
 offsets or the wire; time comes from the event loop. The states and the answers in them are those of Apache Kafka's
 group coordinator:
 
@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from embedded.broker.codes import Code
-from embedded.groups.members import Joined, Member, Protocols, Synced
+from embedded.groups.members import Joined, JoinRequest, Member, Synced
 from embedded.groups.roster import Roster
+from embedded.protocol import Code
 
 EMPTY, PREPARING, COMPLETING, STABLE = "Empty", "PreparingRebalance", "CompletingRebalance", "Stable"
 
@@ -38,38 +38,33 @@ class Group(Roster):
 
     # --- join
 
-    def join(
-        self,
-        *,
-        member_id: str,
-        instance: str | None,
-        client_id: str,
-        client_host: str,
-        session_ms: int,
-        rebalance_ms: int,
-        protocol_type: str,
-        protocols: Protocols,
-        id_required: bool,
-        may_skip: bool,
-    ) -> "Joined | asyncio.Future[Joined]":
+    def join(self, request: JoinRequest) -> "Joined | asyncio.Future[Joined]":
         """A member asks to be in the next generation; the answer may have to wait for the others."""
+        member_id, instance, protocol_type = request.member_id, request.instance, request.protocol_type
         if self.members and (
-            protocol_type != self.protocol_type or not self._supported({name for name, _ in protocols})
+            protocol_type != self.protocol_type or not self._supported({name for name, _ in request.protocols})
         ):
             return Joined(Code.INCONSISTENT_GROUP_PROTOCOL, member_id)
-        if not protocols or not protocol_type:
+        if not request.protocols or not protocol_type:
             return Joined(Code.INCONSISTENT_GROUP_PROTOCOL, member_id)
-        fresh = Member("", instance, client_id, client_host, session_ms, rebalance_ms, protocols)
+        fresh = Member(
+            member_id,
+            instance,
+            request.client_id,
+            request.client_host,
+            request.session_ms,
+            request.rebalance_ms,
+            request.protocols,
+        )
         if not member_id:
-            fresh.id = f"{instance or client_id}-{uuid.uuid4()}"
+            fresh.id = f"{instance or request.client_id}-{uuid.uuid4()}"
             if instance is not None and instance in self.instances:
-                return self._replace_static(fresh, may_skip)
-            if id_required and instance is None:
-                self.pending[fresh.id] = _now() + session_ms / 1000
+                return self._replace_static(fresh, request.may_skip)
+            if request.id_required and instance is None:
+                self.pending[fresh.id] = _now() + request.session_ms / 1000
                 return Joined(Code.MEMBER_ID_REQUIRED, fresh.id)
             return self._add(fresh, protocol_type)
         if member_id in self.pending:
-            fresh.id = member_id
             return self._add(fresh, protocol_type)
         refusal = self._unknown(member_id, instance)
         if refusal is not Code.NONE:
@@ -79,7 +74,7 @@ class Group(Roster):
     def _add(self, member: Member, protocol_type: str) -> "asyncio.Future[Joined]":
         self.pending.pop(member.id, None)
         self.protocol_type = protocol_type
-        self._admit(member)
+        self._insert(member)
         self._newcomer = True
         return self._await_rebalance(member)
 
@@ -96,7 +91,7 @@ class Group(Roster):
         old = self.members[self.instances[fresh.instance or ""]]
         leader_before = self.leader
         old.refuse(Code.FENCED_INSTANCE_ID)
-        self._succeed(old, fresh)
+        self._replace(old, fresh)
         self.beat(fresh)
         if self.state != STABLE or self._choose_protocol() != self.protocol:
             return self._await_rebalance(fresh)
@@ -268,7 +263,7 @@ class Group(Roster):
             self._complete_if_all_joined()
 
     def _drop(self, member: Member) -> None:
-        self._strike(member)
+        self._remove(member)
         member.refuse(Code.UNKNOWN_MEMBER_ID)
 
     # --- time
@@ -315,7 +310,7 @@ class Group(Roster):
         self.generation, self.protocol_type = facts["generation"], facts["protocol_type"]
         self.protocol = facts["protocol"]
         for member in map(Member.from_facts, facts["members"]):
-            self._admit(member)
+            self._insert(member)
             self.beat(member)
         self.leader = facts["leader"]
         self.state = STABLE if self.members else EMPTY

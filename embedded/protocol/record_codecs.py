@@ -1,13 +1,13 @@
 """The codecs of produce (v3 to 9) and fetch (v4 to 12), by hand, because every record passes here.
 
-Before it: frames. After it: the data handlers. It knows the layout and nothing else; a test holds it equal to kafka-
+Before: frames. After: the data handlers. It knows the layout and nothing else; a test holds it equal to kafka-
 python's codecs. Record bytes are never copied here: requests give views into the frame, answers are lists of parts.
 """
 
 import struct
 from typing import NamedTuple
 
-from embedded.broker.wire import encode_unsigned_varint, skip_tags, unsigned_varint
+from embedded.protocol.wire import encode_unsigned_varint, skip_tags, unsigned_varint
 
 _SHORT, _INT = struct.Struct(">h"), struct.Struct(">i")
 _ACKS_TIMEOUT = struct.Struct(">hi")

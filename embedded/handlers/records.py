@@ -1,6 +1,6 @@
 """Records: produce, fetch, offsets by time.
 
-Before it: frames. After it: logs. It knows nothing of groups. A fetch that finds too little waits until an append wakes
+Before: frames. After: logs. Knows nothing of groups. A fetch that finds too little waits until an append wakes
 it.
 """
 
@@ -9,12 +9,9 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from embedded.broker import record_codecs as hot
-from embedded.broker.codes import Code
-from embedded.broker.node import Node, now_ms
-from embedded.broker.wire import FETCH, PRODUCE, Call, Unreadable, answer, framed
-from embedded.log import batch
-from embedded.log.log import Log
+from embedded.handlers.node import Node, now_ms
+from embedded.log import PartitionLog, batch
+from embedded.protocol import FETCH, PRODUCE, Call, Code, Unreadable, answer, framed, record_codecs
 
 LIST_OFFSETS = 2
 LATEST, EARLIEST, MAX_TIMESTAMP = -1, -2, -3
@@ -22,14 +19,14 @@ FETCH_MAX_BYTES = 55 << 20  # as fetch.max.bytes
 ZSTD_SINCE_PRODUCE = 7
 
 
-class Hangup(Exception):
+class CloseConnection(Exception):
     """The connection must be closed: the way to refuse a request that wants no answer."""
 
 
 def produce(node: Node, call: Call) -> list[bytes] | None:
     """Appends each partition's batch; acknowledged only once it is written."""
     try:
-        request = hot.read_produce(call.frame, call.at, call.version)
+        request = record_codecs.read_produce(call.frame, call.at, call.version)
     except (ValueError, IndexError, struct.error) as problem:
         raise Unreadable(f"produce: {problem}") from problem
     now = now_ms()
@@ -39,14 +36,20 @@ def produce(node: Node, call: Call) -> list[bytes] | None:
     ]
     if request.acks == 0:
         if any(done.code for _, partitions in results for done in partitions):
-            raise Hangup("a produce request without acknowledgement failed")
+            raise CloseConnection("a produce request without acknowledgement failed")
         return None
-    return framed(call, [hot.write_produce(call.version, results)], tagged_header=call.version >= 9)
+    return framed(call, [record_codecs.write_produce(call.version, results)], tagged_header=call.version >= 9)
 
 
 def _append(
-    node: Node, call: Call, request: hot.ProduceRequest, name: str, index: int, records: memoryview | None, now: int
-) -> hot.Produced:
+    node: Node,
+    call: Call,
+    request: record_codecs.ProduceRequest,
+    name: str,
+    index: int,
+    records: memoryview | None,
+    now: int,
+) -> record_codecs.Produced:
     log = node.topics.log(name, index)
     if request.acks not in (-1, 0, 1):
         return _refused(index, Code.INVALID_REQUIRED_ACKS, log)
@@ -63,17 +66,17 @@ def _append(
     if call.version < ZSTD_SINCE_PRODUCE and records[22] & batch.CODEC_MASK == batch.ZSTD:
         return _refused(index, Code.UNSUPPORTED_COMPRESSION_TYPE, log)
     done = log.append(records, now)
-    return hot.Produced(index, done.code, done.base_offset, done.time_ms, log.start_offset)
+    return record_codecs.Produced(index, done.code, done.base_offset, done.time_ms, log.start_offset)
 
 
-def _refused(index: int, code: Code, log: Log | None, message: str | None = None) -> hot.Produced:
-    return hot.Produced(index, code, -1, -1, log.start_offset if log is not None else -1, message)
+def _refused(index: int, code: Code, log: PartitionLog | None, message: str | None = None) -> record_codecs.Produced:
+    return record_codecs.Produced(index, code, -1, -1, log.start_offset if log is not None else -1, message)
 
 
 def fetch(node: Node, call: Call) -> Any:
     """Answers at once if there is enough (or an error), else a coroutine that waits for it."""
     try:
-        request = hot.read_fetch(call.frame, call.at, call.version)
+        request = record_codecs.read_fetch(call.frame, call.at, call.version)
     except (ValueError, IndexError, struct.error) as problem:
         raise Unreadable(f"fetch: {problem}") from problem
     topics, size, failed = _read(node, request)
@@ -82,7 +85,7 @@ def fetch(node: Node, call: Call) -> Any:
     return _wait_and_fetch(node, call, request)
 
 
-async def _wait_and_fetch(node: Node, call: Call, request: hot.FetchRequest) -> list[bytes]:
+async def _wait_and_fetch(node: Node, call: Call, request: record_codecs.FetchRequest) -> list[bytes]:
     loop = asyncio.get_running_loop()
     enough = loop.create_future()
     missing = request.min_bytes
@@ -121,7 +124,9 @@ async def _wait_and_fetch(node: Node, call: Call, request: hot.FetchRequest) -> 
     return _fetched(call, _read(node, request)[0])
 
 
-def _read(node: Node, request: hot.FetchRequest) -> tuple[list[tuple[str, list[hot.Fetched]]], int, bool]:
+def _read(
+    node: Node, request: record_codecs.FetchRequest
+) -> tuple[list[tuple[str, list[record_codecs.Fetched]]], int, bool]:
     total, failed = 0, False
     budget = min(request.max_bytes, FETCH_MAX_BYTES)
     topics = []
@@ -130,24 +135,24 @@ def _read(node: Node, request: hot.FetchRequest) -> tuple[list[tuple[str, list[h
         for index, offset, max_bytes in partitions:
             log = node.topics.log(name, index)
             if log is None:
-                results.append(hot.Fetched(index, Code.UNKNOWN_TOPIC_OR_PARTITION, -1, -1, b""))
+                results.append(record_codecs.Fetched(index, Code.UNKNOWN_TOPIC_OR_PARTITION, -1, -1, b""))
                 failed = True
                 continue
             if not log.start_offset <= offset <= log.end_offset:
-                results.append(hot.Fetched(index, Code.OFFSET_OUT_OF_RANGE, -1, log.start_offset, b""))
+                results.append(record_codecs.Fetched(index, Code.OFFSET_OUT_OF_RANGE, -1, log.start_offset, b""))
                 failed = True
                 continue
             records = b""
             if offset < log.end_offset and (total < budget or not total):
                 records = log.read(offset, min(max_bytes, budget - total), at_least_one=not total)
                 total += len(records)
-            results.append(hot.Fetched(index, Code.NONE, log.end_offset, log.start_offset, records))
+            results.append(record_codecs.Fetched(index, Code.NONE, log.end_offset, log.start_offset, records))
         topics.append((name, results))
     return topics, total, failed
 
 
-def _fetched(call: Call, topics: list[tuple[str, list[hot.Fetched]]]) -> list[bytes]:
-    return framed(call, hot.write_fetch(call.version, topics), tagged_header=call.version >= 12)
+def _fetched(call: Call, topics: list[tuple[str, list[record_codecs.Fetched]]]) -> list[bytes]:
+    return framed(call, record_codecs.write_fetch(call.version, topics), tagged_header=call.version >= 12)
 
 
 def list_offsets(node: Node, call: Call) -> Any:

@@ -1,6 +1,6 @@
 """The topics: their names, settings and partitions, and the folder that keeps them.
 
-Before it: admin requests and automatic creation. After it: logs, one folder each under `topics/`. It knows nothing of
+Before: admin requests and automatic creation. After: logs, one folder each under `topics/`. It knows nothing of
 the wire or of groups. `topics.json` is the truth about what exists: it is replaced in one step, before folders of a new
 topic are used and before those of a deleted one go, so a crash leaves at most folders that nobody lists; the next start
 removes them.
@@ -13,15 +13,15 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from embedded.broker import configs
-from embedded.broker.codes import Code
-from embedded.log.log import Log
+from embedded.log import topic_settings
+from embedded.log.partition import PartitionLog
+from embedded.protocol import Code
 
 _NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 PRODUCER_ID_BLOCK = 1000  # ids handed out between two writes of topics.json
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """A request that this broker will not do: `code` for programs, the text for people."""
 
     def __init__(self, code: Code, message: str) -> None:
@@ -30,25 +30,25 @@ class Refused(Exception):
         self.message = message
 
 
-class Topic:
+class BrokerTopic:
     """A topic with its open logs."""
 
     def __init__(self, name: str, overrides: dict[str, str | None], folder: Path, partitions: int) -> None:
         self.name = name
         self.folder = folder
         self.overrides = overrides
-        self.config = configs.parse(overrides)
-        self.partitions: list[Log] = []
+        self.config = topic_settings.parse(overrides)
+        self.partitions: list[PartitionLog] = []
         self.grow(partitions)
 
     def grow(self, count: int) -> None:
         """Adds partitions until there are `count`."""
         for index in range(len(self.partitions), count):
-            self.partitions.append(Log(self.folder / f"{self.name}-{index}", self.config))
+            self.partitions.append(PartitionLog(self.folder / f"{self.name}-{index}", self.config))
 
     def configure(self, overrides: dict[str, str | None]) -> None:
         """Replaces the settings, for the open logs too."""
-        self.config = configs.parse(overrides)
+        self.config = topic_settings.parse(overrides)
         self.overrides = overrides
         for log in self.partitions:
             log.config = self.config
@@ -60,50 +60,52 @@ class Topics:
     def __init__(self, data_dir: Path) -> None:
         self.folder = data_dir / "topics"
         self._table = data_dir / "topics.json"
-        self._topics: dict[str, Topic] = {}
+        self._topics: dict[str, BrokerTopic] = {}
         self._next_producer_id = 0
         self._producer_ids_end = 0
         self.cluster_id = ""
         self._load()
 
-    def __iter__(self) -> Iterator[Topic]:
+    def __iter__(self) -> Iterator[BrokerTopic]:
         return iter(list(self._topics.values()))
 
-    def get(self, name: str) -> Topic | None:
+    def get(self, name: str) -> BrokerTopic | None:
         """The topic, or None."""
         return self._topics.get(name)
 
-    def log(self, name: str, index: int) -> Log | None:
+    def log(self, name: str, index: int) -> PartitionLog | None:
         """The partition's log, or None."""
         topic = self._topics.get(name)
         return topic.partitions[index] if topic is not None and 0 <= index < len(topic.partitions) else None
 
     def check_new(self, name: str, partitions: int, overrides: dict[str, str | None]) -> None:
-        """Raises Refused unless such a topic could be created."""
+        """Raises RequestRefused unless such a topic could be created."""
         if not _NAME.fullmatch(name) or name in (".", ".."):
-            raise Refused(
+            raise RequestRefused(
                 Code.INVALID_TOPIC_EXCEPTION,
                 f"topic name {name[:260]!r}: 1 to 249 letters, digits, '.', '_' and '-', but not '.' or '..'",
             )
         if name in self._topics:
-            raise Refused(Code.TOPIC_ALREADY_EXISTS, f"topic {name} already exists")
+            raise RequestRefused(Code.TOPIC_ALREADY_EXISTS, f"topic {name} already exists")
         if partitions < 1:
-            raise Refused(Code.INVALID_PARTITIONS, f"topic {name}: {partitions} partitions; at least 1 is needed")
+            raise RequestRefused(
+                Code.INVALID_PARTITIONS, f"topic {name}: {partitions} partitions; at least 1 is needed"
+            )
         for other in self._topics:
             if other.replace(".", "_") == name.replace(".", "_"):
-                raise Refused(
+                raise RequestRefused(
                     Code.INVALID_TOPIC_EXCEPTION, f"topic name {name} collides with {other}: '.' and '_' count as one"
                 )
         try:
-            configs.parse(overrides)
+            topic_settings.parse(overrides)
         except ValueError as problem:
-            raise Refused(Code.INVALID_CONFIG, f"topic {name}: {problem}") from problem
+            raise RequestRefused(Code.INVALID_CONFIG, f"topic {name}: {problem}") from problem
 
-    def create(self, name: str, partitions: int, overrides: dict[str, str | None]) -> Topic:
-        """Creates a topic; Refused if name, partitions or settings are wrong."""
+    def create(self, name: str, partitions: int, overrides: dict[str, str | None]) -> BrokerTopic:
+        """Creates a topic; RequestRefused if name, partitions or settings are wrong."""
         self.check_new(name, partitions, overrides)
         self._save({name: (partitions, overrides)})
-        self._topics[name] = Topic(name, overrides, self.folder, partitions)
+        self._topics[name] = BrokerTopic(name, overrides, self.folder, partitions)
         return self._topics[name]
 
     def delete(self, name: str) -> None:
@@ -117,14 +119,14 @@ class Topics:
             for watcher in tuple(log.watchers):
                 watcher(1 << 31)
 
-    def grow(self, topic: Topic, count: int) -> None:
+    def grow(self, topic: BrokerTopic, count: int) -> None:
         """Adds partitions to a topic."""
         self._save({topic.name: (count, topic.overrides)})
         topic.grow(count)
 
-    def configure(self, topic: Topic, overrides: dict[str, str | None]) -> None:
+    def configure(self, topic: BrokerTopic, overrides: dict[str, str | None]) -> None:
         """Replaces a topic's settings; ValueError, and nothing changed, if one is wrong."""
-        configs.parse(overrides)
+        topic_settings.parse(overrides)
         self._save({topic.name: (len(topic.partitions), overrides)})
         topic.configure(overrides)
 
@@ -170,4 +172,4 @@ class Topics:
             if folder.name not in listed:
                 shutil.rmtree(folder)
         for name, (count, overrides) in facts["topics"].items():
-            self._topics[name] = Topic(name, overrides, self.folder, count)
+            self._topics[name] = BrokerTopic(name, overrides, self.folder, count)

@@ -1,6 +1,6 @@
 """Committed offsets and the memberships of groups, kept in one append-only file.
 
-Before it: commits and finished rebalances. After it: groups, which ask, and a restart, which reads. It knows no
+Before: commits and finished rebalances. After: groups, which ask, and a restart, which reads. It knows no
 protocol and no clocks. A change is in the operating system's hands before it is acknowledged; the file is rewritten
 when most of it is history.
 """
@@ -23,7 +23,7 @@ class Committed(NamedTuple):
     time_ms: int
 
 
-class Offsets:
+class CommittedOffsets:
     """The file and what it says now."""
 
     def __init__(self, path: Path) -> None:
@@ -75,7 +75,7 @@ class Offsets:
             raise OSError(f"{self._path}: short write (disk full?)")
         self._size += len(data)
 
-    def tidy(self) -> None:
+    def shrink(self) -> None:
         """Rewrites the file without history once it is four times the size of what is true now."""
         if self._size < max(REWRITE_ABOVE_BYTES, 4 * self._live_bytes):
             return

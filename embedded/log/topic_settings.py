@@ -1,6 +1,6 @@
 """The topic settings this broker honours, with Apache Kafka's names, defaults and bounds.
 
-Before it: names and values from clients. After it: logs, which read the typed values. A name that Kafka knows and this
+Before: names and values from clients. After: logs, which read the typed values. A name that Kafka knows and this
 broker does not honour is refused, because accepting it would promise something.
 """
 

@@ -1,7 +1,7 @@
 """A partition: segments in a row, the rules for appending, and lookups by offset and time.
 
-Before it: produce requests (one batch a time) and files left by an earlier process. After it: fetches, retention,
-compaction. It knows nothing of topics' names, groups or the wire. A batch is in the operating system's hands before
+Before: produce requests (one batch a time) and files left by an earlier process. After: fetches, retention,
+compaction. Knows nothing of topics' names, groups or the wire. A batch is in the operating system's hands before
 `append` returns, so an acknowledged record survives kill -9 of this process. It does not wait for the disk: a power cut
 may lose the last seconds.
 """
@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from embedded.broker.codes import Code
-from embedded.broker.configs import TopicConfig
 from embedded.log import batch
-from embedded.log.batch import Header, Record
+from embedded.log.batch import Header, LogRecord
 from embedded.log.producers import Producers
-from embedded.log.segment import Segment
+from embedded.log.segment import LogSegment
+from embedded.log.topic_settings import TopicConfig
+from embedded.protocol import Code
 
 _PLACE = struct.Struct(">qii")  # what the broker assigns: base offset, (length,) leader epoch
 CHECKPOINT_EVERY_BYTES = 32 << 20  # bounds what a restart reads again
@@ -30,13 +30,13 @@ class Appended(NamedTuple):
     time_ms: int = -1
 
 
-class Log:
+class PartitionLog:
     """One partition's records on disk."""
 
     def __init__(self, folder: Path, config: TopicConfig) -> None:
         self.folder = folder
         self.config = config
-        self.segments: list[Segment] = []
+        self.segments: list[LogSegment] = []
         self.producers = Producers()
         self.start_offset = 0
         self.end_offset = 0
@@ -115,7 +115,7 @@ class Log:
                 return Code.CORRUPT_MESSAGE
         return Code.NONE
 
-    def _segment_for(self, header: Header, now_ms: int) -> Segment:
+    def _segment_for(self, header: Header, now_ms: int) -> LogSegment:
         active = self.segments[-1]
         limit_ms = self.config.segment_ms
         if self.config.compact:
@@ -132,12 +132,12 @@ class Log:
         if header.producer_id >= 0:
             self.producers.note(header, now_ms)
 
-    def roll(self) -> Segment:
+    def roll(self) -> LogSegment:
         """Closes the active segment and begins an empty one."""
         if self.segments:
             self.checkpoint()
             self.segments[-1].close()
-        self.segments.append(Segment(self.folder, self.end_offset).create())
+        self.segments.append(LogSegment(self.folder, self.end_offset).create())
         return self.segments[-1]
 
     # --- read
@@ -182,7 +182,7 @@ class Log:
         greatest = max(segment.max_timestamp for segment in self.segments)
         return (-1, -1) if greatest < 0 else self.first_since(greatest)
 
-    def _records(self, segment: Segment, position: int, header: Header) -> Iterator[Record]:
+    def _records(self, segment: LogSegment, position: int, header: Header) -> Iterator[LogRecord]:
         return batch.records(header, segment.read(position, header.size))
 
     @property
@@ -234,16 +234,16 @@ class Log:
         for leftover in [*self.folder.glob("*.cleaned"), *self.folder.glob("*.new")]:
             leftover.unlink()
         for path in sorted(self.folder.glob("*.log")):
-            segment = Segment(self.folder, int(path.stem))
+            segment = LogSegment(self.folder, int(path.stem))
             if self.segments and segment.base <= self.segments[-1].last_offset:
                 segment.delete()  # merged into the one before it by a compaction that was killed while tidying up
                 continue
             self.segments.append(segment)
             segment.recover(self._restore, self._replay)
             self.end_offset = max(self.end_offset, segment.last_offset + 1, segment.base)
-        self.rest()
+        self.close_inactive()
         if not self.segments:
-            self.segments.append(Segment(self.folder, 0).create())
+            self.segments.append(LogSegment(self.folder, 0).create())
         marker = self.folder / "start"
         moved = int(marker.read_text()) if marker.exists() else 0
         self.start_offset = min(max(self.segments[0].base, moved), self.end_offset)
@@ -266,7 +266,7 @@ class Log:
         """What a checkpoint keeps besides the index."""
         return {"producers": self.producers.dump(), "cleaned": self.cleaned_offset}
 
-    def rest(self) -> None:
+    def close_inactive(self) -> None:
         """Lets the descriptors of all but the active segment go, until someone reads them again."""
         for segment in self.segments[:-1]:
             segment.close()
