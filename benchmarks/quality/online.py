@@ -26,11 +26,11 @@ def main(name: str, arguments: Sequence[str]) -> int:
     result = prequential.measure(
         data_set, given, publish_every=(64, 1000, 5000), frozen=True, hourly=True, retrained=True
     )
-    means = {one: sum(found["ndcg@10"]) / len(found["ndcg@10"]) for one, found in result["by_seed"].items()}
+    means = prequential.means_of(result)
     bar = {one: means[one] for one in (ONLINE, "headwater", "hourly", "retrained", "frozen")}
     met = means[ONLINE] > max(means["hourly"], means["retrained"], means["frozen"])
     if given.json:
-        print(json.dumps({"benchmark": name, "bar": {**bar, "met": met}, **result}))
+        print(json.dumps({"benchmark": name, "bar": {**bar, "met": met}, **result.as_json()}))
     else:
         prequential.show(name, result, {})
         print(f"  bar, online above hourly, retrained and frozen: {'met' if met else 'NOT met'}")

@@ -11,17 +11,19 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from benchmarks.quality.data_sets import DATA_SETS, DataSet
 from headwater.errors import HeadwaterError
 from headwater.events import Item
 from replay import open_source
-from replay.backtest.run import Options, Progress, backtest
+from replay.backtest import BacktestProgress, Options, Result, backtest
 from replay.peers import PEERS, named
-from replay.report.verdict import best_peer
+from replay.report import best_peer
+from replay.report.wording import score, whole
 
-__all__ = ["common_parser", "events_file", "main", "measure", "options_parser", "overrides_of"]
+__all__ = ["common_parser", "events_file", "main", "means_of", "measure", "options_parser", "overrides_of"]
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -86,7 +88,7 @@ def items_beside(events: Path) -> list[Item]:
     ]
 
 
-def measure(data_set: DataSet, given: argparse.Namespace, **changes: Any) -> dict[str, Any]:
+def measure(data_set: DataSet, given: argparse.Namespace, **changes: Any) -> Result:
     """The backtest's result; `changes` replace fields of its options."""
     path = events_file(data_set.name, given.events)
     peers = given.peers if given.peers is not None else list(PEERS)
@@ -102,7 +104,7 @@ def measure(data_set: DataSet, given: argparse.Namespace, **changes: Any) -> dic
     }
     told_s = time.monotonic()
 
-    def tell(progress: Progress) -> None:
+    def tell(progress: BacktestProgress) -> None:
         nonlocal told_s
         if time.monotonic() - told_s < TELL_S:
             return
@@ -116,9 +118,14 @@ def measure(data_set: DataSet, given: argparse.Namespace, **changes: Any) -> dic
         sys.exit(str(error))
 
 
-def verdict(data_set: DataSet, result: dict[str, Any]) -> dict[str, Any]:
+def means_of(result: Result) -> dict[str, float]:
+    """NDCG@10 of every ranker, the mean of its seeds."""
+    return {name: fmean(result.seeds(name)) for name in result.by_seed}
+
+
+def verdict(data_set: DataSet, result: Result) -> dict[str, Any]:
     """The bar of a data set against a result: the mean of our seeds, and of the best peer's."""
-    means = {name: sum(found["ndcg@10"]) / len(found["ndcg@10"]) for name, found in result["by_seed"].items()}
+    means = means_of(result)
     ours = means["headwater"]
     found: dict[str, Any] = {"ndcg@10": ours}
     best = best_peer(means)
@@ -134,34 +141,30 @@ def verdict(data_set: DataSet, result: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def show(name: str, result: dict[str, Any], bar: dict[str, Any]) -> None:
+def show(name: str, result: Result, bar: dict[str, Any]) -> None:
     """Print the figures."""
-    excluded = ", ".join(f"{count:,} {reason}" for reason, count in result["excluded"].items())
-    print(
-        f"{name}: {result['events']:,} events, the first {result['warm_up']:,} learned only; "
-        f"{result['queries']:,} queries"
-    )
-    print(f"  not asked: {result['excluded_share']:.1%} of the rest ({excluded})")
-    ranked = sorted(result["results"].items(), key=lambda pair: -pair[1]["ndcg@10"])
-    for ranker, found in ranked:
-        low, _, high = result["differences"].get(ranker, {}).get("ndcg@10", (None, None, None))
-        below = "" if low is None else f"  ours is above by {low:+.4f} to {high:+.4f}"
-        figures = "  ".join(f"{one.upper()} {found[one]:.4f}" for one in ("ndcg@10", "hr@10", "mrr@10", "hr@20"))
-        print(f"  {ranker:<24} {figures}{below}")
-    for ranker, seeds in result["by_seed"].items():
-        if len(seeds["ndcg@10"]) > 1:
-            print(f"  by seed, {ranker}: {' '.join(f'{value:.4f}' for value in seeds['ndcg@10'])}")
+    excluded = ", ".join(f"{count:,} {reason}" for reason, count in result.excluded.items())
+    print(f"{name}: {result.events:,} events, the first {result.warm_up:,} learned only; {result.queries:,} queries")
+    print(f"  not asked: {result.excluded_share or 0:.1%} of the rest ({excluded})")
+    for ranker, found in sorted(result.results.items(), key=lambda pair: -(pair[1].ndcg_10 or 0.0)):
+        lead = result.lead(ranker)
+        below = "" if lead is None else f"  ours is above by {lead.low:+.4f} to {lead.high:+.4f}"
+        figures = (("NDCG@10", found.ndcg_10), ("HR@10", found.hr_10), ("MRR@10", found.mrr_10), ("HR@20", found.hr_20))
+        print(f"  {ranker:<24} {'  '.join(f'{head} {score(value)}' for head, value in figures)}{below}")
+    for ranker in result.by_seed:
+        if len(seeds := result.seeds(ranker)) > 1:
+            print(f"  by seed, {ranker}: {' '.join(f'{value:.4f}' for value in seeds)}")
     if "best_peer" in bar:
         print(f"  {bar['times_best']:.3f} x the best peer, {bar['best_peer']}")
     if "bar" in bar:
         print(f"  bar {bar['bar']}: {'met' if bar['met'] else 'NOT met'}; aim {bar['aim']}: "
               f"{'met' if bar['aim_met'] else 'not met'}")  # fmt: skip
     print(
-        f"  learner {result['learner_events_per_s']:.0f} events/s, scoring included; the whole run "
-        f"{result['events_per_s']:.0f}/s; peak {result['peak_rss_mb']:.0f} MB"
+        f"  learner {whole(result.learner_events_per_s)} events/s, scoring included; the whole run "
+        f"{whole(result.events_per_s)}/s; peak {whole(result.peak_rss_mb)} MB"
     )
-    versions = result["versions"]
-    print(f"  seeds {result['settings']['seeds']}, commit {versions.get('commit', 'unknown')}, {versions['machine']}")
+    versions = result.versions
+    print(f"  seeds {result.settings.seeds}, commit {versions.get('commit', 'unknown')}, {versions['machine']}")
 
 
 def main(name: str, arguments: Sequence[str], doc: str | None) -> int:
@@ -171,7 +174,7 @@ def main(name: str, arguments: Sequence[str], doc: str | None) -> int:
     result = measure(data_set, given)
     bar = verdict(data_set, result)
     if given.json:
-        print(json.dumps({"benchmark": name, "bar": bar, "chosen_on": data_set.chosen_on, **result}))
+        print(json.dumps({"benchmark": name, "bar": bar, "chosen_on": data_set.chosen_on, **result.as_json()}))
     else:
         show(name, result, bar)
         print(f"  numbers chosen on {data_set.chosen_on}")

@@ -26,7 +26,7 @@ from console.local import DEFAULT_DATA
 if TYPE_CHECKING:
     from headwater.events import Item
     from replay import Source
-    from replay.backtest.run import Options
+    from replay.backtest import Options, Result
 
 __all__ = ["command", "compare_command"]
 
@@ -104,7 +104,7 @@ def command(
     from console.local.addresses import located_settings
     from console.printing import printer
     from headwater.errors import SettingsError
-    from replay.backtest.run import backtest
+    from replay.backtest import backtest
 
     _writable((written.report, written.out), (Path(source), taken.items))
     options = _options(questions, taken.limit, learning)
@@ -117,7 +117,7 @@ def command(
     if as_json:
         import orjson
 
-        print(orjson.dumps(result).decode())
+        print(orjson.dumps(result.as_json()).decode())
     else:
         for part in summary(result):
             printer().print(part)
@@ -134,8 +134,8 @@ def compare_command(
     """Put two backtests side by side: may they be compared, what was set differently, what changed."""
     from console.printing import printer
     from headwater.errors import SettingsError
-    from replay.report.compare import compare, read_result, render
-    from replay.report.compare_page import write_comparison
+    from replay.backtest import read_result
+    from replay.report import compare, render, write_comparison
 
     _writable((report,), (first, second))
     a, b = read_result(first), read_result(second)
@@ -148,7 +148,7 @@ def compare_command(
     if as_json:
         import orjson
 
-        print(orjson.dumps(found).decode())
+        print(orjson.dumps(found.model_dump(mode="json")).decode())
     else:
         printer().print(render(found))
 
@@ -172,7 +172,7 @@ def _writable(written: tuple[Path | None, ...], read: tuple[Path | None, ...]) -
 
 
 def _options(questions: Questions, limit: int | None, learning: Learning) -> Options:
-    from replay.backtest.run import Options
+    from replay.backtest import Options
 
     cadences = questions.publish_every
     return Options(
@@ -239,11 +239,11 @@ def _catalogue(chosen: Source, taken: Input) -> list[Item]:
     return catalogue_of(chosen) if taken.catalogue else []
 
 
-def _problems(result: dict[str, Any], written: Written) -> list[str]:
+def _problems(result: Result, written: Written) -> list[str]:
     """Write the files; what could not be written, for the end: the result itself is to be shown all the same."""
     import orjson
 
-    from replay.report.page import write_report
+    from replay.report import write_report
 
     problems = []
     for path in (written.out, written.report):
@@ -251,7 +251,7 @@ def _problems(result: dict[str, Any], written: Written) -> list[str]:
             continue
         try:
             if path is written.out:
-                path.write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2) + b"\n")
+                path.write_bytes(orjson.dumps(result.as_json(), option=orjson.OPT_INDENT_2) + b"\n")
             else:
                 write_report(result, path)
         except OSError as error:

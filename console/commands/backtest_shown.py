@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from console.printing import printer
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from replay.backtest.run import Progress
+    from replay.backtest import BacktestProgress, Result
 
 __all__ = ["live", "summary"]
 
 
 @contextmanager
-def live() -> Iterator[Callable[[Progress], None]]:
+def live() -> Iterator[Callable[[BacktestProgress], None]]:
     """Shows on stderr how far a backtest is, for the length of a block; silent where stderr is no terminal."""
     from rich.live import Live
 
@@ -34,7 +34,7 @@ def live() -> Iterator[Callable[[Progress], None]]:
         yield lambda progress: shown.update(_running(progress))
 
 
-def _running(progress: Progress) -> RenderableType:
+def _running(progress: BacktestProgress) -> RenderableType:
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
@@ -60,76 +60,73 @@ def _running(progress: Progress) -> RenderableType:
     return Group(line, f"NDCG@10 of the newest of {progress.queries:,} queries", table)
 
 
-def summary(result: dict[str, Any]) -> Iterator[RenderableType]:
+def summary(result: Result) -> Iterator[RenderableType]:
     """The result for a reader: what was read and asked, the rankers, the slices, and what it cost."""
-    source = result["source"]
-    yield f"{source['name']}: {source['events']:,} events of {source['rows'] or source['events']:,} rows"
-    if source["bad"]:
-        counts = ", ".join(f"{count:,} {reason}" for reason, count in source["bad"].items())
-        yield f"Refused: {counts}. First: {'; '.join(source['first_bad'])}"
-    if source["left_out"]:
-        yield f"No events: {', '.join(f'{count:,} {reason}' for reason, count in source['left_out'].items())}"
-    if source["duplicates"]:
-        yield f"{source['duplicates']:,} repeat the id of an earlier event of their user: they count once."
-    settings, excluded = result["settings"], result["excluded"]
-    asked = result["events"] - result["warm_up"]
-    reasons = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in excluded.items())
-    rule = {(): "none", ("*",): "all"}.get(tuple(settings["rule"]), ", ".join(settings["rule"]))
-    auto = " (auto)" if settings["exclude_seen"] == ["auto"] else ""
+    from replay.report.wording import whole
+
+    source, settings = result.source, result.settings
+    yield f"{source.name}: {whole(source.events)} events of {whole(source.rows or source.events)} rows"
+    if source.bad:
+        counts = ", ".join(f"{count:,} {reason}" for reason, count in source.bad.items())
+        yield f"Refused: {counts}. First: {'; '.join(source.first_bad)}"
+    if source.left_out:
+        yield f"No events: {', '.join(f'{count:,} {reason}' for reason, count in source.left_out.items())}"
+    if source.duplicates:
+        yield f"{source.duplicates:,} repeat the id of an earlier event of their user: they count once."
+    asked = result.events - result.warm_up
+    reasons = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in result.excluded.items())
+    rule = {(): "none", ("*",): "all"}.get(tuple(settings.rule), ", ".join(settings.rule))
+    share = _cell(result.excluded_share, ".1%")
+    auto = " (auto)" if settings.exclude_seen == ["auto"] else ""
     yield (
-        f"Learned from {result['warm_up']:,} events first; of the {asked:,} after, {result['queries']:,} were queries "
-        f"and {result['excluded_share']:.1%} could not be asked: {reasons}. Seen items not shown again: {rule}{auto}."
+        f"Learned from {result.warm_up:,} events first; of the {asked:,} after, {result.queries:,} were queries "
+        f"and {share} could not be asked: {reasons}. Seen items not shown again: {rule}{auto}."
     )
     yield _rankers(result)
     yield _slices(result)
-    for name, values in result["by_seed"].items():
-        each = values["ndcg@10"]
+    for name in result.by_seed:
+        each = result.seeds(name)
         if len(each) > 1:
             yield f"NDCG@10 of {name} by seed: {', '.join(f'{value:.4f}' for value in each)}"
     yield (
-        f"{result['seconds']:,.0f} s, {result['events_per_s']:,.0f} events/s; our learner alone "
-        f"{result['learner_events_per_s']:,.0f}/s; peak memory {result['peak_rss_mb']:,.0f} MB."
+        f"{whole(result.seconds)} s, {whole(result.events_per_s)} events/s; our learner alone "
+        f"{whole(result.learner_events_per_s)}/s; peak memory {whole(result.peak_rss_mb)} MB."
     )
 
 
-def _rankers(result: dict[str, Any]) -> Table:
+def _rankers(result: Result) -> Table:
     from rich.table import Table
 
     table = Table(title="Identical queries for all; headwater minus each with 95% interval over users")
     table.add_column("ranker")
-    heads = {
-        "ndcg@10": "NDCG@10",
-        "hr@10": "HR@10",
-        "mrr@10": "MRR@10",
-        "ndcg@20": "NDCG@20",
-        "user_ndcg@10": "by user",
-        "coverage@10": "coverage",
-        "novelty@10": "novelty",
-    }
-    for head in heads.values():
+    for head in ("NDCG@10", "HR@10", "MRR@10", "NDCG@20", "by user", "coverage", "novelty", "headwater minus it"):
         table.add_column(head, justify="right")
-    table.add_column("headwater minus it", justify="right")
-    for name, row in sorted(result["results"].items(), key=lambda pair: -pair[1]["ndcg@10"]):
-        cells = ["" if row[key] is None else f"{row[key]:.4f}" for key in heads]
-        cells[-2] = "" if row["coverage@10"] is None else f"{row['coverage@10']:.1%}"
-        cells[-1] = "" if row["novelty@10"] is None else f"{row['novelty@10']:.2f} bit"
-        found = result["differences"].get(name, {}).get("ndcg@10")
-        told = "" if found is None else f"{found[1]:+.4f} [{found[0]:+.4f}, {found[2]:+.4f}]"
-        table.add_row(name, *cells, told, style="bold" if name == "headwater" else None)
+    for name, row in sorted(result.results.items(), key=lambda pair: -(pair[1].ndcg_10 or 0.0)):
+        found = result.lead(name)
+        table.add_row(
+            name,
+            *(_cell(value, ".4f") for value in (row.ndcg_10, row.hr_10, row.mrr_10, row.ndcg_20, row.user_ndcg_10)),
+            _cell(row.coverage_10, ".1%"),
+            _cell(row.novelty_10, ".2f", " bit"),
+            "" if found is None else f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]",
+            style="bold" if name == "headwater" else None,
+        )
     return table
 
 
-def _slices(result: dict[str, Any]) -> Table:
+def _cell(value: float | None, form: str, unit: str = "") -> str:
+    return "" if value is None else f"{value:{form}}{unit}"
+
+
+def _slices(result: Result) -> Table:
     from rich.table import Table
 
-    names = list(result["results"])
-    parts = {name.replace("_", " "): row for name, row in result["groups"].items()}
-    parts |= {f"type {name}": row for name, row in result["by_type"].items() if len(result["by_type"]) > 1}
+    parts = {name.replace("_", " "): row for name, row in result.groups.items()}
+    parts |= {f"type {name}": row for name, row in result.by_type.items() if len(result.by_type) > 1}
     table = Table(title="NDCG@10 by part of the queries")
     table.add_column("ranker")
     for name, row in parts.items():
-        table.add_column(f"{name}\n{row['queries']:,}", justify="right")
-    for name in names:
-        cells = [row["ndcg@10"][name] for row in parts.values()]
-        table.add_row(name, *("" if value is None else f"{value:.4f}" for value in cells))
+        table.add_column(f"{name}\n{row.queries:,}", justify="right")
+    for name in result.results:
+        table.add_row(name, *(_cell(row.ndcg[name], ".4f") for row in parts.values()))
     return table

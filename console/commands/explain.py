@@ -14,7 +14,7 @@ from console.commands.options import Json, KafkaOptions
 from console.printing import printer
 
 if TYPE_CHECKING:
-    from replay.explain.answer import Explanation
+    from replay.explain import Explanation
 
 MEASURED = "timings, ages and the time of the answer are the log's: no replay can measure them again"
 
@@ -30,7 +30,7 @@ def command(
 ) -> None:
     """Rebuild a past recommendation from its receipt. Exit code 0: identical; 1: it differs; 2: something is gone."""
     from headwater.errors import SourceError
-    from replay.explain.answer import explain_answer, explain_id, read_answer
+    from replay.explain import explain_answer, explain_id, read_answer
 
     if not receipt or os.path.isdir(receipt):
         raise typer.BadParameter(f"{receipt!r}: give a request id, a file with the recommendation's JSON, or -")

@@ -1,149 +1,285 @@
-"""The result of a backtest: figures, how they came about, and by what. It alone reads the machine and the versions.
+"""The result of a backtest, from the run that makes it to whoever reads it: table, page, comparison, benchmark, JSON.
 
-Before: the runs of `replay.backtest`. After: JSON, `replay.report`, `replay.report.compare`.
+Before: `replay.backtest.run` makes one, or `read_result` reads a file. Knows neither how it was measured nor how it is
+shown. Rankers, event types and groups are keys of dicts: which there are depends on the stream and on the options.
 """
 
 from __future__ import annotations
 
-import os
-import platform
-import resource
-import subprocess
-import sys
-from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+import orjson
+from pydantic import (
+    AllowInfNan,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
 from headwater.errors import SourceError
-from replay.backtest import figures
-from replay.sources import SourceReport
 
-if TYPE_CHECKING:
-    from replay.backtest.run import Options, Run
-    from streams.features.recording import Recording
-
-__all__ = ["FORMAT", "result_of"]
+__all__ = [
+    "FORMAT",
+    "AgedWeights",
+    "Interval",
+    "Leads",
+    "Measures",
+    "Outcome",
+    "Result",
+    "SeedScores",
+    "SettingsUsed",
+    "Slice",
+    "SourceRead",
+    "Window",
+    "read_result",
+]
 
 FORMAT = 1
 
-PACKAGES = {
-    "torch": ("torch",),
-    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
-    "implicit": ("implicit",),
-    "numpy": ("numpy",),
-}
-"""What computes, and under which names it is installed."""
+LENIENT = "lenient"
+"""Key of the validation context under which what is missing or wrong is left out; else it is an error."""
 
-WINDOWS, SMALLEST_WINDOW = 20, 500
+REQUIRED = ("source", "settings", "results", "events", "warm_up", "queries")
+"""What a file must have to be a result."""
 
+Outcome = Literal["better", "level", "worse", "unmeasured"]
 
-def result_of(
-    source: SourceReport,
-    recording: Recording,
-    options: Options,
-    runs: list[Run],
-    warm_up: int,
-    items: int,
-    seconds: float,
-) -> dict[str, Any]:
-    """The result. Raises SourceError when no event was a query. All but `by_seed` is of the first seed.
-
-    `items` of a catalogue were known before the first event.
-    """
-    first, events = runs[0], len(recording)
-    ledger, excluded = first.ledger, dict(first.queries.excluded)
-    if not ledger.queries:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in excluded.items())
-        raise SourceError(
-            f"nothing to ask: none of the {events - warm_up:,} events after the warm-up has a user and an item met "
-            f"before and allowed by the rule ({reasons}). Learn from more (--warm-up), or show seen items again "
-            "(--exclude-seen none)"
-        )
-    window = options.window or max(-(-(events - warm_up) // WINDOWS), SMALLEST_WINDOW)
-    each = [figures.results(run.ledger) for run in runs]
-    learn_s = sum(run.learn_s for run in runs)
-    return {
-        "format": FORMAT,
-        "source": {
-            "name": Path(source.name).name,  # where a file lay is nobody's business, nor what makes it another
-            "digest": recording.digest(),
-            "events": source.events,
-            "rows": source.rows,
-            "duplicates": recording.duplicates,
-            "left_out": dict(source.left_out),
-            "bad": dict(source.bad),
-            "first_bad": list(source.first_bad),
-            "time_unit": source.time_unit or "milliseconds",
-        },
-        "settings": {
-            "warm_up": options.warm_up,
-            "exclude_seen": list(options.exclude_seen),
-            "rule": first.rule.described(),
-            "peers": list(options.peers),
-            "publish_every": list(options.publish_every),
-            "ablation": options.ablation,
-            "seeds": list(options.seeds),
-            "limit": options.limit,
-            "window": window,
-            "catalogue": items,
-            "device": first.learner.device,
-            "overrides": options.overrides,
-            "config": first.learner.config.model_dump(mode="json"),
-        },
-        "versions": _versions(),
-        "events": events,
-        "warm_up": warm_up,
-        "queries": ledger.queries,
-        "users": len(set(ledger.user)),
-        "excluded": excluded,
-        "excluded_share": round(sum(excluded.values()) / (events - warm_up), 6),
-        "seconds": round(seconds, 3),
-        "events_per_s": round(events * len(runs) / seconds, 1),
-        "learner_events_per_s": round(events * len(runs) / learn_s, 1),
-        "peak_rss_mb": round(_peak_rss_mb(), 1),
-        "results": each[0],
-        "by_seed": {name: {"ndcg@10": [found[name]["ndcg@10"] for found in each if name in found]} for name in each[0]},
-        "differences": figures.differences(ledger),
-        "curve": figures.curve(ledger, warm_up, events, window),
-        "by_type": figures.by_type(ledger),
-        "groups": figures.groups(ledger),
-        "weight_age": figures.weight_ages(ledger),
-        "digest": first.digest,
-    }
+Count = Annotated[int, Strict()]
+Number = Annotated[float, Strict(), AllowInfNan(False)]
+Text = Annotated[str, BeforeValidator(lambda given: _written(given) if isinstance(given, str) else given)]
+"""A text of the data: a file's name may hold bytes that are no characters, which no JSON can."""
 
 
-def _peak_rss_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB here
+def _written(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
-def _versions() -> dict[str, str]:
-    found = {"headwater": _installed(("headwater",)), "python": platform.python_version()}
-    commit = _commit()
-    if commit:
-        found["commit"] = commit
-    found |= {name: _installed(names) for name, names in PACKAGES.items()}
-    found["machine"] = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    return found
+class Part(BaseModel):
+    """A part of a result. JSON has the aliases: `ndcg@10` is no name for an attribute."""
 
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
 
-def _installed(names: Sequence[str]) -> str:
-    for name in names:
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _as_far_as_it_goes(cls, given: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        """The value; of what somebody changed by hand, in a lenient reading, all that can be read, else the default."""
         try:
-            return version(name)
-        except PackageNotFoundError:
-            continue
-    return "not installed"
+            return handler(given)
+        except ValidationError:
+            field = cls.model_fields[str(info.field_name)]
+            if not (info.context or {}).get(LENIENT):
+                raise
+            kept: Any = None
+            if isinstance(given, list):
+                kept = [one for each in given for one in _read(handler, [each], list) or ()]
+            elif isinstance(given, Mapping):
+                kept = {}
+                for key, each in given.items():
+                    kept |= _read(handler, {key: each}, dict) or {}
+            if kept is not None and _read(handler, type(kept)(), type(kept)) is not None:
+                return kept
+            if field.is_required():
+                raise
+            return field.get_default(call_default_factory=True)
 
 
-def _commit() -> str | None:
-    """The commit that runs, where this is a working copy; with a + when it was changed."""
-    here = Path(__file__).resolve().parents[2]
-    if not (here / ".git").exists():
-        return None
+def _read(handler: ValidatorFunctionWrapHandler, given: Any, kind: type[Any]) -> Any:
+    """What a field makes of a value, if that is of this kind."""
     try:
-        command = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=12"]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
+        made = handler(given)
+    except ValidationError:
         return None
+    return made if type(made) is kind else None
+
+
+class Interval(NamedTuple):
+    """Headwater minus another ranker on the same queries: mean and ends of a 95% interval over users."""
+
+    low: Number
+    mean: Number
+    high: Number
+
+    @property
+    def says(self) -> Outcome:
+        """Whether Headwater is ahead: only an interval without zero decides."""
+        return "better" if self.low > 0 else "worse" if self.high < 0 else "level"
+
+
+class SourceRead(Part):
+    """What was read, and what of it was refused."""
+
+    name: Text | None = None
+    digest: str | None = None
+    events: Count | None = None
+    rows: Count | None = None
+    duplicates: Count | None = None
+    left_out: dict[str, Count] = {}
+    bad: dict[str, Count] = {}
+    first_bad: list[Text] = []
+    time_unit: Text | None = None
+
+
+class SettingsUsed(Part):
+    """How it was asked. A file of another version may have more or fewer of them."""
+
+    model_config = ConfigDict(extra="allow")
+
+    warm_up: Number | None = None
+    exclude_seen: list[str] = []
+    rule: list[str] = []
+    peers: list[str] = []
+    publish_every: list[Count] = []
+    ablation: bool = False
+    seeds: list[Count] = []
+    limit: Count | None = None
+    window: Count | None = None
+    catalogue: Count | None = None
+    device: str | None = None
+    overrides: dict[str, Any] = {}
+    config: dict[str, Any] = {}
+
+
+class Measures(Part):
+    """One ranker's means over all queries; coverage and novelty are of its lists, which not every ranker makes."""
+
+    ndcg_10: Number | None = Field(None, alias="ndcg@10")
+    hr_10: Number | None = Field(None, alias="hr@10")
+    mrr_10: Number | None = Field(None, alias="mrr@10")
+    recall_10: Number | None = Field(None, alias="recall@10")
+    ndcg_20: Number | None = Field(None, alias="ndcg@20")
+    hr_20: Number | None = Field(None, alias="hr@20")
+    mrr_20: Number | None = Field(None, alias="mrr@20")
+    recall_20: Number | None = Field(None, alias="recall@20")
+    user_ndcg_10: Number | None = Field(None, alias="user_ndcg@10")
+    coverage_10: Number | None = Field(None, alias="coverage@10")
+    novelty_10: Number | None = Field(None, alias="novelty@10")
+
+
+class SeedScores(Part):
+    """One ranker's NDCG@10 with each seed that it ran with."""
+
+    ndcg: list[Number] = Field([], alias="ndcg@10")
+
+
+class Leads(Part):
+    """Headwater minus one ranker, by measure; none where one user alone was asked about."""
+
+    ndcg_10: Interval | None = Field(None, alias="ndcg@10")
+    hr_10: Interval | None = Field(None, alias="hr@10")
+    mrr_10: Interval | None = Field(None, alias="mrr@10")
+    ndcg_20: Interval | None = Field(None, alias="ndcg@20")
+
+
+class Slice(Part):
+    """Some of the queries, and the NDCG@10 of every ranker on them; None where there are no queries."""
+
+    queries: Count = 0
+    ndcg: dict[str, Number | None] = Field({}, alias="ndcg@10")
+
+
+class Window(Slice):
+    """The queries of some consecutive events, until `events` of the stream. `band`: (low, high) of each mean, 95%."""
+
+    events: Count
+    time: Count | None = None
+    band: dict[str, tuple[Number, Number]] = {}
+
+
+class AgedWeights(Part):
+    """NDCG@10 with weights that are published every `age_events`: 0 is the learner itself, None never again."""
+
+    age_events: Count | None = None
+    name: str | None = None
+    ndcg: Number | None = Field(None, alias="ndcg@10")
+    queries: Count | None = None
+
+
+class Result(Part):
+    """A backtest's result. All but `by_seed` is of the first seed; docs/operations.md says what each figure means."""
+
+    format: Count = FORMAT
+    source: SourceRead
+    settings: SettingsUsed
+    versions: dict[str, str] = {}
+    events: Count
+    warm_up: Count
+    queries: Count
+    users: Count | None = None
+    excluded: dict[str, Count] = {}
+    excluded_share: Number | None = None
+    seconds: Number | None = None
+    events_per_s: Number | None = None
+    learner_events_per_s: Number | None = None
+    peak_rss_mb: Number | None = None
+    results: dict[str, Measures]
+    by_seed: dict[str, SeedScores] = {}
+    differences: dict[str, Leads] = {}
+    curve: list[Window] = []
+    by_type: dict[str, Slice] = {}
+    groups: dict[str, Slice] = {}
+    weight_age: list[AgedWeights] = []
+    digest: str | None = None
+
+    @classmethod
+    def read(cls, tree: Mapping[str, Any]) -> Self:
+        """A result from JSON values. What is missing or wrong is left out, unless without it there is no result.
+
+        Raises:
+            ValidationError: One of `REQUIRED` is missing or of another kind.
+        """
+        return cls.model_validate(tree, context={LENIENT: True})
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON values: what was measured or read, and no defaults."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+    @property
+    def ndcg(self) -> dict[str, float | None]:
+        """NDCG@10 by ranker."""
+        return {name: measures.ndcg_10 for name, measures in self.results.items()}
+
+    def lead(self, name: str) -> Interval | None:
+        """Headwater's NDCG@10 minus that of a ranker, where an interval is known."""
+        return self.differences[name].ndcg_10 if name in self.differences else None
+
+    def seeds(self, name: str) -> list[float]:
+        """NDCG@10 of a ranker with each of its seeds."""
+        return self.by_seed[name].ndcg if name in self.by_seed else []
+
+
+def read_result(path: Path) -> Result:
+    """The result in a file that `headwater replay backtest --out` wrote, by this version or an older one.
+
+    Raises:
+        SourceError: The file cannot be read or is no result; it says what to give instead.
+    """
+    try:
+        found = orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except orjson.JSONDecodeError as error:
+        raise SourceError(f"{path}: is no JSON ({error}). Give a file that --out of a backtest wrote") from error
+    remedy = "Give a file that `headwater replay backtest --out FILE` wrote"
+    if not isinstance(found, dict) or "format" not in found:
+        raise SourceError(f"{path}: JSON, but no result of a backtest (it has no format). {remedy}")
+    if found["format"] != FORMAT:
+        versions = found.get("versions")
+        wrote = versions.get("headwater", "unknown") if isinstance(versions, dict) else "unknown"
+        raise SourceError(
+            f"{path}: format {found['format']!r}, this version reads {FORMAT}. Run the backtest again, or read it with "
+            f"the version that wrote it ({wrote})"
+        )
+    try:
+        return Result.read(found)
+    except ValidationError as error:
+        wrong = {each["loc"][0] for each in error.errors()}
+        told = ", ".join(key for key in REQUIRED if key in wrong)
+        raise SourceError(f"{path}: is not whole: {told} missing or of another kind. {remedy}") from error

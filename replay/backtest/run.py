@@ -1,6 +1,6 @@
 """`replay backtest`: how good would we have been on a past stream? Test, then train, event by event, in one process.
 
-Before: a source of past events. After: a result (JSON) that `replay.report` draws and `replay.report.compare` compares.
+Before: a source of past events. After: a `Result` that `replay.report` draws and compares.
 Every part is the workers' own: `streams.features.fold` makes the examples, `models.learner` learns, `serving.scoring`
 answers from published weights. There is no clock but event time and no chance but the seeds, so a run repeats bit by
 bit.
@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,19 +33,17 @@ from headwater.settings import Settings
 from models.config import ModelConfig, model_config
 from models.learner import Learner, Scored
 from models.quality import rank_of
-from replay.backtest.ablation import Ablation
+from replay.backtest import figures, machine
 from replay.backtest.ledger import LIST, Ledger
 from replay.backtest.queries import Peer, Queries, Query, Rule
-from replay.backtest.result import result_of
-from replay.backtest.retrained import Batch
-from replay.backtest.variants import Variants
-from replay.backtest.warm_up import warm_up_events
-from replay.sources import Source
+from replay.backtest.result import FORMAT, Result, SettingsUsed, SourceRead
+from replay.backtest.variants import Ablation, Published, Retrained
+from replay.sources import Source, SourceReport
 from serving.ranking import top_k
 from streams.features.fold import Limits
 from streams.features.recording import Recording, recorded
 
-__all__ = ["Options", "Progress", "Run", "backtest"]
+__all__ = ["BacktestProgress", "Options", "Run", "backtest"]
 
 DEVICES = ("cpu", "cuda", "auto")
 
@@ -52,6 +51,9 @@ LARGEST_SEED = 2**63 - 1
 
 RECENT_QUERIES = 1000
 """Queries that the figures of a progress report are means of."""
+
+WINDOWS, SMALLEST_WINDOW = 20, 500
+"""How many windows a curve has unless told otherwise, and how many events a window has at least."""
 
 TELL_S = 0.25
 """Time between two progress reports."""
@@ -92,7 +94,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Progress:
+class BacktestProgress:
     """How far a backtest is. `phase` is `reading` (the first look at the stream) or `seed N`."""
 
     phase: str
@@ -115,7 +117,7 @@ class Progress:
         return (self.total - self.events) / self.events * self.seconds
 
 
-Tell = Callable[[Progress], None]
+Tell = Callable[[BacktestProgress], None]
 
 
 def backtest(
@@ -125,12 +127,19 @@ def backtest(
     *,
     items: Sequence[Item] = (),
     on_progress: Tell | None = None,
-) -> dict[str, Any]:
-    """Run a backtest; the result as JSON-able values (docs/operations.md names them).
+) -> Result:
+    """Run a backtest. The source is read to its end first: a share needs its length. Then the stream happens, per seed.
 
-    The source is read to its end first: a share needs its length. Then
-    the stream happens once per seed. `items` is the catalogue, known before the first event. Raises SettingsError for
-    options that cannot be followed, SourceError for a source that cannot be read or has nothing to ask.
+    Args:
+        source: Past events, in their order.
+        options: What to ask, and whom.
+        settings: Of the workers: limits of histories, the model, threads. Default: those of a fresh project.
+        items: The catalogue, known before the first event.
+        on_progress: Called every quarter of a second.
+
+    Raises:
+        SettingsError: Options that cannot be followed.
+        SourceError: A source that cannot be read or has nothing to ask.
     """
     settings = settings or Settings()
     tell = on_progress or (lambda _progress: None)
@@ -145,14 +154,8 @@ def backtest(
     recording = _recorded(source, limits, options.limit, tell)
     if not len(recording):
         raise SourceError(f"the source has no events. {source.report}")
-    warm_up = warm_up_events(options.warm_up, len(recording))
-    named = () if options.exclude_seen == (AUTO,) else options.exclude_seen
-    absent = [kind for kind in named if kind != ALL_TYPES and kind not in recording.types]
-    if absent:
-        raise SettingsError(
-            f"--exclude-seen: no event of this stream is of type {', '.join(absent)}; it has "
-            f"{', '.join(sorted(recording.types))}. Name some of those, or auto, all or none"
-        )
+    warm_up = _warm_up_events(options.warm_up, len(recording))
+    _check_rule(options.exclude_seen, recording)
     config = model_config({**overrides, "exclude_seen": options.exclude_seen})
     runs = []
     with _collecting_rarely():
@@ -162,7 +165,100 @@ def backtest(
             run = Run(config, seed, warm_up, peers, options, catalogue=bool(items))
             run.stream(recording, items, tell)
             runs.append(run)
-    return result_of(source.report, recording, options, runs, warm_up, len(items), time.perf_counter() - started_s)
+    settings_used = _settings_used(options, runs[0], len(recording), len(items))
+    return _result(_source_read(source.report, recording), settings_used, runs, len(recording), started_s)
+
+
+def _warm_up_events(asked: float, events: int) -> int:
+    found = int(asked * events) if 0 <= asked < 1 else int(asked)
+    if asked < 0 or found >= events:
+        raise SettingsError(
+            f"a warm-up of {asked:,.10g} leaves nothing to ask: the stream has {events:,} events. Give a share below "
+            "1 or fewer events (--warm-up)"
+        )
+    return found
+
+
+def _check_rule(exclude_seen: tuple[str, ...], recording: Recording) -> None:
+    named = () if exclude_seen == (AUTO,) else exclude_seen
+    absent = [kind for kind in named if kind != ALL_TYPES and kind not in recording.types]
+    if absent:
+        raise SettingsError(
+            f"--exclude-seen: no event of this stream is of type {', '.join(absent)}; it has "
+            f"{', '.join(sorted(recording.types))}. Name some of those, or auto, all or none"
+        )
+
+
+def _source_read(report: SourceReport, recording: Recording) -> SourceRead:
+    return SourceRead(
+        name=Path(report.name).name,  # where a file lay is nobody's business, nor what makes it another
+        digest=recording.digest(),
+        events=report.events,
+        rows=report.rows,
+        duplicates=recording.duplicates,
+        left_out=dict(report.left_out),
+        bad=dict(report.bad),
+        first_bad=list(report.first_bad),
+        time_unit=report.time_unit or "milliseconds",
+    )
+
+
+def _settings_used(options: Options, first: Run, events: int, items: int) -> SettingsUsed:
+    return SettingsUsed(
+        warm_up=options.warm_up,
+        exclude_seen=list(options.exclude_seen),
+        rule=first.rule.described(),
+        peers=list(options.peers),
+        publish_every=list(options.publish_every),
+        ablation=options.ablation,
+        seeds=list(options.seeds),
+        limit=options.limit,
+        window=options.window or max(-(-(events - first.warm_up) // WINDOWS), SMALLEST_WINDOW),
+        catalogue=items,
+        device=first.learner.device,
+        overrides=options.overrides,
+        config=first.learner.config.model_dump(mode="json"),
+    )
+
+
+def _result(source: SourceRead, settings: SettingsUsed, runs: Sequence[Run], events: int, started_s: float) -> Result:
+    """What the runs, one per seed, have measured. Raises SourceError when no event was a query."""
+    first = runs[0]
+    ledger, excluded, asked = first.ledger, dict(first.queries.excluded), events - first.warm_up
+    if not ledger.queries:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in excluded.items())
+        raise SourceError(
+            f"nothing to ask: none of the {asked:,} events after the warm-up has a user and an item met "
+            f"before and allowed by the rule ({reasons}). Learn from more (--warm-up), or show seen items again "
+            "(--exclude-seen none)"
+        )
+    assert settings.window is not None
+    seconds, learn_s = time.perf_counter() - started_s, sum(run.learn_s for run in runs)
+    each = [figures.results(run.ledger) for run in runs]
+    return Result(
+        format=FORMAT,
+        source=source,
+        settings=settings,
+        versions=machine.versions(),
+        events=events,
+        warm_up=first.warm_up,
+        queries=ledger.queries,
+        users=len(set(ledger.user)),
+        excluded=excluded,
+        excluded_share=round(sum(excluded.values()) / asked, 6),
+        seconds=round(seconds, 3),
+        events_per_s=round(events * len(runs) / seconds, 1),
+        learner_events_per_s=round(events * len(runs) / learn_s, 1),
+        peak_rss_mb=round(machine.peak_rss_mb(), 1),
+        results=each[0],
+        by_seed=figures.by_seed(each),
+        differences=figures.differences(ledger),
+        curve=figures.curve(ledger, first.warm_up, events, settings.window),
+        by_type=figures.by_type(ledger),
+        groups=figures.groups(ledger),
+        weight_age=figures.weight_ages(ledger),
+        digest=first.digest,
+    )
 
 
 @contextmanager
@@ -191,7 +287,7 @@ def _recorded(source: Source, limits: Limits, limit: int | None, tell: Tell) -> 
         seconds = time.perf_counter() - started_s
         if seconds - told_s >= TELL_S:
             told_s = seconds
-            tell(Progress("reading", events, None, seconds))
+            tell(BacktestProgress("reading", events, None, seconds))
 
     return recorded(islice(source.events(), limit), limits, count)
 
@@ -216,7 +312,7 @@ class Run:
         self.rule = Rule(config.exclude_seen, config.max_types)
         self.queries = Queries(warm_up, self.rule)
         self.ledger = Ledger()
-        self.variants = Variants(
+        self.published = Published(
             self.learner,
             options.publish_every,
             config.exclude_seen,
@@ -224,13 +320,13 @@ class Run:
             frozen=options.frozen,
             hourly="hourly" if options.hourly else "",
         )
-        self.batch = Batch(config, seed, self._variant_answered, options.device) if options.retrained else None
+        self.retrained = Retrained(config, seed, self._variant_answered, options.device) if options.retrained else None
         self.ablation = Ablation(config, seed, options.device, LIST, catalogue) if options.ablation else None
         self.parts = [part for part, there in (("memory", config.memories), ("slow", config.slow)) if there]
         self.learn_s = 0.0
         self.digest = ""
         self._waiting: deque[Query] = deque()  # until their block is full and the learner says what it made of them
-        variants = [*self.variants.all, *(self.batch.variants.all if self.batch else ())]
+        variants = [*self.published.all, *(self.retrained.published.all if self.retrained else ())]
         reduced = self.ablation.learners if self.ablation else ()
         for name in ("headwater", *self.parts, *reduced, *(v.name for v in variants), *(peer.name for peer in peers)):
             self.ledger.ranker(name)
@@ -243,8 +339,8 @@ class Run:
             content = item.model_dump(mode="json", exclude_none=True)
             entry = CatalogueEntry(item.item_id, content)
             self.learner.observe_item(entry)
-            if self.batch:
-                self.batch.learner.observe_item(entry)
+            if self.retrained:
+                self.retrained.learner.observe_item(entry)
             if self.ablation:
                 self.ablation.observe_item(entry)
         for made in recording.examples():
@@ -254,9 +350,9 @@ class Run:
             if seconds - told_s >= TELL_S:
                 told_s = seconds
                 tell(self._progress(len(recording), seconds))
-        self.variants.finish()
-        if self.batch:
-            self.batch.variants.finish()
+        self.published.finish()
+        if self.retrained:
+            self.retrained.published.finish()
         self.digest = self.learner.publish(created_ms=0, full=True).digest
         self._learned(self.learner.close(), self.ablation.close() if self.ablation else {})
         tell(self._progress(len(recording), time.perf_counter() - started_s))
@@ -264,16 +360,16 @@ class Run:
     def _next(self, query: Query) -> None:
         time_ms = query.example.target.time_ms
         if query.place == self.warm_up:
-            self.variants.start(time_ms)
+            self.published.start(time_ms)
         elif query.place > self.warm_up:
-            self.variants.advance(query.place, time_ms)
-        if self.batch:
-            self.batch.next(query, self.warm_up)
+            self.published.advance(query.place, time_ms)
+        if self.retrained:
+            self.retrained.next(query, self.warm_up)
         if query.asked:
             self.ledger.ask(query)
-            self.variants.ask(query)
-            if self.batch:
-                self.batch.variants.ask(query)
+            self.published.ask(query)
+            if self.retrained:
+                self.retrained.published.ask(query)
             self._ask_peers(query)
         self._waiting.append(query)
         before_s = time.perf_counter()
@@ -312,9 +408,9 @@ class Run:
     def _variant_answered(self, name: str, rank: int, best: Sequence[str]) -> None:
         self.ledger.answer(name, rank, [self.queries.items[item_id] for item_id in best[:LIST]])
 
-    def _progress(self, events: int, seconds: float) -> Progress:
+    def _progress(self, events: int, seconds: float) -> BacktestProgress:
         recent = {}
         for name, ranks in self.ledger.ranks.items():
             if ranks:
                 recent[name] = float(self.ledger.gains(name, start=max(0, len(ranks) - RECENT_QUERIES)).mean())
-        return Progress(f"seed {self.seed}", self.queries.place, events, seconds, self.ledger.queries, recent)
+        return BacktestProgress(f"seed {self.seed}", self.queries.place, events, seconds, self.ledger.queries, recent)

@@ -1,26 +1,30 @@
-"""Our model as it would have been served: published now and then, scored by the serving code, histories always live.
+"""Our model, otherwise: published only now and then, retrained by a batch job, or without one of its parts.
 
-Before: one learner, which publishes at the finest cadence that any variant needs. After: ranks in the ledger. Each
-variant holds a scorer of its own and takes the waiting deltas when it is due, so one learner feeds them all. Queries
-between two publications share weights, and are scored in batches.
+Before: `replay.backtest.run` hands over every query of the stream. After: ranks in the ledger, for each variant.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from headwater.examples import CatalogueEntry, Example
 from headwater.recommendations import Recommendation, Request
-from models.learner import Learner
+from models.config import ModelConfig
+from models.history import Recorder
+from models.learner import Learner, Scored
 from models.published.bundle import Bundle
 from models.published.delta import Delta
+from models.sequence.rehearsal import Plan, Rehearsal
 from replay.backtest.queries import Query
 from serving.catalogue import Catalogue
 from serving.scorer import Scorer
 from serving.scoring import Ask, score
 
-__all__ = ["DEEPEST", "Variant", "Variants", "merged"]
+__all__ = ["DEEPEST", "WITHOUT", "Ablation", "Published", "Retrained", "merged"]
 
 DEEPEST = 20
 """Ranks up to here are exact; whatever is behind is written as 21."""
@@ -33,8 +37,11 @@ WAITING_DELTAS = 16
 
 HOUR_MS = 3_600_000
 
+Answer = Callable[[str, int, Sequence[str]], None]
+"""Takes the name of a variant, the rank of its next query's item, and the ids of its list."""
 
-class Variant:
+
+class Cadence:
     """One cadence: every so many events, at every new hour of event time, or never after the first."""
 
     def __init__(self, name: str, catalogue: Catalogue, *, every: int = 0, hourly: bool = False) -> None:
@@ -53,15 +60,20 @@ class Variant:
         return self.hourly and self.hour is not None and time_ms // HOUR_MS > self.hour
 
 
-class Variants:
-    """All cadences of one learner. `answer(name, rank, item ids)` is called in stream order for every variant."""
+class Published:
+    """One learner as it would have been served: published now and then, scored by serving's code, live histories.
+
+    The learner publishes at the finest cadence that any variant needs. Each variant holds a scorer of its own and takes
+    the waiting deltas when it is due, so one learner feeds them all. Queries between two publications share weights,
+    and are scored in batches. `answer` is called in stream order for every variant.
+    """
 
     def __init__(
         self,
         learner: Learner,
         cadences: Sequence[int],
         exclude_seen: tuple[str, ...],
-        answer: Callable[[str, int, Sequence[str]], None],
+        answer: Answer,
         *,
         frozen: bool = True,
         hourly: str = "",
@@ -71,11 +83,11 @@ class Variants:
         self.learner = learner
         self.exclude_seen = exclude_seen
         self.answer = answer
-        self.all = [Variant(f"headwater@{every}", catalogue, every=every) for every in sorted(set(cadences)) if every]
+        self.all = [Cadence(f"headwater@{every}", catalogue, every=every) for every in sorted(set(cadences)) if every]
         if hourly:
-            self.all.append(Variant(hourly, catalogue, hourly=True))
+            self.all.append(Cadence(hourly, catalogue, hourly=True))
         if frozen:
-            self.all.append(Variant("frozen", catalogue))
+            self.all.append(Cadence("frozen", catalogue))
 
     def start(self, time_ms: int) -> None:
         """The end of the warm-up: every variant begins with the model as it is now."""
@@ -119,7 +131,7 @@ class Variants:
         for variant in self.all:
             self._flush(variant)
 
-    def _flush(self, variant: Variant) -> None:
+    def _flush(self, variant: Cadence) -> None:
         if not variant.asked:
             return
         asks = [
@@ -173,3 +185,112 @@ def merged(deltas: Sequence[Delta]) -> Delta:
         dense=dense,
         rows=rows,
     )
+
+
+EPOCHS = 2
+BATCH_STEPS = 1_600
+LEARNING_RATE = 1e-3
+TABLE_LEARNING_RATE = 2e-3
+"""Of each retraining, falling to nothing. docs/lab-book.md has what else was tried."""
+
+CHUNK = 1024
+"""Events of the warm-up that are learned at a time."""
+
+LEAST_USERS = 64
+"""Users of the past that are rehearsed at least."""
+
+
+class Retrained:
+    """Our model as a batch job would keep it: retrained at every hour of event time, and frozen in between.
+
+    It is a model of its own, of the same configuration and seed. At each hour it learns what happened since, as ours
+    does, and then rehearses its users' whole histories and those of as many others, epoch after epoch. So it has seen
+    whatever ours has, more often; but only until the hour struck.
+    """
+
+    def __init__(self, config: ModelConfig, seed: int, answer: Answer, device: str) -> None:
+        self.learner = Learner(config, seed, device)
+        self.published = Published(self.learner, (), config.exclude_seen, answer, frozen=False, hourly="retrained")
+        self._recorder = Recorder()
+        self._waiting: list[Example] = []
+        self._seed = seed
+
+    def next(self, query: Query, warm_up: int) -> None:
+        """The next query is about to be asked: retrain and publish if an hour has struck, then take it down."""
+        time_ms = query.example.target.time_ms
+        if query.place == warm_up:
+            self._learn()
+            self._rehearse(np.arange(len(self._recorder.users)))
+            self.published.start(time_ms)
+        elif query.place > warm_up and self.published.all[0].is_due(query.place, time_ms):
+            active = {example.user_id for example in self._waiting}
+            self._learn()
+            self._rehearse(self._chosen(active))
+            self.published.advance(query.place, time_ms)
+        self._waiting.append(query.example)
+        if query.place < warm_up and len(self._waiting) == CHUNK:
+            self._learn()
+
+    def _learn(self) -> None:
+        self.learner.learn(self._waiting)
+        self.learner.close()
+        for example in self._waiting:
+            self._recorder.add(self.learner, example)
+        self._waiting = []
+
+    def _chosen(self, active: set[str]) -> NDArray[np.int64]:
+        """The numbers of the active users and of as many others, at least `LEAST_USERS`."""
+        users = self._recorder.users
+        random = np.random.Generator(np.random.PCG64([self._seed, self.learner.examples_seen]))
+        others = random.choice(len(users), min(len(users), max(len(active), LEAST_USERS)), replace=False)
+        return np.union1d(np.array([users[user_id] for user_id in active], np.int64), others)
+
+    def _rehearse(self, users: NDArray[np.int64]) -> None:
+        if not self.learner.config.slow:
+            return
+        plan = Plan(EPOCHS, BATCH_STEPS, LEARNING_RATE, TABLE_LEARNING_RATE, seed=self._seed)
+        chances = self.learner.popularity.chances(self.learner.items.used)
+        rehearsal = Rehearsal(self.learner.encoder, self._recorder.history(self.learner).of(users), chances, plan)
+        while not rehearsal.done:
+            rehearsal.step()
+        self.learner.publication.stepped()
+
+
+WITHOUT: dict[str, dict[str, Any]] = {
+    "without memory": {"memories": ()},
+    "without encoder": {"slow": False},
+    "without gate": {"learned_gate": False},
+    "without returns": {"repeats": False},
+    "without replay": {"replay_windows": 0},
+    "without content": {},
+}
+"""Ranker -> what its configuration has instead. Without content it is not told of the catalogue."""
+
+
+class Ablation:
+    """Our model without each part that its configuration has, to see what the part is worth.
+
+    They learn as ours does, of the same seed; only the part is missing. `list_length` as the whole learner's.
+    """
+
+    def __init__(self, config: ModelConfig, seed: int, device: str, list_length: int, content: bool) -> None:
+        self.learners: dict[str, Learner] = {}
+        for name, change in WITHOUT.items():
+            reduced = config.model_copy(update=change)
+            if reduced != config or (content and not change):
+                self.learners[name] = Learner(reduced, seed, device)
+                self.learners[name].list_length = list_length
+
+    def observe_item(self, entry: CatalogueEntry) -> None:
+        """Take in a catalogue entry."""
+        for name, learner in self.learners.items():
+            if WITHOUT[name]:
+                learner.observe_item(entry)
+
+    def learn(self, example: Example) -> dict[str, Sequence[Scored]]:
+        """Test, then train; as `Learner.learn`, for each."""
+        return {name: learner.learn((example,)) for name, learner in self.learners.items()}
+
+    def close(self) -> dict[str, Sequence[Scored]]:
+        """As `Learner.close`, for each."""
+        return {name: learner.close() for name, learner in self.learners.items()}

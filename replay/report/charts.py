@@ -1,33 +1,27 @@
 """The charts of a report as inline SVG: lines over time, intervals around zero, dots in rows.
 
-Before: `replay.report` hands over plain numbers. After: the page. Knows no result and no colour: a series has a style,
-which is a class of the page's style sheet and gives colour and dash in light and dark. Every chart carries a title and
-a description; the numbers themselves stand in a table beside it.
+Before: `replay.report.sections` hands over plain numbers. After: the page. Knows no result and no colour: a series has
+a style, which is a class of the page's style sheet and gives colour and dash in light and dark. Every chart carries a
+title and a description; the numbers themselves stand in a table beside it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from replay.report.chart_parts import (
-    NARROW,
-    QUIET,
-    WIDE,
-    axis,
-    cut,
-    frame,
-    mark,
-    points,
-    round_steps,
-    rule,
-    tick_text,
-    words,
-)
-from replay.report.markup import Markup, tag
-from replay.report.wording import score
+from markupsafe import Markup
+
+from replay.report.wording import printable, score
 
 __all__ = ["NARROW", "QUIET", "WIDE", "Dots", "IntervalRow", "Line", "dots_chart", "intervals_chart", "lines_chart"]
+
+WIDE, NARROW = 860, 372
+"""Widths in pixels: each chart is drawn for a desk and for a phone, and the style sheet shows one of them."""
+
+QUIET = "quiet"
+"""Style of what is context only."""
 
 LETTER = 6.7
 """Pixels of an average letter of a label."""
@@ -104,7 +98,7 @@ def lines_chart(
         parts.extend(_path(line, [x(each) for each in at], y))
     parts.extend(_end_names(named, names, [x(each) for each in at], y, width - right, (top, bottom + 20)))
     if at:
-        parts.append(tag("line", class_="cursor", x1=0.0, x2=0.0, y1=top, y2=bottom))
+        parts.append(shape('<line class="cursor" x1="0" x2="0" y1="{:g}" y2="{:g}"/>', top, bottom))
     places = " ".join(f"{x(each):.1f}" for each in at)
     return frame(key, title, text, width, height, parts, places)
 
@@ -129,8 +123,8 @@ def intervals_chart(key: str, title: str, text: str, rows: Sequence[IntervalRow]
     for place, row in enumerate(rows):
         middle = top + step * place + step / 2
         parts.append(words(left, middle + 4, cut(row.label, short), "end name"))
-        parts.append(tag("g", rule(x(row.low), middle, x(row.high), middle, "whisker"),
-                         mark(x(row.mean), middle, row.style), class_=row.style))  # fmt: skip
+        whisker = rule(x(row.low), middle, x(row.high), middle, "whisker")
+        parts.append(group(row.style, whisker, mark(x(row.mean), middle, row.style)))
     return frame(key, title, text, width, height, parts)
 
 
@@ -166,8 +160,8 @@ def dots_chart(
         ends = [x(each) for _, _, each in known]
         parts.append(rule(min(ends), middle, max(ends), middle, "thread"))
         for name, style, each in reversed(known):
-            tip = tag("title", f"{name}: {score(each)}")
-            parts.append(tag("g", tip, mark(x(each), middle, style), class_=style))
+            tip = shape("<title>{}: {}</title>", name, score(each))
+            parts.append(group(style, tip, mark(x(each), middle, style)))
     return frame(key, title, text, width, height, parts)
 
 
@@ -179,14 +173,8 @@ def _legend(rows: Sequence[Dots], width: int, level: tuple[str, str, float] | No
         wide = 22 + BOLD * len(cut(name, 30))
         if across + wide > width and across > 10:
             across, down = 10.0, down + 20
-        parts.append(
-            tag(
-                "g",
-                mark(across + 6, down, style),
-                words(across + 17, down + 4, cut(name, 30), "name own"),
-                class_=style,
-            )
-        )
+        told = words(across + 17, down + 4, cut(name, 30), "name own")
+        parts.append(group(style, mark(across + 6, down, style), told))
         across += wide + 14
     return parts, down + 16
 
@@ -201,11 +189,9 @@ def _path(line: Line, xs: Sequence[float], y: Scale) -> list[Markup]:
     drawn = []
     for run in filter(None, runs):
         if len(run) == 1:
-            drawn.append(
-                tag("circle", cx=f"{run[0][0]:.1f}", cy=f"{run[0][1]:.1f}", r=3.0, class_=f"mark {line.style}")
-            )
+            drawn.append(shape('<circle cx="{:.1f}" cy="{:.1f}" r="3" class="mark {}"/>', *run[0], line.style))
         else:
-            drawn.append(tag("polyline", points=points(run), class_=f"line {line.style}"))
+            drawn.append(shape('<polyline points="{}" class="line {}"/>', points(run), line.style))
     return drawn
 
 
@@ -222,7 +208,7 @@ def _band(line: Line, xs: Sequence[float], y: Scale) -> list[Markup]:
     for run in runs:
         if len(run) > 1:
             around = [(across, high) for across, _, high in run] + [(across, low) for across, low, _ in reversed(run)]
-            shapes.append(tag("polygon", points=points(around), class_=f"band {line.style}"))
+            shapes.append(shape('<polygon points="{}" class="band {}"/>', points(around), line.style))
     return shapes
 
 
@@ -249,3 +235,94 @@ def _end_names(
         parts.append(rule(across, end, edge + 10, height, f"leader {style}"))
         parts.append(words(edge + 13, height + 4, names[place], f"name own {style}"))
     return parts
+
+
+def mark(x: float, y: float, style: str) -> Markup:
+    """The dot of a style: shapes differ, so that colour is never the only difference."""
+    if style in ("s1", "worse"):
+        path = f"M{x - 5:.1f} {y:.1f}L{x:.1f} {y - 6:.1f}L{x + 5:.1f} {y:.1f}L{x:.1f} {y + 6:.1f}Z"
+    elif style == "s2":
+        path = f"M{x - 5:.1f} {y - 5:.1f}h10v10h-10Z"
+    elif style == "s3":
+        path = f"M{x:.1f} {y - 6:.1f}L{x + 6:.1f} {y + 5:.1f}L{x - 6:.1f} {y + 5:.1f}Z"
+    else:
+        hollow = "mark hollow" if style == "level" else "mark"
+        return shape(
+            '<circle cx="{:.1f}" cy="{:.1f}" r="{}" class="{}"/>', x, y, 3.5 if style == QUIET else 5.5, hollow
+        )
+    return shape('<path d="{}" class="mark"/>', path)
+
+
+def axis(values: Sequence[float], count: int = 5) -> tuple[float, float, list[float]]:
+    """(low, high, ticks). From zero, unless that would press all values into the upper half."""
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    if 0 <= low <= high / 2:
+        low = 0.0
+    if high - low < 1e-9:
+        low, high = low - 0.01, high + 0.01
+    each = _step(high - low, count)
+    start, stop = math.floor(low / each + 1e-9), math.ceil(high / each - 1e-9)
+    ticks = [place * each for place in range(start, stop + 1)]
+    return ticks[0], ticks[-1], ticks
+
+
+def _step(span: float, count: int) -> float:
+    """The 1, 2 or 5 times a power of ten that divides a span into about `count` parts."""
+    power = 10.0 ** math.floor(math.log10(span / count))
+    return next(each * power for each in (1, 2, 5, 10) if each * power >= span / count * 0.999)
+
+
+def round_steps(first: float, last: float, count: int) -> list[float]:
+    """Round numbers between two ends, about `count` of them."""
+    each = _step(last - first, count)
+    return [place * each for place in range(math.ceil(first / each), math.floor(last / each) + 1)]
+
+
+def tick_text(value: float, ticks: Sequence[float], *, sign: bool = False) -> str:
+    """A tick with as many digits as its axis needs."""
+    step = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    return f"{value:{'+' if sign and abs(value) > step / 2 else ''}.{digits}f}".replace("-", "−") if value else "0"
+
+
+def cut(text: str, letters: int) -> str:
+    """A name that fits its place."""
+    return text if len(text) <= letters else text[: letters - 1] + "…"
+
+
+def points(pairs: Sequence[tuple[float, float]]) -> str:
+    """Corners of a polyline or polygon."""
+    return " ".join(f"{across:.1f},{down:.1f}" for across, down in pairs)
+
+
+def shape(form: str, *values: object) -> Markup:
+    """SVG with values in it; what is no SVG already is escaped."""
+    return Markup(form).format(*(printable(value) for value in values))
+
+
+def rule(x1: float, y1: float, x2: float, y2: float, style: str) -> Markup:
+    """A straight line."""
+    return shape('<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" class="{}"/>', x1, y1, x2, y2, style)
+
+
+def words(x: float, y: float, text: str, style: str) -> Markup:
+    """Text at its base line; `end` and `middle` in the style anchor it there."""
+    return shape('<text x="{:.1f}" y="{:.1f}" class="{}">{}</text>', x, y, style, text)
+
+
+def group(style: str, *parts: Markup) -> Markup:
+    """Shapes of one style."""
+    return shape('<g class="{}">{}</g>', style, Markup().join(parts))
+
+
+def frame(
+    key: str, title: str, text: str, width: int, height: int, parts: Sequence[Markup], places: str | None = None
+) -> Markup:
+    """The chart itself, told to those who cannot see it by title and description; `places` are its points."""
+    kind = "narrow" if width <= NARROW else "wide"
+    name = f"{key}-{kind}"
+    return shape(
+        '<svg data-at="{}" viewBox="0 0 {} {}" class="{}" role="img" aria-labelledby="{}-title {}-desc">'
+        '<title id="{}-title">{}</title><desc id="{}-desc">{}</desc>{}</svg>',
+        places or "", width, height, kind, name, name, name, title, name, text, Markup().join(parts),
+    )  # fmt: skip

@@ -1,24 +1,31 @@
-"""The report of a backtest: one HTML file that a person reads to decide whether to deploy.
+"""The pages that are made of results: the report of a backtest, and two of them side by side. Each is one HTML file.
 
-Before: `replay.backtest` makes the result. After: a browser, or a printer. The file asks nothing of the network and
-runs one small script of its own (the read-out of the curve). The same result makes the same bytes. What a result lacks
-(peers, a second seed, queries of a group) is said, not left blank.
+Before: `replay.report.sections` and `replay.report.comparison` give the values. After: a browser, or a printer. A page
+asks nothing of the network and runs one small script of its own (the read-out of the curve). The same result makes the
+same bytes. Text of the data is escaped by the templates, whoever wrote it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+import hashlib
+from functools import cache
 from pathlib import Path
-from typing import Any
 
-from replay.report.markup import Child, Markup, page, tag
-from replay.report.over_time import curve, weight_age
-from replay.report.parts import by_type, cold_and_warm, coverage, results, seeds
-from replay.report.tables import key_values, note, section, table
-from replay.report.verdict import OURS, Verdict, best_peer, of, part, value, verdict
-from replay.report.wording import flat, inline, number, percent, plain, score, time_text, whole
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-__all__ = ["write_report"]
+from replay.backtest.result import Result
+from replay.report import sections, wording
+from replay.report.charts import Dots, Line, dots_chart, lines_chart
+from replay.report.comparison import SPEEDS, Comparison, Moved, compare, leaves
+from replay.report.sections import Charted, Rows, both
+from replay.report.verdict import OURS, verdict
+from replay.report.wording import DASH, counted, flat, label, number, score, signed, time_text, whole
+
+__all__ = ["write_comparison", "write_report"]
+
+TEMPLATES = Path(__file__).parent / "templates"
 
 OUTCOMES = {
     "better": ("▲", "Better than the best peer"),
@@ -27,175 +34,141 @@ OUTCOMES = {
     "unmeasured": ("?", "Not decided"),
 }
 
-EXCLUDED = {
-    "no_history": "the user had no history yet",
-    "new_item": "the item had never been seen before",
-    "seen": "the rules keep items already seen out of answers",
-}
 
-
-def write_report(result: dict[str, Any], path: Path) -> None:
-    """Write the page of a result (`"format": 1`). Raises OSError when the file cannot be written."""
-    found = verdict(result)
-    source = str(part(result, "source").get("name") or "a stream")
-    body = (
-        _top(result, found, source),
-        _measured(result),
-        results(result),
-        curve(result),
-        weight_age(result),
-        by_type(result),
-        cold_and_warm(result),
-        coverage(result),
-        seeds(result),
-        _speed(result),
-        _settings(result),
+@cache
+def _templates() -> Environment:
+    """Templates that escape every text, and replace what would not show in it or mislead."""
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=wording.printable,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    path.write_text(page(f"Backtest of {source}", *body), encoding="utf-8")
+    made.filters |= {
+        "counted": counted, "described": wording.described, "label": label, "number": number, "whole": whole,
+    }  # fmt: skip
+    for name, file in (("style", "report.css"), ("script", "report.js")):
+        source = (TEMPLATES / file).read_text("utf-8")
+        digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+        made.globals |= {name: Markup(source), f"{name}_digest": Markup(f"sha256-{digest}")}  # both are ours
+    return made
 
 
-def _top(result: Mapping[str, Any], found: Verdict, source: str) -> Markup:
-    sign, words = OUTCOMES[found.outcome]
-    minds = tag("ul", *(tag("li", mind) for mind in found.minds)) if found.minds else None
-    version = part(result, "versions").get("headwater")
-    days = [day for row in of(result, "curve") if (day := time_text(row.get("time")))]
-    until = f", until {days[-1]}" if days else ""
-    return tag(
-        "header",
-        tag("p", "Headwater backtest", f" · version {version}" if version else None, class_="over"),
-        tag("h1", "/".join(source.split("/")[-2:])),
-        tag("p", f"{whole(result.get('events'))} events{until}", class_="under"),
-        tag(
-            "div",
-            tag("p", tag("span", sign, class_="sign", aria_hidden="true"), words, class_="outcome"),
-            tag("p", found.against_peers, class_="sentence"),
-            tag("p", found.online, class_="sentence"),
-            tag("div", tag("p", "Before you decide", class_="over"), minds, class_="minds") if minds else None,
-            class_=f"verdict {found.outcome}",
-        ),
-        _tiles(result),
-    )
+def write_report(result: Result, path: Path) -> None:
+    """Write the page of a result, from which a person decides whether to deploy.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    told = verdict(result)
+    days = [day for row in result.curve if (day := time_text(row.time))]
+    page = _templates().get_template("report.html").render(
+        result=result,
+        source=result.source.name or "a stream",
+        until=days[-1] if days else "",
+        verdict=told,
+        outcome=OUTCOMES[told.outcome],
+        tiles=sections.tiles(result),
+        styles=sections.styles(result),
+        groups=sections.groups_of_rankers(result),
+        asked=sections.asked(result),
+        measures=sections.measures(result),
+        further=sections.further_measures(result),
+        leads=sections.leads(result),
+        curve=sections.curve(result),
+        ages=sections.ages(result),
+        types=sections.by_type(result),
+        cold_and_warm=sections.cold_and_warm(result),
+        coverage=sections.coverage(result),
+        seeds=sections.seeds(result),
+        pace=sections.pace(result),
+        settings=list(leaves(result.settings).items()),
+        versions=flat(result.versions),
+    )  # fmt: skip
+    path.write_text(page, encoding="utf-8")
 
 
-def _tiles(result: Mapping[str, Any]) -> Markup:
-    hits, ours = value(result, OURS, "hr@10"), value(result, OURS)
-    peer = best_peer({name: value(result, name) for name in part(result, "results")})
-    theirs = value(result, peer) if peer else None
-    lead = percent(ours / theirs - 1, sign=True) if ours is not None and theirs else "–"
-    hit_text = "–" if hits is None else f"{hits * 100:.1f} of 100"
-    speed = result.get("learner_events_per_s")
-    tiles = (
-        (score(ours), "NDCG@10 of Headwater: 1 would be the next item always on top"),
-        (hit_text, "times the next item was among the first ten"),
-        (lead, f"NDCG@10 against {inline(peer)}, the best peer" if peer else "no peer was run"),
-        ("–" if plain(speed) is None else f"{number(speed)}/s", "events that the learner takes in on this machine"),
-    )
-    return tag("ul", *(tag("li", tag("strong", figure), tag("span", told)) for figure, told in tiles), class_="tiles")
+def write_comparison(a: Result, b: Result, path: Path) -> None:
+    """Write the page of two results. If the runs cannot be compared, the page says so first.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    found = compare(a, b)
+    names = ["/".join((each.source.name or "a stream").split("/")[-2:]) for each in (a, b)]
+    page = _templates().get_template("comparison.html").render(
+        found=found,
+        title=names[0] if names[0] == names[1] else f"{names[0]} and {names[1]}",
+        runs=_runs(a, b),
+        measures=_measures(found),
+        charts=_both_scores(found),
+        curves=_curves(a, b),
+        settings=[[name, *each] for name, each in found.settings.items()],
+        versions=[[name, *each] for name, each in found.versions.items()],
+        speed=[
+            [SPEEDS[key], number(each.a), number(each.b), DASH if each.change is None else f"{each.change:.2f}"]
+            for key, each in found.speed.items()
+        ],
+    )  # fmt: skip
+    path.write_text(page, encoding="utf-8")
 
 
-def _measured(result: Mapping[str, Any]) -> Markup:
-    source, excluded = part(result, "source"), part(result, "excluded")
-    events, warm = plain(result.get("events")), plain(result.get("warm_up"))
-    asked = None if events is None or warm is None else events - warm
-    bad = part(source, "bad")
-    refused = "none" if not bad else "; ".join(f"{whole(bad[reason])} {reason}" for reason in sorted(bad))
-    limited = ", the limit that was set" if part(result, "settings").get("limit") else ""
-    first = source.get("first_bad")
-    quoted = [tag("span", str(each), class_="about") for each in first] if isinstance(first, list) else []
-    rows: list[list[Child]] = [
-        [f"Not asked: {EXCLUDED.get(reason, reason)}", whole(count), _share(count, asked)]
-        for reason, count in excluded.items()
+def _runs(a: Result, b: Result) -> Rows:
+    runs = (a, b)
+    return [
+        ["Source", *(each.source.name or DASH for each in runs)],
+        ["Rows read", *(whole(each.source.rows) for each in runs)],
+        ["Rows refused", *(counted(each.source.bad) for each in runs)],
+        ["Events", *(whole(each.events) for each in runs)],
+        ["Warm-up, events", *(whole(each.warm_up) for each in runs)],
+        ["Queries", *(whole(each.queries) for each in runs)],
+        ["Weights at the end", *(Markup("<code>{}</code>").format((each.digest or DASH)[:16]) for each in runs)],
     ]
-    return section(
-        "measured",
-        "What was measured",
-        tag(
-            "p",
-            "Every event after the warm-up is a question: given what was known just before it, where in its ranking of "
-            "all items does each ranker place the item that came next? Only then does it learn from the event. Every "
-            "ranker is asked the same queries; items with equal scores count against the ranker.",
-        ),
-        key_values(
+
+
+def _measures(found: Comparison) -> list[tuple[str, Rows]]:
+    """A table for each measure of the first ranker, NDCG@10 first."""
+    shared = found.results
+    heads = next(iter(shared.values())) if shared else {}
+    return [
+        (
+            head.upper(),
             [
-                ("Source", str(source.get("name") or "–")),
-                (
-                    "Rows read",
-                    f"{whole(source.get('rows'))}, of which {whole(source.get('events'))} became events{limited}",
-                ),
-                ("Repeated event ids", f"{whole(source.get('duplicates'))}: each event counts once"),
-                ("Rows refused", [refused, *quoted]),
-                ("Times given in", str(source.get("time_unit") or "–")),
-                ("Events", whole(events)),
-                ("Warm-up", f"the first {whole(warm)} events: learned from, not asked about"),
-                ("Queries", whole(result.get("queries"))),
-            ]
-        ),
-        table(
-            "Events after the warm-up",
-            ("", "Events", "Share"),
-            [
-                ["Asked: the queries", whole(result.get("queries")), _share(result.get("queries"), asked)],
-                *rows,
-                ["Not asked, together", whole(_total(excluded)), percent(result.get("excluded_share"))],
+                [label(name), score(each[head].a), score(each[head].b), signed(each[head].change)]
+                for name, each in shared.items()
+                if head in each
             ],
-        ),
-        note("A share is of the events after the warm-up. An excluded event is still learned from."),
-    )
-
-
-def _share(count: Any, whole_of: float | None) -> str:
-    found = plain(count)
-    return "–" if found is None or not whole_of else percent(found / whole_of)
-
-
-def _total(counts: Mapping[str, Any]) -> float | None:
-    found = [each for count in counts.values() if (each := plain(count)) is not None]
-    return sum(found) if found else None
-
-
-def _speed(result: Mapping[str, Any]) -> Markup:
-    told = [
-        ("Whole backtest", f"{number(result.get('seconds'))} s"),
-        ("All rankers together", f"{number(result.get('events_per_s'))} events/s"),
-        ("Headwater's learner alone", f"{number(result.get('learner_events_per_s'))} events/s, scoring each first"),
-        ("Memory at most", f"{number(result.get('peak_rss_mb'))} MB, all rankers in one process"),
+        )
+        for head in heads
     ]
-    rate, learner = _stream_rate(result), plain(result.get("learner_events_per_s"))
-    if rate and learner:
-        pace = f"{number(rate)} events/s" if rate >= 1 else f"{number(rate * 86400)} events a day"
-        room = "more than 1,000" if learner / rate > 1000 else number(learner / rate)
-        told.append(("The stream itself", f"{pace} on average; the learner takes {room} times that"))
-    machine = part(result, "versions").get("machine")
-    return section("speed", "Speed and memory", key_values(told), note(f"Measured on {machine}.") if machine else None)
 
 
-def _stream_rate(result: Mapping[str, Any]) -> float | None:
-    """Events per second of the stream's own clock, between the ends of the curve's windows."""
-    ends = [(plain(row.get("events")), plain(row.get("time"))) for row in of(result, "curve")]
-    known = [(events, time) for events, time in ends if events is not None and time is not None]
-    if len(known) < 2 or known[-1][1] <= known[0][1]:
+def _both_scores(found: Comparison) -> Markup:
+    scores = {name: each.get("ndcg@10", Moved(None, None, None)) for name, each in found.results.items()}
+    rows = [Dots(label(name), [("A", "s1", each.a), ("B", "s0", each.b)]) for name, each in scores.items()]
+    text = "; ".join(f"{label(name)}: A {score(each.a)}, B {score(each.b)}" for name, each in scores.items())
+    return both(lambda width: dots_chart("both", "NDCG@10 in A and B", text, rows, width))
+
+
+def _curves(a: Result, b: Result) -> Charted | None:
+    """Headwater's two curves, where both have the same windows."""
+    at = [float(row.events) for row in a.curve]
+    if not at or at != [float(row.events) for row in b.curve]:
         return None
-    return 1000 * (known[-1][0] - known[0][0]) / (known[-1][1] - known[0][1])
-
-
-def _settings(result: Mapping[str, Any]) -> Markup:
-    settings = [[name, tag("code", told)] for name, told in flat(part(result, "settings"))]
-    versions = [[name, tag("code", told)] for name, told in flat(part(result, "versions"))]
-    digest = result.get("digest")
-    return section(
-        "settings",
-        "Settings and versions",
-        tag(
-            "details",
-            tag("summary", f"{len(settings)} settings"),
-            table("Settings", ("Setting", "Value"), settings, words=True),
-        ),
-        tag(
-            "details",
-            tag("summary", f"{len(versions)} versions"),
-            table("Versions", ("What", "Version"), versions, words=True),
-        ),
-        note("Weights at the end: ", tag("code", str(digest)), ". The same stream and settings give the same weights.")
-        if digest
-        else None,
+    lines = [
+        Line(name, style, [row.ndcg.get(OURS) for row in each.curve], [None] * len(at))
+        for name, style, each in (("A", "s1", a), ("B", "s0", b))
+    ]
+    days = (time_text(a.curve[0].time), time_text(a.curve[-1].time) if len(at) > 1 else "")
+    text = "; ".join(f"{each.label} from {score(each.values[0])} to {score(each.values[-1])}" for each in lines)
+    return Charted(
+        "NDCG@10 by window",
+        both(lambda width: lines_chart("curves", "NDCG@10 of Headwater over time", text, lines, at, days, width)),
+        ("Window ends after", "A", "B"),
+        [
+            [f"{whole(events)} events", score(first), score(second)]
+            for events, first, second in zip(at, lines[0].values, lines[1].values, strict=True)
+        ],
     )

@@ -1,26 +1,28 @@
 """How figures are written in reports, and what rankers are called there.
 
-Before: nothing. After: `replay.report.verdict`, `replay.report`, `replay.report.compare`. A value that is missing, null
-or not finite is a dash, never a crash and never a zero.
+After: `replay.report.verdict`, `replay.report.sections`, `replay.report.comparison`. What was not measured is a dash,
+never a zero.
 """
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from markupsafe import Markup
+
 __all__ = [
     "DASH",
+    "counted",
     "described",
     "flat",
     "inline",
-    "interval",
     "label",
     "number",
     "percent",
-    "plain",
+    "printable",
     "score",
     "signed",
     "time_text",
@@ -97,77 +99,66 @@ def described(name: str) -> str:
     return "published that often" if name.startswith("headwater@") else ""
 
 
-def plain(value: Any) -> float | None:
-    """A finite number, or None for anything else.
-
-    >>> plain(3), plain(None), plain(float("nan")), plain(True), plain("7")
-    (3.0, None, None, None, None)
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+"""Control characters and lone surrogates have no place in HTML; marks of direction could disguise a name."""
 
 
-def interval(value: Any) -> tuple[float, float, float] | None:
-    """[low, mean, high] of a result, or None unless all three are finite numbers."""
-    if not isinstance(value, list | tuple) or len(value) != 3:
-        return None
-    low, mean, high = (plain(part) for part in value)
-    return None if low is None or mean is None or high is None else (low, mean, high)
+def printable(value: object) -> object:
+    """A value for a page, where a text has no character that would not show or would mislead; HTML stays as it is."""
+    return value if isinstance(value, Markup) or not isinstance(value, str) else _UNPRINTABLE.sub("\ufffd", value)
 
 
-def score(value: Any) -> str:
+def score(value: float | None) -> str:
     """A measure between 0 and 1, four digits."""
-    found = plain(value)
-    return DASH if found is None else f"{found:.4f}".replace("-", MINUS)
+    return DASH if value is None else f"{value:.4f}".replace("-", MINUS)
 
 
-def signed(value: Any) -> str:
+def signed(value: float | None) -> str:
     """A difference of two scores, with its sign.
 
     >>> signed(-0.0123), signed(0.00001)
     ('−0.0123', '0.0000')
     """
-    found = plain(value)
-    if found is None:
+    if value is None:
         return DASH
-    return "0.0000" if round(found, 4) == 0 else f"{found:+.4f}".replace("-", MINUS)
+    return "0.0000" if round(value, 4) == 0 else f"{value:+.4f}".replace("-", MINUS)
 
 
-def whole(value: Any) -> str:
+def whole(value: float | None) -> str:
     """A count, with thousands apart."""
-    found = plain(value)
-    return DASH if found is None else f"{found:,.0f}".replace("-", MINUS)
+    return DASH if value is None else f"{value:,.0f}".replace("-", MINUS)
 
 
-def number(value: Any) -> str:
+def counted(counts: Mapping[str, int]) -> str:
+    """What was refused, by reason; none when nothing was."""
+    return "; ".join(f"{whole(counts[reason])} {reason}" for reason in sorted(counts)) or "none"
+
+
+def number(value: float | None) -> str:
     """A measured quantity: three significant digits below 100, whole above."""
-    found = plain(value)
-    if found is None:
+    if value is None:
         return DASH
-    return (f"{found:,.0f}" if abs(found) >= 100 else f"{found:.3g}").replace("-", MINUS)
+    return (f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}").replace("-", MINUS)
 
 
-def percent(share: Any, *, sign: bool = False) -> str:
+def percent(share: float | None, *, sign: bool = False) -> str:
     """A share of 1 in percent: one decimal below 10%, none above.
 
     >>> percent(0.1212), percent(-0.034, sign=True), percent(0.5, sign=True)
     ('12%', '−3.4%', '+50%')
     """
-    found = plain(share)
-    if found is None:
+    if share is None:
         return DASH
-    digits = 0 if abs(found) >= 0.0995 or found == 0 else 1
-    return f"{found * 100:{'+' if sign else ''}.{digits}f}%".replace("-", MINUS)
+    digits = 0 if abs(share) >= 0.0995 or share == 0 else 1
+    return f"{share * 100:{'+' if sign else ''}.{digits}f}%".replace("-", MINUS)
 
 
-def time_text(epoch_ms: Any, *, minutes: bool = False) -> str:
+def time_text(epoch_ms: float | None, *, minutes: bool = False) -> str:
     """A day in UTC, or day and minute; empty when there is no such time."""
-    found = plain(epoch_ms)
-    if found is None:
+    if epoch_ms is None:
         return ""
     try:
-        moment = datetime.fromtimestamp(found / 1000, UTC)
+        moment = datetime.fromtimestamp(epoch_ms / 1000, UTC)
     except (OverflowError, OSError, ValueError):
         return ""
     return moment.strftime("%Y-%m-%d %H:%M" if minutes else "%Y-%m-%d")

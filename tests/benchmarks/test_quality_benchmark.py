@@ -10,7 +10,9 @@ import pytest
 from benchmarks.quality.__main__ import MODULES, main
 from benchmarks.quality.data_sets import DATA_SETS
 from benchmarks.quality.prequential import verdict
+from replay.backtest import Result
 from replay.peers import PEERS, named, peer
+from tests.worlds.report_reading import result as report
 from tests.worlds.tastes import ring
 
 
@@ -48,7 +50,8 @@ def test_an_absent_file_or_name_is_an_error_that_says_what_to_do(capsys: pytest.
 
 def test_a_bar_is_of_the_means_over_seeds() -> None:
     seeds = {"headwater": [0.12, 0.126], "slow": [0.2, 0.2], "rules:reach=3": [0.1], "popularity": [0.03]}
-    result = {"by_seed": {name: {"ndcg@10": values} for name, values in seeds.items()}}
+    by_seed = {name: {"ndcg@10": values} for name, values in seeds.items()}
+    result = Result.read(report() | {"by_seed": by_seed})
     found = verdict(DATA_SETS["ml100k"], result)
     assert (found["met"], found["aim_met"], found["best_peer"]) == (True, False, "rules:reach=3")
     found = verdict(DATA_SETS["globo_10d"], result)

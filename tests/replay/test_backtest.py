@@ -16,9 +16,11 @@ from headwater.events import Item
 from models.config import model_config
 from models.learner import Learner
 from replay import FileSource
+from replay.backtest import BacktestProgress, Interval, Options, Result, backtest
 from replay.backtest.ledger import Ledger
 from replay.backtest.queries import Queries, Rule
-from replay.backtest.run import Options, Progress, Run, backtest
+from replay.backtest.result import Slice
+from replay.backtest.run import Run
 from replay.backtest.variants import DEEPEST
 from streams.features.fold import Limits
 from streams.features.recording import Recording, recorded
@@ -55,6 +57,18 @@ def around(events: int) -> list[Row]:
     return [(made.user_id, made.target.item_id, "view") for made in ring(events)]
 
 
+def score(result: Result, name: str) -> float:
+    found = result.ndcg[name]
+    assert found is not None
+    return found
+
+
+def lead_over(result: Result, name: str) -> Interval:
+    found = result.lead(name)
+    assert found is not None
+    return found
+
+
 def options(**given: Any) -> Options:
     chosen: dict[str, Any] = {"warm_up": 0.5, "frozen": False, "overrides": SMALL} | given
     return Options(**chosen)
@@ -63,17 +77,15 @@ def options(**given: Any) -> Options:
 def test_whoever_learns_what_follows_what_is_right_about_those_who_alternate(tmp_path: Path) -> None:
     stream = source(tmp_path, alternating(users=5, rounds=40))
     result = backtest(stream, options(exclude_seen=(), peers=(RULES, "popularity")))
-    assert (result["events"], result["warm_up"], result["queries"], result["excluded_share"]) == (200, 100, 100, 0)
-    assert result["results"][RULES]["ndcg@10"] == 1.0
-    assert result["results"][RULES]["user_ndcg@10"] == 1.0
-    assert result["results"]["memory"]["ndcg@10"] > 0.9
-    assert result["results"]["popularity"]["ndcg@10"] < 0.6
-    assert result["results"]["popularity"]["recall@10"] == 1.0  # there are ten items
-    low, mean, high = result["differences"]["popularity"]["ndcg@10"]
+    assert (result.events, result.warm_up, result.queries, result.excluded_share) == (200, 100, 100, 0)
+    assert result.results[RULES].ndcg_10 == 1.0
+    assert result.results[RULES].user_ndcg_10 == 1.0
+    assert score(result, "memory") > 0.9
+    assert score(result, "popularity") < 0.6
+    assert result.results["popularity"].recall_10 == 1.0  # there are ten items
+    low, mean, high = lead_over(result, "popularity")
     assert low <= mean <= high
-    assert mean == pytest.approx(
-        result["results"]["headwater"]["ndcg@10"] - result["results"]["popularity"]["ndcg@10"], abs=2e-6
-    )
+    assert mean == pytest.approx(result.results["headwater"].ndcg_10 - result.results["popularity"].ndcg_10, abs=2e-6)
 
 
 def test_what_cannot_be_asked_is_counted_by_reason(tmp_path: Path) -> None:
@@ -83,11 +95,11 @@ def test_what_cannot_be_asked_is_counted_by_reason(tmp_path: Path) -> None:
     rows += [("a", "x", "view"), ("b", "y", "view")]  # seen
     rows += [("b", "z", "view"), ("c", "z", "view")]
     result = backtest(source(tmp_path, rows), options(warm_up=4, exclude_seen=("*",)))
-    assert result["excluded"] == {"no_history": 1, "new_item": 1, "seen": 2}
-    assert (result["queries"], result["excluded_share"]) == (2, round(4 / 6, 6))
-    assert result["groups"]["new_items"]["queries"] == 2
-    assert result["groups"]["warm_items"] == {"queries": 0, "ndcg@10": dict.fromkeys(result["results"])}
-    assert result["by_type"]["view"]["queries"] == 2
+    assert result.excluded == {"no_history": 1, "new_item": 1, "seen": 2}
+    assert (result.queries, result.excluded_share) == (2, round(4 / 6, 6))
+    assert result.groups["new_items"].queries == 2
+    assert result.groups["warm_items"] == Slice(queries=0, ndcg=dict.fromkeys(result.results))
+    assert result.by_type["view"].queries == 2
 
 
 def test_a_duplicate_is_no_event(tmp_path: Path) -> None:
@@ -98,7 +110,7 @@ def test_a_duplicate_is_no_event(tmp_path: Path) -> None:
     ]
     path.write_bytes(b"\n".join(line for line in lines for _ in range(2)))
     result = backtest(FileSource(path), options(exclude_seen=()))
-    assert (result["source"]["events"], result["events"], result["queries"]) == (48, 24, 12)
+    assert (result.source.events, result.events, result.queries) == (48, 24, 12)
 
 
 def test_weights_published_at_every_event_rank_as_the_learner_itself_does(tmp_path: Path) -> None:
@@ -133,14 +145,14 @@ def test_a_model_that_stays_as_it_was_does_not_follow_a_change(tmp_path: Path) -
         step = 1 if place < 300 else 3  # what follows what changes when the warm-up has ended
         rows += [(user, f"i{start}", "view"), (user, f"i{(start + step) % 10}", "view")]
     result = backtest(source(tmp_path, rows), options(frozen=True, hourly=True, publish_every=(100,), window=300))
-    live = result["curve"][-1]["ndcg@10"]
-    assert result["queries"] == 300
+    live = result.curve[-1].ndcg
+    assert result.queries == 300
     assert live["headwater"] > live["frozen"] + 0.1
     assert live["headwater@100"] > live["frozen"] + 0.1
     assert live["hourly"] == live["frozen"]  # 20 minutes in all
-    assert result["weight_age"][0]["age_events"] == 0
-    assert [row["name"] for row in result["weight_age"]] == ["headwater", "headwater@100", "frozen"]
-    assert result["differences"]["frozen"]["ndcg@10"][0] > 0
+    assert result.weight_age[0].age_events == 0
+    assert [row.name for row in result.weight_age] == ["headwater", "headwater@100", "frozen"]
+    assert lead_over(result, "frozen").low > 0
 
 
 def test_a_batch_job_follows_a_change_when_the_hour_strikes(tmp_path: Path) -> None:
@@ -153,24 +165,26 @@ def test_a_batch_job_follows_a_change_when_the_hour_strikes(tmp_path: Path) -> N
     each_hour = backtest(
         source(tmp_path, rows, step_ms=120_000), options(frozen=True, hourly=True, retrained=True, window=300)
     )
-    live = each_hour["curve"][-1]["ndcg@10"]
+    live = each_hour.curve[-1].ndcg
     assert live["retrained"] > live["frozen"] + 0.1
     within_the_hour = backtest(source(tmp_path, rows, step_ms=10), options(retrained=True, window=300))
-    live = within_the_hour["curve"][-1]["ndcg@10"]
+    live = within_the_hour.curve[-1].ndcg
     assert live["retrained"] < live["headwater"] - 0.1
 
 
 def test_the_same_run_twice_gives_the_same_result(tmp_path: Path) -> None:
     stream = source(tmp_path, around(200))
     chosen = options(frozen=True, publish_every=(16,), peers=("rules", "isgd"), seeds=(0, 1))
-    first, second = (backtest(stream, chosen) for _ in range(2))
-    for result in (first, second):
-        assert orjson.loads(orjson.dumps(result)) == result
+    results = [backtest(stream, chosen) for _ in range(2)]
+    first, second = (found.as_json() for found in results)
+    for found, tree in zip(results, (first, second), strict=True):
+        assert orjson.loads(orjson.dumps(tree)) == tree
+        assert Result.read(tree) == Result.model_validate(tree) == found
         for name in TIMINGS:
-            assert result.pop(name) > 0
+            assert tree.pop(name) > 0
     assert first == second
     assert len(first["digest"]) == 64
-    assert [len(first["by_seed"][name]["ndcg@10"]) for name in ("headwater", "isgd", "rules")] == [2, 2, 1]
+    assert [len(results[0].seeds(name)) for name in ("headwater", "isgd", "rules")] == [2, 2, 1]
 
 
 def test_auto_asks_about_items_that_users_come_back_to_and_no_others(tmp_path: Path) -> None:
@@ -181,10 +195,10 @@ def test_auto_asks_about_items_that_users_come_back_to_and_no_others(tmp_path: P
         rows.append((user, f"b{place}", "buy"))  # each once
     chosen = options(warm_up=600, peers=("popularity",))
     result = backtest(source(tmp_path, rows), chosen)
-    assert result["settings"]["rule"] == ["buy"]
-    assert result["settings"]["config"]["exclude_seen"] == ["auto"]
-    assert result["excluded"]["seen"] == 0
-    assert result["by_type"]["view"]["queries"] == 100
+    assert result.settings.rule == ["buy"]
+    assert result.settings.config["exclude_seen"] == ["auto"]
+    assert result.excluded["seen"] == 0
+    assert result.by_type["view"].queries == 100
     with pytest.raises(SourceError, match="100 new_item, 100 seen"):
         backtest(source(tmp_path, rows), options(warm_up=600, exclude_seen=("*",)))
 
@@ -214,11 +228,11 @@ def test_the_catalogue_is_known_before_the_first_event(tmp_path: Path) -> None:
         Item(item_id=f"i{n}", title=f"thing {n}", categories=("even" if n % 2 == 0 else "odd",)) for n in range(24)
     ]
     stream = source(tmp_path, around(200))
-    assert backtest(stream, options(), items=items)["digest"] != backtest(stream, options())["digest"]
+    assert backtest(stream, options(), items=items).digest != backtest(stream, options()).digest
 
 
 def test_progress_tells_how_far_it_is(tmp_path: Path) -> None:
-    told: list[Progress] = []
+    told: list[BacktestProgress] = []
     backtest(source(tmp_path, around(100)), options(peers=("popularity",)), on_progress=told.append)
     last = told[-1]
     assert (last.phase, last.events, last.total, last.left_s) == ("seed 0", 100, 100, 0)
@@ -249,15 +263,15 @@ def test_a_stream_without_a_query_is_told(tmp_path: Path) -> None:
 
 def test_coverage_and_novelty_of_lists(tmp_path: Path) -> None:
     stream = source(tmp_path, alternating(users=5, rounds=40))
-    found = backtest(stream, options(exclude_seen=(), peers=("popularity",), publish_every=(10,)))["results"]
+    found = backtest(stream, options(exclude_seen=(), peers=("popularity",), publish_every=(10,))).results
     for name in ("popularity", "headwater@10"):
-        assert found[name]["coverage@10"] == 1.0  # ten items, lists of ten
-        assert found[name]["novelty@10"] == pytest.approx(np.log2(10), abs=0.01)  # all as popular
+        assert found[name].coverage_10 == 1.0  # ten items, lists of ten
+        assert found[name].novelty_10 == pytest.approx(np.log2(10), abs=0.01)  # all as popular
 
 
 def test_a_part_that_is_turned_off_is_not_measured(tmp_path: Path) -> None:
     result = backtest(source(tmp_path, around(100)), options(overrides=SMALL | {"slow": False}))
-    assert list(result["results"]) == ["headwater", "memory"]
+    assert list(result.results) == ["headwater", "memory"]
 
 
 def test_a_ledger_counts_ranks_beyond_the_list_as_nothing() -> None:
@@ -273,18 +287,18 @@ def test_an_ablation_is_the_model_that_was_told_to_do_without_the_part(tmp_path:
     rows, items = around(300), [Item(item_id=f"i{n}", categories=("a" if n % 2 else "b",)) for n in range(6)]
     stream = source(tmp_path, rows)
     found = backtest(stream, options(ablation=True), items=items)
-    reduced = {name for name in found["results"] if name.startswith("without ")}
+    reduced = {name for name in found.results if name.startswith("without ")}
     assert reduced == {f"without {part}" for part in ("memory", "encoder", "gate", "returns", "replay", "content")}
     for name, change in (("without memory", {"memories": ()}), ("without encoder", {"slow": False})):
         alone = backtest(stream, options(overrides=SMALL | change), items=items)
-        assert found["results"][name]["ndcg@10"] == alone["results"]["headwater"]["ndcg@10"]
-        assert found["differences"][name]["ndcg@10"][0] <= found["differences"][name]["ndcg@10"][2]
+        assert found.results[name].ndcg_10 == alone.results["headwater"].ndcg_10
+        assert lead_over(found, name).low <= lead_over(found, name).high
     whole = backtest(stream, options(), items=items)
-    assert found["results"]["headwater"] == whole["results"]["headwater"]
-    assert found["digest"] == whole["digest"]
+    assert found.results["headwater"] == whole.results["headwater"]
+    assert found.digest == whole.digest
 
 
 def test_an_ablation_has_no_learner_without_what_the_model_does_not_have(tmp_path: Path) -> None:
     found = backtest(source(tmp_path, around(200)), options(ablation=True, overrides=SMALL | {"slow": False}))
-    reduced = {name for name in found["results"] if name.startswith("without ")}
+    reduced = {name for name in found.results if name.startswith("without ")}
     assert not reduced & {"without encoder", "without content"}

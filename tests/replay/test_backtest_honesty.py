@@ -12,9 +12,11 @@ import orjson
 from headwater.events import Item
 from models.config import model_config
 from replay import FileSource
-from replay.backtest.run import Options, Run, backtest
+from replay.backtest import Options, backtest
+from replay.backtest.machine import versions
+from replay.backtest.run import Run
 from replay.peers import PEERS, peer
-from replay.report.compare import compare
+from replay.report import compare
 from streams.features.fold import Limits
 from streams.features.recording import Recording, recorded
 from tests.worlds.tastes import START_MS
@@ -82,17 +84,17 @@ def test_every_row_is_accounted_for(tmp_path: Path) -> None:
     rows += [{"user": "u1", "item": "i1", "type": ["view"], "time": START_MS}, "no object"]
     source = file_of(tmp_path / "stream.jsonl", rows)
     result = backtest(source, Options(warm_up=0.5, frozen=False, overrides=SMALL))
-    told = result["source"]
-    assert told["bad"] == {"user": 2, "type": 1, "undecodable": 1}
-    assert told["rows"] == told["events"] + sum(told["bad"].values())
-    assert told["events"] == result["events"] + told["duplicates"] == 127
-    assert result["events"] == result["warm_up"] + result["queries"] + sum(result["excluded"].values())
+    told = result.source
+    assert told.bad == {"user": 2, "type": 1, "undecodable": 1}
+    assert told.rows == told.events + sum(told.bad.values())
+    assert told.events == result.events + told.duplicates == 127
+    assert result.events == result.warm_up + result.queries + sum(result.excluded.values())
 
 
 def test_one_user_is_no_ground_for_an_interval(tmp_path: Path) -> None:
     rows = [row | {"user": "alone"} for row in lines(5, 80)]
     result = backtest(file_of(tmp_path / "a.jsonl", rows), Options(0.5, (), ("popularity",), overrides=SMALL))
-    assert (result["users"], result["differences"]["popularity"]) == (1, {})
+    assert (result.users, result.differences["popularity"].model_dump(exclude_unset=True)) == (1, {})
 
 
 def test_a_result_knows_its_stream_and_not_its_folder(tmp_path: Path) -> None:
@@ -101,13 +103,11 @@ def test_a_result_knows_its_stream_and_not_its_folder(tmp_path: Path) -> None:
     quiet = Options(0.5, (), frozen=False, overrides=SMALL)
     places = {"a/one.jsonl": rows, "b/two.jsonl": rows, "c/one.jsonl": moved}
     first, same, other = (backtest(file_of(tmp_path / place, each), quiet) for place, each in places.items())
-    assert first["source"]["name"] == "one.jsonl"
-    assert str(tmp_path) not in orjson.dumps(first).decode()
-    assert compare(first, same)["comparable"]
-    assert "other source: other events, or in another order" in compare(first, other)["reasons"]
+    assert first.source.name == "one.jsonl"
+    assert str(tmp_path) not in orjson.dumps(first.as_json()).decode()
+    assert compare(first, same).comparable
+    assert "other source: other events, or in another order" in compare(first, other).reasons
 
 
 def test_what_computes_is_named() -> None:
-    from replay.backtest.result import _versions
-
-    assert "not installed" not in _versions().values()
+    assert "not installed" not in versions().values()

@@ -12,9 +12,19 @@ import pytest
 from rich.console import Console
 
 from headwater.errors import SourceError
-from replay.report.compare import compare, read_result, render
-from replay.report.compare_page import write_comparison
+from replay.backtest import Result, read_result
+from replay.report import Comparison, render
+from replay.report import compare as compare_results
+from replay.report import write_comparison as write_page
 from tests.worlds.report_reading import Strict, result
+
+
+def compare(a: dict[str, Any], b: dict[str, Any]) -> Comparison:
+    return compare_results(Result.read(a), Result.read(b))
+
+
+def write_comparison(a: dict[str, Any], b: dict[str, Any], path: Path) -> None:
+    write_page(Result.read(a), Result.read(b), path)
 
 
 def told(a: dict[str, Any], b: dict[str, Any]) -> str:
@@ -28,15 +38,15 @@ def test_two_runs_of_the_same_queries_are_compared_by_their_seeds(tmp_path: Path
     a, b = result(), result(headwater=0.126)
     b["settings"]["config"]["width"], b["digest"] = 96, "fedcba9876543210"
     found = compare(a, b)
-    assert found["comparable"]
-    assert found["reasons"] == []
-    assert found["same_weights"] is False
-    assert found["settings"] == {"config.width": ["64", "96"]}
-    assert found["results"]["headwater"]["ndcg@10"] == [0.12, 0.126, 0.006]
-    assert found["verdict"] == (
+    assert found.comparable
+    assert found.reasons == []
+    assert found.same_weights is False
+    assert found.settings == {"config.width": ("64", "96")}
+    assert found.results["headwater"]["ndcg@10"] == (0.12, 0.126, 0.006)
+    assert found.verdict == (
         "B ranks 5.0% better (NDCG@10 0.1200 in A, 0.1260 in B), and each of its seeds is above each seed of the other."
     )
-    assert compare(b, a)["verdict"].startswith("A ranks 5.0% better")
+    assert compare(b, a).verdict.startswith("A ranks 5.0% better")
     text = told(a, b)
     assert text.index("B ranks 5.0% better") < text.index("config.width") < text.index("Learner, events/s")
     write_comparison(a, b, tmp_path / "both.html")
@@ -46,13 +56,13 @@ def test_two_runs_of_the_same_queries_are_compared_by_their_seeds(tmp_path: Path
 
 
 def test_runs_whose_seeds_overlap_cannot_be_told_apart() -> None:
-    assert compare(result(), result(headwater=0.1205))["verdict"].startswith("The two runs cannot be told apart")
+    assert compare(result(), result(headwater=0.1205)).verdict.startswith("The two runs cannot be told apart")
     single = result(headwater=0.126)
     single["by_seed"]["headwater"]["ndcg@10"] = [0.126]
-    assert "only one seed" in compare(result(), single)["verdict"]
+    assert "only one seed" in compare(result(), single).verdict
     same = compare(result(), result())
-    assert same["same_weights"]
-    assert same["verdict"].startswith("Headwater ranks alike in both, with the same weights")
+    assert same.same_weights
+    assert same.verdict.startswith("Headwater ranks alike in both, with the same weights")
 
 
 @pytest.mark.parametrize("change", [{"warm_up": 1500}, {"queries": 1799}, {"events": 2999}, {"excluded": {"seen": 1}},
@@ -60,8 +70,8 @@ def test_runs_whose_seeds_overlap_cannot_be_told_apart() -> None:
 def test_runs_of_other_queries_are_not_compared_and_it_says_so_first(change: dict[str, Any], tmp_path: Path) -> None:
     a, b = result(), result(headwater=0.5) | change
     found = compare(a, b)
-    assert not found["comparable"]
-    assert found["reasons"]
+    assert not found.comparable
+    assert found.reasons
     assert told(a, b).startswith("The two runs cannot be compared")
     write_comparison(a, b, tmp_path / "both.html")
     text = Strict((tmp_path / "both.html").read_text("utf-8")).text
@@ -71,18 +81,19 @@ def test_runs_of_other_queries_are_not_compared_and_it_says_so_first(change: dic
 def test_another_stream_behind_the_same_numbers_is_noticed() -> None:
     b = result()
     b["curve"][0]["time"] += 1
-    assert compare(result(), b)["reasons"] == [
+    assert compare(result(), b).reasons == [
         "other events behind the same numbers: types, groups or times of windows differ"
     ]
     finer = result()
     finer["curve"].insert(0, finer["curve"][0] | {"events": 1500, "time": 1})
-    assert compare(result(), finer)["comparable"]
+    assert compare(result(), finer).comparable
 
 
 def test_a_file_that_is_no_result_is_refused_with_the_remedy(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps(result()))
-    assert read_result(path) == result()
+    assert read_result(path) == Result.read(result())
+    assert read_result(path).as_json() == result()
     for content, says in (
         ("{", "is no JSON"),
         ("[1]", "no result of a backtest"),
@@ -111,12 +122,12 @@ def test_the_digest_of_the_stream_decides_where_both_have_one() -> None:
     a, b = result(), result()
     a["source"] |= {"digest": "01", "name": "a.csv"}
     b["source"] |= {"digest": "01", "name": "b.csv"}
-    assert compare(a, b)["comparable"]
+    assert compare(a, b).comparable
     b["source"] |= {"digest": "02", "name": "a.csv"}
-    assert compare(a, b)["reasons"] == ["other source: other events, or in another order"]
+    assert compare(a, b).reasons == ["other source: other events, or in another order"]
 
 
 def test_two_runs_that_knew_other_items_say_so() -> None:
     a, b = result(), result()
     a["settings"]["catalogue"], b["settings"]["catalogue"] = 0, 40
-    assert compare(a, b)["settings"] == {"catalogue": ["0", "40"]}
+    assert compare(a, b).settings == {"catalogue": ("0", "40")}

@@ -14,7 +14,7 @@ from models.config import model_config
 from models.learner import Learner
 from models.published.bundle import Bundle
 from models.published.delta import DeltaAssembler
-from replay.backtest.run import Options, backtest
+from replay.backtest import Options, backtest
 from serving.catalogue import Catalogue
 from serving.scorer import Scorer
 from serving.scoring import Ask, score
@@ -105,7 +105,7 @@ def test_workers_and_one_process_agree(kafka_address: str, redis_url: str, tmp_p
         assert published(world) == alone.digests
         assert len(set(alone.digests)) == CHUNKS + 1
         result = backtest(Given(events), Options(warm_up=0.5, exclude_seen=("*",)), world.settings, items=FILMS)
-        assert result["digest"] == alone.digests[-1]
+        assert result.digest == alone.digests[-1]
 
 
 def together(alone: InProcess, users: list[str], answers: list[Recommendation]) -> list[object]:

@@ -7,21 +7,29 @@ import re
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
+from pydantic import ValidationError
 
-from replay.report.compare_page import write_comparison
-from replay.report.page import write_report
-from replay.report.verdict import verdict
+from replay.backtest import Result
+from replay.backtest.result import REQUIRED
+from replay.report import write_comparison, write_report
+from replay.report.verdict import Verdict, verdict
+from replay.report.wording import printable
 from tests.worlds.report_reading import SCORES, Strict, result
 
-HOSTILE = "</script><img src=x onerror=alert(1)>\u202e&\"'\ud800"
+HOSTILE = "</script><img src=x onerror=alert(1)>\u202e&\"'\x07"
 
 
 def written(found: dict[str, Any], folder: Path) -> tuple[str, Strict]:
     path = folder / "report.html"
-    write_report(found, path)
+    write_report(Result.read(found), path)
     page = path.read_text("utf-8")
     return page, Strict(page)
+
+
+def told(found: dict[str, Any]) -> Verdict:
+    return verdict(Result.read(found))
 
 
 def test_the_page_is_whole_and_asks_nothing_of_the_network(tmp_path: Path) -> None:
@@ -75,10 +83,19 @@ def test_names_of_the_data_are_only_ever_text(tmp_path: Path) -> None:
     page, read = written(found, tmp_path)
     assert "img" not in read.tags
     assert read.tags.count("script") == 1
-    assert "\u202e" not in page
+    assert not {"\u202e", "\x07"} & set(page)
     assert read.text.count("<img src=x onerror=alert(1)>") > 10
-    write_comparison(found, result(), tmp_path / "both.html")
+    write_comparison(Result.read(found), Result.read(result()), tmp_path / "both.html")
     assert "img" not in Strict((tmp_path / "both.html").read_text("utf-8")).tags
+
+
+def test_a_file_whose_name_is_no_text_has_a_page_and_json(tmp_path: Path) -> None:
+    found = result()
+    found["source"]["name"] = "shop-\udcff.csv"
+    page, _ = written(found, tmp_path)
+    assert "shop-?.csv" in page
+    assert b"shop-?.csv" in orjson.dumps(Result.read(found).as_json())
+    assert printable("a\ud800b") == "a\ufffdb"
 
 
 BETTER = (
@@ -100,41 +117,41 @@ WORSE = (
 )
 def test_the_verdict_says_what_the_interval_says(theirs: float, outcome: str, says: str, tmp_path: Path) -> None:
     found = result(item_item=theirs)
-    told = verdict(found)
-    assert (told.outcome, told.against_peers) == (outcome, says)
+    says_so = told(found)
+    assert (says_so.outcome, says_so.against_peers) == (outcome, says)
     assert says in written(found, tmp_path)[1].text
 
 
 def test_the_verdict_names_what_learning_online_is_worth() -> None:
-    assert verdict(result()).online == (
+    assert told(result()).online == (
         "Learning online is worth 33% over the same model frozen at the end of the warm-up (NDCG@10 0.1200 against "
         "0.0900), and the 95% interval of the difference, +0.0260 to +0.0340, excludes zero."
     )
-    assert verdict(result(frozen=0.15)).online.startswith("Learning online loses 20% against the same model frozen")
-    assert verdict(result(frozen=0.121)).online.startswith("Learning online cannot be told from the same model frozen")
-    assert "was not measured" in verdict(result(frozen=None)).online
+    assert told(result(frozen=0.15)).online.startswith("Learning online loses 20% against the same model frozen")
+    assert told(result(frozen=0.121)).online.startswith("Learning online cannot be told from the same model frozen")
+    assert "was not measured" in told(result(frozen=None)).online
 
 
 def test_a_verdict_without_peers_or_intervals_claims_nothing() -> None:
-    alone = verdict(result(item_item=None, popularity=None, popularity_1d=None))
+    alone = told(result(item_item=None, popularity=None, popularity_1d=None))
     assert (alone.outcome, alone.against_peers) == (
         "unmeasured",
         "No peer was run, so NDCG@10 0.1200 of Headwater has nothing to be compared with.",
     )
     bare = result()
     bare["differences"] = {}
-    assert verdict(bare).outcome == "unmeasured"
-    assert "it may be chance" in verdict(bare).against_peers
+    assert told(bare).outcome == "unmeasured"
+    assert "it may be chance" in told(bare).against_peers
 
 
 def test_the_head_warns_of_what_the_verdict_leaves_out() -> None:
-    assert verdict(result()).minds == ()
+    assert told(result()).minds == ()
     found = result()
     found |= {"queries": 120, "excluded_share": 0.4, "by_seed": {"headwater": {"ndcg@10": [0.12]}}}
     found["source"]["bad"] = {"no_user": 310}
     found["groups"]["new_users"]["ndcg@10"] = {"headwater": 0.05, "popularity": 0.11}
     found["differences"]["item-item"]["hr@10"] = [-0.01, 0.001, 0.01]
-    minds = " ".join(verdict(found).minds)
+    minds = " ".join(told(found).minds)
     plain = ("Only 120 queries", "40% of events", "10% of the source's rows were refused", "One seed")
     elsewhere = ("By HR@10 Headwater cannot be told from item-item", "for new users (0.0500, popularity 0.1100)")
     for words in (*plain, *elsewhere):
@@ -142,15 +159,15 @@ def test_the_head_warns_of_what_the_verdict_leaves_out() -> None:
 
 
 def test_a_part_that_does_as_well_as_the_whole_is_named() -> None:
-    assert any(mind.startswith("Memory alone cannot be told from") for mind in verdict(result(memory=0.1195)).minds)
-    assert not verdict(result(memory=0.1)).minds
-    assert any("ranks better than the whole here: memory alone" in mind for mind in verdict(result(memory=0.13)).minds)
+    assert any(mind.startswith("Memory alone cannot be told from") for mind in told(result(memory=0.1195)).minds)
+    assert not told(result(memory=0.1)).minds
+    assert any("ranks better than the whole here: memory alone" in mind for mind in told(result(memory=0.13)).minds)
 
 
 def test_seeds_that_disagree_are_named() -> None:
     found = result()
     found["by_seed"]["headwater"]["ndcg@10"] = [0.12, 0.09]
-    assert verdict(found).minds == ("Seeds disagree: Headwater has 0.0900 to 0.1200, item-item 0.1000.",)
+    assert told(found).minds == ("Seeds disagree: Headwater has 0.0900 to 0.1200, item-item 0.1000.",)
 
 
 def blanked(tree: Any) -> Any:
@@ -162,7 +179,7 @@ def blanked(tree: Any) -> Any:
     return tree if isinstance(tree, str) else None
 
 
-@pytest.mark.parametrize("key", sorted(result()))
+@pytest.mark.parametrize("key", sorted(result().keys() - set(REQUIRED)))
 def test_a_part_that_is_missing_null_or_empty_leaves_a_page(key: str, tmp_path: Path) -> None:
     whole = result()
     written({name: each for name, each in whole.items() if name != key}, tmp_path)
@@ -171,12 +188,24 @@ def test_a_part_that_is_missing_null_or_empty_leaves_a_page(key: str, tmp_path: 
     written(whole | {key: type(whole[key])()}, tmp_path)
 
 
+@pytest.mark.parametrize("key", REQUIRED)
+def test_without_what_makes_it_a_result_there_is_none_but_its_parts_may_be_empty(key: str, tmp_path: Path) -> None:
+    whole = result()
+    for wrong in ({name: each for name, each in whole.items() if name != key}, whole | {key: None}):
+        with pytest.raises(ValidationError, match=key):
+            Result.read(wrong)
+    written(whole | {key: type(whole[key])()}, tmp_path)
+    if isinstance(whole[key], dict):
+        written(whole | {key: blanked(whole[key])}, tmp_path)
+
+
 def test_a_result_of_nothing_but_nulls_leaves_a_page(tmp_path: Path) -> None:
-    _, read = written(blanked(result()), tmp_path)
-    assert "Headwater was not measured" in read.text
-    assert "None" not in read.text
-    assert "nan" not in read.text
-    written({"format": 1}, tmp_path)
+    needed = {"source": {}, "settings": {}, "results": {}, "events": 0, "warm_up": 0, "queries": 0}
+    for found in (blanked(result()) | dict.fromkeys(("events", "warm_up", "queries"), 0), needed):
+        _, read = written(found, tmp_path)
+        assert "Headwater was not measured" in read.text
+        assert "None" not in read.text
+        assert "nan" not in read.text
 
 
 def test_one_window_one_type_and_equal_scores_leave_a_page(tmp_path: Path) -> None:
@@ -193,7 +222,7 @@ def test_the_head_tells_of_a_catalogue_and_of_a_cadence_that_never_came() -> Non
     found = result()
     found["settings"] |= {"catalogue": 500, "publish_every": [100, 1000, 5000]}
     found |= {"events": 3000, "warm_up": 2400}
-    assert verdict(found).minds[:2] == (
+    assert told(found).minds[:2] == (
         "A catalogue of 500 items was known to Headwater before the first event, and to no peer: what was written into "
         "it later tells of the future (--no-catalogue leaves it out).",
         "Too short for every 1,000 events and every 5,000 events: nothing was published after the warm-up, so that is "

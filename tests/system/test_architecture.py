@@ -177,7 +177,6 @@ EXEMPT: dict[str, str] = {
     "models/experts/memory_loops.py:write": "as it was before the limits",
     "models/experts/memory_loops.py:_worth": "as it was before the limits",
     "serving/scoring.py:_answer": "as it was before the limits",
-    "replay/backtest/result.py:result_of": "as it was before the limits",
 }
 """Functions over the limits, as `path:name`, each with its reason."""
 

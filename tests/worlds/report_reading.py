@@ -18,7 +18,7 @@ SCORES = {
 
 
 def result(**scores: float | None) -> dict[str, Any]:
-    """A result with every part; `scores` are NDCG@10 by ranker (- as _), None takes the ranker out."""
+    """A result with every part, as JSON has it; `scores` are NDCG@10 by ranker (- as _), None takes the ranker out."""
     given = {name.replace("_", "-"): each for name, each in scores.items()}
     found = {name: each for name, each in (SCORES | given).items() if each is not None}
     ours = found.get("headwater", 0.0)
