@@ -9,11 +9,14 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from kafka import KafkaProducer
 
-from headwater.errors import Stalled
+from headwater.errors import InvalidMessage, Stalled
+from headwater.process.retry import passes
 from headwater.topics import DEAD_LETTERS, RECOMMENDATIONS, REQUESTS, topic_name
 from headwater.wire.letters import RefusedRecord, dead_letter
 from serving.answering import Answer
@@ -33,6 +36,7 @@ class Replies:
 
     def __init__(self, producer: KafkaProducer, metrics: ServingMetrics, prefix: str) -> None:
         self.acknowledged: deque[tuple[int, int]] = deque()
+        self._unsent: deque[tuple[Callable[[], Any], Callable[[Any], None]]] = deque()
         self._failure: BaseException | None = None
         self._producer = producer
         self._metrics = metrics
@@ -43,15 +47,17 @@ class Replies:
 
     def send(self, answer: Answer) -> None:
         """Hand one answer to the producer."""
-        record = answer.record
-        futures = []
+        record, refused = answer.record, answer.refused
+        parts: list[Callable[[], Any]] = []
         if answer.value is not None:
-            futures.append(self._send_reply(answer))
+            parts.append(partial(self._send_reply, answer))
             self._metrics.answered.labels(answer.outcome).inc()
             self._metrics.request_seconds.observe(max(time.time() - record.timestamp / 1000, 0.0))
-        if answer.refused is not None:
-            futures.append(self._send_dead_letter(answer))
-        left = len(futures)
+        if refused is not None:
+            parts.append(partial(self._send_dead_letter, record, refused))
+            self._metrics.dead_letters.labels(refused.reason).inc()
+            log.warning("dead letter: %.2000s", refused, extra={"reason": refused.reason, "offset": record.offset})
+        left = len(parts)
 
         def acknowledged(_: Any) -> None:
             nonlocal left
@@ -59,17 +65,31 @@ class Replies:
             if not left:
                 self.acknowledged.append((record.partition, record.offset))
 
-        for future in futures:
-            future.add_callback(acknowledged)
-            future.add_errback(self._failed)
+        for part in parts:
+            self._deliver(part, acknowledged)
+
+    def send_again(self) -> bool:
+        """Hand over anew what was given up by the producer for an error that passes; whether there was any."""
+        again = [self._unsent.popleft() for _ in range(len(self._unsent))]
+        for part, acknowledged in again:
+            self._deliver(part, acknowledged)
+        return bool(again)
 
     def check(self) -> None:
         """Raises Stalled when a reply could not be delivered."""
         if self._failure is not None:
             raise Stalled(f"a reply could not be delivered ({self._failure}); its request will be answered again")
 
-    def _failed(self, error: BaseException) -> None:
-        self._failure = error
+    def _deliver(self, part: Callable[[], Any], acknowledged: Callable[[Any], None]) -> None:
+        def failed(error: BaseException) -> None:
+            if passes(error):
+                self._unsent.append((part, acknowledged))
+            else:
+                self._failure = error
+
+        future = part()
+        future.add_callback(acknowledged)
+        future.add_errback(failed)
 
     def _send_reply(self, answer: Answer) -> Any:
         headers = dict(answer.record.headers)
@@ -84,11 +104,7 @@ class Replies:
             partition=partition_of(headers.get("reply-partition"), self._partitions),
         )
 
-    def _send_dead_letter(self, answer: Answer) -> Any:
-        record, error = answer.record, answer.refused
-        assert error is not None
-        self._metrics.dead_letters.labels(error.reason).inc()
-        log.warning("dead letter: %.2000s", error, extra={"reason": error.reason, "offset": record.offset})
+    def _send_dead_letter(self, record: Any, error: InvalidMessage) -> Any:
         refused = RefusedRecord(
             self._requests, record.partition, record.offset, record.timestamp, record.key, record.value, record.headers
         )

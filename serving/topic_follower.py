@@ -16,11 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import KafkaError
 
-from headwater.errors import InvalidMessage, Unavailable
+from headwater.errors import InvalidMessage
 from headwater.kafka.connections import consumer
 from headwater.process.operations import Operations
+from headwater.process.retry import Stopped
 from headwater.settings import Settings
 from headwater.topics import ITEMS, MODEL, MODEL_DELTAS, REQUESTS, topic_name
 from headwater.wire.codec import decode_catalogue_record
@@ -70,18 +70,15 @@ class TopicFollower(threading.Thread):
     def run(self) -> None:
         """Until the process stops."""
         try:
-            while not self._operations.stopping.is_set():
-                try:
-                    self._follow()
-                except (Unavailable, KafkaError) as error:
-                    self._operations.log.warning("following the model and the items: %s; trying again", error)
-                    self._operations.stopping.wait(2.0)
+            self._follow()
+        except Stopped:
+            pass
         except Exception as error:  # noqa: BLE001 - a thread has nobody to raise to; the worker's loop raises it
             self.error = error
 
     def _follow(self) -> None:
-        kafka = self._settings.kafka
-        reader = consumer(kafka, max_partition_fetch_bytes=4 << 20)
+        kafka, retry = self._settings.kafka, self._operations.retry
+        reader = retry.open("kafka", lambda: consumer(kafka, max_partition_fetch_bytes=4 << 20))
         try:
             items, model, self._deltas = (
                 _partitions(reader, topic_name(topic, kafka.prefix)) for topic in (ITEMS, MODEL, MODEL_DELTAS)
@@ -159,16 +156,10 @@ class TopicFollower(threading.Thread):
         finished = self._finished()
         topic = topic_name(REQUESTS, self._settings.kafka.prefix)
         owned = [TopicPartition(topic, number) for number in finished or ()]
-        try:
-            ends = reader.end_offsets(owned, timeout_ms=ANSWER_WITHIN_MS) if owned else {}
-            if not owned:
-                reader.end_offsets(self._deltas, timeout_ms=ANSWER_WITHIN_MS)
-        except KafkaError as error:
-            self._operations.log.warning("Kafka does not say how far %s is (%s)", topic, error)
-            return
+        ends = reader.end_offsets(owned or self._deltas, timeout_ms=ANSWER_WITHIN_MS)
         if finished is None:
             return
-        lag = {partition.partition: end - finished[partition.partition] for partition, end in ends.items()}
+        lag = {partition.partition: ends[partition] - finished[partition.partition] for partition in owned}
         self._metrics.lag.set(sum(lag.values()))
         if all(behind <= 0 or finished[number] > self._before.get(number, -1) for number, behind in lag.items()):
             self._operations.progress()

@@ -15,20 +15,21 @@ import gc
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.errors import KafkaError
+from kafka import TopicPartition
 from kafka.structs import OffsetAndMetadata
 
-from headwater.errors import HeadwaterError, Stalled, Unavailable
+from headwater.errors import Stalled, Unavailable
 from headwater.kafka.connections import consumer, ensure_topics, producer
-from headwater.process.operations import EXIT_STALLED, EXIT_WRONG, Operations
-from headwater.settings import Settings, load_settings
+from headwater.process.operations import Operations
+from headwater.process.worker import run_worker
+from headwater.settings import Settings
 from headwater.topics import REQUESTS, topic_name
 from serving.answering import Answering
 from serving.catalogue import Catalogue
 from serving.model_follower import ModelFollower
-from serving.progress import Progress
+from serving.open_offsets import OpenOffsets
 from serving.replies import Replies
 from serving.scorer import Scorer
 from serving.serving_metrics import ServingMetrics
@@ -45,7 +46,7 @@ SWITCH_INTERVAL_S = 0.0005
 
 
 class ServingWorker:
-    """One worker. `run` returns when it was told to stop and has drained."""
+    """One member of the group `serving`."""
 
     def __init__(self, settings: Settings, operations: Operations) -> None:
         self.settings = settings
@@ -59,61 +60,59 @@ class ServingWorker:
             self.scorer, settings.serving.bundles, lambda reason: self.metrics.model_refused.labels(reason).inc()
         )
         self.follower = TopicFollower(settings, operations, self.metrics, catalogue, model, self._finished)
-        self._progress = Progress()
+        self._offsets = OpenOffsets()
+        self._opened = ExitStack()
         self._committed: dict[int, int] = {}
         self._commit_at = 0.0
         self._commit_failed = False
+        self._commit_failing = False
         self._turned = False
         self._requests = topic_name(REQUESTS, settings.kafka.prefix)
 
+    def await_servers(self) -> None:
+        """The topics are made. The store is not waited for: without it, popular items answer."""
+        self.operations.retry.call("kafka", lambda: ensure_topics(self.settings.kafka))
+
+    def open(self) -> None:
+        """Connect, and begin to follow the model and the items."""
+        kafka, retry = self.settings.kafka, self.operations.retry
+        sys.setswitchinterval(SWITCH_INTERVAL_S)  # the thread that follows must not hold an answer up for 5 ms
+        self._opened.callback(self.store.close)
+        self._producer = retry.open("kafka", lambda: producer(kafka))
+        self._opened.callback(self._producer.close, timeout=5)
+        self._replies = Replies(self._producer, self.metrics, kafka.prefix)
+        self._consumer = retry.open("kafka", lambda: consumer(kafka, GROUP))
+        self._opened.callback(self._consumer.close, timeout_ms=5000)
+        self.follower.start()
+
     def run(self) -> None:
         """Answer until told to stop. Raises Stalled when it cannot go on."""
-        if not self._connect():
-            return
-        self.follower.start()
-        while not self.operations.stopping.is_set() and not self.follower.caught_up.wait(0.05):
+        stopping = self.operations.stopping
+        while not stopping.is_set() and not self.follower.caught_up.wait(0.05):
             self._raise_failures()  # the first answers should not be popular items for want of a model
         gc.collect()
         gc.freeze()
-        while not self._knows_requests() and not self.operations.stopping.wait(0.05):
+        # a member that joins its group before it knows the topic is given nothing, and keeps that for minutes
+        while not self._consumer.partitions_for_topic(self._requests) and not stopping.wait(0.05):
             self._raise_failures()
         self._consumer.subscribe([self._requests])
-        while not self.operations.stopping.is_set():
+        while not stopping.is_set():
             self._turn()
-        self._drain()
-
-    def _knows_requests(self) -> bool:
-        """A member that joins its group before it knows the topic is given nothing, and keeps that for minutes."""
-        try:
-            return bool(self._consumer.partitions_for_topic(self._requests))
-        except KafkaError:
-            return False
-
-    def _connect(self) -> bool:
-        while not self.operations.stopping.is_set():
-            try:
-                ensure_topics(self.settings.kafka)
-                self._producer: KafkaProducer = producer(self.settings.kafka)
-                self._replies = Replies(self._producer, self.metrics, self.settings.kafka.prefix)
-                self._consumer: KafkaConsumer = consumer(self.settings.kafka, GROUP)
-                return True
-            except (Unavailable, KafkaError) as error:
-                self.operations.log.warning("%s Trying again.", error)
-                self.operations.stopping.wait(3.0)
-        return False
 
     def _turn(self) -> None:
+        """From poll to commit: a request's offset is committed when its reply is acknowledged, and no sooner."""
         self._raise_failures()
         wait_ms = WAITING_POLL_MS if self.answering.waiting else IDLE_POLL_MS
         polled = self._consumer.poll(timeout_ms=wait_ms, max_records=self.settings.serving.batch_requests)
         records = [record for some in polled.values() for record in some]
         for record in records:
-            self._progress.begin(record.partition, record.offset)
+            self._offsets.begin(record.partition, record.offset)
         if records or self.answering.waiting:
             for answer in self.answering.answer(records):
                 self._replies.send(answer)
+        self._replies.send_again()
         self._settle(idle=not records)
-        self._turned = True
+        self._turned = not self._commit_failing
 
     def _settle(self, *, idle: bool) -> None:
         """Commit what is finished, a few times a second: a commit costs the broker as much as a reply does.
@@ -121,30 +120,32 @@ class ServingWorker:
         The commit's own answer is not waited for; one that failed, in a rebalance say, is repeated with the next.
         """
         while self._replies.acknowledged:
-            self._progress.end(*self._replies.acknowledged.popleft())
+            self._offsets.end(*self._replies.acknowledged.popleft())
         owned = {partition.partition for partition in self._consumer.assignment()}
-        self._progress.keep(owned)
+        self._offsets.keep(owned)
         self._committed = {number: offset for number, offset in self._committed.items() if number in owned}
         if self._commit_failed:
             self._commit_failed = False
             self._committed.clear()
         due = self._due()
+        self._commit_failing &= bool(due)
         if due and time.monotonic() >= self._commit_at:
             self._consumer.commit_async(_offsets(self._requests, due), callback=self._commit_answered)
             self._committed.update(due)
             self._commit_at = time.monotonic() + COMMIT_EVERY_S
-        if idle and not self._progress.open:
+        if idle and not self._offsets.open:
             for number in owned:
                 position = self._consumer.position(TopicPartition(self._requests, number), timeout_ms=0)
                 if position is not None:
-                    self._progress.reached(number, position)
+                    self._offsets.reached(number, position)
                     self._committed.setdefault(number, position)
 
     def _commit_answered(self, _offsets: object, answer: object) -> None:
-        self._commit_failed |= isinstance(answer, Exception)
+        self._commit_failing = isinstance(answer, Exception)
+        self._commit_failed |= self._commit_failing
 
     def _due(self) -> dict[int, int]:
-        finished = self._progress.finished()
+        finished = self._offsets.finished()
         return {number: offset for number, offset in finished.items() if offset > self._committed.get(number, -1)}
 
     def _finished(self) -> Mapping[int, int] | None:
@@ -159,22 +160,25 @@ class ServingWorker:
             else:
                 self.follower.ready.set()
                 self.operations.ready()
-        return self._progress.finished()
+        return self._offsets.finished()
 
-    def _drain(self) -> None:
+    def drain(self) -> None:
         """What was begun is answered, acknowledged and committed."""
+        drain_s = self.settings.operations.drain_s
         for answer in self.answering.answer([], last=True):
             self._replies.send(answer)
-        self._producer.flush(timeout=self.settings.operations.drain_s)
+        self._producer.flush(timeout=drain_s)
+        while self._replies.send_again():
+            self._producer.flush(timeout=drain_s)
         while self._replies.acknowledged:
-            self._progress.end(*self._replies.acknowledged.popleft())
+            self._offsets.end(*self._replies.acknowledged.popleft())
         due = self._due()
         if due:
-            self._consumer.commit(_offsets(self._requests, due), timeout_ms=self.settings.operations.drain_s * 1000)
-        self._consumer.close(timeout_ms=5000)
-        self._producer.close(timeout=5)
-        self.follower.join(5)
-        self.store.close()
+            self._consumer.commit(_offsets(self._requests, due), timeout_ms=drain_s * 1000)
+
+    def close(self) -> None:
+        """Leave the group, so that another worker has the partitions at once; then all else."""
+        self._opened.close()
 
     def _raise_failures(self) -> None:
         self._replies.check()
@@ -186,29 +190,10 @@ def _offsets(topic: str, offsets: Mapping[int, int]) -> dict[TopicPartition, Off
     return {TopicPartition(topic, number): OffsetAndMetadata(offset, "", -1) for number, offset in offsets.items()}
 
 
-def main() -> int:
-    """The process. 0 after SIGTERM, 2 for a setting that cannot be met, 70 when it stopped making progress."""
-    try:
-        settings = load_settings()
-        operations = Operations("serving", settings.operations)
-        worker = ServingWorker(settings, operations)
-    except HeadwaterError as error:
-        print(f"serving.worker: {error}", file=sys.stderr)
-        return EXIT_WRONG
-    sys.setswitchinterval(SWITCH_INTERVAL_S)  # the thread that follows the model must not hold an answer up for 5 ms
-    operations.start()
-    try:
-        worker.run()
-    except (Stalled, Unavailable, KafkaError):
-        operations.log.exception("exiting so that a fresh process takes over")
-        return EXIT_STALLED
-    except HeadwaterError as error:
-        operations.log.error("%s", error)
-        return EXIT_WRONG
-    finally:
-        operations.close()
-    return 0
+def main() -> None:
+    """Run until SIGTERM; ends the process."""
+    run_worker("serving", ServingWorker)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -9,24 +9,25 @@ a server is away an agent holds its batch and tries again. An unforeseen error i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from headwater.errors import AnotherLog, InvalidMessage
 from headwater.examples import CatalogueEntry
+from headwater.process.retry import Retry
 from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, EVENTS, ITEMS
 from headwater.wire.codec import decode_catalogue_record
 from streams.app import raw_topic
 from streams.features.marks import check_log
 from streams.features.store import FeatureStore
-from streams.intake import Intake, ReadOffsets
+from streams.intake import Intake
 from streams.letters import UNKNOWN, Refusal, read_letter
-from streams.outbox import Outbox
+from streams.outbox import ExamplesOutbox
 from streams.reading import unforeseen
-from streams.retry import Patience
 from streams.rounds import EventRounds
-from streams.streams_metrics import Metrics
+from streams.streams_metrics import StreamsMetrics
 
 __all__ = ["Agents"]
 
@@ -36,19 +37,26 @@ Message = Any
 class Agents:
     """Registers the agents on an app. `failed` is the error that ended one; `busy` counts rounds in flight."""
 
-    def __init__(self, app: Any, settings: Settings, store: FeatureStore, outbox: Outbox, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        app: Any,
+        settings: Settings,
+        store: FeatureStore,
+        outbox: ExamplesOutbox,
+        metrics: StreamsMetrics,
+        retry: Retry,
+    ) -> None:
         self.failed: Exception | None = None
         self.busy = 0
         self.draining = False
-        self.patience = Patience(metrics)
         self._app = app
         self._store = store
         self._outbox = outbox
         self._metrics = metrics
+        self._retry = retry
         self._streams = settings.streams
         self._kafka = settings.kafka
-        self._rounds = EventRounds(settings.streams, store, outbox, metrics, self.patience)
-        app.consumer._read_offset = ReadOffsets()
+        self._rounds = EventRounds(settings.streams, store, outbox, metrics, retry)
         prefix = settings.kafka.prefix
         app.agent(raw_topic(app, EVENTS, prefix), name="features")(self._features)
         app.agent(raw_topic(app, ITEMS, prefix), name="catalogue")(self._catalogue)
@@ -58,7 +66,7 @@ class Agents:
         await self._serve(stream, self._rounds.run, self._positions)
 
     async def _positions(self) -> Mapping[int, int]:
-        await self.patience.send(lambda: asyncio.to_thread(check_log, self._kafka, self._store))
+        await self._retry.call_async("kafka", lambda: asyncio.to_thread(check_log, self._kafka, self._store))
         return await self._rounds.positions()
 
     async def _catalogue(self, stream: Any) -> None:
@@ -71,11 +79,11 @@ class Agents:
         self,
         stream: Any,
         work: Callable[[Sequence[Message]], Awaitable[Mapping[int, int] | None]],
-        positions: Any = None,
+        positions: Callable[[], Awaitable[Mapping[int, int]]] | None = None,
     ) -> None:
-        """Until cancelled: take a batch, do the work, acknowledge. The acknowledgement is after every effect.
+        """From poll to commit, until cancelled. Every effect of a batch is written before it is acknowledged.
 
-        Work that gives positions had no effect: it goes on from these.
+        A crash at any line means that the batch is read again, and the marks tell what of it is done.
         """
         intake = Intake(
             self._app,
@@ -86,18 +94,15 @@ class Agents:
         )
         try:
             while True:
-                batch = await intake.batch()
+                batch = await intake.batch()  # what Faust has polled, in order and without gaps
                 if self.draining:
                     await asyncio.Event().wait()  # not acknowledged: the next process reads it
-                self.busy += 1
-                try:
-                    again_from = await work(batch)
+                with self._busy():
+                    again_from = await work(batch)  # read, fold, send, write; held while a server is away
                     if again_from is None:
-                        intake.acknowledge(batch)
+                        intake.acknowledge(batch)  # Faust commits it within a second, or it is read again
                     else:
-                        await intake.read_again(batch, again_from)
-                finally:
-                    self.busy -= 1
+                        await intake.read_again(batch, again_from)  # the store went back: nothing was written
         except StopAsyncIteration:
             return  # how Faust ends a channel when the app stops
         except AnotherLog as error:
@@ -106,6 +111,14 @@ class Agents:
         except Exception as error:
             self.failed = error
             raise
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        self.busy += 1
+        try:
+            yield
+        finally:
+            self.busy -= 1
 
     async def _apply_items(self, messages: Sequence[Message]) -> None:
         refused: list[Refusal] = []
@@ -122,20 +135,21 @@ class Agents:
                 entries.setdefault(message.partition, []).append((entry, message.value))
         if refused:
             unsent = list(refused)
-            await self.patience.send(lambda: self._outbox.send_dead_letters(unsent))
+            await self._retry.call_async("kafka", lambda: self._outbox.send_dead_letters(unsent))
             for _, _, why in refused:
                 self._metrics.dead_letters.labels(why.reason).inc()
         for partition, found in entries.items():
-            await self.patience.send(lambda: self._outbox.send_items([entry for entry, _ in found]))  # noqa: B023
+            await self._retry.call_async("kafka", lambda: self._outbox.send_items([entry for entry, _ in found]))  # noqa: B023
             last = {entry.item_id: value for entry, value in found}
-            await self.patience.ask(
+            await self._retry.call_blocking(
+                "redis",
                 lambda: self._store.put_items(last, partition, newest[partition]),  # noqa: B023
             )
             self._metrics.items.inc(len(found))
 
     async def _count_dead_letters(self, messages: Sequence[Message]) -> None:
         letters = [_letter(message) for message in messages]
-        await self.patience.ask(lambda: self._store.count_dead_letters(letters))
+        await self._retry.call_blocking("redis", lambda: self._store.count_dead_letters(letters))
 
 
 def _catalogue_entry(message: Message) -> CatalogueEntry:

@@ -12,15 +12,16 @@ from typing import Any
 
 import faust
 
+from headwater.process.retry import Retry
 from headwater.settings import KafkaSettings
 from headwater.topics import Topic, topic_name
+from streams.faust_internals import FaustApp
 
 __all__ = ["GROUP", "make_app", "raw_topic"]
 
 GROUP = "streams"
 """Consumer group of the streams worker, under the world's prefix."""
 
-FETCH_WAIT_MS = 100
 MAX_FETCH_BYTES = 4 << 20
 MAX_REQUEST_BYTES = 1 << 20
 """Largest record, as a broker takes by default."""
@@ -31,14 +32,10 @@ MAX_BATCH_BYTES = 1_000_000
 LONGER_THAN_ANY_STALL_S = 86_400.0
 
 
-class _App(faust.App):
-    def _create_directories(self) -> None:
-        """Nothing is kept on disk."""
-
-
-def make_app(kafka: KafkaSettings) -> Any:
+def make_app(kafka: KafkaSettings, retry: Retry) -> Any:
     """A Faust app that consumes as group `streams` and commits once a second what was acknowledged."""
-    app: Any = _App(
+    return FaustApp(
+        retry,
         kafka.prefix + GROUP,
         broker=[f"kafka://{address}" for address in kafka.bootstrap.split(",")],
         broker_credentials=_credentials(kafka),
@@ -64,24 +61,6 @@ def make_app(kafka: KafkaSettings) -> Any:
         autodiscover=False,
         loghandlers=[],
     )
-    _limit_fetch_wait(app.consumer._thread)
-    return app
-
-
-def _limit_fetch_wait(thread: Any) -> None:
-    """Faust hard-codes 1,500 ms: make it less.
-
-    A partition whose records were not taken within 100 ms is left out of the next fetch, and would then wait that long
-    for its next record while the other partitions are quiet.
-    """
-    create = thread._create_worker_consumer
-
-    def create_limited(transport: Any) -> Any:
-        consumer = create(transport)
-        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
-        return consumer
-
-    thread._create_worker_consumer = create_limited
 
 
 def raw_topic(app: Any, topic: Topic, prefix: str) -> Any:

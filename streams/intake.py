@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["Intake", "ReadOffsets"]
+__all__ = ["Intake"]
 
 Message = Any
 
@@ -26,20 +26,6 @@ MAX_BATCH_BYTES = 128 * 1024
 """A batch ends when its values reach this: about 1,250 packed events, a round of 35 ms on a free core."""
 
 log = logging.getLogger("headwater")
-
-
-class ReadOffsets(dict[Any, int | None]):
-    """Faust's map of the newest offset it delivered, below which it drops; `sought` partitions are exempt.
-
-    Without this it would drop the very records that it was asked to seek back to.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sought: set[Any] = set()
-
-    def __getitem__(self, partition: Any) -> int | None:
-        return None if partition in self.sought else self.get(partition)
 
 
 class Intake:
@@ -113,9 +99,8 @@ class Intake:
             if tp.topic == batch[0].topic and self._due.get(tp.partition, 0) > position:
                 back[tp] = self._due[tp.partition] = position
                 self._seeking.pop(tp.partition, None)
-        consumer._read_offset.sought.update(back)
         if back:
-            await consumer.seek_wait(back)
+            await consumer.seek_back(back)
 
     def _is_newly_assigned(self, message: Message) -> bool:
         generation = self._app.consumer_generation_id
@@ -132,24 +117,23 @@ class Intake:
             self._generation = generation
             self._due = dict(await self._positions())
             self._seeking.clear()
-            consumer._read_offset.sought.clear()
+            consumer.arrived()
         partition, offset = message.partition, message.offset
         due = self._due.setdefault(partition, 0)
         if partition in self._seeking:
             if offset > self._seeking[partition]:
                 return False  # was on its way before the seek
             del self._seeking[partition]
-            consumer._read_offset.sought.discard(message.tp)
+            consumer.arrived([message.tp])
         elif offset > due:
             log.warning(
                 "records are missing between what was folded and what arrived: reading them again",
                 extra={"partition": partition, "due": due, "arrived": offset},
             )
             self._seeking[partition] = offset
-            consumer._read_offset.sought.add(message.tp)
-            await consumer.seek_wait({message.tp: due})
+            await consumer.seek_back({message.tp: due})
             return False
         if offset >= due:
             self._due[partition] = offset + 1
-            consumer._read_offset.sought.discard(message.tp)
+            consumer.arrived([message.tp])
         return True

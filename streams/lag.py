@@ -7,35 +7,33 @@ asked. It also sees when the log is no longer the one that the store has folded.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 from kafka import TopicPartition
-from kafka.errors import KafkaError
 
-from headwater.errors import AnotherLog, HeadwaterError, Unavailable
+from headwater.errors import HeadwaterError
 from headwater.kafka.connections import consumer
 from headwater.process.operations import Operations
+from headwater.process.retry import Stopped
 from headwater.settings import KafkaSettings
 from headwater.topics import DEAD_LETTERS, EVENTS, ITEMS, Topic, topic_name
 from streams.app import GROUP
 from streams.features.marks import another_log
 from streams.features.store import FeatureStore
-from streams.streams_metrics import Metrics
+from streams.streams_metrics import StreamsMetrics
 
 __all__ = ["LagWatch"]
-
-log = logging.getLogger("headwater")
 
 
 class LagWatch:
     """A thread that calls `operations.progress()` when a commit moved or nothing waits.
 
     `assigned` gives the partitions of this worker; with none assigned, all partitions of the group are looked at, so a
-    worker that was silently thrown out does not count as idle. `failed` is set when the store's marks are beyond the
-    log.
+    worker that was silently thrown out does not count as idle. `failed` is what ended the thread, such as AnotherLog
+    when the store's marks are beyond the log.
     """
 
     def __init__(
@@ -43,10 +41,10 @@ class LagWatch:
         kafka: KafkaSettings,
         store: FeatureStore,
         operations: Operations,
-        metrics: Metrics,
+        metrics: StreamsMetrics,
         assigned: Callable[[], set[tuple[str, int]]],
     ) -> None:
-        self.failed: AnotherLog | None = None
+        self.failed: Exception | None = None
         self._kafka = kafka
         self._store = store
         self._operations = operations
@@ -66,19 +64,16 @@ class LagWatch:
         self._closing.set()
 
     def _watch(self) -> None:
-        while not self._closing.is_set():
-            try:
-                client = consumer(self._kafka, GROUP, request_timeout_ms=10_000)
-                try:
-                    while not self._closing.wait(self._interval_s):
-                        self._look(client)
-                finally:
-                    client.close()
-            except (Unavailable, KafkaError, OSError):  # no answer is no progress
-                pass
-            except Exception as error:
-                log.warning("cannot tell how far the group has got: trying again", exc_info=error)
-            self._closing.wait(self._interval_s)
+        retry = self._operations.retry
+        try:
+            client = retry.open("kafka", lambda: consumer(self._kafka, GROUP, request_timeout_ms=10_000))
+            with closing(client):
+                while not self._closing.wait(self._interval_s) and self.failed is None:
+                    self._look(client)  # no answer is no progress
+        except Stopped:
+            pass
+        except Exception as error:  # noqa: BLE001 - a thread has nobody to raise to; the worker's loop sees it
+            self.failed = error
 
     def _look(self, client: Any) -> None:
         partitions = {topic.name: self._partitions(client, topic) for topic in (EVENTS, ITEMS, DEAD_LETTERS)}

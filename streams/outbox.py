@@ -18,7 +18,7 @@ from headwater.topics import DEAD_LETTERS, EXAMPLES, topic_name
 from headwater.wire.letters import DeadLetter
 from streams.letters import Refusal, cut_letter, written_letter
 
-__all__ = ["Outbox", "cut", "packed"]
+__all__ = ["ExamplesOutbox", "cut", "packed"]
 
 MAX_RECORD_BYTES = 900_000
 """Largest record of examples: below the 1,048,588 bytes that a broker takes by default."""
@@ -28,7 +28,7 @@ GROUP_BYTES = 4 << 20
 """Dead letters that wait for their acknowledgement at the same time."""
 
 
-class Outbox:
+class ExamplesOutbox:
     """Sends through the app's own producer and waits for acks=all. Raises Unavailable when the broker does not ack."""
 
     def __init__(self, app: Any, prefix: str, example_partitions: int) -> None:

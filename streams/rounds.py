@@ -18,6 +18,7 @@ from typing import Any
 
 from headwater.errors import InvalidMessage
 from headwater.events import now_ms
+from headwater.process.retry import Retry
 from headwater.settings import StreamsSettings
 from headwater.wire.codec import EventRow
 from streams.features.decay import Decay, ItemStatistics
@@ -26,10 +27,9 @@ from streams.features.hot_users import HotUsers
 from streams.features.state import EMPTY, UserState
 from streams.features.store import Batch, FeatureStore
 from streams.letters import Refusal
-from streams.outbox import Outbox
+from streams.outbox import ExamplesOutbox
 from streams.reading import read_record
-from streams.retry import Patience
-from streams.streams_metrics import Metrics
+from streams.streams_metrics import StreamsMetrics
 
 __all__ = ["EventRounds"]
 
@@ -64,7 +64,12 @@ class EventRounds:
     """Folds batches. Holds what is known of the store: marks, decay and hot users, all checked by every write."""
 
     def __init__(
-        self, settings: StreamsSettings, store: FeatureStore, outbox: Outbox, metrics: Metrics, patience: Patience
+        self,
+        settings: StreamsSettings,
+        store: FeatureStore,
+        outbox: ExamplesOutbox,
+        metrics: StreamsMetrics,
+        retry: Retry,
     ) -> None:
         self._limits = Limits(settings.history_limit, settings.dedupe_window)
         self._max_ahead_ms = settings.max_ahead_s * 1000
@@ -72,7 +77,7 @@ class EventRounds:
         self._store = store
         self._outbox = outbox
         self._metrics = metrics
-        self._patience = patience
+        self._retry = retry
         self._hot = HotUsers(settings.hot_users)
         self._marks: dict[int, int] | None = None
         self._left: dict[int, int] = {}
@@ -82,7 +87,7 @@ class EventRounds:
     async def positions(self) -> dict[int, int]:
         """Partition -> offset after the newest folded record, fresh from the store: where reading goes on."""
         self._forget()
-        self._left = await self._patience.ask(self._store.marks)
+        self._left = await self._retry.call_blocking("redis", self._store.marks)
         return _after(self._left)
 
     async def run(self, messages: Sequence[Message]) -> Mapping[int, int] | None:
@@ -106,7 +111,7 @@ class EventRounds:
                 return None
             folded, batch = self._fold(parts, states)
             await self._send(parts, folded)
-            verdict = await self._patience.ask(lambda: self._store.apply(batch))  # noqa: B023 - called at once
+            verdict = await self._retry.call_blocking("redis", lambda: self._store.apply(batch))  # noqa: B023 - called at once
             if verdict == "applied":
                 break
             self._metrics.conflicts.labels(verdict).inc()
@@ -167,7 +172,7 @@ class EventRounds:
         states = {user: state for user in users if (state := self._hot.get(user)) is not None}
         missing = [user for user in users if user not in states]
         if missing or self._marks is None:
-            reading = await self._patience.ask(lambda: self._store.read_users(missing))
+            reading = await self._retry.call_blocking("redis", lambda: self._store.read_users(missing))
             states |= reading.states
             if self._marks is None:
                 self._marks = reading.marks
@@ -208,11 +213,13 @@ class EventRounds:
                     together.create_task(self._send_segments(partition, one))
         for part in parts.values():
             if part.unsent:
-                await self._patience.send(lambda: self._outbox.send_dead_letters(part.unsent))  # noqa: B023
+                await self._retry.call_async("kafka", lambda: self._outbox.send_dead_letters(part.unsent))  # noqa: B023
 
     async def _send_segments(self, partition: int, folded: Folded) -> None:
         """Order is needed within a partition only: one wait for the broker is enough for all."""
-        await self._patience.send(lambda: self._outbox.send_segments(partition, folded.segments, self._limits.history))
+        await self._retry.call_async(
+            "kafka", lambda: self._outbox.send_segments(partition, folded.segments, self._limits.history)
+        )
 
     def _count(self, parts: dict[int, _Decoded], folded: dict[int, Folded]) -> None:
         now = time.time()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-__all__ = ["Metrics"]
+__all__ = ["StreamsMetrics"]
 
 BUCKETS_S = (
     0.001,
@@ -30,7 +30,7 @@ BUCKETS_S = (
 )
 
 
-class Metrics:
+class StreamsMetrics:
     """The worker's counters in one registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -49,7 +49,6 @@ class Metrics:
         self.redelivered = Counter(
             "headwater_redelivered_records", "Records at or below the mark: folded before.", registry=registry
         )
-        self.retries = Counter("headwater_retries", "Waits for a server that was away.", ["server"], registry=registry)
         self.to_feature = Histogram(
             "headwater_event_to_feature_seconds",
             "From a record's timestamp to its features being readable.",

@@ -1,8 +1,7 @@
 """The streams process: `python -m streams.worker`. Behaviour in, features and training examples out.
 
 Before: apps write `events` and `items`. After: serving reads the feature store, the trainer reads `examples`. This file
-starts, watches and stops; the agents do the work. Exit codes: 0 after SIGTERM, 2 for wrong settings or
-a log that is not the one the store has folded, 70 when the worker stopped making progress or a part of it failed.
+starts, watches and stops; the agents do the work.
 """
 
 from __future__ import annotations
@@ -11,153 +10,132 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
-import sys
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable
+from typing import Any
 
 from faust.exceptions import ConsumerNotStarted
 
-from headwater.errors import AnotherLog, HeadwaterError, Unavailable
+from headwater.errors import AnotherLog, Stalled
 from headwater.kafka.connections import consumer, ensure_topics
-from headwater.process.operations import EXIT_STALLED, EXIT_WRONG, Operations
-from headwater.settings import Settings, load_settings
+from headwater.process.operations import Operations
+from headwater.process.retry import Stopped
+from headwater.process.worker import run_worker
+from headwater.settings import Settings
 from headwater.topics import EXAMPLES, topic_name
 from streams.agents import Agents
 from streams.app import make_app
 from streams.features.marks import check_log
 from streams.features.store import FeatureStore
 from streams.lag import LagWatch
-from streams.outbox import Outbox
-from streams.streams_metrics import Metrics
+from streams.outbox import ExamplesOutbox
+from streams.streams_metrics import StreamsMetrics
 
-__all__ = ["main"]
+__all__ = ["StreamsWorker", "main"]
 
-Answer = TypeVar("Answer")
 log = logging.getLogger("headwater")
 
-POLL_S = 0.05
+LOOK_EVERY_S = 0.05
 
 
-def main() -> None:
-    """Run until SIGTERM; exits the process."""
-    try:
-        settings = load_settings()
-        store = FeatureStore(settings.redis, settings.kafka.prefix)
-    except HeadwaterError as error:
-        print(f"streams.worker: {error}", file=sys.stderr)
-        sys.exit(EXIT_WRONG)
-    operations = Operations("streams", settings.operations)
-    operations.start()
-    for name in ("faust", "mode", "aiokafka"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    with contextlib.suppress(ImportError):
-        import uvloop
+class StreamsWorker:
+    """One Faust app with its agents, in an event loop of its own."""
 
-        uvloop.install()  # Faust's consumer thread makes a loop of its own: 12,000 -> 15,000 records/s
-    gc.set_threshold(50_000, 20, 100)  # a cache of histories makes full collections long; they become rare
-    code = asyncio.new_event_loop().run_until_complete(_run(settings, store, operations))
-    operations.log.info("stopped", extra={"exit_code": code})
-    operations.close()
-    sys.stderr.flush()
-    os._exit(code)  # Faust's threads and tasks may linger: what is not written by now is read again
+    def __init__(self, settings: Settings, operations: Operations) -> None:
+        self._settings = settings
+        self._operations = operations
+        self._metrics = StreamsMetrics(operations.registry)
+        self._store = FeatureStore(settings.redis, settings.kafka.prefix)
+        self._partitions = 1
+        self._app: Any = None
+        self._watch: LagWatch | None = None
 
+    def await_servers(self) -> None:
+        """Topics are made, the store answers, and it has folded no other log than the one that is there."""
+        kafka, store, retry = self._settings.kafka, self._store, self._operations.retry
+        retry.call("kafka", lambda: ensure_topics(kafka))
+        self._partitions = retry.call("kafka", lambda: _example_partitions(self._settings))
+        log.info("store", extra={"found": retry.call("redis", store.ping), "at": store.address})
+        retry.call("kafka", lambda: check_log(kafka, store))
 
-async def _run(settings: Settings, store: FeatureStore, operations: Operations) -> int:
-    metrics = Metrics(operations.registry)
-    app: Any = None
-    agents: Agents | None = None
-    watch: LagWatch | None = None
-    try:
-        await _until_there(operations, lambda: ensure_topics(settings.kafka))
-        partitions = await _until_there(operations, lambda: _example_partitions(settings))
-        log.info("store", extra={"found": await _until_there(operations, store.ping), "at": store.address})
-        await _until_there(operations, lambda: check_log(settings.kafka, store))
-        operations.progress()  # every server has answered: what Faust still takes to start is a wait of its own
-        app = make_app(settings.kafka)
-        agents = Agents(app, settings, store, Outbox(app, settings.kafka.prefix, partitions), metrics)
-        await _unless_stopped(operations, app.start())  # until Faust has its partitions: it may have to wait for them
-        watch = LagWatch(settings.kafka, store, operations, metrics, lambda: _assigned(app))
-        watch.start()
-        code = await _serve(app, agents, watch, operations)
-    except asyncio.CancelledError:  # told to stop while it waited for something
-        code = 0
-    except HeadwaterError as error:
-        log.error("%s", error)
-        code = EXIT_WRONG if app is None else EXIT_STALLED
-    except Exception as error:
-        log.error("failed: exiting so that a fresh process takes over", exc_info=error)
-        code = EXIT_STALLED
-    deadline = time.monotonic() + operations.settings.drain_s
-    if watch is not None:
-        watch.close()
-    if agents is not None:
-        await _drained(agents, operations.settings.drain_s / 2)
-        await _stopped(app, deadline - time.monotonic())
-    store.close()
-    return code
+    def open(self) -> None:
+        """Start Faust; returns when it has its partitions. It may have to wait for them."""
+        for name in ("faust", "mode", "aiokafka"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        with contextlib.suppress(ImportError):
+            import uvloop
 
+            uvloop.install()  # Faust's consumer thread makes a loop of its own: 12,000 -> 15,000 records/s
+        gc.set_threshold(50_000, 20, 100)  # a cache of histories makes full collections long; they become rare
+        self._loop = asyncio.new_event_loop()
+        self._loop.run_until_complete(self._start())
 
-async def _serve(app: Any, agents: Agents, watch: LagWatch, operations: Operations) -> int:
-    ready = False
-    while not operations.stopping.is_set():
-        failed = agents.failed or watch.failed
-        if isinstance(failed, AnotherLog):
-            log.error("%s", failed)
-            return EXIT_WRONG
-        if failed is not None:
-            log.error("an agent failed: exiting, its records are read again", exc_info=failed)
-            return EXIT_STALLED
-        if app.crashed or app.should_stop:
-            log.error("faust stopped by itself: exiting", extra={"reason": repr(app.crash_reason)})
-            return EXIT_STALLED
-        if not ready and not app.rebalancing and app.rebalancing_count and app.flow_control.is_active():
-            ready = True
-            operations.ready()
-        await asyncio.sleep(POLL_S)
-    return 0
+    async def _start(self) -> None:
+        kafka, retry = self._settings.kafka, self._operations.retry
+        self._app = make_app(kafka, retry)
+        outbox = ExamplesOutbox(self._app, kafka.prefix, self._partitions)
+        self._agents = Agents(self._app, self._settings, self._store, outbox, self._metrics, retry)
+        await self._unless_stopped(self._app.start())
+        self._watch = LagWatch(kafka, self._store, self._operations, self._metrics, lambda: _assigned(self._app))
+        self._watch.start()
 
+    def run(self) -> None:
+        """Let the agents work until told to stop. Raises AnotherLog, or Stalled when a part has failed."""
+        self._loop.run_until_complete(self._look_after())
 
-async def _drained(agents: Agents, within_s: float) -> None:
-    """No batch is begun any more; those begun are done, or wait for a server that is away."""
-    agents.draining = True
-    deadline = time.monotonic() + within_s
-    while agents.busy and not agents.patience.waiting and time.monotonic() < deadline:
-        await asyncio.sleep(POLL_S / 5)
+    async def _look_after(self) -> None:
+        ready = False
+        app, agents, watch = self._app, self._agents, self._watch
+        assert watch is not None
+        while not self._operations.stopping.is_set():
+            failed = agents.failed or watch.failed
+            if isinstance(failed, AnotherLog):
+                raise failed
+            if failed is not None:
+                raise Stalled("an agent or the watch failed: its records are read again") from failed
+            if app.crashed or app.should_stop:
+                raise Stalled(f"Faust stopped by itself ({app.crash_reason!r})")
+            if not ready and not app.rebalancing and app.rebalancing_count and app.flow_control.is_active():
+                ready = True
+                self._operations.ready()
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def drain(self) -> None:
+        """No batch is begun any more; those begun are done, or wait for a server that is away."""
+        self._loop.run_until_complete(self._drained(self._operations.settings.drain_s / 2))
+
+    async def _drained(self, within_s: float) -> None:
+        agents = self._agents
+        agents.draining = True
+        deadline = time.monotonic() + within_s
+        while agents.busy and not self._operations.retry.waiting and time.monotonic() < deadline:
+            await asyncio.sleep(LOOK_EVERY_S / 5)
+
+    def close(self) -> None:
+        """Faust commits and leaves its group. When the broker is away it may never end, and takes no cancelling."""
+        if self._watch is not None:
+            self._watch.close()
+        if self._app is not None:
+            self._loop.run_until_complete(_stopped(self._app, self._operations.settings.drain_s / 2))
+        self._store.close()
+
+    async def _unless_stopped(self, waiting: Awaitable[Any]) -> None:
+        """Wait for it; raises Stopped as soon as SIGTERM comes. What is waited for then goes on alone."""
+        task = asyncio.ensure_future(waiting)
+        while not task.done():
+            if self._operations.stopping.is_set():
+                raise Stopped
+            await asyncio.wait({task}, timeout=LOOK_EVERY_S)
+        task.result()
 
 
 async def _stopped(app: Any, within_s: float) -> None:
-    """Faust commits and leaves its group. It may never end when the broker is away, and then takes no cancelling."""
     stopping = asyncio.ensure_future(app.stop())
     await asyncio.wait({stopping}, timeout=within_s)
     if not stopping.done():
         log.warning("faust does not stop: the process ends without it", extra={"waited_s": round(within_s, 1)})
     elif not stopping.cancelled() and (error := stopping.exception()):
         log.warning("faust did not stop in order", exc_info=error)
-
-
-async def _unless_stopped(operations: Operations, waiting: Awaitable[Answer]) -> Answer:
-    """The answer, or CancelledError as soon as SIGTERM comes. What is waited for then goes on alone."""
-    task = asyncio.ensure_future(waiting)
-    while not task.done():
-        if operations.stopping.is_set():
-            raise asyncio.CancelledError
-        await asyncio.wait({task}, timeout=POLL_S)
-    return task.result()
-
-
-async def _until_there(operations: Operations, call: Callable[[], Answer]) -> Answer:
-    """The answer of a blocking call, asked again while a server is away."""
-    logged = 0.0
-    while True:
-        try:
-            return await _unless_stopped(operations, asyncio.to_thread(call))
-        except Unavailable as error:
-            if time.monotonic() - logged > 3:
-                logged = time.monotonic()
-                log.warning("waiting: %s", error)
-        await _unless_stopped(operations, asyncio.sleep(0.2))
 
 
 def _example_partitions(settings: Settings) -> int:
@@ -173,6 +151,11 @@ def _assigned(app: Any) -> set[tuple[str, int]]:
         return {(tp.topic, tp.partition) for tp in app.consumer.assignment()}
     except ConsumerNotStarted:
         return set()
+
+
+def main() -> None:
+    """Run until SIGTERM; ends the process."""
+    run_worker("streams", StreamsWorker)
 
 
 if __name__ == "__main__":

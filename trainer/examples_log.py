@@ -21,9 +21,10 @@ from kafka.structs import OffsetAndMetadata
 from headwater.errors import CheckpointError, InvalidMessage, Unavailable
 from headwater.examples import CatalogueEntry, Example, Position, unpack
 from headwater.kafka.connections import consumer
+from headwater.process.retry import Retry, passes
 from headwater.settings import KafkaSettings
 from headwater.topics import DEAD_LETTERS, EXAMPLES, topic_name
-from headwater.wire.letters import RefusedRecord, dead_letter
+from headwater.wire.letters import DeadLetter, RefusedRecord, dead_letter
 
 __all__ = ["ExamplesLog", "Progress"]
 
@@ -90,20 +91,29 @@ class ExamplesLog:
     """
 
     def __init__(
-        self, kafka: KafkaSettings, progress: Progress | None, producer: KafkaProducer, log: logging.Logger
+        self,
+        kafka: KafkaSettings,
+        progress: Progress | None,
+        producer: KafkaProducer,
+        retry: Retry,
+        log: logging.Logger,
     ) -> None:
         self.partition = TopicPartition(topic_name(EXAMPLES, kafka.prefix), 0)
         self._dead_letters = topic_name(DEAD_LETTERS, kafka.prefix)
         self._producer = producer
+        self._retry = retry
         self._log = log
-        self._consumer = consumer(kafka, GROUP, auto_offset_reset="none", max_poll_records=POLL_RECORDS)
+        self._consumer = retry.call(
+            "kafka", lambda: consumer(kafka, GROUP, auto_offset_reset="none", max_poll_records=POLL_RECORDS)
+        )
         self._records: deque[Any] = deque()
         self._entries: deque[Example | CatalogueEntry] = deque()
-        self._sent: list[Any] = []
+        self._letters: deque[DeadLetter] = deque()
+        self._sent: deque[tuple[DeadLetter, Any]] = deque()
         self._end = 0
         self._end_asked = -END_EVERY_S
         self._consumer.assign([self.partition])
-        first, end = self._range()
+        first, end = retry.call("kafka", self._range)
         self.progress = progress or Progress(offset=first)
         at = self.progress.offset
         if not first <= at <= end:
@@ -123,11 +133,8 @@ class ExamplesLog:
         return f"{self.partition.topic}[{self.partition.partition}]@{offset}"
 
     def _range(self) -> tuple[int, int]:
-        try:
-            first = self._consumer.beginning_offsets([self.partition], timeout_ms=ANSWER_TIMEOUT_MS)[self.partition]
-            end = self._consumer.end_offsets([self.partition], timeout_ms=ANSWER_TIMEOUT_MS)[self.partition]
-        except KafkaError as error:
-            raise Unavailable(f"{self.partition.topic}: Kafka does not tell its offsets ({error!r})") from error
+        first = self._consumer.beginning_offsets([self.partition], timeout_ms=ANSWER_TIMEOUT_MS)[self.partition]
+        end = self._consumer.end_offsets([self.partition], timeout_ms=ANSWER_TIMEOUT_MS)[self.partition]
         self._end, self._end_asked = end, time.monotonic()
         return first, end
 
@@ -136,18 +143,24 @@ class ExamplesLog:
         if time.monotonic() - self._end_asked > END_EVERY_S:
             try:
                 self._range()
-            except Unavailable:
+            except KafkaError as error:
+                if not passes(error):
+                    raise
                 return None
         return max(0, self._end - self.progress.offset)
 
     def take(self, limit: int, wait_ms: int) -> list[Example | CatalogueEntry]:
         """The next entries of the log, at most `limit`, duplicates dropped; [] when none came within `wait_ms`.
 
-        Raises CheckpointError when retention has overtaken the trainer.
+        Waits for a broker that is away, but never with entries in hand. Raises Stopped when told to stop meanwhile,
+        CheckpointError when retention has overtaken the trainer.
         """
+        self._retry.call("kafka", self._send_letters)
+        if not self._records and not self._entries:
+            self._retry.call("kafka", lambda: self._poll(wait_ms))
         taken: list[Example | CatalogueEntry] = []
         room = limit
-        while room > 0 and (self._entries or self._open_next(wait_ms if room == limit else 0)):
+        while room > 0 and (self._entries or self._open_next()):
             piece = [self._entries.popleft() for _ in range(min(room, len(self._entries)))]
             room -= max(1, len(piece))
             taken += self.progress.take(piece)
@@ -156,20 +169,21 @@ class ExamplesLog:
                 self.progress.offset, self.progress.taken = self.progress.offset + 1, 0
         return taken
 
-    def _open_next(self, wait_ms: int) -> bool:
+    def _poll(self, wait_ms: int) -> None:
+        try:
+            for records in self._consumer.poll(timeout_ms=wait_ms).values():
+                self._records.extend(records)
+        except OffsetOutOfRangeError as error:
+            raise CheckpointError(
+                f"{self._name(self.progress.offset)} is no longer in the log: retention removed examples before "
+                "they were learned. Raise retention.ms, or give the trainer more of the machine; then restart it "
+                "with its directory moved away to learn from what the log holds."
+            ) from error
+
+    def _open_next(self) -> bool:
         """Unpack the next record; False when none came."""
         if not self._records:
-            try:
-                for records in self._consumer.poll(timeout_ms=wait_ms).values():
-                    self._records.extend(records)
-            except OffsetOutOfRangeError as error:
-                raise CheckpointError(
-                    f"{self._name(self.progress.offset)} is no longer in the log: retention removed examples before "
-                    "they were learned. Raise retention.ms, or give the trainer more of the machine; then restart it "
-                    "with its directory moved away to learn from what the log holds."
-                ) from error
-            if not self._records:
-                return False
+            return False
         record = self._records.popleft()
         skip = self.progress.taken if record.offset == self.progress.offset else 0
         self.progress.offset, self.progress.taken = record.offset, skip
@@ -189,24 +203,39 @@ class ExamplesLog:
         refused = RefusedRecord(
             record.topic, record.partition, record.offset, record.timestamp, record.key, record.value, record.headers
         )
-        key, value, headers = dead_letter(error, refused, text=text)
-        self._sent.append(self._producer.send(self._dead_letters, value, key, headers))
+        self._letters.append(dead_letter(error, refused, text=text))
+
+    def _send_letters(self) -> None:
+        while self._letters:
+            key, value, headers = letter = self._letters[0]
+            self._sent.append((letter, self._producer.send(self._dead_letters, value, key, headers)))
+            self._letters.popleft()
 
     def settle(self) -> None:
         """Wait until every dead letter is in its topic. To be called before `progress` is made durable.
 
-        Raises Unavailable when Kafka does not take them.
+        Raises Unavailable when Kafka does not take them; they are kept, and sent again with the next call.
         """
         try:
-            for future in self._sent:
+            self._send_letters()
+            while self._sent:
+                letter, future = self._sent[0]
+                if future.failed():
+                    self._letters.append(letter)
+                    self._sent.popleft()
                 future.get(timeout=ANSWER_TIMEOUT_MS / 1000)
+                self._sent.popleft()
         except KafkaError as error:
             raise Unavailable(f"{self._dead_letters}: a dead letter was not taken ({error!r})") from error
-        self._sent.clear()
 
     def show_progress(self, offset: int) -> None:
         """Commit `offset` to the group `trainer`, for tools that display lag. It is never read back."""
-        self._consumer.commit_async({self.partition: OffsetAndMetadata(offset, "", -1)})
+        try:
+            self._consumer.commit_async({self.partition: OffsetAndMetadata(offset, "", -1)})
+        except KafkaError as error:
+            if not passes(error):
+                raise
+            self._log.warning("lag is shown too high until the next checkpoint", extra={"error": str(error)})
 
     def close(self) -> None:
         """Leave Kafka."""

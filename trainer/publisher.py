@@ -101,7 +101,7 @@ class Publisher:
             if self.refused[refusal.reason] % LOG_EVERY == 1:
                 text = {"reason": refusal.reason, "error": str(refusal), "times": self.refused[refusal.reason]}
                 self._log.error("publication refused: the last good model stays", extra=text)
-        except Unavailable as error:
+        except (Unavailable, KafkaError) as error:
             self._failed("unavailable", error)
             self._log.warning("publication not taken", extra={"error": str(error)})
         except OSError as error:

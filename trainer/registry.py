@@ -44,8 +44,12 @@ class Registry:
         self._deltas = BoundedReader(kafka, MODEL_DELTAS, ANSWER_TIMEOUT_S)
         self._models = BoundedReader(kafka, MODEL, ANSWER_TIMEOUT_S)
         self._read = 0  # the offset in `model` below which all is known
-        self.last_version = self._last_delta_version()
-        self.refresh()
+        try:
+            self.last_version = self._last_delta_version()
+            self.refresh()
+        except BaseException:
+            self.close()
+            raise
 
     def delta_end(self) -> int:
         """The offset after the newest delta."""

@@ -13,74 +13,80 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from kafka import KafkaProducer
-from kafka.errors import KafkaError
 
 from headwater.errors import HeadwaterError, SettingsError, Unavailable
 from headwater.events import now_ms
 from headwater.examples import CatalogueEntry, Example
 from headwater.kafka.connections import ensure_topics, producer
-from headwater.process.operations import EXIT_STALLED, Operations
-from headwater.settings import Settings, load_settings
+from headwater.process.operations import Operations
+from headwater.process.worker import run_worker
+from headwater.settings import Settings
 from models.config import model_config
 from models.learner import Learner
 from trainer.checkpoints import Checkpoints
 from trainer.device import choose_device
 from trainer.examples_log import ExamplesLog, Progress
 from trainer.guard import Guard
+from trainer.publication_retry import PublicationRetry
 from trainer.publisher import Publisher
 from trainer.registry import Registry
-from trainer.retrying import Retries
 from trainer.trainer_metrics import TrainerMetrics
 
-__all__ = ["Trainer", "main"]
+__all__ = ["TrainerWorker", "main"]
 
 CHUNK = 64
 """Examples learned between two looks at the clock: some 20 ms, so that a stop and a publication are never late."""
 
 WAIT_MS = 50
-RETRY_S = 2.0
 NICE = 19
 """The least share of a core that others want too."""
 
 
-class Trainer:
+class TrainerWorker:
     """One learner with its log, its publications and its checkpoints."""
 
-    def __init__(
-        self, settings: Settings, operations: Operations, checkpoints: Checkpoints, writer: KafkaProducer
-    ) -> None:
+    def __init__(self, settings: Settings, operations: Operations) -> None:
+        if settings.trainer.yields:
+            _yield_to_serving()
+        choose_device(settings.trainer.device)
+        model_config(settings.model.overrides)
         self.settings = settings
         self.operations = operations
-        self.checkpoints = checkpoints
-        log = operations.log
-        self.learner, extra = _restore(settings, checkpoints)
+        self.metrics = TrainerMetrics()
+        self._opened = contextlib.ExitStack()
+
+    def await_servers(self) -> None:
+        """The topics are made."""
+        self.operations.retry.call("kafka", lambda: ensure_topics(self.settings.kafka))
+
+    def open(self) -> None:
+        """Restore the learner and find its place in the log. Raises CheckpointError when there is none."""
+        settings, log, retry = self.settings, self.operations.log, self.operations.retry
+        torch.set_num_threads(settings.trainer.threads)
+        self.checkpoints = Checkpoints(settings.trainer.directory, log)
+        self._opened.callback(self.checkpoints.close)
+        self.learner, extra = _restore(settings, self.checkpoints)
         restored = "progress" in extra
         progress = Progress.from_json(extra["progress"]) if restored else None
-        self.log = ExamplesLog(settings.kafka, progress, writer, log)
-        self.registry = Registry(settings.kafka, writer, log)
+        writer = retry.call(
+            "kafka",
+            lambda: producer(settings.kafka, max_block_ms=10_000, delivery_timeout_ms=10_000, request_timeout_ms=5_000),
+        )
+        self._opened.callback(writer.close, timeout=5)
+        self.log = ExamplesLog(settings.kafka, progress, writer, retry, log)
+        self._opened.callback(self.log.close)
+        self.registry = retry.call("kafka", lambda: Registry(settings.kafka, writer, log))
+        self._opened.callback(self.registry.close)
         self.guard = Guard(settings.trainer.regression_bound, extra.get("readings", ()))
         self.publisher = Publisher(settings, self.learner, self.registry, self.guard, writer, log)
-        self.metrics = TrainerMetrics()
-        operations.registry.register(self.metrics)
-        now = time.monotonic()
-        # After a restart, serving holds a model that is newer than the checkpoint: learn up to where the log ends now,
-        # and publish then, but no later than a snapshot's time.
-        self._catching_up = restored and self.registry.live is not None
-        self._bundle_due = now + (settings.trainer.snapshot_every_s if self._catching_up else 0.0)
-        self._delta_due = now
-        self._retries = Retries(settings.trainer.publish_every_s, settings.operations.stall_s)
-        self._published_at = 0  # number of examples at the newest publication by number
-        self._checkpoint_due = now + settings.trainer.checkpoint_every_s
-        self._saved: tuple[int, int] = (-1, -1)
-        self._rate_at, self._rate_examples = now, self.learner.examples_seen
+        self._set_clocks(restored)
         self.metrics.checkpoint_offset = self.log.progress.offset
+        self.operations.registry.register(self.metrics)
         log.info(
             "learning from",
             extra={
@@ -90,8 +96,21 @@ class Trainer:
             },
         )
 
+    def _set_clocks(self, restored: bool) -> None:
+        trainer, now = self.settings.trainer, time.monotonic()
+        # After a restart, serving holds a model that is newer than the checkpoint: learn up to where the log ends now,
+        # and publish then, but no later than a snapshot's time.
+        self._catching_up = restored and self.registry.live is not None
+        self._bundle_due = now + (trainer.snapshot_every_s if self._catching_up else 0.0)
+        self._delta_due = now
+        self._publication_retry = PublicationRetry(trainer.publish_every_s, self.settings.operations.stall_s)
+        self._published_at = 0  # number of examples at the newest publication by number
+        self._checkpoint_due = now + trainer.checkpoint_every_s
+        self._saved: tuple[int, int] = (-1, -1)
+        self._rate_at, self._rate_examples = now, self.learner.examples_seen
+
     def run(self) -> None:
-        """Learn until told to stop; then publish and checkpoint what was learned."""
+        """Learn until told to stop."""
         if not self._catching_up:
             self._publish(full=True)
         while not self.operations.stopping.is_set():
@@ -101,13 +120,20 @@ class Trainer:
             if entries or lag == 0:
                 self.operations.progress()
             self._observe(lag)
-            self._keep_time(lag)
+            self._keep_time(lag)  # publications, and checkpoints: the place in the log beside what was learned up to it
+
+    def drain(self) -> None:
+        """Publish and checkpoint what was learned."""
         if not self.settings.trainer.publish_every_examples:
             self._publish(full=True)
         self._checkpoint(wait=True)
         self.operations.log.info(
-            "stopped", extra={"examples_seen": self.learner.examples_seen, **self.publisher.describe()}
+            "drained", extra={"examples_seen": self.learner.examples_seen, **self.publisher.describe()}
         )
+
+    def close(self) -> None:
+        """Leave Kafka, and the directory to another trainer."""
+        self._opened.close()
 
     def _room(self) -> int:
         """Most entries of the next chunk: one that ends at the next point of publication never goes beyond it."""
@@ -127,7 +153,7 @@ class Trainer:
 
     def _keep_time(self, lag: int | None) -> None:
         now = time.monotonic()
-        self.operations.trouble(self._retries.trouble(now))
+        self.operations.trouble(self._publication_retry.trouble(now))
         trainer = self.settings.trainer
         if self._catching_up:
             if lag != 0 and now < self._bundle_due:
@@ -148,7 +174,7 @@ class Trainer:
         """Whether it is time, or with `publish_every_examples` whether the log has come to the next point."""
         every, seen = self.settings.trainer.publish_every_examples, self.learner.examples_seen
         if not every:
-            return self._retries.due(now) and now >= min(self._bundle_due, self._delta_due)
+            return self._publication_retry.due(now) and now >= min(self._bundle_due, self._delta_due)
         if seen % every or seen == self._published_at:
             return False
         self._published_at = seen
@@ -164,7 +190,7 @@ class Trainer:
             )
         now = time.monotonic()
         self._delta_due = now + self.settings.trainer.publish_every_s
-        self._retries.tried(self.publisher.failing, self.publisher.failures, now)
+        self._publication_retry.tried(self.publisher.failing, self.publisher.failures, now)
         self._observe(None)
         if self.registry.live is not None:
             self.operations.ready()
@@ -210,11 +236,6 @@ class Trainer:
             metrics.prequential = self.learner.prequential.summary()
             self._rate_at, self._rate_examples = now, metrics.examples
 
-    def close(self) -> None:
-        """Leave Kafka."""
-        self.log.close()
-        self.registry.close()
-
 
 def _restore(settings: Settings, checkpoints: Checkpoints) -> tuple[Learner, dict[str, Any]]:
     """The learner of the newest good checkpoint with what was saved beside it, or a new one."""
@@ -233,48 +254,6 @@ def _restore(settings: Settings, checkpoints: Checkpoints) -> tuple[Learner, dic
     return found
 
 
-def _connect(settings: Settings, operations: Operations) -> KafkaProducer | None:
-    """A producer, as soon as a broker answers and has the topics; None when told to stop before that."""
-    while not operations.stopping.is_set():
-        try:
-            ensure_topics(settings.kafka)
-            return producer(settings.kafka, max_block_ms=10_000, delivery_timeout_ms=10_000, request_timeout_ms=5_000)
-        except (Unavailable, KafkaError) as error:
-            operations.log.warning("waiting for Kafka", extra={"error": str(error)})
-            operations.stopping.wait(RETRY_S)
-    return None
-
-
-def serve(settings: Settings, operations: Operations) -> int:
-    """Run a trainer until told to stop; the process's exit code.
-
-    Raises HeadwaterError for what a person has to put right. A Kafka that went away while it was needed is not that:
-    70.
-    """
-    choose_device(settings.trainer.device)
-    model_config(settings.model.overrides)
-    torch.set_num_threads(settings.trainer.threads)
-    checkpoints = Checkpoints(settings.trainer.directory, operations.log)
-    try:
-        writer = _connect(settings, operations)
-        if writer is None:
-            return 0
-        try:
-            trainer = Trainer(settings, operations, checkpoints, writer)
-            try:
-                trainer.run()
-            finally:
-                trainer.close()
-        except Unavailable as error:
-            operations.log.error("exiting so that a fresh process takes over", extra={"error": str(error)})
-            return EXIT_STALLED
-        finally:
-            writer.close(timeout=5)
-    finally:
-        checkpoints.close()
-    return 0
-
-
 def _yield_to_serving() -> None:
     """Run only on processor time that nobody else wants, and be put aside the moment somebody does.
 
@@ -291,28 +270,10 @@ def _yield_to_serving() -> None:
         os.nice(NICE)
 
 
-def main() -> int:
-    """The process; its exit code: 0 stopped, 2 something a person has to put right, 70 no more progress."""
-    try:
-        settings = load_settings()
-        if settings.trainer.yields:
-            _yield_to_serving()
-        operations = Operations("trainer", settings.operations)
-        operations.start()
-    except HeadwaterError as error:
-        print(f"trainer: {error}", file=sys.stderr)
-        return 2
-    try:
-        return serve(settings, operations)
-    except HeadwaterError as error:
-        operations.log.error(str(error))
-        return 2
-    except (KafkaError, OSError):
-        operations.log.exception("exiting so that a fresh process takes over")
-        return EXIT_STALLED
-    finally:
-        operations.close()
+def main() -> None:
+    """Run until SIGTERM; ends the process."""
+    run_worker("trainer", TrainerWorker)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

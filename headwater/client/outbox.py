@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from headwater.errors import HeadwaterError, InvalidMessage, Unavailable
 from headwater.kafka.connections import existing_topic, producer
+from headwater.kafka.producer import abandon
 from headwater.settings import KafkaSettings
 from headwater.topics import Topic, topic_name
 
@@ -165,10 +166,8 @@ class Outbox:
             self._room.notify_all()
         try:
             self._producer.close(timeout=max(timeout_s, LEAST_CLOSE_S))
-        except KafkaError:  # it flushes first and, failing that, gives up with its thread running and its futures open
-            self._producer._sender.force_close()
-            self._producer._sender.join(LEAST_CLOSE_S)
-            self._producer.close(timeout=LEAST_CLOSE_S)
+        except KafkaError:
+            abandon(self._producer, LEAST_CLOSE_S)
 
     def _acknowledged(self, handle: Future[Position], reserved: int, metadata: Any) -> None:
         self._release(reserved)

@@ -12,7 +12,11 @@ at no delivery timeout for as long as it has none: every later record would wait
 While it looks for a broker to ask, it does not look at them either, and a request for an id that times out is fatal to
 it.
 
-`lasting` mends all that; it runs on the producer's own thread.
+`lasting` mends all that; it runs on the producer's own thread. A `close` that cannot flush gives up with the thread
+running and its futures open: `abandon` ends both.
+
+All private attributes of kafka-python that Headwater uses are in this file; tests/headwater/test_producer_internals.py
+says which an upgrade has changed.
 
 Before: connections.py. After: every producer of the project.
 """
@@ -28,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kafka import KafkaProducer
 
-__all__ = ["lasting"]
+__all__ = ["abandon", "lasting"]
 
 log = logging.getLogger("headwater.producer")
 
@@ -73,6 +77,13 @@ def lasting(producer: KafkaProducer) -> KafkaProducer:
     sender._maybe_send_pending_request = lambda: _ask_for_an_id(sender)
     sender.run_once = run_once_and_expire
     return producer
+
+
+def abandon(producer: KafkaProducer, timeout_s: float) -> None:
+    """Close a producer whose `close` raised: what was not acknowledged fails in its future."""
+    producer._sender.force_close()
+    producer._sender.join(timeout_s)
+    producer.close(timeout=timeout_s)
 
 
 def _flushed(accumulator: Any, wait: Callable[..., None], timeout: float | None = None) -> None:

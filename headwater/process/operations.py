@@ -2,7 +2,8 @@
 
 Before: settings. After: the loops of the streams, trainer and serving workers. Knows nothing of what they do: a loop
 calls `progress()` whenever it has finished some work or has seen that none is waiting. When it has not for `stall_s`
-seconds, the process exits with code 70, so that its supervisor starts a fresh one; a worker never dies silently.
+seconds, the process exits with code 70, so that its supervisor starts a fresh one; a worker never dies silently. The
+exit codes of all workers are here.
 """
 
 from __future__ import annotations
@@ -17,18 +18,24 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+from headwater.errors import SettingsError
+from headwater.process.retry import Retry
 from headwater.settings import OperationsSettings
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-__all__ = ["EXIT_STALLED", "EXIT_WRONG", "Operations"]
+__all__ = ["EXIT_DRAINED", "EXIT_STALLED", "EXIT_WRONG", "Operations"]
 
-EXIT_STALLED = 70
-"""Exit code of a worker that stopped making progress (EX_SOFTWARE of sysexits)."""
+EXIT_DRAINED = 0
+"""Told to stop (SIGTERM, SIGINT), and what was begun is finished."""
 
 EXIT_WRONG = 2
-"""Exit code of a worker that found what a person has to put right: a setting, a file, a taken port, another log."""
+"""A person has to put something right, and one line says what: a setting, a file, a taken port, another log."""
+
+EXIT_STALLED = 70
+"""No progress for `stall_s`, or a part of the worker failed for another reason than a server that is away for a while
+(EX_SOFTWARE of sysexits): a fresh process takes over."""
 
 _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
@@ -56,13 +63,13 @@ class _JsonLines(logging.Formatter):
 class Operations:
     """Health, metrics and stopping of one worker process.
 
-    `stopping` is set by SIGTERM or SIGINT; the loop then drains and returns. `registry` is the prometheus registry
-    that /metrics shows. /healthz answers 200 while the process lives; /readyz answers 200 when `ready` was set,
-    progress is recent and no `trouble` was told, else 503 with the reason.
+    `stopping` is set by SIGTERM or SIGINT; the loop then drains and returns. `retry` waits for servers that are away,
+    until then. `registry` is the prometheus registry that /metrics shows. /healthz answers 200 while the process lives;
+    /readyz answers 200 when `ready` was set, progress is recent and no `trouble` was told, else 503 with the reason.
     """
 
     def __init__(self, worker: str, settings: OperationsSettings) -> None:
-        from prometheus_client import CollectorRegistry, Gauge
+        from prometheus_client import CollectorRegistry, Counter, Gauge
 
         self.worker = worker
         self.settings = settings
@@ -78,11 +85,13 @@ class Operations:
         Gauge(
             "headwater_seconds_since_progress", "Seconds since the worker last made progress.", registry=self.registry
         ).set_function(lambda: time.monotonic() - self._last_progress)
+        retries = Counter("headwater_retries", "Waits for a server that was away.", ["server"], registry=self.registry)
+        self.retry = Retry(self.stopping, lambda server: retries.labels(server).inc())
 
     def start(self, *, signals: bool = True) -> None:
         """Open the port, start the watchdog, take over the log and (from the main thread) SIGTERM and SIGINT.
 
-        Where the port cannot be had, the process ends with one line and exit code 2.
+        Raises SettingsError where the port cannot be had.
         """
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(_JsonLines(self.worker))
@@ -102,12 +111,10 @@ class Operations:
         try:
             return ThreadingHTTPServer((host, port), _handler(self))
         except OSError as error:
-            print(
-                f"{self.worker}: cannot listen on {host}:{port} ({error.strerror}). Set HEADWATER_OPERATIONS__PORT to "
-                "a port that is free (0 takes any), HEADWATER_OPERATIONS__HOST to an address of this machine.",
-                file=sys.stderr,
-            )
-            raise SystemExit(EXIT_WRONG) from None
+            raise SettingsError(
+                f"cannot listen on {host}:{port} ({error.strerror}). Set HEADWATER_OPERATIONS__PORT to a port that is "
+                "free (0 takes any), HEADWATER_OPERATIONS__HOST to an address of this machine."
+            ) from None
 
     def progress(self) -> None:
         """Work was finished, or none was waiting."""

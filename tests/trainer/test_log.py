@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from kafka import KafkaProducer, TopicPartition
 from headwater.errors import CheckpointError
 from headwater.examples import CatalogueEntry, Entry, Example, Position, Segment, pack_segments, unpack
 from headwater.kafka.connections import admin_client, consumer, producer
+from headwater.process.retry import Retry
 from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, EXAMPLES, topic_name
 from tests.worlds.example_logs import append, catalogue, ring_records
@@ -19,6 +21,7 @@ from tests.worlds.topic_reading import everything
 from trainer.examples_log import ExamplesLog, Progress
 
 LOG = logging.getLogger("test")
+RETRY = Retry(threading.Event(), lambda _: None)
 
 
 @pytest.fixture
@@ -32,7 +35,7 @@ def read(
     settings: Settings, writer: KafkaProducer, progress: Progress | None, limit: int, until: int
 ) -> tuple[Any, Any]:
     """Entries up to log offset `until`, taken `limit` at a time; and the progress after them."""
-    log = ExamplesLog(settings.kafka, progress, writer, LOG)
+    log = ExamplesLog(settings.kafka, progress, writer, RETRY, LOG)
     try:
         taken: list[Any] = []
         while log.progress.offset < until:
@@ -59,7 +62,7 @@ def test_entries_come_in_log_order_whatever_the_chunks(settings: Settings, write
 def test_reading_goes_on_inside_a_packed_record(settings: Settings, writer: KafkaProducer) -> None:
     values = ring_records(100)
     end = append(settings, values)
-    log = ExamplesLog(settings.kafka, None, writer, LOG)
+    log = ExamplesLog(settings.kafka, None, writer, RETRY, LOG)
     before = log.take(40, 5000)
     remembered = Progress.from_json(log.progress.to_json())
     log.close()
@@ -160,9 +163,9 @@ def test_a_log_that_no_longer_holds_the_checkpoints_place_is_a_clear_error(
     admin.delete_records({partition: 3})
     admin.close()
     with pytest.raises(CheckpointError, match=r"goes on at .*examples\[0\]@1, and the log holds 3\.\.4: retention"):
-        ExamplesLog(settings.kafka, Progress(offset=1), writer, LOG)
+        ExamplesLog(settings.kafka, Progress(offset=1), writer, RETRY, LOG)
     with pytest.raises(CheckpointError, match=r"another, shorter log"):
-        ExamplesLog(settings.kafka, Progress(offset=50), writer, LOG)
+        ExamplesLog(settings.kafka, Progress(offset=50), writer, RETRY, LOG)
     taken, _ = read(settings, writer, None, 64, 4)
     assert len(taken) == 25
 

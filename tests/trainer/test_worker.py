@@ -206,7 +206,7 @@ def test_no_good_checkpoint_is_an_exit_and_never_a_new_model(settings: Settings,
 def test_a_trainer_started_before_its_broker_waits_and_stops_when_told(settings: Settings, worker: Start) -> None:
     nowhere = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"bootstrap": "127.0.0.1:9"})})
     trainer = worker("trainer.worker", given=nowhere, wait=False)
-    eventually(lambda: "waiting for Kafka" in trainer.tail(), 30, trainer.tail())
+    eventually(lambda: "no Kafka answers" in trainer.tail(), 30, trainer.tail())
     assert trainer.get("/readyz")[0] == 503
     assert trainer.get("/healthz")[0] == 200
     assert trainer.stop() == 0

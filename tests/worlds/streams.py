@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from kafka import KafkaProducer, TopicPartition
 
+from headwater.client import lanes
 from headwater.events import Event
 from headwater.kafka.connections import consumer, producer
 from headwater.kafka.reading import read_topic
@@ -90,10 +91,7 @@ def load(settings: Settings, users: int = 40) -> Iterator[Callable[[], int]]:
 def partition_of(settings: Settings, user: str) -> int:
     """Where a Kafka client puts this user's events."""
     with producing(settings) as client:
-        name = topic_name(EVENTS, settings.kafka.prefix)
-        client.partitions_for(name)
-        partition: int = client._partition(name, None, None, None, user.encode(), b"")
-        return partition
+        return lanes.partition_of(user, len(client.partitions_for(topic_name(EVENTS, settings.kafka.prefix))))
 
 
 def end_marks(settings: Settings) -> dict[int, int]:

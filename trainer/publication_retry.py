@@ -6,25 +6,25 @@ checkpoints, so that ending the process would only cost; but serving's model gro
 
 from __future__ import annotations
 
-__all__ = ["Retries"]
+from headwater.process.retry import Backoff
 
-MOST_DOUBLINGS = 10
+__all__ = ["PublicationRetry"]
 
 
-class Retries:
+class PublicationRetry:
     """Twice the wait after each failure, up to half of `stall_s`; a trouble once tries have failed for `stall_s`.
 
-    >>> retries = Retries(every_s=1.0, stall_s=30.0)
-    >>> retries.tried("refused", failures=1, now_s=100.0)
-    >>> retries.due(101.9), retries.due(102.0), retries.trouble(130.0), retries.trouble(131.0)
+    >>> retry = PublicationRetry(every_s=1.0, stall_s=30.0)
+    >>> retry.tried("refused", failures=1, now_s=100.0)
+    >>> retry.due(101.9), retry.due(102.0), retry.trouble(130.0), retry.trouble(131.0)
     (False, True, None, 'nothing could be published for 31 s: refused')
-    >>> retries.tried(None, failures=1, now_s=131.0)
-    >>> retries.due(131.0), retries.trouble(131.0)
+    >>> retry.tried(None, failures=1, now_s=131.0)
+    >>> retry.due(131.0), retry.trouble(131.0)
     (True, None)
     """
 
     def __init__(self, every_s: float, stall_s: float) -> None:
-        self._every_s = every_s
+        self._backoff = Backoff(every_s, stall_s / 2)
         self._stall_s = stall_s
         self._since_s: float | None = None
         self._next_s = 0.0
@@ -36,7 +36,7 @@ class Retries:
             self._since_s, self._next_s = None, now_s
             return
         self._since_s = now_s if self._since_s is None else self._since_s
-        self._next_s = now_s + min(self._stall_s / 2, self._every_s * 2 ** min(failures, MOST_DOUBLINGS))
+        self._next_s = now_s + self._backoff.pause_s(failures)
         self._error = error
 
     def due(self, now_s: float) -> bool:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["Progress"]
+__all__ = ["OpenOffsets"]
 
 
-class Progress:
+class OpenOffsets:
     """Open offsets by partition.
 
-    >>> progress = Progress()
+    >>> requests = OpenOffsets()
     >>> for offset in (5, 6, 7):
-    ...     progress.begin(0, offset)
-    >>> progress.end(0, 6), progress.finished()
+    ...     requests.begin(0, offset)
+    >>> requests.end(0, 6), requests.finished()
     (None, {0: 5})
-    >>> progress.end(0, 5), progress.finished()
+    >>> requests.end(0, 5), requests.finished()
     (None, {0: 7})
     """
 

@@ -1,0 +1,172 @@
+"""Asking a server again while it is away: the one policy of every worker.
+
+An error that passes is Unavailable, a lost connection, or what a client calls retriable. After it the same call is made
+again, with pauses that double, for as long as it takes: what was begun is held and never lost. The limit is not here:
+`Operations` ends a process that made no progress for `stall_s`. Any other error is raised at once.
+
+Our own and not tenacity: that took as many lines here, for pauses that end at SIGTERM, the count of waiting calls and
+the clients of `open`, and would be one more dependency of the SDK (90 KB, 20 ms to import).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, TypeVar, cast
+
+from headwater.errors import Unavailable
+
+__all__ = ["Backoff", "Retry", "Stopped", "passes"]
+
+Answer = TypeVar("Answer")
+Client = TypeVar("Client")
+
+LOG_EVERY_S = 5.0
+MOST_DOUBLINGS = 10
+
+log = logging.getLogger("headwater")
+
+
+class Stopped(Exception):
+    """The worker was told to stop while it waited for a server."""
+
+
+class Backoff(NamedTuple):
+    """Pauses between tries, in seconds: each twice the one before it, up to the longest.
+
+    >>> [Backoff(0.05, 1.0).pause_s(failures) for failures in (0, 1, 4, 5, 10_000)]
+    [0.05, 0.1, 0.8, 1.0, 1.0]
+    """
+
+    first_s: float
+    longest_s: float
+
+    def pause_s(self, failures: int) -> float:
+        """The pause after so many earlier failures."""
+        return min(self.longest_s, self.first_s * 2.0 ** min(failures, MOST_DOUBLINGS))
+
+
+def passes(error: BaseException) -> bool:
+    """Whether the same call may succeed later: kafka-python and aiokafka mark such errors as retriable.
+
+    >>> from kafka.errors import KafkaConnectionError, TopicAuthorizationFailedError
+    >>> passes(KafkaConnectionError()), passes(TopicAuthorizationFailedError()), passes(ValueError())
+    (True, False, False)
+    """
+    return isinstance(error, (Unavailable, ConnectionError, TimeoutError)) or getattr(error, "retriable", False) is True
+
+
+class Retry:
+    """Makes calls again that fail with an error that passes. Thread-safe, and for any event loop.
+
+    Parameters
+    ----------
+    stopping
+        Set when the process is told to stop; `call` then waits no longer and raises Stopped. A coroutine is cancelled.
+    count
+        Called with the server's name (`kafka`, `redis`) at each failure.
+    backoff
+        The pauses.
+
+    `waiting` is the number of coroutines that wait at the moment.
+    """
+
+    def __init__(
+        self, stopping: threading.Event, count: Callable[[str], None], backoff: Backoff = Backoff(0.05, 1.0)
+    ) -> None:
+        self.waiting = 0
+        self._stopping = stopping
+        self._count = count
+        self._backoff = backoff
+        self._drained_by: float | None = None
+        self._lock = threading.Lock()
+        self._logged: tuple[str, float] = ("", 0.0)
+
+    def begin_drain(self, within_s: float) -> None:
+        """From now on `call` goes on trying although the process stops, and raises the last error after `within_s`."""
+        self._drained_by = time.monotonic() + within_s
+
+    def call(self, server: str, call: Callable[[], Answer]) -> Answer:
+        """The answer of a blocking call, sooner or later.
+
+        Raises Stopped when told to stop while it waits, and at once whatever does not pass.
+        """
+        failures = 0
+        while True:
+            try:
+                return call()
+            except Exception as error:
+                pause_s = self._failed(server, error, failures)
+                if self._drained_by is None:
+                    if self._stopping.wait(pause_s):
+                        raise Stopped from error
+                elif time.monotonic() + pause_s > self._drained_by:
+                    raise
+                else:
+                    time.sleep(pause_s)
+            failures += 1
+
+    async def call_async(self, server: str, call: Callable[[], Awaitable[Answer]]) -> Answer:
+        """The answer of a coroutine function, sooner or later; cancelling is the way out."""
+        failures = 0
+        while True:
+            try:
+                return await call()
+            except Exception as error:  # noqa: BLE001 - raised again there, unless it passes
+                pause_s = self._failed(server, error, failures)
+            failures += 1
+            self._wait(1)
+            try:
+                await asyncio.sleep(pause_s)
+            finally:
+                self._wait(-1)
+
+    async def call_blocking(self, server: str, call: Callable[[], Answer]) -> Answer:
+        """As `call_async`, of a blocking call that takes less time than a thread would."""
+
+        async def answer() -> Answer:
+            return call()
+
+        return await self.call_async(server, answer)
+
+    def open(self, server: str, make: Callable[[], Client]) -> Client:
+        """A client, as soon as its server answers; its calls are retried too, all but `close`."""
+        return cast(Client, _Retried(self, server, self.call(server, make)))
+
+    def _failed(self, server: str, error: Exception, failures: int) -> float:
+        """Count it and tell of it; the pause before the next try. Raises the error if it does not pass."""
+        if not passes(error):
+            raise error
+        self._count(server)
+        text, now = str(error) or repr(error), time.monotonic()
+        if text != self._logged[0] or now - self._logged[1] > LOG_EVERY_S:
+            self._logged = (text, now)
+            log.warning("%s Trying again; nothing is acknowledged meanwhile.", text, extra={"server": server})
+        return self._backoff.pause_s(failures)
+
+    def _wait(self, change: int) -> None:
+        with self._lock:
+            self.waiting += change
+
+
+class _Retried:
+    """A client whose methods are called through `Retry.call`."""
+
+    def __init__(self, retry: Retry, server: str, client: Any) -> None:
+        self._retry = retry
+        self._server = server
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        if name == "close" or not callable(found):
+            return found
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            return self._retry.call(self._server, lambda: found(*arguments, **options))
+
+        self.__dict__[name] = call
+        return call

@@ -1,0 +1,110 @@
+"""All that Headwater uses of Faust and aiokafka beyond their public interface, in one file.
+
+Before: `streams.app` makes its app here. After: `streams.intake` seeks back. tests/streams/test_faust_internals.py says
+what an upgrade has changed. What is mended:
+
+- Faust's consumer drops records below the newest offset that it has delivered, even after a seek.
+- It fetches with a wait of 1,500 ms, hard-coded: a partition whose records were not taken within 100 ms is left out of
+  the next fetch, and would then wait that long for its next record while the other partitions are quiet.
+- An error that passes, raised by one call of aiokafka, ends the whole app.
+- It makes folders on disk for tables that we have not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import faust
+from faust.transport.drivers import aiokafka as driver
+
+from headwater.process.retry import Retry
+
+__all__ = ["FaustApp", "FaustConsumer"]
+
+FETCH_WAIT_MS = 100
+CONSUMER_CALLS = ("start", "commit", "position", "seek_to_committed", "beginning_offsets", "end_offsets")
+"""The calls of aiokafka's consumer that Faust makes and that ask a server; reading has `getmany`."""
+
+
+class FaustApp(faust.App):
+    """A Faust app whose Kafka clients wait for a server that is away, as `retry` says."""
+
+    def __init__(self, retry: Retry, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.retry = retry
+        self.transport = _Transport(self.conf.broker_consumer, self)
+        self.producer_transport = _Transport(self.conf.broker_producer, self)
+
+    def _create_directories(self) -> None:
+        """Nothing is kept on disk."""
+
+
+class FaustConsumer(driver.Consumer):
+    """Faust's consumer, which can be made to read a partition again."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._offsets = self._read_offset = _ReadOffsets()
+
+    def _new_consumer_thread(self) -> Any:
+        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def seek_back(self, positions: Mapping[Any, int]) -> None:
+        """Read these partitions again from these offsets: records are let through until `sought` says otherwise."""
+        self._offsets.sought.update(positions)
+        await self.seek_wait(positions)
+
+    def arrived(self, partitions: Iterable[Any] | None = None) -> None:
+        """These partitions (all: None) are where they were sought to: what comes twice is dropped again."""
+        if partitions is None:
+            self._offsets.sought.clear()
+        else:
+            self._offsets.sought.difference_update(partitions)
+
+
+class _ReadOffsets(dict[Any, "int | None"]):
+    """Faust's map of the newest offset it delivered, below which it drops; `sought` partitions are exempt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sought: set[Any] = set()
+
+    def __getitem__(self, partition: Any) -> int | None:
+        return None if partition in self.sought else self.get(partition)
+
+
+class _ConsumerThread(driver.AIOKafkaConsumerThread):
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        for name in CONSUMER_CALLS:
+            setattr(consumer, name, _retried(self, getattr(consumer, name)))
+        return consumer
+
+    async def getmany(self, active_partitions: Any, timeout: float) -> Any:
+        return await _retried(self, super().getmany)(active_partitions, timeout)
+
+    async def seek_wait(self, partitions: Any) -> None:
+        await _retried(self, super().seek_wait)(partitions)
+
+
+class _Producer(driver.Producer):
+    def _new_producer(self, transactional_id: str | None = None) -> Any:
+        producer = super()._new_producer(transactional_id)
+        producer.start = _retried(self, producer.start)
+        return producer
+
+
+class _Transport(driver.Transport):
+    Consumer = FaustConsumer
+    Producer = _Producer
+
+
+def _retried(part: Any, call: Any) -> Any:
+    retry: Retry = part.app.retry
+
+    async def retried(*arguments: Any, **options: Any) -> Any:
+        return await retry.call_async("kafka", lambda: call(*arguments, **options))
+
+    return retried
