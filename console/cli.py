@@ -19,6 +19,7 @@ from console.commands import (
     doctor,
     produce,
     recommend,
+    replay,
     rollback,
     tail,
     topics,
@@ -26,7 +27,6 @@ from console.commands import (
     train,
     up,
 )
-from console.commands import replay as replaying
 from headwater.errors import HeadwaterError
 
 app = typer.Typer(
@@ -45,7 +45,7 @@ app.command("up", rich_help_panel=START)(up.command)
 app.command("doctor", rich_help_panel=START)(doctor.command)
 app.command("recommend", rich_help_panel=USE)(recommend.command)
 app.command("produce", rich_help_panel=USE)(produce.command)
-app.add_typer(replaying.app, name="replay", rich_help_panel=USE)
+app.add_typer(replay.app, name="replay", rich_help_panel=USE)
 app.command("train", rich_help_panel=USE)(train.command)
 app.command("trace", rich_help_panel=LOOK)(trace.command)
 app.command("tail", rich_help_panel=LOOK)(tail.command)

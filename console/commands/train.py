@@ -37,7 +37,7 @@ __all__ = ["command"]
 
 
 @dataclass(frozen=True)
-class Learning:
+class Training:
     """How history is learned."""
 
     epochs: Annotated[int, typer.Option(min=0, help="Passes of the slow learner over the older events.")] = 20
@@ -57,7 +57,7 @@ def command(
     source: Annotated[
         str, typer.Option("--from", metavar="FILE", help="Events: .parquet, .csv, .tsv, .jsonl, or `movielens`.")
     ],
-    learning: Learning,
+    learning: Training,
     limit: Limit = None,
     catalogue: Catalogue = True,
     reading: FileOptions,

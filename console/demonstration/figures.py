@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from console.local.processes import WorkerProcess
-from console.look.worker_metrics import Metrics, quantile
+from console.look.worker_metrics import Scrape, quantile
 
 __all__ = ["Figures", "read_figures"]
 
@@ -49,7 +49,7 @@ class Figures:
 def read_figures(workers: Mapping[str, WorkerProcess]) -> Figures:
     """Ask every worker once; one that does not answer leaves its figures at their defaults."""
     streams, trainer, serving = (
-        workers[name].metrics() if name in workers else Metrics() for name in ("streams", "trainer", "serving")
+        workers[name].metrics() if name in workers else Scrape() for name in ("streams", "trainer", "serving")
     )
     letters = sum(
         metrics.total(name)

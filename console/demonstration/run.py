@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -97,9 +98,9 @@ class Demo:
         if not items:
             return
         client.put_items(items).result(30)
-        patience = _patience("the serving worker to read the catalogue")
-        while patience() and read_figures(supervisor.workers).items < len(items):
-            time.sleep(LOOK_S)
+        _wait_until(
+            lambda: read_figures(supervisor.workers).items >= len(items), "the serving worker to read the catalogue"
+        )
         self.pages.step("catalogue", f"{len(items):,} items published")
 
     def _replay(self, client: Client, asking: Client, supervisor: Supervisor) -> None:
@@ -108,21 +109,22 @@ class Demo:
 
         feed = Feed(client, self.data.events, settled, self.started_s + REPLAY_UNTIL_S)
         visitors = Visitors(asking, feed)
-        watch = _Watch(self, supervisor, feed, visitors)
+        moments = _Moments(self, supervisor, feed, visitors)
         began = time.monotonic()
         feed.start()
         visitors.start()
         try:
             with self.view:
                 while feed.running:
-                    self.view.show(watch.moment())
+                    self.view.show(moments.now())
                     time.sleep(LOOK_S)
                 if feed.error is not None:
                     raise feed.error
-                patience = _patience("the trainer to learn the last events")
-                while patience() and watch.latest.settled < feed.sent:
-                    self.view.show(watch.moment())
-                    time.sleep(LOOK_S)
+                _wait_until(
+                    lambda: moments.latest.settled >= feed.sent,
+                    "the trainer to learn the last events",
+                    meanwhile=lambda: self.view.show(moments.now()),
+                )
         finally:
             feed.stop()
             visitors.stop()
@@ -166,9 +168,10 @@ class Demo:
     def _audit(self, supervisor: Supervisor) -> None:
         from console.demonstration.auditing import audit_all
 
-        patience = _patience("the trainer to learn the newcomer's clicks")
-        while patience() and read_figures(supervisor.workers).settled < self.summary.events_produced:
-            time.sleep(LOOK_S)
+        _wait_until(
+            lambda: read_figures(supervisor.workers).settled >= self.summary.events_produced,
+            "the trainer to learn the newcomer's clicks",
+        )
         figures = read_figures(supervisor.workers)
         summary = self.summary
         summary.events_applied, summary.duplicates = figures.applied, figures.duplicates
@@ -177,8 +180,8 @@ class Demo:
         summary.audit = audit_all(supervisor.settings, summary.events_produced, summary.requests_sent)
 
 
-class _Watch:
-    """Puts moments together from scrapes, feed and visitors; remembers the scrapes of the last seconds."""
+class _Moments:
+    """What the view shows, put together from scrapes, feed and visitors; keeps the scrapes of the last seconds."""
 
     def __init__(self, demo: Demo, supervisor: Supervisor, feed: Feed, visitors: Visitors) -> None:
         self.latest = Figures()
@@ -186,8 +189,8 @@ class _Watch:
         self._began_s = time.monotonic()
         self._past: deque[tuple[Figures, int]] = deque()
 
-    def moment(self) -> Moment:
-        """What is now."""
+    def now(self) -> Moment:
+        """Ask the workers, and put together what is shown."""
         feed, visitors = self._feed, self._visitors
         self.latest = read_figures(self._supervisor.workers)
         self._past.append((self.latest, feed.sent))
@@ -224,18 +227,11 @@ class _Watch:
         ]
 
 
-@dataclass(frozen=True)
-class _Patience:
-    """A part of a `while` condition: True, or Unavailable when it took too long."""
-
-    what: str
-    until_s: float
-
-    def __call__(self) -> bool:
-        if time.monotonic() > self.until_s:
-            raise Unavailable(f"waited over {CATCH_UP_S:.0f} s for {self.what}. The workers' logs say more.")
-        return True
-
-
-def _patience(what: str) -> _Patience:
-    return _Patience(what, time.monotonic() + CATCH_UP_S)
+def _wait_until(condition: Callable[[], bool], what: str, meanwhile: Callable[[], None] = lambda: None) -> None:
+    """Look again and again until a condition holds. Raises Unavailable after CATCH_UP_S."""
+    deadline_s = time.monotonic() + CATCH_UP_S
+    while not condition():
+        if time.monotonic() > deadline_s:
+            raise Unavailable(f"waited over {CATCH_UP_S:.0f} s for {what}. The workers' logs say more.")
+        meanwhile()
+        time.sleep(LOOK_S)

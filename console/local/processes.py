@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -18,7 +17,8 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from console.look.worker_metrics import Metrics, read_metrics
+from console.look.worker_metrics import Scrape, read_metrics
+from embedded import free_port
 from headwater.settings import Settings
 
 __all__ = ["WorkerProcess", "settings_environment"]
@@ -44,12 +44,6 @@ def _as_text(value: Any) -> str:
     if isinstance(value, (dict, list, tuple)):
         return json.dumps(value)
     return str(value)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 class WorkerProcess:
@@ -85,7 +79,7 @@ class WorkerProcess:
         In a session of its own: Ctrl-C reaches the console alone, which then stops all in order.
         """
         self._close_pipe()
-        self.port = _free_port()
+        self.port = free_port()
         self.starts += 1
         python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         env = settings_environment(
@@ -121,15 +115,15 @@ class WorkerProcess:
         status, body = self._get("/readyz")
         return body.strip() or f"status {status}"
 
-    def metrics(self) -> Metrics:
+    def metrics(self) -> Scrape:
         """What /metrics says; empty when the worker does not answer."""
         status, body = self._get("/metrics")
-        return read_metrics(body) if status == 200 else Metrics()
+        return read_metrics(body) if status == 200 else Scrape()
 
     def _get(self, path: str) -> tuple[int, str]:
         return http_get(self.url + path)
 
-    def last_words(self, lines: int = 8) -> str:
+    def log_tail(self, lines: int = 8) -> str:
         """The end of its log."""
         if not self.log_path.exists():
             return ""

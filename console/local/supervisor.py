@@ -82,32 +82,32 @@ class Restartable(Protocol):
         ...
 
 
-class _Watch:
-    """Asks one worker now and then whether it is alive. After a start it has READY_S for its first answer."""
+class _HealthCheck:
+    """Asks one worker's /healthz now and then. After a start it has READY_S for its first answer."""
 
     def __init__(self, worker: WorkerProcess, silence_s: float) -> None:
         self._worker = worker
         self._silence_s = silence_s
         self._starts = worker.starts
-        self._heard = True
-        self._silent_since: float | None = None
-        self._next = 0.0
+        self._answered = True
+        self._unanswered_since: float | None = None
+        self._due = 0.0
 
     def hangs(self) -> bool:
         """Whether it runs and has been asked in vain for too long."""
         now = time.monotonic()
-        if not self._worker.running or now < self._next:
+        if not self._worker.running or now < self._due:
             return False
-        self._next = now + ASK_EVERY_S
+        self._due = now + ASK_EVERY_S
         if self._starts != self._worker.starts:
-            self._starts, self._heard, self._silent_since = self._worker.starts, False, None
+            self._starts, self._answered, self._unanswered_since = self._worker.starts, False, None
         if self._worker.answers(min(ANSWER_S, self._silence_s / 2)):
-            self._heard, self._silent_since = True, None
+            self._answered, self._unanswered_since = True, None
             return False
         # from the first question in vain, not from the last answer: this process, too, may have been stopped meanwhile
-        self._silent_since = now if self._silent_since is None else self._silent_since
-        patience_s = self._silence_s if self._heard else max(READY_S, self._silence_s)
-        return time.monotonic() - self._silent_since >= patience_s
+        self._unanswered_since = now if self._unanswered_since is None else self._unanswered_since
+        limit_s = self._silence_s if self._answered else max(READY_S, self._silence_s)
+        return time.monotonic() - self._unanswered_since >= limit_s
 
 
 class Supervisor:
@@ -144,7 +144,7 @@ class Supervisor:
         self._stopping = threading.Event()
         self._servers = contextlib.ExitStack()
         self._parts: dict[str, Restartable] = {}
-        self._watch: threading.Thread | None = None
+        self._restarting: threading.Thread | None = None
 
     @property
     def logs(self) -> Path:
@@ -175,8 +175,8 @@ class Supervisor:
             self.workers[name] = self._parts[name] = worker
             worker.start()
         self._wait_ready(READY_S)
-        self._watch = threading.Thread(target=self._restart_ended, name="supervisor", daemon=True)
-        self._watch.start()
+        self._restarting = threading.Thread(target=self._restart_ended, name="supervisor", daemon=True)
+        self._restarting.start()
 
     def _start_servers(self) -> None:
         from embedded import NoStore, StartFailed
@@ -219,7 +219,7 @@ class Supervisor:
                 if code is not None:
                     raise HeadwaterError(
                         f"the {worker.name} worker ended with exit code {code} while starting. "
-                        f"The end of {worker.log_path}:\n{worker.last_words()}"
+                        f"The end of {worker.log_path}:\n{worker.log_tail()}"
                     )
             waiting = [worker for worker in waiting if not worker.ready()]
             if waiting and time.monotonic() > deadline:
@@ -228,13 +228,13 @@ class Supervisor:
             self._stopping.wait(0.1)
 
     def _restart_ended(self) -> None:
-        """The watch thread: starts again what ended, the later the more often it ended."""
+        """The thread that starts again what ended, the later the more often it ended."""
         failures = dict.fromkeys(self._parts, 0)
         started = dict.fromkeys(self._parts, time.monotonic())
         due: dict[str, float] = {}
-        watches = {name: _Watch(worker, self._silence_s) for name, worker in self.workers.items()}
+        checks = {name: _HealthCheck(worker, self._silence_s) for name, worker in self.workers.items()}
         while not self._stopping.wait(0.2):
-            hung = {name for name, watch in watches.items() if watch.hangs()}
+            hung = {name for name, check in checks.items() if check.hangs()}
             for name in hung:
                 self.workers[name].kill()
             now = time.monotonic()
@@ -271,8 +271,8 @@ class Supervisor:
         in_main = threading.current_thread() is threading.main_thread()
         with _uninterrupted() if in_main else contextlib.nullcontext():
             self._stopping.set()
-            if self._watch is not None:
-                self._watch.join()
+            if self._restarting is not None:
+                self._restarting.join()
             with self._lock:
                 for worker in self.workers.values():
                     worker.terminate()

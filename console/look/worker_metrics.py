@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-__all__ = ["Metrics", "quantile", "read_metrics"]
+__all__ = ["Scrape", "quantile", "read_metrics"]
 
 
-class Metrics:
+class Scrape:
     """The samples of one scrape."""
 
     def __init__(self, samples: Iterable[Sample] = ()) -> None:
@@ -73,6 +73,6 @@ def quantile(q: float, buckets: dict[float, float], before: dict[float, float] |
     return lower
 
 
-def read_metrics(text: str) -> Metrics:
+def read_metrics(text: str) -> Scrape:
     """The samples of one scrape's text. Raises ValueError for text in another format."""
-    return Metrics(sample for family in text_string_to_metric_families(text) for sample in family.samples)
+    return Scrape(sample for family in text_string_to_metric_families(text) for sample in family.samples)

@@ -22,12 +22,12 @@ from replay.backtest.queries import Peer
 __all__ = ["PEERS", "USUAL", "Peers", "named", "peer"]
 
 _MADE_BY: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "popularity": ("popularity", "Popularity", {}),
+    "popularity": ("popularity", "AllTimePopularity", {}),
     "popularity-15m": ("popularity", "WindowedPopularity", {"window_h": 0.25}),
     "popularity-1h": ("popularity", "WindowedPopularity", {"window_h": 1}),
     "popularity-1d": ("popularity", "WindowedPopularity", {"window_h": 24}),
     "popularity-7d": ("popularity", "WindowedPopularity", {"window_h": 168}),
-    "recent": ("recent", "Recent", {}),
+    "recent": ("recent", "RecentItems", {}),
     "rules": ("rules", "SequentialRules", {}),
     "rules-symmetric": ("rules", "SequentialRules", {"reach": 30, "symmetric": True, "target_power": 0.4}),
     "rules-now": ("rules", "SequentialRules", {"reach": 1, "half_life_h": 0.5, "prior": 10.0, "window_h": 0.25}),

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from replay.backtest.queries import Query
 from replay.peers.growing import room
 
-__all__ = ["Popularity", "WindowedPopularity"]
+__all__ = ["AllTimePopularity", "WindowedPopularity"]
 
 HOUR_MS = 3_600_000
 
 
-class Popularity:
+class AllTimePopularity:
     """All-time counts."""
 
     name = "popularity"
@@ -51,7 +51,7 @@ class WindowedPopularity:
     def __init__(self, window_h: float = 24.0, seed: int = 0) -> None:
         self.name = f"popularity-{window_h:g}h"
         self.window_ms = window_h * HOUR_MS
-        self.ever = Popularity(seed)
+        self.ever = AllTimePopularity(seed)
         self.counts = np.zeros(1024, np.float32)
         self.times, self.items = array("q"), array("i")  # of the events, in the order in which they came
         self.first = 0  # the oldest event of the window

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from replay.backtest.queries import Query
 from replay.peers.popularity import WindowedPopularity
 
-__all__ = ["Recent"]
+__all__ = ["RecentItems"]
 
 
-class Recent:
+class RecentItems:
     """The newest `reach` different items of the history in order, above popularity of the newest `window_h` hours."""
 
     name = "recent"

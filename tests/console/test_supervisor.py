@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from console.local.supervisor import Supervisor
+from console.local.supervisor import READY_S, Supervisor
 from headwater.errors import HeadwaterError
 from headwater.kafka.connections import producer
 from headwater.settings import Settings, load_settings
@@ -80,13 +80,13 @@ def test_a_worker_that_is_killed_or_hangs_is_started_again_and_everything_ends_a
         first = worker.pid
         assert first is not None
         os.kill(first, signal.SIGKILL)
-        eventually(lambda: worker.running and worker.pid != first and worker.ready(), 60, worker.last_words())
+        eventually(lambda: worker.running and worker.pid != first and worker.ready(), 60, worker.log_tail())
         assert supervisor.restarts == ["streams"]
         assert "streams ended by itself" in said[0]
         second = worker.pid
         assert second is not None
         os.kill(second, signal.SIGSTOP)
-        eventually(lambda: worker.running and worker.pid != second and worker.ready(), 60, worker.last_words())
+        eventually(lambda: worker.running and worker.pid != second and worker.ready(), 60, worker.log_tail())
         assert supervisor.restarts == ["streams", "streams"]
         assert "the streams did not answer /healthz for 4 s and was killed" in said[1]
         assert gone(second)
@@ -100,7 +100,7 @@ def test_a_worker_that_is_killed_or_hangs_is_started_again_and_everything_ends_a
     assert not listens(redis)
 
 
-def test_a_worker_that_cannot_start_is_an_error_with_its_last_words_and_nothing_stays(
+def test_a_worker_that_cannot_start_is_an_error_with_the_end_of_its_log_and_nothing_stays(
     data: Path, tmp_path: Path
 ) -> None:
     settings = own_settings(tmp_path, model={"overrides": {"no_such_field": 1}})
@@ -127,7 +127,7 @@ def up(data: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
             text=True,
         )
     assert process.stdout is not None
-    give_up = threading.Timer(90, process.kill)
+    give_up = threading.Timer(READY_S + 30, process.kill)  # `up` itself gives up first, and says why
     give_up.start()
     try:
         line = process.stdout.readline()
