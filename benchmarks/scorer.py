@@ -23,10 +23,12 @@ from headwater.events import Item
 from headwater.examples import Entry
 from headwater.recommendations import Request
 from models.config import ModelConfig
+from models.experts.expert import CAPACITY
+from models.experts.registry import Parts
 from models.published.bundle import Bundle
 from models.published.delta import Delta, DeltaAssembler, encode_delta
 from models.published.digest import hash_all
-from models.published.graph import build_graph, weight_inputs
+from models.published.graph import build_graph
 from serving.catalogue import Catalogue
 from serving.scorer import Scorer
 from serving.scoring import Ask, score
@@ -37,8 +39,8 @@ NOW_MS = 1_800_000_000_000
 def synthetic_bundle(rows: int, config: ModelConfig, rng: np.random.Generator) -> Bundle:
     """A bundle of `rows` items with random weights."""
     weights = {}
-    for name, (_, shape) in weight_inputs(config).items():
-        size = tuple(rows if part == "capacity" else int(part) for part in shape)
+    for name, one in Parts(config).inputs().items():
+        size = tuple(rows if part == CAPACITY else int(part) for part in one.shape)
         if name.endswith("_ids"):
             weights[name] = rng.integers(0, rows, size, dtype=np.int32)
         elif name.endswith("_weights"):

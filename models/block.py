@@ -1,101 +1,88 @@
-"""A block: the examples between two gradient steps, and the sequences that the encoder learns them as.
+"""A block: the examples between two gradient steps, and its queries as padded arrays.
 
-Before: `learner` takes each example down on arrival. After: `encoder` gets one padded batch for the whole block. Knows
-rows and steps, no weights.
+Before: `learner` takes each example down on arrival. After: experts have their opinions of all its queries and take
+their steps. Knows rows and steps, no weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headwater.examples import Entry
 from models.config import ModelConfig
-from models.inputs import Steps, encode_entries, event_weight, pad_steps
-from models.sequence.encoder import Sequences
+from models.inputs import Steps, event_weight, pad_steps
 
-__all__ = ["Pending", "Place", "batch_of", "sequences_of"]
+__all__ = ["Block", "Pending", "Sparse", "block_of"]
 
-Place = tuple[int, int, int]
-"""Of a learnable example: its index in the block, its sequence, the step of the sequence that predicts it."""
+
+class Sparse(NamedTuple):
+    """An opinion of few items: different rows (m,) and their values (m,); all others have 0."""
+
+    rows: NDArray[np.int64]
+    values: NDArray[np.float32]
 
 
 @dataclass
 class Pending:
     """An example of the block that is not full yet: what learning it needs, and what was said of it on arrival."""
 
-    user_id: str | None  # None: forgotten meanwhile
+    user_id: str
     last: Entry | None  # newest history entry: equal to the target before, this example continues that one
     target: Entry
     row: int  # of the target; -1 without one
     steps: Steps  # of the history
     since: float
-    unranked: bool  # a query whose target has no row yet: a miss for every ranker
-    popularity_rank: int  # 0: no query
-    newest_before: int | None  # latest event time so far (epoch ms)
+    unranked: bool = False  # a query whose target has no row yet: a miss for every ranker
+    popularity_rank: int = 0  # 0: no query
+    newest_before: int | None = None  # latest event time so far (epoch ms)
     popularity_before: list[float] = field(default_factory=list)  # the target's log popularity, one per half-life
     excluded: NDArray[np.int64] | None = None  # rows that the rule leaves out; None: no query
-    memories: list[tuple[NDArray[np.int64], NDArray[np.float32]]] | None = None  # of each memory: rows, scores
+    opinions: list[Sparse] | None = None  # of each expert that has one on arrival; None: no query
 
 
-def _newest(steps: Steps, count: int) -> Steps:
-    """A copy of the newest `count` steps."""
-    return Steps(steps.rows[-count:], steps.types[-count:], steps.values[-count:], steps.gaps[-count:])
+@dataclass(frozen=True)
+class Block:
+    """Examples, and the Q queries among them as arrays, right-padded with zeros to L steps."""
+
+    examples: Sequence[Pending]
+    used: int  # rows in use, N
+    type_index: Mapping[str, int]
+    chances: NDArray[np.float64]  # (N,) of each row to be drawn as a negative
+    places: list[int]  # of each query among the examples
+    history: NDArray[np.int64]  # (Q, L)
+    types: NDArray[np.int64]  # (Q, L)
+    gaps: NDArray[np.float32]  # (Q, L)
+    lengths: NDArray[np.int32]  # (Q,)
+    since: NDArray[np.float32]  # (Q,)
+    weight: NDArray[np.float32]  # (Q,), how much each counts as a target; sums to 1
 
 
-def sequences_of(
-    block: Sequence[Pending], types: Mapping[str, int], config: ModelConfig
-) -> tuple[list[tuple[str, Steps]], list[Place]]:
-    """Sequences of a block and their predicting places.
-
-    Examples that continue one another (same user, history grown by the previous target) share one sequence, until
-    it has `shared_targets` of them: a longer one would make the recurrence, which is sequential, the bottleneck.
-    Returns (user, steps) per sequence, and the place of each learnable example.
-    """
-    sequences: list[tuple[str, Steps]] = []
-    places: list[Place] = []
-    context = config.length - config.shared_targets + 1  # so that the last of a shared sequence reads `length` steps
-    newest: dict[str, tuple[int, Entry, int]] = {}  # user -> sequence, last target, targets in it
-    for i, pending in enumerate(block):
-        if pending.user_id is None:
-            continue
-        at, last, shared = newest.get(pending.user_id, (0, None, 0))
-        if last is None or pending.last != last or shared == config.shared_targets:
-            at, shared = len(sequences), 0
-            sequences.append((pending.user_id, _newest(pending.steps, context)))
-        steps = sequences[at][1]
-        newest[pending.user_id] = (at, pending.target, shared + 1)
-        if pending.row < 0:
-            continue
-        if steps.rows:
-            places.append((i, at, len(steps.rows) - 1))
-        pair = [pending.last, pending.target] if pending.last is not None else [pending.target]
-        one = encode_entries(pair, {pending.target.item_id: pending.row}, types, 1)
-        steps.rows.extend(one.rows)
-        steps.types.extend(one.types)
-        steps.values.extend(one.values)
-        steps.gaps.extend(one.gaps)
-    return sequences, places
-
-
-def batch_of(
-    block: Sequence[Pending], sequences: list[tuple[str, Steps]], places: list[Place], config: ModelConfig
-) -> Sequences:
-    """The padded batch of a block's sequences, with its predicting places in the order of the block."""
-    longest = max((len(steps.rows) for _, steps in sequences), default=0)
-    arrays: dict[str, Any] = pad_steps([steps for _, steps in sequences], max(longest, 1))
-    del arrays["lengths"]
-    return Sequences(
+def block_of(
+    examples: Sequence[Pending],
+    used: int,
+    type_index: Mapping[str, int],
+    chances: NDArray[np.float64],
+    config: ModelConfig,
+) -> Block:
+    """The block of some examples; those that have opinions are its queries."""
+    places = [i for i, pending in enumerate(examples) if pending.opinions is not None]
+    asked = [examples[i] for i in places]
+    longest = max((len(one.steps.rows) for one in asked), default=0)
+    arrays: dict[str, Any] = pad_steps([one.steps for one in asked], max(longest, 1))
+    del arrays["values"]
+    weight = np.array([event_weight(one.target.type, one.target.value, config) for one in asked], np.float32)
+    return Block(
+        examples=examples,
+        used=used,
+        type_index=type_index,
+        chances=chances,
+        places=places,
+        since=np.array([one.since for one in asked], np.float32),
+        weight=weight / max(float(weight.sum()), 1e-6),
         **arrays,
-        row=np.array([place[1] for place in places], np.int64),
-        step=np.array([place[2] for place in places], np.int64),
-        target=np.array([block[i].row for i, _, _ in places], np.int64),
-        weight=np.array(
-            [event_weight(block[i].target.type, block[i].target.value, config) for i, _, _ in places], np.float32
-        ),
-        since=np.array([block[i].since for i, _, _ in places], np.float32),
     )

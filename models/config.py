@@ -7,13 +7,15 @@ Knows nothing of where events come from or where models go.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from headwater.errors import SettingsError
 
-__all__ = ["MemoryConfig", "ModelConfig", "model_config"]
+__all__ = ["MemoryConfig", "ModelConfig", "checked", "model_config"]
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class MemoryConfig(BaseModel):
@@ -149,6 +151,12 @@ class ModelConfig(BaseModel):
     learned_gate: bool = Field(default=True, description="Off, the experts keep the weights that they start with.")
     gate_learning_rate: float = Field(default=2e-2, gt=0, description="Adam step size of the gate.")
 
+    experts: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        exclude_if=lambda named: not named,
+        description="Further experts by name, each with its own settings (models/experts/registry.py has the names).",
+    )
+
     @model_validator(mode="after")
     def _consistent(self) -> ModelConfig:
         if any(not 0 <= weight < float("inf") for weight in self.type_weights.values()):
@@ -170,10 +178,15 @@ class ModelConfig(BaseModel):
 
 def model_config(overrides: dict[str, Any]) -> ModelConfig:
     """The default configuration with some fields replaced. Raises SettingsError for an unknown or malformed field."""
+    return checked(ModelConfig, overrides, "model.overrides", "Fields are those of models.config.ModelConfig")
+
+
+def checked(model: type[Model], values: dict[str, Any], where: str, remedy: str = "") -> Model:
+    """Values as a model. Raises SettingsError, which says where, for an unknown or malformed field."""
     try:
-        return ModelConfig(**overrides)
+        return model(**values)
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, p['loc']))}: {p['msg']} (given {p['input']!r})" for p in error.errors()
         )
-        raise SettingsError(f"model.overrides: {problems}. Fields are those of models.config.ModelConfig") from error
+        raise SettingsError(f"{where}: {problems}. {remedy}".rstrip()) from error

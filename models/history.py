@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from headwater.examples import Example
 from models.inputs import Steps, encode_entries, event_weight, recent_of
 from models.learner import Learner
-from models.sequence.encoder import Sequences
+from models.sequence.batches import Sequences
 
 __all__ = ["History", "Recorder", "absorb"]
 

@@ -1,45 +1,44 @@
 """The learner: test, then train, in log order.
 
-Before: the trainer (or the backtest) passes examples and catalogue entries in the order of the log. After: it publishes
-what `publish` returns and keeps what `save` writes. Knows no Kafka, no clock.
+Before: the trainer (or the backtest) passes examples and catalogue entries in the order of the log. After: what learned
+is published (`published.publish`) and kept (`checkpoint`). Knows no Kafka, no clock; of experts only the protocol.
 
-Determinism: state and scores are a function of the sequence alone, not of how calls cut it. Fast memory and popularity
-change at every example, and what they say of an example is taken down before. The gradient step of encoder and
-gate happens whenever the number of examples reaches a multiple of `block`; the encoder's opinion of an example is
-that of the weights from the end of the previous block. So the `Scored` of a block come out when the block is full.
+Determinism: state and scores are a function of the sequence alone, not of how calls cut it. Some experts learn at every
+example, and what they say of it is taken down before. The gradient steps happen whenever the number of examples reaches
+a multiple of `block`; the opinion of an example is that of the weights from the end of the previous block. So the
+`Scored` of a block come out when the block is full.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
-from headwater.errors import SettingsError
+from headwater.errors import CheckpointError
 from headwater.examples import CatalogueEntry, Entry, Example
-from headwater.recommendations import ALL_TYPES, AUTO
-from models import checkpoint as state
-from models.block import Pending, batch_of, sequences_of
+from models.block import Pending, Sparse, block_of
+from models.checkpoint import REMEDY, read_checkpoint, write_checkpoint
 from models.config import ModelConfig
 from models.content import Content
-from models.experts.fusion import fuse, share_of_highest
-from models.experts.gate import Gate
-from models.experts.memory import AssociationMemory
-from models.experts.popularity import Popularity
-from models.experts.repeats import ReturnRate, Returns, returning_types
-from models.inputs import Recent, encode_entries, encode_since, event_weight, recent_of
+from models.device import choose_device
+from models.exclusion import left_out, returning_types
+from models.experts.expert import Event
+from models.experts.fusion import fuse
+from models.experts.registry import Parts
+from models.inputs import Recent, Steps, encode_entries, encode_since, event_weight, recent_of
 from models.items import ItemRows
 from models.published.bundle import Bundle
 from models.published.delta import Delta
-from models.published.publish import Publication, publish
+from models.published.publish import Publication, Release
 from models.quality import Prequential, Scored
 from models.sentences import SentenceModel
-from models.sequence.encoder import Encoder
-from models.sequence.replay_buffer import ReplayBuffer
 
 __all__ = ["Learner", "Scored"]
 
@@ -51,30 +50,22 @@ FREED_SHARE = 64
 
 
 class Learner:
-    """Everything that learns, and its state."""
+    """Everything that learns, and its state. `parts` are the experts and all else that has weights."""
 
     def __init__(self, config: ModelConfig | None = None, seed: int = 0, device: str = "cpu") -> None:
         self.config = config = config or ModelConfig()
         self.seed = seed
-        self.device = "cpu"
-        self.generator = torch.Generator().manual_seed(seed)
-        capacity = config.initial_capacity
         self.items = ItemRows(config.admit_after, config.max_items, config.expire_idle_events)
         sentences = SentenceModel(Path(config.sentence_model)) if config.sentence_model else None
         self.content = Content(2 * config.max_items, sentences)
         self.types: dict[str, int] = {}  # event type -> index; 0 is unknown
-        self.memories = [AssociationMemory(memory, capacity, config.memory_decay) for memory in config.memories]
-        self.popularity = Popularity(config.popularity_half_lives_days, capacity)
-        self.encoder = Encoder(config, capacity, self.generator)
-        self.gate = Gate(config, self.generator)
-        self.returns = Returns(config)
-        self.return_rate = ReturnRate(config.max_types)
+        self.parts = Parts(config, config.initial_capacity, seed)
+        self.popularity = self.parts.popularity
         self.list_length = 0  # how many of the best items a Scored names
-        self.replay = ReplayBuffer(config.replay_capacity, config.length + 1, seed)
         self.pending: list[Pending] = []
         self.prequential = Prequential(config.window_events)
         self.examples_seen = 0
-        self.publication = Publication(capacity)
+        self.publication = Publication()
         self.move(device)
 
     def move(self, device: str) -> None:
@@ -82,12 +73,9 @@ class Learner:
 
         Raises SettingsError when cuda is asked for and not there.
         """
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise SettingsError("cuda was asked for and torch sees none: set trainer.device to cpu or auto")
-        self.device = device
-        self.encoder.move(device)
+        self.device = choose_device(device)
+        for part in self.parts.all:
+            part.move(self.device)
 
     def observe_item(self, entry: CatalogueEntry) -> None:
         """Take in a catalogue entry at its place in the log."""
@@ -110,7 +98,7 @@ class Learner:
         return self._close_block() if self.pending else []
 
     def _arrive(self, example: Example) -> None:
-        """Take down what memory and popularity say of an example, then let them learn it."""
+        """Take down what experts say of an example on arrival, then let them learn it."""
         target, history = example.target, example.history
         steps = encode_entries(history, self.items.rows, self.types, self.config.length)
         pending = Pending(
@@ -120,18 +108,16 @@ class Learner:
             row=-1,
             steps=steps,
             since=encode_since(history, target.time_ms),
-            unranked=False,
-            popularity_rank=0,
-            newest_before=self.popularity.newest_ms,
         )
         recent = recent_of(steps, target.time_ms - history[-1].time_ms if history else 0)
         newest = {entry[0]: entry[1] for entry in history}  # item -> type of its newest entry
         if history:
             self._test(pending, example, recent, newest)
-        row = pending.row = self.observe(target, newest.get(target.item_id))
-        if row >= 0:
-            pending.popularity_before = self.popularity.log[row].tolist()
-            self.count_event(row, target, recent)
+        pending.row = self.observe(target, newest.get(target.item_id))
+        for expert in self.parts.experts:
+            expert.note(pending)
+        if pending.row >= 0:
+            self.count_event(pending.row, target, recent)
         self.pending.append(pending)
 
     def observe(self, target: Entry, before: str | None) -> int:
@@ -141,7 +127,7 @@ class Learner:
         types = self.types
         if target.type not in types and len(types) < self.config.max_types:
             types[target.type] = len(types) + 1
-        self.return_rate.count(types.get(target.type, 0), None if before is None else types.get(before, 0))
+        self.parts.return_rate.count(types.get(target.type, 0), None if before is None else types.get(before, 0))
         if row is not None and new:
             self._open(row, target.item_id)
         return -1 if row is None else row
@@ -152,69 +138,59 @@ class Learner:
         if row is None:
             pending.unranked = item_id in self.items.waiting
             return
-        out = self._excluded(example, newest)
+        out = self.excluded(example, newest)
         if item_id in out:
             return  # the rule forbids recommending it, so nothing is asked
         rows = self.items.rows
         pending.excluded = np.sort(np.array([rows[one] for one in out if one in rows], np.int64))  # sets have no order
-        counts = self.popularity.counts[: self.items.used]
-        ahead = int(np.count_nonzero(counts >= counts[row]))
-        pending.popularity_rank = ahead - int(np.count_nonzero(counts[pending.excluded] >= counts[row]))
-        pending.memories = []
-        for memory in self.memories:
-            found, scores = memory.score(recent.rows, recent.ago_ms)
-            pending.memories.append((found, share_of_highest(scores)))
+        pending.popularity_rank = self.popularity.rank(row, pending.excluded, self.items.used)
+        pending.opinions = [expert.arrive(recent) for expert in self.parts.experts if expert.on_arrival]
 
-    def _excluded(self, example: Example, newest: dict[str, str]) -> set[str]:
+    def excluded(self, example: Example, newest: dict[str, str]) -> set[str]:
         """Items of the history that the rule leaves out; `newest` is the type of each one's last entry."""
-        kinds = self.config.exclude_seen
-        if ALL_TYPES in kinds:
-            return set(newest)
-        out = {entry[0] for entry in example.history if entry[1] in kinds} if kinds else set()
-        if AUTO in kinds:
-            back = returning_types(self.return_rate.share, self.types)
-            out |= {item_id for item_id, kind in newest.items() if kind not in back}
-        return out
+        returning = returning_types(self.parts.return_rate.share, self.types)
+        return left_out(
+            self.config.exclude_seen, ((entry[0], entry[1]) for entry in example.history), newest, returning
+        )
 
     def _open(self, row: int, item_id: str) -> None:
         """Start a row that was just given to an item."""
         if row >= self.capacity:
             self.grow(self.capacity * 2)
+        used = self.items.used
         self.content.set_row(row, item_id)
-        vectors = self.encoder.table[: self.items.used].cpu().numpy()
-        self.encoder.start_row(row, self.content.similar_mean(row, vectors, self.items.used))
+        for expert in self.parts.experts:
+            expert.open(row, used, lambda vectors: self.content.similar_mean(row, vectors, used))
 
     def grow(self, capacity: int) -> None:
         """Room for more items."""
-        for memory in self.memories:
-            memory.grow(capacity)
-        self.popularity.grow(capacity)
-        self.encoder.grow(capacity)
-        self.publication.grow(capacity)
+        for part in self.parts.all:
+            part.grow(capacity)
 
     def count_event(self, row: int, target: Entry, recent: Recent) -> None:
-        """Let popularity and the fast memories learn one event."""
-        weight = event_weight(target.type, target.value, self.config)
-        self.popularity.update(row, target.time_ms, weight)
-        since_ms = self.popularity.since_ms(target.time_ms)
-        distinct = recent.distinct()
-        for memory in self.memories:
-            memory.update(distinct.rows, row, since_ms, weight, distinct.ago_ms)
-        self.publication.counted[row] = True
+        """Let the experts that learn at once learn one event."""
+        event = Event(
+            row=row,
+            time_ms=target.time_ms,
+            since_ms=self.popularity.since_ms(target.time_ms),
+            weight=event_weight(target.type, target.value, self.config),
+            before=recent.distinct(),
+        )
+        for expert in self.parts.experts:
+            expert.count(event)
 
     def _close_block(self) -> list[Scored]:
-        """Score a full block with the weights as they are, then take the gradient step."""
+        """Score a full block with the weights as they are, then take the gradient steps."""
         used = self.items.used
-        sequences, places = sequences_of(self.pending, self.types, self.config)
-        new = batch_of(self.pending, sequences, places, self.config)
-        replay = self.replay.draw(self.config.replay_windows, self.config.replay_targets, self.types, self.config)
-        logits = None
-        if self.config.slow:
-            logits = self.encoder.learn(new, replay, used, self.popularity.chances(used, live=LIVE))
-        self.publication.stepped()
-        scored = self._fuse(logits, {place[0]: i for i, place in enumerate(places)})
-        for user_id, steps in sequences:
-            self.replay.add(user_id, steps)
+        chances = self.popularity.chances(used, live=LIVE)
+        block = block_of(self.pending, used, self.types, chances, self.config)
+        for expert in self.parts.experts:
+            expert.learn(block)
+        scored, best = fuse(self.parts, block, self.list_length)
+        if self.list_length:
+            ids = self.items.ids
+            named = [tuple(str(ids[row]) for row in rows.tolist()) for rows in best]
+            scored = [one._replace(items=items) for one, items in zip(scored, named, strict=True)]
         for one in scored:
             self.prequential.add(one)
         self.pending = []
@@ -227,39 +203,10 @@ class Learner:
             self.examples_seen, headroom=self.config.block, at_least=self.items.used // FREED_SHARE
         )
         if freed:
-            self._free(freed)
-
-    def _fuse(self, logits: NDArray[np.float32] | None, place_of: dict[int, int]) -> list[Scored]:
-        """Rank the block's queries, and teach gate and returns by them."""
-        scored, best = fuse(
-            self.pending, logits, place_of, self.popularity, self.items.used, self.gate, self.returns, self.list_length
-        )
-        if not self.list_length:
-            return scored
-        ids = self.items.ids
-        named = [tuple(str(ids[row]) for row in rows.tolist()) for rows in best]
-        return [one._replace(items=items) for one, items in zip(scored, named, strict=True)]
-
-    def _free(self, rows: list[int]) -> None:
-        """Reset what the tables hold of expired items."""
-        for memory in self.memories:
-            memory.clear(rows)
-        self.popularity.clear(rows)
-        self.encoder.clear(rows)
-        self.replay.forget_items(rows)
-        for row in rows:
-            self.content.set_row(row, None)
-        self.publication.counted[rows] = True
-
-    def forget(self, user_id: str) -> int:
-        """Erasure: drop a user's replay windows and pending examples; returns how many.
-
-        What the weights and counts have learned from many users stays: it names none.
-        """
-        waiting = [pending for pending in self.pending if pending.user_id == user_id]
-        for pending in waiting:
-            pending.user_id = None
-        return len(waiting) + self.replay.forget_user(user_id)
+            for part in self.parts.all:
+                part.clear(freed)
+            for row in freed:
+                self.content.set_row(row, None)
 
     @property
     def capacity(self) -> int:
@@ -281,13 +228,114 @@ class Learner:
         It is a Bundle the first time, after `load`, and when `full`. `extra` is any JSON (source offsets). Publishing
         changes nothing that is learned.
         """
-        return publish(self, created_ms, extra or {}, full)
+        owners = self.items.ids
+        release = Release(
+            items=owners + [None] * (self.capacity - len(owners)),
+            types=list(self.types),
+            metrics=self.prequential.summary(),
+            extra=extra or {},
+            created_ms=created_ms,
+        )
+        return self.publication.next(self.parts, self.config, release, full)
 
     def save(self, path: Path, extra: dict[str, Any] | None = None) -> None:
         """Write a checkpoint: all that is needed to go on bit by bit, and `extra` (any JSON)."""
-        state.save(self, path, extra or {})
+        write_checkpoint(path, *self.collect(extra or {}))
+
+    def collect(self, extra: dict[str, Any]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """What `write_checkpoint` takes: mostly views of what learning changes, to be copied before it goes on."""
+        arrays = self._arrays() | {"content.meanings": self.content.meanings}
+        for i, pending in enumerate(self.pending):
+            if pending.excluded is not None and pending.opinions is not None:
+                arrays[f"pending.{i}.excluded"] = pending.excluded
+                for k, said in enumerate(pending.opinions):
+                    arrays |= {f"pending.{i}.rows{k}": said.rows, f"pending.{i}.scores{k}": said.values}
+        header = {
+            "config": self.config.model_dump(mode="json"),
+            "seed": self.seed,
+            "examples_seen": self.examples_seen,
+            "version": self.publication.version,
+            "digest": self.publication.digest,
+            "items": self.items.state(),
+            "types": list(self.types),
+            "content": self.content.state(),
+            "prequential_events": self.prequential.events,
+            "adam_steps": {name: adam.steps for part in self.parts.all for name, adam in part.adams().items()},
+            "pending": [_pending_values(pending) for pending in self.pending],
+            "extra": extra,
+        }
+        for part in self.parts.all:
+            header |= part.values()
+        return arrays, header
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        """Every array of the state by name, as views that can be written into."""
+        found: dict[str, NDArray[Any]] = {
+            "prequential.ranks": self.prequential.ranks,
+            "prequential.losses": self.prequential.losses,
+            "generator": self.parts.generator.get_state().numpy(),
+        }
+        for part in self.parts.all:
+            found |= part.state()
+            for name, adam in part.adams().items():
+                found |= {f"{name}.first": adam.first.cpu().numpy(), f"{name}.second": adam.second.cpu().numpy()}
+        return found
 
     @classmethod
     def load(cls, path: Path, device: str = "cpu") -> tuple[Learner, dict[str, Any]]:
         """The learner of a checkpoint, and the `extra` it was saved with. Raises CheckpointError, with what to do."""
-        return state.load(cls, path, device)
+        arrays, header = read_checkpoint(path)
+        try:
+            learner = cls(ModelConfig(**header["config"]), header["seed"])
+            learner._restore(arrays, header)
+            extra: dict[str, Any] = header["extra"]
+        except (KeyError, TypeError, ValueError, ValidationError) as error:
+            raise CheckpointError(f"checkpoint {path} does not fit this release ({error!r}): {REMEDY}") from error
+        learner.move(device)
+        return learner, extra
+
+    def _restore(self, arrays: dict[str, NDArray[Any]], header: dict[str, Any]) -> None:
+        self.items.load(header["items"])
+        capacity = len(arrays["popularity.counts"])
+        if capacity > self.capacity:
+            self.grow(capacity)
+        for name, array in self._arrays().items():
+            array[...] = arrays[name]
+        self.parts.generator.set_state(torch.from_numpy(np.array(arrays["generator"])))
+        self.examples_seen = header["examples_seen"]
+        self.publication.version, self.publication.digest = header["version"], header["digest"]
+        self.types = {name: i + 1 for i, name in enumerate(header["types"])}
+        self.content.load(header["content"], arrays["content.meanings"], self.items.ids)
+        self.prequential.events = header["prequential_events"]
+        adams = {name: adam for part in self.parts.all for name, adam in part.adams().items()}
+        steps = header["adam_steps"]
+        if isinstance(steps, list):  # as the first release wrote them
+            steps = dict(zip(("table", "bias", "dense", "gate", "returns"), steps, strict=True))
+        for name, adam in adams.items():
+            adam.steps = steps[name]
+        for part in self.parts.all:
+            part.restore(header, arrays)
+        spoken = sum(expert.on_arrival for expert in self.parts.experts)
+        self.pending = [_pending(values, arrays, i, spoken) for i, values in enumerate(header["pending"])]
+
+
+PENDING_ARRAYS = ("excluded", "opinions")
+
+
+def _pending_values(pending: Pending) -> dict[str, Any]:
+    return {
+        field.name: list(value) if isinstance(value := getattr(pending, field.name), Entry | Steps) else value
+        for field in fields(pending)
+        if field.name not in PENDING_ARRAYS
+    }
+
+
+def _pending(values: dict[str, Any], arrays: dict[str, NDArray[Any]], i: int, spoken: int) -> Pending:
+    last = Entry(*values["last"]) if values["last"] is not None else None
+    read = {"last": last, "target": Entry(*values["target"]), "steps": Steps(*values["steps"])}
+    pending = Pending(**{**values, **read})
+    if f"pending.{i}.excluded" in arrays:
+        pending.excluded = arrays[f"pending.{i}.excluded"]
+        names = [(f"pending.{i}.rows{k}", f"pending.{i}.scores{k}") for k in range(spoken)]
+        pending.opinions = [Sparse(arrays[rows], arrays[scores]) for rows, scores in names]
+    return pending

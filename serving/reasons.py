@@ -53,10 +53,10 @@ def explain(
         if len(newest) < NEWEST and entry.item_id in half.bundle.item_rows:
             newest.setdefault(entry.item_id, entry)
     without = [[entry for entry in history if entry.item_id != item_id] for item_id in newest]
-    _, (memory, slow, popularity) = half.run([history, *without], now_ms, ["memory", "slow", "popularity_part"])
+    _, (memory, *others) = half.run([history, *without], now_ms, ["memory", *half.reasons])
     memory = memory[:, best]  # (1 + newest, k)
     parts = memory[0] - memory[1:]  # (newest, k)
-    typical = {name: float(np.median(output[0])) for name, output in (("slow", slow), ("popularity", popularity))}
+    typical = [float(np.median(output[0])) for output in others]
     entries = list(newest.values())
     reasons = []
     for place, row in enumerate(best):
@@ -65,8 +65,8 @@ def explain(
             if parts[i, place] > 1e-6 and (not found or parts[i, place] > parts[:, place].max() / 2):
                 found.append(f"because you {VERBS.get(entries[i].type, 'chose')} {title(entries[i].item_id)}")
         gains = {
-            "close to your recent choices": float(slow[0, row]) - typical["slow"],
-            "popular now": float(popularity[0, row]) - typical["popularity"],
+            reason: float(output[0, row]) - usual
+            for reason, output, usual in zip(half.reasons.values(), others, typical, strict=True)
         }
         best_gain = max(gains, key=lambda name: gains[name])
         if not found or gains[best_gain] > float(parts[:, place].max()):

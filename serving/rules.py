@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
 from headwater.examples import Entry
-from headwater.recommendations import ALL_TYPES, AUTO, Request
+from headwater.recommendations import Request
+from models.exclusion import left_out
+from models.top_k import top_k
 from serving.catalogue import Catalogue, Mask
 
-__all__ = ["Rows", "Rules", "extended_history", "rules_for"]
+__all__ = ["Rows", "Rules", "best_rows", "extended_history", "rules_for"]
 
 CACHED_FILTERS = 256
 RowIds = npt.NDArray[np.int64]
@@ -125,14 +127,9 @@ def rules_for(
     are the types after which users come back to an item, for the rule `auto` (none are known without a model). Raises
     RequestRefused (`unknown_field`, `bad_filter`).
     """
-    types = exclude_seen if request.exclude_seen is None else request.exclude_seen
-    if ALL_TYPES in types:
-        out = {entry.item_id for entry in history}
-    else:
-        out = {entry.item_id for entry in history if entry.type in types} if types else set()
-        if AUTO in types:
-            newest = {entry.item_id: entry.type for entry in history}
-            out.update(item_id for item_id, kind in newest.items() if kind not in returning)
+    rule = exclude_seen if request.exclude_seen is None else request.exclude_seen
+    newest = {entry.item_id: entry.type for entry in history}
+    out = left_out(rule, ((entry.item_id, entry.type) for entry in history), newest, returning)
     out.update(request.exclude)
     if request.context_item is not None:
         out.add(request.context_item)
@@ -141,6 +138,16 @@ def rules_for(
     if request.candidates is not None:
         candidates = np.unique(_known(request.candidates, item_rows))
     return Rules(candidates, _known(out, item_rows), masks)
+
+
+def best_rows(scores: npt.NDArray[np.floating[Any]], rules: Rules, k: int) -> npt.NDArray[np.int64]:
+    """The best rows that the rules leave, best first; `scores` is written to. k is clamped to what is left."""
+    for mask in rules.masks:
+        np.copyto(scores, -np.inf, where=~mask)
+    scores[rules.excluded] = -np.inf
+    if rules.candidates is None:
+        return top_k(scores, k)
+    return np.asarray(rules.candidates[top_k(scores[rules.candidates], k)])
 
 
 def _known(item_ids: Iterable[str], item_rows: Mapping[str, int]) -> RowIds:

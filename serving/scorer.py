@@ -21,8 +21,11 @@ import numpy.typing as npt
 
 from headwater.errors import BundleError, Unavailable
 from headwater.examples import Entry
-from models.experts.repeats import returning_types
+from models.exclusion import returning_types
+from models.experts.registry import Parts
+from models.finite import not_finite
 from models.inputs import encode_histories
+from models.onnx_nodes import smallest_graph
 from models.published.bundle import Bundle
 from models.published.delta import Delta
 from serving.catalogue import Catalogue
@@ -38,7 +41,10 @@ CUDA = "CUDAExecutionProvider"
 
 
 class Half:
-    """One version of the model, whole: its arrays, where they are bound, and the catalogue seen through its rows."""
+    """One version of the model, whole: its arrays, where they are bound, and the catalogue seen through its rows.
+
+    `reasons` are the words, by output of the graph, that an answer says of an item which ranks high by that output.
+    """
 
     def __init__(self, session: Any, device: str, bundle: Bundle, catalogue: Catalogue, published_ms: int) -> None:
         self.session = session
@@ -46,6 +52,8 @@ class Half:
         self.bundle = bundle
         self.published_ms = published_ms
         self.rows = Rows(catalogue, bundle.items)
+        experts = Parts(bundle.config).experts
+        self.reasons = {expert.part: expert.reason for expert in experts if expert.reason is not None}
         self._bound: dict[str, tuple[Array, Any]] = {}
         self.rebind(bundle.weights)
 
@@ -220,7 +228,7 @@ def cuda_is_there() -> bool:
         return False
     onnxruntime.preload_dlls()
     try:
-        session = onnxruntime.InferenceSession(_smallest_graph(), providers=[CUDA])
+        session = onnxruntime.InferenceSession(smallest_graph(), providers=[CUDA])
     except Exception:  # noqa: BLE001 - no common root; any failure to start CUDA means that it is not there
         return False
     return bool(session.get_providers()[0] == CUDA)
@@ -244,17 +252,6 @@ def require_cuda() -> None:
 
 def check_finite(arrays: Mapping[str, Array], where: str) -> None:
     """Raises BundleError when a float array holds NaN or infinity."""
-    for name, array in arrays.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            bad = int((~np.isfinite(array)).sum())
-            raise BundleError(f"{where}: {bad} of {array.size} numbers of {name} are not finite. The last good stays.")
-
-
-def _smallest_graph() -> bytes:
-    from onnx import TensorProto, helper
-
-    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
-    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
-    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "smallest", [value], [out])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return bytes(model.SerializeToString())
+    found = not_finite(arrays)
+    if found is not None:
+        raise BundleError(f"{where}: {found}. The last good stays.")

@@ -17,10 +17,10 @@ import numpy.typing as npt
 from headwater.errors import RequestRefused
 from headwater.examples import Entry
 from headwater.recommendations import Receipt, Recommendation, RecommendedItem, Refusal, Request
+from models.top_k import drop_not_finite
 from serving.popular import Popular
-from serving.ranking import best_rows, drop_not_finite
 from serving.reasons import explain
-from serving.rules import extended_history, rules_for
+from serving.rules import best_rows, extended_history, rules_for
 from serving.scorer import Half, Scorer
 
 __all__ = ["Ask", "Scored", "refuse", "score"]

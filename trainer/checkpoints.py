@@ -3,7 +3,7 @@
 Before: the worker, between two chunks. After: a restart goes on exactly where the file was written, so that the
 weights after example N are bit-identical to those of an undisturbed run (CPU, one rank). Two files are kept, so that a
 damaged newest one costs some relearning and not the model. Knows nothing of Kafka and of how a file is laid out
-(`models.checkpoint_file`).
+(`models.checkpoint`).
 
 A file is named after the record of the log that comes next, `checkpoint-<offset>.ckpt`; a damaged one is set aside as
 `.corrupt` once a good newer one is written, and never passed over in silence.
@@ -24,8 +24,7 @@ import orjson
 from filelock import FileLock, Timeout
 
 from headwater.errors import CheckpointError, SettingsError
-from models.checkpoint import collect
-from models.checkpoint_file import read_checkpoint, write_checkpoint
+from models.checkpoint import read_checkpoint, write_checkpoint
 from models.learner import Learner
 
 __all__ = ["Checkpoints", "state_digest"]
@@ -88,7 +87,7 @@ class Checkpoints:
         if self._thread is not None and self._thread.is_alive() and not wait:
             return False
         self.join()
-        tensors, header = collect(learner, extra)
+        tensors, header = learner.collect(extra)
         copied = {name: np.array(tensor, copy=True) for name, tensor in tensors.items()}
         frozen = orjson.loads(orjson.dumps(header))
         path = self.directory / f"checkpoint-{offset:020d}.ckpt"

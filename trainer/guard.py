@@ -1,8 +1,7 @@
 """The guard in front of every publication: a model that is broken or has become much worse is not published.
 
 Before: the publisher, with what it is about to publish. After: a refusal with its reason, or nothing. Pure: no Kafka,
-no disk, no clock. The parity of ONNX and torch is checked by `models.published.graph.check_parity`; this counts it as a
-reason.
+no disk, no clock. The parity of ONNX and torch is checked by `models.published.parity`; this counts it as a reason.
 """
 
 from __future__ import annotations
@@ -11,9 +10,10 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from headwater.errors import BundleError
+from models.finite import not_finite
 
 __all__ = ["Guard", "Refused", "refuse_non_finite"]
 
@@ -61,9 +61,8 @@ class Guard:
             raise Refused("regression", f"prequential NDCG@10 fell to {reading:.4f}, {fall}")
 
 
-def refuse_non_finite(arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+def refuse_non_finite(arrays: Mapping[str, NDArray[Any]]) -> None:
     """Raises Refused (`not_finite`) when a floating point array holds NaN or infinity."""
-    for name, array in arrays.items():
-        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-            bad = int((~np.isfinite(array)).sum())
-            raise Refused("not_finite", f"{bad} of {array.size} values of {name} are NaN or infinite")
+    found = not_finite(arrays)
+    if found is not None:
+        raise Refused("not_finite", found)

@@ -116,12 +116,14 @@ class HistoryTraining:
         if saved is not None:
             learner, state = saved
             self.report.resumed = True
-        rehearsal = Rehearsal(learner.encoder, history, learner.popularity.chances(learner.items.used), self.plan)
+        rehearsal = Rehearsal(
+            learner.parts.sequence.encoder, history, learner.popularity.chances(learner.items.used), self.plan
+        )
         if state is not None:
             rehearsal.load(state["rehearsal"])
         self._rehearse(learner, rehearsal, minutes, lambda: self._tell(began, on_progress))
         streamed = 0 if state is None else int(state["streamed"])
-        if not streamed and not learner.replay.ringed:
+        if not streamed and not learner.parts.sequence.replay.ringed:
             self._fill_replay(learner, recorder, history)
             self._save(learner, rehearsal, 0)
         self._stream(learner, rehearsal, islice(examples, streamed, None), streamed, began, on_progress)
@@ -164,12 +166,11 @@ class HistoryTraining:
             self.report.epoch, self.report.epochs = rehearsal.epoch, rehearsal.plan.epochs
             self.report.loss = rehearsal.losses[-1] if rehearsal.losses else None
             tell()
-        learner.publication.stepped()
 
     def _fill_replay(self, learner: Learner, recorder: Recorder, history: History) -> None:
         """What the stream rehearses beside new events: the newest window of every user."""
         for user_id, user in recorder.newest_first_seen():
-            learner.replay.add(user_id, history.steps(user, self.config.length + 1))
+            learner.parts.sequence.replay.add(user_id, history.steps(user, self.config.length + 1))
 
     def _stream(
         self,

@@ -27,9 +27,9 @@ from headwater.process.operations import Operations
 from headwater.process.worker import run_worker
 from headwater.settings import Settings
 from models.config import model_config
+from models.device import choose_device
 from models.learner import Learner
 from trainer.checkpoints import Checkpoints
-from trainer.device import choose_device
 from trainer.examples_log import ExamplesLog, Progress
 from trainer.guard import Guard
 from trainer.publication_retry import PublicationRetry

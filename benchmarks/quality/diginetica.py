@@ -26,20 +26,13 @@ import numpy as np
 import pyarrow.parquet
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
 
 from benchmarks.quality.prequential import common_parser, events_file, overrides_of
 from headwater.examples import Entry, Example, Position
 from models.config import MemoryConfig, ModelConfig
-from models.experts.fusion import share_of_highest
-from models.experts.gate import context_of, outputs_of
-from models.experts.popularity import UNSEEN, relative
-from models.experts.repeats import OTHERS, facts_of, return_scores
+from models.experts.fusion import asked_block, scores_of
 from models.history import Recorder, absorb
-from models.inputs import behind_ms, encode_histories
 from models.learner import Learner
-from models.sequence.encoder import Sequences
 from models.sequence.rehearsal import Plan, Rehearsal
 
 __all__ = ["main", "periods", "recall"]
@@ -135,10 +128,9 @@ class Continual:
             recorder.add(self.learner, one)
         plan = replace(plan, seed=self.seed + self.learner.examples_seen)
         chances = self.learner.popularity.chances(self.learner.items.used)
-        rehearsal = Rehearsal(self.learner.encoder, recorder.history(self.learner), chances, plan)
+        rehearsal = Rehearsal(self.learner.parts.sequence.encoder, recorder.history(self.learner), chances, plan)
         while not rehearsal.done:
             rehearsal.step()
-        self.learner.publication.stepped()
 
 
 def asked_of(learner: Learner, examples: Sequence[Example], sample: int | None, seed: int) -> list[Example]:
@@ -158,60 +150,19 @@ class Frozen:
 
     def __init__(self, learner: Learner) -> None:
         self.learner, self.used = learner, learner.items.used
-        log = learner.popularity.log[: self.used].astype(np.float32)
-        now = learner.popularity.now(learner.popularity.newest_ms).astype(np.float32)
-        self.unknown = torch.from_numpy(log[:, 0] <= UNSEEN / 10)
-        self.popularity = torch.from_numpy(np.stack([relative(log[:, p], now[p]) for p in range(len(now))]))
 
-    @torch.no_grad()
-    def scores(self, batch: Sequence[Example]) -> dict[str, Tensor]:
-        """Fused scores, the memories' share and the slow learner's, (B, used) each; unknown rows at -inf."""
-        learner, used = self.learner, self.used
-        config, parts = learner.config, outputs_of(learner.config)
-        inputs: dict[str, Any] = encode_histories(
-            [one.history for one in batch], [one.target.time_ms for one in batch], learner.items.rows,
-            list(learner.types), config,
-        )  # fmt: skip
-        longest = max(int(inputs["lengths"].max()), 1)
-        steps = {name: inputs[name][:, :longest] for name in ("history", "types", "values", "gaps")}
-        count, lengths = len(batch), inputs["lengths"].astype(np.int64)
-        last = np.maximum(lengths - 1, 0)
-        ones = np.ones(count, np.float32)
-        places = Sequences(**steps, row=np.arange(count), step=last, target=last, weight=ones, since=inputs["since"])
-        slow = torch.from_numpy(learner.encoder.score(places, used))
-        self._without_history(slow, np.flatnonzero(lengths == 0), inputs["since"])
-        context = context_of(inputs["lengths"].astype(np.float32), inputs["since"])
-        trust = learner.gate.trust(learner.gate.weights(), context)
-        fused = torch.from_numpy(trust[:, parts["popularity"]]) @ self.popularity
-        fused += slow * torch.from_numpy(trust[:, parts["slow"]])
-        memory = torch.zeros(count, used)
-        added, into = memory.numpy(), fused.numpy()
-        for i in range(count):
-            recent = steps["history"][i, : lengths[i]][::-1]
-            for k, one in enumerate(learner.memories):
-                rows, found = one.score(recent, behind_ms(steps["gaps"][i, : lengths[i]][::-1]))
-                added[i, rows] += trust[i, k] * share_of_highest(found)
-        fused += memory
-        if config.repeats:
-            facts = facts_of(
-                steps["history"], steps["types"], steps["gaps"], inputs["lengths"], inputs["since"], config
-            )
-            returns = return_scores(learner.returns.weights(), facts.facts) + trust[:, parts["returns"]]
-            row, step = np.nonzero(facts.newest)
-            own = row, steps["history"][row, step]
-            into[own] = into[own] * OTHERS + returns[row, step]
-        return {
-            name: one.masked_fill_(self.unknown, -torch.inf)
-            for name, one in (("headwater", fused), ("memory", memory), ("slow", slow))
-        }
-
-    def _without_history(self, slow: Tensor, which: Array, since: Array) -> None:
-        """Those who have seen nothing that is known are in the state that everybody starts from."""
-        encoder = self.learner.encoder
-        start = torch.zeros(len(which), encoder.config.width)
-        table, bias, dense = encoder.scoring()
-        state = encoder.output(start, torch.from_numpy(since[which]), encoder.weights(dense))
-        slow[which] = functional.linear(state, table[: self.used], bias[: self.used])
+    def scores(self, batch: Sequence[Example]) -> dict[str, Array]:
+        """Fused scores, the memories' share and the encoder's, (B, used) each; unknown rows at -inf."""
+        learner = self.learner
+        histories, now = [one.history for one in batch], [one.target.time_ms for one in batch]
+        block = asked_block(learner.parts, histories, now, learner.items.rows, list(learner.types), self.used)
+        found: dict[str, list[Array]] = {"headwater": [], "memory": [], "slow": []}
+        for opinions, sums in scores_of(learner.parts, block):
+            found["headwater"].append(sums.scores)
+            found["memory"].append(sums.memory)
+            found["slow"].append(next(one.said.values for one in opinions if one.expert.part == "slow"))
+        unknown = learner.popularity.closed
+        return {name: np.where(unknown, -np.inf, np.stack(arrays)) for name, arrays in found.items()}
 
 
 def recall(learner: Learner, asked: Sequence[Example]) -> dict[str, Any]:
@@ -220,9 +171,9 @@ def recall(learner: Learner, asked: Sequence[Example]) -> dict[str, Any]:
     hits = {"headwater": 0, "memory": 0, "slow": 0}
     for begin in range(0, len(asked), BATCH):
         batch = asked[begin : begin + BATCH]
-        target = torch.tensor([learner.items.rows[one.target.item_id] for one in batch])[:, None]
+        target = np.array([learner.items.rows[one.target.item_id] for one in batch])[:, None]
         for name, scores in frozen.scores(batch).items():
-            own = scores.gather(1, target)
+            own = np.take_along_axis(scores, target, 1)
             hits[name] += int(((scores >= own).sum(1) <= K).sum())
     return {"queries": len(asked), **{name: found / max(len(asked), 1) for name, found in hits.items()}}
 

@@ -69,8 +69,8 @@ def command(
 
     from console.local.addresses import servers_to_run
     from models.config import model_config
+    from models.device import choose_device
     from models.sequence.rehearsal import Plan
-    from trainer.device import choose_device
     from trainer.pretraining import HistoryTraining
 
     if not math.isfinite(learning.learning_rate):

@@ -228,7 +228,7 @@ def _trainer(settings: Settings) -> Finding:
     try:
         import torch
 
-        from trainer.device import choose_device
+        from models.device import choose_device
     except ImportError as error:
         return _not_installed("learner", error)
     detail = {"asked": asked, "version": torch.__version__}

@@ -1,174 +1,237 @@
-"""Fusion: all that is known of a block's queries becomes one score per item, its rank, and what to teach the gate.
+"""Fusion: what all experts say of a query becomes one score per item; its rank; and what the query teaches.
 
-Before: `learner` took down each example on arrival, the encoder scored the block. After: ranks (`metrics.Scored`), and
-one gradient step of `gate` and `returns`. Knows rows, not item ids.
+Before: `learner` took down each example on arrival, and the experts had their opinions of the block. After: ranks
+(`quality.Scored`), and one step of the gate and of each `Reviser`. `add_up` is the one place where opinions become
+scores in numpy; parity holds the ONNX graph, the only other, to it. Knows rows, not item ids.
 
-A query is answered as of its own moment: what its own block taught popularity later is undone by walking the block
-backwards, so an example need only remember what its target's popularity was before it. The memories' scores are kept as
-the few rows that have one. What is as long as the catalogue is one query's: the gradient of a softmax is its
-probabilities minus the truth, so every expert's share of it is a dot product, and nothing of size (queries, experts,
-items) exists.
+A query is answered as of its own moment: what its own block taught later is undone by walking the block backwards
+(`Expert.rewind`). Sparse opinions stay the few rows that have one. What is as long as the catalogue is one query's: the
+gradient of a softmax is its probabilities minus the truth, so every expert's share of it is a dot product, and nothing
+of size (queries, experts, items) exists.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.block import Pending
-from models.experts.fusion_loops import add_experts, best_rows, ranks, shares
-from models.experts.gate import Gate, context_of, outputs_of
-from models.experts.popularity import FLOOR, UNSEEN, Popularity
-from models.experts.repeats import OTHERS, Facts, Returns, facts_of, return_scores
-from models.inputs import event_weight, pad_steps
+from headwater.examples import Entry
+from models.block import Block, Pending, Sparse, block_of
+from models.compiled import compiled, compiled_sums
+from models.experts.expert import Dense, Expert, Reviser
+from models.experts.gate import context_of
+from models.experts.registry import Parts
+from models.inputs import encode_entries, encode_since, recent_of
 from models.quality import Scored
+from models.top_k import top_k
 
-__all__ = ["fuse", "share_of_highest"]
+__all__ = ["Opinion", "Sums", "asked_block", "fuse", "scores_of"]
 
 Array = NDArray[np.float32]
 Rows = NDArray[np.int64]
-
-TINY = 1e-9
-
-LEAST = np.float32(FLOOR)
+Marks = NDArray[np.bool_]
 
 
-def share_of_highest(scores: Array) -> Array:
-    """Memory scores (m,) as the fusion takes them: square root of the share of the highest."""
-    share: Array = np.sqrt(scores / (scores.max(initial=0) + np.float32(TINY)))
-    return share
+class Opinion(NamedTuple):
+    """One opinion of one query: by which expert, and which of the gate's weights is the trust in it."""
+
+    expert: Expert
+    trust: int
+    said: Sparse | Dense
 
 
-class _Queries(NamedTuple):
-    """The block's queries, Q of them, in its order."""
+class Sums(NamedTuple):
+    """Scores of one query, (N,) each: of the memories alone, and of all experts."""
 
-    at: list[int]  # their places in the block
-    context: Array  # (Q, 4)
-    trust: Array  # (Q, outputs)
-    history: Rows  # (Q, L)
-    facts: Facts
-    returns: Array  # (Q, L)
-    weight: Array  # (Q,), how much each counts as a target; sums to 1
+    memory: Array
+    scores: Array
+
+
+def trusts_of(experts: Sequence[Expert]) -> list[int]:
+    """Of each expert the place of its first weight among the gate's outputs."""
+    return list(accumulate((expert.trusts for expert in experts[:-1]), initial=0))
+
+
+def opinions_of(experts: Sequence[Expert], block: Block, i: int) -> list[Opinion]:
+    """All opinions of the query that is the block's example i, in the order of the experts."""
+    arrived = iter(block.examples[i].opinions or ())
+    found, at = [], 0
+    for expert in experts:
+        said = (next(arrived),) if expert.on_arrival else expert.opinions(block, i)
+        found += [Opinion(expert, at + k, one) for k, one in enumerate(said)]
+        at += expert.trusts
+    return found
+
+
+def add_up(experts: Sequence[Expert], opinions: Sequence[Opinion], q: int, trust: Array, sums: Sums) -> None:
+    """Scores of the block's query q, into `sums`, by the gate's weights `trust` (outputs,)."""
+    sums.memory.fill(0.0)
+    for expert, at, said in opinions:
+        if isinstance(said, Sparse) and expert.part == "memory":
+            sums.memory[said.rows] += trust[at] * said.values
+    scores = sums.scores
+    scores[:] = sums.memory
+    for expert, at, said in opinions:
+        if isinstance(said, Dense):
+            _add_dense(said.values, said.shift, said.floor, trust[at], scores)
+        elif expert.part != "memory":
+            scores[said.rows] += trust[at] * said.values
+    for expert, at in zip(experts, trusts_of(experts), strict=True):
+        if isinstance(expert, Reviser):
+            expert.revise(q, trust[at], scores)
+
+
+def _teach(
+    opinions: Sequence[Opinion],
+    revisers: Sequence[tuple[Reviser, int]],
+    q: int,
+    chance: Array,
+    share: np.float32,
+    gradient: Array,
+) -> None:
+    """The loss's gradient at the gate's weights of query q, into `gradient` (outputs,), and at what revisers changed.
+
+    `chance` (N,) times `share` is the gradient at the scores.
+    """
+    for reviser, at in reversed(revisers):
+        gradient[at] = reviser.taught(q, chance, share)
+    for _, at, said in opinions:
+        if isinstance(said, Dense):
+            gradient[at] = np.float32(_share(chance, said.values, said.shift, said.floor)) * share
+        else:
+            gradient[at] = chance[said.rows] @ said.values * share
+
+
+def asked_block(
+    parts: Parts,
+    histories: Sequence[Sequence[Entry]],
+    now_ms: Sequence[int],
+    item_rows: Mapping[str, int],
+    types: Sequence[str],
+    used: int,
+) -> Block:
+    """A block that asks about histories, each at its own instant (epoch ms), of which nothing is learned.
+
+    The experts have had their opinions of its queries. `types[i]` is the event type with index i + 1; `used` rows of
+    the catalogue are in use.
+    """
+    config, type_index = parts.config, {name: i + 1 for i, name in enumerate(types)}
+    asked = []
+    for history, now in zip(histories, now_ms, strict=True):
+        steps = encode_entries(history, item_rows, type_index, config.length)
+        recent = recent_of(steps, now - history[-1].time_ms if history else 0)
+        one = Pending("", None, Entry("", "", now, None), -1, steps, encode_since(history, now))
+        one.newest_before = parts.popularity.newest_ms
+        one.opinions = [expert.arrive(recent) for expert in parts.experts if expert.on_arrival]
+        asked.append(one)
+    block = block_of(asked, used, type_index, np.zeros(used), config)
+    for expert in parts.experts:
+        expert.ask(block)
+    return block
+
+
+def scores_of(parts: Parts, block: Block) -> Iterator[tuple[list[Opinion], Sums]]:
+    """Opinions and scores of each query of an `asked_block`, in arrays of their own."""
+    trust = parts.gate.trust(context_of(block.lengths.astype(np.float32), block.since))
+    for q in range(len(block.places)):
+        opinions, sums = opinions_of(parts.experts, block, q), Sums(*np.zeros((2, block.used), np.float32))
+        add_up(parts.experts, opinions, q, trust[q], sums)
+        yield opinions, sums
 
 
 @np.errstate(invalid="ignore")  # BLAS sometimes flags lanes beyond the end of small products; all that counts is finite
-def fuse(
-    block: Sequence[Pending],
-    logits: Array | None,
-    place_of: dict[int, int],
-    popularity: Popularity,
-    used: int,
-    gate: Gate,
-    returns: Returns,
-    list_length: int = 0,
-) -> tuple[list[Scored], list[Rows]]:
-    """Rank the block's queries, and teach gate and returns by them.
+def fuse(parts: Parts, block: Block, list_length: int = 0) -> tuple[list[Scored], list[Rows]]:
+    """Rank the block's queries, then let the gate and the revisers take their step.
 
-    `logits` (n, used) float32 are the encoder's, in the places that `place_of` gives by place in the block; None where
-    it is off. `popularity` is as the block left it; its first `used` rows
-    are the catalogue. Returns the Scored of every example, and of each the best `list_length` rows (none where it is no
-    query).
+    The experts have had their opinions of the block. Returns the Scored of every example, and of each the best
+    `list_length` rows (none where it is no query).
     """
+    experts, gate, popularity, used = parts.experts, parts.gate, parts.popularity, block.used
     miss = Scored(True, used + 1, used + 1, used + 1, used + 1, 0.0)
-    scored = [miss if pending.unranked else Scored(False, 0, 0, 0, 0, 0.0) for pending in block]
-    best: list[Rows] = [np.zeros(0, np.int64)] * len(block)
-    queries = _queries(block, gate, returns)
-    if not queries.at:
+    scored = [miss if one.unranked else Scored(False, 0, 0, 0, 0, 0.0) for one in block.examples]
+    best: list[Rows] = [np.zeros(0, np.int64)] * len(scored)
+    if not block.places:
         return scored, best
-    parts = outputs_of(gate.config)
-    memories = range(parts["memory"].stop)
-    slow_at, reaches = parts["slow"].start, parts["popularity"]  # next to each other
-    returns_at = parts["returns"].start if gate.config.repeats else None
-    log = np.ascontiguousarray(popularity.log[:used].T, np.float32)  # (P, N), as of after the block
-    closed = log[0] <= UNSEEN / 10  # (N,) free rows; below also what is excluded and what nobody has seen yet
-    log[:, closed] = 0.0
-    silent = np.zeros(used, np.float32)  # logits where the encoder says nothing
-    memory, scores = np.empty((2, used), np.float32)
-    shared = np.empty(1 + reaches.stop - reaches.start, np.float32)
-    gradient, return_gradient = np.zeros_like(queries.trust), np.zeros_like(queries.returns)
-    q = len(queries.at)
-    for i in reversed(range(len(block))):
-        pending = block[i]
-        if pending.row >= 0:
-            before = pending.popularity_before
-            closed[pending.row] = unseen = before[0] <= UNSEEN / 10
-            log[:, pending.row] = 0.0 if unseen else before
-        if pending.memories is None or pending.excluded is None:
+    revisers = [(one, at) for one, at in zip(experts, trusts_of(experts), strict=True) if isinstance(one, Reviser)]
+    context = context_of(block.lengths.astype(np.float32), block.since)
+    trust = gate.trust(context)
+    gradient = np.zeros_like(trust)
+    sums = Sums(*np.empty((2, used), np.float32))
+    silent = np.zeros(used, np.float32)  # the encoder's logits of what it does not read
+    q = len(block.places)
+    for i in reversed(range(len(block.examples))):
+        example = block.examples[i]
+        for expert in experts:
+            expert.rewind(example)
+        if example.excluded is None:
             continue
         q -= 1
-        row, trust = pending.row, queries.trust[q]
-        slow = logits[place_of[i]] if logits is not None and i in place_of else silent
-        now = popularity.now(pending.newest_before).astype(np.float32)
-        memory.fill(0.0)
-        for k in memories:
-            rows, values = pending.memories[k]
-            memory[rows] += trust[k] * values
-        add_experts(slow, log, now, LEAST, memory, trust[slow_at], trust[reaches], scores)
-        back, steps = _history(queries, q)
-        if returns_at is not None:
-            scores[back] = scores[back] * OTHERS + trust[returns_at] + queries.returns[q, steps]
-        opened = pending.excluded[~closed[pending.excluded]]
+        opinions = opinions_of(experts, block, i)
+        add_up(experts, opinions, q, trust[q], sums)
+        slow = next((one.said.values for one in opinions if one.expert.part == "slow"), silent)
+        scores, row, closed = sums.scores, example.row, popularity.closed
+        opened = example.excluded[~closed[example.excluded]]
         closed[opened] = True
         own = scores[row]
-        above, above_memory, above_slow, highest = ranks(scores, memory, slow, closed, row)
+        above, above_memory, above_slow, highest = _ranks(scores, sums.memory, slow, closed, row)
         closed[opened] = False
         if list_length:
-            best[i] = best_rows(scores, list_length)
+            best[i] = top_k(scores, list_length)
         scores -= highest
         chance = np.exp(scores, out=scores)  # times `share`: probabilities, times what the query counts
         total = chance.sum()
         scored[i] = Scored(
             is_query=True,
             headwater=above,
-            popularity=pending.popularity_rank,
+            popularity=example.popularity_rank,
             memory=above_memory,
             slow=above_slow,
             loss=float(np.log(total) - (own - highest)),
         )
-        weight = queries.weight[q]
-        share = weight / total
         chance[row] -= total
-        if returns_at is not None:
-            return_gradient[q, steps] = chance[back] * share
-            gradient[q, returns_at] = return_gradient[q].sum()
-            chance[back] *= OTHERS  # the gradient at what the others say
-        for k in memories:
-            rows, values = pending.memories[k]
-            gradient[q, k] = chance[rows] @ values * share
-        shares(chance, slow, log, now, LEAST, shared)
-        gradient[q, slow_at : reaches.stop] = shared * share
-    gate.learn(queries.context, gradient)
-    if returns_at is not None:
-        taught = return_gradient != 0
-        returns.learn(queries.facts.facts[taught], return_gradient[taught])
+        _teach(opinions, revisers, q, chance, block.weight[q] / total, gradient[q])
+    gate.learn(context, gradient)
+    for reviser, _ in revisers:
+        reviser.step()
     return scored, best
 
 
-def _queries(block: Sequence[Pending], gate: Gate, returns: Returns) -> _Queries:
-    config = gate.config
-    at = [i for i, pending in enumerate(block) if pending.memories is not None]
-    steps = [block[i].steps for i in at]
-    longest = max((len(one.rows) for one in steps), default=0)
-    arrays: dict[str, Any] = pad_steps(steps, max(longest, 1))
-    since = np.array([block[i].since for i in at], np.float32)
-    context = context_of(arrays["lengths"].astype(np.float32), since)
-    facts = facts_of(arrays["history"], arrays["types"], arrays["gaps"], arrays["lengths"], since, config)
-    weight = np.array([event_weight(block[i].target.type, block[i].target.value, config) for i in at], np.float32)
-    return _Queries(
-        at=at,
-        context=context,
-        trust=gate.trust(gate.weights(), context),
-        history=arrays["history"],
-        facts=facts,
-        returns=return_scores(returns.weights(), facts.facts),
-        weight=weight / max(float(weight.sum()), 1e-6),
-    )
+@compiled
+def _add_dense(values: Array, shift: np.float32, floor: np.float32, trust: np.float32, scores: Array) -> None:
+    """Add `trust * max(values - shift, floor)` to the scores; what is not a number stays none."""
+    for j in range(len(scores)):
+        value = values[j] - shift
+        scores[j] += trust * (floor if value < floor else value)
 
 
-def _history(queries: _Queries, q: int) -> tuple[Rows, Rows]:
-    """Rows of a query's history, all different, and the step of each one's newest entry."""
-    steps = np.flatnonzero(queries.facts.newest[q])
-    return queries.history[q, steps], steps
+@compiled_sums
+def _share(chance: Array, values: Array, shift: np.float32, floor: np.float32) -> np.float32:
+    """Dot product of `chance` with the opinion that `_add_dense` adds."""
+    total = np.float32(0)
+    for j in range(len(chance)):
+        total += chance[j] * max(values[j] - shift, floor)
+    return total
+
+
+@compiled
+def _ranks(scores: Array, memory: Array, logits: Array, closed: Marks, row: int) -> tuple[int, int, int, np.float32]:
+    """1-based ranks of a row by three scores, (N,) each, among rows that are not closed; and the highest of the first.
+
+    Equal scores and NaN rank before the row (see `quality.rank_of`). `scores` of closed rows become -inf.
+    """
+    own, own_memory, own_logit = scores[row], memory[row], logits[row]
+    above, above_memory, above_logit = 0, 0, 0
+    highest = np.float32(-np.inf)
+    for j in range(len(scores)):
+        if closed[j]:
+            scores[j] = -np.inf
+            continue
+        above += not scores[j] < own
+        above_memory += not memory[j] < own_memory
+        above_logit += not logits[j] < own_logit
+        highest = max(highest, scores[j])
+    return above, above_memory, above_logit, highest

@@ -1,8 +1,5 @@
 """Fast memory: which items follow or accompany which, counted online, readable at the very next event.
 
-Before: `learner` passes each example's recent rows and target row. After: `gate` fuses its scores with the slow
-learner's; `graph` computes the same scores from the same tables. Knows rows, not item ids.
-
 The score of item j for history h_1 (newest), h_2, ... is
 
     sum_k  read_fade^(k-1) * A[h_k, j] / count[h_k]^source_power / count[j]^target_power
@@ -15,74 +12,130 @@ What is old counts less: a row fades at each of its item's own events, and with 
 Then its age also fades what an entry adds to A and what it says: what was read yesterday neither leads to what is read
 now nor drowns it. Fading rows are forward decay (Cormode, Shkapenyuk, Srivastava, Xu 2009, section 3): an event at time
 t is counted exp(e(t)) times, with e(t) = own events * -ln decay + t * ln 2 / half-life, so that it writes a few slots
-and not whole rows. A
-row's weights are kept relative to exp(base), its count as a logarithm, so nothing overflows whatever the times are.
-Only shares of the highest score are used, so a factor that all rows have in common, such as now's, is left out.
+and not whole rows. A row's weights are kept relative to exp(base), its count as a logarithm, so nothing overflows
+whatever the times are. Only shares of the highest score are used, so a factor that all rows have in common, such as
+now's, is left out.
+
+The opinion is the square root of the share of the highest score: it measured .1166 where the plain share had .1155 and
+its logarithm .1152 (docs/lab-book.md). Knows rows, not item ids.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import TensorProto
 
-from models.config import MemoryConfig
-from models.experts.memory_loops import add_up, write
+from models.block import Sparse
+from models.compiled import compiled
+from models.config import MemoryConfig, ModelConfig
+from models.experts.expert import CAPACITY, OWN_ROW, Changes, Event, Expert, Input
+from models.inputs import Recent
+from models.onnx_nodes import Nodes
 
-__all__ = ["AssociationMemory"]
+__all__ = ["AssociationMemory", "share_of_highest"]
 
 Rows = NDArray[np.int64]
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Marks = NDArray[np.bool_]
 
 NEVER = -1e30
 """Log count of an item without events, base of a row without associations."""
 
 HOUR_MS = 3_600_000.0
 
+TINY = 1e-9
+"""Added to the highest score, which may be 0."""
 
-class AssociationMemory:
-    """Sparse associations of one kind: `ids` (capacity, slots) int32 and `weights` (capacity, slots) float32.
+HIGHEST = math.log(1e4)
+"""A row whose next gain would weigh exp(this) or more is rebased, lest float32 loses small weights."""
 
-    A slot that was never taken has weight 0 and the id of its own row, which no association has. By row there are also
-    `own`, `base` and `log_count` (capacity,) float64, see above, and what scores are made with: `log_source` float32,
-    log of what a row's weights are worth, and `target_scale` float32, count^-target_power, (capacity,) both.
+NEGLIGIBLE = 1e-6
+"""Share of an event below which an association is not worth the slot that it would take from another."""
 
-    `touched` (capacity, slots), `touched_rows` and `touched_source` (capacity,) mark what changed since the last
-    publication: slots, rows that have such, and `log_source`.
-    """
 
-    def __init__(self, config: MemoryConfig, capacity: int, decay: float = 1.0) -> None:
+def share_of_highest(scores: Floats) -> Floats:
+    """Scores (m,) as the fusion takes them: square root of the share of the highest."""
+    share: Floats = np.sqrt(scores / (scores.max(initial=0) + np.float32(TINY)))
+    return share
+
+
+class Tables(NamedTuple):
+    """All arrays of a memory, as compiled code takes them."""
+
+    ids: NDArray[np.int32]  # (capacity, slots); a slot that was never taken has the id of its own row
+    weights: Floats  # (capacity, slots), 0 where never taken
+    own: Doubles  # (capacity,), see the module's text, as the next two
+    base: Doubles  # (capacity,)
+    log_count: Doubles  # (capacity,)
+    log_source: Floats  # (capacity,), log of what a row's weights are worth
+    target_scale: Floats  # (capacity,), count^-target_power
+    touched: Marks  # (capacity, slots), slots that changed since the last publication
+    touched_rows: Marks  # (capacity,), rows that have such
+    touched_source: Marks  # (capacity,), `log_source` changed
+    touched_target: Marks  # (capacity,), `target_scale` changed
+
+
+class Rates(NamedTuple):
+    """Numbers of a memory, as compiled code takes them."""
+
+    per_event: float
+    per_ms: float
+    source_power: float
+    target_power: float
+    symmetric: bool
+
+
+STATE = ("ids", "weights", "own", "base", "log_count", "log_source", "target_scale")
+PUBLISHED = ("ids", "weights", "log_source", "target_scale")
+
+
+class AssociationMemory(Expert):
+    """Sparse associations of one kind."""
+
+    part = "memory"
+    on_arrival = True
+
+    def __init__(self, config: MemoryConfig, capacity: int, decay: float = 1.0, number: int = 0) -> None:
         self.config = config
-        self.per_event = -math.log(decay)
-        self.per_ms = math.log(2.0) / (config.half_life_hours * HOUR_MS) if config.half_life_hours else 0.0
-        self.own = np.zeros(capacity)
-        self.base, self.log_count = np.full((2, capacity), NEVER)
-        self.log_source = np.zeros(capacity, np.float32)
-        self.target_scale = np.zeros(capacity, np.float32)
-        self.touched_source = np.zeros(capacity, bool)
-        self.ids = _own_rows(0, capacity, config.slots)
-        self.weights = np.zeros((capacity, config.slots), np.float32)
-        self.touched = np.zeros((capacity, config.slots), bool)
-        self.touched_rows = np.zeros(capacity, bool)
-        self.sums = np.zeros(capacity)  # scratch of `add_up`
+        self.name = f"memory{number}"
+        self.rates = Rates(
+            per_event=-math.log(decay),
+            per_ms=math.log(2.0) / (config.half_life_hours * HOUR_MS) if config.half_life_hours else 0.0,
+            source_power=config.source_power,
+            target_power=config.target_power,
+            symmetric=config.symmetric,
+        )
+        self.tables = _empty_tables(0, capacity, config.slots)
+        self.sums = np.zeros(capacity)  # scratch of `_add_up`
         steps = np.arange(config.reach, dtype=np.float64)
         self.read_weight = (config.read_fade**steps).astype(np.float32)  # (reach,)
         self.write_weight = (config.write_fade**steps).astype(np.float32)  # (reach,)
 
-    def grow(self, capacity: int) -> None:
-        """Room for more items; what is known stays."""
-        more = capacity - len(self.ids)
-        for name in ("own", "base", "log_count", "log_source", "target_scale", "touched_source"):
-            array = getattr(self, name)
-            start = NEVER if name in ("base", "log_count") else 0
-            setattr(self, name, np.concatenate([array, np.full(more, start, array.dtype)]))
-        self.ids = np.concatenate([self.ids, _own_rows(len(self.ids), capacity, self.config.slots)])
-        self.weights = np.concatenate([self.weights, np.zeros((more, self.config.slots), np.float32)])
-        self.touched = np.concatenate([self.touched, np.zeros((more, self.config.slots), bool)])
-        self.touched_rows = np.concatenate([self.touched_rows, np.zeros(more, bool)])
-        self.sums = np.zeros(capacity)
+    @classmethod
+    def named(cls, config: ModelConfig, capacity: int) -> list[AssociationMemory]:
+        """The memories that the configuration names."""
+        return [cls(one, capacity, config.memory_decay, k) for k, one in enumerate(config.memories)]
 
-    def score(self, recent: Rows, ago_ms: NDArray[np.float64] | None = None) -> tuple[Rows, NDArray[np.float32]]:
+    def start(self) -> list[float]:
+        """One that fades by time starts from nothing: whether now differs from always is for the stream to say."""
+        return [0.0 if self.config.half_life_hours else 3.0]
+
+    def arrive(self, recent: Recent) -> Sparse:
+        """Rows that are associated with a history, and the square root of their shares of the highest score."""
+        rows, scores = self.score(recent.rows, recent.ago_ms)
+        return Sparse(rows, share_of_highest(scores))
+
+    def count(self, event: Event) -> None:
+        """Associate the item with the history before it."""
+        self.update(event.before.rows, event.row, event.since_ms, event.weight, event.before.ago_ms)
+
+    def score(self, recent: Rows, ago_ms: Doubles | None = None) -> tuple[Rows, Floats]:
         """The rows that have a score above 0, (m,) int64 and all different, and their scores (m,) float32.
 
         `recent` are history rows, newest first. `ago_ms`, (len(recent),), is how long before any one moment each was: a
@@ -91,18 +144,11 @@ class AssociationMemory:
         """
         if ago_ms is None:
             ago_ms = np.zeros(len(recent))
-        return add_up(
-            self.ids, self.weights, self.log_source, self.target_scale, np.ascontiguousarray(recent), ago_ms,
-            self.per_ms, self.read_weight, self.sums,
-        )  # fmt: skip
+        recent = np.ascontiguousarray(recent)
+        return _add_up(self.tables, recent, ago_ms, self.rates.per_ms, self.read_weight, self.sums)
 
     def update(
-        self,
-        recent: Rows,
-        target: int,
-        since_ms: float = 0,
-        weight: float = 1.0,
-        ago_ms: NDArray[np.float64] | None = None,
+        self, recent: Rows, target: int, since_ms: float = 0, weight: float = 1.0, ago_ms: Doubles | None = None
     ) -> None:
         """Count a target and associate it with the history before it.
 
@@ -112,30 +158,264 @@ class AssociationMemory:
         """
         if ago_ms is None:
             ago_ms = np.zeros(len(recent))
-        write(
-            self.ids, self.weights, self.touched, self.touched_rows, self.own, self.base, self.log_count,
-            self.log_source, self.touched_source, self.target_scale, recent, ago_ms, target, since_ms * self.per_ms,
-            weight, self.per_event, self.per_ms, self.config.source_power, self.config.target_power, self.write_weight,
-            self.config.symmetric,
-        )  # fmt: skip
+        now = since_ms * self.rates.per_ms
+        _write(self.tables, self.rates, recent, ago_ms, target, now, weight, self.write_weight)
+
+    def grow(self, capacity: int) -> None:
+        """Room for more items; what is known stays."""
+        more = _empty_tables(len(self.tables.ids), capacity, self.config.slots)
+        self.tables = Tables(*(np.concatenate(both) for both in zip(self.tables, more, strict=True)))
+        self.sums = np.zeros(capacity)
 
     def clear(self, rows: list[int]) -> None:
         """Forget items: their rows, and every association that points to them."""
-        if not rows:
-            return
-        for array in (self.own, self.log_source, self.target_scale):
+        tables = self.tables
+        for array in (tables.own, tables.log_source, tables.target_scale):
             array[rows] = 0
-        self.base[rows] = self.log_count[rows] = NEVER
-        self.touched_source[rows] = True
-        gone = np.zeros(len(self.ids), bool)
+        tables.base[rows] = tables.log_count[rows] = NEVER
+        tables.touched_source[rows] = tables.touched_target[rows] = True
+        gone = np.zeros(len(tables.ids), bool)
         gone[rows] = True
-        pointing = gone[self.ids]  # (capacity, slots)
+        pointing = gone[tables.ids]  # (capacity, slots)
         pointing[rows] = True
-        self.touched |= pointing
-        self.touched_rows |= pointing.any(1)
-        self.weights[pointing] = 0
-        self.ids[pointing] = pointing.nonzero()[0]
+        tables.touched[...] |= pointing
+        tables.touched_rows[...] |= pointing.any(1)
+        tables.weights[pointing] = 0
+        tables.ids[pointing] = pointing.nonzero()[0]
+
+    def inputs(self) -> dict[str, Input]:
+        """Ids and weights by row and slot, and what rows are worth."""
+        slots = self.config.slots
+        return {
+            f"{self.name}_ids": Input(np.int32, (CAPACITY, slots), OWN_ROW),
+            f"{self.name}_weights": Input(np.float32, (CAPACITY, slots)),
+            f"{self.name}_log_source": Input(np.float32, (CAPACITY,)),
+            f"{self.name}_target_scale": Input(np.float32, (CAPACITY,)),
+        }
+
+    def weights(self) -> dict[str, NDArray[Any]]:
+        """Views of the tables."""
+        return {f"{self.name}_{part}": getattr(self.tables, part) for part in PUBLISHED}
+
+    def read(self, weights: Mapping[str, NDArray[Any]]) -> None:
+        """Be the published tables."""
+        self.grow(len(weights[f"{self.name}_ids"]))
+        self.tables = self.tables._replace(**{part: weights[f"{self.name}_{part}"] for part in PUBLISHED})
+
+    def take_changes(self) -> Changes:
+        """Rows of what rows are worth, and single slots of the tables."""
+        tables = self.tables
+        source, target = np.flatnonzero(tables.touched_source), np.flatnonzero(tables.touched_target)
+        rows = np.flatnonzero(tables.touched_rows)
+        row, slot = tables.touched[rows].nonzero()
+        places = rows[row] * self.config.slots + slot
+        tables.touched[rows] = False
+        for marks in (tables.touched_rows, tables.touched_source, tables.touched_target):
+            marks[:] = False
+        return Changes(
+            rows={f"{self.name}_log_source": source, f"{self.name}_target_scale": target},
+            places={f"{self.name}_ids": places, f"{self.name}_weights": places},
+        )
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The tables."""
+        return {f"{self.name}.{part}": getattr(self.tables, part) for part in STATE}
+
+    def nodes(self, add: Nodes, trust: str, nothing: str) -> str:
+        """sqrt(score / highest score), times trust."""
+        memory = self.config
+        newest = add("Sub", add("Cast", "lengths", to=TensorProto.INT64), add.ints(1))  # (B,)
+        steps = add.constant(np.arange(memory.reach)[None], np.int64)
+        place = add("Sub", add("Unsqueeze", newest, add.ints(1)), steps)  # (B, r), negative where there is no entry
+        real = add("GreaterOrEqual", place, add.ints(0))  # (B, r)
+        recent = add("GatherElements", "history", add("Max", place, add.ints(0)), axis=1)  # (B, r), newest first
+        fade = add.constant((memory.read_fade ** np.arange(memory.reach))[None], np.float32)
+        source = add("Gather", f"{self.name}_log_source", recent, axis=0)  # (B, r)
+        source = add("Cast", source, to=TensorProto.DOUBLE)
+        if memory.half_life_hours:
+            source = add("Sub", source, _faded(add, memory.half_life_hours, add("Max", place, add.ints(0))))
+        log = add("Where", real, source, add.double(NEVER))
+        share = add("Exp", add("Sub", log, add("ReduceMax", log, add.ints(1), keepdims=1)))  # the highest is 1
+        worth = add("Cast", share, to=TensorProto.FLOAT)
+        say = add("Mul", add("Mul", worth, fade), add("Cast", real, to=TensorProto.FLOAT))
+        gain = add("Mul", add("Gather", f"{self.name}_weights", recent, axis=0), add("Unsqueeze", say, add.ints(2)))
+        flat = add.ints(0, -1)
+        ids = add("Reshape", add("Gather", f"{self.name}_ids", recent, axis=0), flat)  # (B, r * slots)
+        score = add("ScatterElements", nothing, ids, add("Reshape", gain, flat), axis=1, reduction="add")
+        score = add("Mul", score, f"{self.name}_target_scale")
+        highest = add("Add", add("ReduceMax", score, add.ints(1), keepdims=1), add.float(TINY))  # (B, 1)
+        return add("Mul", add("Sqrt", add("Div", score, highest)), trust)
 
 
-def _own_rows(first: int, stop: int, slots: int) -> NDArray[np.int32]:
-    return np.repeat(np.arange(first, stop, dtype=np.int32)[:, None], slots, 1)  # (rows, slots)
+def _empty_tables(first: int, stop: int, slots: int) -> Tables:
+    """Tables of the rows [first, stop)."""
+    rows = stop - first
+    return Tables(
+        ids=np.repeat(np.arange(first, stop, dtype=np.int32)[:, None], slots, 1),
+        weights=np.zeros((rows, slots), np.float32),
+        own=np.zeros(rows),
+        base=np.full(rows, NEVER),
+        log_count=np.full(rows, NEVER),
+        log_source=np.zeros(rows, np.float32),
+        target_scale=np.zeros(rows, np.float32),
+        touched=np.zeros((rows, slots), bool),
+        touched_rows=np.zeros(rows, bool),
+        touched_source=np.zeros(rows, bool),
+        touched_target=np.zeros(rows, bool),
+    )
+
+
+def _faded(add: Nodes, half_life_hours: float, place: str) -> str:
+    """By how much the log of each step's say is less than the newest one's, (B, r) newest first; see `behind_ms`."""
+    gaps = add("GatherElements", "gaps", place, axis=1)
+    seconds = add("Exp", add("Mul", add("Cast", gaps, to=TensorProto.DOUBLE), add.double(10.0)))
+    gone = add("Sub", seconds, add.double(1.0))
+    behind = add("CumSum", gone, add.constant(1, np.int64), exclusive=1)
+    return add("Mul", behind, add.double(math.log(2.0) / (half_life_hours * 3600.0)))
+
+
+@compiled
+def _add_up(
+    tables: Tables, recent: Rows, ago_ms: Doubles, per_ms: float, read_weight: Floats, sums: Doubles
+) -> tuple[Rows, Floats]:
+    """Rows (m,) that rows `recent` are associated with, in the order they are met, and their scores (m,).
+
+    `recent` and `ago_ms` (n,), newest first; the newest `len(read_weight)` of them are heard. `sums` (capacity,) is
+    scratch: zeros before and after.
+    """
+    ids, weights, log_source = tables.ids, tables.weights, tables.log_source
+    slots = ids.shape[1]
+    heard = min(len(recent), len(read_weight))
+    log, highest = np.empty(heard), -np.inf
+    for k in range(heard):
+        if recent[k] >= len(ids):
+            raise IndexError("a row beyond the tables")  # compiled loops read whatever is there
+        log[k] = log_source[recent[k]] - ago_ms[k] * per_ms
+        highest = max(highest, log[k])
+    rows = np.empty(min(heard * slots, len(sums)), np.int64)
+    found = 0
+    for k in range(heard):
+        row, say = recent[k], np.float32(math.exp(log[k] - highest)) * read_weight[k]
+        for slot in range(slots):
+            gain = weights[row, slot] * say
+            if gain > 0:
+                item = ids[row, slot]
+                if sums[item] == 0:
+                    rows[found] = item
+                    found += 1
+                sums[item] += gain
+    scores = np.empty(found, np.float32)
+    for i in range(found):
+        scores[i] = sums[rows[i]] * tables.target_scale[rows[i]]
+        sums[rows[i]] = 0.0
+    return rows[:found], scores
+
+
+@compiled
+def _value(tables: Tables, row: int, power: float) -> None:
+    """Log of what the weights of a row are worth now, but for the factor that all rows have in common."""
+    own = tables.own[row]
+    tables.log_source[row] = tables.base[row] - own - power * (tables.log_count[row] - own)
+    tables.touched_source[row] = True
+
+
+@compiled
+def _lightest(weights: Floats, taken: Marks) -> int:
+    """The first lightest slot of a row that is not taken; -1 when all are."""
+    best = -1
+    for slot in range(len(weights)):
+        if not taken[slot] and (best < 0 or weights[slot] < weights[best]):
+            best = slot
+    return best
+
+
+@compiled
+def _worth(tables: Tables, rates: Rates, row: int, now: float) -> np.float32:
+    """What an event of now weighs in a row's units. Where that is too much, it becomes the unit: the row is rebased."""
+    exponent = tables.own[row] + now - tables.base[row]
+    if exponent < HIGHEST:
+        return np.float32(math.exp(exponent))
+    keep = np.float32(math.exp(-exponent))
+    for slot in range(tables.weights.shape[1]):
+        if tables.weights[row, slot] > 0:
+            tables.touched[row, slot] = True
+            tables.touched_rows[row] = True
+            tables.weights[row, slot] *= keep
+    tables.base[row] = tables.own[row] + now
+    _value(tables, row, rates.source_power)
+    return np.float32(1.0)
+
+
+@compiled
+def _write_row(tables: Tables, row: int, items: Rows, gain: Floats, taken: Marks) -> None:
+    """One row's associations with many different items, the newest first. `taken` (slots,) is scratch, all False."""
+    ids, weights = tables.ids[row], tables.weights[row]
+    at = np.full(len(items), -1, np.int64)
+    for i in range(len(items)):
+        for slot in range(len(ids)):
+            if ids[slot] == items[i]:
+                at[i] = slot
+                taken[slot] = True
+                break
+    for i in range(len(items)):
+        slot = at[i]
+        if slot < 0:
+            slot = _lightest(weights, taken)
+            if slot < 0:
+                continue  # fewer slots than the reach: the newest entries have them
+            taken[slot] = True
+            ids[slot] = items[i]
+            weights[slot] = 0.0
+        weights[slot] += gain[i]
+        tables.touched[row, slot] = True
+
+
+@compiled
+def _write(
+    tables: Tables,
+    rates: Rates,
+    recent: Rows,
+    ago_ms: Doubles,
+    target: int,
+    now: float,
+    weight: float,
+    write_weight: Floats,
+) -> None:
+    """Count an event of `target` at `now`, and associate it with the newest `len(write_weight)` rows of `recent`."""
+    ids, weights = tables.ids, tables.weights
+    slots, own = ids.shape[1], tables.own
+    own[target] += rates.per_event
+    event, before = own[target] + now, tables.log_count[target]
+    counted = tables.log_count[target] = max(before, event) + math.log1p(math.exp(-abs(before - event)))
+    power = rates.target_power
+    tables.target_scale[target] = math.exp(-power * (counted - own[target])) if power else 1.0
+    tables.touched_target[target] = True
+    _value(tables, target, rates.source_power)
+    rows = np.empty(min(len(recent), len(write_weight)), np.int64)
+    gains = np.empty(len(rows), np.float32)
+    held = 0
+    for k in range(len(rows)):
+        gain = np.float32(write_weight[k] * weight * math.exp(-rates.per_ms * ago_ms[k]))
+        if recent[k] != target and gain > NEGLIGIBLE:
+            rows[held], gains[held] = recent[k], gain
+            held += 1
+    rows, gains = rows[:held], gains[:held]
+    taken = np.zeros(slots, np.bool_)
+    for place in range(held + 1 if rates.symmetric and held else held):
+        row = rows[place] if place < held else target
+        worth = _worth(tables, rates, row, now)
+        if worth == 0:
+            continue  # so late that it counts for nothing
+        tables.touched_rows[row] = True
+        if place == held:
+            _write_row(tables, row, rows, gains * worth, taken)
+            continue
+        slot = 0
+        while slot < slots and ids[row, slot] != target:
+            slot += 1
+        if slot == slots:
+            slot = _lightest(weights[row], taken)
+            ids[row, slot] = target
+            weights[row, slot] = 0.0
+        weights[row, slot] += gains[place] * worth
+        tables.touched[row, slot] = True

@@ -1,22 +1,27 @@
 """How popular each item is: decayed at several reaches for the model, all-time for the honest peer.
 
-Before: `learner` counts each target. After: `fusion` reads the decayed logarithms, prequential ranks read the all-time
-count. Knows rows, not item ids.
-
 Forward decay (Cormode, Shkapenyuk, Srivastava, Xu 2009, section 3): an event at time t weighs 2^(t / half-life), so
 that order and batching do not matter and nothing is ever rescaled. Kept as logarithms, which cannot overflow. A long
 half-life knows what is popular, a short one what is popular now: the gate has a trust in each.
+
+Popularity also says which rows are open at a moment, those that have had an event: the others cannot be recommended.
+Knows rows, not item ids.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FLOOR", "UNSEEN", "Popularity", "relative"]
+from models.block import Block, Pending
+from models.experts.expert import CAPACITY, Changes, Dense, Event, Expert, Input
+from models.onnx_nodes import Nodes
+
+__all__ = ["FLOOR", "UNSEEN", "Popularity"]
 
 UNSEEN = -1e30
 """Log popularity, and score, of a row that no event has had: ranks below everything and is still finite."""
@@ -27,22 +32,54 @@ FLOOR = -7.0
 DAY_MS = 86_400_000.0
 
 
-class Popularity:
-    """`log` (capacity, P) float64: log of decayed weight by half-life; `counts` (capacity,) int64: all-time events."""
+class Popularity(Expert):
+    """`log` (capacity, P) float64: log of decayed weight by half-life; `counts` (capacity,) int64: all-time events.
+
+    After `ask`, `closed` (used,) marks the rows that nobody has seen as of the example that was last rewound.
+    """
+
+    name = "popularity"
+    part = "popularity_part"
+    reason = "popular now"
 
     def __init__(self, half_lives_days: Sequence[float], capacity: int) -> None:
         self.per_ms = np.log(2.0) / (np.array(half_lives_days, np.float64) * DAY_MS)  # (P,)
         self.rates: list[float] = self.per_ms.tolist()
+        self.trusts = len(self.rates)
         self.landmark_ms: int | None = None  # the first event's time: weights are relative to it
         self.newest_ms: int | None = None  # the latest time that an event had
-        self.log = np.full((capacity, len(self.per_ms)), UNSEEN)
+        self.log = np.full((capacity, self.trusts), UNSEEN)
         self.counts = np.zeros(capacity, np.int64)
+        self.touched = np.zeros(capacity, bool)  # rows changed since the last publication
+        self.closed = np.zeros(0, bool)
+        self._asked = np.zeros((self.trusts, 0), np.float32)  # `log` of the block that is asked, transposed
+
+    def start(self) -> list[float]:
+        """One weight, shared by the half-lives."""
+        return [0.2 / self.trusts] * self.trusts
 
     def grow(self, capacity: int) -> None:
         """Room for more items."""
         more = capacity - len(self.log)
-        self.log = np.concatenate([self.log, np.full((more, len(self.per_ms)), UNSEEN)])
+        self.log = np.concatenate([self.log, np.full((more, self.trusts), UNSEEN)])
         self.counts = np.concatenate([self.counts, np.zeros(more, np.int64)])
+        self.touched = np.concatenate([self.touched, np.zeros(more, bool)])
+
+    def clear(self, rows: list[int]) -> None:
+        """Forget items."""
+        self.log[rows] = UNSEEN
+        self.counts[rows] = 0
+        self.touched[rows] = True
+
+    def note(self, example: Pending) -> None:
+        """The clock, and the popularity of the target, as they are before its event."""
+        example.newest_before = self.newest_ms
+        if example.row >= 0:
+            example.popularity_before = self.log[example.row].tolist()
+
+    def count(self, event: Event) -> None:
+        """Count an event of an item."""
+        self.update(event.row, event.time_ms, event.weight)
 
     def update(self, row: int, time_ms: int, weight: float = 1.0) -> None:
         """Count one event of an item at its own time (epoch ms). One without weight only makes the item known."""
@@ -54,17 +91,43 @@ class Popularity:
             event = since * rate + log_weight
             own[p] = max(before, event) + math.log1p(math.exp(-abs(before - event)))
         self.counts[row] += 1
+        self.touched[row] = True
 
     def since_ms(self, time_ms: int) -> int:
-        """Time since the first event's."""
+        """Time since the first event's; that of the first event is 0."""
         return 0 if self.landmark_ms is None else time_ms - self.landmark_ms
 
     def now(self, time_ms: int | None) -> NDArray[np.float64]:
         """Log weight of one event at a time, (P,): what `log` is to be compared with. None counts as the landmark."""
         if time_ms is None or self.landmark_ms is None:
-            return np.zeros(len(self.per_ms))
+            return np.zeros(self.trusts)
         log: NDArray[np.float64] = (time_ms - self.landmark_ms) * self.per_ms
         return log
+
+    def rank(self, row: int, excluded: NDArray[np.int64], used: int) -> int:
+        """1-based rank of a row by all-time count among the first `used` that are not excluded; equals rank before."""
+        counts = self.counts[:used]
+        ahead = int(np.count_nonzero(counts >= counts[row]))
+        return ahead - int(np.count_nonzero(counts[excluded] >= counts[row]))
+
+    def ask(self, block: Block) -> None:
+        """Popularity as of after the block; `rewind` goes back from there."""
+        log = np.ascontiguousarray(self.log[: block.used].T, np.float32)  # (P, N)
+        self.closed = log[0] <= UNSEEN / 10  # (N,) free rows, and rows that nobody has seen
+        log[:, self.closed] = 0.0
+        self._asked = log
+
+    def rewind(self, example: Pending) -> None:
+        """The target's popularity is again what it was before its event."""
+        if example.row >= 0:
+            before = example.popularity_before
+            self.closed[example.row] = unseen = before[0] <= UNSEEN / 10
+            self._asked[:, example.row] = 0.0 if unseen else before
+
+    def opinions(self, block: Block, i: int) -> list[Dense]:
+        """Log popularity in events that happened just now, one opinion for each half-life."""
+        now = self.now(block.examples[i].newest_before).astype(np.float32)
+        return [Dense(log, moment, np.float32(FLOOR)) for log, moment in zip(self._asked, now, strict=True)]
 
     def chances(self, used: int, live: float = 0.0) -> NDArray[np.float64]:
         """Chance of each of the first `used` rows to be drawn as a negative, (used,): 0 for free rows, 1 in all.
@@ -82,13 +145,48 @@ class Popularity:
             chances += live * now / now.sum()
         return chances
 
-    def clear(self, rows: list[int]) -> None:
-        """Forget items."""
-        self.log[rows] = UNSEEN
-        self.counts[rows] = 0
+    def inputs(self) -> dict[str, Input]:
+        """Log popularity by row, and what one event weighs now."""
+        return {
+            "popularity": Input(np.float32, (CAPACITY, self.trusts), UNSEEN),
+            "popularity_now": Input(np.float32, (self.trusts,)),
+        }
 
+    def weights(self) -> dict[str, NDArray[Any]]:
+        """Copies: float32 of what is kept as float64."""
+        return {
+            "popularity": self.log.astype(np.float32),
+            "popularity_now": self.now(self.newest_ms).astype(np.float32),
+        }
 
-def relative(log: NDArray[np.float32], now: np.float32) -> NDArray[np.float32]:
-    """Log popularity of one reach, in events that happened just now and never below `FLOOR`, as the fusion takes it."""
-    above: NDArray[np.float32] = np.maximum(log - now, np.float32(FLOOR))
-    return above
+    def read(self, weights: Mapping[str, NDArray[Any]]) -> None:
+        """Be the published popularity as of its own now, which becomes the landmark."""
+        self.log = weights["popularity"] - weights["popularity_now"]
+
+    def take_changes(self) -> Changes:
+        """Rows that were counted or cleared. Now always changes."""
+        rows = np.flatnonzero(self.touched)
+        self.touched[:] = False
+        return Changes(dense=["popularity_now"], rows={"popularity": rows})
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Logs and counts."""
+        return {"popularity.log": self.log, "popularity.counts": self.counts}
+
+    def values(self) -> dict[str, Any]:
+        """The first and the latest event time (epoch ms)."""
+        return {"landmark_ms": self.landmark_ms, "newest_ms": self.newest_ms}
+
+    def restore(self, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Back to what `values` returned."""
+        self.landmark_ms, self.newest_ms = values["landmark_ms"], values["newest_ms"]
+
+    def nodes(self, add: Nodes, trust: str, nothing: str) -> str:
+        """Log popularity as of now, never below the floor, summed up by trust."""
+        known = add("Max", add("Sub", "popularity", "popularity_now"), add.float(FLOOR))  # (N, P)
+        return add("Gemm", trust, known, transB=1)
+
+    def open_rows(self, add: Nodes) -> str:
+        """Which rows an event has had, (N,) bool, in the graph."""
+        first = add("Slice", "popularity", add.ints(0), add.ints(1), add.ints(1))
+        return add("Squeeze", add("Greater", first, add.float(UNSEEN / 10)), add.ints(1))

@@ -1,8 +1,4 @@
-"""Returns: users come back to items. Which of their own items, and after which types of event at all.
-
-Before: `fusion` has the queries' histories as padded arrays. After: it adds these scores to the rows of the history;
-`graph` computes the same. `ReturnRate` decides what the `auto` rule of exclusion leaves out, for learner and serving
-alike. Knows rows and steps, not item ids.
+"""Repeat consumption: which of their own items users come back to.
 
 The score of an item of the history is a small network of facts: how long ago, how many steps and how many other items
 back its newest entry is, how many entries and of which types the item has, and what kind of history it is: how long,
@@ -10,33 +6,29 @@ how repetitive, of which type its newest entry is, how long ago that was. One hi
 which starts from a mild preference for what is recent; both learn by the same cross-entropy as the gate. Facts are not
 independent (what was carted but not bought, what was looked at a moment ago after a long visit): sums of one table per
 fact reached .2392 where this reaches .2636 (docs/lab-book.md).
+
+    fused[j] = OTHERS * fused[j] + trust + score[j] for an item j of the history
+
+Knows rows and steps, not item ids. Its weights are published under the names of the first release, `return_...`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from onnx import TensorProto
 
+from models.block import Block
 from models.config import ModelConfig
+from models.experts.expert import Changes, Input, Reviser
+from models.onnx_nodes import Nodes
 from models.sequence.optimizer import Adam
 
-__all__ = [
-    "HIDDEN",
-    "NUMBERS",
-    "OTHERS",
-    "RARE",
-    "Facts",
-    "ReturnRate",
-    "Returns",
-    "facts_of",
-    "return_scores",
-    "return_shapes",
-    "returning_types",
-]
+__all__ = ["Facts", "Repeats", "facts_of", "repeat_scores"]
 
 NUMBERS = 10
 """Facts that are numbers; `facts_of` has them in order. Then come three facts per type."""
@@ -46,13 +38,6 @@ HIDDEN = 16
 
 OTHERS = 0.5
 """What other experts say of an item of the history counts this much: they are about what is next, not what is again."""
-
-RARE = 0.01
-"""Below this share of returns per event of a type, its items are not recommended again: people who
-rate films never come back to one, shoppers who look around and readers of news after one event in ten and more."""
-
-PRIOR = 100.0
-"""Events without a return that every type is presumed to have had: one return proves nothing."""
 
 Array = NDArray[np.float32]
 Indices = NDArray[np.int64]
@@ -65,7 +50,7 @@ class Facts(NamedTuple):
     facts: Array  # (Q, L, facts)
 
 
-def return_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+def repeat_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the network's weights."""
     facts = NUMBERS + 3 * (config.max_types + 1)
     return {
@@ -107,28 +92,22 @@ def facts_of(
     return Facts(newest, np.concatenate([numbers, kind, newest_kind, had], -1))
 
 
-def return_scores(weights: dict[str, Array], facts: Array) -> Array:
+def repeat_scores(weights: dict[str, Array], facts: Array) -> Array:
     """Scores of steps, (...), of their facts (..., facts)."""
     hidden = np.tanh(facts @ weights["return_hidden_weight"] + weights["return_hidden_bias"])
     scores: Array = hidden @ weights["return_output_weight"] + facts @ weights["return_linear"]
     return scores
 
 
-def returning_types(share: Array, types: Iterable[str]) -> frozenset[str]:
-    """The rule `auto`, for learner and serving alike: after events of these types users come back to an item.
-
-    An item whose newest entry in the history is of another type is not recommended again. `share` (max_types + 1,) is
-    `ReturnRate.share`, published as the weight `return_rate`; `types` are in the order of their indices, from 1.
-    """
-    return frozenset(kind for kind, one in zip(types, share[1:].tolist(), strict=False) if one >= RARE)
-
-
-class Returns:
+class Repeats(Reviser):
     """The network, with its moments."""
+
+    name = "returns"
+    part = "returns"
 
     def __init__(self, config: ModelConfig) -> None:
         self.config = config
-        self.shapes = return_shapes(config)
+        self.shapes = repeat_shapes(config)
         self.sizes = [int(np.prod(shape)) for shape in self.shapes.values()]
         self.flat = torch.zeros(sum(self.sizes))
         weights = self.weights()
@@ -138,15 +117,48 @@ class Returns:
         output[:] = start.uniform(-0.05, 0.05, output.shape)
         weights["return_linear"][0] = -0.5
         self.adam = Adam(self.flat, config.return_learning_rate)
+        self.stepped = True  # since the last publication
+        self._block: Block | None = None
+        self._facts = Facts(np.zeros((0, 0), bool), np.zeros((0, 0, 0), np.float32))
+        self._scores = self._gradient = np.zeros((0, 0), np.float32)  # (Q, L)
 
-    def weights(self) -> dict[str, Array]:
-        """The weights by name, as views of the flat vector."""
-        pieces = torch.split(self.flat, self.sizes)
-        return {
-            name: piece.view(shape).numpy() for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
-        }
+    def ask(self, block: Block) -> None:
+        """The facts of all queries, and what the network says of them."""
+        if not self.config.repeats:
+            return
+        self._block = block
+        self._facts = facts_of(block.history, block.types, block.gaps, block.lengths, block.since, self.config)
+        self._scores = repeat_scores(self.weights(), self._facts.facts)
+        self._gradient = np.zeros_like(self._scores)
 
-    def learn(self, facts: Array, gradient: Array) -> None:
+    def _own(self, q: int) -> tuple[Indices, Indices]:
+        """Rows of a query's history, all different, and the step of each one's newest entry."""
+        steps = np.flatnonzero(self._facts.newest[q])
+        assert self._block is not None  # `ask` comes first
+        return self._block.history[q, steps], steps
+
+    def revise(self, q: int, trust: np.float32, scores: Array) -> None:
+        """Give the items of the history their own scores."""
+        if self.config.repeats:
+            rows, steps = self._own(q)
+            scores[rows] = scores[rows] * OTHERS + trust + self._scores[q, steps]
+
+    def taught(self, q: int, chance: Array, share: np.float32) -> np.float32:
+        """Keeps the gradient at the network's scores until `step`."""
+        if not self.config.repeats:
+            return np.float32(0)
+        rows, steps = self._own(q)
+        self._gradient[q, steps] = chance[rows] * share
+        chance[rows] *= OTHERS
+        return np.float32(self._gradient[q].sum())
+
+    def step(self) -> None:
+        """One step on the facts that were taught."""
+        if self.config.repeats:
+            taught = self._gradient != 0
+            self.learn_facts(self._facts.facts[taught], self._gradient[taught])
+
+    def learn_facts(self, facts: Array, gradient: Array) -> None:
         """One step down the loss, given its gradient (n,) at the scores of steps with these facts (n, facts)."""
         weights = self.weights()
         hidden = np.tanh(facts @ weights["return_hidden_weight"] + weights["return_hidden_bias"])  # (n, hidden)
@@ -159,27 +171,114 @@ class Returns:
         }
         flat = np.concatenate([parts[name].ravel() for name in self.shapes]).astype(np.float32)
         self.adam.step(torch.from_numpy(flat))
+        self.stepped = True
+
+    def inputs(self) -> dict[str, Input]:
+        """The network's weights, all dense."""
+        return {name: Input(np.float32, shape) for name, shape in self.shapes.items()}
+
+    def weights(self) -> dict[str, Array]:
+        """The weights by name, as views of the flat vector."""
+        pieces = torch.split(self.flat, self.sizes)
+        return {
+            name: piece.view(shape).numpy() for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
+        }
+
+    def read(self, weights: Mapping[str, NDArray[Any]]) -> None:
+        """Be the published network."""
+        self.flat = torch.cat([torch.from_numpy(weights[name]).ravel() for name in self.shapes])
+
+    def take_changes(self) -> Changes:
+        """All of it after a step."""
+        dense, self.stepped = list(self.shapes) if self.stepped else [], False
+        return Changes(dense=dense)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The flat vector."""
+        return {"returns": self.flat.numpy()}
+
+    def adams(self) -> dict[str, Adam]:
+        """One."""
+        return {"returns": self.adam}
+
+    def revision(self, add: Nodes, trust: str, nothing: str, others: str) -> str:
+        """`nothing` (B, N) with scores at the rows of the history, less what these rows lose of the others' (B, N)."""
+        if not self.config.repeats:
+            return nothing
+        length = self.config.length
+        place = _places(add, length)  # (B, L), below 0 where there is no step
+        real = add("GreaterOrEqual", place, add.ints(0))
+        place = add("Max", place, add.ints(0))
+        same = add("Equal", add("Unsqueeze", "history", add.ints(2)), add("Unsqueeze", "history", add.ints(1)))
+        same = add("And", same, add("Unsqueeze", real, add.ints(1)))  # (B, L, L)
+        later = add.constant(np.arange(length)[None, None, :] > np.arange(length)[None, :, None], np.bool_)
+        again = add("ReduceMax", _float(add, add("And", same, later)), add.ints(2), keepdims=0)
+        newest = add("And", real, add("Less", again, add.float(0.5)))
+        facts = _facts(add, self.config, place, real, _float(add, same), _float(add, newest))
+        hidden = add("Tanh", add("Add", add("MatMul", facts, "return_hidden_weight"), "return_hidden_bias"))
+        # no product of a matrix and a vector: its rounding could depend on how many queries share the batch
+        output = add("ReduceSum", add("Mul", hidden, "return_output_weight"), add.ints(2), keepdims=0)
+        linear = add("ReduceSum", add("Mul", facts, "return_linear"), add.ints(2), keepdims=0)
+        score = add("Sum", output, linear, trust)  # (B, L)
+        score = add("Add", score, add("Mul", add("GatherElements", others, "history", axis=1), add.float(OTHERS - 1.0)))
+        score = add("Where", newest, score, add.float(0.0))
+        return add("ScatterElements", nothing, "history", score, axis=1, reduction="add")
 
 
-class ReturnRate:
-    """How often users come back to an item, by the type of their newest event with it: (max_types + 1,) each.
+def _float(add: Nodes, value: str) -> str:
+    return add("Cast", value, to=TensorProto.FLOAT)
 
-    `events` counts targets by type, `returns` those whose item was in the history, by the type of its newest entry.
-    """
 
-    def __init__(self, max_types: int) -> None:
-        self.events = np.zeros(max_types + 1, np.float64)
-        self.returns = np.zeros(max_types + 1, np.float64)
+def _facts(add: Nodes, config: ModelConfig, place: str, real: str, same: str, newest: str) -> str:
+    """What `facts_of` says of each step, (B, L, facts)."""
+    one, two, quarter = add.float(1.0), add.float(2.0), add.float(0.25)
+    distance = add("CumSum", newest, add.constant(1, np.int64), exclusive=1, reverse=1)
+    count = add("Max", add("ReduceSum", same, add.ints(2), keepdims=0), one)
+    steps = add("Unsqueeze", add("Max", _float(add, "lengths"), one), add.ints(1))  # (B, 1), as all of a query
+    since = add("Unsqueeze", "since", add.ints(1))
+    each = [
+        add.rounded("Log", add("Add", _float(add, place), one)),
+        add.rounded("Log", add("Add", distance, one)),
+        _float(add, add("Equal", place, add.ints(0))),
+        add.rounded("Log", count),
+        add("Div", _age(add, real), add.float(5.0)),
+    ]
+    query = [
+        add("Mul", since, two),
+        add.rounded("Exp", add("Mul", since, add.float(-5.0))),
+        add("Div", add.rounded("Log", add("Add", steps, one)), two),
+        add.rounded("Exp", add("Neg", add("Mul", steps, quarter))),
+        add("Div", add("ReduceSum", newest, add.ints(1), keepdims=1), steps),
+    ]
+    shape = add("Shape", "history")
+    each += [add("Expand", fact, shape) for fact in query]
+    assert len(each) == NUMBERS
+    numbers = [add("Unsqueeze", fact, add.ints(2)) for fact in each]
+    kind = _kinds(add, config, "types")  # (B, L, types)
+    end = add("Max", add("Sub", add("Cast", "lengths", to=TensorProto.INT64), add.ints(1)), add.ints(0))
+    last = _kinds(add, config, add("GatherElements", "types", add("Unsqueeze", end, add.ints(1)), axis=1))
+    last = add("Expand", last, add("Shape", kind))
+    had = _float(add, add("Greater", add("MatMul", same, kind), add.float(0.5)))
+    return add("Concat", *numbers, kind, last, had, axis=2)
 
-    def count(self, kind: int, before: int | None) -> None:
-        """Take in a target of type index `kind`; `before` is that of the item's newest entry in the history, if any."""
-        self.events[kind] += 1
-        if before is not None:
-            self.returns[before] += 1
 
-    @property
-    def share(self) -> Array:
-        """Returns per event, (max_types + 1,) float32; 0 for the types that are not told apart."""
-        share: Array = (self.returns / (self.events + PRIOR)).astype(np.float32)
-        share[0] = 0.0
-        return share
+def _kinds(add: Nodes, config: ModelConfig, types: str) -> str:
+    """Which type, one number per type."""
+    return add("OneHot", types, add.constant(config.max_types + 1, np.int64), add.constant([0, 1], np.float32))
+
+
+def _places(add: Nodes, length: int) -> str:
+    """Steps from the end, (B, L): 0 for the newest."""
+    newest = add("Sub", add("Cast", "lengths", to=TensorProto.INT64), add.ints(1))
+    return add("Sub", add("Unsqueeze", newest, add.ints(1)), add.constant(np.arange(length)[None], np.int64))
+
+
+def _age(add: Nodes, real: str) -> str:
+    """Logarithm of the seconds since each step, (B, L)."""
+    ten, one = add.float(10.0), add.float(1.0)
+    seconds = add("Sub", add.rounded("Exp", add("Mul", "gaps", ten)), one)
+    seconds = add("Where", real, seconds, add.float(0.0))
+    after = add("CumSum", seconds, add.constant(1, np.int64), exclusive=1, reverse=1)
+    since = add("Sub", add.rounded("Exp", add("Mul", "since", ten)), one)
+    after = add("Add", after, add("Unsqueeze", since, add.ints(1)))
+    return add.rounded("Log", add("Add", after, one))

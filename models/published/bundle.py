@@ -26,7 +26,8 @@ from safetensors import SafetensorError
 
 from headwater.errors import BundleError
 from models.config import ModelConfig
-from models.experts.popularity import UNSEEN
+from models.experts.expert import CAPACITY, OWN_ROW, Input
+from models.experts.registry import Parts
 from models.files import sync_directory, write_synced
 from models.published.digest import ModelDigest, hash_all
 
@@ -135,23 +136,18 @@ class Bundle:
     def _grow(self, capacity: int) -> None:
         old = self.capacity
         self.items += [None] * (capacity - old)
-        for name in row_tables(self.config):
+        for name, one in row_tables(self.config).items():
             array = self.weights[name]
             more = np.zeros((capacity - old, *array.shape[1:]), array.dtype)
-            if name == "popularity":
-                more += np.float32(UNSEEN)
-            if name.endswith("_ids"):
-                more += np.arange(old, capacity, dtype=array.dtype)[:, None]  # an empty slot points to its own row
+            own = np.arange(old, capacity, dtype=array.dtype).reshape(-1, *[1] * (array.ndim - 1))
+            more += own if one.fill is OWN_ROW else array.dtype.type(one.fill)
             self.weights[name] = np.concatenate([array, more])
             self.hashes.update(name, self.weights[name])
 
 
-def row_tables(config: ModelConfig) -> list[str]:
-    """Names of the weights that have one row per item."""
-    names = ["item_vectors", "item_bias", "popularity"]
-    for k in range(len(config.memories)):
-        names += [f"memory{k}_{part}" for part in ("ids", "weights", "log_source", "target_scale")]
-    return names
+def row_tables(config: ModelConfig) -> dict[str, Input]:
+    """The weights that have one row per item, by name."""
+    return {name: one for name, one in Parts(config).inputs().items() if one.shape[0] == CAPACITY}
 
 
 def write_bundle(directory: Path, bundle: Bundle) -> Path:

@@ -70,14 +70,15 @@ def encode_delta(delta: Delta, max_bytes: int = 900_000) -> list[bytes]:
     if max_bytes < 4096:
         raise ValueError(f"max_bytes is {max_bytes}; a part needs at least 4096")
     tensors: dict[str, NDArray[Any]] = {f"dense/{name}": np.ascontiguousarray(a) for name, a in delta.dense.items()}
-    shared: dict[int, str] = {}  # tables changed in the same places share one copy of these
+    shared: dict[bytes, str] = {}  # tables changed in the same places share one copy of these
     places: dict[str, str] = {}
     for name, (where, values) in delta.rows.items():
-        if id(where) not in shared:
-            shared[id(where)] = f"rows/{len(shared)}"
+        key = where.tobytes()
+        if key not in shared:
+            shared[key] = f"rows/{len(shared)}"
             small = not len(where) or int(where.max()) < 2**31
-            tensors[shared[id(where)]] = where.astype(np.int32 if small else np.int64)
-        places[name] = shared[id(where)]
+            tensors[shared[key]] = where.astype(np.int32 if small else np.int64)
+        places[name] = shared[key]
         tensors[f"values/{name}"] = np.ascontiguousarray(values)
     about = {
         "created_ms": delta.created_ms,

@@ -1,7 +1,8 @@
-"""Slow learner: a causal sequence encoder over the newest events, trained by gradient.
+"""A causal encoder of the newest events, trained by gradient.
 
-Before: `inputs` makes the arrays. After: `gate` fuses its logits with the fast memory; `graph` runs the same maths from
-the same weights. Knows rows, not item ids or users: a user is its history, so a new one is served at its first event.
+Before: `batches` and `replay_buffer` make the sequences. After: `experts.sequence` has its logits as an opinion, and
+the same maths for the graph. Knows rows, not item ids or users: a user is its history, so a new one is served at its
+first event.
 
 A gated recurrent unit (Cho et al. 2014) over item vector + event type + value + time gap, as GRU4Rec (Hidasi et al.
 2016), with one item table for input and output. The examples of one block that share a user's history are ONE
@@ -27,7 +28,7 @@ from models.sequence.batches import Sequences, balanced, join_sequences
 from models.sequence.losses import fused_softmax, half_is_fast, sample_negatives, sampled_softmax_losses
 from models.sequence.optimizer import Adam
 
-__all__ = ["Encoder", "Sequences", "dense_shapes"]
+__all__ = ["Encoder", "dense_shapes"]
 
 ITEM_INIT_STD = 0.05
 
@@ -78,6 +79,7 @@ class Encoder:
         self.bias = torch.zeros(capacity)
         self.dense = torch.cat(parts)  # one flat vector: one optimizer update instead of nine
         self.touched = np.zeros(capacity, bool)  # rows changed since the last publication
+        self.stepped = True  # dense weights, too
         rate = config.learning_rate
         self.table_adam = Adam(self.table, config.table_learning_rate)
         self.bias_adam = Adam(self.bias, config.table_learning_rate)
@@ -125,7 +127,7 @@ class Encoder:
     def settle(self) -> None:
         """Score by the weights as they are, after steps that became ever smaller; means start from there."""
         self.averages.settle(self.table, self.bias, self.dense, self.dense_adam.steps)
-        self.touched[:] = True
+        self.touched[:] = self.stepped = True
 
     def _restart(self, rows: list[int]) -> None:
         self.table_adam.reset(rows)
@@ -181,6 +183,15 @@ class Encoder:
         logits: NDArray[np.float32] = self._logits(batch, used, *self.scoring()).cpu().numpy()
         return logits
 
+    @torch.no_grad()
+    def score_unread(self, since: NDArray[np.float32], used: int) -> NDArray[np.float32]:
+        """Logits of rows [0, used) for histories of which nothing was read, (n, used), `since` (n,) after their end."""
+        table, bias, dense = self.scoring()
+        nothing = torch.zeros(len(since), self.config.width, device=self.device)  # a state that has seen no step
+        out = self.output(nothing, torch.from_numpy(since).to(self.device), self.weights(dense))
+        logits: NDArray[np.float32] = functional.linear(out, table[:used], bias[:used]).cpu().numpy()
+        return logits
+
     def scoring(self) -> tuple[Tensor, Tensor, Tensor]:
         """Table, bias and flat dense weights that score and are published: the means, or the newest where that pays."""
         if self.averages.pays:
@@ -203,7 +214,7 @@ class Encoder:
         chosen: NDArray[np.float32] = (means if mean.pays else newest).cpu().numpy()
         losses = [float(functional.cross_entropy(logits, target)) for logits in (newest, means)]
         if mean.judge(losses[0] - losses[1]):
-            self.touched[:] = True  # other weights score from here on
+            self.touched[:] = self.stepped = True  # other weights score from here on
         return chosen
 
     def learn(self, new: Sequences, replay: Sequences | None, used: int, chances: NDArray[Any]) -> NDArray[np.float32]:
@@ -295,4 +306,5 @@ class Encoder:
         self.table_adam.step(table, rows)
         self.bias_adam.step(bias, rows)
         self.dense_adam.step(dense)
+        self.stepped = True
         self.touched[rows.cpu().numpy() if isinstance(rows, Tensor) else slice(rows)] = True

@@ -1,6 +1,6 @@
 """Past sequences to rehearse, so that learning the new does not erase the old.
 
-Before: `learner` stores each block's sequences. After: `encoder` learns a random handful of them with every block.
+Before: `experts.sequence` adds each block's sequences. After: the encoder learns a random handful with every block.
 Knows arrays of steps, and a user's name only so that the user can be forgotten.
 
 Half holds the newest sequences, half a uniform sample of all that went by (Vitter 1985, algorithm R). Without replay,
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from models.config import ModelConfig
 from models.inputs import Steps, step_weights
-from models.sequence.encoder import Sequences
+from models.sequence.batches import Sequences
 
 __all__ = ["ReplayBuffer"]
 
@@ -104,14 +104,6 @@ class ReplayBuffer:
             since=self.gaps[chosen[row], step + 1],
         )
 
-    def forget_user(self, user_id: str) -> int:
-        """Empty the windows of a user; returns how many there were."""
-        places = [place for place, owner in enumerate(self.users) if owner == user_id]
-        for place in places:
-            self.users[place] = None
-            self._empty(place)
-        return len(places)
-
     def forget_items(self, rows: list[int]) -> None:
         """Empty the windows that hold a freed row: another item may get it."""
         for place in np.flatnonzero(np.isin(self.history, np.array(rows, np.int32)).any(1) & (self.lengths > 0)):
@@ -122,16 +114,31 @@ class ReplayBuffer:
         for array in (self.history, self.types, self.values, self.gaps):
             array[place] = 0
 
-    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Arrays, and JSON-able values."""
-        arrays = {name: getattr(self, name) for name in ("history", "types", "values", "gaps", "lengths")}
-        random = self.random.bit_generator.state
-        return arrays, {"users": self.users, "ringed": self.ringed, "sampled": self.sampled, "random": random}
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The windows, as views that can be written into."""
+        return {name: getattr(self, name) for name in ("history", "types", "values", "gaps", "lengths")}
 
-    def load(self, arrays: dict[str, NDArray[Any]], values: dict[str, Any]) -> None:
-        """Back to what `state()` returned."""
-        for name in ("history", "types", "values", "gaps", "lengths"):
-            getattr(self, name)[...] = arrays[name]
+    def owners(self) -> dict[str, Any]:
+        """Owners, counters and the generator's state, JSON-able: integers of 128 bits as text."""
+        random = integers_as_text(self.random.bit_generator.state)
+        return {"users": self.users, "ringed": self.ringed, "sampled": self.sampled, "random": random}
+
+    def restore(self, values: Mapping[str, Any]) -> None:
+        """Back to what `owners` returned; the arrays have been written into."""
         self.users = list(values["users"])
         self.ringed, self.sampled = values["ringed"], values["sampled"]
-        self.random.bit_generator.state = values["random"]
+        self.random.bit_generator.state = text_as_integers(values["random"])
+
+
+def integers_as_text(value: Any) -> Any:
+    """Integers of a generator's state as text: JSON readers keep 64 bits."""
+    if isinstance(value, dict):
+        return {key: integers_as_text(inner) for key, inner in value.items()}
+    return f"int:{value}" if isinstance(value, int) else value
+
+
+def text_as_integers(value: Any) -> Any:
+    """The reverse of `integers_as_text`."""
+    if isinstance(value, dict):
+        return {key: text_as_integers(inner) for key, inner in value.items()}
+    return int(value[4:]) if isinstance(value, str) and value.startswith("int:") else value

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from headwater.examples import Example
 from headwater.recommendations import ALL_TYPES, AUTO
-from models.experts.repeats import ReturnRate, returning_types
+from models.exclusion import ReturnRate, left_out, returning_types
 
 __all__ = ["Peer", "Queries", "Query", "Rule"]
 
@@ -51,30 +51,20 @@ class Peer(Protocol):
 class Rule:
     """Which items of a history are not recommended again, as learner and serving have it.
 
-    Those with an entry of these types; `*` for all, none for none. `auto`: those whose newest entry is of a type after
-    which users seldom came back, by what has happened up to that instant (`models.experts.repeats`).
+    `types` are a rule of `models.exclusion`; what `auto` leaves out is counted from what has happened so far.
     """
 
     def __init__(self, types: Collection[str], max_types: int = 32) -> None:
         self.types = frozenset(types)
-        self.every = ALL_TYPES in self.types
         self.auto = AUTO in self.types
         self._rate = ReturnRate(max_types)
         self._max_types = max_types
         self._index: dict[str, int] = {}
 
     def forbids(self, query: Query) -> list[int]:
-        """Numbers of the items that must not be ranked, with repeats."""
-        if self.every:
-            return query.history
-        if not self.types:
-            return []
-        entries = list(zip(query.history, query.example.history, strict=True))
-        found = [number for number, entry in entries if entry[1] in self.types]
-        if self.auto:
-            back = self.returning()
-            found += [number for number, kind in {n: entry[1] for n, entry in entries}.items() if kind not in back]
-        return found
+        """Numbers of the items that must not be ranked."""
+        seen = [(number, entry[1]) for number, entry in zip(query.history, query.example.history, strict=True)]
+        return list(left_out(self.types, seen, dict(seen), self.returning() if self.auto else ()))
 
     def learn(self, query: Query) -> None:
         """Take in one event: every event of the stream, in order, after it was asked about."""

@@ -33,13 +33,13 @@ from headwater.settings import Settings
 from models.config import ModelConfig, model_config
 from models.learner import Learner, Scored
 from models.quality import rank_of
+from models.top_k import top_k
 from replay.backtest import figures, machine
 from replay.backtest.ledger import LIST, Ledger
 from replay.backtest.queries import Peer, Queries, Query, Rule
 from replay.backtest.result import FORMAT, Result, SettingsUsed, SourceRead
 from replay.backtest.variants import Ablation, Published, Retrained
 from replay.sources import Source, SourceReport
-from serving.ranking import top_k
 from streams.features.fold import Limits
 from streams.features.recording import Recording, recorded
 

@@ -59,7 +59,7 @@ def test_scores_equal_the_graphs() -> None:
     used = learner.items.used
     found, expected = Frozen(learner).scores(asked), graph_scores(learner, asked)
     for name, scores in expected.items():
-        np.testing.assert_allclose(found[name].numpy(), scores[:, :used], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(found[name], scores[:, :used], rtol=1e-4, atol=1e-4)
 
 
 def test_recall_counts_what_is_among_the_best() -> None:

@@ -7,7 +7,6 @@ import torch
 
 from models.config import ModelConfig
 from models.learner import Learner
-from models.published.publish import published_weights
 from models.sequence.averages import Averages
 from models.sequence.rehearsal import Plan
 from tests.models.test_encoder import circle, rehearsal
@@ -44,7 +43,7 @@ def test_a_row_that_waited_between_its_steps_forgets_as_if_it_had_not() -> None:
 def test_without_a_share_to_keep_the_newest_weights_score() -> None:
     learner = Learner(ModelConfig(average=0.0, width=16, block=16), seed=0)
     learner.learn(ring(100))
-    encoder = learner.encoder
+    encoder = learner.parts.sequence.encoder
     assert torch.equal(encoder.averages.table, encoder.table)
     assert torch.equal(encoder.averages.dense, encoder.dense)
 
@@ -52,13 +51,15 @@ def test_without_a_share_to_keep_the_newest_weights_score() -> None:
 def test_what_is_published_is_the_mean() -> None:
     learner = Learner(ModelConfig(width=16, block=16), seed=0)
     learner.learn(ring(100))
-    means, used = learner.encoder.averages, learner.items.used
+    means, used = learner.parts.sequence.encoder.averages, learner.items.used
     means.gain[0] = 1.0
-    assert not torch.equal(means.table[:used], learner.encoder.table[:used])
-    weights = published_weights(learner)
+    assert not torch.equal(means.table[:used], learner.parts.sequence.encoder.table[:used])
+    weights = learner.parts.sequence.weights()
     assert np.array_equal(weights["item_vectors"], means.table.numpy())
     assert np.array_equal(weights["item_bias"], means.bias.numpy())
-    assert np.array_equal(weights["output_bias"], learner.encoder.weights(means.dense)["output_bias"].numpy())
+    assert np.array_equal(
+        weights["output_bias"], learner.parts.sequence.encoder.weights(means.dense)["output_bias"].numpy()
+    )
 
 
 def test_after_a_rehearsal_the_weights_as_they_came_to_rest_score() -> None:
@@ -77,8 +78,8 @@ def test_after_a_rehearsal_the_weights_as_they_came_to_rest_score() -> None:
 def test_the_newest_weights_score_while_the_means_lag_behind() -> None:
     learner = Learner(ModelConfig(width=16, block=16), seed=0)
     learner.learn(ring(100))
-    encoder = learner.encoder
+    encoder = learner.parts.sequence.encoder
     encoder.averages.gain[0] = 1.0
     assert not encoder.averages.judge(0.5)
     assert encoder.averages.judge(-90.0)
-    assert np.array_equal(published_weights(learner)["item_vectors"], encoder.table.numpy())
+    assert np.array_equal(learner.parts.sequence.weights()["item_vectors"], encoder.table.numpy())

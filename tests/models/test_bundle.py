@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from headwater.errors import BundleError, CheckpointError
-from models.checkpoint_file import read_checkpoint, write_checkpoint
+from models.checkpoint import read_checkpoint, write_checkpoint
 from models.config import MemoryConfig, ModelConfig
 from models.learner import Learner
 from models.published.bundle import Bundle, read_bundle, write_bundle

@@ -10,7 +10,7 @@ import torch
 from headwater.examples import Entry, Example, Position
 from models.checks import check_learner
 from models.config import MemoryConfig
-from models.experts.repeats import returning_types
+from models.exclusion import returning_types
 from models.learner import Learner
 from tests.models.test_learner import MEMORIES, SMALL, bundle_of
 from tests.worlds.tastes import START_MS, examples_of, parade, ring
@@ -132,7 +132,7 @@ def test_what_is_switched_off_has_no_part_and_the_contract_holds() -> None:
 def test_an_event_without_weight_teaches_the_memory_nothing() -> None:
     learner = Learner(SMALL.model_copy(update={"type_weights": {"view": 0.0}}), seed=0)
     learner.learn(ring(100))
-    assert not any(memory.weights.any() for memory in learner.memories)
+    assert not any(memory.tables.weights.any() for memory in learner.parts.memories)
 
 
 def test_the_best_items_are_named_in_the_order_of_their_scores() -> None:

@@ -10,10 +10,11 @@ import torch
 from headwater.errors import BundleError
 from headwater.examples import Entry
 from models.config import MemoryConfig, ModelConfig
+from models.experts.registry import Parts
 from models.inputs import encode_histories
 from models.learner import Learner
 from models.published.bundle import Bundle, row_tables
-from models.published.graph import OUTPUTS, RUNTIME_INPUTS, build_graph, weight_inputs
+from models.published.graph import RUNTIME_INPUTS, build_graph, outputs_of
 from models.published.parity import check_parity, probe_histories, reference_scores
 from tests.worlds.tastes import START_MS, parade, ring
 
@@ -44,7 +45,8 @@ def trained(**changes: object) -> Bundle:
     return bundle
 
 
-def run(bundle: Bundle, histories: list[list[Entry]], outputs: tuple[str, ...] = OUTPUTS) -> dict[str, np.ndarray]:
+def run(bundle: Bundle, histories: list[list[Entry]]) -> dict[str, np.ndarray]:
+    outputs = outputs_of(bundle.config)
     session = onnxruntime.InferenceSession(bundle.graph, providers=["CPUExecutionProvider"])
     now = [START_MS + 10_000_000] * len(histories)
     inputs = encode_histories(histories, now, bundle.item_rows, bundle.types, bundle.config)
@@ -73,17 +75,14 @@ def test_graph_and_learner_agree_after_expiry_left_free_rows() -> None:
 def test_what_the_learner_ranked_is_what_the_graph_would_have_ranked() -> None:
     learner = Learner(SMALL.model_copy(update={"block": 1, "replay_windows": 0}), seed=0)
     learner.learn(ring(150))
-    learner.replay.draw(1, 1, {}, learner.config)
+    learner.parts.sequence.replay.draw(1, 1, {}, learner.config)
     for example in ring(160)[150:]:
         bundle = learner.publish(created_ms=0, full=True)
         assert isinstance(bundle, Bundle)
         (scored,) = learner.learn([example])
         if not scored.is_query:
             continue
-        inputs = encode_histories(
-            [example.history], [example.target.time_ms], bundle.item_rows, bundle.types, bundle.config
-        )
-        scores = reference_scores(bundle, inputs)[0]
+        scores = reference_scores(bundle, [example.history], [example.target.time_ms])[0]
         seen = {entry.item_id for entry in example.history}
         target = scores[bundle.item_rows[example.target.item_id]]
         rivals = [scores[row] for item, row in bundle.item_rows.items() if item not in seen]
@@ -111,7 +110,7 @@ def test_equal_configurations_give_equal_graphs_and_the_inputs_are_the_weights_o
     bundle = trained()
     session = onnxruntime.InferenceSession(bundle.graph, providers=["CPUExecutionProvider"])
     assert {given.name for given in session.get_inputs()} == {*RUNTIME_INPUTS, *bundle.weights}
-    assert set(weight_inputs(SMALL)) == set(bundle.weights)
+    assert set(Parts(SMALL).inputs()) == set(bundle.weights)
     assert all(len(bundle.weights[name]) == bundle.capacity for name in row_tables(SMALL))
 
 
@@ -120,7 +119,7 @@ def test_equal_configurations_give_equal_graphs_and_the_inputs_are_the_weights_o
 def test_a_weight_that_is_not_finite_is_refused_before_publishing(name: str, poison: float) -> None:
     bundle = trained()
     bundle.weights[name].flat[0] = poison
-    with pytest.raises(BundleError, match=f"{name} holds NaN"):
+    with pytest.raises(BundleError, match=f"of {name} are NaN"):
         check_parity(bundle)
 
 

@@ -12,7 +12,6 @@ from headwater.errors import SettingsError
 from headwater.examples import CatalogueEntry, Entry, Example, Position
 from models.checks import check_learner, digest_of
 from models.config import MemoryConfig, ModelConfig, model_config
-from models.inputs import encode_histories
 from models.learner import Learner
 from models.published.bundle import Bundle
 from models.published.parity import reference_scores
@@ -40,8 +39,7 @@ def bundle_of(learner: Learner) -> Bundle:
 
 def best(bundle: Bundle, history: list[str]) -> list[str]:
     entries = [Entry(item, "view", START_MS + 1000 * i, None) for i, item in enumerate(history)]
-    inputs = encode_histories([entries], [START_MS + 60_000], bundle.item_rows, bundle.types, bundle.config)
-    ranked = ids_by_score(reference_scores(bundle, inputs)[0].tolist(), bundle.items)
+    ranked = ids_by_score(reference_scores(bundle, [entries], [START_MS + 60_000])[0].tolist(), bundle.items)
     return [item_id for item_id in ranked if item_id not in history]
 
 
@@ -62,9 +60,9 @@ def test_the_contract_holds_when_rows_fade_so_fast_that_they_are_rescaled() -> N
     check_learner(lambda: Learner(config, seed=3), ring(400))
     learner = Learner(config, seed=3)
     learner.learn(ring(400))
-    row, memory = learner.items.rows["i1"], learner.memories[0]
-    assert memory.weights.max() <= 2e4
-    assert np.exp(memory.log_count[row] - memory.own[row]) == pytest.approx(2, abs=0.1)
+    row, memory = learner.items.rows["i1"], learner.parts.memories[0]
+    assert memory.tables.weights.max() <= 2e4
+    assert np.exp(memory.tables.log_count[row] - memory.tables.own[row]) == pytest.approx(2, abs=0.1)
 
 
 def test_what_always_follows_is_ranked_first() -> None:
@@ -115,7 +113,7 @@ def test_a_new_item_starts_near_items_about_the_same() -> None:
     learner.observe_item(CatalogueEntry("fresh", {"title": "", "categories": ["red"]}))
     learner.learn(ring(320))
     learner.learn(examples_of([("someone", "fresh")]))
-    table, rows = learner.encoder.table.numpy(), learner.items.rows
+    table, rows = learner.parts.sequence.encoder.table.numpy(), learner.items.rows
     red = np.mean([table[rows[f"i{n}"]] for n in range(12)], 0)
     blue = np.mean([table[rows[f"i{n}"]] for n in range(12, 24)], 0)
     fresh = table[rows["fresh"]]
@@ -190,11 +188,11 @@ def test_an_idle_item_loses_its_row_and_the_next_owner_starts_anew() -> None:
     bundle = bundle_of(learner)
     assert bundle.items[row] is None or bundle.items[row] != "old"
     if bundle.items[row] is None:
-        assert not learner.encoder.table[row].any()
-        assert not learner.encoder.averages.table[row].any()
+        assert not learner.parts.sequence.encoder.table[row].any()
+        assert not learner.parts.sequence.encoder.averages.table[row].any()
         assert learner.popularity.counts[row] == 0
-        for memory in learner.memories:
-            assert not (memory.weights[memory.ids == row] > 0).any()
+        for memory in learner.parts.memories:
+            assert not (memory.tables.weights[memory.tables.ids == row] > 0).any()
 
 
 def test_a_catalogue_without_end_stays_within_its_bound() -> None:
@@ -204,7 +202,7 @@ def test_a_catalogue_without_end_stays_within_its_bound() -> None:
     assert len(learner.items.rows) <= 48
     assert learner.capacity <= 64
     assert len(learner.content.by_id) <= 2 * 48
-    assert len(learner.replay.users) == 64
+    assert len(learner.parts.sequence.replay.users) == 64
 
 
 def test_a_late_event_is_learned_without_being_taken_for_a_continuation() -> None:
@@ -215,20 +213,9 @@ def test_a_late_event_is_learned_without_being_taken_for_a_continuation() -> Non
     learner.learn(examples_of([("a", "i1"), ("a", "i2")]))
     learner.learn([late, newer])
     assert learner.examples_seen == 4
-    check = learner.replay.history[: learner.replay.ringed]
+    check = learner.parts.sequence.replay.history[: learner.parts.sequence.replay.ringed]
     rows = learner.items.rows
     assert [rows["i1"], rows["i2"], rows["i4"]] in [list(window[:3]) for window in check.tolist()]
-
-
-def test_a_forgotten_user_leaves_no_window_behind() -> None:
-    learner = Learner(SMALL, seed=0)
-    learner.learn(ring(200))
-    user = next(owner for owner in learner.replay.users if owner is not None)
-    assert learner.forget(user) > 0
-    assert user not in learner.replay.users
-    assert all(pending.user_id != user for pending in learner.pending)
-    learner.learn(checkerboard(64))
-    assert user not in learner.replay.users
 
 
 def test_publishing_changes_nothing_that_is_learned() -> None:

@@ -214,7 +214,7 @@ def test_the_rule_auto_is_at_each_event_that_of_the_learner(tmp_path: Path) -> N
     for example in recorded(source(tmp_path, rows).events(), Limits()).examples():
         query = queries.next(example)
         newest = {entry.item_id: entry.type for entry in example.history}
-        expected = {queries.items[item_id] for item_id in learner._excluded(example, newest)}
+        expected = {queries.items[item_id] for item_id in learner.excluded(example, newest)}
         assert set(rule.forbids(query)) == expected
         rules_seen.add(tuple(rule.described()))
         learner.learn((example,))

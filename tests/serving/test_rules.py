@@ -13,9 +13,9 @@ from headwater.errors import RequestRefused
 from headwater.events import Event, Item
 from headwater.examples import Entry
 from headwater.recommendations import Request
+from models.top_k import drop_not_finite, top_k
 from serving.catalogue import Catalogue
-from serving.ranking import best_rows, drop_not_finite, top_k
-from serving.rules import Rows, extended_history, rules_for
+from serving.rules import Rows, best_rows, extended_history, rules_for
 
 FILMS = [
     Item(item_id="alien", title="Alien", categories=("horror", "space"), attributes={"year": 1979, "language": "en"}),

@@ -17,7 +17,7 @@ from models.config import ModelConfig
 from models.learner import Learner
 from models.published.bundle import Bundle
 from models.published.delta import Delta
-from models.published.graph import OUTPUTS
+from models.published.graph import outputs_of
 from serving.catalogue import Catalogue
 from serving.popular import Popular
 from serving.scorer import CPU, Scorer
@@ -145,7 +145,7 @@ def test_a_delta_with_nan_or_with_another_content_is_refused_and_the_next_good_o
     good = delta_of(learner, FILMS, 1)
     name, (rows, values) = next((name, change) for name, change in good.rows.items() if change[1].dtype.kind == "f")
     poisoned = replace(good, rows={**good.rows, name: (rows, np.full_like(values, np.nan))})
-    with pytest.raises(BundleError, match="not finite"):
+    with pytest.raises(BundleError, match="NaN or infinite"):
         scorer.apply(poisoned, 0)
     forged = replace(good, rows={**good.rows, name: (rows, values + 1)})
     with pytest.raises(BundleError, match="digest"):
@@ -158,7 +158,7 @@ def test_a_delta_with_nan_or_with_another_content_is_refused_and_the_next_good_o
 def test_a_bundle_that_is_not_finite_is_refused() -> None:
     bundle = bundle_of(trained())
     next(array for array in bundle.weights.values() if array.dtype.kind == "f").flat[0] = np.inf
-    with pytest.raises(BundleError, match="not finite"):
+    with pytest.raises(BundleError, match="NaN or infinite"):
         scorer_with(bundle)
 
 
@@ -205,13 +205,14 @@ def test_what_a_history_gets_does_not_depend_on_its_batch(config: ModelConfig) -
     others = [history(*FILMS[first : first + 4]) for first in range(8)]
     with scorer.live() as half:
         assert half is not None
+        outputs = outputs_of(half.bundle.config)
         for length in (1, 2, 3, 6, 7, 11, 13):
             asked = history(*FILMS[:length])
-            _, alone = half.run([asked], NOW_MS + 977 * length, OUTPUTS)
+            _, alone = half.run([asked], NOW_MS + 977 * length, outputs)
             for size in (2, 3, 5, 7, 8, 9, 12, 32):
                 for place in (0, size // 2, size - 1):
                     batch = [*(others * 4)[:place], asked, *(others * 4)[: size - 1 - place]]
-                    _, together = half.run(batch, NOW_MS + 977 * length, OUTPUTS)
+                    _, together = half.run(batch, NOW_MS + 977 * length, outputs)
                     for one, many in zip(alone, together, strict=True):
                         assert one[0].tobytes() == many[place].tobytes(), (length, size, place)
 

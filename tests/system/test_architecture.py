@@ -172,10 +172,6 @@ MOST_PARAMETERS = 8
 
 EXEMPT: dict[str, str] = {
     "headwater/wire/codec.py:read_events": "as it was before the limits",
-    "models/experts/fusion.py:fuse": "as it was before the limits",
-    "models/experts/memory_loops.py:add_up": "as it was before the limits",
-    "models/experts/memory_loops.py:write": "as it was before the limits",
-    "models/experts/memory_loops.py:_worth": "as it was before the limits",
     "serving/scoring.py:_answer": "as it was before the limits",
 }
 """Functions over the limits, as `path:name`, each with its reason."""

@@ -54,7 +54,7 @@ def test_weights_that_are_not_numbers_are_refused_and_the_last_good_model_stays(
     end = registry.delta_end()
     learner.learn(examples(64, first_offset=1000))
     with torch.no_grad():
-        learner.encoder.scoring()[0][0] = float("nan")
+        learner.parts.sequence.encoder.scoring()[0][0] = float("nan")
     assert not publish(one)
     assert not publish(one, full=True)
     assert one.broken

@@ -1,6 +1,7 @@
 """The k best of a row of scores: exact, over the whole catalogue, ties to the lowest row.
 
-Before: scores with -inf where the rules forbid. After: the answer. Knows nothing of what the scores mean.
+Before: scores with -inf where something is forbidden. After: an answer, or a backtest's list. Knows nothing of what the
+scores mean.
 """
 
 from __future__ import annotations
@@ -10,9 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from serving.rules import Rules
-
-__all__ = ["best_rows", "drop_not_finite", "top_k"]
+__all__ = ["drop_not_finite", "top_k"]
 
 BLOCK = 256
 Scores = npt.NDArray[np.floating[Any]]
@@ -57,13 +56,3 @@ def top_k(scores: Scores, k: int) -> npt.NDArray[np.int64]:
         keep = values >= values_floor
         reach, values = reach[keep], values[keep]
     return np.asarray(reach[np.argsort(-values, kind="stable")[:k]])
-
-
-def best_rows(scores: Scores, rules: Rules, k: int) -> npt.NDArray[np.int64]:
-    """The best rows that the rules leave, best first; `scores` is written to. k is clamped to what is left."""
-    for mask in rules.masks:
-        np.copyto(scores, -np.inf, where=~mask)
-    scores[rules.excluded] = -np.inf
-    if rules.candidates is None:
-        return top_k(scores, k)
-    return np.asarray(rules.candidates[top_k(scores[rules.candidates], k)])

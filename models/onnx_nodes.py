@@ -1,7 +1,4 @@
-"""The pieces an ONNX graph is put together from.
-
-Before: nothing. After: `graph` and `graph_encoder` write the model with it. Knows no model.
-"""
+"""The pieces an ONNX graph is put together from. After: each expert adds its nodes. Knows no model."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["Nodes"]
+__all__ = ["Nodes", "smallest_graph"]
 
 
 class Nodes:
@@ -54,3 +51,12 @@ class Nodes:
 def hash_text(array: Any) -> int:
     """A number for an array's content that is the same in every process."""
     return int.from_bytes(array.tobytes()[:4096], "little") % 1_000_000_007
+
+
+def smallest_graph() -> bytes:
+    """A graph that copies one number: what an execution provider is tried with."""
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "smallest", [value], [out])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())

@@ -1,0 +1,101 @@
+"""Which items of a history are not recommended again: the rule `exclude_seen`, for learner, serving and backtest alike.
+
+A rule names types of event: items that the user had such an event with are left out. `*` is every type. `auto` leaves
+out an item whose newest event is of a type after which users seldom come back: that is counted here, not guessed, and
+the counts are published as the weight `return_rate`, so that serving applies the rule that the learner was measured
+under. Knows neither items nor users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater.recommendations import ALL_TYPES, AUTO
+from models.experts.expert import Changes, Input, Part
+
+__all__ = ["RARE", "ReturnRate", "left_out", "returning_types"]
+
+RARE = 0.01
+"""Below this share of returns per event of a type, its items are not recommended again: people who rate films never
+come back to one, shoppers who look around and readers of news after one event in ten and more."""
+
+PRIOR = 100.0
+"""Events without a return that every type is presumed to have had: one return proves nothing."""
+
+Item = TypeVar("Item")
+Array = NDArray[np.float32]
+
+
+def left_out(
+    rule: Collection[str], seen: Iterable[tuple[Item, str]], newest: Mapping[Item, str], returning: Collection[str]
+) -> set[Item]:
+    """The items of a history that a rule leaves out.
+
+    Parameters
+        rule: types of event, `*` or `auto`.
+        seen: (item, type of event) of every entry of the history.
+        newest: of each item the type of its newest entry.
+        returning: types after which users come back to an item, see `returning_types`.
+
+    >>> left_out(["auto"], [("film", "view"), ("song", "rating")], {"film": "view", "song": "rating"}, {"view"})
+    {'song'}
+    """
+    if ALL_TYPES in rule:
+        return set(newest)
+    out = {item for item, kind in seen if kind in rule} if rule else set()
+    if AUTO in rule:
+        out.update(item for item, kind in newest.items() if kind not in returning)
+    return out
+
+
+def returning_types(share: Array, types: Iterable[str]) -> frozenset[str]:
+    """The types of event after which users come back to an item.
+
+    `share` (max_types + 1,) is `ReturnRate.share`, published as the weight `return_rate`; `types` are in the order of
+    their indices, from 1.
+    """
+    return frozenset(kind for kind, one in zip(types, share[1:].tolist(), strict=False) if one >= RARE)
+
+
+class ReturnRate(Part):
+    """How often users come back to an item, by the type of their newest event with it: (max_types + 1,) each.
+
+    `events` counts targets by type, `returns` those whose item was in the history, by the type of its newest entry.
+    """
+
+    def __init__(self, max_types: int) -> None:
+        self.events = np.zeros(max_types + 1, np.float64)
+        self.returns = np.zeros(max_types + 1, np.float64)
+
+    def count(self, kind: int, before: int | None) -> None:
+        """Take in a target of type index `kind`; `before` is that of the item's newest entry in the history, if any."""
+        self.events[kind] += 1
+        if before is not None:
+            self.returns[before] += 1
+
+    @property
+    def share(self) -> Array:
+        """Returns per event, (max_types + 1,) float32; 0 for the types that are not told apart."""
+        share: Array = (self.returns / (self.events + PRIOR)).astype(np.float32)
+        share[0] = 0.0
+        return share
+
+    def inputs(self) -> dict[str, Input]:
+        """The shares, which the graph carries and does not read."""
+        return {"return_rate": Input(np.float32, (len(self.events),))}
+
+    def weights(self) -> dict[str, NDArray[Any]]:
+        """The shares."""
+        return {"return_rate": self.share}
+
+    def take_changes(self) -> Changes:
+        """Every event changes them."""
+        return Changes(dense=["return_rate"])
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The counts."""
+        return {"return_rate.events": self.events, "return_rate.returns": self.returns}

@@ -1,0 +1,214 @@
+"""The protocol of an expert: all that learner, publication, checkpoint, graph and parity ask of one.
+
+An expert is one file that holds its opinion, how it learns, its part of the served graph, its arrays and its state. The
+others loop over the experts that the configuration names (`registry`). docs/new-expert.md walks through a real one.
+
+Parts that have weights and no opinion (the gate, the counts behind the rule `auto`) are a `Part`, the first half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from models.block import Block, Pending, Sparse
+from models.inputs import Recent
+from models.onnx_nodes import Nodes
+
+if TYPE_CHECKING:
+    from models.sequence.optimizer import Adam
+
+__all__ = [
+    "CAPACITY",
+    "OWN_ROW",
+    "Changes",
+    "Dense",
+    "Event",
+    "Expert",
+    "Input",
+    "OptionalExpert",
+    "Part",
+    "Reviser",
+    "Similar",
+]
+
+Array = NDArray[np.float32]
+Rows = NDArray[np.int64]
+
+CAPACITY = "capacity"
+"""The dimension of a weight that has one row per item."""
+
+OWN_ROW = None
+"""Fill of a table of row numbers: a free row holds its own."""
+
+Similar = Callable[[Array], Array | None]
+"""Vectors (used, d) of all items -> the mean (d,) of those that are like the new item; None without any."""
+
+
+class Input(NamedTuple):
+    """A weight of the served graph."""
+
+    dtype: type[np.generic]
+    shape: tuple[int | str, ...]
+    fill: float | None = 0.0
+    """What free rows of a table hold."""
+
+
+class Changes(NamedTuple):
+    """What a publication has to send of a part: weights that are sent whole, changed rows and changed places by name.
+
+    Places are those of the flattened table.
+    """
+
+    dense: Sequence[str] = ()
+    rows: Mapping[str, Rows] = {}
+    places: Mapping[str, Rows] = {}
+
+
+class Dense(NamedTuple):
+    """An opinion of every item: `max(values - shift, floor)`, (N,)."""
+
+    values: Array
+    shift: np.float32 = np.float32(0)
+    floor: np.float32 = np.float32(-np.inf)
+
+
+class Event(NamedTuple):
+    """What an expert learns at once."""
+
+    row: int  # of the item
+    time_ms: int  # epoch
+    since_ms: int  # since the first event of all
+    weight: float  # how much it counts as a target
+    before: Recent  # the history before it, of repeats the newest alone
+
+
+class Part:
+    """Weights: published, kept in checkpoints, grown and cleared. Whatever a part has none of, it leaves out."""
+
+    def inputs(self) -> dict[str, Input]:
+        """The weights that the graph takes from this part, by name."""
+        return {}
+
+    def weights(self) -> dict[str, NDArray[Any]]:
+        """These weights as they are now, views where possible."""
+        return {}
+
+    def read(self, weights: Mapping[str, NDArray[Any]]) -> None:
+        """Become what was published: enough to give opinions, not to learn on."""
+
+    def take_changes(self) -> Changes:
+        """What changed since the last publication; forgets it."""
+        return Changes()
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Every array of a checkpoint by name, as views that can be written into."""
+        return {}
+
+    def adams(self) -> dict[str, Adam]:
+        """Optimizers by the name of the weights that they step; their moments and steps are state, too."""
+        return {}
+
+    def values(self) -> dict[str, Any]:
+        """The rest of the state, as JSON-able values under names that are its own."""
+        return {}
+
+    def restore(self, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Back to what `values` returned. `state` has been written into; `arrays` are all of the checkpoint."""
+
+    def grow(self, capacity: int) -> None:
+        """Room for more items."""
+
+    def clear(self, rows: list[int]) -> None:
+        """Forget items that were let go."""
+
+    def move(self, device: str) -> None:
+        """Take tensors to a device."""
+
+
+class Expert(Part):
+    """Something that has an opinion of items. In log order it is asked of each query, then learns its answer."""
+
+    name: str
+    """Of the expert; its trust in the graph is `trust_<name>`."""
+
+    part: str
+    """The graph's output that its opinion belongs to: what an answer's reasons are made of."""
+
+    reason: ClassVar[str | None] = None
+    """What an answer says of an item that has its rank from this expert, where words do."""
+
+    trusts: int = 1
+    """How many opinions it has, each with a weight of the gate's."""
+
+    on_arrival: ClassVar[bool] = False
+    """Whether it has its one, sparse opinion the moment a query arrives (`arrive`), before the block is full."""
+
+    def start(self) -> list[float]:
+        """The gate's weights for its opinions before anything is learned, `trusts` of them."""
+        return [0.0] * self.trusts
+
+    def open(self, row: int, used: int, similar: Similar) -> None:
+        """An item got a row; `used` rows are in use now."""
+
+    def arrive(self, recent: Recent) -> Sparse:
+        """The opinion of a query with this history, before its answer is learned (`on_arrival`)."""
+        return Sparse(np.zeros(0, np.int64), np.zeros(0, np.float32))
+
+    def note(self, example: Pending) -> None:
+        """Take down, on the example, what `rewind` needs; it is about to be counted."""
+
+    def count(self, event: Event) -> None:
+        """Learn one event at once."""
+
+    def learn(self, block: Block) -> None:
+        """The block is full: have an opinion of its queries, by the weights as they are; then take the block's step."""
+        self.ask(block)
+
+    def ask(self, block: Block) -> None:
+        """Have an opinion of a block's queries and learn nothing."""
+
+    def opinions(self, block: Block, i: int) -> Sequence[Sparse | Dense]:
+        """Of the block's example i, after `learn` or `ask`: `trusts` opinions, or none at all."""
+        return ()
+
+    def rewind(self, example: Pending) -> None:
+        """The block's queries are answered from the last to the first: undo what this example taught."""
+
+    def nodes(self, add: Nodes, trust: str, nothing: str) -> str:
+        """Add the opinion to the graph; the name of its (B, N), times `trust` (B, trusts). `nothing`: zeros (B, N)."""
+        return nothing
+
+
+class OptionalExpert(Expert):
+    """An expert that a configuration names under `experts`, with settings of its own."""
+
+    Settings: ClassVar[type[BaseModel]]
+
+    def __init__(self, settings: Any, capacity: int) -> None:
+        """`settings` are an object of `Settings`; `capacity` rows are allocated."""
+
+
+class Reviser(Expert):
+    """An expert that changes what all others said together, of a few items; it has no opinion of its own."""
+
+    def revise(self, q: int, trust: np.float32, scores: Array) -> None:
+        """Change the scores (N,) of the block's query q, in place."""
+
+    def taught(self, q: int, chance: Array, share: np.float32) -> np.float32:
+        """The loss's gradient at its trust, from `chance` (N,) times `share`, the gradient at the revised scores.
+
+        Leaves in `chance` the gradient at the scores before its revision.
+        """
+        return np.float32(0)
+
+    def step(self) -> None:
+        """All of the block's queries have taught: take a step."""
+
+    def revision(self, add: Nodes, trust: str, nothing: str, others: str) -> str:
+        """Add the revision to the graph; the name of what it adds, (B, N), to the sum `others` (B, N)."""
+        return nothing

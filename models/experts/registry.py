@@ -1,0 +1,59 @@
+"""Which experts there are, and those that a configuration names, in the order of the gate's weights.
+
+A new expert is a file beside this one and its line in `OPTIONAL` (docs/new-expert.md).
+"""
+
+from __future__ import annotations
+
+import torch
+
+from headwater.errors import SettingsError
+from models.config import ModelConfig, checked
+from models.exclusion import ReturnRate
+from models.experts.expert import Expert, Input, OptionalExpert, Part
+from models.experts.gate import Gate
+from models.experts.memory import AssociationMemory
+from models.experts.newness import Newness
+from models.experts.popularity import Popularity
+from models.experts.repeats import Repeats
+from models.experts.sequence import SequenceExpert
+
+__all__ = ["OPTIONAL", "Parts"]
+
+OPTIONAL: dict[str, type[OptionalExpert]] = {
+    "newness": Newness,
+}
+"""Experts that `model.overrides.experts` may name."""
+
+
+class Parts:
+    """All of a model that has weights: the experts that a configuration names, their gate, the rule `auto`.
+
+    `all` is what learner, publication, checkpoint, graph and parity loop over. Raises SettingsError for an unknown
+    expert and for settings that it does not take.
+    """
+
+    def __init__(self, config: ModelConfig, capacity: int = 1, seed: int = 0) -> None:
+        self.config = config
+        self.generator = torch.Generator().manual_seed(seed)
+        self.memories = AssociationMemory.named(config, capacity)
+        self.sequence = SequenceExpert(config, capacity, self.generator, seed)
+        self.popularity = Popularity(config.popularity_half_lives_days, capacity)
+        self.repeats = Repeats(config)
+        optional = [_optional(name, settings, capacity) for name, settings in config.experts.items()]
+        self.experts: list[Expert] = [*self.memories, self.sequence, self.popularity, self.repeats, *optional]
+        self.gate = Gate(config, self.experts, self.generator)
+        self.return_rate = ReturnRate(config.max_types)
+        self.all: list[Part] = [*self.experts, self.gate, self.return_rate]
+
+    def inputs(self) -> dict[str, Input]:
+        """Every weight that the served graph takes, by name."""
+        return {name: one for part in self.all for name, one in part.inputs().items()}
+
+
+def _optional(name: str, settings: dict[str, object], capacity: int) -> Expert:
+    if name not in OPTIONAL:
+        known = ", ".join(sorted(OPTIONAL))
+        raise SettingsError(f"model.overrides.experts: there is no expert {name!r}. Known are: {known}")
+    kind = OPTIONAL[name]
+    return kind(checked(kind.Settings, settings, f"model.overrides.experts.{name}"), capacity)
