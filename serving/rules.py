@@ -1,6 +1,6 @@
 """Which rows an answer may hold: seen items, exclusions, candidates, filters, availability. All masks over rows.
 
-Before: requests and the catalogue. After: `serving.ranking` takes the best of what is left. Knows nothing of weights or
+Before: requests and the catalogue. After: the best of what is left. Knows nothing of weights or
 scores.
 """
 

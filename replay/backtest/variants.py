@@ -250,7 +250,9 @@ class Retrained:
             return
         plan = Plan(EPOCHS, BATCH_STEPS, LEARNING_RATE, TABLE_LEARNING_RATE, seed=self._seed)
         chances = self.learner.popularity.chances(self.learner.items.used)
-        rehearsal = Rehearsal(self.learner.parts.sequence.encoder, self._recorder.history(self.learner).of(users), chances, plan)
+        rehearsal = Rehearsal(
+            self.learner.parts.sequence.encoder, self._recorder.history(self.learner).of(users), chances, plan
+        )
         while not rehearsal.done:
             rehearsal.step()
 
