@@ -62,7 +62,7 @@ class Input:
 
 
 @dataclass(frozen=True)
-class Learning:
+class ModelOptions:
     """How our model is configured, and on what it runs."""
 
     override: Annotated[
@@ -93,7 +93,7 @@ def command(
     source: SourceName,
     questions: Questions,
     taken: Input,
-    learning: Learning,
+    model: ModelOptions,
     written: Written,
     reading: SourceOptions,
     running: Running,
@@ -107,7 +107,7 @@ def command(
     from replay.backtest import backtest
 
     _writable((written.report, written.out), (Path(source), taken.items))
-    options = _options(questions, taken.limit, learning)
+    options = _options(questions, taken.limit, model)
     settings = located_settings(running.kafka, None, None, running.data)
     chosen = opened_source(source, settings.kafka, reading)
     known = _catalogue(chosen, taken)
@@ -171,7 +171,7 @@ def _writable(written: tuple[Path | None, ...], read: tuple[Path | None, ...]) -
         taken.add(path.resolve())
 
 
-def _options(questions: Questions, limit: int | None, learning: Learning) -> Options:
+def _options(questions: Questions, limit: int | None, model: ModelOptions) -> Options:
     from replay.backtest import Options
 
     cadences = questions.publish_every
@@ -187,8 +187,8 @@ def _options(questions: Questions, limit: int | None, learning: Learning) -> Opt
         seeds=tuple(dict.fromkeys(_numbers((questions.seeds,), "--seeds"))),
         window=questions.window,
         limit=limit,
-        overrides=_overrides(learning.override or ()),
-        device=learning.device,
+        overrides=_overrides(model.override or ()),
+        device=model.device,
     )
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from replay.backtest.ledger import Ledger
 from replay.backtest.result import AgedWeights, Interval, Leads, Measures, SeedScores, Slice, Window
 
-__all__ = ["by_seed", "by_type", "curve", "differences", "groups", "results", "weight_ages"]
+__all__ = ["BOOTSTRAP_SEED", "by_seed", "by_type", "curve", "differences", "groups", "results", "weight_ages"]
 
 OURS = "headwater"
 REPLICATES = 1000
@@ -91,6 +91,7 @@ def differences(ledger: Ledger) -> dict[str, Leads]:
     for column, (name, measure) in enumerate(names):
         sums[:, column] = np.bincount(users, ours[measure] - measures(all_ranks[name])[measure])
     draws = np.empty((REPLICATES, len(names)))
+    # scipy.stats.bootstrap draws and gives the same, no shorter, and takes 1.2 s to load
     choose = np.random.default_rng(BOOTSTRAP_SEED)
     for i in range(REPLICATES):
         times = np.bincount(choose.integers(0, len(counts), len(counts)), minlength=len(counts))

@@ -47,7 +47,11 @@ class Explanation:
 
 
 def read_answer(text: bytes) -> Recommendation:
-    """A recommendation from its JSON. Raises SourceError."""
+    """A recommendation from its JSON.
+
+    Raises:
+        SourceError: The text is no recommendation.
+    """
     try:
         return decode_recommendation(text)
     except InvalidMessage as error:
@@ -55,12 +59,21 @@ def read_answer(text: bytes) -> Recommendation:
 
 
 def explain_id(settings: Settings, request_id: str) -> Explanation:
-    """Rebuild the answer to a request that is in the exposure log. Raises SourceError, Unavailable."""
+    """Rebuild the answer to a request, as `explain_answer` does an answer. Raises SourceError when no log has it."""
     return explain_answer(settings, find_recommendation(settings, request_id))
 
 
 def explain_answer(settings: Settings, logged: Recommendation) -> Explanation:
-    """Rebuild an answer from its receipt. Raises SourceError for what is missing, Unavailable without Kafka."""
+    """Rebuild an answer from its receipt.
+
+    Args:
+        settings: Where the logs are, and how trainer and serving were set.
+        logged: The answer, as it is in `recommendations`.
+
+    Raises:
+        SourceError: Retention or compaction has taken what the answer was made of, or it is a refusal.
+        Unavailable: Kafka does not answer.
+    """
     receipt = logged.receipt
     if logged.error is not None:
         raise SourceError(

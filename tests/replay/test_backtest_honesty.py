@@ -86,6 +86,9 @@ def test_every_row_is_accounted_for(tmp_path: Path) -> None:
     result = backtest(source, Options(warm_up=0.5, frozen=False, overrides=SMALL))
     told = result.source
     assert told.bad == {"user": 2, "type": 1, "undecodable": 1}
+    assert told.rows is not None
+    assert told.events is not None
+    assert told.duplicates is not None
     assert told.rows == told.events + sum(told.bad.values())
     assert told.events == result.events + told.duplicates == 127
     assert result.events == result.warm_up + result.queries + sum(result.excluded.values())
