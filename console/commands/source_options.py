@@ -112,7 +112,7 @@ def tell_refused_items(source: Source) -> None:
     """Say on stderr which items of a source's catalogue could not be read, if any."""
     told = getattr(source, "item_report", None)
     if told is not None and told.bad:
-        print(f"items: {told.told_bad}", file=sys.stderr)
+        print(f"items: {told.bad_text}", file=sys.stderr)
 
 
 def _offsets(given: list[str] | None) -> dict[int, int]:

@@ -52,7 +52,7 @@ class Finding:
 
 def examine(settings: Settings, running: Addresses | None) -> list[Finding]:
     """Every check, in the order of an event's way; a check whose server is away is left out."""
-    findings = [_house(running)]
+    findings = [_running(running)]
     findings += _broker_and_topics(settings)
     findings += _store(settings)
     findings += _workers(running)
@@ -60,7 +60,7 @@ def examine(settings: Settings, running: Addresses | None) -> list[Finding]:
     return findings
 
 
-def _house(running: Addresses | None) -> Finding:
+def _running(running: Addresses | None) -> Finding:
     if running is None:
         return Finding("up", "ok", "no `headwater up` runs on this folder; servers as the settings say")
     text = f"`headwater up` runs on {running.data}, process {running.pid}"

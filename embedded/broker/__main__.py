@@ -54,7 +54,7 @@ async def _serve(options: BrokerOptions) -> None:
     try:
         done, _ = await asyncio.wait([waiting, *server.jobs], return_when=asyncio.FIRST_COMPLETED)
         for task in done:
-            task.result()  # housekeeping ends only by failing, and a broker without it must not seem well
+            task.result()  # housekeeping ends only by failing: then the broker ends too
     finally:
         await server.stop()
 

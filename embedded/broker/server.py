@@ -80,7 +80,7 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def idle_since(self, moment: float) -> bool:
-        """True if nothing was heard since `moment` and nothing is being answered."""
+        """True if nothing was received since `moment` and nothing is being answered."""
         return self._task is None and self.active < moment
 
     def _pump(self) -> None:

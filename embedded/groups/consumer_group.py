@@ -31,7 +31,7 @@ class Group(Roster):
     generation: int = 0
     protocol_type: str = ""
     protocol: str | None = None
-    pending: dict[str, float] = field(default_factory=dict)  # ids handed out, not joined yet -> when they lapse
+    pending: dict[str, float] = field(default_factory=dict)  # ids given and not joined yet -> when they expire
     _timer: asyncio.TimerHandle | None = None
     _initial: bool = False
     _newcomer: bool = False
@@ -219,7 +219,7 @@ class Group(Roster):
                 member.syncing.set_result(Synced(Code.NONE, member.assignment))
 
     def heartbeat(self, member_id: str, instance: str | None, generation: int) -> Code:
-        """A member says that it lives, and learns whether it must join anew."""
+        """Extends a member's session, and says whether it must join again."""
         code = self.check(member_id, instance, generation)
         if code is Code.NONE:
             self.beat(self.members[member_id])
@@ -275,7 +275,7 @@ class Group(Roster):
     def expire(self) -> None:
         """Removes members whose session is over and ids that were never used."""
         now = _now()
-        for member_id in [i for i, lapses in self.pending.items() if lapses < now]:
+        for member_id in [i for i, expires in self.pending.items() if expires < now]:
             del self.pending[member_id]
             self._complete_if_all_joined()
         for member in [m for m in self.members.values() if m.expires < now and not m.waiting]:
@@ -306,7 +306,7 @@ class Group(Roster):
         }
 
     def resume(self, facts: dict[str, Any]) -> None:
-        """Takes up where an earlier process stopped: members are as alive as they prove to be within a session."""
+        """Goes on where an earlier process stopped; each member has one session to be heard from."""
         self.generation, self.protocol_type = facts["generation"], facts["protocol_type"]
         self.protocol = facts["protocol"]
         for member in map(Member.from_facts, facts["members"]):

@@ -106,7 +106,7 @@ def _synced(call: Call, outcome: Synced, protocol_type: str | None, protocol: st
 
 
 def heartbeat(node: Node, call: Call) -> Any:
-    """A sign of life."""
+    """Keeps a member in its group."""
     request = call.body
     group = node.groups.get(request.group_id)
     code = Code.UNKNOWN_MEMBER_ID

@@ -228,7 +228,7 @@ class PartitionLog:
         while len(self.segments) > 1 and self.segments[1].base <= self.start_offset:
             self.segments.pop(0).delete()
 
-    # --- life
+    # --- recovery, checkpoints, closing
 
     def _recover(self) -> None:
         for leftover in [*self.folder.glob("*.cleaned"), *self.folder.glob("*.new")]:
@@ -236,7 +236,7 @@ class PartitionLog:
         for path in sorted(self.folder.glob("*.log")):
             segment = LogSegment(self.folder, int(path.stem))
             if self.segments and segment.base <= self.segments[-1].last_offset:
-                segment.delete()  # merged into the one before it by a compaction that was killed while tidying up
+                segment.delete()  # merged into the one before it by a compaction that was killed before it had deleted all
                 continue
             self.segments.append(segment)
             segment.recover(self._restore, self._replay)
@@ -267,12 +267,12 @@ class PartitionLog:
         return {"producers": self.producers.dump(), "cleaned": self.cleaned_offset}
 
     def close_inactive(self) -> None:
-        """Lets the descriptors of all but the active segment go, until someone reads them again."""
+        """Closes the files of all but the active segment; a later read opens them again."""
         for segment in self.segments[:-1]:
             segment.close()
 
     def close(self) -> None:
-        """Checkpoints and lets all descriptors go."""
+        """Checkpoints and closes all files."""
         self.checkpoint()
         for segment in self.segments:
             segment.close()

@@ -55,7 +55,7 @@ class LogSegment:
         return self
 
     def close(self) -> None:
-        """Lets the descriptor go; a later read opens the file again."""
+        """Closes the file; a later read opens it again."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

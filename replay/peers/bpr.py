@@ -1,6 +1,6 @@
 """Bayesian personalised ranking from `implicit`, refitted now and then.
 
-Before: the loop tells each event. After: the items' vectors rank for the user. Knows no order of events.
+Before: the backtest tells each event. After: the items' vectors rank for the user. Knows no order of events.
 Rendle, Freudenthaler, Gantner, Schmidt-Thieme (2009).
 """
 

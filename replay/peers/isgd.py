@@ -1,6 +1,6 @@
 """Incremental matrix factorisation: one gradient step an event, nothing ever refitted.
 
-Before: the loop tells each event. After: inner products of user and item vectors are the scores. Knows no order but the
+Before: the backtest tells each event. After: inner products of user and item vectors are the scores. Knows no order but the
 stream's own.
 
 ISGD: Vinagre, Jorge, Gama (2014), "Fast incremental matrix factorization for recommendation with positive-only

@@ -1,6 +1,6 @@
 """How often each item was chosen: ever, or within a sliding window of event time.
 
-Before: the loop tells each event. After: the counts are the scores. Knows no users.
+Before: the backtest tells each event. After: the counts are the scores. Knows no users.
 """
 
 from __future__ import annotations

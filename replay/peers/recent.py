@@ -1,6 +1,6 @@
 """The user's own newest items first, then what is popular: the peer to beat where people come back to items.
 
-Before: the loop asks with a history. After: its own items lead, newest first. Knows no model.
+Before: the backtest asks with a history. After: its own items lead, newest first. Knows no model.
 """
 
 from __future__ import annotations

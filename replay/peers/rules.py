@@ -1,6 +1,6 @@
 """Sequential rules: who chose A lately chooses B next, counted online with bounded memory.
 
-Before: the loop tells each event with the history before it. After: the rules of the newest items add up to scores.
+Before: the backtest tells each event with the history before it. After: the rules of the newest items add up to scores.
 Knows item numbers and times only.
 
 Sequential rules of Ludewig & Jannach (2018, "Evaluation of session-based recommendation algorithms"): a choice of B

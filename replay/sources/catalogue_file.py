@@ -3,7 +3,7 @@
 Before: a .jsonl, .csv, .tsv or .parquet file with one item a row. After: `replay.backtest`. Knows nothing of Kafka.
 
 `item_id` (or `item`), `title`, `categories`, `text`, `available`, `published_time` and `attributes` are the fields of
-an Item; any other column becomes an attribute. Categories in one text are parted by `|`.
+an Item; any other column becomes an attribute. Categories in one text are separated by `|`.
 """
 
 from __future__ import annotations

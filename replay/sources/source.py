@@ -1,8 +1,8 @@
 """What every source of past events has: an iterator of Events and a report of what was read and what was refused.
 
-Before: nothing. After: `replay.stream`. Knows no file format and no Kafka. `Rows` turns a format's plain rows into
-events: it settles the time unit once for the whole source, counts each bad row under its reason, and names the first
-few; no row is dropped uncounted.
+Before: a module for each format makes raw rows. After: `replay.stream` and the backtest read events. Knows no file
+format and no Kafka. `events_of` settles the time unit once for the whole source, counts each bad row under its reason
+and quotes the first few; no row is dropped uncounted.
 """
 
 from __future__ import annotations
@@ -83,11 +83,11 @@ class SourceReport:
         if self.left_out:
             told += f"; no events: {_counts(self.left_out)}"
         if self.bad:
-            told += f"; {self.told_bad}"
+            told += f"; {self.bad_text}"
         return told
 
     @property
-    def told_bad(self) -> str:
+    def bad_text(self) -> str:
         """What was refused, in words."""
         return f"refused: {_counts(self.bad)}. First: {'; '.join(self.first_bad)}"
 
