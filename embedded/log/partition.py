@@ -236,7 +236,7 @@ class PartitionLog:
         for path in sorted(self.folder.glob("*.log")):
             segment = LogSegment(self.folder, int(path.stem))
             if self.segments and segment.base <= self.segments[-1].last_offset:
-                segment.delete()  # merged into the one before it by a compaction that was killed before it had deleted all
+                segment.delete()  # merged into the one before it by a compaction that was killed before its end
                 continue
             self.segments.append(segment)
             segment.recover(self._restore, self._replay)

@@ -1,7 +1,7 @@
 """Matrix factorisation by alternating least squares, from `implicit`, with each user folded in at the moment of asking.
 
-Before: the backtest tells each event. After: the user's vector is solved from the history as it is now, so that only the
-items' vectors are as old as the last fit. Knows no order of events.
+Before: the backtest tells each event. After: the user's vector is solved from the history as it is now, so that only
+the items' vectors are as old as the last fit. Knows no order of events.
 
 Hu, Koren, Volinsky (2008), equation 4: x = (Y'Y + Y'(C - I)Y + reg I)^-1 Y'C p. Y'Y is kept from the fit.
 """

@@ -1,7 +1,7 @@
 """Incremental matrix factorisation: one gradient step an event, nothing ever refitted.
 
-Before: the backtest tells each event. After: inner products of user and item vectors are the scores. Knows no order but the
-stream's own.
+Before: the backtest tells each event. After: inner products of user and item vectors are the scores. Knows no order but
+the stream's own.
 
 ISGD: Vinagre, Jorge, Gama (2014), "Fast incremental matrix factorization for recommendation with positive-only
 feedback". RAISGD: the same (2015), "Collaborative filtering with recency-based negative feedback": before each step the

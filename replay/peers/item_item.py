@@ -1,7 +1,7 @@
 """Item-item cosine over who had an event with what, from `implicit`: a classic that is hard to beat.
 
-Before: the backtest tells each event. After: similarities with the newest items of the history add up to scores. Knows no
-order of events; between two fits it knows nothing new, which is how batch recommenders are run.
+Before: the backtest tells each event. After: similarities with the newest items of the history add up to scores. Knows
+no order of events; between two fits it knows nothing new, which is how batch recommenders are run.
 """
 
 from __future__ import annotations
