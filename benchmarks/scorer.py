@@ -23,8 +23,8 @@ from headwater.events import Item
 from headwater.examples import Entry
 from headwater.recommendations import Request
 from models.config import ModelConfig
-from models.experts.expert import CAPACITY
 from models.experts.registry import Parts
+from models.part import CAPACITY
 from models.published.bundle import Bundle
 from models.published.delta import Delta, DeltaAssembler, encode_delta
 from models.published.digest import hash_all

@@ -3,6 +3,6 @@
 Before: `trainer` or `replay` hands over examples in log order. After: `serving` runs the published bundle.
 Knows no Kafka, no Redis and no clock: times come in with the examples, or as arguments.
 
-Read in this order: config, items, inputs, memory, popularity, encoder, gate, learner; then graph, bundle, delta,
-checkpoint.
+Read in this order: config, items, inputs, block, experts (expert, memory, popularity, sequence, repeats, gate, fusion,
+registry), learner, published (graph, bundle, delta, publish, parity), checkpoint.
 """

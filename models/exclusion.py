@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.recommendations import ALL_TYPES, AUTO
-from models.experts.expert import Changes, Input, Part
+from models.part import Changes, Input, Part
 
 __all__ = ["RARE", "ReturnRate", "left_out", "returning_types"]
 

@@ -25,8 +25,9 @@ from typing import Any
 from headwater.errors import SettingsError
 from headwater.examples import CatalogueEntry, Example
 from models.config import ModelConfig
-from models.history import History, Recorder, absorb
 from models.learner import Learner
+from models.recorder import Recorder, absorb
+from models.sequence.history import History
 from models.sequence.rehearsal import Plan, Rehearsal
 from streams.features.recording import Recording
 from trainer.checkpoints import Checkpoints

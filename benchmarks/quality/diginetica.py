@@ -31,8 +31,8 @@ from benchmarks.quality.prequential import common_parser, events_file, overrides
 from headwater.examples import Entry, Example, Position
 from models.config import MemoryConfig, ModelConfig
 from models.experts.fusion import asked_block, scores_of
-from models.history import Recorder, absorb
 from models.learner import Learner
+from models.recorder import Recorder, absorb
 from models.sequence.rehearsal import Plan, Rehearsal
 
 __all__ = ["main", "periods", "recall"]

@@ -2,14 +2,12 @@
 
 An expert is one file that holds its opinion, how it learns, its part of the served graph, its arrays and its state. The
 others loop over the experts that the configuration names (`registry`). docs/new-expert.md walks through a real one.
-
-Parts that have weights and no opinion (the gate, the counts behind the rule `auto`) are a `Part`, the first half.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,55 +16,15 @@ from pydantic import BaseModel
 from models.block import Block, Pending, Sparse
 from models.inputs import Recent
 from models.onnx_nodes import Nodes
+from models.part import Part
 
-if TYPE_CHECKING:
-    from models.sequence.optimizer import Adam
-
-__all__ = [
-    "CAPACITY",
-    "OWN_ROW",
-    "Changes",
-    "Dense",
-    "Event",
-    "Expert",
-    "Input",
-    "OptionalExpert",
-    "Part",
-    "Reviser",
-    "Similar",
-]
+__all__ = ["Dense", "Event", "Expert", "OptionalExpert", "Reviser", "Similar"]
 
 Array = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
-CAPACITY = "capacity"
-"""The dimension of a weight that has one row per item."""
-
-OWN_ROW = None
-"""Fill of a table of row numbers: a free row holds its own."""
-
 Similar = Callable[[Array], Array | None]
 """Vectors (used, d) of all items -> the mean (d,) of those that are like the new item; None without any."""
-
-
-class Input(NamedTuple):
-    """A weight of the served graph."""
-
-    dtype: type[np.generic]
-    shape: tuple[int | str, ...]
-    fill: float | None = 0.0
-    """What free rows of a table hold."""
-
-
-class Changes(NamedTuple):
-    """What a publication has to send of a part: weights that are sent whole, changed rows and changed places by name.
-
-    Places are those of the flattened table.
-    """
-
-    dense: Sequence[str] = ()
-    rows: Mapping[str, Rows] = {}
-    places: Mapping[str, Rows] = {}
 
 
 class Dense(NamedTuple):
@@ -85,49 +43,6 @@ class Event(NamedTuple):
     since_ms: int  # since the first event of all
     weight: float  # how much it counts as a target
     before: Recent  # the history before it, of repeats the newest alone
-
-
-class Part:
-    """Weights: published, kept in checkpoints, grown and cleared. Whatever a part has none of, it leaves out."""
-
-    def inputs(self) -> dict[str, Input]:
-        """The weights that the graph takes from this part, by name."""
-        return {}
-
-    def weights(self) -> dict[str, NDArray[Any]]:
-        """These weights as they are now, views where possible."""
-        return {}
-
-    def read(self, weights: Mapping[str, NDArray[Any]]) -> None:
-        """Become what was published: enough to give opinions, not to learn on."""
-
-    def take_changes(self) -> Changes:
-        """What changed since the last publication; forgets it."""
-        return Changes()
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Every array of a checkpoint by name, as views that can be written into."""
-        return {}
-
-    def adams(self) -> dict[str, Adam]:
-        """Optimizers by the name of the weights that they step; their moments and steps are state, too."""
-        return {}
-
-    def values(self) -> dict[str, Any]:
-        """The rest of the state, as JSON-able values under names that are its own."""
-        return {}
-
-    def restore(self, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Back to what `values` returned. `state` has been written into; `arrays` are all of the checkpoint."""
-
-    def grow(self, capacity: int) -> None:
-        """Room for more items."""
-
-    def clear(self, rows: list[int]) -> None:
-        """Forget items that were let go."""
-
-    def move(self, device: str) -> None:
-        """Take tensors to a device."""
 
 
 class Expert(Part):

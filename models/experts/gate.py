@@ -20,8 +20,9 @@ import torch
 from numpy.typing import NDArray
 
 from models.config import ModelConfig
-from models.experts.expert import Changes, Expert, Input, Part
+from models.experts.expert import Expert
 from models.onnx_nodes import Nodes
+from models.part import Changes, Input, Part
 from models.sequence.optimizer import Adam
 
 __all__ = ["CONTEXT", "Gate", "context_of"]

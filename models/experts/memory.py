@@ -33,9 +33,10 @@ from onnx import TensorProto
 from models.block import Sparse
 from models.compiled import compiled
 from models.config import MemoryConfig, ModelConfig
-from models.experts.expert import CAPACITY, OWN_ROW, Changes, Event, Expert, Input
+from models.experts.expert import Event, Expert
 from models.inputs import Recent
 from models.onnx_nodes import Nodes
+from models.part import CAPACITY, OWN_ROW, Changes, Input
 
 __all__ = ["AssociationMemory", "share_of_highest"]
 

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from models.block import Block
-from models.experts.expert import CAPACITY, Changes, Dense, Event, Input, OptionalExpert
+from models.experts.expert import Dense, Event, OptionalExpert
 from models.onnx_nodes import Nodes
+from models.part import CAPACITY, Changes, Input
 
 NEVER_H = -1e9
 """Hour of the first event of a row that has had none."""

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.block import Block, Pending
-from models.experts.expert import CAPACITY, Changes, Dense, Event, Expert, Input
+from models.experts.expert import Dense, Event, Expert
 from models.onnx_nodes import Nodes
+from models.part import CAPACITY, Changes, Input
 
 __all__ = ["FLOOR", "UNSEEN", "Popularity"]
 

@@ -10,13 +10,14 @@ import torch
 from headwater.errors import SettingsError
 from models.config import ModelConfig, checked
 from models.exclusion import ReturnRate
-from models.experts.expert import Expert, Input, OptionalExpert, Part
+from models.experts.expert import Expert, OptionalExpert
 from models.experts.gate import Gate
 from models.experts.memory import AssociationMemory
 from models.experts.newness import Newness
 from models.experts.popularity import Popularity
 from models.experts.repeats import Repeats
 from models.experts.sequence import SequenceExpert
+from models.part import Input, Part
 
 __all__ = ["OPTIONAL", "Parts"]
 

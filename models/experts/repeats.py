@@ -24,8 +24,9 @@ from onnx import TensorProto
 
 from models.block import Block
 from models.config import ModelConfig
-from models.experts.expert import Changes, Input, Reviser
+from models.experts.expert import Reviser
 from models.onnx_nodes import Nodes
+from models.part import Changes, Input
 from models.sequence.optimizer import Adam
 
 __all__ = ["Facts", "Repeats", "facts_of", "repeat_scores"]

@@ -17,9 +17,10 @@ from onnx import TensorProto, helper
 
 from models.block import Block
 from models.config import ModelConfig
-from models.experts.expert import CAPACITY, Changes, Dense, Expert, Input, Similar
+from models.experts.expert import Dense, Expert, Similar
 from models.inputs import pad_steps
 from models.onnx_nodes import Nodes
+from models.part import CAPACITY, Changes, Input
 from models.sequence.attention import TIME_RATES
 from models.sequence.batches import Sequences, batch_of, sequences_of
 from models.sequence.encoder import SINCE_RATES, Encoder

@@ -26,9 +26,9 @@ from safetensors import SafetensorError
 
 from headwater.errors import BundleError
 from models.config import ModelConfig
-from models.experts.expert import CAPACITY, OWN_ROW, Input
 from models.experts.registry import Parts
 from models.files import sync_directory, write_synced
+from models.part import CAPACITY, OWN_ROW, Input
 from models.published.digest import ModelDigest, hash_all
 
 if TYPE_CHECKING:

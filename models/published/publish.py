@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.config import ModelConfig
-from models.experts.expert import Changes
 from models.experts.registry import Parts
+from models.part import Changes
 from models.published.bundle import Bundle
 from models.published.delta import Delta
 from models.published.digest import ModelDigest, hash_all

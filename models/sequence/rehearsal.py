@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.history import History
 from models.sequence.encoder import Encoder
+from models.sequence.history import History
 
 __all__ = ["Plan", "Rehearsal"]
 

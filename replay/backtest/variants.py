@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from headwater.examples import CatalogueEntry, Example
 from headwater.recommendations import Recommendation, Request
 from models.config import ModelConfig
-from models.history import Recorder
 from models.learner import Learner, Scored
 from models.published.bundle import Bundle
 from models.published.delta import Delta
+from models.recorder import Recorder
 from models.sequence.rehearsal import Plan, Rehearsal
 from replay.backtest.queries import Query
 from serving.catalogue import Catalogue

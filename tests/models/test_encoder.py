@@ -10,10 +10,10 @@ from headwater.examples import Entry
 from models.checks import check_learner
 from models.config import ModelConfig
 from models.content import Content
-from models.history import History
 from models.inputs import Steps, encode_entries, event_weight, step_weights
 from models.learner import Learner
 from models.sequence.encoder import Encoder
+from models.sequence.history import History
 from models.sequence.losses import fused_softmax
 from models.sequence.rehearsal import Plan, Rehearsal
 from models.sequence.replay_buffer import ReplayBuffer

@@ -1,0 +1,89 @@
+"""A part of a model: weights that are published, kept in checkpoints, grown and cleared.
+
+The experts are parts, and so are the gate and the counts behind the rule `auto`. Publication, checkpoint, graph and
+parity loop over parts and know no more of them than this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from models.sequence.optimizer import Adam
+
+__all__ = ["CAPACITY", "OWN_ROW", "Changes", "Input", "Part"]
+
+Rows = NDArray[np.int64]
+
+CAPACITY = "capacity"
+"""The dimension of a weight that has one row per item."""
+
+OWN_ROW = None
+"""Fill of a table of row numbers: a free row holds its own."""
+
+
+class Input(NamedTuple):
+    """A weight of the served graph."""
+
+    dtype: type[np.generic]
+    shape: tuple[int | str, ...]
+    fill: float | None = 0.0
+    """What free rows of a table hold."""
+
+
+class Changes(NamedTuple):
+    """What a publication has to send of a part: weights that are sent whole, changed rows and changed places by name.
+
+    Places are those of the flattened table.
+    """
+
+    dense: Sequence[str] = ()
+    rows: Mapping[str, Rows] = {}
+    places: Mapping[str, Rows] = {}
+
+
+class Part:
+    """Weights: published, kept in checkpoints, grown and cleared. Whatever a part has none of, it leaves out."""
+
+    def inputs(self) -> dict[str, Input]:
+        """The weights that the graph takes from this part, by name."""
+        return {}
+
+    def weights(self) -> dict[str, NDArray[Any]]:
+        """These weights as they are now, views where possible."""
+        return {}
+
+    def read(self, weights: Mapping[str, NDArray[Any]]) -> None:
+        """Become what was published: enough to give opinions, not to learn on."""
+
+    def take_changes(self) -> Changes:
+        """What changed since the last publication; forgets it."""
+        return Changes()
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Every array of a checkpoint by name, as views that can be written into."""
+        return {}
+
+    def adams(self) -> dict[str, Adam]:
+        """Optimizers by the name of the weights that they step; their moments and steps are state, too."""
+        return {}
+
+    def values(self) -> dict[str, Any]:
+        """The rest of the state, as JSON-able values under names that are its own."""
+        return {}
+
+    def restore(self, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Back to what `values` returned. `state` has been written into; `arrays` are all of the checkpoint."""
+
+    def grow(self, capacity: int) -> None:
+        """Room for more items."""
+
+    def clear(self, rows: list[int]) -> None:
+        """Forget items that were let go."""
+
+    def move(self, device: str) -> None:
+        """Take tensors to a device."""
