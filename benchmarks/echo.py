@@ -11,7 +11,7 @@ import threading
 
 from kafka import TopicPartition
 
-from headwater.kafka.connections import consumer, producer
+from headwater.kafka import consumer, producer
 from headwater.settings import load_settings
 
 

@@ -32,7 +32,7 @@ import numpy as np
 
 from benchmarks.traffic import Load, Stopwatch, send_load, warm, watch_features, watch_replies
 from console.local.supervisor import Supervisor
-from headwater.kafka.connections import admin_client
+from headwater.kafka import admin_client
 from headwater.settings import Settings, load_settings
 
 SLICES = 10

@@ -19,11 +19,11 @@ from kafka.partitioner.default import murmur2
 
 from console.local.supervisor import Supervisor
 from headwater.events import Event, Item, now_ms
-from headwater.kafka.connections import producer
+from headwater.kafka import producer
 from headwater.recommendations import Request
 from headwater.settings import KafkaSettings, Settings
 from headwater.topics import EVENTS, ITEMS, RECOMMENDATIONS, REQUESTS, topic_name
-from headwater.wire.codec import encode, encode_packed
+from headwater.wire import encode, encode_packed
 
 USERS = 900
 ITEMS_COUNT = 1700

@@ -1,7 +1,7 @@
 """What apps send: events (a user did something with an item) and items (the catalogue).
 
 Before: any producer, ours or a plain Kafka client writing the JSON by hand. After: the streams worker.
-Knows nothing of Kafka; `headwater.wire.codec` puts these on the wire.
+Knows nothing of Kafka; `headwater.wire` puts these on the wire.
 
 Field names follow Amazon Personalize and metarank where they agree. Times on the wire are integers, milliseconds since
 1970-01-01 UTC; RFC 3339 text with an offset is read too.

@@ -18,7 +18,7 @@ from itertools import islice
 from headwater.client import Client, Delivery
 from headwater.errors import SettingsError
 from headwater.events import Event
-from headwater.kafka.connections import ensure_topics
+from headwater.kafka import ensure_topics
 from headwater.settings import Settings
 from replay.sources import Catalogued, KafkaRange, Source
 

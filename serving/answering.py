@@ -28,7 +28,7 @@ from headwater.events import MAX_ID_LENGTH, now_ms
 from headwater.recommendations import Receipt, Recommendation, Request
 from headwater.settings import ServingSettings
 from headwater.topics import EVENTS, REQUESTS
-from headwater.wire.codec import decode_request, encode
+from headwater.wire import decode_request, encode
 from serving.answer_cache import Answered
 from serving.fitting import fitting
 from serving.popular import POPULAR_ITEMS, Popular

@@ -6,7 +6,7 @@ Before: a finished answer. After: `serving.answering` sends its bytes, or refuse
 from __future__ import annotations
 
 from headwater.recommendations import Recommendation
-from headwater.wire.codec import encode
+from headwater.wire import encode
 
 __all__ = ["MAX_ANSWER_BYTES", "fitting"]
 

@@ -18,7 +18,7 @@ from kafka import KafkaProducer
 from headwater.errors import InvalidMessage, Stalled
 from headwater.process.retry import passes
 from headwater.topics import DEAD_LETTERS, RECOMMENDATIONS, REQUESTS, topic_name
-from headwater.wire.letters import RefusedRecord, dead_letter
+from headwater.wire import RefusedRecord, dead_letter
 from serving.answering import Answer
 from serving.serving_metrics import ServingMetrics
 

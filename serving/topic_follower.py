@@ -18,12 +18,12 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 
 from headwater.errors import InvalidMessage
-from headwater.kafka.connections import consumer
+from headwater.kafka import consumer
 from headwater.process.operations import Operations
 from headwater.process.retry import Stopped
 from headwater.settings import Settings
 from headwater.topics import ITEMS, MODEL, MODEL_DELTAS, REQUESTS, topic_name
-from headwater.wire.codec import decode_catalogue_record
+from headwater.wire import decode_catalogue_record
 from serving.catalogue import Catalogue
 from serving.model_follower import ModelFollower
 from serving.serving_metrics import ServingMetrics

@@ -21,7 +21,7 @@ from kafka import TopicPartition
 from kafka.structs import OffsetAndMetadata
 
 from headwater.errors import Stalled, Unavailable
-from headwater.kafka.connections import consumer, ensure_topics, producer
+from headwater.kafka import consumer, ensure_topics, producer
 from headwater.process.operations import Operations
 from headwater.process.worker import run_worker
 from headwater.settings import Settings

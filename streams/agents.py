@@ -18,14 +18,12 @@ from headwater.examples import CatalogueEntry
 from headwater.process.retry import Retry
 from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, EVENTS, ITEMS
-from headwater.wire.codec import decode_catalogue_record
+from headwater.wire import UNKNOWN_REASON, decode_catalogue_record, read_letter, unforeseen
 from streams.app import raw_topic
 from streams.features.marks import check_log
 from streams.features.store import FeatureStore
 from streams.intake import Intake
-from streams.letters import UNKNOWN, Refusal, read_letter
-from streams.outbox import ExamplesOutbox
-from streams.reading import unforeseen
+from streams.outbox import ExamplesOutbox, Refusal
 from streams.rounds import EventRounds
 from streams.streams_metrics import StreamsMetrics
 
@@ -128,9 +126,9 @@ class Agents:
             try:
                 entry = _catalogue_entry(message)
             except InvalidMessage as error:
-                refused.append((message, 0, error))
+                refused.append(Refusal(message, 0, error))
             except Exception as error:  # noqa: BLE001 - content that no check foresaw must not end the worker
-                refused.append((message, 0, unforeseen(error, _at(message))))
+                refused.append(Refusal(message, 0, unforeseen(error, _at(message))))
             else:
                 entries.setdefault(message.partition, []).append((entry, message.value))
         if refused:
@@ -168,5 +166,5 @@ def _letter(message: Message) -> tuple[str, str, int, int]:
     Not the position that it tells of: letters of several workers and redrives arrive in no order of their sources.
     """
     letter = read_letter(message.headers)
-    reason = UNKNOWN if letter is None else letter.reason
+    reason = UNKNOWN_REASON if letter is None else letter.reason
     return reason, f"{message.topic}/{message.partition}", message.offset, 0

@@ -13,16 +13,14 @@ from itertools import islice
 from typing import Any
 
 from headwater.errors import InvalidMessage
-from headwater.kafka.reading import read_partitions, read_topic
+from headwater.kafka import read_partitions, read_topic
 from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, EVENTS, topic_name
-from headwater.wire.codec import EventRow
+from headwater.wire import EventRow, read_events, read_letter
 from streams.features.decay import Decay, ItemStatistics
 from streams.features.fold import Limits, fold_batch
 from streams.features.state import UserState
 from streams.features.store import FeatureStore
-from streams.letters import read_letter
-from streams.reading import read_record
 
 __all__ = ["AuditResult", "Place", "audit", "read_as_folded", "refused_places"]
 
@@ -116,7 +114,7 @@ def refused_places(settings: Settings) -> dict[Place, str]:
 
 def read_as_folded(record: Any, dead: Mapping[Place, str]) -> list[EventRow | InvalidMessage]:
     """The events of one record as the worker saw them: what was ahead of its clock then is ahead still."""
-    found = read_record(
+    found = read_events(
         record.value,
         key=record.key,
         headers=record.headers,

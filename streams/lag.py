@@ -15,7 +15,7 @@ from typing import Any
 from kafka import TopicPartition
 
 from headwater.errors import HeadwaterError
-from headwater.kafka.connections import consumer
+from headwater.kafka import consumer
 from headwater.process.operations import Operations
 from headwater.process.retry import Stopped
 from headwater.settings import KafkaSettings

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from faust.exceptions import ProducerSendError
 
-from headwater.errors import Unavailable
+from headwater.errors import InvalidMessage, Unavailable
 from headwater.examples import CatalogueEntry, Segment, pack_items, pack_segments
 from headwater.topics import DEAD_LETTERS, EXAMPLES, topic_name
-from headwater.wire.letters import DeadLetter
-from streams.letters import Refusal, cut_letter, written_letter
+from headwater.wire import DeadLetter, RefusedRecord, cut_letter, dead_letter
 
-__all__ = ["ExamplesOutbox", "cut", "packed"]
+__all__ = ["ExamplesOutbox", "Refusal", "cut", "packed"]
 
 MAX_RECORD_BYTES = 900_000
 """Largest record of examples: below the 1,048,588 bytes that a broker takes by default."""
@@ -26,6 +25,21 @@ MAX_RECORD_BYTES = 900_000
 GROUP_LETTERS = 500
 GROUP_BYTES = 4 << 20
 """Dead letters that wait for their acknowledgement at the same time."""
+
+
+class Refusal(NamedTuple):
+    """A message as Faust gave it, the place of the refused event in it, and why."""
+
+    message: Any
+    place: int
+    error: InvalidMessage
+
+    def letter(self) -> DeadLetter:
+        """Its dead letter, with all that a redrive needs."""
+        one = self.message
+        at_ms = round((one.timestamp or 0) * 1000)
+        record = RefusedRecord(one.topic, one.partition, one.offset, at_ms, one.key, one.value, one.headers)
+        return dead_letter(self.error, record, self.place)
 
 
 class ExamplesOutbox:
@@ -62,7 +76,7 @@ class ExamplesOutbox:
         while refusals:
             group = _first_group(refusals)
             answers = await asyncio.gather(
-                *(self._send_letter(written_letter(refusal)) for refusal in group), return_exceptions=True
+                *(self._send_letter(refusal.letter()) for refusal in group), return_exceptions=True
             )
             left: list[Refusal] = []
             failed: BaseException | None = None
@@ -80,7 +94,8 @@ class ExamplesOutbox:
     async def _send_alone(self, refusal: Refusal) -> Unavailable | None:
         """The error that remains, if any."""
         last: Unavailable | None = None
-        for letter in (written_letter(refusal), cut_letter(refusal)):
+        whole = refusal.letter()
+        for letter in (whole, cut_letter(whole)):
             try:
                 await self._send_letter(letter)
             except _TooLarge as error:

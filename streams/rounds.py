@@ -20,15 +20,13 @@ from headwater.errors import InvalidMessage
 from headwater.events import now_ms
 from headwater.process.retry import Retry
 from headwater.settings import StreamsSettings
-from headwater.wire.codec import EventRow
+from headwater.wire import EventRow, read_events
 from streams.features.decay import Decay, ItemStatistics
 from streams.features.fold import Folded, Limits, fold_batch
 from streams.features.hot_users import HotUsers
 from streams.features.state import EMPTY, UserState
 from streams.features.store import Batch, FeatureStore
-from streams.letters import Refusal
-from streams.outbox import ExamplesOutbox
-from streams.reading import read_record
+from streams.outbox import ExamplesOutbox, Refusal
 from streams.streams_metrics import StreamsMetrics
 
 __all__ = ["EventRounds"]
@@ -55,8 +53,8 @@ class _Decoded:
         self.messages = [message for message in self.messages if message.offset > offset]
         if len(self.messages) < before:
             self.rows = [row for row in self.rows if row.offset > offset]
-            self.refused = [letter for letter in self.refused if letter[0].offset > offset]
-            self.unsent = [letter for letter in self.unsent if letter[0].offset > offset]
+            self.refused = [letter for letter in self.refused if letter.message.offset > offset]
+            self.unsent = [letter for letter in self.unsent if letter.message.offset > offset]
         return before - len(self.messages)
 
 
@@ -131,7 +129,7 @@ class EventRounds:
         for message in messages:
             part = parts.setdefault(message.partition, _Decoded())
             part.messages.append(message)
-            found = read_record(
+            found = read_events(
                 message.value,
                 key=message.key,
                 headers=message.headers or (),
@@ -143,7 +141,7 @@ class EventRounds:
             )
             for place, row in enumerate(found):
                 if isinstance(row, InvalidMessage):
-                    part.refused.append((message, place, row))
+                    part.refused.append(Refusal(message, place, row))
                 else:
                     part.rows.append(row)
         for part in parts.values():

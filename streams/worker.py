@@ -17,7 +17,7 @@ from typing import Any
 from faust.exceptions import ConsumerNotStarted
 
 from headwater.errors import AnotherLog, Stalled
-from headwater.kafka.connections import consumer, ensure_topics
+from headwater.kafka import consumer, ensure_topics
 from headwater.process.operations import Operations
 from headwater.process.retry import Stopped
 from headwater.process.worker import run_worker

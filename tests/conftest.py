@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from embedded import EmbeddedBroker, EmbeddedStore
-from headwater.kafka.connections import ensure_topics
+from headwater.kafka import ensure_topics
 from headwater.settings import Settings, load_settings
 from tests.worlds.processes import Worker
 

@@ -20,11 +20,11 @@ from kafka.structs import OffsetAndMetadata
 
 from headwater.errors import CheckpointError, InvalidMessage, Unavailable
 from headwater.examples import CatalogueEntry, Example, Position, unpack
-from headwater.kafka.connections import consumer
+from headwater.kafka import consumer
 from headwater.process.retry import Retry, passes
 from headwater.settings import KafkaSettings
 from headwater.topics import DEAD_LETTERS, EXAMPLES, topic_name
-from headwater.wire.letters import DeadLetter, RefusedRecord, dead_letter
+from headwater.wire import DeadLetter, RefusedRecord, dead_letter
 
 __all__ = ["ExamplesLog", "Progress"]
 

@@ -19,7 +19,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError
 
 from headwater.errors import InvalidMessage, Unavailable
-from headwater.kafka.reading import BoundedReader, Span
+from headwater.kafka import BoundedReader, Span
 from headwater.settings import KafkaSettings
 from headwater.topics import MODEL, MODEL_DELTAS, Topic, topic_name
 from models.published.announcement import LIVE, Announcement, read_announcement, read_delta_headers, snapshot_key

@@ -14,7 +14,7 @@ import logging
 
 from headwater.errors import BundleError
 from headwater.events import now_ms
-from headwater.kafka.connections import producer
+from headwater.kafka import producer
 from headwater.settings import Settings
 from models.published.announcement import Announcement
 from models.published.bundle import read_bundle

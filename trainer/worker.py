@@ -22,7 +22,7 @@ import torch
 from headwater.errors import HeadwaterError, SettingsError, Unavailable
 from headwater.events import now_ms
 from headwater.examples import CatalogueEntry, Example
-from headwater.kafka.connections import ensure_topics, producer
+from headwater.kafka import ensure_topics, producer
 from headwater.process.operations import Operations
 from headwater.process.worker import run_worker
 from headwater.settings import Settings

@@ -86,7 +86,7 @@ def redrive_command(
     """
     import orjson
 
-    from headwater.kafka.connections import producer
+    from headwater.kafka import producer
 
     settings = servers.settings()
     done = -1 if again else _redriven(settings)
@@ -120,7 +120,7 @@ def redrive_command(
 def _why_not(record: ConsumerRecord, settings: Settings, *, again: bool) -> str | None:
     """Why a letter is not sent again; None when it is."""
     from headwater.topics import EVENTS, TOPICS, topic_name
-    from streams.letters import read_letter
+    from headwater.wire import read_letter
 
     headers = dict(record.headers or ())
     letter = read_letter(record.headers)
@@ -142,8 +142,7 @@ def _redriving(record: ConsumerRecord) -> tuple[str, list[tuple[str, bytes]]]:
     """
     from datetime import UTC, datetime
 
-    from headwater.wire.letters import is_kept_header
-    from streams.letters import read_letter
+    from headwater.wire import is_kept_header, read_letter
 
     letter = read_letter(record.headers)
     assert letter is not None
@@ -169,7 +168,7 @@ def _letters(settings: Settings, reason: str | None) -> Iterator[ConsumerRecord]
     Anyone can write to the topic, and another release may have other reasons: so the letters are asked, too.
     """
     from headwater.errors import SettingsError
-    from headwater.kafka.reading import read_topic
+    from headwater.kafka import read_topic
     from headwater.topics import DEAD_LETTERS
 
     found = False

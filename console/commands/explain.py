@@ -72,7 +72,7 @@ def _print(found: Explanation) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from headwater.wire.codec import encode
+    from headwater.wire import encode
 
     out, answer = printer(), found.rebuilt
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from headwater.kafka.reading import read_topic
+from headwater.kafka import read_topic
 from headwater.settings import KafkaSettings, Settings
 from headwater.topics import RECOMMENDATIONS
-from headwater.wire.codec import decode_recommendation
+from headwater.wire import decode_recommendation
 
 __all__ = ["audit_all"]
 

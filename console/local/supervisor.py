@@ -165,7 +165,7 @@ class Supervisor:
         self.stop()
 
     def _start(self) -> None:
-        from headwater.kafka.connections import ensure_topics
+        from headwater.kafka import ensure_topics
 
         self.logs.mkdir(parents=True, exist_ok=True)
         self._start_servers()

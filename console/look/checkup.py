@@ -18,7 +18,7 @@ from console.local.addresses import Addresses
 from console.local.processes import http_get
 from console.look.cluster import TopicState, group_lags, open_admin, topic_states
 from headwater.errors import HeadwaterError, Unavailable
-from headwater.kafka.reading import end_offsets
+from headwater.kafka import end_offsets
 from headwater.settings import Settings
 from headwater.topics import EVENTS
 

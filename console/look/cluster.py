@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from headwater.kafka.connections import admin_client, consumer
+from headwater.kafka import admin_client, consumer
 from headwater.settings import KafkaSettings
 from headwater.topics import DEAD_LETTERS, EVENTS, ITEMS, REQUESTS, TOPICS, Topic, topic_name
 

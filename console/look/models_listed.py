@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from headwater.errors import InvalidMessage
-from headwater.kafka.reading import read_topic
+from headwater.kafka import read_topic
 from headwater.settings import KafkaSettings
 from headwater.topics import MODEL
 from models.published.announcement import Announcement, read_announcement

@@ -17,11 +17,11 @@ import orjson
 from console.look.cluster import open_consumer
 from headwater.errors import HeadwaterError, InvalidMessage, Unavailable
 from headwater.events import Event, new_id, now_ms
-from headwater.kafka.connections import producer
+from headwater.kafka import producer
 from headwater.recommendations import Recommendation, Request
 from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, EVENTS, EXAMPLES, MODEL_DELTAS, RECOMMENDATIONS, REQUESTS, Topic, topic_name
-from headwater.wire.codec import cloudevent_headers, decode_recommendation, encode
+from headwater.wire import cloudevent_headers, decode_recommendation, encode
 from models.published.announcement import read_delta_headers
 from streams.features.store import FeatureStore
 

@@ -32,7 +32,7 @@ from headwater.events import Event, Item
 from headwater.recommendations import Recommendation, Request
 from headwater.settings import KafkaSettings, changed_kafka, load_settings
 from headwater.topics import ITEMS, REQUESTS
-from headwater.wire.codec import MAX_PROPERTIES_BYTES, MAX_VALUE_BYTES, check_depth, encode, validated
+from headwater.wire import MAX_PROPERTIES_BYTES, MAX_VALUE_BYTES, check_depth, encode, validated
 
 __all__ = ["Client", "Delivery", "Position", "RecommendationStream"]
 

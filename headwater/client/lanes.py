@@ -18,7 +18,7 @@ from functools import lru_cache
 from headwater.client.outbox import Outbox, Position, new_handle
 from headwater.events import Event
 from headwater.topics import EVENTS
-from headwater.wire.codec import cloudevent_headers
+from headwater.wire import cloudevent_headers
 
 __all__ = ["Lanes", "partition_of"]
 

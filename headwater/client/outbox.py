@@ -15,8 +15,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from headwater.errors import HeadwaterError, InvalidMessage, Unavailable
-from headwater.kafka.connections import existing_topic, producer
-from headwater.kafka.producer import abandon
+from headwater.kafka import abandon, existing_topic, producer
 from headwater.settings import KafkaSettings
 from headwater.topics import Topic, topic_name
 

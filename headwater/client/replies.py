@@ -19,11 +19,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headwater.errors import DeadlineExceeded, HeadwaterError, InvalidMessage, RequestRefused, Unavailable
-from headwater.kafka.connections import consumer, existing_topic
+from headwater.kafka import consumer, existing_topic
 from headwater.recommendations import Recommendation
 from headwater.settings import KafkaSettings
 from headwater.topics import RECOMMENDATIONS, REQUESTS, topic_name
-from headwater.wire.codec import decode_recommendation
+from headwater.wire import decode_recommendation
 
 if TYPE_CHECKING:
     from kafka import KafkaConsumer

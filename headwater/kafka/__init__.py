@@ -1,0 +1,19 @@
+"""Kafka clients with the project's settings, topics made and found, and topics read from here to there."""
+
+from headwater.kafka.connections import admin_client, consumer, ensure_topics, existing_topic, producer
+from headwater.kafka.producer import abandon
+from headwater.kafka.reading import BoundedReader, Span, end_offsets, read_partitions, read_topic
+
+__all__ = [
+    "BoundedReader",
+    "Span",
+    "abandon",
+    "admin_client",
+    "consumer",
+    "end_offsets",
+    "ensure_topics",
+    "existing_topic",
+    "producer",
+    "read_partitions",
+    "read_topic",
+]

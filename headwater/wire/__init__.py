@@ -1,0 +1,60 @@
+"""The wire format: values, headers and dead letters as bytes on a topic, and back.
+
+Bad input never surprises a caller: it is an InvalidMessage that names its reason (`read_events` returns it, the others
+raise it).
+"""
+
+from headwater.wire.events import MAX_PACKED_EVENTS, MAX_PROPERTIES_BYTES, EventRow, encode_packed, read_events
+from headwater.wire.headers import Headers, cloudevent_headers, is_kept_header
+from headwater.wire.letters import (
+    UNKNOWN_REASON,
+    DeadLetter,
+    LetterSource,
+    RefusedRecord,
+    cut_letter,
+    dead_letter,
+    dead_letter_headers,
+    read_letter,
+)
+from headwater.wire.requests import decode_catalogue_record, decode_item, decode_recommendation, decode_request
+from headwater.wire.values import (
+    MAX_DEPTH,
+    MAX_VALUE_BYTES,
+    check_depth,
+    encode,
+    not_json,
+    refuse_deep,
+    unforeseen,
+    validated,
+)
+
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_PACKED_EVENTS",
+    "MAX_PROPERTIES_BYTES",
+    "MAX_VALUE_BYTES",
+    "UNKNOWN_REASON",
+    "DeadLetter",
+    "EventRow",
+    "Headers",
+    "LetterSource",
+    "RefusedRecord",
+    "check_depth",
+    "cloudevent_headers",
+    "cut_letter",
+    "dead_letter",
+    "dead_letter_headers",
+    "decode_catalogue_record",
+    "decode_item",
+    "decode_recommendation",
+    "decode_request",
+    "encode",
+    "encode_packed",
+    "is_kept_header",
+    "not_json",
+    "read_events",
+    "read_letter",
+    "refuse_deep",
+    "unforeseen",
+    "validated",
+]

@@ -1,29 +1,32 @@
 """Dead letters on the wire: what was refused, cut to what a broker takes, and the headers that say why and where.
 
 Before: a refused record, or one event of a packed one. After: key, value and headers of a record on `dead-letters`,
-of which `headwater dead-letters redrive` makes the record again.
+of which `headwater dead-letters redrive` makes the record again. Anyone can write to the topic, so reading trusts
+nothing.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import orjson
 
 from headwater.errors import InvalidMessage
+from headwater.wire.headers import Headers, is_kept_header
 
 __all__ = [
+    "UNKNOWN_REASON",
     "DeadLetter",
-    "Headers",
+    "LetterSource",
     "RefusedRecord",
     "bounded_dead_letter",
+    "cut_letter",
     "dead_letter",
     "dead_letter_headers",
     "event_body_for_dead_letter",
-    "is_kept_header",
+    "read_letter",
 ]
-
-Headers = list[tuple[str, bytes]]
 
 MAX_LETTER_BYTES = 900_000
 """Largest value of a dead letter: below the broker's limit with key and headers."""
@@ -33,6 +36,18 @@ MAX_LETTER_KEY_BYTES = 10_000
 
 MAX_KEPT_HEADER_BYTES = 32_000
 """Most bytes of the refused record's own headers that its letter keeps."""
+
+
+CUT_BYTES = 1_000
+"""What is left of key and value when a broker takes no more."""
+
+CONTRACT_HEADERS = ("reason", "error", "source-topic", "source-partition", "source-offset", "source-index")
+
+UNKNOWN_REASON = "unknown"
+"""What a record on `dead-letters` counts under when no worker of ours wrote it."""
+
+_REASON = re.compile(r"[a-z][a-z_]{0,39}")
+_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 class RefusedRecord(NamedTuple):
@@ -55,9 +70,14 @@ class DeadLetter(NamedTuple):
     headers: Headers
 
 
-def is_kept_header(name: str) -> bool:
-    """Whether a header means something to a worker: what a CloudEvent says of itself, and where an answer goes."""
-    return name.startswith("ce_") or name in ("correlation-id", "reply-partition")
+class LetterSource(NamedTuple):
+    """What a dead letter says of itself: why, and the place of the refused event."""
+
+    reason: str
+    topic: str
+    partition: int
+    offset: int
+    place: int
 
 
 def dead_letter(error: InvalidMessage, record: RefusedRecord, index: int = 0, text: str | None = None) -> DeadLetter:
@@ -83,19 +103,43 @@ def dead_letter(error: InvalidMessage, record: RefusedRecord, index: int = 0, te
     return DeadLetter(key, value, [*told, ("source-timestamp", str(record.timestamp_ms).encode()), *more, *kept])
 
 
+def cut_letter(letter: DeadLetter) -> DeadLetter:
+    """A letter as small as can be, for a broker that takes no larger one: no headers but those of the contract."""
+    size = len(letter.key or b"") + len(letter.value or b"")
+    key = None if letter.key is None else letter.key[:CUT_BYTES]
+    value = None if letter.value is None else letter.value[:CUT_BYTES]
+    told = [(name, content) for name, content in letter.headers if name in CONTRACT_HEADERS]
+    return DeadLetter(key, value, [*told, ("truncated", str(size).encode())])
+
+
+def read_letter(headers: Any) -> LetterSource | None:
+    """What a record on `dead-letters` says of itself; None when it is none of ours or its headers are garbage."""
+    found = dict(headers or ())
+    reason, topic = _text(found.get("reason")), _text(found.get("source-topic"))
+    partition, offset = _number(found.get("source-partition")), _number(found.get("source-offset"))
+    index = _number(found.get("source-index", b"0"))
+    if not topic or partition is None or offset is None or index is None or not _REASON.fullmatch(reason):
+        return None
+    return LetterSource(reason, topic, partition, offset, index)
+
+
+def _text(content: bytes | None) -> str:
+    return (content or b"").decode(errors="replace")
+
+
+def _number(content: bytes | None) -> int | None:
+    text = _text(content)
+    return int(text) if _NUMBER.fullmatch(text) else None
+
+
 def dead_letter_headers(reason: str, text: str, topic: str, partition: int, offset: int, index: int = 0) -> Headers:
     """Headers of a dead letter; its key and value are the refused message's own bytes (see `bounded_dead_letter`).
 
     `index` is the place of the refused event in a packed record; the value is then that event (`InvalidMessage.body`).
     """
-    return [
-        ("reason", reason.encode()),
-        ("error", text.encode(errors="replace")[:4000]),
-        ("source-topic", topic.encode()),
-        ("source-partition", str(partition).encode()),
-        ("source-offset", str(offset).encode()),
-        ("source-index", str(index).encode()),
-    ]
+    told = (reason, text, topic, str(partition), str(offset), str(index))
+    cut = [content.encode(errors="replace")[:4000] for content in told]
+    return list(zip(CONTRACT_HEADERS, cut, strict=True))
 
 
 def bounded_dead_letter(

@@ -17,7 +17,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from headwater.errors import InvalidMessage
-from headwater.wire.checks import not_json, refuse_deep, validated
+from headwater.wire import not_json, refuse_deep, validated
 
 __all__ = [
     "LIVE",

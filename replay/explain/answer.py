@@ -16,7 +16,7 @@ import orjson
 from headwater.errors import InvalidMessage, SourceError
 from headwater.recommendations import Recommendation, Request
 from headwater.settings import Settings
-from headwater.wire.codec import decode_recommendation
+from headwater.wire import decode_recommendation
 from replay.explain.log import catalogue_at, find_recommendation, find_request, fold_popularity, fold_user
 from replay.explain.model import rebuild_model
 from serving.answering import NOT_REACHED

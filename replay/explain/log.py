@@ -12,12 +12,11 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from headwater.errors import InvalidMessage, SourceError
-from headwater.kafka.connections import existing_topic
-from headwater.kafka.reading import read_partitions, read_topic
+from headwater.kafka import existing_topic, read_partitions, read_topic
 from headwater.recommendations import Receipt, Recommendation, Request
 from headwater.settings import Settings
 from headwater.topics import EVENTS, ITEMS, RECOMMENDATIONS, REQUESTS
-from headwater.wire.codec import EventRow, decode_catalogue_record, decode_recommendation, decode_request
+from headwater.wire import EventRow, decode_catalogue_record, decode_recommendation, decode_request
 from serving.catalogue import Catalogue
 from serving.popular import POPULAR_ITEMS, Popular
 from streams.audit import read_as_folded, refused_places

@@ -14,7 +14,7 @@ import torch
 
 from headwater.errors import BundleError, CheckpointError, InvalidMessage, SourceError
 from headwater.examples import CatalogueEntry, Example, unpack
-from headwater.kafka.reading import read_partitions, read_topic
+from headwater.kafka import read_partitions, read_topic
 from headwater.recommendations import Receipt
 from headwater.settings import Settings
 from headwater.topics import EXAMPLES, MODEL_DELTAS

@@ -16,10 +16,10 @@ from pydantic import ValidationError
 
 from headwater.errors import InvalidMessage, SourceError
 from headwater.events import Event
-from headwater.kafka.reading import BoundedReader, Span
+from headwater.kafka import BoundedReader, Span
 from headwater.settings import KafkaSettings
 from headwater.topics import EVENTS, topic_name
-from headwater.wire.codec import read_events
+from headwater.wire import read_events
 from replay.sources.source import BadRow, SourceReport
 
 __all__ = ["KafkaRange"]

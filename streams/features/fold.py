@@ -1,6 +1,6 @@
 """The two pure verbs of the streams worker: `fold` an event into a user's state, and the `example` it teaches.
 
-Before: `headwater.wire.codec.read_events` gives rows. After: `streams.features.store` writes states and item
+Before: `headwater.wire.read_events` gives rows. After: `streams.features.store` writes states and item
 statistics, `trainer` learns the examples. Knows nothing of Kafka, of Redis or of a clock, so the worker, the audit and
 the backtest share it.
 
@@ -16,7 +16,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from headwater.examples import Entry, Example, Position, Segment
-from headwater.wire.codec import EventRow
+from headwater.wire import EventRow
 from streams.features.decay import Decay, ItemStatistics
 from streams.features.state import EMPTY, UserState
 

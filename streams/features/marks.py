@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from headwater.errors import AnotherLog
-from headwater.kafka.reading import end_offsets
+from headwater.kafka import end_offsets
 from headwater.settings import KafkaSettings
 from headwater.topics import EVENTS, topic_name
 from streams.features.store import FeatureStore

@@ -17,7 +17,7 @@ from hashlib import blake2b
 
 from headwater.events import Event
 from headwater.examples import Example
-from headwater.wire.codec import EventRow
+from headwater.wire import EventRow
 from streams.features.fold import Limits, example, fold
 from streams.features.state import EMPTY, UserState
 

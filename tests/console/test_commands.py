@@ -24,7 +24,7 @@ from console.local.addresses import Addresses, located_settings, running_address
 from console.local.processes import settings_environment
 from console.look.cluster import group_lags, open_consumer, topic_states
 from console.look.worker_metrics import quantile, read_metrics
-from headwater.kafka.connections import ensure_topics, producer
+from headwater.kafka import ensure_topics, producer
 from headwater.settings import Settings, load_settings
 from headwater.topics import topic_name
 from tests.worlds.processes import free_port

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 from console.cli import app
 from console.commands.dead_letters import REASONS
 from headwater.errors import SettingsError
-from headwater.kafka.connections import producer
+from headwater.kafka import producer
 from headwater.settings import Settings
-from headwater.wire.codec import dead_letter_headers
+from headwater.wire import dead_letter_headers
 from tests.worlds.processes import ROOT, environment
 from tests.worlds.topic_reading import everything
 

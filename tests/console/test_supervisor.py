@@ -19,7 +19,7 @@ import pytest
 
 from console.local.supervisor import READY_S, Supervisor
 from headwater.errors import HeadwaterError
-from headwater.kafka.connections import producer
+from headwater.kafka import producer
 from headwater.settings import Settings, load_settings
 from streams.features.store import FeatureStore
 from tests.console.test_commands import headwater

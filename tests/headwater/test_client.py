@@ -20,7 +20,7 @@ from headwater import (
     Unavailable,
 )
 from headwater.client.lanes import partition_of
-from headwater.kafka.connections import ensure_topics
+from headwater.kafka import ensure_topics
 from headwater.settings import Settings
 from tests.worlds.processes import eventually
 from tests.worlds.topic_reading import everything, rows

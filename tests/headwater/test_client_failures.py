@@ -15,7 +15,7 @@ from kafka.errors import MessageSizeTooLargeError
 
 from embedded import EmbeddedBroker
 from headwater import Client, HeadwaterError, InvalidMessage, Unavailable
-from headwater.kafka.connections import ensure_topics, producer
+from headwater.kafka import ensure_topics, producer
 from headwater.settings import KafkaSettings
 from tests.worlds.answering import Answering
 from tests.worlds.processes import ROOT, eventually

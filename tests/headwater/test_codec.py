@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from headwater.errors import InvalidMessage
 from headwater.events import Event, Item
-from headwater.wire.codec import (
+from headwater.wire import (
     MAX_DEPTH,
     MAX_PACKED_EVENTS,
     EventRow,

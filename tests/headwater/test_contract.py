@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 import headwater
 from headwater import Event, InvalidMessage, Item, Receipt, Recommendation, RecommendedItem, Refusal, Request, errors
 from headwater.topics import TOPICS, topic_name
-from headwater.wire.codec import (
+from headwater.wire import (
     MAX_VALUE_BYTES,
     EventRow,
     cloudevent_headers,

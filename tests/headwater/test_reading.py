@@ -13,8 +13,16 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from embedded import EmbeddedBroker
 from headwater.errors import Unavailable
-from headwater.kafka.connections import admin_client, ensure_topics, producer
-from headwater.kafka.reading import BoundedReader, Span, end_offsets, read_partitions, read_topic
+from headwater.kafka import (
+    BoundedReader,
+    Span,
+    admin_client,
+    end_offsets,
+    ensure_topics,
+    producer,
+    read_partitions,
+    read_topic,
+)
 from headwater.settings import KafkaSettings, Settings
 from headwater.topics import EVENTS, MODEL, REQUESTS, topic_name
 from tests.worlds.processes import eventually

@@ -9,7 +9,7 @@ import torch
 
 from headwater.events import Event
 from headwater.recommendations import Recommendation, Request
-from headwater.wire.codec import EventRow
+from headwater.wire import EventRow
 from models.config import model_config
 from models.learner import Learner
 from models.published.bundle import Bundle

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from console.cli import app
 from headwater.errors import SourceError, Unavailable
 from headwater.recommendations import Recommendation
-from headwater.wire.codec import encode
+from headwater.wire import encode
 from replay.explain.answer import Explanation, explain_answer, explain_id
 from replay.explain.model import from_deltas, learned_anew
 from tests.worlds.processes import environment, eventually

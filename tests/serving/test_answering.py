@@ -14,7 +14,7 @@ from headwater.events import Item
 from headwater.process.operations import Operations
 from headwater.recommendations import Recommendation, RecommendedItem
 from headwater.settings import ServingSettings, Settings
-from headwater.wire.codec import decode_recommendation, encode
+from headwater.wire import decode_recommendation, encode
 from serving import answering
 from serving.answer_cache import KEPT_ANSWERS, KEPT_S, Answered
 from serving.answering import Answering

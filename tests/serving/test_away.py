@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from embedded import EmbeddedBroker, EmbeddedStore
-from headwater.kafka.connections import ensure_topics
+from headwater.kafka import ensure_topics
 from headwater.settings import Settings
 from serving.scorer import cuda_is_there
 from tests.worlds.processes import Worker, eventually, free_port

@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import Producer
 
 from headwater.events import Item, new_id
-from headwater.kafka.connections import consumer
+from headwater.kafka import consumer
 from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, ITEMS, REQUESTS
 from tests.worlds.processes import Worker, eventually

@@ -123,7 +123,7 @@ def test_undecodable_requests_are_dead_letters_and_their_asker_is_told(world: Wo
     assert error is not None
     assert error.code == "undecodable"
     eventually(lambda: serving.metric("headwater_dead_letters_total") == 4, what="four dead letters")
-    from headwater.kafka.connections import consumer
+    from headwater.kafka import consumer
 
     letters = consumer(world.settings.kafka)
     try:

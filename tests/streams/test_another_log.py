@@ -10,8 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from console.look.tracing import trace
-from headwater.kafka.connections import admin_client, ensure_topics
-from headwater.kafka.reading import end_offsets
+from headwater.kafka import admin_client, end_offsets, ensure_topics
 from headwater.settings import Settings
 from headwater.topics import EVENTS, topic_name
 from tests.worlds.processes import ROOT, Worker, environment, eventually

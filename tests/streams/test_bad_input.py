@@ -17,7 +17,7 @@ from console.cli import app
 from headwater.events import now_ms
 from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, EVENTS, ITEMS, Topic, topic_name
-from headwater.wire.codec import encode, encode_packed
+from headwater.wire import encode, encode_packed
 from tests.worlds.processes import Worker, eventually
 from tests.worlds.streams import dumps, event, eventually_equal, folded_all, header, records, send_raw, storing
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.examples import Example, pack_segments, unpack
-from headwater.wire.codec import EventRow
+from headwater.wire import EventRow
 from streams.features.decay import Decay, ItemStatistics, add_log2
 from streams.features.fold import Limits, event_hash, example, fold, fold_batch
 from streams.features.hot_users import HotUsers

@@ -11,7 +11,7 @@ import pytest
 from embedded import EmbeddedStore
 from headwater.errors import InvalidMessage, Unavailable
 from headwater.settings import RedisSettings, Settings
-from headwater.wire.codec import EventRow
+from headwater.wire import EventRow
 from streams.features.decay import Decay, ItemStatistics
 from streams.features.fold import Folded, Limits, fold_batch
 from streams.features.state import EMPTY, decode_state

@@ -8,7 +8,7 @@ from headwater.events import Item, now_ms
 from headwater.examples import CatalogueEntry, Example, unpack
 from headwater.settings import Settings
 from headwater.topics import EVENTS, EXAMPLES, ITEMS, topic_name
-from headwater.wire.codec import encode, encode_packed
+from headwater.wire import encode, encode_packed
 from tests.worlds.processes import Worker, eventually
 from tests.worlds.streams import (
     committed_all,
@@ -119,7 +119,7 @@ def rewind(settings: Settings) -> None:
     from kafka import TopicPartition
     from kafka.structs import OffsetAndMetadata
 
-    from headwater.kafka.connections import consumer
+    from headwater.kafka import consumer
 
     client = consumer(settings.kafka, "streams")
     name = topic_name(EVENTS, settings.kafka.prefix)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from embedded import EmbeddedBroker, EmbeddedStore
-from headwater.kafka.connections import ensure_topics
+from headwater.kafka import ensure_topics
 from headwater.settings import Settings, load_settings
 from streams.audit import audit
 from tests.worlds.example_logs import SMALL_MODEL

@@ -109,7 +109,7 @@ def test_on_servers_of_others_the_demo_takes_its_topics_and_keys_away(
 ) -> None:
     import redis
 
-    from headwater.kafka.connections import admin_client
+    from headwater.kafka import admin_client
     from headwater.settings import load_settings
 
     events = write_events(tmp_path / "events.jsonl", 300)

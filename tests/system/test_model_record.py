@@ -10,8 +10,7 @@ import orjson
 import pytest
 
 from console.look.models_listed import models_listed
-from headwater.kafka.connections import producer
-from headwater.kafka.reading import read_topic
+from headwater.kafka import producer, read_topic
 from headwater.settings import Settings
 from headwater.topics import MODEL, topic_name
 from models.published.announcement import Announcement, DeltaHeaders, read_announcement, read_delta_headers

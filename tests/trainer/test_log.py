@@ -12,7 +12,7 @@ from kafka import KafkaProducer, TopicPartition
 
 from headwater.errors import CheckpointError
 from headwater.examples import CatalogueEntry, Entry, Example, Position, Segment, pack_segments, unpack
-from headwater.kafka.connections import admin_client, consumer, producer
+from headwater.kafka import admin_client, consumer, producer
 from headwater.process.retry import Retry
 from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, EXAMPLES, topic_name

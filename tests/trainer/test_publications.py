@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from headwater.errors import BundleError
-from headwater.kafka.reading import BoundedReader
+from headwater.kafka import BoundedReader
 from headwater.settings import Settings
 from headwater.topics import MODEL_DELTAS
 from models.published.announcement import read_delta_headers

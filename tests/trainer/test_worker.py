@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from embedded import EmbeddedBroker
-from headwater.kafka.connections import ensure_topics
+from headwater.kafka import ensure_topics
 from headwater.settings import Settings
 from tests.worlds.example_logs import SMALL_MODEL, append, catalogue, ring_records
 from tests.worlds.processes import Worker, eventually

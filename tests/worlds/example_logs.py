@@ -10,7 +10,7 @@ import random
 from typing import Any
 
 from headwater.examples import CatalogueEntry, Entry, Position, Segment, pack_items, pack_segments
-from headwater.kafka.connections import producer
+from headwater.kafka import producer
 from headwater.settings import Settings
 from headwater.topics import EXAMPLES, topic_name
 

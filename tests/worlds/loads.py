@@ -16,11 +16,11 @@ from kafka import KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
 from headwater.events import Event, Item, now_ms
-from headwater.kafka.connections import consumer, producer
+from headwater.kafka import consumer, producer
 from headwater.recommendations import Request
 from headwater.settings import Settings
 from headwater.topics import EVENTS, ITEMS, RECOMMENDATIONS, REQUESTS, Topic, topic_name
-from headwater.wire.codec import decode_recommendation, encode, encode_packed
+from headwater.wire import decode_recommendation, encode, encode_packed
 
 USERS, CATALOGUE = 60, 50
 ROUND_S = 0.05

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from kafka import KafkaProducer
 
-from headwater.kafka.connections import producer
+from headwater.kafka import producer
 from headwater.settings import Settings
 from tests.worlds.example_logs import SMALL_MODEL
 from trainer.registry import Registry

@@ -14,7 +14,7 @@ from typing import Any
 
 from headwater.events import Event, Item
 from headwater.examples import CatalogueEntry, unpack
-from headwater.kafka.connections import ensure_topics
+from headwater.kafka import ensure_topics
 from headwater.recommendations import Recommendation
 from headwater.settings import Settings, load_settings
 from replay import ReplayReport, stream

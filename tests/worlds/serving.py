@@ -14,11 +14,11 @@ import orjson
 
 from headwater.events import Item, new_id
 from headwater.examples import CatalogueEntry, Entry, Example, Position
-from headwater.kafka.connections import consumer, producer
+from headwater.kafka import consumer, producer
 from headwater.recommendations import Recommendation, Request
 from headwater.settings import Settings
 from headwater.topics import ITEMS, MODEL, MODEL_DELTAS, RECOMMENDATIONS, REQUESTS, topic_name
-from headwater.wire.codec import decode_recommendation, encode
+from headwater.wire import decode_recommendation, encode
 from models.config import ModelConfig
 from models.learner import Learner
 from models.published.announcement import Announcement, DeltaHeaders

@@ -12,11 +12,10 @@ from kafka import KafkaProducer, TopicPartition
 
 from headwater.client import lanes
 from headwater.events import Event
-from headwater.kafka.connections import consumer, producer
-from headwater.kafka.reading import read_topic
+from headwater.kafka import consumer, producer, read_topic
 from headwater.settings import Settings
 from headwater.topics import EVENTS, Topic, topic_name
-from headwater.wire.codec import encode, encode_packed
+from headwater.wire import encode, encode_packed
 from streams.audit import AuditResult, audit
 from streams.features.store import FeatureStore
 from tests.worlds.processes import eventually

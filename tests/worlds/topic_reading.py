@@ -7,9 +7,9 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from headwater.kafka.connections import admin_client
+from headwater.kafka import admin_client
 from headwater.settings import KafkaSettings
-from headwater.wire.codec import EventRow, read_events
+from headwater.wire import EventRow, read_events
 
 
 def everything(kafka: KafkaSettings, topic: str) -> list[Any]:

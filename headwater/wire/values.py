@@ -1,7 +1,7 @@
-"""What every reader and writer of messages checks: depth, and a model's own rules, told in short words.
+"""One model as JSON and back: size, depth and the model's own rules, told in short words.
 
-Before: bytes, or what JSON decoding gave. After: a model, or an InvalidMessage whose text stays short and whose making
-recurses into nothing that was sent.
+Before: a model, or bytes that anyone sent. After: bytes, or a model, or an InvalidMessage whose text stays short and
+whose making recurses into nothing that was sent.
 """
 
 from __future__ import annotations
@@ -14,12 +14,56 @@ from pydantic import BaseModel, ValidationError
 
 from headwater.errors import InvalidMessage
 
-__all__ = ["MAX_DEPTH", "check_depth", "not_json", "refuse_deep", "told", "too_deep", "validated"]
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_VALUE_BYTES",
+    "check_depth",
+    "decode",
+    "encode",
+    "not_json",
+    "refuse_deep",
+    "told",
+    "too_deep",
+    "unforeseen",
+    "validated",
+]
 
 Model = TypeVar("Model", bound=BaseModel)
 
+MAX_VALUE_BYTES = 1_000_000
+"""Largest value read, in bytes; Kafka's own default limit is 1,048,588 with the batch overhead."""
+
 MAX_DEPTH = 32
 """Most objects and arrays inside one another in one message (for packed events: in one event)."""
+
+
+def encode(model: BaseModel) -> bytes:
+    """One model as compact JSON without null fields. Raises InvalidMessage (`schema`) for what JSON cannot hold."""
+    try:
+        return orjson.dumps(model.model_dump(mode="json", exclude_none=True))
+    except (TypeError, ValueError, RecursionError) as error:
+        what = type(model).__name__
+        text = f"{what}: cannot be written as JSON ({error!s:.200}). Use plain objects, arrays, text and numbers."
+        raise InvalidMessage("schema", text) from error
+
+
+def decode(model: type[Model], value: bytes | None, at: str = "") -> Model:
+    """The model of a value; `at` comes before its name in a message.
+
+    Raises InvalidMessage (`undecodable`, `schema`, `null_value`, `too_large`, `too_deep`).
+    """
+    name = f"{at}{model.__name__}"
+    if value is None:
+        raise InvalidMessage("null_value", f"{name}: null value")
+    if len(value) > MAX_VALUE_BYTES:
+        raise InvalidMessage("too_large", f"{name}: {len(value):,} bytes (limit {MAX_VALUE_BYTES:,}). Send less.")
+    try:
+        body = orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise not_json(error, name, "Send one object.") from error
+    if value.count(b"[") + value.count(b"{") > MAX_DEPTH:
+        refuse_deep(body, name)
+    return validated(model, body, name)
 
 
 def check_depth(value: bytes, at: str) -> None:
@@ -68,6 +112,12 @@ def not_json(error: orjson.JSONDecodeError, at: str, remedy: str) -> InvalidMess
     if re.search("(depth|recursion) limit", error.msg, re.IGNORECASE):
         return too_deep(at)
     return InvalidMessage("undecodable", f"{at}: not JSON ({error.msg:.80} at byte {error.pos}). {remedy}".rstrip())
+
+
+def unforeseen(error: Exception, at: str) -> InvalidMessage:
+    """The InvalidMessage of an exception that no check foresaw; please report it."""
+    text = f"{at}: {type(error).__name__}: {error}. Headwater did not foresee this content: please report it."
+    return InvalidMessage("internal", text)
 
 
 def told(given: Any) -> str:

@@ -1,0 +1,51 @@
+"""What apps and workers say beside events: requests, recommendations, and items of the catalogue.
+
+Before: the value of a record, which anyone may have sent. After: a model, or an InvalidMessage with the reason.
+"""
+
+from __future__ import annotations
+
+from headwater.errors import InvalidMessage
+from headwater.events import Item
+from headwater.recommendations import Recommendation, Request
+from headwater.wire.values import decode, told
+
+__all__ = ["decode_catalogue_record", "decode_item", "decode_recommendation", "decode_request"]
+
+
+def decode_request(value: bytes | None) -> Request:
+    """A Request from a value. Raises InvalidMessage (`undecodable`, `schema`, `null_value`, `too_large`)."""
+    return decode(Request, value)
+
+
+def decode_recommendation(value: bytes | None) -> Recommendation:
+    """A Recommendation from a value. Raises InvalidMessage (`undecodable`, `schema`, `null_value`, `too_large`)."""
+    return decode(Recommendation, value)
+
+
+def decode_item(value: bytes | None) -> Item:
+    """An Item from a value. Raises InvalidMessage (`undecodable`, `schema`, `null_value`, `too_large`, `too_deep`)."""
+    return decode(Item, value)
+
+
+def decode_catalogue_record(key: bytes | None, value: bytes | None, at: str) -> tuple[str, Item | None]:
+    """The item_id and Item of one record of `items`; None for a null value, which takes the item out.
+
+    `at` says where the record is (`items[0]@7`). Raises InvalidMessage as `decode_item`, and `null_key`,
+    `key_mismatch`.
+    """
+    if key is None:
+        raise InvalidMessage("null_key", f"{at}: no key. Key items by item_id, so that the newest replaces the older.")
+    try:
+        item_id = key.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidMessage(
+            "undecodable", f"{at}: the key is not UTF-8 ({error!s:.80}). Key items by item_id."
+        ) from error
+    if value is None:
+        return item_id, None
+    item = decode(Item, value, f"{at}: ")
+    if item.item_id != item_id:
+        text = f"{at}: key {told(item_id)} is not item_id {told(item.item_id)}. Key items by item_id."
+        raise InvalidMessage("key_mismatch", text)
+    return item_id, item
