@@ -1,4 +1,4 @@
-"""Reading events: the fast path accepts and refuses exactly what the pydantic model does, with the same values."""
+"""The wire: the fast path of events takes and refuses what the pydantic model does; letters say what they were."""
 
 from __future__ import annotations
 
@@ -17,16 +17,20 @@ from headwater.wire import (
     MAX_DEPTH,
     MAX_PACKED_EVENTS,
     EventRow,
-    bounded_dead_letter,
+    LetterSource,
+    RefusedRecord,
     cloudevent_headers,
+    cut_letter,
+    dead_letter,
     decode_catalogue_record,
     decode_item,
     decode_request,
     encode,
     encode_packed,
-    event_body_for_dead_letter,
     read_events,
+    read_letter,
 )
+from headwater.wire.letters import bounded_dead_letter, event_body_for_dead_letter
 
 NOW_MS = 1_800_000_000_000
 
@@ -287,3 +291,42 @@ def test_what_is_told_of_a_bad_event_is_short(more: bytes) -> None:
     assert isinstance(refused, InvalidMessage)
     assert refused.reason == "schema"
     assert len(str(refused)) < 1500
+
+
+def test_a_letter_says_where_its_message_was_also_when_it_is_cut() -> None:
+    headers = [("ce_id", b"e1"), ("x", b"y"), ("redriven-from", b"events/0/1/0")]
+    record = RefusedRecord("t.events", 3, 41, 1_700_000_000_000, b"ann", b"x" * 5000, headers)
+    whole = dead_letter(InvalidMessage("schema", "why"), record, 2)
+    small = cut_letter(whole)
+    for letter in (whole, small):
+        assert read_letter(letter.headers) == LetterSource("schema", "t.events", 3, 41, 2)
+    assert {"ce_id", "redriven-from", "source-timestamp"} <= dict(whole.headers).keys()
+    assert (small.key, len(small.value or b""), dict(small.headers)["truncated"]) == (b"ann", 1000, b"5003")
+    assert "redriven-from" not in dict(small.headers)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"reason": b""},
+        {"reason": b"No Reason"},
+        {"source-topic": b""},
+        {"source-partition": b"x"},
+        {"source-offset": None},
+    ],
+)
+def test_headers_that_no_worker_wrote_are_no_letter(change: dict[str, Any]) -> None:
+    whole = dead_letter(InvalidMessage("schema", "why"), RefusedRecord("events", 0, 0, 0, None, None, ()))
+    assert read_letter(whole.headers) is not None
+    assert read_letter(list({**dict(whole.headers), **change}.items())) is None
+    assert read_letter(None) is None
+
+
+def test_what_no_check_foresaw_refuses_its_record_and_raises_nothing() -> None:
+    headers: Any = [(7, b"a client that writes names as numbers")]
+    (refused,) = read_events(
+        encode(Event(user_id="u", item_id="i", type="view")), key=b"u", headers=headers, partition=0, offset=1,
+        timestamp_ms=0, now_ms=NOW_MS, max_ahead_ms=math.inf,
+    )  # fmt: skip
+    assert isinstance(refused, InvalidMessage)
+    assert (refused.reason, str(refused).startswith("events[0]@1: AttributeError")) == ("internal", True)
