@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from headwater.errors import Unavailable
 from headwater.kafka.connections import consumer, missing_topic
+from headwater.process.retry import passes
 from headwater.settings import KafkaSettings
 from headwater.topics import Topic, topic_name
 
@@ -158,8 +159,8 @@ class BoundedReader:
         while True:
             try:
                 return call()
-            except KafkaError as error:
-                if not error.retriable or time.monotonic() > deadline:
+            except (KafkaError, OSError) as error:
+                if not passes(error) or time.monotonic() > deadline:
                     raise Unavailable(f"{self.name}: Kafka does not tell {what} ({error!r}). Check Kafka.") from error
             time.sleep(PAUSE_S)
 
