@@ -6,7 +6,7 @@ others loop over the experts that the configuration names (`registry`). docs/new
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from models.block import Block, Pending, Sparse
 from models.inputs import Recent
 from models.onnx_nodes import Nodes
-from models.part import Part
+from models.part import CAPACITY, Changes, Input, Part
 
 __all__ = ["Dense", "Event", "Expert", "OptionalExpert", "Reviser", "Similar"]
 
@@ -100,12 +100,72 @@ class Expert(Part):
 
 
 class OptionalExpert(Expert):
-    """An expert that a configuration names under `experts`, with settings of its own."""
+    """An expert that a configuration names under `experts`, with settings of its own.
+
+    It keeps its weights, all float32, in `tables` (capacity, ...), which have a row per item, and in `numbers`, which
+    have not; it sets `touched` (capacity,) where it changes a row. Growth, publication and checkpoint follow from that.
+    In graph, bundle and checkpoint the names are `<expert>_<key>`.
+    """
 
     Settings: ClassVar[type[BaseModel]]
+    """What `model.overrides.experts.<name>` may hold."""
 
     def __init__(self, settings: Any, capacity: int) -> None:
         """`settings` are an object of `Settings`; `capacity` rows are allocated."""
+        self.settings = settings
+        self.touched = np.zeros(capacity, bool)  # rows that changed since the last publication
+        self.tables: dict[str, Array] = {}
+        self.numbers: dict[str, Array] = {}
+        self._fills: dict[str, float] = {}
+
+    def table(self, key: str, *shape: int, fill: float = 0.0) -> Array:
+        """A new table; rows that belong to no item hold `fill`."""
+        self._fills[key] = fill
+        self.tables[key] = np.full((len(self.touched), *shape), fill, np.float32)
+        return self.tables[key]
+
+    def grow(self, capacity: int) -> None:
+        """Room for more items."""
+        more = capacity - len(self.touched)
+        self.touched = np.concatenate([self.touched, np.zeros(more, bool)])
+        for key, table in self.tables.items():
+            fill = np.full((more, *table.shape[1:]), self._fills[key], np.float32)
+            self.tables[key] = np.concatenate([table, fill])
+
+    def clear(self, rows: list[int]) -> None:
+        """Forget items that were let go."""
+        for key, table in self.tables.items():
+            table[rows] = self._fills[key]
+        self.touched[rows] = True
+
+    def inputs(self) -> dict[str, Input]:
+        """Tables and numbers."""
+        tables = {
+            key: Input(np.float32, (CAPACITY, *one.shape[1:]), self._fills[key]) for key, one in self.tables.items()
+        }
+        numbers = {key: Input(np.float32, one.shape) for key, one in self.numbers.items()}
+        return {f"{self.name}_{key}": one for key, one in (tables | numbers).items()}
+
+    def weights(self) -> dict[str, NDArray[Any]]:
+        """Views of tables and numbers."""
+        return {f"{self.name}_{key}": one for key, one in (self.tables | self.numbers).items()}
+
+    def read(self, weights: Mapping[str, NDArray[Any]]) -> None:
+        """Be the published tables and numbers."""
+        self.tables = {key: weights[f"{self.name}_{key}"] for key in self.tables}
+        self.numbers = {key: weights[f"{self.name}_{key}"] for key in self.numbers}
+
+    def take_changes(self) -> Changes:
+        """Touched rows of all tables, and all numbers."""
+        rows = np.flatnonzero(self.touched)
+        self.touched[:] = False
+        return Changes(
+            [f"{self.name}_{key}" for key in self.numbers], {f"{self.name}_{key}": rows for key in self.tables}
+        )
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Tables and numbers."""
+        return self.weights()
 
 
 class Reviser(Expert):

@@ -165,7 +165,8 @@ class AssociationMemory(Expert):
     def grow(self, capacity: int) -> None:
         """Room for more items; what is known stays."""
         more = _empty_tables(len(self.tables.ids), capacity, self.config.slots)
-        self.tables = Tables(*(np.concatenate(both) for both in zip(self.tables, more, strict=True)))
+        arrays: Any = zip(self.tables, more, strict=True)
+        self.tables = Tables(*(np.concatenate(both) for both in arrays))
         self.sums = np.zeros(capacity)
 
     def clear(self, rows: list[int]) -> None:

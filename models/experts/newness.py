@@ -1,4 +1,4 @@
-"""Newness: how long an item has been in the stream. The example of docs/new-expert.md."""
+"""Newness: how long an item has been in the stream. The expert that docs/new-expert.md builds."""
 
 from __future__ import annotations
 
@@ -6,66 +6,51 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from models.block import Block
 from models.experts.expert import Dense, Event, OptionalExpert
 from models.onnx_nodes import Nodes
-from models.part import CAPACITY, Changes, Input
 
-NEVER_H = -1e9
-"""Hour of the first event of a row that has had none."""
+HOUR_MS = 3_600_000.0
+NEVER = -1e9  # the hour of the first event of a row that has had none
 
 
 class Newness(OptionalExpert):
-    """Says exp(-age / `hours`), (N,): 1 for what has just had its first event. `first` (capacity,) is in hours."""
+    """Says exp(-age / `hours`), (N,): 1 for what had its first event just now. Hours count from the first event."""
 
     name = part = "newness"
     reason = "new"
 
     class Settings(BaseModel, extra="forbid", frozen=True):
-        """Settings of `model.overrides.experts.newness`."""
+        """How long new lasts."""
 
         hours: float = Field(default=24.0, gt=0, description="Age at which newness has fallen to 1/e.")
 
     def __init__(self, settings: Settings, capacity: int) -> None:
-        self.hours = settings.hours
-        self.first, self.now = np.full(capacity, NEVER_H, np.float32), np.zeros(1, np.float32)
-        self.touched: set[int] = set()
+        super().__init__(settings, capacity)
+        self.table("first", fill=NEVER)
+        self.numbers["now"] = np.zeros(1, np.float32)
+        self.landmark_ms = 0  # epoch, of hour 0
 
     def count(self, event: Event) -> None:
-        self.now[0] = max(self.now[0], event.since_ms / 3.6e6)
-        if self.first[event.row] == np.float32(NEVER_H):
-            self.first[event.row] = event.since_ms / 3.6e6
-            self.touched.add(event.row)
+        self.landmark_ms = event.time_ms - event.since_ms
+        self.numbers["now"][0] = max(self.numbers["now"][0], event.since_ms / HOUR_MS)
+        if self.tables["first"][event.row] == np.float32(NEVER):
+            self.tables["first"][event.row] = event.since_ms / HOUR_MS
+            self.touched[event.row] = True
 
     def opinions(self, block: Block, i: int) -> list[Dense]:
-        return [Dense(np.exp((self.first[: block.used] - self.now) / np.float32(self.hours)))]
-
-    def grow(self, capacity: int) -> None:
-        self.first = np.concatenate([self.first, np.full(capacity - len(self.first), NEVER_H, np.float32)])
-
-    def clear(self, rows: list[int]) -> None:
-        self.first[rows] = NEVER_H
-        self.touched.update(rows)
-
-    def inputs(self) -> dict[str, Input]:
-        return {"newness_first": Input(np.float32, (CAPACITY,), NEVER_H), "newness_now": Input(np.float32, (1,))}
-
-    def weights(self) -> dict[str, NDArray[Any]]:
-        return {"newness_first": self.first, "newness_now": self.now}
-
-    def read(self, weights: Mapping[str, NDArray[Any]]) -> None:
-        self.first, self.now = weights["newness_first"], weights["newness_now"]
-
-    def take_changes(self) -> Changes:
-        rows, self.touched = np.array(sorted(self.touched), np.int64), set()
-        return Changes(dense=["newness_now"], rows={"newness_first": rows})
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        return self.weights()
+        latest_ms = block.examples[i].newest_before  # the query's own now
+        now = self.numbers["now"] if latest_ms is None else np.float32((latest_ms - self.landmark_ms) / HOUR_MS)
+        return [Dense(np.exp((self.tables["first"][: block.used] - now) / np.float32(self.settings.hours)))]
 
     def nodes(self, add: Nodes, trust: str, nothing: str) -> str:
-        age = add("Div", add("Sub", "newness_first", "newness_now"), add.float(self.hours))
-        return add("Mul", trust, add("Exp", age))
+        age = add("Sub", "newness_first", "newness_now")  # (N,), negative
+        return add("Mul", trust, add("Exp", add("Div", age, add.float(self.settings.hours))))
+
+    def values(self) -> dict[str, Any]:
+        return {"newness_landmark_ms": self.landmark_ms}
+
+    def restore(self, values: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+        self.landmark_ms = values["newness_landmark_ms"]
