@@ -34,11 +34,7 @@ def command(
 
     import orjson
 
-    from console.demonstration.cleanup import own_world
-    from console.demonstration.data import read_data
-    from console.demonstration.pages import Pages
-    from console.demonstration.run import Demo
-    from console.demonstration.view import LinesView, LiveView, View
+    from console.demonstration import Demo, LinesView, LiveView, Pages, View, own_world, read_data
     from console.local.supervisor import stopping_signals
 
     started_s = time.monotonic()
