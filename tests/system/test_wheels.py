@@ -60,7 +60,7 @@ def test_the_sdk_is_one_package(wheels: dict[str, Path]) -> None:
 def test_the_engine_is_the_rest_with_its_scripts_and_pages(wheels: dict[str, Path]) -> None:
     held = content(wheels["headwater_engine"])
     assert held == set().union(*map(tree, ENGINE))
-    assert {".lua", ".css", ".js"} <= {Path(name).suffix for name in held}
+    assert {".lua", ".css", ".js", ".html"} <= {Path(name).suffix for name in held}
     with ZipFile(wheels["headwater_engine"]) as wheel:
         (points,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
         assert "headwater = console.cli:main" in wheel.read(points).decode()
