@@ -21,7 +21,7 @@ import orjson
 
 from headwater.errors import InvalidMessage
 
-__all__ = ["CatalogueEntry", "Entry", "Example", "Position", "Segment", "pack_items", "pack_segments", "unpack"]
+__all__ = ["CatalogueEntry", "Entry", "EventPosition", "Example", "Segment", "pack_items", "pack_segments", "unpack"]
 
 FORMAT = 1
 
@@ -35,7 +35,7 @@ class Entry(NamedTuple):
     value: float | None
 
 
-class Position(NamedTuple):
+class EventPosition(NamedTuple):
     """Where an event came from: its record's offset in the source partition, and its place in a packed record."""
 
     offset: int
@@ -49,7 +49,7 @@ class Example(NamedTuple):
     history: Sequence[Entry]
     target: Entry
     partition: int
-    position: Position
+    position: EventPosition
 
 
 class CatalogueEntry(NamedTuple):
@@ -66,7 +66,7 @@ class Segment:
     user_id: str
     history: Sequence[Entry]
     targets: list[Entry] = field(default_factory=list)
-    positions: list[Position] = field(default_factory=list)
+    positions: list[EventPosition] = field(default_factory=list)
 
 
 def pack_segments(partition: int, segments: Sequence[Segment], limit: int | None = None) -> bytes:
@@ -150,10 +150,10 @@ def _entry(item_id: Any, kind: Any, time_ms: Any, value: Any) -> Entry:
     return Entry(item_id, kind, time_ms, None if value is None else float(value))
 
 
-def _position(offset: Any, place: Any) -> Position:
+def _position(offset: Any, place: Any) -> EventPosition:
     if type(offset) is not int or type(place) is not int:
         raise TypeError(f"a position is {(offset, place)!r:.80}")
-    return Position(offset, place)
+    return EventPosition(offset, place)
 
 
 def _catalogue_entry(item_id: Any, content: Any) -> CatalogueEntry:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from headwater.events import EpochMs, Event, Finite, Id, new_id, now_ms
 
@@ -19,8 +19,18 @@ ALL_TYPES = "*"
 AUTO = "auto"
 """Words of a rule `exclude_seen`, beside types of event: every type; those after which users seldom come back."""
 
+EXACT = "exact"
+AFTER_NOT_REACHED = "after=not_reached"
+REASONS_LEFT_OUT = "reasons=left_out"
+"""Notes in a receipt's `policy`."""
+
 PartitionText = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 Offset = Annotated[int, Field(ge=0, le=2**63 - 1, strict=True)]
+
+
+def _notes(policy: Any) -> Any:
+    """Logs hold receipts of an older release, whose notes are one text with blanks in between."""
+    return tuple(policy.split()) if isinstance(policy, str) else policy
 
 
 class Request(BaseModel):
@@ -95,7 +105,11 @@ class Receipt(BaseModel):
     model_digest: str | None = None
     model_examples: int | None = Field(default=None, description="Training examples that the weights had seen.")
     weight_age_ms: float | None = Field(default=None, description="From the publication of the weights to this answer.")
-    policy: str = "exact"
+    policy: Annotated[tuple[str, ...], BeforeValidator(_notes)] = Field(
+        default=(EXACT,),
+        description="Notes on how the list came about. exact: the whole catalogue was ranked. after=not_reached: the "
+        "request's `after` was waited for in vain. reasons=left_out: with them the answer was too large for Kafka.",
+    )
     fallback: str | None = Field(
         default=None,
         description="no_model, no_features (they could not be read), no_history, unknown_history (none of its items is "

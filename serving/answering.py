@@ -4,10 +4,11 @@ Before: `serving.worker` polls the records. After: it sends the answers. Knows n
 
 Every record gets an answer, now or after a wait, or is a dead letter. A request that names `after` waits, at most
 `after_wait_ms`, until the features include those offsets; others are not held up by it. Then it is answered from what
-is there: a list that is a moment old serves a page better than an error. The receipt says so in `policy`, which is
-`exact after=not_reached`, and by its `feature_offsets`. With the store away that is what every such request gets.
+is there: a list that is a moment old serves a page better than an error. The receipt says so by the note
+`after=not_reached` in its `policy`, and by its `feature_offsets`. With the store away that is what every such request
+gets.
 
-An answer that Kafka would not take goes without its reasons (`exact reasons=left_out`); if that is not enough, the
+An answer that Kafka would not take goes without its reasons (note `reasons=left_out`); if that is not enough, the
 answer is the refusal `too_large`.
 """
 
@@ -25,16 +26,16 @@ from pydantic import ValidationError
 
 from headwater.errors import HeadwaterError, InvalidMessage, Unavailable
 from headwater.events import MAX_ID_LENGTH, now_ms
-from headwater.recommendations import Receipt, Recommendation, Request
+from headwater.recommendations import AFTER_NOT_REACHED, Receipt, Recommendation, Request
 from headwater.settings import ServingSettings
 from headwater.topics import EVENTS, REQUESTS
 from headwater.wire import decode_request, encode
 from serving.answer_cache import Answered
-from serving.fitting import fitting
+from serving.message_size import sendable
 from serving.popular import POPULAR_ITEMS, Popular
 from serving.rules import extended_history
 from serving.scorer import Scorer
-from serving.scoring import Ask, Scored, refuse, score
+from serving.scoring import Ask, ScoredBatch, refuse, score
 from serving.serving_metrics import ServingMetrics
 from streams.features.state import UserState
 from streams.features.store import FeatureStore
@@ -43,7 +44,6 @@ __all__ = ["Answer", "Answering", "Record"]
 
 POPULAR_FOR_S = 1.0
 STORE_REST_S = 1.0
-NOT_REACHED = " after=not_reached"
 
 log = logging.getLogger("headwater")
 
@@ -128,7 +128,7 @@ class Answering:
             answers.append(self._finish(one, answer, began_ms, timings))
         return answers
 
-    def _score(self, asks: Sequence[Ask], popular: Popular, steps: dict[str, float]) -> Scored:
+    def _score(self, asks: Sequence[Ask], popular: Popular, steps: dict[str, float]) -> ScoredBatch:
         try:
             return score(
                 self.scorer,
@@ -141,13 +141,13 @@ class Answering:
         except Exception as error:  # a fault of ours; the same batch would come again and again and end every worker
             if len(asks) > 1:
                 alone = [self._score([ask], popular, steps) for ask in asks]
-                return Scored([one.answers[0] for one in alone], sum(one.not_finite for one in alone))
+                return ScoredBatch([one.answers[0] for one in alone], sum(one.not_finite for one in alone))
             request = asks[0].request
             log.exception("a request could not be scored", extra={"request": request.request_id})
             steps.setdefault("score", time.perf_counter())
             steps["rules"] = time.perf_counter()
             text = f"scoring failed ({type(error).__name__}); the worker's log has the details"
-            return Scored([refuse(request.request_id, request.user_id, "internal", text, now_ms())])
+            return ScoredBatch([refuse(request.request_id, request.user_id, "internal", text, now_ms())])
 
     def _begin(self, record: Record, began_ms: int, begun: list[_Begun], answers: list[Answer]) -> None:
         try:
@@ -267,10 +267,10 @@ class Answering:
                     **{name: round(spent, 3) for name, spent in timings.items()},
                     "total": round(max(total, 0.0), 3),
                 },
-                "policy": answer.receipt.policy + (NOT_REACHED if one.unreached else ""),
+                "policy": (*answer.receipt.policy, *((AFTER_NOT_REACHED,) if one.unreached else ())),
             }
         )
-        value = fitting(answer.model_copy(update={"receipt": receipt}))
+        value = sendable(answer.model_copy(update={"receipt": receipt}))
         if value is None:
             return _too_large(one, began_ms)
         outcome = receipt.fallback or "personal"

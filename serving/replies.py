@@ -1,6 +1,6 @@
 """Sends answers and dead letters; says which records are finished, which is when Kafka has acknowledged all of theirs.
 
-Before: `serving.answering` made the answers, none larger than `serving.fitting` says. After: the worker commits the
+Before: `serving.answering` made the answers, none too large for Kafka. After: the worker commits the
 offsets of `acknowledged` records. All that is sent is below 1,048,576 bytes, Kafka's default limit.
 """
 
@@ -22,7 +22,7 @@ from headwater.wire import RefusedRecord, dead_letter
 from serving.answering import Answer
 from serving.serving_metrics import ServingMetrics
 
-__all__ = ["Replies", "partition_of"]
+__all__ = ["ReplySender", "partition_of"]
 
 MAX_PARTITION_DIGITS = 9
 MAX_CORRELATION_BYTES = 4096
@@ -31,7 +31,7 @@ MAX_CORRELATION_BYTES = 4096
 log = logging.getLogger("headwater")
 
 
-class Replies:
+class ReplySender:
     """`acknowledged` (partition, offset) is filled by the producer's thread and emptied by the worker's."""
 
     def __init__(self, producer: KafkaProducer, metrics: ServingMetrics, prefix: str) -> None:

@@ -23,7 +23,7 @@ from serving.reasons import explain
 from serving.rules import best_rows, extended_history, rules_for
 from serving.scorer import Half, Scorer
 
-__all__ = ["Ask", "Scored", "refuse", "score"]
+__all__ = ["Ask", "ScoredBatch", "refuse", "score"]
 
 Array = npt.NDArray[Any]
 
@@ -50,7 +50,7 @@ class Ask:
 
 
 @dataclass(slots=True)
-class Scored:
+class ScoredBatch:
     """The answers in the order of the asks, and how many scores were not finite (each was left out)."""
 
     answers: list[Recommendation]
@@ -65,7 +65,7 @@ def score(
     exclude_seen: Collection[str] = ("*",),
     popular: Popular | None = None,
     mark: Callable[[str], None] = lambda _step: None,
-) -> Scored:
+) -> ScoredBatch:
     """Answer every ask from one version of the model.
 
     `popular` ranks where there is no model or no history that the model knows; without it, a model's own popularity
@@ -76,7 +76,7 @@ def score(
     popular = popular or Popular()
     instants = [now_ms if ask.at_ms is None else ask.at_ms for ask in asks]
     histories = [extended_history(ask.request, ask.history or (), at) for ask, at in zip(asks, instants, strict=True)]
-    scored = Scored([])
+    scored = ScoredBatch([])
     with scorer.live() as half, scorer.catalogue.lock:
         if half is None:
             mark("score")

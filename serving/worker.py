@@ -30,7 +30,7 @@ from serving.answering import Answering
 from serving.catalogue import Catalogue
 from serving.model_follower import ModelFollower
 from serving.open_offsets import OpenOffsets
-from serving.replies import Replies
+from serving.replies import ReplySender
 from serving.scorer import Scorer
 from serving.serving_metrics import ServingMetrics
 from serving.topic_follower import TopicFollower
@@ -80,7 +80,7 @@ class ServingWorker:
         self._opened.callback(self.store.close)
         self._producer = retry.open("kafka", lambda: producer(kafka))
         self._opened.callback(self._producer.close, timeout=5)
-        self._replies = Replies(self._producer, self.metrics, kafka.prefix)
+        self._replies = ReplySender(self._producer, self.metrics, kafka.prefix)
         self._consumer = retry.open("kafka", lambda: consumer(kafka, GROUP))
         self._opened.callback(self._consumer.close, timeout_ms=5000)
         self.follower.start()

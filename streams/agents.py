@@ -23,7 +23,7 @@ from streams.app import raw_topic
 from streams.features.marks import check_log
 from streams.features.store import FeatureStore
 from streams.intake import Intake
-from streams.outbox import ExamplesOutbox, Refusal
+from streams.outbox import ExamplesOutbox, RefusedMessage
 from streams.rounds import EventRounds
 from streams.streams_metrics import StreamsMetrics
 
@@ -119,16 +119,16 @@ class Agents:
             self.busy -= 1
 
     async def _apply_items(self, messages: Sequence[Message]) -> None:
-        refused: list[Refusal] = []
+        refused: list[RefusedMessage] = []
         entries: dict[int, list[tuple[CatalogueEntry, bytes | None]]] = {}
         newest = {message.partition: message.offset for message in messages}
         for message in messages:
             try:
                 entry = _catalogue_entry(message)
             except InvalidMessage as error:
-                refused.append(Refusal(message, 0, error))
+                refused.append(RefusedMessage(message, 0, error))
             except Exception as error:  # noqa: BLE001 - content that no check foresaw must not end the worker
-                refused.append(Refusal(message, 0, unforeseen(error, _at(message))))
+                refused.append(RefusedMessage(message, 0, unforeseen(error, _at(message))))
             else:
                 entries.setdefault(message.partition, []).append((entry, message.value))
         if refused:

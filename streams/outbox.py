@@ -17,7 +17,7 @@ from headwater.examples import CatalogueEntry, Segment, pack_items, pack_segment
 from headwater.topics import DEAD_LETTERS, EXAMPLES, topic_name
 from headwater.wire import DeadLetter, RefusedRecord, cut_letter, dead_letter
 
-__all__ = ["ExamplesOutbox", "Refusal", "cut", "packed"]
+__all__ = ["ExamplesOutbox", "RefusedMessage", "cut", "packed"]
 
 MAX_RECORD_BYTES = 900_000
 """Largest record of examples: below the 1,048,588 bytes that a broker takes by default."""
@@ -27,7 +27,7 @@ GROUP_BYTES = 4 << 20
 """Dead letters that wait for their acknowledgement at the same time."""
 
 
-class Refusal(NamedTuple):
+class RefusedMessage(NamedTuple):
     """A message as Faust gave it, the place of the refused event in it, and why."""
 
     message: Any
@@ -67,7 +67,7 @@ class ExamplesOutbox:
             for partition in range(self._partitions):
                 await self._send(self._examples, None, value, partition, None)
 
-    async def send_dead_letters(self, refusals: list[Refusal]) -> None:
+    async def send_dead_letters(self, refusals: list[RefusedMessage]) -> None:
         """A letter for each refusal, in order. What the broker has acknowledged is taken off the list, even when
         others fail: call again with what is left.
 
@@ -78,7 +78,7 @@ class ExamplesOutbox:
             answers = await asyncio.gather(
                 *(self._send_letter(refusal.letter()) for refusal in group), return_exceptions=True
             )
-            left: list[Refusal] = []
+            left: list[RefusedMessage] = []
             failed: BaseException | None = None
             for refusal, answer in zip(group, answers, strict=True):
                 error: BaseException | None = answer
@@ -91,7 +91,7 @@ class ExamplesOutbox:
             if failed is not None:
                 raise failed
 
-    async def _send_alone(self, refusal: Refusal) -> Unavailable | None:
+    async def _send_alone(self, refusal: RefusedMessage) -> Unavailable | None:
         """The error that remains, if any."""
         last: Unavailable | None = None
         whole = refusal.letter()
@@ -125,9 +125,9 @@ class _TooLarge(Unavailable):
     """The broker takes no record of this size: waiting does not help, sending less does."""
 
 
-def _first_group(refusals: Sequence[Refusal]) -> list[Refusal]:
+def _first_group(refusals: Sequence[RefusedMessage]) -> list[RefusedMessage]:
     """As many as are in flight at once: bounded in number and in bytes, at least one."""
-    group: list[Refusal] = []
+    group: list[RefusedMessage] = []
     size = 0
     for refusal in refusals[:GROUP_LETTERS]:
         message, _, error = refusal

@@ -26,7 +26,7 @@ from streams.features.fold import Folded, Limits, fold_batch
 from streams.features.hot_users import HotUsers
 from streams.features.state import EMPTY, UserState
 from streams.features.store import Batch, FeatureStore
-from streams.outbox import ExamplesOutbox, Refusal
+from streams.outbox import ExamplesOutbox, RefusedMessage
 from streams.streams_metrics import StreamsMetrics
 
 __all__ = ["EventRounds"]
@@ -43,8 +43,8 @@ class _Decoded:
 
     messages: list[Message] = field(default_factory=list)
     rows: list[EventRow] = field(default_factory=list)
-    refused: list[Refusal] = field(default_factory=list)
-    unsent: list[Refusal] = field(default_factory=list)
+    refused: list[RefusedMessage] = field(default_factory=list)
+    unsent: list[RefusedMessage] = field(default_factory=list)
     """Of `refused`, what the broker has not acknowledged yet: a round that is redone sends only these."""
 
     def drop_up_to(self, offset: int) -> int:
@@ -141,7 +141,7 @@ class EventRounds:
             )
             for place, row in enumerate(found):
                 if isinstance(row, InvalidMessage):
-                    part.refused.append(Refusal(message, place, row))
+                    part.refused.append(RefusedMessage(message, place, row))
                 else:
                     part.rows.append(row)
         for part in parts.values():

@@ -19,7 +19,7 @@ from kafka.errors import KafkaError, OffsetOutOfRangeError
 from kafka.structs import OffsetAndMetadata
 
 from headwater.errors import CheckpointError, InvalidMessage, Unavailable
-from headwater.examples import CatalogueEntry, Example, Position, unpack
+from headwater.examples import CatalogueEntry, EventPosition, Example, unpack
 from headwater.kafka import consumer
 from headwater.process.retry import Retry, passes
 from headwater.settings import KafkaSettings
@@ -44,7 +44,7 @@ class Progress:
 
     offset: int = 0
     taken: int = 0
-    marks: dict[int, Position] = field(default_factory=dict)
+    marks: dict[int, EventPosition] = field(default_factory=dict)
     duplicates: int = 0
     dead_letters: dict[str, int] = field(default_factory=dict)
 
@@ -52,7 +52,7 @@ class Progress:
         """The entries without examples at or below their partition's mark; the marks move.
 
         >>> from headwater.examples import Entry
-        >>> one = Example("u", [], Entry("a", "view", 1, None), 0, Position(7, 0))
+        >>> one = Example("u", [], Entry("a", "view", 1, None), 0, EventPosition(7, 0))
         >>> progress = Progress()
         >>> len(progress.take([one])), len(progress.take([one])), progress.duplicates
         (1, 0, 1)
@@ -76,7 +76,7 @@ class Progress:
     def from_json(cls, body: dict[str, Any]) -> Progress:
         """What `to_json` wrote. Raises CheckpointError for anything else."""
         try:
-            marks = {int(partition): Position(*mark) for partition, mark in body["marks"].items()}
+            marks = {int(partition): EventPosition(*mark) for partition, mark in body["marks"].items()}
             return cls(**{**body, "marks": marks})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(f"the checkpoint's place in the log cannot be read ({error!r})") from error

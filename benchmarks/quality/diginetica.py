@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.quality.prequential import common_parser, events_file, overrides_of
-from headwater.examples import Entry, Example, Position
+from headwater.examples import Entry, EventPosition, Example
 from models.config import MemoryConfig, ModelConfig
 from models.experts.fusion import asked_block, scores_of
 from models.learner import Learner
@@ -89,7 +89,7 @@ def periods(path: Path) -> Iterator[list[Example]]:
         made = []
         for place, (_, user, item, ts) in events:
             history, target = histories.setdefault(user, []), Entry(str(item), "view", ts, None)
-            made.append(Example(str(user), tuple(history), target, 0, Position(place, 0)))
+            made.append(Example(str(user), tuple(history), target, 0, EventPosition(place, 0)))
             history.append(target)
         yield made
 

@@ -26,7 +26,7 @@ from pydantic import BaseModel
 
 from headwater.client.lanes import Lanes
 from headwater.client.outbox import CLOSED, Outbox, Position
-from headwater.client.replies import RecommendationStream, Replies
+from headwater.client.replies import RecommendationStream, ReplyReader
 from headwater.errors import DeadlineExceeded, HeadwaterError, InvalidMessage
 from headwater.events import Event, Item
 from headwater.recommendations import Recommendation, Request
@@ -86,7 +86,7 @@ class Client:
         self._delivery_timeout_s = delivery_timeout_s
         self._outbox = Outbox(self.settings, connect_timeout_s, delivery_timeout_s)
         self._lanes = Lanes(self._outbox, source, self.settings.linger_ms, batch_events)
-        self._replies = Replies(self.settings, connect_timeout_s)
+        self._replies = ReplyReader(self.settings, connect_timeout_s)
         self._process = os.getpid()
         self._closing = threading.Lock()
         self._closed = False

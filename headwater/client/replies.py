@@ -28,7 +28,7 @@ from headwater.wire import decode_recommendation
 if TYPE_CHECKING:
     from kafka import KafkaConsumer
 
-__all__ = ["RecommendationStream", "Replies"]
+__all__ = ["RecommendationStream", "ReplyReader"]
 
 POLL_MS = 100
 """Longest time between two looks at deadlines and at closing; an answer itself ends a poll at once."""
@@ -43,7 +43,7 @@ class _Outstanding(NamedTuple):
     answer: Future[Recommendation]
 
 
-class Replies:
+class ReplyReader:
     """Waits for answers on a partition of its own choosing. Thread-safe; its thread starts with the first use."""
 
     def __init__(self, kafka: KafkaSettings, connect_timeout_s: float) -> None:

@@ -14,13 +14,12 @@ from typing import Any
 import orjson
 
 from headwater.errors import InvalidMessage, SourceError
-from headwater.recommendations import Recommendation, Request
+from headwater.recommendations import AFTER_NOT_REACHED, REASONS_LEFT_OUT, Recommendation, Request
 from headwater.settings import Settings
 from headwater.wire import decode_recommendation
 from replay.explain.log import catalogue_at, find_recommendation, find_request, fold_popularity, fold_user
 from replay.explain.model import rebuild_model
-from serving.answering import NOT_REACHED
-from serving.fitting import fitting
+from serving.message_size import without_reasons
 from serving.popular import Popular
 from serving.scorer import Scorer
 from serving.scoring import Ask, score
@@ -110,13 +109,17 @@ def explain_answer(settings: Settings, logged: Recommendation) -> Explanation:
 
 
 def _with_measured(made: Recommendation, logged: Recommendation) -> Recommendation:
-    """What no replay can measure again comes from the log: timings, and whether a wait ended in vain."""
+    """What no replay can measure again comes from the log: timings, and whether a wait ended in vain.
+
+    So does whether reasons were left out: that hung on the size of the bytes, and an older release wrote `policy`
+    shorter.
+    """
     if made.error is not None:
         return made
-    policy = made.receipt.policy + (NOT_REACHED if NOT_REACHED in logged.receipt.policy else "")
-    receipt = made.receipt.model_copy(update={"timings_ms": logged.receipt.timings_ms, "policy": policy})
-    value = fitting(made.model_copy(update={"receipt": receipt}))
-    return made if value is None else decode_recommendation(value)
+    waited = (AFTER_NOT_REACHED,) if AFTER_NOT_REACHED in logged.receipt.policy else ()
+    measured = {"timings_ms": logged.receipt.timings_ms, "policy": (*made.receipt.policy, *waited)}
+    answer = made.model_copy(update={"receipt": made.receipt.model_copy(update=measured)})
+    return without_reasons(answer) if REASONS_LEFT_OUT in logged.receipt.policy else answer
 
 
 def first_difference(logged: Recommendation, rebuilt: Recommendation) -> str | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple
 
-from headwater.examples import Entry, Example, Position, Segment
+from headwater.examples import Entry, EventPosition, Example, Segment
 from headwater.wire import EventRow
 from streams.features.decay import Decay, ItemStatistics
 from streams.features.state import EMPTY, UserState
@@ -80,7 +80,7 @@ def example(before: UserState, row: EventRow, partition: int = 0) -> Example | N
     if event_hash(row.event_id) in before.recent:
         return None
     known = list(before.history[: _place(before.history, row.time_ms)])
-    return Example(row.user_id, known, _entry(row), partition, Position(row.offset, row.place))
+    return Example(row.user_id, known, _entry(row), partition, EventPosition(row.offset, row.place))
 
 
 class _Working:
@@ -164,7 +164,7 @@ def fold_batch(
             segment = Segment(row.user_id, user.history[:place])
             folded.segments.append(segment)
         segment.targets.append(entry)
-        segment.positions.append(Position(row.offset, row.place))
+        segment.positions.append(EventPosition(row.offset, row.place))
         user.segment = None if late else segment
         user.fold(row, entry)
         folded.applied += 1

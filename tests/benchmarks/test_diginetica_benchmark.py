@@ -9,7 +9,7 @@ import onnxruntime
 import torch
 
 from benchmarks.quality.diginetica import Frozen, recall
-from headwater.examples import Entry, Example, Position
+from headwater.examples import Entry, EventPosition, Example
 from models.config import ModelConfig
 from models.inputs import encode_histories
 from models.learner import Learner
@@ -26,7 +26,7 @@ def sessions(count: int) -> list[Example]:
         history: list[Entry] = []
         for step, item in enumerate(items):
             target = Entry(str(item), "view", 1_000_000 * session + 20_000 * step, None)
-            made.append(Example(str(session), tuple(history), target, 0, Position(len(made), 0)))
+            made.append(Example(str(session), tuple(history), target, 0, EventPosition(len(made), 0)))
             history.append(target)
     return made
 

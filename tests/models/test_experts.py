@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-from headwater.examples import Entry, Example, Position
+from headwater.examples import Entry, EventPosition, Example
 from models.checks import check_learner
 from models.config import MemoryConfig
 from models.exclusion import returning_types
@@ -54,7 +54,7 @@ def test_which_of_its_items_a_user_comes_back_to_may_depend_on_what_happened_sin
         happened += [("door", end), (f"i{seen if end == 'leave' else carted}", "view")]
         entries = [Entry(one, kind, START_MS + 4000 * visit + i, None) for i, (one, kind) in enumerate(happened)]
         for i, target in enumerate(entries):
-            examples.append(Example(f"u{visit}", tuple(entries[:i]), target, 0, Position(len(examples), 0)))
+            examples.append(Example(f"u{visit}", tuple(entries[:i]), target, 0, EventPosition(len(examples), 0)))
     learner = Learner(SMALL.model_copy(update={"exclude_seen": (), "memories": (), "slow": False}), seed=0)
     ranks = [one.headwater for one in learner.learn(examples)[1603::4]]
     assert sum(rank == 1 for rank in ranks) > 0.9 * len(ranks)  # a sum of what each fact says is right half of the time
@@ -67,7 +67,7 @@ def test_after_which_events_users_come_back_is_counted_and_decides_what_auto_lea
     for i in range(60):  # looks at the same thing again and again; buys other things once
         kind, item_id = ("view", "same") if i % 2 else ("purchase", f"other{i}")
         target = Entry(item_id, kind, START_MS + i, None)
-        (one,) = learner.learn([Example("u", tuple(history), target, 0, Position(i, 0))])
+        (one,) = learner.learn([Example("u", tuple(history), target, 0, EventPosition(i, 0))])
         asked.append(one.is_query)
         history.append(target)
     assert asked[1:6:2] == [False] * 3  # until a few returns have shown that users come back
@@ -84,7 +84,7 @@ def test_what_is_hot_now_is_found_by_the_popularity_of_a_short_reach() -> None:
         time_ms = START_MS + (i // 120) * 86_400_000 + (i % 120) * 60_000
         item_id = f"news{i // 120 % 5}" if choose.random() < 0.8 else f"news{choose.randrange(12)}"
         before = (Entry("home", "view", time_ms - 1000, None),)
-        examples.append(Example(f"u{i}", before, Entry(item_id, "view", time_ms, None), 0, Position(i, 0)))
+        examples.append(Example(f"u{i}", before, Entry(item_id, "view", time_ms, None), 0, EventPosition(i, 0)))
     found = []
     for half_lives in ((14.0,), (14.0, 1 / 24)):
         change = {"memories": (), "slow": False, "popularity_half_lives_days": half_lives, "window_events": 600}
@@ -104,7 +104,7 @@ def shifting(hours: int) -> list[Example]:
         item = choose.randrange(16)
         before = (Entry(f"i{item}", "view", time_ms - 1000, None),)
         target = Entry(f"i{(item + (1, 5, 11)[hour % 3]) % 16}", "view", time_ms, None)
-        examples.append(Example(f"u{i}", before, target, 0, Position(i, 0)))
+        examples.append(Example(f"u{i}", before, target, 0, EventPosition(i, 0)))
     return examples
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from headwater.errors import SettingsError
-from headwater.examples import CatalogueEntry, Entry, Example, Position
+from headwater.examples import CatalogueEntry, Entry, EventPosition, Example
 from models.checks import check_learner, digest_of
 from models.config import MemoryConfig, ModelConfig, model_config
 from models.learner import Learner
@@ -207,8 +207,8 @@ def test_a_catalogue_without_end_stays_within_its_bound() -> None:
 
 def test_a_late_event_is_learned_without_being_taken_for_a_continuation() -> None:
     history = [Entry("i1", "view", START_MS, None), Entry("i2", "view", START_MS + 9000, None)]
-    late = Example("u", history[:1], Entry("i3", "view", START_MS + 500, None), 0, Position(1, 0))
-    newer = Example("u", history, Entry("i4", "view", START_MS + 10_000, None), 0, Position(2, 0))
+    late = Example("u", history[:1], Entry("i3", "view", START_MS + 500, None), 0, EventPosition(1, 0))
+    newer = Example("u", history, Entry("i4", "view", START_MS + 10_000, None), 0, EventPosition(2, 0))
     learner = Learner(SMALL.model_copy(update={"block": 2}), seed=0)
     learner.learn(examples_of([("a", "i1"), ("a", "i2")]))
     learner.learn([late, newer])
@@ -252,7 +252,7 @@ def test_extreme_values_and_times_leave_everything_finite() -> None:
         Entry(f"i{i % 7}", "price", START_MS + 10**11 * (i % 5), (-1.0) ** i * 10.0 ** (i % 300)) for i in range(64)
     ]
     for i, entry in enumerate(entries):
-        (scored) = learner.learn([Example("u", entries[max(i - 9, 0) : i], entry, 0, Position(i, 0))])
+        (scored) = learner.learn([Example("u", entries[max(i - 9, 0) : i], entry, 0, EventPosition(i, 0))])
         assert all(math.isfinite(one.loss) for one in scored)
     assert all(np.isfinite(a).all() for a in bundle_of(learner).weights.values() if a.dtype.kind == "f")
 

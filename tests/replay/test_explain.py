@@ -15,7 +15,7 @@ from console.cli import app
 from headwater.errors import SourceError, Unavailable
 from headwater.recommendations import Recommendation
 from headwater.wire import encode
-from replay.explain.answer import Explanation, explain_answer, explain_id
+from replay.explain.answer import Explanation, explain_answer, explain_id, read_answer
 from replay.explain.model import from_deltas, learned_anew
 from tests.worlds.processes import environment, eventually
 from tests.worlds.replay import Replayed, replayed, walks
@@ -92,6 +92,18 @@ def test_an_answer_is_found_by_its_request_id(world: Replayed) -> None:
     assert (found.identical, found.logged) == (True, answer)
     with pytest.raises(SourceError, match=r"no answer to request 'unheard-of'; it holds .* answers since 20"):
         explain_id(world.settings, "unheard-of")
+
+
+@pytest.mark.parametrize("policy", ["exact", "exact after=not_reached", "exact after=not_reached reasons=left_out"])
+def test_an_answer_of_a_release_whose_policy_was_a_text_is_rebuilt(world: Replayed, policy: str) -> None:
+    body = world.answers["reasons 1"].model_dump(mode="json", exclude_none=True)
+    body["receipt"]["policy"] = policy
+    if "left_out" in policy:
+        for item in body["items"]:
+            item["reasons"] = []
+    found = explain_answer(world.settings, read_answer(orjson.dumps(body)))
+    assert found.identical, found.difference
+    assert found.rebuilt.receipt.policy == tuple(policy.split(" "))
 
 
 def test_a_changed_answer_is_told_with_its_first_difference(world: Replayed) -> None:

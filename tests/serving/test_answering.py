@@ -12,14 +12,14 @@ from prometheus_client import CollectorRegistry
 from headwater.errors import Unavailable
 from headwater.events import Item
 from headwater.process.operations import Operations
-from headwater.recommendations import Recommendation, RecommendedItem
+from headwater.recommendations import AFTER_NOT_REACHED, EXACT, REASONS_LEFT_OUT, Recommendation, RecommendedItem
 from headwater.settings import ServingSettings, Settings
 from headwater.wire import decode_recommendation, encode
 from serving import answering
 from serving.answer_cache import KEPT_ANSWERS, KEPT_S, Answered
 from serving.answering import Answering
 from serving.catalogue import Catalogue
-from serving.fitting import fitting
+from serving.message_size import sendable
 from serving.model_follower import ModelFollower
 from serving.scorer import Scorer
 from serving.serving_metrics import ServingMetrics
@@ -105,8 +105,8 @@ def test_a_fault_of_ours_in_one_item_is_counted_and_the_others_are_put(
 def test_with_the_store_away_an_answer_does_not_claim_what_after_asks_for(worker: Answering) -> None:
     for _ in range(2):  # the second while the store is given a rest
         plain, read_own = answers(worker, encode(request()), encode(request(after={"0": 1})))
-        assert plain.receipt.policy == "exact"
-        assert read_own.receipt.policy == "exact after=not_reached"
+        assert plain.receipt.policy == (EXACT,)
+        assert read_own.receipt.policy == (EXACT, AFTER_NOT_REACHED)
         assert read_own.receipt.fallback == "no_model"
 
 
@@ -154,8 +154,8 @@ def test_what_is_remembered_is_bounded_by_count_and_bytes_and_age() -> None:
 
 def test_an_answer_too_large_for_kafka_goes_without_reasons_and_says_so() -> None:
     items = tuple(RecommendedItem(item_id=f"i{n}", rank=n + 1, score=0.0, reasons=("x" * 2000,)) for n in range(1000))
-    value = fitting(Recommendation(request_id="r", user_id="ann", items=items))
+    value = sendable(Recommendation(request_id="r", user_id="ann", items=items))
     assert value is not None
     answer = decode_recommendation(value)
     assert (len(answer.items), answer.items[0].reasons) == (1000, ())
-    assert answer.receipt.policy == "exact reasons=left_out"
+    assert answer.receipt.policy == (EXACT, REASONS_LEFT_OUT)

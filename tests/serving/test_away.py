@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from embedded import EmbeddedBroker, EmbeddedStore
 from headwater.kafka import ensure_topics
+from headwater.recommendations import AFTER_NOT_REACHED, EXACT
 from headwater.settings import Settings
 from serving.scorer import cuda_is_there
 from tests.worlds.processes import Worker, eventually, free_port
@@ -57,8 +58,8 @@ def test_without_redis_popular_items_of_the_model_answer(world: World, serving: 
     answer = world.recommend(k=3)
     assert answer.receipt.fallback == "no_features"
     assert len(answer.items) == 3
-    assert answer.receipt.policy == "exact"
-    assert world.recommend(k=3, after={"0": 0}).receipt.policy == "exact after=not_reached"
+    assert answer.receipt.policy == (EXACT,)
+    assert world.recommend(k=3, after={"0": 0}).receipt.policy == (EXACT, AFTER_NOT_REACHED)
     assert blind.metric("headwater_features_unavailable_total") >= 1
     assert blind.get("/readyz")[0] == 503
     assert blind.stop() == 0

@@ -21,7 +21,7 @@ from models.published.graph import outputs_of
 from serving.catalogue import Catalogue
 from serving.popular import Popular
 from serving.scorer import CPU, Scorer
-from serving.scoring import Ask, Scored, score
+from serving.scoring import Ask, ScoredBatch, score
 from tests.worlds.serving import FILMS, SMALL, items_of, request, trained, walk
 
 NOW_MS = 5_000_000_000
@@ -166,7 +166,7 @@ def test_scores_that_are_not_finite_are_counted_and_never_recommended() -> None:
     bundle = bundle_of(trained())
     scorer = scorer_with(bundle)
     bundle.weights["item_bias"][bundle.item_rows["film-4"]] = np.nan  # past every check, as a fault of memory would be
-    scored: Scored = score(scorer, [Ask(request(k=100), history("film-0"))], now_ms=NOW_MS)
+    scored: ScoredBatch = score(scorer, [Ask(request(k=100), history("film-0"))], now_ms=NOW_MS)
     assert scored.not_finite >= 1
     assert "film-4" not in items_of(scored.answers[0])
     assert len(scored.answers[0].items) == len(FILMS) - 2

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from console.cli import app
 from headwater.events import new_id
+from headwater.recommendations import AFTER_NOT_REACHED, EXACT
 from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, REQUESTS
 from tests.worlds.processes import Worker, eventually
@@ -189,14 +190,14 @@ def test_a_request_waits_for_its_own_events_and_holds_up_nobody(world: World, se
     answer = world.answer(waiting)
     assert items_of(answer) == ["film-9"]
     assert answer.receipt.feature_offsets == {"0": 1}
-    assert answer.receipt.policy == "exact"
+    assert answer.receipt.policy == (EXACT,)
 
 
 @pytest.mark.usefixtures("serving")
 def test_a_wait_that_is_in_vain_ends_in_an_answer_that_says_so(world: World) -> None:
     answer = world.recommend(k=1, after={"0": 99, "7": 1})
     assert items_of(answer) == ["film-4"]
-    assert "not_reached" in answer.receipt.policy
+    assert AFTER_NOT_REACHED in answer.receipt.policy
     assert answer.receipt.timings_ms["queue"] >= world.settings.serving.after_wait_ms * 0.9
 
 

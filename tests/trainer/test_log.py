@@ -11,7 +11,7 @@ import pytest
 from kafka import KafkaProducer, TopicPartition
 
 from headwater.errors import CheckpointError
-from headwater.examples import CatalogueEntry, Entry, Example, Position, Segment, pack_segments, unpack
+from headwater.examples import CatalogueEntry, Entry, EventPosition, Example, Segment, pack_segments, unpack
 from headwater.kafka import admin_client, consumer, producer
 from headwater.process.retry import Retry
 from headwater.settings import Settings
@@ -83,14 +83,14 @@ def test_an_example_sent_twice_is_learned_once(settings: Settings, writer: Kafka
 
 def test_marks_compare_the_place_within_a_packed_record_too(settings: Settings, writer: KafkaProducer) -> None:
     targets = [Entry(f"i{i}", "view", 1000 + i, None) for i in range(4)]
-    places = [Position(7, i) for i in range(4)]
+    places = [EventPosition(7, i) for i in range(4)]
     first = pack_segments(3, [Segment("u", [], targets[:2], places[:2])])
     again = pack_segments(3, [Segment("u", [], targets, places)])
     end = append(settings, [first, again])
     taken, progress = read(settings, writer, None, 64, end)
     assert [entry.position for entry in taken if isinstance(entry, Example)] == places
     assert progress.duplicates == 2
-    assert progress.marks == {3: Position(7, 3)}
+    assert progress.marks == {3: EventPosition(7, 3)}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from headwater.examples import CatalogueEntry, Entry, Position, Segment, pack_items, pack_segments
+from headwater.examples import CatalogueEntry, Entry, EventPosition, Segment, pack_items, pack_segments
 from headwater.kafka import producer
 from headwater.settings import Settings
 from headwater.topics import EXAMPLES, topic_name
@@ -44,7 +44,7 @@ def ring_records(
             user = chance.choice(ours)
             at[user] = chance.randrange(items) if chance.random() < 0.1 else (at[user] + 1) % items
             target = Entry(f"i{at[user]}", "click", START_MS + 1000 * done, None)
-            position = Position(offsets[partition], 0)
+            position = EventPosition(offsets[partition], 0)
             segments.append(Segment(f"u{user}", list(histories[user][-30:]), [target], [position]))
             histories[user].append(target)
             offsets[partition] += 1

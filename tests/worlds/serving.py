@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from headwater.events import Item, new_id
-from headwater.examples import CatalogueEntry, Entry, Example, Position
+from headwater.examples import CatalogueEntry, Entry, EventPosition, Example
 from headwater.kafka import consumer, producer
 from headwater.recommendations import Recommendation, Request
 from headwater.settings import Settings
@@ -62,7 +62,9 @@ def trained(films: Sequence[str] = FILMS, rounds: int = 4, config: ModelConfig =
 def walk(learner: Learner, user: str, films: Sequence[str], first: int) -> None:
     """One user clicks the films one after another."""
     entries = [Entry(film, "click", 1_000_000 + 1000 * (first + place), None) for place, film in enumerate(films)]
-    learner.learn([Example(user, entries[:i], target, 0, Position(first + i, 0)) for i, target in enumerate(entries)])
+    learner.learn(
+        [Example(user, entries[:i], target, 0, EventPosition(first + i, 0)) for i, target in enumerate(entries)]
+    )
 
 
 class World:

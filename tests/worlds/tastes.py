@@ -9,7 +9,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from headwater.examples import Entry, Example, Position
+from headwater.examples import Entry, EventPosition, Example
 
 START_MS = 1_700_000_000_000
 
@@ -21,7 +21,7 @@ def examples_of(events: Iterable[tuple[str, str]], kind: str = "view", history_l
     for i, (user, item) in enumerate(events):
         target = Entry(item, kind, START_MS + 1000 * i, None)
         history = histories[user]
-        examples.append(Example(user, tuple(history[-history_limit:]), target, 0, Position(i, 0)))
+        examples.append(Example(user, tuple(history[-history_limit:]), target, 0, EventPosition(i, 0)))
         history.append(target)
     return examples
 
