@@ -1,7 +1,7 @@
 """Sends answers and dead letters; says which records are finished, which is when Kafka has acknowledged all of theirs.
 
-Before: `serving.answering` made the answers, none too large for Kafka. After: the worker commits the
-offsets of `acknowledged` records. All that is sent is below 1,048,576 bytes, Kafka's default limit.
+Before: `serving.answering` made the answers, none too large for Kafka. After: the worker commits the offsets of
+`acknowledged` records. All that is sent is below 1,048,576 bytes, Kafka's default limit.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import torch
 
 from headwater.errors import SettingsError
 from headwater.events import Item
-from headwater.examples import Entry, Example, Position
+from headwater.examples import Entry, Example, EventPosition
 from headwater.recommendations import Request
 from models.checks import check_learner
 from models.config import ModelConfig, model_config
@@ -45,7 +45,7 @@ def news(hours: int) -> list[Example]:
         hour, time_ms = i // 20, START_MS + i * 180_000
         before = (Entry("home", "view", time_ms - 1000, None),)
         target = Entry(f"news{hour * 3 + choose.randrange(3)}", "view", time_ms, None)
-        examples.append(Example(f"u{i}", before, target, 0, Position(i, 0)))
+        examples.append(Example(f"u{i}", before, target, 0, EventPosition(i, 0)))
     return examples
 
 

@@ -62,9 +62,8 @@ def trained(films: Sequence[str] = FILMS, rounds: int = 4, config: ModelConfig =
 def walk(learner: Learner, user: str, films: Sequence[str], first: int) -> None:
     """One user clicks the films one after another."""
     entries = [Entry(film, "click", 1_000_000 + 1000 * (first + place), None) for place, film in enumerate(films)]
-    learner.learn(
-        [Example(user, entries[:i], target, 0, EventPosition(first + i, 0)) for i, target in enumerate(entries)]
-    )
+    places = [EventPosition(first + place, 0) for place in range(len(entries))]
+    learner.learn([Example(user, entries[:i], entries[i], 0, place) for i, place in enumerate(places)])
 
 
 class World:
