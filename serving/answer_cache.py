@@ -2,6 +2,8 @@
 
 Before: `serving.answering` puts answers in. After: it asks here first. Bounded by age, by count and by bytes. A request
 is the same when its bytes are: another request under a used id is answered for itself. Knows no clock.
+
+Our own: cachetools knows one bound a cache beside age, not count and bytes, and takes 3.5 us for a get and a put (1.6).
 """
 
 from __future__ import annotations

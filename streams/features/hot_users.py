@@ -3,6 +3,8 @@
 Before: a round that was written puts its states here. After: the next round takes them. A stale state does no harm: the
 store's script compares counts, refuses the batch, and the round starts over from what is stored. The script compares
 the marks that these states were written with, too: a count alone could come back by chance after the store lost it.
+
+Our own: cachetools knows one bound a cache, not users and entries, and takes 0.59 us for a get and a put (0.33).
 """
 
 from __future__ import annotations

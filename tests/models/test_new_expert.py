@@ -12,7 +12,7 @@ import torch
 
 from headwater.errors import SettingsError
 from headwater.events import Item
-from headwater.examples import Entry, Example, EventPosition
+from headwater.examples import Entry, EventPosition, Example
 from headwater.recommendations import Request
 from models.checks import check_learner
 from models.config import ModelConfig, model_config
