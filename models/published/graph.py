@@ -34,8 +34,8 @@ SCORES = "scores"
 
 
 def outputs_of(config: ModelConfig) -> list[str]:
-    """Names of the graph's outputs: the scores, then each part of them."""
-    return [SCORES, *dict.fromkeys(expert.part for expert in Parts(config).experts)]
+    """Names of the graph's outputs: the scores, then each part of them. `memory` is always there, zeros without any."""
+    return [SCORES, *dict.fromkeys(("memory", *(expert.part for expert in Parts(config).experts)))]
 
 
 def build_graph(config: ModelConfig) -> bytes:
