@@ -83,7 +83,7 @@ class Retry:
         self._backoff = backoff
         self._drained_by: float | None = None
         self._lock = threading.Lock()
-        self._logged: tuple[str, float] = ("", 0.0)
+        self._logged_s = -LOG_EVERY_S
 
     def begin_drain(self, within_s: float) -> None:
         """From now on `call` goes on trying although the process stops, and raises the last error after `within_s`."""
@@ -141,9 +141,9 @@ class Retry:
         if not passes(error):
             raise error
         self._count(server)
-        text, now = str(error) or repr(error), time.monotonic()
-        if text != self._logged[0] or now - self._logged[1] > LOG_EVERY_S:
-            self._logged = (text, now)
+        if time.monotonic() - self._logged_s > LOG_EVERY_S:
+            self._logged_s = time.monotonic()
+            text = str(error) or repr(error)
             log.warning("%s Trying again; nothing is acknowledged meanwhile.", text, extra={"server": server})
         return self._backoff.pause_s(failures)
 

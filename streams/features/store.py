@@ -31,6 +31,16 @@ from streams.features.state import EMPTY, UserState, decode_state, encode_state
 
 __all__ = ["Batch", "FeatureStore", "Reading", "Verdict"]
 
+PASSING = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.ReadOnlyError,
+    redis.OutOfMemoryError,
+    redis.exceptions.TryAgainError,
+    redis.exceptions.ClusterDownError,
+)
+"""What redis-py raises when a server is away, full, or in the middle of a failover."""
+
 Verdict = Literal["applied", "marks", "users", "landmark"]
 """What `apply` did: wrote everything, or wrote nothing because marks, users or landmark had changed since the read."""
 
@@ -93,7 +103,7 @@ class FeatureStore:
     def _answering(self) -> Iterator[None]:
         try:
             yield
-        except (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, redis.OutOfMemoryError) as error:
+        except PASSING as error:
             raise Unavailable(
                 f"no Redis answers at {self.address} ({error}). Start one (`headwater up` brings its own), "
                 "or set HEADWATER_REDIS__URL to where it is."

@@ -80,6 +80,32 @@ def test_only_these_modules_use_kafka_clients() -> None:
                 assert allowed.fullmatch(str(path.relative_to(ROOT))), path.relative_to(ROOT)
 
 
+PRIVATE = re.compile(r"_(?!_|replace\b|make\b|asdict\b|fields\b|exit\b)\w+")
+PRIVATES_OF = {
+    "headwater/kafka/producer.py": "kafka-python",
+    "streams/faust_internals.py": "faust, aiokafka",
+    "models/compiled.py": "numba",
+    "models/sequence/encoder.py": "torch: its kernel of a step of the GRU",
+    "models/sequence/losses.py": "torch: what the processor can do",
+}
+"""The files that use private attributes of a library, and of which."""
+
+
+def test_private_attributes_of_a_library_stand_where_they_are_listed() -> None:
+    for package in PACKAGES:
+        for path in modules(package):
+            if str(path.relative_to(ROOT)) in PRIVATES_OF:
+                continue
+            own = {"self", "cls", "super"} | {
+                node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)
+            }
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Attribute) and PRIVATE.fullmatch(node.attr):
+                    owner = node.value.func if isinstance(node.value, ast.Call) else node.value
+                    known = isinstance(owner, ast.Name) and owner.id in own
+                    assert known, f"{path.relative_to(ROOT)}:{node.lineno} reaches for {node.attr}"
+
+
 def test_redis_is_spoken_only_by_the_store_and_the_console() -> None:
     for package in FLOORS:
         for path in modules(package):

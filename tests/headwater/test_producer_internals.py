@@ -1,0 +1,70 @@
+"""What headwater/kafka/producer.py uses of kafka-python beyond its public interface: an upgrade that changes it fails
+here.
+
+The behaviour that is mended by it is tested in test_client_failures.py.
+"""
+
+from __future__ import annotations
+
+import inspect
+from functools import reduce
+from typing import Any
+
+import pytest
+from kafka.producer import transaction_manager
+
+from headwater.kafka.connections import producer
+from headwater.settings import Settings
+
+USED = {
+    "_sender": (),
+    "_sender._accumulator": (),
+    "_sender._accumulator.await_flush_completion": ("timeout",),
+    "_sender._accumulator.begin_flush": (),
+    "_sender._accumulator.expired_batches": (),
+    "_sender._client.await_ready": ("node_id", "timeout_ms"),
+    "_sender._client.least_loaded_node": (),
+    "_sender._client.poll": ("timeout_ms", "future"),
+    "_sender._client.send": ("node_id", "request"),
+    "_sender._complete_batch_with_exception": ("batch", "exception"),
+    "_sender._get_expired_inflight_batches": (),
+    "_sender._maybe_send_pending_request": (),
+    "_sender._metadata.request_update": (),
+    "_sender._transaction_manager._current_state": (),
+    "_sender._transaction_manager._lock": (),
+    "_sender._transaction_manager.ERROR_CLASS_FATAL": (),
+    "_sender._transaction_manager.ERROR_CLASS_NEEDS_PRODUCER_ID_RESET": (),
+    "_sender._transaction_manager.ERROR_CLASS_RETRIABLE": (),
+    "_sender._transaction_manager.bump_producer_id_and_epoch": (),
+    "_sender._transaction_manager.classify_batch_error": ("error", "batch", "log_start_offset"),
+    "_sender._transaction_manager.clear_in_flight_transactional_request_correlation_id": (),
+    "_sender._transaction_manager.has_producer_id": (),
+    "_sender._transaction_manager.is_bumping_epoch": (),
+    "_sender._transaction_manager.next_in_flight_request_correlation_id": (),
+    "_sender._transaction_manager.next_request_handler": ("has_incomplete_batches",),
+    "_sender._transaction_manager.producer_id_and_epoch": (),
+    "_sender._transaction_manager.reset_producer_id": (),
+    "_sender._transaction_manager.retry": ("request",),
+    "_sender.force_close": (),
+    "_sender.run_once": (),
+}
+"""Attribute -> the parameters that it is called with."""
+
+
+@pytest.mark.parametrize("path", USED)
+def test_kafka_python_still_has_what_the_producer_mends(settings: Settings, path: str) -> None:
+    made = producer(settings.kafka)
+    try:
+        found = reduce(lambda part, name: getattr(part, name, None), path.split("."), made)
+        assert found is not None, f"KafkaProducer.{path} is gone from kafka-python: see headwater/kafka/producer.py"
+        assert set(USED[path]) <= parameters(found), f"KafkaProducer.{path} takes other parameters now"
+    finally:
+        made.close(timeout=5)
+
+
+def parameters(found: Any) -> set[str]:
+    return set(inspect.signature(found).parameters) if callable(found) else set()
+
+
+def test_a_producer_without_an_id_is_uninitialized() -> None:
+    assert "UNINITIALIZED" in transaction_manager.TransactionState.__members__, "see headwater/kafka/producer.py"

@@ -1,0 +1,48 @@
+"""What streams/faust_internals.py uses of Faust and aiokafka beyond their public interface: an upgrade that changes it
+fails here."""
+
+from __future__ import annotations
+
+import inspect
+
+import aiokafka
+import faust
+import pytest
+from faust.transport.consumer import Consumer
+from faust.transport.drivers import aiokafka as driver
+
+from streams.faust_internals import CONSUMER_CALLS
+
+WHERE = "see streams/faust_internals.py"
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (faust.App, "_create_directories"),
+        (driver.Consumer, "_new_consumer_thread"),
+        (driver.AIOKafkaConsumerThread, "_create_worker_consumer"),
+        (driver.AIOKafkaConsumerThread, "getmany"),
+        (driver.AIOKafkaConsumerThread, "seek_wait"),
+        (driver.Producer, "_new_producer"),
+    ],
+)
+def test_faust_still_calls_what_is_overridden(owner: type, name: str) -> None:
+    assert name in vars(owner) or name in dir(owner), f"{owner.__name__}.{name} is gone from Faust: {WHERE}"
+    calls = inspect.getsource(inspect.getmodule(owner)) + inspect.getsource(Consumer)  # type: ignore[arg-type]
+    assert f".{name}(" in calls or f"{name}(" in calls
+
+
+@pytest.mark.parametrize("name", CONSUMER_CALLS)
+def test_aiokafkas_consumer_still_has_the_calls_that_are_retried(name: str) -> None:
+    assert inspect.iscoroutinefunction(getattr(aiokafka.AIOKafkaConsumer, name, None)), f"{name}: {WHERE}"
+
+
+def test_aiokafka_still_takes_its_fetch_wait_from_the_attribute_that_is_set() -> None:
+    assert "fetch_max_wait_ms=self._fetch_max_wait_ms" in inspect.getsource(aiokafka.AIOKafkaConsumer.start), WHERE
+
+
+def test_faust_still_drops_records_by_the_offsets_that_are_replaced() -> None:
+    source = inspect.getsource(Consumer._drain_messages)
+    assert "get_read_offset = self._read_offset.__getitem__" in source, WHERE
+    assert "if r_offset is None or offset >= r_offset:" in source, WHERE
