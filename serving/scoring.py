@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -57,12 +57,22 @@ class ScoredBatch:
     not_finite: int = 0
 
 
+class _Batch(NamedTuple):
+    """What the answers of one batch share. `half`: the model that answers, None before the first."""
+
+    scorer: Scorer
+    half: Half | None
+    popular: Popular
+    now_ms: int
+    exclude_seen: Collection[str]
+
+
 def score(
     scorer: Scorer,
     asks: Sequence[Ask],
     *,
     now_ms: int,
-    exclude_seen: Collection[str] = ("*",),
+    exclude_seen: Collection[str],
     popular: Popular | None = None,
     mark: Callable[[str], None] = lambda _step: None,
 ) -> ScoredBatch:
@@ -73,16 +83,15 @@ def score(
     clock can time it. A request that breaks a rule (an unknown filter field) is answered with its refusal. The
     catalogue stays as it is meanwhile, so that receipts can name its state.
     """
-    popular = popular or Popular()
     instants = [now_ms if ask.at_ms is None else ask.at_ms for ask in asks]
     histories = [extended_history(ask.request, ask.history or (), at) for ask, at in zip(asks, instants, strict=True)]
     scored = ScoredBatch([])
     with scorer.live() as half, scorer.catalogue.lock:
+        batch = _Batch(scorer, half, popular or Popular(), now_ms, exclude_seen)
         if half is None:
             mark("score")
             for ask, history in zip(asks, histories, strict=True):
-                answer = _popular_answer(scorer, None, ask, history, popular, now_ms, exclude_seen)
-                scored.answers.append(answer)
+                scored.answers.append(_popular_answer(batch, ask, history))
             mark("rules")
             return scored
         lengths, (scores,) = half.run(histories, instants, ["scores"])
@@ -90,11 +99,11 @@ def score(
         np.copyto(scores, -np.inf, where=half.rows.blocked())
         mark("score")
         for i, (ask, history) in enumerate(zip(asks, histories, strict=True)):
-            if popular.weights and not lengths[i]:
-                answer = _popular_answer(scorer, half, ask, history, popular, now_ms, exclude_seen)
+            if batch.popular.weights and not lengths[i]:
+                answer = _popular_answer(batch, ask, history)
             else:
                 fallback = None if lengths[i] and ask.history is not None else _nothing_known(ask, history)
-                answer = _model_answer(scorer, half, ask, history, scores[i], now_ms, exclude_seen, fallback)
+                answer = _model_answer(batch, half, ask, history, scores[i], fallback)
             scored.answers.append(answer)
         mark("rules")
     return scored
@@ -116,40 +125,25 @@ def _nothing_known(ask: Ask, history: Sequence[Entry]) -> str:
 
 
 def _model_answer(
-    scorer: Scorer,
-    half: Half,
-    ask: Ask,
-    history: Sequence[Entry],
-    scores: Array,
-    now_ms: int,
-    exclude_seen: Collection[str],
-    fallback: str | None,
+    batch: _Batch, half: Half, ask: Ask, history: Sequence[Entry], scores: Array, fallback: str | None
 ) -> Recommendation:
     request = ask.request
     try:
-        rules = rules_for(request, history, half.rows, half.bundle.item_rows, exclude_seen, half.returning)
+        rules = rules_for(request, history, half.rows, half.bundle.item_rows, batch.exclude_seen, half.returning)
     except RequestRefused as error:
-        return refuse(request.request_id, request.user_id, error.code, str(error), now_ms)
+        return refuse(request.request_id, request.user_id, error.code, str(error), batch.now_ms)
     best = best_rows(scores, rules, request.k)
     reasons: Sequence[Sequence[str]] = ()
     if request.explain:
-        reasons = explain(half, history, best, now_ms, personal=fallback is None)
+        reasons = explain(half, history, best, batch.now_ms, personal=fallback is None)
     items = _items(half.bundle.items, best, scores, reasons)
-    return _answer(scorer, half, ask, len(history), items, now_ms, exclude_seen, fallback)
+    return _answer(batch, ask, len(history), items, fallback)
 
 
-def _popular_answer(
-    scorer: Scorer,
-    half: Half | None,
-    ask: Ask,
-    history: Sequence[Entry],
-    popular: Popular,
-    now_ms: int,
-    exclude_seen: Collection[str],
-) -> Recommendation:
+def _popular_answer(batch: _Batch, ask: Ask, history: Sequence[Entry]) -> Recommendation:
     """Popular items, then the rest of the catalogue by item id, by the same rules. Slots are the rows here."""
-    request = ask.request
-    catalogue, rows = scorer.catalogue, scorer.all_items
+    request, half, popular = ask.request, batch.half, batch.popular
+    catalogue, rows = batch.scorer.catalogue, batch.scorer.all_items
     slots = [catalogue.slot(item_id) for item_id in popular.weights]
     scores = np.zeros(len(catalogue.ids))
     scores[slots] = list(popular.weights.values())
@@ -158,9 +152,9 @@ def _popular_answer(
     np.copyto(order, -np.inf, where=rows.blocked())
     try:
         returning = half.returning if half is not None else ()
-        rules = rules_for(request, history, rows, catalogue.slots, exclude_seen, returning)
+        rules = rules_for(request, history, rows, catalogue.slots, batch.exclude_seen, returning)
     except RequestRefused as error:
-        return refuse(request.request_id, request.user_id, error.code, str(error), now_ms)
+        return refuse(request.request_id, request.user_id, error.code, str(error), batch.now_ms)
     best = best_rows(order, rules, request.k)
     ranked = int((order[best] > 0).sum())
     if ranked < len(best):
@@ -172,7 +166,7 @@ def _popular_answer(
         reasons = [("popular now",) if order[row] > 0 else ("in the catalogue",) for row in best]
     items = _items(catalogue.ids, best, scores, reasons)
     fallback = "no_model" if half is None else _nothing_known(ask, history)
-    return _answer(scorer, half, ask, len(history), items, now_ms, exclude_seen, fallback, popular)
+    return _answer(batch, ask, len(history), items, fallback, popular)
 
 
 def _items(
@@ -188,17 +182,14 @@ def _items(
 
 
 def _answer(
-    scorer: Scorer,
-    half: Half | None,
+    batch: _Batch,
     ask: Ask,
     length: int,
     items: tuple[RecommendedItem, ...],
-    now_ms: int,
-    exclude_seen: Collection[str],
     fallback: str | None,
     popular: Popular | None = None,
 ) -> Recommendation:
-    asked = ask.request.exclude_seen
+    half, now_ms, asked = batch.half, batch.now_ms, ask.request.exclude_seen
     receipt = Receipt(
         feature_offsets=dict(ask.feature_offsets),
         feature_age_ms=None if ask.folded_ms is None else float(max(now_ms - ask.folded_ms, 0)),
@@ -206,8 +197,8 @@ def _answer(
         history_events=ask.history_events,
         history_length=length,
         request_at=ask.request_at,
-        catalogue_offsets=dict(scorer.catalogue.offsets),
-        exclude_seen=tuple(exclude_seen) if asked is None else asked,
+        catalogue_offsets=dict(batch.scorer.catalogue.offsets),
+        exclude_seen=tuple(batch.exclude_seen) if asked is None else asked,
         model_version=None if half is None else half.bundle.version,
         model_digest=None if half is None else half.bundle.digest,
         model_examples=None if half is None else half.bundle.extra.get("examples_seen"),

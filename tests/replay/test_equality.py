@@ -118,4 +118,4 @@ def together(alone: InProcess, users: list[str], answers: list[Recommendation]) 
         )
         for user, answer in zip(users, answers, strict=True)
     ]
-    return [answer.items for answer in score(alone.scorer, asks, now_ms=0).answers]
+    return [answer.items for answer in score(alone.scorer, asks, now_ms=0, exclude_seen=["*"]).answers]

@@ -53,7 +53,9 @@ def history(*films: str) -> list[Entry]:
 def answer(scorer: Scorer, stored: list[Entry] | None, **fields: Any) -> Recommendation:
     weights = fields.pop("popular", {})
     popular = Popular(dict(sorted(weights.items(), key=lambda one: -one[1])))
-    return score(scorer, [Ask(request(**fields), stored)], now_ms=NOW_MS, popular=popular).answers[0]
+    return score(scorer, [Ask(request(**fields), stored)], now_ms=NOW_MS, exclude_seen=["*"], popular=popular).answers[
+        0
+    ]
 
 
 def raw_scores(scorer: Scorer) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -73,8 +75,8 @@ def test_a_batch_answers_as_each_request_alone() -> None:
     scorer = scorer_with(bundle_of(trained()))
     histories = [history(*FILMS[start : start + 3]) for start in range(8)]
     asks = [Ask(request(k=5, request_id=f"r{i}"), stored) for i, stored in enumerate(histories)]
-    together = score(scorer, asks, now_ms=NOW_MS).answers
-    alone = [score(scorer, [ask], now_ms=NOW_MS).answers[0] for ask in asks]
+    together = score(scorer, asks, now_ms=NOW_MS, exclude_seen=["*"]).answers
+    alone = [score(scorer, [ask], now_ms=NOW_MS, exclude_seen=["*"]).answers[0] for ask in asks]
     assert [items_of(one) for one in together] == [items_of(one) for one in alone]
     for one, other in zip(together, alone, strict=True):
         assert [i.score for i in one.items] == pytest.approx([i.score for i in other.items], rel=1e-4, abs=1e-5)
@@ -166,7 +168,7 @@ def test_scores_that_are_not_finite_are_counted_and_never_recommended() -> None:
     bundle = bundle_of(trained())
     scorer = scorer_with(bundle)
     bundle.weights["item_bias"][bundle.item_rows["film-4"]] = np.nan  # past every check, as a fault of memory would be
-    scored: ScoredBatch = score(scorer, [Ask(request(k=100), history("film-0"))], now_ms=NOW_MS)
+    scored: ScoredBatch = score(scorer, [Ask(request(k=100), history("film-0"))], now_ms=NOW_MS, exclude_seen=["*"])
     assert scored.not_finite >= 1
     assert "film-4" not in items_of(scored.answers[0])
     assert len(scored.answers[0].items) == len(FILMS) - 2
@@ -241,7 +243,7 @@ def test_without_history_popularity_ranks_and_without_features_the_models_own() 
 def test_a_refused_request_leaves_the_rest_of_its_batch_alone() -> None:
     scorer = scorer_with(bundle_of(trained()))
     asks = [Ask(request(filters={"year": 1}), []), Ask(request(k=1), history("film-3"))]
-    refused, fine = score(scorer, asks, now_ms=NOW_MS).answers
+    refused, fine = score(scorer, asks, now_ms=NOW_MS, exclude_seen=["*"]).answers
     assert refused.error is not None
     assert refused.error.code == "unknown_field"
     assert items_of(fine) == ["film-4"]
