@@ -39,7 +39,8 @@ NOW_MS = 1_800_000_000_000
 def synthetic_bundle(rows: int, config: ModelConfig, rng: np.random.Generator) -> Bundle:
     """A bundle of `rows` items with random weights."""
     weights = {}
-    for name, one in Parts(config).inputs().items():
+    parts = Parts(config)
+    for name, one in parts.inputs().items():
         size = tuple(rows if part == CAPACITY else int(part) for part in one.shape)
         if name.endswith("_ids"):
             weights[name] = rng.integers(0, rows, size, dtype=np.int32)
@@ -63,6 +64,8 @@ def synthetic_bundle(rows: int, config: ModelConfig, rng: np.random.Generator) -
         digest=hashes.value(items, types, config),
         graph=build_graph(config),
         hashes=hashes,
+        tables=parts.tables(),
+        reasons=parts.reasons(),
     )
 
 

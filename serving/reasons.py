@@ -53,7 +53,7 @@ def explain(
         if len(newest) < NEWEST and entry.item_id in half.bundle.item_rows:
             newest.setdefault(entry.item_id, entry)
     without = [[entry for entry in history if entry.item_id != item_id] for item_id in newest]
-    _, (memory, *others) = half.run([history, *without], now_ms, ["memory", *half.reasons])
+    _, (memory, *others) = half.run([history, *without], now_ms, ["memory", *half.bundle.reasons])
     memory = memory[:, best]  # (1 + newest, k)
     parts = memory[0] - memory[1:]  # (newest, k)
     typical = [float(np.median(output[0])) for output in others]
@@ -66,7 +66,7 @@ def explain(
                 found.append(f"because you {VERBS.get(entries[i].type, 'chose')} {title(entries[i].item_id)}")
         gains = {
             reason: float(output[0, row]) - usual
-            for reason, output, usual in zip(half.reasons.values(), others, typical, strict=True)
+            for reason, output, usual in zip(half.bundle.reasons.values(), others, typical, strict=True)
         }
         best_gain = max(gains, key=lambda name: gains[name])
         if not found or gains[best_gain] > float(parts[:, place].max()):

@@ -22,10 +22,8 @@ import numpy.typing as npt
 from headwater.errors import BundleError, Unavailable
 from headwater.examples import Entry
 from models.exclusion import returning_types
-from models.experts.registry import Parts
 from models.finite import not_finite
 from models.inputs import encode_histories
-from models.onnx_nodes import smallest_graph
 from models.published.bundle import Bundle
 from models.published.delta import Delta
 from serving.catalogue import Catalogue
@@ -41,10 +39,7 @@ CUDA = "CUDAExecutionProvider"
 
 
 class Half:
-    """One version of the model, whole: its arrays, where they are bound, and the catalogue seen through its rows.
-
-    `reasons` are the words, by output of the graph, that an answer says of an item which ranks high by that output.
-    """
+    """One version of the model, whole: its arrays, where they are bound, and the catalogue seen through its rows."""
 
     def __init__(self, session: Any, device: str, bundle: Bundle, catalogue: Catalogue, published_ms: int) -> None:
         self.session = session
@@ -52,8 +47,6 @@ class Half:
         self.bundle = bundle
         self.published_ms = published_ms
         self.rows = Rows(catalogue, bundle.items)
-        experts = Parts(bundle.config).experts
-        self.reasons = {expert.part: expert.reason for expert in experts if expert.reason is not None}
         self._bound: dict[str, tuple[Array, Any]] = {}
         self.rebind(bundle.weights)
 
@@ -223,6 +216,8 @@ CUDA_REMEDY = "Install headwater-engine[gpu] on a machine with an NVIDIA GPU, or
 def cuda_is_there() -> bool:
     """Whether a CUDA session can be made: onnxruntime-gpu lists the provider on hosts without any GPU, so try one."""
     import onnxruntime
+
+    from models.onnx_nodes import smallest_graph
 
     if CUDA not in onnxruntime.get_available_providers() or not _driver_finds_a_gpu():
         return False

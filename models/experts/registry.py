@@ -17,7 +17,7 @@ from models.experts.newness import Newness
 from models.experts.popularity import Popularity
 from models.experts.repeats import Repeats
 from models.experts.sequence import SequenceExpert
-from models.part import Input, Part
+from models.part import CAPACITY, Input, Part
 
 __all__ = ["OPTIONAL", "Parts"]
 
@@ -50,6 +50,14 @@ class Parts:
     def inputs(self) -> dict[str, Input]:
         """Every weight that the served graph takes, by name."""
         return {name: one for part in self.all for name, one in part.inputs().items()}
+
+    def tables(self) -> dict[str, float | None]:
+        """The weights that have a row per item, and what free rows hold."""
+        return {name: one.fill for name, one in self.inputs().items() if one.shape[0] == CAPACITY}
+
+    def reasons(self) -> dict[str, str]:
+        """What an answer says of an item that ranks high by one of the graph's outputs."""
+        return {expert.part: expert.reason for expert in self.experts if expert.reason is not None}
 
 
 def _optional(name: str, settings: dict[str, object], capacity: int) -> Expert:

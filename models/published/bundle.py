@@ -26,9 +26,8 @@ from safetensors import SafetensorError
 
 from headwater.errors import BundleError
 from models.config import ModelConfig
-from models.experts.registry import Parts
 from models.files import sync_directory, write_synced
-from models.part import CAPACITY, OWN_ROW, Input
+from models.part import OWN_ROW
 from models.published.digest import ModelDigest, hash_all
 
 if TYPE_CHECKING:
@@ -48,6 +47,9 @@ class Bundle:
     `weights` are exactly the weight inputs of `graph`; row tables have `capacity` rows. `items[row]` is the item of a
     row, None for a free one. `types[i]` is the event type with index i + 1. `digest` depends on weights, items, types
     and config only: equal content, equal digest, wherever and however it came about.
+
+    `tables` are the weights that have a row per item, each with what free rows hold (`part.Input.fill`); `reasons` the
+    words, by output of the graph, for an item that ranks high by it. So serving needs none of the code that learns.
     """
 
     config: ModelConfig
@@ -62,6 +64,8 @@ class Bundle:
     digest: str
     graph: bytes
     hashes: ModelDigest = field(repr=False)
+    tables: dict[str, float | None]
+    reasons: dict[str, str]
     item_rows: dict[str, int] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -88,6 +92,8 @@ class Bundle:
             digest=self.digest,
             graph=self.graph,
             hashes=self.hashes.copy(),
+            tables=self.tables,
+            reasons=self.reasons,
             item_rows=dict(self.item_rows),
         )
 
@@ -136,18 +142,13 @@ class Bundle:
     def _grow(self, capacity: int) -> None:
         old = self.capacity
         self.items += [None] * (capacity - old)
-        for name, one in row_tables(self.config).items():
+        for name, fill in self.tables.items():
             array = self.weights[name]
             more = np.zeros((capacity - old, *array.shape[1:]), array.dtype)
             own = np.arange(old, capacity, dtype=array.dtype).reshape(-1, *[1] * (array.ndim - 1))
-            more += own if one.fill is OWN_ROW else array.dtype.type(one.fill)
+            more += own if fill is OWN_ROW else array.dtype.type(fill)
             self.weights[name] = np.concatenate([array, more])
             self.hashes.update(name, self.weights[name])
-
-
-def row_tables(config: ModelConfig) -> dict[str, Input]:
-    """The weights that have one row per item, by name."""
-    return {name: one for name, one in Parts(config).inputs().items() if one.shape[0] == CAPACITY}
 
 
 def write_bundle(directory: Path, bundle: Bundle) -> Path:
@@ -175,6 +176,8 @@ def write_bundle(directory: Path, bundle: Bundle) -> Path:
         "config": bundle.config.model_dump(mode="json"),
         "metrics": bundle.metrics,
         "extra": bundle.extra,
+        "tables": bundle.tables,
+        "reasons": bundle.reasons,
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
     }
     for name, data in contents.items():
@@ -229,9 +232,20 @@ def read_bundle(path: Path) -> Bundle:
             digest=digest,
             graph=contents["graph.onnx"],
             hashes=hashes,
+            **_about(metadata, config),
         )
     except (KeyError, TypeError, ValidationError, SafetensorError, orjson.JSONDecodeError) as error:
         raise BundleError(f"bundle {path} cannot be decoded ({error!r}): {REMEDY}") from error
+
+
+def _about(metadata: dict[str, Any], config: ModelConfig) -> dict[str, Any]:
+    """Tables and reasons; the first release wrote neither, so that the code that learns has to say."""
+    if "tables" in metadata:
+        return {"tables": dict(metadata["tables"]), "reasons": dict(metadata["reasons"])}
+    from models.experts.registry import Parts
+
+    parts = Parts(config)
+    return {"tables": parts.tables(), "reasons": parts.reasons()}
 
 
 def _metadata(path: Path) -> dict[str, Any]:

@@ -61,6 +61,8 @@ class Publication:
                 digest=self.digest,
                 graph=build_graph(config),
                 hashes=self._hashes.copy(),
+                tables=parts.tables(),
+                reasons=parts.reasons(),
                 **{**release._asdict(), "items": list(release.items)},
             )
         before = before + [None] * (len(release.items) - len(before))

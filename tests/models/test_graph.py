@@ -13,7 +13,7 @@ from models.config import MemoryConfig, ModelConfig
 from models.experts.registry import Parts
 from models.inputs import encode_histories
 from models.learner import Learner
-from models.published.bundle import Bundle, row_tables
+from models.published.bundle import Bundle
 from models.published.graph import RUNTIME_INPUTS, build_graph, outputs_of
 from models.published.parity import check_parity, probe_histories, reference_scores
 from tests.worlds.tastes import START_MS, parade, ring
@@ -111,7 +111,7 @@ def test_equal_configurations_give_equal_graphs_and_the_inputs_are_the_weights_o
     session = onnxruntime.InferenceSession(bundle.graph, providers=["CPUExecutionProvider"])
     assert {given.name for given in session.get_inputs()} == {*RUNTIME_INPUTS, *bundle.weights}
     assert set(Parts(SMALL).inputs()) == set(bundle.weights)
-    assert all(len(bundle.weights[name]) == bundle.capacity for name in row_tables(SMALL))
+    assert all(len(bundle.weights[name]) == bundle.capacity for name in bundle.tables)
 
 
 @pytest.mark.parametrize("name", ["item_vectors", "gate_output_bias", "memory0_weights", "popularity"])
