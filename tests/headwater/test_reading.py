@@ -96,6 +96,7 @@ def test_a_span_may_begin_and_end_anywhere_and_only_named_partitions_are_read(
         kafka, EVENTS, {0: 5, 1: 30}, {0: 8, 1: 99}
     )]  # fmt: skip
     assert spans == [(Span(0, 0, 5, 8), [5, 6, 7]), (Span(1, 0, 30, 20), [])]
+    assert list(read_partitions(kafka, EVENTS, end={99: 5})) == []
 
 
 def test_times_choose_the_first_record_that_is_as_young(kafka: KafkaSettings, writer: KafkaProducer) -> None:
