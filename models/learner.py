@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from headwater.errors import CheckpointError
-from headwater.examples import CatalogueEntry, Entry, Example
+from headwater.examples import CatalogueEntry, Entry, EventPosition, Example
 from models.block import Pending, Sparse, block_of
 from models.checkpoint import REMEDY, read_checkpoint, write_checkpoint
 from models.config import ModelConfig
@@ -40,7 +40,7 @@ from models.published.publish import Publication, Release
 from models.quality import Prequential, Scored
 from models.sentences import SentenceModel
 
-__all__ = ["Learner", "Scored"]
+__all__ = ["Learner", "Scored", "compile_loops"]
 
 LIVE = 0.5
 """Share of sampled negatives that follow what is popular just now: most of a news catalogue competes no more."""
@@ -317,6 +317,13 @@ class Learner:
             part.restore(header, arrays)
         spoken = sum(expert.on_arrival for expert in self.parts.experts)
         self.pending = [_pending(values, arrays, i, spoken) for i, values in enumerate(header["pending"])]
+
+
+def compile_loops() -> None:
+    """Have every compiled loop ready: seconds on a machine's first start, then read from the cache. Learns nothing."""
+    scratch = Learner(ModelConfig(block=3, max_items=16, initial_capacity=2, width=4, exclude_seen=()))
+    entries = [Entry(item_id, "", time_ms, None) for time_ms, item_id in enumerate(("a", "b", "a"))]
+    scratch.learn([Example("", tuple(entries[:i]), one, 0, EventPosition(i, 0)) for i, one in enumerate(entries)])
 
 
 PENDING_ARRAYS = ("excluded", "opinions")

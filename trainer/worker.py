@@ -28,7 +28,7 @@ from headwater.process.worker import run_worker
 from headwater.settings import Settings
 from models.config import model_config
 from models.device import choose_device
-from models.learner import Learner
+from models.learner import Learner, compile_loops
 from trainer.checkpoints import Checkpoints
 from trainer.examples_log import ExamplesLog, Progress
 from trainer.guard import Guard
@@ -51,8 +51,6 @@ class TrainerWorker:
     """One learner with its log, its publications and its checkpoints."""
 
     def __init__(self, settings: Settings, operations: Operations) -> None:
-        if settings.trainer.yields:
-            _yield_to_serving()
         choose_device(settings.trainer.device)
         model_config(settings.model.overrides)
         self.settings = settings
@@ -110,9 +108,13 @@ class TrainerWorker:
         self._rate_at, self._rate_examples = now, self.learner.examples_seen
 
     def run(self) -> None:
-        """Learn until told to stop."""
+        """Learn until told to stop. What a start takes (compiling, the first bundle) has its full share of a core."""
+        compile_loops()
         if not self._catching_up:
             self._publish(full=True)
+        if self.settings.trainer.yields:
+            _yield_to_serving()
+        self.operations.progress()
         while not self.operations.stopping.is_set():
             entries = self.log.take(self._room(), WAIT_MS)
             self._learn(entries)

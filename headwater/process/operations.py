@@ -8,6 +8,7 @@ exit codes of all workers are here.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -177,11 +178,12 @@ def _handler(operations: Operations) -> type[BaseHTTPRequestHandler]:
                 self._answer(404, b"try /metrics, /healthz or /readyz\n")
 
         def _answer(self, status: int, body: bytes, content_type: str = "text/plain; charset=utf-8") -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            with contextlib.suppress(ConnectionError):  # a scraper that has hung up
+                self.send_response(status)
+                self.send_header("Content-Type", content_type)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             """Scrapes are not worth a line."""
