@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 from kafka import KafkaProducer
 from kafka.consumer.fetcher import ConsumerRecord
@@ -41,15 +42,13 @@ class Registry:
         self.live: Announcement | None = None
         self.snapshots: dict[int, Announcement] = {}
         self.foreign: Counter[str] = Counter()  # by topic, without the world's prefix
-        self._deltas = BoundedReader(kafka, MODEL_DELTAS, ANSWER_TIMEOUT_S)
-        self._models = BoundedReader(kafka, MODEL, ANSWER_TIMEOUT_S)
         self._read = 0  # the offset in `model` below which all is known
-        try:
+        with ExitStack() as opened:
+            self._deltas = opened.enter_context(BoundedReader(kafka, MODEL_DELTAS, ANSWER_TIMEOUT_S))
+            self._models = opened.enter_context(BoundedReader(kafka, MODEL, ANSWER_TIMEOUT_S))
             self.last_version = self._last_delta_version()
             self.refresh()
-        except BaseException:
-            self.close()
-            raise
+            self._opened = opened.pop_all()
 
     def delta_end(self) -> int:
         """The offset after the newest delta."""
@@ -144,5 +143,4 @@ class Registry:
 
     def close(self) -> None:
         """Leave Kafka."""
-        self._models.close()
-        self._deltas.close()
+        self._opened.close()

@@ -90,7 +90,7 @@ def test_the_streams_worker_survives_each_error_of_each_call(settings: Settings,
 def test_the_trainer_survives_each_error_of_each_call(learning: Settings, failing: Start) -> None:
     values = ring_records(400)
     append(learning, [*values[:8], b"not json", *values[8:]])
-    trainer = failing("trainer.worker", given=learning, few="KafkaProducer.send")
+    trainer = failing("trainer.worker", given=learning, few="KafkaConsumer.new,KafkaProducer.send")
     eventually(has_raised_all(trainer, "KafkaConsumer.poll", "kafka"), 120, "errors of poll")
     eventually(lambda: trainer.metric("headwater_examples_learned_total") == 400, 60, "all learned")
     assert trainer.metric("headwater_example_duplicates_total") == 0
