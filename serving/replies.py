@@ -16,7 +16,7 @@ from typing import Any
 from kafka import KafkaProducer
 
 from headwater.errors import InvalidMessage, Stalled
-from headwater.process.retry import passes
+from headwater.process import passes
 from headwater.topics import DEAD_LETTERS, RECOMMENDATIONS, REQUESTS, topic_name
 from headwater.wire import RefusedRecord, dead_letter
 from serving.answering import Answer

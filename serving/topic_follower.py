@@ -19,8 +19,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 
 from headwater.errors import InvalidMessage
 from headwater.kafka import consumer
-from headwater.process.operations import Operations
-from headwater.process.retry import Stopped
+from headwater.process import Operations, Stopped
 from headwater.settings import Settings
 from headwater.topics import ITEMS, MODEL, MODEL_DELTAS, REQUESTS, topic_name
 from headwater.wire import decode_catalogue_record

@@ -22,8 +22,7 @@ from kafka.structs import OffsetAndMetadata
 
 from headwater.errors import Stalled, Unavailable
 from headwater.kafka import consumer, ensure_topics, producer
-from headwater.process.operations import Operations
-from headwater.process.worker import run_worker
+from headwater.process import Operations, run_worker
 from headwater.settings import Settings
 from headwater.topics import REQUESTS, topic_name
 from serving.answering import Answering

@@ -15,7 +15,7 @@ from typing import Any
 
 from headwater.errors import AnotherLog, InvalidMessage
 from headwater.examples import CatalogueEntry
-from headwater.process.retry import Retry
+from headwater.process import Retry
 from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, EVENTS, ITEMS
 from headwater.wire import UNKNOWN_REASON, decode_catalogue_record, read_letter, unforeseen

@@ -12,7 +12,7 @@ from typing import Any
 
 import faust
 
-from headwater.process.retry import Retry
+from headwater.process import Retry
 from headwater.settings import KafkaSettings
 from headwater.topics import Topic, topic_name
 from streams.faust_internals import FaustApp

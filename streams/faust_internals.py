@@ -18,7 +18,7 @@ from typing import Any
 import faust
 from faust.transport.drivers import aiokafka as driver
 
-from headwater.process.retry import Retry
+from headwater.process import Retry
 
 __all__ = ["FaustApp", "FaustConsumer"]
 

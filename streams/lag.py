@@ -16,8 +16,7 @@ from kafka import TopicPartition
 
 from headwater.errors import HeadwaterError
 from headwater.kafka import consumer
-from headwater.process.operations import Operations
-from headwater.process.retry import Stopped
+from headwater.process import Operations, Stopped
 from headwater.settings import KafkaSettings
 from headwater.topics import DEAD_LETTERS, EVENTS, ITEMS, Topic, topic_name
 from streams.app import GROUP

@@ -18,7 +18,7 @@ from typing import Any
 
 from headwater.errors import InvalidMessage
 from headwater.events import now_ms
-from headwater.process.retry import Retry
+from headwater.process import Retry
 from headwater.settings import StreamsSettings
 from headwater.wire import EventRow, read_events
 from streams.features.decay import Decay, ItemStatistics

@@ -18,9 +18,7 @@ from faust.exceptions import ConsumerNotStarted
 
 from headwater.errors import AnotherLog, Stalled
 from headwater.kafka import consumer, ensure_topics
-from headwater.process.operations import Operations
-from headwater.process.retry import Stopped
-from headwater.process.worker import run_worker
+from headwater.process import Operations, Stopped, run_worker
 from headwater.settings import Settings
 from headwater.topics import EXAMPLES, topic_name
 from streams.agents import Agents

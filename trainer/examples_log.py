@@ -21,7 +21,7 @@ from kafka.structs import OffsetAndMetadata
 from headwater.errors import CheckpointError, InvalidMessage, Unavailable
 from headwater.examples import CatalogueEntry, EventPosition, Example, unpack
 from headwater.kafka import consumer
-from headwater.process.retry import Retry, passes
+from headwater.process import Retry, passes
 from headwater.settings import KafkaSettings
 from headwater.topics import DEAD_LETTERS, EXAMPLES, topic_name
 from headwater.wire import DeadLetter, RefusedRecord, dead_letter

@@ -6,7 +6,7 @@ checkpoints, so that ending the process would only cost; but serving's model gro
 
 from __future__ import annotations
 
-from headwater.process.retry import Backoff
+from headwater.process import Backoff
 
 __all__ = ["PublicationRetry"]
 

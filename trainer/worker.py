@@ -23,8 +23,7 @@ from headwater.errors import HeadwaterError, SettingsError, Unavailable
 from headwater.events import now_ms
 from headwater.examples import CatalogueEntry, Example
 from headwater.kafka import ensure_topics, producer
-from headwater.process.operations import Operations
-from headwater.process.worker import run_worker
+from headwater.process import Operations, run_worker
 from headwater.settings import Settings
 from models.config import model_config
 from models.device import choose_device

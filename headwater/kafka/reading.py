@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from headwater.errors import Unavailable
 from headwater.kafka.connections import consumer, missing_topic
-from headwater.process.retry import passes
+from headwater.process import Backoff, passes
 from headwater.settings import KafkaSettings
 from headwater.topics import Topic, topic_name
 
@@ -29,7 +29,7 @@ CALL_S = 3.0
 """Time that one question to the broker gets, before it is asked again."""
 
 POLL_MS = 500
-PAUSE_S = 0.1
+BACKOFF = Backoff(0.05, 1.0)
 
 Answer = TypeVar("Answer")
 
@@ -156,13 +156,15 @@ class BoundedReader:
         from kafka.errors import KafkaError
 
         deadline = time.monotonic() + self._silence_s if deadline is None else deadline
+        failures = 0
         while True:
             try:
                 return call()
             except (KafkaError, OSError) as error:
                 if not passes(error) or time.monotonic() > deadline:
                     raise Unavailable(f"{self.name}: Kafka does not tell {what} ({error!r}). Check Kafka.") from error
-            time.sleep(PAUSE_S)
+            time.sleep(BACKOFF.pause_s(failures))
+            failures += 1
 
 
 def end_offsets(kafka: KafkaSettings, topic: Topic) -> dict[int, int]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from headwater.process.operations import EXIT_STALLED, EXIT_WRONG, Operations
+from headwater.process import EXIT_STALLED, EXIT_WRONG, Operations
 from headwater.settings import OperationsSettings
 from tests.worlds.processes import ROOT, eventually
 

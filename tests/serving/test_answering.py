@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from headwater.errors import Unavailable
 from headwater.events import Item
-from headwater.process.operations import Operations
+from headwater.process import Operations
 from headwater.recommendations import AFTER_NOT_REACHED, EXACT, REASONS_LEFT_OUT, Recommendation, RecommendedItem
 from headwater.settings import ServingSettings, Settings
 from headwater.wire import decode_recommendation, encode

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from headwater.errors import Unavailable
-from headwater.process.operations import EXIT_STALLED
-from headwater.process.retry import Backoff, Retry, Stopped, passes
+from headwater.process import EXIT_STALLED, Backoff, Retry, Stopped, passes
 from headwater.settings import Settings
 from tests.worlds.example_logs import SMALL_MODEL, append, ring_records
 from tests.worlds.failing_clients import FailingWorker, retriable

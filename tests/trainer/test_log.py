@@ -13,7 +13,7 @@ from kafka import KafkaProducer, TopicPartition
 from headwater.errors import CheckpointError
 from headwater.examples import CatalogueEntry, Entry, EventPosition, Example, Segment, pack_segments, unpack
 from headwater.kafka import admin_client, consumer, producer
-from headwater.process.retry import Retry
+from headwater.process import Retry
 from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, EXAMPLES, topic_name
 from tests.worlds.example_logs import append, catalogue, ring_records
