@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.traffic import Load, Stopwatch, send_load, warm, watch_features, watch_replies
+from benchmarks.traffic import Measured, Stopwatch, send_load, warm, watch_features, watch_replies
 from console.local.supervisor import Supervisor
 from headwater.kafka import admin_client
 from headwater.settings import Settings, load_settings
@@ -104,7 +104,7 @@ def _measure(arguments: argparse.Namespace, settings: Settings, supervisor: Supe
     echo = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.echo", source, target], env=env, stdout=subprocess.PIPE, text=True
     )
-    load, ready = Load(), threading.Event()
+    load, ready = Measured(), threading.Event()
     threads = [
         threading.Thread(target=watch_features, args=(load, settings)),
         threading.Thread(target=watch_replies, args=(load, settings, target, ready)),

@@ -50,7 +50,7 @@ class Stopwatch:
 
 
 @dataclass
-class Load:
+class Measured:
     """What is being measured."""
 
     feature: Stopwatch = field(default_factory=Stopwatch)
@@ -67,7 +67,7 @@ def item_of(rng: random.Random, user: int) -> str:
     return f"item-{shelf + 20 * min(int(rng.expovariate(1 / 15)), ITEMS_COUNT // 20 - 1)}"
 
 
-def watch_features(load: Load, settings: Settings) -> None:
+def watch_features(load: Measured, settings: Settings) -> None:
     """The store tells of each write to a user's state the moment it happens."""
     client = redis.Redis.from_url(settings.redis.url.get_secret_value())
     client.config_set("notify-keyspace-events", "K$")
@@ -94,7 +94,7 @@ def _librdkafka(kafka: KafkaSettings) -> dict[str, Any]:
     return {name: value for name, value in config.items() if value}
 
 
-def watch_replies(load: Load, settings: Settings, echoed: str, ready: threading.Event) -> None:
+def watch_replies(load: Measured, settings: Settings, echoed: str, ready: threading.Event) -> None:
     kafka = settings.kafka
     reader = Consumer({**_librdkafka(kafka), "group.id": f"{kafka.prefix}watch", "enable.auto.commit": False})
     reply = topic_name(RECOMMENDATIONS, kafka.prefix)
@@ -117,7 +117,7 @@ def watch_replies(load: Load, settings: Settings, echoed: str, ready: threading.
     reader.close()
 
 
-def send_load(load: Load, settings: Settings, echo: str, seconds: float, rates: tuple[int, int]) -> float:
+def send_load(load: Measured, settings: Settings, echo: str, seconds: float, rates: tuple[int, int]) -> float:
     """Sends on a fixed schedule, late or not (no coordinated omission); the time when it began."""
     kafka = settings.kafka
     writer = Producer(

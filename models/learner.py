@@ -29,7 +29,7 @@ from models.config import ModelConfig
 from models.content import Content
 from models.device import choose_device
 from models.exclusion import left_out, returning_types
-from models.experts.expert import Event
+from models.experts.expert import LearnedEvent
 from models.experts.fusion import fuse
 from models.experts.registry import Parts
 from models.inputs import Recent, Steps, encode_entries, encode_since, event_weight, recent_of
@@ -169,7 +169,7 @@ class Learner:
 
     def count_event(self, row: int, target: Entry, recent: Recent) -> None:
         """Let the experts that learn at once learn one event."""
-        event = Event(
+        event = LearnedEvent(
             row=row,
             time_ms=target.time_ms,
             since_ms=self.popularity.since_ms(target.time_ms),

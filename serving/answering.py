@@ -40,7 +40,7 @@ from serving.serving_metrics import ServingMetrics
 from streams.features.state import UserState
 from streams.features.store import FeatureStore
 
-__all__ = ["Answer", "Answering", "Record"]
+__all__ = ["Answer", "Answering", "RequestRecord"]
 
 POPULAR_FOR_S = 1.0
 STORE_REST_S = 1.0
@@ -48,7 +48,7 @@ STORE_REST_S = 1.0
 log = logging.getLogger("headwater")
 
 
-class Record(Protocol):
+class RequestRecord(Protocol):
     """What is used of a consumed record."""
 
     partition: int
@@ -149,7 +149,7 @@ class Answering:
             text = f"scoring failed ({type(error).__name__}); the worker's log has the details"
             return ScoredBatch([refuse(request.request_id, request.user_id, "internal", text, now_ms())])
 
-    def _begin(self, record: Record, began_ms: int, begun: list[_Begun], answers: list[Answer]) -> None:
+    def _begin(self, record: RequestRecord, began_ms: int, begun: list[_Begun], answers: list[Answer]) -> None:
         try:
             request = decode_request(record.value)
         except InvalidMessage as error:
@@ -277,7 +277,7 @@ class Answering:
         self._answered.put(key, asked, value, outcome, time.monotonic())
         return Answer(one.record, *key, value, outcome)
 
-    def _refused(self, record: Record, error: InvalidMessage, began_ms: int) -> Answer:
+    def _refused(self, record: RequestRecord, error: InvalidMessage, began_ms: int) -> Answer:
         """An invalid request: an answer where the asker can be told from what is readable, else a dead letter.
 
         Bytes that are no JSON are a dead letter in any case; the asker is then the record's key and correlation id.
@@ -305,7 +305,7 @@ def _blind(begun: list[_Begun]) -> list[_Begun]:
     return begun
 
 
-def _asker(record: Record) -> tuple[str, str]:
+def _asker(record: RequestRecord) -> tuple[str, str]:
     """user_id and request_id of an invalid request as far as they can be read, else empty."""
     body: Any = None
     with contextlib.suppress(orjson.JSONDecodeError, TypeError):

@@ -89,7 +89,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         await _retried(self, super().seek_wait)(partitions)
 
 
-class _Producer(driver.Producer):
+class _RetriedProducer(driver.Producer):
     def _new_producer(self, transactional_id: str | None = None) -> Any:
         producer = super()._new_producer(transactional_id)
         producer.start = _retried(self, producer.start)
@@ -98,7 +98,7 @@ class _Producer(driver.Producer):
 
 class _Transport(driver.Transport):
     Consumer = FaustConsumer
-    Producer = _Producer
+    Producer = _RetriedProducer
 
 
 def _retried(part: Any, call: Any) -> Any:

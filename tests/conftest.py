@@ -17,7 +17,7 @@ import pytest
 from embedded import EmbeddedBroker, EmbeddedStore
 from headwater.kafka import ensure_topics
 from headwater.settings import Settings, load_settings
-from tests.worlds.processes import Worker
+from tests.worlds.processes import LiveWorker
 
 # Whoever starts the suite in the background may have switched Ctrl-C off for all that it starts; tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -83,12 +83,12 @@ def settings(kafka_address: str, redis_url: str, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def worker(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+def worker(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., LiveWorker]]:
     """Starts worker processes by module name: `worker("streams.worker")`; stops them at the end."""
-    started: list[Worker] = []
+    started: list[LiveWorker] = []
 
-    def start(module: str, *, given: Settings | None = None, wait: bool = True, **env: str) -> Worker:
-        one = Worker(module, given or settings, tmp_path / f"{module}-{len(started)}.log", **env)
+    def start(module: str, *, given: Settings | None = None, wait: bool = True, **env: str) -> LiveWorker:
+        one = LiveWorker(module, given or settings, tmp_path / f"{module}-{len(started)}.log", **env)
         started.append(one)
         return one.start(wait=wait)
 

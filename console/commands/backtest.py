@@ -53,7 +53,7 @@ class Questions:
 
 
 @dataclass(frozen=True)
-class Input:
+class InputOptions:
     """How much of the stream is used, and which catalogue the learner is told of first."""
 
     limit: Limit = None
@@ -92,7 +92,7 @@ def command(
     *,
     source: SourceName,
     questions: Questions,
-    taken: Input,
+    taken: InputOptions,
     model: ModelOptions,
     written: Written,
     reading: SourceOptions,
@@ -231,7 +231,7 @@ def _overrides(given: list[str] | tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-def _catalogue(chosen: Source, taken: Input) -> list[Item]:
+def _catalogue(chosen: Source, taken: InputOptions) -> list[Item]:
     from replay.sources import catalogue_from
 
     if taken.items is not None:

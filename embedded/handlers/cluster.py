@@ -7,7 +7,7 @@ import shutil
 from typing import Any
 
 from embedded.handlers.node import NODE_ID, Node
-from embedded.log import RequestRefused
+from embedded.log import AdminRefused
 from embedded.protocol import API_VERSIONS, APIS, Call, Code, answer
 
 METADATA, FIND_COORDINATOR, INIT_PRODUCER_ID, DESCRIBE_LOG_DIRS, DESCRIBE_CLUSTER = 3, 10, 22, 35, 60
@@ -64,7 +64,7 @@ def _describe(node: Node, topic_type: Any, name: str, may_create: bool) -> Any:
                 code = Code.NONE
             else:
                 node.topics.check_new(name, 1, {})
-        except RequestRefused as refused:
+        except AdminRefused as refused:
             code = refused.code
     partition_type = topic_type.MetadataResponsePartition
     partitions = [

@@ -7,7 +7,7 @@ only.
 from typing import Any
 
 from embedded.handlers.node import NODE_ID, Node
-from embedded.log import BrokerTopic, RequestRefused, topic_settings
+from embedded.log import AdminRefused, BrokerTopic, topic_settings
 from embedded.protocol import MAX_FRAME_BYTES, Call, Code, answer
 
 DESCRIBE_CONFIGS, ALTER_CONFIGS, INCREMENTAL_ALTER_CONFIGS = 32, 33, 44
@@ -46,7 +46,7 @@ def describe_configs(node: Node, call: Call) -> Any:
                 for name, value, kind, source in rows
                 if not wanted or name in wanted
             ]
-        except RequestRefused as refused:
+        except AdminRefused as refused:
             code, message = refused.code, refused.message
         results.append(
             result(
@@ -70,7 +70,7 @@ def _topic_rows(node: Node, name: str) -> list[tuple[str, str | None, int, int]]
 
 def _broker_rows(node: Node, resource: Any) -> list[tuple[str, str | None, int, int]]:
     if resource.resource_type != BROKER or resource.resource_name != str(NODE_ID):
-        raise RequestRefused(
+        raise AdminRefused(
             Code.INVALID_REQUEST,
             f"resource type {resource.resource_type}, name {resource.resource_name!r}: "
             f"topics (type {TOPIC}) and broker {NODE_ID} (type {BROKER}) have settings here",
@@ -91,7 +91,7 @@ def _broker_rows(node: Node, resource: Any) -> list[tuple[str, str | None, int, 
 def _topic(node: Node, name: str) -> BrokerTopic:
     topic = node.topics.get(name)
     if topic is None:
-        raise RequestRefused(Code.UNKNOWN_TOPIC_OR_PARTITION, f"there is no topic {name}")
+        raise AdminRefused(Code.UNKNOWN_TOPIC_OR_PARTITION, f"there is no topic {name}")
     return topic
 
 
@@ -122,7 +122,7 @@ def _merged(topic: BrokerTopic, resource: Any) -> dict[str, str | None]:
             now = [part for part in (own.get(change.name) or setting.default).split(",") if part != change.value]
             own[change.name] = ",".join([*now, change.value] if operation == APPEND else now)
         else:
-            raise RequestRefused(Code.INVALID_REQUEST, f"{change.name}: operation {operation} does not apply")
+            raise AdminRefused(Code.INVALID_REQUEST, f"{change.name}: operation {operation} does not apply")
     return own
 
 
@@ -134,7 +134,7 @@ def _alter(node: Node, call: Call, change: Any) -> Any:
         code, message = Code.NONE, None
         try:
             if resource.resource_type != TOPIC:
-                raise RequestRefused(
+                raise AdminRefused(
                     Code.INVALID_REQUEST, "only topics' settings can be changed; the broker's are its command line"
                 )
             topic = _topic(node, resource.resource_name)
@@ -142,7 +142,7 @@ def _alter(node: Node, call: Call, change: Any) -> Any:
             topic_settings.parse(own)
             if not call.body.validate_only:
                 node.topics.configure(topic, own)
-        except RequestRefused as refused:
+        except AdminRefused as refused:
             code, message = refused.code, refused.message
         except ValueError as problem:
             code, message = Code.INVALID_CONFIG, f"topic {resource.resource_name}: {problem}"

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from embedded.handlers.node import NODE_ID, Node
-from embedded.log import RequestRefused, topic_settings
+from embedded.log import AdminRefused, topic_settings
 from embedded.protocol import Call, Code, answer
 
 CREATE_TOPICS, DELETE_TOPICS, DELETE_RECORDS, CREATE_PARTITIONS = 19, 20, 21, 37
@@ -32,11 +32,11 @@ def _create(node: Node, call: Call, result: Any, wanted: Any, twice: bool) -> An
     count = wanted.num_partitions
     try:
         if twice:
-            raise RequestRefused(Code.INVALID_REQUEST, f"topic {wanted.name} stands twice in one request")
+            raise AdminRefused(Code.INVALID_REQUEST, f"topic {wanted.name} stands twice in one request")
         if wanted.assignments:
             count = _assigned_partitions(wanted)
         elif wanted.replication_factor not in (-1, 1):
-            raise RequestRefused(
+            raise AdminRefused(
                 Code.INVALID_REPLICATION_FACTOR, f"replication factor {wanted.replication_factor}: there is one broker"
             )
         elif count == -1:
@@ -44,7 +44,7 @@ def _create(node: Node, call: Call, result: Any, wanted: Any, twice: bool) -> An
         node.topics.check_new(wanted.name, count, overrides)
         if not call.body.validate_only:
             node.topics.create(wanted.name, count, overrides)
-    except RequestRefused as refused:
+    except AdminRefused as refused:
         return result(
             name=wanted.name,
             error_code=refused.code,
@@ -77,11 +77,11 @@ def _create(node: Node, call: Call, result: Any, wanted: Any, twice: bool) -> An
 
 def _assigned_partitions(wanted: Any) -> int:
     if wanted.num_partitions != -1 or wanted.replication_factor != -1:
-        raise RequestRefused(Code.INVALID_REQUEST, "give a replica assignment or numbers, not both")
+        raise AdminRefused(Code.INVALID_REQUEST, "give a replica assignment or numbers, not both")
     if sorted(a.partition_index for a in wanted.assignments) != list(range(len(wanted.assignments))):
-        raise RequestRefused(Code.INVALID_REPLICA_ASSIGNMENT, "partitions must be numbered from 0 without gaps")
+        raise AdminRefused(Code.INVALID_REPLICA_ASSIGNMENT, "partitions must be numbered from 0 without gaps")
     if any(list(a.broker_ids) != [NODE_ID] for a in wanted.assignments):
-        raise RequestRefused(Code.INVALID_REPLICA_ASSIGNMENT, f"there is one broker, and its id is {NODE_ID}")
+        raise AdminRefused(Code.INVALID_REPLICA_ASSIGNMENT, f"there is one broker, and its id is {NODE_ID}")
     return len(wanted.assignments)
 
 

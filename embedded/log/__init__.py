@@ -4,6 +4,6 @@ Before: `handlers`, for what clients send and ask. After: files. Knows no group 
 """
 
 from embedded.log.partition import PartitionLog
-from embedded.log.topics import BrokerTopic, RequestRefused, Topics
+from embedded.log.topics import AdminRefused, BrokerTopic, Topics
 
-__all__ = ["BrokerTopic", "PartitionLog", "RequestRefused", "Topics"]
+__all__ = ["AdminRefused", "BrokerTopic", "PartitionLog", "Topics"]

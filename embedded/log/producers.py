@@ -17,7 +17,7 @@ EXPIRY_MS = 86_400_000  # as producer.id.expiration.ms
 
 
 @dataclass(slots=True)
-class _Producer:
+class _KnownProducer:
     epoch: int
     last_sequence: int
     seen_ms: int
@@ -28,7 +28,7 @@ class Producers:
     """The idempotent producers of one partition."""
 
     def __init__(self) -> None:
-        self._known: dict[int, _Producer] = {}
+        self._known: dict[int, _KnownProducer] = {}
 
     def check(self, header: Header) -> tuple[Code, int | None]:
         """(NONE, None): append it. (NONE, offset): a duplicate of the batch at that offset. Otherwise the refusal."""
@@ -52,7 +52,7 @@ class Producers:
         last = _advance(header.base_sequence, header.last_offset_delta)
         known = self._known.get(header.producer_id)
         if known is None or known.epoch != header.producer_epoch:
-            known = self._known[header.producer_id] = _Producer(header.producer_epoch, last, now_ms)
+            known = self._known[header.producer_id] = _KnownProducer(header.producer_epoch, last, now_ms)
         known.last_sequence, known.seen_ms = last, now_ms
         known.batches.append((header.base_sequence, last, header.base_offset))
 
@@ -68,7 +68,7 @@ class Producers:
     def load(self, dumped: dict[str, Any]) -> None:
         """Replaces everything by what `dump` gave."""
         self._known = {
-            int(i): _Producer(epoch, last, seen, deque((tuple(b) for b in batches), REMEMBERED_BATCHES))
+            int(i): _KnownProducer(epoch, last, seen, deque((tuple(b) for b in batches), REMEMBERED_BATCHES))
             for i, (epoch, last, seen, batches) in dumped.items()
         }
 

@@ -21,7 +21,7 @@ _NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 PRODUCER_ID_BLOCK = 1000  # ids handed out between two writes of topics.json
 
 
-class RequestRefused(Exception):
+class AdminRefused(Exception):
     """A request that this broker will not do: `code` for programs, the text for people."""
 
     def __init__(self, code: Code, message: str) -> None:
@@ -79,30 +79,28 @@ class Topics:
         return topic.partitions[index] if topic is not None and 0 <= index < len(topic.partitions) else None
 
     def check_new(self, name: str, partitions: int, overrides: dict[str, str | None]) -> None:
-        """Raises RequestRefused unless such a topic could be created."""
+        """Raises AdminRefused unless such a topic could be created."""
         if not _NAME.fullmatch(name) or name in (".", ".."):
-            raise RequestRefused(
+            raise AdminRefused(
                 Code.INVALID_TOPIC_EXCEPTION,
                 f"topic name {name[:260]!r}: 1 to 249 letters, digits, '.', '_' and '-', but not '.' or '..'",
             )
         if name in self._topics:
-            raise RequestRefused(Code.TOPIC_ALREADY_EXISTS, f"topic {name} already exists")
+            raise AdminRefused(Code.TOPIC_ALREADY_EXISTS, f"topic {name} already exists")
         if partitions < 1:
-            raise RequestRefused(
-                Code.INVALID_PARTITIONS, f"topic {name}: {partitions} partitions; at least 1 is needed"
-            )
+            raise AdminRefused(Code.INVALID_PARTITIONS, f"topic {name}: {partitions} partitions; at least 1 is needed")
         for other in self._topics:
             if other.replace(".", "_") == name.replace(".", "_"):
-                raise RequestRefused(
+                raise AdminRefused(
                     Code.INVALID_TOPIC_EXCEPTION, f"topic name {name} collides with {other}: '.' and '_' count as one"
                 )
         try:
             topic_settings.parse(overrides)
         except ValueError as problem:
-            raise RequestRefused(Code.INVALID_CONFIG, f"topic {name}: {problem}") from problem
+            raise AdminRefused(Code.INVALID_CONFIG, f"topic {name}: {problem}") from problem
 
     def create(self, name: str, partitions: int, overrides: dict[str, str | None]) -> BrokerTopic:
-        """Creates a topic; RequestRefused if name, partitions or settings are wrong."""
+        """Creates a topic; AdminRefused if name, partitions or settings are wrong."""
         self.check_new(name, partitions, overrides)
         self._save({name: (partitions, overrides)})
         self._topics[name] = BrokerTopic(name, overrides, self.folder, partitions)

@@ -4,7 +4,7 @@
 (docs/new-expert.md).
 """
 
-from models.experts.expert import Dense, Event, Expert, OptionalExpert, Reviser
+from models.experts.expert import Dense, Expert, LearnedEvent, OptionalExpert, Reviser
 from models.experts.registry import OPTIONAL, Parts
 
-__all__ = ["OPTIONAL", "Dense", "Event", "Expert", "OptionalExpert", "Parts", "Reviser"]
+__all__ = ["OPTIONAL", "Dense", "Expert", "LearnedEvent", "OptionalExpert", "Parts", "Reviser"]

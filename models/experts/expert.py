@@ -18,7 +18,7 @@ from models.inputs import Recent
 from models.onnx_nodes import Nodes
 from models.part import CAPACITY, Changes, Input, Part
 
-__all__ = ["Dense", "Event", "Expert", "OptionalExpert", "Reviser", "Similar"]
+__all__ = ["Dense", "Expert", "LearnedEvent", "OptionalExpert", "Reviser", "Similar"]
 
 Array = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -35,7 +35,7 @@ class Dense(NamedTuple):
     floor: np.float32 = np.float32(-np.inf)
 
 
-class Event(NamedTuple):
+class LearnedEvent(NamedTuple):
     """What an expert learns at once."""
 
     row: int  # of the item
@@ -77,7 +77,7 @@ class Expert(Part):
     def note(self, example: Pending) -> None:
         """Take down, on the example, what `rewind` needs; it is about to be counted."""
 
-    def count(self, event: Event) -> None:
+    def count(self, event: LearnedEvent) -> None:
         """Learn one event at once."""
 
     def learn(self, block: Block) -> None:

@@ -33,7 +33,7 @@ from onnx import TensorProto
 from models.block import Sparse
 from models.compiled import compiled
 from models.config import MemoryConfig, ModelConfig
-from models.experts.expert import Event, Expert
+from models.experts.expert import Expert, LearnedEvent
 from models.inputs import Recent
 from models.onnx_nodes import Nodes
 from models.part import CAPACITY, OWN_ROW, Changes, Input
@@ -132,7 +132,7 @@ class AssociationMemory(Expert):
         rows, scores = self.score(recent.rows, recent.ago_ms)
         return Sparse(rows, share_of_highest(scores))
 
-    def count(self, event: Event) -> None:
+    def count(self, event: LearnedEvent) -> None:
         """Associate the item with the history before it."""
         self.update(event.before.rows, event.row, event.since_ms, event.weight, event.before.ago_ms)
 

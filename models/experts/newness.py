@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from models.block import Block
-from models.experts.expert import Dense, Event, OptionalExpert
+from models.experts.expert import Dense, LearnedEvent, OptionalExpert
 from models.onnx_nodes import Nodes
 
 HOUR_MS = 3_600_000.0
@@ -33,7 +33,7 @@ class Newness(OptionalExpert):
         self.numbers["now"] = np.zeros(1, np.float32)
         self.landmark_ms = 0  # epoch, of hour 0
 
-    def count(self, event: Event) -> None:
+    def count(self, event: LearnedEvent) -> None:
         self.landmark_ms = event.time_ms - event.since_ms
         self.numbers["now"][0] = max(self.numbers["now"][0], event.since_ms / HOUR_MS)
         if self.tables["first"][event.row] == np.float32(NEVER):

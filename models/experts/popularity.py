@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.block import Block, Pending
-from models.experts.expert import Dense, Event, Expert
+from models.experts.expert import Dense, Expert, LearnedEvent
 from models.onnx_nodes import Nodes
 from models.part import CAPACITY, Changes, Input
 
@@ -78,7 +78,7 @@ class Popularity(Expert):
         if example.row >= 0:
             example.popularity_before = self.log[example.row].tolist()
 
-    def count(self, event: Event) -> None:
+    def count(self, event: LearnedEvent) -> None:
         """Count an event of an item."""
         self.update(event.row, event.time_ms, event.weight)
 

@@ -62,7 +62,7 @@ def _written(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-class Part(BaseModel):
+class ResultPart(BaseModel):
     """A part of a result. JSON has the aliases: `ndcg@10` is no name for an attribute."""
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
@@ -113,7 +113,7 @@ class Interval(NamedTuple):
         return "better" if self.low > 0 else "worse" if self.high < 0 else "level"
 
 
-class SourceRead(Part):
+class SourceRead(ResultPart):
     """What was read, and what of it was refused."""
 
     name: Text | None = None
@@ -127,7 +127,7 @@ class SourceRead(Part):
     time_unit: Text | None = None
 
 
-class SettingsUsed(Part):
+class SettingsUsed(ResultPart):
     """How it was asked. A file of another version may have more or fewer of them."""
 
     model_config = ConfigDict(extra="allow")
@@ -147,7 +147,7 @@ class SettingsUsed(Part):
     config: dict[str, Any] = {}
 
 
-class Measures(Part):
+class Measures(ResultPart):
     """One ranker's means over all queries; coverage and novelty are of its lists, which not every ranker makes."""
 
     ndcg_10: Number | None = Field(None, alias="ndcg@10")
@@ -163,13 +163,13 @@ class Measures(Part):
     novelty_10: Number | None = Field(None, alias="novelty@10")
 
 
-class SeedScores(Part):
+class SeedScores(ResultPart):
     """One ranker's NDCG@10 with each seed that it ran with."""
 
     ndcg: list[Number] = Field([], alias="ndcg@10")
 
 
-class Leads(Part):
+class Leads(ResultPart):
     """Headwater minus one ranker, by measure; none where one user alone was asked about."""
 
     ndcg_10: Interval | None = Field(None, alias="ndcg@10")
@@ -178,7 +178,7 @@ class Leads(Part):
     ndcg_20: Interval | None = Field(None, alias="ndcg@20")
 
 
-class Slice(Part):
+class Slice(ResultPart):
     """Some of the queries, and the NDCG@10 of every ranker on them; None where there are no queries."""
 
     queries: Count = 0
@@ -193,7 +193,7 @@ class Window(Slice):
     band: dict[str, tuple[Number, Number]] = {}
 
 
-class AgedWeights(Part):
+class AgedWeights(ResultPart):
     """NDCG@10 with weights that are published every `age_events`: 0 is the learner itself, None never again."""
 
     age_events: Count | None = None
@@ -202,7 +202,7 @@ class AgedWeights(Part):
     queries: Count | None = None
 
 
-class Result(Part):
+class Result(ResultPart):
     """A backtest's result. All but `by_seed` is of the first seed; docs/operations.md says what each figure means."""
 
     format: Count = FORMAT

@@ -13,7 +13,7 @@ from console.commands.option_groups import grouped
 
 
 @dataclass(frozen=True)
-class Columns:
+class ColumnOptions:
     """A group with a renamed option and one without a default."""
 
     item: Annotated[str, typer.Option("--item-column", metavar="NAME", help="Column of the item.")]
@@ -21,18 +21,18 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadingOptions:
     """A group within a group, a list, and a flag."""
 
-    columns: Columns
+    columns: ColumnOptions
     every: Annotated[list[int], typer.Option(min=1, help="Numbers.")] = field(default_factory=lambda: [7, 8])
     sort: Annotated[bool, typer.Option(help="Sort first.")] = True
 
 
-SEEN: list[tuple[str, Reading, int]] = []
+SEEN: list[tuple[str, ReadingOptions, int]] = []
 
 
-def together(path: str, reading: Reading, limit: Annotated[int, typer.Option(help="Stop.")] = 5) -> None:
+def together(path: str, reading: ReadingOptions, limit: Annotated[int, typer.Option(help="Stop.")] = 5) -> None:
     """Read a file."""
     SEEN.append((path, reading, limit))
 
@@ -46,8 +46,8 @@ def alone(
     limit: Annotated[int, typer.Option(help="Stop.")] = 5,
 ) -> None:
     """Read a file."""
-    columns = Columns(item, user)
-    SEEN.append((path, Reading(columns, every, sort), limit))
+    columns = ColumnOptions(item, user)
+    SEEN.append((path, ReadingOptions(columns, every, sort), limit))
 
 
 def apps() -> tuple[typer.Typer, typer.Typer]:
@@ -80,7 +80,7 @@ def test_help_values_and_errors_are_those_of_single_options(words: tuple[str, ..
 
 
 def test_an_option_that_two_groups_have_is_found_at_import() -> None:
-    def twice(reading: Reading, user: str = "") -> None:
+    def twice(reading: ReadingOptions, user: str = "") -> None:
         """Two options called user."""
 
     with pytest.raises(TypeError, match="two options called user"):

@@ -17,7 +17,7 @@ from embedded import EmbeddedBroker
 from headwater import Client, HeadwaterError, InvalidMessage, Unavailable
 from headwater.kafka import ensure_topics, producer
 from headwater.settings import KafkaSettings
-from tests.worlds.answering import Answering
+from tests.worlds.answering import ScriptedAnswers
 from tests.worlds.processes import ROOT, eventually
 from tests.worlds.topic_reading import everything, limit_records, rows
 
@@ -52,7 +52,7 @@ def test_events_tracked_while_the_broker_is_down_arrive_when_it_is_back(
 def test_answers_come_again_after_the_broker_was_killed_and_restarted(
     broker: EmbeddedBroker, kafka: KafkaSettings
 ) -> None:
-    with Client(settings=kafka) as client, Answering(kafka):
+    with Client(settings=kafka) as client, ScriptedAnswers(kafka):
         assert client.recommend("ann", deadline_s=10).user_id == "ann"
         broker.kill()
         waiting = client.recommend_async("bob", deadline_s=60)
@@ -108,7 +108,7 @@ def test_a_broker_that_stalls_beyond_the_delivery_timeout_fails_what_waits_and_g
 
 def test_an_event_that_the_broker_refuses_fails_alone(kafka: KafkaSettings) -> None:
     limit_records(kafka, "events", 5000)
-    with Client(settings=kafka) as client, Answering(kafka):
+    with Client(settings=kafka) as client, ScriptedAnswers(kafka):
         for _ in range(3):
             refused = client.track("ann", "large", "view", properties={"text": "x" * 20_000})
             with pytest.raises(InvalidMessage, match=r"events: .*Send less in one record"):

@@ -16,7 +16,7 @@ from kafka import KafkaProducer
 
 from headwater import Client, DeadlineExceeded, InvalidMessage, RequestRefused
 from headwater.settings import Settings
-from tests.worlds.answering import Answering, ranked
+from tests.worlds.answering import ScriptedAnswers, ranked
 from tests.worlds.processes import ROOT
 from tests.worlds.topic_reading import everything
 
@@ -28,7 +28,7 @@ def client(settings: Settings) -> Iterator[Client]:
 
 
 def test_a_request_is_answered_on_a_partition_of_the_clients_own(client: Client, settings: Settings) -> None:
-    with Answering(settings.kafka) as answering:
+    with ScriptedAnswers(settings.kafka) as answering:
         answer = client.recommend("ann", k=3, deadline_s=10, exclude=("film-9",))
         assert [item.item_id for item in answer.items] == ["item-1", "item-2", "item-3"]
         assert answering.seen[0]["exclude"] == ["film-9"]
@@ -51,7 +51,7 @@ def test_many_threads_and_many_outstanding_requests_each_get_their_own_answer(
         for number, future in zip(range(start, start + 50), outstanding, strict=True):
             answers[f"user-{number}"] = future.result(30).user_id
 
-    with Answering(settings.kafka, times=2):  # answers are at least once: the second of each changes nothing
+    with ScriptedAnswers(settings.kafka, times=2):  # answers are at least once: the second of each changes nothing
         threads = [threading.Thread(target=ask, args=(start,)) for start in range(0, 400, 50)]
         for thread in threads:
             thread.start()
@@ -65,12 +65,12 @@ def test_an_asyncio_app_can_await_an_answer(client: Client, settings: Settings) 
         asked = [asyncio.wrap_future(client.recommend_async(f"user-{n}", deadline_s=10)) for n in range(10)]
         return [answer.user_id for answer in await asyncio.gather(*asked)]
 
-    with Answering(settings.kafka):
+    with ScriptedAnswers(settings.kafka):
         assert asyncio.run(ask()) == [f"user-{number}" for number in range(10)]
 
 
 def test_after_takes_handles_and_asks_for_their_offsets(client: Client, settings: Settings) -> None:
-    with Answering(settings.kafka) as answering:
+    with ScriptedAnswers(settings.kafka) as answering:
         first, second = client.track("ann", "film-1", "click"), client.track("bob", "film-1", "click")
         many = client.track_many([{"user_id": "ann", "item_id": "film-2", "type": "click"}])
         client.recommend("ann", deadline_s=10, after=[first, second, many])
@@ -115,7 +115,7 @@ def readme_program(address: str) -> str:
 
 def test_the_first_program_of_the_readme_runs(settings: Settings) -> None:
     env = {**os.environ, "HEADWATER_KAFKA__PREFIX": settings.kafka.prefix}
-    with Answering(settings.kafka) as answering:
+    with ScriptedAnswers(settings.kafka) as answering:
         code = readme_program(settings.kafka.bootstrap)
         done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -135,7 +135,7 @@ def test_an_error_answer_is_raised_with_its_code(client: Client, settings: Setti
         code = "expired" if request["user_id"] == "late" else "unknown_field"
         return {**ranked(request), "items": [], "error": {"code": code, "message": "no field 'colour'"}}
 
-    with Answering(settings.kafka, refuse):
+    with ScriptedAnswers(settings.kafka, refuse):
         with pytest.raises(RequestRefused, match="no field 'colour'") as caught:
             client.recommend("ann", deadline_s=10, filters={"colour": "red"})
         assert caught.value.code == "unknown_field"
@@ -149,7 +149,7 @@ def test_an_answer_that_breaks_the_contract_is_an_error_and_the_next_one_arrives
     def answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"nonsense": True} if request["user_id"] == "bad" else ranked(request)
 
-    with Answering(settings.kafka, answer):
+    with ScriptedAnswers(settings.kafka, answer):
         with pytest.raises(InvalidMessage, match="Recommendation"):
             client.recommend("bad", deadline_s=10)
         assert client.recommend("good", deadline_s=10).user_id == "good"
@@ -171,7 +171,7 @@ def test_a_request_id_is_outstanding_once(client: Client) -> None:
 
 
 def test_all_recommendations_can_be_read_from_now_on_and_by_a_group(client: Client, settings: Settings) -> None:
-    with Answering(settings.kafka):
+    with ScriptedAnswers(settings.kafka):
         client.recommend("before", deadline_s=10)
         with client.recommendations() as now_on:
             for number in range(5):

@@ -17,7 +17,7 @@ from replay.sources import SourceReport
 from tests.worlds.topic_reading import everything, rows
 
 
-class Given:
+class CountedEvents:
     """Events at hand as a source."""
 
     def __init__(self, events: list[Event]) -> None:
@@ -53,7 +53,7 @@ def replayed(settings: Settings, prefix: str) -> list[str]:
 
 def test_a_stream_arrives_whole_in_order_and_packed_in_a_world_of_its_own(settings: Settings, other: str) -> None:
     seen: list[ReplayReport] = []
-    report = stream(Given(history(5000)), settings, prefix=other, on_progress=seen.append)
+    report = stream(CountedEvents(history(5000)), settings, prefix=other, on_progress=seen.append)
     assert (report.events, report.first_event_time, report.stopped) == (5000, 1_000_000_000_000, False)
     assert report.records < 200
     assert [progress.events for progress in seen] == sorted(progress.events for progress in seen)
@@ -126,7 +126,7 @@ def test_a_world_is_not_replayed_into_itself(settings: Settings) -> None:
 
 @pytest.mark.parametrize("speed", ["200/s", "5x"])
 def test_a_pace_is_kept(settings: Settings, other: str, speed: str) -> None:
-    report = stream(Given(history(100, step_ms=25)), settings, prefix=other, speed=speed)
+    report = stream(CountedEvents(history(100, step_ms=25)), settings, prefix=other, speed=speed)
     assert report.events == 100
     assert report.seconds >= 0.45  # 99 steps of 5 ms: no faster, whatever the machine
 
@@ -138,11 +138,13 @@ def test_a_replay_can_be_stopped_and_limited(settings: Settings, other: str) -> 
         if report.events >= 50:
             stopping.set()
 
-    slow = stream(Given(history(100_000)), settings, prefix=other, speed="1000/s", on_progress=stop, stopping=stopping)
+    slow = stream(
+        CountedEvents(history(100_000)), settings, prefix=other, speed="1000/s", on_progress=stop, stopping=stopping
+    )
     assert slow.stopped
     assert 50 <= slow.events < 100_000
     assert len(replayed(settings, other)) == slow.events
-    assert stream(Given(history(500)), settings, prefix=other + "b.", limit=123).events == 123
+    assert stream(CountedEvents(history(500)), settings, prefix=other + "b.", limit=123).events == 123
 
 
 def test_a_file_streams_with_its_bad_rows_in_the_report(settings: Settings, other: str, tmp_path: Path) -> None:

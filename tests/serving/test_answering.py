@@ -29,7 +29,7 @@ from tests.worlds.serving import CATALOGUE, request
 
 
 @dataclass
-class Record:
+class RawRecord:
     """A consumed record."""
 
     value: bytes | None
@@ -58,7 +58,7 @@ def worker() -> Answering:
 
 
 def answers(worker: Answering, *values: bytes) -> list[Recommendation]:
-    sent = worker.answer([Record(value) for value in values])
+    sent = worker.answer([RawRecord(value) for value in values])
     return [decode_recommendation(one.value) for one in sent]
 
 
@@ -73,7 +73,13 @@ def test_a_fault_of_ours_in_one_request_is_a_dead_letter_and_the_others_are_answ
         return decode(value)
 
     monkeypatch.setattr(answering, "decode_request", faulty)
-    sent = worker.answer([Record(b'{"user_id": "hostile"}'), Record(b"hostile", key=None), Record(encode(request()))])
+    sent = worker.answer(
+        [
+            RawRecord(b'{"user_id": "hostile"}'),
+            RawRecord(b"hostile", key=None),
+            RawRecord(encode(request())),
+        ]
+    )
     assert [one.refused.reason if one.refused else None for one in sent] == ["internal", "internal", None]
     assert [one.value is None for one in sent] == [True, True, False]
 
@@ -95,7 +101,7 @@ def test_a_fault_of_ours_in_one_item_is_counted_and_the_others_are_put(
         put(item)
 
     monkeypatch.setattr(catalogue, "put", faulty)
-    records = [Record(encode(item), item.item_id.encode()) for item in CATALOGUE]
+    records = [RawRecord(encode(item), item.item_id.encode()) for item in CATALOGUE]
     follower._put_items(cast(Any, records))
     assert len(catalogue) == len(CATALOGUE) - 1
     assert operations.registry.get_sample_value("headwater_items_failed_total") == 1

@@ -14,10 +14,10 @@ from headwater.kafka import ensure_topics
 from headwater.recommendations import AFTER_NOT_REACHED, EXACT
 from headwater.settings import Settings
 from serving.scorer import cuda_is_there
-from tests.worlds.processes import Worker, eventually, free_port
+from tests.worlds.processes import LiveWorker, eventually, free_port
 from tests.worlds.serving import CATALOGUE, World, clicked, items_of, put_trained_model, trained
 
-Start = Callable[..., Worker]
+Start = Callable[..., LiveWorker]
 
 
 @pytest.fixture
@@ -29,12 +29,12 @@ def world(settings: Settings) -> Iterator[World]:
 
 
 @pytest.fixture
-def serving(world: World, worker: Start) -> Worker:
+def serving(world: World, worker: Start) -> LiveWorker:
     put_trained_model(world)
     return worker("serving.worker")
 
 
-def test_a_killed_worker_loses_no_request(world: World, serving: Worker, worker: Start) -> None:
+def test_a_killed_worker_loses_no_request(world: World, serving: LiveWorker, worker: Start) -> None:
     asked = [world.ask(f"user-{number % 7}", k=3) for number in range(150)]
     world.answer(asked[20])
     serving.kill()
@@ -49,7 +49,7 @@ def test_a_killed_worker_loses_no_request(world: World, serving: Worker, worker:
     assert again.stop() == 0
 
 
-def test_without_redis_popular_items_of_the_model_answer(world: World, serving: Worker, worker: Start) -> None:
+def test_without_redis_popular_items_of_the_model_answer(world: World, serving: LiveWorker, worker: Start) -> None:
     serving.stop()
     away = world.settings.model_copy(
         update={"redis": world.settings.redis.model_copy(update={"url": f"redis://127.0.0.1:{free_port()}/0"})}
@@ -65,7 +65,7 @@ def test_without_redis_popular_items_of_the_model_answer(world: World, serving: 
     assert blind.stop() == 0
 
 
-def test_sigterm_drains_and_commits(world: World, serving: Worker, worker: Start) -> None:
+def test_sigterm_drains_and_commits(world: World, serving: LiveWorker, worker: Start) -> None:
     asked = [world.ask(f"user-{number}") for number in range(20)]
     for request_id in asked:
         world.answer(request_id)
@@ -102,7 +102,7 @@ def test_cuda_demanded_and_absent_ends_with_one_clear_line(settings: Settings, w
     assert "HEADWATER_SERVING__PROVIDER=cpu" in refused.tail()
 
 
-def test_two_workers_share_the_requests_and_one_takes_over(world: World, serving: Worker, worker: Start) -> None:
+def test_two_workers_share_the_requests_and_one_takes_over(world: World, serving: LiveWorker, worker: Start) -> None:
     other = worker("serving.worker")
     asked = [world.ask(f"user-{number}") for number in range(60)]
     for request_id in asked:

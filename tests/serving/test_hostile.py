@@ -13,10 +13,10 @@ from headwater.events import Item, new_id
 from headwater.kafka import consumer
 from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, ITEMS, REQUESTS
-from tests.worlds.processes import Worker, eventually
+from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.serving import CATALOGUE, World, catalogue_entry, clicked, items_of, trained
 
-Start = Callable[..., Worker]
+Start = Callable[..., LiveWorker]
 
 LONG = [Item(item_id=f"{number:04}" + "\N{FIRE}" * 252, categories=("long",)) for number in range(1000)]
 

@@ -13,11 +13,11 @@ from headwater.events import new_id
 from headwater.recommendations import AFTER_NOT_REACHED, EXACT
 from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, REQUESTS
-from tests.worlds.processes import Worker, eventually
+from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.serving import CATALOGUE, World, clicked, items_of, put_trained_model, trained, walk
 from tests.worlds.topic_reading import everything
 
-Start = Callable[..., Worker]
+Start = Callable[..., LiveWorker]
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def world(settings: Settings) -> Iterator[World]:
 
 
 @pytest.fixture
-def serving(world: World, worker: Start) -> Worker:
+def serving(world: World, worker: Start) -> LiveWorker:
     put_trained_model(world)
     return worker("serving.worker")
 
@@ -115,7 +115,7 @@ def test_bad_requests_are_refused_by_name_and_the_worker_lives(world: World) -> 
     assert items_of(world.recommend(k=1)) == ["film-4"]
 
 
-def test_undecodable_requests_are_dead_letters_and_their_asker_is_told(world: World, serving: Worker) -> None:
+def test_undecodable_requests_are_dead_letters_and_their_asker_is_told(world: World, serving: LiveWorker) -> None:
     world.send(REQUESTS, b"\xff\x00 no json", b"ann", [("correlation-id", b"lost-one")])
     world.send(REQUESTS, b"[1]", None)
     world.send(REQUESTS, None, b"ann")
@@ -144,7 +144,7 @@ def test_undecodable_requests_are_dead_letters_and_their_asker_is_told(world: Wo
 
 
 def test_requests_that_are_refused_again_after_a_redrive_are_not_sent_a_third_time(
-    world: World, serving: Worker
+    world: World, serving: LiveWorker
 ) -> None:
     world.send(REQUESTS, b"\xff\x00 no json", b"ann", [("correlation-id", b"lost-one"), ("reply-partition", b"1")])
     world.send(REQUESTS, b"[1]", b"ann")
@@ -177,7 +177,9 @@ def test_context_recent_events_and_candidates_count_for_one_answer(world: World)
     assert set(items_of(world.recommend(candidates=["film-9", "film-1", "unheard of"]))) == {"film-1", "film-9"}
 
 
-def test_a_request_waits_for_its_own_events_and_holds_up_nobody(world: World, serving: Worker, worker: Start) -> None:
+def test_a_request_waits_for_its_own_events_and_holds_up_nobody(
+    world: World, serving: LiveWorker, worker: Start
+) -> None:
     patient = world.settings.model_copy(
         update={"serving": world.settings.serving.model_copy(update={"after_wait_ms": 20_000})}
     )
@@ -201,7 +203,7 @@ def test_a_wait_that_is_in_vain_ends_in_an_answer_that_says_so(world: World) -> 
     assert answer.receipt.timings_ms["queue"] >= world.settings.serving.after_wait_ms * 0.9
 
 
-def test_a_request_sent_twice_has_one_effective_answer(world: World, serving: Worker) -> None:
+def test_a_request_sent_twice_has_one_effective_answer(world: World, serving: LiveWorker) -> None:
     request_id = new_id()
     for _ in range(2):
         world.ask(request_id=request_id, k=5)
@@ -218,7 +220,7 @@ def test_a_request_sent_twice_has_one_effective_answer(world: World, serving: Wo
     assert serving.metric("headwater_duplicate_requests_total") == 2
 
 
-def test_deltas_change_the_answers_and_a_corrupt_bundle_changes_nothing(world: World, serving: Worker) -> None:
+def test_deltas_change_the_answers_and_a_corrupt_bundle_changes_nothing(world: World, serving: LiveWorker) -> None:
     learner = trained()
     world.announce(learner.publish(created_ms=1))  # the same version again: nothing to load
     for number in range(30):

@@ -13,10 +13,10 @@ from console.look.tracing import trace
 from headwater.kafka import admin_client, end_offsets, ensure_topics
 from headwater.settings import Settings
 from headwater.topics import EVENTS, topic_name
-from tests.worlds.processes import ROOT, Worker, environment, eventually
+from tests.worlds.processes import ROOT, LiveWorker, environment, eventually
 from tests.worlds.streams import event, folded_all, partition_of, send, send_packed, storing
 
-Start = Callable[..., Worker]
+Start = Callable[..., LiveWorker]
 
 
 def make_anew(settings: Settings) -> None:

@@ -18,10 +18,10 @@ from headwater.events import now_ms
 from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, EVENTS, ITEMS, Topic, topic_name
 from headwater.wire import encode, encode_packed
-from tests.worlds.processes import Worker, eventually
+from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.streams import dumps, event, eventually_equal, folded_all, header, records, send_raw, storing
 
-Start = Callable[..., Worker]
+Start = Callable[..., LiveWorker]
 
 GOOD = {"user_id": "ada", "item_id": "film-1", "type": "click", "event_time": 5}
 

@@ -15,14 +15,14 @@ from embedded import EmbeddedBroker, EmbeddedStore
 from headwater.kafka import ensure_topics
 from headwater.settings import Settings, load_settings
 from headwater.topics import EXAMPLES
-from tests.worlds.processes import Worker, eventually, free_port
+from tests.worlds.processes import LiveWorker, eventually, free_port
 from tests.worlds.streams import event, folded_all, load, send, send_packed
 from tests.worlds.topic_reading import limit_records
 
-Start = Callable[..., Worker]
+Start = Callable[..., LiveWorker]
 
 
-def applied(*workers: Worker) -> float:
+def applied(*workers: LiveWorker) -> float:
     return sum(one.metric("headwater_events_applied_total") for one in workers)
 
 

@@ -11,10 +11,10 @@ from embedded import EmbeddedStore
 from headwater.settings import Settings, load_settings
 from streams.features.state import UserState, encode_state
 from streams.features.store import FeatureStore
-from tests.worlds.processes import Worker, eventually
+from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.streams import event, eventually_equal, folded_all, load, partition_of, send, send_packed, storing
 
-Start = Callable[..., Worker]
+Start = Callable[..., LiveWorker]
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from headwater.examples import CatalogueEntry, Example, unpack
 from headwater.settings import Settings
 from headwater.topics import EVENTS, EXAMPLES, ITEMS, topic_name
 from headwater.wire import encode, encode_packed
-from tests.worlds.processes import Worker, eventually
+from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.streams import (
     committed_all,
     event,
@@ -24,7 +24,7 @@ from tests.worlds.streams import (
     storing,
 )
 
-Start = Callable[..., Worker]
+Start = Callable[..., LiveWorker]
 
 
 def examples_sent(settings: Settings) -> list[Example]:

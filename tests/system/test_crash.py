@@ -17,9 +17,9 @@ from headwater.settings import Settings, load_settings
 from streams.audit import audit
 from tests.worlds.example_logs import SMALL_MODEL
 from tests.worlds.loads import Answers, Load
-from tests.worlds.processes import Worker, eventually
+from tests.worlds.processes import LiveWorker, eventually
 
-Start = Callable[..., Worker]
+Start = Callable[..., LiveWorker]
 MODULES = ("streams.worker", "trainer.worker", "serving.worker")
 ROUNDS = 15  # of load before and after each blow; a round is 10 events and a request
 pytestmark = pytest.mark.timeout(120)
@@ -44,7 +44,7 @@ def more(load: Load, rounds: int = ROUNDS) -> None:
     eventually(lambda: len(load.requests) >= goal, 60, f"{rounds} more rounds of load")
 
 
-def supervise(workers: dict[str, Worker]) -> None:
+def supervise(workers: dict[str, LiveWorker]) -> None:
     """Start workers again that have left on purpose (70), as docker compose would."""
     for one in workers.values():
         assert one.process is not None
@@ -54,7 +54,7 @@ def supervise(workers: dict[str, Worker]) -> None:
             one.start(wait=False)
 
 
-def examples(trainer: Worker) -> float:
+def examples(trainer: LiveWorker) -> float:
     """Examples learned; 0 while the process is starting."""
     try:
         return trainer.metric("headwater_examples_learned_total")
@@ -62,7 +62,7 @@ def examples(trainer: Worker) -> float:
         return 0.0
 
 
-def all_is_well(settings: Settings, load: Load, workers: dict[str, Worker]) -> None:
+def all_is_well(settings: Settings, load: Load, workers: dict[str, LiveWorker]) -> None:
     """What must hold when everything that was sent has been worked off."""
     load.finish()
     trainer, serving = workers["trainer.worker"], workers["serving.worker"]
@@ -123,7 +123,7 @@ def test_a_server_killed_under_load_loses_nothing(
 ) -> None:
     settings, broker, store = own
     server = {"broker": broker, "store": store}[victim]
-    workers = {module: Worker(module, settings, tmp_path / f"{module}.log") for module in MODULES}
+    workers = {module: LiveWorker(module, settings, tmp_path / f"{module}.log") for module in MODULES}
     try:
         for one in workers.values():
             one.start()

@@ -13,8 +13,8 @@ import pytest
 
 from headwater import Client, Item
 from headwater.settings import Settings
-from tests.worlds.answering import Answering
-from tests.worlds.processes import ROOT, Worker, eventually
+from tests.worlds.answering import ScriptedAnswers
+from tests.worlds.processes import ROOT, LiveWorker, eventually
 
 FILMS = [str(number) for number in range(1, 201)]
 
@@ -36,7 +36,7 @@ def run(example: str, *arguments: str, prefix: str = "", cwd: Path) -> str:
 
 @pytest.mark.timeout(240)
 def test_twenty_lines_of_plain_kafka_get_a_list_that_changes_after_three_clicks(
-    settings: Settings, worker: Callable[..., Worker], tmp_path: Path
+    settings: Settings, worker: Callable[..., LiveWorker], tmp_path: Path
 ) -> None:
     trainer = worker("trainer.worker", wait=False)
     streams = worker("streams.worker")
@@ -66,7 +66,7 @@ def test_the_plain_program_is_twenty_lines_and_imports_nothing_of_ours() -> None
 
 
 def test_the_producer_example_tracks_and_prints_an_answer(settings: Settings, tmp_path: Path) -> None:
-    with Answering(settings.kafka) as answering:
+    with ScriptedAnswers(settings.kafka) as answering:
         printed = run("producer.py", settings.kafka.bootstrap, prefix=settings.kafka.prefix, cwd=tmp_path)
     assert "['item-1', 'item-2', 'item-3', 'item-4', 'item-5'] personal" in printed
     assert answering.seen[0]["after"]
@@ -82,7 +82,7 @@ def test_the_consumer_example_prints_what_is_recommended(settings: Settings, tmp
             stderr=out,
         )
     try:
-        with Client(settings=settings.kafka) as client, Answering(settings.kafka):
+        with Client(settings=settings.kafka) as client, ScriptedAnswers(settings.kafka):
 
             def printed() -> bool:
                 client.recommend("ann", k=2, deadline_s=10)

@@ -11,7 +11,7 @@ from zipfile import ZipFile
 import pytest
 
 from headwater.settings import Settings
-from tests.worlds.answering import Answering
+from tests.worlds.answering import ScriptedAnswers
 from tests.worlds.processes import ROOT
 
 ENGINE = {"embedded", "streams", "models", "trainer", "serving", "replay", "console"}
@@ -87,7 +87,7 @@ def test_an_app_with_its_own_models_installs_the_sdk_alone_and_gets_an_answer(
     app.mkdir()
     (app / "models.py").write_text("OURS = True\n")
     (app / "app.py").write_text(APP)
-    with Answering(settings.kafka) as answering:
+    with ScriptedAnswers(settings.kafka) as answering:
         printed = run(
             python,
             "app.py",

@@ -12,12 +12,12 @@ from kafka import KafkaProducer
 
 from headwater.settings import Settings
 from tests.worlds.example_logs import append, ring_records
-from tests.worlds.processes import ROOT, Worker, environment, eventually
+from tests.worlds.processes import ROOT, LiveWorker, environment, eventually
 from tests.worlds.publishing import LOG, live_version, registry, settings, writer  # noqa: F401 - fixtures
 from trainer.registry import Registry
 from trainer.rollback import rollback
 
-Start = Callable[..., Worker]
+Start = Callable[..., LiveWorker]
 
 ANNOUNCEMENTS: list[tuple[bytes, bytes]] = [
     (b"live", b"not JSON"),

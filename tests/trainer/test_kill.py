@@ -9,7 +9,7 @@ import pytest
 
 from headwater.settings import Settings
 from tests.worlds.example_logs import SMALL_MODEL, append, catalogue, ring_records
-from tests.worlds.processes import Worker, eventually
+from tests.worlds.processes import LiveWorker, eventually
 from trainer.checkpoints import state_digest
 
 EVENTS = 2000
@@ -35,7 +35,7 @@ def digest(settings: Settings) -> str:
     return state_digest(newest)
 
 
-def learned(trainer: Worker, at_least: float) -> float:
+def learned(trainer: LiveWorker, at_least: float) -> float:
     def enough() -> bool:
         return trainer.is_ready() and trainer.metric("headwater_examples_learned_total") >= at_least
 
@@ -44,7 +44,7 @@ def learned(trainer: Worker, at_least: float) -> float:
 
 
 def test_killed_three_times_it_learns_the_same_weights(
-    settings: Settings, worker: Callable[..., Worker], tmp_path: Path
+    settings: Settings, worker: Callable[..., LiveWorker], tmp_path: Path
 ) -> None:
     values = [catalogue(), *ring_records(EVENTS)]
     values.insert(60, values[40])  # sent twice by a crash before the trainer
@@ -79,7 +79,7 @@ def test_killed_three_times_it_learns_the_same_weights(
 
 
 def test_another_log_or_seed_gives_another_digest(
-    settings: Settings, worker: Callable[..., Worker], tmp_path: Path
+    settings: Settings, worker: Callable[..., LiveWorker], tmp_path: Path
 ) -> None:
     append(settings, ring_records(200))
     digests = set()

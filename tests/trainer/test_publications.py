@@ -20,12 +20,12 @@ from models.published.announcement import read_delta_headers
 from models.published.bundle import read_bundle
 from models.published.delta import DeltaAssembler
 from tests.worlds.example_logs import append, ring_records
-from tests.worlds.processes import Worker, eventually
+from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.publishing import LOG, live_version, registry, settings, writer  # noqa: F401 - fixtures
 from trainer.registry import Registry
 from trainer.rollback import resume, rollback
 
-Start = Callable[..., Worker]
+Start = Callable[..., LiveWorker]
 
 
 def deltas(settings: Settings, offset: int, end: int) -> list[Any]:
@@ -34,13 +34,13 @@ def deltas(settings: Settings, offset: int, end: int) -> list[Any]:
         return [record for span in reader.spans({0: offset}, {0: end}) for record in reader.records(span)]
 
 
-def learned(trainer: Worker, examples: int) -> None:
+def learned(trainer: LiveWorker, examples: int) -> None:
     eventually(
         lambda: trainer.metric("headwater_examples_learned_total") == examples, 30, f"{examples}\n{trainer.tail()}"
     )
 
 
-def published(trainer: Worker, above: float) -> float:
+def published(trainer: LiveWorker, above: float) -> float:
     """The version published last, once it is above another."""
     eventually(lambda: trainer.metric("headwater_model_version") > above, 20, f"a version above {above}")
     return trainer.metric("headwater_model_version")

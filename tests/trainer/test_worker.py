@@ -14,11 +14,11 @@ from embedded import EmbeddedBroker
 from headwater.kafka import ensure_topics
 from headwater.settings import Settings
 from tests.worlds.example_logs import SMALL_MODEL, append, catalogue, ring_records
-from tests.worlds.processes import Worker, eventually
+from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.topic_reading import limit_records
 from trainer.checkpoints import state_digest
 
-Start = Callable[..., Worker]
+Start = Callable[..., LiveWorker]
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def settings(settings: Settings) -> Settings:
     )
 
 
-def learned(trainer: Worker, examples: int) -> None:
+def learned(trainer: LiveWorker, examples: int) -> None:
     eventually(
         lambda: trainer.is_ready() and trainer.metric("headwater_examples_learned_total") >= examples,
         50,
@@ -39,7 +39,7 @@ def learned(trainer: Worker, examples: int) -> None:
     assert trainer.metric("headwater_examples_learned_total") == examples
 
 
-def labelled(trainer: Worker, name: str) -> dict[str, float]:
+def labelled(trainer: LiveWorker, name: str) -> dict[str, float]:
     """A metric's values by their only label."""
     lines = trainer.get("/metrics")[1].splitlines()
     return {line.split('"')[1]: float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"{name}{{")}
@@ -219,7 +219,7 @@ def test_told_to_stop_while_kafka_is_away_it_keeps_what_it_learned(settings: Set
         ours = settings.model_copy(update={"kafka": kafka, "trainer": trainer})
         ensure_topics(ours.kafka)
         append(ours, ring_records(100))
-        with Worker("trainer.worker", ours, tmp_path / "trainer.log") as worker:
+        with LiveWorker("trainer.worker", ours, tmp_path / "trainer.log") as worker:
             learned(worker, 100)
             broker.kill()
             assert worker.stop(30) == 0, worker.tail()

@@ -20,7 +20,7 @@ def ranked(request: dict[str, Any]) -> dict[str, Any]:
     return {"request_id": request["request_id"], "user_id": request["user_id"], "items": items}
 
 
-class Answering:
+class ScriptedAnswers:
     """Answers each request on its reply partition with what `answer` makes of it; None is silence."""
 
     def __init__(self, kafka: KafkaSettings, answer: Answer = ranked, times: int = 1) -> None:
@@ -56,7 +56,7 @@ class Answering:
         consumer.close()
         producer.close()
 
-    def __enter__(self) -> Answering:
+    def __enter__(self) -> ScriptedAnswers:
         self._thread.start()
         assert self._ready.wait(30)
         return self

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from headwater.settings import Settings
-from tests.worlds.processes import Worker
+from tests.worlds.processes import LiveWorker
 
 KAFKA = {
     "kafka:KafkaAdminClient": ("new", "list_topics"),
@@ -56,7 +56,7 @@ def retriable(package: str) -> dict[str, type[Exception]]:
     }
 
 
-class FailingWorker(Worker):
+class FailingWorker(LiveWorker):
     """A worker with failing clients; `few`: see FAILING_FEW."""
 
     def __init__(self, module: str, settings: Settings, folder: Path, few: str = "", **env: str) -> None:

@@ -1,4 +1,4 @@
-"""Worker processes for tests: started as a user starts them, watched through their own /readyz, ended by pid."""
+"""LiveWorker processes for tests: started as a user starts them, watched through their own /readyz, ended by pid."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def environment(settings: Settings, **more: str) -> dict[str, str]:
     return {**env, **more}
 
 
-class Worker:
-    """One worker process: `Worker("streams.worker", settings)`; a context manager that leaves no process behind."""
+class LiveWorker:
+    """One worker process: `LiveWorker("streams.worker", settings)`; a context manager that leaves no process behind."""
 
     def __init__(self, module: str, settings: Settings, log: Path, **env: str) -> None:
         self.module = module
@@ -64,7 +64,7 @@ class Worker:
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *, wait: bool = True) -> Worker:
+    def start(self, *, wait: bool = True) -> LiveWorker:
         more = {"HEADWATER_OPERATIONS__PORT": str(self.port), "PYTHONWARNINGS": "default", **self.env}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -122,7 +122,7 @@ class Worker:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout_s)
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> LiveWorker:
         return self.start()
 
     def __exit__(self, *_: object) -> None:

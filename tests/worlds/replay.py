@@ -19,7 +19,7 @@ from headwater.recommendations import Recommendation
 from headwater.settings import Settings, load_settings
 from replay import ReplayReport, stream
 from replay.sources import SourceReport
-from tests.worlds.processes import Worker, eventually
+from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.serving import World
 from tests.worlds.topic_reading import everything
 
@@ -80,10 +80,10 @@ class Replayed:
         self.world = World(settings)
         self.answers: dict[str, Recommendation] = {}
         self._logs = logs
-        self._workers: list[Worker] = []
+        self._workers: list[LiveWorker] = []
 
-    def start(self, name: str) -> Worker:
-        worker = Worker(f"{name}.worker", self.settings, self._logs / f"{name}.log")
+    def start(self, name: str) -> LiveWorker:
+        worker = LiveWorker(f"{name}.worker", self.settings, self._logs / f"{name}.log")
         self._workers.append(worker)
         return worker.start()
 

@@ -28,7 +28,7 @@ def known(consumer: Any, topic: str) -> None:
 def run_kafka_python(address: str, topic: str, group: str, instance: str | None) -> None:
     import kafka
 
-    class Listener(kafka.ConsumerRebalanceListener):
+    class KafkaPythonListener(kafka.ConsumerRebalanceListener):
         def on_partitions_revoked(self, revoked: Collection[Any]) -> None:
             pass
 
@@ -45,7 +45,7 @@ def run_kafka_python(address: str, topic: str, group: str, instance: str | None)
         auto_offset_reset="earliest",
     )
     known(consumer, topic)
-    consumer.subscribe([topic], listener=Listener())
+    consumer.subscribe([topic], listener=KafkaPythonListener())
     while True:
         consumer.poll(100)
 
@@ -53,7 +53,7 @@ def run_kafka_python(address: str, topic: str, group: str, instance: str | None)
 def run_aiokafka(address: str, topic: str, group: str, instance: str | None) -> None:
     import aiokafka
 
-    class Listener(aiokafka.ConsumerRebalanceListener):
+    class AiokafkaListener(aiokafka.ConsumerRebalanceListener):
         def on_partitions_revoked(self, revoked: Collection[Any]) -> None:
             pass
 
@@ -70,7 +70,7 @@ def run_aiokafka(address: str, topic: str, group: str, instance: str | None) -> 
             rebalance_timeout_ms=10_000,
             auto_offset_reset="earliest",
         )
-        consumer.subscribe([topic], listener=Listener())
+        consumer.subscribe([topic], listener=AiokafkaListener())
         await consumer.start()
         while True:
             await consumer.getmany(timeout_ms=100)
