@@ -28,7 +28,8 @@ EVENT_TYPE_PATTERN = r"^[a-z][a-z0-9_.\-]{0,63}$"
 def to_epoch_ms(value: object) -> object:
     """Milliseconds since the epoch, from an aware datetime or RFC 3339 text; anything else is left to pydantic.
 
-    Raises ValueError for a time without an offset: guessing one would shift a history by hours.
+    Raises
+        ValueError: a time has no offset; guessing one would shift a history by hours.
     """
     if isinstance(value, str):
         value = _read_time(value)

@@ -72,8 +72,10 @@ class Segment:
 def pack_segments(partition: int, segments: Sequence[Segment], limit: int | None = None) -> bytes:
     """One record's value: the examples of one batch of one source partition.
 
-    Unpacking yields them ordered by position, whatever the order of the segments. `limit` is the longest history of an
-    example, as the writer's own memory is cut; None for no limit.
+    Parameters
+        partition: of `events`.
+        segments: in any order; unpacking yields examples ordered by position.
+        limit: the longest history of an example, as the writer's own memory is cut; None for no limit.
     """
     return orjson.dumps(
         {
@@ -101,7 +103,8 @@ def pack_items(entries: Sequence[CatalogueEntry]) -> bytes:
 def unpack(value: bytes) -> Iterator[Example | CatalogueEntry]:
     """The examples or catalogue entries of one record, in the order in which they are to be learned.
 
-    Raises InvalidMessage (`undecodable`, `unknown_version`, `schema`) for bytes that `pack_*` did not write.
+    Raises
+        InvalidMessage: `pack_*` did not write these bytes (`undecodable`, `unknown_version`, `schema`).
     """
     try:
         record = orjson.loads(value)

@@ -234,9 +234,13 @@ class Settings(BaseSettings):
 
 
 def load_settings(**given: Any) -> Settings:
-    """The settings in force. `given` (section name -> dict or section) wins over environment and file.
+    """The settings in force.
 
-    Raises SettingsError for an unknown key, a malformed value or a missing `HEADWATER_CONFIG` file.
+    Parameters
+        given: section name -> dict or section; wins over environment and file.
+
+    Raises
+        SettingsError: an unknown key, a malformed value, or a missing `HEADWATER_CONFIG` file.
     """
     named = os.environ.get("HEADWATER_CONFIG")
     if named and not Path(named).is_file():

@@ -73,7 +73,11 @@ TOPICS = (EVENTS, ITEMS, REQUESTS, RECOMMENDATIONS, EXAMPLES, MODEL, MODEL_DELTA
 
 
 def topic_name(topic: Topic | str, prefix: str = "") -> str:
-    """The full name of a topic of the table under a prefix. Raises KeyError for a name the table lacks."""
+    """The full name of a topic of the table under a prefix.
+
+    Raises
+        KeyError: the table lacks the name.
+    """
     name = topic if isinstance(topic, str) else topic.name
     if name not in {known.name for known in TOPICS}:
         raise KeyError(f"no topic {name!r} in the table; it has {', '.join(known.name for known in TOPICS)}")

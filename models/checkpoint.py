@@ -32,7 +32,16 @@ REMEDY = "use an older checkpoint, or delete it to learn from the start of the e
 
 
 def write_checkpoint(path: Path, tensors: dict[str, NDArray[Any]], header: dict[str, Any]) -> None:
-    """Replace `path` by a checkpoint: written beside it, synced, renamed, and the directory synced."""
+    """Replace a checkpoint: written beside it, synced, renamed, and the directory synced.
+
+    Parameters
+        path: the file; its directory is made where it is missing.
+        tensors: arrays by name, of any shape and dtype that safetensors has.
+        header: any JSON.
+
+    Raises
+        OSError: the disk refuses.
+    """
     head = orjson.dumps({"format": FORMAT, **header})
     body = safetensors.numpy.save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
     check = hashlib.sha256(struct.pack("<Q", len(head)))
@@ -46,9 +55,13 @@ def write_checkpoint(path: Path, tensors: dict[str, NDArray[Any]], header: dict[
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Tensors and header of a checkpoint.
+    """Read a checkpoint, its checksum verified.
 
-    Raises CheckpointError when the file is missing, truncated, corrupt or of another format, and says what to do.
+    Returns
+        Arrays by name, and the header.
+
+    Raises
+        CheckpointError: the file is missing, truncated, corrupt or of another format; it says what to do.
     """
     try:
         data = path.read_bytes()

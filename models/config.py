@@ -53,7 +53,7 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     # the stream
-    block: int = Field(default=64, ge=1, description="Examples per gradient step of the slow learner and the gate.")
+    block: int = Field(default=64, ge=1, description="Examples per gradient step of the encoder and the gate.")
     exclude_seen: tuple[str, ...] = Field(
         default=("auto",),
         description="Prequential ranking leaves out items of the history with these event types; "
@@ -85,7 +85,7 @@ class ModelConfig(BaseModel):
         default=32, ge=1, le=1000, description="Event types told apart; later ones count as unknown."
     )
 
-    # fast memory
+    # association memories
     memories: tuple[MemoryConfig, ...] = (
         MemoryConfig(reach=8, symmetric=False, write_fade=0.8, read_fade=0.8, source_power=0.5, target_power=0.0),
         MemoryConfig(reach=30, symmetric=True, write_fade=0.9, read_fade=0.8, source_power=0.5, target_power=0.4),
@@ -104,11 +104,11 @@ class ModelConfig(BaseModel):
         description="Half-lives of the model's popularities, in event time: what is popular, and what is just now.",
     )
 
-    # returns
+    # repeats
     repeats: bool = Field(default=True, description="Learn which items of their history users come back to.")
     return_learning_rate: float = Field(default=2e-2, gt=0, description="Adam step size of what scores returns.")
 
-    # slow learner
+    # the sequence encoder
     slow: bool = Field(default=True, description="Have one; off, the memories and popularity are all.")
     encoder: Literal["gru", "attention"] = Field(
         default="gru", description="What reads the history: a recurrent unit, or attention, which a GPU runs well."
@@ -177,12 +177,29 @@ class ModelConfig(BaseModel):
 
 
 def model_config(overrides: dict[str, Any]) -> ModelConfig:
-    """The default configuration with some fields replaced. Raises SettingsError for an unknown or malformed field."""
+    """The default configuration with some fields replaced.
+
+    Parameters
+        overrides: values by field of ModelConfig, as in the setting `model.overrides`.
+
+    Raises
+        SettingsError: a field is unknown or malformed.
+    """
     return checked(ModelConfig, overrides, "model.overrides", "Fields are those of models.config.ModelConfig")
 
 
 def checked(model: type[Model], values: dict[str, Any], where: str, remedy: str = "") -> Model:
-    """Values as a model. Raises SettingsError, which says where, for an unknown or malformed field."""
+    """Values as a model.
+
+    Parameters
+        model: a pydantic class.
+        values: by field.
+        where: the name of the settings, for the error.
+        remedy: what the error says last.
+
+    Raises
+        SettingsError: a field is unknown or malformed.
+    """
     try:
         return model(**values)
     except ValidationError as error:

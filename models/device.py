@@ -10,9 +10,16 @@ __all__ = ["choose_device"]
 
 
 def choose_device(asked: str) -> str:
-    """ "cpu" or "cuda" for `auto` (cuda where there is one), `cpu` or `cuda`.
+    """The processor that torch learns on.
 
-    Raises SettingsError for a GPU that torch cannot use.
+    Parameters
+        asked: `cpu`, `cuda`, or `auto`, which is cuda where there is one.
+
+    Returns
+        "cpu" or "cuda".
+
+    Raises
+        SettingsError: cuda is asked for and torch cannot use a GPU.
     """
     there = torch.cuda.is_available()
     if asked == "cuda" and not there:

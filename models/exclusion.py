@@ -55,8 +55,9 @@ def left_out(
 def returning_types(share: Array, types: Iterable[str]) -> frozenset[str]:
     """The types of event after which users come back to an item.
 
-    `share` (max_types + 1,) is `ReturnRate.share`, published as the weight `return_rate`; `types` are in the order of
-    their indices, from 1.
+    Parameters
+        share: `ReturnRate.share`, published as the weight `return_rate`: (max_types + 1,) float32.
+        types: event types in the order of their indices, from 1.
     """
     return frozenset(kind for kind, one in zip(types, share[1:].tolist(), strict=False) if one >= RARE)
 

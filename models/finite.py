@@ -12,7 +12,13 @@ __all__ = ["not_finite"]
 
 
 def not_finite(arrays: Mapping[str, NDArray[Any]]) -> str | None:
-    """What holds NaN or infinity among floating point arrays, in words; None when all is finite.
+    """What holds NaN or infinity.
+
+    Parameters
+        arrays: by name, of any shape and dtype; those that are not floating point are passed over.
+
+    Returns
+        The first such array, in words; None when all is finite.
 
     >>> not_finite({"bias": np.array([1.0, np.nan]), "ids": np.array([3])})
     '1 of 2 numbers of bias are NaN or infinite'

@@ -48,7 +48,7 @@ def encode_gap(later_ms: int, earlier_ms: int) -> float:
 
 
 class Recent(NamedTuple):
-    """A history as the fast memories hear it, newest step first."""
+    """A history as the association memories read it, newest step first."""
 
     rows: NDArray[np.int64]  # (n,), repeats and all
     ago_ms: NDArray[np.float64]  # (n,), how long before the event each one was
@@ -133,7 +133,8 @@ def encode_entries(
 def pad_steps(sequences: Sequence[Steps], length: int) -> dict[str, NDArray[np.generic]]:
     """Sequences of at most `length` steps, right-padded with zeros.
 
-    Returns history, types int64 (B, length); values, gaps float32 (B, length); lengths int32 (B,).
+    Returns
+        By name: history, types int64 (B, length); values, gaps float32 (B, length); lengths int32 (B,).
     """
     size = (len(sequences), length)
     rows, types = np.zeros(size, np.int64), np.zeros(size, np.int64)
@@ -153,11 +154,20 @@ def encode_histories(
     types: Sequence[str],
     config: ModelConfig,
 ) -> dict[str, NDArray[np.generic]]:
-    """The graph's runtime inputs for B histories, each asked about at its own `now_ms` (epoch ms).
+    """The runtime inputs of the served graph.
 
-    `item_rows` and `types` come with the bundle. Returns, with L = config.length: history int64 (B, L), types int64
-    (B, L), values float32 (B, L), gaps float32 (B, L), all right-padded with 0; lengths int32 (B,), the number of real
-    steps (0 for an empty history); since float32 (B,).
+    Parameters
+        histories: B of them, each oldest first.
+        now_ms: the instant that each is asked about, epoch ms.
+        item_rows: row by item id, of the bundle.
+        types: event types of the bundle, in the order of their indices from 1.
+        config: of the bundle; L is `config.length`.
+
+    Returns
+        By name: history and types int64 (B, L), values and gaps float32 (B, L), right-padded with 0; lengths int32
+            (B,),
+        the number of real steps (0 for an empty history); since float32 (B,), the time since the newest entry on the
+        scale of `encode_gap`.
     """
     type_index = {name: i + 1 for i, name in enumerate(types)}
     arrays = pad_steps([encode_entries(h, item_rows, type_index, config.length) for h in histories], config.length)

@@ -50,7 +50,20 @@ FREED_SHARE = 64
 
 
 class Learner:
-    """Everything that learns, and its state. `parts` are the experts and all else that has weights."""
+    """Everything that learns, and its state: a function of the examples and catalogue entries it was given, in their
+    order.
+
+    Parameters
+        config: the model's configuration; all defaults if None.
+        seed: of every random choice. The same log, configuration and seed give the same weights (CPU, same `threads`).
+        device: `cpu`, `cuda` or `auto`, see `move`.
+
+    Raises
+        SettingsError: cuda is asked for and not there, or `config.experts` names no known expert.
+
+    `parts` are the experts and all else that has weights. `list_length`, 0 at first, is how many of the best items each
+    `Scored` names. Not thread-safe.
+    """
 
     def __init__(self, config: ModelConfig | None = None, seed: int = 0, device: str = "cpu") -> None:
         self.config = config = config or ModelConfig()
@@ -69,9 +82,13 @@ class Learner:
         self.move(device)
 
     def move(self, device: str) -> None:
-        """Take the tensors to a device: cpu, cuda, or auto (cuda where there is one).
+        """Take the tensors to a device.
 
-        Raises SettingsError when cuda is asked for and not there.
+        Parameters
+            device: `cpu`, `cuda`, or `auto`, which is cuda where there is one.
+
+        Raises
+            SettingsError: cuda is asked for and not there.
         """
         self.device = choose_device(device)
         for part in self.parts.all:
@@ -82,7 +99,15 @@ class Learner:
         self.content.observe(entry.item_id, entry.content, self.items.rows.get(entry.item_id))
 
     def learn(self, examples: Sequence[Example]) -> list[Scored]:
-        """Test, then train on examples in log order; returns the `Scored` of every example whose block got full."""
+        """Test, then train.
+
+        Parameters
+            examples: in log order. How the log is cut into calls changes nothing.
+
+        Returns
+            The `Scored` of every example whose block got full, in order; the others come with a later call, or with
+            `close`.
+        """
         scored: list[Scored] = []
         for example in examples:
             self._arrive(example)
@@ -91,9 +116,11 @@ class Learner:
         return scored
 
     def close(self) -> list[Scored]:
-        """The `Scored` of the block that is not full when a stream ends.
+        """Take the step of the block that is not full when a stream ends.
 
-        It takes its step early, so a learner that learns on after this is another than one that did not close.
+        Returns
+            The `Scored` of its examples. The step comes early, so that a learner that learns on after this is another
+            than one that did not close.
         """
         return self._close_block() if self.pending else []
 
@@ -223,10 +250,16 @@ class Learner:
         self.publication.version = version
 
     def publish(self, *, created_ms: int, extra: dict[str, Any] | None = None, full: bool = False) -> Bundle | Delta:
-        """The next version: a Delta since the previous publication of this process, or a Bundle.
+        """The next version of the model. Publishing changes nothing that is learned.
 
-        It is a Bundle the first time, after `load`, and when `full`. `extra` is any JSON (source offsets). Publishing
-        changes nothing that is learned.
+        Parameters
+            created_ms: when, epoch ms; passed in, for the learner has no clock.
+            extra: any JSON that goes with the version, such as source offsets.
+            full: make a Bundle in any case.
+
+        Returns
+            A Delta since the previous publication of this process; a Bundle the first time, after `load`, and when
+            `full`.
         """
         owners = self.items.ids
         release = Release(
@@ -239,11 +272,23 @@ class Learner:
         return self.publication.next(self.parts, self.config, release, full)
 
     def save(self, path: Path, extra: dict[str, Any] | None = None) -> None:
-        """Write a checkpoint: all that is needed to go on bit by bit, and `extra` (any JSON)."""
+        """Write a checkpoint: all that is needed to go on bit by bit.
+
+        Parameters
+            path: the file, replaced whole or not at all.
+            extra: any JSON, given back by `load`.
+
+        Raises
+            OSError: the file cannot be written.
+        """
         write_checkpoint(path, *self.collect(extra or {}))
 
     def collect(self, extra: dict[str, Any]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """What `write_checkpoint` takes: mostly views of what learning changes, to be copied before it goes on."""
+        """What `write_checkpoint` takes.
+
+        Returns
+            Arrays by name, mostly views of what learning changes, so copy them before it goes on; and the JSON header.
+        """
         arrays = self._arrays() | {"content.meanings": self.content.meanings}
         for i, pending in enumerate(self.pending):
             if pending.excluded is not None and pending.opinions is not None:
@@ -283,7 +328,19 @@ class Learner:
 
     @classmethod
     def load(cls, path: Path, device: str = "cpu") -> tuple[Learner, dict[str, Any]]:
-        """The learner of a checkpoint, and the `extra` it was saved with. Raises CheckpointError, with what to do."""
+        """Read a checkpoint.
+
+        Parameters
+            path: a file that `save` wrote.
+            device: where the tensors go, see `move`.
+
+        Returns
+            The learner, which goes on as the saved one would have (CPU), and the `extra` it was saved with.
+
+        Raises
+            CheckpointError: the file is missing, corrupt, of another format, or of no such model; it says what to do.
+            SettingsError: cuda is asked for and not there.
+        """
         arrays, header = read_checkpoint(path)
         try:
             learner = cls(ModelConfig(**header["config"]), header["seed"])

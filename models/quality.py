@@ -23,9 +23,12 @@ RANKERS = ("headwater", "popularity", "memory", "slow")
 class Scored(NamedTuple):
     """What the model made of one example before it learned from it.
 
-    `is_query`: the user had a history, the item had been seen earlier, and the exclusion rule does not forbid it. Ranks
-    are 1-based, 0 where it is no query. `loss` is minus the log-probability of the target under the fused scores.
-    `items` are the best of the fused scores, as many as the learner was asked to name.
+    Fields
+        is_query: the user had a history, the item had been seen earlier, and the exclusion rule does not forbid it.
+        headwater, popularity, memory, slow: 1-based ranks of the target by all experts, by popularity, by the
+            association memories and by the encoder alone; 0 where it is no query.
+        loss: minus the log-probability of the target under the fused scores.
+        items: the best of the fused scores, as many as the learner was asked to name.
     """
 
     is_query: bool
@@ -38,9 +41,15 @@ class Scored(NamedTuple):
 
 
 def rank_of(scores: np.ndarray[Any, Any], target: int, allowed: np.ndarray[Any, Any]) -> int:
-    """1-based rank of a target among allowed rows; equal scores rank before it, so that ties cannot flatter.
+    """The rank of a target among allowed rows; equal scores rank before it, so that ties cannot flatter.
 
-    `scores` (N,) finite, `allowed` (N,) bool with allowed[target] True. NaN anywhere counts against the target.
+    Parameters
+        scores: (N,) float. A NaN anywhere counts against the target.
+        target: its row.
+        allowed: (N,) bool, True at the target.
+
+    Returns
+        1 is best.
 
     >>> rank_of(np.array([3.0, 2.0, 2.0, 1.0]), 1, np.ones(4, bool))
     3

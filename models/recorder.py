@@ -46,7 +46,7 @@ class Recorder:
         self._weight.append(event_weight(target.type, target.value, learner.config))
 
     def history(self, learner: Learner) -> History:
-        """All that was kept, without the steps of items that have no row now."""
+        """All that was kept, by user, without the steps of items that have no row in `learner` now."""
         row_of = np.array([learner.items.rows.get(item_id, -1) for item_id in self._items], np.int32)
         user, rows = np.array(self._user, np.int64), row_of[np.array(self._item, np.int64)]
         order = np.argsort(user, kind="stable")
@@ -71,9 +71,14 @@ class Recorder:
 
 
 def absorb(learner: Learner, examples: Sequence[Example]) -> None:
-    """Let rows, fast memories and popularity learn examples in log order, and no more: no test and no gradient.
+    """Let rows, association memories and popularity learn examples, and no more: no test and no gradient.
 
-    Only between blocks of the learner: raises ValueError inside one.
+    Parameters
+        learner: between two blocks.
+        examples: in log order.
+
+    Raises
+        ValueError: a block of the learner is open.
     """
     if learner.pending:
         raise ValueError(f"{len(learner.pending)} examples of an open block wait for their step: close it first")

@@ -27,7 +27,14 @@ def _block_maxima(scores: Scores) -> Scores:
 
 
 def drop_not_finite(scores: Scores) -> int:
-    """Set NaN and +inf to -inf in place; how many there were. A NaN compares false, so it would vanish unseen."""
+    """Set NaN and +inf to -inf, in place: a NaN compares false, so it would vanish unseen.
+
+    Parameters
+        scores: float, of any shape.
+
+    Returns
+        How many there were.
+    """
     if scores.size == 0 or (_block_maxima(scores) < np.inf).all():
         return 0
     bad = np.isnan(scores) | (scores == np.inf)
@@ -36,14 +43,19 @@ def drop_not_finite(scores: Scores) -> int:
 
 
 def top_k(scores: Scores, k: int) -> npt.NDArray[np.int64]:
-    """Indices of the `k` highest scores, best first; ties to the lowest index; never one of -inf, so fewer may come.
+    """The highest scores, exactly.
 
-    `scores` is (N,) without NaN. Exact: the k-th highest maximum of blocks of 256 is at most the k-th highest score, so
-    only what reaches it needs sorting.
+    Parameters
+        scores: (N,) float without NaN; -inf is never chosen.
+        k: how many.
+
+    Returns
+        At most k indices, int64, best first; ties go to the lowest index.
 
     >>> top_k(np.array([1, 3, 2, 3], np.float32), 3)
     array([1, 3, 2])
     """
+    # the k-th highest maximum of blocks is at most the k-th highest score: what lies below needs no sorting
     floor = -np.inf
     if scores.shape[0] > 4 * BLOCK:
         maxima = _block_maxima(scores)

@@ -36,11 +36,18 @@ __all__ = [
 def open_source(
     path: Path | str, columns: Columns | None = None, *, in_file_order: bool = False, impressions: bool = False
 ) -> Source:
-    """The source that a path names: `movielens`, `gorse:PATH`, `metarank:PATH`, or a path by what it holds.
+    """The source that a path names.
 
-    MovieLens-100K is known by its file names, exports of gorse and metarank by their first line; all else is a parquet,
-    CSV, TSV or JSON Lines file with `columns`. `impressions` is for metarank's rankings. Raises SourceError with the
-    remedy.
+    Parameters
+        path: `movielens`, `gorse:PATH`, `metarank:PATH`, or a path by what it holds: MovieLens-100K is known by its
+            file names, exports of gorse and metarank by their first line; all else is a parquet, CSV, TSV or JSON Lines
+            file.
+        columns: the names of its columns, for such a file.
+        in_file_order: leave such a file unsorted.
+        impressions: also make events of metarank's rankings.
+
+    Raises
+        SourceError: no such source, or options that it does not take; it says what to do.
     """
     kind, colon, rest = str(path).partition(":")
     named = kind if colon and kind in ("gorse", "metarank") else None

@@ -63,7 +63,18 @@ class Speed:
 
 @dataclass
 class ReplayReport:
-    """How far a replay is; complete when `stream` returns it. `positions` are the last offsets by partition."""
+    """How far a replay is; complete when `stream` returns it.
+
+    Fields
+        events, records, items: sent so far.
+        bad, first_bad: refused rows by reason, and the first of them in words.
+        time_unit: of the source's time column.
+        first_event_time: epoch ms.
+        seconds: since the first send.
+        behind_s: above 0 when the chosen speed could not be kept.
+        positions: last offset by partition.
+        stopped: whether it was ended early.
+    """
 
     events: int = 0
     records: int = 0
@@ -71,7 +82,6 @@ class ReplayReport:
     first_bad: list[str] = field(default_factory=list)
     time_unit: str = ""
     first_event_time: int | None = None
-    last_event_time: int | None = None
     seconds: float = 0.0
     behind_s: float = 0.0
     positions: dict[int, int] = field(default_factory=dict)
@@ -97,7 +107,7 @@ def stream(
 ) -> ReplayReport:
     """Send a source's events again, with their ids and times, in its order.
 
-    Args:
+    Parameters
         source: where the events come from.
         settings: Kafka, and how many events are packed into a record.
         speed: as `Speed.of` reads it; 0 is as fast as possible.
@@ -107,10 +117,10 @@ def stream(
         stopping: ends the replay early when set.
         catalogue: whether the source's items, where it has any, are sent before the events.
 
-    Returns:
+    Returns
         What was sent. `behind_s` is above 0 when the chosen speed could not be kept.
 
-    Raises:
+    Raises
         SourceError: the source cannot be read.
         SettingsError: a speed that is none, or a world replayed into itself.
         Unavailable: Kafka does not answer, or does not acknowledge in time.
@@ -150,7 +160,6 @@ def _stream(
         report.records += len(delivery.records)
         if report.first_event_time is None:
             report.first_event_time = chunk[0].event_time
-        report.last_event_time = chunk[-1].event_time
         while sent and all(record.done() for record in sent[0].records):
             _acknowledged(sent.popleft(), report)
         _tell(source, report, started_s, on_progress)

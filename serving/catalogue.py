@@ -141,11 +141,19 @@ class Catalogue:
             return mask
 
     def matching(self, name: str, condition: object) -> Mask:
-        """Over slots: the items whose field `name` meets `condition`.
+        """The items whose field meets a condition.
 
-        A condition is a value, a list of values (any of them), or `{"gte": x, "lte": y}` with either end. A field that
-        holds a list (`categories` does) meets a value when the list has it. Raises RequestRefused: `unknown_field` when
-        no item has the field, `bad_filter` when the condition is none of these.
+        Parameters
+            name: of the field.
+            condition: a value, a list of values (any of them), or `{"gte": x, "lte": y}` with either end. A field that
+                holds a list (`categories` does) meets a value when the list has it.
+
+        Returns
+            A mask over slots, (slots,) bool.
+
+        Raises
+            RequestRefused: `unknown_field` when no item has the field, `bad_filter` when the condition is none of
+                these.
         """
         with self.lock:
             field = self._fields.get(name)

@@ -26,7 +26,9 @@ FADED = 1e-290
 
 @dataclass(frozen=True, slots=True)
 class Popular:
-    """Item id -> weight, best first; when it was read (epoch ms), and events partition -> newest offset in it."""
+    """What is popular. `weights`: item id -> weight, best first; `time_ms`: when it was read (epoch ms); `offsets`:
+    events partition -> newest offset in it.
+    """
 
     weights: Mapping[str, float] = field(default_factory=dict)
     time_ms: int | None = None
@@ -36,7 +38,13 @@ class Popular:
     def of(
         cls, log2_sums: Iterable[tuple[str, float]], decay: Decay | None, now_ms: int, offsets: Mapping[int, int]
     ) -> Popular:
-        """From at most POPULAR_ITEMS items with the log2 of their decayed weight.
+        """From at most POPULAR_ITEMS items.
+
+        Parameters
+            log2_sums: item id and the log2 of its decayed weight.
+            decay: None before any event.
+            now_ms: when they were read, epoch ms.
+            offsets: events partition -> newest offset in them.
 
         >>> Popular.of([("b", 3.0), ("a", 3.0 + 1e-12), ("c", 4.0)], Decay(0, 1000), 2000, {}).weights
         {'c': 4.0, 'a': 2.0, 'b': 2.0}

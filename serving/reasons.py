@@ -1,8 +1,8 @@
 """Why an item is in the list, in words: because of which earlier item, or because it is popular.
 
-Before: the rows that an answer holds. After: the answer's `reasons`. Knows nothing of how the fast memory is stored: an
-entry's part in a score is what the memory's output loses when the entry is left out of the history. Only requests that
-say `explain` pay for it: one more graph run, of a handful of histories.
+Before: the rows that an answer holds. After: the answer's `reasons`. Knows nothing of how the association memories are
+stored: an entry's part in a score is what their output loses when the entry is left out of the history. Only requests
+that say `explain` pay for it: one more graph run, of a handful of histories.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["explain"]
 
 NEWEST = 8
-"""Newest items of a history that are tried as reasons; the fast memory fades by a fifth at each step back."""
+"""Newest items of a history that are tried as reasons; the memories fade by a fifth at each step back."""
 
 VERBS = {
     "view": "viewed",

@@ -82,10 +82,17 @@ class Half:
     def run(
         self, histories: Sequence[Sequence[Entry]], now_ms: int | Sequence[int], outputs: Sequence[str]
     ) -> tuple[Array, list[Array]]:
-        """How many entries of each history the model knows, (B,); and the outputs named, (B, capacity) each.
+        """Run the graph.
 
-        `now_ms` is one instant for all histories, or one for each. What a history gets does not depend on the others:
-        a matrix of one row is multiplied by another kernel, with other last bits, so no batch has only one.
+        Parameters
+            histories: B of them, each oldest first.
+            now_ms: one instant for all, or one for each, epoch ms.
+            outputs: names (`models.published.graph`).
+
+        Returns
+            How many entries of each history the model knows, (B,); and the outputs, (B, capacity) float32 each. What a
+            history gets does not depend on the others: a matrix of one row is multiplied by another kernel, with other
+            last bits, so no batch has only one.
         """
         import onnxruntime
 
@@ -105,7 +112,13 @@ class Half:
 class Scorer:
     """Holds the model that answers. One thread may `load` and `apply` while others hold `live()`.
 
-    `provider` is what ONNX Runtime really gave. Raises Unavailable when `cuda` is asked for and not there.
+    Parameters
+        catalogue: what may be recommended.
+        provider: `auto`, `cpu` or `cuda`; the attribute is what ONNX Runtime really gave.
+        threads: of one run.
+
+    Raises
+        Unavailable: `cuda` is asked for and not there.
     """
 
     def __init__(self, catalogue: Catalogue, provider: Provider = "auto", threads: int = 1) -> None:
@@ -142,9 +155,14 @@ class Scorer:
         return None if half is None else half.published_ms
 
     def load(self, bundle: Bundle, published_ms: int) -> None:
-        """Answer from a full bundle from the next batch on. Raises BundleError for weights that are not finite.
+        """Answer from a full bundle, from the next batch on. The session is kept when the graph is the same.
 
-        The session is kept when the graph is the same.
+        Parameters
+            bundle: belongs to the scorer from now on.
+            published_ms: epoch ms.
+
+        Raises
+            BundleError: weights are not finite, or ONNX Runtime refuses the graph.
         """
         check_finite(bundle.weights, f"bundle v{bundle.version} ({bundle.digest[:16]})")
         session = self._session
@@ -159,9 +177,14 @@ class Scorer:
         self._idle, self._missed, self._session, self._graph = idle, [], session, bundle.graph
 
     def apply(self, delta: Delta, published_ms: int) -> None:
-        """Answer from the next version from the next batch on.
+        """Answer from the next version, from the next batch on.
 
-        Raises BundleError when the delta does not follow on what answers, or is not finite; what answers stays.
+        Parameters
+            delta: stays as it is.
+            published_ms: epoch ms.
+
+        Raises
+            BundleError: the delta does not follow on what answers, or is not finite; what answers stays.
         """
         if self._live is None or self._idle is None or delta.parent_version != self._live.bundle.version:
             raise BundleError(

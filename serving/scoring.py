@@ -33,10 +33,16 @@ MAX_REFUSAL_CHARS = 4000
 
 @dataclass(slots=True)
 class Ask:
-    """One request with what was read for it. `history` None: the features could not be read.
+    """One request with what was read for it.
 
-    `at_ms` is the instant that it is answered for, where that is not the batch's: a backtest asks about many at once.
-    The rest is told on in the receipt.
+    Fields
+        request: what was asked.
+        history: oldest first; None: the features could not be read.
+        feature_offsets, folded_ms: events partition -> newest offset in the features, and when the user's newest event
+            was folded (epoch ms); told on in the receipt.
+        at_ms: the instant that it is answered for, where that is not the batch's: a backtest asks about many at once.
+        request_at, history_at, history_events: where the request is in its topic, where the user's newest event is, and
+            how many events were folded; told on in the receipt.
     """
 
     request: Request
@@ -76,12 +82,21 @@ def score(
     popular: Popular | None = None,
     mark: Callable[[str], None] = lambda _step: None,
 ) -> ScoredBatch:
-    """Answer every ask from one version of the model.
+    """Answer every ask from one version of the model. The catalogue stays as it is meanwhile, so that receipts can name
+    its state.
 
-    `popular` ranks where there is no model or no history that the model knows; without it, a model's own popularity
-    does. `mark` is called with the name of a step when it has ended, so that a caller with a
-    clock can time it. A request that breaks a rule (an unknown filter field) is answered with its refusal. The
-    catalogue stays as it is meanwhile, so that receipts can name its state.
+    Parameters
+        scorer: holds model and catalogue.
+        asks: one batch.
+        now_ms: the instant, epoch ms.
+        exclude_seen: the rule for requests that name none (`models.exclusion`).
+        popular: ranks where there is no model or no history that the model knows; without it, a model's own popularity
+            does.
+        mark: called with the name of a step when it has ended, so that a caller with a clock can time it.
+
+    Returns
+        The answers in the order of the asks. A request that breaks a rule (an unknown filter field) is answered with
+        its refusal.
     """
     instants = [now_ms if ask.at_ms is None else ask.at_ms for ask in asks]
     histories = [extended_history(ask.request, ask.history or (), at) for ask, at in zip(asks, instants, strict=True)]

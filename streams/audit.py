@@ -58,10 +58,18 @@ class _Expected:
 
 
 def audit(settings: Settings, end_offsets: Mapping[int, int] | None = None) -> AuditResult:
-    """Compare the store with the `events` topic, from its beginning up to `end_offsets` (its end, if not given).
+    """Compare the store with the `events` topic. The worker must have caught up and nothing may be written meanwhile.
 
-    Histories, counts and the ids remembered for duplicates must be equal; decayed weights within 1e-9. The worker must
-    have caught up and nothing may be written meanwhile. Raises Unavailable when Kafka or Redis is away.
+    Parameters
+        settings: Kafka, Redis and the world's prefix.
+        end_offsets: by partition; how far the topic is read, to its end if None.
+
+    Returns
+        ok when histories, counts and the ids remembered for duplicates are equal and decayed weights within 1e-9; else
+        the first difference.
+
+    Raises
+        Unavailable: Kafka or Redis is away.
     """
     store = FeatureStore(settings.redis, settings.kafka.prefix)
     try:

@@ -35,7 +35,15 @@ VOLATILE = frozenset({"extra", "version", "digest"})
 
 
 class Checkpoints:
-    """The checkpoint files of one trainer directory; locked, so that no two trainers write the same model."""
+    """The checkpoint files of one trainer directory; locked, so that no two trainers write the same model.
+
+    Parameters
+        directory: made where it is missing.
+        log: told of damaged files.
+
+    Raises
+        SettingsError: another trainer has the directory.
+    """
 
     def __init__(self, directory: Path, log: logging.Logger) -> None:
         self.directory = directory
@@ -55,10 +63,17 @@ class Checkpoints:
         return sorted(self.directory.glob("checkpoint-*.ckpt"), reverse=True)
 
     def load(self, device: str) -> tuple[Learner, dict[str, Any]] | None:
-        """The newest good checkpoint; None when there is no file at all.
+        """The newest good checkpoint. A damaged file is logged with its remedy and the one before it is taken.
 
-        A damaged file is logged with its remedy and the one before it is taken. Raises CheckpointError when there are
-        files and none is good: starting from nothing beside them is for a person to decide.
+        Parameters
+            device: `cpu`, `cuda` or `auto`.
+
+        Returns
+            The learner and the `extra` it was saved with; None when there is no file at all.
+
+        Raises
+            CheckpointError: there are files and none is good: starting from nothing beside them is for a person to
+                decide.
         """
         problems: list[str] = []
         for path in self.files():
@@ -79,10 +94,19 @@ class Checkpoints:
         return None
 
     def save(self, learner: Learner, offset: int, extra: dict[str, Any], *, wait: bool = False) -> bool:
-        """Write a checkpoint; learning goes on while it is written. False when the last one is still being written.
+        """Write a checkpoint; learning goes on while it is written. The state is copied before this returns.
 
-        The state is copied before this returns. With `wait` the file is durable at return. Raises OSError of this write
-        (with `wait`) or of the last one.
+        Parameters
+            learner: between two chunks.
+            offset: of the record of `examples` that comes next.
+            extra: any JSON, given back by `load`.
+            wait: the file is durable at return.
+
+        Returns
+            False when the last one is still being written, and this one is not.
+
+        Raises
+            OSError: of this write (with `wait`), or of the last one.
         """
         if self._thread is not None and self._thread.is_alive() and not wait:
             return False
@@ -113,7 +137,11 @@ class Checkpoints:
         self.last_s = time.monotonic() - began
 
     def join(self) -> None:
-        """Wait for the write that is under way. Raises its OSError."""
+        """Wait for the write that is under way.
+
+        Raises
+            OSError: it failed.
+        """
         if self._thread is not None:
             self._thread.join()
             self._thread = None

@@ -38,8 +38,12 @@ END_EVERY_S = 1.0
 class Progress:
     """How far the log was taken: the state that makes each example count exactly once.
 
-    `offset` is the next record and `taken` the number of its entries that were already taken, so that a checkpoint may
-    fall inside a packed record. `marks` holds the newest position learned from each partition of `events`.
+    Fields
+        offset: of the next record.
+        taken: how many of its entries were already taken, so that a checkpoint may fall inside a packed record.
+        marks: newest position learned, by partition of `events`.
+        duplicates: examples dropped, because they were learned before.
+        dead_letters: refused records by reason.
     """
 
     offset: int = 0
@@ -49,7 +53,13 @@ class Progress:
     dead_letters: dict[str, int] = field(default_factory=dict)
 
     def take(self, entries: Sequence[Example | CatalogueEntry]) -> list[Example | CatalogueEntry]:
-        """The entries without examples at or below their partition's mark; the marks move.
+        """Drop what was learned before.
+
+        Parameters
+            entries: in log order.
+
+        Returns
+            The entries without examples at or below their partition's mark. The marks move.
 
         >>> from headwater.examples import Entry
         >>> one = Example("u", [], Entry("a", "view", 1, None), 0, EventPosition(7, 0))
@@ -74,7 +84,11 @@ class Progress:
 
     @classmethod
     def from_json(cls, body: dict[str, Any]) -> Progress:
-        """What `to_json` wrote. Raises CheckpointError for anything else."""
+        """What `to_json` wrote.
+
+        Raises
+            CheckpointError: it is anything else.
+        """
         try:
             marks = {int(partition): EventPosition(*mark) for partition, mark in body["marks"].items()}
             return cls(**{**body, "marks": marks})
@@ -83,7 +97,17 @@ class Progress:
 
 
 class ExamplesLog:
-    """Reads partition 0 of `examples` from `progress` on; a record that cannot be read becomes a dead letter.
+    """Reads partition 0 of `examples`; a record that cannot be read becomes a dead letter.
+
+    Parameters
+        kafka: where, and the prefix.
+        progress: of the checkpoint; None begins where the log does.
+        producer: sends dead letters.
+        retry: waits for a broker that is away.
+        log: told of what was refused.
+
+    Raises
+        CheckpointError: the log no longer holds `progress`, or is another one.
 
     Delivery: `take` moves `progress` past what it returns, and the caller learns all of it before its next checkpoint.
     So weights and progress in a checkpoint always belong together, and a crash repeats exactly what the checkpoint
@@ -150,10 +174,18 @@ class ExamplesLog:
         return max(0, self._end - self.progress.offset)
 
     def take(self, limit: int, wait_ms: int) -> list[Example | CatalogueEntry]:
-        """The next entries of the log, at most `limit`, duplicates dropped; [] when none came within `wait_ms`.
+        """The next entries of the log. Waits for a broker that is away, but never with entries in hand.
 
-        Waits for a broker that is away, but never with entries in hand. Raises Stopped when told to stop meanwhile,
-        CheckpointError when retention has overtaken the trainer.
+        Parameters
+            limit: most entries.
+            wait_ms: how long to wait for the first.
+
+        Returns
+            Entries in order, duplicates dropped; [] when none came in time.
+
+        Raises
+            Stopped: told to stop while it waits.
+            CheckpointError: retention has overtaken the trainer.
         """
         self._retry.call("kafka", self._send_letters)
         if not self._records and not self._entries:
@@ -214,7 +246,8 @@ class ExamplesLog:
     def settle(self) -> None:
         """Wait until every dead letter is in its topic. To be called before `progress` is made durable.
 
-        Raises Unavailable when Kafka does not take them; they are kept, and sent again with the next call.
+        Raises
+            Unavailable: Kafka does not take them; they are kept, and sent again with the next call.
         """
         try:
             self._send_letters()

@@ -3,10 +3,10 @@
 Before: `headwater train` reads events of a file. After: `trainer.worker` takes the checkpoint on. Knows no file format
 and no Kafka.
 
-Three parts. The older events are absorbed: rows, fast memories and popularity in one pass. Then the encoder rehearses
-them, epoch after epoch. Then the newest slice is learned as a stream, test then train: the gate must see what the
-encoder says of events that it did not rehearse, or it would trust it for what it knows by heart. The quality that is
-reported is that of the newest slice, each event asked before it was learned.
+Three parts. The older events are absorbed: rows, association memories and popularity in one pass. Then the encoder
+rehearses them, epoch after epoch. Then the newest slice is learned as a stream, test then train: the gate must see
+what the encoder says of events that it did not rehearse, or it would trust it for what it knows by heart. The quality
+that is reported is that of the newest slice, each event asked before it was learned.
 
 A checkpoint of the work under way lies beside the trainer's own as `history.ckpt`. kill -9 costs what was done since:
 run again with the same file, it absorbs anew (that is quick and always the same) and goes on from there, to the same
@@ -56,7 +56,21 @@ class TrainingReport:
 
 
 class HistoryTraining:
-    """One training on one recording, in the directory of a trainer that is not running."""
+    """One training on one recording, in the directory of a trainer that is not running.
+
+    Parameters
+        recording: the past, in order.
+        checkpoints: of the directory.
+        config: of the model.
+        plan: epochs and rates of the rehearsal.
+        fresh: the newest events are learned as a stream: a share below 1, or how many.
+        catalogue: known before any event.
+        device: `cpu`, `cuda` or `auto`.
+        checkpoint_every_s: how often the work under way is kept.
+
+    Raises
+        SettingsError: nothing older than `fresh` is left to train on.
+    """
 
     def __init__(
         self,
@@ -89,10 +103,17 @@ class HistoryTraining:
     def run(
         self, *, minutes: float | None = None, on_progress: Callable[[TrainingReport], None] = lambda _report: None
     ) -> Learner:
-        """Do all of it, or what an earlier run left. `minutes` bounds the rehearsal: fewer epochs, if need be.
+        """Do all of it, or what an earlier run left. Writes the trainer's checkpoint at the end.
 
-        Writes the trainer's checkpoint at the end. Raises SettingsError where one is there already, or where the work
-        under way is of another file or configuration.
+        Parameters
+            minutes: bounds the rehearsal: fewer epochs, if need be.
+            on_progress: called now and then, and at the end.
+
+        Returns
+            The learner as it is in the checkpoint.
+
+        Raises
+            SettingsError: a checkpoint is there already, or the work under way is of another file or configuration.
         """
         if self.checkpoints.files():
             raise SettingsError(

@@ -41,8 +41,19 @@ _VERSION = re.compile(r"^v(\d+)-")
 
 
 class Publisher:
-    """Publishes one learner's model. Versions rise strictly, also across restarts: all that were ever seen are
-    counted."""
+    """Publishes one learner's model. Versions rise strictly, also across restarts: all that were ever seen are counted.
+
+    Parameters
+        settings: where bundles lie, how many are kept, the prefix.
+        learner: its version is set to the newest that was ever seen.
+        registry: what `model` says.
+        guard: may refuse a publication.
+        producer: of announcements and deltas.
+        log: told of what was refused.
+
+    Raises
+        OSError: the bundles' directory cannot be made or read.
+    """
 
     def __init__(
         self, settings: Settings, learner: Learner, registry: Registry, guard: Guard, producer: KafkaProducer,
@@ -82,10 +93,17 @@ class Publisher:
         return self._registry.live is not None and self._registry.live.pinned
 
     def publish(self, *, examples_offset: int, now_ms: int, full: bool = False) -> bool:
-        """Publish what was learned since: a delta, or with `full` (or when no chain exists) a bundle; whether it was.
+        """Publish what was learned since.
 
-        A refusal is logged and counted and leaves the last good model live. When Kafka does not take a part, the next
-        publication is a bundle, so that no serving worker waits for a delta that never comes.
+        Parameters
+            examples_offset: of the record of `examples` that comes next.
+            now_ms: epoch ms.
+            full: a bundle, and no delta; so it is anyway when no chain of deltas exists.
+
+        Returns
+            Whether anything was published. A refusal is logged and counted and leaves the last good model live. When
+            Kafka does not take a part, the next publication is a bundle, so that no serving worker waits for a delta
+            that never comes.
         """
         try:
             was_pinned = self.pinned

@@ -24,16 +24,27 @@ __all__ = ["resume", "rollback"]
 
 
 def rollback(settings: Settings, version: int) -> Announcement:
-    """Make the bundle of an older version live and keep it so until `resume`; what was announced.
+    """Make the bundle of an older version live and keep it so until `resume`.
 
-    Raises BundleError when there is no such bundle (the message lists those there are) or it is damaged, Unavailable
-    when Kafka does not answer.
+    Returns
+        What was announced.
+
+    Raises
+        BundleError: there is no such bundle (the message lists those there are), or it is damaged.
+        Unavailable: Kafka does not answer.
     """
     return _announce(settings, version, pinned=True)
 
 
 def resume(settings: Settings) -> Announcement:
-    """Make the newest bundle live and let the trainer publish again; what was announced. Raises as `rollback`."""
+    """Make the newest bundle live and let the trainer publish again.
+
+    Returns
+        What was announced.
+
+    Raises
+        BundleError, Unavailable: as `rollback`.
+    """
     return _announce(settings, None, pinned=False)
 
 

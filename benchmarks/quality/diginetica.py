@@ -5,10 +5,10 @@ before and is frozen meanwhile; all items known by training are ranked, those of
 back to one), and targets that are not known are not asked. Recall@20 is the mean of the 16 periods. Bar .5021 (ADER;
 retraining on all periods .5003), aim .52. Numbers were chosen on periods 1 to 5, most of them on period 1.
 
-A period is learned in three parts. Its older sessions are absorbed by the fast memories and rehearsed for some epochs
-beside a sample of earlier sessions; its newest examples are learned as a stream, which teaches the gate honestly; then
-all of it is rehearsed once more. Epochs are short, so rates are high, those of the item table most of all, and so is
-dropout.
+A period is learned in three parts. Its older sessions are absorbed by the association memories and rehearsed for some
+epochs beside a sample of earlier sessions; its newest examples are learned as a stream, which teaches the gate
+honestly; then all of it is rehearsed once more. Epochs are short, so rates are high, those of the item table most of
+all, and so is dropout.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     >>> bake(name="rye", flour_g=500)
     rye Dough(flour_g=500, salt_g=10) 30
 
-    Raises:
+    Raises
         TypeError: at import, when two parameters or fields have one name.
     """
     hints = typing.get_type_hints(command, include_extras=True)

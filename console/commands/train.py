@@ -40,10 +40,10 @@ __all__ = ["command"]
 class Training:
     """How history is learned."""
 
-    epochs: Annotated[int, typer.Option(min=0, help="Passes of the slow learner over the older events.")] = 20
+    epochs: Annotated[int, typer.Option(min=0, help="Passes of the encoder over the older events.")] = 20
     minutes: Annotated[float | None, typer.Option(min=0.01, help="Longest time for them: fewer, if need be.")] = None
     fresh: Annotated[float, typer.Option(min=0, max=0.99, help="Newest share, learned as a stream and measured.")] = 0.1
-    learning_rate: Annotated[float, typer.Option(min=0, help="Highest step size of the slow learner.")] = 4e-3
+    learning_rate: Annotated[float, typer.Option(min=0, help="Highest step size of the encoder.")] = 4e-3
     batch_steps: Annotated[int, typer.Option(min=1, help="Padded history entries of one gradient step.")] = 6400
     device: Annotated[str | None, typer.Option(help="cpu, cuda or auto. Default: trainer.device.")] = None
     directory: Annotated[

@@ -47,7 +47,17 @@ class Delivery:
         self.records = records
 
     def result(self, timeout: float | None = None) -> dict[int, int]:
-        """Partition -> offset of the last record there, once all are acknowledged. Raises the first failure."""
+        """Wait until all records are acknowledged.
+
+        Parameters
+            timeout: seconds; None waits for ever.
+
+        Returns
+            Partition -> offset of the last record there.
+
+        Raises
+            HeadwaterError, TimeoutError: the first failure, or not all in time.
+        """
         until_s = None if timeout is None else time.monotonic() + timeout
         return _newest(self.records, until_s)
 
@@ -57,14 +67,22 @@ After = Mapping[str, int] | Handle | Iterable[Handle]
 
 
 class Client:
-    """Thread-safe: many threads share one. Use it as a context manager, or call `close()`.
+    """What an app holds: producer, requests and their answers. Thread-safe: many threads share one. Use it as a context
+    manager, or call `close()`.
 
-    `bootstrap` and `prefix` win over `settings`, which win over the environment and the file (see headwater.settings).
-    `source` names the app in the CloudEvents headers. Raises SettingsError for a `bootstrap` that is not host:port,
-    Unavailable when no Kafka answers within `connect_timeout_s`. What Kafka does not acknowledge within
-    `delivery_timeout_s` fails in its handle and in `flush`.
-    `settings.linger_ms` is how long an event may wait behind an unacknowledged record of its partition to share the
-    next one; a lone event never waits, and 0 sends every event in a record of its own.
+    Parameters
+        bootstrap, prefix: `host:port` of Kafka, and what precedes topic names. They win over `settings`.
+        source: names the app in the CloudEvents headers.
+        settings: of Kafka; those of environment and file if None (see headwater.settings). `settings.linger_ms` is how
+            long an event may wait behind an unacknowledged record of its partition to share the next one; a lone event
+            never waits, and 0 sends every event in a record of its own.
+        batch_events: most events in one packed record.
+        connect_timeout_s: how long to look for a broker.
+        delivery_timeout_s: what Kafka has not acknowledged by then fails, in its handle and in `flush`.
+
+    Raises
+        SettingsError: `bootstrap` is not host:port.
+        Unavailable: no Kafka answers in time.
     """
 
     def __init__(
@@ -94,26 +112,47 @@ class Client:
         atexit.register(self._at_exit)
 
     def track(self, user_id: str, item_id: str, type: str, **fields: Any) -> Future[Position]:
-        """Send that a user did something with an item. Returns at once; the handle's result is the record's position.
+        """Send that a user did something with an item. Returns at once.
 
-        `fields` are the other fields of Event. Give the handle to `recommend(after=...)` to be sure that the answer
-        knows of it. Raises InvalidMessage for what the workers would refuse, Unavailable when the topic is not there or
-        64 MiB wait for acknowledgement; later failures are in the handle, and in `flush()`.
+        Parameters
+            user_id, item_id: at most 256 characters each.
+            type: short and lower-case: view, click, purchase, rating, ...
+            fields: the other fields of Event, such as `value` and `event_time`.
+
+        Returns
+            A handle whose result is the record's position. Give it to `recommend(after=...)` to be sure that the answer
+            knows of the event.
+
+        Raises
+            InvalidMessage: the workers would refuse the event.
+            Unavailable: the topic is not there, or 64 MiB wait for acknowledgement. Later failures are in the handle,
+                and in `flush()`.
         """
         self._check()
         return self._lanes.put(*_event({"user_id": user_id, "item_id": item_id, "type": type, **fields}))
 
     def track_many(self, events: Iterable[Event | Mapping[str, Any]]) -> Delivery:
-        """Send many events in packed records, many of one partition in each; reads `events` as it goes.
+        """Send many events in packed records, many of one partition in each. Events of a user keep their order.
 
-        Events of a user keep their order. Raises as `track` does, at the first bad one: what came before it is sent.
+        Parameters
+            events: read as it goes.
+
+        Returns
+            How many were sent, and a handle for each record.
+
+        Raises
+            InvalidMessage, Unavailable: as `track`, at the first bad event; what came before it is sent.
         """
         self._check()
         count, records = self._lanes.put_many(map(_event, events))
         return Delivery(count, records)
 
     def put_items(self, items: Iterable[Item | Mapping[str, Any]]) -> Delivery:
-        """Publish catalogue entries; an entry replaces the one of the same id."""
+        """Publish catalogue entries; an entry replaces the one of the same id.
+
+        Raises
+            InvalidMessage, Unavailable: as `track_many`.
+        """
         self._check()
         self._outbox.partitions(ITEMS)
         records = []
@@ -125,17 +164,26 @@ class Client:
         return Delivery(len(records), records)
 
     def remove_item(self, item_id: str) -> Future[Position]:
-        """Take an item out of the catalogue."""
+        """Take an item out of the catalogue. Raises as `track`."""
         self._check()
         self._outbox.partitions(ITEMS)
         return self._outbox.send(ITEMS, None, key=_made(Item, {"item_id": item_id}).item_id.encode())
 
     def recommend(self, user_id: str, k: int = 10, deadline_s: float = 2.0, **fields: Any) -> Recommendation:
-        """Ask for the `k` best items for a user and wait for the answer. `fields` are those of Request.
+        """Ask for the best items for a user and wait for the answer.
 
-        `after` may be handles from `track` and `track_many`, or their results: the answer then knows of those events.
-        Raises InvalidMessage for what the workers would refuse, DeadlineExceeded when no answer came in time,
-        RequestRefused when the answer is an error, Unavailable when the request could not be sent.
+        Parameters
+            user_id: whom for.
+            k: how many, 1 to 1,000.
+            deadline_s: how long the answer is of use.
+            fields: the other fields of Request. `after` may be handles from `track` and `track_many`, or their results:
+                the answer then knows of those events.
+
+        Raises
+            InvalidMessage: the workers would refuse the request.
+            DeadlineExceeded: no answer came in time.
+            RequestRefused: the answer is an error.
+            Unavailable: the request could not be sent.
         """
         until_s = time.monotonic() + deadline_s
         request_id, answer = self._ask(user_id, k, deadline_s, fields)
@@ -148,31 +196,52 @@ class Client:
     def recommend_async(
         self, user_id: str, k: int = 10, deadline_s: float = 2.0, **fields: Any
     ) -> Future[Recommendation]:
-        """As `recommend`, but returns a future at once (after waiting for handles in `after`), for many at a time.
+        """As `recommend`, for many at a time. Waits only for the handles in `after`.
 
-        In asyncio: `await asyncio.wrap_future(client.recommend_async(...))`. DeadlineExceeded comes within 0.1 s of
-        the deadline.
+        Returns
+            A future; in asyncio `await asyncio.wrap_future(client.recommend_async(...))`. DeadlineExceeded comes within
+            0.1 s of the deadline.
         """
         return self._ask(user_id, k, deadline_s, fields)[1]
 
     def recommendations(
         self, group: str | None = None, *, from_beginning: bool = False, idle_s: float | None = None
     ) -> RecommendationStream:
-        """All recommendations, as they are made; the log of exposures. `idle_s` ends the iteration after a silence.
+        """All recommendations, as they are made: the log of exposures.
 
-        Without a group from now on, or from the beginning; with one, from where the group stopped.
+        Parameters
+            group: a consumer group, which goes on where it stopped; None reads from now on.
+            from_beginning: where a group that is new, or none, begins.
+            idle_s: ends the iteration after so long a silence.
+
+        Raises
+            Unavailable: no Kafka answers in time.
         """
         self._check()
         return RecommendationStream(self.settings, self._connect_timeout_s, group, from_beginning, idle_s)
 
     def flush(self, timeout_s: float | None = None) -> None:
-        """Wait until Kafka has all that was sent. Raises Unavailable when something failed since the last flush."""
+        """Wait until Kafka has all that was sent.
+
+        Parameters
+            timeout_s: how long; `delivery_timeout_s` if None.
+
+        Raises
+            Unavailable: something failed since the last flush.
+        """
         self._check()
         self._lanes.release()
         self._outbox.flush(self._delivery_timeout_s if timeout_s is None else timeout_s)
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Send what waits, end what is outstanding, stop every thread. Can be called again. Raises as `flush`."""
+        """Send what waits, end what is outstanding, stop every thread. Can be called again.
+
+        Parameters
+            timeout_s: how long all of that may take.
+
+        Raises
+            Unavailable: as `flush`.
+        """
         with self._closing:
             if self._closed:
                 return

@@ -42,7 +42,15 @@ def _common(kafka: KafkaSettings) -> dict[str, Any]:
 
 
 def producer(kafka: KafkaSettings, **overrides: Any) -> KafkaProducer:
-    """An idempotent acks=all producer. Raises Unavailable when no broker answers."""
+    """An idempotent producer that waits for all replicas.
+
+    Parameters
+        kafka: where, and how to log in.
+        overrides: settings of KafkaProducer.
+
+    Raises
+        Unavailable: no broker answers.
+    """
     from kafka import KafkaProducer
 
     config = {**_common(kafka), "linger_ms": kafka.linger_ms, "batch_size": 128 * 1024, **LIGHT, **overrides}
@@ -50,9 +58,15 @@ def producer(kafka: KafkaSettings, **overrides: Any) -> KafkaProducer:
 
 
 def consumer(kafka: KafkaSettings, group: str | None = None, **overrides: Any) -> KafkaConsumer:
-    """A consumer that starts at the earliest record and never commits by itself. `group` gets the world's prefix.
+    """A consumer that starts at the earliest record and never commits by itself.
 
-    Raises Unavailable when no broker answers.
+    Parameters
+        kafka: where, and how to log in.
+        group: gets the prefix of the settings; None joins no group.
+        overrides: settings of KafkaConsumer.
+
+    Raises
+        Unavailable: no broker answers.
     """
     from kafka import KafkaConsumer
 
@@ -112,11 +126,19 @@ def _knock(bootstrap: str, timeout_s: float) -> None:
 
 
 def ensure_topics(kafka: KafkaSettings, partitions: dict[str, int] | None = None) -> list[str]:
-    """Create the topics of the table that are missing under the prefix; the names created, sorted.
+    """Create the topics of the table that are missing under the prefix. Existing topics are left as they are.
 
-    `partitions` overrides the table's partition counts by topic name. Existing topics are left as they are. Returns
-    when the broker tells of all of them: Kafka has made a topic a moment before it lists it. Raises Unavailable if it
-    does not, SettingsError when it refuses to make them.
+    Parameters
+        kafka: where, and the prefix.
+        partitions: overrides the table's partition counts, by topic name.
+
+    Returns
+        The names created, sorted, once the broker lists all of them: Kafka has made a topic a moment before it lists
+            it.
+
+    Raises
+        Unavailable: Kafka does not answer, or does not list what it made.
+        SettingsError: the broker refuses to make them.
     """
     from kafka.errors import KafkaError
 
@@ -146,10 +168,13 @@ def ensure_topics(kafka: KafkaSettings, partitions: dict[str, int] | None = None
 
 
 def existing_topic(kafka: KafkaSettings, topic: Topic) -> str:
-    """The full name of a topic that is there. Raises Unavailable when it is not.
+    """The full name of a topic that is there.
 
     Ask this before a producer or consumer names a topic that may be missing: kafka-python 3.0.12 does not pass on
     `allow_auto_create_topics=False`, and the broker would make the topic with the wrong number of partitions.
+
+    Raises
+        Unavailable: the topic, or Kafka, is not there.
     """
     name = topic_name(topic, kafka.prefix)
     admin = admin_client(kafka, bootstrap_timeout_ms=5000)

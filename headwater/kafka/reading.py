@@ -35,9 +35,12 @@ Answer = TypeVar("Answer")
 
 
 class Span(NamedTuple):
-    """What is read of one partition: the offsets from `first` to before `end`. `oldest` is where its log began.
+    """What is read of one partition.
 
-    There is nothing to read unless `first` is below `end`. What was asked for from before `oldest` on is deleted.
+    Fields
+        partition: its number.
+        oldest: where its log began. What was asked for from before it on is deleted.
+        first, end: offsets; `end` is the one after the last. There is nothing to read unless `first` is below it.
     """
 
     partition: int
@@ -49,7 +52,13 @@ class Span(NamedTuple):
 class BoundedReader:
     """A consumer without a group that reads spans of one topic, one after the other. A context manager.
 
-    Retriable errors of Kafka are tried again until nothing has moved for `silence_s` seconds.
+    Parameters
+        kafka: where, and the prefix.
+        topic: of the table.
+        silence_s: errors that pass are tried again until nothing has moved for so long.
+
+    Raises
+        Unavailable: no broker answers.
     """
 
     def __init__(self, kafka: KafkaSettings, topic: Topic, silence_s: float = SILENCE_S) -> None:
@@ -70,7 +79,11 @@ class BoundedReader:
         self._consumer.close(timeout_ms=int(CALL_S * 1000))
 
     def exists(self) -> bool:
-        """Whether the topic is there; asking for its partitions might make it. Raises Unavailable."""
+        """Whether the topic is there; asking for its partitions might make it.
+
+        Raises
+            Unavailable: Kafka does not tell.
+        """
         return self.name in self._ask("its topics", self._consumer.topics)
 
     def spans(
@@ -84,17 +97,13 @@ class BoundedReader:
         """What there is to read now, by partition, in order; what is written later is not in it.
 
         Parameters
-        ----------
-        first, end
-            offset by partition. Without `first` a partition is read from its oldest record, and with `end` only the
-            partitions that it names are read, at most to where they end now.
-        first_ms, end_ms
-            record times, epoch ms, for the partitions without such an offset: the first record that is as young.
+            first, end: offset by partition. Without `first` a partition is read from its oldest record, and with `end`
+                only the partitions that it names are read, at most to where they end now.
+            first_ms, end_ms: record times, epoch ms, for the partitions without such an offset: the first record that
+                is as young.
 
         Raises
-        ------
-        Unavailable
-            when Kafka does not tell, or the topic is not there.
+            Unavailable: Kafka does not tell, or the topic is not there.
         """
         from kafka import TopicPartition
 
@@ -128,9 +137,7 @@ class BoundedReader:
         holds no record. What is deleted while it is read is missing.
 
         Raises
-        ------
-        Unavailable
-            when the position has not moved for `silence_s` seconds, or Kafka says that it never will.
+            Unavailable: the position has not moved for `silence_s` seconds, or Kafka says that it never will.
         """
         from kafka import TopicPartition
 
@@ -168,7 +175,11 @@ class BoundedReader:
 
 
 def end_offsets(kafka: KafkaSettings, topic: Topic) -> dict[int, int]:
-    """Partition -> offset after the newest record. Raises Unavailable when Kafka or the topic is not there."""
+    """Partition -> offset after the newest record.
+
+    Raises
+        Unavailable: Kafka or the topic is not there.
+    """
     with BoundedReader(kafka, topic) as reader:
         return {span.partition: span.end for span in reader.spans()}
 
@@ -178,7 +189,11 @@ def read_partitions(
 ) -> Iterator[tuple[Span, Iterator[ConsumerRecord]]]:
     """Each partition of a topic: its span, and the records of it, to be read before the next partition.
 
-    `first` and `end` are as for `BoundedReader.spans`. Raises Unavailable.
+    Parameters
+        first, end: offset by partition, as for `BoundedReader.spans`.
+
+    Raises
+        Unavailable: Kafka or the topic is not there, or goes silent.
     """
     with BoundedReader(kafka, topic) as reader:
         for span in reader.spans(first, end):
@@ -186,9 +201,13 @@ def read_partitions(
 
 
 def read_topic(kafka: KafkaSettings, topic: Topic, *, missing_ok: bool = False) -> Iterator[ConsumerRecord]:
-    """All that a topic holds now, one partition after the other. Raises Unavailable.
+    """All that a topic holds now, one partition after the other.
 
-    A topic that is not there is an error, too, and with `missing_ok` an empty one.
+    Parameters
+        missing_ok: a topic that is not there is an empty one, and no error.
+
+    Raises
+        Unavailable: Kafka or the topic is not there, or goes silent.
     """
     with BoundedReader(kafka, topic) as reader:
         if missing_ok and not reader.exists():

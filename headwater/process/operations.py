@@ -64,9 +64,13 @@ class _JsonLines(logging.Formatter):
 class Operations:
     """Health, metrics and stopping of one worker process.
 
+    Parameters
+        worker: its short name.
+        settings: port, log level, `stall_s`, `drain_s`.
+
     `stopping` is set by SIGTERM or SIGINT; the loop then drains and returns. `retry` waits for servers that are away,
     until then. `registry` is the prometheus registry that /metrics shows. /healthz answers 200 while the process lives;
-    /readyz answers 200 when `ready` was set, progress is recent and no `trouble` was told, else 503 with the reason.
+    /readyz answers 200 when `ready` was called, progress is recent and no `trouble` was told, else 503 with the reason.
     """
 
     def __init__(self, worker: str, settings: OperationsSettings) -> None:
@@ -90,9 +94,13 @@ class Operations:
         self.retry = Retry(self.stopping, lambda server: retries.labels(server).inc())
 
     def start(self, *, signals: bool = True) -> None:
-        """Open the port, start the watchdog, take over the log and (from the main thread) SIGTERM and SIGINT.
+        """Open the port, start the watchdog, take over the log, SIGTERM and SIGINT.
 
-        Raises SettingsError where the port cannot be had.
+        Parameters
+            signals: False leaves signals alone; only the main thread may take them.
+
+        Raises
+            SettingsError: the port cannot be had.
         """
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(_JsonLines(self.worker))

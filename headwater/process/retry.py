@@ -35,7 +35,7 @@ class Stopped(Exception):
 
 
 class Backoff(NamedTuple):
-    """Pauses between tries, in seconds: each twice the one before it, up to the longest.
+    """Pauses between tries, in seconds: `first_s`, then each twice the one before it, up to `longest_s`.
 
     >>> [Backoff(0.05, 1.0).pause_s(failures) for failures in (0, 1, 4, 5, 10_000)]
     [0.05, 0.1, 0.8, 1.0, 1.0]
@@ -50,7 +50,10 @@ class Backoff(NamedTuple):
 
 
 def passes(error: BaseException) -> bool:
-    """Whether the same call may succeed later: kafka-python and aiokafka mark such errors as retriable.
+    """Whether the same call may succeed later.
+
+    Returns
+        True for Unavailable, a lost connection, a time-out, and what kafka-python and aiokafka mark as retriable.
 
     >>> from kafka.errors import KafkaConnectionError, TopicAuthorizationFailedError
     >>> passes(KafkaConnectionError()), passes(TopicAuthorizationFailedError()), passes(ValueError())
@@ -63,13 +66,10 @@ class Retry:
     """Makes calls again that fail with an error that passes. Thread-safe, and for any event loop.
 
     Parameters
-    ----------
-    stopping
-        Set when the process is told to stop; `call` then waits no longer and raises Stopped. A coroutine is cancelled.
-    count
-        Called with the server's name (`kafka`, `redis`) at each failure.
-    backoff
-        The pauses.
+        stopping: set when the process is told to stop; `call` then waits no longer and raises Stopped. A coroutine is
+            cancelled.
+        count: called with the server's name (`kafka`, `redis`) at each failure.
+        backoff: the pauses.
 
     `waiting` is the number of coroutines that wait at the moment.
     """
@@ -86,13 +86,21 @@ class Retry:
         self._logged_s = -LOG_EVERY_S
 
     def begin_drain(self, within_s: float) -> None:
-        """From now on `call` goes on trying although the process stops, and raises the last error after `within_s`."""
+        """From now on `call` goes on trying although the process stops, and raises the last error after `within_s`
+        seconds.
+        """
         self._drained_by = time.monotonic() + within_s
 
     def call(self, server: str, call: Callable[[], Answer]) -> Answer:
         """The answer of a blocking call, sooner or later.
 
-        Raises Stopped when told to stop while it waits, and at once whatever does not pass.
+        Parameters
+            server: its name, for the count and the log.
+            call: is made again and again, so it must be safe to repeat.
+
+        Raises
+            Stopped: told to stop while it waits.
+            Exception: whatever does not pass, at once.
         """
         failures = 0
         while True:
@@ -133,7 +141,7 @@ class Retry:
         return await self.call_async(server, answer)
 
     def open(self, server: str, make: Callable[[], Client]) -> Client:
-        """A client, as soon as its server answers; its calls are retried too, all but `close`."""
+        """A client, as soon as its server answers; its calls are retried too, all but `close`. Raises as `call`."""
         return cast(Client, _Retried(self, server, self.call(server, make)))
 
     def _failed(self, server: str, error: Exception, failures: int) -> float:

@@ -28,10 +28,12 @@ log = logging.getLogger("headwater")
 
 
 class Worker(Protocol):
-    """What a process does between its start and its end; called in this order, each from the main thread but the first.
+    """What a process does between its start and its end. Called in this order, each from the main thread but the first.
 
-    Each may raise: HeadwaterError for what a person has to put right, Stalled or any other exception for a part that
-    failed. Servers that are away are waited for by `operations.retry`, whose Stopped may be passed on.
+    Raises
+        HeadwaterError: something that a person has to put right.
+        Stalled, or any other exception: a part failed.
+        Stopped: from `operations.retry`, which waits for servers that are away.
     """
 
     def await_servers(self) -> None:
@@ -55,11 +57,8 @@ def run_worker(name: str, make: Callable[[Settings, Operations], Worker]) -> NoR
     """Be the worker process: its end is the end of this call.
 
     Parameters
-    ----------
-    name
-        The worker's short name, as in log lines and metrics: `streams`, `trainer`, `serving`.
-    make
-        Makes the worker from settings, before any server is asked. Raises HeadwaterError for a wrong setting.
+        name: the worker's short name, as in log lines and metrics: `streams`, `trainer`, `serving`.
+        make: makes the worker from settings, before any server is asked. Raises HeadwaterError for a wrong setting.
     """
     try:
         settings = load_settings()

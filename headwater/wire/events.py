@@ -64,23 +64,19 @@ def read_events(
     now_ms: int,
     max_ahead_ms: float,
 ) -> list[EventRow | InvalidMessage]:
-    """The events of one record of the `events` topic, in order; a bad one is an InvalidMessage in its place.
+    """The events of one record of the `events` topic, in order; a bad one is an InvalidMessage in its place. Never
+    raises.
 
     Missing fields come from where they have a safe source: `event_id` from `ce_id`, else from the record's position (so
     that a redelivery finds the same id); `event_time` from `ce_time`, else from the record's timestamp; `type` from the
     last part of `ce_type`.
 
     Parameters
-    ----------
-    value, key, headers, partition, offset, timestamp_ms
-        the record.
-    now_ms, max_ahead_ms
-        the reader's clock, and how far beyond it an `event_time` may lie.
+        value, key, headers, partition, offset, timestamp_ms: the record.
+        now_ms, max_ahead_ms: the reader's clock, and how far beyond it an `event_time` may lie.
 
     Returns
-    -------
-    list
-        a row, or why not, for each event; one InvalidMessage for a record that is refused whole. Reasons: undecodable,
+        A row, or why not, for each event; one InvalidMessage for a record that is refused whole. Reasons: undecodable,
         too_large, too_deep, null_value, null_key, key_mismatch, schema, event_time_ahead, unknown_version, and internal
         for what nobody foresaw.
     """

@@ -83,8 +83,16 @@ class LetterSource(NamedTuple):
 def dead_letter(error: InvalidMessage, record: RefusedRecord, index: int = 0, text: str | None = None) -> DeadLetter:
     """The letter of one refusal: the record's own key and value, or of a packed record the one event alone.
 
-    Beside the headers of the contract it keeps `redriven-from`, by which a redrive knows what it sent in vain, and of a
-    whole record those that `is_kept_header` names; `source-timestamp` (ms) lets a redrive give back the time it had.
+    Parameters
+        error: why; of a packed record it holds key and value of the event.
+        record: as it was read.
+        index: the place of the event in a packed record.
+        text: told instead of the error's own.
+
+    Returns
+        What to send. Beside the headers of the contract it keeps `redriven-from`, by which a redrive knows what it sent
+        in vain, and of a whole record those that `is_kept_header` names; `source-timestamp` (ms) lets a redrive give
+        back the time it had.
     """
     whole = error.body is None
     key, value = (record.key, record.value) if whole else (error.key, error.body)

@@ -14,25 +14,44 @@ __all__ = ["decode_catalogue_record", "decode_item", "decode_recommendation", "d
 
 
 def decode_request(value: bytes | None) -> Request:
-    """A Request from a value. Raises InvalidMessage (`undecodable`, `schema`, `null_value`, `too_large`)."""
+    """A Request from a value.
+
+    Raises
+        InvalidMessage: `undecodable`, `schema`, `null_value`, `too_large` or `too_deep`.
+    """
     return decode(Request, value)
 
 
 def decode_recommendation(value: bytes | None) -> Recommendation:
-    """A Recommendation from a value. Raises InvalidMessage (`undecodable`, `schema`, `null_value`, `too_large`)."""
+    """A Recommendation from a value.
+
+    Raises
+        InvalidMessage: as `decode_request`.
+    """
     return decode(Recommendation, value)
 
 
 def decode_item(value: bytes | None) -> Item:
-    """An Item from a value. Raises InvalidMessage (`undecodable`, `schema`, `null_value`, `too_large`, `too_deep`)."""
+    """An Item from a value.
+
+    Raises
+        InvalidMessage: as `decode_request`.
+    """
     return decode(Item, value)
 
 
 def decode_catalogue_record(key: bytes | None, value: bytes | None, at: str) -> tuple[str, Item | None]:
-    """The item_id and Item of one record of `items`; None for a null value, which takes the item out.
+    """What one record of `items` says.
 
-    `at` says where the record is (`items[0]@7`). Raises InvalidMessage as `decode_item`, and `null_key`,
-    `key_mismatch`.
+    Parameters
+        key, value: of the record.
+        at: where it is (`items[0]@7`).
+
+    Returns
+        The item_id, and the Item; None for a null value, which takes the item out.
+
+    Raises
+        InvalidMessage: as `decode_item`, and `null_key` or `key_mismatch`.
     """
     if key is None:
         raise InvalidMessage("null_key", f"{at}: no key. Key items by item_id, so that the newest replaces the older.")

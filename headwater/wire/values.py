@@ -38,7 +38,11 @@ MAX_DEPTH = 32
 
 
 def encode(model: BaseModel) -> bytes:
-    """One model as compact JSON without null fields. Raises InvalidMessage (`schema`) for what JSON cannot hold."""
+    """One model as compact JSON without null fields.
+
+    Raises
+        InvalidMessage: it holds what JSON cannot (`schema`).
+    """
     try:
         return orjson.dumps(model.model_dump(mode="json", exclude_none=True))
     except (TypeError, ValueError, RecursionError) as error:
@@ -48,9 +52,15 @@ def encode(model: BaseModel) -> bytes:
 
 
 def decode(model: type[Model], value: bytes | None, at: str = "") -> Model:
-    """The model of a value; `at` comes before its name in a message.
+    """The model of a value.
 
-    Raises InvalidMessage (`undecodable`, `schema`, `null_value`, `too_large`, `too_deep`).
+    Parameters
+        model: a pydantic class.
+        value: of a record, which anyone may have sent.
+        at: comes before the model's name in a message.
+
+    Raises
+        InvalidMessage: `undecodable`, `schema`, `null_value`, `too_large` or `too_deep`.
     """
     name = f"{at}{model.__name__}"
     if value is None:
@@ -77,7 +87,16 @@ def check_depth(value: bytes, at: str) -> None:
 
 
 def validated(model: type[Model], body: Any, at: str) -> Model:
-    """The model of a decoded value. Raises InvalidMessage (`schema`, `too_deep`)."""
+    """The model of a decoded value.
+
+    Parameters
+        model: a pydantic class.
+        body: what orjson gave.
+        at: begins a message.
+
+    Raises
+        InvalidMessage: `schema` or `too_deep`.
+    """
     try:
         return model.model_validate(body)
     except ValidationError as error:
@@ -87,7 +106,11 @@ def validated(model: type[Model], body: Any, at: str) -> Model:
 
 
 def refuse_deep(body: Any, at: str) -> None:
-    """Raises InvalidMessage (`too_deep`). At most MAX_DEPTH passes, each over one level; no recursion."""
+    """Refuse what is nested over MAX_DEPTH. At most MAX_DEPTH passes, each over one level; no recursion.
+
+    Raises
+        InvalidMessage: `too_deep`.
+    """
     level = [body] if isinstance(body, dict | list) else []
     for _ in range(MAX_DEPTH):
         if not level:

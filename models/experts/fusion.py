@@ -114,10 +114,15 @@ def asked_block(
     types: Sequence[str],
     used: int,
 ) -> Block:
-    """A block that asks about histories, each at its own instant (epoch ms), of which nothing is learned.
+    """A block that asks about histories, and of which nothing is learned. The experts have had their opinions of it.
 
-    The experts have had their opinions of its queries. `types[i]` is the event type with index i + 1; `used` rows of
-    the catalogue are in use.
+    Parameters
+        parts: experts and gate, by whose weights it is asked.
+        histories: each oldest first.
+        now_ms: the instant that each is asked about, epoch ms.
+        item_rows: row by item id.
+        types: event types in the order of their indices, from 1.
+        used: rows of the catalogue in use.
     """
     config, type_index = parts.config, {name: i + 1 for i, name in enumerate(types)}
     asked = []
@@ -135,7 +140,7 @@ def asked_block(
 
 
 def scores_of(parts: Parts, block: Block) -> Iterator[tuple[list[Opinion], Sums]]:
-    """Opinions and scores of each query of an `asked_block`, in arrays of their own."""
+    """Opinions and scores of each query of an `asked_block`, in order, in arrays of their own."""
     trust = parts.gate.trust(context_of(block.lengths.astype(np.float32), block.since))
     for q in range(len(block.places)):
         opinions, sums = opinions_of(parts.experts, block, q), Sums(*np.zeros((2, block.used), np.float32))
@@ -147,8 +152,16 @@ def scores_of(parts: Parts, block: Block) -> Iterator[tuple[list[Opinion], Sums]
 def fuse(parts: Parts, block: Block, list_length: int = 0) -> tuple[list[Scored], list[Rows]]:
     """Rank the block's queries, then let the gate and the revisers take their step.
 
-    The experts have had their opinions of the block. Returns the Scored of every example, and of each the best
-    `list_length` rows (none where it is no query).
+    Parameters
+        parts: experts and gate; the experts have had their opinions of the block.
+        block: of examples, in log order.
+        list_length: how many of the best rows to name.
+
+    Returns
+        The Scored of every example, and of each the best `list_length` rows (none where it is no query).
+
+    Source
+        The gradient of a softmax cross-entropy is probabilities minus truth; docs/decisions/0005-fusion-by-hand.md.
     """
     experts, gate, popularity, used = parts.experts, parts.gate, parts.popularity, block.used
     miss = Scored(True, used + 1, used + 1, used + 1, used + 1, 0.0)

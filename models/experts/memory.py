@@ -1,4 +1,4 @@
-"""Fast memory: which items follow or accompany which, counted online, readable at the very next event.
+"""Association memory: which items follow or accompany which, counted online, readable at the very next event.
 
 The score of item j for history h_1 (newest), h_2, ... is
 

@@ -39,7 +39,17 @@ _HEADER_NAMES = ("version", "parent", "parts", "published-time", "part")
 
 
 class Announcement(BaseModel):
-    """What a record of `model` says about one bundle. `delta_offset`: deltas from there on may follow it."""
+    """What a record of `model` says about one bundle.
+
+    Fields
+        version, digest, parent: of the bundle.
+        bundle: the name of its folder.
+        delta_offset: deltas from this offset of `model-deltas` on may follow it.
+        published_time: epoch ms.
+        examples_offset: the next record of `examples` when it was made.
+        metrics: the bundle's.
+        pinned: a rollback keeps it live.
+    """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")  # later releases may say more
 
@@ -64,12 +74,13 @@ def snapshot_key(version: int) -> bytes:
 
 
 def read_announcement(key: bytes | None, value: bytes | None) -> tuple[int, Announcement | None]:
-    """Version (0: `live`) and body (None: withdrawn) of a record of `model`.
+    """What a record of `model` says.
+
+    Returns
+        The version that its key names (0: `live`), and its body (None: withdrawn).
 
     Raises
-    ------
-    InvalidMessage
-        for a record that no trainer wrote (`schema`, `undecodable`, `too_deep`).
+        InvalidMessage: no trainer wrote it (`schema`, `undecodable`, `too_deep`).
 
     >>> read_announcement(b"snapshot:7", None)
     (7, None)
@@ -107,7 +118,13 @@ class DeltaHeaders(NamedTuple):
 
 
 def read_delta_headers(headers: Iterable[tuple[str, bytes | None]] | None) -> DeltaHeaders:
-    """The headers of a record of `model-deltas`. Raises InvalidMessage (`schema`) when it is no delta of ours.
+    """What the headers of a record of `model-deltas` say.
+
+    Parameters
+        headers: as kafka-python gives them, or None.
+
+    Raises
+        InvalidMessage: it is no delta of ours (`schema`).
 
     >>> read_delta_headers(DeltaHeaders(3, 2, 1, 9, 0).encode())
     DeltaHeaders(version=3, parent=2, parts=1, published_ms=9, part=0)

@@ -44,12 +44,24 @@ REMEDY = "delete the folder; serving falls back to an older bundle, and the trai
 class Bundle:
     """One version of the model.
 
-    `weights` are exactly the weight inputs of `graph`; row tables have `capacity` rows. `items[row]` is the item of a
-    row, None for a free one. `types[i]` is the event type with index i + 1. `digest` depends on weights, items, types
-    and config only: equal content, equal digest, wherever and however it came about.
+    Fields
+        config: what the model was trained under.
+        version, parent: its number, from 1; the digest of the version before, None for the first.
+        weights: exactly the weight inputs of `graph`; row tables have `capacity` rows.
+        items: the item id of each row, None for a free one.
+        types: event types; `types[i]` has index i + 1.
+        metrics: the trainer's prequential figures at publication, JSON.
+        extra: any JSON of the publisher, such as source offsets.
+        created_ms: epoch ms.
+        digest: of weights, items, types and config only, 64 hexadecimal characters: equal content, equal digest,
+            wherever and however it came about.
+        graph: a serialized ONNX model.
+        hashes: of the weights, by which a delta's digest costs only what it touched.
+        tables: the weights that have a row per item, each with what free rows hold (`part.Input.fill`).
+        reasons: the words, by output of the graph, for an item that ranks high by it.
+        item_rows: row by item id; made from `items` where it is empty.
 
-    `tables` are the weights that have a row per item, each with what free rows hold (`part.Input.fill`); `reasons` the
-    words, by output of the graph, for an item that ranks high by it. So serving needs none of the code that learns.
+    With tables and reasons, serving needs none of the code that learns.
     """
 
     config: ModelConfig
@@ -100,8 +112,9 @@ class Bundle:
     def apply(self, delta: Delta) -> None:
         """Become the delta's version, in place: arrays are written into, and replaced only where the capacity grew.
 
-        Raises BundleError when the delta does not follow this version, or when the result is not what the trainer
-        had; the bundle is then unusable and must be read again.
+        Raises
+            BundleError: the delta does not follow this version, or the result is not what the trainer had; in the
+                second case the bundle is unusable and must be read again.
         """
         if delta.parent_version != self.version or delta.parent != self.digest:
             raise BundleError(
@@ -152,7 +165,18 @@ class Bundle:
 
 
 def write_bundle(directory: Path, bundle: Bundle) -> Path:
-    """Write a bundle into `directory/v<version>-<digest>` and return that path; one that is there already is kept."""
+    """Write a bundle's folder, whole or not at all.
+
+    Parameters
+        directory: where the folders of all versions lie; made where it is missing.
+        bundle: stays as it is.
+
+    Returns
+        `directory/v<version>-<digest>`; a folder of that name that is there already is kept.
+
+    Raises
+        OSError: the disk refuses.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     final = directory / f"v{bundle.version:08d}-{bundle.digest[:16]}"
     if final.is_dir():
@@ -195,9 +219,10 @@ def write_bundle(directory: Path, bundle: Bundle) -> Path:
 
 
 def read_bundle(path: Path) -> Bundle:
-    """The bundle of a folder, every checksum verified.
+    """The bundle of a folder, every checksum verified, its weights writable.
 
-    Raises BundleError, with what to do, for a folder that is missing, incomplete, corrupt or of another format.
+    Raises
+        BundleError: the folder is missing, incomplete, corrupt or of another format; it says what to do.
     """
     metadata = _metadata(path)
     contents: dict[str, bytes] = {}

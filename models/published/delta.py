@@ -31,12 +31,16 @@ HEAD_RESERVE = 2048
 
 @dataclass(frozen=True)
 class Delta:
-    """From version `parent_version` (digest `parent`) to `version` (digest `digest`).
+    """What changed from version `parent_version` (digest `parent`) to `version` (digest `digest`).
 
-    `dense` replaces whole arrays. `rows` maps a row table to (row numbers (r,) int64, their new values (r, ...)); the
-    memory tables, (capacity, slots), map to (places in the flattened table (s,), their new values (s,)), because an
-    event changes a few slots of many rows. `items` are (row, item id or None) changes of ownership; tables have
-    `capacity` rows afterwards.
+    Fields
+        capacity: rows of the tables afterwards.
+        metrics, extra, created_ms, types: as in a Bundle.
+        items: (row, item id or None) of each row that changed hands.
+        dense: whole arrays by name.
+        rows: by name of a row table, row numbers (r,) int64 and their new values (r, ...). Of the memory tables,
+            (capacity, slots), places in the flattened table (s,) and their new values (s,): an event changes a few
+            slots of many rows.
     """
 
     version: int
@@ -66,7 +70,15 @@ class DeltaPart:
 
 
 def encode_delta(delta: Delta, max_bytes: int = 900_000) -> list[bytes]:
-    """The messages of a delta, none longer than `max_bytes`. Raises ValueError for a limit below 4096."""
+    """The messages of a delta.
+
+    Parameters
+        delta: stays as it is.
+        max_bytes: none is longer; at least 4096.
+
+    Raises
+        ValueError: the limit is too low.
+    """
     if max_bytes < 4096:
         raise ValueError(f"max_bytes is {max_bytes}; a part needs at least 4096")
     tensors: dict[str, NDArray[Any]] = {f"dense/{name}": np.ascontiguousarray(a) for name, a in delta.dense.items()}
@@ -112,7 +124,11 @@ def _part(delta: Delta, part: int, parts: int, piece: bytes) -> bytes:
 
 
 def decode_part(data: bytes) -> DeltaPart:
-    """One message of a delta. Raises BundleError when it is cut off, corrupt or of another format."""
+    """One message of a delta.
+
+    Raises
+        BundleError: it is cut off, corrupt or of another format.
+    """
     if data[: len(MAGIC)] != MAGIC or len(data) < 40:
         raise BundleError(f"a model delta of {len(data)} bytes has an unknown format or is cut off: {REMEDY}")
     rest = data[36:]
@@ -133,9 +149,16 @@ class DeltaAssembler:
         self.pieces: dict[int, bytes] = {}
 
     def add(self, data: bytes) -> Delta | None:
-        """Take in one message; returns the delta when this was its last missing part.
+        """Take in one message.
 
-        Raises BundleError as `decode_part` does.
+        Parameters
+            data: what `encode_delta` made, in any order; a part that comes twice counts once.
+
+        Returns
+            The delta, when this was its last missing part; else None.
+
+        Raises
+            BundleError: the message, or the delta that it completes, cannot be read.
         """
         part = decode_part(data)
         key = (part.version, part.digest, part.parts)

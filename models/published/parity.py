@@ -32,9 +32,18 @@ _sessions: dict[bytes, onnxruntime.InferenceSession] = {}
 
 
 def check_parity(bundle: Bundle, histories: Sequence[Sequence[Entry]] | None = None, bound: float = 1e-3) -> float:
-    """Largest absolute difference between graph and learner over some histories (made up from the catalogue if None).
+    """Compare the scores of graph and learner.
 
-    Raises BundleError when any weight or score is NaN or infinite, or the difference exceeds `bound`.
+    Parameters
+        bundle: about to be published.
+        histories: to ask about, each oldest first; made up from the catalogue if None.
+        bound: largest difference of two scores that passes.
+
+    Returns
+        The largest absolute difference.
+
+    Raises
+        BundleError: a weight or a score is NaN or infinite, or the difference exceeds `bound`.
     """
     broken = not_finite(bundle.weights)
     if broken is not None:
@@ -75,7 +84,16 @@ def probe_histories(bundle: Bundle, count: int = 8) -> list[list[Entry]]:
 def reference_scores(
     bundle: Bundle, histories: Sequence[Sequence[Entry]], now_ms: Sequence[int]
 ) -> NDArray[np.float32]:
-    """Fused scores by the code that learns, on a bundle's weights, of histories at instants: (B, capacity) float32."""
+    """Fused scores by the code that learns, on a bundle's weights.
+
+    Parameters
+        bundle: whose weights are read.
+        histories: B of them, each oldest first.
+        now_ms: the instant that each is asked about, epoch ms.
+
+    Returns
+        (B, capacity) float32.
+    """
     parts = Parts(bundle.config)
     for part in parts.all:
         part.read(bundle.weights)

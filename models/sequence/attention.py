@@ -1,4 +1,4 @@
-"""Attention: the other body of the slow learner, made for GPUs, in the place of the recurrent unit.
+"""Attention: the other body of the sequence encoder, made for GPUs, in the place of the recurrent unit.
 
 Before: `encoder` has made a vector of every step. After: `encoder` projects the state of each step to item space;
 `graph_encoder` runs the same maths. Knows vectors and time gaps, no items.

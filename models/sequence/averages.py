@@ -4,7 +4,7 @@ Before: `encoder` steps its weights. After: its scores, and what is published, c
 no maths of the model.
 
 Steps that are large enough to follow a stream leave the weights jumping about a good place; their mean sits in it
-(Polyak & Juditsky 1992). The slow learner alone went from .1027 to .1093 with it (docs/lab-book.md). A row that
+(Polyak & Juditsky 1992). The encoder alone went from .1027 to .1093 with it (docs/lab-book.md). A row that
 is stepped now and then, as in a sampled softmax, forgets by the steps in between too: its mean is about as old as the
 others'. A row that is new takes most of each step, or it would stay where it started for as long as news is news. And
 where the world moves faster than the mean (an hour of news), the newest weights score: both are asked now and then,

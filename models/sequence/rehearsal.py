@@ -1,10 +1,10 @@
-"""Rehearsal: many epochs of the slow learner over recorded histories, before the stream goes on.
+"""Rehearsal: many epochs of the encoder over recorded histories, before the stream goes on.
 
-Before: `history` has recorded every user's steps. After: `learner` takes the encoder on, one event after the
-other. Knows rows and steps; no events, no files, no clock.
+Before: `history` has recorded every user's steps. After: `learner` takes the encoder on, one event after the other.
+Knows rows and steps; no events, no files, no clock.
 
-An epoch predicts every step of every user once. Users longer than the encoder reads are cut into windows, elsewhere
-in each epoch. Windows of like length share a batch. Everything an epoch does follows from (seed, epoch), so that a
+An epoch predicts every step of every user once. Users longer than the encoder reads are cut into windows, elsewhere in
+each epoch. Windows of like length share a batch. Everything an epoch does follows from (seed, epoch), so that a
 rehearsal that was interrupted between two batches goes on as if it had not been.
 """
 
@@ -25,7 +25,15 @@ __all__ = ["Plan", "Rehearsal"]
 
 @dataclass(frozen=True)
 class Plan:
-    """How to rehearse. Rates rise over the first `warm_up` share of all steps, then fall to nothing as a cosine."""
+    """How to rehearse. Rates rise over the first `warm_up` share of all steps, then fall to nothing as a cosine.
+
+    Parameters
+        epochs: passes over all histories.
+        batch_steps: most steps of a batch, padding included.
+        learning_rate, table_learning_rate: highest step sizes of the dense weights and of the item vectors.
+        warm_up: a share of all steps, 0 to 1.
+        seed: of the windows and their order.
+    """
 
     epochs: int = 20
     batch_steps: int = 12_800
@@ -42,7 +50,14 @@ class Plan:
 
 
 class Rehearsal:
-    """Where a rehearsal is: `epoch` and `batch` are the next ones to do."""
+    """Epochs of an encoder over recorded histories, one batch a call. `epoch` and `batch` are the next ones to do.
+
+    Parameters
+        encoder: steps in place.
+        history: of the same rows that the encoder has.
+        chances: how likely each row is drawn as a negative, (rows,), where the softmax is sampled.
+        plan: epochs, rates and seed.
+    """
 
     def __init__(self, encoder: Encoder, history: History, chances: NDArray[Any], plan: Plan) -> None:
         self.encoder, self.history, self.chances, self.plan = encoder, history, chances, plan

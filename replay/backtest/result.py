@@ -232,7 +232,7 @@ class Result(ResultPart):
     def read(cls, tree: Mapping[str, Any]) -> Self:
         """A result from JSON values. What is missing or wrong is left out, unless without it there is no result.
 
-        Raises:
+        Raises
             ValidationError: One of `REQUIRED` is missing or of another kind.
         """
         return cls.model_validate(tree, context={LENIENT: True})
@@ -258,7 +258,7 @@ class Result(ResultPart):
 def read_result(path: Path) -> Result:
     """The result in a file that `headwater replay backtest --out` wrote, by this version or an older one.
 
-    Raises:
+    Raises
         SourceError: The file cannot be read or is no result; it says what to give instead.
     """
     try:

@@ -61,11 +61,22 @@ TELL_S = 0.25
 
 @dataclass(frozen=True)
 class Options:
-    """What to ask, and whom. `warm_up` is a share of the events below 1, else a number of events.
+    """What to ask, and whom.
 
-    `exclude_seen` are event types, ("*",), () or ("auto",). `peers` are names of `replay.peers.PEERS`. `publish_every`
-    are numbers of events. `window` 0 cuts the curve into about 20 windows. `overrides` are fields of ModelConfig.
-    Raises SettingsError for what cannot be followed.
+    Parameters
+        warm_up: events before the first query: a share below 1, else a number.
+        exclude_seen: event types, ("*",), () or ("auto",).
+        peers: names of `replay.peers.PEERS`.
+        publish_every: numbers of events; a variant for each.
+        frozen, hourly, retrained, ablation: which other variants are measured.
+        seeds: to repeat with; figures are of the first.
+        window: events of one window of the curve; 0 makes about 20.
+        limit: most events.
+        overrides: fields of ModelConfig.
+        device: `cpu`, `cuda` or `auto`. Only the cpu repeats bit by bit.
+
+    Raises
+        SettingsError: one of these cannot be followed.
     """
 
     warm_up: float = 0.8
@@ -130,14 +141,14 @@ def backtest(
 ) -> Result:
     """Run a backtest. The source is read to its end first: a share needs its length. Then the stream happens, per seed.
 
-    Args:
+    Parameters
         source: Past events, in their order.
         options: What to ask, and whom.
         settings: Of the workers: limits of histories, the model, threads. Default: those of a fresh project.
         items: The catalogue, known before the first event.
         on_progress: Called every quarter of a second.
 
-    Raises:
+    Raises
         SettingsError: Options that cannot be followed.
         SourceError: A source that cannot be read or has nothing to ask.
     """

@@ -29,7 +29,14 @@ __all__ = ["Explanation", "explain_answer", "explain_id", "read_answer"]
 
 @dataclass(frozen=True)
 class Explanation:
-    """`rebuilt` beside `logged`; `difference` is the first one, None when the bytes are equal."""
+    """`rebuilt` beside `logged`.
+
+    Fields
+        difference: the first one; None when the bytes are equal.
+        request: what was asked.
+        folded, model: in words, what the features were folded from and where the model came from.
+        notes: what may explain a difference.
+    """
 
     logged: Recommendation
     rebuilt: Recommendation
@@ -48,7 +55,7 @@ class Explanation:
 def read_answer(text: bytes) -> Recommendation:
     """A recommendation from its JSON.
 
-    Raises:
+    Raises
         SourceError: The text is no recommendation.
     """
     try:
@@ -65,11 +72,11 @@ def explain_id(settings: Settings, request_id: str) -> Explanation:
 def explain_answer(settings: Settings, logged: Recommendation) -> Explanation:
     """Rebuild an answer from its receipt.
 
-    Args:
+    Parameters
         settings: Where the logs are, and how trainer and serving were set.
         logged: The answer, as it is in `recommendations`.
 
-    Raises:
+    Raises
         SourceError: Retention or compaction has taken what the answer was made of, or it is a refusal.
         Unavailable: Kafka does not answer.
     """

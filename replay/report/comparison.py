@@ -64,7 +64,7 @@ class Comparison(BaseModel):
 
 
 def compare(a: Result, b: Result) -> Comparison:
-    """What differs between two results. Whether they may be compared depends on the queries, which must be the same."""
+    """What differs between two results. They may be compared when their queries are the same."""
     reasons = _reasons(a, b)
     shared = [name for name in a.results if name in b.results]
     shared.sort(key=lambda name: (name != OURS, not is_peer(name), -(a.ndcg[name] or 0.0), name))

@@ -59,7 +59,7 @@ def _templates() -> Environment:
 def write_report(result: Result, path: Path) -> None:
     """Write the page of a result, from which a person decides whether to deploy.
 
-    Raises:
+    Raises
         OSError: The file cannot be written.
     """
     told = verdict(result)
@@ -93,7 +93,7 @@ def write_report(result: Result, path: Path) -> None:
 def write_comparison(a: Result, b: Result, path: Path) -> None:
     """Write the page of two results. If the runs cannot be compared, the page says so first.
 
-    Raises:
+    Raises
         OSError: The file cannot be written.
     """
     found = compare(a, b)

@@ -22,7 +22,15 @@ UNCOUNTED = frozenset({"impression", "dismiss"})
 
 @dataclass(frozen=True, slots=True)
 class Decay:
-    """Exponential forward decay in event time. `landmark_ms` is the first event time ever seen."""
+    """Exponential forward decay in event time.
+
+    Parameters
+        landmark_ms: the first event time ever seen, epoch ms.
+        half_life_ms: in which a weight halves.
+
+    Source
+        Cormode, Shkapenyuk, Srivastava, Xu, "Forward Decay", ICDE 2009.
+    """
 
     landmark_ms: int
     half_life_ms: float

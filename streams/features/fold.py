@@ -51,10 +51,14 @@ def _place(history: Sequence[Entry], time_ms: int) -> int:
 
 
 def fold(before: UserState, row: EventRow, limits: Limits, partition: int = 0, now_ms: int = 0) -> UserState:
-    """The state after one event; `before` itself when the event is a duplicate.
+    """The state after one event; `before` itself when the event is a duplicate. An event older than the newest goes to
+    its place by time; one older than all of a full history is counted and forgotten.
 
-    An event older than the newest goes to its place by time; one older than all of a full history is counted and
-    forgotten.
+    Parameters
+        before: stays as it is.
+        row: the event.
+        limits: how much is remembered per user.
+        partition, now_ms: what the state says of where and when it was folded.
 
     >>> first = EventRow("ada", "film-1", "click", 1000, None, "e1", None, 0, 0)
     >>> late = first._replace(item_id="film-2", time_ms=900, event_id="e2", offset=1)
@@ -70,7 +74,15 @@ def fold(before: UserState, row: EventRow, limits: Limits, partition: int = 0, n
 
 
 def example(before: UserState, row: EventRow, partition: int = 0) -> Example | None:
-    """What the event teaches: the user's history up to its time, and the event; None for a duplicate.
+    """What the event teaches.
+
+    Parameters
+        before: the user's state before it.
+        row: the event.
+        partition: of `events`, where it came from.
+
+    Returns
+        The user's history up to the event's time, and the event; None for a duplicate.
 
     >>> first = EventRow("ada", "film-1", "click", 1000, None, "e1", None, 0, 0)
     >>> state = fold(EMPTY, first, Limits())
@@ -143,9 +155,17 @@ def fold_batch(
     partition: int = 0,
     now_ms: int = 0,
 ) -> Folded:
-    """`example` and `fold` for every row in turn; `before` and its states stay as they are.
+    """`example` and `fold` for every row in turn. How rows are cut into batches changes neither states nor examples.
 
-    How rows are cut into batches changes neither states nor examples.
+    Parameters
+        before: state by user id; stays as it is. A user who is not there has the empty state.
+        rows: of one source partition, in order.
+        limits: how much is remembered per user.
+        decay: of item statistics.
+        partition, now_ms: what states say of where and when they were folded.
+
+    Returns
+        States to write, examples to send, statistics to add, counts.
     """
     folded = Folded()
     working: dict[str, _Working] = {}

@@ -25,9 +25,11 @@ __all__ = ["Recording", "recorded"]
 
 
 class Recording:
-    """The events of a source but for duplicates, in its order.
+    """The events of a source but for duplicates, in its order. Ids are numbered by first appearance, for storage alone:
+    rankers see numbers of their own.
 
-    Ids are numbered by first appearance, for storage alone: rankers see numbers of their own.
+    Parameters
+        limits: how much of a user's past an example has, as in the streams worker.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -79,7 +81,13 @@ class Recording:
 def recorded(
     events: Iterable[Event], limits: Limits, on_event: Callable[[int], None] = lambda _events: None
 ) -> Recording:
-    """Read events to their end; `on_event` is told how many there are so far."""
+    """Read events to their end.
+
+    Parameters
+        events: in their order.
+        limits: as for Recording.
+        on_event: told how many there are so far.
+    """
     recording = Recording(limits)
     states: dict[str, UserState] = {}
     for offset, event in enumerate(events):

@@ -22,9 +22,12 @@ __all__ = ["EMPTY", "UserState", "decode_state", "encode_state"]
 class UserState:
     """One user, as of the newest event folded. Never changed in place: folding makes a new one.
 
-    `history` is sorted by event time, ties by arrival. `recent` holds the 64-bit hashes of the newest event ids, in
-    order of arrival. `count` is how many events were ever folded; it grows with every write and so serves as the
-    version that the store compares. `partition`, `offset` and `folded_ms` say where the newest fold came from and when.
+    Fields
+        history: sorted by event time, ties by arrival.
+        recent: 64-bit hashes of the newest event ids, in order of arrival.
+        count: how many events were ever folded; it grows with every write and so serves as the version that the store
+            compares.
+        partition, offset, folded_ms: where the newest fold came from, and when (epoch ms).
     """
 
     history: Sequence[Entry] = ()

@@ -47,9 +47,13 @@ Verdict = Literal["applied", "marks", "users", "landmark"]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Users as they were at one moment, with the marks that were folded by then.
+    """Users as they were at one moment, with the marks that were folded by then. Marks are read first, so the states
+    hold at least every event at or below them.
 
-    Marks are read first, so the states hold at least every event at or below them. `decay` is None before any event.
+    Fields
+        states: by user id.
+        marks: events partition -> offset of the newest record folded.
+        decay: None before any event.
     """
 
     states: dict[str, UserState]
@@ -59,9 +63,13 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one round of folding made. `marks`: partition -> (offset expected now or None, offset to set).
+    """What one round of folding made.
 
-    `before` gives the states that `after` was folded from; the script compares their counts.
+    Fields
+        marks: partition -> (offset expected now or None, offset to set).
+        decay: of item statistics; None where there is none to set.
+        before, after: states by user id; `after` was folded from `before`, whose counts the script compares.
+        items: what to add to the statistics of each item.
     """
 
     marks: Mapping[int, tuple[int | None, int]]
@@ -74,7 +82,14 @@ class Batch:
 class FeatureStore:
     """Reads and writes features under one prefix. Thread-safe, as redis-py's client is.
 
-    Every method raises Unavailable, naming the URL without its password, when the server does not answer.
+    Parameters
+        settings: URL and time-out.
+        prefix: of all keys.
+
+    Raises
+        Unavailable: here for a URL that is none; from every method when the server does not answer. It names the URL
+            without its password.
+        HeadwaterError: from every method when the server refuses a command.
     """
 
     def __init__(self, settings: RedisSettings, prefix: str = "") -> None:
@@ -142,7 +157,11 @@ class FeatureStore:
         return f"redis-cli -u {self.address} HDEL {self.prefix}marks {' '.join(map(str, partitions))}"
 
     def apply(self, batch: Batch) -> Verdict:
-        """Write one batch atomically, if nothing that it was made from has changed. See apply.lua."""
+        """Write one batch atomically, if nothing that it was made from has changed.
+
+        Returns
+            `applied`; or `marks`, `users` or `landmark`, whichever has changed, and nothing is written.
+        """
         prefix = self.prefix
         keys = [f"{prefix}marks", f"{prefix}landmark", f"{prefix}popular"]
         keys += [f"{prefix}u:{user}" for user in batch.after]
@@ -167,7 +186,15 @@ class FeatureStore:
         return [] if decay is None else [(item, decay.weight_at(log2_sum, now_ms)) for item, log2_sum in ranked]
 
     def popularity(self, n: int) -> tuple[list[tuple[str, float]], Decay | None, dict[int, int]]:
-        """The `n` items of most decayed weight, best first, with its log2; the decay; and the marks, of one moment."""
+        """The items of most decayed weight, the decay and the marks, all of one moment.
+
+        Parameters
+            n: how many items.
+
+        Returns
+            Item id and log2 of its weight, best first; the decay, None before any event; events partition -> newest
+            offset.
+        """
         pipe = self._redis.pipeline(transaction=True)
         pipe.get(f"{self.prefix}landmark")
         pipe.zrevrange(f"{self.prefix}popular", 0, n - 1, withscores=True)
@@ -186,7 +213,15 @@ class FeatureStore:
         return [_statistics(fields) for fields in found]
 
     def put_items(self, entries: Mapping[str, bytes | None], partition: int, offset: int) -> bool:
-        """Write catalogue JSON by item id, None removes; False when `offset` was written before."""
+        """Write catalogue entries.
+
+        Parameters
+            entries: JSON by item id; None removes the item.
+            partition, offset: where in `items` the newest of them was read.
+
+        Returns
+            False when `offset` was written before, and nothing is.
+        """
         keys = [f"{self.prefix}marks:items", *(f"{self.prefix}item:{item}" for item in entries)]
         with self._answering():
             return bool(self._items(keys, [partition, offset, *(value or b"" for value in entries.values())]))
@@ -199,7 +234,14 @@ class FeatureStore:
             return cast(list[bytes | None], self._redis.mget([f"{self.prefix}item:{item}" for item in item_ids]))
 
     def count_dead_letters(self, letters: Iterable[tuple[str, str, int, int]]) -> int:
-        """Count (reason, source `topic/partition`, offset, index) of each refused message once; how many were new."""
+        """Count each refused message once.
+
+        Parameters
+            letters: (reason, source `topic/partition`, offset, index) of each.
+
+        Returns
+            How many were new.
+        """
         arguments = [part for letter in letters for part in letter]
         with self._answering():
             return cast(int, self._dead([f"{self.prefix}dead", f"{self.prefix}marks:dead"], arguments))

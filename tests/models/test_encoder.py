@@ -1,4 +1,4 @@
-"""The slow learner's parts: weights of targets, the fused softmax, rehearsal over a history."""
+"""The sequence encoder's parts: weights of targets, the fused softmax, rehearsal over a history."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def test_users_of_one_colour_are_shown_their_colour() -> None:
 def test_an_item_is_known_to_follow_after_its_first_click() -> None:
     learner = Learner(SMALL, seed=0)
     learner.learn(ring(160))
-    assert not learner.pending  # no gradient step comes after this: only the fast memory can know
+    assert not learner.pending  # no gradient step comes after this: only the association memories can know
     learner.learn(examples_of([("one", "i3"), ("one", "after-3"), ("two", "i15"), ("two", "after-15")]))
     bundle = bundle_of(learner)
     near_3, near_15 = best(bundle, ["i1", "i2", "i3"]), best(bundle, ["i13", "i14", "i15"])

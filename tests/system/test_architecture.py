@@ -202,12 +202,13 @@ EXEMPT: dict[str, str] = {}
 
 
 def functions(path: Path) -> Iterator[tuple[str, int, int]]:
-    """Name, lines and parameters (without self) of every function of a file."""
+    """Name, lines (without the docstring) and parameters (without self) of every function of a file."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
             parameters = len(names) - (names[:1] in (["self"], ["cls"]))
-            yield node.name, (node.end_lineno or node.lineno) - node.lineno + 1, parameters
+            told = len((ast.get_docstring(node, clean=False) or "").splitlines())
+            yield node.name, (node.end_lineno or node.lineno) - node.lineno + 1 - told, parameters
 
 
 def test_functions_are_short_and_take_few_parameters() -> None:
