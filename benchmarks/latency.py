@@ -64,7 +64,7 @@ def broker(arguments: argparse.Namespace, directory: Path) -> Iterator[str]:
     if arguments.kafka:
         yield arguments.kafka
     elif arguments.broker == "kafka":
-        from tests.worlds.kafka_real import ApacheKafka
+        from tests.worlds.brokers import ApacheKafka
 
         with ApacheKafka(directory / "kafka") as server:
             yield server.address

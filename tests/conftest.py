@@ -7,6 +7,7 @@ against that store; the default is what is embedded.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,52 +15,61 @@ from pathlib import Path
 
 import pytest
 
-from embedded import EmbeddedBroker, EmbeddedStore
+from embedded import EmbeddedStore
 from headwater.kafka import ensure_topics
 from headwater.settings import Settings, load_settings
+from tests.worlds.brokers import KIND, chosen_broker
 from tests.worlds.processes import LiveWorker
 
 # Whoever starts the suite in the background may have switched Ctrl-C off for all that it starts; tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-
-LONG = (
-    "crash",
-    "console_supervisor",
-    "trainer_worker",
-    "demo",
-    "replay_explain",
-    "trainer_publications",
-    "trainer_kill",
-)
-"""Files that take longest. They come first: at the end no job is left alone with one of them."""
+CONFORMANCE = Path(__file__).parent / "embedded" / "conformance"
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The longest files first; against Apache Kafka only what meets a broker that it can stand in for."""
-    place = {f"test_{name}.py": number for number, name in enumerate(LONG)}
-    items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
-    if os.environ.get("HEADWATER_TEST_BROKER", "embedded") == "embedded":
+    """What takes long comes first, and against Apache Kafka runs only what may go otherwise there.
+
+    Long are tests with a time limit of their own, then those that start workers: short ones fill the gaps at the end.
+
+    The embedded broker is compared with Apache Kafka by tests/embedded/conformance, request by request. Beyond that a
+    test runs on both, marked `any_broker`, where it is about what clients and groups do when a broker, a member or a
+    partition's leader comes and goes, about positions in logs, or about what a broker refuses. Pages, reports,
+    commands and what a worker makes of a record do not change with the broker and run once.
+    """
+    items.sort(key=lambda item: (not _limit_s(item), "worker" not in getattr(item, "fixturenames", ())))
+    if KIND == "embedded":
         return
-    apart = [item for item in items if not {"kafka_address", "address"} & set(getattr(item, "fixturenames", ()))]
+    apart = []
+    for item in items:
+        if CONFORMANCE in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("conformance"))  # a second broker, which one job starts and not all
+        elif item.get_closest_marker("any_broker") is None:
+            apart.append(item)
     config.hook.pytest_deselected(items=apart)
-    items[:] = [item for item in items if item not in set(apart)]
+    without = set(apart)
+    items[:] = [item for item in items if item not in without]
+
+
+def _limit_s(item: pytest.Item) -> float:
+    """A test's own time limit; 0 where it has none."""
+    limit = item.get_closest_marker("timeout")
+    return 0.0 if limit is None else float(limit.args[0])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """A test's name without the group that pytest-xdist puts behind it: `--last-failed` has to know it without jobs."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        report.nodeid = re.sub(r"@\w+$", "", report.nodeid)
 
 
 @pytest.fixture(scope="session")
 def kafka_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """host:port of the broker that HEADWATER_TEST_BROKER names."""
-    directory = tmp_path_factory.mktemp("kafka")
-    kind = os.environ.get("HEADWATER_TEST_BROKER", "embedded")
-    if kind == "kafka":
-        from tests.worlds.kafka_real import ApacheKafka
-
-        with ApacheKafka(directory) as broker:
-            yield broker.address
-    else:
-        assert kind == "embedded", f"HEADWATER_TEST_BROKER is {kind!r}: embedded or kafka"
-        with EmbeddedBroker(directory) as broker:
-            yield broker.address
+    with chosen_broker(tmp_path_factory.mktemp("kafka")) as broker:
+        yield broker.address
 
 
 @pytest.fixture(scope="session")

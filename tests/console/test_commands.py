@@ -24,10 +24,10 @@ from console.local.addresses import Addresses, located_settings, running_address
 from console.local.processes import settings_environment
 from console.look.cluster import group_lags, open_consumer, topic_states
 from console.look.worker_metrics import quantile, read_metrics
+from embedded import free_port
 from headwater.kafka import ensure_topics, producer
 from headwater.settings import Settings, load_settings
 from headwater.topics import topic_name
-from tests.worlds.processes import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from embedded import EmbeddedBroker, EmbeddedStore
+from embedded import EmbeddedBroker, EmbeddedStore, free_port
 from headwater.kafka import ensure_topics
 from headwater.recommendations import AFTER_NOT_REACHED, EXACT
 from headwater.settings import Settings
 from serving.scorer import cuda_is_there
-from tests.worlds.processes import LiveWorker, eventually, free_port
+from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.serving import CATALOGUE, World, clicked, items_of, put_trained_model, trained
 
 Start = Callable[..., LiveWorker]

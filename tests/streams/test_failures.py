@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from embedded import EmbeddedBroker, EmbeddedStore
+from embedded import EmbeddedBroker, EmbeddedStore, free_port
 from headwater.kafka import ensure_topics
 from headwater.settings import Settings, load_settings
 from headwater.topics import EXAMPLES
-from tests.worlds.processes import LiveWorker, eventually, free_port
+from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.streams import event, folded_all, load, send, send_packed
 from tests.worlds.topic_reading import limit_records
 

@@ -1,41 +1,69 @@
 """kill -9 of each part in turn, under load: nothing is lost, nothing counts twice, every request is answered.
 
-One test per part that dies, each on a world of its own. The audit recomputes all features from the topics and compares
-them key by key with the store; the trainer's own count says that every example was learned exactly once.
+One world lives through all of it, one test per part that dies; what must hold is asked after each, of all that was sent
+since the beginning. The audit recomputes all features from the topics and compares them key by key with the store; the
+trainer's own count says that every example was learned exactly once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
-from embedded import EmbeddedBroker, EmbeddedStore
+from embedded import EmbeddedStore, ServerProcess
 from headwater.kafka import ensure_topics
 from headwater.settings import Settings, load_settings
 from streams.audit import audit
+from tests.worlds.brokers import chosen_broker
 from tests.worlds.example_logs import SMALL_MODEL
 from tests.worlds.loads import Answers, Load
 from tests.worlds.processes import LiveWorker, eventually
 
-Start = Callable[..., LiveWorker]
 MODULES = ("streams.worker", "trainer.worker", "serving.worker")
 ROUNDS = 15  # of load before and after each blow; a round is 10 events and a request
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.any_broker, pytest.mark.timeout(180), pytest.mark.xdist_group("crash")]
 
 
-def crashing(settings: Settings) -> Settings:
+class World:
+    """All three workers, a broker and a store of their own, and how many events were acknowledged so far."""
+
+    def __init__(self, settings: Settings, servers: dict[str, ServerProcess], workers: dict[str, LiveWorker]) -> None:
+        self.settings = settings
+        self.servers = servers
+        self.workers = workers
+        self.events = 0
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A small model, frequent checkpoints, and clients that give a dead one's work away soon."""
-    trainer = settings.trainer.model_copy(update={"publish_every_s": 0.2, "checkpoint_every_s": 0.5})
-    model = settings.model.model_copy(update={"overrides": SMALL_MODEL})
-    kafka = settings.kafka.model_copy(update={"session_timeout_ms": 3000, "linger_ms": 0})
-    return settings.model_copy(update={"trainer": trainer, "model": model, "kafka": kafka})
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    return crashing(settings)
+    folder = tmp_path_factory.mktemp("crash")
+    broker, store = chosen_broker(folder / "kafka"), EmbeddedStore(folder / "redis")
+    with ExitStack() as started:
+        for server in (broker, store):
+            started.enter_context(server)
+        settings = load_settings(
+            kafka={"bootstrap": broker.address, "session_timeout_ms": 3000, "linger_ms": 0},
+            redis={"url": store.address},
+            model={"overrides": SMALL_MODEL},
+            trainer={
+                "directory": folder / "trainer", "bundles": folder / "models",
+                "publish_every_s": 0.2, "checkpoint_every_s": 0.5,
+            },
+            serving={"bundles": folder / "models"},
+        )  # fmt: skip
+        ensure_topics(settings.kafka)
+        workers = {module: LiveWorker(module, settings, folder / f"{module}.log") for module in MODULES}
+        for one in workers.values():
+            started.callback(one.__exit__)
+            one.start(wait=False)
+        for one in workers.values():
+            eventually(one.is_ready, 60, one.module)
+        yield World(settings, {"broker": broker, "store": store}, workers)
+        for one in workers.values():
+            assert one.stop() == 0, one.tail()
 
 
 def more(load: Load, rounds: int = ROUNDS) -> None:
@@ -62,80 +90,56 @@ def examples(trainer: LiveWorker) -> float:
         return 0.0
 
 
-def all_is_well(settings: Settings, load: Load, workers: dict[str, LiveWorker]) -> None:
+def all_is_well(world: World, load: Load) -> None:
     """What must hold when everything that was sent has been worked off."""
     load.finish()
-    trainer, serving = workers["trainer.worker"], workers["serving.worker"]
-    answers = Answers(settings)
+    world.events += len(load.events)
+    trainer, serving = world.workers["trainer.worker"], world.workers["serving.worker"]
+    answers = Answers(world.settings)
 
     def answered() -> bool:
-        supervise(workers)
+        supervise(world.workers)
         return load.requests <= answers.seen()
 
     def learned() -> bool:
-        supervise(workers)
-        return examples(trainer) >= len(load.events)
+        supervise(world.workers)
+        return examples(trainer) >= world.events
 
     try:
         eventually(answered, 40, f"every request answered:\n{serving.tail()}")
     finally:
         answers.close()
-    eventually(learned, 40, f"{len(load.events)} examples learned:\n{trainer.tail()}")
-    verdict = audit(settings)
+    eventually(learned, 40, f"{world.events} examples learned:\n{trainer.tail()}")
+    verdict = audit(world.settings)
     assert verdict.ok, verdict
-    assert verdict.events_applied == len(load.events)
-    assert examples(trainer) == len(load.events)
-    for worker in workers.values():
+    assert verdict.events_applied == world.events
+    assert examples(trainer) == world.events
+    for worker in world.workers.values():
+        eventually(worker.is_ready, 60, worker.module)
         assert worker.metric("headwater_dead_letters_total") == 0
-        assert worker.stop() == 0, worker.tail()
 
 
 @pytest.mark.parametrize("victim", MODULES)
-def test_a_worker_killed_under_load_loses_nothing(settings: Settings, worker: Start, victim: str) -> None:
-    workers = {module: worker(module, given=settings) for module in MODULES}
-    with Load(settings) as load:
+def test_a_worker_killed_under_load_loses_nothing(world: World, victim: str) -> None:
+    with Load(world.settings) as load:
         for _ in range(2):
             more(load)
-            workers[victim].kill()
+            world.workers[victim].kill()
             more(load)
-            workers[victim].start()
+            world.workers[victim].start()
         more(load)
-        all_is_well(settings, load, workers)
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[tuple[Settings, EmbeddedBroker, EmbeddedStore]]:
-    """A broker and a store that a test may kill."""
-    with EmbeddedBroker(tmp_path / "kafka") as broker, EmbeddedStore(tmp_path / "redis") as store:
-        made = load_settings(
-            kafka={"bootstrap": broker.address},
-            redis={"url": store.address},
-            trainer={"directory": tmp_path / "trainer", "bundles": tmp_path / "models"},
-            serving={"bundles": tmp_path / "models"},
-        )
-        ensure_topics(made.kafka)
-        yield crashing(made), broker, store
+        all_is_well(world, load)
 
 
 @pytest.mark.parametrize("victim", ["broker", "store"])
-def test_a_server_killed_under_load_loses_nothing(
-    own: tuple[Settings, EmbeddedBroker, EmbeddedStore], tmp_path: Path, victim: str
-) -> None:
-    settings, broker, store = own
-    server = {"broker": broker, "store": store}[victim]
-    workers = {module: LiveWorker(module, settings, tmp_path / f"{module}.log") for module in MODULES}
-    try:
-        for one in workers.values():
-            one.start()
-        with Load(settings) as load:
-            for _ in range(2):
-                more(load)
-                server.kill()
-                if victim == "store":
-                    more(load)
-                server.start()
+def test_a_server_killed_under_load_loses_nothing(world: World, victim: str) -> None:
+    server = world.servers[victim]
+    with Load(world.settings) as load:
+        for _ in range(2):
             more(load)
-            all_is_well(settings, load, workers)
-    finally:
-        for one in workers.values():
-            one.__exit__()
+            server.kill()
+            if victim == "store":
+                more(load)
+            server.start()
+        more(load)
+        all_is_well(world, load)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,13 +17,8 @@ from typing import Any
 from headwater.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+PAUSE_S = 0.05
+"""Between two looks of `eventually`: most ask a worker over HTTP, which costs it some milliseconds."""
 
 
 def eventually(condition: Callable[[], Any], timeout_s: float = 30.0, what: str = "") -> Any:
@@ -35,7 +30,7 @@ def eventually(condition: Callable[[], Any], timeout_s: float = 30.0, what: str 
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_s:.0f} s: {what or condition}")
-        time.sleep(0.02)
+        time.sleep(PAUSE_S)
 
 
 def environment(settings: Settings, **more: str) -> dict[str, str]:
@@ -46,8 +41,6 @@ def environment(settings: Settings, **more: str) -> dict[str, str]:
         for field, value in values.items():
             plain = value.get_secret_value() if hasattr(value, "get_secret_value") else value
             if isinstance(plain, (dict, list, tuple)):
-                import json
-
                 plain = json.dumps(plain)
             env[f"HEADWATER_{section.upper()}__{field.upper()}"] = str(plain)
     return {**env, **more}
@@ -61,11 +54,10 @@ class LiveWorker:
         self.settings = settings
         self.log = log
         self.env = env
-        self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, wait: bool = True) -> LiveWorker:
-        more = {"HEADWATER_OPERATIONS__PORT": str(self.port), "PYTHONWARNINGS": "default", **self.env}
+        more = {"PYTHONWARNINGS": "default", **self.env}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", self.module],
@@ -86,6 +78,17 @@ class LiveWorker:
             return self.get("/readyz")[0] == 200
         except OSError:
             return False
+
+    @property
+    def port(self) -> int:
+        """Where this process answers, as its log says: it takes any free port. URLError before it has one."""
+        assert self.process is not None
+        for line in self.log.read_text(errors="replace").splitlines():
+            if '"started"' in line:
+                said = json.loads(line)
+                if said["pid"] == self.process.pid:
+                    return int(said["port"])
+        raise urllib.error.URLError("it has not started to listen")
 
     def get(self, path: str) -> tuple[int, str]:
         try:

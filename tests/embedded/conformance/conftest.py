@@ -6,7 +6,6 @@ both.
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -16,8 +15,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from embedded import EmbeddedBroker, ServerProcess
 from tests.embedded.conformance.clients import Raw, eventually
-
-KIND = os.environ.get("HEADWATER_TEST_BROKER", "embedded")
+from tests.worlds.brokers import KIND, ApacheKafka
 
 
 @pytest.fixture(scope="session")
@@ -25,8 +23,6 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """The broker's process; tests may kill it if they start it again."""
     folder = tmp_path_factory.mktemp("broker")
     if KIND == "kafka":
-        from tests.worlds.kafka_real import ApacheKafka
-
         quick = {
             "log.initial.task.delay.ms": "100",
             "log.retention.check.interval.ms": "300",
@@ -37,7 +33,6 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
             _make_coordinator(process.address)
             yield process
     else:
-        assert KIND == "embedded", f"HEADWATER_TEST_BROKER is {KIND!r}: embedded or kafka"
         with EmbeddedBroker(folder, options=("--cleanup-interval-s", "0.3")) as process:
             yield process
 

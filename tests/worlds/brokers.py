@@ -1,7 +1,7 @@
-"""Apache Kafka itself as a child process, with the interface of `embedded.EmbeddedBroker`.
+"""The broker that the tests run against, and Apache Kafka itself as a child process like `embedded.EmbeddedBroker`.
 
-Before it: the launcher `shared/kafka/kafka` beside the repository (Java 17). After it: the tests, when
-HEADWATER_TEST_BROKER=kafka. It is the truth that the embedded broker is compared with.
+HEADWATER_TEST_BROKER chooses: `embedded` (the default) or `kafka`, which takes the launcher `shared/kafka/kafka` beside
+the repository and Java 17. Apache Kafka is the truth that the embedded broker is compared with.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from embedded import ServerProcess, free_port
+from embedded import EmbeddedBroker, ServerProcess, free_port
 
+KIND = os.environ.get("HEADWATER_TEST_BROKER", "embedded")
+assert KIND in ("embedded", "kafka"), f"HEADWATER_TEST_BROKER is {KIND!r}: embedded or kafka"
 LAUNCHER = Path(__file__).resolve().parents[3] / "shared" / "kafka" / "kafka"
 
 
@@ -48,3 +50,8 @@ class ApacheKafka(ServerProcess):
             return bool(AdminClient({k: v for k, v in quiet.items() if v is not None}).list_topics(timeout=2).brokers)
         except KafkaException:
             return False
+
+
+def chosen_broker(folder: Path) -> ServerProcess:
+    """The broker that HEADWATER_TEST_BROKER names, not started yet."""
+    return ApacheKafka(folder) if KIND == "kafka" else EmbeddedBroker(folder)
