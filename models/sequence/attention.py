@@ -1,7 +1,7 @@
 """Attention: the other body of the sequence encoder, made for GPUs, in the place of the recurrent unit.
 
 Before: `encoder` has made a vector of every step. After: `encoder` projects the state of each step to item space;
-`graph_encoder` runs the same maths. Knows vectors and time gaps, no items.
+`experts.sequence` adds the same maths to the graph. Knows vectors and time gaps, no items.
 
 Blocks of pointwise gated causal attention after HSTU (Zhai et al. 2024, section 3): with y the normalised input,
 
