@@ -25,6 +25,8 @@ from headwater.settings import Settings
 from tests.worlds.processes import eventually
 from tests.worlds.topic_reading import everything, rows
 
+pytestmark = pytest.mark.any_broker
+
 
 @pytest.fixture
 def client(settings: Settings) -> Iterator[Client]:

@@ -21,6 +21,8 @@ from tests.worlds.answering import ScriptedAnswers
 from tests.worlds.processes import ROOT, eventually
 from tests.worlds.topic_reading import everything, limit_records, rows
 
+pytestmark = pytest.mark.any_broker
+
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:

@@ -20,6 +20,8 @@ from tests.worlds.answering import ScriptedAnswers, ranked
 from tests.worlds.processes import ROOT
 from tests.worlds.topic_reading import everything
 
+pytestmark = pytest.mark.any_broker
+
 
 @pytest.fixture
 def client(settings: Settings) -> Iterator[Client]:

@@ -27,6 +27,8 @@ from headwater.settings import KafkaSettings, Settings
 from headwater.topics import EVENTS, MODEL, REQUESTS, topic_name
 from tests.worlds.processes import eventually
 
+pytestmark = pytest.mark.any_broker
+
 
 @pytest.fixture
 def kafka(settings: Settings) -> KafkaSettings:

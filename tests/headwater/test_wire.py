@@ -110,7 +110,13 @@ def test_what_the_sdk_writes_is_read_back(body: dict[str, Any]) -> None:
         event = Event.model_validate(body)
     except ValidationError:
         return
-    (single,) = read(encode(event), key=event.user_id.encode(), headers=cloudevent_headers(event, "test"))
+    try:
+        value = encode(event)
+    except InvalidMessage:  # an integer of more than 64 bits in its properties
+        with pytest.raises(InvalidMessage, match="64-bit"):
+            encode_packed([event])
+        return
+    (single,) = read(value, key=event.user_id.encode(), headers=cloudevent_headers(event, "test"))
     (packed,) = read(encode_packed([event]), key=None)
     assert single == packed
     assert isinstance(single, EventRow)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import orjson
+import pytest
 import torch
 
 from headwater.events import Event
@@ -24,6 +25,8 @@ from tests.worlds.processes import eventually
 from tests.worlds.replay import FILMS, Given, Replayed, replayed, walks
 from tests.worlds.serving import catalogue_entry
 from tests.worlds.topic_reading import everything
+
+pytestmark = pytest.mark.any_broker
 
 EVERY = 60
 CHUNKS = 4

@@ -34,6 +34,7 @@ def serving(world: World, worker: Start) -> LiveWorker:
     return worker("serving.worker")
 
 
+@pytest.mark.any_broker
 def test_a_killed_worker_loses_no_request(world: World, serving: LiveWorker, worker: Start) -> None:
     asked = [world.ask(f"user-{number % 7}", k=3) for number in range(150)]
     world.answer(asked[20])
@@ -65,6 +66,7 @@ def test_without_redis_popular_items_of_the_model_answer(world: World, serving: 
     assert blind.stop() == 0
 
 
+@pytest.mark.any_broker
 def test_sigterm_drains_and_commits(world: World, serving: LiveWorker, worker: Start) -> None:
     asked = [world.ask(f"user-{number}") for number in range(20)]
     for request_id in asked:
@@ -102,6 +104,7 @@ def test_cuda_demanded_and_absent_ends_with_one_clear_line(settings: Settings, w
     assert "HEADWATER_SERVING__PROVIDER=cpu" in refused.tail()
 
 
+@pytest.mark.any_broker
 def test_two_workers_share_the_requests_and_one_takes_over(world: World, serving: LiveWorker, worker: Start) -> None:
     other = worker("serving.worker")
     asked = [world.ask(f"user-{number}") for number in range(60)]

@@ -9,12 +9,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from console.look.tracing import trace
 from headwater.kafka import admin_client, end_offsets, ensure_topics
 from headwater.settings import Settings
 from headwater.topics import EVENTS, topic_name
 from tests.worlds.processes import ROOT, LiveWorker, environment, eventually
 from tests.worlds.streams import event, folded_all, partition_of, send, send_packed, storing
+
+pytestmark = pytest.mark.any_broker
 
 Start = Callable[..., LiveWorker]
 

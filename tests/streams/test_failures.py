@@ -26,6 +26,7 @@ def applied(*workers: LiveWorker) -> float:
     return sum(one.metric("headwater_events_applied_total") for one in workers)
 
 
+@pytest.mark.any_broker
 def test_workers_that_come_and_go_lose_and_double_nothing(settings: Settings, worker: Start) -> None:
     first = worker("streams.worker")
     with load(settings) as sent:
@@ -45,6 +46,7 @@ def test_workers_that_come_and_go_lose_and_double_nothing(settings: Settings, wo
     assert result.events_applied == sent()
 
 
+@pytest.mark.any_broker
 def test_a_worker_that_froze_and_lost_its_partitions_is_fenced(settings: Settings, worker: Start) -> None:
     quick = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"session_timeout_ms": 2000})})
     frozen = worker("streams.worker", given=quick)
@@ -145,6 +147,7 @@ def test_told_to_stop_while_a_broker_does_not_answer_it_does(settings: Settings,
             assert streams.stop() == 0
 
 
+@pytest.mark.any_broker
 @pytest.mark.parametrize("module", ["streams.worker", "trainer.worker", "serving.worker"])
 def test_a_broker_that_refuses_to_make_the_topics_ends_a_worker_with_what_to_set(
     settings: Settings, worker: Start, module: str
@@ -156,6 +159,7 @@ def test_a_broker_that_refuses_to_make_the_topics_ends_a_worker_with_what_to_set
     assert "Check kafka.replication (now 3)" in refused.tail()
 
 
+@pytest.mark.any_broker
 def test_records_that_only_together_are_too_large_for_the_broker_are_sent_alone(
     settings: Settings, worker: Start
 ) -> None:

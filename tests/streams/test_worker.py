@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from headwater.events import Item, now_ms
 from headwater.examples import CatalogueEntry, Example, unpack
 from headwater.settings import Settings
@@ -84,6 +86,7 @@ def test_late_events_go_to_their_place_and_teach_only_their_past(settings: Setti
     eventually_equal(lambda: streams.metric("headwater_late_events_total"), 2)
 
 
+@pytest.mark.any_broker
 def test_a_killed_worker_is_replaced_without_loss_or_doubling(settings: Settings, worker: Start) -> None:
     first = worker("streams.worker")
     users = [f"user-{n}" for n in range(20)]
@@ -100,6 +103,7 @@ def test_a_killed_worker_is_replaced_without_loss_or_doubling(settings: Settings
     assert second.stop() == 0
 
 
+@pytest.mark.any_broker
 def test_redelivery_of_every_record_changes_nothing(settings: Settings, worker: Start) -> None:
     first = worker("streams.worker")
     send(settings, [event(n, f"user-{n % 9}") for n in range(90)])
@@ -181,6 +185,7 @@ def test_bad_items_become_dead_letters_and_the_good_ones_pass(settings: Settings
         eventually_equal(store.dead_letters, wanted)
 
 
+@pytest.mark.any_broker
 def test_sigterm_leaves_nothing_uncommitted(settings: Settings, worker: Start) -> None:
     streams = worker("streams.worker")
     send(settings, [event(n, f"user-{n % 50}") for n in range(500)])

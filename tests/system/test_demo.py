@@ -103,6 +103,7 @@ def test_a_refused_event_is_told_and_the_exit_code_is_1(tmp_path: Path) -> None:
     assert "Not as it should be" in stderr
 
 
+@pytest.mark.any_broker
 @pytest.mark.timeout(200)
 def test_on_servers_of_others_the_demo_takes_its_topics_and_keys_away(
     kafka_address: str, redis_url: str, tmp_path: Path

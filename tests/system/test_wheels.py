@@ -49,7 +49,7 @@ def content(wheel: Path) -> set[str]:
 
 def tree(package: str, *without: str) -> set[str]:
     """Every file of a package in this checkout."""
-    paths = [path for path in (ROOT / package).rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    paths = [path for path in (ROOT / package).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     return {str(path.relative_to(ROOT)) for path in paths} - {f"{package}/{name}" for name in without}
 
 

@@ -20,6 +20,8 @@ from tests.worlds.example_logs import append, catalogue, ring_records
 from tests.worlds.topic_reading import everything
 from trainer.examples_log import ExamplesLog, Progress
 
+pytestmark = pytest.mark.any_broker
+
 LOG = logging.getLogger("test")
 RETRY = Retry(threading.Event(), lambda _: None)
 

@@ -24,6 +24,8 @@ from trainer.publisher import Publisher
 from trainer.registry import Registry
 from trainer.rollback import rollback
 
+pytestmark = pytest.mark.any_broker
+
 
 def examples(events: int, first_offset: int = 0) -> list[Example]:
     entries = [entry for value in ring_records(events, first_offset=first_offset) for entry in unpack(value)]

@@ -90,6 +90,7 @@ def test_duplicates_and_an_unreadable_record_are_counted_and_passed(settings: Se
     assert again.metric("headwater_example_duplicates_total") == 25
 
 
+@pytest.mark.any_broker
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_publishing_that_fails_for_long_shows_and_ends_when_the_broker_takes_it(
     settings: Settings, worker: Start
