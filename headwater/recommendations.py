@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from headwater.events import EpochMs, Event, Finite, Id, new_id, now_ms
 
@@ -74,8 +74,13 @@ class RecommendedItem(BaseModel):
     item_id: Id
     rank: int = Field(ge=1)
     score: Finite
-    propensity: Finite = Field(default=1.0, description="Probability that the policy shows this item at this rank.")
     reasons: tuple[str, ...] = Field(default=(), description="Filled when the request says explain.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_older_release(cls, given: Any) -> Any:
+        """Logs hold items with a `propensity`, which was always 1."""
+        return {name: one for name, one in given.items() if name != "propensity"} if isinstance(given, dict) else given
 
 
 class Receipt(BaseModel):

@@ -68,7 +68,7 @@ REQUEST = Request(
 RECOMMENDATION = Recommendation(
     request_id="r1",
     user_id="ann",
-    items=(RecommendedItem(item_id="film-2", rank=1, score=0.7, propensity=0.5, reasons=("because of film-1",)),),
+    items=(RecommendedItem(item_id="film-2", rank=1, score=0.7, reasons=("because of film-1",)),),
     answered_time=NOW_MS,
     receipt=Receipt(feature_offsets={"2": 41}, feature_age_ms=3.5, history_length=9, model_version=4, fallback=None),
     error=Refusal(code="unknown_field", message="no field 'colour'"),
@@ -91,6 +91,15 @@ def refused(rows: list[EventRow | InvalidMessage]) -> list[str]:
 )
 def test_what_is_written_is_read_back_whole(model: BaseModel, decode: Any) -> None:
     assert decode(encode(model)) == model
+
+
+def test_an_answer_of_an_older_release_is_read() -> None:
+    body = json.loads(encode(RECOMMENDATION))
+    body["items"][0]["propensity"] = 1.0
+    body["receipt"]["policy"] = "exact after=not_reached"
+    found = decode_recommendation(json.dumps(body).encode())
+    assert found.items == RECOMMENDATION.items
+    assert found.receipt.policy == ("exact", "after=not_reached")
 
 
 def test_an_event_is_read_back_with_all_that_the_engine_needs() -> None:

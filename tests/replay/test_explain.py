@@ -95,11 +95,12 @@ def test_an_answer_is_found_by_its_request_id(world: Replayed) -> None:
 
 
 @pytest.mark.parametrize("policy", ["exact", "exact after=not_reached", "exact after=not_reached reasons=left_out"])
-def test_an_answer_of_a_release_whose_policy_was_a_text_is_rebuilt(world: Replayed, policy: str) -> None:
+def test_an_answer_of_an_older_release_is_rebuilt(world: Replayed, policy: str) -> None:
     body = world.answers["reasons 1"].model_dump(mode="json", exclude_none=True)
     body["receipt"]["policy"] = policy
-    if "left_out" in policy:
-        for item in body["items"]:
+    for item in body["items"]:
+        item["propensity"] = 1.0
+        if "left_out" in policy:
             item["reasons"] = []
     found = explain_answer(world.settings, read_answer(orjson.dumps(body)))
     assert found.identical, found.difference
