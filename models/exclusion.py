@@ -46,9 +46,10 @@ def left_out(
     """
     if ALL_TYPES in rule:
         return set(newest)
-    out = {item for item, kind in seen if kind in rule} if rule else set()
+    named = set(rule) - {AUTO}
+    out = {item for item, kind in seen if kind in named} if named else set()
     if AUTO in rule:
-        out.update(item for item, kind in newest.items() if kind not in returning)
+        out |= {item for item, kind in newest.items() if kind not in returning}
     return out
 
 

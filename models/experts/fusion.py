@@ -13,7 +13,6 @@ of size (queries, experts, items) exists.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -51,23 +50,17 @@ class Sums(NamedTuple):
     scores: Array
 
 
-def trusts_of(experts: Sequence[Expert]) -> list[int]:
-    """Of each expert the place of its first weight among the gate's outputs."""
-    return list(accumulate((expert.trusts for expert in experts[:-1]), initial=0))
-
-
-def opinions_of(experts: Sequence[Expert], block: Block, i: int) -> list[Opinion]:
+def opinions_of(parts: Parts, block: Block, i: int) -> list[Opinion]:
     """All opinions of the query that is the block's example i, in the order of the experts."""
     arrived = iter(block.examples[i].opinions or ())
-    found, at = [], 0
-    for expert in experts:
+    found = []
+    for expert, at in zip(parts.experts, parts.trusts, strict=True):
         said = (next(arrived),) if expert.on_arrival else expert.opinions(block, i)
         found += [Opinion(expert, at + k, one) for k, one in enumerate(said)]
-        at += expert.trusts
     return found
 
 
-def add_up(experts: Sequence[Expert], opinions: Sequence[Opinion], q: int, trust: Array, sums: Sums) -> None:
+def add_up(parts: Parts, opinions: Sequence[Opinion], q: int, trust: Array, sums: Sums) -> None:
     """Scores of the block's query q, into `sums`, by the gate's weights `trust` (outputs,)."""
     sums.memory.fill(0.0)
     for expert, at, said in opinions:
@@ -80,9 +73,8 @@ def add_up(experts: Sequence[Expert], opinions: Sequence[Opinion], q: int, trust
             _add_dense(said.values, said.shift, said.floor, trust[at], scores)
         elif expert.part != "memory":
             scores[said.rows] += trust[at] * said.values
-    for expert, at in zip(experts, trusts_of(experts), strict=True):
-        if isinstance(expert, Reviser):
-            expert.revise(q, trust[at], scores)
+    for reviser, at in parts.revisers:
+        reviser.revise(q, trust[at], scores)
 
 
 def _teach(
@@ -143,8 +135,8 @@ def scores_of(parts: Parts, block: Block) -> Iterator[tuple[list[Opinion], Sums]
     """Opinions and scores of each query of an `asked_block`, in order, in arrays of their own."""
     trust = parts.gate.trust(context_of(block.lengths.astype(np.float32), block.since))
     for q in range(len(block.places)):
-        opinions, sums = opinions_of(parts.experts, block, q), Sums(*np.zeros((2, block.used), np.float32))
-        add_up(parts.experts, opinions, q, trust[q], sums)
+        opinions, sums = opinions_of(parts, block, q), Sums(*np.zeros((2, block.used), np.float32))
+        add_up(parts, opinions, q, trust[q], sums)
         yield opinions, sums
 
 
@@ -169,7 +161,6 @@ def fuse(parts: Parts, block: Block, list_length: int = 0) -> tuple[list[Scored]
     best: list[Rows] = [np.zeros(0, np.int64)] * len(scored)
     if not block.places:
         return scored, best
-    revisers = [(one, at) for one, at in zip(experts, trusts_of(experts), strict=True) if isinstance(one, Reviser)]
     context = context_of(block.lengths.astype(np.float32), block.since)
     trust = gate.trust(context)
     gradient = np.zeros_like(trust)
@@ -183,8 +174,8 @@ def fuse(parts: Parts, block: Block, list_length: int = 0) -> tuple[list[Scored]
         if example.excluded is None:
             continue
         q -= 1
-        opinions = opinions_of(experts, block, i)
-        add_up(experts, opinions, q, trust[q], sums)
+        opinions = opinions_of(parts, block, i)
+        add_up(parts, opinions, q, trust[q], sums)
         slow = next((one.said.values for one in opinions if one.expert.part == "slow"), silent)
         scores, row, closed = sums.scores, example.row, popularity.closed
         opened = example.excluded[~closed[example.excluded]]
@@ -206,9 +197,9 @@ def fuse(parts: Parts, block: Block, list_length: int = 0) -> tuple[list[Scored]
             loss=float(np.log(total) - (own - highest)),
         )
         chance[row] -= total
-        _teach(opinions, revisers, q, chance, block.weight[q] / total, gradient[q])
+        _teach(opinions, parts.revisers, q, chance, block.weight[q] / total, gradient[q])
     gate.learn(context, gradient)
-    for reviser, _ in revisers:
+    for reviser, _ in parts.revisers:
         reviser.step()
     return scored, best
 

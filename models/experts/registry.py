@@ -5,12 +5,14 @@ A new expert is a file beside this one and its line in `OPTIONAL` (docs/new-expe
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import torch
 
 from headwater.errors import SettingsError
 from models.config import ModelConfig, checked
 from models.exclusion import ReturnRate
-from models.experts.expert import Expert, OptionalExpert
+from models.experts.expert import Expert, OptionalExpert, Reviser
 from models.experts.gate import Gate
 from models.experts.memory import AssociationMemory
 from models.experts.newness import Newness
@@ -30,7 +32,8 @@ OPTIONAL: dict[str, type[OptionalExpert]] = {
 class Parts:
     """All of a model that has weights: the experts that a configuration names, their gate, the rule `auto`.
 
-    `all` is what learner, publication, checkpoint, graph and parity loop over. Raises SettingsError for an unknown
+    `all` is what learner, publication, checkpoint, graph and parity loop over; `trusts` has of each expert the place of
+    its first weight among the gate's outputs, `revisers` the revisers with theirs. Raises SettingsError for an unknown
     expert and for settings that it does not take.
     """
 
@@ -43,6 +46,10 @@ class Parts:
         self.repeats = Repeats(config)
         optional = [_optional(name, settings, capacity) for name, settings in config.experts.items()]
         self.experts: list[Expert] = [*self.memories, self.sequence, self.popularity, self.repeats, *optional]
+        self.trusts = list(accumulate((expert.trusts for expert in self.experts[:-1]), initial=0))
+        self.revisers = [
+            (one, at) for one, at in zip(self.experts, self.trusts, strict=True) if isinstance(one, Reviser)
+        ]
         self.gate = Gate(config, self.experts, self.generator)
         self.return_rate = ReturnRate(config.max_types)
         self.all: list[Part] = [*self.experts, self.gate, self.return_rate]

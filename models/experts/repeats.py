@@ -120,6 +120,7 @@ class Repeats(Reviser):
         self.adam = Adam(self.flat, config.return_learning_rate)
         self.stepped = True  # since the last publication
         self._block: Block | None = None
+        self._own = (np.zeros(0, np.int64),) * 2  # rows of the query's history, all different, and their newest steps
         self._facts = Facts(np.zeros((0, 0), bool), np.zeros((0, 0, 0), np.float32))
         self._scores = self._gradient = np.zeros((0, 0), np.float32)  # (Q, L)
 
@@ -132,23 +133,20 @@ class Repeats(Reviser):
         self._scores = repeat_scores(self.weights(), self._facts.facts)
         self._gradient = np.zeros_like(self._scores)
 
-    def _own(self, q: int) -> tuple[Indices, Indices]:
-        """Rows of a query's history, all different, and the step of each one's newest entry."""
-        steps = np.flatnonzero(self._facts.newest[q])
-        assert self._block is not None  # `ask` comes first
-        return self._block.history[q, steps], steps
-
     def revise(self, q: int, trust: np.float32, scores: Array) -> None:
         """Give the items of the history their own scores."""
         if self.config.repeats:
-            rows, steps = self._own(q)
+            assert self._block is not None  # `ask` comes first
+            steps = np.flatnonzero(self._facts.newest[q])
+            rows = self._block.history[q, steps]
+            self._own = rows, steps
             scores[rows] = scores[rows] * OTHERS + trust + self._scores[q, steps]
 
     def taught(self, q: int, chance: Array, share: np.float32) -> np.float32:
         """Keeps the gradient at the network's scores until `step`."""
         if not self.config.repeats:
             return np.float32(0)
-        rows, steps = self._own(q)
+        rows, steps = self._own
         self._gradient[q, steps] = chance[rows] * share
         chance[rows] *= OTHERS
         return np.float32(self._gradient[q].sum())
