@@ -23,11 +23,6 @@ from models.published.parity import check_parity
 from models.quality import Scored
 
 __all__ = [
-    "check_checkpoint",
-    "check_chunking",
-    "check_deltas",
-    "check_determinism",
-    "check_finiteness",
     "check_learner",
     "digest_of",
 ]

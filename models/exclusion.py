@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from headwater.recommendations import ALL_TYPES, AUTO
 from models.part import Changes, Input, Part
 
-__all__ = ["RARE", "ReturnRate", "left_out", "returning_types"]
+__all__ = ["ReturnRate", "left_out", "returning_types"]
 
 RARE = 0.01
 """Below this share of returns per event of a type, its items are not recommended again: people who rate films never

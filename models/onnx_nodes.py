@@ -1,4 +1,4 @@
-"""The pieces an ONNX graph is put together from. After: each expert adds its nodes. Knows no model."""
+"""The pieces that each expert puts its part of an ONNX graph together from. Knows no model."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["RANKERS", "Prequential", "Scored", "rank_of"]
+__all__ = ["Prequential", "Scored", "rank_of"]
 
 RANKERS = ("headwater", "popularity", "memory", "slow")
 

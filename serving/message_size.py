@@ -8,7 +8,7 @@ from __future__ import annotations
 from headwater.recommendations import REASONS_LEFT_OUT, Recommendation
 from headwater.wire import encode
 
-__all__ = ["MAX_ANSWER_BYTES", "sendable", "without_reasons"]
+__all__ = ["sendable", "without_reasons"]
 
 MAX_ANSWER_BYTES = 1_000_000
 """Largest answer sent; with key and headers it stays below the producer's default limit, 1,048,576 bytes."""

@@ -1,4 +1,4 @@
-"""What the streams worker counts, for /metrics. Before: rounds count. After: Prometheus scrapes."""
+"""What the streams worker counts, for /metrics."""
 
 from __future__ import annotations
 

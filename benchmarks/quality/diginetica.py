@@ -35,7 +35,7 @@ from models.learner import Learner
 from models.recorder import Recorder, absorb
 from models.sequence.rehearsal import Plan, Rehearsal
 
-__all__ = ["main", "periods", "recall"]
+__all__ = ["main", "recall"]
 
 BAR, AIM = 0.5021, 0.52
 K = 20

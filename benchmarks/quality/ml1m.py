@@ -39,7 +39,7 @@ from streams.features.recording import recorded
 from trainer.checkpoints import Checkpoints
 from trainer.pretraining import HistoryTraining, TrainingReport
 
-__all__ = ["Question", "Split", "leave_one_out", "main", "quality"]
+__all__ = ["Question", "Split", "main", "quality"]
 
 BAR = {"hr@10": 0.300, "ndcg@10": 0.170}
 BATCH = 64

@@ -1,7 +1,4 @@
-"""The demo's audit: events against features, requests against answers.
-
-Before: the last event is learned, the last request answered. After: "ok", or the first difference in words.
-"""
+"""The demo's audit: events against features, requests against answers."""
 
 from __future__ import annotations
 

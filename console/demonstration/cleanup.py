@@ -1,7 +1,6 @@
 """The world that a demo runs in: a folder of its own, and on servers of others a prefix, removed afterwards.
 
-Before: what a person gave as --kafka and --redis. After: settings. On the embedded servers there is nothing to remove:
-they go with their folder.
+On the embedded servers there is nothing to remove: they go with their folder.
 """
 
 from __future__ import annotations

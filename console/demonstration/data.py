@@ -1,7 +1,6 @@
 """What the demo replays: MovieLens-100K, or the events of a file at hand.
 
-Before: `replay`'s sources. After: events in time order, the catalogue where there is one. Events are read once and
-kept: the demo shows how far it is, and 100,000 of them take 100 MB for a minute.
+Events are read once and kept: the demo shows how far it is, and 100,000 of them take 100 MB for a minute.
 """
 
 from __future__ import annotations

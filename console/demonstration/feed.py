@@ -1,7 +1,7 @@
 """Replays the events as fast as the pipeline keeps pace: at most a window ahead of what is learned.
 
-Before: a source's events in time order. After: the `events` topic, through the SDK. The window is what makes the demo's
-prequential figure mean the same on a slow machine as on a fast one: the model is never far behind the stream.
+The window is what makes the demo's prequential figure mean the same on a slow machine as on a fast one: the model is
+never far behind the stream.
 """
 
 from __future__ import annotations

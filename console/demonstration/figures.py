@@ -1,6 +1,6 @@
 """The figures of a moment: what the three workers' /metrics say, put together.
 
-Before: a supervisor's workers. After: the view, the feed's pace, the summary. Knows nothing of how they are shown.
+Knows nothing of how they are shown.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A visitor nobody has seen before clicks three items; her list is asked for before and after each click.
 
-Before: a model that has learned from the stream, and a catalogue. After: the pages tell it. What is measured is what
-she would feel: from the click to a list that is another one, her own event read by the answer (`after`).
+What is measured is what she would feel: from the click to a list that is another one, her own event read by the answer
+(`after`).
 """
 
 from __future__ import annotations

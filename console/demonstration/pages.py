@@ -1,6 +1,6 @@
 """What the demo prints for good: the opening, the newcomer's lists, the summary with the next commands.
 
-Before: `run`. After: the terminal. Plain text when the output is no terminal.
+Plain text when the output is no terminal.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What a demo comes to: one object for scripts, a page for people, and what failed.
-
-Before: `run` fills it. After: stdout and the exit code.
-"""
+"""What a demo comes to: one object for scripts, a page for people, and what failed."""
 
 from __future__ import annotations
 

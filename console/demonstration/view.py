@@ -1,6 +1,6 @@
 """What the demo shows while events pass: a live page on a terminal, a line every few seconds elsewhere.
 
-Before: `run` hands over a Moment several times a second. After: the terminal, or a log. Asks no worker.
+Asks no worker.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Simulated visitors: people whose events pass just now ask for their lists, about ten times a second.
 
-Before: the feed says who was active. After: `requests` and `recommendations`, through the SDK. Measures what a visitor
-would: milliseconds from asking to having the list.
+Measures what a visitor would: milliseconds from asking to having the list.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """What `headwater doctor` looks at: broker, store, topics, lags, dead letters, workers, model, processors, packages.
 
-Before: settings and, when one runs, the addresses of `headwater up`. After: findings, printed elsewhere. Each check
-asks the real thing: a provider is what a session really got, a version is what the server said.
+Each check asks the real thing: a provider is what a session really got, a version is what the server said.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a cluster holds: partitions, offsets, sizes, groups and their lag, asked through Kafka's own protocol.
 
-Before: `topics`, `doctor`, `demo` ask. After: any Kafka broker. Answers are plain values; nothing is printed here.
+Answers are plain values; nothing is printed here.
 """
 
 from __future__ import annotations

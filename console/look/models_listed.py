@@ -1,7 +1,4 @@
-"""What the `model` topic says: the live model and the snapshots there are, read from the beginning.
-
-Before: the trainer's announcements, and whatever else was written there. After: doctor and rollback.
-"""
+"""What the `model` topic says: the live model and the snapshots there are, read from the beginning."""
 
 from __future__ import annotations
 

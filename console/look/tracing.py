@@ -1,7 +1,6 @@
 """Follows one event and one request by reading every topic and key that they pass, as an onlooker would.
 
-Before: `headwater trace`. After: Kafka and the feature store. Uses no SDK on the way in, so that each record's position
-is known: what this file sends, any Kafka client can.
+Uses no SDK on the way in, so that each record's position is known: what this file sends, any Kafka client can.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a worker's /metrics says: samples, sums over labels, quantiles of histograms.
 
-Before: the text that prometheus-client writes. After: the demo's view, pace and summary. Knows no HTTP.
+Knows no HTTP.
 """
 
 from __future__ import annotations

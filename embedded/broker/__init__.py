@@ -1,4 +1,1 @@
-"""The broker as a process: its command line (`python -m embedded.broker`) and its connections.
-
-Before: a command line. After: `handlers`, which answer each request.
-"""
+"""The broker as a process: its command line (`python -m embedded.broker`) and its connections."""

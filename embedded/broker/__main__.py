@@ -1,7 +1,7 @@
 """`python -m embedded.broker`: a Kafka-protocol broker in one process, for one machine.
 
-Before: a command line. After: a server until SIGTERM or SIGINT. Knows nothing of Headwater. Not for
-production: there is no replica, no fsync, no authentication; use Apache Kafka there.
+Knows nothing of Headwater. Not for production: there is no replica, no fsync, no authentication; use Apache Kafka
+there.
 """
 
 import argparse

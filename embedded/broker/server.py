@@ -1,7 +1,7 @@
 """Connections: bytes in, frames out, one request at a time and in order, as Kafka promises its clients.
 
-Before: sockets. After: handlers. Knows no request's meaning. A client that sends garbage, or reads slowly, or
-stops in the middle of a frame, costs its own connection and nothing else: buffers are bounded and nobody waits for it.
+Knows no request's meaning. A client that sends garbage, or reads slowly, or stops in the middle of a frame, costs its
+own connection and nothing else: buffers are bounded and nobody waits for it.
 """
 
 import asyncio

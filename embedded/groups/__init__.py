@@ -1,6 +1,6 @@
 """Consumer groups: members, generations and rebalances, and the offsets that groups commit.
 
-Before: `handlers`, for what clients send and ask. After: one file, and the answers. Knows no topic and no record.
+Knows no topic and no record.
 """
 
 from embedded.groups.committed_offsets import Committed, CommittedOffsets

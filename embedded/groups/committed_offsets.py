@@ -1,8 +1,7 @@
 """Committed offsets and the memberships of groups, kept in one append-only file.
 
-Before: commits and finished rebalances. After: groups, which ask, and a restart, which reads. It knows no
-protocol and no clocks. A change is in the operating system's hands before it is acknowledged; the file is rewritten
-when most of it is history.
+It knows no protocol and no clocks. A change is in the operating system's hands before it is acknowledged; the file is
+rewritten when most of it is history.
 """
 
 import json

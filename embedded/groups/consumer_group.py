@@ -1,8 +1,7 @@
 """One consumer group: generations and rebalances of its roster. The classic protocol, with static members.
 
-Before: join, sync, heartbeat and leave requests. After: assignments for the members. Knows nothing of topics,
-offsets or the wire; time comes from the event loop. The states and the answers in them are those of Apache Kafka's
-group coordinator:
+Knows nothing of topics, offsets or the wire; time comes from the event loop. The states and the answers in them are
+those of Apache Kafka's group coordinator:
 
     Empty -> PreparingRebalance -> CompletingRebalance -> Stable -> PreparingRebalance ... -> Empty
 """

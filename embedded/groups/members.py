@@ -1,6 +1,6 @@
 """A member of a consumer group, what it asks when it joins, and the answers that members get.
 
-Before: the handlers make requests. After: `consumer_group` keeps members and answers them. Knows no rules.
+Knows no rules.
 """
 
 import asyncio

@@ -1,7 +1,6 @@
 """Who belongs to a consumer group: its members, the static ones by instance, the leader, the protocols they share.
 
-Before: members. After: groups, which decide when the roster changes and answer those who leave it. It knows
-nothing of generations, states or time.
+It knows nothing of generations, states or time.
 """
 
 from dataclasses import dataclass, field

@@ -1,6 +1,6 @@
 """What a client asks before it works: versions, brokers, topics, coordinators, producer ids, disk use.
 
-Before: calls. After: the node's topics. Knows nothing of records. There is one broker and it leads everything.
+Knows nothing of records. There is one broker and it leads everything.
 """
 
 import shutil

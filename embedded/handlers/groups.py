@@ -1,6 +1,6 @@
 """Group membership on the wire: join, sync, heartbeat, leave; list, describe, delete.
 
-Before: calls. After: one `Group` each. Knows nothing of positions (`offsets.py`) or records.
+Knows nothing of positions (`offsets.py`) or records.
 """
 
 import asyncio

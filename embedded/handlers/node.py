@@ -1,6 +1,6 @@
 """The broker's state and its housekeeping: topics, groups, offsets, and what happens when time passes.
 
-Before: a data folder. After: the handlers, which read and change it. Knows no sockets and no encodings.
+Knows no sockets and no encodings.
 """
 
 import asyncio

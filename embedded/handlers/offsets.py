@@ -1,7 +1,6 @@
 """Positions of groups: commit and fetch.
 
-Before: calls. After: the offsets file. It asks the group whether the member may commit and knows nothing else of
-it.
+It asks the group whether the member may commit and knows nothing else of it.
 """
 
 from typing import Any

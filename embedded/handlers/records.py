@@ -1,7 +1,6 @@
 """Records: produce, fetch, offsets by time.
 
-Before: frames. After: logs. Knows nothing of groups. A fetch that finds too little waits until an append wakes
-it.
+Knows nothing of groups. A fetch that finds too little waits until an append wakes it.
 """
 
 import asyncio

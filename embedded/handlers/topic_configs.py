@@ -1,7 +1,6 @@
 """Settings described and changed.
 
-Before: admin calls. After: the node's topics. Knows nothing of records. The broker's own settings are read-
-only.
+Knows nothing of records. The broker's own settings are read-only.
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
 """Topics made, grown, emptied and deleted.
 
-Before: admin calls. After: the node's topics. Knows nothing of settings' meaning.
+Knows nothing of settings' meaning.
 """
 
 from collections import Counter

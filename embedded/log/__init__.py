@@ -1,6 +1,6 @@
 """Topics on disk: the log of each partition, its segments and batches, the settings of topics, retention, compaction.
 
-Before: `handlers`, for what clients send and ask. After: files. Knows no group and no client.
+Knows no group and no client.
 """
 
 from embedded.log.partition import PartitionLog

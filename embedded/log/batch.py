@@ -1,7 +1,7 @@
 """Record batches, format 2: the header, the checks a broker makes, and the records inside.
 
-Before: bytes from a producer or a segment file. After: log, compaction. Knows nothing of offsets assigned,
-files or clients. Batches stay as the producer made them; only compaction takes one apart and only it builds one.
+Knows nothing of offsets assigned, files or clients. Batches stay as the producer made them; only compaction takes one
+apart and only it builds one.
 """
 
 from collections.abc import Callable, Iterable, Iterator

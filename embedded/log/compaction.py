@@ -1,9 +1,7 @@
 """Compaction: of the records with one key the last one stays, offsets stay, tombstones go after their time.
 
-Before: closed segments of a log whose cleanup.policy has `compact`. After: fewer, smaller segments in the same
-place. Knows nothing of clients. It works in slices of two milliseconds on the broker's own loop and
-holds at most MAX_KEYS keys at once; a log with more keys is cleaned over several passes, as Apache Kafka does when its
-offset map is full.
+Knows nothing of clients. It works in slices of two milliseconds on the broker's own loop and holds at most MAX_KEYS
+keys at once; a log with more keys is cleaned over several passes, as Apache Kafka does when its offset map is full.
 
 A crash at any point leaves a readable log: the cleaned file replaces the first segment of its group by one rename, then
 the others are removed from the oldest on, and recovery drops those that the rename had already covered. Oldest first

@@ -1,9 +1,8 @@
 """A partition: segments in a row, the rules for appending, and lookups by offset and time.
 
-Before: produce requests (one batch a time) and files left by an earlier process. After: fetches, retention,
-compaction. Knows nothing of topics' names, groups or the wire. A batch is in the operating system's hands before
-`append` returns, so an acknowledged record survives kill -9 of this process. It does not wait for the disk: a power cut
-may lose the last seconds.
+Knows nothing of topics' names, groups or the wire. A batch is in the operating system's hands before `append` returns,
+so an acknowledged record survives kill -9 of this process. It does not wait for the disk: a power cut may lose the last
+seconds.
 """
 
 import struct

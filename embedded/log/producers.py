@@ -1,7 +1,6 @@
 """What the log remembers of idempotent producers: epoch, last sequence, the last five batches.
 
-Before: batch headers on their way into a log. After: the log, which appends, answers a duplicate, or refuses. It
-knows no transactions. The rules are Apache Kafka's: an unknown producer may start at any sequence, a known one must
+It knows no transactions. The rules are Apache Kafka's: an unknown producer may start at any sequence, a known one must
 continue its own.
 """
 

@@ -1,8 +1,7 @@
 """One file of a partition's log, with a sparse index over it.
 
-Before: whole batches that the log has accepted. After: the log, which reads ranges and looks up offsets and
-times. Knows nothing of topics, producers or retention. An index entry stands every 4 KiB, so a gigabyte costs 6 MB
-of memory however small its batches are, and a lookup walks the headers of at most one interval.
+Knows nothing of topics, producers or retention. An index entry stands every 4 KiB, so a gigabyte costs 6 MB of memory
+however small its batches are, and a lookup walks the headers of at most one interval.
 """
 
 import json

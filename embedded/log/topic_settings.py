@@ -1,7 +1,6 @@
 """The topic settings this broker honours, with Apache Kafka's names, defaults and bounds.
 
-Before: names and values from clients. After: logs, which read the typed values. A name that Kafka knows and this
-broker does not honour is refused, because accepting it would promise something.
+A name that Kafka knows and this broker does not honour is refused, because accepting it would promise something.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,6 +1,6 @@
 """Kafka's protocol: frames, calls and their answers, error codes, and quick codecs of produce and fetch.
 
-Before: bytes from a connection. After: the other rooms, all of which say `Code`. Knows no log, no group and no socket.
+Knows no log, no group and no socket.
 """
 
 from embedded.protocol.codes import Code

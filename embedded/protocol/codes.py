@@ -1,6 +1,6 @@
 """Kafka's error codes, by name.
 
-Before: nothing. After: every module that answers a client. It knows only the codes this broker can send.
+It knows only the codes this broker can send.
 """
 
 from enum import IntEnum

@@ -1,7 +1,7 @@
 """The codecs of produce (v3 to 9) and fetch (v4 to 12), by hand, because every record passes here.
 
-Before: frames. After: the data handlers. It knows the layout and nothing else; a test holds it equal to kafka-
-python's codecs. Record bytes are never copied here: requests give views into the frame, answers are lists of parts.
+It knows the layout and nothing else; a test holds it equal to kafka-python's codecs. Record bytes are never copied
+here: requests give views into the frame, answers are lists of parts.
 """
 
 import struct

@@ -1,7 +1,6 @@
 """Kafka's framing: the APIs and versions of this broker, how a request is read and an answer written.
 
-Before: complete frames from a connection. After: handlers, which get a Call and return an answer. It knows
-nothing of sockets or logs. The codecs are kafka-python's own; produce and fetch have quicker ones in
+It knows nothing of sockets or logs. The codecs are kafka-python's own; produce and fetch have quicker ones in
 `record_codecs`.
 """
 

@@ -25,7 +25,7 @@ from models.onnx_nodes import Nodes
 from models.part import Changes, Input, Part
 from models.sequence.optimizer import Adam
 
-__all__ = ["CONTEXT", "Gate", "context_of"]
+__all__ = ["Gate", "context_of"]
 
 CONTEXT = 4
 """Context numbers per query."""

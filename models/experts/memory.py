@@ -38,7 +38,7 @@ from models.inputs import Recent
 from models.onnx_nodes import Nodes
 from models.part import CAPACITY, OWN_ROW, Changes, Input
 
-__all__ = ["AssociationMemory", "share_of_highest"]
+__all__ = ["AssociationMemory"]
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]

@@ -22,7 +22,7 @@ from models.experts.expert import Dense, Expert, LearnedEvent
 from models.onnx_nodes import Nodes
 from models.part import CAPACITY, Changes, Input
 
-__all__ = ["FLOOR", "UNSEEN", "Popularity"]
+__all__ = ["UNSEEN", "Popularity"]
 
 UNSEEN = -1e30
 """Log popularity, and score, of a row that no event has had: ranks below everything and is still finite."""

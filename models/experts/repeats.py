@@ -29,7 +29,7 @@ from models.onnx_nodes import Nodes
 from models.part import Changes, Input
 from models.sequence.optimizer import Adam
 
-__all__ = ["Facts", "Repeats", "facts_of", "repeat_scores"]
+__all__ = ["Facts", "Repeats"]
 
 NUMBERS = 10
 """Facts that are numbers; `facts_of` has them in order. Then come three facts per type."""

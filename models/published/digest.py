@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from models.config import ModelConfig
 
-__all__ = ["CHUNK_ROWS", "ModelDigest", "hash_all"]
+__all__ = ["ModelDigest", "hash_all"]
 
 CHUNK_ROWS = 256
 

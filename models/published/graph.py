@@ -25,7 +25,7 @@ from models.experts.popularity import UNSEEN
 from models.experts.registry import Parts
 from models.onnx_nodes import Nodes
 
-__all__ = ["OPSET", "RUNTIME_INPUTS", "SCORES", "build_graph", "outputs_of"]
+__all__ = ["RUNTIME_INPUTS", "SCORES", "build_graph", "outputs_of"]
 
 OPSET = 20
 IR_VERSION = 10

@@ -28,7 +28,7 @@ from models.sequence.batches import Sequences, balanced, join_sequences
 from models.sequence.losses import fused_softmax, half_is_fast, sample_negatives, sampled_softmax_losses
 from models.sequence.optimizer import Adam
 
-__all__ = ["Encoder", "dense_shapes"]
+__all__ = ["Encoder"]
 
 ITEM_INIT_STD = 0.05
 

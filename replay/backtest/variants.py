@@ -24,7 +24,7 @@ from serving.catalogue import Catalogue
 from serving.scorer import Scorer
 from serving.scoring import Ask, score
 
-__all__ = ["DEEPEST", "WITHOUT", "Ablation", "Published", "Retrained", "merged"]
+__all__ = ["DEEPEST", "Ablation", "Published", "Retrained", "merged"]
 
 DEEPEST = 20
 """Ranks up to here are exact; whatever is behind is written as 21."""

@@ -25,7 +25,7 @@ from models.published.bundle import Bundle, read_bundle
 from models.published.delta import DeltaAssembler
 from trainer.examples_log import Progress
 
-__all__ = ["from_deltas", "from_disk", "learned_anew", "rebuild_model"]
+__all__ = ["from_deltas", "learned_anew", "rebuild_model"]
 
 HOUR_MS = 3_600_000
 _VERSION = re.compile(r"^v(\d+)-([0-9a-f]+)$")

@@ -1,6 +1,6 @@
 """Arrays over items, which grow as items appear.
 
-Before: a peer meets an item number that it has no room for. After: it has room. Knows no peer.
+Knows no peer.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-__all__ = ["UNCOUNTED", "Decay", "ItemStatistics", "add_log2"]
+__all__ = ["Decay", "ItemStatistics", "add_log2"]
 
 UNCOUNTED = frozenset({"impression", "dismiss"})
 """Event types that say nothing for an item's popularity: counting what was shown would feed itself."""
