@@ -140,6 +140,28 @@ def scores_of(parts: Parts, block: Block) -> Iterator[tuple[list[Opinion], Sums]
         yield opinions, sums
 
 
+def _tested(
+    example: Pending, excluded: Rows, opinions: Sequence[Opinion], sums: Sums, closed: Marks, list_length: int
+) -> tuple[Scored, Rows, np.float32]:
+    """How a query's answer ranks among rows that are neither closed nor excluded, the best rows, and a total.
+
+    Leaves in `sums.scores` what is, divided by the total, each row's probability.
+    """
+    scores, row = sums.scores, example.row
+    slow = next((one.said.values for one in opinions if one.expert.part == "slow"), np.zeros_like(scores))
+    opened = excluded[~closed[excluded]]
+    closed[opened] = True
+    own = scores[row]
+    above, above_memory, above_slow, highest = _ranks(scores, sums.memory, slow, closed, row)
+    closed[opened] = False
+    best = top_k(scores, list_length) if list_length else np.zeros(0, np.int64)
+    scores -= highest
+    np.exp(scores, out=scores)
+    total = scores.sum()
+    loss = float(np.log(total) - (own - highest))
+    return Scored(True, above, example.popularity_rank, above_memory, above_slow, loss), best, total
+
+
 @np.errstate(invalid="ignore")  # BLAS sometimes flags lanes beyond the end of small products; all that counts is finite
 def fuse(parts: Parts, block: Block, list_length: int = 0) -> tuple[list[Scored], list[Rows]]:
     """Rank the block's queries, then let the gate and the revisers take their step.
@@ -165,39 +187,21 @@ def fuse(parts: Parts, block: Block, list_length: int = 0) -> tuple[list[Scored]
     trust = gate.trust(context)
     gradient = np.zeros_like(trust)
     sums = Sums(*np.empty((2, used), np.float32))
-    silent = np.zeros(used, np.float32)  # the encoder's logits of what it does not read
     q = len(block.places)
     for i in reversed(range(len(block.examples))):
-        example = block.examples[i]
+        example, excluded = block.examples[i], block.examples[i].excluded
         for expert in experts:
             expert.rewind(example)
-        if example.excluded is None:
+        if excluded is None:
             continue
         q -= 1
         opinions = opinions_of(parts, block, i)
         add_up(parts, opinions, q, trust[q], sums)
-        slow = next((one.said.values for one in opinions if one.expert.part == "slow"), silent)
-        scores, row, closed = sums.scores, example.row, popularity.closed
-        opened = example.excluded[~closed[example.excluded]]
-        closed[opened] = True
-        own = scores[row]
-        above, above_memory, above_slow, highest = _ranks(scores, sums.memory, slow, closed, row)
-        closed[opened] = False
-        if list_length:
-            best[i] = top_k(scores, list_length)
-        scores -= highest
-        chance = np.exp(scores, out=scores)  # times `share`: probabilities, times what the query counts
-        total = chance.sum()
-        scored[i] = Scored(
-            is_query=True,
-            headwater=above,
-            popularity=example.popularity_rank,
-            memory=above_memory,
-            slow=above_slow,
-            loss=float(np.log(total) - (own - highest)),
-        )
-        chance[row] -= total
-        _teach(opinions, parts.revisers, q, chance, block.weight[q] / total, gradient[q])
+        scored[i], best[i], total = _tested(example, excluded, opinions, sums, popularity.closed, list_length)
+        chance = sums.scores
+        chance[example.row] -= total
+        share = block.weight[q] / total  # times `chance`: probabilities less the truth, times what the query counts
+        _teach(opinions, parts.revisers, q, chance, share, gradient[q])
     gate.learn(context, gradient)
     for reviser, _ in parts.revisers:
         reviser.step()
