@@ -372,8 +372,8 @@ class Learner:
             adam.steps = steps[name]
         for part in self.parts.all:
             part.restore(header, arrays)
-        spoken = sum(expert.on_arrival for expert in self.parts.experts)
-        self.pending = [_pending(values, arrays, i, spoken) for i, values in enumerate(header["pending"])]
+        on_arrival = sum(expert.on_arrival for expert in self.parts.experts)
+        self.pending = [_pending(values, arrays, i, on_arrival) for i, values in enumerate(header["pending"])]
 
 
 def compile_loops() -> None:
@@ -394,12 +394,12 @@ def _pending_values(pending: Pending) -> dict[str, Any]:
     }
 
 
-def _pending(values: dict[str, Any], arrays: dict[str, NDArray[Any]], i: int, spoken: int) -> Pending:
+def _pending(values: dict[str, Any], arrays: dict[str, NDArray[Any]], i: int, on_arrival: int) -> Pending:
     last = Entry(*values["last"]) if values["last"] is not None else None
     read = {"last": last, "target": Entry(*values["target"]), "steps": Steps(*values["steps"])}
     pending = Pending(**{**values, **read})
     if f"pending.{i}.excluded" in arrays:
         pending.excluded = arrays[f"pending.{i}.excluded"]
-        names = [(f"pending.{i}.rows{k}", f"pending.{i}.scores{k}") for k in range(spoken)]
+        names = [(f"pending.{i}.rows{k}", f"pending.{i}.scores{k}") for k in range(on_arrival)]
         pending.opinions = [Sparse(arrays[rows], arrays[scores]) for rows, scores in names]
     return pending

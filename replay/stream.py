@@ -162,11 +162,11 @@ def _stream(
             report.first_event_time = chunk[0].event_time
         while sent and all(record.done() for record in sent[0].records):
             _acknowledged(sent.popleft(), report)
-        _tell(source, report, started_s, on_progress)
+        _report_progress(source, report, started_s, on_progress)
     report.stopped = stopping.is_set()
     while sent:
         _acknowledged(sent.popleft(), report)
-    _tell(source, report, started_s, on_progress)
+    _report_progress(source, report, started_s, on_progress)
     return report
 
 
@@ -206,7 +206,7 @@ def _acknowledged(delivery: Delivery, report: ReplayReport) -> None:
     report.positions.update(delivery.result(ACKNOWLEDGE_S))
 
 
-def _tell(
+def _report_progress(
     source: Source, report: ReplayReport, started_s: float, on_progress: Callable[[ReplayReport], None] | None
 ) -> None:
     report.seconds = time.monotonic() - started_s

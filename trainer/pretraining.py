@@ -132,7 +132,7 @@ class HistoryTraining:
             absorb(learner, chunk)
             for one in chunk:
                 recorder.add(learner, one)
-            self._tell(began, on_progress, absorbed=len(chunk))
+            self._report_progress(began, on_progress, absorbed=len(chunk))
         history = recorder.history(learner)
         state: dict[str, Any] | None = None
         if saved is not None:
@@ -143,7 +143,7 @@ class HistoryTraining:
         )
         if state is not None:
             rehearsal.load(state["rehearsal"])
-        self._rehearse(learner, rehearsal, minutes, lambda: self._tell(began, on_progress))
+        self._rehearse(learner, rehearsal, minutes, lambda: self._report_progress(began, on_progress))
         streamed = 0 if state is None else int(state["streamed"])
         if not streamed and not learner.parts.sequence.replay.ringed:
             self._fill_replay(learner, recorder, history)
@@ -152,7 +152,7 @@ class HistoryTraining:
         self.report.quality = learner.prequential.summary()
         self.checkpoints.save(learner, 0, {"trained": self._mark, "readings": []}, wait=True)
         self._path.unlink(missing_ok=True)
-        self._tell(began, on_progress)
+        self._report_progress(began, on_progress)
         return learner
 
     def _saved(self) -> tuple[Learner, dict[str, Any]] | None:
@@ -211,7 +211,7 @@ class HistoryTraining:
             if time.monotonic() - saved >= self._every_s:
                 self._save(learner, rehearsal, streamed)
                 saved = time.monotonic()
-            self._tell(began, on_progress, streamed=len(chunk))
+            self._report_progress(began, on_progress, streamed=len(chunk))
 
     def _save(self, learner: Learner, rehearsal: Rehearsal, streamed: int) -> None:
         state = {"mark": self._mark, "rehearsal": rehearsal.state(), "streamed": streamed}
@@ -220,7 +220,7 @@ class HistoryTraining:
         except OSError as error:
             self._log.error("training goes on without a checkpoint: make room", extra={"error": str(error)})
 
-    def _tell(
+    def _report_progress(
         self, began: float, on_progress: Callable[[TrainingReport], None], absorbed: int = 0, streamed: int = 0
     ) -> None:
         self.report.absorbed += absorbed

@@ -43,7 +43,7 @@ __all__ = ["Question", "Split", "main", "quality"]
 
 BAR = {"hr@10": 0.300, "ndcg@10": 0.170}
 BATCH = 64
-TELL_S = 30.0
+PROGRESS_EVERY_S = 30.0
 
 MODEL: dict[str, Any] = {
     "exclude_seen": ["*"],
@@ -162,7 +162,7 @@ def _trained(split: Split, work: Path, config: ModelConfig, plan: Plan) -> Learn
 
     def tell(report: TrainingReport) -> None:
         nonlocal told
-        if time.monotonic() - told > TELL_S:
+        if time.monotonic() - told > PROGRESS_EVERY_S:
             told = time.monotonic()
             print(
                 f"{report.absorbed:,} absorbed, epoch {report.epoch} of {report.epochs}, loss {report.loss}, "

@@ -27,7 +27,7 @@ __all__ = ["common_parser", "events_file", "main", "means_of", "measure", "optio
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
-TELL_S = 30.0
+PROGRESS_EVERY_S = 30.0
 
 
 def common_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
@@ -106,7 +106,7 @@ def measure(data_set: DataSet, given: argparse.Namespace, **changes: Any) -> Res
 
     def tell(progress: BacktestProgress) -> None:
         nonlocal told_s
-        if time.monotonic() - told_s < TELL_S:
+        if time.monotonic() - told_s < PROGRESS_EVERY_S:
             return
         told_s = time.monotonic()
         best = ", ".join(f"{one.split(':')[0]} {value:.4f}" for one, value in progress.ndcg.items())

@@ -83,7 +83,7 @@ def _run(out: Console, supervisor: Supervisor, servers: Servers, as_json: bool) 
     if as_json:
         print(orjson.dumps({**asdict(written), "logs": str(supervisor.logs)}).decode(), flush=True)
     else:
-        _tell(out, supervisor, servers)
+        _print_addresses(out, supervisor, servers)
     while True:
         now = _addresses(supervisor, servers)
         if now != written:  # a restarted worker has a new port
@@ -125,7 +125,7 @@ def usual_port(port: int) -> int:
     return port
 
 
-def _tell(out: Console, supervisor: Supervisor, servers: Servers) -> None:
+def _print_addresses(out: Console, supervisor: Supervisor, servers: Servers) -> None:
     from rich.table import Table
 
     from headwater.topics import EVENTS, ITEMS, RECOMMENDATIONS, REQUESTS, topic_name

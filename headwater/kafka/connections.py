@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from headwater.errors import SettingsError, Unavailable
-from headwater.kafka.producer import lasting
+from headwater.kafka.producer import recovering
 from headwater.settings import KafkaSettings
 from headwater.topics import TOPICS, Topic, topic_name
 
@@ -54,7 +54,7 @@ def producer(kafka: KafkaSettings, **overrides: Any) -> KafkaProducer:
     from kafka import KafkaProducer
 
     config = {**_common(kafka), "linger_ms": kafka.linger_ms, "batch_size": 128 * 1024, **LIGHT, **overrides}
-    return lasting(_connected(KafkaProducer, kafka, config))
+    return recovering(_connected(KafkaProducer, kafka, config))
 
 
 def consumer(kafka: KafkaSettings, group: str | None = None, **overrides: Any) -> KafkaConsumer:
@@ -97,7 +97,7 @@ def _connected(client: Any, kafka: KafkaSettings, config: dict[str, Any]) -> Any
     from kafka.errors import KafkaError
 
     try:
-        _knock(kafka.bootstrap, config.get("bootstrap_timeout_ms", 5000) / 1000)
+        _await_port(kafka.bootstrap, config.get("bootstrap_timeout_ms", 5000) / 1000)
         return client(**config)
     except (KafkaError, OSError) as error:
         raise Unavailable(
@@ -106,7 +106,7 @@ def _connected(client: Any, kafka: KafkaSettings, config: dict[str, Any]) -> Any
         ) from error
 
 
-def _knock(bootstrap: str, timeout_s: float) -> None:
+def _await_port(bootstrap: str, timeout_s: float) -> None:
     """Return when any address accepts a connection, else raise its OSError: at once where a port is closed.
 
     kafka-python itself keeps trying for the whole of its bootstrap timeout, and leaves sockets open when it gives up.

@@ -12,7 +12,7 @@ at no delivery timeout for as long as it has none: every later record would wait
 While it looks for a broker to ask, it does not look at them either, and a request for an id that times out is fatal to
 it.
 
-`lasting` mends all that; it runs on the producer's own thread. A `close` that cannot flush gives up with the thread
+`recovering` mends all that; it runs on the producer's own thread. A `close` that cannot flush gives up with the thread
 running and its futures open: `abandon` ends both.
 
 All private attributes of kafka-python that Headwater uses are in this file; tests/headwater/test_producer_internals.py
@@ -32,12 +32,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kafka import KafkaProducer
 
-__all__ = ["abandon", "lasting"]
+__all__ = ["abandon", "recovering"]
 
 log = logging.getLogger("headwater.producer")
 
 
-def lasting(producer: KafkaProducer) -> KafkaProducer:
+def recovering(producer: KafkaProducer) -> KafkaProducer:
     """The same idempotent producer, which outlives refused and expired batches: a new id, bounded waits until then."""
     sender = producer._sender
     manager = sender._transaction_manager

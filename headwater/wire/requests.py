@@ -8,7 +8,7 @@ from __future__ import annotations
 from headwater.errors import InvalidMessage
 from headwater.events import Item
 from headwater.recommendations import Recommendation, Request
-from headwater.wire.values import decode, told
+from headwater.wire.values import decode, short_text
 
 __all__ = ["decode_catalogue_record", "decode_item", "decode_recommendation", "decode_request"]
 
@@ -65,6 +65,6 @@ def decode_catalogue_record(key: bytes | None, value: bytes | None, at: str) -> 
         return item_id, None
     item = decode(Item, value, f"{at}: ")
     if item.item_id != item_id:
-        text = f"{at}: key {told(item_id)} is not item_id {told(item.item_id)}. Key items by item_id."
+        text = f"{at}: key {short_text(item_id)} is not item_id {short_text(item.item_id)}. Key items by item_id."
         raise InvalidMessage("key_mismatch", text)
     return item_id, item

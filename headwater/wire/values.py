@@ -22,7 +22,7 @@ __all__ = [
     "encode",
     "not_json",
     "refuse_deep",
-    "told",
+    "short_text",
     "too_deep",
     "unforeseen",
     "validated",
@@ -143,7 +143,7 @@ def unforeseen(error: Exception, at: str) -> InvalidMessage:
     return InvalidMessage("internal", text)
 
 
-def told(given: Any) -> str:
+def short_text(given: Any) -> str:
     """A value in a message: short whatever was sent, and without a look inside containers."""
     if isinstance(given, str):
         return repr(given if len(given) <= 60 else given[:60] + "...")
@@ -158,7 +158,7 @@ def _problems(error: ValidationError) -> str:
     found = error.errors(include_url=False, include_context=False)
     texts = [
         f"{'.'.join(str(part)[:60] for part in problem['loc'][:6]) or 'value'}: {problem['msg']:.200} "
-        f"(given {told(problem['input'])})"
+        f"(given {short_text(problem['input'])})"
         for problem in found[:5]
     ]
     return "; ".join(texts) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")

@@ -55,7 +55,7 @@ RECENT_QUERIES = 1000
 WINDOWS, SMALLEST_WINDOW = 20, 500
 """How many windows a curve has unless told otherwise, and how many events a window has at least."""
 
-TELL_S = 0.25
+PROGRESS_EVERY_S = 0.25
 """Time between two progress reports."""
 
 
@@ -128,7 +128,7 @@ class BacktestProgress:
         return (self.total - self.events) / self.events * self.seconds
 
 
-Tell = Callable[[BacktestProgress], None]
+OnProgress = Callable[[BacktestProgress], None]
 
 
 def backtest(
@@ -137,7 +137,7 @@ def backtest(
     settings: Settings | None = None,
     *,
     items: Sequence[Item] = (),
-    on_progress: Tell | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Result:
     """Run a backtest. The source is read to its end first: a share needs its length. Then the stream happens, per seed.
 
@@ -153,7 +153,7 @@ def backtest(
         SourceError: A source that cannot be read or has nothing to ask.
     """
     settings = settings or Settings()
-    tell = on_progress or (lambda _progress: None)
+    on_progress = on_progress or (lambda _progress: None)
     torch.set_num_threads(settings.trainer.threads)
     if "exclude_seen" in options.overrides:
         raise SettingsError("exclude_seen is the rule of the whole backtest, not of our model alone: --exclude-seen")
@@ -162,7 +162,7 @@ def backtest(
     peers = [_peer(name, options.seeds[0]) for name in options.peers]
     started_s = time.perf_counter()
     limits = Limits(settings.streams.history_limit, settings.streams.dedupe_window)
-    recording = _recorded(source, limits, options.limit, tell)
+    recording = _recorded(source, limits, options.limit, on_progress)
     if not len(recording):
         raise SourceError(f"the source has no events. {source.report}")
     warm_up = _warm_up_events(options.warm_up, len(recording))
@@ -174,7 +174,7 @@ def backtest(
             if number:
                 peers = [_peer(name, seed) for name, peer in zip(options.peers, peers, strict=True) if peer.random]
             run = Run(config, seed, warm_up, peers, options, catalogue=bool(items))
-            run.stream(recording, items, tell)
+            run.stream(recording, items, on_progress)
             runs.append(run)
     settings_used = _settings_used(options, runs[0], len(recording), len(items))
     return _result(_source_read(source.report, recording), settings_used, runs, len(recording), started_s)
@@ -289,16 +289,16 @@ def _peer(name: str, seed: int) -> Peer:
     return peer(name, seed)
 
 
-def _recorded(source: Source, limits: Limits, limit: int | None, tell: Tell) -> Recording:
+def _recorded(source: Source, limits: Limits, limit: int | None, on_progress: OnProgress) -> Recording:
     started_s = time.perf_counter()
     told_s = 0.0
 
     def count(events: int) -> None:
         nonlocal told_s
         seconds = time.perf_counter() - started_s
-        if seconds - told_s >= TELL_S:
+        if seconds - told_s >= PROGRESS_EVERY_S:
             told_s = seconds
-            tell(BacktestProgress("reading", events, None, seconds))
+            on_progress(BacktestProgress("reading", events, None, seconds))
 
     return recorded(islice(source.events(), limit), limits, count)
 
@@ -342,7 +342,7 @@ class Run:
         for name in ("headwater", *self.parts, *reduced, *(v.name for v in variants), *(peer.name for peer in peers)):
             self.ledger.ranker(name)
 
-    def stream(self, recording: Recording, items: Sequence[Item], tell: Tell) -> None:
+    def stream(self, recording: Recording, items: Sequence[Item], on_progress: OnProgress) -> None:
         """Let the whole stream happen, after the catalogue."""
         started_s = time.perf_counter()
         told_s = 0.0
@@ -358,15 +358,15 @@ class Run:
             query = self.queries.next(made)
             self._next(query)
             seconds = time.perf_counter() - started_s
-            if seconds - told_s >= TELL_S:
+            if seconds - told_s >= PROGRESS_EVERY_S:
                 told_s = seconds
-                tell(self._progress(len(recording), seconds))
+                on_progress(self._progress(len(recording), seconds))
         self.published.finish()
         if self.retrained:
             self.retrained.published.finish()
         self.digest = self.learner.publish(created_ms=0, full=True).digest
         self._learned(self.learner.close(), self.ablation.close() if self.ablation else {})
-        tell(self._progress(len(recording), time.perf_counter() - started_s))
+        on_progress(self._progress(len(recording), time.perf_counter() - started_s))
 
     def _next(self, query: Query) -> None:
         time_ms = query.example.target.time_ms

@@ -1,4 +1,4 @@
-"""What a backtest's numbers say, in words: who was best, by how much, whether chance explains it, and what to mind.
+"""What a backtest's numbers say, in words: who was best, by how much, whether chance explains it, and what to consider.
 
 Before: a result (`replay.backtest`). After: `replay.report`. Every sentence is a function of the result; none praises.
 A difference counts only when its 95% interval excludes zero.
@@ -32,12 +32,12 @@ SHOWN_PARTS = 3
 
 
 class Verdict(NamedTuple):
-    """The two sentences at the top of a report, and what to mind before acting on them."""
+    """The two sentences at the top of a report, and what to consider before acting on them."""
 
     outcome: Outcome
     against_peers: str
     online: str
-    minds: tuple[str, ...]
+    concerns: tuple[str, ...]
 
 
 def is_peer(name: str) -> bool:

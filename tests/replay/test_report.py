@@ -145,29 +145,31 @@ def test_a_verdict_without_peers_or_intervals_claims_nothing() -> None:
 
 
 def test_the_head_warns_of_what_the_verdict_leaves_out() -> None:
-    assert told(result()).minds == ()
+    assert told(result()).concerns == ()
     found = result()
     found |= {"queries": 120, "excluded_share": 0.4, "by_seed": {"headwater": {"ndcg@10": [0.12]}}}
     found["source"]["bad"] = {"no_user": 310}
     found["groups"]["new_users"]["ndcg@10"] = {"headwater": 0.05, "popularity": 0.11}
     found["differences"]["item-item"]["hr@10"] = [-0.01, 0.001, 0.01]
-    minds = " ".join(told(found).minds)
+    concerns = " ".join(told(found).concerns)
     plain = ("Only 120 queries", "40% of events", "10% of the source's rows were refused", "One seed")
     elsewhere = ("By HR@10 Headwater cannot be told from item-item", "for new users (0.0500, popularity 0.1100)")
     for words in (*plain, *elsewhere):
-        assert words in minds, words
+        assert words in concerns, words
 
 
 def test_a_part_that_does_as_well_as_the_whole_is_named() -> None:
-    assert any(mind.startswith("Memory alone cannot be told from") for mind in told(result(memory=0.1195)).minds)
-    assert not told(result(memory=0.1)).minds
-    assert any("ranks better than the whole here: memory alone" in mind for mind in told(result(memory=0.13)).minds)
+    assert any(
+        concern.startswith("Memory alone cannot be told from") for concern in told(result(memory=0.1195)).concerns
+    )
+    assert not told(result(memory=0.1)).concerns
+    assert any("ranks better than the whole here: memory alone" in one for one in told(result(memory=0.13)).concerns)
 
 
 def test_seeds_that_disagree_are_named() -> None:
     found = result()
     found["by_seed"]["headwater"]["ndcg@10"] = [0.12, 0.09]
-    assert told(found).minds == ("Seeds disagree: Headwater has 0.0900 to 0.1200, item-item 0.1000.",)
+    assert told(found).concerns == ("Seeds disagree: Headwater has 0.0900 to 0.1200, item-item 0.1000.",)
 
 
 def blanked(tree: Any) -> Any:
@@ -222,7 +224,7 @@ def test_the_head_tells_of_a_catalogue_and_of_a_cadence_that_never_came() -> Non
     found = result()
     found["settings"] |= {"catalogue": 500, "publish_every": [100, 1000, 5000]}
     found |= {"events": 3000, "warm_up": 2400}
-    assert told(found).minds[:2] == (
+    assert told(found).concerns[:2] == (
         "A catalogue of 500 items was known to Headwater before the first event, and to no peer: what was written into "
         "it later tells of the future (--no-catalogue leaves it out).",
         "Too short for every 1,000 events and every 5,000 events: nothing was published after the warm-up, so that is "
