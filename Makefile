@@ -32,7 +32,7 @@ demo: $(VENV)/.installed
 	$(BIN)/headwater demo $(if $(EVENTS),--events "$(EVENTS)") $(DEMO)
 
 test: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check --no-cache .

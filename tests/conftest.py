@@ -6,28 +6,26 @@ against that store; the default is what is embedded.
 
 from __future__ import annotations
 
-import os
-import re
 import signal
-import uuid
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from embedded import EmbeddedStore
-from headwater.kafka import ensure_topics
-from headwater.settings import Settings, load_settings
+from headwater.settings import Settings
 from tests.worlds.brokers import KIND, chosen_broker
-from tests.worlds.processes import LiveWorker
+from tests.worlds.processes import ROOT, LiveWorker, world_settings
 
 # Whoever starts the suite in the background may have switched Ctrl-C off for all that it starts; tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-CONFORMANCE = Path(__file__).parent / "embedded" / "conformance"
+CONFORMANCE = ROOT / "tests" / "embedded" / "conformance"
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What takes long comes first, and against Apache Kafka runs only what may go otherwise there.
 
@@ -38,31 +36,40 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     partition's leader comes and goes, about positions in logs, or about what a broker refuses. Pages, reports,
     commands and what a worker makes of a record do not change with the broker and run once.
     """
-    items.sort(key=lambda item: (not _limit_s(item), "worker" not in getattr(item, "fixturenames", ())))
+    items.sort(
+        key=lambda item: (item.get_closest_marker("timeout") is None, "worker" not in getattr(item, "fixturenames", ()))
+    )
     if KIND == "embedded":
         return
-    apart = []
-    for item in items:
-        if CONFORMANCE in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("conformance"))  # a second broker, which one job starts and not all
-        elif item.get_closest_marker("any_broker") is None:
-            apart.append(item)
+    apart = [
+        item for item in items if CONFORMANCE not in item.path.parents and item.get_closest_marker("any_broker") is None
+    ]
     config.hook.pytest_deselected(items=apart)
     without = set(apart)
     items[:] = [item for item in items if item not in without]
 
 
-def _limit_s(item: pytest.Item) -> float:
-    """A test's own time limit; 0 where it has none."""
-    limit = item.get_closest_marker("timeout")
-    return 0.0 if limit is None else float(limit.args[0])
+class Distribution(LoadScopeScheduling):
+    """Gives a free job the next test; a file whose tests share a fixture of module scope, as a whole.
+
+    Against Apache Kafka the conformance tests are one such group: their broker is a second one, which one job starts.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        if KIND == "kafka" and CONFORMANCE in (ROOT / file).parents:
+            return "conformance"
+        return file if _shares_a_world(file) else nodeid
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """A test's name without the group that pytest-xdist puts behind it: `--last-failed` has to know it without jobs."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        report.nodeid = re.sub(r"@\w+$", "", report.nodeid)
+@cache
+def _shares_a_world(file: str) -> bool:
+    return 'scope="module"' in (ROOT / file).read_text()
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Distribution:
+    """What pytest-xdist has for this, groups by mark, groups nothing with pytest 9.2."""
+    return Distribution(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -82,14 +89,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def settings(kafka_address: str, redis_url: str, tmp_path: Path) -> Settings:
     """Settings of a fresh world: own prefix with its topics made, own folders."""
-    made = load_settings(
-        kafka={"bootstrap": kafka_address, "prefix": f"t{uuid.uuid4().hex[:8]}."},
-        redis={"url": redis_url},
-        trainer={"directory": tmp_path / "trainer", "bundles": tmp_path / "models"},
-        serving={"bundles": tmp_path / "models"},
-    )
-    ensure_topics(made.kafka)
-    return made
+    return world_settings(kafka_address, redis_url, tmp_path)
 
 
 @pytest.fixture

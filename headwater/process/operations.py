@@ -38,6 +38,9 @@ EXIT_STALLED = 70
 """No progress for `stall_s`, or a part of the worker failed for another reason than a server that is away for a while
 (EX_SOFTWARE of sysexits): a fresh process takes over."""
 
+STOP_LOOK_S = 0.1
+"""Between two looks of the port's thread whether it is told to stop: a worker's end waits for one."""
+
 _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
@@ -111,7 +114,7 @@ class Operations:
                 signal.signal(number, lambda *_: self.stopping.set())
         self._server = self._listening()
         self.port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(STOP_LOOK_S,), name="metrics", daemon=True).start()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
         self.log.info("started", extra={"pid": os.getpid(), "port": self.port})
 

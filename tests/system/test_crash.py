@@ -23,7 +23,7 @@ from tests.worlds.processes import LiveWorker, eventually
 
 MODULES = ("streams.worker", "trainer.worker", "serving.worker")
 ROUNDS = 15  # of load before and after each blow; a round is 10 events and a request
-pytestmark = [pytest.mark.any_broker, pytest.mark.timeout(180), pytest.mark.xdist_group("crash")]
+pytestmark = [pytest.mark.any_broker, pytest.mark.timeout(180)]
 
 
 class World:

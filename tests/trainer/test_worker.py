@@ -11,43 +11,28 @@ import pytest
 import torch
 
 from embedded import EmbeddedBroker
+from headwater.errors import SettingsError
 from headwater.kafka import ensure_topics
-from headwater.settings import Settings
-from tests.worlds.example_logs import SMALL_MODEL, append, catalogue, ring_records
+from headwater.settings import Settings, load_settings
+from tests.worlds.example_logs import append, catalogue, ring_records
 from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.topic_reading import limit_records
-from trainer.checkpoints import state_digest
+from tests.worlds.trainers import checkpoints, labelled, learned, learning
 
 Start = Callable[..., LiveWorker]
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """A small model, and deadlines that a test need not wait for."""
-    trainer = settings.trainer.model_copy(update={"publish_every_s": 0.2, "checkpoint_every_s": 0.5})
-    return settings.model_copy(
-        update={"trainer": trainer, "model": settings.model.model_copy(update={"overrides": SMALL_MODEL})}
-    )
+    return learning(settings)
 
 
-def learned(trainer: LiveWorker, examples: int) -> None:
-    eventually(
-        lambda: trainer.is_ready() and trainer.metric("headwater_examples_learned_total") >= examples,
-        50,
-        f"{examples} examples learned:\n{trainer.tail()}",
-    )
-    assert trainer.metric("headwater_examples_learned_total") == examples
-
-
-def labelled(trainer: LiveWorker, name: str) -> dict[str, float]:
-    """A metric's values by their only label."""
-    lines = trainer.get("/metrics")[1].splitlines()
-    return {line.split('"')[1]: float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"{name}{{")}
-
-
-def test_a_trainer_learns_the_ring_and_beats_popularity(settings: Settings, worker: Start) -> None:
-    append(settings, [catalogue(), *ring_records(3000)])
-    trainer = worker("trainer.worker", given=settings)
+def test_a_trainer_learns_the_ring_beats_popularity_and_drains_with_a_final_checkpoint(
+    settings: Settings, worker: Start
+) -> None:
+    quiet = settings.model_copy(update={"trainer": settings.trainer.model_copy(update={"checkpoint_every_s": 3600.0})})
+    append(quiet, [catalogue(), *ring_records(3000)])
+    trainer = worker("trainer.worker", given=quiet)
     learned(trainer, 3000)
     eventually(lambda: trainer.metric("headwater_prequential_queries") > 2000, 10, "queries")
     means = labelled(trainer, "headwater_prequential_ndcg_at_10")
@@ -55,42 +40,20 @@ def test_a_trainer_learns_the_ring_and_beats_popularity(settings: Settings, work
     assert means["headwater"] > 2 * means["popularity"]
     eventually(lambda: trainer.metric("headwater_lag") == 0, 10, "lag 0")
     version = trainer.metric("headwater_model_version")
-    append(settings, ring_records(50, first_offset=10_000))
+    append(quiet, ring_records(50, first_offset=10_000))
     learned(trainer, 3050)
     eventually(lambda: trainer.metric("headwater_model_version") > version, 10, "a delta with what was learned")
     assert 0 <= trainer.metric("headwater_weight_age_seconds") < 60
+    assert not checkpoints(quiet)
     assert trainer.stop() == 0
-
-
-def test_sigterm_drains_with_a_final_checkpoint(settings: Settings, worker: Start) -> None:
-    quiet = settings.model_copy(update={"trainer": settings.trainer.model_copy(update={"checkpoint_every_s": 3600.0})})
-    append(quiet, ring_records(500))
-    trainer = worker("trainer.worker", given=quiet)
-    learned(trainer, 500)
-    assert not list(quiet.trainer.directory.glob("*.ckpt"))
-    assert trainer.stop() == 0
-    assert [path.name for path in quiet.trainer.directory.glob("*.ckpt")] == [f"checkpoint-{20:020d}.ckpt"]
+    assert [path.name for path in checkpoints(quiet)] == [f"checkpoint-{123:020d}.ckpt"]
     again = worker("trainer.worker", given=quiet)
-    learned(again, 500)
-    append(quiet, ring_records(50, first_offset=10_000))
-    learned(again, 550)
+    learned(again, 3050)
+    append(quiet, ring_records(50, first_offset=20_000))
+    learned(again, 3100)
     assert again.stop() == 0
 
 
-def test_duplicates_and_an_unreadable_record_are_counted_and_passed(settings: Settings, worker: Start) -> None:
-    values = ring_records(200)
-    append(settings, [*values[:4], values[3], b"not json", *values[4:]])
-    trainer = worker("trainer.worker", given=settings)
-    learned(trainer, 200)
-    assert trainer.metric("headwater_example_duplicates_total") == 25
-    assert labelled(trainer, "headwater_dead_letters_total") == {"undecodable": 1}
-    assert trainer.stop() == 0
-    again = worker("trainer.worker", given=settings)
-    learned(again, 200)
-    assert again.metric("headwater_example_duplicates_total") == 25
-
-
-@pytest.mark.any_broker
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_publishing_that_fails_for_long_shows_and_ends_when_the_broker_takes_it(
     settings: Settings, worker: Start
@@ -121,20 +84,19 @@ def test_a_gpu_asked_for_and_not_there_is_a_clear_exit(settings: Settings, worke
     assert "Traceback" not in trainer.tail()
 
 
-@pytest.mark.parametrize(
-    ("env", "text"),
-    [
-        ({"HEADWATER_TRAINER__DEVICE": "tpu"}, "trainer.device"),
-        ({"HEADWATER_MODEL__OVERRIDES": '{"wdith": 3}'}, "wdith"),
-        ({"HEADWATER_TRAINER__THREADS": "none"}, "trainer.threads"),
-    ],
-)
-def test_a_wrong_setting_is_one_clear_line(settings: Settings, worker: Start, env: dict[str, str], text: str) -> None:
-    trainer = worker("trainer.worker", given=settings, wait=False, **env)
+def test_a_field_that_the_model_does_not_have_is_one_clear_line(settings: Settings, worker: Start) -> None:
+    trainer = worker("trainer.worker", given=settings, wait=False, HEADWATER_MODEL__OVERRIDES='{"wdith": 3}')
     assert trainer.process is not None
     assert trainer.process.wait(30) == 2
-    assert text in trainer.tail()
+    assert "wdith" in trainer.tail()
     assert "Traceback" not in trainer.tail()
+
+
+@pytest.mark.parametrize(("name", "value"), [("device", "tpu"), ("threads", "none")])
+def test_a_wrong_setting_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"HEADWATER_TRAINER__{name.upper()}", value)
+    with pytest.raises(SettingsError, match=f"trainer.{name}"):
+        load_settings()
 
 
 def test_a_second_trainer_of_the_same_directory_is_refused(settings: Settings, worker: Start) -> None:
@@ -145,63 +107,6 @@ def test_a_second_trainer_of_the_same_directory_is_refused(settings: Settings, w
     assert second.process.wait(30) == 2
     assert f"belongs to a running trainer (pid {first.process.pid})" in second.tail()
     assert first.stop() == 0
-
-
-def test_a_model_configured_otherwise_than_its_checkpoint_is_refused(settings: Settings, worker: Start) -> None:
-    append(settings, ring_records(50))
-    first = worker("trainer.worker", given=settings)
-    learned(first, 50)
-    assert first.stop() == 0
-    wider = {**SMALL_MODEL, "width": 24}
-    other = settings.model_copy(update={"model": settings.model.model_copy(update={"overrides": wider})})
-    second = worker("trainer.worker", given=other, wait=False)
-    assert second.process is not None
-    assert second.process.wait(30) == 2
-    assert "width 16 -> 24" in second.tail()
-
-
-def damage(path: Path) -> None:
-    """Cut a file in half, as a full disk would."""
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def checkpoints(settings: Settings) -> list[Path]:
-    return sorted(settings.trainer.directory.glob("checkpoint-*.ckpt"), reverse=True)
-
-
-def two_checkpoints(settings: Settings, worker: Start) -> tuple[Path, Path]:
-    """The newest and the previous checkpoint of a trainer that learned 400 examples and stopped."""
-    append(settings, ring_records(200))
-    trainer = worker("trainer.worker", given=settings)
-    learned(trainer, 200)
-    eventually(lambda: checkpoints(settings), 20, "a checkpoint")
-    append(settings, ring_records(200, first_offset=10_000))
-    learned(trainer, 400)
-    assert trainer.stop() == 0
-    newest, previous = checkpoints(settings)
-    return newest, previous
-
-
-def test_a_truncated_checkpoint_falls_back_to_the_one_before_it(settings: Settings, worker: Start) -> None:
-    newest, _ = two_checkpoints(settings, worker)
-    damage(newest)
-    again = worker("trainer.worker", given=settings)
-    learned(again, 400)
-    assert "checkpoint cannot be used: trying the one before it" in again.tail(200)
-    assert again.stop() == 0
-    assert checkpoints(settings)[0] == newest
-    assert state_digest(newest), "a good file took the damaged one's place"
-
-
-def test_no_good_checkpoint_is_an_exit_and_never_a_new_model(settings: Settings, worker: Start) -> None:
-    for path in two_checkpoints(settings, worker):
-        damage(path)
-    for _ in range(2):
-        trainer = worker("trainer.worker", given=settings, wait=False)
-        assert trainer.process is not None
-        assert trainer.process.wait(30) == 2
-        assert "can be read" in trainer.tail()
-        assert "move the directory away to learn anew" in trainer.tail()
 
 
 def test_a_trainer_started_before_its_broker_waits_and_stops_when_told(settings: Settings, worker: Start) -> None:

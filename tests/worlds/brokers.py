@@ -10,9 +10,6 @@ import os
 import sys
 from pathlib import Path
 
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
-
 from embedded import EmbeddedBroker, ServerProcess, free_port
 
 KIND = os.environ.get("HEADWATER_TEST_BROKER", "embedded")
@@ -45,6 +42,9 @@ class ApacheKafka(ServerProcess):
 
     def ready(self) -> bool:
         """True once metadata can be had; the port opens a little earlier."""
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import AdminClient
+
         quiet = {"bootstrap.servers": self.address, "log_level": 0, "logger": None}
         try:
             return bool(AdminClient({k: v for k, v in quiet.items() if v is not None}).list_topics(timeout=2).brokers)

@@ -1,4 +1,4 @@
-"""LiveWorker processes for tests: started as a user starts them, watched through their own /readyz, ended by pid."""
+"""Worlds for tests, and worker processes: started as a user starts them, watched through /readyz, ended by pid."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from headwater.settings import Settings
+from headwater.kafka import ensure_topics
+from headwater.settings import Settings, load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 PAUSE_S = 0.05
@@ -31,6 +33,18 @@ def eventually(condition: Callable[[], Any], timeout_s: float = 30.0, what: str 
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_s:.0f} s: {what or condition}")
         time.sleep(PAUSE_S)
+
+
+def world_settings(kafka_address: str, redis_url: str, folder: Path) -> Settings:
+    """Settings of a fresh world on these servers: own prefix with its topics made, own folders."""
+    made = load_settings(
+        kafka={"bootstrap": kafka_address, "prefix": f"t{uuid.uuid4().hex[:8]}."},
+        redis={"url": redis_url},
+        trainer={"directory": folder / "trainer", "bundles": folder / "models"},
+        serving={"bundles": folder / "models"},
+    )
+    ensure_topics(made.kafka)
+    return made
 
 
 def environment(settings: Settings, **more: str) -> dict[str, str]:

@@ -1,0 +1,94 @@
+"""A trainer that starts again from what one before it left: its newest good checkpoint, or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from headwater.settings import Settings
+from tests.worlds.example_logs import SMALL_MODEL, append, ring_records
+from tests.worlds.processes import LiveWorker, eventually, world_settings
+from tests.worlds.trainers import checkpoints, labelled, learned, learning
+from trainer.checkpoints import state_digest
+
+Start = Callable[..., LiveWorker]
+
+
+def damage(path: Path) -> None:
+    """Cut a file in half, as a full disk would."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+class Kept(NamedTuple):
+    """What a trainer left that learned 400 examples, with its counts before it was told to stop."""
+
+    settings: Settings
+    duplicates: float
+    dead_letters: dict[str, float]
+
+
+@pytest.fixture(scope="module")
+def kept(kafka_address: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    folder = tmp_path_factory.mktemp("kept")
+    settings = learning(world_settings(kafka_address, redis_url, folder))
+    values = ring_records(200)
+    append(settings, [*values[:4], values[3], b"not json", *values[4:]])
+    with LiveWorker("trainer.worker", settings, folder / "trainer.log") as trainer:
+        learned(trainer, 200)
+        eventually(lambda: checkpoints(settings), 20, "a checkpoint")
+        append(settings, ring_records(200, first_offset=10_000))
+        learned(trainer, 400)
+        duplicates = trainer.metric("headwater_example_duplicates_total")
+        dead_letters = labelled(trainer, "headwater_dead_letters_total")
+        assert trainer.stop() == 0
+    assert len(checkpoints(settings)) == 2
+    return Kept(settings, duplicates, dead_letters)
+
+
+@pytest.fixture
+def left(kept: Kept, tmp_path: Path) -> Settings:
+    """The same log, and a copy of the directory."""
+    shutil.copytree(kept.settings.trainer.directory, tmp_path / "left")
+    trainer = kept.settings.trainer.model_copy(update={"directory": tmp_path / "left"})
+    return kept.settings.model_copy(update={"trainer": trainer})
+
+
+def test_duplicates_and_an_unreadable_record_are_counted_and_passed(kept: Kept) -> None:
+    assert kept.duplicates == 25
+    assert kept.dead_letters == {"undecodable": 1}
+
+
+def test_a_model_configured_otherwise_than_its_checkpoint_is_refused(left: Settings, worker: Start) -> None:
+    wider = {**SMALL_MODEL, "width": 24}
+    other = left.model_copy(update={"model": left.model.model_copy(update={"overrides": wider})})
+    second = worker("trainer.worker", given=other, wait=False)
+    assert second.process is not None
+    assert second.process.wait(30) == 2
+    assert "width 16 -> 24" in second.tail()
+
+
+def test_a_truncated_checkpoint_falls_back_to_the_one_before_it(left: Settings, worker: Start) -> None:
+    newest, _ = checkpoints(left)
+    damage(newest)
+    again = worker("trainer.worker", given=left)
+    learned(again, 400)
+    assert again.metric("headwater_example_duplicates_total") == 25
+    assert "checkpoint cannot be used: trying the one before it" in again.tail(200)
+    assert again.stop() == 0
+    assert checkpoints(left)[0] == newest
+    assert state_digest(newest), "a good file took the damaged one's place"
+
+
+def test_no_good_checkpoint_is_an_exit_and_never_a_new_model(left: Settings, worker: Start) -> None:
+    for path in checkpoints(left):
+        damage(path)
+    for _ in range(2):
+        trainer = worker("trainer.worker", given=left, wait=False)
+        assert trainer.process is not None
+        assert trainer.process.wait(30) == 2
+        assert "can be read" in trainer.tail()
+        assert "move the directory away to learn anew" in trainer.tail()
