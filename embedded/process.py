@@ -200,7 +200,13 @@ class ServerProcess:
 
 
 class EmbeddedBroker(ServerProcess):
-    """The embedded broker as a child process; `options` are further words of its command line."""
+    """The embedded broker as a child process.
+
+    Parameters
+        data_dir: made where it is missing; what is in it is served.
+        port: on 127.0.0.1; 0 takes a free one.
+        options: further words of the broker's command line.
+    """
 
     name = "embedded broker"
 

@@ -27,7 +27,14 @@ FORMAT = 1
 
 
 class Entry(NamedTuple):
-    """One remembered event of a user: what, how, when (epoch ms), and its value (stars, seconds) if it had one."""
+    """One remembered event of a user.
+
+    Fields
+        item_id: what.
+        type: how.
+        time_ms: when, epoch ms.
+        value: stars, seconds, ... if it had one.
+    """
 
     item_id: str
     type: str
@@ -43,7 +50,14 @@ class EventPosition(NamedTuple):
 
 
 class Example(NamedTuple):
-    """What the model sees and what it must predict. `history` is oldest first and never contains the target."""
+    """What the model sees and what it must predict.
+
+    Fields
+        user_id: whose.
+        history: what was known of the user at the target's time, oldest first, without the target.
+        target: the event.
+        partition, position: where in `events` the target was read.
+    """
 
     user_id: str
     history: Sequence[Entry]

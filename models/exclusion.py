@@ -64,9 +64,11 @@ def returning_types(share: Array, types: Iterable[str]) -> frozenset[str]:
 
 
 class ReturnRate(Part):
-    """How often users come back to an item, by the type of their newest event with it: (max_types + 1,) each.
+    """How often users come back to an item, by the type of their newest event with it. Counted, not learned.
 
-    `events` counts targets by type, `returns` those whose item was in the history, by the type of its newest entry.
+    Fields
+        events: targets by type, (max_types + 1,) float64; index 0 is of types that are not told apart.
+        returns: those whose item was in the history, by the type of its newest entry there; likewise.
     """
 
     def __init__(self, max_types: int) -> None:

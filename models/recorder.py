@@ -22,7 +22,7 @@ __all__ = ["Recorder", "absorb"]
 
 
 class Recorder:
-    """Collects examples in log order. `users` are in order of their first event."""
+    """Collects examples in log order, for a rehearsal. `users` are in order of their first event."""
 
     def __init__(self) -> None:
         self.users: dict[str, int] = {}

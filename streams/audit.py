@@ -110,7 +110,14 @@ def audit(settings: Settings, end_offsets: Mapping[int, int] | None = None) -> A
 
 
 def refused_places(settings: Settings) -> dict[Place, str]:
-    """Where in `events` -> reason, of every dead letter of that topic."""
+    """Every dead letter of `events`.
+
+    Returns
+        (partition, offset, place) -> reason.
+
+    Raises
+        Unavailable: Kafka or the topic is not there.
+    """
     source = topic_name(EVENTS, settings.kafka.prefix)
     found: dict[Place, str] = {}
     for record in read_topic(settings.kafka, DEAD_LETTERS):
@@ -121,7 +128,15 @@ def refused_places(settings: Settings) -> dict[Place, str]:
 
 
 def read_as_folded(record: Any, dead: Mapping[Place, str]) -> list[EventRow | InvalidMessage]:
-    """The events of one record as the worker saw them: what was ahead of its clock then is ahead still."""
+    """The events of one record as the worker saw them: what was ahead of its clock then is ahead still.
+
+    Parameters
+        record: of `events`, as kafka-python gives it.
+        dead: what `refused_places` found.
+
+    Returns
+        A row, or why not, for each event.
+    """
     found = read_events(
         record.value,
         key=record.key,

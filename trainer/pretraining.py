@@ -42,7 +42,17 @@ MEASURED_STEPS = 20
 
 @dataclass
 class TrainingReport:
-    """How far training is; complete when `HistoryTraining.run` returns it."""
+    """How far training is; complete when `HistoryTraining.run` returns it.
+
+    Fields
+        events: of the recording.
+        absorbed, streamed: of them so far, before and after the rehearsal.
+        epoch, epochs: done, and planned.
+        loss: mean of the newest epoch.
+        resumed: whether an earlier run's work was taken up.
+        seconds: of this run.
+        quality: prequential figures of the newest slice.
+    """
 
     events: int = 0
     absorbed: int = 0

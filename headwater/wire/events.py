@@ -35,7 +35,13 @@ _MAX_TIME = 253_402_300_799_999
 
 
 class EventRow(NamedTuple):
-    """An Event as the engine handles it: the fields that folding and learning need, and where it came from."""
+    """An Event as the engine handles it.
+
+    Fields
+        user_id, item_id, type, value, event_id, request_id: of the event.
+        time_ms: when it happened, epoch ms.
+        offset, place: of its record in the partition, and of the event in a packed record.
+    """
 
     user_id: str
     item_id: str

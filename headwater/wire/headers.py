@@ -17,7 +17,15 @@ Headers = list[tuple[str, bytes]]
 
 
 def cloudevent_headers(event: Event, source: str) -> Headers:
-    """The headers of one event; `source` is the URI of the program that sends it."""
+    """The CloudEvents headers of one event.
+
+    Parameters
+        event: sent alone; packed records carry none.
+        source: the URI of the program that sends it.
+
+    Source
+        CloudEvents 1.0, Kafka protocol binding, section 3.2.
+    """
     return [
         ("ce_specversion", b"1.0"),
         ("ce_id", event.event_id.encode()),

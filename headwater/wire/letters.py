@@ -51,7 +51,9 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 class RefusedRecord(NamedTuple):
-    """A record as any worker has read it; `headers` are pairs of name and content, or None."""
+    """A record as any worker has read it. `headers` are pairs of name and content, or None; `timestamp_ms` is epoch
+    time.
+    """
 
     topic: str
     partition: int
@@ -121,7 +123,14 @@ def cut_letter(letter: DeadLetter) -> DeadLetter:
 
 
 def read_letter(headers: Any) -> LetterSource | None:
-    """What a record on `dead-letters` says of itself; None when it is none of ours or its headers are garbage."""
+    """What a record on `dead-letters` says of itself.
+
+    Parameters
+        headers: as a Kafka client gives them, or None.
+
+    Returns
+        None when the record is none of ours or its headers are garbage.
+    """
     found = dict(headers or ())
     reason, topic = _text(found.get("reason")), _text(found.get("source-topic"))
     partition, offset = _number(found.get("source-partition")), _number(found.get("source-offset"))

@@ -142,7 +142,9 @@ def decode_part(data: bytes) -> DeltaPart:
 
 
 class DeltaAssembler:
-    """Collects parts, in any order, until a delta is whole. Parts of a version older than one begun are dropped."""
+    """Collects the parts of deltas, in any order, until one is whole. Parts of a version older than one begun are
+    dropped.
+    """
 
     def __init__(self) -> None:
         self.key: tuple[int, str, int] | None = None

@@ -106,7 +106,14 @@ class Options:
 
 @dataclass(frozen=True)
 class BacktestProgress:
-    """How far a backtest is. `phase` is `reading` (the first look at the stream) or `seed N`."""
+    """How far a backtest is.
+
+    Fields
+        phase: `reading` (the first look at the stream) or `seed N`.
+        events, total: done, and of how many; None while that is not known.
+        seconds: in this phase.
+        queries, ndcg: asked so far, and NDCG@10 of the newest queries by ranker.
+    """
 
     phase: str
     events: int
