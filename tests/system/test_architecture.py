@@ -223,6 +223,16 @@ def test_functions_are_short_and_take_few_parameters() -> None:
     assert not EXEMPT.keys() - over.keys(), "exempt without need: take it off the list"
 
 
+def test_a_class_name_means_one_thing() -> None:
+    homes: dict[str, list[str]] = {}
+    for package in (*PACKAGES, "tests", "benchmarks"):
+        for path in modules(package):
+            for node in ast.parse(path.read_text()).body:
+                if isinstance(node, ast.ClassDef):
+                    homes.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert not {name: paths for name, paths in homes.items() if len(paths) > 1}
+
+
 def test_every_module_says_what_it_is() -> None:
     for package in PACKAGES:
         for path in modules(package):

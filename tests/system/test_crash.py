@@ -26,7 +26,7 @@ ROUNDS = 15  # of load before and after each blow; a round is 10 events and a re
 pytestmark = [pytest.mark.any_broker, pytest.mark.timeout(180)]
 
 
-class World:
+class AllProcesses:
     """All three workers, a broker and a store of their own, and how many events were acknowledged so far."""
 
     def __init__(self, settings: Settings, servers: dict[str, ServerProcess], workers: dict[str, LiveWorker]) -> None:
@@ -37,7 +37,7 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AllProcesses]:
     """A small model, frequent checkpoints, and clients that give a dead one's work away soon."""
     folder = tmp_path_factory.mktemp("crash")
     broker, store = chosen_broker(folder / "kafka"), EmbeddedStore(folder / "redis")
@@ -61,7 +61,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             one.start(wait=False)
         for one in workers.values():
             eventually(one.is_ready, 60, one.module)
-        yield World(settings, {"broker": broker, "store": store}, workers)
+        yield AllProcesses(settings, {"broker": broker, "store": store}, workers)
         for one in workers.values():
             assert one.stop() == 0, one.tail()
 
@@ -90,7 +90,7 @@ def examples(trainer: LiveWorker) -> float:
         return 0.0
 
 
-def all_is_well(world: World, load: Load) -> None:
+def all_is_well(world: AllProcesses, load: Load) -> None:
     """What must hold when everything that was sent has been worked off."""
     load.finish()
     world.events += len(load.events)
@@ -120,7 +120,7 @@ def all_is_well(world: World, load: Load) -> None:
 
 
 @pytest.mark.parametrize("victim", MODULES)
-def test_a_worker_killed_under_load_loses_nothing(world: World, victim: str) -> None:
+def test_a_worker_killed_under_load_loses_nothing(world: AllProcesses, victim: str) -> None:
     with Load(world.settings) as load:
         for _ in range(2):
             more(load)
@@ -132,7 +132,7 @@ def test_a_worker_killed_under_load_loses_nothing(world: World, victim: str) -> 
 
 
 @pytest.mark.parametrize("victim", ["broker", "store"])
-def test_a_server_killed_under_load_loses_nothing(world: World, victim: str) -> None:
+def test_a_server_killed_under_load_loses_nothing(world: AllProcesses, victim: str) -> None:
     server = world.servers[victim]
     with Load(world.settings) as load:
         for _ in range(2):
