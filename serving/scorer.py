@@ -221,7 +221,7 @@ class Scorer:
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the other workers need the cores
         options.log_severity_level = 3
-        wanted = [CUDA, CPU] if self._asked != "cpu" and cuda_is_there() else [CPU]
+        wanted = providers(self._asked != "cpu" and cuda_is_there())
         try:
             session = onnxruntime.InferenceSession(graph, options, providers=wanted)
         except Exception as error:  # onnxruntime's own errors share no root but Exception
@@ -250,6 +250,11 @@ def cuda_is_there() -> bool:
     except Exception:  # noqa: BLE001 - no common root; any failure to start CUDA means that it is not there
         return False
     return bool(session.get_providers()[0] == CUDA)
+
+
+def providers(cuda: bool) -> list[str]:
+    """What ONNX Runtime is asked for, the best first."""
+    return [CUDA, CPU] if cuda else [CPU]
 
 
 def _driver_finds_a_gpu() -> bool:

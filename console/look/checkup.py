@@ -16,7 +16,7 @@ from typing import Any, Literal
 from console.local.addresses import Addresses
 from console.local.processes import http_get
 from console.look.cluster import TopicState, group_lags, open_admin, topic_states
-from headwater.errors import HeadwaterError, Unavailable
+from headwater.errors import HeadwaterError, SettingsError, Unavailable
 from headwater.kafka import end_offsets
 from headwater.settings import Settings
 from headwater.topics import EVENTS
@@ -199,21 +199,13 @@ def _scorer(settings: Settings) -> Finding:
     asked = settings.serving.provider
     try:
         import onnxruntime
-        from onnx import TensorProto, helper
 
-        from serving.scorer import cuda_is_there
+        from models.onnx_nodes import smallest_graph
+        from serving.scorer import cuda_is_there, providers
     except ImportError as error:
         return _not_installed("scorer", error)
-    graph = helper.make_graph(
-        [helper.make_node("Identity", ["x"], ["y"])],
-        "doctor",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     there = asked != "cpu" and cuda_is_there()
-    wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"] if there else ["CPUExecutionProvider"]
-    got = onnxruntime.InferenceSession(model.SerializeToString(), providers=wanted).get_providers()[0]
+    got = onnxruntime.InferenceSession(smallest_graph(), providers=providers(there)).get_providers()[0]
     text = f"ONNX Runtime {onnxruntime.__version__} gave a session {got} (serving.provider is {asked})"
     detail = {"provider": got, "asked": asked, "version": onnxruntime.__version__}
     if asked == "cuda" and not there:
@@ -233,7 +225,7 @@ def _trainer(settings: Settings) -> Finding:
     detail = {"asked": asked, "version": torch.__version__}
     try:
         device = choose_device(asked)
-    except Unavailable as error:
+    except SettingsError as error:
         return Finding("learner", "wrong", str(error), "see above", detail)
     name = f" ({torch.cuda.get_device_name()})" if device == "cuda" else ""
     text = f"torch {torch.__version__} learns on {device}{name} (trainer.device is {asked})"

@@ -138,6 +138,16 @@ def test_the_doctor_says_what_is_away_and_what_to_do(tmp_path: Path) -> None:
     assert findings["packages"]["detail"]["kafka-python"]
 
 
+def test_the_doctor_says_that_a_gpu_is_asked_for_and_not_there(tmp_path: Path) -> None:
+    asked = {"HEADWATER_TRAINER__DEVICE": "cuda", "HEADWATER_SERVING__PROVIDER": "cuda", "CUDA_VISIBLE_DEVICES": ""}
+    done = headwater("doctor", "--json", "--data", str(tmp_path), **nowhere(), **asked)
+    assert done.returncode == 1, done.stderr
+    findings = {finding["name"]: finding for finding in json.loads(done.stdout)["findings"]}
+    assert findings["learner"]["state"] == "wrong"
+    assert "HEADWATER_TRAINER__DEVICE=cpu" in findings["learner"]["text"]
+    assert findings["scorer"]["state"] == "wrong"
+
+
 def test_a_demo_without_its_file_says_so_and_starts_nothing(tmp_path: Path) -> None:
     done = headwater("demo", "--events", str(tmp_path / "absent.csv"), "--json")
     assert done.returncode == 2
