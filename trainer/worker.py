@@ -256,14 +256,16 @@ def _restore(settings: Settings, checkpoints: Checkpoints) -> tuple[Learner, dic
 
 
 def _yield_to_serving() -> None:
-    """Run only on processor time that nobody else wants, and be put aside the moment somebody does.
+    """Run only on processor time that nobody else wants, all threads, and be put aside the moment somebody does.
 
     Linux's idle class, because niceness alone lets the trainer finish its time slice first: milliseconds on every hop.
     The class counts only within a session where Linux groups tasks by session (sched(7), autogroup): a trainer with a
     session of its own, as `headwater up` gives it, makes that whole group the least one too.
     """
     if hasattr(os, "SCHED_IDLE"):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        for thread in Path("/proc/self/task").iterdir():  # a class is a thread's; torch's and the clients' run already
+            with contextlib.suppress(ProcessLookupError):  # it has ended since
+                os.sched_setscheduler(int(thread.name), os.SCHED_IDLE, os.sched_param(0))
         if os.getsid(0) == os.getpid():
             with contextlib.suppress(OSError):  # no such file: not grouped by session
                 Path("/proc/self/autogroup").write_text(f"{NICE}", encoding="ascii")

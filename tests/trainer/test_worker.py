@@ -137,7 +137,12 @@ def test_the_trainer_yields_to_serving(settings: Settings, worker: Start) -> Non
     trainer = worker("trainer.worker", given=settings, HEADWATER_TRAINER__YIELDS="true")
     assert trainer.process is not None
     if hasattr(os, "SCHED_IDLE"):
-        assert os.sched_getscheduler(trainer.process.pid) == os.SCHED_IDLE
+        threads = Path(f"/proc/{trainer.process.pid}/task")
+        eventually(
+            lambda: {os.sched_getscheduler(int(thread.name)) for thread in threads.iterdir()} == {os.SCHED_IDLE},
+            10,
+            "every thread in the idle class",
+        )
     else:
         assert os.getpriority(os.PRIO_PROCESS, trainer.process.pid) >= 19
     trainer.process.send_signal(signal.SIGINT)
