@@ -66,7 +66,12 @@ class BoundedReader:
         self.name = topic_name(topic, kafka.prefix)
         self._kafka = kafka
         self._silence_s = silence_s
-        self._consumer = consumer(kafka, fetch_max_bytes=32 << 20, max_partition_fetch_bytes=8 << 20)
+        self._consumer = consumer(
+            kafka,
+            fetch_max_bytes=32 << 20,
+            max_partition_fetch_bytes=8 << 20,
+            request_timeout_ms=int(max(CALL_S, silence_s) * 1000),  # the only bound of `topics`: a broker may hang
+        )
 
     def __enter__(self) -> BoundedReader:
         return self

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -195,6 +197,19 @@ def test_a_broker_that_is_away_is_waited_for_so_long_and_then_told(
             reader.spans()
     with pytest.raises(Unavailable, match="no Kafka answers"):
         BoundedReader(lonely, EVENTS)
+
+
+def test_a_broker_that_hangs_is_told_as_soon(broker: EmbeddedBroker, lonely: KafkaSettings) -> None:
+    with BoundedReader(lonely, EVENTS, silence_s=0.5) as reader:
+        reader.spans()
+        os.kill(broker.pid, signal.SIGSTOP)
+        began_s = time.monotonic()
+        try:
+            with pytest.raises(Unavailable, match=r"events: Kafka does not tell its topics"):
+                reader.spans()
+            assert time.monotonic() - began_s < 15
+        finally:
+            os.kill(broker.pid, signal.SIGCONT)
 
 
 def test_a_broker_that_comes_back_is_read_to_the_end(broker: EmbeddedBroker, lonely: KafkaSettings) -> None:
