@@ -70,8 +70,9 @@ class BoundedReader:
             kafka,
             fetch_max_bytes=32 << 20,
             max_partition_fetch_bytes=8 << 20,
-            request_timeout_ms=int(max(CALL_S, silence_s) * 1000),  # the only bound of `topics`: a broker may hang
+            request_timeout_ms=int(max(CALL_S, silence_s) * 1000),  # `topics` takes no time-out of its own
         )
+        self._found = False
 
     def __enter__(self) -> BoundedReader:
         return self
@@ -101,6 +102,9 @@ class BoundedReader:
     ) -> list[Span]:
         """What there is to read now, by partition, in order; what is written later is not in it.
 
+        Whether the topic is there is asked once: while the broker is away, that question has no bound. Partitions that
+        are added later are for a later reader.
+
         Parameters
             first, end: offset by partition. Without `first` a partition is read from its oldest record, and with `end`
                 only the partitions that it names are read, at most to where they end now.
@@ -112,8 +116,9 @@ class BoundedReader:
         """
         from kafka import TopicPartition
 
-        if not self.exists():
+        if not self._found and not self.exists():
             raise missing_topic(self.name, self._kafka)
+        self._found = True
         found = self._ask("its partitions", lambda: self._consumer.partitions_for_topic(self.name)) or set()
         wanted = sorted(found if end is None else found & end.keys())
         parts = [TopicPartition(self.name, number) for number in wanted]

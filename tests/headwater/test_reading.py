@@ -154,18 +154,18 @@ def test_what_was_deleted_is_told_and_reading_begins_behind_it(kafka: KafkaSetti
         assert list(reader.records(Span(0, 0, 0, 3))) == []
 
 
-def test_partitions_that_are_added_are_seen_by_the_next_reading(kafka: KafkaSettings) -> None:
+def test_partitions_that_are_added_are_seen_by_the_next_reader(kafka: KafkaSettings) -> None:
     name = topic_name(REQUESTS, kafka.prefix)
     with BoundedReader(kafka, REQUESTS) as reader:
         assert len(reader.spans()) == 4
         admin = admin_client(kafka)
         admin.create_partitions({name: 6})
         admin.close()
-        eventually(lambda: len(reader.spans()) == 6, what="six partitions")
-        later = producer(kafka)
-        write(later, name, numbers(3), 5)
-        later.close()
-        assert [record.value for span in reader.spans() for record in reader.records(span)] == numbers(3)
+    eventually(lambda: len(end_offsets(kafka, REQUESTS)) == 6, what="six partitions")
+    later = producer(kafka)
+    write(later, name, numbers(3), 5)
+    later.close()
+    assert [record.value for record in read_topic(kafka, REQUESTS)] == numbers(3)
 
 
 @pytest.fixture
@@ -205,9 +205,9 @@ def test_a_broker_that_hangs_is_told_as_soon(broker: EmbeddedBroker, lonely: Kaf
         os.kill(broker.pid, signal.SIGSTOP)
         began_s = time.monotonic()
         try:
-            with pytest.raises(Unavailable, match=r"events: Kafka does not tell its topics"):
+            with pytest.raises(Unavailable, match=r"events: Kafka does not tell its offsets"):
                 reader.spans()
-            assert time.monotonic() - began_s < 15
+            assert time.monotonic() - began_s < 10
         finally:
             os.kill(broker.pid, signal.SIGCONT)
 
