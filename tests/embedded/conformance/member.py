@@ -1,5 +1,7 @@
 """A group member in a process of its own, so that a test can kill it: prints a line for each assignment.
 
+One of kafka-python also prints `settled` when its share has outlasted some polls: a leader may join twice at first.
+
 python -m tests.embedded.conformance.member kafka-python|aiokafka|confluent-kafka ADDRESS TOPIC GROUP [INSTANCE]
 """
 
@@ -12,6 +14,7 @@ from collections.abc import Collection
 from typing import Any
 
 SESSION_MS, HEARTBEAT_MS = 2000, 300
+SETTLED_POLLS = 15
 STATIC_SESSION_MS = 10_000  # a static member has this long to come back
 
 
@@ -28,11 +31,16 @@ def known(consumer: Any, topic: str) -> None:
 def run_kafka_python(address: str, topic: str, group: str, instance: str | None) -> None:
     import kafka
 
+    polls: int | None = None  # since the last assignment; None while there is none
+
     class KafkaPythonListener(kafka.ConsumerRebalanceListener):
-        def on_partitions_revoked(self, revoked: Collection[Any]) -> None:
-            pass
+        def on_partitions_revoked(self, revoked: Collection[Any]) -> None:  # noqa: ARG002
+            nonlocal polls
+            polls = None
 
         def on_partitions_assigned(self, assigned: Collection[Any]) -> None:  # noqa: ARG002 - the whole share is what counts
+            nonlocal polls
+            polls = 0
             say(consumer.assignment())
 
     consumer = kafka.KafkaConsumer(
@@ -48,6 +56,10 @@ def run_kafka_python(address: str, topic: str, group: str, instance: str | None)
     consumer.subscribe([topic], listener=KafkaPythonListener())
     while True:
         consumer.poll(100)
+        if polls is not None:
+            polls += 1
+            if polls == SETTLED_POLLS:
+                print("settled", flush=True)
 
 
 def run_aiokafka(address: str, topic: str, group: str, instance: str | None) -> None:
