@@ -105,11 +105,12 @@ def test_a_span_may_begin_and_end_anywhere_and_only_named_partitions_are_read(
 
 def test_times_choose_the_first_record_that_is_as_young(kafka: KafkaSettings, writer: KafkaProducer) -> None:
     name = topic_name(EVENTS, kafka.prefix)
+    first = int(time.time() * 1000) - 3_600_000  # not so old that retention takes it
     for number in range(10):
-        writer.send(name, b"x", partition=0, timestamp_ms=1_700_000_000_000 + 1000 * number)
+        writer.send(name, b"x", partition=0, timestamp_ms=first + 1000 * number)
     writer.flush(10)
     with BoundedReader(kafka, EVENTS) as reader:
-        begin, end = 1_700_000_002_500, 1_700_000_007_000
+        begin, end = first + 2500, first + 7000
         assert reader.spans(first_ms=begin, end_ms=end)[:2] == [Span(0, 0, 3, 7), Span(1, 0, 0, 0)]
         assert reader.spans({0: 1}, first_ms=begin)[0] == Span(0, 0, 1, 10)
         assert reader.spans(first_ms=end + 3_600_000)[0] == Span(0, 0, 10, 10)
