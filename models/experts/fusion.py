@@ -211,6 +211,8 @@ def fuse(parts: Parts, block: Block, list_length: int = 0) -> tuple[list[Scored]
 @compiled
 def _add_dense(values: Array, shift: np.float32, floor: np.float32, trust: np.float32, scores: Array) -> None:
     """Add `trust * max(values - shift, floor)` to the scores; what is not a number stays none."""
+    if len(values) < len(scores):
+        raise IndexError("an opinion of fewer rows than are in use")  # compiled loops read whatever is there
     for j in range(len(scores)):
         value = values[j] - shift
         scores[j] += trust * (floor if value < floor else value)

@@ -43,7 +43,8 @@ class Newness(OptionalExpert):
     def opinions(self, block: Block, i: int) -> list[Dense]:
         latest_ms = block.examples[i].newest_before  # the query's own now
         now = self.numbers["now"] if latest_ms is None else np.float32((latest_ms - self.landmark_ms) / HOUR_MS)
-        return [Dense(np.exp((self.tables["first"][: block.used] - now) / np.float32(self.settings.hours)))]
+        age = np.maximum(now - self.tables["first"][: block.used], 0)  # 0: its first event is later in this block
+        return [Dense(np.exp(-age / np.float32(self.settings.hours)))]
 
     def nodes(self, add: Nodes, trust: str, nothing: str) -> str:
         age = add("Sub", "newness_first", "newness_now")  # (N,), negative

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import random
 import re
 from pathlib import Path
@@ -21,10 +22,11 @@ from models.learner import Learner
 from models.published.bundle import Bundle, read_bundle, write_bundle
 from models.published.delta import Delta
 from models.published.graph import outputs_of
+from models.published.parity import check_parity
 from serving.catalogue import Catalogue
 from serving.scorer import Scorer
 from serving.scoring import Ask, score
-from tests.models.test_learner import SMALL
+from tests.models.test_learner import SMALL, bundle_of
 from tests.worlds.tastes import START_MS, parade
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,6 +88,20 @@ def test_it_is_published_served_explained_and_kept(tmp_path: Path) -> None:
     (answer,) = score(scorer, [ask], now_ms=examples[-1].target.time_ms, exclude_seen=["*"]).answers
     assert {item.item_id for item in answer.items} == {"news117", "news118", "news119"}
     assert all("new" in item.reasons for item in answer.items)
+
+
+def test_an_item_that_is_new_after_a_long_pause_within_a_block_breaks_nothing() -> None:
+    before = news(2)
+    pause = 365 * 24 * 3_600_000
+    after = [
+        one._replace(history=(), target=one.target._replace(item_id=f"late{i}", time_ms=one.target.time_ms + pause))
+        for i, one in enumerate(before)
+    ]
+    learner = Learner(NAMED, seed=0)
+    scored = learner.learn([*before, *after, *before])
+    assert len(before) % NAMED.block  # the pause is within a block
+    assert all(math.isfinite(one.loss) for one in scored)
+    check_parity(bundle_of(learner))
 
 
 def test_a_misspelt_expert_or_setting_is_refused_with_what_there_is() -> None:
