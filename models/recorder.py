@@ -82,10 +82,9 @@ def absorb(learner: Learner, examples: Sequence[Example]) -> None:
     """
     if learner.pending:
         raise ValueError(f"{len(learner.pending)} examples of an open block wait for their step: close it first")
-    reach = max((memory.reach for memory in learner.config.memories), default=1)
     for example in examples:
         target, history = example.target, example.history
-        steps = encode_entries(history, learner.items.rows, learner.types, reach)
+        steps = encode_entries(history, learner.items.rows, learner.types, learner.config.length)
         before = next((entry.type for entry in reversed(history) if entry.item_id == target.item_id), None)
         row = learner.observe(target, before)
         if row >= 0:
