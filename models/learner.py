@@ -310,7 +310,10 @@ class Learner:
             "extra": extra,
         }
         for part in self.parts.all:
-            header |= part.values()
+            own = part.values()
+            if shared := header.keys() & own.keys():
+                raise ValueError(f"{type(part).__name__} keeps {sorted(shared)}, a name that is taken: give it its own")
+            header |= own
         return arrays, header
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
@@ -339,7 +342,7 @@ class Learner:
 
         Raises
             CheckpointError: the file is missing, corrupt, of another format, or of no such model; it says what to do.
-            SettingsError: cuda is asked for and not there.
+            SettingsError: cuda is asked for and not there, or an expert or a sentence model of its configuration.
         """
         arrays, header = read_checkpoint(path)
         try:

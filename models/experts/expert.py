@@ -54,7 +54,7 @@ class Expert(Part):
     part: str
     """The graph's output that its opinion belongs to: what an answer's reasons are made of."""
 
-    reason: ClassVar[str | None] = None
+    reason: str | None = None
     """What an answer says of an item that has its rank from this expert, where words do."""
 
     trusts: int = 1
@@ -75,7 +75,7 @@ class Expert(Part):
         return Sparse(np.zeros(0, np.int64), np.zeros(0, np.float32))
 
     def note(self, example: Pending) -> None:
-        """Take down, on the example, what `rewind` needs; it is about to be counted."""
+        """Take down what `rewind` needs, in the example's `notes` under one's name; it is about to be counted."""
 
     def count(self, event: LearnedEvent) -> None:
         """Learn one event at once."""
