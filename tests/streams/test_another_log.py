@@ -16,7 +16,7 @@ from headwater.kafka import admin_client, end_offsets, ensure_topics
 from headwater.settings import Settings
 from headwater.topics import EVENTS, topic_name
 from tests.worlds.processes import ROOT, LiveWorker, environment, eventually
-from tests.worlds.streams import event, folded_all, partition_of, send, send_packed, storing
+from tests.worlds.streams import event, folded_all, partition_of, send, send_packed, server_of, storing
 
 pytestmark = pytest.mark.any_broker
 
@@ -70,8 +70,8 @@ def test_a_log_made_anew_stops_the_worker_and_is_folded_once_the_mark_is_forgott
     (line,) = [one["message"] for one in said if one["level"] == "ERROR"]
     name = topic_name(EVENTS, settings.kafka.prefix)
     assert f"{name}[{partition}] ends at 3 and its mark is 4" in line
-    with storing(settings) as store:
-        store._redis.execute_command(*command_in(line, settings, partition))
+    with storing(settings) as store, server_of(settings) as server:
+        server.execute_command(*command_in(line, settings, partition))
         again = worker("streams.worker")
         eventually(lambda: store.marks() == {partition: 2})
         state = store.read_users(["ada"]).states["ada"]

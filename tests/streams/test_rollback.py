@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from embedded import EmbeddedStore
 from headwater.settings import Settings, load_settings
 from streams.features.state import UserState, encode_state
-from streams.features.store import FeatureStore
 from tests.worlds.processes import LiveWorker, eventually
-from tests.worlds.streams import event, eventually_equal, folded_all, load, partition_of, send, send_packed, storing
+from tests.worlds.streams import (
+    event,
+    eventually_equal,
+    folded_all,
+    load,
+    partition_of,
+    send,
+    send_packed,
+    server_of,
+    storing,
+)
 
 Start = Callable[..., LiveWorker]
 
@@ -25,18 +35,18 @@ def mine(settings: Settings, tmp_path: Path) -> Iterator[Settings]:
         yield settings.model_copy(update={"redis": redis})
 
 
-def snapshot(store: FeatureStore) -> dict[bytes, bytes]:
+def snapshot(server: Any) -> dict[bytes, bytes]:
     """Every key as it is at one moment, as a lagging replica has them."""
-    keys = store._redis.keys()
-    pipe = store._redis.pipeline(transaction=True)
-    for key in keys:  # type: ignore[union-attr]
+    keys = server.keys()
+    pipe = server.pipeline(transaction=True)
+    for key in keys:
         pipe.dump(key)
-    return {key: value for key, value in zip(keys, pipe.execute(), strict=True) if value}  # type: ignore[arg-type]
+    return {key: value for key, value in zip(keys, pipe.execute(), strict=True) if value}
 
 
-def put_back(store: FeatureStore, kept: dict[bytes, bytes]) -> None:
+def put_back(server: Any, kept: dict[bytes, bytes]) -> None:
     """The store holds what it held then, and nothing else, from one moment to the next."""
-    pipe = store._redis.pipeline(transaction=True)
+    pipe = server.pipeline(transaction=True)
     pipe.flushall()
     for key, value in kept.items():
         pipe.restore(key, 0, value)
@@ -47,8 +57,8 @@ def test_events_survive_a_store_that_is_emptied_while_the_worker_runs(mine: Sett
     streams = worker("streams.worker", given=mine)
     send(mine, [event(n) for n in range(5)])
     assert folded_all(mine).ok
-    with storing(mine) as store:
-        store._redis.flushall()
+    with server_of(mine) as server:
+        server.flushall()
     send(mine, [event(n) for n in range(5, 7)])
     result = folded_all(mine)
     assert result.ok, result.first_difference
@@ -63,8 +73,8 @@ def test_one_new_event_brings_back_what_all_partitions_lost(mine: Settings, work
     for partition in range(4):
         send_packed(mine, [event(n, f"user-{partition}") for n in range(10)], partition)
     assert folded_all(mine).ok
-    with storing(mine) as store:
-        store._redis.flushall()
+    with server_of(mine) as server:
+        server.flushall()
     send_packed(mine, [event(10, "user-2")], 2)
     result = folded_all(mine)
     assert result.ok, result.first_difference
@@ -76,11 +86,11 @@ def test_events_survive_a_replica_that_lagged_behind(mine: Settings, worker: Sta
     streams = worker("streams.worker", given=mine)
     send(mine, [event(n) for n in range(5)])
     assert folded_all(mine).ok
-    with storing(mine) as store:
-        older = snapshot(store)
+    with server_of(mine) as server:
+        older = snapshot(server)
         send(mine, [event(n) for n in range(5, 12)])
         assert folded_all(mine).ok
-        put_back(store, older)
+        put_back(server, older)
     send(mine, [event(12)])
     result = folded_all(mine)
     assert result.ok, result.first_difference
@@ -97,17 +107,17 @@ def test_a_store_that_goes_back_twice_under_load_loses_and_doubles_nothing(mine:
     def went_back() -> float:
         return sum(one.metric("headwater_store_went_back_total") for one in (first, second))
 
-    with load(mine) as sent, storing(mine) as store:
+    with load(mine) as sent, server_of(mine) as server:
         eventually(lambda: applied() > 500)
-        older = snapshot(store)
+        older = snapshot(server)
         before = applied()
         eventually(lambda: applied() > before + 500)
-        put_back(store, older)
+        put_back(server, older)
         eventually(went_back, what="a worker notices")
         before = applied()
         eventually(lambda: applied() > before + 500)
         noticed = went_back()
-        store._redis.flushall()
+        server.flushall()
         eventually(lambda: went_back() > noticed, what="a worker notices again")
     result = folded_all(mine)
     assert result.ok, result.first_difference
@@ -119,9 +129,9 @@ def test_a_user_in_memory_does_not_outlive_the_store_even_if_the_count_fits(mine
     home = partition_of(mine, "ada")
     send_packed(mine, [event(n) for n in range(5)], home)
     assert folded_all(mine).ok
-    with storing(mine) as store:
-        store._redis.flushall()
-        store._redis.set(f"{store.prefix}u:ada", encode_state(UserState(count=5)))
+    with storing(mine) as store, server_of(mine) as server:
+        server.flushall()
+        server.set(f"{store.prefix}u:ada", encode_state(UserState(count=5)))
         send_packed(mine, [event(5)], (home + 1) % 4)
         eventually(lambda: streams.metric("headwater_store_went_back_total") == 1)
         eventually_equal(store.marks, {home: 0, (home + 1) % 4: 0})

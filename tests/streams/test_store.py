@@ -16,7 +16,7 @@ from streams.features.decay import Decay, ItemStatistics
 from streams.features.fold import Folded, Limits, fold_batch
 from streams.features.state import EMPTY, decode_state
 from streams.features.store import Batch, FeatureStore
-from tests.worlds.streams import storing
+from tests.worlds.streams import server_of, storing
 
 DECAY = Decay(1_000, 86_400_000.0)
 
@@ -123,9 +123,10 @@ def test_nothing_is_popular_before_the_first_event(store: FeatureStore) -> None:
     assert store.read_users([]).decay is None
 
 
-def test_scripts_are_loaded_again_after_the_server_forgot_them(store: FeatureStore) -> None:
+def test_scripts_are_loaded_again_after_the_server_forgot_them(settings: Settings, store: FeatureStore) -> None:
     assert store.apply(batch(fold_batch({}, rows(1), Limits(), DECAY), None, 0)) == "applied"
-    store._redis.script_flush()
+    with server_of(settings) as server:
+        server.script_flush()
     known = store.read_users(["ada"]).states
     assert store.apply(batch(fold_batch(known, rows(1, 1), Limits(), DECAY), 0, 1, before=known)) == "applied"
 

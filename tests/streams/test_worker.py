@@ -23,6 +23,7 @@ from tests.worlds.streams import (
     send,
     send_packed,
     send_raw,
+    server_of,
     storing,
 )
 
@@ -138,9 +139,9 @@ def test_what_the_store_lost_is_folded_again_from_the_log(settings: Settings, wo
     assert folded_all(settings).ok
     committed_all(settings)
     assert first.stop() == 0
-    with storing(settings) as store:
-        for key in store._redis.scan_iter(f"{store.prefix}*"):
-            store._redis.delete(key)
+    with server_of(settings) as server:
+        for key in server.scan_iter(f"{settings.kafka.prefix}*"):
+            server.delete(key)
     worker("streams.worker")
     send(settings, [event(30)])
     result = folded_all(settings)
@@ -225,13 +226,13 @@ def test_an_audit_names_the_first_difference(settings: Settings, worker: Start) 
     worker("streams.worker")
     send(settings, [event(n) for n in range(5)])
     assert folded_all(settings).ok
-    with storing(settings) as store:
-        key = f"{store.prefix}u:ada"
-        store._redis.set(key, store._redis.get(key).replace(b"film-2", b"film-9"))  # type: ignore[union-attr]
+    with server_of(settings) as server:
+        key = f"{settings.kafka.prefix}u:ada"
+        server.set(key, server.get(key).replace(b"film-2", b"film-9"))
         result = folded_all(settings)
         assert not result.ok
         assert "u:ada: history differs at 2" in (result.first_difference or "")
-        store._redis.delete(key)
+        server.delete(key)
         assert "0 events folded, 5 are in the topic" in (folded_all(settings).first_difference or "")
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import orjson
+import redis
 from kafka import KafkaProducer, TopicPartition
 
 from headwater.client import lanes
@@ -37,6 +38,16 @@ def storing(settings: Settings) -> Iterator[FeatureStore]:
         yield store
     finally:
         store.close()
+
+
+@contextmanager
+def server_of(settings: Settings) -> Iterator[Any]:
+    """A client of the store's server itself, for what happens to a store and no store does."""
+    client = redis.Redis.from_url(settings.redis.url.get_secret_value())
+    try:
+        yield client
+    finally:
+        client.close()
 
 
 def event(n: int, user: str = "ada", **fields: Any) -> Event:
