@@ -21,7 +21,6 @@ from models.part import CAPACITY, Changes, Input, Part
 __all__ = ["Dense", "Expert", "LearnedEvent", "OptionalExpert", "Reviser", "Similar"]
 
 Array = NDArray[np.float32]
-Rows = NDArray[np.int64]
 
 Similar = Callable[[Array], Array | None]
 """Vectors (used, d) of all items -> the mean (d,) of those that are like the new item; None without any."""

@@ -29,7 +29,16 @@ __all__ = ["RUNTIME_INPUTS", "SCORES", "build_graph", "outputs_of"]
 
 OPSET = 20
 IR_VERSION = 10
-RUNTIME_INPUTS = ("history", "types", "values", "gaps", "lengths", "since")
+RUNTIME_INPUTS = {
+    "history": (TensorProto.INT64, 2),
+    "types": (TensorProto.INT64, 2),
+    "values": (TensorProto.FLOAT, 2),
+    "gaps": (TensorProto.FLOAT, 2),
+    "lengths": (TensorProto.INT32, 1),
+    "since": (TensorProto.FLOAT, 1),
+}
+"""What a run is given: type and dimensions of each, of (batch, length)."""
+
 SCORES = "scores"
 
 
@@ -69,14 +78,8 @@ def _model(add: Nodes, config: ModelConfig, parts: Parts) -> bytes:
         name: (helper.np_dtype_to_tensor_dtype(np.dtype(one.dtype)), one.shape) for name, one in parts.inputs().items()
     }
     outputs = outputs_of(config)
-    runtime = {
-        "history": (TensorProto.INT64, ("batch", config.length)),
-        "types": (TensorProto.INT64, ("batch", config.length)),
-        "values": (TensorProto.FLOAT, ("batch", config.length)),
-        "gaps": (TensorProto.FLOAT, ("batch", config.length)),
-        "lengths": (TensorProto.INT32, ("batch",)),
-        "since": (TensorProto.FLOAT, ("batch",)),
-    }
+    shape = ("batch", config.length)
+    runtime = {name: (dtype, shape[:dimensions]) for name, (dtype, dimensions) in RUNTIME_INPUTS.items()}
     graph = helper.make_graph(
         add.nodes,
         "headwater",
