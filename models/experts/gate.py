@@ -12,8 +12,7 @@ one dot product per expert and query, where autograd would keep every expert's s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -21,9 +20,8 @@ from numpy.typing import NDArray
 
 from models.config import ModelConfig
 from models.experts.expert import Expert
+from models.experts.network import Network
 from models.onnx_nodes import Nodes
-from models.part import Changes, Input, Part
-from models.sequence.optimizer import Adam
 
 __all__ = ["Gate", "context_of"]
 
@@ -38,58 +36,29 @@ def context_of(length: Array, since: Array) -> Array:
     return np.stack([np.log1p(length) / 4, np.exp(-length / 4), since, np.exp(-since * 5)], -1).astype(np.float32)
 
 
-class Gate(Part):
-    """A one-hidden-layer network from context to weights, with its moments. On the CPU wherever the encoder is.
+class Gate(Network):
+    """A one-hidden-layer network from context to weights.
 
     `experts` say how many weights each of them needs and what these start from, in their order.
     """
 
+    label = "gate"
+
     def __init__(self, config: ModelConfig, experts: Sequence[Expert], generator: torch.Generator) -> None:
         self.learned, hidden = config.learned_gate, config.gate_hidden
         biases = [one for expert in experts for one in expert.start()]
-        self.shapes: dict[str, tuple[int, ...]] = {
+        shapes: dict[str, tuple[int, ...]] = {
             "gate_hidden_weight": (hidden, CONTEXT),
             "gate_hidden_bias": (hidden,),
             "gate_output_weight": (len(biases), hidden),
             "gate_output_bias": (len(biases),),
         }
-        self.sizes = [int(np.prod(shape)) for shape in self.shapes.values()]
-        start = {name: torch.zeros(shape) for name, shape in self.shapes.items()}
+        start = {name: torch.zeros(shape) for name, shape in shapes.items()}
         start["gate_hidden_weight"].uniform_(-0.5, 0.5, generator=generator)
         if self.learned:
             start["gate_output_weight"].uniform_(-0.02, 0.02, generator=generator)
         start["gate_output_bias"][:] = torch.tensor(biases)
-        self.flat = torch.cat([part.ravel() for part in start.values()])
-        self.adam = Adam(self.flat, config.gate_learning_rate)
-        self.stepped = True  # since the last publication
-
-    def inputs(self) -> dict[str, Input]:
-        """Its weights, all dense."""
-        return {name: Input(np.float32, shape) for name, shape in self.shapes.items()}
-
-    def weights(self) -> dict[str, Array]:
-        """The gate's weights by name, as views of the flat vector."""
-        pieces = torch.split(self.flat, self.sizes)
-        return {
-            name: piece.view(shape).numpy() for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
-        }
-
-    def read(self, weights: Mapping[str, NDArray[Any]]) -> None:
-        """Be the published weights."""
-        self.flat = torch.cat([torch.from_numpy(weights[name]).ravel() for name in self.shapes])
-
-    def take_changes(self) -> Changes:
-        """All of it after a step."""
-        dense, self.stepped = list(self.shapes) if self.stepped else [], False
-        return Changes(dense=dense)
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """The flat vector."""
-        return {"gate": self.flat.numpy()}
-
-    def adams(self) -> dict[str, Adam]:
-        """One."""
-        return {"gate": self.adam}
+        super().__init__(start, config.gate_learning_rate)
 
     def trust(self, context: Array) -> Array:
         """Weights of the experts' opinions, (Q, outputs), of contexts (Q, 4)."""
@@ -105,15 +74,13 @@ class Gate(Part):
         weights = self.weights()
         hidden = np.tanh(context @ weights["gate_hidden_weight"].T + weights["gate_hidden_bias"])  # (Q, hidden)
         inner = gradient @ weights["gate_output_weight"] * (1 - hidden * hidden)
-        parts = {
+        gradients = {
             "gate_hidden_weight": inner.T @ context,
             "gate_hidden_bias": inner.sum(0),
             "gate_output_weight": gradient.T @ hidden,
             "gate_output_bias": gradient.sum(0),
         }
-        flat = np.concatenate([parts[name].ravel() for name in self.shapes]).astype(np.float32)
-        self.adam.step(torch.from_numpy(flat))
-        self.stepped = True
+        self.descend(gradients)
 
     def nodes(self, add: Nodes, lengths: str) -> str:
         """What `trust` says, (B, outputs), in the graph; `lengths` (B,) float32. Also reads the input `since`."""

@@ -14,7 +14,6 @@ Knows rows and steps, not item ids. Its weights are published under the names of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,9 +24,8 @@ from onnx import TensorProto
 from models.block import Block
 from models.config import ModelConfig
 from models.experts.expert import Reviser
+from models.experts.network import Network
 from models.onnx_nodes import Nodes
-from models.part import Changes, Input
-from models.sequence.optimizer import Adam
 
 __all__ = ["Facts", "Repeats"]
 
@@ -100,25 +98,23 @@ def repeat_scores(weights: dict[str, Array], facts: Array) -> Array:
     return scores
 
 
-class Repeats(Reviser):
-    """The network, with its moments."""
+class Repeats(Network, Reviser):
+    """The network that scores the user's own items."""
 
-    name = "returns"
+    name = label = "returns"
     part = "returns"
 
     def __init__(self, config: ModelConfig) -> None:
         self.config = config
-        self.shapes = repeat_shapes(config)
-        self.sizes = [int(np.prod(shape)) for shape in self.shapes.values()]
-        self.flat = torch.zeros(sum(self.sizes))
+        super().__init__(
+            {name: torch.zeros(shape) for name, shape in repeat_shapes(config).items()}, config.return_learning_rate
+        )
         weights = self.weights()
         start = np.random.default_rng(0)  # breaks the symmetry of hidden units; the same for every seed of a learner
         hidden, output = weights["return_hidden_weight"], weights["return_output_weight"]
         hidden[:] = start.uniform(-0.5, 0.5, hidden.shape)
         output[:] = start.uniform(-0.05, 0.05, output.shape)
         weights["return_linear"][0] = -0.5
-        self.adam = Adam(self.flat, config.return_learning_rate)
-        self.stepped = True  # since the last publication
         self._block: Block | None = None
         self._own = (np.zeros(0, np.int64),) * 2  # rows of the query's history, all different, and their newest steps
         self._facts = Facts(np.zeros((0, 0), bool), np.zeros((0, 0, 0), np.float32))
@@ -162,43 +158,13 @@ class Repeats(Reviser):
         weights = self.weights()
         hidden = np.tanh(facts @ weights["return_hidden_weight"] + weights["return_hidden_bias"])  # (n, hidden)
         inner = gradient[:, None] * weights["return_output_weight"] * (1 - hidden * hidden)
-        parts = {
+        gradients = {
             "return_hidden_weight": facts.T @ inner,
             "return_hidden_bias": inner.sum(0),
             "return_output_weight": gradient @ hidden,
             "return_linear": gradient @ facts,
         }
-        flat = np.concatenate([parts[name].ravel() for name in self.shapes]).astype(np.float32)
-        self.adam.step(torch.from_numpy(flat))
-        self.stepped = True
-
-    def inputs(self) -> dict[str, Input]:
-        """The network's weights, all dense."""
-        return {name: Input(np.float32, shape) for name, shape in self.shapes.items()}
-
-    def weights(self) -> dict[str, Array]:
-        """The weights by name, as views of the flat vector."""
-        pieces = torch.split(self.flat, self.sizes)
-        return {
-            name: piece.view(shape).numpy() for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
-        }
-
-    def read(self, weights: Mapping[str, NDArray[Any]]) -> None:
-        """Be the published network."""
-        self.flat = torch.cat([torch.from_numpy(weights[name]).ravel() for name in self.shapes])
-
-    def take_changes(self) -> Changes:
-        """All of it after a step."""
-        dense, self.stepped = list(self.shapes) if self.stepped else [], False
-        return Changes(dense=dense)
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """The flat vector."""
-        return {"returns": self.flat.numpy()}
-
-    def adams(self) -> dict[str, Adam]:
-        """One."""
-        return {"returns": self.adam}
+        self.descend(gradients)
 
     def revision(self, add: Nodes, trust: str, nothing: str, others: str) -> str:
         """`nothing` (B, N) with scores at the rows of the history, less what these rows lose of the others' (B, N)."""
