@@ -24,7 +24,7 @@ from headwater.settings import Settings, load_settings
 from streams.features.store import FeatureStore
 from tests.console.test_commands import headwater
 from tests.headwater.test_client_requests import readme_program
-from tests.worlds.processes import ROOT, eventually
+from tests.worlds.processes import ROOT, UNYIELDING, eventually
 
 
 def listens(address: str) -> bool:
@@ -114,14 +114,14 @@ def test_a_worker_that_cannot_start_is_an_error_with_the_end_of_its_log_and_noth
 
 
 @contextlib.contextmanager
-def up(data: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
-    """A running `headwater up --json` and what it printed."""
+def up(data: Path, **env: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    """A running `headwater up --json`, with more environment, and what it printed."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
     with (data.parent / "up.err").open("a") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "console", "up", "--data", str(data), "--json"],
             cwd=ROOT,
-            env=clean,
+            env={**clean, **env},
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
@@ -171,7 +171,7 @@ def test_the_trainer_yields_with_its_session_and_a_console_killed_by_kill_9_leav
 @pytest.mark.timeout(240)
 def test_up_serves_every_command_and_keeps_its_data_between_starts(data: Path) -> None:
     where = ("--data", str(data))
-    with up(data) as (process, told):
+    with up(data, **UNYIELDING) as (process, told):
         assert json.loads((data / "addresses.json").read_text())["pid"] == process.pid
         readme = [sys.executable, "-c", readme_program(told["kafka"])]
         printed = subprocess.run(readme, cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -228,7 +228,7 @@ def test_up_serves_every_command_and_keeps_its_data_between_starts(data: Path) -
         assert process.wait(60) == 0
         assert not (data / "addresses.json").exists()
         assert not listens(told["kafka"])
-    with up(data) as (process, told):
+    with up(data, **UNYIELDING) as (process, told):
         store = FeatureStore(load_settings(redis={"url": told["redis"]}).redis)
         try:
             assert [entry.item_id for entry in store.read_users(["ann"]).states["ann"].history] == ["film-1"]

@@ -16,7 +16,7 @@ import pytest
 
 from headwater.process import EXIT_STALLED, EXIT_WRONG, Operations
 from headwater.settings import OperationsSettings
-from tests.worlds.processes import ROOT, eventually
+from tests.worlds.processes import ROOT, UNYIELDING, eventually
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_every_worker_ends_with_one_line_where_its_port_is_taken_or_its_brokers_
     module: str, wrong: str, operations: Operations
 ) -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
-    env["HEADWATER_TRAINER__YIELDS"] = "false"  # a trainer that yields may not start at all beside other tests
+    env |= UNYIELDING
     if wrong == "port":
         env["HEADWATER_OPERATIONS__PORT"] = str(operations.port)
     else:

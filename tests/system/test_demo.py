@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.worlds.processes import ROOT
+from tests.worlds.processes import ROOT, UNYIELDING
 
 MARK = "DEMO_TEST_MARK"
 """Every process of a demo inherits its environment: this finds them."""
@@ -59,7 +59,7 @@ def demo(events: Path, *words: str, folder: Path) -> tuple[int, dict[str, Any], 
     done = subprocess.run(
         [sys.executable, "-m", "console", "demo", "--json", "--events", str(events), *words],
         cwd=ROOT,
-        env={**clean, MARK: mark, "TMPDIR": str(temporary)},
+        env={**clean, **UNYIELDING, MARK: mark, "TMPDIR": str(temporary)},
         capture_output=True,
         text=True,
         check=False,

@@ -22,6 +22,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PAUSE_S = 0.05
 """Between two looks of `eventually`: most ask a worker over HTTP, which costs it some milliseconds."""
 
+UNYIELDING = {"HEADWATER_TRAINER__YIELDS": "false"}
+"""The tests beside it must not starve a trainer: one that yields gets only the time that nobody else wants."""
+
 
 def eventually(condition: Callable[[], Any], timeout_s: float = 30.0, what: str = "") -> Any:
     """The first truthy value of `condition`, asked again and again; AssertionError after `timeout_s`."""
@@ -48,9 +51,9 @@ def world_settings(kafka_address: str, redis_url: str, folder: Path) -> Settings
 
 
 def environment(settings: Settings, **more: str) -> dict[str, str]:
-    """The process environment that makes a worker load these settings. Tests beside it must not starve a trainer."""
+    """The process environment that makes a worker load these settings."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
-    env["HEADWATER_TRAINER__YIELDS"] = "false"
+    env |= UNYIELDING
     for section, values in settings.model_dump(exclude_unset=True).items():
         for field, value in values.items():
             plain = value.get_secret_value() if hasattr(value, "get_secret_value") else value

@@ -30,25 +30,25 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
             "offsets.topic.num.partitions": "1",
         }
         with ApacheKafka(folder, settings=quick) as process:
-            _make_coordinator(process.address)
             yield process
     else:
         with EmbeddedBroker(folder, options=("--cleanup-interval-s", "0.3")) as process:
             yield process
 
 
-def _make_coordinator(address: str) -> None:
-    """Kafka makes the topic of its groups when a client first asks for a coordinator; raw members never ask."""
+@pytest.fixture(scope="session")
+def address(broker: ServerProcess) -> str:
+    return broker.address
+
+
+@pytest.fixture
+def coordinator(address: str) -> None:
+    """Kafka has one when a client has asked for it, and a while after its start; raw members never ask."""
     consumer = kafka.KafkaConsumer(bootstrap_servers=address, group_id="nobody")
     try:
         assert consumer.committed(kafka.TopicPartition("none", 0)) is None
     finally:
         consumer.close()
-
-
-@pytest.fixture(scope="session")
-def address(broker: ServerProcess) -> str:
-    return broker.address
 
 
 @pytest.fixture(scope="session")

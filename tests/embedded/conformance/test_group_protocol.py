@@ -24,6 +24,8 @@ from kafka.protocol.consumer import (
 
 from tests.embedded.conformance.clients import Raw, eventually
 
+pytestmark = pytest.mark.usefixtures("coordinator")
+
 NONE, ILLEGAL_GENERATION, UNKNOWN_MEMBER, BAD_SESSION, REBALANCING = 0, 22, 25, 26, 27
 INCONSISTENT, MEMBER_ID_REQUIRED, FENCED = 23, 79, 82
 
