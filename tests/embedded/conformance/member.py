@@ -1,6 +1,7 @@
 """A group member in a process of its own, so that a test can kill it: prints a line for each assignment.
 
-One of kafka-python also prints `settled` when its share has outlasted some polls: a leader may join twice at first.
+A static member is one of confluent-kafka: kafka-python's leader may join twice at first, and its poll has hung for good
+where many processes wanted the processor.
 
 python -m tests.embedded.conformance.member kafka-python|aiokafka|confluent-kafka ADDRESS TOPIC GROUP [INSTANCE]
 """
@@ -10,11 +11,10 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 SESSION_MS, HEARTBEAT_MS = 2000, 300
-SETTLED_POLLS = 15
 STATIC_SESSION_MS = 10_000  # a static member has this long to come back
 
 
@@ -28,26 +28,20 @@ def known(consumer: Any, topic: str) -> None:
         time.sleep(0.02)
 
 
-def run_kafka_python(address: str, topic: str, group: str, instance: str | None) -> None:
+def run_kafka_python(address: str, topic: str, group: str) -> None:
     import kafka
 
-    polls: int | None = None  # since the last assignment; None while there is none
-
     class KafkaPythonListener(kafka.ConsumerRebalanceListener):
-        def on_partitions_revoked(self, revoked: Collection[Any]) -> None:  # noqa: ARG002
-            nonlocal polls
-            polls = None
+        def on_partitions_revoked(self, revoked: Collection[Any]) -> None:
+            pass
 
         def on_partitions_assigned(self, assigned: Collection[Any]) -> None:  # noqa: ARG002 - the whole share is what counts
-            nonlocal polls
-            polls = 0
             say(consumer.assignment())
 
     consumer = kafka.KafkaConsumer(
         bootstrap_servers=address,
         group_id=group,
-        group_instance_id=instance,
-        session_timeout_ms=STATIC_SESSION_MS if instance else SESSION_MS,
+        session_timeout_ms=SESSION_MS,
         heartbeat_interval_ms=HEARTBEAT_MS,
         max_poll_interval_ms=10_000,
         auto_offset_reset="earliest",
@@ -56,13 +50,9 @@ def run_kafka_python(address: str, topic: str, group: str, instance: str | None)
     consumer.subscribe([topic], listener=KafkaPythonListener())
     while True:
         consumer.poll(100)
-        if polls is not None:
-            polls += 1
-            if polls == SETTLED_POLLS:
-                print("settled", flush=True)
 
 
-def run_aiokafka(address: str, topic: str, group: str, instance: str | None) -> None:
+def run_aiokafka(address: str, topic: str, group: str) -> None:
     import aiokafka
 
     class AiokafkaListener(aiokafka.ConsumerRebalanceListener):
@@ -76,7 +66,6 @@ def run_aiokafka(address: str, topic: str, group: str, instance: str | None) -> 
         consumer = aiokafka.AIOKafkaConsumer(
             bootstrap_servers=address,
             group_id=group,
-            group_instance_id=instance,
             session_timeout_ms=SESSION_MS,
             heartbeat_interval_ms=HEARTBEAT_MS,
             rebalance_timeout_ms=10_000,
@@ -90,13 +79,13 @@ def run_aiokafka(address: str, topic: str, group: str, instance: str | None) -> 
     asyncio.run(run())
 
 
-def run_confluent(address: str, topic: str, group: str, instance: str | None) -> None:
+def run_confluent(address: str, topic: str, group: str, instance: str = "") -> None:
     import confluent_kafka
 
     settings = {
         "bootstrap.servers": address,
         "group.id": group,
-        "session.timeout.ms": SESSION_MS,
+        "session.timeout.ms": STATIC_SESSION_MS if instance else SESSION_MS,
         "heartbeat.interval.ms": HEARTBEAT_MS,
         "max.poll.interval.ms": 10_000,
         "auto.offset.reset": "earliest",
@@ -109,8 +98,12 @@ def run_confluent(address: str, topic: str, group: str, instance: str | None) ->
         consumer.poll(0.1)
 
 
-RUN = {"kafka-python": run_kafka_python, "aiokafka": run_aiokafka, "confluent-kafka": run_confluent}
+RUN: dict[str, Callable[..., None]] = {
+    "kafka-python": run_kafka_python,
+    "aiokafka": run_aiokafka,
+    "confluent-kafka": run_confluent,
+}
 
 if __name__ == "__main__":
     client, *words = sys.argv[1:]
-    RUN[client](*words[:3], words[3] if len(words) > 3 else None)
+    RUN[client](*words)
