@@ -62,6 +62,8 @@ class ServerProcess:
     """
 
     name = "server"
+    announcement = ""
+    """What it writes to its log once it listens; somebody else's server at its port does not write there."""
     start_timeout_s = START_TIMEOUT_S
 
     def __init__(self, data_dir: str | os.PathLike[str], port: int = 0) -> None:
@@ -70,6 +72,7 @@ class ServerProcess:
         self._fixed_port = port != 0
         self._guard: subprocess.Popen[str] | None = None
         self._pid: int | None = None
+        self._log_start = 0  # bytes of the log that are of earlier starts
 
     def command(self) -> list[str]:
         """What to run; `self.port` is set."""
@@ -149,6 +152,7 @@ class ServerProcess:
         self.stop()
 
     def _spawn(self) -> None:
+        self._log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(part for part in (PACKAGE_PARENT, os.environ.get("PYTHONPATH")) if part),
@@ -170,10 +174,18 @@ class ServerProcess:
     def _wait_ready(self) -> bool:
         deadline = time.monotonic() + self.start_timeout_s
         while time.monotonic() < deadline and self.running:
-            if self.ready():
+            if self._announced() and self.ready():
                 return self.running
             time.sleep(0.02)
         return False
+
+    def _announced(self) -> bool:
+        try:
+            with self.log_path.open("rb") as log:
+                log.seek(self._log_start)
+                return self.announcement.encode() in log.read()
+        except FileNotFoundError:
+            return False
 
     def _signal(self, number: int) -> None:
         # while the guard runs it has not reaped the server, so the pid cannot be someone else's
@@ -209,6 +221,7 @@ class EmbeddedBroker(ServerProcess):
     """
 
     name = "embedded broker"
+    announcement = "embedded broker ready on"
 
     def __init__(self, data_dir: str | os.PathLike[str], port: int = 0, options: tuple[str, ...] = ()) -> None:
         super().__init__(data_dir, port)

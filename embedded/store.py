@@ -53,6 +53,7 @@ class EmbeddedStore(ServerProcess):
     """A Valkey or Redis server on loopback; `.address` is a redis:// URL."""
 
     name = "store"
+    announcement = "Ready to accept connections"
 
     @property
     def address(self) -> str:

@@ -14,13 +14,17 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from console.local.processes import WorkerProcess
 from headwater.errors import HeadwaterError, Unavailable
 from headwater.settings import Settings
+
+if TYPE_CHECKING:
+    from embedded import ServerProcess
 
 __all__ = ["WORKERS", "Supervisor", "stopping_signals"]
 
@@ -115,8 +119,8 @@ class Supervisor:
 
     `embedded_kafka` and `embedded_redis` say which of the two servers to bring; the other's address is in `settings`.
     `say` gets one line for each thing that ended by itself or goes wrong; `restarts` names them.
-    `ports` of broker and store: 0 takes a free one. A worker whose /healthz is silent for `silence_s` (by default
-    operations.stall_s and a margin) is killed and started again.
+    `ports` of broker and store are taken where nobody else has them; 0 takes a free one. A worker whose /healthz is
+    silent for `silence_s` (by default operations.stall_s and a margin) is killed and started again.
     """
 
     def __init__(
@@ -192,7 +196,7 @@ class Supervisor:
     def _start_broker(self) -> None:
         from embedded import EmbeddedBroker
 
-        broker = self._servers.enter_context(EmbeddedBroker(self.directory / "kafka", self._ports[0]))
+        broker = self._started(partial(EmbeddedBroker, self.directory / "kafka"), self._ports[0])
         kafka = self.settings.kafka
         # It wants no linger: a record on its own costs it 0.3 ms.
         linger_ms = kafka.linger_ms if "linger_ms" in kafka.model_fields_set else 0
@@ -205,10 +209,21 @@ class Supervisor:
 
         from embedded import EmbeddedStore
 
-        store = self._servers.enter_context(EmbeddedStore(self.directory / "redis", self._ports[1]))
+        store = self._started(partial(EmbeddedStore, self.directory / "redis"), self._ports[1])
         redis = self.settings.redis.model_copy(update={"url": SecretStr(store.address)})
         self.settings = self.settings.model_copy(update={"redis": redis})
         self._parts["store"] = store
+
+    def _started(self, make: Callable[[int], ServerProcess], port: int) -> ServerProcess:
+        """A server on this port; on any free one where somebody else took it meanwhile."""
+        from embedded import StartFailed
+
+        try:
+            return self._servers.enter_context(make(port))
+        except StartFailed:
+            if port == 0:
+                raise
+            return self._servers.enter_context(make(0))
 
     def _wait_ready(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s

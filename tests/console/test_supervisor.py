@@ -64,15 +64,17 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_a_worker_that_is_killed_or_hangs_is_started_again_and_everything_ends_at_the_end(
-    data: Path, tmp_path: Path
+    data: Path, tmp_path: Path, kafka_address: str, redis_url: str
 ) -> None:
     said: list[str] = []
+    others = (kafka_address, redis_url.removesuffix("/0"))  # at the ports that it would like to have
     with Supervisor(
         data,
         own_settings(tmp_path),
         embedded_kafka=True,
         embedded_redis=True,
         say=said.append,
+        ports=(int(others[0].rpartition(":")[2]), int(others[1].rpartition(":")[2])),
         names=("streams",),
         silence_s=4,
     ) as supervisor:
@@ -92,6 +94,7 @@ def test_a_worker_that_is_killed_or_hangs_is_started_again_and_everything_ends_a
         assert gone(second)
         third = worker.pid
         kafka, redis = supervisor.settings.kafka.bootstrap, supervisor.settings.redis.url.get_secret_value()
+        assert not {kafka, redis.removesuffix("/0")} & set(others)
         assert listens(kafka)
         assert listens(redis)
     assert third is not None

@@ -73,6 +73,13 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
             EmbeddedBroker(tmp_path, port=taken.getsockname()[1]).start()
 
 
+def test_another_server_at_its_port_is_not_taken_for_it(broker: EmbeddedBroker, tmp_path: Path) -> None:
+    with pytest.raises(StartFailed, match="did not come up"):
+        EmbeddedBroker(tmp_path / "second", broker.port).start()
+    with EmbeddedStore(tmp_path / "store") as store, pytest.raises(StartFailed, match="did not come up"):
+        EmbeddedStore(tmp_path / "second-store", store.port).start()
+
+
 def test_the_broker_says_that_it_is_not_for_production(broker: EmbeddedBroker) -> None:
     assert broker.log_path.read_text().count("for one machine, not for production") == 1
 
