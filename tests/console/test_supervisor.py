@@ -24,7 +24,7 @@ from headwater.settings import Settings, load_settings
 from streams.features.store import FeatureStore
 from tests.console.test_commands import headwater
 from tests.headwater.test_client_requests import readme_program
-from tests.worlds.processes import ROOT, UNYIELDING, eventually
+from tests.worlds.processes import MARK, ROOT, UNYIELDING, eventually, processes_marked
 
 
 def listens(address: str) -> bool:
@@ -124,7 +124,7 @@ def up(data: Path, **env: str) -> Iterator[tuple[subprocess.Popen[str], dict[str
         process = subprocess.Popen(
             [sys.executable, "-m", "console", "up", "--data", str(data), "--json"],
             cwd=ROOT,
-            env={**clean, **env},
+            env={**clean, MARK: str(data), **env},
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
@@ -165,10 +165,12 @@ def test_the_trainer_yields_with_its_session_and_a_console_killed_by_kill_9_leav
         if "none" not in nice.values():
             assert nice == {"trainer": "19", "serving": "0", "streams": "0"}
         assert listens(told["kafka"])
+        if Path("/proc/self").exists():
+            assert len(processes_marked(str(data))) >= 6  # console, broker, store, workers
         process.kill()
         process.wait()
         eventually(lambda: all(map(gone, pids)), 40, f"workers {pids} end")
-        eventually(lambda: not listens(told["kafka"]) and not listens(told["redis"]), 30, "servers end")
+        eventually(lambda: not processes_marked(str(data)), 30, "servers end")
 
 
 @pytest.mark.timeout(240)
@@ -230,7 +232,7 @@ def test_up_serves_every_command_and_keeps_its_data_between_starts(data: Path) -
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
         assert not (data / "addresses.json").exists()
-        assert not listens(told["kafka"])
+        assert not processes_marked(str(data))
     with up(data, **UNYIELDING) as (process, told):
         store = FeatureStore(load_settings(redis={"url": told["redis"]}).redis)
         try:

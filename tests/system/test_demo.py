@@ -13,10 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.worlds.processes import ROOT, UNYIELDING
-
-MARK = "DEMO_TEST_MARK"
-"""Every process of a demo inherits its environment: this finds them."""
+from tests.worlds.processes import MARK, ROOT, UNYIELDING, processes_marked
 
 
 def write_events(path: Path, count: int, **last: Any) -> Path:
@@ -36,18 +33,6 @@ def write_events(path: Path, count: int, **last: Any) -> Path:
     rows[-1] |= last
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
-
-
-def processes_marked(mark: str) -> list[str]:
-    """Command lines of the running processes that inherited the mark; Linux tells."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"{MARK}={mark}".encode() in (entry / "environ").read_bytes():
-                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        except OSError:  # ended meanwhile, or somebody else's
-            continue
-    return found
 
 
 def demo(events: Path, *words: str, folder: Path) -> tuple[int, dict[str, Any], str]:

@@ -25,6 +25,9 @@ PAUSE_S = 0.05
 UNYIELDING = {"HEADWATER_TRAINER__YIELDS": "false"}
 """The tests beside it must not starve a trainer: one that yields gets only the time that nobody else wants."""
 
+MARK = "MARK_OF_A_TEST"
+"""A variable that every process inherits from the one that a test has started."""
+
 
 def eventually(condition: Callable[[], Any], timeout_s: float = 30.0, what: str = "") -> Any:
     """The first truthy value of `condition`, asked again and again; AssertionError after `timeout_s`."""
@@ -36,6 +39,18 @@ def eventually(condition: Callable[[], Any], timeout_s: float = 30.0, what: str 
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_s:.0f} s: {what or condition}")
         time.sleep(PAUSE_S)
+
+
+def processes_marked(mark: str) -> list[str]:
+    """Command lines of the running processes that inherited the mark; Linux tells."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{MARK}={mark}".encode() in (entry / "environ").read_bytes():
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:  # ended meanwhile, or somebody else's
+            continue
+    return found
 
 
 def world_settings(kafka_address: str, redis_url: str, folder: Path) -> Settings:
