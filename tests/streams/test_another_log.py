@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -88,7 +89,9 @@ def test_a_log_that_is_made_anew_while_the_worker_runs_stops_it(settings: Settin
     send_packed(settings, [event(3)], partition=0)
     assert streams.process is not None
     assert streams.process.wait(90) == 2
-    assert "[0] ends at 1 and its mark is 2" in streams.tail(1000)
+    assert re.search(
+        r"\[0\] ends at [01] and its mark is 2", streams.tail(1000)
+    )  # it may look before the new event is in
 
 
 def test_the_doctor_says_that_the_store_has_folded_another_log(
