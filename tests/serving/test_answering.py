@@ -1,4 +1,4 @@
-"""Without a broker: faults stay with their record, answers are remembered for a minute, the store may be away."""
+"""In one process: faults stay with their record, answers are remembered for a minute, the store may be away."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from serving.scorer import Scorer
 from serving.serving_metrics import ServingMetrics
 from serving.topic_follower import TopicFollower
 from streams.features.store import FeatureStore
-from tests.worlds.serving import CATALOGUE, request
+from tests.worlds.processes import eventually
+from tests.worlds.serving import CATALOGUE, World, request
 
 
 @dataclass
@@ -101,8 +102,14 @@ def test_a_fault_of_ours_in_one_item_is_counted_and_the_others_are_put(
         put(item)
 
     monkeypatch.setattr(catalogue, "put", faulty)
-    records = [RawRecord(encode(item), item.item_id.encode()) for item in CATALOGUE]
-    follower._put_items(cast(Any, records))
+    world = World(settings)
+    world.put_items(CATALOGUE)
+    follower.start()
+    eventually(follower.caught_up.is_set, what="the catalogue as the topic had it")
+    operations.stopping.set()
+    follower.join(30)
+    world.close()
+    assert follower.error is None
     assert len(catalogue) == len(CATALOGUE) - 1
     assert operations.registry.get_sample_value("headwater_items_failed_total") == 1
     assert operations.registry.get_sample_value("headwater_items_refused_total") == 0

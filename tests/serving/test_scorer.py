@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from headwater.errors import BundleError, Unavailable
@@ -174,21 +175,36 @@ def test_scores_that_are_not_finite_are_counted_and_never_recommended() -> None:
     assert len(scored.answers[0].items) == len(FILMS) - 2
 
 
-def test_a_new_bundle_of_the_same_graph_keeps_the_session() -> None:
+@pytest.fixture
+def sessions(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """ONNX Runtime's sessions in the order in which they are made."""
+    made: list[Any] = []
+    real = onnxruntime.InferenceSession
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        made.append(real(*arguments, **options))
+        return made[-1]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", noted)
+    return made
+
+
+def test_a_new_bundle_of_the_same_graph_keeps_the_session(sessions: list[Any]) -> None:
     learner = trained()
     scorer = scorer_with(bundle_of(learner))
-    session = scorer._session
+    before = len(sessions)
+    assert before >= 1
     scorer.load(bundle_of(learner, full=True), 7)
-    assert scorer._session is session
+    assert len(sessions) == before
     assert scorer.version == 2
 
 
-def test_the_provider_reported_is_the_one_that_runs() -> None:
+def test_the_provider_reported_is_the_one_that_runs(sessions: list[Any]) -> None:
     from serving.scorer import cuda_is_there
 
     scorer = Scorer(Catalogue(), "auto")
     scorer.load(bundle_of(trained()), 1)
-    assert scorer.provider == scorer._session.get_providers()[0]
+    assert scorer.provider == sessions[-1].get_providers()[0]
     assert (scorer.provider == CPU) is not cuda_is_there()
 
 

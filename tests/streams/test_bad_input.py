@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable
 from typing import Any
 
 import orjson
 import pytest
-from aiokafka import AIOKafkaProducer
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from typer.testing import CliRunner
 
@@ -18,6 +16,7 @@ from headwater.events import now_ms
 from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, EVENTS, ITEMS, Topic, topic_name
 from headwater.wire import encode, encode_packed
+from tests.embedded.conformance.clients import Raw
 from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.streams import dumps, event, eventually_equal, folded_all, header, records, send_raw, storing
 
@@ -170,24 +169,12 @@ FOREIGN: list[list[tuple[str, bytes | None]]] = [
 def send_hostile(settings: Settings, value: bytes | None, topic: Topic = EVENTS, **more: Any) -> None:
     """As a client that checks nothing: gzip, any size, neither key nor value."""
 
-    async def sending() -> None:
-        client = AIOKafkaProducer(bootstrap_servers=settings.kafka.bootstrap, max_request_size=1 << 26)
-        await client.start()
-        try:
-            batch = client.create_batch()
-            batch._max_size = 1 << 26
-            builder = DefaultRecordBatchBuilder(magic=2, compression_type=1, is_transactional=False, producer_id=-1,
-                                 producer_epoch=-1, base_sequence=-1, batch_size=1 << 26)  # fmt: skip
-            batch._builder = builder
-            headers = more.get("headers", [])
-            builder.append(0, now_ms(), more.get("key"), value, headers)
-            batch._relative_offset = 1
-            name = topic_name(topic, settings.kafka.prefix)
-            await (await client.send_batch(batch, name, partition=more["partition"]))
-        finally:
-            await client.stop()
-
-    asyncio.run(sending())
+    builder = DefaultRecordBatchBuilder(magic=2, compression_type=1, is_transactional=False, producer_id=-1,
+                                        producer_epoch=-1, base_sequence=-1, batch_size=1 << 26)  # fmt: skip
+    builder.append(0, now_ms(), more.get("key"), value, more.get("headers", []))
+    with Raw(settings.kafka.bootstrap) as client:
+        name = topic_name(topic, settings.kafka.prefix)
+        assert client.produce(name, builder.build(), partition=more["partition"]).error_code == 0
 
 
 @pytest.mark.timeout(240)

@@ -262,8 +262,10 @@ class Raw:
         except ConnectionResetError:
             return True
 
-    def produce(self, topic: str, records: bytes | bytearray | None, acks: int = -1, version: int = 8) -> Any:
-        """Produces one batch to partition 0 and returns that partition's answer."""
+    def produce(
+        self, topic: str, records: bytes | bytearray | None, acks: int = -1, version: int = 8, partition: int = 0
+    ) -> Any:
+        """Produces one batch and returns the partition's answer."""
         topic_type = ProduceRequest.TopicProduceData
         request = ProduceRequest(
             transactional_id=None,
@@ -273,7 +275,9 @@ class Raw:
                 topic_type(
                     name=topic,
                     partition_data=[
-                        topic_type.PartitionProduceData(index=0, records=None if records is None else bytes(records))
+                        topic_type.PartitionProduceData(
+                            index=partition, records=None if records is None else bytes(records)
+                        )
                     ],
                 )
             ],
