@@ -23,6 +23,7 @@ from pydantic import ValidationError
 
 from headwater.errors import CheckpointError
 from headwater.examples import CatalogueEntry, Entry, EventPosition, Example
+from headwater.recommendations import AUTO
 from models.block import Pending, Sparse, block_of
 from models.checkpoint import REMEDY, read_checkpoint, write_checkpoint
 from models.config import ModelConfig
@@ -175,10 +176,9 @@ class Learner:
 
     def excluded(self, example: Example, newest: dict[str, str]) -> set[str]:
         """Items of the history that the rule leaves out; `newest` is the type of each one's last entry."""
-        returning = returning_types(self.parts.return_rate.share, self.types)
-        return left_out(
-            self.config.exclude_seen, ((entry[0], entry[1]) for entry in example.history), newest, returning
-        )
+        rule = self.config.exclude_seen
+        returning = returning_types(self.parts.return_rate.share, self.types) if AUTO in rule else ()
+        return left_out(rule, ((entry[0], entry[1]) for entry in example.history), newest, returning)
 
     def _open(self, row: int, item_id: str) -> None:
         """Start a row that was just given to an item."""
@@ -209,7 +209,7 @@ class Learner:
     def _close_block(self) -> list[Scored]:
         """Score a full block with the weights as they are, then take the gradient steps."""
         used = self.items.used
-        chances = self.popularity.chances(used, live=LIVE)
+        chances = self.popularity.chances(used, live=LIVE) if self.config.slow else np.zeros(used)
         block = block_of(self.pending, used, self.types, chances, self.config)
         for expert in self.parts.experts:
             expert.learn(block)

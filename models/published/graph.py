@@ -44,7 +44,11 @@ SCORES = "scores"
 
 def outputs_of(config: ModelConfig) -> list[str]:
     """Names of the graph's outputs: the scores, then each part of them. `memory` is always there, zeros without any."""
-    return [SCORES, *dict.fromkeys(("memory", *(expert.part for expert in Parts(config).experts)))]
+    return _outputs(Parts(config))
+
+
+def _outputs(parts: Parts) -> list[str]:
+    return [SCORES, *dict.fromkeys(("memory", *(expert.part for expert in parts.experts)))]
 
 
 def build_graph(config: ModelConfig) -> bytes:
@@ -77,7 +81,7 @@ def _model(add: Nodes, config: ModelConfig, parts: Parts) -> bytes:
     weights = {
         name: (helper.np_dtype_to_tensor_dtype(np.dtype(one.dtype)), one.shape) for name, one in parts.inputs().items()
     }
-    outputs = outputs_of(config)
+    outputs = _outputs(parts)
     shape = ("batch", config.length)
     runtime = {name: (dtype, shape[:dimensions]) for name, (dtype, dimensions) in RUNTIME_INPUTS.items()}
     graph = helper.make_graph(
