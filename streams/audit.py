@@ -16,7 +16,7 @@ from headwater.errors import InvalidMessage
 from headwater.kafka import read_partitions, read_topic
 from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, EVENTS, topic_name
-from headwater.wire import EventRow, read_events, read_letter
+from headwater.wire import EventRow, read_letter, read_past_events
 from streams.features.decay import Decay, ItemStatistics
 from streams.features.fold import Limits, fold_batch
 from streams.features.state import UserState
@@ -137,20 +137,10 @@ def read_as_folded(record: Any, dead: Mapping[Place, str]) -> list[EventRow | In
     Returns
         A row, or why not, for each event.
     """
-    found = read_events(
-        record.value,
-        key=record.key,
-        headers=record.headers,
-        partition=record.partition,
-        offset=record.offset,
-        timestamp_ms=record.timestamp,
-        now_ms=0,
-        max_ahead_ms=math.inf,
-    )
     ahead = "event_time_ahead"
     return [
         InvalidMessage(ahead, "") if dead.get((record.partition, record.offset, place)) == ahead else row
-        for place, row in enumerate(found)
+        for place, row in enumerate(read_past_events(record))
     ]
 
 

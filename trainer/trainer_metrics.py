@@ -9,27 +9,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from headwater.events import now_ms
 from headwater.topics import EXAMPLES
+from models.quality import Prequential
 
 __all__ = ["TrainerMetrics"]
 
 
 @dataclass(eq=False)
 class TrainerMetrics(Collector):
-    """The figures of one trainer; the worker's loop writes the fields, `collect` shows them."""
+    """The figures of one trainer; the worker's loop writes the fields, `collect` shows them.
+
+    `prequential` is the learner's own: its summary, which costs a millisecond, is made when somebody asks, and so is
+    never older than the count of examples beside it.
+    """
 
     examples: int = 0
     examples_per_second: float = 0.0
     duplicates: int = 0
     dead_letters: Mapping[str, int] = field(default_factory=dict)
     lag: int = 0
-    prequential: Mapping[str, Any] = field(default_factory=dict)
+    prequential: Prequential = field(default_factory=Prequential)
     version: int = 0
     published_ms: int = 0
     published: Mapping[str, int] = field(default_factory=dict)
@@ -50,14 +54,13 @@ class TrainerMetrics(Collector):
         )
         yield _by(CounterMetricFamily, "headwater_dead_letters", "Records refused.", "reason", self.dead_letters)
         yield _by(GaugeMetricFamily, "headwater_lag", "Records waiting.", "topic", {EXAMPLES.name: self.lag})
+        quality = self.prequential.summary()
         for name, text in (("ndcg_at_10", "NDCG@10"), ("hit_rate_at_10", "Hit rate@10"), ("mrr", "Reciprocal rank")):
-            means = {model: mean for model, mean in self.prequential.get(name, {}).items() if mean is not None}
+            means = {model: mean for model, mean in quality[name].items() if mean is not None}
             text = f"{text} of examples scored before they were learned, newest window."
             yield _by(GaugeMetricFamily, f"headwater_prequential_{name}", text, "model", means)
-        yield GaugeMetricFamily(
-            "headwater_prequential_queries", "Queries in that window.", value=self.prequential.get("queries", 0)
-        )
-        loss = self.prequential.get("loss")
+        yield GaugeMetricFamily("headwater_prequential_queries", "Queries in that window.", value=quality["queries"])
+        loss = quality["loss"]
         yield GaugeMetricFamily(
             "headwater_training_loss",
             "Mean loss of that window's queries.",

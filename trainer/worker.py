@@ -83,6 +83,7 @@ class TrainerWorker:
         self.publisher = Publisher(settings, self.learner, self.registry, self.guard, writer, log)
         self._set_clocks(restored)
         self.metrics.checkpoint_offset = self.log.progress.offset
+        self.metrics.prequential = self.learner.prequential
         self.operations.registry.register(self.metrics)
         log.info(
             "learning from",
@@ -223,7 +224,7 @@ class TrainerWorker:
             self.metrics.checkpoint_offset = progress.offset
 
     def _observe(self, lag: int | None) -> None:
-        """Bring /metrics up to date; the prequential summary, which costs a millisecond, about once a second."""
+        """Bring /metrics up to date."""
         metrics, progress, publisher = self.metrics, self.log.progress, self.publisher
         metrics.examples = self.learner.examples_seen
         metrics.duplicates, metrics.dead_letters = progress.duplicates, progress.dead_letters
@@ -234,7 +235,6 @@ class TrainerWorker:
         now = time.monotonic()
         if now - self._rate_at >= 1.0:
             metrics.examples_per_second = (metrics.examples - self._rate_examples) / (now - self._rate_at)
-            metrics.prequential = self.learner.prequential.summary()
             self._rate_at, self._rate_examples = now, metrics.examples
 
 

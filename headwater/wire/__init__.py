@@ -4,7 +4,14 @@ Bad input never surprises a caller: it is an InvalidMessage that names its reaso
 raise it).
 """
 
-from headwater.wire.events import MAX_PACKED_EVENTS, MAX_PROPERTIES_BYTES, EventRow, encode_packed, read_events
+from headwater.wire.events import (
+    MAX_PACKED_EVENTS,
+    MAX_PROPERTIES_BYTES,
+    EventRow,
+    encode_packed,
+    read_events,
+    read_past_events,
+)
 from headwater.wire.headers import Headers, cloudevent_headers, is_kept_header
 from headwater.wire.letters import (
     UNKNOWN_REASON,
@@ -54,6 +61,7 @@ __all__ = [
     "not_json",
     "read_events",
     "read_letter",
+    "read_past_events",
     "refuse_deep",
     "unforeseen",
     "validated",

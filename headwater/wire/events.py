@@ -9,6 +9,7 @@ looks wrong: 1.9 us an event here, pydantic alone 3. A property test holds the t
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from headwater.wire.headers import read_cloudevent
 from headwater.wire.letters import event_body_for_dead_letter
 from headwater.wire.values import MAX_VALUE_BYTES, encode, not_json, refuse_deep, unforeseen, validated
 
-__all__ = ["MAX_PACKED_EVENTS", "MAX_PROPERTIES_BYTES", "EventRow", "encode_packed", "read_events"]
+__all__ = ["MAX_PACKED_EVENTS", "MAX_PROPERTIES_BYTES", "EventRow", "encode_packed", "read_events", "read_past_events"]
 
 MAX_PROPERTIES_BYTES = 64_000
 """Largest `properties` of one event, in bytes of JSON."""
@@ -114,6 +115,27 @@ def read_events(
     except Exception as error:  # noqa: BLE001 - the content of one record is the only thing that can differ here
         return [unforeseen(error, at)]
     return rows
+
+
+def read_past_events(record: Any) -> list[EventRow | InvalidMessage]:
+    """The events of one record of the log that was read before, whatever the clock says now.
+
+    Parameters
+        record: of `events`, as kafka-python gives it.
+
+    Returns
+        As of `read_events`; nothing is ahead of its time.
+    """
+    return read_events(
+        record.value,
+        key=record.key,
+        headers=record.headers,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp_ms=record.timestamp,
+        now_ms=0,
+        max_ahead_ms=math.inf,
+    )
 
 
 def _bodies(value: bytes | None, key: bytes | None, at: str) -> tuple[Sequence[Any], bool]:

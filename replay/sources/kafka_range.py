@@ -7,7 +7,6 @@ merged by event time. Records are read as the streams worker reads them, so what
 from __future__ import annotations
 
 import heapq
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,7 +18,7 @@ from headwater.events import Event
 from headwater.kafka import BoundedReader, Span
 from headwater.settings import KafkaSettings
 from headwater.topics import EVENTS, topic_name
-from headwater.wire import read_events
+from headwater.wire import read_past_events
 from replay.sources.source import BadRow, SourceReport
 
 __all__ = ["KafkaRange"]
@@ -84,16 +83,7 @@ class KafkaRange:
                 yield from self._read(record)
 
     def _read(self, record: Any) -> Iterator[Event]:
-        rows = read_events(
-            record.value,
-            key=record.key,
-            headers=record.headers,
-            partition=record.partition,
-            offset=record.offset,
-            timestamp_ms=record.timestamp,
-            now_ms=0,
-            max_ahead_ms=sys.maxsize,  # whatever was ahead of its time then is not now
-        )
+        rows = read_past_events(record)
         bodies: list[Any] = []
         for place, row in enumerate(rows):
             self.report.rows += 1
