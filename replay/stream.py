@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from headwater.client import Client, Delivery
-from headwater.errors import SettingsError
+from headwater.errors import SettingsError, Unavailable
 from headwater.events import Event
 from headwater.kafka import ensure_topics
 from headwater.settings import Settings
@@ -73,6 +73,7 @@ class ReplayReport:
         seconds: since the first send.
         behind_s: above 0 when the chosen speed could not be kept.
         positions: last offset by partition.
+        offsets: of every record that is acknowledged, by partition.
         stopped: whether it was ended early.
     """
 
@@ -85,6 +86,7 @@ class ReplayReport:
     seconds: float = 0.0
     behind_s: float = 0.0
     positions: dict[int, int] = field(default_factory=dict)
+    offsets: dict[int, list[int]] = field(default_factory=dict)
     stopped: bool = False
     items: int = 0
 
@@ -123,7 +125,7 @@ def stream(
     Raises
         SourceError: the source cannot be read.
         SettingsError: a speed that is none, or a world replayed into itself.
-        Unavailable: Kafka does not answer, or does not acknowledge in time.
+        Unavailable: Kafka does not answer, or does not acknowledge in time; it says how far the replay had come.
     """
     pace = Speed.of(speed)
     kafka = settings.kafka.model_copy(update={} if prefix is None else {"prefix": prefix})
@@ -133,8 +135,18 @@ def stream(
     ):
         raise SettingsError(f"{source.topic} cannot be replayed into itself: give another prefix (--prefix)")
     ensure_topics(kafka)
-    with Client(settings=kafka, source="replay", batch_events=settings.replay.batch_events) as client:
-        return _stream(source, catalogue, client, pace, limit, on_progress, stopping or threading.Event())
+    report = ReplayReport()
+    try:
+        with Client(settings=kafka, source="replay", batch_events=settings.replay.batch_events) as client:
+            _stream(source, catalogue, client, pace, limit, on_progress, stopping or threading.Event(), report)
+    except (Unavailable, TimeoutError) as error:
+        if not report.events:
+            raise
+        raise Unavailable(
+            f"{error or 'Kafka does not acknowledge in time'} {report.events:,} events had been handed over by then. "
+            "Run the same command again: what has arrived changes nothing a second time."
+        ) from error
+    return report
 
 
 def _stream(
@@ -145,8 +157,8 @@ def _stream(
     limit: int | None,
     on_progress: Callable[[ReplayReport], None] | None,
     stopping: threading.Event,
-) -> ReplayReport:
-    report = ReplayReport()
+    report: ReplayReport,
+) -> None:
     sent: deque[Delivery] = deque()
     started_s = time.monotonic()
     if catalogue and isinstance(source, Catalogued):
@@ -167,7 +179,6 @@ def _stream(
     while sent:
         _acknowledged(sent.popleft(), report)
     _report_progress(source, report, started_s, on_progress)
-    return report
 
 
 def _paced(
@@ -204,6 +215,9 @@ def _paced(
 
 def _acknowledged(delivery: Delivery, report: ReplayReport) -> None:
     report.positions.update(delivery.result(ACKNOWLEDGE_S))
+    for record in delivery.records:
+        partition, offset = record.result(0)
+        report.offsets.setdefault(partition, []).append(offset)
 
 
 def _report_progress(

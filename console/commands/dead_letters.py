@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from console.commands.option_groups import grouped
-from console.commands.options import Json, KafkaOptions
+from console.commands.options import Json, KafkaOptions, Utc
 from console.printing import printer
 
 if TYPE_CHECKING:
@@ -39,13 +39,15 @@ def list_command(
     *,
     reason: Reason = None,
     servers: KafkaOptions,
+    utc: Utc = False,
     as_json: Json = False,
 ) -> None:
-    """Every dead letter: where it came from, why it was refused, and what it says."""
+    """Every dead letter: when and where it came from, why it was refused, and what it says."""
     import orjson
     from rich.text import Text
 
     from console.commands.tail import record_fields
+    from console.times import shown_time
 
     out = printer(soft_wrap=True)
     count = 0
@@ -57,7 +59,7 @@ def list_command(
             print(orjson.dumps(fields).decode())
             continue
         source = f"{headers.get('source-topic')}[{headers.get('source-partition')}]@{headers.get('source-offset')}"
-        line = Text(f"@{record.offset}  ", style="dim")
+        line = Text(f"@{record.offset}  {shown_time(record.timestamp, utc=utc)}  ", style="dim")
         line.append(f"{headers.get('reason') or 'unknown'!s:<18}", style="red").append(f" {source}  ", style="cyan")
         line.append(str(headers.get("error") or "not a dead letter of a Headwater worker"))
         out.print(line)

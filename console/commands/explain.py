@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from console.commands.option_groups import grouped
-from console.commands.options import Json, KafkaOptions
+from console.commands.options import Json, KafkaOptions, Utc
 from console.printing import printer
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def command(
         str, typer.Argument(help="A request id, a file with the recommendation's JSON, or - for the same on stdin.")
     ],
     servers: KafkaOptions,
+    utc: Utc = False,
     as_json: Json = False,
 ) -> None:
     """Rebuild a past recommendation from its receipt. Exit code 0: identical; 1: it differs; 2: something is gone."""
@@ -48,7 +49,7 @@ def command(
     if as_json:
         _print_json(found)
     else:
-        _print(found)
+        _print(found, utc)
     raise typer.Exit(0 if found.identical else 1)
 
 
@@ -68,10 +69,11 @@ def _print_json(found: Explanation) -> None:
     print(orjson.dumps(body).decode())
 
 
-def _print(found: Explanation) -> None:
+def _print(found: Explanation, utc: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from console.times import shown_time
     from headwater.wire import encode
 
     out, answer = printer(), found.rebuilt
@@ -85,6 +87,8 @@ def _print(found: Explanation) -> None:
     out.print(table)
     at = answer.receipt.request_at
     out.print(f"[dim]request   {escape(found.request.request_id)} of {escape(found.request.user_id)}, {at}")
+    asked, answered = (shown_time(ms, utc=utc) for ms in (found.request.request_time, answer.answered_time))
+    out.print(f"[dim]time      asked {asked}, answered {answered}")
     out.print(f"[dim]features  {escape(found.folded)}")
     out.print(f"[dim]model     {answer.receipt.model_version}: {escape(found.model)}")
     if answer.receipt.fallback:

@@ -13,7 +13,7 @@ from console.local import DEFAULT_DATA
 if TYPE_CHECKING:
     from headwater.settings import Settings
 
-__all__ = ["Data", "Json", "Kafka", "KafkaOptions", "Prefix", "ServerOptions"]
+__all__ = ["Data", "Json", "Kafka", "KafkaOptions", "Prefix", "ServerOptions", "Utc"]
 
 Kafka = Annotated[
     str | None,
@@ -26,6 +26,7 @@ Redis = Annotated[
 Prefix = Annotated[str | None, typer.Option(help="World: what stands before topics, groups and Redis keys.")]
 Data = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the `headwater up` to talk to.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Utc = Annotated[bool, typer.Option("--utc", help="Times in UTC. Default: the zone of this machine, with its offset.")]
 
 
 @dataclass(frozen=True)

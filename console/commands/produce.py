@@ -1,4 +1,4 @@
-"""`headwater produce`: sends one event from flags, or many from JSON lines on stdin."""
+"""`headwater produce`: sends one event from flags, or many from JSON lines on stdin; says what became of them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,20 @@ import typer
 
 from console.commands.option_groups import grouped
 from console.commands.options import Json, KafkaOptions
+from console.commands.sending import end_of_sending, waited
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
+    from typing import IO
+
+    from console.look.refusals import Refusals
+    from headwater.client import Client
+
+CHUNK_LINES = 2000
+"""Lines handed over between two looks at what is acknowledged: as far as a failure can say what has arrived."""
+
+MOST_TOLD = 5
+"""Refused lines told in words; the rest is counted."""
 
 
 @grouped
@@ -23,43 +34,160 @@ def command(
     value: Annotated[float | None, typer.Option(help="Stars, seconds, price: its meaning depends on the type.")] = None,
     request_id: Annotated[str | None, typer.Option(help="The recommendation that this answers.")] = None,
     event_id: Annotated[str | None, typer.Option(help="A repeated id changes nothing.")] = None,
+    skip: Annotated[int, typer.Option(min=0, help="Pass over so many lines: go on where an earlier run ended.")] = 0,
     servers: KafkaOptions,
     as_json: Json = False,
 ) -> None:
-    """Send an event: `headwater produce USER ITEM [TYPE]`, or `headwater produce < events.jsonl`."""
-    import orjson
+    """Send an event: `headwater produce USER ITEM [TYPE]`, or `headwater produce < events.jsonl`.
 
+    A line that is no event costs that line, and is told by its number. Exit code 1 when a line, or a worker that has
+    read it, refused one; 2 when nothing could be sent.
+    """
+    from console.look.refusals import RefusalWatch
     from headwater.client import Client
 
     if user is not None and item is None:
         raise typer.BadParameter("an event needs a user and an item: headwater produce USER ITEM [TYPE]")
-    settings = servers.settings()
-    with Client(settings=settings.kafka, source="console") as client:
+    kafka = servers.settings().kafka
+    watch = RefusalWatch(kafka)
+    with Client(settings=kafka, source="console") as client:
         if user is None:
-            count = client.track_many(_lines(sys.stdin)).count
-            client.flush()
-            print(orjson.dumps({"sent": count}).decode() if as_json else f"{count:,} events sent")
+            lines = Lines(sys.stdin.buffer, skip)
+            _send_lines(client, lines)
+            refusals = waited(watch, lines.sent, as_json)
+            _tell_lines(lines, refusals, as_json)
             return
         given = {"value": value, "request_id": request_id, "event_id": event_id}
         fields = {name: content for name, content in given.items() if content is not None}
         at = client.track(user, str(item), type, **fields).result(30)
-        body = {"partition": at.partition, "offset": at.offset}
-        print(orjson.dumps(body).decode() if as_json else f"sent: events[{at.partition}]@{at.offset}")
+    refusals = waited(watch, {at.partition: [at.offset]}, as_json)
+    body = {"partition": at.partition, "offset": at.offset}
+    end_of_sending(f"sent: events[{at.partition}]@{at.offset}", body, refusals, as_json)
 
 
-def _lines(source: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """JSON objects, one a line; empty lines are passed over. Raises SourceError with the line's number."""
+class Lines:
+    """JSON objects, one a line, as an iterator of lists of events; empty lines are passed over.
+
+    Fields
+        number: of the newest line read, from 1.
+        acknowledged: every line up to this one is sent, or refused here.
+        count, sent: events that Kafka has, and the offsets of their records by partition.
+        refused, first: lines that are no event, and the first of them in words.
+    """
+
+    def __init__(self, source: IO[bytes], skip: int) -> None:
+        self._source, self._skip = source, skip
+        self.number = self.acknowledged = self.count = self.refused = 0
+        self.sent: dict[int, list[int]] = {}
+        self.first: list[str] = []
+
+    def chunks(self) -> Iterator[list[dict[str, Any]]]:
+        """Raises SourceError for what is no text in UTF-8 at all."""
+        from headwater.errors import InvalidMessage, SourceError
+
+        chunk: list[dict[str, Any]] = []
+        for number, line in enumerate(self._source, 1):
+            self.number = number
+            if number == 1:
+                if line[:2] in (b"\xff\xfe", b"\xfe\xff"):
+                    raise SourceError(
+                        "stdin is UTF-16. Give UTF-8: iconv -f UTF-16 -t UTF-8 events.jsonl | headwater produce"
+                    )
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            if number <= self._skip or not line.strip():
+                continue
+            try:
+                chunk.append(_event(line, number))
+            except InvalidMessage as error:
+                self.refused += 1
+                if len(self.first) < MOST_TOLD:
+                    self.first.append(f"line {number:,}: {error}")
+            if len(chunk) == CHUNK_LINES:
+                yield chunk
+                chunk = []
+        if chunk:
+            yield chunk
+
+
+def _event(line: bytes, number: int) -> dict[str, Any]:
+    """The fields of one event. Raises InvalidMessage as the workers would."""
+    import math
+
     import orjson
 
+    from headwater.errors import InvalidMessage
+    from headwater.events import now_ms
+    from headwater.wire import read_events
+
+    try:
+        body = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise InvalidMessage("undecodable", f"not JSON ({error}). One Event object a line.") from error
+    if isinstance(body, list):
+        text = "a list. One Event object a line: jq -c '.[]' events.json | headwater produce"
+        raise InvalidMessage("schema", text)
+    (read,) = read_events(
+        b"[" + line + b"]", key=None, partition=0, offset=number, timestamp_ms=now_ms(), now_ms=0, max_ahead_ms=math.inf
+    )
+    if isinstance(read, InvalidMessage):
+        raise InvalidMessage(read.reason, str(read).removeprefix(f"events[0]@{number}: ").removeprefix("event 0: "))
+    event: dict[str, Any] = body
+    return event
+
+
+def _send_lines(client: Client, lines: Lines) -> None:
+    """Send all of them. What fails on the way is raised with where to go on."""
+    from collections import deque
+
+    from headwater.client import Delivery
+    from headwater.errors import HeadwaterError, SourceError
+
+    if sys.stdin.isatty():
+        print("Reading events from the keyboard, one JSON object a line; Ctrl-D ends.", file=sys.stderr)
+    unacknowledged: deque[tuple[int, Delivery]] = deque()
+
+    def acknowledge() -> None:
+        last, delivery = unacknowledged[0]
+        for record in delivery.records:
+            partition, offset = record.result(30)
+            lines.sent.setdefault(partition, []).append(offset)
+        lines.count += delivery.count
+        lines.acknowledged = last
+        unacknowledged.popleft()
+
+    try:
+        for chunk in lines.chunks():
+            unacknowledged.append((lines.number, client.track_many(chunk)))
+            while unacknowledged and all(record.done() for record in unacknowledged[0][1].records):
+                acknowledge()
+        while unacknowledged:
+            acknowledge()
+    except SourceError:
+        raise
+    except (HeadwaterError, TimeoutError, KeyboardInterrupt) as error:
+        if isinstance(error, KeyboardInterrupt):
+            print(_where(lines), file=sys.stderr)
+            raise typer.Exit(130) from error
+        raise HeadwaterError(f"{error or 'no acknowledgement in time'} {_where(lines)}") from error
+    lines.acknowledged = lines.number
+
+
+def _where(lines: Lines) -> str:
+    said = f"{lines.count:,} events were sent, up to line {lines.acknowledged:,}"
+    return f"{said}. Go on with `--skip {lines.acknowledged}`; a line with an event_id never counts twice."
+
+
+def _tell_lines(lines: Lines, refusals: Refusals, as_json: bool) -> None:
     from headwater.errors import SourceError
 
-    for number, line in enumerate(source, 1):
-        if not line.strip():
-            continue
-        try:
-            body = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            raise SourceError(f"stdin line {number} is not JSON ({error}). One Event object a line.") from error
-        if not isinstance(body, dict):
-            raise SourceError(f"stdin line {number} is a {type(body).__name__}. One Event object a line.")
-        yield body
+    more = f"\n  ... and {lines.refused - len(lines.first):,} more" if lines.refused > len(lines.first) else ""
+    told = "\n".join(f"  {one}" for one in lines.first) + more
+    if lines.refused and not lines.count:
+        raise SourceError(f"nothing was sent: {lines.refused:,} lines, and none is an event\n{told}")
+    text = f"{lines.count:,} events sent"
+    if lines.refused:
+        text += f"; {lines.refused:,} lines refused:\n{told}"
+    elif not lines.number:
+        text += ": stdin was empty"
+    body = {"sent": lines.count, "lines": lines.number, "refused_lines": lines.refused, "first_refused": lines.first}
+    end_of_sending(text, body, refusals, as_json, wrong=bool(lines.refused))

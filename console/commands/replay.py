@@ -10,6 +10,7 @@ import typer
 from console.commands import backtest, explain
 from console.commands.option_groups import grouped
 from console.commands.options import Data, Json, Kafka
+from console.commands.sending import end_of_sending, waited
 from console.commands.source_options import (
     Catalogue,
     Limit,
@@ -54,37 +55,40 @@ def stream_command(
     data: Data = DEFAULT_DATA,
     as_json: Json = False,
 ) -> None:
-    """Send the events of a file or of a Kafka range again. Workers of that world do with them what they always do."""
+    """Send the events of a file or of a Kafka range again. Workers of that world do with them what they always do.
+
+    Ends when these have read them, and says what they refused: exit code 1.
+    """
     from console.local.addresses import located_settings
+    from console.look.refusals import RefusalWatch
     from replay import stream
 
     settings = located_settings(kafka, None, pace.prefix, data)
     chosen = opened_source(source, settings.kafka, reading)
+    watch = RefusalWatch(settings.kafka)
     report = _shown(
         lambda tell: stream(
             chosen, settings, speed=pace.speed, limit=pace.limit, on_progress=tell, catalogue=catalogue
         ),
         as_json,
     )
+    refusals = waited(watch, report.offsets, as_json)
     tell_refused_items(chosen)
-    if as_json:
-        import orjson
-
-        body = {
-            "events": report.events,
-            "records": report.records,
-            "items": report.items,
-            "bad": dict(report.bad),
-            "seconds": round(report.seconds, 3),
-            "positions": {str(partition): offset for partition, offset in report.positions.items()},
-        }
-        print(orjson.dumps(body).decode())
-        return
-    if report.items:
-        print(f"{report.items:,} items sent.")
-    print(f"{report.events:,} events sent in {report.records:,} records, {report.events_per_s:,.0f}/s. {chosen.report}")
+    body = {
+        "events": report.events,
+        "records": report.records,
+        "items": report.items,
+        "bad": dict(report.bad),
+        "seconds": round(report.seconds, 3),
+        "positions": {str(partition): offset for partition, offset in report.positions.items()},
+    }
+    lines = [f"{report.items:,} items sent."] if report.items else []
+    lines.append(
+        f"{report.events:,} events sent in {report.records:,} records, {report.events_per_s:,.0f}/s. {chosen.report}"
+    )
     if report.behind_s > 1:
-        print(f"The chosen speed could not be kept: {report.behind_s:,.0f} s behind.")
+        lines.append(f"The chosen speed could not be kept: {report.behind_s:,.0f} s behind.")
+    end_of_sending("\n".join(lines), body, refusals, as_json)
 
 
 def _shown(run: Any, quiet: bool) -> ReplayReport:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from console.commands.option_groups import grouped
-from console.commands.options import Json, KafkaOptions
+from console.commands.options import Json, KafkaOptions, Utc
 
 
 @grouped
@@ -16,6 +16,7 @@ def command(
     version: Annotated[int | None, typer.Argument(help="Version to go back to. Without: list those there are.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="End a rollback: the newest model, and publishing.")] = False,
     servers: KafkaOptions,
+    utc: Utc = False,
     as_json: Json = False,
 ) -> None:
     """Go back to an older model, at once and until --resume. The trainer goes on learning meanwhile."""
@@ -26,6 +27,7 @@ def command(
         raise typer.BadParameter("give a version or --resume, not both")
     if version is None and not resume:
         from console.look.models_listed import models_listed
+        from console.times import shown_time
 
         listed = models_listed(settings.kafka)
         live, snapshots = listed.live, listed.snapshots
@@ -40,12 +42,13 @@ def command(
             return
         for snapshot in snapshots:
             mark = "live" if live and live.version == snapshot.version else ""
+            when = shown_time(snapshot.published_time, utc=utc)
             ndcg = snapshot.metrics.get("ndcg_at_10")
             score = ndcg.get("headwater") if isinstance(ndcg, dict) else None
             said = f"NDCG@10 {score:.4f}" if isinstance(score, float) else ""
-            print(f"{snapshot.version:>8}  {snapshot.bundle:<40} {said:<16} {mark}".rstrip())
+            print(f"{snapshot.version:>8}  {snapshot.bundle:<40} {when}  {said:<16} {mark}".rstrip())
         if live and live.version not in {snapshot.version for snapshot in snapshots}:
-            print(f"{live.version:>8}  {live.bundle:<40} live")
+            print(f"{live.version:>8}  {live.bundle:<40} {shown_time(live.published_time, utc=utc)}  live")
         if not live:
             print("no model has been published yet")
         elif live.pinned:

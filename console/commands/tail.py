@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from console.commands.option_groups import grouped
-from console.commands.options import Json, KafkaOptions
+from console.commands.options import Json, KafkaOptions, Utc
 from console.printing import printer
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def command(
     from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Start at the oldest record.")] = False,
     number: Annotated[int | None, typer.Option("-n", "--number", min=1, help="Stop after this many records.")] = None,
     servers: KafkaOptions,
+    utc: Utc = False,
     as_json: Json = False,
 ) -> None:
     """Follow a topic: position, time, key and decoded value of each record. Ctrl-C ends it."""
@@ -48,7 +49,7 @@ def command(
         while number is None or shown < number:
             records = [record for batch in reader.poll(timeout_ms=500).values() for record in batch]
             for record in sorted(records, key=lambda record: (record.timestamp, record.partition, record.offset)):
-                _show(out, record, as_json)
+                _show(out, record, as_json, utc)
                 shown += 1
                 if shown == number:
                     return
@@ -89,19 +90,18 @@ def readable(value: bytes | None, *, parse: bool = True) -> Any:
     return text if text.isprintable() else f"<{len(value):,} bytes: {value[:16].hex(' ')}>"
 
 
-def _show(out: Console, record: ConsumerRecord, as_json: bool) -> None:
-    from datetime import UTC, datetime
-
+def _show(out: Console, record: ConsumerRecord, as_json: bool, utc: bool) -> None:
     import orjson
     from rich.text import Text
+
+    from console.times import shown_time
 
     fields = record_fields(record)
     if as_json:
         print(orjson.dumps(fields).decode(), flush=True)
         return
-    when = datetime.fromtimestamp(record.timestamp / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
     line = Text(f"{record.topic}[{record.partition}]@{record.offset}", style="cyan")
-    line.append(f"  {when}  ", style="dim")
+    line.append(f"  {shown_time(record.timestamp, utc=utc)}  ", style="dim")
     line.append(str(fields["key"]), style="bold")
     value = fields["value"]
     line.append("  " + (orjson.dumps(value).decode() if isinstance(value, (dict, list)) else str(value)))

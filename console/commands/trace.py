@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from console.commands.option_groups import grouped
-from console.commands.options import Json, ServerOptions
+from console.commands.options import Json, ServerOptions, Utc
 from console.printing import printer
 
 
@@ -19,6 +19,7 @@ def command(
     type: Annotated[str, typer.Option(help="Type of the event.")] = "click",
     timeout_s: Annotated[float, typer.Option(min=1, help="Longest wait for a hop.")] = 10.0,
     servers: ServerOptions,
+    utc: Utc = False,
     as_json: Json = False,
 ) -> None:
     """Follow one event and one request through every topic, key and model version. Exit code 1 if a hop lacks."""
@@ -27,14 +28,17 @@ def command(
     from rich.table import Table
 
     from console.look.tracing import trace
+    from console.times import shown_time
+    from headwater.events import now_ms
 
+    began = shown_time(now_ms(), utc=utc)
     traced = trace(servers.settings(), user, item, type, timeout_s)
     missing = [hop for hop in traced.hops if hop.place is None]
     if as_json:
         print(orjson.dumps(traced.as_json()).decode())
         raise typer.Exit(1 if missing else 0)
     out = printer(soft_wrap=True)
-    out.print(f"{traced.user} {traced.type} {traced.item}, then a request for her list\n")
+    out.print(f"{traced.user} {traced.type} {traced.item}, then a request for their list; begun {began}\n")
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("ms", justify="right")
     table.add_column("hop")

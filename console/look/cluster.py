@@ -17,7 +17,11 @@ from headwater.topics import DEAD_LETTERS, EVENTS, ITEMS, REQUESTS, TOPICS, Topi
 if TYPE_CHECKING:
     from kafka import KafkaAdminClient, KafkaConsumer
 
-__all__ = ["GroupLag", "TopicState", "group_lags", "open_admin", "open_consumer", "topic_states"]
+__all__ = ["ABSENT", "GroupLag", "TopicState", "group_lags", "group_state", "open_admin", "open_consumer"]
+__all__ += ["topic_states"]
+
+ABSENT = "Absent"
+"""The state of a group that the broker does not know."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,21 @@ def _sizes(admin: KafkaAdminClient) -> dict[str, int] | None:
     return sizes
 
 
+def group_state(admin: KafkaAdminClient, group: str) -> str:
+    """What the broker says of a group: Stable, Empty (it has no members), ..., or Absent.
+
+    Raises
+        KafkaError: it does not tell, such as GroupAuthorizationFailedError.
+    """
+    from kafka.errors import GroupAuthorizationFailedError
+
+    described = admin.describe_groups([group])[group]
+    if "Authorization" in str(described.get("error")):
+        raise GroupAuthorizationFailedError(group)
+    state = str(described.get("group_state") or described.get("state_name") or described.get("state"))
+    return ABSENT if state == "Dead" else state
+
+
 READS: dict[str, tuple[Topic, ...]] = {"streams": (EVENTS, ITEMS, DEAD_LETTERS), "serving": (REQUESTS,)}
 """Which topics our own groups read: a partition that such a group has never committed counts from its beginning."""
 
@@ -123,10 +142,9 @@ def group_lags(kafka: KafkaSettings, states: list[TopicState]) -> list[GroupLag]
             committed: dict[str, dict[int, int]] = {
                 topic_name(topic, kafka.prefix): {} for topic in READS.get(group.removeprefix(kafka.prefix), ())
             }
-            state = "Absent"
+            state = ABSENT
             if group in listed:
-                description = admin.describe_groups([group])[group]
-                state = str(description.get("group_state") or description.get("state_name") or description.get("state"))
+                state = group_state(admin, group)
                 for part, at in admin.list_group_offsets(group)[group].items():
                     committed.setdefault(part.topic, {})[part.partition] = at.offset
             for topic in sorted(committed.keys() & ranges.keys()):
