@@ -25,6 +25,22 @@ EVENT_TYPE_PATTERN = r"^[a-z][a-z0-9_.\-]{0,63}$"
 """Event types are an open vocabulary of short lower-case words: view, click, cart, purchase, rating, watch ..."""
 
 
+OLDEST_MS = 631_152_000_000
+"""1990-01-01 UTC. An older `event_time` is taken for one in a wrong unit, unless `streams.oldest` says otherwise."""
+
+_NEWEST_MS = 4_102_444_800_000  # 2100
+_UNITS_MS = (("seconds", 1000.0), ("milliseconds", 1.0), ("microseconds", 1e-3), ("nanoseconds", 1e-6))
+
+
+def likely_unit(number: float) -> str | None:
+    """The unit in which a number, counted from 1970, is a time of our days (1990 to 2100); None: in none of them.
+
+    >>> likely_unit(1_700_000_000), likely_unit(1_700_000_000_000), likely_unit(20231114)
+    ('seconds', 'milliseconds', None)
+    """
+    return next((unit for unit, ms in _UNITS_MS if OLDEST_MS <= number * ms < _NEWEST_MS), None)
+
+
 def to_epoch_ms(value: object) -> object:
     """Milliseconds since the epoch, from an aware datetime or RFC 3339 text; anything else is left to pydantic.
 

@@ -9,7 +9,8 @@ from replay.sources.gorse import Gorse
 from replay.sources.kafka_range import KafkaRange
 from replay.sources.metarank import Metarank
 from replay.sources.movielens import MovieLens, fetch_movielens
-from replay.sources.source import Catalogued, Source, SourceReport
+from replay.sources.source import Catalogued, RowOptions, Source, SourceReport
+from replay.sources.times import TimeOptions
 
 __all__ = [
     "Catalogued",
@@ -19,8 +20,10 @@ __all__ = [
     "KafkaRange",
     "Metarank",
     "MovieLens",
+    "RowOptions",
     "Source",
     "SourceReport",
+    "TimeOptions",
     "catalogue_from",
     "fetch_movielens",
 ]

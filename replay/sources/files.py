@@ -53,11 +53,11 @@ class FileSource:
     def events(self) -> Iterator[Event]:
         """The events. Raises SourceError for a file that cannot be read or lacks a column."""
         self.report = SourceReport(str(self.path))
-        name = self.path.name.split(".")[0][:100]
-        return events_of(self._raw_rows(), self.report, name, sort=not self.in_file_order)
+        return events_of(self._raw_rows(), self.report, sort=not self.in_file_order)
 
     def _raw_rows(self) -> Iterator[RawRow | BadRow]:
         chosen: dict[str, str] = {}
+        path = str(self.path.resolve())
 
         def choose(present: list[str]) -> set[str]:
             chosen.update(self._chosen(present))
@@ -78,6 +78,7 @@ class FileSource:
                 row.get(names["type"]) if "type" in names else fixed,
                 row.get(names["value"]),
                 row.get(names["event_id"]),
+                path=path,
             )
 
     def _chosen(self, present: list[str]) -> dict[str, str]:

@@ -11,24 +11,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import orjson
 from pydantic import ValidationError
 
 from headwater.errors import SourceError
-from headwater.events import Event, Item, to_epoch_ms
+from headwater.events import Event, Item
+from replay.sources.dates import read_date, with_zone
 from replay.sources.rows import Row, csv_rows, first_line, json_rows
 from replay.sources.source import BadRow, RawRow, SourceReport, as_id, events_of
 
 __all__ = ["Gorse"]
 
 ENDINGS = (".csv", ".jsonl", ".csv.gz", ".jsonl.gz")
-_GO_TIME = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) ([+-]\d{4})(?: .*)?$")
-"""How Go prints a time: 2020-01-01 01:01:01.000000001 +0000 UTC."""
-
 NO_TIME = "0001-01-01"
 """Go's zero time: the feedback came without one."""
 
@@ -36,7 +35,7 @@ NO_TIME = "0001-01-01"
 class Gorse:
     """A folder with `feedback` and, where there is one, `items` beside it; or the feedback file itself.
 
-    Events are stably sorted by time; one without an id is `gorse-<row>`. A hidden item is not available. Labels become
+    Events are stably sorted by time. A hidden item is not available. Labels become
     attributes: an object's fields by their names, a list as `labels`. Raises SourceError.
     """
 
@@ -63,7 +62,7 @@ class Gorse:
     def events(self) -> Iterator[Event]:
         """Every feedback as an event. Raises SourceError."""
         self.report = SourceReport(str(self._feedback))
-        return events_of(self._rows(), self.report, "gorse", sort=True)
+        return events_of(self._rows(), self.report, sort=True)
 
     def _rows(self) -> Iterator[RawRow | BadRow]:
         for number, row in enumerate(_read(self._feedback, {"feedbacktype", "userid", "itemid", "timestamp"})):
@@ -104,7 +103,7 @@ def _item(row: Row) -> Item:
             item_id=as_id(row.get("itemid"), "item"),
             categories=tuple(categories.split("|") if isinstance(categories, str) else categories),
             available=str(row.get("ishidden") or "false").lower() not in {"true", "1"},
-            published_time=cast(int, to_epoch_ms(time)) if time else None,
+            published_time=with_zone(read_date(str(time).strip()), UTC) if time else None,
             text=row.get("description") or row.get("comment") or None,
             attributes=attributes,
         )
@@ -124,13 +123,8 @@ def _labels(text: str) -> Any:
 
 
 def _time(given: Any) -> Any:
-    """A time in a form that `events_of` reads; None for none."""
-    if not isinstance(given, str):
-        return given
-    if given.startswith(NO_TIME):
-        return None
-    found = _GO_TIME.match(given.strip())
-    return f"{found[1]}{found[2]}" if found else given
+    """The time that an export gives; None for none."""
+    return None if isinstance(given, str) and given.startswith(NO_TIME) else given
 
 
 def _value(row: Row) -> Any:

@@ -14,7 +14,6 @@ Before: the file that metarank trains from. After: `replay.stream`, the backtest
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,7 +65,7 @@ class Metarank:
     def events(self) -> Iterator[Event]:
         """Interactions, and with `impressions` the rankings' items. Raises SourceError."""
         self.report = SourceReport(str(self.path))
-        return events_of(self._event_rows(), self.report, "metarank", sort=True)
+        return events_of(self._event_rows(), self.report, sort=True)
 
     def _event_rows(self) -> Iterator[RawRow | BadRow]:
         for number, row in enumerate(self._rows()):
@@ -119,12 +118,7 @@ def _is_known(event: Any) -> bool:
 
 def _row(number: int, row: Row, item: Any, kind: Any, event_id: Any, request: Any) -> RawRow:
     user = row.get("user") or row.get("session")
-    return RawRow(number, user, item, _time(row.get("timestamp")), kind, None, event_id, row.get("session"), request)
-
-
-def _time(given: Any) -> Any:
-    """Milliseconds, also as text, or ISO 8601."""
-    return int(given) if isinstance(given, str) and re.fullmatch(r"\d{1,18}", given) else given
+    return RawRow(number, user, item, row.get("timestamp"), kind, None, event_id, row.get("session"), request)
 
 
 def _fields(given: Any) -> dict[str, Any]:

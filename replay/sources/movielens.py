@@ -68,7 +68,7 @@ _YEAR = re.compile(r"\s*\((\d{4})\)\s*$")
 class MovieLens:
     """The set in a folder (or a file of it); without one it is fetched. Events are stably sorted by time.
 
-    An event's type is `rating`, its value the stars, its id `ml100k-<row of the file>`. Raises SourceError.
+    An event's type is `rating`, its value the stars. Raises SourceError.
     """
 
     def __init__(self, path: Path | str | None = None) -> None:
@@ -90,7 +90,7 @@ class MovieLens:
         """100,000 ratings in time order. Raises SourceError when the file is not complete."""
         self.report = SourceReport("MovieLens-100K")
         users = set()
-        for event in events_of(self._rows(), self.report, "ml100k", sort=True):
+        for event in events_of(self._rows(), self.report, sort=True):
             users.add(event.user_id)
             yield event
         if (self.report.events, len(users)) != (RATINGS, USERS):
@@ -122,9 +122,7 @@ class MovieLens:
                         yield BadRow("columns", f"{len(fields)} fields, not user, item, stars, time")
                     else:
                         user, item, stars, seconds = fields
-                        yield RawRow(
-                            number, user, item, int(seconds) if seconds.isdigit() else seconds, "rating", stars
-                        )
+                        yield RawRow(number, user, item, seconds, "rating", stars)
         except (OSError, UnicodeDecodeError) as error:
             raise SourceError(f"{self._ratings} cannot be read ({error})") from error
 

@@ -1,67 +1,67 @@
 """What every source of past events has: an iterator of Events and a report of what was read and what was refused.
 
 Before: a module for each format makes raw rows. After: `replay.stream` and the backtest read events. Knows no file
-format and no Kafka. `events_of` settles the time unit once for the whole source, counts each bad row under its reason
-and quotes the first few; no row is dropped uncounted.
+format and no Kafka. `events_of` settles once for the whole source how times and ids are read, counts each bad row
+under its reason and quotes the first few; no row is dropped uncounted.
 """
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from hashlib import blake2b
 from itertools import islice
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import ValidationError
 
 from headwater.errors import SourceError
 from headwater.events import Event, Item
+from replay.sources.ids import IdColumn, as_id, as_text, choose_ids, is_missing
+from replay.sources.raw import BadRow, RawRow
+from replay.sources.times import TimeColumn, TimeOptions, choose_time_column, moment_text, number_of
 
-__all__ = ["BadRow", "Catalogued", "RawRow", "Source", "SourceReport", "as_id", "events_of"]
+__all__ = ["BadRow", "Catalogued", "RawRow", "RowOptions", "Source", "SourceReport", "as_id", "events_of"]
 
-SAMPLE_ROWS = 1000
-"""Rows that decide the time unit."""
+SAMPLE_ROWS = 10_000
+"""Rows that decide how times and ids are read, and by which one more look is taken where they leave it open."""
+
+MOST_ROWS = 500_000
+"""Rows after which times that are still open are refused."""
 
 FIRST_BAD = 5
 """Bad rows that the report quotes."""
 
-_UNITS = (("seconds", 1e11, 1000.0), ("milliseconds", 1e14, 1.0), ("microseconds", 1e17, 1e-3))
-_FACTORS = (1000.0, 1.0, 1e-3, 1e-6)
-_MAX_TIME = 253_402_300_799_999
-_RECENT = (631_152_000_000, 4_102_444_800_000)  # 1990 to 2100: in any other unit such a time is outside
+_MAX_ID_PATH = 200
 
 
-class BadRow(Exception):
-    """A row that cannot become an event; `reason` is the word it is counted under. It never leaves this package."""
+@dataclass(frozen=True)
+class RowOptions:
+    """How the rows of any source become events.
 
-    def __init__(self, reason: str, text: str) -> None:
-        super().__init__(text)
-        self.reason = reason
+    Fields
+        times: what is known of the column of times.
+        ids_of: what an event without an id gets one of: the row's `content`, or the whole `path` of its file and its
+            number there.
+        keep_missing_words: whether `nan`, `NULL`, `None`, ... are ids and types like others.
+    """
 
-
-class RawRow(NamedTuple):
-    """One row of a file before anything is checked. `number` counts from 0 in the order of the file."""
-
-    number: int
-    user: Any
-    item: Any
-    time: Any
-    type: Any
-    value: Any = None
-    event_id: Any = None
-    session: Any = None
-    request: Any = None
+    times: TimeOptions = field(default_factory=TimeOptions)
+    ids_of: Literal["content", "path"] = "content"
+    keep_missing_words: bool = False
 
 
 @dataclass
 class SourceReport:
     """What was read. Complete when the iterator is exhausted.
 
-    `bad` rows were refused; `left_out` rows are good and no events: a catalogue entry, what is known of a user.
+    Fields
+        rows, events: how many.
+        bad: refused rows by reason; `first_bad` quotes the first.
+        time_column, time_unit: which column was taken for the time, and for what.
+        first_ms, last_ms: of the events, by their times.
+        left_out: good rows that are no events: a catalogue entry, what is known of a user.
     """
 
     name: str
@@ -71,15 +71,30 @@ class SourceReport:
     first_bad: list[str] = field(default_factory=list)
     time_unit: str = ""
     left_out: Counter[str] = field(default_factory=Counter)
+    time_column: str = ""
+    first_ms: int | None = None
+    last_ms: int | None = None
 
     def refuse(self, where: str, error: BadRow) -> None:
         """Count a bad row, and quote it while there are few."""
         self.bad[error.reason] += 1
         if len(self.first_bad) < FIRST_BAD:
-            self.first_bad.append(f"{where}: {error}")
+            self.first_bad.append(f"{error.place or where}: {error}")
+
+    @property
+    def time_text(self) -> str:
+        """What was taken for the time: "column time_ms, milliseconds, 2022-04-20 .. 2022-05-08"."""
+        parts = [f"column {self.time_column}"] if self.time_column else []
+        parts.append(self.time_unit or "milliseconds")
+        if self.first_ms is not None and self.last_ms is not None:
+            first, last = (moment_text(at_ms) for at_ms in (self.first_ms, self.last_ms))
+            if first == last:
+                first, last = (moment_text(at_ms, clock=True) for at_ms in (self.first_ms, self.last_ms))
+            parts.append(f"{first} .. {last}")
+        return ", ".join(parts)
 
     def __str__(self) -> str:
-        told = f"{self.name}: {self.events:,} events of {self.rows:,} rows, times in {self.time_unit or 'milliseconds'}"
+        told = f"{self.name}: {self.events:,} events of {self.rows:,} rows; time: {self.time_text}"
         if self.left_out:
             told += f"; no events: {_counts(self.left_out)}"
         if self.bad:
@@ -115,104 +130,6 @@ class Catalogued(Source, Protocol):
         ...
 
 
-class _Times:
-    """Reads the time column: one unit for all rows, decided by the middle of a sample."""
-
-    def __init__(self, sample: Iterable[Any], report: SourceReport) -> None:
-        numbers: list[float] = []
-        texts = 0
-        for time in sample:
-            number = _number(time)
-            if number is not None:
-                numbers.append(abs(number))
-            elif time not in (None, ""):
-                texts += 1
-        self._factor = 1.0
-        self._texts = texts > len(numbers)
-        self._recent = False  # whether the middle is a time of our days, which then tells other units apart
-        if self._texts:
-            report.time_unit = "ISO 8601 (without an offset: UTC)"
-        elif numbers:
-            middle = statistics.median(numbers)
-            report.time_unit, self._factor = next(
-                ((name, factor) for name, below, factor in _UNITS if middle < below), ("nanoseconds", 1e-6)
-            )
-            self._recent = _recent(middle * self._factor)
-        self._unit = report.time_unit
-
-    def read(self, time: Any) -> int:
-        """Epoch milliseconds. Raises BadRow."""
-        if time is None or time == "":
-            raise BadRow("no_time", "no time")
-        number = _number(time)
-        if number is not None:
-            # whole numbers stay exact: a float has 53 bits, and nanoseconds need 61
-            exact = isinstance(time, int) and self._factor >= 1
-            at_ms = time * int(self._factor) if exact else round(number * self._factor)
-        else:
-            at_ms = _from_text(str(time))
-        if not 0 <= at_ms <= _MAX_TIME:
-            raise BadRow("time_out_of_range", f"time {time!r} is outside 1970..9999")
-        if number is not None and (self._texts or (self._recent and not _recent(at_ms) and _another_unit(number))):
-            raise BadRow("time_unit", f"time {time!r} is not in the unit of the column, {self._unit}")
-        return int(at_ms)
-
-
-def _recent(at_ms: float) -> bool:
-    return _RECENT[0] <= at_ms < _RECENT[1]
-
-
-def _another_unit(number: float) -> bool:
-    return any(_recent(abs(number) * factor) for factor in _FACTORS)
-
-
-def _from_text(time: str) -> int:
-    try:
-        moment = datetime.fromisoformat(time.strip())
-    except ValueError as error:
-        raise BadRow("time", f"time {time!r:.80} is neither a number nor ISO 8601") from error
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return round(moment.timestamp() * 1000)
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or value is None or value == "":
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def as_id(value: Any, what: str) -> str:
-    """An id as text; 42 and 42.0 (what a column with gaps makes of it) are the same id. Raises BadRow."""
-    if isinstance(value, list | dict | bool):
-        raise BadRow(what, f"{what} {value!r:.80} is neither a text nor a number")
-    if isinstance(value, float):
-        value = int(value) if value.is_integer() else None if math.isnan(value) else value
-    text = "" if value is None else str(value).strip()
-    if not text:
-        raise BadRow(f"no_{what}", f"no {what}")
-    return text
-
-
-def _value(value: Any) -> float | None:
-    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
-        return None
-    number = _number(value)
-    if number is None:
-        raise BadRow("value", f"value {value!r:.80} is not a finite number")
-    return number
-
-
-def _text(value: Any, what: str) -> str | None:
-    if isinstance(value, list | dict):
-        raise BadRow(what, f"{what} {value!r:.80} is no text")
-    return None if value is None or value == "" else str(value)
-
-
 class _Checked(NamedTuple):
     time_ms: int
     number: int
@@ -223,43 +140,44 @@ class _Checked(NamedTuple):
     event_id: str | None
     session_id: str | None
     request_id: str | None
+    place: str
+    path: str
 
 
-def events_of(rows: Iterable[RawRow | BadRow], report: SourceReport, id_prefix: str, *, sort: bool) -> Iterator[Event]:
+def events_of(
+    rows: Iterable[RawRow | BadRow],
+    report: SourceReport,
+    *,
+    sort: bool,
+    options: RowOptions | None = None,
+    time: TimeColumn | None = None,
+) -> Iterator[Event]:
     """Events of raw rows, in stable time order when `sort`, else as they come; bad rows are counted in the report.
 
-    An event without an id of its own gets `{id_prefix}-{number}`: replayed twice, it is the same event. Sorting holds
-    about 300 bytes a row in memory. Raises SourceError when there are rows and none is good.
+    An event without an id gets one of its row's content, with a number from the second equal row of the source on: so
+    replayed twice, or read from another file, it is the same event. Sorting holds about 300 bytes a row in memory, the
+    order of the file about 150 for the ids.
+
+    Parameters
+        rows: read as it goes.
+        report: filled in.
+        sort: by time; of equal times the order of the rows stays.
+        options: how rows are read.
+        time: the column that was chosen for the time; None chooses how it is read from the first rows.
+
+    Raises
+        SourceError: there are rows and none is good, or most of the first have no time from 1990 to now.
     """
+    options = options or RowOptions()
     waiting = iter(rows)
-    sample = list(islice(waiting, SAMPLE_ROWS))
-    times = _Times([row.time for row in sample if isinstance(row, RawRow)], report)
-    shared: dict[str, str] = {}  # ids repeat: one copy of each
-
-    def checked() -> Iterator[_Checked]:
-        for number, row in enumerate(_chain(sample, waiting)):
-            report.rows += 1
-            try:
-                if isinstance(row, BadRow):
-                    raise row
-                user, item = as_id(row.user, "user"), as_id(row.item, "item")
-                if isinstance(row.type, list | dict):
-                    raise BadRow("type", f"type {row.type!r:.80} is no text")
-                kind = str(row.type or "").strip().lower().replace(" ", "_")
-                at_ms = times.read(row.time)
-                yield _Checked(
-                    at_ms, row.number, shared.setdefault(user, user), shared.setdefault(item, item),
-                    shared.setdefault(kind, kind), _value(row.value), _text(row.event_id, "event_id"),
-                    _text(row.session, "session"), _text(row.request, "request"),
-                )  # fmt: skip
-            except BadRow as error:
-                report.refuse(f"row {number}", error)
-
-    good = checked()
-    for row in sorted(good, key=lambda one: one.time_ms) if sort else good:
+    sample, time = _sampled(waiting, options, time)
+    report.time_column, report.time_unit = time.name, time.unit
+    good = _checked(_chain(sample, waiting), report, time, _columns(sample, options))
+    ordered = sorted(good, key=lambda one: one.time_ms) if sort else good
+    for row, row_id in _with_ids(ordered, report.name, options, in_time_order=sort):
         try:
             event = Event(
-                event_id=row.event_id or f"{id_prefix}-{row.number}",
+                event_id=row_id,
                 user_id=row.user_id,
                 item_id=row.item_id,
                 type=row.type,
@@ -271,12 +189,122 @@ def events_of(rows: Iterable[RawRow | BadRow], report: SourceReport, id_prefix: 
         except ValidationError as error:
             problem = error.errors()[0]
             what = str(problem["loc"][0])
-            report.refuse(f"row {row.number}", BadRow(what, f"{what}: {problem['msg']} ({problem['input']!r:.80})"))
+            text = f"{what}: {problem['msg']} ({problem['input']!r:.80})"
+            report.refuse(f"row {row.number}", BadRow(what, text, row.place))
             continue
         report.events += 1
+        report.first_ms = row.time_ms if report.first_ms is None else min(report.first_ms, row.time_ms)
+        report.last_ms = row.time_ms if report.last_ms is None else max(report.last_ms, row.time_ms)
         yield event
     if report.rows and not report.events:
         raise SourceError(f"no row can become an event. {report}. Check which columns are named (--user, --time, ...)")
+
+
+def _sampled(
+    waiting: Iterator[RawRow | BadRow], options: RowOptions, time: TimeColumn | None
+) -> tuple[list[RawRow | BadRow], TimeColumn]:
+    """The first rows, more of them while they leave open how times are read, and how. Raises SourceError."""
+    sample: list[RawRow | BadRow] = []
+    while time is None or time.undecided or not sample:
+        more = list(islice(waiting, SAMPLE_ROWS))
+        times = [row.time for row in more if isinstance(row, RawRow)]
+        if time is None or (time.undecided and times):
+            time = choose_time_column({time.name if time else "": times}, options.times)
+        sample += more
+        if not more or len(sample) >= MOST_ROWS:
+            break
+    if time.undecided and any(isinstance(row, RawRow) and not is_missing(row.time) for row in sample):
+        raise SourceError(
+            f'{time.undecided}: say which with --time-format, as "%d/%m/%Y" for the day or "%m/%d/%Y" for the month '
+            "first, and the clock as %H:%M:%S"
+        )
+    return sample, time
+
+
+class _Columns(NamedTuple):
+    """How the fields of a row are read that are not its time."""
+
+    users: IdColumn
+    items: IdColumn
+    types: IdColumn
+    keep_words: bool
+
+
+def _columns(sample: list[RawRow | BadRow], options: RowOptions) -> _Columns:
+    keep = options.keep_missing_words
+    rows = [row for row in sample if isinstance(row, RawRow)]
+    return _Columns(
+        choose_ids([row.user for row in rows], "user", keep_words=keep),
+        choose_ids([row.item for row in rows], "item", keep_words=keep),
+        choose_ids([row.type for row in rows], "type", keep_words=keep),
+        keep,
+    )
+
+
+def _checked(
+    rows: Iterable[RawRow | BadRow], report: SourceReport, time: TimeColumn, columns: _Columns
+) -> Iterator[_Checked]:
+    users, items, types, keep = columns
+    kinds: dict[str, str] = {}
+    for number, row in enumerate(rows):
+        report.rows += 1
+        try:
+            if isinstance(row, BadRow):
+                raise row
+            kind = types.read(row.type)
+            yield _Checked(
+                time.read(row.time), row.number, users.read(row.user), items.read(row.item),
+                kinds.get(kind) or kinds.setdefault(kind, kind.lower().replace(" ", "_")),
+                None if row.value is None else _value(row.value),
+                None if row.event_id is None else as_text(row.event_id, "event_id", keep_words=keep),
+                None if row.session is None else as_text(row.session, "session", keep_words=keep),
+                None if row.request is None else as_text(row.request, "request", keep_words=keep),
+                row.place, row.path,
+            )  # fmt: skip
+        except BadRow as error:
+            place = row.place or (f"row {row.number}" if isinstance(row, RawRow) else "")
+            report.refuse(place or f"row {number}", error)
+
+
+def _value(value: Any) -> float | None:
+    if is_missing(value):
+        return None
+    number = number_of(value)
+    if number is None:
+        raise BadRow("value", f"value {value!r:.80} is not a finite number")
+    return float(number)
+
+
+def _with_ids(
+    rows: Iterable[_Checked], name: str, options: RowOptions, *, in_time_order: bool
+) -> Iterator[tuple[_Checked, str]]:
+    """Rows with their ids. Equal rows have equal times: in time order only those of one time are remembered."""
+    seen: dict[str, int] = {}
+    at_ms: int | None = None
+    for row in rows:
+        if row.event_id is not None:
+            yield row, row.event_id
+        elif options.ids_of == "path":
+            yield row, _path_id(row.path or name, row.number)
+        else:
+            if in_time_order and row.time_ms != at_ms:
+                seen.clear()
+                at_ms = row.time_ms
+            made = _content_id(row)
+            count = seen[made] = seen.get(made, 0) + 1
+            yield row, made if count == 1 else f"{made}-{count}"
+
+
+def _content_id(row: _Checked) -> str:
+    time, _, user, item, kind, value, _, session, request, _, _ = row
+    content = f"{time}\0{user}\0{item}\0{kind}\0{value}\0{session}\0{request}"
+    return blake2b(content.encode(), digest_size=12).hexdigest()
+
+
+def _path_id(path: str, number: int) -> str:
+    if len(path) > _MAX_ID_PATH:
+        path = f"{blake2b(path.encode(), digest_size=12).hexdigest()}{path[-100:]}"
+    return f"{path}-{number}"
 
 
 def _chain(sample: list[RawRow | BadRow], rest: Iterator[RawRow | BadRow]) -> Iterator[RawRow | BadRow]:

@@ -45,11 +45,12 @@ def write(tmp_path: Path, kind: str) -> Path:
 def test_every_format_gives_the_same_events_in_time_order(tmp_path: Path, kind: str) -> None:
     source = open_source(write(tmp_path, kind))
     assert [event.model_dump(exclude_none=True) for event in source.events()] == [
-        {"event_id": "log-2", "user_id": "1", "item_id": "a", "type": "view",
+        {"event_id": "9fd381243ba44405c737913b", "user_id": "1", "item_id": "a", "type": "view",
          "event_time": SECONDS * 1000, "value": 1.0},
-        {"event_id": "log-1", "user_id": "2", "item_id": "b", "type": "add_to_cart",
+        {"event_id": "16cb65f1558aeaef68a349e0", "user_id": "2", "item_id": "b", "type": "add_to_cart",
          "event_time": SECONDS * 1000 + 1000, "value": 2.5},
-        {"event_id": "log-0", "user_id": "3", "item_id": "c", "type": "view", "event_time": SECONDS * 1000 + 2000},
+        {"event_id": "8adc9013e7654359a386b12a", "user_id": "3", "item_id": "c", "type": "view",
+         "event_time": SECONDS * 1000 + 2000},
     ]  # fmt: skip
     assert (source.report.rows, source.report.events, source.report.time_unit) == (3, 3, "seconds")
 
@@ -71,8 +72,8 @@ def one(tmp_path: Path, time: object, count: int = 1) -> tuple[list[Event], File
         (SECONDS * 1000, "milliseconds"),
         (SECONDS * 1_000_000, "microseconds"),
         (SECONDS * 1_000_000_000, "nanoseconds"),
-        ("2017-07-14T02:40:00Z", "ISO 8601 (without an offset: UTC)"),
-        ("2017-07-14T04:40:00+02:00", "ISO 8601 (without an offset: UTC)"),
+        ("2017-07-14T02:40:00Z", "ISO 8601"),
+        ("2017-07-14T04:40:00+02:00", "ISO 8601"),
         ("2017-07-14 02:40:00", "ISO 8601 (without an offset: UTC)"),
     ],
 )
@@ -138,10 +139,11 @@ def test_bad_rows_are_counted_with_reasons_and_the_first_are_quoted(tmp_path: Pa
     path = tmp_path / "bad.jsonl"
     path.write_text("\n".join(lines) + "\n")
     source = FileSource(path)
-    assert [event.event_id for event in source.events()] == ["bad-0", "bad-11"]
+    first, second = source.events()
+    assert second.event_id == f"{first.event_id}-2"
     assert (source.report.rows, source.report.events) == (12, 2)
     assert source.report.bad == {
-        "undecodable": 2, "no_user": 1, "no_item": 1, "no_time": 1, "time": 1, "time_out_of_range": 1, "type": 1,
+        "undecodable": 2, "no_user": 1, "no_item": 1, "no_time": 1, "time": 1, "time_unit": 1, "type": 1,
         "value": 1, "user_id": 1,
     }  # fmt: skip
     assert len(source.report.first_bad) == 5
@@ -151,16 +153,16 @@ def test_bad_rows_are_counted_with_reasons_and_the_first_are_quoted(tmp_path: Pa
 def test_a_file_without_one_good_row_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "bad.csv"
     path.write_text("user,item,time,type\n,,,\n,,,\n")
-    with pytest.raises(SourceError, match=r"no row can become an event.*2 no_user"):
+    with pytest.raises(SourceError, match=r"no row can become an event.*2 no_type"):
         list(FileSource(path).events())
 
 
 def test_ties_keep_the_order_of_the_file_and_file_order_can_be_kept(tmp_path: Path) -> None:
     path = tmp_path / "ties.csv"
-    path.write_text("user,item,time,type\n" + "".join(f"u,i{n},{1_500_000_000 - n // 10},view\n" for n in range(40)))
-    by_time = [int(event.event_id.split("-")[1]) for event in FileSource(path).events()]
+    path.write_text("user,item,time,type\n" + "".join(f"u,{n},{1_500_000_000 - n // 10},view\n" for n in range(40)))
+    by_time = [int(event.item_id) for event in FileSource(path).events()]
     assert by_time == [n for start in (30, 20, 10, 0) for n in range(start, start + 10)]
-    kept = [int(event.event_id.split("-")[1]) for event in FileSource(path, in_file_order=True).events()]
+    kept = [int(event.item_id) for event in FileSource(path, in_file_order=True).events()]
     assert kept == list(range(40))
 
 
@@ -209,7 +211,7 @@ def test_both_layouts_of_movielens_give_the_same_events_and_films(tmp_path: Path
     assert isinstance(source, MovieLens)
     events = list(source.events())
     assert len(events) == 100_000
-    assert (events[0].event_id, events[1].event_id) == ("ml100k-99998", "ml100k-99999")
+    assert [int(event.user_id) for event in events[:2]] == [99_998 % 943 + 1, 99_999 % 943 + 1]
     assert [event.event_time for event in events] == sorted(event.event_time for event in events)
     assert (events[-1].type, events[-1].value, events[-1].event_time) == ("rating", 2.0, 880_000_000_000)
     films = source.items()

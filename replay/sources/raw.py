@@ -1,0 +1,44 @@
+"""A row of a source before anything is checked, and what a row that cannot become an event is refused with.
+
+Before: the readers of formats, which make raw rows. After: `source`, `times` and `ids`, which check them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+__all__ = ["BadRow", "RawRow"]
+
+
+class BadRow(Exception):
+    """A row that cannot become an event; `reason` is the word it is counted under. It never leaves this package.
+
+    `place` says where it stands ("part-0.csv, line 17"); without one it is the number of the row in the whole source.
+    """
+
+    def __init__(self, reason: str, text: str, place: str = "") -> None:
+        super().__init__(text)
+        self.reason = reason
+        self.place = place
+
+
+class RawRow(NamedTuple):
+    """One row of a file before anything is checked.
+
+    Fields
+        number: of the row, in the order of its file.
+        place: where it stands, for messages ("part-0.csv, line 17"); "" is `row {number}`.
+        path: the whole path of its file, for ids that are made of it; "" is the name of the source.
+    """
+
+    number: int
+    user: Any
+    item: Any
+    time: Any
+    type: Any
+    value: Any = None
+    event_id: Any = None
+    session: Any = None
+    request: Any = None
+    place: str = ""
+    path: str = ""
