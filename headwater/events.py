@@ -21,6 +21,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 MAX_ID_LENGTH = 256
 """Longest accepted user, item, session, event or request id, in characters."""
 
+MAX_TIME_MS = 253_402_300_799_999
+"""The last millisecond of the year 9999, in epoch ms: no event is later."""
+
 EVENT_TYPE_PATTERN = r"^[a-z][a-z0-9_.\-]{0,63}$"
 """Event types are an open vocabulary of short lower-case words: view, click, cart, purchase, rating, watch ..."""
 
@@ -74,7 +77,7 @@ def new_id() -> str:
 
 EpochMs = Annotated[
     int,
-    Field(ge=0, le=253_402_300_799_999, strict=True),
+    Field(ge=0, le=MAX_TIME_MS, strict=True),
     BeforeValidator(to_epoch_ms, json_schema_input_type=int | datetime),
 ]
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]

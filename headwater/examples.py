@@ -20,10 +20,17 @@ from typing import Any, NamedTuple
 import orjson
 
 from headwater.errors import InvalidMessage
+from headwater.events import MAX_ID_LENGTH, MAX_TIME_MS
+from headwater.wire import not_json, only_refusals, short_text
 
 __all__ = ["CatalogueEntry", "Entry", "EventPosition", "Example", "Segment", "pack_items", "pack_segments", "unpack"]
 
 FORMAT = 1
+
+MAX_PARTITION = 2**31 - 1
+MAX_OFFSET = 2**63 - 1
+MAX_LIMIT = 10_000
+"""Longest history that `streams.history_limit` allows."""
 
 
 class Entry(NamedTuple):
@@ -117,63 +124,87 @@ def pack_items(entries: Sequence[CatalogueEntry]) -> bytes:
 def unpack(value: bytes) -> Iterator[Example | CatalogueEntry]:
     """The examples or catalogue entries of one record, in the order in which they are to be learned.
 
+    Parameters
+        value: of the record, which anyone may have sent.
+
     Raises
-        InvalidMessage: `pack_*` did not write these bytes (`undecodable`, `unknown_version`, `schema`).
+        InvalidMessage: `pack_*` did not write these bytes (`undecodable`, `unknown_version`, `schema`), and nothing
+            else. What is yielded can be learned: ids, times, values and positions are within the contract's bounds.
     """
-    try:
-        record = orjson.loads(value)
-    except orjson.JSONDecodeError as error:
-        raise InvalidMessage("undecodable", f"an examples record is not JSON ({error})") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        found = record.get("format") if isinstance(record, dict) else type(record).__name__
-        raise InvalidMessage("unknown_version", f"an examples record has format {found!r}; this release reads {FORMAT}")
-    try:
-        if "items" in record:
-            yield from [_catalogue_entry(item_id, content) for item_id, content in record["items"]]
-            return
-        partition = int(record["partition"])
-        limit = record.get("limit")
-        examples: list[Example] = []
-        for segment in record["segments"]:
-            entries = [_entry(*entry) for entry in segment["history"]]
-            targets = [_entry(*entry) for entry in segment["targets"]]
-            before = len(entries)
-            entries += targets
-            examples += [
-                Example(
-                    _text(segment["user"]),
-                    entries[max(0, before + i - limit) if limit else 0 : before + i],
-                    target,
-                    partition,
-                    _position(*segment["at"][i]),
-                )
-                for i, target in enumerate(targets)
-            ]
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise InvalidMessage("schema", f"an examples record lacks a field or has a wrong one ({error!r})") from error
-    examples.sort(key=lambda example: example.position)
-    yield from examples
+    with only_refusals("an examples record"):
+        try:
+            record = orjson.loads(value)
+        except orjson.JSONDecodeError as error:
+            raise not_json(error, "an examples record", "") from error
+        if not isinstance(record, dict) or record.get("format") != FORMAT:
+            found = record.get("format") if isinstance(record, dict) else type(record).__name__
+            text = f"an examples record has format {short_text(found)}; this release reads {FORMAT}"
+            raise InvalidMessage("unknown_version", text)
+        try:
+            entries = _catalogue_entries(record) if "items" in record else _examples(record)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            text = f"an examples record lacks a field or has a wrong one ({error!r:.300})"
+            raise InvalidMessage("schema", text) from error
+    yield from entries
 
 
-def _text(value: Any) -> str:
-    if type(value) is not str:
-        raise TypeError(f"an id is {value!r:.80}, not text")
+def _catalogue_entries(record: dict[str, Any]) -> list[Example | CatalogueEntry]:
+    return [CatalogueEntry(_id(item_id), _content(content)) for item_id, content in record["items"]]
+
+
+def _examples(record: dict[str, Any]) -> list[Example | CatalogueEntry]:
+    partition = _whole(record["partition"], MAX_PARTITION)
+    limit = _whole(record.get("limit") or 0, MAX_LIMIT)
+    examples: list[Example] = []
+    for segment in record["segments"]:
+        entries = [_entry(*entry) for entry in segment["history"]]
+        targets = [_entry(*entry) for entry in segment["targets"]]
+        before = len(entries)
+        entries += targets
+        examples += [
+            Example(
+                _id(segment["user"]),
+                entries[max(0, before + i - limit) if limit else 0 : before + i],
+                target,
+                partition,
+                _position(*segment["at"][i]),
+            )
+            for i, target in enumerate(targets)
+        ]
+    return [*sorted(examples, key=lambda example: example.position)]
+
+
+def _id(value: Any) -> str:
+    if type(value) is not str or not 0 < len(value) <= MAX_ID_LENGTH:
+        raise TypeError(f"an id is {short_text(value)}")
+    return value
+
+
+def _whole(value: Any, most: int) -> int:
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(f"{short_text(value)} is no whole number up to {most}")
     return value
 
 
 def _entry(item_id: Any, kind: Any, time_ms: Any, value: Any) -> Entry:
-    if type(item_id) is not str or type(kind) is not str or type(time_ms) is not int:
-        raise TypeError(f"an entry is {(item_id, kind, time_ms)!r:.80}")
-    return Entry(item_id, kind, time_ms, None if value is None else float(value))
+    if value is not None and type(value) is not float and type(value) is not int:
+        raise TypeError(f"a value is {short_text(value)}")
+    return Entry(_id(item_id), _id(kind), _whole(time_ms, MAX_TIME_MS), None if value is None else float(value))
 
 
 def _position(offset: Any, place: Any) -> EventPosition:
-    if type(offset) is not int or type(place) is not int:
-        raise TypeError(f"a position is {(offset, place)!r:.80}")
-    return EventPosition(offset, place)
+    return EventPosition(_whole(offset, MAX_OFFSET), _whole(place, MAX_OFFSET))
 
 
-def _catalogue_entry(item_id: Any, content: Any) -> CatalogueEntry:
-    if content is not None and type(content) is not dict:
-        raise TypeError(f"content of {item_id!r:.80} is a {type(content).__name__}")
-    return CatalogueEntry(_text(item_id), content)
+def _content(content: Any) -> dict[str, Any] | None:
+    """Fields of `headwater.events.Item` that a learner reads, each of its kind."""
+    if content is None:
+        return None
+    categories = content.get("categories") or []
+    kinds: list[tuple[Any, type]] = [(content.get(name) or "", str) for name in ("title", "text")]
+    kinds += [(categories, list), (content.get("attributes") or {}, dict), *((name, str) for name in categories)]
+    for value, kind in kinds:
+        if not isinstance(value, kind):
+            raise TypeError(f"{short_text(value)} in an item's content is no {kind.__name__}")
+    found: dict[str, Any] = content
+    return found

@@ -3,8 +3,9 @@
 Before: records of the `model` and `model-deltas` topics, from `serving.topic_follower`. After: `serving.scorer` holds
 the newest version that is whole. Knows nothing of Kafka's clients, only of what the records say.
 
-A bundle or a delta that is corrupt, not finite, or does not fit is refused, counted and logged with its remedy; the
-last good version keeps answering. After a gap in the chain, deltas wait for the next bundle.
+A record that no trainer wrote, a bundle or a delta that is corrupt, not finite, or does not fit is refused, counted
+and logged with its remedy, whatever it holds; the last good version keeps answering. After a gap in the chain, deltas
+wait for the next bundle.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from headwater.errors import BundleError, InvalidMessage
+from headwater.errors import BundleError, HeadwaterError, InvalidMessage
+from headwater.topics import MODEL, MODEL_DELTAS, Topic
+from headwater.wire import unforeseen
 from models.published.announcement import LIVE, Announcement, read_announcement, read_delta_headers
 from models.published.bundle import read_bundle
 from models.published.delta import DeltaAssembler
@@ -26,9 +29,9 @@ log = logging.getLogger("headwater")
 
 
 class Counter(Protocol):
-    """What counts refusals: a prometheus counter with the label `reason`, or anything like it."""
+    """What counts refusals: a prometheus counter with the labels `topic` and `reason`, or anything like it."""
 
-    def __call__(self, reason: str) -> None: ...
+    def __call__(self, topic: str, reason: str) -> None: ...
 
 
 class ModelFollower:
@@ -41,15 +44,18 @@ class ModelFollower:
         self._parts = DeltaAssembler()
         self._wanted: Announcement | None = None  # the newest `live`, until it is loaded
         self._announced: int | None = None
+        self._newest: int | None = None  # version that was ever announced
         self._snapshots: dict[int, Announcement] = {}
 
     def announce(self, key: bytes | None, value: bytes | None, at: str) -> None:
         """Take one record of `model`; `at` says where it lies. One that no trainer wrote changes nothing."""
         try:
-            version, said = read_announcement(key, value)
+            version, said = read_announcement(key, value, self._newest)
         except InvalidMessage as error:
-            self._refuse("announcement", f"{at}: {error}")
+            self._refuse(MODEL, error.reason, f"{at}: {error}")
             return
+        if said is not None:
+            self._newest = max(self._newest or 0, said.version)
         if key == LIVE:
             self._wanted = said
         elif said is not None:
@@ -90,15 +96,25 @@ class ModelFollower:
             said = read_delta_headers(headers)
             if said.version <= held:
                 return False
-            delta = self._parts.add(value)
+            if (said.parent, said.version) != (held, held + 1):  # not collected: it would keep the next one out
+                if said.part == said.parts - 1:
+                    text = f"{at}: delta v{said.version} follows on v{said.parent}, v{held} is held"
+                    self._refuse(MODEL_DELTAS, "parent", text)
+                return False
+            delta = self._parts.add(value, said)
             if delta is None:
                 return False
-            if delta.parent_version != held:
-                self._refuse("parent", f"delta v{delta.version} follows on v{delta.parent_version}, v{held} is held")
-                return False
             self.scorer.apply(delta, said.published_ms)
-        except (BundleError, InvalidMessage) as error:
-            self._refuse("delta", f"{at}: {error}")
+        except InvalidMessage as error:
+            self._refuse(MODEL_DELTAS, error.reason, f"{at}: {error}")
+            return False
+        except BundleError as error:
+            self._refuse(MODEL_DELTAS, "delta", f"{at}: {error}")
+            return False
+        except HeadwaterError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the topic keeps the record: it would end every process
+            self._refuse(MODEL_DELTAS, "internal", str(unforeseen(error, at)))
             return False
         return True
 
@@ -106,13 +122,19 @@ class ModelFollower:
         try:
             self.scorer.load(read_bundle(self.bundles / said.bundle), said.published_time)
         except BundleError as error:
-            self._refuse("bundle", str(error))
+            self._refuse(MODEL, "bundle", str(error))
+            return False
+        except HeadwaterError:  # a device that is asked for and not there
+            raise
+        except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no root
+            self._refuse(MODEL, "internal", str(unforeseen(error, f"bundle {said.bundle}")))
             return False
         log.info("model loaded", extra={"version": self.scorer.version, "bundle": said.bundle})
         return True
 
-    def _refuse(self, reason: str, text: str) -> None:
-        self._refused(reason)
+    def _refuse(self, topic: Topic, reason: str, text: str) -> None:
+        self._refused(topic.name, reason)
         held = self.scorer.version
         stays = "popular items answer" if held is None else f"v{held} keeps answering"
-        log.warning("model refused: %s; %s until a bundle comes that fits", text, stays, extra={"reason": reason})
+        extra = {"topic": topic.name, "reason": reason}
+        log.warning("model refused: %s; %s until a bundle comes that fits", text, stays, extra=extra)

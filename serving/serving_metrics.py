@@ -51,7 +51,7 @@ class ServingMetrics:
         self.model_refused = Counter(
             "headwater_model_refused",
             "Announcements, bundles and deltas that were refused.",
-            ["reason"],
+            ["topic", "reason"],
             registry=registry,
         )
         self.deltas_applied = Counter("headwater_deltas_applied", "Deltas applied.", registry=registry)

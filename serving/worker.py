@@ -56,7 +56,7 @@ class ServingWorker:
         self.store = FeatureStore(settings.redis, settings.kafka.prefix)
         self.answering = Answering(settings.serving, self.scorer, self.store, self.metrics)
         model = ModelFollower(
-            self.scorer, settings.serving.bundles, lambda reason: self.metrics.model_refused.labels(reason).inc()
+            self.scorer, settings.serving.bundles, lambda *labels: self.metrics.model_refused.labels(*labels).inc()
         )
         self.follower = TopicFollower(settings, operations, self.metrics, catalogue, model, self._finished)
         self._offsets = OpenOffsets()

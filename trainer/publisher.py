@@ -15,6 +15,7 @@ import logging
 import re
 import shutil
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from kafka import KafkaProducer
@@ -31,13 +32,23 @@ from models.published.parity import check_parity
 from trainer.guard import Guard, Refused, refuse_non_finite
 from trainer.registry import Registry
 
-__all__ = ["Publisher"]
+__all__ = ["Publisher", "newest_on_disk"]
 
 ANSWER_TIMEOUT_S = 5.0
 LOG_EVERY = 60
 """Of refusals with the same reason, one in so many is logged: a refused model is tried again every second."""
 
-_VERSION = re.compile(r"^v(\d+)-")
+_VERSION = re.compile(r"^v([0-9]{1,15})-")
+
+
+def newest_on_disk(directory: Path) -> int:
+    """The newest version whose bundle lies in a folder; 0 when there is none.
+
+    Raises
+        OSError: the folder cannot be read.
+    """
+    found = [_VERSION.match(path.name) for path in directory.iterdir()] if directory.is_dir() else []
+    return max([int(match[1]) for match in found if match], default=0)
 
 
 class Publisher:
@@ -79,8 +90,7 @@ class Publisher:
         self.broken = False  # the learner's own state holds NaN: it must not overwrite a good checkpoint
         self._directory.mkdir(parents=True, exist_ok=True)
         self._clear_torn()
-        on_disk = [int(found[1]) for path in self._directory.iterdir() if (found := _VERSION.match(path.name))]
-        learner.version = max([learner.version, registry.last_version, *on_disk])
+        learner.version = max(learner.version, registry.last_version, newest_on_disk(self._directory))
 
     @property
     def version(self) -> int:

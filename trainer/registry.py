@@ -23,7 +23,14 @@ from headwater.errors import InvalidMessage, Unavailable
 from headwater.kafka import BoundedReader, Span
 from headwater.settings import KafkaSettings
 from headwater.topics import MODEL, MODEL_DELTAS, Topic, topic_name
-from models.published.announcement import LIVE, Announcement, read_announcement, read_delta_headers, snapshot_key
+from models.published.announcement import (
+    LIVE,
+    Announcement,
+    read_announcement,
+    read_delta_headers,
+    refuse_ahead,
+    snapshot_key,
+)
 
 __all__ = ["Registry"]
 
@@ -33,20 +40,32 @@ MORE = 4
 
 
 class Registry:
-    """The topic as of the last `refresh`: `live`, `snapshots` by version, and `last_version` given away anywhere."""
+    """The topic as of the last `refresh`: `live`, `snapshots` by version, and `last_version` given away anywhere.
 
-    def __init__(self, kafka: KafkaSettings, producer: KafkaProducer, log: logging.Logger) -> None:
+    Parameters
+        kafka: where, and the prefix.
+        producer: of announcements.
+        log: told of foreign records.
+        newest: the newest version that its reader knows of, on disk say; what is far beyond it is foreign.
+
+    Raises
+        Unavailable: Kafka does not answer.
+    """
+
+    def __init__(self, kafka: KafkaSettings, producer: KafkaProducer, log: logging.Logger, newest: int = 0) -> None:
         self._topic = topic_name(MODEL, kafka.prefix)
         self._producer = producer
         self._log = log
         self.live: Announcement | None = None
         self.snapshots: dict[int, Announcement] = {}
-        self.foreign: Counter[str] = Counter()  # by topic, without the world's prefix
+        self.foreign: Counter[tuple[str, str]] = Counter()  # by topic, without the world's prefix, and reason
+        self._newest = newest
         self._read = 0  # the offset in `model` below which all is known
         with ExitStack() as opened:
             self._deltas = opened.enter_context(BoundedReader(kafka, MODEL_DELTAS, ANSWER_TIMEOUT_S))
             self._models = opened.enter_context(BoundedReader(kafka, MODEL, ANSWER_TIMEOUT_S))
-            self.last_version = self._last_delta_version()
+            self.last_version = 0
+            self._give_away(self._last_delta_version())
             self.refresh()
             self._opened = opened.pop_all()
 
@@ -62,16 +81,24 @@ class Registry:
                 first = max(oldest, end - step)
                 for record in reversed(list(self._deltas.records(Span(0, oldest, first, end)))):
                     try:
-                        return read_delta_headers(record.headers).version
+                        version = read_delta_headers(record.headers).version
+                        refuse_ahead(version, self._newest)
                     except InvalidMessage as error:
-                        self._pass_over(MODEL_DELTAS, record, str(error))
+                        self._pass_over(MODEL_DELTAS, record, error)
+                    else:
+                        return version
                 end, step = first, MORE * step
         return 0
 
-    def _pass_over(self, topic: Topic, record: ConsumerRecord, why: str) -> None:
+    def _pass_over(self, topic: Topic, record: ConsumerRecord, why: InvalidMessage) -> None:
         at = f"{record.topic}[{record.partition}]@{record.offset}"
-        self.foreign[topic.name] += 1
-        self._log.warning("foreign record passed over", extra={"at": at, "error": why})
+        self.foreign[topic.name, why.reason] += 1
+        self._log.warning("foreign record passed over", extra={"at": at, "reason": why.reason, "error": str(why)})
+
+    def _give_away(self, version: int) -> None:
+        """Remember a version that is known to be taken."""
+        self.last_version = max(self.last_version, version)
+        self._newest = max(self._newest, version)
 
     def refresh(self) -> None:
         """Read what was announced since. Raises Unavailable when Kafka does not answer."""
@@ -85,11 +112,11 @@ class Registry:
 
     def _see(self, record: ConsumerRecord) -> None:
         try:
-            version, said = read_announcement(record.key, record.value)
+            version, said = read_announcement(record.key, record.value, self._newest)
         except InvalidMessage as error:
-            self._pass_over(MODEL, record, str(error))
+            self._pass_over(MODEL, record, error)
             return
-        self.last_version = max(self.last_version, version, said.version if said else 0)
+        self._give_away(max(version, said.version if said else 0))
         if record.key == LIVE:
             self.live = said
         elif version and said is not None:

@@ -18,6 +18,7 @@ from headwater.kafka import producer
 from headwater.settings import Settings
 from models.published.announcement import Announcement
 from models.published.bundle import read_bundle
+from trainer.publisher import newest_on_disk
 from trainer.registry import Registry
 
 __all__ = ["resume", "rollback"]
@@ -51,14 +52,15 @@ def resume(settings: Settings) -> Announcement:
 def _announce(settings: Settings, version: int | None, *, pinned: bool) -> Announcement:
     writer = producer(settings.kafka)
     try:
-        registry = Registry(settings.kafka, writer, logging.getLogger("headwater"))
+        bundles = settings.trainer.bundles
+        registry = Registry(settings.kafka, writer, logging.getLogger("headwater"), newest_on_disk(bundles))
         try:
             there = ", ".join(map(str, sorted(registry.snapshots))) or "none"
             wanted = max(registry.snapshots, default=0) if version is None else version
             found = registry.snapshots.get(wanted)
             if found is None:
                 raise BundleError(f"no snapshot of version {wanted} is announced; there are: {there}")
-            read_bundle(settings.trainer.bundles / found.bundle)
+            read_bundle(bundles / found.bundle)
             # the deltas that once followed a bundle must not lead serving away from it again
             follow_from = registry.delta_end() if pinned else found.delta_offset
             changed = {"pinned": pinned, "delta_offset": follow_from, "published_time": now_ms()}

@@ -39,7 +39,7 @@ class TrainerMetrics(Collector):
     published: Mapping[str, int] = field(default_factory=dict)
     refused: Mapping[str, int] = field(default_factory=dict)
     pinned: bool = False
-    foreign: Mapping[str, int] = field(default_factory=dict)
+    foreign: Mapping[tuple[str, str], int] = field(default_factory=dict)
     checkpoint_s: float = 0.0
     checkpoint_offset: int = 0
 
@@ -73,7 +73,10 @@ class TrainerMetrics(Collector):
         yield _by(CounterMetricFamily, "headwater_publications", "Publications sent.", "kind", self.published)
         yield _by(CounterMetricFamily, "headwater_publications_refused", "By the guard.", "reason", self.refused)
         text = "Records on the model's topics that no trainer wrote."
-        yield _by(CounterMetricFamily, "headwater_foreign_records", text, "topic", self.foreign)
+        foreign = CounterMetricFamily("headwater_foreign_records", text, labels=["topic", "reason"])
+        for labels, count in dict(self.foreign).items():
+            foreign.add_metric(labels, count)
+        yield foreign
         yield GaugeMetricFamily("headwater_model_pinned", "1 while a rollback holds.", value=self.pinned)
         yield GaugeMetricFamily("headwater_checkpoint_seconds", "Time the last one took.", value=self.checkpoint_s)
         yield GaugeMetricFamily(

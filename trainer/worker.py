@@ -32,7 +32,7 @@ from trainer.checkpoints import Checkpoints
 from trainer.examples_log import ExamplesLog, Progress
 from trainer.guard import Guard
 from trainer.publication_retry import PublicationRetry
-from trainer.publisher import Publisher
+from trainer.publisher import Publisher, newest_on_disk
 from trainer.registry import Registry
 from trainer.trainer_metrics import TrainerMetrics
 
@@ -77,7 +77,8 @@ class TrainerWorker:
         self._opened.callback(writer.close, timeout=5)
         self.log = ExamplesLog(settings.kafka, progress, writer, retry, log)
         self._opened.callback(self.log.close)
-        self.registry = retry.call("kafka", lambda: Registry(settings.kafka, writer, log))
+        known = max(self.learner.version, newest_on_disk(settings.trainer.bundles))
+        self.registry = retry.call("kafka", lambda: Registry(settings.kafka, writer, log, newest=known))
         self._opened.callback(self.registry.close)
         self.guard = Guard(settings.trainer.regression_bound, extra.get("readings", ()))
         self.publisher = Publisher(settings, self.learner, self.registry, self.guard, writer, log)

@@ -36,13 +36,15 @@ def models_listed(kafka: KafkaSettings) -> ModelsListed:
     """All that the topic says now."""
     newest: dict[int, Announcement | None] = {}
     foreign: list[str] = []
+    last: int | None = None
     for record in read_topic(kafka, MODEL, missing_ok=True):
         try:
-            version, said = read_announcement(record.key, record.value)
+            version, said = read_announcement(record.key, record.value, last)
         except InvalidMessage as error:
             foreign.append(f"{record.topic}[{record.partition}]@{record.offset} ({error})")
         else:
             newest[version] = said
+            last = max(last or 0, said.version) if said else last
     live = newest.pop(0, None)
     snapshots = sorted((said for said in newest.values() if said), key=lambda said: -said.version)
     return ModelsListed(live, snapshots, foreign)

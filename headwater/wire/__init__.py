@@ -30,7 +30,9 @@ from headwater.wire.values import (
     check_depth,
     encode,
     not_json,
+    only_refusals,
     refuse_deep,
+    short_text,
     unforeseen,
     validated,
 )
@@ -59,10 +61,12 @@ __all__ = [
     "encode_packed",
     "is_kept_header",
     "not_json",
+    "only_refusals",
     "read_events",
     "read_letter",
     "read_past_events",
     "refuse_deep",
+    "short_text",
     "unforeseen",
     "validated",
 ]

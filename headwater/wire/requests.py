@@ -8,7 +8,7 @@ from __future__ import annotations
 from headwater.errors import InvalidMessage
 from headwater.events import Item
 from headwater.recommendations import Recommendation, Request
-from headwater.wire.values import decode, short_text
+from headwater.wire.values import decode, only_refusals, short_text
 
 __all__ = ["decode_catalogue_record", "decode_item", "decode_recommendation", "decode_request"]
 
@@ -51,20 +51,23 @@ def decode_catalogue_record(key: bytes | None, value: bytes | None, at: str) -> 
         The item_id, and the Item; None for a null value, which takes the item out.
 
     Raises
-        InvalidMessage: as `decode_item`, and `null_key` or `key_mismatch`.
+        InvalidMessage: as `decode_item`, `null_key` or `key_mismatch`, and nothing else.
     """
-    if key is None:
-        raise InvalidMessage("null_key", f"{at}: no key. Key items by item_id, so that the newest replaces the older.")
-    try:
-        item_id = key.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidMessage(
-            "undecodable", f"{at}: the key is not UTF-8 ({error!s:.80}). Key items by item_id."
-        ) from error
-    if value is None:
-        return item_id, None
-    item = decode(Item, value, f"{at}: ")
-    if item.item_id != item_id:
-        text = f"{at}: key {short_text(item_id)} is not item_id {short_text(item.item_id)}. Key items by item_id."
-        raise InvalidMessage("key_mismatch", text)
-    return item_id, item
+    with only_refusals(at):
+        if key is None:
+            raise InvalidMessage(
+                "null_key", f"{at}: no key. Key items by item_id, so that the newest replaces the older."
+            )
+        try:
+            item_id = key.decode()
+        except UnicodeDecodeError as error:
+            raise InvalidMessage(
+                "undecodable", f"{at}: the key is not UTF-8 ({error!s:.80}). Key items by item_id."
+            ) from error
+        if value is None:
+            return item_id, None
+        item = decode(Item, value, f"{at}: ")
+        if item.item_id != item_id:
+            text = f"{at}: key {short_text(item_id)} is not item_id {short_text(item.item_id)}. Key items by item_id."
+            raise InvalidMessage("key_mismatch", text)
+        return item_id, item

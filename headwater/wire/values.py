@@ -7,6 +7,8 @@ whose making recurses into nothing that was sent.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import orjson
@@ -21,6 +23,7 @@ __all__ = [
     "decode",
     "encode",
     "not_json",
+    "only_refusals",
     "refuse_deep",
     "short_text",
     "too_deep",
@@ -63,17 +66,18 @@ def decode(model: type[Model], value: bytes | None, at: str = "") -> Model:
         InvalidMessage: `undecodable`, `schema`, `null_value`, `too_large` or `too_deep`.
     """
     name = f"{at}{model.__name__}"
-    if value is None:
-        raise InvalidMessage("null_value", f"{name}: null value")
-    if len(value) > MAX_VALUE_BYTES:
-        raise InvalidMessage("too_large", f"{name}: {len(value):,} bytes (limit {MAX_VALUE_BYTES:,}). Send less.")
-    try:
-        body = orjson.loads(value)
-    except orjson.JSONDecodeError as error:
-        raise not_json(error, name, "Send one object.") from error
-    if value.count(b"[") + value.count(b"{") > MAX_DEPTH:
-        refuse_deep(body, name)
-    return validated(model, body, name)
+    with only_refusals(name):
+        if value is None:
+            raise InvalidMessage("null_value", f"{name}: null value")
+        if len(value) > MAX_VALUE_BYTES:
+            raise InvalidMessage("too_large", f"{name}: {len(value):,} bytes (limit {MAX_VALUE_BYTES:,}). Send less.")
+        try:
+            body = orjson.loads(value)
+        except orjson.JSONDecodeError as error:
+            raise not_json(error, name, "Send one object.") from error
+        if value.count(b"[") + value.count(b"{") > MAX_DEPTH:
+            refuse_deep(body, name)
+        return validated(model, body, name)
 
 
 def check_depth(value: bytes, at: str) -> None:
@@ -139,8 +143,26 @@ def not_json(error: orjson.JSONDecodeError, at: str, remedy: str) -> InvalidMess
 
 def unforeseen(error: Exception, at: str) -> InvalidMessage:
     """The InvalidMessage of an exception that no check foresaw; please report it."""
-    text = f"{at}: {type(error).__name__}: {error}. Headwater did not foresee this content: please report it."
+    text = f"{at}: {type(error).__name__}: {error!s:.300}. Headwater did not foresee this content: please report it."
     return InvalidMessage("internal", text)
+
+
+@contextmanager
+def only_refusals(at: str) -> Iterator[None]:
+    """Whatever is raised within becomes an InvalidMessage: the one guard of a record in its one reader.
+
+    Parameters
+        at: where, for the message.
+
+    Raises
+        InvalidMessage: as it was raised within, or `internal` for what no check foresaw.
+    """
+    try:
+        yield
+    except InvalidMessage:
+        raise
+    except Exception as error:  # the content of one record is the only thing that can differ here
+        raise unforeseen(error, at) from error
 
 
 def short_text(given: Any) -> str:

@@ -17,7 +17,8 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from headwater.errors import InvalidMessage
-from headwater.wire import not_json, refuse_deep, validated
+from headwater.wire import not_json, only_refusals, refuse_deep, validated
+from models.published.bounds import MAX_PARTS, Digest, Number, Version
 
 __all__ = [
     "LIVE",
@@ -25,14 +26,17 @@ __all__ = [
     "DeltaHeaders",
     "read_announcement",
     "read_delta_headers",
+    "refuse_ahead",
     "snapshot_key",
 ]
 
 LIVE = b"live"
 """Key of the record that says which bundle serving loads."""
 
-MAX_VERSION = 10**15
-MAX_OFFSET = 2**63 - 1
+MOST_AHEAD = 10**9
+"""How far a version may be beyond the newest one: thirty years of one a second. Whoever may write to the topic could
+use the numbers up otherwise, and the trainer's own next version would lie beyond them."""
+
 _SNAPSHOT_KEY = re.compile(rb"snapshot:([1-9][0-9]{0,14})")
 _NUMBER = re.compile(rb"[0-9]{1,15}")
 _HEADER_NAMES = ("version", "parent", "parts", "published-time", "part")
@@ -53,13 +57,13 @@ class Announcement(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")  # later releases may say more
 
-    version: Annotated[int, Field(gt=0, lt=MAX_VERSION)]
-    digest: str
+    version: Version
+    digest: Digest
     bundle: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}$")]  # a folder's name, and no path
-    parent: str | None
-    delta_offset: Annotated[int, Field(ge=0, le=MAX_OFFSET)]
-    published_time: Annotated[int, Field(ge=0, le=MAX_OFFSET)]
-    examples_offset: Annotated[int, Field(ge=0, le=MAX_OFFSET)]
+    parent: Digest | None
+    delta_offset: Number
+    published_time: Number
+    examples_offset: Number
     metrics: dict[str, Any]
     pinned: bool = False
 
@@ -73,34 +77,55 @@ def snapshot_key(version: int) -> bytes:
     return b"snapshot:%d" % version
 
 
-def read_announcement(key: bytes | None, value: bytes | None) -> tuple[int, Announcement | None]:
+def read_announcement(
+    key: bytes | None, value: bytes | None, newest: int | None = None
+) -> tuple[int, Announcement | None]:
     """What a record of `model` says.
+
+    Parameters
+        key, value: of the record, which anyone may have sent.
+        newest: the newest version that its reader knows of; None before the first.
 
     Returns
         The version that its key names (0: `live`), and its body (None: withdrawn).
 
     Raises
-        InvalidMessage: no trainer wrote it (`schema`, `undecodable`, `too_deep`).
+        InvalidMessage: no trainer wrote it (`schema`, `undecodable`, `too_deep`, `version_ahead`), and nothing else.
 
     >>> read_announcement(b"snapshot:7", None)
     (7, None)
     """
-    name = _SNAPSHOT_KEY.fullmatch(key or b"")
-    if key != LIVE and name is None:
-        raise InvalidMessage("schema", f"the key {key!r:.80} is neither live nor snapshot:<version>")
-    version = 0 if name is None else int(name[1])
-    if value is None:
-        return version, None
     at = "a record of the model topic is not an announcement"
-    try:
-        body = orjson.loads(value)
-    except orjson.JSONDecodeError as error:
-        raise not_json(error, at, "") from error
-    refuse_deep(body, at)
-    said = validated(Announcement, body, at)
-    if name is not None and said.version != version:
-        raise InvalidMessage("schema", f"the key names version {version} and the value version {said.version}")
-    return version, said
+    with only_refusals(at):
+        name = _SNAPSHOT_KEY.fullmatch(key or b"")
+        if key != LIVE and name is None:
+            raise InvalidMessage("schema", f"the key {(key or b'')[:40]!r} is neither live nor snapshot:<version>")
+        version = 0 if name is None else int(name[1])
+        refuse_ahead(version, newest)
+        if value is None:
+            return version, None
+        try:
+            body = orjson.loads(value)
+        except orjson.JSONDecodeError as error:
+            raise not_json(error, at, "") from error
+        refuse_deep(body, at)
+        said = validated(Announcement, body, at)
+        if name is not None and said.version != version:
+            raise InvalidMessage("schema", f"the key names version {version} and the value version {said.version}")
+        refuse_ahead(said.version, newest)
+        return version, said
+
+
+def refuse_ahead(version: int, newest: int | None) -> None:
+    """Refuse a version that no trainer can have come to.
+
+    Raises
+        InvalidMessage: `version_ahead`.
+    """
+    if newest is not None and version > newest + MOST_AHEAD:
+        raise InvalidMessage(
+            "version_ahead", f"version {version} is more than {MOST_AHEAD:,} beyond {newest}, the newest that is known"
+        )
 
 
 class DeltaHeaders(NamedTuple):
@@ -124,13 +149,17 @@ def read_delta_headers(headers: Iterable[tuple[str, bytes | None]] | None) -> De
         headers: as kafka-python gives them, or None.
 
     Raises
-        InvalidMessage: it is no delta of ours (`schema`).
+        InvalidMessage: it is no delta of ours (`schema`), and nothing else.
 
     >>> read_delta_headers(DeltaHeaders(3, 2, 1, 9, 0).encode())
     DeltaHeaders(version=3, parent=2, parts=1, published_ms=9, part=0)
     """
-    found = dict(headers or ())
-    numbers = [found.get(name) or b"" for name in _HEADER_NAMES]
-    if not all(map(_NUMBER.fullmatch, numbers)):
-        raise InvalidMessage("schema", f"its headers are not {', '.join(_HEADER_NAMES)} in numbers")
-    return DeltaHeaders(*map(int, numbers))
+    with only_refusals("a record of the model-deltas topic is no delta"):
+        found = dict(headers or ())
+        numbers = [found.get(name) or b"" for name in _HEADER_NAMES]
+        if not all(map(_NUMBER.fullmatch, numbers)):
+            raise InvalidMessage("schema", f"its headers are not {', '.join(_HEADER_NAMES)} in numbers")
+        said = DeltaHeaders(*map(int, numbers))
+        if not (said.part < said.parts <= MAX_PARTS and said.parent < said.version):
+            raise InvalidMessage("schema", f"its headers contradict one another: {said}")
+        return said

@@ -10,6 +10,7 @@ graph.onnx, weights.safetensors, items.json, metadata.json (with a SHA-256 of ea
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import secrets
 import shutil
@@ -21,13 +22,13 @@ import numpy as np
 import orjson
 import safetensors.numpy
 from numpy.typing import NDArray
-from pydantic import ValidationError
-from safetensors import SafetensorError
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from headwater.errors import BundleError
 from models.config import ModelConfig
 from models.files import sync_directory, write_synced
 from models.part import OWN_ROW
+from models.published.bounds import Digest, SaidOfModel, Version, checked_body, only_bundle_errors
 from models.published.digest import ModelDigest, hash_all
 
 if TYPE_CHECKING:
@@ -38,6 +39,24 @@ __all__ = ["FORMAT", "Bundle", "read_bundle", "write_bundle"]
 FORMAT = 1
 FILES = ("graph.onnx", "weights.safetensors", "items.json")
 REMEDY = "delete the folder; serving falls back to an older bundle, and the trainer publishes a new one"
+REMEDY_DELTA = "the next full bundle puts it right"
+ITEMS = TypeAdapter(list[str | None], config=ConfigDict(strict=True))
+
+
+class _Metadata(SaidOfModel):
+    """metadata.json."""
+
+    version: Version
+    digest: Digest
+    config: dict[str, Any]
+    tables: dict[str, float | None] | None = None
+    reasons: dict[str, str] = Field(default_factory=dict)
+    sha256: dict[str, str]
+
+
+def most_rows(config: ModelConfig) -> int:
+    """Most rows that tables ever have: they grow by doubling."""
+    return 2 * max(config.initial_capacity, config.max_items)
 
 
 @dataclass
@@ -122,6 +141,64 @@ class Bundle:
                 f"model is version {self.version} ({self.digest[:16]}): apply the deltas between, or read the newest "
                 "bundle"
             )
+        with only_bundle_errors(f"delta {delta.version}", REMEDY_DELTA):
+            self._refuse_unfit(delta)
+            self._write(delta)
+        digest = self.hashes.value(self.items, self.types, self.config)
+        if digest != delta.digest:
+            raise BundleError(
+                f"after delta {delta.version} the model's digest is {digest[:16]}, the trainer had "
+                f"{delta.digest[:16]}: read the newest bundle"
+            )
+        self.parent, self.digest, self.version = self.digest, digest, delta.version
+        self.metrics, self.extra, self.created_ms = delta.metrics, delta.extra, delta.created_ms
+
+    def refuse_unfit(self) -> None:
+        """Refuse weights whose shapes contradict one another or the number of rows. Raises BundleError."""
+        with only_bundle_errors(f"bundle v{self.version}", REMEDY):
+            if not 0 < self.capacity <= most_rows(self.config) or len(self.types) > self.config.max_types:
+                raise ValueError(f"it has {self.capacity} rows and {len(self.types)} event types")
+            for name in self.tables:
+                array = self.weights[name]
+                if array.ndim == 0 or len(array) != self.capacity:
+                    raise ValueError(f"{name} is {array.shape}, and there are {self.capacity} rows")
+                self._refuse_wild(name, array, self.capacity)
+
+    def _refuse_unfit(self, delta: Delta) -> None:
+        """Refuse what does not fit into the arrays that are here, before any is written. Raises BundleError."""
+        most = most_rows(self.config)
+        if not self.capacity <= delta.capacity <= most:
+            raise ValueError(f"it has {delta.capacity} rows: here are {self.capacity}, and at most {most} are allowed")
+        if len(delta.types) > self.config.max_types:
+            raise ValueError(f"it has {len(delta.types)} event types (max_types is {self.config.max_types})")
+        rows = [row for row, _ in delta.items]
+        if rows and max(rows) >= delta.capacity:
+            raise ValueError(f"it names an item for row {max(rows)} of {delta.capacity}")
+        for name, array in delta.dense.items():
+            here = self.weights[name]
+            wanted = (delta.capacity, *here.shape[1:]) if name in self.tables else here.shape
+            if (array.shape, array.dtype) != (wanted, here.dtype):
+                raise ValueError(f"{name} is {array.dtype} {array.shape}, not {here.dtype} {wanted}")
+            self._refuse_wild(name, array, delta.capacity)
+        for name, (where, values) in delta.rows.items():
+            here = self.weights[name]
+            by_place = values.ndim < here.ndim
+            wanted = (len(where), *(() if by_place else here.shape[1:]))
+            if name not in self.tables or (values.shape, values.dtype) != (wanted, here.dtype):
+                raise ValueError(f"{name} is {values.dtype} {values.shape}, not {here.dtype} {wanted}")
+            end = delta.capacity * (math.prod(here.shape[1:]) if by_place else 1)
+            if len(where) and (int(where.min()) < 0 or int(where.max()) >= end):
+                raise ValueError(f"{name} has places {where.min()}..{where.max()} of {end}")
+            self._refuse_wild(name, values, delta.capacity)
+
+    def _refuse_wild(self, name: str, numbers: NDArray[Any], capacity: int) -> None:
+        """A table of row numbers may hold only those of rows: the graph would look there."""
+        if name in self.tables and self.tables[name] is OWN_ROW and numbers.size:
+            low, high = int(numbers.min()), int(numbers.max())
+            if low < 0 or high >= capacity:
+                raise ValueError(f"{name} holds row numbers {low}..{high} of {capacity}")
+
+    def _write(self, delta: Delta) -> None:
         if delta.capacity > self.capacity:
             self._grow(delta.capacity)
         for name, array in delta.dense.items():
@@ -143,14 +220,6 @@ class Bundle:
             if item_id is not None:
                 self.item_rows[item_id] = row
         self.types = list(delta.types)
-        digest = self.hashes.value(self.items, self.types, self.config)
-        if digest != delta.digest:
-            raise BundleError(
-                f"after delta {delta.version} the model's digest is {digest[:16]}, the trainer had "
-                f"{delta.digest[:16]}: read the newest bundle"
-            )
-        self.parent, self.digest, self.version = self.digest, digest, delta.version
-        self.metrics, self.extra, self.created_ms = delta.metrics, delta.extra, delta.created_ms
 
     def _grow(self, capacity: int) -> None:
         old = self.capacity
@@ -222,58 +291,52 @@ def read_bundle(path: Path) -> Bundle:
     """The bundle of a folder, every checksum verified, its weights writable.
 
     Raises
-        BundleError: the folder is missing, incomplete, corrupt or of another format; it says what to do.
+        BundleError: the folder is missing, incomplete, corrupt or of another format; it says what to do. Nothing else
+            is raised.
     """
-    metadata = _metadata(path)
     contents: dict[str, bytes] = {}
-    for name in FILES:
-        try:
-            contents[name] = (path / name).read_bytes()
-        except OSError as error:
-            raise BundleError(f"bundle {path} lacks {name} ({error}): {REMEDY}") from error
-        if hashlib.sha256(contents[name]).hexdigest() != metadata["sha256"].get(name):
-            raise BundleError(f"bundle {path}: {name} is corrupt (checksum differs): {REMEDY}")
-    try:
-        config = ModelConfig(**metadata["config"])
+    with only_bundle_errors(f"bundle {path}", REMEDY):
+        said = _metadata(path)
+        for name in FILES:
+            try:
+                contents[name] = (path / name).read_bytes()
+            except OSError as error:
+                raise BundleError(f"bundle {path} lacks {name} ({error}): {REMEDY}") from error
+            if hashlib.sha256(contents[name]).hexdigest() != said.sha256.get(name):
+                raise BundleError(f"bundle {path}: {name} is corrupt (checksum differs): {REMEDY}")
+        config = ModelConfig(**said.config)
         loaded = safetensors.numpy.load(contents["weights.safetensors"])
         weights = {name: np.array(array) for name, array in loaded.items()}  # writable copies
-        items = orjson.loads(contents["items.json"])
+        items = ITEMS.validate_python(orjson.loads(contents["items.json"]))
         hashes = hash_all(weights)
-        digest = hashes.value(items, metadata["types"], config)
-        if digest != metadata["digest"]:
-            raise BundleError(
-                f"bundle {path}: content has digest {digest[:16]}, not {metadata['digest'][:16]}: {REMEDY}"
-            )
-        return Bundle(
+        digest = hashes.value(items, said.types, config)
+        if digest != said.digest:
+            raise BundleError(f"bundle {path}: content has digest {digest[:16]}, not {said.digest[:16]}: {REMEDY}")
+        bundle = Bundle(
             config=config,
-            version=metadata["version"],
-            parent=metadata["parent"],
             weights=weights,
             items=items,
-            types=metadata["types"],
-            metrics=metadata["metrics"],
-            extra=metadata["extra"],
-            created_ms=metadata["created_ms"],
             digest=digest,
             graph=contents["graph.onnx"],
             hashes=hashes,
-            **_about(metadata, config),
+            **said.model_dump(include={"version", "parent", "types", "metrics", "extra", "created_ms"}),
+            **_about(said, config),
         )
-    except (KeyError, TypeError, ValidationError, SafetensorError, orjson.JSONDecodeError) as error:
-        raise BundleError(f"bundle {path} cannot be decoded ({error!r}): {REMEDY}") from error
+        bundle.refuse_unfit()
+        return bundle
 
 
-def _about(metadata: dict[str, Any], config: ModelConfig) -> dict[str, Any]:
+def _about(said: _Metadata, config: ModelConfig) -> dict[str, Any]:
     """Tables and reasons; the first release wrote neither, so that the code that learns has to say."""
-    if "tables" in metadata:
-        return {"tables": dict(metadata["tables"]), "reasons": dict(metadata["reasons"])}
+    if said.tables is not None:
+        return {"tables": dict(said.tables), "reasons": dict(said.reasons)}
     from models.experts.registry import Parts
 
     parts = Parts(config)
     return {"tables": parts.tables(), "reasons": parts.reasons()}
 
 
-def _metadata(path: Path) -> dict[str, Any]:
+def _metadata(path: Path) -> _Metadata:
     try:
         metadata = orjson.loads((path / "metadata.json").read_bytes())
     except OSError as error:
@@ -283,8 +346,6 @@ def _metadata(path: Path) -> dict[str, Any]:
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         found = metadata.get("format") if isinstance(metadata, dict) else None
         raise BundleError(
-            f"bundle {path} has format {found!r}, this release reads {FORMAT}: upgrade Headwater, or {REMEDY}"
+            f"bundle {path} has format {found!r:.80}, this release reads {FORMAT}: upgrade Headwater, or {REMEDY}"
         )
-    if not isinstance(metadata.get("sha256"), dict):
-        raise BundleError(f"bundle {path}: metadata.json has no checksums: {REMEDY}")
-    return metadata
+    return checked_body(_Metadata, metadata, f"bundle {path}: metadata.json", REMEDY)

@@ -12,21 +12,34 @@ from __future__ import annotations
 import hashlib
 import struct
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import orjson
 import safetensors.numpy
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from headwater.errors import BundleError
+from models.published.announcement import DeltaHeaders
+from models.published.bounds import (
+    MAX_PARTS,
+    MAX_VERSION,
+    Count,
+    Digest,
+    SaidOfModel,
+    Version,
+    checked_body,
+    only_bundle_errors,
+)
 
 __all__ = ["Delta", "DeltaAssembler", "DeltaPart", "decode_part", "encode_delta"]
 
 MAGIC = b"HWD\x01"
 REMEDY = "the next full bundle replaces what is missing"
 HEAD_RESERVE = 2048
+MOST_CLAIMS = 8
+"""Deltas that claim to be the same version and are collected side by side."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +70,30 @@ class Delta:
     rows: dict[str, tuple[NDArray[np.int64], NDArray[Any]]]
 
 
-@dataclass(frozen=True)
-class DeltaPart:
-    """One message of a delta: piece `part` (from 0) of `parts`."""
+class _PartHead(BaseModel):
+    """What a message says of itself: piece `part` (from 0) of `parts`."""
 
-    version: int
-    parent_version: int
-    digest: str
-    part: int
-    parts: int
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+    version: Version
+    parent_version: Annotated[int, Field(ge=0, lt=MAX_VERSION)]
+    digest: Digest
+    part: Annotated[int, Field(ge=0, lt=MAX_PARTS)]
+    parts: Annotated[int, Field(ge=1, le=MAX_PARTS)]
+
+
+class DeltaPart(_PartHead):
+    """One message of a delta."""
+
     payload: bytes
+
+
+class _PayloadHead(SaidOfModel):
+    """What the joined pieces say before the arrays; `places` names the array of row numbers of each of `rows`."""
+
+    capacity: Count
+    items: list[Annotated[tuple[Count, str | None], Strict(False)]]  # JSON has arrays
+    places: dict[str, str]
 
 
 def encode_delta(delta: Delta, max_bytes: int = 900_000) -> list[bytes]:
@@ -127,72 +154,80 @@ def decode_part(data: bytes) -> DeltaPart:
     """One message of a delta.
 
     Raises
-        BundleError: it is cut off, corrupt or of another format.
+        BundleError: it is cut off, corrupt or of another format, and nothing else is raised.
     """
+    what = f"a model delta of {len(data)} bytes"
     if data[: len(MAGIC)] != MAGIC or len(data) < 40:
-        raise BundleError(f"a model delta of {len(data)} bytes has an unknown format or is cut off: {REMEDY}")
+        raise BundleError(f"{what} has an unknown format or is cut off: {REMEDY}")
     rest = data[36:]
     if hashlib.sha256(rest).digest() != data[4:36]:
-        raise BundleError(f"a model delta of {len(data)} bytes is corrupt (checksum differs): {REMEDY}")
-    (length,) = struct.unpack("<I", rest[:4])
-    try:
-        return DeltaPart(**orjson.loads(rest[4 : 4 + length]), payload=rest[4 + length :])
-    except (orjson.JSONDecodeError, TypeError) as error:
-        raise BundleError(f"a model delta has a head that this release cannot read ({error}): {REMEDY}") from error
+        raise BundleError(f"{what} is corrupt (checksum differs): {REMEDY}")
+    with only_bundle_errors(what, REMEDY):
+        (length,) = struct.unpack("<I", rest[:4])
+        head = checked_body(_PartHead, orjson.loads(rest[4 : 4 + length]), f"the head of {what}", REMEDY)
+        if not (head.part < head.parts and head.parent_version < head.version):
+            raise BundleError(f"the head of {what} contradicts itself ({head}): {REMEDY}")
+        return DeltaPart(**head.model_dump(), payload=rest[4 + length :])
 
 
 class DeltaAssembler:
     """Collects the parts of deltas, in any order, until one is whole. Parts of a version older than one begun are
-    dropped.
+    dropped; of one version, several that claim to be it are collected side by side.
     """
 
     def __init__(self) -> None:
-        self.key: tuple[int, str, int] | None = None
-        self.pieces: dict[int, bytes] = {}
+        self._version = 0
+        self._begun: dict[tuple[str, int], dict[int, bytes]] = {}  # by digest and number of parts
 
-    def add(self, data: bytes) -> Delta | None:
+    def add(self, data: bytes, said: DeltaHeaders | None = None) -> Delta | None:
         """Take in one message.
 
         Parameters
             data: what `encode_delta` made, in any order; a part that comes twice counts once.
+            said: what its headers say, where its reader goes by them: a message that says otherwise is refused.
 
         Returns
             The delta, when this was its last missing part; else None.
 
         Raises
-            BundleError: the message, or the delta that it completes, cannot be read.
+            BundleError: the message, or the delta that it completes, cannot be read. Nothing else is raised, and what
+                was collected of a good one stays.
         """
         part = decode_part(data)
-        key = (part.version, part.digest, part.parts)
-        if key != self.key:
-            if self.key is not None and part.version < self.key[0]:
-                return None
-            self.key, self.pieces = key, {}
-        self.pieces[part.part] = part.payload
-        if len(self.pieces) < part.parts:
+        if said is not None and said[:3] + said[4:] != (part.version, part.parent_version, part.parts, part.part):
+            raise BundleError(f"a model delta's headers ({said}) are not those of its content: {REMEDY}")
+        if part.version < self._version:
             return None
-        payload = b"".join(self.pieces[i] for i in range(part.parts))
-        self.pieces = {}
-        return _join(part, payload)
+        if part.version > self._version:
+            self._version, self._begun = part.version, {}
+        pieces = self._begun.setdefault((part.digest, part.parts), {})
+        if len(self._begun) > MOST_CLAIMS:
+            del self._begun[next(iter(self._begun))]
+        pieces[part.part] = part.payload
+        if len(pieces) < part.parts:
+            return None
+        del self._begun[part.digest, part.parts]
+        return _join(part, b"".join(pieces[i] for i in range(part.parts)))
 
 
 def _join(part: DeltaPart, payload: bytes) -> Delta:
-    try:
+    what = f"model delta {part.version}"
+    with only_bundle_errors(what, REMEDY):
         (length,) = struct.unpack("<Q", payload[:8])
-        about = orjson.loads(payload[8 : 8 + length])
+        about = checked_body(_PayloadHead, orjson.loads(payload[8 : 8 + length]), f"the head of {what}", REMEDY)
         tensors = safetensors.numpy.load(payload[8 + length :])
-        places: dict[str, str] = about.pop("places")
-        rows = {name: (tensors[at].astype(np.int64), tensors[f"values/{name}"]) for name, at in places.items()}
-        items = [(int(row), item_id) for row, item_id in about.pop("items")]
-        dense = {name.removeprefix("dense/"): array for name, array in tensors.items() if name.startswith("dense/")}
         return Delta(
             version=part.version,
             parent_version=part.parent_version,
             digest=part.digest,
-            items=items,
-            dense=dense,
-            rows=rows,
-            **about,
+            items=about.items,
+            dense={name.removeprefix("dense/"): array for name, array in tensors.items() if name.startswith("dense/")},
+            rows={name: (_whole(tensors[at]), tensors[f"values/{name}"]) for name, at in about.places.items()},
+            **about.model_dump(exclude={"items", "places"}),
         )
-    except (struct.error, orjson.JSONDecodeError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"model delta {part.version} cannot be decoded ({error!r}): {REMEDY}") from error
+
+
+def _whole(numbers: NDArray[Any]) -> NDArray[np.int64]:
+    if numbers.dtype.kind != "i" or numbers.ndim != 1:
+        raise ValueError(f"row numbers are {numbers.dtype} of {numbers.ndim} dimensions")
+    return numbers.astype(np.int64)

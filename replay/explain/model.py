@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,7 +23,7 @@ from models.config import model_config
 from models.learner import Learner
 from models.published.announcement import read_delta_headers
 from models.published.bundle import Bundle, read_bundle
-from models.published.delta import DeltaAssembler
+from models.published.delta import Delta, DeltaAssembler
 from trainer.examples_log import Progress
 
 __all__ = ["from_deltas", "learned_anew", "rebuild_model"]
@@ -122,11 +123,20 @@ def _apply(settings: Settings, bundle: Bundle, wanted: int, offset: int) -> None
     assembler = DeltaAssembler()
     for _, records in read_partitions(settings.kafka, MODEL_DELTAS, {0: offset}):
         for record in records:
-            delta = None if record.value is None else assembler.add(record.value)
+            delta = _collected(assembler, record, wanted)
             if delta is not None and delta.version > bundle.version:
                 bundle.apply(delta)
             if bundle.version == wanted:
                 return
+
+
+def _collected(assembler: DeltaAssembler, record: Any, wanted: int) -> Delta | None:
+    """The delta that a record completes; what no trainer wrote is passed over, as serving does."""
+    try:
+        said = read_delta_headers(record.headers)
+        return assembler.add(record.value or b"", said) if said.version <= wanted else None
+    except (InvalidMessage, BundleError):
+        return None
 
 
 def _untrained(settings: Settings, version: int) -> Bundle:

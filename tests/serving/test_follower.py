@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import struct
 from collections import Counter
 from pathlib import Path
 
+import orjson
 import pytest
 
 from models.learner import Learner
@@ -27,7 +30,7 @@ class Follower:
         self.directory = directory
         self.scorer = Scorer(Catalogue(), "cpu")
         self.refused: Counter[str] = Counter()
-        self.model = ModelFollower(self.scorer, directory, lambda reason: self.refused.update([reason]))
+        self.model = ModelFollower(self.scorer, directory, lambda _, reason: self.refused.update([reason]))
 
     def write(self, bundle: Bundle, *, corrupt: bool = False) -> bytes:
         path = write_bundle(self.directory, bundle)
@@ -139,7 +142,7 @@ def test_a_foreign_live_record_leaves_the_one_before_it_live(follower: Follower,
     follower.model.announce(b"live", follower.write(bundle_of(learner)), "model[0]@1")
     follower.model.announce(b"live", b'{"version": "2"}', "model[0]@2")
     assert (follower.model.load(), follower.scorer.version) == (41, 1)
-    assert follower.refused == {"announcement": 1}
+    assert follower.refused == {"schema": 1}
 
 
 def test_after_a_gap_deltas_wait_for_the_bundle_that_fits(follower: Follower, learner: Learner) -> None:
@@ -159,7 +162,7 @@ def test_a_delta_that_is_corrupt_or_lacks_headers_is_refused(follower: Follower,
     assert not follower.model.delta(headers, value[:-1] + b"\x00\x00", AT)
     assert not follower.model.delta([], value, AT)
     assert not follower.model.delta([("version", b"2")], value, AT)
-    assert follower.refused == {"delta": 3}
+    assert follower.refused == {"delta": 1, "schema": 2}
     assert follower.model.delta(headers, value, AT)
 
 
@@ -167,3 +170,76 @@ def test_deltas_before_any_bundle_are_left_alone(follower: Follower, learner: Le
     bundle_of(learner)
     assert not any(follower.delta(delta_of(learner)))
     assert not follower.refused
+
+
+def sealed(head: dict[str, object], piece: bytes) -> bytes:
+    packed = orjson.dumps(head)
+    rest = struct.pack("<I", len(packed)) + packed + piece
+    return b"HWD\x01" + hashlib.sha256(rest).digest() + rest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": 10**14},
+        {"version": "x"},
+        {"parts": "2"},
+        {"parts": None},
+        {"parts": 9},
+        {"parts": 10**12},
+        {"part": -1},
+        {"digest": 7},
+        {"digest": "other", "parts": 2},
+    ],
+)
+@pytest.mark.parametrize("headers", [DeltaHeaders(2, 1, 1, 1, 0), DeltaHeaders(2, 1, 2, 1, 0)])
+def test_after_a_hostile_delta_the_good_one_is_applied(
+    follower: Follower, learner: Learner, change: dict[str, object], headers: DeltaHeaders
+) -> None:
+    follower.announce(b"live", follower.write(bundle_of(learner)))
+    good = delta_of(learner)
+    (value,) = encode_delta(good)
+    (length,) = struct.unpack("<I", value[36:40])
+    head = orjson.loads(value[40 : 40 + length])
+    assert not follower.model.delta(headers.encode(), sealed({**head, **change}, value[40 + length :]), AT)
+    assert follower.delta(good)[-1]
+    assert follower.scorer.version == 2
+
+
+def test_a_delta_of_a_version_far_ahead_keeps_no_later_one_out(follower: Follower, learner: Learner) -> None:
+    follower.announce(b"live", follower.write(bundle_of(learner)))
+    good = delta_of(learner)
+    (value,) = encode_delta(good)
+    (length,) = struct.unpack("<I", value[36:40])
+    head = {**orjson.loads(value[40 : 40 + length]), "version": 10**14, "parts": 2}
+    said = DeltaHeaders(10**14, 1, 2, 1, 0)
+    assert not follower.model.delta(said.encode(), sealed(head, b"x"), AT)
+    assert follower.delta(good)[-1]
+
+
+def test_a_hostile_part_between_those_of_a_delta_keeps_it_out_no_more(follower: Follower, learner: Learner) -> None:
+    follower.announce(b"live", follower.write(bundle_of(learner)))
+    parts = encode_delta(delta_of(learner), max_bytes=4096)
+    (length,) = struct.unpack("<I", parts[0][36:40])
+    hostile = sealed({**orjson.loads(parts[0][40 : 40 + length]), "digest": "other"}, b"x")
+    said = DeltaHeaders(2, 1, len(parts), 1, 0)
+    for number, part in enumerate(parts):
+        assert not follower.model.delta(said.encode(), hostile, AT)
+        taken = follower.model.delta(said._replace(part=number).encode(), part, AT)
+    assert taken
+
+
+@pytest.mark.parametrize(
+    "body", [{"bundle": "v1\x00x"}, {"bundle": "v00000009-none"}, {"version": 10**14}, {"delta_offset": -1}]
+)
+def test_after_a_hostile_announcement_the_good_one_is_loaded(
+    follower: Follower, learner: Learner, body: dict[str, object]
+) -> None:
+    good = follower.write(bundle_of(learner))
+    follower.announce(b"live", good)
+    follower.announce(b"live", orjson.dumps({**orjson.loads(good), "version": 9, **body}))
+    assert follower.scorer.version == 1
+    assert follower.refused.total() == 1
+    second = follower.write(bundle_of(learner))
+    assert follower.announce(b"live", second) == 42
+    assert follower.scorer.version == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import orjson
 import pytest
 
 from console.look.models_listed import models_listed
+from headwater.errors import InvalidMessage
 from headwater.kafka import producer, read_topic
 from headwater.settings import Settings
 from headwater.topics import MODEL, topic_name
@@ -39,6 +41,8 @@ CHANGED: list[dict[str, Any]] = [
     {"version": -7},
     {"version": 10**15},
     {"version": 2**63},
+    {"version": 10**15 - 1},
+    {"version": 7 + 10**9 + 1},
     {"digest": None},
     {"bundle": "../v7"},
     {"bundle": "/etc"},
@@ -68,6 +72,10 @@ FOREIGN: list[tuple[bytes | None, bytes | None]] = [
     *[(b"live", value) for value in (b"", b"\xff", b"[]", b"null", b"7", b'{"version": 7', b"[" * 2000)],
     (b"live", orjson.dumps({**GOOD, "metrics": orjson.loads(b"[" * 40 + b"]" * 40)})),
     (b"other", None),
+    (b"snapshot:" + b"9" * 5000, b"{}"),
+    (b"snapshot:" + b"9" * 5000, None),
+    (b"snapshot:" + b"9" * 15, None),
+    ("snapshot:²".encode(), None),
 ]
 
 OURS: list[tuple[bytes, bytes | None]] = [
@@ -100,12 +108,13 @@ def test_all_readers_pass_over_the_same_records_and_say_why_in_the_same_words(
     assert (registry.live, sorted(registry.snapshots)) == (Announcement(**GOOD), [6, 7])
 
     caplog.clear()
-    refused: list[str] = []
-    follower = ModelFollower(Scorer(Catalogue(), "cpu"), tmp_path, refused.append)
+    refused: Counter[tuple[str, str]] = Counter()
+    follower = ModelFollower(Scorer(Catalogue(), "cpu"), tmp_path, lambda *labels: refused.update([labels]))
     with caplog.at_level(logging.WARNING):
         for record in read_topic(settings.kafka, MODEL):
             follower.announce(record.key, record.value, f"{record.topic}[{record.partition}]@{record.offset}")
-    assert refused == ["announcement"] * len(FOREIGN)
+    assert refused == registry.foreign
+    assert refused.total() == len(FOREIGN)
     for text, line in zip(listed.foreign, caplog.messages, strict=True):
         place, _, why = text.removesuffix(")").partition(" (")
         assert line.startswith(f"model refused: {place}: {why}; ")
@@ -127,10 +136,15 @@ def test_an_announcement_has_the_bytes_that_it_always_had() -> None:
         {"part": None},
         {"parts": b"1 "},
         {"published-time": b"9" * 16},
+        {"published-time": "9"},
+        {"version": b"8"},
+        {"part": b"2"},
+        {"parts": b"0"},
+        {"parts": b"10001"},
     ],
 )
-def test_headers_of_a_delta_are_numbers_or_foreign(change: dict[str, bytes | None]) -> None:
+def test_headers_of_a_delta_are_numbers_that_agree_or_foreign(change: dict[str, Any]) -> None:
     good = DeltaHeaders(9, 8, 2, 1_700_000_000_000, 1)
     assert read_delta_headers(good.encode()) == good
-    with pytest.raises(Exception, match="its headers are not version, parent, parts, published-time, part in numbers"):
+    with pytest.raises(InvalidMessage):
         read_delta_headers(list({**dict(good.encode()), **change}.items()))

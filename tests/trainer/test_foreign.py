@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 from kafka import KafkaProducer
 
 from headwater.settings import Settings
+from models.published.announcement import Announcement, DeltaHeaders, snapshot_key
 from tests.worlds.example_logs import append, ring_records
 from tests.worlds.processes import ROOT, LiveWorker, environment, eventually
 from tests.worlds.publishing import LOG, live_version, registry, settings, writer  # noqa: F401 - fixtures
@@ -19,7 +21,11 @@ from trainer.rollback import rollback
 
 Start = Callable[..., LiveWorker]
 
-ANNOUNCEMENTS: list[tuple[bytes, bytes]] = [
+FAR_AHEAD = Announcement(
+    version=10**15 - 1, digest="d", bundle="v1-d", parent=None, delta_offset=0, published_time=1, examples_offset=0,
+    metrics={},
+)  # fmt: skip
+ANNOUNCEMENTS: list[tuple[bytes, bytes | None]] = [
     (b"live", b"not JSON"),
     (b"live", b"[]"),
     (b"live", b'{"bundle": "v1-x"}'),
@@ -28,6 +34,10 @@ ANNOUNCEMENTS: list[tuple[bytes, bytes]] = [
     (b"snapshot:" + b"9" * 40, b"{}"),
     (b"somebody-else", b"{}"),
     (b"\xff\xfe", b"\xff"),
+    (b"snapshot:" + b"9" * 5000, None),
+    (b"snapshot:" + b"9" * 15, None),
+    (b"live", FAR_AHEAD.encode()),
+    (snapshot_key(FAR_AHEAD.version), FAR_AHEAD.encode()),
 ]
 """Key and value."""
 
@@ -37,9 +47,16 @@ def write_foreign(settings: Settings, writer: KafkaProducer) -> None:
     for key, value in ANNOUNCEMENTS:
         writer.send(f"{prefix}model", value, key)
     for number in range(25):
-        headers = [("version", b"7")] if number % 2 else []
+        headers = [("version", b"7")] if number % 2 else DeltaHeaders(10**15 - 1, 10**15 - 2, 1, 1, 0).encode()
         writer.send(f"{prefix}model-deltas", b"foreign", b"key", headers)
     writer.flush(10)
+
+
+def by_topic(registry: Registry) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for (topic, _), count in registry.foreign.items():
+        found[topic] += count
+    return found
 
 
 def console(settings: Settings, *words: str) -> subprocess.CompletedProcess[str]:
@@ -68,14 +85,14 @@ def test_a_trainer_and_a_rollback_pass_over_what_no_trainer_wrote(
     newest = Registry(settings.kafka, writer, LOG)
     try:
         version, last = live_version(newest), newest.last_version
-        assert newest.foreign == {"model": len(ANNOUNCEMENTS)}
+        assert by_topic(newest) == {"model": len(ANNOUNCEMENTS)}
     finally:
         newest.close()
     write_foreign(settings, writer)
     again = Registry(settings.kafka, writer, LOG)
     try:
         assert (live_version(again), again.last_version) == (version, last)
-        assert again.foreign == {"model": 2 * len(ANNOUNCEMENTS), "model-deltas": 25}
+        assert by_topic(again) == {"model": 2 * len(ANNOUNCEMENTS), "model-deltas": 25}
     finally:
         again.close()
     assert rollback(settings, version).version == version
