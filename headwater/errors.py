@@ -42,7 +42,7 @@ class InvalidMessage(HeadwaterError):
     """A message breaks the contract.
 
     `reason` is the short, stable word that dead letters and metrics are counted under (`undecodable`, `schema`,
-    `event_time_ahead`, ...); the text says what, where, the value, and what to do. For an event of a packed record,
+    `event_time_unit`, ...); the text says what, where, the value, and what to do. For an event of a packed record,
     `body` is that event alone as JSON and `key` its user_id, if it has one; None: the record's own value and key.
     """
 

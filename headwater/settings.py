@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,6 +109,11 @@ class StreamsSettings(_Section):
     max_ahead_s: float = Field(
         default=60.0, ge=0, description="An event further in the future than this is a dead letter."
     )
+    oldest: date = Field(
+        default=date(1990, 1, 1),
+        ge=date(1970, 1, 1),
+        description="An event before this day (UTC) is a dead letter: most are seconds. Earlier for older data.",
+    )
     batch_records: int = Field(default=200, ge=1, description="Most records folded in one round.")
     batch_wait_ms: int = Field(default=5, ge=1, description="Longest wait for a round to fill.")
     hot_users: int = Field(
@@ -116,6 +122,11 @@ class StreamsSettings(_Section):
     popularity_half_life_days: float = Field(
         default=30.0, gt=0, description="Half-life of item popularity, in event time."
     )
+
+    @property
+    def oldest_ms(self) -> int:
+        """The beginning of `oldest`, epoch ms."""
+        return (self.oldest - date(1970, 1, 1)).days * 86_400_000
 
 
 class ModelSettings(_Section):

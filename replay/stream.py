@@ -136,8 +136,9 @@ def stream(
         raise SettingsError(f"{source.topic} cannot be replayed into itself: give another prefix (--prefix)")
     ensure_topics(kafka)
     report = ReplayReport()
+    batch, oldest_ms = settings.replay.batch_events, settings.streams.oldest_ms
     try:
-        with Client(settings=kafka, source="replay", batch_events=settings.replay.batch_events) as client:
+        with Client(settings=kafka, source="replay", batch_events=batch, oldest_ms=oldest_ms) as client:
             _stream(source, catalogue, client, pace, limit, on_progress, stopping or threading.Event(), report)
     except (Unavailable, TimeoutError) as error:
         if not report.events:

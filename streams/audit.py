@@ -128,7 +128,7 @@ def refused_places(settings: Settings) -> dict[Place, str]:
 
 
 def read_as_folded(record: Any, dead: Mapping[Place, str]) -> list[EventRow | InvalidMessage]:
-    """The events of one record as the worker saw them: what was ahead of its clock then is ahead still.
+    """The events of one record as the worker saw them: what it refused for its time is refused, whatever is true now.
 
     Parameters
         record: of `events`, as kafka-python gives it.
@@ -137,11 +137,12 @@ def read_as_folded(record: Any, dead: Mapping[Place, str]) -> list[EventRow | In
     Returns
         A row, or why not, for each event.
     """
-    ahead = "event_time_ahead"
-    return [
-        InvalidMessage(ahead, "") if dead.get((record.partition, record.offset, place)) == ahead else row
-        for place, row in enumerate(read_past_events(record))
-    ]
+    found = read_past_events(record)
+    for place in range(len(found)):
+        reason = dead.get((record.partition, record.offset, place))
+        if reason in ("event_time_ahead", "event_time_unit"):
+            found[place] = InvalidMessage(reason, "")
+    return found
 
 
 def _fold(expected: _Expected, rows: list[EventRow], partition: int, settings: Settings, decay: Decay | None) -> None:

@@ -20,7 +20,7 @@ from headwater.errors import InvalidMessage
 from headwater.events import now_ms
 from headwater.process import Retry
 from headwater.settings import StreamsSettings
-from headwater.wire import EventRow, read_events
+from headwater.wire import EventRow, TimeBounds, read_events
 from streams.features.decay import Decay, ItemStatistics
 from streams.features.fold import Folded, Limits, fold_batch
 from streams.features.hot_users import HotUsers
@@ -70,7 +70,7 @@ class EventRounds:
         retry: Retry,
     ) -> None:
         self._limits = Limits(settings.history_limit, settings.dedupe_window)
-        self._max_ahead_ms = settings.max_ahead_s * 1000
+        self._times = TimeBounds(settings.oldest_ms, max_ahead_ms=settings.max_ahead_s * 1000)
         self._half_life_ms = settings.popularity_half_life_days * DAY_MS
         self._store = store
         self._outbox = outbox
@@ -124,7 +124,7 @@ class EventRounds:
         return None
 
     def _decode(self, messages: Sequence[Message]) -> dict[int, _Decoded]:
-        now = now_ms()
+        times = self._times._replace(now_ms=now_ms())
         parts: dict[int, _Decoded] = {}
         for message in messages:
             part = parts.setdefault(message.partition, _Decoded())
@@ -136,8 +136,7 @@ class EventRounds:
                 partition=message.partition,
                 offset=message.offset,
                 timestamp_ms=round(message.timestamp * 1000),
-                now_ms=now,
-                max_ahead_ms=self._max_ahead_ms,
+                times=times,
             )
             for place, row in enumerate(found):
                 if isinstance(row, InvalidMessage):

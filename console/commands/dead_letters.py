@@ -24,6 +24,7 @@ REASONS: tuple[str, ...] = (
     "schema",
     "unknown_version",
     "event_time_ahead",
+    "event_time_unit",
     "null_key",
     "key_mismatch",
     "null_value",

@@ -48,11 +48,12 @@ def command(
 
     if user is not None and item is None:
         raise typer.BadParameter("an event needs a user and an item: headwater produce USER ITEM [TYPE]")
-    kafka = servers.settings().kafka
+    settings = servers.settings()
+    kafka, oldest_ms = settings.kafka, settings.streams.oldest_ms
     watch = RefusalWatch(kafka)
-    with Client(settings=kafka, source="console") as client:
+    with Client(settings=kafka, source="console", oldest_ms=oldest_ms) as client:
         if user is None:
-            lines = Lines(sys.stdin.buffer, skip)
+            lines = Lines(sys.stdin.buffer, skip, oldest_ms)
             _send_lines(client, lines)
             refusals = waited(watch, lines.sent, as_json)
             _tell_lines(lines, refusals, as_json)
@@ -75,8 +76,8 @@ class Lines:
         refused, first: lines that are no event, and the first of them in words.
     """
 
-    def __init__(self, source: IO[bytes], skip: int) -> None:
-        self._source, self._skip = source, skip
+    def __init__(self, source: IO[bytes], skip: int, oldest_ms: int = 0) -> None:
+        self._source, self._skip, self._oldest_ms = source, skip, oldest_ms
         self.number = self.acknowledged = self.count = self.refused = 0
         self.sent: dict[int, list[int]] = {}
         self.first: list[str] = []
@@ -97,7 +98,7 @@ class Lines:
             if number <= self._skip or not line.strip():
                 continue
             try:
-                chunk.append(_event(line, number))
+                chunk.append(_event(line, number, self._oldest_ms))
             except InvalidMessage as error:
                 self.refused += 1
                 if len(self.first) < MOST_TOLD:
@@ -109,15 +110,13 @@ class Lines:
             yield chunk
 
 
-def _event(line: bytes, number: int) -> dict[str, Any]:
+def _event(line: bytes, number: int, oldest_ms: int) -> dict[str, Any]:
     """The fields of one event. Raises InvalidMessage as the workers would."""
-    import math
-
     import orjson
 
     from headwater.errors import InvalidMessage
     from headwater.events import now_ms
-    from headwater.wire import read_events
+    from headwater.wire import TimeBounds, read_events
 
     try:
         body = orjson.loads(line)
@@ -126,9 +125,8 @@ def _event(line: bytes, number: int) -> dict[str, Any]:
     if isinstance(body, list):
         text = "a list. One Event object a line: jq -c '.[]' events.json | headwater produce"
         raise InvalidMessage("schema", text)
-    (read,) = read_events(
-        b"[" + line + b"]", key=None, partition=0, offset=number, timestamp_ms=now_ms(), now_ms=0, max_ahead_ms=math.inf
-    )
+    bounds = TimeBounds(oldest_ms)
+    (read,) = read_events(b"[" + line + b"]", key=None, partition=0, offset=number, timestamp_ms=now_ms(), times=bounds)
     if isinstance(read, InvalidMessage):
         raise InvalidMessage(read.reason, str(read).removeprefix(f"events[0]@{number}: ").removeprefix("event 0: "))
     event: dict[str, Any] = body

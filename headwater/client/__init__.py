@@ -28,11 +28,11 @@ from headwater.client.lanes import Lanes
 from headwater.client.outbox import CLOSED, Outbox, Position
 from headwater.client.replies import RecommendationStream, ReplyReader
 from headwater.errors import DeadlineExceeded, HeadwaterError, InvalidMessage
-from headwater.events import Event, Item
+from headwater.events import OLDEST_MS, Event, Item
 from headwater.recommendations import Recommendation, Request
 from headwater.settings import KafkaSettings, changed_kafka, load_settings
 from headwater.topics import ITEMS, REQUESTS
-from headwater.wire import MAX_PROPERTIES_BYTES, MAX_VALUE_BYTES, check_depth, encode, validated
+from headwater.wire import MAX_PROPERTIES_BYTES, MAX_VALUE_BYTES, TimeBounds, check_depth, encode, validated
 
 __all__ = ["Client", "Delivery", "Position", "RecommendationStream"]
 
@@ -79,6 +79,7 @@ class Client:
         batch_events: most events in one packed record.
         connect_timeout_s: how long to look for a broker.
         delivery_timeout_s: what Kafka has not acknowledged by then fails, in its handle and in `flush`.
+        oldest_ms: an event before it is refused, as the workers do; None is `streams.oldest` of the settings.
 
     Raises
         SettingsError: `bootstrap` is not host:port.
@@ -95,11 +96,16 @@ class Client:
         batch_events: int = 200,
         connect_timeout_s: float = 5.0,
         delivery_timeout_s: float = 30.0,
+        oldest_ms: int | None = None,
     ) -> None:
-        kafka = settings or load_settings().kafka
+        if settings is None:
+            loaded = load_settings()
+            settings = loaded.kafka
+            oldest_ms = loaded.streams.oldest_ms if oldest_ms is None else oldest_ms
+        self._times = TimeBounds(OLDEST_MS if oldest_ms is None else oldest_ms)
         given = {"bootstrap": bootstrap, "prefix": prefix}
         changed = {name: value for name, value in given.items() if value is not None}
-        self.settings = changed_kafka(kafka, **changed) if changed else kafka
+        self.settings = changed_kafka(settings, **changed) if changed else settings
         self._connect_timeout_s = connect_timeout_s
         self._delivery_timeout_s = delivery_timeout_s
         self._outbox = Outbox(self.settings, connect_timeout_s, delivery_timeout_s)
@@ -129,7 +135,7 @@ class Client:
                 and in `flush()`.
         """
         self._check()
-        return self._lanes.put(*_event({"user_id": user_id, "item_id": item_id, "type": type, **fields}))
+        return self._lanes.put(*self._event({"user_id": user_id, "item_id": item_id, "type": type, **fields}))
 
     def track_many(self, events: Iterable[Event | Mapping[str, Any]]) -> Delivery:
         """Send many events in packed records, many of one partition in each. Events of a user keep their order.
@@ -144,7 +150,7 @@ class Client:
             InvalidMessage, Unavailable: as `track`, at the first bad event; what came before it is sent.
         """
         self._check()
-        count, records = self._lanes.put_many(map(_event, events))
+        count, records = self._lanes.put_many(map(self._event, events))
         return Delivery(count, records)
 
     def put_items(self, items: Iterable[Item | Mapping[str, Any]]) -> Delivery:
@@ -278,6 +284,12 @@ class Client:
                 "its threads over. Make one Client in each process."
             )
 
+    def _event(self, given: Event | Mapping[str, Any]) -> tuple[Event, bytes]:
+        event = given if isinstance(given, Event) else _made(Event, given)
+        if event.event_time < self._times.oldest_ms:
+            raise self._times.refusal(event.event_time, f"event {event.event_id}")
+        return _valued(event)
+
     def _ask(
         self, user_id: str, k: int, deadline_s: float, fields: dict[str, Any]
     ) -> tuple[str, Future[Recommendation]]:
@@ -313,8 +325,7 @@ def _closer(client: weakref.ref[Client]) -> Any:
     return close
 
 
-def _event(given: Event | Mapping[str, Any]) -> tuple[Event, bytes]:
-    event = given if isinstance(given, Event) else _made(Event, given)
+def _valued(event: Event) -> tuple[Event, bytes]:
     if event.properties is None:
         return event, encode(event)
     at = f"event {event.event_id}"

@@ -12,17 +12,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 import orjson
 
 from headwater.errors import InvalidMessage
-from headwater.events import EVENT_TYPE_PATTERN, MAX_ID_LENGTH, Event
+from headwater.events import EVENT_TYPE_PATTERN, MAX_ID_LENGTH, Event, likely_unit
 from headwater.wire.headers import read_cloudevent
 from headwater.wire.letters import event_body_for_dead_letter
 from headwater.wire.values import MAX_VALUE_BYTES, encode, not_json, refuse_deep, unforeseen, validated
 
-__all__ = ["MAX_PACKED_EVENTS", "MAX_PROPERTIES_BYTES", "EventRow", "encode_packed", "read_events", "read_past_events"]
+__all__ = ["ANY_TIME", "MAX_PACKED_EVENTS", "MAX_PROPERTIES_BYTES", "EventRow", "TimeBounds", "encode_packed"]
+__all__ += ["read_events", "read_past_events"]
 
 MAX_PROPERTIES_BYTES = 64_000
 """Largest `properties` of one event, in bytes of JSON."""
@@ -55,6 +57,33 @@ class EventRow(NamedTuple):
     place: int
 
 
+class TimeBounds(NamedTuple):
+    """Between which times events are taken.
+
+    Fields
+        oldest_ms: the earliest `event_time`, epoch ms: `streams.oldest`.
+        now_ms, max_ahead_ms: the reader's clock, and how far beyond it an `event_time` may lie.
+    """
+
+    oldest_ms: int = 0
+    now_ms: int = 0
+    max_ahead_ms: float = math.inf
+
+    def refusal(self, time_ms: int, at: str) -> InvalidMessage:
+        """Why an event of a time that lies outside is refused."""
+        if time_ms < self.oldest_ms:
+            text = f"{at}: event_time {time_ms} is {_day(time_ms)}, before {_day(self.oldest_ms)} (streams.oldest)."
+            unit = likely_unit(time_ms)
+            looks = "Send" if unit in (None, "milliseconds") else f"It looks like {unit}: send"
+            return InvalidMessage("event_time_unit", f"{text} {looks} milliseconds since 1970, or RFC 3339 text.")
+        ahead_s = (time_ms - self.now_ms) / 1000
+        text = f"{at}: event_time is {ahead_s:,.0f} s ahead (limit {self.max_ahead_ms / 1000:.0f} s)."
+        return InvalidMessage("event_time_ahead", f"{text} Correct the producer's clock.")
+
+
+ANY_TIME = TimeBounds()
+
+
 def encode_packed(events: Iterable[Event]) -> bytes:
     """Many events of one partition as one value: a JSON array.
 
@@ -72,8 +101,7 @@ def read_events(
     partition: int,
     offset: int,
     timestamp_ms: int,
-    now_ms: int,
-    max_ahead_ms: float,
+    times: TimeBounds = ANY_TIME,
 ) -> list[EventRow | InvalidMessage]:
     """The events of one record of the `events` topic, in order; a bad one is an InvalidMessage in its place. Never
     raises.
@@ -84,23 +112,24 @@ def read_events(
 
     Parameters
         value, key, headers, partition, offset, timestamp_ms: the record.
-        now_ms, max_ahead_ms: the reader's clock, and how far beyond it an `event_time` may lie.
+        times: between which an `event_time` must lie.
 
     Returns
         A row, or why not, for each event; one InvalidMessage for a record that is refused whole. Reasons: undecodable,
-        too_large, too_deep, null_value, null_key, key_mismatch, schema, event_time_ahead, unknown_version, and internal
-        for what nobody foresaw.
+        too_large, too_deep, null_value, null_key, key_mismatch, schema, event_time_ahead, event_time_unit,
+        unknown_version, and internal for what nobody foresaw.
     """
     at = f"events[{partition}]@{offset}"
     rows: list[EventRow | InvalidMessage] = []
+    oldest_ms, newest_ms = times.oldest_ms, times.now_ms + times.max_ahead_ms
     try:
         bodies, packed = _bodies(value, key, at)
         meta = read_cloudevent(headers, at) if headers and not packed else {}
         for index, body in enumerate(bodies):
             try:
                 row = _row(body, meta, partition, offset, index, timestamp_ms, at)
-                if row.time_ms > now_ms + max_ahead_ms:
-                    raise _ahead(row.time_ms - now_ms, max_ahead_ms, at)
+                if not oldest_ms <= row.time_ms <= newest_ms:
+                    raise times.refusal(row.time_ms, at)
                 if not packed and key != row.user_id.encode():
                     text = f"{at}: key {key!r:.80} is not user_id {row.user_id!r:.80}. Key events by user_id."
                     raise InvalidMessage("key_mismatch", text)
@@ -117,11 +146,12 @@ def read_events(
     return rows
 
 
-def read_past_events(record: Any) -> list[EventRow | InvalidMessage]:
+def read_past_events(record: Any, *, oldest_ms: int = 0) -> list[EventRow | InvalidMessage]:
     """The events of one record of the log that was read before, whatever the clock says now.
 
     Parameters
         record: of `events`, as kafka-python gives it.
+        oldest_ms: what lies before is refused; by default nothing is: what the worker refused then, `dead-letters` has.
 
     Returns
         As of `read_events`; nothing is ahead of its time.
@@ -133,8 +163,7 @@ def read_past_events(record: Any) -> list[EventRow | InvalidMessage]:
         partition=record.partition,
         offset=record.offset,
         timestamp_ms=record.timestamp,
-        now_ms=0,
-        max_ahead_ms=math.inf,
+        times=TimeBounds(oldest_ms=oldest_ms),
     )
 
 
@@ -163,9 +192,8 @@ def _bodies(value: bytes | None, key: bytes | None, at: str) -> tuple[Sequence[A
     return decoded, True
 
 
-def _ahead(ahead_ms: int, limit_ms: float, at: str) -> InvalidMessage:
-    text = f"{at}: event_time is {ahead_ms / 1000:,.0f} s ahead (limit {limit_ms / 1000:.0f} s)."
-    return InvalidMessage("event_time_ahead", f"{text} Correct the producer's clock.")
+def _day(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, timezone.utc).strftime("%Y-%m-%d")
 
 
 def _single(error: InvalidMessage, body: Any, event_id: str, timestamp_ms: int) -> None:
@@ -211,6 +239,9 @@ def _row(
         and body.keys() <= _FIELDS
     )
     if not plain:
+        if type(when) is int and when > _MAX_TIME and (unit := likely_unit(when)):
+            text = f"{at}: event {index}: event_time {when} looks like {unit}: send milliseconds, or RFC 3339 text."
+            raise InvalidMessage("event_time_unit", text)
         return _suspicious_row(body, offset, index, at)
     number = None if value is None else float(value)
     return EventRow(user, item, kind, when, number, body["event_id"], request, offset, index)

@@ -13,10 +13,12 @@ from pydantic import BaseModel, ValidationError
 
 import headwater
 from headwater import Event, InvalidMessage, Item, Receipt, Recommendation, RecommendedItem, Refusal, Request, errors
+from headwater.events import OLDEST_MS
 from headwater.topics import TOPICS, topic_name
 from headwater.wire import (
     MAX_VALUE_BYTES,
     EventRow,
+    TimeBounds,
     cloudevent_headers,
     dead_letter_headers,
     decode_item,
@@ -76,8 +78,8 @@ RECOMMENDATION = Recommendation(
 
 
 def read(value: bytes | None, **given: Any) -> list[EventRow | InvalidMessage]:
-    known: dict[str, Any] = {"key": b"ann", "partition": 2, "offset": 7, "timestamp_ms": NOW_MS, "now_ms": NOW_MS}
-    return read_events(value, **{**known, "max_ahead_ms": 60_000, **given})
+    known: dict[str, Any] = {"key": b"ann", "partition": 2, "offset": 7, "timestamp_ms": NOW_MS}
+    return read_events(value, **{**known, "times": TimeBounds(OLDEST_MS, NOW_MS, 60_000), **given})
 
 
 def refused(rows: list[EventRow | InvalidMessage]) -> list[str]:
@@ -203,6 +205,7 @@ def test_cloudevents_headers_are_written_and_read() -> None:
         (b'{"user_id": "ann", "item_id": "i", "type": "view", "colour": 1}', "schema"),
         (b'{"user_id": "bob", "item_id": "i", "type": "view"}', "key_mismatch"),
         (b'{"user_id": "ann", "item_id": "i", "type": "view", "event_time": 1700000060001}', "event_time_ahead"),
+        (b'{"user_id": "ann", "item_id": "i", "type": "view", "event_time": 1700000000}', "event_time_unit"),
         (b'{"user_id": "ann", "item_id": "%s", "type": "view"}' % (b"i" * 257), "schema"),
         (b"[" * 100_000, "too_deep"),
         (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import orjson
@@ -12,13 +11,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from headwater.errors import InvalidMessage
-from headwater.events import Event, Item
+from headwater.events import OLDEST_MS, Event, Item
 from headwater.wire import (
     MAX_DEPTH,
     MAX_PACKED_EVENTS,
     EventRow,
     LetterSource,
     RefusedRecord,
+    TimeBounds,
     cloudevent_headers,
     cut_letter,
     dead_letter,
@@ -33,6 +33,8 @@ from headwater.wire import (
 from headwater.wire.letters import bounded_dead_letter, event_body_for_dead_letter
 
 NOW_MS = 1_800_000_000_000
+AHEAD = TimeBounds(now_ms=0, max_ahead_ms=1)
+RECENT = TimeBounds(OLDEST_MS, NOW_MS, 60_000)
 
 ids = st.one_of(st.text(max_size=4), st.sampled_from(["", "a" * 256, "a" * 257, "ü" * 256, "\n", "a\x00"]))
 odd = st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.floats(), st.text(max_size=3), st.lists(st.integers()))
@@ -72,8 +74,8 @@ good = st.fixed_dictionaries(
 
 
 def read(value: bytes | None, **given: Any) -> list[EventRow | InvalidMessage]:
-    known: dict[str, Any] = {"key": b"ada", "partition": 2, "offset": 7, "timestamp_ms": 5, "now_ms": NOW_MS}
-    return read_events(value, **{**known, "max_ahead_ms": math.inf, **given})
+    known: dict[str, Any] = {"key": b"ada", "partition": 2, "offset": 7, "timestamp_ms": 5}
+    return read_events(value, **{**known, **given})
 
 
 @settings(max_examples=600)
@@ -148,7 +150,8 @@ def test_missing_fields_come_from_the_cloudevents_headers_or_from_the_record() -
         (b"{}", {"headers": [("ce_specversion", b"2.0")]}, "unknown_version"),
         (b"{}", {"headers": [("ce_id", b"\xff")]}, "undecodable"),
         (encode(Event(user_id="bob", item_id="x", type="view")), {}, "key_mismatch"),
-        (encode(Event(user_id="ada", item_id="x", type="view")), {"now_ms": 0, "max_ahead_ms": 1}, "event_time_ahead"),
+        (encode(Event(user_id="ada", item_id="x", type="view")), {"times": AHEAD}, "event_time_ahead"),
+        (encode(Event(user_id="ada", item_id="x", type="view", event_time=5)), {"times": RECENT}, "event_time_unit"),
         (encode(Event(user_id="ada", item_id="x", type="view", properties={"a": "b" * 70_000})), {}, "too_large"),
     ],
 )
@@ -328,11 +331,45 @@ def test_headers_that_no_worker_wrote_are_no_letter(change: dict[str, Any]) -> N
     assert read_letter(None) is None
 
 
+@pytest.mark.parametrize(
+    ("event_time", "unit"),
+    [
+        (NOW_MS // 1000, "seconds"),
+        (NOW_MS // 1000 - 40 * 365 * 86_400, None),
+        (NOW_MS * 1000, "microseconds"),
+        (NOW_MS * 1_000_000, "nanoseconds"),
+        ("1970-01-20T12:00:00Z", "seconds"),
+        ("1985-07-13T12:00:00Z", None),
+        (20_270_115, None),
+    ],
+)
+def test_a_time_in_another_unit_is_refused_and_its_likely_unit_named(event_time: Any, unit: str | None) -> None:
+    body = {"event_id": "e", "user_id": "ada", "item_id": "x", "type": "view", "event_time": event_time}
+    recent = {**body, "event_id": "f", "event_time": NOW_MS}
+    packed = read(orjson.dumps([body, recent]), key=None, times=RECENT)
+    (alone,) = read(orjson.dumps(body), times=RECENT)
+    assert isinstance(alone, InvalidMessage)
+    assert isinstance(packed[0], InvalidMessage)
+    assert isinstance(packed[1], EventRow)
+    assert alone.reason == packed[0].reason == "event_time_unit"
+    assert (f"looks like {unit}: send milliseconds" in str(alone)) == (unit is not None)
+    if not isinstance(event_time, int) or event_time < NOW_MS:
+        (old,) = read(orjson.dumps(body), times=TimeBounds(0, NOW_MS, 60_000))
+        assert isinstance(old, EventRow), "streams.oldest = 1970-01-01 takes it"
+
+
+@given(st.integers(0, NOW_MS), st.integers(0, NOW_MS))
+def test_the_oldest_time_is_a_bound_and_nothing_else(event_time: int, oldest_ms: int) -> None:
+    value = encode(Event(user_id="ada", item_id="x", type="view", event_time=event_time))
+    (row,) = read(value, times=TimeBounds(oldest_ms, NOW_MS))
+    assert isinstance(row, EventRow) == (event_time >= oldest_ms)
+
+
 def test_what_no_check_foresaw_refuses_its_record_and_raises_nothing() -> None:
     headers: Any = [(7, b"a client that writes names as numbers")]
     (refused,) = read_events(
         encode(Event(user_id="u", item_id="i", type="view")), key=b"u", headers=headers, partition=0, offset=1,
-        timestamp_ms=0, now_ms=NOW_MS, max_ahead_ms=math.inf,
+        timestamp_ms=0,
     )  # fmt: skip
     assert isinstance(refused, InvalidMessage)
     assert (refused.reason, str(refused).startswith("events[0]@1: AttributeError")) == ("internal", True)

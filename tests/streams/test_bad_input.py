@@ -22,7 +22,7 @@ from tests.worlds.streams import dumps, event, eventually_equal, folded_all, hea
 
 Start = Callable[..., LiveWorker]
 
-GOOD = {"user_id": "ada", "item_id": "film-1", "type": "click", "event_time": 5}
+GOOD = {"user_id": "ada", "item_id": "film-1", "type": "click", "event_time": 1_700_000_000_000}
 
 BAD: dict[str, tuple[str, bytes | None, dict[str, Any]]] = {
     "bytes that are not JSON": ("undecodable", b"\xff\x00{", {}),
@@ -39,6 +39,8 @@ BAD: dict[str, tuple[str, bytes | None, dict[str, Any]]] = {
     "an event type that is not one": ("schema", dumps({**GOOD, "type": "Click Me"}), {}),
     "an unknown version": ("unknown_version", dumps(GOOD), {"headers": [("ce_specversion", b"2.0")]}),
     "a time far ahead": ("event_time_ahead", dumps({**GOOD, "event_time": now_ms() + 10**10}), {}),
+    "a time in seconds": ("event_time_unit", dumps({**GOOD, "event_time": 1_700_000_000}), {}),
+    "a time in microseconds": ("event_time_unit", dumps({**GOOD, "event_time": 1_700_000_000_000_000}), {}),
     "a value of 1 MB": ("too_large", dumps({**GOOD, "properties": {"x": "y" * 1_000_000}}), {}),
     "properties of 100 kB": ("too_large", dumps({**GOOD, "properties": {"x": "y" * 100_000}}), {}),
     "no key": ("null_key", dumps(GOOD), {"key": None}),
@@ -110,7 +112,9 @@ def hostile_events() -> dict[str, tuple[str, int, bytes | None, dict[str, Any]]]
     """What -> reason, number of letters, value, how it is sent."""
     future = [{**GOOD, "event_id": f"f{n}", "event_time": now_ms() + 10**9} for n in range(1_000)]
     long = [{**one, "properties": {"x": "y" * 700}} for one in future]
-    deep = b'{"user_id":"ada","item_id":"x","type":"click","event_time":5,"properties":{"x":%s}}' % nested(300)
+    deep = b'{"user_id":"ada","item_id":"x","type":"click","event_time":1700000000000,"properties":{"x":%s}}' % nested(
+        300
+    )
     return {
         "1,000 future events in one record": ("event_time_ahead", 1_000, dumps(long), {"key": None}),
         "5,000 numbers": ("schema", 5_000, dumps([1] * 5_000), {"key": None}),

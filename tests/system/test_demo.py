@@ -35,7 +35,7 @@ def write_events(path: Path, count: int, **last: Any) -> Path:
     return path
 
 
-def demo(events: Path, *words: str, folder: Path) -> tuple[int, dict[str, Any], str]:
+def demo(events: Path, *words: str, folder: Path, **settings: str) -> tuple[int, dict[str, Any], str]:
     """Run a demo to its end: exit code, the JSON object, what it told on stderr. No process and no file is left."""
     mark = uuid.uuid4().hex
     clean = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
@@ -44,7 +44,7 @@ def demo(events: Path, *words: str, folder: Path) -> tuple[int, dict[str, Any], 
     done = subprocess.run(
         [sys.executable, "-m", "console", "demo", "--json", "--events", str(events), *words],
         cwd=ROOT,
-        env={**clean, **UNYIELDING, MARK: mark, "TMPDIR": str(temporary)},
+        env={**clean, **settings, **UNYIELDING, MARK: mark, "TMPDIR": str(temporary)},
         capture_output=True,
         text=True,
         check=False,
@@ -79,8 +79,8 @@ def test_a_demo_loses_nothing_and_a_new_visitor_sees_her_list_change(tmp_path: P
 
 @pytest.mark.timeout(200)
 def test_a_refused_event_is_told_and_the_exit_code_is_1(tmp_path: Path) -> None:
-    events = write_events(tmp_path / "events.jsonl", 300, event_time=4_000_000_000_000)
-    code, told, stderr = demo(events, folder=tmp_path)
+    events = write_events(tmp_path / "events.jsonl", 300, event_time=1_500_000_000_000)
+    code, told, stderr = demo(events, folder=tmp_path, HEADWATER_STREAMS__OLDEST="2020-01-01")
     assert code == 1, stderr
     assert told["dead_letters"] == 1
     assert told["audit"] == "ok"

@@ -9,7 +9,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from headwater.kafka import admin_client
 from headwater.settings import KafkaSettings
-from headwater.wire import EventRow, read_events
+from headwater.wire import EventRow, TimeBounds, read_events
 
 
 def everything(kafka: KafkaSettings, topic: str) -> list[Any]:
@@ -36,7 +36,7 @@ def rows(records: list[Any]) -> list[EventRow]:
         for record in records
         for row in read_events(
             record.value, key=record.key, headers=record.headers, partition=record.partition, offset=record.offset,
-            timestamp_ms=record.timestamp, now_ms=record.timestamp, max_ahead_ms=60_000,
+            timestamp_ms=record.timestamp, times=TimeBounds(0, record.timestamp, 60_000),
         )
     ]  # fmt: skip
     assert all(isinstance(row, EventRow) for row in read), read
