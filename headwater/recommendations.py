@@ -20,6 +20,7 @@ AUTO = "auto"
 """Words of a rule `exclude_seen`, beside types of event: every type; those after which users seldom come back."""
 
 EXACT = "exact"
+COLD = "cold="
 AFTER_NOT_REACHED = "after=not_reached"
 REASONS_LEFT_OUT = "reasons=left_out"
 """Notes in a receipt's `policy`."""
@@ -51,12 +52,25 @@ class Request(BaseModel):
         '["auto"] those after which users seldom come back. '
         "Absent: the serving worker's setting.",
     )
+    exclude_seen_days: float | None = Field(
+        default=None,
+        gt=0,
+        le=36_500,
+        description="Only events of so many days count for exclude_seen. Absent: all that are known of the user.",
+    )
     filters: dict[str, Any] = Field(
         default_factory=dict,
-        description='Item field -> value, list of values, or {"gte": x, "lte": y}. Fields: categories, attributes.',
+        description="Item field -> value, list of values (any of them), or an object of gt, gte, lt, lte, in and not "
+        "(all of them). Fields: categories, published_time, attributes by name (a.b for b within a).",
     )
     recent_events: tuple[Event, ...] = Field(
-        default=(), max_length=100, description="Events that may not have arrived yet; used for this answer only."
+        default=(),
+        max_length=100,
+        description="Events of user_id, or of `was`, that may not have arrived yet; used for this answer only.",
+    )
+    was: Id | None = Field(
+        default=None,
+        description="The id that this user had before, a guest's say: its recent_events count as the user's own.",
     )
     explain: bool = False
     deadline_ms: int | None = Field(default=None, ge=1, description="Older requests than this are answered `expired`.")
@@ -64,6 +78,17 @@ class Request(BaseModel):
         default=None,
         description="Read your own events: partition -> offset (as `track` returned) that features must include.",
     )
+
+    @model_validator(mode="after")
+    def _events_are_of_the_user(self) -> Request:
+        for place, event in enumerate(self.recent_events):
+            if event.user_id not in (self.user_id, self.was):
+                other = f"{event.user_id[:40]!r}"
+                raise ValueError(
+                    f"recent_events[{place}] is of {other}, not of user_id {self.user_id[:40]!r}. If that is the "
+                    f"user's former id, say was: {other}"
+                )
+        return self
 
 
 class RecommendedItem(BaseModel):
@@ -112,13 +137,16 @@ class Receipt(BaseModel):
     weight_age_ms: float | None = Field(default=None, description="From the publication of the weights to this answer.")
     policy: Annotated[tuple[str, ...], BeforeValidator(_notes)] = Field(
         default=(EXACT,),
-        description="Notes on how the list came about. exact: the whole catalogue was ranked. after=not_reached: the "
-        "request's `after` was waited for in vain. reasons=left_out: with them the answer was too large for Kafka.",
+        description="Notes on how the list came about. exact: the whole catalogue was ranked. cold=N: the last N items "
+        "are not known to the model; those like the user's newest items come first, then the newest. "
+        "after=not_reached: the request's `after` was waited for in vain. reasons=left_out: with them the answer was "
+        "too large for Kafka.",
     )
     fallback: str | None = Field(
         default=None,
-        description="no_model, no_features (they could not be read), no_history, unknown_history (none of its items is "
-        "known to the model yet), or null for a personal answer.",
+        description="no_events (nobody has done anything yet: the newest of the catalogue), no_model, no_features "
+        "(they could not be read), no_history, unknown_history (none of its items is known to the model yet), or null "
+        "for a personal answer.",
     )
     popular_time: EpochMs | None = Field(
         default=None, description="When popularity was read; null where a model ranked."

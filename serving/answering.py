@@ -33,9 +33,8 @@ from headwater.wire import decode_request, encode
 from serving.answer_cache import Answered
 from serving.message_size import sendable
 from serving.popular import POPULAR_ITEMS, Popular
-from serving.rules import extended_history
 from serving.scorer import Scorer
-from serving.scoring import Ask, ScoredBatch, refuse, score
+from serving.scoring import Ask, ScoredBatch, needs_popular, refuse, score
 from serving.serving_metrics import ServingMetrics
 from streams.features.state import UserState
 from streams.features.store import FeatureStore
@@ -112,7 +111,7 @@ class Answering:
             return answers
         read = time.perf_counter()
         asks = [self._ask(one, offsets) for one in begun]
-        popular = self._popular_items(began_ms) if self._needs_popular(asks, began_ms) else Popular()
+        popular = self._popular_items(began_ms) if needs_popular(self.scorer, asks, began_ms) else Popular()
         steps: dict[str, float] = {}
         scored = self._score(asks, popular, steps)
         if scored.not_finite:
@@ -232,13 +231,6 @@ class Answering:
             history_at=f"{EVENTS.name}[{partition}]@{state.offset}",
             history_events=state.count,
         )
-
-    def _needs_popular(self, asks: Sequence[Ask], at_ms: int) -> bool:
-        """Whether the model has nothing to go by for one of these."""
-        with self.scorer.live() as half:
-            return half is None or not all(
-                half.knows(extended_history(ask.request, ask.history or (), at_ms)) for ask in asks
-            )
 
     def _popular_items(self, began_ms: int) -> Popular:
         """Popular items of the store, at most a second old; what was known before while the store is away."""

@@ -1,63 +1,36 @@
-"""What can be recommended: titles, availability and filterable fields of every item, in memory.
+"""What can be recommended: titles, availability, age and filterable fields of every item, in memory.
 
-Before: the `items` topic, read from its beginning. After: `serving.rules` (masks), `serving.reasons` (titles). Knows
-nothing of Kafka or of model rows: each item id gets a slot, for good, the first time it is named; masks are over slots.
+Before: the `items` topic, read from its beginning. After: `serving.rules` (masks), `serving.cold_items` (the newest),
+`serving.reasons` (titles). Knows nothing of Kafka or of model rows: each item id gets a slot, for good, the first time
+it is named; masks are over slots.
 
 The thread that follows the topics writes and the one that answers reads; one lock, held for microseconds, joins them.
+What an answer asks for is kept as items come and go, so that no answer walks through the catalogue item by item.
 """
 
 from __future__ import annotations
 
+import difflib
 import heapq
 import threading
-from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from collections.abc import Iterable
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 
 from headwater.errors import RequestRefused
 from headwater.events import Item
+from models.content import FEATURES, features_of
+from serving.filters import FilterField, Mask, fields_of
 
-__all__ = ["Catalogue", "Mask"]
+__all__ = ["Catalogue"]
 
-Mask = npt.NDArray[np.bool_]
-Value = str | float | tuple[str, bool]
 KNOWN_FIELDS_NAMED = 20
+COMPARED_NAMES = 200
+FIRST_CAPACITY = 1024
 
-NESTED = ("nested", True)
-"""The key of every value that no filter can name: an object, a list in a list, a null in a list."""
-
-
-class _Field:
-    """One filterable field: which slots have which value. A field without members is none and is dropped."""
-
-    def __init__(self) -> None:
-        self.members: dict[Value, set[int]] = {}
-        self.numbers: dict[int, float] = {}
-
-    def add(self, slot: int, keys: Iterable[Value], number: float | None) -> None:
-        for key in keys:
-            self.members.setdefault(key, set()).add(slot)
-        if number is not None:
-            self.numbers[slot] = number
-
-    def discard(self, slot: int, keys: Iterable[Value]) -> None:
-        for key in keys:
-            slots = self.members[key]
-            slots.discard(slot)
-            if not slots:
-                del self.members[key]
-        self.numbers.pop(slot, None)
-
-
-def _hashable(value: object) -> Value:
-    """A value as a key, of its own type: True is neither 1 nor any string, and 1 is 1.0."""
-    if isinstance(value, bool):
-        return "boolean", value
-    if isinstance(value, (str, int, float)):
-        return value
-    return NESTED
+Slots = npt.NDArray[np.int64]
 
 
 class Catalogue:
@@ -74,9 +47,11 @@ class Catalogue:
         self.ids: list[str] = []
         self.slots: dict[str, int] = {}
         self._items: list[Item | None] = []
-        self._keys: list[dict[str, frozenset[Value]]] = []  # of each slot, what `_fields` knows it under
-        self._fields: dict[str, _Field] = {}
-        self._blocked: set[int] = set()
+        self._fields: dict[str, FilterField] = {}
+        self._known = np.zeros(FIRST_CAPACITY, bool)  # by slot, with room to grow: what the catalogue has
+        self._blocked = np.zeros(FIRST_CAPACITY, bool)  # unavailable or removed
+        self._new_ms = np.zeros(FIRST_CAPACITY, np.int64)
+        self._contents: dict[int, npt.NDArray[np.int64]] = {}
         self._size = 0
         for item in items:
             self.put(item)
@@ -92,27 +67,29 @@ class Catalogue:
         with self.lock:
             if item_id not in self.slots:
                 self._items.append(None)
-                self._keys.append({})
                 self.ids.append(item_id)
                 self.slots[item_id] = len(self.ids) - 1
+                if len(self.ids) > len(self._known):
+                    self._known, self._blocked, self._new_ms = (
+                        np.concatenate([column, np.zeros_like(column)])
+                        for column in (self._known, self._blocked, self._new_ms)
+                    )
                 self.changes += 1
             return self.slots[item_id]
 
-    def put(self, item: Item) -> None:
-        """An item as it is from now on."""
-        fields = [(name, _keys(value), _number(value)) for name, value in _fields_of(item)]
+    def put(self, item: Item, written_ms: int = 0) -> None:
+        """An item as it is from now on; `written_ms` (epoch) says how new it is where it has no `published_time`."""
+        fields = fields_of(item)
         with self.lock:
             slot = self.slot(item.item_id)
             self._forget(slot)
             self._items[slot] = item
             self._size += 1
-            for name, keys, number in fields:
-                self._fields.setdefault(name, _Field()).add(slot, keys, number)
-                self._keys[slot][name] = keys
-            if item.available:
-                self._blocked.discard(slot)
-            else:
-                self._blocked.add(slot)
+            for name, values in fields.items():
+                self._fields.setdefault(name, FilterField(name)).add(slot, values)
+            self._known[slot] = True
+            self._blocked[slot] = not item.available
+            self._new_ms[slot] = written_ms if item.published_time is None else item.published_time
             self.changes += 1
 
     def remove(self, item_id: str) -> None:
@@ -120,7 +97,7 @@ class Catalogue:
         with self.lock:
             slot = self.slot(item_id)
             self._forget(slot)
-            self._blocked.add(slot)
+            self._blocked[slot] = True
             self.changes += 1
 
     def get(self, item_id: str) -> Item | None:
@@ -136,98 +113,88 @@ class Catalogue:
     def blocked(self) -> Mask:
         """Over slots: unavailable or removed. Items that only events have named are not blocked."""
         with self.lock:
-            mask = np.zeros(len(self.ids), bool)
-            mask[list(self._blocked)] = True
-            return mask
+            return self._blocked[: len(self.ids)].copy()
+
+    def listed(self) -> Mask:
+        """Over slots: in the catalogue, and available."""
+        with self.lock:
+            count = len(self.ids)
+            return np.asarray(self._known[:count] & ~self._blocked[:count])
 
     def matching(self, name: str, condition: object) -> Mask:
-        """The items whose field meets a condition.
+        """The items whose field meets a condition. What is not in the catalogue meets none.
 
         Parameters
             name: of the field.
-            condition: a value, a list of values (any of them), or `{"gte": x, "lte": y}` with either end. A field that
-                holds a list (`categories` does) meets a value when the list has it.
+            condition: see `FilterField.matching`. A field that holds a list (`categories` does) meets a value when the
+                list has it.
 
         Returns
             A mask over slots, (slots,) bool.
 
         Raises
-            RequestRefused: `unknown_field` when no item has the field, `bad_filter` when the condition is none of
-                these.
+            RequestRefused: `unknown_field` when no item has the field, `bad_filter` when the condition means nothing
+                for it.
         """
         with self.lock:
             field = self._fields.get(name)
             if field is None:
-                raise RequestRefused(
-                    "unknown_field", f"filters: no item has a field {name!r:.80}. Known fields: {self._known_fields()}."
-                )
-            mask = np.zeros(len(self.ids), bool)
-            if isinstance(condition, dict):
-                mask[_in_range(field, name, condition)] = True
-            else:
-                for value in condition if isinstance(condition, (list, tuple)) else (condition,):
-                    if not isinstance(value, (str, int, float)):
-                        raise _bad_filter(name, condition)
-                    mask[list(field.members.get(_hashable(value), ()))] = True
-            return mask
+                text = f"filters: no item has a field {name!r:.80}. {self._remedy(name)}"
+                raise RequestRefused("unknown_field", text)
+            return field.matching(condition, self._known[: len(self.ids)])
+
+    def newest(self, slots: Slots, count: int) -> Slots:
+        """Of some slots the `count` newest, newest first, and by item id where they are equally new."""
+        with self.lock:
+            times = self._new_ms[slots]
+            if 0 < count < len(slots):
+                oldest = np.partition(times, len(times) - count)[len(times) - count]
+                slots = slots[times >= oldest]
+                times = times[times >= oldest]
+            aged = zip((-times).tolist(), slots.tolist(), strict=True)
+            best = heapq.nsmallest(count, aged, key=lambda one: (one[0], self.ids[one[1]]))
+            return np.array([slot for _, slot in best], np.int64)
+
+    def contents(self, slots: Iterable[int]) -> npt.NDArray[np.int64]:
+        """What items are about (`models.content`): (n, FEATURES), padded with 0, which is no feature."""
+        with self.lock:
+            rows = [self._content(slot) for slot in slots]
+        return np.array(rows, np.int64).reshape(len(rows), FEATURES)
+
+    def _content(self, slot: int) -> npt.NDArray[np.int64]:
+        found = self._contents.get(slot)
+        if found is None:
+            item = self._items[slot]
+            features = [] if item is None else features_of(item.model_dump(include=CONTENT_FIELDS))
+            found = np.array(features + [0] * (FEATURES - len(features)), np.int64)
+            self._contents[slot] = found
+        return found
 
     def _forget(self, slot: int) -> None:
+        self._contents.pop(slot, None)
         item = self._items[slot]
         if item is None:
             return
-        for name, keys in self._keys[slot].items():
+        for name, values in fields_of(item).items():
             field = self._fields[name]
-            field.discard(slot, keys)
-            if not field.members:
+            field.discard(slot, values)
+            if not field:
                 del self._fields[name]
-        self._keys[slot] = {}
         self._items[slot] = None
+        self._known[slot] = False
         self._size -= 1
 
-    def _known_fields(self) -> str:
+    def _remedy(self, name: str) -> str:
         if not self._fields:
-            return "none yet: no item with fields has arrived on `items`"
-        names = ", ".join(f"{name:.80}" for name in heapq.nsmallest(KNOWN_FIELDS_NAMED, self._fields))
+            return "Known fields: none yet: no item with fields has arrived on `items`."
+        names = ", ".join(f"{known:.80}" for known in heapq.nsmallest(KNOWN_FIELDS_NAMED, self._fields))
         more = len(self._fields) - KNOWN_FIELDS_NAMED
-        return names if more <= 0 else f"{names} and {more:,} more"
+        text = f"Known fields: {names}." if more <= 0 else f"Known fields: {names} and {more:,} more."
+        if name == "item_id":
+            return f"{text} Ids are for `candidates` and `exclude`."
+        near = {known[:80].lower(): known for known in islice(self._fields, COMPARED_NAMES)}
+        close = difflib.get_close_matches(name[:80].lower(), near, 1, 0.7)
+        return f"{text} Did you mean {near[close[0]]:.80}?" if close else text
 
 
-def _fields_of(item: Item) -> list[tuple[str, Any]]:
-    """Names and values; null and an empty list are no value."""
-    pairs = [
-        (name, value)
-        for name, value in item.attributes.items()
-        if value is not None and value != [] and name != "categories"
-    ]
-    return [("categories", item.categories), *pairs] if item.categories else pairs
-
-
-def _keys(value: object) -> frozenset[Value]:
-    return frozenset(map(_hashable, value if isinstance(value, (list, tuple)) else (value,)))
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-def _in_range(field: _Field, name: str, condition: dict[str, object]) -> Sequence[int] | npt.NDArray[np.int64]:
-    bounds = list(condition.values())
-    numeric = all(isinstance(bound, (int, float)) and not isinstance(bound, bool) for bound in bounds)
-    if not bounds or not condition.keys() <= {"gte", "lte"} or not (numeric or all(isinstance(b, str) for b in bounds)):
-        raise _bad_filter(name, condition)
-    if numeric:
-        slots = np.fromiter(field.numbers, np.int64, len(field.numbers))
-        values = np.fromiter(field.numbers.values(), np.float64, len(field.numbers))
-        low, high = condition.get("gte", -np.inf), condition.get("lte", np.inf)
-        return slots[(values >= cast(float, low)) & (values <= cast(float, high))]
-    first, last = cast(str, condition.get("gte", "")), cast("str | None", condition.get("lte"))
-    found: set[int] = set()
-    for value, members in field.members.items():
-        if isinstance(value, str) and value >= first and (last is None or value <= last):
-            found |= members
-    return list(found)
-
-
-def _bad_filter(name: str, condition: object) -> RequestRefused:
-    text = f'filters.{name}: {condition!r:.80} is no value, list of values, or {{"gte": x, "lte": y}} with either end.'
-    return RequestRefused("bad_filter", text)
+CONTENT_FIELDS = {"title", "categories", "text", "attributes"}

@@ -18,11 +18,13 @@ from headwater.examples import Entry
 from headwater.recommendations import Request
 from models.exclusion import left_out
 from models.top_k import top_k
-from serving.catalogue import Catalogue, Mask
+from serving.catalogue import Catalogue
+from serving.filters import Mask
 
 __all__ = ["Rows", "Rules", "best_rows", "extended_history", "rules_for"]
 
 CACHED_FILTERS = 256
+DAY_MS = 86_400_000.0
 RowIds = npt.NDArray[np.int64]
 
 
@@ -58,12 +60,30 @@ class Rows:
 
     def blocked(self) -> Mask:
         """(capacity,) True where no answer may go: free rows, unavailable and removed items."""
-        return self._cached(b"", lambda: _with_free(self.catalogue.blocked(), free=True))
+        return self._cached(b"blocked", lambda: self._of_slots(self.catalogue.blocked(), free=True))
 
     def matching(self, name: str, condition: object) -> Mask:
         """(capacity,) True where the item's field meets the condition. Raises RequestRefused as the catalogue does."""
         key = orjson.dumps([name, condition], option=orjson.OPT_SORT_KEYS)
-        return self._cached(key, lambda: _with_free(self.catalogue.matching(name, condition), free=False))
+        return self._cached(key, lambda: self._of_slots(self.catalogue.matching(name, condition), free=False))
+
+    def cold(self) -> Mask:
+        """(slots,) True for the items that the catalogue offers and that have no row here."""
+
+        def compute() -> Mask:
+            mask = self.catalogue.listed()
+            mask[self.named()] = False
+            return mask
+
+        return self._cached(b"cold", compute)
+
+    def named(self) -> RowIds:
+        """The slots of the items that have a row, in the order of the rows."""
+        return np.arange(len(self)) if self._slots is None else self._slots[self._slots >= 0]
+
+    def _of_slots(self, over_slots: Mask, *, free: bool) -> Mask:
+        """A mask over slots as one over rows; `free` is what free rows get."""
+        return over_slots if self._slots is None else np.append(over_slots, free)[self._slots]
 
     def _cached(self, key: bytes, compute: Callable[[], Mask]) -> Mask:
         with self.catalogue.lock:
@@ -72,18 +92,12 @@ class Rows:
                 self._stamp = self.catalogue.changes
             mask = self._masks.get(key)
             if mask is None:
-                over_slots = compute()  # one longer than the slots: the last is what a free row, slot -1, gets
-                mask = over_slots[:-1] if self._slots is None else over_slots[self._slots]
-                self._masks[key] = mask
+                mask = self._masks[key] = compute()
                 if len(self._masks) > CACHED_FILTERS:
                     self._masks.popitem(last=False)
             else:
                 self._masks.move_to_end(key)
             return mask
-
-
-def _with_free(over_slots: Mask, *, free: bool) -> Mask:
-    return np.append(over_slots, free)
 
 
 class Rules(NamedTuple):
@@ -97,7 +111,8 @@ class Rules(NamedTuple):
 def extended_history(request: Request, stored: Sequence[Entry], now_ms: int) -> list[Entry]:
     """The history that this answer is made from, oldest first: what is stored, then what the request adds.
 
-    `recent_events` that are stored already count once. `context_item` is a view, now. Nothing of it is kept.
+    `recent_events`, of this id or of `was`, that are stored already count once. `context_item` is a view, now. Nothing
+    of it is kept.
     """
     history = list(stored)
     if request.recent_events:
@@ -105,7 +120,7 @@ def extended_history(request: Request, stored: Sequence[Entry], now_ms: int) -> 
         recent = [
             Entry(event.item_id, event.type, event.event_time, event.value)
             for event in request.recent_events
-            if event.user_id == request.user_id and (event.item_id, event.type, event.event_time) not in known
+            if (event.item_id, event.type, event.event_time) not in known
         ]
         history += sorted(recent, key=lambda entry: entry.time_ms)
     if request.context_item is not None:
@@ -120,16 +135,20 @@ def rules_for(
     item_rows: Mapping[str, int],
     exclude_seen: Collection[str],
     returning: Collection[str] = (),
+    now_ms: int = 0,
 ) -> Rules:
     """The rules of one request over rows. The item on the page (`context_item`) is never recommended.
 
     `history` is the extended one; `exclude_seen` is the worker's setting, which the request may override; `returning`
-    are the types after which users come back to an item, for the rule `auto` (none are known without a model). Raises
-    RequestRefused (`unknown_field`, `bad_filter`).
+    are the types after which users come back to an item, for the rule `auto` (none are known without a model); `now_ms`
+    (epoch) is what `exclude_seen_days` counts back from. Raises RequestRefused (`unknown_field`, `bad_filter`).
     """
     rule = exclude_seen if request.exclude_seen is None else request.exclude_seen
-    newest = {entry.item_id: entry.type for entry in history}
-    out = left_out(rule, ((entry.item_id, entry.type) for entry in history), newest, returning)
+    seen = history
+    if request.exclude_seen_days is not None:
+        seen = [entry for entry in history if entry.time_ms >= now_ms - request.exclude_seen_days * DAY_MS]
+    newest = {entry.item_id: entry.type for entry in seen}
+    out = left_out(rule, ((entry.item_id, entry.type) for entry in seen), newest, returning)
     out.update(request.exclude)
     if request.context_item is not None:
         out.add(request.context_item)

@@ -1,12 +1,12 @@
 """`score`: histories and requests in, recommendations out. No I/O and no clock: `now_ms` is passed in.
 
 Before: whoever has read the histories (the Kafka worker, the gateway, a backtest). After: they send the answers. One
-graph run for the whole batch, then the rules and the top-k of each request.
+graph run for the whole batch, then the rules and the top-k of each request. A list that comes out shorter than asked
+goes on with what the model does not know: whom a list is for never decides what may be in it.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -16,14 +16,16 @@ import numpy.typing as npt
 
 from headwater.errors import RequestRefused
 from headwater.examples import Entry
-from headwater.recommendations import Receipt, Recommendation, RecommendedItem, Refusal, Request
+from headwater.recommendations import COLD, EXACT, Receipt, Recommendation, RecommendedItem, Refusal, Request
 from models.top_k import drop_not_finite
+from serving.cold_items import cold_items, likest
+from serving.filters import Mask
 from serving.popular import Popular
 from serving.reasons import explain
-from serving.rules import best_rows, extended_history, rules_for
+from serving.rules import Rows, Rules, best_rows, extended_history, rules_for
 from serving.scorer import Half, Scorer
 
-__all__ = ["Ask", "ScoredBatch", "refuse", "score"]
+__all__ = ["Ask", "ScoredBatch", "needs_popular", "refuse", "score"]
 
 Array = npt.NDArray[Any]
 
@@ -73,6 +75,44 @@ class _Batch(NamedTuple):
     exclude_seen: Collection[str]
 
 
+class _Asked(NamedTuple):
+    """One ask of a batch, the history that it is answered from, and the instant, epoch ms."""
+
+    ask: Ask
+    history: Sequence[Entry]
+    at_ms: int
+
+
+class _Listed(NamedTuple):
+    """Items that no model ranks, best first: how many of them are popular, the others being cold, and why."""
+
+    ids: list[str]
+    popular: int
+    reasons: list[tuple[str, ...]]
+
+
+def needs_popular(scorer: Scorer, asks: Sequence[Ask], now_ms: int) -> bool:
+    """Whether `score` may use what is popular for one of these: without a model, without a history that it knows, or
+    for a list that it cannot fill. A filter leaves nothing but what the catalogue has.
+    """
+    with scorer.live() as half:
+        if half is None:
+            return True
+        offered = len(half.rows) - int(np.count_nonzero(half.rows.blocked()))
+        for ask in asks:
+            request = ask.request
+            history = extended_history(request, ask.history or (), now_ms)
+            if not half.knows(history):
+                return True
+            if request.candidates is None:
+                short = request.k + len(history) + len(request.exclude) > offered
+            else:
+                short = not half.bundle.item_rows.keys() >= set(request.candidates)
+            if short and not request.filters:
+                return True
+    return False
+
+
 def score(
     scorer: Scorer,
     asks: Sequence[Ask],
@@ -100,25 +140,25 @@ def score(
     """
     instants = [now_ms if ask.at_ms is None else ask.at_ms for ask in asks]
     histories = [extended_history(ask.request, ask.history or (), at) for ask, at in zip(asks, instants, strict=True)]
+    asked = [_Asked(*one) for one in zip(asks, histories, instants, strict=True)]
     scored = ScoredBatch([])
     with scorer.live() as half, scorer.catalogue.lock:
         batch = _Batch(scorer, half, popular or Popular(), now_ms, exclude_seen)
         if half is None:
             mark("score")
-            for ask, history in zip(asks, histories, strict=True):
-                scored.answers.append(_popular_answer(batch, ask, history))
+            scored.answers += [_popular_answer(batch, one) for one in asked]
             mark("rules")
             return scored
         lengths, (scores,) = half.run(histories, instants, ["scores"])
         scored.not_finite = drop_not_finite(scores)
         np.copyto(scores, -np.inf, where=half.rows.blocked())
         mark("score")
-        for i, (ask, history) in enumerate(zip(asks, histories, strict=True)):
-            if batch.popular.weights and not lengths[i]:
-                answer = _popular_answer(batch, ask, history)
+        for i, one in enumerate(asked):
+            if not lengths[i] and (batch.popular.weights or not half.bundle.item_rows):
+                answer = _popular_answer(batch, one)
             else:
-                fallback = None if lengths[i] and ask.history is not None else _nothing_known(ask, history)
-                answer = _model_answer(batch, half, ask, history, scores[i], fallback)
+                fallback = None if lengths[i] and one.ask.history is not None else _nothing_known(batch, one)
+                answer = _model_answer(batch, half, one, scores[i], fallback)
             scored.answers.append(answer)
         mark("rules")
     return scored
@@ -133,63 +173,107 @@ def refuse(request_id: str, user_id: str, code: str, message: str, now_ms: int) 
     )
 
 
-def _nothing_known(ask: Ask, history: Sequence[Entry]) -> str:
-    if ask.history is None:
+def _nothing_known(batch: _Batch, asked: _Asked) -> str:
+    """Why an answer is not personal. Popularity that was read and holds nothing: nobody has done anything yet."""
+    half, popular = batch.half, batch.popular
+    if popular.time_ms is not None and not popular.weights and not (half and half.bundle.item_rows):
+        return "no_events"
+    if half is None:
+        return "no_model"
+    if asked.ask.history is None:
         return "no_features"
-    return "unknown_history" if history else "no_history"
+    return "unknown_history" if asked.history else "no_history"
 
 
-def _model_answer(
-    batch: _Batch, half: Half, ask: Ask, history: Sequence[Entry], scores: Array, fallback: str | None
-) -> Recommendation:
-    request = ask.request
+def _model_answer(batch: _Batch, half: Half, asked: _Asked, scores: Array, fallback: str | None) -> Recommendation:
+    """What the model ranks; then, while the list is short, what it does not know."""
+    request = asked.ask.request
     try:
-        rules = rules_for(request, history, half.rows, half.bundle.item_rows, batch.exclude_seen, half.returning)
+        rules = _rules(batch, asked, half.rows, half.bundle.item_rows)
+        best = best_rows(scores, rules, request.k)
+        listed = _unknown_to(half, batch, asked, request.k - len(best))
     except RequestRefused as error:
         return refuse(request.request_id, request.user_id, error.code, str(error), batch.now_ms)
-    best = best_rows(scores, rules, request.k)
     reasons: Sequence[Sequence[str]] = ()
     if request.explain:
-        reasons = explain(half, history, best, batch.now_ms, personal=fallback is None)
-    items = _items(half.bundle.items, best, scores, reasons)
-    return _answer(batch, ask, len(history), items, fallback)
+        reasons = [*explain(half, asked.history, best, batch.now_ms, personal=fallback is None), *listed.reasons]
+    values = scores[best].tolist()
+    lowest = min(0.0, values[-1]) if values else 0.0
+    ids = [half.bundle.items[row] for row in best.tolist()]
+    items = _items([*ids, *listed.ids], [*values, *[lowest] * len(listed.ids)], reasons)
+    notes = (EXACT, f"{COLD}{len(listed.ids)}") if listed.ids else (EXACT,)
+    return _answer(batch, asked, items, fallback, batch.popular if listed.popular else None, notes)
 
 
-def _popular_answer(batch: _Batch, ask: Ask, history: Sequence[Entry]) -> Recommendation:
-    """Popular items, then the rest of the catalogue by item id, by the same rules. Slots are the rows here."""
-    request, half, popular = ask.request, batch.half, batch.popular
+def _unknown_to(half: Half, batch: _Batch, asked: _Asked, count: int) -> _Listed:
+    """What a list of the model goes on with: items of recent events that neither it nor the catalogue has, then cold
+    ones. Raises RequestRefused.
+    """
+    if not count:
+        return _Listed([], 0, [])
+    catalogue = batch.scorer.catalogue
+    fresh = {
+        item_id: weight
+        for item_id, weight in batch.popular.weights.items()
+        if item_id not in half.bundle.item_rows and catalogue.get(item_id) is None
+    }
+    return _listed(batch, asked, fresh, half.rows.cold, count)
+
+
+def _popular_answer(batch: _Batch, asked: _Asked) -> Recommendation:
+    """Popular items, then the others that any list may hold, as if they were cold."""
+    request, half, popular = asked.ask.request, batch.half, batch.popular
+    catalogue = batch.scorer.catalogue
+
+    def others() -> Mask:
+        mask = catalogue.listed()
+        if half is not None:
+            mask[half.rows.named()] = True
+        mask[[catalogue.slots[item_id] for item_id in popular.weights]] = False
+        return mask
+
+    try:
+        listed = _listed(batch, asked, popular.weights, others, request.k)
+    except RequestRefused as error:
+        return refuse(request.request_id, request.user_id, error.code, str(error), batch.now_ms)
+    values = [popular.weights.get(item_id, 0.0) for item_id in listed.ids]
+    items = _items(listed.ids, values, listed.reasons)
+    return _answer(batch, asked, items, _nothing_known(batch, asked), popular)
+
+
+def _listed(
+    batch: _Batch, asked: _Asked, popular: Mapping[str, float], others: Callable[[], Mask], count: int
+) -> _Listed:
+    """By the rules: popular items in their order, then the best of the others. Slots are the rows here."""
     catalogue, rows = batch.scorer.catalogue, batch.scorer.all_items
-    slots = [catalogue.slot(item_id) for item_id in popular.weights]
-    scores = np.zeros(len(catalogue.ids))
-    scores[slots] = list(popular.weights.values())
-    order = np.zeros(len(catalogue.ids))  # no two popular items are equal here: slots are an accident of this process
-    order[slots] = np.arange(len(slots), 0, -1)
-    np.copyto(order, -np.inf, where=rows.blocked())
-    try:
-        returning = half.returning if half is not None else ()
-        rules = rules_for(request, history, rows, catalogue.slots, batch.exclude_seen, returning)
-    except RequestRefused as error:
-        return refuse(request.request_id, request.user_id, error.code, str(error), batch.now_ms)
-    best = best_rows(order, rules, request.k)
-    ranked = int((order[best] > 0).sum())
-    if ranked < len(best):
-        left = np.arange(len(order)) if rules.candidates is None else rules.candidates
-        rest = heapq.nsmallest(len(best) - ranked, left[order[left] == 0].tolist(), key=catalogue.ids.__getitem__)
-        best = np.array([*best[:ranked], *rest], np.int64)
-    reasons: Sequence[Sequence[str]] = ()
-    if request.explain:
-        reasons = [("popular now",) if order[row] > 0 else ("in the catalogue",) for row in best]
-    items = _items(catalogue.ids, best, scores, reasons)
-    fallback = "no_model" if half is None else _nothing_known(ask, history)
-    return _answer(batch, ask, len(history), items, fallback, popular)
+    slots = [catalogue.slot(item_id) for item_id in popular]
+    blocked = rows.blocked()
+    rules = _rules(batch, asked, rows, catalogue.slots)
+    order = np.full(len(blocked), -np.inf)
+    order[slots] = np.arange(len(slots), 0, -1)  # no two are equal here: slots are an accident of this process
+    np.copyto(order, -np.inf, where=blocked)
+    best = best_rows(order, rules, count).tolist()
+    ranked = len(best)
+    if ranked < count:
+        best += cold_items(catalogue, others() & ~blocked, rules, asked.history, count - ranked).tolist()
+    reasons: list[tuple[str, ...]] = []
+    if asked.ask.request.explain:
+        like = [likest(catalogue, slot, asked.history) for slot in best[ranked:]]
+        reasons = [("popular now",)] * ranked
+        reasons += [(f"like {catalogue.title(one)}" if one else "in the catalogue",) for one in like]
+    return _Listed([catalogue.ids[slot] for slot in best], ranked, reasons)
+
+
+def _rules(batch: _Batch, asked: _Asked, rows: Rows, item_rows: Mapping[str, int]) -> Rules:
+    returning = batch.half.returning if batch.half is not None else ()
+    return rules_for(asked.ask.request, asked.history, rows, item_rows, batch.exclude_seen, returning, asked.at_ms)
 
 
 def _items(
-    ids: Sequence[str | None], best: npt.NDArray[np.int64], scores: Array, reasons: Sequence[Sequence[str]]
+    ids: Sequence[str | None], values: Sequence[float], reasons: Sequence[Sequence[str]]
 ) -> tuple[RecommendedItem, ...]:
     items = []
-    for place, (row, value) in enumerate(zip(best.tolist(), scores[best].tolist(), strict=True)):
-        item_id = ids[row]
+    for place, (item_id, value) in enumerate(zip(ids, values, strict=True)):
         assert item_id is not None  # free rows are blocked
         why = tuple(reasons[place]) if reasons else ()
         items.append(RecommendedItem(item_id=item_id, rank=place + 1, score=value, reasons=why))
@@ -198,26 +282,28 @@ def _items(
 
 def _answer(
     batch: _Batch,
-    ask: Ask,
-    length: int,
+    asked: _Asked,
     items: tuple[RecommendedItem, ...],
     fallback: str | None,
-    popular: Popular | None = None,
+    popular: Popular | None,
+    notes: tuple[str, ...] = (EXACT,),
 ) -> Recommendation:
-    half, now_ms, asked = batch.half, batch.now_ms, ask.request.exclude_seen
+    ask, half, now_ms = asked.ask, batch.half, batch.now_ms
+    rule = ask.request.exclude_seen
     receipt = Receipt(
         feature_offsets=dict(ask.feature_offsets),
         feature_age_ms=None if ask.folded_ms is None else float(max(now_ms - ask.folded_ms, 0)),
         history_at=ask.history_at,
         history_events=ask.history_events,
-        history_length=length,
+        history_length=len(asked.history),
         request_at=ask.request_at,
         catalogue_offsets=dict(batch.scorer.catalogue.offsets),
-        exclude_seen=tuple(batch.exclude_seen) if asked is None else asked,
+        exclude_seen=tuple(batch.exclude_seen) if rule is None else rule,
         model_version=None if half is None else half.bundle.version,
         model_digest=None if half is None else half.bundle.digest,
         model_examples=None if half is None else half.bundle.extra.get("examples_seen"),
         weight_age_ms=None if half is None else float(max(now_ms - half.published_ms, 0)),
+        policy=notes,
         fallback=fallback,
         popular_time=None if popular is None else popular.time_ms,
         popular_offsets={} if popular is None else {str(number): at for number, at in popular.offsets.items()},

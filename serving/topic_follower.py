@@ -124,7 +124,7 @@ class TopicFollower(threading.Thread):
                     if item is None:
                         self._catalogue.remove(item_id)
                     else:
-                        self._catalogue.put(item)
+                        self._catalogue.put(item, record.timestamp)
                     self._catalogue.offsets[str(record.partition)] = record.offset
             except InvalidMessage:  # the streams worker makes it a dead letter
                 self._metrics.items_refused.inc()

@@ -58,12 +58,26 @@ def command(
         row = [str(item.rank), item.item_id, escape(titles.get(item.item_id, "")), f"{item.score:.3f}"]
         table.add_row(*row, *([escape("; ".join(item.reasons))] if explain else []))
     out = printer()
-    out.print(table)
+    if answer.items:
+        out.print(table)
+    else:
+        out.print(why_empty(answer.receipt, bool(wanted)))
     out.print(f"[dim]{receipt_line(answer.receipt)}")
+
+
+def why_empty(receipt: Receipt, filtered: bool) -> str:
+    """Why a list holds nothing, and what to do."""
+    if filtered:
+        return "No item of the catalogue meets --filter, or the user has seen those that do."
+    if not receipt.catalogue_offsets and receipt.fallback == "no_events":
+        return "No item yet: the catalogue is empty and no event has arrived. Send items to the topic `items`."
+    return "No item is left: all are seen (`exclude_seen`), unavailable or removed."
 
 
 def receipt_line(receipt: Receipt) -> str:
     """How fresh an answer is, in one line."""
+    from headwater.recommendations import COLD
+
     parts = [f"history {receipt.history_length}"]
     if receipt.feature_age_ms is not None:
         parts.append(f"features {receipt.feature_age_ms / 1000:,.1f} s old")
@@ -72,7 +86,11 @@ def receipt_line(receipt: Receipt) -> str:
     if receipt.weight_age_ms is not None:
         parts.append(f"weights {receipt.weight_age_ms / 1000:,.1f} s old")
     if receipt.fallback:
-        parts.append(f"fallback: {receipt.fallback.replace('_', ' ')}, so what is popular")
+        instead = "the newest of the catalogue" if receipt.fallback == "no_events" else "what is popular"
+        parts.append(f"fallback: {receipt.fallback.replace('_', ' ')}, so {instead}")
+    parts += [
+        f"the last {note.removeprefix(COLD)} new to the model" for note in receipt.policy if note.startswith(COLD)
+    ]
     if "total" in receipt.timings_ms:
         parts.append(f"answered in {receipt.timings_ms['total']:.1f} ms")
     return "; ".join(parts)

@@ -192,7 +192,7 @@ def catalogue_at(settings: Settings, receipt: Receipt) -> tuple[Catalogue, int]:
             if item is None:
                 catalogue.remove(item_id)
             else:
-                catalogue.put(item)
+                catalogue.put(item, record.timestamp)
         gone += max(end - found, 0)
     catalogue.offsets = dict(receipt.catalogue_offsets)
     return catalogue, gone

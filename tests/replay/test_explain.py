@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from console.cli import app
 from headwater.errors import SourceError, Unavailable
+from headwater.events import Item
 from headwater.recommendations import Recommendation
 from headwater.wire import encode
 from replay.explain.answer import Explanation, explain_answer, explain_id, read_answer
@@ -34,7 +35,11 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "everything": {"user": "nobody", "k": 100, "filters": {"categories": "even"}},
     "unknown": {"user": "nobody", "context_item": "nothing", "explain": True},
     "recent": {"user": "nobody", "recent_events": [{"user_id": "nobody", "item_id": "film-3", **NOW}]},
+    "guest": {"user": "nobody", "was": "guest", "recent_events": [{"user_id": "guest", "item_id": "film-3", **NOW}]},
+    "cold": {"user": "user-7", "k": 100, "explain": True},
+    "cold filter": {"user": "user-8", "filters": {"categories": {"not": ["odd", "even"]}}, "exclude_seen_days": 3},
 }
+COLD = [Item(item_id=f"cold-{n}", title=f"Film {n}", categories=("odd",) if n == 1 else ("new",)) for n in range(3)]
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +50,13 @@ def world(kafka_address: str, redis_url: str, tmp_path_factory: pytest.TempPathF
         made.start("streams")
         made.start("serving")
         made.put_catalogue()
+        made.world.put_items(COLD)
         events = walks(EVENTS)
+        made.answers = {"no events": made.world.recommend("user-1", explain=True, k=50)}
         made.send(events[:100])
-        made.answers = {"no model": made.world.recommend("user-1", explain=True)}
-        assert made.answers["no model"].receipt.fallback == "no_model"
+        made.answers["no model"] = eventually(
+            lambda: next(filter(_without_model, [made.world.recommend("user-1", explain=True)]), None)
+        )
         made.start("trainer")
         eventually(lambda: made.world.recommend("user-1").receipt.model_examples, 60, "a model that has learned")
         sending = threading.Thread(target=lambda: made.send(events[100:], "100/s"))
@@ -60,6 +68,10 @@ def world(kafka_address: str, redis_url: str, tmp_path_factory: pytest.TempPathF
         yield made
 
 
+def _without_model(answer: Recommendation) -> bool:
+    return answer.receipt.fallback == "no_model"
+
+
 def test_every_answer_is_rebuilt_byte_for_byte(world: Replayed) -> None:
     versions = {answer.receipt.model_version for answer in world.answers.values()}
     assert len(versions) >= 2, versions
@@ -67,7 +79,11 @@ def test_every_answer_is_rebuilt_byte_for_byte(world: Replayed) -> None:
         found = explain_answer(world.settings, answer)
         assert found.identical, (name, found.difference, found.model)
         assert encode(found.rebuilt) == encode(answer)
+    assert world.answers["no events"].receipt.fallback == "no_events"
     assert world.answers["stranger 0"].receipt.fallback == "no_history"
+    for name in ("cold 1", "cold filter 1"):
+        assert {item.item_id for item in world.answers[name].items} >= {"cold-0", "cold-2"}
+        assert "cold=" in world.answers[name].receipt.policy[-1]
     assert world.answers["unknown 0"].receipt.fallback == "unknown_history"
     assert world.answers["plain 0"].receipt.fallback is None
 

@@ -96,10 +96,10 @@ def test_a_fault_of_ours_in_one_item_is_counted_and_the_others_are_put(
     follower = TopicFollower(settings, operations, metrics, catalogue, model, lambda: None)
     put = catalogue.put
 
-    def faulty(item: Item) -> None:
+    def faulty(item: Item, written_ms: int) -> None:
         if item.item_id == "film-3":
             raise KeyError("tags")
-        put(item)
+        put(item, written_ms)
 
     monkeypatch.setattr(catalogue, "put", faulty)
     world = World(settings)

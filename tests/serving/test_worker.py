@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from console.cli import app
-from headwater.events import new_id
+from headwater.events import Item, new_id
 from headwater.recommendations import AFTER_NOT_REACHED, EXACT
 from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, REQUESTS
@@ -76,14 +76,19 @@ def test_a_user_of_whose_items_the_model_knows_none_gets_what_is_popular_now_and
     eventually(lambda: "novelty-3" in items_of(world.recommend("dora", k=5)), what="popularity read again")
 
 
-def test_without_a_model_popular_items_answer(world: World, worker: Start) -> None:
+def test_a_shop_opens_with_the_newest_of_its_catalogue_and_goes_on_with_what_is_popular(
+    world: World, worker: Start
+) -> None:
+    world.put_items([Item(item_id="new", published_time=2_000_000_000_000), Item(item_id="older", published_time=1)])
+    worker("serving.worker")
+    first = world.recommend("bob", k=100, explain=True)
+    assert (items_of(first)[0], items_of(first)[-1], len(first.items)) == ("new", "older", len(CATALOGUE) + 2)
+    assert (first.receipt.fallback, first.items[0].reasons) == ("no_events", ("in the catalogue",))
     world.put_history("ann", clicked("film-5"))
-    serving = worker("serving.worker")
-    answer = world.recommend("bob", k=3, filters={"categories": "odd"})
-    assert answer.receipt.fallback == "no_model"
-    assert items_of(answer)[0] == "film-5"
+    odd = {"categories": "odd"}
+    eventually(lambda: items_of(world.recommend("bob", k=3, filters=odd))[0] == "film-5", what="popularity read")
+    assert world.recommend("bob", k=3).receipt.fallback == "no_model"
     assert items_of(world.recommend("ann", k=1)) != ["film-5"]
-    assert serving.metric("headwater_requests_answered_total") == 2
 
 
 @pytest.mark.usefixtures("serving")
@@ -175,6 +180,29 @@ def test_context_recent_events_and_candidates_count_for_one_answer(world: World)
     assert (items_of(recent), recent.receipt.history_length) == (["film-6"], 1)
     assert world.recommend("new", k=1).receipt.history_length == 0
     assert set(items_of(world.recommend(candidates=["film-9", "film-1", "unheard of"]))) == {"film-1", "film-9"}
+    guest = [{**event, "user_id": "guest-7"}]
+    merged = world.recommend("new", k=1, recent_events=guest, was="guest-7")
+    assert (items_of(merged), merged.receipt.fallback) == (["film-6"], None)
+    refusal = world.recommend("new", recent_events=guest).error
+    assert refusal is not None
+    assert (refusal.code, "say was: 'guest-7'" in refusal.message) == ("schema", True)
+
+
+@pytest.mark.usefixtures("serving")
+def test_an_item_is_in_everybodys_next_answer_before_anybody_has_touched_it(world: World) -> None:
+    assert world.recommend().receipt.fallback is None
+    world.put_items([Item(item_id="premiere", categories=("breaking",), attributes={"live": True})])
+    breaking = {"categories": "breaking", "live": "true"}
+
+    def found() -> bool:
+        answer = world.recommend("nobody", filters=breaking)
+        return answer.error is None and items_of(answer) == ["premiere"]
+
+    eventually(found, what="the item in the catalogue")
+    for user in ("ann", "nobody"):
+        assert items_of(world.recommend(user, filters=breaking)) == ["premiere"]
+        assert set(items_of(world.recommend(user, candidates=["premiere", "film-9"]))) == {"premiere", "film-9"}
+    assert items_of(world.recommend("ann", k=100))[-1] == "premiere"
 
 
 def test_a_request_waits_for_its_own_events_and_holds_up_nobody(
