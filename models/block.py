@@ -43,6 +43,7 @@ class Pending:
     popularity_before: list[float] = field(default_factory=list)  # the target's log popularity, one per half-life
     excluded: NDArray[np.int64] | None = None  # rows that the rule leaves out; None: no query
     opinions: list[Sparse] | None = None  # of each expert that has one on arrival; None: no query
+    capped: bool = False  # its user has taught enough: it is neither asked nor learned
     notes: dict[str, Any] = field(default_factory=dict)  # JSON that `Expert.note` left for `rewind`, by expert's name
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from headwater.errors import SettingsError
+from models.teaching import TEACH_PER_MINUTE
 
 __all__ = ["MemoryConfig", "ModelConfig", "checked", "model_config"]
 
@@ -67,6 +68,14 @@ class ModelConfig(BaseModel):
         default=0.0,
         ge=0,
         description="A target weighs up to (1 + this) times, by its value; 0 ignores values.",
+    )
+
+    teach_per_minute: int = Field(
+        default=TEACH_PER_MINUTE,
+        ge=0,
+        exclude_if=lambda bound: bound == TEACH_PER_MINUTE,
+        description="A user's events beyond so many a minute, and 50 times as many a day, are not learned, unless "
+        "others do a tenth as much; 0 learns from everybody without end (models/teaching.py).",
     )
 
     # items

@@ -40,11 +40,14 @@ from models.published.delta import Delta
 from models.published.publish import Publication, Release
 from models.quality import Prequential, Scored
 from models.sentences import SentenceModel
+from models.teaching import TeachingLimit
 
 __all__ = ["Learner", "Scored", "compile_loops"]
 
 LIVE = 0.5
 """Share of sampled negatives that follow what is popular just now: most of a news catalogue competes no more."""
+
+NO_QUERY = Scored(False, 0, 0, 0, 0, 0.0)
 
 FREED_SHARE = 64
 """One row in so many is freed at a time or none: clearing what points to them walks through all associations."""
@@ -78,6 +81,7 @@ class Learner:
         self.list_length = 0  # how many of the best items a Scored names
         self.pending: list[Pending] = []
         self.prequential = Prequential(config.window_events)
+        self.limit = TeachingLimit(config.teach_per_minute)
         self.examples_seen = 0
         self.publication = Publication()
         self.move(device)
@@ -107,7 +111,7 @@ class Learner:
 
         Returns
             The `Scored` of every example whose block got full, in order; the others come with a later call, or with
-            `close`.
+            `close`. That of an example that its user may not teach (`admits`) is no query.
         """
         scored: list[Scored] = []
         for example in examples:
@@ -128,6 +132,10 @@ class Learner:
     def _arrive(self, example: Example) -> None:
         """Take down what experts say of an example on arrival, then let them learn it."""
         target, history = example.target, example.history
+        if not self.admits(example):
+            unread = Steps([], [], [], [])
+            self.pending.append(Pending(example.user_id, None, target, -1, unread, since=0.0, capped=True))
+            return
         steps = encode_entries(history, self.items.rows, self.types, self.config.length)
         pending = Pending(
             user_id=example.user_id,
@@ -147,6 +155,20 @@ class Learner:
         if pending.row >= 0:
             self.count_event(pending.row, target, recent)
         self.pending.append(pending)
+
+    def admits(self, example: Example) -> bool:
+        """Whether an example may be learned; one of a user who has taught enough is counted and passed over.
+
+        Ask once of each example, in log order.
+        """
+        admitted = self.limit.allows(example.user_id, example.target.time_ms)
+        self.examples_seen += not admitted
+        return admitted
+
+    def limit_teaching(self, per_minute: int) -> None:
+        """Another `teach_per_minute` from here on: it shapes no weights, so that it may change on the way."""
+        self.config = self.config.model_copy(update={"teach_per_minute": per_minute})
+        self.limit.per_minute = per_minute
 
     def observe(self, target: Entry, before: str | None) -> int:
         """The target's row, opened where it is due, -1 without one. `before`: type of the user's newest entry of it."""
@@ -208,9 +230,19 @@ class Learner:
 
     def _close_block(self) -> list[Scored]:
         """Score a full block with the weights as they are, then take the gradient steps."""
+        taught = [one for one in self.pending if not one.capped]
+        found = iter(self._learn_block(taught) if taught else ())
+        scored = [NO_QUERY if one.capped else next(found) for one in self.pending]
+        for one in scored:
+            self.prequential.add(one)
+        self.pending = []
+        self.expire()
+        return scored
+
+    def _learn_block(self, examples: Sequence[Pending]) -> list[Scored]:
         used = self.items.used
         chances = self.popularity.chances(used, live=LIVE) if self.config.slow else np.zeros(used)
-        block = block_of(self.pending, used, self.types, chances, self.config)
+        block = block_of(examples, used, self.types, chances, self.config)
         for expert in self.parts.experts:
             expert.learn(block)
         scored, best = fuse(self.parts, block, self.list_length)
@@ -218,10 +250,6 @@ class Learner:
             ids = self.items.ids
             named = [tuple(str(ids[row]) for row in rows.tolist()) for rows in best]
             scored = [one._replace(items=items) for one, items in zip(scored, named, strict=True)]
-        for one in scored:
-            self.prequential.add(one)
-        self.pending = []
-        self.expire()
         return scored
 
     def expire(self) -> None:
@@ -305,6 +333,7 @@ class Learner:
             "types": list(self.types),
             "content": self.content.state(),
             "prequential_events": self.prequential.events,
+            "teaching": self.limit.state(),
             "adam_steps": {name: adam.steps for part in self.parts.all for name, adam in part.adams().items()},
             "pending": [_pending_values(pending) for pending in self.pending],
             "extra": extra,
@@ -367,6 +396,7 @@ class Learner:
         self.types = {name: i + 1 for i, name in enumerate(header["types"])}
         self.content.load(header["content"], arrays["content.meanings"], self.items.ids)
         self.prequential.events = header["prequential_events"]
+        self.limit.load(header.get("teaching", {}))
         adams = {name: adam for part in self.parts.all for name, adam in part.adams().items()}
         steps = header["adam_steps"]
         if isinstance(steps, list):  # as the first release wrote them

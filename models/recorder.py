@@ -70,19 +70,26 @@ class Recorder:
         return [(names[one], one) for one in np.argsort(last).tolist()]
 
 
-def absorb(learner: Learner, examples: Sequence[Example]) -> None:
+def absorb(learner: Learner, examples: Sequence[Example]) -> list[Example]:
     """Let rows, association memories and popularity learn examples, and no more: no test and no gradient.
 
     Parameters
         learner: between two blocks.
         examples: in log order.
 
+    Returns
+        Those that their users may teach (`Learner.admits`).
+
     Raises
         ValueError: a block of the learner is open.
     """
     if learner.pending:
         raise ValueError(f"{len(learner.pending)} examples of an open block wait for their step: close it first")
+    admitted = []
     for example in examples:
+        if not learner.admits(example):
+            continue
+        admitted.append(example)
         target, history = example.target, example.history
         steps = encode_entries(history, learner.items.rows, learner.types, learner.config.length)
         before = next((entry.type for entry in reversed(history) if entry.item_id == target.item_id), None)
@@ -91,3 +98,4 @@ def absorb(learner: Learner, examples: Sequence[Example]) -> None:
             learner.count_event(row, target, recent_of(steps, target.time_ms - history[-1].time_ms if history else 0))
         if learner.examples_seen % learner.config.block == 0:
             learner.expire()
+    return admitted

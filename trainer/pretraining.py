@@ -139,8 +139,7 @@ class HistoryTraining:
         recorder = Recorder()
         while self.report.absorbed < self.older:
             chunk = list(islice(examples, min(CHUNK, self.older - self.report.absorbed)))
-            absorb(learner, chunk)
-            for one in chunk:
+            for one in absorb(learner, chunk):
                 recorder.add(learner, one)
             self._report_progress(began, on_progress, absorbed=len(chunk))
         history = recorder.history(learner)
@@ -160,7 +159,7 @@ class HistoryTraining:
             self._save(learner, rehearsal, 0)
         self._stream(learner, rehearsal, islice(examples, streamed, None), streamed, began, on_progress)
         self.report.quality = learner.prequential.summary()
-        self.checkpoints.save(learner, 0, {"trained": self._mark, "readings": []}, wait=True)
+        self.checkpoints.save(learner, 0, {"trained": self._mark}, wait=True)
         self._path.unlink(missing_ok=True)
         self._report_progress(began, on_progress)
         return learner

@@ -31,6 +31,7 @@ class TrainerMetrics(Collector):
     examples: int = 0
     examples_per_second: float = 0.0
     duplicates: int = 0
+    capped: int = 0
     dead_letters: Mapping[str, int] = field(default_factory=dict)
     lag: int = 0
     prequential: Prequential = field(default_factory=Prequential)
@@ -51,6 +52,9 @@ class TrainerMetrics(Collector):
         )
         yield CounterMetricFamily(
             "headwater_example_duplicates", "Examples that were in the log twice.", value=self.duplicates
+        )
+        yield CounterMetricFamily(
+            "headwater_examples_capped", "Examples passed over: their users do more than people can.", value=self.capped
         )
         yield _by(CounterMetricFamily, "headwater_dead_letters", "Records refused.", "reason", self.dead_letters)
         yield _by(GaugeMetricFamily, "headwater_lag", "Records waiting.", "topic", {EXAMPLES.name: self.lag})

@@ -25,7 +25,7 @@ from headwater.examples import CatalogueEntry, Example
 from headwater.kafka import ensure_topics, producer
 from headwater.process import Operations, run_worker
 from headwater.settings import Settings
-from models.config import model_config
+from models.config import ModelConfig, model_config
 from models.device import choose_device
 from models.learner import Learner, compile_loops
 from trainer.checkpoints import Checkpoints
@@ -227,7 +227,7 @@ class TrainerWorker:
     def _observe(self, lag: int | None) -> None:
         """Bring /metrics up to date."""
         metrics, progress, publisher = self.metrics, self.log.progress, self.publisher
-        metrics.examples = self.learner.examples_seen
+        metrics.examples, metrics.capped = self.learner.examples_seen, self.learner.limit.capped
         metrics.duplicates, metrics.dead_letters = progress.duplicates, progress.dead_letters
         metrics.lag = metrics.lag if lag is None else lag
         metrics.version, metrics.published_ms = publisher.version, publisher.published_ms
@@ -246,9 +246,10 @@ def _restore(settings: Settings, checkpoints: Checkpoints) -> tuple[Learner, dic
     found = checkpoints.load(device)
     if found is None:
         return Learner(config, settings.trainer.seed, device), {}
+    found[0].limit_teaching(config.teach_per_minute)  # shapes no weight: it may change while the model learns on
     if found[0].config != config:
-        ours, theirs = config.model_dump(), found[0].config.model_dump()
-        differ = ", ".join(f"{name} {theirs[name]!r} -> {ours[name]!r}" for name in ours if ours[name] != theirs[name])
+        pairs = {name: (getattr(found[0].config, name), getattr(config, name)) for name in ModelConfig.model_fields}
+        differ = ", ".join(f"{name} {then!r} -> {now!r}" for name, (then, now) in pairs.items() if then != now)
         raise SettingsError(
             f"model.overrides differ from the checkpoint in {settings.trainer.directory}: {differ}. Set them back, "
             "or move that directory away to learn anew."

@@ -201,7 +201,7 @@ class AssociationMemory(Expert):
 
     def read(self, weights: Mapping[str, NDArray[Any]]) -> None:
         """Be the published tables."""
-        self.grow(len(weights[f"{self.name}_ids"]))
+        self.sums = np.zeros(len(weights[f"{self.name}_ids"]))
         self.tables = self.tables._replace(**{part: weights[f"{self.name}_{part}"] for part in PUBLISHED})
 
     def take_changes(self) -> Changes:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from headwater.examples import Example
 from headwater.recommendations import ALL_TYPES, AUTO
 from models.exclusion import ReturnRate, left_out, returning_types
+from models.teaching import TeachingLimit
 
 __all__ = ["Peer", "Queries", "Query", "Rule"]
 
@@ -92,9 +93,10 @@ class Rule:
 class Queries:
     """Makes queries of examples, in stream order, and counts what is not asked, by reason."""
 
-    def __init__(self, warm_up: int, rule: Rule) -> None:
+    def __init__(self, warm_up: int, rule: Rule, teach_per_minute: int = 0) -> None:
         self.warm_up = warm_up
         self.rule = rule
+        self.limit = TeachingLimit(teach_per_minute)
         self.users: dict[str, int] = {}
         self.items: dict[str, int] = {}
         self.place = 0
@@ -114,9 +116,12 @@ class Queries:
             asked=False,
         )
         self.place += 1
+        taught = self.limit.allows(example.user_id, example.target.time_ms)
         if query.place < self.warm_up:
             return query
-        if not query.history:
+        if not taught:
+            self.excluded["capped"] += 1
+        elif not query.history:
             self.excluded["no_history"] += 1
         elif query.item == known:
             self.excluded["new_item"] += 1

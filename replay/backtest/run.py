@@ -328,7 +328,7 @@ class Run:
         self.learner = Learner(config, seed, options.device)
         self.learner.list_length = LIST
         self.rule = Rule(config.exclude_seen, config.max_types)
-        self.queries = Queries(warm_up, self.rule)
+        self.queries = Queries(warm_up, self.rule, config.teach_per_minute)
         self.ledger = Ledger()
         self.published = Published(
             self.learner,

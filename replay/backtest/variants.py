@@ -19,6 +19,7 @@ from models.published.bundle import Bundle
 from models.published.delta import Delta
 from models.recorder import Recorder
 from models.sequence.rehearsal import Plan, Rehearsal
+from models.teaching import TeachingLimit
 from replay.backtest.queries import Query
 from serving.catalogue import Catalogue
 from serving.scorer import Scorer
@@ -212,6 +213,7 @@ class Retrained:
         self.learner = Learner(config, seed, device)
         self.published = Published(self.learner, (), config.exclude_seen, answer, frozen=False, hourly="retrained")
         self._recorder = Recorder()
+        self._limit = TeachingLimit(config.teach_per_minute)
         self._waiting: list[Example] = []
         self._seed = seed
 
@@ -235,7 +237,8 @@ class Retrained:
         self.learner.learn(self._waiting)
         self.learner.close()
         for example in self._waiting:
-            self._recorder.add(self.learner, example)
+            if self._limit.allows(example.user_id, example.target.time_ms):
+                self._recorder.add(self.learner, example)
         self._waiting = []
 
     def _chosen(self, active: set[str]) -> NDArray[np.int64]:

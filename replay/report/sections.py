@@ -57,6 +57,7 @@ EXCLUDED = {
     "no_history": "the user had no history yet",
     "new_item": "the item had never been seen before",
     "seen": "the rules keep items already seen out of answers",
+    "capped": "the user did more than a person can (model.overrides.teach_per_minute)",
 }
 
 GROUPS = {
