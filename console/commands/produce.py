@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from console.look.refusals import Refusals
     from headwater.client import Client
+    from headwater.settings import KafkaSettings
 
 CHUNK_LINES = 2000
 """Lines handed over between two looks at what is acknowledged: as far as a failure can say what has arrived."""
@@ -50,6 +51,7 @@ def command(
         raise typer.BadParameter("an event needs a user and an item: headwater produce USER ITEM [TYPE]")
     settings = servers.settings()
     kafka, oldest_ms = settings.kafka, settings.streams.oldest_ms
+    _make_missing_topics(kafka)
     watch = RefusalWatch(kafka)
     with Client(settings=kafka, source="console", oldest_ms=oldest_ms) as client:
         if user is None:
@@ -64,6 +66,19 @@ def command(
     refusals = waited(watch, {at.partition: [at.offset]}, as_json)
     body = {"partition": at.partition, "offset": at.offset}
     end_of_sending(f"sent: events[{at.partition}]@{at.offset}", body, refusals, as_json)
+
+
+def _make_missing_topics(kafka: KafkaSettings) -> None:
+    """As `replay stream` and every worker do; told, because a prefix may have been misspelt."""
+    from headwater.errors import Unavailable
+    from headwater.kafka import ensure_topics, existing_topic
+    from headwater.topics import EVENTS
+
+    try:
+        existing_topic(kafka, EVENTS)
+    except Unavailable:
+        made = ensure_topics(kafka)
+        print(f"{kafka.bootstrap} had no topics of this world; made: {', '.join(made)}", file=sys.stderr)
 
 
 class Lines:
