@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,15 +27,22 @@ MOST_TOLD = 5
 """Refused lines told in words; the rest is counted."""
 
 
+@dataclass(frozen=True)
+class EventFields:
+    """Of a single event, beside who, what and how."""
+
+    value: Annotated[float | None, typer.Option(help="Stars, seconds, price: its meaning depends on the type.")] = None
+    request_id: Annotated[str | None, typer.Option(help="The recommendation that this answers.")] = None
+    event_id: Annotated[str | None, typer.Option(help="A repeated id changes nothing.")] = None
+
+
 @grouped
 def command(
     *,
     user: Annotated[str | None, typer.Argument(help="Who did it. Without: events as JSON lines on stdin.")] = None,
     item: Annotated[str | None, typer.Argument(help="With which item.")] = None,
     type: Annotated[str, typer.Argument(help="What: view, click, purchase, rating ...")] = "click",
-    value: Annotated[float | None, typer.Option(help="Stars, seconds, price: its meaning depends on the type.")] = None,
-    request_id: Annotated[str | None, typer.Option(help="The recommendation that this answers.")] = None,
-    event_id: Annotated[str | None, typer.Option(help="A repeated id changes nothing.")] = None,
+    fields: EventFields,
     skip: Annotated[int, typer.Option(min=0, help="Pass over so many lines: go on where an earlier run ended.")] = 0,
     servers: KafkaOptions,
     as_json: Json = False,
@@ -60,9 +68,8 @@ def command(
             refusals = waited(watch, lines.sent, as_json)
             _tell_lines(lines, refusals, as_json)
             return
-        given = {"value": value, "request_id": request_id, "event_id": event_id}
-        fields = {name: content for name, content in given.items() if content is not None}
-        at = client.track(user, str(item), type, **fields).result(30)
+        given = {name: content for name, content in asdict(fields).items() if content is not None}
+        at = client.track(user, str(item), type, **given).result(30)
     refusals = waited(watch, {at.partition: [at.offset]}, as_json)
     body = {"partition": at.partition, "offset": at.offset}
     end_of_sending(f"sent: events[{at.partition}]@{at.offset}", body, refusals, as_json)
@@ -70,13 +77,11 @@ def command(
 
 def _make_missing_topics(kafka: KafkaSettings) -> None:
     """As `replay stream` and every worker do; told, because a prefix may have been misspelt."""
-    from headwater.errors import Unavailable
-    from headwater.kafka import ensure_topics, existing_topic
+    from console.look.cluster import is_missing
+    from headwater.kafka import ensure_topics
     from headwater.topics import EVENTS
 
-    try:
-        existing_topic(kafka, EVENTS)
-    except Unavailable:
+    if is_missing(kafka, EVENTS):
         made = ensure_topics(kafka)
         print(f"{kafka.bootstrap} had no topics of this world; made: {', '.join(made)}", file=sys.stderr)
 

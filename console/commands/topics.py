@@ -26,7 +26,7 @@ def command(*, servers: KafkaOptions, as_json: Json = False) -> None:
                 "read_by": state.topic.read_by,
                 "cleanup": state.topic.cleanup,
                 "retention_ms": state.topic.retention_ms,
-                "present": bool(state.partitions),
+                "present": None if state.denied else bool(state.partitions),
                 "partitions": {str(number): list(span) for number, span in state.partitions.items()},
                 "records": state.records,
                 "bytes": state.bytes,
@@ -51,9 +51,12 @@ def command(*, servers: KafkaOptions, as_json: Json = False) -> None:
             topic.written_by,
             topic.read_by,
             kept,
-            *(here if state.partitions else ["[red]missing", "", ""]),
+            *(here if state.partitions else ["[red]not shown" if state.denied else "[red]missing", "", ""]),
         )
-    printer().print(table)
+    out = printer()
+    out.print(table)
+    if any(state.denied for state in states):
+        out.print("[yellow]Not shown: this Kafka user may not see them (Describe on the topic).")
 
 
 def size_text(size: int | None) -> str:

@@ -1,6 +1,7 @@
-"""What `headwater doctor` looks at: broker, store, topics, lags, dead letters, workers, model, processors, packages.
+"""What `headwater doctor` looks at, in the order of an event's way, from servers to processors and packages.
 
-Each check asks the real thing: a provider is what a session really got, a version is what the server said.
+Each check asks the real thing: a provider is what a session really got, a version is what the server said. What could
+not be looked at is said, and never taken for what is not there.
 """
 
 from __future__ import annotations
@@ -9,17 +10,19 @@ import contextlib
 import importlib.metadata
 import platform
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 from console.local.addresses import Addresses
 from console.local.processes import http_get
-from console.look.cluster import TopicState, group_lags, open_admin, topic_states
+from console.look import flow, machine, newest, weights
+from console.look.cluster import TopicState, group_lags, misspelt_topics, open_admin, topic_states
+from console.look.finding import Finding, spelled, unseen
 from headwater.errors import HeadwaterError, SettingsError, Unavailable
 from headwater.kafka import end_offsets
-from headwater.settings import Settings
-from headwater.topics import EVENTS
+from headwater.settings import KafkaSettings, Settings
+from headwater.topics import DEAD_LETTERS, EVENTS, EXAMPLES, MODEL, MODEL_DELTAS
 
 __all__ = ["Finding", "examine"]
 
@@ -38,25 +41,47 @@ LAG_NOTE = 10_000
 """A group that is further behind than this gets a note; a running worker clears it in seconds."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing looked at. `wrong` makes doctor exit 1; a `note` does not. `detail` is for scripts."""
-
-    name: str
-    state: Literal["ok", "note", "wrong"]
-    text: str
-    remedy: str = ""
-    detail: dict[str, Any] = field(default_factory=dict)
-
-
 def examine(settings: Settings, running: Addresses | None) -> list[Finding]:
-    """Every check, in the order of an event's way; a check whose server is away is left out."""
+    """Every check; a check whose server is away is left out, since that server's own finding tells."""
     findings = [_running(running)]
-    findings += _broker_and_topics(settings)
-    findings += _store(settings)
+    states: list[TopicState] = []
+    findings += _seen("broker", lambda: _broker_and_topics(settings, states))
+    findings += _seen("store", lambda: _store(settings))
+    away = {finding.name for finding in findings if finding.name in ("broker", "store") and finding.state != "ok"}
+    before: list[flow.Standing] = []
+    metrics = weights.scrapes(running.workers if running else {})
+    if not away:
+        findings += _seen("reading", lambda: _remembered(before, flow.stands(settings)))
+    if "broker" not in away:
+        findings += _topics(settings, states)
     findings += _workers(running)
     findings += [_scorer(settings), _trainer(settings), _packages()]
+    findings += machine.disks(_folders(settings, running))
+    if not away:
+        findings += _seen("clocks", lambda: [machine.clocks(settings)])
+    if before:  # last, so that a worker that gets on has had the time to
+        findings += _seen("reading", lambda: flow.flow(settings, topic_states(settings.kafka), before[0]))
+    later = weights.scrapes(running.workers if running else {})
+    findings += weights.publications(metrics, later)
+    findings += weights.counted_duplicates(metrics, later)
     return findings
+
+
+def _remembered(before: list[flow.Standing], now: flow.Standing) -> list[Finding]:
+    before.append(now)
+    return []
+
+
+def _seen(name: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
+    """The findings of a check; what it could not look at is one, too."""
+    from kafka.errors import KafkaError
+
+    found: list[Finding] = []
+    try:
+        found.extend(check())
+    except (HeadwaterError, KafkaError) as error:
+        found.append(unseen(name, error))
+    return found
 
 
 def _running(running: Addresses | None) -> Finding:
@@ -66,23 +91,60 @@ def _running(running: Addresses | None) -> Finding:
     return Finding("up", "ok", text, detail={"pid": running.pid, "data": running.data})
 
 
-def _broker_and_topics(settings: Settings) -> Iterator[Finding]:
+def _folders(settings: Settings, running: Addresses | None) -> list[Path]:
+    """Where our own data lie on this machine."""
+    own = [Path(running.data)] if running else []
+    return [*own, settings.trainer.directory, settings.trainer.bundles]
+
+
+def _broker_and_topics(settings: Settings, states: list[TopicState]) -> Iterator[Finding]:
+    """The broker and its topics; `states` takes what is there."""
     kafka = settings.kafka
     try:
         yield _broker(settings)
-        states = topic_states(kafka)
-        missing = [state.name for state in states if not state.partitions]
-        records = sum(state.records for state in states)
-        detail: dict[str, Any] = {"missing": missing, "records": records}
-        if missing:
-            remedy = "start the workers (`headwater up`): they make what is missing"
-            yield Finding("topics", "wrong", f"missing: {', '.join(missing)}", remedy, detail)
-        else:
-            yield Finding("topics", "ok", f"all {len(states)} are there, {records:,} records", detail=detail)
-        yield from _model(settings, states)
-        yield from _lags(settings, states)
+        states += topic_states(kafka)
     except Unavailable as error:
         yield Finding("broker", "wrong", f"none answers at {kafka.bootstrap}", _remedy(error))
+        return
+    denied = [state.name for state in states if state.denied]
+    if denied:
+        yield Finding(
+            "topics", "unseen", f"this Kafka user may not see {', '.join(denied)}",
+            "kafka-acls --add --operation Describe --operation Read --topic ... for it, or run doctor as another user",
+            {"denied": denied}, "no Describe on them: whether they are there is not known",
+        )  # fmt: skip
+    missing = [state.name for state in states if not state.partitions and not state.denied]
+    records = sum(state.records for state in states)
+    detail: dict[str, Any] = {"missing": missing, "denied": denied, "records": records}
+    if missing:
+        remedy = "start the workers (`headwater up`): they make what is missing"
+        yield Finding("topics", "wrong", f"missing: {', '.join(missing)}", remedy, detail)
+    elif not denied:
+        yield Finding("topics", "ok", f"all {len(states)} are there, {records:,} records", detail=detail)
+
+
+def _topics(settings: Settings, states: list[TopicState]) -> Iterator[Finding]:
+    """What the topics hold, and who reads them. Those that are missing or not shown were told of."""
+    there = {state.topic.name: state for state in states if state.partitions}
+    yield from _seen("lag", lambda: _lags(settings, states))
+    yield from _seen("misspelt topics", lambda: _misspelt(settings.kafka))
+    if EVENTS.name in there:
+        yield from _seen(EVENTS.name, lambda: newest.newest_events(settings, there[EVENTS.name]))
+    if DEAD_LETTERS.name in there:
+        yield from _seen("refusals", lambda: [newest.refusals(settings.kafka, there[DEAD_LETTERS.name])])
+    if {EXAMPLES.name, EVENTS.name} <= there.keys():
+        pair = there[EXAMPLES.name], there[EVENTS.name]
+        yield from _seen(EXAMPLES.name, lambda: newest.newest_examples(settings, *pair))
+    if {MODEL.name, MODEL_DELTAS.name, EXAMPLES.name, EVENTS.name} <= there.keys():
+        yield from _seen("model", lambda: _model(settings, there))
+
+
+def _misspelt(kafka: KafkaSettings) -> Iterator[Finding]:
+    for name, like in sorted(misspelt_topics(kafka).items()):
+        yield Finding(
+            f"topic {name}", "wrong", f"it holds records and nobody reads it; did somebody mean {like}?",
+            f"send them to {like}, and delete {name}", {"like": like}, "a producer names another topic",
+        )  # fmt: skip
 
 
 def _remedy(error: Unavailable) -> str:
@@ -116,17 +178,20 @@ def _lags(settings: Settings, states: list[TopicState]) -> Iterator[Finding]:
         yield Finding("lag", "ok", text, detail=detail)
 
 
-def _model(settings: Settings, states: list[TopicState]) -> Iterator[Finding]:
+def _model(settings: Settings, there: dict[str, TopicState]) -> Iterator[Finding]:
     from console.look.models_listed import models_listed
     from models.published.bundle import read_bundle
 
-    if not all(state.partitions for state in states):
-        return
     listed = models_listed(settings.kafka)
     live, snapshots = listed.live, listed.snapshots
     if listed.foreign:
         remedy = "find out who writes there; the topic is the trainer's alone"
         yield Finding("model topic", "note", listed.foreign_text, remedy, {"foreign": listed.foreign})
+    published_ms, foreign = newest.newest_deltas(settings, there[MODEL_DELTAS.name])
+    yield from foreign
+    if live is not None:
+        published_ms = max(published_ms, live.published_time)
+    yield from weights.stale(settings, there, published_ms, pinned=live is not None and live.pinned)
     if live is None:
         yield Finding(
             "model", "note", "none published yet", "is the trainer running? Until then answers are what is popular"
@@ -168,12 +233,8 @@ def _store(settings: Settings) -> Iterator[Finding]:
         else:
             yield Finding("store", "ok", text, detail=detail)
         letters = store.dead_letters()
-        if letters:
-            text = ", ".join(f"{count:,} {reason}" for reason, count in sorted(letters.items()))
-            remedy = "`headwater dead-letters list` shows them, `headwater dead-letters redrive` sends them again"
-            yield Finding("dead letters", "note", text, remedy, {"by_reason": letters})
-        else:
-            yield Finding("dead letters", "ok", "none", detail={"by_reason": {}})
+        counted = f"{spelled(letters)}, ever since" if letters else "none"
+        yield Finding("dead letters", "ok", counted, detail={"by_reason": letters})
     except Unavailable as error:
         yield Finding("store", "wrong", f"none answers at {store.address}", _remedy(error))
     finally:
@@ -186,13 +247,18 @@ def marks_json(marks: dict[int, int]) -> dict[str, int]:
 
 
 def _workers(running: Addresses | None) -> Iterator[Finding]:
-    for name, url in (running.workers if running else {}).items():
+    if running is None:
+        return
+    for name, url in running.workers.items():
         status, body = http_get(f"{url}/readyz")
-        if status == 200:
+        said = body.strip()
+        if status == 200 and said != "ready":
+            yield Finding(name, "note", f"ready, but: {said}", f"its log is in {running.data}/logs", {"url": url})
+        elif status == 200:
             yield Finding(name, "ok", f"ready; {url}/metrics", detail={"url": url})
         else:
-            remedy = f"its log is in {running.data}/logs" if running else ""
-            yield Finding(name, "wrong", f"not ready: {body.strip()}", remedy, {"url": url})
+            remedy = f"its log is in {running.data}/logs"
+            yield Finding(name, "wrong", f"not ready: {said}", remedy, {"url": url})
 
 
 def _scorer(settings: Settings) -> Finding:

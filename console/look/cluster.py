@@ -6,10 +6,13 @@ Answers are plain values; nothing is printed here.
 from __future__ import annotations
 
 import contextlib
+import difflib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from headwater.errors import SettingsError
 from headwater.kafka import admin_client, consumer
 from headwater.settings import KafkaSettings
 from headwater.topics import DEAD_LETTERS, EVENTS, ITEMS, REQUESTS, TOPICS, Topic, topic_name
@@ -17,21 +20,33 @@ from headwater.topics import DEAD_LETTERS, EVENTS, ITEMS, REQUESTS, TOPICS, Topi
 if TYPE_CHECKING:
     from kafka import KafkaAdminClient, KafkaConsumer
 
-__all__ = ["ABSENT", "GroupLag", "TopicState", "group_lags", "group_state", "open_admin", "open_consumer"]
-__all__ += ["topic_states"]
+__all__ = ["ABSENT", "GroupLag", "TopicState", "group_lags", "group_state", "is_missing", "misspelt_topics"]
+__all__ += ["open_admin", "open_consumer", "topic_states"]
 
 ABSENT = "Absent"
 """The state of a group that the broker does not know."""
 
+COORDINATOR_S = 5.0
+
+LIKE = 0.8
+"""How much a topic's name resembles one of ours (difflib's ratio) before it is taken for a misspelt one."""
+
 
 @dataclass(frozen=True)
 class TopicState:
-    """A topic of the table as the cluster has it. `partitions` is empty when the cluster lacks it."""
+    """A topic of the table as the cluster has it.
+
+    Fields
+        partitions: begin and end offset by partition; empty when the cluster lacks the topic, or does not show it.
+        bytes: on disk; None where the broker does not tell.
+        denied: this Kafka user may not see the topic, so nobody knows whether it is there.
+    """
 
     topic: Topic
     name: str
     partitions: dict[int, tuple[int, int]]
     bytes: int | None
+    denied: bool = False
 
     @property
     def records(self) -> int:
@@ -71,15 +86,62 @@ def open_consumer(kafka: KafkaSettings, group: str | None = None, **overrides: A
 
 def topic_states(kafka: KafkaSettings) -> list[TopicState]:
     """The topics of the table under the prefix, in the table's order."""
+    from kafka.errors import TopicAuthorizationFailedError
+
+    names = [topic_name(topic, kafka.prefix) for topic in TOPICS]
     with open_admin(kafka) as admin, open_consumer(kafka) as reader:
-        present = set(admin.list_topics())
+        # asked by name: a list of all topics leaves out what a user may not see
+        errors = {one["name"]: one["error_code"] for one in admin.describe_topics(names)}
         sizes = _sizes(admin)
         states = []
-        for topic in TOPICS:
-            name = topic_name(topic, kafka.prefix)
-            partitions = _ranges(reader, name) if name in present else {}
-            states.append(TopicState(topic, name, partitions, sizes.get(name) if sizes is not None else None))
+        for topic, name in zip(TOPICS, names, strict=True):
+            denied = errors.get(name) == TopicAuthorizationFailedError.errno
+            partitions = {} if errors.get(name) else _ranges(reader, name)
+            states.append(TopicState(topic, name, partitions, sizes.get(name) if sizes is not None else None, denied))
         return states
+
+
+def is_missing(kafka: KafkaSettings, topic: Topic) -> bool:
+    """Whether the cluster lacks a topic.
+
+    Raises
+        SettingsError: this Kafka user may not see it, so nobody knows.
+        Unavailable: no Kafka answers.
+    """
+    from kafka.errors import TopicAuthorizationFailedError, UnknownTopicOrPartitionError
+
+    name = topic_name(topic, kafka.prefix)
+    with open_admin(kafka) as admin:
+        code = admin.describe_topics([name])[0]["error_code"]
+    if code == TopicAuthorizationFailedError.errno:
+        raise SettingsError(
+            f"{kafka.bootstrap} does not show {name} to Kafka user {kafka.sasl_username!r}: grant it Describe on the "
+            "topic, and Write to send or Read to read (kafka-acls --add)"
+        )
+    return bool(code == UnknownTopicOrPartitionError.errno)
+
+
+def misspelt_topics(kafka: KafkaSettings) -> dict[str, str]:
+    """Topics that look like ours, hold records and have been read by no group: name -> the one that it resembles.
+
+    Those of another world (another prefix, with dead letters of its own) are none.
+    """
+    from kafka import TopicPartition
+
+    ours = [topic_name(topic, kafka.prefix) for topic in TOPICS]
+    with open_admin(kafka) as admin, open_consumer(kafka) as reader:
+        like, there = {}, set(admin.list_topics())
+        for name in there.difference(ours):
+            prefix = next((name.removesuffix(one.name) for one in TOPICS if name.endswith(one.name)), None)
+            found = difflib.get_close_matches(name.lower().replace("_", "-"), ours, 1, LIKE)
+            if found and (prefix is None or topic_name(DEAD_LETTERS, prefix) not in there):
+                like[name] = found[0]
+        parts = [TopicPartition(name, number) for name in like for number in reader.partitions_for_topic(name) or ()]
+        begins, ends = (reader.beginning_offsets(parts), reader.end_offsets(parts)) if parts else ({}, {})
+        holds = {part.topic for part in parts if ends[part] > begins[part]}
+        groups = [group["group_id"] for group in admin.list_groups()] if holds else []
+        read = {part.topic for group in groups for part in admin.list_group_offsets(group)[group]}
+        return {name: like[name] for name in holds - read}
 
 
 def _ranges(reader: KafkaConsumer, name: str) -> dict[int, tuple[int, int]]:
@@ -113,10 +175,18 @@ def group_state(admin: KafkaAdminClient, group: str) -> str:
     Raises
         KafkaError: it does not tell, such as GroupAuthorizationFailedError.
     """
-    from kafka.errors import GroupAuthorizationFailedError
+    from kafka.errors import CoordinatorNotAvailableError, GroupAuthorizationFailedError
 
-    described = admin.describe_groups([group])[group]
-    if "Authorization" in str(described.get("error")):
+    deadline = time.monotonic() + COORDINATOR_S
+    while True:
+        try:
+            described = admin.describe_groups([group])[group]
+            break
+        except CoordinatorNotAvailableError:  # a cluster that has never had a group makes their topic first
+            if time.monotonic() > deadline:
+                return ABSENT
+            time.sleep(0.2)
+    if GroupAuthorizationFailedError.__name__ in str(described.get("error")):
         raise GroupAuthorizationFailedError(group)
     state = str(described.get("group_state") or described.get("state_name") or described.get("state"))
     return ABSENT if state == "Dead" else state
@@ -142,9 +212,8 @@ def group_lags(kafka: KafkaSettings, states: list[TopicState]) -> list[GroupLag]
             committed: dict[str, dict[int, int]] = {
                 topic_name(topic, kafka.prefix): {} for topic in READS.get(group.removeprefix(kafka.prefix), ())
             }
-            state = ABSENT
-            if group in listed:
-                state = group_state(admin, group)
+            state = group_state(admin, group) if group in listed or group in ours else ABSENT
+            if state != ABSENT:
                 for part, at in admin.list_group_offsets(group)[group].items():
                     committed.setdefault(part.topic, {})[part.partition] = at.offset
             for topic in sorted(committed.keys() & ranges.keys()):
@@ -152,6 +221,6 @@ def group_lags(kafka: KafkaSettings, states: list[TopicState]) -> list[GroupLag]
                     max(0, end - max(begin, committed[topic].get(partition, begin)))
                     for partition, (begin, end) in ranges[topic].items()
                 )
-                if behind or group in listed:
+                if behind or state != ABSENT:
                     found.append(GroupLag(group, topic, behind, state))
     return found

@@ -133,6 +133,12 @@ class FeatureStore:
         name = info.get("server_name", "redis")
         return f"{name} {info.get(f'{name}_version', info['redis_version'])}"
 
+    def time_s(self) -> float:
+        """The server's clock, seconds since 1970."""
+        with self._answering():
+            seconds, microseconds = self._redis.time()
+        return seconds + microseconds / 1e6
+
     def read_users(self, user_ids: Sequence[str]) -> Reading:
         """States of these users, the marks and the decay, in one round trip. An unknown user has the empty state."""
         prefix = self.prefix

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import Result
 from kafka import KafkaConsumer, TopicPartition
 from kafka.structs import OffsetAndMetadata
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from console.cli import app
 from console.look.cluster import open_consumer

@@ -19,6 +19,7 @@ import pytest
 
 from console.local.supervisor import READY_S, Supervisor
 from headwater.errors import HeadwaterError
+from headwater.events import now_ms
 from headwater.kafka import producer
 from headwater.settings import Settings, load_settings
 from streams.features.store import FeatureStore
@@ -225,6 +226,13 @@ def test_up_serves_every_command_and_keeps_its_data_between_starts(data: Path) -
         told_again = headwater("dead-letters", "redrive", "--dry-run", *where).stdout
         assert "0 dead letters to send again" in told_again
         assert "1 left out" in told_again
+
+        ahead = {"user_id": "bo", "item_id": "film-1", "type": "view", "event_time": now_ms() + 86_400_000}
+        refused = headwater("produce", "--json", *where, given=json.dumps(ahead))
+        assert (refused.returncode, json.loads(refused.stdout)["sent"]) == (1, 1)
+        assert json.loads(refused.stdout)["refused_by_workers"] == {"event_time_ahead": 1}
+        ill = headwater("doctor", "--json", *where)
+        assert (ill.returncode, json.loads(ill.stdout)["wrong"]) == (1, ["refusals"])
 
         second = headwater("up", *where)
         assert (second.returncode, f"process {process.pid}" in second.stderr) == (2, True)

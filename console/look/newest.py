@@ -1,0 +1,166 @@
+"""What the newest records themselves say: refusals, times of another century, ids that repeat, records that nobody of
+ours wrote.
+
+Each topic is read from near its end: some hundred records, of the last day.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from console.look.cluster import TopicState
+from console.look.finding import Finding, ago, spelled
+from console.times import shown_time
+from headwater.errors import InvalidMessage
+from headwater.events import OLDEST_MS, likely_unit
+from headwater.examples import Example, unpack
+from headwater.kafka import BoundedReader, Span
+from headwater.settings import KafkaSettings, Settings
+from headwater.topics import EXAMPLES, MODEL_DELTAS, Topic
+from headwater.wire import EventRow, read_letter, read_past_events
+from models.published.announcement import read_delta_headers
+
+__all__ = ["newest_deltas", "newest_events", "newest_examples", "refusals"]
+
+MOST_RECORDS = 100
+"""Read of a partition, at most."""
+
+MOST_LETTERS, MOST_DELTAS = 2000, 30
+MOST_EVENTS = 5000
+RECENT_S = 3600.0
+"""A message that was refused within this time makes doctor exit with 1; an older one is a note."""
+
+DAY_S = 86_400.0
+MANY_REPEATED, MOST_REPEATED = 0.4, 0.8
+"""Share of the newest events whose id the same user had before: a note, and wrong. A file that is replayed twice makes
+half of them repeats, and does no harm."""
+
+FEW = 20
+"""Fewer events than this say nothing about shares."""
+
+MOST_NAMED = 3
+
+
+def newest(kafka: KafkaSettings, state: TopicState, most: int, since_s: float = DAY_S) -> Iterator[Any]:
+    """The newest records of a topic, at most so many of a partition, none older than `since_s`."""
+    if not state.records:
+        return
+    with BoundedReader(kafka, state.topic) as reader:
+        for span in reader.spans(first_ms=int((time.time() - since_s) * 1000)):
+            yield from reader.records(Span(span.partition, span.oldest, max(span.first, span.end - most), span.end))
+
+
+def refusals(kafka: KafkaSettings, state: TopicState) -> Finding:
+    """What workers have refused within the last hour, by reason, with the newest of each in words; and before."""
+    counts: Counter[str] = Counter()
+    told: dict[str, str] = {}
+    newest_ms = 0
+    for record in newest(kafka, state, MOST_LETTERS, RECENT_S):
+        letter = read_letter(record.headers)
+        reason = "unknown" if letter is None else letter.reason
+        counts[reason] += 1
+        told[reason] = (dict(record.headers or ()).get("error") or b"no worker wrote it").decode(errors="replace")
+        newest_ms = max(newest_ms, record.timestamp)
+    detail: dict[str, Any] = {"last_hour": dict(counts), "kept": state.records}
+    if not counts:
+        if not state.records:
+            return Finding("refusals", "ok", "none", detail=detail)
+        text = f"none within the last hour; {state.records:,} older ones are kept"
+        return Finding("refusals", "note", text, "`headwater dead-letters list` shows them", detail)
+    text = f"{counts.total():,} refused within the last hour: {spelled(counts)}; the newest {ago_ms(newest_ms)} ago"
+    cause = "; ".join(told[reason] for reason, _ in counts.most_common(MOST_NAMED))
+    remedy = "`headwater dead-letters list` shows them; mend who sends them, then `headwater dead-letters redrive`"
+    return Finding("refusals", "wrong", text, remedy, detail, cause)
+
+
+def ago_ms(then_ms: float) -> str:
+    """How long ago a moment was, for people."""
+    return ago(max(0.0, time.time() - then_ms / 1000))
+
+
+def newest_events(settings: Settings, state: TopicState) -> Iterator[Finding]:
+    """Times that cannot be, and ids that repeat, among the newest events."""
+    rows: list[EventRow] = []
+    for record in newest(settings.kafka, state, MOST_RECORDS):
+        rows += [row for row in read_past_events(record) if isinstance(row, EventRow)]
+        if len(rows) >= MOST_EVENTS:
+            break
+    detail: dict[str, Any] = {"looked_at": len(rows)}
+    old = [row for row in rows if row.time_ms < OLDEST_MS]
+    if old:
+        row = old[-1]
+        unit = likely_unit(row.time_ms)
+        yield Finding(
+            "event times",
+            "wrong",
+            f"{len(old):,} of the newest {len(rows):,} events lie before 1990, such as {shown_time(row.time_ms)} "
+            f"of user {row.user_id!r:.80} (event_time {row.time_ms})",
+            "send event_time in milliseconds since 1970, or as RFC 3339 text; their histories are in a wrong order",
+            {**detail, "before_1990": len(old)},
+            f"{row.time_ms} is a time of our days in {unit}, and event_time is in milliseconds" if unit else "",
+        )
+    repeats = len(rows) - len({(row.user_id, row.event_id) for row in rows})
+    detail["repeated"] = repeats
+    share = repeats / len(rows) if len(rows) >= FEW else 0.0
+    if share >= MANY_REPEATED:
+        yield Finding(
+            "duplicates",
+            "wrong" if share >= MOST_REPEATED else "note",
+            f"{repeats:,} of the newest {len(rows):,} events repeat an event_id of the same user: they change nothing",
+            "give each event an event_id of its own, or none",
+            detail,
+            "a file replayed again does no harm; a producer that sends the same id for different events loses them",
+        )
+    elif not old:
+        yield Finding("events", "ok", f"times and ids of the newest {len(rows):,} events are plausible", detail=detail)
+
+
+def newest_examples(settings: Settings, state: TopicState, events: TopicState) -> Iterator[Finding]:
+    """Records on `examples` that no streams worker wrote, or that name events which are not there."""
+    foreign = []
+    for record in newest(settings.kafka, state, MOST_RECORDS):
+        why = _not_an_example(record.value, events.partitions)
+        if why:
+            foreign.append(f"{record.topic}[{record.partition}]@{record.offset} ({why})")
+    if foreign:
+        yield _foreign(EXAMPLES, foreign, "the trainer takes later examples for ones that it has learned")
+
+
+def _not_an_example(value: bytes | None, ends: Mapping[int, tuple[int, int]]) -> str:
+    if value is None:
+        return "no value"
+    try:
+        for entry in unpack(value):
+            if isinstance(entry, Example) and entry.position.offset >= ends.get(entry.partition, (0, 0))[1]:
+                end = ends.get(entry.partition, (0, 0))[1]
+                return f"of events[{entry.partition}]@{entry.position.offset}, which ends at {end}"
+    except InvalidMessage as error:
+        return str(error)
+    return ""
+
+
+def newest_deltas(settings: Settings, state: TopicState) -> tuple[int, list[Finding]]:
+    """When the newest delta was published (epoch ms, 0 for none), and records that no trainer wrote."""
+    published_ms, foreign = 0, []
+    for record in newest(settings.kafka, state, MOST_DELTAS):
+        try:
+            published_ms = max(published_ms, read_delta_headers(record.headers).published_ms)
+        except InvalidMessage as error:
+            foreign.append(f"{record.topic}[{record.partition}]@{record.offset} ({error})")
+    found = [_foreign(MODEL_DELTAS, foreign, "serving passes them over")] if foreign else []
+    return published_ms, found
+
+
+def _foreign(topic: Topic, places: list[str], harm: str) -> Finding:
+    named = "; ".join(places[-MOST_NAMED:])
+    return Finding(
+        topic.name,
+        "wrong" if topic is EXAMPLES else "note",
+        f"{len(places):,} of the newest records are none of ours: {named:.400}",
+        f"find out who writes there and take that right away; the topic is for the {topic.written_by} worker alone",
+        {"foreign": places},
+        f"somebody else writes to {topic.name}: {harm}",
+    )

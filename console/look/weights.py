@@ -1,0 +1,194 @@
+"""Whether what is learned reaches the answers: age of the published weights, publications that are held back, workers
+that take everything for known.
+
+The topics say what is published; the workers' own /metrics, where they are known, say why not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from console.local.processes import http_get
+from console.look.cluster import TopicState
+from console.look.finding import Finding, ago, spelled
+from console.look.newest import ago_ms
+from console.look.worker_metrics import Scrape, read_metrics
+from headwater.errors import InvalidMessage
+from headwater.examples import Example, unpack
+from headwater.kafka import BoundedReader, Span
+from headwater.settings import Settings
+from headwater.topics import EVENTS, EXAMPLES
+
+__all__ = ["counted_duplicates", "publications", "scrapes", "stale"]
+
+STALE_S = 60.0
+"""An example may wait for so long until published weights know it."""
+
+MOST_RECORDS = 200
+FEW = 20
+MOST_DUPLICATES = 0.9
+
+
+def scrapes(workers: Mapping[str, str]) -> dict[str, Scrape]:
+    """Worker -> its metrics now; those that do not answer are left out."""
+    found = {}
+    for name, url in workers.items():
+        try:
+            status, body = http_get(f"{url}/metrics")
+            if status == 200:
+                found[name] = read_metrics(body)
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def stale(settings: Settings, states: Mapping[str, TopicState], published_ms: int, pinned: bool) -> Iterator[Finding]:
+    """Whether an event that was folded a while ago is in no weights yet.
+
+    Parameters
+        states: by the topic's name in the table.
+        published_ms: when the newest bundle or delta was published; 0 for none.
+        pinned: a rollback holds, so that old weights are meant.
+    """
+    if pinned or not states[EXAMPLES.name].records:
+        return
+    waiting_ms = _first_unlearned(settings, states, published_ms)
+    if waiting_ms is None or time.time() - waiting_ms / 1000 < STALE_S:
+        return
+    age = f"the newest weights are {ago_ms(published_ms)} old" if published_ms else "no weights are published"
+    yield Finding(
+        "weights",
+        "wrong",
+        f"{age}, and events of {ago_ms(waiting_ms)} ago are in none",
+        "see the finding of the trainer, its log and /readyz; answers come from old weights meanwhile",
+        {"published_ms": published_ms, "waiting_ms": waiting_ms},
+        "the trainer is away, behind, or may not publish",
+    )
+
+
+def _first_unlearned(settings: Settings, states: Mapping[str, TopicState], published_ms: int) -> int | None:
+    """When the first event was sent whose example came after the newest publication; None when there is none.
+
+    The time of the event's own record counts: an example that is sent again after a crash was learned before.
+    """
+    with BoundedReader(settings.kafka, states[EXAMPLES.name].topic) as reader:
+        for span in reader.spans(first_ms=published_ms + 1):
+            until = min(span.end, span.first + MOST_RECORDS)
+            for record in reader.records(Span(span.partition, span.oldest, span.first, until)):
+                sent_ms = _sent_ms(settings, states[EVENTS.name], record.value)
+                if sent_ms is not None and sent_ms > published_ms:
+                    return sent_ms
+    return None
+
+
+def _sent_ms(settings: Settings, events: TopicState, value: bytes | None) -> int | None:
+    """The time of the event that the first example of a record was made of; None when it has none, or that is gone."""
+    try:
+        first = next((one for one in unpack(value or b"") if isinstance(one, Example)), None)
+    except InvalidMessage:
+        return None
+    begin, end = events.partitions.get(-1 if first is None else first.partition, (0, 0))
+    if first is None or not begin <= first.position.offset < end:
+        return None
+    at = first.position.offset
+    with BoundedReader(settings.kafka, events.topic) as reader:
+        record = next(iter(reader.records(Span(first.partition, begin, at, at + 1))), None)
+    return None if record is None else int(record.timestamp)
+
+
+def publications(before: Mapping[str, Scrape], now: Mapping[str, Scrape]) -> Iterator[Finding]:
+    """What the guard or the disk holds back: refused between two looks, or held back as the trainer itself says."""
+    trainer, then = now.get("trainer"), before.get("trainer")
+    if trainer is None:
+        return
+    refused = _by(trainer, "headwater_publications_refused_total", "reason")
+    lately = {reason: int(count - _by(then, "headwater_publications_refused_total", "reason").get(reason, 0))
+              for reason, count in refused.items()} if then else {}  # fmt: skip
+    lately = {reason: count for reason, count in lately.items() if count}
+    held = trainer.value("headwater_publications_held_back") or 0
+    detail: dict[str, Any] = {"refused": refused, "refused_between_looks": lately, "held_back": bool(held)}
+    if lately or held:
+        yield Finding(
+            "publications",
+            "wrong",
+            f"the trainer's publications are refused: {spelled({name: int(n) for name, n in refused.items()})} "
+            "since it started",
+            "its log says why at each hundredth; serving keeps the last good weights. `headwater rollback` lists those",
+            detail,
+            "regression: the model has become worse than what serves; parity, not_finite: it is broken; unavailable, "
+            "disk: Kafka or the disk takes none",
+        )
+    for name, scrape in now.items():
+        foreign = _by(scrape, "headwater_foreign_records_total", "topic")
+        if any(foreign.values()):
+            yield Finding(
+                f"{name}: foreign records", "note",
+                f"passed over since it started: {spelled({topic: int(count) for topic, count in foreign.items()})}",
+                "find out who writes there: these topics are for our own workers alone", {"foreign": foreign},
+            )  # fmt: skip
+    yield from _not_followed(then, now.get("serving"))
+
+
+def _not_followed(trainer: Scrape | None, serving: Scrape | None) -> Iterator[Finding]:
+    """Whether serving still answers with older weights than the trainer had published at the first look."""
+    if trainer is None or serving is None or trainer.value("headwater_model_pinned"):
+        return
+    published, served = trainer.value("headwater_model_version"), serving.value("headwater_model_version")
+    age_s = serving.value("headwater_weight_age_seconds") or 0.0
+    if published and served is not None and served < published and age_s > STALE_S:
+        yield Finding(
+            "serving: weights", "wrong",
+            f"it answers with version {served:.0f}, {ago(age_s)} old; version {published:.0f} is published",
+            "see its log for bundles or deltas that it refuses; is serving.bundles the trainer's folder?",
+            {"served": served, "published": published}, "it does not follow the trainer's publications",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """Which counters of a worker tell what it took and what it dropped."""
+
+    worker: str
+    taken: str
+    dropped: str
+    what: str
+    remedy: str
+
+
+COUNTED = (
+    _Counted(
+        "streams", "headwater_events_applied_total", "headwater_duplicates_total", "events",
+        "give each event an event_id of its own, or none; a file that is replayed again does no harm",
+    ),
+    _Counted(
+        "trainer", "headwater_examples_learned_total", "headwater_example_duplicates_total", EXAMPLES.name,
+        "a record on `examples` may have named positions that do not exist; go back to an older checkpoint, or move "
+        "trainer.directory away to learn the log anew",
+    ),
+)  # fmt: skip
+
+
+def counted_duplicates(before: Mapping[str, Scrape], now: Mapping[str, Scrape]) -> Iterator[Finding]:
+    """Workers that drop (nearly) all that comes as known: between two looks, or since they started."""
+    for one in COUNTED:
+        if one.worker not in now:
+            continue
+        taken, dropped = now[one.worker].total(one.taken), now[one.worker].total(one.dropped)
+        then = before.get(one.worker)
+        lately_taken = taken - then.total(one.taken) if then else 0.0
+        lately_dropped = dropped - then.total(one.dropped) if then else 0.0
+        all_lately = lately_dropped > 0 and not lately_taken
+        if all_lately or (dropped >= FEW and dropped >= MOST_DUPLICATES * (taken + dropped)):
+            yield Finding(
+                f"{one.worker}: duplicates", "wrong",
+                f"it drops {one.what} as duplicates: {dropped:,.0f} of {taken + dropped:,.0f}"
+                + (f", and all {lately_dropped:,.0f} that came while this looked" if all_lately else ""),
+                one.remedy, {"dropped": dropped, "taken": taken}, f"it takes {one.what} for ones that it had before",
+            )  # fmt: skip
+
+
+def _by(scrape: Scrape | None, name: str, label: str) -> dict[str, float]:
+    return {sample.labels[label]: sample.value for sample in scrape.samples(name)} if scrape else {}

@@ -1,0 +1,380 @@
+"""`headwater doctor` says that all is well only when it is: one wrong thing after the other, by plain clients."""
+
+from __future__ import annotations
+
+import doctest
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from kafka import KafkaProducer
+from kafka.admin import NewTopic
+from typer.testing import CliRunner
+
+from console.cli import app
+from console.look import finding, flow, machine, newest, weights
+from console.look.cluster import TopicState, misspelt_topics, topic_states
+from console.look.finding import Finding, unseen
+from console.look.worker_metrics import Scrape, read_metrics
+from headwater.events import now_ms
+from headwater.examples import CatalogueEntry, Entry, EventPosition, Segment, pack_items, pack_segments
+from headwater.kafka import admin_client, ensure_topics, producer
+from headwater.settings import Settings
+from headwater.topics import topic_name
+from headwater.wire import dead_letter_headers
+from models.published.announcement import DeltaHeaders
+from streams.features.store import Batch, FeatureStore
+
+HOUR_MS = 3_600_000
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No worker runs here that could move between two looks."""
+    monkeypatch.setattr(flow, "LOOKS_APART_S", 0.0)
+
+
+@pytest.fixture
+def writer(settings: Settings) -> Iterator[KafkaProducer]:
+    client = producer(settings.kafka, linger_ms=0)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[FeatureStore]:
+    opened = FeatureStore(settings.redis, settings.kafka.prefix)
+    yield opened
+    opened.close()
+
+
+class Writes:
+    """Sends records to the topics of a world, as old as asked."""
+
+    def __init__(self, settings: Settings, client: KafkaProducer) -> None:
+        self._prefix, self._client = settings.kafka.prefix, client
+
+    def __call__(self, topic: str, value: bytes | None, *, age_s: float = 0, **more: Any) -> int:
+        sent = self._client.send(
+            topic_name(topic, self._prefix),
+            value,
+            timestamp_ms=now_ms() - int(age_s * 1000),
+            **{"key": b"ann", "partition": 0, **more},
+        )
+        return int(sent.get(10).offset)
+
+    def event(self, n: int, age_s: float = 0, **fields: Any) -> int:
+        body = {"user_id": "ann", "item_id": f"film-{n}", "type": "view", "event_id": f"e{n}", **fields}
+        return self("events", orjson.dumps(body), age_s=age_s)
+
+    def example(self, offset: int, age_s: float = 0, partition: int = 0) -> int:
+        target = Entry("film-1", "view", 1_700_000_000_000, None)
+        segment = Segment("ann", [], [target], [EventPosition(offset, 0)])
+        return self("examples", pack_segments(partition, [segment]), age_s=age_s, key=None)
+
+
+@pytest.fixture
+def write(settings: Settings, writer: KafkaProducer) -> Writes:
+    return Writes(settings, writer)
+
+
+def states(settings: Settings) -> dict[str, TopicState]:
+    return {state.topic.name: state for state in topic_states(settings.kafka)}
+
+
+def only(findings: list[Finding]) -> Finding:
+    (one,) = findings
+    return one
+
+
+@pytest.mark.parametrize("module", [finding, machine])
+def test_the_sessions_in_docstrings_are_true(module: Any) -> None:
+    results = doctest.testmod(module)
+    assert results.attempted
+    assert not results.failed
+
+
+# what the newest records say
+
+
+def test_a_refusal_of_the_last_hour_is_wrong_and_one_of_yesterday_a_note(settings: Settings, write: Writes) -> None:
+    def found() -> Finding:
+        return newest.refusals(settings.kafka, states(settings)["dead-letters"])
+
+    assert found().state == "ok"
+    headers = dead_letter_headers("too_deep", "nested 33 deep", "events", 0, 7)
+    write("dead-letters", b"{}", headers=headers, age_s=20 * 3600)
+    old = found()
+    assert (old.state, "1 older" in old.text) == ("note", True)
+    write("dead-letters", b"{}", headers=headers, age_s=60)
+    write("dead-letters", b"?", age_s=30)
+    new = found()
+    assert (new.state, new.detail["last_hour"]) == ("wrong", {"too_deep": 1, "unknown": 1})
+    assert "nested 33 deep" in new.cause
+    assert "dead-letters list" in new.remedy
+
+
+@pytest.mark.parametrize(
+    ("event_time", "says"), [(1_764_000_000, "in seconds"), (1_764_000, "1970-01-01"), (0, "1970-01-01")]
+)
+def test_events_of_another_century_are_named_with_the_likely_unit(
+    settings: Settings, write: Writes, event_time: int, says: str
+) -> None:
+    write.event(1, event_time=now_ms())
+    write.event(2, event_time=event_time)
+    one = next(iter(newest.newest_events(settings, states(settings)["events"])))
+    assert (one.state, one.detail["before_1990"]) == ("wrong", 1)
+    assert says in one.text + one.cause
+    assert "milliseconds" in one.remedy
+
+
+def test_a_producer_that_gives_every_event_one_id_is_told_apart_from_a_file_sent_twice(
+    settings: Settings, write: Writes
+) -> None:
+    def found() -> Finding:
+        return only(list(newest.newest_events(settings, states(settings)["events"])))
+
+    for _ in range(2):
+        for n in range(12):
+            write.event(n, event_time=now_ms())
+    assert (found().name, found().state) == ("duplicates", "note")
+    for _ in range(100):
+        write.event(1, event_id="constant", event_time=now_ms())
+    assert (found().name, found().state) == ("duplicates", "wrong")
+    assert "event_id of its own" in found().remedy
+
+
+ELSEWHERE = Segment("ann", [], [Entry("film-1", "view", 1, None)], [EventPosition(0, 0)])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [b"not json", b"{}", None, pack_segments(9, [ELSEWHERE])],
+    ids=["no JSON", "another format", "no value", "of a partition that is not there"],
+)
+def test_records_on_examples_that_no_streams_worker_wrote_are_wrong(
+    settings: Settings, write: Writes, given: bytes | None
+) -> None:
+    write.event(1)
+    write.example(0)
+    there = states(settings)
+    assert list(newest.newest_examples(settings, there["examples"], there["events"])) == []
+    at = write("examples", given)
+    there = states(settings)
+    one = only(list(newest.newest_examples(settings, there["examples"], there["events"])))
+    assert (one.name, one.state) == ("examples", "wrong")
+    assert f"examples[0]@{at}" in one.text
+
+
+def test_an_example_of_an_event_beyond_the_end_of_its_log_is_wrong(settings: Settings, write: Writes) -> None:
+    write.event(1)
+    write.example(10**18)
+    there = states(settings)
+    one = only(list(newest.newest_examples(settings, there["examples"], there["events"])))
+    assert "events[0]@1000000000000000000, which ends at 1" in one.text
+
+
+def test_foreign_deltas_are_noted_and_the_newest_of_ours_is_found(settings: Settings, write: Writes) -> None:
+    write("model-deltas", b"x", headers=DeltaHeaders(3, 2, 1, 1_764_000_000_000, 0).encode())
+    write("model-deltas", b"x", headers=[("version", b"four")])
+    published_ms, found = newest.newest_deltas(settings, states(settings)["model-deltas"])
+    assert published_ms == 1_764_000_000_000
+    assert (only(found).name, only(found).state) == ("model-deltas", "note")
+
+
+# whether every record is read
+
+
+def look(settings: Settings) -> list[Finding]:
+    before = flow.stands(settings)
+    return list(flow.flow(settings, topic_states(settings.kafka), before))
+
+
+def test_records_that_nobody_reads_are_wrong_and_fresh_ones_are_not(settings: Settings, write: Writes) -> None:
+    write.event(1)
+    write("requests", b"{}")
+    assert only(look(settings)).name == "reading"
+    for _ in range(3):
+        write("requests", b"{}", age_s=100, partition=2)
+    one = only(look(settings))
+    assert (one.name, one.state) == ("requests", "wrong")
+    assert "3 records" in one.text
+    assert "has no members" in one.cause
+    assert "python -m serving.worker" in one.remedy
+
+
+def test_a_store_that_is_older_than_what_the_group_has_committed_is_wrong(
+    settings: Settings, write: Writes, store: FeatureStore
+) -> None:
+    from kafka import TopicPartition
+    from kafka.structs import OffsetAndMetadata
+
+    from console.look.cluster import open_consumer
+
+    for n in range(5):
+        write.event(n, age_s=60)
+    store.apply(Batch(marks={0: (None, 1)}))
+    part = TopicPartition(topic_name("events", settings.kafka.prefix), 0)
+    with open_consumer(settings.kafka, "streams") as reader:
+        reader.subscribe([part.topic])
+        while not reader.assignment():
+            reader.poll(timeout_ms=100)
+        reader.commit({part: OffsetAndMetadata(5, "", -1)})
+        one = only(look(settings))
+    assert (one.name, one.state) == ("events", "wrong")
+    assert "3 records" in one.text
+    assert "[0]@2 of 5" in one.text
+    assert "restored, failed over or emptied" in one.cause
+
+
+def test_a_worker_that_has_moved_between_two_looks_is_only_busy(
+    settings: Settings, write: Writes, store: FeatureStore
+) -> None:
+    for n in range(5):
+        write.event(n, age_s=60)
+    store.apply(Batch(marks={0: (None, 1)}))
+    before = flow.stands(settings)
+    store.apply(Batch(marks={0: (1, 2)}))
+    assert only(list(flow.flow(settings, topic_states(settings.kafka), before))).state == "ok"
+
+
+# whether what is learned reaches the answers
+
+
+def test_weights_that_lack_an_event_of_minutes_ago_are_stale(settings: Settings, write: Writes) -> None:
+    def found(published_ms: int, pinned: bool = False) -> list[Finding]:
+        return list(weights.stale(settings, states(settings), published_ms, pinned))
+
+    published_ms = now_ms() - HOUR_MS
+    write.event(0, age_s=4000)
+    write.example(0, age_s=3700)
+    assert found(published_ms) == []
+    write("examples", pack_items([CatalogueEntry("film-1", {})]), age_s=900)
+    write.example(0, age_s=800)  # sent again after a crash: its event was learned before
+    assert found(published_ms) == []
+    write.event(1, age_s=600)
+    write.example(1, age_s=600)
+    one = only(found(published_ms))
+    assert (one.name, one.state) == ("weights", "wrong")
+    assert "1.0 h old, and events of 10 min ago are in none" in one.text
+    assert only(found(0)).text.startswith("no weights are published")
+    assert found(published_ms, pinned=True) == []
+    assert found(now_ms()) == []
+
+
+def refused(count: int, reason: str = "regression", held: int = 0) -> dict[str, Scrape]:
+    text = (
+        f'headwater_publications_refused_total{{reason="{reason}"}} {count}\nheadwater_publications_held_back {held}\n'
+    )
+    return {"trainer": read_metrics(text)}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "is_wrong"),
+    [
+        (refused(7), refused(8), True),
+        (refused(7, "disk"), refused(7, "disk"), False),
+        ({}, refused(0, held=1), True),
+        (refused(3, held=1), refused(3), False),
+        (refused(3), {}, False),
+    ],
+)
+def test_publications_that_are_refused_now_are_wrong(
+    before: dict[str, Scrape], now: dict[str, Scrape], is_wrong: bool
+) -> None:
+    found = [(one.name, one.state) for one in weights.publications(before, now)]
+    assert found == ([("publications", "wrong")] if is_wrong else [])
+
+
+def counts(taken: int, dropped: int) -> dict[str, Scrape]:
+    return {
+        "streams": read_metrics(f"headwater_events_applied_total {taken}\nheadwater_duplicates_total {dropped}\n"),
+        "trainer": read_metrics("headwater_examples_learned_total 9\nheadwater_example_duplicates_total 0\n"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "is_told"),
+    [
+        ((0, 0), (0, 25), True),  # since it started
+        ((1000, 0), (1000, 3), True),  # now
+        ((1000, 1000), (1000, 1000), False),  # a file that was replayed a second time
+        ((1000, 3), (1001, 5), False),
+        ((0, 5), (0, 5), False),
+    ],
+)
+def test_a_worker_that_drops_everything_as_known_is_told(
+    before: tuple[int, int], now: tuple[int, int], is_told: bool
+) -> None:
+    found = list(weights.counted_duplicates(counts(*before), counts(*now)))
+    assert [one.name for one in found] == (["streams: duplicates"] if is_told else [])
+
+
+def test_serving_that_stays_behind_the_trainer_is_told_and_one_under_a_rollback_is_not() -> None:
+    def served(version: int, age_s: int, pinned: int = 0) -> list[str]:
+        trainer = {"trainer": read_metrics(f"headwater_model_version 9\nheadwater_model_pinned {pinned}\n")}
+        text = f"headwater_model_version {version}\nheadwater_weight_age_seconds {age_s}\n"
+        return [one.name for one in weights.publications(trainer, {**trainer, "serving": read_metrics(text)})]
+
+    assert served(8, 90) == ["serving: weights"]
+    assert served(8, 5) == served(9, 900) == served(4, 900, pinned=1) == []
+
+
+# the whole
+
+
+def test_a_topic_that_somebody_misspelt_is_named_and_another_world_is_none(settings: Settings) -> None:
+    wrong, kafka = f"{settings.kafka.prefix}event", settings.kafka
+    other = kafka.model_copy(update={"prefix": f"{kafka.prefix[:-2]}."})
+    ensure_topics(other)
+    admin = admin_client(kafka)
+    admin.create_topics([NewTopic(wrong, 1, 1), NewTopic(f"{kafka.prefix}Items", 1, 1)])
+    admin.close()
+    client = producer(kafka)
+    for topic in (wrong, topic_name("events", other.prefix)):
+        client.send(topic, b"{}", key=b"ann").get(10)
+    client.close()
+    assert misspelt_topics(kafka) == {wrong: topic_name("events", kafka.prefix)}  # that of items is empty
+
+
+def test_what_may_not_be_seen_is_not_taken_for_missing() -> None:
+    from kafka.errors import GroupAuthorizationFailedError
+
+    one = unseen("lag", GroupAuthorizationFailedError("group streams"))
+    assert (one.state, one.cause) == ("unseen", "this Kafka user may not see it")
+    assert "Describe" in one.remedy
+
+
+@pytest.mark.parametrize(
+    ("states", "code", "last"),
+    [
+        (["ok", "ok"], 0, "All is well."),
+        (["ok", "note"], 0, "Nothing is wrong; 1 to know of: one"),
+        (["unseen", "note"], 2, "1 could not be seen: zero"),
+        (["wrong", "unseen"], 1, "1 could not be seen: one"),
+    ],
+)
+def test_the_exit_code_and_the_last_line_are_those_of_the_worst(
+    monkeypatch: pytest.MonkeyPatch, states: list[Any], code: int, last: str
+) -> None:
+    names = ["zero", "one"]
+    findings = [Finding(name, state, "[0]@1") for name, state in zip(names, states, strict=True)]
+    monkeypatch.setattr("console.look.checkup.examine", lambda *_: findings)
+    done = CliRunner().invoke(app, ["doctor"])
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (code, last)
+    said = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).stdout)
+    assert (said["ok"], len(said["findings"])) == (code == 0, 2)
+
+
+def test_folders_of_one_disk_are_one_finding(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    found = list(machine.disks([tmp_path / "absent", tmp_path, tmp_path / "a"]))
+    assert only(found).detail["folder"] == str(tmp_path)
+
+
+def test_the_clock_of_the_store_is_that_of_this_machine_here(settings: Settings) -> None:
+    one = machine.clocks(settings)
+    assert abs(one.detail["ahead_s"]["store"]) < 60
