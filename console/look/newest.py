@@ -15,7 +15,7 @@ from console.look.cluster import TopicState
 from console.look.finding import Finding, ago, spelled
 from console.times import shown_time
 from headwater.errors import InvalidMessage
-from headwater.events import OLDEST_MS, likely_unit
+from headwater.events import likely_unit
 from headwater.examples import Example, unpack
 from headwater.kafka import BoundedReader, Span
 from headwater.settings import KafkaSettings, Settings
@@ -89,18 +89,19 @@ def newest_events(settings: Settings, state: TopicState) -> Iterator[Finding]:
         if len(rows) >= MOST_EVENTS:
             break
     detail: dict[str, Any] = {"looked_at": len(rows)}
-    old = [row for row in rows if row.time_ms < OLDEST_MS]
+    oldest_ms = settings.streams.oldest_ms
+    old = [row for row in rows if row.time_ms < oldest_ms]
     if old:
         row = old[-1]
         unit = likely_unit(row.time_ms)
         yield Finding(
             "event times",
             "wrong",
-            f"{len(old):,} of the newest {len(rows):,} events lie before 1990, such as {shown_time(row.time_ms)} "
-            f"of user {row.user_id!r:.80} (event_time {row.time_ms})",
-            "send event_time in milliseconds since 1970, or as RFC 3339 text; their histories are in a wrong order",
-            {**detail, "before_1990": len(old)},
-            f"{row.time_ms} is a time of our days in {unit}, and event_time is in milliseconds" if unit else "",
+            f"{len(old):,} of the newest {len(rows):,} events lie before {shown_time(oldest_ms)[:10]} "
+            f"(streams.oldest), such as {shown_time(row.time_ms)} of user {row.user_id!r:.80}",
+            "send event_time in milliseconds since 1970, or as RFC 3339 text",
+            {**detail, "too_old": len(old)},
+            f"event_time {row.time_ms} is a time of our days in {unit}; it is read as milliseconds" if unit else "",
         )
     repeats = len(rows) - len({(row.user_id, row.event_id) for row in rows})
     detail["repeated"] = repeats

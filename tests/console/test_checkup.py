@@ -126,7 +126,7 @@ def test_events_of_another_century_are_named_with_the_likely_unit(
     write.event(1, event_time=now_ms())
     write.event(2, event_time=event_time)
     one = next(iter(newest.newest_events(settings, states(settings)["events"])))
-    assert (one.state, one.detail["before_1990"]) == ("wrong", 1)
+    assert (one.state, one.detail["too_old"]) == ("wrong", 1)
     assert says in one.text + one.cause
     assert "milliseconds" in one.remedy
 
