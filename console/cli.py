@@ -17,6 +17,7 @@ from console.commands import (
     dead_letters,
     demo,
     doctor,
+    look,
     produce,
     recommend,
     replay,
@@ -42,6 +43,7 @@ app = typer.Typer(
 START, USE, LOOK, MEND = "Start here", "Use it", "Look inside", "Mend and maintain"
 app.command("demo", rich_help_panel=START)(demo.command)
 app.command("up", rich_help_panel=START)(up.command)
+app.command("look", rich_help_panel=START)(look.command)
 app.command("doctor", rich_help_panel=START)(doctor.command)
 app.command("recommend", rich_help_panel=USE)(recommend.command)
 app.command("produce", rich_help_panel=USE)(produce.command)

@@ -6,11 +6,13 @@ from headwater.errors import SourceError
 from replay.sources import (
     Catalogued,
     Columns,
+    FileFormat,
     FileSource,
     Gorse,
     KafkaRange,
     Metarank,
     MovieLens,
+    RowOptions,
     Source,
     SourceReport,
 )
@@ -19,12 +21,14 @@ from replay.stream import ReplayReport, Speed, stream
 __all__ = [
     "Catalogued",
     "Columns",
+    "FileFormat",
     "FileSource",
     "Gorse",
     "KafkaRange",
     "Metarank",
     "MovieLens",
     "ReplayReport",
+    "RowOptions",
     "Source",
     "SourceReport",
     "Speed",
@@ -34,15 +38,23 @@ __all__ = [
 
 
 def open_source(
-    path: Path | str, columns: Columns | None = None, *, in_file_order: bool = False, impressions: bool = False
+    path: Path | str,
+    columns: Columns | None = None,
+    *,
+    form: FileFormat | None = None,
+    options: RowOptions | None = None,
+    in_file_order: bool = False,
+    impressions: bool = False,
 ) -> Source:
     """The source that a path names.
 
     Parameters
         path: `movielens`, `gorse:PATH`, `metarank:PATH`, or a path by what it holds: MovieLens-100K is known by its
-            file names, exports of gorse and metarank by their first line; all else is a parquet, CSV, TSV or JSON Lines
-            file.
-        columns: the names of its columns, for such a file.
+            file names, exports of gorse and metarank by their first line; all else is a file, a folder of parts or a
+            glob, of parquet, delimited text or JSON.
+        columns: what is known of its columns, for such a file.
+        form: what is known of how it is written.
+        options: how its rows become events.
         in_file_order: leave such a file unsorted.
         impressions: also make events of metarank's rankings.
 
@@ -52,16 +64,17 @@ def open_source(
     kind, colon, rest = str(path).partition(":")
     named = kind if colon and kind in ("gorse", "metarank") else None
     path = Path(rest if named else path)
-    if (named or str(path) == "movielens" or MovieLens.is_here(path)) and (columns or in_file_order):
+    told = columns is not None or form is not None
+    if (named or str(path) == "movielens" or MovieLens.is_here(path)) and (told or in_file_order):
         raise SourceError(f"{path}: its columns and order are known: leave out --user, --item, ... and --in-file-order")
-    if named == "metarank" or (named is None and columns is None and Metarank.is_here(path)):
-        return Metarank(path, impressions=impressions)
+    if named == "metarank" or (named is None and not told and Metarank.is_here(path)):
+        return Metarank(path, impressions=impressions, options=options)
     if impressions:
         raise SourceError(f"{path}: only metarank's files have rankings to make impressions of")
-    if named == "gorse" or (named is None and columns is None and Gorse.is_here(path)):
-        return Gorse(path)
+    if named == "gorse" or (named is None and not told and Gorse.is_here(path)):
+        return Gorse(path, options)
     if MovieLens.is_here(path):
         return MovieLens(path)
     if str(path) == "movielens" and not path.exists():
         return MovieLens()
-    return FileSource(path, columns or Columns(), in_file_order=in_file_order)
+    return FileSource(path, columns, form=form, options=options, in_file_order=in_file_order)

@@ -20,6 +20,7 @@ from console.commands.source_options import (
     SourceOptions,
     catalogue_of,
     opened_source,
+    too_many_bad,
 )
 from console.local import DEFAULT_DATA
 
@@ -100,7 +101,7 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Test, then train, on a past stream: every event is predicted first and learned then. Nothing is sent anywhere."""
-    from console.commands.backtest_shown import live, summary
+    from console.backtest_shown import live, summary
     from console.local.addresses import located_settings
     from console.printing import printer
     from headwater.errors import SettingsError
@@ -119,10 +120,13 @@ def command(
 
         print(orjson.dumps(result.as_json()).decode())
     else:
+        print(chosen.report.reading_text)
         for part in summary(result):
             printer().print(part)
     if problems:
         raise SettingsError("; ".join(problems))
+    if too_many_bad(chosen, reading):
+        raise typer.Exit(1)
 
 
 def compare_command(

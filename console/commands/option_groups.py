@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["grouped"]
+__all__ = ["given_options", "grouped"]
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
@@ -59,6 +59,33 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = signature  # type: ignore[attr-defined]  # what inspect reads; functions do not declare it
     run.__annotations__ = {one.name: one.annotation for one in shown}
     return run
+
+
+def given_options(group: Any) -> list[str]:
+    """The words of a command line that give a group's options, those with their defaults left out.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Oven:
+    ...     fan: bool | None = None
+    ...     heat_c: int = 220
+    ...     trays: list[str] | None = None
+    >>> given_options(Oven(fan=False, trays=["a", "b"]))
+    ['--no-fan', '--trays', 'a', '--trays', 'b']
+    """
+    words: list[str] = []
+    for field in dataclasses.fields(group):
+        value, option = getattr(group, field.name), field.name.replace("_", "-")
+        if dataclasses.is_dataclass(value):
+            words += given_options(value)
+        elif value == _default(field):
+            continue
+        elif isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            words += [
+                word for one in (value if isinstance(value, list) else [value]) for word in (f"--{option}", str(one))
+            ]
+    return words
 
 
 def _is_group(annotation: Any) -> bool:

@@ -18,6 +18,7 @@ from console.commands.source_options import (
     SourceOptions,
     opened_source,
     tell_refused_items,
+    too_many_bad,
 )
 from console.local import DEFAULT_DATA
 
@@ -88,7 +89,7 @@ def stream_command(
     )
     if report.behind_s > 1:
         lines.append(f"The chosen speed could not be kept: {report.behind_s:,.0f} s behind.")
-    end_of_sending("\n".join(lines), body, refusals, as_json)
+    end_of_sending("\n".join(lines), body, refusals, as_json, wrong=too_many_bad(chosen, reading))
 
 
 def _shown(run: Any, quiet: bool) -> ReplayReport:

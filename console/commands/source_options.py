@@ -14,25 +14,29 @@ import typer
 if TYPE_CHECKING:
     from headwater.events import Item
     from headwater.settings import KafkaSettings
-    from replay import Source
+    from replay import Columns, Source
+    from replay.sources import FileFormat, RowOptions
 
 __all__ = [
     "Catalogue",
     "FileOptions",
     "Limit",
     "RangeOptions",
+    "RowsOptions",
     "SourceName",
     "SourceOptions",
     "catalogue_of",
     "opened_source",
+    "share_of",
     "tell_refused_items",
+    "too_many_bad",
 ]
 
 SourceName = Annotated[
     str,
     typer.Argument(
-        help="A file (.parquet, .csv, .tsv, .jsonl), `gorse:PATH`, `metarank:PATH`, `movielens`, or `kafka` for "
-        "recorded events."
+        help="A file, a folder of parts or a glob in quotes (parquet, CSV, TSV, JSON Lines, JSON; zipped or not), "
+        "`gorse:PATH`, `metarank:PATH`, `movielens`, or `kafka` for recorded events."
     ),
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Stop after this many events.")]
@@ -53,15 +57,73 @@ class RangeOptions:
 
 
 @dataclass(frozen=True)
-class FileOptions:
-    """How to read a file of events."""
+class MeaningOptions:
+    """Which column of a file means what."""
 
-    user: Annotated[str | None, typer.Option(help="For files: column of the user.")] = None
+    user: Annotated[str | None, typer.Option(help="For files: column of the user, by name or place.")] = None
     item: Annotated[str | None, typer.Option(help="For files: column of the item.")] = None
     time: Annotated[str | None, typer.Option(help="For files: column of the time.")] = None
     type: Annotated[str | None, typer.Option(help="For files: column of the type, or =view for all.")] = None
-    value: Annotated[str | None, typer.Option(help="For files: column of the value.")] = None
+    value: Annotated[str | None, typer.Option(help="For files: column of the value: stars, plays, a price.")] = None
+    types: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WORD=TYPE,...", help="For files: what words of the type mean; WORD= leaves them out."),
+    ] = None
+    no_time: Annotated[bool, typer.Option("--no-time", help="For files: without times; their order is the time.")] = (
+        False
+    )
+
+
+@dataclass(frozen=True)
+class FormatOptions:
+    """How a file is written, where that cannot be found out or is found wrongly."""
+
+    header: Annotated[
+        bool | None, typer.Option("--header/--no-header", help="For files: whether line 1 names the columns.")
+    ] = None
+    columns: Annotated[
+        str | None, typer.Option(metavar="NAME,NAME", help="For files: names of the columns by place, _ for none.")
+    ] = None
+    delimiter: Annotated[str | None, typer.Option(help="For files: between fields: tab, space, ';', ...")] = None
+    encoding: Annotated[str | None, typer.Option(help="For files: cp1252, latin-1, gb18030, ...")] = None
+    explode: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="For files: a list of which each element is a row.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """How to read a file of events."""
+
+    column: MeaningOptions = MeaningOptions()
+    form: FormatOptions = FormatOptions()
     in_file_order: Annotated[bool, typer.Option("--in-file-order", help="For files: do not sort by time.")] = False
+
+
+@dataclass(frozen=True)
+class RowsOptions:
+    """How times and ids of rows are read, where their columns say too little."""
+
+    time_format: Annotated[
+        str | None, typer.Option(metavar="FORMAT", help='How dates are written, as of strptime: "%d/%m/%Y %H:%M".')
+    ] = None
+    time_unit: Annotated[
+        str | None, typer.Option(metavar="UNIT", help="What times are counted in: s, ms, us, ns, days, excel.")
+    ] = None
+    time_zone: Annotated[
+        str | None, typer.Option(metavar="ZONE", help="Of dates without one: Europe/Berlin, +02:00. Default: UTC.")
+    ] = None
+    ids_of: Annotated[str, typer.Option(metavar="content|path", help="What rows without an event id get one of.")] = (
+        "content"
+    )
+    keep_missing_words: Annotated[
+        bool, typer.Option("--keep-missing-words", help="nan, None, NULL, \\\\N are ids like others.")
+    ] = False
+
+
+MaxBad = Annotated[
+    str, typer.Option(metavar="SHARE", help="Exit code 1 when more of the rows are refused: 1%, 0.05, ...")
+]
 
 
 @dataclass(frozen=True)
@@ -70,7 +132,9 @@ class SourceOptions:
 
     part: RangeOptions = RangeOptions()
     file: FileOptions = FileOptions()
+    rows: RowsOptions = RowsOptions()
     impressions: Annotated[bool, typer.Option("--impressions", help="For metarank: rankings as impressions.")] = False
+    max_bad: MaxBad = "1%"
 
 
 def opened_source(source: str, kafka: KafkaSettings, options: SourceOptions) -> Source:
@@ -78,11 +142,10 @@ def opened_source(source: str, kafka: KafkaSettings, options: SourceOptions) -> 
     import replay
 
     part, file = options.part, options.file
-    given = (file.user, file.item, file.time, file.type, file.value)
-    columns = replay.Columns(*given) if any(column is not None for column in given) else None
+    share_of(options.max_bad)
     if source == "kafka":
-        if columns is not None or file.in_file_order or options.impressions:
-            raise typer.BadParameter("columns, --in-file-order and --impressions are for files: kafka has none of them")
+        if file != FileOptions() or options.impressions:
+            raise typer.BadParameter("columns, formats, --in-file-order and --impressions are for files, not for kafka")
         return replay.KafkaRange(
             kafka.model_copy(update={"prefix": part.from_prefix}),
             start=_offsets(part.start),
@@ -94,7 +157,70 @@ def opened_source(source: str, kafka: KafkaSettings, options: SourceOptions) -> 
         raise typer.BadParameter(
             "--from-prefix, --start, --end, --since and --until are for kafka: cut a file yourself"
         )
-    return replay.open_source(source, columns, in_file_order=file.in_file_order, impressions=options.impressions)
+    return replay.open_source(
+        source,
+        _columns(file.column),
+        form=_form(file.form),
+        options=_row_options(options.rows),
+        in_file_order=file.in_file_order,
+        impressions=options.impressions,
+    )
+
+
+def _columns(given: MeaningOptions) -> Columns | None:
+    """What was said of the columns, None for nothing."""
+    from replay.sources import Columns, kinds_named
+
+    if given == MeaningOptions():
+        return None
+    types = kinds_named(given.types or ())
+    return Columns(given.user, given.item, given.time, given.type, given.value, types=types, timed=not given.no_time)
+
+
+def _form(given: FormatOptions) -> FileFormat | None:
+    """What was said of the format, None for nothing."""
+    from replay.sources import FileFormat
+
+    if given == FormatOptions():
+        return None
+    names = tuple(name.strip() for name in (given.columns or "").split(",")) if given.columns else ()
+    return FileFormat(given.encoding, given.delimiter, given.header, names, given.explode)
+
+
+def _row_options(given: RowsOptions) -> RowOptions:
+    """How rows become events. Raises typer.BadParameter."""
+    from replay.sources import RowOptions, TimeOptions
+
+    if given.ids_of not in ("content", "path"):
+        raise typer.BadParameter(f"--ids-of {given.ids_of!r}: choose content or path")
+    times = TimeOptions(given.time_format, given.time_unit, given.time_zone)
+    return RowOptions(times, "path" if given.ids_of == "path" else "content", given.keep_missing_words)
+
+
+def share_of(given: str) -> float:
+    """A share that a person wrote: 1%, 0.01. Raises typer.BadParameter."""
+    text = given.strip()
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise typer.BadParameter(f"--max-bad {given!r}: write a share, as 1% or 0.01")
+    return share
+
+
+def too_many_bad(source: Source, options: SourceOptions) -> bool:
+    """Whether more rows were refused than `--max-bad` allows, which then is told on stderr: exit code 1."""
+    report, most = source.report, share_of(options.max_bad)
+    if report.bad_share <= most:
+        return False
+    bad = report.bad.total()
+    print(
+        f"headwater: {bad:,} of {report.rows:,} rows were refused, {report.bad_share:.1%}, more than {most:.1%} "
+        "(--max-bad). What they lack stands above; `headwater look` shows how the file is read",
+        file=sys.stderr,
+    )
+    return True
 
 
 def catalogue_of(source: Source) -> list[Item]:

@@ -19,6 +19,7 @@ from console.commands.source_options import (
     Catalogue,
     FileOptions,
     Limit,
+    RowsOptions,
     SourceOptions,
     catalogue_of,
     opened_source,
@@ -55,12 +56,13 @@ class Training:
 def command(
     *,
     source: Annotated[
-        str, typer.Option("--from", metavar="FILE", help="Events: .parquet, .csv, .tsv, .jsonl, or `movielens`.")
+        str, typer.Option("--from", metavar="FILE", help="Events: a file, folder or glob, or `movielens`.")
     ],
     learning: Training,
     limit: Limit = None,
     catalogue: Catalogue = True,
     reading: FileOptions,
+    rows: RowsOptions,
     data: Data = DEFAULT_DATA,
     as_json: Json = False,
 ) -> None:
@@ -78,7 +80,7 @@ def command(
     if learning.device not in (None, "cpu", "cuda", "auto"):
         raise typer.BadParameter(f"--device {learning.device!r}: choose of cpu, cuda, auto")
     settings = servers_to_run(data).settings
-    chosen = opened_source(source, settings.kafka, SourceOptions(file=reading))
+    chosen = opened_source(source, settings.kafka, SourceOptions(file=reading, rows=rows))
     torch.set_num_threads(settings.trainer.threads)
     rate = learning.learning_rate
     with _checkpoints(learning.directory or settings.trainer.directory) as checkpoints:

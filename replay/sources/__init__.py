@@ -4,17 +4,22 @@ Before: files and topics. After: `replay.stream` and `replay.backtest`.
 """
 
 from replay.sources.catalogue_file import catalogue_from
-from replay.sources.files import Columns, FileSource
+from replay.sources.columns import Columns
+from replay.sources.files import FilePlan, FileSource
 from replay.sources.gorse import Gorse
 from replay.sources.kafka_range import KafkaRange
+from replay.sources.kinds import kinds_named
 from replay.sources.metarank import Metarank
 from replay.sources.movielens import MovieLens, fetch_movielens
+from replay.sources.reading import FileFormat
 from replay.sources.source import Catalogued, RowOptions, Source, SourceReport
 from replay.sources.times import TimeOptions
 
 __all__ = [
     "Catalogued",
     "Columns",
+    "FileFormat",
+    "FilePlan",
     "FileSource",
     "Gorse",
     "KafkaRange",
@@ -26,4 +31,5 @@ __all__ = [
     "TimeOptions",
     "catalogue_from",
     "fetch_movielens",
+    "kinds_named",
 ]

@@ -1,9 +1,10 @@
 """A catalogue from a file: what items are about, for streams whose source does not say.
 
-Before: a .jsonl, .csv, .tsv or .parquet file with one item a row. After: `replay.backtest`. Knows nothing of Kafka.
+Before: a file of any format that `reading` knows, one item a row. After: `replay.backtest`. Knows nothing of Kafka.
 
-`item_id` (or `item`), `title`, `categories`, `text`, `available`, `published_time` and `attributes` are the fields of
-an Item; any other column becomes an attribute. Categories in one text are separated by `|`.
+Names count without case and style. The id is `item_id`, `id` or another usual name of an item; `title`, `categories`,
+`text`, `available`, `published_time` and `attributes` are the fields of an Item; any other column becomes an attribute.
+Categories in one text are separated by `|`.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from pydantic import ValidationError
 
 from headwater.errors import SourceError
 from headwater.events import Item
-from replay.sources.rows import Row, rows_of
-from replay.sources.source import BadRow, as_id
+from replay.sources.columns import ITEMS, is_known_name, plain
+from replay.sources.ids import as_id
+from replay.sources.raw import BadRow
+from replay.sources.reading import objects_of
 
 __all__ = ["catalogue_from"]
 
-IDS = ("item_id", "item", "itemId", "itemid", "id")
-FIELDS = {"title", "categories", "text", "available", "published_time", "attributes"}
+IDS = ("itemid", "item", "id", *ITEMS)
+FIELDS = {plain(name): name for name in ("title", "categories", "text", "available", "published_time", "attributes")}
 
 
 def catalogue_from(path: Path) -> list[Item]:
@@ -30,35 +33,37 @@ def catalogue_from(path: Path) -> list[Item]:
     if not path.is_file():
         raise SourceError(f"{path} is not a file: give a .jsonl, .csv, .tsv or .parquet file of items")
     items: dict[str, Item] = {}
-    for number, row in enumerate(rows_of(path, short_rows=True)):
-        where = f"{path} row {number}"
+    for row in objects_of(path, lambda name: is_known_name(name) or plain(name) == "id", short_rows=True):
         if isinstance(row, BadRow):
-            raise SourceError(f"{where}: {row}") from row
-        item = _item(row, where)
+            raise SourceError(f"{row.place}: {row}") from row
+        number, fields = row
+        item = _item(fields, f"{path} line {number}")
         items[item.item_id] = item
     if not items:
-        raise SourceError(f"{path} has no items: a column {' or '.join(IDS)} is needed, and a row for each")
+        raise SourceError(f"{path} has no items: a column item_id or another usual name is needed, and a row for each")
     return list(items.values())
 
 
-def _item(row: Row, where: str) -> Item:
+def _item(row: dict[str, Any], where: str) -> Item:
     given = {name: value for name, value in row.items() if not _is_missing(value)}
-    name = next((name for name in IDS if name in given), None)
+    names = {plain(name): name for name in reversed(given)}
+    name = next((names[word] for word in IDS if word in names), None)
     if name is None:
-        raise SourceError(f"{where} has no id: a column {' or '.join(IDS)} is needed")
+        raise SourceError(f"{where} has no id: a column item_id, id or another usual name of an item is needed")
     try:
         fields: dict[str, Any] = {"item_id": as_id(given.pop(name), "item")}
     except BadRow as error:
         raise SourceError(f"{where}: {error}") from error
-    attributes = given.pop("attributes", {})
+    attributes = given.pop(names.get("attributes", ""), {})
     if not isinstance(attributes, dict):
         raise SourceError(f"{where}: attributes {attributes!r:.80} are no object: give each its own column")
     attributes = dict(attributes)
-    for field, value in given.items():
-        if field in FIELDS:
+    for column, value in given.items():
+        field = FIELDS.get(plain(column))
+        if field is not None and names.get(plain(column)) == column:
             fields[field] = value
         else:
-            attributes[field] = value
+            attributes[column] = value
     if isinstance(fields.get("categories"), str):
         fields["categories"] = [part.strip() for part in fields["categories"].split("|") if part.strip()]
     try:

@@ -1,103 +1,274 @@
-"""Past events from a parquet, CSV, TSV or JSON Lines file, with a mapping of its columns.
+"""Past events from files of any common format: one, a folder of parts, a glob.
 
-Before: `replay.sources.rows` reads the file. After: `replay.stream`, the backtest. What a row must hold to become an
-event is in `replay.sources.source`.
+Before: `reading` gives rows by columns, `columns` says what those mean, `kinds` makes types of words, `times` finds how
+times are written. After: `replay.stream`, the backtest, `headwater look`, which all see the same `FilePlan`. What a row
+must hold to become an event is in `replay.sources.source`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from headwater.errors import SourceError
 from headwater.events import Event
-from replay.sources.rows import format_of, rows_of
-from replay.sources.source import BadRow, RawRow, SourceReport, events_of
+from replay.sources.columns import Columns, Roles, decimal_comma, is_known_name, layout_of, roles_of
+from replay.sources.kinds import Kinds, slug
+from replay.sources.raw import BadRow, RawRow
+from replay.sources.reading import FileFormat, FilePart, Table, kind_of, parts_of, start_of
+from replay.sources.source import RowOptions, SourceReport, events_of
+from replay.sources.times import TimeColumn, choose_time_column
 
-__all__ = ["Columns", "FileSource"]
+__all__ = ["FilePlan", "FileSource"]
 
-USUAL = {
-    "user": ("user_id", "user", "userId", "visitor_id", "visitorid"),
-    "item": ("item_id", "item", "itemId", "itemid", "movie_id", "movieId", "product_id"),
-    "time": ("event_time", "time", "timestamp", "ts", "date"),
-    "type": ("type", "event", "event_type", "action"),
-    "value": ("value", "rating", "weight", "price"),
-}
-"""Names that a column is looked for under when none is given."""
+SAMPLE_ROWS = 2000
+"""Rows by which columns are chosen."""
+
+FIRST_MS = 946_684_800_000
+"""2000-01-01 UTC: where the events of a file without times begin, one a second. Any time of the past would do; one that
+never moves makes a file the same events whenever it is read."""
+
+NO_TIMES = "none; the order of the rows, a second for each from 2000-01-01"
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Which column holds what. None looks for the usual names; `type` may be a fixed word: "=view"."""
+class FilePlan:
+    """How a file is read, found from its begin.
 
-    user: str | None = None
-    item: str | None = None
-    time: str | None = None
-    type: str | None = None
-    value: str | None = None
+    Fields
+        first: the first part.
+        parts: how many files there are.
+        roles: what its columns are.
+        time: how its times are read.
+        sample: the values of its first rows, by column.
+        notes: what a person should know of the choices.
+    """
+
+    first: Table
+    parts: int
+    roles: Roles
+    time: TimeColumn
+    sample: Mapping[str, Sequence[Any]]
+    notes: tuple[str, ...]
+
+    @property
+    def read_as(self) -> str:
+        """In words: CSV, ';', UTF-8 with BOM, header."""
+        return self.first.read_as + (f", {self.parts:,} files" if self.parts > 1 else "")
 
 
 class FileSource:
-    """One file, in time order (stable, about 300 bytes a row of memory), or in its own with `in_file_order`."""
+    """Events in time order (stable, about 300 bytes a row of memory), or in that of the files with `in_file_order`.
 
-    def __init__(self, path: Path | str, columns: Columns | None = None, *, in_file_order: bool = False) -> None:
+    Parameters
+        path: a file, a folder of parts, a glob.
+        columns: what a person said of its columns.
+        form: what a person said of how it is written.
+        options: how rows become events.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        columns: Columns | None = None,
+        *,
+        form: FileFormat | None = None,
+        options: RowOptions | None = None,
+        in_file_order: bool = False,
+    ) -> None:
         self.path = Path(path)
         self.columns = columns or Columns()
-        self.in_file_order = in_file_order
+        self.in_file_order = in_file_order or not self.columns.timed
         self.report = SourceReport(str(path))
-        if not self.path.is_file():
-            raise SourceError(f"{path} is not a file: give a .parquet, .csv, .tsv or .jsonl file")
-        format_of(self.path)
+        self._form, self._options = form or FileFormat(), options or RowOptions()
+        self._parts = parts_of(path)
+        kind_of(self._parts[0].path, start_of(self._parts[0].path))
+        self._plan: FilePlan | None = None
+
+    @cached_property
+    def _first(self) -> Table:
+        return Table(self._parts[0], self._form, is_known_name)
+
+    @property
+    def files(self) -> int:
+        """How many files it is."""
+        return len(self._parts)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all files, as they lie there."""
+        return sum(part.path.stat().st_size for part in self._parts)
+
+    def columns_seen(self) -> tuple[Mapping[str, Sequence[Any]], str]:
+        """The first values of each column, and how the file is read in words, also of one that has no plan."""
+        try:
+            plan = self.plan()
+            return plan.sample, plan.read_as
+        except SourceError:
+            return _sample(self._first), self._first.read_as
+
+    def plan(self) -> FilePlan:
+        """How the file is read. Raises SourceError for one that lacks a column, or whose columns say too little."""
+        if self._plan is None:
+            self._plan = self._planned()
+        return self._plan
 
     def events(self) -> Iterator[Event]:
         """The events. Raises SourceError for a file that cannot be read or lacks a column."""
         self.report = SourceReport(str(self.path))
-        return events_of(self._raw_rows(), self.report, sort=not self.in_file_order)
+        plan = self.plan()
+        kinds = Kinds(self.columns.types)
+        self.report.read_as, self.report.notes = plan.read_as, list(plan.notes)
+        self.report.made_types = kinds.made
+        rows = self._raw_rows(plan, kinds)
+        return events_of(rows, self.report, sort=not self.in_file_order, options=self._options, time=plan.time)
 
-    def _raw_rows(self) -> Iterator[RawRow | BadRow]:
-        chosen: dict[str, str] = {}
-        path = str(self.path.resolve())
+    def _planned(self) -> FilePlan:
+        table, columns, notes = self._first, self.columns, []
+        sample = _sample(table)
+        if table.by_place and columns == Columns(type=columns.type, types=columns.types):
+            found = layout_of(list(zip(*sample.values(), strict=True)), table.delimiter)
+            if found is not None:
+                name, names, kind = found
+                table = Table(self._parts[0], replace(self._form, columns=names, header=False), is_known_name)
+                sample = _sample(table)
+                columns = replace(columns, type=columns.type or (f"={kind}" if kind else None))
+                notes.append(f"no header: columns by place, as in {name}: {', '.join(names)}")
+        try:
+            roles = roles_of(str(table.path), table.columns, sample, columns)
+        except SourceError as error:
+            raise self._better(error, table, sample) from error
+        if roles.type is not None:
+            Kinds(self.columns.types).check(str(table.path), roles.type, sample.get(roles.type, ()))
+        return FilePlan(table, len(self._parts), roles, self._time(roles, sample), sample, (*notes, *roles.notes))
 
-        def choose(present: list[str]) -> set[str]:
-            chosen.update(self._chosen(present))
-            return set(chosen.values())
+    def _time(self, roles: Roles, sample: Mapping[str, Sequence[Any]]) -> TimeColumn:
+        options = self._options.times
+        if not self.columns.timed:
+            return TimeColumn("", NO_TIMES, 1000, "", FIRST_MS, 1 << 53, False, int)
+        try:
+            return choose_time_column({name: sample.get(name, ()) for name in roles.times}, options)
+        except SourceError as error:
+            raise SourceError(f"{self.path}: {error}") from error
 
-        fixed = (self.columns.type or "")[1:]
-        usual = {"value": self.columns.value or "value", "event_id": "event_id"}  # JSON may bring them later
-        for number, row in enumerate(rows_of(self.path, choose)):
-            if isinstance(row, BadRow):
+    def _better(self, error: SourceError, table: Table, sample: Mapping[str, Sequence[Any]]) -> SourceError:
+        """What lacks, with what may be the reason: no header, or rows within rows."""
+        if table.by_place:
+            line = ", ".join(str(values[0])[:30] for values in sample.values() if values)
+            seem = _seem(sample)
+            places = " ".join(f"--{name} {place}" for place, name in enumerate(seem, 1) if name != "_")
+            return SourceError(
+                f"{table.path} has no header: its first line is data ({line}). "
+                f"Name them by place, as it seems --columns {','.join(seem)} (_ for what is not needed), or {places}; "
+                "with --header if the first line names them after all"
+            )
+        if table.lists and self._form.explode is None:
+            return SourceError(f"{error}; or make a row of each element of a list: --explode {table.lists[0]}")
+        if table.kind == "text" and len(table.columns) == 1:
+            return SourceError(f"{error}; or say what parts the fields, --delimiter")
+        return error
+
+    def _raw_rows(self, plan: FilePlan, kinds: Kinds) -> Iterator[RawRow | BadRow]:
+        number = 0
+        for part in self._parts:
+            table = plan.first if part is self._parts[0] else self._next_table(part, plan)
+            for row in self._rows_of(table, plan, kinds):
+                if not self.columns.timed and isinstance(row, RawRow):
+                    row = row._replace(time=FIRST_MS + 1000 * number)
+                    number += 1
                 yield row
+
+    def _next_table(self, part: FilePart, plan: FilePlan) -> Table:
+        table = Table(part, self._form, is_known_name, plan.first)
+        roles = plan.roles
+        needed = [roles.user, roles.item, *filter(None, [roles.type, plan.time.name])]
+        lacks = [name for name in needed if name not in table.columns]
+        if lacks or table.kind != plan.first.kind:
+            raise SourceError(
+                f"{part.path} is no part of the same table as {plan.first.path}: "
+                + (f"it has no column {', '.join(lacks)}" if lacks else f"it is {table.read_as}")
+                + ". Name one file, or the parts by a glob in quotes: 'folder/part-*.csv'"
+            )
+        return table
+
+    def _rows_of(self, table: Table, plan: FilePlan, kinds: Kinds) -> Iterator[RawRow | BadRow]:
+        roles, name, path = plan.roles, str(table.path), str(table.path.absolute())
+        wanted = [roles.user, roles.item]
+        places = []
+        for column in (plan.time.name or None, roles.type, roles.value, roles.event_id):
+            there = column is not None and (column in table.columns or table.kind == "json")
+            places.append(len(wanted) if there else -1)
+            wanted += [str(column)] if there else []
+        time, type_, value, event_id = places
+        fixed = _fixed(roles.fixed_type)
+        commas = value > 0 and table.delimiter != "," and _has_commas(plan.sample.get(wanted[value], ()))
+        for row in table.rows(wanted):
+            if isinstance(row, BadRow):
+                yield BadRow(row.reason, str(row), f"{name} {row.place}")
                 continue
-            names = usual | chosen
+            line, values = row
+            kind = fixed
+            if type_ > 0:
+                try:
+                    kind = kinds.read(values[type_])
+                except BadRow as error:
+                    yield BadRow(error.reason, str(error), f"{name} line {line}")
+                    continue
+                if not kind:
+                    self.report.rows += 1
+                    self.report.left_out[str(values[type_])] += 1
+                    continue
+            worth = values[value] if value > 0 else None
+            if commas:
+                worth = _number(worth)
+            at = values[time] if time > 0 else None
             yield RawRow(
-                number,
-                row.get(names["user"]),
-                row.get(names["item"]),
-                row.get(names["time"]),
-                row.get(names["type"]) if "type" in names else fixed,
-                row.get(names["value"]),
-                row.get(names["event_id"]),
-                path=path,
+                line, values[0], values[1], at, kind, worth, values[event_id] if event_id > 0 else None, path=path
             )
 
-    def _chosen(self, present: list[str]) -> dict[str, str]:
-        """Field -> column. Raises SourceError when a needed column is not there."""
-        chosen: dict[str, str] = {}
-        for field in USUAL:
-            given = getattr(self.columns, field)
-            if given is not None and field == "type" and given.startswith("="):
-                continue
-            usual = next((name for name in USUAL[field] if name in present), None)
-            name = usual if given is None else given
-            if name in present:
-                chosen[field] = name
-            elif given is not None or field in ("user", "item", "time", "type"):
-                remedy = ' or a fixed word, --type "=view"' if field == "type" else ""
-                raise SourceError(
-                    f"{self.path} has no column {given or ' or '.join(USUAL[field])}. It has {', '.join(present)}: "
-                    f"name one with --{field}{remedy}"
-                )
-        if "event_id" in present:
-            chosen["event_id"] = "event_id"
-        return chosen
+
+def _sample(table: Table) -> dict[str, list[Any]]:
+    rows = [row[1] for row in islice(table.rows(table.columns), SAMPLE_ROWS) if not isinstance(row, BadRow)]
+    return {name: [row[place] for row in rows] for place, name in enumerate(table.columns)}
+
+
+def _fixed(kind: str) -> str:
+    made = slug(kind) if kind else ""
+    if made is None:
+        raise SourceError(f"--type ={kind!r:.80} has no letters to make a type of")
+    return made
+
+
+def _has_commas(values: Sequence[Any]) -> bool:
+    return any(decimal_comma(value) is not None for value in values)
+
+
+def _number(value: Any) -> Any:
+    number = decimal_comma(value)
+    return value if number is None else number
+
+
+def _seem(sample: Mapping[str, Sequence[Any]]) -> list[str]:
+    """What columns by place seem to be: the time, a type of few words, the first two others as user and item."""
+    names = ["_"] * len(sample)
+    for place, values in enumerate(sample.values()):
+        words = {str(value) for value in values}
+        if "time" not in names and _is_time(values):
+            names[place] = "time"
+        elif "type" not in names and len(words) <= 20 and all(word.replace("_", "").isalpha() for word in words):
+            names[place] = "type"
+    rest = [place for place, name in enumerate(names) if name == "_"]
+    for place, name in zip(rest, ("user", "item"), strict=False):
+        names[place] = name
+    return names
+
+
+def _is_time(values: Sequence[Any]) -> bool:
+    try:
+        return not choose_time_column({"": values}).undecided and len(str(values[0])) > 8
+    except SourceError:
+        return False

@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,19 @@ from pydantic import ValidationError
 
 from headwater.errors import SourceError
 from headwater.events import Event, Item
+from replay.sources.columns import plain
 from replay.sources.dates import read_date, with_zone
-from replay.sources.rows import Row, csv_rows, first_line, json_rows
-from replay.sources.source import BadRow, RawRow, SourceReport, as_id, events_of
+from replay.sources.kinds import Kinds
+from replay.sources.raw import BadRow, RawRow
+from replay.sources.reading import objects_of, start_of
+from replay.sources.source import RowOptions, SourceReport, as_id, events_of
 
 __all__ = ["Gorse"]
 
-ENDINGS = (".csv", ".jsonl", ".csv.gz", ".jsonl.gz")
+Row = dict[str, Any]
+
+ENDINGS = tuple(f"{kind}{zipped}" for kind in (".csv", ".jsonl") for zipped in ("", ".gz", ".zst"))
+FEEDBACK = {"feedbacktype", "userid", "itemid"}
 NO_TIME = "0001-01-01"
 """Go's zero time: the feedback came without one."""
 
@@ -39,8 +44,9 @@ class Gorse:
     attributes: an object's fields by their names, a list as `labels`. Raises SourceError.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, options: RowOptions | None = None) -> None:
         path = Path(path)
+        self._options = options
         found = _beside(path, "feedback") if path.is_dir() else path
         if found is None or not found.is_file():
             raise SourceError(f"{path} has no feedback: give gorse's feedback.csv or .jsonl, or the folder of it")
@@ -56,21 +62,30 @@ class Gorse:
         file = _beside(path, "feedback") if path.is_dir() else path
         if file is None or not file.is_file() or not file.name.endswith(ENDINGS):
             return False
-        words = re.findall(rb"\w+", first_line(file).lower().replace(b"_", b""))
-        return {b"feedbacktype", b"userid", b"itemid"} <= set(words)
+        lines = start_of(file, 1 << 16).decode("utf-8", "replace").splitlines()
+        return {plain(word) for word in re.findall(r"\w+", lines[0] if lines else "")} >= FEEDBACK
 
     def events(self) -> Iterator[Event]:
         """Every feedback as an event. Raises SourceError."""
         self.report = SourceReport(str(self._feedback))
-        return events_of(self._rows(), self.report, sort=True)
+        return events_of(self._rows(), self.report, sort=True, options=self._options)
 
     def _rows(self) -> Iterator[RawRow | BadRow]:
-        for number, row in enumerate(_read(self._feedback, {"feedbacktype", "userid", "itemid", "timestamp"})):
+        kinds = Kinds({})
+        self.report.made_types = kinds.made
+        path = str(self._feedback.resolve())
+        for row in _read(self._feedback, FEEDBACK | {"timestamp"}):
             if isinstance(row, BadRow):
                 yield row
-            else:
-                time = _time(row.get("timestamp"))
-                yield RawRow(number, row.get("userid"), row.get("itemid"), time, row.get("feedbacktype"), _value(row))
+                continue
+            number, fields = row
+            try:
+                kind = kinds.read(fields.get("feedbacktype"))
+            except BadRow as error:
+                yield BadRow(error.reason, str(error), f"{self._feedback} line {number}")
+                continue
+            time = _time(fields.get("timestamp"))
+            yield RawRow(number, fields.get("userid"), fields.get("itemid"), time, kind, _value(fields), path=path)
 
     def items(self) -> list[Item]:
         """The items of the file beside the feedback; [] where there is none. Bad ones are counted in `item_report`."""
@@ -78,16 +93,16 @@ class Gorse:
         found: dict[str, Item] = {}
         if self._items is None:
             return []
-        for number, row in enumerate(_read(self._items, {"itemid"})):
+        for row in _read(self._items, {"itemid"}):
             report.rows += 1
             try:
                 if isinstance(row, BadRow):
                     raise row
-                item = _item(row)
+                item = _item(row[1])
                 found[item.item_id] = item
                 report.events += 1
             except BadRow as error:
-                report.refuse(f"item {number}", error)
+                report.refuse("" if isinstance(row, BadRow) else f"{self._items} line {row[0]}", error)
         return list(found.values())
 
 
@@ -132,22 +147,20 @@ def _value(row: Row) -> Any:
     return row.get("value") or None
 
 
-def _read(path: Path, needed: set[str]) -> Iterator[Row | BadRow]:
-    """Rows by lower-case names without underscores, as both formats then agree. Raises SourceError."""
-
-    def choose(header: list[str]) -> list[str]:
-        names = [_plain(name) for name in header]
-        if not needed <= set(names):
-            raise SourceError(f"{path} lacks columns of gorse's export: {sorted(needed - set(names))}; it has {names}")
-        return header
-
-    for row in json_rows(path) if ".jsonl" in path.name else csv_rows(path, choose):
-        yield row if isinstance(row, BadRow) else {_plain(name): value for name, value in row.items()}
-
-
-@lru_cache(1000)
-def _plain(name: str) -> str:
-    return name.replace("_", "").lower()
+def _read(path: Path, needed: set[str]) -> Iterator[tuple[int, Row] | BadRow]:
+    """Lines by names without case and style, in which both formats agree. Raises SourceError."""
+    checked = False
+    for row in objects_of(path, lambda name: plain(name) in needed):
+        if isinstance(row, BadRow):
+            yield row
+            continue
+        number, fields = row
+        found = {plain(name): value for name, value in fields.items()}
+        if not checked and not needed <= found.keys():
+            lacks = sorted(needed - found.keys())
+            raise SourceError(f"{path} lacks columns of gorse's export: {lacks}; it has {list(fields)}")
+        checked = True
+        yield number, found
 
 
 def _beside(folder: Path, name: str) -> Path | None:

@@ -14,6 +14,7 @@ Before: the file that metarank trains from. After: `replay.stream`, the backtest
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,16 @@ from pydantic import ValidationError
 
 from headwater.errors import SourceError
 from headwater.events import Event, Item
-from replay.sources.rows import Row, first_line, json_rows
-from replay.sources.source import BadRow, RawRow, SourceReport, as_id, events_of
+from replay.sources.kinds import Kinds
+from replay.sources.raw import BadRow, RawRow
+from replay.sources.reading import objects_of, start_of
+from replay.sources.source import RowOptions, SourceReport, as_id, events_of
 
 __all__ = ["Metarank"]
 
-ENDINGS = (".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz", ".ndjson.gz")
+Row = dict[str, Any]
+
+ENDINGS = tuple(f"{kind}{zipped}" for kind in (".jsonl", ".json", ".ndjson") for zipped in ("", ".gz", ".zst"))
 EVENTS = {"interaction", "ranking", "item", "user"}
 TITLES = ("title", "name")
 CATEGORIES = ("categories", "category", "genres", "genre")
@@ -42,8 +47,9 @@ class Metarank:
     Events are stably sorted by time. Raises SourceError.
     """
 
-    def __init__(self, path: Path | str, *, impressions: bool = False) -> None:
+    def __init__(self, path: Path | str, *, impressions: bool = False, options: RowOptions | None = None) -> None:
         self.path = Path(path)
+        self._options = options
         self.impressions = impressions
         if not self.path.is_file():
             raise SourceError(f"{path} is not a file: give metarank's events as JSON Lines")
@@ -57,7 +63,7 @@ class Metarank:
         if not path.is_file() or not path.name.endswith(ENDINGS):
             return False
         try:
-            first = orjson.loads(first_line(path))
+            first = orjson.loads(start_of(path).removeprefix(BOM_UTF8).partition(b"\n")[0])
         except orjson.JSONDecodeError:
             return False
         return isinstance(first, dict) and {"id", "timestamp"} <= first.keys() and _is_known(first.get("event"))
@@ -65,34 +71,46 @@ class Metarank:
     def events(self) -> Iterator[Event]:
         """Interactions, and with `impressions` the rankings' items. Raises SourceError."""
         self.report = SourceReport(str(self.path))
-        return events_of(self._event_rows(), self.report, sort=True)
+        return events_of(self._event_rows(), self.report, sort=True, options=self._options)
 
     def _event_rows(self) -> Iterator[RawRow | BadRow]:
-        for number, row in enumerate(self._rows()):
+        kinds, path = Kinds({}), str(self.path.resolve())
+        self.report.made_types = kinds.made
+        for row in self._rows():
             if isinstance(row, BadRow):
                 yield row
-            elif row["event"] == "interaction":
-                yield _row(number, row, row.get("item"), row.get("type"), row.get("id"), row.get("ranking"))
-            elif row["event"] == "ranking" and self.impressions:
-                shown = row.get("items")
-                if not isinstance(shown, list) or not all(isinstance(one, dict) for one in shown):
-                    yield BadRow("items", f"items of a ranking are {shown!r:.80}, not a list of objects")
-                    continue
-                for rank, one in enumerate(shown):
-                    event_id = f"{row.get('id')}:{rank}"
-                    yield _row(number, row, one.get("id"), "impression", event_id, row.get("id"))
-            else:
-                self.report.rows += 1
-                self.report.left_out[row["event"]] += 1
+                continue
+            number, body = row
+            try:
+                for made in self._made(number, body, kinds):
+                    yield made._replace(path=path)
+            except BadRow as error:
+                yield BadRow(error.reason, str(error), f"{self.path} line {number}")
+
+    def _made(self, number: int, row: Row, kinds: Kinds) -> Iterator[RawRow]:
+        """The events of one of metarank's. Raises BadRow."""
+        if row["event"] == "interaction":
+            yield _row(number, row, row.get("item"), kinds.read(row.get("type")), row.get("id"), row.get("ranking"))
+        elif row["event"] == "ranking" and self.impressions:
+            shown = row.get("items")
+            if not isinstance(shown, list) or not all(isinstance(one, dict) for one in shown):
+                raise BadRow("items", f"items of a ranking are {shown!r:.80}, not a list of objects")
+            for rank, one in enumerate(shown):
+                event_id = f"{row.get('id')}:{rank}"
+                yield _row(number, row, one.get("id"), "impression", event_id, row.get("id"))
+        else:
+            self.report.rows += 1
+            self.report.left_out[row["event"]] += 1
 
     def items(self) -> list[Item]:
         """The catalogue after the last `item` event. Bad ones are counted in `item_report`. Raises SourceError."""
         self.item_report = report = SourceReport(str(self.path))
         entries: dict[str, dict[str, Any]] = {}
         made: dict[str, Item] = {}
-        for number, row in enumerate(self._rows()):
-            if isinstance(row, BadRow) or row["event"] != "item":
+        for found in self._rows():
+            if isinstance(found, BadRow) or found[1]["event"] != "item":
                 continue
+            number, row = found
             report.rows += 1
             try:
                 item_id = as_id(row.get("item"), "item")
@@ -101,15 +119,16 @@ class Metarank:
                 entries[item_id] = fields
                 report.events += 1
             except BadRow as error:
-                report.refuse(f"line {number}", error)
+                report.refuse(f"{self.path} line {number}", error)
         return list(made.values())
 
-    def _rows(self) -> Iterator[Row | BadRow]:
-        for row in json_rows(self.path):
-            if isinstance(row, BadRow) or _is_known(row.get("event")):
+    def _rows(self) -> Iterator[tuple[int, Row] | BadRow]:
+        for row in objects_of(self.path, lambda name: name == "event"):
+            if isinstance(row, BadRow) or _is_known(row[1].get("event")):
                 yield row
             else:
-                yield BadRow("event", f"event {row.get('event')!r:.80} is none of {', '.join(sorted(EVENTS))}")
+                told = f"event {row[1].get('event')!r:.80} is none of {', '.join(sorted(EVENTS))}"
+                yield BadRow("event", told, f"{self.path} line {row[0]}")
 
 
 def _is_known(event: Any) -> bool:

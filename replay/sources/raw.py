@@ -5,9 +5,10 @@ Before: the readers of formats, which make raw rows. After: `source`, `times` an
 
 from __future__ import annotations
 
+import os
 from typing import Any, NamedTuple
 
-__all__ = ["BadRow", "RawRow"]
+__all__ = ["BadRow", "RawRow", "place_of"]
 
 
 class BadRow(Exception):
@@ -26,8 +27,8 @@ class RawRow(NamedTuple):
     """One row of a file before anything is checked.
 
     Fields
-        number: of the row, in the order of its file.
-        place: where it stands, for messages ("part-0.csv, line 17"); "" is `row {number}`.
+        number: of the row in the order of its file; with a path that of its line or element, from 1.
+        place: where it stands, for messages; "" is what `place_of` makes of path and number.
         path: the whole path of its file, for ids that are made of it; "" is the name of the source.
     """
 
@@ -42,3 +43,11 @@ class RawRow(NamedTuple):
     request: Any = None
     place: str = ""
     path: str = ""
+
+
+def place_of(path: str, number: int) -> str:
+    """Where a row stands, for messages: `logs/part-0.csv line 17`, as seen from the current folder."""
+    if not path:
+        return f"row {number}"
+    here = os.path.relpath(path)
+    return f"{path if here.startswith('..') else here} line {number}"

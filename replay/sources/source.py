@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from headwater.errors import SourceError
 from headwater.events import Event, Item
 from replay.sources.ids import IdColumn, as_id, as_text, choose_ids, is_missing
-from replay.sources.raw import BadRow, RawRow
+from replay.sources.raw import BadRow, RawRow, place_of
 from replay.sources.times import TimeColumn, TimeOptions, choose_time_column, moment_text, number_of
 
 __all__ = ["BadRow", "Catalogued", "RawRow", "RowOptions", "Source", "SourceReport", "as_id", "events_of"]
@@ -62,6 +62,8 @@ class SourceReport:
         time_column, time_unit: which column was taken for the time, and for what.
         first_ms, last_ms: of the events, by their times.
         left_out: good rows that are no events: a catalogue entry, what is known of a user.
+        read_as, notes: how a file is read, and what a person should know of the choices made.
+        made_types: types that were made of words of the file.
     """
 
     name: str
@@ -74,6 +76,9 @@ class SourceReport:
     time_column: str = ""
     first_ms: int | None = None
     last_ms: int | None = None
+    read_as: str = ""
+    notes: list[str] = field(default_factory=list)
+    made_types: dict[str, str] = field(default_factory=dict)
 
     def refuse(self, where: str, error: BadRow) -> None:
         """Count a bad row, and quote it while there are few."""
@@ -94,12 +99,27 @@ class SourceReport:
         return ", ".join(parts)
 
     def __str__(self) -> str:
-        told = f"{self.name}: {self.events:,} events of {self.rows:,} rows; time: {self.time_text}"
+        told = f"{self.name}: {self.events:,} events of {self.rows:,} rows; {self.reading_text}"
         if self.left_out:
             told += f"; no events: {_counts(self.left_out)}"
         if self.bad:
             told += f"; {self.bad_text}"
         return told
+
+    @property
+    def reading_text(self) -> str:
+        """How the rows were read: "read as: CSV, ';', UTF-8, header; time: column ts, seconds, 2022-04-20 .."."""
+        told = [f"read as: {self.read_as}"] if self.read_as else []
+        told.append(f"time: {self.time_text}")
+        if self.made_types:
+            words = [f"'{word}' is {kind}" for word, kind in list(self.made_types.items())[:FIRST_BAD]]
+            told.append(f"types: {', '.join(words)}")
+        return "; ".join([*told, *self.notes])
+
+    @property
+    def bad_share(self) -> float:
+        """The share of the rows that was refused."""
+        return self.bad.total() / self.rows if self.rows else 0.0
 
     @property
     def bad_text(self) -> str:
@@ -190,7 +210,7 @@ def events_of(
             problem = error.errors()[0]
             what = str(problem["loc"][0])
             text = f"{what}: {problem['msg']} ({problem['input']!r:.80})"
-            report.refuse(f"row {row.number}", BadRow(what, text, row.place))
+            report.refuse(place_of(row.path, row.number), BadRow(what, text, row.place))
             continue
         report.events += 1
         report.first_ms = row.time_ms if report.first_ms is None else min(report.first_ms, row.time_ms)
@@ -262,8 +282,8 @@ def _checked(
                 row.place, row.path,
             )  # fmt: skip
         except BadRow as error:
-            place = row.place or (f"row {row.number}" if isinstance(row, RawRow) else "")
-            report.refuse(place or f"row {number}", error)
+            place = row.place or (place_of(row.path, row.number) if isinstance(row, RawRow) else f"row {number}")
+            report.refuse(place, error)
 
 
 def _value(value: Any) -> float | None:

@@ -32,7 +32,7 @@ def ran(*words: str | Path) -> str:
     return done.stdout
 
 
-COLUMNS = ["--user", "who", "--item", "what", "--time", "at", "--type", "how"]
+COLUMNS = ["--user", "who", "--item", "what", "--time", "at", "--type", "how", "--max-bad", "2%"]
 
 
 def test_a_file_with_columns_of_its_own_is_measured_and_written(shop: Path, tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_a_file_with_columns_of_its_own_is_measured_and_written(shop: Path, tmp_
     )
     assert "118 events of 120 rows" in told
     assert "1 no_user" in told
-    assert "row 119: time 'soon'" in told
+    assert "line 121: time 'soon'" in told
     result = orjson.loads(out.read_bytes())
     assert set(result["results"]) == {
         "headwater", "memory", "slow", "headwater@8", "headwater@16", "frozen", "popularity", "rules",
@@ -87,7 +87,7 @@ def test_the_catalogue_of_a_file_is_taken_in(shop: Path, tmp_path: Path) -> None
 def test_a_catalogue_row_without_an_id_is_named(tmp_path: Path) -> None:
     items = tmp_path / "items.jsonl"
     items.write_text('{"item_id": "a"}\n{"title": "b"}\n')
-    with pytest.raises(SourceError, match="row 1 has no id"):
+    with pytest.raises(SourceError, match="line 2 has no id"):
         catalogue_from(items)
 
 
@@ -166,7 +166,7 @@ def test_what_cannot_be_written_at_the_end_costs_no_result(shop: Path) -> None:
     [
         ("a.csv", "item_id,attributes\ni1,red\n", "no object"),
         ("a.jsonl", '{"item_id": "i1", "attributes": "red"}\n', "no object"),
-        ("a.csv", "item_id,title\ni1,a,b,c\n", "row 0: 4 fields where the header has 2"),
+        ("a.csv", "item_id,title\ni1,a,b,c\n", "line 2: 4 fields where 2 are expected"),
         ("a.jsonl", '{"item_id": ["i1"]}\n', "neither a text nor a number"),
         ("a.csv", "", "no items"),
     ],

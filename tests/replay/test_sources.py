@@ -121,7 +121,7 @@ def test_columns_are_mapped_by_name_and_a_type_can_be_fixed(tmp_path: Path) -> N
 
 
 def test_bad_rows_are_counted_with_reasons_and_the_first_are_quoted(tmp_path: Path) -> None:
-    good = {"user": "u", "item": "i", "time": SECONDS, "type": "view"}
+    good = {"user": "u", "item": "i", "time": SECONDS, "type": "view", "value": 1}
     lines = [
         json.dumps(good),
         "not json",
@@ -131,7 +131,7 @@ def test_bad_rows_are_counted_with_reasons_and_the_first_are_quoted(tmp_path: Pa
         json.dumps({**good, "time": None}),
         json.dumps({**good, "time": "yesterday"}),
         json.dumps({**good, "time": SECONDS * 1_000_000}),
-        json.dumps({**good, "type": "ÜBER"}),
+        json.dumps({**good, "type": "加购"}),
         json.dumps({**good, "value": "many"}),
         json.dumps({**good, "user": "u" * 300}),
         json.dumps(good),

@@ -1,0 +1,249 @@
+"""`headwater look`: what a file of events is taken for, what is in it, and the commands that replay and backtest it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from console.commands.option_groups import given_options, grouped
+from console.commands.options import Data, Json, Kafka
+from console.commands.source_options import SourceName, SourceOptions, opened_source, too_many_bad
+from console.local import DEFAULT_DATA
+from console.printing import printer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from replay import FileSource, Source
+    from replay.overview import Overview
+
+__all__ = ["command"]
+
+SHOWN_COLUMNS = 30
+SHOWN_TYPES = 12
+DAY_MS = 86_400_000
+
+
+@grouped
+def command(
+    *,
+    source: SourceName,
+    reading: SourceOptions,
+    kafka: Kafka = None,
+    data: Data = DEFAULT_DATA,
+    as_json: Json = False,
+) -> None:
+    """Look at a file before it is used: its columns and what each is taken for, ranges, types, bad rows.
+
+    It reads as `replay stream` and `replay backtest` do, all of it, and prints their command lines. Nothing is sent.
+    """
+    from console.local.addresses import located_settings
+    from headwater.errors import SourceError
+    from replay import FileSource
+    from replay.overview import overview
+
+    chosen = opened_source(source, located_settings(kafka, None, None, data).kafka, reading)
+    out = printer()
+    try:
+        if isinstance(chosen, FileSource):
+            chosen.plan()
+        found = _counted(lambda: overview(chosen), as_json)
+    except SourceError:
+        if isinstance(chosen, FileSource) and not as_json:
+            _print_columns(out, chosen)
+        raise
+    commands = _commands(source, reading)
+    if as_json:
+        import orjson
+
+        print(orjson.dumps(_body(chosen, found, commands)).decode())
+    else:
+        out.print(f"[bold]{_escaped(source)}[/]{_size(chosen)}")
+        if isinstance(chosen, FileSource):
+            _print_columns(out, chosen)
+        _print_content(out, chosen, found)
+        _print_commands(out, commands)
+    raise typer.Exit(too_many_bad(chosen, reading))
+
+
+def _counted(count: Any, quiet: bool) -> Overview:
+    out = printer(stderr=True)
+    if quiet or not out.is_terminal:
+        return count()  # type: ignore[no-any-return]
+    with out.status("reading ..."):
+        return count()  # type: ignore[no-any-return]
+
+
+def _commands(source: str, reading: SourceOptions) -> dict[str, str]:
+    """What to run next, with the options that were given here."""
+    same = [shlex.quote(source), *map(shlex.quote, given_options(reading))]
+    name = Path(source.partition(":")[2] or source).name.partition(".")[0].strip("*?[]-_ ") or "report"
+    report = shlex.quote(f"{name}.html")
+    return {
+        "backtest": " ".join(["headwater replay backtest", *same, "--report", report]),
+        "stream": " ".join(["headwater replay stream", *same]),
+    }
+
+
+def _taken_for(source: FileSource) -> dict[str, str]:
+    """Column -> what it is taken for, empty where the file lacks something."""
+    from headwater.errors import SourceError
+
+    try:
+        plan = source.plan()
+    except SourceError:
+        return {}
+    roles = plan.roles
+    found = {plan.time.name: "time", roles.user: "user", roles.item: "item"}
+    named = {roles.type: "type", roles.value: "value", roles.event_id: "event id"}
+    return {**found, **{name: what for name, what in named.items() if name is not None}}
+
+
+def _print_columns(out: Console, source: FileSource) -> None:
+    from rich.table import Table
+
+    columns, read_as = source.columns_seen()
+    out.print(f"[dim]read as[/]   {_escaped(read_as)}")
+    taken = _taken_for(source)
+    table = Table(box=None, pad_edge=False, header_style="dim", show_edge=False, padding=(0, 3, 0, 0))
+    table.add_column("column", style="cyan", overflow="fold", max_width=36)
+    table.add_column("taken for", style="bold", min_width=9)
+    table.add_column("in the first rows", overflow="ellipsis", no_wrap=True, ratio=1)
+    shown = sorted(columns, key=lambda name: name not in taken)[:SHOWN_COLUMNS]
+    for name in (name for name in columns if name in shown):
+        table.add_row(_escaped(name), taken.get(name, ""), _escaped(" · ".join(_first(columns[name]))))
+    out.print()
+    out.print(table)
+    if len(columns) > len(shown):
+        out.print(f"[dim]and {len(columns) - len(shown)} columns more")
+    out.print()
+
+
+def _first(values: Sequence[Any], most: int = 4) -> list[str]:
+    """A few different values of a column, short."""
+    found: dict[str, None] = {}
+    for value in values:
+        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+        if value is not None and text.strip():
+            found[" ".join(text.split())[:30]] = None
+        if len(found) == most:
+            break
+    return list(found)
+
+
+def _print_content(out: Console, source: Source, found: Overview) -> None:
+    report = source.report
+    for name, text in _lines(source, found):
+        out.print(f"[dim]{name:<10}[/]{_escaped(text)}", soft_wrap=False)
+    if report.bad:
+        counts = ", ".join(f"{count:,} {reason}" for reason, count in report.bad.most_common())
+        out.print(f"[dim]refused   [/][yellow]{_escaped(counts)}[/]")
+        for text in report.first_bad:
+            out.print(f"          {_escaped(text)}")
+    out.print()
+
+
+def _lines(source: Source, found: Overview) -> Iterator[tuple[str, str]]:
+    """What is in a source, in words."""
+    report = source.report
+    total = max(found.events, 1)
+    yield "events", f"{found.events:,} of {report.rows:,} rows{_odd(found)}"
+    yield "time", report.time_text
+    yield "users", f"{found.users:,}, {found.events / max(found.users, 1):.1f} events each; {found.once:,} have one"
+    yield "items", f"{found.items:,}; {found.again / total:.1%} of events are with an item that the user had met before"
+    types = [f"{kind} {count:,} ({count / total:.1%})" for kind, count in found.types.most_common(SHOWN_TYPES)]
+    yield (
+        "types",
+        ", ".join(types) + (f", and {len(found.types) - SHOWN_TYPES} more" if len(found.types) > SHOWN_TYPES else ""),
+    )
+    if report.made_types:
+        yield "", "made of " + ", ".join(f"'{word}'" for word in list(report.made_types)[:8])
+    if found.values:
+        yield "values", f"{found.values:,}, {found.lowest:g} .. {found.highest:g}"
+    yield (
+        "sessions",
+        f"{found.sessions:,} by half an hour of silence, {found.events / max(found.sessions, 1):.1f} events each",
+    )
+    if found.silence_ms > 60_000 and found.silence_from_ms is not None:
+        yield "gap", f"longest without any event {_span(found.silence_ms)}, from {_moment(found.silence_from_ms)}"
+    if report.left_out:
+        yield "left out", ", ".join(f"{count:,} {what}" for what, count in report.left_out.most_common())
+    for note in report.notes:
+        yield "note", note
+
+
+def _odd(found: Overview) -> str:
+    told = f"; {found.equal:,} are equal to another of the same moment" if found.equal else ""
+    return told + (f"; {found.repeated_ids:,} repeat an event id and count once" if found.repeated_ids else "")
+
+
+def _span(ms: int) -> str:
+    if ms >= 2 * DAY_MS:
+        return f"{ms / DAY_MS:.1f} days"
+    return f"{ms / 3_600_000:.1f} hours" if ms >= 7_200_000 else f"{ms / 60_000:.0f} minutes"
+
+
+def _moment(at_ms: int) -> str:
+    from console.times import shown_time
+
+    return shown_time(at_ms, utc=True)[:16]
+
+
+def _print_commands(out: Console, commands: Mapping[str, str]) -> None:
+    for told, name in (
+        ("how good would it have been", "backtest"),
+        ("let it happen again, in what `headwater up` runs", "stream"),
+    ):
+        out.print(f"[dim]# {told}")
+        out.print(f"[green]{_escaped(commands[name])}", soft_wrap=True)
+
+
+def _body(source: Source, found: Overview, commands: Mapping[str, str]) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from replay import FileSource
+
+    report = source.report
+    counts = {name: value for name, value in asdict(found).items() if value not in (float("inf"), float("-inf"))}
+    body: dict[str, Any] = {
+        "source": report.name,
+        "read_as": report.read_as,
+        "time": {"column": report.time_column, "unit": report.time_unit},
+        "rows": report.rows,
+        "bad": dict(report.bad),
+        "first_bad": report.first_bad,
+        "left_out": dict(report.left_out),
+        "notes": report.notes,
+        "made_types": report.made_types,
+        **counts,
+        "commands": dict(commands),
+    }
+    if isinstance(source, FileSource):
+        taken = _taken_for(source)
+        columns, _ = source.columns_seen()
+        body["columns"] = {name: {"taken_for": taken.get(name), "first": _first(columns[name])} for name in columns}
+    return body
+
+
+def _size(source: Source) -> str:
+    from replay import FileSource
+
+    if not isinstance(source, FileSource):
+        return ""
+    size, count = float(source.size_bytes), source.files
+    unit = "B"
+    for unit in ("B", "KB", "MB", "GB", "TB"):
+        if size < 1000 or unit == "TB":
+            break
+        size /= 1000
+    return f"[dim]  {size:.3g} {unit}" + (f" in {count:,} files" if count > 1 else "")
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

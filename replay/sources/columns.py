@@ -1,0 +1,310 @@
+"""Which column of a file means what: by what a person said, else by names in any case and style, else by its shape.
+
+Before: `reading` gives names and a sample. After: `files` reads the columns so, `headwater look` shows them. Known are
+the names of gorse, metarank, Amazon Personalize, RecBole (`user_id:token`), Segment, Google Analytics, Snowplow, and of
+the public sets: Retailrocket, REES46, Tianchi, H&M, Yelp, Amazon's reviews, MovieLens, OTTO, KuaiRand, Trivago ...
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from headwater.errors import SourceError
+from replay.sources.ids import is_missing
+from replay.sources.times import number_of
+
+__all__ = ["ITEMS", "Columns", "Roles", "decimal_comma", "is_known_name", "layout_of", "plain", "roles_of"]
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+USERS = _names(
+    "userid user uid customerid customer visitorid visitor userpseudoid reviewerid memberid clientid buyerid shopperid "
+    "viewerid listenerid readerid playerid profileid accountid personid consumerid patronid msno householdkey "
+    "householdid fullvisitorid distinctid domainuserid anonymousid deviceid cookieid"
+)
+SESSIONS = _names("sessionid session ssessionid usersession visitid displayid")
+ITEMS = _names(
+    "itemid item productid product movieid filmid articleid clickarticleid videoid trackid songid artistid albumid "
+    "bookid isbn parentasin asin businessid newsid contentid documentid postid gameid appid animeid recipeid courseid "
+    "jobid hotelid poiid venueid showid podcastid listingid offerid merchandiseid goodsid aid sku skuid reference iid "
+    "objectid entityid"
+)
+TIMES = _names(
+    "eventtime eventtimestamp timestamp time ts timems timestampms datetime eventdate date day dt tdat unixreviewtime "
+    "clicktimestamp unixtime epoch derivedtstamp utctime originaltimestamp eventday"
+)
+LATER_TIMES = _names(
+    "createdat created createdtime createtime reviewtime occurredat dateadded collectortstamp sentat receivedat"
+)
+TYPES = _names(
+    "type eventtype event eventname action actiontype behaviortype behaviourtype behavior behaviour feedbacktype "
+    "interactiontype interaction activity verb"
+)
+RATINGS = _names("rating stars overall bookrating score rate ratings")
+VALUES = ("value", *RATINGS, *_names("eventvalue weight plays playcount watchratio price amount revenue"))
+EVENT_IDS = _names("eventid eventuuid messageid insertid")
+CATALOGUE = _names(
+    "title name categories category genres genre text description available publishedtime attributes price"
+)
+NOT_ITEMS = _names(
+    "category cat brand order request event session device store shop impression campaign group class region"
+)
+
+KNOWN = {*USERS, *SESSIONS, *ITEMS, *TIMES, *LATER_TIMES, *TYPES, *VALUES, *EVENT_IDS, *CATALOGUE}
+BY_FIELD = {"user": USERS, "item": ITEMS, "time": TIMES, "type": TYPES, "value": VALUES}
+_TYPED = re.compile(r":(?:token|float|token_seq|float_seq)$")
+_TIMELIKE = re.compile(r"time|date|stamp", re.IGNORECASE)
+
+Sample = Mapping[str, Sequence[Any]]
+"""The values of some rows, by column."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column holds what, by name, or by place from 1. None looks for the usual names.
+
+    Fields
+        type: a column, or a fixed word: "=view".
+        types: what words of that column mean; "" leaves such rows out.
+        timed: False takes the order of the rows for their time.
+    """
+
+    user: str | None = None
+    item: str | None = None
+    time: str | None = None
+    type: str | None = None
+    value: str | None = None
+    types: Mapping[str, str] = field(default_factory=dict)
+    timed: bool = True
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What each column was taken for; None is not there.
+
+    Fields
+        times: of which the values decide: the first is the best by its name.
+        fixed_type: the type of every event, where no column tells.
+        notes: what a person should know of the choice.
+    """
+
+    user: str
+    item: str
+    times: tuple[str, ...]
+    type: str | None
+    value: str | None
+    event_id: str | None
+    fixed_type: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@lru_cache(10_000)
+def plain(name: str) -> str:
+    """A name without case, style and RecBole's type: `USER_ID`, `userId` and `user_id:token` are one."""
+    return re.sub(r"[\W_]+", "", _TYPED.sub("", name.strip())).lower()
+
+
+def is_known_name(name: str) -> bool:
+    """Whether a header may well hold a name."""
+    return plain(name) in KNOWN or bool(_TYPED.search(name.strip()))
+
+
+def roles_of(where: str, present: Sequence[str], sample: Sample, given: Columns) -> Roles:
+    """What each column is.
+
+    Parameters
+        where: the file, for messages.
+        present: the columns.
+        sample: values of them; columns without any are taken for none.
+        given: what a person said, which comes first.
+
+    Raises
+        SourceError: a column that is needed is not there; it names those that are, and what to do.
+    """
+    chooser = _Chooser(where, list(present), sample, given)
+    user = chooser.one("user", USERS) or chooser.session()
+    item = chooser.one("item", ITEMS) or chooser.other_id()
+    if user is None or item is None:
+        raise chooser.lacks("user" if user is None else "item")
+    times = chooser.times() if given.timed else ()
+    if given.timed and not times:
+        raise chooser.lacks("time")
+    kind = chooser.type()
+    value = chooser.one("value", VALUES, number=True)
+    fixed = (given.type or "")[1:] if (given.type or "").startswith("=") else ""
+    if kind is None and not fixed:
+        if value is None or plain(value).rpartition(".")[2] not in RATINGS or given.value is not None:
+            raise chooser.lacks("type")
+        fixed = "rating"
+        chooser.notes.append(f"every event is a rating, of column {value} (--type =WORD says another)")
+    event_id = chooser.event_id()
+    return Roles(user, item, times, kind, value, event_id, fixed, tuple(chooser.notes))
+
+
+class _Chooser:
+    """Columns that are still to be had."""
+
+    def __init__(self, where: str, present: list[str], sample: Sample, given: Columns) -> None:
+        self.where, self.present, self.sample, self.given = where, present, sample, given
+        self.notes: list[str] = []
+        self._taken: set[str] = set()
+        for what in BY_FIELD:
+            name = getattr(given, what)
+            if name is not None and not (what == "type" and name.startswith("=")):
+                self._taken.add(self._given(what, name))
+
+    def _given(self, what: str, name: str) -> str:
+        if name in self.present:
+            return name
+        alike = [one for one in self.present if plain(one) == plain(name)]
+        if len(alike) == 1:
+            return alike[0]
+        if name.isdecimal() and 1 <= int(name) <= len(self.present):
+            return self.present[int(name) - 1]
+        raise self.lacks(what)
+
+    def one(self, what: str, usual: Sequence[str], *, number: bool = False) -> str | None:
+        """The column of a field: the one that was named, else the first usual name with values."""
+        name = getattr(self.given, what)
+        if name is not None:
+            return self._given(what, name)
+        return self._first(usual, number=number)
+
+    def _first(self, usual: Sequence[str], *, number: bool = False) -> str | None:
+        named = self._named(usual)
+        fits = [name for name in named if not number or self._is_number(name)]
+        if named and not fits:
+            self.notes.append(f"column {named[0]} holds no numbers: no values")
+        found = next((name for name in fits if self._filled(name) >= 0.5), None)
+        found = found or max(fits, key=self._filled, default=None)
+        if found is not None:
+            self._taken.add(found)
+        return found
+
+    def _named(self, usual: Sequence[str]) -> list[str]:
+        """Columns by usual names, in the order of those: whole names before the last parts of names with dots."""
+        free = [name for name in self.present if name not in self._taken]
+        whole: dict[str, str] = {}
+        last: dict[str, str] = {}
+        for name in free:
+            whole.setdefault(plain(name), name)
+            if "." in name:
+                last.setdefault(plain(name.rpartition(".")[2]), name)
+        found = [whole[word] for word in usual if word in whole]
+        return found + [last[word] for word in usual if word in last and last[word] not in found]
+
+    def _filled(self, name: str) -> float:
+        values = self.sample.get(name, ())
+        return sum(not is_missing(value) for value in values) / len(values) if values else 0.0
+
+    def _is_number(self, name: str) -> bool:
+        values = [value for value in self.sample.get(name, ()) if not is_missing(value)]
+        return not values or sum(_is_numeric(value) for value in values) >= 0.9 * len(values)
+
+    def session(self) -> str | None:
+        found = self._first(SESSIONS)
+        if found is not None:
+            self.notes.append(f"no column of a user: each {found} is one")
+        return found
+
+    def other_id(self) -> str | None:
+        """The only other column that is called an id: film_id, recipe_id."""
+        free = [name for name in self.present if name not in self._taken and plain(name).endswith("id")]
+        free = [name for name in free if plain(name) not in {"id", *USERS, *SESSIONS, *EVENT_IDS}]
+        free = [name for name in free if not plain(name).startswith(NOT_ITEMS)]
+        if len(free) != 1:
+            return None
+        self._taken.add(free[0])
+        self.notes.append(f"item is column {free[0]}, the only other id")
+        return free[0]
+
+    def times(self) -> tuple[str, ...]:
+        if self.given.time is not None:
+            return (self._given("time", self.given.time),)
+        named = self._named(TIMES)
+        later = self._named(LATER_TIMES)
+        free = [name for name in self.present if name not in self._taken and _TIMELIKE.search(name)]
+        found = named or later or free
+        self._taken.update(found)
+        return tuple(found)
+
+    def type(self) -> str | None:
+        name = self.given.type
+        if name is not None:
+            return None if name.startswith("=") else self._given("type", name)
+        words = {plain(one) for one in self.present}
+        if words & {"messageid", "anonymousid", "originaltimestamp"}:  # Segment: its type is `track`, whatever happened
+            return self._first(("event", *TYPES))
+        found = self._named(TYPES)
+        textual = [one for one in found if self._filled(one) >= 0.5 and not self._is_number(one)]
+        chosen = next(iter([*textual, *(one for one in found if self._filled(one) > 0), *found]), None)
+        if chosen is not None:
+            self._taken.add(chosen)
+        return chosen
+
+    def event_id(self) -> str | None:
+        """A column of ids that are each there once: `event_id` is also what some call a type."""
+        found = self._first(EVENT_IDS)
+        if found is None:
+            return None
+        values = [value for value in self.sample.get(found, ()) if not is_missing(value)]
+        if len({str(value) for value in values}) < 0.9 * len(values):
+            self.notes.append(f"column {found} repeats and is no id of an event")
+            return None
+        return found
+
+    def lacks(self, what: str) -> SourceError:
+        given = getattr(self.given, what)
+        usual = {"user": "user_id", "item": "item_id", "time": "timestamp", "type": "type", "value": "value"}[what]
+        lacking = f"column {given}" if given is not None else f"column {usual} nor another usual name of the {what}"
+        remedy = {
+            "type": "name one with --type, or say what all events are: --type =view",
+            "time": "name one with --time; a file without times is read in its own order with --no-time",
+        }.get(what, f"name one with --{what}")
+        has = ", ".join(self.present[:40]) + (", ..." if len(self.present) > 40 else "")
+        return SourceError(f"{self.where} has no {lacking}. It has {has}: {remedy}")
+
+
+def _is_numeric(value: Any) -> bool:
+    return isinstance(value, bool) or number_of(value) is not None or decimal_comma(value) is not None
+
+
+def decimal_comma(value: Any) -> float | None:
+    """A number as much of Europe writes it: 4,5; None for anything else."""
+    if isinstance(value, str) and re.fullmatch(r"\s*-?\d{1,15},\d{1,15}\s*", value):
+        return float(value.replace(",", "."))
+    return None
+
+
+LAYOUTS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...], str], ...] = (
+    ("Taobao's UserBehavior", ",", ("user", "item", "category", "type", "time"),
+     (r"\d+", r"\d+", r"\d+", r"pv|buy|cart|fav", r"1[45]\d{8}"), ""),
+    ("MovieLens", "::", ("user", "item", "rating", "time"), (r"\d+", r"\d+", r"[0-5](\.[05])?", r"\d{9,10}"), ""),
+    ("MovieLens", "\t", ("user", "item", "rating", "time"), (r"\d+", r"\d+", r"[0-5](\.[05])?", r"\d{9,10}"), ""),
+    ("Yoochoose's clicks", ",", ("session", "time", "item", "category"),
+     (r"\d+", r"\d{4}-\d\d-\d\dT[\d:.]+Z", r"\d+", r"\w+"), "click"),
+    ("Yoochoose's buys", ",", ("session", "time", "item", "price", "quantity"),
+     (r"\d+", r"\d{4}-\d\d-\d\dT[\d:.]+Z", r"\d+", r"\d+", r"\d+"), "purchase"),
+)  # fmt: skip
+"""Public sets without a header: what they are, delimiter, columns, what their fields look like, their type."""
+
+
+def layout_of(rows: Sequence[Sequence[Any]], delimiter: str) -> tuple[str, tuple[str, ...], str] | None:
+    """Name, columns and fixed type of a public set that has no header, by what all of a sample looks like."""
+    for name, between, columns, shapes, kind in LAYOUTS:
+        if between == delimiter and rows and all(_looks(row, shapes) for row in rows):
+            return name, columns, kind
+    return None
+
+
+def _looks(row: Sequence[Any], shapes: Sequence[str]) -> bool:
+    return len(row) == len(shapes) and all(
+        re.fullmatch(shape, str(value)) for shape, value in zip(shapes, row, strict=True)
+    )
