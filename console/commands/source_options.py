@@ -52,8 +52,10 @@ class RangeOptions:
         None
     )
     end: Annotated[list[str] | None, typer.Option(metavar="PARTITION:OFFSET", help="For kafka: where to end.")] = None
-    since: Annotated[str | None, typer.Option(metavar="TIME", help="For kafka: from this time, RFC 3339.")] = None
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="For kafka: before this time, RFC 3339.")] = None
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="For kafka: from this time: a date, RFC 3339.")] = (
+        None
+    )
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="For kafka: before this time.")] = None
 
 
 @dataclass(frozen=True)
@@ -150,8 +152,8 @@ def opened_source(source: str, kafka: KafkaSettings, options: SourceOptions) -> 
             kafka.model_copy(update={"prefix": part.from_prefix}),
             start=_offsets(part.start),
             end=_offsets(part.end),
-            start_ms=_epoch_ms(part.since),
-            end_ms=_epoch_ms(part.until),
+            start_ms=_epoch_ms(part.since, "--since"),
+            end_ms=_epoch_ms(part.until, "--until"),
         )
     if part.from_prefix or part.start or part.end or part.since or part.until:
         raise typer.BadParameter(
@@ -252,14 +254,11 @@ def _offsets(given: list[str] | None) -> dict[int, int]:
     return found
 
 
-def _epoch_ms(given: str | None) -> int | None:
-    from headwater.events import to_epoch_ms
+def _epoch_ms(given: str | None, option: str) -> int | None:
+    from headwater.errors import SourceError
+    from replay.sources import moment_ms
 
-    if given is None:
-        return None
     try:
-        made = to_epoch_ms(int(given) if given.isdigit() else given)
-    except ValueError as error:
-        raise typer.BadParameter(f"{given!r}: {error}") from error
-    assert isinstance(made, int)
-    return made
+        return None if given is None else moment_ms(given, option)
+    except SourceError as error:
+        raise typer.BadParameter(str(error)) from error

@@ -13,7 +13,7 @@ from replay.sources.metarank import Metarank
 from replay.sources.movielens import MovieLens, fetch_movielens
 from replay.sources.reading import FileFormat
 from replay.sources.source import Catalogued, RowOptions, Source, SourceReport
-from replay.sources.times import TimeOptions
+from replay.sources.times import TimeOptions, moment_ms
 
 __all__ = [
     "Catalogued",
@@ -32,4 +32,5 @@ __all__ = [
     "catalogue_from",
     "fetch_movielens",
     "kinds_named",
+    "moment_ms",
 ]

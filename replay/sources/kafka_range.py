@@ -14,7 +14,7 @@ import orjson
 from pydantic import ValidationError
 
 from headwater.errors import InvalidMessage, SourceError
-from headwater.events import Event
+from headwater.events import OLDEST_MS, Event
 from headwater.kafka import BoundedReader, Span
 from headwater.settings import KafkaSettings
 from headwater.topics import EVENTS, topic_name
@@ -28,7 +28,8 @@ class KafkaRange:
     """Events from `start` to `end` (not included) of every partition; the world's `events` topic by default.
 
     `start` and `end` are offsets by partition. `start_ms` and `end_ms` are record times (epoch ms) for the partitions
-    that have no offset. Without either: from the oldest record to what is there when reading starts.
+    that have no offset. Without either: from the oldest record to what is there when reading starts. Events before
+    `oldest_ms` are refused, as by the streams worker (`streams.oldest`).
     """
 
     def __init__(
@@ -39,11 +40,12 @@ class KafkaRange:
         end: Mapping[int, int] | None = None,
         start_ms: int | None = None,
         end_ms: int | None = None,
+        oldest_ms: int = OLDEST_MS,
     ) -> None:
         self.kafka = kafka
         self.topic = topic_name(EVENTS, kafka.prefix)
         self._start, self._end = dict(start or {}), dict(end or {})
-        self._start_ms, self._end_ms = start_ms, end_ms
+        self._start_ms, self._end_ms, self._oldest_ms = start_ms, end_ms, oldest_ms
         self.report = SourceReport(self.topic)
 
     def events(self) -> Iterator[Event]:
@@ -83,7 +85,7 @@ class KafkaRange:
                 yield from self._read(record)
 
     def _read(self, record: Any) -> Iterator[Event]:
-        rows = read_past_events(record)
+        rows = read_past_events(record, oldest_ms=self._oldest_ms)
         bodies: list[Any] = []
         for place, row in enumerate(rows):
             self.report.rows += 1
