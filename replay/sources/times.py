@@ -33,9 +33,12 @@ AHEAD_MS = 60_000
 VOTERS = 1000
 """Values of a sample that are tried, spread evenly over it."""
 
+MOST_DIGITS = 40
+"""Of a number in text; Python's own limit is a crash at 4,300."""
+
 DAY_MS = 86_400_000
 _STEPS = (DAY_MS, 3_600_000, 60_000, 1000, 1)
-_NUMBER = re.compile(r"[+-]?(?:\d{1,40}(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?")
+_NUMBER = re.compile(rf"[+-]?(?:\d{{1,{MOST_DIGITS}}}(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{{1,3}})?")
 _SPREADSHEET_DAYS = 25_569  # from 1899-12-30, where spreadsheets begin to count, to 1970
 
 _COUNTS = {"seconds": (1000, 1), "milliseconds": (1, 1), "microseconds": (1, 1000), "nanoseconds": (1, 1_000_000)}
@@ -159,6 +162,9 @@ def choose_time_column(candidates: Mapping[str, Sequence[Any]], options: TimeOpt
         if not voters:
             continue
         found, fits = _vote(name, voters, options, bounds)
+        if found.undecided:  # one value of all may tell
+            all_of_them = dict.fromkeys(value for value in values if not is_missing(value))
+            found = _vote(name, list(all_of_them), options, bounds)[0]
         if fits * 2 < len(voters):
             refused.append(_why(found, voters, fits))
         else:
@@ -207,13 +213,15 @@ def number_of(value: Any) -> int | float | None:
     """A finite number, also as text; None for anything else."""
     if type(value) is int:
         return value
+    if type(value) is str and value.isdecimal() and len(value) <= MOST_DIGITS:
+        return int(value)
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     if isinstance(value, str):
         text = value.strip()
         if not _NUMBER.fullmatch(text):
             return None
-        return int(text) if text.lstrip("+-").isdigit() else _finite(float(text))
+        return int(text) if text.lstrip("+-").isdecimal() else _finite(float(text))
     if isinstance(value, Decimal):
         return (int(value) if value == value.to_integral_value() else float(value)) if value.is_finite() else None
     return _finite(value) if isinstance(value, float) else None
@@ -352,7 +360,9 @@ def _counted(unit: str) -> Read:
     times, parts = (DAY_MS, 1) if unit == _DAYS else _COUNTS[unit]
 
     def read(value: Any) -> int:
-        number = value if type(value) is int else _needed(value)
+        number = number_of(value)
+        if number is None:
+            raise ValueError("not a number")
         if type(number) is int:  # exact: a float has 53 bits, and nanoseconds need 61
             return number * times // parts
         return round(number * times / parts)
