@@ -45,11 +45,11 @@ def write(tmp_path: Path, kind: str) -> Path:
 def test_every_format_gives_the_same_events_in_time_order(tmp_path: Path, kind: str) -> None:
     source = open_source(write(tmp_path, kind))
     assert [event.model_dump(exclude_none=True) for event in source.events()] == [
-        {"event_id": "9fd381243ba44405c737913b", "user_id": "1", "item_id": "a", "type": "view",
+        {"event_id": "e82f91e6da6cb2edeeb489e3", "user_id": "1", "item_id": "a", "type": "view",
          "event_time": SECONDS * 1000, "value": 1.0},
-        {"event_id": "16cb65f1558aeaef68a349e0", "user_id": "2", "item_id": "b", "type": "add_to_cart",
+        {"event_id": "2517186948904c3a280a299c", "user_id": "2", "item_id": "b", "type": "add_to_cart",
          "event_time": SECONDS * 1000 + 1000, "value": 2.5},
-        {"event_id": "8adc9013e7654359a386b12a", "user_id": "3", "item_id": "c", "type": "view",
+        {"event_id": "9e00c2854926747f5eeb2ba7", "user_id": "3", "item_id": "c", "type": "view",
          "event_time": SECONDS * 1000 + 2000},
     ]  # fmt: skip
     assert (source.report.rows, source.report.events, source.report.time_unit) == (3, 3, "seconds")
