@@ -1,17 +1,22 @@
-"""Print every recommendation as it is made: python examples/consumer.py [broker]"""
+"""Print every recommendation as it is made: python examples/consumer.py [BROKER]"""
 
-import sys
+import argparse
 
-from headwater import Client
+from headwater import Client, HeadwaterError
 
-broker = sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:9092"
+call = argparse.ArgumentParser(description=__doc__)
+call.add_argument("broker", nargs="?", default="127.0.0.1:9092", help="host:port of Kafka; default: %(default)s")
 
-with Client(broker) as client, client.recommendations() as recommendations:
-    for answer in recommendations:
-        if answer.error:
-            print(f"{answer.user_id}: refused ({answer.error.code}) {answer.error.message}")
-            continue
-        names = ", ".join(item.item_id for item in answer.items)
-        print(
-            f"{answer.user_id}: {names} (model {answer.receipt.model_version}, {answer.receipt.fallback or 'personal'})"
-        )
+try:
+    with Client(call.parse_args().broker) as client, client.recommendations() as recommendations:
+        for answer in recommendations:
+            if answer.error:
+                print(f"{answer.user_id}: refused ({answer.error.code}) {answer.error.message}")
+                continue
+            names = ", ".join(item.item_id for item in answer.items)
+            knows = f"model {answer.receipt.model_version}, {answer.receipt.fallback or 'personal'}"
+            print(f"{answer.user_id}: {names} ({knows})")
+except HeadwaterError as error:
+    call.error(str(error))  # how it is called, what is wrong, exit code 2
+except KeyboardInterrupt:
+    pass

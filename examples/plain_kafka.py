@@ -5,12 +5,21 @@ import sys
 import uuid
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import KafkaError
 
-broker, prefix = sys.argv[1], "".join(sys.argv[2:])
-user, producer = f"visitor-{uuid.uuid4().hex[:8]}", KafkaProducer(bootstrap_servers=broker)
-answers, replies = KafkaConsumer(bootstrap_servers=broker), prefix + "recommendations"
-answers.assign([TopicPartition(replies, number) for number in answers.partitions_for_topic(replies)])
-_ = [answers.position(partition) for partition in answers.assignment()]  # from now on
+if len(sys.argv) not in (2, 3):
+    sys.exit(print(__doc__, file=sys.stderr) or 2)
+broker, prefix, user = sys.argv[1], "".join(sys.argv[2:]), f"visitor-{uuid.uuid4().hex[:8]}"
+try:
+    replies, patience = prefix + "recommendations", {"bootstrap_timeout_ms": 5000, "consumer_timeout_ms": 15_000}
+    answers = KafkaConsumer(bootstrap_servers=broker, **patience)
+    if replies not in answers.topics():
+        raise LookupError(f"{broker} has no topic {replies}: is the prefix right?")
+    answers.assign([TopicPartition(replies, number) for number in answers.partitions_for_topic(replies)])
+    _ = [answers.position(partition) for partition in answers.assignment()]  # from now on
+    producer = KafkaProducer(bootstrap_servers=broker)
+except (KafkaError, LookupError) as error:
+    sys.exit(print(f"{error}\n{__doc__}", file=sys.stderr) or 2)
 
 
 def send(topic, body):
@@ -20,7 +29,8 @@ def send(topic, body):
 def recommend(after):
     send("requests", asked := {"request_id": uuid.uuid4().hex, "user_id": user, "k": 10, "after": after})
     bodies = (json.loads(record.value) for record in answers)
-    return [item["item_id"] for item in next(b for b in bodies if b["request_id"] == asked["request_id"])["items"]]
+    found = next((body for body in bodies if body["request_id"] == asked["request_id"]), None)
+    return [item["item_id"] for item in found["items"]] if found else "no answer: does a serving worker run?"
 
 
 print("before:", recommend({}))

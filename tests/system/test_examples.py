@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from embedded import free_port
 from headwater import Client, Item
 from headwater.settings import Settings
 from tests.worlds.answering import ScriptedAnswers
@@ -20,8 +21,14 @@ FILMS = [str(number) for number in range(1, 201)]
 
 
 def run(example: str, *arguments: str, prefix: str = "", cwd: Path) -> str:
+    done = ended(example, *arguments, prefix=prefix, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def ended(example: str, *arguments: str, prefix: str = "", cwd: Path) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, str(ROOT / "examples" / example), *arguments],
         cwd=cwd,
         env={**env, "HEADWATER_KAFKA__PREFIX": prefix},
@@ -30,8 +37,6 @@ def run(example: str, *arguments: str, prefix: str = "", cwd: Path) -> str:
         timeout=90,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.mark.any_broker
@@ -63,10 +68,22 @@ def test_twenty_lines_of_plain_kafka_get_a_list_that_changes_after_three_clicks(
     assert not set(after) & {"50", "181", "172"}
 
 
-def test_the_plain_program_is_twenty_lines_and_imports_nothing_of_ours() -> None:
+def test_the_plain_program_is_short_and_imports_nothing_of_ours() -> None:
     text = (ROOT / "examples" / "plain_kafka.py").read_text()
-    assert len([line for line in text.splitlines() if line.strip()]) <= 20
+    assert (
+        len([line for line in text.splitlines() if line.strip()]) <= 30
+    )  # twenty, and what is said when it cannot run
     assert "headwater" not in text
+
+
+@pytest.mark.parametrize("example", ["plain_kafka.py", "producer.py", "consumer.py"])
+def test_an_example_that_cannot_run_says_how_it_is_called(settings: Settings, example: str, tmp_path: Path) -> None:
+    more = [[], [settings.kafka.bootstrap, "nobody."]] if example == "plain_kafka.py" else [["a", "b"]]
+    for words in ([f"127.0.0.1:{free_port()}"], *more):
+        done = ended(example, *words, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "Traceback" not in done.stderr
+        assert f"{example} BROKER" in done.stderr or f"usage: {example} [-h] [broker]" in done.stderr
 
 
 def test_the_producer_example_tracks_and_prints_an_answer(settings: Settings, tmp_path: Path) -> None:
