@@ -13,6 +13,7 @@ pydantic-settings are loaded when `Client` is first named.
 from typing import TYPE_CHECKING, Any
 
 from headwater.errors import (
+    AccessDenied,
     AnotherLog,
     BundleError,
     CheckpointError,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from headwater.client import Client
 
 __all__ = [
+    "AccessDenied",
     "AnotherLog",
     "BundleError",
     "CheckpointError",

@@ -4,6 +4,7 @@
     |-- SettingsError        a setting is unknown, malformed or contradicts another
     |-- InvalidMessage       a message breaks the contract; carries the reason it is counted under
     |-- Unavailable          a server (Kafka, Redis) or a device that was asked for is not there
+    |-- AccessDenied         a server (Kafka, Redis) does not let us in, or not do this: no waiting mends it
     |-- DeadlineExceeded     no answer within the time the caller gave
     |-- RequestRefused       the serving worker answered, and the answer is an error
     |-- BundleError          a published model is corrupt, incomplete or of another format
@@ -16,6 +17,7 @@ A message says what happened, where, the value, and what to do about it.
 """
 
 __all__ = [
+    "AccessDenied",
     "AnotherLog",
     "BundleError",
     "CheckpointError",
@@ -55,6 +57,10 @@ class InvalidMessage(HeadwaterError):
 
 class Unavailable(HeadwaterError):
     """A server (Kafka, Redis) or a device that was asked for is not there."""
+
+
+class AccessDenied(HeadwaterError):
+    """A server (Kafka, Redis) does not let us in, or not do this: a login, a certificate or a permission is wrong."""
 
 
 class DeadlineExceeded(HeadwaterError, TimeoutError):

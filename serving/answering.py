@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import orjson
 from pydantic import ValidationError
 
-from headwater.errors import HeadwaterError, InvalidMessage, Unavailable
+from headwater.errors import HeadwaterError, InvalidMessage
 from headwater.events import MAX_ID_LENGTH, now_ms
 from headwater.recommendations import AFTER_NOT_REACHED, Receipt, Recommendation, Request
 from headwater.settings import ServingSettings
@@ -236,7 +236,7 @@ class Answering:
         """Popular items of the store, at most a second old; what was known before while the store is away."""
         now = time.monotonic()
         if now >= max(self._popular_until, self._store_rests_until):
-            with contextlib.suppress(Unavailable):  # reading the users says it in the log
+            with contextlib.suppress(HeadwaterError):  # reading the users says it in the log
                 ranked, decay, marks = self.store.popularity(POPULAR_ITEMS)
                 self._popular = Popular.of(ranked, decay, began_ms, marks)
                 self._popular_until = now + POPULAR_FOR_S

@@ -11,6 +11,7 @@ bytes that went out before.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
 import time
@@ -20,7 +21,7 @@ from contextlib import ExitStack
 from kafka import TopicPartition
 from kafka.structs import OffsetAndMetadata
 
-from headwater.errors import Stalled, Unavailable
+from headwater.errors import HeadwaterError, Stalled, Unavailable
 from headwater.kafka import consumer, ensure_topics, producer
 from headwater.process import Operations, run_worker
 from headwater.settings import Settings
@@ -42,6 +43,10 @@ IDLE_POLL_MS = 100
 WAITING_POLL_MS = 3
 COMMIT_EVERY_S = 0.2
 SWITCH_INTERVAL_S = 0.0005
+CLOSE_S = 2.0
+"""For each of producer and consumer to leave Kafka after `operations.drain_s`: a supervisor waits for 5 s more than
+that."""
+MIN_WAIT_S = 0.1
 
 
 class ServingWorker:
@@ -69,8 +74,11 @@ class ServingWorker:
         self._requests = topic_name(REQUESTS, settings.kafka.prefix)
 
     def await_servers(self) -> None:
-        """The topics are made. The store is not waited for: without it, popular items answer."""
+        """The topics are made. A store that is away is not waited for: without it, popular items answer. One that does
+        not let us in never will."""
         self.operations.retry.call("kafka", lambda: ensure_topics(self.settings.kafka))
+        with contextlib.suppress(Unavailable):
+            self.store.ping()
 
     def open(self) -> None:
         """Connect, and begin to follow the model and the items."""
@@ -78,10 +86,10 @@ class ServingWorker:
         sys.setswitchinterval(SWITCH_INTERVAL_S)  # the thread that follows must not hold an answer up for 5 ms
         self._opened.callback(self.store.close)
         self._producer = retry.open("kafka", lambda: producer(kafka))
-        self._opened.callback(self._producer.close, timeout=5)
+        self._opened.callback(self._producer.close, timeout=CLOSE_S)
         self._replies = ReplySender(self._producer, self.metrics, kafka.prefix)
         self._consumer = retry.open("kafka", lambda: consumer(kafka, GROUP))
-        self._opened.callback(self._consumer.close, timeout_ms=5000)
+        self._opened.callback(self._consumer.close, timeout_ms=CLOSE_S * 1000)
         self.follower.start()
 
     def run(self) -> None:
@@ -95,6 +103,7 @@ class ServingWorker:
         while not self._consumer.partitions_for_topic(self._requests) and not stopping.wait(0.05):
             self._raise_failures()
         self._consumer.subscribe([self._requests])
+        self.operations.started()
         while not stopping.is_set():
             self._turn()
 
@@ -154,7 +163,7 @@ class ServingWorker:
         if not self.follower.ready.is_set() and self._consumer.assignment():
             try:
                 self.store.marks()
-            except Unavailable as error:
+            except HeadwaterError as error:
                 self.operations.log.warning("answering without features: %s", error)
             else:
                 self.follower.ready.set()
@@ -163,17 +172,17 @@ class ServingWorker:
 
     def drain(self) -> None:
         """What was begun is answered, acknowledged and committed."""
-        drain_s = self.settings.operations.drain_s
+        until = time.monotonic() + self.settings.operations.drain_s
         for answer in self.answering.answer([], last=True):
             self._replies.send(answer)
-        self._producer.flush(timeout=drain_s)
+        self._producer.flush(timeout=_left_s(until))
         while self._replies.send_again():
-            self._producer.flush(timeout=drain_s)
+            self._producer.flush(timeout=_left_s(until))
         while self._replies.acknowledged:
             self._offsets.end(*self._replies.acknowledged.popleft())
         due = self._due()
         if due:
-            self._consumer.commit(_offsets(self._requests, due), timeout_ms=drain_s * 1000)
+            self._consumer.commit(_offsets(self._requests, due), timeout_ms=_left_s(until) * 1000)
 
     def close(self) -> None:
         """Leave the group, so that another worker has the partitions at once; then all else."""
@@ -183,6 +192,10 @@ class ServingWorker:
         self._replies.check()
         if self.follower.error is not None:
             raise Stalled("the thread that follows the model and the items ended") from self.follower.error
+
+
+def _left_s(until: float) -> float:
+    return max(MIN_WAIT_S, until - time.monotonic())
 
 
 def _offsets(topic: str, offsets: Mapping[int, int]) -> dict[TopicPartition, OffsetAndMetadata]:

@@ -115,7 +115,7 @@ class TrainerWorker:
             self._publish(full=True)
         if self.settings.trainer.yields:
             _yield_to_serving()
-        self.operations.progress()
+        self.operations.started()
         while not self.operations.stopping.is_set():
             entries = self.log.take(self._room(), WAIT_MS)
             self._learn(entries)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from console.local.processes import WorkerProcess
 from headwater.errors import HeadwaterError, Unavailable
+from headwater.process import START_S
 from headwater.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["WORKERS", "Supervisor", "stopping_signals"]
 
 WORKERS = ("streams", "trainer", "serving")
-READY_S = 120.0
-"""Longest wait for all workers: a first import of torch on two slow cores takes most of a minute."""
+SAY_EVERY_S = 30.0
+"""While workers start, it is said so often which ones and what they do."""
 BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 ASK_EVERY_S = 1.0
 ANSWER_S = 5.0
@@ -87,7 +88,7 @@ class Restartable(Protocol):
 
 
 class _HealthCheck:
-    """Asks one worker's /healthz now and then. After a start it has READY_S for its first answer."""
+    """Asks one worker's /healthz now and then. After a start it has START_S for its first answer."""
 
     def __init__(self, worker: WorkerProcess, silence_s: float) -> None:
         self._worker = worker
@@ -110,7 +111,7 @@ class _HealthCheck:
             return False
         # from the first question in vain, not from the last answer: this process, too, may have been stopped meanwhile
         self._unanswered_since = now if self._unanswered_since is None else self._unanswered_since
-        limit_s = self._silence_s if self._answered else max(READY_S, self._silence_s)
+        limit_s = self._silence_s if self._answered else max(START_S, self._silence_s)
         return time.monotonic() - self._unanswered_since >= limit_s
 
 
@@ -178,7 +179,7 @@ class Supervisor:
             worker = WorkerProcess(name, self.settings, self.logs / f"{name}.log")
             self.workers[name] = self._parts[name] = worker
             worker.start()
-        self._wait_ready(READY_S)
+        self._wait_ready(START_S)
         self._restarting = threading.Thread(target=self._restart_ended, name="supervisor", daemon=True)
         self._restarting.start()
 
@@ -226,7 +227,8 @@ class Supervisor:
             return self._servers.enter_context(make(0))
 
     def _wait_ready(self, timeout_s: float) -> None:
-        deadline = time.monotonic() + timeout_s
+        began = time.monotonic()
+        say_at = began + SAY_EVERY_S
         waiting = list(self.workers.values())
         while waiting:
             for worker in waiting:
@@ -237,9 +239,13 @@ class Supervisor:
                         f"The end of {worker.log_path}:\n{worker.log_tail()}"
                     )
             waiting = [worker for worker in waiting if not worker.ready()]
-            if waiting and time.monotonic() > deadline:
+            now = time.monotonic()
+            if waiting and now > min(say_at, began + timeout_s):
                 states = "; ".join(f"{worker.name}: {worker.health()}" for worker in waiting)
-                raise Unavailable(f"not ready within {timeout_s:.0f} s: {states}. Their logs are in {self.logs}")
+                if now > began + timeout_s:
+                    raise Unavailable(f"not ready within {timeout_s:.0f} s: {states}. Their logs are in {self.logs}")
+                self._say(f"not ready after {now - began:.0f} s: {states} (given up after {timeout_s:.0f} s)")
+                say_at = now + SAY_EVERY_S
             self._stopping.wait(0.1)
 
     def _restart_ended(self) -> None:

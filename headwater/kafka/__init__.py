@@ -1,6 +1,14 @@
 """Kafka clients with the project's settings, topics made and found, and topics read from here to there."""
 
-from headwater.kafka.connections import admin_client, consumer, ensure_topics, existing_topic, producer
+from headwater.kafka.connections import (
+    admin_client,
+    consumer,
+    denied_topics,
+    ensure_topics,
+    existing_topic,
+    not_allowed,
+    producer,
+)
 from headwater.kafka.producer import abandon
 from headwater.kafka.reading import BoundedReader, Span, end_offsets, read_partitions, read_topic
 
@@ -10,9 +18,11 @@ __all__ = [
     "abandon",
     "admin_client",
     "consumer",
+    "denied_topics",
     "end_offsets",
     "ensure_topics",
     "existing_topic",
+    "not_allowed",
     "producer",
     "read_partitions",
     "read_topic",

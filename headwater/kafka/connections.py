@@ -6,19 +6,30 @@ Before: settings. After: the SDK's client, the workers and the console. Imports 
 from __future__ import annotations
 
 import contextlib
-import socket
 import time
 from typing import TYPE_CHECKING, Any
 
-from headwater.errors import SettingsError, Unavailable
+from headwater.errors import AccessDenied, SettingsError, Unavailable
+from headwater.kafka.access import await_port, check_access
 from headwater.kafka.producer import recovering
 from headwater.settings import KafkaSettings
 from headwater.topics import TOPICS, Topic, topic_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 
-__all__ = ["admin_client", "consumer", "ensure_topics", "existing_topic", "missing_topic", "producer"]
+__all__ = [
+    "admin_client",
+    "consumer",
+    "denied_topics",
+    "ensure_topics",
+    "existing_topic",
+    "missing_topic",
+    "not_allowed",
+    "producer",
+]
 
 LISTED_WITHIN_S = 30.0
 """Time that Kafka gets to tell of a topic that it has made."""
@@ -50,6 +61,7 @@ def producer(kafka: KafkaSettings, **overrides: Any) -> KafkaProducer:
 
     Raises
         Unavailable: no broker answers.
+        AccessDenied, SettingsError: it does not let us in, and no waiting mends that.
     """
     from kafka import KafkaProducer
 
@@ -67,6 +79,7 @@ def consumer(kafka: KafkaSettings, group: str | None = None, **overrides: Any) -
 
     Raises
         Unavailable: no broker answers.
+        AccessDenied, SettingsError: it does not let us in, and no waiting mends that.
     """
     from kafka import KafkaConsumer
 
@@ -87,42 +100,36 @@ def consumer(kafka: KafkaSettings, group: str | None = None, **overrides: Any) -
 
 
 def admin_client(kafka: KafkaSettings, **overrides: Any) -> KafkaAdminClient:
-    """An admin client. Raises Unavailable when no broker answers."""
+    """An admin client. Raises as `consumer`."""
     from kafka import KafkaAdminClient
 
     return _connected(KafkaAdminClient, kafka, {**_common(kafka), **overrides})
 
 
+_let_in: set[KafkaSettings] = set()
+"""Settings by which a Kafka has let this process in; asked again when a client cannot be made."""
+
+
 def _connected(client: Any, kafka: KafkaSettings, config: dict[str, Any]) -> Any:
     from kafka.errors import KafkaError
 
+    timeout_s = config.get("bootstrap_timeout_ms", 5000) / 1000
     try:
-        _await_port(kafka.bootstrap, config.get("bootstrap_timeout_ms", 5000) / 1000)
+        if kafka not in _let_in:
+            check_access(kafka, timeout_s)
+            _let_in.add(kafka)
+        else:
+            await_port(kafka, timeout_s)
         return client(**config)
     except (KafkaError, OSError) as error:
+        if isinstance(error, KafkaError):
+            _let_in.discard(kafka)
+            with contextlib.suppress(OSError):
+                check_access(kafka, timeout_s)
         raise Unavailable(
             f"no Kafka answers at {kafka.bootstrap} ({error}). Start one (`headwater up` brings its own), "
             "or set HEADWATER_KAFKA__BOOTSTRAP to where it is."
         ) from error
-
-
-def _await_port(bootstrap: str, timeout_s: float) -> None:
-    """Return when any address accepts a connection, else raise its OSError: at once where a port is closed.
-
-    kafka-python itself keeps trying for the whole of its bootstrap timeout, and leaves sockets open when it gives up.
-    """
-    refused: OSError = OSError("no host:port is given")
-    for address in bootstrap.split(","):
-        host, _, port = address.strip().rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s).close()
-        except ValueError:
-            refused = OSError(f"{address!r} is not host:port")
-        except OSError as error:
-            refused = error
-        else:
-            return
-    raise refused
 
 
 def ensure_topics(kafka: KafkaSettings, partitions: dict[str, int] | None = None) -> list[str]:
@@ -138,14 +145,18 @@ def ensure_topics(kafka: KafkaSettings, partitions: dict[str, int] | None = None
 
     Raises
         Unavailable: Kafka does not answer, or does not list what it made.
-        SettingsError: the broker refuses to make them.
+        AccessDenied: this user may not describe or make them.
+        SettingsError: the broker refuses to make them for another reason.
     """
-    from kafka.errors import KafkaError
+    from kafka.errors import AuthorizationError, KafkaError
 
     admin = admin_client(kafka)
     try:
         present = set(admin.list_topics())
         missing = [topic for topic in TOPICS if topic_name(topic, kafka.prefix) not in present]
+        denied = _denied(admin, [topic_name(topic, kafka.prefix) for topic in missing])
+        if denied:
+            raise not_allowed(kafka, denied)
         made = sorted(_create(admin, topic, kafka, partitions or {}) for topic in missing)
         deadline = time.monotonic() + LISTED_WITHIN_S
         while absent := set(made).difference(admin.list_topics() if made else ()):
@@ -160,9 +171,13 @@ def ensure_topics(kafka: KafkaSettings, partitions: dict[str, int] | None = None
         text = f"{kafka.bootstrap} does not make the topics ({error!r})."
         if error.retriable:
             raise Unavailable(f"{text} Check Kafka.") from error
-        raise SettingsError(
-            f"{text} Check kafka.replication (now {kafka.replication}), and what this user may do there."
-        ) from error
+        if isinstance(error, AuthorizationError):
+            who = f"user {kafka.sasl_username!r}" if kafka.sasl_username else "this user"
+            raise AccessDenied(
+                f"{text} Allow {who} to create topics (kafka-acls --add --operation Create --cluster), or make them "
+                "beforehand: `headwater topics` lists them."
+            ) from error
+        raise SettingsError(f"{text} Check kafka.replication (now {kafka.replication}).") from error
     finally:
         admin.close()
 
@@ -175,15 +190,54 @@ def existing_topic(kafka: KafkaSettings, topic: Topic) -> str:
 
     Raises
         Unavailable: the topic, or Kafka, is not there.
+        AccessDenied: this user may not describe it, so that nobody knows.
     """
     name = topic_name(topic, kafka.prefix)
     admin = admin_client(kafka, bootstrap_timeout_ms=5000)
     try:
         if name in admin.list_topics():
             return name
+        if _denied(admin, [name]):
+            raise not_allowed(kafka, [name])
     finally:
         admin.close()
     raise missing_topic(name, kafka)
+
+
+def denied_topics(kafka: KafkaSettings, names: Sequence[str]) -> list[str]:
+    """Of topics that Kafka does not list, those that this user may not describe: whether they are there is not told.
+
+    Parameters
+        kafka: where, and how to log in.
+        names: full names.
+
+    Raises
+        Unavailable: no broker answers.
+        AccessDenied, SettingsError: it does not let us in.
+    """
+    admin = admin_client(kafka)
+    try:
+        return _denied(admin, names)
+    finally:
+        admin.close()
+
+
+def _denied(admin: Any, names: Sequence[str]) -> list[str]:
+    from kafka.errors import TopicAuthorizationFailedError
+
+    described = admin.describe_topics(list(names)) if names else []
+    code = TopicAuthorizationFailedError.errno
+    return [topic["name"] for topic in described if topic["error_code"] == code]
+
+
+def not_allowed(kafka: KafkaSettings, names: Sequence[str]) -> AccessDenied:
+    """The error of topics that this user may not describe."""
+    who = kafka.sasl_username or "ANONYMOUS"
+    return AccessDenied(
+        f"user {who!r} may not describe {', '.join(names)} at {kafka.bootstrap}, so that they look as if they were "
+        f"missing. Allow it: kafka-acls --bootstrap-server {kafka.bootstrap} --add --allow-principal 'User:{who}' "
+        f"--operation All --topic '{kafka.prefix or '*'}'{' --resource-pattern-type prefixed' if kafka.prefix else ''}"
+    )
 
 
 def missing_topic(name: str, kafka: KafkaSettings) -> Unavailable:

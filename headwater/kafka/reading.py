@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from headwater.errors import Unavailable
-from headwater.kafka.connections import consumer, missing_topic
+from headwater.kafka.connections import consumer, denied_topics, missing_topic, not_allowed
 from headwater.process import Backoff, passes
 from headwater.settings import KafkaSettings
 from headwater.topics import Topic, topic_name
@@ -117,6 +117,8 @@ class BoundedReader:
         from kafka import TopicPartition
 
         if not self._found and not self.exists():
+            if denied_topics(self._kafka, [self.name]):
+                raise not_allowed(self._kafka, [self.name])
             raise missing_topic(self.name, self._kafka)
         self._found = True
         found = self._ask("its partitions", lambda: self._consumer.partitions_for_topic(self.name)) or set()

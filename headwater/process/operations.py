@@ -2,8 +2,9 @@
 
 Before: settings. After: the loops of the streams, trainer and serving workers. Knows nothing of what they do: a loop
 calls `progress()` whenever it has finished some work or has seen that none is waiting. When it has not for `stall_s`
-seconds, the process exits with code 70, so that its supervisor starts a fresh one; a worker never dies silently. The
-exit codes of all workers are here.
+seconds, the process exits with code 70, so that its supervisor starts a fresh one; a worker never dies silently.
+Starting is progress, for up to `START_S`, but for waiting for a server that is away. The exit codes of all workers are
+here.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ from headwater.settings import OperationsSettings
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-__all__ = ["EXIT_DRAINED", "EXIT_STALLED", "EXIT_WRONG", "Operations"]
+__all__ = ["EXIT_DRAINED", "EXIT_STALLED", "EXIT_WRONG", "START_S", "Operations"]
+
+START_S = 600.0
+"""Longest time that a start may take from one step to the next. On a full machine a first import of torch and the
+compiling of loops take minutes, and a fresh process would take no less."""
 
 EXIT_DRAINED = 0
 """Told to stop (SIGTERM, SIGINT), and what was begun is finished."""
@@ -86,13 +91,16 @@ class Operations:
         self.log = logging.getLogger("headwater")
         self.port = 0
         self._ready = threading.Event()
+        self._started = threading.Event()
         self._trouble: str | None = None
         self._last_progress = time.monotonic()
         self._server: ThreadingHTTPServer | None = None
         self._closed = threading.Event()
         Gauge(
-            "headwater_seconds_since_progress", "Seconds since the worker last made progress.", registry=self.registry
-        ).set_function(lambda: time.monotonic() - self._last_progress)
+            "headwater_seconds_since_progress",
+            "Seconds since the worker last made progress; 0 while it starts.",
+            registry=self.registry,
+        ).set_function(lambda: time.monotonic() - self._last_progress if self._started.is_set() else 0.0)
         retries = Counter("headwater_retries", "Waits for a server that was away.", ["server"], registry=self.registry)
         self.retry = Retry(self.stopping, lambda server: retries.labels(server).inc())
 
@@ -132,9 +140,14 @@ class Operations:
         """Work was finished, or none was waiting."""
         self._last_progress = time.monotonic()
 
+    def started(self) -> None:
+        """The worker begins to work: from now on `stall_s` counts."""
+        self.progress()
+        self._started.set()
+
     def ready(self) -> None:
         """The worker has what it needs to do its work."""
-        self.progress()
+        self.started()
         self._ready.set()
 
     def trouble(self, reason: str | None) -> None:
@@ -143,12 +156,23 @@ class Operations:
 
     def stalled(self) -> str | None:
         """Why the worker is not to be trusted with work, or None."""
-        idle = time.monotonic() - self._last_progress
-        if idle > self.settings.stall_s:
-            return f"no progress for {idle:.0f} s (limit {self.settings.stall_s:.0f} s)"
+        stalled = self._stalled_for()
+        if stalled is not None:
+            return stalled
         if self._trouble is not None:
             return self._trouble
         return None if self._ready.is_set() else "starting"
+
+    def _stalled_for(self) -> str | None:
+        """For how long nothing has moved that should have, in words, when that is too long."""
+        idle, away = time.monotonic() - self._last_progress, self.retry.away_s()
+        limit = self.settings.stall_s if self._started.is_set() else max(START_S, self.settings.stall_s)
+        if idle > limit:
+            what = "no progress" if self._started.is_set() else "no progress while starting"
+            return f"{what} for {idle:.0f} s (limit {limit:.0f} s)"
+        if not self._started.is_set() and away > self.settings.stall_s:
+            return f"a server is away for {away:.0f} s (limit {self.settings.stall_s:.0f} s)"
+        return None
 
     def close(self) -> None:
         """Close the port and end the watch."""
@@ -162,15 +186,15 @@ class Operations:
         while not self._closed.wait(min(1.0, self.settings.stall_s / 4)):
             if told is None and self.stopping.is_set():
                 told = time.monotonic()  # what came before is over: draining has a time of its own
-            idle = time.monotonic() - max(self._last_progress, told or 0.0)
-            limit = self.settings.stall_s + (self.settings.drain_s if told else 0.0)
-            if idle > limit:
-                self.log.error(
-                    "stalled: exiting so that a fresh process takes over",
-                    extra={"idle_s": round(idle, 1), "limit_s": limit},
-                )
+            stalled = self._stalled_for() if told is None else self._undrained_for(told)
+            if stalled is not None:
+                self.log.error("stalled: exiting so that a fresh process takes over", extra={"why": stalled})
                 sys.stderr.flush()
                 os._exit(EXIT_STALLED)
+
+    def _undrained_for(self, told: float) -> str | None:
+        idle, limit = time.monotonic() - max(self._last_progress, told), self.settings.stall_s + self.settings.drain_s
+        return f"no progress in draining for {idle:.0f} s (limit {limit:.0f} s)" if idle > limit else None
 
 
 def _handler(operations: Operations) -> type[BaseHTTPRequestHandler]:

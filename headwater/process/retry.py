@@ -11,21 +11,23 @@ the clients of `open`, and would be one more dependency of the SDK (90 KB, 20 ms
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NamedTuple, TypeVar, cast
 
-from headwater.errors import Unavailable
+from headwater.errors import AccessDenied, Unavailable
 
-__all__ = ["Backoff", "Retry", "Stopped", "passes"]
+__all__ = ["Backoff", "Retry", "Stopped", "passes", "refusal"]
 
 Answer = TypeVar("Answer")
 Client = TypeVar("Client")
 
 LOG_EVERY_S = 5.0
 MOST_DOUBLINGS = 10
+MOST_CAUSES = 10
 
 log = logging.getLogger("headwater")
 
@@ -62,6 +64,31 @@ def passes(error: BaseException) -> bool:
     return isinstance(error, (Unavailable, ConnectionError, TimeoutError)) or getattr(error, "retriable", False) is True
 
 
+REFUSALS = frozenset({29, 30, 31, 33, 34, 53, 58})
+"""Error codes of Kafka's protocol: a topic, group, cluster or transactional id is not allowed, the login is refused."""
+
+
+def refusal(error: BaseException) -> BaseException | None:
+    """What a server refused for good, at the root of an error.
+
+    Returns
+        The first of the error and its causes that is AccessDenied, or of kafka-python or aiokafka about a permission or
+        a login; None when there is none, and a fresh process may do better.
+
+    >>> from kafka.errors import GroupAuthorizationFailedError, NotCoordinatorError
+    >>> type(refusal(GroupAuthorizationFailedError())).__name__, refusal(NotCoordinatorError()), refusal(OSError(29))
+    ('GroupAuthorizationFailedError', None, None)
+    """
+    at: BaseException | None = error
+    for _ in range(MOST_CAUSES):
+        if at is None:
+            break
+        if isinstance(at, AccessDenied) or (hasattr(at, "retriable") and getattr(at, "errno", None) in REFUSALS):
+            return at
+        at = at.__cause__ or at.__context__
+    return None
+
+
 class Retry:
     """Makes calls again that fail with an error that passes. Thread-safe, and for any event loop.
 
@@ -83,7 +110,13 @@ class Retry:
         self._backoff = backoff
         self._drained_by: float | None = None
         self._lock = threading.Lock()
+        self._away_since: dict[object, float] = {}  # by the call that waits
         self._logged_s = -LOG_EVERY_S
+
+    def away_s(self) -> float:
+        """Since when the oldest call that has failed and is tried again was begun, in seconds; 0 when none is."""
+        with self._lock:
+            return time.monotonic() - min(self._away_since.values(), default=time.monotonic())
 
     def begin_drain(self, within_s: float) -> None:
         """From now on `call` goes on trying although the process stops, and raises the last error after `within_s`
@@ -102,35 +135,39 @@ class Retry:
             Stopped: told to stop while it waits.
             Exception: whatever does not pass, at once.
         """
-        failures = 0
-        while True:
-            try:
-                return call()
-            except Exception as error:
-                pause_s = self._failed(server, error, failures)
-                if self._drained_by is None:
-                    if self._stopping.wait(pause_s):
-                        raise Stopped from error
-                elif time.monotonic() + pause_s > self._drained_by:
-                    raise
-                else:
-                    time.sleep(pause_s)
-            failures += 1
+        with self._waiting() as waits:
+            failures = 0
+            while True:
+                try:
+                    return call()
+                except Exception as error:
+                    pause_s = self._failed(server, error, failures)
+                    waits()
+                    if self._drained_by is None:
+                        if self._stopping.wait(pause_s):
+                            raise Stopped from error
+                    elif time.monotonic() + pause_s > self._drained_by:
+                        raise
+                    else:
+                        time.sleep(pause_s)
+                failures += 1
 
     async def call_async(self, server: str, call: Callable[[], Awaitable[Answer]]) -> Answer:
         """The answer of a coroutine function, sooner or later; cancelling is the way out."""
-        failures = 0
-        while True:
-            try:
-                return await call()
-            except Exception as error:  # noqa: BLE001 - raised again there, unless it passes
-                pause_s = self._failed(server, error, failures)
-            failures += 1
-            self._wait(1)
-            try:
-                await asyncio.sleep(pause_s)
-            finally:
-                self._wait(-1)
+        with self._waiting() as waits:
+            failures = 0
+            while True:
+                try:
+                    return await call()
+                except Exception as error:  # noqa: BLE001 - raised again there, unless it passes
+                    pause_s = self._failed(server, error, failures)
+                failures += 1
+                waits()
+                self._wait(1)
+                try:
+                    await asyncio.sleep(pause_s)
+                finally:
+                    self._wait(-1)
 
     async def call_blocking(self, server: str, call: Callable[[], Answer]) -> Answer:
         """As `call_async`, of a blocking call that takes less time than a thread would."""
@@ -154,6 +191,21 @@ class Retry:
             text = str(error) or repr(error)
             log.warning("%s Trying again; nothing is acknowledged meanwhile.", text, extra={"server": server})
         return self._backoff.pause_s(failures)
+
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[Callable[[], None]]:
+        """For one call: what to call when it has failed and waits, until it is over."""
+        token, began = object(), time.monotonic()
+
+        def waits() -> None:
+            with self._lock:
+                self._away_since[token] = began
+
+        try:
+            yield waits
+        finally:
+            with self._lock:
+                self._away_since.pop(token, None)
 
     def _wait(self, change: int) -> None:
         with self._lock:

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import NoReturn, Protocol
 
-from headwater.errors import HeadwaterError, Stalled, Unavailable
+from headwater.errors import AccessDenied, HeadwaterError, Stalled, Unavailable
 from headwater.process.operations import EXIT_DRAINED, EXIT_STALLED, EXIT_WRONG, Operations
-from headwater.process.retry import Stopped
+from headwater.process.retry import Stopped, refusal
 from headwater.settings import Settings, load_settings
 
 __all__ = ["Worker", "run_worker"]
@@ -89,15 +89,24 @@ def _worked(worker: Worker, operations: Operations) -> int:
             operations.retry.begin_drain(operations.settings.drain_s)
             worker.drain()
         return EXIT_DRAINED
-    except HeadwaterError as error:
-        if isinstance(error, (Stalled, Unavailable)):
-            log.error("exiting so that a fresh process takes over", exc_info=error)
-            return EXIT_STALLED
-        log.error("%s", error)
+    except Exception as error:  # noqa: BLE001 - told below, and what it means for the process
+        return _told(error)
+
+
+def _told(error: Exception) -> int:
+    """Tell what ended the work; the exit code."""
+    denied = refusal(error)
+    if denied is not None and not isinstance(denied, AccessDenied):
+        log.error("a server refuses what this worker asks of it: %r. Allow it there, then start again", denied)
         return EXIT_WRONG
-    except Exception as error:
+    if denied is not None or (isinstance(error, HeadwaterError) and not isinstance(error, (Stalled, Unavailable))):
+        log.error("%s", denied or error)
+        return EXIT_WRONG
+    if isinstance(error, HeadwaterError):
+        log.error("exiting so that a fresh process takes over", exc_info=error)
+    else:
         log.error("failed: exiting so that a fresh process takes over", exc_info=error)
-        return EXIT_STALLED
+    return EXIT_STALLED
 
 
 def _servers_answer(worker: Worker, operations: Operations) -> bool:

@@ -13,6 +13,7 @@ worker that lost its partition) changes nothing the second time. Works on Redis 
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from headwater.errors import HeadwaterError, Unavailable
+from headwater.errors import AccessDenied, HeadwaterError, Unavailable
 from headwater.settings import RedisSettings
 from streams.features.decay import Decay, ItemStatistics
 from streams.features.state import EMPTY, UserState, decode_state, encode_state
@@ -40,6 +41,13 @@ PASSING = (
     redis.exceptions.ClusterDownError,
 )
 """What redis-py raises when a server is away, full, or in the middle of a failover."""
+
+REFUSING = (
+    redis.AuthenticationError,
+    redis.exceptions.AuthenticationWrongNumberOfArgsError,
+    redis.exceptions.NoPermissionError,
+)
+"""What it raises when the server does not let us in, or not do this."""
 
 Verdict = Literal["applied", "marks", "users", "landmark"]
 """What `apply` did: wrote everything, or wrote nothing because marks, users or landmark had changed since the read."""
@@ -89,6 +97,7 @@ class FeatureStore:
     Raises
         Unavailable: here for a URL that is none; from every method when the server does not answer. It names the URL
             without its password.
+        AccessDenied: from every method when the server does not let us in: no waiting mends that.
         HeadwaterError: from every method when the server refuses a command.
     """
 
@@ -118,7 +127,11 @@ class FeatureStore:
     def _answering(self) -> Iterator[None]:
         try:
             yield
+        except REFUSING as error:
+            raise _refused(self.address, error) from error
         except PASSING as error:
+            if isinstance(error.__cause__, ssl.SSLError):
+                raise _refused(self.address, error.__cause__) from error
             raise Unavailable(
                 f"no Redis answers at {self.address} ({error}). Start one (`headwater up` brings its own), "
                 "or set HEADWATER_REDIS__URL to where it is."
@@ -265,6 +278,20 @@ class FeatureStore:
         with self._answering():
             for key in self._redis.scan_iter(f"{escaped}*", count=1000):
                 yield key.decode().removeprefix(start)
+
+
+def _refused(address: str, error: Exception) -> AccessDenied:
+    reason = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else str(error)
+    if isinstance(error, ssl.SSLError):
+        remedy = (
+            "Name the authority that signed its certificate (?ssl_ca_certs=FILE at the end of HEADWATER_REDIS__URL) "
+            "and a host that is in it; where it speaks no TLS, redis:// instead of rediss://."
+        )
+    elif isinstance(error, redis.exceptions.NoPermissionError):
+        remedy = "Allow that user these keys and commands (ACL SETUSER), or name another in HEADWATER_REDIS__URL."
+    else:
+        remedy = "Correct user and password in HEADWATER_REDIS__URL: redis://user:password@host:port/db."
+    return AccessDenied(f"Redis at {address} refuses us ({reason}). {remedy}")
 
 
 def _without_password(url: str) -> str:

@@ -17,10 +17,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from console.local.supervisor import READY_S, Supervisor
+from console.local.supervisor import Supervisor
 from headwater.errors import HeadwaterError
 from headwater.events import now_ms
 from headwater.kafka import producer
+from headwater.process import START_S
 from headwater.settings import Settings, load_settings
 from streams.features.store import FeatureStore
 from tests.console.test_commands import headwater
@@ -131,7 +132,7 @@ def up(data: Path, **env: str) -> Iterator[tuple[subprocess.Popen[str], dict[str
             text=True,
         )
     assert process.stdout is not None
-    give_up = threading.Timer(READY_S + 30, process.kill)  # `up` itself gives up first, and says why
+    give_up = threading.Timer(START_S + 30, process.kill)  # `up` itself gives up first, and says why
     give_up.start()
     try:
         line = process.stdout.readline()

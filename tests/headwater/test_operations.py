@@ -8,13 +8,14 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
 import pytest
 
-from headwater.process import EXIT_STALLED, EXIT_WRONG, Operations
+from headwater.process import EXIT_STALLED, EXIT_WRONG, Operations, Stopped
 from headwater.settings import OperationsSettings
 from tests.worlds.processes import ROOT, UNYIELDING, eventually
 
@@ -121,3 +122,29 @@ def test_a_worker_is_told_to_stop_and_leaves_in_order(number: signal.Signals) ->
     process.stderr.close()
     assert (line["message"], line["left"]) == ("drained", 0)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"])
+
+
+def test_starting_is_progress_until_the_work_begins_but_for_waiting_for_a_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = Operations("tests", OperationsSettings(stall_s=1e-6))
+    assert one.stalled() == "starting"
+
+    def away() -> None:
+        raise ConnectionError("away")
+
+    def wait() -> None:
+        with pytest.raises(Stopped):
+            one.retry.call("kafka", away)
+
+    waits = threading.Thread(target=wait)
+    waits.start()
+    eventually(lambda: str(one.stalled()).startswith("a server is away for "), 10, "the wait is told")
+    one.stopping.set()
+    waits.join()
+    assert one.stalled() == "starting"
+    monkeypatch.setattr("headwater.process.operations.START_S", 1e-6)
+    assert str(one.stalled()).startswith("no progress while starting for ")
+    monkeypatch.undo()
+    one.started()
+    assert str(one.stalled()).startswith("no progress for ")

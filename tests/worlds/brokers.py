@@ -22,13 +22,20 @@ LAUNCHER = Path(__file__).resolve().parents[3] / "shared" / "kafka" / "kafka"
 
 
 class ApacheKafka(ServerProcess):
-    """One KRaft node on loopback; `settings` are broker properties."""
+    """One KRaft node on loopback; `settings` are broker properties, `options` words of the launcher."""
 
     name = "Apache Kafka"
     start_timeout_s = 90.0
 
-    def __init__(self, data_dir: str | os.PathLike[str], port: int = 0, settings: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: str | os.PathLike[str],
+        port: int = 0,
+        settings: dict[str, str] | None = None,
+        options: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(data_dir, port)
+        self.options = options
         self.settings = settings or {}
         self._controller_port = free_port()
 
@@ -50,7 +57,7 @@ class ApacheKafka(ServerProcess):
         pairs = [word for name, value in self.settings.items() for word in ("--set", f"{name}={value}")]
         return [
             *(sys.executable, str(LAUNCHER), "run", "--port", str(self.port)),
-            *("--controller-port", str(self._controller_port), "--data", str(self.data_dir), *pairs),
+            *("--controller-port", str(self._controller_port), "--data", str(self.data_dir), *pairs, *self.options),
         ]
 
     def ready(self) -> bool:
