@@ -142,8 +142,10 @@ def main() -> None:
             with scorer.live() as half:
                 assert half is not None
                 run = milliseconds(lambda h=half, s=stored: h.run(s, NOW_MS, ["scores"]), given.runs)
-            whole = milliseconds(lambda s=scorer, a=asks: score(s, a, now_ms=NOW_MS), given.runs)
-            rules = milliseconds(lambda s=scorer, a=filtered: score(s, a, now_ms=NOW_MS), given.runs)
+            whole = milliseconds(lambda s=scorer, a=asks: score(s, a, now_ms=NOW_MS, exclude_seen=["auto"]), given.runs)
+            rules = milliseconds(
+                lambda s=scorer, a=filtered: score(s, a, now_ms=NOW_MS, exclude_seen=["auto"]), given.runs
+            )
             print(f"  batch {size:2}: graph {run}   score() {whole}   with a filter {rules}")
         assembler = DeltaAssembler()
         for touched in (100, 1000):

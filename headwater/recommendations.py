@@ -149,7 +149,7 @@ class Receipt(BaseModel):
         "for a personal answer.",
     )
     popular_time: EpochMs | None = Field(
-        default=None, description="When popularity was read; null where a model ranked."
+        default=None, description="When popularity was read; null where it added nothing."
     )
     popular_offsets: dict[str, int] = Field(
         default_factory=dict, description="events partition -> offset of the last event counted in it."

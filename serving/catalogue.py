@@ -78,8 +78,15 @@ class Catalogue:
             return self.slots[item_id]
 
     def put(self, item: Item, written_ms: int = 0) -> None:
-        """An item as it is from now on; `written_ms` (epoch) says how new it is where it has no `published_time`."""
+        """An item as it is from now on.
+
+        Parameters
+            item: replaces what was there under its id.
+            written_ms: when its record was written, epoch ms. That is how new it is, where it has no `published_time`
+                or one that is yet to come: what is announced is no newer than what is there.
+        """
         fields = fields_of(item)
+        published_ms = written_ms if item.published_time is None else item.published_time
         with self.lock:
             slot = self.slot(item.item_id)
             self._forget(slot)
@@ -89,7 +96,7 @@ class Catalogue:
                 self._fields.setdefault(name, FilterField(name)).add(slot, values)
             self._known[slot] = True
             self._blocked[slot] = not item.available
-            self._new_ms[slot] = written_ms if item.published_time is None else item.published_time
+            self._new_ms[slot] = min(published_ms, written_ms or published_ms)
             self.changes += 1
 
     def remove(self, item_id: str) -> None:

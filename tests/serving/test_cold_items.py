@@ -140,8 +140,9 @@ def test_equally_new_items_come_by_id_and_newness_is_the_catalogues_of_now() -> 
 
     assert newest(9) == ["a", "b", "c", "d"]
     catalogue.put(Item(item_id="c", published_time=7))
-    catalogue.put(Item(item_id="d", published_time=9), written_ms=3)
-    assert [newest(1), newest(3)] == [["d"], ["d", "c", "a"]]
+    catalogue.put(Item(item_id="d", published_time=9), written_ms=30)
+    catalogue.put(Item(item_id="b", published_time=2_000), written_ms=8)  # announced: as new as its record
+    assert [newest(1), newest(4)] == [["d"], ["d", "b", "c", "a"]]
 
 
 def test_many_cold_items_are_the_newest_thousand_and_likeness_orders_the_newest_of_them() -> None:
