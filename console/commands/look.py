@@ -54,6 +54,7 @@ def command(
         found = _counted(lambda: overview(chosen), as_json)
     except SourceError:
         if isinstance(chosen, FileSource) and not as_json:
+            out.print(f"[bold]{_escaped(source)}[/]{_size(chosen)}")
             _print_columns(out, chosen)
         raise
     commands = _commands(source, reading)
@@ -89,26 +90,11 @@ def _commands(source: str, reading: SourceOptions) -> dict[str, str]:
     }
 
 
-def _taken_for(source: FileSource) -> dict[str, str]:
-    """Column -> what it is taken for, empty where the file lacks something."""
-    from headwater.errors import SourceError
-
-    try:
-        plan = source.plan()
-    except SourceError:
-        return {}
-    roles = plan.roles
-    found = {plan.time.name: "time", roles.user: "user", roles.item: "item"}
-    named = {roles.type: "type", roles.value: "value", roles.event_id: "event id"}
-    return {**found, **{name: what for name, what in named.items() if name is not None}}
-
-
 def _print_columns(out: Console, source: FileSource) -> None:
     from rich.table import Table
 
-    columns, read_as = source.columns_seen()
+    columns, read_as, taken = source.columns_seen()
     out.print(f"[dim]read as[/]   {_escaped(read_as)}")
-    taken = _taken_for(source)
     table = Table(box=None, pad_edge=False, header_style="dim", show_edge=False, padding=(0, 3, 0, 0))
     table.add_column("column", style="cyan", overflow="fold", max_width=36)
     table.add_column("taken for", style="bold", min_width=9)
@@ -203,12 +189,12 @@ def _print_commands(out: Console, commands: Mapping[str, str]) -> None:
 
 
 def _body(source: Source, found: Overview, commands: Mapping[str, str]) -> dict[str, Any]:
-    from dataclasses import asdict
-
     from replay import FileSource
 
     report = source.report
-    counts = {name: value for name, value in asdict(found).items() if value not in (float("inf"), float("-inf"))}
+    counts = {**vars(found), "types": dict(found.types)}
+    if not found.values:
+        counts |= {"lowest": None, "highest": None}
     body: dict[str, Any] = {
         "source": report.name,
         "read_as": report.read_as,
@@ -223,8 +209,7 @@ def _body(source: Source, found: Overview, commands: Mapping[str, str]) -> dict[
         "commands": dict(commands),
     }
     if isinstance(source, FileSource):
-        taken = _taken_for(source)
-        columns, _ = source.columns_seen()
+        columns, _, taken = source.columns_seen()
         body["columns"] = {name: {"taken_for": taken.get(name), "first": _first(columns[name])} for name in columns}
     return body
 

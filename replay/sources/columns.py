@@ -8,7 +8,8 @@ the public sets: Retailrocket, REES46, Tianchi, H&M, Yelp, Amazon's reviews, Mov
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -17,7 +18,17 @@ from headwater.errors import SourceError
 from replay.sources.ids import is_missing
 from replay.sources.times import number_of
 
-__all__ = ["ITEMS", "Columns", "Roles", "decimal_comma", "is_known_name", "layout_of", "plain", "roles_of"]
+__all__ = [
+    "ITEMS",
+    "Columns",
+    "Roles",
+    "decimal_comma",
+    "guesses_of",
+    "is_known_name",
+    "layout_of",
+    "plain",
+    "roles_of",
+]
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -60,6 +71,7 @@ NOT_ITEMS = _names(
 KNOWN = {*USERS, *SESSIONS, *ITEMS, *TIMES, *LATER_TIMES, *TYPES, *VALUES, *EVENT_IDS, *CATALOGUE}
 BY_FIELD = {"user": USERS, "item": ITEMS, "time": TIMES, "type": TYPES, "value": VALUES}
 _TYPED = re.compile(r":(?:token|float|token_seq|float_seq)$")
+_SOLD = re.compile(r"price|quantity|order|transaction|basket|sales", re.IGNORECASE)
 _TIMELIKE = re.compile(r"time|date|stamp", re.IGNORECASE)
 
 Sample = Mapping[str, Sequence[Any]]
@@ -145,6 +157,9 @@ def roles_of(where: str, present: Sequence[str], sample: Sample, given: Columns)
         fixed = "rating"
         chooser.notes.append(f"every event is a rating, of column {value} (--type =WORD says another)")
     event_id = chooser.event_id()
+    for name in (user, item, *times, kind, value):
+        if name is not None and f"{name} (2)" in present:
+            chooser.notes.append(f"column {name} is there twice: the first is taken")
     return Roles(user, item, times, kind, value, event_id, fixed, tuple(chooser.notes))
 
 
@@ -264,8 +279,10 @@ class _Chooser:
         given = getattr(self.given, what)
         usual = {"user": "user_id", "item": "item_id", "time": "timestamp", "type": "type", "value": "value"}[what]
         lacking = f"column {given}" if given is not None else f"column {usual} nor another usual name of the {what}"
+        sold = any(_SOLD.search(name) for name in self.present)
         remedy = {
-            "type": "name one with --type, or say what all events are: --type =view",
+            "user": "name one with --user (a session or an order will do)",
+            "type": f"name one with --type, or say what all events are: --type ={'purchase' if sold else 'view'}",
             "time": "name one with --time; a file without times is read in its own order with --no-time",
         }.get(what, f"name one with --{what}")
         has = ", ".join(self.present[:40]) + (", ..." if len(self.present) > 40 else "")
@@ -294,6 +311,25 @@ LAYOUTS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...], str], ...] = (
      (r"\d+", r"\d{4}-\d\d-\d\dT[\d:.]+Z", r"\d+", r"\d+", r"\d+"), "purchase"),
 )  # fmt: skip
 """Public sets without a header: what they are, delimiter, columns, what their fields look like, their type."""
+
+
+def guesses_of(present: Sequence[str], sample: Sample, given: Columns) -> dict[str, str]:
+    """Column -> what it would be taken for, of a file that lacks something: to show what is known of it."""
+    chooser = _Chooser("", list(present), sample, given)
+    choices: dict[str, Callable[[], str | None]] = {
+        "user": lambda: chooser.one("user", USERS) or chooser.session(),
+        "item": lambda: chooser.one("item", ITEMS) or chooser.other_id(),
+        "time": lambda: next(iter(chooser.times()), None),
+        "type": chooser.type,
+        "value": lambda: chooser.one("value", VALUES, number=True),
+    }
+    found: dict[str, str] = {}
+    for what, choose in choices.items():
+        with suppress(SourceError):
+            name = choose()
+            if name is not None:
+                found[name] = what
+    return found
 
 
 def layout_of(rows: Sequence[Sequence[Any]], delimiter: str) -> tuple[str, tuple[str, ...], str] | None:

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from headwater.errors import SourceError
 from headwater.events import Event
-from replay.sources.columns import Columns, Roles, decimal_comma, is_known_name, layout_of, roles_of
+from replay.sources.columns import Columns, Roles, decimal_comma, guesses_of, is_known_name, layout_of, roles_of
 from replay.sources.kinds import Kinds, slug
 from replay.sources.raw import BadRow, RawRow
 from replay.sources.reading import FileFormat, FilePart, Table, kind_of, parts_of, start_of
@@ -61,6 +61,14 @@ class FilePlan:
         return self.first.read_as + (f", {self.parts:,} files" if self.parts > 1 else "")
 
 
+class ColumnsSeen(NamedTuple):
+    """The first values of each column, how the file is read in words, and what columns are taken for."""
+
+    sample: Mapping[str, Sequence[Any]]
+    read_as: str
+    taken_for: Mapping[str, str]
+
+
 class FileSource:
     """Events in time order (stable, about 300 bytes a row of memory), or in that of the files with `in_file_order`.
 
@@ -103,13 +111,17 @@ class FileSource:
         """Of all files, as they lie there."""
         return sum(part.path.stat().st_size for part in self._parts)
 
-    def columns_seen(self) -> tuple[Mapping[str, Sequence[Any]], str]:
-        """The first values of each column, and how the file is read in words, also of one that has no plan."""
+    def columns_seen(self) -> ColumnsSeen:
+        """What its columns are taken for, also of a file that lacks something. Raises SourceError."""
         try:
             plan = self.plan()
-            return plan.sample, plan.read_as
         except SourceError:
-            return _sample(self._first), self._first.read_as
+            sample = _sample(self._first)
+            return ColumnsSeen(sample, self._first.read_as, guesses_of(self._first.columns, sample, self.columns))
+        roles = plan.roles
+        taken = {roles.type: "type", roles.value: "value", roles.event_id: "event id", plan.time.name: "time"}
+        known = {name: what for name, what in taken.items() if name}
+        return ColumnsSeen(plan.sample, plan.read_as, {**known, roles.user: "user", roles.item: "item"})
 
     def plan(self) -> FilePlan:
         """How the file is read. Raises SourceError for one that lacks a column, or whose columns say too little."""
@@ -158,14 +170,7 @@ class FileSource:
     def _better(self, error: SourceError, table: Table, sample: Mapping[str, Sequence[Any]]) -> SourceError:
         """What lacks, with what may be the reason: no header, or rows within rows."""
         if table.by_place:
-            line = ", ".join(str(values[0])[:30] for values in sample.values() if values)
-            seem = _seem(sample)
-            places = " ".join(f"--{name} {place}" for place, name in enumerate(seem, 1) if name != "_")
-            return SourceError(
-                f"{table.path} has no header: its first line is data ({line}). "
-                f"Name them by place, as it seems --columns {','.join(seem)} (_ for what is not needed), or {places}; "
-                "with --header if the first line names them after all"
-            )
+            return SourceError(_without_header(table, sample))
         if table.lists and self._form.explode is None:
             return SourceError(f"{error}; or make a row of each element of a list: --explode {table.lists[0]}")
         if table.kind == "text" and len(table.columns) == 1:
@@ -181,6 +186,9 @@ class FileSource:
                     row = row._replace(time=FIRST_MS + 1000 * number)
                     number += 1
                 yield row
+            if table.without_rows:
+                self.report.rows += table.without_rows
+                self.report.left_out[f"without {self._form.explode}"] += table.without_rows
 
     def _next_table(self, part: FilePart, plan: FilePlan) -> Table:
         table = Table(part, self._form, is_known_name, plan.first)
@@ -250,6 +258,18 @@ def _has_commas(values: Sequence[Any]) -> bool:
 def _number(value: Any) -> Any:
     number = decimal_comma(value)
     return value if number is None else number
+
+
+def _without_header(table: Table, sample: Mapping[str, Sequence[Any]]) -> str:
+    line = ", ".join(str(values[0])[:30] for values in sample.values() if values)
+    seem = _seem(sample)
+    places = " ".join(f"--{name} {place}" for place, name in enumerate(seem, 1) if name != "_")
+    lacking = ("" if "type" in seem else " --type =view") + ("" if "time" in seem else " --no-time")
+    return (
+        f"{table.path} has no header: its first line is data ({line}). Name the columns by place, as it seems "
+        f"--columns {','.join(seem)}{lacking} (_ for what is not needed), or {places}{lacking}; with --header if "
+        "the first line names them after all"
+    )
 
 
 def _seem(sample: Mapping[str, Sequence[Any]]) -> list[str]:

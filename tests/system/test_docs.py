@@ -29,6 +29,20 @@ def test_every_command_is_on_the_operations_page() -> None:
         assert f"headwater {name}" in text, name
 
 
+def test_every_option_on_the_page_of_your_data_is_one() -> None:
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    known = {
+        word
+        for group in (commands, commands["replay"].commands)
+        for command in group.values()
+        for option in command.params
+        for word in (*option.opts, *option.secondary_opts)
+    }
+    used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", (ROOT / "docs/your-data.md").read_text()))
+    assert used
+    assert not used - known
+
+
 def test_every_topic_is_on_the_contract_page() -> None:
     text = (ROOT / "docs/contract/topics.md").read_text()
     for topic in TOPICS:

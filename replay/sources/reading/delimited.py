@@ -172,9 +172,13 @@ class _Quoted:
         return len(fields) == width or (len(fields) == width + 1 and not fields[width].strip())
 
     def _swallowed(self, record: list[str]) -> bool:
-        """Whether a record of several lines holds lines that are rows of their own."""
-        inner = record[1:-1] if self._dialect.delimiter in ",;" else record[1:]
-        return any(self._is_row(line.rstrip("\r\n").split(self._dialect.delimiter)) for line in inner)
+        """Whether a record of several lines holds lines that are rows of their own.
+
+        The last one may look like a row where a text of several lines stands in the first column, but then the first
+        one does not; what tabs part has no such texts.
+        """
+        first, *inner, last = (self._is_row(line.rstrip("\r\n").split(self._dialect.delimiter)) for line in record)
+        return any(inner) or (last and (first or self._dialect.delimiter == "\t"))
 
     def _is_row(self, fields: list[str]) -> bool:
         return self._fits(fields) and all(is_data(fields[place]) for place in self._dialect.data)

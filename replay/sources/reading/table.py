@@ -59,6 +59,7 @@ class Table:
         delimiter: of a text; "" of all else.
         read_as: how the file is read, in words.
         lists: columns that hold lists, which `explode` could make rows of.
+        without_rows: how many rows had an empty list, when all was read.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Table:
         """`known` tells whether a header may have a name; `first` is the first part, where this is a later one."""
         self.path = part.path
         self.lists: list[str] = []
+        self.without_rows = 0
         self._explode = form.explode
         self._text: TextFile | None = None
         start = start_of(part.path)
@@ -106,13 +108,17 @@ class Table:
 
     def objects(self, *, short_rows: bool = False) -> Iterator[Object | BadRow]:
         """The number of each row and all of it by name. Raises SourceError."""
+        self.without_rows = 0
         for row in self._objects(short_rows):
             if isinstance(row, BadRow) or self._explode is None:
                 yield row
                 continue
             number, found = row
+            made = 0
             for one in exploded(found, self._explode):
+                made += 1
                 yield BadRow(one.reason, str(one), f"line {number}") if isinstance(one, BadRow) else (number, one)
+            self.without_rows += not made
 
     def _objects(self, short_rows: bool) -> Iterator[Object | BadRow]:
         if self.kind == "json":
