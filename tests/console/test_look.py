@@ -1,4 +1,4 @@
-"""`headwater look`: it shows what replay does, its commands keep its options, its exit code tells a good file from a bad one."""
+"""`headwater look`: it shows what replay does, its commands keep its options, its exit code tells good from bad."""
 
 from __future__ import annotations
 
