@@ -110,7 +110,7 @@ def command(
     _writable((written.report, written.out), (Path(source), taken.items))
     options = _options(questions, taken.limit, model)
     settings = located_settings(running.kafka, None, None, running.data)
-    chosen = opened_source(source, settings.kafka, reading)
+    chosen = opened_source(source, settings, reading)
     known = _catalogue(chosen, taken)
     with live() as tell:
         result = backtest(chosen, options, settings, items=known, on_progress=tell)

@@ -46,7 +46,7 @@ def command(
     from replay import FileSource
     from replay.overview import overview
 
-    chosen = opened_source(source, located_settings(kafka, None, None, data).kafka, reading)
+    chosen = opened_source(source, located_settings(kafka, None, None, data), reading)
     out = printer()
     try:
         if isinstance(chosen, FileSource):

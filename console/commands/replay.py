@@ -65,7 +65,7 @@ def stream_command(
     from replay import stream
 
     settings = located_settings(kafka, None, pace.prefix, data)
-    chosen = opened_source(source, settings.kafka, reading)
+    chosen = opened_source(source, settings, reading)
     watch = RefusalWatch(settings.kafka)
     report = _shown(
         lambda tell: stream(

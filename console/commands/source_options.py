@@ -13,7 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from headwater.events import Item
-    from headwater.settings import KafkaSettings
+    from headwater.settings import Settings
     from replay import Columns, Source
     from replay.sources import FileFormat, RowOptions
 
@@ -139,7 +139,7 @@ class SourceOptions:
     max_bad: MaxBad = "1%"
 
 
-def opened_source(source: str, kafka: KafkaSettings, options: SourceOptions) -> Source:
+def opened_source(source: str, settings: Settings, options: SourceOptions) -> Source:
     """The source that a command names. Raises SourceError, typer.BadParameter."""
     import replay
 
@@ -149,11 +149,12 @@ def opened_source(source: str, kafka: KafkaSettings, options: SourceOptions) -> 
         if file != FileOptions() or options.impressions:
             raise typer.BadParameter("columns, formats, --in-file-order and --impressions are for files, not for kafka")
         return replay.KafkaRange(
-            kafka.model_copy(update={"prefix": part.from_prefix}),
+            settings.kafka.model_copy(update={"prefix": part.from_prefix}),
             start=_offsets(part.start),
             end=_offsets(part.end),
             start_ms=_epoch_ms(part.since, "--since"),
             end_ms=_epoch_ms(part.until, "--until"),
+            oldest_ms=settings.streams.oldest_ms,
         )
     if part.from_prefix or part.start or part.end or part.since or part.until:
         raise typer.BadParameter(
@@ -163,7 +164,7 @@ def opened_source(source: str, kafka: KafkaSettings, options: SourceOptions) -> 
         source,
         _columns(file.column),
         form=_form(file.form),
-        options=_row_options(options.rows),
+        options=_row_options(options.rows, settings.streams.oldest_ms),
         in_file_order=file.in_file_order,
         impressions=options.impressions,
     )
@@ -189,13 +190,13 @@ def _form(given: FormatOptions) -> FileFormat | None:
     return FileFormat(given.encoding, given.delimiter, given.header, names, given.explode)
 
 
-def _row_options(given: RowsOptions) -> RowOptions:
+def _row_options(given: RowsOptions, oldest_ms: int) -> RowOptions:
     """How rows become events. Raises typer.BadParameter."""
     from replay.sources import RowOptions, TimeOptions
 
     if given.ids_of not in ("content", "path"):
         raise typer.BadParameter(f"--ids-of {given.ids_of!r}: choose content or path")
-    times = TimeOptions(given.time_format, given.time_unit, given.time_zone)
+    times = TimeOptions(given.time_format, given.time_unit, given.time_zone, oldest_ms)
     return RowOptions(times, "path" if given.ids_of == "path" else "content", given.keep_missing_words)
 
 

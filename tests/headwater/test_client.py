@@ -160,6 +160,7 @@ def test_a_plain_producer_keyed_by_user_lands_in_the_same_partition(client: Clie
         {"value": float("nan")},
         {"event_time": -1},
         {"event_time": "2026-11-22T10:00:00"},
+        {"event_time": 1_764_000_000},
         {"colour": "red"},
         {"properties": {"text": "x" * 70_000}},
         {"properties": {"thing": object()}},
@@ -178,6 +179,18 @@ def test_what_the_workers_would_refuse_is_refused_at_once(client: Client, fields
         client.track(**given)
     with pytest.raises(InvalidMessage):
         client.track_many([given])
+
+
+def test_a_time_in_seconds_is_refused_with_its_unit_and_older_data_is_sent_by_a_client_that_is_told(
+    settings: Settings, client: Client
+) -> None:
+    event = {"user_id": "ann", "item_id": "film-1", "type": "view", "event_time": 1_764_000_000}
+    with pytest.raises(InvalidMessage, match=r"before 1990-01-01.*looks like seconds: send milliseconds") as refused:
+        client.track(**event)
+    assert refused.value.reason == "event_time_unit"
+    with Client(settings=settings.kafka, oldest_ms=0) as told:
+        told.track(**event).result(10)
+    assert [row.time_ms for row in rows(everything(settings.kafka, "events"))] == [1_764_000_000]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from headwater import Client, SettingsError
+from headwater.events import OLDEST_MS
 from headwater.settings import Settings, load_settings
 
 
@@ -105,6 +106,21 @@ def test_brokers_that_are_not_host_and_port_are_refused_and_the_form_is_told(
 @pytest.mark.parametrize("given", ["h:1", "a-1.b_c:65535,10.0.0.1:9092", "[::1]:9092,[fe80::1%eth0]:9092", "a:1, b:2"])
 def test_brokers_may_be_several_and_of_either_internet_protocol(given: str) -> None:
     assert load_settings(kafka={"bootstrap": given}).kafka.bootstrap == given.replace(" ", "")
+
+
+def test_the_oldest_day_of_events_is_a_date_of_environment_or_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert load_settings().streams.oldest_ms == OLDEST_MS
+    monkeypatch.setenv("HEADWATER_STREAMS__OLDEST", "1970-01-02")
+    assert load_settings().streams.oldest_ms == 86_400_000
+    monkeypatch.delenv("HEADWATER_STREAMS__OLDEST")
+    (tmp_path / "headwater.toml").write_text("[streams]\noldest = 2001-09-09\n")
+    monkeypatch.chdir(tmp_path)
+    assert load_settings().streams.oldest_ms == 999_993_600_000
+    monkeypatch.setenv("HEADWATER_STREAMS__OLDEST", "1969-12-31")
+    with pytest.raises(SettingsError, match=r"streams\.oldest"):
+        load_settings()
 
 
 def test_variables_that_are_no_settings_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,6 +106,16 @@ def test_a_range_is_cut_by_offsets_and_by_times(settings: Settings) -> None:
         list(KafkaRange(settings.kafka.model_copy(update={"prefix": "nobody."})).events())
 
 
+def test_events_that_the_workers_refused_for_their_age_are_refused_in_a_range(settings: Settings) -> None:
+    old = {"event_id": "old", "user_id": "ann", "item_id": "a", "type": "view", "event_time": 1_700_000_000}
+    with Client(settings=settings.kafka, oldest_ms=0) as client:
+        client.track_many([old, {**old, "event_id": "new", "event_time": 1_700_000_000_000}]).result(10)
+    source = KafkaRange(settings.kafka)
+    assert [event.event_id for event in source.events()] == ["new"]
+    assert source.report.bad == {"event_time_unit": 1}
+    assert len(list(KafkaRange(settings.kafka, oldest_ms=0).events())) == 2
+
+
 def test_bad_records_of_a_range_are_counted_by_reason(settings: Settings, other: str) -> None:
     producer = KafkaProducer(bootstrap_servers=settings.kafka.bootstrap)
     good = {"user_id": "ann", "item_id": "film-1", "type": "view"}
