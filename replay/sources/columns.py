@@ -265,12 +265,13 @@ class _Chooser:
         return chosen
 
     def event_id(self) -> str | None:
-        """A column of ids that are each there once: `event_id` is also what some call a type."""
+        """A column of ids, each of one row, which may be there twice: `event_id` is also what some call a type."""
         found = self._first(EVENT_IDS)
         if found is None:
             return None
-        values = [value for value in self.sample.get(found, ()) if not is_missing(value)]
-        if len({str(value) for value in values}) < 0.9 * len(values):
+        values = {str(value) for value in self.sample.get(found, ()) if not is_missing(value)}
+        rows = {str(row) for row in zip(*self.sample.values(), strict=False)}
+        if len(values) < 0.9 * len(rows) * self._filled(found):
             self.notes.append(f"column {found} repeats and is no id of an event")
             return None
         return found

@@ -85,7 +85,7 @@ def test_every_row_is_accounted_for(tmp_path: Path) -> None:
     source = file_of(tmp_path / "stream.jsonl", rows)
     result = backtest(source, Options(warm_up=0.5, frozen=False, overrides=SMALL))
     told = result.source
-    assert told.bad == {"user": 2, "type": 1, "undecodable": 1}
+    assert told.bad == {"user": 1, "no_time": 1, "type": 1, "undecodable": 1}
     assert told.rows is not None
     assert told.events is not None
     assert told.duplicates is not None
