@@ -75,6 +75,12 @@ def main() -> None:
             raise
         print(f"headwater: {error.filename}: {error.strerror}. Mend that, or give another file", file=sys.stderr)
         sys.exit(2)
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != "kafka":
+            raise
+        text = f"Kafka does not do this ({error!r}). Check it, and what this Kafka user may do there"
+        print(f"headwater: {text}; `headwater doctor` says more", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import typer
 
 from console.commands.option_groups import grouped
 from console.commands.options import Json, KafkaOptions, Utc
+from console.commands.sending import end_of_sending, waited
 from console.printing import printer
 
 if TYPE_CHECKING:
@@ -65,8 +66,10 @@ def list_command(
         line.append(str(headers.get("error") or "not a dead letter of a Headwater worker"))
         out.print(line)
     if not as_json:
+        of = f" of reason {reason}" if reason else ""
         out.print(
-            f"[dim]{count} dead letters." + (" Send them again with `headwater dead-letters redrive`." if count else "")
+            f"[dim]{count} dead letters{of}."
+            + (" Send them again with `headwater dead-letters redrive`." if count else "")
         )
 
 
@@ -85,11 +88,11 @@ def redrive_command(
     Harmless when repeated: an event that was applied since is recognised by its event_id. Messages that were sent again
     by an earlier redrive (of all reasons), and those that were refused once more after one, are left out, unless
     --again. Left out always: letters that were cut because they were too large, packed records that were refused whole,
-    and records on dead-letters that no worker wrote.
+    and records on dead-letters that no worker wrote. Exit code 1 when a worker refuses one again.
     """
     import orjson
 
-    from headwater.kafka import producer
+    from console.look.refusals import RefusalWatch
 
     settings = servers.settings()
     done = -1 if again else _redriven(settings)
@@ -101,23 +104,44 @@ def redrive_command(
     if dry_run or not to_send:
         print(orjson.dumps(told).decode() if as_json else f"{len(to_send)} dead letters to send again{said}")
         return
+    watch = RefusalWatch(settings.kafka)
+    sent = _send_again(settings, to_send)
+    if reason is None:
+        _mark_redriven(settings, letters[-1].offset)
+    text = f"{len(to_send)} dead letters sent again. A message that is refused again becomes a new dead letter.{said}"
+    end_of_sending(text, {**told, "sent": len(to_send)}, waited(watch, sent, as_json), as_json)
+
+
+def _send_again(settings: Settings, letters: list[ConsumerRecord]) -> dict[int, list[int]]:
+    """Send them; the offsets of those that went to `events`, by partition. Raises Unavailable with how many arrived."""
+    from kafka.errors import KafkaError
+
+    from headwater.errors import Unavailable
+    from headwater.kafka import producer
+    from headwater.topics import EVENTS, topic_name
+
+    events: dict[int, list[int]] = {}
+    arrived = 0
     sender = producer(settings.kafka)
     try:
         sent = []
-        for record in to_send:
+        for record in letters:
             topic, headers = _redriving(record)
             sent.append(sender.send(topic, key=record.key, value=record.value, headers=headers))
         sender.flush()
         for future in sent:
-            future.get(30)
+            at = future.get(30)
+            arrived += 1
+            if at.topic == topic_name(EVENTS, settings.kafka.prefix):
+                events.setdefault(at.partition, []).append(at.offset)
+    except KafkaError as error:
+        raise Unavailable(
+            f"{arrived} of {len(letters)} dead letters were sent again, then Kafka took none ({error!r}). Run the same "
+            "command again: an event that was applied is known by its event_id."
+        ) from error
     finally:
         sender.close()
-    if reason is None:
-        _mark_redriven(settings, letters[-1].offset)
-    if as_json:
-        print(orjson.dumps({**told, "sent": len(to_send)}).decode())
-        return
-    print(f"{len(to_send)} dead letters sent again. A message that is refused again becomes a new dead letter.{said}")
+    return events
 
 
 def _why_not(record: ConsumerRecord, settings: Settings, *, again: bool) -> str | None:
@@ -166,16 +190,22 @@ def _reason(record: ConsumerRecord) -> str:
 
 
 def _letters(settings: Settings, reason: str | None) -> Iterator[ConsumerRecord]:
-    """Every dead letter up to now, oldest first. Raises SettingsError for a reason that neither we nor any letter has.
+    """Every dead letter up to now, oldest first.
 
     Anyone can write to the topic, and another release may have other reasons: so the letters are asked, too.
+
+    Raises
+        Unavailable: there is no such topic, or no Kafka answers.
+        SettingsError: a reason that neither we nor any letter has.
     """
+    from console.look.cluster import must_exist
     from headwater.errors import SettingsError
     from headwater.kafka import read_topic
     from headwater.topics import DEAD_LETTERS
 
+    must_exist(settings.kafka, DEAD_LETTERS)
     found = False
-    for record in read_topic(settings.kafka, DEAD_LETTERS, missing_ok=True):
+    for record in read_topic(settings.kafka, DEAD_LETTERS):
         if reason in (None, _reason(record)):
             found = True
             yield record

@@ -62,6 +62,8 @@ def command(
         out.print(table)
     else:
         out.print(why_empty(answer.receipt, bool(wanted)))
+    if answer.receipt.fallback == "no_history":
+        out.print(f"[yellow]No event of user {escape(repr(user))} is known: is the id right?")
     out.print(f"[dim]{receipt_line(answer.receipt)}")
 
 

@@ -26,9 +26,12 @@ def command(
     if resume and version is not None:
         raise typer.BadParameter("give a version or --resume, not both")
     if version is None and not resume:
+        from console.look.cluster import must_exist
         from console.look.models_listed import models_listed
         from console.times import shown_time
+        from headwater.topics import MODEL
 
+        must_exist(settings.kafka, MODEL)
         listed = models_listed(settings.kafka)
         live, snapshots = listed.live, listed.snapshots
         if listed.foreign:

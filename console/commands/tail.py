@@ -28,8 +28,8 @@ def command(
     """Follow a topic: position, time, key and decoded value of each record. Ctrl-C ends it."""
     from kafka import TopicPartition
 
-    from console.look.cluster import open_consumer
-    from headwater.errors import SettingsError, Unavailable
+    from console.look.cluster import must_exist, open_consumer
+    from headwater.errors import SettingsError
     from headwater.topics import topic_name
 
     settings = servers.settings()
@@ -38,11 +38,9 @@ def command(
     except KeyError as error:
         raise SettingsError(str(error.args[0])) from error
     out = printer(soft_wrap=True)
+    must_exist(settings.kafka, name.removeprefix(settings.kafka.prefix))
     with open_consumer(settings.kafka) as reader:
-        partitions = reader.partitions_for_topic(name)
-        if not partitions:
-            raise Unavailable(f"{settings.kafka.bootstrap} has no topic {name}: the workers make it when they start")
-        parts = [TopicPartition(name, partition) for partition in sorted(partitions)]
+        parts = [TopicPartition(name, partition) for partition in sorted(reader.partitions_for_topic(name))]
         reader.assign(parts)
         (reader.seek_to_beginning if from_beginning else reader.seek_to_end)(*parts)
         shown = 0

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from headwater.errors import SettingsError
+from headwater.errors import SettingsError, Unavailable
 from headwater.kafka import admin_client, consumer
 from headwater.settings import KafkaSettings
 from headwater.topics import DEAD_LETTERS, EVENTS, ITEMS, REQUESTS, TOPICS, Topic, topic_name
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kafka import KafkaAdminClient, KafkaConsumer
 
 __all__ = ["ABSENT", "GroupLag", "TopicState", "group_lags", "group_state", "is_missing", "misspelt_topics"]
-__all__ += ["open_admin", "open_consumer", "topic_states"]
+__all__ += ["must_exist", "open_admin", "open_consumer", "topic_states"]
 
 ABSENT = "Absent"
 """The state of a group that the broker does not know."""
@@ -101,7 +101,7 @@ def topic_states(kafka: KafkaSettings) -> list[TopicState]:
         return states
 
 
-def is_missing(kafka: KafkaSettings, topic: Topic) -> bool:
+def is_missing(kafka: KafkaSettings, topic: Topic | str) -> bool:
     """Whether the cluster lacks a topic.
 
     Raises
@@ -119,6 +119,21 @@ def is_missing(kafka: KafkaSettings, topic: Topic) -> bool:
             "topic, and Write to send or Read to read (kafka-acls --add)"
         )
     return bool(code == UnknownTopicOrPartitionError.errno)
+
+
+def must_exist(kafka: KafkaSettings, topic: Topic | str) -> None:
+    """To be asked before a topic is read that may be missing: an empty answer would say that nothing is in it.
+
+    Raises
+        Unavailable: it is not there, or no Kafka answers.
+        SettingsError: this Kafka user may not see it.
+    """
+    if is_missing(kafka, topic):
+        name = topic_name(topic, kafka.prefix)
+        raise Unavailable(
+            f"{kafka.bootstrap} has no topic {name}: is the prefix {kafka.prefix!r} right? The workers make the topics "
+            "when they start"
+        )
 
 
 def misspelt_topics(kafka: KafkaSettings) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from console.look.cluster import open_consumer
+from console.look.cluster import must_exist, open_consumer
 from headwater.errors import HeadwaterError, InvalidMessage, Unavailable
 from headwater.events import Event, new_id, now_ms
 from headwater.kafka import producer
@@ -103,13 +103,9 @@ class _Onlooker:
         self._seen: list[tuple[float, ConsumerRecord]] = []
         parts = []
         for topic in WATCHED:
+            must_exist(settings.kafka, topic)
             name = topic_name(topic, self._prefix)
-            found = reader.partitions_for_topic(name)
-            if not found:
-                raise Unavailable(
-                    f"{settings.kafka.bootstrap} has no topic {name}: the workers make it when they start"
-                )
-            parts += [TopicPartition(name, number) for number in found]
+            parts += [TopicPartition(name, number) for number in reader.partitions_for_topic(name)]
         reader.assign(parts)
         reader.seek_to_end(*parts)
         for part in parts:

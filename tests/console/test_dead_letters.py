@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from console.cli import app
 from console.commands.dead_letters import REASONS
-from headwater.errors import SettingsError
+from headwater.errors import SettingsError, Unavailable
 from headwater.kafka import producer
 from headwater.settings import Settings
 from headwater.wire import dead_letter_headers
@@ -44,7 +44,9 @@ def test_a_redrive_tells_a_script_what_it_would_send_what_it_sent_and_what_it_le
     would = json.loads(run("redrive", "--reason", "schema", "--dry-run", "--json"))
     assert would == {"to_send": 2, "sent": 0, "left_out": {}}
     assert everything(settings.kafka, "events") == []
-    assert json.loads(run("redrive", "--json")) == {"to_send": 3, "sent": 3, "left_out": {}}
+    sent = json.loads(run("redrive", "--json"))
+    assert (sent["to_send"], sent["sent"], sent["left_out"]) == (3, 3, {})
+    assert (sent["refused_by_workers"], sent["unread"]) == ({}, 3)  # no worker runs
     assert sorted(record.value for record in everything(settings.kafka, "events")) == sorted(v for _, v in LETTERS)
     assert json.loads(run("redrive", "--json")) == {"to_send": 0, "sent": 0, "left_out": {}}
 
@@ -58,12 +60,21 @@ def test_a_reason_that_does_not_exist_is_refused_and_those_that_do_are_named(com
 
 
 def test_a_reason_that_no_letter_has_is_an_empty_list_and_one_of_another_release_is_found(settings: Settings) -> None:
-    assert run("list", "--reason", "too_deep") == "0 dead letters.\n"
+    assert run("list", "--reason", "too_deep") == "0 dead letters of reason too_deep.\n"
     writer = producer(settings.kafka)
     writer.send(settings.kafka.prefix + "dead-letters", b"{}", key=b"ann", headers=[("reason", b"of_tomorrow")]).get(10)
     writer.close()
     (line,) = run("list", "--reason", "of_tomorrow", "--json").splitlines()
     assert json.loads(line)["headers"]["reason"] == "of_tomorrow"
+
+
+@pytest.mark.parametrize(
+    "words", [["dead-letters", "list"], ["dead-letters", "redrive"], ["tail", "events"], ["rollback"]]
+)
+def test_a_world_that_is_not_there_is_no_empty_one(words: list[str]) -> None:
+    done = CliRunner().invoke(app, [*words, "--prefix", "mispelt."])
+    assert isinstance(done.exception, Unavailable)
+    assert "is the prefix 'mispelt.' right?" in str(done.exception)
 
 
 def test_the_reasons_are_those_of_the_operations_page() -> None:
