@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from console.commands.source_options import (
     SourceOptions,
     catalogue_of,
     opened_source,
+    share_of,
     too_many_bad,
 )
 from console.local import DEFAULT_DATA
@@ -111,7 +113,7 @@ def command(
     options = _options(questions, taken.limit, model)
     settings = located_settings(running.kafka, None, None, running.data)
     chosen = opened_source(source, settings, reading)
-    known = _catalogue(chosen, taken)
+    known = _catalogue(chosen, taken, reading)
     with live() as tell:
         result = backtest(chosen, options, settings, items=known, on_progress=tell)
     problems = _problems(result, written)
@@ -235,11 +237,16 @@ def _overrides(given: list[str] | tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-def _catalogue(chosen: Source, taken: InputOptions) -> list[Item]:
-    from replay.sources import catalogue_from
+def _catalogue(chosen: Source, taken: InputOptions, reading: SourceOptions) -> list[Item]:
+    from replay.sources import FileFormat, SourceReport, catalogue_from
 
     if taken.items is not None:
-        return catalogue_from(taken.items)
+        report = SourceReport(str(taken.items))
+        form = FileFormat(encoding=reading.file.form.encoding)
+        items = catalogue_from(taken.items, form=form, report=report, most_bad=share_of(reading.max_bad))
+        if report.bad:
+            print(f"items: {report.bad_text}", file=sys.stderr)
+        return items
     return catalogue_of(chosen) if taken.catalogue else []
 
 

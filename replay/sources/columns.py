@@ -19,7 +19,10 @@ from replay.sources.ids import is_missing
 from replay.sources.times import number_of
 
 __all__ = [
+    "CATEGORIES",
     "ITEMS",
+    "TEXTS",
+    "TITLES",
     "Columns",
     "Roles",
     "decimal_comma",
@@ -61,9 +64,10 @@ TYPES = _names(
 RATINGS = _names("rating stars overall bookrating score rate ratings")
 VALUES = ("value", *RATINGS, *_names("eventvalue weight plays playcount watchratio price amount revenue"))
 EVENT_IDS = _names("eventid eventuuid messageid insertid")
-CATALOGUE = _names(
-    "title name categories category genres genre text description available publishedtime attributes price"
-)
+TITLES = _names("title name itemname productname movietitle prodname")
+CATEGORIES = _names("categories category genres genre")
+TEXTS = _names("text description overview")
+CATALOGUE = (*TITLES, *CATEGORIES, *TEXTS, *_names("available publishedtime attributes creationtimestamp"))
 NOT_ITEMS = _names(
     "category cat brand order request event session device store shop impression campaign group class region"
 )
@@ -72,6 +76,7 @@ KNOWN = {*USERS, *SESSIONS, *ITEMS, *TIMES, *LATER_TIMES, *TYPES, *VALUES, *EVEN
 BY_FIELD = {"user": USERS, "item": ITEMS, "time": TIMES, "type": TYPES, "value": VALUES}
 _TYPED = re.compile(r":(?:token|float|token_seq|float_seq)$")
 _SOLD = re.compile(r"price|quantity|order|transaction|basket|sales", re.IGNORECASE)
+_CLOCK = re.compile(r"\d\d?:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?[AaPp]\.?[Mm]\.?)?")
 _TIMELIKE = re.compile(r"time|date|stamp", re.IGNORECASE)
 
 Sample = Mapping[str, Sequence[Any]]
@@ -102,7 +107,7 @@ class Roles:
     """What each column was taken for; None is not there.
 
     Fields
-        times: of which the values decide: the first is the best by its name.
+        times: of which the values decide: the first is the best by its name. `date+clock` are two of one moment.
         fixed_type: the type of every event, where no column tells.
         notes: what a person should know of the choice.
     """
@@ -173,7 +178,8 @@ class _Chooser:
         for what in BY_FIELD:
             name = getattr(given, what)
             if name is not None and not (what == "type" and name.startswith("=")):
-                self._taken.add(self._given(what, name))
+                found = self._given(what, name)
+                self._taken |= {found} if found in self.present else set(found.split("+"))
 
     def _given(self, what: str, name: str) -> str:
         if name in self.present:
@@ -181,6 +187,8 @@ class _Chooser:
         alike = [one for one in self.present if plain(one) == plain(name)]
         if len(alike) == 1:
             return alike[0]
+        if what == "time" and "+" in name:
+            return "+".join(self._given(what, part.strip()) for part in name.split("+", 1))
         if name.isdecimal() and 1 <= int(name) <= len(self.present):
             return self.present[int(name) - 1]
         raise self.lacks(what)
@@ -243,12 +251,17 @@ class _Chooser:
     def times(self) -> tuple[str, ...]:
         if self.given.time is not None:
             return (self._given("time", self.given.time),)
-        named = self._named(TIMES)
-        later = self._named(LATER_TIMES)
+        named = [*self._named(TIMES), *self._named(LATER_TIMES)]
         free = [name for name in self.present if name not in self._taken and _TIMELIKE.search(name)]
-        found = named or later or free
+        clocks = [name for name in dict.fromkeys([*named, *free]) if self._is_clock(name)]
+        found = [name for name in named or free if name not in clocks]
         self._taken.update(found)
-        return tuple(found)
+        return (*(f"{day}+{clock}" for day in found for clock in clocks), *found)
+
+    def _is_clock(self, name: str) -> bool:
+        """Whether a column is 10:15, whose day stands in another."""
+        values = [value for value in self.sample.get(name, ()) if not is_missing(value)]
+        return bool(values) and all(isinstance(one, str) and _CLOCK.fullmatch(one.strip()) for one in values)
 
     def type(self) -> str | None:
         name = self.given.type
@@ -295,9 +308,9 @@ def _is_numeric(value: Any) -> bool:
 
 
 def decimal_comma(value: Any) -> float | None:
-    """A number as much of Europe writes it: 4,5; None for anything else."""
-    if isinstance(value, str) and re.fullmatch(r"\s*-?\d{1,15},\d{1,15}\s*", value):
-        return float(value.replace(",", "."))
+    """A number as much of Europe writes it, 4,5 or 1.234,50; None for anything else."""
+    if isinstance(value, str) and re.fullmatch(r"\s*-?(?:\d{1,15}|\d{1,3}(?:\.\d{3}){1,4}),\d{1,15}\s*", value):
+        return float(value.replace(".", "").replace(",", "."))
     return None
 
 

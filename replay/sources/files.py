@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from headwater.errors import SourceError
 from headwater.events import Event
 from replay.sources.columns import Columns, Roles, decimal_comma, guesses_of, is_known_name, layout_of, roles_of
+from replay.sources.ids import is_missing
 from replay.sources.kinds import Kinds, slug
 from replay.sources.raw import BadRow, RawRow
 from replay.sources.reading import FileFormat, FilePart, Table, kind_of, parts_of, start_of
@@ -44,6 +45,7 @@ class FilePlan:
         parts: how many files there are.
         roles: what its columns are.
         time: how its times are read.
+        time_columns: those that hold them: one, a day and a clock, or none.
         sample: the values of its first rows, by column.
         notes: what a person should know of the choices.
     """
@@ -52,6 +54,7 @@ class FilePlan:
     parts: int
     roles: Roles
     time: TimeColumn
+    time_columns: tuple[str, ...]
     sample: Mapping[str, Sequence[Any]]
     notes: tuple[str, ...]
 
@@ -119,8 +122,8 @@ class FileSource:
             sample = _sample(self._first)
             return ColumnsSeen(sample, self._first.read_as, guesses_of(self._first.columns, sample, self.columns))
         roles = plan.roles
-        taken = {roles.type: "type", roles.value: "value", roles.event_id: "event id", plan.time.name: "time"}
-        known = {name: what for name, what in taken.items() if name}
+        taken = {roles.type: "type", roles.value: "value", roles.event_id: "event id"}
+        known = {name: what for name, what in taken.items() if name} | dict.fromkeys(plan.time_columns, "time")
         return ColumnsSeen(plan.sample, plan.read_as, {**known, roles.user: "user", roles.item: "item"})
 
     def plan(self) -> FilePlan:
@@ -156,14 +159,19 @@ class FileSource:
             raise self._better(error, table, sample) from error
         if roles.type is not None:
             Kinds(self.columns.types).check(str(table.path), roles.type, sample.get(roles.type, ()))
-        return FilePlan(table, len(self._parts), roles, self._time(roles, sample), sample, (*notes, *roles.notes))
+        time, time_columns = self._time(roles, sample)
+        return FilePlan(table, len(self._parts), roles, time, time_columns, sample, (*notes, *roles.notes))
 
-    def _time(self, roles: Roles, sample: Mapping[str, Sequence[Any]]) -> TimeColumn:
-        options = self._options.times
+    def _time(self, roles: Roles, sample: Mapping[str, Sequence[Any]]) -> tuple[TimeColumn, tuple[str, ...]]:
         if not self.columns.timed:
-            return TimeColumn("", NO_TIMES, 1000, "", FIRST_MS, 1 << 53, False, int)
+            return TimeColumn("", NO_TIMES, 1000, "", FIRST_MS, 1 << 53, False, int), ()
+        columns = {name: (name,) if name in sample else tuple(name.split("+")) for name in roles.times}
+        candidates = {
+            name: [_moment(row) for row in zip(*map(sample.get, of), strict=True)] for name, of in columns.items()
+        }
         try:
-            return choose_time_column({name: sample.get(name, ()) for name in roles.times}, options)
+            time = choose_time_column(candidates, self._options.times)
+            return time, columns[time.name]
         except SourceError as error:
             raise SourceError(f"{self.path}: {error}") from error
 
@@ -190,10 +198,13 @@ class FileSource:
                 self.report.rows += table.without_rows
                 self.report.left_out[f"without {self._form.explode}"] += table.without_rows
 
+        if kinds.unmet:
+            self.report.notes.append(f"--types names {', '.join(kinds.unmet)}, which no row has")
+
     def _next_table(self, part: FilePart, plan: FilePlan) -> Table:
         table = Table(part, self._form, is_known_name, plan.first)
         roles = plan.roles
-        needed = [roles.user, roles.item, *filter(None, [roles.type, plan.time.name])]
+        needed = [roles.user, roles.item, *plan.time_columns, *filter(None, [roles.type])]
         lacks = [name for name in needed if name not in table.columns]
         if lacks or table.kind != plan.first.kind:
             raise SourceError(
@@ -205,13 +216,14 @@ class FileSource:
 
     def _rows_of(self, table: Table, plan: FilePlan, kinds: Kinds) -> Iterator[RawRow | BadRow]:
         roles, name, path = plan.roles, str(table.path), str(table.path.absolute())
-        wanted = [roles.user, roles.item]
+        wanted = [roles.user, roles.item, *plan.time_columns]
         places = []
-        for column in (plan.time.name or None, roles.type, roles.value, roles.event_id):
+        for column in (roles.type, roles.value, roles.event_id):
             there = column is not None and (column in table.columns or table.kind == "json")
             places.append(len(wanted) if there else -1)
             wanted += [str(column)] if there else []
-        time, type_, value, event_id = places
+        type_, value, event_id = places
+        timed = len(plan.time_columns)
         fixed = _fixed(roles.fixed_type)
         commas = value > 0 and table.delimiter != "," and _has_commas(plan.sample.get(wanted[value], ()))
         for row in table.rows(wanted):
@@ -233,7 +245,7 @@ class FileSource:
             worth = values[value] if value > 0 else None
             if commas:
                 worth = _number(worth)
-            at = values[time] if time > 0 else None
+            at = values[2] if timed == 1 else _moment(values[2 : 2 + timed])
             yield RawRow(
                 line, values[0], values[1], at, kind, worth, values[event_id] if event_id > 0 else None, path=path
             )
@@ -242,6 +254,13 @@ class FileSource:
 def _sample(table: Table) -> dict[str, list[Any]]:
     rows = [row[1] for row in islice(table.rows(table.columns), SAMPLE_ROWS) if not isinstance(row, BadRow)]
     return {name: [row[place] for row in rows] for place, name in enumerate(table.columns)}
+
+
+def _moment(values: Sequence[Any]) -> Any:
+    """A time as it is; a day and a clock as one text; None where either is missing."""
+    if len(values) < 2:
+        return values[0] if values else None
+    return None if any(map(is_missing, values)) else " ".join(str(value).strip() for value in values)
 
 
 def _fixed(kind: str) -> str:

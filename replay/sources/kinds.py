@@ -40,10 +40,12 @@ class Kinds:
 
     Fields
         made: word of the file -> type, of the words that had to be changed.
+        unmet: words of the mapping that no row had so far.
     """
 
     def __init__(self, mapping: Mapping[str, str]) -> None:
-        self._mapping = dict(mapping)
+        self._mapping = {word.casefold(): kind for word, kind in mapping.items()}
+        self.unmet = dict.fromkeys(mapping)
         self._seen: dict[Any, str] = {}
         self.made: dict[str, str] = {}
 
@@ -71,8 +73,12 @@ class Kinds:
         if is_missing(value):
             raise BadRow("no_type", "no type")
         word = _word(value)
-        kind = self._mapping.get(word)
-        if kind is None:
+        kind = self._mapping.get(word.casefold())
+        if kind is not None:
+            self.unmet = {name: None for name in self.unmet if name.casefold() != word.casefold()}
+        elif self._mapping and (number_of(word) is not None or word in BOOLEANS):
+            raise BadRow("type", f"type {word!r:.80} is none of those that --types names")
+        else:
             kind = slug(word)
             if kind is None:
                 raise BadRow(

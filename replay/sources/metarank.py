@@ -24,6 +24,7 @@ from pydantic import ValidationError
 
 from headwater.errors import SourceError
 from headwater.events import Event, Item
+from replay.sources.columns import CATEGORIES, TEXTS, TITLES
 from replay.sources.kinds import Kinds
 from replay.sources.raw import BadRow, RawRow
 from replay.sources.reading import objects_of, start_of
@@ -35,9 +36,6 @@ Row = dict[str, Any]
 
 ENDINGS = tuple(f"{kind}{zipped}" for kind in (".jsonl", ".json", ".ndjson") for zipped in ("", ".gz", ".zst"))
 EVENTS = {"interaction", "ranking", "item", "user"}
-TITLES = ("title", "name")
-CATEGORIES = ("categories", "category", "genres", "genre")
-TEXTS = ("description", "text", "overview")
 AVAILABLE = "available"
 
 

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from console.cli import app
 from headwater.errors import HeadwaterError, SettingsError, SourceError
-from replay.sources import catalogue_from
+from headwater.events import Item
+from replay.sources import FileFormat, SourceReport, catalogue_from
 
 RUN = CliRunner()
 
@@ -84,11 +85,28 @@ def test_the_catalogue_of_a_file_is_taken_in(shop: Path, tmp_path: Path) -> None
     assert with_items["queries"] == without["queries"]
 
 
-def test_a_catalogue_row_without_an_id_is_named(tmp_path: Path) -> None:
+def test_a_catalogue_row_without_an_id_costs_that_row_and_is_named(tmp_path: Path) -> None:
     items = tmp_path / "items.jsonl"
     items.write_text('{"item_id": "a"}\n{"title": "b"}\n')
-    with pytest.raises(SourceError, match="line 2 has no id"):
+    with pytest.raises(SourceError, match=r"50\.0% of its rows are no items \(--max-bad\).*line 2: has no id"):
         catalogue_from(items)
+    report = SourceReport("items")
+    assert [item.item_id for item in catalogue_from(items, report=report, most_bad=0.5)] == ["a"]
+    assert dict(report.bad) == {"no_item": 1}
+
+
+def test_a_catalogue_may_be_written_as_events_may(tmp_path: Path) -> None:
+    items = tmp_path / "products.txt"
+    text = "Product ID;Name;Genres;CREATION_TIMESTAMP;Colour\n7;Hüt;hat|wool;1570003267;red\n"
+    items.write_bytes(text.encode("cp1252"))
+    with pytest.raises(SourceError, match="--encoding cp1252"):
+        catalogue_from(items)
+    assert catalogue_from(items, form=FileFormat(encoding="cp1252")) == [
+        Item(
+            item_id="7", title="Hüt", categories=("hat", "wool"), published_time=1_570_003_267_000,
+            attributes={"Colour": "red"},
+        )
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

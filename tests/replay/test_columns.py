@@ -222,3 +222,30 @@ def test_what_is_inside_an_object_is_found_by_its_name(tmp_path: Path) -> None:
     row = {"visitor": {"key": "v"}, "page": {"sku": "s"}, "at": 1_433_221_332, "action": "view"}
     named = Columns(user="visitor.key", time="at")
     assert first(events_of(tmp_path, "b.jsonl", json.dumps(row), named))[:2] == ("v", "s")
+
+
+def test_a_day_and_a_clock_in_two_columns_are_one_time(tmp_path: Path) -> None:
+    text = "date,time,user,item,event\n2024-01-05,10:15,u,i,view\n2024-01-05,10:16:30,u,j,view\n,10:17,u,k,view\n"
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    source = FileSource(path)
+    assert [str(event.happened_at) for event in source.events()] == [
+        "2024-01-05 10:15:00+00:00",
+        "2024-01-05 10:16:30+00:00",
+    ]
+    assert (source.report.time_column, dict(source.report.bad)) == ("date+time", {"no_time": 1})
+    named = "on,at,user,item,event\n2024-01-05,10:15,u,i,view\n"
+    assert str(events_of(tmp_path, "b.csv", named, Columns(time="on+at"))[0].happened_at) == "2024-01-05 10:15:00+00:00"
+
+
+def test_of_a_day_and_a_finer_time_the_finer_is_taken(tmp_path: Path) -> None:
+    text = "user,item,event,date,created_at\nu,i,view,2024-01-05,2024-01-05 10:15:00\n"
+    assert str(events_of(tmp_path, "a.csv", text)[0].happened_at) == "2024-01-05 10:15:00+00:00"
+
+
+def test_a_mapping_of_types_counts_without_case_and_tells_what_no_row_has(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("user,item,event,ts\nu,i,PV,1433221332\n")
+    source = FileSource(path, Columns(types={"pv": "view", "byu": "purchase"}))
+    assert [event.type for event in source.events()] == ["view"]
+    assert "--types names byu, which no row has" in source.report.reading_text

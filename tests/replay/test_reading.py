@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from headwater import Event, SourceError
-from replay import FileFormat, FileSource
+from replay import Columns, FileFormat, FileSource
 
 AT = 1_500_000_000
 
@@ -98,6 +98,26 @@ def test_an_unclosed_quotation_mark_costs_its_line_and_names_it(tmp_path: Path, 
     assert items(events) == ['12"', "fine"]
     assert dict(source.report.bad) == {"quotes": 1}
     assert "plays.txt line 2: a quotation mark is opened and never closed" in source.report.first_bad[0]
+
+
+@pytest.mark.parametrize("titles", ["sep=;\n", "Export of 1 May\n\n", "# made by x; y\n# 2 rows\n", "\n\n"])
+def test_titles_and_comments_may_stand_before_the_header(tmp_path: Path, titles: str) -> None:
+    events, source = read(written(tmp_path / "a.csv", titles + table(";") + "u;i;view;soon\n"))
+    assert items(events) == ["a", "b"]
+    assert f"a.csv line {titles.count(chr(10)) + 4}: time 'soon'" in source.report.first_bad[0]
+
+
+def test_rows_within_rows_of_parquet_are_taken_out(tmp_path: Path) -> None:
+    shown = [[{"sku": "s1", "kind": "click"}, {"sku": "s2", "kind": "view"}], []]
+    rows = {"visitor": [{"id": "v1"}, {"id": "v2"}], "at": pa.array([AT, AT], pa.timestamp("s", "UTC")), "shown": shown}
+    pq.write_table(pa.table(rows), tmp_path / "a.parquet")
+    columns = Columns(time="at", type="kind")
+    source = FileSource(tmp_path / "a.parquet", columns, form=FileFormat(explode="shown"))
+    assert [(one.user_id, one.item_id, one.type, one.event_time) for one in source.events()] == [
+        ("v1", "s1", "click", AT * 1000),
+        ("v1", "s2", "view", AT * 1000),
+    ]
+    assert dict(source.report.left_out) == {"without shown": 1}
 
 
 def test_a_field_may_be_as_long_as_it_is(tmp_path: Path) -> None:

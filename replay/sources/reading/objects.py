@@ -16,7 +16,7 @@ import orjson
 
 from headwater.errors import SourceError
 from replay.sources.raw import BadRow
-from replay.sources.reading.opened import Encoding, opened, text_of
+from replay.sources.reading.opened import Encoding, first_lines, opened, text_of
 
 __all__ = ["Object", "as_lines", "object_rows"]
 
@@ -29,9 +29,8 @@ LOOKED_AT = 50
 
 def as_lines(start: bytes, encoding: Encoding) -> bool:
     """Whether a file that begins so holds one object a line."""
-    text = start[encoding.mark :].decode(encoding.codec, "replace").lstrip()
-    lines = [line for line in text.splitlines()[:LOOKED_AT] if line.strip()]
-    if text.startswith("["):
+    lines = [line for line in first_lines(start, encoding, LOOKED_AT) if line.strip()]
+    if lines and lines[0].lstrip().startswith("["):
         return False
     found = [_loaded(line) for line in lines]
     return any(isinstance(one, dict) for one in found) and not (len(lines) == 1 and _inner(found[0]))

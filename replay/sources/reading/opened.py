@@ -12,12 +12,13 @@ import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
 from headwater.errors import SourceError
 
-__all__ = ["BROKEN", "Encoding", "encoding_of", "is_damaged", "kind_of", "opened", "start_of", "text_of"]
+__all__ = ["BROKEN", "Encoding", "encoding_of", "first_lines", "is_damaged", "kind_of", "opened", "start_of", "text_of"]
 
 BROKEN = (OSError, EOFError, zlib.error, UnicodeError)
 SAMPLE_BYTES = 1 << 18
@@ -125,6 +126,12 @@ def encoding_of(path: Path, start: bytes, given: str | None) -> Encoding:
         return Encoding("utf-16-le" if little else "utf-16-be", "UTF-16 without BOM")
     _refuse_older(path, start)
     return Encoding("utf-8", "UTF-8")
+
+
+def first_lines(start: bytes, encoding: Encoding, most: int) -> list[str]:
+    """The first lines of a text, without their ends, as `text_of` parts them."""
+    text = start[encoding.mark :].decode(encoding.codec, "replace")
+    return [line.rstrip("\r\n") for line in islice(io.StringIO(text, newline=""), most)]
 
 
 def is_damaged(line: str) -> bool:

@@ -169,13 +169,16 @@ class Table:
         return told + "".join(f", '{name}' of its folder" for name in self._partition)
 
 
-def objects_of(path: Path, known: Callable[[str], bool], *, short_rows: bool = False) -> Iterator[Object | BadRow]:
+def objects_of(
+    path: Path, known: Callable[[str], bool], *, form: FileFormat | None = None, short_rows: bool = False
+) -> Iterator[Object | BadRow]:
     """The rows of one file by name, each with its line; a bad one says where it stands. Raises SourceError.
 
     Parameters
         path: the file.
         known: whether a header may have a name.
+        form: what is known of how it is written.
         short_rows: whether a row of text may end early.
     """
-    for row in Table(FilePart(path, {}), FileFormat(), known).objects(short_rows=short_rows):
+    for row in Table(FilePart(path, {}), form or FileFormat(), known).objects(short_rows=short_rows):
         yield BadRow(row.reason, str(row), f"{path} {row.place}") if isinstance(row, BadRow) else row

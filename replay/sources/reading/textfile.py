@@ -13,13 +13,16 @@ from typing import Any, NamedTuple
 from headwater.errors import SourceError
 from replay.sources.raw import BadRow
 from replay.sources.reading.delimited import Fields, delimited
-from replay.sources.reading.dialect import Dialect, fields_of, names_of, sniffed
-from replay.sources.reading.opened import Encoding, opened, text_of
+from replay.sources.reading.dialect import Dialect, fields_of, is_data, names_of, sniffed
+from replay.sources.reading.opened import Encoding, first_lines, opened, text_of
 
 __all__ = ["TextFile", "TextForm"]
 
 SNIFFED_LINES = 100
 """Lines that tell how a text is written."""
+
+MOST_TITLES = 8
+"""Lines in which a header is looked for: some programs write a title, or a comment, before it."""
 
 
 class TextForm(NamedTuple):
@@ -50,17 +53,16 @@ class TextFile:
         first: TextFile | None,
     ) -> None:
         self.path, self._encoding = path, encoding
-        whole = start[encoding.mark :].decode(encoding.codec, "replace").splitlines()[: SNIFFED_LINES + 2]
+        whole = first_lines(start, encoding, SNIFFED_LINES)
         hint = whole[0].strip() if whole and whole[0].lower().startswith("sep=") else ""  # as spreadsheets write it
-        self._before = 1 if hint else 0
-        lines = [line for line in whole[self._before :] if line.strip()]
-        if not lines:
+        numbered = [(number, line) for number, line in enumerate(whole) if line.strip() and not (hint and number == 0)]
+        if not numbered:
             raise SourceError(f"{path} is empty: no items or events, nor the first line, which names the columns")
-        delimiter = written.delimiter or hint[4:] or None
-        dialect = _like(first._dialect, lines[0]) if first is not None and written.header is None else None
-        self._dialect: Dialect = dialect or sniffed(
-            lines[:SNIFFED_LINES], known, delimiter=delimiter, header=written.header
-        )
+        written = written._replace(delimiter=written.delimiter or hint[4:] or None)
+        other = _like(first._dialect, numbered[0][1]) if first is not None and written.header is None else None
+        at, found = (0, other) if other is not None else _begin([line for _, line in numbered], written, known)
+        self._dialect: Dialect = found
+        self._before = numbered[at][0]
         self.by_place = self._dialect.header is None and not written.columns
         self.names = _names(path, self._dialect, written.columns)
         if first is not None and self.by_place:
@@ -68,6 +70,7 @@ class TextFile:
         self.delimiter = self._dialect.delimiter
         form = {"\t": "TSV", "::": "text", " ": "text"}.get(self._dialect.delimiter, "CSV")
         header = "no header" if self._dialect.header is None else "header"
+        header += f" in line {self._before + 1}" if self._before and not hint else ""
         between = "" if form == "TSV" else f"{self._dialect.told}, "
         self.read_as = f"{form}, {between}{encoding.told}, {header}"
 
@@ -91,6 +94,22 @@ class TextFile:
             number += 1
             header |= number > self._before and not line.isspace()
         return number
+
+
+def _begin(lines: list[str], written: TextForm, known: Callable[[str], bool]) -> tuple[int, Dialect]:
+    """Where the header stands, which titles or a comment may come before, and how the lines from there are written."""
+    best = sniffed(lines, known, delimiter=written.delimiter, header=written.header)
+    if written.header is not None or written.columns or _names_known(best, known) > 1:
+        return 0, best
+    for at in range(1, min(MOST_TITLES, len(lines))):
+        dialect = sniffed(lines[at:], known, delimiter=written.delimiter, header=None)
+        if _names_known(dialect, known) > 1 and not any(map(is_data, dialect.header or ())):
+            return at, dialect
+    return 0, best
+
+
+def _names_known(dialect: Dialect, known: Callable[[str], bool]) -> int:
+    return sum(map(known, dialect.header or ()))
 
 
 def _like(other: Dialect, line: str) -> Dialect | None:
