@@ -19,6 +19,7 @@ from console.local.processes import http_get
 from console.look import flow, machine, newest, weights
 from console.look.cluster import TopicState, group_lags, misspelt_topics, open_admin, topic_states
 from console.look.finding import Finding, spelled, unseen
+from console.look.worker_metrics import Scrape
 from headwater.errors import HeadwaterError, SettingsError, Unavailable
 from headwater.kafka import end_offsets
 from headwater.settings import KafkaSettings, Settings
@@ -59,12 +60,22 @@ def examine(settings: Settings, running: Addresses | None) -> list[Finding]:
     findings += machine.disks(_folders(settings, running))
     if not away:
         findings += _seen("clocks", lambda: [machine.clocks(settings)])
-    if before:  # last, so that a worker that gets on has had the time to
-        findings += _seen("reading", lambda: flow.flow(settings, topic_states(settings.kafka), before[0]))
     later = weights.scrapes(running.workers if running else {})
+    if before:  # last, so that a worker that gets on has had the time to
+        findings += _seen("reading", lambda: _flow(settings, before[0], metrics, later))
     findings += weights.publications(metrics, later)
     findings += weights.counted_duplicates(metrics, later)
     return findings
+
+
+def _flow(
+    settings: Settings, before: flow.Standing, metrics: dict[str, Scrape], later: dict[str, Scrape]
+) -> Iterator[Finding]:
+    states = topic_states(settings.kafka)
+    deltas = next(state for state in states if state.topic.name == MODEL_DELTAS.name)
+    published_ms, _ = newest.newest_deltas(settings, deltas)
+    moving = {"trainer"} if weights.learning(metrics, later, published_ms) else set()
+    return flow.flow(settings, states, before, moving)
 
 
 def _remembered(before: list[flow.Standing], now: flow.Standing) -> list[Finding]:

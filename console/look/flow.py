@@ -7,7 +7,7 @@ process lives, its group is stable, and its own view of the log may say that not
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -86,8 +86,13 @@ def _commits(admin: KafkaAdminClient, prefix: str, worker: str) -> dict[Place, i
     }
 
 
-def flow(settings: Settings, states: list[TopicState], before: Standing) -> Iterator[Finding]:
+def flow(
+    settings: Settings, states: list[TopicState], before: Standing, moving: Collection[str] = ()
+) -> Iterator[Finding]:
     """What waits for a reader that has not moved since `before`, by topic; one finding when there is none.
+
+    Parameters
+        moving: workers that are known to get on by other signs: the trainer shows its place at checkpoints only.
 
     Raises
         HeadwaterError, KafkaError: a server is away, or does not tell.
@@ -104,7 +109,8 @@ def flow(settings: Settings, states: list[TopicState], before: Standing) -> Iter
     troubled = False
     for worker, topic in READERS:
         patience_s = WAITED_S + (2 * settings.trainer.checkpoint_every_s if worker == "trainer" else 0)
-        waiting = _waiting(settings, worker, by_topic[topic.name], before, now, patience_s)
+        state = by_topic[topic.name]
+        waiting = [] if worker in moving else _waiting(settings, worker, state, before, now, patience_s)
         if waiting:
             troubled = True
             yield _told(settings, worker, topic, now, waiting)

@@ -22,10 +22,13 @@ from headwater.kafka import BoundedReader, Span
 from headwater.settings import Settings
 from headwater.topics import EVENTS, EXAMPLES
 
-__all__ = ["counted_duplicates", "publications", "scrapes", "stale"]
+__all__ = ["counted_duplicates", "learning", "publications", "scrapes", "stale"]
 
 STALE_S = 60.0
 """An example may wait for so long until published weights know it."""
+
+LATELY_S = 15.0
+"""A trainer that learns publishes every second or so."""
 
 MOST_RECORDS = 200
 FEW = 20
@@ -145,6 +148,14 @@ def _not_followed(trainer: Scrape | None, serving: Scrape | None) -> Iterator[Fi
             "see its log for bundles or deltas that it refuses; is serving.bundles the trainer's folder?",
             {"served": served, "published": published}, "it does not follow the trainer's publications",
         )  # fmt: skip
+
+
+def learning(before: Mapping[str, Scrape], now: Mapping[str, Scrape], published_ms: int) -> bool:
+    """Whether the trainer gets on: by its counters, or where these are not known by what it has published just now."""
+    if "trainer" not in now or "trainer" not in before:
+        return time.time() - published_ms / 1000 < LATELY_S
+    taken = [one["trainer"].total(COUNTED[1].taken) + one["trainer"].total(COUNTED[1].dropped) for one in (before, now)]
+    return taken[1] > taken[0]
 
 
 @dataclass(frozen=True)

@@ -241,6 +241,22 @@ def test_a_worker_that_has_moved_between_two_looks_is_only_busy(
     assert only(list(flow.flow(settings, topic_states(settings.kafka), before))).state == "ok"
 
 
+def test_a_trainer_that_catches_up_shows_it_by_its_counters_or_by_what_it_publishes(
+    settings: Settings, write: Writes
+) -> None:
+    write.event(0, age_s=600)
+    write.example(0, age_s=600)
+    before = flow.stands(settings)
+    there = topic_states(settings.kafka)
+    assert "examples" in {one.name for one in flow.flow(settings, there, before)}
+    assert "examples" not in {one.name for one in flow.flow(settings, there, before, {"trainer"})}
+    slow, quick = ({"trainer": read_metrics(f"headwater_examples_learned_total {n}\n")} for n in (7, 9))
+    assert weights.learning(slow, quick, published_ms=0)
+    assert not weights.learning(slow, slow, published_ms=now_ms())
+    assert weights.learning({}, {}, published_ms=now_ms() - 2000)
+    assert not weights.learning({}, {}, published_ms=now_ms() - HOUR_MS)
+
+
 # whether what is learned reaches the answers
 
 
