@@ -15,6 +15,7 @@ import heapq
 import threading
 from collections.abc import Iterable
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,7 +51,8 @@ class Catalogue:
         self._fields: dict[str, FilterField] = {}
         self._known = np.zeros(FIRST_CAPACITY, bool)  # by slot, with room to grow: what the catalogue has
         self._blocked = np.zeros(FIRST_CAPACITY, bool)  # unavailable or removed
-        self._new_ms = np.zeros(FIRST_CAPACITY, np.int64)
+        self._written_ms = np.zeros(FIRST_CAPACITY, np.int64)
+        self._published_ms = np.zeros(FIRST_CAPACITY, np.int64)
         self._contents: dict[int, npt.NDArray[np.int64]] = {}
         self._size = 0
         for item in items:
@@ -70,10 +72,8 @@ class Catalogue:
                 self.ids.append(item_id)
                 self.slots[item_id] = len(self.ids) - 1
                 if len(self.ids) > len(self._known):
-                    self._known, self._blocked, self._new_ms = (
-                        np.concatenate([column, np.zeros_like(column)])
-                        for column in (self._known, self._blocked, self._new_ms)
-                    )
+                    self._known, self._blocked = map(_doubled, (self._known, self._blocked))
+                    self._written_ms, self._published_ms = map(_doubled, (self._written_ms, self._published_ms))
                 self.changes += 1
             return self.slots[item_id]
 
@@ -83,10 +83,9 @@ class Catalogue:
         Parameters
             item: replaces what was there under its id.
             written_ms: when its record was written, epoch ms. That is how new it is, where it has no `published_time`
-                or one that is yet to come: what is announced is no newer than what is there.
+                or one that is yet to come.
         """
         fields = fields_of(item)
-        published_ms = written_ms if item.published_time is None else item.published_time
         with self.lock:
             slot = self.slot(item.item_id)
             self._forget(slot)
@@ -96,7 +95,8 @@ class Catalogue:
                 self._fields.setdefault(name, FilterField(name)).add(slot, values)
             self._known[slot] = True
             self._blocked[slot] = not item.available
-            self._new_ms[slot] = min(published_ms, written_ms or published_ms)
+            self._written_ms[slot] = written_ms
+            self._published_ms[slot] = written_ms if item.published_time is None else item.published_time
             self.changes += 1
 
     def remove(self, item_id: str) -> None:
@@ -150,10 +150,14 @@ class Catalogue:
                 raise RequestRefused("unknown_field", text)
             return field.matching(condition, self._known[: len(self.ids)])
 
-    def newest(self, slots: Slots, count: int) -> Slots:
-        """Of some slots the `count` newest, newest first, and by item id where they are equally new."""
+    def newest(self, slots: Slots, count: int, now_ms: int) -> Slots:
+        """Of some slots the `count` newest, newest first, and by item id where they are equally new.
+
+        What is to be published after `now_ms` (epoch) is as new as its record.
+        """
         with self.lock:
-            times = self._new_ms[slots]
+            times = self._published_ms[slots]
+            times = np.where(times > now_ms, self._written_ms[slots], times)
             if 0 < count < len(slots):
                 oldest = np.partition(times, len(times) - count)[len(times) - count]
                 slots = slots[times >= oldest]
@@ -205,3 +209,7 @@ class Catalogue:
 
 
 CONTENT_FIELDS = {"title", "categories", "text", "attributes"}
+
+
+def _doubled(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.concatenate([column, np.zeros_like(column)])

@@ -30,7 +30,9 @@ FADE = 0.8
 Slots = npt.NDArray[np.int64]
 
 
-def cold_items(catalogue: Catalogue, allowed: Mask, rules: Rules, history: Sequence[Entry], count: int) -> Slots:
+def cold_items(
+    catalogue: Catalogue, allowed: Mask, rules: Rules, history: Sequence[Entry], count: int, now_ms: int
+) -> Slots:
     """The best of the slots `allowed` that the rules leave, best first, at most `count`."""
     allowed = allowed.copy()
     for mask in rules.masks:
@@ -39,8 +41,8 @@ def cold_items(catalogue: Catalogue, allowed: Mask, rules: Rules, history: Seque
     slots = np.flatnonzero(allowed) if rules.candidates is None else rules.candidates[allowed[rules.candidates]]
     asked = _asked(catalogue, history)
     if not asked or not len(slots):
-        return catalogue.newest(slots, count)
-    slots = catalogue.newest(slots, max(count, REACH))
+        return catalogue.newest(slots, count, now_ms)
+    slots = catalogue.newest(slots, max(count, REACH), now_ms)
     likeness = _likeness(catalogue.contents(slots.tolist()), catalogue.contents(asked))
     return slots[np.argsort(-likeness, kind="stable")][:count]
 

@@ -255,7 +255,8 @@ def _listed(
     best = best_rows(order, rules, count).tolist()
     ranked = len(best)
     if ranked < count:
-        best += cold_items(catalogue, others() & ~blocked, rules, asked.history, count - ranked).tolist()
+        left = count - ranked
+        best += cold_items(catalogue, others() & ~blocked, rules, asked.history, left, asked.at_ms).tolist()
     reasons: list[tuple[str, ...]] = []
     if asked.ask.request.explain:
         like = [likest(catalogue, slot, asked.history) for slot in best[ranked:]]

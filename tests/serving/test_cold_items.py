@@ -133,16 +133,17 @@ def test_equally_new_items_come_by_id_and_newness_is_the_catalogues_of_now() -> 
     catalogue = Catalogue([Item(item_id=name) for name in "dbca"])
     slots = [catalogue.slots[name] for name in "abcd"]
 
-    def newest(count: int) -> list[str]:
+    def newest(count: int, now_ms: int = 100) -> list[str]:
         import numpy as np
 
-        return [catalogue.ids[slot] for slot in catalogue.newest(np.array(slots, np.int64), count)]
+        return [catalogue.ids[slot] for slot in catalogue.newest(np.array(slots, np.int64), count, now_ms)]
 
     assert newest(9) == ["a", "b", "c", "d"]
     catalogue.put(Item(item_id="c", published_time=7))
     catalogue.put(Item(item_id="d", published_time=9), written_ms=30)
     catalogue.put(Item(item_id="b", published_time=2_000), written_ms=8)  # announced: as new as its record
     assert [newest(1), newest(4)] == [["d"], ["d", "b", "c", "a"]]
+    assert newest(2, now_ms=2_000) == ["b", "d"]
 
 
 def test_many_cold_items_are_the_newest_thousand_and_likeness_orders_the_newest_of_them() -> None:
