@@ -34,6 +34,28 @@ FIRST_CAPACITY = 1024
 Slots = npt.NDArray[np.int64]
 
 
+class _Ranks:
+    """The place of each slot in the order of ids. New ids are merged into it at the next look; the others stay sorted."""
+
+    def __init__(self) -> None:
+        self._ids = np.zeros(0, object)  # sorted
+        self._slots = np.zeros(0, np.int64)  # in the order of `_ids`
+        self._ranks = np.zeros(0, np.int64)
+
+    def of(self, ids: list[str]) -> Slots:
+        """(slots,) int64; `ids` by slot, which only grow."""
+        held = len(self._slots)
+        if held < len(ids):
+            fresh = np.array(sorted(range(held, len(ids)), key=ids.__getitem__), np.int64)
+            names = np.array([ids[slot] for slot in fresh.tolist()], object)
+            places = np.searchsorted(self._ids, names)
+            self._ids = np.insert(self._ids, places, names)
+            self._slots = np.insert(self._slots, places, fresh)
+            self._ranks = np.empty(len(ids), np.int64)
+            self._ranks[self._slots] = np.arange(len(ids))
+        return self._ranks
+
+
 class Catalogue:
     """Items by id and by slot. `changes` counts what may have altered a mask; `lock` guards every member.
 
@@ -53,6 +75,7 @@ class Catalogue:
         self._blocked = np.zeros(FIRST_CAPACITY, bool)  # unavailable or removed
         self._written_ms = np.zeros(FIRST_CAPACITY, np.int64)
         self._published_ms = np.zeros(FIRST_CAPACITY, np.int64)
+        self._ranks = _Ranks()
         self._contents: dict[int, npt.NDArray[np.int64]] = {}
         self._size = 0
         for item in items:
@@ -158,13 +181,14 @@ class Catalogue:
         with self.lock:
             times = self._published_ms[slots]
             times = np.where(times > now_ms, self._written_ms[slots], times)
+            ranks = self._ranks.of(self.ids)[slots]
             if 0 < count < len(slots):
-                oldest = np.partition(times, len(times) - count)[len(times) - count]
-                slots = slots[times >= oldest]
-                times = times[times >= oldest]
-            aged = zip((-times).tolist(), slots.tolist(), strict=True)
-            best = heapq.nsmallest(count, aged, key=lambda one: (one[0], self.ids[one[1]]))
-            return np.array([slot for _, slot in best], np.int64)
+                last = np.partition(times, len(times) - count)[len(times) - count]
+                newer, equal = np.flatnonzero(times > last), np.flatnonzero(times == last)
+                room = count - len(newer)
+                kept = np.concatenate([newer, equal[np.argpartition(ranks[equal], room - 1)[:room]]])
+                slots, times, ranks = slots[kept], times[kept], ranks[kept]
+            return np.asarray(slots[np.lexsort((ranks, -times))][:count])
 
     def contents(self, slots: Iterable[int]) -> npt.NDArray[np.int64]:
         """What items are about (`models.content`): (n, FEATURES), padded with 0, which is no feature."""
@@ -176,7 +200,7 @@ class Catalogue:
         found = self._contents.get(slot)
         if found is None:
             item = self._items[slot]
-            features = [] if item is None else features_of(item.model_dump(include=CONTENT_FIELDS))
+            features = [] if item is None else features_of({name: getattr(item, name) for name in CONTENT_FIELDS})
             found = np.array(features + [0] * (FEATURES - len(features)), np.int64)
             self._contents[slot] = found
         return found
@@ -208,7 +232,7 @@ class Catalogue:
         return f"{text} Did you mean {near[close[0]]:.80}?" if close else text
 
 
-CONTENT_FIELDS = {"title", "categories", "text", "attributes"}
+CONTENT_FIELDS = ("title", "categories", "text", "attributes")
 
 
 def _doubled(column: npt.NDArray[Any]) -> npt.NDArray[Any]:

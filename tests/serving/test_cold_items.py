@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headwater.events import Item
 from headwater.examples import Entry
@@ -129,21 +132,20 @@ def test_on_the_first_day_everybody_gets_the_newest_of_the_catalogue(model: str 
     assert ask(first_day, None, k=2).receipt.fallback == ("no_features" if model else "no_model")
 
 
-def test_equally_new_items_come_by_id_and_newness_is_the_catalogues_of_now() -> None:
-    catalogue = Catalogue([Item(item_id=name) for name in "dbca"])
-    slots = [catalogue.slots[name] for name in "abcd"]
+PUT = st.tuples(st.sampled_from("abcdefgh"), st.sampled_from([None, 1, 2, 3, 2_000]), st.integers(1, 4))
 
-    def newest(count: int, now_ms: int = 100) -> list[str]:
-        import numpy as np
 
-        return [catalogue.ids[slot] for slot in catalogue.newest(np.array(slots, np.int64), count, now_ms)]
-
-    assert newest(9) == ["a", "b", "c", "d"]
-    catalogue.put(Item(item_id="c", published_time=7))
-    catalogue.put(Item(item_id="d", published_time=9), written_ms=30)
-    catalogue.put(Item(item_id="b", published_time=2_000), written_ms=8)  # announced: as new as its record
-    assert [newest(1), newest(4)] == [["d"], ["d", "b", "c", "a"]]
-    assert newest(2, now_ms=2_000) == ["b", "d"]
+@given(st.lists(st.lists(PUT, max_size=5), max_size=4), st.integers(0, 9))
+def test_the_newest_come_first_and_equally_new_ones_by_id(rounds: list[list[Any]], count: int) -> None:
+    catalogue = Catalogue()
+    new_ms: dict[str, int] = {}
+    for puts in rounds:
+        for item_id, published, written in puts:
+            catalogue.put(Item(item_id=item_id, published_time=published), written_ms=written)
+            new_ms[item_id] = written if published in (None, 2_000) else published  # 2,000 is yet to come
+        slots = np.array([catalogue.slots[item_id] for item_id in new_ms], np.int64)
+        newest = [catalogue.ids[slot] for slot in catalogue.newest(slots, count, now_ms=100)]
+        assert newest == sorted(new_ms, key=lambda one: (-new_ms[one], one))[:count]
 
 
 def test_many_cold_items_are_the_newest_thousand_and_likeness_orders_the_newest_of_them() -> None:
