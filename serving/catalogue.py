@@ -35,7 +35,7 @@ Slots = npt.NDArray[np.int64]
 
 
 class _Ranks:
-    """The place of each slot in the order of ids. New ids are merged into it at the next look; the others stay sorted."""
+    """The place of each slot in the order of ids. New ids are merged into it at the next look."""
 
     def __init__(self) -> None:
         self._ids = np.zeros(0, object)  # sorted
