@@ -4,7 +4,7 @@ Before: texts of files. After: `times`, which decides for a whole column whether
 
 Read are ISO 8601 (also with a blank, slashes, dots, an offset without a colon, `UTC`, a zone in brackets), day or month
 first (01/11/2019), names of months (1 Nov 2019, Nov 1, 2019, 01/Nov/2019:10:00:00), AM and PM, and what Go, ctime,
-e-mail and browsers print. Years have four digits.
+e-mail, browsers and .NET print. Years have four digits.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MONTH = r"(?P<name>[A-Za-z]{3,9})\.?"
 _DAY = r"(?P<day>\d\d?)(?:st|nd|rd|th)?"
 _YEAR = r"(?P<year>\d{4})"
 _SHAPES = [
-    re.compile(rf"{_WEEKDAY}{date}", re.IGNORECASE if "name" in date else 0)
+    re.compile(rf"{_WEEKDAY}{date}", re.IGNORECASE)
     for date in (
         rf"{_YEAR}[-/.](?P<month>\d\d?)[-/.]{_DAY}(?:{_CLOCK})?{_OFFSET}",
         rf"(?P<first>\d\d?)(?P<between>[-/.])(?P<then>\d\d?)(?P=between){_YEAR}(?:{_CLOCK})?{_OFFSET}",
@@ -56,6 +56,8 @@ def read_date(text: str, *, day_first: bool = False, zone: tzinfo = UTC) -> date
         return datetime.fromisoformat(text[:-4] + "+00:00" if text.endswith(" UTC") else text)
     except ValueError:
         pass
+    if ticks := re.fullmatch(r"/?Date\((-?\d{1,15})(?:[+-]\d{4})?\)/?", text):
+        return datetime.fromtimestamp(int(ticks[1]) / 1000, UTC)
     for shape in _SHAPES:
         if found := shape.fullmatch(text):
             return _moment(found.groupdict(), day_first, zone)
@@ -90,7 +92,7 @@ def _abbreviated(moment: datetime, name: str, zone: tzinfo) -> datetime:
     """A moment in CET or CEST, say, where the zone is Europe/Berlin: the two are told apart by their names."""
     for fold in (0, 1):
         here = moment.replace(tzinfo=zone, fold=fold)
-        if here.tzname() == name:
+        if here.tzname() == name.upper():
             return here
     raise ValueError(f"{name} is not one offset from UTC everywhere: name the zone with --time-zone, as Europe/Berlin")
 

@@ -63,7 +63,7 @@ class SourceReport:
     Fields
         rows, events: how many.
         bad: refused rows by reason; `first_bad` quotes the first.
-        time_column, time_unit: which column was taken for the time, and for what.
+        time_column, time_unit, time_warning: the column that was taken for the time, for what, and what is odd in it.
         first_ms, last_ms: of the events, by their times.
         left_out: good rows that are no events: a catalogue entry, what is known of a user.
         read_as, notes: how a file is read, and what a person should know of the choices made.
@@ -78,6 +78,7 @@ class SourceReport:
     time_unit: str = ""
     left_out: Counter[str] = field(default_factory=Counter)
     time_column: str = ""
+    time_warning: str = ""
     first_ms: int | None = None
     last_ms: int | None = None
     read_as: str = ""
@@ -105,6 +106,8 @@ class SourceReport:
         """What was taken for the time: "column time_ms, milliseconds, 2022-04-20 .. 2022-05-08"."""
         parts = [f"column {self.time_column}"] if self.time_column else []
         parts.append(self.time_unit or "milliseconds")
+        if self.time_warning:
+            parts.append(self.time_warning)
         if self.first_ms is not None and self.last_ms is not None:
             first, last = (moment_text(at_ms) for at_ms in (self.first_ms, self.last_ms))
             if first == last:
@@ -205,7 +208,7 @@ def events_of(
     options = options or RowOptions()
     waiting = iter(rows)
     sample, time = _sampled(waiting, options, time)
-    report.time_column, report.time_unit = time.name, time.unit
+    report.time_column, report.time_unit, report.time_warning = time.name, time.unit, time.warning
     good = _checked(_chain(sample, waiting), report, time, _columns(sample, options))
     ordered = sorted(good, key=lambda one: one.time_ms) if sort else good
     for row, row_id in _with_ids(ordered, report.name, options, in_time_order=sort):

@@ -36,6 +36,9 @@ VOTERS = 1000
 MOST_DIGITS = 40
 """Of a number in text; Python's own limit is a crash at 4,300."""
 
+FEW = 5
+"""Distinct times from which one may say that all are rounded."""
+
 DAY_MS = 86_400_000
 _STEPS = (DAY_MS, 3_600_000, 60_000, 1000, 1)
 _NUMBER = re.compile(rf"[+-]?(?:\d{{1,{MOST_DIGITS}}}(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{{1,3}})?")
@@ -44,6 +47,11 @@ _SPREADSHEET_DAYS = 25_569  # from 1899-12-30, where spreadsheets begin to count
 _COUNTS = {"seconds": (1000, 1), "milliseconds": (1, 1), "microseconds": (1, 1000), "nanoseconds": (1, 1_000_000)}
 _CALENDAR = {8: "YYYYMMDD", 10: "YYYYMMDDHH", 12: "YYYYMMDDHHMM", 14: "YYYYMMDDHHMMSS", 17: "YYYYMMDDHHMMSSmmm"}
 _DAYS, _SPREADSHEET = "days since 1970", "days of a spreadsheet"
+_TICKS = (
+    "ticks of .NET"  # of 100 ns, since the year 1: those of this century would be January to April 1990 in nanoseconds
+)
+_UNITS = (*list(_COUNTS)[:3], _TICKS, "nanoseconds", *_CALENDAR.values(), _SPREADSHEET)  # of equal votes the first wins
+_TICKS_TO_1970_MS = 62_135_596_800_000
 _SYNONYMS = {
     **dict.fromkeys(("s", "sec", "second"), "seconds"),
     **dict.fromkeys(("ms", "milli", "millis", "millisecond"), "milliseconds"),
@@ -51,6 +59,7 @@ _SYNONYMS = {
     **dict.fromkeys(("ns", "nano", "nanos", "nanosecond"), "nanoseconds"),
     **dict.fromkeys(("d", "day", "days"), _DAYS),
     **dict.fromkeys(("excel", "spreadsheet", "serial"), _SPREADSHEET),
+    **dict.fromkeys(("ticks", "tick"), _TICKS),
     **{unit: unit for unit in _COUNTS},
 }
 _REMEDY = (
@@ -90,6 +99,7 @@ class TimeColumn:
         name: of the column; "" where there is only one.
         unit: what was taken, in words: "milliseconds", "dates, day first (without an offset: UTC)".
         step_ms: what all times of the sample are multiples of: a day, an hour, a minute, a second, a millisecond.
+        warning: "" or what a person should know of these times.
         undecided: "" or what more values must tell before `read`: whether the day or the month comes first, or
             anything at all.
     """
@@ -102,6 +112,7 @@ class TimeColumn:
     newest_ms: int
     counts: bool
     reading: Read
+    warning: str = ""
 
     def read(self, value: Any) -> int:
         """Epoch milliseconds. Raises BadRow: no_time, time, time_unit, time_too_old, time_ahead."""
@@ -257,7 +268,18 @@ def _vote(name: str, voters: Sequence[Any], options: TimeOptions, bounds: tuple[
             break
     assert best is not None
     step_ms = next(step for step in _STEPS if all(at_ms is None or at_ms % step == 0 for at_ms in times))
-    return TimeColumn(name, best.unit, step_ms, best.undecided, *bounds, best.counts, best.read), fits
+    warning = _rounded({at_ms for at_ms in times if at_ms is not None})
+    return TimeColumn(name, best.unit, step_ms, best.undecided, *bounds, best.counts, best.read, warning), fits
+
+
+def _rounded(times: set[int]) -> str:
+    """Whether times have lost their last digits: to 1.57257E+09 in a spreadsheet, to 24 bits in a float32."""
+    step_ms = math.gcd(*times)
+    if len(times) < FEW or step_ms % DAY_MS == 0 or all(step_ms % lost for lost in (10_000_000, 128_000, 1 << 17)):
+        return ""
+    return (
+        f"all of them multiples of {step_ms / 1000:,g} s: their last digits were lost before (float32, a spreadsheet)"
+    )
 
 
 def _readings(voters: Sequence[Any], options: TimeOptions, low: int, high: int) -> Iterator[_Reading]:
@@ -271,14 +293,14 @@ def _readings(voters: Sequence[Any], options: TimeOptions, low: int, high: int) 
             raise SourceError(f"--time-unit {options.unit!r}: give one of {', '.join(_COUNTS)}, days, excel")
         yield _number_reading(unit, options.zone)
         return
-    numbers = [_number_reading(unit, options.zone) for unit in (*_COUNTS, *_CALENDAR.values(), _SPREADSHEET)]
+    numbers = [_number_reading(unit, options.zone) for unit in _UNITS]
     dates = _dates(voters, options.zone, low, high)
     texts = sum(number_of(value) is None for value in voters)
     yield from (dates, *numbers) if texts * 2 > len(voters) else (*numbers, dates)
 
 
 def _number_reading(unit: str, zone: str | None) -> _Reading:
-    if unit in _COUNTS or unit == _DAYS:
+    if unit in _COUNTS or unit in (_DAYS, _TICKS):
         return _Reading(unit, _counted(unit), counts=True)
     local = _spreadsheet(_zone(zone)) if unit == _SPREADSHEET else _calendar(unit, _zone(zone))
     return _Reading(f"{unit}{_in(zone)}", local)
@@ -357,15 +379,16 @@ def _why(found: TimeColumn, voters: Sequence[Any], fits: int) -> str:
 
 
 def _counted(unit: str) -> Read:
-    times, parts = (DAY_MS, 1) if unit == _DAYS else _COUNTS[unit]
+    times, parts = {_DAYS: (DAY_MS, 1), _TICKS: (1, 10_000), **_COUNTS}[unit]
+    begin_ms = _TICKS_TO_1970_MS if unit == _TICKS else 0
 
     def read(value: Any) -> int:
         number = number_of(value)
         if number is None:
             raise ValueError("not a number")
         if type(number) is int:  # exact: a float has 53 bits, and nanoseconds need 61
-            return number * times // parts
-        return round(number * times / parts)
+            return number * times // parts - begin_ms
+        return round(number * times / parts) - begin_ms
 
     return read
 

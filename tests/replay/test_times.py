@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -39,6 +40,7 @@ WRITTEN: dict[str, tuple[int, Callable[[int], Any]]] = {
     "milliseconds": (1, lambda ms: ms),
     "microseconds as text": (1, lambda ms: f" {ms}123 "),
     "nanoseconds": (1, lambda ms: ms * 1_000_000 + 999),
+    "ticks of .NET": (1, lambda ms: (ms + 62_135_596_800_000) * 10_000 + 7),
     "YYYYMMDD": (86_400_000, lambda ms: int(utc(ms).strftime("%Y%m%d"))),
     "YYYYMMDDHH": (3_600_000, lambda ms: utc(ms).strftime("%Y%m%d%H")),
     "YYYYMMDDHHMMSS": (1000, lambda ms: utc(ms).strftime("%Y%m%d%H%M%S")),
@@ -56,6 +58,7 @@ WRITTEN: dict[str, tuple[int, Callable[[int], Any]]] = {
     "a browser": (1000, lambda ms: utc(ms).strftime("%a %b %d %Y %H:%M:%S GMT+0000 (Coordinated Universal Time)")),
     "AM and PM": (60_000, lambda ms: utc(ms).strftime("%B %d, %Y %I:%M %p")),
     "Java with a region": (1000, lambda ms: utc(ms).strftime("%Y-%m-%dT%H:%M:%S+00:00[Europe/London]")),
+    "JSON of .NET": (1, lambda ms: f"/Date({ms})/"),
     "a datetime": (1, utc),
     "bytes": (1000, lambda ms: utc(ms).isoformat(" ", "seconds").encode()),
 }
@@ -202,6 +205,26 @@ def test_the_report_says_which_column_was_taken_for_what_and_its_range() -> None
     column = choose_time_column({"date": [20220420, 20220508], "time_ms": times})
     list(events_of(rows(times), report, sort=True, time=column))
     assert "; time: column time_ms, milliseconds, 2022-04-20 .. 2022-05-08" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("times", "step"),
+    [
+        ([f"1.{digits}E+09" for digits in (57257, 57258, 57262, 57269, 57271, 57301)], "10,000 s"),
+        ([struct.unpack("f", struct.pack("f", 1_650_537_000 + 977 * n))[0] for n in range(9)], "128 s"),
+        ([struct.unpack("f", struct.pack("f", (1_650_537_000 + 977 * n) * 1e3))[0] for n in range(9)], "131.072 s"),
+    ],
+    ids=["spreadsheet", "float32 of seconds", "float32 of milliseconds"],
+)
+def test_times_that_have_lost_their_last_digits_are_told(times: list[Any], step: str) -> None:
+    _, report = read_rows(times)
+    assert f"all of them multiples of {step}: their last digits were lost" in str(report)
+
+
+@pytest.mark.parametrize("step_s", [1, 5, 60, 900, 3600, 86_400, 604_800])
+def test_times_of_whole_minutes_hours_or_days_are_not_taken_for_rounded_ones(step_s: int) -> None:
+    times = [(1_600_000_000 // step_s + n) * step_s for n in range(9)]
+    assert not choose_time_column({"at": times}).warning
 
 
 @settings(max_examples=50)
