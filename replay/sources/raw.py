@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
-__all__ = ["BadRow", "RawRow", "place_of"]
+__all__ = ["BadRow", "LocalStamp", "RawRow", "Stamp", "place_of"]
 
 
 class BadRow(Exception):
@@ -21,6 +21,14 @@ class BadRow(Exception):
         super().__init__(text)
         self.reason = reason
         self.place = place
+
+
+class Stamp(int):
+    """Epoch milliseconds of a column that is typed as times: its unit is no question. Of a clock in UTC."""
+
+
+class LocalStamp(Stamp):
+    """The same of a clock whose zone the file does not say, as if it were UTC."""
 
 
 class RawRow(NamedTuple):

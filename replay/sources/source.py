@@ -207,7 +207,7 @@ def events_of(
     """
     options = options or RowOptions()
     waiting = iter(rows)
-    sample, time = _sampled(waiting, options, time)
+    sample, time = _sampled(waiting, options, time, report.name)
     report.time_column, report.time_unit, report.time_warning = time.name, time.unit, time.warning
     good = _checked(_chain(sample, waiting), report, time, _columns(sample, options))
     ordered = sorted(good, key=lambda one: one.time_ms) if sort else good
@@ -236,7 +236,7 @@ def events_of(
 
 
 def _sampled(
-    waiting: Iterator[RawRow | BadRow], options: RowOptions, time: TimeColumn | None
+    waiting: Iterator[RawRow | BadRow], options: RowOptions, time: TimeColumn | None, name: str
 ) -> tuple[list[RawRow | BadRow], TimeColumn]:
     """The first rows, more of them while they leave open how times are read, and how. Raises SourceError."""
     sample: list[RawRow | BadRow] = []
@@ -250,8 +250,8 @@ def _sampled(
             break
     if time.undecided and any(isinstance(row, RawRow) and not is_missing(row.time) for row in sample):
         raise SourceError(
-            f'{time.undecided}: say which with --time-format, as "%d/%m/%Y" for the day or "%m/%d/%Y" for the month '
-            "first, and the clock as %H:%M:%S"
+            f'{name}: {time.undecided}: say which with --time-format, as "%d/%m/%Y" for the day or "%m/%d/%Y" for the '
+            "month first, and the clock as %H:%M:%S"
         )
     return sample, time
 

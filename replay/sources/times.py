@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from functools import cache, lru_cache
 from typing import Any
@@ -23,7 +23,7 @@ from headwater.errors import SourceError
 from headwater.events import OLDEST_MS, likely_unit
 from replay.sources.dates import read_date, with_zone, zone_of
 from replay.sources.ids import is_missing
-from replay.sources.raw import BadRow
+from replay.sources.raw import BadRow, LocalStamp, Stamp
 
 __all__ = ["TimeColumn", "TimeOptions", "choose_time_column", "moment_ms"]
 
@@ -40,6 +40,7 @@ FEW = 5
 """Distinct times from which one may say that all are rounded."""
 
 DAY_MS = 86_400_000
+_NEARLY = (365 * DAY_MS, 4_102_444_800_000)  # 1971 to 2100
 _STEPS = (DAY_MS, 3_600_000, 60_000, 1000, 1)
 _NUMBER = re.compile(rf"[+-]?(?:\d{{1,{MOST_DIGITS}}}(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{{1,3}})?")
 _SPREADSHEET_DAYS = 25_569  # from 1899-12-30, where spreadsheets begin to count, to 1970
@@ -65,7 +66,7 @@ _SYNONYMS = {
 _REMEDY = (
     "Name the column with --time; what is counted with --time-unit (seconds, milliseconds, microseconds, nanoseconds, "
     'days, excel); how dates are written with --time-format "%d/%m/%Y %H:%M" (as of strptime); their zone with '
-    "--time-zone Europe/Berlin"
+    "--time-zone Europe/Berlin. Numbers that only count rows are no times: --no-time"
 )
 
 Read = Callable[[Any], int]
@@ -266,6 +267,11 @@ def _vote(name: str, voters: Sequence[Any], options: TimeOptions, bounds: tuple[
                 best, times, fits = reading, tried, len(tried) - tried.count(None)
         if fits * 2 >= len(voters):
             break
+    if fits <= 0:  # for the message: what would be nearest to our days
+        best = max(
+            _readings(voters, options, *_NEARLY),
+            key=lambda reading: len(voters) - _times(reading.read, voters, *_NEARLY).count(None),
+        )
     assert best is not None
     step_ms = next(step for step in _STEPS if all(at_ms is None or at_ms % step == 0 for at_ms in times))
     warning = _rounded({at_ms for at_ms in times if at_ms is not None})
@@ -335,6 +341,8 @@ def _dates(voters: Sequence[Any], zone_name: str | None, low: int, high: int) ->
     ]
     texts = [value for value in voters if number_of(value) is None]
     unit = "ISO 8601" if all(map(_is_iso, texts)) else "dates"
+    if any(isinstance(value, Stamp) for value in texts):
+        unit = "timestamps"
     if any(map(_is_local, texts)):
         unit += _in(zone_name)
     if not apart:
@@ -357,6 +365,8 @@ def _is_iso(value: Any) -> bool:
 
 
 def _is_local(value: Any) -> bool:
+    if isinstance(value, Stamp):
+        return isinstance(value, LocalStamp)
     try:
         return read_date(str(value).strip()).tzinfo is None
     except ValueError:
@@ -405,9 +415,13 @@ def _spreadsheet(zone: tzinfo) -> Read:
         local_ms = round((_needed(value) - _SPREADSHEET_DAYS) * DAY_MS)
         if zone is UTC:
             return local_ms
-        return with_zone(datetime.fromtimestamp(local_ms / 1000, UTC).replace(tzinfo=None), zone)
+        return with_zone(_naive(local_ms), zone)
 
     return read
+
+
+def _naive(local_ms: int) -> datetime:
+    return datetime(1970, 1, 1) + timedelta(milliseconds=local_ms)
 
 
 def _calendar(shape: str, zone: tzinfo) -> Read:
@@ -459,6 +473,9 @@ def _texts(moment: Callable[[str], int], zone: tzinfo) -> Read:
     def read(value: Any) -> int:
         if isinstance(value, str):
             return moment(value.strip())
+        if isinstance(value, Stamp):
+            local = isinstance(value, LocalStamp) and zone is not UTC
+            return with_zone(_naive(value), zone) if local else int(value)
         if isinstance(value, datetime):
             return with_zone(value, zone)
         if isinstance(value, date):

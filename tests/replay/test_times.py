@@ -5,13 +5,17 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater import SourceError
+from replay import FileSource
 from replay.sources import SourceReport, TimeOptions, moment_ms
 from replay.sources.raw import BadRow, RawRow
 from replay.sources.source import RowOptions, events_of
@@ -187,6 +191,29 @@ def test_an_option_that_is_none_or_does_not_fit_says_so(options: dict[str, Any],
         choose_time_column({"at": [1_650_537_000]}, TimeOptions(**options))
 
 
+@pytest.mark.parametrize(
+    ("kind", "zone", "at_ms"),
+    [
+        (pa.timestamp("us"), None, 1_650_537_000_123),
+        (pa.timestamp("ns"), "Europe/Berlin", 1_650_529_800_123),
+        (pa.timestamp("s"), "+05:30", 1_650_517_200_000),
+        (pa.timestamp("us", "UTC"), "Europe/Berlin", 1_650_537_000_123),
+        (pa.date32(), "Europe/Berlin", 1_650_492_000_000),
+    ],
+    ids=str,
+)
+def test_times_that_parquet_has_typed_are_read_in_the_zone_that_they_lack(
+    tmp_path: Path, kind: pa.DataType, zone: str | None, at_ms: int
+) -> None:
+    moment = pa.array([1_650_537_000_123], pa.timestamp("ms")).cast(kind, safe=False)
+    table = {"user": ["u", "v"], "item": ["i"] * 2, "type": ["view"] * 2, "time": [moment[0], None]}
+    pq.write_table(pa.table({**table, "time": pa.concat_arrays([moment, pa.nulls(1, kind)])}), tmp_path / "log.parquet")
+    source = FileSource(tmp_path / "log.parquet", options=RowOptions(TimeOptions(zone=zone)))
+    assert [event.event_time for event in source.events()] == [at_ms]
+    assert source.report.bad == {"no_time": 1}
+    assert source.report.time_unit.startswith("timestamps")
+
+
 def test_a_few_impossible_times_cost_their_rows_and_are_counted_by_reason() -> None:
     good = 1_650_537_000
     odd = [0, good * 1000, good + 100 * YEAR_S, "", "NULL", "soon", "2022-04-21T10:30:01Z", -1]
@@ -228,10 +255,13 @@ def test_times_of_whole_minutes_hours_or_days_are_not_taken_for_rounded_ones(ste
 
 
 @settings(max_examples=50)
-@given(st.lists(st.one_of(st.none(), st.text(max_size=20), st.integers(), st.floats(), st.booleans(), st.binary())))
-def test_no_value_of_a_column_is_read_as_a_time_before_1990_or_ahead(values: list[Any]) -> None:
+@given(
+    st.lists(st.one_of(st.none(), st.text(max_size=20), st.integers(), st.floats(), st.booleans(), st.binary())),
+    st.sampled_from([None, "Europe/Berlin", "-09:30"]),
+)
+def test_no_value_of_a_column_is_read_as_a_time_before_1990_or_ahead(values: list[Any], zone: str | None) -> None:
     try:
-        column = choose_time_column({"at": values})
+        column = choose_time_column({"at": values}, TimeOptions(zone=zone))
     except SourceError:
         return
     for value in values:

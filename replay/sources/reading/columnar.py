@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from headwater.errors import SourceError
+from replay.sources.raw import LocalStamp, Stamp
 
 __all__ = ["parquet_names", "parquet_rows"]
 
@@ -28,7 +29,7 @@ def parquet_rows(path: Path, names: Sequence[str]) -> Iterator[tuple[int, tuple[
     wanted = list(dict.fromkeys(names))
     with _file(path) as file:
         for batch in file.iter_batches(columns=wanted):
-            columns = {name: _plain(batch.column(name)).to_pylist() for name in wanted}
+            columns = {name: _plain(batch.column(name)) for name in wanted}
             for values in zip(*(columns[name] for name in names), strict=True):
                 number += 1
                 yield number, values
@@ -46,12 +47,16 @@ def _file(path: Path) -> Iterator[Any]:
         raise SourceError(f"{path} cannot be read as parquet ({error}): is it complete?") from error
 
 
-def _plain(column: Any) -> Any:
-    """A column of times as whole epoch milliseconds, any other as it is."""
+def _plain(column: Any) -> list[Any]:
+    """The values of a column; times as whole epoch milliseconds that say whether their zone is known."""
     import pyarrow as pa
 
+    stamp: type[Stamp] = LocalStamp
     if pa.types.is_timestamp(column.type):
-        return column.cast(pa.timestamp("ms", column.type.tz), safe=False).cast(pa.int64())
-    if pa.types.is_date(column.type):
-        return column.cast(pa.timestamp("ms")).cast(pa.int64())
-    return column
+        stamp = LocalStamp if column.type.tz is None else Stamp
+        column = column.cast(pa.timestamp("ms", column.type.tz), safe=False)
+    elif pa.types.is_date(column.type):
+        column = column.cast(pa.timestamp("ms"))
+    else:
+        return column.to_pylist()  # type: ignore[no-any-return]
+    return [None if value is None else stamp(value) for value in column.cast(pa.int64()).to_pylist()]
