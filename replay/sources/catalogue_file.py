@@ -17,11 +17,11 @@ from pydantic import ValidationError
 from headwater.errors import SourceError
 from headwater.events import Item
 from replay.sources.columns import CATEGORIES, ITEMS, TEXTS, TITLES, is_known_name, plain
-from replay.sources.ids import as_id, is_missing
+from replay.sources.ids import IdColumn, choose_ids, is_missing
 from replay.sources.raw import BadRow
 from replay.sources.reading import FileFormat, objects_of
 from replay.sources.source import SourceReport
-from replay.sources.times import TimeColumn, choose_time_column
+from replay.sources.times import TimeColumn, TimeOptions, choose_time_column
 
 __all__ = ["catalogue_from"]
 
@@ -36,6 +36,8 @@ FIELDS = {
     "attributes": ("attributes",),
 }
 SAMPLE = 2000
+ANY_AGE = TimeOptions(oldest_ms=-(10**14), newest_ms=4_102_444_800_000)
+"""Items may be older than any event, and not be out yet; what is older than 1970 counts as of 1970."""
 
 
 def catalogue_from(
@@ -56,14 +58,16 @@ def catalogue_from(
         raise SourceError(f"{path} is not a file: give a file of items, of any format that events may have")
     report = SourceReport(str(path)) if report is None else report
     known = [*objects_of(path, _is_header, form=form, short_rows=True)]
-    times = _times([row[1] for row in known[:SAMPLE] if not isinstance(row, BadRow)])
+    sample = [row[1] for row in known[:SAMPLE] if not isinstance(row, BadRow)]
+    times = _times(sample)
+    ids = choose_ids(filter(None, map(_id_in, sample)), "item")
     items: dict[str, Item] = {}
     for row in known:
         report.rows += 1
         try:
             if isinstance(row, BadRow):
                 raise row
-            item = _item(row[1], times)
+            item = _item(row[1], ids, times)
             items[item.item_id] = item
             report.events += 1
         except BadRow as error:
@@ -86,27 +90,33 @@ def _times(rows: list[dict[str, Any]]) -> tuple[str, TimeColumn] | None:
     for word in PUBLISHED:
         if word in names:
             try:
-                column = choose_time_column({names[word]: [row.get(names[word]) for row in rows]})
+                column = choose_time_column({names[word]: [row.get(names[word]) for row in rows]}, ANY_AGE)
             except SourceError:
                 continue
             return None if column.undecided else (names[word], column)
     return None
 
 
-def _item(row: dict[str, Any], times: tuple[str, TimeColumn] | None) -> Item:
+def _id_in(row: dict[str, Any]) -> Any:
+    """The id as it is written, None where there is none."""
+    names = {plain(name): name for name in reversed(row) if not is_missing(row[name])}
+    return next((row[names[word]] for word in IDS if word in names), None)
+
+
+def _item(row: dict[str, Any], ids: IdColumn, times: tuple[str, TimeColumn] | None) -> Item:
     """Raises BadRow."""
     given = {name: value for name, value in row.items() if not is_missing(value)}
     names = {plain(name): name for name in reversed(given)}
     name = next((names[word] for word in IDS if word in names), None)
     if name is None:
         raise BadRow("no_item", "has no id: a column item_id, id or another usual name of an item is needed")
-    fields: dict[str, Any] = {"item_id": as_id(given.pop(name), "item")}
+    fields: dict[str, Any] = {"item_id": ids.read(given.pop(name))}
     for field, words in FIELDS.items():
         column = next((names[word] for word in words if word in names and names[word] in given), None)
         if column is not None and (field != "published_time" or (times and times[0] == column)):
             fields[field] = given.pop(column)
     if times and "published_time" in fields:
-        fields["published_time"] = times[1].read(fields["published_time"])
+        fields["published_time"] = max(0, times[1].read(fields["published_time"]))
     attributes = fields.pop("attributes", {})
     if not isinstance(attributes, dict):
         raise BadRow("attributes", f"attributes {attributes!r:.80} are no object: give each its own column")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from headwater import Event, SourceError
 from replay import FileSource
-from replay.sources import RowOptions, SourceReport
+from replay.sources import RowOptions, SourceReport, catalogue_from
 from replay.sources.ids import choose_ids, is_missing
 from replay.sources.raw import BadRow, RawRow
 from replay.sources.source import events_of
@@ -195,3 +195,13 @@ def test_an_id_of_the_row_itself_is_kept(tmp_path: Path) -> None:
     first, second = FileSource(tmp_path / "log.jsonl").events()
     assert first.event_id == "mine"
     assert second.event_id not in ("null", "None")
+
+
+def test_an_item_of_a_catalogue_has_the_id_of_its_events_and_may_be_of_any_age(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text(
+        "item_id,title,published_time\n1.0,a,1942-11-26\n7,b,2030-01-01\n007,c,1985-01-05\nNULL,d,2001-01-01\n8,e,\n"
+    )
+    items = catalogue_from(tmp_path / "items.csv", most_bad=0.5)
+    assert [(item.item_id, item.published_time) for item in items] == [
+        ("1", 0), ("7", 1_893_456_000_000), ("007", 473_731_200_000), ("8", None),
+    ]  # fmt: skip
