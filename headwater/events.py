@@ -16,7 +16,7 @@ import uuid
 from datetime import datetime, timezone
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 MAX_ID_LENGTH = 256
 """Longest accepted user, item, session, event or request id, in characters."""
@@ -75,6 +75,13 @@ def new_id() -> str:
     return uuid.uuid4().hex
 
 
+def _not_seconds(time_ms: int) -> int:
+    """No time of early 1970, but of a whole quarter of an hour, as dates are in every zone: films are as old."""
+    if time_ms % 900_000 and likely_unit(time_ms) == "seconds":
+        raise ValueError(f"{time_ms} is in the first weeks of 1970; if it is seconds, send {time_ms}000 (milliseconds)")
+    return time_ms
+
+
 EpochMs = Annotated[
     int,
     Field(ge=0, le=MAX_TIME_MS, strict=True),
@@ -118,6 +125,6 @@ class Item(BaseModel):
     title: str | None = Field(default=None, max_length=2000)
     categories: tuple[str, ...] = ()
     available: bool = Field(default=True, description="An unavailable item is learned from, never recommended.")
-    published_time: EpochMs | None = None
+    published_time: Annotated[EpochMs, AfterValidator(_not_seconds)] | None = None
     text: str | None = Field(default=None, max_length=100_000, description="Description for content features.")
     attributes: Properties = Field(default_factory=dict, description="Fields that request filters may name.")

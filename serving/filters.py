@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headwater.errors import RequestRefused
-from headwater.events import Item, to_epoch_ms
+from headwater.events import Item, likely_unit, to_epoch_ms
 
 __all__ = ["PUBLISHED_TIME", "FilterField", "Mask", "Scalar", "fields_of"]
 
@@ -37,12 +37,6 @@ MAX_NAME = 256
 """Characters of the longest name of a field: one long name over many inner ones would fill the memory."""
 
 SHOWN_TEXTS = 3
-SECONDS = 3e8, 5e9
-"""Numbers that are times since 1979 in seconds, and the first weeks of 1970 in milliseconds."""
-
-LAST_MS = 253_402_300_799_999
-"""The end of the year 9999."""
-
 _DECIMAL = re.compile(r"\s*[+-]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,3})?\s*")
 _BOOLEANS = {form: value for value in (True, False) for form in (str(value), str(value).lower(), str(value).upper())}
 
@@ -237,21 +231,21 @@ class FilterField:
         if not len(self._numbers) or isinstance(value, bool):
             return None
         number = _finite(value)
-        if self.name == PUBLISHED_TIME:
-            if number is None:
-                number = self._time(value)
-            if SECONDS[0] <= number < SECONDS[1] or number > LAST_MS:
-                text = "is in the first weeks of 1970" if number < LAST_MS else "is after the year 9999"
-                raise self._refused(value, f"{text}: use milliseconds since 1970, or RFC 3339 text")
-        return number
+        return self._time(value, number) if self.name == PUBLISHED_TIME else number
 
-    def _time(self, value: object) -> float:
-        try:
-            return float(to_epoch_ms(value))  # type: ignore[arg-type]
-        except (TypeError, ValueError, OverflowError) as error:
-            raise self._refused(
-                value, "is no time: use milliseconds since 1970, or RFC 3339 text such as 2026-11-22T10:00:00Z"
-            ) from error
+    def _time(self, value: object, number: float | None) -> float:
+        """Epoch ms of a number, or of RFC 3339 text."""
+        if number is None:
+            try:
+                return float(to_epoch_ms(value))  # type: ignore[arg-type]
+            except (TypeError, ValueError, OverflowError) as error:
+                raise self._refused(
+                    value, "is no time: use milliseconds since 1970, or RFC 3339 text such as 2026-11-22T10:00:00Z"
+                ) from error
+        unit = likely_unit(number)
+        if unit not in (None, "milliseconds"):
+            raise self._refused(value, f"looks like {unit}: use milliseconds since 1970, or RFC 3339 text")
+        return number
 
     def _as_texts(self, value: object) -> Iterable[str] | None:
         """The texts that a value may be written as, where the field has texts and writes any value of this kind."""

@@ -373,3 +373,11 @@ def test_what_no_check_foresaw_refuses_its_record_and_raises_nothing() -> None:
     )  # fmt: skip
     assert isinstance(refused, InvalidMessage)
     assert (refused.reason, str(refused).startswith("events[0]@1: AttributeError")) == ("internal", True)
+
+
+def test_a_publication_time_in_seconds_is_refused_and_a_date_of_1970_is_not() -> None:
+    with pytest.raises(InvalidMessage, match=r"published_time.*if it is seconds, send 1700000001000") as refusal:
+        decode_item(b'{"item_id": "boots", "published_time": 1700000001}')
+    assert refusal.value.reason == "schema"
+    film = decode_item(b'{"item_id": "mash", "published_time": "1970-01-25T00:00:00-05:00"}')
+    assert film.published_time == 24 * 86_400_000 + 5 * 3_600_000
