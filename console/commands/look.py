@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 SHOWN_COLUMNS = 30
-SHOWN_TYPES = 12
+SHOWN_TYPES = 8
+SHOWN_VALUES = 56
+"""Characters of the values of a column."""
 DAY_MS = 86_400_000
 
 
@@ -96,9 +98,9 @@ def _print_columns(out: Console, source: FileSource) -> None:
     columns, read_as, taken = source.columns_seen()
     out.print(f"[dim]read as[/]   {_escaped(read_as)}")
     table = Table(box=None, pad_edge=False, header_style="dim", show_edge=False, padding=(0, 3, 0, 0))
-    table.add_column("column", style="cyan", overflow="fold", max_width=36)
-    table.add_column("taken for", style="bold", min_width=9)
-    table.add_column("in the first rows", overflow="ellipsis", no_wrap=True, ratio=1)
+    table.add_column("column", style="cyan", no_wrap=True, max_width=32, overflow="ellipsis")
+    table.add_column("taken for", style="bold", no_wrap=True)
+    table.add_column("in the first rows", no_wrap=True, max_width=SHOWN_VALUES, overflow="ellipsis")
     shown = sorted(columns, key=lambda name: name not in taken)[:SHOWN_COLUMNS]
     for name in (name for name in columns if name in shown):
         table.add_row(_escaped(name), taken.get(name, ""), _escaped(" · ".join(_first(columns[name]))))
@@ -122,14 +124,20 @@ def _first(values: Sequence[Any], most: int = 4) -> list[str]:
 
 
 def _print_content(out: Console, source: Source, found: Overview) -> None:
+    from rich.table import Table
+
     report = source.report
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
     for name, text in _lines(source, found):
-        out.print(f"[dim]{name:<10}[/]{_escaped(text)}", soft_wrap=False)
+        grid.add_row(name, _escaped(text))
     if report.bad:
         counts = ", ".join(f"{count:,} {reason}" for reason, count in report.bad.most_common())
-        out.print(f"[dim]refused   [/][yellow]{_escaped(counts)}[/]")
+        grid.add_row("refused", f"[yellow]{_escaped(counts)}[/]")
         for text in report.first_bad:
-            out.print(f"          {_escaped(text)}")
+            grid.add_row("", _escaped(text))
+    out.print(grid)
     out.print()
 
 
@@ -147,7 +155,9 @@ def _lines(source: Source, found: Overview) -> Iterator[tuple[str, str]]:
         ", ".join(types) + (f", and {len(found.types) - SHOWN_TYPES} more" if len(found.types) > SHOWN_TYPES else ""),
     )
     if report.made_types:
-        yield "", "made of " + ", ".join(f"'{word}'" for word in list(report.made_types)[:8])
+        words = [f"'{word}' is {kind}" for word, kind in list(report.made_types.items())[:3]]
+        more = len(report.made_types) - len(words)
+        yield "", ", ".join(words) + (f", and {more} more" if more else "")
     if found.values:
         yield "values", f"{found.values:,}, {found.lowest:g} .. {found.highest:g}"
     yield (

@@ -40,7 +40,7 @@ def test_a_file_is_shown_with_what_its_columns_are_taken_for(shop: Path) -> None
         "column TS, seconds, 2023-11-14",
         "3, 10.3 events each",
         "add_to_cart 25 (80.6%), view 6 (19.4%)",
-        "made of 'Add To Cart'",
+        "'Add To Cart' is add_to_cart",
         "31, 1.5 .. 1.5",
         "longest without any event 17 minutes",
     ):
