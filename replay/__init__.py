@@ -1,5 +1,6 @@
 """Past streams: read from files, from Kafka, from MovieLens or from other engines' exports, they happen again."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from headwater.errors import SourceError
@@ -38,7 +39,7 @@ __all__ = [
 
 
 def open_source(
-    path: Path | str,
+    path: Path | str | Sequence[str],
     columns: Columns | None = None,
     *,
     form: FileFormat | None = None,
@@ -51,7 +52,7 @@ def open_source(
     Parameters
         path: `movielens`, `gorse:PATH`, `metarank:PATH`, or a path by what it holds: MovieLens-100K is known by its
             file names, exports of gorse and metarank by their first line; all else is a file, a folder of parts or a
-            glob, of parquet, delimited text or JSON.
+            glob, or several, of parquet, delimited text or JSON.
         columns: what is known of its columns, for such a file.
         form: what is known of how it is written.
         options: how its rows become events.
@@ -61,6 +62,10 @@ def open_source(
     Raises
         SourceError: no such source, or options that it does not take; it says what to do.
     """
+    if not isinstance(path, str | Path):
+        if len(path) > 1:
+            return FileSource(path, columns, form=form, options=options, in_file_order=in_file_order)
+        path = path[0]
     kind, colon, rest = str(path).partition(":")
     named = kind if colon and kind in ("gorse", "metarank") else None
     path = Path(rest if named else path)

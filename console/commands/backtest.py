@@ -17,7 +17,7 @@ from console.commands.options import Data, Json, Kafka
 from console.commands.source_options import (
     Catalogue,
     Limit,
-    SourceName,
+    SourceNames,
     SourceOptions,
     catalogue_of,
     opened_source,
@@ -93,7 +93,7 @@ class Running:
 @grouped
 def command(
     *,
-    source: SourceName,
+    sources: SourceNames,
     questions: Questions,
     taken: InputOptions,
     model: ModelOptions,
@@ -109,10 +109,10 @@ def command(
     from headwater.errors import SettingsError
     from replay.backtest import backtest
 
-    _writable((written.report, written.out), (Path(source), taken.items))
+    _writable((written.report, written.out), (*map(Path, sources), taken.items))
     options = _options(questions, taken.limit, model)
     settings = located_settings(running.kafka, None, None, running.data)
-    chosen = opened_source(source, settings, reading)
+    chosen = opened_source(sources, settings, reading)
     known = _catalogue(chosen, taken, reading)
     with live() as tell:
         result = backtest(chosen, options, settings, items=known, on_progress=tell)

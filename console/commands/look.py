@@ -11,7 +11,7 @@ import typer
 
 from console.commands.option_groups import given_options, grouped
 from console.commands.options import Data, Json, Kafka
-from console.commands.source_options import SourceName, SourceOptions, opened_source, too_many_bad
+from console.commands.source_options import SourceNames, SourceOptions, opened_source, too_many_bad
 from console.local import DEFAULT_DATA
 from console.printing import printer
 
@@ -33,7 +33,7 @@ DAY_MS = 86_400_000
 @grouped
 def command(
     *,
-    source: SourceName,
+    sources: SourceNames,
     reading: SourceOptions,
     kafka: Kafka = None,
     data: Data = DEFAULT_DATA,
@@ -48,7 +48,7 @@ def command(
     from replay import FileSource
     from replay.overview import overview
 
-    chosen = opened_source(source, located_settings(kafka, None, None, data), reading)
+    chosen = opened_source(sources, located_settings(kafka, None, None, data), reading)
     out = printer()
     try:
         if isinstance(chosen, FileSource):
@@ -56,16 +56,16 @@ def command(
         found = _counted(lambda: overview(chosen), as_json)
     except SourceError:
         if isinstance(chosen, FileSource) and not as_json:
-            out.print(f"[bold]{_escaped(source)}[/]{_size(chosen)}")
+            out.print(f"[bold]{_escaped(chosen.report.name)}[/]{_size(chosen)}")
             _print_columns(out, chosen)
         raise
-    commands = _commands(source, reading)
+    commands = _commands(sources, reading)
     if as_json:
         import orjson
 
         print(orjson.dumps(_body(chosen, found, commands)).decode())
     else:
-        out.print(f"[bold]{_escaped(source)}[/]{_size(chosen)}")
+        out.print(f"[bold]{_escaped(chosen.report.name)}[/]{_size(chosen)}")
         if isinstance(chosen, FileSource):
             _print_columns(out, chosen)
         _print_content(out, chosen, found)
@@ -81,10 +81,10 @@ def _counted(count: Any, quiet: bool) -> Overview:
         return count()  # type: ignore[no-any-return]
 
 
-def _commands(source: str, reading: SourceOptions) -> dict[str, str]:
+def _commands(sources: list[str], reading: SourceOptions) -> dict[str, str]:
     """What to run next, with the options that were given here."""
-    same = [shlex.quote(source), *map(shlex.quote, given_options(reading))]
-    name = Path(source.partition(":")[2] or source).name.partition(".")[0].strip("*?[]-_ ") or "report"
+    same = [shlex.quote(word) for word in (*sources, *given_options(reading))]
+    name = Path(sources[0].partition(":")[2] or sources[0]).name.partition(".")[0].strip("*?[]-_ ") or "report"
     report = shlex.quote(f"{name}.html")
     return {
         "backtest": " ".join(["headwater replay backtest", *same, "--report", report]),
@@ -173,7 +173,7 @@ def _lines(source: Source, found: Overview) -> Iterator[tuple[str, str]]:
 
 
 def _odd(found: Overview) -> str:
-    told = f"; {found.equal:,} are equal to another of the same moment" if found.equal else ""
+    told = f"; {found.equal:,} equal to another of the same moment" if found.equal else ""
     return told + (f"; {found.repeated_ids:,} repeat an event id and count once" if found.repeated_ids else "")
 
 

@@ -14,7 +14,7 @@ from console.commands.sending import end_of_sending, waited
 from console.commands.source_options import (
     Catalogue,
     Limit,
-    SourceName,
+    SourceNames,
     SourceOptions,
     opened_source,
     tell_refused_items,
@@ -48,7 +48,7 @@ class Pace:
 @app.command("stream")
 @grouped
 def stream_command(
-    source: SourceName,
+    sources: SourceNames,
     pace: Pace,
     reading: SourceOptions,
     catalogue: Catalogue = True,
@@ -65,7 +65,7 @@ def stream_command(
     from replay import stream
 
     settings = located_settings(kafka, None, pace.prefix, data)
-    chosen = opened_source(source, settings, reading)
+    chosen = opened_source(sources, settings, reading)
     watch = RefusalWatch(settings.kafka)
     report = _shown(
         lambda tell: stream(

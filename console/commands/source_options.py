@@ -6,6 +6,7 @@ Light: imported at start. After: `replay.open_source` or a Kafka range.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +24,7 @@ __all__ = [
     "Limit",
     "RangeOptions",
     "RowsOptions",
-    "SourceName",
+    "SourceNames",
     "SourceOptions",
     "catalogue_of",
     "opened_source",
@@ -32,11 +33,12 @@ __all__ = [
     "too_many_bad",
 ]
 
-SourceName = Annotated[
-    str,
+SourceNames = Annotated[
+    list[str],
     typer.Argument(
-        help="A file, a folder of parts or a glob in quotes (parquet, CSV, TSV, JSON Lines, JSON; zipped or not), "
-        "`gorse:PATH`, `metarank:PATH`, `movielens`, or `kafka` for recorded events."
+        metavar="SOURCE",
+        help="Files, a folder of parts or a glob in quotes (parquet, CSV, TSV, JSON Lines, JSON; zipped or not), "
+        "`gorse:PATH`, `metarank:PATH`, `movielens`, or `kafka` for recorded events.",
     ),
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Stop after this many events.")]
@@ -139,13 +141,16 @@ class SourceOptions:
     max_bad: MaxBad = "1%"
 
 
-def opened_source(source: str, settings: Settings, options: SourceOptions) -> Source:
-    """The source that a command names. Raises SourceError, typer.BadParameter."""
+def opened_source(sources: Sequence[str], settings: Settings, options: SourceOptions) -> Source:
+    """The source that a command names: one of any kind, or several files. Raises SourceError, typer.BadParameter."""
     import replay
 
     part, file = options.part, options.file
     share_of(options.max_bad)
-    if source == "kafka":
+    alone = {"kafka", "movielens"} & set(sources)
+    if alone and len(sources) > 1:
+        raise typer.BadParameter(f"{', '.join(alone)} stands alone: only files are read together")
+    if "kafka" in sources:
         if file != FileOptions() or options.impressions:
             raise typer.BadParameter("columns, formats, --in-file-order and --impressions are for files, not for kafka")
         return replay.KafkaRange(
@@ -161,7 +166,7 @@ def opened_source(source: str, settings: Settings, options: SourceOptions) -> So
             "--from-prefix, --start, --end, --since and --until are for kafka: cut a file yourself"
         )
     return replay.open_source(
-        source,
+        sources,
         _columns(file.column),
         form=_form(file.form),
         options=_row_options(options.rows, settings.streams.oldest_ms),

@@ -80,7 +80,7 @@ def command(
     if learning.device not in (None, "cpu", "cuda", "auto"):
         raise typer.BadParameter(f"--device {learning.device!r}: choose of cpu, cuda, auto")
     settings = servers_to_run(data).settings
-    chosen = opened_source(source, settings, SourceOptions(file=reading, rows=rows))
+    chosen = opened_source([source], settings, SourceOptions(file=reading, rows=rows))
     torch.set_num_threads(settings.trainer.threads)
     rate = learning.learning_rate
     with _checkpoints(learning.directory or settings.trainer.directory) as checkpoints:

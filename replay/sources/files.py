@@ -76,7 +76,7 @@ class FileSource:
     """Events in time order (stable, about 300 bytes a row of memory), or in that of the files with `in_file_order`.
 
     Parameters
-        path: a file, a folder of parts, a glob.
+        path: a file, a folder of parts, a glob, or several of them.
         columns: what a person said of its columns.
         form: what a person said of how it is written.
         options: how rows become events.
@@ -84,19 +84,20 @@ class FileSource:
 
     def __init__(
         self,
-        path: Path | str,
+        path: Path | str | Sequence[str],
         columns: Columns | None = None,
         *,
         form: FileFormat | None = None,
         options: RowOptions | None = None,
         in_file_order: bool = False,
     ) -> None:
-        self.path = Path(path)
+        names = [path] if isinstance(path, str | Path) else list(path)
+        self.name = str(names[0]) + (f" and {len(names) - 1} more" if len(names) > 1 else "")
         self.columns = columns or Columns()
         self.in_file_order = in_file_order or not self.columns.timed
-        self.report = SourceReport(str(path))
+        self.report = SourceReport(self.name)
         self._form, self._options = form or FileFormat(), options or RowOptions()
-        self._parts = parts_of(path)
+        self._parts = [part for name in dict.fromkeys(names) for part in parts_of(name)]
         kind_of(self._parts[0].path, start_of(self._parts[0].path))
         self._plan: FilePlan | None = None
 
@@ -134,7 +135,7 @@ class FileSource:
 
     def events(self) -> Iterator[Event]:
         """The events. Raises SourceError for a file that cannot be read or lacks a column."""
-        self.report = SourceReport(str(self.path))
+        self.report = SourceReport(self.name)
         plan = self.plan()
         kinds = Kinds(self.columns.types)
         self.report.read_as, self.report.notes = plan.read_as, list(plan.notes)
@@ -173,7 +174,7 @@ class FileSource:
             time = choose_time_column(candidates, self._options.times)
             return time, columns[time.name]
         except SourceError as error:
-            raise SourceError(f"{self.path}: {error}") from error
+            raise SourceError(f"{self.name}: {error}") from error
 
     def _better(self, error: SourceError, table: Table, sample: Mapping[str, Sequence[Any]]) -> SourceError:
         """What lacks, with what may be the reason: no header, or rows within rows."""

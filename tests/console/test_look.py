@@ -36,7 +36,7 @@ def test_a_file_is_shown_with_what_its_columns_are_taken_for(shop: Path) -> None
     taken = {line.split("   ")[0].strip(): line.split()[-1 - line.count("·") * 2 :] for line in lines if "·" in line}
     assert {"User ID", "SKU", "TS"} <= taken.keys()
     for told in (
-        "31 of 31 rows; 1 are equal to another of the same moment",
+        "31 of 31 rows; 1 equal to another of the same moment",
         "column TS, seconds, 2023-11-14",
         "3, 10.3 events each",
         "add_to_cart 25 (80.6%), view 6 (19.4%)",

@@ -259,6 +259,13 @@ def test_parts_of_text_have_a_header_each_or_only_the_first_or_none(tmp_path: Pa
     assert [event.user_id for event in events] == ["u0", "u1", "u2"]
 
 
+def test_several_files_are_one_source_as_a_shell_writes_a_glob(tmp_path: Path) -> None:
+    names = [str(written(tmp_path / f"{n}.csv", f"user,item,type,time\nu{n},i,view,{AT + n}\n")) for n in range(3)]
+    source = FileSource(names)
+    assert [event.user_id for event in source.events()] == ["u0", "u1", "u2"]
+    assert source.report.name.endswith("0.csv and 2 more")
+
+
 def test_columns_of_a_later_part_may_stand_in_another_order(tmp_path: Path) -> None:
     written(tmp_path / "1.csv", f"user,item,type,time\nu1,i,view,{AT}\n")
     written(tmp_path / "2.csv", f"time,type,extra,item,user\n{AT},view,x,i,u2\n")
