@@ -111,14 +111,14 @@ def publications(before: Mapping[str, Scrape], now: Mapping[str, Scrape]) -> Ite
     lately = {reason: int(count - _by(then, "headwater_publications_refused_total", "reason").get(reason, 0))
               for reason, count in refused.items()} if then else {}  # fmt: skip
     lately = {reason: count for reason, count in lately.items() if count}
-    held = trainer.value("headwater_publications_held_back") or 0
-    detail: dict[str, Any] = {"refused": refused, "refused_between_looks": lately, "held_back": bool(held)}
-    if lately or held:
+    held_s = trainer.value("headwater_publication_held_back_seconds") or 0.0
+    detail: dict[str, Any] = {"refused": refused, "refused_between_looks": lately, "held_back_s": held_s}
+    if lately or held_s:
         yield Finding(
             "publications",
             "wrong",
-            f"the trainer's publications are refused: {spelled({name: int(n) for name, n in refused.items()})} "
-            "since it started",
+            f"the trainer's publications are refused{f', for {ago(held_s)} now' if held_s else ''}; since it started: "
+            f"{spelled({name: int(count) for name, count in refused.items()}) or 'none before'}",
             "its log says why at each hundredth; serving keeps the last good weights. `headwater rollback` lists those",
             detail,
             "regression: the model has become worse than what serves; parity, not_finite: it is broken; unavailable, "
@@ -202,4 +202,8 @@ def counted_duplicates(before: Mapping[str, Scrape], now: Mapping[str, Scrape]) 
 
 
 def _by(scrape: Scrape | None, name: str, label: str) -> dict[str, float]:
-    return {sample.labels[label]: sample.value for sample in scrape.samples(name)} if scrape else {}
+    """The samples of a name, summed by one of their labels."""
+    found: dict[str, float] = {}
+    for sample in scrape.samples(name) if scrape else ():
+        found[sample.labels[label]] = found.get(sample.labels[label], 0.0) + sample.value
+    return found

@@ -282,9 +282,7 @@ def test_weights_that_lack_an_event_of_minutes_ago_are_stale(settings: Settings,
 
 
 def refused(count: int, reason: str = "regression", held: int = 0) -> dict[str, Scrape]:
-    text = (
-        f'headwater_publications_refused_total{{reason="{reason}"}} {count}\nheadwater_publications_held_back {held}\n'
-    )
+    text = f'headwater_publications_refused_total{{reason="{reason}"}} {count}\nheadwater_publication_held_back_seconds {held}\n'
     return {"trainer": read_metrics(text)}
 
 
@@ -293,8 +291,8 @@ def refused(count: int, reason: str = "regression", held: int = 0) -> dict[str, 
     [
         (refused(7), refused(8), True),
         (refused(7, "disk"), refused(7, "disk"), False),
-        ({}, refused(0, held=1), True),
-        (refused(3, held=1), refused(3), False),
+        ({}, refused(0, held=75), True),
+        (refused(3, held=75), refused(3), False),
         (refused(3), {}, False),
     ],
 )
@@ -303,6 +301,12 @@ def test_publications_that_are_refused_now_are_wrong(
 ) -> None:
     found = [(one.name, one.state) for one in weights.publications(before, now)]
     assert found == ([("publications", "wrong")] if is_wrong else [])
+
+
+def test_foreign_records_are_summed_over_their_reasons() -> None:
+    lines = (f'headwater_foreign_records_total{{topic="model",reason="{why}"}} 2\n' for why in ("schema", "version"))
+    one = only(list(weights.publications({}, {"trainer": read_metrics("".join(lines))})))
+    assert (one.state, one.detail["foreign"]) == ("note", {"model": 4})
 
 
 def counts(taken: int, dropped: int) -> dict[str, Scrape]:
