@@ -33,6 +33,7 @@ class TrainerMetrics(Collector):
     duplicates: int = 0
     capped: int = 0
     dead_letters: Mapping[str, int] = field(default_factory=dict)
+    marks: Mapping[int, int] = field(default_factory=dict)
     lag: int = 0
     prequential: Prequential = field(default_factory=Prequential)
     version: int = 0
@@ -56,6 +57,9 @@ class TrainerMetrics(Collector):
         yield CounterMetricFamily(
             "headwater_examples_capped", "Examples passed over: their users do more than people can.", value=self.capped
         )
+        text = "Offset in events of the newest example learned; those at or below it are duplicates."
+        marks = {str(partition): offset for partition, offset in self.marks.items()}
+        yield _by(GaugeMetricFamily, "headwater_learned_offset", text, "partition", marks)
         yield _by(CounterMetricFamily, "headwater_dead_letters", "Records refused.", "reason", self.dead_letters)
         yield _by(GaugeMetricFamily, "headwater_lag", "Records waiting.", "topic", {EXAMPLES.name: self.lag})
         quality = self.prequential.summary()

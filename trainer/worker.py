@@ -229,6 +229,7 @@ class TrainerWorker:
         metrics, progress, publisher = self.metrics, self.log.progress, self.publisher
         metrics.examples, metrics.capped = self.learner.examples_seen, self.learner.limit.capped
         metrics.duplicates, metrics.dead_letters = progress.duplicates, progress.dead_letters
+        metrics.marks = {partition: mark.offset for partition, mark in progress.marks.items()}
         metrics.lag = metrics.lag if lag is None else lag
         metrics.version, metrics.published_ms = publisher.version, publisher.published_ms
         metrics.published, metrics.refused, metrics.pinned = publisher.published, publisher.refused, publisher.pinned

@@ -74,8 +74,10 @@ def _flow(
     states = topic_states(settings.kafka)
     deltas = next(state for state in states if state.topic.name == MODEL_DELTAS.name)
     published_ms, _ = newest.newest_deltas(settings, deltas)
+    events = next(state for state in states if state.topic.name == EVENTS.name)
+    yield from weights.learned_beyond(later.get("trainer"), events.partitions)
     moving = {"trainer"} if weights.learning(metrics, later, published_ms) else set()
-    return flow.flow(settings, states, before, moving)
+    yield from flow.flow(settings, states, before, moving)
 
 
 def _remembered(before: list[flow.Standing], now: flow.Standing) -> list[Finding]:

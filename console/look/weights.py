@@ -22,7 +22,7 @@ from headwater.kafka import BoundedReader, Span
 from headwater.settings import Settings
 from headwater.topics import EVENTS, EXAMPLES
 
-__all__ = ["counted_duplicates", "learning", "publications", "scrapes", "stale"]
+__all__ = ["counted_duplicates", "learned_beyond", "learning", "publications", "scrapes", "stale"]
 
 STALE_S = 60.0
 """An example may wait for so long until published weights know it."""
@@ -147,6 +147,25 @@ def _not_followed(trainer: Scrape | None, serving: Scrape | None) -> Iterator[Fi
             f"it answers with version {served:.0f}, {ago(age_s)} old; version {published:.0f} is published",
             "see its log for bundles or deltas that it refuses; is serving.bundles the trainer's folder?",
             {"served": served, "published": published}, "it does not follow the trainer's publications",
+        )  # fmt: skip
+
+
+def learned_beyond(trainer: Scrape | None, ends: Mapping[int, tuple[int, int]]) -> Iterator[Finding]:
+    """Whether the trainer has marks at or beyond the end of `events`: it would take all that comes for duplicates.
+
+    Parameters
+        ends: begin and end offset of `events` by partition.
+    """
+    marks = {int(name): int(at) for name, at in _by(trainer, "headwater_learned_offset", "partition").items()}
+    beyond = {partition: at for partition, at in marks.items() if at >= ends.get(partition, (0, 0))[1]}
+    if beyond:
+        told = ", ".join(
+            f"events[{one}] up to @{at}, which ends at {ends.get(one, (0, 0))[1]}" for one, at in beyond.items()
+        )
+        yield Finding(
+            "trainer: duplicates", "wrong", f"the trainer has learned {told}: it drops all examples of it",
+            COUNTED[1].remedy, {"beyond": beyond},
+            "a record on `examples` named events that do not exist, or `events` was made anew",
         )  # fmt: skip
 
 

@@ -282,7 +282,8 @@ def test_weights_that_lack_an_event_of_minutes_ago_are_stale(settings: Settings,
 
 
 def refused(count: int, reason: str = "regression", held: int = 0) -> dict[str, Scrape]:
-    text = f'headwater_publications_refused_total{{reason="{reason}"}} {count}\nheadwater_publication_held_back_seconds {held}\n'
+    counted = f'headwater_publications_refused_total{{reason="{reason}"}} {count}'
+    text = f"{counted}\nheadwater_publication_held_back_seconds {held}\n"
     return {"trainer": read_metrics(text)}
 
 
@@ -331,6 +332,18 @@ def test_a_worker_that_drops_everything_as_known_is_told(
 ) -> None:
     found = list(weights.counted_duplicates(counts(*before), counts(*now)))
     assert [one.name for one in found] == (["streams: duplicates"] if is_told else [])
+
+
+def test_a_trainer_that_is_beyond_the_end_of_the_events_is_told() -> None:
+    def found(offset: float, ends: dict[int, tuple[int, int]]) -> list[str]:
+        lines = f'headwater_learned_offset{{partition="1"}} {offset}\nheadwater_learned_offset{{partition="0"}} 3\n'
+        return [one.text for one in weights.learned_beyond(read_metrics(lines), ends)]
+
+    assert found(7, {0: (0, 9), 1: (2, 8)}) == []
+    assert found(10.0**18, {0: (0, 9), 1: (2, 8)}) == [
+        "the trainer has learned events[1] up to @1000000000000000000, which ends at 8: it drops all examples of it"
+    ]
+    assert len(found(7, {0: (0, 3)})) == 1
 
 
 def test_serving_that_stays_behind_the_trainer_is_told_and_one_under_a_rollback_is_not() -> None:
