@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -23,15 +23,17 @@ from headwater.examples import CatalogueEntry, EventPosition, Example, unpack
 from headwater.kafka import consumer
 from headwater.process import Retry, passes
 from headwater.settings import KafkaSettings
-from headwater.topics import DEAD_LETTERS, EXAMPLES, topic_name
+from headwater.topics import DEAD_LETTERS, EVENTS, EXAMPLES, topic_name
 from headwater.wire import DeadLetter, RefusedRecord, dead_letter
 
-__all__ = ["ExamplesLog", "Progress"]
+__all__ = ["DuplicatesWatch", "ExamplesLog", "Progress", "refuse_beyond"]
 
 GROUP = "trainer"
 POLL_RECORDS = 200
 ANSWER_TIMEOUT_MS = 3000
 END_EVERY_S = 1.0
+QUIET_S = 60.0
+"""Duplicates that came longer ago are over."""
 
 
 @dataclass
@@ -96,6 +98,59 @@ class Progress:
             raise CheckpointError(f"the checkpoint's place in the log cannot be read ({error!r})") from error
 
 
+class DuplicatesWatch:
+    """For how long all that came was learned before: marks that are beyond their log hide what is new.
+
+    >>> watch = DuplicatesWatch()
+    >>> watch.saw(fresh=5, duplicates=0, now_s=0.0)
+    >>> for now_s in (10.0, 25.0, 45.0):
+    ...     watch.saw(fresh=0, duplicates=int(now_s), now_s=now_s)
+    >>> watch.lasting_s(46.0), watch.lasting_s(200.0)
+    (35.0, 0.0)
+    """
+
+    def __init__(self) -> None:
+        self._duplicates = 0
+        self._since_s: float | None = None
+        self._newest_s = 0.0
+
+    def saw(self, fresh: int, duplicates: int, now_s: float) -> None:
+        """So many examples were new, and so many were dropped until now, in all."""
+        if fresh:
+            self._since_s = None
+        elif duplicates > self._duplicates:
+            self._since_s = now_s if self._since_s is None else self._since_s
+            self._newest_s = now_s
+        self._duplicates = duplicates
+
+    def lasting_s(self, now_s: float) -> float:
+        """From the first of them to the newest; 0 when something new came since, or nothing for long."""
+        if self._since_s is None or now_s - self._newest_s > QUIET_S:
+            return 0.0
+        return self._newest_s - self._since_s
+
+
+def refuse_beyond(entries: Iterable[Example | CatalogueEntry], ends: Mapping[int, int]) -> None:
+    """Refuse examples of events that their log has not: a mark beyond it would hide all that is still to come.
+
+    Parameters
+        entries: of one record.
+        ends: partition of `events` -> the offset after its newest record, asked after the record was read.
+
+    Raises
+        InvalidMessage: `position_ahead`.
+    """
+    for entry in entries:
+        if isinstance(entry, Example) and entry.position.offset >= ends.get(entry.partition, 0):
+            end = ends.get(entry.partition)
+            has = "is not there" if end is None else f"ends at {end}"
+            raise InvalidMessage(
+                "position_ahead",
+                f"an example is of {EVENTS.name}[{entry.partition}]@{entry.position.offset}, and that partition {has}. "
+                "Somebody else wrote it, or the topic was made anew",
+            )
+
+
 class ExamplesLog:
     """Reads partition 0 of `examples`; a record that cannot be read becomes a dead letter.
 
@@ -123,6 +178,9 @@ class ExamplesLog:
         log: logging.Logger,
     ) -> None:
         self.partition = TopicPartition(topic_name(EXAMPLES, kafka.prefix), 0)
+        self._events = topic_name(EVENTS, kafka.prefix)
+        self._event_ends: dict[int, int] = {}  # by partition, as of the newest look
+        self._look_due = self._looked = False  # the next record waits for a look at the ends; had one
         self._dead_letters = topic_name(DEAD_LETTERS, kafka.prefix)
         self._producer = producer
         self._retry = retry
@@ -190,6 +248,14 @@ class ExamplesLog:
         self._retry.call("kafka", self._send_letters)
         if not self._records and not self._entries:
             self._retry.call("kafka", lambda: self._poll(wait_ms))
+        taken = self._taken(limit)
+        if self._look_due and not taken:
+            self._retry.call("kafka", self._look_at_events)
+            taken = self._taken(limit)
+        return taken
+
+    def _taken(self, limit: int) -> list[Example | CatalogueEntry]:
+        """Of what was read, up to a record that waits for a look at `events`."""
         taken: list[Example | CatalogueEntry] = []
         room = limit
         while room > 0 and (self._entries or self._open_next()):
@@ -213,19 +279,41 @@ class ExamplesLog:
             ) from error
 
     def _open_next(self) -> bool:
-        """Unpack the next record; False when none came."""
+        """Unpack the next record; False when none came, or it waits for a look at the ends of `events`."""
         if not self._records:
             return False
-        record = self._records.popleft()
+        record = self._records[0]
         skip = self.progress.taken if record.offset == self.progress.offset else 0
         self.progress.offset, self.progress.taken = record.offset, skip
         try:
             if record.value is None:
                 raise InvalidMessage("null_value", "an examples record has no value")
-            self._entries.extend(list(unpack(record.value))[skip:])
+            entries = list(unpack(record.value))
+            refuse_beyond(entries, self._event_ends)
+            self._entries.extend(entries[skip:])
         except InvalidMessage as error:
+            if error.reason == "position_ahead" and not self._looked:
+                self._look_due = True  # with nothing in hand: it may take its time
+                return False
             self._refuse(record, error)
+        self._looked = False
+        self._records.popleft()
         return True
+
+    def _look_at_events(self) -> None:
+        """Where `events` ends now: beyond every example that was read before."""
+        known = self._consumer.partitions_for_topic(self._events) or set()
+        wanted = {entry.partition for entry in self._examples_of_next()}
+        if not wanted <= known:  # its partitions may have become more
+            self._consumer.topics()
+            known = self._consumer.partitions_for_topic(self._events) or set()
+        parts = [TopicPartition(self._events, number) for number in sorted(known)]
+        ends = self._consumer.end_offsets(parts, timeout_ms=ANSWER_TIMEOUT_MS)
+        self._event_ends = {part.partition: end for part, end in ends.items()}
+        self._look_due, self._looked = False, True
+
+    def _examples_of_next(self) -> list[Example]:
+        return [entry for entry in unpack(self._records[0].value) if isinstance(entry, Example)]
 
     def _refuse(self, record: Any, error: InvalidMessage) -> None:
         text = f"{self._name(record.offset)}: {error}. Kept in {self._dead_letters}."

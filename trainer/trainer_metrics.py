@@ -31,6 +31,7 @@ class TrainerMetrics(Collector):
     examples: int = 0
     examples_per_second: float = 0.0
     duplicates: int = 0
+    only_duplicates_s: float = 0.0
     capped: int = 0
     dead_letters: Mapping[str, int] = field(default_factory=dict)
     marks: Mapping[int, int] = field(default_factory=dict)
@@ -60,6 +61,11 @@ class TrainerMetrics(Collector):
         text = "Offset in events of the newest example learned; those at or below it are duplicates."
         marks = {str(partition): offset for partition, offset in self.marks.items()}
         yield _by(GaugeMetricFamily, "headwater_learned_offset", text, "partition", marks)
+        yield GaugeMetricFamily(
+            "headwater_only_duplicates_seconds",
+            "For how long every example that came was learned before; 0 while there is anything new.",
+            value=self.only_duplicates_s,
+        )
         yield _by(CounterMetricFamily, "headwater_dead_letters", "Records refused.", "reason", self.dead_letters)
         yield _by(GaugeMetricFamily, "headwater_lag", "Records waiting.", "topic", {EXAMPLES.name: self.lag})
         quality = self.prequential.summary()

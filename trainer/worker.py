@@ -29,7 +29,7 @@ from models.config import ModelConfig, model_config
 from models.device import choose_device
 from models.learner import Learner, compile_loops
 from trainer.checkpoints import Checkpoints
-from trainer.examples_log import ExamplesLog, Progress
+from trainer.examples_log import DuplicatesWatch, ExamplesLog, Progress
 from trainer.guard import Guard
 from trainer.publication_retry import PublicationRetry
 from trainer.publisher import Publisher, newest_on_disk
@@ -56,17 +56,18 @@ class TrainerWorker:
         self.operations = operations
         self.metrics = TrainerMetrics()
         self._opened = contextlib.ExitStack()
+        self._duplicates = DuplicatesWatch()
 
     def await_servers(self) -> None:
-        """The topics are made."""
+        """The directory is ours, and the topics are made."""
+        self.checkpoints = Checkpoints(self.settings.trainer.directory, self.operations.log)
+        self._opened.callback(self.checkpoints.close)
         self.operations.retry.call("kafka", lambda: ensure_topics(self.settings.kafka))
 
     def open(self) -> None:
         """Restore the learner and find its place in the log. Raises CheckpointError when there is none."""
         settings, log, retry = self.settings, self.operations.log, self.operations.retry
         torch.set_num_threads(settings.trainer.threads)
-        self.checkpoints = Checkpoints(settings.trainer.directory, log)
-        self._opened.callback(self.checkpoints.close)
         self.learner, extra = _restore(settings, self.checkpoints)
         restored = "progress" in extra
         progress = Progress.from_json(extra["progress"]) if restored else None
@@ -119,6 +120,8 @@ class TrainerWorker:
         while not self.operations.stopping.is_set():
             entries = self.log.take(self._room(), WAIT_MS)
             self._learn(entries)
+            fresh = sum(isinstance(entry, Example) for entry in entries)
+            self._duplicates.saw(fresh, self.log.progress.duplicates, time.monotonic())
             lag = self.log.lag()
             if entries or lag == 0:
                 self.operations.progress()
@@ -156,7 +159,7 @@ class TrainerWorker:
 
     def _keep_time(self, lag: int | None) -> None:
         now = time.monotonic()
-        self.operations.trouble(self._publication_retry.trouble(now))
+        self.operations.trouble(self._publication_retry.trouble(now) or self._only_duplicates(now))
         trainer = self.settings.trainer
         if self._catching_up:
             if lag != 0 and now < self._bundle_due:
@@ -172,6 +175,16 @@ class TrainerWorker:
         if now >= self._checkpoint_due:
             self._checkpoint(wait=False)
             self._checkpoint_due = now + trainer.checkpoint_every_s
+
+    def _only_duplicates(self, now: float) -> str | None:
+        """What /readyz says of a trainer that takes nothing more although examples come."""
+        lasting_s = self.metrics.only_duplicates_s = self._duplicates.lasting_s(now)
+        if lasting_s <= self.settings.operations.stall_s:
+            return None
+        return (
+            f"every example for {lasting_s:.0f} s was learned before, by its place in events. Was that topic made anew? "
+            "Then move trainer.directory away and start again"
+        )
 
     def _may_publish(self, now: float) -> bool:
         """Whether it is time, or with `publish_every_examples` whether the log has come to the next point."""

@@ -7,6 +7,7 @@ what answered or nothing: its digest, over every weight, must be the receipt's. 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,16 @@ import torch
 
 from headwater.errors import BundleError, CheckpointError, InvalidMessage, SourceError
 from headwater.examples import CatalogueEntry, Example, unpack
-from headwater.kafka import read_partitions, read_topic
+from headwater.kafka import end_offsets, read_partitions, read_topic
 from headwater.recommendations import Receipt
 from headwater.settings import Settings
-from headwater.topics import EXAMPLES, MODEL_DELTAS
+from headwater.topics import EVENTS, EXAMPLES, MODEL_DELTAS
 from models.config import model_config
 from models.learner import Learner
 from models.published.announcement import read_delta_headers
 from models.published.bundle import Bundle, read_bundle
 from models.published.delta import Delta, DeltaAssembler
-from trainer.examples_log import Progress
+from trainer.examples_log import Progress, refuse_beyond
 
 __all__ = ["from_deltas", "learned_anew", "rebuild_model"]
 
@@ -162,12 +163,13 @@ def learned_anew(settings: Settings, receipt: Receipt, tried: list[str]) -> tupl
             f"{settings.trainer.directory} lies between there and example {wanted:,}"
         )
         return None
+    ends = end_offsets(settings.kafka, EVENTS)
     for _, records in read_partitions(settings.kafka, EXAMPLES, {0: progress.offset}):
         for record in records:
             if learner.examples_seen >= wanted:
                 break
             skip = progress.taken if record.offset == progress.offset else 0
-            _learn(learner, record.value, skip, progress, wanted)
+            _learn(learner, _entries(record.value, ends)[skip:], progress, wanted)
     if learner.examples_seen != wanted:
         tried.append(f"the log of examples has {learner.examples_seen:,} of the {wanted:,} that it had learned")
         return None
@@ -195,14 +197,18 @@ def _start(settings: Settings, wanted: int, begin: int) -> tuple[Learner, Progre
     return learner, Progress(), "the untrained model"
 
 
-def _learn(learner: Learner, value: bytes | None, skip: int, progress: Progress, wanted: int) -> None:
-    """Learn one record as the trainer does, and not beyond the example that is wanted."""
-    if value is None:
-        return
+def _entries(value: bytes | None, ends: Mapping[int, int]) -> list[Example | CatalogueEntry]:
+    """Those of one record; none where the trainer made it a dead letter."""
     try:
-        entries: list[Example | CatalogueEntry] = list(unpack(value))[skip:]
-    except InvalidMessage:  # the trainer made it a dead letter
-        return
+        entries = list(unpack(value or b""))
+        refuse_beyond(entries, ends)
+    except InvalidMessage:
+        return []
+    return entries
+
+
+def _learn(learner: Learner, entries: list[Example | CatalogueEntry], progress: Progress, wanted: int) -> None:
+    """Learn as the trainer does, and not beyond the example that is wanted."""
     for entry in entries:
         if learner.examples_seen >= wanted:
             return

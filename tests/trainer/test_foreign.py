@@ -74,7 +74,7 @@ def test_a_trainer_and_a_rollback_pass_over_what_no_trainer_wrote(
     trainer = worker("trainer.worker", given=settings)
     eventually(lambda: trainer.metric("headwater_examples_learned_total") == 100, 30, f"100\n{trainer.tail()}")
     first = trainer.metric("headwater_model_version")
-    append(settings, ring_records(50, first_offset=10_000))
+    append(settings, ring_records(50, first_offset=1_000))
     eventually(lambda: trainer.metric("headwater_model_version") > first, 30, f"a delta\n{trainer.tail()}")
     assert trainer.metric("headwater_foreign_records_total") == len(ANNOUNCEMENTS) + 25
     log = trainer.log.read_text()

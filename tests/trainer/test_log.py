@@ -17,7 +17,7 @@ from headwater.kafka import admin_client, consumer, producer
 from headwater.process import Retry
 from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, EXAMPLES, topic_name
-from tests.worlds.example_logs import append, catalogue, ring_records
+from tests.worlds.example_logs import append, append_bare, catalogue, put_events, ring_records
 from tests.worlds.topic_reading import everything
 from trainer.examples_log import ExamplesLog, Progress
 
@@ -179,3 +179,36 @@ def test_a_catalogue_entry_passes_in_its_place(settings: Settings, writer: Kafka
     end = append(settings, values)
     taken, _ = read(settings, writer, None, 64, end)
     assert [type(entry) for entry in taken[-3:]] == [Example, CatalogueEntry, CatalogueEntry]
+
+
+@pytest.mark.parametrize("position", [10**18, 2**63 - 1, 100])
+def test_an_example_beyond_the_end_of_events_is_refused_and_hides_nothing(
+    settings: Settings, writer: KafkaProducer, position: int
+) -> None:
+    values = ring_records(100)
+    put_events(settings, writer, values)
+    target = [Entry("i1", "view", 1000, None)]
+    ahead = [pack_segments(part, [Segment("u", [], target, [EventPosition(position, 0)])]) for part in (0, 1, 3, 77)]
+    end = append_bare(settings, [values[0], *ahead, *values[1:]])
+    taken, progress = read(settings, writer, None, 64, end)
+    assert taken == expected(values)
+    assert (progress.duplicates, progress.dead_letters) == (0, {"position_ahead": 4})
+    letters = everything(settings.kafka, "dead-letters")
+    assert [dict(letter.headers)["source-offset"] for letter in letters] == [b"1", b"2", b"3", b"4"]
+    assert b"and that partition ends at 0" in dict(letters[2].headers)["error"]
+    assert b"[77]@%d, and that partition is not there" % position in dict(letters[3].headers)["error"]
+
+
+def test_examples_of_events_that_came_meanwhile_are_learned(settings: Settings, writer: KafkaProducer) -> None:
+    values = ring_records(100)
+    log = ExamplesLog(settings.kafka, None, writer, RETRY, LOG)
+    try:
+        taken: list[Any] = []
+        for value in values:
+            end = append(settings, [value])
+            while log.progress.offset < end:
+                taken += log.take(7, 1000)
+    finally:
+        log.close()
+    assert taken == expected(values)
+    assert not log.progress.dead_letters

@@ -55,7 +55,7 @@ def test_the_deltas_applied_to_the_first_bundle_give_the_last(
     assert first is not None
     version = float(first.version)
     for lap in range(4):
-        append(settings, ring_records(100, users=5 + 20 * lap, items=10 + 40 * lap, first_offset=10_000 * lap))
+        append(settings, ring_records(100, users=5 + 20 * lap, items=10 + 40 * lap, first_offset=1_000 * lap))
         learned(trainer, 100 * (lap + 1))
         version = published(trainer, version)
     assert trainer.stop() == 0
@@ -120,11 +120,11 @@ def test_a_rollback_holds_across_learning_and_restarts_until_resume(
     assert pinned.delta_offset == registry.delta_end(), "the deltas that followed it once would undo the rollback"
     eventually(lambda: trainer.metric("headwater_model_pinned"), 20, "the trainer sees the pin")
     end = registry.delta_end()
-    append(settings, ring_records(100, first_offset=10_000))
+    append(settings, ring_records(100, first_offset=1_000))
     learned(trainer, 200)
     assert trainer.stop() == 0
     trainer = worker("trainer.worker", given=settings)
-    append(settings, ring_records(100, first_offset=20_000))
+    append(settings, ring_records(100, first_offset=2_000))
     learned(trainer, 300)
     assert live_version(registry) == first
     assert registry.delta_end() == end

@@ -40,7 +40,7 @@ def kept(kafka_address: str, redis_url: str, tmp_path_factory: pytest.TempPathFa
     with LiveWorker("trainer.worker", settings, folder / "trainer.log") as trainer:
         learned(trainer, 200)
         eventually(lambda: checkpoints(settings), 20, "a checkpoint")
-        append(settings, ring_records(200, first_offset=10_000))
+        append(settings, ring_records(200, first_offset=1_000))
         learned(trainer, 400)
         duplicates = trainer.metric("headwater_example_duplicates_total")
         dead_letters = labelled(trainer, "headwater_dead_letters_total")

@@ -40,7 +40,7 @@ def test_a_trainer_learns_the_ring_beats_popularity_and_drains_with_a_final_chec
     assert means["headwater"] > 2 * means["popularity"]
     eventually(lambda: trainer.metric("headwater_lag") == 0, 10, "lag 0")
     version = trainer.metric("headwater_model_version")
-    append(quiet, ring_records(50, first_offset=10_000))
+    append(quiet, ring_records(50, first_offset=1_000))
     learned(trainer, 3050)
     eventually(lambda: trainer.metric("headwater_model_version") > version, 10, "a delta with what was learned")
     assert 0 <= trainer.metric("headwater_weight_age_seconds") < 60
@@ -49,7 +49,7 @@ def test_a_trainer_learns_the_ring_beats_popularity_and_drains_with_a_final_chec
     assert [path.name for path in checkpoints(quiet)] == [f"checkpoint-{123:020d}.ckpt"]
     again = worker("trainer.worker", given=quiet)
     learned(again, 3050)
-    append(quiet, ring_records(50, first_offset=20_000))
+    append(quiet, ring_records(50, first_offset=2_000))
     learned(again, 3100)
     assert again.stop() == 0
 
@@ -65,7 +65,7 @@ def test_publishing_that_fails_for_long_shows_and_ends_when_the_broker_takes_it(
     learned(trainer, 100)
     for topic in ("model", "model-deltas"):
         limit_records(settings.kafka, topic, 200)
-    append(settings, ring_records(50, first_offset=10_000))
+    append(settings, ring_records(50, first_offset=1_000))
     eventually(lambda: trainer.get("/readyz")[0] == 503, 30, f"not ready:\n{trainer.tail()}")
     assert "nothing could be published for" in trainer.get("/readyz")[1]
     assert trainer.metric("headwater_examples_learned_total") == 150

@@ -6,13 +6,26 @@ user's history as it was before the event.
 
 from __future__ import annotations
 
+import contextlib
 import random
 from typing import Any
 
-from headwater.examples import CatalogueEntry, Entry, EventPosition, Segment, pack_items, pack_segments
-from headwater.kafka import producer
+from kafka import KafkaProducer
+
+from headwater.errors import InvalidMessage
+from headwater.examples import (
+    CatalogueEntry,
+    Entry,
+    EventPosition,
+    Example,
+    Segment,
+    pack_items,
+    pack_segments,
+    unpack,
+)
+from headwater.kafka import end_offsets, producer
 from headwater.settings import Settings
-from headwater.topics import EXAMPLES, topic_name
+from headwater.topics import EVENTS, EXAMPLES, topic_name
 
 ITEMS = 40
 SMALL_MODEL = {"width": 16, "length": 30, "replay_windows": 4, "replay_capacity": 64, "exclude_seen": []}
@@ -54,7 +67,17 @@ def ring_records(
 
 
 def append(settings: Settings, values: list[Any]) -> int:
-    """Append values to the world's `examples` log; the offset after them."""
+    """Append values to the world's `examples` log, and what they are examples of to `events`; the offset after them."""
+    writer = producer(settings.kafka)
+    try:
+        put_events(settings, writer, values)
+    finally:
+        writer.close(timeout=10)
+    return append_bare(settings, values)
+
+
+def append_bare(settings: Settings, values: list[Any]) -> int:
+    """Append values to the world's `examples` log alone; the offset after them."""
     writer = producer(settings.kafka)
     try:
         topic = topic_name(EXAMPLES, settings.kafka.prefix)
@@ -63,3 +86,18 @@ def append(settings: Settings, values: list[Any]) -> int:
         return end
     finally:
         writer.close(timeout=10)
+
+
+def put_events(settings: Settings, writer: KafkaProducer, values: list[Any]) -> None:
+    """Records in `events` up to the newest position that the examples name: nobody folds them in such a world."""
+    wanted: dict[int, int] = {}
+    for value in values:
+        with contextlib.suppress(InvalidMessage):
+            for entry in unpack(value or b""):
+                if isinstance(entry, Example):
+                    wanted[entry.partition] = max(wanted.get(entry.partition, 0), entry.position.offset + 1)
+    ends = end_offsets(settings.kafka, EVENTS) if wanted else {}
+    for partition, end in wanted.items():
+        for _ in range(ends[partition], end):
+            writer.send(topic_name(EVENTS, settings.kafka.prefix), b"", b"nobody", partition=partition)
+    writer.flush(20)
