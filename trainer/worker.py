@@ -182,7 +182,7 @@ class TrainerWorker:
         if lasting_s <= self.settings.operations.stall_s:
             return None
         return (
-            f"every example for {lasting_s:.0f} s was learned before, by its place in events. Was that topic made anew? "
+            f"every example for {lasting_s:.0f} s was learned before, by its place in events. Is that topic a new one? "
             "Then move trainer.directory away and start again"
         )
 

@@ -40,7 +40,7 @@ def test_a_trainer_learns_the_ring_beats_popularity_and_drains_with_a_final_chec
     assert means["headwater"] > 2 * means["popularity"]
     eventually(lambda: trainer.metric("headwater_lag") == 0, 10, "lag 0")
     version = trainer.metric("headwater_model_version")
-    append(quiet, ring_records(50, first_offset=1_000))
+    append(quiet, ring_records(50, first_offset=2_000))
     learned(trainer, 3050)
     eventually(lambda: trainer.metric("headwater_model_version") > version, 10, "a delta with what was learned")
     assert 0 <= trainer.metric("headwater_weight_age_seconds") < 60
@@ -49,7 +49,7 @@ def test_a_trainer_learns_the_ring_beats_popularity_and_drains_with_a_final_chec
     assert [path.name for path in checkpoints(quiet)] == [f"checkpoint-{123:020d}.ckpt"]
     again = worker("trainer.worker", given=quiet)
     learned(again, 3050)
-    append(quiet, ring_records(50, first_offset=2_000))
+    append(quiet, ring_records(50, first_offset=3_000))
     learned(again, 3100)
     assert again.stop() == 0
 
