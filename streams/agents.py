@@ -15,21 +15,23 @@ from typing import Any
 
 from headwater.errors import AnotherLog, InvalidMessage
 from headwater.examples import CatalogueEntry
-from headwater.process import Retry
+from headwater.process import Operations
 from headwater.settings import Settings
-from headwater.topics import DEAD_LETTERS, EVENTS, ITEMS
+from headwater.topics import DEAD_LETTERS, EVENTS, ITEMS, Topic, topic_name
 from headwater.wire import UNKNOWN_REASON, decode_catalogue_record, read_letter, unforeseen
 from streams.app import raw_topic
-from streams.features.marks import check_log
 from streams.features.store import FeatureStore
-from streams.intake import Intake
+from streams.intake import Intake, StoreMarks
+from streams.losses import Losses
 from streams.outbox import ExamplesOutbox, RefusedMessage
-from streams.rounds import EventRounds
+from streams.rounds import EventRounds, after
 from streams.streams_metrics import StreamsMetrics
 
 __all__ = ["Agents"]
 
 Message = Any
+
+AGENTS = 3
 
 
 class Agents:
@@ -42,7 +44,7 @@ class Agents:
         store: FeatureStore,
         outbox: ExamplesOutbox,
         metrics: StreamsMetrics,
-        retry: Retry,
+        operations: Operations,
     ) -> None:
         self.failed: Exception | None = None
         self.busy = 0
@@ -51,33 +53,46 @@ class Agents:
         self._store = store
         self._outbox = outbox
         self._metrics = metrics
-        self._retry = retry
+        self._retry = operations.retry
+        self._losses = Losses(metrics)
+        self._intakes: dict[str, Intake] = {}
         self._streams = settings.streams
-        self._kafka = settings.kafka
-        self._rounds = EventRounds(settings.streams, store, outbox, metrics, retry)
-        prefix = settings.kafka.prefix
+        self._rounds = EventRounds(settings.streams, store, outbox, metrics, self._losses, self._retry)
+        self._prefix = prefix = settings.kafka.prefix
         app.agent(raw_topic(app, EVENTS, prefix), name="features")(self._features)
         app.agent(raw_topic(app, ITEMS, prefix), name="catalogue")(self._catalogue)
         app.agent(raw_topic(app, DEAD_LETTERS, prefix), name="refusals")(self._dead_letters)
 
     async def _features(self, stream: Any) -> None:
-        await self._serve(stream, self._rounds.run, self._positions)
-
-    async def _positions(self) -> Mapping[int, int]:
-        await self._retry.call_async("kafka", lambda: asyncio.to_thread(check_log, self._kafka, self._store))
-        return await self._rounds.positions()
+        await self._serve(stream, self._rounds.run, self._marks(EVENTS, self._rounds.positions))
 
     async def _catalogue(self, stream: Any) -> None:
-        await self._serve(stream, self._apply_items)
+        await self._serve(stream, self._apply_items, self._marks(ITEMS))
 
     async def _dead_letters(self, stream: Any) -> None:
-        await self._serve(stream, self._count_dead_letters)
+        await self._serve(stream, self._count_dead_letters, self._marks(DEAD_LETTERS))
+
+    def _marks(self, topic: Topic, read: Callable[[], Awaitable[Mapping[int, int]]] | None = None) -> StoreMarks:
+        async def positions() -> Mapping[int, int]:
+            return after(await self._retry.call_blocking("redis", lambda: self._store.marks_of(topic)))
+
+        return StoreMarks(topic_name(topic, self._prefix), read or positions, gapless=topic is EVENTS)
+
+    @property
+    def begun(self) -> bool:
+        """Whether each agent reads the present assignment from where the store is."""
+        return len(self._intakes) == AGENTS and all(intake.begun for intake in self._intakes.values())
+
+    def look(self) -> None:
+        """Let each agent compare with the store, and go back where that has less than was written to it."""
+        for intake in self._intakes.values():
+            intake.look()
 
     async def _serve(
         self,
         stream: Any,
         work: Callable[[Sequence[Message]], Awaitable[Mapping[int, int] | None]],
-        positions: Callable[[], Awaitable[Mapping[int, int]]] | None = None,
+        marks: StoreMarks,
     ) -> None:
         """From poll to commit, until cancelled. Every effect of a batch is written before it is acknowledged.
 
@@ -86,10 +101,12 @@ class Agents:
         intake = Intake(
             self._app,
             stream.channel.queue,
+            marks,
+            self._losses,
             max_records=self._streams.batch_records,
             max_wait_s=self._streams.batch_wait_ms / 1000,
-            positions=positions,
         )
+        self._intakes[marks.topic] = intake
         try:
             while True:
                 batch = await intake.batch()  # what Faust has polled, in order and without gaps
@@ -100,7 +117,7 @@ class Agents:
                     if again_from is None:
                         intake.acknowledge(batch)  # Faust commits it within a second, or it is read again
                     else:
-                        await intake.read_again(batch, again_from)  # the store went back: nothing was written
+                        await intake.read_again(again_from)  # the store went back: nothing was written
         except StopAsyncIteration:
             return  # how Faust ends a channel when the app stops
         except AnotherLog as error:
@@ -136,8 +153,10 @@ class Agents:
             await self._retry.call_async("kafka", lambda: self._outbox.send_dead_letters(unsent))
             for _, _, why in refused:
                 self._metrics.dead_letters.labels(why.reason).inc()
-        for partition, found in entries.items():
-            await self._retry.call_async("kafka", lambda: self._outbox.send_items([entry for entry, _ in found]))  # noqa: B023
+        for partition in newest:  # where all is refused the mark moves, too
+            found = entries.get(partition, [])
+            if found:
+                await self._retry.call_async("kafka", lambda: self._outbox.send_items([entry for entry, _ in found]))  # noqa: B023
             last = {entry.item_id: value for entry, value in found}
             await self._retry.call_blocking(
                 "redis",

@@ -4,6 +4,7 @@ Before: `streams.app` makes its app here. After: `streams.intake` seeks back. te
 what an upgrade has changed. What is mended:
 
 - Faust's consumer drops records below the newest offset that it has delivered, even after a seek.
+- How far a partition is committed and read is not to be had from outside.
 - It fetches with a wait of 1,500 ms, hard-coded: a partition whose records were not taken within 100 ms is left out of
   the next fetch, and would then wait that long for its next record while the other partitions are quiet.
 - An error that passes, raised by one call of aiokafka, ends the whole app.
@@ -49,6 +50,14 @@ class FaustConsumer(driver.Consumer):
 
     def _new_consumer_thread(self) -> Any:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    def committed_offset(self, partition: Any) -> int:
+        """The group's committed offset as this member knows it; 0 for none."""
+        return self._committed_offset.get(partition) or 0
+
+    def reached(self, partition: Any) -> int:
+        """How far reading has come: the newest offset delivered, or the one sought since."""
+        return self._offsets.get(partition) or 0
 
     async def seek_back(self, positions: Mapping[Any, int]) -> None:
         """Read these partitions again from these offsets: records are let through until `sought` says otherwise."""

@@ -1,4 +1,4 @@
-"""Takes records out of a Faust agent's channel in batches, in order and without gaps, and acknowledges them afterwards.
+"""Takes records out of a Faust agent's channel in batches, in order, from where the store is, and acknowledges them.
 
 Before: Faust's consumer puts records into the channel of an agent. After: a round handles the batch and then calls
 `acknowledge`; Faust commits what was acknowledged once a second. Knows nothing of what a record means.
@@ -12,10 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
 
-__all__ = ["Intake"]
+from streams.losses import Losses
+
+__all__ = ["Intake", "StoreMarks"]
 
 Message = Any
 
@@ -28,37 +30,73 @@ MAX_BATCH_BYTES = 128 * 1024
 log = logging.getLogger("headwater")
 
 
-class Intake:
-    """The records of one agent. `positions` gives the offset to start from per partition, when the store knows better.
+class StoreMarks(NamedTuple):
+    """Where the store is in a topic.
 
-    Without `positions` every record of the present assignment is taken. With it, a partition starts at the offset it
-    names and goes on without a gap: a record that is ahead of what is due makes Faust seek back. A gap that is there
-    again after seeking (records deleted by retention) is accepted. `read_again` goes back to where the store is.
+    Fields
+        topic: its full name.
+        read: partition -> offset after the newest record whose effect is in the store, fresh from there.
+        gapless: a record ahead of what is due is reason to seek back. A compacted topic is full of gaps.
+    """
+
+    topic: str
+    read: Callable[[], Awaitable[Mapping[int, int]]]
+    gapless: bool
+
+
+class _Look:
+    """Stands in the channel for a wish to look at the store, which takes its turn between two batches."""
+
+    message = None
+
+
+class Intake:
+    """The records of one agent, from where the store is: its marks decide, not what the group has committed.
+
+    A partition starts at its mark, and at once when the log has more, whether anything arrives or not. Where it is
+    gapless a record that is ahead of what is due makes Faust seek back; a gap that is there again after seeking is
+    accepted, and what retention took out of it is told. `look` goes back to where the store is when it lost something
+    while nothing arrives, `read_again` when a round has found that out.
     """
 
     def __init__(
-        self,
-        app: Any,
-        queue: Any,
-        *,
-        max_records: int,
-        max_wait_s: float,
-        positions: Callable[[], Awaitable[Mapping[int, int]]] | None = None,
+        self, app: Any, queue: Any, marks: StoreMarks, losses: Losses, *, max_records: int, max_wait_s: float
     ) -> None:
         self._app = app
         self._queue = queue
+        self._marks = marks
+        self._losses = losses
         self._max_records = max_records
         self._max_wait_s = max_wait_s
-        self._positions = positions
         self._generation: int | None = None
         self._due: dict[int, int] = {}
+        self._oldest: dict[int, int] = {}  # where the log began when something before it was due
+        self._sought: set[int] = set()  # partitions of which nothing has arrived since they were sought
         self._seeking: dict[int, int] = {}
+        self._stood: dict[int, int] = {}
         self._held: Message | None = None
+        self._look_next = False
+        self._look_asked: int | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether the present assignment is read from where the store is."""
+        return self._generation is not None and self._generation == self._app.consumer_generation_id
+
+    def look(self) -> None:
+        """Compare with the store, as soon as what has arrived by now is done with."""
+        generation = self._app.consumer_generation_id
+        if self._look_asked != generation and not self._queue.full():
+            self._look_asked = generation
+            self._queue.put_nowait(_Look)
 
     async def batch(self) -> list[Message]:
         """The next records, at least one. A lone record is given at once; a busy channel is waited for briefly."""
         while True:
-            message, self._held = self._held or (await self._queue.get()).message, None
+            if self._look_next:
+                self._look_next, self._look_asked = False, None
+                await self._compare()
+            message, self._held = self._held or self._taken(await self._queue.get()), None
             deadline = time.monotonic() + self._max_wait_s
             batch: list[Message] = []
             taken_bytes = 0
@@ -72,14 +110,14 @@ class Intake:
                     if await self._admits(message):
                         batch.append(message)
                         taken_bytes += len(message.value or b"")
-                if len(batch) >= self._max_records or taken_bytes >= MAX_BATCH_BYTES:
-                    return batch
+                if self._look_next or len(batch) >= self._max_records or taken_bytes >= MAX_BATCH_BYTES:
+                    break
                 if self._queue.empty():
                     idle_turns += 1
                     if idle_turns > IDLE_TURNS or time.monotonic() > deadline:
                         break
                     await asyncio.sleep(0)
-                message = None if self._queue.empty() else self._queue.get_nowait().message
+                message = None if self._queue.empty() else self._taken(self._queue.get_nowait())
             if batch:
                 return batch
 
@@ -88,36 +126,33 @@ class Intake:
         for message in batch:
             message.ack(self._app.consumer)
 
-    async def read_again(self, batch: Sequence[Message], positions: Mapping[int, int]) -> None:
-        """Nothing of this batch has an effect: read on from `positions`, in every partition that is past its own."""
-        if self._app.consumer_generation_id != self._generation:
-            return  # a new assignment starts from the store's positions anyway
-        consumer = self._app.consumer
-        back: dict[Any, int] = {}
-        for tp in consumer.assignment():
-            position = positions.get(tp.partition, 0)
-            if tp.topic == batch[0].topic and self._due.get(tp.partition, 0) > position:
-                back[tp] = self._due[tp.partition] = position
-                self._seeking.pop(tp.partition, None)
-        if back:
-            await consumer.seek_back(back)
+    async def read_again(self, positions: Mapping[int, int]) -> None:
+        """Nothing of the last batch has an effect: read on from `positions`, in every partition past its own."""
+        if self.begun:  # a new assignment starts from the store's positions anyway
+            due = {tp: self._reachable(positions, tp.partition) for tp in self._assigned()}
+            await self._go_back({tp: at for tp, at in due.items() if at < self._due.get(tp.partition, 0)})
+
+    def _taken(self, entry: Any) -> Message | None:
+        self._look_next |= entry is _Look
+        return entry.message
+
+    def _assigned(self) -> list[Any]:
+        return [tp for tp in self._app.consumer.assignment() if tp.topic == self._marks.topic]
+
+    def _reachable(self, positions: Mapping[int, int], partition: int) -> int:
+        return max(positions.get(partition, 0), self._oldest.get(partition, 0))
 
     def _is_newly_assigned(self, message: Message) -> bool:
         generation = self._app.consumer_generation_id
-        return self._positions is not None and message.generation_id == generation != self._generation
+        return bool(message.generation_id == generation != self._generation)
 
     async def _admits(self, message: Message) -> bool:
         generation = self._app.consumer_generation_id
         if message.generation_id != generation:
             return False  # from before a rebalance: whoever has the partition now reads it again
-        if self._positions is None:
-            return True
-        consumer = self._app.consumer
         if generation != self._generation:
-            self._generation = generation
-            self._due = dict(await self._positions())
-            self._seeking.clear()
-            consumer.arrived()
+            await self._begin()
+        consumer = self._app.consumer
         partition, offset = message.partition, message.offset
         due = self._due.setdefault(partition, 0)
         if partition in self._seeking:
@@ -125,15 +160,72 @@ class Intake:
                 return False  # was on its way before the seek
             del self._seeking[partition]
             consumer.arrived([message.tp])
-        elif offset > due:
+        elif offset > due and (self._marks.gapless or partition in self._sought):
             log.warning(
                 "records are missing between what was folded and what arrived: reading them again",
-                extra={"partition": partition, "due": due, "arrived": offset},
+                extra={"topic": message.topic, "partition": partition, "due": due, "arrived": offset},
             )
+            await self._go_back({message.tp: due})
             self._seeking[partition] = offset
-            await consumer.seek_back({message.tp: due})
             return False
         if offset >= due:
             self._due[partition] = offset + 1
+            self._sought.discard(partition)
             consumer.arrived([message.tp])
         return True
+
+    async def _begin(self) -> None:
+        """What is due in a new assignment is what the store has not."""
+        consumer = self._app.consumer
+        self._generation = self._app.consumer_generation_id
+        self._seeking.clear()
+        self._sought.clear()
+        self._stood.clear()
+        consumer.arrived()
+        committed = {tp.partition: consumer.committed_offset(tp) for tp in self._assigned()}
+        positions = await self._marks.read()  # after `committed`, which the marks never fall behind but by a loss
+        self._due = {partition: self._reachable(positions, partition) for partition in {*positions, *committed}}
+        self._losses.went_back(self._marks.topic, committed, self._due)
+
+    async def _compare(self) -> None:
+        """Go back where reading has come further than the store, which has all that was taken by now."""
+        consumer = self._app.consumer
+        known = self._due
+        if begun := self.begun:
+            positions = await self._marks.read()
+            known = dict(self._due)
+            for tp in self._assigned():
+                at = self._reachable(positions, tp.partition)
+                self._due[tp.partition] = min(at, known.get(tp.partition, at))
+            self._losses.went_back(self._marks.topic, known, self._due)
+        else:
+            await self._begin()
+        back: dict[Any, int] = {}
+        for tp in self._assigned():
+            due, reached = self._due.get(tp.partition, 0), consumer.reached(tp)
+            is_less = begun and due < known.get(tp.partition, 0)
+            is_stuck = reached > due and (not begun or reached == self._stood.get(tp.partition))
+            if is_less or is_stuck:
+                back[tp] = due
+            self._stood[tp.partition] = reached
+        await self._go_back(back)
+
+    async def _go_back(self, positions: Mapping[Any, int]) -> None:
+        """Read these partitions again from these offsets, or from where the log begins by now."""
+        if not positions:
+            return
+        consumer = self._app.consumer
+        begins = await consumer.earliest_offsets(*positions)
+        if not self.begun:
+            return
+        back: dict[Any, int] = {}
+        for tp, position in positions.items():
+            begin = begins.get(tp, 0)
+            if position < begin:
+                self._oldest[tp.partition] = begin
+                if position or consumer.committed_offset(tp):  # else a log that never was in this store, cut before
+                    self._losses.gone(tp.topic, tp.partition, position, begin)
+            back[tp] = self._due[tp.partition] = max(position, begin)
+            self._seeking.pop(tp.partition, None)
+            self._sought.add(tp.partition)
+        await consumer.seek_back(back)

@@ -2,7 +2,7 @@
 
 Before: Faust commits what the agents acknowledged. After: `Operations` exits the process when nothing moved for too
 long. A Faust consumer can die without an error; it would still believe its own view of the log, so that view is not
-asked. It also sees when the log is no longer the one that the store has folded.
+asked. It also sees when the log is no longer the one that the store has folded, and when the store lost what it had.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from headwater.process import Operations, Stopped
 from headwater.settings import KafkaSettings
 from headwater.topics import DEAD_LETTERS, EVENTS, ITEMS, Topic, topic_name
 from streams.app import GROUP
-from streams.features.marks import another_log
+from streams.features.marks import another_log, lost_records
 from streams.features.store import FeatureStore
 from streams.streams_metrics import StreamsMetrics
 
 __all__ = ["LagWatch"]
+
+TOPICS = (EVENTS, ITEMS, DEAD_LETTERS)
 
 
 class LagWatch:
@@ -32,7 +34,8 @@ class LagWatch:
 
     `assigned` gives the partitions of this worker; with none assigned, all partitions of the group are looked at, so a
     worker that was silently thrown out does not count as idle. `failed` is what ended the thread, such as AnotherLog
-    when the store's marks are beyond the log.
+    when the store's marks are beyond the log. `forgotten` is set at each look that finds the store without what the
+    group has committed, and `looked` after the first look; /readyz says so until the store has it again.
     """
 
     def __init__(
@@ -44,12 +47,14 @@ class LagWatch:
         assigned: Callable[[], set[tuple[str, int]]],
     ) -> None:
         self.failed: Exception | None = None
+        self.forgotten = threading.Event()
+        self.looked = threading.Event()
         self._kafka = kafka
         self._store = store
         self._operations = operations
         self._metrics = metrics
         self._assigned = assigned
-        self._committed: dict[Any, int] = {}
+        self._done: dict[Any, int] = {}
         self._closing = threading.Event()
         self._interval_s = min(2.0, operations.settings.stall_s / 4)
         self._thread = threading.Thread(target=self._watch, name="lag", daemon=True)
@@ -67,39 +72,57 @@ class LagWatch:
         try:
             client = retry.open("kafka", lambda: consumer(self._kafka, GROUP, request_timeout_ms=10_000))
             with closing(client):
-                while not self._closing.wait(self._interval_s) and self.failed is None:
+                while self.failed is None:
                     self._look(client)  # no answer is no progress
+                    self.looked.set()
+                    if self._closing.wait(self._interval_s):
+                        break
         except Stopped:
             pass
         except Exception as error:  # noqa: BLE001 - a thread has nobody to raise to; the worker's loop sees it
             self.failed = error
 
     def _look(self, client: Any) -> None:
-        partitions = {topic.name: self._partitions(client, topic) for topic in (EVENTS, ITEMS, DEAD_LETTERS)}
+        partitions = {topic.name: self._partitions(client, topic) for topic in TOPICS}
         everything = [partition for several in partitions.values() for partition in several]
-        marks = self._marks()  # before the ends, so that they never pass these while events are folded
+        committed = {partition: client.committed(partition) or 0 for partition in everything}
+        marks = self._marks(everything)  # after what is committed and before the ends: they lie between these
         begins, ends = client.beginning_offsets(everything), client.end_offsets(everything)
-        committed = {partition: client.committed(partition) for partition in everything}
-        behind = {
-            partition: max(0, ends[partition] - max(begins[partition], committed[partition] or 0))
-            for partition in everything
-        }
+        lost: dict[Any, int] = {}
+        if marks is not None:
+            self.failed = another_log(
+                {one.partition: marks[one] for one in partitions[EVENTS.name] if one in marks},
+                {one.partition: ends[one] for one in partitions[EVENTS.name]},
+                self._kafka,
+                self._store,
+            )
+            lost = lost_records(marks, committed, begins, ends)
+        behind = {one: lost.get(one, 0) + max(0, ends[one] - max(begins[one], committed[one])) for one in everything}
         for topic, several in partitions.items():
             self._metrics.lag.labels(topic).set(sum(behind[partition] for partition in several))
-        events = {one.partition: ends[one] for one in partitions[EVENTS.name]}
-        self.failed = another_log(marks, events, self._kafka, self._store)
         assigned = self._assigned()
         mine = [partition for partition in everything if tuple(partition) in assigned] or everything
-        moved = any((committed[partition] or 0) > self._committed.get(partition, -1) for partition in mine)
-        self._committed = {partition: offset or 0 for partition, offset in committed.items()}
+        self._tell({partition: lost[partition] for partition in mine if partition in lost})
+        done = {partition: committed[partition] - lost.get(partition, 0) for partition in everything}
+        moved = any(done[partition] > self._done.get(partition, -1) for partition in mine)
+        self._done = done
         if moved or not any(behind[partition] for partition in mine):
             self._operations.progress()
 
-    def _marks(self) -> dict[int, int]:
+    def _tell(self, lost: dict[Any, int]) -> None:
+        if not lost:
+            self._operations.trouble(None)
+            return
+        self.forgotten.set()
+        where = ", ".join(f"{records:,} of {one.topic}[{one.partition}]" for one, records in sorted(lost.items()))
+        self._operations.trouble(f"the store lost records that are read again from the log: {where} to go")
+
+    def _marks(self, partitions: list[Any]) -> dict[Any, int] | None:
         try:
-            return self._store.marks()
+            marks = {topic_name(topic, self._kafka.prefix): self._store.marks_of(topic) for topic in TOPICS}
         except HeadwaterError:  # the rounds need the store too, and say what it answers
-            return {}
+            return None
+        return {one: marks[one.topic][one.partition] for one in partitions if one.partition in marks[one.topic]}
 
     def _partitions(self, client: Any, topic: Topic) -> list[Any]:
         name = topic_name(topic, self._kafka.prefix)

@@ -10,9 +10,8 @@ worker left there went back in time: the round then folds nothing and says from 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,21 +19,21 @@ from headwater.errors import InvalidMessage
 from headwater.events import now_ms
 from headwater.process import Retry
 from headwater.settings import StreamsSettings
+from headwater.topics import EVENTS, topic_name
 from headwater.wire import EventRow, TimeBounds, read_events
 from streams.features.decay import Decay, ItemStatistics
 from streams.features.fold import Folded, Limits, fold_batch
 from streams.features.hot_users import HotUsers
 from streams.features.state import EMPTY, UserState
 from streams.features.store import Batch, FeatureStore
+from streams.losses import Losses
 from streams.outbox import ExamplesOutbox, RefusedMessage
 from streams.streams_metrics import StreamsMetrics
 
-__all__ = ["EventRounds"]
+__all__ = ["EventRounds", "after"]
 
 Message = Any
 DAY_MS = 86_400_000
-
-log = logging.getLogger("headwater")
 
 
 @dataclass(slots=True)
@@ -67,14 +66,17 @@ class EventRounds:
         store: FeatureStore,
         outbox: ExamplesOutbox,
         metrics: StreamsMetrics,
+        losses: Losses,
         retry: Retry,
     ) -> None:
         self._limits = Limits(settings.history_limit, settings.dedupe_window)
         self._times = TimeBounds(settings.oldest_ms, max_ahead_ms=settings.max_ahead_s * 1000)
         self._half_life_ms = settings.popularity_half_life_days * DAY_MS
+        self._topic = topic_name(EVENTS, store.prefix)
         self._store = store
         self._outbox = outbox
         self._metrics = metrics
+        self._losses = losses
         self._retry = retry
         self._hot = HotUsers(settings.hot_users)
         self._marks: dict[int, int] | None = None
@@ -86,7 +88,7 @@ class EventRounds:
         """Partition -> offset after the newest folded record, fresh from the store: where reading goes on."""
         self._forget()
         self._left = await self._retry.call_blocking("redis", self._store.marks)
-        return _after(self._left)
+        return after(self._left)
 
     async def run(self, messages: Sequence[Message]) -> Mapping[int, int] | None:
         """Fold one batch. After None, every record of it is in the features, or in dead-letters, for good.
@@ -96,10 +98,13 @@ class EventRounds:
         started = time.monotonic()
         parts = self._decode(messages)
         while True:
-            states = await self._read({row.user_id for part in parts.values() for row in part.rows})
+            states = await self._read({row.user_id for part in parts.values() for row in part.rows}, parts)
+            if states is None:
+                self._conflict("marks")
+                continue
             assert self._marks is not None
             if self._went_back(marks := self._marks):
-                return _after(marks)
+                return after(marks)
             for partition in list(parts):
                 dropped = parts[partition].drop_up_to(self._marks.get(partition, -1))
                 self._metrics.redelivered.inc(dropped)
@@ -112,8 +117,7 @@ class EventRounds:
             verdict = await self._retry.call_blocking("redis", lambda: self._store.apply(batch))  # noqa: B023 - called at once
             if verdict == "applied":
                 break
-            self._metrics.conflicts.labels(verdict).inc()
-            self._forget()
+            self._conflict(verdict)
         for partition, (_, mark) in batch.marks.items():
             self._marks[partition] = mark
             self._written.add(partition)
@@ -153,28 +157,32 @@ class EventRounds:
         Another worker only ever moves a mark up. The offsets of the batch tell nothing: a log may have gaps.
         """
         left, self._left = self._left, dict(marks)
-        lower = {partition: mark for partition, mark in left.items() if marks.get(partition, -1) < mark}
-        if not lower:
-            return False
-        self._forget()
-        self._metrics.store_went_back.inc()
-        log.error(
-            "the store went back in time: it holds less than was written to it. What it lost is read again from the "
-            "log. Look why it forgot: FLUSHALL, a failover, or a crash between two fsyncs.",
-            extra={"was": lower, "is": {partition: marks.get(partition) for partition in lower}},
-        )
-        return True
+        went_back = any(marks.get(partition, -1) < mark for partition, mark in left.items())
+        if went_back:
+            self._forget()
+            self._losses.went_back(self._topic, after(left), after(marks))
+        return went_back
 
-    async def _read(self, users: set[str]) -> dict[str, UserState]:
+    async def _read(self, users: set[str], partitions: Iterable[int]) -> dict[str, UserState] | None:
+        """The states of these users; None when the store's marks are not those that this worker goes by: what is read
+        together with them may be the states of another past, and nothing may be made from it.
+        """
         states = {user: state for user in users if (state := self._hot.get(user)) is not None}
         missing = [user for user in users if user not in states]
         if missing or self._marks is None:
             reading = await self._retry.call_blocking("redis", lambda: self._store.read_users(missing))
-            states |= reading.states
             if self._marks is None:
                 self._marks = reading.marks
+            elif any(reading.marks.get(one) != self._marks.get(one) for one in self._written.union(partitions)):
+                return None
+            states |= reading.states
             self._decay = reading.decay or self._decay
         return states
+
+    def _conflict(self, on: str) -> None:
+        """Something is not as it was when this worker last looked: what it knows of the store is read anew."""
+        self._metrics.conflicts.labels(on).inc()
+        self._forget()
 
     def _fold(self, parts: dict[int, _Decoded], states: dict[str, UserState]) -> tuple[dict[int, Folded], Batch]:
         assert self._marks is not None
@@ -238,5 +246,6 @@ class EventRounds:
         self._hot.clear()
 
 
-def _after(marks: Mapping[int, int]) -> dict[int, int]:
+def after(marks: Mapping[int, int]) -> dict[int, int]:
+    """The offsets from which reading goes on."""
     return {partition: offset + 1 for partition, offset in marks.items()}

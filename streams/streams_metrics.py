@@ -46,6 +46,10 @@ class StreamsMetrics:
         self.store_went_back = Counter(
             "headwater_store_went_back", "Times the store held less than was written to it.", registry=registry
         )
+        self.gone = Counter(
+            "headwater_records_gone", "Records deleted from the log before the store had them.", ["topic"],
+            registry=registry,
+        )  # fmt: skip
         self.redelivered = Counter(
             "headwater_redelivered_records", "Records at or below the mark: folded before.", registry=registry
         )

@@ -72,10 +72,10 @@ class StreamsWorker:
         kafka, retry = self._settings.kafka, self._operations.retry
         self._app = make_app(kafka, retry)
         outbox = ExamplesOutbox(self._app, kafka.prefix, self._partitions)
-        self._agents = Agents(self._app, self._settings, self._store, outbox, self._metrics, retry)
-        await self._unless_stopped(self._app.start())
+        self._agents = Agents(self._app, self._settings, self._store, outbox, self._metrics, self._operations)
         self._watch = LagWatch(kafka, self._store, self._operations, self._metrics, lambda: _assigned(self._app))
         self._watch.start()
+        await self._unless_stopped(self._app.start())
 
     def run(self) -> None:
         """Let the agents work until told to stop. Raises AnotherLog, or Stalled when a part has failed."""
@@ -93,9 +93,13 @@ class StreamsWorker:
                 raise Stalled("an agent or the watch failed: its records are read again") from failed
             if app.crashed or app.should_stop:
                 raise Stalled(f"Faust stopped by itself ({app.crash_reason!r})")
-            if not ready and not app.rebalancing and app.rebalancing_count and app.flow_control.is_active():
-                ready = True
-                self._operations.ready()
+            if not app.rebalancing and app.rebalancing_count and app.flow_control.is_active():
+                if not agents.begun or watch.forgotten.is_set():
+                    watch.forgotten.clear()
+                    agents.look()
+                elif not ready and watch.looked.is_set():
+                    ready = True
+                    self._operations.ready()
             await asyncio.sleep(LOOK_EVERY_S)
 
     def drain(self) -> None:

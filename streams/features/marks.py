@@ -6,7 +6,8 @@ worker stops, `headwater doctor` says what to do. Without this every new event w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from typing import TypeVar
 
 from headwater.errors import AnotherLog
 from headwater.kafka import end_offsets
@@ -14,7 +15,9 @@ from headwater.settings import KafkaSettings
 from headwater.topics import EVENTS, topic_name
 from streams.features.store import FeatureStore
 
-__all__ = ["another_log", "check_log"]
+__all__ = ["another_log", "check_log", "lost_records"]
+
+Partition = TypeVar("Partition", bound=Hashable)
 
 
 def another_log(
@@ -31,6 +34,30 @@ def another_log(
         f"Bring the log back; or, to fold this one from its beginning, stop the streams workers, run "
         f"`{store.forget_command(beyond)}`, and start them again: events that the histories still know change nothing.",
     )
+
+
+def lost_records(
+    marks: Mapping[Partition, int],
+    committed: Mapping[Partition, int],
+    begins: Mapping[Partition, int],
+    ends: Mapping[Partition, int],
+) -> dict[Partition, int]:
+    """What the store has not, although it had: records that the group has committed and that the log still holds.
+
+    Parameters
+        marks: partition -> offset of the newest record whose effect the store has. Read after `committed`: these never
+            fall behind it but by a loss.
+        committed: partition -> offset that the group `streams` has committed.
+        begins, ends: of the log.
+
+    Returns
+        Partition -> number of records, of those partitions that miss any.
+    """
+    lost = {
+        partition: min(committed.get(partition, 0), end) - max(begins.get(partition, 0), marks.get(partition, -1) + 1)
+        for partition, end in ends.items()
+    }
+    return {partition: records for partition, records in lost.items() if records > 0}
 
 
 def check_log(kafka: KafkaSettings, store: FeatureStore) -> None:

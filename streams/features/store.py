@@ -27,6 +27,7 @@ from redis.retry import Retry
 
 from headwater.errors import AccessDenied, HeadwaterError, Unavailable
 from headwater.settings import RedisSettings
+from headwater.topics import EVENTS, ITEMS, Topic, topic_name
 from streams.features.decay import Decay, ItemStatistics
 from streams.features.state import EMPTY, UserState, decode_state, encode_state
 
@@ -55,8 +56,8 @@ Verdict = Literal["applied", "marks", "users", "landmark"]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Users as they were at one moment, with the marks that were folded by then. Marks are read first, so the states
-    hold at least every event at or below them.
+    """Users as they were at one moment, with the marks that were folded by then: the states hold every event at or
+    below them, and none above.
 
     Fields
         states: by user id.
@@ -155,7 +156,7 @@ class FeatureStore:
     def read_users(self, user_ids: Sequence[str]) -> Reading:
         """States of these users, the marks and the decay, in one round trip. An unknown user has the empty state."""
         prefix = self.prefix
-        pipe = self._redis.pipeline(transaction=False)
+        pipe = self._redis.pipeline(transaction=True)
         pipe.hgetall(f"{prefix}marks")
         pipe.get(f"{prefix}landmark")
         if user_ids:
@@ -170,6 +171,18 @@ class FeatureStore:
         """Events partition -> offset of the newest record folded."""
         with self._answering():
             return _integers(cast(dict[bytes, bytes], self._redis.hgetall(f"{self.prefix}marks")))
+
+    def marks_of(self, topic: Topic) -> dict[int, int]:
+        """Partition -> offset of the newest record of `events`, `items` or `dead-letters` whose effect is here."""
+        if topic is EVENTS:
+            return self.marks()
+        with self._answering():
+            if topic is ITEMS:
+                return _integers(cast(dict[bytes, bytes], self._redis.hgetall(f"{self.prefix}marks:items")))
+            found = cast(dict[bytes, bytes], self._redis.hgetall(f"{self.prefix}marks:dead"))
+        letters = f"{topic_name(topic, self.prefix)}/".encode()
+        offsets = {name: offset.partition(b":")[0] for name, offset in found.items() if name.startswith(letters)}
+        return _integers({name.removeprefix(letters): offset for name, offset in offsets.items()})
 
     def forget_command(self, partitions: Sequence[int]) -> str:
         """What to type to make the store forget the marks of these partitions, so that they are folded anew."""

@@ -42,6 +42,10 @@ def test_aiokafka_still_takes_its_fetch_wait_from_the_attribute_that_is_set() ->
     assert "fetch_max_wait_ms=self._fetch_max_wait_ms" in inspect.getsource(aiokafka.AIOKafkaConsumer.start), WHERE
 
 
+def test_faust_still_keeps_what_is_committed_where_it_is_looked_for() -> None:
+    assert "self._committed_offset.update(committed_offsets)" in inspect.getsource(Consumer.perform_seek), WHERE
+
+
 def test_faust_still_drops_records_by_the_offsets_that_are_replaced() -> None:
     source = inspect.getsource(Consumer._drain_messages)
     assert "get_read_offset = self._read_offset.__getitem__" in source, WHERE

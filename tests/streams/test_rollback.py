@@ -7,19 +7,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kafka import TopicPartition
 
 from embedded import EmbeddedStore
+from headwater.events import Item
+from headwater.examples import Example, unpack
+from headwater.kafka import admin_client
 from headwater.settings import Settings, load_settings
+from headwater.topics import EVENTS, EXAMPLES, ITEMS, topic_name
+from headwater.wire import encode
 from streams.features.state import UserState, encode_state
 from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.streams import (
+    committed_all,
+    end_marks,
     event,
     eventually_equal,
     folded_all,
     load,
     partition_of,
+    records,
     send,
     send_packed,
+    send_raw,
     server_of,
     storing,
 )
@@ -137,3 +147,76 @@ def test_a_user_in_memory_does_not_outlive_the_store_even_if_the_count_fits(mine
         eventually(lambda: streams.metric("headwater_store_went_back_total") == 1)
         eventually_equal(store.marks, {home: 0, (home + 1) % 4: 0})
         assert store.read_users(["ada"]).states["ada"].count == 11
+
+
+def test_a_worker_on_a_store_that_is_older_than_its_commits_reads_the_gap_before_any_event(
+    mine: Settings, worker: Start
+) -> None:
+    first = worker("streams.worker", given=mine)
+    for partition in range(4):
+        send_packed(mine, [event(n, f"user-{partition}") for n in range(10)], partition)
+    send_raw(mine, encode(Item(item_id="film-1", title="Alien")), ITEMS, key=b"film-1")
+    send_raw(mine, b"no item", ITEMS, key=b"film-2")
+    with server_of(mine) as server, storing(mine) as store:
+        assert folded_all(mine).ok
+        eventually_equal(store.dead_letters, {"undecodable": 1})
+        older = snapshot(server)
+        for partition in range(1, 4):
+            send_packed(mine, [event(n, f"user-{partition}") for n in range(10, 20)], partition)
+        send_raw(mine, encode(Item(item_id="film-3", title="Heat")), ITEMS, key=b"film-3")
+        assert folded_all(mine).ok
+        eventually(lambda: store.read_items(["film-3"])[0], what="the second item")
+        committed_all(mine)
+        assert first.stop() == 0
+        put_back(server, older)
+        second = worker("streams.worker", given=mine)
+        assert store.marks() == end_marks(mine), "ready before the store has what it lost"
+        assert folded_all(mine).ok
+        eventually(lambda: store.read_items(["film-3"])[0], what="the item that the store lost")
+        assert second.metric("headwater_store_went_back_total") >= 1
+
+        server.flushall()  # and while nothing at all arrives
+        assert folded_all(mine).ok
+        eventually(lambda: all(store.read_items(["film-1", "film-3"])), what="the catalogue")
+        eventually_equal(store.dead_letters, {"undecodable": 2})  # the catalogue's refusal was sent again
+        eventually(second.is_ready)
+
+
+def test_what_the_log_has_deleted_before_the_store_had_it_is_told_and_counted(mine: Settings, worker: Start) -> None:
+    first = worker("streams.worker", given=mine)
+    name = topic_name(EVENTS, mine.kafka.prefix)
+    with server_of(mine) as server, storing(mine) as store:
+        send(mine, [event(n) for n in range(3)])
+        home = partition_of(mine, "ada")
+        assert folded_all(mine).ok
+        older = snapshot(server)
+        send(mine, [event(n) for n in range(3, 12)])
+        assert folded_all(mine).ok
+        committed_all(mine)
+        assert first.stop() == 0
+        put_back(server, older)
+        admin = admin_client(mine.kafka)
+        try:
+            admin.delete_records({TopicPartition(name, home): 8})
+        finally:
+            admin.close()
+        second = worker("streams.worker", given=mine)
+        eventually_equal(store.marks, {home: 11})
+        assert store.read_users(["ada"]).states["ada"].count == 3 + 4
+    assert second.metric("headwater_records_gone_total") == 5
+    assert f"{name}[{home}]: 5 records that the store does not have are deleted from the log" in second.tail()
+
+
+def test_nothing_is_taught_from_a_store_that_has_forgotten(mine: Settings, worker: Start) -> None:
+    forgetful = mine.model_copy(update={"streams": mine.streams.model_copy(update={"hot_users": 0})})
+    streams = worker("streams.worker", given=forgetful)
+    send(mine, [event(n) for n in range(5)])
+    assert folded_all(mine).ok
+    with server_of(mine) as server:
+        server.flushall()
+    send(mine, [event(5)])
+    assert folded_all(mine).ok
+    taught = [one for record in records(mine, EXAMPLES) for one in unpack(record.value)]
+    histories = [len(one.history) for one in taught if isinstance(one, Example) and one.position.offset == 5]
+    assert set(histories) == {5}
+    assert streams.metric("headwater_store_went_back_total") == 1
