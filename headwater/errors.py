@@ -10,6 +10,7 @@
     |-- BundleError          a published model is corrupt, incomplete or of another format
     |-- CheckpointError      a trainer checkpoint is truncated, corrupt or of another format
     |-- AnotherLog           the store has folded another, longer log than the one that is there
+    |-- StoreDamaged         what all features depend on holds what nobody wrote: marks, or the landmark of the decay
     |-- SourceError          a file or a Kafka range to replay cannot be read
     `-- Stalled              a worker made no progress for longer than its limit
 
@@ -28,6 +29,7 @@ __all__ = [
     "SettingsError",
     "SourceError",
     "Stalled",
+    "StoreDamaged",
     "Unavailable",
 ]
 
@@ -90,6 +92,10 @@ class AnotherLog(HeadwaterError):
         super().__init__(f"{what}. {remedy}")
         self.what = what
         self.remedy = remedy
+
+
+class StoreDamaged(HeadwaterError):
+    """What all features depend on holds what nobody wrote: the key, what it holds, and what to do."""
 
 
 class SourceError(HeadwaterError):

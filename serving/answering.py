@@ -179,14 +179,15 @@ class Answering:
         users = list(dict.fromkeys(one.request.user_id for one in begun))
         try:
             reading = self.store.read_users(users)
-            states, marks = reading.states, reading.marks
-        except InvalidMessage:
-            states, marks = self._read_singly(users)
         except HeadwaterError as error:
             self.metrics.features_unavailable.inc()
             log.warning("answering without features: %s", error)
             self._store_rests_until = time.monotonic() + STORE_REST_S
             return _blind(begun), {}
+        states, marks = reading.states, reading.marks
+        for user in reading.damaged:
+            self.metrics.features_unavailable.inc()
+            log.error("answering a user without features: the redis key of the state holds none", extra={"user": user})
         ready = []
         for one in begun:
             after = one.request.after or {}
@@ -198,21 +199,6 @@ class Answering:
                 one.state = states.get(one.request.user_id)
                 ready.append(one)
         return ready, {str(partition): offset for partition, offset in marks.items()}
-
-    def _read_singly(self, users: Sequence[str]) -> tuple[dict[str, UserState], dict[int, int]]:
-        """One state of a batch cannot be read: the others must not suffer for it."""
-        states: dict[str, UserState] = {}
-        marks: dict[int, int] = {}
-        for user in users:
-            try:
-                reading = self.store.read_users([user])
-            except HeadwaterError as error:
-                self.metrics.features_unavailable.inc()
-                log.error("answering a user without features: %s", error, extra={"user": user})
-            else:
-                states.update(reading.states)
-                marks = reading.marks
-        return states, marks
 
     def _ask(self, one: _Begun, offsets: Mapping[str, int]) -> Ask:
         state, record = one.state, one.record

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from headwater.errors import AnotherLog, InvalidMessage
+from headwater.errors import InvalidMessage, StoreDamaged
 from headwater.examples import CatalogueEntry
 from headwater.process import Operations
 from headwater.settings import Settings
@@ -24,6 +24,7 @@ from streams.features.store import FeatureStore
 from streams.intake import Intake, StoreMarks
 from streams.losses import Losses
 from streams.outbox import ExamplesOutbox, RefusedMessage
+from streams.rebuild import rebuilt
 from streams.rounds import EventRounds, after
 from streams.streams_metrics import StreamsMetrics
 
@@ -44,6 +45,7 @@ class Agents:
         store: FeatureStore,
         outbox: ExamplesOutbox,
         metrics: StreamsMetrics,
+        losses: Losses,
         operations: Operations,
     ) -> None:
         self.failed: Exception | None = None
@@ -54,10 +56,13 @@ class Agents:
         self._outbox = outbox
         self._metrics = metrics
         self._retry = operations.retry
-        self._losses = Losses(metrics)
+        self._losses = losses
         self._intakes: dict[str, Intake] = {}
         self._streams = settings.streams
-        self._rounds = EventRounds(settings.streams, store, outbox, metrics, self._losses, self._retry)
+        self._rounds = EventRounds(
+            settings.streams, store, outbox, metrics, losses, self._retry,
+            lambda users, marks: rebuilt(settings, users, marks, operations.progress),
+        )  # fmt: skip
         self._prefix = prefix = settings.kafka.prefix
         app.agent(raw_topic(app, EVENTS, prefix), name="features")(self._features)
         app.agent(raw_topic(app, ITEMS, prefix), name="catalogue")(self._catalogue)
@@ -120,7 +125,7 @@ class Agents:
                         await intake.read_again(again_from)  # the store went back: nothing was written
         except StopAsyncIteration:
             return  # how Faust ends a channel when the app stops
-        except AnotherLog as error:
+        except StoreDamaged as error:
             self.failed = error
             await asyncio.Event().wait()  # the process ends with one line; Faust would add its own about the agent
         except Exception as error:

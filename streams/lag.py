@@ -14,7 +14,7 @@ from typing import Any
 
 from kafka import TopicPartition
 
-from headwater.errors import HeadwaterError
+from headwater.errors import HeadwaterError, StoreDamaged
 from headwater.kafka import consumer
 from headwater.process import Operations, Stopped
 from headwater.settings import KafkaSettings
@@ -120,6 +120,9 @@ class LagWatch:
     def _marks(self, partitions: list[Any]) -> dict[Any, int] | None:
         try:
             marks = {topic_name(topic, self._kafka.prefix): self._store.marks_of(topic) for topic in TOPICS}
+        except StoreDamaged as error:
+            self.failed = error
+            return None
         except HeadwaterError:  # the rounds need the store too, and say what it answers
             return None
         return {one: marks[one.topic][one.partition] for one in partitions if one.partition in marks[one.topic]}

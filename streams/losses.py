@@ -39,6 +39,14 @@ class Losses:
             extra={"topic": topic, "was": lower, "is": {partition: found.get(partition, 0) for partition in lower}},
         )
 
+    def damaged(self, key: str, becomes: str = "begins anew") -> None:
+        """A key of the store holds what no worker wrote."""
+        self._metrics.damaged.inc()
+        log.error(
+            "redis key %s holds what no worker wrote: it %s. Look who else writes to this store.", key, becomes,
+            extra={"key": key},
+        )  # fmt: skip
+
     def gone(self, topic: str, partition: int, due: int, oldest: int) -> None:
         """The log has deleted records whose effect is not in the store, from `due` up to where it begins."""
         self._metrics.gone.labels(topic).inc(oldest - due)

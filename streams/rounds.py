@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +68,7 @@ class EventRounds:
         metrics: StreamsMetrics,
         losses: Losses,
         retry: Retry,
+        rebuilt: Callable[[Collection[str], Mapping[int, int]], dict[str, UserState]],
     ) -> None:
         self._limits = Limits(settings.history_limit, settings.dedupe_window)
         self._times = TimeBounds(settings.oldest_ms, max_ahead_ms=settings.max_ahead_s * 1000)
@@ -78,6 +79,7 @@ class EventRounds:
         self._metrics = metrics
         self._losses = losses
         self._retry = retry
+        self._rebuilt = rebuilt
         self._hot = HotUsers(settings.hot_users)
         self._marks: dict[int, int] | None = None
         self._left: dict[int, int] = {}
@@ -100,7 +102,6 @@ class EventRounds:
         while True:
             states = await self._read({row.user_id for part in parts.values() for row in part.rows}, parts)
             if states is None:
-                self._conflict("marks")
                 continue
             assert self._marks is not None
             if self._went_back(marks := self._marks):
@@ -118,6 +119,9 @@ class EventRounds:
             if verdict == "applied":
                 break
             self._conflict(verdict)
+            if verdict == "users":
+                foreign = await self._retry.call_blocking("redis", lambda: self._store.foreign_users(list(batch.after)))  # noqa: B023
+                await self._mend(foreign)
         for partition, (_, mark) in batch.marks.items():
             self._marks[partition] = mark
             self._written.add(partition)
@@ -164,8 +168,9 @@ class EventRounds:
         return went_back
 
     async def _read(self, users: set[str], partitions: Iterable[int]) -> dict[str, UserState] | None:
-        """The states of these users; None when the store's marks are not those that this worker goes by: what is read
-        together with them may be the states of another past, and nothing may be made from it.
+        """The states of these users. None: read again, for some were no states and are made anew, or the store's marks
+        are not those that this worker goes by: what is read together with them may be the states of another past, and
+        nothing may be made from it.
         """
         states = {user: state for user in users if (state := self._hot.get(user)) is not None}
         missing = [user for user in users if user not in states]
@@ -174,10 +179,24 @@ class EventRounds:
             if self._marks is None:
                 self._marks = reading.marks
             elif any(reading.marks.get(one) != self._marks.get(one) for one in self._written.union(partitions)):
+                self._conflict("marks")
+                return None
+            if reading.damaged:
+                await self._mend(reading.damaged)
                 return None
             states |= reading.states
             self._decay = reading.decay or self._decay
         return states
+
+    async def _mend(self, damaged: Mapping[str, bytes | None]) -> None:
+        """These users are made again from the log, as far as it goes. This worker's rounds wait meanwhile."""
+        if not damaged:
+            return
+        for user in damaged:
+            self._losses.damaged(f"{self._store.prefix}u:{user}", "is made again from the log, as far as that goes")
+        marks = await self._retry.call_blocking("redis", self._store.marks)
+        states = await self._retry.call_async("kafka", lambda: asyncio.to_thread(self._rebuilt, set(damaged), marks))
+        await self._retry.call_blocking("redis", lambda: self._store.mend_users(damaged, states))
 
     def _conflict(self, on: str) -> None:
         """Something is not as it was when this worker last looked: what it knows of the store is read anew."""

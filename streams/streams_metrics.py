@@ -50,6 +50,9 @@ class StreamsMetrics:
             "headwater_records_gone", "Records deleted from the log before the store had them.", ["topic"],
             registry=registry,
         )  # fmt: skip
+        self.damaged = Counter(
+            "headwater_damaged_keys", "Keys of the store that held what no worker wrote.", registry=registry
+        )
         self.redelivered = Counter(
             "headwater_redelivered_records", "Records at or below the mark: folded before.", registry=registry
         )

@@ -15,17 +15,19 @@ from collections.abc import Awaitable
 from typing import Any
 
 from faust.exceptions import ConsumerNotStarted
+from kafka import TopicPartition
 
-from headwater.errors import AnotherLog, Stalled
+from headwater.errors import AnotherLog, Stalled, StoreDamaged
 from headwater.kafka import consumer, ensure_topics
 from headwater.process import Operations, Stopped, run_worker
-from headwater.settings import Settings
-from headwater.topics import EXAMPLES, topic_name
+from headwater.settings import KafkaSettings, Settings
+from headwater.topics import EVENTS, EXAMPLES, topic_name
 from streams.agents import Agents
-from streams.app import make_app
+from streams.app import GROUP, make_app
 from streams.features.marks import check_log
 from streams.features.store import FeatureStore
 from streams.lag import LagWatch
+from streams.losses import Losses
 from streams.outbox import ExamplesOutbox
 from streams.streams_metrics import StreamsMetrics
 
@@ -43,18 +45,32 @@ class StreamsWorker:
         self._settings = settings
         self._operations = operations
         self._metrics = StreamsMetrics(operations.registry)
-        self._store = FeatureStore(settings.redis, settings.kafka.prefix)
+        self._losses = Losses(self._metrics)
+        self._store = FeatureStore(settings.redis, settings.kafka.prefix, self._losses.damaged)
         self._partitions = 1
         self._app: Any = None
         self._watch: LagWatch | None = None
 
     def await_servers(self) -> None:
-        """Topics are made, the store answers, and it has folded no other log than the one that is there."""
+        """Topics are made, the store answers, what it holds can be read, and it has folded no other log."""
         kafka, store, retry = self._settings.kafka, self._store, self._operations.retry
         retry.call("kafka", lambda: ensure_topics(kafka))
         self._partitions = retry.call("kafka", lambda: _example_partitions(self._settings))
         log.info("store", extra={"found": retry.call("redis", store.ping), "at": store.address})
+        retry.call("kafka", self._mend_marks)
+        retry.call("redis", lambda: store.read_users([]))  # whatever all features depend on can be read
         retry.call("kafka", lambda: check_log(kafka, store))
+
+    def _mend_marks(self) -> None:
+        """Where a mark is none, take the one that follows from what the group has committed: the second of events after
+        it is folded again, and found to be known. Raises StoreDamaged when nothing is committed.
+        """
+        try:
+            self._store.marks()
+        except StoreDamaged:
+            committed = _committed(self._settings.kafka)
+            for held in self._store.mend_marks({number: offset - 1 for number, offset in committed.items() if offset}):
+                self._losses.damaged(held, "is set to what the group has committed")
 
     def open(self) -> None:
         """Start Faust; returns when it has its partitions. It may have to wait for them."""
@@ -72,7 +88,9 @@ class StreamsWorker:
         kafka, retry = self._settings.kafka, self._operations.retry
         self._app = make_app(kafka, retry)
         outbox = ExamplesOutbox(self._app, kafka.prefix, self._partitions)
-        self._agents = Agents(self._app, self._settings, self._store, outbox, self._metrics, self._operations)
+        self._agents = Agents(
+            self._app, self._settings, self._store, outbox, self._metrics, self._losses, self._operations
+        )
         self._watch = LagWatch(kafka, self._store, self._operations, self._metrics, lambda: _assigned(self._app))
         self._watch.start()
         await self._unless_stopped(self._app.start())
@@ -144,6 +162,16 @@ def _example_partitions(settings: Settings) -> int:
     client = consumer(settings.kafka)
     try:
         return len(client.partitions_for_topic(topic_name(EXAMPLES, settings.kafka.prefix)) or {0})
+    finally:
+        client.close()
+
+
+def _committed(kafka: KafkaSettings) -> dict[int, int]:
+    name = topic_name(EVENTS, kafka.prefix)
+    client = consumer(kafka, GROUP)
+    try:
+        numbers = client.partitions_for_topic(name) or ()
+        return {number: client.committed(TopicPartition(name, number)) or 0 for number in numbers}
     finally:
         client.close()
 

@@ -93,5 +93,5 @@ def _is_sound(state: UserState) -> bool:
     if not state.history:
         return state.count >= 0
     items, kinds, times, values = zip(*state.history, strict=True)
-    "".join(items), "".join(kinds)
+    "".join([*items, *kinds])
     return type(sum(times)) is int and {*map(type, values)} <= {float, type(None)} and state.count > 0

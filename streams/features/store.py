@@ -13,8 +13,9 @@ worker that lost its partition) changes nothing the second time. Works on Redis 
 
 from __future__ import annotations
 
+import math
 import ssl
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from headwater.errors import AccessDenied, HeadwaterError, Unavailable
+from headwater.errors import AccessDenied, HeadwaterError, InvalidMessage, StoreDamaged, Unavailable
 from headwater.settings import RedisSettings
 from headwater.topics import EVENTS, ITEMS, Topic, topic_name
 from streams.features.decay import Decay, ItemStatistics
@@ -50,6 +51,8 @@ REFUSING = (
 )
 """What it raises when the server does not let us in, or not do this."""
 
+MARKS = "offsets by partition"
+
 Verdict = Literal["applied", "marks", "users", "landmark"]
 """What `apply` did: wrote everything, or wrote nothing because marks, users or landmark had changed since the read."""
 
@@ -60,14 +63,16 @@ class Reading:
     below them, and none above.
 
     Fields
-        states: by user id.
+        states: by user id, of those whose key holds one or nothing.
         marks: events partition -> offset of the newest record folded.
         decay: None before any event.
+        damaged: user id -> what the key holds, where that is no state; None is a key of another type.
     """
 
     states: dict[str, UserState]
     marks: dict[int, int]
     decay: Decay | None
+    damaged: Mapping[str, bytes | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +99,22 @@ class FeatureStore:
     Parameters
         settings: URL and time-out.
         prefix: of all keys.
+        on_damage: told of each key that held what nobody wrote and begins anew.
 
     Raises
+        StoreDamaged: marks or landmark hold what nobody wrote.
         Unavailable: here for a URL that is none; from every method when the server does not answer. It names the URL
             without its password.
         AccessDenied: from every method when the server does not let us in: no waiting mends that.
         HeadwaterError: from every method when the server refuses a command.
     """
 
-    def __init__(self, settings: RedisSettings, prefix: str = "") -> None:
+    def __init__(
+        self, settings: RedisSettings, prefix: str = "", on_damage: Callable[[str], None] = lambda _key: None
+    ) -> None:
         url = settings.url.get_secret_value()
         self.prefix = prefix
+        self._on_damage = on_damage
         self.address = _without_password(url)
         try:
             self._redis = redis.Redis.from_url(
@@ -118,6 +128,7 @@ class FeatureStore:
         folder = Path(__file__).parent
         self._apply = self._redis.register_script((folder / "apply.lua").read_text())
         self._items = self._redis.register_script((folder / "items.lua").read_text())
+        self._mend = self._redis.register_script((folder / "mend_users.lua").read_text())
         self._dead = self._redis.register_script((folder / "dead_letters.lua").read_text())
 
     def close(self) -> None:
@@ -154,32 +165,138 @@ class FeatureStore:
         return seconds + microseconds / 1e6
 
     def read_users(self, user_ids: Sequence[str]) -> Reading:
-        """States of these users, the marks and the decay, in one round trip. An unknown user has the empty state."""
+        """States of these users, the marks and the decay, in one round trip and of one moment. An unknown user has the
+        empty state; so has a key of another type, which `foreign_users` tells.
+        """
         prefix = self.prefix
         pipe = self._redis.pipeline(transaction=True)
         pipe.hgetall(f"{prefix}marks")
         pipe.get(f"{prefix}landmark")
         if user_ids:
             pipe.mget([f"{prefix}u:{user}" for user in user_ids])
+        found = self._executed(pipe)
+        states: dict[str, UserState] = {}
+        damaged: dict[str, bytes | None] = {}
+        for user, value in zip(user_ids, found[2] if user_ids else (), strict=True):
+            try:
+                states[user] = EMPTY if value is None else decode_state(value)
+            except InvalidMessage:
+                damaged[user] = value
+        return Reading(states, self._folded(found[0]), self._decay(found[1]), damaged)
+
+    def foreign_users(self, user_ids: Sequence[str]) -> dict[str, None]:
+        """Those of these users whose key is of a type that no state has; reading them says that they are new."""
+        pipe = self._redis.pipeline(transaction=False)
+        for user in user_ids:
+            pipe.type(f"{self.prefix}u:{user}")
         with self._answering():
             found = pipe.execute()
-        values = found[2] if user_ids else []
-        states = {user: decode_state(value) if value else EMPTY for user, value in zip(user_ids, values, strict=True)}
-        return Reading(states, _integers(found[0]), _decay(found[1]))
+        return {user: None for user, kind in zip(user_ids, found, strict=True) if kind not in (b"string", b"none")}
+
+    def mend_users(self, damaged: Mapping[str, bytes | None], states: Mapping[str, UserState]) -> int:
+        """Write states in the place of what is none, where it is still there.
+
+        Parameters
+            damaged: as in a Reading.
+            states: what to write; the key of a user without one is removed.
+
+        Returns
+            How many were written or removed.
+        """
+        arguments: list[str | bytes] = []
+        for user, held in damaged.items():
+            arguments += ("1" if held is None else "0", held or b"")
+            arguments.append(encode_state(states[user]) if user in states else b"")
+        with self._answering():
+            return cast(int, self._mend([f"{self.prefix}u:{user}" for user in damaged], arguments))
 
     def marks(self) -> dict[int, int]:
         """Events partition -> offset of the newest record folded."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hgetall(f"{self.prefix}marks")
+        return self._folded(self._executed(pipe)[0])
+
+    def mend_marks(self, known: Mapping[int, int]) -> list[str]:
+        """Put marks in the place of what is none.
+
+        Parameters
+            known: partition -> a mark that it has surely had; what was folded since then is folded again, and found to
+                be known.
+
+        Returns
+            What was found there, as text; nothing when all is well.
+
+        Raises
+            StoreDamaged: it is not known what to write.
+        """
+        key = f"{self.prefix}marks"
+        odd: list[str] = []
+
+        def mend(pipe: Any) -> None:
+            odd.clear()
+            if pipe.type(key) not in (b"hash", b"none"):
+                odd.append(f"{key}, a {pipe.type(key).decode()}")
+                if not known:
+                    raise self._damaged("marks", odd[0], MARKS)
+                pipe.multi()
+                pipe.delete(key)
+                pipe.hset(key, mapping={str(partition): mark for partition, mark in known.items()})
+                return
+            found = {name: value for name, value in pipe.hgetall(key).items() if not _is_mark(name, value)}
+            odd.extend(f"{key} {name!r:.40}: {value!r:.40}" for name, value in found.items())
+            pipe.multi()
+            for name, value in found.items():
+                if not _is_number(name):
+                    pipe.hdel(key, name)
+                elif int(name) in known:
+                    pipe.hset(key, name, str(known[int(name)]))
+                else:
+                    raise self._damaged("marks", {name: value}, MARKS)
+
         with self._answering():
-            return _integers(cast(dict[bytes, bytes], self._redis.hgetall(f"{self.prefix}marks")))
+            self._redis.transaction(mend, key)
+        return odd
+
+    def _folded(self, found: Any) -> dict[int, int]:
+        odd = found if isinstance(found, Exception) else {n: v for n, v in found.items() if not _is_mark(n, v)}
+        if odd:
+            raise self._damaged("marks", odd, MARKS)
+        return _integers(found)
+
+    def _decay(self, landmark: Any) -> Decay | None:
+        """Raises StoreDamaged."""
+        try:
+            return None if landmark is None else _decay(landmark)
+        except (AttributeError, ValueError) as error:  # of another type it is an error of Redis and no bytes
+            raise self._damaged("landmark", landmark, "the ms of the first event and of the half-life") from error
+
+    def _damaged(self, key: str, held: object, wanted: str) -> StoreDamaged:
+        told = str(held) if isinstance(held, Exception) else repr(held)
+        return StoreDamaged(
+            f"redis key {self.prefix}{key} at {self.address} holds {told:.120}, not {wanted}: nobody can tell what "
+            f"is in the features. Restore the store from a backup; or delete all keys that begin with {self.prefix!r} "
+            "and start the streams workers again: what the log still holds is folded anew."
+        )
+
+    def _executed(self, pipe: Any) -> list[Any]:
+        """Replies, with the error in the place of those that ask a key of another type. Raises as all methods do."""
+        with self._answering():
+            found: list[Any] = pipe.execute(raise_on_error=False)
+            for reply in found:
+                if isinstance(reply, Exception) and not _is_wrong_type(reply):
+                    raise reply
+        return found
 
     def marks_of(self, topic: Topic) -> dict[int, int]:
         """Partition -> offset of the newest record of `events`, `items` or `dead-letters` whose effect is here."""
         if topic is EVENTS:
             return self.marks()
-        with self._answering():
-            if topic is ITEMS:
-                return _integers(cast(dict[bytes, bytes], self._redis.hgetall(f"{self.prefix}marks:items")))
-            found = cast(dict[bytes, bytes], self._redis.hgetall(f"{self.prefix}marks:dead"))
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hgetall(f"{self.prefix}{'marks:items' if topic is ITEMS else 'marks:dead'}")
+        reply = self._executed(pipe)[0]
+        found = {} if isinstance(reply, Exception) else cast(dict[bytes, bytes], reply)  # its script begins anew
+        if topic is ITEMS:
+            return _integers(found)
         letters = f"{topic_name(topic, self.prefix)}/".encode()
         offsets = {name: offset.partition(b":")[0] for name, offset in found.items() if name.startswith(letters)}
         return _integers({name.removeprefix(letters): offset for name, offset in offsets.items()})
@@ -209,8 +326,12 @@ class FeatureStore:
             for event_type, count in statistics.counts.items():
                 arguments += (event_type, count)
         with self._answering():
-            reply = cast(bytes, self._apply(keys, arguments))
-        return cast(Verdict, reply.decode())
+            reply = cast("bytes | list[bytes]", self._apply(keys, arguments))
+        if isinstance(reply, bytes):
+            return cast(Verdict, reply.decode())
+        for key in dict.fromkeys(reply[1:]):
+            self._on_damage(key.decode())
+        return cast(Verdict, reply[0].decode())
 
     def popular(self, n: int, now_ms: int) -> list[tuple[str, float]]:
         """The `n` items of most decayed weight, best first, each with its weight at `now_ms`."""
@@ -231,18 +352,16 @@ class FeatureStore:
         pipe.get(f"{self.prefix}landmark")
         pipe.zrevrange(f"{self.prefix}popular", 0, n - 1, withscores=True)
         pipe.hgetall(f"{self.prefix}marks")
-        with self._answering():
-            landmark, ranked, marks = pipe.execute()
-        return [(item.decode(), float(log2_sum)) for item, log2_sum in ranked], _decay(landmark), _integers(marks)
+        landmark, ranked, marks = self._executed(pipe)
+        items = [] if isinstance(ranked, Exception) else [(item.decode(), float(log2_sum)) for item, log2_sum in ranked]
+        return items, self._decay(landmark), self._folded(marks)
 
     def item_statistics(self, item_ids: Sequence[str]) -> list[ItemStatistics]:
         """Statistics of these items, in their order."""
         pipe = self._redis.pipeline(transaction=False)
         for item in item_ids:
             pipe.hgetall(f"{self.prefix}i:{item}")
-        with self._answering():
-            found = pipe.execute()
-        return [_statistics(fields) for fields in found]
+        return [_statistics({} if isinstance(fields, Exception) else fields) for fields in self._executed(pipe)]
 
     def put_items(self, entries: Mapping[str, bytes | None], partition: int, offset: int) -> bool:
         """Write catalogue entries.
@@ -256,7 +375,10 @@ class FeatureStore:
         """
         keys = [f"{self.prefix}marks:items", *(f"{self.prefix}item:{item}" for item in entries)]
         with self._answering():
-            return bool(self._items(keys, [partition, offset, *(value or b"" for value in entries.values())]))
+            reply = cast(int, self._items(keys, [partition, offset, *(value or b"" for value in entries.values())]))
+        if reply < 0:
+            self._on_damage(f"{self.prefix}marks:items")
+        return reply != 0
 
     def read_items(self, item_ids: Sequence[str]) -> list[bytes | None]:
         """Catalogue JSON of these items, None where there is none."""
@@ -313,24 +435,46 @@ def _without_password(url: str) -> str:
     return parts._replace(netloc=host, query="").geturl()
 
 
+def _is_number(text: bytes) -> bool:
+    return text.isdigit() and len(text) < 19
+
+
+def _is_mark(partition: bytes, offset: bytes) -> bool:
+    return _is_number(partition) and _is_number(offset)
+
+
+def _is_wrong_type(reply: Exception) -> bool:
+    return isinstance(reply, redis.ResponseError) and "WRONGTYPE" in str(reply)
+
+
 def _integers(found: Mapping[bytes, bytes]) -> dict[int, int]:
-    return {int(name): int(value) for name, value in found.items()}
+    """What is no mark is left out."""
+    return {int(name): int(value) for name, value in found.items() if _is_mark(name, value)}
+
+
+def _number(text: bytes, otherwise: float) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        return otherwise
+    return number if math.isfinite(number) else otherwise
 
 
 def _landmark(decay: Decay | None) -> str:
     return "" if decay is None else f"{decay.landmark_ms} {decay.half_life_ms!r}"
 
 
-def _decay(landmark: bytes | None) -> Decay | None:
-    if landmark is None:
-        return None
+def _decay(landmark: bytes) -> Decay:
     since, half_life = landmark.decode().split()
-    return Decay(int(since), float(half_life))
+    decay = Decay(int(since), float(half_life))
+    if not 0 < decay.half_life_ms < math.inf:
+        raise ValueError(half_life)
+    return decay
 
 
 def _statistics(fields: Mapping[bytes, bytes]) -> ItemStatistics:
     return ItemStatistics(
-        {name[2:].decode(): int(value) for name, value in fields.items() if name.startswith(b"n:")},
-        float(fields.get(b"log2", b"-inf")),
-        int(fields.get(b"last", 0)),
+        {name[2:].decode(): int(value) for name, value in fields.items() if name[:2] == b"n:" and _is_number(value)},
+        _number(fields.get(b"log2", b""), -math.inf),
+        int(_number(fields.get(b"last", b""), 0)),
     )

@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 
 from embedded import EmbeddedStore
-from headwater.errors import InvalidMessage, Unavailable
+from headwater.errors import InvalidMessage, StoreDamaged, Unavailable
 from headwater.settings import RedisSettings, Settings
+from headwater.topics import ITEMS
 from headwater.wire import EventRow
 from streams.features.decay import Decay, ItemStatistics
 from streams.features.fold import Folded, Limits, fold_batch
@@ -180,3 +181,129 @@ def test_a_state_that_is_not_one_is_named(value: bytes, reason: str) -> None:
     with pytest.raises(InvalidMessage) as error:
         decode_state(value)
     assert error.value.reason == reason
+
+
+SOUND = b'{"count":1,"partition":0,"offset":4,"folded_ms":9,"recent":[7],"history":[["film","click",5,null]]}'
+
+
+def odd_states() -> dict[str, bytes]:
+    return {
+        "no JSON": b"\x00\xff garbage",
+        "half of it": SOUND[:60],
+        "of a later release": b'{"count":"many","v":9}',
+        "a count of text": SOUND.replace(b'"count":1', b'"count":"1"'),
+        "an offset of nothing": SOUND.replace(b'"offset":4', b'"offset":null'),
+        "a huge offset": SOUND.replace(b'"offset":4', b'"offset":1e300'),
+        "hashes of text": SOUND.replace(b"[7]", b'["7"]'),
+        "an item that is a number": SOUND.replace(b'"film"', b"12"),
+        "a time of text": SOUND.replace(b",5,", b',"5",'),
+        "a value of text": SOUND.replace(b"null", b'"3"'),
+        "too short an entry": SOUND.replace(b",5,null", b""),
+        "a history of text": SOUND.replace(b'[["film","click",5,null]]', b'"abcd"'),
+        "nothing": b"",
+    }
+
+
+@pytest.mark.parametrize("name", odd_states())
+def test_a_state_of_other_types_is_none(name: str) -> None:
+    assert decode_state(SOUND).count == 1
+    with pytest.raises(InvalidMessage):
+        decode_state(odd_states()[name])
+
+
+def test_a_key_that_holds_no_state_costs_that_user_alone_and_can_be_written_again(
+    settings: Settings, store: FeatureStore
+) -> None:
+    folded = fold_batch({}, rows(5), Limits(), DECAY)
+    assert store.apply(batch(folded, None, 4)) == "applied"
+    with server_of(settings) as server:
+        server.set(f"{store.prefix}u:bob", b"garbage")
+        server.sadd(f"{store.prefix}u:cy", "a set")
+        reading = store.read_users(["ada", "bob", "dan"])
+        assert reading.states == {"ada": folded.states["ada"], "dan": EMPTY}
+        assert reading.damaged == {"bob": b"garbage"}
+        assert store.foreign_users(["ada", "bob", "cy", "dan"]) == {"cy": None}
+        theirs = fold_batch({}, rows(1, user="cy"), Limits(), DECAY)
+        assert store.apply(batch(theirs, 4, 5)) == "users"
+        assert store.marks() == {0: 4}
+        again = {"bob": folded.states["ada"]}
+        assert store.mend_users({"bob": b"other garbage"}, again) == 0
+        assert store.mend_users({"ada": b"garbage", "bob": b"garbage", "cy": None}, again) == 2
+        assert store.read_users(["ada", "bob"]).states == {"ada": folded.states["ada"], "bob": folded.states["ada"]}
+        assert not server.exists(f"{store.prefix}u:cy")
+
+
+def test_a_batch_is_written_whole_whatever_the_keys_of_statistics_hold(settings: Settings) -> None:
+    told: list[str] = []
+    store = FeatureStore(settings.redis, settings.kafka.prefix, told.append)
+    with server_of(settings) as server:
+        prefix = store.prefix
+        server.set(f"{prefix}i:film-0", "text")
+        server.hset(f"{prefix}i:film-1", mapping={"log2": "nan", "last": "soon", "n:click": "many"})
+        server.hset(f"{prefix}i:film-2", mapping={"log2": "inf", "last": "5", "n:view": "1", "n:odd": "x"})
+        server.lpush(f"{prefix}popular", "a list")
+        folded = fold_batch({}, rows(6), Limits(), DECAY)
+        assert store.apply(batch(folded, None, 5)) == "applied"
+    assert set(told) == {f"{prefix}i:film-0", f"{prefix}i:film-1", f"{prefix}i:film-2", f"{prefix}popular"}
+    found = store.item_statistics(["film-0", "film-1", "film-2"])
+    assert found[0] == folded.items["film-0"]
+    assert found[1] == folded.items["film-1"]
+    assert found[2].counts == {"click": 2, "view": 1}
+    assert math.isfinite(found[2].log2_sum)
+    assert {item for item, _ in store.popular(5, 9_000)} == {"film-0", "film-1", "film-2"}
+    assert store.marks() == {0: 5}
+    store.close()
+
+
+def test_marks_that_are_none_are_named_and_mended_from_what_was_committed(
+    settings: Settings, store: FeatureStore
+) -> None:
+    key = f"{store.prefix}marks"
+    with server_of(settings) as server:
+        server.hset(key, mapping={"0": "7", "1": "garbage", "2": "-4", "three": "1"})
+        for read in (store.marks, lambda: store.read_users(["ada"]), lambda: store.popularity(5)):
+            with pytest.raises(StoreDamaged, match=key):
+                read()
+        with pytest.raises(StoreDamaged):
+            store.mend_marks({1: 3})  # nothing is known of 2
+        assert store.mend_marks({0: 5, 1: 3, 2: 9}) != []
+        assert store.marks() == {0: 7, 1: 3, 2: 9}
+        assert store.mend_marks({0: 1}) == []
+        server.delete(key)
+        server.set(key, "text")
+        with pytest.raises(StoreDamaged, match="WRONGTYPE"):
+            store.marks()
+        assert store.mend_marks({0: 5}) == [f"{key}, a string"]
+        assert store.marks() == {0: 5}
+
+
+@pytest.mark.parametrize("landmark", [b"garbage", b"12", b"1 2 3", b"5 nan", b"5 0", b"\xff 1"])
+def test_a_landmark_that_is_none_is_named(settings: Settings, store: FeatureStore, landmark: bytes) -> None:
+    with server_of(settings) as server:
+        server.set(f"{store.prefix}landmark", landmark)
+    with pytest.raises(StoreDamaged, match=f"{store.prefix}landmark"):
+        store.read_users(["ada"])
+
+
+def test_the_catalogue_and_the_tally_of_dead_letters_begin_anew_where_they_are_none(settings: Settings) -> None:
+    told: list[str] = []
+    store = FeatureStore(settings.redis, settings.kafka.prefix, told.append)
+    letters = [("schema", "dead-letters/0", 5, 0), ("null_key", "dead-letters/0", 6, 0)]
+    with server_of(settings) as server:
+        prefix = store.prefix
+        server.lpush(f"{prefix}marks:items", "a list")
+        server.sadd(f"{prefix}item:a", "a set")
+        assert store.marks_of(ITEMS) == {}
+        assert store.put_items({"a": b'{"title":"A"}'}, 0, 9)
+        server.hset(f"{prefix}marks:items", "0", "garbage")
+        assert store.put_items({"b": b'{"title":"B"}'}, 0, 10)
+        assert store.marks_of(ITEMS) == {0: 10}
+        assert None not in store.read_items(["a", "b"])
+        server.hset(f"{prefix}dead", "schema", "many")
+        server.set(f"{prefix}marks:dead", "text")
+        assert store.count_dead_letters(letters) == 2
+        assert store.dead_letters() == {"schema": 1, "null_key": 1}
+        server.hset(f"{prefix}marks:dead", "dead-letters/0", "garbage")
+        assert store.count_dead_letters(letters[1:]) == 1
+    assert told == [f"{prefix}marks:items", f"{prefix}marks:items"]
+    store.close()

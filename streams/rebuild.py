@@ -1,0 +1,65 @@
+"""Users made again from the log, when what the store holds of them is no state that anybody wrote.
+
+Before: `streams.rounds` reads a key with garbage in it. After: the state as it was folded, as far as the log goes.
+Every partition is read up to its mark, for producers may put a user's events anywhere; a record without the user's id
+in it is not decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+from headwater.errors import InvalidMessage
+from headwater.kafka import read_partitions
+from headwater.settings import Settings
+from headwater.topics import EVENTS
+from streams.audit import read_as_folded, refused_places
+from streams.features.fold import Limits, fold
+from streams.features.state import EMPTY, UserState
+
+__all__ = ["rebuilt"]
+
+TOLD_EVERY = 1_000
+"""Records between two calls of `progress`."""
+
+NEEDLES = 50
+"""Most users that are looked for in undecoded records: beyond, decoding is cheaper."""
+
+
+def rebuilt(
+    settings: Settings, users: Collection[str], marks: Mapping[int, int], progress: Callable[[], None]
+) -> dict[str, UserState]:
+    """The states of these users as the records up to the marks make them; a user of whom these tell nothing has none.
+
+    Parameters
+        settings: Kafka, and how much is remembered per user.
+        users: ids.
+        marks: partition of `events` -> offset of the newest record folded.
+        progress: called now and then.
+
+    Raises
+        Unavailable: Kafka is away.
+    """
+    dead = refused_places(settings)
+    limits = Limits(settings.streams.history_limit, settings.streams.dedupe_window)
+    may_tell = _may_tell_of(users)
+    states: dict[str, UserState] = {}
+    end = {partition: mark + 1 for partition, mark in marks.items()}
+    for span, records in read_partitions(settings.kafka, EVENTS, end=end):
+        for number, record in enumerate(records):
+            if number % TOLD_EVERY == 0:
+                progress()
+            for row in read_as_folded(record, dead) if may_tell(record.value) else ():
+                if not isinstance(row, InvalidMessage) and row.user_id in users:
+                    before = states.get(row.user_id, EMPTY)
+                    states[row.user_id] = fold(before, row, limits, span.partition, record.timestamp)
+    return states
+
+
+def _may_tell_of(users: Iterable[str]) -> Callable[[Any], bool]:
+    """Whether the value of a record may hold an event of one of them. JSON can write any id with a backslash."""
+    needles = [user.encode() for user in users]
+    if len(needles) > NEEDLES:
+        return lambda _value: True
+    return lambda value: value is not None and (b"\\" in value or any(needle in value for needle in needles))

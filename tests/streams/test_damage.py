@@ -1,0 +1,75 @@
+"""Keys of the store that hold what no worker wrote: told, counted, made again from the log, and no worker ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from headwater.settings import Settings
+from streams.features.store import FeatureStore
+from tests.worlds.processes import LiveWorker
+from tests.worlds.streams import (
+    committed_all,
+    end_marks,
+    event,
+    eventually_equal,
+    folded_all,
+    partition_of,
+    send,
+    send_packed,
+    server_of,
+    storing,
+)
+
+Start = Callable[..., LiveWorker]
+
+USERS = ("ada", "bob", 'c"é', "dan")
+
+
+def times(store: FeatureStore, user: str) -> list[int]:
+    return [entry.time_ms for entry in store.read_users([user]).states[user].history]
+
+
+def test_users_marks_and_statistics_that_are_none_end_no_worker(settings: Settings, worker: Start) -> None:
+    first = worker("streams.worker")
+    for user in USERS:
+        send(settings, [event(n, user) for n in range(4)])
+        elsewhere = (partition_of(settings, user) + 1) % 4
+        send_packed(settings, [event(n, user) for n in range(3, 6)], elsewhere)  # one of them is known
+    assert folded_all(settings).ok
+    committed_all(settings)
+    assert first.stop() == 0
+    with storing(settings) as store, server_of(settings) as server:
+        prefix = store.prefix
+        server.set(f"{prefix}u:ada", b"\x80\x04 garbage")
+        server.set(f"{prefix}u:bob", server.get(f"{prefix}u:bob").replace(b'"click"', b"7", 1))
+        server.delete(f"{prefix}u:{USERS[2]}")
+        server.sadd(f"{prefix}u:{USERS[2]}", "a set")
+        server.hset(f"{prefix}marks", str(partition_of(settings, "ada")), "garbage")
+        server.delete(f"{prefix}i:film-6")
+        server.lpush(f"{prefix}i:film-6", "a list")
+        second = worker("streams.worker")
+        for user in USERS:
+            send(settings, [event(n, user) for n in range(6, 8)])
+        eventually_equal(store.marks, end_marks(settings))
+        for user in USERS:
+            assert times(store, user) == [event(n).event_time for n in range(8)], user
+            assert store.read_users([user]).states[user].count == 8
+        (statistics,) = store.item_statistics(["film-6"])
+        assert statistics.counts == {"click": len(USERS)}
+    told = second.tail(200)
+    damaged = ["marks", "u:ada", "u:bob", "u:c", "i:film-6"]
+    assert [name for name in damaged if f"redis key {prefix}{name}" not in told] == []
+    assert second.metric("headwater_damaged_keys_total") == len(damaged)
+    assert second.stop() == 0
+
+
+def test_a_landmark_that_is_none_stops_the_worker_with_one_line_that_says_what_to_do(
+    settings: Settings, worker: Start
+) -> None:
+    with storing(settings) as store, server_of(settings) as server:
+        server.set(f"{store.prefix}landmark", "yesterday")
+        stopped = worker("streams.worker", wait=False)
+        assert stopped.process is not None
+        assert stopped.process.wait(60) == 2
+        assert f"redis key {store.prefix}landmark" in stopped.tail()
+        assert "delete all keys that begin with" in stopped.tail()
