@@ -95,7 +95,12 @@ class AnotherLog(HeadwaterError):
 
 
 class StoreDamaged(HeadwaterError):
-    """What all features depend on holds what nobody wrote: the key, what it holds, and what to do."""
+    """What all features depend on holds what nobody wrote; `what` is wrong, and the `remedy`."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what}. {remedy}")
+        self.what = what
+        self.remedy = remedy
 
 
 class SourceError(HeadwaterError):

@@ -4,7 +4,7 @@ Before: `streams.app` makes its app here. After: `streams.intake` seeks back. te
 what an upgrade has changed. What is mended:
 
 - Faust's consumer drops records below the newest offset that it has delivered, even after a seek.
-- How far a partition is committed and read is not to be had from outside.
+- How far a partition is committed and read, and which offsets the log has not, is not to be had from outside.
 - It fetches with a wait of 1,500 ms, hard-coded: a partition whose records were not taken within 100 ms is left out of
   the next fetch, and would then wait that long for its next record while the other partitions are quiet.
 - An error that passes, raised by one call of aiokafka, ends the whole app.
@@ -24,6 +24,9 @@ from headwater.process import Retry
 __all__ = ["FaustApp", "FaustConsumer"]
 
 FETCH_WAIT_MS = 100
+MOST_HOLES = 10_000
+"""Remembered until the agent of the partition asks: more than the channels hold."""
+
 CONSUMER_CALLS = ("start", "commit", "position", "seek_to_committed", "beginning_offsets", "end_offsets")
 """The calls of aiokafka's consumer that Faust makes and that ask a server; reading has `getmany`."""
 
@@ -47,9 +50,29 @@ class FaustConsumer(driver.Consumer):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._offsets = self._read_offset = _ReadOffsets()
+        self._next: dict[Any, int] = {}  # after the newest record fetched since the last seek
+        self._holes: dict[tuple[Any, int], int] = {}
 
     def _new_consumer_thread(self) -> Any:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def perform_seek(self) -> None:
+        self._next.clear()
+        await super().perform_seek()
+
+    def _to_message(self, tp: Any, record: Any) -> Any:
+        offset = record.offset
+        due = self._next.get(tp, offset)
+        if due < offset:  # the broker gave nothing between: compacted, or the marker of a transaction
+            if len(self._holes) >= MOST_HOLES:
+                self._holes.clear()
+            self._holes[tp, offset] = due
+        self._next[tp] = offset + 1
+        return super()._to_message(tp, record)
+
+    def hole_before(self, partition: Any, offset: int) -> int:
+        """From which offset on the log has nothing before the record at `offset`; told once."""
+        return self._holes.pop((partition, offset), offset)
 
     def committed_offset(self, partition: Any) -> int:
         """The group's committed offset as this member knows it; 0 for none."""
@@ -62,6 +85,8 @@ class FaustConsumer(driver.Consumer):
     async def seek_back(self, positions: Mapping[Any, int]) -> None:
         """Read these partitions again from these offsets: records are let through until `sought` says otherwise."""
         self._offsets.sought.update(positions)
+        for partition in positions:
+            self._next.pop(partition, None)
         await self.seek_wait(positions)
 
     def arrived(self, partitions: Iterable[Any] | None = None) -> None:

@@ -24,6 +24,9 @@ Message = Any
 IDLE_TURNS = 4
 """Turns of the event loop with nothing new after which the channel counts as empty: Faust's pump needs 3 a record."""
 
+MARKERS = 100
+"""A hole in the log of more records than that is no marker of a transaction: retention may have overtaken reading."""
+
 MAX_BATCH_BYTES = 128 * 1024
 """A batch ends when its values reach this: about 1,250 packed events, a round of 35 ms on a free core."""
 
@@ -73,7 +76,7 @@ class Intake:
         self._oldest: dict[int, int] = {}  # where the log began when something before it was due
         self._sought: set[int] = set()  # partitions of which nothing has arrived since they were sought
         self._seeking: dict[int, int] = {}
-        self._stood: dict[int, int] = {}
+        self._stood: dict[int, int] = {}  # how far reading had come at the last look
         self._held: Message | None = None
         self._look_next = False
         self._look_asked: int | None = None
@@ -160,7 +163,7 @@ class Intake:
                 return False  # was on its way before the seek
             del self._seeking[partition]
             consumer.arrived([message.tp])
-        elif offset > due and (self._marks.gapless or partition in self._sought):
+        elif offset > due and not await self._may_skip(message, due):
             log.warning(
                 "records are missing between what was folded and what arrived: reading them again",
                 extra={"topic": message.topic, "partition": partition, "due": due, "arrived": offset},
@@ -174,13 +177,28 @@ class Intake:
             consumer.arrived([message.tp])
         return True
 
+    async def _may_skip(self, message: Message, due: int) -> bool:
+        """Whether what is due before this record is not in the log."""
+        if message.partition in self._sought:
+            return False
+        if not self._marks.gapless:
+            return True
+        consumer, tp = self._app.consumer, message.tp
+        if consumer.hole_before(tp, message.offset) > due:
+            return False
+        if message.offset - due > MARKERS:
+            begin = (await consumer.earliest_offsets(tp)).get(tp, 0)
+            if begin > due:
+                self._losses.gone(tp.topic, tp.partition, due, begin)
+        return True
+
     async def _begin(self) -> None:
         """What is due in a new assignment is what the store has not."""
         consumer = self._app.consumer
         self._generation = self._app.consumer_generation_id
         self._seeking.clear()
         self._sought.clear()
-        self._stood.clear()
+        self._stood = {tp.partition: consumer.reached(tp) for tp in self._assigned()}
         consumer.arrived()
         committed = {tp.partition: consumer.committed_offset(tp) for tp in self._assigned()}
         positions = await self._marks.read()  # after `committed`, which the marks never fall behind but by a loss
@@ -204,7 +222,7 @@ class Intake:
         for tp in self._assigned():
             due, reached = self._due.get(tp.partition, 0), consumer.reached(tp)
             is_less = begun and due < known.get(tp.partition, 0)
-            is_stuck = reached > due and (not begun or reached == self._stood.get(tp.partition))
+            is_stuck = reached > due and reached == self._stood.get(tp.partition)
             if is_less or is_stuck:
                 back[tp] = due
             self._stood[tp.partition] = reached

@@ -7,6 +7,7 @@ asked. It also sees when the log is no longer the one that the store has folded,
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -15,7 +16,7 @@ from typing import Any
 from kafka import TopicPartition
 
 from headwater.errors import HeadwaterError, StoreDamaged
-from headwater.kafka import consumer
+from headwater.kafka import BoundedReader, Span, consumer
 from headwater.process import Operations, Stopped
 from headwater.settings import KafkaSettings
 from headwater.topics import DEAD_LETTERS, EVENTS, ITEMS, Topic, topic_name
@@ -25,6 +26,8 @@ from streams.features.store import FeatureStore
 from streams.streams_metrics import StreamsMetrics
 
 __all__ = ["LagWatch"]
+
+log = logging.getLogger("headwater")
 
 TOPICS = (EVENTS, ITEMS, DEAD_LETTERS)
 
@@ -55,6 +58,7 @@ class LagWatch:
         self._metrics = metrics
         self._assigned = assigned
         self._done: dict[Any, int] = {}
+        self._holes: dict[Any, tuple[int, int]] = {}
         self._closing = threading.Event()
         self._interval_s = min(2.0, operations.settings.stall_s / 4)
         self._thread = threading.Thread(target=self._watch, name="lag", daemon=True)
@@ -96,18 +100,52 @@ class LagWatch:
                 self._kafka,
                 self._store,
             )
+            self._forget_other_logs(marks, partitions, ends)
             lost = lost_records(marks, committed, begins, ends)
+        done = {partition: committed[partition] - lost.get(partition, 0) for partition in everything}
         behind = {one: lost.get(one, 0) + max(0, ends[one] - max(begins[one], committed[one])) for one in everything}
+        for one, records in behind.items():
+            stands = records and one not in lost and done[one] == self._done.get(one)
+            if stands and self._is_hole(one, max(begins[one], committed[one]), ends[one]):
+                behind[one] = 0
         for topic, several in partitions.items():
             self._metrics.lag.labels(topic).set(sum(behind[partition] for partition in several))
         assigned = self._assigned()
         mine = [partition for partition in everything if tuple(partition) in assigned] or everything
         self._tell({partition: lost[partition] for partition in mine if partition in lost})
-        done = {partition: committed[partition] - lost.get(partition, 0) for partition in everything}
         moved = any(done[partition] > self._done.get(partition, -1) for partition in mine)
         self._done = done
         if moved or not any(behind[partition] for partition in mine):
             self._operations.progress()
+
+    def _forget_other_logs(self, marks: dict[Any, int], partitions: dict[str, list[Any]], ends: dict[Any, int]) -> None:
+        """The catalogue and the tally of dead letters may be written again, so a topic made anew begins at once."""
+        for topic in (ITEMS, DEAD_LETTERS):
+            beyond = [one for one in partitions[topic.name] if marks.get(one, -1) >= ends[one]]
+            if beyond:
+                numbers = [one.partition for one in beyond]
+                log.warning(
+                    "the store has read another log of %s: its marks are forgotten",
+                    topic.name,
+                    extra={"partitions": numbers},
+                )
+                self._operations.retry.call("redis", lambda: self._store.forget_marks(topic, numbers))  # noqa: B023 - called at once
+                for one in beyond:
+                    del marks[one]
+
+    def _is_hole(self, partition: Any, at: int, end: int) -> bool:
+        """Whether nothing is there up to the end but the markers of transactions; asked once where it is so."""
+        if self._holes.get(partition) == (at, end):
+            return True
+        if self._operations.retry.call("kafka", lambda: self._holds_records(partition, at, end)):
+            return False
+        self._holes[partition] = at, end
+        return True
+
+    def _holds_records(self, partition: Any, at: int, end: int) -> bool:
+        topic = next(topic for topic in TOPICS if topic_name(topic, self._kafka.prefix) == partition.topic)
+        with BoundedReader(self._kafka, topic) as reader:
+            return any(True for _ in reader.records(Span(partition.partition, at, at, end)))
 
     def _tell(self, lost: dict[Any, int]) -> None:
         if not lost:

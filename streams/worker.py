@@ -57,6 +57,12 @@ class StreamsWorker:
         retry.call("kafka", lambda: ensure_topics(kafka))
         self._partitions = retry.call("kafka", lambda: _example_partitions(self._settings))
         log.info("store", extra={"found": retry.call("redis", store.ping), "at": store.address})
+        if policy := retry.call("redis", store.evicts):
+            log.warning(
+                "Redis may throw features away when it is full (maxmemory-policy %s), and nobody can tell: set it to "
+                "noeviction, and watch its memory",
+                policy,
+            )
         retry.call("kafka", self._mend_marks)
         retry.call("redis", lambda: store.read_users([]))  # whatever all features depend on can be read
         retry.call("kafka", lambda: check_log(kafka, store))

@@ -20,7 +20,7 @@ from console.look import flow, machine, newest, weights
 from console.look.cluster import TopicState, group_lags, misspelt_topics, open_admin, topic_states
 from console.look.finding import Finding, spelled, unseen
 from console.look.worker_metrics import Scrape
-from headwater.errors import HeadwaterError, SettingsError, Unavailable
+from headwater.errors import HeadwaterError, SettingsError, StoreDamaged, Unavailable
 from headwater.kafka import end_offsets
 from headwater.settings import KafkaSettings, Settings
 from headwater.topics import DEAD_LETTERS, EVENTS, EXAMPLES, MODEL, MODEL_DELTAS
@@ -248,6 +248,8 @@ def _store(settings: Settings) -> Iterator[Finding]:
         letters = store.dead_letters()
         counted = f"{spelled(letters)}, ever since" if letters else "none"
         yield Finding("dead letters", "ok", counted, detail={"by_reason": letters})
+    except StoreDamaged as error:
+        yield Finding("store", "wrong", error.what, error.remedy)
     except Unavailable as error:
         yield Finding("store", "wrong", f"none answers at {store.address}", _remedy(error))
     finally:

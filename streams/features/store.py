@@ -164,6 +164,13 @@ class FeatureStore:
             seconds, microseconds = self._redis.time()
         return seconds + microseconds / 1e6
 
+    def evicts(self) -> str | None:
+        """The policy by which the server throws keys away when it is full, if it may."""
+        with self._answering():
+            memory = self._redis.info("memory")
+        policy = str(memory.get("maxmemory_policy", "noeviction"))
+        return None if policy == "noeviction" else policy
+
     def read_users(self, user_ids: Sequence[str]) -> Reading:
         """States of these users, the marks and the decay, in one round trip and of one moment. An unknown user has the
         empty state; so has a key of another type, which `foreign_users` tells.
@@ -273,9 +280,10 @@ class FeatureStore:
     def _damaged(self, key: str, held: object, wanted: str) -> StoreDamaged:
         told = str(held) if isinstance(held, Exception) else repr(held)
         return StoreDamaged(
-            f"redis key {self.prefix}{key} at {self.address} holds {told:.120}, not {wanted}: nobody can tell what "
-            f"is in the features. Restore the store from a backup; or delete all keys that begin with {self.prefix!r} "
-            "and start the streams workers again: what the log still holds is folded anew."
+            f"redis key {self.prefix}{key} at {self.address} holds {told:.120}, not {wanted}: nobody can tell what is "
+            "in the features",
+            f"Restore the store from a backup; or delete all keys that begin with {self.prefix!r} and start the "
+            "streams workers again: what the log still holds is folded anew.",
         )
 
     def _executed(self, pipe: Any) -> list[Any]:
@@ -300,6 +308,12 @@ class FeatureStore:
         letters = f"{topic_name(topic, self.prefix)}/".encode()
         offsets = {name: offset.partition(b":")[0] for name, offset in found.items() if name.startswith(letters)}
         return _integers({name.removeprefix(letters): offset for name, offset in offsets.items()})
+
+    def forget_marks(self, topic: Topic, partitions: Sequence[int]) -> None:
+        """Take the effects of these partitions of `items` or `dead-letters` for those of another log."""
+        name, head = ("marks:items", "") if topic is ITEMS else ("marks:dead", f"{topic_name(topic, self.prefix)}/")
+        with self._answering():
+            self._redis.hdel(f"{self.prefix}{name}", *(f"{head}{partition}" for partition in partitions))
 
     def forget_command(self, partitions: Sequence[int]) -> str:
         """What to type to make the store forget the marks of these partitions, so that they are folded anew."""

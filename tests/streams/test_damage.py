@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from headwater.events import Item
 from headwater.settings import Settings
+from headwater.topics import DEAD_LETTERS, ITEMS, topic_name
+from headwater.wire import encode
 from streams.features.store import FeatureStore
-from tests.worlds.processes import LiveWorker
+from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.streams import (
     committed_all,
     end_marks,
@@ -16,6 +19,7 @@ from tests.worlds.streams import (
     partition_of,
     send,
     send_packed,
+    send_raw,
     server_of,
     storing,
 )
@@ -61,6 +65,17 @@ def test_users_marks_and_statistics_that_are_none_end_no_worker(settings: Settin
     assert [name for name in damaged if f"redis key {prefix}{name}" not in told] == []
     assert second.metric("headwater_damaged_keys_total") == len(damaged)
     assert second.stop() == 0
+
+
+def test_marks_of_another_items_topic_stop_no_catalogue(settings: Settings, worker: Start) -> None:
+    with storing(settings) as store, server_of(settings) as server:
+        server.hset(f"{store.prefix}marks:items", "0", 500)
+        server.hset(f"{store.prefix}marks:dead", f"{topic_name(DEAD_LETTERS, settings.kafka.prefix)}/0", "500:0")
+        send_raw(settings, encode(Item(item_id="film-1", title="Alien")), ITEMS, key=b"film-1")
+        send_raw(settings, b"no item", ITEMS, key=b"film-2")
+        worker("streams.worker")
+        eventually(lambda: store.read_items(["film-1"])[0], what="the item")
+        eventually_equal(store.dead_letters, {"undecodable": 1})
 
 
 def test_a_landmark_that_is_none_stops_the_worker_with_one_line_that_says_what_to_do(

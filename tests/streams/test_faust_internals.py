@@ -21,6 +21,8 @@ WHERE = "see streams/faust_internals.py"
     [
         (faust.App, "_create_directories"),
         (driver.Consumer, "_new_consumer_thread"),
+        (driver.Consumer, "_to_message"),
+        (driver.Consumer, "perform_seek"),
         (driver.AIOKafkaConsumerThread, "_create_worker_consumer"),
         (driver.AIOKafkaConsumerThread, "getmany"),
         (driver.AIOKafkaConsumerThread, "seek_wait"),

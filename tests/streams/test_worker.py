@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from confluent_kafka import Producer
 
 from headwater.events import Item, now_ms
 from headwater.examples import CatalogueEntry, Example, unpack
 from headwater.settings import Settings
 from headwater.topics import EVENTS, EXAMPLES, ITEMS, topic_name
 from headwater.wire import encode, encode_packed
+from tests.worlds.brokers import KIND
 from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.streams import (
     committed_all,
@@ -241,3 +243,20 @@ def test_a_wrong_setting_is_one_clear_line_and_exit_code_2(worker: Start) -> Non
     assert streams.process is not None
     assert streams.process.wait(30) == 2
     assert "history_limit" in streams.tail(1)
+
+
+@pytest.mark.any_broker
+@pytest.mark.skipif(KIND != "kafka", reason="the embedded broker has no transactions")
+def test_the_markers_of_transactions_are_neither_a_gap_nor_work_that_waits(settings: Settings, worker: Start) -> None:
+    streams = worker("streams.worker")
+    name, partition = topic_name(EVENTS, settings.kafka.prefix), partition_of(settings, "ada")
+    client = Producer({"bootstrap.servers": settings.kafka.bootstrap, "transactional.id": name})
+    client.init_transactions()
+    for n in range(6):
+        client.begin_transaction()
+        client.produce(name, encode(event(n)), b"ada", partition)
+        client.commit_transaction()
+    with storing(settings) as store:
+        eventually(lambda: store.read_users(["ada"]).states["ada"].count == 6)
+    eventually(lambda: streams.metric("headwater_lag") == 0, what="nothing waits, although the log's end is beyond")
+    assert "records are missing" not in streams.tail(200)
