@@ -218,6 +218,18 @@ def test_what_is_not_read_says_what_to_do(tmp_path: Path, content: bytes, told: 
         read(written(tmp_path / "file", content))
 
 
+@pytest.mark.parametrize("head", [b"\xfd7zXZ\0", b"BZh9", b"\x28\xb5\x2f\xfd", b"PAR1", b"\x1f\x8b\x08"])
+def test_what_is_damaged_from_its_first_bytes_is_named(tmp_path: Path, head: bytes) -> None:
+    with pytest.raises(SourceError, match="cannot be read"):
+        read(written(tmp_path / "a.csv", head + b"\xfb\xff" * 20))
+
+
+def test_half_a_pair_of_surrogates_costs_its_line(tmp_path: Path) -> None:
+    bad = '{"user": "u", "item": "\\ud800", "score": NaN, "type": "view", "ts": 1500000000}\n'
+    events, source = read(written(tmp_path / "a.jsonl", LINES + bad))
+    assert (items(events), dict(source.report.bad)) == (["a", "b", "c"], {"undecodable": 1})
+
+
 def part(path: Path, name: str, at: int = AT) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = {"user_id": [name], "item_id": [f"of {name}"], "type": ["view"], "timestamp": [at]}

@@ -43,7 +43,7 @@ def _file(path: Path) -> Iterator[Any]:
     try:
         with pq.ParquetFile(path) as file:
             yield file
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         raise SourceError(f"{path} cannot be read as parquet ({error}): is it complete?") from error
 
 

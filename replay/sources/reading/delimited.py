@@ -74,7 +74,7 @@ def _unquoted(lines: Iterable[str], dialect: Dialect, first: int) -> Iterator[Fi
 
 def undecoded(line: str, number: int) -> BadRow:
     """Why a line with bytes that its encoding does not know is no row."""
-    byte = next(ord(letter) - 0xDC00 for letter in line if "\udc80" <= letter <= "\udcff")
+    byte = next((ord(letter) - 0xDC00 for letter in line if "\udc80" <= letter <= "\udcff"), 0)
     return BadRow(
         "encoding",
         f"byte 0x{byte:02x} is not of the file's encoding; another is named with --encoding",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import io
 import json
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -80,9 +81,15 @@ def _lenient(line: bytes | str) -> Any:
     try:
         text = (line.decode() if isinstance(line, bytes) else line).strip()
         if text.startswith(("{'", "{u'")):
-            return ast.literal_eval(text)
-        return json.loads(text, parse_constant=lambda _: None) if "NaN" in text or "Infinity" in text else None
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
+            with warnings.catch_warnings(action="ignore"):
+                found = ast.literal_eval(text)
+        elif "NaN" in text or "Infinity" in text:
+            found = json.loads(text, parse_constant=lambda _: None)
+        else:
+            return None
+        orjson.dumps(found, option=orjson.OPT_NON_STR_KEYS)  # half a pair of surrogates is no text
+        return found
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         return None
 
 

@@ -20,7 +20,12 @@ from headwater.errors import SourceError
 
 __all__ = ["BROKEN", "Encoding", "encoding_of", "first_lines", "is_damaged", "kind_of", "opened", "start_of", "text_of"]
 
-BROKEN = (OSError, EOFError, zlib.error, UnicodeError)
+try:
+    from lzma import LZMAError
+except ImportError:  # a Python that was built without it
+    LZMAError = zlib.error  # type: ignore[misc, assignment]
+
+BROKEN = (OSError, EOFError, zlib.error, LZMAError, UnicodeError)
 SAMPLE_BYTES = 1 << 18
 """Bytes that tell kind, encoding, delimiter and header."""
 
@@ -46,7 +51,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le", "UTF-16"),
     (codecs.BOM_UTF16_BE, "utf-16-be", "UTF-16"),
 )
-_DAMAGED = re.compile("[\udc80-\udcff]")
+_DAMAGED = re.compile("[\ud800-\udfff]")
 _LETTER = re.compile(rb"[A-Za-z][\x80-\xfd](?:[A-Za-z .,;|\t\r\n\"]|$)|(?:^|[\s,;|\"])[\xc0-\xfd][A-Za-z]")
 """One byte beyond ASCII beside letters, as Latin-1 and cp1252 write é; in UTF-8 such a letter has two bytes."""
 
