@@ -168,7 +168,7 @@ def _lines(source: Source, found: Overview) -> Iterator[tuple[str, str]]:
         yield "gap", f"longest without any event {_span(found.silence_ms)}, from {_moment(found.silence_from_ms)}"
     if report.left_out:
         yield "left out", ", ".join(f"{count:,} {what}" for what, count in report.left_out.most_common())
-    for note in report.notes:
+    for note in report.remarks:
         yield "note", note
 
 
@@ -213,7 +213,7 @@ def _body(source: Source, found: Overview, commands: Mapping[str, str]) -> dict[
         "bad": dict(report.bad),
         "first_bad": report.first_bad,
         "left_out": dict(report.left_out),
-        "notes": report.notes,
+        "notes": report.remarks,
         "made_types": report.made_types,
         **counts,
         "commands": dict(commands),

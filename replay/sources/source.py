@@ -18,10 +18,10 @@ import orjson
 from pydantic import ValidationError
 
 from headwater.errors import SourceError
-from headwater.events import Event, Item
+from headwater.events import Event, Item, now_ms
 from replay.sources.ids import IdColumn, as_id, as_text, choose_ids, is_missing
 from replay.sources.raw import BadRow, RawRow, place_of
-from replay.sources.times import TimeColumn, TimeOptions, choose_time_column, moment_text, number_of
+from replay.sources.times import AHEAD_MS, TimeColumn, TimeOptions, choose_time_column, moment_text, number_of
 
 __all__ = ["BadRow", "Catalogued", "RawRow", "RowOptions", "Source", "SourceReport", "as_id", "events_of"]
 
@@ -66,6 +66,7 @@ class SourceReport:
         time_column, time_unit, time_warning: the column that was taken for the time, for what, and what is odd in it.
         first_ms, last_ms: of the events, by their times.
         left_out: good rows that are no events: a catalogue entry, what is known of a user.
+        ahead: events beyond this machine's clock, which the workers refuse until their time has come.
         read_as, notes: how a file is read, and what a person should know of the choices made.
         made_types: types that were made of words of the file.
     """
@@ -81,6 +82,7 @@ class SourceReport:
     time_warning: str = ""
     first_ms: int | None = None
     last_ms: int | None = None
+    ahead: int = 0
     read_as: str = ""
     notes: list[str] = field(default_factory=list)
     made_types: dict[str, str] = field(default_factory=dict)
@@ -131,7 +133,13 @@ class SourceReport:
         if self.made_types:
             words = [f"'{word}' is {kind}" for word, kind in list(self.made_types.items())[:FIRST_BAD]]
             told.append(f"types: {', '.join(words)}")
-        return "; ".join([*told, *self.notes])
+        return "; ".join([*told, *self.remarks])
+
+    @property
+    def remarks(self) -> list[str]:
+        """The notes, and how many events lie ahead."""
+        ahead = f"{self.ahead:,} lie ahead of this clock: workers refuse them (event_time_ahead). Is it --time-zone?"
+        return [*self.notes, ahead] if self.ahead else self.notes
 
     @property
     def bad_share(self) -> float:
@@ -207,6 +215,7 @@ def events_of(
     """
     options = options or RowOptions()
     waiting = iter(rows)
+    soon_ms = now_ms() + AHEAD_MS
     sample, time = _sampled(waiting, options, time, report.name)
     report.time_column, report.time_unit, report.time_warning = time.name, time.unit, time.warning
     good = _checked(_chain(sample, waiting), report, time, _columns(sample, options))
@@ -230,6 +239,8 @@ def events_of(
             report.refuse(place_of(row.path, row.number), BadRow(what, text, row.place))
             continue
         report.took(row.time_ms)
+        if row.time_ms > soon_ms:
+            report.ahead += 1
         yield event
     if report.rows and not report.events:
         raise SourceError(f"no row can become an event. {report}. Check which columns are named (--user, --time, ...)")

@@ -13,7 +13,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from functools import cache, lru_cache
@@ -28,7 +28,11 @@ from replay.sources.raw import BadRow, LocalStamp, Stamp
 __all__ = ["TimeColumn", "TimeOptions", "choose_time_column", "moment_ms"]
 
 AHEAD_MS = 60_000
-"""How far beyond this machine's clock a time may lie, as of `streams.max_ahead_s`."""
+"""How far beyond this machine's clock a time has a vote, as of `streams.max_ahead_s`."""
+
+FAR_MS = 366 * 86_400_000
+"""How far beyond it a row is still read. What is ahead by less is told and left to the workers, whose dead letters keep
+it until its time has come."""
 
 VOTERS = 1000
 """Values of a sample that are tried, spread evenly over it."""
@@ -82,7 +86,7 @@ class TimeOptions:
         unit: seconds, milliseconds, microseconds, nanoseconds, days, excel; or short: s, ms, us, ns.
         zone: of dates without one: "Europe/Berlin" or "+02:00"; None is UTC.
         oldest_ms: what lies before is refused.
-        newest_ms: what lies after is refused; None is a minute from now.
+        newest_ms: what lies after is refused; None is a year from now.
     """
 
     format: str | None = None
@@ -167,6 +171,7 @@ def choose_time_column(candidates: Mapping[str, Sequence[Any]], options: TimeOpt
     options = options or TimeOptions()
     now_ms = time.time_ns() // 1_000_000 + AHEAD_MS
     bounds = (options.oldest_ms, now_ms if options.newest_ms is None else options.newest_ms)
+    newest_ms = now_ms + FAR_MS if options.newest_ms is None else options.newest_ms
     fitting = []
     refused = []
     for place, (name, values) in enumerate(candidates.items()):
@@ -183,11 +188,13 @@ def choose_time_column(candidates: Mapping[str, Sequence[Any]], options: TimeOpt
             filled = len(voters) * 2 >= min(VOTERS, len(values))
             fitting.append(((not filled, found.step_ms, bool(found.undecided), place), found))
     if fitting:
-        return min(fitting, key=lambda one: one[0])[1]
+        return replace(min(fitting, key=lambda one: one[0])[1], newest_ms=newest_ms)
     if refused:
         raise SourceError(f"no times in {'; '.join(refused)}. {_REMEDY}")
     name = next(iter(candidates), "")
-    return TimeColumn(name, "milliseconds", 1, "there are no times", *bounds, True, _counted("milliseconds"))
+    return TimeColumn(
+        name, "milliseconds", 1, "there are no times", bounds[0], newest_ms, True, _counted("milliseconds")
+    )
 
 
 def moment_ms(text: str, what: str) -> int:
