@@ -45,7 +45,7 @@ def test_a_file_is_shown_with_what_its_columns_are_taken_for(shop: Path) -> None
         "longest without any event 17 minutes",
     ):
         assert told in found.stdout
-    assert max(map(len, lines)) <= 120
+    assert max(len(line) for line in lines if str(shop) not in line) <= 120
 
 
 def test_the_commands_that_it_prints_keep_its_options(shop: Path) -> None:
@@ -88,7 +88,7 @@ def test_more_bad_rows_than_allowed_are_exit_code_1(shop: Path) -> None:
         file.write("u1;i1;view;soon;1;x\n")
     found = look(shop)
     assert found.exit_code == 1
-    assert "shop.csv line 33: time 'soon' cannot be read" in found.stdout.replace("\n", " ").replace("          ", "")
+    assert "shop.csvline33:time'soon'cannotberead" in "".join(found.stdout.split()), "wherever the lines break"
     assert "1 of 32 rows were refused, 3.1%, more than 1.0% (--max-bad)" in found.stderr
     assert look(shop, "--max-bad", "5%").exit_code == 0
     assert look(shop, "--max-bad", "0.05").exit_code == 0
