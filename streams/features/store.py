@@ -142,8 +142,9 @@ class FeatureStore:
         except REFUSING as error:
             raise _refused(self.address, error) from error
         except PASSING as error:
-            if isinstance(error.__cause__, ssl.SSLError):
-                raise _refused(self.address, error.__cause__) from error
+            broken = _broken_tls(error)
+            if broken is not None and self.address.startswith("rediss:"):
+                raise _refused(self.address, broken) from error
             raise Unavailable(
                 f"no Redis answers at {self.address} ({error}). Start one (`headwater up` brings its own), "
                 "or set HEADWATER_REDIS__URL to where it is."
@@ -429,9 +430,19 @@ class FeatureStore:
                 yield key.decode().removeprefix(start)
 
 
+def _broken_tls(error: BaseException) -> Exception | None:
+    """Why TLS cannot come about, at the root of redis-py's error: a certificate, a file of ours, a plain port."""
+    at: BaseException | None = error
+    while at is not None:
+        if isinstance(at, (ssl.SSLError, FileNotFoundError, PermissionError)):
+            return None if isinstance(at, ssl.SSLEOFError) else at  # the server ended meanwhile
+        at = at.__cause__ or at.__context__
+    return None
+
+
 def _refused(address: str, error: Exception) -> AccessDenied:
     reason = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else str(error)
-    if isinstance(error, ssl.SSLError):
+    if isinstance(error, OSError):
         remedy = (
             "Name the authority that signed its certificate (?ssl_ca_certs=FILE at the end of HEADWATER_REDIS__URL) "
             "and a host that is in it; where it speaks no TLS, redis:// instead of rediss://."

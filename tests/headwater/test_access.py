@@ -22,7 +22,7 @@ from embedded import free_port
 from headwater import AccessDenied, Client, SettingsError, Unavailable
 from headwater.kafka import admin_client, denied_topics, ensure_topics, existing_topic, producer
 from headwater.process import EXIT_STALLED, EXIT_WRONG, refusal
-from headwater.settings import KafkaSettings, Settings
+from headwater.settings import KafkaSettings, RedisSettings, Settings
 from headwater.topics import EVENTS
 from streams.features.store import FeatureStore
 from tests.worlds.brokers import KIND, ApacheKafka
@@ -97,6 +97,13 @@ def test_a_certificate_that_is_not_trusted_is_told_with_its_reason(tls_port: int
     by_name = kafka.model_copy(update={"ssl_cafile": str(certificate), "bootstrap": f"localhost:{tls_port}"})
     with pytest.raises(AccessDenied, match="Hostname mismatch"):
         producer(by_name)
+
+
+def test_a_stores_certificate_that_is_not_trusted_or_found_is_told_with_its_reason(tls_port: int) -> None:
+    for options, told in (("", "self.signed certificate"), ("?ssl_ca_certs=/nowhere.pem", "No such file")):
+        url = SecretStr(f"rediss://127.0.0.1:{tls_port}/0{options}")
+        with pytest.raises(AccessDenied, match=f"refuses us .*{told}.*ssl_ca_certs=FILE"):
+            FeatureStore(RedisSettings(url=url)).ping()
 
 
 def test_a_port_that_speaks_tls_is_told_apart_from_none(tls_port: int) -> None:
