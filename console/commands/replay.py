@@ -80,6 +80,8 @@ def stream_command(
         "records": report.records,
         "items": report.items,
         "bad": dict(report.bad),
+        "first_bad": report.first_bad,
+        "read": chosen.report.reading_text,
         "seconds": round(report.seconds, 3),
         "positions": {str(partition): offset for partition, offset in report.positions.items()},
     }

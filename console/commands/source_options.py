@@ -64,7 +64,9 @@ class RangeOptions:
 class MeaningOptions:
     """Which column of a file means what."""
 
-    user: Annotated[str | None, typer.Option(help="For files: column of the user, by name or place.")] = None
+    user: Annotated[
+        str | None, typer.Option(help="For files: column of the user, by name or place; A,B: B where A is empty.")
+    ] = None
     item: Annotated[str | None, typer.Option(help="For files: column of the item.")] = None
     time: Annotated[str | None, typer.Option(help="For files: column of the time.")] = None
     type: Annotated[str | None, typer.Option(help="For files: column of the type, or =view for all.")] = None
@@ -222,10 +224,10 @@ def too_many_bad(source: Source, options: SourceOptions) -> bool:
     report, most = source.report, share_of(options.max_bad)
     if report.bad_share <= most:
         return False
-    bad = report.bad.total()
+    counts = ", ".join(f"{count:,} {reason}" for reason, count in report.bad.most_common(5))
     print(
-        f"headwater: {bad:,} of {report.rows:,} rows were refused, {report.bad_share:.1%}, more than {most:.1%} "
-        "(--max-bad). What they lack stands above; `headwater look` shows how the file is read",
+        f"headwater: {report.bad.total():,} of {report.rows:,} rows were refused, {report.bad_share:.1%}, more than "
+        f"{most:.1%} (--max-bad): {counts}. `headwater look` shows how they are read",
         file=sys.stderr,
     )
     return True

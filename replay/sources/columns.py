@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -88,6 +88,8 @@ class Columns:
     """Which column holds what, by name, or by place from 1. None looks for the usual names.
 
     Fields
+        user: a column; of several, with commas between, the first that is not empty in a row.
+        time: a column; or two, `day+clock`.
         type: a column, or a fixed word: "=view".
         types: what words of that column mean; "" leaves such rows out.
         timed: False takes the order of the rows for their time.
@@ -108,6 +110,7 @@ class Roles:
 
     Fields
         times: of which the values decide: the first is the best by its name. `date+clock` are two of one moment.
+        other_users: columns of the user where that one is empty.
         fixed_type: the type of every event, where no column tells.
         notes: what a person should know of the choice.
     """
@@ -118,6 +121,7 @@ class Roles:
     type: str | None
     value: str | None
     event_id: str | None
+    other_users: tuple[str, ...] = ()
     fixed_type: str = ""
     notes: tuple[str, ...] = ()
 
@@ -165,7 +169,10 @@ def roles_of(where: str, present: Sequence[str], sample: Sample, given: Columns)
     for name in (user, item, *times, kind, value):
         if name is not None and f"{name} (2)" in present:
             chooser.notes.append(f"column {name} is there twice: the first is taken")
-    return Roles(user, item, times, kind, value, event_id, fixed, tuple(chooser.notes))
+    chooser.tell_anonymous(user)
+    return Roles(
+        user, item, times, kind, value, event_id, chooser.other_users, fixed_type=fixed, notes=tuple(chooser.notes)
+    )
 
 
 class _Chooser:
@@ -174,9 +181,14 @@ class _Chooser:
     def __init__(self, where: str, present: list[str], sample: Sample, given: Columns) -> None:
         self.where, self.present, self.sample, self.given = where, present, sample, given
         self.notes: list[str] = []
-        self._taken: set[str] = set()
+        self.other_users: tuple[str, ...] = ()
+        if given.user is not None and given.user not in present and "," in given.user:
+            first, *others = (name.strip() for name in given.user.split(","))
+            self.given = replace(given, user=first)
+            self.other_users = tuple(self._given("user", name) for name in others)
+        self._taken = set(self.other_users)
         for what in BY_FIELD:
-            name = getattr(given, what)
+            name = getattr(self.given, what)
             if name is not None and not (what == "type" and name.startswith("=")):
                 found = self._given(what, name)
                 self._taken |= {found} if found in self.present else set(found.split("+"))
@@ -236,6 +248,16 @@ class _Chooser:
         if found is not None:
             self.notes.append(f"no column of a user: each {found} is one")
         return found
+
+    def tell_anonymous(self, user: str) -> None:
+        """What could stand for the user in rows that have none."""
+        if self._filled(user) < 0.99 and self.sample.get(user) and not self.other_users:
+            other = next((name for name in self._named((*USERS, *SESSIONS)) if self._filled(name) > 0.5), None)
+            if other is not None:
+                empty = 1 - self._filled(user)
+                self.notes.append(
+                    f"{user} is empty in {empty:.0%} of the first rows: --user {user},{other} takes {other} there"
+                )
 
     def other_id(self) -> str | None:
         """The only other column that is called an id: film_id, recipe_id."""

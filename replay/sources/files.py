@@ -219,15 +219,15 @@ class FileSource:
         roles, name, path = plan.roles, str(table.path), str(table.path.absolute())
         wanted = [roles.user, roles.item, *plan.time_columns]
         places = []
-        for column in (roles.type, roles.value, roles.event_id):
+        for column in (roles.type, roles.value, roles.event_id, *roles.other_users):
             there = column is not None and (column in table.columns or table.kind == "json")
             places.append(len(wanted) if there else -1)
             wanted += [str(column)] if there else []
-        type_, value, event_id = places
+        type_, value, event_id, *others = places
         timed = len(plan.time_columns)
-        fixed = _fixed(roles.fixed_type)
+        fixed, exploded = _fixed(roles.fixed_type), self._form.explode is not None
         commas = value > 0 and table.delimiter != "," and _has_commas(plan.sample.get(wanted[value], ()))
-        for row in table.rows(wanted):
+        for number, row in enumerate(table.rows(wanted), 1):
             if isinstance(row, BadRow):
                 yield BadRow(row.reason, str(row), f"{name} {row.place}")
                 continue
@@ -246,10 +246,13 @@ class FileSource:
             worth = values[value] if value > 0 else None
             if commas:
                 worth = _number(worth)
+            user = values[0]
+            if others and is_missing(user):
+                user = next((values[place] for place in others if place > 0 and not is_missing(values[place])), None)
             at = values[2] if timed == 1 else _moment(values[2 : 2 + timed])
-            yield RawRow(
-                line, values[0], values[1], at, kind, worth, values[event_id] if event_id > 0 else None, path=path
-            )
+            made = RawRow(line, user, values[1], at, kind, worth, values[event_id] if event_id > 0 else None, path=path)
+            # rows of one line have numbers of their own, for ids by path
+            yield made._replace(number=number, place=f"{name} line {line}") if exploded else made
 
 
 def _sample(table: Table) -> dict[str, list[Any]]:

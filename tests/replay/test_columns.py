@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from headwater import Event, SourceError
-from replay import Columns, FileFormat, FileSource
+from replay import Columns, FileFormat, FileSource, RowOptions
 
 Found = tuple[str, str, str, float | None]
 
@@ -249,3 +249,20 @@ def test_a_mapping_of_types_counts_without_case_and_tells_what_no_row_has(tmp_pa
     source = FileSource(path, Columns(types={"pv": "view", "byu": "purchase"}))
     assert [event.type for event in source.events()] == ["view"]
     assert "--types names byu, which no row has" in source.report.reading_text
+
+
+def test_anonymous_rows_take_their_user_from_another_column_when_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("user_id,session_id,item,type,ts\nann,s1,i,view,1433221332\n,s2,j,view,1433221333\n")
+    source = FileSource(path)
+    assert [event.user_id for event in source.events()] == ["ann"]
+    assert "--user user_id,session_id takes session_id there" in source.report.reading_text
+    source = FileSource(path, Columns(user="user_id,session_id"))
+    assert [event.user_id for event in source.events()] == ["ann", "s2"]
+
+
+def test_rows_of_one_line_have_ids_of_their_own_by_path_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(map(json.dumps, SESSIONS)))
+    source = FileSource(path, form=FileFormat(explode="events"), options=RowOptions(ids_of="path"))
+    assert len({event.event_id for event in source.events()}) == 2
