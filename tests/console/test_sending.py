@@ -169,7 +169,7 @@ def test_a_worker_that_does_not_move_is_not_waited_for_for_ever(settings: Settin
     watch = RefusalWatch(settings.kafka)
     found = watch.refusals({0: send(settings.kafka, 3)}, silence_s=0.3, waiting=left.append)
     assert (found.unread, left[0]) == (3, 3)
-    assert "3 records are not read yet, and no worker has moved for 0.3 s" in found.unknown
+    assert "3 of the records are not read yet, and no worker has moved for 0.3 s" in found.unknown
     assert "headwater doctor" in found.unknown
 
 
