@@ -16,6 +16,7 @@ from headwater.settings import Settings
 from serving.scorer import cuda_is_there
 from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.serving import CATALOGUE, World, clicked, items_of, put_trained_model, trained
+from tests.worlds.streams import server_of
 
 Start = Callable[..., LiveWorker]
 
@@ -150,3 +151,20 @@ def test_when_the_broker_goes_away_no_request_is_lost(settings: Settings, worker
             world.answer(request_id, 60)
         assert serving.stop() == 0
         world.close()
+
+
+def test_garbage_in_the_store_costs_the_users_it_is_about_their_features_and_nobody_an_answer(
+    world: World, serving: LiveWorker
+) -> None:
+    for user in ("ann", "bea", "cid"):
+        world.put_history(user, clicked("film-1"))
+    prefix = world.settings.kafka.prefix
+    with server_of(world.settings) as server:
+        server.set(f"{prefix}u:bea", b'{"count":3,"history":"none"}')
+        server.set(f"{prefix}popular", "text")
+        assert world.recommend("bea").receipt.fallback == "no_features"
+        assert world.recommend("ann").receipt.history_events == 1
+        server.hset(f"{prefix}marks", "0", "garbage")
+        assert world.recommend("cid").receipt.fallback == "no_features"
+    assert serving.metric("headwater_features_unavailable_total") >= 2
+    assert serving.stop() == 0
