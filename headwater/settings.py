@@ -168,10 +168,11 @@ class TrainerSettings(_Section):
         "can be explained; 0 keeps none.",
     )
     regression_bound: float = Field(
-        default=0.5,
+        default=0.2,
         gt=0,
         le=1,
-        description="A model whose prequential NDCG@10 fell by more than this share of its best is held back.",
+        description="A model whose NDCG@10 is lower than that of the one published before by more than this share, on "
+        "the same queries and beyond chance, is held back; 1 holds none back.",
     )
 
 

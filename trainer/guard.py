@@ -1,28 +1,37 @@
-"""The guard in front of every publication: a model that is broken or has become much worse is not published.
+"""The guard in front of every publication: a model that is broken, or worse than what serves now, is not published.
 
-Before: the publisher, with what it is about to publish. After: a refusal with its reason, or nothing. Pure: no Kafka,
-no disk, no clock. The parity of ONNX and torch is checked by `models.published.parity`; this counts it as a reason.
+Before: the publisher, with what it is about to publish, and `same_queries` with how learner and published model did on
+the same queries. After: a refusal with its reason, or nothing. Pure: no Kafka, no disk, no clock. The parity of ONNX
+and torch is checked by `models.published.parity`; this counts it as a reason.
+
+A fall against the past says nothing: the world may have become harder, for any model. A fall that the published model
+does not share, on the same queries, is the learner's own.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Mapping
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from headwater.errors import BundleError
 from models.finite import not_finite
 
-__all__ = ["Guard", "Refused", "refuse_non_finite"]
+__all__ = ["WIDEST", "Outcome", "Refused", "gain_of", "refuse_non_finite", "refuse_worse"]
 
-MIN_QUERIES = 1000
-"""Prequential values over fewer queries are noise: at NDCG@10 = .1 the standard error of 1,000 is about .008."""
+WINDOWS = {32: 4.5, 64: 4.0, 128: 3.5, 256: 3.0}
+"""So many newest queries are judged, and refused when ours is worse by so many standard errors: few show a collapse at
+once, many a fall. There is a look at each every second, so chance must not do it within a year of equals."""
 
-MEMORY = 1000
-"""The best of so many last readings is what a new one is held against, so that a world that changed for good is
-accepted after a while: with one reading a second, about a quarter of an hour."""
+WIDEST = max(WINDOWS)
+
+FEW_USERS = 8
+"""A window of fewer users, but the widest, says more of them than of a model."""
+
+TOP = 10
 
 
 class Refused(BundleError):
@@ -33,32 +42,65 @@ class Refused(BundleError):
         self.reason = reason
 
 
-class Guard:
-    """Remembers the recent prequential NDCG@10 and refuses a fall of more than `bound` (a share) below the best of
-    them.
+class Outcome(NamedTuple):
+    """How three rankers did on one query: their NDCG@10 of it. `rival` is what serves now."""
 
-    >>> guard = Guard(bound=0.5)
-    >>> guard.check({"queries": 5000, "ndcg_at_10": {"headwater": 0.10}})
-    >>> guard.check({"queries": 5000, "ndcg_at_10": {"headwater": 0.04}})
+    user_id: str
+    ours: float
+    rival: float
+    popularity: float
+
+
+def gain_of(rank: int) -> float:
+    """NDCG@10 of one query whose target has a 1-based rank.
+
+    >>> [round(gain_of(rank), 2) for rank in (1, 2, 10, 11)]
+    [1.0, 0.63, 0.29, 0.0]
+    """
+    return 1.0 / math.log2(rank + 1.0) if 1 <= rank <= TOP else 0.0
+
+
+def refuse_worse(outcomes: Sequence[Outcome], bound: float, rival: str, *, held_back: bool = False) -> None:
+    """Compare the learner with what serves now.
+
+    Parameters
+        outcomes: of the newest queries that both were asked.
+        bound: a share of the rival's NDCG@10 by which ours may be lower.
+        rival: what it is called in the message.
+        held_back: the model before was: then this has to be good enough on all outcomes, chance or not, or publication
+            would go on and off.
+
+    Raises
+        Refused: `regression`: ours is lower by more than that, beyond chance. Queries of one user count as the few
+            things that they say: the error is that of users, where it is larger than that of queries.
+
+    >>> refuse_worse([Outcome(f"u{i}", 0.3, 0.3, 0.1) for i in range(300)], 0.2, "version 7")
+    >>> refuse_worse([Outcome(f"u{i}", 0.0, 0.3, 0.1) for i in range(300)], 0.2, "version 7")
     Traceback (most recent call last):
     ...
-    trainer.guard.Refused: prequential NDCG@10 fell to 0.0400, more than 50% below the recent best 0.1000
+    trainer.guard.Refused: NDCG@10 is 0.0000 where version 7 has 0.3000 (popularity 0.1000), on the same 32 queries
     """
+    gains = np.array([one[1:] for one in outcomes]).reshape(-1, 3)
+    users = [one.user_id for one in outcomes]
+    for n, errors in {len(outcomes): 0.0}.items() if held_back else WINDOWS.items():
+        if not 0 < n <= len(outcomes) or (not held_back and n < WIDEST and len(set(users[-n:])) < FEW_USERS):
+            continue
+        spare = gains[-n:, 0] - (1.0 - bound) * gains[-n:, 1]  # (n,) 0 on average: ours is just good enough
+        if spare.mean() + errors * _standard_error(spare, users[-n:]) < 0:
+            ours, rivals, popularity = gains[-n:].mean(0)
+            raise Refused(
+                "regression",
+                f"NDCG@10 is {ours:.4f} where {rival} has {rivals:.4f} (popularity {popularity:.4f}), on the same "
+                f"{n} queries",
+            )
 
-    def __init__(self, bound: float, readings: Iterable[float] = ()) -> None:
-        self.bound = bound
-        self.readings: deque[float] = deque(readings, MEMORY)
 
-    def check(self, summary: Mapping[str, Any]) -> None:
-        """Take a reading of `Prequential.summary()`. Raises Refused (`regression`)."""
-        reading = summary["ndcg_at_10"]["headwater"]
-        if reading is None or summary["queries"] < MIN_QUERIES:
-            return
-        best = max(self.readings, default=reading)
-        self.readings.append(reading)
-        if reading < (1 - self.bound) * best:
-            fall = f"more than {self.bound:.0%} below the recent best {best:.4f}"
-            raise Refused("regression", f"prequential NDCG@10 fell to {reading:.4f}, {fall}")
+def _standard_error(values: NDArray[np.float64], users: Sequence[str]) -> float:
+    """Of the mean of values (n,): that of single queries, or of users where that is larger."""
+    n, off = len(values), values - values.mean()
+    of_users = np.bincount(np.unique(users, return_inverse=True)[1], off)
+    several = len(of_users) / max(len(of_users) - 1, 1)
+    return math.sqrt(max((off**2).sum(), several * (of_users**2).sum())) / n
 
 
 def refuse_non_finite(arrays: Mapping[str, NDArray[Any]]) -> None:

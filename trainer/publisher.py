@@ -5,7 +5,8 @@ Knows no examples: what is published is what the learner says it is.
 
 The publisher keeps the bundle as serving has it, and applies each delta to it before the delta is sent. So a full
 bundle is that bundle written out, of the same version as the last delta: a serving worker that followed the deltas has
-nothing to load. While the live record is pinned (`rollback`) no deltas are sent and nothing is made live; snapshots
+nothing to load. When the guard finds the learner worse than a version published before, that version is made live again
+until it is not. While the live record is pinned (`rollback`) no deltas are sent and nothing is made live; snapshots
 are still announced.
 """
 
@@ -15,6 +16,7 @@ import logging
 import re
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +31,13 @@ from models.published.announcement import Announcement, DeltaHeaders
 from models.published.bundle import Bundle, write_bundle
 from models.published.delta import Delta, encode_delta
 from models.published.parity import check_parity
-from trainer.guard import Guard, Refused, refuse_non_finite
+from trainer.guard import Refused, refuse_non_finite
 from trainer.registry import Registry
+from trainer.same_queries import SameQueries
 
 __all__ = ["Publisher", "newest_on_disk"]
 
 ANSWER_TIMEOUT_S = 5.0
-LOG_EVERY = 60
-"""Of refusals with the same reason, one in so many is logged: a refused model is tried again every second."""
-
 _VERSION = re.compile(r"^v([0-9]{1,15})-")
 
 
@@ -58,7 +58,7 @@ class Publisher:
         settings: where bundles lie, how many are kept, the prefix.
         learner: its version is set to the newest that was ever seen.
         registry: what `model` says.
-        guard: may refuse a publication.
+        same_queries: compares with what serves now, and may refuse a publication.
         producer: of announcements and deltas.
         log: told of what was refused.
 
@@ -67,8 +67,8 @@ class Publisher:
     """
 
     def __init__(
-        self, settings: Settings, learner: Learner, registry: Registry, guard: Guard, producer: KafkaProducer,
-        log: logging.Logger,
+        self, settings: Settings, learner: Learner, registry: Registry, same_queries: SameQueries,
+        producer: KafkaProducer, log: logging.Logger,
     ) -> None:  # fmt: skip
         self._directory = settings.trainer.bundles
         self._keep = settings.trainer.keep_bundles
@@ -76,17 +76,20 @@ class Publisher:
         self._deltas = topic_name(MODEL_DELTAS, settings.kafka.prefix)
         self._learner = learner
         self._registry = registry
-        self._guard = guard
+        self.same_queries = same_queries
         self._producer = producer
         self._log = log
         self._held: Bundle | None = None  # the model as serving has it; None: the next publication must be a bundle
         self._held_examples = -1
+        self._went_back = False  # what serving has is the rival again, which no delta follows
         self._written = 0
         self.published: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.published_ms = 0
         self.failing: str | None = None  # why the newest publication was not taken; None when it was
         self.failures = 0  # since a delta was taken: with each the next try may wait longer
+        self.held_back: str | None = None  # why the guard let none of the newest pass; None when it did
+        self.held_back_ms = 0  # since when, epoch ms; 0: none is held back. A restart goes on with it
         self.broken = False  # the learner's own state holds NaN: it must not overwrite a good checkpoint
         self._directory.mkdir(parents=True, exist_ok=True)
         self._clear_torn()
@@ -118,17 +121,14 @@ class Publisher:
         try:
             was_pinned = self.pinned
             self._registry.refresh()
-            full = full or self._held is None or (was_pinned and not self.pinned)
+            full = full or self._held is None or self._went_back or (was_pinned and not self.pinned)
             if not full and (self.pinned or self._learner.examples_seen == self._held_examples):
                 return False
-            self._guard.check(self._learner.prequential.summary())
+            self.same_queries.check()
             self._publish(examples_offset, now_ms, full)
         except Refused as refusal:
             self.failing = None
-            self.refused[refusal.reason] += 1
-            if self.refused[refusal.reason] % LOG_EVERY == 1:
-                text = {"reason": refusal.reason, "error": str(refusal), "times": self.refused[refusal.reason]}
-                self._log.error("publication refused: the last good model stays", extra=text)
+            self._hold_back(refusal, now_ms)
         except (Unavailable, KafkaError) as error:
             self._failed("unavailable", error)
             self._log.warning("publication not taken", extra={"error": str(error)})
@@ -138,8 +138,45 @@ class Publisher:
             self._clear_torn()
         else:
             self.failing = None
+            self._let_pass(now_ms)
             return True
         return False
+
+    def _hold_back(self, refusal: Refused, now_ms: int) -> None:
+        self.refused[refusal.reason] += 1
+        if self.held_back is None:
+            text = {"reason": refusal.reason, "error": str(refusal), "version": self.version}
+            self._log.error("publications are held back: the last good model stays", extra=text)
+        self.held_back = str(refusal)
+        self.held_back_ms = self.held_back_ms or now_ms
+        if refusal.reason == "regression" and not self._went_back and not self.pinned:
+            self._go_back(now_ms)
+
+    def _go_back(self, now_ms: int) -> None:
+        """Make the rival live again, under a new version: what was published since it may be as bad as what is held
+        back, for a comparison takes some queries."""
+        rival, held = self.same_queries.rival, self._held
+        if rival is None or held is None or held.digest == rival.bundle.digest:
+            return
+        version = self._learner.version + 1
+        again = replace(rival.bundle.copy(), version=version, parent=held.digest, created_ms=now_ms)
+        self._held = again
+        try:
+            self._write(int(again.extra.get("examples_offset", 0)), now_ms)
+        except (Unavailable, KafkaError, OSError, Refused) as error:
+            self._held = None
+            self._log.warning("the model from before is not live again", extra={"error": str(error)})
+            return
+        self._learner.version, self._went_back, self.published_ms = version, True, now_ms
+        self._log.warning("went back", extra={"to": rival.bundle.version, "from": held.version, "version": version})
+
+    def _let_pass(self, now_ms: int) -> None:
+        if self.held_back_ms:
+            text = {"held_back_s": round((now_ms - self.held_back_ms) / 1000, 1), "version": self.version}
+            self._log.warning("publications go on", extra=text)
+        self.held_back, self.held_back_ms, self._went_back = None, 0, False
+        if self._held is not None and not self.pinned:
+            self.same_queries.published(self._held)
 
     def _failed(self, reason: str, error: Exception) -> None:
         self._held = None
@@ -154,9 +191,10 @@ class Publisher:
 
     def _publish(self, examples_offset: int, now_ms: int, full: bool) -> None:
         examples = self._learner.examples_seen
-        if self._held is None or examples != self._held_examples:
+        anew = self._held is None or self._went_back
+        if anew or examples != self._held_examples:
             extra = {"examples_offset": examples_offset, "examples_seen": examples}
-            self._advance(self._learner.publish(created_ms=now_ms, extra=extra, full=self._held is None))
+            self._advance(self._learner.publish(created_ms=now_ms, extra=extra, full=anew))
             self._held_examples = examples
         if full:
             self._write(examples_offset, now_ms)

@@ -41,6 +41,8 @@ class TrainerMetrics(Collector):
     published_ms: int = 0
     published: Mapping[str, int] = field(default_factory=dict)
     refused: Mapping[str, int] = field(default_factory=dict)
+    held_back_ms: int = 0
+    compared: Mapping[str, float] = field(default_factory=dict)
     pinned: bool = False
     foreign: Mapping[tuple[str, str], int] = field(default_factory=dict)
     checkpoint_s: float = 0.0
@@ -86,6 +88,11 @@ class TrainerMetrics(Collector):
             yield GaugeMetricFamily("headwater_weight_age_seconds", "Since the newest publication.", value=age)
         yield _by(CounterMetricFamily, "headwater_publications", "Publications sent.", "kind", self.published)
         yield _by(CounterMetricFamily, "headwater_publications_refused", "By the guard.", "reason", self.refused)
+        held_back_s = (now_ms() - self.held_back_ms) / 1000 if self.held_back_ms else 0.0
+        text = "Since the guard lets no publication pass; 0 while it does."
+        yield GaugeMetricFamily("headwater_publication_held_back_seconds", text, value=held_back_s)
+        text = "NDCG@10 on the newest queries that a published model was asked, too."
+        yield _by(GaugeMetricFamily, "headwater_compared_ndcg_at_10", text, "model", self.compared)
         text = "Records on the model's topics that no trainer wrote."
         foreign = CounterMetricFamily("headwater_foreign_records", text, labels=["topic", "reason"])
         for labels, count in dict(self.foreign).items():

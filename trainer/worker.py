@@ -12,6 +12,7 @@ lock), one partition, no consumer group: nothing can rebalance.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 
 import torch
 
-from headwater.errors import HeadwaterError, SettingsError, Unavailable
+from headwater.errors import BundleError, HeadwaterError, SettingsError, Unavailable
 from headwater.events import now_ms
 from headwater.examples import CatalogueEntry, Example
 from headwater.kafka import ensure_topics, producer
@@ -28,12 +29,13 @@ from headwater.settings import Settings
 from models.config import ModelConfig, model_config
 from models.device import choose_device
 from models.learner import Learner, compile_loops
+from models.published.bundle import Bundle, read_bundle
 from trainer.checkpoints import Checkpoints
 from trainer.examples_log import DuplicatesWatch, ExamplesLog, Progress
-from trainer.guard import Guard
 from trainer.publication_retry import PublicationRetry
 from trainer.publisher import Publisher, newest_on_disk
 from trainer.registry import Registry
+from trainer.same_queries import SameQueries
 from trainer.trainer_metrics import TrainerMetrics
 
 __all__ = ["TrainerWorker", "main"]
@@ -81,8 +83,11 @@ class TrainerWorker:
         known = max(self.learner.version, newest_on_disk(settings.trainer.bundles))
         self.registry = retry.call("kafka", lambda: Registry(settings.kafka, writer, log, newest=known))
         self._opened.callback(self.registry.close)
-        self.guard = Guard(settings.trainer.regression_bound, extra.get("readings", ()))
-        self.publisher = Publisher(settings, self.learner, self.registry, self.guard, writer, log)
+        before = extra.get("guard", {})  # what an older release kept is of no use
+        serving = _live_bundle(settings, self.registry, log)
+        self.same_queries = SameQueries(self.learner, settings.trainer.regression_bound, serving, before)
+        self.publisher = Publisher(settings, self.learner, self.registry, self.same_queries, writer, log)
+        self.publisher.held_back_ms = before.get("since_ms", 0)
         self._set_clocks(restored)
         self.metrics.checkpoint_offset = self.log.progress.offset
         self.metrics.prequential = self.learner.prequential
@@ -152,10 +157,10 @@ class TrainerWorker:
             if isinstance(entry, Example):
                 run.append(entry)
                 continue
-            self.learner.learn(run)
+            self.same_queries.learn(run)
             run = []
             self.learner.observe_item(entry)
-        self.learner.learn(run)
+        self.same_queries.learn(run)
 
     def _keep_time(self, lag: int | None) -> None:
         now = time.monotonic()
@@ -206,9 +211,10 @@ class TrainerWorker:
             )
         now = time.monotonic()
         self._delta_due = now + self.settings.trainer.publish_every_s
+        self.metrics.compared = self.same_queries.ndcg()
         self._publication_retry.tried(self.publisher.failing, self.publisher.failures, now)
         self._observe(None)
-        if self.registry.live is not None:
+        if self.registry.live is not None or self.publisher.held_back is not None:
             self.operations.ready()
 
     def _checkpoint(self, *, wait: bool) -> None:
@@ -221,7 +227,10 @@ class TrainerWorker:
         except Unavailable as error:
             self.operations.log.warning("checkpoint put off", extra={"error": str(error)})
             return
-        extra = {"progress": progress.to_json(), "readings": list(self.guard.readings)}
+        extra = {
+            "progress": progress.to_json(),
+            "guard": {**self.same_queries.state(), "held_back_ms": self.publisher.held_back_ms},
+        }
         try:
             saved = self.checkpoints.save(self.learner, progress.offset, extra, wait=wait)
         except OSError as error:
@@ -246,6 +255,8 @@ class TrainerWorker:
         metrics.lag = metrics.lag if lag is None else lag
         metrics.version, metrics.published_ms = publisher.version, publisher.published_ms
         metrics.published, metrics.refused, metrics.pinned = publisher.published, publisher.refused, publisher.pinned
+        metrics.held_back_ms = publisher.held_back_ms
+        self.operations.remark(_held_back(publisher))
         metrics.foreign, metrics.checkpoint_s = self.registry.foreign, self.checkpoints.last_s
         now = time.monotonic()
         if now - self._rate_at >= 1.0:
@@ -269,6 +280,25 @@ def _restore(settings: Settings, checkpoints: Checkpoints) -> tuple[Learner, dic
             "or move that directory away to learn anew."
         )
     return found
+
+
+def _live_bundle(settings: Settings, registry: Registry, log: logging.Logger) -> Bundle | None:
+    """What serving loads when it starts: what the guard compares with until something else is published."""
+    if registry.live is None:
+        return None
+    try:
+        return read_bundle(settings.trainer.bundles / registry.live.bundle)
+    except BundleError as error:
+        log.warning("the live bundle cannot be read: the guard compares with popularity", extra={"error": str(error)})
+        return None
+
+
+def _held_back(publisher: Publisher) -> str | None:
+    """What /readyz has to say of the guard."""
+    if not publisher.held_back_ms:
+        return None
+    seconds = (now_ms() - publisher.held_back_ms) / 1000
+    return f"publications held back for {seconds:.0f} s: {publisher.held_back or 'not compared since the restart'}"
 
 
 def _yield_to_serving() -> None:

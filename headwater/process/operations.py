@@ -78,7 +78,8 @@ class Operations:
 
     `stopping` is set by SIGTERM or SIGINT; the loop then drains and returns. `retry` waits for servers that are away,
     until then. `registry` is the prometheus registry that /metrics shows. /healthz answers 200 while the process lives;
-    /readyz answers 200 when `ready` was called, progress is recent and no `trouble` was told, else 503 with the reason.
+    /readyz answers 200 when `ready` was called, progress is recent and no `trouble` was told, else 503 with the reason;
+    either has the `remark` beside it.
     """
 
     def __init__(self, worker: str, settings: OperationsSettings) -> None:
@@ -93,6 +94,7 @@ class Operations:
         self._ready = threading.Event()
         self._started = threading.Event()
         self._trouble: str | None = None
+        self._remark: str | None = None
         self._last_progress = time.monotonic()
         self._server: ThreadingHTTPServer | None = None
         self._closed = threading.Event()
@@ -154,6 +156,15 @@ class Operations:
         """What part of its work a worker that makes progress cannot do, for /readyz; None: there is none any more."""
         self._trouble = reason
 
+    def remark(self, text: str | None) -> None:
+        """What a person should know of a worker that does its work, for /readyz; None: nothing any more."""
+        self._remark = text
+
+    def readiness(self) -> str:
+        """What /readyz says."""
+        said = self.stalled() or "ready"
+        return said if self._remark is None else f"{said}; {self._remark}"
+
     def stalled(self) -> str | None:
         """Why the worker is not to be trusted with work, or None."""
         stalled = self._stalled_for()
@@ -208,7 +219,7 @@ def _handler(operations: Operations) -> type[BaseHTTPRequestHandler]:
                 self._answer(200, b"alive\n")
             elif self.path == "/readyz":
                 reason = operations.stalled()
-                self._answer(200 if reason is None else 503, f"{reason or 'ready'}\n".encode())
+                self._answer(200 if reason is None else 503, f"{operations.readiness()}\n".encode())
             else:
                 self._answer(404, b"try /metrics, /healthz or /readyz\n")
 

@@ -45,6 +45,17 @@ def test_a_worker_is_alive_before_it_is_ready(operations: Operations) -> None:
     assert get(operations, "/nothing")[0] == 404
 
 
+def test_a_remark_stands_beside_what_a_worker_says_of_its_readiness(operations: Operations) -> None:
+    operations.ready()
+    operations.remark("publications held back for 7 s")
+    assert get(operations, "/readyz") == (200, "ready; publications held back for 7 s\n")
+    operations.trouble("no room on the disk")
+    assert get(operations, "/readyz") == (503, "no room on the disk; publications held back for 7 s\n")
+    operations.trouble(None)
+    operations.remark(None)
+    assert get(operations, "/readyz") == (200, "ready\n")
+
+
 def test_metrics_are_those_of_the_workers_own_registry(operations: Operations) -> None:
     from prometheus_client import Counter
 

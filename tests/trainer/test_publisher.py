@@ -13,16 +13,17 @@ from headwater.events import now_ms
 from headwater.examples import Example, unpack
 from headwater.settings import Settings
 from models.config import model_config
-from models.learner import Learner, Scored
+from models.learner import Learner
 from models.published.announcement import LIVE
 from models.published.bundle import Bundle, read_bundle
 from tests.worlds.example_logs import SMALL_MODEL, ring_records
 from tests.worlds.publishing import LOG, live_version, registry, settings, writer  # noqa: F401 - fixtures
 from tests.worlds.topic_reading import limit_records
-from trainer.guard import Guard
+from trainer.guard import Outcome
 from trainer.publisher import Publisher
 from trainer.registry import Registry
 from trainer.rollback import rollback
+from trainer.same_queries import SameQueries
 
 pytestmark = pytest.mark.any_broker
 
@@ -40,13 +41,13 @@ def learner() -> Learner:
 
 
 def publisher(
-    settings: Settings, learner: Learner, registry: Registry, writer: KafkaProducer, bound: float = 0.5
+    settings: Settings, learner: Learner, registry: Registry, writer: KafkaProducer, bound: float = 0.2
 ) -> Publisher:
-    return Publisher(settings, learner, registry, Guard(bound), writer, LOG)
+    return Publisher(settings, learner, registry, SameQueries(learner, bound), writer, LOG)
 
 
-def publish(one: Publisher, *, full: bool = False) -> bool:
-    return one.publish(examples_offset=0, now_ms=now_ms(), full=full)
+def publish(one: Publisher, *, full: bool = False, at_ms: int | None = None) -> bool:
+    return one.publish(examples_offset=0, now_ms=at_ms or now_ms(), full=full)
 
 
 def test_weights_that_are_not_numbers_are_refused_and_the_last_good_model_stays(
@@ -66,25 +67,63 @@ def test_weights_that_are_not_numbers_are_refused_and_the_last_good_model_stays(
     assert (live_version(registry), registry.delta_end()) == (good, end)
 
 
-def test_a_model_that_became_much_worse_is_refused_until_it_recovers(
+def worse(one: Publisher) -> None:
+    """From now on the learner is far behind what was published, on the same queries."""
+    one.same_queries.outcomes.extend(Outcome(f"u{i % 20}", 0.1, 0.6, 0.2) for i in range(40))
+
+
+def test_a_model_worse_than_one_before_is_held_back_and_that_one_is_live_again_until_it_recovers(
+    settings: Settings, learner: Learner, registry: Registry, writer: KafkaProducer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    one = publisher(settings, learner, registry, writer)
+    assert publish(one, at_ms=1_000)
+    registry.refresh()
+    good = registry.live
+    assert good is not None
+    learner.learn(examples(64, first_offset=1000))
+    assert publish(one)
+    assert one.version == good.version + 1
+    worse(one)
+    for lap in range(3):
+        learner.learn(examples(64, first_offset=2000 + 1000 * lap))
+        assert not publish(one, at_ms=10_000 + lap)
+    assert one.refused == {"regression": 3}
+    assert (one.held_back_ms, one.held_back is None) == (10_000, False)
+    registry.refresh()
+    assert registry.live is not None
+    assert (registry.live.version, registry.live.digest) == (good.version + 2, good.digest)
+    again = read_bundle(settings.trainer.bundles / registry.live.bundle)
+    assert again.digest == good.digest
+    one.same_queries.outcomes.clear()
+    end = registry.delta_end()
+    assert publish(one, at_ms=70_000)
+    assert (one.held_back_ms, one.held_back) == (0, None)
+    assert live_version(registry) == learner.version == good.version + 3
+    assert registry.delta_end() == end, "a bundle: no delta follows the model that was live again"
+    told = [record.getMessage() for record in caplog.records]
+    assert told.count("publications are held back: the last good model stays") == 1
+    assert told.count("publications go on") == 1
+    learner.learn(examples(64, first_offset=9000))
+    assert publish(one)
+    assert registry.delta_end() > end
+
+
+def test_while_a_rollback_holds_a_worse_model_brings_nothing_live(
     settings: Settings, learner: Learner, registry: Registry, writer: KafkaProducer
 ) -> None:
     one = publisher(settings, learner, registry, writer)
-    window = learner.config.window_events
-    for _ in range(window):
-        learner.prequential.add(Scored(True, 1, 9, 9, 9, 0.0))
     assert publish(one)
-    good = live_version(registry)
-    for _ in range(window):
-        learner.prequential.add(Scored(True, 50, 9, 9, 9, 0.0))
+    first = live_version(registry)
     learner.learn(examples(64, first_offset=1000))
-    assert not publish(one)
-    assert one.refused == {"regression": 1}
-    assert live_version(registry) == good
-    for _ in range(window):
-        learner.prequential.add(Scored(True, 2, 9, 9, 9, 0.0))
     assert publish(one, full=True)
-    assert live_version(registry) > good
+    rollback(settings, first)
+    registry.refresh()
+    worse(one)
+    learner.learn(examples(64, first_offset=2000))
+    assert not publish(one, full=True)
+    assert live_version(registry) == first
+    assert one.held_back is not None
 
 
 def test_a_bundle_whose_graph_disagrees_with_the_learner_is_refused(

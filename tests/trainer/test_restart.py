@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import NamedTuple
 
 import pytest
 
+from headwater.events import now_ms
 from headwater.settings import Settings
+from models.learner import Learner
 from tests.worlds.example_logs import SMALL_MODEL, append, ring_records
 from tests.worlds.processes import LiveWorker, eventually, world_settings
 from tests.worlds.trainers import checkpoints, labelled, learned, learning
@@ -92,3 +95,29 @@ def test_no_good_checkpoint_is_an_exit_and_never_a_new_model(left: Settings, wor
         assert trainer.process.wait(30) == 2
         assert "can be read" in trainer.tail()
         assert "move the directory away to learn anew" in trainer.tail()
+
+
+def test_a_model_that_was_held_back_is_so_after_a_restart_is_told_and_passes_once_it_does_as_well(
+    left: Settings, worker: Start
+) -> None:
+    """The last of this file: it adds to the log."""
+    newest, _ = checkpoints(left)
+    learner, extra = Learner.load(newest)
+    behind = [[f"u{i % 20}", 0.1, 0.6, 0.2] for i in range(60)]
+    held = {"outcomes": behind, "held_back": True, "since_ms": now_ms() - 90_000}
+    learner.save(newest, {**extra, "guard": held})
+    again = worker("trainer.worker", given=left)
+    eventually(lambda: again.metric("headwater_publications_refused_total") > 0, 30, "a model is refused")
+    status, said = again.get("/readyz")
+    assert status == 200
+    assert re.match(r"ready; publications held back for \d+ s: NDCG@10 is 0\.1000 where version \d+ has 0\.6000", said)
+    assert again.metric("headwater_publication_held_back_seconds") >= 90
+    assert labelled(again, "headwater_compared_ndcg_at_10")["published"] == pytest.approx(0.6)
+    for lap in range(20):
+        append(left, ring_records(100, first_offset=20_000 + 1000 * lap))
+        learned(again, 400 + 100 * (lap + 1))
+        if again.metric("headwater_publication_held_back_seconds") == 0:
+            break
+    eventually(lambda: again.get("/readyz") == (200, "ready\n"), 20, "the model passes")
+    assert again.tail(200).count("publications are held back") == 1
+    assert "publications go on" in again.tail(200)
