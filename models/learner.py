@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from headwater.errors import CheckpointError
+from headwater.errors import CheckpointError, SettingsError
 from headwater.examples import CatalogueEntry, Entry, EventPosition, Example
 from headwater.recommendations import AUTO
 from models.block import Pending, Sparse, block_of
@@ -378,7 +377,9 @@ class Learner:
             learner = cls(ModelConfig(**header["config"]), header["seed"])
             learner._restore(arrays, header)
             extra: dict[str, Any] = header["extra"]
-        except (KeyError, TypeError, ValueError, ValidationError) as error:
+        except SettingsError:  # an expert or a sentence model that is not here
+            raise
+        except Exception as error:  # of what a file holds, anything at all can be wrong
             raise CheckpointError(f"checkpoint {path} does not fit this release ({error!r}): {REMEDY}") from error
         learner.move(device)
         return learner, extra

@@ -23,7 +23,8 @@ from typing import Any
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from headwater.errors import BundleError, Unavailable
+from headwater.errors import AccessDenied, BundleError, Unavailable
+from headwater.process import refusal as denied
 from headwater.settings import Settings
 from headwater.topics import MODEL_DELTAS, topic_name
 from models.learner import Learner
@@ -130,6 +131,8 @@ class Publisher:
             self.failing = None
             self._hold_back(refusal, now_ms)
         except (Unavailable, KafkaError) as error:
+            if denied(error) is not None:  # no try will go better
+                raise AccessDenied(f"{error}. Allow this user to write there (kafka-acls --operation Write)") from error
             self._failed("unavailable", error)
             self._log.warning("publication not taken", extra={"error": str(error)})
         except OSError as error:

@@ -55,13 +55,16 @@ def passes(error: BaseException) -> bool:
     """Whether the same call may succeed later.
 
     Returns
-        True for Unavailable, a lost connection, a time-out, and what kafka-python and aiokafka mark as retriable.
+        True for Unavailable, a lost connection, a time-out, and what kafka-python and aiokafka mark as retriable, unless
+        a server's refusal is at its root.
 
     >>> from kafka.errors import KafkaConnectionError, TopicAuthorizationFailedError
     >>> passes(KafkaConnectionError()), passes(TopicAuthorizationFailedError()), passes(ValueError())
     (True, False, False)
     """
-    return isinstance(error, (Unavailable, ConnectionError, TimeoutError)) or getattr(error, "retriable", False) is True
+    if not isinstance(error, (Unavailable, ConnectionError, TimeoutError)):
+        return getattr(error, "retriable", False) is True
+    return refusal(error) is None
 
 
 REFUSALS = frozenset({29, 30, 31, 33, 34, 53, 58})

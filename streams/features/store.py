@@ -442,6 +442,8 @@ def _broken_tls(error: BaseException) -> Exception | None:
 
 def _refused(address: str, error: Exception) -> AccessDenied:
     reason = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else str(error)
+    if reason.startswith("HELLO must be called"):  # redis-py's first word to a server that wants a password, in RESP3
+        reason = "NOAUTH: it wants a password"
     if isinstance(error, OSError):
         remedy = (
             "Name the authority that signed its certificate (?ssl_ca_certs=FILE at the end of HEADWATER_REDIS__URL) "

@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from embedded import free_port
 from headwater import AccessDenied, Client, SettingsError, Unavailable
 from headwater.kafka import admin_client, denied_topics, ensure_topics, existing_topic, producer
-from headwater.process import EXIT_STALLED, EXIT_WRONG, refusal
+from headwater.process import EXIT_STALLED, EXIT_WRONG, passes, refusal
 from headwater.settings import KafkaSettings, RedisSettings, Settings
 from headwater.topics import EVENTS
 from streams.features.store import FeatureStore
@@ -126,6 +126,8 @@ def test_what_is_refused_for_good_is_found_at_the_root_of_an_error() -> None:
     outer = Unavailable("the thread ended")
     outer.__cause__ = denied
     assert refusal(outer) is denied
+    assert not passes(outer)
+    assert passes(Unavailable("away"))
     assert isinstance(refusal(GroupAuthorizationFailedError()), GroupAuthorizationFailedError)
     assert isinstance(refusal(SaslAuthenticationFailedError()), SaslAuthenticationFailedError)
     assert refusal(KafkaConnectionError()) is None

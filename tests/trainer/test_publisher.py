@@ -8,7 +8,9 @@ from typing import Any, cast
 import pytest
 import torch
 from kafka import KafkaProducer
+from kafka.errors import TopicAuthorizationFailedError
 
+from headwater.errors import AccessDenied
 from headwater.events import now_ms
 from headwater.examples import Example, unpack
 from headwater.settings import Settings
@@ -247,3 +249,17 @@ def test_a_rollback_written_at_the_same_moment_is_not_undone(
         assert live_version(registry) == first.version
         assert registry.live is not None
         assert registry.live.pinned
+
+
+class Forbidden:
+    """A producer that the broker lets write nothing."""
+
+    def send(self, *_: Any, **__: Any) -> Any:
+        raise TopicAuthorizationFailedError
+
+
+def test_a_publication_that_the_broker_forbids_is_not_tried_for_ever(settings: Settings, learner: Learner) -> None:
+    forbidden = cast("KafkaProducer", Forbidden())
+    registry = Registry(settings.kafka, forbidden, LOG)
+    with closing(registry), pytest.raises(AccessDenied, match="kafka-acls --operation Write"):
+        publish(publisher(settings, learner, registry, forbidden))
