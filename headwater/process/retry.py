@@ -55,8 +55,8 @@ def passes(error: BaseException) -> bool:
     """Whether the same call may succeed later.
 
     Returns
-        True for Unavailable, a lost connection, a time-out, and what kafka-python and aiokafka mark as retriable, but for
-        what has a refusal of a server at its root.
+        True for Unavailable, a lost connection, a time-out, and what kafka-python and aiokafka mark as retriable; not
+        where a refusal of a server is at the root.
 
     >>> from kafka.errors import KafkaConnectionError, TopicAuthorizationFailedError
     >>> passes(KafkaConnectionError()), passes(TopicAuthorizationFailedError()), passes(ValueError())
