@@ -45,39 +45,46 @@ Limit = Annotated[int | None, typer.Option(min=1, help="Stop after this many eve
 Catalogue = Annotated[bool, typer.Option(help="Take in the source's items first, where it has any.")]
 
 
+KAFKA, COLUMNS, FORMAT, ROWS = "Recorded events (kafka)", "Columns of files", "How files are written", "Times and ids"
+
+
 @dataclass(frozen=True)
 class RangeOptions:
     """Which part of the recorded events of a Kafka."""
 
-    from_prefix: Annotated[str, typer.Option(help="For kafka: the world to read.")] = ""
-    start: Annotated[list[str] | None, typer.Option(metavar="PARTITION:OFFSET", help="For kafka: where to begin.")] = (
-        None
-    )
-    end: Annotated[list[str] | None, typer.Option(metavar="PARTITION:OFFSET", help="For kafka: where to end.")] = None
-    since: Annotated[str | None, typer.Option(metavar="TIME", help="For kafka: from this time: a date, RFC 3339.")] = (
-        None
-    )
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="For kafka: before this time.")] = None
+    from_prefix: Annotated[str, typer.Option(rich_help_panel=KAFKA, help="The world to read.")] = ""
+    start: Annotated[
+        list[str] | None, typer.Option(rich_help_panel=KAFKA, metavar="PARTITION:OFFSET", help="Where to begin.")
+    ] = None
+    end: Annotated[
+        list[str] | None, typer.Option(rich_help_panel=KAFKA, metavar="PARTITION:OFFSET", help="Where to end.")
+    ] = None
+    since: Annotated[
+        str | None, typer.Option(rich_help_panel=KAFKA, metavar="TIME", help="From this time: a date, RFC 3339.")
+    ] = None
+    until: Annotated[str | None, typer.Option(rich_help_panel=KAFKA, metavar="TIME", help="Before this time.")] = None
 
 
 @dataclass(frozen=True)
 class MeaningOptions:
-    """Which column of a file means what."""
+    """Which column of a file means what, by name or by place from 1; usual names are found."""
 
-    user: Annotated[
-        str | None, typer.Option(help="For files: column of the user, by name or place; A,B: B where A is empty.")
+    user: Annotated[str | None, typer.Option(rich_help_panel=COLUMNS, help="The user. A,B: B where A is empty.")] = None
+    item: Annotated[str | None, typer.Option(rich_help_panel=COLUMNS, help="The item.")] = None
+    time: Annotated[str | None, typer.Option(rich_help_panel=COLUMNS, help="The time. DAY+CLOCK: of two.")] = None
+    type: Annotated[str | None, typer.Option(rich_help_panel=COLUMNS, help="The type, or =view for all.")] = None
+    value: Annotated[
+        str | None, typer.Option(rich_help_panel=COLUMNS, help="The value: stars, plays, seconds, a price.")
     ] = None
-    item: Annotated[str | None, typer.Option(help="For files: column of the item.")] = None
-    time: Annotated[str | None, typer.Option(help="For files: column of the time.")] = None
-    type: Annotated[str | None, typer.Option(help="For files: column of the type, or =view for all.")] = None
-    value: Annotated[str | None, typer.Option(help="For files: column of the value: stars, plays, a price.")] = None
     types: Annotated[
         list[str] | None,
-        typer.Option(metavar="WORD=TYPE,...", help="For files: what words of the type mean; WORD= leaves them out."),
+        typer.Option(
+            rich_help_panel=COLUMNS, metavar="WORD=TYPE,...", help="What words of the type mean; WORD= is left out."
+        ),
     ] = None
-    no_time: Annotated[bool, typer.Option("--no-time", help="For files: without times; their order is the time.")] = (
-        False
-    )
+    no_time: Annotated[
+        bool, typer.Option("--no-time", rich_help_panel=COLUMNS, help="There are no times: the order is the time.")
+    ] = False
 
 
 @dataclass(frozen=True)
@@ -85,25 +92,34 @@ class FormatOptions:
     """How a file is written, where that cannot be found out or is found wrongly."""
 
     header: Annotated[
-        bool | None, typer.Option("--header/--no-header", help="For files: whether line 1 names the columns.")
+        bool | None,
+        typer.Option("--header/--no-header", rich_help_panel=FORMAT, help="Whether the first line names the columns."),
     ] = None
     columns: Annotated[
-        str | None, typer.Option(metavar="NAME,NAME", help="For files: names of the columns by place, _ for none.")
+        str | None,
+        typer.Option(rich_help_panel=FORMAT, metavar="NAME,NAME", help="Names of the columns by place, _ for none."),
     ] = None
-    delimiter: Annotated[str | None, typer.Option(help="For files: between fields: tab, space, ';', ...")] = None
-    encoding: Annotated[str | None, typer.Option(help="For files: cp1252, latin-1, gb18030, ...")] = None
+    delimiter: Annotated[
+        str | None, typer.Option(rich_help_panel=FORMAT, help="Between fields: tab, space, ';', ...")
+    ] = None
+    encoding: Annotated[
+        str | None, typer.Option(rich_help_panel=FORMAT, help="Of the text: cp1252, latin-1, gb18030, ...")
+    ] = None
     explode: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="For files: a list of which each element is a row.")
+        str | None,
+        typer.Option(rich_help_panel=FORMAT, metavar="COLUMN", help="A list of which each element is a row."),
     ] = None
 
 
 @dataclass(frozen=True)
 class FileOptions:
-    """How to read a file of events."""
+    """How to read files of events."""
 
     column: MeaningOptions = MeaningOptions()
     form: FormatOptions = FormatOptions()
-    in_file_order: Annotated[bool, typer.Option("--in-file-order", help="For files: do not sort by time.")] = False
+    in_file_order: Annotated[
+        bool, typer.Option("--in-file-order", rich_help_panel=FORMAT, help="Do not sort by time.")
+    ] = False
 
 
 @dataclass(frozen=True)
@@ -111,24 +127,29 @@ class RowsOptions:
     """How times and ids of rows are read, where their columns say too little."""
 
     time_format: Annotated[
-        str | None, typer.Option(metavar="FORMAT", help='How dates are written, as of strptime: "%d/%m/%Y %H:%M".')
+        str | None,
+        typer.Option(rich_help_panel=ROWS, metavar="FORMAT", help='Of dates, as of strptime: "%d/%m/%Y %H:%M".'),
     ] = None
     time_unit: Annotated[
-        str | None, typer.Option(metavar="UNIT", help="What times are counted in: s, ms, us, ns, days, excel.")
+        str | None,
+        typer.Option(rich_help_panel=ROWS, metavar="UNIT", help="Of numbers: s, ms, us, ns, days, excel."),
     ] = None
     time_zone: Annotated[
-        str | None, typer.Option(metavar="ZONE", help="Of dates without one: Europe/Berlin, +02:00. Default: UTC.")
+        str | None,
+        typer.Option(rich_help_panel=ROWS, metavar="ZONE", help="Of dates without one: Europe/Berlin. Default: UTC."),
     ] = None
-    ids_of: Annotated[str, typer.Option(metavar="content|path", help="What rows without an event id get one of.")] = (
-        "content"
-    )
+    ids_of: Annotated[
+        str,
+        typer.Option(rich_help_panel=ROWS, metavar="content|path", help="What rows without an event id get one of."),
+    ] = "content"
     keep_missing_words: Annotated[
-        bool, typer.Option("--keep-missing-words", help="nan, None, NULL, \\\\N are ids like others.")
+        bool, typer.Option("--keep-missing-words", rich_help_panel=ROWS, help="nan, None, NULL are ids like others.")
     ] = False
 
 
 MaxBad = Annotated[
-    str, typer.Option(metavar="SHARE", help="Exit code 1 when more of the rows are refused: 1%, 0.05, ...")
+    str,
+    typer.Option(rich_help_panel=ROWS, metavar="SHARE", help="Exit code 1 when more rows are refused: 1%, 0.05, ..."),
 ]
 
 
