@@ -26,6 +26,7 @@ REASONS: tuple[str, ...] = (
     "unknown_version",
     "event_time_ahead",
     "event_time_unit",
+    "position_ahead",
     "null_key",
     "key_mismatch",
     "null_value",
