@@ -11,7 +11,7 @@ import typer
 
 from console.commands.option_groups import given_options, grouped
 from console.commands.options import Data, Json, Kafka
-from console.commands.source_options import SourceNames, SourceOptions, opened_source, too_many_bad
+from console.commands.source_options import SourceNames, SourceOptions, catalogue_of, opened_source, too_many_bad
 from console.local import DEFAULT_DATA
 from console.printing import printer
 
@@ -68,7 +68,9 @@ def command(
         out.print(f"[bold]{_escaped(chosen.report.name)}[/]{_size(chosen)}")
         if isinstance(chosen, FileSource):
             _print_columns(out, chosen)
-        _print_content(out, chosen, found)
+        elif chosen.report.read_as:
+            out.print(f"[dim]read as[/]   {_escaped(chosen.report.read_as)}")
+        _print_content(out, chosen, found, len(catalogue_of(chosen)))
         _print_commands(out, commands)
     raise typer.Exit(too_many_bad(chosen, reading))
 
@@ -123,7 +125,7 @@ def _first(values: Sequence[Any], most: int = 4) -> list[str]:
     return list(found)
 
 
-def _print_content(out: Console, source: Source, found: Overview) -> None:
+def _print_content(out: Console, source: Source, found: Overview, known_items: int) -> None:
     from rich.table import Table
 
     report = source.report
@@ -132,6 +134,8 @@ def _print_content(out: Console, source: Source, found: Overview) -> None:
     grid.add_column(overflow="fold")
     for name, text in _lines(source, found):
         grid.add_row(name, _escaped(text))
+    if known_items:
+        grid.add_row("catalogue", f"{known_items:,} items")
     if report.bad:
         counts = ", ".join(f"{count:,} {reason}" for reason, count in report.bad.most_common())
         grid.add_row("refused", f"[yellow]{_escaped(counts)}[/]")

@@ -67,7 +67,7 @@ class Gorse:
 
     def events(self) -> Iterator[Event]:
         """Every feedback as an event. Raises SourceError."""
-        self.report = SourceReport(str(self._feedback))
+        self.report = SourceReport(str(self._feedback), read_as="gorse's feedback")
         return events_of(self._rows(), self.report, sort=True, options=self._options)
 
     def _rows(self) -> Iterator[RawRow | BadRow]:

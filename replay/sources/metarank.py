@@ -68,7 +68,7 @@ class Metarank:
 
     def events(self) -> Iterator[Event]:
         """Interactions, and with `impressions` the rankings' items. Raises SourceError."""
-        self.report = SourceReport(str(self.path))
+        self.report = SourceReport(str(self.path), read_as="metarank's events")
         return events_of(self._event_rows(), self.report, sort=True, options=self._options)
 
     def _event_rows(self) -> Iterator[RawRow | BadRow]:

@@ -107,3 +107,13 @@ def test_a_file_that_lacks_something_is_shown_as_far_as_it_goes(tmp_path: Path) 
         ["article_id", "item"],
         ["price", "value"],
     ]
+
+
+def test_an_export_of_another_engine_is_shown_with_its_catalogue(tmp_path: Path) -> None:
+    (tmp_path / "feedback.csv").write_text(
+        "feedback_type,user_id,item_id,time_stamp\nstar,ann,a,2020-01-01 01:01:02 +0000 UTC\n"
+    )
+    (tmp_path / "items.csv").write_text("item_id,is_hidden,categories,time_stamp,labels,description\na,false,x,,,\n")
+    found = look(f"gorse:{tmp_path}")
+    assert (found.exit_code, "gorse's feedback" in found.stdout, "1 items" in found.stdout) == (0, True, True)
+    assert f"headwater replay stream gorse:{tmp_path}" in found.stdout
