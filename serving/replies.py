@@ -78,7 +78,8 @@ class ReplySender:
     def check(self) -> None:
         """Raises Stalled when a reply could not be delivered."""
         if self._failure is not None:
-            raise Stalled(f"a reply could not be delivered ({self._failure}); its request will be answered again")
+            text = f"a reply could not be delivered ({self._failure}); its request will be answered again"
+            raise Stalled(text) from self._failure
 
     def _deliver(self, part: Callable[[], Any], acknowledged: Callable[[Any], None]) -> None:
         def failed(error: BaseException) -> None:

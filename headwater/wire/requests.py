@@ -6,7 +6,7 @@ Before: the value of a record, which anyone may have sent. After: a model, or an
 from __future__ import annotations
 
 from headwater.errors import InvalidMessage
-from headwater.events import Item
+from headwater.events import MAX_ID_LENGTH, Item
 from headwater.recommendations import Recommendation, Request
 from headwater.wire.values import decode, only_refusals, short_text
 
@@ -65,6 +65,9 @@ def decode_catalogue_record(key: bytes | None, value: bytes | None, at: str) -> 
                 "undecodable", f"{at}: the key is not UTF-8 ({error!s:.80}). Key items by item_id."
             ) from error
         if value is None:
+            if not 0 < len(item_id) <= MAX_ID_LENGTH:
+                text = f"{at}: the key has {len(item_id):,} characters (1 to {MAX_ID_LENGTH}). Key items by item_id."
+                raise InvalidMessage("schema", text)
             return item_id, None
         item = decode(Item, value, f"{at}: ")
         if item.item_id != item_id:

@@ -273,6 +273,8 @@ def test_a_record_of_the_catalogue_is_read_or_refused() -> None:
         (None, encode(item), "null_key"),
         (b"\xff" * 5000, None, "undecodable"),
         (b"b" * 5000, encode(item), "key_mismatch"),
+        (b"b" * 257, None, "schema"),
+        (b"", None, "schema"),
         (b"a", b"{", "undecodable"),
         (b"a", b"{}", "schema"),
         (b"a", b'{"item_id":"a","attributes":{"a":%s}}' % nested(2000), "too_deep"),
