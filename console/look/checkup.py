@@ -14,7 +14,7 @@ from typing import Any
 
 from console.local.addresses import Addresses
 from console.local.processes import http_get
-from console.look import flow, machine, newest, processors, weights
+from console.look import counters, flow, machine, newest, processors, weights
 from console.look.cluster import TopicState, group_lags, misspelt_topics, open_admin, topic_states
 from console.look.finding import Finding, spelled, unseen
 from console.look.worker_metrics import Scrape
@@ -54,6 +54,7 @@ def examine(settings: Settings, running: Addresses | None) -> list[Finding]:
         findings += _seen("reading", lambda: _flow(settings, before[0], metrics, later))
     findings += weights.publications(metrics, later)
     findings += weights.counted_duplicates(metrics, later)
+    findings += counters.counted(later)
     return findings
 
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from console.cli import app
 from console.local.addresses import Addresses
-from console.look import checkup, finding, flow, machine, newest, processors, weights
+from console.look import checkup, counters, finding, flow, machine, newest, processors, weights
 from console.look.cluster import TopicState, misspelt_topics, topic_states
 from console.look.finding import Finding, unseen
 from console.look.worker_metrics import Scrape, read_metrics
@@ -30,6 +30,7 @@ from headwater.topics import topic_name
 from headwater.wire import dead_letter_headers
 from models.published.announcement import DeltaHeaders
 from streams.features.store import Batch, FeatureStore
+from tests.worlds.processes import ROOT
 
 HOUR_MS = 3_600_000
 
@@ -357,6 +358,24 @@ def test_serving_that_stays_behind_the_trainer_is_told_and_one_under_a_rollback_
 
     assert served(8, 90) == ["serving: weights"]
     assert served(8, 5) == served(9, 900) == served(4, 900, pinned=1) == []
+
+
+def test_what_a_worker_counts_only_when_something_is_odd_is_noted() -> None:
+    well = read_metrics("headwater_events_applied_total 9\nheadwater_damaged_keys_total 0\n")
+    odd = read_metrics(
+        'headwater_records_gone_total{topic="events"} 4\nheadwater_records_gone_total{topic="items"} 1\n'
+    )
+    assert list(counters.counted({"streams": well})) == []
+    one = only(list(counters.counted({"streams": odd, "serving": well})))
+    assert (one.name, one.state) == ("streams: records gone", "note")
+    assert "5 records were deleted" in one.text
+
+
+@pytest.mark.parametrize("counter", counters.COUNTERS, ids=lambda one: one.metric)
+def test_the_counters_that_are_looked_at_are_those_of_the_workers(counter: Any) -> None:
+    name = counter.metric.removesuffix("_total")
+    texts = [path.read_text() for path in (ROOT / counter.worker).glob("*.py")]
+    assert any(f'"{name}"' in text for text in texts)
 
 
 # the whole
