@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from headwater.events import EpochMs, Event, Finite, Id, new_id, now_ms
+from headwater.events import EpochMs, Event, Finite, Id, likely_unit, new_id, now_ms
 
 MAX_K = 1000
 """Most items that one request may ask for."""
@@ -80,13 +80,18 @@ class Request(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _events_are_of_the_user(self) -> Request:
+    def _events_are_of_the_user_and_of_our_days(self) -> Request:
         for place, event in enumerate(self.recent_events):
             if event.user_id not in (self.user_id, self.was):
                 other = f"{event.user_id[:40]!r}"
                 raise ValueError(
                     f"recent_events[{place}] is of {other}, not of user_id {self.user_id[:40]!r}. If that is the "
                     f"user's former id, say was: {other}"
+                )
+            if likely_unit(event.event_time) == "seconds":
+                raise ValueError(
+                    f"recent_events[{place}]: event_time {event.event_time} looks like seconds: send milliseconds "
+                    "since 1970, or RFC 3339 text"
                 )
         return self
 

@@ -25,6 +25,7 @@ MISSING = frozenset(
 _LONGEST = max(map(len, MISSING))
 _WHOLE = re.compile(r"[+-]?\d+(?:\.0*)?")
 _ROUNDED = re.compile(r"[+-]?\d(?:\.\d+)?[eE]\+?\d+")
+_PICTURE = re.compile(r"b(['\"])([^\\]+)\1")
 _EXACT = 2**53  # from here on a float skips whole numbers
 
 
@@ -47,9 +48,14 @@ def as_text(value: Any, what: str, *, keep_words: bool = False) -> str | None:
     """
     if isinstance(value, bytes):
         try:
-            value = value.decode("utf-8")
+            text = value.decode("utf-8")
         except UnicodeDecodeError as error:
             raise BadRow(what, f"{what} {value!r:.80} is binary and not UTF-8 text") from error
+        if not text.strip().isprintable():
+            raise BadRow(
+                what, f"{what} {value!r:.80} is binary and no text: a number or a UUID in bytes? Export it as text"
+            )
+        value = text
     if isinstance(value, str):
         text = value.strip()
         return None if not text or (not keep_words and is_missing(text)) else text
@@ -79,11 +85,13 @@ class IdColumn:
     Fields
         what: user or item.
         numbers: whether all of its sample were whole numbers, so that 123.0 is 123. 007 stays 007.
+        pictures: whether all of them were bytes as Python prints them, so that b'u2' is u2.
         keep_words: whether `nan`, `NULL`, ... are ids.
     """
 
     what: str
     numbers: bool = False
+    pictures: bool = False
     keep_words: bool = False
     _known: dict[str | int, str] = field(default_factory=dict, repr=False)
 
@@ -96,6 +104,8 @@ class IdColumn:
         if text is None:
             said = "" if value is None or value == "" else f": {value!r:.20} stands for none (--keep-missing-words)"
             raise BadRow(f"no_{self.what}", f"no {self.what}{said}")
+        if self.pictures and (pictured := _PICTURE.fullmatch(text)):
+            text = pictured[2]
         if self.numbers:
             if _ROUNDED.fullmatch(text):
                 raise BadRow(self.what, f"{self.what} {text} has lost digits, as in a spreadsheet. Export ids as text")
@@ -112,4 +122,5 @@ def choose_ids(values: Iterable[Any], what: str, *, keep_words: bool = False) ->
     texts = [value.strip() for value in values if isinstance(value, str) and not is_missing(value)]
     whole = sum(_WHOLE.fullmatch(text) is not None for text in texts)
     rounded = sum(_ROUNDED.fullmatch(text) is not None for text in texts)
-    return IdColumn(what, bool(whole) and whole + rounded == len(texts), keep_words)
+    pictures = bool(texts) and all(_PICTURE.fullmatch(text) for text in texts)
+    return IdColumn(what, bool(whole) and whole + rounded == len(texts), pictures, keep_words)

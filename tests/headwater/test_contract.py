@@ -220,6 +220,13 @@ def test_each_absurd_value_has_its_reason(value: bytes | None, reason: str | Non
     assert refused(read(value)) == ([reason] if reason else [])
 
 
+def test_a_recent_event_whose_time_is_in_seconds_is_refused_with_its_unit() -> None:
+    event = {"user_id": "ann", "item_id": "film-1", "type": "view", "event_time": NOW_MS // 1000}
+    with pytest.raises(ValidationError, match=r"recent_events\[0\]: event_time 1700000000 looks like seconds"):
+        Request(user_id="ann", recent_events=[event])
+    assert Request(user_id="ann", recent_events=[{**event, "event_time": NOW_MS}]).recent_events
+
+
 def test_a_bad_event_of_a_packed_record_spares_its_neighbours() -> None:
     good = json.loads(encode(EVENT))
     rows = read(json.dumps([good, None, {**good, "type": "NO"}, {**good, "user_id": "bob"}]).encode(), key=None)

@@ -175,7 +175,7 @@ def test_context_recent_events_and_candidates_count_for_one_answer(world: World)
     assert items_of(world.recommend("new", k=1, context_item="film-7", exclude_seen=[])) == ["film-8"]
     strange = world.recommend("new", context_item="never seen")
     assert (strange.receipt.fallback, len(strange.items)) == ("unknown_history", 10)
-    event = {"user_id": "new", "item_id": "film-5", "type": "click", "event_time": 3_000_000_000}
+    event = {"user_id": "new", "item_id": "film-5", "type": "click", "event_time": 1_700_000_000_000}
     recent = world.recommend("new", k=1, recent_events=[event])
     assert (items_of(recent), recent.receipt.history_length) == (["film-6"], 1)
     assert world.recommend("new", k=1).receipt.history_length == 0
