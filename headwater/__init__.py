@@ -24,6 +24,7 @@ from headwater.errors import (
     SettingsError,
     SourceError,
     Stalled,
+    StoreDamaged,
     Unavailable,
 )
 from headwater.events import Event, Item
@@ -52,6 +53,7 @@ __all__ = [
     "SettingsError",
     "SourceError",
     "Stalled",
+    "StoreDamaged",
     "Unavailable",
 ]
 
