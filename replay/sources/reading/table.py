@@ -108,38 +108,39 @@ class Table:
 
     def objects(self, *, short_rows: bool = False) -> Iterator[Object | BadRow]:
         """The number of each row and all of it by name. Raises SourceError."""
+        rows = self._objects(short_rows)
+        return rows if self._explode is None else self._exploded(rows, self._explode)
+
+    def _exploded(self, rows: Iterator[Object | BadRow], name: str) -> Iterator[Object | BadRow]:
         self.without_rows = 0
-        for row in self._objects(short_rows):
-            if isinstance(row, BadRow) or self._explode is None:
+        for row in rows:
+            if isinstance(row, BadRow):
                 yield row
                 continue
             number, found = row
             made = 0
-            for one in exploded(found, self._explode):
+            for one in exploded(found, name):
                 made += 1
                 yield BadRow(one.reason, str(one), f"line {number}") if isinstance(one, BadRow) else (number, one)
             self.without_rows += not made
 
     def _objects(self, short_rows: bool) -> Iterator[Object | BadRow]:
         if self.kind == "json":
-            yield from object_rows(self.path, self._encoding, lines=self._lines)
-            return
+            return object_rows(self.path, self._encoding, lines=self._lines)
         names = parquet_names(self.path) if self._text is None else self._text.names
         rows = parquet_rows(self.path, names) if self._text is None else self._text.values(names, short_rows=short_rows)
-        for row in rows:
-            yield row if isinstance(row, BadRow) else (row[0], dict(zip(names, row[1], strict=False)))
+        return (row if isinstance(row, BadRow) else (row[0], dict(zip(names, row[1], strict=False))) for row in rows)
 
     def _nested_rows(self, wanted: Sequence[str]) -> Iterator[Numbered | BadRow]:
         known, flat = self._partition, not any("." in name for name in wanted)
         for row in self.objects():
             if isinstance(row, BadRow):
                 yield row
-                continue
-            number, found = row
-            if flat and not known:
-                yield number, [found.get(name) for name in wanted]
+            elif flat and not known:
+                yield row[0], list(map(row[1].get, wanted))
             else:
-                yield number, [known[name] if name in known else value_of(found, name) for name in wanted]
+                found = row[1]
+                yield row[0], [known[name] if name in known else value_of(found, name) for name in wanted]
 
     def _looked_inside(self) -> tuple[list[str], bool]:
         """The file's own columns, and whether they are found in objects: the first rows tell."""
@@ -150,7 +151,9 @@ class Table:
         if self._explode is not None and outer and all(value_of(row, self._explode) is None for row in outer):
             known = f"lists are in {', '.join(self.lists)}" if self.lists else "no column holds a list"
             raise SourceError(f"{self.path} has no list {self._explode!r} to explode: {known}")
-        rows = [row[1] for row in islice(self.objects(), SAMPLE_ROWS) if not isinstance(row, BadRow)]
+        rows = outer
+        if self._explode is not None:
+            rows = [row[1] for row in islice(self.objects(), SAMPLE_ROWS) if not isinstance(row, BadRow)]
         inside = self._explode is not None or any(isinstance(value, dict) for row in rows for value in row.values())
         if self.kind == "parquet" and not inside:
             return parquet_names(self.path), False
