@@ -17,13 +17,19 @@ __all__ = ["end_of_sending", "waited"]
 
 def waited(watch: RefusalWatch, sent: Mapping[int, Collection[int]], quiet: bool) -> Refusals:
     """What the workers refused of these records of `events`; a spinner on a terminal says what is waited for."""
+    from console.look.refusals import Refusals
+
     out = printer(stderr=True)
-    if quiet or not out.is_terminal:
-        return watch.refusals(sent)
-    with out.status("the workers read it ...") as shown:
-        return watch.refusals(
-            sent, waiting=lambda unread: shown.update(f"the workers read it: {unread:,} records left")
-        )
+    try:
+        if quiet or not out.is_terminal:
+            return watch.refusals(sent)
+        with out.status("the workers read it ...") as shown:
+            return watch.refusals(
+                sent, waiting=lambda unread: shown.update(f"the workers read it: {unread:,} records left")
+            )
+    except KeyboardInterrupt:
+        text = "Not waited for: `headwater dead-letters list` shows what the workers refuse of it."
+        return Refusals(unknown=text)
 
 
 def end_of_sending(

@@ -266,7 +266,7 @@ def _workers(running: Addresses | None) -> Iterator[Finding]:
         status, body = http_get(f"{url}/readyz")
         said = body.strip()
         if status == 200 and said != "ready":
-            yield Finding(name, "note", f"ready, but: {said}", f"its log is in {running.data}/logs", {"url": url})
+            yield Finding(name, "note", said, f"its log is in {running.data}/logs", {"url": url})
         elif status == 200:
             yield Finding(name, "ok", f"ready; {url}/metrics", detail={"url": url})
         else:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import doctest
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -435,12 +437,34 @@ def test_the_clock_of_the_store_is_that_of_this_machine_here(settings: Settings)
     assert abs(one.detail["ahead_s"]["store"]) < 60
 
 
-def test_the_workers_of_another_world_are_not_asked(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def remarking() -> Iterator[str]:
+    """URL of a worker that is ready and has something to say."""
+
+    class Ready(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"ready; publications held back for 70 s" if self.path == "/readyz" else b"")
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Ready) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,)).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_workers_are_asked_what_they_say_and_those_of_another_world_are_not(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, remarking: str
+) -> None:
     monkeypatch.setattr(processors, "processors", lambda _: [])  # it loads torch, and is looked at elsewhere
-    away = {"streams": f"http://127.0.0.1:{free_port()}"}
-    here = Addresses(1, settings.kafka.bootstrap, "", settings.kafka.prefix, "", "", "/nowhere", "", "", away)
-    asked = {one.name: one.state for one in checkup.examine(settings, here)}
-    assert asked["streams"] == "wrong"
+    urls = {"streams": f"http://127.0.0.1:{free_port()}", "trainer": remarking}
+    here = Addresses(1, settings.kafka.bootstrap, "", settings.kafka.prefix, "", "", "/nowhere", "", "", urls)
+    asked = {one.name: one for one in checkup.examine(settings, here)}
+    assert (asked["streams"].state, asked["trainer"].state) == ("wrong", "note")
+    assert asked["trainer"].text == "ready; publications held back for 70 s"
     found = {one.name: one for one in checkup.examine(settings, replace(here, prefix="other."))}
-    assert "streams" not in found
+    assert not found.keys() & urls.keys()
     assert "another world (prefix 'other.'" in found["up"].text
