@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from headwater.errors import SourceError
 from headwater.events import Item
-from replay.sources.columns import CATEGORIES, ITEMS, TEXTS, TITLES, is_known_name, plain
+from replay.sources.columns import CATEGORIES, ITEMS, TEXTS, TITLES, is_known_name, plain, untyped
 from replay.sources.ids import IdColumn, choose_ids, is_missing
 from replay.sources.raw import BadRow
 from replay.sources.reading import FileFormat, objects_of
@@ -105,7 +105,7 @@ def _id_in(row: dict[str, Any]) -> Any:
 
 def _item(row: dict[str, Any], ids: IdColumn, times: tuple[str, TimeColumn] | None) -> Item:
     """Raises BadRow."""
-    given = {name: value for name, value in row.items() if not is_missing(value)}
+    given = {name: value for name, value in untyped(row).items() if not is_missing(value)}
     names = {plain(name): name for name in reversed(given)}
     name = next((names[word] for word in IDS if word in names), None)
     if name is None:
@@ -115,6 +115,9 @@ def _item(row: dict[str, Any], ids: IdColumn, times: tuple[str, TimeColumn] | No
         column = next((names[word] for word in words if word in names and names[word] in given), None)
         if column is not None and (field != "published_time" or (times and times[0] == column)):
             fields[field] = given.pop(column)
+    for field in ("title", "text"):
+        if isinstance(fields.get(field), list):
+            fields[field] = " ".join(map(str, fields[field]))
     if times and "published_time" in fields:
         fields["published_time"] = max(0, times[1].read(fields["published_time"]))
     attributes = fields.pop("attributes", {})

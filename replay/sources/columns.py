@@ -31,6 +31,7 @@ __all__ = [
     "layout_of",
     "plain",
     "roles_of",
+    "untyped",
 ]
 
 
@@ -130,6 +131,23 @@ class Roles:
 def plain(name: str) -> str:
     """A name without case, style and RecBole's type: `USER_ID`, `userId` and `user_id:token` are one."""
     return re.sub(r"[\W_]+", "", _TYPED.sub("", name.strip())).lower()
+
+
+def untyped(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row without RecBole's types: `class:token_seq` is a list `class`, `year:float` a number `year`.
+
+    >>> untyped({"item_id:token": "7", "class:token_seq": "Drama Sci-Fi", "year:float": "1995.0", "title": "Heat"})
+    {'item_id': '7', 'class': ['Drama', 'Sci-Fi'], 'year': 1995.0, 'title': 'Heat'}
+    """
+    made: dict[str, Any] = {}
+    for name, value in row.items():
+        typed = _TYPED.search(name)
+        if typed is not None and isinstance(value, str):
+            kind = typed[0][1:]
+            number = number_of(value) if kind == "float" else None
+            value = value.split() if kind == "token_seq" else value if number is None else number
+        made[_TYPED.sub("", name)] = value
+    return made
 
 
 def is_known_name(name: str) -> bool:

@@ -109,6 +109,17 @@ def test_a_catalogue_may_be_written_as_events_may(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_recboles_items_are_a_catalogue(tmp_path: Path) -> None:
+    items = tmp_path / "ml.item"
+    items.write_text(
+        "item_id:token\tmovie_title:token_seq\trelease_year:float\tgenre:token_seq\n"
+        "7\tTwelve Monkeys\t1995\tDrama Sci-Fi\n"
+    )
+    assert catalogue_from(items) == [
+        Item(item_id="7", title="Twelve Monkeys", categories=("Drama", "Sci-Fi"), attributes={"release_year": 1995})
+    ]
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
