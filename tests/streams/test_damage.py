@@ -51,6 +51,10 @@ def test_users_marks_and_statistics_that_are_none_end_no_worker(settings: Settin
         server.hset(f"{prefix}marks", str(partition_of(settings, "ada")), "garbage")
         server.delete(f"{prefix}i:film-6")
         server.lpush(f"{prefix}i:film-6", "a list")
+        server.hset(f"{prefix}marks:items", "0", 500)  # of an items topic that is no more
+        server.hset(f"{prefix}marks:dead", f"{topic_name(DEAD_LETTERS, settings.kafka.prefix)}/0", "500:0")
+        send_raw(settings, encode(Item(item_id="film-1", title="Alien")), ITEMS, key=b"film-1")
+        send_raw(settings, b"no item", ITEMS, key=b"film-2")
         second = worker("streams.worker")
         for user in USERS:
             send(settings, [event(n, user) for n in range(6, 8)])
@@ -60,22 +64,13 @@ def test_users_marks_and_statistics_that_are_none_end_no_worker(settings: Settin
             assert store.read_users([user]).states[user].count == 8
         (statistics,) = store.item_statistics(["film-6"])
         assert statistics.counts == {"click": len(USERS)}
+        eventually(lambda: store.read_items(["film-1"])[0], what="the item")
+        eventually_equal(store.dead_letters, {"undecodable": 1})
     told = second.tail(200)
     damaged = ["marks", "u:ada", "u:bob", "u:c", "i:film-6"]
     assert [name for name in damaged if f"redis key {prefix}{name}" not in told] == []
     assert second.metric("headwater_damaged_keys_total") == len(damaged)
     assert second.stop() == 0
-
-
-def test_marks_of_another_items_topic_stop_no_catalogue(settings: Settings, worker: Start) -> None:
-    with storing(settings) as store, server_of(settings) as server:
-        server.hset(f"{store.prefix}marks:items", "0", 500)
-        server.hset(f"{store.prefix}marks:dead", f"{topic_name(DEAD_LETTERS, settings.kafka.prefix)}/0", "500:0")
-        send_raw(settings, encode(Item(item_id="film-1", title="Alien")), ITEMS, key=b"film-1")
-        send_raw(settings, b"no item", ITEMS, key=b"film-2")
-        worker("streams.worker")
-        eventually(lambda: store.read_items(["film-1"])[0], what="the item")
-        eventually_equal(store.dead_letters, {"undecodable": 1})
 
 
 def test_a_landmark_that_is_none_stops_the_worker_with_one_line_that_says_what_to_do(

@@ -92,8 +92,11 @@ def test_one_new_event_brings_back_what_all_partitions_lost(mine: Settings, work
     assert streams.metric("headwater_store_went_back_total") == 1
 
 
-def test_events_survive_a_replica_that_lagged_behind(mine: Settings, worker: Start) -> None:
-    streams = worker("streams.worker", given=mine)
+def test_events_survive_a_replica_that_lagged_behind_and_nothing_is_taught_from_it(
+    mine: Settings, worker: Start
+) -> None:
+    forgetful = mine.model_copy(update={"streams": mine.streams.model_copy(update={"hot_users": 0})})
+    streams = worker("streams.worker", given=forgetful)
     send(mine, [event(n) for n in range(5)])
     assert folded_all(mine).ok
     with server_of(mine) as server:
@@ -106,6 +109,8 @@ def test_events_survive_a_replica_that_lagged_behind(mine: Settings, worker: Sta
     assert result.ok, result.first_difference
     assert result.events_applied == 13
     assert streams.metric("headwater_store_went_back_total") == 1
+    taught = [one for record in records(mine, EXAMPLES) for one in unpack(record.value)]
+    assert {len(one.history) for one in taught if isinstance(one, Example) and one.position.offset == 12} == {12}
 
 
 def test_a_store_that_goes_back_twice_under_load_loses_and_doubles_nothing(mine: Settings, worker: Start) -> None:
@@ -205,18 +210,3 @@ def test_what_the_log_has_deleted_before_the_store_had_it_is_told_and_counted(mi
         assert store.read_users(["ada"]).states["ada"].count == 3 + 4
     assert second.metric("headwater_records_gone_total") == 5
     assert f"{name}[{home}]: 5 records that the store does not have are deleted from the log" in second.tail()
-
-
-def test_nothing_is_taught_from_a_store_that_has_forgotten(mine: Settings, worker: Start) -> None:
-    forgetful = mine.model_copy(update={"streams": mine.streams.model_copy(update={"hot_users": 0})})
-    streams = worker("streams.worker", given=forgetful)
-    send(mine, [event(n) for n in range(5)])
-    assert folded_all(mine).ok
-    with server_of(mine) as server:
-        server.flushall()
-    send(mine, [event(5)])
-    assert folded_all(mine).ok
-    taught = [one for record in records(mine, EXAMPLES) for one in unpack(record.value)]
-    histories = [len(one.history) for one in taught if isinstance(one, Example) and one.position.offset == 5]
-    assert set(histories) == {5}
-    assert streams.metric("headwater_store_went_back_total") == 1
