@@ -280,10 +280,12 @@ class FeatureStore:
 
     def _damaged(self, key: str, held: object, wanted: str) -> StoreDamaged:
         told = str(held) if isinstance(held, Exception) else repr(held)
+        whose = f"that begin with {self.prefix!r}" if self.prefix else "of this database"
+        mends = "A streams worker that starts sets marks to what its group has committed, if anything. Else restore"
         return StoreDamaged(
             f"redis key {self.prefix}{key} at {self.address} holds {told:.120}, not {wanted}: nobody can tell what is "
             "in the features",
-            f"Restore the store from a backup; or delete all keys that begin with {self.prefix!r} and start the "
+            f"{mends if key == 'marks' else 'Restore'} the store from a backup; or delete all keys {whose} and start the "
             "streams workers again: what the log still holds is folded anew.",
         )
 
@@ -417,9 +419,11 @@ class FeatureStore:
 
     def dead_letters(self) -> dict[str, int]:
         """Reason -> dead letters counted."""
-        with self._answering():
-            found = cast(dict[bytes, bytes], self._redis.hgetall(f"{self.prefix}dead"))
-        return {reason.decode(): int(count) for reason, count in found.items()}
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hgetall(f"{self.prefix}dead")
+        reply = self._executed(pipe)[0]
+        found = {} if isinstance(reply, Exception) else cast(dict[bytes, bytes], reply)  # its script begins anew
+        return {reason.decode(): int(count) for reason, count in found.items() if _is_number(count)}
 
     def ids(self, kind: Literal["u", "i", "item"]) -> Iterator[str]:
         """Every user (`u`), item with statistics (`i`) or catalogue item (`item`) under the prefix, in no order."""

@@ -301,6 +301,7 @@ def test_the_catalogue_and_the_tally_of_dead_letters_begin_anew_where_they_are_n
         assert None not in store.read_items(["a", "b"])
         server.hset(f"{prefix}dead", "schema", "many")
         server.set(f"{prefix}marks:dead", "text")
+        assert store.dead_letters() == {}
         assert store.count_dead_letters(letters) == 2
         assert store.dead_letters() == {"schema": 1, "null_key": 1}
         server.hset(f"{prefix}marks:dead", "dead-letters/0", "garbage")
