@@ -285,8 +285,8 @@ class FeatureStore:
         return StoreDamaged(
             f"redis key {self.prefix}{key} at {self.address} holds {told:.120}, not {wanted}: nobody can tell what is "
             "in the features",
-            f"{mends if key == 'marks' else 'Restore'} the store from a backup; or delete all keys {whose} and start the "
-            "streams workers again: what the log still holds is folded anew.",
+            f"{mends if key == 'marks' else 'Restore'} the store from a backup; or delete all keys {whose} and start "
+            "the streams workers again: what the log still holds is folded anew.",
         )
 
     def _executed(self, pipe: Any) -> list[Any]:
