@@ -13,7 +13,7 @@ import re
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo
 
-__all__ = ["read_date", "with_zone", "zone_of"]
+__all__ = ["has_two_orders", "read_date", "with_zone", "zone_of"]
 
 MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 
@@ -39,6 +39,7 @@ _SHAPES = [
         rf"{_MONTH}\s+{_DAY}{_CLOCK}{_OFFSET}\s+{_YEAR}",
     )
 ]
+_EITHER = _SHAPES[1]
 
 
 def read_date(text: str, *, day_first: bool = False, zone: tzinfo = UTC) -> datetime:
@@ -66,6 +67,11 @@ def read_date(text: str, *, day_first: bool = False, zone: tzinfo = UTC) -> date
     if re.fullmatch(r"\d\d?:\d\d(:\d\d([.,]\d+)?)?", text):
         raise ValueError("a time of day without a date")
     raise ValueError("neither a number nor a date that is known here")
+
+
+def has_two_orders(text: str) -> bool:
+    """Whether a date is written in a way in which some put the day first and some the month."""
+    return _EITHER.fullmatch(text) is not None
 
 
 def _moment(part: dict[str, str | None], day_first: bool, zone: tzinfo) -> datetime:

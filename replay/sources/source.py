@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import islice
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -21,14 +21,22 @@ from headwater.errors import SourceError
 from headwater.events import Event, Item, now_ms
 from replay.sources.ids import IdColumn, as_id, as_text, choose_ids, is_missing
 from replay.sources.raw import BadRow, RawRow, place_of
-from replay.sources.times import AHEAD_MS, TimeColumn, TimeOptions, choose_time_column, moment_text, number_of
+from replay.sources.times import (
+    AHEAD_MS,
+    SAME_EITHER_WAY,
+    TimeColumn,
+    TimeOptions,
+    choose_time_column,
+    moment_text,
+    number_of,
+)
 
 __all__ = ["BadRow", "Catalogued", "RawRow", "RowOptions", "Source", "SourceReport", "as_id", "events_of"]
 
 SAMPLE_ROWS = 10_000
 """Rows that decide how times and ids are read, and by which one more look is taken where they leave it open."""
 
-MOST_ROWS = 500_000
+MOST_ROWS = 200_000
 """Rows after which times that are still open are refused."""
 
 FIRST_BAD = 5
@@ -251,13 +259,19 @@ def _sampled(
 ) -> tuple[list[RawRow | BadRow], TimeColumn]:
     """The first rows, more of them while they leave open how times are read, and how. Raises SourceError."""
     sample: list[RawRow | BadRow] = []
+    unclear: set[str] = set()
     while time is None or time.undecided or not sample:
         more = list(islice(waiting, SAMPLE_ROWS))
         times = [row.time for row in more if isinstance(row, RawRow)]
         if time is None or (time.undecided and times):
             time = choose_time_column({time.name if time else "": times}, options.times)
         sample += more
-        if not more or len(sample) >= MOST_ROWS:
+        if not more:
+            if unclear == {SAME_EITHER_WAY}:
+                time = replace(time, undecided="")
+            break
+        unclear.add(time.undecided)
+        if len(sample) >= MOST_ROWS:
             break
     if time.undecided and any(isinstance(row, RawRow) and not is_missing(row.time) for row in sample):
         raise SourceError(

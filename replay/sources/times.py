@@ -21,7 +21,7 @@ from typing import Any
 
 from headwater.errors import SourceError
 from headwater.events import OLDEST_MS, likely_unit
-from replay.sources.dates import read_date, with_zone, zone_of
+from replay.sources.dates import has_two_orders, read_date, with_zone, zone_of
 from replay.sources.ids import is_missing
 from replay.sources.raw import BadRow, LocalStamp, Stamp
 
@@ -39,6 +39,9 @@ VOTERS = 1000
 
 MOST_DIGITS = 40
 """Of a number in text; Python's own limit is a crash at 4,300."""
+
+SAME_EITHER_WAY = "whether the day or the month comes first is not told by days like 3/3"
+"""Of a column whose times are so far the same either way; others may follow."""
 
 FEW = 5
 """Distinct times from which one may say that all are rounded."""
@@ -105,8 +108,8 @@ class TimeColumn:
         unit: what was taken, in words: "milliseconds", "dates, day first (without an offset: UTC)".
         step_ms: what all times of the sample are multiples of: a day, an hour, a minute, a second, a millisecond.
         warning: "" or what a person should know of these times.
-        undecided: "" or what more values must tell before `read`: whether the day or the month comes first, or
-            anything at all.
+        undecided: "" or what more values must tell before `read`: whether the day or the month comes first (which
+            does not matter where there are no more and all said SAME_EITHER_WAY), or anything at all.
     """
 
     name: str
@@ -181,7 +184,8 @@ def choose_time_column(candidates: Mapping[str, Sequence[Any]], options: TimeOpt
         found, fits = _vote(name, voters, options, bounds)
         if found.undecided:  # one value of all may tell
             all_of_them = dict.fromkeys(value for value in values if not is_missing(value))
-            found = _vote(name, list(all_of_them), options, bounds)[0]
+            written = _dates(list(all_of_them), options.zone, *bounds)
+            found = replace(found, unit=written.unit, undecided=written.undecided, reading=written.read)
         if fits * 2 < len(voters):
             refused.append(_why(found, voters, fits))
         else:
@@ -353,7 +357,8 @@ def _dates(voters: Sequence[Any], zone_name: str | None, low: int, high: int) ->
     if any(map(_is_local, texts)):
         unit += _in(zone_name)
     if not apart:
-        return _Reading(unit, reads["month"])
+        same = any(isinstance(value, str) and has_two_orders(value.strip()) for value in texts)
+        return _Reading(unit, reads["month"], undecided=SAME_EITHER_WAY if same else "")
     months = sum(day is None for _, _, day in apart)
     days = sum(month is None for _, month, _ in apart)
     order = "day" if days > months else "month"
@@ -374,10 +379,12 @@ def _is_iso(value: Any) -> bool:
 def _is_local(value: Any) -> bool:
     if isinstance(value, Stamp):
         return isinstance(value, LocalStamp)
-    try:
-        return read_date(str(value).strip()).tzinfo is None
-    except ValueError:
-        return False
+    for day_first in (False, True):
+        try:
+            return read_date(str(value).strip(), day_first=day_first).tzinfo is None
+        except ValueError:
+            continue
+    return False
 
 
 def _why(found: TimeColumn, voters: Sequence[Any], fits: int) -> str:

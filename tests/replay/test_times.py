@@ -84,7 +84,8 @@ def test_one_day_after_the_12th_tells_which_number_is_the_day(day: date, day_fir
     days = [day, day.replace(day=1), day.replace(day=28)]
     read, unit = chosen([shape.format(one).replace("-", between) for one in days])
     assert read == [round(datetime(one.year, one.month, one.day, tzinfo=UTC).timestamp() * 1000) for one in days]
-    assert ("day first" if day_first else "month first") in unit
+    assert unit == f"dates, {'day' if day_first else 'month'} first (without an offset: UTC)"
+    assert chosen([shape.format(day.replace(day=28)).replace("-", between)])[1] == unit
 
 
 def test_the_future_tells_day_and_month_apart_too() -> None:
@@ -109,6 +110,16 @@ def test_a_file_whose_days_are_told_late_is_read_on_until_they_are() -> None:
     times, report = read_rows([*["03/04/2023"] * 12_000, "04/15/2023"])
     assert (times[0], len(times)) == (1_677_888_000_000, 12_001)
     assert report.time_unit.startswith("dates, month first")
+
+
+def test_days_that_are_the_same_either_way_tell_nothing_of_those_that_follow() -> None:
+    assert read_rows(["03/03/2023"] * 3)[0] == [1_677_801_600_000] * 3
+    times, _ = read_rows([*["03/03/2023"] * 12_000, "04/03/2023", "13/03/2023"])
+    assert times[-2:] == [1_677_888_000_000, 1_678_665_600_000]
+    with pytest.raises(SourceError, match="day or the month comes first"):
+        read_rows([*["03/03/2023"] * 12_000, "04/03/2023"])
+    with pytest.raises(SourceError, match="day or the month comes first"):
+        read_rows(["04/03/2023", *["03/03/2023"] * 12_000])
 
 
 @pytest.mark.parametrize(
