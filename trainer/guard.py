@@ -31,6 +31,9 @@ WIDEST = max(WINDOWS)
 FEW_USERS = 8
 """A window of fewer users, but the widest, says more of them than of a model."""
 
+FEW_ROUNDS = 4
+"""A window of fewer rounds says more of a moment, when everybody turns to something new, than of a model."""
+
 TOP = 10
 
 
@@ -43,12 +46,16 @@ class Refused(BundleError):
 
 
 class Outcome(NamedTuple):
-    """How three rankers did on one query: their NDCG@10 of it. `rival` is what serves now."""
+    """How three rankers did on one query: their NDCG@10 of it. `rival` is what was published before.
+
+    `round` numbers the publication that it was asked for: what happens at one moment happens to all its queries.
+    """
 
     user_id: str
     ours: float
     rival: float
     popularity: float
+    round: int
 
 
 def gain_of(rank: int) -> float:
@@ -72,21 +79,21 @@ def refuse_worse(outcomes: Sequence[Outcome], bound: float, rival: str, *, held_
 
     Raises
         Refused: `regression`: ours is lower by more than that, beyond chance. Queries of one user count as the few
-            things that they say: the error is that of users, where it is larger than that of queries.
+            things that they say, and so do those of one round: the error is the largest of the three.
 
-    >>> refuse_worse([Outcome(f"u{i}", 0.3, 0.3, 0.1) for i in range(300)], 0.2, "version 7")
-    >>> refuse_worse([Outcome(f"u{i}", 0.0, 0.3, 0.1) for i in range(300)], 0.2, "version 7")
+    >>> refuse_worse([Outcome(f"u{i}", 0.3, 0.3, 0.1, i // 8) for i in range(300)], 0.2, "version 7")
+    >>> refuse_worse([Outcome(f"u{i}", 0.0, 0.3, 0.1, i // 8) for i in range(300)], 0.2, "version 7")
     Traceback (most recent call last):
     ...
     trainer.guard.Refused: NDCG@10 is 0.0000 where version 7 has 0.3000 (popularity 0.1000), on the same 32 queries
     """
-    gains = np.array([one[1:] for one in outcomes]).reshape(-1, 3)
-    users = [one.user_id for one in outcomes]
+    gains = np.array([one[1:4] for one in outcomes]).reshape(-1, 3)
     for n, errors in {len(outcomes): 0.0}.items() if held_back else WINDOWS.items():
-        if not 0 < n <= len(outcomes) or (not held_back and n < WIDEST and len(set(users[-n:])) < FEW_USERS):
+        newest = outcomes[-n:]
+        if not 0 < n <= len(outcomes) or not (held_back or _says_enough(newest)):
             continue
         spare = gains[-n:, 0] - (1.0 - bound) * gains[-n:, 1]  # (n,) 0 on average: ours is just good enough
-        if spare.mean() + errors * _standard_error(spare, users[-n:]) < 0:
+        if spare.mean() + errors * _standard_error(spare, newest) < 0:
             ours, rivals, popularity = gains[-n:].mean(0)
             raise Refused(
                 "regression",
@@ -95,12 +102,19 @@ def refuse_worse(outcomes: Sequence[Outcome], bound: float, rival: str, *, held_
             )
 
 
-def _standard_error(values: NDArray[np.float64], users: Sequence[str]) -> float:
-    """Of the mean of values (n,): that of single queries, or of users where that is larger."""
-    n, off = len(values), values - values.mean()
-    of_users = np.bincount(np.unique(users, return_inverse=True)[1], off)
-    several = len(of_users) / max(len(of_users) - 1, 1)
-    return math.sqrt(max((off**2).sum(), several * (of_users**2).sum())) / n
+def _says_enough(outcomes: Sequence[Outcome]) -> bool:
+    users, rounds = {one.user_id for one in outcomes}, {one.round for one in outcomes}
+    return len(rounds) >= FEW_ROUNDS and (len(users) >= FEW_USERS or len(outcomes) >= WIDEST)
+
+
+def _standard_error(values: NDArray[np.float64], outcomes: Sequence[Outcome]) -> float:
+    """Of the mean of values (n,): that of single queries, of users or of rounds, whichever is the largest."""
+    off = values - values.mean()
+    squares = [float((off**2).sum())]
+    for groups in ([one.user_id for one in outcomes], [one.round for one in outcomes]):
+        sums = np.bincount(np.unique(groups, return_inverse=True)[1], off)
+        squares.append(float((sums**2).sum()) * len(sums) / max(len(sums) - 1, 1))
+    return math.sqrt(max(squares)) / len(values)
 
 
 def refuse_non_finite(arrays: Mapping[str, NDArray[Any]]) -> None:

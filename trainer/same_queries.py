@@ -24,8 +24,11 @@ from trainer.guard import WIDEST, Outcome, gain_of, refuse_worse
 
 __all__ = ["SameQueries"]
 
-QUERIES = 32
-"""Asked of the rival for each publication: 4 to 16 ms, at most 2% of a second."""
+QUERIES, FEWEST = 32, 8
+"""Asked of the rival for each publication: 4 to 16 ms, at most 2% of a second. Fewer of a large catalogue."""
+
+ROWS = 1_000_000
+"""Scores that a publication may cost: above 31,250 rows of capacity it is these that count."""
 
 COMPARED_WELL = 1000
 """Outcomes after which a rival gives way."""
@@ -59,6 +62,7 @@ class SameQueries:
         self.outcomes: deque[Outcome] = deque(
             (Outcome(*one) for one in (state or {}).get("outcomes", ()) if published is not None), WIDEST
         )
+        self._round = self.outcomes[-1].round + 1 if self.outcomes else 0
         self._compared = 0  # outcomes of this rival
         self._left = QUERIES  # to ask until the next publication
         self._open: dict[int, Asked] = {}  # by the example's number: the learner's own answer is not there yet
@@ -93,25 +97,33 @@ class SameQueries:
 
     def check(self) -> None:
         """Compare before a publication. Raises Refused (`regression`)."""
-        rival, self._left = self.rival, QUERIES
+        rival, self._left = self.rival, self._queries()
         if rival is not None:
             ranks = rival.ranks([asked for asked, _ in self._answered])
             for (asked, scored), rank in zip(self._answered, ranks, strict=True):
                 ours, popular = gain_of(scored.headwater), gain_of(scored.popularity)
-                self.outcomes.append(Outcome(asked.example.user_id, ours, gain_of(rank), popular))
+                self.outcomes.append(Outcome(asked.example.user_id, ours, gain_of(rank), popular, self._round))
             self._compared += len(ranks)
+            self._round += bool(ranks)
         self._answered.clear()
         name = "popularity, which serves without a model," if rival is None else f"version {rival.bundle.version}"
         outcomes = self._against_popularity() if rival is None else self.outcomes
         before, self.held_back = self.held_back, True
-        refuse_worse(outcomes, self.bound, name, held_back=before)
+        refuse_worse(list(outcomes), self.bound, name, held_back=before)
         self.held_back = False
+
+    def _queries(self) -> int:
+        rows = 1 if self.rival is None else self.rival.bundle.capacity
+        return max(FEWEST, min(QUERIES, ROWS // rows))
 
     def _against_popularity(self) -> list[Outcome]:
         prequential = self.learner.prequential
         ranks = prequential.ranks[: min(prequential.events, prequential.window_events), :2]
         asked = ranks[ranks[:, 0] > 0].tolist()
-        return [Outcome(f"{i}", gain_of(ours), gain_of(most), gain_of(most)) for i, (ours, most) in enumerate(asked)]
+        return [
+            Outcome(f"{i}", gain_of(ours), gain_of(most), gain_of(most), i // QUERIES)
+            for i, (ours, most) in enumerate(asked)
+        ]
 
     def published(self, bundle: Bundle) -> None:
         """This is what serves now: the next rival, where the one before was compared well."""

@@ -23,7 +23,7 @@ EVERY = 50
 
 
 def outcomes(ours: float, rival: float, count: int = 256, users: int = 50) -> list[Outcome]:
-    return [Outcome(f"u{i % users}", ours, rival, 0.1) for i in range(count)]
+    return [Outcome(f"u{i % users}", ours, rival, 0.1, i // 8) for i in range(count)]
 
 
 class Passage(NamedTuple):
@@ -82,9 +82,17 @@ def test_few_queries_or_those_of_few_users_refuse_nothing() -> None:
     refuse_worse(outcomes(0.0, 0.4, count=200, users=3), 0.2, "version 1")
 
 
+def test_a_moment_at_which_everybody_turns_to_something_else_refuses_nothing() -> None:
+    calm = [Outcome(f"u{i}", 0.4, 0.4, 0.1, i // 32) for i in range(200)]
+    refuse_worse(calm + [Outcome(f"u{i}", 0.0, 0.4, 0.1, 9) for i in range(32)], 0.2, "version 1")
+    lasting = [Outcome(f"u{i}", 0.0, 0.4, 0.1, 9 + i // 32) for i in range(128)]
+    with pytest.raises(Refused):
+        refuse_worse(calm + lasting, 0.2, "version 1")
+
+
 def test_a_difference_within_chance_is_let_pass() -> None:
     choose = random.Random(1)
-    equal = [Outcome(f"u{i % 60}", choose.random() < 0.2, choose.random() < 0.2, 0.0) for i in range(256)]
+    equal = [Outcome(f"u{i % 60}", choose.random() < 0.2, choose.random() < 0.2, 0.0, i // 8) for i in range(256)]
     refuse_worse(equal, 0.2, "version 1")
 
 

@@ -71,7 +71,7 @@ def test_weights_that_are_not_numbers_are_refused_and_the_last_good_model_stays(
 
 def worse(one: Publisher) -> None:
     """From now on the learner is far behind what was published, on the same queries."""
-    one.same_queries.outcomes.extend(Outcome(f"u{i % 20}", 0.1, 0.6, 0.2) for i in range(40))
+    one.same_queries.outcomes.extend(Outcome(f"u{i % 20}", 0.1, 0.6, 0.2, i // 8) for i in range(40))
 
 
 def test_a_model_worse_than_one_before_is_held_back_and_that_one_is_live_again_until_it_recovers(

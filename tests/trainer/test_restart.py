@@ -103,7 +103,7 @@ def test_a_model_that_was_held_back_is_so_after_a_restart_is_told_and_passes_onc
     """The last of this file: it adds to the log."""
     newest, _ = checkpoints(left)
     learner, extra = Learner.load(newest)
-    behind = [[f"u{i % 20}", 0.1, 0.6, 0.2] for i in range(60)]
+    behind = [[f"u{i % 20}", 0.1, 0.6, 0.2, i // 8] for i in range(60)]
     held = {"outcomes": behind, "held_back": True, "since_ms": now_ms() - 90_000}
     learner.save(newest, {**extra, "guard": held})
     again = worker("trainer.worker", given=left)
