@@ -426,6 +426,8 @@ def _needed(value: Any) -> int | float:
 
 def _spreadsheet(zone: tzinfo) -> Read:
     def read(value: Any) -> int:
+        if isinstance(value, str):  # half of Europe parts the fraction by a comma
+            value = value.replace(",", ".", 1)
         local_ms = round((_needed(value) - _SPREADSHEET_DAYS) * DAY_MS)
         if zone is UTC:
             return local_ms

@@ -49,6 +49,7 @@ WRITTEN: dict[str, tuple[int, Callable[[int], Any]]] = {
     "YYYYMMDDHH": (3_600_000, lambda ms: utc(ms).strftime("%Y%m%d%H")),
     "YYYYMMDDHHMMSS": (1000, lambda ms: utc(ms).strftime("%Y%m%d%H%M%S")),
     "a spreadsheet's days": (1000, lambda ms: f"{ms // 1000 / 86_400 + 25_569:.9f}"),
+    "a European spreadsheet's days": (1000, lambda ms: f"{ms // 1000 / 86_400 + 25_569:.9f}".replace(".", ",")),
     "a day of a spreadsheet": (86_400_000, lambda ms: ms // 86_400_000 + 25_569),
     "UTC in words": (1000, lambda ms: utc(ms).strftime("%Y-%m-%d %H:%M:%S UTC")),
     "Z": (1000, lambda ms: utc(ms).strftime("%Y-%m-%dT%H:%M:%SZ")),
