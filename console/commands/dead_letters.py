@@ -93,10 +93,11 @@ def redrive_command(
     """
     import orjson
 
+    from console.look.redriven import mark_redriven, redriven
     from console.look.refusals import RefusalWatch
 
     settings = servers.settings()
-    done = -1 if again else _redriven(settings)
+    done = -1 if again else redriven(settings.kafka)
     letters = [record for record in _letters(settings, reason) if record.offset > done]
     left_out = Counter(why for record in letters if (why := _why_not(record, settings, again=again)))
     to_send = [record for record in letters if not _why_not(record, settings, again=again)]
@@ -108,7 +109,7 @@ def redrive_command(
     watch = RefusalWatch(settings.kafka)
     sent = _send_again(settings, to_send)
     if reason is None:
-        _mark_redriven(settings, letters[-1].offset)
+        mark_redriven(settings.kafka, letters[-1].offset)
     text = f"{len(to_send)} dead letters sent again. A message that is refused again becomes a new dead letter.{said}"
     end_of_sending(text, {**told, "sent": len(to_send)}, waited(watch, sent, as_json), as_json)
 
@@ -215,33 +216,3 @@ def _letters(settings: Settings, reason: str | None) -> Iterator[ConsumerRecord]
             f"--reason {reason!r}: no message is refused for that, and no dead letter has it. Reasons: "
             f"{', '.join(REASONS)}"
         )
-
-
-GROUP = "redrive"
-
-
-def _redriven(settings: Settings) -> int:
-    """Offset of the newest dead letter that a redrive has sent again; -1 when none was."""
-    from kafka import TopicPartition
-
-    from console.look.cluster import open_consumer
-    from headwater.topics import DEAD_LETTERS, topic_name
-
-    part = TopicPartition(topic_name(DEAD_LETTERS, settings.kafka.prefix), 0)
-    with open_consumer(settings.kafka, GROUP) as reader:
-        reader.assign([part])
-        committed = reader.committed(part)
-        return -1 if committed is None else int(committed) - 1
-
-
-def _mark_redriven(settings: Settings, offset: int) -> None:
-    from kafka import TopicPartition
-    from kafka.structs import OffsetAndMetadata
-
-    from console.look.cluster import open_consumer
-    from headwater.topics import DEAD_LETTERS, topic_name
-
-    part = TopicPartition(topic_name(DEAD_LETTERS, settings.kafka.prefix), 0)
-    with open_consumer(settings.kafka, GROUP) as reader:
-        reader.assign([part])
-        reader.commit({part: OffsetAndMetadata(offset + 1, "", -1)})

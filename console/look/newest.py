@@ -6,6 +6,7 @@ Each topic is read from near its end: some hundred records, of the last day.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ from typing import Any
 
 from console.look.cluster import TopicState
 from console.look.finding import Finding, ago, spelled
+from console.look.redriven import redriven
 from console.times import shown_time
 from headwater.errors import InvalidMessage
 from headwater.events import likely_unit
@@ -54,21 +56,34 @@ def newest(kafka: KafkaSettings, state: TopicState, most: int, since_s: float = 
 
 
 def refusals(kafka: KafkaSettings, state: TopicState) -> Finding:
-    """What workers have refused within the last hour, by reason, with the newest of each in words; and before."""
+    """What workers have refused within the last hour, by reason, with the newest of each in words; and before.
+
+    What a redrive has sent again since is a note: if that was in vain, there is a newer letter of it.
+    """
+    from kafka.errors import GroupAuthorizationFailedError
+
     counts: Counter[str] = Counter()
     told: dict[str, str] = {}
-    newest_ms = 0
+    newest_ms = sent_again = 0
+    done = -1
+    if state.records:
+        with contextlib.suppress(GroupAuthorizationFailedError):  # then every letter counts
+            done = redriven(kafka)
     for record in newest(kafka, state, MOST_LETTERS, RECENT_S):
+        if record.offset <= done:
+            sent_again += 1
+            continue
         letter = read_letter(record.headers)
         reason = "unknown" if letter is None else letter.reason
         counts[reason] += 1
         told[reason] = (dict(record.headers or ()).get("error") or b"no worker wrote it").decode(errors="replace")
         newest_ms = max(newest_ms, record.timestamp)
-    detail: dict[str, Any] = {"last_hour": dict(counts), "kept": state.records}
+    detail: dict[str, Any] = {"last_hour": dict(counts), "sent_again": sent_again, "kept": state.records}
     if not counts:
         if not state.records:
             return Finding("refusals", "ok", "none", detail=detail)
-        text = f"none within the last hour; {state.records:,} older ones are kept"
+        again = f"the {sent_again:,} of it were sent again" if sent_again else "none"
+        text = f"of the last hour: {again}; {state.records - sent_again:,} older ones are kept"
         return Finding("refusals", "note", text, "`headwater dead-letters list` shows them", detail)
     text = f"{counts.total():,} refused within the last hour: {spelled(counts)}; the newest {ago_ms(newest_ms)} ago"
     cause = "; ".join(told[reason] for reason, _ in counts.most_common(MOST_NAMED))

@@ -22,6 +22,7 @@ from console.local.addresses import Addresses
 from console.look import checkup, counters, finding, flow, machine, newest, processors, weights
 from console.look.cluster import TopicState, misspelt_topics, topic_states
 from console.look.finding import Finding, unseen
+from console.look.redriven import mark_redriven
 from console.look.worker_metrics import Scrape, read_metrics
 from embedded import free_port
 from headwater.events import now_ms
@@ -121,6 +122,10 @@ def test_a_refusal_of_the_last_hour_is_wrong_and_one_of_yesterday_a_note(setting
     assert (new.state, new.detail["last_hour"]) == ("wrong", {"too_deep": 1, "unknown": 1})
     assert "nested 33 deep" in new.cause
     assert "dead-letters list" in new.remedy
+    mark_redriven(settings.kafka, 2)
+    assert (found().state, found().detail["sent_again"]) == ("note", 2)
+    write("dead-letters", b"{}", headers=headers)
+    assert (found().state, found().detail["last_hour"]) == ("wrong", {"too_deep": 1})
 
 
 @pytest.mark.parametrize(
