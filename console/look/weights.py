@@ -119,7 +119,7 @@ def publications(before: Mapping[str, Scrape], now: Mapping[str, Scrape]) -> Ite
             "wrong",
             f"the trainer's publications are refused{f', for {ago(held_s)} now' if held_s else ''}; since it started: "
             f"{spelled({name: int(count) for name, count in refused.items()}) or 'none before'}",
-            "its log says why at each hundredth; serving keeps the last good weights. `headwater rollback` lists those",
+            "its /readyz says by how much; the last good model serves meanwhile. `headwater rollback` lists others",
             detail,
             "regression: the model has become worse than what serves; parity, not_finite: it is broken; unavailable, "
             "disk: Kafka or the disk takes none",

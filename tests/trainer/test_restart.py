@@ -106,7 +106,9 @@ def test_a_model_that_was_held_back_is_so_after_a_restart_is_told_and_passes_onc
     behind = [[f"u{i % 20}", 0.1, 0.6, 0.2, i // 8] for i in range(60)]
     held = {"outcomes": behind, "held_back": True, "since_ms": now_ms() - 90_000}
     learner.save(newest, {**extra, "guard": held})
-    again = worker("trainer.worker", given=left)
+    untaught = {**SMALL_MODEL, "teach_per_minute": 0}  # may be another than the checkpoint's
+    other = left.model_copy(update={"model": left.model.model_copy(update={"overrides": untaught})})
+    again = worker("trainer.worker", given=other)
     eventually(lambda: again.metric("headwater_publications_refused_total") > 0, 30, "a model is refused")
     status, said = again.get("/readyz")
     assert status == 200
