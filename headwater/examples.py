@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from operator import eq
+from typing import Any, NamedTuple, overload
 
 import orjson
 
@@ -78,6 +79,45 @@ class CatalogueEntry(NamedTuple):
 
     item_id: str
     content: dict[str, Any] | None
+
+
+class _Window(Sequence[Entry]):
+    """Some neighbouring entries of a segment, of which the examples of one record share most: copies of them would take
+    the square of what was sent, gigabytes of one record.
+    """
+
+    __slots__ = ("_end", "_entries", "_first")
+
+    def __init__(self, entries: list[Entry], first: int, end: int) -> None:
+        self._entries, self._first, self._end = entries, first, end
+
+    def __len__(self) -> int:
+        return self._end - self._first
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Entry]: ...
+
+    def __getitem__(self, index: int | slice) -> Entry | list[Entry]:
+        places = range(self._first, self._end)[index]
+        if isinstance(places, int):
+            return self._entries[places]
+        if places.step == 1:
+            return self._entries[places.start : places.stop]
+        return [self._entries[place] for place in places]
+
+    def __iter__(self) -> Iterator[Entry]:
+        return map(self._entries.__getitem__, range(self._first, self._end))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(eq, self, other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(list(self))
 
 
 @dataclass
@@ -164,7 +204,7 @@ def _examples(record: dict[str, Any]) -> list[Example | CatalogueEntry]:
         examples += [
             Example(
                 _id(segment["user"]),
-                entries[max(0, before + i - limit) if limit else 0 : before + i],
+                _Window(entries, max(0, before + i - limit) if limit else 0, before + i),
                 target,
                 partition,
                 _position(*segment["at"][i]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import struct
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,27 @@ def test_an_examples_record_with_any_content_is_learned_or_refused(learner: Lear
             else:
                 learner.observe_item(entry)
                 learner.learn([Example("u", [], Entry(entry.item_id, "view", 5, None), 0, EventPosition(5, 0))])
+
+
+def test_a_record_of_many_examples_takes_no_more_memory_than_what_was_sent() -> None:
+    many = 4000
+    targets = [Entry(f"i{n % 50}", "view", n, None) for n in range(many)]
+    value = pack_segments(0, [Segment("u", [], targets, [EventPosition(n, 0) for n in range(many)])])
+    tracemalloc.start()
+    try:
+        found = list(unpack(value))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20_000_000, "copies of all histories take 64 MB"
+    last = found[-1]
+    assert isinstance(last, Example)
+    assert last.history == targets[:-1]
+    assert (last.history[-1], last.history[5:8], next(reversed(last.history))) == (
+        targets[-2],
+        targets[5:8],
+        targets[-2],
+    )
 
 
 @pytest.mark.parametrize(
