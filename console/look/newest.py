@@ -112,8 +112,8 @@ def newest_events(settings: Settings, state: TopicState) -> Iterator[Finding]:
         yield Finding(
             "event times",
             "wrong",
-            f"{len(old):,} of the newest {len(rows):,} events lie before {shown_time(oldest_ms)[:10]} "
-            f"(streams.oldest), such as {shown_time(row.time_ms)} of user {row.user_id!r:.80}",
+            f"{len(old):,} of the newest {len(rows):,} events lie before {shown_time(oldest_ms, utc=True)[:10]} "
+            f"(streams.oldest), such as {shown_time(row.time_ms, utc=True)} of user {row.user_id!r:.80}",
             "send event_time in milliseconds since 1970, or as RFC 3339 text",
             {**detail, "too_old": len(old)},
             f"event_time {row.time_ms} is a time of our days in {unit}; it is read as milliseconds" if unit else "",

@@ -128,18 +128,15 @@ def test_a_refusal_of_the_last_hour_is_wrong_and_one_of_yesterday_a_note(setting
     assert (found().state, found().detail["last_hour"]) == ("wrong", {"too_deep": 1})
 
 
-@pytest.mark.parametrize(
-    ("event_time", "says"), [(1_764_000_000, "in seconds"), (1_764_000, "1970-01-01"), (0, "1970-01-01")]
-)
-def test_events_of_another_century_are_named_with_the_likely_unit(
-    settings: Settings, write: Writes, event_time: int, says: str
-) -> None:
+def test_events_of_another_century_are_named_with_the_likely_unit(settings: Settings, write: Writes) -> None:
     write.event(1, event_time=now_ms())
-    write.event(2, event_time=event_time)
-    one = next(iter(newest.newest_events(settings, states(settings)["events"])))
-    assert (one.state, one.detail["too_old"]) == ("wrong", 1)
-    assert says in one.text + one.cause
-    assert "milliseconds" in one.remedy
+    told = ((1_764_000_000, "in seconds"), (1_764_000, "1970-01-01"), (0, "1970-01-01"))
+    for count, (event_time, says) in enumerate(told, 1):
+        write.event(1 + count, event_time=event_time)
+        one = next(iter(newest.newest_events(settings, states(settings)["events"])))
+        assert (one.state, one.detail["too_old"]) == ("wrong", count)
+        assert says in one.text + one.cause
+        assert "milliseconds" in one.remedy
 
 
 def test_a_producer_that_gives_every_event_one_id_is_told_apart_from_a_file_sent_twice(
@@ -161,23 +158,19 @@ def test_a_producer_that_gives_every_event_one_id_is_told_apart_from_a_file_sent
 ELSEWHERE = Segment("ann", [], [Entry("film-1", "view", 1, None)], [EventPosition(0, 0)])
 
 
-@pytest.mark.parametrize(
-    "given",
-    [b"not json", b"{}", None, pack_segments(9, [ELSEWHERE])],
-    ids=["no JSON", "another format", "no value", "of a partition that is not there"],
-)
-def test_records_on_examples_that_no_streams_worker_wrote_are_wrong(
-    settings: Settings, write: Writes, given: bytes | None
-) -> None:
+def test_records_on_examples_that_no_streams_worker_wrote_are_wrong(settings: Settings, write: Writes) -> None:
+    def found() -> list[Finding]:
+        there = states(settings)
+        return list(newest.newest_examples(settings, there["examples"], there["events"]))
+
     write.event(1)
     write.example(0)
-    there = states(settings)
-    assert list(newest.newest_examples(settings, there["examples"], there["events"])) == []
-    at = write("examples", given)
-    there = states(settings)
-    one = only(list(newest.newest_examples(settings, there["examples"], there["events"])))
-    assert (one.name, one.state) == ("examples", "wrong")
-    assert f"examples[0]@{at}" in one.text
+    assert found() == []
+    for given in (b"not json", b"{}", None, pack_segments(9, [ELSEWHERE])):
+        at = write("examples", given)
+        one = only(found())
+        assert (one.name, one.state) == ("examples", "wrong")
+        assert f"examples[0]@{at}" in one.text
 
 
 def test_an_example_of_an_event_beyond_the_end_of_its_log_is_wrong(settings: Settings, write: Writes) -> None:

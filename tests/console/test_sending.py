@@ -66,20 +66,17 @@ def send(kafka: KafkaSettings, records: int) -> list[int]:
         writer.close()
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
-        "\ufeff" + "\n".join(GOOD),
-        "\n".join(GOOD) + "\n\n",
-        "\r\n".join(GOOD) + "\r\n",
-        "\n\n" + "\n \n".join(GOOD),
-    ],
-    ids=["a byte order mark", "an empty last line", "lines as Windows ends them", "blank lines"],
-)
-def test_lines_as_editors_write_them_are_all_sent(settings: Settings, given: str) -> None:
-    done = produce(given.encode())
-    assert (done.exit_code, done.stdout.splitlines()[0]) == (0, "4 events sent")
-    assert arrived(settings) == ["film-0", "film-1", "film-2", "film-3"]
+def test_lines_as_editors_write_them_are_all_sent(settings: Settings) -> None:
+    ways = {
+        "a byte order mark": "\ufeff" + "\n".join(GOOD),
+        "an empty last line": "\n".join(GOOD) + "\n\n",
+        "lines as Windows ends them": "\r\n".join(GOOD) + "\r\n",
+        "blank lines": "\n\n" + "\n \n".join(GOOD),
+    }
+    for way, given in ways.items():
+        done = produce(given.encode())
+        assert (done.exit_code, done.stdout.splitlines()[0]) == (0, "4 events sent"), way
+    assert sorted(arrived(settings)) == sorted(4 * ["film-0", "film-1", "film-2", "film-3"])
 
 
 def test_a_line_that_is_no_event_costs_that_line_and_is_named_by_its_number(settings: Settings) -> None:
