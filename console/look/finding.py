@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from headwater.errors import SettingsError
+
 __all__ = ["Finding", "ago", "spelled", "unseen"]
 
 State = Literal["ok", "note", "wrong", "unseen"]
@@ -41,7 +43,8 @@ def unseen(name: str, error: Exception) -> Finding:
             "(kafka-acls --add --operation Describe ...), or run doctor as one who has them",
             cause="this Kafka user may not see it",
         )
-    return Finding(name, "unseen", f"could not be looked at: {error or type(error).__name__}", "try again; see its log")
+    remedy = "" if isinstance(error, SettingsError) else "try again; see its log"  # such an error says it itself
+    return Finding(name, "unseen", f"could not be looked at: {error or type(error).__name__}", remedy)
 
 
 def ago(seconds: float) -> str:
