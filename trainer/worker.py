@@ -229,7 +229,7 @@ class TrainerWorker:
             return
         extra = {
             "progress": progress.to_json(),
-            "guard": {**self.same_queries.state(), "held_back_ms": self.publisher.held_back_ms},
+            "guard": {**self.same_queries.state(), "since_ms": self.publisher.held_back_ms},
         }
         try:
             saved = self.checkpoints.save(self.learner, progress.offset, extra, wait=wait)

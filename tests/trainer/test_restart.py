@@ -123,3 +123,7 @@ def test_a_model_that_was_held_back_is_so_after_a_restart_is_told_and_passes_onc
     eventually(lambda: again.get("/readyz") == (200, "ready\n"), 20, "the model passes")
     assert again.tail(200).count("publications are held back") == 1
     assert "publications go on" in again.tail(200)
+    assert again.stop() == 0
+    kept_now = Learner.load(checkpoints(left)[0])[1]["guard"]
+    assert kept_now.keys() == held.keys()
+    assert (kept_now["held_back"], kept_now["since_ms"]) == (False, 0)
