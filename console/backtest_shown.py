@@ -82,6 +82,11 @@ def summary(result: Result) -> Iterator[RenderableType]:
         f"Learned from {result.warm_up:,} events first; of the {asked:,} after, {result.queries:,} were queries "
         f"and {share} could not be asked: {reasons}. Seen items not shown again: {rule}{auto}."
     )
+    if (told := result.negatives) is not None:
+        yield (
+            f"Of {told.events:,} items that users turned down, {_cell(told.in_top_10, '.1%')} would have stood among "
+            "our first ten."
+        )
     yield _rankers(result)
     yield _slices(result)
     for name in result.by_seed:

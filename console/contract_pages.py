@@ -7,6 +7,7 @@ current. Nothing here is written by hand twice: what a page says, the models say
 from __future__ import annotations
 
 import json
+from enum import Enum
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
@@ -14,6 +15,7 @@ from pydantic import BaseModel, SecretStr
 from headwater.events import Event, Item
 from headwater.recommendations import Recommendation, Request
 from headwater.settings import ENV_PREFIX, Settings
+from headwater.signals import Signal
 from headwater.topics import EVENTS, ITEMS, RECOMMENDATIONS, REQUESTS, TOPICS, Topic
 
 __all__ = ["asyncapi", "pages", "schema"]
@@ -187,6 +189,13 @@ def _settings_page() -> str:
     ]
     for section, field in Settings.model_fields.items():
         model = field.annotation
+        if section == "signals":
+            lines += ["", "## signals", "", field.description or "", "", "`[signals.NAME]` with the fields:", ""]
+            lines += ["| field | default | what it is |", "|---|---|---|"]
+            for name, one in Signal.model_fields.items():
+                default = _default_text(one.get_default(call_default_factory=True))
+                lines.append(f"| `{name}` | {default} | {one.description} |")
+            continue
         assert isinstance(model, type)
         assert issubclass(model, BaseModel)
         lines += ["", f"## {section}", "", (model.__doc__ or "").strip(), ""]
@@ -204,6 +213,8 @@ def _default_text(value: Any) -> str:
         return "none"
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
+    if isinstance(value, Enum):
+        value = value.value
     if isinstance(value, (tuple, dict)):
         return f"`{json.dumps(value)}`"
     return f"`{value}`" if str(value) else "empty"

@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings import SettingsError as UnreadableSource
 
 from headwater.errors import SettingsError
+from headwater.signals import Signal
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -230,6 +231,9 @@ class Settings(BaseSettings):
     serving: ServingSettings = ServingSettings()
     replay: ReplaySettings = ReplaySettings()
     operations: OperationsSettings = OperationsSettings()
+    signals: dict[str, Signal] = Field(
+        default_factory=dict, description="What types of event mean, by name: see docs/signals.md."
+    )
 
     @classmethod
     def settings_customise_sources(

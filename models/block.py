@@ -37,6 +37,7 @@ class Pending:
     row: int  # of the target; -1 without one
     steps: Steps  # of the history
     since: float
+    against: bool = False  # the event speaks against its item: a query that teaches nothing
     unranked: bool = False  # a query whose target has no row yet: a miss for every ranker
     popularity_rank: int = 0  # 0: no query
     newest_before: int | None = None  # latest event time so far (epoch ms)

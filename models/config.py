@@ -7,11 +7,14 @@ Knows nothing of where events come from or where models go.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from headwater.errors import SettingsError
+from headwater.signals import Signal, Signals
 from models.teaching import TEACH_PER_MINUTE
 
 __all__ = ["MemoryConfig", "ModelConfig", "checked", "model_config"]
@@ -61,8 +64,13 @@ class ModelConfig(BaseModel):
         '["*"] all, [] none, ["auto"] those of types after which users seldom come back.',
     )
     window_events: int = Field(default=20_000, ge=1, description="Newest events that prequential metrics cover.")
+    signals: dict[str, Signal] = Field(
+        default_factory=dict,
+        exclude_if=lambda named: not named,
+        description="What types of event mean, over the defaults of headwater/signals.py: the settings [signals.NAME].",
+    )
     type_weights: dict[str, float] = Field(
-        default_factory=dict, description="How much an event of a type weighs as a target; types not named weigh 1."
+        default_factory=dict, description="How much a positive event of a type weighs, over the weight of its signal."
     )
     value_weight: float = Field(
         default=0.0,
@@ -104,6 +112,15 @@ class ModelConfig(BaseModel):
     )
     memory_decay: float = Field(
         default=0.9999, gt=0, le=1, description="An item's counts times this at each of its events."
+    )
+
+    aversion: float = Field(
+        default=0.5,
+        ge=0,
+        le=10,
+        exclude_if=lambda said: said == 0.5,
+        description="How much items sink that are associated with what the user turned down. More keeps more of what "
+        "users would turn down out of answers, and misses more of what they would like.",
     )
 
     # popularity
@@ -166,6 +183,11 @@ class ModelConfig(BaseModel):
         description="Further experts by name, each with its own settings (models/experts/registry.py has the names).",
     )
 
+    @cached_property
+    def meanings(self) -> Signals:
+        """What an event means: the defaults under `signals`."""
+        return Signals(self.signals)
+
     @model_validator(mode="after")
     def _consistent(self) -> ModelConfig:
         if any(not 0 <= weight < float("inf") for weight in self.type_weights.values()):
@@ -185,15 +207,18 @@ class ModelConfig(BaseModel):
         return self
 
 
-def model_config(overrides: dict[str, Any]) -> ModelConfig:
+def model_config(overrides: dict[str, Any], signals: Mapping[str, Signal] | None = None) -> ModelConfig:
     """The default configuration with some fields replaced.
 
     Parameters
         overrides: values by field of ModelConfig, as in the setting `model.overrides`.
+        signals: what types of event mean, as in the settings `[signals.NAME]`.
 
     Raises
         SettingsError: a field is unknown or malformed.
     """
+    if signals:
+        overrides = {"signals": dict(signals), **overrides}
     return checked(ModelConfig, overrides, "model.overrides", "Fields are those of models.config.ModelConfig")
 
 

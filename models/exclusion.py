@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.recommendations import ALL_TYPES, AUTO
+from headwater.signals import Meaning, Signals
 from models.part import Changes, Input, Part
 
-__all__ = ["ReturnRate", "left_out", "returning_types"]
+__all__ = ["ReturnRate", "disliked", "left_out", "returning_types"]
 
 RARE = 0.01
 """Below this share of returns per event of a type, its items are not recommended again: people who rate films never
@@ -50,6 +51,29 @@ def left_out(
     out = {item for item, kind in seen if kind in named} if named else set()
     if AUTO in rule:
         out |= {item for item, kind in newest.items() if kind not in returning}
+    return out
+
+
+def disliked(history: Iterable[tuple[Item, str, float | None]], meanings: Signals) -> set[Item]:
+    """The items that a user has turned down, which are not shown again whatever the rule.
+
+    Parameters
+        history: (item, type, value) of every entry, oldest first.
+        meanings: what an event means.
+
+    Returns
+        Items whose newest event that speaks for or against them speaks against.
+
+    >>> sorted(disliked([("film", "dismiss", None), ("song", "dislike", None), ("song", "like", None)], Signals()))
+    ['film']
+    """
+    out: set[Item] = set()
+    for item, kind, value in history:
+        meaning = meanings.meaning(kind, value)
+        if meaning is Meaning.NEGATIVE:
+            out.add(item)
+        elif meaning is Meaning.POSITIVE:
+            out.discard(item)
     return out
 
 

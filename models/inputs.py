@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.examples import Entry
+from headwater.signals import Meaning
 from models.config import ModelConfig
 
 __all__ = [
@@ -33,13 +34,21 @@ __all__ = [
 ]
 
 
+FADE = 0.8
+
+
 class Steps(NamedTuple):
-    """One sequence as the encoder reads it, oldest first: parallel lists of row, type index, value and gap."""
+    """One sequence as the encoder reads it, oldest first: parallel lists of row, type index, value and gap.
+
+    `speaks` says of each step whether its event speaks for its item (1), against it (-1) or neither (0); empty where
+    nobody asks.
+    """
 
     rows: list[int]
     types: list[int]
     values: list[float]
     gaps: list[float]
+    speaks: Sequence[int] = ()
 
 
 def encode_gap(later_ms: int, earlier_ms: int) -> float:
@@ -47,11 +56,20 @@ def encode_gap(later_ms: int, earlier_ms: int) -> float:
     return math.log1p(max(later_ms - earlier_ms, 0) / 1000.0) / 10.0
 
 
+class TurnedDown(NamedTuple):
+    """What speaks against its item in a history, newest step first."""
+
+    rows: NDArray[np.int64]  # (m,)
+    ago_ms: NDArray[np.float64]  # (m,)
+    share: float  # of all that speaks for or against, the newer the more: 1 where nothing speaks for anything
+
+
 class Recent(NamedTuple):
-    """A history as the association memories read it, newest step first."""
+    """What speaks for its item in a history, as the association memories read it, newest step first."""
 
     rows: NDArray[np.int64]  # (n,), repeats and all
     ago_ms: NDArray[np.float64]  # (n,), how long before the event each one was
+    against: TurnedDown | None = None
 
     def distinct(self) -> Recent:
         """Of repeats the newest alone."""
@@ -62,8 +80,29 @@ class Recent(NamedTuple):
 
 
 def recent_of(steps: Steps, since_ms: int) -> Recent:
-    """The steps of a history whose newest entry was `since_ms` before the event."""
-    return Recent(np.array(steps.rows[::-1], np.int64), behind_ms(steps.gaps[::-1]) + max(since_ms, 0))
+    """The liked steps of a history whose newest entry was `since_ms` before the event."""
+    rows, ago_ms = np.array(steps.rows[::-1], np.int64), behind_ms(steps.gaps[::-1]) + max(since_ms, 0)
+    if all(one > 0 for one in steps.speaks):
+        return Recent(rows, ago_ms)
+    speaks = np.array(steps.speaks[::-1], np.int64)
+    liked, turned_down = speaks > 0, speaks < 0
+    against = TurnedDown(rows[turned_down], ago_ms[turned_down], share_against(steps.speaks))
+    return Recent(rows[liked], ago_ms[liked], against if turned_down.any() else None)
+
+
+def share_against(speaks: Sequence[int]) -> float:
+    """The share of what speaks against its item, of steps oldest first; each step counts 0.8 of the one after it.
+
+    >>> share_against([1, -1, 0]), share_against([]), share_against([-1])
+    (0.5555555555555556, 0.0, 1.0)
+    """
+    voices, weight, total, against = reversed(speaks), 1.0, 0.0, 0.0
+    for one in voices:
+        if one:
+            total += weight
+            against += weight if one < 0 else 0.0
+        weight *= FADE
+    return against / total if total else 0.0
 
 
 def behind_ms(gaps: Sequence[float] | NDArray[np.float32]) -> NDArray[np.float64]:
@@ -85,12 +124,17 @@ def encode_since(history: Sequence[Entry], now_ms: int) -> float:
 def event_weight(kind: str, value: float | None, config: ModelConfig) -> float:
     """How much an event weighs as a target: its type's weight, and up to `1 + value_weight` times that by its value.
 
-    The value counts as v / (1 + v), so that a price cannot drown everything; absent or negative as 0.
+    The value counts as v / (1 + v), so that a price cannot drown everything; absent or negative as 0. What does not
+    speak for its item weighs nothing.
 
     >>> event_weight("rating", 3.0, ModelConfig(type_weights={"rating": 2.0}, value_weight=1.0))
     3.5
     """
-    weight = config.type_weights.get(kind, 1.0)
+    if config.meanings.meaning(kind, value) is not Meaning.POSITIVE:
+        return 0.0
+    weight = config.type_weights.get(kind)
+    if weight is None:
+        weight = config.meanings.of(kind).weight
     if config.value_weight and value is not None and value > 0:
         weight *= 1.0 + config.value_weight * value / (1.0 + value)
     return weight
@@ -101,21 +145,39 @@ def step_weights(
 ) -> NDArray[np.float32]:
     """`event_weight` of steps as `encode_entries` encodes them: type indices and values of any shape, float32 out."""
     by_index = np.ones(config.max_types + 1, np.float32)
-    for name, weight in config.type_weights.items():
-        if name in type_index:
-            by_index[type_index[name]] = weight
+    split: list[str] = []  # types whose meaning depends on the value
+    for name, index in type_index.items():
+        signal = config.meanings.of(name)
+        by_index[index] = config.type_weights.get(name, signal.weight)
+        if signal.by_value:
+            split.append(name)
+        elif signal.meaning(None) is not Meaning.POSITIVE:
+            by_index[index] = 0.0
     weights: NDArray[np.float32] = by_index[types]
     if config.value_weight:
         value = np.expm1(2.0 * np.maximum(values, 0.0))
         weights = weights * (1.0 + config.value_weight * value / (1.0 + value)).astype(np.float32)
+    for name in split:
+        at = types == type_index[name]
+        value = np.copysign(np.expm1(2.0 * np.abs(values[at])), values[at]).round(4)
+        liked = [config.meanings.meaning(name, one) is Meaning.POSITIVE for one in value.tolist()]
+        weights[at] *= np.array(liked, np.float32)
     return weights
 
 
 def encode_entries(
-    history: Sequence[Entry], item_rows: Mapping[str, int], type_index: Mapping[str, int], length: int
+    history: Sequence[Entry],
+    item_rows: Mapping[str, int],
+    type_index: Mapping[str, int],
+    config: ModelConfig,
+    newest: int = 0,
 ) -> Steps:
-    """The newest `length` entries of a history. Values are log-scaled, sign kept; an absent value counts as 0."""
-    steps = Steps([], [], [], [])
+    """The newest `newest` entries of a history, `config.length` of them by default.
+
+    Values are log-scaled, sign kept; an absent value counts as 0.
+    """
+    said: list[int] = []
+    steps, length, speaks = Steps([], [], [], [], said), newest or config.length, config.meanings.speaks
     first = max(len(history) - length, 0)
     before = history[first - 1].time_ms if first else (history[0].time_ms if history else 0)
     log1p = math.log1p
@@ -126,6 +188,7 @@ def encode_entries(
             steps.types.append(type_index.get(kind, 0))
             steps.values.append(math.copysign(log1p(abs(value)), value) / 2.0 if value else 0.0)
             steps.gaps.append(log1p((time_ms - before) / 1000.0) / 10.0 if time_ms > before else 0.0)
+            said.append(speaks(kind, value))
         before = time_ms
     return steps
 
@@ -143,7 +206,7 @@ def pad_steps(sequences: Sequence[Steps], length: int) -> dict[str, NDArray[np.g
     for i, steps in enumerate(sequences):
         n = len(steps.rows)
         lengths[i] = n
-        rows[i, :n], types[i, :n], values[i, :n], gaps[i, :n] = steps
+        rows[i, :n], types[i, :n], values[i, :n], gaps[i, :n] = steps[:4]
     return {"history": rows, "types": types, "values": values, "gaps": gaps, "lengths": lengths}
 
 
@@ -164,12 +227,16 @@ def encode_histories(
         config: of the bundle; L is `config.length`.
 
     Returns
-        By name: history and types int64 (B, L), values and gaps float32 (B, L), right-padded with 0; lengths int32
-            (B,),
-        the number of real steps (0 for an empty history); since float32 (B,), the time since the newest entry on the
-        scale of `encode_gap`.
+        By name: history, types and speaks int64 (B, L), values and gaps float32 (B, L), right-padded with 0; lengths
+        int32 (B,), the number of real steps (0 for an empty history); since float32 (B,), the time since the newest
+        entry on the scale of `encode_gap`; against float32 (B,), `share_against`.
     """
     type_index = {name: i + 1 for i, name in enumerate(types)}
-    arrays = pad_steps([encode_entries(h, item_rows, type_index, config.length) for h in histories], config.length)
+    encoded = [encode_entries(history, item_rows, type_index, config) for history in histories]
+    arrays = pad_steps(encoded, config.length)
+    speaks = arrays["speaks"] = np.zeros((len(encoded), config.length), np.int64)
+    for i, steps in enumerate(encoded):
+        speaks[i, : len(steps.speaks)] = steps.speaks
+    arrays["against"] = np.array([share_against(steps.speaks) for steps in encoded], np.float32)
     arrays["since"] = np.array([encode_since(h, now) for h, now in zip(histories, now_ms, strict=True)], np.float32)
     return arrays

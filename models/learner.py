@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 from headwater.errors import CheckpointError, SettingsError
 from headwater.examples import CatalogueEntry, Entry, EventPosition, Example
 from headwater.recommendations import AUTO
+from headwater.signals import Meaning
 from models.block import Pending, Sparse, block_of
 from models.checkpoint import REMEDY, read_checkpoint, write_checkpoint
 from models.config import ModelConfig
 from models.content import Content
 from models.device import choose_device
-from models.exclusion import left_out, returning_types
+from models.exclusion import disliked, left_out, returning_types
 from models.experts.expert import LearnedEvent
 from models.experts.fusion import fuse
 from models.experts.registry import Parts
@@ -47,6 +48,12 @@ LIVE = 0.5
 """Share of sampled negatives that follow what is popular just now: most of a news catalogue competes no more."""
 
 NO_QUERY = Scored(False, 0, 0, 0, 0, 0.0)
+
+ASKED = (Meaning.POSITIVE, Meaning.NEGATIVE)
+"""Meanings of the events that are queries: what should have been named, and what should not."""
+
+SINCE_SIGNALS = ("prequential.against",)
+"""Arrays that checkpoints of an older release lack."""
 
 FREED_SHARE = 64
 """One row in so many is freed at a time or none: clearing what points to them walks through all associations."""
@@ -135,7 +142,7 @@ class Learner:
             unread = Steps([], [], [], [])
             self.pending.append(Pending(example.user_id, None, target, -1, unread, since=0.0, capped=True))
             return
-        steps = encode_entries(history, self.items.rows, self.types, self.config.length)
+        steps = encode_entries(history, self.items.rows, self.types, self.config)
         pending = Pending(
             user_id=example.user_id,
             last=history[-1] if history else None,
@@ -146,7 +153,9 @@ class Learner:
         )
         recent = recent_of(steps, target.time_ms - history[-1].time_ms if history else 0)
         newest = {entry[0]: entry[1] for entry in history}  # item -> type of its newest entry
-        if history:
+        meaning = self.config.meanings.meaning(target.type, target.value)
+        pending.against = meaning is Meaning.NEGATIVE
+        if history and meaning in ASKED:
             self._test(pending, example, recent, newest)
         pending.row = self.observe(target, newest.get(target.item_id))
         for expert in self.parts.experts:
@@ -176,7 +185,8 @@ class Learner:
         types = self.types
         if target.type not in types and len(types) < self.config.max_types:
             types[target.type] = len(types) + 1
-        self.parts.return_rate.count(types.get(target.type, 0), None if before is None else types.get(before, 0))
+        if self.config.meanings.meaning(target.type, target.value) is Meaning.POSITIVE:
+            self.parts.return_rate.count(types.get(target.type, 0), None if before is None else types.get(before, 0))
         if row is not None and new:
             self._open(row, target.item_id)
         return -1 if row is None else row
@@ -199,7 +209,10 @@ class Learner:
         """Items of the history that the rule leaves out; `newest` is the type of each one's last entry."""
         rule = self.config.exclude_seen
         returning = returning_types(self.parts.return_rate.share, self.types) if AUTO in rule else ()
-        return left_out(rule, ((entry[0], entry[1]) for entry in example.history), newest, returning)
+        out = left_out(rule, ((entry[0], entry[1]) for entry in example.history), newest, returning)
+        if len(self.types) == self.config.max_types or self.config.meanings.against(self.types):
+            out |= disliked(((entry[0], entry[1], entry[3]) for entry in example.history), self.config.meanings)
+        return out
 
     def _open(self, row: int, item_id: str) -> None:
         """Start a row that was just given to an item."""
@@ -216,7 +229,10 @@ class Learner:
             part.grow(capacity)
 
     def count_event(self, row: int, target: Entry, recent: Recent) -> None:
-        """Let the experts that learn at once learn one event."""
+        """Let the experts that learn at once learn one event, if it speaks for its item."""
+        if self.config.meanings.speaks(target.type, target.value) <= 0:
+            self.popularity.meet(row, target.time_ms)
+            return
         event = LearnedEvent(
             row=row,
             time_ms=target.time_ms,
@@ -349,6 +365,7 @@ class Learner:
         found: dict[str, NDArray[Any]] = {
             "prequential.ranks": self.prequential.ranks,
             "prequential.losses": self.prequential.losses,
+            "prequential.against": self.prequential.against,
             "generator": self.parts.generator.get_state().numpy(),
         }
         for part in self.parts.all:
@@ -390,7 +407,8 @@ class Learner:
         if capacity > self.capacity:
             self.grow(capacity)
         for name, array in self._arrays().items():
-            array[...] = arrays[name]
+            if name in arrays or name not in SINCE_SIGNALS:
+                array[...] = arrays[name]
         self.parts.generator.set_state(torch.from_numpy(np.array(arrays["generator"])))
         self.examples_seen = header["examples_seen"]
         self.publication.version, self.publication.digest = header["version"], header["digest"]

@@ -29,6 +29,7 @@ class Scored(NamedTuple):
             association memories and by the encoder alone; 0 where it is no query.
         loss: minus the log-probability of the target under the fused scores.
         items: the best of the fused scores, as many as the learner was asked to name.
+        against: where the event speaks against its item, the rank of the item by all experts; then it is no query.
     """
 
     is_query: bool
@@ -38,6 +39,7 @@ class Scored(NamedTuple):
     slow: int
     loss: float
     items: tuple[str, ...] = ()
+    against: int = 0
 
 
 def rank_of(scores: np.ndarray[Any, Any], target: int, allowed: np.ndarray[Any, Any]) -> int:
@@ -65,6 +67,7 @@ class Prequential:
         self.window_events = window_events
         self.ranks = np.zeros((window_events, len(RANKERS)), np.int32)  # ring; 0 is no query
         self.losses = np.zeros(window_events, np.float32)
+        self.against = np.zeros(window_events, np.int32)  # 0 is no event that speaks against its item
         self.events = 0
 
     def add(self, scored: Scored) -> None:
@@ -72,6 +75,7 @@ class Prequential:
         place = self.events % self.window_events
         self.ranks[place] = scored[1:5]
         self.losses[place] = scored.loss
+        self.against[place] = scored.against
         self.events += 1
 
     def summary(self, k: int = 10) -> dict[str, Any]:
@@ -86,6 +90,8 @@ class Prequential:
         def means(values: np.ndarray[Any, Any]) -> dict[str, float | None]:
             return {name: float(values[:, i].mean()) if len(values) else None for i, name in enumerate(RANKERS)}
 
+        against = self.against[: len(ranks)]
+        against = against[against > 0]
         loss = float(losses[queries].mean()) if len(asked) else None
         return {
             "events": self.events,
@@ -94,5 +100,7 @@ class Prequential:
             "ndcg_at_10": means(gains),
             "hit_rate_at_10": means(hits.astype(np.float64)),
             "mrr": means(1.0 / np.maximum(asked, 1)),
+            "negatives": len(against),
+            "negatives_in_top_k": float((against <= k).mean()) if len(against) else None,
             "loss": loss if loss is not None and math.isfinite(loss) else None,
         }

@@ -37,7 +37,7 @@ class Recorder:
         """Keep an example that the learner has absorbed."""
         target, history = example.target, example.history
         pair = [history[-1], target] if history else [target]
-        step = encode_entries(pair, {target.item_id: 0}, learner.types, 1)
+        step = encode_entries(pair, {target.item_id: 0}, learner.types, learner.config, 1)
         self._user.append(self.users.setdefault(example.user_id, len(self.users)))
         self._item.append(self._items.setdefault(target.item_id, len(self._items)))
         self._kind.append(step.types[0])
@@ -91,7 +91,7 @@ def absorb(learner: Learner, examples: Sequence[Example]) -> list[Example]:
             continue
         admitted.append(example)
         target, history = example.target, example.history
-        steps = encode_entries(history, learner.items.rows, learner.types, learner.config.length)
+        steps = encode_entries(history, learner.items.rows, learner.types, learner.config)
         before = next((entry.type for entry in reversed(history) if entry.item_id == target.item_id), None)
         row = learner.observe(target, before)
         if row >= 0:

@@ -16,7 +16,8 @@ import orjson
 
 from headwater.examples import Entry
 from headwater.recommendations import Request
-from models.exclusion import left_out
+from headwater.signals import Signals
+from models.exclusion import disliked, left_out
 from models.top_k import top_k
 from serving.catalogue import Catalogue
 from serving.filters import Mask
@@ -26,6 +27,9 @@ __all__ = ["Rows", "Rules", "best_rows", "extended_history", "rules_for"]
 CACHED_FILTERS = 256
 DAY_MS = 86_400_000.0
 RowIds = npt.NDArray[np.int64]
+
+
+DEFAULT_MEANINGS = Signals()
 
 
 class Rows:
@@ -136,12 +140,14 @@ def rules_for(
     exclude_seen: Collection[str],
     returning: Collection[str] = (),
     now_ms: int = 0,
+    meanings: Signals = DEFAULT_MEANINGS,
 ) -> Rules:
     """The rules of one request over rows. The item on the page (`context_item`) is never recommended.
 
     `history` is the extended one; `exclude_seen` is the worker's setting, which the request may override; `returning`
     are the types after which users come back to an item, for the rule `auto` (none are known without a model); `now_ms`
-    (epoch) is what `exclude_seen_days` counts back from. Raises RequestRefused (`unknown_field`, `bad_filter`).
+    (epoch) is what `exclude_seen_days` counts back from. What the user turned down, by `meanings`, is left out whatever
+    the rule. Raises RequestRefused (`unknown_field`, `bad_filter`).
     """
     rule = exclude_seen if request.exclude_seen is None else request.exclude_seen
     seen = history
@@ -149,6 +155,7 @@ def rules_for(
         seen = [entry for entry in history if entry.time_ms >= now_ms - request.exclude_seen_days * DAY_MS]
     newest = {entry.item_id: entry.type for entry in seen}
     out = left_out(rule, ((entry.item_id, entry.type) for entry in seen), newest, returning)
+    out |= disliked(((entry.item_id, entry.type, entry.value) for entry in history), meanings)
     out.update(request.exclude)
     if request.context_item is not None:
         out.add(request.context_item)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from headwater.errors import RequestRefused
 from headwater.examples import Entry
 from headwater.recommendations import COLD, EXACT, Receipt, Recommendation, RecommendedItem, Refusal, Request
+from headwater.signals import Signals
 from models.top_k import drop_not_finite
 from serving.cold_items import cold_items, likest
 from serving.filters import Mask
@@ -266,8 +267,11 @@ def _listed(
 
 
 def _rules(batch: _Batch, asked: _Asked, rows: Rows, item_rows: Mapping[str, int]) -> Rules:
-    returning = batch.half.returning if batch.half is not None else ()
-    return rules_for(asked.ask.request, asked.history, rows, item_rows, batch.exclude_seen, returning, asked.at_ms)
+    returning, meanings = frozenset[str](), Signals()
+    if batch.half is not None:
+        returning, meanings = batch.half.returning, batch.half.bundle.config.meanings
+    rule = batch.exclude_seen
+    return rules_for(asked.ask.request, asked.history, rows, item_rows, rule, returning, asked.at_ms, meanings)
 
 
 def _items(

@@ -119,7 +119,7 @@ def asked_block(
     config, type_index = parts.config, {name: i + 1 for i, name in enumerate(types)}
     asked = []
     for history, now in zip(histories, now_ms, strict=True):
-        steps = encode_entries(history, item_rows, type_index, config.length)
+        steps = encode_entries(history, item_rows, type_index, config)
         recent = recent_of(steps, now - history[-1].time_ms if history else 0)
         one = Pending("", None, Entry("", "", now, None), -1, steps, encode_since(history, now))
         one.newest_before = parts.popularity.newest_ms
@@ -179,7 +179,8 @@ def fuse(parts: Parts, block: Block, list_length: int = 0) -> tuple[list[Scored]
     """
     experts, gate, popularity, used = parts.experts, parts.gate, parts.popularity, block.used
     miss = Scored(True, used + 1, used + 1, used + 1, used + 1, 0.0)
-    scored = [miss if one.unranked else Scored(False, 0, 0, 0, 0, 0.0) for one in block.examples]
+    nothing = Scored(False, 0, 0, 0, 0, 0.0)
+    scored = [miss if one.unranked and not one.against else nothing for one in block.examples]
     best: list[Rows] = [np.zeros(0, np.int64)] * len(scored)
     if not block.places:
         return scored, best
@@ -198,6 +199,9 @@ def fuse(parts: Parts, block: Block, list_length: int = 0) -> tuple[list[Scored]
         opinions = opinions_of(parts, block, i)
         add_up(parts, opinions, q, trust[q], sums)
         scored[i], best[i], total = _tested(example, excluded, opinions, sums, popularity.closed, list_length)
+        if example.against:
+            scored[i] = nothing._replace(against=scored[i].headwater)
+            continue
         chance = sums.scores
         chance[example.row] -= total
         share = block.weight[q] / total  # times `chance`: probabilities less the truth, times what the query counts

@@ -112,6 +112,7 @@ class AssociationMemory(Expert):
             target_power=config.target_power,
             symmetric=config.symmetric,
         )
+        self.aversion = 0.0
         self.tables = _empty_tables(0, capacity, config.slots)
         self.sums = np.zeros(capacity)  # scratch of `_add_up`
         steps = np.arange(config.reach, dtype=np.float64)
@@ -121,16 +122,29 @@ class AssociationMemory(Expert):
     @classmethod
     def named(cls, config: ModelConfig, capacity: int) -> list[AssociationMemory]:
         """The memories that the configuration names."""
-        return [cls(one, capacity, config.memory_decay, k) for k, one in enumerate(config.memories)]
+        memories = [cls(one, capacity, config.memory_decay, k) for k, one in enumerate(config.memories)]
+        if memories:  # one is averse: the one that hears most of a history
+            max(memories, key=lambda one: one.config.reach).aversion = config.aversion
+        return memories
 
     def start(self) -> list[float]:
         """One that fades by time starts from nothing: whether now differs from always is for the stream to say."""
         return [0.0 if self.config.half_life_hours else 3.0]
 
     def arrive(self, recent: Recent) -> Sparse:
-        """Rows that are associated with a history, and the square root of their shares of the highest score."""
+        """Rows that are associated with a history, and the square root of their shares of the highest score.
+
+        Less, where the memory is averse, what is associated with what was turned down, as far as that is all there is.
+        """
         rows, scores = self.score(recent.rows, recent.ago_ms)
-        return Sparse(rows, share_of_highest(scores))
+        said, against = share_of_highest(scores), recent.against
+        if not self.aversion or against is None:
+            return Sparse(rows, said)
+        others, scores = self.score(against.rows, against.ago_ms)
+        averse = share_of_highest(scores) * np.float32(self.aversion * against.share**3)
+        rows, place = np.unique(np.concatenate([rows, others]), return_inverse=True)
+        values = np.bincount(place, np.concatenate([said, -averse]), len(rows))
+        return Sparse(rows, values.astype(np.float32))
 
     def count(self, event: LearnedEvent) -> None:
         """Associate the item with the history before it."""
@@ -224,18 +238,31 @@ class AssociationMemory(Expert):
         return {f"{self.name}.{part}": getattr(self.tables, part) for part in STATE}
 
     def nodes(self, add: Nodes, trust: str, nothing: str) -> str:
-        """sqrt(score / highest score), times trust."""
+        """sqrt(score / highest score), less the same of what was turned down where it is averse; times trust."""
+        said = self._said(add, nothing, 1)
+        if self.aversion:
+            share = add("Unsqueeze", "against", add.ints(1))  # (B, 1)
+            averse = add("Mul", add("Mul", add("Mul", share, share), share), add.float(self.aversion))
+            said = add("Sub", said, add("Mul", self._said(add, nothing, -1), averse))
+        return add("Mul", said, trust)
+
+    def _said(self, add: Nodes, nothing: str, speaks: int) -> str:
+        """sqrt(score / highest score), (B, N), of the steps that speak for their items (1) or against them (-1)."""
         memory = self.config
-        newest = add("Sub", add("Cast", "lengths", to=TensorProto.INT64), add.ints(1))  # (B,)
-        steps = add.constant(np.arange(memory.reach)[None], np.int64)
-        place = add("Sub", add("Unsqueeze", newest, add.ints(1)), steps)  # (B, r), negative where there is no entry
+        length = add("Squeeze", add("Shape", "history", start=1))
+        step = add("Range", add.constant(0, np.int64), length, add.constant(1, np.int64))  # (L,)
+        heard = add("Where", add("Equal", "speaks", add.ints(speaks)), step, add.ints(-1))  # (B, L)
+        out = f"{self.name}_newest{speaks + 1}"
+        add("TopK", heard, add.ints(memory.reach), out=out, outputs=2, axis=1)
+        place = f"{out}_0"  # (B, r), the newest first, -1 where there is none
         real = add("GreaterOrEqual", place, add.ints(0))  # (B, r)
         recent = add("GatherElements", "history", add("Max", place, add.ints(0)), axis=1)  # (B, r), newest first
         fade = add.constant((memory.read_fade ** np.arange(memory.reach))[None], np.float32)
         source = add("Gather", f"{self.name}_log_source", recent, axis=0)  # (B, r)
         source = add("Cast", source, to=TensorProto.DOUBLE)
         if memory.half_life_hours:
-            source = add("Sub", source, _faded(add, memory.half_life_hours, add("Max", place, add.ints(0))))
+            faded = add("GatherElements", _faded(add, memory.half_life_hours), add("Max", place, add.ints(0)), axis=1)
+            source = add("Sub", source, faded)
         log = add("Where", real, source, add.double(NEVER))
         share = add("Exp", add("Sub", log, add("ReduceMax", log, add.ints(1), keepdims=1)))  # the highest is 1
         worth = add("Cast", share, to=TensorProto.FLOAT)
@@ -246,7 +273,7 @@ class AssociationMemory(Expert):
         score = add("ScatterElements", nothing, ids, add("Reshape", gain, flat), axis=1, reduction="add")
         score = add("Mul", score, f"{self.name}_target_scale")
         highest = add("Add", add("ReduceMax", score, add.ints(1), keepdims=1), add.float(TINY))  # (B, 1)
-        return add("Mul", add("Sqrt", add("Div", score, highest)), trust)
+        return add("Sqrt", add("Div", score, highest))
 
 
 def _empty_tables(first: int, stop: int, slots: int) -> Tables:
@@ -267,12 +294,11 @@ def _empty_tables(first: int, stop: int, slots: int) -> Tables:
     )
 
 
-def _faded(add: Nodes, half_life_hours: float, place: str) -> str:
-    """By how much the log of each step's say is less than the newest one's, (B, r) newest first; see `behind_ms`."""
-    gaps = add("GatherElements", "gaps", place, axis=1)
-    seconds = add("Exp", add("Mul", add("Cast", gaps, to=TensorProto.DOUBLE), add.double(10.0)))
+def _faded(add: Nodes, half_life_hours: float) -> str:
+    """By how much the log of each step's say is less than the newest one's, (B, L); see `behind_ms`."""
+    seconds = add("Exp", add("Mul", add("Cast", "gaps", to=TensorProto.DOUBLE), add.double(10.0)))
     gone = add("Sub", seconds, add.double(1.0))
-    behind = add("CumSum", gone, add.constant(1, np.int64), exclusive=1)
+    behind = add("CumSum", gone, add.constant(1, np.int64), exclusive=1, reverse=1)
     return add("Mul", behind, add.double(math.log(2.0) / (half_life_hours * 3600.0)))
 
 

@@ -30,6 +30,9 @@ UNSEEN = -1e30
 FLOOR = -7.0
 """Log popularity counts from here up: what is a thousandth of one event, or less, is all the same."""
 
+NOTHING = 1e-9
+"""What an event without weight weighs."""
+
 DAY_MS = 86_400_000.0
 
 
@@ -87,12 +90,18 @@ class Popularity(Expert):
         if self.landmark_ms is None or self.newest_ms is None:
             self.landmark_ms = self.newest_ms = time_ms
         self.newest_ms = max(self.newest_ms, time_ms)
-        own, since, log_weight = self.log[row], self.since_ms(time_ms), math.log(max(weight, 1e-9))
+        own, since, log_weight = self.log[row], self.since_ms(time_ms), math.log(max(weight, NOTHING))
         for p, (before, rate) in enumerate(zip(own.tolist(), self.rates, strict=True)):
             event = since * rate + log_weight
             own[p] = max(before, event) + math.log1p(math.exp(-abs(before - event)))
         self.counts[row] += 1
         self.touched[row] = True
+
+    def meet(self, row: int, time_ms: int) -> None:
+        """An item had an event that does not speak for it: it is known, and as unpopular as can be."""
+        if self.log[row, 0] <= UNSEEN / 10:
+            self.log[row] = self.since_ms(time_ms) * self.per_ms + math.log(NOTHING)
+            self.touched[row] = True
 
     def since_ms(self, time_ms: int) -> int:
         """Time since the first event's; that of the first event is 0."""

@@ -98,7 +98,7 @@ def sequences_of(
         if steps.rows:
             places.append((i, at, len(steps.rows) - 1))
         pair = [pending.last, pending.target] if pending.last is not None else [pending.target]
-        one = encode_entries(pair, {pending.target.item_id: pending.row}, types, 1)
+        one = encode_entries(pair, {pending.target.item_id: pending.row}, types, config, 1)
         steps.rows.extend(one.rows)
         steps.types.extend(one.types)
         steps.values.extend(one.values)

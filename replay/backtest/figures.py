@@ -13,9 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from replay.backtest.ledger import Ledger
-from replay.backtest.result import AgedWeights, Interval, Leads, Measures, SeedScores, Slice, Window
+from replay.backtest.result import AgedWeights, Interval, Leads, Measures, Negatives, SeedScores, Slice, Window
 
-__all__ = ["BOOTSTRAP_SEED", "by_seed", "by_type", "curve", "differences", "groups", "results", "weight_ages"]
+__all__ = [
+    "BOOTSTRAP_SEED",
+    "by_seed",
+    "by_type",
+    "curve",
+    "differences",
+    "groups",
+    "negatives",
+    "results",
+    "weight_ages",
+]
 
 OURS = "headwater"
 REPLICATES = 1000
@@ -153,6 +163,12 @@ def groups(ledger: Ledger) -> dict[str, Slice]:
     new_user = np.array(ledger.entries, np.int64) <= NEW_USER
     masks = {"new_items": new_item, "warm_items": ~new_item, "new_users": new_user, "returning_users": ~new_user}
     return {name: _where(gains, mask) for name, mask in masks.items()}
+
+
+def negatives(ledger: Ledger, k: int = 10) -> Negatives | None:
+    """How often our list of ten held what a user then turned down; None where nobody turned anything down."""
+    ranks = np.array(ledger.against, np.int64)
+    return Negatives(events=len(ranks), in_top_10=_rounded((ranks <= k).mean())) if len(ranks) else None
 
 
 def weight_ages(ledger: Ledger) -> list[AgedWeights]:

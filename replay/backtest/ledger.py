@@ -33,6 +33,7 @@ class Ledger:
         self.kind = array("h")
         self.kinds: dict[str, int] = {}
         self.ranks: dict[str, array[int]] = {}  # 1-based; whoever lists only the best writes list length + 1 for a miss
+        self.against = array("i")  # our ranks of items that events spoke against
         self.counts = array("i")  # events by item
         self.events = 0
         self._listed: dict[str, array[int]] = {}  # times in a list, by item

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from headwater.examples import Example
 from headwater.recommendations import ALL_TYPES, AUTO
-from models.exclusion import ReturnRate, left_out, returning_types
+from headwater.signals import Meaning, Signals
+from models.exclusion import ReturnRate, disliked, left_out, returning_types
 from models.teaching import TeachingLimit
 
-__all__ = ["Peer", "Queries", "Query", "Rule"]
+__all__ = ["Peer", "Queries", "Query", "Rule", "told_to_peers"]
 
 
 class Query(NamedTuple):
@@ -32,6 +33,8 @@ class Query(NamedTuple):
     history: list[int]  # item numbers of example.history, oldest first
     known: int  # items seen before this event
     asked: bool  # after warm-up, user and item seen before, and the rule does not forbid the target
+    against: bool = False  # asked, of an event that speaks against its item: better not named
+    positive: bool = True  # the event speaks for its item
 
 
 class Peer(Protocol):
@@ -52,24 +55,28 @@ class Peer(Protocol):
 class Rule:
     """Which items of a history are not recommended again, as learner and serving have it.
 
-    `types` are a rule of `models.exclusion`; what `auto` leaves out is counted from what has happened so far.
+    `types` are a rule of `models.exclusion`; what `auto` leaves out is counted from what has happened so far. What a
+    user has turned down, by `meanings`, is left out whatever the rule.
     """
 
-    def __init__(self, types: Collection[str], max_types: int = 32) -> None:
+    def __init__(self, types: Collection[str], max_types: int = 32, meanings: Signals | None = None) -> None:
         self.types = frozenset(types)
         self.auto = AUTO in self.types
+        self.meanings = meanings or Signals()
         self._rate = ReturnRate(max_types)
         self._max_types = max_types
         self._index: dict[str, int] = {}
 
     def forbids(self, query: Query) -> list[int]:
         """Numbers of the items that must not be ranked."""
-        seen = [(number, entry[1]) for number, entry in zip(query.history, query.example.history, strict=True)]
-        return list(left_out(self.types, seen, dict(seen), self.returning() if self.auto else ()))
+        entries = list(zip(query.history, query.example.history, strict=True))
+        seen = [(number, entry[1]) for number, entry in entries]
+        out = left_out(self.types, seen, dict(seen), self.returning() if self.auto else ())
+        return list(out | disliked(((number, entry[1], entry[3]) for number, entry in entries), self.meanings))
 
     def learn(self, query: Query) -> None:
         """Take in one event: every event of the stream, in order, after it was asked about."""
-        if not self.auto:
+        if not (self.auto and query.positive):
             return
         kind, index = query.example.target.type, self._index
         if kind not in index and len(index) < self._max_types:
@@ -88,6 +95,16 @@ class Rule:
             return sorted(self.types)
         seldom = sorted(self._index.keys() - self.returning())
         return [ALL_TYPES] if len(seldom) == len(self._index) else seldom
+
+
+def told_to_peers(query: Query, meanings: Signals) -> Query:
+    """A query as peers have it, which know of votes only: without what does not speak for its item."""
+    entries = list(zip(query.history, query.example.history, strict=True))
+    kept = [(n, one) for n, one in entries if meanings.meaning(one.type, one.value) is Meaning.POSITIVE]
+    if len(kept) == len(entries):
+        return query
+    example = query.example._replace(history=[one for _, one in kept])
+    return query._replace(history=[number for number, _ in kept], example=example)
 
 
 class Queries:
@@ -117,8 +134,14 @@ class Queries:
         )
         self.place += 1
         taught = self.limit.allows(example.user_id, example.target.time_ms)
+        meaning = self.rule.meanings.meaning(example.target.type, example.target.value)
+        query = query._replace(positive=meaning is Meaning.POSITIVE)
         if query.place < self.warm_up:
             return query
+        if not query.positive:
+            self.excluded["not_positive"] += 1
+            against = meaning is Meaning.NEGATIVE and query.history and query.item < known
+            return query._replace(against=bool(against) and taught and query.item not in self.rule.forbids(query))
         if not taught:
             self.excluded["capped"] += 1
         elif not query.history:

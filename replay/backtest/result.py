@@ -202,6 +202,13 @@ class AgedWeights(ResultPart):
     queries: Count | None = None
 
 
+class Negatives(ResultPart):
+    """Events that spoke against their item, and the share of them whose item our list of ten would have held."""
+
+    events: Count
+    in_top_10: Number | None = None
+
+
 class Result(ResultPart):
     """A backtest's result. All but `by_seed` is of the first seed; docs/operations.md says what each figure means."""
 
@@ -215,6 +222,7 @@ class Result(ResultPart):
     users: Count | None = None
     excluded: dict[str, Count] = {}
     excluded_share: Number | None = None
+    negatives: Negatives | None = None
     seconds: Number | None = None
     events_per_s: Number | None = None
     learner_events_per_s: Number | None = None

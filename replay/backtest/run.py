@@ -36,7 +36,7 @@ from models.quality import rank_of
 from models.top_k import top_k
 from replay.backtest import figures, machine
 from replay.backtest.ledger import LIST, Ledger
-from replay.backtest.queries import Peer, Queries, Query, Rule
+from replay.backtest.queries import Peer, Queries, Query, Rule, told_to_peers
 from replay.backtest.result import FORMAT, Result, SettingsUsed, SourceRead
 from replay.backtest.variants import Ablation, Published, Retrained
 from replay.sources import Source, SourceReport
@@ -165,7 +165,7 @@ def backtest(
     if "exclude_seen" in options.overrides:
         raise SettingsError("exclude_seen is the rule of the whole backtest, not of our model alone: --exclude-seen")
     overrides = settings.model.overrides | options.overrides
-    model_config(overrides)
+    model_config(overrides, settings.signals)
     peers = [_peer(name, options.seeds[0]) for name in options.peers]
     started_s = time.perf_counter()
     limits = Limits(settings.streams.history_limit, settings.streams.dedupe_window)
@@ -174,7 +174,7 @@ def backtest(
         raise SourceError(f"the source has no events. {source.report}")
     warm_up = _warm_up_events(options.warm_up, len(recording))
     _check_rule(options.exclude_seen, recording)
-    config = model_config({**overrides, "exclude_seen": options.exclude_seen})
+    config = model_config({**overrides, "exclude_seen": options.exclude_seen}, settings.signals)
     runs = []
     with _collecting_rarely():
         for number, seed in enumerate(options.seeds):
@@ -275,6 +275,7 @@ def _result(source: SourceRead, settings: SettingsUsed, runs: Sequence[Run], eve
         by_type=figures.by_type(ledger),
         groups=figures.groups(ledger),
         weight_age=figures.weight_ages(ledger),
+        negatives=figures.negatives(ledger),
         digest=first.digest,
     )
 
@@ -327,7 +328,7 @@ class Run:
         self.peers = peers
         self.learner = Learner(config, seed, options.device)
         self.learner.list_length = LIST
-        self.rule = Rule(config.exclude_seen, config.max_types)
+        self.rule = Rule(config.exclude_seen, config.max_types, config.meanings)
         self.queries = Queries(warm_up, self.rule, config.teach_per_minute)
         self.ledger = Ledger()
         self.published = Published(
@@ -393,8 +394,10 @@ class Run:
         before_s = time.perf_counter()
         scored = self.learner.learn((query.example,))
         self.learn_s += time.perf_counter() - before_s
-        for peer in self.peers:
-            peer.learn(query)
+        if query.positive:
+            told = told_to_peers(query, self.rule.meanings)
+            for peer in self.peers:
+                peer.learn(told)
         self.ledger.learn(query)
         self.rule.learn(query)
         self._learned(scored, self.ablation.learn(query.example) if self.ablation else {})
@@ -404,6 +407,7 @@ class Run:
             return
         allowed = np.ones(query.known, np.bool_)
         allowed[self.rule.forbids(query)] = False
+        query = told_to_peers(query, self.rule.meanings)
         for peer in self.peers:
             scores = peer.scores(query)
             rank = rank_of(scores, query.item, allowed)
@@ -414,6 +418,8 @@ class Run:
         """Take down what the learner, and `reduced` ones, said of the oldest events that wait for it."""
         for i, one in enumerate(scored):
             query = self._waiting.popleft()
+            if query.against:
+                self.ledger.against.append(one.against or query.known + 1)
             if not query.asked:
                 continue
             miss = query.known + 1  # no row, so no rank: let go meanwhile, or not admitted yet

@@ -58,6 +58,7 @@ EXCLUDED = {
     "new_item": "the item had never been seen before",
     "seen": "the rules keep items already seen out of answers",
     "capped": "the user did more than a person can (model.overrides.teach_per_minute)",
+    "not_positive": "the event does not speak for its item",
 }
 
 GROUPS = {
@@ -182,6 +183,11 @@ def asked(result: Result) -> Rows:
         row("Asked: the queries", result.queries),
         *(row(f"Not asked: {EXCLUDED.get(reason, reason)}", count) for reason, count in excluded.items()),
         ["Not asked, together", whole(sum(excluded.values()) if excluded else None), percent(result.excluded_share)],
+        *(
+            [["Turned down later, and in our first ten", whole(told.events), percent(told.in_top_10)]]
+            if (told := result.negatives)
+            else []
+        ),
     ]
 
 

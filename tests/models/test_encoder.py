@@ -25,7 +25,7 @@ CONFIG = ModelConfig(type_weights={"purchase": 5.0, "view": 0.5}, value_weight=2
 def test_a_step_weighs_what_its_event_weighs() -> None:
     entries = [Entry("a", "view", 1, None), Entry("a", "purchase", 2, 19.5), Entry("a", "rating", 3, -4.0)]
     index = {"purchase": 1, "view": 2}
-    steps = encode_entries(entries, {"a": 0}, index, 8)
+    steps = encode_entries(entries, {"a": 0}, index, CONFIG)
     encoded = step_weights(np.array(steps.types), np.array(steps.values, np.float32), index, CONFIG)
     assert np.allclose(encoded, [event_weight(e.type, e.value, CONFIG) for e in entries], rtol=1e-5)
     assert event_weight("view", None, ModelConfig()) == 1.0
