@@ -59,6 +59,8 @@ class FaustConsumer(driver.Consumer):
     async def perform_seek(self) -> None:
         self._next.clear()
         await super().perform_seek()
+        if sought := dict(self._offsets.sought):  # Faust may do this late, after the seek of an agent
+            await self.seek_wait(sought)
 
     def _to_message(self, tp: Any, record: Any) -> Any:
         offset = record.offset
@@ -94,7 +96,8 @@ class FaustConsumer(driver.Consumer):
         if partitions is None:
             self._offsets.sought.clear()
         else:
-            self._offsets.sought.difference_update(partitions)
+            for partition in partitions:
+                self._offsets.sought.pop(partition, None)
 
 
 class _ReadOffsets(dict[Any, "int | None"]):
@@ -102,7 +105,7 @@ class _ReadOffsets(dict[Any, "int | None"]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.sought: set[Any] = set()
+        self.sought: dict[Any, int] = {}
 
     def __getitem__(self, partition: Any) -> int | None:
         return None if partition in self.sought else self.get(partition)

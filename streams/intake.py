@@ -76,6 +76,7 @@ class Intake:
         self._oldest: dict[int, int] = {}  # where the log began when something before it was due
         self._sought: set[int] = set()  # partitions of which nothing has arrived since they were sought
         self._seeking: dict[int, int] = {}
+        self._resumed: dict[int, int] = {}  # what was committed when the assignment began
         self._stood: dict[int, int] = {}  # how far reading had come at the last look
         self._held: Message | None = None
         self._look_next = False
@@ -183,6 +184,8 @@ class Intake:
             return False
         if not self._marks.gapless:
             return True
+        if due <= self._resumed.get(message.partition, 0):
+            return False  # Faust may have gone on from what is committed
         consumer, tp = self._app.consumer, message.tp
         if consumer.hole_before(tp, message.offset) > due:
             return False
@@ -200,10 +203,13 @@ class Intake:
         self._sought.clear()
         self._stood = {tp.partition: consumer.reached(tp) for tp in self._assigned()}
         consumer.arrived()
-        committed = {tp.partition: consumer.committed_offset(tp) for tp in self._assigned()}
-        positions = await self._marks.read()  # after `committed`, which the marks never fall behind but by a loss
-        self._due = {partition: self._reachable(positions, partition) for partition in {*positions, *committed}}
-        self._losses.went_back(self._marks.topic, committed, self._due)
+        known = {tp.partition: consumer.committed_offset(tp) for tp in self._assigned()}
+        self._resumed = dict(known)
+        for partition, offset in known.items():  # a loss that was told, and is being read again, is no new one
+            known[partition] = min(offset, self._due.get(partition, offset))
+        positions = await self._marks.read()  # after what is committed: marks never fall behind that but by a loss
+        self._due = {partition: self._reachable(positions, partition) for partition in {*positions, *known}}
+        self._losses.went_back(self._marks.topic, known, self._due)
 
     async def _compare(self) -> None:
         """Go back where reading has come further than the store, which has all that was taken by now."""
