@@ -201,6 +201,8 @@ class EventRounds:
     def _conflict(self, on: str) -> None:
         """Something is not as it was when this worker last looked: what it knows of the store is read anew."""
         self._metrics.conflicts.labels(on).inc()
+        if self._marks is not None:
+            self._left = dict(self._marks)  # with these the next look at the store is compared
         self._forget()
 
     def _fold(self, parts: dict[int, _Decoded], states: dict[str, UserState]) -> tuple[dict[int, Folded], Batch]:
