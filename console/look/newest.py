@@ -21,6 +21,7 @@ from headwater.events import likely_unit
 from headwater.examples import Example, unpack
 from headwater.kafka import BoundedReader, Span
 from headwater.settings import KafkaSettings, Settings
+from headwater.signals import Signals
 from headwater.topics import EXAMPLES, MODEL_DELTAS, Topic
 from headwater.wire import EventRow, read_letter, read_past_events
 from models.published.announcement import read_delta_headers
@@ -97,7 +98,7 @@ def ago_ms(then_ms: float) -> str:
 
 
 def newest_events(settings: Settings, state: TopicState) -> Iterator[Finding]:
-    """Times that cannot be, and ids that repeat, among the newest events."""
+    """Times that cannot be, ids that repeat, and types that nobody has given a meaning, among the newest events."""
     rows: list[EventRow] = []
     for record in newest(settings.kafka, state, MOST_RECORDS):
         rows += [row for row in read_past_events(record) if isinstance(row, EventRow)]
@@ -130,7 +131,16 @@ def newest_events(settings: Settings, state: TopicState) -> Iterator[Finding]:
             detail,
             "a file replayed again does no harm; a producer that sends the same id for different events loses them",
         )
-    elif not old:
+    unknown = Counter(row.type for row in rows if not Signals(settings.signals).knows(row.type))
+    if unknown:
+        yield Finding(
+            "signals",
+            "note",
+            f"no meaning is set for {spelled(unknown)} of the newest {len(rows):,} events: each counts for its item",
+            f"set what it means: [signals.{unknown.most_common(1)[0][0]}] (docs/signals.md)",
+            {"unknown": dict(unknown)},
+        )
+    if share < MANY_REPEATED and not old:
         yield Finding("events", "ok", f"times and ids of the newest {len(rows):,} events are plausible", detail=detail)
 
 

@@ -29,6 +29,7 @@ from headwater.events import now_ms
 from headwater.examples import CatalogueEntry, Entry, EventPosition, Segment, pack_items, pack_segments
 from headwater.kafka import admin_client, ensure_topics, producer
 from headwater.settings import Settings
+from headwater.signals import Signal
 from headwater.topics import topic_name
 from headwater.wire import dead_letter_headers
 from models.published.announcement import DeltaHeaders
@@ -153,6 +154,17 @@ def test_a_producer_that_gives_every_event_one_id_is_told_apart_from_a_file_sent
         write.event(1, event_id="constant", event_time=now_ms())
     assert (found().name, found().state) == ("duplicates", "wrong")
     assert "event_id of its own" in found().remedy
+
+
+def test_a_type_of_event_that_nobody_has_given_a_meaning_is_noted(settings: Settings, write: Writes) -> None:
+    write.event(1, event_time=now_ms())
+    write.event(2, event_time=now_ms(), type="swipe_left")
+    found = {one.name: one for one in newest.newest_events(settings, states(settings)["events"])}
+    assert found.keys() == {"events", "signals"}
+    assert found["signals"].state == "note"
+    assert "swipe_left" in found["signals"].text
+    named = settings.model_copy(update={"signals": {"swipe_left": Signal(means="negative")}})
+    assert only(list(newest.newest_events(named, states(settings)["events"]))).name == "events"
 
 
 ELSEWHERE = Segment("ann", [], [Entry("film-1", "view", 1, None)], [EventPosition(0, 0)])
