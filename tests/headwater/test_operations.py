@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import signal
@@ -18,6 +19,16 @@ import pytest
 from headwater.process import EXIT_STALLED, EXIT_WRONG, Operations, Stopped
 from headwater.settings import OperationsSettings
 from tests.worlds.processes import ROOT, UNYIELDING, eventually
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """A worker's log goes to stderr, which here is a file of pytest's that is closed after the test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture

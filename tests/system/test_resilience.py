@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from headwater.errors import Unavailable
-from headwater.process import EXIT_STALLED, Backoff, Retry, Stopped, passes
+from headwater.process import EXIT_STALLED, EXIT_WRONG, Backoff, Retry, Stopped, passes
 from headwater.settings import Settings
 from tests.worlds.example_logs import SMALL_MODEL, append, ring_records
 from tests.worlds.failing_clients import FailingWorker, retriable
@@ -158,7 +158,7 @@ def test_the_trainer_leaves_when_an_error_stays(learning: Settings, failing: Sta
     append(learning, ring_records(50))
     trainer.fail_for_ever("KafkaConsumer.poll", error)
     assert trainer.process is not None
-    assert trainer.process.wait(60) == EXIT_STALLED
+    assert trainer.process.wait(60) == (EXIT_STALLED if passes_by_name(error) else EXIT_WRONG)
     assert ("stalled" in trainer.tail()) == passes_by_name(error)
 
 
@@ -180,7 +180,7 @@ def test_the_serving_worker_leaves_when_an_error_stays(
     serving.fail_for_ever(call, error)
     world.ask()
     assert serving.process is not None
-    assert serving.process.wait(60) == EXIT_STALLED
+    assert serving.process.wait(60) == (EXIT_STALLED if passes_by_name(error) else EXIT_WRONG)
     assert ("stalled" in serving.tail()) == passes_by_name(error)
     world.close()
 
