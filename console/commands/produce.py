@@ -201,7 +201,10 @@ def _tell_lines(lines: Lines, refusals: Refusals, as_json: bool) -> None:
     more = f"\n  ... and {lines.refused - len(lines.first):,} more" if lines.refused > len(lines.first) else ""
     told = "\n".join(f"  {one}" for one in lines.first) + more
     if lines.refused and not lines.count:
-        raise SourceError(f"nothing was sent: {lines.refused:,} lines, and none is an event\n{told}")
+        raise SourceError(
+            f"nothing was sent: {lines.refused:,} lines, and none is an event\n{told}\n"
+            "A file of another form (CSV, parquet, JSON with other names) is sent by `headwater replay stream FILE`"
+        )
     text = f"{lines.count:,} events sent"
     if lines.refused:
         text += f"; {lines.refused:,} lines refused:\n{told}"

@@ -340,6 +340,8 @@ class _Chooser:
             "time": "name one with --time; a file without times is read in its own order with --no-time",
         }.get(what, f"name one with --{what}")
         has = ", ".join(self.present[:40]) + (", ..." if len(self.present) > 40 else "")
+        if "\ufffd" in has:  # what stands for bytes of another encoding
+            remedy = f"its names are not in the encoding it is read in: name theirs with --encoding; or {remedy}"
         return SourceError(f"{self.where} has no {lacking}. It has {has}: {remedy}")
 
 

@@ -141,7 +141,14 @@ class FileSource:
         self.report.read_as, self.report.notes = plan.read_as, list(plan.notes)
         self.report.made_types = kinds.made
         rows = self._raw_rows(plan, kinds)
-        return events_of(rows, self.report, sort=not self.in_file_order, options=self._options, time=plan.time)
+        events = events_of(rows, self.report, sort=not self.in_file_order, options=self._options, time=plan.time)
+        return self._some(events)
+
+    def _some(self, events: Iterator[Event]) -> Iterator[Event]:
+        """The same events. Raises SourceError at the end where there are columns and no row: an export that failed."""
+        yield from events
+        if not self.report.rows and not self.report.left_out:
+            raise SourceError(f"{self.name} has no rows: columns are all there is")
 
     def _planned(self) -> FilePlan:
         table, columns, notes = self._first, self.columns, []

@@ -285,18 +285,24 @@ def _vote(name: str, voters: Sequence[Any], options: TimeOptions, bounds: tuple[
         )
     assert best is not None
     step_ms = next(step for step in _STEPS if all(at_ms is None or at_ms % step == 0 for at_ms in times))
-    warning = _rounded({at_ms for at_ms in times if at_ms is not None})
+    warning = _rounded({at_ms for at_ms in times if at_ms is not None}, fits)
     return TimeColumn(name, best.unit, step_ms, best.undecided, *bounds, best.counts, best.read, warning), fits
 
 
-def _rounded(times: set[int]) -> str:
-    """Whether times have lost their last digits: to 1.57257E+09 in a spreadsheet, to 24 bits in a float32."""
+def _rounded(times: set[int], rows: int) -> str:
+    """Whether times have lost their last digits: to 1.57257E+09 in a spreadsheet, to 24 bits in a float32.
+
+    Of 1.57E+12 few or one are left for many rows; then only a step of a power of ten tells.
+    """
     step_ms = math.gcd(*times)
-    if len(times) < FEW or step_ms % DAY_MS == 0 or all(step_ms % lost for lost in (10_000_000, 128_000, 1 << 17)):
+    few = len(times) < FEW
+    if step_ms % DAY_MS == 0 or (few and rows < FEW * FEW):
         return ""
-    return (
-        f"all of them multiples of {step_ms / 1000:,g} s: their last digits were lost before (float32, a spreadsheet)"
-    )
+    step_ms = math.gcd(step_ms, 10**12) if few else step_ms
+    if all(step_ms % lost for lost in ((10_000_000,) if few else (10_000_000, 128_000, 1 << 17))):
+        return ""
+    step = f"{step_ms / 1000:,.12g} s"
+    return f"all of them multiples of {step}: their last digits were lost before (float32, a spreadsheet)"
 
 
 def _readings(voters: Sequence[Any], options: TimeOptions, low: int, high: int) -> Iterator[_Reading]:

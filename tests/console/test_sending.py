@@ -97,6 +97,7 @@ def test_when_no_line_is_an_event_nothing_was_done(settings: Settings) -> None:
     done = produce("user_id,item_id\nann,film-1\n")
     assert isinstance(done.exception, SourceError)
     assert "nothing was sent: 2 lines" in str(done.exception)
+    assert "headwater replay stream FILE" in str(done.exception)
     utf16 = produce(GOOD[0].encode("utf-16"))
     assert isinstance(utf16.exception, SourceError)
     assert "iconv -f UTF-16" in str(utf16.exception)

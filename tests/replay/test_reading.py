@@ -158,6 +158,12 @@ def test_an_older_encoding_has_to_be_named(tmp_path: Path) -> None:
         read(path, encoding="klingon")
 
 
+def test_a_header_in_another_encoding_asks_for_its_name(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", f"用户,商品,时间,行为\nu,a,{AT},view\n".encode("gb18030"))
+    with pytest.raises(SourceError, match=r"not in the encoding .* name theirs with --encoding"):
+        read(path)
+
+
 def test_a_damaged_byte_costs_its_line(tmp_path: Path) -> None:
     body = f"u,é,view,{AT}\nu,".encode() + b"\xff\xfe" + f",view,{AT}\nu,j,view,{AT}\n".encode()
     events, source = read(written(tmp_path / "a.csv", b"user,item,type,time\n" + body))
@@ -222,6 +228,21 @@ def test_what_is_not_read_says_what_to_do(tmp_path: Path, content: bytes, told: 
 def test_what_is_damaged_from_its_first_bytes_is_named(tmp_path: Path, head: bytes) -> None:
     with pytest.raises(SourceError, match="cannot be read"):
         read(written(tmp_path / "a.csv", head + b"\xfb\xff" * 20))
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("rows", [200, 40_000], ids=["within the sample", "behind it"])
+def test_a_file_that_was_cut_off_is_not_called_empty(tmp_path: Path, pack: Any, rows: int) -> None:
+    lines = "".join(f"u{n % 97},i{n * 7919 % 1009},view,{AT + n}\n" for n in range(rows))
+    packed = pack(f"user,item,type,time\n{lines}".encode())
+    with pytest.raises(SourceError, match=r"cannot be read as text.*end-of-stream"):
+        read(written(tmp_path / "a.csv", packed[: len(packed) * 2 // 3]))
+
+
+@pytest.mark.parametrize("content", ["user,item,type,time\n", "user,item,type,time"])
+def test_a_header_without_rows_is_refused(tmp_path: Path, content: str) -> None:
+    with pytest.raises(SourceError, match=r"a\.csv has no rows"):
+        read(written(tmp_path / "a.csv", content))
 
 
 def test_half_a_pair_of_surrogates_costs_its_line(tmp_path: Path) -> None:

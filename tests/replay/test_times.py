@@ -260,10 +260,12 @@ def test_the_report_says_which_column_was_taken_for_what_and_its_range() -> None
     ("times", "step"),
     [
         ([f"1.{digits}E+09" for digits in (57257, 57258, 57262, 57269, 57271, 57301)], "10,000 s"),
+        (["1.70E+12"] * 30, "100,000,000 s"),
+        (["1.70E+12", "1.71E+12"] * 30, "10,000,000 s"),
         ([struct.unpack("f", struct.pack("f", 1_650_537_000 + 977 * n))[0] for n in range(9)], "128 s"),
         ([struct.unpack("f", struct.pack("f", (1_650_537_000 + 977 * n) * 1e3))[0] for n in range(9)], "131.072 s"),
     ],
-    ids=["spreadsheet", "float32 of seconds", "float32 of milliseconds"],
+    ids=["spreadsheet", "spreadsheet, one time", "spreadsheet, two", "float32 of seconds", "float32 of milliseconds"],
 )
 def test_times_that_have_lost_their_last_digits_are_told(times: list[Any], step: str) -> None:
     _, report = read_rows(times)
@@ -274,6 +276,11 @@ def test_times_that_have_lost_their_last_digits_are_told(times: list[Any], step:
 def test_times_of_whole_minutes_hours_or_days_are_not_taken_for_rounded_ones(step_s: int) -> None:
     times = [(1_600_000_000 // step_s + n) * step_s for n in range(9)]
     assert not choose_time_column({"at": times}).warning
+
+
+@pytest.mark.parametrize("time", [1_700_000_123, 1_600_000_200, 19_600 * 86_400, "2024-01-01", "2024-01-01T10:00:00Z"])
+def test_many_rows_of_one_moment_are_not_taken_for_rounded_ones(time: Any) -> None:
+    assert not choose_time_column({"at": [time] * 100}).warning
 
 
 @settings(max_examples=50)

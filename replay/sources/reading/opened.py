@@ -80,7 +80,7 @@ def start_of(path: Path, size: int = SAMPLE_BYTES) -> bytes:
     try:
         with _unzipped(path) as file:
             while len(read) < size:
-                more = file.read(size - len(read))
+                more = cast(Any, file).read1(size - len(read))  # `read` would lose what stands before a damage
                 if not more:
                     break
                 read += more

@@ -17,7 +17,7 @@ from replay.sources.raw import BadRow
 from replay.sources.reading.columnar import parquet_names, parquet_rows
 from replay.sources.reading.nested import exploded, lists_in, names_in, value_of
 from replay.sources.reading.objects import Object, as_lines, object_rows
-from replay.sources.reading.opened import Encoding, encoding_of, kind_of, opened, start_of
+from replay.sources.reading.opened import SAMPLE_BYTES, Encoding, encoding_of, kind_of, opened, start_of
 from replay.sources.reading.paths import FilePart
 from replay.sources.reading.textfile import TextFile, TextForm
 
@@ -75,7 +75,8 @@ class Table:
         self.kind = kind_of(part.path, start)
         if not start:  # empty, or damaged from the first byte
             with opened(part.path, self.kind) as file:
-                file.read(1)
+                while file.read(SAMPLE_BYTES):
+                    pass
         self._encoding = Encoding("", "") if self.kind == "parquet" else encoding_of(part.path, start, form.encoding)
         self._lines = self.kind == "json" and (not start or as_lines(start, self._encoding))
         if self.kind == "text":
