@@ -18,7 +18,7 @@ from faust.exceptions import ConsumerNotStarted
 from kafka import TopicPartition
 
 from headwater.errors import AnotherLog, Stalled, StoreDamaged
-from headwater.kafka import consumer, ensure_topics
+from headwater.kafka import consumer, end_offsets, ensure_topics
 from headwater.process import Operations, Stopped, run_worker
 from headwater.settings import KafkaSettings, Settings
 from headwater.topics import EVENTS, EXAMPLES, topic_name
@@ -69,14 +69,17 @@ class StreamsWorker:
 
     def _mend_marks(self) -> None:
         """Where a mark is none, take the one that follows from what the group has committed: the second of events after
-        it is folded again, and found to be known. Raises StoreDamaged when nothing is committed.
+        it is folded again, and found to be known. A partition that has never held a record needs none.
+        Raises StoreDamaged when nothing is committed of one that has.
         """
         try:
             self._store.marks()
         except StoreDamaged:
             committed = _committed(self._settings.kafka)
-            for held in self._store.mend_marks({number: offset - 1 for number, offset in committed.items() if offset}):
-                self._losses.damaged(held, "is set to what the group has committed")
+            known = {number: offset - 1 for number, offset in committed.items() if offset}
+            filled = {number for number, end in end_offsets(self._settings.kafka, EVENTS).items() if end}
+            for held in self._store.mend_marks(known, filled):
+                self._losses.damaged(held, "is set to what the group has committed, or taken away")
 
     def open(self) -> None:
         """Start Faust; returns when it has its partitions. It may have to wait for them."""

@@ -316,7 +316,7 @@ class ExamplesLog:
         return [entry for entry in unpack(self._records[0].value) if isinstance(entry, Example)]
 
     def _refuse(self, record: Any, error: InvalidMessage) -> None:
-        text = f"{self._name(record.offset)}: {error}. Kept in {self._dead_letters}."
+        text = f"{self._name(record.offset)}: {str(error).removesuffix('.')}. Kept in {self._dead_letters}."
         self._log.warning("dead letter", extra={"reason": error.reason, "error": text})
         count = self.progress.dead_letters
         count[error.reason] = count.get(error.reason, 0) + 1

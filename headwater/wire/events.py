@@ -170,7 +170,7 @@ def read_past_events(record: Any, *, oldest_ms: int = 0) -> list[EventRow | Inva
 def _bodies(value: bytes | None, key: bytes | None, at: str) -> tuple[Sequence[Any], bool]:
     """What JSON decoding gave for each event, and whether the record is packed. Raises InvalidMessage for all of it."""
     if value is None:
-        text = f"{at}: null value. Events are never deleted by key; see the erasures topic."
+        text = f"{at}: null value. Events are never deleted by key: send one Event object or an array of them."
         raise InvalidMessage("null_value", text)
     if len(value) > MAX_VALUE_BYTES:
         text = f"{at}: {len(value):,} bytes (limit {MAX_VALUE_BYTES:,}). Send smaller records."

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -224,12 +224,14 @@ class FeatureStore:
         pipe.hgetall(f"{self.prefix}marks")
         return self._folded(self._executed(pipe)[0])
 
-    def mend_marks(self, known: Mapping[int, int]) -> list[str]:
+    def mend_marks(self, known: Mapping[int, int], filled: Collection[int] | None = None) -> list[str]:
         """Put marks in the place of what is none.
 
         Parameters
             known: partition -> a mark that it has surely had; what was folded since then is folded again, and found to
                 be known.
+            filled: the partitions that have ever held a record. Of another one nothing can have been folded, and what
+                stands there is taken away. None: not known, so it may be any.
 
         Returns
             What was found there, as text; nothing when all is well.
@@ -254,7 +256,7 @@ class FeatureStore:
             odd.extend(f"{key} {name!r:.40}: {value!r:.40}" for name, value in found.items())
             pipe.multi()
             for name, value in found.items():
-                if not _is_number(name):
+                if not _is_number(name) or (filled is not None and int(name) not in filled):
                     pipe.hdel(key, name)
                 elif int(name) in known:
                     pipe.hset(key, name, str(known[int(name)]))

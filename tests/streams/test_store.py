@@ -269,6 +269,11 @@ def test_marks_that_are_none_are_named_and_mended_from_what_was_committed(
         assert store.mend_marks({0: 5, 1: 3, 2: 9}) != []
         assert store.marks() == {0: 7, 1: 3, 2: 9}
         assert store.mend_marks({0: 1}) == []
+        server.hset(key, mapping={"1": "garbage", "2": "nan", "99": "nan"})
+        with pytest.raises(StoreDamaged):
+            store.mend_marks({0: 5}, filled={0, 1})  # of 1 something may have been folded
+        assert store.mend_marks({1: 3}, filled={0, 1}) != []  # nothing ever was of 2, and no partition is 99
+        assert store.marks() == {0: 7, 1: 3}
         server.delete(key)
         server.set(key, "text")
         with pytest.raises(StoreDamaged, match="WRONGTYPE"):

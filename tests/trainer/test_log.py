@@ -131,6 +131,7 @@ def test_a_record_that_cannot_be_read_is_a_counted_dead_letter(
     headers = dict(letter.headers)
     assert letter.value == value
     assert (headers["reason"], headers["source-offset"]) == (reason.encode(), b"1")
+    assert b".." not in headers["error"]
     assert topic_name(EXAMPLES, settings.kafka.prefix).encode() == headers["source-topic"]
 
 
