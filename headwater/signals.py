@@ -33,6 +33,9 @@ class Meaning(str, Enum):
     CONTEXT = "context"
 
 
+TURNED_DOWN = 4.0
+"""Weight of a type that is always negative. One star is given to what was consumed, and says less against its kind."""
+
 _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
     "<=": operator.le,
@@ -66,7 +69,13 @@ class Signal(BaseModel):
         "holds for, or that has no value, is context.",
     )
     negative: Threshold | None = Field(default=None, description='Negative where the value compares so: "<= 2".')
-    weight: float = Field(default=1.0, ge=0, le=1000, description="How much a positive event weighs as a target.")
+    weight: float | None = Field(
+        default=None,
+        ge=0,
+        le=1000,
+        description="How much a positive event weighs as a target (1 unless set), or how much a negative one sinks "
+        "what is like its item (4 where every event of the type is negative, 1 where the value decides).",
+    )
 
     @model_validator(mode="after")
     def _one_meaning(self) -> Signal:
@@ -75,6 +84,13 @@ class Signal(BaseModel):
                 "means holds for every value, positive and negative are thresholds on it: give one of them"
             )
         return self
+
+    @property
+    def force(self) -> float:
+        """The weight in force."""
+        if self.weight is not None:
+            return self.weight
+        return TURNED_DOWN if self.means is Meaning.NEGATIVE else 1.0
 
     @property
     def by_value(self) -> bool:
@@ -149,10 +165,12 @@ class Signals:
             name: one.meaning(None) for name, one in self.table.items() if not one.by_value
         }
 
-    def speaks(self, event_type: str, value: float | None) -> int:
-        """1 for an event that speaks for its item, -1 for one that speaks against it, 0 for any other."""
+    def speaks(self, event_type: str, value: float | None) -> float:
+        """1 for an event that speaks for its item, less its weight for one that speaks against it, 0 for any other."""
         meaning = self.meaning(event_type, value)
-        return 1 if meaning is Meaning.POSITIVE else -1 if meaning is Meaning.NEGATIVE else 0
+        if meaning is Meaning.NEGATIVE:
+            return -self.of(event_type).force
+        return 1.0 if meaning is Meaning.POSITIVE else 0.0
 
     def of(self, event_type: str) -> Signal:
         """The signal of a type; an unknown one is positive with weight 1."""

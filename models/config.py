@@ -117,7 +117,7 @@ class ModelConfig(BaseModel):
     aversion: float = Field(
         default=0.5,
         ge=0,
-        le=10,
+        le=100,
         exclude_if=lambda said: said == 0.5,
         description="How much items sink that are associated with what the user turned down. More keeps more of what "
         "users would turn down out of answers, and misses more of what they would like.",

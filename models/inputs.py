@@ -40,15 +40,15 @@ FADE = 0.8
 class Steps(NamedTuple):
     """One sequence as the encoder reads it, oldest first: parallel lists of row, type index, value and gap.
 
-    `speaks` says of each step whether its event speaks for its item (1), against it (-1) or neither (0); empty where
-    nobody asks.
+    `speaks` says of each step whether its event speaks for its item (1), against it (less its weight) or neither (0);
+    empty where nobody asks.
     """
 
     rows: list[int]
     types: list[int]
     values: list[float]
     gaps: list[float]
-    speaks: Sequence[int] = ()
+    speaks: Sequence[float] = ()
 
 
 def encode_gap(later_ms: int, earlier_ms: int) -> float:
@@ -61,7 +61,7 @@ class TurnedDown(NamedTuple):
 
     rows: NDArray[np.int64]  # (m,)
     ago_ms: NDArray[np.float64]  # (m,)
-    share: float  # of all that speaks for or against, the newer the more: 1 where nothing speaks for anything
+    much: float  # see `aversion_of`
 
 
 class Recent(NamedTuple):
@@ -84,25 +84,28 @@ def recent_of(steps: Steps, since_ms: int) -> Recent:
     rows, ago_ms = np.array(steps.rows[::-1], np.int64), behind_ms(steps.gaps[::-1]) + max(since_ms, 0)
     if all(one > 0 for one in steps.speaks):
         return Recent(rows, ago_ms)
-    speaks = np.array(steps.speaks[::-1], np.int64)
+    speaks = np.array(steps.speaks[::-1], np.float32)
     liked, turned_down = speaks > 0, speaks < 0
-    against = TurnedDown(rows[turned_down], ago_ms[turned_down], share_against(steps.speaks))
+    against = TurnedDown(rows[turned_down], ago_ms[turned_down], aversion_of(steps.speaks))
     return Recent(rows[liked], ago_ms[liked], against if turned_down.any() else None)
 
 
-def share_against(speaks: Sequence[int]) -> float:
-    """The share of what speaks against its item, of steps oldest first; each step counts 0.8 of the one after it.
+def aversion_of(speaks: Sequence[float]) -> float:
+    """How much is turned down, of steps oldest first: the cube of the share of votes that are against, times the mean
+    weight of these; each step counts 0.8 of the one after it.
 
-    >>> share_against([1, -1, 0]), share_against([]), share_against([-1])
-    (0.5555555555555556, 0.0, 1.0)
+    >>> [round(aversion_of(votes), 3) for votes in ([1, -1, 0], [], [-1], [-4], [1] * 20 + [-4])]
+    [0.171, 0.0, 1.0, 4.0, 0.033]
     """
-    voices, weight, total, against = reversed(speaks), 1.0, 0.0, 0.0
-    for one in voices:
+    step, votes, against, weighed = 1.0, 0.0, 0.0, 0.0
+    for one in reversed(speaks):
         if one:
-            total += weight
-            against += weight if one < 0 else 0.0
-        weight *= FADE
-    return against / total if total else 0.0
+            votes += step
+            if one < 0:
+                against += step
+                weighed -= step * one
+        step *= FADE
+    return (against / votes) ** 3 * weighed / against if against else 0.0
 
 
 def behind_ms(gaps: Sequence[float] | NDArray[np.float32]) -> NDArray[np.float64]:
@@ -134,7 +137,7 @@ def event_weight(kind: str, value: float | None, config: ModelConfig) -> float:
         return 0.0
     weight = config.type_weights.get(kind)
     if weight is None:
-        weight = config.meanings.of(kind).weight
+        weight = config.meanings.of(kind).force
     if config.value_weight and value is not None and value > 0:
         weight *= 1.0 + config.value_weight * value / (1.0 + value)
     return weight
@@ -148,7 +151,7 @@ def step_weights(
     split: list[str] = []  # types whose meaning depends on the value
     for name, index in type_index.items():
         signal = config.meanings.of(name)
-        by_index[index] = config.type_weights.get(name, signal.weight)
+        by_index[index] = config.type_weights.get(name, signal.force)
         if signal.by_value:
             split.append(name)
         elif signal.meaning(None) is not Meaning.POSITIVE:
@@ -172,18 +175,19 @@ def encode_entries(
     config: ModelConfig,
     newest: int = 0,
 ) -> Steps:
-    """The newest `newest` entries of a history, `config.length` of them by default.
+    """The newest `newest` entries of a history, `config.length` of them by default, without what was merely shown.
 
     Values are log-scaled, sign kept; an absent value counts as 0.
     """
-    said: list[int] = []
-    steps, length, speaks = Steps([], [], [], [], said), newest or config.length, config.meanings.speaks
+    said: list[float] = []
+    steps, length, meanings = Steps([], [], [], [], said), newest or config.length, config.meanings
+    meaning_of, speaks = meanings.meaning, meanings.speaks
     first = max(len(history) - length, 0)
     before = history[first - 1].time_ms if first else (history[0].time_ms if history else 0)
     log1p = math.log1p
     for item_id, kind, time_ms, value in history[first:]:
-        row = item_rows.get(item_id)
-        if row is not None:
+        row, meaning = item_rows.get(item_id), meaning_of(kind, value)
+        if row is not None and meaning is not Meaning.EXPOSURE:
             steps.rows.append(row)
             steps.types.append(type_index.get(kind, 0))
             steps.values.append(math.copysign(log1p(abs(value)), value) / 2.0 if value else 0.0)
@@ -227,16 +231,16 @@ def encode_histories(
         config: of the bundle; L is `config.length`.
 
     Returns
-        By name: history, types and speaks int64 (B, L), values and gaps float32 (B, L), right-padded with 0; lengths
+        By name: history and types int64 (B, L), values, gaps and speaks float32 (B, L), right-padded with 0; lengths
         int32 (B,), the number of real steps (0 for an empty history); since float32 (B,), the time since the newest
-        entry on the scale of `encode_gap`; against float32 (B,), `share_against`.
+        entry on the scale of `encode_gap`; against float32 (B,), `aversion_of`.
     """
     type_index = {name: i + 1 for i, name in enumerate(types)}
     encoded = [encode_entries(history, item_rows, type_index, config) for history in histories]
     arrays = pad_steps(encoded, config.length)
-    speaks = arrays["speaks"] = np.zeros((len(encoded), config.length), np.int64)
+    speaks = arrays["speaks"] = np.zeros((len(encoded), config.length), np.float32)
     for i, steps in enumerate(encoded):
         speaks[i, : len(steps.speaks)] = steps.speaks
-    arrays["against"] = np.array([share_against(steps.speaks) for steps in encoded], np.float32)
+    arrays["against"] = np.array([aversion_of(steps.speaks) for steps in encoded], np.float32)
     arrays["since"] = np.array([encode_since(h, now) for h, now in zip(histories, now_ms, strict=True)], np.float32)
     return arrays

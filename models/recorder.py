@@ -34,10 +34,12 @@ class Recorder:
         return len(self._user)
 
     def add(self, learner: Learner, example: Example) -> None:
-        """Keep an example that the learner has absorbed."""
+        """Keep an example that the learner has absorbed, unless its item was merely shown."""
         target, history = example.target, example.history
         pair = [history[-1], target] if history else [target]
         step = encode_entries(pair, {target.item_id: 0}, learner.types, learner.config, 1)
+        if not step.rows:
+            return  # merely shown
         self._user.append(self.users.setdefault(example.user_id, len(self.users)))
         self._item.append(self._items.setdefault(target.item_id, len(self._items)))
         self._kind.append(step.types[0])

@@ -141,7 +141,7 @@ class AssociationMemory(Expert):
         if not self.aversion or against is None:
             return Sparse(rows, said)
         others, scores = self.score(against.rows, against.ago_ms)
-        averse = share_of_highest(scores) * np.float32(self.aversion * against.share**3)
+        averse = share_of_highest(scores) * np.float32(self.aversion * against.much)
         rows, place = np.unique(np.concatenate([rows, others]), return_inverse=True)
         values = np.bincount(place, np.concatenate([said, -averse]), len(rows))
         return Sparse(rows, values.astype(np.float32))
@@ -239,20 +239,19 @@ class AssociationMemory(Expert):
 
     def nodes(self, add: Nodes, trust: str, nothing: str) -> str:
         """sqrt(score / highest score), less the same of what was turned down where it is averse; times trust."""
-        said = self._said(add, nothing, 1)
+        said = self._said(add, nothing, "Greater")
         if self.aversion:
-            share = add("Unsqueeze", "against", add.ints(1))  # (B, 1)
-            averse = add("Mul", add("Mul", add("Mul", share, share), share), add.float(self.aversion))
-            said = add("Sub", said, add("Mul", self._said(add, nothing, -1), averse))
+            averse = add("Mul", add("Unsqueeze", "against", add.ints(1)), add.float(self.aversion))  # (B, 1)
+            said = add("Sub", said, add("Mul", self._said(add, nothing, "Less"), averse))
         return add("Mul", said, trust)
 
-    def _said(self, add: Nodes, nothing: str, speaks: int) -> str:
-        """sqrt(score / highest score), (B, N), of the steps that speak for their items (1) or against them (-1)."""
+    def _said(self, add: Nodes, nothing: str, speaks: str) -> str:
+        """sqrt(score / highest score), (B, N), of the steps that speak for their items (Greater) or against (Less)."""
         memory = self.config
         length = add("Squeeze", add("Shape", "history", start=1))
         step = add("Range", add.constant(0, np.int64), length, add.constant(1, np.int64))  # (L,)
-        heard = add("Where", add("Equal", "speaks", add.ints(speaks)), step, add.ints(-1))  # (B, L)
-        out = f"{self.name}_newest{speaks + 1}"
+        heard = add("Where", add(speaks, "speaks", add.float(0.0)), step, add.ints(-1))  # (B, L)
+        out = f"{self.name}_{speaks}"
         add("TopK", heard, add.ints(memory.reach), out=out, outputs=2, axis=1)
         place = f"{out}_0"  # (B, r), the newest first, -1 where there is none
         real = add("GreaterOrEqual", place, add.ints(0))  # (B, r)

@@ -34,7 +34,7 @@ RUNTIME_INPUTS = {
     "types": (TensorProto.INT64, 2),
     "values": (TensorProto.FLOAT, 2),
     "gaps": (TensorProto.FLOAT, 2),
-    "speaks": (TensorProto.INT64, 2),
+    "speaks": (TensorProto.FLOAT, 2),
     "lengths": (TensorProto.INT32, 1),
     "since": (TensorProto.FLOAT, 1),
     "against": (TensorProto.FLOAT, 1),

@@ -85,6 +85,19 @@ def test_what_is_learned_of_a_dismissal_is_not_that_the_item_is_wanted() -> None
     assert summary["negatives_in_top_k"] < 0.05
 
 
+def test_what_was_merely_shown_says_nothing(bundle: Bundle) -> None:
+    shown = listed(bundle, *events("impression", "A", range(5)), *events("click", "B", range(5)))
+    assert shown.count("B") == 10
+    learner = Learner(ModelConfig(exclude_seen=(), width=16))
+    entries = [Entry(f"i{n}", "impression" if n % 2 else "click", START_MS + n, None) for n in range(8)]
+    for number, entry in enumerate(entries):
+        learner.learn([Example("u", entries[:number], entry, 0, EventPosition(number, 0))])
+    learner.close()
+    assert learner.prequential.summary()["negatives"] == 0
+    counts = {item: int(learner.parts.popularity.counts[row]) for item, row in learner.items.rows.items()}
+    assert counts == {f"i{n}": 1 - n % 2 for n in range(8)}
+
+
 def test_graph_and_learner_agree_on_histories_that_turn_items_down(bundle: Bundle) -> None:
     mixed = [
         [
@@ -115,6 +128,6 @@ def test_a_checkpoint_and_a_bundle_carry_the_meaning_that_they_were_learned_unde
     learner = Learner(ModelConfig(width=16, signals=signals))
     path = Path(str(tmp_path)) / "checkpoint"
     learner.save(path)
-    assert Learner.load(path)[0].config.meanings.speaks("poke", None) == -1
+    assert Learner.load(path)[0].config.meanings.speaks("poke", None) < 0
     made = learner.publish(created_ms=0)
     assert made.config.signals == signals
