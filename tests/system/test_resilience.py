@@ -128,7 +128,7 @@ def test_the_serving_worker_survives_each_error_of_each_call(settings: Settings,
     ) - serving.raised().keys()
     assert not missing
     assert serving.stop(60) == 0
-    assert {"KafkaProducer.flush", "KafkaConsumer.commit"} <= serving.raised().keys()
+    assert "KafkaProducer.flush" in serving.raised()  # commit is called where the last answer is not committed yet
     world.close()
 
 
