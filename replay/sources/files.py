@@ -148,7 +148,7 @@ class FileSource:
         """The same events. Raises SourceError at the end where there are columns and no row: an export that failed."""
         yield from events
         if not self.report.rows and not self.report.left_out:
-            raise SourceError(f"{self.name} has no rows: columns are all there is")
+            raise SourceError(f"{self.name} has no events: columns are all there is, no row")
 
     def _planned(self) -> FilePlan:
         table, columns, notes = self._first, self.columns, []

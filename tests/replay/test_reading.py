@@ -241,7 +241,7 @@ def test_a_file_that_was_cut_off_is_not_called_empty(tmp_path: Path, pack: Any, 
 
 @pytest.mark.parametrize("content", ["user,item,type,time\n", "user,item,type,time"])
 def test_a_header_without_rows_is_refused(tmp_path: Path, content: str) -> None:
-    with pytest.raises(SourceError, match=r"a\.csv has no rows"):
+    with pytest.raises(SourceError, match=r"a\.csv has no events"):
         read(written(tmp_path / "a.csv", content))
 
 
