@@ -35,6 +35,7 @@ from headwater.wire import dead_letter_headers
 from models.published.announcement import DeltaHeaders
 from streams.features.store import Batch, FeatureStore
 from tests.worlds.processes import ROOT
+from tests.worlds.streams import server_of
 
 HOUR_MS = 3_600_000
 
@@ -154,6 +155,17 @@ def test_a_producer_that_gives_every_event_one_id_is_told_apart_from_a_file_sent
         write.event(1, event_id="constant", event_time=now_ms())
     assert (found().name, found().state) == ("duplicates", "wrong")
     assert "event_id of its own" in found().remedy
+
+
+@pytest.mark.parametrize("key", ["marks", "landmark"])
+def test_a_store_whose_own_keys_are_damaged_is_wrong(settings: Settings, key: str) -> None:
+    with server_of(settings) as server:
+        server.set(f"{settings.kafka.prefix}{key}", "garbage")
+        (found,) = checkup._store(settings)
+        server.delete(f"{settings.kafka.prefix}{key}")
+    assert (found.name, found.state) == ("store", "wrong")
+    assert f"{settings.kafka.prefix}{key} " in found.text
+    assert found.remedy
 
 
 def test_a_type_of_event_that_nobody_has_given_a_meaning_is_noted(settings: Settings, write: Writes) -> None:
