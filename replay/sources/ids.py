@@ -18,9 +18,9 @@ from replay.sources.raw import BadRow
 __all__ = ["IdColumn", "as_id", "as_text", "choose_ids", "is_missing"]
 
 MISSING = frozenset(
-    {"", "nan", "none", "null", "\\n", "<na>", "na", "n/a", "#n/a", "<null>", "(null)", "nat", "undefined"}
+    ("", "nan", "none", "null", "\\n", "<na>", "na", "n/a", "#n/a", "<null>", "(null)", "nat", "undefined", "(not set)")
 )
-"""Words that stand for no value, without regard to case: of pandas, databases, Hive, R, spreadsheets, JavaScript."""
+"""Words that stand for no value, without regard to case: of pandas, databases, Hive, R, spreadsheets, the web."""
 
 _LONGEST = max(map(len, MISSING))
 _WHOLE = re.compile(r"[+-]?\d+(?:\.0*)?")

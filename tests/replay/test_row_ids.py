@@ -121,6 +121,10 @@ def test_an_id_is_never_empty_a_word_for_none_or_a_picture_of_bytes(value: Any) 
         assert isinstance(value, str) or not read.startswith("b'")
 
 
+def test_what_google_analytics_writes_for_no_item_is_none() -> None:
+    assert is_missing("(not set)")
+
+
 def test_binary_columns_of_parquet_are_text(tmp_path: Path) -> None:
     table = {"user": [b"u2", b"NULL"], "item": [b"film", b"film"], "time": [AT_S] * 2, "type": [b"view"] * 2}
     pq.write_table(pa.table(table), tmp_path / "log.parquet")
