@@ -187,8 +187,9 @@ class TrainerWorker:
         if lasting_s <= self.settings.operations.stall_s:
             return None
         return (
-            f"every example for {lasting_s:.0f} s was learned before, by its place in events. Is that topic a new one? "
-            "Then move trainer.directory away and start again"
+            f"every example for {lasting_s:.0f} s was learned before, by its place in events. After a store that lost "
+            "its data, or events sent again, this passes by itself. Is the topic events a new one? Then move "
+            "trainer.directory away and start again"
         )
 
     def _may_publish(self, now: float) -> bool:
