@@ -49,7 +49,7 @@ def test_the_digest_or_the_losses_are_those_of_before(films: MovieLens) -> None:
         learner.observe_item(CatalogueEntry(item.item_id, item.model_dump(mode="json", exclude_none=True)))
     losses = [one.loss for example in recording.examples() for one in learner.learn((example,))]
     digest = learner.publish(created_ms=0).digest
-    if processor() in DIGESTS:
-        assert digest == DIGESTS[processor()]
     assert sum(losses[:1000]) / 1000 == pytest.approx(FIRST, rel=1e-6)
     assert sum(losses) / len(losses) == pytest.approx(ALL, rel=1e-4)
+    if processor() in DIGESTS:
+        assert digest == DIGESTS[processor()], f"losses {sum(losses)!r}"
