@@ -192,7 +192,7 @@ def encode_entries(
             steps.types.append(type_index.get(kind, 0))
             steps.values.append(math.copysign(log1p(abs(value)), value) / 2.0 if value else 0.0)
             steps.gaps.append(log1p((time_ms - before) / 1000.0) / 10.0 if time_ms > before else 0.0)
-            said.append(speaks(kind, value))
+            said.append(1.0 if meaning is Meaning.POSITIVE else speaks(kind, value))
         before = time_ms
     return steps
 
