@@ -13,10 +13,11 @@ import re
 import sys
 import time
 import uuid
+import zlib
 from datetime import datetime, timezone
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 MAX_ID_LENGTH = 256
 """Longest accepted user, item, session, event or request id, in characters."""
@@ -75,6 +76,11 @@ def new_id() -> str:
     return uuid.uuid4().hex
 
 
+def session_number(session_id: str) -> int:
+    """32 bits of a session id: enough to tell neighbouring sessions of one user apart."""
+    return zlib.crc32(session_id.encode())
+
+
 def _not_seconds(time_ms: int) -> int:
     """No time of early 1970, but of a whole quarter of an hour, as dates are in every zone: films are as old."""
     if time_ms % 900_000 and likely_unit(time_ms) == "seconds":
@@ -93,14 +99,18 @@ Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 Properties = dict[str, Any]
 
 
+MAX_SHOWN = 1000
+"""Most items of one list that was shown."""
+
+
 class Event(BaseModel):
-    """One thing a user did with one item."""
+    """One thing a user did with one item, or a list of items that a user was shown."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     event_id: Id = Field(default_factory=new_id, description="Duplicates of an id by the same user change nothing.")
     user_id: Id
-    item_id: Id
+    item_id: Id = Field(description="Of a list that was shown, `items` alone will do.")
     type: str = Field(pattern=EVENT_TYPE_PATTERN, description="view, click, cart, purchase, rating, watch, ...")
     event_time: EpochMs = Field(
         default_factory=now_ms, description="When it happened: integer milliseconds since 1970 UTC, or RFC 3339 text."
@@ -109,6 +119,25 @@ class Event(BaseModel):
     session_id: Id | None = None
     request_id: Id | None = Field(default=None, description="The recommendation that this event answers.")
     properties: Properties | None = None
+    items: Annotated[tuple[Id, ...], Field(min_length=1, max_length=MAX_SHOWN)] | None = Field(
+        default=None,
+        description="A list that was shown, in its order: for types that mean exposure, such as impression.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_of_the_list(cls, given: Any) -> Any:
+        """A list needs no `item_id`: it is the first of it, so that whoever knows one item finds one."""
+        if isinstance(given, dict) and given.get("items") and given.get("item_id") is None:
+            items = given["items"]
+            return {**given, "item_id": items[0]} if isinstance(items, (list, tuple)) else given
+        return given
+
+    @model_validator(mode="after")
+    def _of_the_list(self) -> Event:
+        if self.items is not None and self.items[0] != self.item_id:
+            raise ValueError(f"item_id {self.item_id[:40]!r} is not the first of items: leave item_id out")
+        return self
 
     @property
     def happened_at(self) -> datetime:

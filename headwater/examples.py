@@ -5,16 +5,18 @@ log order, and learns from each. Knows nothing of Kafka, of rows or of weights.
 
 A batch touches few users, and consecutive examples of a user share all but the last entry of their history. So a record
 holds segments: one user's history before the first event, then the events. The history of the second event is the first
-one's history plus the first event, and so on, cut to the newest `limit` entries. A late event (older than the newest
-entry) has a segment of its own.
+one's history plus the first event, and so on, cut to the newest `limit` entries. A list that was shown is no part of a
+history: it is added to what was shown before the next target. A late event (older than the newest entry) has a segment
+of its own, and so has one that was taken back.
 
 Catalogue entries travel in the same log, so that content reaches the model in an order that a replay repeats.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from operator import eq
 from typing import Any, NamedTuple, overload
 
@@ -24,7 +26,8 @@ from headwater.errors import InvalidMessage
 from headwater.events import MAX_ID_LENGTH, MAX_TIME_MS
 from headwater.wire import not_json, only_refusals, short_text
 
-__all__ = ["CatalogueEntry", "Entry", "EventPosition", "Example", "Segment", "pack_items", "pack_segments", "unpack"]
+__all__ = ["CatalogueEntry", "Entry", "EventPosition", "Example", "Kind", "Segment", "Shown", "ShownList"]
+__all__ += ["pack_items", "pack_segments", "plain_entries", "unpack"]
 
 FORMAT = 1
 
@@ -32,6 +35,8 @@ MAX_PARTITION = 2**31 - 1
 MAX_OFFSET = 2**63 - 1
 MAX_LIMIT = 10_000
 """Longest history that `streams.history_limit` allows."""
+
+MAX_SESSION = 2**32 - 1
 
 
 class Entry(NamedTuple):
@@ -42,12 +47,68 @@ class Entry(NamedTuple):
         type: how.
         time_ms: when, epoch ms.
         value: stars, seconds, ... if it had one.
+        session: `events.session_number` of the session it happened in, if that is known; its JSON leaves it out where
+            not.
     """
 
     item_id: str
     type: str
     time_ms: int
     value: float | None
+    session: int | None = None
+
+
+def plain_entries(entries: Iterable[Entry]) -> list[tuple[Any, ...]]:
+    """Entries as JSON takes them: exact tuples, without a session where none is known."""
+    return [entry[:4] if entry[4] is None else (*entry,) for entry in entries]
+
+
+class Shown(NamedTuple):
+    """One item that a user was shown.
+
+    Fields
+        item_id: what.
+        time_ms: when, epoch ms.
+        place: from 1, where in the list; 0 where that is not known.
+        list_id: tells lists apart: the request_id that the list answered, else the event_id of the exposure.
+    """
+
+    item_id: str
+    time_ms: int
+    place: int
+    list_id: str
+
+
+class ShownList(NamedTuple):
+    """A list that was shown at one moment.
+
+    Fields
+        items: in their order.
+        list_id: as of `Shown`.
+        first_place: of the first item; 0 where a single item's place is not known.
+    """
+
+    items: tuple[str, ...]
+    list_id: str
+    first_place: int = 1
+
+    def at(self, time_ms: int) -> list[Shown]:
+        """Its items as they were shown then."""
+        first = self.first_place
+        return [Shown(item, time_ms, first and first + i, self.list_id) for i, item in enumerate(self.items)]
+
+
+class Kind(str, Enum):
+    """What an example is of.
+
+    EVENT: something a user did: it is asked about and learned.
+    SHOWN: a list that a user was shown: what is followed by a reaction is learned from it.
+    UNDONE: an event that was taken back: what was counted for it is taken off again.
+    """
+
+    EVENT = "event"
+    SHOWN = "shown"
+    UNDONE = "undone"
 
 
 class EventPosition(NamedTuple):
@@ -63,8 +124,12 @@ class Example(NamedTuple):
     Fields
         user_id: whose.
         history: what was known of the user at the target's time, oldest first, without the target.
-        target: the event.
-        partition, position: where in `events` the target was read.
+        target: the event; of a list that was shown, its first item and when; of an undone event, that event.
+        partition, position: where in `events` the event was read.
+        kind: see `Kind`.
+        shown: what the user was shown before the target, oldest first.
+        items: of a list that is shown, all of it in order.
+        request_id: that the event answers or the list was the answer to, if it is known.
     """
 
     user_id: str
@@ -72,6 +137,10 @@ class Example(NamedTuple):
     target: Entry
     partition: int
     position: EventPosition
+    kind: Kind = Kind.EVENT
+    shown: Sequence[Shown] = ()
+    items: tuple[str, ...] = ()
+    request_id: str | None = None
 
 
 class CatalogueEntry(NamedTuple):
@@ -122,38 +191,82 @@ class _Window(Sequence[Entry]):
 
 @dataclass
 class Segment:
-    """One user's run of examples. `history` is what came before the first of `targets`."""
+    """One user's run of examples.
+
+    Fields
+        user_id: whose.
+        history, shown: before the first of `targets`.
+        targets, positions: of each example, in order.
+        lists: index of a target -> the list that was shown then; such a target is no part of later histories.
+        requests: index of a target -> the request_id that the event answers.
+        undone: the targets were taken back: none is a part of the others' histories.
+    """
 
     user_id: str
     history: Sequence[Entry]
     targets: list[Entry] = field(default_factory=list)
     positions: list[EventPosition] = field(default_factory=list)
+    shown: Sequence[Shown] = ()
+    lists: dict[int, ShownList] = field(default_factory=dict)
+    requests: dict[int, str] = field(default_factory=dict)
+    undone: bool = False
+
+    def events(self, end: int) -> list[Entry]:
+        """Those of the first `end` targets that later histories hold."""
+        return [] if self.undone else [one for i, one in enumerate(self.targets[:end]) if i not in self.lists]
+
+    def part(self, begin: int, end: int) -> Segment:
+        """The examples of the targets `begin` to `end` as a segment of their own."""
+        shown = [*self.shown]
+        for i, one in self.lists.items():
+            if i < begin:
+                shown += one.at(self.targets[i].time_ms)
+        return Segment(
+            self.user_id,
+            [*self.history, *self.events(begin)],
+            self.targets[begin:end],
+            self.positions[begin:end],
+            shown,
+            {i - begin: one for i, one in self.lists.items() if begin <= i < end},
+            {i - begin: one for i, one in self.requests.items() if begin <= i < end},
+            self.undone,
+        )
 
 
-def pack_segments(partition: int, segments: Sequence[Segment], limit: int | None = None) -> bytes:
+def pack_segments(
+    partition: int, segments: Sequence[Segment], limit: int | None = None, shown_limit: int | None = None
+) -> bytes:
     """One record's value: the examples of one batch of one source partition.
 
     Parameters
         partition: of `events`.
         segments: in any order; unpacking yields examples ordered by position.
-        limit: the longest history of an example, as the writer's own memory is cut; None for no limit.
+        limit, shown_limit: the longest history of an example, and the most that it says was shown, as the writer's own
+            memory is cut; None for no limit.
     """
-    return orjson.dumps(
-        {
-            "format": FORMAT,
-            "partition": partition,
-            "limit": limit,
-            "segments": [
-                {
-                    "user": segment.user_id,
-                    "history": list(map(tuple, segment.history)),  # orjson writes exact tuples only
-                    "targets": list(map(tuple, segment.targets)),
-                    "at": list(map(tuple, segment.positions)),
-                }
-                for segment in segments
-            ],
-        }
-    )
+    record: dict[str, Any] = {"format": FORMAT, "partition": partition, "limit": limit}
+    if shown_limit is not None and any(one.shown or one.lists for one in segments):
+        record["shown_limit"] = shown_limit
+    return orjson.dumps({**record, "segments": list(map(_plain_segment, segments))})
+
+
+def _plain_segment(segment: Segment) -> dict[str, Any]:
+    """As JSON takes it: exact tuples only, and of what most streams have not only what is there."""
+    plain: dict[str, Any] = {
+        "user": segment.user_id,
+        "history": plain_entries(segment.history),
+        "targets": plain_entries(segment.targets),
+        "at": list(map(tuple, segment.positions)),
+    }
+    if segment.shown:
+        plain["shown"] = list(map(tuple, segment.shown))
+    if segment.lists:
+        plain["lists"] = [[i, one.items, one.list_id, one.first_place] for i, one in segment.lists.items()]
+    if segment.requests:
+        plain["requests"] = list(segment.requests.items())
+    if segment.undone:
+        plain["undone"] = True
+    return plain
 
 
 def pack_items(entries: Sequence[CatalogueEntry]) -> bytes:
@@ -195,23 +308,76 @@ def _catalogue_entries(record: dict[str, Any]) -> list[Example | CatalogueEntry]
 def _examples(record: dict[str, Any]) -> list[Example | CatalogueEntry]:
     partition = _whole(record["partition"], MAX_PARTITION)
     limit = _whole(record.get("limit") or 0, MAX_LIMIT)
+    shown_limit = _whole(record.get("shown_limit") or 0, MAX_LIMIT)
     examples: list[Example] = []
-    for segment in record["segments"]:
-        entries = [_entry(*entry) for entry in segment["history"]]
-        targets = [_entry(*entry) for entry in segment["targets"]]
-        before = len(entries)
-        entries += targets
+    for body in record["segments"]:
+        segment = _segment(body)
+        if segment.lists or segment.shown or segment.requests or segment.undone:
+            examples += _mixed(segment, partition, limit, shown_limit)
+            continue
+        entries = [*segment.history, *segment.targets]
+        before = len(segment.history)
         examples += [
             Example(
-                _id(segment["user"]),
+                segment.user_id,
                 _Window(entries, max(0, before + i - limit) if limit else 0, before + i),
                 target,
                 partition,
-                _position(*segment["at"][i]),
+                segment.positions[i],
             )
-            for i, target in enumerate(targets)
+            for i, target in enumerate(segment.targets)
         ]
     return [*sorted(examples, key=lambda example: example.position)]
+
+
+def _mixed(segment: Segment, partition: int, limit: int, shown_limit: int) -> Iterator[Example]:
+    """The examples of a segment in which not every target is the next entry of the history."""
+    entries, shown = [*segment.history, *segment.events(len(segment.targets))], [*segment.shown]
+    end = len(segment.history)
+    for i, target in enumerate(segment.targets):
+        exposed = segment.lists.get(i)
+        kind = Kind.UNDONE if segment.undone else Kind.EVENT if exposed is None else Kind.SHOWN
+        yield Example(
+            segment.user_id,
+            _Window(entries, max(0, end - limit) if limit else 0, end),
+            target,
+            partition,
+            segment.positions[i],
+            kind,
+            shown[max(0, len(shown) - shown_limit) if shown_limit else 0 :],
+            () if exposed is None else exposed.items,
+            segment.requests.get(i) if exposed is None else exposed.list_id,
+        )
+        if exposed is not None:
+            shown += exposed.at(target.time_ms)
+        end += kind is Kind.EVENT
+
+
+def _segment(body: dict[str, Any]) -> Segment:
+    targets = [_entry(*entry) for entry in body["targets"]]
+    undone = body.get("undone", False)
+    if type(undone) is not bool:
+        raise TypeError(f"undone is {short_text(undone)}")
+    return Segment(
+        _id(body["user"]),
+        [_entry(*entry) for entry in body["history"]],
+        targets,
+        [_position(*body["at"][i]) for i in range(len(targets))],
+        [_shown(*one) for one in body.get("shown", ())],
+        {_whole(i, len(targets) - 1): _list(*one) for i, *one in body.get("lists", ())},
+        {_whole(i, len(targets) - 1): _id(request_id) for i, request_id in body.get("requests", ())},
+        undone,
+    )
+
+
+def _shown(item_id: Any, time_ms: Any, place: Any, list_id: Any) -> Shown:
+    return Shown(_id(item_id), _whole(time_ms, MAX_TIME_MS), _whole(place, MAX_LIMIT), _id(list_id))
+
+
+def _list(items: Any, list_id: Any, first_place: Any) -> ShownList:
+    if type(items) is not list or not items:
+        raise TypeError(f"a list that was shown is {short_text(items)}")
+    return ShownList(tuple(map(_id, items)), _id(list_id), _whole(first_place, MAX_LIMIT))
 
 
 def _id(value: Any) -> str:
@@ -226,10 +392,11 @@ def _whole(value: Any, most: int) -> int:
     return value
 
 
-def _entry(item_id: Any, kind: Any, time_ms: Any, value: Any) -> Entry:
+def _entry(item_id: Any, kind: Any, time_ms: Any, value: Any, session: Any = None) -> Entry:
     if value is not None and type(value) is not float and type(value) is not int:
         raise TypeError(f"a value is {short_text(value)}")
-    return Entry(_id(item_id), _id(kind), _whole(time_ms, MAX_TIME_MS), None if value is None else float(value))
+    at, number = _whole(time_ms, MAX_TIME_MS), None if value is None else float(value)
+    return Entry(_id(item_id), _id(kind), at, number, None if session is None else _whole(session, MAX_SESSION))
 
 
 def _position(offset: Any, place: Any) -> EventPosition:

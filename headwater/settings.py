@@ -107,6 +107,9 @@ class StreamsSettings(_Section):
     dedupe_window: int = Field(
         default=128, ge=0, le=10_000, description="Newest event ids per user that duplicates are found in."
     )
+    shown_limit: int = Field(
+        default=100, ge=0, le=10_000, description="Newest items remembered per user that were shown and not reacted to."
+    )
     max_ahead_s: float = Field(
         default=60.0, ge=0, description="An event further in the future than this is a dead letter."
     )

@@ -33,6 +33,9 @@ class Meaning(str, Enum):
     CONTEXT = "context"
 
 
+MOST_REWARD = 1000.0
+"""Most that one event can be worth: more would be all that is learned."""
+
 TURNED_DOWN = 4.0
 """Weight of a type that is always negative. One star is given to what was consumed, and says less against its kind."""
 
@@ -54,6 +57,17 @@ def _threshold(text: str) -> str:
 
 Threshold = Annotated[str, AfterValidator(_threshold)]
 
+_PER_VALUE = re.compile(r"\s*(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*\*\s*value\s*\Z")
+
+
+def _reward(given: str) -> str:
+    if _PER_VALUE.match(given) is None:
+        raise ValueError(f'{given!r} is no reward: write a number, or a multiple of the value, such as "0.01 * value"')
+    return given
+
+
+Reward = Annotated[str, AfterValidator(_reward)]
+
 
 class Signal(BaseModel):
     """What one type of event means."""
@@ -73,8 +87,25 @@ class Signal(BaseModel):
         default=None,
         ge=0,
         le=1000,
-        description="How much a positive event weighs as a target (1 unless set), or how much a negative one sinks "
-        "what is like its item (4 where every event of the type is negative, 1 where the value decides).",
+        description="How much a positive event weighs as a target (its reward unless set), or how much a negative one "
+        "sinks what is like its item (4 where every event of the type is negative, 1 where the value decides).",
+    )
+    reward: float | Reward = Field(
+        default=1.0,
+        description='What a positive event is worth to the business: a number, or a multiple of the value: "0.01 * '
+        'value".',
+    )
+    undoes: tuple[str, ...] = Field(
+        default=(),
+        max_length=16,
+        description="Types of which an event of this one takes back the newest earlier event of the same user and "
+        "item: an unlike undoes a like. Such an event is context by itself.",
+    )
+    negative_for_days: float | None = Field(
+        default=None,
+        gt=0,
+        le=36_500,
+        description="For how long a negative event keeps its item from its user; for ever unless set.",
     )
 
     @model_validator(mode="after")
@@ -83,14 +114,38 @@ class Signal(BaseModel):
             raise ValueError(
                 "means holds for every value, positive and negative are thresholds on it: give one of them"
             )
+        if not isinstance(self.reward, str) and not 0 <= self.reward <= MOST_REWARD:
+            raise ValueError(f"a reward of {self.reward} is not between 0 and {MOST_REWARD:,}")
+        if self.undoes and self.means is not Meaning.CONTEXT:
+            if self.by_value or "means" in self.model_fields_set:
+                raise ValueError("an event that undoes others says nothing else: leave means and thresholds out")
+            object.__setattr__(self, "means", Meaning.CONTEXT)
         return self
 
     @property
     def force(self) -> float:
-        """The weight in force."""
+        """The weight in force of a type whose reward does not depend on the value."""
         if self.weight is not None:
             return self.weight
-        return TURNED_DOWN if self.means is Meaning.NEGATIVE else 1.0
+        if self.means is Meaning.NEGATIVE:
+            return TURNED_DOWN
+        return 1.0 if isinstance(self.reward, str) else self.reward
+
+    def reward_of(self, value: float | None) -> float:
+        """What an event of this type with this value is worth, from 0; of no value nothing, where it is by the value.
+
+        >>> Signal(reward=10).reward_of(None), Signal(reward="0.01 * value").reward_of(300.0)
+        (10.0, 3.0)
+        """
+        if not isinstance(self.reward, str):
+            return float(self.reward)
+        found = _PER_VALUE.match(self.reward)
+        assert found is not None  # validated
+        return min(max(float(found[1]) * (value or 0.0), 0.0), MOST_REWARD)
+
+    def weight_of(self, value: float | None) -> float:
+        """How much an event of this type with this value weighs: its weight, or its reward."""
+        return self.reward_of(value) if self.weight is None and isinstance(self.reward, str) else self.force
 
     @property
     def by_value(self) -> bool:
@@ -119,6 +174,26 @@ def _holds(threshold: str, value: float) -> bool:
     return _COMPARISONS[found[1]](value, float(found[2]))
 
 
+_UNDO = {
+    "unlike": "like love",
+    "unfavorite": "favorite favourite fav",
+    "unsave": "save",
+    "remove_bookmark": "bookmark",
+    "remove_from_wishlist": "wishlist",
+    "remove_from_cart": "cart add_to_cart addtocart",
+    "refund": "purchase buy transaction order",
+    "return": "purchase buy transaction order",
+    "cancel": "booking reservation order",
+    "unfollow": "follow",
+    "unsubscribe": "subscribe",
+    "undislike": "dislike thumbs_down downvote hate",
+    "undismiss": "dismiss not_interested",
+    "unhide": "hide",
+    "unblock": "block",
+    "unmute": "mute",
+}
+
+
 def _defaults() -> dict[str, Signal]:
     groups: list[tuple[str, dict[str, Any]]] = [
         (
@@ -132,14 +207,10 @@ def _defaults() -> dict[str, Signal]:
             {"means": Meaning.NEGATIVE},
         ),
         ("impression impressions shown exposure display served", {"means": Meaning.EXPOSURE}),
-        (
-            "search query page_view pageview screen login logout unlike unfavorite remove_bookmark "
-            "remove_from_wishlist remove_from_cart refund return cancel unfollow unsubscribe undislike undismiss "
-            "unhide unblock",
-            {"means": Meaning.CONTEXT},
-        ),
+        ("search query page_view pageview screen login logout", {"means": Meaning.CONTEXT}),
     ]
-    return {name: Signal(**given) for names, given in groups for name in names.split()}
+    table = {name: Signal(**given) for names, given in groups for name in names.split()}
+    return table | {name: Signal(undoes=tuple(undone.split())) for name, undone in _UNDO.items()}
 
 
 DEFAULTS: Mapping[str, Signal] = _defaults()
@@ -161,6 +232,9 @@ class Signals:
 
     def __init__(self, given: Mapping[str, Signal] | None = None) -> None:
         self.table = {**DEFAULTS, **(given or {})}
+        self.undoing = {name: frozenset(one.undoes) for name, one in self.table.items() if one.undoes}
+        """Type -> the types that an event of it undoes."""
+        self.undoable = frozenset(kind for kinds in self.undoing.values() for kind in kinds)
         self._fixed = {  # most types mean the same whatever the value: one look-up on the hot path
             name: one.meaning(None) for name, one in self.table.items() if not one.by_value
         }

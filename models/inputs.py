@@ -185,7 +185,7 @@ def encode_entries(
     first = max(len(history) - length, 0)
     before = history[first - 1].time_ms if first else (history[0].time_ms if history else 0)
     log1p = math.log1p
-    for item_id, kind, time_ms, value in history[first:]:
+    for item_id, kind, time_ms, value, _ in history[first:]:
         row, meaning = item_rows.get(item_id), meaning_of(kind, value)
         if row is not None and meaning is not Meaning.EXPOSURE:
             steps.rows.append(row)

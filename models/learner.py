@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from headwater.errors import CheckpointError, SettingsError
-from headwater.examples import CatalogueEntry, Entry, EventPosition, Example
+from headwater.examples import CatalogueEntry, Entry, EventPosition, Example, Kind
 from headwater.recommendations import AUTO
 from headwater.signals import Meaning
 from models.block import Pending, Sparse, block_of
@@ -138,7 +138,7 @@ class Learner:
     def _arrive(self, example: Example) -> None:
         """Take down what experts say of an example on arrival, then let them learn it."""
         target, history = example.target, example.history
-        if not self.admits(example):
+        if example.kind is not Kind.EVENT or not self.admits(example):
             unread = Steps([], [], [], [])
             self.pending.append(Pending(example.user_id, None, target, -1, unread, since=0.0, capped=True))
             return

@@ -20,6 +20,7 @@ from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, EVENTS, ITEMS, Topic, topic_name
 from headwater.wire import UNKNOWN_REASON, decode_catalogue_record, read_letter, unforeseen
 from streams.app import raw_topic
+from streams.features.fold import Limits
 from streams.features.store import FeatureStore
 from streams.intake import Intake, StoreMarks
 from streams.losses import Losses
@@ -60,7 +61,7 @@ class Agents:
         self._intakes: dict[str, Intake] = {}
         self._streams = settings.streams
         self._rounds = EventRounds(
-            settings.streams, store, outbox, metrics, losses, self._retry,
+            settings.streams, Limits.of(settings), store, outbox, metrics, losses, self._retry,
             lambda users, marks: rebuilt(settings, users, marks, operations.progress),
         )  # fmt: skip
         self._prefix = prefix = settings.kafka.prefix

@@ -146,7 +146,7 @@ def read_as_folded(record: Any, dead: Mapping[Place, str]) -> list[EventRow | In
 
 
 def _fold(expected: _Expected, rows: list[EventRow], partition: int, settings: Settings, decay: Decay | None) -> None:
-    limits = Limits(settings.streams.history_limit, settings.streams.dedupe_window)
+    limits = Limits.of(settings)
     folded = fold_batch(expected.states, rows, limits, decay or Decay(0, 1.0), partition)
     expected.spread |= folded.states.keys() & expected.states.keys()
     expected.states |= folded.states

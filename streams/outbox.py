@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
@@ -16,6 +17,7 @@ from headwater.errors import InvalidMessage, Unavailable
 from headwater.examples import CatalogueEntry, Segment, pack_items, pack_segments
 from headwater.topics import DEAD_LETTERS, EXAMPLES, topic_name
 from headwater.wire import DeadLetter, RefusedRecord, cut_letter, dead_letter
+from streams.features.fold import Limits
 
 __all__ = ["ExamplesOutbox", "RefusedMessage", "cut", "packed"]
 
@@ -52,9 +54,9 @@ class ExamplesOutbox:
         self._partitions = example_partitions
         self._alone = asyncio.Lock()
 
-    async def send_segments(self, partition: int, segments: Sequence[Segment], limit: int) -> None:
+    async def send_segments(self, partition: int, segments: Sequence[Segment], limits: Limits) -> None:
         """The examples of one source partition, in order. The source partition decides which rank learns them."""
-        for value in packed(partition, segments, limit):
+        for value in packed(partition, segments, limits):
             try:
                 await self._send(self._examples, None, value, partition % self._partitions, None)
             except _TooLarge:  # it may be the batch that is too large, with records of other source partitions
@@ -138,13 +140,13 @@ def _first_group(refusals: Sequence[RefusedMessage]) -> list[RefusedMessage]:
     return group
 
 
-def packed(partition: int, segments: Sequence[Segment], limit: int) -> Iterator[bytes]:
+def packed(partition: int, segments: Sequence[Segment], limits: Limits) -> Iterator[bytes]:
     """The examples of one batch as record values, none above the limit, cut so that positions only grow.
 
     The trainer drops what is at or below its mark, so a later record must not hold an earlier position. A single
     example that is too large by itself (a history of very long ids) is sent with the newest half of its history.
     """
-    value = pack_segments(partition, segments, limit)
+    value = pack_segments(partition, segments, limits.history, limits.shown)
     if len(value) <= MAX_RECORD_BYTES:
         yield value
         return
@@ -152,10 +154,11 @@ def packed(partition: int, segments: Sequence[Segment], limit: int) -> Iterator[
     if len(positions) == 1:
         (segment,) = segments
         known = segment.history[len(segment.history) // 2 + 1 :]
-        yield from packed(partition, [Segment(segment.user_id, known, segment.targets, segment.positions)], limit)
+        shown = segment.shown[len(segment.shown) // 2 + 1 :]
+        yield from packed(partition, [replace(segment, history=known, shown=shown)], limits)
         return
     for part in cut(segments, len(positions) // 2):
-        yield from packed(partition, part, limit)
+        yield from packed(partition, part, limits)
 
 
 def cut(segments: Sequence[Segment], size: int) -> tuple[list[Segment], list[Segment]]:
@@ -167,10 +170,9 @@ def cut(segments: Sequence[Segment], size: int) -> tuple[list[Segment], list[Seg
     for segment in segments:
         n = sum(position < first_of_rest for position in segment.positions)
         if n:
-            first.append(Segment(segment.user_id, segment.history, segment.targets[:n], segment.positions[:n]))
+            first.append(segment.part(0, n))
         if n < len(segment.positions):
-            known = [*segment.history, *segment.targets[:n]]
-            rest.append(Segment(segment.user_id, known, segment.targets[n:], segment.positions[n:]))
+            rest.append(segment.part(n, len(segment.positions)))
     return first, rest
 
 

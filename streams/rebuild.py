@@ -42,7 +42,7 @@ def rebuilt(
         Unavailable: Kafka is away.
     """
     dead = refused_places(settings)
-    limits = Limits(settings.streams.history_limit, settings.streams.dedupe_window)
+    limits = Limits.of(settings)
     may_tell = _may_tell_of(users)
     states: dict[str, UserState] = {}
     end = {partition: mark + 1 for partition, mark in marks.items()}

@@ -63,6 +63,7 @@ class EventRounds:
     def __init__(
         self,
         settings: StreamsSettings,
+        limits: Limits,
         store: FeatureStore,
         outbox: ExamplesOutbox,
         metrics: StreamsMetrics,
@@ -70,7 +71,7 @@ class EventRounds:
         retry: Retry,
         rebuilt: Callable[[Collection[str], Mapping[int, int]], dict[str, UserState]],
     ) -> None:
-        self._limits = Limits(settings.history_limit, settings.dedupe_window)
+        self._limits = limits
         self._times = TimeBounds(settings.oldest_ms, max_ahead_ms=settings.max_ahead_s * 1000)
         self._half_life_ms = settings.popularity_half_life_days * DAY_MS
         self._topic = topic_name(EVENTS, store.prefix)
@@ -244,7 +245,7 @@ class EventRounds:
     async def _send_segments(self, partition: int, folded: Folded) -> None:
         """Order is needed within a partition only: one wait for the broker is enough for all."""
         await self._retry.call_async(
-            "kafka", lambda: self._outbox.send_segments(partition, folded.segments, self._limits.history)
+            "kafka", lambda: self._outbox.send_segments(partition, folded.segments, self._limits)
         )
 
     def _count(self, parts: dict[int, _Decoded], folded: dict[int, Folded]) -> None:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from headwater.errors import InvalidMessage
-from headwater.events import EVENT_TYPE_PATTERN, MAX_ID_LENGTH, Event, likely_unit
+from headwater.events import EVENT_TYPE_PATTERN, MAX_ID_LENGTH, MAX_SHOWN, Event, likely_unit, session_number
 from headwater.wire.headers import read_cloudevent
 from headwater.wire.letters import event_body_for_dead_letter
 from headwater.wire.values import MAX_VALUE_BYTES, encode, not_json, refuse_deep, unforeseen, validated
@@ -44,6 +44,8 @@ class EventRow(NamedTuple):
         user_id, item_id, type, value, event_id, request_id: of the event.
         time_ms: when it happened, epoch ms.
         offset, place: of its record in the partition, and of the event in a packed record.
+        session: `session_number` of its session_id.
+        items: the list, where the event is one that was shown; its first is `item_id`.
     """
 
     user_id: str
@@ -55,6 +57,8 @@ class EventRow(NamedTuple):
     request_id: str | None
     offset: int
     place: int
+    session: int | None = None
+    items: tuple[str, ...] = ()
 
 
 class TimeBounds(NamedTuple):
@@ -220,9 +224,12 @@ def _row(
     item: Any
     kind: Any
     when: Any
-    user, item, kind, when, value, request = (
+    user, item, kind, when, value, request, session = (
         get("user_id"), get("item_id"), get("type"), get("event_time"), get("value"), get("request_id"),
+        get("session_id"),
     )  # fmt: skip
+    if item is None and type(items := get("items")) is list and items:
+        item = items[0]
     plain = (
         _is_id(user)
         and _is_id(item)
@@ -234,9 +241,10 @@ def _row(
         and 0 <= when <= _MAX_TIME
         and (value is None or type(value) is float or type(value) is int)
         and (request is None or _is_id(request))
-        and get("session_id") is None
+        and (session is None or _is_id(session))
         and get("properties") is None
         and body.keys() <= _FIELDS
+        and ("items" not in body or _is_list(body["items"], item))
     )
     if not plain:
         if type(when) is int and when > _MAX_TIME and (unit := likely_unit(when)):
@@ -244,7 +252,16 @@ def _row(
             raise InvalidMessage("event_time_unit", text)
         return _suspicious_row(body, offset, index, at)
     number = None if value is None else float(value)
-    return EventRow(user, item, kind, when, number, body["event_id"], request, offset, index)
+    row = EventRow(user, item, kind, when, number, body["event_id"], request, offset, index)
+    if session is not None:
+        row = row._replace(session=session_number(session))
+    return row._replace(items=tuple(body["items"])) if body.get("items") else row
+
+
+def _is_list(items: Any, first: str) -> bool:
+    if items is None:
+        return True
+    return type(items) is list and 0 < len(items) <= MAX_SHOWN and all(map(_is_id, items)) and items[0] == first
 
 
 def _is_id(value: Any) -> bool:
@@ -267,4 +284,6 @@ def _suspicious_row(body: dict[str, Any], offset: int, index: int, at: str) -> E
         event.request_id,
         offset,
         index,
+        None if event.session_id is None else session_number(event.session_id),
+        event.items or (),
     )

@@ -168,7 +168,7 @@ def backtest(
     model_config(overrides, settings.signals)
     peers = [_peer(name, options.seeds[0]) for name in options.peers]
     started_s = time.perf_counter()
-    limits = Limits(settings.streams.history_limit, settings.streams.dedupe_window)
+    limits = Limits.of(settings)
     recording = _recorded(source, limits, options.limit, on_progress)
     if not len(recording):
         raise SourceError(f"the source has no events. {source.report}")

@@ -97,7 +97,7 @@ def find_request(settings: Settings, answer: Recommendation) -> Request:
 
 def fold_user(settings: Settings, user_id: str, receipt: Receipt) -> tuple[UserState, str]:
     """The user's features as they were read, folded anew from `events`; and what was folded. Raises SourceError."""
-    limits = Limits(settings.streams.history_limit, settings.streams.dedupe_window)
+    limits = Limits.of(settings)
     ends = _ends(receipt.feature_offsets)
     if receipt.history_at is not None:
         partition, offset = place_of(receipt.history_at)
@@ -151,7 +151,7 @@ def _rows(settings: Settings, ends: Mapping[int, int]) -> Iterator[tuple[int, in
 def fold_popularity(settings: Settings, receipt: Receipt) -> Popular:
     """What popularity was when it was read, from all of `events` below the receipt's offsets. Raises SourceError."""
     ends = _ends(receipt.popular_offsets)
-    limits = Limits(settings.streams.history_limit, settings.streams.dedupe_window)
+    limits = Limits.of(settings)
     states: dict[str, UserState] = {}
     statistics: dict[str, ItemStatistics] = {}
     decay: Decay | None = None

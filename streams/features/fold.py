@@ -16,6 +16,8 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from headwater.examples import Entry, EventPosition, Example, Segment
+from headwater.settings import Settings
+from headwater.signals import Signals
 from headwater.wire import EventRow
 from streams.features.decay import Decay, ItemStatistics
 from streams.features.state import EMPTY, UserState
@@ -24,10 +26,25 @@ __all__ = ["Folded", "Limits", "event_hash", "example", "fold", "fold_batch"]
 
 
 class Limits(NamedTuple):
-    """How much is remembered per user: newest events, and newest event ids for finding duplicates."""
+    """How much is remembered per user.
+
+    Fields
+        history: newest events.
+        dedupe: newest event ids, for finding duplicates.
+        shown: newest items that were shown.
+        meanings: what an event means.
+    """
 
     history: int = 1000
     dedupe: int = 128
+    shown: int = 100
+    meanings: Signals = Signals()
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        """Those that the settings say."""
+        streams = settings.streams
+        return cls(streams.history_limit, streams.dedupe_window, streams.shown_limit, Signals(settings.signals))
 
 
 def event_hash(event_id: str) -> int:
@@ -40,7 +57,7 @@ def _time(entry: Entry) -> int:
 
 
 def _entry(row: EventRow) -> Entry:
-    return Entry(row.item_id, row.type, row.time_ms, row.value)
+    return Entry(row.item_id, row.type, row.time_ms, row.value, row.session)
 
 
 def _place(history: Sequence[Entry], time_ms: int) -> int:

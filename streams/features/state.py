@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from typing import Any
 
 import orjson
 
 from headwater.errors import InvalidMessage
-from headwater.examples import Entry
+from headwater.examples import Entry, Shown, plain_entries
 
 __all__ = ["EMPTY", "UserState", "decode_state", "encode_state"]
 
@@ -24,6 +25,7 @@ class UserState:
 
     Fields
         history: sorted by event time, ties by arrival.
+        shown: newest items that were shown, sorted by event time, without those that were reacted to.
         recent: 64-bit hashes of the newest event ids, in order of arrival.
         count: how many events were ever folded; it grows with every write and so serves as the version that the store
             compares.
@@ -36,6 +38,7 @@ class UserState:
     partition: int = -1
     offset: int = -1
     folded_ms: int = 0
+    shown: Sequence[Shown] = ()
 
 
 EMPTY = UserState()
@@ -50,16 +53,17 @@ def encode_state(state: UserState) -> bytes:
     >>> encode_state(UserState([Entry("film-1", "click", 5, None)], [7], 1, 0, 42, 9))
     b'{"count":1,"partition":0,"offset":42,"folded_ms":9,"recent":[7],"history":[["film-1","click",5,null]]}'
     """
-    return orjson.dumps(
-        {
-            "count": state.count,
-            "partition": state.partition,
-            "offset": state.offset,
-            "folded_ms": state.folded_ms,
-            "recent": list(state.recent),
-            "history": list(map(tuple, state.history)),  # orjson writes exact tuples only
-        }
-    )
+    body = {
+        "count": state.count,
+        "partition": state.partition,
+        "offset": state.offset,
+        "folded_ms": state.folded_ms,
+        "recent": list(state.recent),
+        "history": plain_entries(state.history),
+    }
+    if state.shown:
+        body["shown"] = list(map(tuple, state.shown))
+    return orjson.dumps(body)
 
 
 def decode_state(value: bytes | None) -> UserState:
@@ -69,12 +73,13 @@ def decode_state(value: bytes | None) -> UserState:
     try:
         body: dict[str, Any] = orjson.loads(value)
         state = UserState(
-            list(map(Entry._make, body["history"])),
+            list(starmap(Entry, body["history"])),
             body["recent"],
             body["count"],
             body["partition"],
             body["offset"],
             body["folded_ms"],
+            tuple(starmap(Shown, body.get("shown", ()))),
         )
         if not _is_sound(state):
             raise TypeError("a value of another type")
@@ -90,8 +95,14 @@ def _is_sound(state: UserState) -> bool:
     numbers = (state.count, state.partition, state.offset, state.folded_ms)
     if {*map(type, numbers)} != {int} or type(state.recent) is not list or type(sum(state.recent)) is not int:
         return False
+    if state.shown:
+        items, times, places, lists = zip(*state.shown, strict=True)
+        "".join([*items, *lists])
+        if type(sum(times) + sum(places)) is not int:
+            return False
     if not state.history:
         return state.count >= 0
-    items, kinds, times, values = zip(*state.history, strict=True)
+    items, kinds, times, values, sessions = zip(*state.history, strict=True)
     "".join([*items, *kinds])
-    return type(sum(times)) is int and {*map(type, values)} <= {float, type(None)} and state.count > 0
+    is_typed = {*map(type, values)} <= {float, type(None)} and {*map(type, sessions)} <= {int, type(None)}
+    return type(sum(times)) is int and is_typed and state.count > 0

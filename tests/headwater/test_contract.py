@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 import headwater
 from headwater import Event, InvalidMessage, Item, Receipt, Recommendation, RecommendedItem, Refusal, Request, errors
-from headwater.events import OLDEST_MS
+from headwater.events import OLDEST_MS, session_number
 from headwater.topics import TOPICS, topic_name
 from headwater.wire import (
     MAX_VALUE_BYTES,
@@ -43,6 +43,7 @@ EVENT = Event(
     request_id="r1",
     properties={"page": 3, "tags": ["a", None], "über": {"deep": True}},
 )
+SESSION = session_number("s1")
 ITEM = Item(
     item_id="film-1",
     title="Délicatessen",
@@ -106,11 +107,11 @@ def test_an_answer_of_an_older_release_is_read() -> None:
 
 def test_an_event_is_read_back_with_all_that_the_engine_needs() -> None:
     assert Event.model_validate_json(encode(EVENT)) == EVENT
-    assert read(encode(EVENT)) == [EventRow("ann", "film-1", "rating", NOW_MS, 4.5, "e1", "r1", 7, 0)]
+    assert read(encode(EVENT)) == [EventRow("ann", "film-1", "rating", NOW_MS, 4.5, "e1", "r1", 7, 0, SESSION)]
     other = EVENT.model_copy(update={"user_id": "bob", "event_id": "e2"})
     assert read(encode_packed([EVENT, other]), key=None) == [
-        EventRow("ann", "film-1", "rating", NOW_MS, 4.5, "e1", "r1", 7, 0),
-        EventRow("bob", "film-1", "rating", NOW_MS, 4.5, "e2", "r1", 7, 1),
+        EventRow("ann", "film-1", "rating", NOW_MS, 4.5, "e1", "r1", 7, 0, SESSION),
+        EventRow("bob", "film-1", "rating", NOW_MS, 4.5, "e2", "r1", 7, 1, SESSION),
     ]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from headwater.errors import InvalidMessage
-from headwater.events import OLDEST_MS, Event, Item
+from headwater.events import OLDEST_MS, Event, Item, session_number
 from headwater.wire import (
     MAX_DEPTH,
     MAX_PACKED_EVENTS,
@@ -58,6 +58,7 @@ bodies = st.fixed_dictionaries(
         "session_id": st.one_of(st.none(), ids, odd),
         "request_id": st.one_of(st.none(), ids, odd),
         "properties": properties,
+        "items": st.one_of(st.none(), st.lists(ids, max_size=2), odd),
         "colour": odd,
     },
 )
@@ -71,6 +72,16 @@ good = st.fixed_dictionaries(
     },
     optional={"value": values, "request_id": ids, "session_id": ids, "properties": properties},
 )
+shown = st.fixed_dictionaries(
+    {
+        "event_id": st.text(min_size=1, max_size=4),
+        "user_id": st.text(min_size=1, max_size=4),
+        "items": st.lists(st.text(min_size=1, max_size=2), min_size=1, max_size=3),
+        "type": st.just("impression"),
+        "event_time": st.integers(0, NOW_MS),
+    },
+    optional={"item_id": ids, "request_id": ids},
+)
 
 
 def read(value: bytes | None, **given: Any) -> list[EventRow | InvalidMessage]:
@@ -79,7 +90,7 @@ def read(value: bytes | None, **given: Any) -> list[EventRow | InvalidMessage]:
 
 
 @settings(max_examples=600)
-@given(st.lists(st.one_of(bodies, good), min_size=1, max_size=3))
+@given(st.lists(st.one_of(bodies, good, shown), min_size=1, max_size=3))
 def test_the_fast_path_accepts_and_reads_what_pydantic_does(found: list[dict[str, Any]]) -> None:
     try:
         value = orjson.dumps(found)
@@ -103,6 +114,8 @@ def test_the_fast_path_accepts_and_reads_what_pydantic_does(found: list[dict[str
             event.request_id,
             7,
             place,
+            None if event.session_id is None else session_number(event.session_id),
+            event.items or (),
         )
 
 

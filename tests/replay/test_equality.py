@@ -37,7 +37,7 @@ class InProcess:
 
     def __init__(self, world: Replayed) -> None:
         settings = world.settings
-        self.limits = Limits(settings.streams.history_limit, settings.streams.dedupe_window)
+        self.limits = Limits.of(settings)
         self.learner = Learner(model_config(settings.model.overrides, settings.signals), settings.trainer.seed)
         self.states: dict[str, UserState] = {}
         self.scorer = Scorer(Catalogue(FILMS), "cpu")

@@ -184,7 +184,7 @@ def test_what_was_only_shown_is_counted_but_makes_no_item_popular() -> None:
 def test_examples_too_large_for_one_record_are_cut_so_that_positions_only_grow() -> None:
     rows = [row(n, f"user-{n % 30}", "語" * 250 + str(n), 1_000 + n) for n in range(2_400)]
     folded = fold_batch({}, rows, Limits(), DECAY)
-    values = list(packed(0, folded.segments, 1000))
+    values = list(packed(0, folded.segments, Limits()))
     assert len(values) > 1
     assert all(len(value) <= 900_000 for value in values)
     found = [taught for value in values for taught in unpack(value)]
@@ -196,7 +196,7 @@ def test_one_example_too_large_by_itself_keeps_the_newest_of_its_history() -> No
     rows = [row(n, item="\x01" * 250 + str(n), time_ms=1_000 + n) for n in range(1_001)]
     before = fold_batch({}, rows[:1000], Limits(), DECAY).states
     folded = fold_batch(before, rows[1000:], Limits(), DECAY)
-    (value,) = packed(0, folded.segments, 1000)
+    (value,) = packed(0, folded.segments, Limits())
     (taught,) = unpack(value)
     assert isinstance(taught, Example)
     assert 0 < len(taught.history) < 1000
