@@ -11,6 +11,7 @@ sequence with several targets, so its history is encoded once.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -57,6 +58,9 @@ def dense_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         "output_bias": (d,),
         "since_weight": (2 * d, len(SINCE_RATES) + 1),
     }
+
+warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")  # 0.1 MB a step
+warnings.filterwarnings("ignore", "Attempting to run cuBLAS, but there was no current CUDA context")  # the first time
 
 
 class Encoder:
@@ -158,7 +162,8 @@ class Encoder:
         else:
             flat = [weights[f"gru_{name}"] for name in ("input_weight", "state_weight", "input_bias", "state_bias")]
             start = x.new_zeros(1, len(x), self.config.width)
-            states, _ = torch._VF.gru(x, start, flat, True, 1, 0.0, False, False, True)
+            training = torch.is_grad_enabled()  # cuDNN keeps what the backward pass needs only then
+            states, _ = torch._VF.gru(x, start, flat, True, 1, 0.0, training, False, True)
         at = states[torch.from_numpy(batch.row).to(self.device), torch.from_numpy(batch.step).to(self.device)]  # (n, d)
         out = self.output(at, torch.from_numpy(batch.since).to(self.device), weights)
         if self.config.state_dropout and dropped_from is not None:

@@ -14,7 +14,10 @@ from models.published.bundle import Bundle
 from models.published.parity import check_parity
 from tests.worlds.tastes import ring
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU"),
+    pytest.mark.filterwarnings("ignore:RNN module weights", "ignore:Attempting to run cuBLAS"),
+]
 
 MEMORY = MemoryConfig(reach=4, symmetric=False, write_fade=0.8, read_fade=0.8, slots=16)
 FIRST = ModelConfig(width=16, length=12, block=16, initial_capacity=8, memories=(MEMORY,))
