@@ -197,16 +197,16 @@ _UNDO = {
 def _defaults() -> dict[str, Signal]:
     groups: list[tuple[str, dict[str, Any]]] = [
         (
-            "view click cart add_to_cart addtocart purchase buy transaction order like love favorite favourite fav "
-            "bookmark save wishlist share comment reply rating review watch read listen play stream follow subscribe "
-            "download install open visit clickout booking reservation",
+            "view click cart add_to_cart addtocart begin_checkout purchase buy transaction order like love favorite "
+            "favourite fav bookmark save wishlist share comment reply rating review watch read listen play stream "
+            "follow subscribe download install open visit clickout booking reservation",
             {},
         ),
         (
             "dismiss dislike hate skip report hide block not_interested thumbs_down downvote mute",
             {"means": Meaning.NEGATIVE},
         ),
-        ("impression impressions shown exposure display served", {"means": Meaning.EXPOSURE}),
+        ("impression impressions shown exposure display served view_item_list list_view", {"means": Meaning.EXPOSURE}),
         ("search query page_view pageview screen login logout", {"means": Meaning.CONTEXT}),
     ]
     table = {name: Signal(**given) for names, given in groups for name in names.split()}

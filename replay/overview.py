@@ -29,6 +29,7 @@ class Overview:
         equal: events that are equal to an earlier one of the same moment; each counts.
         repeated_ids: events whose id an earlier one of the same user had; they change nothing.
         again: events with an item that the user had met before.
+        lists, shown: lists that were shown, and the items in them; no one has met an item by seeing it in one.
         once: users with one event.
         first_ms, last_ms: the times of the first and the last event.
         sessions: of users, by half an hour without an event.
@@ -45,6 +46,8 @@ class Overview:
     equal: int = 0
     repeated_ids: int = 0
     again: int = 0
+    lists: int = 0
+    shown: int = 0
     once: int = 0
     first_ms: int | None = None
     last_ms: int | None = None
@@ -61,7 +64,7 @@ def overview(source: Source) -> Overview:
     items: set[str] = set()
     met: set[tuple[str, str]] = set()
     ids: set[tuple[str, str]] = set()
-    now: set[tuple[str, str, str, float | None]] = set()  # what happened at this moment
+    now: set[tuple[str, str, str, float | None, tuple[str, ...] | None]] = set()  # what happened at this moment
     for event in source.events():
         at_ms, user, item = event.event_time, event.user_id, event.item_id
         if found.last_ms is None:
@@ -72,14 +75,19 @@ def overview(source: Source) -> Overview:
             now.clear()
         found.first_ms, found.last_ms = min(found.first_ms or at_ms, at_ms), max(found.last_ms, at_ms)
         size, known, taken = len(now), len(met), len(ids)
-        now.add((user, item, event.type, event.value))
-        met.add((user, item))
+        now.add((user, item, event.type, event.value, event.items))
         ids.add((user, event.event_id))
         found.equal += len(now) == size
-        found.again += len(met) == known
+        if event.items is None:
+            met.add((user, item))
+            found.again += len(met) == known
+            items.add(item)
+        else:
+            found.lists += 1
+            found.shown += len(event.items)
+            items.update(event.items)
         found.repeated_ids += len(ids) == taken
         found.types[event.type] += 1
-        items.add(item)
         events_of_user[user] += 1
         found.sessions += at_ms - last_of_user.get(user, -SESSION_MS - 1) > SESSION_MS
         last_of_user[user] = at_ms

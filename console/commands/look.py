@@ -71,6 +71,7 @@ def command(
         elif chosen.report.read_as:
             out.print(f"[dim]read as[/]   {_escaped(chosen.report.read_as)}")
         _print_content(out, chosen, found, len(catalogue_of(chosen)))
+        _print_signals(out, chosen)
         _print_commands(out, commands)
     raise typer.Exit(too_many_bad(chosen, reading))
 
@@ -149,10 +150,11 @@ def _lines(source: Source, found: Overview) -> Iterator[tuple[str, str]]:
     """What is in a source, in words."""
     report = source.report
     total = max(found.events, 1)
-    yield "events", f"{found.events:,} of {report.rows:,} rows{_odd(found)}"
+    yield "events", f"{found.events - report.shown.beside:,} of {report.rows:,} rows{_odd(found)}"
     yield "time", report.time_text
     yield "users", f"{found.users:,}, {found.events / max(found.users, 1):.1f} events each; {found.once:,} have one"
-    yield "items", f"{found.items:,}; {found.again / total:.1%} of events are with an item that the user had met before"
+    done = max(found.events - found.lists, 1)
+    yield "items", f"{found.items:,}; {found.again / done:.1%} of events are with an item that the user had met before"
     types = [f"{kind} {count:,} ({count / total:.1%})" for kind, count in found.types.most_common(SHOWN_TYPES)]
     yield (
         "types",
@@ -162,6 +164,9 @@ def _lines(source: Source, found: Overview) -> Iterator[tuple[str, str]]:
         words = [f"'{word}' is {kind}" for word, kind in list(report.made_types.items())[:3]]
         more = len(report.made_types) - len(words)
         yield "", ", ".join(words) + (f", and {more} more" if more else "")
+    if found.lists:
+        beside = f"; {report.shown.beside:,} came with another event of their row" if report.shown.beside else ""
+        yield "shown", f"{found.lists:,} lists, {found.shown / found.lists:.1f} items each{beside}"
     if found.values:
         yield "values", f"{found.values:,}, {found.lowest:g} .. {found.highest:g}"
     yield (
@@ -193,6 +198,16 @@ def _moment(at_ms: int) -> str:
     return shown_time(at_ms, utc=True)[:16]
 
 
+def _print_signals(out: Console, source: Source) -> None:
+    """What the source's own system says of its types, to be copied into the settings."""
+    from replay.sources import tables_of
+
+    if source.report.signals:
+        out.print("[dim]# what its configuration says of these types, for headwater.toml")
+        out.print(f"[green]{_escaped(tables_of(source.report.signals))}", soft_wrap=True)
+        out.print()
+
+
 def _print_commands(out: Console, commands: Mapping[str, str]) -> None:
     for told, name in (
         ("how good would it have been", "backtest"),
@@ -219,6 +234,11 @@ def _body(source: Source, found: Overview, commands: Mapping[str, str]) -> dict[
         "left_out": dict(report.left_out),
         "notes": report.remarks,
         "made_types": report.made_types,
+        "lists_beside": report.shown.beside,
+        "guests": len(report.links),
+        "signals": {
+            kind: signal.model_dump(mode="json", exclude_unset=True) for kind, signal in report.signals.items()
+        },
         **counts,
         "commands": dict(commands),
     }
@@ -229,9 +249,9 @@ def _body(source: Source, found: Overview, commands: Mapping[str, str]) -> dict[
 
 
 def _size(source: Source) -> str:
-    from replay import FileSource
+    from replay import FileSource, KnownFile
 
-    if not isinstance(source, FileSource):
+    if not isinstance(source, FileSource | KnownFile):
         return ""
     size, count = float(source.size_bytes), source.files
     unit = "B"

@@ -38,7 +38,8 @@ SourceNames = Annotated[
     typer.Argument(
         metavar="SOURCE",
         help="Files, a folder of parts or a glob in quotes (parquet, CSV, TSV, JSON Lines, JSON; zipped or not), "
-        "`gorse:PATH`, `metarank:PATH`, `movielens`, or `kafka` for recorded events.",
+        "`movielens`, or `kafka` for recorded events. Exports of other systems are known by what they hold, or named: "
+        "`gorse:PATH`, metarank, personalize, segment, rudderstack, ga4, snowplow; `file:PATH` goes by columns alone.",
     ),
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Stop after this many events.")]
@@ -82,6 +83,13 @@ class MeaningOptions:
             rich_help_panel=COLUMNS, metavar="WORD=TYPE,...", help="What words of the type mean; WORD= is left out."
         ),
     ] = None
+    map: Annotated[
+        list[str] | None,
+        typer.Option(
+            rich_help_panel=COLUMNS, metavar="FIELD=COLUMN,...",
+            help="The same for any field: user, item, time, type, value, event_id, session, request, shown.",
+        ),
+    ] = None  # fmt: skip
     no_time: Annotated[
         bool, typer.Option("--no-time", rich_help_panel=COLUMNS, help="There are no times: the order is the time.")
     ] = False
@@ -160,7 +168,9 @@ class SourceOptions:
     part: RangeOptions = RangeOptions()
     file: FileOptions = FileOptions()
     rows: RowsOptions = RowsOptions()
-    impressions: Annotated[bool, typer.Option("--impressions", help="For metarank: rankings as impressions.")] = False
+    impressions: Annotated[
+        bool, typer.Option("--impressions/--no-impressions", help="Whether lists that were shown are events, too.")
+    ] = True
     max_bad: MaxBad = "1%"
 
 
@@ -174,8 +184,10 @@ def opened_source(sources: Sequence[str], settings: Settings, options: SourceOpt
     if alone and len(sources) > 1:
         raise typer.BadParameter(f"{', '.join(alone)} stands alone: only files are read together")
     if "kafka" in sources:
-        if file != FileOptions() or options.impressions:
-            raise typer.BadParameter("columns, formats, --in-file-order and --impressions are for files, not for kafka")
+        if file != FileOptions() or not options.impressions:
+            raise typer.BadParameter(
+                "columns, formats, --in-file-order and --no-impressions are for files, not for kafka"
+            )
         return replay.KafkaRange(
             settings.kafka.model_copy(update={"prefix": part.from_prefix}),
             start=_offsets(part.start),
@@ -199,13 +211,16 @@ def opened_source(sources: Sequence[str], settings: Settings, options: SourceOpt
 
 
 def _columns(given: MeaningOptions) -> Columns | None:
-    """What was said of the columns, None for nothing."""
-    from replay.sources import Columns, kinds_named
+    """What was said of the columns, None for nothing. Raises typer.BadParameter."""
+    from replay.sources import Columns, columns_named, kinds_named
 
     if given == MeaningOptions():
         return None
-    types = kinds_named(given.types or ())
-    return Columns(given.user, given.item, given.time, given.type, given.value, types=types, timed=not given.no_time)
+    alone = Columns(given.user, given.item, given.time, given.type, given.value).named
+    mapped = columns_named(given.map or ())
+    if twice := sorted(alone.keys() & mapped.keys()):
+        raise typer.BadParameter(f"--{twice[0]} and --map {twice[0]}= say the same: give one")
+    return Columns(**alone, **mapped, types=kinds_named(given.types or ()), timed=not given.no_time)
 
 
 def _form(given: FormatOptions) -> FileFormat | None:

@@ -8,7 +8,7 @@ the public sets: Retailrocket, REES46, Tianchi, H&M, Yelp, Amazon's reviews, Mov
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -20,14 +20,17 @@ from replay.sources.times import number_of
 
 __all__ = [
     "CATEGORIES",
+    "FIELDS",
     "ITEMS",
     "TEXTS",
     "TITLES",
     "Columns",
     "Roles",
+    "columns_named",
     "decimal_comma",
     "guesses_of",
     "is_known_name",
+    "is_listed",
     "layout_of",
     "plain",
     "roles_of",
@@ -45,6 +48,8 @@ USERS = _names(
     "householdid fullvisitorid distinctid domainuserid anonymousid deviceid cookieid"
 )
 SESSIONS = _names("sessionid session ssessionid usersession visitid displayid")
+REQUESTS = _names("recommendationid requestid")
+SHOWN = _names("impression impressions shown shownitems displayeditems")
 ITEMS = _names(
     "itemid item productid product movieid filmid articleid clickarticleid videoid trackid songid artistid albumid "
     "bookid isbn parentasin asin businessid newsid contentid documentid postid gameid appid animeid recipeid courseid "
@@ -73,8 +78,10 @@ NOT_ITEMS = _names(
     "category cat brand order request event session device store shop impression campaign group class region"
 )
 
-KNOWN = {*USERS, *SESSIONS, *ITEMS, *TIMES, *LATER_TIMES, *TYPES, *VALUES, *EVENT_IDS, *CATALOGUE}
+KNOWN = {*USERS, *SESSIONS, *ITEMS, *TIMES, *LATER_TIMES, *TYPES, *VALUES, *EVENT_IDS, *CATALOGUE, *REQUESTS}
 BY_FIELD = {"user": USERS, "item": ITEMS, "time": TIMES, "type": TYPES, "value": VALUES}
+FIELDS = (*BY_FIELD, "event_id", "session", "request", "shown")
+"""What a column can be named for."""
 _TYPED = re.compile(r":(?:token|float|token_seq|float_seq)$")
 _SOLD = re.compile(r"price|quantity|order|transaction|basket|sales", re.IGNORECASE)
 _CLOCK = re.compile(r"\d\d?:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?[AaPp]\.?[Mm]\.?)?")
@@ -94,6 +101,8 @@ class Columns:
         type: a column, or a fixed word: "=view".
         types: what words of that column mean; "" leaves such rows out.
         timed: False takes the order of the rows for their time.
+        event_id, session, request: columns of those.
+        shown: of the items that a user saw, as a list or `a|b|c`.
     """
 
     user: str | None = None
@@ -103,6 +112,36 @@ class Columns:
     value: str | None = None
     types: Mapping[str, str] = field(default_factory=dict)
     timed: bool = True
+    event_id: str | None = None
+    session: str | None = None
+    request: str | None = None
+    shown: str | None = None
+
+    @property
+    def named(self) -> dict[str, str]:
+        """The columns that a person named, by what they hold."""
+        return {what: name for what in FIELDS if (name := getattr(self, what)) is not None}
+
+
+def columns_named(given: Iterable[str]) -> dict[str, str]:
+    """From `item=properties.sku,session=visit` which column is which field. Raises SourceError.
+
+    A comma within a column's name, as of several users, goes on the one before it: `user=a,b`.
+    """
+    found: dict[str, str] = {}
+    for text in given:
+        last = ""
+        for pair in text.split(","):
+            what, equals, name = (part.strip() for part in pair.partition("="))
+            if equals and what in FIELDS and name:
+                found[what], last = name, what
+            elif last and not equals and what:
+                found[last] += f",{what}"
+            else:
+                raise SourceError(
+                    f"--map {pair.strip()!r}: write FIELD=COLUMN, where FIELD is one of {', '.join(FIELDS)}"
+                )
+    return found
 
 
 @dataclass(frozen=True)
@@ -111,6 +150,7 @@ class Roles:
 
     Fields
         times: of which the values decide: the first is the best by its name. `date+clock` are two of one moment.
+        session, request, shown: as of `Columns`.
         other_users: columns of the user where that one is empty.
         fixed_type: the type of every event, where no column tells.
         notes: what a person should know of the choice.
@@ -122,6 +162,9 @@ class Roles:
     type: str | None
     value: str | None
     event_id: str | None
+    session: str | None = None
+    request: str | None = None
+    shown: str | None = None
     other_users: tuple[str, ...] = ()
     fixed_type: str = ""
     notes: tuple[str, ...] = ()
@@ -184,13 +227,15 @@ def roles_of(where: str, present: Sequence[str], sample: Sample, given: Columns)
         fixed = "rating"
         chooser.notes.append(f"every event is a rating, of column {value} (--type =WORD says another)")
     event_id = chooser.event_id()
+    session, request, shown = chooser.session_id(), chooser.one("request", REQUESTS), chooser.shown()
     for name in (user, item, *times, kind, value):
         if name is not None and f"{name} (2)" in present:
             chooser.notes.append(f"column {name} is there twice: the first is taken")
     chooser.tell_anonymous(user)
     return Roles(
-        user, item, times, kind, value, event_id, chooser.other_users, fixed_type=fixed, notes=tuple(chooser.notes)
-    )
+        user, item, times, kind, value, event_id, session, request, shown, chooser.other_users, fixed,
+        tuple(chooser.notes),
+    )  # fmt: skip
 
 
 class _Chooser:
@@ -205,9 +250,8 @@ class _Chooser:
             self.given = replace(given, user=first)
             self.other_users = tuple(self._given("user", name) for name in others)
         self._taken = set(self.other_users)
-        for what in BY_FIELD:
-            name = getattr(self.given, what)
-            if name is not None and not (what == "type" and name.startswith("=")):
+        for what, name in self.given.named.items():
+            if not (what == "type" and name.startswith("=")):
                 found = self._given(what, name)
                 self._taken |= {found} if found in self.present else set(found.split("+"))
 
@@ -258,7 +302,7 @@ class _Chooser:
         return sum(not is_missing(value) for value in values) / len(values) if values else 0.0
 
     def _is_number(self, name: str) -> bool:
-        values = [value for value in self.sample.get(name, ()) if not is_missing(value)]
+        values = self._values(name)
         return not values or sum(_is_numeric(value) for value in values) >= 0.9 * len(values)
 
     def session(self) -> str | None:
@@ -266,6 +310,24 @@ class _Chooser:
         if found is not None:
             self.notes.append(f"no column of a user: each {found} is one")
         return found
+
+    def session_id(self) -> str | None:
+        """The column of a session beside one of the user, whose values can be ids."""
+        if self.given.session is not None:
+            return self._given("session", self.given.session)
+        named = [*self._named(SESSIONS), *(name for name in self.other_users if plain(name) in SESSIONS)]
+        return next(
+            (name for name in named if self._values(name) and not any(map(_is_inner, self._values(name)))), None
+        )
+
+    def shown(self) -> str | None:
+        """The column of lists that were shown: a number of impressions, or clicks as MIND writes them, is none."""
+        if self.given.shown is not None:
+            return self._given("shown", self.given.shown)
+        return next((name for name in self._named(SHOWN) if any(map(is_listed, self._values(name)))), None)
+
+    def _values(self, name: str) -> list[Any]:
+        return [value for value in self.sample.get(name, ()) if not is_missing(value)]
 
     def tell_anonymous(self, user: str) -> None:
         """What could stand for the user in rows that have none."""
@@ -280,7 +342,7 @@ class _Chooser:
     def other_id(self) -> str | None:
         """The only other column that is called an id: film_id, recipe_id."""
         free = [name for name in self.present if name not in self._taken and plain(name).endswith("id")]
-        free = [name for name in free if plain(name) not in {"id", *USERS, *SESSIONS, *EVENT_IDS}]
+        free = [name for name in free if plain(name) not in {"id", *USERS, *SESSIONS, *REQUESTS, *EVENT_IDS}]
         free = [name for name in free if not plain(name).startswith(NOT_ITEMS)]
         if len(free) != 1:
             return None
@@ -300,7 +362,7 @@ class _Chooser:
 
     def _is_clock(self, name: str) -> bool:
         """Whether a column is 10:15, whose day stands in another."""
-        values = [value for value in self.sample.get(name, ()) if not is_missing(value)]
+        values = self._values(name)
         return bool(values) and all(isinstance(one, str) and _CLOCK.fullmatch(one.strip()) for one in values)
 
     def type(self) -> str | None:
@@ -319,6 +381,8 @@ class _Chooser:
 
     def event_id(self) -> str | None:
         """A column of ids, each of one row, which may be there twice: `event_id` is also what some call a type."""
+        if self.given.event_id is not None:
+            return self._given("event_id", self.given.event_id)
         found = self._first(EVENT_IDS)
         if found is None:
             return None
@@ -331,18 +395,27 @@ class _Chooser:
 
     def lacks(self, what: str) -> SourceError:
         given = getattr(self.given, what)
-        usual = {"user": "user_id", "item": "item_id", "time": "timestamp", "type": "type", "value": "value"}[what]
+        usual = {"user": "user_id", "item": "item_id", "time": "timestamp"}.get(what, what)
         lacking = f"column {given}" if given is not None else f"column {usual} nor another usual name of the {what}"
         sold = any(_SOLD.search(name) for name in self.present)
         remedy = {
             "user": "name one with --user (a session or an order will do)",
             "type": f"name one with --type, or say what all events are: --type ={'purchase' if sold else 'view'}",
             "time": "name one with --time; a file without times is read in its own order with --no-time",
-        }.get(what, f"name one with --{what}")
+        }.get(what, f"name one with --{what}" if what in BY_FIELD else f"name one with --map {what}=COLUMN")
         has = ", ".join(self.present[:40]) + (", ..." if len(self.present) > 40 else "")
         if "\ufffd" in has:  # what stands for bytes of another encoding
             remedy = f"its names are not in the encoding it is read in: name theirs with --encoding; or {remedy}"
         return SourceError(f"{self.where} has no {lacking}. It has {has}: {remedy}")
+
+
+def is_listed(value: Any) -> bool:
+    """Whether a value is a list of items: one of JSON or parquet, or `a|b|c`."""
+    return isinstance(value, list) or (isinstance(value, str) and "|" in value)
+
+
+def _is_inner(value: Any) -> bool:
+    return isinstance(value, list | dict | bool)
 
 
 def _is_numeric(value: Any) -> bool:

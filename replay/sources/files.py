@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from headwater.errors import SourceError
 from headwater.events import Event
-from replay.sources.columns import Columns, Roles, decimal_comma, guesses_of, is_known_name, layout_of, roles_of
+from replay.sources.columns import Columns, Roles, decimal_comma, guesses_of, is_known_name, layout_of, plain, roles_of
 from replay.sources.ids import is_missing
 from replay.sources.kinds import Kinds, slug
 from replay.sources.raw import BadRow, RawRow
@@ -28,6 +28,9 @@ __all__ = ["FilePlan", "FileSource"]
 
 SAMPLE_ROWS = 2000
 """Rows by which columns are chosen."""
+
+CALLS = "eventlist"
+"""The list of events in a call of Amazon Personalize's PutEvents, whose anonymous ones are known by their session."""
 
 FIRST_MS = 946_684_800_000
 """2000-01-01 UTC: where the events of a file without times begin, one a second. Any time of the past would do; one that
@@ -103,6 +106,11 @@ class FileSource:
 
     @cached_property
     def _first(self) -> Table:
+        table = Table(self._parts[0], self._form, is_known_name)
+        calls = [name for name in table.lists if plain(name) == CALLS] if self._form.explode is None else []
+        if not calls:
+            return table
+        self._form = replace(self._form, explode=calls[0])
         return Table(self._parts[0], self._form, is_known_name)
 
     @property
@@ -123,7 +131,8 @@ class FileSource:
             sample = _sample(self._first)
             return ColumnsSeen(sample, self._first.read_as, guesses_of(self._first.columns, sample, self.columns))
         roles = plan.roles
-        taken = {roles.type: "type", roles.value: "value", roles.event_id: "event id"}
+        taken = {roles.type: "type", roles.value: "value", roles.event_id: "event id", roles.session: "session",
+                 roles.request: "request", roles.shown: "shown"}  # fmt: skip
         known = {name: what for name, what in taken.items() if name} | dict.fromkeys(plan.time_columns, "time")
         return ColumnsSeen(plan.sample, plan.read_as, {**known, roles.user: "user", roles.item: "item"})
 
@@ -153,6 +162,9 @@ class FileSource:
     def _planned(self) -> FilePlan:
         table, columns, notes = self._first, self.columns, []
         sample = _sample(table)
+        if columns.user is None and plain(self._form.explode or "") == CALLS:
+            users = [name for what in ("userid", "sessionid") for name in table.columns if plain(name) == what]
+            columns = replace(columns, user=",".join(users)) if len(users) == 2 else columns
         if table.by_place and columns == Columns(type=columns.type, types=columns.types):
             found = layout_of(list(zip(*sample.values(), strict=True)), table.delimiter)
             if found is not None:
@@ -226,11 +238,12 @@ class FileSource:
         roles, name, path = plan.roles, str(table.path), str(table.path.absolute())
         wanted = [roles.user, roles.item, *plan.time_columns]
         places = []
-        for column in (roles.type, roles.value, roles.event_id, *roles.other_users):
+        optional = (roles.type, roles.value, roles.event_id, roles.session, roles.request, roles.shown)
+        for column in (*optional, *roles.other_users):
             there = column is not None and (column in table.columns or table.kind == "json")
             places.append(len(wanted) if there else -1)
             wanted += [str(column)] if there else []
-        type_, value, event_id, *others = places
+        type_, value, event_id, session, request, shown, *others = places
         timed = len(plan.time_columns)
         fixed, exploded = _fixed(roles.fixed_type), self._form.explode is not None
         commas = value > 0 and table.delimiter != "," and _has_commas(plan.sample.get(wanted[value], ()))
@@ -253,11 +266,17 @@ class FileSource:
             worth = values[value] if value > 0 else None
             if commas:
                 worth = _number(worth)
-            user = values[0]
-            if others and is_missing(user):
-                user = next((values[place] for place in others if place > 0 and not is_missing(values[place])), None)
+            user, guest = values[0], None
+            if others:
+                guest = next((values[place] for place in others if place > 0 and not is_missing(values[place])), None)
+                user, guest = (guest, None) if is_missing(user) else (user, guest)
             at = values[2] if timed == 1 else _moment(values[2 : 2 + timed])
-            made = RawRow(line, user, values[1], at, kind, worth, values[event_id] if event_id > 0 else None, path=path)
+            made = RawRow(
+                line, user, values[1], at, kind, worth,
+                values[event_id] if event_id > 0 else None, values[session] if session > 0 else None,
+                values[request] if request > 0 else None, "", path, values[shown] if shown > 0 else None,
+                guest,
+            )  # fmt: skip
             # rows of one line have numbers of their own, for ids by path
             yield made._replace(number=number, place=f"{name} line {line}") if exploded else made
 

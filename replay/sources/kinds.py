@@ -1,6 +1,7 @@
-"""Words of a type column as event types: by the mapping that a person gave, else made to fit, and told.
+"""Words of a type column as event types: by the mapping that a person gave, else ours that means the same, else made to
+fit; and told.
 
-Before: raw values. After: `files`. Pure.
+Before: raw values. After: `files` and `formats`. Pure.
 """
 
 from __future__ import annotations
@@ -16,9 +17,40 @@ from replay.sources.ids import is_missing
 from replay.sources.raw import BadRow
 from replay.sources.times import number_of
 
-__all__ = ["Kinds", "kinds_named"]
+__all__ = ["Kinds", "kinds_named", "slug"]
 
 LONGEST = 64
+
+OURS = {
+    "view": "Product Viewed, Viewed Product, Product View, view_item, Item Viewed, Content Viewed, product_detail",
+    "click": "Product Clicked, Clicked Product, Item Clicked, select_item, list_click, Product Click",
+    "add_to_cart": "Product Added, Added Product, Added to Cart, cart_add, "
+    "Wishlist Product Added to Cart, add to basket",
+    "remove_from_cart": "Product Removed, Removed Product, Removed from Cart, cart_remove, remove from basket",
+    "begin_checkout": "Checkout Started, Started Checkout, Initiate Checkout",
+    "purchase": "Order Completed, Completed Order, transaction, transaction_item, Product Purchased",
+    "refund": "Order Refunded, Order Cancelled",
+    "wishlist": "Product Added to Wishlist, Added to Wishlist, add_to_wishlist",
+    "remove_from_wishlist": "Product Removed from Wishlist, Removed from Wishlist",
+    "share": "Product Shared",
+    "review": "Product Reviewed",
+    "search": "Products Searched",
+    "impression": "Product List Viewed, Viewed Product Category, Product List Filtered, Product Impression, "
+    "view_item_list, list_view, Product List View",
+    "": "Cart Viewed, view_cart, Cart Shared, Checkout Step Viewed, Checkout Step Completed, checkout_step, "
+    "Payment Info Entered, add_payment_info, add_shipping_info, Order Updated, Promotion Viewed, view_promotion, "
+    "promo_view, Promotion Clicked, select_promotion, promo_click, trns_error, session_start, first_visit, first_open, "
+    "user_engagement, scroll, page_ping",
+}
+"""Our type -> words of other systems that mean it: e-commerce events of Segment and RudderStack (also of its first
+edition), Google Analytics 4, Snowplow, and how people write them. Compared without case and style. Those of "" say
+nothing new of their products and are left out of the files of such systems."""
+
+_STYLE = re.compile(r"[\W_]+")
+_OURS = {
+    _STYLE.sub("", word).lower(): kind for kind, words in OURS.items() for word in (kind, *words.split(",")) if word
+}
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])")
 
 
 def kinds_named(given: Iterable[str]) -> dict[str, str]:
@@ -43,7 +75,10 @@ class Kinds:
         unmet: words of the mapping that no row had so far.
     """
 
-    def __init__(self, mapping: Mapping[str, str]) -> None:
+    def __init__(self, mapping: Mapping[str, str], *, foreign: bool = False) -> None:
+        """`foreign`: the words are those of a system that is known, so that all of them that mean ours become ours.
+        Else a word that is a type already stays: live events of the same app may have it, too."""
+        self._foreign = foreign
         self._mapping = {word.casefold(): kind for word, kind in mapping.items()}
         self.unmet = dict.fromkeys(mapping)
         self._seen: dict[Any, str] = {}
@@ -79,7 +114,8 @@ class Kinds:
         elif self._mapping and (number_of(word) is not None or word in BOOLEANS):
             raise BadRow("type", f"type {word!r:.80} is none of those that --types names")
         else:
-            kind = slug(word)
+            kind = self._ours(word)
+            kind = slug(word) if kind is None else kind
             if kind is None:
                 raise BadRow(
                     "type", f"type {word!r:.80} has no letters to make a word of: name it, --types '{word:.40}=view'"
@@ -89,6 +125,17 @@ class Kinds:
             if kind != word and kind:
                 self.made[word] = kind
         return kind
+
+    def _ours(self, word: str) -> str | None:
+        """Our type that a word means, None where it is one already or means none."""
+        if not self._foreign and re.fullmatch(EVENT_TYPE_PATTERN, word):
+            return None
+        found = _OURS.get(_STYLE.sub("", word).lower())
+        return found if found or self._foreign else None
+
+    def is_ours(self, word: Any) -> bool:
+        """Whether a word is one of ours, or means one."""
+        return isinstance(word, str) and bool(self._ours(word.strip()))
 
 
 BOOLEANS = {"true", "false"}
@@ -108,10 +155,10 @@ def _word(value: Any) -> str:
 def slug(word: str) -> str | None:
     """A word as an event type: lower case, Latin letters without accents, `_` for all else. None where nothing is left.
 
-    >>> slug("Add To Cart"), slug("ÜBER"), slug("2nd view"), slug("加购")
-    ('add_to_cart', 'uber', 'type_2nd_view', None)
+    >>> slug("Add To Cart"), slug("addToCart"), slug("ÜBER"), slug("2nd view"), slug("加购")
+    ('add_to_cart', 'add_to_cart', 'uber', 'type_2nd_view', None)
     """
-    latin = unicodedata.normalize("NFKD", word).encode("ascii", "ignore").decode().lower()
+    latin = _HUMP.sub("_", unicodedata.normalize("NFKD", word).encode("ascii", "ignore").decode()).lower()
     made = re.sub(r"[^a-z0-9_.\-]+", "_", latin).strip("_.-")
     if not re.search("[a-z]", made):
         return None

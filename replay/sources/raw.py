@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
-__all__ = ["BadRow", "LocalStamp", "RawRow", "Stamp", "place_of"]
+__all__ = ["BadRow", "LeftOut", "LocalStamp", "RawRow", "Stamp", "place_of"]
 
 
 class BadRow(Exception):
@@ -38,6 +38,9 @@ class RawRow(NamedTuple):
         number: of the row in the order of its file; with a path that of its line or element, from 1.
         place: where it stands, for messages; "" is what `place_of` makes of path and number.
         path: the whole path of its file, for ids that are made of it; "" is the name of the source.
+        shown: the items of a list that was shown, in its order, as a list or `a|b|c`. With an item, the list is what
+            was seen when that happened, and an event of its own before it; without one, the row is the list.
+        guest: another id of the same person, where the row has two: the one from before a login.
     """
 
     number: int
@@ -50,6 +53,19 @@ class RawRow(NamedTuple):
     session: Any = None
     request: Any = None
     place: str = ""
+    path: str = ""
+    shown: Any = None
+    guest: Any = None
+
+
+class LeftOut(NamedTuple):
+    """A good row that is no event; `what` is the word it is counted under. It may say who somebody is."""
+
+    what: str
+    number: int = 0
+    user: Any = None
+    guest: Any = None
+    time: Any = None
     path: str = ""
 
 

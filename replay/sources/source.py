@@ -8,7 +8,7 @@ under its reason and quotes the first few; no row is dropped uncounted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import islice
@@ -18,9 +18,12 @@ import orjson
 from pydantic import ValidationError
 
 from headwater.errors import SourceError
-from headwater.events import Event, Item, now_ms
+from headwater.events import MAX_SHOWN, Event, Item, now_ms
+from headwater.signals import Signal
 from replay.sources.ids import IdColumn, as_id, as_text, choose_ids, is_missing
-from replay.sources.raw import BadRow, RawRow, place_of
+from replay.sources.links import Links
+from replay.sources.lists import SHOWN_TYPE, Lists, items_shown, shown_id
+from replay.sources.raw import BadRow, LeftOut, RawRow, place_of
 from replay.sources.times import (
     AHEAD_MS,
     SAME_EITHER_WAY,
@@ -57,11 +60,13 @@ class RowOptions:
         ids_of: what an event without an id gets one of: the row's `content`, or the whole `path` of its file and its
             number there.
         keep_missing_words: whether `nan`, `NULL`, `None`, ... are ids and types like others.
+        impressions: whether lists that were shown are events.
     """
 
     times: TimeOptions = field(default_factory=TimeOptions)
     ids_of: Literal["content", "path"] = "content"
     keep_missing_words: bool = False
+    impressions: bool = True
 
 
 @dataclass
@@ -77,6 +82,9 @@ class SourceReport:
         ahead: events beyond this machine's clock, which the workers refuse until their time has come.
         read_as, notes: how a file is read, and what a person should know of the choices made.
         made_types: types that were made of words of the file.
+        shown: lists that were shown.
+        links: which guests are which users, as far as rows say so.
+        signals: what the source's own system says that its types mean.
     """
 
     name: str
@@ -94,6 +102,9 @@ class SourceReport:
     read_as: str = ""
     notes: list[str] = field(default_factory=list)
     made_types: dict[str, str] = field(default_factory=dict)
+    shown: Lists = field(default_factory=Lists)
+    links: Links = field(default_factory=Links)
+    signals: Mapping[str, Signal] = field(default_factory=dict)
 
     def took(self, time_ms: int) -> None:
         """Count an event and its time."""
@@ -126,12 +137,18 @@ class SourceReport:
         return ", ".join(parts)
 
     def __str__(self) -> str:
-        told = f"{self.name}: {self.events:,} events of {self.rows:,} rows; {self.reading_text}"
+        told = f"{self.name}: {self.counts_text}; {self.reading_text}"
         if self.left_out:
             told += f"; no events: {_counts(self.left_out)}"
         if self.bad:
             told += f"; {self.bad_text}"
         return told
+
+    @property
+    def counts_text(self) -> str:
+        """How many events of how many rows, and how many of them came with another: "5 events of 4 rows"."""
+        beside = f" (and {self.shown.beside:,} lists beside them)" if self.shown.beside else ""
+        return f"{self.events - self.shown.beside:,} events of {self.rows:,} rows{beside}"
 
     @property
     def reading_text(self) -> str:
@@ -145,9 +162,10 @@ class SourceReport:
 
     @property
     def remarks(self) -> list[str]:
-        """The notes, and how many events lie ahead."""
+        """The notes, who is who, and how many events lie ahead."""
+        notes = [*self.notes, *self.shown.notes, *self.links.notes]
         ahead = f"{self.ahead:,} lie ahead of this clock: workers refuse them (event_time_ahead). Is it --time-zone?"
-        return [*self.notes, ahead] if self.ahead else self.notes
+        return [*notes, ahead] if self.ahead else notes
 
     @property
     def bad_share(self) -> float:
@@ -195,10 +213,14 @@ class _Checked(NamedTuple):
     request_id: str | None
     place: str
     path: str
+    shown: tuple[str, ...]
+
+
+Rows = Iterable[RawRow | BadRow | LeftOut]
 
 
 def events_of(
-    rows: Iterable[RawRow | BadRow],
+    rows: Rows,
     report: SourceReport,
     *,
     sort: bool,
@@ -228,41 +250,55 @@ def events_of(
     report.time_column, report.time_unit, report.time_warning = time.name, time.unit, time.warning
     good = _checked(_chain(sample, waiting), report, time, _columns(sample, options))
     ordered = sorted(good, key=lambda one: one.time_ms) if sort else good
+    lists: set[tuple[str, str]] = set()
     for row, row_id in _with_ids(ordered, report.name, options, in_time_order=sort):
-        try:
-            event = Event(
-                event_id=row_id,
-                user_id=row.user_id,
-                item_id=row.item_id,
-                type=row.type,
-                event_time=row.time_ms,
-                value=row.value,
-                session_id=row.session_id,
-                request_id=row.request_id,
-            )
-        except ValidationError as error:
-            problem = error.errors()[0]
-            what = str(problem["loc"][0])
-            text = f"{what}: {problem['msg']} ({problem['input']!r:.80})"
-            report.refuse(place_of(row.path, row.number), BadRow(what, text, row.place))
-            continue
-        report.took(row.time_ms)
-        if row.time_ms > soon_ms:
-            report.ahead += 1
-        yield event
+        for event in _made(row, row_id, report, lists):
+            report.took(row.time_ms)
+            if row.time_ms > soon_ms:
+                report.ahead += 1
+            yield event
     if report.rows and not report.events:
         raise SourceError(f"no row can become an event. {report}. Check which columns are named (--user, --time, ...)")
 
 
+def _made(row: _Checked, row_id: str, report: SourceReport, lists: set[tuple[str, str]]) -> Iterator[Event]:
+    """The event of a row; before it that of the list that came with it, once for each that was shown."""
+    named: dict[str, Any] = {"user_id": row.user_id, "event_time": row.time_ms, "session_id": row.session_id}
+    try:
+        if not row.item_id:
+            event = Event(event_id=row_id, item_id=row.shown[0], items=row.shown[:MAX_SHOWN], type=row.type,
+                          request_id=row.request_id, **named)  # fmt: skip
+            report.shown.took(len(row.shown), beside=False)
+            yield event
+            return
+        request_id = row.request_id or (row_id if row.shown else None)
+        event = Event(event_id=row_id, item_id=row.item_id, type=row.type, value=row.value, request_id=request_id,
+                      **named)  # fmt: skip
+        if row.shown:
+            list_id = shown_id(row_id, row.request_id, row.shown)
+            shown = Event(event_id=list_id, item_id=row.shown[0], items=row.shown[:MAX_SHOWN], type=SHOWN_TYPE,
+                          request_id=request_id, **named)  # fmt: skip
+            if (row.user_id, list_id) not in lists:
+                lists.add((row.user_id, list_id))
+                report.shown.took(len(row.shown), beside=True)
+                yield shown
+        yield event
+    except ValidationError as error:
+        problem = error.errors()[0]
+        what = str(problem["loc"][0])
+        text = f"{what}: {problem['msg']} ({problem['input']!r:.80})"
+        report.refuse(place_of(row.path, row.number), BadRow(what, text, row.place))
+
+
 def _sampled(
-    waiting: Iterator[RawRow | BadRow], options: RowOptions, time: TimeColumn | None, name: str
-) -> tuple[list[RawRow | BadRow], TimeColumn]:
+    waiting: Iterator[RawRow | BadRow | LeftOut], options: RowOptions, time: TimeColumn | None, name: str
+) -> tuple[list[RawRow | BadRow | LeftOut], TimeColumn]:
     """The first rows, more of them while they leave open how times are read, and how. Raises SourceError."""
-    sample: list[RawRow | BadRow] = []
+    sample: list[RawRow | BadRow | LeftOut] = []
     unclear: set[str] = set()
     while time is None or time.undecided or not sample:
         more = list(islice(waiting, SAMPLE_ROWS))
-        times = [row.time for row in more if isinstance(row, RawRow)]
+        times = [row.time for row in more if isinstance(row, RawRow | LeftOut)]
         if time is None or (time.undecided and times):
             time = choose_time_column({time.name if time else "": times}, options.times)
         sample += more
@@ -288,9 +324,10 @@ class _Columns(NamedTuple):
     items: IdColumn
     types: IdColumn
     keep_words: bool
+    impressions: bool
 
 
-def _columns(sample: list[RawRow | BadRow], options: RowOptions) -> _Columns:
+def _columns(sample: list[RawRow | BadRow | LeftOut], options: RowOptions) -> _Columns:
     keep = options.keep_missing_words
     rows = [row for row in sample if isinstance(row, RawRow)]
     return _Columns(
@@ -298,32 +335,50 @@ def _columns(sample: list[RawRow | BadRow], options: RowOptions) -> _Columns:
         choose_ids([row.item for row in rows], "item", keep_words=keep),
         choose_ids([row.type for row in rows], "type", keep_words=keep),
         keep,
+        options.impressions,
     )
 
 
-def _checked(
-    rows: Iterable[RawRow | BadRow], report: SourceReport, time: TimeColumn, columns: _Columns
-) -> Iterator[_Checked]:
-    users, items, types, keep = columns
+def _checked(rows: Rows, report: SourceReport, time: TimeColumn, columns: _Columns) -> Iterator[_Checked]:
+    users, items, types, keep, impressions = columns
     kinds: dict[str, str] = {}
     for number, row in enumerate(rows):
         report.rows += 1
         try:
             if isinstance(row, BadRow):
                 raise row
+            if isinstance(row, LeftOut):
+                _leave_out(row, report, time, users)
+                continue
+            shown = () if row.shown is None else items_shown(row.shown, items.read)
+            only_list = bool(shown) and is_missing(row.item)
+            if only_list and not impressions:
+                report.left_out[str(row.type)] += 1
+                continue
             kind = types.read(row.type)
+            time_ms, user = time.read(row.time), users.read(row.user)
+            if not is_missing(row.guest):
+                report.links.met(users.read(row.guest), user, time_ms)
             yield _Checked(
-                time.read(row.time), row.number, users.read(row.user), items.read(row.item),
+                time_ms, row.number, user, "" if only_list else items.read(row.item),
                 kinds.get(kind) or kinds.setdefault(kind, kind.lower().replace(" ", "_")),
                 None if row.value is None else _value(row.value),
                 None if row.event_id is None else as_text(row.event_id, "event_id", keep_words=keep),
                 None if row.session is None else as_text(row.session, "session", keep_words=keep),
                 None if row.request is None else as_text(row.request, "request", keep_words=keep),
-                row.place, row.path,
+                row.place, row.path, shown if impressions else (),
             )  # fmt: skip
         except BadRow as error:
-            place = row.place or (place_of(row.path, row.number) if isinstance(row, RawRow) else f"row {number}")
+            place = row.place if isinstance(row, BadRow | RawRow) else ""
+            place = place or (f"row {number}" if isinstance(row, BadRow) else place_of(row.path, row.number))
             report.refuse(place, error)
+
+
+def _leave_out(row: LeftOut, report: SourceReport, time: TimeColumn, users: IdColumn) -> None:
+    """Count a row that is no event, and who it says somebody is. Raises BadRow."""
+    if not is_missing(row.user) and not is_missing(row.guest):
+        report.links.met(users.read(row.guest), users.read(row.user), time.read(row.time))
+    report.left_out[row.what] += 1
 
 
 def _value(value: Any) -> float | None:
@@ -356,9 +411,9 @@ def _with_ids(
 
 
 def _content_id(row: _Checked) -> str:
-    time, _, user, item, kind, value, _, session, request, _, _ = row
+    time, _, user, item, kind, value, _, session, request, _, _, shown = row
     digest = _DIGEST.copy()
-    digest.update(orjson.dumps((time, user, item, kind, value, session, request)))
+    digest.update(orjson.dumps((time, user, item or shown, kind, value, session, request)))
     return digest.hexdigest()
 
 
@@ -368,7 +423,9 @@ def _path_id(path: str, number: int) -> str:
     return f"{path}-{number}"
 
 
-def _chain(sample: list[RawRow | BadRow], rest: Iterator[RawRow | BadRow]) -> Iterator[RawRow | BadRow]:
+def _chain(
+    sample: list[RawRow | BadRow | LeftOut], rest: Iterator[RawRow | BadRow | LeftOut]
+) -> Iterator[RawRow | BadRow | LeftOut]:
     """The sample, then the rest; the sample's memory is given back."""
     sample.reverse()
     while sample:

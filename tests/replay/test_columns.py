@@ -71,7 +71,7 @@ PURCHASE, VIEW = Columns(type="=purchase"), Columns(type="=view")
 def test_columns_of_public_formats_are_known(
     tmp_path: Path, name: str, header: str, row: str, columns: Columns | None, expected: Found
 ) -> None:
-    assert first(events_of(tmp_path, "file.csv", f"{header}\n{row}\n", columns)) == expected, name
+    assert first(events_of(tmp_path, "file.csv", f"{header}\n{row}\n", columns)[-1:]) == expected, name
 
 
 def test_a_column_that_was_named_comes_before_all_guesses(tmp_path: Path) -> None:
@@ -163,10 +163,10 @@ def test_any_text_is_a_type_and_what_was_made_of_it_is_told(tmp_path: Path) -> N
     rows = [{"user": "u", "item": "i", "type": word, "ts": 1_433_221_332 + n} for n, word in enumerate(words)]
     path.write_text("\n".join(map(json.dumps, rows)))
     source = FileSource(path)
-    made = ["added_to_wishlist", "ubersprungen", "screen", "x" * 64, "type_2nd_view", "view"]
+    made = ["wishlist", "ubersprungen", "screen", "x" * 64, "type_2nd_view", "view"]
     assert [event.type for event in source.events()] == made
     assert source.report.made_types == dict(zip(words[:5], made, strict=False))
-    assert "'Added to Wishlist' is added_to_wishlist" in source.report.reading_text
+    assert "'Added to Wishlist' is wishlist" in source.report.reading_text
 
 
 def test_a_file_without_times_is_read_in_its_order(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_what_is_inside_an_object_is_found_by_its_name(tmp_path: Path) -> None:
         "timestamp": "2024-01-01T00:00:00.000Z", "properties": {"product_id": "p1", "price": 18.99},
     }  # fmt: skip
     events = events_of(tmp_path, "a.jsonl", json.dumps(track))
-    assert (first(events), events[0].event_id) == (("u1", "p1", "product_added", 18.99), "m1")
+    assert (first(events), events[0].event_id) == (("u1", "p1", "add_to_cart", 18.99), "m1")
     row = {"visitor": {"key": "v"}, "page": {"sku": "s"}, "at": 1_433_221_332, "action": "view"}
     named = Columns(user="visitor.key", time="at")
     assert first(events_of(tmp_path, "b.jsonl", json.dumps(row), named))[:2] == ("v", "s")

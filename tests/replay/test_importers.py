@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 
 from headwater import Item, SourceError
 from headwater.settings import Settings
-from replay import Gorse, Metarank, open_source, stream
+from headwater.signals import Signal
+from replay import Columns, Gorse, Metarank, open_source, stream
+from replay.sources import tables_of
 from tests.worlds.topic_reading import everything, rows
 
 AT_MS = 1_577_840_461_000  # 2020-01-01 01:01:01 UTC
@@ -124,6 +127,8 @@ def test_metarank_interactions_become_events_and_items_the_catalogue(tmp_path: P
     source = open_source(metarank_file(tmp_path))
     assert isinstance(source, Metarank)
     assert [event.model_dump(exclude_none=True) for event in source.events()] == [
+        {"event_id": "r1:shown", "user_id": "ann", "item_id": "b", "items": ("b", "a"), "type": "impression",
+         "event_time": AT_MS + 10, "session_id": "s1", "request_id": "r1"},
         {"event_id": "c20", "user_id": "s2", "item_id": "b", "type": "click", "event_time": AT_MS + 20,
          "session_id": "s2"},
         {"event_id": "c30", "user_id": "ann", "item_id": "a", "type": "click", "event_time": AT_MS + 30,
@@ -132,7 +137,7 @@ def test_metarank_interactions_become_events_and_items_the_catalogue(tmp_path: P
     report = source.report
     assert (dict(report.bad), dict(report.left_out)) == (
         {"no_user": 1, "event": 1},
-        {"item": 4, "user": 1, "ranking": 1},
+        {"item": 4, "user": 1},
     )
     assert report.rows == report.events + report.bad.total() + report.left_out.total() == len(metarank_rows())
     assert source.items() == [
@@ -144,21 +149,55 @@ def test_metarank_interactions_become_events_and_items_the_catalogue(tmp_path: P
     assert dict(source.item_report.bad) == {"title": 1}
 
 
-def test_rankings_are_impressions_when_asked_for(tmp_path: Path) -> None:
-    source = open_source(f"metarank:{metarank_file(tmp_path)}", impressions=True)
-    shown = [event for event in source.events() if event.type == "impression"]
-    assert [(event.event_id, event.item_id, event.request_id) for event in shown] == [
-        ("r1:0", "b", "r1"),
-        ("r1:1", "a", "r1"),
-    ]
-    with pytest.raises(SourceError, match="only metarank's"):
-        open_source(gorse_csv(tmp_path), impressions=True)
+def test_lists_that_were_shown_are_left_out_when_not_wanted_and_words_mean_what_a_person_says(tmp_path: Path) -> None:
+    named = Columns(types={"click": "open"})
+    source = open_source(f"metarank:{metarank_file(tmp_path)}", named, impressions=False)
+    assert [event.type for event in source.events()] == ["open", "open"]
+    assert source.report.left_out["impression"] == 1
+
+
+def test_a_ranking_without_items_is_refused(tmp_path: Path) -> None:
+    (_, _, _, ranking, *_) = metarank_rows()
+    path = tmp_path / "events.jsonl"
+    lists: list[Any] = [[], {}, ["a"], None, [{"id": None}], [{"id": "a"}]]
+    path.write_text(
+        "".join(json.dumps(ranking | {"items": items, "id": f"{n}"}) + "\n" for n, items in enumerate(lists))
+    )
+    source = Metarank(path)
+    assert [event.items for event in source.events()] == [("a",)]
+    assert source.report.bad == {"items": 4, "no_item": 1}
+
+
+GORSE_CONFIG = """
+[recommend.data_source]
+positive_feedback_types = ["star", "like", "read>=3", "rating > 3.5"]
+negative_feedback_types = ["dislike", "rating<=2", "watch<5"]
+read_feedback_types = ["read", "Seen It"]
+"""
+
+
+def test_what_gorse_is_configured_to_mean_is_told_as_signals(tmp_path: Path) -> None:
+    folder = gorse_csv(tmp_path)
+    (folder / "config.toml").write_text(GORSE_CONFIG)
+    source = open_source(folder)
+    list(source.events())
+    told = tomllib.loads(tables_of(source.report.signals))["signals"]
+    assert told == {
+        "star": {"means": "positive"}, "like": {"means": "positive"}, "read": {"positive": ">= 3"},
+        "rating": {"positive": "> 3.5", "negative": "<= 2"}, "dislike": {"means": "negative"},
+        "watch": {"negative": "< 5"}, "seen_it": {"means": "exposure"},
+    }  # fmt: skip
+    assert all(Signal.model_validate(one) for one in told.values())
+    (folder / "config.toml").write_text(GORSE_CONFIG.replace('"star"', '">= 4"'))
+    with pytest.raises(SourceError, match="is no type of feedback"):
+        open_source(folder)
 
 
 def test_an_import_streams_into_a_world_with_its_catalogue_first(settings: Settings, tmp_path: Path) -> None:
     report = stream(open_source(metarank_file(tmp_path)), settings, catalogue=True)
-    assert (report.items, report.events) == (2, 2)
-    assert sorted(row.event_id for row in rows(everything(settings.kafka, "events"))) == ["c20", "c30"]
+    assert (report.items, report.events) == (2, 3)
+    found = {row.event_id: row.items for row in rows(everything(settings.kafka, "events"))}
+    assert found == {"r1:shown": ("b", "a"), "c20": (), "c30": ()}
     assert sorted(record.key for record in everything(settings.kafka, "items")) == [b"a", b"b"]
 
 

@@ -154,7 +154,7 @@ rows = st.lists(
         RawRow, number=st.just(0), user=st.sampled_from("ab"), item=st.sampled_from("xy"),
         time=st.sampled_from([AT_S, AT_S + 1]), type=st.just("view"), event_id=st.none(), request=st.none(),
         place=st.just(""), path=st.just(""), value=st.sampled_from([None, 1.0]),
-        session=st.sampled_from([None, "s"]),
+        session=st.sampled_from([None, "s"]), shown=st.none(), guest=st.none(),
     ),
     min_size=1, max_size=30,
 )  # fmt: skip

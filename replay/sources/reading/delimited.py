@@ -15,7 +15,7 @@ from replay.sources.raw import BadRow
 from replay.sources.reading.dialect import Dialect, is_data
 from replay.sources.reading.opened import is_damaged
 
-__all__ = ["Fields", "delimited"]
+__all__ = ["Fields", "delimited", "undecoded"]
 
 csv.field_size_limit(1 << 31)  # a field may be a whole page; Python takes 131,072 characters unless told
 

@@ -1,21 +1,22 @@
 """Events in metarank's JSON Lines: interactions as events, its `item` events as the catalogue.
 
-Before: the file that metarank trains from. After: `replay.stream`, the backtest. Knows nothing of Kafka.
+Before: the file that metarank trains from (https://docs.metarank.ai/reference/event-schema). After: `replay.stream`,
+the backtest. Knows nothing of Kafka.
 
 | metarank | here |
 |---|---|
 | `interaction` | an event; `ranking` becomes its `request_id`, `session` its `session_id` |
-| `ranking` | with `impressions`: an `impression` of each of its items, in rank order; else counted in `left_out` |
+| `ranking` | one `impression` of all its items, in their order, with its id, which interactions name, as `request_id` |
 | `item` | a catalogue entry: fields of later ones replace those of earlier ones |
 | `user` | counted in `left_out`: a user is their history here |
 
-`fields` of interactions and rankings (a search query, a price) are not read.
+`fields` of interactions and rankings (a search query, a price) and `relevancy` are not read.
 """
 
 from __future__ import annotations
 
 from codecs import BOM_UTF8
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from headwater.errors import SourceError
 from headwater.events import Event, Item
 from replay.sources.columns import CATEGORIES, TEXTS, TITLES
 from replay.sources.kinds import Kinds
-from replay.sources.raw import BadRow, RawRow
+from replay.sources.lists import SHOWN_TYPE
+from replay.sources.raw import BadRow, LeftOut, RawRow
 from replay.sources.reading import objects_of, start_of
 from replay.sources.source import RowOptions, SourceReport, as_id, events_of
 
@@ -45,10 +47,12 @@ class Metarank:
     Events are stably sorted by time. Raises SourceError.
     """
 
-    def __init__(self, path: Path | str, *, impressions: bool = False, options: RowOptions | None = None) -> None:
+    def __init__(
+        self, path: Path | str, options: RowOptions | None = None, types: Mapping[str, str] | None = None
+    ) -> None:
+        """`types` are what words of interactions mean, as a person said."""
         self.path = Path(path)
-        self._options = options
-        self.impressions = impressions
+        self._options, self._types = options, types or {}
         if not self.path.is_file():
             raise SourceError(f"{path} is not a file: give metarank's events as JSON Lines")
         self.report = SourceReport(str(path))
@@ -67,12 +71,12 @@ class Metarank:
         return isinstance(first, dict) and {"id", "timestamp"} <= first.keys() and _is_known(first.get("event"))
 
     def events(self) -> Iterator[Event]:
-        """Interactions, and with `impressions` the rankings' items. Raises SourceError."""
+        """Interactions, and the lists that were ranked. Raises SourceError."""
         self.report = SourceReport(str(self.path), read_as="metarank's events")
         return events_of(self._event_rows(), self.report, sort=True, options=self._options)
 
-    def _event_rows(self) -> Iterator[RawRow | BadRow]:
-        kinds, path = Kinds({}), str(self.path.resolve())
+    def _event_rows(self) -> Iterator[RawRow | BadRow | LeftOut]:
+        kinds, path = Kinds(self._types), str(self.path.resolve())
         self.report.made_types = kinds.made
         for row in self._rows():
             if isinstance(row, BadRow):
@@ -80,25 +84,24 @@ class Metarank:
                 continue
             number, body = row
             try:
-                for made in self._made(number, body, kinds):
-                    yield made._replace(path=path)
+                yield self._made(number, body, kinds)._replace(path=path)
             except BadRow as error:
                 yield BadRow(error.reason, str(error), f"{self.path} line {number}")
 
-    def _made(self, number: int, row: Row, kinds: Kinds) -> Iterator[RawRow]:
-        """The events of one of metarank's. Raises BadRow."""
+    def _made(self, number: int, row: Row, kinds: Kinds) -> RawRow | LeftOut:
+        """The event of one of metarank's. Raises BadRow."""
         if row["event"] == "interaction":
-            yield _row(number, row, row.get("item"), kinds.read(row.get("type")), row.get("id"), row.get("ranking"))
-        elif row["event"] == "ranking" and self.impressions:
-            shown = row.get("items")
-            if not isinstance(shown, list) or not all(isinstance(one, dict) for one in shown):
-                raise BadRow("items", f"items of a ranking are {shown!r:.80}, not a list of objects")
-            for rank, one in enumerate(shown):
-                event_id = f"{row.get('id')}:{rank}"
-                yield _row(number, row, one.get("id"), "impression", event_id, row.get("id"))
-        else:
-            self.report.rows += 1
-            self.report.left_out[row["event"]] += 1
+            kind = kinds.read(row.get("type"))
+            if not kind:
+                return LeftOut(str(row.get("type")), number)
+            return _row(number, row, row.get("item"), kind, row.get("id"), row.get("ranking"))
+        if row["event"] != "ranking":
+            return LeftOut(row["event"], number)
+        shown = row.get("items")
+        if not isinstance(shown, list) or not shown or not all(isinstance(one, dict) for one in shown):
+            raise BadRow("items", f"items of a ranking are {shown!r:.80}, not a list of objects")
+        ranked = _row(number, row, None, SHOWN_TYPE, f"{row.get('id')}:shown", row.get("id"))
+        return ranked._replace(shown=[one.get("id") for one in shown])
 
     def items(self) -> list[Item]:
         """The catalogue after the last `item` event. Bad ones are counted in `item_report`. Raises SourceError."""

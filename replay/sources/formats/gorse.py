@@ -4,13 +4,14 @@ Before: what gorse's dashboard or `/api/bulk` gives out, CSV (`feedback_type,use
 JSON Lines (`FeedbackType, UserId, ItemId, Value, Timestamp`, from 0.5). After: `replay.stream`, the backtest. Knows
 nothing of Kafka. Its users file holds labels, which no event carries: it is not read.
 
-gorse keeps one feedback of each (type, user, item), so a repeated view is lost before it comes here.
+gorse keeps one feedback of each (type, user, item), so a repeated view is lost before it comes here. Which types are
+positive, negative or only read is in its configuration: a `config.toml` beside the feedback is told as our signals.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from headwater.errors import SourceError
 from headwater.events import Event, Item
 from replay.sources.columns import plain
 from replay.sources.dates import read_date, with_zone
+from replay.sources.formats.gorse_meanings import meanings_of
 from replay.sources.kinds import Kinds
-from replay.sources.raw import BadRow, RawRow
+from replay.sources.raw import BadRow, LeftOut, RawRow
 from replay.sources.reading import objects_of, start_of
 from replay.sources.source import RowOptions, SourceReport, as_id, events_of
 
@@ -44,14 +46,19 @@ class Gorse:
     attributes: an object's fields by their names, a list as `labels`. Raises SourceError.
     """
 
-    def __init__(self, path: Path | str, options: RowOptions | None = None) -> None:
+    def __init__(
+        self, path: Path | str, options: RowOptions | None = None, types: Mapping[str, str] | None = None
+    ) -> None:
+        """`types` are what words of feedback mean, as a person said."""
         path = Path(path)
-        self._options = options
+        self._options, self._types = options, types or {}
         found = _beside(path, "feedback") if path.is_dir() else path
         if found is None or not found.is_file():
             raise SourceError(f"{path} has no feedback: give gorse's feedback.csv or .jsonl, or the folder of it")
         self._feedback = found
         self._items = _beside(found.parent, "items")
+        config = found.parent / "config.toml"
+        self._meanings = meanings_of(config) if config.is_file() else {}
         self.report = SourceReport(str(found))
         self.item_report = SourceReport(str(self._items or "no items"))
 
@@ -67,11 +74,11 @@ class Gorse:
 
     def events(self) -> Iterator[Event]:
         """Every feedback as an event. Raises SourceError."""
-        self.report = SourceReport(str(self._feedback), read_as="gorse's feedback")
+        self.report = SourceReport(str(self._feedback), read_as="gorse's feedback", signals=self._meanings)
         return events_of(self._rows(), self.report, sort=True, options=self._options)
 
-    def _rows(self) -> Iterator[RawRow | BadRow]:
-        kinds = Kinds({})
+    def _rows(self) -> Iterator[RawRow | BadRow | LeftOut]:
+        kinds = Kinds(self._types)
         self.report.made_types = kinds.made
         path = str(self._feedback.resolve())
         for row in _read(self._feedback, FEEDBACK | {"timestamp"}):
@@ -83,6 +90,9 @@ class Gorse:
                 kind = kinds.read(fields.get("feedbacktype"))
             except BadRow as error:
                 yield BadRow(error.reason, str(error), f"{self._feedback} line {number}")
+                continue
+            if not kind:
+                yield LeftOut(str(fields.get("feedbacktype")), number)
                 continue
             time = _time(fields.get("timestamp"))
             yield RawRow(number, fields.get("userid"), fields.get("itemid"), time, kind, _value(fields), path=path)
