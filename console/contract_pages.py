@@ -13,10 +13,11 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 
 from headwater.events import Event, Item
+from headwater.identities import Identity
 from headwater.recommendations import Recommendation, Request
 from headwater.settings import ENV_PREFIX, Settings
 from headwater.signals import Signal
-from headwater.topics import EVENTS, ITEMS, RECOMMENDATIONS, REQUESTS, TOPICS, Topic
+from headwater.topics import EVENTS, IDENTITIES, ITEMS, RECOMMENDATIONS, REQUESTS, TOPICS, Topic
 
 __all__ = ["asyncapi", "pages", "schema"]
 
@@ -26,6 +27,7 @@ API_VERSION = "1.0.0"
 APP_TOPICS: dict[str, tuple[Topic, type[BaseModel]]] = {
     "event": (EVENTS, Event),
     "item": (ITEMS, Item),
+    "identity": (IDENTITIES, Identity),
     "request": (REQUESTS, Request),
     "recommendation": (RECOMMENDATIONS, Recommendation),
 }
@@ -48,9 +50,9 @@ def schema(model: type[BaseModel], name: str) -> dict[str, Any]:
 
 
 def asyncapi() -> dict[str, Any]:
-    """The AsyncAPI 3.0 document of the four topics that apps write and read.
+    """The AsyncAPI 3.0 document of the topics that apps write and read.
 
-    `action` is Headwater's side: it receives events, items and requests, and sends recommendations.
+    `action` is Headwater's side: it receives events, items, identities and requests, and sends recommendations.
     """
     return {
         "asyncapi": "3.0.0",
@@ -108,6 +110,7 @@ def _operations() -> dict[str, Any]:
     return {
         "receiveEvents": operation("receive", "event", "An app tells what a user did; the model learns from it."),
         "receiveItems": operation("receive", "item", "An app publishes its catalogue; a null value removes an item."),
+        "receiveIdentities": operation("receive", "identity", "An app tells that two ids are one person, or are not."),
         "receiveRequests": ask,
         "sendRecommendations": operation("send", "recommendation", "Every answer, also the log of exposures."),
     }
@@ -174,6 +177,7 @@ def _topics_page() -> str:
     ]
     for topic in TOPICS:
         kept = "newest by key" if topic.cleanup == "compact" else f"{topic.retention_ms // 86_400_000} d"
+        kept = "for ever" if topic.cleanup == "delete" and topic.retention_ms < 0 else kept
         cells = (f"`{topic.name}`", topic.key, topic.carries, topic.written_by, topic.read_by, topic.partitions, kept)
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines) + "\n"

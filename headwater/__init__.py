@@ -28,6 +28,7 @@ from headwater.errors import (
     Unavailable,
 )
 from headwater.events import Event, Item
+from headwater.identities import Identity
 from headwater.recommendations import Receipt, Recommendation, RecommendedItem, Refusal, Request
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ __all__ = [
     "DeadlineExceeded",
     "Event",
     "HeadwaterError",
+    "Identity",
     "InvalidMessage",
     "Item",
     "Receipt",

@@ -34,13 +34,35 @@ def _notes(policy: Any) -> Any:
     return tuple(policy.split()) if isinstance(policy, str) else policy
 
 
+class RecentEvent(Event):
+    """An event within a request, whose user_id may be left out: it is then of whom the request is for."""
+
+    user_id: Id | None = None  # type: ignore[assignment]
+
+
+OwnEvent = Annotated[Event, BeforeValidator(lambda given: given, json_schema_input_type=RecentEvent)]
+
+NOBODY = "guest"
+"""The user_id of recent events that have none, in a request for nobody."""
+
+
 class Request(BaseModel):
-    """Ask for the `k` best items for a user, now."""
+    """Ask for the `k` best items for a user, now; or for somebody without an id: by the session, by what was done in
+    it, or by the item on the page. On the `requests` topic its key is `user_id`, else `session_id`, else `request_id`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     request_id: Id = Field(default_factory=new_id, description="Answered once; also the correlation id.")
-    user_id: Id
+    user_id: Id | None = Field(
+        default=None,
+        description="Whom for. May be left out where session_id, recent_events or context_item tells what for.",
+    )
+    session_id: Id | None = Field(
+        default=None,
+        description="The session that is going on. Without user_id, whom for: a session whose events have its id as "
+        "user_id is a user of its own.",
+    )
     k: int = Field(default=10, ge=1, le=MAX_K, strict=True)
     request_time: EpochMs = Field(default_factory=now_ms)
     context_item: Id | None = Field(default=None, description="The item on the page: counts as the newest history.")
@@ -63,14 +85,16 @@ class Request(BaseModel):
         description="Item field -> value, list of values (any of them), or an object of gt, gte, lt, lte, in and not "
         "(all of them). Fields: categories, published_time, attributes by name (a.b for b within a).",
     )
-    recent_events: tuple[Event, ...] = Field(
+    recent_events: tuple[OwnEvent, ...] = Field(
         default=(),
         max_length=100,
-        description="Events of user_id, or of `was`, that may not have arrived yet; used for this answer only.",
+        description="Events of user_id, or of `was`, that may not have arrived yet; used for this answer only. They "
+        "need no user_id. Without user_id and session_id, all that is known of whom the answer is for.",
     )
     was: Id | None = Field(
         default=None,
-        description="The id that this user had before, a guest's say: its recent_events count as the user's own.",
+        description="The id that this user had before, a guest's say: for this answer what is known of it, and its "
+        "recent_events, count as the user's own, as they do for good after an Identity.",
     )
     explain: bool = False
     deadline_ms: int | None = Field(default=None, ge=1, description="Older requests than this are answered `expired`.")
@@ -78,15 +102,46 @@ class Request(BaseModel):
         default=None,
         description="Read your own events: partition -> offset (as `track` returned) that features must include.",
     )
+    after_identities: dict[PartitionText, Offset] | None = Field(
+        default=None,
+        description="The same of `identities`: partition -> offset (as `identify` returned) that must have taken "
+        "effect.",
+    )
+
+    @property
+    def whose(self) -> str | None:
+        """The id whose features are asked for: user_id, else session_id; None where the request tells all."""
+        return self.session_id if self.user_id is None else self.user_id
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_the_asker(cls, given: Any) -> Any:
+        """Recent events without a user_id are of whom the request is for."""
+        events = given.get("recent_events") if isinstance(given, dict) else None
+        if not isinstance(events, (list, tuple)):
+            return given
+        whose = given.get("user_id") or given.get("session_id") or NOBODY
+        own = [{**one, "user_id": whose} if isinstance(one, dict) and not one.get("user_id") else one for one in events]
+        return {**given, "recent_events": own}
+
+    @model_validator(mode="after")
+    def _is_for_somebody(self) -> Request:
+        if self.whose is None and not self.recent_events and self.context_item is None:
+            raise ValueError("whom for? Give user_id, session_id, recent_events or context_item")
+        if self.was is not None and self.was == self.whose:
+            raise ValueError(f"was is {self.was[:40]!r}, as whom the request is for: leave it out")
+        return self
 
     @model_validator(mode="after")
     def _events_are_of_the_user_and_of_our_days(self) -> Request:
+        first = self.recent_events[0].user_id if self.recent_events else NOBODY
         for place, event in enumerate(self.recent_events):
-            if event.user_id not in (self.user_id, self.was):
+            if event.user_id not in ((self.whose or first), self.was):
                 other = f"{event.user_id[:40]!r}"
+                name = "session_id" if self.user_id is None and self.session_id else "user_id"
+                whose = f"not of {name} {self.whose[:40]!r}" if self.whose else f"the first of {first[:40]!r}"
                 raise ValueError(
-                    f"recent_events[{place}] is of {other}, not of user_id {self.user_id[:40]!r}. If that is the "
-                    f"user's former id, say was: {other}"
+                    f"recent_events[{place}] is of {other}, {whose}. If that is the user's former id, say was: {other}"
                 )
             if likely_unit(event.event_time) == "seconds":
                 raise ValueError(
@@ -128,6 +183,10 @@ class Receipt(BaseModel):
         default=None, description="The user's newest folded event, events[partition]@offset; null for none."
     )
     history_events: int = Field(default=0, description="Events of the user folded by then, forgotten ones included.")
+    people: dict[str, int] = Field(
+        default_factory=dict,
+        description="Where several ids are one person: each, with the events of it that were folded by then.",
+    )
     history_length: int = 0
     request_at: str | None = Field(default=None, description="The request: requests[partition]@offset.")
     catalogue_offsets: dict[str, int] = Field(
@@ -177,7 +236,10 @@ class Recommendation(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     request_id: Id
-    user_id: Id
+    user_id: Id | None = Field(
+        default=None,
+        description="Whom for: the request's user_id, else its session_id; null for an answer from the request alone.",
+    )
     items: tuple[RecommendedItem, ...] = ()
     answered_time: EpochMs = Field(default_factory=now_ms)
     receipt: Receipt = Field(default_factory=Receipt)

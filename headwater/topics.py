@@ -13,6 +13,7 @@ __all__ = [
     "ERASURES",
     "EVENTS",
     "EXAMPLES",
+    "IDENTITIES",
     "ITEMS",
     "MODEL",
     "MODEL_DELTAS",
@@ -49,8 +50,13 @@ class Topic:
 
 EVENTS = Topic("events", "user_id", 4, 30 * DAY_MS, "delete", "Event, or a JSON array of them", "apps", "streams")
 ITEMS = Topic("items", "item_id", 1, -1, "compact", "Item; null removes it", "apps", "streams, serving")
-REQUESTS = Topic("requests", "user_id", 4, 7 * DAY_MS, "delete", "Request", "apps", "serving")
-RECOMMENDATIONS = Topic("recommendations", "user_id", 8, 7 * DAY_MS, "delete", "Recommendation", "serving", "apps")
+IDENTITIES = Topic(
+    "identities", "user_id", 1, -1, "delete", "Identity: an id that a user had before", "apps", "streams"
+)
+REQUESTS = Topic("requests", "user_id, else session_id", 4, 7 * DAY_MS, "delete", "Request", "apps", "serving")
+RECOMMENDATIONS = Topic(
+    "recommendations", "of the request", 8, 7 * DAY_MS, "delete", "Recommendation", "serving", "apps"
+)
 EXAMPLES = Topic("examples", "none", 1, 7 * DAY_MS, "delete", "packed training examples", "streams", "trainer")
 MODEL = Topic("model", "alias or version", 1, -1, "compact", "snapshot announcements, aliases", "trainer", "serving")
 MODEL_DELTAS = Topic("model-deltas", "version", 1, DAY_MS, "delete", "weight deltas, chunked", "trainer", "serving")
@@ -69,7 +75,7 @@ DEAD_LETTERS = Topic(
     {"max.message.bytes": "2097152"},  # the largest message that a broker takes, and the reasons in its headers
 )
 
-TOPICS = (EVENTS, ITEMS, REQUESTS, RECOMMENDATIONS, EXAMPLES, MODEL, MODEL_DELTAS, ERASURES, DEAD_LETTERS)
+TOPICS = (EVENTS, ITEMS, IDENTITIES, REQUESTS, RECOMMENDATIONS, EXAMPLES, MODEL, MODEL_DELTAS, ERASURES, DEAD_LETTERS)
 
 
 def topic_name(topic: Topic | str, prefix: str = "") -> str:

@@ -33,11 +33,14 @@ from headwater.wire import decode_request, encode
 from serving.answer_cache import Answered
 from serving.message_size import sendable
 from serving.popular import POPULAR_ITEMS, Popular
+from serving.rules import DEFAULT_LIMITS
 from serving.scorer import Scorer
 from serving.scoring import Ask, ScoredBatch, needs_popular, refuse, score
 from serving.serving_metrics import ServingMetrics
-from streams.features.state import UserState
-from streams.features.store import FeatureStore
+from streams.features.fold import Limits
+from streams.features.identity import as_one
+from streams.features.state import EMPTY, UserState
+from streams.features.store import FeatureStore, Reading
 
 __all__ = ["Answer", "Answering", "RequestRecord"]
 
@@ -78,7 +81,23 @@ class _Begun:
     request: Request
     until: float
     state: UserState | None = None
+    people: Mapping[str, int] = field(default_factory=dict)
     unreached: bool = False
+
+    @property
+    def ids(self) -> list[str]:
+        """Whose features are asked for; none where the request tells all."""
+        return [one for one in (self.request.whose, self.request.was) if one is not None]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Whom it is for, empty for nobody, and the request_id."""
+        return self.request.whose or "", self.request.request_id
+
+    @property
+    def waits(self) -> bool:
+        """Whether it names what the features must include."""
+        return bool(self.request.after or self.request.after_identities)
 
 
 @dataclass
@@ -89,6 +108,7 @@ class Answering:
     scorer: Scorer
     store: FeatureStore
     metrics: ServingMetrics
+    limits: Limits = DEFAULT_LIMITS
     waiting: list[_Begun] = field(default_factory=list)
     _answered: Answered = field(default_factory=Answered)
     _popular: Popular = field(default_factory=Popular)
@@ -111,7 +131,9 @@ class Answering:
             return answers
         read = time.perf_counter()
         asks = [self._ask(one, offsets) for one in begun]
-        popular = self._popular_items(began_ms) if needs_popular(self.scorer, asks, began_ms) else Popular()
+        popular = (
+            self._popular_items(began_ms) if needs_popular(self.scorer, asks, began_ms, self.limits) else Popular()
+        )
         steps: dict[str, float] = {}
         scored = self._score(asks, popular, steps)
         if scored.not_finite:
@@ -135,6 +157,7 @@ class Answering:
                 now_ms=now_ms(),
                 exclude_seen=self.settings.exclude_seen,
                 popular=popular,
+                limits=self.limits,
                 mark=lambda step: steps.__setitem__(step, time.perf_counter()),
             )
         except Exception as error:  # a fault of ours; the same batch would come again and again and end every worker
@@ -146,7 +169,7 @@ class Answering:
             steps.setdefault("score", time.perf_counter())
             steps["rules"] = time.perf_counter()
             text = f"scoring failed ({type(error).__name__}); the worker's log has the details"
-            return ScoredBatch([refuse(request.request_id, request.user_id, "internal", text, now_ms())])
+            return ScoredBatch([refuse(request.request_id, request.whose, "internal", text, now_ms())])
 
     def _begin(self, record: RequestRecord, began_ms: int, begun: list[_Begun], answers: list[Answer]) -> None:
         try:
@@ -159,24 +182,25 @@ class Answering:
             text = f"reading the request failed ({type(error).__name__}); the worker's log has the details"
             answers.append(self._refused(record, InvalidMessage("internal", text), began_ms))
             return
-        known = self._answered.get((request.user_id, request.request_id), record.value, time.monotonic())
+        one = _Begun(record, request, time.monotonic() + self.settings.after_wait_ms / 1000)
+        known = self._answered.get(one.key, record.value, time.monotonic())
         if known is not None:
             self.metrics.repeated.inc()
-            answers.append(Answer(record, request.user_id, request.request_id, known[0], known[1]))
+            answers.append(Answer(record, *one.key, known[0], known[1]))
             return
         asked_ms = request.request_time if "request_time" in request.model_fields_set else record.timestamp
         if request.deadline_ms is not None and began_ms - asked_ms > request.deadline_ms:
             text = f"asked {began_ms - asked_ms} ms ago, deadline_ms is {request.deadline_ms}"
-            refusal = refuse(request.request_id, request.user_id, "expired", text, began_ms)
-            answers.append(Answer(record, request.user_id, request.request_id, encode(refusal), "expired"))
+            refusal = refuse(request.request_id, request.whose, "expired", text, began_ms)
+            answers.append(Answer(record, *one.key, encode(refusal), "expired"))
             return
-        begun.append(_Begun(record, request, time.monotonic() + self.settings.after_wait_ms / 1000))
+        begun.append(one)
 
     def _read(self, begun: list[_Begun], *, wait: bool) -> tuple[list[_Begun], Mapping[str, int]]:
         """States of the users, in one round trip; requests whose `after` is not reached go back to waiting."""
         if time.monotonic() < self._store_rests_until:
             return _blind(begun), {}
-        users = list(dict.fromkeys(one.request.user_id for one in begun))
+        users = list(dict.fromkeys(one for asked in begun for one in asked.ids))
         try:
             reading = self.store.read_users(users)
         except HeadwaterError as error:
@@ -184,21 +208,18 @@ class Answering:
             log.warning("answering without features: %s", error)
             self._store_rests_until = time.monotonic() + STORE_REST_S
             return _blind(begun), {}
-        states, marks = reading.states, reading.marks
         for user in reading.damaged:
             self.metrics.features_unavailable.inc()
             log.error("answering a user without features: the redis key of the state holds none", extra={"user": user})
         ready = []
         for one in begun:
-            after = one.request.after or {}
-            behind = any(marks.get(int(partition), -1) < offset for partition, offset in after.items())
-            one.unreached = bool(after) and (behind or one.request.user_id not in states)
+            one.state, one.people = _known(one.ids, reading, self.limits)
+            one.unreached = one.waits and (one.state is None or _is_behind(one.request, reading))
             if one.unreached and wait and time.monotonic() < one.until:
                 self.waiting.append(one)
             else:
-                one.state = states.get(one.request.user_id)
                 ready.append(one)
-        return ready, {str(partition): offset for partition, offset in marks.items()}
+        return ready, {str(partition): offset for partition, offset in reading.marks.items()}
 
     def _ask(self, one: _Begun, offsets: Mapping[str, int]) -> Ask:
         state, record = one.state, one.record
@@ -206,7 +227,7 @@ class Answering:
         if state is None:
             return Ask(one.request, None, request_at=at)
         if not state.count:
-            return Ask(one.request, state.history, offsets, request_at=at)
+            return Ask(one.request, state.history, offsets, request_at=at, people=one.people, state=state)
         partition = str(state.partition)
         return Ask(
             one.request,
@@ -216,6 +237,8 @@ class Answering:
             request_at=at,
             history_at=f"{EVENTS.name}[{partition}]@{state.offset}",
             history_events=state.count,
+            people=one.people,
+            state=state,
         )
 
     def _popular_items(self, began_ms: int) -> Popular:
@@ -229,8 +252,7 @@ class Answering:
         return self._popular
 
     def _finish(self, one: _Begun, answer: Recommendation, began_ms: int, timings: Mapping[str, float]) -> Answer:
-        request, asked = one.request, one.record.value
-        key = request.user_id, request.request_id
+        asked, key = one.record.value, one.key
         known = self._answered.get(key, asked, time.monotonic())
         if known is not None:  # twice in one batch
             self.metrics.repeated.inc()
@@ -262,7 +284,7 @@ class Answering:
         """
         user_id, request_id = _asker(record)
         try:
-            refusal = refuse(request_id, user_id, error.reason, str(error), began_ms)
+            refusal = refuse(request_id, user_id or None, error.reason, str(error), began_ms)
         except ValidationError:
             return Answer(record, refused=error)
         dead = None if error.reason == "schema" else error
@@ -270,17 +292,31 @@ class Answering:
 
 
 def _too_large(one: _Begun, began_ms: int) -> Answer:
-    user_id, request_id = one.request.user_id, one.request.request_id
     text = "the answer is larger than one Kafka message may be, without its reasons too. Ask for fewer items (k)."
-    refusal = refuse(request_id, user_id, "too_large", text, began_ms)
-    return Answer(one.record, user_id, request_id, encode(refusal), "too_large")
+    refusal = refuse(one.request.request_id, one.request.whose, "too_large", text, began_ms)
+    return Answer(one.record, *one.key, encode(refusal), "too_large")
 
 
 def _blind(begun: list[_Begun]) -> list[_Begun]:
-    """No features could be read: none of these has what its `after` asks for."""
+    """No features could be read: none of these has what its `after` asks for, or what it needs if it has an id."""
     for one in begun:
-        one.state, one.unreached = None, bool(one.request.after)
+        one.state, one.people, one.unreached = None if one.ids else EMPTY, {}, one.waits
     return begun
+
+
+def _known(ids: Sequence[str], reading: Reading, limits: Limits) -> tuple[UserState | None, dict[str, int]]:
+    """What is known of whom a request is for, and of which ids where they are several; None where it cannot be read."""
+    everybody = sorted({other for one in ids for other in reading.people.get(one, (one,))})
+    states = {one: reading.states[one] for one in everybody if one in reading.states}
+    if everybody and not states:
+        return None, {}
+    counts = {one: state.count for one, state in states.items()}
+    return as_one(list(states.values()), limits), counts if len(everybody) > 1 else {}
+
+
+def _is_behind(request: Request, reading: Reading) -> bool:
+    wanted = ((request.after, reading.marks), (request.after_identities, reading.identities))
+    return any(marks.get(int(partition), -1) < at for after, marks in wanted for partition, at in (after or {}).items())
 
 
 def _asker(record: RequestRecord) -> tuple[str, str]:

@@ -100,7 +100,7 @@ class ReplySender:
         return self._producer.send(
             self._replies,
             answer.value,
-            key=answer.user_id.encode(),
+            key=(answer.user_id or answer.request_id).encode(),
             headers=[("correlation-id", echoed)],
             partition=partition_of(headers.get("reply-partition"), self._partitions),
         )

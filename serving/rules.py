@@ -8,19 +8,24 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
+from headwater.events import Event, session_number
 from headwater.examples import Entry
 from headwater.recommendations import Request
 from headwater.signals import Signals
+from headwater.wire import EventRow
 from models.exclusion import disliked, left_out
 from models.top_k import top_k
 from serving.catalogue import Catalogue
 from serving.filters import Mask
+from streams.features.fold import Limits, fold
+from streams.features.state import EMPTY, UserState
 
 __all__ = ["Rows", "Rules", "best_rows", "extended_history", "rules_for"]
 
@@ -30,6 +35,7 @@ RowIds = npt.NDArray[np.int64]
 
 
 DEFAULT_MEANINGS = Signals()
+DEFAULT_LIMITS = Limits()
 
 
 class Rows:
@@ -112,24 +118,48 @@ class Rules(NamedTuple):
     masks: list[Mask]
 
 
-def extended_history(request: Request, stored: Sequence[Entry], now_ms: int) -> list[Entry]:
-    """The history that this answer is made from, oldest first: what is stored, then what the request adds.
+def extended_history(
+    request: Request, stored: Sequence[Entry], now_ms: int, state: UserState = EMPTY, limits: Limits = DEFAULT_LIMITS
+) -> list[Entry]:
+    """The history that this answer is made from, oldest first: what is stored, and what the request adds. Nothing of it
+    is kept.
 
-    `recent_events`, of this id or of `was`, that are stored already count once. `context_item` is a view, now. Nothing
-    of it is kept.
+    `recent_events`, of this id or of `was`, are folded as the events that they are: one that is stored already counts
+    once, a late one goes to its place by time, one that undoes another takes it back, one that was shown is no part of
+    a history. `context_item` is a view, now.
+
+    Parameters
+        request: what was asked.
+        stored: the user's history.
+        now_ms: the instant, epoch ms.
+        state: whose history it is, for what it tells beyond it.
+        limits: how much is remembered, and what events mean.
     """
     history = list(stored)
     if request.recent_events:
         known = {(entry.item_id, entry.type, entry.time_ms) for entry in history[-200:]}
-        recent = [
-            Entry(event.item_id, event.type, event.event_time, event.value)
-            for event in request.recent_events
+        rows = [
+            _row(event, place)
+            for place, event in enumerate(request.recent_events)
             if (event.item_id, event.type, event.event_time) not in known
         ]
-        history += sorted(recent, key=lambda entry: entry.time_ms)
+        limits = limits._replace(dedupe=len(state.recent) + len(rows))
+        state = replace(state, history=history)
+        for row in sorted(rows, key=lambda row: row.time_ms):
+            state = fold(state, row, limits)
+        history = list(state.history)
     if request.context_item is not None:
-        history.append(Entry(request.context_item, "view", now_ms, None))
+        session = None if request.session_id is None else session_number(request.session_id)
+        history.append(Entry(request.context_item, "view", now_ms, None, session))
     return history
+
+
+def _row(event: Event, place: int) -> EventRow:
+    session = None if event.session_id is None else session_number(event.session_id)
+    return EventRow(
+        event.user_id, event.item_id, event.type, event.event_time, event.value, event.event_id, event.request_id, 0,
+        place, session, event.items or (),
+    )  # fmt: skip
 
 
 def rules_for(

@@ -23,8 +23,10 @@ from serving.cold_items import cold_items, likest
 from serving.filters import Mask
 from serving.popular import Popular
 from serving.reasons import explain
-from serving.rules import Rows, Rules, best_rows, extended_history, rules_for
+from serving.rules import DEFAULT_LIMITS, Rows, Rules, best_rows, extended_history, rules_for
 from serving.scorer import Half, Scorer
+from streams.features.fold import Limits
+from streams.features.state import EMPTY, UserState
 
 __all__ = ["Ask", "ScoredBatch", "needs_popular", "refuse", "score"]
 
@@ -41,11 +43,13 @@ class Ask:
     Fields
         request: what was asked.
         history: oldest first; None: the features could not be read.
+        state: whose history it is, for what it tells beyond it.
         feature_offsets, folded_ms: events partition -> newest offset in the features, and when the user's newest event
             was folded (epoch ms); told on in the receipt.
         at_ms: the instant that it is answered for, where that is not the batch's: a backtest asks about many at once.
         request_at, history_at, history_events: where the request is in its topic, where the user's newest event is, and
             how many events were folded; told on in the receipt.
+        people: where several ids are one person, each with how many events of it were folded; told on, too.
     """
 
     request: Request
@@ -56,6 +60,8 @@ class Ask:
     request_at: str | None = None
     history_at: str | None = None
     history_events: int = 0
+    people: Mapping[str, int] = field(default_factory=dict)
+    state: UserState = EMPTY
 
 
 @dataclass(slots=True)
@@ -92,7 +98,7 @@ class _Listed(NamedTuple):
     reasons: list[tuple[str, ...]]
 
 
-def needs_popular(scorer: Scorer, asks: Sequence[Ask], now_ms: int) -> bool:
+def needs_popular(scorer: Scorer, asks: Sequence[Ask], now_ms: int, limits: Limits = DEFAULT_LIMITS) -> bool:
     """Whether `score` may use what is popular for one of these: without a model, without a history that it knows, or
     for a list that it cannot fill. A filter leaves nothing but what the catalogue has.
     """
@@ -102,7 +108,7 @@ def needs_popular(scorer: Scorer, asks: Sequence[Ask], now_ms: int) -> bool:
         offered = len(half.rows) - int(np.count_nonzero(half.rows.blocked()))
         for ask in asks:
             request = ask.request
-            history = extended_history(request, ask.history or (), now_ms)
+            history = extended_history(request, ask.history or (), now_ms, ask.state, limits)
             if not half.knows(history):
                 return True
             if request.candidates is None:
@@ -121,6 +127,7 @@ def score(
     now_ms: int,
     exclude_seen: Collection[str],
     popular: Popular | None = None,
+    limits: Limits = DEFAULT_LIMITS,
     mark: Callable[[str], None] = lambda _step: None,
 ) -> ScoredBatch:
     """Answer every ask from one version of the model. The catalogue stays as it is meanwhile, so that receipts can name
@@ -133,6 +140,7 @@ def score(
         exclude_seen: the rule for requests that name none (`models.exclusion`).
         popular: ranks where there is no model or no history that the model knows; without it, a model's own popularity
             does.
+        limits: how much is remembered of a user, and what events mean, for `recent_events`.
         mark: called with the name of a step when it has ended, so that a caller with a clock can time it.
 
     Returns
@@ -140,7 +148,10 @@ def score(
         its refusal.
     """
     instants = [now_ms if ask.at_ms is None else ask.at_ms for ask in asks]
-    histories = [extended_history(ask.request, ask.history or (), at) for ask, at in zip(asks, instants, strict=True)]
+    histories = [
+        extended_history(ask.request, ask.history or (), at, ask.state, limits)
+        for ask, at in zip(asks, instants, strict=True)
+    ]
     asked = [_Asked(*one) for one in zip(asks, histories, instants, strict=True)]
     scored = ScoredBatch([])
     with scorer.live() as half, scorer.catalogue.lock:
@@ -165,7 +176,7 @@ def score(
     return scored
 
 
-def refuse(request_id: str, user_id: str, code: str, message: str, now_ms: int) -> Recommendation:
+def refuse(request_id: str, user_id: str | None, code: str, message: str, now_ms: int) -> Recommendation:
     """The answer to a request that cannot be answered."""
     if len(message) > MAX_REFUSAL_CHARS:
         message = message[:MAX_REFUSAL_CHARS] + " ..."
@@ -194,7 +205,7 @@ def _model_answer(batch: _Batch, half: Half, asked: _Asked, scores: Array, fallb
         best = best_rows(scores, rules, request.k)
         listed = _unknown_to(half, batch, asked, request.k - len(best))
     except RequestRefused as error:
-        return refuse(request.request_id, request.user_id, error.code, str(error), batch.now_ms)
+        return refuse(request.request_id, request.whose, error.code, str(error), batch.now_ms)
     reasons: Sequence[Sequence[str]] = ()
     if request.explain:
         reasons = [*explain(half, asked.history, best, batch.now_ms, personal=fallback is None), *listed.reasons]
@@ -236,7 +247,7 @@ def _popular_answer(batch: _Batch, asked: _Asked) -> Recommendation:
     try:
         listed = _listed(batch, asked, popular.weights, others, request.k)
     except RequestRefused as error:
-        return refuse(request.request_id, request.user_id, error.code, str(error), batch.now_ms)
+        return refuse(request.request_id, request.whose, error.code, str(error), batch.now_ms)
     values = [popular.weights.get(item_id, 0.0) for item_id in listed.ids]
     items = _items(listed.ids, values, listed.reasons)
     return _answer(batch, asked, items, _nothing_known(batch, asked), popular)
@@ -300,6 +311,7 @@ def _answer(
         feature_age_ms=None if ask.folded_ms is None else float(max(now_ms - ask.folded_ms, 0)),
         history_at=ask.history_at,
         history_events=ask.history_events,
+        people=dict(ask.people),
         history_length=len(asked.history),
         request_at=ask.request_at,
         catalogue_offsets=dict(batch.scorer.catalogue.offsets),
@@ -315,5 +327,5 @@ def _answer(
     )
     request = ask.request
     return Recommendation(
-        request_id=request.request_id, user_id=request.user_id, items=items, answered_time=now_ms, receipt=receipt
+        request_id=request.request_id, user_id=request.whose, items=items, answered_time=now_ms, receipt=receipt
     )

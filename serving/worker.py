@@ -34,6 +34,7 @@ from serving.replies import ReplySender
 from serving.scorer import Scorer
 from serving.serving_metrics import ServingMetrics
 from serving.topic_follower import TopicFollower
+from streams.features.fold import Limits
 from streams.features.store import FeatureStore
 
 __all__ = ["GROUP", "ServingWorker", "main"]
@@ -59,7 +60,7 @@ class ServingWorker:
         self.scorer = Scorer(catalogue, settings.serving.provider, settings.serving.threads)
         self.metrics = ServingMetrics(operations.registry, self.scorer)
         self.store = FeatureStore(settings.redis, settings.kafka.prefix)
-        self.answering = Answering(settings.serving, self.scorer, self.store, self.metrics)
+        self.answering = Answering(settings.serving, self.scorer, self.store, self.metrics, Limits.of(settings))
         model = ModelFollower(
             self.scorer, settings.serving.bundles, lambda *labels: self.metrics.model_refused.labels(*labels).inc()
         )

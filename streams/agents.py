@@ -1,9 +1,10 @@
-"""The three Faust agents: events into features and examples, items into the catalogue, dead letters into counts.
+"""The four Faust agents: events into features and examples, items into the catalogue, identities into links of ids,
+dead letters into counts.
 
-Before: Faust delivers records of `events`, `items` and `dead-letters` to the agents' channels. After: `streams.rounds`,
-`streams.features.store` and `streams.outbox` do the work. Nothing is acknowledged before its effects are written; while
-a server is away an agent holds its batch and tries again. An unforeseen error in reading a record refuses that record
-(`internal`); anywhere else it ends the process, and the records are read again.
+Before: Faust delivers records of `events`, `items`, `identities` and `dead-letters` to the agents' channels. After:
+`streams.rounds`, `streams.features.store` and `streams.outbox` do the work. Nothing is acknowledged before its effects
+are written; while a server is away an agent holds its batch and tries again. An unforeseen error in reading a record
+refuses that record (`internal`); anywhere else it ends the process, and the records are read again.
 """
 
 from __future__ import annotations
@@ -14,11 +15,20 @@ from contextlib import contextmanager
 from typing import Any
 
 from headwater.errors import InvalidMessage, StoreDamaged
+from headwater.events import now_ms
 from headwater.examples import CatalogueEntry
 from headwater.process import Operations
 from headwater.settings import Settings
-from headwater.topics import DEAD_LETTERS, EVENTS, ITEMS, Topic, topic_name
-from headwater.wire import UNKNOWN_REASON, decode_catalogue_record, read_letter, unforeseen
+from headwater.topics import DEAD_LETTERS, EVENTS, IDENTITIES, ITEMS, Topic, topic_name
+from headwater.wire import (
+    UNKNOWN_REASON,
+    IdentityRow,
+    TimeBounds,
+    decode_catalogue_record,
+    read_identity,
+    read_letter,
+    unforeseen,
+)
 from streams.app import raw_topic
 from streams.features.fold import Limits
 from streams.features.store import FeatureStore
@@ -33,7 +43,7 @@ __all__ = ["Agents"]
 
 Message = Any
 
-AGENTS = 3
+AGENTS = 4
 
 
 class Agents:
@@ -60,6 +70,7 @@ class Agents:
         self._losses = losses
         self._intakes: dict[str, Intake] = {}
         self._streams = settings.streams
+        self._links_left: dict[int, int] = {}
         self._rounds = EventRounds(
             settings.streams, Limits.of(settings), store, outbox, metrics, losses, self._retry,
             lambda users, marks: rebuilt(settings, users, marks, operations.progress),
@@ -67,6 +78,7 @@ class Agents:
         self._prefix = prefix = settings.kafka.prefix
         app.agent(raw_topic(app, EVENTS, prefix), name="features")(self._features)
         app.agent(raw_topic(app, ITEMS, prefix), name="catalogue")(self._catalogue)
+        app.agent(raw_topic(app, IDENTITIES, prefix), name="people")(self._identities)
         app.agent(raw_topic(app, DEAD_LETTERS, prefix), name="refusals")(self._dead_letters)
 
     async def _features(self, stream: Any) -> None:
@@ -75,6 +87,9 @@ class Agents:
     async def _catalogue(self, stream: Any) -> None:
         await self._serve(stream, self._apply_items, self._marks(ITEMS))
 
+    async def _identities(self, stream: Any) -> None:
+        await self._serve(stream, self._apply_identities, self._marks(IDENTITIES, self._identity_positions))
+
     async def _dead_letters(self, stream: Any) -> None:
         await self._serve(stream, self._count_dead_letters, self._marks(DEAD_LETTERS))
 
@@ -82,7 +97,11 @@ class Agents:
         async def positions() -> Mapping[int, int]:
             return after(await self._retry.call_blocking("redis", lambda: self._store.marks_of(topic)))
 
-        return StoreMarks(topic_name(topic, self._prefix), read or positions, gapless=topic is EVENTS)
+        return StoreMarks(topic_name(topic, self._prefix), read or positions, gapless=topic in (EVENTS, IDENTITIES))
+
+    async def _identity_positions(self) -> Mapping[int, int]:
+        self._links_left = await self._retry.call_blocking("redis", lambda: self._store.marks_of(IDENTITIES))
+        return after(self._links_left)
 
     @property
     def begun(self) -> bool:
@@ -154,11 +173,7 @@ class Agents:
                 refused.append(RefusedMessage(message, 0, unforeseen(error, _at(message))))
             else:
                 entries.setdefault(message.partition, []).append((entry, message.value))
-        if refused:
-            unsent = list(refused)
-            await self._retry.call_async("kafka", lambda: self._outbox.send_dead_letters(unsent))
-            for _, _, why in refused:
-                self._metrics.dead_letters.labels(why.reason).inc()
+        await self._refuse(refused)
         for partition in newest:  # where all is refused the mark moves, too
             found = entries.get(partition, [])
             if found:
@@ -169,6 +184,45 @@ class Agents:
                 lambda: self._store.put_items(last, partition, newest[partition]),  # noqa: B023
             )
             self._metrics.items.inc(len(found))
+
+    async def _apply_identities(self, messages: Sequence[Message]) -> Mapping[int, int] | None:
+        """Positions to read again from when the store has less than was left there, or held what no links are."""
+        refused: list[RefusedMessage] = []
+        rows: dict[int, list[IdentityRow]] = {message.partition: [] for message in messages}
+        times = TimeBounds(self._streams.oldest_ms, now_ms(), self._streams.max_ahead_s * 1000)
+        for message in messages:
+            found = read_identity(
+                message.value,
+                key=message.key,
+                partition=message.partition,
+                offset=message.offset,
+                timestamp_ms=round(message.timestamp * 1000),
+                times=times,
+            )
+            if isinstance(found, InvalidMessage):
+                refused.append(RefusedMessage(message, 0, found))
+            else:
+                rows[message.partition].append(found)
+        await self._refuse(refused)
+        newest = {message.partition: message.offset for message in messages}
+        for partition, told in rows.items():
+            expected = self._links_left.get(partition)
+            is_written = await self._retry.call_blocking(
+                "redis",
+                lambda: self._store.put_links(told, partition, newest[partition], expected),  # noqa: B023
+            )
+            if not is_written:
+                return await self._identity_positions()
+            self._links_left[partition] = newest[partition]
+            self._metrics.identities.inc(len(told))
+        return None
+
+    async def _refuse(self, refused: Sequence[RefusedMessage]) -> None:
+        if refused:
+            unsent = list(refused)
+            await self._retry.call_async("kafka", lambda: self._outbox.send_dead_letters(unsent))
+            for _, _, why in refused:
+                self._metrics.dead_letters.labels(why.reason).inc()
 
     async def _count_dead_letters(self, messages: Sequence[Message]) -> None:
         letters = [_letter(message) for message in messages]

@@ -21,6 +21,7 @@ from streams.features.decay import Decay, ItemStatistics
 from streams.features.fold import Limits, fold_batch
 from streams.features.state import UserState
 from streams.features.store import FeatureStore
+from streams.links_audit import link_differences
 
 __all__ = ["AuditResult", "Place", "audit", "read_as_folded", "refused_places"]
 
@@ -97,6 +98,7 @@ def audit(settings: Settings, end_offsets: Mapping[int, int] | None = None) -> A
             if end > 0 and folded != end - 1:
                 difference = difference or f"events[{partition}]: folded up to offset {folded}, the topic ends at {end}"
         difference = difference or next(_differences(expected, store, dead), None)
+        difference = difference or next(link_differences(settings, store), None)
     finally:
         store.close()
     return AuditResult(
@@ -169,7 +171,7 @@ def _differences(expected: _Expected, store: FeatureStore, dead: Mapping[Place, 
         for key in set(store.ids(kind)) - wanted:  # type: ignore[arg-type]
             yield f"{store.prefix}{kind}:{key} is in the store; no event of the topic is about it"
     for users in _chunks(expected.states):
-        stored = store.read_users(users).states
+        stored = store.read_users(users, ()).states
         for user in users:
             ordered = user not in expected.spread
             yield from _state_differences(f"{store.prefix}u:{user}", expected.states[user], stored[user], ordered)

@@ -101,9 +101,10 @@ class EventRounds:
         started = time.monotonic()
         parts = self._decode(messages)
         while True:
-            states = await self._read({row.user_id for part in parts.values() for row in part.rows}, parts)
-            if states is None:
+            known = await self._read({row.user_id for part in parts.values() for row in part.rows}, parts)
+            if known is None:
                 continue
+            states, _ = known
             assert self._marks is not None
             if self._went_back(marks := self._marks):
                 return after(marks)
@@ -168,26 +169,27 @@ class EventRounds:
             self._losses.went_back(self._topic, after(left), after(marks))
         return went_back
 
-    async def _read(self, users: set[str], partitions: Iterable[int]) -> dict[str, UserState] | None:
-        """The states of these users. None: read again, for some were no states and are made anew, or the store's marks
+    async def _read(
+        self, users: set[str], partitions: Iterable[int]
+    ) -> tuple[dict[str, UserState], Mapping[str, tuple[str, ...]]] | None:
+        """The states of these users and of the ids that are the same people, and which these are, fresh from the store:
+        a link is never remembered. None: read again, for some were no states and are made anew, or the store's marks
         are not those that this worker goes by: what is read together with them may be the states of another past, and
         nothing may be made from it.
         """
-        states = {user: state for user in users if (state := self._hot.get(user)) is not None}
-        missing = [user for user in users if user not in states]
-        if missing or self._marks is None:
-            reading = await self._retry.call_blocking("redis", lambda: self._store.read_users(missing))
-            if self._marks is None:
-                self._marks = reading.marks
-            elif any(reading.marks.get(one) != self._marks.get(one) for one in self._written.union(partitions)):
-                self._conflict("marks")
-                return None
-            if reading.damaged:
-                await self._mend(reading.damaged)
-                return None
-            states |= reading.states
-            self._decay = reading.decay or self._decay
-        return states
+        hot = {user: state for user in users if (state := self._hot.get(user)) is not None}
+        missing = [user for user in users if user not in hot]
+        reading = await self._retry.call_blocking("redis", lambda: self._store.read_users(missing, [*users]))
+        if self._marks is None:
+            self._marks = reading.marks
+        elif any(reading.marks.get(one) != self._marks.get(one) for one in self._written.union(partitions)):
+            self._conflict("marks")
+            return None
+        if reading.damaged:
+            await self._mend(reading.damaged)
+            return None
+        self._decay = reading.decay or self._decay
+        return {**reading.states, **hot}, reading.people
 
     async def _mend(self, damaged: Mapping[str, bytes | None]) -> None:
         """These users are made again from the log, as far as it goes. This worker's rounds wait meanwhile."""

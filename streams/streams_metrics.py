@@ -39,6 +39,9 @@ class StreamsMetrics:
         self.late = Counter("headwater_late_events", "Events older than the user's newest.", registry=registry)
         self.examples = Counter("headwater_examples_sent", "Examples sent to the trainer.", registry=registry)
         self.items = Counter("headwater_items_applied", "Catalogue entries written or removed.", registry=registry)
+        self.identities = Counter(
+            "headwater_identities_applied", "Words on two ids that are one person, or are not.", registry=registry
+        )
         self.dead_letters = Counter("headwater_dead_letters", "Messages refused.", ["reason"], registry=registry)
         self.conflicts = Counter(
             "headwater_conflicts", "Rounds redone because another worker was faster.", ["on"], registry=registry

@@ -86,7 +86,7 @@ def _print(found: Explanation, utc: bool) -> None:
         table.add_row(str(item.rank), escape(item.item_id), f"{item.score:.3f}", escape("; ".join(item.reasons)))
     out.print(table)
     at = answer.receipt.request_at
-    out.print(f"[dim]request   {escape(found.request.request_id)} of {escape(found.request.user_id)}, {at}")
+    out.print(f"[dim]request   {escape(found.request.request_id)} of {escape(found.request.whose or 'nobody')}, {at}")
     asked, answered = (shown_time(ms, utc=utc) for ms in (found.request.request_time, answer.answered_time))
     out.print(f"[dim]time      asked {asked}, answered {answered}")
     out.print(f"[dim]features  {escape(found.folded)}")

@@ -159,7 +159,7 @@ def _follow_event(
 ) -> None:
     prefix = settings.kafka.prefix
     event = Event(user_id=traced.user, item_id=traced.item, type=traced.type)
-    before = store.read_users([traced.user]).states[traced.user]
+    before = store.read_users([traced.user], ()).states[traced.user]
     started = time.perf_counter()
 
     def hop(name: str, place: str | None, at: float | None, text: str = "") -> None:
@@ -169,7 +169,7 @@ def _follow_event(
     sent = _send(writer, topic_name(EVENTS, prefix), event.user_id, encode(event), headers)
     hop("event", _at(sent), time.perf_counter(), f"acknowledged; event_id {event.event_id}")
     folded = onlooker.until(lambda: store.marks().get(sent.partition, -1) >= sent.offset)
-    after = store.read_users([traced.user]).states[traced.user]
+    after = store.read_users([traced.user], ()).states[traced.user]
     if folded is None or after.count == before.count:  # a mark alone can be that of another log
         letter = onlooker.record(DEAD_LETTERS, lambda record: _source(record) == (sent.partition, sent.offset), 1)
         why = dict(letter[1].headers)["error"].decode() if letter else "the streams worker has not folded it"
@@ -198,7 +198,7 @@ def _follow_request(traced: Trace, settings: Settings, onlooker: _Onlooker, writ
     def hop(name: str, place: str | None, at: float | None, text: str = "") -> None:
         traced.hops.append(Hop("request", name, place, None if at is None else (at - started) * 1000, text))
 
-    sent = _send(writer, topic_name(REQUESTS, settings.kafka.prefix), request.user_id, encode(request), headers)
+    sent = _send(writer, topic_name(REQUESTS, settings.kafka.prefix), traced.user, encode(request), headers)
     hop("request", _at(sent), time.perf_counter(), f"acknowledged; request_id {request.request_id}")
     found = onlooker.record(RECOMMENDATIONS, lambda record: _header(record, "correlation-id") == request.request_id)
     if found is None:

@@ -25,13 +25,14 @@ import orjson
 from pydantic import BaseModel
 
 from headwater.client.lanes import Lanes
-from headwater.client.outbox import CLOSED, Outbox, Position
+from headwater.client.outbox import CLOSED, LinkPosition, Outbox, Position
 from headwater.client.replies import RecommendationStream, ReplyReader
 from headwater.errors import DeadlineExceeded, HeadwaterError, InvalidMessage
 from headwater.events import OLDEST_MS, Event, Item
+from headwater.identities import Identity
 from headwater.recommendations import Recommendation, Request
 from headwater.settings import KafkaSettings, changed_kafka, load_settings
-from headwater.topics import ITEMS, REQUESTS
+from headwater.topics import IDENTITIES, ITEMS, REQUESTS
 from headwater.wire import MAX_PROPERTIES_BYTES, MAX_VALUE_BYTES, TimeBounds, check_depth, encode, validated
 
 __all__ = ["Client", "Delivery", "Position", "RecommendationStream"]
@@ -59,7 +60,7 @@ class Delivery:
             HeadwaterError, TimeoutError: the first failure, or not all in time.
         """
         until_s = None if timeout is None else time.monotonic() + timeout
-        return _newest(self.records, until_s)
+        return _newest(_waited(self.records, until_s))
 
 
 Handle = Position | Future[Position] | Delivery
@@ -175,15 +176,41 @@ class Client:
         self._outbox.partitions(ITEMS)
         return self._outbox.send(ITEMS, None, key=_made(Item, {"item_id": item_id}).item_id.encode())
 
-    def recommend(self, user_id: str, k: int = 10, deadline_s: float = 2.0, **fields: Any) -> Recommendation:
+    def identify(self, user_id: str, was: str, **fields: Any) -> Future[Position]:
+        """Tell that a user is known by another id, too: at a login, the guest's. Returns at once.
+
+        What the other id did, and will do, counts as done by the user. The word that is newest by `event_time` counts,
+        so it can come in any order and more than once; an id is linked with the user that it was linked with last.
+
+        Parameters
+            user_id: who it is.
+            was: the id before.
+            fields: the other fields of Identity, such as `event_time`.
+
+        Returns
+            A handle whose result is the record's position. Give it to `recommend(after=...)` to be sure that the answer
+            knows of it; for one answer, `recommend(user_id, was=...)` will do.
+
+        Raises
+            InvalidMessage, Unavailable: as `track`.
+        """
+        return self._send_identity({"user_id": user_id, "was": was, **fields})
+
+    def forget_identity(self, user_id: str, was: str, **fields: Any) -> Future[Position]:
+        """Take a link away again: features of both are as if there had never been one. Otherwise as `identify`."""
+        return self._send_identity({"user_id": user_id, "was": was, **fields, "linked": False})
+
+    def recommend(
+        self, user_id: str | None = None, k: int = 10, deadline_s: float = 2.0, **fields: Any
+    ) -> Recommendation:
         """Ask for the best items for a user and wait for the answer.
 
         Parameters
-            user_id: whom for.
+            user_id: whom for. None for somebody without an id: give `session_id`, `recent_events` or `context_item`.
             k: how many, 1 to 1,000.
             deadline_s: how long the answer is of use.
-            fields: the other fields of Request. `after` may be handles from `track` and `track_many`, or their results:
-                the answer then knows of those events.
+            fields: the other fields of Request. `after` may be handles from `track`, `track_many` and `identify`, or
+                their results: the answer then knows of those.
 
         Raises
             InvalidMessage: the workers would refuse the request.
@@ -200,7 +227,7 @@ class Client:
             return answer.result()
 
     def recommend_async(
-        self, user_id: str, k: int = 10, deadline_s: float = 2.0, **fields: Any
+        self, user_id: str | None = None, k: int = 10, deadline_s: float = 2.0, **fields: Any
     ) -> Future[Recommendation]:
         """As `recommend`, for many at a time. Waits only for the handles in `after`.
 
@@ -290,20 +317,32 @@ class Client:
             raise self._times.refusal(event.event_time, f"event {event.event_id}")
         return _valued(event)
 
+    def _send_identity(self, given: dict[str, Any]) -> Future[Position]:
+        self._check()
+        identity = _made(Identity, given)
+        at = f"identity {identity.was} of {identity.user_id}"
+        if identity.event_time < self._times.oldest_ms:
+            raise self._times.refusal(identity.event_time, at)
+        value = _encoded(identity, at)
+        self._outbox.partitions(IDENTITIES)
+        self._outbox.reserve(len(value))
+        return self._outbox.send(IDENTITIES, value, key=identity.user_id.encode(), reserved=len(value))
+
     def _ask(
-        self, user_id: str, k: int, deadline_s: float, fields: dict[str, Any]
+        self, user_id: str | None, k: int, deadline_s: float, fields: dict[str, Any]
     ) -> tuple[str, Future[Recommendation]]:
         self._check()
         until_s = time.monotonic() + deadline_s
-        after = _after(fields.pop("after", None), until_s)
+        after, after_identities = _after(fields.pop("after", None), until_s)
         given = {"user_id": user_id, "k": k, "deadline_ms": max(1, round(deadline_s * 1000)), "after": after}
-        request = _made(Request, {**given, **fields})
+        request = _made(Request, {**given, "after_identities": after_identities, **fields})
         value = _encoded(request, f"request {request.request_id}")
         self._outbox.partitions(REQUESTS)
         request_id = request.request_id
-        partition, answer = self._replies.expect(request_id, user_id, deadline_s, until_s)
+        whose = request.whose or request_id
+        partition, answer = self._replies.expect(request_id, whose, deadline_s, until_s)
         headers = [("correlation-id", request_id.encode()), ("reply-partition", str(partition).encode())]
-        sent = self._outbox.send(REQUESTS, value, key=user_id.encode(), headers=headers)
+        sent = self._outbox.send(REQUESTS, value, key=whose.encode(), headers=headers)
         sent.add_done_callback(lambda done: self._not_sent(request_id, done))
         return request_id, answer
 
@@ -356,12 +395,14 @@ def _encoded(model: BaseModel, at: str) -> bytes:
     return value
 
 
-def _after(given: After | None, until_s: float) -> dict[str, int] | None:
-    """What `Request.after` holds, from what callers have: a mapping, or handles, waited for until the deadline."""
+def _after(given: After | None, until_s: float) -> tuple[dict[str, int] | None, dict[str, int] | None]:
+    """What `Request.after` and `.after_identities` hold, from what callers have: a mapping, or handles, waited for
+    until the deadline.
+    """
     if given is None:
-        return None
+        return None, None
     if isinstance(given, Mapping):
-        return {str(partition): offset for partition, offset in given.items()}
+        return {str(partition): offset for partition, offset in given.items()}, None
     several = isinstance(given, Iterable) and not isinstance(given, Position)
     found: list[Position | Future[Position]] = []
     for one in given if several else [given]:  # type: ignore[union-attr]
@@ -370,22 +411,30 @@ def _after(given: After | None, until_s: float) -> dict[str, int] | None:
         elif isinstance(one, Position | Future):
             found.append(one)
         else:
-            text = f"after: given a {type(one).__name__}. Give what `track` or `track_many` returned, or its result."
+            text = f"after: given a {type(one).__name__}. Give what `track`, `track_many` or `identify` returned."
             raise InvalidMessage("schema", text)
     try:
-        return {str(partition): offset for partition, offset in _newest(found, until_s).items()}
+        positions = _waited(found, until_s)
     except OutOfTime as error:
-        raise DeadlineExceeded(
-            "the events of `after` were not acknowledged before the deadline. Check Kafka."
-        ) from error
+        raise DeadlineExceeded("what `after` names was not acknowledged before the deadline. Check Kafka.") from error
+    links = [one for one in positions if isinstance(one, LinkPosition)]
+    events = _newest(one for one in positions if not isinstance(one, LinkPosition))
+    return _texts(events), _texts(_newest(links)) if links else None
 
 
-def _newest(handles: Iterable[Position | Future[Position]], until_s: float | None) -> dict[int, int]:
+def _texts(newest: Mapping[int, int]) -> dict[str, int]:
+    return {str(partition): offset for partition, offset in newest.items()}
+
+
+def _waited(handles: Iterable[Position | Future[Position]], until_s: float | None) -> list[Position]:
+    def left_s() -> float | None:
+        return None if until_s is None else max(0.0, until_s - time.monotonic())
+
+    return [one if isinstance(one, Position) else one.result(left_s()) for one in handles]
+
+
+def _newest(positions: Iterable[Position]) -> dict[int, int]:
     newest: dict[int, int] = {}
-    for handle in handles:
-        if isinstance(handle, Position):
-            position = handle
-        else:
-            position = handle.result(None if until_s is None else max(0.0, until_s - time.monotonic()))
-        newest[position.partition] = max(position.offset, newest.get(position.partition, -1))
+    for partition, offset in positions:
+        newest[partition] = max(offset, newest.get(partition, -1))
     return newest

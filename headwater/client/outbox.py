@@ -2,7 +2,7 @@
 
 Before: values made by the Client and its lanes. After: Kafka. Every record ends in its handle, as a position or as an
 error; failures are counted too, so that a caller who looks at no handle still hears of them from `flush()`.
-Knows nothing of events, requests or items.
+Knows nothing of what a record says.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 from headwater.errors import HeadwaterError, InvalidMessage, Unavailable
 from headwater.kafka import abandon, existing_topic, producer
 from headwater.settings import KafkaSettings
-from headwater.topics import Topic, topic_name
+from headwater.topics import IDENTITIES, Topic, topic_name
 
-__all__ = ["Outbox", "Position", "new_handle"]
+__all__ = ["LinkPosition", "Outbox", "Position", "new_handle"]
 
 MAX_UNACKNOWLEDGED_BYTES = 64 * 1024 * 1024
 """kafka-python's own buffer has no bound; above this, senders wait for acknowledgements."""
@@ -37,6 +37,10 @@ class Position(NamedTuple):
 
     partition: int
     offset: int
+
+
+class LinkPosition(Position):
+    """Where a record of `identities` is: an answer waits for it otherwise than for events."""
 
 
 def new_handle() -> Future[Position]:
@@ -133,7 +137,8 @@ class Outbox:
         except (KafkaError, ValueError, RuntimeError) as error:
             self._fail(handle, reserved, name, error)
             return handle
-        sent.add_callback(partial(self._acknowledged, handle, reserved))
+        where = LinkPosition if topic is IDENTITIES else Position
+        sent.add_callback(partial(self._acknowledged, handle, reserved, where))
         sent.add_errback(partial(self._fail, handle, reserved, name))
         return handle
 
@@ -168,9 +173,9 @@ class Outbox:
         except KafkaError:
             abandon(self._producer, LEAST_CLOSE_S)
 
-    def _acknowledged(self, handle: Future[Position], reserved: int, metadata: Any) -> None:
+    def _acknowledged(self, handle: Future[Position], reserved: int, where: type[Position], metadata: Any) -> None:
         self._release(reserved)
-        handle.set_result(Position(metadata.partition, metadata.offset))
+        handle.set_result(where(metadata.partition, metadata.offset))
 
     def _fail(self, handle: Future[Position], reserved: int, topic: str, error: Exception) -> None:
         from kafka.errors import MessageSizeTooLargeError

@@ -14,6 +14,7 @@ from headwater.wire.events import (
     read_past_events,
 )
 from headwater.wire.headers import Headers, cloudevent_headers, is_kept_header
+from headwater.wire.identities import IdentityRow, read_identity
 from headwater.wire.letters import (
     UNKNOWN_REASON,
     DeadLetter,
@@ -47,6 +48,7 @@ __all__ = [
     "DeadLetter",
     "EventRow",
     "Headers",
+    "IdentityRow",
     "LetterSource",
     "RefusedRecord",
     "TimeBounds",
@@ -65,6 +67,7 @@ __all__ = [
     "not_json",
     "only_refusals",
     "read_events",
+    "read_identity",
     "read_letter",
     "read_past_events",
     "refuse_deep",

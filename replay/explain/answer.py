@@ -17,12 +17,14 @@ from headwater.errors import InvalidMessage, SourceError
 from headwater.recommendations import AFTER_NOT_REACHED, REASONS_LEFT_OUT, Recommendation, Request
 from headwater.settings import Settings
 from headwater.wire import decode_recommendation
-from replay.explain.log import catalogue_at, find_recommendation, find_request, fold_popularity, fold_user
+from replay.explain.log import catalogue_at, find_recommendation, find_request, fold_asker, fold_popularity
 from replay.explain.model import rebuild_model
 from serving.message_size import without_reasons
 from serving.popular import Popular
 from serving.scorer import Scorer
 from serving.scoring import Ask, score
+from streams.features.fold import Limits
+from streams.features.state import EMPTY
 
 __all__ = ["Explanation", "explain_answer", "explain_id", "read_answer"]
 
@@ -90,7 +92,7 @@ def explain_answer(settings: Settings, logged: Recommendation) -> Explanation:
     notes: list[str] = []
     state, folded = None, "nothing: the store could not be read then"
     if receipt.fallback != "no_features":
-        state, folded = fold_user(settings, request.user_id, receipt)
+        state, folded = fold_asker(settings, request, receipt)
     catalogue, gone = catalogue_at(settings, receipt)
     if gone:
         notes.append(f"compaction has taken {gone:,} older records of items: versions that are gone are not known here")
@@ -108,9 +110,13 @@ def explain_answer(settings: Settings, logged: Recommendation) -> Explanation:
         request_at=receipt.request_at,
         history_at=receipt.history_at,
         history_events=0 if state is None else receipt.history_events,
+        people=receipt.people,
+        state=state or EMPTY,
     )
     rules = receipt.exclude_seen or ()
-    made = score(scorer, [ask], now_ms=now_ms, exclude_seen=rules, popular=popular).answers[0]
+    made = score(scorer, [ask], now_ms=now_ms, exclude_seen=rules, popular=popular, limits=Limits.of(settings)).answers[
+        0
+    ]
     rebuilt = _with_measured(made, logged)
     return Explanation(logged, rebuilt, first_difference(logged, rebuilt), request, folded, model, notes)
 

@@ -22,9 +22,10 @@ from serving.popular import POPULAR_ITEMS, Popular
 from streams.audit import read_as_folded, refused_places
 from streams.features.decay import Decay, ItemStatistics
 from streams.features.fold import Limits, fold_batch
+from streams.features.identity import as_one
 from streams.features.state import EMPTY, UserState
 
-__all__ = ["catalogue_at", "find_recommendation", "find_request", "fold_popularity", "fold_user"]
+__all__ = ["catalogue_at", "find_recommendation", "find_request", "fold_asker", "fold_popularity", "fold_user"]
 
 DAY_MS = 86_400_000
 _PLACE = re.compile(r"^[^\[]+\[(\d{1,9})\]@(\d{1,18})$")
@@ -93,6 +94,22 @@ def find_request(settings: Settings, answer: Recommendation) -> Request:
             if request.request_id == answer.request_id:
                 return request
     raise SourceError(f"{at} does not hold request {answer.request_id!r}: is this the world that answered it?")
+
+
+def fold_asker(settings: Settings, request: Request, receipt: Receipt) -> tuple[UserState, str]:
+    """The features that a request was answered from: of one id, or of all those that the receipt says are one person.
+
+    Raises
+        SourceError: the log no longer holds their events.
+    """
+    if not receipt.people:
+        ids = [one for one in (request.whose, request.was) if one is not None]
+        return fold_user(settings, ids[0], receipt) if ids else (EMPTY, "nothing: the request tells all")
+    states: list[UserState] = []
+    for one, events in sorted(receipt.people.items()):
+        of_one = receipt.model_copy(update={"history_at": None, "history_events": events})
+        states.append(fold_user(settings, one, of_one)[0])
+    return as_one(states, Limits.of(settings)), f"{receipt.history_events:,} events of {len(states)} ids of one person"
 
 
 def fold_user(settings: Settings, user_id: str, receipt: Receipt) -> tuple[UserState, str]:

@@ -5,7 +5,8 @@ counts. The only file that speaks Redis, and it knows no Kafka.
 
 Keys, all under the world's prefix: `u:<user>` state JSON, `i:<item>` hash of statistics, `popular` sorted set of log2
 decayed weight, `landmark` of the decay, `marks` hash of events partition -> newest folded offset, `item:<id>` catalogue
-JSON, `marks:items` the same for the items topic, `dead` hash of reason -> dead letters, `marks:dead` by their source.
+JSON, `marks:items` the same for the items topic, `w:<id>` JSON of the ids that it is linked with, `marks:identities`
+for that topic, `dead` hash of reason -> dead letters, `marks:dead` by their source.
 
 Every write is one script that first compares marks, so running it twice (redis-py's retry, a redelivered batch, a
 worker that lost its partition) changes nothing the second time. Works on Redis 7.0 and on Valkey.
@@ -17,7 +18,7 @@ import math
 import ssl
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
@@ -28,8 +29,10 @@ from redis.retry import Retry
 
 from headwater.errors import AccessDenied, HeadwaterError, InvalidMessage, StoreDamaged, Unavailable
 from headwater.settings import RedisSettings
-from headwater.topics import EVENTS, ITEMS, Topic, topic_name
+from headwater.topics import EVENTS, IDENTITIES, ITEMS, Topic, topic_name
+from headwater.wire import IdentityRow
 from streams.features.decay import Decay, ItemStatistics
+from streams.features.identity import ALONE, MOST_LINKS, Link, Links, decode_links, person
 from streams.features.state import EMPTY, UserState, decode_state, encode_state
 
 __all__ = ["Batch", "FeatureStore", "Reading", "Verdict"]
@@ -53,6 +56,9 @@ REFUSING = (
 
 MARKS = "offsets by partition"
 
+OTHER_MARKS = {ITEMS.name: "marks:items", IDENTITIES.name: "marks:identities"}
+"""Of topics whose marks have a key of their own."""
+
 Verdict = Literal["applied", "marks", "users", "landmark"]
 """What `apply` did: wrote everything, or wrote nothing because marks, users or landmark had changed since the read."""
 
@@ -67,12 +73,17 @@ class Reading:
         marks: events partition -> offset of the newest record folded.
         decay: None before any event.
         damaged: user id -> what the key holds, where that is no state; None is a key of another type.
+        people: id -> all ids of that person, sorted, itself among them; of those whose links were asked for and that
+            have any. `states` has theirs, too.
+        identities: partition of that topic -> offset of the newest record that has taken effect.
     """
 
     states: dict[str, UserState]
     marks: dict[int, int]
     decay: Decay | None
     damaged: Mapping[str, bytes | None] = field(default_factory=dict)
+    people: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    identities: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +139,7 @@ class FeatureStore:
         folder = Path(__file__).parent
         self._apply = self._redis.register_script((folder / "apply.lua").read_text())
         self._items = self._redis.register_script((folder / "items.lua").read_text())
+        self._links = self._redis.register_script((folder / "links.lua").read_text())
         self._mend = self._redis.register_script((folder / "mend_users.lua").read_text())
         self._dead = self._redis.register_script((folder / "dead_letters.lua").read_text())
 
@@ -172,25 +184,61 @@ class FeatureStore:
         policy = str(memory.get("maxmemory_policy", "noeviction"))
         return None if policy == "noeviction" else policy
 
-    def read_users(self, user_ids: Sequence[str]) -> Reading:
-        """States of these users, the marks and the decay, in one round trip and of one moment. An unknown user has the
-        empty state; so has a key of another type, which `foreign_users` tells.
+    def read_users(self, user_ids: Sequence[str], links_of: Sequence[str] | None = None) -> Reading:
+        """States of these users, the marks and the decay, of one moment. An unknown user has the empty state; so has a
+        key of another type, which `foreign_users` tells.
+
+        Parameters
+            user_ids: whose states.
+            links_of: whose links, too, and the states of all ids that are the same person; of these users if None. Who
+                has none costs a key in the same round trip, who has some a round trip more, or two.
         """
+        links_of = user_ids if links_of is None else links_of
+        known: dict[str, Links] = {}
+        asked = list(links_of)
+        while True:
+            users = list(dict.fromkeys([*user_ids, *asked[len(links_of) :]]))
+            reading, values = self._read_at_once(users, asked)
+            for one, value in zip(asked, values, strict=True):
+                try:
+                    known[one] = decode_links(value)
+                except InvalidMessage:  # the next word on this id begins anew, from the whole topic
+                    self._on_damage(f"{self.prefix}w:{one}")
+                    known[one] = ALONE
+            people, missing = {}, set[str]()
+            for one in links_of:
+                if known[one] is not ALONE:
+                    ids, more = person(one, known)
+                    missing |= more
+                    if len(ids) > 1:
+                        people[one] = ids
+            if not missing.difference(asked):
+                return replace(reading, people=people)
+            asked += sorted(missing.difference(asked))
+
+    def _read_at_once(self, user_ids: Sequence[str], links_of: Sequence[str]) -> tuple[Reading, Sequence[bytes | None]]:
+        """One transaction; the links as they are stored."""
         prefix = self.prefix
         pipe = self._redis.pipeline(transaction=True)
         pipe.hgetall(f"{prefix}marks")
         pipe.get(f"{prefix}landmark")
-        if user_ids:
-            pipe.mget([f"{prefix}u:{user}" for user in user_ids])
+        keys = [f"{prefix}u:{user}" for user in user_ids] + [f"{prefix}w:{one}" for one in links_of]
+        if keys:
+            pipe.mget(keys)
+        if links_of:
+            pipe.hgetall(f"{prefix}marks:identities")
         found = self._executed(pipe)
+        values: Sequence[bytes | None] = found[2] if keys else ()
         states: dict[str, UserState] = {}
         damaged: dict[str, bytes | None] = {}
-        for user, value in zip(user_ids, found[2] if user_ids else (), strict=True):
+        for user, value in zip(user_ids, values, strict=False):
             try:
                 states[user] = EMPTY if value is None else decode_state(value)
             except InvalidMessage:
                 damaged[user] = value
-        return Reading(states, self._folded(found[0]), self._decay(found[1]), damaged)
+        identities = found[3] if links_of and not isinstance(found[3], Exception) else {}
+        marks, decay = self._folded(found[0]), self._decay(found[1])
+        return Reading(states, marks, decay, damaged, {}, _integers(identities)), values[len(user_ids) :]
 
     def foreign_users(self, user_ids: Sequence[str]) -> dict[str, None]:
         """Those of these users whose key is of a type that no state has; reading them says that they are new."""
@@ -301,22 +349,23 @@ class FeatureStore:
         return found
 
     def marks_of(self, topic: Topic) -> dict[int, int]:
-        """Partition -> offset of the newest record of `events`, `items` or `dead-letters` whose effect is here."""
+        """Partition -> offset of the newest record of a topic whose effect is here."""
         if topic is EVENTS:
             return self.marks()
         pipe = self._redis.pipeline(transaction=False)
-        pipe.hgetall(f"{self.prefix}{'marks:items' if topic is ITEMS else 'marks:dead'}")
+        pipe.hgetall(f"{self.prefix}{OTHER_MARKS.get(topic.name, 'marks:dead')}")
         reply = self._executed(pipe)[0]
         found = {} if isinstance(reply, Exception) else cast(dict[bytes, bytes], reply)  # its script begins anew
-        if topic is ITEMS:
+        if topic.name in OTHER_MARKS:
             return _integers(found)
         letters = f"{topic_name(topic, self.prefix)}/".encode()
         offsets = {name: offset.partition(b":")[0] for name, offset in found.items() if name.startswith(letters)}
         return _integers({name.removeprefix(letters): offset for name, offset in offsets.items()})
 
     def forget_marks(self, topic: Topic, partitions: Sequence[int]) -> None:
-        """Take the effects of these partitions of `items` or `dead-letters` for those of another log."""
-        name, head = ("marks:items", "") if topic is ITEMS else ("marks:dead", f"{topic_name(topic, self.prefix)}/")
+        """Take the effects of these partitions of another topic than `events` for those of another log."""
+        name = OTHER_MARKS.get(topic.name, "marks:dead")
+        head = "" if topic.name in OTHER_MARKS else f"{topic_name(topic, self.prefix)}/"
         with self._answering():
             self._redis.hdel(f"{self.prefix}{name}", *(f"{head}{partition}" for partition in partitions))
 
@@ -406,6 +455,47 @@ class FeatureStore:
         with self._answering():
             return cast(list[bytes | None], self._redis.mget([f"{self.prefix}item:{item}" for item in item_ids]))
 
+    def put_links(self, rows: Sequence[IdentityRow], partition: int, offset: int, expected: int | None) -> bool:
+        """Write what was told of ids that are one person. Of two words on the same two ids the newest by event time
+        counts, then by place in the log: so in any order, and as often as they come.
+
+        Parameters
+            rows: of one partition of `identities`.
+            partition, offset: of the newest record that is done with.
+            expected: the mark that the partition is known to have had.
+
+        Returns
+            False when the store has less than that, or held what no links are: the topic is to be read again, from
+            `marks_of`.
+        """
+        keys, arguments = [f"{self.prefix}marks:identities"], [partition, "" if expected is None else expected, offset]
+        numbers: dict[str, int] = {}
+        words: list[Any] = []
+        for row in rows:
+            for one in (row.user_id, row.was):
+                if one not in numbers:
+                    keys.append(f"{self.prefix}w:{one}")
+                    numbers[one] = len(keys)
+            word = Link(row.time_ms, row.offset, row.partition, int(row.linked))
+            words += (numbers[row.user_id], numbers[row.was], row.user_id, row.was, " ".join(map(str, word)))
+        with self._answering():
+            reply = cast("bytes | list[bytes]", self._links(keys, [*arguments, MOST_LINKS, *words]))
+        for key in reply[1:] if isinstance(reply, list) else ():
+            self._on_damage(key.decode())
+        return reply == b"written"
+
+    def read_links(self, ids: Sequence[str]) -> list[Links]:
+        """What was told of these ids, in their order; of one whose key holds something else, nothing."""
+        found = []
+        with self._answering():
+            values = cast("list[bytes | None]", self._redis.mget([f"{self.prefix}w:{one}" for one in ids]))
+        for value in values:
+            try:
+                found.append(decode_links(value))
+            except InvalidMessage:
+                found.append(ALONE)
+        return found
+
     def count_dead_letters(self, letters: Iterable[tuple[str, str, int, int]]) -> int:
         """Count each refused message once.
 
@@ -427,8 +517,10 @@ class FeatureStore:
         found = {} if isinstance(reply, Exception) else cast(dict[bytes, bytes], reply)  # its script begins anew
         return {reason.decode(): int(count) for reason, count in found.items() if _is_number(count)}
 
-    def ids(self, kind: Literal["u", "i", "item"]) -> Iterator[str]:
-        """Every user (`u`), item with statistics (`i`) or catalogue item (`item`) under the prefix, in no order."""
+    def ids(self, kind: Literal["u", "w", "i", "item"]) -> Iterator[str]:
+        """Every user (`u`), id with links (`w`), item with statistics (`i`) or item of the catalogue (`item`) under the
+        prefix, in no order.
+        """
         start = f"{self.prefix}{kind}:"
         escaped = "".join(f"\\{char}" if char in "*?[]\\" else char for char in start)
         with self._answering():

@@ -1,0 +1,175 @@
+"""Which ids are one person, and what is known of that person: pure functions of links and of each id's own state.
+
+Before: the store holds the links as they were told, and a state for each id. After: whoever reads a user's features
+gets those of all ids of that person as one. Nothing is folded from one id into another, so no order of events, links
+and redeliveries can matter, and taking a link away gives back exactly what was there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import NamedTuple
+
+import orjson
+
+from headwater.errors import InvalidMessage
+from headwater.examples import plain_entries
+from headwater.wire import IdentityRow
+from streams.features.fold import Limits
+from streams.features.state import EMPTY, UserState
+
+__all__ = ["ALONE", "MOST_LINKS", "Link", "Links", "as_one", "decode_links", "digest", "encode_links", "linked"]
+__all__ += ["person"]
+
+MOST_LINKS = 100
+"""Most ids that one id is linked with, and most ids of one person: of more, those that were told last. A browser that
+everybody logs in on must not make every answer read thousands of histories."""
+
+
+class Link(NamedTuple):
+    """The newest word on two ids. Of two words the greater one counts.
+
+    Fields
+        time_ms: event_time of the identity.
+        offset, partition: of its record.
+        linked: 1 where they are linked, 0 where the link was taken away.
+    """
+
+    time_ms: int
+    offset: int
+    partition: int
+    linked: int
+
+
+class Links(NamedTuple):
+    """What was told of one id, by the other id.
+
+    Fields
+        users: whom it was linked with as a former id. It is of the newest that still counts.
+        guests: its former ids.
+    """
+
+    users: Mapping[str, Link]
+    guests: Mapping[str, Link]
+
+    @property
+    def user(self) -> str | None:
+        """Whose it is now, if anybody's."""
+        return max((user for user, link in self.users.items() if link.linked), key=self.users.__getitem__, default=None)
+
+    def has_guest(self, other: str) -> bool:
+        """Whether the other was linked with it as a former id, and not taken away since."""
+        link = self.guests.get(other)
+        return link is not None and link.linked == 1
+
+
+ALONE = Links({}, {})
+"""An id of which nothing was told."""
+
+
+def linked(links: Links, row: IdentityRow, own: str) -> Links:
+    """The links of one of the two ids after one more word on them; the same as the store's script, for the audit."""
+    link = Link(row.time_ms, row.offset, row.partition, int(row.linked))
+    users, guests = dict(links.users), dict(links.guests)
+    side, other = (guests, row.was) if own == row.user_id else (users, row.user_id)
+    side[other] = max(link, side.get(other, link))
+    if len(side) > MOST_LINKS:
+        del side[min(side, key=side.__getitem__)]
+    return Links(users, guests)
+
+
+def encode_links(links: Links) -> bytes:
+    """Links as compact JSON, as the store's script writes them.
+
+    >>> encode_links(Links({}, {"guest-7": Link(1000, 0, 0, 1)}))
+    b'{"users":{},"guests":{"guest-7":"1000 0 0 1"}}'
+    """
+    sides = {name: {other: " ".join(map(str, one)) for other, one in side.items()} for name, side in _sides(links)}
+    return orjson.dumps(sides)
+
+
+def _sides(links: Links) -> tuple[tuple[str, Mapping[str, Link]], ...]:
+    return ("users", links.users), ("guests", links.guests)
+
+
+def decode_links(value: bytes | None) -> Links:
+    """Links from their JSON; `ALONE` for an id without. Raises InvalidMessage (`undecodable`, `schema`)."""
+    if value is None:
+        return ALONE
+    try:
+        body = orjson.loads(value)
+        users, guests = ({other: _link(one) for other, one in body[side].items()} for side in ("users", "guests"))
+    except orjson.JSONDecodeError as error:
+        raise InvalidMessage("undecodable", f"links are not JSON ({error}): {value[:80]!r}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InvalidMessage("schema", f"links lack a field ({error!r}): {value[:80]!r}") from error
+    return Links(users, guests)
+
+
+def _link(text: str) -> Link:
+    return Link(*map(int, text.split(" ")))
+
+
+def person(of: str, known: Mapping[str, Links]) -> tuple[tuple[str, ...], set[str]]:
+    """The ids of one person: all that a chain of links joins. A link of a link counts, and a circle is one person.
+
+    Parameters
+        of: one of them.
+        known: links by id. Of an id that is not there nobody knows yet whether it belongs.
+
+    Returns
+        The ids, sorted; and those that `known` has to tell of first.
+    """
+    found, missing = [of], set[str]()
+    for own in found:
+        links = known.get(own)
+        if links is None:
+            missing.add(own)
+            continue
+        others = sorted(((link, other) for other, link in links.guests.items() if link.linked), reverse=True)
+        for user, guest in ((links.user, own), *((own, other) for _, other in others)):
+            other = user if guest == own else guest
+            if other is None or other in found or len(found) >= MOST_LINKS:
+                continue
+            if other not in known:
+                missing.add(other)
+            elif known[guest].user == user and known[user or ""].has_guest(guest):
+                found.append(other)
+    return tuple(sorted(found)), missing
+
+
+def as_one(states: Sequence[UserState], limits: Limits) -> UserState:
+    """What is known of one person.
+
+    Parameters
+        states: of each id, in the order of the ids.
+        limits: how much is remembered.
+
+    Returns
+        Histories merged by event time (ties by id, then by arrival), as one user's who did it all; where and when it
+        was folded is of the state that was folded last.
+    """
+    if len(states) < 2:
+        return states[0] if states else EMPTY
+    history = sorted((entry for state in states for entry in state.history), key=lambda entry: entry.time_ms)
+    shown = sorted((one for state in states for one in state.shown), key=lambda one: one.time_ms)
+    newest = max(states, key=lambda state: state.folded_ms)
+    return UserState(
+        history[max(0, len(history) - limits.history) :],
+        [one for state in states for one in state.recent],
+        sum(state.count for state in states),
+        newest.partition,
+        newest.offset,
+        newest.folded_ms,
+        shown[max(0, len(shown) - limits.shown) :],
+    )
+
+
+def digest(state: UserState) -> str:
+    """A name of what features say of a user, wherever and in whatever order it was folded: equal ones are equal bytes.
+
+    Events of one millisecond have no order but that of their arrival, so it does not count.
+    """
+    known = [plain_entries(sorted(state.history, key=repr)), sorted(map(tuple, state.shown)), state.count]
+    return blake2b(orjson.dumps(known), digest_size=16).hexdigest()

@@ -1,0 +1,62 @@
+"""Proof that every word on who somebody is has its effect: links recomputed from the topic, compared key by key.
+
+Before: a world whose workers have caught up. After: `streams.audit` tells the first difference. Reads only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from headwater.errors import InvalidMessage
+from headwater.kafka import read_partitions, read_topic
+from headwater.settings import Settings
+from headwater.topics import DEAD_LETTERS, IDENTITIES, topic_name
+from headwater.wire import IdentityRow, read_identity, read_letter
+from streams.features.identity import ALONE, Links, linked
+from streams.features.store import FeatureStore
+
+__all__ = ["link_differences"]
+
+CHUNK = 500
+
+
+def link_differences(settings: Settings, store: FeatureStore) -> Iterator[str]:
+    """Where the links in the store are others than the topic says. Raises Unavailable when a server is away."""
+    marks = store.marks_of(IDENTITIES)
+    refused = _refused(settings)
+    expected: dict[str, Links] = {}
+    for (partition, oldest, _, end), records in read_partitions(settings.kafka, IDENTITIES):
+        if oldest > 0:
+            yield f"identities[{partition}]: deleted below offset {oldest}, nothing to compare with"
+        read = -1
+        for record in records:
+            read = record.offset
+            row = None if (partition, read) in refused else _row(record)
+            if row is not None:
+                for own in (row.user_id, row.was):
+                    expected[own] = linked(expected.get(own, ALONE), row, own)
+        if read > marks.get(partition, -1):
+            yield f"identities[{partition}]: written up to offset {marks.get(partition, -1)}, the topic ends at {end}"
+    for one in set(store.ids("w")) - expected.keys():
+        yield f"{store.prefix}w:{one} is in the store; no record of identities is about it"
+    rest = iter(expected)
+    while chunk := list(islice(rest, CHUNK)):
+        for one, found in zip(chunk, store.read_links(chunk), strict=True):
+            if found != expected[one]:
+                yield f"{store.prefix}w:{one}: {found}, the topic says {expected[one]}"
+
+
+def _row(record: Any) -> IdentityRow | None:
+    found = read_identity(
+        record.value, key=record.key, partition=record.partition, offset=record.offset, timestamp_ms=record.timestamp
+    )
+    return None if isinstance(found, InvalidMessage) else found
+
+
+def _refused(settings: Settings) -> set[tuple[int, int]]:
+    """What the worker refused, be it for a time that is none any more."""
+    source = topic_name(IDENTITIES, settings.kafka.prefix)
+    letters = [read_letter(record.headers) for record in read_topic(settings.kafka, DEAD_LETTERS)]
+    return {(one.partition, one.offset) for one in letters if one is not None and one.topic == source}
