@@ -22,6 +22,7 @@ from console.commands import (
     recommend,
     replay,
     rollback,
+    signals,
     tail,
     topics,
     trace,
@@ -49,6 +50,7 @@ app.command("recommend", rich_help_panel=USE)(recommend.command)
 app.command("produce", rich_help_panel=USE)(produce.command)
 app.add_typer(replay.app, name="replay", rich_help_panel=USE)
 app.command("train", rich_help_panel=USE)(train.command)
+app.command("signals", rich_help_panel=LOOK)(signals.command)
 app.command("trace", rich_help_panel=LOOK)(trace.command)
 app.command("tail", rich_help_panel=LOOK)(tail.command)
 app.command("topics", rich_help_panel=LOOK)(topics.command)

@@ -196,6 +196,11 @@ class ServingSettings(_Section):
     bundles: Path = Field(
         default=Path(".headwater/models"), description="Folder that the trainer publishes bundles to."
     )
+    exposures: bool = Field(
+        default=False,
+        description="Send each list that goes out as an event `served` to the topic `events`: what was shown and not "
+        "reacted to is learned from. false where the app sends its own impressions.",
+    )
     after_wait_ms: int = Field(
         default=500, ge=0, description="Longest wait for the offsets a request names in `after`."
     )

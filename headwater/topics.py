@@ -48,7 +48,7 @@ class Topic:
         return {"cleanup.policy": self.cleanup, "retention.ms": str(self.retention_ms), **self.extra}
 
 
-EVENTS = Topic("events", "user_id", 4, 30 * DAY_MS, "delete", "Event, or a JSON array of them", "apps", "streams")
+EVENTS = Topic("events", "user_id", 4, 30 * DAY_MS, "delete", "Event, or an array of them", "apps, serving", "streams")
 ITEMS = Topic("items", "item_id", 1, -1, "compact", "Item; null removes it", "apps", "streams, serving")
 IDENTITIES = Topic(
     "identities", "user_id", 1, -1, "delete", "Identity: an id that a user had before", "apps", "streams"

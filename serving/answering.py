@@ -63,7 +63,10 @@ class RequestRecord(Protocol):
 
 @dataclass(slots=True)
 class Answer:
-    """What becomes of one record: a reply (`value`), a dead letter (`refused`), or both."""
+    """What becomes of one record: a reply (`value`), a dead letter (`refused`), or both.
+
+    `listed` is the answer whose list a user sees for the first time; None for refusals, and where it went out before.
+    """
 
     record: Any
     user_id: str = ""
@@ -71,6 +74,7 @@ class Answer:
     value: bytes | None = None
     outcome: str = ""
     refused: InvalidMessage | None = None
+    listed: Recommendation | None = None
 
 
 @dataclass(slots=True)
@@ -275,7 +279,7 @@ class Answering:
             return _too_large(one, began_ms)
         outcome = receipt.fallback or "personal"
         self._answered.put(key, asked, value, outcome, time.monotonic())
-        return Answer(one.record, *key, value, outcome)
+        return Answer(one.record, *key, value, outcome, listed=answer if answer.items and request.user_id else None)
 
     def _refused(self, record: RequestRecord, error: InvalidMessage, began_ms: int) -> Answer:
         """An invalid request: an answer where the asker can be told from what is readable, else a dead letter.

@@ -1,19 +1,23 @@
-"""Why an item is in the list, in words: because of which earlier item, or because it is popular.
+"""Why an item is in the list, in words: because of which earlier item, instead of what is like one that was turned
+down, or because it is popular.
 
 Before: the rows that an answer holds. After: the answer's `reasons`. Knows nothing of how the association memories are
-stored: an entry's part in a score is what their output loses when the entry is left out of the history. Only requests
+stored: an entry's part in a score is what their output loses when the entry is left out of the history. What was turned
+down is a reason where the list would be another one without its part in the scores, and nowhere else. Only requests
 that say `explain` pay for it: one more graph run, of a handful of histories.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from headwater.examples import Entry
+from headwater.signals import Meaning
+from serving.rules import Rules, best_rows
 
 if TYPE_CHECKING:
     from serving.scorer import Half
@@ -38,11 +42,44 @@ VERBS = {
     "read": "read",
 }
 
+TURNED_DOWN = {
+    "dismiss": "dismissed",
+    "dislike": "disliked",
+    "skip": "skipped",
+    "report": "reported",
+    "hide": "hid",
+    "block": "blocked",
+    "downvote": "voted down",
+    "thumbs_down": "voted down",
+    "mute": "muted",
+    "rating": "rated low",
+}
+
+MOVED = 1e-6
+"""Least part of an entry in a score that is told as a reason."""
+
 
 def explain(
-    half: Half, history: Sequence[Entry], best: npt.NDArray[np.int64], now_ms: int, *, personal: bool
+    half: Half,
+    history: Sequence[Entry],
+    scores: npt.NDArray[np.floating[Any]],
+    best: npt.NDArray[np.int64],
+    rules: Rules,
+    now_ms: int,
+    *,
+    personal: bool,
 ) -> list[tuple[str, ...]]:
-    """Reasons for each of the rows `best`, most important first; every row gets at least one."""
+    """Reasons for each of the rows `best`, most important first; every row gets at least one.
+
+    Parameters
+        half: the model that answered.
+        history: that it answered from.
+        scores: (capacity,), of all rows; -inf where none may go.
+        best: the rows of the list, best first.
+        rules: of the request.
+        now_ms: the instant, epoch ms.
+        personal: whether the model knows anything of the history.
+    """
     if not len(best):
         return []
     if not personal:
@@ -53,16 +90,23 @@ def explain(
         if len(newest) < NEWEST and entry.item_id in half.bundle.item_rows:
             newest.setdefault(entry.item_id, entry)
     without = [[entry for entry in history if entry.item_id != item_id] for item_id in newest]
+    meaning = half.bundle.config.meanings.meaning
+    spoken = [entry for entry in history if meaning(entry.type, entry.value) is not Meaning.NEGATIVE]
+    if len(spoken) < len(history):
+        without.append(spoken)
     _, (memory, *others) = half.run([history, *without], now_ms, ["memory", *half.bundle.reasons])
-    memory = memory[:, best]  # (1 + newest, k)
+    instead: dict[int, str] = {}
+    if len(spoken) < len(history):
+        instead = _instead(half, list(newest.values()), memory, scores, best, rules)
+    memory = memory[: 1 + len(newest), best]  # (1 + newest, k)
     parts = memory[0] - memory[1:]  # (newest, k)
     typical = [float(np.median(output[0])) for output in others]
     entries = list(newest.values())
     reasons = []
-    for place, row in enumerate(best):
+    for place, row in enumerate(best.tolist()):
         found: list[str] = []
         for i in np.argsort(-parts[:, place], kind="stable")[:2]:
-            if parts[i, place] > 1e-6 and (not found or parts[i, place] > parts[:, place].max() / 2):
+            if parts[i, place] > MOVED and (not found or parts[i, place] > parts[:, place].max() / 2):
                 found.append(f"because you {VERBS.get(entries[i].type, 'chose')} {title(entries[i].item_id)}")
         gains = {
             reason: float(output[0, row]) - usual
@@ -71,5 +115,33 @@ def explain(
         best_gain = max(gains, key=lambda name: gains[name])
         if not found or gains[best_gain] > float(parts[:, place].max()):
             found.append(best_gain)
+        if row in instead:
+            found.insert(1, instead[row])
         reasons.append(tuple(found))
     return reasons
+
+
+def _instead(
+    half: Half,
+    newest: Sequence[Entry],
+    memory: npt.NDArray[np.float32],
+    scores: npt.NDArray[np.floating[Any]],
+    best: npt.NDArray[np.int64],
+    rules: Rules,
+) -> dict[int, str]:
+    """Rows that are in the list because others sank, and why these did: they are like what was turned down.
+
+    `newest` are the entries that are tried, `memory` (1 + newest + 1, capacity) what the memories say with all of the
+    history, without each of them, and without all that was turned down.
+    """
+    meaning = half.bundle.config.meanings.meaning
+    averse = [i for i, entry in enumerate(newest) if meaning(entry.type, entry.value) is Meaning.NEGATIVE]
+    otherwise = best_rows(scores + np.maximum(memory[-1] - memory[0], 0.0), rules, len(best))
+    sank = np.setdiff1d(otherwise, best)
+    if not len(sank) or not averse:
+        return {}
+    lowered = (memory[1:][averse][:, sank] - memory[0, sank]).sum(1)  # (averse,), by each of them
+    entry = newest[averse[int(lowered.argmax())]]
+    verb = TURNED_DOWN.get(entry.type, "turned down")
+    text = f"instead of more like {half.rows.catalogue.title(entry.item_id)}, which you {verb}"
+    return dict.fromkeys(np.setdiff1d(best, otherwise).tolist(), text)

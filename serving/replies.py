@@ -1,7 +1,7 @@
 """Sends answers and dead letters; says which records are finished, which is when Kafka has acknowledged all of theirs.
 
 Before: `serving.answering` made the answers, none too large for Kafka. After: the worker commits the offsets of
-`acknowledged` records. All that is sent is below 1,048,576 bytes, Kafka's default limit.
+`finished` records. All that is sent is below 1,048,576 bytes, Kafka's default limit.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from headwater.process import passes
 from headwater.topics import DEAD_LETTERS, RECOMMENDATIONS, REQUESTS, topic_name
 from headwater.wire import RefusedRecord, dead_letter
 from serving.answering import Answer
+from serving.exposures import ExposureSender, Place
 from serving.serving_metrics import ServingMetrics
 
 __all__ = ["ReplySender", "partition_of"]
@@ -32,10 +33,21 @@ log = logging.getLogger("headwater")
 
 
 class ReplySender:
-    """`acknowledged` (partition, offset) is filled by the producer's thread and emptied by the worker's."""
+    """One thread calls it; `_acknowledged` is filled by the producer's.
 
-    def __init__(self, producer: KafkaProducer, metrics: ServingMetrics, prefix: str) -> None:
-        self.acknowledged: deque[tuple[int, int]] = deque()
+    Parameters
+        producer: idempotent.
+        metrics: counts what is sent.
+        prefix: of the topics.
+        exposures: takes what the answers show; None: nobody wants it.
+    """
+
+    def __init__(
+        self, producer: KafkaProducer, metrics: ServingMetrics, prefix: str, exposures: ExposureSender | None = None
+    ) -> None:
+        self._acknowledged: deque[Place] = deque()
+        self._exposures = exposures
+        self._replied: set[Place] = set()  # acknowledged, but for their exposures
         self._unsent: deque[tuple[Callable[[], Any], Callable[[Any], None]]] = deque()
         self._failure: BaseException | None = None
         self._producer = producer
@@ -45,8 +57,30 @@ class ReplySender:
         self._dead_letters = topic_name(DEAD_LETTERS, prefix)
         self._partitions = len(producer.partitions_for(self._replies))
 
-    def send(self, answer: Answer) -> None:
-        """Hand one answer to the producer."""
+    def send(self, answers: Sequence[Answer]) -> None:
+        """Hand a batch of answers to the producer, and then what they show."""
+        for answer in answers:
+            self._send(answer)
+        if self._exposures is not None:
+            for answer in answers:
+                if answer.listed is not None:
+                    self._exposures.send(answer.listed, (answer.record.partition, answer.record.offset))
+
+    def finished(self) -> Iterator[Place]:
+        """The records of which all is acknowledged that they wait for, each once."""
+        exposures = self._exposures
+        while self._acknowledged:
+            place = self._acknowledged.popleft()
+            if exposures is not None and exposures.holds(place):
+                self._replied.add(place)
+            else:
+                yield place
+        for place in exposures.let_go() if exposures is not None else ():
+            if place in self._replied:
+                self._replied.discard(place)
+                yield place
+
+    def _send(self, answer: Answer) -> None:
         record, refused = answer.record, answer.refused
         parts: list[Callable[[], Any]] = []
         if answer.value is not None:
@@ -63,7 +97,7 @@ class ReplySender:
             nonlocal left
             left -= 1
             if not left:
-                self.acknowledged.append((record.partition, record.offset))
+                self._acknowledged.append((record.partition, record.offset))
 
         for part in parts:
             self._deliver(part, acknowledged)

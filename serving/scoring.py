@@ -208,7 +208,8 @@ def _model_answer(batch: _Batch, half: Half, asked: _Asked, scores: Array, fallb
         return refuse(request.request_id, request.whose, error.code, str(error), batch.now_ms)
     reasons: Sequence[Sequence[str]] = ()
     if request.explain:
-        reasons = [*explain(half, asked.history, best, batch.now_ms, personal=fallback is None), *listed.reasons]
+        why = explain(half, asked.history, scores, best, rules, batch.now_ms, personal=fallback is None)
+        reasons = [*why, *listed.reasons]
     values = scores[best].tolist()
     lowest = min(0.0, values[-1]) if values else 0.0
     ids = [half.bundle.items[row] for row in best.tolist()]

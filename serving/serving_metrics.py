@@ -27,6 +27,12 @@ class ServingMetrics:
         self.repeated = Counter(
             "headwater_duplicate_requests", "Requests whose request_id had been answered before.", registry=registry
         )
+        self.exposures = Counter(
+            "headwater_exposures",
+            "Lists that went out, as events: sent, lost (`events` refused it or was away), dropped (too many waited).",
+            ["outcome"],
+            registry=registry,
+        )
         self.request_seconds = Histogram(
             "headwater_request_seconds",
             "From a request record's timestamp to its reply being sent.",

@@ -1,7 +1,7 @@
 """The serving worker's process: `requests` in, `recommendations` out.
 
-Before: any producer of requests. After: apps, and the exposure log. Start with `python -m serving.worker`; settings
-come from the environment or the file.
+Before: any producer of requests. After: apps; the streams worker gets what was shown as events. Start with
+`python -m serving.worker`; settings come from the environment or the file.
 
 Delivery: at least once, idempotent by request_id. A request's offset is committed only after its reply was
 acknowledged by the broker, so a kill at any point loses no request; one that was answered but not committed is
@@ -28,6 +28,7 @@ from headwater.settings import Settings
 from headwater.topics import REQUESTS, topic_name
 from serving.answering import Answering
 from serving.catalogue import Catalogue
+from serving.exposures import ExposureSender
 from serving.model_follower import ModelFollower
 from serving.open_offsets import OpenOffsets
 from serving.replies import ReplySender
@@ -88,7 +89,10 @@ class ServingWorker:
         self._opened.callback(self.store.close)
         self._producer = retry.open("kafka", lambda: producer(kafka))
         self._opened.callback(self._producer.close, timeout=CLOSE_S)
-        self._replies = ReplySender(self._producer, self.metrics, kafka.prefix)
+        exposures = None
+        if self.settings.serving.exposures:
+            exposures = ExposureSender(self._producer, self.metrics, kafka.prefix)
+        self._replies = ReplySender(self._producer, self.metrics, kafka.prefix, exposures)
         self._consumer = retry.open("kafka", lambda: consumer(kafka, GROUP))
         self._opened.callback(self._consumer.close, timeout_ms=CLOSE_S * 1000)
         self.follower.start()
@@ -117,8 +121,7 @@ class ServingWorker:
         for record in records:
             self._offsets.begin(record.partition, record.offset)
         if records or self.answering.waiting:
-            for answer in self.answering.answer(records):
-                self._replies.send(answer)
+            self._replies.send(self.answering.answer(records))
         self._replies.send_again()
         self._settle(idle=not records)
         self._turned = not self._commit_failing
@@ -128,8 +131,8 @@ class ServingWorker:
 
         The commit's own answer is not waited for; one that failed, in a rebalance say, is repeated with the next.
         """
-        while self._replies.acknowledged:
-            self._offsets.end(*self._replies.acknowledged.popleft())
+        for place in self._replies.finished():
+            self._offsets.end(*place)
         owned = {partition.partition for partition in self._consumer.assignment()}
         self._offsets.keep(owned)
         self._committed = {number: offset for number, offset in self._committed.items() if number in owned}
@@ -174,16 +177,17 @@ class ServingWorker:
     def drain(self) -> None:
         """What was begun is answered, acknowledged and committed."""
         until = time.monotonic() + self.settings.operations.drain_s
-        for answer in self.answering.answer([], last=True):
-            self._replies.send(answer)
-        self._producer.flush(timeout=_left_s(until))
-        while self._replies.send_again():
+        self._replies.send(self.answering.answer([], last=True))
+        try:
             self._producer.flush(timeout=_left_s(until))
-        while self._replies.acknowledged:
-            self._offsets.end(*self._replies.acknowledged.popleft())
-        due = self._due()
-        if due:
-            self._consumer.commit(_offsets(self._requests, due), timeout_ms=_left_s(until) * 1000)
+            while self._replies.send_again():
+                self._producer.flush(timeout=_left_s(until))
+        finally:  # whatever did not get through, what did is not answered again
+            for place in self._replies.finished():
+                self._offsets.end(*place)
+            due = self._due()
+            if due:
+                self._consumer.commit(_offsets(self._requests, due), timeout_ms=_left_s(until) * 1000)
 
     def close(self) -> None:
         """Leave the group, so that another worker has the partitions at once; then all else."""

@@ -29,6 +29,7 @@ from streams.features.store import Batch, FeatureStore
 from streams.losses import Losses
 from streams.outbox import ExamplesOutbox, RefusedMessage
 from streams.streams_metrics import StreamsMetrics
+from streams.unknown_types import UnknownTypes
 
 __all__ = ["EventRounds", "after"]
 
@@ -82,6 +83,7 @@ class EventRounds:
         self._retry = retry
         self._rebuilt = rebuilt
         self._hot = HotUsers(settings.hot_users)
+        self._unknown_types = UnknownTypes(limits.meanings)
         self._marks: dict[int, int] | None = None
         self._left: dict[int, int] = {}
         self._written: set[int] = set()
@@ -252,6 +254,7 @@ class EventRounds:
 
     def _count(self, parts: dict[int, _Decoded], folded: dict[int, Folded]) -> None:
         now = time.time()
+        self._unknown_types.look(row for part in parts.values() for row in part.rows)
         for one in folded.values():
             self._metrics.applied.inc(one.applied)
             self._metrics.examples.inc(one.applied)

@@ -10,8 +10,8 @@ import typer
 
 from console.commands.option_groups import grouped
 from console.commands.options import Json, KafkaOptions, Utc
-from console.commands.sending import end_of_sending, waited
 from console.printing import printer
+from console.sending import end_of_sending, waited
 
 if TYPE_CHECKING:
     from kafka.consumer.fetcher import ConsumerRecord

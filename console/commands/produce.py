@@ -10,7 +10,7 @@ import typer
 
 from console.commands.option_groups import grouped
 from console.commands.options import Json, KafkaOptions
-from console.commands.sending import end_of_sending, waited
+from console.sending import end_of_sending, waited
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,6 @@ import typer
 from console.commands import backtest, explain
 from console.commands.option_groups import grouped
 from console.commands.options import Data, Json, Kafka
-from console.commands.sending import end_of_sending, waited
 from console.commands.source_options import (
     Catalogue,
     Limit,
@@ -21,6 +20,7 @@ from console.commands.source_options import (
     too_many_bad,
 )
 from console.local import DEFAULT_DATA
+from console.sending import end_of_sending, waited
 
 if TYPE_CHECKING:
     from replay import ReplayReport

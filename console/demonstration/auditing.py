@@ -1,9 +1,10 @@
-"""The demo's audit: events against features, requests against answers."""
+"""The demo's audit: events against features, requests against answers, answers against what was shown."""
 
 from __future__ import annotations
 
 from collections import Counter
 
+from console.demonstration.summary import Summary
 from headwater.kafka import read_topic
 from headwater.settings import KafkaSettings, Settings
 from headwater.topics import RECOMMENDATIONS
@@ -12,15 +13,21 @@ from headwater.wire import decode_recommendation
 __all__ = ["audit_all"]
 
 
-def audit_all(settings: Settings, events: int, requests: int) -> str:
-    """So many events, in the features exactly once, key by key; so many requests, each answered exactly once."""
+def audit_all(settings: Settings, summary: Summary) -> str:
+    """So many events and exposures, in the features exactly once, key by key; so many requests, each answered exactly
+    once.
+    """
     from streams.audit import audit
 
     found = audit(settings)
     if not found.ok:
         return found.first_difference or "the features differ from the topic"
-    if found.events_produced != events:
-        return f"{events:,} events were produced and the topic has {found.events_produced:,}"
+    events, exposures, requests = summary.events_produced, summary.exposures, summary.requests_sent
+    if found.events_produced != events + exposures:
+        return (
+            f"{events:,} events were produced and {exposures:,} lists shown, and the topic has "
+            f"{found.events_produced:,}"
+        )
     counted = answers(settings.kafka)
     twice = [request_id for request_id, times in counted.items() if times > 1]
     if twice:

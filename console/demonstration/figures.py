@@ -19,12 +19,16 @@ TO_FEATURE = "headwater_event_to_feature_seconds"
 
 @dataclass(frozen=True)
 class Figures:
-    """One scrape of everything. Absent figures are None: no worker has said them yet."""
+    """One scrape of everything. Absent figures are None: no worker has said them yet.
+
+    `exposures` are the lists that went out as events; `applied` and `learned` count them, too.
+    """
 
     at_s: float = field(default_factory=time.monotonic)
     applied: int = 0
     duplicates: int = 0
     dead_letters: int = 0
+    exposures: int = 0
     items: int = 0
     to_feature: Mapping[float, float] = field(default_factory=dict)
     learned: int = 0
@@ -37,8 +41,8 @@ class Figures:
 
     @property
     def settled(self) -> int:
-        """Events that nothing more will happen to: learned, or known to be duplicates, or refused."""
-        return self.learned + self.duplicates + self.dead_letters
+        """Events of apps that nothing more will happen to: learned, or known to be duplicates, or refused."""
+        return self.learned + self.duplicates + self.dead_letters - self.exposures
 
     def to_feature_ms(self, q: float, since: Figures | None = None) -> float | None:
         """Quantile of the milliseconds from event to feature, of all events or of those since an earlier scrape."""
@@ -61,6 +65,7 @@ def read_figures(workers: Mapping[str, WorkerProcess]) -> Figures:
         applied=int(streams.total("headwater_events_applied_total")),
         duplicates=int(streams.total("headwater_duplicates_total")),
         dead_letters=int(letters),
+        exposures=int(serving.total("headwater_exposures_total")),
         items=int(serving.total("headwater_catalogue_items")),
         to_feature=streams.buckets(TO_FEATURE),
         learned=int(trainer.total("headwater_examples_learned_total")),

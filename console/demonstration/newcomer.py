@@ -1,7 +1,7 @@
-"""A visitor nobody has seen before clicks three items; her list is asked for before and after each click.
+"""A visitor nobody has seen before clicks three items and dismisses one; her list is asked for before and after each.
 
-What is measured is what she would feel: from the click to a list that is another one, her own event read by the answer
-(`after`).
+What is measured is what she would feel: from what she does to a list that is another one, her own event read by the
+answer (`after`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from headwater.client import Client
 from headwater.events import Item, new_id
 from headwater.recommendations import Recommendation, RecommendedItem
 
-__all__ = ["Click", "Newcomer", "choose_three", "shown_title"]
+__all__ = ["Newcomer", "Reaction", "choose_three", "shown_title"]
 
 THEMES = (
     ("Aladdin", "Lion King, The", "Beauty and the Beast"),
@@ -30,49 +30,86 @@ _ARTICLE = re.compile(r"^(.*), (The|A|An|Das|Der|Die|Il|La|Le|Les|Los|El)$")
 
 
 @dataclass(frozen=True)
-class Click:
-    """One click: what the list became and how long that took. `ms` is None when it did not change in time."""
+class Reaction:
+    """One thing that she did: what the list became and how long that took.
 
+    Fields
+        type, item: of her event.
+        before: the list that she had.
+        after: the answer that followed.
+        ms: from the event to another list; None when it did not change in time.
+    """
+
+    type: str
     item: str
     before: tuple[RecommendedItem, ...]
     after: Recommendation
     ms: float | None
 
+    @property
+    def gone(self) -> list[str]:
+        """What was in the list before and is not after."""
+        return [item_id for item_id in _ids(self.before) if item_id not in _ids(self.after.items)]
+
+    def climbed(self, item: RecommendedItem) -> int | None:
+        """By how many places an item of the list now stands higher than it did; None for one that is new."""
+        before = _ids(self.before)
+        return before.index(item.item_id) + 1 - item.rank if item.item_id in before else None
+
+
+def _ids(items: Sequence[RecommendedItem]) -> list[str]:
+    return [item.item_id for item in items]
+
 
 class Newcomer:
-    """She has an id that no event has carried."""
+    """She has an id that no event has carried.
+
+    Fields
+        asked, answered: her requests, and those with an answer.
+        lists: answers with a list.
+        events: that she made.
+    """
 
     def __init__(self, client: Client) -> None:
         self.user = f"newcomer-{new_id()[:8]}"
         self.asked = 0
         self.answered = 0
-        self.clicked = 0
+        self.lists = 0
+        self.events = 0
         self._client = client
 
     def first_list(self) -> Recommendation:
         """What she is shown before her first click."""
         return self._ask()
 
-    def clicks(self, items: Sequence[str], before: Recommendation) -> Iterator[Click]:
+    def clicks(self, items: Sequence[str], before: Recommendation) -> Iterator[Reaction]:
         """One click after the other, each with the list that followed. Raises HeadwaterError when no answer comes."""
         for item in items:
-            known = [entry.item_id for entry in before.items]
-            started = time.perf_counter()
-            handle = self._client.track(self.user, item, "click")
-            self.clicked += 1
-            answer, ms = before, None
-            while time.perf_counter() - started < CHANGED_WITHIN_S:
-                answer = self._ask(after=handle)
-                if [entry.item_id for entry in answer.items] != known:
-                    ms = (time.perf_counter() - started) * 1000
-                    break
-            yield Click(item, before.items, answer, ms)
-            before = answer
+            reaction = self._reacts("click", item, before)
+            yield reaction
+            before = reaction.after
+
+    def dismisses(self, before: Recommendation) -> Reaction:
+        """She turns down the first film of her list. Raises HeadwaterError when no answer comes."""
+        return self._reacts("dismiss", before.items[0].item_id, before)
+
+    def _reacts(self, kind: str, item: str, before: Recommendation) -> Reaction:
+        started = time.perf_counter()
+        handle = self._client.track(self.user, item, kind)
+        self.events += 1
+        answer, ms = before, None
+        while time.perf_counter() - started < CHANGED_WITHIN_S:
+            answer = self._ask(after=handle)
+            if _ids(answer.items) != _ids(before.items):
+                ms = (time.perf_counter() - started) * 1000
+                break
+        return Reaction(kind, item, before.items, answer, ms)
 
     def _ask(self, **fields: object) -> Recommendation:
         self.asked += 1
         answer = self._client.recommend(self.user, k=LIST_LENGTH, deadline_s=DEADLINE_S, explain=True, **fields)
         self.answered += 1
+        self.lists += bool(answer.items)
         return answer
 
 

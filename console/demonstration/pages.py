@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from console.demonstration.newcomer import Click, shown_title
+from console.demonstration.newcomer import Reaction, shown_title
 from console.demonstration.summary import Summary
 from console.demonstration.view import ms, ndcg
 from headwater.events import Item
@@ -48,20 +48,26 @@ class Pages:
         why = "what is popular" if first.receipt.fallback else "personal already"
         self._out.print()
         self._out.print(Text("  Her list before the first click: ").append(why, style="yellow"))
-        self._list(first.items, (), catalogue)
+        self._list(first.items, catalogue)
         self._receipt(first.receipt)
 
-    def click(self, click: Click, catalogue: Mapping[str, Item]) -> None:
-        """A click and the list that followed."""
+    def reaction(self, reaction: Reaction, catalogue: Mapping[str, Item]) -> None:
+        """What she did, and the list that followed."""
+        dismissed = reaction.type == "dismiss"
         self._out.print()
-        line = Text("  She clicks ").append(shown_title(click.item, catalogue), style="bold cyan").append(". ")
-        if click.ms is None:
+        line = Text("  She dismisses " if dismissed else "  She clicks ")
+        line.append(shown_title(reaction.item, catalogue), style="bold red" if dismissed else "bold cyan").append(". ")
+        if reaction.ms is None:
             line.append("Her list stayed as it was.", style="red")
         else:
-            line.append("Her list is another one ").append(f"{click.ms:.0f} ms", style="bold green").append(" later:")
+            line.append("Her list is another one ").append(f"{reaction.ms:.0f} ms", style="bold green").append(" later")
+            also = [shown_title(item, catalogue) for item in reaction.gone if item != reaction.item]
+            if dismissed and also:
+                line.append(", and what is like it is gone, too: ").append(", ".join(also), style="red")
+            line.append(":")
         self._out.print(line)
-        self._list(click.after.items, click.before, catalogue)
-        self._receipt(click.after.receipt)
+        self._list(reaction.after.items, catalogue, reaction)
+        self._receipt(reaction.after.receipt)
 
     def _reasons(self, reasons: Sequence[str], catalogue: Mapping[str, Item]) -> Text:
         """At most two; titles as people write them."""
@@ -73,18 +79,17 @@ class Pages:
         return Text(told)
 
     def _list(
-        self, items: Sequence[RecommendedItem], before: Sequence[RecommendedItem], catalogue: Mapping[str, Item]
+        self, items: Sequence[RecommendedItem], catalogue: Mapping[str, Item], reaction: Reaction | None = None
     ) -> None:
-        old = {item.item_id for item in before}
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(justify="right", style="dim", width=4)
         table.add_column(width=3)
         table.add_column(no_wrap=True, overflow="ellipsis", max_width=46)
         table.add_column(style="dim", no_wrap=True, overflow="ellipsis")
         for item in items:
-            new = bool(before) and item.item_id not in old
-            title = Text(shown_title(item.item_id, catalogue), style="bold" if new else "")
-            table.add_row(str(item.rank), "[green]new" if new else "", title, self._reasons(item.reasons, catalogue))
+            climbed = 0 if reaction is None else reaction.climbed(item)
+            title = Text(shown_title(item.item_id, catalogue), style="bold" if climbed is None else "")
+            table.add_row(str(item.rank), _moved(climbed), title, self._reasons(item.reasons, catalogue))
         self._out.print(Padding(table, (0, 0, 0, 2)))
 
     def _receipt(self, receipt: Receipt) -> None:
@@ -116,6 +121,10 @@ class Pages:
         asked = f"{summary.requests_answered:,} of {summary.requests_sent:,} answered"
         table.add_row("request → reply", f"p50 {ms(reply['p50'])}, p99 {ms(reply['p99'])}; {asked}")
         table.add_row("click → new list", clicks)
+        table.add_row("dismissal → new list", ms(summary.dismissal_to_changed_ms))
+        if summary.exposures:
+            told = "lists that went out are events, too: what is shown and passed over teaches the model"
+            table.add_row("exposures", f"{summary.exposures:,} {told}")
         table.add_row("model", f"{summary.model_versions_published:,} versions published")
         table.add_row("ran on", f"{summary.broker}, {summary.store}")
         self._out.print(Padding(table, (0, 0, 0, 2)))
@@ -149,3 +158,12 @@ class Pages:
         table.add_row(f"{program} replay stream movielens", "beside it: let a past stream happen again")
         self._out.print(Padding(table, (0, 0, 0, 2)))
         self._out.print()
+
+
+def _moved(climbed: int | None) -> Text:
+    """How an item of a list has moved."""
+    if climbed is None:
+        return Text("new", style="green")
+    if not climbed:
+        return Text("")
+    return Text(f"{'↑' if climbed > 0 else '↓'}{abs(climbed)}", style="cyan" if climbed > 0 else "red")

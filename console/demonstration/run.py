@@ -54,6 +54,7 @@ class Demo:
     def __post_init__(self) -> None:
         self.summary = Summary(dataset=self.data.name)
         self.notes: list[str] = []
+        self.lists = 0
 
     def run(self) -> Summary:
         """All of it. Raises HeadwaterError when it cannot be done; a bar that was missed is in the summary."""
@@ -120,6 +121,7 @@ class Demo:
                     time.sleep(LOOK_S)
                 if feed.error is not None:
                     raise feed.error
+                visitors.stop()  # each list that goes out is an event more to wait for
                 _wait_until(
                     lambda: moments.latest.settled >= feed.sent,
                     "the trainer to learn the last events",
@@ -142,6 +144,7 @@ class Demo:
         summary.events_per_second = feed.sent / seconds
         summary.cut_short = feed.cut_short
         summary.requests_sent, summary.requests_answered = visitors.sent, visitors.answered
+        self.lists = visitors.lists
         summary.request_to_reply_ms = {"p50": visitors.latency_ms(0.5), "p99": visitors.latency_ms(0.99)}
         self.by_frequency = [item for item, _ in feed.items.most_common(20)]
         for failure in sorted(set(visitors.failures))[:3]:
@@ -157,27 +160,36 @@ class Demo:
         try:
             first = newcomer.first_list()
             self.pages.newcomer(newcomer.user, first, catalogue)
+            now = first
             for click in newcomer.clicks(choose_three(catalogue, self.by_frequency), first):
                 summary.click_to_changed_ms.append(click.ms)
-                self.pages.click(click, catalogue)
+                self.pages.reaction(click, catalogue)
+                now = click.after
+            dismissal = newcomer.dismisses(now)
+            summary.dismissal_to_changed_ms = dismissal.ms
+            self.pages.reaction(dismissal, catalogue)
         finally:
-            summary.events_produced += newcomer.clicked
+            summary.events_produced += newcomer.events
             summary.requests_sent += newcomer.asked
             summary.requests_answered += newcomer.answered
+            self.lists += newcomer.lists
 
     def _audit(self, supervisor: Supervisor) -> None:
         from console.demonstration.auditing import audit_all
 
-        _wait_until(
-            lambda: read_figures(supervisor.workers).settled >= self.summary.events_produced,
-            "the trainer to learn the newcomer's clicks",
-        )
-        figures = read_figures(supervisor.workers)
         summary = self.summary
-        summary.events_applied, summary.duplicates = figures.applied, figures.duplicates
+        summary.exposures = self.lists if supervisor.settings.serving.exposures else 0
+
+        def settled() -> bool:
+            figures = read_figures(supervisor.workers)
+            return figures.exposures >= summary.exposures and figures.settled >= summary.events_produced
+
+        _wait_until(settled, "the trainer to learn what the newcomer did and was shown")
+        figures = read_figures(supervisor.workers)
+        summary.events_applied, summary.duplicates = figures.applied - figures.exposures, figures.duplicates
         summary.dead_letters = figures.dead_letters
         summary.model_versions_published = figures.published
-        summary.audit = audit_all(supervisor.settings, summary.events_produced, summary.requests_sent)
+        summary.audit = audit_all(supervisor.settings, summary)
 
 
 class _Moments:

@@ -10,19 +10,24 @@ __all__ = ["Summary"]
 
 @dataclass
 class Summary:
-    """The demo's result. Milliseconds are as measured from outside the workers, except event_to_feature (streams)."""
+    """The demo's result. Milliseconds are as measured from outside the workers, except event_to_feature (streams).
+
+    Events produced and applied are those of apps; `exposures` are the engine's own, one for each list that went out.
+    """
 
     dataset: str = ""
     events_produced: int = 0
     events_applied: int = 0
     duplicates: int = 0
     dead_letters: int = 0
+    exposures: int = 0
     requests_sent: int = 0
     requests_answered: int = 0
     audit: str = "not done"
     ndcg_at_10: dict[str, float | None] = field(default_factory=lambda: {"headwater": None, "popularity": None})
     queries: int = 0
     click_to_changed_ms: list[float | None] = field(default_factory=list)
+    dismissal_to_changed_ms: float | None = None
     event_to_feature_ms: dict[str, float | None] = field(default_factory=lambda: {"p50": None, "p99": None})
     request_to_reply_ms: dict[str, float | None] = field(default_factory=lambda: {"p50": None, "p99": None})
     events_per_second: float = 0.0
@@ -58,6 +63,8 @@ class Summary:
         unchanged = sum(ms is None for ms in self.click_to_changed_ms)
         if unchanged or not self.click_to_changed_ms:
             found.append(f"{unchanged or 'all'} clicks did not change the newcomer's list")
+        if self.dismissal_to_changed_ms is None:
+            found.append("a dismissal did not change the newcomer's list")
         if self.restarts:
             found.append(f"ended by itself and was started again: {', '.join(self.restarts)}")
         return found
@@ -70,12 +77,14 @@ class Summary:
             "events_applied": self.events_applied,
             "duplicates": self.duplicates,
             "dead_letters": self.dead_letters,
+            "exposures": self.exposures,
             "requests_sent": self.requests_sent,
             "requests_answered": self.requests_answered,
             "audit": self.audit,
             "ndcg_at_10": {name: _rounded(value, 5) for name, value in self.ndcg_at_10.items()},
             "queries": self.queries,
             "click_to_changed_ms": [_rounded(ms, 1) for ms in self.click_to_changed_ms],
+            "dismissal_to_changed_ms": _rounded(self.dismissal_to_changed_ms, 1),
             "event_to_feature_ms": {name: _rounded(ms, 2) for name, ms in self.event_to_feature_ms.items()},
             "request_to_reply_ms": {name: _rounded(ms, 2) for name, ms in self.request_to_reply_ms.items()},
             "events_per_second": _rounded(self.events_per_second, 1),

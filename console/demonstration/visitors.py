@@ -17,14 +17,14 @@ from headwater.client import Client
 from headwater.errors import HeadwaterError
 from headwater.recommendations import Recommendation
 
-__all__ = ["Shown", "Visitors", "percentile"]
+__all__ = ["ListSeen", "Visitors", "percentile"]
 
 REQUESTS_PER_S = 10.0
 DEADLINE_S = 10.0
 
 
 @dataclass(frozen=True)
-class Shown:
+class ListSeen:
     """A list that a visitor got, and the item of the visitor's newest event when asking."""
 
     user: str
@@ -33,14 +33,15 @@ class Shown:
 
 
 class Visitors:
-    """Sends requests in its own thread. `latest` are the newest lists shown, newest last."""
+    """Sends requests in its own thread. `latest` are the newest lists shown, newest last; `lists` counts them all."""
 
     def __init__(self, client: Client, feed: Feed, seed: int = 7) -> None:
         self.sent = 0
         self.answered = 0
+        self.lists = 0
         self.failures: list[str] = []
         self.latencies_ms: list[float] = []
-        self.latest: deque[Shown] = deque(maxlen=20)
+        self.latest: deque[ListSeen] = deque(maxlen=20)
         self._client = client
         self._feed = feed
         self._random = random.Random(seed)
@@ -93,8 +94,9 @@ class Visitors:
         else:
             with self._lock:
                 self.answered += 1
+                self.lists += bool(done.result().items)
                 self.latencies_ms.append(ms)
-                self.latest.append(Shown(user, item, done.result()))
+                self.latest.append(ListSeen(user, item, done.result()))
         self._outstanding.discard(done)
 
     def _failed(self, error: BaseException) -> None:

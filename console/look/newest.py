@@ -15,6 +15,8 @@ from typing import Any
 from console.look.cluster import TopicState
 from console.look.finding import Finding, ago, spelled
 from console.look.redriven import redriven
+from console.look.signal_census import census
+from console.look.signal_remarks import remarks
 from console.times import shown_time
 from headwater.errors import InvalidMessage
 from headwater.events import likely_unit
@@ -22,11 +24,11 @@ from headwater.examples import Example, unpack
 from headwater.kafka import BoundedReader, Span
 from headwater.settings import KafkaSettings, Settings
 from headwater.signals import Signals
-from headwater.topics import EXAMPLES, MODEL_DELTAS, Topic
+from headwater.topics import EVENTS, EXAMPLES, MODEL_DELTAS, Topic
 from headwater.wire import EventRow, read_letter, read_past_events
 from models.published.announcement import read_delta_headers
 
-__all__ = ["newest_deltas", "newest_events", "newest_examples", "refusals"]
+__all__ = ["newest_deltas", "newest_events", "newest_examples", "newest_rows", "refusals"]
 
 MOST_RECORDS = 100
 """Read of a partition, at most."""
@@ -131,17 +133,48 @@ def newest_events(settings: Settings, state: TopicState) -> Iterator[Finding]:
             detail,
             "a file replayed again does no harm; a producer that sends the same id for different events loses them",
         )
-    unknown = Counter(row.type for row in rows if not Signals(settings.signals).knows(row.type))
-    if unknown:
+    yield from _meanings(settings, rows)
+    if share < MANY_REPEATED and not old:
+        yield Finding("events", "ok", f"times and ids of the newest {len(rows):,} events are plausible", detail=detail)
+
+
+def _meanings(settings: Settings, rows: list[EventRow]) -> Iterator[Finding]:
+    """What looks wrong about the meaning of the newest events' types; no more than a note here."""
+    found = remarks(census(rows, Signals(settings.signals)), settings.signals, served=settings.serving.exposures)
+    if found:
+        told = [f"{one.type}: {one.text}" if one.type else one.text for one in found[:MOST_NAMED]]
+        more = f"; and {len(found) - len(told)} more" if len(found) > len(told) else ""
         yield Finding(
             "signals",
             "note",
-            f"no meaning is set for {spelled(unknown)} of the newest {len(rows):,} events: each counts for its item",
-            f"set what it means: [signals.{unknown.most_common(1)[0][0]}] (docs/signals.md)",
-            {"unknown": dict(unknown)},
+            f"of the newest {len(rows):,} events: {'; '.join(told)}{more}",
+            "`headwater signals` shows what each type means and has, and the settings to write (docs/signals.md)",
+            {one.type: one.text for one in found},
         )
-    if share < MANY_REPEATED and not old:
-        yield Finding("events", "ok", f"times and ids of the newest {len(rows):,} events are plausible", detail=detail)
+
+
+def newest_rows(settings: Settings, most: int) -> list[EventRow | InvalidMessage]:
+    """The newest events of the topic, of each partition as many, whatever their age; a bad one is why it is none.
+
+    Raises
+        Unavailable, AccessDenied: the topic cannot be read.
+    """
+    found: list[EventRow | InvalidMessage] = []
+    with BoundedReader(settings.kafka, EVENTS) as reader:
+        spans = [span for span in reader.spans() if span.first < span.end]
+        for span in spans:
+            share, back = -(-most // len(spans)), MOST_RECORDS
+            rows: list[EventRow | InvalidMessage] = []
+            while len(rows) < share:
+                first = max(span.first, span.end - back)
+                rows = [
+                    row for record in reader.records(span._replace(first=first)) for row in read_past_events(record)
+                ]
+                if first == span.first:
+                    break
+                back *= 4  # records hold one event or hundreds
+            found += rows[-share:]
+    return found
 
 
 def newest_examples(settings: Settings, state: TopicState, events: TopicState) -> Iterator[Finding]:

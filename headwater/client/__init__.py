@@ -118,13 +118,16 @@ class Client:
         self._at_exit = _closer(weakref.ref(self))
         atexit.register(self._at_exit)
 
-    def track(self, user_id: str, item_id: str, type: str, **fields: Any) -> Future[Position]:
-        """Send that a user did something with an item. Returns at once.
+    def track(
+        self, user_id: str, item_id: str | None = None, type: str | None = None, **fields: Any
+    ) -> Future[Position]:
+        """Send that a user did something with an item, or was shown a list of them. Returns at once.
 
         Parameters
-            user_id, item_id: at most 256 characters each.
-            type: short and lower-case: view, click, purchase, rating, ...
-            fields: the other fields of Event, such as `value` and `event_time`.
+            user_id, item_id: at most 256 characters each. A list that was shown, `items`, needs no `item_id`.
+            type: short and lower-case: view, click, purchase, rating, impression, ...
+            fields: the other fields of Event, such as `value`, `event_time`, `items` and the `request_id` of the answer
+                that is reacted to.
 
         Returns
             A handle whose result is the record's position. Give it to `recommend(after=...)` to be sure that the answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from dataclasses import replace
 from typing import Any
@@ -273,3 +274,27 @@ def test_reasons_name_the_item_that_led_there() -> None:
     assert items_of(found) == ["film-8"]
     assert found.items[0].reasons[0] == "because you rated The Seventh Seal"
     assert all(not item.reasons for item in answer(scorer, stored).items)
+
+
+def test_reasons_name_what_was_turned_down_where_the_list_would_be_another_one_without_it_and_nowhere_else() -> None:
+    learner = Learner(SMALL, seed=1)
+    for number in range(8):
+        walk(learner, f"walker-{number}", [f"{'ab'[number % 2]}{n}" for n in range(10)], first=number * 1000)
+    scorer = scorer_with(bundle_of(learner), Catalogue([Item(item_id=f"b{n}", title=f"Bees {n}") for n in (2, 3, 4)]))
+    clicked = history("a0", "b0", "a1", "b1")
+    turned_down = [Entry(f"b{n}", "dismiss", 2_000_100 + n, None) for n in (2, 3, 4)]
+
+    def told(stored: list[Entry], **fields: Any) -> dict[str, list[str]]:
+        found = answer(scorer, stored, explain=True, **fields).items
+        return {item.item_id: [reason for reason in item.reasons if "instead" in reason] for item in found}
+
+    without = told(clicked, k=4, exclude=["b2", "b3", "b4"])
+    assert not any(without.values())
+    with_all = told([*clicked, *turned_down], k=4)
+    new = with_all.keys() - without.keys()
+    assert new == {item for item, reasons in with_all.items() if reasons} != set()
+    assert {item[0] for item in new} == {"a"}
+    (reason,) = {reason for reasons in with_all.values() for reason in reasons}
+    assert re.fullmatch(r"instead of more like Bees [234], which you dismissed", reason)
+    everything = told([*clicked, *turned_down], k=100)  # all are in this list, with or without it
+    assert not any(everything.values())

@@ -9,6 +9,7 @@ import pytest
 from typer.main import get_command
 
 from console.cli import app
+from headwater.signals import DEFAULTS
 from headwater.topics import TOPICS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,3 +55,15 @@ def test_every_refusal_reason_of_the_codec_has_its_remedy_on_the_operations_page
     source = "".join(path.read_text() for path in (ROOT / "headwater/wire").glob("*.py"))
     for reason in set(re.findall(r'InvalidMessage\(\s*"(\w+)"', source)):
         assert f"| `{reason}` |" in text, reason
+
+
+def test_the_page_of_signals_has_the_whole_table_and_nothing_else() -> None:
+    cells = [re.split(r"\s*\|\s*", line)[1:-1] for line in (ROOT / "docs/signals.md").read_text().splitlines()]
+    told: dict[str, str] = {}
+    for row in (row for row in cells if len(row) == 3 and row[0].strip("`") in ("positive", "negative", "exposure")):
+        told |= dict.fromkeys(re.split(r", |; and every.*", row[2]), row[0].strip("`"))
+    told |= {name: "context" for row in cells if row[:1] == ["`context`"] for name in row[2].split(", ")}
+    told.pop("", None)
+    assert told == {name: one.means.value for name, one in DEFAULTS.items() if not one.undoes}
+    undoing = {name: row[1] for row in cells if len(row) == 2 for name in row[0].split(", ") if name in DEFAULTS}
+    assert undoing == {name: ", ".join(one.undoes) for name, one in DEFAULTS.items() if one.undoes}

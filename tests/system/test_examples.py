@@ -16,6 +16,7 @@ from headwater import Client, Item
 from headwater.settings import Settings
 from tests.worlds.answering import ScriptedAnswers
 from tests.worlds.processes import ROOT, LiveWorker, eventually
+from tests.worlds.topic_reading import everything, rows
 
 FILMS = [str(number) for number in range(1, 201)]
 
@@ -76,7 +77,7 @@ def test_the_plain_program_is_short_and_imports_nothing_of_ours() -> None:
     assert "headwater" not in text
 
 
-@pytest.mark.parametrize("example", ["plain_kafka.py", "producer.py", "consumer.py"])
+@pytest.mark.parametrize("example", ["plain_kafka.py", "producer.py", "consumer.py", "feedback.py"])
 def test_an_example_that_cannot_run_says_how_it_is_called(settings: Settings, example: str, tmp_path: Path) -> None:
     more = [[], [settings.kafka.bootstrap, "nobody."]] if example == "plain_kafka.py" else [["a", "b"]]
     for words in ([f"127.0.0.1:{free_port()}"], *more):
@@ -91,6 +92,21 @@ def test_the_producer_example_tracks_and_prints_an_answer(settings: Settings, tm
         printed = run("producer.py", settings.kafka.bootstrap, prefix=settings.kafka.prefix, cwd=tmp_path)
     assert "['item-1', 'item-2', 'item-3', 'item-4', 'item-5'] personal" in printed
     assert answering.seen[0]["after"]
+
+
+def test_the_feedback_example_tells_what_was_liked_shown_and_dismissed(settings: Settings, tmp_path: Path) -> None:
+    with ScriptedAnswers(settings.kafka):
+        printed = run("feedback.py", settings.kafka.bootstrap, prefix=settings.kafka.prefix, cwd=tmp_path)
+    assert printed.splitlines()[:2] == ["before: item-1 item-2 item-3 item-4 item-5", "1 item-1"]
+    sent = rows(everything(settings.kafka, "events"))
+    told = [(event.type, event.item_id, event.items) for event in sorted(sent, key=lambda event: event.offset)]
+    assert told == [
+        ("like", "film-1", ()),
+        ("unlike", "film-1", ()),
+        ("impression", "item-1", ("item-1", "item-2", "item-3")),
+        ("dismiss", "item-1", ()),
+    ]
+    assert len({event.request_id for event in sent}) == 2  # none, and the answer's
 
 
 def test_the_consumer_example_prints_what_is_recommended(settings: Settings, tmp_path: Path) -> None:
