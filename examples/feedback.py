@@ -13,13 +13,13 @@ try:
         visitor = f"visitor-{uuid.uuid4().hex[:8]}"
         client.track(visitor, "film-1", "like")
         client.track(visitor, "film-1", "unlike")  # as if neither had been
-        answer = client.recommend(visitor, k=5)
+        answer = client.recommend(visitor, k=5, deadline_s=10)
         shown = [item.item_id for item in answer.items] or ["film-2"]
         print("before:", *shown)
         # the page had room for three; the engine itself takes all five for shown, unless serving.exposures is false
         client.track(visitor, type="impression", items=shown[:3], request_id=answer.request_id)
         dismissed = client.track(visitor, shown[0], "dismiss", request_id=answer.request_id)
-        after = client.recommend(visitor, k=5, after=dismissed, explain=True)  # knows of the dismissal
+        after = client.recommend(visitor, k=5, deadline_s=10, after=dismissed, explain=True)  # knows of the dismissal
         for item in after.items:
             print(item.rank, item.item_id, *item.reasons)
 except HeadwaterError as error:
