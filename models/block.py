@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.examples import Entry
+from headwater.examples import Entry, Kind
 from models.config import ModelConfig
 from models.inputs import Steps, event_weight, pad_steps
+from models.shown.showings import Tired
 
-__all__ = ["Block", "Pending", "Sparse", "block_of"]
+__all__ = ["Block", "Listed", "Pending", "Sparse", "block_of"]
 
 
 class Sparse(NamedTuple):
@@ -25,6 +26,27 @@ class Sparse(NamedTuple):
 
     rows: NDArray[np.int64]
     values: NDArray[np.float32]
+
+
+class Listed(NamedTuple):
+    """A list that is shown, as its items looked on arrival; M of them.
+
+    Fields
+        items, places, list_id: see `headwater.examples.ShownList`; places from 1, 0 where that is not known.
+        rows: of the items; -1 without one.
+        opinions: of each expert that has one on arrival, of each item.
+        own: of each item what the user did with it: how many events, how many entries back the newest one is (from 0),
+            how long ago (ms) and what it weighed as a target.
+        tired: facts of how often it was shown before (`models.shown.showings`).
+    """
+
+    items: tuple[str, ...]
+    places: list[int]
+    list_id: str
+    rows: list[int]
+    opinions: list[list[float]]
+    own: list[tuple[int, int, int, float]]
+    tired: list[list[float]]
 
 
 @dataclass
@@ -45,24 +67,34 @@ class Pending:
     excluded: NDArray[np.int64] | None = None  # rows that the rule leaves out; None: no query
     opinions: list[Sparse] | None = None  # of each expert that has one on arrival; None: no query
     capped: bool = False  # its user has taught enough: it is neither asked nor learned
+    kind: Kind = Kind.EVENT
+    tired: Tired | None = None  # of a query, what its user was shown before
+    listed: Listed | None = None  # it is a list that is shown: asked about, and no target
+    request_id: str | None = None  # that the event answers
     notes: dict[str, Any] = field(default_factory=dict)  # JSON that `Expert.note` left for `rewind`, by expert's name
 
 
 @dataclass(frozen=True)
 class Block:
-    """Examples, and the Q queries among them as arrays, right-padded with zeros to L steps."""
+    """Examples, and as arrays, right-padded with zeros to L steps, the Q queries among them, then the S lists shown."""
 
     examples: Sequence[Pending]
     used: int  # rows in use, N
     type_index: Mapping[str, int]
     chances: NDArray[np.float64]  # (N,) of each row to be drawn as a negative
     places: list[int]  # of each query among the examples
-    history: NDArray[np.int64]  # (Q, L)
-    types: NDArray[np.int64]  # (Q, L)
-    gaps: NDArray[np.float32]  # (Q, L)
-    lengths: NDArray[np.int32]  # (Q,)
-    since: NDArray[np.float32]  # (Q,)
+    lists: list[int]  # of each list that is shown
+    history: NDArray[np.int64]  # (Q + S, L)
+    types: NDArray[np.int64]  # (Q + S, L)
+    gaps: NDArray[np.float32]  # (Q + S, L)
+    lengths: NDArray[np.int32]  # (Q + S,)
+    since: NDArray[np.float32]  # (Q + S,)
     weight: NDArray[np.float32]  # (Q,), how much each counts as a target; sums to 1
+
+    @property
+    def asked(self) -> list[Pending]:
+        """The queries and the lists, in the order of the arrays."""
+        return [self.examples[i] for i in (*self.places, *self.lists)]
 
 
 def block_of(
@@ -74,17 +106,20 @@ def block_of(
 ) -> Block:
     """The block of some examples; those that have opinions are its queries."""
     places = [i for i, pending in enumerate(examples) if pending.opinions is not None]
-    asked = [examples[i] for i in places]
+    lists = [i for i, pending in enumerate(examples) if pending.listed is not None]
+    asked = [examples[i] for i in (*places, *lists)]
     longest = max((len(one.steps.rows) for one in asked), default=0)
     arrays: dict[str, Any] = pad_steps([one.steps for one in asked], max(longest, 1))
     del arrays["values"]
-    weight = np.array([event_weight(one.target.type, one.target.value, config) for one in asked], np.float32)
+    queries = asked[: len(places)]
+    weight = np.array([event_weight(one.target.type, one.target.value, config) for one in queries], np.float32)
     return Block(
         examples=examples,
         used=used,
         type_index=type_index,
         chances=chances,
         places=places,
+        lists=lists,
         since=np.array([one.since for one in asked], np.float32),
         weight=weight / max(float(weight.sum()), 1e-6),
         **arrays,

@@ -21,6 +21,9 @@ __all__ = ["MemoryConfig", "ModelConfig", "checked", "model_config"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
+JOIN_WINDOW_S = 1800.0
+"""Half an hour: a visit."""
+
 
 class MemoryConfig(BaseModel):
     """One association memory. Chosen on ML-100K events 60,000-80,000; docs/lab-book.md has the sweeps."""
@@ -84,6 +87,14 @@ class ModelConfig(BaseModel):
         exclude_if=lambda bound: bound == TEACH_PER_MINUTE,
         description="A user's events beyond so many a minute, and 50 times as many a day, are not learned, unless "
         "others do a tenth as much; 0 learns from everybody without end (models/teaching.py).",
+    )
+
+    join_window_s: float = Field(
+        default=JOIN_WINDOW_S,
+        gt=0,
+        exclude_if=lambda window: window == JOIN_WINDOW_S,
+        description="Event time within which an event is a reaction to an item that was shown, where no request_id "
+        "says so; what is left then was shown and not reacted to.",
     )
 
     # items

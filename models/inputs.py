@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.examples import Entry
+from headwater.examples import Entry, Shown
 from headwater.signals import Meaning
 from models.config import ModelConfig
+from models.shown.showings import pad_tired, tired_of
 
 __all__ = [
     "Recent",
@@ -220,6 +221,7 @@ def encode_histories(
     item_rows: Mapping[str, int],
     types: Sequence[str],
     config: ModelConfig,
+    shown: Sequence[Sequence[Shown]] = (),
 ) -> dict[str, NDArray[np.generic]]:
     """The runtime inputs of the served graph.
 
@@ -229,11 +231,12 @@ def encode_histories(
         item_rows: row by item id, of the bundle.
         types: event types of the bundle, in the order of their indices from 1.
         config: of the bundle; L is `config.length`.
+        shown: of each, what its user was shown, oldest first; of no user anything where it is empty.
 
     Returns
         By name: history and types int64 (B, L), values, gaps and speaks float32 (B, L), right-padded with 0; lengths
         int32 (B,), the number of real steps (0 for an empty history); since float32 (B,), the time since the newest
-        entry on the scale of `encode_gap`; against float32 (B,), `aversion_of`.
+        entry on the scale of `encode_gap`; against float32 (B,), `aversion_of`; and what `pad_tired` returns.
     """
     type_index = {name: i + 1 for i, name in enumerate(types)}
     encoded = [encode_entries(history, item_rows, type_index, config) for history in histories]
@@ -243,4 +246,6 @@ def encode_histories(
         speaks[i, : len(steps.speaks)] = steps.speaks
     arrays["against"] = np.array([aversion_of(steps.speaks) for steps in encoded], np.float32)
     arrays["since"] = np.array([encode_since(h, now) for h, now in zip(histories, now_ms, strict=True)], np.float32)
+    each = zip(shown or [()] * len(encoded), now_ms, strict=True)
+    arrays |= pad_tired([tired_of(one, now, item_rows) for one, now in each])
     return arrays

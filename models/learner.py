@@ -24,22 +24,24 @@ from headwater.errors import CheckpointError, SettingsError
 from headwater.examples import CatalogueEntry, Entry, EventPosition, Example, Kind
 from headwater.recommendations import AUTO
 from headwater.signals import Meaning
-from models.block import Pending, Sparse, block_of
+from models.block import Listed, Pending, Sparse, block_of
 from models.checkpoint import REMEDY, read_checkpoint, write_checkpoint
 from models.config import ModelConfig
 from models.content import Content
 from models.device import choose_device
 from models.exclusion import disliked, left_out, returning_types
 from models.experts.expert import LearnedEvent
-from models.experts.fusion import fuse
+from models.experts.fusion import Heard, fuse
 from models.experts.registry import Parts
 from models.inputs import Recent, Steps, encode_entries, encode_since, event_weight, recent_of
 from models.items import ItemRows
 from models.published.bundle import Bundle
 from models.published.delta import Delta
 from models.published.publish import Publication, Release
-from models.quality import Prequential, Scored
+from models.quality import Judged, Prequential, Scored
 from models.sentences import SentenceModel
+from models.shown.lists import ShownLists
+from models.shown.showings import Tired, times_shown, tired_facts, tired_of, unanswered
 from models.teaching import TeachingLimit
 
 __all__ = ["Learner", "Scored", "compile_loops"]
@@ -52,7 +54,7 @@ NO_QUERY = Scored(False, 0, 0, 0, 0, 0.0)
 ASKED = (Meaning.POSITIVE, Meaning.NEGATIVE)
 """Meanings of the events that are queries: what should have been named, and what should not."""
 
-SINCE_SIGNALS = ("prequential.against",)
+SINCE_SIGNALS = ("prequential.against", "fatigue", "fatigue.first", "fatigue.second")
 """Arrays that checkpoints of an older release lack."""
 
 FREED_SHARE = 64
@@ -87,6 +89,8 @@ class Learner:
         self.list_length = 0  # how many of the best items a Scored names
         self.pending: list[Pending] = []
         self.prequential = Prequential(config.window_events)
+        opinions = sum(expert.trusts for expert in self.parts.experts)
+        self.lists = ShownLists(config, opinions, self.parts.fatigue, self.prequential.shown)
         self.limit = TeachingLimit(config.teach_per_minute)
         self.examples_seen = 0
         self.publication = Publication()
@@ -135,12 +139,21 @@ class Learner:
         """
         return self._close_block() if self.pending else []
 
+    def undecided(self) -> list[Judged]:
+        """Items of lists whose window was still open when a stream ended, as they stand: after `close`."""
+        return self.lists.undecided()
+
     def _arrive(self, example: Example) -> None:
         """Take down what experts say of an example on arrival, then let them learn it."""
         target, history = example.target, example.history
+        if example.kind is Kind.SHOWN:
+            self.pending.append(self._shown(example))
+            return
         if example.kind is not Kind.EVENT or not self.admits(example):
             unread = Steps([], [], [], [])
-            self.pending.append(Pending(example.user_id, None, target, -1, unread, since=0.0, capped=True))
+            pending = Pending(example.user_id, None, target, -1, unread, since=0.0, capped=True)
+            pending.kind, pending.request_id = example.kind, example.request_id
+            self.pending.append(pending)
             return
         steps = encode_entries(history, self.items.rows, self.types, self.config)
         pending = Pending(
@@ -150,6 +163,7 @@ class Learner:
             row=-1,
             steps=steps,
             since=encode_since(history, target.time_ms),
+            request_id=example.request_id,
         )
         recent = recent_of(steps, target.time_ms - history[-1].time_ms if history else 0)
         newest = {entry[0]: entry[1] for entry in history}  # item -> type of its newest entry
@@ -204,6 +218,60 @@ class Learner:
         pending.excluded = np.sort(np.array([rows[one] for one in out if one in rows], np.int64))  # sets have no order
         pending.popularity_rank = self.popularity.rank(row, pending.excluded, self.items.used)
         pending.opinions = [expert.arrive(recent) for expert in self.parts.experts if expert.on_arrival]
+        if example.shown:
+            shown = unanswered(example, self.config.join_window_s)
+            pending.tired = tired_of(shown, example.target.time_ms, rows)
+
+    def _shown(self, example: Example) -> Pending:
+        """Take down what experts say of a list on arrival; it teaches them nothing."""
+        target, history, now_ms = example.target, example.history, example.target.time_ms
+        steps = encode_entries(history, self.items.rows, self.types, self.config)
+        recent = recent_of(steps, now_ms - history[-1].time_ms if history else 0)
+        items = tuple(dict.fromkeys(example.items or (target.item_id,)))
+        rows = [self.items.rows.get(item_id, -1) for item_id in items]
+        opinions = [_said_of(rows, expert.arrive(recent)) for expert in self.parts.experts if expert.on_arrival]
+        list_id = example.request_id or f"{example.partition}-{example.position.offset}-{example.position.place}"
+        before = [one for one in example.shown if one.list_id != list_id]  # parts of it may have come already
+        times = times_shown(before, now_ms)
+        pending = Pending(
+            user_id=example.user_id,
+            last=history[-1] if history else None,
+            target=target,
+            row=-1,
+            steps=steps,
+            since=encode_since(history, now_ms),
+            kind=Kind.SHOWN,
+            tired=tired_of(before, now_ms, self.items.rows),
+            listed=Listed(
+                items=items,
+                places=_places(example, items),
+                list_id=list_id,
+                rows=rows,
+                opinions=opinions,
+                own=self._own_history(items, history, now_ms),
+                tired=[tired_facts(*times.get(item_id, (0, 0))) for item_id in items],
+            ),
+        )
+        for expert in self.parts.experts:
+            expert.note(pending)
+        return pending
+
+    def _own_history(
+        self, items: Sequence[str], history: Sequence[Entry], now_ms: int
+    ) -> list[tuple[int, int, int, float]]:
+        """Of each item what the user did with it: see `Listed.own`."""
+        newest = history[-self.config.length :]
+        found: dict[str, tuple[int, int, int, float]] = {}
+        wanted = set(items)
+        for back, entry in enumerate(reversed(newest)):
+            if entry.item_id in wanted:
+                before = found.get(entry.item_id)
+                if before is None:
+                    weight = event_weight(entry.type, entry.value, self.config)
+                    found[entry.item_id] = (1, back, max(now_ms - entry.time_ms, 0), weight)
+                else:
+                    found[entry.item_id] = (before[0] + 1, *before[1:])
+        return [found.get(item_id, (0, 0, 0, 0.0)) for item_id in items]
 
     def excluded(self, example: Example, newest: dict[str, str]) -> set[str]:
         """Items of the history that the rule leaves out; `newest` is the type of each one's last entry."""
@@ -246,21 +314,32 @@ class Learner:
     def _close_block(self) -> list[Scored]:
         """Score a full block with the weights as they are, then take the gradient steps."""
         taught = [one for one in self.pending if not one.capped]
-        found = iter(self._learn_block(taught) if taught else ())
+        heard: dict[int, Heard] = {}
+        found = iter(self._learn_block(taught, heard) if taught else ())
         scored = [NO_QUERY if one.capped else next(found) for one in self.pending]
+        read = [place for place, one in enumerate(self.pending) if not one.capped]
+        told = self.lists.pass_block(self.pending, {read[at]: one for at, one in heard.items()}, self._counts)
+        if self.lists.begun:
+            scored = [one._replace(judged=judged) if judged else one for one, judged in zip(scored, told, strict=True)]
         for one in scored:
             self.prequential.add(one)
         self.pending = []
         self.expire()
         return scored
 
-    def _learn_block(self, examples: Sequence[Pending]) -> list[Scored]:
+    def _counts(self, rows: list[int]) -> list[int]:
+        """All-time events of rows; 0 of what has none."""
+        return [int(self.popularity.counts[row]) if row >= 0 else 0 for row in rows]
+
+    def _learn_block(self, examples: Sequence[Pending], heard: dict[int, Heard]) -> list[Scored]:
+        """Their `Scored`; what is said of the lists among them goes into `heard`, by place."""
         used = self.items.used
         chances = self.popularity.chances(used, live=LIVE) if self.config.slow else np.zeros(used)
         block = block_of(examples, used, self.types, chances, self.config)
         for expert in self.parts.experts:
             expert.learn(block)
-        scored, best = fuse(self.parts, block, self.list_length)
+        scored, best, lists = fuse(self.parts, block, self.list_length)
+        heard.update(lists)
         if self.list_length:
             ids = self.items.ids
             named = [tuple(str(ids[row]) for row in rows.tolist()) for rows in best]
@@ -353,7 +432,7 @@ class Learner:
             "pending": [_pending_values(pending) for pending in self.pending],
             "extra": extra,
         }
-        for part in self.parts.all:
+        for part in (*self.parts.all, self.lists):
             own = part.values()
             if shared := header.keys() & own.keys():
                 raise ValueError(f"{type(part).__name__} keeps {sorted(shared)}, a name that is taken: give it its own")
@@ -368,6 +447,7 @@ class Learner:
             "prequential.against": self.prequential.against,
             "generator": self.parts.generator.get_state().numpy(),
         }
+        found |= self.lists.state()
         for part in self.parts.all:
             found |= part.state()
             for name, adam in part.adams().items():
@@ -421,11 +501,30 @@ class Learner:
         if isinstance(steps, list):  # as the first release wrote them
             steps = dict(zip(("table", "bias", "dense", "gate", "returns"), steps, strict=True))
         for name, adam in adams.items():
-            adam.steps = steps[name]
-        for part in self.parts.all:
+            adam.steps = steps.get(name, 0)
+        for part in (*self.parts.all, self.lists):
             part.restore(header, arrays)
         on_arrival = sum(expert.on_arrival for expert in self.parts.experts)
         self.pending = [_pending(values, arrays, i, on_arrival) for i, values in enumerate(header["pending"])]
+
+
+def _said_of(rows: Sequence[int], said: Sparse) -> list[float]:
+    """A sparse opinion of a few rows, 0 of what it has none of."""
+    order = np.argsort(said.rows, kind="stable")
+    place = np.searchsorted(said.rows, rows, sorter=order)
+    at = order[np.minimum(place, len(order) - 1)] if len(order) else np.zeros(0, np.int64)
+    if not len(order):
+        return [0.0] * len(rows)
+    found: list[float] = np.where(said.rows[at] == rows, said.values[at], np.float32(0)).tolist()
+    return found
+
+
+def _places(example: Example, items: Sequence[str]) -> list[int]:
+    """Of the items of a list: from 1 by their order, of a single one its value, where that is one; 0: not known."""
+    if len(items) > 1:
+        return list(range(1, len(items) + 1))
+    value = example.target.value
+    return [int(value) if value is not None and value >= 1 and value == int(value) else 0]
 
 
 def compile_loops() -> None:
@@ -437,18 +536,31 @@ def compile_loops() -> None:
 
 PENDING_ARRAYS = ("excluded", "opinions")
 
+OF_LISTS = ("kind", "tired", "listed", "request_id")
+"""Fields that are left out where they say nothing: most streams show no lists."""
+
+NAMED = (Entry, Steps, Tired, Listed)
+
 
 def _pending_values(pending: Pending) -> dict[str, Any]:
     return {
-        field.name: list(value) if isinstance(value := getattr(pending, field.name), Entry | Steps) else value
+        field.name: list(value) if isinstance(value := getattr(pending, field.name), NAMED) else value
         for field in fields(pending)
         if field.name not in PENDING_ARRAYS
+        and (field.name not in OF_LISTS or getattr(pending, field.name) != field.default)
     }
 
 
 def _pending(values: dict[str, Any], arrays: dict[str, NDArray[Any]], i: int, on_arrival: int) -> Pending:
     last = Entry(*values["last"]) if values["last"] is not None else None
-    read = {"last": last, "target": Entry(*values["target"]), "steps": Steps(*values["steps"])}
+    read: dict[str, Any] = {"last": last, "target": Entry(*values["target"]), "steps": Steps(*values["steps"])}
+    if "kind" in values:
+        read["kind"] = Kind(values["kind"])
+    if "tired" in values:
+        read["tired"] = Tired(*values["tired"])
+    if "listed" in values:
+        items, *rest = values["listed"]
+        read["listed"] = Listed(tuple(items), *rest)
     pending = Pending(**{**values, **read})
     if f"pending.{i}.excluded" in arrays:
         pending.excluded = arrays[f"pending.{i}.excluded"]

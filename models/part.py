@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from models.sequence.optimizer import Adam
 
-__all__ = ["CAPACITY", "OWN_ROW", "Changes", "Input", "Part"]
+__all__ = ["CAPACITY", "LATER", "OWN_ROW", "Changes", "Input", "Part", "weight_of"]
 
 Rows = NDArray[np.int64]
 
 CAPACITY = "capacity"
 """The dimension of a weight that has one row per item."""
+
+LATER = frozenset({"fatigue_weight"})
+"""Weights that models of an earlier release lack: as long as they are zeros it is as if they were not there."""
 
 OWN_ROW = None
 """Fill of a table of row numbers: a free row holds its own."""
@@ -44,6 +47,12 @@ class Changes(NamedTuple):
     dense: Sequence[str] = ()
     rows: Mapping[str, Rows] = {}
     places: Mapping[str, Rows] = {}
+
+
+def weight_of(weights: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """A published weight; zeros where its model is of a release that had none."""
+    found = weights.get(name)
+    return np.zeros(shape, np.float32) if found is None and name in LATER else weights[name]
 
 
 class Part:

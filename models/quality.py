@@ -15,9 +15,37 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Prequential", "Scored", "rank_of"]
+__all__ = ["Judged", "Prequential", "Scored", "ShownFigures", "log_loss", "rank_of", "roc_auc"]
 
 RANKERS = ("headwater", "popularity", "memory", "slow")
+
+
+class Judged(NamedTuple):
+    """One item of a list that was shown: what was thought of it when it was shown, and what came of it.
+
+    Fields
+        list_id, user_id, item_id: its name; a later record of the same name takes the place of an earlier one.
+        time_ms: when it was shown, epoch ms.
+        place: from 1, where in the list; 0 where that is not known.
+        chance: of a reaction, by the click model, before anything was known of this list.
+        item_rate: the item's own smoothed rate of reactions then.
+        rank: from 1, within the list by the fused scores; equal scores rank before it.
+        reacted: whether a positive event of the item followed within the window, or named the list.
+        weight: of the strongest such event, 0 without one.
+        corrected: a label that came after the window, or took back what was said.
+    """
+
+    list_id: str
+    user_id: str
+    item_id: str
+    time_ms: int
+    place: int
+    chance: float
+    item_rate: float
+    rank: int
+    reacted: bool
+    weight: float = 0.0
+    corrected: bool = False
 
 
 class Scored(NamedTuple):
@@ -30,6 +58,7 @@ class Scored(NamedTuple):
         loss: minus the log-probability of the target under the fused scores.
         items: the best of the fused scores, as many as the learner was asked to name.
         against: where the event speaks against its item, the rank of the item by all experts; then it is no query.
+        judged: items of lists that were shown, of which this example, or its time, told what came of them.
     """
 
     is_query: bool
@@ -40,6 +69,7 @@ class Scored(NamedTuple):
     loss: float
     items: tuple[str, ...] = ()
     against: int = 0
+    judged: tuple[Judged, ...] = ()
 
 
 def rank_of(scores: np.ndarray[Any, Any], target: int, allowed: np.ndarray[Any, Any]) -> int:
@@ -60,6 +90,70 @@ def rank_of(scores: np.ndarray[Any, Any], target: int, allowed: np.ndarray[Any, 
     return int(np.count_nonzero(allowed & ~below))
 
 
+def roc_auc(scores: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> float | None:
+    """The chance that what was reacted to has a higher score than what was not; equal scores count half.
+
+    Parameters
+        scores: (n,) float.
+        labels: (n,) bool.
+
+    Returns
+        None where all labels are the same.
+
+    >>> roc_auc(np.array([0.9, 0.4, 0.4, 0.1]), np.array([True, True, False, False]))
+    0.875
+    """
+    for_it = int(np.count_nonzero(labels))
+    if not 0 < for_it < len(labels):
+        return None
+    _, place, count = np.unique(scores, return_inverse=True, return_counts=True)
+    rank = np.cumsum(count) - (count - 1) / 2.0  # mean rank of equal scores
+    above = float(rank[place][labels].sum()) - for_it * (for_it + 1) / 2.0
+    return above / (for_it * (len(labels) - for_it))
+
+
+def log_loss(chances: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> float:
+    """Mean of minus the log of the chance that was given to what came of it."""
+    given = np.where(labels, chances, 1.0 - chances)
+    return float(-np.log(np.maximum(given, 1e-7)).mean())
+
+
+class ShownFigures:
+    """How well reactions to what was shown were told, over the newest `window` items of lists.
+
+    `said` (window, 2): the click model's chance and the item's own smoothed rate; `reacted` (window,).
+    """
+
+    def __init__(self, window: int) -> None:
+        self.window = window
+        self.items = 0
+        self.said = np.zeros((0, 2), np.float32)
+        self.reacted = np.zeros(0, bool)
+
+    def add(self, one: Judged) -> None:
+        """Take in one item; a correction comes too late for a running figure."""
+        if one.corrected:
+            return
+        if not len(self.said):
+            self.said, self.reacted = np.zeros((self.window, 2), np.float32), np.zeros(self.window, bool)
+        place = self.items % self.window
+        self.said[place] = one.chance, one.item_rate
+        self.reacted[place] = one.reacted
+        self.items += 1
+
+    def summary(self) -> dict[str, Any]:
+        """Figures of the window, JSON-able."""
+        held = min(self.items, self.window)
+        said, reacted = self.said[:held].astype(np.float64), self.reacted[:held]
+        each = {"headwater": said[:, 0], "item_rate": said[:, 1]}
+        return {
+            "items": self.items,
+            "reacted": float(reacted.mean()),
+            "auc": {name: roc_auc(one, reacted) for name, one in each.items()},
+            "log_loss": {name: log_loss(one, reacted) for name, one in each.items()},
+        }
+
+
 class Prequential:
     """Running means over the newest `window_events` events, by ranker: NDCG@10, hit rate@10, reciprocal rank."""
 
@@ -69,6 +163,7 @@ class Prequential:
         self.losses = np.zeros(window_events, np.float32)
         self.against = np.zeros(window_events, np.int32)  # 0 is no event that speaks against its item
         self.events = 0
+        self.shown = ShownFigures(window_events)
 
     def add(self, scored: Scored) -> None:
         """Take in one scored example."""
@@ -77,6 +172,8 @@ class Prequential:
         self.losses[place] = scored.loss
         self.against[place] = scored.against
         self.events += 1
+        for one in scored.judged:
+            self.shown.add(one)
 
     def summary(self, k: int = 10) -> dict[str, Any]:
         """Figures of the window, JSON-able. A mean over no queries is None."""
@@ -93,7 +190,7 @@ class Prequential:
         against = self.against[: len(ranks)]
         against = against[against > 0]
         loss = float(losses[queries].mean()) if len(asked) else None
-        return {
+        found = {
             "events": self.events,
             "window_events": self.window_events,
             "queries": len(asked),
@@ -104,3 +201,4 @@ class Prequential:
             "negatives_in_top_k": float((against <= k).mean()) if len(against) else None,
             "loss": loss if loss is not None and math.isfinite(loss) else None,
         }
+        return found | {"shown": self.shown.summary()} if self.shown.items else found

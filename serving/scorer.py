@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headwater.errors import BundleError, Unavailable
-from headwater.examples import Entry
+from headwater.examples import Entry, Shown
 from models.exclusion import returning_types
 from models.finite import not_finite
 from models.inputs import encode_histories
@@ -43,6 +43,7 @@ class Half:
 
     def __init__(self, session: Any, device: str, bundle: Bundle, catalogue: Catalogue, published_ms: int) -> None:
         self.session = session
+        self.asked = {one.name for one in session.get_inputs()}  # an earlier release's graph asks for less
         self.device = device
         self.bundle = bundle
         self.published_ms = published_ms
@@ -80,7 +81,11 @@ class Half:
         self.published_ms = published_ms
 
     def run(
-        self, histories: Sequence[Sequence[Entry]], now_ms: int | Sequence[int], outputs: Sequence[str]
+        self,
+        histories: Sequence[Sequence[Entry]],
+        now_ms: int | Sequence[int],
+        outputs: Sequence[str],
+        shown: Sequence[Sequence[Shown]] = (),
     ) -> tuple[Array, list[Array]]:
         """Run the graph.
 
@@ -88,6 +93,7 @@ class Half:
             histories: B of them, each oldest first.
             now_ms: one instant for all, or one for each, epoch ms.
             outputs: names (`models.published.graph`).
+            shown: of each, what its user was shown, oldest first; of nobody anything where it is empty.
 
         Returns
             How many entries of each history the model knows, (B,); and the outputs, (B, capacity) float32 each. What a
@@ -101,10 +107,11 @@ class Half:
         instants = [now_ms] * asked if isinstance(now_ms, int) else now_ms
         if asked == 1:
             histories, instants = [*histories, ()], [*instants, *instants]
-        inputs = encode_histories(histories, instants, bundle.item_rows, bundle.types, bundle.config)
+            shown = [*shown, ()] if shown else ()
+        inputs = encode_histories(histories, instants, bundle.item_rows, bundle.types, bundle.config, shown)
         feed = {name: value for name, (_, value) in self._bound.items()}
-        for name, array in inputs.items():
-            feed[name] = onnxruntime.OrtValue.ortvalue_from_numpy(array, self.device, 0)
+        for name in inputs.keys() & self.asked:
+            feed[name] = onnxruntime.OrtValue.ortvalue_from_numpy(inputs[name], self.device, 0)
         found = self.session.run_with_ort_values(list(outputs), feed)
         return np.asarray(inputs["lengths"])[:asked], [value.numpy()[:asked] for value in found]
 

@@ -161,7 +161,7 @@ def score(
             scored.answers += [_popular_answer(batch, one) for one in asked]
             mark("rules")
             return scored
-        lengths, (scores,) = half.run(histories, instants, ["scores"])
+        lengths, (scores,) = half.run(histories, instants, ["scores"], shown=[ask.state.shown for ask in asks])
         scored.not_finite = drop_not_finite(scores)
         np.copyto(scores, -np.inf, where=half.rows.blocked())
         mark("score")

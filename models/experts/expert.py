@@ -21,6 +21,7 @@ from models.part import CAPACITY, Changes, Input, Part
 __all__ = ["Dense", "Expert", "LearnedEvent", "OptionalExpert", "Reviser", "Similar"]
 
 Array = NDArray[np.float32]
+Rows = NDArray[np.int64]
 
 Similar = Callable[[Array], Array | None]
 """Vectors (used, d) of all items -> the mean (d,) of those that are like the new item; None without any."""
@@ -89,6 +90,17 @@ class Expert(Part):
     def opinions(self, block: Block, i: int) -> Sequence[Sparse | Dense]:
         """Of the block's example i, after `learn` or `ask`: `trusts` opinions, or none at all."""
         return ()
+
+    def of_rows(self, block: Block, i: int, rows: Rows) -> Sequence[Array]:
+        """The same of few rows (m,) alone, (m,) each: the block's example i is a list that is shown."""
+        said = np.zeros((self.trusts, len(rows)), np.float32)
+        for row, one in zip(said, self.opinions(block, i), strict=False):
+            if isinstance(one, Dense):
+                row[:] = np.maximum(one.values[rows] - one.shift, one.floor)
+            else:
+                values = dict(zip(one.rows.tolist(), one.values.tolist(), strict=True))
+                row[:] = [values.get(each, 0.0) for each in rows.tolist()]
+        return list(said)
 
     def rewind(self, example: Pending) -> None:
         """The block's queries are answered from the last to the first: undo what this example taught."""

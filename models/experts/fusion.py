@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.examples import Entry
+from headwater.examples import Entry, Shown
 from models.block import Block, Pending, Sparse, block_of
 from models.compiled import compiled, compiled_sums
 from models.experts.expert import Dense, Expert, Reviser
@@ -26,9 +26,13 @@ from models.experts.gate import context_of
 from models.experts.registry import Parts
 from models.inputs import encode_entries, encode_since, recent_of
 from models.quality import Scored
+from models.shown.showings import tired_of
 from models.top_k import top_k
 
-__all__ = ["Opinion", "Sums", "asked_block", "fuse", "scores_of"]
+__all__ = ["Fused", "Heard", "Opinion", "Sums", "asked_block", "fuse", "scores_of"]
+
+NO_TRUST = np.float32(0)
+"""What the gate says of a reviser that it has no weight for."""
 
 Array = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -41,6 +45,29 @@ class Opinion(NamedTuple):
     expert: Expert
     trust: int
     said: Sparse | Dense
+
+
+class Heard(NamedTuple):
+    """What was said of the M items of a list that is shown; 0 of one without a row.
+
+    Fields
+        opinions: by the gate's weights, those of a reviser what it added, (outputs, M).
+        scores: of all together but fatigue, (M,).
+        served: the same with fatigue, as an answer would rank them, (M,).
+    """
+
+    opinions: Array
+    scores: Array
+    served: Array
+
+
+class Fused(NamedTuple):
+    """Of each example of a block the Scored and the best rows (none where it is no query); of each list by its place
+    among the examples what was heard."""
+
+    scored: list[Scored]
+    best: list[Rows]
+    lists: dict[int, Heard]
 
 
 class Sums(NamedTuple):
@@ -74,7 +101,36 @@ def add_up(parts: Parts, opinions: Sequence[Opinion], q: int, trust: Array, sums
         elif expert.part != "memory":
             scores[said.rows] += trust[at] * said.values
     for reviser, at in parts.revisers:
-        reviser.revise(q, trust[at], scores)
+        reviser.revise(q, trust[at] if reviser.trusts else NO_TRUST, scores)
+
+
+def hear(parts: Parts, block: Block, i: int, q: int, trust: Array, scratch: Array) -> Heard:
+    """What all say of the list that is the block's example i, query q. `scratch` (N,) holds any finite numbers."""
+    listed = block.examples[i].listed
+    assert listed is not None
+    rows = np.array(listed.rows, np.int64)
+    known = rows >= 0
+    opinions, own = np.zeros((len(trust), len(rows)), np.float32), rows[known]
+    arrived = iter(listed.opinions)
+    for expert, at in zip(parts.experts, parts.trusts, strict=True):
+        if expert.on_arrival:
+            opinions[at] = next(arrived)
+        elif expert.trusts and not isinstance(expert, Reviser):
+            for k, said in enumerate(expert.of_rows(block, i, own)):
+                opinions[at + k, known] = said
+    scores = (trust[:, None] * opinions).sum(0)
+    served = scores.copy()
+    scratch[own] = scores[known]
+    for reviser, at in parts.revisers:
+        if reviser.trusts:
+            before = scratch[own]
+            reviser.revise(q, trust[at], scratch)
+            opinions[at, known] = scratch[own] - before
+        else:
+            scores[known] = scratch[own]
+            reviser.revise(q, NO_TRUST, scratch)
+    served[known] = scratch[own]
+    return Heard(opinions, scores, served)
 
 
 def _teach(
@@ -90,7 +146,9 @@ def _teach(
     `chance` (N,) times `share` is the gradient at the scores.
     """
     for reviser, at in reversed(revisers):
-        gradient[at] = reviser.taught(q, chance, share)
+        taught = reviser.taught(q, chance, share)
+        if reviser.trusts:
+            gradient[at] = taught
     for _, at, said in opinions:
         if isinstance(said, Dense):
             gradient[at] = np.float32(_share(chance, said.values, said.shift, said.floor)) * share
@@ -105,6 +163,7 @@ def asked_block(
     item_rows: Mapping[str, int],
     types: Sequence[str],
     used: int,
+    shown: Sequence[Sequence[Shown]] = (),
 ) -> Block:
     """A block that asks about histories, and of which nothing is learned. The experts have had their opinions of it.
 
@@ -115,14 +174,15 @@ def asked_block(
         item_rows: row by item id.
         types: event types in the order of their indices, from 1.
         used: rows of the catalogue in use.
+        shown: of each, what its user was shown, oldest first; of no user anything where it is empty.
     """
     config, type_index = parts.config, {name: i + 1 for i, name in enumerate(types)}
     asked = []
-    for history, now in zip(histories, now_ms, strict=True):
+    for history, now, before in zip(histories, now_ms, shown or [()] * len(histories), strict=True):
         steps = encode_entries(history, item_rows, type_index, config)
         recent = recent_of(steps, now - history[-1].time_ms if history else 0)
         one = Pending("", None, Entry("", "", now, None), -1, steps, encode_since(history, now))
-        one.newest_before = parts.popularity.newest_ms
+        one.newest_before, one.tired = parts.popularity.newest_ms, tired_of(before, now, item_rows)
         one.opinions = [expert.arrive(recent) for expert in parts.experts if expert.on_arrival]
         asked.append(one)
     block = block_of(asked, used, type_index, np.zeros(used), config)
@@ -163,7 +223,7 @@ def _tested(
 
 
 @np.errstate(invalid="ignore")  # BLAS sometimes flags lanes beyond the end of small products; all that counts is finite
-def fuse(parts: Parts, block: Block, list_length: int = 0) -> tuple[list[Scored], list[Rows]]:
+def fuse(parts: Parts, block: Block, list_length: int = 0) -> Fused:
     """Rank the block's queries, then let the gate and the revisers take their step.
 
     Parameters
@@ -171,8 +231,7 @@ def fuse(parts: Parts, block: Block, list_length: int = 0) -> tuple[list[Scored]
         block: of examples, in log order.
         list_length: how many of the best rows to name.
 
-    Returns
-        The Scored of every example, and of each the best `list_length` rows (none where it is no query).
+    A list that is shown is heard at its own moment, too, and teaches neither.
 
     Source
         The gradient of a softmax cross-entropy is probabilities minus truth; docs/decisions/0005-fusion-by-hand.md.
@@ -181,24 +240,27 @@ def fuse(parts: Parts, block: Block, list_length: int = 0) -> tuple[list[Scored]
     miss = Scored(True, used + 1, used + 1, used + 1, used + 1, 0.0)
     nothing = Scored(False, 0, 0, 0, 0, 0.0)
     scored = [miss if one.unranked and not one.against else nothing for one in block.examples]
-    best: list[Rows] = [np.zeros(0, np.int64)] * len(scored)
-    if not block.places:
-        return scored, best
+    found = Fused(scored, [np.zeros(0, np.int64)] * len(scored), {})
+    if not block.asked:
+        return found
     context = context_of(block.lengths.astype(np.float32), block.since)
     trust = gate.trust(context)
     gradient = np.zeros_like(trust)
-    sums = Sums(*np.empty((2, used), np.float32))
-    q = len(block.places)
+    sums, scratch = Sums(*np.empty((2, used), np.float32)), np.zeros(used if block.lists else 0, np.float32)
+    q, s = len(block.places), len(block.asked)
     for i in reversed(range(len(block.examples))):
         example, excluded = block.examples[i], block.examples[i].excluded
         for expert in experts:
             expert.rewind(example)
+        if example.listed is not None:
+            s -= 1
+            found.lists[i] = hear(parts, block, i, s, trust[s], scratch)
         if excluded is None:
             continue
         q -= 1
         opinions = opinions_of(parts, block, i)
         add_up(parts, opinions, q, trust[q], sums)
-        scored[i], best[i], total = _tested(example, excluded, opinions, sums, popularity.closed, list_length)
+        scored[i], found.best[i], total = _tested(example, excluded, opinions, sums, popularity.closed, list_length)
         if example.against:
             scored[i] = nothing._replace(against=scored[i].headwater)
             continue
@@ -206,10 +268,11 @@ def fuse(parts: Parts, block: Block, list_length: int = 0) -> tuple[list[Scored]
         chance[example.row] -= total
         share = block.weight[q] / total  # times `chance`: probabilities less the truth, times what the query counts
         _teach(opinions, parts.revisers, q, chance, share, gradient[q])
-    gate.learn(context, gradient)
-    for reviser, _ in parts.revisers:
-        reviser.step()
-    return scored, best
+    if block.places:
+        gate.learn(context[: len(block.places)], gradient[: len(block.places)])
+        for reviser, _ in parts.revisers:
+            reviser.step()
+    return found
 
 
 @compiled

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.part import Changes, Input, Part
+from models.part import Changes, Input, Part, weight_of
 from models.sequence.optimizer import Adam
 
 __all__ = ["Network"]
@@ -48,7 +48,9 @@ class Network(Part):
 
     def read(self, weights: Mapping[str, NDArray[Any]]) -> None:
         """Be the published weights."""
-        self.flat = torch.cat([torch.from_numpy(weights[name]).ravel() for name in self.shapes])
+        self.flat = torch.cat(
+            [torch.from_numpy(weight_of(weights, name, shape)).ravel() for name, shape in self.shapes.items()]
+        )
 
     def take_changes(self) -> Changes:
         """All of it after a step."""

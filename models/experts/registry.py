@@ -13,6 +13,7 @@ from headwater.errors import SettingsError
 from models.config import ModelConfig, checked
 from models.exclusion import ReturnRate
 from models.experts.expert import Expert, OptionalExpert, Reviser
+from models.experts.fatigue import Fatigue
 from models.experts.gate import Gate
 from models.experts.memory import AssociationMemory
 from models.experts.newness import Newness
@@ -44,8 +45,10 @@ class Parts:
         self.sequence = SequenceExpert(config, capacity, self.generator, seed)
         self.popularity = Popularity(config.popularity_half_lives_days, capacity)
         self.repeats = Repeats(config)
+        self.fatigue = Fatigue()
         optional = [_optional(name, settings, capacity) for name, settings in config.experts.items()]
-        self.experts: list[Expert] = [*self.memories, self.sequence, self.popularity, self.repeats, *optional]
+        built_in = [*self.memories, self.sequence, self.popularity, self.repeats, self.fatigue]
+        self.experts: list[Expert] = [*built_in, *optional]
         self.trusts = list(accumulate((expert.trusts for expert in self.experts[:-1]), initial=0))
         self.revisers = [
             (one, at) for one, at in zip(self.experts, self.trusts, strict=True) if isinstance(one, Reviser)

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 from models.block import Block
 from models.config import ModelConfig
 from models.experts.expert import Dense, Expert, Similar
-from models.inputs import pad_steps
+from models.inputs import Steps, pad_steps
 from models.onnx_nodes import Nodes
 from models.part import CAPACITY, Changes, Input
 from models.sequence.attention import TIME_RATES
@@ -43,6 +43,7 @@ class SequenceExpert(Expert):
         self.replay = ReplayBuffer(config.replay_capacity, config.length + 1, seed)
         self._logits: NDArray[np.float32] = np.zeros((0, 0), np.float32)  # (n, N)
         self._places: dict[int, int] = {}  # example of the block -> its row of the logits
+        self._listed: dict[int, NDArray[np.float32]] = {}  # list of the block -> logits of its items that have a row
 
     def start(self) -> list[float]:
         """Little: it has learned nothing yet."""
@@ -56,10 +57,12 @@ class SequenceExpert(Expert):
     def learn(self, block: Block) -> None:
         """Score the block by the weights as they are; then one gradient step on it and on replayed windows."""
         config = self.config
+        self._places, self._listed = {}, self._of_lists(block) if config.slow and block.lists else {}
+        if block.lists and len(block.lists) == len(block.examples):
+            return  # nothing happened
         sequences, places = sequences_of(block.examples, block.type_index, config)
         new = batch_of(block.examples, sequences, places, config)
         replayed = self.replay.draw(config.replay_windows, config.replay_targets, block.type_index, config)
-        self._places = {}
         if config.slow:
             self._logits = self.encoder.learn(new, replayed, block.used, block.chances)
             self._places = {place[0]: i for i, place in enumerate(places)}
@@ -87,6 +90,44 @@ class SequenceExpert(Expert):
         empty = lengths == 0
         self._logits[empty] = self.encoder.score_unread(block.since[empty], block.used)
         self._places = {place: i for i, place in enumerate(block.places)}
+
+    def _of_lists(self, block: Block) -> dict[int, NDArray[np.float32]]:
+        """Logits of the items of lists, by the weights that score. Lists of one history share a pass of the encoder."""
+        read: dict[tuple[object, ...], int] = {}
+        sequences: list[Steps] = []
+        row, step, since, counts, rows = [], [], [], [], []
+        for i in block.lists:
+            one = block.examples[i]
+            assert one.listed is not None
+            steps = Steps(*one.steps[:4])
+            at = read.setdefault(tuple(tuple(part) for part in steps[:4]), len(sequences))
+            if at == len(sequences):
+                sequences.append(steps)
+            row.append(at)
+            step.append(max(len(steps.rows) - 1, 0))
+            since.append(one.since)
+            known = [item for item in one.listed.rows if item >= 0]
+            rows += known
+            counts.append(len(known))
+        arrays: dict[str, Any] = pad_steps(sequences, max(*(len(one.rows) for one in sequences), 1))
+        empty = arrays.pop("lengths")[row] == 0
+        at_step, zero = np.array(step, np.int64), np.zeros(len(row), np.int64)
+        batch = Sequences(
+            **arrays,
+            row=np.array(row, np.int64),
+            step=at_step,
+            target=zero,
+            weight=np.ones(len(row), np.float32),
+            since=np.array(since, np.float32),
+        )
+        place = np.repeat(np.arange(len(row)), counts)
+        said = self.encoder.score_few(batch, empty, place, np.array(rows, np.int64))
+        return dict(zip(block.lists, np.split(said, np.cumsum(counts)[:-1]), strict=True))
+
+    def of_rows(self, block: Block, i: int, rows: NDArray[np.int64]) -> list[NDArray[np.float32]]:
+        """Logits of the items that a list shows."""
+        said = self._listed.get(i)
+        return [] if said is None else [said]
 
     def opinions(self, block: Block, i: int) -> list[Dense]:
         """The logits."""

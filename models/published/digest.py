@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.config import ModelConfig
+from models.part import LATER
 
 __all__ = ["ModelDigest", "hash_all"]
 
@@ -34,7 +35,14 @@ class ModelDigest:
         self.chunks: dict[str, list[bytes]] = {}
 
     def update(self, name: str, array: Array, rows: NDArray[np.int64] | None = None) -> None:
-        """Hash an array again: all of it, or the chunks that hold `rows` if its shape is as before."""
+        """Hash an array again: all of it, or the chunks that hold `rows` if its shape is as before.
+
+        What models of an earlier release lack leaves no trace while it is zeros: it says as much as nothing.
+        """
+        if name in LATER and not array.any():
+            self.shapes.pop(name, None)
+            self.chunks.pop(name, None)
+            return
         if rows is None or self.shapes.get(name) != array.shape:
             self.shapes[name] = array.shape
             self.chunks[name] = [_hash(array, i) for i in range(-(-len(array) // CHUNK_ROWS))]

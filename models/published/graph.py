@@ -24,12 +24,13 @@ from models.experts.expert import Reviser
 from models.experts.popularity import UNSEEN
 from models.experts.registry import Parts
 from models.onnx_nodes import Nodes
+from models.shown.showings import FACTS
 
 __all__ = ["RUNTIME_INPUTS", "SCORES", "build_graph", "outputs_of"]
 
 OPSET = 20
 IR_VERSION = 10
-RUNTIME_INPUTS = {
+RUNTIME_INPUTS: dict[str, tuple[int, int | tuple[str | int, ...]]] = {
     "history": (TensorProto.INT64, 2),
     "types": (TensorProto.INT64, 2),
     "values": (TensorProto.FLOAT, 2),
@@ -38,8 +39,10 @@ RUNTIME_INPUTS = {
     "lengths": (TensorProto.INT32, 1),
     "since": (TensorProto.FLOAT, 1),
     "against": (TensorProto.FLOAT, 1),
+    "tired_rows": (TensorProto.INT64, ("batch", "shown")),
+    "tired_facts": (TensorProto.FLOAT, ("batch", "shown", FACTS)),
 }
-"""What a run is given: type and dimensions of each, of (batch, length)."""
+"""What a run is given: type of each, and its shape or how many dimensions it has of (batch, length)."""
 
 SCORES = "scores"
 
@@ -58,8 +61,9 @@ def build_graph(config: ModelConfig) -> bytes:
     add, parts = Nodes(), Parts(config)
     lengths = add("Cast", "lengths", to=TensorProto.FLOAT)  # (B,)
     trusts = [f"trust_{expert.name}" for expert in parts.experts]  # (B, expert.trusts) each
-    sizes = add.ints(*(expert.trusts for expert in parts.experts))
-    add.nodes.append(helper.make_node("Split", [parts.gate.nodes(add, lengths), sizes], trusts, axis=1))
+    gated = [expert for expert in parts.experts if expert.trusts]
+    sizes, split = add.ints(*(expert.trusts for expert in gated)), [f"trust_{expert.name}" for expert in gated]
+    add.nodes.append(helper.make_node("Split", [parts.gate.nodes(add, lengths), sizes], split, axis=1))
     shape = add("Concat", add("Shape", "history", start=0, end=1), add("Shape", "item_bias"), axis=0)
     nothing = add("ConstantOfShape", shape)  # (B, N)
     said: dict[str, list[str]] = {}
@@ -85,7 +89,10 @@ def _model(add: Nodes, config: ModelConfig, parts: Parts) -> bytes:
     }
     outputs = _outputs(parts)
     shape = ("batch", config.length)
-    runtime = {name: (dtype, shape[:dimensions]) for name, (dtype, dimensions) in RUNTIME_INPUTS.items()}
+    runtime = {
+        name: (dtype, shape[:given] if isinstance(given, int) else given)
+        for name, (dtype, given) in RUNTIME_INPUTS.items()
+    }
     graph = helper.make_graph(
         add.nodes,
         "headwater",

@@ -15,7 +15,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from headwater.errors import BundleError
-from headwater.examples import Entry
+from headwater.examples import Entry, Shown
 from models.experts.fusion import asked_block, scores_of
 from models.experts.popularity import UNSEEN
 from models.experts.registry import Parts
@@ -50,9 +50,13 @@ def check_parity(bundle: Bundle, histories: Sequence[Sequence[Entry]] | None = N
         raise BundleError(f"version {bundle.version}: {broken}: {KEPT}")
     histories = histories or probe_histories(bundle)
     now = [(history[-1].time_ms if history else 0) + 60_000 for history in histories]
-    inputs = encode_histories(histories, now, bundle.item_rows, bundle.types, bundle.config)
-    (served,) = _session(bundle.graph).run([SCORES], {**inputs, **bundle.weights})
-    learned = reference_scores(bundle, histories, now)
+    shown = [_shown(history, at) for history, at in zip(histories, now, strict=True)]
+    inputs = encode_histories(histories, now, bundle.item_rows, bundle.types, bundle.config, shown)
+    session = _session(bundle.graph)
+    known = {one.name for one in session.get_inputs()}  # of an earlier release's graph not all
+    given = {name: array for name, array in inputs.items() if name in known}
+    (served,) = session.run([SCORES], {**given, **bundle.weights})
+    learned = reference_scores(bundle, histories, now, shown)
     if not (np.isfinite(served).all() and np.isfinite(learned).all()):
         raise BundleError(f"version {bundle.version}: scores hold NaN or infinity: {KEPT}")
     alive = bundle.weights["popularity"][:, 0] > UNSEEN / 10
@@ -80,9 +84,18 @@ def probe_histories(bundle: Bundle, count: int = 8) -> list[list[Entry]]:
     ]
 
 
+def _shown(history: Sequence[Entry], now_ms: int) -> list[Shown]:
+    """Items of a history as if they had been shown, some of them often."""
+    items = [entry.item_id for entry in history[:12]]
+    return [Shown(item, now_ms - 1000 * 3**i, i + 1, "probe") for i in reversed(range(12)) for item in items[: i + 1]]
+
+
 @np.errstate(invalid="ignore")
 def reference_scores(
-    bundle: Bundle, histories: Sequence[Sequence[Entry]], now_ms: Sequence[int]
+    bundle: Bundle,
+    histories: Sequence[Sequence[Entry]],
+    now_ms: Sequence[int],
+    shown: Sequence[Sequence[Shown]] = (),
 ) -> NDArray[np.float32]:
     """Fused scores by the code that learns, on a bundle's weights.
 
@@ -90,6 +103,7 @@ def reference_scores(
         bundle: whose weights are read.
         histories: B of them, each oldest first.
         now_ms: the instant that each is asked about, epoch ms.
+        shown: of each, what its user was shown, oldest first; of no user anything where it is empty.
 
     Returns
         (B, capacity) float32.
@@ -97,7 +111,7 @@ def reference_scores(
     parts = Parts(bundle.config)
     for part in parts.all:
         part.read(bundle.weights)
-    block = asked_block(parts, histories, now_ms, bundle.item_rows, bundle.types, bundle.capacity)
+    block = asked_block(parts, histories, now_ms, bundle.item_rows, bundle.types, bundle.capacity, shown)
     return np.stack([sums.scores for _, sums in scores_of(parts, block)])
 
 

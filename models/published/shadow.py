@@ -17,6 +17,7 @@ from models.experts.fusion import asked_block, scores_of
 from models.experts.registry import Parts
 from models.published.bundle import Bundle
 from models.quality import rank_of
+from models.shown.showings import unanswered
 
 __all__ = ["Asked", "Shadow"]
 
@@ -59,6 +60,7 @@ class Shadow:
             bundle.item_rows,
             bundle.types,
             bundle.capacity,
+            [unanswered(one, bundle.config.join_window_s) for one in examples],
         )
         known = ~self._parts.popularity.closed  # (capacity,)
         scores = (sums.scores for _, sums in scores_of(self._parts, block))

@@ -87,6 +87,8 @@ def sequences_of(
     context = config.length - config.shared_targets + 1  # so that the last of a shared sequence reads `length` steps
     newest: dict[str, tuple[int, Entry, int]] = {}  # user -> sequence, last target, targets in it
     for i, pending in enumerate(block):
+        if pending.listed is not None:
+            continue
         at, last, shared = newest.get(pending.user_id, (0, None, 0))
         if last is None or pending.last != last or shared == config.shared_targets:
             at, shared = len(sequences), 0

@@ -59,6 +59,7 @@ def dense_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         "since_weight": (2 * d, len(SINCE_RATES) + 1),
     }
 
+
 warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")  # 0.1 MB a step
 warnings.filterwarnings("ignore", "Attempting to run cuBLAS, but there was no current CUDA context")  # the first time
 
@@ -195,6 +196,26 @@ class Encoder:
         nothing = torch.zeros(len(since), self.config.width, device=self.device)  # a state that has seen no step
         out = self.output(nothing, torch.from_numpy(since).to(self.device), self.weights(dense))
         logits: NDArray[np.float32] = functional.linear(out, table[:used], bias[:used]).cpu().numpy()
+        return logits
+
+    @torch.no_grad()
+    def score_few(
+        self, batch: Sequences, empty: NDArray[np.bool_], place: NDArray[np.int64], rows: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Logits of single rows, (m,), each at one of the predicting places, (m,), by the weights that score.
+
+        `empty` (n,) says of which places nothing was read.
+        """
+        table, bias, dense = self.scoring()
+        weights = self.weights(dense)
+        hidden = self.hidden(table, weights, batch)
+        if empty.any():
+            since = torch.from_numpy(batch.since[empty]).to(self.device)
+            nothing = torch.zeros(len(since), self.config.width, device=self.device)
+            hidden[torch.from_numpy(empty).to(self.device)] = self.output(nothing, since, weights)
+        at = torch.from_numpy(rows).to(self.device)
+        said = (hidden[torch.from_numpy(place).to(self.device)] * table[at]).sum(-1) + bias[at]
+        logits: NDArray[np.float32] = said.cpu().numpy()
         return logits
 
     def scoring(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -19,11 +19,13 @@ from models.published.bundle import Bundle
 from models.published.delta import Delta
 from models.recorder import Recorder
 from models.sequence.rehearsal import Plan, Rehearsal
+from models.shown.showings import unanswered
 from models.teaching import TeachingLimit
 from replay.backtest.queries import Query
 from serving.catalogue import Catalogue
 from serving.scorer import Scorer
 from serving.scoring import Ask, score
+from streams.features.state import UserState
 
 __all__ = ["DEEPEST", "Ablation", "Published", "Retrained", "merged"]
 
@@ -140,6 +142,7 @@ class Published:
                 Request(request_id="-", user_id=example.user_id, k=DEEPEST + 1, request_time=example.target.time_ms),
                 example.history,
                 at_ms=example.target.time_ms,
+                state=UserState(shown=unanswered(example, self.learner.config.join_window_s)),
             )
             for example in (query.example for query in variant.asked)
         ]

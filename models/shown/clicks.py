@@ -1,0 +1,142 @@
+"""The click model: the chance that an item that is shown is reacted to. Test, then train, in one pass.
+
+    log-odds = log-odds of the item's own rate + bias + linear(facts) + network(facts) + fatigue(how often shown)
+
+The first term is all that it says before it has learned anything. Of a list it learns two things at once: of each item
+whether it was reacted to (log loss, which makes it a chance), and, where some were, which of the list they were
+(softmax within the list, where all that the items have in common cancels out). Both gradients are the probabilities
+less the truth; one hidden layer is trained by hand, as the gate is. Facts are standardised by running means. Fatigue's
+weights are `experts.fatigue`'s own: what is learned of them here ranks what is served. Knows facts and labels, no ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.experts.fatigue import Fatigue
+from models.experts.network import Network
+from models.shown.facts import RATE
+
+__all__ = ["Clicks", "Taught"]
+
+HIDDEN = 24
+LEARNING_RATE = 5e-3
+WIDEST = 4.0
+"""Standardised facts are cut here: one that is out of all proportion says no more."""
+
+STEADY = 5000.0
+"""Running means are those of about so many items."""
+
+LISTWISE = 1.0
+"""What the softmax within lists weighs beside the log loss."""
+
+Array = NDArray[np.float32]
+
+
+class Taught(NamedTuple):
+    """Items to learn from, of one or several lists; n in all.
+
+    Fields
+        facts, tired: (n, F), (n, T).
+        label: (n,) 1 where it was reacted to, 0 where not; `weight` (n,) what that weighs, 0 where nothing is new.
+        correction: (n,) the label that it was learned with less the right one, where it was a wrong one.
+        groups: of each list that has a reaction, its items among the n and what each weighs as the one chosen.
+    """
+
+    facts: Array
+    tired: Array
+    label: Array
+    weight: Array
+    correction: Array
+    groups: Sequence[tuple[NDArray[np.int64], Array]]
+
+
+class Clicks(Network):
+    """The network, its running means, and how it learns."""
+
+    label = "clicks"
+
+    def __init__(self, facts: int, fatigue: Fatigue) -> None:
+        start = {
+            "click_hidden_weight": torch.zeros(facts, HIDDEN),
+            "click_hidden_bias": torch.zeros(HIDDEN),
+            "click_output_weight": torch.zeros(HIDDEN),
+            "click_linear": torch.zeros(facts),
+            "click_bias": torch.zeros(1),
+        }
+        random = np.random.default_rng(0)  # the same for every seed of a learner
+        bound = facts**-0.5
+        start["click_hidden_weight"][:] = torch.from_numpy(random.uniform(-bound, bound, (facts, HIDDEN)))
+        super().__init__(start, LEARNING_RATE)
+        self.fatigue = fatigue
+        self.mean, self.square = np.zeros(facts), np.ones(facts)
+        self.met = np.zeros(1)  # items that the means are of, as far as they count
+
+    def meet(self, facts: Array) -> None:
+        """Let the running means know items that are shown, (n, F)."""
+        self.met[0] += len(facts)
+        share = len(facts) / min(self.met[0], STEADY)
+        share = min(share, 1.0)
+        new = facts.astype(np.float64)
+        self.mean += share * (new.mean(0) - self.mean)
+        self.square += share * (((new - self.mean) ** 2).mean(0) - self.square)
+
+    def chances(self, facts: Array, tired: Array) -> NDArray[np.float64]:
+        """Chances of a reaction, (n,), of facts (n, F) and `showings` (n, T)."""
+        return _chance(self._log_odds(facts, tired)[0])
+
+    def _log_odds(self, facts: Array, tired: Array) -> tuple[NDArray[np.float64], Array, Array]:
+        """Log-odds (n,), standardised facts, hidden units."""
+        weights = self.weights()
+        standard = ((facts - self.mean) / np.sqrt(self.square + 1e-6)).clip(-WIDEST, WIDEST).astype(np.float32)
+        hidden = np.tanh(standard @ weights["click_hidden_weight"] + weights["click_hidden_bias"])
+        said = hidden @ weights["click_output_weight"] + standard @ weights["click_linear"] + weights["click_bias"][0]
+        return facts[:, RATE].astype(np.float64) + said + self.fatigue.said(tired), standard, hidden
+
+    def learn(self, taught: Taught) -> None:
+        """One step."""
+        said, standard, hidden = self._log_odds(taught.facts, taught.tired)
+        many = float(taught.weight.sum() + np.abs(taught.correction).sum())
+        gradient = (taught.weight * (_chance(said) - taught.label) + taught.correction) / max(many, 1.0)
+        share = LISTWISE / max(len(taught.groups), 1)
+        for items, chosen in taught.groups:
+            odds = said[items]
+            among = np.exp(odds - odds.max())
+            among /= among.sum()
+            total = chosen.sum()
+            gradient[items] += share * (total * among - chosen)
+        flat = gradient.astype(np.float32)
+        weights = self.weights()
+        inner = flat[:, None] * weights["click_output_weight"] * (1 - hidden * hidden)
+        self.descend(
+            {
+                "click_hidden_weight": standard.T @ inner,
+                "click_hidden_bias": inner.sum(0),
+                "click_output_weight": flat @ hidden,
+                "click_linear": flat @ standard,
+                "click_bias": flat.sum(keepdims=True),
+            }
+        )
+        if taught.tired.any():
+            self.fatigue.descend({"fatigue_weight": flat @ taught.tired})
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The flat vector and the running means."""
+        return {**super().state(), "clicks.mean": self.mean, "clicks.square": self.square, "clicks.met": self.met}
+
+    def load(self, steps: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Back to what `state` and the optimizer were."""
+        own = self.state() | {"clicks.first": self.adam.first.numpy(), "clicks.second": self.adam.second.numpy()}
+        for name, array in own.items():
+            array[...] = arrays[name]
+        self.adam.steps = steps
+
+
+def _chance(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    chance: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-log_odds.clip(-30, 30)))
+    return chance

@@ -1,0 +1,126 @@
+"""What the click model is told of an item in a list: the one function for learner, backtest and serving.
+
+Before: what the experts say of the list at that instant, what is counted, what the user did with the items. After:
+`clicks` learns from it. Knows no labels and no weights. The place in a list is a fact of its own (`PLACE`), so that it
+can be left out where a list is yet to be ordered.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.block import Listed
+from models.shown.rates import Rate, log_odds
+
+__all__ = ["RATE", "ListMoment", "count_of", "facts_of"]
+
+Array = NDArray[np.float32]
+
+RATE = 0
+"""The column of the log-odds of the item's smoothed rate, which the click model starts from."""
+
+OF_ITEM = 4 + 5 + 3 + 5
+"""Facts of each item alone: rates, what the user did with it, its place, and how far from where the user was."""
+
+OF_LIST = 3 + 4
+"""Facts that all items of a list share: of the user's rates, of the list and the moment."""
+
+SECONDS = 1000.0
+HOUR_MS = 3_600_000
+
+
+class ListMoment(NamedTuple):
+    """All that is known of a list when it is shown.
+
+    Fields
+        listed: its items.
+        opinions: the experts', (K, M), and scores, all together, (M,).
+        counts: all-time events of each item, M.
+        items: rate of each item, M.
+        user: the user's rate, of_all: everybody's.
+        length, since: entries of the history that are read, and `encode_since`.
+        time_ms: when, epoch ms.
+    """
+
+    listed: Listed
+    opinions: Array
+    scores: Array
+    counts: Sequence[int]
+    items: Sequence[Rate]
+    user: Rate
+    of_all: float
+    length: int
+    since: float
+    time_ms: int
+
+
+def count_of(experts: int) -> int:
+    """How many facts `facts_of` tells where the experts have so many opinions."""
+    return OF_ITEM + OF_LIST + 2 * (experts + 1) + 2
+
+
+def facts_of(moment: ListMoment) -> Array:
+    """Facts (M, F) float32 of the M items of a list."""
+    listed, of_all = moment.listed, moment.of_all
+    many, here = len(listed.items), _newest_place(listed)
+    own = [
+        (
+            log_odds(rate.smoothed(of_all)),
+            log_odds(rate.recently(of_all)),
+            math.log1p(rate.exposures),
+            math.log1p(count),
+            *_of_history(*did),
+            1.0 / place if place else 0.0,
+            math.log(place) if place else 0.0,
+            float(place == 1),
+            *_from_here(place, here),
+        )
+        for rate, count, did, place in zip(moment.items, moment.counts, listed.own, listed.places, strict=True)
+    ]
+    hour = moment.time_ms % (24 * HOUR_MS) / HOUR_MS * (math.pi / 12)
+    user = moment.user
+    shared = (
+        log_odds(user.smoothed(of_all)),
+        log_odds(user.recently(of_all)),
+        math.log1p(user.exposures),
+        math.log(many),
+        math.log1p(moment.length),
+        math.sin(hour),
+        math.cos(hour),
+    )
+    said = np.concatenate([moment.opinions.T, moment.scores[:, None]], 1)  # (M, K + 1)
+    facts = np.empty((many, count_of(len(moment.opinions))), np.float32)
+    facts[:, :OF_ITEM] = own
+    facts[:, OF_ITEM : OF_ITEM + OF_LIST] = shared
+    end = OF_ITEM + OF_LIST + said.shape[1]
+    facts[:, OF_ITEM + OF_LIST : end] = said
+    facts[:, end:-2] = said - said.max(0)
+    facts[:, -2] = facts[:, RATE] - facts[:, RATE].max()
+    facts[:, -1] = moment.since
+    return facts
+
+
+def _newest_place(listed: Listed) -> int:
+    """Place of the item that the user did something with last; 0 where there is none or it is not known."""
+    touched = [(did[1], place) for did, place in zip(listed.own, listed.places, strict=True) if did[0]]
+    return min(touched)[1] if touched else 0
+
+
+def _from_here(place: int, here: int) -> tuple[float, float, float, float, float]:
+    """How far below or above the item that the user did something with last: people go on from where they are."""
+    if not (place and here):
+        return 0.0, 0.0, 0.0, 0.0, 0.0
+    below = place - here
+    return 1.0, float(below == 1), float(below == -1), math.log1p(max(below, 0)), math.log1p(max(-below, 0))
+
+
+def _of_history(events: int, back: int, ago_ms: int, weight: float) -> tuple[float, float, float, float, float]:
+    """What the user did with an item."""
+    if not events:
+        return 0.0, 0.0, 0.0, 0.0, 0.0
+    return float(back == 0), 1.0, math.log(events), math.log1p(back) + math.log1p(ago_ms / SECONDS) / 5.0, weight

@@ -1,0 +1,252 @@
+"""Lists that were shown, from the moment they are shown to what is learned of them.
+
+Before: the learner, when a block closes: its examples in order, and what the experts say of its lists. After: the click
+model and fatigue have learned what is known now; `Judged` say what was thought and what came of it. All of it is done
+by the block, in the order of the log, so that how calls cut the log changes nothing. A stream that shows nothing has
+nothing of this, not in its checkpoints either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater.examples import Kind
+from headwater.signals import Meaning
+from models.block import Pending
+from models.config import ModelConfig
+from models.experts.fatigue import Fatigue
+from models.experts.fusion import Heard
+from models.inputs import event_weight
+from models.part import Part
+from models.quality import Judged, ShownFigures
+from models.shown.clicks import Clicks, Taught
+from models.shown.facts import ListMoment, count_of, facts_of
+from models.shown.rates import ReactionRates
+from models.shown.waiting import AtShowing, Reaction, Waiting, WaitingList
+
+__all__ = ["ShownLists"]
+
+Array = NDArray[np.float32]
+
+
+class News(NamedTuple):
+    """What has become known of an item: its place in the list, the label that was learned (None: none), the right one,
+    and what its reactions weigh.
+    """
+
+    place: int
+    learned: float | None
+    reacted: float
+    weight: float
+
+
+def _news(one: WaitingList, i: int) -> News:
+    """The label of an item as it is now, which counts as learned from here on."""
+    before, reacted = one.learned[i], float(one.label[i] > 0)
+    one.learned[i] = reacted
+    return News(i, before, reacted, max(one.label[i], 0.0))
+
+
+class ShownLists(Part):
+    """Waiting lists, rates and the click model, from the first list of a stream on.
+
+    Parameters
+        config: of the model.
+        experts: how many opinions there are of each item.
+        fatigue: whose weights are learned here.
+        figures: kept in checkpoints here.
+    """
+
+    def __init__(self, config: ModelConfig, experts: int, fatigue: Fatigue, figures: ShownFigures) -> None:
+        self.config = config
+        self.figures = figures
+        self.begun = False
+        self.waiting = Waiting(int(config.join_window_s * 1000))
+        self.items, self.users = ReactionRates(), ReactionRates()
+        self.clicks = Clicks(count_of(experts), fatigue)
+        self._lesson: list[tuple[WaitingList, list[News]]] = []
+
+    def pass_block(
+        self, examples: Sequence[Pending], heard: Mapping[int, Heard], counts: Callable[[list[int]], list[int]]
+    ) -> list[tuple[Judged, ...]]:
+        """Take a block's examples in, in order, and learn what has become known.
+
+        Parameters
+            examples: all of the block.
+            heard: of each list by its place among them.
+            counts: rows -> all-time events of each.
+
+        Returns
+            Of each example what it, or its time, told.
+        """
+        if not (self.begun or heard):
+            return [()] * len(examples)
+        self.begun = True
+        found = []
+        for i, one in enumerate(examples):
+            judged = [each for due in self.waiting.advance(one.target.time_ms) for each in self._close(due)]
+            if i in heard:
+                judged += self._open(one, heard[i], counts)
+            elif one.kind is Kind.EVENT and one.capped:
+                self.waiting.forget_user(one.user_id)
+            elif one.kind is not Kind.SHOWN:
+                judged += self._react(one)
+            found.append(tuple(judged))
+        self._learn()
+        return found
+
+    def undecided(self) -> list[Judged]:
+        """Items of the lists whose window is still open, as they stand. Learns nothing."""
+        return [self._judged(one, i) for one in self.waiting.open_lists() for i in range(len(one.items))]
+
+    def _open(self, example: Pending, heard: Heard, counts: Callable[[list[int]], list[int]]) -> list[Judged]:
+        listed, user_id, of_all = example.listed, example.user_id, self.items.of_all
+        assert listed is not None
+        rates = [self.items.of(item_id) for item_id in listed.items]
+        facts = facts_of(
+            ListMoment(
+                listed=listed,
+                opinions=heard.opinions,
+                scores=heard.scores,
+                counts=counts(listed.rows),
+                items=rates,
+                user=self.users.of(user_id),
+                of_all=of_all,
+                length=len(example.steps.rows),
+                since=example.since,
+                time_ms=example.target.time_ms,
+            )
+        )
+        tired = np.array(listed.tired, np.float32)
+        said = np.array([(0.0, rate.smoothed(of_all), score) for rate, score in zip(rates, heard.served, strict=True)])
+        said[:, 0] = self.clicks.chances(facts, tired)
+        self.clicks.meet(facts)
+        for item_id in listed.items:
+            self.items.expose(item_id)
+            self.users.expose(user_id)
+        asked, shown_ms = AtShowing(facts, tired, said), example.target.time_ms
+        made = WaitingList(user_id, listed.list_id, shown_ms, list(listed.items), list(listed.places), asked)
+        before = self.waiting.open(made)
+        return [each for one, i in before for each in self._told(one, i)]
+
+    def _react(self, example: Pending) -> list[Judged]:
+        target, meanings = example.target, self.config.meanings
+        meaning = meanings.meaning(target.type, target.value)
+        if meaning not in (Meaning.POSITIVE, Meaning.NEGATIVE):
+            return []
+        weight = -1.0 if meaning is Meaning.NEGATIVE else event_weight(target.type, target.value, self.config)
+        if not weight:
+            return []
+        reaction = Reaction(target.item_id, target.time_ms, example.request_id, weight)
+        if example.kind is Kind.UNDONE:
+            found = self.waiting.take_back(example.user_id, reaction)
+        else:
+            found = self.waiting.react(example.user_id, reaction)
+        return [] if found is None else self._told(*found)
+
+    def _told(self, one: WaitingList, i: int) -> list[Judged]:
+        """An item's label has changed: count it, and learn it at once where no window is to be waited for."""
+        reacted = one.label[i] > 0
+        if reacted != one.counted[i]:
+            by = 1.0 if reacted else -1.0
+            self.items.react(one.items[i], by)
+            self.users.react(one.user_id, by)
+            one.counted[i] = reacted
+        if not one.closed and one.label[i] >= 0:
+            return []
+        before = one.learned[i]
+        if before == float(reacted):
+            return []
+        self._lesson.append((one, [_news(one, i)]))
+        return [self._judged(one, i, corrected=before is not None)]
+
+    def _close(self, one: WaitingList) -> list[Judged]:
+        """A window is over: what is not known by now was shown and not reacted to."""
+        left = [i for i in range(len(one.items)) if one.learned[i] is None]
+        self._lesson.append((one, [_news(one, i) for i in left]))
+        return [self._judged(one, i) for i in left]
+
+    def _judged(self, one: WaitingList, i: int, corrected: bool = False) -> Judged:
+        chance, rate, score = one.asked.said[i].tolist()
+        return Judged(
+            list_id=one.list_id,
+            user_id=one.user_id,
+            item_id=one.items[i],
+            time_ms=one.time_ms,
+            place=one.places[i],
+            chance=chance,
+            item_rate=rate,
+            rank=int(np.count_nonzero(one.asked.said[:, 2] >= score)),
+            reacted=one.label[i] > 0,
+            weight=max(one.label[i], 0.0),
+            corrected=corrected,
+        )
+
+    def _learn(self) -> None:
+        """One step on what the block brought."""
+        lesson, self._lesson = self._lesson, []
+        if not any(news for _, news in lesson):
+            return
+        facts, tired, labels, weights, corrections, groups = [], [], [], [], [], []
+        first = 0
+        for one, news in lesson:
+            many = len(one.items)
+            now, fresh, wrong, chosen = np.zeros((4, many), np.float32)
+            for i, learned, reacted, worth in news:
+                now[i] = reacted
+                chosen[i] = worth
+                if learned is None:
+                    fresh[i] = worth or 1.0
+                else:
+                    wrong[i] = learned - reacted
+            if many > 1 and chosen.any():
+                groups.append((np.arange(first, first + many), chosen))
+            facts.append(one.asked.facts)
+            tired.append(one.asked.tired)
+            labels.append(now)
+            weights.append(fresh)
+            corrections.append(wrong)
+            first += many
+        label, weight, correction = map(np.concatenate, (labels, weights, corrections))
+        self.clicks.learn(Taught(np.concatenate(facts), np.concatenate(tired), label, weight, correction, groups))
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The click model, and the facts of waiting lists; nothing before the first list."""
+        if not self.begun:
+            return {}
+        adam = self.clicks.adam
+        moments = {"clicks.first": adam.first.numpy(), "clicks.second": adam.second.numpy()}
+        waiting = {f"waiting.{name}": array for name, array in self.waiting.arrays().items()}
+        figures = {"shown.said": self.figures.said, "shown.reacted": self.figures.reacted}
+        return self.clicks.state() | moments | waiting | figures
+
+    def values(self) -> dict[str, Any]:
+        """The rest, JSON-able; nothing before the first list."""
+        if not self.begun:
+            return {}
+        shown = {
+            "waiting": self.waiting.values(),
+            "items": self.items.values(),
+            "users": self.users.values(),
+            "steps": self.clicks.adam.steps,
+            "judged": self.figures.items,
+        }
+        return {"shown": shown}
+
+    def restore(self, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Back to what `values` and `state` returned."""
+        shown = values.get("shown")
+        if shown is None:
+            return
+        self.begun = True
+        self.clicks.load(shown["steps"], arrays)
+        self.figures.items = shown["judged"]
+        self.figures.said, self.figures.reacted = np.array(arrays["shown.said"]), np.array(arrays["shown.reacted"])
+        waiting = {name.removeprefix("waiting."): one for name, one in arrays.items() if name.startswith("waiting.")}
+        self.waiting.load(shown["waiting"], waiting)
+        self.items.load(shown["items"])
+        self.users.load(shown["users"])

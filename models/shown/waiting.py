@@ -1,0 +1,303 @@
+"""Lists that were shown and wait for reactions, in event time.
+
+Before: `lists` opens a list with what was thought of it. After: it learns from what a list has become. A reaction joins
+the list that its request_id names, else the newest showing of its item within the window; it may come before its list
+or after the window's end. Knows ids, times and weights.
+
+Everything that waits is bounded: the lists longest closed are forgotten first, then the oldest that is open is closed
+early, and counted.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import starmap
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["AtShowing", "Reaction", "Waiting", "WaitingList"]
+
+MOST_ITEMS = 131_072
+"""Items of all lists that are kept: 10 MB of facts."""
+
+MOST_EARLY = 8_192
+"""Reactions without a list that are kept, should it come yet."""
+
+Array = NDArray[np.float32]
+
+
+class Reaction(NamedTuple):
+    """An event that speaks for an item, or against it (weight below 0)."""
+
+    item_id: str
+    time_ms: int
+    request_id: str | None
+    weight: float
+
+
+class AtShowing(NamedTuple):
+    """What was thought of a list when it was shown; M items.
+
+    Fields
+        facts: (M, F), `facts.facts_of`.
+        tired: (M, T), `showings`.
+        said: (M, 3) float64: chance of a reaction, the item's smoothed rate, fused score.
+    """
+
+    facts: Array
+    tired: Array
+    said: NDArray[np.float64]
+
+
+@dataclass(eq=False)
+class WaitingList:
+    """A list, and what came of it so far.
+
+    Fields
+        label: by item, the weight of the strongest reaction for it; 0 for none, -1 where it was turned down.
+        counted: by item, whether a reaction is counted in the rates.
+        learned: by item, the label that was learned; None before it was.
+        reactions: place of the item and weight of each reaction that joined, so that one can be taken back.
+        number: of lists opened so far.
+    """
+
+    user_id: str
+    list_id: str
+    time_ms: int
+    items: list[str]
+    places: list[int]
+    asked: AtShowing
+    number: int = 0
+    label: list[float] = field(default_factory=list)
+    counted: list[bool] = field(default_factory=list)
+    learned: list[float | None] = field(default_factory=list)
+    reactions: list[tuple[int, float]] = field(default_factory=list)
+    closed: bool = False
+
+    def extend(self, more: WaitingList) -> list[str]:
+        """Take in the items of another part of this list that are not in it; they are returned."""
+        fresh = [i for i, item_id in enumerate(more.items) if item_id not in self.items]
+        self.items += [more.items[i] for i in fresh]
+        self.places += [more.places[i] for i in fresh]
+        self.label += [0.0] * len(fresh)
+        self.counted += [False] * len(fresh)
+        self.learned += [None] * len(fresh)
+        here, there = self.asked, more.asked
+        self.asked = AtShowing(
+            np.concatenate([here.facts, there.facts[fresh]]),
+            np.concatenate([here.tired, there.tired[fresh]]),
+            np.concatenate([here.said, there.said[fresh]]),
+        )
+        return [more.items[i] for i in fresh]
+
+    def react(self, i: int, weight: float) -> None:
+        """A reaction to the item at place i of the list."""
+        self.reactions.append((i, weight))
+        self.relabel(i)
+
+    def relabel(self, i: int) -> None:
+        """The label of an item by its reactions; the newest dismissal or reaction decides between the two."""
+        own = [weight for at, weight in self.reactions if at == i]
+        self.label[i] = 0.0 if not own else -1.0 if own[-1] < 0 else max(own)
+
+
+class Waiting:
+    """All lists that may yet be reacted to.
+
+    Parameters
+        window_ms: `join_window_s`.
+        most_items: of all lists that are kept.
+    """
+
+    def __init__(self, window_ms: int, most_items: int = MOST_ITEMS) -> None:
+        self.window_ms, self.most_items = window_ms, most_items
+        self.now_ms = 0  # the stream's own clock: the latest event time
+        self.opened = 0
+        self.closed_early = 0
+        self.held = 0  # items
+        self._lists: dict[str, dict[str, WaitingList]] = {}  # by user, by list_id
+        self._due: list[tuple[int, int, str, str]] = []  # heap: showing, number, user, list_id of those that are open
+        self._closed: dict[int, WaitingList] = {}  # by number; longest closed first
+        self._showings: dict[tuple[str, str], list[WaitingList]] = {}  # by user and item
+        self._early: dict[str, list[Reaction]] = {}  # by user; longest without news first
+        self._early_count = 0
+
+    def open(self, made: WaitingList) -> list[tuple[WaitingList, int]]:
+        """Take in a list; what an open list of the same name lacks joins it there.
+
+        Returns
+            The items, each with its list, that had a reaction before they came.
+        """
+        before = self._lists.get(made.user_id, {}).get(made.list_id)
+        if before is not None and before.closed:
+            self._forget(before)
+            before = None
+        if before is None:
+            self.opened += 1
+            made.number = self.opened
+            many = len(made.items)
+            made.label, made.counted, made.learned = [0.0] * many, [False] * many, [None] * many
+            self._insert(made)
+            heapq.heappush(self._due, (made.time_ms, made.number, made.user_id, made.list_id))
+            return self._came_before(made)
+        fresh = before.extend(made)
+        self.held += len(fresh)
+        for item_id in fresh:
+            self._showings.setdefault((before.user_id, item_id), []).append(before)
+        return self._came_before(before)
+
+    def react(self, user_id: str, reaction: Reaction) -> tuple[WaitingList, int] | None:
+        """Join a reaction; where there is no list for it, it is kept for one that comes late.
+
+        Returns
+            The list, with the reaction's label, and the place of the item.
+        """
+        found = self._showing(user_id, reaction)
+        if found is None:
+            self._keep(user_id, reaction)
+            return None
+        found[0].react(found[1], reaction.weight)
+        return found
+
+    def take_back(self, user_id: str, reaction: Reaction) -> tuple[WaitingList, int] | None:
+        """Undo a reaction; None where it had joined no list."""
+        kept = self._early.get(user_id, [])
+        if reaction in kept:
+            kept.remove(reaction)
+            self._early_count -= 1
+            return None
+        found = self._showing(user_id, reaction)
+        if found is None or (found[1], reaction.weight) not in found[0].reactions:
+            return None
+        found[0].reactions.remove((found[1], reaction.weight))
+        found[0].relabel(found[1])
+        return found
+
+    def forget_user(self, user_id: str) -> None:
+        """Drop the open lists of somebody who teaches no more."""
+        for one in [one for one in self._lists.get(user_id, {}).values() if not one.closed]:
+            self._forget(one)
+
+    def advance(self, time_ms: int) -> Iterator[WaitingList]:
+        """Move the clock, and close the lists whose window is over, the oldest first."""
+        self.now_ms = max(self.now_ms, time_ms)
+        while self._due and self._due[0][0] + self.window_ms < self.now_ms:
+            if (one := self._close()) is not None:
+                yield one
+        while self.held > self.most_items and (self._closed or self._due):
+            if self._closed:
+                self._forget(next(iter(self._closed.values())))
+            elif (one := self._close()) is not None:
+                self.closed_early += 1
+                yield one
+
+    def open_lists(self) -> list[WaitingList]:
+        """Those whose window is not over, the oldest first."""
+        found = (self._lists.get(user, {}).get(name) for _, _, user, name in sorted(self._due))
+        return [one for one in found if one is not None and not one.closed]
+
+    def _insert(self, one: WaitingList) -> None:
+        self._lists.setdefault(one.user_id, {})[one.list_id] = one
+        self.held += len(one.items)
+        for item_id in one.items:
+            self._showings.setdefault((one.user_id, item_id), []).append(one)
+
+    def _close(self) -> WaitingList | None:
+        _, number, user_id, list_id = heapq.heappop(self._due)
+        one = self._lists.get(user_id, {}).get(list_id)
+        if one is None or one.number != number:
+            return None  # forgotten
+        one.closed = True
+        self._closed[number] = one
+        return one
+
+    def _showing(self, user_id: str, reaction: Reaction) -> tuple[WaitingList, int] | None:
+        """Which showing a reaction is to: that which it names, else the newest within the window."""
+        item_id, time_ms = reaction.item_id, reaction.time_ms
+        shown = self._showings.get((user_id, item_id), ())
+        found = next((one for one in shown if one.list_id == reaction.request_id), None)
+        if found is None:
+            within = [one for one in shown if one.time_ms <= time_ms <= one.time_ms + self.window_ms]
+            found = max(within, key=lambda one: (one.time_ms, one.number), default=None)
+        return None if found is None else (found, found.items.index(item_id))
+
+    def _came_before(self, one: WaitingList) -> list[tuple[WaitingList, int]]:
+        """Join what was kept for this list."""
+        found, left = [], []
+        for reaction in self._early.get(one.user_id, ()):
+            at = self._showing(one.user_id, reaction)
+            if at is None:
+                left.append(reaction)
+            else:
+                at[0].react(at[1], reaction.weight)
+                found.append(at)
+        if found:
+            self._early_count -= len(found)
+            self._early[one.user_id] = left
+        return found
+
+    def _keep(self, user_id: str, reaction: Reaction) -> None:
+        before = self._early.pop(user_id, [])
+        kept = [one for one in before if one.time_ms + self.window_ms >= self.now_ms]
+        self._early[user_id] = [*kept, reaction]
+        self._early_count += 1 + len(kept) - len(before)
+        while self._early_count > MOST_EARLY:
+            self._early_count -= len(self._early.pop(next(iter(self._early))))
+
+    def _forget(self, one: WaitingList) -> None:
+        own = self._lists[one.user_id]
+        del own[one.list_id]
+        if not own:
+            del self._lists[one.user_id]
+        self._closed.pop(one.number, None)
+        self.held -= len(one.items)
+        for item_id in one.items:
+            shown = self._showings[one.user_id, item_id]
+            shown.remove(one)
+            if not shown:
+                del self._showings[one.user_id, item_id]
+
+    def values(self) -> dict[str, Any]:
+        """All of it but the facts, JSON-able."""
+        return {
+            "now_ms": self.now_ms,
+            "opened": self.opened,
+            "closed_early": self.closed_early,
+            "lists": [
+                [one.user_id, one.list_id, one.time_ms, one.number, one.items, one.places, one.label, one.counted,
+                 one.learned, one.reactions, one.closed]
+                for one in self._all()
+            ],
+            "due": self._due,
+            "closed": list(self._closed),
+            "early": [[user_id, list(map(list, kept))] for user_id, kept in self._early.items()],
+        }  # fmt: skip
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The facts of all lists, one below the other."""
+        columns = zip(*(one.asked for one in self._all()), strict=True)
+        return {name: np.concatenate(parts) for name, parts in zip(AtShowing._fields, columns, strict=False)}
+
+    def _all(self) -> list[WaitingList]:
+        return sorted((one for own in self._lists.values() for one in own.values()), key=lambda one: one.number)
+
+    def load(self, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Back to what `values` and `arrays` returned."""
+        self.now_ms, self.opened, self.closed_early = (values[name] for name in ("now_ms", "opened", "closed_early"))
+        by_number, first = {}, 0
+        for *named, items, places, label, counted, learned, reactions, closed in values["lists"]:
+            user_id, list_id, time_ms, number = named
+            end = first + len(items)
+            asked = AtShowing(*(np.array(arrays[name][first:end]) for name in AtShowing._fields))
+            one = WaitingList(user_id, list_id, time_ms, items, places, asked, number, label, counted, learned)
+            one.reactions, one.closed = [(at, weight) for at, weight in reactions], closed
+            by_number[number], first = one, end
+            self._insert(one)
+        self._due = [(*one,) for one in values["due"]]
+        self._closed = {number: by_number[number] for number in values["closed"]}
+        self._early = {user_id: list(starmap(Reaction, kept)) for user_id, kept in values["early"]}
+        self._early_count = sum(map(len, self._early.values()))
