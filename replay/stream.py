@@ -12,15 +12,17 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import Any
 
 from headwater.client import Client, Delivery
 from headwater.errors import SettingsError, Unavailable
-from headwater.events import Event
+from headwater.events import MAX_TIME_MS, Event
 from headwater.kafka import ensure_topics
 from headwater.settings import Settings
-from replay.sources import Catalogued, KafkaRange, Source
+from replay.sources import Catalogued, KafkaRange, Link, Source
 
 __all__ = ["ReplayReport", "Speed", "stream"]
 
@@ -67,6 +69,7 @@ class ReplayReport:
 
     Fields
         events, records, items: sent so far.
+        identities: guests of whom was told who they are.
         bad, first_bad: refused rows by reason, and the first of them in words.
         time_unit: of the source's time column.
         first_event_time: epoch ms.
@@ -89,6 +92,7 @@ class ReplayReport:
     offsets: dict[int, list[int]] = field(default_factory=dict)
     stopped: bool = False
     items: int = 0
+    identities: int = 0
 
     @property
     def events_per_s(self) -> float:
@@ -166,7 +170,9 @@ def _stream(
         delivered = client.put_items(source.items())
         delivered.result(ACKNOWLEDGE_S)
         report.items = delivered.count
+    telling = _Telling(source, client)
     for chunk in _paced(islice(source.events(), limit), pace, report, stopping):
+        telling.until(chunk[-1].event_time)
         delivery = client.track_many(chunk)
         sent.append(delivery)
         report.events += delivery.count
@@ -177,9 +183,40 @@ def _stream(
             _acknowledged(sent.popleft(), report)
         _report_progress(source, report, started_s, on_progress)
     report.stopped = stopping.is_set()
+    if not report.stopped and limit is None:
+        telling.until(MAX_TIME_MS)
     while sent:
         _acknowledged(sent.popleft(), report)
+    report.identities = telling.acknowledged()
     _report_progress(source, report, started_s, on_progress)
+
+
+class _Telling:
+    """Tells who the guests of a source are, each when it became known, among the events of that time."""
+
+    def __init__(self, source: Source, client: Client) -> None:
+        self._source, self._client = source, client
+        self._told: dict[Link, Future[Any]] = {}
+        self._read = 0  # of how many guests the source had told, when it was last looked at
+        self._waiting: deque[Link] = deque()
+
+    def until(self, time_ms: int) -> None:
+        """Tell what was known by then."""
+        links = self._source.report.links
+        if len(links.users) != self._read:  # a source that is sorted has them all before its first event
+            self._read = len(links.users)
+            self._waiting = deque(
+                sorted((link for link in links if link not in self._told), key=lambda one: one.time_ms)
+            )
+        while self._waiting and self._waiting[0].time_ms <= time_ms:
+            link = self._waiting.popleft()
+            self._told[link] = self._client.identify(link.user, was=link.guest, event_time=link.time_ms)
+
+    def acknowledged(self) -> int:
+        """Wait for what was told; how many it was."""
+        for future in self._told.values():
+            future.result(ACKNOWLEDGE_S)
+        return len(self._told)
 
 
 def _paced(

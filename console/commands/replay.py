@@ -79,6 +79,7 @@ def stream_command(
         "events": report.events,
         "records": report.records,
         "items": report.items,
+        "identities": report.identities,
         "bad": dict(report.bad),
         "first_bad": report.first_bad,
         "read": chosen.report.reading_text,
@@ -89,6 +90,8 @@ def stream_command(
     lines.append(
         f"{report.events:,} events sent in {report.records:,} records, {report.events_per_s:,.0f}/s. {chosen.report}"
     )
+    if report.identities:
+        lines.append(f"{report.identities:,} guests were told to be users (topic identities).")
     if report.behind_s > 1:
         lines.append(f"The chosen speed could not be kept: {report.behind_s:,.0f} s behind.")
     end_of_sending("\n".join(lines), body, refusals, as_json, wrong=too_many_bad(chosen, reading))

@@ -269,7 +269,7 @@ class FileSource:
             user, guest = values[0], None
             if others:
                 guest = next((values[place] for place in others if place > 0 and not is_missing(values[place])), None)
-                user, guest = (guest, None) if is_missing(user) else (user, guest)
+                user = guest if is_missing(user) else user
             at = values[2] if timed == 1 else _moment(values[2 : 2 + timed])
             made = RawRow(
                 line, user, values[1], at, kind, worth,

@@ -40,7 +40,7 @@ class RawRow(NamedTuple):
         path: the whole path of its file, for ids that are made of it; "" is the name of the source.
         shown: the items of a list that was shown, in its order, as a list or `a|b|c`. With an item, the list is what
             was seen when that happened, and an event of its own before it; without one, the row is the list.
-        guest: another id of the same person, where the row has two: the one from before a login.
+        guest: the id of the same person from before a login, where the row has both; the user again for who is a guest.
     """
 
     number: int
@@ -59,7 +59,8 @@ class RawRow(NamedTuple):
 
 
 class LeftOut(NamedTuple):
-    """A good row that is no event; `what` is the word it is counted under. It may say who somebody is."""
+    """A good row that is no event; `what` is the word it is counted under. It may tell that a guest is a user, or with
+    `said` that two ids are one person."""
 
     what: str
     number: int = 0
@@ -67,6 +68,7 @@ class LeftOut(NamedTuple):
     guest: Any = None
     time: Any = None
     path: str = ""
+    said: bool = False
 
 
 def place_of(path: str, number: int) -> str:

@@ -377,7 +377,7 @@ def _checked(rows: Rows, report: SourceReport, time: TimeColumn, columns: _Colum
 def _leave_out(row: LeftOut, report: SourceReport, time: TimeColumn, users: IdColumn) -> None:
     """Count a row that is no event, and who it says somebody is. Raises BadRow."""
     if not is_missing(row.user) and not is_missing(row.guest):
-        report.links.met(users.read(row.guest), users.read(row.user), time.read(row.time))
+        report.links.met(users.read(row.guest), users.read(row.user), time.read(row.time), said=row.said)
     report.left_out[row.what] += 1
 
 

@@ -43,8 +43,7 @@ class GoogleAnalytics(JsonFormat):
         session = known.get("ga_session_id")
         if not is_missing(session):
             session = f"{guest}.{session}"
-        if is_missing(user):
-            user, guest = guest, None
+        user = guest if is_missing(user) else user
         bought = record.get("ecommerce")
         order = bought.get("transaction_id") if isinstance(bought, dict) else known.get("transaction_id")
         items = record.get("items")

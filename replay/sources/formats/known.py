@@ -37,7 +37,7 @@ class Happening(NamedTuple):
 
     Fields
         word: what happened, in the system's own word.
-        user, guest: who; the guest is what the user was before a login, where the record has both.
+        user, guest: who; the guest is what the user was before a login, and the user again where there is no other.
         products: what it was about, an object each.
         order: the id of an order, by which a refund of all of it knows its products.
         is_page: whether it is the view of a page, which has an item only where a person named one (`--map item=...`).
@@ -171,13 +171,13 @@ class _Maker:
         """The rows of one record. Raises BadRow."""
         word = self._word(body, told)
         if told.is_page and self._found("item", body) is None:
-            yield LeftOut(str(told.word), number, told.user, told.guest, told.time)
+            yield _left_out(str(told.word), number, told)
             return
         kind = self._kinds.read("view" if told.is_page else word)
         products = self._products(kind, body, told)
         if not products or not kind:
             lacking = f"{word} without an item" if kind and self._kinds.is_ours(word) else str(word)
-            yield LeftOut(lacking, number, told.user, told.guest, told.time)
+            yield _left_out(lacking, number, told)
             return
         row = RawRow(number, told.user, None, told.time, kind, None, told.event_id, told.session, told.request,
                      guest=told.guest)  # fmt: skip
@@ -239,6 +239,12 @@ class _Maker:
                     self.unmet.pop(what, None)
                     return value
         return None
+
+
+def _left_out(what: str, number: int, told: Happening) -> LeftOut:
+    """A record that is no event; who did nothing else was no guest."""
+    guest = None if told.guest == told.user else told.guest
+    return LeftOut(what, number, told.user, guest, told.time)
 
 
 EXPOSURES = frozenset(name for name, signal in DEFAULTS.items() if signal.means is Meaning.EXPOSURE)

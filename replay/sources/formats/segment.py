@@ -48,9 +48,8 @@ class SegmentCalls(JsonFormat):
         time = _first(record, TIMES)
         if call in ("identify", "alias", "group"):
             before = record.get("previousId") if call == "alias" else guest
-            return LeftOut(str(call), 0, user, before, time)
-        if is_missing(user):
-            user, guest = guest, None
+            return LeftOut(str(call), 0, user, before, time, said=call == "alias")
+        user = guest if is_missing(user) else user
         found = Happening(
             record.get("event"), user, guest, time, (), record.get("messageId"), _first(record, SESSIONS),
             _first(record, REQUESTS),

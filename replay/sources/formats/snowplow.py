@@ -88,8 +88,7 @@ class Snowplow:
     def happening(self, record: Record) -> Happening | LeftOut:
         """What an event tells. Raises BadRow."""
         user, guest = record["user_id"], record["domain_userid"] or record["network_userid"]
-        if is_missing(user):
-            user, guest = guest, None
+        user = guest if is_missing(user) else user
         session = record["domain_sessionid"] or f"{record['domain_userid']}.{record['domain_sessionidx']}".strip(".")
         told = Happening(
             record["event_name"] or record["event"], user, guest,
