@@ -22,7 +22,7 @@ from headwater.errors import SettingsError, Unavailable
 from headwater.events import MAX_TIME_MS, Event
 from headwater.kafka import ensure_topics
 from headwater.settings import Settings
-from replay.sources import Catalogued, KafkaRange, Link, Source
+from replay.sources import Catalogued, KafkaRange, Login, Source
 
 __all__ = ["ReplayReport", "Speed", "stream"]
 
@@ -196,21 +196,21 @@ class _Telling:
 
     def __init__(self, source: Source, client: Client) -> None:
         self._source, self._client = source, client
-        self._told: dict[Link, Future[Any]] = {}
+        self._told: dict[Login, Future[Any]] = {}
         self._read = 0  # of how many guests the source had told, when it was last looked at
-        self._waiting: deque[Link] = deque()
+        self._waiting: deque[Login] = deque()
 
     def until(self, time_ms: int) -> None:
         """Tell what was known by then."""
-        links = self._source.report.links
-        if len(links.users) != self._read:  # a source that is sorted has them all before its first event
-            self._read = len(links.users)
+        logins = self._source.report.logins
+        if len(logins.users) != self._read:  # a source that is sorted has them all before its first event
+            self._read = len(logins.users)
             self._waiting = deque(
-                sorted((link for link in links if link not in self._told), key=lambda one: one.time_ms)
+                sorted((login for login in logins if login not in self._told), key=lambda one: one.time_ms)
             )
         while self._waiting and self._waiting[0].time_ms <= time_ms:
-            link = self._waiting.popleft()
-            self._told[link] = self._client.identify(link.user, was=link.guest, event_time=link.time_ms)
+            login = self._waiting.popleft()
+            self._told[login] = self._client.identify(login.user, was=login.guest, event_time=login.time_ms)
 
     def acknowledged(self) -> int:
         """Wait for what was told; how many it was."""

@@ -235,7 +235,7 @@ def _body(source: Source, found: Overview, commands: Mapping[str, str]) -> dict[
         "notes": report.remarks,
         "made_types": report.made_types,
         "lists_beside": report.shown.beside,
-        "guests": len(report.links),
+        "guests": len(report.logins),
         "signals": {
             kind: signal.model_dump(mode="json", exclude_unset=True) for kind, signal in report.signals.items()
         },

@@ -9,7 +9,7 @@ from replay.sources.files import FilePlan, FileSource
 from replay.sources.formats import FORMATS, Gorse, KnownFile, Metarank, format_of, tables_of
 from replay.sources.kafka_range import KafkaRange
 from replay.sources.kinds import kinds_named
-from replay.sources.links import Link
+from replay.sources.logins import Login
 from replay.sources.movielens import MovieLens, fetch_movielens
 from replay.sources.reading import FileFormat
 from replay.sources.source import Catalogued, RowOptions, Source, SourceReport
@@ -25,7 +25,7 @@ __all__ = [
     "Gorse",
     "KafkaRange",
     "KnownFile",
-    "Link",
+    "Login",
     "Metarank",
     "MovieLens",
     "RowOptions",

@@ -21,7 +21,7 @@ from headwater.errors import SourceError
 from headwater.events import MAX_SHOWN, Event, Item, now_ms
 from headwater.signals import Signal
 from replay.sources.ids import IdColumn, as_id, as_text, choose_ids, is_missing
-from replay.sources.links import Links
+from replay.sources.logins import Logins
 from replay.sources.lists import SHOWN_TYPE, Lists, items_shown, shown_id
 from replay.sources.raw import BadRow, LeftOut, RawRow, place_of
 from replay.sources.times import (
@@ -83,7 +83,7 @@ class SourceReport:
         read_as, notes: how a file is read, and what a person should know of the choices made.
         made_types: types that were made of words of the file.
         shown: lists that were shown.
-        links: which guests are which users, as far as rows say so.
+        logins: which guests are which users, as far as rows say so.
         signals: what the source's own system says that its types mean.
     """
 
@@ -103,7 +103,7 @@ class SourceReport:
     notes: list[str] = field(default_factory=list)
     made_types: dict[str, str] = field(default_factory=dict)
     shown: Lists = field(default_factory=Lists)
-    links: Links = field(default_factory=Links)
+    logins: Logins = field(default_factory=Logins)
     signals: Mapping[str, Signal] = field(default_factory=dict)
 
     def took(self, time_ms: int) -> None:
@@ -163,7 +163,7 @@ class SourceReport:
     @property
     def remarks(self) -> list[str]:
         """The notes, who is who, and how many events lie ahead."""
-        notes = [*self.notes, *self.shown.notes, *self.links.notes]
+        notes = [*self.notes, *self.shown.notes, *self.logins.notes]
         ahead = f"{self.ahead:,} lie ahead of this clock: workers refuse them (event_time_ahead). Is it --time-zone?"
         return [*notes, ahead] if self.ahead else notes
 
@@ -358,7 +358,7 @@ def _checked(rows: Rows, report: SourceReport, time: TimeColumn, columns: _Colum
             kind = types.read(row.type)
             time_ms, user = time.read(row.time), users.read(row.user)
             if not is_missing(row.guest):
-                report.links.met(users.read(row.guest), user, time_ms)
+                report.logins.met(users.read(row.guest), user, time_ms)
             yield _Checked(
                 time_ms, row.number, user, "" if only_list else items.read(row.item),
                 kinds.get(kind) or kinds.setdefault(kind, kind.lower().replace(" ", "_")),
@@ -377,7 +377,7 @@ def _checked(rows: Rows, report: SourceReport, time: TimeColumn, columns: _Colum
 def _leave_out(row: LeftOut, report: SourceReport, time: TimeColumn, users: IdColumn) -> None:
     """Count a row that is no event, and who it says somebody is. Raises BadRow."""
     if not is_missing(row.user) and not is_missing(row.guest):
-        report.links.met(users.read(row.guest), users.read(row.user), time.read(row.time), said=row.said)
+        report.logins.met(users.read(row.guest), users.read(row.user), time.read(row.time), said=row.said)
     report.left_out[row.what] += 1
 
 

@@ -101,7 +101,7 @@ def test_calls_of_segment_become_events_and_lists_that_were_shown_one_each(tmp_p
     assert dict(report.bad) == {"no_item": 1, "call": 1}
     assert report.rows == report.events + report.bad.total() + report.left_out.total()
     assert report.made_types["Product Added"] == "add_to_cart"
-    assert sorted(report.links) == [("a1", "ann", AT_MS + 6000), ("b0", "bob", AT_MS + 14_000)]
+    assert sorted(report.logins) == [("a1", "ann", AT_MS + 6000), ("b0", "bob", AT_MS + 14_000)]
     assert "2 guests logged in later" in report.reading_text
 
 
@@ -142,7 +142,7 @@ def test_a_shared_device_is_no_user_and_a_guest_keeps_their_history(tmp_path: Pa
     ]
     source = open_source(lines(tmp_path / "track.jsonl", records))
     assert [one.user_id for one in source.events()] == ["a1", "ann", "bob", "cem", "a2", "dora"]
-    assert [link.guest for link in source.report.links] == ["a2"], "a3 did nothing as a guest"
+    assert [login.guest for login in source.report.logins] == ["a2"], "a3 did nothing as a guest"
     assert "as on a shared device, and are taken for none of them: 1" in source.report.reading_text
 
 
@@ -212,7 +212,7 @@ def test_items_of_google_analytics_become_events_however_they_were_exported(tmp_
     assert len({one.event_id for one in events}) == len(events)
     assert dict(source.report.left_out) == {"session_start": 1, "page_view": 1, "add_payment_info": 1}
     assert dict(source.report.bad) == {"no_item": 1}
-    assert [tuple(link) for link in source.report.links] == [("g.1", "ann", AT_MS + 7000)]
+    assert [tuple(login) for login in source.report.logins] == [("g.1", "ann", AT_MS + 7000)]
 
 
 def test_a_page_has_an_item_where_a_person_names_one(tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_enriched_events_of_snowplow_become_events(tmp_path: Path) -> None:
     }  # fmt: skip
     assert dict(source.report.bad) == {"unstruct_event": 1, "columns": 1}
     assert any("line 18" in text for text in source.report.first_bad)
-    assert len(source.report.links) == 1
+    assert len(source.report.logins) == 1
 
 
 def test_fields_of_snowplow_can_be_named_and_its_header_is_no_event(tmp_path: Path) -> None:
@@ -400,7 +400,9 @@ def test_other_ways_to_write_personalize_say_the_same(tmp_path: Path) -> None:
     found = told(source.events())
     assert sorted(map(str, found)) == sorted(map(str, [*expected, ("s54", "watch", "9", 1.0)]))
     assert {one.session_id for one in source.events()} == {"s35", "s54"}
-    assert [(link.guest, link.user) for link in source.report.links] == [("s54", "54")], "what it did before the login"
+    assert [(login.guest, login.user) for login in source.report.logins] == [("s54", "54")], (
+        "what it did before the login"
+    )
 
 
 def test_a_column_of_numbers_is_no_list_and_a_list_that_is_none_costs_its_row(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from headwater.events import MAX_ID_LENGTH
 
-__all__ = ["Link", "Links"]
+__all__ = ["Login", "Logins"]
 
 
-class Link(NamedTuple):
+class Login(NamedTuple):
     """A guest, the user that it is, and since when that is known (epoch ms)."""
 
     guest: str
@@ -24,7 +24,7 @@ class Link(NamedTuple):
 
 
 @dataclass
-class Links:
+class Logins:
     """What was met. A link is of a guest that did something, or was said to be one; a guest id that was several users
     is a shared device, and no one's.
 
@@ -52,11 +52,11 @@ class Links:
             known = self.users.setdefault(guest, {})
             known[user] = min(time_ms, known.get(user, time_ms))
 
-    def __iter__(self) -> Iterator[Link]:
+    def __iter__(self) -> Iterator[Login]:
         for guest, users in self.users.items():
             if len(users) == 1 and guest in self.acted:
                 for user, time_ms in users.items():
-                    yield Link(guest, user, time_ms)
+                    yield Login(guest, user, time_ms)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
