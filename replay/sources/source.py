@@ -21,8 +21,8 @@ from headwater.errors import SourceError
 from headwater.events import MAX_SHOWN, Event, Item, now_ms
 from headwater.signals import Signal
 from replay.sources.ids import IdColumn, as_id, as_text, choose_ids, is_missing
-from replay.sources.logins import Logins
 from replay.sources.lists import SHOWN_TYPE, Lists, items_shown, shown_id
+from replay.sources.logins import Logins
 from replay.sources.raw import BadRow, LeftOut, RawRow, place_of
 from replay.sources.times import (
     AHEAD_MS,
