@@ -279,7 +279,7 @@ class Answering:
             return _too_large(one, began_ms)
         outcome = receipt.fallback or "personal"
         self._answered.put(key, asked, value, outcome, time.monotonic())
-        return Answer(one.record, *key, value, outcome, listed=answer if answer.items and request.user_id else None)
+        return Answer(one.record, *key, value, outcome, listed=answer if answer.items and answer.user_id else None)
 
     def _refused(self, record: RequestRecord, error: InvalidMessage, began_ms: int) -> Answer:
         """An invalid request: an answer where the asker can be told from what is readable, else a dead letter.
