@@ -6,8 +6,8 @@ log order, and learns from each. Knows nothing of Kafka, of rows or of weights.
 A batch touches few users, and consecutive examples of a user share all but the last entry of their history. So a record
 holds segments: one user's history before the first event, then the events. The history of the second event is the first
 one's history plus the first event, and so on, cut to the newest `limit` entries. A list that was shown is no part of a
-history: it is added to what was shown before the next target. A late event (older than the newest entry) has a segment
-of its own, and so has one that was taken back.
+history: it is added to what was shown before the next target, and what that target is a reaction to is taken off after
+it. A late event (older than the newest entry) has a segment of its own, and so has one that was taken back.
 
 Catalogue entries travel in the same log, so that content reaches the model in an order that a replay repeats.
 """
@@ -92,10 +92,13 @@ class ShownList(NamedTuple):
     list_id: str
     first_place: int = 1
 
-    def at(self, time_ms: int) -> list[Shown]:
-        """Its items as they were shown then."""
-        first = self.first_place
-        return [Shown(item, time_ms, first and first + i, self.list_id) for i, item in enumerate(self.items)]
+    def at(self, time_ms: int, limit: int | None = None) -> list[Shown]:
+        """Its items as they were shown then, each once; of a longer list the first `limit`."""
+        first, list_id, items = self.first_place, self.list_id, self.items
+        found = [Shown(item, time_ms, first and first + i, list_id) for i, item in enumerate(items)]
+        if len(items) > 1 and len({*items}) < len(items):
+            found = [one for i, one in enumerate(found) if one.item_id not in items[:i]]
+        return found if limit is None else found[:limit]
 
 
 class Kind(str, Enum):
@@ -199,6 +202,7 @@ class Segment:
         targets, positions: of each example, in order.
         lists: index of a target -> the list that was shown then; such a target is no part of later histories.
         requests: index of a target -> the request_id that the event answers.
+        reactions: indices of targets whose item was shown before, and is not among what was shown after them.
         undone: the targets were taken back: none is a part of the others' histories.
     """
 
@@ -210,17 +214,24 @@ class Segment:
     lists: dict[int, ShownList] = field(default_factory=dict)
     requests: dict[int, str] = field(default_factory=dict)
     undone: bool = False
+    reactions: set[int] = field(default_factory=set)
 
     def events(self, end: int) -> list[Entry]:
         """Those of the first `end` targets that later histories hold."""
         return [] if self.undone else [one for i, one in enumerate(self.targets[:end]) if i not in self.lists]
 
-    def part(self, begin: int, end: int) -> Segment:
+    def shown_after(self, shown: Sequence[Shown], i: int, limit: int | None) -> Sequence[Shown]:
+        """What was shown and not reacted to after the target `i`, of what that was before it."""
+        if i in self.lists:
+            shown = (*shown, *self.lists[i].at(self.targets[i].time_ms, limit))
+            return shown if limit is None else shown[max(0, len(shown) - limit) :]
+        return tuple(one for one in shown if one[0] != self.targets[i][0]) if i in self.reactions else shown
+
+    def part(self, begin: int, end: int, shown_limit: int | None = None) -> Segment:
         """The examples of the targets `begin` to `end` as a segment of their own."""
-        shown = [*self.shown]
-        for i, one in self.lists.items():
-            if i < begin:
-                shown += one.at(self.targets[i].time_ms)
+        shown = self.shown
+        for i in range(begin):
+            shown = self.shown_after(shown, i, shown_limit)
         return Segment(
             self.user_id,
             [*self.history, *self.events(begin)],
@@ -230,6 +241,7 @@ class Segment:
             {i - begin: one for i, one in self.lists.items() if begin <= i < end},
             {i - begin: one for i, one in self.requests.items() if begin <= i < end},
             self.undone,
+            {i - begin for i in self.reactions if begin <= i < end},
         )
 
 
@@ -264,6 +276,8 @@ def _plain_segment(segment: Segment) -> dict[str, Any]:
         plain["lists"] = [[i, one.items, one.list_id, one.first_place] for i, one in segment.lists.items()]
     if segment.requests:
         plain["requests"] = list(segment.requests.items())
+    if segment.reactions:
+        plain["reactions"] = sorted(segment.reactions)
     if segment.undone:
         plain["undone"] = True
     return plain
@@ -308,7 +322,9 @@ def _catalogue_entries(record: dict[str, Any]) -> list[Example | CatalogueEntry]
 def _examples(record: dict[str, Any]) -> list[Example | CatalogueEntry]:
     partition = _whole(record["partition"], MAX_PARTITION)
     limit = _whole(record.get("limit") or 0, MAX_LIMIT)
-    shown_limit = _whole(record.get("shown_limit") or 0, MAX_LIMIT)
+    shown_limit = record.get("shown_limit")
+    if shown_limit is not None:
+        shown_limit = _whole(shown_limit, MAX_LIMIT)
     examples: list[Example] = []
     for body in record["segments"]:
         segment = _segment(body)
@@ -330,9 +346,10 @@ def _examples(record: dict[str, Any]) -> list[Example | CatalogueEntry]:
     return [*sorted(examples, key=lambda example: example.position)]
 
 
-def _mixed(segment: Segment, partition: int, limit: int, shown_limit: int) -> Iterator[Example]:
+def _mixed(segment: Segment, partition: int, limit: int, shown_limit: int | None) -> Iterator[Example]:
     """The examples of a segment in which not every target is the next entry of the history."""
-    entries, shown = [*segment.history, *segment.events(len(segment.targets))], [*segment.shown]
+    entries = [*segment.history, *segment.events(len(segment.targets))]
+    shown = segment.shown if shown_limit is None else segment.shown[max(0, len(segment.shown) - shown_limit) :]
     end = len(segment.history)
     for i, target in enumerate(segment.targets):
         exposed = segment.lists.get(i)
@@ -344,12 +361,11 @@ def _mixed(segment: Segment, partition: int, limit: int, shown_limit: int) -> It
             partition,
             segment.positions[i],
             kind,
-            shown[max(0, len(shown) - shown_limit) if shown_limit else 0 :],
+            shown,
             () if exposed is None else exposed.items,
             segment.requests.get(i) if exposed is None else exposed.list_id,
         )
-        if exposed is not None:
-            shown += exposed.at(target.time_ms)
+        shown = segment.shown_after(shown, i, shown_limit)
         end += kind is Kind.EVENT
 
 
@@ -363,10 +379,11 @@ def _segment(body: dict[str, Any]) -> Segment:
         [_entry(*entry) for entry in body["history"]],
         targets,
         [_position(*body["at"][i]) for i in range(len(targets))],
-        [_shown(*one) for one in body.get("shown", ())],
+        tuple(_shown(*one) for one in body.get("shown", ())),
         {_whole(i, len(targets) - 1): _list(*one) for i, *one in body.get("lists", ())},
         {_whole(i, len(targets) - 1): _id(request_id) for i, request_id in body.get("requests", ())},
         undone,
+        {_whole(i, len(targets) - 1) for i in body.get("reactions", ())},
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from headwater.errors import InvalidMessage
 from headwater.kafka import read_partitions, read_topic
 from headwater.settings import Settings
+from headwater.signals import Signals
 from headwater.topics import DEAD_LETTERS, EVENTS, topic_name
 from headwater.wire import EventRow, read_letter, read_past_events
 from streams.features.decay import Decay, ItemStatistics
@@ -75,6 +76,7 @@ def audit(settings: Settings, end_offsets: Mapping[int, int] | None = None) -> A
     store = FeatureStore(settings.redis, settings.kafka.prefix)
     try:
         decay = store.read_users([]).decay
+        meanings = Limits.of(settings).meanings
         dead = refused_places(settings)
         expected = _Expected()
         difference: str | None = None
@@ -86,7 +88,7 @@ def audit(settings: Settings, end_offsets: Mapping[int, int] | None = None) -> A
                 )
             rows: list[EventRow] = []
             for record in records:
-                found = read_as_folded(record, dead)
+                found = read_as_folded(record, dead, meanings)
                 expected.produced += len(found)
                 for place, row in enumerate(found):
                     if isinstance(row, InvalidMessage):
@@ -129,20 +131,22 @@ def refused_places(settings: Settings) -> dict[Place, str]:
     return found
 
 
-def read_as_folded(record: Any, dead: Mapping[Place, str]) -> list[EventRow | InvalidMessage]:
-    """The events of one record as the worker saw them: what it refused for its time is refused, whatever is true now.
+def read_as_folded(record: Any, dead: Mapping[Place, str], meanings: Signals) -> list[EventRow | InvalidMessage]:
+    """The events of one record as the worker saw them: what it refused for its time, or for a meaning that its type has
+    by now, is refused, whatever is true now.
 
     Parameters
         record: of `events`, as kafka-python gives it.
         dead: what `refused_places` found.
+        meanings: of the types in force.
 
     Returns
         A row, or why not, for each event.
     """
-    found = read_past_events(record)
+    found = read_past_events(record, meanings=meanings)
     for place in range(len(found)):
         reason = dead.get((record.partition, record.offset, place))
-        if reason in ("event_time_ahead", "event_time_unit"):
+        if reason in ("event_time_ahead", "event_time_unit", "items_not_exposure"):
             found[place] = InvalidMessage(reason, "")
     return found
 
@@ -167,17 +171,23 @@ def _differences(expected: _Expected, store: FeatureStore, dead: Mapping[Place, 
         if told != found:
             partition, offset, index = place
             yield f"events[{partition}]@{offset}, event {index}: refused as {told}, dead-letters has {found}"
-    for kind, wanted in (("u", expected.states.keys()), ("i", expected.items.keys())):
-        for key in set(store.ids(kind)) - wanted:  # type: ignore[arg-type]
+    totals = ItemStatistics()
+    wanted = {item: settled for item, one in expected.items.items() if (settled := one.settled()).counts}
+    for one in wanted.values():
+        totals.count(one)
+    for kind, ids in (("u", expected.states.keys()), ("i", wanted.keys())):
+        for key in set(store.ids(kind)) - ids:  # type: ignore[arg-type]
             yield f"{store.prefix}{kind}:{key} is in the store; no event of the topic is about it"
     for users in _chunks(expected.states):
         stored = store.read_users(users, ()).states
         for user in users:
             ordered = user not in expected.spread
             yield from _state_differences(f"{store.prefix}u:{user}", expected.states[user], stored[user], ordered)
-    for items in _chunks(expected.items):
-        for item, found_statistics in zip(items, store.item_statistics(items), strict=True):
-            yield from _item_differences(f"{store.prefix}i:{item}", expected.items[item], found_statistics)
+    for items in _chunks(wanted):
+        for item, statistics in zip(items, store.item_statistics(items), strict=True):
+            taken = expected.items[item].log2_taken
+            yield from _item_differences(f"{store.prefix}i:{item}", wanted[item], statistics, taken)
+    yield from _item_differences(f"{store.prefix}totals", totals, store.totals(), -math.inf)
 
 
 def _chunks(keys: Mapping[str, Any]) -> Iterator[list[str]]:
@@ -189,20 +199,31 @@ def _chunks(keys: Mapping[str, Any]) -> Iterator[list[str]]:
 def _state_differences(key: str, expected: UserState, found: UserState, ordered: bool) -> Iterator[str]:
     if expected.count != found.count:
         yield f"{key}: {found.count} events folded, {expected.count} are in the topic"
-    ours, theirs = list(expected.history), list(found.history)
-    if not ordered:
-        ours.sort(key=repr)
-        theirs.sort(key=repr)
-    if ours != theirs:
-        both = zip(ours, theirs, strict=False)
-        at = next((i for i, (a, b) in enumerate(both) if a != b), min(len(ours), len(theirs)))
-        yield f"{key}: history differs at {at}: {theirs[at : at + 1]}, the topic says {ours[at : at + 1]}"
+    for name in ("history", "shown", "reacted", "undos", "undone"):
+        ours, theirs = list(getattr(expected, name)), list(getattr(found, name))
+        if not ordered:
+            ours.sort(key=repr)
+            theirs.sort(key=repr)
+        if ours != theirs:
+            both = zip(ours, theirs, strict=False)
+            at = next((i for i, (a, b) in enumerate(both) if a != b), min(len(ours), len(theirs)))
+            yield f"{key}: {name} differs at {at}: {theirs[at : at + 1]}, the topic says {ours[at : at + 1]}"
     if ordered and expected.recent != found.recent:
         yield f"{key}: the ids remembered for duplicates differ"
 
 
-def _item_differences(key: str, expected: ItemStatistics, found: ItemStatistics) -> Iterator[str]:
-    if (expected.counts, expected.last_ms) != (found.counts, found.last_ms):
-        yield f"{key}: {found.counts}, last {found.last_ms}; the topic says {expected.counts}, last {expected.last_ms}"
-    elif not math.isclose(expected.log2_sum, found.log2_sum, rel_tol=0, abs_tol=TOLERANCE * math.log2(math.e)):
+def _item_differences(key: str, expected: ItemStatistics, found: ItemStatistics, taken: float) -> Iterator[str]:
+    """`taken`: log2 of the weight that undone events had. What is left beside it is as exact as the whole was."""
+    if (expected.counts, expected.meant) != (found.counts, found.meant):
+        yield f"{key}: {found.counts} {found.meant}; the topic says {expected.counts} {expected.meant}"
+    elif not _is_close(expected.log2_sum, found.log2_sum, taken):
         yield f"{key}: log2 of the decayed weight is {found.log2_sum!r}, the topic says {expected.log2_sum!r}"
+
+
+def _is_close(expected: float, found: float, taken: float) -> bool:
+    if math.isclose(expected, found, rel_tol=0, abs_tol=TOLERANCE * math.log2(math.e)):
+        return True
+    if -math.inf in (expected, found, taken):
+        return False
+    ours, theirs = (math.exp2(min(one - taken, 1000.0)) for one in (expected, found))
+    return abs(ours - theirs) <= TOLERANCE

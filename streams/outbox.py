@@ -144,7 +144,8 @@ def packed(partition: int, segments: Sequence[Segment], limits: Limits) -> Itera
     """The examples of one batch as record values, none above the limit, cut so that positions only grow.
 
     The trainer drops what is at or below its mark, so a later record must not hold an earlier position. A single
-    example that is too large by itself (a history of very long ids) is sent with the newest half of its history.
+    example that is too large by itself (a history of very long ids) is sent with the newest half of its past, and a
+    list that is too large with its first half.
     """
     value = pack_segments(partition, segments, limits.history, limits.shown)
     if len(value) <= MAX_RECORD_BYTES:
@@ -152,16 +153,26 @@ def packed(partition: int, segments: Sequence[Segment], limits: Limits) -> Itera
         return
     positions = sorted(position for segment in segments for position in segment.positions)
     if len(positions) == 1:
-        (segment,) = segments
-        known = segment.history[len(segment.history) // 2 + 1 :]
-        shown = segment.shown[len(segment.shown) // 2 + 1 :]
-        yield from packed(partition, [replace(segment, history=known, shown=shown)], limits)
+        smaller = _smaller(segments[0])
+        yield from [value] if smaller is None else packed(partition, [smaller], limits)
         return
-    for part in cut(segments, len(positions) // 2):
+    for part in cut(segments, len(positions) // 2, limits.shown):
         yield from packed(partition, part, limits)
 
 
-def cut(segments: Sequence[Segment], size: int) -> tuple[list[Segment], list[Segment]]:
+def _smaller(segment: Segment) -> Segment | None:
+    """A segment of one example with half of what makes it long; None if nothing does."""
+    if segment.history or segment.shown:
+        known = segment.history[len(segment.history) // 2 + 1 :]
+        shown = segment.shown[len(segment.shown) // 2 + 1 :]
+        return replace(segment, history=known, shown=shown)
+    exposed = segment.lists.get(0)
+    if exposed is None or len(exposed.items) == 1:
+        return None
+    return replace(segment, lists={0: exposed._replace(items=exposed.items[: len(exposed.items) // 2])})
+
+
+def cut(segments: Sequence[Segment], size: int, shown_limit: int | None = None) -> tuple[list[Segment], list[Segment]]:
     """The examples at the first `size` positions, and the others; a segment across the cut becomes two."""
     positions = sorted(position for segment in segments for position in segment.positions)
     first_of_rest = positions[size]
@@ -170,9 +181,9 @@ def cut(segments: Sequence[Segment], size: int) -> tuple[list[Segment], list[Seg
     for segment in segments:
         n = sum(position < first_of_rest for position in segment.positions)
         if n:
-            first.append(segment.part(0, n))
+            first.append(segment.part(0, n, shown_limit))
         if n < len(segment.positions):
-            rest.append(segment.part(n, len(segment.positions)))
+            rest.append(segment.part(n, len(segment.positions), shown_limit))
     return first, rest
 
 

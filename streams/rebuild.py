@@ -50,7 +50,7 @@ def rebuilt(
         for number, record in enumerate(records):
             if number % TOLD_EVERY == 0:
                 progress()
-            for row in read_as_folded(record, dead) if may_tell(record.value) else ():
+            for row in read_as_folded(record, dead, limits.meanings) if may_tell(record.value) else ():
                 if not isinstance(row, InvalidMessage) and row.user_id in users:
                     before = states.get(row.user_id, EMPTY)
                     states[row.user_id] = fold(before, row, limits, span.partition, record.timestamp)

@@ -149,6 +149,7 @@ class EventRounds:
                 offset=message.offset,
                 timestamp_ms=round(message.timestamp * 1000),
                 times=times,
+                meanings=self._limits.meanings,
             )
             for place, row in enumerate(found):
                 if isinstance(row, InvalidMessage):
@@ -257,7 +258,10 @@ class EventRounds:
         self._unknown_types.look(row for part in parts.values() for row in part.rows)
         for one in folded.values():
             self._metrics.applied.inc(one.applied)
-            self._metrics.examples.inc(one.applied)
+            self._metrics.examples.inc(sum(len(segment.targets) for segment in one.segments))
+            self._metrics.exposures.inc(one.exposures)
+            self._metrics.undos.inc(one.undos)
+            self._metrics.undone.inc(one.undone)
             self._metrics.duplicates.inc(one.duplicates)
             self._metrics.late.inc(one.late)
         for part in parts.values():

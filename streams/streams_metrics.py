@@ -35,6 +35,13 @@ class StreamsMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.applied = Counter("headwater_events_applied", "Events folded into features.", registry=registry)
+        self.exposures = Counter(
+            "headwater_exposures_applied", "Of the events folded, those that say what was shown.", registry=registry
+        )
+        self.undos = Counter(
+            "headwater_undos_applied", "Of the events folded, those that undo others.", registry=registry
+        )
+        self.undone = Counter("headwater_undone_events", "Events that were taken back.", registry=registry)
         self.duplicates = Counter("headwater_duplicates", "Events whose id was known already.", registry=registry)
         self.late = Counter("headwater_late_events", "Events older than the user's newest.", registry=registry)
         self.examples = Counter("headwater_examples_sent", "Examples sent to the trainer.", registry=registry)

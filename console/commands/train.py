@@ -135,8 +135,7 @@ def _recording(source: Source, limit: int | None, settings: Settings) -> Recordi
     from streams.features.fold import Limits
     from streams.features.recording import recorded
 
-    limits = Limits(settings.streams.history_limit, settings.streams.dedupe_window)
-    recording = recorded(islice(source.events(), limit), limits)
+    recording = recorded(islice(source.events(), limit), Limits.of(settings))
     if not len(recording):
         raise SourceError(f"the source has no events. {source.report}")
     return recording

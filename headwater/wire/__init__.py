@@ -10,6 +10,7 @@ from headwater.wire.events import (
     EventRow,
     TimeBounds,
     encode_packed,
+    is_misplaced_list,
     read_events,
     read_past_events,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "encode",
     "encode_packed",
     "is_kept_header",
+    "is_misplaced_list",
     "not_json",
     "only_refusals",
     "read_events",

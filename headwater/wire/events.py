@@ -19,12 +19,13 @@ import orjson
 
 from headwater.errors import InvalidMessage
 from headwater.events import EVENT_TYPE_PATTERN, MAX_ID_LENGTH, MAX_SHOWN, Event, likely_unit, session_number
+from headwater.signals import Meaning, Signals
 from headwater.wire.headers import read_cloudevent
 from headwater.wire.letters import event_body_for_dead_letter
 from headwater.wire.values import MAX_VALUE_BYTES, encode, not_json, refuse_deep, unforeseen, validated
 
 __all__ = ["ANY_TIME", "MAX_PACKED_EVENTS", "MAX_PROPERTIES_BYTES", "EventRow", "TimeBounds", "encode_packed"]
-__all__ += ["read_events", "read_past_events"]
+__all__ += ["is_misplaced_list", "read_events", "read_past_events"]
 
 MAX_PROPERTIES_BYTES = 64_000
 """Largest `properties` of one event, in bytes of JSON."""
@@ -106,6 +107,7 @@ def read_events(
     offset: int,
     timestamp_ms: int,
     times: TimeBounds = ANY_TIME,
+    meanings: Signals | None = None,
 ) -> list[EventRow | InvalidMessage]:
     """The events of one record of the `events` topic, in order; a bad one is an InvalidMessage in its place. Never
     raises.
@@ -117,11 +119,12 @@ def read_events(
     Parameters
         value, key, headers, partition, offset, timestamp_ms: the record.
         times: between which an `event_time` must lie.
+        meanings: of the types in force; None lets a list be of any type.
 
     Returns
         A row, or why not, for each event; one InvalidMessage for a record that is refused whole. Reasons: undecodable,
         too_large, too_deep, null_value, null_key, key_mismatch, schema, event_time_ahead, event_time_unit,
-        unknown_version, and internal for what nobody foresaw.
+        items_not_exposure, unknown_version, and internal for what nobody foresaw.
     """
     at = f"events[{partition}]@{offset}"
     rows: list[EventRow | InvalidMessage] = []
@@ -137,6 +140,8 @@ def read_events(
                 if not packed and key != row.user_id.encode():
                     text = f"{at}: key {key!r:.80} is not user_id {row.user_id!r:.80}. Key events by user_id."
                     raise InvalidMessage("key_mismatch", text)
+                if row.items and meanings is not None and is_misplaced_list(row, meanings):
+                    raise _misplaced(row, at)
             except InvalidMessage as error:
                 if packed:
                     _single(error, body, f"{partition}-{offset}-{index}", timestamp_ms)
@@ -150,11 +155,28 @@ def read_events(
     return rows
 
 
-def read_past_events(record: Any, *, oldest_ms: int = 0) -> list[EventRow | InvalidMessage]:
+def is_misplaced_list(event: EventRow | Event, meanings: Signals) -> bool:
+    """Whether an event has a list of items although its type does not mean that they were shown."""
+    return bool(event.items) and meanings.meaning(event.type, event.value) is not Meaning.EXPOSURE
+
+
+def _misplaced(row: EventRow, at: str) -> InvalidMessage:
+    text = (
+        f"{at}: event {row.place}: a list of {len(row.items):,} items with type {row.type!r}, which does not mean that "
+        f"they were shown. Send a list as type impression, and one event for each item that the user did something "
+        f'with; or set [signals.{row.type}] means = "exposure".'
+    )
+    return InvalidMessage("items_not_exposure", text)
+
+
+def read_past_events(
+    record: Any, *, oldest_ms: int = 0, meanings: Signals | None = None
+) -> list[EventRow | InvalidMessage]:
     """The events of one record of the log that was read before, whatever the clock says now.
 
     Parameters
         record: of `events`, as kafka-python gives it.
+        meanings: as of `read_events`.
         oldest_ms: what lies before is refused; by default nothing is: what the worker refused then, `dead-letters` has.
 
     Returns
@@ -168,6 +190,7 @@ def read_past_events(record: Any, *, oldest_ms: int = 0) -> list[EventRow | Inva
         offset=record.offset,
         timestamp_ms=record.timestamp,
         times=TimeBounds(oldest_ms=oldest_ms),
+        meanings=meanings,
     )
 
 

@@ -145,7 +145,7 @@ def _folded(
     """The user's state from the partitions named; the highest offset that one of them begins at, and its time."""
     states: dict[str, UserState] = {}
     begin, since = 0, None
-    for partition, first, rows, time_ms in _rows(settings, ends):
+    for partition, first, rows, time_ms in _rows(settings, ends, limits):
         ours = [row for row in rows if row.user_id == user_id]
         states |= fold_batch(states, ours, limits, Decay(0, 1.0), partition).states
         if first > begin:
@@ -153,7 +153,9 @@ def _folded(
     return states.get(user_id, EMPTY), begin, since
 
 
-def _rows(settings: Settings, ends: Mapping[int, int]) -> Iterator[tuple[int, int, list[EventRow], int | None]]:
+def _rows(
+    settings: Settings, ends: Mapping[int, int], limits: Limits
+) -> Iterator[tuple[int, int, list[EventRow], int | None]]:
     """Of each partition of `events`: number, first offset, events below the end as the worker saw them, first time."""
     refused = refused_places(settings)
     for span, records in read_partitions(settings.kafka, EVENTS, end=ends):
@@ -161,7 +163,8 @@ def _rows(settings: Settings, ends: Mapping[int, int]) -> Iterator[tuple[int, in
         first_ms: int | None = None
         for record in records:
             first_ms = record.timestamp if first_ms is None else first_ms
-            rows += [row for row in read_as_folded(record, refused) if isinstance(row, EventRow)]
+            found = read_as_folded(record, refused, limits.meanings)
+            rows += [row for row in found if isinstance(row, EventRow)]
         yield span.partition, span.oldest, rows, first_ms
 
 
@@ -172,7 +175,7 @@ def fold_popularity(settings: Settings, receipt: Receipt) -> Popular:
     states: dict[str, UserState] = {}
     statistics: dict[str, ItemStatistics] = {}
     decay: Decay | None = None
-    for partition, begin, rows, since in _rows(settings, ends):
+    for partition, begin, rows, since in _rows(settings, ends, limits):
         if begin:
             raise SourceError(
                 f"events[{partition}] begins at offset {begin}, {_when(since)} (retention): popularity counts what is "
@@ -187,7 +190,8 @@ def fold_popularity(settings: Settings, receipt: Receipt) -> Popular:
                 statistics[item].merge(counted)
             else:
                 statistics[item] = counted
-    counted_items = [(one.log2_sum, item) for item, one in statistics.items() if one.log2_sum > float("-inf")]
+    weights = [(one.settled().log2_sum, item) for item, one in statistics.items()]
+    counted_items = [(log2_sum, item) for log2_sum, item in weights if log2_sum > float("-inf")]
     best = [(item, log2_sum) for log2_sum, item in sorted(counted_items, reverse=True)[:POPULAR_ITEMS]]
     offsets = {int(partition): offset for partition, offset in receipt.popular_offsets.items()}
     return Popular.of(best, decay, receipt.popular_time or 0, offsets)

@@ -1,11 +1,11 @@
 -- Writes what one batch made, whole or not at all.
 --
--- KEYS  marks, landmark, popular, then the touched users, then the touched items
--- ARGV  numbers of marks, users, items; the landmark;
+-- KEYS  marks, landmark, popular, then the touched users, then the totals of all items and the touched items
+-- ARGV  numbers of marks, users, items and totals; the landmark;
 --       per mark:  partition, the offset it is expected at ('' for none), the offset to set
 --       per user:  the count expected in the stored state, the state to write
---       per item:  item id, log2 of the decayed weight to add ('' for none), newest event time,
---                  number of types, then type and count for each
+--       per item:  item id ('' of the totals), log2 of the decayed weight to add and of that to take off ('' for none),
+--                  number of counts, then field and what to add to it for each: less than nothing for undone events
 -- Reply 'applied', or what had changed meanwhile: 'marks', 'users', 'landmark'. Then nothing was written.
 --       {'applied', key, ...} when these keys held what no statistics are: they begin anew with this batch.
 --
@@ -54,44 +54,94 @@ local function number(text)
     return value and value > -HUGE and value < HUGE and value or nil -- neither NaN nor infinity
 end
 
+-- A count that is back at nothing goes. A field that holds no number begins anew.
+local function counted(key, field, by)
+    local count = redis.pcall('HINCRBY', key, field, by)
+    if type(count) == 'table' then
+        reply[#reply + 1] = key
+        redis.call('HDEL', key, field)
+        count = tonumber(by)
+        if count > 0 then
+            redis.call('HSET', key, field, by)
+        end
+    elseif count <= 0 then
+        redis.call('HDEL', key, field)
+    end
+    return count
+end
+
+local function rank(item, weight)
+    local ranked
+    if weight then
+        ranked = redis.pcall('ZADD', popular, weight, item)
+    else
+        ranked = redis.pcall('ZREM', popular, item)
+    end
+    if type(ranked) == 'table' then
+        redis.call('DEL', popular)
+        if weight then
+            redis.call('ZADD', popular, weight, item)
+        end
+        reply[#reply + 1] = popular
+    end
+end
+
+-- log2(2^a + 2^b), from the larger one so that nothing overflows
+local function sum(a, b)
+    if a < b then a, b = b, a end
+    return a + math.log(1 + 2 ^ (b - a)) / LN2
+end
+
+-- log2(2^a - 2^b), and whether rounding leaves anything of it: `subtract_log2` in decay.py
+local function difference(a, b)
+    local share = b < a and 1 - 2 ^ (b - a) or 0
+    if share < 2 ^ -52 then
+        return a - 52, false
+    end
+    return a + math.log(share) / LN2, true
+end
+
 at = users_at + 2 * n_users
 for i = 0, n_items - 1 do
-    local key, item, added, last = KEYS[4 + n_users + i], ARGV[at], ARGV[at + 1], ARGV[at + 2]
-    local types = tonumber(ARGV[at + 3])
+    local key, item, added, taken = KEYS[4 + n_users + i], ARGV[at], ARGV[at + 1], ARGV[at + 2]
+    local n_counts = tonumber(ARGV[at + 3])
     at = at + 4
-    local known = redis.pcall('HMGET', key, 'log2', 'last')
+    local known = redis.pcall('HMGET', key, 'log2', 'm:positive')
     if known.err then
         redis.call('DEL', key)
         known = {}
         reply[#reply + 1] = key
     end
-    local known_log2, known_last = number(known[1]), number(known[2])
-    if known[1] and not known_log2 or known[2] and not known_last then
+    local weight, positive = number(known[1]), number(known[2])
+    if known[1] and not weight then
         reply[#reply + 1] = key
     end
-    for _ = 1, types do
-        local counted = redis.pcall('HINCRBY', key, 'n:' .. ARGV[at], ARGV[at + 1])
-        if type(counted) == 'table' then
-            redis.call('HSET', key, 'n:' .. ARGV[at], ARGV[at + 1])
-            reply[#reply + 1] = key
+    local is_counted = positive or not weight -- a release that did not count them may have left the weight
+    for _ = 1, n_counts do
+        local count = counted(key, ARGV[at], ARGV[at + 1])
+        if ARGV[at] == 'm:positive' then
+            positive = count
         end
         at = at + 2
     end
-    if not known_last or known_last < tonumber(last) then
-        redis.call('HSET', key, 'last', last)
-    end
-    if added ~= '' then
-        -- log2(2^a + 2^b), from the larger one so that nothing overflows
-        if known_log2 then
-            local a, b = known_log2, tonumber(added)
-            if a < b then a, b = b, a end
-            added = string.format('%.17g', a + math.log(1 + 2 ^ (b - a)) / LN2)
+    if added ~= '' or taken ~= '' then
+        local is_left = weight ~= nil
+        if added ~= '' then
+            weight, is_left = weight and sum(weight, tonumber(added)) or tonumber(added), true
         end
-        redis.call('HSET', key, 'log2', added)
-        if type(redis.pcall('ZADD', popular, added, item)) == 'table' then
-            redis.call('DEL', popular)
-            redis.call('ZADD', popular, added, item)
-            reply[#reply + 1] = popular
+        if weight and taken ~= '' then
+            weight, is_left = difference(weight, tonumber(taken))
+        end
+        if is_counted then
+            is_left = weight and positive and positive > 0
+        end
+        if is_left then
+            local text = string.format('%.17g', weight)
+            redis.call('HSET', key, 'log2', text)
+            rank(item, text)
+        else
+            redis.call('HDEL', key, 'log2')
+            rank(item)
         end
     end
 end

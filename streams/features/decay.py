@@ -14,10 +14,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-__all__ = ["Decay", "ItemStatistics", "add_log2"]
+from headwater.signals import Meaning
 
-UNCOUNTED = frozenset({"impression", "dismiss"})
-"""Event types that say nothing for an item's popularity: counting what was shown would feed itself."""
+__all__ = ["Decay", "ItemStatistics", "add_log2", "positive_rate", "subtract_log2"]
+
+LOST_BITS = 52
+"""What is left of a sum that has lost all but 1 in 2**52 of itself is rounding, and counts as that much."""
+
+PRIOR_OCCASIONS = 20.0
+"""Of how many occasions the mean of all items is worth, beside an item's own, in `positive_rate`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,25 +70,100 @@ def add_log2(a: float, b: float) -> float:
     return high + math.log2(1.0 + math.exp2(low - high))
 
 
+def subtract_log2(a: float, b: float) -> float:
+    """log2(2**a - 2**b) of a sum a and a part b of it. What rounding leaves nothing of counts as 2**-52 of the sum.
+
+    >>> subtract_log2(4.0, 3.0), subtract_log2(5.0, -math.inf), subtract_log2(100.0, 100.0)
+    (3.0, 5.0, 48.0)
+    """
+    if a == -math.inf or b == -math.inf:
+        return a
+    share = 1.0 - math.exp2(min(b - a, 0.0))
+    return a - LOST_BITS if share < 2.0**-LOST_BITS else a + math.log2(share)
+
+
 @dataclass(slots=True)
 class ItemStatistics:
-    """Events of one item: how many of each type, the log2 of their decayed weight, and the newest event time."""
+    """What is counted of one item, or what a batch adds to that: undone events count less than nothing.
+
+    Fields
+        counts: events by type.
+        log2_sum: log2 of the decayed weight of the positive ones. Each weighs 1, whatever its `weight`: that says how
+            much a target teaches, and 1000 views should not have to make up for one purchase where the list of what is
+            popular is all that a newcomer is shown.
+        meant: events by what they mean, context aside, as they were folded.
+        log2_taken: log2 of the decayed weight of those that were undone.
+    """
 
     counts: dict[str, int] = field(default_factory=dict)
     log2_sum: float = -math.inf
-    last_ms: int = 0
+    meant: dict[Meaning, int] = field(default_factory=dict)
+    log2_taken: float = -math.inf
 
-    def add(self, event_type: str, time_ms: int, decay: Decay) -> None:
+    def add(self, event_type: str, meaning: Meaning, time_ms: int, decay: Decay) -> None:
         """Count one event."""
-        self.counts[event_type] = self.counts.get(event_type, 0) + 1
-        if time_ms > self.last_ms:
-            self.last_ms = time_ms
-        if event_type not in UNCOUNTED:
+        self._count(event_type, meaning, 1)
+        if meaning is Meaning.POSITIVE:
             self.log2_sum = add_log2(self.log2_sum, decay.log2_weight(time_ms))
+
+    def take(self, event_type: str, meaning: Meaning, time_ms: int, decay: Decay) -> None:
+        """Take one event off again."""
+        self._count(event_type, meaning, -1)
+        if meaning is Meaning.POSITIVE:
+            self.log2_taken = add_log2(self.log2_taken, decay.log2_weight(time_ms))
+
+    def _count(self, event_type: str, meaning: Meaning, by: int) -> None:
+        self.counts[event_type] = self.counts.get(event_type, 0) + by
+        if meaning is not Meaning.CONTEXT:
+            self.meant[meaning] = self.meant.get(meaning, 0) + by
+
+    def count(self, other: ItemStatistics) -> None:
+        """Add another's counts, and not its weight."""
+        for event_type, count in other.counts.items():
+            self.counts[event_type] = self.counts.get(event_type, 0) + count
+        for meaning, count in other.meant.items():
+            self.meant[meaning] = self.meant.get(meaning, 0) + count
 
     def merge(self, other: ItemStatistics) -> None:
         """Add what another batch counted; the order of merging does not matter."""
-        for event_type, count in other.counts.items():
-            self.counts[event_type] = self.counts.get(event_type, 0) + count
-        self.last_ms = max(self.last_ms, other.last_ms)
+        self.count(other)
         self.log2_sum = add_log2(self.log2_sum, other.log2_sum)
+        self.log2_taken = add_log2(self.log2_taken, other.log2_taken)
+
+    def settled(self) -> ItemStatistics:
+        """These when all is counted: without what is back at nothing."""
+        counts = {name: count for name, count in self.counts.items() if count > 0}
+        meant = {meaning: count for meaning, count in self.meant.items() if count > 0}
+        left = subtract_log2(self.log2_sum, self.log2_taken) if meant.get(Meaning.POSITIVE) else -math.inf
+        return ItemStatistics(counts, left, meant)
+
+
+def positive_rate(item: ItemStatistics, every: ItemStatistics) -> float:
+    """How often an item is liked when it could be, between 0 and 1, drawn to the mean where little is known of it.
+
+    (positive + 20 mean) / (occasions + 20), where occasions are the exposures, or the positive and negative events
+    where these are more (nobody told what was shown), and the mean is the same share of all items together.
+
+    Parameters
+        item: as `FeatureStore.item_statistics` reads it.
+        every: as `FeatureStore.totals` reads it.
+
+    Source
+        The posterior mean of a share under a Beta prior (Gelman et al., Bayesian Data Analysis, 3rd ed., section 2.4),
+        whose mean is that of all items and whose strength is 20 occasions.
+
+    >>> every = ItemStatistics(meant={Meaning.POSITIVE: 10, Meaning.EXPOSURE: 100})
+    >>> positive_rate(ItemStatistics(), every), positive_rate(every, every)
+    (0.1, 0.1)
+    """
+    positive, occasions = _occasions(item)
+    of_all, occasions_of_all = _occasions(every)
+    mean = of_all / occasions_of_all if occasions_of_all else 0.0
+    return (positive + PRIOR_OCCASIONS * mean) / (occasions + PRIOR_OCCASIONS)
+
+
+def _occasions(counted: ItemStatistics) -> tuple[int, int]:
+    positive, negative, shown = (
+        max(counted.meant.get(one, 0), 0) for one in (Meaning.POSITIVE, Meaning.NEGATIVE, Meaning.EXPOSURE)
+    )
+    return positive, max(shown, positive + negative)

@@ -4,25 +4,39 @@ Before: `headwater.wire.read_events` gives rows. After: `streams.features.store`
 statistics, `trainer` learns the examples. Knows nothing of Kafka, of Redis or of a clock, so the worker, the audit and
 the backtest share it.
 
+What an event does goes by its meaning (`Limits.meanings`). A list that was shown is kept apart from the history, until
+the user reacts to what is in it. An event that undoes another takes it out again, in whatever order the two arrive.
 `fold_batch` is the same two verbs for many events at once: it copies a history once a batch and not once an event.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right, insort
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import NamedTuple
+from itertools import chain
+from typing import Any, NamedTuple
 
-from headwater.examples import Entry, EventPosition, Example, Segment
+from headwater.events import MAX_SHOWN
+from headwater.examples import MAX_LIMIT, Entry, EventPosition, Example, Kind, Segment, Shown, ShownList
 from headwater.settings import Settings
-from headwater.signals import Signals
+from headwater.signals import Meaning, Signals
 from headwater.wire import EventRow
 from streams.features.decay import Decay, ItemStatistics
 from streams.features.state import EMPTY, UserState
+from streams.features.undo import Undone, matched
 
-__all__ = ["Folded", "Limits", "event_hash", "example", "fold", "fold_batch"]
+__all__ = ["Change", "Folded", "Folding", "Limits", "event_hash", "example", "fold", "fold_batch"]
+
+UNDOS = 128
+"""Newest undos of a user, with what they took back, that an event which arrives later is compared with."""
+
+MAX_PLACE = MAX_LIMIT - MAX_SHOWN
+"""Lowest place of a list that is believed."""
+
+REACTIONS = (Meaning.POSITIVE, Meaning.NEGATIVE)
 
 
 class Limits(NamedTuple):
@@ -52,19 +66,25 @@ def event_hash(event_id: str) -> int:
     return int.from_bytes(blake2b(event_id.encode(), digest_size=8).digest(), "little")
 
 
-def _time(entry: Entry) -> int:
+def _time(entry: Entry | Shown) -> int:
     return entry.time_ms
 
 
-def _entry(row: EventRow) -> Entry:
-    return Entry(row.item_id, row.type, row.time_ms, row.value, row.session)
+def _order(shown: Shown) -> tuple[int, str, int, str]:
+    """Oldest first; of the same moment list by list, in their order, whichever arrived first."""
+    return shown.time_ms, shown.list_id, shown.place, shown.item_id
 
 
-def _place(history: Sequence[Entry], time_ms: int) -> int:
-    """Where an event of this time belongs: behind all that are not newer."""
-    if not history or history[-1].time_ms <= time_ms:
-        return len(history)
-    return bisect_right(history, time_ms, key=_time)
+def _newest(past: Sequence[Any], limit: int) -> list[Any]:
+    """A copy of the last `limit`."""
+    return list(past if len(past) <= limit else past[len(past) - limit :])
+
+
+def _place(past: Sequence[Entry] | Sequence[Shown], time_ms: int) -> int:
+    """Where what happened at this time belongs: behind all that is not newer."""
+    if not past or past[-1].time_ms <= time_ms:
+        return len(past)
+    return bisect_right(past, time_ms, key=_time)
 
 
 def fold(before: UserState, row: EventRow, limits: Limits, partition: int = 0, now_ms: int = 0) -> UserState:
@@ -83,45 +103,107 @@ def fold(before: UserState, row: EventRow, limits: Limits, partition: int = 0, n
     >>> [entry.item_id for entry in state.history], state.count, fold(state, late, Limits()) is state
     (['film-2', 'film-1'], 2, True)
     """
-    working = _Working(before, limits)
-    if working.is_duplicate(row):
+    folding = Folding(before, limits)
+    if folding.is_duplicate(row):
         return before
-    working.fold(row, _entry(row))
-    return working.freeze(partition, now_ms)
+    folding.apply(folding.change(row), row)
+    return folding.freeze(partition, now_ms)
 
 
-def example(before: UserState, row: EventRow, partition: int = 0) -> Example | None:
+def example(before: UserState, row: EventRow, limits: Limits, partition: int = 0) -> Example | None:
     """What the event teaches.
 
     Parameters
         before: the user's state before it.
         row: the event.
+        limits: how much is remembered per user.
         partition: of `events`, where it came from.
 
     Returns
-        The user's history up to the event's time, and the event; None for a duplicate.
+        The user's past up to the event's time, and the event; of an undo, what it takes back and what was before that.
+        None for what teaches nothing: a duplicate, an undo that finds nothing to take back, an event whose undo came
+        first.
 
     >>> first = EventRow("ada", "film-1", "click", 1000, None, "e1", None, 0, 0)
     >>> state = fold(EMPTY, first, Limits())
-    >>> example(state, first._replace(item_id="film-2", time_ms=900, event_id="e2")).history
+    >>> example(state, first._replace(item_id="film-2", time_ms=900, event_id="e2"), Limits()).history
     []
     """
-    if event_hash(row.event_id) in before.recent:
-        return None
-    known = list(before.history[: _place(before.history, row.time_ms)])
-    return Example(row.user_id, known, _entry(row), partition, EventPosition(row.offset, row.place))
+    folding = Folding(before, limits)
+    return None if folding.is_duplicate(row) else folding.example(folding.change(row), row, partition)
 
 
-class _Working:
-    """A private copy of one state, changed in place for the length of a batch."""
+class Change(NamedTuple):
+    """What one event changes.
 
-    __slots__ = ("before", "count", "hash", "hashes", "history", "limits", "offset", "recent", "segment")
+    Fields
+        kind: of the example that it makes; None if it teaches nothing.
+        target: of that example.
+        place, shown_place: how much of the history, and of what was shown, lies before the target.
+        enters: what comes into the history: the event itself, or one that its undo had taken back and now lets go.
+        leaves: what is taken out of it.
+        taken, freed: what the memory of undone events gets, and what leaves it.
+        undo: the event itself, if it is one that undoes others.
+        exposed: the list that it shows.
+        shows: those of its items that are now shown and not reacted to.
+        answered: those that were reacted to at or after that time.
+        again: what the same list had shown before, and these replace.
+        counted: its items but for those that the same list had shown before.
+        clears: whether what enters is a reaction to something that was shown.
+        continues: whether the user's next event may go on in the same segment of examples.
+    """
+
+    kind: Kind | None
+    target: Entry
+    place: int
+    shown_place: int
+    enters: Entry | None = None
+    leaves: Entry | None = None
+    taken: Entry | None = None
+    freed: Entry | None = None
+    undo: Entry | None = None
+    exposed: ShownList | None = None
+    shows: Sequence[Shown] = ()
+    answered: Sequence[Shown] = ()
+    again: Sequence[Shown] = ()
+    counted: Sequence[str] = ()
+    clears: bool = False
+    continues: bool = True
+
+
+class Folding:
+    """One user's state while events are folded into it: a private copy, changed in place.
+
+    Parameters
+        before: stays as it is.
+        limits: how much is remembered.
+    """
+
+    __slots__ = (
+        "before",
+        "count",
+        "hash",
+        "hashes",
+        "history",
+        "limits",
+        "offset",
+        "reacted",
+        "recent",
+        "segment",
+        "shown",
+        "undone",
+        "undos",
+    )
 
     def __init__(self, before: UserState, limits: Limits) -> None:
         self.before = before
         self.limits = limits
-        self.history = list(before.history[max(0, len(before.history) - limits.history) :])
-        self.recent = list(before.recent[max(0, len(before.recent) - limits.dedupe) :])
+        self.history = _newest(before.history, limits.history)
+        self.recent = _newest(before.recent, limits.dedupe)
+        self.shown = _newest(before.shown, limits.shown)
+        self.reacted = _newest(before.reacted, limits.shown)
+        self.undos = list(before.undos)
+        self.undone = list(before.undone)
         self.hashes = set(self.recent)
         self.hash = 0
         self.count = before.count
@@ -129,32 +211,254 @@ class _Working:
         self.segment: Segment | None = None  # the run of examples that the next in-order event extends
 
     def is_duplicate(self, row: EventRow) -> bool:
-        """Whether the event's id is among the newest; asked once before each `fold`."""
+        """Whether the event's id is among the newest; asked once before each `change`."""
         self.hash = event_hash(row.event_id)
         return self.hash in self.hashes
 
-    def fold(self, row: EventRow, entry: Entry) -> None:
+    def change(self, row: EventRow) -> Change:
+        """What the event will change; nothing does yet."""
+        entry = Entry(row.item_id, row.type, row.time_ms, row.value, row.session)
+        meanings = self.limits.meanings
+        if meanings.meaning(row.type, row.value) is Meaning.EXPOSURE:
+            return self._exposure(row, entry)
+        if row.type in meanings.undoing or (self.undos and row.type in meanings.undoable):
+            return self._matching(entry)
+        return self._entering(entry)
+
+    def _entering(self, entry: Entry) -> Change:
+        place, shown_place = _place(self.history, entry.time_ms), _place(self.shown, entry.time_ms)
+        is_late = place < len(self.history) or shown_place < len(self.shown)
+        clears = bool(self.shown) and self._clears(entry)
+        return Change(Kind.EVENT, entry, place, shown_place, entry, clears=clears, continues=not is_late)
+
+    def _matching(self, entry: Entry) -> Change:
+        """The change by an undo, or by an event that one which is known may undo."""
+        undoing, known = self.limits.meanings.undoing, self._undoable(entry.item_id)
+        undos = [one for one in self.undos if one.item_id == entry.item_id]
+        is_undo = entry.type in undoing
+        was = Counter(one.event for one in matched(known, undos, undoing))
+        (undos if is_undo else known).append(entry)
+        now = Counter(one.event for one in matched(known, undos, undoing))
+        taken = next((one for one in now - was if one is not None), None)
+        freed = next((one for one in was - now if one is not None and one in self.undone), None)
+        if is_undo:
+            if taken is None or taken not in self.history:
+                return Change(None, entry, 0, 0, undo=entry)
+            place = bisect_left(self.history, taken.time_ms, key=_time)
+            place = self.history.index(taken, place)
+            shown_place = _place(self.shown, taken.time_ms)
+            return Change(
+                Kind.UNDONE, taken, place, shown_place, leaves=taken, taken=taken, undo=entry, continues=False
+            )
+        if taken is None:
+            return self._entering(entry)
+        if freed is None:
+            return Change(None, entry, 0, 0, taken=taken)
+        return self._entering(freed)._replace(taken=taken, freed=freed, continues=False)
+
+    def _undoable(self, item_id: str) -> list[Entry]:
+        undoable = self.limits.meanings.undoable
+        known = chain(self.history, self.undone)
+        return [one for one in known if one.item_id == item_id and one.type in undoable]
+
+    def _exposure(self, row: EventRow, entry: Entry) -> Change:
+        at = row.time_ms
+        exposed = _shown_list(row)
+        place, shown_place = _place(self.history, at), _place(self.shown, at)
+        is_late = place < len(self.history) or shown_place < len(self.shown)
+        every = exposed.at(at)
+        counted = [one.item_id for one in every]
+        fits = every[: self.limits.shown]
+        again: list[Shown] = []
+        list_id = exposed.list_id
+        known = {one.item_id: one for one in chain(self.shown, self.reacted) if one.list_id == list_id}
+        if known:  # a list has an item once, as it was told last: so no order of arrival matters
+            counted = [item for item in counted if item not in known]
+            fits = [one for one in fits if one.item_id not in known or known[one.item_id].time_ms < at]
+            again = [known[one.item_id] for one in fits if one.item_id in known]
+        reactions = self._reactions_since(at) if self.history and self.history[-1].time_ms >= at else {}
+        shows, answered = fits, []
+        if reactions:
+            shows = [one for one in fits if one.item_id not in reactions]
+            answered = [one for one in fits if reactions.get(one.item_id)]
+        kind = Kind.SHOWN if counted else None
+        return Change(
+            kind, entry, place, shown_place, exposed=exposed, shows=shows, answered=answered, again=again,
+            counted=counted,
+            continues=not (is_late or known or len(shows) < len(fits)) and self._may_append(shows),
+        )  # fmt: skip
+
+    def _reactions_since(self, time_ms: int) -> dict[str, bool]:
+        """Items that the user reacted to at or after this time, and whether all of these reactions can be undone."""
+        meanings, found = self.limits.meanings, dict[str, bool]()
+        for one in self.history[bisect_left(self.history, time_ms, key=_time) :]:
+            if meanings.meaning(one.type, one.value) in REACTIONS:
+                found[one.item_id] = found.get(one.item_id, True) and one.type in meanings.undoable
+        return found
+
+    def example(self, change: Change, row: EventRow, partition: int = 0) -> Example | None:
+        """What the event of a change that is not yet applied teaches."""
+        if change.kind is None:
+            return None
+        exposed = change.exposed
+        return Example(
+            row.user_id,
+            self.history[: change.place],
+            change.target,
+            partition,
+            EventPosition(row.offset, row.place),
+            change.kind,
+            tuple(self.shown[: change.shown_place]),
+            () if exposed is None else exposed.items,
+            self._request(change, row) if exposed is None else exposed.list_id,
+        )
+
+    @staticmethod
+    def _request(change: Change, row: EventRow) -> str | None:
+        return row.request_id if change.kind is Kind.EVENT and change.freed is None else None
+
+    def extend(self, change: Change, row: EventRow) -> Segment | None:
+        """Write what the event of a change that is not yet applied teaches into a segment; that, if it is a new one."""
+        if change.kind is None:
+            if not change.continues:
+                self.segment = None
+            return None
+        segment, new = self.segment, None
+        if segment is None or not change.continues:
+            segment = new = Segment(row.user_id, self.history[: change.place], shown=self.shown[: change.shown_place])
+            segment.undone = change.kind is Kind.UNDONE
+        place = len(segment.targets)
+        segment.targets.append(change.target)
+        segment.positions.append(EventPosition(row.offset, row.place))
+        if change.exposed is not None:
+            segment.lists[place] = change.exposed
+        elif (request := self._request(change, row)) is not None:
+            segment.requests[place] = request
+        if change.clears:
+            segment.reactions.add(place)
+        self.segment = segment if change.continues else None
+        return new
+
+    def _clears(self, entry: Entry) -> bool:
+        """Whether something that was shown is reacted to by this."""
+        is_reaction = self.limits.meanings.meaning(entry.type, entry.value) in REACTIONS
+        return is_reaction and entry.item_id in {one.item_id for one in self.shown}
+
+    def apply(self, change: Change, row: EventRow) -> None:
         """Take one event in."""
         if self.limits.dedupe:
             self.recent.append(self.hash)
             self.hashes.add(self.hash)
             if len(self.recent) > self.limits.dedupe:
                 self.hashes.discard(self.recent.pop(0))
-        history = self.history
-        history.insert(_place(history, entry.time_ms), entry)
-        if len(history) > self.limits.history:
-            del history[0]
         self.count += 1
         self.offset = row.offset
+        if change.exposed is not None:
+            self._show(change)
+            return
+        if change.taken is not None or change.undo is not None:
+            self._undo(change)
+        if change.enters is not None:
+            self.history.insert(change.place, change.enters)
+            if len(self.history) > self.limits.history:
+                del self.history[0]
+            if change.clears:
+                self._clear(change.enters)
+
+    def _clear(self, entry: Entry) -> None:
+        """What was shown of its item until then is reacted to; that can be taken back only if the reaction can."""
+        end = _place(self.shown, entry.time_ms)
+        if entry.type in self.limits.meanings.undoable:
+            for one in self.shown[:end]:
+                if one.item_id == entry.item_id:
+                    self._remember(self.reacted, one)
+        self.shown[:end] = [one for one in self.shown[:end] if one.item_id != entry.item_id]
+
+    def _show(self, change: Change) -> None:
+        for one in change.again:
+            (self.shown if one in self.shown else self.reacted).remove(one)
+        for one in change.answered:
+            self._remember(self.reacted, one)
+        if self._may_append(change.shows):
+            self.shown += change.shows
+        else:
+            for one in change.shows:
+                insort(self.shown, one, key=_order)
+        del self.shown[: max(0, len(self.shown) - self.limits.shown)]
+
+    def _may_append(self, shows: Sequence[Shown]) -> bool:
+        return not shows or not self.shown or _order(self.shown[-1]) < _order(shows[0])
+
+    def _remember(self, past: list[Shown], one: Shown) -> None:
+        insort(past, one, key=_order)
+        if len(past) > self.limits.shown:
+            del past[0]
+
+    def _undo(self, change: Change) -> None:
+        if change.freed is not None:
+            self.undone.remove(change.freed)
+        if change.taken is not None:
+            self.undone.insert(_place(self.undone, change.taken.time_ms), change.taken)
+        if change.leaves is not None:
+            del self.history[change.place]
+            self._show_again(change.leaves)
+        if change.undo is not None:
+            self.undos.insert(_place(self.undos, change.undo.time_ms), change.undo)
+            if len(self.undos) > UNDOS:
+                self._forget_oldest_undo()
+
+    def _show_again(self, gone: Entry) -> None:
+        """What was shown and reacted to by this event alone is not reacted to any more."""
+        if not any(one.item_id == gone.item_id for one in self.reacted):
+            return
+        meanings = self.limits.meanings
+        newest = max(
+            (one.time_ms for one in self.history if one.item_id == gone.item_id
+             and meanings.meaning(one.type, one.value) in REACTIONS),
+            default=-1,
+        )  # fmt: skip
+        for one in [one for one in self.reacted if one.item_id == gone.item_id and one.time_ms > newest]:
+            self.reacted.remove(one)
+            self._remember(self.shown, one)
+
+    def _forget_oldest_undo(self) -> None:
+        """It goes together with what it took back, so that the others keep what they took."""
+        oldest = self.undos[0]
+        undos = [one for one in self.undos if one.item_id == oldest.item_id]
+        found = matched(self._undoable(oldest.item_id), undos, self.limits.meanings.undoing)
+        gone: Undone = found[0]
+        self.undos.remove(gone.undo)
+        if gone.event in self.undone:
+            self.undone.remove(gone.event)
 
     def freeze(self, partition: int, now_ms: int) -> UserState:
         """The state to write. The lists are handed over: this copy is not used again."""
-        return UserState(self.history, self.recent, self.count, partition, self.offset, now_ms)
+        return UserState(
+            self.history, self.recent, self.count, partition, self.offset, now_ms,
+            tuple(self.shown), tuple(self.reacted), tuple(self.undos), tuple(self.undone),
+        )  # fmt: skip
+
+
+def _shown_list(row: EventRow) -> ShownList:
+    """The list that an exposure shows; of a single item its value is the place, if it can be one."""
+    value = row.value
+    is_place = value is not None and value.is_integer() and 1 <= value <= MAX_PLACE
+    first = int(value) if value is not None and is_place else 1 if row.items else 0
+    return ShownList(row.items or (row.item_id,), row.request_id or row.event_id, first)
 
 
 @dataclass(slots=True)
 class Folded:
-    """What a batch of one source partition makes: states to write, examples to send, statistics to add, counts."""
+    """What a batch of one source partition makes.
+
+    Fields
+        states: to write.
+        segments: examples to send.
+        items: statistics to add.
+        applied: events folded; of these `exposures` showed something, and `undos` undo others.
+        undone: events that were taken back, be it that their undo came first.
+        duplicates, late: events known before, and events that go to a place before others.
+    """
 
     states: dict[str, UserState] = field(default_factory=dict)
     segments: list[Segment] = field(default_factory=list)
@@ -162,6 +466,32 @@ class Folded:
     applied: int = 0
     duplicates: int = 0
     late: int = 0
+    exposures: int = 0
+    undos: int = 0
+    undone: int = 0
+
+    def count(self, change: Change, known: int) -> None:
+        """Count one event, before it changes a history that has so many entries."""
+        self.applied += 1
+        self.exposures += change.exposed is not None
+        self.undos += change.undo is not None
+        self.undone += change.taken is not None
+        self.late += change.kind in (Kind.EVENT, Kind.SHOWN) and change.place < known
+
+    def add(self, change: Change, row: EventRow, meanings: Signals, decay: Decay) -> None:
+        """Add to the statistics of items what the event of a change counts for them."""
+        for item_id in change.counted:
+            self._item(item_id).add(row.type, Meaning.EXPOSURE, row.time_ms, decay)
+        if (one := change.enters) is not None:
+            self._item(one.item_id).add(one.type, meanings.meaning(one.type, one.value), one.time_ms, decay)
+        if (one := change.leaves) is not None:
+            self._item(one.item_id).take(one.type, meanings.meaning(one.type, one.value), one.time_ms, decay)
+
+    def _item(self, item_id: str) -> ItemStatistics:
+        item = self.items.get(item_id)
+        if item is None:
+            item = self.items[item_id] = ItemStatistics()
+        return item
 
 
 def fold_batch(
@@ -185,32 +515,22 @@ def fold_batch(
         States to write, examples to send, statistics to add, counts.
     """
     folded = Folded()
-    working: dict[str, _Working] = {}
+    users: dict[str, Folding] = {}
     for row in rows:
-        user = working.get(row.user_id)
+        user = users.get(row.user_id)
         if user is None:
-            user = working[row.user_id] = _Working(before.get(row.user_id, EMPTY), limits)
+            user = users[row.user_id] = Folding(before.get(row.user_id, EMPTY), limits)
         if user.is_duplicate(row):
             folded.duplicates += 1
             continue
-        entry = _entry(row)
-        segment = user.segment
-        place = _place(user.history, row.time_ms)
-        late = place < len(user.history)
-        if late or segment is None:
-            segment = Segment(row.user_id, user.history[:place])
+        change = user.change(row)
+        segment = user.extend(change, row)
+        if segment is not None:
             folded.segments.append(segment)
-        segment.targets.append(entry)
-        segment.positions.append(EventPosition(row.offset, row.place))
-        user.segment = None if late else segment
-        user.fold(row, entry)
-        folded.applied += 1
-        folded.late += late
-        item = folded.items.get(row.item_id)
-        if item is None:
-            item = folded.items[row.item_id] = ItemStatistics()
-        item.add(row.type, row.time_ms, decay)
-    for user_id, user in working.items():
+        folded.count(change, len(user.history))
+        folded.add(change, row, limits.meanings, decay)
+        user.apply(change, row)
+    for user_id, user in users.items():
         if user.count != user.before.count:
             folded.states[user_id] = user.freeze(partition, now_ms)
     return folded

@@ -21,7 +21,7 @@ ENTRIES_PER_USER = 25
 
 
 class HotUsers:
-    """A least-recently-used map of user states, bounded by users and by the history entries they hold.
+    """A least-recently-used map of user states, bounded by users and by the entries they hold.
 
     >>> hot = HotUsers(1)
     >>> hot.put({"ada": UserState(count=1), "bob": UserState(count=2)})
@@ -46,12 +46,16 @@ class HotUsers:
         """Remember these, and forget the least recently used beyond the bounds."""
         for user_id, state in states.items():
             old = self._states.pop(user_id, None)
-            self._entries += len(state.history) - (len(old.history) if old else 0)
+            self._entries += _entries(state) - (_entries(old) if old else 0)
             self._states[user_id] = state
         while self._states and (len(self._states) > self._max_users or self._entries > self._max_entries):
-            self._entries -= len(self._states.popitem(last=False)[1].history)
+            self._entries -= _entries(self._states.popitem(last=False)[1])
 
     def clear(self) -> None:
         """Forget all."""
         self._states.clear()
         self._entries = 0
+
+
+def _entries(state: UserState) -> int:
+    return len(state.history) + len(state.shown) + len(state.reacted) + len(state.undos) + len(state.undone)

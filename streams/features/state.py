@@ -26,6 +26,9 @@ class UserState:
     Fields
         history: sorted by event time, ties by arrival.
         shown: newest items that were shown, sorted by event time, without those that were reacted to.
+        reacted: newest of those that were, as far as the reaction can still be undone.
+        undos, undone: newest events that undo others, and what these took back, each sorted by event time: with these
+            an event that arrives later is compared.
         recent: 64-bit hashes of the newest event ids, in order of arrival.
         count: how many events were ever folded; it grows with every write and so serves as the version that the store
             compares.
@@ -39,6 +42,9 @@ class UserState:
     offset: int = -1
     folded_ms: int = 0
     shown: Sequence[Shown] = ()
+    reacted: Sequence[Shown] = ()
+    undos: Sequence[Entry] = ()
+    undone: Sequence[Entry] = ()
 
 
 EMPTY = UserState()
@@ -63,6 +69,12 @@ def encode_state(state: UserState) -> bytes:
     }
     if state.shown:
         body["shown"] = list(map(tuple, state.shown))
+    if state.reacted:
+        body["reacted"] = list(map(tuple, state.reacted))
+    if state.undos:
+        body["undos"] = plain_entries(state.undos)
+    if state.undone:
+        body["undone"] = plain_entries(state.undone)
     return orjson.dumps(body)
 
 
@@ -80,6 +92,9 @@ def decode_state(value: bytes | None) -> UserState:
             body["offset"],
             body["folded_ms"],
             tuple(starmap(Shown, body.get("shown", ()))),
+            tuple(starmap(Shown, body.get("reacted", ()))),
+            tuple(starmap(Entry, body.get("undos", ()))),
+            tuple(starmap(Entry, body.get("undone", ()))),
         )
         if not _is_sound(state):
             raise TypeError("a value of another type")
@@ -95,14 +110,25 @@ def _is_sound(state: UserState) -> bool:
     numbers = (state.count, state.partition, state.offset, state.folded_ms)
     if {*map(type, numbers)} != {int} or type(state.recent) is not list or type(sum(state.recent)) is not int:
         return False
-    if state.shown:
-        items, times, places, lists = zip(*state.shown, strict=True)
-        "".join([*items, *lists])
-        if type(sum(times) + sum(places)) is not int:
-            return False
-    if not state.history:
-        return state.count >= 0
-    items, kinds, times, values, sessions = zip(*state.history, strict=True)
+    if not all(map(_are_shown, (state.shown, state.reacted))):
+        return False
+    if not all(map(_are_entries, (state.history, state.undos, state.undone))):
+        return False
+    return state.count > 0 or (not state.history and state.count == 0)
+
+
+def _are_shown(past: Sequence[Shown]) -> bool:
+    if not past:
+        return True
+    items, times, places, lists = zip(*past, strict=True)
+    "".join([*items, *lists])
+    return type(sum(times)) is int and type(sum(places)) is int
+
+
+def _are_entries(past: Sequence[Entry]) -> bool:
+    if not past:
+        return True
+    items, kinds, times, values, sessions = zip(*past, strict=True)
     "".join([*items, *kinds])
     is_typed = {*map(type, values)} <= {float, type(None)} and {*map(type, sessions)} <= {int, type(None)}
-    return type(sum(times)) is int and is_typed and state.count > 0
+    return is_typed and type(sum(times)) is int

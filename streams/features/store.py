@@ -3,10 +3,11 @@
 Before: the streams worker writes one batch with `apply`. After: serving reads users and popularity, the console reads
 counts. The only file that speaks Redis, and it knows no Kafka.
 
-Keys, all under the world's prefix: `u:<user>` state JSON, `i:<item>` hash of statistics, `popular` sorted set of log2
-decayed weight, `landmark` of the decay, `marks` hash of events partition -> newest folded offset, `item:<id>` catalogue
-JSON, `marks:items` the same for the items topic, `w:<id>` JSON of the ids that it is linked with, `marks:identities`
-for that topic, `dead` hash of reason -> dead letters, `marks:dead` by their source.
+Keys, all under the world's prefix: `u:<user>` state JSON, `i:<item>` hash of statistics (counts `n:<type>` and
+`m:<meaning>`, `log2` of the decayed weight), `totals` the same counts of all items, `popular` sorted set of log2
+decayed weight, `landmark` of the decay, `marks` hash of events partition -> newest folded offset, `item:<id>`
+catalogue JSON, `marks:items` the same for the items topic, `w:<id>` JSON of the ids that it is linked with,
+`marks:identities` for that topic, `dead` hash of reason -> dead letters, `marks:dead` by their source.
 
 Every write is one script that first compares marks, so running it twice (redis-py's retry, a redelivered batch, a
 worker that lost its partition) changes nothing the second time. Works on Redis 7.0 and on Valkey.
@@ -29,6 +30,7 @@ from redis.retry import Retry
 
 from headwater.errors import AccessDenied, HeadwaterError, InvalidMessage, StoreDamaged, Unavailable
 from headwater.settings import RedisSettings
+from headwater.signals import Meaning
 from headwater.topics import EVENTS, IDENTITIES, ITEMS, Topic, topic_name
 from headwater.wire import IdentityRow
 from streams.features.decay import Decay, ItemStatistics
@@ -382,17 +384,19 @@ class FeatureStore:
         prefix = self.prefix
         keys = [f"{prefix}marks", f"{prefix}landmark", f"{prefix}popular"]
         keys += [f"{prefix}u:{user}" for user in batch.after]
-        keys += [f"{prefix}i:{item}" for item in batch.items]
-        arguments: list[Any] = [len(batch.marks), len(batch.after), len(batch.items), _landmark(batch.decay)]
+        keys += [f"{prefix}totals", *(f"{prefix}i:{item}" for item in batch.items)]
+        arguments: list[Any] = [len(batch.marks), len(batch.after), len(batch.items) + 1, _landmark(batch.decay)]
         for partition, (expected, new) in batch.marks.items():
             arguments += (partition, "" if expected is None else expected, new)
         for user, state in batch.after.items():
             arguments += (batch.before.get(user, EMPTY).count, encode_state(state))
-        for item, statistics in batch.items.items():
-            added = "" if statistics.log2_sum == float("-inf") else repr(statistics.log2_sum)
-            arguments += (item, added, statistics.last_ms, len(statistics.counts))
-            for event_type, count in statistics.counts.items():
-                arguments += (event_type, count)
+        totals = ItemStatistics()
+        for statistics in batch.items.values():
+            totals.count(statistics)
+        for item, statistics in (("", totals), *batch.items.items()):
+            arguments += (item, _log2(statistics.log2_sum), _log2(statistics.log2_taken))
+            counts = _fields(statistics)
+            arguments += (len(counts), *(part for one in counts.items() for part in one))
         with self._answering():
             reply = cast("bytes | list[bytes]", self._apply(keys, arguments))
         if isinstance(reply, bytes):
@@ -425,10 +429,17 @@ class FeatureStore:
         return items, self._decay(landmark), self._folded(marks)
 
     def item_statistics(self, item_ids: Sequence[str]) -> list[ItemStatistics]:
-        """Statistics of these items, in their order."""
+        """Statistics of these items, in their order: counts by type and by meaning, and the decayed weight."""
+        return self._statistics([f"{self.prefix}i:{item}" for item in item_ids])
+
+    def totals(self) -> ItemStatistics:
+        """Counts by type and by meaning of all items together, the mean that `positive_rate` draws to."""
+        return self._statistics([f"{self.prefix}totals"])[0]
+
+    def _statistics(self, keys: Sequence[str]) -> list[ItemStatistics]:
         pipe = self._redis.pipeline(transaction=False)
-        for item in item_ids:
-            pipe.hgetall(f"{self.prefix}i:{item}")
+        for key in keys:
+            pipe.hgetall(key)
         return [_statistics({} if isinstance(fields, Exception) else fields) for fields in self._executed(pipe)]
 
     def put_items(self, entries: Mapping[str, bytes | None], partition: int, offset: int) -> bool:
@@ -597,9 +608,20 @@ def _decay(landmark: bytes) -> Decay:
     return decay
 
 
+def _log2(weight: float) -> str:
+    return "" if weight == -math.inf else repr(weight)
+
+
+def _fields(statistics: ItemStatistics) -> dict[str, int]:
+    """What the hash of an item counts: by type, and by meaning."""
+    counts = {f"n:{name}": count for name, count in statistics.counts.items() if count}
+    return counts | {f"m:{meaning.value}": count for meaning, count in statistics.meant.items() if count}
+
+
 def _statistics(fields: Mapping[bytes, bytes]) -> ItemStatistics:
+    counts = {name.decode(): int(value) for name, value in fields.items() if name[1:2] == b":" and _is_number(value)}
     return ItemStatistics(
-        {name[2:].decode(): int(value) for name, value in fields.items() if name[:2] == b"n:" and _is_number(value)},
+        {name[2:]: count for name, count in counts.items() if name[0] == "n"},
         _number(fields.get(b"log2", b""), -math.inf),
-        int(_number(fields.get(b"last", b""), 0)),
+        {meaning: counts[field] for meaning in Meaning if (field := f"m:{meaning.value}") in counts},
     )

@@ -60,7 +60,7 @@ class InProcess:
                 event.user_id, event.item_id, event.type, event.event_time, event.value, event.event_id, None, 0, 0
             )
             before = self.states.get(event.user_id, EMPTY)
-            taught = example(before, row)
+            taught = example(before, row, self.limits)
             assert taught is not None
             self.learner.learn([taught])
             self.states[event.user_id] = fold(before, row, self.limits)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.examples import Example, pack_segments, unpack
+from headwater.signals import Meaning
 from headwater.wire import EventRow
 from streams.features.decay import Decay, ItemStatistics, add_log2
 from streams.features.fold import Limits, event_hash, example, fold, fold_batch
@@ -49,7 +50,7 @@ def one_by_one(rows: list[EventRow]) -> tuple[dict[str, UserState], list[Example
     examples = []
     for one in rows:
         before = states.get(one.user_id, EMPTY)
-        taught = example(before, one)
+        taught = example(before, one, LIMITS)
         examples += [] if taught is None else [taught]
         after = fold(before, one, LIMITS)
         assert (after is before) == (taught is None)
@@ -64,7 +65,7 @@ def in_batches(rows: list[EventRow], cuts: list[int]) -> tuple[dict[str, UserSta
     for start, end in itertools.pairwise(edges):
         folded = fold_batch(states, rows[start:end], LIMITS, DECAY)
         states |= {user: decode_state(encode_state(state)) for user, state in folded.states.items()}
-        for taught in unpack(pack_segments(0, folded.segments, LIMITS.history)):
+        for taught in unpack(pack_segments(0, folded.segments, LIMITS.history, LIMITS.shown)):
             assert isinstance(taught, Example)
             examples.append(taught)
     return states, examples
@@ -107,7 +108,7 @@ def test_an_example_never_sees_its_own_future_nor_its_target(rows: list[EventRow
     states: dict[str, UserState] = {}
     for one in rows:
         before = states.get(one.user_id, EMPTY)
-        taught = example(before, one)
+        taught = example(before, one, LIMITS)
         if taught is not None:
             assert all(entry.time_ms <= one.time_ms for entry in taught.history)
             assert len(taught.history) <= before.count
@@ -164,19 +165,20 @@ def test_decayed_weights_neither_overflow_nor_depend_on_order(half_life_ms: floa
     times = [0, 5, 10_000_000, 3, 9_999_999, 10_000_000]
     there, back = ItemStatistics(), ItemStatistics()
     for time_ms in times:
-        there.add("view", time_ms, decay)
+        there.add("view", Meaning.POSITIVE, time_ms, decay)
     for time_ms in reversed(times):
-        back.add("view", time_ms, decay)
+        back.add("view", Meaning.POSITIVE, time_ms, decay)
     assert math.isfinite(there.log2_sum)
     assert math.isclose(there.log2_sum, back.log2_sum, rel_tol=1e-12)
     exact = sum(2.0 ** ((time_ms - times[2]) / half_life_ms) for time_ms in times)
     assert math.isclose(decay.weight_at(there.log2_sum, times[2]), exact, rel_tol=1e-6)
 
 
-def test_what_was_only_shown_is_counted_but_makes_no_item_popular() -> None:
+@pytest.mark.parametrize("meaning", [Meaning.NEGATIVE, Meaning.EXPOSURE, Meaning.CONTEXT])
+def test_what_does_not_speak_for_its_item_is_counted_but_makes_it_not_popular(meaning: Meaning) -> None:
     statistics = ItemStatistics()
-    statistics.add("impression", 5, DECAY)
-    assert statistics.counts == {"impression": 1}
+    statistics.add("poke", meaning, 5, DECAY)
+    assert statistics.counts == {"poke": 1}
     assert statistics.log2_sum == -math.inf
     assert add_log2(-math.inf, -math.inf) == -math.inf
 

@@ -6,14 +6,16 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
+import orjson
 import pytest
 
 from embedded import EmbeddedStore
 from headwater.errors import InvalidMessage, StoreDamaged, Unavailable
 from headwater.settings import RedisSettings, Settings
+from headwater.signals import Meaning, Signal, Signals
 from headwater.topics import ITEMS
 from headwater.wire import EventRow
-from streams.features.decay import Decay, ItemStatistics
+from streams.features.decay import Decay, ItemStatistics, positive_rate
 from streams.features.fold import Folded, Limits, fold_batch
 from streams.features.state import EMPTY, decode_state
 from streams.features.store import Batch, FeatureStore
@@ -97,7 +99,7 @@ def test_statistics_merged_by_the_server_equal_those_of_one_pass(store: FeatureS
         mark = last
     wanted = fold_batch({}, everything, Limits(), DECAY).items
     for item, found in zip(wanted, store.item_statistics(list(wanted)), strict=True):
-        assert (found.counts, found.last_ms) == (wanted[item].counts, wanted[item].last_ms)
+        assert (found.counts, found.meant) == (wanted[item].counts, wanted[item].meant)
         assert math.isclose(found.log2_sum, wanted[item].log2_sum, abs_tol=1e-9)
     now = everything[-1].time_ms
     best = store.popular(2, now)
@@ -239,8 +241,8 @@ def test_a_batch_is_written_whole_whatever_the_keys_of_statistics_hold(settings:
     with server_of(settings) as server:
         prefix = store.prefix
         server.set(f"{prefix}i:film-0", "text")
-        server.hset(f"{prefix}i:film-1", mapping={"log2": "nan", "last": "soon", "n:click": "many"})
-        server.hset(f"{prefix}i:film-2", mapping={"log2": "inf", "last": "5", "n:view": "1", "n:odd": "x"})
+        server.hset(f"{prefix}i:film-1", mapping={"log2": "nan", "m:positive": "soon", "n:click": "many"})
+        server.hset(f"{prefix}i:film-2", mapping={"log2": "inf", "n:view": "1", "n:odd": "x"})
         server.lpush(f"{prefix}popular", "a list")
         folded = fold_batch({}, rows(6), Limits(), DECAY)
         assert store.apply(batch(folded, None, 5)) == "applied"
@@ -313,3 +315,103 @@ def test_the_catalogue_and_the_tally_of_dead_letters_begin_anew_where_they_are_n
         assert store.count_dead_letters(letters[1:]) == 1
     assert told == [f"{prefix}marks:items", f"{prefix}marks:items"]
     store.close()
+
+
+def event_of(n: int, kind: str, item: str, time_ms: int, user: str = "ada", **more: object) -> EventRow:
+    return EventRow(user, item, kind, time_ms, None, f"{user}{n}", None, n, 0)._replace(**more)
+
+
+def applied_one_by_one(store: FeatureStore, events: list[EventRow], limits: Limits = Limits()) -> None:
+    for one in events:
+        known, found = store.read_users([one.user_id]).states, store.marks().get(0)
+        made = fold_batch(known, [one], limits, DECAY)
+        assert store.apply(batch(made, found, 0 if found is None else found + 1, before=known)) == "applied"
+
+
+def test_what_is_undone_leaves_statistics_and_popularity_as_if_it_had_not_been(store: FeatureStore) -> None:
+    applied_one_by_one(
+        store,
+        [
+            event_of(0, "like", "a", 2_000),
+            event_of(1, "like", "b", 3_000),
+            event_of(2, "like", "a", 864_000_000, "bob"),  # ten half-lives later
+            event_of(3, "unlike", "b", 3_500),
+            event_of(4, "unlike", "a", 864_000_001, "bob"),
+            event_of(5, "unlike", "a", 864_000_002, "bob"),  # of nothing
+            event_of(6, "dismiss", "c", 2_500),
+            event_of(7, "undismiss", "c", 2_600),
+        ],
+    )
+    assert store.item_statistics(["b", "c"]) == [ItemStatistics(), ItemStatistics()]
+    assert set(store.ids("i")) == {"a"}
+    (left,) = store.item_statistics(["a"])
+    assert (left.counts, left.meant) == ({"like": 1}, {Meaning.POSITIVE: 1})
+    assert math.isclose(2**left.log2_sum, 2 ** DECAY.log2_weight(2_000), rel_tol=1e-9)
+    assert [item for item, _ in store.popular(5, 5_000)] == ["a"]
+    assert store.totals() == ItemStatistics({"like": 1}, meant={Meaning.POSITIVE: 1})
+
+
+def test_an_item_stays_popular_where_rounding_leaves_nothing_beside_what_was_undone(store: FeatureStore) -> None:
+    late = 864_000_000_000_000
+    applied_one_by_one(
+        store, [event_of(0, "like", "a", 2_000), event_of(1, "like", "a", late), event_of(2, "unlike", "a", late + 1)]
+    )
+    (left,) = store.item_statistics(["a"])
+    assert left.counts == {"like": 1}
+    assert left.log2_sum <= DECAY.log2_weight(late) - 52
+    assert [item for item, _ in store.popular(5, late)] == ["a"]
+
+
+def test_counts_by_meaning_are_those_of_the_values(store: FeatureStore) -> None:
+    limits = Limits(meanings=Signals({"rating": Signal(positive=">= 4", negative="<= 2")}))
+    stars = [event_of(n, "rating", "a", 2_000 + n, value=value) for n, value in enumerate((5.0, 1.0, 3.0))]
+    shown = event_of(3, "impression", "a", 9, items=("a", "b"))
+    applied_one_by_one(store, [*stars, shown], limits)
+    one, other = store.item_statistics(["a", "b"])
+    assert one.counts == {"rating": 3, "impression": 1}
+    assert one.meant == {Meaning.POSITIVE: 1, Meaning.NEGATIVE: 1, Meaning.EXPOSURE: 1}
+    assert positive_rate(one, store.totals()) > positive_rate(other, store.totals()) > 0
+
+
+def test_an_undo_is_written_whole_whatever_the_keys_hold(settings: Settings) -> None:
+    told: list[str] = []
+    store = FeatureStore(settings.redis, settings.kafka.prefix, told.append)
+    films = "abcdefg"
+    applied_one_by_one(store, [event_of(n, "like", item, 2_000 + n) for n, item in enumerate(films)])
+    with server_of(settings) as server:
+        prefix = store.prefix
+        server.delete(f"{prefix}i:a", f"{prefix}i:c", f"{prefix}totals")
+        server.set(f"{prefix}i:a", "text")
+        server.hset(f"{prefix}i:b", mapping={"log2": "-inf", "m:positive": "nan", "n:like": "9" * 18})
+        server.hset(f"{prefix}i:d", mapping={"log2": "1e300", "m:positive": "-5"})
+        server.hdel(f"{prefix}i:e", "log2")
+        server.hset(f"{prefix}i:f", "n:like", "1.5")
+        server.hdel(f"{prefix}i:g", "m:positive")  # as an older release left it
+        server.lpush(f"{prefix}totals", "a list")
+        server.delete(f"{prefix}popular")
+        server.set(f"{prefix}popular", "text")
+    known = store.read_users(["ada"]).states
+    undos = [event_of(10 + n, "unlike", item, 3_000 + n) for n, item in enumerate(films)]
+    made = fold_batch(known, undos, Limits(), DECAY)
+    assert store.apply(batch(made, 6, 7, before=known)) == "applied"
+    assert set(told) == {f"{prefix}{key}" for key in ("i:a", "i:b", "i:d", "i:f", "totals", "popular")}
+    assert store.popular(9, 3_000) == []
+    assert [one.counts for one in store.item_statistics("acdefg")] == [{}] * 6
+    assert store.marks() == {0: 7}
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"shown": [["a", 1, 0]]},
+        {"shown": [["a", "1", 0, "r"]]},
+        {"reacted": [["a", 1, None, "r"]]},
+        {"undos": [["a", "unlike"]]},
+        {"undone": [["a", "like", 5, "3"]]},
+        {"undone": "like"},
+    ],
+)
+def test_a_state_whose_past_is_odd_is_none(odd: dict[str, object]) -> None:
+    with pytest.raises(InvalidMessage):
+        decode_state(orjson.dumps({**orjson.loads(SOUND), **odd}))

@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import Producer
 
 from headwater.events import Item, now_ms
-from headwater.examples import CatalogueEntry, Example, unpack
+from headwater.examples import CatalogueEntry, Example, Kind, unpack
 from headwater.settings import Settings
 from headwater.topics import EVENTS, EXAMPLES, ITEMS, topic_name
 from headwater.wire import encode, encode_packed
@@ -149,6 +149,50 @@ def test_what_the_store_lost_is_folded_again_from_the_log(settings: Settings, wo
     result = folded_all(settings)
     assert result.ok, result.first_difference
     assert result.events_applied == 31
+
+
+def test_lists_and_undos_become_features_that_add_up_whatever_is_redelivered_or_rebuilt(
+    settings: Settings, worker: Start
+) -> None:
+    streams = worker("streams.worker")
+    shown = event(0, type="impression", item_id=None, items=("film-1", "film-2", "film-3"), request_id="r1")
+    events = [
+        shown,
+        event(1, type="like", item_id="film-1", request_id="r1"),
+        event(2, type="click", item_id="film-2", session_id="s1"),
+        event(4, type="unlike", item_id="film-3"),  # what it undoes is still on its way
+        event(5, type="unlike", item_id="film-1"),
+    ]
+    send(settings, events)
+    send(settings, [events[4], event(3, type="like", item_id="film-3"), shown])
+    bought = [event(9, type="refund", item_id="film-4"), event(8, type="purchase", item_id="film-4")]
+    send_packed(settings, bought, (partition_of(settings, "ada") + 1) % 4)
+    misplaced = event(6, type="view", items=("film-5", "film-6"), item_id=None)
+    send(settings, [misplaced])
+    result = folded_all(settings)
+    assert result.ok, result.first_difference
+    counts = (result.events_produced, result.events_applied, result.duplicates, result.dead_letters)
+    assert counts == (11, 8, 2, 1)
+    with storing(settings) as store, server_of(settings) as server:
+        state = store.read_users(["ada"]).states["ada"]
+        assert [(entry.item_id, entry.session is None) for entry in state.history] == [("film-2", False)]
+        assert [one.item_id for one in state.shown] == ["film-1", "film-3"]
+        counted = [one.counts for one in store.item_statistics(["film-1", "film-2", "film-3"])]
+        assert counted == [{"impression": 1}, {"impression": 1, "click": 1}, {"impression": 1}]
+        assert [item for item, _ in store.popular(9, now_ms())] == ["film-2"]
+        eventually_equal(store.dead_letters, {"items_not_exposure": 1})
+        server.set(f"{store.prefix}u:ada", "garbage")
+        send(settings, [event(7, type="like", item_id="film-3")])
+    taught = examples_sent(settings)[:4]
+    assert [one.kind for one in taught] == [Kind.SHOWN, Kind.EVENT, Kind.EVENT, Kind.UNDONE]
+    assert (taught[0].items, taught[0].request_id, taught[1].request_id) == (shown.items, "r1", "r1")
+    assert [one.item_id for one in taught[2].shown] == ["film-2", "film-3"]
+    assert (taught[3].target.item_id, taught[3].target.type, list(taught[3].history)) == ("film-1", "like", [])
+    result = folded_all(settings)
+    assert result.ok, result.first_difference
+    eventually_equal(lambda: streams.metric("headwater_exposures_applied_total"), 1)
+    assert streams.metric("headwater_undos_applied_total") == 3
+    assert streams.metric("headwater_undone_events_total") == 3
 
 
 def test_items_reach_the_catalogue_and_the_trainers_log(settings: Settings, worker: Start) -> None:
