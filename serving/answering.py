@@ -65,7 +65,8 @@ class RequestRecord(Protocol):
 class Answer:
     """What becomes of one record: a reply (`value`), a dead letter (`refused`), or both.
 
-    `listed` is the answer whose list a user sees for the first time; None for refusals, and where it went out before.
+    `listed` is what a user is shown for the first time: the request and its answer. None for refusals, for who has no
+    id, and for a list that went out before.
     """
 
     record: Any
@@ -74,7 +75,7 @@ class Answer:
     value: bytes | None = None
     outcome: str = ""
     refused: InvalidMessage | None = None
-    listed: Recommendation | None = None
+    listed: tuple[Request, Recommendation] | None = None
 
 
 @dataclass(slots=True)
@@ -279,7 +280,8 @@ class Answering:
             return _too_large(one, began_ms)
         outcome = receipt.fallback or "personal"
         self._answered.put(key, asked, value, outcome, time.monotonic())
-        return Answer(one.record, *key, value, outcome, listed=answer if answer.items and answer.user_id else None)
+        listed = (one.request, answer) if answer.items and one.request.whose is not None else None
+        return Answer(one.record, *key, value, outcome, listed=listed)
 
     def _refused(self, record: RequestRecord, error: InvalidMessage, began_ms: int) -> Answer:
         """An invalid request: an answer where the asker can be told from what is readable, else a dead letter.

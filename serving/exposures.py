@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from kafka.errors import KafkaError
 
 from headwater.events import Event
-from headwater.recommendations import Recommendation
+from headwater.recommendations import Recommendation, Request
 from headwater.topics import EVENTS, topic_name
 from headwater.wire import cloudevent_headers, encode
 from serving.serving_metrics import ServingMetrics
@@ -50,23 +50,26 @@ MOST_UNDER_WAY = 10_000
 log = logging.getLogger("headwater")
 
 
-def exposure_of(answer: Recommendation) -> Event:
-    """The event that says that a list was shown to its user.
+def exposure_of(request: Request, answer: Recommendation) -> Event:
+    """The event that says that a list was shown to whom it was made for, who has an id.
 
     >>> from headwater.recommendations import RecommendedItem
     >>> items = [RecommendedItem(item_id=f"film-{rank}", rank=rank, score=0) for rank in (1, 2)]
-    >>> event = exposure_of(Recommendation(request_id="r1", user_id="ann", items=items, answered_time=7))
-    >>> event.type, event.items, event.request_id, event.event_time
-    ('served', ('film-1', 'film-2'), 'r1', 7)
+    >>> answer = Recommendation(request_id="r1", user_id="ann", items=items, answered_time=7)
+    >>> event = exposure_of(Request(request_id="r1", user_id="ann"), answer)
+    >>> event.user_id, event.type, event.items, event.request_id, event.event_time
+    ('ann', 'served', ('film-1', 'film-2'), 'r1', 7)
     """
+    assert request.whose is not None
     return Event(
-        event_id=f"{SERVED}-{blake2b(answer.request_id.encode(), digest_size=12).hexdigest()}",
-        user_id=answer.user_id,
+        event_id=f"{SERVED}-{blake2b(request.request_id.encode(), digest_size=12).hexdigest()}",
+        user_id=request.whose,
         item_id=answer.items[0].item_id,
         items=tuple(item.item_id for item in answer.items),
         type=SERVED,
         event_time=answer.answered_time,
-        request_id=answer.request_id,
+        session_id=request.session_id,
+        request_id=request.request_id,
     )
 
 
@@ -82,14 +85,14 @@ class ExposureSender:
         self._under_way = 0
         self._failing = False
 
-    def send(self, answer: Recommendation, place: Place) -> None:
-        """Send the exposure of an answer to the request at `place`. Never raises what Kafka does."""
+    def send(self, request: Request, answer: Recommendation, place: Place) -> None:
+        """Send the exposure of an answer to the request, which is at `place`. Never raises what Kafka does."""
         if self._under_way >= MOST_UNDER_WAY:
             self._metrics.exposures.labels("dropped").inc()
             return
         self._under_way += 1
         self._held[place] = time.monotonic() + HELD_S
-        event = exposure_of(answer)
+        event = exposure_of(request, answer)
         ended = partial(self._end, place)
         try:
             sent: Any = self._producer.send(

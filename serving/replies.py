@@ -64,7 +64,7 @@ class ReplySender:
         if self._exposures is not None:
             for answer in answers:
                 if answer.listed is not None:
-                    self._exposures.send(answer.listed, (answer.record.partition, answer.record.offset))
+                    self._exposures.send(*answer.listed, (answer.record.partition, answer.record.offset))
 
     def finished(self) -> Iterator[Place]:
         """The records of which all is acknowledged that they wait for, each once."""

@@ -191,9 +191,11 @@ def _told(seen: TypeSeen, signal: Signal) -> str:
     if signal.by_value:
         parts += [f"{seen.share(meaning):.0%} {meaning.value}" for meaning, count in seen.means.most_common() if count]
     if seen.valued:
-        middle = seen.quantile(0.5)
         some = "" if seen.valued == seen.events else f" in {seen.valued / seen.events:.0%}"
-        parts.append(f"values {seen.lowest:g} .. {seen.highest:g}, median {middle:g}{some}")
+        if seen.lowest == seen.highest:
+            parts.append(f"value {seen.lowest:g}{some}")
+        else:
+            parts.append(f"values {seen.lowest:g} .. {seen.highest:g}, median {seen.quantile(0.5):g}{some}")
     if seen.lists:
         parts.append(f"{seen.lists:,} lists")
     if seen.joined:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +18,8 @@ from headwater.events import EVENT_TYPE_PATTERN
 from headwater.signals import DEFAULTS, Meaning, Signal, Signals
 
 __all__ = ["Remark", "remarks", "toml_of"]
+
+MOST_NAMED = 10
 
 FEW = 20
 """Fewer events of a type than this say nothing about values and shares."""
@@ -44,6 +46,9 @@ NEGATIVE_WORDS = _set(
     "dismiss dismissed dislike disliked hate hated skip skipped hide hidden block blocked mute muted downvote "
     "downvoted reject rejected spam nope not_interested uninterested thumbs_down swipe_left see_less show_less "
     "less_like_this report reported negative"
+)
+CONTEXT_WORDS = _set(
+    "search searched query filter filters filtered sort sorted scroll navigate navigation login logout"
 )
 RATING_WORDS = _set("rating ratings rate rated review reviewed stars star score grade")
 UNDO_WORDS = _set(
@@ -78,16 +83,17 @@ def remarks(stream: Mapping[str, TypeSeen], given: Mapping[str, Signal], *, serv
     """
     signals = Signals(given)
     found = [*_settings(given, stream)]
+    unknown: list[str] = []
     for kind, seen in stream.items():
         named = next(_named_otherwise(kind, signals, stream), None)
         if named is not None:
             found.append(named)
         elif not signals.knows(kind):
-            text = f"nobody has given it a meaning: each of {_of(seen.events)} counts for its item, with weight 1"
-            found.append(Remark(kind, "note", text, _section(kind, 'means = "positive"')))
+            unknown.append(kind)
         found += _values(kind, seen, signals.of(kind))
         found += _lists(kind, seen, signals.of(kind))
         found += _undoing(kind, signals, stream)
+    found += _unknown(unknown, stream)
     found += _spellings(stream, signals)
     found += _votes(stream, signals)
     if served:
@@ -97,8 +103,20 @@ def remarks(stream: Mapping[str, TypeSeen], given: Mapping[str, Signal], *, serv
 
 def toml_of(found: Iterable[Remark]) -> str:
     """The settings that the remarks propose, of each section the first, as one text to copy."""
-    sections = {one.write.splitlines()[0]: one.write for one in reversed(list(found)) if one.write}
-    return "\n\n".join(dict(reversed(sections.items())).values())
+    sections: dict[str, str] = {}
+    for section in (section for one in found if one.write for section in one.write.split("\n\n")):
+        sections.setdefault(section.partition("\n")[0], section)
+    return "\n\n".join(sections.values())
+
+
+def _unknown(kinds: Sequence[str], stream: Mapping[str, TypeSeen]) -> Iterator[Remark]:
+    """What nobody has given a meaning, and whose name says none."""
+    if kinds:
+        told = ", ".join(f"{kind} ({stream[kind].events:,})" for kind in kinds[:MOST_NAMED])
+        told += f" and {len(kinds) - MOST_NAMED} more" if len(kinds) > MOST_NAMED else ""
+        text = f"nobody has given a meaning to {told}: each event counts for its item, with weight 1"
+        write = "\n\n".join(_section(kind, 'means = "positive"') for kind in kinds)
+        yield Remark(kinds[0] if len(kinds) == 1 else "", "note", text, write)
 
 
 def _section(kind: str, *lines: str) -> str:
@@ -145,6 +163,9 @@ def _named_otherwise(kind: str, signals: Signals, stream: Mapping[str, TypeSeen]
     elif words & EXPOSURE_WORDS or "impression" in kind:
         text = f"it is named like something that was shown and {why}: what is shown would be learned as what is chosen"
         yield Remark(kind, "wrong", text, _section(kind, 'means = "exposure"'))
+    elif words & CONTEXT_WORDS and not signals.knows(kind):
+        text = f"it is named like something that is done with no item and {why}: each event counts for its item"
+        yield Remark(kind, "note", text, _section(kind, 'means = "context"'))
     elif words & NEGATIVE_WORDS:
         text = f"it is named like something that was turned down and {why}: each event counts for its item"
         yield Remark(kind, "wrong", text, _section(kind, 'means = "negative"'))
@@ -236,7 +257,14 @@ def _lists(kind: str, seen: TypeSeen, signal: Signal) -> Iterator[Remark]:
         if seen.lists:
             text = f"{seen.lists:,} of its events carry a list (items) and it is no exposure: only the first counts"
             yield Remark(kind, "note", text)
-    elif not seen.lists and not seen.joined:
+        return
+    alone = [] if seen.lists else [value for value in seen.sample if value < 1 or value != int(value)]
+    if alone:
+        text = (
+            f"the value of an impression is its place, from 1, and {len(alone) / len(seen.sample):.0%} of its are none"
+        )
+        yield Remark(kind, "note", text)
+    if not seen.lists and not seen.joined:
         text = (
             "its events carry neither a list (items) nor a request_id: each item is a list of its own, so what was "
             "chosen is not compared with what stood beside it"

@@ -93,6 +93,13 @@ def test_stars_without_thresholds_are_noted_with_thresholds_that_fit_their_scale
     assert thumbs.write == '[signals.vote]\npositive = "> 0"\nnegative = "< 0"'
 
 
+def test_what_nobody_has_given_a_meaning_is_told_in_one_line_and_what_is_done_with_no_item_for_itself() -> None:
+    searches, unknown = found(events("view", "look_closer", "zoom", "search_for_poi"))
+    assert (searches.type, searches.write) == ("search_for_poi", '[signals.search_for_poi]\nmeans = "context"')
+    assert unknown.text.startswith("nobody has given a meaning to look_closer (30), zoom (30): each event counts")
+    assert toml_of([unknown]) == '[signals.look_closer]\nmeans = "positive"\n\n[signals.zoom]\nmeans = "positive"'
+
+
 def test_thresholds_and_rewards_that_no_value_meets_are_wrong() -> None:
     rating = Signal(positive=">= 4", negative="<= 2")
     none, nothing = found(events("rating"), rating=rating)
@@ -117,6 +124,9 @@ def test_two_spellings_an_undo_of_nothing_and_lists_on_no_exposure_are_told() ->
     undo = only(events("view", "refund"))
     assert "of which there is no event" in undo.text
     assert only(events("view", "impression")).text.startswith("its events carry neither a list")
+    assert (
+        "50% of its are none" in only(events("view", ("shown", [0.0, 1.0] * 15)) + events("shown", request_id="r")).text
+    )
     assert only(events("click", items=("a", "b"))).text.startswith("30 of its events carry a list")
     assert not found(events("view") + events("impression", request_id="r1"))
 

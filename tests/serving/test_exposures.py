@@ -8,9 +8,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from headwater.client.lanes import partition_of
-from headwater.events import new_id
+from headwater.events import new_id, session_number
 from headwater.kafka import producer
-from headwater.recommendations import Recommendation, RecommendedItem
+from headwater.recommendations import Recommendation, RecommendedItem, Request
 from headwater.settings import Settings
 from headwater.topics import EVENTS
 from headwater.wire import EventRow
@@ -43,9 +43,10 @@ def counted(serving: LiveWorker, outcome: str, times: int) -> None:
     eventually(lambda: line in serving.get("/metrics")[1], what=line)
 
 
-def listing(request_id: str, *items: str, at_ms: int = 0) -> Recommendation:
+def listing(request_id: str, *items: str, at_ms: int = 0) -> tuple[Request, Recommendation]:
     listed = tuple(RecommendedItem(item_id=item, rank=rank, score=0.0) for rank, item in enumerate(items, 1))
-    return Recommendation(request_id=request_id, user_id="ann", items=listed, answered_time=at_ms)
+    asked = Request(request_id=request_id, user_id="ann")
+    return asked, Recommendation(request_id=request_id, user_id="ann", items=listed, answered_time=at_ms)
 
 
 def test_each_list_that_goes_out_is_one_event_of_its_user_whatever_else_is_asked(world: World, worker: Start) -> None:
@@ -65,9 +66,12 @@ def test_each_list_that_goes_out_is_one_event_of_its_user_whatever_else_is_asked
     for refused in ({"k": 0}, {"deadline_ms": 1, "request_time": 1}, {"filters": {"none": 1}}):
         assert world.recommend("bob", **refused).error is not None
     assert not world.recommend("bob", candidates=["nothing known"]).items
+    assert world.answer(world.ask("", user_id=None, context_item="film-3")).items  # who has no id is shown nothing
+    world.answer(world.ask("s1", user_id=None, session_id="s1"))
     last = world.recommend("bob", k=1).request_id
     eventually(lambda: last in {one.request_id for one in shown(world)}, what="the last exposure")
     assert [one.request_id for one in shown(world) if one.user_id == "bob"] == [request_id, last]
+    assert {one.user_id: one.session for one in shown(world)} == {"ann": None, "bob": None, "s1": session_number("s1")}
 
     limit_records(world.settings.kafka, EVENTS.name, 50)  # from now on the broker refuses all of them
     for _ in range(2):
@@ -75,12 +79,12 @@ def test_each_list_that_goes_out_is_one_event_of_its_user_whatever_else_is_asked
     counted(serving, "lost", 2)
     limit_records(world.settings.kafka, EVENTS.name)
     assert world.recommend("ann", k=3).items
-    counted(serving, "sent", 4)
+    counted(serving, "sent", 5)
 
 
 def test_a_request_that_is_answered_again_shows_its_list_once() -> None:
-    one, again = exposure_of(listing("r" * 256, "a", "b", at_ms=1)), exposure_of(listing("r" * 256, "b", at_ms=9))
-    assert one.event_id == again.event_id != exposure_of(listing("r2", "a")).event_id
+    one, again = exposure_of(*listing("r" * 256, "a", "b", at_ms=1)), exposure_of(*listing("r" * 256, "b", at_ms=9))
+    assert one.event_id == again.event_id != exposure_of(*listing("r2", "a")).event_id
 
 
 def test_a_topic_that_takes_no_exposure_holds_no_request_up(
@@ -90,12 +94,12 @@ def test_a_topic_that_takes_no_exposure_holds_no_request_up(
     metrics = ServingMetrics(CollectorRegistry(), Scorer(Catalogue(), "cpu"))
     sender = ExposureSender(late, metrics, settings.kafka.prefix)
     try:
-        sender.send(listing("r1", "a"), (0, 5))
+        sender.send(*listing("r1", "a"), (0, 5))
         assert (sender.holds((0, 5)), list(sender.let_go())) == (True, [])
         monkeypatch.setattr(exposures, "HELD_S", 0.0)
         monkeypatch.setattr(exposures, "MOST_UNDER_WAY", 2)
-        sender.send(listing("r2", "a"), (0, 6))
-        sender.send(listing("r3", "a"), (0, 7))
+        sender.send(*listing("r2", "a"), (0, 6))
+        sender.send(*listing("r3", "a"), (0, 7))
         assert not sender.holds((0, 7))  # dropped: too many are under way
         late.flush(10)
         assert sorted(sender.let_go()) == [(0, 5), (0, 6)]
