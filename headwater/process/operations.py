@@ -119,6 +119,7 @@ class Operations:
         handler.setFormatter(_JsonLines(self.worker))
         logging.basicConfig(handlers=[handler], level=self.settings.log_level, force=True)
         logging.getLogger("kafka").setLevel(logging.WARNING)
+        logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)  # warns whenever the worker computes for 0.1 s
         if signals:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: self.stopping.set())
