@@ -22,8 +22,9 @@ from headwater.settings import StreamsSettings
 from headwater.topics import EVENTS, topic_name
 from headwater.wire import EventRow, TimeBounds, read_events
 from streams.features.decay import Decay, ItemStatistics
-from streams.features.fold import Folded, Limits, fold_batch
+from streams.features.fold import Folded, Folding, Limits, fold_batch
 from streams.features.hot_users import HotUsers
+from streams.features.identity import as_one
 from streams.features.state import EMPTY, UserState
 from streams.features.store import Batch, FeatureStore
 from streams.losses import Losses
@@ -106,7 +107,7 @@ class EventRounds:
             known = await self._read({row.user_id for part in parts.values() for row in part.rows}, parts)
             if known is None:
                 continue
-            states, _ = known
+            states, people = known
             assert self._marks is not None
             if self._went_back(marks := self._marks):
                 return after(marks)
@@ -117,7 +118,7 @@ class EventRounds:
                     del parts[partition]
             if not parts:
                 return None
-            folded, batch = self._fold(parts, states)
+            folded, batch = self._fold(parts, states, people)
             await self._send(parts, folded)
             verdict = await self._retry.call_blocking("redis", lambda: self._store.apply(batch))  # noqa: B023 - called at once
             if verdict == "applied":
@@ -211,10 +212,13 @@ class EventRounds:
             self._left = dict(self._marks)  # with these the next look at the store is compared
         self._forget()
 
-    def _fold(self, parts: dict[int, _Decoded], states: dict[str, UserState]) -> tuple[dict[int, Folded], Batch]:
+    def _fold(
+        self, parts: dict[int, _Decoded], states: dict[str, UserState], people: Mapping[str, tuple[str, ...]]
+    ) -> tuple[dict[int, Folded], Batch]:
         assert self._marks is not None
         first = next((row for part in parts.values() for row in part.rows), None)
         decay = self._decay or (Decay(first.time_ms, self._half_life_ms) if first else None)
+        persons = self._persons(people, states)
         known = dict(states)  # a user whose events lie in two partitions is folded from one into the other
         folded: dict[int, Folded] = {}
         after: dict[str, UserState] = {}
@@ -223,7 +227,7 @@ class EventRounds:
         for partition, part in parts.items():
             if decay is None:
                 break
-            one = folded[partition] = fold_batch(known, part.rows, self._limits, decay, partition, now)
+            one = folded[partition] = fold_batch(known, part.rows, self._limits, decay, partition, now, persons)
             known |= one.states
             after |= one.states
             for item, statistics in one.items.items():
@@ -237,6 +241,15 @@ class EventRounds:
         marks = {partition: (self._marks.get(partition), end) for partition, end in ends.items()}
         before = {user: states.get(user, EMPTY) for user in after}
         return folded, Batch(marks, decay, before, after, items)
+
+    def _persons(self, people: Mapping[str, tuple[str, ...]], states: Mapping[str, UserState]) -> dict[str, Folding]:
+        """What is known of each person that has several ids, by each of those."""
+        persons: dict[str, Folding] = {}
+        for ids in people.values():
+            if ids[0] not in persons:
+                together = as_one([states.get(one, EMPTY) for one in ids], self._limits)
+                persons |= dict.fromkeys(ids, Folding(together, self._limits))
+        return persons
 
     async def _send(self, parts: dict[int, _Decoded], folded: dict[int, Folded]) -> None:
         async with asyncio.TaskGroup() as together:  # an error in one ends all: a round leaves nothing behind

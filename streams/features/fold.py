@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import chain
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from headwater.events import MAX_SHOWN
@@ -501,6 +502,7 @@ def fold_batch(
     decay: Decay,
     partition: int = 0,
     now_ms: int = 0,
+    people: Mapping[str, Folding] = MappingProxyType({}),
 ) -> Folded:
     """`example` and `fold` for every row in turn. How rows are cut into batches changes neither states nor examples.
 
@@ -510,12 +512,16 @@ def fold_batch(
         limits: how much is remembered per user.
         decay: of item statistics.
         partition, now_ms: what states say of where and when they were folded.
+        people: of ids that are one person with others, what is known of that person, in which the events are folded,
+            too: what they teach has the person's past.
 
     Returns
         States to write, examples to send, statistics to add, counts.
     """
     folded = Folded()
     users: dict[str, Folding] = {}
+    for each in people.values():
+        each.segment = None  # what is sent for another batch goes on in no other record
     for row in rows:
         user = users.get(row.user_id)
         if user is None:
@@ -524,7 +530,8 @@ def fold_batch(
             folded.duplicates += 1
             continue
         change = user.change(row)
-        segment = user.extend(change, row)
+        person = people.get(row.user_id)
+        segment = user.extend(change, row) if person is None else _taught(person, row)
         if segment is not None:
             folded.segments.append(segment)
         folded.count(change, len(user.history))
@@ -534,3 +541,17 @@ def fold_batch(
         if user.count != user.before.count:
             folded.states[user_id] = user.freeze(partition, now_ms)
     return folded
+
+
+def _taught(person: Folding, row: EventRow) -> Segment | None:
+    """Fold an event of one of a person's ids: the new segment, if what it teaches begins one. The same event under
+    another id has taught already.
+    """
+    if person.is_duplicate(row):
+        return None
+    if person.segment is not None and person.segment.user_id != row.user_id:
+        person.segment = None
+    change = person.change(row)
+    segment = person.extend(change, row)
+    person.apply(change, row)
+    return segment

@@ -7,17 +7,21 @@ and redeliveries can matter, and taking a link away gives back exactly what was 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
+from itertools import chain
 from typing import NamedTuple
 
 import orjson
 
 from headwater.errors import InvalidMessage
-from headwater.examples import plain_entries
+from headwater.examples import Entry, Shown, plain_entries
+from headwater.signals import Signals
 from headwater.wire import IdentityRow
-from streams.features.fold import Limits
+from streams.features.fold import REACTIONS, Limits
 from streams.features.state import EMPTY, UserState
+from streams.features.undo import matched
 
 __all__ = ["ALONE", "MOST_LINKS", "Link", "Links", "as_one", "decode_links", "digest", "encode_links", "linked"]
 __all__ += ["person"]
@@ -144,26 +148,90 @@ def as_one(states: Sequence[UserState], limits: Limits) -> UserState:
 
     Parameters
         states: of each id, in the order of the ids.
-        limits: how much is remembered.
+        limits: how much is remembered, and what events mean.
 
     Returns
-        Histories merged by event time (ties by id, then by arrival), as one user's who did it all; where and when it
-        was folded is of the state that was folded last.
+        The state of one user who did it all, but for what each id's own limits have forgotten. Histories are merged by
+        event time (ties by id, then by arrival); an undo takes back what any id did, a reaction is to what any id was
+        shown, and an event that was sent under several ids counts once. Where and when it was folded is of the state
+        that was folded last.
     """
     if len(states) < 2:
         return states[0] if states else EMPTY
-    history = sorted((entry for state in states for entry in state.history), key=lambda entry: entry.time_ms)
-    shown = sorted((one for state in states for one in state.shown), key=lambda one: one.time_ms)
+    pasts, every = [[*state.history, *state.undone] for state in states], [state.undos for state in states]
+    known, undos = _together(pasts), _together(every)
+    copies = sum(map(len, [*pasts, *every])) - len(known) - len(undos)
+    history, undone = _matched(known, undos, limits.meanings) if undos else (known, [])
+    history = history[max(0, len(history) - limits.history) :]
+    shown, reacted = _shown(states, history, limits)
     newest = max(states, key=lambda state: state.folded_ms)
     return UserState(
-        history[max(0, len(history) - limits.history) :],
+        history,
         [one for state in states for one in state.recent],
-        sum(state.count for state in states),
+        sum(state.count for state in states) - copies,
         newest.partition,
         newest.offset,
         newest.folded_ms,
-        shown[max(0, len(shown) - limits.shown) :],
+        shown,
+        reacted,
+        undos,
+        undone,
     )
+
+
+def _together(pasts: Sequence[Sequence[Entry]]) -> list[Entry]:
+    """By time; the same under several ids is the same event, as often as one of them has it."""
+    every = sorted(chain.from_iterable(pasts), key=lambda entry: entry.time_ms)
+    if len({entry.time_ms for entry in every}) == len(every):
+        return every
+    most = Counter[Entry]()
+    for past in pasts:
+        most |= Counter(past)
+    found = []
+    for entry in every:
+        if most[entry]:
+            most[entry] -= 1
+            found.append(entry)
+    return found
+
+
+def _matched(known: list[Entry], undos: list[Entry], meanings: Signals) -> tuple[list[Entry], list[Entry]]:
+    """What is left of these events, and what undos take of them, matched over all ids."""
+    of_item: dict[str, list[Entry]] = {undo.item_id: [] for undo in undos}
+    for one in known:
+        if one.item_id in of_item and one.type in meanings.undoable:
+            of_item[one.item_id].append(one)
+    taken = Counter[Entry]()
+    for item_id, some in of_item.items():
+        own = [undo for undo in undos if undo.item_id == item_id]
+        taken.update(one.event for one in matched(some, own, meanings.undoing) if one.event is not None)
+    left, gone = list[Entry](), list[Entry]()
+    for one in known:
+        is_taken = taken[one] > 0
+        taken[one] -= is_taken
+        (gone if is_taken else left).append(one)
+    return left, gone
+
+
+def _shown(states: Sequence[UserState], history: Sequence[Entry], limits: Limits) -> tuple[list[Shown], list[Shown]]:
+    """What was shown and not reacted to under any id; and what was, where that can still be undone."""
+    first: dict[tuple[str, str], Shown] = {}
+    for one in chain.from_iterable(chain(state.shown, state.reacted) for state in states):
+        known = first.get((one.list_id, one.item_id))
+        if known is None or one.time_ms < known.time_ms:  # a list has an item once, since when it was first shown
+            first[one.list_id, one.item_id] = one
+    reactions: dict[str, list[Entry]] = {}
+    for entry in history if first else ():
+        if limits.meanings.meaning(entry.type, entry.value) in REACTIONS:
+            reactions.setdefault(entry.item_id, []).append(entry)
+    shown, reacted = list[Shown](), list[Shown]()
+    for one in sorted(first.values(), key=lambda one: one.time_ms):
+        after = [entry for entry in reactions.get(one.item_id, ()) if entry.time_ms >= one.time_ms]
+        if not after:
+            shown.append(one)
+        elif all(entry.type in limits.meanings.undoable for entry in after):
+            reacted.append(one)
+    return shown[max(0, len(shown) - limits.shown) :], reacted[max(0, len(reacted) - limits.shown) :]
 
 
 def digest(state: UserState) -> str:
@@ -171,5 +239,6 @@ def digest(state: UserState) -> str:
 
     Events of one millisecond have no order but that of their arrival, so it does not count.
     """
-    known = [plain_entries(sorted(state.history, key=repr)), sorted(map(tuple, state.shown)), state.count]
+    entries = [plain_entries(sorted(past, key=repr)) for past in (state.history, state.undos, state.undone)]
+    known = [*entries, sorted(map(tuple, state.shown)), state.count]
     return blake2b(orjson.dumps(known), digest_size=16).hexdigest()

@@ -58,6 +58,9 @@ REFUSING = (
 
 MARKS = "offsets by partition"
 
+PEOPLE = 10_000
+"""Ids of which it is remembered who was the same person, so that they are read together in one round trip."""
+
 OTHER_MARKS = {ITEMS.name: "marks:items", IDENTITIES.name: "marks:identities"}
 """Of topics whose marks have a key of their own."""
 
@@ -128,6 +131,7 @@ class FeatureStore:
         url = settings.url.get_secret_value()
         self.prefix = prefix
         self._on_damage = on_damage
+        self._people: dict[str, tuple[str, ...]] = {}
         self.address = _without_password(url)
         try:
             self._redis = redis.Redis.from_url(
@@ -193,11 +197,12 @@ class FeatureStore:
         Parameters
             user_ids: whose states.
             links_of: whose links, too, and the states of all ids that are the same person; of these users if None. Who
-                has none costs a key in the same round trip, who has some a round trip more, or two.
+                has none costs a key in the same round trip; who has some a round trip more, or two, the first time.
         """
-        links_of = user_ids if links_of is None else links_of
+        links_of = list(dict.fromkeys(user_ids if links_of is None else links_of))
+        guess = [other for one in links_of for other in self._people.get(one, ())]  # what is read now decides
         known: dict[str, Links] = {}
-        asked = list(links_of)
+        asked = list(dict.fromkeys([*links_of, *guess]))
         while True:
             users = list(dict.fromkeys([*user_ids, *asked[len(links_of) :]]))
             reading, values = self._read_at_once(users, asked)
@@ -215,8 +220,18 @@ class FeatureStore:
                     if len(ids) > 1:
                         people[one] = ids
             if not missing.difference(asked):
+                self._remember(links_of, people)
                 return replace(reading, people=people)
             asked += sorted(missing.difference(asked))
+
+    def _remember(self, ids: Sequence[str], people: Mapping[str, tuple[str, ...]]) -> None:
+        if len(self._people) > PEOPLE:
+            self._people.clear()
+        for one in ids:
+            if one in people:
+                self._people[one] = people[one]
+            else:
+                self._people.pop(one, None)
 
     def _read_at_once(self, user_ids: Sequence[str], links_of: Sequence[str]) -> tuple[Reading, Sequence[bytes | None]]:
         """One transaction; the links as they are stored."""

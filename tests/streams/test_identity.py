@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
+from typing import Any
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headwater.examples import pack_segments, unpack
 from headwater.settings import Settings
 from headwater.topics import IDENTITIES
 from headwater.wire import EventRow, IdentityRow
 from streams.features.decay import Decay
-from streams.features.fold import Limits, fold, fold_batch
+from streams.features.fold import Folding, Limits, fold, fold_batch
 from streams.features.identity import (
     ALONE,
     MOST_LINKS,
@@ -135,16 +139,21 @@ def test_a_store_that_has_less_than_was_left_there_takes_nothing(settings: Setti
     assert store.read_users(["ada"]).people == {"ada": ("ada", "guest-1", "guest-2")}
 
 
+TYPES = ("click", "like", "love", "unlike", "dismiss", "undismiss", "impression")
+
+
 def row(n: int, user: str, item: str, time_ms: int, type_: str = "click") -> EventRow:
-    return EventRow(user, item, type_, time_ms, None, f"e{n}", None, n, 0)
+    shown = (item, *({"a", "b"} - {item})) if type_ == "impression" and n % 2 else ()
+    return EventRow(user, item, type_, time_ms, None, f"e{n}", f"r{n}" if shown else None, n, 0, None, shown)
 
 
 @st.composite
 def lives(draw: st.DrawFn) -> list[EventRow]:
-    """What a person did under several ids; no two things in one millisecond."""
-    times = draw(st.lists(st.integers(1_000, 1_200), unique=True, max_size=30))
-    one = st.tuples(st.sampled_from(IDS), st.sampled_from("abc"))
-    return [row(n, *draw(one), at) for n, at in enumerate(times)]
+    """What a person did under several ids, in the order of arrival; no two things in one millisecond."""
+    times = draw(st.lists(st.integers(1_000, 1_200), unique=True, max_size=20))
+    one = st.tuples(st.sampled_from(IDS[:3]), st.sampled_from("abc"), st.sampled_from(TYPES))
+    drawn = [draw(one) for _ in times]
+    return [row(n, user, item, at, type_) for n, ((user, item, type_), at) in enumerate(zip(drawn, times, strict=True))]
 
 
 def folded(rows: list[EventRow]) -> dict[str, UserState]:
@@ -154,14 +163,45 @@ def folded(rows: list[EventRow]) -> dict[str, UserState]:
     return states
 
 
+def alone(rows: list[EventRow]) -> list[EventRow]:
+    return [one._replace(user_id="one user who did it all") for one in rows]
+
+
+@hypothesis.settings(deadline=None)
 @given(lives(), st.randoms(use_true_random=False))
 def test_several_ids_as_one_are_as_one_user_who_did_it_all(rows: list[EventRow], chance: random.Random) -> None:
-    alone = fold_batch({}, [one._replace(user_id="ada") for one in rows], Limits(), DECAY).states.get("ada", EMPTY)
     arrived = chance.sample(rows, len(rows)) + chance.sample(rows, len(rows) // 2)
-    states = folded(arrived)
-    assert digest(as_one([states[one] for one in sorted(states)], Limits())) == digest(alone)
+    states, (wanted,) = folded(arrived), folded(alone(rows)).values() or (EMPTY,)
+    assert digest(as_one([states[one] for one in sorted(states)], Limits())) == digest(wanted)
     before = {one: digest(state) for one, state in states.items()}
     assert before == {one: digest(state) for one, state in folded(rows).items()}  # what a link taken away gives back
+
+
+@hypothesis.settings(deadline=None)
+@given(lives(), st.lists(st.integers(0, 20), max_size=3))
+def test_an_example_of_any_id_has_the_past_of_the_person(rows: list[EventRow], cuts: list[int]) -> None:
+    states: dict[str, UserState] = {}
+    taught: list[Any] = []
+    for first, end in itertools.pairwise(sorted({0, len(rows), *(cut % (len(rows) + 1) for cut in cuts)})):
+        together = Folding(as_one([states.get(one, EMPTY) for one in IDS[:3]], Limits()), Limits())
+        made = fold_batch(states, rows[first:end], Limits(), DECAY, people=dict.fromkeys(IDS, together))
+        states |= made.states
+        taught += unpack(pack_segments(0, made.segments))
+    wanted = unpack(pack_segments(0, fold_batch({}, alone(rows), Limits(), DECAY).segments))
+    assert [one._replace(user_id="", history=[*one.history], shown=sorted(one.shown)) for one in taught] == [
+        one._replace(user_id="", history=[*one.history], shown=sorted(one.shown)) for one in wanted
+    ]
+    assert [one.user_id for one in taught] == [rows[one.position.offset].user_id for one in taught]
+
+
+def test_an_event_that_was_sent_under_both_ids_counts_and_teaches_once() -> None:
+    guest = [row(0, "guest-1", "a", 1, "like"), row(1, "guest-1", "b", 2), row(2, "guest-1", "a", 3, "unlike")]
+    again = [one._replace(user_id="ada", offset=3 + n) for n, one in enumerate(guest[:2])]
+    states = folded([*guest, *again])
+    together = as_one([states["ada"], states["guest-1"]], Limits())
+    assert ([one.item_id for one in together.history], together.count) == (["b"], 3)
+    person_ = Folding(as_one([folded(guest)["guest-1"], EMPTY], Limits()), Limits())
+    assert not fold_batch({}, again, Limits(), DECAY, people={"ada": person_}).segments
 
 
 def test_of_a_long_life_the_newest_events_count() -> None:
