@@ -410,8 +410,8 @@ class _Chooser:
 
 
 def is_listed(value: Any) -> bool:
-    """Whether a value is a list of items: one of JSON or parquet, or `a|b|c`."""
-    return isinstance(value, list) or (isinstance(value, str) and "|" in value)
+    """Whether a value is a list of items: one of JSON or parquet, as text, or `a|b|c`."""
+    return isinstance(value, list) or (isinstance(value, str) and ("|" in value or value.lstrip().startswith("[")))
 
 
 def _is_inner(value: Any) -> bool:

@@ -7,12 +7,16 @@ must hold to become an event is in `replay.sources.source`.
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import orjson
 
 from headwater.errors import SourceError
 from headwater.events import Event
@@ -246,6 +250,7 @@ class FileSource:
         type_, value, event_id, session, request, shown, *others = places
         timed = len(plan.time_columns)
         fixed, exploded = _fixed(roles.fixed_type), self._form.explode is not None
+        separator = _separator(plan.sample.get(roles.shown or "", ()))
         commas = value > 0 and table.delimiter != "," and _has_commas(plan.sample.get(wanted[value], ()))
         for number, row in enumerate(table.rows(wanted), 1):
             if isinstance(row, BadRow):
@@ -274,8 +279,8 @@ class FileSource:
             made = RawRow(
                 line, user, values[1], at, kind, worth,
                 values[event_id] if event_id > 0 else None, values[session] if session > 0 else None,
-                values[request] if request > 0 else None, "", path, values[shown] if shown > 0 else None,
-                guest,
+                values[request] if request > 0 else None, "", path,
+                _listed(values[shown], separator) if shown > 0 else None, guest,
             )  # fmt: skip
             # rows of one line have numbers of their own, for ids by path
             yield made._replace(number=number, place=f"{name} line {line}") if exploded else made
@@ -291,6 +296,25 @@ def _moment(values: Sequence[Any]) -> Any:
     if len(values) < 2:
         return values[0] if values else None
     return None if any(map(is_missing, values)) else " ".join(str(value).strip() for value in values)
+
+
+def _separator(values: Sequence[Any]) -> str | None:
+    """What parts the items of lists in a column: `|`, else a comma, else blanks (None)."""
+    texts = [value for value in values if isinstance(value, str) and not value.lstrip().startswith("[")]
+    return next((one for one in ("|", ",") if any(one in text for text in texts)), None)
+
+
+def _listed(value: Any, separator: str | None) -> Any:
+    """A list from its text: JSON, what Python prints, or items with a separator; anything else as it is."""
+    if not isinstance(value, str) or is_missing(value):
+        return value
+    text = value.strip()
+    if text.startswith("[") and text.endswith("]"):
+        for read in (orjson.loads, ast.literal_eval):
+            with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+                return read(text)
+        return text[1:-1].split(",")
+    return text.split(separator)
 
 
 def _fixed(kind: str) -> str:

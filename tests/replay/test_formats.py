@@ -113,6 +113,18 @@ def test_rudderstack_without_a_corrected_time_and_products_that_are_only_ids_are
     assert (shown.items, after(shown)) == (("p1", "7"), 1000)
 
 
+def test_a_batch_of_calls_is_its_calls_and_a_log_of_ones_own_is_none_of_segment(tmp_path: Path) -> None:
+    batch = {"batch": CALLS[1:3], "sentAt": iso(58), "writeKey": "w"}
+    assert [one.event_id for one in open_source(lines(tmp_path / "b.jsonl", [batch, batch])).events()] == [
+        "m2",
+        "m2",
+        "m3",
+        "m3",
+    ]
+    own = {"type": "page", "userId": 1, "itemId": 2, "timestamp": iso(1)}
+    assert isinstance(open_source(lines(tmp_path / "own.jsonl", [own])), FileSource)
+
+
 def test_what_a_person_names_comes_before_what_the_format_has(tmp_path: Path) -> None:
     path = lines(tmp_path / "track.jsonl", CALLS)
     given = Columns(
@@ -213,6 +225,13 @@ def test_items_of_google_analytics_become_events_however_they_were_exported(tmp_
     assert dict(source.report.left_out) == {"session_start": 1, "page_view": 1, "add_payment_info": 1}
     assert dict(source.report.bad) == {"no_item": 1}
     assert [tuple(login) for login in source.report.logins] == [("g.1", "ann", AT_MS + 7000)]
+
+
+def test_who_gave_no_consent_is_left_out_and_not_refused(tmp_path: Path) -> None:
+    source = open_source(lines(tmp_path / "e.jsonl", [*ANALYTICS[:4], ANALYTICS[4] | {"user_pseudo_id": None}]))
+    assert len(list(source.events())) == 2
+    assert source.report.left_out["without user_pseudo_id (no consent)"] == 1
+    assert not source.report.bad
 
 
 def test_a_page_has_an_item_where_a_person_names_one(tmp_path: Path) -> None:
@@ -405,6 +424,14 @@ def test_other_ways_to_write_personalize_say_the_same(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("told", ["a|b|c", "a,b,c", "a b c", '["a", "b", null, "c"]', "['a', 'b', 'c']", "[a,b,c]"])
+def test_lists_are_written_in_many_ways(tmp_path: Path, told: str) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text(f"user\titem\ttype\tts\tslate\nu\ta\tclick\t1704103200\t{told}\n")
+    (shown, _) = FileSource(path, Columns(shown="slate")).events()
+    assert shown.items == ("a", "b", "c")
+
+
 def test_a_column_of_numbers_is_no_list_and_a_list_that_is_none_costs_its_row(tmp_path: Path) -> None:
     path = tmp_path / "ads.csv"
     path.write_text("user,item,type,ts,impressions\nu,i,click,1704103200,12\n")
@@ -528,3 +555,13 @@ def test_a_world_takes_what_was_imported(settings: Settings, tmp_path: Path) -> 
         ("ann", "a1", 6000), ("bob", "b0", 14_000),
     ]  # fmt: skip
     assert report.identities == 2
+
+
+def test_rows_of_one_record_have_ids_of_their_own_whatever_these_are_made_of(tmp_path: Path) -> None:
+    from replay import RowOptions
+
+    records = [{**one, "messageId": None} for one in (CALLS[6], CALLS[6], CALLS[1])]
+    path = lines(tmp_path / "track.jsonl", records)
+    for ids_of in ("content", "path"):
+        events = list(open_source(path, options=RowOptions(ids_of=ids_of)).events())  # type: ignore[arg-type]
+        assert len({one.event_id for one in events}) == len(events) == 5

@@ -4,8 +4,9 @@ Before: https://support.google.com/analytics/answer/7029846 (the schema) and
 https://developers.google.com/analytics/devguides/collection/ga4/ecommerce (its events). After: `known`.
 
 Each of `items` is an event; those of `view_item_list` are one with the list. `event_timestamp` is in microseconds,
-which JSON has as text. Who is `user_id`, else `user_pseudo_id`, which is the guest that a user was. A session is
-`ga_session_id` of `event_params`, which only its `user_pseudo_id` makes unique. An `item_id` of `(not set)` is none.
+which JSON has as text. Who is `user_id`, else `user_pseudo_id`, which is the guest that a user was; without consent
+there is neither, and no user to learn of. A session is `ga_session_id` of `event_params`, which only its
+`user_pseudo_id` makes unique. An `item_id` of `(not set)` is none.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class GoogleAnalytics(JsonFormat):
         return Happening(
             record.get("event_name"), user, guest, record.get("event_timestamp"),
             items if isinstance(items, list) else (), session=session, request=known.get("request_id"), order=order,
+            nobody="without user_pseudo_id (no consent)",
             is_page=record.get("event_name") in ("page_view", "screen_view"),
         )  # fmt: skip
 

@@ -40,6 +40,7 @@ class Happening(NamedTuple):
         user, guest: who; the guest is what the user was before a login, and the user again where there is no other.
         products: what it was about, an object each.
         order: the id of an order, by which a refund of all of it knows its products.
+        nobody: what a record without a user is counted under, where the system has such by design.
         is_page: whether it is the view of a page, which has an item only where a person named one (`--map item=...`).
     """
 
@@ -52,6 +53,7 @@ class Happening(NamedTuple):
     session: Any = None
     request: Any = None
     order: Any = None
+    nobody: str = ""
     is_page: bool = False
 
 
@@ -135,7 +137,7 @@ class KnownFile:
         self.report.made_types = kinds.made
         maker = _Maker(kinds, self._columns)
         for path in self._parts:
-            whole = str(path.absolute())
+            whole, made = str(path.absolute()), 0
             for record in self.form.records(path):
                 if isinstance(record, BadRow):
                     yield record
@@ -147,7 +149,9 @@ class KnownFile:
                         yield told._replace(number=number, path=whole)
                         continue
                     for row in maker.rows(number, body, told):
-                        yield row._replace(path=whole)
+                        made += 1  # rows of one line have numbers of their own, for ids by path
+                        one = row._replace(number=made, path=whole)
+                        yield one._replace(place=f"{path} line {number}") if isinstance(one, RawRow) else one
                 except BadRow as error:
                     yield BadRow(error.reason, str(error), f"{path} line {number}")
         if kinds.unmet:
@@ -170,6 +174,9 @@ class _Maker:
     def rows(self, number: int, body: Record, told: Happening) -> Iterator[RawRow | LeftOut]:
         """The rows of one record. Raises BadRow."""
         word = self._word(body, told)
+        if told.nobody and is_missing(told.user) and "user" not in self._given:
+            yield LeftOut(told.nobody, number)
+            return
         if told.is_page and self._found("item", body) is None:
             yield _left_out(str(told.word), number, told)
             return

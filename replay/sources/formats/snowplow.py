@@ -94,6 +94,7 @@ class Snowplow:
             record["event_name"] or record["event"], user, guest,
             record["true_tstamp"] or record["derived_tstamp"] or record["collector_tstamp"],
             event_id=record["event_id"], session=session, order=record["ti_orderid"],
+            nobody="without a user (anonymous tracking)",
         )  # fmt: skip
         kind = record["event"]
         if kind in ("page_ping", "transaction"):
