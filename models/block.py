@@ -59,6 +59,7 @@ class Pending:
     row: int  # of the target; -1 without one
     steps: Steps  # of the history
     since: float
+    fresh: float = 0.0  # 1: a new session starts with it
     against: bool = False  # the event speaks against its item: a query that teaches nothing
     unranked: bool = False  # a query whose target has no row yet: a miss for every ranker
     popularity_rank: int = 0  # 0: no query
@@ -71,6 +72,7 @@ class Pending:
     tired: Tired | None = None  # of a query, what its user was shown before
     listed: Listed | None = None  # it is a list that is shown: asked about, and no target
     request_id: str | None = None  # that the event answers
+    passed_over: list[int] = field(default_factory=list)  # rows that were shown before it and not reacted to
     notes: dict[str, Any] = field(default_factory=dict)  # JSON that `Expert.note` left for `rewind`, by expert's name
 
 
@@ -89,6 +91,7 @@ class Block:
     gaps: NDArray[np.float32]  # (Q + S, L)
     lengths: NDArray[np.int32]  # (Q + S,)
     since: NDArray[np.float32]  # (Q + S,)
+    fresh: NDArray[np.float32]  # (Q + S,)
     weight: NDArray[np.float32]  # (Q,), how much each counts as a target; sums to 1
 
     @property
@@ -110,7 +113,7 @@ def block_of(
     asked = [examples[i] for i in (*places, *lists)]
     longest = max((len(one.steps.rows) for one in asked), default=0)
     arrays: dict[str, Any] = pad_steps([one.steps for one in asked], max(longest, 1))
-    del arrays["values"]
+    del arrays["values"], arrays["starts"]
     queries = asked[: len(places)]
     weight = np.array([event_weight(one.target.type, one.target.value, config) for one in queries], np.float32)
     return Block(
@@ -121,6 +124,7 @@ def block_of(
         places=places,
         lists=lists,
         since=np.array([one.since for one in asked], np.float32),
+        fresh=np.array([one.fresh for one in asked], np.float32),
         weight=weight / max(float(weight.sum()), 1e-6),
         **arrays,
     )

@@ -134,6 +134,16 @@ class ModelConfig(BaseModel):
         "users would turn down out of answers, and misses more of what they would like.",
     )
 
+    negative_loss: float = Field(
+        default=0.0,
+        ge=0,
+        le=100,
+        exclude_if=lambda weight: weight == 0.0,
+        description="How much the encoder's loss says that an item that was turned down is not what follows, times the "
+        "weight of its signal; what a user was shown and passed over counts a tenth of it. More keeps more of what "
+        "users would turn down out of answers, and misses more of what they would like.",
+    )
+
     # popularity
     popularity_half_lives_days: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         default=(14.0, 1 / 24),

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater.examples import Entry
 from headwater.recommendations import ALL_TYPES, AUTO
 from headwater.signals import Meaning, Signals
 from models.part import Changes, Input, Part
@@ -26,6 +27,8 @@ come back to one, shoppers who look around and readers of news after one event i
 
 PRIOR = 100.0
 """Events without a return that every type is presumed to have had: one return proves nothing."""
+
+DAY_MS = 86_400_000
 
 Item = TypeVar("Item")
 Array = NDArray[np.float32]
@@ -54,24 +57,28 @@ def left_out(
     return out
 
 
-def disliked(history: Iterable[tuple[Item, str, float | None]], meanings: Signals) -> set[Item]:
+def disliked(history: Iterable[tuple[Item, Entry]], meanings: Signals, now_ms: int) -> set[Item]:
     """The items that a user has turned down, which are not shown again whatever the rule.
 
     Parameters
-        history: (item, type, value) of every entry, oldest first.
+        history: every entry with its item, oldest first.
         meanings: what an event means.
+        now_ms: the instant that is asked about, epoch ms: what its signal says holds only for a while may be over.
 
     Returns
-        Items whose newest event that speaks for or against them speaks against.
+        Items whose newest event that speaks for or against them, and still holds, speaks against.
 
-    >>> sorted(disliked([("film", "dismiss", None), ("song", "dislike", None), ("song", "like", None)], Signals()))
+    >>> entries = [Entry("film", "dismiss", 0, None), Entry("song", "dislike", 0, None), Entry("song", "like", 1, None)]
+    >>> sorted(disliked([(one.item_id, one) for one in entries], Signals(), now_ms=2))
     ['film']
     """
     out: set[Item] = set()
-    for item, kind, value in history:
+    for item, (_, kind, time_ms, value, _) in history:
         meaning = meanings.meaning(kind, value)
         if meaning is Meaning.NEGATIVE:
-            out.add(item)
+            days = meanings.of(kind).negative_for_days
+            if days is None or now_ms <= time_ms + days * DAY_MS:
+                out.add(item)
         elif meaning is Meaning.POSITIVE:
             out.discard(item)
     return out
@@ -104,6 +111,12 @@ class ReturnRate(Part):
         self.events[kind] += 1
         if before is not None:
             self.returns[before] += 1
+
+    def take_back(self, kind: int, before: int | None) -> None:
+        """What `count` took in did not happen."""
+        self.events[kind] = max(self.events[kind] - 1, 0)
+        if before is not None:
+            self.returns[before] = max(self.returns[before] - 1, 0)
 
     @property
     def share(self) -> Array:

@@ -25,10 +25,12 @@ __all__ = [
     "Steps",
     "behind_ms",
     "encode_entries",
+    "encode_fresh",
     "encode_gap",
     "encode_histories",
     "encode_since",
     "event_weight",
+    "lesson_weight",
     "pad_steps",
     "recent_of",
     "step_weights",
@@ -41,8 +43,8 @@ FADE = 0.8
 class Steps(NamedTuple):
     """One sequence as the encoder reads it, oldest first: parallel lists of row, type index, value and gap.
 
-    `speaks` says of each step whether its event speaks for its item (1), against it (less its weight) or neither (0);
-    empty where nobody asks.
+    `speaks` says of each step whether its event speaks for its item (1), against it (less its weight) or neither (0),
+    `starts` whether a new session starts with it; empty where nobody asks.
     """
 
     rows: list[int]
@@ -50,6 +52,7 @@ class Steps(NamedTuple):
     values: list[float]
     gaps: list[float]
     speaks: Sequence[float] = ()
+    starts: list[bool] = []  # noqa: RUF012 - whoever extends it has a copy
 
 
 def encode_gap(later_ms: int, earlier_ms: int) -> float:
@@ -125,6 +128,12 @@ def encode_since(history: Sequence[Entry], now_ms: int) -> float:
     return encode_gap(now_ms, history[-1].time_ms) if history else 0.0
 
 
+def encode_fresh(history: Sequence[Entry], session: int | None) -> float:
+    """1 where a new session starts with the question: the newest entry's session and its own are known and differ."""
+    newest = history[-1].session if history and session is not None else None
+    return float(newest is not None and newest != session)
+
+
 def event_weight(kind: str, value: float | None, config: ModelConfig) -> float:
     """How much an event weighs as a target: its type's weight, and up to `1 + value_weight` times that by its value.
 
@@ -138,34 +147,47 @@ def event_weight(kind: str, value: float | None, config: ModelConfig) -> float:
         return 0.0
     weight = config.type_weights.get(kind)
     if weight is None:
-        weight = config.meanings.of(kind).force
+        weight = config.meanings.of(kind).weight_of(value)
     if config.value_weight and value is not None and value > 0:
         weight *= 1.0 + config.value_weight * value / (1.0 + value)
     return weight
 
 
+def lesson_weight(kind: str, value: float | None, config: ModelConfig) -> float:
+    """How much an event weighs in the encoder's loss: above 0 as a target; below 0, its item was turned down.
+
+    >>> lesson_weight("dismiss", None, ModelConfig(negative_loss=0.5)), lesson_weight("view", None, ModelConfig())
+    (-2.0, 1.0)
+    """
+    if config.negative_loss and config.meanings.meaning(kind, value) is Meaning.NEGATIVE:
+        return -config.negative_loss * config.meanings.of(kind).force
+    return event_weight(kind, value, config)
+
+
 def step_weights(
     types: NDArray[Any], values: NDArray[np.float32], type_index: Mapping[str, int], config: ModelConfig
 ) -> NDArray[np.float32]:
-    """`event_weight` of steps as `encode_entries` encodes them: type indices and values of any shape, float32 out."""
+    """`lesson_weight` of steps as `encode_entries` encodes them: type indices and values of any shape, float32 out."""
     by_index = np.ones(config.max_types + 1, np.float32)
-    split: list[str] = []  # types whose meaning depends on the value
+    by_value: list[str] = []
     for name, index in type_index.items():
         signal = config.meanings.of(name)
-        by_index[index] = config.type_weights.get(name, signal.force)
-        if signal.by_value:
-            split.append(name)
-        elif signal.meaning(None) is not Meaning.POSITIVE:
-            by_index[index] = 0.0
+        if signal.by_value or (isinstance(signal.reward, str) and name not in config.type_weights):
+            by_value.append(name)
+        elif signal.meaning(None) is Meaning.POSITIVE:
+            by_index[index] = config.type_weights.get(name, signal.force)
+        else:
+            by_index[index] = lesson_weight(name, None, config)
     weights: NDArray[np.float32] = by_index[types]
     if config.value_weight:
         value = np.expm1(2.0 * np.maximum(values, 0.0))
-        weights = weights * (1.0 + config.value_weight * value / (1.0 + value)).astype(np.float32)
-    for name in split:
+        more = (1.0 + config.value_weight * value / (1.0 + value)).astype(np.float32)
+        weights = np.where(weights > 0, weights * more, weights)
+    for name in by_value:
         at = types == type_index[name]
-        value = np.copysign(np.expm1(2.0 * np.abs(values[at])), values[at]).round(4)
-        liked = [config.meanings.meaning(name, one) is Meaning.POSITIVE for one in value.tolist()]
-        weights[at] *= np.array(liked, np.float32)
+        value = np.copysign(np.expm1(2.0 * np.abs(values[at])), values[at])
+        found, place = np.unique(value.astype(np.float64).round(4), return_inverse=True)
+        weights[at] = np.array([lesson_weight(name, one, config) for one in found.tolist()], np.float32)[place]
     return weights
 
 
@@ -178,15 +200,21 @@ def encode_entries(
 ) -> Steps:
     """The newest `newest` entries of a history, `config.length` of them by default, without what was merely shown.
 
-    Values are log-scaled, sign kept; an absent value counts as 0.
+    Values are log-scaled, sign kept; an absent value counts as 0. A session starts between two entries whose sessions
+    are known and differ.
     """
     said: list[float] = []
-    steps, length, meanings = Steps([], [], [], [], said), newest or config.length, config.meanings
+    starts: list[bool] = []
+    steps, length, meanings = Steps([], [], [], [], said, starts), newest or config.length, config.meanings
     meaning_of, speaks = meanings.meaning, meanings.speaks
     first = max(len(history) - length, 0)
-    before = history[first - 1].time_ms if first else (history[0].time_ms if history else 0)
-    log1p = math.log1p
-    for item_id, kind, time_ms, value, _ in history[first:]:
+    earlier = history[max(first - 1, 0)] if history else None
+    before, session_before = (earlier.time_ms, earlier.session) if earlier is not None else (0, None)
+    log1p, started = math.log1p, False
+    for item_id, kind, time_ms, value, session in history[first:]:
+        if session != session_before:
+            started = started or (session is not None and session_before is not None)
+            session_before = session
         row, meaning = item_rows.get(item_id), meaning_of(kind, value)
         if row is not None and meaning is not Meaning.EXPOSURE:
             steps.rows.append(row)
@@ -194,6 +222,8 @@ def encode_entries(
             steps.values.append(math.copysign(log1p(abs(value)), value) / 2.0 if value else 0.0)
             steps.gaps.append(log1p((time_ms - before) / 1000.0) / 10.0 if time_ms > before else 0.0)
             said.append(1.0 if meaning is Meaning.POSITIVE else speaks(kind, value))
+            starts.append(started)
+            started = False
         before = time_ms
     return steps
 
@@ -202,17 +232,19 @@ def pad_steps(sequences: Sequence[Steps], length: int) -> dict[str, NDArray[np.g
     """Sequences of at most `length` steps, right-padded with zeros.
 
     Returns
-        By name: history, types int64 (B, length); values, gaps float32 (B, length); lengths int32 (B,).
+        By name: history, types int64 (B, length); values, gaps, starts float32 (B, length); lengths int32 (B,).
     """
     size = (len(sequences), length)
     rows, types = np.zeros(size, np.int64), np.zeros(size, np.int64)
     values, gaps = np.zeros(size, np.float32), np.zeros(size, np.float32)
-    lengths = np.zeros(len(sequences), np.int32)
+    starts, lengths = np.zeros(size, np.float32), np.zeros(len(sequences), np.int32)
     for i, steps in enumerate(sequences):
         n = len(steps.rows)
         lengths[i] = n
         rows[i, :n], types[i, :n], values[i, :n], gaps[i, :n] = steps[:4]
-    return {"history": rows, "types": types, "values": values, "gaps": gaps, "lengths": lengths}
+        if True in steps.starts:
+            starts[i, :n] = steps.starts
+    return {"history": rows, "types": types, "values": values, "gaps": gaps, "starts": starts, "lengths": lengths}
 
 
 def encode_histories(
@@ -222,6 +254,7 @@ def encode_histories(
     types: Sequence[str],
     config: ModelConfig,
     shown: Sequence[Sequence[Shown]] = (),
+    sessions: Sequence[int | None] | None = None,
 ) -> dict[str, NDArray[np.generic]]:
     """The runtime inputs of the served graph.
 
@@ -232,11 +265,13 @@ def encode_histories(
         types: event types of the bundle, in the order of their indices from 1.
         config: of the bundle; L is `config.length`.
         shown: of each, what its user was shown, oldest first; of no user anything where it is empty.
+        sessions: `events.session_number` of the session that each is asked in, None where that is not known.
 
     Returns
-        By name: history and types int64 (B, L), values, gaps and speaks float32 (B, L), right-padded with 0; lengths
-        int32 (B,), the number of real steps (0 for an empty history); since float32 (B,), the time since the newest
-        entry on the scale of `encode_gap`; against float32 (B,), `aversion_of`; and what `pad_tired` returns.
+        By name: history and types int64 (B, L), values, gaps, speaks and starts float32 (B, L), right-padded with 0;
+        lengths int32 (B,), the number of real steps (0 for an empty history); since float32 (B,), the time since the
+        newest entry on the scale of `encode_gap`; against float32 (B,), `aversion_of`; fresh float32 (B,),
+        `encode_fresh`; and what `pad_tired` returns.
     """
     type_index = {name: i + 1 for i, name in enumerate(types)}
     encoded = [encode_entries(history, item_rows, type_index, config) for history in histories]
@@ -248,4 +283,6 @@ def encode_histories(
     arrays["since"] = np.array([encode_since(h, now) for h, now in zip(histories, now_ms, strict=True)], np.float32)
     each = zip(shown or [()] * len(encoded), now_ms, strict=True)
     arrays |= pad_tired([tired_of(one, now, item_rows) for one, now in each])
+    asked_in = sessions or [None] * len(histories)
+    arrays["fresh"] = np.array([encode_fresh(*one) for one in zip(histories, asked_in, strict=True)], np.float32)
     return arrays

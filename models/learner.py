@@ -33,7 +33,7 @@ from models.exclusion import disliked, left_out, returning_types
 from models.experts.expert import LearnedEvent
 from models.experts.fusion import Heard, fuse
 from models.experts.registry import Parts
-from models.inputs import Recent, Steps, encode_entries, encode_since, event_weight, recent_of
+from models.inputs import Recent, Steps, encode_entries, encode_fresh, encode_since, event_weight, recent_of
 from models.items import ItemRows
 from models.published.bundle import Bundle
 from models.published.delta import Delta
@@ -54,8 +54,16 @@ NO_QUERY = Scored(False, 0, 0, 0, 0, 0.0)
 ASKED = (Meaning.POSITIVE, Meaning.NEGATIVE)
 """Meanings of the events that are queries: what should have been named, and what should not."""
 
-SINCE_SIGNALS = ("prequential.against", "fatigue", "fatigue.first", "fatigue.second")
+SINCE_SIGNALS = ("prequential.against", "fatigue", "fatigue.first", "fatigue.second", "replay.starts")
 """Arrays that checkpoints of an older release lack."""
+
+LONGER_SINCE_SESSIONS = frozenset(
+    {name + moment for name in ("dense", "gate") for moment in ("", ".first", ".second")} | {"average.dense"}
+)
+"""Flat vectors of weights that end with those that checkpoints of an older release lack."""
+
+MOST_PASSED_OVER = 16
+"""Items passed over for one event that its block learns of."""
 
 FREED_SHARE = 64
 """One row in so many is freed at a time or none: clearing what points to them walks through all associations."""
@@ -147,12 +155,15 @@ class Learner:
         """Take down what experts say of an example on arrival, then let them learn it."""
         target, history = example.target, example.history
         if example.kind is Kind.SHOWN:
+            self.examples_seen += 1
             self.pending.append(self._shown(example))
             return
         if example.kind is not Kind.EVENT or not self.admits(example):
             unread = Steps([], [], [], [])
             pending = Pending(example.user_id, None, target, -1, unread, since=0.0, capped=True)
             pending.kind, pending.request_id = example.kind, example.request_id
+            if example.kind is Kind.UNDONE:
+                self.take_back(example, pending)
             self.pending.append(pending)
             return
         steps = encode_entries(history, self.items.rows, self.types, self.config)
@@ -164,6 +175,7 @@ class Learner:
             steps=steps,
             since=encode_since(history, target.time_ms),
             request_id=example.request_id,
+            fresh=encode_fresh(history, target.session),
         )
         recent = recent_of(steps, target.time_ms - history[-1].time_ms if history else 0)
         newest = {entry[0]: entry[1] for entry in history}  # item -> type of its newest entry
@@ -176,7 +188,16 @@ class Learner:
             expert.note(pending)
         if pending.row >= 0:
             self.count_event(pending.row, target, recent)
+            if example.shown and self.config.negative_loss and meaning is Meaning.POSITIVE:
+                pending.passed_over = self._passed_over(example)
         self.pending.append(pending)
+
+    def _passed_over(self, example: Example) -> list[int]:
+        """Rows of what was shown within the join window before an event and not reacted to, the newest few."""
+        target, rows = example.target, self.items.rows
+        since_ms = target.time_ms - round(1000 * self.config.join_window_s)
+        shown = dict.fromkeys(one.item_id for one in reversed(example.shown) if one.time_ms >= since_ms)
+        return [rows[one] for one in shown if one != target.item_id and one in rows][:MOST_PASSED_OVER]
 
     def admits(self, example: Example) -> bool:
         """Whether an example may be learned; one of a user who has taught enough is counted and passed over.
@@ -240,6 +261,7 @@ class Learner:
             row=-1,
             steps=steps,
             since=encode_since(history, now_ms),
+            fresh=encode_fresh(history, target.session),
             kind=Kind.SHOWN,
             tired=tired_of(before, now_ms, self.items.rows),
             listed=Listed(
@@ -279,7 +301,7 @@ class Learner:
         returning = returning_types(self.parts.return_rate.share, self.types) if AUTO in rule else ()
         out = left_out(rule, ((entry[0], entry[1]) for entry in example.history), newest, returning)
         if len(self.types) == self.config.max_types or self.config.meanings.against(self.types):
-            out |= disliked(((entry[0], entry[1], entry[3]) for entry in example.history), self.config.meanings)
+            out |= disliked(((one[0], one) for one in example.history), self.config.meanings, example.target.time_ms)
         return out
 
     def _open(self, row: int, item_id: str) -> None:
@@ -301,15 +323,44 @@ class Learner:
         if self.config.meanings.speaks(target.type, target.value) <= 0:
             self.popularity.meet(row, target.time_ms)
             return
-        event = LearnedEvent(
+        event = self._learned(row, target, recent)
+        for expert in self.parts.experts:
+            expert.count(event)
+
+    def _learned(self, row: int, target: Entry, recent: Recent) -> LearnedEvent:
+        return LearnedEvent(
             row=row,
             time_ms=target.time_ms,
             since_ms=self.popularity.since_ms(target.time_ms),
             weight=event_weight(target.type, target.value, self.config),
             before=recent.distinct(),
         )
+
+    def take_back(self, example: Example, pending: Pending | None = None) -> None:
+        """Take off what an event that is undone added at once to memories, popularity and the rate of returns.
+
+        What gradient steps learned of it stays. `pending` is what its block is to know of it.
+        """
+        target, history, types = example.target, example.history, self.types
+        self.examples_seen += 1
+        speaks = self.config.meanings.speaks(target.type, target.value)
+        if not self.limit.takes_back(example.user_id) or speaks <= 0:
+            return
+        newest = {entry[0]: entry[1] for entry in history}
+        before = newest.get(target.item_id)
+        self.parts.return_rate.take_back(types.get(target.type, 0), None if before is None else types.get(before, 0))
+        row = self.items.rows.get(target.item_id)
+        if row is None:
+            return
+        if pending is not None:
+            pending.row, pending.capped = row, False
+            for expert in self.parts.experts:
+                expert.note(pending)
+        steps = encode_entries(history, self.items.rows, types, self.config)
+        recent = recent_of(steps, target.time_ms - history[-1].time_ms if history else 0)
+        event = self._learned(row, target, recent)
         for expert in self.parts.experts:
-            expert.count(event)
+            expert.take_back(event)
 
     def _close_block(self) -> list[Scored]:
         """Score a full block with the weights as they are, then take the gradient steps."""
@@ -487,7 +538,9 @@ class Learner:
         if capacity > self.capacity:
             self.grow(capacity)
         for name, array in self._arrays().items():
-            if name in arrays or name not in SINCE_SIGNALS:
+            if name in LONGER_SINCE_SESSIONS:
+                array[: len(arrays[name])] = arrays[name]
+            elif name in arrays or name not in SINCE_SIGNALS:
                 array[...] = arrays[name]
         self.parts.generator.set_state(torch.from_numpy(np.array(arrays["generator"])))
         self.examples_seen = header["examples_seen"]
@@ -531,7 +584,8 @@ def compile_loops() -> None:
     """Have every compiled loop ready: seconds on a machine's first start, then read from the cache. Learns nothing."""
     scratch = Learner(ModelConfig(block=3, max_items=16, initial_capacity=2, width=4, exclude_seen=()))
     entries = [Entry(item_id, "", time_ms, None) for time_ms, item_id in enumerate(("a", "b", "a"))]
-    scratch.learn([Example("", tuple(entries[:i]), one, 0, EventPosition(i, 0)) for i, one in enumerate(entries)])
+    examples = [Example("", tuple(entries[:i]), one, 0, EventPosition(i, 0)) for i, one in enumerate(entries)]
+    scratch.learn([*examples, examples[-1]._replace(kind=Kind.UNDONE)])
 
 
 PENDING_ARRAYS = ("excluded", "opinions")

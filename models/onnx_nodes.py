@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,13 @@ __all__ = ["Nodes", "smallest_graph"]
 class Nodes:
     """Collects nodes and constants; every call returns the name of its (first) output."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = prefix  # of names: those of a branch must not be those of the graph around it
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
 
     def __call__(self, op: str, *inputs: str, out: str | None = None, outputs: int = 1, **attributes: Any) -> str:
-        name = out or f"{op.lower()}_{len(self.nodes)}"
+        name = out or f"{self.prefix}{op.lower()}_{len(self.nodes)}"
         names = [name] if outputs == 1 else [f"{name}_{i}" for i in range(outputs)]
         self.nodes.append(helper.make_node(op, list(inputs), names, **attributes))
         return name
@@ -31,6 +33,22 @@ class Nodes:
         """
         found = self(op, self("Cast", value, to=TensorProto.DOUBLE))
         return self("Cast", found, to=TensorProto.FLOAT)
+
+    def only_if(self, condition: str, value: str, other: Callable[[Nodes], str]) -> str:
+        """What `other` adds where the condition, one bool, holds for the run, else `value`; only then is it computed.
+
+        Both are float32. Names of the graph around it can be read in a branch.
+        """
+        then, otherwise = Nodes(f"then_{len(self.nodes)}_"), Nodes(f"else_{len(self.nodes)}_")
+        found = {"then_branch": then("Identity", other(then)), "else_branch": otherwise("Identity", value)}
+        self.constants |= then.constants
+        graphs = {
+            name: helper.make_graph(
+                branch.nodes, name, [], [helper.make_tensor_value_info(found[name], TensorProto.FLOAT, None)]
+            )
+            for name, branch in (("then_branch", then), ("else_branch", otherwise))
+        }
+        return self("If", condition, **graphs)
 
     def constant(self, value: Any, dtype: Any) -> str:
         array = np.array(value, dtype)

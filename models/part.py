@@ -22,7 +22,7 @@ Rows = NDArray[np.int64]
 CAPACITY = "capacity"
 """The dimension of a weight that has one row per item."""
 
-LATER = frozenset({"fatigue_weight"})
+LATER = frozenset({"fatigue_weight", "session_start", "session_fresh", "gate_fresh"})
 """Weights that models of an earlier release lack: as long as they are zeros it is as if they were not there."""
 
 OWN_ROW = None

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from headwater.examples import Example
-from models.inputs import encode_entries, event_weight, recent_of
+from headwater.examples import Example, Kind
+from models.inputs import encode_entries, lesson_weight, recent_of
 from models.learner import Learner
 from models.sequence.history import History
 
@@ -45,7 +45,7 @@ class Recorder:
         self._kind.append(step.types[0])
         self._value.append(step.values[0])
         self._gap.append(step.gaps[0])
-        self._weight.append(event_weight(target.type, target.value, learner.config))
+        self._weight.append(lesson_weight(target.type, target.value, learner.config))
 
     def history(self, learner: Learner) -> History:
         """All that was kept, by user, without the steps of items that have no row in `learner` now."""
@@ -75,6 +75,8 @@ class Recorder:
 def absorb(learner: Learner, examples: Sequence[Example]) -> list[Example]:
     """Let rows, association memories and popularity learn examples, and no more: no test and no gradient.
 
+    What is undone they take back; a rehearsal learns from it all the same.
+
     Parameters
         learner: between two blocks.
         examples: in log order.
@@ -89,7 +91,9 @@ def absorb(learner: Learner, examples: Sequence[Example]) -> list[Example]:
         raise ValueError(f"{len(learner.pending)} examples of an open block wait for their step: close it first")
     admitted = []
     for example in examples:
-        if not learner.admits(example):
+        if example.kind is Kind.UNDONE:
+            learner.take_back(example)
+        if example.kind is not Kind.EVENT or not learner.admits(example):
             continue
         admitted.append(example)
         target, history = example.target, example.history

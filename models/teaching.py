@@ -63,6 +63,7 @@ class TeachingLimit:
         self._whole = 0  # of the events since the last look at the crowd, those at a whole minute
         self._crowd = [np.inf, np.inf]  # what all but a tenth stay below in a minute, in a day
         self._users: dict[str, tuple[int, int, int, int]] = {}  # minute, events in it, day, events in it; idle first
+        self._passed_over: dict[str, int] = {}  # of these users the events that were not learned
 
     def allows(self, user_id: str, time_ms: int) -> bool:
         """Count one event, and say whether it may be learned.
@@ -82,7 +83,9 @@ class TeachingLimit:
             if before[2] >= day:
                 day, in_day = before[2], before[3] + 1
         elif len(self._users) == RECENT_USERS:
-            del self._users[next(iter(self._users))]
+            forgotten = next(iter(self._users))
+            del self._users[forgotten]
+            self._passed_over.pop(forgotten, None)
         self._users[user_id] = (minute, in_minute, day, in_day)
         self._events += 1
         self._whole += time_ms % MINUTE_MS == 0
@@ -90,8 +93,19 @@ class TeachingLimit:
             self._look()
         over = in_minute > max(self.per_minute, FAR * self._crowd[0])
         over = over or in_day > max(self.per_minute * MINUTES_A_DAY, FAR * self._crowd[1])
-        self.capped += over
+        if over:
+            self.capped += 1
+            self._passed_over[user_id] = self._passed_over.get(user_id, 0) + 1
         return not over
+
+    def takes_back(self, user_id: str) -> bool:
+        """Whether an event that a user undoes is to be unlearned: not as long as it may be one that was not learned, so
+        that nobody takes back more than they taught. Ask once of each.
+        """
+        passed_over = self._passed_over.get(user_id, 0)
+        if passed_over:
+            self._passed_over[user_id] = passed_over - 1
+        return not passed_over
 
     def _look(self) -> None:
         """See what the crowd does, in a minute and in a day."""
@@ -108,7 +122,7 @@ class TeachingLimit:
         crowd = [None if np.isinf(one) else one for one in self._crowd]
         users = [[user_id, *counts] for user_id, counts in self._users.items()]
         counted = {"capped": self.capped, "events": self._events, "whole": self._whole}
-        return {**counted, "crowd": crowd, "users": users}
+        return {**counted, "crowd": crowd, "users": users, "passed_over": self._passed_over}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Back to what `state` returned; a checkpoint of an earlier release has none of it."""
@@ -116,3 +130,4 @@ class TeachingLimit:
         self._whole = state.get("whole", 0)
         self._crowd = [np.inf if one is None else one for one in state.get("crowd", (None, None))]
         self._users = {user_id: tuple(counts) for user_id, *counts in state.get("users", ())}
+        self._passed_over = dict(state.get("passed_over", {}))

@@ -176,8 +176,8 @@ def rules_for(
 
     `history` is the extended one; `exclude_seen` is the worker's setting, which the request may override; `returning`
     are the types after which users come back to an item, for the rule `auto` (none are known without a model); `now_ms`
-    (epoch) is what `exclude_seen_days` counts back from. What the user turned down, by `meanings`, is left out whatever
-    the rule. Raises RequestRefused (`unknown_field`, `bad_filter`).
+    (epoch) is what `exclude_seen_days` and a signal's `negative_for_days` count back from. What the user turned down,
+    by `meanings`, is left out whatever the rule. Raises RequestRefused (`unknown_field`, `bad_filter`).
     """
     rule = exclude_seen if request.exclude_seen is None else request.exclude_seen
     seen = history
@@ -185,7 +185,7 @@ def rules_for(
         seen = [entry for entry in history if entry.time_ms >= now_ms - request.exclude_seen_days * DAY_MS]
     newest = {entry.item_id: entry.type for entry in seen}
     out = left_out(rule, ((entry.item_id, entry.type) for entry in seen), newest, returning)
-    out |= disliked(((entry.item_id, entry.type, entry.value) for entry in history), meanings)
+    out |= disliked(((entry.item_id, entry) for entry in history), meanings, now_ms)
     out.update(request.exclude)
     if request.context_item is not None:
         out.add(request.context_item)

@@ -86,6 +86,7 @@ class Half:
         now_ms: int | Sequence[int],
         outputs: Sequence[str],
         shown: Sequence[Sequence[Shown]] = (),
+        sessions: Sequence[int | None] | None = None,
     ) -> tuple[Array, list[Array]]:
         """Run the graph.
 
@@ -94,6 +95,7 @@ class Half:
             now_ms: one instant for all, or one for each, epoch ms.
             outputs: names (`models.published.graph`).
             shown: of each, what its user was shown, oldest first; of nobody anything where it is empty.
+            sessions: `events.session_number` of the session that each is asked in, None where that is not known.
 
         Returns
             How many entries of each history the model knows, (B,); and the outputs, (B, capacity) float32 each. What a
@@ -108,7 +110,8 @@ class Half:
         if asked == 1:
             histories, instants = [*histories, ()], [*instants, *instants]
             shown = [*shown, ()] if shown else ()
-        inputs = encode_histories(histories, instants, bundle.item_rows, bundle.types, bundle.config, shown)
+            sessions = sessions and [*sessions, None]
+        inputs = encode_histories(histories, instants, bundle.item_rows, bundle.types, bundle.config, shown, sessions)
         feed = {name: value for name, (_, value) in self._bound.items()}
         for name in inputs.keys() & self.asked:
             feed[name] = onnxruntime.OrtValue.ortvalue_from_numpy(inputs[name], self.device, 0)

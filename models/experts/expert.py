@@ -80,6 +80,9 @@ class Expert(Part):
     def count(self, event: LearnedEvent) -> None:
         """Learn one event at once."""
 
+    def take_back(self, event: LearnedEvent) -> None:
+        """An event that `count` was told of is undone: take off again what it added, as it was at its own time."""
+
     def learn(self, block: Block) -> None:
         """The block is full: have an opinion of its queries, by the weights as they are; then take the block's step."""
         self.ask(block)

@@ -24,7 +24,7 @@ from models.compiled import compiled, compiled_sums
 from models.experts.expert import Dense, Expert, Reviser
 from models.experts.gate import context_of
 from models.experts.registry import Parts
-from models.inputs import encode_entries, encode_since, recent_of
+from models.inputs import encode_entries, encode_fresh, encode_since, recent_of
 from models.quality import Scored
 from models.shown.showings import tired_of
 from models.top_k import top_k
@@ -164,6 +164,7 @@ def asked_block(
     types: Sequence[str],
     used: int,
     shown: Sequence[Sequence[Shown]] = (),
+    sessions: Sequence[int | None] | None = None,
 ) -> Block:
     """A block that asks about histories, and of which nothing is learned. The experts have had their opinions of it.
 
@@ -175,14 +176,19 @@ def asked_block(
         types: event types in the order of their indices, from 1.
         used: rows of the catalogue in use.
         shown: of each, what its user was shown, oldest first; of no user anything where it is empty.
+        sessions: that each is asked in, as of `encode_histories`.
     """
     config, type_index = parts.config, {name: i + 1 for i, name in enumerate(types)}
     asked = []
-    for history, now, before in zip(histories, now_ms, shown or [()] * len(histories), strict=True):
+    nothing = [None] * len(histories)
+    for history, now, before, session in zip(
+        histories, now_ms, shown or [()] * len(histories), sessions or nothing, strict=True
+    ):
         steps = encode_entries(history, item_rows, type_index, config)
         recent = recent_of(steps, now - history[-1].time_ms if history else 0)
         one = Pending("", None, Entry("", "", now, None), -1, steps, encode_since(history, now))
         one.newest_before, one.tired = parts.popularity.newest_ms, tired_of(before, now, item_rows)
+        one.fresh = encode_fresh(history, session)
         one.opinions = [expert.arrive(recent) for expert in parts.experts if expert.on_arrival]
         asked.append(one)
     block = block_of(asked, used, type_index, np.zeros(used), config)
@@ -193,7 +199,7 @@ def asked_block(
 
 def scores_of(parts: Parts, block: Block) -> Iterator[tuple[list[Opinion], Sums]]:
     """Opinions and scores of each query of an `asked_block`, in order, in arrays of their own."""
-    trust = parts.gate.trust(context_of(block.lengths.astype(np.float32), block.since))
+    trust = parts.gate.trust(context_of(block.lengths.astype(np.float32), block.since), block.fresh)
     for q in range(len(block.places)):
         opinions, sums = opinions_of(parts, block, q), Sums(*np.zeros((2, block.used), np.float32))
         add_up(parts, opinions, q, trust[q], sums)
@@ -244,7 +250,7 @@ def fuse(parts: Parts, block: Block, list_length: int = 0) -> Fused:
     if not block.asked:
         return found
     context = context_of(block.lengths.astype(np.float32), block.since)
-    trust = gate.trust(context)
+    trust = gate.trust(context, block.fresh)
     gradient = np.zeros_like(trust)
     sums, scratch = Sums(*np.empty((2, used), np.float32)), np.zeros(used if block.lists else 0, np.float32)
     q, s = len(block.places), len(block.asked)
@@ -269,7 +275,8 @@ def fuse(parts: Parts, block: Block, list_length: int = 0) -> Fused:
         share = block.weight[q] / total  # times `chance`: probabilities less the truth, times what the query counts
         _teach(opinions, parts.revisers, q, chance, share, gradient[q])
     if block.places:
-        gate.learn(context[: len(block.places)], gradient[: len(block.places)])
+        asked = slice(len(block.places))
+        gate.learn(context[asked], block.fresh[asked], gradient[asked])
         for reviser, _ in parts.revisers:
             reviser.step()
     return found

@@ -52,6 +52,7 @@ class Gate(Network):
             "gate_hidden_bias": (hidden,),
             "gate_output_weight": (len(biases), hidden),
             "gate_output_bias": (len(biases),),
+            "gate_fresh": (hidden,),
         }
         start = {name: torch.zeros(shape) for name, shape in shapes.items()}
         start["gate_hidden_weight"].uniform_(-0.5, 0.5, generator=generator)
@@ -60,34 +61,44 @@ class Gate(Network):
         start["gate_output_bias"][:] = torch.tensor(biases)
         super().__init__(start, config.gate_learning_rate)
 
-    def trust(self, context: Array) -> Array:
-        """Weights of the experts' opinions, (Q, outputs), of contexts (Q, 4)."""
+    def _hidden(self, weights: dict[str, Array], context: Array, fresh: Array) -> Array:
+        before = context @ weights["gate_hidden_weight"].T + weights["gate_hidden_bias"]
+        if fresh.any():
+            before += fresh[:, None] * weights["gate_fresh"]
+        hidden: Array = np.tanh(before)
+        return hidden
+
+    def trust(self, context: Array, fresh: Array) -> Array:
+        """Weights of the experts' opinions, (Q, outputs), of contexts (Q, 4), and where a session starts, (Q,)."""
         weights = self.weights()
-        hidden = np.tanh(context @ weights["gate_hidden_weight"].T + weights["gate_hidden_bias"])
+        hidden = self._hidden(weights, context, fresh)
         trust: Array = hidden @ weights["gate_output_weight"].T + weights["gate_output_bias"]
         return trust
 
-    def learn(self, context: Array, gradient: Array) -> None:
+    def learn(self, context: Array, fresh: Array, gradient: Array) -> None:
         """One step down the loss, given its gradient (Q, outputs) at what `trust` said of these contexts (Q, 4)."""
         if not self.learned:
             return
         weights = self.weights()
-        hidden = np.tanh(context @ weights["gate_hidden_weight"].T + weights["gate_hidden_bias"])  # (Q, hidden)
+        hidden = self._hidden(weights, context, fresh)  # (Q, hidden)
         inner = gradient @ weights["gate_output_weight"] * (1 - hidden * hidden)
         gradients = {
             "gate_hidden_weight": inner.T @ context,
             "gate_hidden_bias": inner.sum(0),
             "gate_output_weight": gradient.T @ hidden,
             "gate_output_bias": gradient.sum(0),
+            "gate_fresh": fresh @ inner,
         }
         self.descend(gradients)
 
     def nodes(self, add: Nodes, lengths: str) -> str:
-        """What `trust` says, (B, outputs), in the graph; `lengths` (B,) float32. Also reads the input `since`."""
+        """What `trust` says, (B, outputs), in the graph; `lengths` (B,) float32. Also reads `since` and `fresh`."""
         few = add.rounded("Exp", add("Mul", lengths, add.float(-0.25)))
         many = add("Mul", add.rounded("Log", add("Add", lengths, add.float(1.0))), add.float(0.25))
-        fresh = add.rounded("Exp", add("Mul", "since", add.float(-5.0)))
-        columns = [add("Unsqueeze", column, add.ints(1)) for column in (many, few, "since", fresh)]
+        soon = add.rounded("Exp", add("Mul", "since", add.float(-5.0)))
+        columns = [add("Unsqueeze", column, add.ints(1)) for column in (many, few, "since", soon)]
         context = add("Concat", *columns, axis=1)  # (B, 4)
-        hidden = add("Tanh", add("Gemm", context, "gate_hidden_weight", "gate_hidden_bias", transB=1))
+        hidden = add("Gemm", context, "gate_hidden_weight", "gate_hidden_bias", transB=1)
+        hidden = add("Add", hidden, add("Mul", add("Unsqueeze", "fresh", add.ints(1)), "gate_fresh"))
+        hidden = add("Tanh", hidden)
         return add("Gemm", hidden, "gate_output_weight", "gate_output_bias", transB=1)

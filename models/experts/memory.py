@@ -57,7 +57,11 @@ HIGHEST = math.log(1e4)
 """A row whose next gain would weigh exp(this) or more is rebased, lest float32 loses small weights."""
 
 NEGLIGIBLE = 1e-6
-"""Share of an event below which an association is not worth the slot that it would take from another."""
+"""Share of an event below which an association is not worth the slot that it would take from another, and below which
+what is left of one after an event was taken back is rounding."""
+
+FORGOTTEN = 1e-10
+"""Share of a count below which what is left of it after an event was taken back is rounding."""
 
 
 def share_of_highest(scores: Floats) -> Floats:
@@ -150,6 +154,13 @@ class AssociationMemory(Expert):
         """Associate the item with the history before it."""
         self.update(event.before.rows, event.row, event.since_ms, event.weight, event.before.ago_ms)
 
+    def take_back(self, event: LearnedEvent) -> None:
+        """Take off what the event weighed at its own time, as far as it is still there: an association whose slot
+        another took has nothing left, and what faded at later events of its item is taken off as if it had not.
+        """
+        before, now = event.before, event.since_ms * self.rates.per_ms
+        _take_back(self.tables, self.rates, before.rows, before.ago_ms, event.row, now, event.weight, self.write_weight)
+
     def score(self, recent: Rows, ago_ms: Doubles | None = None) -> tuple[Rows, Floats]:
         """The rows that have a score above 0, (m,) int64 and all different, and their scores (m,) float32.
 
@@ -239,11 +250,16 @@ class AssociationMemory(Expert):
 
     def nodes(self, add: Nodes, trust: str, nothing: str) -> str:
         """sqrt(score / highest score), less the same of what was turned down where it is averse; times trust."""
-        said = self._said(add, nothing, "Greater")
+        liked = said = self._said(add, nothing, "Greater")
         if self.aversion:
-            averse = add("Mul", add("Unsqueeze", "against", add.ints(1)), add.float(self.aversion))  # (B, 1)
-            said = add("Sub", said, add("Mul", self._said(add, nothing, "Less"), averse))
+            turned_down = add("Greater", add("ReduceMax", "against", keepdims=0), add.float(0.0))
+            said = add.only_if(turned_down, liked, lambda then: self._less_averse(then, liked, nothing))
         return add("Mul", said, trust)
+
+    def _less_averse(self, add: Nodes, said: str, nothing: str) -> str:
+        """What is said, (B, N), less what is associated with what was turned down."""
+        averse = add("Mul", add("Unsqueeze", "against", add.ints(1)), add.float(self.aversion))  # (B, 1)
+        return add("Sub", said, add("Mul", self._said(add, nothing, "Less"), averse))
 
     def _said(self, add: Nodes, nothing: str, speaks: str) -> str:
         """sqrt(score / highest score), (B, N), of the steps that speak for their items (Greater) or against (Less)."""
@@ -251,7 +267,7 @@ class AssociationMemory(Expert):
         length = add("Squeeze", add("Shape", "history", start=1))
         step = add("Range", add.constant(0, np.int64), length, add.constant(1, np.int64))  # (L,)
         heard = add("Where", add(speaks, "speaks", add.float(0.0)), step, add.ints(-1))  # (B, L)
-        out = f"{self.name}_{speaks}"
+        out = f"{add.prefix}{self.name}_{speaks}"
         add("TopK", heard, add.ints(memory.reach), out=out, outputs=2, axis=1)
         place = f"{out}_0"  # (B, r), the newest first, -1 where there is none
         real = add("GreaterOrEqual", place, add.ints(0))  # (B, r)
@@ -405,6 +421,22 @@ def _write_row(tables: Tables, row: int, items: Rows, gain: Floats, taken: Marks
 
 
 @compiled
+def _gains(
+    rates: Rates, recent: Rows, ago_ms: Doubles, target: int, weight: float, write_weight: Floats
+) -> tuple[Rows, Floats]:
+    """Of the newest `len(write_weight)` rows of `recent` those that a target is associated with, and how much."""
+    rows = np.empty(min(len(recent), len(write_weight)), np.int64)
+    gains = np.empty(len(rows), np.float32)
+    held = 0
+    for k in range(len(rows)):
+        gain = np.float32(write_weight[k] * weight * math.exp(-rates.per_ms * ago_ms[k]))
+        if recent[k] != target and gain > NEGLIGIBLE:
+            rows[held], gains[held] = recent[k], gain
+            held += 1
+    return rows[:held], gains[:held]
+
+
+@compiled
 def _write(
     tables: Tables,
     rates: Rates,
@@ -425,15 +457,8 @@ def _write(
     tables.target_scale[target] = math.exp(-power * (counted - own[target])) if power else 1.0
     tables.touched_target[target] = True
     _value(tables, target, rates.source_power)
-    rows = np.empty(min(len(recent), len(write_weight)), np.int64)
-    gains = np.empty(len(rows), np.float32)
-    held = 0
-    for k in range(len(rows)):
-        gain = np.float32(write_weight[k] * weight * math.exp(-rates.per_ms * ago_ms[k]))
-        if recent[k] != target and gain > NEGLIGIBLE:
-            rows[held], gains[held] = recent[k], gain
-            held += 1
-    rows, gains = rows[:held], gains[:held]
+    rows, gains = _gains(rates, recent, ago_ms, target, weight, write_weight)
+    held = len(rows)
     taken = np.zeros(slots, np.bool_)
     for place in range(held + 1 if rates.symmetric and held else held):
         row = rows[place] if place < held else target
@@ -453,3 +478,53 @@ def _write(
             weights[row, slot] = 0.0
         weights[row, slot] += gains[place] * worth
         tables.touched[row, slot] = True
+
+
+@compiled
+def _lower(tables: Tables, row: int, item: int, gain: float) -> None:
+    """Take a gain off a row's association with an item. One of which nothing is left gives its slot free."""
+    ids, weights = tables.ids[row], tables.weights[row]
+    for slot in range(len(ids)):
+        if ids[slot] == item and weights[slot] > 0:
+            left = weights[slot] - gain
+            if left <= gain * NEGLIGIBLE:
+                left, ids[slot] = 0.0, row
+            weights[slot] = left
+            tables.touched[row, slot] = True
+            tables.touched_rows[row] = True
+            return
+
+
+@compiled
+def _take_back(
+    tables: Tables,
+    rates: Rates,
+    recent: Rows,
+    ago_ms: Doubles,
+    target: int,
+    now: float,
+    weight: float,
+    write_weight: Floats,
+) -> None:
+    """The reverse of `_write`: of the count of `target`, and of its associations with `recent`."""
+    own, before = tables.own, tables.log_count[target]
+    if before <= NEVER:
+        return  # no event of it is counted
+    rows, gains = _gains(rates, recent, ago_ms, target, weight, write_weight)
+    for k in range(len(rows)):
+        row = rows[k]
+        if tables.base[row] > NEVER:
+            _lower(tables, row, target, gains[k] * _worth(tables, rates, row, now))
+    if rates.symmetric and tables.base[target] > NEVER:
+        worth = _worth(tables, rates, target, now)
+        for k in range(len(rows)):
+            _lower(tables, target, rows[k], gains[k] * worth)
+    event = own[target] + now
+    left = -math.expm1(event - before) if event < before else 0.0
+    own[target] = max(own[target] - rates.per_event, 0.0)
+    counted = tables.log_count[target] = before + math.log(max(left, FORGOTTEN))
+    power = rates.target_power
+    if power:
+        tables.target_scale[target] = math.exp(-power * (counted - own[target])) if left > FORGOTTEN else 0.0
+        tables.touched_target[target] = True
+    _value(tables, target, rates.source_power)

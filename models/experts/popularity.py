@@ -97,6 +97,19 @@ class Popularity(Expert):
         self.counts[row] += 1
         self.touched[row] = True
 
+    def take_back(self, event: LearnedEvent) -> None:
+        """Take off what the event weighed at its own time. One of which nothing is left is as unpopular as can be."""
+        row, log_weight = event.row, math.log(max(event.weight, NOTHING))
+        if not self.counts[row]:
+            return
+        own, since = self.log[row], self.since_ms(event.time_ms)
+        for p, (before, rate) in enumerate(zip(own.tolist(), self.rates, strict=True)):
+            gone = since * rate + log_weight
+            left = -math.expm1(gone - before) if gone < before else 0.0
+            own[p] = before + math.log(max(left, NOTHING))
+        self.counts[row] -= 1
+        self.touched[row] = True
+
     def meet(self, row: int, time_ms: int) -> None:
         """An item had an event that does not speak for it: it is known, and as unpopular as can be."""
         if self.log[row, 0] <= UNSEEN / 10:

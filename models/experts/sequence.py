@@ -20,9 +20,9 @@ from models.config import ModelConfig
 from models.experts.expert import Dense, Expert, Similar
 from models.inputs import Steps, pad_steps
 from models.onnx_nodes import Nodes
-from models.part import CAPACITY, Changes, Input
+from models.part import CAPACITY, Changes, Input, weight_of
 from models.sequence.attention import TIME_RATES
-from models.sequence.batches import Sequences, batch_of, sequences_of
+from models.sequence.batches import Sequences, batch_of, sequences_of, some, with_passed_over
 from models.sequence.encoder import SINCE_RATES, Encoder
 from models.sequence.optimizer import Adam
 from models.sequence.replay_buffer import ReplayBuffer
@@ -64,7 +64,8 @@ class SequenceExpert(Expert):
         new = batch_of(block.examples, sequences, places, config)
         replayed = self.replay.draw(config.replay_windows, config.replay_targets, block.type_index, config)
         if config.slow:
-            self._logits = self.encoder.learn(new, replayed, block.used, block.chances)
+            lesson = with_passed_over(new, block.examples, places, config)
+            self._logits = self.encoder.learn(new, lesson, replayed, block.used, block.chances)
             self._places = {place[0]: i for i, place in enumerate(places)}
         for user_id, steps in sequences:
             self.replay.add(user_id, steps)
@@ -76,7 +77,7 @@ class SequenceExpert(Expert):
             return
         asked = [block.examples[i] for i in block.places]
         arrays: dict[str, Any] = pad_steps([one.steps for one in asked], max(block.history.shape[1], 1))
-        lengths = arrays.pop("lengths").astype(np.int64)
+        lengths, starts = arrays.pop("lengths").astype(np.int64), arrays.pop("starts")
         index = np.arange(len(asked))
         batch = Sequences(
             **arrays,
@@ -85,6 +86,8 @@ class SequenceExpert(Expert):
             target=index,
             weight=np.ones(len(index), np.float32),
             since=block.since,
+            starts=some(starts),
+            fresh=some(block.fresh),
         )
         self._logits = self.encoder.score(batch, block.used)
         empty = lengths == 0
@@ -95,22 +98,23 @@ class SequenceExpert(Expert):
         """Logits of the items of lists, by the weights that score. Lists of one history share a pass of the encoder."""
         read: dict[tuple[object, ...], int] = {}
         sequences: list[Steps] = []
-        row, step, since, counts, rows = [], [], [], [], []
+        row, step, since, fresh, counts, rows = [], [], [], [], [], []
         for i in block.lists:
             one = block.examples[i]
             assert one.listed is not None
-            steps = Steps(*one.steps[:4])
-            at = read.setdefault(tuple(tuple(part) for part in steps[:4]), len(sequences))
+            steps = Steps(*one.steps[:4], starts=one.steps.starts)
+            at = read.setdefault(tuple(tuple(part) for part in steps), len(sequences))
             if at == len(sequences):
                 sequences.append(steps)
             row.append(at)
             step.append(max(len(steps.rows) - 1, 0))
             since.append(one.since)
+            fresh.append(one.fresh)
             known = [item for item in one.listed.rows if item >= 0]
             rows += known
             counts.append(len(known))
         arrays: dict[str, Any] = pad_steps(sequences, max(*(len(one.rows) for one in sequences), 1))
-        empty = arrays.pop("lengths")[row] == 0
+        empty, starts = arrays.pop("lengths")[row] == 0, arrays.pop("starts")
         at_step, zero = np.array(step, np.int64), np.zeros(len(row), np.int64)
         batch = Sequences(
             **arrays,
@@ -119,6 +123,8 @@ class SequenceExpert(Expert):
             target=zero,
             weight=np.ones(len(row), np.float32),
             since=np.array(since, np.float32),
+            starts=some(starts),
+            fresh=some(np.array(fresh, np.float32)),
         )
         place = np.repeat(np.arange(len(row)), counts)
         said = self.encoder.score_few(batch, empty, place, np.array(rows, np.int64))
@@ -165,7 +171,8 @@ class SequenceExpert(Expert):
         """Be the published weights."""
         means = self.encoder.averages
         means.table, means.bias = torch.from_numpy(weights["item_vectors"]), torch.from_numpy(weights["item_bias"])
-        means.dense = torch.cat([torch.from_numpy(weights[name]).ravel() for name in self.encoder.shapes])
+        shapes = self.encoder.shapes.items()
+        means.dense = torch.cat([torch.from_numpy(weight_of(weights, name, shape)).ravel() for name, shape in shapes])
 
     def take_changes(self) -> Changes:
         """Rows that took a step, and the dense weights after one."""
@@ -209,11 +216,13 @@ def _logits(add: Nodes, config: ModelConfig) -> str:
     signal = add("MatMul", signal, add("Transpose", "signal_weight", perm=[1, 0]))
     x = add("Add", add("Gather", "item_vectors", "history", axis=0), add("Gather", "type_vectors", "types", axis=0))
     x = add("Add", add("Add", x, signal), "signal_bias")  # (B, L, d)
+    x = add("Add", x, add("Mul", add("Unsqueeze", "starts", last), "session_start"))
     hidden = _attention(add, config, x) if config.encoder == "attention" else _recurrent(add, config, x)  # (B, d)
     times = [add.rounded("Exp", add("Mul", "since", add.float(-rate))) for rate in SINCE_RATES]
     times = [add("Unsqueeze", time, add.ints(1)) for time in ("since", *times)]
     times_weight = add("Transpose", "since_weight", perm=[1, 0])
     said = add("MatMul", add("Concat", *times, axis=1), times_weight)  # (B, 2d)
+    said = add("Add", said, add("Mul", add("Unsqueeze", "fresh", add.ints(1)), "session_fresh"))
     add("Split", said, out="since_says", outputs=2, axis=1, num_outputs=2)
     hidden = add("Add", add("Add", hidden, add("Mul", hidden, "since_says_0")), "since_says_1")
     hidden = add("Gemm", hidden, "output_weight", "output_bias", transB=1)

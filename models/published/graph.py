@@ -36,9 +36,11 @@ RUNTIME_INPUTS: dict[str, tuple[int, int | tuple[str | int, ...]]] = {
     "values": (TensorProto.FLOAT, 2),
     "gaps": (TensorProto.FLOAT, 2),
     "speaks": (TensorProto.FLOAT, 2),
+    "starts": (TensorProto.FLOAT, 2),
     "lengths": (TensorProto.INT32, 1),
     "since": (TensorProto.FLOAT, 1),
     "against": (TensorProto.FLOAT, 1),
+    "fresh": (TensorProto.FLOAT, 1),
     "tired_rows": (TensorProto.INT64, ("batch", "shown")),
     "tired_facts": (TensorProto.FLOAT, ("batch", "shown", FACTS)),
 }

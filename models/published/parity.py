@@ -51,12 +51,13 @@ def check_parity(bundle: Bundle, histories: Sequence[Sequence[Entry]] | None = N
     histories = histories or probe_histories(bundle)
     now = [(history[-1].time_ms if history else 0) + 60_000 for history in histories]
     shown = [_shown(history, at) for history, at in zip(histories, now, strict=True)]
-    inputs = encode_histories(histories, now, bundle.item_rows, bundle.types, bundle.config, shown)
+    sessions = [0] * len(histories)  # another one than any of the probes
+    inputs = encode_histories(histories, now, bundle.item_rows, bundle.types, bundle.config, shown, sessions)
     session = _session(bundle.graph)
     known = {one.name for one in session.get_inputs()}  # of an earlier release's graph not all
     given = {name: array for name, array in inputs.items() if name in known}
     (served,) = session.run([SCORES], {**given, **bundle.weights})
-    learned = reference_scores(bundle, histories, now, shown)
+    learned = reference_scores(bundle, histories, now, shown, sessions)
     if not (np.isfinite(served).all() and np.isfinite(learned).all()):
         raise BundleError(f"version {bundle.version}: scores hold NaN or infinity: {KEPT}")
     alive = bundle.weights["popularity"][:, 0] > UNSEEN / 10
@@ -77,7 +78,9 @@ def probe_histories(bundle: Bundle, count: int = 8) -> list[list[Entry]]:
     lengths = np.linspace(0, bundle.config.length + 5, count).astype(int).tolist()
     return [
         [
-            Entry(owned[(17 * b + 7 * i) % len(owned)], kinds[i % len(kinds)], 1_000 * 4**b * i, (i % 5) + 1.0)
+            Entry(
+                owned[(17 * b + 7 * i) % len(owned)], kinds[i % len(kinds)], 1_000 * 4**b * i, (i % 5) + 1.0, 1 + i // 3
+            )
             for i in range(length)
         ]
         for b, length in enumerate(lengths)
@@ -96,6 +99,7 @@ def reference_scores(
     histories: Sequence[Sequence[Entry]],
     now_ms: Sequence[int],
     shown: Sequence[Sequence[Shown]] = (),
+    sessions: Sequence[int | None] | None = None,
 ) -> NDArray[np.float32]:
     """Fused scores by the code that learns, on a bundle's weights.
 
@@ -104,6 +108,7 @@ def reference_scores(
         histories: B of them, each oldest first.
         now_ms: the instant that each is asked about, epoch ms.
         shown: of each, what its user was shown, oldest first; of no user anything where it is empty.
+        sessions: that each is asked in, as of `encode_histories`.
 
     Returns
         (B, capacity) float32.
@@ -111,7 +116,8 @@ def reference_scores(
     parts = Parts(bundle.config)
     for part in parts.all:
         part.read(bundle.weights)
-    block = asked_block(parts, histories, now_ms, bundle.item_rows, bundle.types, bundle.capacity, shown)
+    rows, types = bundle.item_rows, bundle.types
+    block = asked_block(parts, histories, now_ms, rows, types, bundle.capacity, shown, sessions)
     return np.stack([sums.scores for _, sums in scores_of(parts, block)])
 
 

@@ -61,6 +61,7 @@ class Shadow:
             bundle.types,
             bundle.capacity,
             [unanswered(one, bundle.config.join_window_s) for one in examples],
+            [one.target.session for one in examples],
         )
         known = ~self._parts.popularity.closed  # (capacity,)
         scores = (sums.scores for _, sums in scores_of(self._parts, block))

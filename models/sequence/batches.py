@@ -15,12 +15,17 @@ from numpy.typing import NDArray
 from headwater.examples import Entry
 from models.block import Pending
 from models.config import ModelConfig
-from models.inputs import Steps, encode_entries, event_weight, pad_steps
+from models.inputs import Steps, encode_entries, lesson_weight, pad_steps
 
 __all__ = ["Place", "Sequences", "balanced", "batch_of", "join_sequences", "sequences_of"]
+__all__ += ["some", "with_passed_over"]
 
 Place = tuple[int, int, int]
 """Of a learnable example: its index in the block, its sequence, the step of the sequence that predicts it."""
+
+
+PASSED_OVER = 0.1
+"""What an item that was shown and passed over weighs in the loss, of one that was turned down with weight 1."""
 
 
 class Sequences(NamedTuple):
@@ -33,8 +38,15 @@ class Sequences(NamedTuple):
     row: NDArray[np.int64]  # (n,)
     step: NDArray[np.int64]  # (n,)
     target: NDArray[np.int64]  # (n,)
-    weight: NDArray[np.float32]  # (n,), how much each place counts in the loss
+    weight: NDArray[np.float32]  # (n,), how much each place counts in the loss; below 0, the target was turned down
     since: NDArray[np.float32]  # (n,), from the newest event to the target, as `inputs.encode_gap` has it
+    starts: NDArray[np.float32] | None = None  # (B, T), 1 where a session starts; None: nowhere
+    fresh: NDArray[np.float32] | None = None  # (n,), 1 where one starts with the target; None: nowhere
+
+
+def some(marks: NDArray[Any]) -> NDArray[np.float32] | None:
+    """Marks as `Sequences` has them: None where there is none."""
+    return marks.astype(np.float32) if marks.any() else None
 
 
 def join_sequences(first: Sequences, second: Sequences) -> Sequences:
@@ -47,6 +59,13 @@ def join_sequences(first: Sequences, second: Sequences) -> Sequences:
         both[len(a) :, : b.shape[1]] = b
         return both
 
+    starts, fresh = None, None
+    if first.starts is not None or second.starts is not None:
+        starts = joined(*(np.zeros_like(one.values) if one.starts is None else one.starts for one in (first, second)))
+    if first.fresh is not None or second.fresh is not None:
+        fresh = np.concatenate(
+            [np.zeros_like(one.since) if one.fresh is None else one.fresh for one in (first, second)]
+        )
     return Sequences(
         history=joined(first.history, second.history),
         types=joined(first.types, second.types),
@@ -57,20 +76,49 @@ def join_sequences(first: Sequences, second: Sequences) -> Sequences:
         target=np.concatenate([first.target, second.target]),
         weight=np.concatenate([first.weight, second.weight]),
         since=np.concatenate([first.since, second.since]),
+        starts=starts,
+        fresh=fresh,
     )
 
 
 def balanced(weight: NDArray[np.float32], n_new: int) -> NDArray[np.float32]:
-    """What each place counts, (n,): the new ones sum to 1, so do the replayed ones; neither crowds the other out."""
+    """What each place counts, (n,): targets among the new ones sum to 1, so do the replayed ones; neither crowds the
+    other out. What was turned down counts besides, at most ten times as much.
+    """
     shares = weight.copy()
     for part in (shares[:n_new], shares[n_new:]):
-        part /= max(float(part.sum()), 1e-6)
+        against, whole = part < 0, float(part.sum())
+        if against.any():
+            whole = max(float(part[~against].sum()), -0.1 * float(part[against].sum()))
+        part /= max(whole, 1e-6)
     return shares
+
+
+def with_passed_over(
+    batch: Sequences, block: Sequence[Pending], places: Sequence[Place], config: ModelConfig
+) -> Sequences:
+    """A block's batch, and after its places one for each item that was shown before a target and passed over for it."""
+    again = [(at, row) for at, place in enumerate(places) for row in block[place[0]].passed_over]
+    if not again or not config.negative_loss:
+        return batch
+    at, rows = np.array(again, np.int64).T
+    weight = np.full(len(at), -PASSED_OVER * config.negative_loss, np.float32)
+    return batch._replace(
+        row=np.concatenate([batch.row, batch.row[at]]),
+        step=np.concatenate([batch.step, batch.step[at]]),
+        target=np.concatenate([batch.target, rows]),
+        weight=np.concatenate([batch.weight, weight]),
+        since=np.concatenate([batch.since, batch.since[at]]),
+        fresh=None if batch.fresh is None else np.concatenate([batch.fresh, batch.fresh[at]]),
+    )
 
 
 def _newest(steps: Steps, count: int) -> Steps:
     """A copy of the newest `count` steps."""
-    return Steps(steps.rows[-count:], steps.types[-count:], steps.values[-count:], steps.gaps[-count:])
+    starts = steps.starts or [False] * len(steps.rows)
+    return Steps(
+        steps.rows[-count:], steps.types[-count:], steps.values[-count:], steps.gaps[-count:], (), starts[-count:]
+    )
 
 
 def sequences_of(
@@ -87,7 +135,7 @@ def sequences_of(
     context = config.length - config.shared_targets + 1  # so that the last of a shared sequence reads `length` steps
     newest: dict[str, tuple[int, Entry, int]] = {}  # user -> sequence, last target, targets in it
     for i, pending in enumerate(block):
-        if pending.listed is not None:
+        if pending.kind is not Kind.EVENT:
             continue
         at, last, shared = newest.get(pending.user_id, (0, None, 0))
         if last is None or pending.last != last or shared == config.shared_targets:
@@ -105,6 +153,7 @@ def sequences_of(
         steps.types.extend(one.types)
         steps.values.extend(one.values)
         steps.gaps.extend(one.gaps)
+        steps.starts.extend(one.starts)
     return sequences, places
 
 
@@ -115,13 +164,17 @@ def batch_of(
     longest = max((len(steps.rows) for _, steps in sequences), default=0)
     arrays: dict[str, Any] = pad_steps([steps for _, steps in sequences], max(longest, 1))
     del arrays["lengths"]
+    starts = arrays.pop("starts")
+    fresh = np.array([block[i].fresh for i, _, _ in places], np.float32)
     return Sequences(
         **arrays,
         row=np.array([place[1] for place in places], np.int64),
         step=np.array([place[2] for place in places], np.int64),
         target=np.array([block[i].row for i, _, _ in places], np.int64),
         weight=np.array(
-            [event_weight(block[i].target.type, block[i].target.value, config) for i, _, _ in places], np.float32
+            [lesson_weight(block[i].target.type, block[i].target.value, config) for i, _, _ in places], np.float32
         ),
         since=np.array([block[i].since for i, _, _ in places], np.float32),
+        starts=some(starts),
+        fresh=some(fresh),
     )

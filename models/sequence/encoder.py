@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.config import ModelConfig
+from models.part import LATER
 from models.sequence.attention import attention_shapes, attention_states
 from models.sequence.averages import Averages
 from models.sequence.batches import Sequences, balanced, join_sequences
@@ -57,6 +58,8 @@ def dense_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         "output_weight": (d, d),
         "output_bias": (d,),
         "since_weight": (2 * d, len(SINCE_RATES) + 1),
+        "session_start": (d,),
+        "session_fresh": (2 * d,),
     }
 
 
@@ -73,9 +76,13 @@ class Encoder:
         self.device = torch.device("cpu")
         self.shapes = dense_shapes(config)
         self.sizes = [int(np.prod(shape)) for shape in self.shapes.values()]
+        self.first_release = sum(self.sizes[: -len(LATER & self.shapes.keys())])  # more zeros would round a norm anew
         d = config.width
         parts = []
         for name, shape in self.shapes.items():
+            if name in LATER:
+                parts.append(torch.zeros(shape))
+                continue
             bound = 0.5 if name.startswith("signal") else d**-0.5
             if name.endswith(("type_vectors", "since_weight", "place_bias", "time_bias")):
                 bound = 0.0
@@ -151,6 +158,8 @@ class Encoder:
         x = functional.embedding(torch.from_numpy(batch.history).to(self.device), table)  # (B, T, d)
         x = x + functional.embedding(torch.from_numpy(batch.types).to(self.device), weights["type_vectors"])
         x = x + functional.linear(signal, weights["signal_weight"], weights["signal_bias"])
+        if batch.starts is not None:
+            x = x + torch.from_numpy(batch.starts).to(self.device)[..., None] * weights["session_start"]
         dropout = self.config.dropout
         if dropout and dropped_from is not None and dropped_from < len(x):
             keep = torch.ones(x.shape)
@@ -166,21 +175,26 @@ class Encoder:
             training = torch.is_grad_enabled()  # cuDNN keeps what the backward pass needs only then
             states, _ = torch._VF.gru(x, start, flat, True, 1, 0.0, training, False, True)
         at = states[torch.from_numpy(batch.row).to(self.device), torch.from_numpy(batch.step).to(self.device)]  # (n, d)
-        out = self.output(at, torch.from_numpy(batch.since).to(self.device), weights)
+        fresh = None if batch.fresh is None else torch.from_numpy(batch.fresh).to(self.device)
+        out = self.output(at, torch.from_numpy(batch.since).to(self.device), weights, fresh)
         if self.config.state_dropout and dropped_from is not None:
             keep = (torch.rand(out.shape, generator=self.generator) >= self.config.state_dropout).to(out.dtype)
             keep[torch.from_numpy(batch.row < dropped_from)] = 1 - self.config.state_dropout
             out = out * (keep / (1 - self.config.state_dropout)).to(self.device)
         return out
 
-    def output(self, states: Tensor, since: Tensor, weights: dict[str, Tensor]) -> Tensor:
-        """States (n, d) in item space, given the time from their newest event to the question, (n,): (n, d).
+    def output(self, states: Tensor, since: Tensor, weights: dict[str, Tensor], fresh: Tensor | None = None) -> Tensor:
+        """States (n, d) in item space, given the time from their newest event to the question, (n,), and whether a
+        session starts with it, (n,): (n, d).
 
         What follows at once is not what follows a day later, so the time scales and shifts the state, after
-        the latent cross of Beutel et al. (2018).
+        the latent cross of Beutel et al. (2018). So does the start of a session.
         """
         times = torch.stack([since, *(torch.exp(-rate * since) for rate in SINCE_RATES)], -1)  # (n, 3)
-        scale, shift = functional.linear(times, weights["since_weight"]).chunk(2, -1)
+        said = functional.linear(times, weights["since_weight"])
+        if fresh is not None:
+            said = said + fresh[:, None] * weights["session_fresh"]
+        scale, shift = said.chunk(2, -1)
         return functional.linear(states * (1 + scale) + shift, weights["output_weight"], weights["output_bias"])
 
     @torch.no_grad()
@@ -243,22 +257,25 @@ class Encoder:
             self.touched[:] = self.stepped = True  # other weights score from here on
         return chosen
 
-    def learn(self, new: Sequences, replay: Sequences | None, used: int, chances: NDArray[Any]) -> NDArray[np.float32]:
-        """Score the new places, then take one gradient step on them and the replayed ones.
+    def learn(
+        self, new: Sequences, lesson: Sequences, replay: Sequences | None, used: int, chances: NDArray[Any]
+    ) -> NDArray[np.float32]:
+        """Score the new places, then take one gradient step on their lesson and the replayed places.
 
-        Returns what `score` says of the new places before the step, (n, used) float32. `chances` (used,) are those of
-        a row to be drawn as a negative in catalogues above `full_softmax_items`; free rows have none.
+        Returns what `score` says of the new places before the step, (n, used) float32. `lesson` is `new`, perhaps with
+        more places. `chances` (used,) are those of a row to be drawn as a negative in catalogues above
+        `full_softmax_items`; free rows have none.
         """
-        both = new if replay is None else join_sequences(new, replay)
+        both = lesson if replay is None else join_sequences(lesson, replay)
         if not len(both.target):
             return np.zeros((0, used), np.float32)
         logits = self._test(new, used)
         rows: Tensor | int = used
         if used <= self.config.full_softmax_items:
-            self._learn_full(both, len(new.history), len(new.target), chances[:used])
+            self._learn_full(both, len(new.history), len(lesson.target), chances[:used])
         else:
             drawn = torch.from_numpy(chances[:used]).float()
-            _, rows = self._learn_sampled(both, len(new.history), len(new.target), drawn)
+            _, rows = self._learn_sampled(both, len(new.history), len(lesson.target), drawn)
         self.averages.follow(self.table, self.bias, self.dense, rows, self.dense_adam.steps)
         return logits
 
@@ -318,16 +335,18 @@ class Encoder:
         renamed = batch._replace(history=local[history].numpy())
         hidden = self.hidden(table, self.weights(dense), renamed, rows_new)
         correction = log_expected[rows.cpu()].to(self.device)
+        share = torch.from_numpy(balanced(batch.weight, n_new)).to(self.device)
+        against = share < 0 if (batch.weight < 0).any() else None
         losses = sampled_softmax_losses(
-            hidden, local[target].to(self.device), table, bias, local[negatives].to(self.device), correction
+            hidden, local[target].to(self.device), table, bias, local[negatives].to(self.device), correction, against
         )
-        loss = (losses * torch.from_numpy(balanced(batch.weight, n_new)).to(self.device)).sum()
+        loss = (losses * (share if against is None else share.abs())).sum()
         self._step(torch.autograd.grad(loss, [table, bias, dense]), rows)
         return float(loss.detach()), rows
 
     def _step(self, gradients: tuple[Tensor, ...], rows: Tensor | int) -> None:
         table, bias, dense = gradients
-        norm = dense.norm()
+        norm = dense[: self.first_release].norm()
         dense = dense * (self.config.clip_norm / norm).clamp(max=1.0)
         self.table_adam.step(table, rows)
         self.bias_adam.step(bias, rows)

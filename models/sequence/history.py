@@ -24,7 +24,7 @@ class History(NamedTuple):
     types: NDArray[np.int16]  # (n,)
     values: NDArray[np.float32]  # (n,), as `inputs` encodes them
     gaps: NDArray[np.float32]  # (n,)
-    weights: NDArray[np.float32]  # (n,), of each step as a target
+    weights: NDArray[np.float32]  # (n,), of each step in the loss, see `inputs.lesson_weight`
     starts: NDArray[np.int64]  # (users + 1,)
 
     def batch(self, first: NDArray[np.int64], last: NDArray[np.int64]) -> Sequences:

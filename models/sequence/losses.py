@@ -19,6 +19,10 @@ CHUNK = 512
 """Places whose logits exist at the same time in `fused_softmax`: they stay in the processor's cache."""
 
 
+LEAST = 0.1
+"""Added to the chance of anything else than an item that was turned down, which may be 0."""
+
+
 def half_is_fast(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 matrices faster than float32 ones (CPUs with AVX512-BF16: 3 times)."""
     return device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
@@ -30,21 +34,28 @@ def fused_softmax(
 ) -> tuple[float, Tensor, Tensor, Tensor]:
     """Softmax cross-entropy over all rows with its gradients at once, a chunk of places at a time.
 
-    hidden (n, d), table (N, d), bias (N,), targets (n,) int64, weight (n,) that sums to 1. Returns the weighted
-    loss and its gradients by hidden, table and bias. The (n, N) logits never exist as a whole, so large batches are
-    affordable; with `half` they are bfloat16 (the gradients then differ by 0.2% in norm). The gradient of softmax
-    cross-entropy needs no graph: it is (softmax - one-hot) * weight.
+    hidden (n, d), table (N, d), bias (N,), targets (n,) int64, weight (n,): below 0 it is that of
+    a target that was turned down, whose loss is -log(1 - p). Returns the weighted loss and its gradients by hidden,
+    table and bias. The (n, N) logits never exist as a whole, so large batches are affordable; with `half` they are
+    bfloat16 (the gradients then differ by 0.2% in norm). The gradient of softmax cross-entropy needs no graph: it is
+    (softmax - one-hot) * weight; that of -log(1 - p) is p / (1 - p) times as much, the other way.
     """
     dtype = torch.bfloat16 if half else hidden.dtype
     rows, offset = table.to(dtype), bias.to(dtype)
     to_hidden, to_table, to_bias = torch.empty_like(hidden), torch.zeros_like(table), torch.zeros_like(bias)
-    loss = hidden.new_zeros(())
+    loss, any_against = hidden.new_zeros(()), bool((weight < 0).any())
     for begin in range(0, len(hidden), CHUNK):
         part = slice(begin, begin + CHUNK)
         states, chosen, say = hidden[part].to(dtype), targets[part], weight[part]
         share = torch.softmax(torch.addmm(offset, states, rows.T), -1)  # (c, N)
         place = torch.arange(len(chosen), device=hidden.device)
-        loss += (share[place, chosen].float().clamp(min=1e-30).log() * say).sum()
+        if any_against:
+            chance = share[place, chosen].float()
+            against, rest = say < 0, 1 - chance + LEAST
+            loss += (torch.where(against, -rest.log(), chance.clamp(min=1e-30).log()) * say).sum()
+            say = torch.where(against, say * chance / rest, say)
+        else:
+            loss += (share[place, chosen].float().clamp(min=1e-30).log() * say).sum()
         share[place, chosen] -= 1
         share *= say[:, None].to(dtype)
         to_hidden[part] = share @ rows
@@ -68,17 +79,28 @@ def sample_negatives(chances: Tensor, negatives: int, generator: torch.Generator
 
 
 def sampled_softmax_losses(
-    hidden: Tensor, targets: Tensor, table: Tensor, bias: Tensor, negatives: Tensor, log_expected: Tensor
+    hidden: Tensor,
+    targets: Tensor,
+    table: Tensor,
+    bias: Tensor,
+    negatives: Tensor,
+    log_expected: Tensor,
+    against: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy (n,) of each target against shared negatives, corrected for sampling.
 
     `hidden` (n, d); `targets` (n,) and `negatives` (m,) int64 index `table` (N, d), `bias` (N,) and `log_expected`
-    (N,). A negative that is the target itself is masked out.
+    (N,). A negative that is the target itself is masked out. `against` (n,) bool: targets that were turned down, whose
+    loss is -log(1 - p).
     """
-    positive = (hidden * table[targets]).sum(-1) + bias[targets] - log_expected[targets]  # (n,)
+    expected = log_expected[targets]
+    if against is not None:  # these are in each sum by themselves, whatever was drawn
+        expected = expected.masked_fill(against, 0.0)
+    positive = (hidden * table[targets]).sum(-1) + bias[targets] - expected  # (n,)
     contrast = functional.linear(hidden, table[negatives], bias[negatives] - log_expected[negatives])  # (n, m)
     contrast = contrast.masked_fill(negatives[None, :] == targets[:, None], -1e9)
     logits = torch.cat([positive[:, None], contrast], 1)  # (n, 1 + m)
-    return functional.cross_entropy(
+    losses = functional.cross_entropy(
         logits, torch.zeros(len(targets), dtype=torch.int64, device=hidden.device), reduction="none"
     )
+    return losses if against is None else torch.where(against, -torch.log(LEAST - torch.expm1(-losses)), losses)

@@ -89,7 +89,7 @@ class Rehearsal:
         batch = self.history.batch(*self._batches[self.batch])
         with self.encoder.rates(self.plan.learning_rate * factor, self.plan.table_learning_rate * factor):
             loss = self.encoder.rehearse(batch, self.chances)
-        weight = float(batch.weight.sum())
+        weight = float(np.abs(batch.weight).sum())
         self._sum, self._places = self._sum + loss * weight, self._places + weight
         self.batch += 1
         if self.batch == count:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from models.config import ModelConfig
 from models.inputs import Steps, step_weights
-from models.sequence.batches import Sequences
+from models.sequence.batches import Sequences, some
 
 __all__ = ["ReplayBuffer"]
 
@@ -33,6 +33,7 @@ class ReplayBuffer:
         self.types = np.zeros((capacity, length), np.int16)
         self.values = np.zeros((capacity, length), np.float32)
         self.gaps = np.zeros((capacity, length), np.float32)
+        self.starts = np.zeros((capacity, length), bool)
         self.lengths = np.zeros(capacity, np.int32)
         self.users: list[str | None] = [None] * capacity
         self.ringed = 0  # windows ever put into the ring
@@ -54,7 +55,7 @@ class ReplayBuffer:
         self.sampled += 1
         if slot < size:
             target = self.recent + slot
-            for array in (self.history, self.types, self.values, self.gaps, self.lengths):
+            for array in (self.history, self.types, self.values, self.gaps, self.starts, self.lengths):
                 array[target] = array[place]
             self.users[target] = self.users[place]
 
@@ -66,6 +67,8 @@ class ReplayBuffer:
         self.types[place, :n] = steps.types[-n:]
         self.values[place, :n] = steps.values[-n:]
         self.gaps[place, :n] = steps.gaps[-n:]
+        if steps.starts:
+            self.starts[place, :n] = steps.starts[-n:]
         self.users[place] = user_id
 
     def __len__(self) -> int:
@@ -74,7 +77,7 @@ class ReplayBuffer:
     def draw(self, windows: int, targets: int, type_index: Mapping[str, int], config: ModelConfig) -> Sequences | None:
         """A random batch with at most `targets` predicting places; None while fewer than `windows` are held.
 
-        Places weigh what their targets' types and values weigh under `config`.
+        Places weigh what their targets' types and values weigh in the loss under `config`.
         """
         filled = min(self.ringed, self.recent)
         if not windows or len(self) < windows:
@@ -102,6 +105,8 @@ class ReplayBuffer:
                 self.types[chosen[row], step + 1], self.values[chosen[row], step + 1], type_index, config
             ),
             since=self.gaps[chosen[row], step + 1],
+            starts=some(self.starts[chosen, :longest]),
+            fresh=some(self.starts[chosen[row], step + 1]),
         )
 
     def forget_items(self, rows: list[int]) -> None:
@@ -111,12 +116,12 @@ class ReplayBuffer:
 
     def _empty(self, place: int) -> None:
         self.lengths[place] = 0
-        for array in (self.history, self.types, self.values, self.gaps):
+        for array in (self.history, self.types, self.values, self.gaps, self.starts):
             array[place] = 0
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The windows, as views that can be written into."""
-        return {name: getattr(self, name) for name in ("history", "types", "values", "gaps", "lengths")}
+        return {name: getattr(self, name) for name in ("history", "types", "values", "gaps", "starts", "lengths")}
 
     def owners(self) -> dict[str, Any]:
         """Owners, counters and the generator's state, JSON-able: integers of 128 bits as text."""

@@ -72,7 +72,7 @@ class Rule:
         entries = list(zip(query.history, query.example.history, strict=True))
         seen = [(number, entry[1]) for number, entry in entries]
         out = left_out(self.types, seen, dict(seen), self.returning() if self.auto else ())
-        return list(out | disliked(((number, entry[1], entry[3]) for number, entry in entries), self.meanings))
+        return list(out | disliked(entries, self.meanings, query.example.target.time_ms))
 
     def learn(self, query: Query) -> None:
         """Take in one event: every event of the stream, in order, after it was asked about."""

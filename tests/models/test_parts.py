@@ -15,7 +15,7 @@ from models.experts.popularity import DAY_MS, Popularity
 from models.inputs import Steps
 from models.items import ItemRows
 from models.quality import Prequential, Scored, rank_of
-from models.sequence.losses import sample_negatives, sampled_softmax_losses
+from models.sequence.losses import LEAST, fused_softmax, sample_negatives, sampled_softmax_losses
 from models.sequence.optimizer import Adam
 from models.sequence.replay_buffer import ReplayBuffer
 
@@ -227,6 +227,25 @@ def test_a_sampled_softmax_of_everything_is_the_full_softmax() -> None:
     sampled = sampled_softmax_losses(hidden, targets, table, bias, negatives, log_expected)
     full = torch.nn.functional.cross_entropy(hidden @ table.T + bias, targets, reduction="none")
     torch.testing.assert_close(sampled, full, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_the_loss_of_what_is_turned_down_is_that_it_is_named(half: bool) -> None:
+    """By hand, by torch's gradients, and sampled with everything drawn."""
+    generator = torch.Generator().manual_seed(0)
+    hidden, table, bias = (torch.randn(*shape, generator=generator) for shape in ((7, 4), (30, 4), (30,)))
+    hidden[6], table[6] = 2.0, 2.0  # as good as sure, and turned down
+    weight, targets = torch.tensor([0.1, -0.2, 0.1, -0.1, 0.0, 0.3, -0.2]), torch.arange(7)
+    leaves = [one.clone().requires_grad_() for one in (hidden, table, bias)]
+    chance = torch.softmax(leaves[0] @ leaves[1].T + leaves[2], -1)[targets, targets]
+    expected = torch.where(weight < 0, -torch.log(1 - chance + LEAST), -torch.log(chance)) @ weight.abs()
+    loss, *gradients = fused_softmax(hidden, table, bias, targets, weight, half)
+    assert loss == pytest.approx(float(expected.detach()), rel=0.05 if half else 1e-4)
+    for found, one in zip(gradients, torch.autograd.grad(expected, leaves), strict=True):
+        assert (found - one).norm() < one.norm() * (0.05 if half else 1e-4)
+    negatives, log_expected = sample_negatives(torch.full((30,), 1 / 30), 5000, generator)
+    sampled = sampled_softmax_losses(hidden, targets, table, bias, negatives, log_expected, weight < 0)
+    assert float(sampled.detach() @ weight.abs()) == pytest.approx(float(expected.detach()), rel=1e-3)
 
 
 def test_a_free_row_is_never_a_negative() -> None:

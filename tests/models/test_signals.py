@@ -5,14 +5,19 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
-from headwater.examples import Entry, EventPosition, Example
-from headwater.signals import Signal
+from headwater.examples import Entry, EventPosition, Example, Shown
+from headwater.signals import Signal, Signals
 from models.config import ModelConfig
+from models.exclusion import disliked
+from models.experts.fusion import asked_block
+from models.inputs import encode_entries, event_weight, lesson_weight, step_weights
 from models.learner import Learner
 from models.published.bundle import Bundle
 from models.published.parity import check_parity, reference_scores
+from tests.models.test_learner import SMALL
 
 START_MS = 1_760_000_000_000
 KIND_ITEMS = 25
@@ -131,3 +136,76 @@ def test_a_checkpoint_and_a_bundle_carry_the_meaning_that_they_were_learned_unde
     assert Learner.load(path)[0].config.meanings.speaks("poke", None) < 0
     made = learner.publish(created_ms=0)
     assert made.config.signals == signals
+
+
+@pytest.mark.parametrize("full_softmax_items", [8192, 4])
+def test_the_encoder_learns_what_is_turned_down_where_the_loss_says_so(full_softmax_items: int) -> None:
+    """All dismiss the items B0 to B4, which people with a taste for B clicked as often as others."""
+    chances = []
+    for negative_loss in (0.0, 10.0):
+        sizes = {"full_softmax_items": full_softmax_items, "negatives": 64, "negative_loss": negative_loss}
+        learner = Learner(SMALL.model_copy(update={"exclude_seen": (), **sizes}))
+        world(learner, people=40, clicks=8)
+        both = [Entry(f"{kind}{i}", "click", START_MS + 2_000_000 + i, None) for i, kind in enumerate("ABABA")]
+        for number in range(640):
+            kind, item = "click", f"{'AB'[number % 4 // 2]}{number % 25}"
+            if number % 2:
+                kind, item = "dismiss", f"B{number % 5}"
+            target = Entry(item, kind, START_MS + 2_100_000 + number, None)
+            learner.learn([Example(f"n{number}", both, target, 0, EventPosition(10_000 + number, 0))])
+        rows, used = learner.items.rows, learner.items.used
+        block = asked_block(learner.parts, [both], [START_MS + 2_200_000], rows, list(learner.types), used)
+        (said,) = learner.parts.sequence.opinions(block, 0)
+        chance = np.exp(said.values - said.values.max())
+        chances.append(sum(float(chance[rows[f"B{n}"]]) for n in range(5)) / chance.sum())
+    assert chances[1] < 0.9 * chances[0]
+
+
+def test_what_was_shown_and_passed_over_is_learned_within_the_join_window_alone() -> None:
+    learner = Learner(ModelConfig(exclude_seen=(), width=16, negative_loss=0.1, join_window_s=60))
+    world(learner, people=10, clicks=3)
+    history = [Entry("A1", "click", START_MS + 1_900_000, None)]
+    at = START_MS + 2_000_000
+    shown = [Shown(f"A{n}", at - 70_000 + 20_000 * n, n + 1, "list") for n in range(4)] + [Shown("new", at, 0, "x")]
+    example = Example("u", history, Entry("A3", "click", at, None), 0, EventPosition(9_000, 0), shown=shown)
+    learner.learn([example])
+    rows = learner.items.rows
+    assert learner.pending[-1].passed_over == [rows[item] for item in ("A2", "A1") if item in rows]
+    learner.learn([example._replace(target=example.target._replace(type="dismiss"))])
+    assert learner.pending[-1].passed_over == []
+
+
+def test_a_negative_event_holds_for_as_long_as_its_signal_says() -> None:
+    day = 86_400_000
+    table = Signals({"snooze": Signal(means="negative", negative_for_days=30)})
+    history = [("a", Entry("a", "snooze", 0, None)), ("b", Entry("b", "dismiss", 0, None))]
+    history += [("c", Entry("c", "dismiss", 0, None)), ("c", Entry("c", "snooze", day, None))]
+    assert disliked(history, table, 30 * day) == {"a", "b", "c"}
+    assert disliked(history, table, 31 * day + 1) == {"b", "c"}, "an older one that holds for ever still does"
+    learner = Learner(ModelConfig(width=16, exclude_seen=(), signals={"snooze": table.table["snooze"]}))
+    learner.types["snooze"] = 1
+    entries = [one for _, one in history[:1]]
+    for days, out in ((29, {"a"}), (31, set())):
+        target = Entry("z", "click", days * day, None)
+        assert learner.excluded(Example("u", entries, target, 0, EventPosition(0, 0)), {"a": "snooze"}) == out
+
+
+def test_a_reward_by_the_value_is_the_weight_of_a_target() -> None:
+    signals = {
+        "watch": Signal(reward="0.01 * value"),
+        "purchase": Signal(reward=10),
+        "rating": Signal(positive=">= 4.1"),
+    }
+    config = ModelConfig(width=16, signals=signals, type_weights={"read": 3.0}, negative_loss=0.5)
+    told = [("watch", 250.0), ("watch", 0.0), ("watch", 1e9), ("purchase", None), ("rating", 4.1), ("rating", 4.0)]
+    told += [("read", 7.0), ("dismiss", None), ("search", None), ("view", None)]
+    expected = [2.5, 0.0, 1000.0, 10.0, 1.0, 0.0, 3.0, -2.0, 0.0, 1.0]
+    assert [lesson_weight(kind, value, config) for kind, value in told] == expected
+    index = {kind: n + 1 for n, kind in enumerate(dict.fromkeys(kind for kind, _ in told))}
+    entries = [Entry("i", kind, 0, value) for kind, value in told]
+    steps = encode_entries(entries, {"i": 0}, index, config)
+    found = step_weights(np.array(steps.types), np.array(steps.values, np.float32), index, config)
+    assert found.tolist() == pytest.approx(expected, rel=1e-4)
+    wins = ModelConfig(signals=signals, type_weights={"watch": 2.0})
+    assert event_weight("watch", 250.0, wins) == 2.0
+    assert step_weights(np.array([1]), np.array([1.0], np.float32), {"watch": 1}, wins).tolist() == [2.0]
