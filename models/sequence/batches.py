@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.examples import Entry
+from headwater.examples import Entry, Kind
 from models.block import Pending
 from models.config import ModelConfig
 from models.inputs import Steps, encode_entries, lesson_weight, pad_steps
