@@ -33,6 +33,7 @@ class Overview:
         once: users with one event.
         first_ms, last_ms: the times of the first and the last event.
         sessions: of users, by half an hour without an event.
+        session_ids: how many different ones events name.
         silence_ms, silence_from_ms: the longest time without any event, and when it began.
     """
 
@@ -52,6 +53,7 @@ class Overview:
     first_ms: int | None = None
     last_ms: int | None = None
     sessions: int = 0
+    session_ids: int = 0
     silence_ms: int = 0
     silence_from_ms: int | None = None
 
@@ -62,6 +64,7 @@ def overview(source: Source) -> Overview:
     events_of_user: Counter[str] = Counter()
     last_of_user: dict[str, int] = {}
     items: set[str] = set()
+    sessions: set[str] = set()
     met: set[tuple[str, str]] = set()
     ids: set[tuple[str, str]] = set()
     now: set[tuple[str, str, str, float | None, tuple[str, ...] | None]] = set()  # what happened at this moment
@@ -91,9 +94,12 @@ def overview(source: Source) -> Overview:
         events_of_user[user] += 1
         found.sessions += at_ms - last_of_user.get(user, -SESSION_MS - 1) > SESSION_MS
         last_of_user[user] = at_ms
+        if event.session_id is not None:
+            sessions.add(event.session_id)
         if event.value is not None:
             found.values += 1
             found.lowest, found.highest = min(found.lowest, event.value), max(found.highest, event.value)
     found.events, found.users, found.items = events_of_user.total(), len(events_of_user), len(items)
+    found.session_ids = len(sessions)
     found.once = sum(count == 1 for count in events_of_user.values())
     return found

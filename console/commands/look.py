@@ -171,7 +171,8 @@ def _lines(source: Source, found: Overview) -> Iterator[tuple[str, str]]:
         yield "values", f"{found.values:,}, {found.lowest:g} .. {found.highest:g}"
     yield (
         "sessions",
-        f"{found.sessions:,} by half an hour of silence, {found.events / max(found.sessions, 1):.1f} events each",
+        f"{found.sessions:,} by half an hour of silence, {found.events / max(found.sessions, 1):.1f} events each"
+        + (f"; {found.session_ids:,} by their ids" if found.session_ids else ""),
     )
     if found.silence_ms > 60_000 and found.silence_from_ms is not None:
         yield "gap", f"longest without any event {_span(found.silence_ms)}, from {_moment(found.silence_from_ms)}"

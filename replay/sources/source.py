@@ -278,8 +278,10 @@ def _made(row: _Checked, row_id: str, report: SourceReport, lists: set[tuple[str
             list_id = shown_id(row_id, row.request_id, row.shown)
             shown = Event(event_id=list_id, item_id=row.shown[0], items=row.shown[:MAX_SHOWN], type=SHOWN_TYPE,
                           request_id=request_id, **named)  # fmt: skip
-            if (row.user_id, list_id) not in lists:
-                lists.add((row.user_id, list_id))
+            once = row.request_id is None or (row.user_id, list_id) not in lists
+            if once:
+                if row.request_id is not None:
+                    lists.add((row.user_id, list_id))
                 report.shown.took(len(row.shown), beside=True)
                 yield shown
         yield event

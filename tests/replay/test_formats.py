@@ -485,6 +485,15 @@ def test_several_files_and_folders_of_a_format_are_read_as_one(tmp_path: Path) -
         open_source([f"segment:{folder / 'a.jsonl'}", f"ga4:{folder / 'b.jsonl'}"])
 
 
+def test_a_file_of_another_format_than_was_named_is_told_as_such(tmp_path: Path) -> None:
+    path = lines(tmp_path / "track.jsonl", CALLS)
+    with pytest.raises(SourceError, match=r"does not begin as events of Google Analytics 4"):
+        list(open_source(f"ga4:{path}").events())
+    path.write_text("")
+    with pytest.raises(SourceError, match="is empty: it has no record of calls of Segment"):
+        list(open_source(f"segment:{path}").events())
+
+
 def test_a_file_of_a_format_is_read_by_its_columns_when_told_how_it_is_written(tmp_path: Path) -> None:
     from replay import FileFormat
 

@@ -18,7 +18,7 @@ from replay.sources.columns import ITEMS, RATINGS, Columns, is_known_name, plain
 from replay.sources.ids import is_missing
 from replay.sources.kinds import Kinds
 from replay.sources.raw import BadRow, LeftOut, RawRow
-from replay.sources.reading import Begin, objects_of, parts_of, value_of
+from replay.sources.reading import Begin, begin_of, objects_of, parts_of, value_of
 from replay.sources.source import RowOptions, SourceReport, events_of
 from replay.sources.times import number_of
 
@@ -130,7 +130,15 @@ class KnownFile:
         """The events. Raises SourceError."""
         told = self.form.told + (f", {self.files:,} files" if self.files > 1 else "")
         self.report = SourceReport(self.name, read_as=told)
-        return events_of(self._rows(), self.report, sort=not self._in_file_order, options=self._options)
+        if not self.form.is_here(begin_of(self._parts[0])):
+            self.report.notes.append(f"{self._parts[0]} does not begin as {self.form.told} do")
+        return self._some(events_of(self._rows(), self.report, sort=not self._in_file_order, options=self._options))
+
+    def _some(self, events: Iterator[Event]) -> Iterator[Event]:
+        """The same events. Raises SourceError at the end where there was no record."""
+        yield from events
+        if not self.report.rows:
+            raise SourceError(f"{self.name} is empty: it has no record of {self.form.told}")
 
     def _rows(self) -> Iterator[RawRow | BadRow | LeftOut]:
         kinds = Kinds(self._columns.types, foreign=True)
