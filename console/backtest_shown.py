@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from replay.backtest import BacktestProgress, Result
+    from replay.backtest.result import Classification, Estimate, Interval, Spread
 
 __all__ = ["live", "summary"]
 
@@ -73,6 +74,11 @@ def summary(result: Result) -> Iterator[RenderableType]:
         yield f"No events: {', '.join(f'{count:,} {reason}' for reason, count in source.left_out.items())}"
     if source.duplicates:
         yield f"{source.duplicates:,} repeat the id of an earlier event of their user: they count once."
+    if result.meanings:
+        yield f"Types: {'; '.join(_meanings(result))}."
+    unmet = sorted(set(result.settings.config.get("signals", {})) - result.meanings.keys())
+    if unmet:
+        yield f"Meanings are set for types that this stream does not have: {', '.join(unmet)}."
     asked = result.events - result.warm_up
     reasons = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in result.excluded.items())
     rule = {(): "none", ("*",): "all"}.get(tuple(settings.rule), ", ".join(settings.rule))
@@ -82,13 +88,14 @@ def summary(result: Result) -> Iterator[RenderableType]:
         f"Learned from {result.warm_up:,} events first; of the {asked:,} after, {result.queries:,} were queries "
         f"and {share} could not be asked: {reasons}. Seen items not shown again: {rule}{auto}."
     )
-    if (told := result.negatives) is not None:
-        yield (
-            f"Of {told.events:,} items that users turned down, {_cell(told.in_top_10, '.1%')} would have stood among "
-            "our first ten."
-        )
     yield _rankers(result)
     yield _slices(result)
+    if result.negatives is not None:
+        yield _turned_down(result)
+    if result.classification is not None:
+        yield from _classification(result.classification)
+    if result.fold_spread:
+        yield _folds(result)
     for name in result.by_seed:
         each = result.seeds(name)
         if len(each) > 1:
@@ -135,3 +142,120 @@ def _slices(result: Result) -> Table:
     for name in result.results:
         table.add_row(name, *(_cell(row.ndcg[name], ".4f") for row in parts.values()))
     return table
+
+
+def _meanings(result: Result) -> Iterator[str]:
+    """Each type with its count and what it meant."""
+    from replay.report.wording import meant
+
+    for kind, each in result.meanings.items():
+        count = sum(each.events.values())
+        parts = [f"{share / count:.0%} {name}" for name, share in each.events.items() if count]
+        known = "" if each.known else " (nobody named it)"
+        items = f" of {each.items:,} items" if each.items is not None and each.items != count else ""
+        divided = f" ({', '.join(parts)})" if len(parts) > 1 else ""
+        yield f"{count:,} {kind}{items}: {meant(each.signal)}{known}{divided}"
+
+
+def _turned_down(result: Result) -> Table:
+    from rich.table import Table
+
+    told = result.negatives
+    assert told is not None
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in told.by_type.items()) or f"{told.events:,}"
+    table = Table(title=f"Turned down next ({kinds}): the share that a list of ten would have held")
+    table.add_column("ranker")
+    for head in ("turned down", "chosen", "chosen above turned down", "headwater minus it"):
+        table.add_column(head, justify="right")
+    for name, row in sorted(told.by_ranker.items(), key=lambda pair: pair[1].in_top_10 or 0.0):
+        hits = result.results[name].hr_10 if name in result.results else None
+        table.add_row(
+            name,
+            _cell(row.in_top_10, ".1%"),
+            _cell(hits, ".1%"),
+            _cell(row.auc, ".4f"),
+            _between(row.lead),
+            style="bold" if name == "headwater" else None,
+        )
+    return table
+
+
+def _between(found: Interval | None) -> str:
+    return "" if found is None else f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
+
+
+def _classification(told: Classification) -> Iterator[RenderableType]:
+    from rich.table import Table
+
+    from replay.report.verdict import told_apart
+
+    yield told_apart(told)
+    title = (
+        f"What was shown: {told.items:,} items in {told.lists:,} lists to {told.users:,} users, "
+        f"{told.reacted:,} reacted to; 95% intervals over users"
+    )
+    table = Table(title=title)
+    table.add_column("scorer")
+    for head in (
+        "ROC-AUC",
+        "by user",
+        "each user alike",
+        "MRR in list",
+        "NDCG@10 in list",
+        "log loss",
+        "calibration error",
+    ):
+        table.add_column(head, justify="right")
+    called = Table(title=f"Called or not: threshold of the highest F1 on the {told.chosen_on or 'past'}")
+    called.add_column("scorer")
+    for head in ("threshold", "precision", "recall", "F1", "accuracy", "called right", "wrong", "missed", "left right"):
+        called.add_column(head, justify="right")
+    for name, row in sorted(told.scorers.items(), key=lambda pair: (pair[0] != "headwater", pair[0])):
+        style = "bold" if name == "headwater" else None
+        grouped = (row.grouped.weighted, row.grouped.unweighted) if row.grouped else (None, None)
+        table.add_row(
+            name,
+            *map(_estimate, (row.auc, *grouped, row.mrr, row.ndcg_10, row.log_loss)),
+            _cell(row.calibration_error, ".4f"),
+            style=style,
+        )
+        if (at := row.at_threshold) is not None:
+            shares = (f"{each:.1%}" for each in (at.precision, at.recall))
+            counts = (at.true_positive, at.false_positive, at.false_negative, at.true_negative)
+            right = f"{at.accuracy:.1%}"
+            called.add_row(
+                name, f"{at.threshold:.4f}", *shares, f"{at.f1:.4f}", right, *(f"{n:,}" for n in counts), style=style
+            )
+    yield table
+    if called.row_count:
+        yield called
+
+
+def _estimate(found: Estimate | None) -> str:
+    if found is None:
+        return ""
+    return f"{found.value:.4f}" if found.low is None else f"{found.value:.4f}\n{found.low:.4f} to {found.high:.4f}"
+
+
+def _folds(result: Result) -> Table:
+    from rich.table import Table
+
+    asked = sum(fold.queries > 0 for fold in result.folds)
+    table = Table(
+        title=f"Mean of {asked} folds, ± their deviation, and their range; each asked with all before it learned"
+    )
+    table.add_column("ranker")
+    for head in ("NDCG@10", "HR@10", "MRR@10"):
+        table.add_column(head, justify="right")
+    order = sorted(result.fold_spread.items(), key=lambda pair: -(pair[1].ndcg_10.mean if pair[1].ndcg_10 else 0.0))
+    for name, row in order:
+        cells = map(_spread, (row.ndcg_10, row.hr_10, row.mrr_10))
+        table.add_row(name, *cells, style="bold" if name == "headwater" else None)
+    return table
+
+
+def _spread(found: Spread | None) -> str:
+    if found is None:
+        return ""
+    deviation = "" if found.deviation is None else f" ± {found.deviation:.4f}"
+    return f"{found.mean:.4f}{deviation}\n{found.least:.4f} to {found.most:.4f}"

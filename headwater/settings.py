@@ -11,17 +11,18 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 from pydantic_settings import SettingsError as UnreadableSource
 
 from headwater.errors import SettingsError
+from headwater.events import EVENT_TYPE_PATTERN
 from headwater.signals import Signal
 
 if sys.version_info >= (3, 11):
@@ -30,7 +31,8 @@ else:
     import tomli as tomllib
 
 __all__ = ["KafkaSettings", "ModelSettings", "OperationsSettings", "RedisSettings", "ReplaySettings", "ServingSettings"]
-__all__ += ["Settings", "StreamsSettings", "TrainerSettings", "changed_kafka", "load_settings"]
+__all__ += ["Settings", "StreamsSettings", "TrainerSettings", "changed_kafka", "load_settings", "read_signals"]
+__all__ += ["signals_of"]
 
 ENV_PREFIX = "HEADWATER_"
 NOT_SETTINGS = ("HEADWATER_CONFIG", "HEADWATER_TEST_", "HEADWATER_CACHE")
@@ -292,6 +294,54 @@ def load_settings(**given: Any) -> Settings:
         raise SettingsError(text) from None
 
 
+def read_signals(path: Path) -> dict[str, Signal]:
+    """What types of event mean, from a TOML file: a table `[signals.NAME]` or `[NAME]` for each type.
+
+    Parameters
+        path: the file; of one with all settings the signals alone are taken.
+
+    Raises
+        SettingsError: the file cannot be read, or a table of it is no signal.
+    """
+    remedy = "give a TOML file with a table [signals.NAME] for each type (docs/signals.md)"
+    try:
+        tree = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read ({error.strerror or error}): {remedy}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not TOML ({error}): {remedy}") from error
+    section = tree.get("signals")
+    if isinstance(section, dict) and all(isinstance(one, dict) for one in section.values()):
+        beside = [name for name in tree if name not in Settings.model_fields]
+        if beside:
+            raise SettingsError(f"{path}: [{beside[0]}] stands beside [signals...]: write [signals.{beside[0]}]")
+        tree = section
+    if not tree:
+        raise SettingsError(f"{path} names no type of event: {remedy}")
+    return signals_of(tree, str(path))
+
+
+def signals_of(tree: Mapping[str, Any], where: str) -> dict[str, Signal]:
+    """Signals by type, of TOML's values.
+
+    Parameters
+        where: what the error names.
+
+    Raises
+        SettingsError: a name is no type of event, or a value no signal.
+    """
+    for name in tree:
+        if not re.fullmatch(EVENT_TYPE_PATTERN, name):
+            raise SettingsError(
+                f"{where}: {name!r} is no type of event: a type is lower-case letters, digits, '_', '.' or '-', and "
+                "begins with a letter"
+            )
+    try:
+        return TypeAdapter(dict[str, Signal]).validate_python(tree)
+    except ValidationError as error:
+        raise _refused(error, "signals", where=f"{where}: ") from error
+
+
 def changed_kafka(kafka: KafkaSettings, **changed: Any) -> KafkaSettings:
     """The same with other values. Raises SettingsError for a malformed one."""
     try:
@@ -300,12 +350,12 @@ def changed_kafka(kafka: KafkaSettings, **changed: Any) -> KafkaSettings:
         raise _refused(error, "kafka") from error
 
 
-def _refused(error: ValidationError, *section: str) -> SettingsError:
+def _refused(error: ValidationError, *section: str, where: str = "") -> SettingsError:
     problems = []
     for problem in error.errors():
         at = [*section, *map(str, problem["loc"])]
         problems.append(f"{'.'.join(at)}: {problem['msg']} (given {_masked(problem, at)})")
-    return SettingsError(f"{'; '.join(problems)}. Every setting is listed in docs/settings.md")
+    return SettingsError(f"{where}{'; '.join(problems)}. Every setting is listed in docs/settings.md")
 
 
 def _masked(problem: Any, at: Sequence[str]) -> str:

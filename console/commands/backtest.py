@@ -28,6 +28,7 @@ from console.local import DEFAULT_DATA
 
 if TYPE_CHECKING:
     from headwater.events import Item
+    from headwater.settings import Settings
     from replay import Source
     from replay.backtest import Options, Result
 
@@ -51,6 +52,9 @@ class Questions:
     hourly: Annotated[bool, typer.Option(help="Also as served with weights published every hour.")] = False
     retrained: Annotated[bool, typer.Option(help="Also as a batch job retrains it every hour.")] = False
     ablation: Annotated[bool, typer.Option(help="Also without each of its parts: what each is worth.")] = False
+    folds: Annotated[
+        int, typer.Option(min=0, help="Mean and spread over so many spans, each asked with all before it learned.")
+    ] = 0
     seeds: Annotated[str, typer.Option(metavar="N,N", help="Seeds to repeat with; figures are of the first.")] = "0"
     window: Annotated[int, typer.Option(min=0, help="Events of one window of the curve; 0 makes about 20.")] = 0
 
@@ -62,6 +66,19 @@ class InputOptions:
     limit: Limit = None
     items: Annotated[Path | None, typer.Option(metavar="FILE", help="Catalogue: .jsonl, .csv, .tsv, .parquet.")] = None
     catalogue: Catalogue = True
+
+
+@dataclass(frozen=True)
+class SignalOptions:
+    """What types of event mean, over the settings'."""
+
+    signals: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="What types mean here: [signals.NAME] as in the settings.")
+    ] = None
+    signal: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TYPE=MEANING", help="Of one type: skip=negative, or 'stars={positive=\">= 4\"}'."),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +113,7 @@ def command(
     sources: SourceNames,
     questions: Questions,
     taken: InputOptions,
+    meaning: SignalOptions,
     model: ModelOptions,
     written: Written,
     reading: SourceOptions,
@@ -109,9 +127,9 @@ def command(
     from headwater.errors import SettingsError
     from replay.backtest import backtest
 
-    _writable((written.report, written.out), (*map(Path, sources), taken.items))
+    _writable((written.report, written.out), (*map(Path, sources), taken.items, meaning.signals))
     options = _options(questions, taken.limit, model)
-    settings = located_settings(running.kafka, None, None, running.data)
+    settings = _meaning(located_settings(running.kafka, None, None, running.data), meaning)
     chosen = opened_source(sources, settings, reading)
     known = _catalogue(chosen, taken, reading)
     with live() as tell:
@@ -190,12 +208,34 @@ def _options(questions: Questions, limit: int | None, model: ModelOptions) -> Op
         hourly=questions.hourly,
         retrained=questions.retrained,
         ablation=questions.ablation,
+        folds=questions.folds,
         seeds=tuple(dict.fromkeys(_numbers((questions.seeds,), "--seeds"))),
         window=questions.window,
         limit=limit,
         overrides=_overrides(model.override or ()),
         device=model.device,
     )
+
+
+def _meaning(settings: Settings, given: SignalOptions) -> Settings:
+    """The settings with other signals: those of the file over the settings', single ones over both."""
+    import tomllib
+
+    from headwater.settings import read_signals, signals_of
+
+    signals = dict(settings.signals)
+    if given.signals is not None:
+        signals |= read_signals(given.signals)
+    for text in given.signal or ():
+        word = re.fullmatch(r"\s*(\S+?)\s*=\s*(\w+)\s*", text)
+        try:
+            tree = {word[1]: {"means": word[2]}} if word else tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise typer.BadParameter(
+                f"--signal {text!r}: write TYPE=MEANING, or TYPE={{...}} as a table of TOML ({error})"
+            ) from error
+        signals |= signals_of(tree, f"--signal {text}")
+    return settings.model_copy(update={"signals": signals})
 
 
 def _rule(given: str) -> tuple[str, ...]:

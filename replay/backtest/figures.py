@@ -7,20 +7,38 @@ the hit rate@k. Intervals resample users, not queries: one user's queries resemb
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from replay.backtest.classification import roc_auc
 from replay.backtest.ledger import Ledger
-from replay.backtest.result import AgedWeights, Interval, Leads, Measures, Negatives, SeedScores, Slice, Window
+from replay.backtest.resampling import percentiles, ratios
+from replay.backtest.result import (
+    AgedWeights,
+    Fold,
+    FoldMeasures,
+    FoldSpread,
+    Interval,
+    Leads,
+    Measures,
+    Negatives,
+    SeedScores,
+    Slice,
+    Spread,
+    TurnedDown,
+    Window,
+)
 
 __all__ = [
-    "BOOTSTRAP_SEED",
     "by_seed",
     "by_type",
     "curve",
     "differences",
+    "fold_spread",
+    "folds",
     "groups",
     "negatives",
     "results",
@@ -28,8 +46,6 @@ __all__ = [
 ]
 
 OURS = "headwater"
-REPLICATES = 1000
-BOOTSTRAP_SEED = 20_000
 NORMAL_95 = 1.959964
 
 NEW_ITEM = 5
@@ -86,8 +102,8 @@ def by_seed(each: Sequence[Mapping[str, Measures]]) -> dict[str, SeedScores]:
 def differences(ledger: Ledger) -> dict[str, Leads]:
     """Ours minus each other ranker, on the same queries: [low, mean, high] of a 95% interval.
 
-    1,000 times, as many users as there are are drawn with replacement, each with all their queries; the same draws for
-    every ranker (percentile interval, Efron 1979). One user alone says nothing of others: no interval then.
+    Whole users are drawn (`resampling`), the same draws for every ranker. One user alone says nothing of others: no
+    interval then.
     """
     _, users = np.unique(np.array(ledger.user, np.int64), return_inverse=True)
     counts = np.bincount(users).astype(np.float64)
@@ -100,13 +116,8 @@ def differences(ledger: Ledger) -> dict[str, Leads]:
     sums = np.empty((len(counts), len(names)))
     for column, (name, measure) in enumerate(names):
         sums[:, column] = np.bincount(users, ours[measure] - measures(all_ranks[name])[measure])
-    draws = np.empty((REPLICATES, len(names)))
     # scipy.stats.bootstrap draws and gives the same, no shorter, and takes 1.2 s to load
-    choose = np.random.default_rng(BOOTSTRAP_SEED)
-    for i in range(REPLICATES):
-        times = np.bincount(choose.integers(0, len(counts), len(counts)), minlength=len(counts))
-        draws[i] = times @ sums / (times @ counts)
-    low, high = np.quantile(draws, (0.025, 0.975), axis=0)
+    low, high = percentiles(ratios(sums, counts[:, None]))
     mean = sums.sum(0) / counts.sum()
     found: dict[str, dict[str, Interval]] = {name: {} for name in all_ranks}
     for column, (name, measure) in enumerate(names):
@@ -166,9 +177,84 @@ def groups(ledger: Ledger) -> dict[str, Slice]:
 
 
 def negatives(ledger: Ledger, k: int = 10) -> Negatives | None:
-    """How often our list of ten held what a user then turned down; None where nobody turned anything down."""
-    ranks = np.array(ledger.against, np.int64)
-    return Negatives(events=len(ranks), in_top_10=_rounded((ranks <= k).mean())) if len(ranks) else None
+    """How often a list of ten held what a user then turned down; None where nobody turned anything down."""
+    ranks = {name: np.array(each, np.int64) for name, each in ledger.against.items()}
+    if OURS not in ranks:
+        return None
+    _, users = np.unique(np.array(ledger.against_user, np.int64), return_inverse=True)
+    counts = np.bincount(users).astype(np.float64)[:, None]
+    held = {name: (each <= k).astype(np.float64) for name, each in ranks.items()}
+    sums = np.stack([np.bincount(users, held[OURS] - each) for each in held.values()], 1)
+    ends = percentiles(ratios(sums, counts)) if len(counts) > 1 else None
+    found = {}
+    for i, name in enumerate(ranks):
+        row: dict[str, Any] = {"in_top_10": _rounded(held[name].mean())}
+        if name not in ledger.shallow and (auc := _liked_above(ledger.ranks[name], ranks[name])) is not None:
+            row["auc"] = _rounded(auc)
+        if name != OURS and ends is not None:
+            mean = sums[:, i].sum() / counts.sum()
+            row["lead"] = Interval(_rounded(ends[0][i]), _rounded(mean), _rounded(ends[1][i]))
+        found[name] = TurnedDown(**row)
+    return Negatives(
+        events=len(users),
+        in_top_10=found[OURS].in_top_10,
+        by_type=dict(sorted(ledger.against_kind.items())),
+        by_ranker=found,
+    )
+
+
+def _liked_above(liked: Sequence[int], turned_down: Array) -> float | None:
+    """The chance that an item that was chosen ranks above one that was turned down, ties half."""
+    ranks = np.concatenate([np.array(liked, np.int64), turned_down])
+    return roc_auc(-ranks, np.arange(len(ranks)) < len(liked))
+
+
+FOLD_MEASURES = ("ndcg@10", "hr@10", "mrr@10")
+
+NO_FOLDS = ("frozen",)
+"""Rankers that learn nothing between folds: what falls from fold to fold is their age, and its spread no chance."""
+
+
+def folds(ledger: Ledger, warm_up: int, events: int, count: int) -> list[Fold]:
+    """The events after the warm-up in `count` equal spans, each asked with all before it learned; none for 0."""
+    each = {name: measures(ranks) for name, ranks in _ranks(ledger).items() if name not in NO_FOLDS}
+    edges = [warm_up + (events - warm_up) * i // count for i in range(count + 1)] if count else []
+    places = np.array(ledger.place, np.int64)
+    found: list[Fold] = []
+    for begin, end in pairwise(edges):
+        low, high = np.searchsorted(places, (begin, end)).tolist()
+        means = {
+            name: FoldMeasures.model_validate(
+                {key: _rounded(values[key][low:high].mean()) if high > low else None for key in FOLD_MEASURES}
+            )
+            for name, values in each.items()
+        }
+        time = ledger.time_ms[high - 1] if high > low else None
+        found.append(Fold(begin=begin, end=end, time=time, queries=high - low, results=means))
+    return found
+
+
+def fold_spread(found: Sequence[Fold]) -> dict[str, FoldSpread]:
+    """Of every ranker and measure the mean, deviation and range over the folds that have queries."""
+    asked = [fold.results for fold in found if fold.queries]
+    if not asked:
+        return {}
+    return {
+        name: FoldSpread(
+            ndcg_10=_spread([fold[name].ndcg_10 for fold in asked]),
+            hr_10=_spread([fold[name].hr_10 for fold in asked]),
+            mrr_10=_spread([fold[name].mrr_10 for fold in asked]),
+        )
+        for name in asked[0]
+    }
+
+
+def _spread(each: Sequence[float | None]) -> Spread | None:
+    values = [value for value in each if value is not None]
+    if not values:
+        return None
+    deviation = _rounded(float(np.std(values, ddof=1))) if len(values) > 1 else None
+    return Spread(mean=_rounded(float(np.mean(values))), deviation=deviation, least=min(values), most=max(values))
 
 
 def weight_ages(ledger: Ledger) -> list[AgedWeights]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,16 +34,21 @@ class Ledger:
         self.kind = array("h")
         self.kinds: dict[str, int] = {}
         self.ranks: dict[str, array[int]] = {}  # 1-based; whoever lists only the best writes list length + 1 for a miss
-        self.against = array("i")  # our ranks of items that events spoke against
+        self.against: dict[str, array[int]] = {}  # ranks of items that were turned down, of whoever was asked
+        self.against_user = array("i")
+        self.against_kind: Counter[str] = Counter()
+        self.shallow: set[str] = set()  # those that list only the best
         self.counts = array("i")  # events by item
         self.events = 0
         self._listed: dict[str, array[int]] = {}  # times in a list, by item
         self._information: dict[str, float] = {}
         self._lists: dict[str, int] = {}
 
-    def ranker(self, name: str) -> None:
-        """Announce a ranker."""
+    def ranker(self, name: str, *, shallow: bool = False) -> None:
+        """Announce a ranker; a shallow one lists only the best, and knows no rank behind them."""
         self.ranks[name] = array("i")
+        if shallow:
+            self.shallow.add(name)
         self._listed[name] = array("q")
         self._information[name] = 0.0
         self._lists[name] = 0
@@ -74,6 +80,15 @@ class Ledger:
             bits += math.log2(self.counts[item])
         self._information[name] += math.log2(self.events) - bits / len(best)
         self._lists[name] += 1
+
+    def turned_down(self, query: Query) -> None:
+        """Take down that a user is about to speak against an item, before anybody ranks it."""
+        self.against_user.append(query.user)
+        self.against_kind[query.example.target.type] += 1
+
+    def rank_against(self, name: str, rank: int) -> None:
+        """Take down where one ranker had the next of the items that were turned down."""
+        self.against.setdefault(name, array("i")).append(rank)
 
     def learn(self, query: Query) -> None:
         """Take down that an event happened."""

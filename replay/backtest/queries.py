@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.examples import Example
+from headwater.examples import Example, Kind
 from headwater.recommendations import ALL_TYPES, AUTO
 from headwater.signals import Meaning, Signals
 from models.exclusion import ReturnRate, disliked, left_out, returning_types
@@ -24,7 +24,10 @@ __all__ = ["Peer", "Queries", "Query", "Rule", "told_to_peers"]
 
 
 class Query(NamedTuple):
-    """One example of the stream, in numbers. Rankers score the items [0, known); `asked` says whether it counts."""
+    """One example of the stream, in numbers. Rankers score the items [0, known); `asked` says whether it counts.
+
+    What is no event, a list that was shown or an event that is taken back, has no item: -1.
+    """
 
     place: int  # index of the event in the stream
     example: Example  # as the streams worker makes it: the history is what was known before the event
@@ -35,6 +38,11 @@ class Query(NamedTuple):
     asked: bool  # after warm-up, user and item seen before, and the rule does not forbid the target
     against: bool = False  # asked, of an event that speaks against its item: better not named
     positive: bool = True  # the event speaks for its item
+
+    @property
+    def is_event(self) -> bool:
+        """Whether a user did something: else it is only for our learner."""
+        return self.example.kind is Kind.EVENT
 
 
 class Peer(Protocol):
@@ -48,7 +56,11 @@ class Peer(Protocol):
         ...
 
     def learn(self, query: Query) -> None:
-        """Take in one event: every event of the stream, in order. `query.item` may be a new number."""
+        """Take in one event that speaks for its item: each of the stream, in order.
+
+        `query.user` and `query.item` may be new numbers, and lower ones may be new as well: users who have only turned
+        down something so far, and the items of such events.
+        """
         ...
 
 
@@ -121,6 +133,8 @@ class Queries:
 
     def next(self, example: Example) -> Query:
         """The query of the next example. Each example is handed over once; the numbers then know its ids."""
+        if example.kind is not Kind.EVENT:
+            return self._no_event(example)
         known = len(self.items)
         target = example.target.item_id
         query = Query(
@@ -152,4 +166,13 @@ class Queries:
             self.excluded["seen"] += 1
         else:
             return query._replace(asked=True)
+        return query
+
+    def _no_event(self, example: Example) -> Query:
+        """A list that was shown makes no item known: it tells nobody but our learner."""
+        user = self.users.setdefault(example.user_id, len(self.users))
+        query = Query(self.place, example, user, -1, [], len(self.items), asked=False, positive=False)
+        self.place += 1
+        if query.place >= self.warm_up:
+            self.excluded[example.kind.value] += 1
         return query

@@ -29,15 +29,28 @@ from headwater.errors import SourceError
 __all__ = [
     "FORMAT",
     "AgedWeights",
+    "AtThreshold",
+    "CalibrationBin",
+    "Classification",
+    "Classifier",
+    "Estimate",
+    "Fold",
+    "FoldMeasures",
+    "FoldSpread",
+    "GroupedAuc",
     "Interval",
     "Leads",
     "Measures",
+    "Negatives",
     "Outcome",
     "Result",
     "SeedScores",
     "SettingsUsed",
     "Slice",
     "SourceRead",
+    "Spread",
+    "TurnedDown",
+    "TypeMeaning",
     "Window",
     "read_result",
 ]
@@ -138,6 +151,7 @@ class SettingsUsed(ResultPart):
     peers: list[str] = []
     publish_every: list[Count] = []
     ablation: bool = False
+    folds: Count | None = None
     seeds: list[Count] = []
     limit: Count | None = None
     window: Count | None = None
@@ -202,11 +216,162 @@ class AgedWeights(ResultPart):
     queries: Count | None = None
 
 
+class Estimate(ResultPart):
+    """A figure, and the ends of its 95% interval over users where there is more than one."""
+
+    value: Number
+    low: Number | None = None
+    high: Number | None = None
+
+
+class TurnedDown(ResultPart):
+    """What one ranker made of the items that users then turned down. `lead`: Headwater's share minus this one's."""
+
+    in_top_10: Number | None = None
+    auc: Number | None = None
+    lead: Interval | None = None
+
+
 class Negatives(ResultPart):
-    """Events that spoke against their item, and the share of them whose item our list of ten would have held."""
+    """Events that spoke against their item, and the share of them whose item our list of ten would have held.
+
+    Fields
+        events, in_top_10: of Headwater.
+        by_type: events by type.
+        by_ranker: the same queries, put to every ranker. `auc` is the chance that it puts an item of a query, which the
+            user then chose, higher than one that a user turned down: 0.5 cannot tell them apart.
+    """
 
     events: Count
     in_top_10: Number | None = None
+    by_type: dict[str, Count] = {}
+    by_ranker: dict[str, TurnedDown] = {}
+
+
+class TypeMeaning(ResultPart):
+    """A type of the stream's events: how many of them meant what, and the signal in force, as in the settings.
+
+    `events` is of all events that were read, by meaning. `items` were shown, where an event shows a list.
+    """
+
+    events: dict[str, Count] = {}
+    items: Count | None = None
+    signal: dict[str, Any] = {}
+    known: bool = True
+
+
+class FoldMeasures(ResultPart):
+    """One ranker's means over the queries of a fold; None where there are none."""
+
+    ndcg_10: Number | None = Field(None, alias="ndcg@10")
+    hr_10: Number | None = Field(None, alias="hr@10")
+    mrr_10: Number | None = Field(None, alias="mrr@10")
+
+
+class Fold(ResultPart):
+    """One of equal spans after the warm-up: its events are asked about with all before them learned."""
+
+    begin: Count
+    end: Count
+    time: Count | None = None
+    queries: Count = 0
+    results: dict[str, FoldMeasures] = {}
+
+
+class Spread(ResultPart):
+    """A figure over folds; the deviation is that of a sample."""
+
+    mean: Number
+    deviation: Number | None = None
+    least: Number
+    most: Number
+
+
+class FoldSpread(ResultPart):
+    """One ranker's figures over the folds that have queries."""
+
+    ndcg_10: Spread | None = Field(None, alias="ndcg@10")
+    hr_10: Spread | None = Field(None, alias="hr@10")
+    mrr_10: Spread | None = Field(None, alias="mrr@10")
+
+
+class CalibrationBin(ResultPart):
+    """Items with about the same chance: how many, their mean chance, and the share of them that was reacted to."""
+
+    items: Count
+    chance: Number
+    reacted: Number
+
+
+class AtThreshold(ResultPart):
+    """What calling positive all that scores at least `threshold` comes to."""
+
+    threshold: Number
+    true_positive: Count
+    false_positive: Count
+    false_negative: Count
+    true_negative: Count
+    precision: Number
+    recall: Number
+    f1: Number
+    accuracy: Number
+
+
+class GroupedAuc(ResultPart):
+    """The area under the ROC curve within each user who has both classes: by what each was shown, and each alike.
+
+    `histogram`: users by their area, in ten bins of equal width. `lead`: Headwater's weighted one minus this one's.
+    """
+
+    users: Count
+    weighted: Estimate
+    unweighted: Estimate
+    histogram: list[Count] = []
+    lead: Interval | None = None
+
+
+class Classifier(ResultPart):
+    """What one scorer said of what was shown. Log loss and calibration are of chances; an order alone has neither.
+
+    Fields
+        roc: (false positive rate, true positive rate), at most 100 points.
+        calibration_error: mean distance of a bin's chance from its share, by items.
+        mrr, ndcg_10: of what was reacted to, in lists of two items or more with a reaction.
+        auc_lead, mrr_lead: Headwater's minus this one's.
+    """
+
+    auc: Estimate | None = None
+    auc_lead: Interval | None = None
+    log_loss: Estimate | None = None
+    grouped: GroupedAuc | None = None
+    calibration: list[CalibrationBin] = []
+    calibration_error: Number | None = None
+    at_threshold: AtThreshold | None = None
+    roc: list[tuple[Number, Number]] = []
+    mrr: Estimate | None = None
+    mrr_lead: Interval | None = None
+    ndcg_10: Estimate | None = Field(None, alias="ndcg@10")
+
+
+class Classification(ResultPart):
+    """What was shown after the warm-up and what became of it, as each scorer saw it before.
+
+    Fields
+        items, lists, users: shown, of which `reacted` items were reacted to within the time in which a reaction counts.
+        ranked_lists: of two items or more, with a reaction.
+        chosen_on, chosen_on_items: what thresholds were chosen on (`warm-up`, or the `first fifth` of what was shown,
+            which then is no part of the figures), for the highest F1.
+        scorers: Headwater and what it is held against.
+    """
+
+    items: Count
+    lists: Count
+    users: Count
+    reacted: Count
+    ranked_lists: Count = 0
+    chosen_on: str | None = None
+    chosen_on_items: Count = 0
+    scorers: dict[str, Classifier] = {}
 
 
 class Result(ResultPart):
@@ -222,6 +387,7 @@ class Result(ResultPart):
     users: Count | None = None
     excluded: dict[str, Count] = {}
     excluded_share: Number | None = None
+    meanings: dict[str, TypeMeaning] = {}
     negatives: Negatives | None = None
     seconds: Number | None = None
     events_per_s: Number | None = None
@@ -234,6 +400,9 @@ class Result(ResultPart):
     by_type: dict[str, Slice] = {}
     groups: dict[str, Slice] = {}
     weight_age: list[AgedWeights] = []
+    folds: list[Fold] = []
+    fold_spread: dict[str, FoldSpread] = {}
+    classification: Classification | None = None
     digest: str | None = None
 
     @classmethod

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from headwater.errors import SettingsError, SourceError
-from headwater.events import Item
+from headwater.events import Event, Item
 from headwater.examples import CatalogueEntry
 from headwater.recommendations import ALL_TYPES, AUTO
 from headwater.settings import Settings
@@ -36,8 +36,9 @@ from models.quality import rank_of
 from models.top_k import top_k
 from replay.backtest import figures, machine
 from replay.backtest.ledger import LIST, Ledger
+from replay.backtest.meanings import TypesCounted
 from replay.backtest.queries import Peer, Queries, Query, Rule, told_to_peers
-from replay.backtest.result import FORMAT, Result, SettingsUsed, SourceRead
+from replay.backtest.result import FORMAT, Result, SettingsUsed, SourceRead, TypeMeaning
 from replay.backtest.variants import Ablation, Published, Retrained
 from replay.sources import Source, SourceReport
 from streams.features.fold import Limits
@@ -69,6 +70,7 @@ class Options:
         peers: names of `replay.peers.PEERS`.
         publish_every: numbers of events; a variant for each.
         frozen, hourly, retrained, ablation: which other variants are measured.
+        folds: spans after the warm-up, of each of which the figures stand by themselves; 0 for none.
         seeds: to repeat with; figures are of the first.
         window: events of one window of the curve; 0 makes about 20.
         limit: most events.
@@ -87,6 +89,7 @@ class Options:
     hourly: bool = False
     retrained: bool = False
     ablation: bool = False
+    folds: int = 0
     seeds: tuple[int, ...] = (0,)
     window: int = 0
     limit: int | None = None
@@ -100,6 +103,8 @@ class Options:
             raise SettingsError(f"seeds {list(self.seeds)}: give one or more from 0 to {LARGEST_SEED}")
         if not all(every > 0 for every in self.publish_every):
             raise SettingsError(f"publish every {list(self.publish_every)}: give numbers of events from 1 on")
+        if self.folds < 0 or self.folds == 1:
+            raise SettingsError(f"{self.folds} folds: give 2 or more, or 0 for none (--folds)")
         if self.device not in DEVICES:
             raise SettingsError(f"device {self.device!r}: choose of {', '.join(DEVICES)}")
 
@@ -169,10 +174,15 @@ def backtest(
     peers = [_peer(name, options.seeds[0]) for name in options.peers]
     started_s = time.perf_counter()
     limits = Limits.of(settings)
-    recording = _recorded(source, limits, options.limit, on_progress)
+    types = TypesCounted(limits.meanings)
+    recording = _recorded(types.counting(islice(source.events(), options.limit)), limits, on_progress)
     if not len(recording):
         raise SourceError(f"the source has no events. {source.report}")
     warm_up = _warm_up_events(options.warm_up, len(recording))
+    if options.folds > len(recording) - warm_up:
+        raise SettingsError(
+            f"{options.folds:,} folds of {len(recording) - warm_up:,} events after the warm-up: give fewer (--folds)"
+        )
     _check_rule(options.exclude_seen, recording)
     config = model_config({**overrides, "exclude_seen": options.exclude_seen}, settings.signals)
     runs = []
@@ -184,7 +194,8 @@ def backtest(
             run.stream(recording, items, on_progress)
             runs.append(run)
     settings_used = _settings_used(options, runs[0], len(recording), len(items))
-    return _result(_source_read(source.report, recording), settings_used, runs, len(recording), started_s)
+    read = _source_read(source.report, recording)
+    return _result(read, types.meant(), settings_used, runs, len(recording), started_s)
 
 
 def _warm_up_events(asked: float, events: int) -> int:
@@ -229,6 +240,7 @@ def _settings_used(options: Options, first: Run, events: int, items: int) -> Set
         peers=list(options.peers),
         publish_every=list(options.publish_every),
         ablation=options.ablation,
+        folds=options.folds or None,
         seeds=list(options.seeds),
         limit=options.limit,
         window=options.window or max(-(-(events - first.warm_up) // WINDOWS), SMALLEST_WINDOW),
@@ -239,7 +251,14 @@ def _settings_used(options: Options, first: Run, events: int, items: int) -> Set
     )
 
 
-def _result(source: SourceRead, settings: SettingsUsed, runs: Sequence[Run], events: int, started_s: float) -> Result:
+def _result(
+    source: SourceRead,
+    meanings: dict[str, TypeMeaning],
+    settings: SettingsUsed,
+    runs: Sequence[Run],
+    events: int,
+    started_s: float,
+) -> Result:
     """What the runs, one per seed, have measured. Raises SourceError when no event was a query."""
     first = runs[0]
     ledger, excluded, asked = first.ledger, dict(first.queries.excluded), events - first.warm_up
@@ -264,6 +283,7 @@ def _result(source: SourceRead, settings: SettingsUsed, runs: Sequence[Run], eve
         users=len(set(ledger.user)),
         excluded=excluded,
         excluded_share=round(sum(excluded.values()) / asked, 6),
+        meanings=meanings,
         seconds=round(seconds, 3),
         events_per_s=round(events * len(runs) / seconds, 1),
         learner_events_per_s=round(events * len(runs) / learn_s, 1),
@@ -275,6 +295,8 @@ def _result(source: SourceRead, settings: SettingsUsed, runs: Sequence[Run], eve
         by_type=figures.by_type(ledger),
         groups=figures.groups(ledger),
         weight_age=figures.weight_ages(ledger),
+        folds=(folds := figures.folds(ledger, first.warm_up, events, settings.folds or 0)),
+        fold_spread=figures.fold_spread(folds),
         negatives=figures.negatives(ledger),
         digest=first.digest,
     )
@@ -297,18 +319,18 @@ def _peer(name: str, seed: int) -> Peer:
     return peer(name, seed)
 
 
-def _recorded(source: Source, limits: Limits, limit: int | None, on_progress: OnProgress) -> Recording:
+def _recorded(events: Iterator[Event], limits: Limits, on_progress: OnProgress) -> Recording:
     started_s = time.perf_counter()
     told_s = 0.0
 
-    def count(events: int) -> None:
+    def count(read: int) -> None:
         nonlocal told_s
         seconds = time.perf_counter() - started_s
         if seconds - told_s >= PROGRESS_EVERY_S:
             told_s = seconds
-            on_progress(BacktestProgress("reading", events, None, seconds))
+            on_progress(BacktestProgress("reading", read, None, seconds))
 
-    return recorded(islice(source.events(), limit), limits, count)
+    return recorded(events, limits, count)
 
 
 class Run:
@@ -347,8 +369,9 @@ class Run:
         self._waiting: deque[Query] = deque()  # until their block is full and the learner says what it made of them
         variants = [*self.published.all, *(self.retrained.published.all if self.retrained else ())]
         reduced = self.ablation.learners if self.ablation else ()
+        shallow = {variant.name for variant in variants}
         for name in ("headwater", *self.parts, *reduced, *(v.name for v in variants), *(peer.name for peer in peers)):
-            self.ledger.ranker(name)
+            self.ledger.ranker(name, shallow=name in shallow)
 
     def stream(self, recording: Recording, items: Sequence[Item], on_progress: OnProgress) -> None:
         """Let the whole stream happen, after the catalogue."""
@@ -384,8 +407,11 @@ class Run:
             self.published.advance(query.place, time_ms)
         if self.retrained:
             self.retrained.next(query, self.warm_up)
-        if query.asked:
-            self.ledger.ask(query)
+        if query.asked or query.against:
+            if query.asked:
+                self.ledger.ask(query)
+            else:
+                self.ledger.turned_down(query)
             self.published.ask(query)
             if self.retrained:
                 self.retrained.published.ask(query)
@@ -398,8 +424,9 @@ class Run:
             told = told_to_peers(query, self.rule.meanings)
             for peer in self.peers:
                 peer.learn(told)
-        self.ledger.learn(query)
-        self.rule.learn(query)
+        if query.is_event:
+            self.ledger.learn(query)
+            self.rule.learn(query)
         self._learned(scored, self.ablation.learn(query.example) if self.ablation else {})
 
     def _ask_peers(self, query: Query) -> None:
@@ -411,6 +438,9 @@ class Run:
         for peer in self.peers:
             scores = peer.scores(query)
             rank = rank_of(scores, query.item, allowed)
+            if query.against:
+                self.ledger.rank_against(peer.name, rank)
+                continue
             best = top_k(np.where(allowed, scores, -np.inf), LIST)
             self.ledger.answer(peer.name, rank, best.tolist())
 
@@ -418,18 +448,23 @@ class Run:
         """Take down what the learner, and `reduced` ones, said of the oldest events that wait for it."""
         for i, one in enumerate(scored):
             query = self._waiting.popleft()
+            miss = query.known + 1  # no row, so no rank: let go meanwhile, or not admitted yet
+            whole_and_reduced = {"headwater": one, **{name: each[i] for name, each in reduced.items()}}
             if query.against:
-                self.ledger.against.append(one.against or query.known + 1)
+                for name, found in whole_and_reduced.items():
+                    self.ledger.rank_against(name, found.against or miss)
             if not query.asked:
                 continue
-            miss = query.known + 1  # no row, so no rank: let go meanwhile, or not admitted yet
-            for name, found in {"headwater": one, **{name: each[i] for name, each in reduced.items()}}.items():
+            for name, found in whole_and_reduced.items():
                 listed = [self.queries.items[item_id] for item_id in found.items]
                 self.ledger.answer(name, found.headwater or miss, listed)
             for part in self.parts:
                 self.ledger.answer(part, getattr(one, part) or miss)
 
-    def _variant_answered(self, name: str, rank: int, best: Sequence[str]) -> None:
+    def _variant_answered(self, name: str, query: Query, rank: int, best: Sequence[str]) -> None:
+        if query.against:
+            self.ledger.rank_against(name, rank)
+            return
         self.ledger.answer(name, rank, [self.queries.items[item_id] for item_id in best[:LIST]])
 
     def _progress(self, events: int, seconds: float) -> BacktestProgress:

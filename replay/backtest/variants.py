@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.examples import CatalogueEntry, Example
+from headwater.examples import CatalogueEntry, Example, Kind
 from headwater.recommendations import Recommendation, Request
 from models.config import ModelConfig
 from models.learner import Learner, Scored
@@ -40,8 +40,8 @@ WAITING_DELTAS = 16
 
 HOUR_MS = 3_600_000
 
-Answer = Callable[[str, int, Sequence[str]], None]
-"""Takes the name of a variant, the rank of its next query's item, and the ids of its list."""
+Answer = Callable[[str, Query, int, Sequence[str]], None]
+"""Takes the name of a variant, its next query, the rank of the query's item, and the ids of the list."""
 
 
 class Cadence:
@@ -149,7 +149,7 @@ class Published:
         scored = score(variant.scorer, asks, now_ms=0, exclude_seen=self.exclude_seen)
         for query, answer in zip(variant.asked, scored.answers, strict=True):
             found = rank_in(answer, query.example.target.item_id)
-            self.answer(variant.name, found, [item.item_id for item in answer.items])
+            self.answer(variant.name, query, found, [item.item_id for item in answer.items])
         variant.asked = []
 
 
@@ -240,7 +240,7 @@ class Retrained:
         self.learner.learn(self._waiting)
         self.learner.close()
         for example in self._waiting:
-            if self._limit.allows(example.user_id, example.target.time_ms):
+            if example.kind is Kind.EVENT and self._limit.allows(example.user_id, example.target.time_ms):
                 self._recorder.add(self.learner, example)
         self._waiting = []
 

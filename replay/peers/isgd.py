@@ -43,7 +43,8 @@ class ISGD:
         self.item_count = 0
 
     def scores(self, query: Query) -> NDArray[np.float32]:
-        """(known,) inner products with the user's vector."""
+        """(known,) inner products with the user's vector; all the same for a user of whom nothing is known."""
+        self.users, self.items = room(self.users, query.user + 1), room(self.items, query.known)
         return np.asarray(self.items[: query.known] @ self.users[query.user], np.float32)
 
     def learn(self, query: Query) -> None:
@@ -52,15 +53,13 @@ class ISGD:
         self._step(query.user, query.item, 1.0)
 
     def _start(self, query: Query) -> None:
-        """Random vectors for whoever and whatever is new; numbers come in order."""
-        if query.user >= self.user_count:
-            self.users = room(self.users, query.user + 1)
-            self.users[query.user] = self._random()
-            self.user_count = query.user + 1
-        if query.item >= self.item_count:
-            self.items = room(self.items, query.item + 1)
-            self.items[query.item] = self._random()
-            self.item_count = query.item + 1
+        """Random vectors for whoever and whatever is new, lower numbers too: nothing is learned from two zeros."""
+        self.users, self.items = room(self.users, query.user + 1), room(self.items, query.item + 1)
+        for number in range(self.user_count, query.user + 1):
+            self.users[number] = self._random()
+        for number in range(self.item_count, query.item + 1):
+            self.items[number] = self._random()
+        self.user_count, self.item_count = max(self.user_count, query.user + 1), max(self.item_count, query.item + 1)
 
     def _random(self) -> NDArray[np.float32]:
         return self.choose.standard_normal(self.users.shape[1], np.float32) * np.float32(self.spread)

@@ -63,6 +63,7 @@ class SequentialRules:
     def scores(self, query: Query) -> NDArray[np.float32]:
         """(known,) rules of the newest items, above popularity, which is below every rule."""
         popular = self.popularity.scores(query)
+        self.counts = room(self.counts, query.known)
         recent = _newest(query.history, self.read_reach or self.reach)
         say = self.step_weights[: len(recent)].copy()
         if self.source_power:

@@ -8,7 +8,7 @@ title and a description; the numbers themselves stand in a table beside it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from markupsafe import Markup
@@ -135,7 +135,8 @@ def dots_chart(
     narrow = width <= NARROW
     short = 19 if narrow else 30
     left = 10 + LETTER * max((len(cut(row.label, short)) for row in rows), default=0)
-    legend, top = _legend(rows, width, level)
+    names = {style: name for row in rows for name, style, _ in row.dots} | ({level[1]: level[0]} if level else {})
+    shown, top = legend(names, width)
     step, right = 30.0, 20.0
     height = int(top + step * len(rows) + 28)
     found = [each for row in rows for _, _, each in row.dots if each is not None] + ([level[2]] if level else [])
@@ -145,7 +146,7 @@ def dots_chart(
         return left + 12 + (width - right - left - 12) * (each - low) / (high - low)
 
     bottom = height - 24.0
-    parts = [*legend]
+    parts = [*shown]
     parts += [rule(x(tick), top, x(tick), bottom, "grid" if tick else "zero") for tick in ticks]
     parts += [words(x(tick), bottom + 16, tick_text(tick, ticks), "middle tick") for tick in ticks]
     if level:
@@ -165,11 +166,10 @@ def dots_chart(
     return frame(key, title, text, width, height, parts)
 
 
-def _legend(rows: Sequence[Dots], width: int, level: tuple[str, str, float] | None) -> tuple[list[Markup], float]:
-    """The names of the dots with their marks, wrapped; and where the rows begin."""
+def legend(names: Mapping[str, str], width: int) -> tuple[list[Markup], float]:
+    """The names of styles with their marks, wrapped; and where what is below begins."""
     parts, across, down = [], 10.0, 12.0
-    styles = {style: name for row in rows for name, style, _ in row.dots} | ({level[1]: level[0]} if level else {})
-    for style, name in styles.items():
+    for style, name in names.items():
         wide = 22 + BOLD * len(cut(name, 30))
         if across + wide > width and across > 10:
             across, down = 10.0, down + 20

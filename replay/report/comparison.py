@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from replay.backtest.result import Measures, Result, SettingsUsed
+from replay.backtest.result import Measures, Result, SettingsUsed, TypeMeaning
 from replay.report.verdict import OURS, is_peer
-from replay.report.wording import DASH, flat, label, number, percent, score, signed, whole
+from replay.report.wording import DASH, flat, label, meant, number, percent, score, signed, whole
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -28,6 +28,10 @@ SPEEDS = {
     "learner_events_per_s": "Learner, events/s",
     "peak_rss_mb": "Memory, MB",
 }
+
+
+ASKED_AS = ("means", "positive", "negative", "undoes")
+"""What of a signal decides which events are queries and what stands in a history."""
 
 
 class Moved(NamedTuple):
@@ -50,6 +54,8 @@ class Comparison(BaseModel):
     """One sentence on Headwater."""
     same_weights: bool | None
     """None: not known."""
+    meanings: dict[str, tuple[str, str]]
+    """Types of event that meant something else, in A and in B."""
     settings: dict[str, tuple[str, str]]
     versions: dict[str, tuple[str, str]]
     """Those that differ, in A and in B."""
@@ -73,6 +79,7 @@ def compare(a: Result, b: Result) -> Comparison:
         reasons=reasons,
         verdict=_verdict(a, b, reasons),
         same_weights=None if a.digest is None or b.digest is None else a.digest == b.digest,
+        meanings=_meanings(a, b),
         settings=_differing(leaves(a.settings), leaves(b.settings)),
         versions=_differing(a.versions, b.versions),
         results={name: _measures(a.results[name], b.results[name]) for name in shared},
@@ -114,9 +121,23 @@ def _reasons(a: Result, b: Result) -> list[str]:
         found.append("other events were excluded")
     if a.settings.rule != b.settings.rule:
         found.append("other rules for items already seen, so other items were ranked")
+    if others := _meanings(a, b):
+        told = "; ".join(f"{kind} is {one} in A and {other} in B" for kind, (one, other) in others.items())
+        found.append(f"other meanings, so other events were asked about: {told}")
     if not found and _other_events(a, b):
         found.append("other events behind the same numbers: types, groups or times of windows differ")
     return found
+
+
+def _meanings(a: Result, b: Result) -> dict[str, tuple[str, str]]:
+    """Types that both streams have and that meant something else, weights aside: these ask the same queries."""
+    shared = [kind for kind in a.meanings if kind in b.meanings]
+    pairs = {kind: (_asked_as(a.meanings[kind]), _asked_as(b.meanings[kind])) for kind in shared}
+    return {kind: (one, other) for kind, (one, other) in pairs.items() if one != other}
+
+
+def _asked_as(given: TypeMeaning) -> str:
+    return meant({field: each for field, each in given.signal.items() if field in ASKED_AS})
 
 
 def _other_events(a: Result, b: Result) -> bool:
@@ -200,6 +221,11 @@ def render(comparison: Comparison) -> RenderableType:
     for which, names in (("A", comparison.only_a), ("B", comparison.only_b)):
         if names:
             parts.append(Text(f"Only in {which}: {', '.join(label(name) for name in names)}"))
+    if comparison.meanings:
+        meanings = made("Types of event that meant something else", "type", "A", "B")
+        for kind, (first, second) in comparison.meanings.items():
+            meanings.add_row(Text(kind), Text(first), Text(second))
+        parts += [Text(), meanings]
     for key, differ in (("settings", comparison.settings), ("versions", comparison.versions)):
         if differ:
             differing = made(f"{key.capitalize()} that differ", "name", "A", "B")

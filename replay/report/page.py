@@ -18,6 +18,7 @@ from markupsafe import Markup
 from replay.backtest.result import Result
 from replay.report import sections, wording
 from replay.report.charts import Dots, Line, dots_chart, lines_chart
+from replay.report.classified import classification, turned_down
 from replay.report.comparison import SPEEDS, Comparison, Moved, compare, leaves
 from replay.report.sections import Charted, Rows, both
 from replay.report.verdict import OURS, verdict
@@ -83,6 +84,10 @@ def write_report(result: Result, path: Path) -> None:
         cold_and_warm=sections.cold_and_warm(result),
         coverage=sections.coverage(result),
         seeds=sections.seeds(result),
+        meanings=sections.meanings(result),
+        folds=sections.folds(result),
+        turned_down=turned_down(result),
+        shown=classification(result),
         pace=sections.pace(result),
         settings=list(leaves(result.settings).items()),
         versions=flat(result.versions),
@@ -105,6 +110,7 @@ def write_comparison(a: Result, b: Result, path: Path) -> None:
         measures=_measures(found),
         charts=_both_scores(found),
         curves=_curves(a, b),
+        meanings=[[kind, *each] for kind, each in found.meanings.items()],
         settings=[[name, *each] for name, each in found.settings.items()],
         versions=[[name, *each] for name, each in found.versions.items()],
         speed=[

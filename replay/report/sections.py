@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from replay.backtest.result import AgedWeights, Interval, Measures, Result, Slice, Window
+from replay.backtest.result import AgedWeights, Interval, Measures, Result, Slice, Spread, Window
 from replay.report.charts import (
     NARROW,
     QUIET,
@@ -26,12 +26,13 @@ from replay.report.charts import (
     lines_chart,
 )
 from replay.report.verdict import OURS, REDUCED, best_peer, is_peer, outcome
-from replay.report.wording import DASH, inline, label, number, percent, score, signed, time_text, whole
+from replay.report.wording import DASH, inline, label, meant, number, percent, score, signed, time_text, whole
 
 __all__ = [
     "Charted",
     "Column",
     "Curve",
+    "Folds",
     "Rows",
     "Slices",
     "ages",
@@ -41,9 +42,12 @@ __all__ = [
     "cold_and_warm",
     "coverage",
     "curve",
+    "folds",
     "further_measures",
     "groups_of_rankers",
     "leads",
+    "led",
+    "meanings",
     "measures",
     "pace",
     "seeds",
@@ -59,6 +63,8 @@ EXCLUDED = {
     "seen": "the rules keep items already seen out of answers",
     "capped": "the user did more than a person can (model.overrides.teach_per_minute)",
     "not_positive": "the event does not speak for its item",
+    "shown": "a list that was shown",
+    "undone": "an event that was taken back (it was a query when it happened)",
 }
 
 GROUPS = {
@@ -101,6 +107,15 @@ class Curve(NamedTuple):
     shown: list[str]
     newest: list[str]
     readout: str
+
+
+class Folds(NamedTuple):
+    """A chart, columns of all rankers, and every fold as a table."""
+
+    charts: Markup
+    columns: list[Column]
+    heads: Sequence[str]
+    rows: Rows
 
 
 class Slices(NamedTuple):
@@ -183,12 +198,74 @@ def asked(result: Result) -> Rows:
         row("Asked: the queries", result.queries),
         *(row(f"Not asked: {EXCLUDED.get(reason, reason)}", count) for reason, count in excluded.items()),
         ["Not asked, together", whole(sum(excluded.values()) if excluded else None), percent(result.excluded_share)],
-        *(
-            [["Turned down later, and in our first ten", whole(told.events), percent(told.in_top_10)]]
-            if (told := result.negatives)
-            else []
-        ),
     ]
+
+
+def meanings(result: Result) -> Rows:
+    """Each type of the stream's events: what it meant, how many, their share, how they divide where values decide."""
+    totals = {kind: sum(each.events.values()) for kind, each in result.meanings.items()}
+    together = sum(totals.values())
+    rows = []
+    for kind, each in result.meanings.items():
+        told = meant(each.signal) + ("" if each.known else " (nobody named it)")
+        parts = [f"{percent(count / totals[kind])} {name}" for name, count in each.events.items() if totals[kind]]
+        divided = ", ".join(parts) if len(parts) > 1 else DASH
+        if each.items is not None and each.items != totals[kind]:
+            divided = f"{whole(each.items)} items shown"
+        share = percent(totals[kind] / together) if together else DASH
+        rows.append([kind, told, whole(totals[kind]), share, divided])
+    return rows
+
+
+def folds(result: Result) -> Folds | None:
+    """Every fold's NDCG@10 by ranker, and the mean and spread of the main measures."""
+    spread = result.fold_spread
+    asked = [fold for fold in result.folds if fold.queries]
+    if not asked or not spread:
+        return None
+    order = [name for _, members in groups_of_rankers(result) for name in members if name in spread]
+    rows = [
+        Dots(
+            label(name),
+            [
+                ("Mean of the folds", "s0", found.mean if (found := spread[name].ndcg_10) else None),
+                *(("One fold", QUIET, fold.results[name].ndcg_10) for fold in asked if name in fold.results),
+            ],
+        )
+        for name in order
+    ]
+    text = "; ".join(
+        f"{label(name)}: {score(found.mean)}, {score(found.least)} to {score(found.most)}"
+        for name in order
+        if (found := spread[name].ndcg_10)
+    )
+    title = "NDCG@10 of each fold"
+    return Folds(
+        both(lambda width: dots_chart("folds-chart", title, text, rows, width)),
+        [
+            Column("NDCG@10", {name: _spread(spread[name].ndcg_10) for name in order}),
+            Column("HR@10", {name: _spread(spread[name].hr_10) for name in order}),
+            Column("MRR@10", {name: _spread(spread[name].mrr_10) for name in order}),
+        ],
+        ("Fold", "Learned before", "Asked until", "Queries", *(label(name) for name in order)),
+        [
+            [
+                str(place + 1),
+                f"{whole(fold.begin)} events",
+                f"{whole(fold.end)}{f', {day}' if (day := time_text(fold.time)) else ''}",
+                whole(fold.queries),
+                *(score(fold.results[name].ndcg_10 if name in fold.results else None) for name in order),
+            ]
+            for place, fold in enumerate(result.folds)
+        ],
+    )
+
+
+def _spread(found: Spread | None) -> Markup:
+    if found is None:
+        return Markup(DASH)
+    about = f"± {score(found.deviation)}, {score(found.least)} to {score(found.most)}"
+    return Markup('{}<span class="about">{}</span>').format(score(found.mean), about)
 
 
 def measures(result: Result) -> list[Column]:
@@ -219,9 +296,13 @@ def _lead(result: Result, name: str, found: Interval | None) -> str:
     ours, theirs = result.ndcg.get(OURS), result.ndcg[name]
     if name == OURS or (found is None and (ours is None or theirs is None)):
         return DASH
-    if found is None:
-        return signed((ours or 0.0) - (theirs or 0.0))
-    return Markup('<span class="lead {}">{} {}</span>').format(found.says, SIGNS[found.says], signed(found.mean))
+    return signed((ours or 0.0) - (theirs or 0.0)) if found is None else led(found)
+
+
+def led(found: Interval, *, less: bool = False) -> Markup:
+    """A lead with its sign: ahead, level or behind; `less` of a figure is better."""
+    says = Interval(-found.high, -found.mean, -found.low).says if less else found.says
+    return Markup('<span class="lead {}">{} {}</span>').format(says, SIGNS[says], signed(found.mean))
 
 
 def _range(found: Interval | None) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from replay.backtest.result import Interval, Leads, Outcome, Result
+from replay.backtest.result import Classification, Interval, Leads, Outcome, Result
 from replay.report.wording import inline, label, percent, score, signed, whole
 
-__all__ = ["OURS", "REDUCED", "Verdict", "best_peer", "is_peer", "outcome", "verdict"]
+__all__ = ["OURS", "REDUCED", "Verdict", "best_peer", "is_peer", "outcome", "told_apart", "verdict"]
 
 OURS = "headwater"
 
@@ -112,6 +112,29 @@ def _online(result: Result) -> str:
     return f"Learning online loses {loss} against {than} ({both}){tail}."
 
 
+def told_apart(told: Classification) -> str:
+    """Whether Headwater tells what was reacted to from what else was shown, and better than whom."""
+    ours = told.scorers.get(OURS)
+    if ours is None or ours.auc is None:
+        return "All that was shown was reacted to, or none of it: there is nothing to tell apart."
+    groups: dict[Outcome, list[str]] = {"better": [], "level": [], "worse": [], "unmeasured": []}
+    for name, each in sorted(told.scorers.items()):
+        if name != OURS and each.auc is not None:
+            groups[outcome(each.auc_lead)].append(f"{inline(name)} ({score(each.auc.value)})")
+    words: dict[Outcome, str] = {
+        "better": "ahead of",
+        "level": "not to be told from",
+        "worse": "behind",
+        "unmeasured": "without an interval beside",
+    }
+    parts = [f"{words[says]} {_list(names)}" for says, names in groups.items() if names]
+    tail = f", {'; '.join(parts)}" if parts else ""
+    return (
+        f"Headwater's chances tell what was reacted to from the rest with a ROC-AUC of {score(ours.auc.value)} "
+        f"(0.5 knows nothing){tail}."
+    )
+
+
 def _range(lead: Interval | None) -> str:
     assert lead is not None
     says = "contains" if lead.low <= 0 <= lead.high else "excludes"
@@ -150,7 +173,28 @@ def _minds(result: Result) -> Iterable[str]:
         if outcome(result.lead(name)) == "level":
             yield f"{label(name)} cannot be told from the whole model here: what the rest adds is not measurable."
     yield from _elsewhere(result)
+    yield from _of_what_was_shown(result)
     yield from _seeds(result)
+
+
+def _of_what_was_shown(result: Result) -> Iterable[str]:
+    """Where what was turned down, or not reacted to, is not told from the rest."""
+    ours = result.negatives.by_ranker.get(OURS) if result.negatives else None
+    if ours is not None and ours.auc is not None and ours.auc <= 0.5:
+        yield (
+            f"Headwater does not rank what users chose above what they turned down ({score(ours.auc)} of 1): "
+            "see what was turned down."
+        )
+    told = result.classification
+    if told is None:
+        return
+    names = [
+        inline(name)
+        for name, each in sorted(told.scorers.items())
+        if name != OURS and outcome(each.auc_lead) in ("level", "worse")
+    ]
+    if names:
+        yield f"Of what was shown, Headwater does not tell reactions from the rest better than {_list(names)}."
 
 
 def _unpublished(result: Result) -> Iterable[str]:

@@ -20,6 +20,7 @@ __all__ = [
     "flat",
     "inline",
     "label",
+    "meant",
     "number",
     "percent",
     "printable",
@@ -52,6 +53,8 @@ _RANKERS = {
     "rules-own": ("Sequential rules for shops", "the user's own items first, then what followed"),
     "rules-symmetric": ("Sequential rules, both ways", "what went together with the history's last items"),
     "item-item": ("Item-item", "cosine of items by their users"),
+    "item rate": ("Item's own rate", "the share of its showings that were reacted to, smoothed"),
+    "shown order": ("Order as shown", "whatever showed it: the first place is the likeliest"),
     "als": ("ALS", "factors by alternating least squares"),
     "bpr": ("BPR", "factors by pairwise ranking"),
     "isgd": ("ISGD", "incremental factors"),
@@ -97,6 +100,32 @@ def described(name: str) -> str:
     if name.startswith("popularity-"):
         return f"most events of the last {name.partition('-')[2]}"
     return "published that often" if name.startswith("headwater@") else ""
+
+
+_FIELDS = {"weight": "weight {}", "reward": "worth {}", "negative_for_days": "for {} days"}
+
+
+def meant(signal: Mapping[str, Any]) -> str:
+    """What a type of event means, in words, of a signal as the settings have it.
+
+    >>> meant({"positive": ">= 4", "negative": "<= 2"}), meant({"means": "context", "undoes": ["like"]})
+    ('positive >= 4, negative <= 2, else context', 'undoes like')
+    >>> meant({"means": "positive", "weight": 3.0, "reward": "0.01 * value"})
+    'positive, weight 3, worth 0.01 * value'
+    """
+    thresholds = [f"{side} {signal[side]}" for side in ("positive", "negative") if signal.get(side)]
+    undone = signal.get("undoes")
+    if thresholds:
+        told = [*thresholds, "else context"]
+    elif isinstance(undone, list | tuple) and undone:
+        told = [f"undoes {', '.join(map(str, undone))}"]
+    else:
+        told = [str(signal.get("means", "positive"))]
+    for field, words in _FIELDS.items():
+        value = signal.get(field)
+        if value is not None:
+            told.append(words.format(f"{value:g}" if isinstance(value, int | float) else value))
+    return ", ".join(told)
 
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")

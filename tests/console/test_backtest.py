@@ -61,6 +61,21 @@ def test_a_script_gets_json_and_nothing_else(shop: Path) -> None:
     assert (result["settings"]["rule"], result["queries"]) == ([], 24)
 
 
+def test_meanings_are_tried_without_touching_the_settings_and_folds_are_told(shop: Path, tmp_path: Path) -> None:
+    meanings = tmp_path / "signals.toml"
+    meanings.write_text('[signals.buy]\nmeans = "negative"\n[signals.stare]\nweight = 2\n[kafka]\nprefix = "x."\n')
+    alone = ("--peers", "popularity", "--no-frozen", "--publish-every", "none", "--exclude-seen", "none")
+    words = ("backtest", shop, *COLUMNS, *QUICK, *alone, "--warm-up", "0.5", "--signals", meanings, "--folds", "2")
+    told = " ".join(ran(*words).split())
+    assert "40 buy: negative" in told
+    assert "types that this stream does not have: stare" in told
+    assert "Mean of 2 folds" in told
+    result = orjson.loads(ran(*words, "--signal", "buy=context", "--signal", "look={weight=2.5}", "--json"))
+    assert result["meanings"]["buy"]["signal"] == {"means": "context"}
+    assert result["meanings"]["look"] == {"events": {"positive": 78}, "signal": {"means": "positive", "weight": 2.5}}
+    assert len(result["folds"]) == result["settings"]["folds"] == 2
+
+
 def test_by_default_there_are_strong_peers_older_weights_and_on_demand_an_ablation(shop: Path) -> None:
     result = orjson.loads(ran("backtest", shop, *COLUMNS, *QUICK, "--json", "--exclude-seen", "none", "--ablation"))
     assert set(result["results"]) >= {
@@ -134,6 +149,11 @@ def test_recboles_items_are_a_catalogue(tmp_path: Path) -> None:
         (["--device", "banana"], "choose of cpu"),
         (["--exclude-seen", "bye"], "it has buy, look"),
         (["--exclude-seen", "auto,look"], "of type auto"),
+        (["--folds", "1"], "give 2 or more"),
+        (["--signals", "/nowhere.toml"], r"/nowhere.toml cannot be read.*\[signals.NAME\]"),
+        (["--signal", "look=up"], r"--signal look=up: signals.look.means: .*'negative'"),
+        (["--signal", "Look=negative"], "'Look' is no type of event"),
+        (["--signal", 'look={positive="4"}'], r"signals.look.positive: .*is no threshold"),
         (["--peers", "rules:reach=-1"], "no int from 1 on"),
         (["--peers", "rules:reach=1e9"], "no int from 1 on"),
         (["--peers", "als:alpha=NaN"], "no float from 0 on"),
@@ -148,6 +168,7 @@ def test_errors_end_the_command_with_a_remedy(shop: Path, words: list[str], told
     ("words", "told"),
     [
         (["--set", "width"], "FIELD=JSON"),
+        (["--signal", "look"], "write TYPE=MEANING"),
         (["--publish-every", "often"], "whole numbers"),
         (["--out", "/nowhere/at/all.json"], "not a folder"),
         (["--report", "/tmp"], "is a folder"),

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from headwater import Client, SettingsError
 from headwater.events import OLDEST_MS
-from headwater.settings import Settings, load_settings
-from headwater.signals import Signal
+from headwater.settings import Settings, load_settings, read_signals
+from headwater.signals import Meaning, Signal
 
 
 @pytest.fixture(autouse=True)
@@ -150,3 +150,31 @@ def test_settings_are_frozen_and_each_one_is_described() -> None:
         model = Signal if section == "signals" else field.annotation
         for name, setting in model.model_fields.items():  # type: ignore[union-attr]
             assert setting.description, f"{section}.{name} has no description"
+
+
+@pytest.mark.parametrize(
+    "text", ['[signals.skip]\nmeans = "negative"\n[kafka]\nprefix = "x."', '[skip]\nmeans = "negative"']
+)
+def test_signals_stand_in_a_file_of_their_own_or_among_all_settings(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "signals.toml"
+    path.write_text(text)
+    assert read_signals(path) == {"skip": Signal(means=Meaning.NEGATIVE)}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[signals.skip\n", r"signals.toml is not TOML.*\[signals.NAME\]"),
+        ("", "names no type of event"),
+        ('[skip]\nmeens = "negative"', r"signals.toml: signals.skip.meens: Extra inputs"),
+        ('[Skip]\nmeans = "negative"', "'Skip' is no type of event"),
+        ('[signals.skip]\nmeans = "negative"\n[like]\nweight = 2', r"\[like\] stands beside .*\[signals.like\]"),
+        ("skip = 3", "signals.skip: "),
+        ('[rating]\npositive = "4"', 'signals.rating.positive: .*such as ">= 4"'),
+    ],
+)
+def test_a_file_that_holds_no_signals_is_refused_with_what_is_wrong(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "signals.toml"
+    path.write_text(text)
+    with pytest.raises(SettingsError, match=told):
+        read_signals(path)

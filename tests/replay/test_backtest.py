@@ -14,16 +14,20 @@ import scipy.stats
 
 from headwater.errors import SettingsError, SourceError
 from headwater.events import Item
+from headwater.settings import Settings
+from headwater.signals import Signal
 from models.config import model_config
 from models.learner import Learner
 from replay import FileSource
 from replay.backtest import BacktestProgress, Interval, Options, Result, backtest
-from replay.backtest.figures import BOOTSTRAP_SEED, differences
+from replay.backtest.figures import differences, fold_spread, folds
 from replay.backtest.ledger import Ledger
 from replay.backtest.queries import Queries, Rule
+from replay.backtest.resampling import BOOTSTRAP_SEED
 from replay.backtest.result import Slice
 from replay.backtest.run import Run
 from replay.backtest.variants import DEEPEST
+from replay.report import compare
 from streams.features.fold import Limits
 from streams.features.recording import Recording, recorded
 from tests.worlds.tastes import START_MS, ring
@@ -252,6 +256,8 @@ def test_progress_tells_how_far_it_is(tmp_path: Path) -> None:
         ({"warm_up": 100}, "the stream has 100 events"),
         ({"warm_up": 1_000_000}, "1,000,000 leaves nothing to ask"),
         ({"warm_up": -0.5}, "--warm-up"),
+        ({"folds": 1}, "1 folds: give 2 or more"),
+        ({"folds": 51}, "51 folds of 50 events"),
         ({"peers": ("nobody",)}, "no peer 'nobody'.*popularity"),
         ({"overrides": {"depth": 3}}, "depth"),
         ({"overrides": {"exclude_seen": ["*"]}}, "--exclude-seen"),
@@ -329,3 +335,85 @@ def test_an_ablation_has_no_learner_without_what_the_model_does_not_have(tmp_pat
     found = backtest(source(tmp_path, around(200)), options(ablation=True, overrides=SMALL | {"slow": False}))
     reduced = {name for name in found.results if name.startswith("without ")}
     assert not reduced & {"without encoder", "without content"}
+
+
+def liking_and_turning_down(rounds: int) -> list[Row]:
+    """Users of two kinds: each chooses items of the own kind and dismisses those of the other."""
+    choose = random.Random(3)
+    rows: list[Row] = []
+    for turn in range(rounds):
+        user = turn % 20
+        own, other = ("a", "b") if user % 2 else ("b", "a")
+        rows.append((f"u{user}", f"{own}{choose.randrange(30)}", "view"))
+        if turn % 3 == 0:
+            rows.append((f"u{user}", f"{other}{choose.randrange(30)}", "dismiss"))
+    return rows
+
+
+def test_what_is_turned_down_is_asked_of_every_ranker_and_counted_by_type(tmp_path: Path) -> None:
+    stream = source(tmp_path, liking_and_turning_down(400))
+    found = backtest(stream, options(exclude_seen=(), peers=("popularity", RULES), frozen=True, publish_every=(50,)))
+    told = found.negatives
+    assert told is not None
+    assert told.by_type == {"dismiss": told.events}
+    assert set(told.by_ranker) == {"headwater", "headwater@50", "frozen", "popularity", RULES}
+    ours, popular = told.by_ranker["headwater"], told.by_ranker["popularity"]
+    assert told.in_top_10 == ours.in_top_10
+    assert ours.in_top_10 is not None
+    assert popular.in_top_10 is not None
+    assert ours.in_top_10 < popular.in_top_10
+    assert popular.lead is not None
+    assert popular.lead.mean == pytest.approx(ours.in_top_10 - popular.in_top_10, abs=2e-6)
+    assert ours.auc is not None
+    assert popular.auc is not None
+    assert ours.auc > 0.8 > 0.6 > popular.auc
+    assert told.by_ranker["frozen"].auc is None  # it lists only the best
+    assert found.meanings["view"].events == {"positive": 400}
+    assert found.meanings["dismiss"].signal == {"means": "negative"}
+
+
+def test_folds_are_spans_of_one_pass_and_their_spread_is_told(tmp_path: Path) -> None:
+    stream = source(tmp_path, around(400))
+    found = backtest(stream, options(folds=4, frozen=True, publish_every=(10,), peers=("popularity",)))
+    assert [(fold.begin, fold.end) for fold in found.folds] == [(200, 250), (250, 300), (300, 350), (350, 400)]
+    assert sum(fold.queries for fold in found.folds) == found.queries
+    assert set(found.fold_spread) == set(found.results) - {"frozen"}
+    each = [fold.results["headwater"].ndcg_10 or 0.0 for fold in found.folds]
+    spread = found.fold_spread["headwater"].ndcg_10
+    assert spread is not None
+    assert (spread.mean, spread.deviation) == (
+        pytest.approx(np.mean(each), abs=1e-6),
+        pytest.approx(np.std(each, ddof=1), abs=1e-6),
+    )
+    assert (spread.least, spread.most) == (min(each), max(each))
+    weighted = sum(fold.queries * value for fold, value in zip(found.folds, each, strict=True)) / found.queries
+    assert score(found, "headwater") == pytest.approx(weighted, abs=2e-6)
+
+
+def test_a_fold_without_a_query_is_there_and_counts_in_no_mean() -> None:
+    ledger = Ledger()
+    ledger.ranker("headwater")
+    for place in (10, 11, 30):
+        ledger.place.append(place)
+        ledger.time_ms.append(place)
+        ledger.answer("headwater", 1 if place < 30 else 3)
+    found = folds(ledger, 10, 40, 3)
+    assert [fold.queries for fold in found] == [2, 0, 1]
+    assert found[1].results["headwater"].ndcg_10 is None
+    spread = fold_spread(found)["headwater"].ndcg_10
+    assert spread is not None
+    assert (spread.mean, spread.least, spread.most) == (0.75, 0.5, 1.0)
+    assert folds(ledger, 10, 40, 0) == []
+
+
+def test_the_same_stream_under_other_signals_asks_other_questions(tmp_path: Path) -> None:
+    stream = source(tmp_path, liking_and_turning_down(300))
+    given = {"dismiss": Signal(), "view": Signal(weight=2)}
+    as_votes = backtest(stream, options(exclude_seen=()), Settings(signals=given))
+    as_meant = backtest(stream, options(exclude_seen=()))
+    assert as_votes.negatives is None
+    assert as_votes.excluded.get("not_positive", 0) == 0
+    assert as_meant.excluded["not_positive"] > 20
+    assert as_votes.meanings["dismiss"].events == {"positive": 100}
+    assert as_votes.meanings["view"].signal == {"means": "positive", "weight": 2.0}
+    assert "other meanings" in compare(as_votes, as_meant).reasons[-1]

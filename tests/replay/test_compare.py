@@ -118,6 +118,23 @@ def test_a_result_that_somebody_changed_by_hand_is_still_compared(change: dict[s
         write_comparison(a, b, tmp_path / "both.html")
 
 
+def test_runs_under_other_meanings_are_told_as_such(tmp_path: Path) -> None:
+    a, b = result(), result()
+    b["meanings"]["rating"]["signal"] = {"means": "positive"}
+    b["meanings"]["poke"]["signal"] = {"means": "positive", "weight": 5.0}  # the same queries: only a setting differs
+    b["meanings"]["new"] = {"events": {"positive": 1}, "signal": {"means": "positive"}}
+    found = compare(a, b)
+    pair = ("positive >= 4, negative <= 2, else context", "positive")
+    assert found.meanings == {"rating": pair}
+    assert found.reasons == [
+        f"other meanings, so other events were asked about: rating is {pair[0]} in A and {pair[1]} in B"
+    ]
+    assert "Types of event that meant something else" in told(a, b)
+    write_comparison(a, b, tmp_path / "both.html")
+    assert pair[0] in Strict((tmp_path / "both.html").read_text("utf-8")).text
+    assert not compare(result(), result()).meanings
+
+
 def test_the_digest_of_the_stream_decides_where_both_have_one() -> None:
     a, b = result(), result()
     a["source"] |= {"digest": "01", "name": "a.csv"}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from headwater.errors import SettingsError
-from headwater.examples import Example
+from headwater.examples import Entry, EventPosition, Example
 from models.quality import rank_of
 from replay.backtest.queries import Peer, Queries, Query, Rule
 from replay.peers import PEERS, named, peer
@@ -203,3 +203,27 @@ def test_an_item_of_the_history_can_be_a_reason_for_itself(name: str) -> None:
         changes: dict[str, object] = {"refit_every": 10} if name == "item-item" else {}
         scores = scores_after(peer(name, own=own, **changes), stream)
         assert max(scores, key=scores.__getitem__) == first
+
+
+def numbered(user: int, item: int, known: int) -> Query:
+    """A query of numbers far beyond those that a peer was told of: of users and items that were only turned down."""
+    past, target = (Entry(f"i{number}", "view", 1_700_000_000_000, None) for number in (0, item))
+    example = Example(f"u{user}", [past], target, 0, EventPosition(0, 0))
+    return Query(0, example, user, item, [0], known, asked=True)
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peer_may_be_asked_of_users_and_items_that_it_was_never_told_of(name: str) -> None:
+    one = peer(name)
+    one.learn(numbered(0, 0, 0))
+    one.learn(numbered(3000, 2000, 2000))
+    scores = one.scores(numbered(9000, 7, 9000))
+    assert scores.shape == (9000,)
+    assert np.isfinite(scores).all()
+
+
+def test_incremental_factors_of_those_who_were_passed_over_are_not_zero() -> None:
+    one = peer("isgd")
+    one.learn(numbered(5, 6, 6))
+    assert np.abs(one.users[:6]).sum(1).all()  # type: ignore[attr-defined]
+    assert np.abs(one.items[:7]).sum(1).all()  # type: ignore[attr-defined]

@@ -45,13 +45,16 @@ def test_the_page_is_whole_and_asks_nothing_of_the_network(tmp_path: Path) -> No
         "NDCG@10 over time",
         "Accuracy against the age of the weights",
         "By type of event",
+        "What was turned down",
+        "What was shown, and what was reacted to",
         "Cold against warm",
         "Coverage and novelty",
+        "Folds over time",
         "Seeds",
         "Speed and memory",
         "Settings and versions",
     ]
-    assert page.count("<svg") == 2 * 5  # each chart for a desk and for a phone
+    assert page.count("<svg") == 2 * 11  # each chart for a desk and for a phone
     assert page.count('role="img"') == page.count("<desc") == page.count("<svg")
 
 
@@ -60,6 +63,20 @@ def test_the_numbers_are_on_the_page(tmp_path: Path) -> None:
     numbers = ("0.1200", "0.1000", "3,000", "1,800", "3,010", "10 no_user", "10%", "1,500 events/s", "512 MB", "8.12")
     for number in (*numbers, "+0.0160 to +0.0240", "99.2%", "24.0 of 100", "2017-07-14", "0.1190 to 0.1210", "1.2.3"):
         assert number in read.text, number
+
+
+def test_the_page_tells_meanings_classification_and_folds(tmp_path: Path) -> None:
+    _, read = written(result(), tmp_path)
+    meant = (
+        "positive >= 4, negative <= 2, else context",
+        "77% positive, 15% negative, 7.7% context",
+        "1,500 items shown",
+    )
+    turned_down = ("80 events spoke against an item", "80 rating", "▲ −0.1250", "0.7100")
+    shown = ("1,500 items in 300 lists were shown to 80 users", "0.7800", "▲ +0.1100", "1,340", "Item's own rate")
+    folds = ("in 2 equal spans", "± 0.0007, 0.1195 to 0.1205", "with everything before it learned")
+    for words in (*meant, "positive, weight 3 (nobody named it)", *turned_down, *shown, *folds):
+        assert words in " ".join(read.text.split()), words
 
 
 def test_the_same_result_makes_the_same_bytes(tmp_path: Path) -> None:
@@ -80,6 +97,11 @@ def test_names_of_the_data_are_only_ever_text(tmp_path: Path) -> None:
         part[HOSTILE] = part["popularity"]
     for row in found["curve"]:
         row["ndcg@10"][HOSTILE] = 0.5
+    found["meanings"][HOSTILE] = {"events": {HOSTILE: 1}, "signal": {"means": HOSTILE, "undoes": [HOSTILE]}}
+    found["negatives"]["by_type"][HOSTILE] = 1
+    found["classification"]["scorers"][HOSTILE] = found["classification"]["scorers"]["shown order"]
+    found["classification"]["chosen_on"] = HOSTILE
+    found["fold_spread"][HOSTILE] = found["fold_spread"]["headwater"]
     page, read = written(found, tmp_path)
     assert "img" not in read.tags
     assert read.tags.count("script") == 1

@@ -64,7 +64,88 @@ def result(**scores: float | None) -> dict[str, Any]:
             {"age_events": 1000, "name": "headwater@1000", "ndcg@10": 0.119, "queries": 1800},
             {"age_events": None, "name": "frozen", "ndcg@10": 0.09, "queries": 1800},
         ],
+        "meanings": {
+            "view": {"events": {"positive": 2000}, "signal": {"means": "positive"}},
+            "rating": {
+                "events": {"positive": 500, "negative": 100, "context": 50},
+                "signal": {"positive": ">= 4", "negative": "<= 2"},
+            },
+            "impression": {"events": {"exposure": 300}, "items": 1500, "signal": {"means": "exposure"}},
+            "poke": {"events": {"positive": 50}, "signal": {"means": "positive", "weight": 3.0}, "known": False},
+        },
+        "negatives": {
+            "events": 80,
+            "in_top_10": 0.125,
+            "by_type": {"rating": 80},
+            "by_ranker": {
+                "headwater": {"in_top_10": 0.125, "auc": 0.71},
+                "item-item": {"in_top_10": 0.25, "auc": 0.55, "lead": [-0.2, -0.125, -0.05]},
+            },
+        },
+        "folds": [
+            {
+                "begin": begin,
+                "end": begin + 1000,
+                "time": 1_500_000_000_000 + begin * 1000,
+                "queries": 900,
+                "results": {
+                    name: {"ndcg@10": each + begin / 1e6, "hr@10": 2 * each, "mrr@10": each / 2}
+                    for name, each in found.items()
+                },
+            }
+            for begin in (1000, 2000)
+        ],
+        "fold_spread": {
+            name: {"ndcg@10": {"mean": each, "deviation": 0.0007, "least": each - 0.0005, "most": each + 0.0005}}
+            for name, each in found.items()
+        },
+        "classification": _classification(),
         "digest": "0123456789abcdef",
+    }
+
+
+def _classification() -> dict[str, Any]:
+    """Items that were shown, as Headwater and two others saw them."""
+
+    def scorer(area: float) -> dict[str, Any]:
+        return {
+            "auc": {"value": area, "low": area - 0.01, "high": area + 0.01},
+            "grouped": {
+                "users": 60,
+                "weighted": {"value": area - 0.05, "low": area - 0.07, "high": area - 0.03},
+                "unweighted": {"value": area - 0.06},
+                "histogram": [0, 0, 1, 4, 10, 15, 16, 8, 4, 2],
+            },
+            "at_threshold": {
+                "threshold": 0.2, "true_positive": 40, "false_positive": 60, "false_negative": 60,
+                "true_negative": 1340, "precision": 0.4, "recall": 0.4, "f1": 0.4, "accuracy": 0.92,
+            },
+            "roc": [[0.0, 0.0], [0.2, area - 0.1], [1.0, 1.0]],
+            "mrr": {"value": area - 0.1, "low": area - 0.2, "high": area},
+            "ndcg@10": {"value": area},
+        }  # fmt: skip
+
+    chances = {
+        "log_loss": {"value": 0.31},
+        "calibration": [
+            {"items": 750, "chance": 0.02, "reacted": 0.03},
+            {"items": 750, "chance": 0.4, "reacted": 0.35},
+        ],
+        "calibration_error": 0.03,
+    }
+    return {
+        "items": 1500,
+        "lists": 300,
+        "users": 80,
+        "reacted": 100,
+        "ranked_lists": 90,
+        "chosen_on": "warm-up",
+        "chosen_on_items": 700,
+        "scorers": {
+            "headwater": scorer(0.78) | chances,
+            "item rate": scorer(0.67) | chances | {"auc_lead": [0.08, 0.11, 0.14]},
+            "shown order": scorer(0.55) | {"auc_lead": [0.2, 0.23, 0.26]},
+        },
     }
 
 
