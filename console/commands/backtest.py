@@ -60,15 +60,6 @@ class Questions:
 
 
 @dataclass(frozen=True)
-class InputOptions:
-    """How much of the stream is used, and which catalogue the learner is told of first."""
-
-    limit: Limit = None
-    items: Annotated[Path | None, typer.Option(metavar="FILE", help="Catalogue: .jsonl, .csv, .tsv, .parquet.")] = None
-    catalogue: Catalogue = True
-
-
-@dataclass(frozen=True)
 class SignalOptions:
     """What types of event mean, over the settings'."""
 
@@ -79,6 +70,16 @@ class SignalOptions:
         list[str] | None,
         typer.Option(metavar="TYPE=MEANING", help="Of one type: skip=negative, or 'stars={positive=\">= 4\"}'."),
     ] = None
+
+
+@dataclass(frozen=True)
+class InputOptions:
+    """How much of the stream is used, what it means, and which catalogue the learner is told of first."""
+
+    limit: Limit = None
+    items: Annotated[Path | None, typer.Option(metavar="FILE", help="Catalogue: .jsonl, .csv, .tsv, .parquet.")] = None
+    catalogue: Catalogue = True
+    meaning: SignalOptions = field(default_factory=SignalOptions)
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,6 @@ def command(
     sources: SourceNames,
     questions: Questions,
     taken: InputOptions,
-    meaning: SignalOptions,
     model: ModelOptions,
     written: Written,
     reading: SourceOptions,
@@ -127,9 +127,9 @@ def command(
     from headwater.errors import SettingsError
     from replay.backtest import backtest
 
-    _writable((written.report, written.out), (*map(Path, sources), taken.items, meaning.signals))
+    _writable((written.report, written.out), (*map(Path, sources), taken.items, taken.meaning.signals))
     options = _options(questions, taken.limit, model)
-    settings = _meaning(located_settings(running.kafka, None, None, running.data), meaning)
+    settings = _meaning(located_settings(running.kafka, None, None, running.data), taken.meaning)
     chosen = opened_source(sources, settings, reading)
     known = _catalogue(chosen, taken, reading)
     with live() as tell:

@@ -25,10 +25,10 @@ from replay.backtest.result import (
     Leads,
     Measures,
     Negatives,
+    RankerNegatives,
     SeedScores,
     Slice,
     Spread,
-    TurnedDown,
     Window,
 )
 
@@ -194,7 +194,7 @@ def negatives(ledger: Ledger, k: int = 10) -> Negatives | None:
         if name != OURS and ends is not None:
             mean = sums[:, i].sum() / counts.sum()
             row["lead"] = Interval(_rounded(ends[0][i]), _rounded(mean), _rounded(ends[1][i]))
-        found[name] = TurnedDown(**row)
+        found[name] = RankerNegatives(**row)
     return Negatives(
         events=len(users),
         in_top_10=found[OURS].in_top_10,

@@ -43,13 +43,13 @@ __all__ = [
     "Measures",
     "Negatives",
     "Outcome",
+    "RankerNegatives",
     "Result",
     "SeedScores",
     "SettingsUsed",
     "Slice",
     "SourceRead",
     "Spread",
-    "TurnedDown",
     "TypeMeaning",
     "Window",
     "read_result",
@@ -224,7 +224,7 @@ class Estimate(ResultPart):
     high: Number | None = None
 
 
-class TurnedDown(ResultPart):
+class RankerNegatives(ResultPart):
     """What one ranker made of the items that users then turned down. `lead`: Headwater's share minus this one's."""
 
     in_top_10: Number | None = None
@@ -245,7 +245,7 @@ class Negatives(ResultPart):
     events: Count
     in_top_10: Number | None = None
     by_type: dict[str, Count] = {}
-    by_ranker: dict[str, TurnedDown] = {}
+    by_ranker: dict[str, RankerNegatives] = {}
 
 
 class TypeMeaning(ResultPart):

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from replay.backtest.result import AtThreshold, Classification, Estimate, Interval, Result, TurnedDown
+from replay.backtest.result import AtThreshold, Classification, Estimate, Interval, RankerNegatives, Result
 from replay.report.charts import NARROW, Dots, dots_chart
 from replay.report.sections import Charted, Column, Rows, both, groups_of_rankers, led
-from replay.report.squares import HALF, Bars, Cells, Trace, matrix_chart, spread_chart, square_chart
+from replay.report.squares import HALF, Bars, Cells, ScorerCurve, matrix_chart, spread_chart, square_chart
 from replay.report.verdict import OURS, told_apart
 from replay.report.wording import DASH, label, percent, score, signed, whole
 
@@ -47,7 +47,7 @@ def turned_down(result: Result) -> tuple[Charted, list[Column]] | None:
     told = result.negatives
     if told is None or not told.events:
         return None
-    found = told.by_ranker or {OURS: TurnedDown(in_top_10=told.in_top_10)}
+    found = told.by_ranker or {OURS: RankerNegatives(in_top_10=told.in_top_10)}
     order = [name for _, members in groups_of_rankers(result) for name in members if name in found]
     liked = {name: result.results[name].hr_10 for name in order}
     rows = [
@@ -113,9 +113,9 @@ def _apart(told: Classification, names: list[str]) -> list[Column]:
     return [
         _estimates("ROC-AUC", {name: each.auc for name, each in found.items()}),
         Column("Headwater's lead", {name: _interval(each.auc_lead) for name, each in found.items()}),
-        _estimates("By user", {name: each and each.weighted for name, each in grouped.items()}),
+        _estimates("By user", {name: each.weighted if each else None for name, each in grouped.items()}),
         Column("Lead by user", {name: _interval(each.lead if each else None) for name, each in grouped.items()}),
-        _estimates("Each user alike", {name: each and each.unweighted for name, each in grouped.items()}),
+        _estimates("Each user alike", {name: each.unweighted if each else None for name, each in grouped.items()}),
     ]
 
 
@@ -168,14 +168,14 @@ def _thresholds(told: Classification, names: list[str]) -> list[Column]:
 def _pictures(told: Classification, names: list[str], styles: dict[str, str]) -> list[tuple[Markup, str]]:
     found = [(name, told.scorers[name]) for name in names]
     made = []
-    curves = [Trace(label(name), styles[name], each.roc) for name, each in found if each.roc]
+    curves = [ScorerCurve(label(name), styles[name], each.roc) for name, each in found if each.roc]
     if curves:
         text = "; ".join(f"{label(name)}: area {score(each.auc.value)}" for name, each in found if each.auc)
         axes = ("share of the rest called", "share of the reactions found")
         charts = _halves(lambda width: square_chart("roc", "ROC curve", text, curves, axes, width, marked=False))
         made.append((charts, "ROC curve. The dashed diagonal knows nothing; further up and left is better."))
     dots = [
-        Trace(label(name), styles[name], [(bin_.chance, bin_.reacted) for bin_ in each.calibration])
+        ScorerCurve(label(name), styles[name], [(bin_.chance, bin_.reacted) for bin_ in each.calibration])
         for name, each in found
         if each.calibration
     ]

@@ -26,7 +26,7 @@ from replay.report.charts import (
 )
 from replay.report.wording import percent, whole
 
-__all__ = ["HALF", "Bars", "Cells", "Trace", "matrix_chart", "spread_chart", "square_chart"]
+__all__ = ["HALF", "Bars", "Cells", "ScorerCurve", "matrix_chart", "spread_chart", "square_chart"]
 
 HALF = 418
 """Width on a desk."""
@@ -34,7 +34,7 @@ HALF = 418
 LEFT, RIGHT, BOTTOM = 46.0, 14.0, 46.0
 
 
-class Trace(NamedTuple):
+class ScorerCurve(NamedTuple):
     """One scorer's curve: (across, up) from left to right."""
 
     label: str
@@ -59,7 +59,7 @@ class Bars(NamedTuple):
 
 
 def square_chart(
-    key: str, title: str, text: str, traces: Sequence[Trace], names: tuple[str, str], width: int, *, marked: bool
+    key: str, title: str, text: str, traces: Sequence[ScorerCurve], names: tuple[str, str], width: int, *, marked: bool
 ) -> Markup:
     """Curves over the diagonal of a square, on the same axis both ways; `names` of the axes; `marked` shows points."""
     shown, top = legend({each.style: each.label for each in traces}, width)
