@@ -27,7 +27,7 @@ from serving.filters import Mask
 from streams.features.fold import Limits, fold
 from streams.features.state import EMPTY, UserState
 
-__all__ = ["Rows", "Rules", "best_rows", "extended_history", "rules_for"]
+__all__ = ["Rows", "Rules", "best_rows", "extended", "extended_history", "rules_for"]
 
 CACHED_FILTERS = 256
 DAY_MS = 86_400_000.0
@@ -36,6 +36,9 @@ RowIds = npt.NDArray[np.int64]
 
 DEFAULT_MEANINGS = Signals()
 DEFAULT_LIMITS = Limits()
+
+NEWEST = 200
+"""Entries of a history that recent events are compared with."""
 
 
 class Rows:
@@ -118,11 +121,10 @@ class Rules(NamedTuple):
     masks: list[Mask]
 
 
-def extended_history(
+def extended(
     request: Request, stored: Sequence[Entry], now_ms: int, state: UserState = EMPTY, limits: Limits = DEFAULT_LIMITS
-) -> list[Entry]:
-    """The history that this answer is made from, oldest first: what is stored, and what the request adds. Nothing of it
-    is kept.
+) -> UserState:
+    """What this answer is made from: what is stored, and what the request adds. Nothing of it is kept.
 
     `recent_events`, of this id or of `was`, are folded as the events that they are: one that is stored already counts
     once, a late one goes to its place by time, one that undoes another takes it back, one that was shown is no part of
@@ -130,28 +132,38 @@ def extended_history(
 
     Parameters
         request: what was asked.
-        stored: the user's history.
+        stored: the user's history, oldest first.
         now_ms: the instant, epoch ms.
         state: whose history it is, for what it tells beyond it.
         limits: how much is remembered, and what events mean.
     """
-    history = list(stored)
+    state = replace(state, history=stored)
     if request.recent_events:
-        known = {(entry.item_id, entry.type, entry.time_ms) for entry in history[-200:]}
+        known = {(one.item_id, one.type, one.time_ms) for past in _newest(state) for one in past}
         rows = [
             _row(event, place)
             for place, event in enumerate(request.recent_events)
             if (event.item_id, event.type, event.event_time) not in known
         ]
         limits = limits._replace(dedupe=len(state.recent) + len(rows))
-        state = replace(state, history=history)
         for row in sorted(rows, key=lambda row: row.time_ms):
             state = fold(state, row, limits)
-        history = list(state.history)
     if request.context_item is not None:
         session = None if request.session_id is None else session_number(request.session_id)
-        history.append(Entry(request.context_item, "view", now_ms, None, session))
-    return history
+        state = replace(state, history=[*state.history, Entry(request.context_item, "view", now_ms, None, session)])
+    return state
+
+
+def extended_history(
+    request: Request, stored: Sequence[Entry], now_ms: int, state: UserState = EMPTY, limits: Limits = DEFAULT_LIMITS
+) -> Sequence[Entry]:
+    """The history of `extended`, oldest first."""
+    return extended(request, stored, now_ms, state, limits).history
+
+
+def _newest(state: UserState) -> tuple[Sequence[Entry], ...]:
+    """Where an event is that may come again without the id that it had."""
+    return state.history[-NEWEST:], state.undos, state.undone
 
 
 def _row(event: Event, place: int) -> EventRow:

@@ -23,7 +23,7 @@ from serving.cold_items import cold_items, likest
 from serving.filters import Mask
 from serving.popular import Popular
 from serving.reasons import explain
-from serving.rules import DEFAULT_LIMITS, Rows, Rules, best_rows, extended_history, rules_for
+from serving.rules import DEFAULT_LIMITS, Rows, Rules, best_rows, extended, extended_history, rules_for
 from serving.scorer import Half, Scorer
 from streams.features.fold import Limits
 from streams.features.state import EMPTY, UserState
@@ -148,10 +148,10 @@ def score(
         its refusal.
     """
     instants = [now_ms if ask.at_ms is None else ask.at_ms for ask in asks]
-    histories = [
-        extended_history(ask.request, ask.history or (), at, ask.state, limits)
-        for ask, at in zip(asks, instants, strict=True)
+    states = [
+        extended(ask.request, ask.history or (), at, ask.state, limits) for ask, at in zip(asks, instants, strict=True)
     ]
+    histories = [state.history for state in states]
     asked = [_Asked(*one) for one in zip(asks, histories, instants, strict=True)]
     scored = ScoredBatch([])
     with scorer.live() as half, scorer.catalogue.lock:
@@ -161,7 +161,7 @@ def score(
             scored.answers += [_popular_answer(batch, one) for one in asked]
             mark("rules")
             return scored
-        lengths, (scores,) = half.run(histories, instants, ["scores"], shown=[ask.state.shown for ask in asks])
+        lengths, (scores,) = half.run(histories, instants, ["scores"], shown=[state.shown for state in states])
         scored.not_finite = drop_not_finite(scores)
         np.copyto(scores, -np.inf, where=half.rows.blocked())
         mark("score")

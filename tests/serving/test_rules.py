@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from headwater.errors import RequestRefused
-from headwater.events import Event, Item
-from headwater.examples import Entry
+from headwater.events import Event, Item, session_number
+from headwater.examples import Entry, Shown
 from headwater.recommendations import Request
 from models.top_k import drop_not_finite, top_k
 from serving.catalogue import Catalogue
-from serving.rules import Rows, best_rows, extended_history, rules_for
+from serving.rules import Rows, best_rows, extended, extended_history, rules_for
+from streams.features.state import UserState
 
 FILMS = [
     Item(item_id="alien", title="Alien", categories=("horror", "space"), attributes={"year": 1979, "language": "en"}),
@@ -192,6 +193,29 @@ def test_recent_events_extend_the_history_once() -> None:
         request(recent_events=(fresh, stranger))
     merged = request(recent_events=(stranger, fresh), was="bob")
     assert [one.item_id for one in extended_history(merged, [], 100)] == ["alien", "amelie"]
+
+
+def test_recent_events_mean_what_they_mean_everywhere() -> None:
+    liked, viewed = entry("alien", "like", 10), entry("amelie", "view", 20)
+    state = UserState([liked, viewed], shown=(Shown("solaris", 15, 1, "r1"),), count=2)
+
+    def recent(*events: tuple[str, str, int], **more: Any) -> UserState:
+        given = [{"item_id": item, "type": kind, "event_time": at} for item, kind, at in events]
+        return extended(Request.model_validate({"recent_events": given, **more}), state.history, 100, state)
+
+    assert recent(("alien", "unlike", 30)).history == [viewed]
+    assert recent(("alien", "unlike", 5)).history == [liked, viewed]  # undoes nothing that came later
+    assert recent(("metropolis", "click", 15)).history == [liked, entry("metropolis", "click", 15), viewed]
+    assert recent(("solaris", "dismiss", 30)).shown == ()
+    assert [one.item_id for one in recent(("alien", "impression", 40)).shown] == ["solaris", "alien"]
+    assert recent(("alien", "impression", 40)).history == [liked, viewed]
+    state = undone = recent(("alien", "unlike", 30))
+    assert recent(("alien", "like", 10), ("alien", "unlike", 30)).history == undone.history == [viewed]
+
+
+def test_the_item_on_the_page_is_of_the_session_that_is_going_on() -> None:
+    asked = request(context_item="alien", session_id="s1")
+    assert extended_history(asked, [], 77)[-1].session == session_number("s1")
 
 
 def test_only_events_of_so_many_days_count_as_seen() -> None:

@@ -13,6 +13,7 @@ from headwater.events import Item, new_id
 from headwater.recommendations import AFTER_NOT_REACHED, EXACT
 from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, REQUESTS
+from headwater.wire import IdentityRow
 from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.serving import CATALOGUE, World, clicked, items_of, put_trained_model, trained, walk
 from tests.worlds.topic_reading import everything
@@ -171,7 +172,9 @@ def test_requests_that_are_refused_again_after_a_redrive_are_not_sent_a_third_ti
 
 
 @pytest.mark.usefixtures("serving")
-def test_context_recent_events_and_candidates_count_for_one_answer(world: World) -> None:
+def test_context_recent_events_and_candidates_count_for_one_answer_and_a_link_until_it_is_taken_away(
+    world: World,
+) -> None:
     assert items_of(world.recommend("new", k=1, context_item="film-7", exclude_seen=[])) == ["film-8"]
     strange = world.recommend("new", context_item="never seen")
     assert (strange.receipt.fallback, len(strange.items)) == ("unknown_history", 10)
@@ -186,6 +189,32 @@ def test_context_recent_events_and_candidates_count_for_one_answer(world: World)
     refusal = world.recommend("new", recent_events=guest).error
     assert refusal is not None
     assert (refusal.code, "say was: 'guest-7'" in refusal.message) == ("schema", True)
+
+    world.put_history("guest-7", clicked("film-4"))
+    at_once = world.recommend("new", k=1, was="guest-7")
+    assert (items_of(at_once), at_once.receipt.people) == (["film-5"], {"guest-7": 1, "new": 0})
+    assert world.recommend("new", k=1).receipt.history_length == 0
+    word = IdentityRow("new", "guest-7", True, 1, 0, 3)
+    world.store.put_links([word], 0, 3, None)
+    for user in ("new", "guest-7"):
+        answer = world.recommend(user, k=1, after_identities={"0": 3})
+        assert (items_of(answer), answer.receipt.history_events, answer.user_id) == (["film-5"], 1, user)
+        assert answer.receipt.people == {"guest-7": 1, "new": 0}
+    assert "after=not_reached" in world.recommend("new", after_identities={"0": 4}, deadline_ms=60_000).receipt.policy
+    world.store.put_links([word._replace(linked=False, time_ms=2, offset=4)], 0, 4, 3)
+    assert (receipt := world.recommend("new").receipt).history_length == 0
+    assert receipt.people == {}
+
+    click = {"item_id": "film-4", "type": "click"}
+    alone = world.answer(world.ask(None, recent_events=[click], k=1))
+    assert (items_of(alone), alone.user_id, alone.receipt.fallback) == (["film-5"], None, None)
+    session = world.answer(world.ask(None, session_id="guest-7", k=1))
+    assert (items_of(session), session.user_id, session.receipt.history_events) == (["film-5"], "guest-7", 1)
+    page = world.answer(world.ask(None, context_item="film-4", k=1))
+    assert (items_of(page), page.user_id) == (["film-5"], None)
+    nobody = world.answer(world.ask(None)).error
+    assert nobody is not None
+    assert "session_id" in nobody.message
 
 
 @pytest.mark.usefixtures("serving")

@@ -133,10 +133,11 @@ class World:
             headers = DeltaHeaders(delta.version, delta.parent_version, len(parts), now_ms, part)
             self.send(MODEL_DELTAS, value, str(delta.version).encode(), headers.encode())
 
-    def ask(self, user: str = "ann", headers: Any = (), **fields: Any) -> str:
+    def ask(self, user: str | None = "ann", headers: Any = (), **fields: Any) -> str:
         """Send a request as plain JSON; its id."""
-        body = {"request_id": new_id(), "user_id": user, **fields}
-        self.producer.send(self.topic(REQUESTS), orjson.dumps(body), key=user.encode(), headers=list(headers))
+        body = {"request_id": new_id(), **({} if user is None else {"user_id": user}), **fields}
+        key = (user or fields.get("session_id") or body["request_id"]).encode()
+        self.producer.send(self.topic(REQUESTS), orjson.dumps(body), key=key, headers=list(headers))
         return str(body["request_id"])
 
     def recommend(self, user: str = "ann", **fields: Any) -> Recommendation:
