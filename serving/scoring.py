@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headwater.errors import RequestRefused
+from headwater.events import session_number
 from headwater.examples import Entry
 from headwater.recommendations import COLD, EXACT, Receipt, Recommendation, RecommendedItem, Refusal, Request
 from headwater.signals import Signals
@@ -161,7 +162,8 @@ def score(
             scored.answers += [_popular_answer(batch, one) for one in asked]
             mark("rules")
             return scored
-        lengths, (scores,) = half.run(histories, instants, ["scores"], shown=[state.shown for state in states])
+        shown, sessions = [state.shown for state in states], [_session(ask.request) for ask in asks]
+        lengths, (scores,) = half.run(histories, instants, ["scores"], shown, sessions)
         scored.not_finite = drop_not_finite(scores)
         np.copyto(scores, -np.inf, where=half.rows.blocked())
         mark("score")
@@ -183,6 +185,10 @@ def refuse(request_id: str, user_id: str | None, code: str, message: str, now_ms
     return Recommendation(
         request_id=request_id, user_id=user_id, answered_time=now_ms, error=Refusal(code=code, message=message)
     )
+
+
+def _session(request: Request) -> int | None:
+    return None if request.session_id is None else session_number(request.session_id)
 
 
 def _nothing_known(batch: _Batch, asked: _Asked) -> str:
