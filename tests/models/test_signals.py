@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from headwater.events import Event
 from headwater.examples import Entry, EventPosition, Example, Shown
 from headwater.signals import Signal, Signals
 from models.config import ModelConfig
@@ -17,7 +18,10 @@ from models.inputs import encode_entries, event_weight, lesson_weight, step_weig
 from models.learner import Learner
 from models.published.bundle import Bundle
 from models.published.parity import check_parity, reference_scores
+from streams.features.fold import Limits
+from streams.features.recording import recorded
 from tests.models.test_learner import SMALL
+from tests.worlds.tastes import ids_by_score
 
 START_MS = 1_760_000_000_000
 KIND_ITEMS = 25
@@ -209,3 +213,31 @@ def test_a_reward_by_the_value_is_the_weight_of_a_target() -> None:
     wins = ModelConfig(signals=signals, type_weights={"watch": 2.0})
     assert event_weight("watch", 250.0, wins) == 2.0
     assert step_weights(np.array([1]), np.array([1.0], np.float32), {"watch": 1}, wins).tolist() == [2.0]
+
+
+def kinds_for(bundle: Bundle, *done: tuple[str, str]) -> str:
+    """Kinds of the best ten for somebody who did (type, item), by what the fold remembers of it."""
+    happened = [
+        Event(event_id=f"e{n}", user_id="u", item_id=item, type=kind, event_time=START_MS + 1_500_000 + 1000 * n)
+        for n, (kind, item) in enumerate([*done, ("click", "A24")])
+    ]
+    *_, last = recorded(iter(happened), Limits()).examples()
+    history = last.history
+    scores = reference_scores(bundle, [history], [START_MS + 1_600_000])[0]
+    out = disliked([(entry.item_id, entry) for entry in history], Signals(), START_MS + 1_600_000)
+    best = ids_by_score(scores.tolist(), bundle.items)
+    return " ".join([item for item in best if item not in out][:10])
+
+
+def test_dismissals_move_a_list_one_a_little_and_five_a_lot_and_undone_not_at_all(bundle: Bundle) -> None:
+    taste = [one for number in range(10) for one in events("click", "A", [number]) + events("click", "B", [number])]
+    dismissed = events("dismiss", "B", range(15, 20))
+    undone = [("undismiss", item) for _, item in dismissed]
+    before, after_one, after_five = (kinds_for(bundle, *taste, *dismissed[:n]) for n in (0, 1, 5))
+    assert before.count("B") - 1 <= after_one.count("B") <= before.count("B")
+    assert (before.count("B") >= 8, after_five.count("B")) == (True, 0)
+    assert kinds_for(bundle, *taste, *dismissed, *undone) == before
+    assert kinds_for(bundle, *taste, *dismissed, *undone[1:]) == after_one
+    for clicks in ([], events("click", "A", range(5))):
+        assert kinds_for(bundle, *clicks, *dismissed).count("B") == 0
+        assert kinds_for(bundle, *clicks, *dismissed, *undone) == kinds_for(bundle, *clicks)

@@ -9,11 +9,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from headwater.events import Event
 from headwater.examples import Entry, EventPosition, Example, Kind
 from models.checks import check_learner
 from models.config import MemoryConfig, ModelConfig
 from models.learner import Learner
 from models.recorder import absorb
+from streams.features.fold import Limits
+from streams.features.recording import recorded
 from tests.models.test_learner import SMALL
 from tests.worlds.tastes import START_MS, examples_of
 
@@ -162,3 +165,33 @@ def test_nobody_takes_back_more_than_they_taught() -> None:
     assert learner.limit.capped > 100
     learner.learn([undone(one) for one in many])
     assert int(learner.parts.popularity.counts[row]) == before
+
+
+def test_likes_and_unlikes_of_a_stream_teach_as_if_neither_had_been() -> None:
+    """From events by way of the fold to what is counted."""
+    choose = random.Random(2)
+    plain, with_likes = [], []
+    for n in range(160):
+        kind = "like" if choose.random() < 0.3 else "view"
+        one = Event(
+            event_id=f"e{n}",
+            user_id=f"u{choose.randrange(4)}",
+            item_id=f"i{choose.randrange(ITEMS)}",
+            type=kind,
+            event_time=START_MS + 60_000 * n,
+        )
+        plain.append(one)
+        with_likes.append(one)
+        if n % 8 == 5:  # by somebody else, who does nothing that stays
+            mistake = one.model_copy(update={"event_id": f"m{n}", "user_id": f"v{n % 3}", "type": "like"})
+            undo = mistake.model_copy(
+                update={"event_id": f"n{n}", "type": "unlike", "event_time": mistake.event_time + 30_000}
+            )
+            with_likes += [mistake, undo]
+    learners = [Learner(CONFIG), Learner(CONFIG)]
+    for learner, happened in zip(learners, (plain, with_likes), strict=True):
+        examples = list(recorded(iter(happened), Limits()).examples())
+        learner.learn(examples)
+    assert sum(one.kind is Kind.UNDONE for one in examples) == 20
+    for name, values in said(learners[0]).items():
+        assert said(learners[1])[name] == pytest.approx(values, rel=1e-3, abs=1e-6), name
