@@ -15,7 +15,9 @@ from functools import lru_cache
 from typing import Any
 
 from headwater.errors import SourceError
+from headwater.signals import DEFAULTS, Meaning
 from replay.sources.ids import is_missing
+from replay.sources.kinds import Kinds
 from replay.sources.times import number_of
 
 __all__ = [
@@ -83,6 +85,10 @@ BY_FIELD = {"user": USERS, "item": ITEMS, "time": TIMES, "type": TYPES, "value":
 FIELDS = (*BY_FIELD, "event_id", "session", "request", "shown")
 """What a column can be named for."""
 _TYPED = re.compile(r":(?:token|float|token_seq|float_seq)$")
+_FLAG = re.compile(r"(?:is|has)?_?(\w+)", re.IGNORECASE)
+ANSWERS = {"0", "1", "0.0", "1.0", "true", "false"}
+FLAGS = {name for name, signal in DEFAULTS.items() if signal.means in (Meaning.POSITIVE, Meaning.NEGATIVE)} - {"rating"}
+"""Types that a column of 0 and 1 can be named after: is_click, is_like, is_hate, purchase, ..."""
 _SOLD = re.compile(r"price|quantity|order|transaction|basket|sales", re.IGNORECASE)
 _CLOCK = re.compile(r"\d\d?:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?[AaPp]\.?[Mm]\.?)?")
 _TIMELIKE = re.compile(r"time|date|stamp", re.IGNORECASE)
@@ -151,6 +157,7 @@ class Roles:
     Fields
         times: of which the values decide: the first is the best by its name. `date+clock` are two of one moment.
         session, request, shown: as of `Columns`.
+        flags: columns of 0 and 1, and the type of event that 1 means; a row is an impression as well.
         other_users: columns of the user where that one is empty.
         fixed_type: the type of every event, where no column tells.
         notes: what a person should know of the choice.
@@ -168,6 +175,7 @@ class Roles:
     other_users: tuple[str, ...] = ()
     fixed_type: str = ""
     notes: tuple[str, ...] = ()
+    flags: tuple[tuple[str, str], ...] = ()
 
 
 @lru_cache(10_000)
@@ -221,8 +229,13 @@ def roles_of(where: str, present: Sequence[str], sample: Sample, given: Columns)
     kind = chooser.type()
     value = chooser.one("value", VALUES, number=True)
     fixed = (given.type or "")[1:] if (given.type or "").startswith("=") else ""
-    if kind is None and not fixed:
-        if value is None or plain(value).rpartition(".")[2] not in RATINGS or given.value is not None:
+    rated = value is not None and plain(value).rpartition(".")[2] in RATINGS and given.value is None
+    flags = () if kind is not None or fixed or rated else chooser.flags()
+    if flags:
+        told = ", ".join(f"{name} ({what})" for name, what in flags)
+        chooser.notes.append(f"a row is an impression, and an event for each that is 1 of: {told}")
+    elif kind is None and not fixed:
+        if not rated:
             raise chooser.lacks("type")
         fixed = "rating"
         chooser.notes.append(f"every event is a rating, of column {value} (--type =WORD says another)")
@@ -234,7 +247,7 @@ def roles_of(where: str, present: Sequence[str], sample: Sample, given: Columns)
     chooser.tell_anonymous(user)
     return Roles(
         user, item, times, kind, value, event_id, session, request, shown, chooser.other_users, fixed,
-        tuple(chooser.notes),
+        tuple(chooser.notes), flags,
     )  # fmt: skip
 
 
@@ -316,15 +329,35 @@ class _Chooser:
         if self.given.session is not None:
             return self._given("session", self.given.session)
         named = [*self._named(SESSIONS), *(name for name in self.other_users if plain(name) in SESSIONS)]
-        return next(
-            (name for name in named if self._values(name) and not any(map(_is_inner, self._values(name)))), None
-        )
+        fits = [name for name in named if not any(map(_is_inner, self._values(name)))]
+        return min(fits, key=self._empty, default=None)
 
     def shown(self) -> str | None:
-        """The column of lists that were shown: a number of impressions, or clicks as MIND writes them, is none."""
+        """The column of lists that were shown: a number of impressions, or clicks as MIND writes them, is none.
+
+        One without a value so far may have some later.
+        """
         if self.given.shown is not None:
             return self._given("shown", self.given.shown)
-        return next((name for name in self._named(SHOWN) if any(map(is_listed, self._values(name)))), None)
+        named = [name for name in self._named(SHOWN) if any(map(is_listed, self._values(name))) or self._empty(name)]
+        return min(named, key=self._empty, default=None)
+
+    def flags(self) -> tuple[tuple[str, str], ...]:
+        """Columns that say of each row whether something happened, 0 or 1, and the type that each means."""
+        kinds = Kinds(self.given.types, foreign=True)
+        found = []
+        for name in self.present:
+            flag = _FLAG.fullmatch(name.strip())
+            values = {str(value).lower() for value in self._values(name)}
+            if name in self._taken or flag is None or not values or values - ANSWERS:
+                continue
+            kind = kinds.read(name if name in self.given.types else flag[1])
+            if name in self.given.types or kind in FLAGS:
+                found += [(name, kind)] if kind else []
+        return tuple(found)
+
+    def _empty(self, name: str) -> bool:
+        return not self._values(name)
 
     def _values(self, name: str) -> list[Any]:
         return [value for value in self.sample.get(name, ()) if not is_missing(value)]

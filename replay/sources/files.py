@@ -20,9 +20,20 @@ import orjson
 
 from headwater.errors import SourceError
 from headwater.events import Event
-from replay.sources.columns import Columns, Roles, decimal_comma, guesses_of, is_known_name, layout_of, plain, roles_of
+from replay.sources.columns import (
+    Columns,
+    Roles,
+    decimal_comma,
+    guesses_of,
+    is_known_name,
+    is_listed,
+    layout_of,
+    plain,
+    roles_of,
+)
 from replay.sources.ids import is_missing
 from replay.sources.kinds import Kinds, slug
+from replay.sources.lists import SHOWN_TYPE
 from replay.sources.raw import BadRow, RawRow
 from replay.sources.reading import FileFormat, FilePart, Table, kind_of, parts_of, start_of
 from replay.sources.source import RowOptions, SourceReport, events_of
@@ -243,14 +254,19 @@ class FileSource:
         wanted = [roles.user, roles.item, *plan.time_columns]
         places = []
         optional = (roles.type, roles.value, roles.event_id, roles.session, roles.request, roles.shown)
-        for column in (*optional, *roles.other_users):
+        for column in (*optional, *roles.other_users, *(name for name, _ in roles.flags)):
             there = column is not None and (column in table.columns or table.kind == "json")
             places.append(len(wanted) if there else -1)
             wanted += [str(column)] if there else []
         type_, value, event_id, session, request, shown, *others = places
+        flagged = [
+            (place, kind) for place, (_, kind) in zip(others[len(roles.other_users) :], roles.flags, strict=True)
+        ]
+        others = others[: len(roles.other_users)]
         timed = len(plan.time_columns)
         fixed, exploded = _fixed(roles.fixed_type), self._form.explode is not None
-        separator = _separator(plan.sample.get(roles.shown or "", ()))
+        seen = plan.sample.get(roles.shown or "", ())
+        separator, guessed = _separator(seen), self.columns.shown is None and all(map(is_missing, seen))
         commas = value > 0 and table.delimiter != "," and _has_commas(plan.sample.get(wanted[value], ()))
         for number, row in enumerate(table.rows(wanted), 1):
             if isinstance(row, BadRow):
@@ -280,8 +296,11 @@ class FileSource:
                 line, user, values[1], at, kind, worth,
                 values[event_id] if event_id > 0 else None, values[session] if session > 0 else None,
                 values[request] if request > 0 else None, "", path,
-                _listed(values[shown], separator) if shown > 0 else None, guest,
+                _listed(values[shown], separator, guessed) if shown > 0 else None, guest,
             )  # fmt: skip
+            if flagged:
+                yield from _flagged(made, [kind for place, kind in flagged if place > 0 and _is_set(values[place])])
+                continue
             # rows of one line have numbers of their own, for ids by path
             yield made._replace(number=number, place=f"{name} line {line}") if exploded else made
 
@@ -298,14 +317,30 @@ def _moment(values: Sequence[Any]) -> Any:
     return None if any(map(is_missing, values)) else " ".join(str(value).strip() for value in values)
 
 
+def _is_set(value: Any) -> bool:
+    return str(value).lower() in ("1", "1.0", "true")
+
+
+def _flagged(row: RawRow, kinds: Sequence[str]) -> Iterator[RawRow]:
+    """The impression of a row and what was done, each with an id of its own where the row has one."""
+    for kind in (SHOWN_TYPE, *kinds):
+        event_id = None if is_missing(row.event_id) else f"{row.event_id}:{kind}"
+        yield row._replace(type=kind, event_id=event_id, value=None if kind == SHOWN_TYPE else row.value)
+
+
 def _separator(values: Sequence[Any]) -> str | None:
     """What parts the items of lists in a column: `|`, else a comma, else blanks (None)."""
     texts = [value for value in values if isinstance(value, str) and not value.lstrip().startswith("[")]
     return next((one for one in ("|", ",") if any(one in text for text in texts)), None)
 
 
-def _listed(value: Any, separator: str | None) -> Any:
-    """A list from its text: JSON, what Python prints, or items with a separator; anything else as it is."""
+def _listed(value: Any, separator: str | None, guessed: bool) -> Any:
+    """A list from its text: JSON, what Python prints, or items with a separator; anything else as it is.
+
+    `guessed`: only its name says that the column has lists: what is none is left.
+    """
+    if guessed:
+        return _listed(value, "|", False) if is_listed(value) else None
     if not isinstance(value, str) or is_missing(value):
         return value
     text = value.strip()

@@ -32,7 +32,7 @@ OURS = {
     "refund": "Order Refunded, Order Cancelled",
     "wishlist": "Product Added to Wishlist, Added to Wishlist, add_to_wishlist",
     "remove_from_wishlist": "Product Removed from Wishlist, Removed from Wishlist",
-    "share": "Product Shared",
+    "share": "Product Shared, forward",
     "review": "Product Reviewed",
     "search": "Products Searched",
     "impression": "Product List Viewed, Viewed Product Category, Product List Filtered, Product Impression, "

@@ -447,6 +447,36 @@ def test_a_column_of_numbers_is_no_list_and_a_list_that_is_none_costs_its_row(tm
     assert "1 lists are longer than 1,000 items" in source.report.reading_text
 
 
+def test_lists_that_begin_late_in_a_file_are_not_lost(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    early = "".join(f"u,i{n},click,{1704103200 + n},\n" for n in range(2500))
+    path.write_text(f"user,item,type,ts,impressions\n{early}u,a,click,1704109200,a|b\nu,b,click,1704109201,7\n")
+    assert [one.items for one in FileSource(path).events() if one.items] == [("a", "b")]
+
+
+# Rows with flags
+
+
+def test_columns_of_flags_are_an_impression_and_what_was_done(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(
+        "user_id,video_id,time_ms,is_click,is_like,is_hate,is_forward,is_profile_enter,long_view,play_time_ms\n"
+        "u,a,1704103200000,1,1,0,0,0,1,9000\nu,b,1704103201000,0,0,0,0,1,0,0\nu,c,1704103202000,1,0,1,1,0,0,10\n"
+    )
+    source = FileSource(path)
+    assert [(one.item_id, one.type) for one in source.events()] == [
+        ("a", "impression"), ("a", "click"), ("a", "like"), ("b", "impression"), ("c", "impression"), ("c", "click"),
+        ("c", "hate"), ("c", "share"),
+    ]  # fmt: skip
+    assert "an event for each that is 1 of: is_click (click), is_like (like)" in source.report.reading_text
+    named = FileSource(path, Columns(types={"is_hate": "", "long_view": "watch"}, value="play_time_ms"))
+    assert told(named.events())[:3] == [
+        ("u", "impression", "a", None), ("u", "click", "a", 9000.0), ("u", "like", "a", 9000.0),
+    ]  # fmt: skip
+    assert ("u", "watch", "a", 9000.0) in told(named.events())
+    assert [one.type for one in FileSource(path, Columns(type="=view")).events()] == ["view"] * 3
+
+
 # What all have in common
 
 
