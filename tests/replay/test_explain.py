@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 from console.cli import app
 from headwater.errors import SourceError, Unavailable
 from headwater.events import Item
+from headwater.identities import Identity
 from headwater.recommendations import Recommendation
+from headwater.topics import IDENTITIES
 from headwater.wire import encode
 from replay.explain.answer import Explanation, explain_answer, explain_id, read_answer
 from replay.explain.model import from_deltas, learned_anew
@@ -36,6 +38,10 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "unknown": {"user": "nobody", "context_item": "nothing", "explain": True},
     "recent": {"user": "nobody", "recent_events": [{"user_id": "nobody", "item_id": "film-3", **NOW}]},
     "guest": {"user": "nobody", "was": "guest", "recent_events": [{"user_id": "guest", "item_id": "film-3", **NOW}]},
+    "login": {"user": "user-3", "was": "user-4"},
+    "one person": {"user": "user-9", "explain": True},
+    "no id": {"user": None, "recent_events": [{"item_id": "film-3", **NOW}, {"item_id": "film-4", **NOW}]},
+    "session": {"user": None, "session_id": "user-11"},
     "cold": {"user": "user-7", "k": 100, "explain": True},
     "cold filter": {"user": "user-8", "filters": {"categories": {"not": ["odd", "even"]}}, "exclude_seen_days": 3},
 }
@@ -51,6 +57,7 @@ def world(kafka_address: str, redis_url: str, tmp_path_factory: pytest.TempPathF
         made.start("serving")
         made.put_catalogue()
         made.world.put_items(COLD)
+        made.world.send(IDENTITIES, encode(Identity(user_id="user-9", was="user-10")), b"user-9")
         events = walks(EVENTS)
         made.answers = {"no events": made.world.recommend("user-1", explain=True, k=50)}
         made.send(events[:100])
@@ -86,6 +93,11 @@ def test_every_answer_is_rebuilt_byte_for_byte(world: Replayed) -> None:
         assert "cold=" in world.answers[name].receipt.policy[-1]
     assert world.answers["unknown 0"].receipt.fallback == "unknown_history"
     assert world.answers["plain 0"].receipt.fallback is None
+    people = world.answers["one person 1"].receipt.people
+    assert (people.keys(), min(people.values()) > 0) == ({"user-10", "user-9"}, True)
+    assert world.answers["one person 1"].receipt.history_events == sum(people.values())
+    assert world.answers["login 1"].receipt.people.keys() == {"user-3", "user-4"}
+    assert world.answers["no id 1"].user_id is None
 
 
 def test_the_model_comes_from_deltas_or_is_learned_anew_where_no_bundle_is_left(

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 
 from headwater.errors import BundleError, Unavailable
-from headwater.events import Item
+from headwater.events import Item, session_number
 from headwater.examples import Entry
 from headwater.recommendations import Recommendation
 from models.config import ModelConfig
@@ -71,6 +71,15 @@ def test_what_follows_in_the_stream_is_recommended_first() -> None:
     scorer = scorer_with(bundle_of(trained()))
     assert items_of(answer(scorer, history("film-0", "film-1")))[0] == "film-2"
     assert len(items_of(answer(scorer, history("film-0", "film-1"), k=1000))) == len(FILMS) - 2
+
+
+def test_an_answer_is_of_the_session_that_is_going_on() -> None:
+    bundle = bundle_of(trained())
+    bundle.weights["session_fresh"] += 0.5  # what a model has learned of sessions that begin
+    scorer, stored = scorer_with(bundle), [one._replace(session=session_number("s1")) for one in history(*FILMS[:3])]
+    unknown, same, new = (answer(scorer, stored, **told) for told in ({}, {"session_id": "s1"}, {"session_id": "s2"}))
+    assert same.items == unknown.items
+    assert [one.score for one in new.items] != [one.score for one in same.items]
 
 
 def test_a_batch_answers_as_each_request_alone() -> None:
