@@ -55,8 +55,8 @@ SHOWN = _names("impression impressions shown shownitems displayeditems")
 ITEMS = _names(
     "itemid item productid product movieid filmid articleid clickarticleid videoid trackid songid artistid albumid "
     "bookid isbn parentasin asin businessid newsid contentid documentid postid gameid appid animeid recipeid courseid "
-    "jobid hotelid poiid venueid showid podcastid listingid offerid merchandiseid goodsid aid sku skuid reference iid "
-    "objectid entityid"
+    "jobid hotelid poiid venueid showid podcastid listingid offerid merchandiseid goodsid contentassetid aid sku skuid "
+    "reference iid objectid entityid"
 )
 TIMES = _names(
     "eventtime eventtimestamp timestamp time ts timems timestampms datetime eventdate date day dt tdat unixreviewtime "

@@ -149,6 +149,7 @@ class FileSource:
         taken = {roles.type: "type", roles.value: "value", roles.event_id: "event id", roles.session: "session",
                  roles.request: "request", roles.shown: "shown"}  # fmt: skip
         known = {name: what for name, what in taken.items() if name} | dict.fromkeys(plan.time_columns, "time")
+        known |= {name: f"flag: {kind}" for name, kind in roles.flags}
         return ColumnsSeen(plan.sample, plan.read_as, {**known, roles.user: "user", roles.item: "item"})
 
     def plan(self) -> FilePlan:
