@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from headwater.examples import Example
+from headwater.examples import Example, Kind
 from models.learner import Learner, Scored
 from models.published.bundle import Bundle
 from models.published.shadow import Asked, Shadow
@@ -81,7 +81,8 @@ class SameQueries:
         """Take an example down if it is a query that the rival may be asked."""
         learner, item_id = self.learner, example.target.item_id
         new = self.rival is None or learner.examples_seen >= self.rival.examples_seen
-        if not (new and example.history and item_id in learner.items.rows):
+        event = example.kind is Kind.EVENT
+        if not (new and event and example.history and item_id in learner.items.rows):
             return
         out = learner.excluded(example, {entry[0]: entry[1] for entry in example.history})
         if item_id not in out:

@@ -75,8 +75,10 @@ def test_graph_and_learner_agree_on_where_sessions_start(bundle: Bundle) -> None
     assert check_parity(bundle) < 1e-3
 
 
-def test_the_contract_holds_with_sessions() -> None:
-    check_learner(lambda: Learner(CONFIG, seed=3), visits(130))
+@pytest.mark.parametrize("encoder", ["gru", "attention"])
+def test_the_contract_holds_with_sessions(encoder: str) -> None:
+    config = CONFIG.model_copy(update={"encoder": encoder})
+    check_learner(lambda: Learner(config, seed=3), visits(100))
 
 
 def test_a_session_starts_between_two_neighbours_that_both_have_one_and_differ() -> None:
