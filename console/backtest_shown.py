@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["live", "summary"]
 
+FEW_PARTS = 8
+"""More parts of the queries than this, and than rankers, stand below each other."""
+
 
 @contextmanager
 def live() -> Iterator[Callable[[BacktestProgress], None]]:
@@ -72,6 +75,9 @@ def summary(result: Result) -> Iterator[RenderableType]:
         yield f"Refused: {counts}. First: {'; '.join(source.first_bad)}"
     if source.left_out:
         yield f"No events: {', '.join(f'{count:,} {reason}' for reason, count in source.left_out.items())}"
+    if source.without_example:
+        reasons = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in source.without_example.items())
+        yield f"Events that teach nothing: {reasons}."
     if source.duplicates:
         yield f"{source.duplicates:,} repeat the id of an earlier event of their user: they count once."
     if result.meanings:
@@ -136,11 +142,17 @@ def _slices(result: Result) -> Table:
     parts = {name.replace("_", " "): row for name, row in result.groups.items()}
     parts |= {f"type {name}": row for name, row in result.by_type.items() if len(result.by_type) > 1}
     table = Table(title="NDCG@10 by part of the queries")
+    if len(parts) > max(len(result.results), FEW_PARTS):
+        for head in ("part", "queries", *result.results):
+            table.add_column(head, justify="left" if head == "part" else "right")
+        for name, row in parts.items():
+            table.add_row(name, f"{row.queries:,}", *(_cell(row.ndcg.get(each), ".4f") for each in result.results))
+        return table
     table.add_column("ranker")
     for name, row in parts.items():
         table.add_column(f"{name}\n{row.queries:,}", justify="right")
     for name in result.results:
-        table.add_row(name, *(_cell(row.ndcg[name], ".4f") for row in parts.values()))
+        table.add_row(name, *(_cell(row.ndcg.get(name), ".4f") for row in parts.values()))
     return table
 
 
@@ -148,13 +160,17 @@ def _meanings(result: Result) -> Iterator[str]:
     """Each type with its count and what it meant."""
     from replay.report.wording import meant
 
+    unnamed = [f"{sum(each.events.values()):,} {kind}" for kind, each in result.meanings.items() if not each.known]
     for kind, each in result.meanings.items():
+        if not each.known:
+            continue
         count = sum(each.events.values())
         parts = [f"{share / count:.0%} {name}" for name, share in each.events.items() if count]
-        known = "" if each.known else " (nobody named it)"
         items = f" of {each.items:,} items" if each.items is not None and each.items != count else ""
         divided = f" ({', '.join(parts)})" if len(parts) > 1 else ""
-        yield f"{count:,} {kind}{items}: {meant(each.signal)}{known}{divided}"
+        yield f"{count:,} {kind}{items}: {meant(each.signal)}{divided}"
+    if unnamed:
+        yield f"positive, since nobody has named them: {', '.join(unnamed)}"
 
 
 def _turned_down(result: Result) -> Table:
@@ -188,6 +204,7 @@ def _classification(told: Classification) -> Iterator[RenderableType]:
     from rich.table import Table
 
     from replay.report.verdict import told_apart
+    from replay.report.wording import called_from
 
     yield told_apart(told)
     title = (
@@ -210,7 +227,7 @@ def _classification(told: Classification) -> Iterator[RenderableType]:
     called.add_column("scorer")
     for head in ("threshold", "precision", "recall", "F1", "accuracy", "called right", "wrong", "missed", "left right"):
         called.add_column(head, justify="right")
-    for name, row in sorted(told.scorers.items(), key=lambda pair: (pair[0] != "headwater", pair[0])):
+    for name, row in told.scorers.items():
         style = "bold" if name == "headwater" else None
         grouped = (row.grouped.weighted, row.grouped.unweighted) if row.grouped else (None, None)
         table.add_row(
@@ -224,7 +241,13 @@ def _classification(told: Classification) -> Iterator[RenderableType]:
             counts = (at.true_positive, at.false_positive, at.false_negative, at.true_negative)
             right = f"{at.accuracy:.1%}"
             called.add_row(
-                name, f"{at.threshold:.4f}", *shares, f"{at.f1:.4f}", right, *(f"{n:,}" for n in counts), style=style
+                name,
+                called_from(at.threshold),
+                *shares,
+                f"{at.f1:.4f}",
+                right,
+                *(f"{n:,}" for n in counts),
+                style=style,
             )
     yield table
     if called.row_count:
@@ -234,7 +257,7 @@ def _classification(told: Classification) -> Iterator[RenderableType]:
 def _estimate(found: Estimate | None) -> str:
     if found is None:
         return ""
-    return f"{found.value:.4f}" if found.low is None else f"{found.value:.4f}\n{found.low:.4f} to {found.high:.4f}"
+    return f"{found.value:.4f}" if found.low is None else f"{found.value:.4f}\n{found.low:.3f}–{found.high:.3f}"
 
 
 def _folds(result: Result) -> Table:

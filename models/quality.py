@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Judged", "Prequential", "Scored", "ShownFigures", "log_loss", "rank_of", "roc_auc"]
+__all__ = ["Judged", "Prequential", "Scored", "ShownFigures", "log_loss", "losses", "rank_of", "roc_auc"]
 
 RANKERS = ("headwater", "popularity", "memory", "slow")
 
@@ -112,10 +112,15 @@ def roc_auc(scores: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> float
     return above / (for_it * (len(labels) - for_it))
 
 
-def log_loss(chances: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> float:
-    """Mean of minus the log of the chance that was given to what came of it."""
+def losses(chances: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Of each, minus the log of the chance that was given to what came of it."""
     given = np.where(labels, chances, 1.0 - chances)
-    return float(-np.log(np.maximum(given, 1e-7)).mean())
+    return np.asarray(-np.log(np.maximum(given, 1e-7)))
+
+
+def log_loss(chances: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> float:
+    """Mean of the losses."""
+    return float(losses(chances, labels).mean())
 
 
 class ShownFigures:

@@ -4,9 +4,9 @@ After: `replay.backtest.classified` makes a part of a result of them. N is the n
 with what became of it (`positive`) and what a scorer said before: a score, higher for what is likelier, or a chance.
 
 Source
-    Definitions are those of scikit-learn (Pedregosa et al. 2011), whose names stand in the docstrings, so that figures
-    can be held against others'. Written here because it takes 90 MB for ten formulas, and weighs no user draws at this
-    speed. Grouped AUC: Zhu et al. (2017), "Optimized cost per click in Taobao display advertising".
+    Definitions are those of scikit-learn (Pedregosa et al. 2011), whose names stand in the docstrings, so that others'
+    figures compare. It would be 90 MB for ten formulas, and draws of users would be slow. Log loss and plain area stand
+    in `models.quality`. Grouped AUC: Zhu et al. (2017), "Optimized cost per click in Taobao display advertising".
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ __all__ = [
     "calibration",
     "confusion",
     "list_gains",
-    "losses",
-    "roc_auc",
     "roc_curve",
     "user_aucs",
 ]
@@ -64,16 +62,6 @@ class InOrder:
         return float((yes * (below + no / 2)).sum() / pairs) if pairs > 0 else float("nan")
 
 
-def roc_auc(scores: Array, positive: Array) -> float | None:
-    """The chance that a positive item scores above a negative one, ties half (`roc_auc_score`); None of one class.
-
-    >>> roc_auc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
-    0.75
-    """
-    found = InOrder(scores, positive).auc()
-    return None if np.isnan(found) else found
-
-
 def roc_curve(scores: Array, positive: Array, points: int = 100) -> list[tuple[float, float]]:
     """(false positive rate, true positive rate) at falling thresholds, from (0, 0) to (1, 1) (`roc_curve`).
 
@@ -90,17 +78,6 @@ def roc_curve(scores: Array, positive: Array, points: int = 100) -> list[tuple[f
         kept = np.unique(np.searchsorted(along, np.linspace(0, 2, points)).clip(max=len(rates) - 1))
         rates = rates[np.union1d(kept, [0, len(rates) - 1])]
     return [(float(across), float(up)) for across, up in rates]
-
-
-def losses(chances: Array, positive: Array) -> Array:
-    """(N,) minus the log of the chance that was given to what happened; their mean is the log loss (`log_loss`).
-
-    >>> round(losses(np.array([0.9, 0.1, 0.2]), np.array([True, False, False])).mean(), 6)
-    0.144622
-    """
-    edge = np.finfo(np.float64).eps
-    sure = np.clip(chances.astype(np.float64), edge, 1 - edge)
-    return -np.log(np.where(positive, sure, 1 - sure))
 
 
 def calibration(chances: Array, positive: Array, bins: int = 10) -> list[tuple[int, float, float]]:

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.quality import losses
 from replay.backtest.classification import (
     InOrder,
     best_threshold,
     calibration,
     confusion,
     list_gains,
-    losses,
     roc_curve,
     user_aucs,
 )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from replay.backtest.classification import roc_auc
+from models.quality import roc_auc
 from replay.backtest.ledger import Ledger
 from replay.backtest.resampling import percentiles, ratios
 from replay.backtest.result import (

@@ -25,6 +25,9 @@ class TypesCounted:
         self._events: Counter[tuple[str, Meaning]] = Counter()
         self._items: Counter[str] = Counter()
 
+    def __len__(self) -> int:
+        return self._events.total()
+
     def counting(self, events: Iterable[Event]) -> Iterator[Event]:
         """The events themselves."""
         for event in events:

@@ -127,7 +127,11 @@ class Interval(NamedTuple):
 
 
 class SourceRead(ResultPart):
-    """What was read, and what of it was refused."""
+    """What was read, and what of it was refused.
+
+    `without_example`: events that teach nothing, by reason: a `misplaced_list`, whose type does not mean that it was
+    shown, and an `undo_of_nothing`.
+    """
 
     name: Text | None = None
     digest: str | None = None
@@ -135,6 +139,7 @@ class SourceRead(ResultPart):
     rows: Count | None = None
     duplicates: Count | None = None
     left_out: dict[str, Count] = {}
+    without_example: dict[str, Count] = {}
     bad: dict[str, Count] = {}
     first_bad: list[Text] = []
     time_unit: Text | None = None
@@ -304,7 +309,7 @@ class CalibrationBin(ResultPart):
 
 
 class AtThreshold(ResultPart):
-    """What calling positive all that scores at least `threshold` comes to."""
+    """What calling positive all that scores at least `threshold` comes to: a chance, or minus the place in an order."""
 
     threshold: Number
     true_positive: Count

@@ -35,10 +35,12 @@ from models.learner import Learner, Scored
 from models.quality import rank_of
 from models.top_k import top_k
 from replay.backtest import figures, machine
+from replay.backtest.classified import classified
 from replay.backtest.ledger import LIST, Ledger
 from replay.backtest.meanings import TypesCounted
 from replay.backtest.queries import Peer, Queries, Query, Rule, told_to_peers
 from replay.backtest.result import FORMAT, Result, SettingsUsed, SourceRead, TypeMeaning
+from replay.backtest.shown_ledger import ShownLedger
 from replay.backtest.variants import Ablation, Published, Retrained
 from replay.sources import Source, SourceReport
 from streams.features.fold import Limits
@@ -194,7 +196,7 @@ def backtest(
             run.stream(recording, items, on_progress)
             runs.append(run)
     settings_used = _settings_used(options, runs[0], len(recording), len(items))
-    read = _source_read(source.report, recording)
+    read = _source_read(source.report, recording, len(types))
     return _result(read, types.meant(), settings_used, runs, len(recording), started_s)
 
 
@@ -218,7 +220,10 @@ def _check_rule(exclude_seen: tuple[str, ...], recording: Recording) -> None:
         )
 
 
-def _source_read(report: SourceReport, recording: Recording) -> SourceRead:
+def _source_read(report: SourceReport, recording: Recording, events: int) -> SourceRead:
+    """What was read of `events` events."""
+    undone = events - recording.duplicates - recording.refused - len(recording)
+    without = {"misplaced_list": recording.refused, "undo_of_nothing": undone}
     return SourceRead(
         name=Path(report.name).name,  # where a file lay is nobody's business, nor what makes it another
         digest=recording.digest(),
@@ -226,6 +231,7 @@ def _source_read(report: SourceReport, recording: Recording) -> SourceRead:
         rows=report.rows,
         duplicates=recording.duplicates,
         left_out=dict(report.left_out),
+        without_example={reason: count for reason, count in without.items() if count},
         bad=dict(report.bad),
         first_bad=list(report.first_bad),
         time_unit=report.time_unit or "milliseconds",
@@ -298,6 +304,7 @@ def _result(
         folds=(folds := figures.folds(ledger, first.warm_up, events, settings.folds or 0)),
         fold_spread=figures.fold_spread(folds),
         negatives=figures.negatives(ledger),
+        classification=classified(first.shown.items(), first.begin_ms) if len(first.shown) else None,
         digest=first.digest,
     )
 
@@ -353,6 +360,8 @@ class Run:
         self.rule = Rule(config.exclude_seen, config.max_types, config.meanings)
         self.queries = Queries(warm_up, self.rule, config.teach_per_minute)
         self.ledger = Ledger()
+        self.shown = ShownLedger()
+        self.begin_ms = 0
         self.published = Published(
             self.learner,
             options.publish_every,
@@ -397,11 +406,14 @@ class Run:
             self.retrained.published.finish()
         self.digest = self.learner.publish(created_ms=0, full=True).digest
         self._learned(self.learner.close(), self.ablation.close() if self.ablation else {})
+        for judged in self.learner.lists.undecided():
+            self.shown.take(judged)
         on_progress(self._progress(len(recording), time.perf_counter() - started_s))
 
     def _next(self, query: Query) -> None:
         time_ms = query.example.target.time_ms
         if query.place == self.warm_up:
+            self.begin_ms = time_ms
             self.published.start(time_ms)
         elif query.place > self.warm_up:
             self.published.advance(query.place, time_ms)
@@ -448,6 +460,8 @@ class Run:
         """Take down what the learner, and `reduced` ones, said of the oldest events that wait for it."""
         for i, one in enumerate(scored):
             query = self._waiting.popleft()
+            for judged in one.judged:
+                self.shown.take(judged)
             miss = query.known + 1  # no row, so no rank: let go meanwhile, or not admitted yet
             whole_and_reduced = {"headwater": one, **{name: each[i] for name, each in reduced.items()}}
             if query.against:

@@ -15,7 +15,7 @@ from replay.report.charts import NARROW, Dots, dots_chart
 from replay.report.sections import Charted, Column, Rows, both, groups_of_rankers, led
 from replay.report.squares import HALF, Bars, Cells, ScorerCurve, matrix_chart, spread_chart, square_chart
 from replay.report.verdict import OURS, told_apart
-from replay.report.wording import DASH, label, percent, score, signed, whole
+from replay.report.wording import DASH, called_from, label, percent, score, signed, whole
 
 __all__ = ["Classified", "classification", "turned_down"]
 
@@ -76,7 +76,7 @@ def classification(result: Result) -> Classified | None:
     told = result.classification
     if told is None or not told.scorers:
         return None
-    names = sorted(told.scorers, key=lambda name: (name != OURS, name))
+    names = sorted(told.scorers, key=lambda name: name != OURS)
     styles = {name: f"s{i}" if i < 5 else "quiet" for i, name in enumerate(names)}
     found = told.scorers
     bins = [
@@ -153,7 +153,7 @@ def _thresholds(told: Classification, names: list[str]) -> list[Column]:
     if not found:
         return []
     return [
-        column("Threshold", lambda each: score(each.threshold)),
+        column("Threshold", lambda each: called_from(each.threshold)),
         column("Precision", lambda each: percent(each.precision)),
         column("Recall", lambda each: percent(each.recall)),
         column("F1", lambda each: score(each.f1)),

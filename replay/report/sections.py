@@ -205,7 +205,7 @@ def meanings(result: Result) -> Rows:
     """Each type of the stream's events: what it meant, how many, their share, how they divide where values decide."""
     totals = {kind: sum(each.events.values()) for kind, each in result.meanings.items()}
     together = sum(totals.values())
-    rows = []
+    rows: Rows = []
     for kind, each in result.meanings.items():
         told = meant(each.signal) + ("" if each.known else " (nobody named it)")
         parts = [f"{percent(count / totals[kind])} {name}" for name, count in each.events.items() if totals[kind]]

@@ -118,7 +118,7 @@ def told_apart(told: Classification) -> str:
     if ours is None or ours.auc is None:
         return "All that was shown was reacted to, or none of it: there is nothing to tell apart."
     groups: dict[Outcome, list[str]] = {"better": [], "level": [], "worse": [], "unmeasured": []}
-    for name, each in sorted(told.scorers.items()):
+    for name, each in told.scorers.items():
         if name != OURS and each.auc is not None:
             groups[outcome(each.auc_lead)].append(f"{inline(name)} ({score(each.auc.value)})")
     words: dict[Outcome, str] = {
@@ -148,7 +148,7 @@ def _minds(result: Result) -> Iterable[str]:
     if result.users is not None and result.users < FEW_USERS:
         who = "1 user was" if result.users == 1 else f"{whole(result.users)} users were"
         yield f"Only {who} asked about: what holds of others is hardly known."
-    share = result.excluded_share
+    share = _unasked(result)
     if share is not None and share > 0.2:
         yield f"{percent(share)} of events after the warm-up could not be asked about; the scores say nothing of them."
     if result.settings.catalogue:
@@ -190,11 +190,23 @@ def _of_what_was_shown(result: Result) -> Iterable[str]:
         return
     names = [
         inline(name)
-        for name, each in sorted(told.scorers.items())
+        for name, each in told.scorers.items()
         if name != OURS and outcome(each.auc_lead) in ("level", "worse")
     ]
     if names:
         yield f"Of what was shown, Headwater does not tell reactions from the rest better than {_list(names)}."
+
+
+NO_VOTES = ("not_positive", "shown", "undone")
+"""Reasons for which an event is no question at all; of others the question could not be put."""
+
+
+def _unasked(result: Result) -> float | None:
+    """Of the events that speak for their item, the share that could not be asked about."""
+    if not result.excluded:
+        return result.excluded_share
+    unasked = sum(count for reason, count in result.excluded.items() if reason not in NO_VOTES)
+    return unasked / (unasked + result.queries) if result.queries else None
 
 
 def _unpublished(result: Result) -> Iterable[str]:

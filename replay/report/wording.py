@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 __all__ = [
     "DASH",
+    "called_from",
     "counted",
     "described",
     "flat",
@@ -54,6 +55,7 @@ _RANKERS = {
     "rules-symmetric": ("Sequential rules, both ways", "what went together with the history's last items"),
     "item-item": ("Item-item", "cosine of items by their users"),
     "item rate": ("Item's own rate", "the share of its showings that were reacted to, smoothed"),
+    "ranking": ("Headwater's ranking", "where the list's items stand in its ranking of all items"),
     "shown order": ("Order as shown", "whatever showed it: the first place is the likeliest"),
     "als": ("ALS", "factors by alternating least squares"),
     "bpr": ("BPR", "factors by pairwise ranking"),
@@ -89,7 +91,17 @@ def inline(name: str) -> str:
     ('item-item', 'ALS', 'Headwater', 'Other')
     """
     told = label(name)
-    return told if name == "headwater" or told == name or told[:2].isupper() else told[0].lower() + told[1:]
+    kept = told.startswith("Headwater") or told == name or told[:2].isupper()
+    return told if kept else told[0].lower() + told[1:]
+
+
+def called_from(threshold: float) -> str:
+    """A threshold: a chance, or of an order, whose scores are minus the place, how many of a list are called.
+
+    >>> called_from(0.25), called_from(-3.0)
+    ('0.2500', 'first 3')
+    """
+    return f"first {-threshold:.0f}" if threshold < 0 else score(threshold)
 
 
 def described(name: str) -> str:

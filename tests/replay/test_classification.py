@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.quality import losses, roc_auc
 from replay.backtest.classification import (
     Counts,
     InOrder,
@@ -17,8 +18,6 @@ from replay.backtest.classification import (
     calibration,
     confusion,
     list_gains,
-    losses,
-    roc_auc,
     roc_curve,
     user_aucs,
 )

@@ -169,7 +169,7 @@ def test_a_verdict_without_peers_or_intervals_claims_nothing() -> None:
 def test_the_head_warns_of_what_the_verdict_leaves_out() -> None:
     assert told(result()).concerns == ()
     found = result()
-    found |= {"queries": 120, "excluded_share": 0.4, "by_seed": {"headwater": {"ndcg@10": [0.12]}}}
+    found |= {"queries": 120, "excluded": {"new_item": 80, "shown": 900}, "by_seed": {"headwater": {"ndcg@10": [0.12]}}}
     found["source"]["bad"] = {"no_user": 310}
     found["groups"]["new_users"]["ndcg@10"] = {"headwater": 0.05, "popularity": 0.11}
     found["differences"]["item-item"]["hr@10"] = [-0.01, 0.001, 0.01]

@@ -1,0 +1,76 @@
+"""What was shown and what became of it, as the learner tells: taken down item by item.
+
+Before: `replay.backtest.run` hands over the learner's records. After: `replay.backtest.classified` makes figures of
+them. An item of a list stands once: a later record, of a reaction that came late or was taken back, corrects it.
+"""
+
+from __future__ import annotations
+
+from array import array
+
+import numpy as np
+
+from models.quality import Judged
+from replay.backtest.classified import OURS, ShownItems
+
+__all__ = ["ShownLedger"]
+
+ITEMS = 2**32
+"""More than there are items: a list and an item of it make one number."""
+
+
+class ShownLedger:
+    """Every item of every list, once."""
+
+    def __init__(self) -> None:
+        self._users: dict[str, int] = {}
+        self._lists: dict[tuple[str, str], int] = {}
+        self._items: dict[str, int] = {}
+        self._rows: dict[int, int] = {}
+        self._time_ms, self._user, self._list = array("q"), array("i"), array("i")
+        self._place, self._rank = array("i"), array("i")
+        self._chance, self._rate = array("d"), array("d")
+        self._reacted = array("b")
+
+    def __len__(self) -> int:
+        return len(self._reacted)
+
+    def take(self, one: Judged) -> None:
+        """Take down what became of an item."""
+        number = self._lists.setdefault((one.user_id, one.list_id), len(self._lists))
+        name = number * ITEMS + self._items.setdefault(one.item_id, len(self._items))
+        row = self._rows.setdefault(name, len(self._rows))
+        if row < len(self._reacted):
+            self._reacted[row] = one.reacted
+            return
+        self._time_ms.append(one.time_ms)
+        self._user.append(self._users.setdefault(one.user_id, len(self._users)))
+        self._list.append(number)
+        self._place.append(one.place)
+        self._rank.append(one.rank)
+        self._chance.append(one.chance)
+        self._rate.append(one.item_rate)
+        self._reacted.append(one.reacted)
+
+    def items(self) -> ShownItems:
+        """All of it, by time.
+
+        The order as shown is no scorer where no place is known; an item without a place stands behind those with one.
+        """
+        time_ms, lists, place = (np.array(each, np.int64) for each in (self._time_ms, self._list, self._place))
+        scores = {
+            OURS: np.array(self._chance),
+            "ranking": -np.array(self._rank, np.float64),
+            "item rate": np.array(self._rate),
+        }
+        if place.any():
+            scores["shown order"] = -np.where(place > 0, place, place.max() + 1.0)
+        found = ShownItems(
+            time_ms=time_ms,
+            user=np.array(self._user, np.int64),
+            list=lists,
+            reacted=np.array(self._reacted, np.bool_),
+            scores=scores,
+            chances=frozenset({OURS, "item rate"}),
+        )
+        return found.where(np.lexsort((lists, time_ms)))
