@@ -117,3 +117,22 @@ def test_an_export_of_another_engine_is_shown_with_its_catalogue(tmp_path: Path)
     found = look(f"gorse:{tmp_path}")
     assert (found.exit_code, "gorse's feedback" in found.stdout, "1 items" in found.stdout) == (0, True, True)
     assert f"headwater replay stream gorse:{tmp_path}" in found.stdout
+
+
+def test_lists_that_were_shown_and_guests_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "interactions.csv"
+    rows = [f"u,s{n % 2},a{n},View,{AT + n},a{n}|b|c" for n in range(4)]
+    path.write_text(
+        "\n".join(["USER_ID,SESSION_ID,ITEM_ID,EVENT_TYPE,TIMESTAMP,IMPRESSION", *rows, f",s1,b,View,{AT + 9},"])
+    )
+    shown = look(path, "--map", "user=USER_ID,SESSION_ID")
+    for told in (
+        "5 of 5 rows",
+        "4 lists, 3.0 items each; 4 came with another event of their row",
+        "; 2 by their ids",
+        "a guest logged in later",
+    ):
+        assert told in shown.stdout
+    body = json.loads(look(path, "--no-impressions", "--json").stdout)
+    assert (body["types"], body["lists"], body["bad"]) == ({"view": 4}, 0, {"no_user": 1})
+    assert "--no-impressions" in body["commands"]["stream"]
