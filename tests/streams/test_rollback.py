@@ -12,9 +12,10 @@ from kafka import TopicPartition
 from embedded import EmbeddedStore
 from headwater.events import Item
 from headwater.examples import Example, unpack
+from headwater.identities import Identity
 from headwater.kafka import admin_client
 from headwater.settings import Settings, load_settings
-from headwater.topics import EVENTS, EXAMPLES, ITEMS, topic_name
+from headwater.topics import EVENTS, EXAMPLES, IDENTITIES, ITEMS, topic_name
 from headwater.wire import encode
 from streams.features.state import UserState, encode_state
 from tests.worlds.processes import LiveWorker, eventually
@@ -162,9 +163,11 @@ def test_a_worker_on_a_store_that_is_older_than_its_commits_reads_the_gap_before
         send_packed(mine, [event(n, f"user-{partition}") for n in range(10)], partition)
     send_raw(mine, encode(Item(item_id="film-1", title="Alien")), ITEMS, key=b"film-1")
     send_raw(mine, b"no item", ITEMS, key=b"film-2")
+    send_raw(mine, encode(Identity(user_id="user-1", was="user-2")), IDENTITIES, key=b"user-1")
     with server_of(mine) as server, storing(mine) as store:
         assert folded_all(mine).ok
         eventually_equal(store.dead_letters, {"undecodable": 1})
+        eventually(lambda: store.read_users(["user-2"]).people, what="the link")
         older = snapshot(server)
         for partition in range(1, 4):
             send_packed(mine, [event(n, f"user-{partition}") for n in range(10, 20)], partition)
@@ -183,6 +186,7 @@ def test_a_worker_on_a_store_that_is_older_than_its_commits_reads_the_gap_before
         server.flushall()  # and while nothing at all arrives
         assert folded_all(mine).ok
         eventually(lambda: all(store.read_items(["film-1", "film-3"])), what="the catalogue")
+        eventually(lambda: store.read_users(["user-2"]).people, what="the link")
         eventually_equal(store.dead_letters, {"undecodable": 2})  # the catalogue's refusal was sent again
         eventually(second.is_ready)
 

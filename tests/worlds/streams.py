@@ -15,7 +15,7 @@ from headwater.client import lanes
 from headwater.events import Event
 from headwater.kafka import consumer, producer, read_topic
 from headwater.settings import Settings
-from headwater.topics import EVENTS, Topic, topic_name
+from headwater.topics import EVENTS, IDENTITIES, Topic, topic_name
 from headwater.wire import encode, encode_packed
 from streams.audit import AuditResult, audit
 from streams.features.store import FeatureStore
@@ -104,11 +104,11 @@ def partition_of(settings: Settings, user: str) -> int:
         return lanes.partition_of(user, len(client.partitions_for(topic_name(EVENTS, settings.kafka.prefix))))
 
 
-def end_marks(settings: Settings) -> dict[int, int]:
-    """Partition -> offset of the last record of `events`, of the partitions that have any."""
+def end_marks(settings: Settings, topic: Topic = EVENTS) -> dict[int, int]:
+    """Partition -> offset of the last record of a topic, of the partitions that have any."""
     client = consumer(settings.kafka)
     try:
-        name = topic_name(EVENTS, settings.kafka.prefix)
+        name = topic_name(topic, settings.kafka.prefix)
         partitions = [TopicPartition(name, number) for number in client.partitions_for_topic(name) or ()]
         return {one.partition: end - 1 for one, end in client.end_offsets(partitions).items() if end}
     finally:
@@ -116,10 +116,11 @@ def end_marks(settings: Settings) -> dict[int, int]:
 
 
 def folded_all(settings: Settings, timeout_s: float = 60) -> AuditResult:
-    """Wait until every record is folded; the audit of the result."""
-    marks = end_marks(settings)
+    """Wait until every record is folded, and every link written; the audit of the result."""
+    marks, links = end_marks(settings), end_marks(settings, IDENTITIES)
     with storing(settings) as store:
         eventually(lambda: store.marks() == marks, timeout_s, f"marks {marks}")
+        eventually(lambda: store.marks_of(IDENTITIES) == links, timeout_s, f"links {links}")
     return audit(settings)
 
 
