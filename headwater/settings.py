@@ -199,7 +199,7 @@ class ServingSettings(_Section):
         default=Path(".headwater/models"), description="Folder that the trainer publishes bundles to."
     )
     exposures: bool = Field(
-        default=False,
+        default=True,
         description="Send each list that goes out as an event `served` to the topic `events`: what was shown and not "
         "reacted to is learned from. false where the app sends its own impressions.",
     )

@@ -95,9 +95,9 @@ def explain(
     if len(spoken) < len(history):
         without.append(spoken)
     _, (memory, *others) = half.run([history, *without], now_ms, ["memory", *half.bundle.reasons])
-    instead: dict[int, str] = {}
+    averse: dict[int, str] = {}
     if len(spoken) < len(history):
-        instead = _instead(half, list(newest.values()), memory, scores, best, rules)
+        averse = _averse(half, list(newest.values()), memory, scores, best, rules)
     memory = memory[: 1 + len(newest), best]  # (1 + newest, k)
     parts = memory[0] - memory[1:]  # (newest, k)
     typical = [float(np.median(output[0])) for output in others]
@@ -115,13 +115,13 @@ def explain(
         best_gain = max(gains, key=lambda name: gains[name])
         if not found or gains[best_gain] > float(parts[:, place].max()):
             found.append(best_gain)
-        if row in instead:
-            found.insert(1, instead[row])
+        if row in averse:
+            found.insert(1, averse[row])
         reasons.append(tuple(found))
     return reasons
 
 
-def _instead(
+def _averse(
     half: Half,
     newest: Sequence[Entry],
     memory: npt.NDArray[np.float32],
@@ -129,19 +129,28 @@ def _instead(
     best: npt.NDArray[np.int64],
     rules: Rules,
 ) -> dict[int, str]:
-    """Rows that are in the list because others sank, and why these did: they are like what was turned down.
+    """Rows of the list that are in it because others sank, or that sank themselves, and what that was like.
 
     `newest` are the entries that are tried, `memory` (1 + newest + 1, capacity) what the memories say with all of the
     history, without each of them, and without all that was turned down.
     """
     meaning = half.bundle.config.meanings.meaning
     averse = [i for i, entry in enumerate(newest) if meaning(entry.type, entry.value) is Meaning.NEGATIVE]
-    otherwise = best_rows(scores + np.maximum(memory[-1] - memory[0], 0.0), rules, len(best))
-    sank = np.setdiff1d(otherwise, best)
-    if not len(sank) or not averse:
+    otherwise = best_rows(scores + np.maximum(memory[-1] - memory[0], 0.0), rules, len(best)).tolist()
+    if not averse or otherwise == best.tolist():
         return {}
-    lowered = (memory[1:][averse][:, sank] - memory[0, sank]).sum(1)  # (averse,), by each of them
-    entry = newest[averse[int(lowered.argmax())]]
-    verb = TURNED_DOWN.get(entry.type, "turned down")
-    text = f"instead of more like {half.rows.catalogue.title(entry.item_id)}, which you {verb}"
-    return dict.fromkeys(np.setdiff1d(best, otherwise).tolist(), text)
+    lowered = memory[1:][averse] - memory[0]  # (averse, capacity), by each of them
+
+    def like(rows: list[int]) -> str:
+        entry = newest[averse[int(lowered[:, rows].sum(1).argmax())]]
+        verb = TURNED_DOWN.get(entry.type, "turned down")
+        return f"like {half.rows.catalogue.title(entry.item_id)}, which you {verb}"
+
+    gone = [row for row in otherwise if row not in best]
+    told: dict[int, str] = {}
+    for place, row in enumerate(best.tolist()):
+        if row not in otherwise:
+            told[row] = f"instead of more {like(gone)}"
+        elif place > otherwise.index(row) and lowered[:, row].max() > MOVED:
+            told[row] = f"further down, for it is {like([row])}"
+    return told

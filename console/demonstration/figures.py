@@ -21,13 +21,16 @@ TO_FEATURE = "headwater_event_to_feature_seconds"
 class Figures:
     """One scrape of everything. Absent figures are None: no worker has said them yet.
 
-    `exposures` are the lists that went out as events; `applied` and `learned` count them, too.
+    Fields
+        applied: events folded, the engine's own exposures too; the trainer was sent `examples` of them.
+        exposures: lists that went out as events, be they folded yet or not.
     """
 
     at_s: float = field(default_factory=time.monotonic)
     applied: int = 0
     duplicates: int = 0
     dead_letters: int = 0
+    examples: int = 0
     exposures: int = 0
     items: int = 0
     to_feature: Mapping[float, float] = field(default_factory=dict)
@@ -42,7 +45,8 @@ class Figures:
     @property
     def settled(self) -> int:
         """Events of apps that nothing more will happen to: learned, or known to be duplicates, or refused."""
-        return self.learned + self.duplicates + self.dead_letters - self.exposures
+        unlearned = max(0, self.examples - self.learned)
+        return self.applied - self.exposures + self.duplicates + self.dead_letters - unlearned
 
     def to_feature_ms(self, q: float, since: Figures | None = None) -> float | None:
         """Quantile of the milliseconds from event to feature, of all events or of those since an earlier scrape."""
@@ -65,6 +69,7 @@ def read_figures(workers: Mapping[str, WorkerProcess]) -> Figures:
         applied=int(streams.total("headwater_events_applied_total")),
         duplicates=int(streams.total("headwater_duplicates_total")),
         dead_letters=int(letters),
+        examples=int(streams.total("headwater_examples_sent_total")),
         exposures=int(serving.total("headwater_exposures_total")),
         items=int(serving.total("headwater_catalogue_items")),
         to_feature=streams.buckets(TO_FEATURE),

@@ -15,7 +15,7 @@ from headwater.client import Client
 from headwater.events import Item, new_id
 from headwater.recommendations import Recommendation, RecommendedItem
 
-__all__ = ["Newcomer", "Reaction", "choose_three", "shown_title"]
+__all__ = ["Act", "Newcomer", "choose_three", "shown_title"]
 
 THEMES = (
     ("Aladdin", "Lion King, The", "Beauty and the Beast"),
@@ -30,7 +30,7 @@ _ARTICLE = re.compile(r"^(.*), (The|A|An|Das|Der|Die|Il|La|Le|Les|Los|El)$")
 
 
 @dataclass(frozen=True)
-class Reaction:
+class Act:
     """One thing that she did: what the list became and how long that took.
 
     Fields
@@ -82,18 +82,18 @@ class Newcomer:
         """What she is shown before her first click."""
         return self._ask()
 
-    def clicks(self, items: Sequence[str], before: Recommendation) -> Iterator[Reaction]:
+    def clicks(self, items: Sequence[str], before: Recommendation) -> Iterator[Act]:
         """One click after the other, each with the list that followed. Raises HeadwaterError when no answer comes."""
         for item in items:
             reaction = self._reacts("click", item, before)
             yield reaction
             before = reaction.after
 
-    def dismisses(self, before: Recommendation) -> Reaction:
+    def dismisses(self, before: Recommendation) -> Act:
         """She turns down the first film of her list. Raises HeadwaterError when no answer comes."""
         return self._reacts("dismiss", before.items[0].item_id, before)
 
-    def _reacts(self, kind: str, item: str, before: Recommendation) -> Reaction:
+    def _reacts(self, kind: str, item: str, before: Recommendation) -> Act:
         started = time.perf_counter()
         handle = self._client.track(self.user, item, kind)
         self.events += 1
@@ -103,7 +103,7 @@ class Newcomer:
             if _ids(answer.items) != _ids(before.items):
                 ms = (time.perf_counter() - started) * 1000
                 break
-        return Reaction(kind, item, before.items, answer, ms)
+        return Act(kind, item, before.items, answer, ms)
 
     def _ask(self, **fields: object) -> Recommendation:
         self.asked += 1

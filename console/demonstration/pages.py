@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from console.demonstration.newcomer import Reaction, shown_title
+from console.demonstration.newcomer import Act, shown_title
 from console.demonstration.summary import Summary
 from console.demonstration.view import ms, ndcg
 from headwater.events import Item
@@ -51,7 +51,7 @@ class Pages:
         self._list(first.items, catalogue)
         self._receipt(first.receipt)
 
-    def reaction(self, reaction: Reaction, catalogue: Mapping[str, Item]) -> None:
+    def reaction(self, reaction: Act, catalogue: Mapping[str, Item]) -> None:
         """What she did, and the list that followed."""
         dismissed = reaction.type == "dismiss"
         self._out.print()
@@ -61,12 +61,13 @@ class Pages:
             line.append("Her list stayed as it was.", style="red")
         else:
             line.append("Her list is another one ").append(f"{reaction.ms:.0f} ms", style="bold green").append(" later")
-            also = [shown_title(item, catalogue) for item in reaction.gone if item != reaction.item]
-            if dismissed and also:
-                line.append(", and what is like it is gone, too: ").append(", ".join(also), style="red")
             line.append(":")
         self._out.print(line)
         self._list(reaction.after.items, catalogue, reaction)
+        if dismissed:
+            also = [shown_title(item, catalogue) for item in reaction.gone if item != reaction.item]
+            told = f"gone for good: {shown_title(reaction.item, catalogue)}"
+            self._out.print(Text(f"         {told}{'; gone, too: ' if also else ''}{', '.join(also)}", style="red"))
         self._receipt(reaction.after.receipt)
 
     def _reasons(self, reasons: Sequence[str], catalogue: Mapping[str, Item]) -> Text:
@@ -79,7 +80,7 @@ class Pages:
         return Text(told)
 
     def _list(
-        self, items: Sequence[RecommendedItem], catalogue: Mapping[str, Item], reaction: Reaction | None = None
+        self, items: Sequence[RecommendedItem], catalogue: Mapping[str, Item], reaction: Act | None = None
     ) -> None:
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(justify="right", style="dim", width=4)

@@ -50,7 +50,7 @@ def listing(request_id: str, *items: str, at_ms: int = 0) -> tuple[Request, Reco
 
 
 def test_each_list_that_goes_out_is_one_event_of_its_user_whatever_else_is_asked(world: World, worker: Start) -> None:
-    serving = worker("serving.worker", HEADWATER_SERVING__EXPOSURES="true")
+    serving = worker("serving.worker")
     answer = world.recommend("ann", k=3)
     (event,) = eventually(lambda: shown(world), what="the exposure")
     assert (event.user_id, event.type, event.request_id) == ("ann", "served", answer.request_id)

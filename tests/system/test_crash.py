@@ -1,4 +1,5 @@
-"""kill -9 of each part in turn, under load: nothing is lost, nothing counts twice, every request is answered.
+"""kill -9 of each part in turn, under load: nothing is lost, nothing counts twice, every request is answered, and every
+list that went out is shown once.
 
 One world lives through all of it, one test per part that dies; what must hold is asked after each, of all that was sent
 since the beginning. The audit recomputes all features from the topics and compares them key by key with the store; the
@@ -15,11 +16,14 @@ import pytest
 from embedded import EmbeddedStore, ServerProcess
 from headwater.kafka import ensure_topics
 from headwater.settings import Settings, load_settings
+from headwater.topics import EVENTS
+from serving.exposures import SERVED
 from streams.audit import audit
 from tests.worlds.brokers import chosen_broker
 from tests.worlds.example_logs import SMALL_MODEL
 from tests.worlds.loads import Answers, Load
 from tests.worlds.processes import LiveWorker, eventually
+from tests.worlds.topic_reading import everything, rows
 
 MODULES = ("streams.worker", "trainer.worker", "serving.worker")
 ROUNDS = 15  # of load before and after each blow; a round is 10 events and a request
@@ -90,6 +94,11 @@ def examples(trainer: LiveWorker) -> float:
         return 0.0
 
 
+def shown(world: AllProcesses) -> set[str | None]:
+    """The requests whose lists are on `events`."""
+    return {row.request_id for row in rows(everything(world.settings.kafka, EVENTS.name)) if row.type == SERVED}
+
+
 def all_is_well(world: AllProcesses, load: Load) -> None:
     """What must hold when everything that was sent has been worked off."""
     load.finish()
@@ -103,17 +112,20 @@ def all_is_well(world: AllProcesses, load: Load) -> None:
 
     def learned() -> bool:
         supervise(world.workers)
-        return examples(trainer) >= world.events
+        return examples(trainer) >= world.events + len(answers.lists)
 
     try:
         eventually(answered, 40, f"every request answered:\n{serving.tail()}")
     finally:
         answers.close()
+    lists = answers.lists
     eventually(learned, 40, f"{world.events} examples learned:\n{trainer.tail()}")
-    verdict = audit(world.settings)
-    assert verdict.ok, verdict
-    assert verdict.events_applied == world.events
-    assert examples(trainer) == world.events
+    eventually(lambda: shown(world) == lists, 40, f"every list that went out is an event:\n{serving.tail()}")
+    verdict = eventually(
+        lambda: one if (one := audit(world.settings)).ok else None, 40, "the features as the topic says"
+    )
+    assert verdict.events_applied == world.events + len(lists)
+    assert examples(trainer) == world.events + len(lists)
     for worker in world.workers.values():
         eventually(worker.is_ready, 60, worker.module)
         assert worker.metric("headwater_dead_letters_total") == 0

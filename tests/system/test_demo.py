@@ -61,11 +61,11 @@ def test_a_demo_loses_nothing_and_a_new_visitor_sees_her_list_change(tmp_path: P
     events = write_events(tmp_path / "events.jsonl", 2000)
     code, told, stderr = demo(events, "--quick", "1500", folder=tmp_path)
     assert code == 0, stderr
-    assert told["events_produced"] == told["events_applied"] == 1503
+    assert told["events_produced"] == told["events_applied"] == 1504
     assert (told["audit"], told["duplicates"], told["dead_letters"], told["failures"]) == ("ok", 0, 0, [])
-    assert told["requests_sent"] == told["requests_answered"] > 3
+    assert told["requests_sent"] == told["requests_answered"] >= told["exposures"] > 3
     assert len(told["click_to_changed_ms"]) == 3
-    assert all(ms > 0 for ms in told["click_to_changed_ms"])
+    assert all(ms > 0 for ms in [*told["click_to_changed_ms"], told["dismissal_to_changed_ms"]])
     assert told["queries"] > 0
     assert told["ndcg_at_10"]["headwater"] > told["ndcg_at_10"]["popularity"] > 0
     assert told["model_versions_published"] > 0
@@ -75,6 +75,7 @@ def test_a_demo_loses_nothing_and_a_new_visitor_sees_her_list_change(tmp_path: P
     assert told["store"]
     assert told["seconds"] > 0
     assert "A visitor nobody has seen before" in stderr
+    assert "She dismisses item-" in stderr
 
 
 @pytest.mark.timeout(200)

@@ -15,6 +15,7 @@ from typing import Any, Self
 from kafka import KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
+from headwater.client.lanes import partition_of
 from headwater.events import Event, Item, now_ms
 from headwater.kafka import consumer, producer
 from headwater.recommendations import Request
@@ -50,6 +51,9 @@ class Load(threading.Thread):
         name = topic_name(topic, self._settings.kafka.prefix)
         return self._producer.send(name, value, None if key is None else key.encode(), partition=partition)
 
+    def _partition(self, user: str) -> int:
+        return partition_of(user, self._partitions)
+
     def _event(self, user: int) -> Event:
         self._clock += 1
         item = self._chance.randrange(CATALOGUE)
@@ -65,17 +69,13 @@ class Load(threading.Thread):
 
     def _round(self) -> None:
         partition = self._chance.randrange(self._partitions)
-        ours = range(partition, USERS, self._partitions)
+        ours = [user for user in range(USERS) if self._partition(f"u{user}") == partition]
         packed = [self._event(self._chance.choice(ours)) for _ in range(PACKED)]
         lone = [self._event(self._chance.randrange(USERS)) for _ in range(2)]
         sent = [self._send(EVENTS, encode_packed(packed), None, partition)]
-        sent += [
-            self._send(EVENTS, encode(event), event.user_id, int(event.user_id[1:]) % self._partitions)
-            for event in lone
-        ]
+        sent += [self._send(EVENTS, encode(event), event.user_id, self._partition(event.user_id)) for event in lone]
         request = Request(user_id=f"u{self._chance.randrange(USERS)}", k=5)
-        number = int(request.user_id[1:]) % self._partitions
-        sent.append(self._send(REQUESTS, encode(request), request.user_id, number))
+        sent.append(self._send(REQUESTS, encode(request), request.user_id, self._partition(request.user_id)))
         for future in sent:
             future.get(timeout=60)
         self.events |= {event.event_id for event in (*packed, *lone)}
@@ -110,12 +110,14 @@ class Answers:
         numbers: Sequence[int] = sorted(self._consumer.partitions_for_topic(name))
         self._consumer.assign([TopicPartition(name, number) for number in numbers])
         self.answered: set[str] = set()
-        self.contents: dict[str, set[bytes]] = {}
+        self.lists: set[str] = set()  # those with a list
 
     def seen(self) -> set[str]:
         """Distinct request ids answered."""
         for records in self._consumer.poll(timeout_ms=50).values():
-            self.answered |= {decode_recommendation(record.value).request_id for record in records}
+            found = {answer.request_id: answer for answer in (decode_recommendation(one.value) for one in records)}
+            self.answered |= found.keys()
+            self.lists |= {request_id for request_id, answer in found.items() if answer.items}
         return self.answered
 
     def close(self) -> None:
