@@ -18,6 +18,7 @@ from headwater.errors import SourceError
 from headwater.signals import DEFAULTS, Meaning
 from replay.sources.ids import is_missing
 from replay.sources.kinds import Kinds
+from replay.sources.lists import SHOWN_TYPE
 from replay.sources.times import number_of
 
 __all__ = [
@@ -50,7 +51,7 @@ USERS = _names(
     "householdid fullvisitorid distinctid domainuserid anonymousid deviceid cookieid"
 )
 SESSIONS = _names("sessionid session ssessionid usersession visitid displayid")
-REQUESTS = _names("recommendationid requestid")
+REQUESTS = _names("recommendationid requestid impressionid")
 SHOWN = _names("impression impressions shown shownitems displayeditems")
 ITEMS = _names(
     "itemid item productid product movieid filmid articleid clickarticleid videoid trackid songid artistid albumid "
@@ -85,6 +86,7 @@ BY_FIELD = {"user": USERS, "item": ITEMS, "time": TIMES, "type": TYPES, "value":
 FIELDS = (*BY_FIELD, "event_id", "session", "request", "shown")
 """What a column can be named for."""
 _TYPED = re.compile(r":(?:token|float|token_seq|float_seq)$")
+_CLICKS = re.compile(r"\S+-[01](?: \S+-[01])*")
 _FLAG = re.compile(r"(?:is|has)?_?(\w+)", re.IGNORECASE)
 ANSWERS = {"0", "1", "0.0", "1.0", "true", "false"}
 FLAGS = {name for name, signal in DEFAULTS.items() if signal.means in (Meaning.POSITIVE, Meaning.NEGATIVE)} - {"rating"}
@@ -156,7 +158,9 @@ class Roles:
 
     Fields
         times: of which the values decide: the first is the best by its name. `date+clock` are two of one moment.
+        item: "" where rows are lists that were shown, and of no one item.
         session, request, shown: as of `Columns`.
+        clicked: whether the lists say of each item whether it was clicked, as N129416-1.
         flags: columns of 0 and 1, and the type of event that 1 means; a row is an impression as well.
         other_users: columns of the user where that one is empty.
         fixed_type: the type of every event, where no column tells.
@@ -176,6 +180,7 @@ class Roles:
     fixed_type: str = ""
     notes: tuple[str, ...] = ()
     flags: tuple[tuple[str, str], ...] = ()
+    clicked: bool = False
 
 
 @lru_cache(10_000)
@@ -221,7 +226,8 @@ def roles_of(where: str, present: Sequence[str], sample: Sample, given: Columns)
     chooser = _Chooser(where, list(present), sample, given)
     user = chooser.one("user", USERS) or chooser.session()
     item = chooser.one("item", ITEMS) or chooser.other_id()
-    if user is None or item is None:
+    shown = chooser.shown()
+    if user is None or (item is None and shown is None):
         raise chooser.lacks("user" if user is None else "item")
     times = chooser.times() if given.timed else ()
     if given.timed and not times:
@@ -230,8 +236,13 @@ def roles_of(where: str, present: Sequence[str], sample: Sample, given: Columns)
     value = chooser.one("value", VALUES, number=True)
     fixed = (given.type or "")[1:] if (given.type or "").startswith("=") else ""
     rated = value is not None and plain(value).rpartition(".")[2] in RATINGS and given.value is None
-    flags = () if kind is not None or fixed or rated else chooser.flags()
-    if flags:
+    flags = () if kind is not None or fixed or rated or item is None else chooser.flags()
+    clicked = shown is not None and chooser.is_clicked(shown)
+    if item is None:
+        fixed = fixed or ("" if kind else SHOWN_TYPE)
+        clicks = ", and a click for each item that ends with -1" if clicked else ""
+        chooser.notes.append(f"a row is a list that was shown, of column {shown}{clicks}")
+    elif flags:
         told = ", ".join(f"{name} ({what})" for name, what in flags)
         chooser.notes.append(f"a row is an impression, and an event for each that is 1 of: {told}")
     elif kind is None and not fixed:
@@ -240,14 +251,14 @@ def roles_of(where: str, present: Sequence[str], sample: Sample, given: Columns)
         fixed = "rating"
         chooser.notes.append(f"every event is a rating, of column {value} (--type =WORD says another)")
     event_id = chooser.event_id()
-    session, request, shown = chooser.session_id(), chooser.one("request", REQUESTS), chooser.shown()
+    session, request = chooser.session_id(), chooser.one("request", REQUESTS)
     for name in (user, item, *times, kind, value):
         if name is not None and f"{name} (2)" in present:
             chooser.notes.append(f"column {name} is there twice: the first is taken")
     chooser.tell_anonymous(user)
     return Roles(
-        user, item, times, kind, value, event_id, session, request, shown, chooser.other_users, fixed,
-        tuple(chooser.notes), flags,
+        user, item or "", times, kind, value, event_id, session, request, shown, chooser.other_users, fixed,
+        tuple(chooser.notes), flags, clicked,
     )  # fmt: skip
 
 
@@ -333,14 +344,22 @@ class _Chooser:
         return min(fits, key=self._empty, default=None)
 
     def shown(self) -> str | None:
-        """The column of lists that were shown: a number of impressions, or clicks as MIND writes them, is none.
+        """The column of lists that were shown: a number of impressions is none.
 
         One without a value so far may have some later.
         """
         if self.given.shown is not None:
             return self._given("shown", self.given.shown)
-        named = [name for name in self._named(SHOWN) if any(map(is_listed, self._values(name))) or self._empty(name)]
+        named = [name for name in self._named(SHOWN) if self._lists(name) or self._empty(name)]
         return min(named, key=self._empty, default=None)
+
+    def is_clicked(self, name: str) -> bool:
+        """Whether a column has lists as MIND writes them."""
+        values = self._values(name)
+        return bool(values) and all(isinstance(one, str) and _CLICKS.fullmatch(one.strip()) for one in values)
+
+    def _lists(self, name: str) -> bool:
+        return any(map(is_listed, self._values(name))) or self.is_clicked(name)
 
     def flags(self) -> tuple[tuple[str, str], ...]:
         """Columns that say of each row whether something happened, 0 or 1, and the type that each means."""
@@ -467,6 +486,8 @@ LAYOUTS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...], str], ...] = (
      (r"\d+", r"\d+", r"\d+", r"pv|buy|cart|fav", r"1[45]\d{8}"), ""),
     ("MovieLens", "::", ("user", "item", "rating", "time"), (r"\d+", r"\d+", r"[0-5](\.[05])?", r"\d{9,10}"), ""),
     ("MovieLens", "\t", ("user", "item", "rating", "time"), (r"\d+", r"\d+", r"[0-5](\.[05])?", r"\d{9,10}"), ""),
+    ("MIND's behaviors", "\t", ("impression_id", "user", "time", "history", "impressions"),
+     (r"\d+", r"U\d+", r"\d+/\d+/\d{4} .*", r"(N\d+( N\d+)*)?", r"N\d+-[01]( N\d+-[01])*"), ""),
     ("Yoochoose's clicks", ",", ("session", "time", "item", "category"),
      (r"\d+", r"\d{4}-\d\d-\d\dT[\d:.]+Z", r"\d+", r"\w+"), "click"),
     ("Yoochoose's buys", ",", ("session", "time", "item", "price", "quantity"),

@@ -150,7 +150,9 @@ class FileSource:
                  roles.request: "request", roles.shown: "shown"}  # fmt: skip
         known = {name: what for name, what in taken.items() if name} | dict.fromkeys(plan.time_columns, "time")
         known |= {name: f"flag: {kind}" for name, kind in roles.flags}
-        return ColumnsSeen(plan.sample, plan.read_as, {**known, roles.user: "user", roles.item: "item"})
+        return ColumnsSeen(
+            plan.sample, plan.read_as, {**known, roles.user: "user", **({roles.item: "item"} if roles.item else {})}
+        )
 
     def plan(self) -> FilePlan:
         """How the file is read. Raises SourceError for one that lacks a column, or whose columns say too little."""
@@ -240,7 +242,7 @@ class FileSource:
     def _next_table(self, part: FilePart, plan: FilePlan) -> Table:
         table = Table(part, self._form, is_known_name, plan.first)
         roles = plan.roles
-        needed = [roles.user, roles.item, *plan.time_columns, *filter(None, [roles.type])]
+        needed = [roles.user, roles.item or str(roles.shown), *plan.time_columns, *filter(None, [roles.type])]
         lacks = [name for name in needed if name not in table.columns]
         if lacks or table.kind != plan.first.kind:
             raise SourceError(
@@ -252,7 +254,7 @@ class FileSource:
 
     def _rows_of(self, table: Table, plan: FilePlan, kinds: Kinds) -> Iterator[RawRow | BadRow]:
         roles, name, path = plan.roles, str(table.path), str(table.path.absolute())
-        wanted = [roles.user, roles.item, *plan.time_columns]
+        wanted = [roles.user, roles.item or str(roles.shown), *plan.time_columns]
         places = []
         optional = (roles.type, roles.value, roles.event_id, roles.session, roles.request, roles.shown)
         for column in (*optional, *roles.other_users, *(name for name, _ in roles.flags)):
@@ -294,11 +296,14 @@ class FileSource:
                 user = guest if is_missing(user) else user
             at = values[2] if timed == 1 else _moment(values[2 : 2 + timed])
             made = RawRow(
-                line, user, values[1], at, kind, worth,
+                line, user, values[1] if roles.item else None, at, kind, worth,
                 values[event_id] if event_id > 0 else None, values[session] if session > 0 else None,
                 values[request] if request > 0 else None, "", path,
                 _listed(values[shown], separator, guessed) if shown > 0 else None, guest,
             )  # fmt: skip
+            if roles.clicked:
+                yield from _clicked(made)
+                continue
             if flagged:
                 yield from _flagged(made, [kind for place, kind in flagged if place > 0 and _is_set(values[place])])
                 continue
@@ -316,6 +321,15 @@ def _moment(values: Sequence[Any]) -> Any:
     if len(values) < 2:
         return values[0] if values else None
     return None if any(map(is_missing, values)) else " ".join(str(value).strip() for value in values)
+
+
+def _clicked(row: RawRow) -> Iterator[RawRow]:
+    """A list of `N55-1 N35-0` and the clicks on it."""
+    each = [str(one).rpartition("-") for one in row.shown or ()]
+    yield row._replace(shown=[item for item, _, _ in each])
+    for number, item in enumerate(item for item, _, was in each if was == "1"):
+        event_id = None if is_missing(row.event_id) else f"{row.event_id}:{number}"
+        yield row._replace(item=item, type="click", event_id=event_id, shown=None)
 
 
 def _is_set(value: Any) -> bool:

@@ -454,6 +454,26 @@ def test_lists_that_begin_late_in_a_file_are_not_lost(tmp_path: Path) -> None:
     assert [one.items for one in FileSource(path).events() if one.items] == [("a", "b")]
 
 
+def test_rows_that_are_lists_say_what_was_shown_and_with_marks_what_was_clicked(tmp_path: Path) -> None:
+    path = tmp_path / "behaviors.tsv"
+    path.write_text(
+        "1\tU1\t11/11/2019 9:05:58 AM\tN1 N2\tN55-1 N35-0\n2\tU2\t11/15/2019 6:11:30 PM\t\tN20-0 N39-1 N41-1\n"
+    )
+    source = FileSource(path)
+    events = list(source.events())
+    assert told(events) == [
+        ("U1", "impression", "N55", "N35", None), ("U1", "click", "N55", None),
+        ("U2", "impression", "N20", "N39", "N41", None), ("U2", "click", "N39", None), ("U2", "click", "N41", None),
+    ]  # fmt: skip
+    assert [one.request_id for one in events] == ["1", "1", "2", "2", "2"]
+    assert "a click for each item that ends with -1" in source.report.reading_text
+    lists = tmp_path / "slates.csv"
+    lists.write_text("user,ts,slate\nu,1704103200,a b c\nu,1704103201,\n")
+    source = FileSource(lists, Columns(shown="slate"))
+    assert told(source.events()) == [("u", "impression", "a", "b", "c", None)]
+    assert source.report.bad == {"no_item": 1}
+
+
 # Rows with flags
 
 
