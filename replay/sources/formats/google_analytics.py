@@ -3,17 +3,18 @@
 Before: https://support.google.com/analytics/answer/7029846 (the schema) and
 https://developers.google.com/analytics/devguides/collection/ga4/ecommerce (its events). After: `known`.
 
-Each of `items` is an event; those of `view_item_list` are one with the list. `event_timestamp` is in microseconds,
-which JSON has as text. Who is `user_id`, else `user_pseudo_id`, which is the guest that a user was; without consent
-there is neither, and no user to learn of. A session is `ga_session_id` of `event_params`, which only its
-`user_pseudo_id` makes unique. An `item_id` of `(not set)` is none.
+Each of `items` is an event; those of `view_item_list` are one with the list; an event without any is of the item that
+its parameters name, if they do (`article_id`, `content_id`). `event_timestamp` is in microseconds, as text in JSON. Who
+is `user_id`, else `user_pseudo_id`, which is the guest that a user was; without consent there is neither, and no user to
+learn of. A session is `ga_session_id` of `event_params`, which only its `user_pseudo_id` makes unique. An `item_id` of
+`(not set)` is none.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from replay.sources.formats.known import Happening, JsonFormat, Record
+from replay.sources.formats.known import Happening, JsonFormat, Record, id_in
 from replay.sources.ids import is_missing
 from replay.sources.raw import LeftOut
 from replay.sources.reading import Begin
@@ -38,19 +39,20 @@ class GoogleAnalytics(JsonFormat):
     def happening(self, record: Record) -> Happening | LeftOut:
         """What a row tells."""
         user, guest = record.get("user_id"), record.get("user_pseudo_id")
-        known = record["event_params"] = _params(
-            record.get("event_params")
-        )  # for names such as event_params.page_location
+        known = _params(record.get("event_params"))
+        record["event_params"] = known  # so that a person can name event_params.page_location
         session = known.get("ga_session_id")
         if not is_missing(session):
             session = f"{guest}.{session}"
         user = guest if is_missing(user) else user
         bought = record.get("ecommerce")
-        order = bought.get("transaction_id") if isinstance(bought, dict) else known.get("transaction_id")
+        order = bought.get("transaction_id") if isinstance(bought, dict) else None
         items = record.get("items")
+        if not isinstance(items, list) or not items:
+            items = [] if id_in(known) is None else [known]
         return Happening(
-            record.get("event_name"), user, guest, record.get("event_timestamp"),
-            items if isinstance(items, list) else (), session=session, request=known.get("request_id"), order=order,
+            record.get("event_name"), user, guest, record.get("event_timestamp"), items, session=session,
+            request=known.get("request_id"), order=known.get("transaction_id") if is_missing(order) else order,
             nobody="without user_pseudo_id (no consent)",
             is_page=record.get("event_name") in ("page_view", "screen_view"),
         )  # fmt: skip
