@@ -5,7 +5,7 @@ https://developers.google.com/analytics/devguides/collection/ga4/ecommerce (its 
 
 Each of `items` is an event; those of `view_item_list` are one with the list; an event without any is of the item that
 its parameters name, if they do (`article_id`, `content_id`). `event_timestamp` is in microseconds, as text in JSON. Who
-is `user_id`, else `user_pseudo_id`, which is the guest that a user was; without consent there is neither, and no user to
+is `user_id`, else `user_pseudo_id`, the guest that a user was; without consent there is neither, and no user to
 learn of. A session is `ga_session_id` of `event_params`, which only its `user_pseudo_id` makes unique. An `item_id` of
 `(not set)` is none.
 """
