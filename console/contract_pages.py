@@ -176,9 +176,15 @@ def _topics_page() -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for topic in TOPICS:
-        kept = "newest by key" if topic.cleanup == "compact" else f"{topic.retention_ms // 86_400_000} d"
-        kept = "for ever" if topic.cleanup == "delete" and topic.retention_ms < 0 else kept
-        cells = (f"`{topic.name}`", topic.key, topic.carries, topic.written_by, topic.read_by, topic.partitions, kept)
+        cells = (
+            f"`{topic.name}`",
+            topic.key,
+            topic.carries,
+            topic.written_by,
+            topic.read_by,
+            topic.partitions,
+            topic.kept,
+        )
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines) + "\n"
 

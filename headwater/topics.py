@@ -47,6 +47,13 @@ class Topic:
         """Kafka topic configuration for creating it."""
         return {"cleanup.policy": self.cleanup, "retention.ms": str(self.retention_ms), **self.extra}
 
+    @property
+    def kept(self) -> str:
+        """How long a record is, in words."""
+        if self.cleanup == "compact":
+            return "newest by key"
+        return f"{self.retention_ms // DAY_MS} d" if self.retention_ms >= 0 else "for ever"
+
 
 EVENTS = Topic("events", "user_id", 4, 30 * DAY_MS, "delete", "Event, or an array of them", "apps, serving", "streams")
 ITEMS = Topic("items", "item_id", 1, -1, "compact", "Item; null removes it", "apps", "streams, serving")

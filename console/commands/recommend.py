@@ -22,6 +22,7 @@ def command(
     k: Annotated[int, typer.Option("--k", "-k", help="How many items.")] = 10,
     explain: Annotated[bool, typer.Option("--explain", help="Say why each item is in the list.")] = False,
     context_item: Annotated[str | None, typer.Option(help="The item on the page.")] = None,
+    was: Annotated[str | None, typer.Option(metavar="ID", help="The id that USER had before: both count.")] = None,
     filters: Annotated[str | None, typer.Option("--filter", help='JSON, such as {"categories": ["Comedy"]}.')] = None,
     deadline_s: Annotated[float, typer.Option(min=0.01, help="Longest wait for the answer.")] = 5.0,
     servers: ServerOptions,
@@ -41,7 +42,7 @@ def command(
     settings = servers.settings()
     with Client(settings=settings.kafka, source="console") as client:
         answer = client.recommend(
-            user, k=k, deadline_s=deadline_s, explain=explain, context_item=context_item, filters=wanted
+            user, k=k, deadline_s=deadline_s, explain=explain, context_item=context_item, filters=wanted, was=was
         )
     if as_json:
         print(orjson.dumps(answer.model_dump(mode="json")).decode())
@@ -81,6 +82,8 @@ def receipt_line(receipt: Receipt) -> str:
     from headwater.recommendations import COLD
 
     parts = [f"history {receipt.history_length}"]
+    if receipt.people:
+        parts.append(f"of {len(receipt.people)} ids: {', '.join(receipt.people)}")
     if receipt.feature_age_ms is not None:
         parts.append(f"features {receipt.feature_age_ms / 1000:,.1f} s old")
     if receipt.model_version is not None:

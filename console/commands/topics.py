@@ -42,7 +42,6 @@ def command(*, servers: KafkaOptions, as_json: Json = False) -> None:
         table.add_column(name, justify="right")
     for state in states:
         topic = state.topic
-        kept = "newest by key" if topic.cleanup == "compact" else f"{topic.retention_ms // 86_400_000} d"
         here = [str(len(state.partitions)), f"{state.records:,}", size_text(state.bytes)]
         table.add_row(
             state.name,
@@ -50,7 +49,7 @@ def command(*, servers: KafkaOptions, as_json: Json = False) -> None:
             topic.carries,
             topic.written_by,
             topic.read_by,
-            kept,
+            topic.kept,
             *(here if state.partitions else ["[red]not shown" if state.denied else "[red]missing", "", ""]),
         )
     out = printer()

@@ -137,7 +137,8 @@ def person(of: str, known: Mapping[str, Links]) -> tuple[tuple[str, ...], set[st
             if other is None or other in found or len(found) >= MOST_LINKS:
                 continue
             if other not in known:
-                missing.add(other)
+                if len(missing) < MOST_LINKS:
+                    missing.add(other)
             elif known[guest].user == user and known[user or ""].has_guest(guest):
                 found.append(other)
     return tuple(sorted(found)), missing

@@ -239,13 +239,12 @@ class FeatureStore:
         pipe = self._redis.pipeline(transaction=True)
         pipe.hgetall(f"{prefix}marks")
         pipe.get(f"{prefix}landmark")
+        pipe.hgetall(f"{prefix}marks:identities")
         keys = [f"{prefix}u:{user}" for user in user_ids] + [f"{prefix}w:{one}" for one in links_of]
         if keys:
             pipe.mget(keys)
-        if links_of:
-            pipe.hgetall(f"{prefix}marks:identities")
         found = self._executed(pipe)
-        values: Sequence[bytes | None] = found[2] if keys else ()
+        values: Sequence[bytes | None] = found[3] if keys else ()
         states: dict[str, UserState] = {}
         damaged: dict[str, bytes | None] = {}
         for user, value in zip(user_ids, values, strict=False):
@@ -253,9 +252,9 @@ class FeatureStore:
                 states[user] = EMPTY if value is None else decode_state(value)
             except InvalidMessage:
                 damaged[user] = value
-        identities = found[3] if links_of and not isinstance(found[3], Exception) else {}
-        marks, decay = self._folded(found[0]), self._decay(found[1])
-        return Reading(states, marks, decay, damaged, {}, _integers(identities)), values[len(user_ids) :]
+        identities = {} if isinstance(found[2], Exception) else _integers(found[2])  # its script begins anew
+        reading = Reading(states, self._folded(found[0]), self._decay(found[1]), damaged, {}, identities)
+        return reading, values[len(user_ids) :]
 
     def foreign_users(self, user_ids: Sequence[str]) -> dict[str, None]:
         """Those of these users whose key is of a type that no state has; reading them says that they are new."""
