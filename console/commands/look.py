@@ -25,6 +25,7 @@ __all__ = ["command"]
 
 SHOWN_COLUMNS = 30
 SHOWN_TYPES = 8
+SHOWN_REASONS = 20
 SHOWN_VALUES = 56
 """Characters of the values of a column."""
 DAY_MS = 86_400_000
@@ -161,7 +162,7 @@ def _lines(source: Source, found: Overview) -> Iterator[tuple[str, str]]:
         ", ".join(types) + (f", and {len(found.types) - SHOWN_TYPES} more" if len(found.types) > SHOWN_TYPES else ""),
     )
     if report.made_types:
-        words = [f"'{word}' is {kind}" for word, kind in list(report.made_types.items())[:3]]
+        words = [f"'{word}' is {kind}" for word, kind in list(report.made_types.items())[:SHOWN_TYPES]]
         more = len(report.made_types) - len(words)
         yield "", ", ".join(words) + (f", and {more} more" if more else "")
     if found.lists:
@@ -177,7 +178,9 @@ def _lines(source: Source, found: Overview) -> Iterator[tuple[str, str]]:
     if found.silence_ms > 60_000 and found.silence_from_ms is not None:
         yield "gap", f"longest without any event {_span(found.silence_ms)}, from {_moment(found.silence_from_ms)}"
     if report.left_out:
-        yield "left out", ", ".join(f"{count:,} {what}" for what, count in report.left_out.most_common())
+        more = len(report.left_out) - SHOWN_REASONS
+        told = ", ".join(f"{count:,} {what}" for what, count in report.left_out.most_common(SHOWN_REASONS))
+        yield "left out", told + (f", and {more} names more" if more > 0 else "")
     for note in report.remarks:
         yield "note", note
 

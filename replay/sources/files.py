@@ -337,10 +337,12 @@ def _is_set(value: Any) -> bool:
 
 
 def _flagged(row: RawRow, kinds: Sequence[str]) -> Iterator[RawRow]:
-    """The impression of a row and what was done, each with an id of its own where the row has one."""
+    """The impression of a row, a list of one, and what was done; each with an id of its own where the row has one."""
+    shown = [row.item] if row.shown is None else row.shown
     for kind in (SHOWN_TYPE, *kinds):
         event_id = None if is_missing(row.event_id) else f"{row.event_id}:{kind}"
-        yield row._replace(type=kind, event_id=event_id, value=None if kind == SHOWN_TYPE else row.value)
+        one = row._replace(type=kind, event_id=event_id, shown=None)
+        yield one._replace(item=None, shown=shown, value=None) if kind == SHOWN_TYPE else one
 
 
 def _separator(values: Sequence[Any]) -> str | None:

@@ -45,6 +45,9 @@ MOST_ROWS = 200_000
 FIRST_BAD = 5
 """Bad rows that the report quotes."""
 
+MOST_REASONS = 20
+"""Words that are told of what was refused or left out; a log has hundreds of names."""
+
 _MAX_ID_PATH = 200
 _DIGEST = blake2b(
     digest_size=12
@@ -179,7 +182,8 @@ class SourceReport:
 
 
 def _counts(counter: Counter[str]) -> str:
-    return ", ".join(f"{count:,} {reason}" for reason, count in counter.most_common())
+    told = ", ".join(f"{count:,} {reason}" for reason, count in counter.most_common(MOST_REASONS))
+    return told + (f", and {len(counter) - MOST_REASONS} names more" if len(counter) > MOST_REASONS else "")
 
 
 class Source(Protocol):

@@ -186,12 +186,12 @@ class _Maker:
             yield LeftOut(told.nobody, number)
             return
         if told.is_page and self._found("item", body) is None:
-            yield _left_out(str(told.word), number, told)
+            yield _left_out(str(told.word)[:64], number, told)
             return
         kind = self._kinds.read("view" if told.is_page else word)
         products = self._products(kind, body, told)
         if not products or not kind:
-            lacking = f"{word} without an item" if kind and self._kinds.is_ours(word) else str(word)
+            lacking = f"{word} without an item" if kind and self._kinds.is_ours(word) else str(word)[:64]
             yield _left_out(lacking, number, told)
             return
         row = RawRow(number, told.user, None, told.time, kind, None, told.event_id, told.session, told.request,
