@@ -214,10 +214,15 @@ def _state_differences(key: str, expected: UserState, found: UserState, ordered:
 
 def _item_differences(key: str, expected: ItemStatistics, found: ItemStatistics, taken: float) -> Iterator[str]:
     """`taken`: log2 of the weight that undone events had. What is left beside it is as exact as the whole was."""
-    if (expected.counts, expected.meant) != (found.counts, found.meant):
-        yield f"{key}: {found.counts} {found.meant}; the topic says {expected.counts} {expected.meant}"
+    if _counts(expected) != _counts(found):
+        yield f"{key}: {_counts(found)}; the topic says {_counts(expected)}"
     elif not _is_close(expected.log2_sum, found.log2_sum, taken):
         yield f"{key}: log2 of the decayed weight is {found.log2_sum!r}, the topic says {expected.log2_sum!r}"
+
+
+def _counts(statistics: ItemStatistics) -> dict[str, int]:
+    by_meaning = {name: getattr(statistics, name) for name in ("positive", "negative", "exposures")}
+    return {**statistics.counts, **{f"({name})": count for name, count in by_meaning.items() if count}}
 
 
 def _is_close(expected: float, found: float, taken: float) -> bool:

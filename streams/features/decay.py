@@ -91,38 +91,44 @@ class ItemStatistics:
         log2_sum: log2 of the decayed weight of the positive ones. Each weighs 1, whatever its `weight`: that says how
             much a target teaches, and 1000 views should not have to make up for one purchase where the list of what is
             popular is all that a newcomer is shown.
-        meant: events by what they mean, context aside, as they were folded.
+        positive, negative, exposures: events by what they meant when they were folded.
         log2_taken: log2 of the decayed weight of those that were undone.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
     log2_sum: float = -math.inf
-    meant: dict[Meaning, int] = field(default_factory=dict)
+    positive: int = 0
+    negative: int = 0
+    exposures: int = 0
     log2_taken: float = -math.inf
 
     def add(self, event_type: str, meaning: Meaning, time_ms: int, decay: Decay) -> None:
         """Count one event."""
-        self._count(event_type, meaning, 1)
+        self.counts[event_type] = self.counts.get(event_type, 0) + 1
         if meaning is Meaning.POSITIVE:
+            self.positive += 1
             self.log2_sum = add_log2(self.log2_sum, decay.log2_weight(time_ms))
+        elif meaning is Meaning.EXPOSURE:
+            self.exposures += 1
+        elif meaning is Meaning.NEGATIVE:
+            self.negative += 1
 
     def take(self, event_type: str, meaning: Meaning, time_ms: int, decay: Decay) -> None:
         """Take one event off again."""
-        self._count(event_type, meaning, -1)
+        self.counts[event_type] = self.counts.get(event_type, 0) - 1
         if meaning is Meaning.POSITIVE:
+            self.positive -= 1
             self.log2_taken = add_log2(self.log2_taken, decay.log2_weight(time_ms))
-
-    def _count(self, event_type: str, meaning: Meaning, by: int) -> None:
-        self.counts[event_type] = self.counts.get(event_type, 0) + by
-        if meaning is not Meaning.CONTEXT:
-            self.meant[meaning] = self.meant.get(meaning, 0) + by
+        elif meaning is Meaning.NEGATIVE:
+            self.negative -= 1
 
     def count(self, other: ItemStatistics) -> None:
         """Add another's counts, and not its weight."""
         for event_type, count in other.counts.items():
             self.counts[event_type] = self.counts.get(event_type, 0) + count
-        for meaning, count in other.meant.items():
-            self.meant[meaning] = self.meant.get(meaning, 0) + count
+        self.positive += other.positive
+        self.negative += other.negative
+        self.exposures += other.exposures
 
     def merge(self, other: ItemStatistics) -> None:
         """Add what another batch counted; the order of merging does not matter."""
@@ -132,10 +138,13 @@ class ItemStatistics:
 
     def settled(self) -> ItemStatistics:
         """These when all is counted: without what is back at nothing."""
-        counts = {name: count for name, count in self.counts.items() if count > 0}
-        meant = {meaning: count for meaning, count in self.meant.items() if count > 0}
-        left = subtract_log2(self.log2_sum, self.log2_taken) if meant.get(Meaning.POSITIVE) else -math.inf
-        return ItemStatistics(counts, left, meant)
+        return ItemStatistics(
+            {name: count for name, count in self.counts.items() if count > 0},
+            subtract_log2(self.log2_sum, self.log2_taken) if self.positive > 0 else -math.inf,
+            max(self.positive, 0),
+            max(self.negative, 0),
+            max(self.exposures, 0),
+        )
 
 
 def positive_rate(item: ItemStatistics, every: ItemStatistics) -> float:
@@ -152,18 +161,14 @@ def positive_rate(item: ItemStatistics, every: ItemStatistics) -> float:
         The posterior mean of a share under a Beta prior (Gelman et al., Bayesian Data Analysis, 3rd ed., section 2.4),
         whose mean is that of all items and whose strength is 20 occasions.
 
-    >>> every = ItemStatistics(meant={Meaning.POSITIVE: 10, Meaning.EXPOSURE: 100})
+    >>> every = ItemStatistics(positive=10, exposures=100)
     >>> positive_rate(ItemStatistics(), every), positive_rate(every, every)
     (0.1, 0.1)
     """
-    positive, occasions = _occasions(item)
-    of_all, occasions_of_all = _occasions(every)
-    mean = of_all / occasions_of_all if occasions_of_all else 0.0
-    return (positive + PRIOR_OCCASIONS * mean) / (occasions + PRIOR_OCCASIONS)
+    occasions, of_all = _occasions(item), _occasions(every)
+    mean = every.positive / of_all if of_all else 0.0
+    return (item.positive + PRIOR_OCCASIONS * mean) / (occasions + PRIOR_OCCASIONS)
 
 
-def _occasions(counted: ItemStatistics) -> tuple[int, int]:
-    positive, negative, shown = (
-        max(counted.meant.get(one, 0), 0) for one in (Meaning.POSITIVE, Meaning.NEGATIVE, Meaning.EXPOSURE)
-    )
-    return positive, max(shown, positive + negative)
+def _occasions(counted: ItemStatistics) -> int:
+    return max(counted.exposures, counted.positive + counted.negative)

@@ -141,8 +141,11 @@ class Change(NamedTuple):
         kind: of the example that it makes; None if it teaches nothing.
         target: of that example.
         place, shown_place: how much of the history, and of what was shown, lies before the target.
+        continues: whether the user's next event may go on in the same segment of examples.
         enters: what comes into the history: the event itself, or one that its undo had taken back and now lets go.
-        leaves: what is taken out of it.
+        meaning: of what enters, or leaves.
+        clears: whether what enters is a reaction to something that was shown.
+        leaves: what is taken out of the history.
         taken, freed: what the memory of undone events gets, and what leaves it.
         undo: the event itself, if it is one that undoes others.
         exposed: the list that it shows.
@@ -150,15 +153,16 @@ class Change(NamedTuple):
         answered: those that were reacted to at or after that time.
         again: what the same list had shown before, and these replace.
         counted: its items but for those that the same list had shown before.
-        clears: whether what enters is a reaction to something that was shown.
-        continues: whether the user's next event may go on in the same segment of examples.
     """
 
     kind: Kind | None
     target: Entry
     place: int
     shown_place: int
+    continues: bool = True
     enters: Entry | None = None
+    meaning: Meaning = Meaning.CONTEXT
+    clears: bool = False
     leaves: Entry | None = None
     taken: Entry | None = None
     freed: Entry | None = None
@@ -168,8 +172,6 @@ class Change(NamedTuple):
     answered: Sequence[Shown] = ()
     again: Sequence[Shown] = ()
     counted: Sequence[str] = ()
-    clears: bool = False
-    continues: bool = True
 
 
 class Folding:
@@ -187,6 +189,7 @@ class Folding:
         "hashes",
         "history",
         "limits",
+        "meanings",
         "offset",
         "reacted",
         "recent",
@@ -199,6 +202,7 @@ class Folding:
     def __init__(self, before: UserState, limits: Limits) -> None:
         self.before = before
         self.limits = limits
+        self.meanings = limits.meanings
         self.history = _newest(before.history, limits.history)
         self.recent = _newest(before.recent, limits.dedupe)
         self.shown = _newest(before.shown, limits.shown)
@@ -219,22 +223,29 @@ class Folding:
     def change(self, row: EventRow) -> Change:
         """What the event will change; nothing does yet."""
         entry = Entry(row.item_id, row.type, row.time_ms, row.value, row.session)
-        meanings = self.limits.meanings
-        if meanings.meaning(row.type, row.value) is Meaning.EXPOSURE:
+        meanings = self.meanings
+        meaning = meanings.meaning(row.type, row.value)
+        if meaning is Meaning.EXPOSURE:
             return self._exposure(row, entry)
-        if row.type in meanings.undoing or (self.undos and row.type in meanings.undoable):
+        if row.type in meanings.undoing:
             return self._matching(entry)
-        return self._entering(entry)
+        if self.undos and row.type in meanings.undoable and any(one[0] == row.item_id for one in self.undos):
+            return self._matching(entry)
+        return self._entering(entry, meaning)
 
-    def _entering(self, entry: Entry) -> Change:
-        place, shown_place = _place(self.history, entry.time_ms), _place(self.shown, entry.time_ms)
-        is_late = place < len(self.history) or shown_place < len(self.shown)
-        clears = bool(self.shown) and self._clears(entry)
-        return Change(Kind.EVENT, entry, place, shown_place, entry, clears=clears, continues=not is_late)
+    def _entering(self, entry: Entry, meaning: Meaning) -> Change:
+        place = _place(self.history, entry.time_ms)
+        is_newest = place == len(self.history)
+        if not self.shown:
+            return Change(Kind.EVENT, entry, place, 0, is_newest, entry, meaning)
+        shown_place = _place(self.shown, entry.time_ms)
+        continues = is_newest and shown_place == len(self.shown)
+        clears = meaning in REACTIONS and entry.item_id in {one.item_id for one in self.shown}
+        return Change(Kind.EVENT, entry, place, shown_place, continues, entry, meaning, clears)
 
     def _matching(self, entry: Entry) -> Change:
         """The change by an undo, or by an event that one which is known may undo."""
-        undoing, known = self.limits.meanings.undoing, self._undoable(entry.item_id)
+        undoing, known = self.meanings.undoing, self._undoable(entry.item_id)
         undos = [one for one in self.undos if one.item_id == entry.item_id]
         is_undo = entry.type in undoing
         was = Counter(one.event for one in matched(known, undos, undoing))
@@ -249,18 +260,22 @@ class Folding:
             place = self.history.index(taken, place)
             shown_place = _place(self.shown, taken.time_ms)
             return Change(
-                Kind.UNDONE, taken, place, shown_place, leaves=taken, taken=taken, undo=entry, continues=False
-            )
+                Kind.UNDONE, taken, place, shown_place, False, None, self._meaning(taken), leaves=taken, taken=taken,
+                undo=entry,
+            )  # fmt: skip
         if taken is None:
-            return self._entering(entry)
+            return self._entering(entry, self._meaning(entry))
         if freed is None:
             return Change(None, entry, 0, 0, taken=taken)
-        return self._entering(freed)._replace(taken=taken, freed=freed, continues=False)
+        return self._entering(freed, self._meaning(freed))._replace(taken=taken, freed=freed, continues=False)
+
+    def _meaning(self, entry: Entry) -> Meaning:
+        return self.meanings.meaning(entry.type, entry.value)
 
     def _undoable(self, item_id: str) -> list[Entry]:
-        undoable = self.limits.meanings.undoable
+        undoable = self.meanings.undoable
         known = chain(self.history, self.undone)
-        return [one for one in known if one.item_id == item_id and one.type in undoable]
+        return [one for one in known if one[0] == item_id and one[1] in undoable]
 
     def _exposure(self, row: EventRow, entry: Entry) -> Change:
         at = row.time_ms
@@ -272,8 +287,9 @@ class Folding:
         fits = every[: self.limits.shown]
         again: list[Shown] = []
         list_id = exposed.list_id
-        known = {one.item_id: one for one in chain(self.shown, self.reacted) if one.list_id == list_id}
-        if known:  # a list has an item once, as it was told last: so no order of arrival matters
+        known = {one[0]: one for one in chain(self.shown, self.reacted) if one[3] == list_id}
+        is_known = not known.keys().isdisjoint(counted)
+        if is_known:  # a list has an item once, as it was told last: so no order of arrival matters
             counted = [item for item in counted if item not in known]
             fits = [one for one in fits if one.item_id not in known or known[one.item_id].time_ms < at]
             again = [known[one.item_id] for one in fits if one.item_id in known]
@@ -286,15 +302,15 @@ class Folding:
         return Change(
             kind, entry, place, shown_place, exposed=exposed, shows=shows, answered=answered, again=again,
             counted=counted,
-            continues=not (is_late or known or len(shows) < len(fits)) and self._may_append(shows),
+            continues=not (is_late or is_known or len(shows) < len(fits)) and self._may_append(shows),
         )  # fmt: skip
 
     def _reactions_since(self, time_ms: int) -> dict[str, bool]:
         """Items that the user reacted to at or after this time, and whether all of these reactions can be undone."""
-        meanings, found = self.limits.meanings, dict[str, bool]()
+        found = dict[str, bool]()
         for one in self.history[bisect_left(self.history, time_ms, key=_time) :]:
-            if meanings.meaning(one.type, one.value) in REACTIONS:
-                found[one.item_id] = found.get(one.item_id, True) and one.type in meanings.undoable
+            if self._meaning(one) in REACTIONS:
+                found[one.item_id] = found.get(one.item_id, True) and one.type in self.meanings.undoable
         return found
 
     def example(self, change: Change, row: EventRow, partition: int = 0) -> Example | None:
@@ -333,17 +349,12 @@ class Folding:
         segment.positions.append(EventPosition(row.offset, row.place))
         if change.exposed is not None:
             segment.lists[place] = change.exposed
-        elif (request := self._request(change, row)) is not None:
+        elif row.request_id is not None and (request := self._request(change, row)) is not None:
             segment.requests[place] = request
         if change.clears:
             segment.reactions.add(place)
         self.segment = segment if change.continues else None
         return new
-
-    def _clears(self, entry: Entry) -> bool:
-        """Whether something that was shown is reacted to by this."""
-        is_reaction = self.limits.meanings.meaning(entry.type, entry.value) in REACTIONS
-        return is_reaction and entry.item_id in {one.item_id for one in self.shown}
 
     def apply(self, change: Change, row: EventRow) -> None:
         """Take one event in."""
@@ -354,9 +365,6 @@ class Folding:
                 self.hashes.discard(self.recent.pop(0))
         self.count += 1
         self.offset = row.offset
-        if change.exposed is not None:
-            self._show(change)
-            return
         if change.taken is not None or change.undo is not None:
             self._undo(change)
         if change.enters is not None:
@@ -365,11 +373,13 @@ class Folding:
                 del self.history[0]
             if change.clears:
                 self._clear(change.enters)
+        elif change.exposed is not None:
+            self._show(change)
 
     def _clear(self, entry: Entry) -> None:
         """What was shown of its item until then is reacted to; that can be taken back only if the reaction can."""
         end = _place(self.shown, entry.time_ms)
-        if entry.type in self.limits.meanings.undoable:
+        if entry.type in self.meanings.undoable:
             for one in self.shown[:end]:
                 if one.item_id == entry.item_id:
                     self._remember(self.reacted, one)
@@ -412,12 +422,10 @@ class Folding:
         """What was shown and reacted to by this event alone is not reacted to any more."""
         if not any(one.item_id == gone.item_id for one in self.reacted):
             return
-        meanings = self.limits.meanings
-        newest = max(
-            (one.time_ms for one in self.history if one.item_id == gone.item_id
-             and meanings.meaning(one.type, one.value) in REACTIONS),
-            default=-1,
-        )  # fmt: skip
+        theirs = [
+            one.time_ms for one in self.history if one.item_id == gone.item_id and self._meaning(one) in REACTIONS
+        ]
+        newest = max(theirs, default=-1)
         for one in [one for one in self.reacted if one.item_id == gone.item_id and one.time_ms > newest]:
             self.reacted.remove(one)
             self._remember(self.shown, one)
@@ -426,7 +434,7 @@ class Folding:
         """It goes together with what it took back, so that the others keep what they took."""
         oldest = self.undos[0]
         undos = [one for one in self.undos if one.item_id == oldest.item_id]
-        found = matched(self._undoable(oldest.item_id), undos, self.limits.meanings.undoing)
+        found = matched(self._undoable(oldest.item_id), undos, self.meanings.undoing)
         gone: Undone = found[0]
         self.undos.remove(gone.undo)
         if gone.event in self.undone:
@@ -471,22 +479,28 @@ class Folded:
     undos: int = 0
     undone: int = 0
 
-    def count(self, change: Change, known: int) -> None:
-        """Count one event, before it changes a history that has so many entries."""
+    def count(self, change: Change, row: EventRow, known: int, decay: Decay) -> None:
+        """Count one event, and add to the statistics of items what it counts for them.
+
+        Parameters
+            change: by the event, not applied yet.
+            row: the event.
+            known: entries of the history that it comes into.
+            decay: of item statistics.
+        """
         self.applied += 1
+        if (one := change.enters) is not None:
+            self._item(one.item_id).add(one.type, change.meaning, one.time_ms, decay)
+            if change.continues:
+                return
         self.exposures += change.exposed is not None
         self.undos += change.undo is not None
         self.undone += change.taken is not None
         self.late += change.kind in (Kind.EVENT, Kind.SHOWN) and change.place < known
-
-    def add(self, change: Change, row: EventRow, meanings: Signals, decay: Decay) -> None:
-        """Add to the statistics of items what the event of a change counts for them."""
         for item_id in change.counted:
             self._item(item_id).add(row.type, Meaning.EXPOSURE, row.time_ms, decay)
-        if (one := change.enters) is not None:
-            self._item(one.item_id).add(one.type, meanings.meaning(one.type, one.value), one.time_ms, decay)
         if (one := change.leaves) is not None:
-            self._item(one.item_id).take(one.type, meanings.meaning(one.type, one.value), one.time_ms, decay)
+            self._item(one.item_id).take(one.type, change.meaning, one.time_ms, decay)
 
     def _item(self, item_id: str) -> ItemStatistics:
         item = self.items.get(item_id)
@@ -534,8 +548,7 @@ def fold_batch(
         segment = user.extend(change, row) if person is None else _taught(person, row)
         if segment is not None:
             folded.segments.append(segment)
-        folded.count(change, len(user.history))
-        folded.add(change, row, limits.meanings, decay)
+        folded.count(change, row, len(user.history), decay)
         user.apply(change, row)
     for user_id, user in users.items():
         if user.count != user.before.count:

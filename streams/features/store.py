@@ -30,7 +30,6 @@ from redis.retry import Retry
 
 from headwater.errors import AccessDenied, HeadwaterError, InvalidMessage, StoreDamaged, Unavailable
 from headwater.settings import RedisSettings
-from headwater.signals import Meaning
 from headwater.topics import EVENTS, IDENTITIES, ITEMS, Topic, topic_name
 from headwater.wire import IdentityRow
 from streams.features.decay import Decay, ItemStatistics
@@ -629,7 +628,12 @@ def _log2(weight: float) -> str:
 def _fields(statistics: ItemStatistics) -> dict[str, int]:
     """What the hash of an item counts: by type, and by meaning."""
     counts = {f"n:{name}": count for name, count in statistics.counts.items() if count}
-    return counts | {f"m:{meaning.value}": count for meaning, count in statistics.meant.items() if count}
+    meant = (
+        ("m:positive", statistics.positive),
+        ("m:negative", statistics.negative),
+        ("m:exposure", statistics.exposures),
+    )
+    return counts | {name: count for name, count in meant if count}
 
 
 def _statistics(fields: Mapping[bytes, bytes]) -> ItemStatistics:
@@ -637,5 +641,5 @@ def _statistics(fields: Mapping[bytes, bytes]) -> ItemStatistics:
     return ItemStatistics(
         {name[2:]: count for name, count in counts.items() if name[0] == "n"},
         _number(fields.get(b"log2", b""), -math.inf),
-        {meaning: counts[field] for meaning in Meaning if (field := f"m:{meaning.value}") in counts},
+        *(counts.get(name, 0) for name in ("m:positive", "m:negative", "m:exposure")),
     )

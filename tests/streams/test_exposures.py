@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from headwater.errors import InvalidMessage
 from headwater.events import Event
 from headwater.examples import Example, Kind, Shown, pack_segments, unpack
-from headwater.signals import Meaning
 from headwater.wire import EventRow, encode, read_events
 from streams.features.decay import Decay
 from streams.features.fold import Limits, example, fold, fold_batch
@@ -107,7 +106,7 @@ def test_only_the_newest_that_were_shown_are_kept_and_the_first_places_of_a_long
 
 def test_every_item_of_a_list_is_counted_as_shown_and_none_gets_popular() -> None:
     made = fold_batch({}, [impression(0, "abc", 10), row(1, "click", "b", 20)], LIMITS, DECAY)
-    assert made.items["a"].meant == {Meaning.EXPOSURE: 1}
+    assert (made.items["a"].exposures, made.items["b"].exposures, made.items["b"].positive) == (1, 1, 1)
     assert made.items["b"].counts == {"impression": 1, "click": 1}
     assert {item for item, one in made.items.items() if one.settled().log2_sum > float("-inf")} == {"b"}
     assert (made.applied, made.exposures) == (2, 1)

@@ -12,7 +12,7 @@ import pytest
 from embedded import EmbeddedStore
 from headwater.errors import InvalidMessage, StoreDamaged, Unavailable
 from headwater.settings import RedisSettings, Settings
-from headwater.signals import Meaning, Signal, Signals
+from headwater.signals import Signal, Signals
 from headwater.topics import ITEMS
 from headwater.wire import EventRow
 from streams.features.decay import Decay, ItemStatistics, positive_rate
@@ -99,7 +99,7 @@ def test_statistics_merged_by_the_server_equal_those_of_one_pass(store: FeatureS
         mark = last
     wanted = fold_batch({}, everything, Limits(), DECAY).items
     for item, found in zip(wanted, store.item_statistics(list(wanted)), strict=True):
-        assert (found.counts, found.meant) == (wanted[item].counts, wanted[item].meant)
+        assert (found.counts, found.positive) == (wanted[item].counts, wanted[item].positive)
         assert math.isclose(found.log2_sum, wanted[item].log2_sum, abs_tol=1e-9)
     now = everything[-1].time_ms
     best = store.popular(2, now)
@@ -345,10 +345,10 @@ def test_what_is_undone_leaves_statistics_and_popularity_as_if_it_had_not_been(s
     assert store.item_statistics(["b", "c"]) == [ItemStatistics(), ItemStatistics()]
     assert set(store.ids("i")) == {"a"}
     (left,) = store.item_statistics(["a"])
-    assert (left.counts, left.meant) == ({"like": 1}, {Meaning.POSITIVE: 1})
+    assert (left.counts, left.positive, left.negative) == ({"like": 1}, 1, 0)
     assert math.isclose(2**left.log2_sum, 2 ** DECAY.log2_weight(2_000), rel_tol=1e-9)
     assert [item for item, _ in store.popular(5, 5_000)] == ["a"]
-    assert store.totals() == ItemStatistics({"like": 1}, meant={Meaning.POSITIVE: 1})
+    assert store.totals() == ItemStatistics({"like": 1}, positive=1)
 
 
 def test_an_item_stays_popular_where_rounding_leaves_nothing_beside_what_was_undone(store: FeatureStore) -> None:
@@ -369,7 +369,7 @@ def test_counts_by_meaning_are_those_of_the_values(store: FeatureStore) -> None:
     applied_one_by_one(store, [*stars, shown], limits)
     one, other = store.item_statistics(["a", "b"])
     assert one.counts == {"rating": 3, "impression": 1}
-    assert one.meant == {Meaning.POSITIVE: 1, Meaning.NEGATIVE: 1, Meaning.EXPOSURE: 1}
+    assert (one.positive, one.negative, one.exposures, other.exposures) == (1, 1, 1, 1)
     assert positive_rate(one, store.totals()) > positive_rate(other, store.totals()) > 0
 
 

@@ -17,7 +17,6 @@ from headwater.examples import CatalogueEntry, Entry, EventPosition, Example
 from headwater.kafka import consumer, producer
 from headwater.recommendations import Recommendation, Request
 from headwater.settings import Settings
-from headwater.signals import Meaning
 from headwater.topics import ITEMS, MODEL, MODEL_DELTAS, RECOMMENDATIONS, REQUESTS, topic_name
 from headwater.wire import decode_recommendation, encode
 from models.config import ModelConfig
@@ -106,7 +105,7 @@ class World:
         self._mark = 0 if found is None else found + 1
         counts: dict[str, ItemStatistics] = {}
         for entry in entries:
-            counts[entry.item_id] = ItemStatistics({entry.type: 1}, 0.0, {Meaning.POSITIVE: 1})
+            counts[entry.item_id] = ItemStatistics({entry.type: 1}, 0.0, positive=1)
         decay = self.store.read_users([]).decay or Decay(now_ms, 1e9)
         verdict = self.store.apply(Batch({0: (found, self._mark)}, decay, {user: before}, {user: state}, counts))
         assert verdict == "applied", verdict
