@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,14 +16,21 @@ if TYPE_CHECKING:
     from headwater.settings import Settings
 
 
+@dataclass(frozen=True)
+class AskerOptions:
+    """What is told of whom the list is for."""
+
+    context_item: Annotated[str | None, typer.Option(help="The item on the page.")] = None
+    was: Annotated[str | None, typer.Option(metavar="ID", help="The id that USER had before: both count.")] = None
+
+
 @grouped
 def command(
     *,
     user: Annotated[str, typer.Argument(help="Whom to recommend to. Nobody we know gets what is popular.")],
     k: Annotated[int, typer.Option("--k", "-k", help="How many items.")] = 10,
     explain: Annotated[bool, typer.Option("--explain", help="Say why each item is in the list.")] = False,
-    context_item: Annotated[str | None, typer.Option(help="The item on the page.")] = None,
-    was: Annotated[str | None, typer.Option(metavar="ID", help="The id that USER had before: both count.")] = None,
+    asker: AskerOptions,
     filters: Annotated[str | None, typer.Option("--filter", help='JSON, such as {"categories": ["Comedy"]}.')] = None,
     deadline_s: Annotated[float, typer.Option(min=0.01, help="Longest wait for the answer.")] = 5.0,
     servers: ServerOptions,
@@ -41,9 +49,7 @@ def command(
         raise typer.BadParameter(f"--filter is not JSON: {error}") from error
     settings = servers.settings()
     with Client(settings=settings.kafka, source="console") as client:
-        answer = client.recommend(
-            user, k=k, deadline_s=deadline_s, explain=explain, context_item=context_item, filters=wanted, was=was
-        )
+        answer = client.recommend(user, k=k, deadline_s=deadline_s, explain=explain, filters=wanted, **asdict(asker))
     if as_json:
         print(orjson.dumps(answer.model_dump(mode="json")).decode())
         return
