@@ -235,6 +235,10 @@ class Signals:
         self.undoing = {name: frozenset(one.undoes) for name, one in self.table.items() if one.undoes}
         """Type -> the types that an event of it undoes."""
         self.undoable = frozenset(kind for kinds in self.undoing.values() for kind in kinds)
+        self.turned_down = frozenset(
+            name for name, one in self.table.items() if not one.by_value and one.means is Meaning.NEGATIVE
+        )
+        """The types of which every event is negative."""
         self._fixed = {  # most types mean the same whatever the value: one look-up on the hot path
             name: one.meaning(None) for name, one in self.table.items() if not one.by_value
         }

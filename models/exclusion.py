@@ -35,25 +35,39 @@ Array = NDArray[np.float32]
 
 
 def left_out(
-    rule: Collection[str], seen: Iterable[tuple[Item, str]], newest: Mapping[Item, str], returning: Collection[str]
+    rule: Collection[str],
+    seen: Iterable[tuple[Item, str]],
+    newest: Mapping[Item, str],
+    returning: Collection[str],
+    turned_down: Collection[str] = (),
 ) -> set[Item]:
     """The items of a history that a rule leaves out.
 
     Parameters
         rule: types of event, `*` or `auto`.
-        seen: (item, type of event) of every entry of the history.
+        seen: (item, type of event) of every entry of the history, oldest first.
         newest: of each item the type of its newest entry.
         returning: types after which users come back to an item, see `returning_types`.
+        turned_down: types that always speak against their items, of which `auto` says nothing: `disliked` knows how
+            long they hold.
 
     >>> left_out(["auto"], [("film", "view"), ("song", "rating")], {"film": "view", "song": "rating"}, {"view"})
     {'song'}
+    >>> left_out(["auto"], [("film", "view"), ("film", "snooze")], {"film": "snooze"}, {"view"}, {"snooze"})
+    set()
     """
     if ALL_TYPES in rule:
         return set(newest)
     named = set(rule) - {AUTO}
-    out = {item for item, kind in seen if kind in named} if named else set()
+    entries = list(seen) if named else None
+    out = {item for item, kind in entries if kind in named} if entries is not None else set[Item]()
     if AUTO in rule:
-        out |= {item for item, kind in newest.items() if kind not in returning}
+        seldom = {item for item, kind in newest.items() if kind not in returning}
+        doubtful = {item for item in seldom if newest[item] in turned_down} if turned_down else set[Item]()
+        if doubtful:
+            before = {item: kind for item, kind in entries or seen if kind not in turned_down}
+            seldom -= {item for item in doubtful if before.get(item) is None or before[item] in returning}
+        out |= seldom
     return out
 
 

@@ -299,7 +299,8 @@ class Learner:
         """Items of the history that the rule leaves out; `newest` is the type of each one's last entry."""
         rule = self.config.exclude_seen
         returning = returning_types(self.parts.return_rate.share, self.types) if AUTO in rule else ()
-        out = left_out(rule, ((entry[0], entry[1]) for entry in example.history), newest, returning)
+        turned_down = self.config.meanings.turned_down
+        out = left_out(rule, ((entry[0], entry[1]) for entry in example.history), newest, returning, turned_down)
         if len(self.types) == self.config.max_types or self.config.meanings.against(self.types):
             out |= disliked(((one[0], one) for one in example.history), self.config.meanings, example.target.time_ms)
         return out

@@ -196,7 +196,7 @@ def rules_for(
     if request.exclude_seen_days is not None:
         seen = [entry for entry in history if entry.time_ms >= now_ms - request.exclude_seen_days * DAY_MS]
     newest = {entry.item_id: entry.type for entry in seen}
-    out = left_out(rule, ((entry.item_id, entry.type) for entry in seen), newest, returning)
+    out = left_out(rule, ((entry.item_id, entry.type) for entry in seen), newest, returning, meanings.turned_down)
     out |= disliked(((entry.item_id, entry) for entry in history), meanings, now_ms)
     out.update(request.exclude)
     if request.context_item is not None:

@@ -83,7 +83,8 @@ class Rule:
         """Numbers of the items that must not be ranked."""
         entries = list(zip(query.history, query.example.history, strict=True))
         seen = [(number, entry[1]) for number, entry in entries]
-        out = left_out(self.types, seen, dict(seen), self.returning() if self.auto else ())
+        returning = self.returning() if self.auto else ()
+        out = left_out(self.types, seen, dict(seen), returning, self.meanings.turned_down)
         return list(out | disliked(entries, self.meanings, query.example.target.time_ms))
 
     def learn(self, query: Query) -> None:

@@ -14,6 +14,7 @@ from headwater.errors import RequestRefused
 from headwater.events import Event, Item, session_number
 from headwater.examples import Entry, Shown
 from headwater.recommendations import Request
+from headwater.signals import Meaning, Signal, Signals
 from models.top_k import drop_not_finite, top_k
 from serving.catalogue import Catalogue
 from serving.rules import Rows, best_rows, extended, extended_history, rules_for
@@ -300,3 +301,24 @@ def test_auto_leaves_out_what_users_seldom_come_back_to_by_the_newest_event_with
     assert excluded(request(), ("click", "purchase"), ("auto", "click")) == {"alien", "amelie"}
     assert excluded(request(exclude_seen=("*",)), ("click",)) == {"alien", "amelie"}
     assert excluded(request(exclude_seen=("auto",)), ("click",), ("*",)) == {"alien"}
+
+
+def test_what_was_turned_down_for_some_days_may_come_again_after_them_whatever_the_rule_auto_says_of_its_type() -> None:
+    snooze = Signals({"snooze": Signal(means=Meaning.NEGATIVE, negative_for_days=30)})
+    rows, day = Rows(Catalogue(FILMS), IDS), 86_400_000
+    item_rows = {item_id: row for row, item_id in enumerate(IDS)}
+    history = [
+        entry("alien", "rating"),
+        entry("alien", "snooze"),
+        entry("amelie", "snooze"),
+        entry("solaris", "dismiss"),
+    ]
+
+    def excluded(days: int, *setting: str) -> set[str]:
+        rules = rules_for(request(), history, rows, item_rows, setting, (), days * day, snooze)
+        return {IDS[row] for row in rules.excluded.tolist()}
+
+    assert excluded(29, "auto") == excluded(29) == {"alien", "amelie", "solaris"}
+    assert excluded(31) == {"solaris"}
+    assert excluded(31, "auto") == {"alien", "solaris"}  # people seldom come back to what they have rated
+    assert excluded(31, "auto", "snooze") == excluded(31, "*") == {"alien", "amelie", "solaris"}
