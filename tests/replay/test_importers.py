@@ -188,6 +188,10 @@ def test_what_gorse_is_configured_to_mean_is_told_as_signals(tmp_path: Path) -> 
         "watch": {"negative": "< 5"}, "seen_it": {"means": "exposure"},
     }  # fmt: skip
     assert all(Signal.model_validate(one) for one in told.values())
+    read = {"FeedbackType": "Seen It", "UserId": "u", "ItemId": "i", "Value": 2, "Timestamp": "2020-01-01T01:01:02Z"}
+    (folder / "feedback.jsonl").write_text(json.dumps(read))
+    (shown,) = open_source(folder / "feedback.jsonl").events()
+    assert (shown.type, shown.value) == ("seen_it", None), "how often it was read is no place in a list"
     (folder / "config.toml").write_text(GORSE_CONFIG.replace('"star"', '">= 4"'))
     with pytest.raises(SourceError, match="is no type of feedback"):
         open_source(folder)

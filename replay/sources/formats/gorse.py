@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from headwater.errors import SourceError
 from headwater.events import Event, Item
+from headwater.signals import Meaning
 from replay.sources.columns import plain
 from replay.sources.dates import read_date, with_zone
 from replay.sources.formats.gorse_meanings import meanings_of
@@ -94,8 +95,10 @@ class Gorse:
             if not kind:
                 yield LeftOut(str(fields.get("feedbacktype")), number)
                 continue
-            time = _time(fields.get("timestamp"))
-            yield RawRow(number, fields.get("userid"), fields.get("itemid"), time, kind, _value(fields), path=path)
+            time, value = _time(fields.get("timestamp")), _value(fields)
+            if kind in self._meanings and self._meanings[kind].means is Meaning.EXPOSURE:
+                value = None  # of what was shown it would be the place
+            yield RawRow(number, fields.get("userid"), fields.get("itemid"), time, kind, value, path=path)
 
     def items(self) -> list[Item]:
         """The items of the file beside the feedback; [] where there is none. Bad ones are counted in `item_report`."""
