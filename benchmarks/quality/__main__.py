@@ -18,6 +18,7 @@ MODULES = {
     "online": "online",
     "ml1m": "ml1m",
     "diginetica17": "diginetica",
+    "trivago100k": "trivago",
 }
 """Each module has `main(name, arguments) -> int`: 0 when the bar is met or there is none for this slice, else 1."""
 

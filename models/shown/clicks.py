@@ -1,12 +1,15 @@
 """The click model: the chance that an item that is shown is reacted to. Test, then train, in one pass.
 
-    log-odds = log-odds of the item's own rate + bias + linear(facts) + network(facts) + fatigue(how often shown)
+    more     = bias + linear(facts) + network(facts) + fatigue(how often shown)
+    log-odds = a + r * log-odds of the item's own rate + b * more
 
-The first term is all that it says before it has learned anything. Of a list it learns two things at once: of each item
-whether it was reacted to (log loss, which makes it a chance), and, where some were, which of the list they were
-(softmax within the list, where all that the items have in common cancels out). Both gradients are the probabilities
-less the truth; one hidden layer is trained by hand, as the gate is. Facts are standardised by running means. Fatigue's
-weights are `experts.fatigue`'s own: what is learned of them here ranks what is served. Knows facts and labels, no ids.
+The item's own rate is all that it says before it has learned anything (a = 0, r = b = 1). Of a list it learns two things
+at once: of each item whether it was reacted to (log loss, which makes it a chance), and, where some were, which of the
+list they were (softmax within the list, where all that the items have in common cancels out). Both gradients are the
+probabilities less the truth; one hidden layer is trained by hand, as the gate is. Facts are standardised by running
+means. Lists of the past are rehearsed, and what is rehearsed fits better than what is new: so a, r and b are learned
+from the log loss of new lists alone. Fatigue's weights are `experts.fatigue`'s own: what is learned of them here ranks
+what is served. Knows facts and labels, no ids.
 """
 
 from __future__ import annotations
@@ -25,7 +28,8 @@ from models.shown.facts import RATE
 __all__ = ["Clicks", "Taught"]
 
 HIDDEN = 24
-LEARNING_RATE = 5e-3
+TRUST_LEARNING_RATE = 1e-2
+LEARNING_RATE = 2e-3
 WIDEST = 4.0
 """Standardised facts are cut here: one that is out of all proportion says no more."""
 
@@ -56,8 +60,28 @@ class Taught(NamedTuple):
     groups: Sequence[tuple[NDArray[np.int64], Array]]
 
 
+class ClickTrust(Network):
+    """How far the rate and the network are to be trusted: a, r and b."""
+
+    label = "click_trust"
+
+    def __init__(self) -> None:
+        super().__init__({"click_trust": torch.tensor([0.0, 1.0, 1.0])}, TRUST_LEARNING_RATE)
+
+    def said(self, rate: NDArray[np.float64], more: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Log-odds, (n,)."""
+        a, r, b = self.weights()["click_trust"].astype(np.float64)
+        said: NDArray[np.float64] = a + r * rate + b * more
+        return said
+
+    def learn(self, rate: NDArray[np.float64], more: NDArray[np.float64], gradient: NDArray[np.float64]) -> None:
+        """One step, given the loss's gradient at the log-odds."""
+        steps = np.array([gradient.sum(), gradient @ rate, gradient @ more], np.float32)
+        self.descend({"click_trust": steps})
+
+
 class Clicks(Network):
-    """The network, its running means, and how it learns."""
+    """The network, its running means, and how it learns; `state` is all of it, the moments of its optimizers, too."""
 
     label = "clicks"
 
@@ -73,7 +97,7 @@ class Clicks(Network):
         bound = facts**-0.5
         start["click_hidden_weight"][:] = torch.from_numpy(random.uniform(-bound, bound, (facts, HIDDEN)))
         super().__init__(start, LEARNING_RATE)
-        self.fatigue = fatigue
+        self.fatigue, self.trust = fatigue, ClickTrust()
         self.mean, self.square = np.zeros(facts), np.ones(facts)
         self.met = np.zeros(1)  # items that the means are of, as far as they count
 
@@ -88,21 +112,23 @@ class Clicks(Network):
 
     def chances(self, facts: Array, tired: Array) -> NDArray[np.float64]:
         """Chances of a reaction, (n,), of facts (n, F) and `showings` (n, T)."""
-        return _chance(self._log_odds(facts, tired)[0])
+        return _chance(self.trust.said(_rate(facts), self._more(facts, tired)[0]))
 
-    def _log_odds(self, facts: Array, tired: Array) -> tuple[NDArray[np.float64], Array, Array]:
-        """Log-odds (n,), standardised facts, hidden units."""
+    def _more(self, facts: Array, tired: Array) -> tuple[NDArray[np.float64], Array, Array]:
+        """What is more than the rate, (n,); standardised facts, hidden units."""
         weights = self.weights()
         standard = ((facts - self.mean) / np.sqrt(self.square + 1e-6)).clip(-WIDEST, WIDEST).astype(np.float32)
         hidden = np.tanh(standard @ weights["click_hidden_weight"] + weights["click_hidden_bias"])
         said = hidden @ weights["click_output_weight"] + standard @ weights["click_linear"] + weights["click_bias"][0]
-        return facts[:, RATE].astype(np.float64) + said + self.fatigue.said(tired), standard, hidden
+        return (said + self.fatigue.said(tired)).astype(np.float64), standard, hidden
 
-    def learn(self, taught: Taught) -> None:
-        """One step."""
-        said, standard, hidden = self._log_odds(taught.facts, taught.tired)
-        many = float(taught.weight.sum() + np.abs(taught.correction).sum())
-        gradient = (taught.weight * (_chance(said) - taught.label) + taught.correction) / max(many, 1.0)
+    def learn(self, taught: Taught, rehearsed: bool = False) -> None:
+        """One step; what is `rehearsed` was learned before."""
+        rate, (more, standard, hidden) = _rate(taught.facts), self._more(taught.facts, taught.tired)
+        if not rehearsed:
+            self.trust.learn(rate, more, _pointwise(self.trust.said(rate, more), taught))
+        said = rate + more
+        gradient = _pointwise(said, taught)
         share = LISTWISE / max(len(taught.groups), 1)
         for items, chosen in taught.groups:
             odds = said[items]
@@ -126,15 +152,35 @@ class Clicks(Network):
             self.fatigue.descend({"fatigue_weight": flat @ taught.tired})
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """The flat vector and the running means."""
-        return {**super().state(), "clicks.mean": self.mean, "clicks.square": self.square, "clicks.met": self.met}
+        """Weights, moments and running means."""
+        found = {"clicks.mean": self.mean, "clicks.square": self.square, "clicks.met": self.met}
+        for one in (self, self.trust):
+            first, second = one.adam.first.numpy(), one.adam.second.numpy()
+            found |= {one.label: one.flat.numpy(), f"{one.label}.first": first, f"{one.label}.second": second}
+        return found
 
-    def load(self, steps: int, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Back to what `state` and the optimizer were."""
-        own = self.state() | {"clicks.first": self.adam.first.numpy(), "clicks.second": self.adam.second.numpy()}
-        for name, array in own.items():
+    @property
+    def steps(self) -> list[int]:
+        """Steps that were taken, of each optimizer."""
+        return [self.adam.steps, self.trust.adam.steps]
+
+    def load(self, steps: Sequence[int], arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Back to what `state` and `steps` were."""
+        for name, array in self.state().items():
             array[...] = arrays[name]
-        self.adam.steps = steps
+        self.adam.steps, self.trust.adam.steps = steps
+
+
+def _rate(facts: Array) -> NDArray[np.float64]:
+    """Log-odds of the items' own rates, (n,)."""
+    return facts[:, RATE].astype(np.float64)
+
+
+def _pointwise(log_odds: NDArray[np.float64], taught: Taught) -> NDArray[np.float64]:
+    """Gradient of the log loss at log-odds, (n,)."""
+    many = float(taught.weight.sum() + np.abs(taught.correction).sum())
+    gradient: NDArray[np.float64] = taught.weight * (_chance(log_odds) - taught.label) + taught.correction
+    return gradient / max(many, 1.0)
 
 
 def _chance(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:

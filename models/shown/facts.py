@@ -30,6 +30,9 @@ OF_ITEM = 4 + 5 + 3 + 5
 OF_LIST = 3 + 4
 """Facts that all items of a list share: of the user's rates, of the list and the moment."""
 
+MOST = 1e4
+"""No fact is further from 0, whatever an expert says."""
+
 SECONDS = 1000.0
 HOUR_MS = 3_600_000
 
@@ -102,7 +105,7 @@ def facts_of(moment: ListMoment) -> Array:
     facts[:, end:-2] = said - said.max(0)
     facts[:, -2] = facts[:, RATE] - facts[:, RATE].max()
     facts[:, -1] = moment.since
-    return facts
+    return np.nan_to_num(facts, copy=False, nan=0.0, posinf=MOST, neginf=-MOST).clip(-MOST, MOST, out=facts)
 
 
 def _newest_place(listed: Listed) -> int:

@@ -26,11 +26,17 @@ from models.quality import Judged, ShownFigures
 from models.shown.clicks import Clicks, Taught
 from models.shown.facts import ListMoment, count_of, facts_of
 from models.shown.rates import ReactionRates
-from models.shown.waiting import AtShowing, Reaction, Waiting, WaitingList
+from models.shown.waiting import AtShowing, Reaction, Waiting, WaitingList, scattered
 
 __all__ = ["ShownLists"]
 
 Array = NDArray[np.float32]
+
+BATCH_ITEMS = 256
+"""A step is of so many items or a list more."""
+
+REHEARSED = 8
+"""Steps on lists of the past after each one on new ones; docs/lab-book.md has what fewer are worth."""
 
 
 class News(NamedTuple):
@@ -42,6 +48,36 @@ class News(NamedTuple):
     learned: float | None
     reacted: float
     weight: float
+
+
+class Lesson(NamedTuple):
+    """What is to be learned of a list."""
+
+    waiting: WaitingList
+    news: list[News]
+
+
+def _taught(lessons: Sequence[Lesson]) -> Taught:
+    """Lessons as the click model takes them."""
+    parts: list[tuple[NDArray[Any], ...]] = []
+    groups, first = [], 0
+    for one, news in lessons:
+        many = len(one.items)
+        label, weight, correction, chosen = np.zeros((4, many), np.float32)
+        for i, learned, reacted, worth in news:
+            label[i], chosen[i] = reacted, worth
+            if learned is None:
+                weight[i] = worth or 1.0
+            else:
+                correction[i] = learned - reacted
+        if many > 1 and chosen.any():
+            groups.append((np.arange(first, first + many), chosen))
+        parts.append((one.asked.facts, one.asked.tired, label, weight, correction))
+        first += many
+    facts, tired, label, weight, correction = (
+        np.concatenate(one, dtype=np.float32) for one in zip(*parts, strict=True)
+    )
+    return Taught(facts, tired, label, weight, correction, groups)
 
 
 def _news(one: WaitingList, i: int) -> News:
@@ -68,7 +104,8 @@ class ShownLists(Part):
         self.waiting = Waiting(int(config.join_window_s * 1000))
         self.items, self.users = ReactionRates(), ReactionRates()
         self.clicks = Clicks(count_of(experts), fatigue)
-        self._lesson: list[tuple[WaitingList, list[News]]] = []
+        self.drawn = 0  # lists rehearsed
+        self._lessons: list[Lesson] = []
 
     def pass_block(
         self, examples: Sequence[Pending], heard: Mapping[int, Heard], counts: Callable[[list[int]], list[int]]
@@ -128,7 +165,7 @@ class ShownLists(Part):
         for item_id in listed.items:
             self.items.expose(item_id)
             self.users.expose(user_id)
-        asked, shown_ms = AtShowing(facts, tired, said), example.target.time_ms
+        asked, shown_ms = AtShowing(facts.astype(np.float16), tired.astype(np.float16), said), example.target.time_ms
         made = WaitingList(user_id, listed.list_id, shown_ms, list(listed.items), list(listed.places), asked)
         before = self.waiting.open(made)
         return [each for one, i in before for each in self._told(one, i)]
@@ -161,13 +198,13 @@ class ShownLists(Part):
         before = one.learned[i]
         if before == float(reacted):
             return []
-        self._lesson.append((one, [_news(one, i)]))
+        self._lessons.append(Lesson(one, [_news(one, i)]))
         return [self._judged(one, i, corrected=before is not None)]
 
     def _close(self, one: WaitingList) -> list[Judged]:
         """A window is over: what is not known by now was shown and not reacted to."""
         left = [i for i in range(len(one.items)) if one.learned[i] is None]
-        self._lesson.append((one, [_news(one, i) for i in left]))
+        self._lessons.append(Lesson(one, [_news(one, i) for i in left]))
         return [self._judged(one, i) for i in left]
 
     def _judged(self, one: WaitingList, i: int, corrected: bool = False) -> Judged:
@@ -187,42 +224,37 @@ class ShownLists(Part):
         )
 
     def _learn(self) -> None:
-        """One step on what the block brought."""
-        lesson, self._lesson = self._lesson, []
-        if not any(news for _, news in lesson):
-            return
-        facts, tired, labels, weights, corrections, groups = [], [], [], [], [], []
-        first = 0
-        for one, news in lesson:
-            many = len(one.items)
-            now, fresh, wrong, chosen = np.zeros((4, many), np.float32)
-            for i, learned, reacted, worth in news:
-                now[i] = reacted
-                chosen[i] = worth
-                if learned is None:
-                    fresh[i] = worth or 1.0
-                else:
-                    wrong[i] = learned - reacted
-            if many > 1 and chosen.any():
-                groups.append((np.arange(first, first + many), chosen))
-            facts.append(one.asked.facts)
-            tired.append(one.asked.tired)
-            labels.append(now)
-            weights.append(fresh)
-            corrections.append(wrong)
-            first += many
-        label, weight, correction = map(np.concatenate, (labels, weights, corrections))
-        self.clicks.learn(Taught(np.concatenate(facts), np.concatenate(tired), label, weight, correction, groups))
+        """Steps on what the block brought, and after each some on lists of the past."""
+        lessons, self._lessons = [one for one in self._lessons if one.news], []
+        while lessons:
+            many, items = 0, 0
+            while many < len(lessons) and items < BATCH_ITEMS:
+                items += len(lessons[many].waiting.items)
+                many += 1
+            self.clicks.learn(_taught(lessons[:many]))
+            lessons = lessons[many:]
+            for _ in range(REHEARSED):
+                if past := self._drawn(items):
+                    self.clicks.learn(_taught(past), rehearsed=True)
+
+    def _drawn(self, items: int) -> list[Lesson]:
+        """Closed lists of so many items or a few more, any of those that are kept."""
+        closed, found = self.waiting.closed, []
+        while closed and items > 0:
+            self.drawn += 1
+            one = closed[scattered(self.drawn, len(closed))]
+            items -= len(one.items)
+            known = [News(i, None, float(label > 0), max(label, 0.0)) for i, label in enumerate(one.label)]
+            found.append(Lesson(one, known))
+        return found
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The click model, and the facts of waiting lists; nothing before the first list."""
         if not self.begun:
             return {}
-        adam = self.clicks.adam
-        moments = {"clicks.first": adam.first.numpy(), "clicks.second": adam.second.numpy()}
         waiting = {f"waiting.{name}": array for name, array in self.waiting.arrays().items()}
         figures = {"shown.said": self.figures.said, "shown.reacted": self.figures.reacted}
-        return self.clicks.state() | moments | waiting | figures
+        return self.clicks.state() | waiting | figures
 
     def values(self) -> dict[str, Any]:
         """The rest, JSON-able; nothing before the first list."""
@@ -232,8 +264,9 @@ class ShownLists(Part):
             "waiting": self.waiting.values(),
             "items": self.items.values(),
             "users": self.users.values(),
-            "steps": self.clicks.adam.steps,
+            "steps": self.clicks.steps,
             "judged": self.figures.items,
+            "drawn": self.drawn,
         }
         return {"shown": shown}
 
@@ -244,7 +277,7 @@ class ShownLists(Part):
             return
         self.begun = True
         self.clicks.load(shown["steps"], arrays)
-        self.figures.items = shown["judged"]
+        self.figures.items, self.drawn = shown["judged"], shown["drawn"]
         self.figures.said, self.figures.reacted = np.array(arrays["shown.said"]), np.array(arrays["shown.reacted"])
         waiting = {name.removeprefix("waiting."): one for name, one in arrays.items() if name.startswith("waiting.")}
         self.waiting.load(shown["waiting"], waiting)

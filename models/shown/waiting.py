@@ -4,8 +4,8 @@ Before: `lists` opens a list with what was thought of it. After: it learns from 
 the list that its request_id names, else the newest showing of its item within the window; it may come before its list
 or after the window's end. Knows ids, times and weights.
 
-Everything that waits is bounded: the lists longest closed are forgotten first, then the oldest that is open is closed
-early, and counted.
+Everything that waits is bounded. Of the closed lists a sample is kept, the newest likeliest: labels may come late, and
+the click model rehearses them. Where too many are open, the oldest is closed early, and counted.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AtShowing", "Reaction", "Waiting", "WaitingList"]
+__all__ = ["AtShowing", "Reaction", "Waiting", "WaitingList", "scattered"]
 
-MOST_ITEMS = 131_072
-"""Items of all lists that are kept: 10 MB of facts."""
+MOST_OPEN, MOST_CLOSED = 131_072, 65_536
+"""Items of open lists, and of closed ones, that are kept; some 200 bytes each."""
 
 MOST_EARLY = 8_192
 """Reactions without a list that are kept, should it come yet."""
 
-Array = NDArray[np.float32]
+
+def scattered(number: int, many: int) -> int:
+    """A place below `many` that looks as if by chance, the same of a number each time (Knuth's multiplicative hash)."""
+    return (number * 2_654_435_761 % 2**32) * many >> 32
 
 
 class Reaction(NamedTuple):
@@ -43,13 +46,13 @@ class AtShowing(NamedTuple):
     """What was thought of a list when it was shown; M items.
 
     Fields
-        facts: (M, F), `facts.facts_of`.
-        tired: (M, T), `showings`.
+        facts: (M, F) float16, `facts.facts_of`.
+        tired: (M, T) float16, `showings`.
         said: (M, 3) float64: chance of a reaction, the item's smoothed rate, fused score.
     """
 
-    facts: Array
-    tired: Array
+    facts: NDArray[np.float16]
+    tired: NDArray[np.float16]
     said: NDArray[np.float64]
 
 
@@ -110,18 +113,21 @@ class Waiting:
 
     Parameters
         window_ms: `join_window_s`.
-        most_items: of all lists that are kept.
+        most_open, most_closed: items of such lists that are kept.
+
+    `closed` are the lists whose window is over and which are kept, in no order.
     """
 
-    def __init__(self, window_ms: int, most_items: int = MOST_ITEMS) -> None:
-        self.window_ms, self.most_items = window_ms, most_items
+    def __init__(self, window_ms: int, most_open: int = MOST_OPEN, most_closed: int = MOST_CLOSED) -> None:
+        self.window_ms, self.most_open, self.most_closed = window_ms, most_open, most_closed
         self.now_ms = 0  # the stream's own clock: the latest event time
         self.opened = 0
         self.closed_early = 0
-        self.held = 0  # items
+        self.closed: list[WaitingList] = []
+        self._held_open = self._held_closed = 0  # items
         self._lists: dict[str, dict[str, WaitingList]] = {}  # by user, by list_id
         self._due: list[tuple[int, int, str, str]] = []  # heap: showing, number, user, list_id of those that are open
-        self._closed: dict[int, WaitingList] = {}  # by number; longest closed first
+        self._places: dict[int, int] = {}  # of closed lists, by number
         self._showings: dict[tuple[str, str], list[WaitingList]] = {}  # by user and item
         self._early: dict[str, list[Reaction]] = {}  # by user; longest without news first
         self._early_count = 0
@@ -145,7 +151,7 @@ class Waiting:
             heapq.heappush(self._due, (made.time_ms, made.number, made.user_id, made.list_id))
             return self._came_before(made)
         fresh = before.extend(made)
-        self.held += len(fresh)
+        self._held_open += len(fresh)
         for item_id in fresh:
             self._showings.setdefault((before.user_id, item_id), []).append(before)
         return self._came_before(before)
@@ -188,12 +194,12 @@ class Waiting:
         while self._due and self._due[0][0] + self.window_ms < self.now_ms:
             if (one := self._close()) is not None:
                 yield one
-        while self.held > self.most_items and (self._closed or self._due):
-            if self._closed:
-                self._forget(next(iter(self._closed.values())))
-            elif (one := self._close()) is not None:
+        while self._held_open > self.most_open and self._due:
+            if (one := self._close()) is not None:
                 self.closed_early += 1
                 yield one
+        while self._held_closed > self.most_closed:
+            self._forget(self.closed[scattered(self.opened + len(self.closed), len(self.closed))])
 
     def open_lists(self) -> list[WaitingList]:
         """Those whose window is not over, the oldest first."""
@@ -202,7 +208,10 @@ class Waiting:
 
     def _insert(self, one: WaitingList) -> None:
         self._lists.setdefault(one.user_id, {})[one.list_id] = one
-        self.held += len(one.items)
+        if one.closed:
+            self._held_closed += len(one.items)
+        else:
+            self._held_open += len(one.items)
         for item_id in one.items:
             self._showings.setdefault((one.user_id, item_id), []).append(one)
 
@@ -212,7 +221,10 @@ class Waiting:
         if one is None or one.number != number:
             return None  # forgotten
         one.closed = True
-        self._closed[number] = one
+        self._held_open -= len(one.items)
+        self._held_closed += len(one.items)
+        self._places[number] = len(self.closed)
+        self.closed.append(one)
         return one
 
     def _showing(self, user_id: str, reaction: Reaction) -> tuple[WaitingList, int] | None:
@@ -253,8 +265,13 @@ class Waiting:
         del own[one.list_id]
         if not own:
             del self._lists[one.user_id]
-        self._closed.pop(one.number, None)
-        self.held -= len(one.items)
+        if one.closed:
+            self._held_closed -= len(one.items)
+            place, last = self._places.pop(one.number), self.closed.pop()
+            if last is not one:
+                self.closed[place], self._places[last.number] = last, place
+        else:
+            self._held_open -= len(one.items)
         for item_id in one.items:
             shown = self._showings[one.user_id, item_id]
             shown.remove(one)
@@ -273,7 +290,7 @@ class Waiting:
                 for one in self._all()
             ],
             "due": self._due,
-            "closed": list(self._closed),
+            "closed": [one.number for one in self.closed],
             "early": [[user_id, list(map(list, kept))] for user_id, kept in self._early.items()],
         }  # fmt: skip
 
@@ -298,6 +315,7 @@ class Waiting:
             by_number[number], first = one, end
             self._insert(one)
         self._due = [(*one,) for one in values["due"]]
-        self._closed = {number: by_number[number] for number in values["closed"]}
+        self.closed = [by_number[number] for number in values["closed"]]
+        self._places = {number: place for place, number in enumerate(values["closed"])}
         self._early = {user_id: list(starmap(Reaction, kept)) for user_id, kept in values["early"]}
         self._early_count = sum(map(len, self._early.values()))
