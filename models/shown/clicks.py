@@ -3,12 +3,12 @@
     more     = bias + linear(facts) + network(facts) + fatigue(how often shown)
     log-odds = a + r * log-odds of the item's own rate + b * more
 
-The item's own rate is all that it says before it has learned anything (a = 0, r = b = 1). Of a list it learns two things
-at once: of each item whether it was reacted to (log loss, which makes it a chance), and, where some were, which of the
-list they were (softmax within the list, where all that the items have in common cancels out). Both gradients are the
-probabilities less the truth; one hidden layer is trained by hand, as the gate is. Facts are standardised by running
-means. Lists of the past are rehearsed, and what is rehearsed fits better than what is new: so a, r and b are learned
-from the log loss of new lists alone. Fatigue's weights are `experts.fatigue`'s own: what is learned of them here ranks
+The item's own rate is all that it says before it has learned anything (a = 0, r = b = 1). Of a list it learns two
+things at once: of each item whether it was reacted to (log loss, which makes it a chance), and, where some were, which
+of the list they were (softmax within the list, where all that the items have in common cancels out). Both gradients are
+the probabilities less the truth; one hidden layer is trained by hand, as the gate is. Facts are standardised by running
+means. Lists of the past are rehearsed, and what is rehearsed fits better than what is new: so a, r, b and fatigue's
+weights are learned from new lists alone. These weights are `experts.fatigue`'s own: what is learned of them here ranks
 what is served. Knows facts and labels, no ids.
 """
 
@@ -148,7 +148,7 @@ class Clicks(Network):
                 "click_bias": flat.sum(keepdims=True),
             }
         )
-        if taught.tired.any():
+        if not rehearsed and taught.tired.any():
             self.fatigue.descend({"fatigue_weight": flat @ taught.tired})
 
     def state(self) -> dict[str, NDArray[Any]]:

@@ -1,4 +1,4 @@
-"""What is learned of lists that were shown: fatigue where it is true, and chances of a reaction above the item's rate."""
+"""What is learned of lists that were shown: fatigue where it is true, and chances that beat the item's own rate."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_weights_of_fatigue_travel_in_deltas_from_the_first_that_is_learned() ->
 
 
 def test_chances_of_single_videos_are_better_than_the_rate_of_the_video() -> None:
-    learner, told = learned(video_feed(2_500))
+    learner, told = learned(video_feed(1_500))
     reacted = np.array([one.reacted for one in told])
     chance, rate = (np.array([getattr(one, name) for one in told]) for name in ("chance", "item_rate"))
     ours, theirs = roc_auc(chance, reacted), roc_auc(rate, reacted)
@@ -124,7 +124,7 @@ def test_a_signal_without_weight_is_no_reaction_and_an_undone_one_neither() -> N
         Happened("ada", ("b",), "like", START_MS + 2000),
         Happened("ada", ("c",), "like", START_MS + 3000),
     ]
-    learner = Learner(FAST.model_copy(update={"signals": {"view": Signal(weight=0)}}))
+    learner = Learner(ModelConfig(width=8, signals={"view": Signal(weight=0)}))
     examples = [*examples_of_feed(stream)]
     undone = examples[2]._replace(kind=Kind.UNDONE)
     learner.learn([*examples, undone])

@@ -16,6 +16,7 @@ from tests.worlds.feeds import START_MS, Happened, examples_of_feed, feed, video
 from tests.worlds.tastes import ring
 
 SMALL = SIZES.model_copy(update={"block": 8})
+BRIEF = SMALL.model_copy(update={"join_window_s": 90.0})
 MINUTE_MS = 60_000
 
 
@@ -47,11 +48,11 @@ def told(learner: Learner, *stream: Happened) -> list[Judged]:
 
 @pytest.fixture(scope="module")
 def stream() -> list[Example]:
-    return [*examples_of_feed(feed(30, tiring=True)), *examples_of_feed(video_feed(60))]
+    return [*examples_of_feed(feed(12, tiring=True)), *examples_of_feed(video_feed(24))]
 
 
 def test_the_contract_holds_for_streams_that_show_lists(stream: list[Example]) -> None:
-    check_learner(lambda: Learner(SMALL, seed=3), stream)
+    check_learner(lambda: Learner(BRIEF, seed=3), stream)
 
 
 def test_a_stream_without_lists_has_nothing_of_them_in_its_checkpoint() -> None:
@@ -128,14 +129,14 @@ def test_no_list_is_joined_by_somebody_who_may_not_teach_any_more() -> None:
 
 
 def test_a_restart_in_the_midst_of_waiting_lists_changes_nothing(stream: list[Example], tmp_path: Path) -> None:
-    whole = Learner(SMALL)
+    whole = Learner(BRIEF)
     expected = whole.learn(stream)
-    first = Learner(SMALL)
-    scored = first.learn(stream[:45])
+    first = Learner(BRIEF)
+    scored = first.learn(stream[:29])
     first.save(tmp_path / "checkpoint")
     second, _ = Learner.load(tmp_path / "checkpoint")
     assert second.undecided() == first.undecided() != []
-    assert scored + second.learn(stream[45:]) == expected
+    assert scored + second.learn(stream[29:]) == expected
     assert second.undecided() == whole.undecided()
     ours, theirs = second.collect({})[0], whole.collect({})[0]
     assert {name: one.tobytes() for name, one in ours.items()} == {name: one.tobytes() for name, one in theirs.items()}
