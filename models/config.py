@@ -135,10 +135,10 @@ class ModelConfig(BaseModel):
     )
 
     negative_loss: float = Field(
-        default=0.0,
+        default=10.0,
         ge=0,
-        le=100,
-        exclude_if=lambda weight: weight == 0.0,
+        le=1000,
+        exclude_if=lambda weight: weight == 10.0,
         description="How much the encoder's loss says that an item that was turned down is not what follows, times the "
         "weight of its signal; what a user was shown and passed over counts a tenth of it. More keeps more of what "
         "users would turn down out of answers, and misses more of what they would like.",
