@@ -86,6 +86,23 @@ def test_after_takes_handles_and_asks_for_their_offsets(client: Client, settings
         assert answering.seen[2]["after"] == {"0": 7}
         assert answering.seen[3]["after"] == answering.seen[1]["after"]
         assert answering.seen[4]["after"] == both
+        client.recommend("ann", deadline_s=10, after=[first, client.identify("ann", was="guest-7")])
+        assert (answering.seen[5]["after"], answering.seen[5]["after_identities"]) == (
+            answering.seen[1]["after"],
+            {"0": 0},
+        )
+
+
+def test_a_request_without_a_user_goes_by_its_session_or_by_itself(client: Client, settings: Settings) -> None:
+    def nobodys(request: dict[str, Any]) -> dict[str, Any]:
+        return {"request_id": request["request_id"], "items": []}
+
+    with ScriptedAnswers(settings.kafka, nobodys) as answering:
+        assert client.recommend(session_id="s-81", deadline_s=10).user_id is None
+        alone = client.recommend(recent_events=[{"item_id": "film-1", "type": "click"}], deadline_s=10)
+        assert not any("user_id" in request for request in answering.seen)
+    keys = {record.key for record in everything(settings.kafka, "requests")}
+    assert keys == {b"s-81", alone.request_id.encode()}
 
 
 @pytest.mark.parametrize("after", [5, [5], "12", {"a": 1}, {0: -1}, {0: "x"}], ids=repr)

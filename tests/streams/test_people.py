@@ -23,6 +23,7 @@ from tests.worlds.streams import (
     send,
     send_packed,
     send_raw,
+    server_of,
     storing,
 )
 
@@ -70,3 +71,6 @@ def test_a_guest_who_logs_in_is_one_user_who_did_it_all_and_two_again_when_that_
         assert reading.states[guest].count == 7
         result = folded_all(settings)
         assert result.ok, result.first_difference
+        with server_of(settings) as server:
+            server.delete(f"{settings.kafka.prefix}w:ada")
+        assert "w:ada" in (folded_all(settings).first_difference or "")
