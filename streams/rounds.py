@@ -192,6 +192,10 @@ class EventRounds:
         if reading.damaged:
             await self._mend(reading.damaged)
             return None
+        for one in reading.unlinked:
+            self._losses.damaged(f"{self._store.prefix}w:{one}", "is made again from the topic identities")
+        if reading.unlinked:
+            await self._retry.call_blocking("redis", lambda: self._store.forget_links(reading.unlinked))
         self._decay = reading.decay or self._decay
         return {**reading.states, **hot}, reading.people
 

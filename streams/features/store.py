@@ -80,6 +80,7 @@ class Reading:
         people: id -> all ids of that person, sorted, itself among them; of those whose links were asked for and that
             have any. `states` has theirs, too.
         identities: partition of that topic -> offset of the newest record that has taken effect.
+        unlinked: ids whose key holds what no links are; they are read as if they had none.
     """
 
     states: dict[str, UserState]
@@ -88,6 +89,7 @@ class Reading:
     damaged: Mapping[str, bytes | None] = field(default_factory=dict)
     people: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     identities: Mapping[int, int] = field(default_factory=dict)
+    unlinked: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +203,7 @@ class FeatureStore:
         links_of = list(dict.fromkeys(user_ids if links_of is None else links_of))
         guess = [other for one in links_of for other in self._people.get(one, ())]  # what is read now decides
         known: dict[str, Links] = {}
+        unlinked: set[str] = set()
         asked = list(dict.fromkeys([*links_of, *guess]))
         while True:
             users = list(dict.fromkeys([*user_ids, *asked[len(links_of) :]]))
@@ -208,8 +211,8 @@ class FeatureStore:
             for one, value in zip(asked, values, strict=True):
                 try:
                     known[one] = decode_links(value)
-                except InvalidMessage:  # the next word on this id begins anew, from the whole topic
-                    self._on_damage(f"{self.prefix}w:{one}")
+                except InvalidMessage:
+                    unlinked.add(one)
                     known[one] = ALONE
             people, missing = {}, set[str]()
             for one in links_of:
@@ -220,7 +223,7 @@ class FeatureStore:
                         people[one] = ids
             if not missing.difference(asked):
                 self._remember(links_of, people)
-                return replace(reading, people=people)
+                return replace(reading, people=people, unlinked=sorted(unlinked))
             asked += sorted(missing.difference(asked))
 
     def _remember(self, ids: Sequence[str], people: Mapping[str, tuple[str, ...]]) -> None:
@@ -507,6 +510,11 @@ class FeatureStore:
         for key in reply[1:] if isinstance(reply, list) else ():
             self._on_damage(key.decode())
         return reply == b"written"
+
+    def forget_links(self, ids: Sequence[str]) -> None:
+        """Take away what these keys hold, and the marks of `identities`: the topic is read again from its beginning."""
+        with self._answering():
+            self._redis.delete(*(f"{self.prefix}w:{one}" for one in ids), f"{self.prefix}marks:identities")
 
     def read_links(self, ids: Sequence[str]) -> list[Links]:
         """What was told of these ids, in their order; of one whose key holds something else, nothing."""

@@ -132,7 +132,8 @@ def test_a_store_that_has_less_than_was_left_there_takes_nothing(settings: Setti
     assert store.marks_of(IDENTITIES) == {0: 5}
     with server_of(settings) as server:
         server.set(f"{settings.kafka.prefix}w:ada", "no links")
-    assert store.read_users(["ada"]).people == {}
+    reading = store.read_users(["ada"])
+    assert (reading.people, reading.unlinked) == ({}, ["ada"])
     assert not store.put_links([told("ada", "guest-2", 2)], 0, 9, 5)
     assert store.marks_of(IDENTITIES) == {}  # the topic is read again from its beginning
     assert store.put_links([told("ada", "guest-1", 1), told("ada", "guest-2", 2)], 0, 9, None)
