@@ -41,8 +41,8 @@ OURS = "headwater"
 FIRST_SHARE = 0.2
 """Of what was shown after the warm-up, this much is for choosing thresholds where the warm-up has no reaction."""
 
-MOST_WORK = 200_000_000
-"""Items times draws that intervals of an area are made of: of a million items, 200 draws instead of 1,000."""
+MOST_WORK = 100_000_000
+"""Items times draws that intervals of an area are made of: of a million items, 100 draws instead of 1,000."""
 
 Array = NDArray[Any]
 

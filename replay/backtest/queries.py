@@ -38,6 +38,7 @@ class Query(NamedTuple):
     asked: bool  # after warm-up, user and item seen before, and the rule does not forbid the target
     against: bool = False  # asked, of an event that speaks against its item: better not named
     positive: bool = True  # the event speaks for its item
+    taught: bool = True  # its user has not taught enough already
 
     @property
     def is_event(self) -> bool:
@@ -89,14 +90,24 @@ class Rule:
 
     def learn(self, query: Query) -> None:
         """Take in one event: every event of the stream, in order, after it was asked about."""
-        if not (self.auto and query.positive):
+        if not (self.auto and query.taught):
             return
         kind, index = query.example.target.type, self._index
         if kind not in index and len(index) < self._max_types:
             index[kind] = len(index) + 1
-        item = query.example.target.item_id
-        before = next((entry.type for entry in reversed(query.example.history) if entry[0] == item), None)
-        self._rate.count(index.get(kind, 0), None if before is None else index.get(before, 0))
+        if query.positive:
+            self._rate.count(*self._kinds(query.example))
+
+    def take_back(self, undone: Example) -> None:
+        """Take off an event that spoke for its item and is undone."""
+        if self.auto:
+            self._rate.take_back(*self._kinds(undone))
+
+    def _kinds(self, example: Example) -> tuple[int, int | None]:
+        """The index of an event's type, and of that of the item's newest entry before it, if any."""
+        item, index = example.target.item_id, self._index
+        before = next((entry.type for entry in reversed(example.history) if entry[0] == item), None)
+        return index.get(example.target.type, 0), None if before is None else index.get(before, 0)
 
     def returning(self) -> frozenset[str]:
         """Under `auto`, the types after which users come back."""
@@ -150,7 +161,7 @@ class Queries:
         self.place += 1
         taught = self.limit.allows(example.user_id, example.target.time_ms)
         meaning = self.rule.meanings.meaning(example.target.type, example.target.value)
-        query = query._replace(positive=meaning is Meaning.POSITIVE)
+        query = query._replace(positive=meaning is Meaning.POSITIVE, taught=taught)
         if query.place < self.warm_up:
             return query
         if not query.positive:
@@ -173,6 +184,10 @@ class Queries:
         """A list that was shown makes no item known: it tells nobody but our learner."""
         user = self.users.setdefault(example.user_id, len(self.users))
         query = Query(self.place, example, user, -1, [], len(self.items), asked=False, positive=False)
+        if example.kind is Kind.UNDONE:
+            counted, target = self.limit.takes_back(example.user_id), example.target
+            if counted and self.rule.meanings.speaks(target.type, target.value) > 0:
+                self.rule.take_back(example)
         self.place += 1
         if query.place >= self.warm_up:
             self.excluded[example.kind.value] += 1

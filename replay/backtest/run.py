@@ -406,7 +406,7 @@ class Run:
             self.retrained.published.finish()
         self.digest = self.learner.publish(created_ms=0, full=True).digest
         self._learned(self.learner.close(), self.ablation.close() if self.ablation else {})
-        for judged in self.learner.lists.undecided():
+        for judged in self.learner.undecided():
             self.shown.take(judged)
         on_progress(self._progress(len(recording), time.perf_counter() - started_s))
 

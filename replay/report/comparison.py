@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from replay.backtest.result import Measures, Result, SettingsUsed, TypeMeaning
+from replay.backtest.result import Classifier, Measures, Result, SettingsUsed, TypeMeaning
 from replay.report.verdict import OURS, is_peer
 from replay.report.wording import DASH, flat, label, meant, number, percent, score, signed, whole
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["SPEEDS", "Comparison", "Moved", "compare", "leaves", "render"]
+__all__ = ["SPEEDS", "Comparison", "Moved", "compare", "further", "leaves", "render"]
 
 SPEEDS = {
     "seconds": "Whole backtest, s",
@@ -61,6 +61,10 @@ class Comparison(BaseModel):
     """Those that differ, in A and in B."""
     results: dict[str, dict[str, Moved]]
     """By ranker that both have, and by measure; NDCG@10 is always one of them."""
+    shown: dict[str, dict[str, Moved]]
+    """By scorer of what was shown that both have, and by figure."""
+    turned_down: dict[str, Moved]
+    """By ranker the share of what was turned down that a list of ten would have held."""
     only_a: list[str]
     only_b: list[str]
     """Rankers that the other has not."""
@@ -83,6 +87,8 @@ def compare(a: Result, b: Result) -> Comparison:
         settings=_differing(leaves(a.settings), leaves(b.settings)),
         versions=_differing(a.versions, b.versions),
         results={name: _measures(a.results[name], b.results[name]) for name in shared},
+        shown=_shown(a, b),
+        turned_down=_turned_down(a, b),
         only_a=sorted(a.results.keys() - b.results.keys()),
         only_b=sorted(b.results.keys() - a.results.keys()),
         by_seed=(a.seeds(OURS), b.seeds(OURS)),
@@ -191,12 +197,71 @@ def _measures(a: Measures, b: Measures) -> dict[str, Moved]:
     return {measure: _moved(first.get(measure), second.get(measure)) for measure in first or ["ndcg@10"]}
 
 
+SHOWN = {
+    "auc": "ROC-AUC",
+    "by_user": "ROC-AUC by user",
+    "mrr": "MRR in its list",
+    "log_loss": "Log loss",
+    "f1": "F1",
+}
+
+
+def _shown(a: Result, b: Result) -> dict[str, dict[str, Moved]]:
+    """What the scorers made of what was shown, where both runs were shown the same."""
+    first, second = a.classification, b.classification
+    if first is None or second is None:
+        return {}
+    pairs = {name: (one, second.scorers[name]) for name, one in first.scorers.items() if name in second.scorers}
+    return {name: _figures(*pair) for name, pair in pairs.items()}
+
+
+def _figures(a: Classifier, b: Classifier) -> dict[str, Moved]:
+    found = {}
+    for key in SHOWN:
+        first, second = (_figure(each, key) for each in (a, b))
+        if first is not None or second is not None:
+            found[key] = _moved(first, second)
+    return found
+
+
+def _figure(of: Classifier, key: str) -> float | None:
+    if key == "f1":
+        return of.at_threshold.f1 if of.at_threshold else None
+    found = {
+        "auc": of.auc,
+        "by_user": of.grouped.weighted if of.grouped else None,
+        "mrr": of.mrr,
+        "log_loss": of.log_loss,
+    }[key]
+    return found.value if found else None
+
+
+def _turned_down(a: Result, b: Result) -> dict[str, Moved]:
+    if a.negatives is None or b.negatives is None:
+        return {}
+    first, second = a.negatives.by_ranker, b.negatives.by_ranker
+    return {name: _moved(one.in_top_10, second[name].in_top_10) for name, one in first.items() if name in second}
+
+
 def _moved(a: float | None, b: float | None) -> Moved:
     return Moved(a, b, None if a is None or b is None else round(b - a, 6))
 
 
 def _ratio(a: float | None, b: float | None) -> Moved:
     return Moved(a, b, b / a if a and b is not None else None)
+
+
+def further(comparison: Comparison) -> list[tuple[str, list[tuple[str, Moved]]]]:
+    """What both runs have beside the ranking of queries: title, and (name, figure) of each row."""
+    found = []
+    if comparison.turned_down:
+        rows = [(label(name), moved) for name, moved in comparison.turned_down.items()]
+        found.append(("Turned down next, among the first ten (less is better)", rows))
+    for key, head in SHOWN.items():
+        rows = [(label(name), each[key]) for name, each in comparison.shown.items() if key in each]
+        if rows:
+            found.append((f"Of what was shown: {head}{' (less is better)' if key == 'log_loss' else ''}", rows))
+    return found
 
 
 def render(comparison: Comparison) -> RenderableType:
@@ -206,7 +271,7 @@ def render(comparison: Comparison) -> RenderableType:
     from rich.text import Text
 
     def made(title: str, *heads: str) -> Table:
-        table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+        table = Table(title=title or None, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
         for place, head in enumerate(heads):
             table.add_column(head, justify="right" if place else "left", overflow="fold")
         return table
@@ -218,6 +283,11 @@ def render(comparison: Comparison) -> RenderableType:
         ndcg, hits = (measures.get(key, Moved(None, None, None)) for key in ("ndcg@10", "hr@10"))
         results.add_row(Text(label(name)), score(ndcg.a), score(ndcg.b), signed(ndcg.change), signed(hits.change))
     parts += [Text(), results]
+    for title, rows in further(comparison):
+        beside = made("", "", "A", "B", "B - A")  # its title would be as narrow as the table
+        for name, moved in rows:
+            beside.add_row(Text(name), score(moved.a), score(moved.b), signed(moved.change))
+        parts += [Text(), Text(title, style="bold"), beside]
     for which, names in (("A", comparison.only_a), ("B", comparison.only_b)):
         if names:
             parts.append(Text(f"Only in {which}: {', '.join(label(name) for name in names)}"))

@@ -19,7 +19,7 @@ from replay.backtest.result import Result
 from replay.report import sections, wording
 from replay.report.charts import Dots, Line, dots_chart, lines_chart
 from replay.report.classified import classification, turned_down
-from replay.report.comparison import SPEEDS, Comparison, Moved, compare, leaves
+from replay.report.comparison import SPEEDS, Comparison, Moved, compare, further, leaves
 from replay.report.sections import Charted, Rows, both
 from replay.report.verdict import OURS, verdict
 from replay.report.wording import DASH, counted, flat, label, number, score, signed, time_text, whole
@@ -110,6 +110,10 @@ def write_comparison(a: Result, b: Result, path: Path) -> None:
         measures=_measures(found),
         charts=_both_scores(found),
         curves=_curves(a, b),
+        further=[
+            (title, [[name, score(each.a), score(each.b), signed(each.change)] for name, each in rows])
+            for title, rows in further(found)
+        ],
         meanings=[[kind, *each] for kind, each in found.meanings.items()],
         settings=[[name, *each] for name, each in found.settings.items()],
         versions=[[name, *each] for name, each in found.versions.items()],

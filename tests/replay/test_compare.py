@@ -135,6 +135,21 @@ def test_runs_under_other_meanings_are_told_as_such(tmp_path: Path) -> None:
     assert not compare(result(), result()).meanings
 
 
+def test_figures_of_what_was_shown_and_turned_down_are_compared(tmp_path: Path) -> None:
+    a, b = result(), result()
+    b["classification"]["scorers"]["headwater"]["auc"]["value"] = 0.8
+    b["negatives"]["by_ranker"]["headwater"]["in_top_10"] = 0.1
+    found = compare(a, b)
+    assert found.shown["headwater"]["auc"] == (0.78, 0.8, 0.02)
+    assert found.shown["shown order"].keys() == {"auc", "by_user", "mrr", "f1"}  # no chances, so no log loss
+    assert found.turned_down["headwater"] == (0.125, 0.1, -0.025)
+    assert "Of what was shown: Log loss (less is better)" in told(a, b)
+    write_comparison(a, b, tmp_path / "both.html")
+    assert "Turned down next, among the first ten" in Strict((tmp_path / "both.html").read_text("utf-8")).text
+    del b["classification"], b["negatives"]
+    assert (compare(a, b).shown, compare(a, b).turned_down) == ({}, {})
+
+
 def test_the_digest_of_the_stream_decides_where_both_have_one() -> None:
     a, b = result(), result()
     a["source"] |= {"digest": "01", "name": "a.csv"}
