@@ -117,8 +117,9 @@ class Rule:
         """The types whose items are not shown again; under `auto` as it is now, `*` when it is all that were seen."""
         if not self.auto:
             return sorted(self.types)
-        seldom = sorted(self._index.keys() - self.returning())
-        return [ALL_TYPES] if len(seldom) == len(self._index) else seldom
+        known = self._index.keys() - self.meanings.turned_down
+        seldom = sorted(known - self.returning())
+        return [ALL_TYPES] if len(seldom) == len(known) else seldom
 
 
 def told_to_peers(query: Query, meanings: Signals) -> Query:
