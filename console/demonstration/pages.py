@@ -66,7 +66,7 @@ class Pages:
         self._list(reaction.after.items, catalogue, reaction)
         if dismissed:
             also = [shown_title(item, catalogue) for item in reaction.gone if item != reaction.item]
-            told = f"gone for good: {shown_title(reaction.item, catalogue)}"
+            told = f"gone for good, for she dismissed it: {shown_title(reaction.item, catalogue)}"
             self._out.print(Text(f"         {told}{'; gone, too: ' if also else ''}{', '.join(also)}", style="red"))
         self._receipt(reaction.after.receipt)
 
