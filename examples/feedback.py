@@ -1,4 +1,4 @@
-"""A like, an unlike, a dismissal and a list that was shown: python examples/feedback.py [BROKER]"""
+"""A guest's likes, a login, a dismissal and a list that was shown: python examples/feedback.py [BROKER]"""
 
 import argparse
 import uuid
@@ -10,10 +10,11 @@ call.add_argument("broker", nargs="?", default="127.0.0.1:9092", help="host:port
 
 try:
     with Client(call.parse_args().broker, source="examples") as client:
-        visitor = f"visitor-{uuid.uuid4().hex[:8]}"
-        client.track(visitor, "film-1", "like")
-        client.track(visitor, "film-1", "unlike")  # as if neither had been
-        answer = client.recommend(visitor, k=5, deadline_s=10)
+        visitor, guest = (f"{word}-{uuid.uuid4().hex[:8]}" for word in ("visitor", "guest"))
+        client.track(guest, "film-1", "like")
+        client.track(guest, "film-1", "unlike")  # as if neither had been
+        known = [client.track(guest, "film-3", "like"), client.identify(visitor, was=guest)]  # she logs in
+        answer = client.recommend(visitor, k=5, deadline_s=10, after=known)  # knows what the guest likes
         shown = [item.item_id for item in answer.items] or ["film-2"]
         print("before:", *shown)
         # the page had room for three; the engine itself takes all five for shown, unless serving.exposures is false
