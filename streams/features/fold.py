@@ -29,7 +29,8 @@ from streams.features.decay import Decay, ItemStatistics
 from streams.features.state import EMPTY, UserState
 from streams.features.undo import Undone, matched
 
-__all__ = ["Change", "Folded", "Folding", "Limits", "event_hash", "example", "fold", "fold_batch"]
+__all__ = ["REACTIONS", "Change", "Folded", "Folding", "Limits", "event_hash", "example", "fold", "fold_batch"]
+__all__ += ["shown_order"]
 
 UNDOS = 128
 """Newest undos of a user, with what they took back, that an event which arrives later is compared with."""
@@ -71,7 +72,7 @@ def _time(entry: Entry | Shown) -> int:
     return entry.time_ms
 
 
-def _order(shown: Shown) -> tuple[int, str, int, str]:
+def shown_order(shown: Shown) -> tuple[int, str, int, str]:
     """Oldest first; of the same moment list by list, in their order, whichever arrived first."""
     return shown.time_ms, shown.list_id, shown.place, shown.item_id
 
@@ -394,14 +395,14 @@ class Folding:
             self.shown += change.shows
         else:
             for one in change.shows:
-                insort(self.shown, one, key=_order)
+                insort(self.shown, one, key=shown_order)
         del self.shown[: max(0, len(self.shown) - self.limits.shown)]
 
     def _may_append(self, shows: Sequence[Shown]) -> bool:
-        return not shows or not self.shown or _order(self.shown[-1]) < _order(shows[0])
+        return not shows or not self.shown or shown_order(self.shown[-1]) < shown_order(shows[0])
 
     def _remember(self, past: list[Shown], one: Shown) -> None:
-        insort(past, one, key=_order)
+        insort(past, one, key=shown_order)
         if len(past) > self.limits.shown:
             del past[0]
 

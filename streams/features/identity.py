@@ -19,7 +19,7 @@ from headwater.errors import InvalidMessage
 from headwater.examples import Entry, Shown, plain_entries
 from headwater.signals import Signals
 from headwater.wire import IdentityRow
-from streams.features.fold import REACTIONS, Limits
+from streams.features.fold import REACTIONS, Limits, shown_order
 from streams.features.state import EMPTY, UserState
 from streams.features.undo import matched
 
@@ -216,17 +216,17 @@ def _matched(known: list[Entry], undos: list[Entry], meanings: Signals) -> tuple
 
 def _shown(states: Sequence[UserState], history: Sequence[Entry], limits: Limits) -> tuple[list[Shown], list[Shown]]:
     """What was shown and not reacted to under any id; and what was, where that can still be undone."""
-    first: dict[tuple[str, str], Shown] = {}
+    last: dict[tuple[str, str], Shown] = {}
     for one in chain.from_iterable(chain(state.shown, state.reacted) for state in states):
-        known = first.get((one.list_id, one.item_id))
-        if known is None or one.time_ms < known.time_ms:  # a list has an item once, since when it was first shown
-            first[one.list_id, one.item_id] = one
+        known = last.get((one.list_id, one.item_id))
+        if known is None or one.time_ms > known.time_ms:  # a list has an item once, as it was told last
+            last[one.list_id, one.item_id] = one
     reactions: dict[str, list[Entry]] = {}
-    for entry in history if first else ():
+    for entry in history if last else ():
         if limits.meanings.meaning(entry.type, entry.value) in REACTIONS:
             reactions.setdefault(entry.item_id, []).append(entry)
     shown, reacted = list[Shown](), list[Shown]()
-    for one in sorted(first.values(), key=lambda one: one.time_ms):
+    for one in sorted(last.values(), key=shown_order):
         after = [entry for entry in reactions.get(one.item_id, ()) if entry.time_ms >= one.time_ms]
         if not after:
             shown.append(one)
