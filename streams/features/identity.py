@@ -237,9 +237,9 @@ def _shown(states: Sequence[UserState], history: Sequence[Entry], limits: Limits
 
 def digest(state: UserState) -> str:
     """A name of what features say of a user, wherever and in whatever order it was folded: equal ones are equal bytes.
+    An event and its undo leave no trace in it, though the state remembers them.
 
     Events of one millisecond have no order but that of their arrival, so it does not count.
     """
-    entries = [plain_entries(sorted(past, key=repr)) for past in (state.history, state.undos, state.undone)]
-    known = [*entries, sorted(map(tuple, state.shown)), state.count]
+    known = [plain_entries(sorted(state.history, key=repr)), sorted(map(tuple, state.shown))]
     return blake2b(orjson.dumps(known), digest_size=16).hexdigest()

@@ -231,3 +231,38 @@ def test_what_was_shown_does_not_depend_on_the_order_of_arrival(rows: list[Event
     other, _ = folded(chance.sample(ours, len(ours)), roomy)
     assert sorted(state.shown) == sorted(other.shown)
     assert state.history == other.history
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"reactions": [9]},
+        {"reactions": ["0"]},
+        {"reactions": 5},
+        {"shown": [["a", 5, 1]]},
+        {"shown": [["a", 5, -1, "r"]]},
+        {"lists": [[0, [], "r", 1]]},
+        {"lists": [[0, ["a"], "r", 10**9]]},
+        {"lists": [[5, ["a"], "r", 1]]},
+        {"requests": [[0, ""]]},
+    ],
+)
+def test_an_examples_record_that_tells_odd_things_of_what_was_shown_is_refused(odd: dict[str, object]) -> None:
+    made = fold_batch({}, [impression(0, "ab", 10), row(1, "click", "a", 20)], LIMITS, DECAY)
+    (value,) = packed(0, made.segments, LIMITS)
+    assert len(list(unpack(value))) == 2
+    record = orjson.loads(value)
+    record["segments"][0].update(odd)
+    with pytest.raises(InvalidMessage):
+        list(unpack(orjson.dumps(record)))
+    with pytest.raises(InvalidMessage):
+        list(unpack(orjson.dumps({**orjson.loads(value), "shown_limit": -1})))
+
+
+def test_a_list_too_large_for_an_examples_record_is_told_by_its_first_half() -> None:
+    items = tuple("\x01" * 250 + str(n) for n in range(1_000))
+    made = fold_batch({}, [EventRow("ada", items[0], "shown", 5, None, "e", "r", 0, 0, None, items)], Limits(), DECAY)
+    (value,) = packed(0, made.segments, Limits())
+    (taught,) = unpack(value)
+    assert isinstance(taught, Example)
+    assert taught.items == items[:500]

@@ -17,6 +17,7 @@ from headwater.signals import DEFAULTS, Signal, Signals
 from headwater.wire import EventRow
 from streams.features.decay import Decay, ItemStatistics, add_log2, positive_rate, subtract_log2
 from streams.features.fold import UNDOS, Folded, Limits, example, fold, fold_batch
+from streams.features.identity import digest
 from streams.features.state import EMPTY, UserState, decode_state, encode_state
 from streams.features.undo import matched
 from streams.outbox import packed
@@ -92,6 +93,7 @@ def test_any_order_and_repetition_leaves_what_the_stream_without_the_pairs_leave
             together.items.setdefault(item, ItemStatistics()).merge(one)
     found = states.get("ada", EMPTY)
     assert list(found.history) == list(plain.states.get("ada", EMPTY).history)
+    assert digest(found) == digest(plain.states.get("ada", EMPTY))
     ours, theirs = settled(together), settled(plain)
     assert ours.keys() == theirs.keys()
     for item, one in ours.items():
