@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -76,6 +77,7 @@ class TrainerMetrics(Collector):
             text = f"{text} of examples scored before they were learned, newest window."
             yield _by(GaugeMetricFamily, f"headwater_prequential_{name}", text, "model", means)
         yield GaugeMetricFamily("headwater_prequential_queries", "Queries in that window.", value=quality["queries"])
+        yield from _of_lists(quality.get("shown"))
         loss = quality["loss"]
         yield GaugeMetricFamily(
             "headwater_training_loss",
@@ -113,3 +115,15 @@ def _by(
     for key, value in dict(values).items():
         made.add_metric([key], value)
     return made
+
+
+def _of_lists(shown: dict[str, Any] | None) -> Iterator[Metric]:
+    """How well reactions to what was shown were told, where any list was shown."""
+    if shown is None:
+        return
+    areas = {model: area for model, area in shown["auc"].items() if area is not None}
+    text = "ROC-AUC of reactions to what was shown, each judged before it was learned, newest window."
+    yield _by(GaugeMetricFamily, "headwater_prequential_shown_auc", text, "model", areas)
+    text = "Log loss of the same."
+    yield _by(GaugeMetricFamily, "headwater_prequential_shown_log_loss", text, "model", shown["log_loss"])
+    yield CounterMetricFamily("headwater_shown_items_judged", "Items of shown lists, judged.", value=shown["items"])
