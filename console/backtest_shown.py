@@ -264,9 +264,7 @@ def _folds(result: Result) -> Table:
     from rich.table import Table
 
     asked = sum(fold.queries > 0 for fold in result.folds)
-    table = Table(
-        title=f"Mean of {asked} folds, ± their deviation, and their range; each asked with all before it learned"
-    )
+    table = Table(title=f"Mean of {asked} folds ± deviation, and their range")
     table.add_column("ranker")
     for head in ("NDCG@10", "HR@10", "MRR@10"):
         table.add_column(head, justify="right")

@@ -120,7 +120,7 @@ def told_apart(told: Classification) -> str:
     groups: dict[Outcome, list[str]] = {"better": [], "level": [], "worse": [], "unmeasured": []}
     for name, each in told.scorers.items():
         if name != OURS and each.auc is not None:
-            groups[outcome(each.auc_lead)].append(f"{inline(name)} ({score(each.auc.value)})")
+            groups[outcome(each.auc_lead)].append(f"{_scorer(name)} ({score(each.auc.value)})")
     words: dict[Outcome, str] = {
         "better": "ahead of",
         "level": "not to be told from",
@@ -133,6 +133,11 @@ def told_apart(told: Classification) -> str:
         f"Headwater's chances tell what was reacted to from the rest with a ROC-AUC of {score(ours.auc.value)} "
         f"(0.5 knows nothing){tail}."
     )
+
+
+def _scorer(name: str) -> str:
+    told = inline(name)
+    return told if told.startswith("Headwater") or told == name else f"the {told}"
 
 
 def _range(lead: Interval | None) -> str:
@@ -189,7 +194,7 @@ def _of_what_was_shown(result: Result) -> Iterable[str]:
     if told is None:
         return
     names = [
-        inline(name)
+        _scorer(name)
         for name, each in told.scorers.items()
         if name != OURS and outcome(each.auc_lead) in ("level", "worse")
     ]

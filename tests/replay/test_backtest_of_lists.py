@@ -122,6 +122,9 @@ def test_a_reaction_that_came_late_corrects_what_was_said_of_its_item() -> None:
     assert len(ledger) == 4
     told = classified(found, begin_ms=0)
     assert told is not None
-    unplaced = ShownLedger()
-    unplaced.take(first._replace(place=0))
-    assert "shown order" not in unplaced.items().scores
+    unplaced, single = ShownLedger(), ShownLedger()
+    for place in (1, 2):
+        unplaced.take(first._replace(item_id=f"i{place}", rank=place, place=0))
+        single.take(first._replace(list_id=f"list {place}", place=place))
+    assert list(unplaced.items().scores) == ["headwater", "ranking", "item rate"]
+    assert list(single.items().scores) == ["headwater", "item rate"]
