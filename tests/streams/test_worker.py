@@ -151,6 +151,7 @@ def test_what_the_store_lost_is_folded_again_from_the_log(settings: Settings, wo
     assert result.events_applied == 31
 
 
+@pytest.mark.any_broker
 def test_lists_and_undos_become_features_that_add_up_whatever_is_redelivered_or_rebuilt(
     settings: Settings, worker: Start
 ) -> None:
