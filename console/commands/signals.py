@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from console.commands.option_groups import grouped
-from console.commands.options import Json, KafkaOptions
+from console.commands.options import Json, ServerOptions
 from console.commands.source_options import SourceOptions, opened_source, too_many_bad
 from console.printing import printer
 
@@ -42,7 +42,11 @@ def command(
     *,
     sources: Sources = None,
     newest: Annotated[int, typer.Option(min=1, metavar="N", help="So many of the topic's newest events.")] = NEWEST,
-    servers: KafkaOptions,
+    counted: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="Tell also what the store has counted of this item. May be given again."),
+    ] = None,
+    servers: ServerOptions,
     reading: SourceOptions,
     as_json: Json = False,
 ) -> None:
@@ -66,6 +70,7 @@ def command(
     else:
         name, rows = _newest(settings, newest)
         stream = census(rows, signals)
+    items = _items(settings, counted or [])
     found = remarks(stream, settings.signals, served=settings.serving.exposures)
     if as_json:
         body = {
@@ -74,11 +79,13 @@ def command(
             "types": {kind: _body(kind, settings, signals, stream.get(kind)) for kind in _kinds(signals, stream)},
             "remarks": [asdict(remark) for remark in found],
             "settings": toml_of(found),
+            **({"items": items} if items else {}),
         }
         print(orjson.dumps(body).decode())
     else:
         out = printer()
         _print_table(out, name, stream, settings, signals)
+        _print_items(out, items)
         _print_remarks(out, found, toml_of(found))
     raise typer.Exit(EXIT_WRONG if bad or any(remark.state == "wrong" for remark in found) else 0)
 
@@ -93,6 +100,24 @@ def _newest(settings: Settings, most: int) -> tuple[str, list[Any]]:
     name = topic_name(EVENTS, settings.kafka.prefix)
     refused = f", {len(found) - len(rows):,} refused" if len(found) > len(rows) else ""
     return f"the newest {len(rows):,} events of {name} at {settings.kafka.bootstrap}{refused}", rows
+
+
+def _items(settings: Settings, item_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    if not item_ids:
+        return {}
+    from console.look.item_counts import counted
+
+    return counted(settings, list(dict.fromkeys(item_ids)))
+
+
+def _print_items(out: Console, items: Mapping[str, dict[str, Any]]) -> None:
+    from rich.markup import escape
+
+    from console.look.item_counts import told
+
+    for item_id, body in items.items():
+        out.print()
+        out.print(escape(told(item_id, body)), soft_wrap=True)
 
 
 def _kinds(signals: Signals, stream: Mapping[str, TypeSeen]) -> list[str]:

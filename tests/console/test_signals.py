@@ -18,6 +18,11 @@ from headwater.client import Client
 from headwater.events import Event
 from headwater.settings import Settings
 from headwater.signals import Signal
+from headwater.wire import EventRow
+from streams.features.decay import Decay
+from streams.features.fold import Limits, fold_batch
+from streams.features.store import Batch
+from tests.worlds.streams import storing
 
 AT_MS = 1_700_000_000_000
 
@@ -199,3 +204,23 @@ def test_the_newest_events_of_the_topic_are_shown_in_packed_records_too(
     assert (everything["events"], everything["types"]["swipe_left"]["from"]) == (301, "unknown")
     assert [one["type"] for one in everything["remarks"]] == ["swipe_left"]
     assert json.loads(signals("--json", "--newest", "40").stdout)["events"] == 40
+
+
+def test_an_item_is_told_with_what_the_store_has_counted_of_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text(json.dumps({"user_id": "u", "item_id": "i", "type": "view", "event_time": AT_MS}) + "\n")
+    kinds = ["impression", "like", "dismiss", "like", "unlike", "impression"]
+    rows = [EventRow("u", "i", kind, AT_MS + n, None, f"e{n}", None, n, 0) for n, kind in enumerate(kinds)]
+    made = fold_batch({}, rows, Limits(), Decay(AT_MS, 1e9))
+    with storing(settings) as store:
+        assert store.apply(Batch({0: (None, 5)}, Decay(AT_MS, 1e9), {}, made.states, made.items)) == "applied"
+    monkeypatch.setenv("HEADWATER_REDIS__URL", settings.redis.url.get_secret_value())
+    monkeypatch.setenv("HEADWATER_KAFKA__PREFIX", settings.kafka.prefix)
+    shown = signals(path, "--counted", "i", "--counted", "never")
+    line = "i: 1 positive, 1 negative, 2 exposures (dismiss 1, impression 2, like 1); liked on 50.0% of its occasions"
+    assert line in shown.stdout
+    assert "never: no event is counted of it" in shown.stdout
+    body = json.loads(signals(path, "--counted", "i", "--json").stdout)["items"]["i"]
+    assert (body["positive"], body["exposures"], body["positive_rate"]) == (1, 2, 0.5)
