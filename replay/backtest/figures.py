@@ -78,7 +78,12 @@ def _ranks(ledger: Ledger) -> dict[str, Array]:
 
 
 def results(ledger: Ledger) -> dict[str, Measures]:
-    """Of every ranker: means over queries, the mean of users' mean NDCG@10, coverage and novelty of its lists."""
+    """Of every ranker: means over queries, the mean of users' mean NDCG@10, coverage and novelty of its lists.
+
+    Nothing where there are no queries, as in a stream in which everybody reacts once.
+    """
+    if not ledger.queries:
+        return {}
     _, users = np.unique(np.array(ledger.user, np.int64), return_inverse=True)
     found = {}
     for name, ranks in _ranks(ledger).items():
@@ -259,6 +264,8 @@ def _spread(each: Sequence[float | None]) -> Spread | None:
 
 def weight_ages(ledger: Ledger) -> list[AgedWeights]:
     """NDCG@10 by how seldom weights are published: 0 the learner itself, N every N events, None never again."""
+    if not ledger.queries:
+        return []
     ages: dict[str, int | None] = {OURS: 0}
     for name in ledger.ranks:
         if name.startswith(f"{OURS}@"):

@@ -265,10 +265,11 @@ def _result(
     events: int,
     started_s: float,
 ) -> Result:
-    """What the runs, one per seed, have measured. Raises SourceError when no event was a query."""
+    """What the runs, one per seed, have measured. Raises SourceError when there was nothing to ask or to judge."""
     first = runs[0]
     ledger, excluded, asked = first.ledger, dict(first.queries.excluded), events - first.warm_up
-    if not ledger.queries:
+    shown = classified(first.shown.items(), first.begin_ms) if len(first.shown) else None
+    if not ledger.queries and shown is None:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in excluded.items())
         raise SourceError(
             f"nothing to ask: none of the {asked:,} events after the warm-up has a user and an item met "
@@ -304,7 +305,7 @@ def _result(
         folds=(folds := figures.folds(ledger, first.warm_up, events, settings.folds or 0)),
         fold_spread=figures.fold_spread(folds),
         negatives=figures.negatives(ledger),
-        classification=classified(first.shown.items(), first.begin_ms) if len(first.shown) else None,
+        classification=shown,
         digest=first.digest,
     )
 

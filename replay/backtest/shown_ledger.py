@@ -55,15 +55,15 @@ class ShownLedger:
     def items(self) -> ShownItems:
         """All of it, by time.
 
-        Of single items there is no order to judge. The order as shown is no scorer where no place is known; an item
-        without a place stands behind those with one.
+        Single items have no ranking. The order as shown is no scorer where no two places are known; an item without a
+        place stands behind those with one.
         """
         time_ms, lists, place = (np.array(each, np.int64) for each in (self._time_ms, self._list, self._place))
         rank = np.array(self._rank, np.float64)
         scores = {OURS: np.array(self._chance), "ranking": -rank, "item rate": np.array(self._rate)}
         if (rank == 1).all():
             del scores["ranking"]
-        elif place.any():
+        if len(place) and place.max() > 1:
             scores["shown order"] = -np.where(place > 0, place, place.max() + 1.0)
         found = ShownItems(
             time_ms=time_ms,

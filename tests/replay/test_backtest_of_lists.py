@@ -104,9 +104,25 @@ def test_what_is_taken_back_was_a_query_and_every_event_is_accounted_for() -> No
     assert result.meanings["unlike"].signal["undoes"] == ["like", "love"]
 
 
+def test_what_was_shown_is_judged_where_nothing_can_be_asked(tmp_path: Path) -> None:
+    events = []
+    for n in range(80):  # everybody comes once
+        told, at = {"user_id": f"u{n}"}, START_MS + n * 1000
+        events.append(Event(**told, type="impression", items=("a", "b"), event_time=at))
+        events.append(Event(**told, type="click", item_id="a" if n % 4 else "b", event_time=at + 1))
+    result = measured(events, peers=("popularity",), folds=2)
+    assert (result.queries, result.results) == (0, {})
+    assert result.classification is not None
+    assert result.classification.reacted == 40
+    write_report(result, tmp_path / "page.html")
+    page = Strict((tmp_path / "page.html").read_text("utf-8")).text
+    assert "Headwater was not measured: no event of this stream could be asked about." in page
+    assert "nan" not in page
+
+
 def test_a_reaction_that_came_late_corrects_what_was_said_of_its_item() -> None:
     ledger = ShownLedger()
-    first = Judged("list", "ann", "film", 1000, 1, 0.3, 0.1, 1, reacted=False)
+    first = Judged("list", "ann", "film", 1000, 2, 0.3, 0.1, 1, reacted=False)
     for one in (
         first,
         first._replace(item_id="song", place=0, rank=2),
@@ -118,7 +134,7 @@ def test_a_reaction_that_came_late_corrects_what_was_said_of_its_item() -> None:
     found = ledger.items()
     assert found.time_ms.tolist() == [500, 1000, 1000, 1000]
     assert found.reacted.tolist() == [False, True, False, True]
-    assert found.scores["shown order"].tolist() == [-1.0, -1.0, -2.0, -1.0]  # where none is known, it is behind
+    assert found.scores["shown order"].tolist() == [-2.0, -2.0, -3.0, -2.0]  # where none is known, it is behind
     assert len(ledger) == 4
     told = classified(found, begin_ms=0)
     assert told is not None
@@ -127,4 +143,4 @@ def test_a_reaction_that_came_late_corrects_what_was_said_of_its_item() -> None:
         unplaced.take(first._replace(item_id=f"i{place}", rank=place, place=0))
         single.take(first._replace(list_id=f"list {place}", place=place))
     assert list(unplaced.items().scores) == ["headwater", "ranking", "item rate"]
-    assert list(single.items().scores) == ["headwater", "item rate"]
+    assert list(single.items().scores) == ["headwater", "item rate", "shown order"]
