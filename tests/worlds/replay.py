@@ -108,13 +108,13 @@ class Replayed:
 
 @contextmanager
 def replayed(kafka_address: str, redis_url: str, folder: Path, **trainer: Any) -> Iterator[Replayed]:
-    """A fresh world with one partition of events."""
+    """A fresh world with one partition of events, which hold what tests send and no list that serving showed."""
     settings = load_settings(
         kafka={"bootstrap": kafka_address, "prefix": f"t{uuid.uuid4().hex[:8]}."},
         redis={"url": redis_url},
         model={"overrides": MODEL},
         trainer={"directory": folder / "trainer", "bundles": folder / "models", "device": "cpu", **trainer},
-        serving={"bundles": folder / "models", "provider": "cpu"},
+        serving={"bundles": folder / "models", "provider": "cpu", "exposures": False},
     )
     ensure_topics(settings.kafka, {"events": 1})
     made = Replayed(settings, folder)
