@@ -64,7 +64,8 @@ class SignalOptions:
     """What types of event mean, over the settings'."""
 
     signals: Annotated[
-        Path | None, typer.Option(metavar="FILE.toml", help="What types mean here: [signals.NAME] as in the settings.")
+        Path | None,
+        typer.Option(metavar="FILE.toml", help="What types mean in this run: tables signals.NAME, as in the settings."),
     ] = None
     signal: Annotated[
         list[str] | None,

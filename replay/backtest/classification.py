@@ -23,6 +23,7 @@ __all__ = [
     "calibration",
     "confusion",
     "list_gains",
+    "precision_recall",
     "roc_curve",
     "user_aucs",
 ]
@@ -73,11 +74,29 @@ def roc_curve(scores: Array, positive: Array, points: int = 100) -> list[tuple[f
     rates = np.zeros((len(yes) + 1, 2))
     rates[1:, 0] = np.cumsum(no[::-1]) / no.sum()
     rates[1:, 1] = np.cumsum(yes[::-1]) / yes.sum()
-    if len(rates) > points:
-        along = rates.sum(1)  # grows from 0 to 2
-        kept = np.unique(np.searchsorted(along, np.linspace(0, 2, points)).clip(max=len(rates) - 1))
-        rates = rates[np.union1d(kept, [0, len(rates) - 1])]
-    return [(float(across), float(up)) for across, up in rates]
+    return _thinned(rates, rates.sum(1), points)
+
+
+def precision_recall(scores: Array, positive: Array, points: int = 100) -> list[tuple[float, float]]:
+    """(recall, precision) at falling thresholds, to recall 1 (`precision_recall_curve`); of at most about `points`.
+
+    >>> precision_recall(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))[:2]
+    [(0.5, 1.0), (0.5, 0.5)]
+    """
+    yes, no = InOrder(scores, positive).sums()
+    if not yes.sum():
+        return []
+    hits, called = np.cumsum(yes[::-1]), np.cumsum((yes + no)[::-1])
+    recall = hits / hits[-1]
+    return _thinned(np.stack([recall, hits / called], 1), recall, points)
+
+
+def _thinned(pairs: Array, along: Array, points: int) -> list[tuple[float, float]]:
+    """About as many of the pairs, even in what grows along them; the ends are kept."""
+    if len(pairs) > points:
+        even = np.searchsorted(along, np.linspace(along[0], along[-1], points)).clip(max=len(pairs) - 1)
+        pairs = pairs[np.union1d(even, [0, len(pairs) - 1])]
+    return [(float(across), float(up)) for across, up in pairs]
 
 
 def calibration(chances: Array, positive: Array, bins: int = 10) -> list[tuple[int, float, float]]:

@@ -20,6 +20,7 @@ from replay.backtest.classification import (
     calibration,
     confusion,
     list_gains,
+    precision_recall,
     roc_curve,
     user_aucs,
 )
@@ -196,6 +197,9 @@ def _classifier(name: str, shown: ShownItems, before: ShownItems, drawn: _Drawn)
         ],
         "calibration_error": None if error is None else _rounded(error),
         "at_threshold": _at_threshold(scores, reacted, best_threshold(before.scores[name], before.reacted)),
+        "precision_recall": [
+            (_rounded(recall), _rounded(precision)) for recall, precision in precision_recall(scores, reacted)
+        ],
         "roc": [(_rounded(across), _rounded(up)) for across, up in roc_curve(scores, reacted)],
         "mrr": drawn.estimate(name, "mrr"),
         "mrr_lead": drawn.lead(name, "mrr"),

@@ -339,7 +339,7 @@ class Classifier(ResultPart):
     """What one scorer said of what was shown. Log loss and calibration are of chances; an order alone has neither.
 
     Fields
-        roc: (false positive rate, true positive rate), at most 100 points.
+        roc, precision_recall: (false positive rate, true positive rate) and (recall, precision), about 100 points.
         calibration_error: mean distance of a bin's chance from its share, by items.
         mrr, ndcg_10: of what was reacted to, in lists of two items or more with a reaction.
         auc_lead, mrr_lead: Headwater's minus this one's.
@@ -353,6 +353,7 @@ class Classifier(ResultPart):
     calibration_error: Number | None = None
     at_threshold: AtThreshold | None = None
     roc: list[tuple[Number, Number]] = []
+    precision_recall: list[tuple[Number, Number]] = []
     mrr: Estimate | None = None
     mrr_lead: Interval | None = None
     ndcg_10: Estimate | None = Field(None, alias="ndcg@10")

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from replay.backtest.result import AtThreshold, Classification, Estimate, Interval, RankerNegatives, Result
-from replay.report.charts import NARROW, Dots, dots_chart
+from replay.backtest.result import AtThreshold, Classification, Classifier, Estimate, Interval, RankerNegatives, Result
+from replay.report.charts import NARROW, QUIET, Dots, dots_chart
 from replay.report.sections import Charted, Column, Rows, both, groups_of_rankers, led
 from replay.report.squares import HALF, Bars, Cells, ScorerCurve, matrix_chart, spread_chart, square_chart
 from replay.report.verdict import OURS, told_apart
@@ -40,6 +40,9 @@ class Classified(NamedTuple):
     thresholds: list[Column]
     pictures: list[tuple[Markup, str]]
     bins: Rows
+
+
+Scorers = Mapping[str, Classifier]
 
 
 def turned_down(result: Result) -> tuple[Charted, list[Column]] | None:
@@ -122,13 +125,14 @@ def _apart(told: Classification, names: list[str]) -> list[Column]:
 def _ordered(told: Classification, names: list[str]) -> list[Column]:
     """How the lists would have stood, and whether chances hold."""
     found = {name: told.scorers[name] for name in names}
-    return [
+    columns = [
         _estimates("MRR in its list", {name: each.mrr for name, each in found.items()}),
-        Column("Headwater's lead", {name: _interval(each.mrr_lead) for name, each in found.items()}),
+        Column("Lead in MRR", {name: _interval(each.mrr_lead) for name, each in found.items()}),
         _estimates("NDCG@10 in its list", {name: each.ndcg_10 for name, each in found.items()}),
         _estimates("Log loss", {name: each.log_loss for name, each in found.items()}, less=True),
         Column("Calibration error", {name: score(each.calibration_error) for name, each in found.items()}),
     ]
+    return [each for each in columns if set(each.cells.values()) - {DASH}]
 
 
 def _ends(each: Estimate) -> Markup:
@@ -165,56 +169,110 @@ def _thresholds(told: Classification, names: list[str]) -> list[Column]:
     ]
 
 
-def _pictures(told: Classification, names: list[str], styles: dict[str, str]) -> list[tuple[Markup, str]]:
-    found = [(name, told.scorers[name]) for name in names]
-    made = []
-    curves = [ScorerCurve(label(name), styles[name], each.roc) for name, each in found if each.roc]
-    if curves:
-        text = "; ".join(f"{label(name)}: area {score(each.auc.value)}" for name, each in found if each.auc)
-        axes = ("share of the rest called", "share of the reactions found")
-        charts = _halves(lambda width: square_chart("roc", "ROC curve", text, curves, axes, width, marked=False))
-        made.append((charts, "ROC curve. The dashed diagonal knows nothing; further up and left is better."))
+Picture = tuple[Markup, str]
+"""A chart in both of its widths, and its caption."""
+
+
+def _pictures(told: Classification, names: list[str], styles: dict[str, str]) -> list[Picture]:
+    found = {name: told.scorers[name] for name in names}
+    drawn = (
+        _roc(found, styles),
+        _precision_recall(found, styles),
+        _calibration(found, styles),
+        _by_user(found, styles),
+        _confusion(found),
+        _log_loss(found),
+    )
+    return [each for each in drawn if each is not None]
+
+
+def _roc(found: Scorers, styles: dict[str, str]) -> Picture | None:
+    curves = [ScorerCurve(label(name), styles[name], each.roc) for name, each in found.items() if each.roc]
+    text = "; ".join(f"{label(name)}: area {score(each.auc.value)}" for name, each in found.items() if each.auc)
+    caption = "ROC curve. The dashed diagonal knows nothing; further up and left is better."
+    axes = ("share of the rest called", "share of the reactions found")
+    return _square("roc", ("ROC curve", text), curves, axes, caption, "diagonal")
+
+
+def _precision_recall(found: Scorers, styles: dict[str, str]) -> Picture | None:
+    curves = [
+        ScorerCurve(label(name), styles[name], each.precision_recall)
+        for name, each in found.items()
+        if each.precision_recall
+    ]
+    text = "; ".join(
+        f"{label(name)}: precision {percent(at.precision)} at recall {percent(at.recall)}"
+        for name, each in found.items()
+        if (at := each.at_threshold)
+    )
+    caption = "Precision against recall, as the threshold falls; further up and right is better."
+    axes = ("recall: share of the reactions found", "precision: share of the called reacted to")
+    return _square("precision", ("Precision and recall", text), curves, axes, caption)
+
+
+def _calibration(found: Scorers, styles: dict[str, str]) -> Picture | None:
     dots = [
-        ScorerCurve(label(name), styles[name], [(bin_.chance, bin_.reacted) for bin_ in each.calibration])
-        for name, each in found
+        ScorerCurve(label(name), styles[name], [(each_bin.chance, each_bin.reacted) for each_bin in each.calibration])
+        for name, each in found.items()
         if each.calibration
     ]
-    if dots:
-        text = "; ".join(
-            f"{each.label}: " + ", ".join(f"{percent(a)} said, {percent(b)} came" for a, b in each.points)
-            for each in dots
-        )
-        axes = ("chance that was given", "share that was reacted to")
-        charts = _halves(lambda width: square_chart("calibration", "Calibration", text, dots, axes, width, marked=True))
-        made.append((charts, "Calibration: ten bins of as many items each. On the diagonal a chance is what it says."))
-    ours = told.scorers.get(OURS)
-    if ours is not None and (at := ours.at_threshold) is not None:
-        cells = Cells(
-            ("Reacted to", "Not"),
-            ("Called", "Not called"),
-            ((at.true_positive, at.false_negative), (at.false_positive, at.true_negative)),
-        )
-        text = (
-            f"reacted to: {whole(at.true_positive)} called, {whole(at.false_negative)} not; not reacted to: "
-            f"{whole(at.false_positive)} called, {whole(at.true_negative)} not"
-        )
-        charts = _halves(lambda width: matrix_chart("confusion", "Confusion matrix", text, cells, width))
-        made.append((charts, f"Headwater's confusion matrix: called is what has a chance of {score(at.threshold)} on."))
-    users = [
-        Bars(label(name), styles[name], each.grouped.histogram)
-        for name, each in found
-        if each.grouped and sum(each.grouped.histogram)
+    text = "; ".join(
+        f"{each.label}: " + ", ".join(f"{percent(chance)} said, {percent(share)} came" for chance, share in each.points)
+        for each in dots
+    )
+    caption = "Calibration: ten bins of as many items each. On the diagonal a chance is what it says."
+    axes = ("chance that was given", "share that was reacted to")
+    return _square("calibration", ("Calibration", text), dots, axes, caption, "diagonal points")
+
+
+def _square(
+    key: str, told: tuple[str, str], curves: list[ScorerCurve], axes: tuple[str, str], caption: str, draw: str = ""
+) -> Picture | None:
+    if not curves:
+        return None
+    return _halves(lambda width: square_chart(key, *told, curves, axes, width, draw)), caption
+
+
+def _log_loss(found: Scorers) -> Picture | None:
+    end = "end of its interval"
+    rows = [
+        Dots(label(name), [("Log loss", "s0", one.value), (end, QUIET, one.low), (end, QUIET, one.high)])
+        for name, each in found.items()
+        if (one := each.log_loss)
     ]
-    if users:
-        text = "; ".join(
-            f"{label(name)}: mean {score(each.grouped.unweighted.value)} of {whole(each.grouped.users)} users"
-            for name, each in found
-            if each.grouped
-        )
-        axes = ("ROC-AUC of a user", "share of users")
-        charts = _halves(lambda width: spread_chart("by-user", "ROC-AUC by user", text, users, axes, width))
-        made.append((charts, "ROC-AUC within each user who reacted to some of what was shown and not to the rest."))
-    return made
+    if not rows:
+        return None
+    text = "; ".join(f"{row.label}: {score(row.dots[0][2])}" for row in rows)
+    charts = _halves(lambda width: dots_chart("log-loss", "Log loss", text, rows, width))
+    return charts, "Log loss with its 95% interval; further left is better."
+
+
+def _confusion(found: Scorers) -> Picture | None:
+    at = found[OURS].at_threshold if OURS in found else None
+    if at is None:
+        return None
+    reacted, rest = (at.true_positive, at.false_negative), (at.false_positive, at.true_negative)
+    cells = Cells(("Reacted to", "Not"), ("Called", "Not called"), (reacted, rest))
+    text = (
+        f"reacted to: {whole(reacted[0])} called, {whole(reacted[1])} not; not reacted to: {whole(rest[0])} called, "
+        f"{whole(rest[1])} not"
+    )
+    charts = _halves(lambda width: matrix_chart("confusion", "Confusion matrix", text, cells, width))
+    return charts, f"Headwater's confusion matrix: called is what has a chance of {score(at.threshold)} or more."
+
+
+def _by_user(found: Scorers, styles: dict[str, str]) -> Picture | None:
+    grouped = {name: each.grouped for name, each in found.items() if each.grouped and sum(each.grouped.histogram)}
+    if not grouped:
+        return None
+    bars = [Bars(label(name), styles[name], each.histogram) for name, each in grouped.items()]
+    text = "; ".join(
+        f"{label(name)}: mean {score(each.unweighted.value)} of {whole(each.users)} users"
+        for name, each in grouped.items()
+    )
+    axes = ("ROC-AUC of a user", "share of users")
+    charts = _halves(lambda width: spread_chart("by-user", "ROC-AUC by user", text, bars, axes, width))
+    return charts, "ROC-AUC within each user who reacted to some of what was shown and not to the rest."
 
 
 def _halves(draw: Callable[[int], Markup]) -> Markup:

@@ -59,9 +59,9 @@ class Bars(NamedTuple):
 
 
 def square_chart(
-    key: str, title: str, text: str, traces: Sequence[ScorerCurve], names: tuple[str, str], width: int, *, marked: bool
+    key: str, title: str, text: str, traces: Sequence[ScorerCurve], names: tuple[str, str], width: int, draw: str = ""
 ) -> Markup:
-    """Curves over the diagonal of a square, on the same axis both ways; `names` of the axes; `marked` shows points."""
+    """Curves in a square, on the same axis both ways; `names` of the axes. `draw`: `diagonal`, and `points` as well."""
     shown, top = legend({each.style: each.label for each in traces}, width)
     side = width - LEFT - RIGHT
     bottom = top + side
@@ -74,12 +74,13 @@ def square_chart(
         return bottom - side * each / most
 
     parts = [*shown, *_grid(ticks, [x(tick) for tick in ticks], [y(tick) for tick in ticks])]
-    parts.append(rule(x(0), y(0), x(most), y(most), f"level-line {QUIET}"))
+    if "diagonal" in draw:
+        parts.append(rule(x(0), y(0), x(most), y(most), f"level-line {QUIET}"))
     for each in reversed(traces):  # ours lies on top
         corners = [(x(across), y(up)) for across, up in each.points]
         if len(corners) > 1:
             parts.append(shape('<polyline points="{}" class="line {}"/>', points(corners), each.style))
-        if marked:
+        if "points" in draw:
             parts += [group(each.style, mark(across, up, each.style)) for across, up in corners]
     parts += _axis_names(names, top, bottom, width)
     return frame(key, title, text, width, int(bottom + BOTTOM), parts)

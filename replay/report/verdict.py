@@ -27,6 +27,9 @@ FEW_QUERIES = 1000
 FEW_USERS = 30
 """Below this an interval over users says little."""
 
+FEW_REACTIONS = 100
+"""As of queries, of reactions to what was shown."""
+
 SHOWN_PARTS = 3
 """Parts of the stream that a report's head names; the rest is counted."""
 
@@ -193,6 +196,8 @@ def _of_what_was_shown(result: Result) -> Iterable[str]:
     told = result.classification
     if told is None:
         return
+    if told.reacted < FEW_REACTIONS:
+        yield f"Only {whole(told.reacted)} reactions to what was shown: the figures of that rest on little."
     names = [
         _scorer(name)
         for name, each in told.scorers.items()

@@ -18,6 +18,7 @@ from replay.backtest.classification import (
     calibration,
     confusion,
     list_gains,
+    precision_recall,
     roc_curve,
     user_aucs,
 )
@@ -84,6 +85,17 @@ def test_the_curve_has_the_area_and_rises_from_corner_to_corner(items: Shown) ->
     assert curve == sorted(curve)
     area = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in pairwise(curve))
     assert area == pytest.approx(expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(shown_items)
+def test_precision_and_recall_are_those_of_each_threshold(items: Shown) -> None:
+    scores, reacted, _ = columns(items)
+    expected = []
+    for threshold in sorted(set(scores.tolist()), reverse=True) if reacted.any() else ():
+        counts = confusion(scores, reacted, threshold)
+        expected.append((pytest.approx(counts.recall), pytest.approx(counts.precision)))
+    assert precision_recall(scores, reacted) == expected
 
 
 def test_a_long_curve_is_cut_to_its_points_and_keeps_its_area() -> None:

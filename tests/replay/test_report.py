@@ -54,7 +54,7 @@ def test_the_page_is_whole_and_asks_nothing_of_the_network(tmp_path: Path) -> No
         "Speed and memory",
         "Settings and versions",
     ]
-    assert page.count("<svg") == 2 * 11  # each chart for a desk and for a phone
+    assert page.count("<svg") == 2 * 13  # each chart for a desk and for a phone
     assert page.count('role="img"') == page.count("<desc") == page.count("<svg")
 
 

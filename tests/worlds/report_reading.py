@@ -120,6 +120,7 @@ def _classification() -> dict[str, Any]:
                 "threshold": 0.2, "true_positive": 40, "false_positive": 60, "false_negative": 60,
                 "true_negative": 1340, "precision": 0.4, "recall": 0.4, "f1": 0.4, "accuracy": 0.92,
             },
+            "precision_recall": [[0.1, 0.9], [0.4, 0.4], [1.0, 0.07]],
             "roc": [[0.0, 0.0], [0.2, area - 0.1], [1.0, 1.0]],
             "mrr": {"value": area - 0.1, "low": area - 0.2, "high": area},
             "ndcg@10": {"value": area},
