@@ -292,7 +292,9 @@ class Folding:
         is_known = not known.keys().isdisjoint(counted)
         if is_known:  # a list has an item once, as it was told last: so no order of arrival matters
             counted = [item for item in counted if item not in known]
-            fits = [one for one in fits if one.item_id not in known or known[one.item_id].time_ms < at]
+            fits = [
+                one for one in fits if one.item_id not in known or shown_order(known[one.item_id]) < shown_order(one)
+            ]
             again = [known[one.item_id] for one in fits if one.item_id in known]
         reactions = self._reactions_since(at) if self.history and self.history[-1].time_ms >= at else {}
         shows, answered = fits, []
@@ -496,7 +498,7 @@ class Folded:
                 return
         self.exposures += change.exposed is not None
         self.undos += change.undo is not None
-        self.undone += change.taken is not None
+        self.undone += change.taken is not None and change.freed is None
         self.late += change.kind in (Kind.EVENT, Kind.SHOWN) and change.place < known
         for item_id in change.counted:
             self._item(item_id).add(row.type, Meaning.EXPOSURE, row.time_ms, decay)

@@ -219,7 +219,7 @@ def _shown(states: Sequence[UserState], history: Sequence[Entry], limits: Limits
     last: dict[tuple[str, str], Shown] = {}
     for one in chain.from_iterable(chain(state.shown, state.reacted) for state in states):
         known = last.get((one.list_id, one.item_id))
-        if known is None or one.time_ms > known.time_ms:  # a list has an item once, as it was told last
+        if known is None or shown_order(one) > shown_order(known):  # a list has an item once, as it was told last
             last[one.list_id, one.item_id] = one
     reactions: dict[str, list[Entry]] = {}
     for entry in history if last else ():
