@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,6 +72,7 @@ ANYTHING = st.recursive(
 )
 
 
+@hypothesis.settings(deadline=None)
 @given(st.binary(max_size=60) | ANYTHING.map(lambda one: json.dumps(one).encode()))
 def test_reading_never_raises(value: bytes) -> None:
     assert isinstance(read(value), IdentityRow | InvalidMessage)

@@ -74,6 +74,7 @@ words = st.lists(
 ).map(lambda drawn: [told(*one, offset=n) for n, one in enumerate(drawn)])
 
 
+@hypothesis.settings(deadline=None)
 @given(words, st.randoms(use_true_random=False))
 def test_the_order_of_words_and_their_repetition_change_nothing(rows: list[IdentityRow], chance: random.Random) -> None:
     again = rows + chance.sample(rows, len(rows) // 2)
