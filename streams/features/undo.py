@@ -39,13 +39,20 @@ def matched(events: Iterable[Entry], undos: Iterable[Entry], undoing: Mapping[st
     >>> matched([again, liked], [unlike], {"unlike": {"like"}})[0].event == liked
     True
     """
-    left = sorted(events, key=_order)
+    left: dict[str, list[Entry]] = {}  # by type, so that an undo looks at no events of other types, be they thousands
+    for event in sorted(events, key=_order):
+        left.setdefault(event.type, []).append(event)
     found: list[Undone] = []
     for undo in sorted(undos, key=_order):
-        kinds = undoing.get(undo.type, ())
-        newest = bisect_right(left, undo.time_ms, key=_time) - 1
-        place = next((i for i in range(newest, -1, -1) if left[i].type in kinds), None)
-        found.append(Undone(undo, None if place is None else left.pop(place)))
+        newest: Entry | None = None
+        for some in (left[kind] for kind in undoing.get(undo.type, ()) if kind in left):
+            place = bisect_right(some, undo.time_ms, key=_time) - 1
+            if place >= 0 and (newest is None or _order(some[place]) > _order(newest)):
+                newest = some[place]
+        if newest is not None:
+            some = left[newest.type]
+            del some[bisect_right(some, undo.time_ms, key=_time) - 1]
+        found.append(Undone(undo, newest))
     return found
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.errors import InvalidMessage
@@ -171,6 +171,7 @@ def test_batches_cut_anywhere_make_the_states_and_examples_of_one_by_one(rows: l
     assert list(map(plain, taught)) == list(map(plain, one_by_one))
 
 
+@settings(max_examples=50)
 @given(pasts())
 def test_a_recording_makes_the_examples_of_the_worker(rows: list[EventRow]) -> None:
     events = [
@@ -226,6 +227,7 @@ def test_what_was_shown_costs_the_examples_of_a_session_no_copy_of_its_history()
     assert made.segments[0].reactions == set(range(1, 40, 2))
 
 
+@settings(max_examples=50)
 @given(pasts(), st.randoms(use_true_random=False))
 def test_what_was_shown_does_not_depend_on_the_order_of_arrival(rows: list[EventRow], chance: random.Random) -> None:
     ours = [one for one in rows if one.user_id == "ada"]
