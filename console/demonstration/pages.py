@@ -20,6 +20,9 @@ from headwater.recommendations import Receipt, Recommendation, RecommendedItem
 
 __all__ = ["Pages"]
 
+MOST_TITLE = 46
+"""Characters of a title in a list."""
+
 
 class Pages:
     """Prints the demo's pages."""
@@ -82,14 +85,15 @@ class Pages:
     def _list(
         self, items: Sequence[RecommendedItem], catalogue: Mapping[str, Item], reaction: Act | None = None
     ) -> None:
+        titles = {item.item_id: shown_title(item.item_id, catalogue)[:MOST_TITLE] for item in items}
         table = Table.grid(padding=(0, 2, 0, 0))
-        table.add_column(justify="right", style="dim", width=4)
-        table.add_column(width=3)
-        table.add_column(no_wrap=True, overflow="ellipsis", max_width=46)
-        table.add_column(style="dim", no_wrap=True, overflow="ellipsis")
+        table.add_column(justify="right", style="dim", min_width=4)
+        table.add_column(min_width=3)
+        table.add_column(no_wrap=True, min_width=max(map(len, titles.values()), default=0))
+        table.add_column(style="dim")
         for item in items:
             climbed = 0 if reaction is None else reaction.climbed(item)
-            title = Text(shown_title(item.item_id, catalogue), style="bold" if climbed is None else "")
+            title = Text(titles[item.item_id], style="bold" if climbed is None else "")
             table.add_row(str(item.rank), _moved(climbed), title, self._reasons(item.reasons, catalogue))
         self._out.print(Padding(table, (0, 0, 0, 2)))
 
