@@ -39,6 +39,9 @@ __all__ = [
 
 FADE = 0.8
 
+ABSENT = -0.0
+"""An encoded value that is none: the encoder reads a zero, and `step_weights` can tell it from one."""
+
 
 class Steps(NamedTuple):
     """One sequence as the encoder reads it, oldest first: parallel lists of row, type index, value and gap.
@@ -185,9 +188,11 @@ def step_weights(
         weights = np.where(weights > 0, weights * more, weights)
     for name in by_value:
         at = types == type_index[name]
+        absent = (values[at] == 0) & np.signbit(values[at])
         value = np.copysign(np.expm1(2.0 * np.abs(values[at])), values[at])
         found, place = np.unique(value.astype(np.float64).round(4), return_inverse=True)
-        weights[at] = np.array([lesson_weight(name, one, config) for one in found.tolist()], np.float32)[place]
+        weigh = np.array([lesson_weight(name, one, config) for one in found.tolist()], np.float32)[place]
+        weights[at] = np.where(absent, np.float32(lesson_weight(name, None, config)), weigh)
     return weights
 
 
@@ -200,7 +205,7 @@ def encode_entries(
 ) -> Steps:
     """The newest `newest` entries of a history, `config.length` of them by default, without what was merely shown.
 
-    Values are log-scaled, sign kept; an absent value counts as 0. A session starts between two entries whose sessions
+    Values are log-scaled, sign kept; an absent value is `ABSENT`. A session starts between two entries whose sessions
     are known and differ.
     """
     said: list[float] = []
@@ -219,7 +224,9 @@ def encode_entries(
         if row is not None and meaning is not Meaning.EXPOSURE:
             steps.rows.append(row)
             steps.types.append(type_index.get(kind, 0))
-            steps.values.append(math.copysign(log1p(abs(value)), value) / 2.0 if value else 0.0)
+            steps.values.append(
+                math.copysign(log1p(abs(value)), value) / 2.0 if value else ABSENT if value is None else 0.0
+            )
             steps.gaps.append(log1p((time_ms - before) / 1000.0) / 10.0 if time_ms > before else 0.0)
             said.append(1.0 if meaning is Meaning.POSITIVE else speaks(kind, value))
             starts.append(started)

@@ -199,11 +199,12 @@ def test_a_reward_by_the_value_is_the_weight_of_a_target() -> None:
         "watch": Signal(reward="0.01 * value"),
         "purchase": Signal(reward=10),
         "rating": Signal(positive=">= 4.1"),
+        "listen": Signal(positive=">= 30", negative="< 5"),
     }
     config = ModelConfig(width=16, signals=signals, type_weights={"read": 3.0}, negative_loss=0.5)
     told = [("watch", 250.0), ("watch", 0.0), ("watch", 1e9), ("purchase", None), ("rating", 4.1), ("rating", 4.0)]
-    told += [("read", 7.0), ("dismiss", None), ("search", None), ("view", None)]
-    expected = [2.5, 0.0, 1000.0, 10.0, 1.0, 0.0, 3.0, -2.0, 0.0, 1.0]
+    told += [("read", 7.0), ("dismiss", None), ("search", None), ("view", None), ("listen", 0.0), ("listen", None)]
+    expected = [2.5, 0.0, 1000.0, 10.0, 1.0, 0.0, 3.0, -2.0, 0.0, 1.0, -0.5, 0.0]
     assert [lesson_weight(kind, value, config) for kind, value in told] == expected
     index = {kind: n + 1 for n, kind in enumerate(dict.fromkeys(kind for kind, _ in told))}
     entries = [Entry("i", kind, 0, value) for kind, value in told]
