@@ -94,8 +94,9 @@ def summary(result: Result) -> Iterator[RenderableType]:
         f"Learned from {result.warm_up:,} events first; of the {asked:,} after, {result.queries:,} were queries "
         f"and {share} could not be asked: {reasons}. Seen items not shown again: {rule}{auto}."
     )
-    yield _rankers(result)
-    yield _slices(result)
+    if result.results:
+        yield _rankers(result)
+        yield _slices(result)
     if result.negatives is not None:
         yield _turned_down(result)
     if result.classification is not None:

@@ -269,12 +269,12 @@ def _result(
     first = runs[0]
     ledger, excluded, asked = first.ledger, dict(first.queries.excluded), events - first.warm_up
     shown = classified(first.shown.items(), first.begin_ms) if len(first.shown) else None
-    if not ledger.queries and shown is None:
+    if not ledger.queries and (shown is None or not shown.reacted):
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in excluded.items())
         raise SourceError(
             f"nothing to ask: none of the {asked:,} events after the warm-up has a user and an item met "
-            f"before and allowed by the rule ({reasons}). Learn from more (--warm-up), or show seen items again "
-            "(--exclude-seen none)"
+            f"before and allowed by the rule ({reasons}). Learn from more (--warm-up), show seen items again "
+            "(--exclude-seen none), or say what types mean (--signals)"
         )
     assert settings.window is not None
     seconds, learn_s = time.perf_counter() - started_s, sum(run.learn_s for run in runs)
