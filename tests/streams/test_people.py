@@ -41,7 +41,8 @@ def test_a_guest_who_logs_in_is_one_user_who_did_it_all_and_two_again_when_that_
     settings: Settings, worker: Start
 ) -> None:
     guest = next(one for n in range(99) if partition_of(settings, one := f"guest-{n}") != partition_of(settings, "ada"))
-    workers = worker("streams.worker"), worker("streams.worker")
+    workers = worker("streams.worker", wait=False), worker("streams.worker", wait=False)
+    eventually(lambda: all(one.is_ready() for one in workers), 60, "both are ready")
     doing = [(guest if n % 3 else "ada", n) for n in (5, 1, 3, 9, 0, 2, 8, 4, 7, 6)]  # late and early, in turns
     send(settings, [event(n, "solo", event_id=f"solo-{n}") for n in range(10)])
     with Client(settings=settings.kafka) as client, storing(settings) as store:
