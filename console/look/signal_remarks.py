@@ -141,9 +141,10 @@ def _settings(given: Mapping[str, Signal], stream: Mapping[str, TypeSeen]) -> It
     """Meanings that no event will ever have."""
     for kind in given:
         if re.fullmatch(EVENT_TYPE_PATTERN, kind) is None:
+            plain = re.sub(r"[^a-z0-9]", "", kind.lower())
+            like = [one for one in stream if _plain(one) == plain] or [re.sub(r"[^a-z0-9_.\-]", "_", kind.lower())]
             text = "no event has such a type: types are short lower-case words, and files are read as such"
-            spelled = re.sub(r"[^a-z0-9_.\-]", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind).lower())
-            yield Remark(kind, "wrong", f"the settings name it; {text}. Write it as its events do, such as {spelled}")
+            yield Remark(kind, "wrong", f"the settings name it, and {text}. Write {' or '.join(like)}")
         elif stream and kind not in stream:
             like = [one for one in difflib.get_close_matches(kind, stream, 3, ALIKE) if one not in given]
             if like:
@@ -277,7 +278,7 @@ def _undoing(kind: str, signals: Signals, stream: Mapping[str, TypeSeen]) -> Ite
     undone = signals.of(kind).undoes
     if undone and not set(undone) & stream.keys():
         text = f"it undoes {', '.join(undone)}, of which there is no event: it takes nothing back"
-        like = _undone_by(kind, stream)
+        like = [one for one in _undone_by(kind, stream) if one in stream]
         write = _section(kind, f"undoes = [{', '.join(map(_quoted, like))}]") if like else ""
         yield Remark(kind, "note", text, write)
 
