@@ -256,8 +256,8 @@ def _lists(kind: str, seen: TypeSeen, signal: Signal) -> Iterator[Remark]:
     """Lists on what is no exposure; exposures that nothing can be joined with."""
     if signal.means is not Meaning.EXPOSURE or signal.by_value:
         if seen.lists:
-            text = f"{seen.lists:,} of its events carry a list (items) and it is no exposure: only the first counts"
-            yield Remark(kind, "note", text)
+            text = f"{seen.lists:,} of its events carry a list (items) and it is no exposure: the workers refuse such"
+            yield Remark(kind, "wrong", text, _section(kind, 'means = "exposure"'))
         return
     alone = [] if seen.lists else [value for value in seen.sample if value < 1 or value != int(value)]
     if alone:
