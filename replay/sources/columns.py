@@ -52,7 +52,7 @@ USERS = _names(
 )
 SESSIONS = _names("sessionid session ssessionid usersession visitid displayid")
 REQUESTS = _names("recommendationid requestid impressionid")
-SHOWN = _names("impression impressions shown shownitems displayeditems")
+SHOWN = _names("impression impressions shown shownitems displayeditems items")
 ITEMS = _names(
     "itemid item productid product movieid filmid articleid clickarticleid videoid trackid songid artistid albumid "
     "bookid isbn parentasin asin businessid newsid contentid documentid postid gameid appid animeid recipeid courseid "

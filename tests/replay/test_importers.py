@@ -225,3 +225,19 @@ def test_hostile_lines_of_metarank_are_counted_and_nothing_falls_over(tmp_path: 
     assert source.item_report.bad == {"fields": 1}
     path.write_text('{"event": ["item"], "id": "1", "timestamp": 1}\n')
     assert not Metarank.is_here(path)
+
+
+def test_events_as_they_are_on_the_wire_are_read_from_a_file_lists_included(tmp_path: Path) -> None:
+    told: list[dict[str, Any]] = [
+        {"user_id": "u", "type": "impression", "items": ["a", "b", "c"], "request_id": "r1", "event_time": AT_MS},
+        {"user_id": "u", "type": "like", "item_id": "b", "request_id": "r1", "event_time": AT_MS + 1000},
+        {"user_id": "u", "type": "unlike", "item_id": "b", "event_time": AT_MS + 2000},
+    ]
+    path = tmp_path / "events.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in told))
+    found = list(open_source(str(path)).events())
+    assert [(one.type, one.item_id, one.items, one.request_id) for one in found] == [
+        ("impression", "a", ("a", "b", "c"), "r1"),
+        ("like", "b", None, "r1"),
+        ("unlike", "b", None, None),
+    ]
