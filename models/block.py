@@ -34,6 +34,7 @@ class Listed(NamedTuple):
     Fields
         items, places, list_id: see `headwater.examples.ShownList`; places from 1, 0 where that is not known.
         rows: of the items; -1 without one.
+        counts: all-time events of each item.
         opinions: of each expert that has one on arrival, of each item.
         own: of each item what the user did with it: how many events, how many entries back the newest one is (from 0),
             how long ago (ms) and what it weighed as a target.
@@ -44,6 +45,7 @@ class Listed(NamedTuple):
     places: list[int]
     list_id: str
     rows: list[int]
+    counts: list[int]
     opinions: list[list[float]]
     own: list[tuple[int, int, int, float]]
     tired: list[list[float]]

@@ -269,6 +269,7 @@ class Learner:
                 places=_places(example, items),
                 list_id=list_id,
                 rows=rows,
+                counts=[int(self.popularity.counts[row]) if row >= 0 else 0 for row in rows],
                 opinions=opinions,
                 own=self._own_history(items, history, now_ms),
                 tired=[tired_facts(*times.get(item_id, (0, 0))) for item_id in items],
@@ -370,7 +371,7 @@ class Learner:
         found = iter(self._learn_block(taught, heard) if taught else ())
         scored = [NO_QUERY if one.capped else next(found) for one in self.pending]
         read = [place for place, one in enumerate(self.pending) if not one.capped]
-        told = self.lists.pass_block(self.pending, {read[at]: one for at, one in heard.items()}, self._counts)
+        told = self.lists.pass_block(self.pending, {read[at]: one for at, one in heard.items()})
         if self.lists.begun:
             scored = [one._replace(judged=judged) if judged else one for one, judged in zip(scored, told, strict=True)]
         for one in scored:
@@ -378,10 +379,6 @@ class Learner:
         self.pending = []
         self.expire()
         return scored
-
-    def _counts(self, rows: list[int]) -> list[int]:
-        """All-time events of rows; 0 of what has none."""
-        return [int(self.popularity.counts[row]) if row >= 0 else 0 for row in rows]
 
     def _learn_block(self, examples: Sequence[Pending], heard: dict[int, Heard]) -> list[Scored]:
         """Their `Scored`; what is said of the lists among them goes into `heard`, by place."""

@@ -132,6 +132,7 @@ class ShownFigures:
     def __init__(self, window: int) -> None:
         self.window = window
         self.items = 0
+        self.closed_early = 0  # lists that were not waited for to the end of their window, for there were too many
         self.said = np.zeros((0, 2), np.float32)
         self.reacted = np.zeros(0, bool)
 
@@ -153,6 +154,7 @@ class ShownFigures:
         each = {"headwater": said[:, 0], "item_rate": said[:, 1]}
         return {
             "items": self.items,
+            "closed_early": self.closed_early,
             "reacted": float(reacted.mean()),
             "auc": {name: roc_auc(one, reacted) for name, one in each.items()},
             "log_loss": {name: log_loss(one, reacted) for name, one in each.items()},

@@ -127,3 +127,5 @@ def _of_lists(shown: dict[str, Any] | None) -> Iterator[Metric]:
     text = "Log loss of the same."
     yield _by(GaugeMetricFamily, "headwater_prequential_shown_log_loss", text, "model", shown["log_loss"])
     yield CounterMetricFamily("headwater_shown_items_judged", "Items of shown lists, judged.", value=shown["items"])
+    text = "Lists whose window was cut short, for too many were open."
+    yield CounterMetricFamily("headwater_shown_lists_closed_early", text, value=shown["closed_early"])

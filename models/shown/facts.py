@@ -43,7 +43,6 @@ class ListMoment(NamedTuple):
     Fields
         listed: its items.
         opinions: the experts', (K, M), and scores, all together, (M,).
-        counts: all-time events of each item, M.
         items: rate of each item, M.
         user: the user's rate, of_all: everybody's.
         length, since: entries of the history that are read, and `encode_since`.
@@ -53,7 +52,6 @@ class ListMoment(NamedTuple):
     listed: Listed
     opinions: Array
     scores: Array
-    counts: Sequence[int]
     items: Sequence[Rate]
     user: Rate
     of_all: float
@@ -83,7 +81,7 @@ def facts_of(moment: ListMoment) -> Array:
             float(place == 1),
             *_from_here(place, here),
         )
-        for rate, count, did, place in zip(moment.items, moment.counts, listed.own, listed.places, strict=True)
+        for rate, count, did, place in zip(moment.items, listed.counts, listed.own, listed.places, strict=True)
     ]
     hour = moment.time_ms % (24 * HOUR_MS) / HOUR_MS * (math.pi / 12)
     user = moment.user

@@ -8,7 +8,7 @@ nothing of this, not in its checkpoints either.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,7 +36,10 @@ BATCH_ITEMS = 256
 """A step is of so many items or a list more."""
 
 REHEARSED = 8
-"""Steps on lists of the past after each one on new ones; docs/lab-book.md has what fewer are worth."""
+"""Steps on lists of the past after each one on new ones, once `ENOUGH_ITEMS` were learned; before, in proportion: of a
+few lists it would learn every accident by heart (docs/lab-book.md)."""
+
+ENOUGH_ITEMS = 20_000
 
 
 class News(NamedTuple):
@@ -104,18 +107,15 @@ class ShownLists(Part):
         self.waiting = Waiting(int(config.join_window_s * 1000))
         self.items, self.users = ReactionRates(), ReactionRates()
         self.clicks = Clicks(count_of(experts), fatigue)
-        self.drawn = 0  # lists rehearsed
+        self.taught = self.drawn = 0  # items learned, lists rehearsed
         self._lessons: list[Lesson] = []
 
-    def pass_block(
-        self, examples: Sequence[Pending], heard: Mapping[int, Heard], counts: Callable[[list[int]], list[int]]
-    ) -> list[tuple[Judged, ...]]:
+    def pass_block(self, examples: Sequence[Pending], heard: Mapping[int, Heard]) -> list[tuple[Judged, ...]]:
         """Take a block's examples in, in order, and learn what has become known.
 
         Parameters
             examples: all of the block.
             heard: of each list by its place among them.
-            counts: rows -> all-time events of each.
 
         Returns
             Of each example what it, or its time, told.
@@ -127,20 +127,21 @@ class ShownLists(Part):
         for i, one in enumerate(examples):
             judged = [each for due in self.waiting.advance(one.target.time_ms) for each in self._close(due)]
             if i in heard:
-                judged += self._open(one, heard[i], counts)
+                judged += self._open(one, heard[i])
             elif one.kind is Kind.EVENT and one.capped:
                 self.waiting.forget_user(one.user_id)
             elif one.kind is not Kind.SHOWN:
                 judged += self._react(one)
             found.append(tuple(judged))
         self._learn()
+        self.figures.closed_early = self.waiting.closed_early
         return found
 
     def undecided(self) -> list[Judged]:
         """Items of the lists whose window is still open, as they stand. Learns nothing."""
         return [self._judged(one, i) for one in self.waiting.open_lists() for i in range(len(one.items))]
 
-    def _open(self, example: Pending, heard: Heard, counts: Callable[[list[int]], list[int]]) -> list[Judged]:
+    def _open(self, example: Pending, heard: Heard) -> list[Judged]:
         listed, user_id, of_all = example.listed, example.user_id, self.items.of_all
         assert listed is not None
         rates = [self.items.of(item_id) for item_id in listed.items]
@@ -149,7 +150,6 @@ class ShownLists(Part):
                 listed=listed,
                 opinions=heard.opinions,
                 scores=heard.scores,
-                counts=counts(listed.rows),
                 items=rates,
                 user=self.users.of(user_id),
                 of_all=of_all,
@@ -193,9 +193,9 @@ class ShownLists(Part):
             self.items.react(one.items[i], by)
             self.users.react(one.user_id, by)
             one.counted[i] = reacted
-        if not one.closed and one.label[i] >= 0:
-            return []
         before = one.learned[i]
+        if before is None and not one.closed and one.label[i] >= 0:
+            return []
         if before == float(reacted):
             return []
         self._lessons.append(Lesson(one, [_news(one, i)]))
@@ -233,7 +233,8 @@ class ShownLists(Part):
                 many += 1
             self.clicks.learn(_taught(lessons[:many]))
             lessons = lessons[many:]
-            for _ in range(REHEARSED):
+            self.taught += items
+            for _ in range(REHEARSED * min(self.taught, ENOUGH_ITEMS) // ENOUGH_ITEMS):
                 if past := self._drawn(items):
                     self.clicks.learn(_taught(past), rehearsed=True)
 
@@ -267,6 +268,7 @@ class ShownLists(Part):
             "steps": self.clicks.steps,
             "judged": self.figures.items,
             "drawn": self.drawn,
+            "taught": self.taught,
         }
         return {"shown": shown}
 
@@ -277,9 +279,10 @@ class ShownLists(Part):
             return
         self.begun = True
         self.clicks.load(shown["steps"], arrays)
-        self.figures.items, self.drawn = shown["judged"], shown["drawn"]
+        self.figures.items, self.drawn, self.taught = shown["judged"], shown["drawn"], shown["taught"]
         self.figures.said, self.figures.reacted = np.array(arrays["shown.said"]), np.array(arrays["shown.reacted"])
         waiting = {name.removeprefix("waiting."): one for name, one in arrays.items() if name.startswith("waiting.")}
         self.waiting.load(shown["waiting"], waiting)
+        self.figures.closed_early = self.waiting.closed_early
         self.items.load(shown["items"])
         self.users.load(shown["users"])
