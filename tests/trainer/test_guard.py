@@ -150,7 +150,7 @@ def test_a_learner_whose_steps_lead_astray_is_held_back_until_it_is_mended(monke
     assert good.refused == []
     gate = comparison.learner.parts.gate
     learn = gate.learn
-    monkeypatch.setattr(gate, "learn", lambda context, gradient: learn(context, -gradient))
+    monkeypatch.setattr(gate, "learn", lambda context, fresh, gradient: learn(context, fresh, -gradient))
     broken = stream(comparison, examples[1500:3500], good.served)
     assert broken.refused
     assert len(broken.refused) > 5
