@@ -31,7 +31,10 @@ def settings_environment(settings: Settings, **overrides: str) -> dict[str, str]
     """The process environment in which `load_settings()` finds exactly these settings, whatever the folder."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
     env |= {name: os.environ[name] for name in ("HEADWATER_CONFIG", "HEADWATER_CACHE") if name in os.environ}
-    for section, values in settings.model_dump(mode="python").items():
+    # signals are one value: names of types keep their spelling, and what nobody set stays unset, which has a meaning
+    signals = settings.model_dump(mode="json", include={"signals"}, exclude_unset=True)
+    env["HEADWATER_SIGNALS"] = json.dumps(signals.get("signals", {}))
+    for section, values in settings.model_dump(mode="python", exclude={"signals"}).items():
         for name, value in values.items():
             if value is not None:
                 env[f"HEADWATER_{section.upper()}__{name.upper()}"] = _as_text(value)

@@ -215,6 +215,11 @@ def test_a_worker_gets_exactly_the_settings_of_its_console(monkeypatch: pytest.M
         model={"overrides": {"width": 32}},
         serving={"exclude_seen": ("click", "view")},
         trainer={"directory": tmp_path},
+        signals={
+            "rating": {"positive": ">= 4", "negative": "<= 2"},
+            "uninstall": {"undoes": ["install"]},
+            "watch__for.a-while": {"reward": "0.01 * value"},
+        },
     )
     for name, value in settings_environment(given).items():
         monkeypatch.setenv(name, value)
