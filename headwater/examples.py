@@ -23,11 +23,11 @@ from typing import Any, NamedTuple, overload
 import orjson
 
 from headwater.errors import InvalidMessage
-from headwater.events import MAX_ID_LENGTH, MAX_TIME_MS
+from headwater.events import MAX_ID_LENGTH, MAX_SHOWN, MAX_TIME_MS
 from headwater.wire import not_json, only_refusals, short_text
 
 __all__ = ["CatalogueEntry", "Entry", "EventPosition", "Example", "Kind", "Segment", "Shown", "ShownList"]
-__all__ += ["pack_items", "pack_segments", "plain_entries", "unpack"]
+__all__ += ["pack_items", "pack_segments", "place_of", "plain_entries", "unpack"]
 
 FORMAT = 1
 
@@ -35,6 +35,9 @@ MAX_PARTITION = 2**31 - 1
 MAX_OFFSET = 2**63 - 1
 MAX_LIMIT = 10_000
 """Longest history that `streams.history_limit` allows."""
+
+MAX_PLACE = MAX_LIMIT - MAX_SHOWN
+"""Lowest place of a list that is believed."""
 
 MAX_SESSION = 2**32 - 1
 
@@ -77,6 +80,15 @@ class Shown(NamedTuple):
     time_ms: int
     place: int
     list_id: str
+
+
+def place_of(value: float | None) -> int:
+    """The place that an exposure's value says, from 1; 0 where it can be none.
+
+    >>> place_of(3.0), place_of(2.5), place_of(1e300), place_of(None)
+    (3, 0, 0, 0)
+    """
+    return int(value) if value is not None and 1 <= value <= MAX_PLACE and value.is_integer() else 0
 
 
 class ShownList(NamedTuple):

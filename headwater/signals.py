@@ -92,12 +92,14 @@ class Signal(BaseModel):
     )
     reward: float | Reward = Field(
         default=1.0,
+        exclude_if=lambda reward: reward == 1.0,
         description='What a positive event is worth to the business: a number, or a multiple of the value: "0.01 * '
         'value".',
     )
     undoes: tuple[str, ...] = Field(
         default=(),
         max_length=16,
+        exclude_if=lambda types: not types,
         description="Types of which an event of this one takes back the newest earlier event of the same user and "
         "item: an unlike undoes a like. Such an event is context by itself.",
     )
@@ -105,12 +107,13 @@ class Signal(BaseModel):
         default=None,
         gt=0,
         le=36_500,
+        exclude_if=lambda days: days is None,
         description="For how long a negative event keeps its item from its user; for ever unless set.",
     )
 
     @model_validator(mode="after")
     def _one_meaning(self) -> Signal:
-        if (self.positive or self.negative) and "means" in self.model_fields_set:
+        if self.by_value and self.means is not Meaning.POSITIVE:
             raise ValueError(
                 "means holds for every value, positive and negative are thresholds on it: give one of them"
             )

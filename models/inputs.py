@@ -152,7 +152,7 @@ def event_weight(kind: str, value: float | None, config: ModelConfig) -> float:
     if weight is None:
         weight = config.meanings.of(kind).weight_of(value)
     if config.value_weight and value is not None and value > 0:
-        weight *= 1.0 + config.value_weight * value / (1.0 + value)
+        weight *= 1.0 + config.value_weight * (value / (1.0 + value))
     return weight
 
 
@@ -183,17 +183,23 @@ def step_weights(
             by_index[index] = lesson_weight(name, None, config)
     weights: NDArray[np.float32] = by_index[types]
     if config.value_weight:
-        value = np.expm1(2.0 * np.maximum(values, 0.0))
-        more = (1.0 + config.value_weight * value / (1.0 + value)).astype(np.float32)
+        value = np.maximum(_decoded(values), 0.0)
+        more = (1.0 + config.value_weight * (value / (1.0 + value))).astype(np.float32)
         weights = np.where(weights > 0, weights * more, weights)
     for name in by_value:
         at = types == type_index[name]
         absent = (values[at] == 0) & np.signbit(values[at])
-        value = np.copysign(np.expm1(2.0 * np.abs(values[at])), values[at])
-        found, place = np.unique(value.astype(np.float64).round(4), return_inverse=True)
-        weigh = np.array([lesson_weight(name, one, config) for one in found.tolist()], np.float32)[place]
+        found, place = np.unique(values[at], return_inverse=True)
+        said = [float(f"{one:.6g}") for one in _decoded(found).tolist()]  # float32 holds no more of its logarithm
+        weigh = np.array([lesson_weight(name, one, config) for one in said], np.float32)[place]
         weights[at] = np.where(absent, np.float32(lesson_weight(name, None, config)), weigh)
     return weights
+
+
+def _decoded(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Values as they were before `encode_entries`; none is beyond 1e304, so that all can be reckoned with."""
+    size = np.minimum(2.0 * np.abs(values.astype(np.float64)), 700.0)
+    return np.copysign(np.expm1(size), values)
 
 
 def encode_entries(

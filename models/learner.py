@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from headwater.errors import CheckpointError, SettingsError
-from headwater.examples import CatalogueEntry, Entry, EventPosition, Example, Kind
+from headwater.examples import CatalogueEntry, Entry, EventPosition, Example, Kind, place_of
 from headwater.recommendations import AUTO
 from headwater.signals import Meaning
 from models.block import Listed, Pending, Sparse, block_of
@@ -571,11 +571,9 @@ def _said_of(rows: Sequence[int], said: Sparse) -> list[float]:
 
 
 def _places(example: Example, items: Sequence[str]) -> list[int]:
-    """Of the items of a list: from 1 by their order, of a single one its value, where that is one; 0: not known."""
-    if len(items) > 1:
-        return list(range(1, len(items) + 1))
-    value = example.target.value
-    return [int(value) if value is not None and value >= 1 and value == int(value) else 0]
+    """Of the items of a list: by their order from its value, where that is a place, else from 1; 0: not known."""
+    first = place_of(example.target.value) or int(len(items) > 1)
+    return [first and first + i for i in range(len(items))]
 
 
 def compile_loops() -> None:

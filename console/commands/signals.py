@@ -154,7 +154,7 @@ def _weight(signal: Signal) -> str:
 
 def _body(kind: str, settings: Settings, signals: Signals, seen: TypeSeen | None) -> dict[str, Any]:
     body: dict[str, Any] = {
-        **signals.of(kind).model_dump(mode="json"),
+        **dict(signals.of(kind)),
         "from": _origin(kind, settings, signals),
         "events": 0 if seen is None else seen.events,
     }

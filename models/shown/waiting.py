@@ -64,7 +64,7 @@ class WaitingList:
         label: by item, the weight of the strongest reaction for it; 0 for none, -1 where it was turned down.
         counted: by item, whether a reaction is counted in the rates.
         learned: by item, the label that was learned; None before it was.
-        reactions: place of the item and weight of each reaction that joined, so that one can be taken back.
+        reactions: place of the item, weight and time of each reaction that joined, so that one can be taken back.
         number: of lists opened so far.
     """
 
@@ -78,7 +78,7 @@ class WaitingList:
     label: list[float] = field(default_factory=list)
     counted: list[bool] = field(default_factory=list)
     learned: list[float | None] = field(default_factory=list)
-    reactions: list[tuple[int, float]] = field(default_factory=list)
+    reactions: list[tuple[int, float, int]] = field(default_factory=list)
     closed: bool = False
 
     def extend(self, more: WaitingList) -> list[str]:
@@ -97,14 +97,14 @@ class WaitingList:
         )
         return [more.items[i] for i in fresh]
 
-    def react(self, i: int, weight: float) -> None:
+    def react(self, i: int, reaction: Reaction) -> None:
         """A reaction to the item at place i of the list."""
-        self.reactions.append((i, weight))
+        self.reactions.append((i, reaction.weight, reaction.time_ms))
         self.relabel(i)
 
     def relabel(self, i: int) -> None:
         """The label of an item by its reactions; the newest dismissal or reaction decides between the two."""
-        own = [weight for at, weight in self.reactions if at == i]
+        own = [weight for at, weight, _ in self.reactions if at == i]
         self.label[i] = 0.0 if not own else -1.0 if own[-1] < 0 else max(own)
 
 
@@ -166,22 +166,24 @@ class Waiting:
         if found is None:
             self._keep(user_id, reaction)
             return None
-        found[0].react(found[1], reaction.weight)
+        found[0].react(found[1], reaction)
         return found
 
     def take_back(self, user_id: str, reaction: Reaction) -> tuple[WaitingList, int] | None:
-        """Undo a reaction; None where it had joined no list."""
+        """Undo a reaction, whatever list it named or joined: an undo names none. None where it had joined no list."""
+        item_id, time_ms, _, weight = reaction
         kept = self._early.get(user_id, [])
-        if reaction in kept:
-            kept.remove(reaction)
-            self._early_count -= 1
+        early = next((one for one in kept if one._replace(request_id=reaction.request_id) == reaction), None)
+        if early is not None:
+            self._leave(user_id, [one for one in kept if one is not early])
             return None
-        found = self._showing(user_id, reaction)
-        if found is None or (found[1], reaction.weight) not in found[0].reactions:
-            return None
-        found[0].reactions.remove((found[1], reaction.weight))
-        found[0].relabel(found[1])
-        return found
+        for one in self._showings.get((user_id, item_id), ()):
+            i = one.items.index(item_id)
+            if (i, weight, time_ms) in one.reactions:
+                one.reactions.remove((i, weight, time_ms))
+                one.relabel(i)
+                return one, i
+        return None
 
     def forget_user(self, user_id: str) -> None:
         """Drop the open lists of somebody who teaches no more."""
@@ -245,12 +247,19 @@ class Waiting:
             if at is None:
                 left.append(reaction)
             else:
-                at[0].react(at[1], reaction.weight)
+                at[0].react(at[1], reaction)
                 found.append(at)
         if found:
-            self._early_count -= len(found)
-            self._early[one.user_id] = left
+            self._leave(one.user_id, left)
         return found
+
+    def _leave(self, user_id: str, kept: list[Reaction]) -> None:
+        """Of the reactions that are kept of a user no more than these; who has none is forgotten."""
+        self._early_count += len(kept) - len(self._early[user_id])
+        if kept:
+            self._early[user_id] = kept
+        else:
+            del self._early[user_id]
 
     def _keep(self, user_id: str, reaction: Reaction) -> None:
         before = self._early.pop(user_id, [])
@@ -311,7 +320,7 @@ class Waiting:
             end = first + len(items)
             asked = AtShowing(*(np.array(arrays[name][first:end]) for name in AtShowing._fields))
             one = WaitingList(user_id, list_id, time_ms, items, places, asked, number, label, counted, learned)
-            one.reactions, one.closed = [(at, weight) for at, weight in reactions], closed
+            one.reactions, one.closed = [(*reaction,) for reaction in reactions], closed
             by_number[number], first = one, end
             self._insert(one)
         self._due = [(*one,) for one in values["due"]]

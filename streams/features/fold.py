@@ -20,8 +20,7 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from headwater.events import MAX_SHOWN
-from headwater.examples import MAX_LIMIT, Entry, EventPosition, Example, Kind, Segment, Shown, ShownList
+from headwater.examples import Entry, EventPosition, Example, Kind, Segment, Shown, ShownList, place_of
 from headwater.settings import Settings
 from headwater.signals import Meaning, Signals
 from headwater.wire import EventRow
@@ -34,9 +33,6 @@ __all__ += ["shown_order"]
 
 UNDOS = 128
 """Newest undos of a user, with what they took back, that an event which arrives later is compared with."""
-
-MAX_PLACE = MAX_LIMIT - MAX_SHOWN
-"""Lowest place of a list that is believed."""
 
 REACTIONS = (Meaning.POSITIVE, Meaning.NEGATIVE)
 
@@ -453,9 +449,7 @@ class Folding:
 
 def _shown_list(row: EventRow) -> ShownList:
     """The list that an exposure shows; of a single item its value is the place, if it can be one."""
-    value = row.value
-    is_place = value is not None and value.is_integer() and 1 <= value <= MAX_PLACE
-    first = int(value) if value is not None and is_place else 1 if row.items else 0
+    first = place_of(row.value) or (1 if row.items else 0)
     return ShownList(row.items or (row.item_id,), row.request_id or row.event_id, first)
 
 

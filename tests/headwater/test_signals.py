@@ -57,3 +57,24 @@ def test_a_rating_without_thresholds_speaks_for_its_item() -> None:
 def test_a_signal_that_says_two_things_or_none_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Signal(**given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"positive": ">= 4", "negative": "<= 2"},
+        {"undoes": ("like",)},
+        {"means": "negative", "negative_for_days": 3},
+        {"reward": "0.01 * value", "weight": 2},
+    ],
+)
+def test_what_a_checkpoint_says_of_a_signal_is_read_again(given: dict[str, Any]) -> None:
+    signal = Signal(**given)
+    assert Signal(**signal.model_dump(mode="json")) == signal
+
+
+def test_a_signal_says_no_more_than_in_the_release_before_unless_more_is_meant() -> None:
+    """The digests of that release's models are of what it said."""
+    said = Signal(positive=">= 4").model_dump(mode="json")
+    assert said == {"means": "positive", "positive": ">= 4", "negative": None, "weight": None}

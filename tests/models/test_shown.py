@@ -303,3 +303,38 @@ def test_a_signal_without_weight_is_no_reaction_and_an_undone_one_neither() -> N
     learner.learn([*examples, undone])
     learner.close()
     assert {one.item_id: one.reacted for one in learner.undecided()} == {"a": False, "b": False, "c": True}
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (0, 2, 1)])
+def test_a_like_that_named_its_list_is_taken_back_by_an_undo_that_names_none(order: tuple[int, ...]) -> None:
+    """Also where its item was shown again since, and where the like came before its list."""
+    stream = [shown("ada", "ab", 0, "first"), shown("ada", "bc", 10, "second"), event("ada", "b", 12, "like", "first")]
+    begin = event("bob", "z", 0), shown("bob", "z", 0)
+    examples = [*examples_of_feed((*begin, *(stream[i] for i in order)))]
+    like = examples[2 + order.index(2)]
+    examples.insert(2 + max(order.index(2), order.index(1)) + 1, like._replace(kind=Kind.UNDONE, request_id=None))
+    learner = Learner(SMALL)
+    learner.learn(examples)
+    learner.close()
+    assert not [one for one in learner.undecided() if one.reacted and one.user_id == "ada"]
+
+
+@pytest.mark.parametrize(("value", "first"), [(None, 0), (3.0, 3), (2.5, 0), (1e300, 0)])
+def test_a_place_that_can_be_none_is_not_known_and_a_checkpoint_holds_any(
+    value: float | None, first: int, tmp_path: Path
+) -> None:
+    learner = Learner(SMALL)
+    single, many = shown("ada", "a", 0, "l"), shown("ada", "bc", 1, "m")
+    learner.learn([*examples_of_feed([single._replace(value=value), many._replace(value=value)])])
+    learner.save(tmp_path / "checkpoint")
+    learner.close()
+    begin = first or 1
+    assert [one.place for one in learner.undecided()] == [first, begin, begin + 1]
+    learner.save(tmp_path / "checkpoint")
+
+
+def test_a_checkpoint_of_a_model_with_thresholds_is_read_again(tmp_path: Path) -> None:
+    config = SMALL.model_copy(update={"signals": {"rating": Signal(positive=">= 4", negative="<= 2")}})
+    learner = Learner(config)
+    learner.save(tmp_path / "checkpoint")
+    assert Learner.load(tmp_path / "checkpoint")[0].config == config

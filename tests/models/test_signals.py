@@ -242,3 +242,22 @@ def test_dismissals_move_a_list_one_a_little_and_five_a_lot_and_undone_not_at_al
     for clicks in ([], events("click", "A", range(5))):
         assert kinds_for(bundle, *clicks, *dismissed).count("B") == 0
         assert kinds_for(bundle, *clicks, *dismissed, *undone) == kinds_for(bundle, *clicks)
+
+
+@pytest.mark.parametrize("seconds", [0.1, 4.5, 99.99, 600, 3600, 12_345])
+def test_a_threshold_holds_for_the_steps_of_a_sequence_at_the_very_value(seconds: float) -> None:
+    """What the encoder reads is a float32 of the value's logarithm."""
+    config = ModelConfig(signals={"watch": Signal(positive=f">= {seconds}"), "ride": Signal(positive=f"> {seconds}")})
+    history, index = [Entry("a", kind, 1, float(seconds)) for kind in ("watch", "ride")], {"watch": 1, "ride": 2}
+    steps = encode_entries(history, {"a": 0}, index, config)
+    found = step_weights(np.array(steps.types), np.array(steps.values, np.float32), index, config)
+    assert found.tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("value", [1e300, 1.7e308])
+def test_the_greatest_value_weighs_what_it_may_and_not_more(value: float) -> None:
+    config = ModelConfig(value_weight=2.0, signals={"watch": Signal(reward="0.5 * value")})
+    history, index = [Entry("a", kind, 1, value) for kind in ("watch", "view")], {"watch": 1, "view": 2}
+    steps = encode_entries(history, {"a": 0}, index, config)
+    found = step_weights(np.array(steps.types), np.array(steps.values, np.float32), index, config)
+    assert found.tolist() == [event_weight(kind, value, config) for kind in ("watch", "view")] == [3000.0, 3.0]
