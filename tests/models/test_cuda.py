@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from headwater.examples import Entry
 from models.config import MemoryConfig, ModelConfig
 from models.learner import Learner, Scored
 from models.published.bundle import Bundle
 from models.published.parity import check_parity
+from tests.worlds.feeds import examples_of_feed, video_feed
 from tests.worlds.tastes import ring
 
 pytestmark = [
@@ -39,6 +41,21 @@ def test_a_gpu_learns_what_a_cpu_learns(name: str) -> None:
     assert np.mean(on_gpu[:100]) == pytest.approx(np.mean(on_cpu[:100]), rel=0.02)
     assert np.mean(on_gpu) == pytest.approx(np.mean(on_cpu), rel=0.1)
     assert np.mean(on_gpu[-100:]) < 0.5 * np.mean(on_gpu[:100])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_lists_dismissals_and_sessions_are_learned_on_a_gpu_too(name: str) -> None:
+    def in_sessions(entry: Entry) -> Entry:
+        return entry._replace(session=entry.time_ms // 600_000)
+
+    events = [
+        one._replace(history=tuple(map(in_sessions, one.history)), target=in_sessions(one.target))
+        for one in examples_of_feed(video_feed(500))
+    ]
+    assert any(one.target.type == "hate" for one in events)
+    on_cpu, on_gpu = (losses(Learner(CONFIGS[name], seed=3, device=one).learn(events)) for one in ("cpu", "cuda"))
+    assert len(on_cpu) == len(on_gpu) > 100
+    assert np.mean(on_gpu) == pytest.approx(np.mean(on_cpu), rel=0.1)
 
 
 def test_what_was_learned_on_a_gpu_is_published_and_scores_as_its_graph_does() -> None:
