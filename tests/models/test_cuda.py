@@ -54,7 +54,7 @@ def test_lists_dismissals_and_sessions_are_learned_on_a_gpu_too(name: str) -> No
     ]
     assert any(one.target.type == "hate" for one in events)
     on_cpu, on_gpu = (losses(Learner(CONFIGS[name], seed=3, device=one).learn(events)) for one in ("cpu", "cuda"))
-    assert len(on_cpu) == len(on_gpu) > 100
+    assert len(on_cpu) == len(on_gpu) > 80
     assert np.mean(on_gpu) == pytest.approx(np.mean(on_cpu), rel=0.1)
 
 
