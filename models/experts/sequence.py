@@ -91,7 +91,7 @@ class SequenceExpert(Expert):
         )
         self._logits = self.encoder.score(batch, block.used)
         empty = lengths == 0
-        self._logits[empty] = self.encoder.score_unread(block.since[empty], block.used)
+        self._logits[empty] = self.encoder.score_unread(block.since[empty], block.fresh[empty], block.used)
         self._places = {place: i for i, place in enumerate(block.places)}
 
     def _of_lists(self, block: Block) -> dict[int, NDArray[np.float32]]:

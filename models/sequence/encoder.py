@@ -26,7 +26,7 @@ from models.config import ModelConfig
 from models.part import LATER
 from models.sequence.attention import attention_shapes, attention_states
 from models.sequence.averages import Averages
-from models.sequence.batches import Sequences, balanced, join_sequences
+from models.sequence.batches import Sequences, balanced, join_sequences, some
 from models.sequence.losses import fused_softmax, half_is_fast, sample_negatives, sampled_softmax_losses
 from models.sequence.optimizer import Adam
 
@@ -204,11 +204,12 @@ class Encoder:
         return logits
 
     @torch.no_grad()
-    def score_unread(self, since: NDArray[np.float32], used: int) -> NDArray[np.float32]:
-        """Logits of rows [0, used) for histories of which nothing was read, (n, used), `since` (n,) after their end."""
+    def score_unread(self, since: NDArray[np.float32], fresh: NDArray[np.float32], used: int) -> NDArray[np.float32]:
+        """Logits of rows [0, used) for histories of which nothing was read, (n, used), `since` (n,) after their end;
+        `fresh` (n,) where a session starts.
+        """
         table, bias, dense = self.scoring()
-        nothing = torch.zeros(len(since), self.config.width, device=self.device)  # a state that has seen no step
-        out = self.output(nothing, torch.from_numpy(since).to(self.device), self.weights(dense))
+        out = self._unread(since, some(fresh), self.weights(dense))
         logits: NDArray[np.float32] = functional.linear(out, table[:used], bias[:used]).cpu().numpy()
         return logits
 
@@ -224,13 +225,20 @@ class Encoder:
         weights = self.weights(dense)
         hidden = self.hidden(table, weights, batch)
         if empty.any():
-            since = torch.from_numpy(batch.since[empty]).to(self.device)
-            nothing = torch.zeros(len(since), self.config.width, device=self.device)
-            hidden[torch.from_numpy(empty).to(self.device)] = self.output(nothing, since, weights)
+            fresh = None if batch.fresh is None else batch.fresh[empty]
+            hidden[torch.from_numpy(empty).to(self.device)] = self._unread(batch.since[empty], fresh, weights)
         at = torch.from_numpy(rows).to(self.device)
         said = (hidden[torch.from_numpy(place).to(self.device)] * table[at]).sum(-1) + bias[at]
         logits: NDArray[np.float32] = said.cpu().numpy()
         return logits
+
+    def _unread(
+        self, since: NDArray[np.float32], fresh: NDArray[np.float32] | None, weights: dict[str, Tensor]
+    ) -> Tensor:
+        """`output` of a state that has seen no step."""
+        nothing = torch.zeros(len(since), self.config.width, device=self.device)
+        starts = None if fresh is None else torch.from_numpy(fresh).to(self.device)
+        return self.output(nothing, torch.from_numpy(since).to(self.device), weights, starts)
 
     def scoring(self) -> tuple[Tensor, Tensor, Tensor]:
         """Table, bias and flat dense weights that score and are published: the means, or the newest where that pays."""

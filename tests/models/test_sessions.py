@@ -75,6 +75,10 @@ def test_graph_and_learner_agree_on_where_sessions_start(bundle: Bundle) -> None
     assert check_parity(bundle) < 1e-3
 
 
+def test_they_agree_also_where_a_session_starts_after_items_that_nobody_knows(bundle: Bundle) -> None:
+    assert check_parity(bundle, [[Entry("unheard-of", "view", START_MS, None, 1)], []]) < 1e-3
+
+
 @pytest.mark.parametrize("encoder", ["gru", "attention"])
 def test_the_contract_holds_with_sessions(encoder: str) -> None:
     config = CONFIG.model_copy(update={"encoder": encoder})
