@@ -7,16 +7,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from headwater.examples import Entry, EventPosition, Example, Kind, Shown
 from headwater.signals import Signal
 from models.checks import check_learner
 from models.config import ModelConfig
+from models.inputs import encode_histories
 from models.learner import Learner
 from models.published.bundle import Bundle
 from models.published.delta import Delta
+from models.published.graph import SCORES
 from models.published.parity import check_parity, reference_scores
 from models.quality import Judged, log_loss, roc_auc
 from models.shown.showings import tired_facts
@@ -338,3 +342,24 @@ def test_a_checkpoint_of_a_model_with_thresholds_is_read_again(tmp_path: Path) -
     learner = Learner(config)
     learner.save(tmp_path / "checkpoint")
     assert Learner.load(tmp_path / "checkpoint")[0].config == config
+
+
+def test_what_somebody_was_shown_is_scored_bit_by_bit_alike_whoever_shares_the_batch(tired: Learner) -> None:
+    bundle, choose = bundle_of(tired), np.random.default_rng(0)
+    bundle.weights["fatigue_weight"][:] = choose.normal(size=len(bundle.weights["fatigue_weight"]))
+    now = START_MS + 700 * 60_000
+    shown = [
+        [Shown(f"i{i}", now - int(1e6 * choose.random()), 1, "l") for i in choose.integers(0, 12, 3 * n)]
+        for n in range(12)
+    ]
+    session = onnxruntime.InferenceSession(bundle.graph, providers=["CPUExecutionProvider"])
+
+    def scores(*users: int) -> NDArray[np.float32]:
+        of_users, moments = [[]] * len(users), [now] * len(users)
+        asked = [shown[user] for user in users]
+        given = encode_histories(of_users, moments, bundle.item_rows, bundle.types, bundle.config, asked)
+        return np.asarray(session.run([SCORES], {**given, **bundle.weights})[0])
+
+    together = scores(*range(12))
+    for user in range(12):
+        assert np.array_equal(scores(user, 0)[0], together[user]), user
