@@ -26,6 +26,7 @@ REASONS: tuple[str, ...] = (
     "unknown_version",
     "event_time_ahead",
     "event_time_unit",
+    "items_not_exposure",
     "position_ahead",
     "null_key",
     "key_mismatch",

@@ -270,7 +270,8 @@ def test_samples_are_read_with_their_labels() -> None:
         ({"events_applied": 8}, "10 events produced"),
         ({"dead_letters": 1, "events_applied": 9}, "1 dead letters"),
         ({"requests_answered": 4}, "1 of 5 requests"),
-        ({"click_to_changed_ms": [1.0, None]}, "did not change"),
+        ({"click_to_changed_ms": [1.0, None]}, "clicks did not change"),
+        ({"dismissal_to_changed_ms": None}, "a dismissal did not change"),
         ({"restarts": ["streams"]}, "streams"),
     ],
 )
@@ -282,6 +283,7 @@ def test_a_demo_fails_on_whatever_was_promised_and_missed(changed: dict[str, Any
         "requests_answered": 5,
         "audit": "ok",
         "click_to_changed_ms": [9.0, 8.0, 7.0],
+        "dismissal_to_changed_ms": 6.0,
     }
     failures = Summary(**{**good, **changed}).failures()
     assert bool(failures) == bool(says)
