@@ -92,6 +92,7 @@ def explain(
     without = [[entry for entry in history if entry.item_id != item_id] for item_id in newest]
     meaning = half.bundle.config.meanings.meaning
     spoken = [entry for entry in history if meaning(entry.type, entry.value) is not Meaning.NEGATIVE]
+    led = [i for i, one in enumerate(newest.values()) if meaning(one.type, one.value) is not Meaning.NEGATIVE]
     if len(spoken) < len(history):
         without.append(spoken)
     _, (memory, *others) = half.run([history, *without], now_ms, ["memory", *half.bundle.reasons])
@@ -105,15 +106,16 @@ def explain(
     reasons = []
     for place, row in enumerate(best.tolist()):
         found: list[str] = []
-        for i in np.argsort(-parts[:, place], kind="stable")[:2]:
-            if parts[i, place] > MOVED and (not found or parts[i, place] > parts[:, place].max() / 2):
+        most = float(parts[led, place].max(initial=0.0))
+        for i in sorted(led, key=lambda i: -parts[i, place])[:2]:
+            if parts[i, place] > MOVED and (not found or parts[i, place] > most / 2):
                 found.append(f"because you {VERBS.get(entries[i].type, 'chose')} {title(entries[i].item_id)}")
         gains = {
             reason: float(output[0, row]) - usual
             for reason, output, usual in zip(half.bundle.reasons.values(), others, typical, strict=True)
         }
         best_gain = max(gains, key=lambda name: gains[name])
-        if not found or gains[best_gain] > float(parts[:, place].max()):
+        if not found or gains[best_gain] > most:
             found.append(best_gain)
         if row in averse:
             found.insert(1, averse[row])

@@ -45,7 +45,7 @@ EXPOSURE_WORDS = _set(
 NEGATIVE_WORDS = _set(
     "dismiss dismissed dislike disliked hate hated skip skipped hide hidden block blocked mute muted downvote "
     "downvoted reject rejected spam nope not_interested uninterested thumbs_down swipe_left see_less show_less "
-    "less_like_this report reported negative"
+    "less_like_this report reported negative dont not never"
 )
 CONTEXT_WORDS = _set(
     "search searched query filter filters filtered sort sorted scroll navigate navigation login logout"

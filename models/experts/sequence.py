@@ -38,7 +38,7 @@ class SequenceExpert(Expert):
 
     def __init__(self, config: ModelConfig, capacity: int, generator: torch.Generator, seed: int) -> None:
         self.config = config
-        self.reason = "close to your recent choices" if config.slow else None
+        self.reason = "fits what you did lately" if config.slow else None
         self.encoder = Encoder(config, capacity, generator)
         self.replay = ReplayBuffer(config.replay_capacity, config.length + 1, seed)
         self._logits: NDArray[np.float32] = np.zeros((0, 0), np.float32)  # (n, N)

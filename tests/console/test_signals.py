@@ -64,6 +64,8 @@ def test_what_is_usual_is_left_alone() -> None:
         ("product_list_viewed", 'means = "exposure"'),
         ("swipe_left", 'means = "negative"'),
         ("video-skipped", 'means = "negative"'),
+        ("dont_like", 'means = "negative"'),
+        ("do-not-recommend", 'means = "negative"'),
         ("unwatch", 'undoes = ["watch"]'),
         ("remove_from_basket", None),
         ("cancel_purchase", 'undoes = ["purchase"]'),

@@ -15,6 +15,7 @@ from headwater.errors import BundleError, Unavailable
 from headwater.events import Item, session_number
 from headwater.examples import Entry
 from headwater.recommendations import Recommendation
+from headwater.signals import Signal
 from models.config import ModelConfig
 from models.learner import Learner
 from models.published.bundle import Bundle
@@ -283,6 +284,19 @@ def test_reasons_name_the_item_that_led_there() -> None:
     assert items_of(found) == ["film-8"]
     assert found.items[0].reasons[0] == "because you rated The Seventh Seal"
     assert all(not item.reasons for item in answer(scorer, stored).items)
+
+
+def test_nothing_is_recommended_because_of_what_was_turned_down() -> None:
+    stars = Signal(positive=">= 4", negative="<= 2")
+    learner = Learner(ModelConfig(**{**SMALL.model_dump(), "signals": {"rating": stars}}), seed=1)
+    for number in range(8):
+        walk(learner, f"walker-{number}", [f"{'ab'[number % 2]}{n}" for n in range(10)], first=number * 1000)
+    scorer = scorer_with(bundle_of(learner))
+    for kind, value in (("dismiss", None), ("rating", 1.0)):
+        stored = [Entry(f"{'ab'[n % 2]}{n}", kind, 2_000_000 + n, value) for n in range(8)]
+        reasons = [reason for item in answer(scorer, stored, k=12, explain=True).items for reason in item.reasons]
+        assert reasons
+        assert not [reason for reason in reasons if "because" in reason or "choice" in reason]
 
 
 def test_reasons_name_what_was_turned_down_where_the_list_would_be_another_one_without_it_and_nowhere_else() -> None:
