@@ -162,7 +162,7 @@ class ShownLists(Part):
         said = np.array([(0.0, rate.smoothed(of_all), score) for rate, score in zip(rates, heard.served, strict=True)])
         said[:, 0] = self.clicks.chances(facts, tired)
         self.clicks.meet(facts)
-        for item_id in listed.items:
+        for item_id in self.waiting.new_items(user_id, listed.list_id, listed.items):
             self.items.expose(item_id)
             self.users.expose(user_id)
         asked, shown_ms = AtShowing(facts.astype(np.float16), tired.astype(np.float16), said), example.target.time_ms

@@ -11,7 +11,7 @@ the click model rehearses them. Where too many are open, the oldest is closed ea
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import starmap
 from typing import Any, NamedTuple
@@ -155,6 +155,11 @@ class Waiting:
         for item_id in fresh:
             self._showings.setdefault((before.user_id, item_id), []).append(before)
         return self._came_before(before)
+
+    def new_items(self, user_id: str, list_id: str, items: Sequence[str]) -> Sequence[str]:
+        """Those that the open list of this name, if there is one, has not: a list that grows shows the rest once."""
+        before = self._lists.get(user_id, {}).get(list_id)
+        return items if before is None or before.closed else [one for one in items if one not in before.items]
 
     def react(self, user_id: str, reaction: Reaction) -> tuple[WaitingList, int] | None:
         """Join a reaction; where there is no list for it, it is kept for one that comes late.

@@ -363,3 +363,10 @@ def test_what_somebody_was_shown_is_scored_bit_by_bit_alike_whoever_shares_the_b
     together = scores(*range(12))
     for user in range(12):
         assert np.array_equal(scores(user, 0)[0], together[user]), user
+
+
+def test_what_a_growing_list_tells_again_is_one_exposure() -> None:
+    learner = Learner(SMALL)
+    told(learner, shown("ada", "ab", 0, "l"), shown("ada", "abc", 1, "l"), shown("ada", "b", 2, "m"))
+    assert [learner.lists.items.of(one).exposures for one in "abc"] == [1, 2, 1]
+    assert learner.lists.users.of("ada").exposures == 4
