@@ -257,7 +257,11 @@ def _lists(kind: str, seen: TypeSeen, signal: Signal) -> Iterator[Remark]:
     if signal.means is not Meaning.EXPOSURE or signal.by_value:
         if seen.lists:
             text = f"{seen.lists:,} of its events carry a list (items) and it is no exposure: the workers refuse such"
-            yield Remark(kind, "wrong", text, _section(kind, 'means = "exposure"'))
+            if 2 * seen.lists > seen.events:
+                yield Remark(kind, "wrong", text, _section(kind, 'means = "exposure"'))
+            else:  # what the others say of their items would be lost
+                text += ". Send a list as type impression, and one event for each item chosen"
+                yield Remark(kind, "wrong", text)
         return
     alone = [] if seen.lists else [value for value in seen.sample if value < 1 or value != int(value)]
     if alone:

@@ -136,7 +136,12 @@ def test_two_spellings_an_undo_of_nothing_and_lists_on_no_exposure_are_told() ->
     assert (
         "50% of its are none" in only(events("view", ("shown", [0.0, 1.0] * 15)) + events("shown", request_id="r")).text
     )
-    assert only(events("click", items=("a", "b"))).text.startswith("30 of its events carry a list")
+    lists = only(events("click", items=("a", "b")))
+    assert lists.text.startswith("30 of its events carry a list")
+    assert lists.write == '[signals.click]\nmeans = "exposure"'
+    few = only(events("click", "click") + events("click", items=("a", "b")))
+    assert "one event for each item" in few.text
+    assert not few.write  # which would make exposures of all clicks
     assert not found(events("view") + events("impression", request_id="r1"))
 
 
