@@ -17,7 +17,7 @@ from headwater.errors import SettingsError
 from headwater.signals import Signal, Signals
 from models.teaching import TEACH_PER_MINUTE
 
-__all__ = ["MemoryConfig", "ModelConfig", "checked", "model_config"]
+__all__ = ["MemoryConfig", "ModelConfig", "checked", "differences", "model_config"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -262,3 +262,22 @@ def checked(model: type[Model], values: dict[str, Any], where: str, remedy: str 
             f"{'.'.join(map(str, p['loc']))}: {p['msg']} (given {p['input']!r})" for p in error.errors()
         )
         raise SettingsError(f"{where}: {problems}. {remedy}".rstrip()) from error
+
+
+def differences(then: ModelConfig, now: ModelConfig) -> str:
+    """What is set otherwise, with both values, of signals by type.
+
+    >>> differences(ModelConfig(width=16), ModelConfig(width=16, signals={"skip": Signal(weight=2)}))
+    "signals.skip 'unset' -> {'weight': 2.0}"
+    """
+    a, b = _by_name(then), _by_name(now)
+    pairs = {name: (a.get(name, "unset"), b.get(name, "unset")) for name in {**a, **b}}
+    return ", ".join(f"{name} {one!r} -> {other!r}" for name, (one, other) in pairs.items() if one != other)
+
+
+def _by_name(config: ModelConfig) -> dict[str, Any]:
+    fields = {name: getattr(config, name) for name in ModelConfig.model_fields if name != "signals"}
+    return fields | {
+        f"signals.{kind}": one.model_dump(mode="json", exclude_defaults=True) or {"means": one.means.value}
+        for kind, one in config.signals.items()
+    }

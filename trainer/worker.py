@@ -26,7 +26,7 @@ from headwater.examples import CatalogueEntry, Example
 from headwater.kafka import ensure_topics, producer
 from headwater.process import Operations, run_worker
 from headwater.settings import Settings
-from models.config import ModelConfig, model_config
+from models.config import differences, model_config
 from models.device import choose_device
 from models.learner import Learner, compile_loops
 from models.published.bundle import Bundle, read_bundle
@@ -274,11 +274,9 @@ def _restore(settings: Settings, checkpoints: Checkpoints) -> tuple[Learner, dic
         return Learner(config, settings.trainer.seed, device), {}
     found[0].limit_teaching(config.teach_per_minute)  # shapes no weight: it may change while the model learns on
     if found[0].config != config:
-        pairs = {name: (getattr(found[0].config, name), getattr(config, name)) for name in ModelConfig.model_fields}
-        differ = ", ".join(f"{name} {then!r} -> {now!r}" for name, (then, now) in pairs.items() if then != now)
         raise SettingsError(
-            f"model.overrides differ from the checkpoint in {settings.trainer.directory}: {differ}. Set them back, "
-            "or move that directory away to learn anew."
+            f"model.overrides or signals differ from the checkpoint in {settings.trainer.directory}: "
+            f"{differences(found[0].config, config)}. Set them back, or move that directory away to learn anew."
         )
     return found
 
