@@ -38,6 +38,8 @@ ENV_PREFIX = "HEADWATER_"
 NOT_SETTINGS = ("HEADWATER_CONFIG", "HEADWATER_TEST_", "HEADWATER_CACHE")
 
 
+NO_TYPE = "is no type of event: a type is lower-case letters, digits, '_', '.' or '-', and begins with a letter"
+
 _HOST_PORT = re.compile(r"(?:[\w.\-]+|\[[0-9a-fA-F:.]+(?:%[\w.\-]+)?\]):([0-9]{1,5})\Z")
 
 
@@ -245,6 +247,14 @@ class Settings(BaseSettings):
         default_factory=dict, description="What types of event mean, by name: see docs/signals.md."
     )
 
+    @field_validator("signals")
+    @classmethod
+    def _of_types(cls, signals: dict[str, Signal]) -> dict[str, Signal]:
+        for name in signals:
+            if not re.fullmatch(EVENT_TYPE_PATTERN, name):
+                raise PydanticCustomError("type_of_event", "{name} {why}", {"name": repr(name), "why": NO_TYPE})
+        return signals
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -332,10 +342,7 @@ def signals_of(tree: Mapping[str, Any], where: str) -> dict[str, Signal]:
     """
     for name in tree:
         if not re.fullmatch(EVENT_TYPE_PATTERN, name):
-            raise SettingsError(
-                f"{where}: {name!r} is no type of event: a type is lower-case letters, digits, '_', '.' or '-', and "
-                "begins with a letter"
-            )
+            raise SettingsError(f"{where}: {name!r} {NO_TYPE}")
     try:
         return TypeAdapter(dict[str, Signal]).validate_python(tree)
     except ValidationError as error:

@@ -178,3 +178,13 @@ def test_a_file_that_holds_no_signals_is_refused_with_what_is_wrong(tmp_path: Pa
     path.write_text(text)
     with pytest.raises(SettingsError, match=told):
         read_signals(path)
+
+
+def test_a_table_of_signals_that_no_event_can_have_is_refused_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "headwater.toml"
+    path.write_text('[signals."Order Completed"]\nreward = 10')
+    monkeypatch.setenv("HEADWATER_CONFIG", str(path))
+    with pytest.raises(SettingsError, match="'Order Completed' is no type of event"):
+        load_settings()
