@@ -34,6 +34,15 @@ class Nodes:
         found = self(op, self("Cast", value, to=TensorProto.DOUBLE))
         return self("Cast", found, to=TensorProto.FLOAT)
 
+    def total(self, value: str, many: int) -> str:
+        """The sum over the last of three axes, which has `many` places: (B, L, many) to (B, L), term by term.
+
+        How a product with a vector, or ReduceSum, rounds depends on where in memory a row begins, and so on who shares
+        the batch.
+        """
+        parts = self("Split", value, outputs=many, axis=2, num_outputs=many)
+        return self("Squeeze", self("Sum", *(f"{parts}_{i}" for i in range(many))), self.ints(2))
+
     def only_if(self, condition: str, value: str, other: Callable[[Nodes], str]) -> str:
         """What `other` adds where the condition, one bool, holds for the run, else `value`; only then is it computed.
 

@@ -58,9 +58,5 @@ class Fatigue(Network, Reviser):
 
     def revision(self, add: Nodes, trust: str, nothing: str, others: str) -> str:
         """`nothing` (B, N) with what is added at the rows that were shown."""
-        # no product of a matrix and a vector, and no ReduceSum: how these are rounded depends on where in memory a row
-        # begins, and so on who shares the batch
-        parts = add("Mul", "tired_facts", "fatigue_weight")  # (B, S, FACTS)
-        add("Split", parts, out="tired_part", outputs=FACTS, axis=2, num_outputs=FACTS)
-        said = add("Squeeze", add("Sum", *(f"tired_part_{i}" for i in range(FACTS))), add.ints(2))  # (B, S)
+        said = add.total(add("Mul", "tired_facts", "fatigue_weight"), FACTS)  # (B, S)
         return add("ScatterElements", nothing, "tired_rows", said, axis=1, reduction="add")

@@ -180,11 +180,11 @@ class Repeats(Network, Reviser):
         again = add("ReduceMax", _float(add, add("And", same, later)), add.ints(2), keepdims=0)
         newest = add("And", real, add("Less", again, add.float(0.5)))
         facts = _facts(add, self.config, place, real, _float(add, same), _float(add, newest))
-        hidden = add("Tanh", add("Add", add("MatMul", facts, "return_hidden_weight"), "return_hidden_bias"))
-        # no product of a matrix and a vector: its rounding could depend on how many queries share the batch
-        output = add("ReduceSum", add("Mul", hidden, "return_output_weight"), add.ints(2), keepdims=0)
-        linear = add("ReduceSum", add("Mul", facts, "return_linear"), add.ints(2), keepdims=0)
-        score = add("Sum", output, linear, trust)  # (B, L)
+        both = add("Concat", "return_hidden_weight", add("Unsqueeze", "return_linear", add.ints(1)), axis=1)
+        said = add("Split", add("MatMul", facts, both), add.ints(HIDDEN, 1), outputs=2, axis=2)
+        hidden, linear = add("Tanh", add("Add", f"{said}_0", "return_hidden_bias")), f"{said}_1"
+        output = add.total(add("Mul", hidden, "return_output_weight"), HIDDEN)
+        score = add("Sum", output, add("Squeeze", linear, add.ints(2)), trust)  # (B, L)
         score = add("Add", score, add("Mul", add("GatherElements", others, "history", axis=1), add.float(OTHERS - 1.0)))
         score = add("Where", newest, score, add.float(0.0))
         return add("ScatterElements", nothing, "history", score, axis=1, reduction="add")

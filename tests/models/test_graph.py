@@ -105,6 +105,20 @@ def test_one_history_scores_alike_alone_and_in_a_batch() -> None:
         np.testing.assert_allclose(run(bundle, [history])["scores"][0], expected, rtol=1e-4, atol=1e-4)
 
 
+def test_returns_are_scored_bit_by_bit_alike_whoever_shares_the_batch() -> None:
+    """Whatever multiple of 16 bytes a row of a batch begins at: 13 steps are none."""
+    bundle = trained(length=13)
+    bundle.weights["return_linear"] += np.random.default_rng(0).normal(size=bundle.weights["return_linear"].shape)
+    owned = sorted(bundle.item_rows)
+    histories = [
+        [Entry(owned[(5 * b + i * i) % len(owned)], "click", START_MS + 777 * i * (b + 1), None) for i in range(4 + b)]
+        for b in range(9)
+    ]
+    together = run(bundle, histories)["returns"]
+    for history, expected in zip(histories, together, strict=True):
+        np.testing.assert_array_equal(run(bundle, [history, []])["returns"][0], expected)
+
+
 def test_equal_configurations_give_equal_graphs_and_the_inputs_are_the_weights_of_a_bundle() -> None:
     assert build_graph(SMALL) == build_graph(SMALL.model_copy())
     bundle = trained()
