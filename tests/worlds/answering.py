@@ -52,7 +52,8 @@ class ScriptedAnswers:
                             headers=[("correlation-id", headers["correlation-id"])],
                             partition=int(headers["reply-partition"]),
                         )
-            self._ready.set()
+            if consumer.assignment():  # of a topic that was made just now, a broker may not know the leaders yet
+                self._ready.set()
         consumer.close()
         producer.close()
 
