@@ -182,7 +182,7 @@ class Receipt(BaseModel):
     history_at: str | None = Field(
         default=None, description="The user's newest folded event, events[partition]@offset; null for none."
     )
-    history_events: int = Field(default=0, description="Events of the user folded by then, forgotten ones included.")
+    history_events: int = Field(default=0, description="The user's own events folded by then, forgotten ones included.")
     people: dict[str, int] = Field(
         default_factory=dict,
         description="Where several ids are one person: each, with the events of it that were folded by then.",

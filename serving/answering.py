@@ -241,7 +241,7 @@ class Answering:
             state.folded_ms,
             request_at=at,
             history_at=f"{EVENTS.name}[{partition}]@{state.offset}",
-            history_events=state.count,
+            history_events=state.events,
             people=one.people,
             state=state,
         )
@@ -316,7 +316,7 @@ def _known(ids: Sequence[str], reading: Reading, limits: Limits) -> tuple[UserSt
     states = {one: reading.states[one] for one in everybody if one in reading.states}
     if everybody and not states:
         return None, {}
-    counts = {one: state.count for one, state in states.items()}
+    counts = {one: state.events for one, state in states.items()}
     return as_one(list(states.values()), limits), counts if len(everybody) > 1 else {}
 
 

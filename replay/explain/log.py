@@ -119,13 +119,13 @@ def fold_user(settings: Settings, user_id: str, receipt: Receipt) -> tuple[UserS
     if receipt.history_at is not None:
         partition, offset = place_of(receipt.history_at)
         state, begin, since = _folded(settings, user_id, {partition: offset + 1}, limits)
-        if state.count == receipt.history_events:
-            return state, f"{state.count:,} events up to {receipt.history_at}"
+        if state.events == receipt.history_events:
+            return state, f"{state.events:,} events up to {receipt.history_at}"
         if begin == 0:  # the user has events in more than one partition
             state, begin, since = _folded(settings, user_id, ends, limits)
     else:
         state, begin, since = _folded(settings, user_id, ends, limits)
-    found, wanted = state.count, receipt.history_events
+    found, wanted = state.events, receipt.history_events
     if found == wanted or (begin and limits.history <= found < wanted):
         return state, f"{found:,} events" if found else "no events"
     if begin:

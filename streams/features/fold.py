@@ -182,6 +182,7 @@ class Folding:
     __slots__ = (
         "before",
         "count",
+        "exposures",
         "hash",
         "hashes",
         "history",
@@ -209,6 +210,7 @@ class Folding:
         self.hashes = set(self.recent)
         self.hash = 0
         self.count = before.count
+        self.exposures = before.exposures
         self.offset = before.offset
         self.segment: Segment | None = None  # the run of examples that the next in-order event extends
 
@@ -373,6 +375,7 @@ class Folding:
             if change.clears:
                 self._clear(change.enters)
         elif change.exposed is not None:
+            self.exposures += 1
             self._show(change)
 
     def _clear(self, entry: Entry) -> None:
@@ -443,7 +446,7 @@ class Folding:
         """The state to write. The lists are handed over: this copy is not used again."""
         return UserState(
             self.history, self.recent, self.count, partition, self.offset, now_ms,
-            tuple(self.shown), tuple(self.reacted), tuple(self.undos), tuple(self.undone),
+            tuple(self.shown), tuple(self.reacted), tuple(self.undos), tuple(self.undone), self.exposures,
         )  # fmt: skip
 
 

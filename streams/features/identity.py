@@ -177,6 +177,7 @@ def as_one(states: Sequence[UserState], limits: Limits) -> UserState:
         reacted,
         undos,
         undone,
+        sum(state.exposures for state in states),
     )
 
 

@@ -32,6 +32,7 @@ class UserState:
         recent: 64-bit hashes of the newest event ids, in order of arrival.
         count: how many events were ever folded; it grows with every write and so serves as the version that the store
             compares.
+        exposures: how many of these showed something.
         partition, offset, folded_ms: where the newest fold came from, and when (epoch ms).
     """
 
@@ -45,6 +46,12 @@ class UserState:
     reacted: Sequence[Shown] = ()
     undos: Sequence[Entry] = ()
     undone: Sequence[Entry] = ()
+    exposures: int = 0
+
+    @property
+    def events(self) -> int:
+        """How many of the folded events are the user's own."""
+        return self.count - self.exposures
 
 
 EMPTY = UserState()
@@ -75,6 +82,8 @@ def encode_state(state: UserState) -> bytes:
         body["undos"] = plain_entries(state.undos)
     if state.undone:
         body["undone"] = plain_entries(state.undone)
+    if state.exposures:
+        body["exposures"] = state.exposures
     return orjson.dumps(body)
 
 
@@ -95,6 +104,7 @@ def decode_state(value: bytes | None) -> UserState:
             tuple(starmap(Shown, body.get("reacted", ()))),
             tuple(starmap(Entry, body.get("undos", ()))),
             tuple(starmap(Entry, body.get("undone", ()))),
+            body.get("exposures", 0),
         )
         if not _is_sound(state):
             raise TypeError("a value of another type")
@@ -107,7 +117,7 @@ def decode_state(value: bytes | None) -> UserState:
 
 def _is_sound(state: UserState) -> bool:
     """Whether every value has its type: 5% of what decoding takes. Raises TypeError for some of those that have not."""
-    numbers = (state.count, state.partition, state.offset, state.folded_ms)
+    numbers = (state.count, state.exposures, state.partition, state.offset, state.folded_ms)
     if {*map(type, numbers)} != {int} or type(state.recent) is not list or type(sum(state.recent)) is not int:
         return False
     if not all(map(_are_shown, (state.shown, state.reacted))):

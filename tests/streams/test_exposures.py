@@ -271,3 +271,11 @@ def test_a_list_too_large_for_an_examples_record_is_told_by_its_first_half() -> 
     (taught,) = unpack(value)
     assert isinstance(taught, Example)
     assert taught.items == items[:500]
+
+
+def test_what_was_shown_is_no_event_of_the_user() -> None:
+    click = EventRow("ada", "film-1", "click", 1_000, None, "e1", None, 0, 0)
+    shown = EventRow("ada", "film-2", "served", 2_000, None, "e2", "r1", 1, 0, None, ("film-2", "film-3"))
+    state = fold(fold(EMPTY, click, Limits()), shown, Limits())
+    assert (state.count, state.events) == (2, 1)
+    assert decode_state(encode_state(state)) == state
