@@ -12,13 +12,13 @@ TORCH_FROM := $(if $(TORCH_INDEX),PIP_INDEX_URL='$(TORCH_INDEX)')
 EVENTS ?=
 DEMO ?=
 BENCH ?=
-JOBS ?= 5
+JOBS ?= 4
 
 .PHONY: help demo test lint types bench contract wheels clean
 
 help:
 	@echo "make demo      install into $(VENV), then run the main job on MovieLens-100K (DEMO='--json' passes options)"
-	@echo "make test      install what tests need too, then run them, JOBS=5 at a time"
+	@echo "make test      install what tests need too, then run them, JOBS=4 at a time"
 	@echo "make lint      ruff: style and format"
 	@echo "make types     mypy --strict on our packages, for the oldest Python that each supports"
 	@echo "make bench     the benchmarks of benchmarks/"
