@@ -96,7 +96,22 @@ class Request(BaseModel):
         description="The id that this user had before, a guest's say: for this answer what is known of it, and its "
         "recent_events, count as the user's own, as they do for good after an Identity.",
     )
+    surface: Id | None = Field(
+        default=None,
+        description="The place on the page, by its name: `headwater surfaces` lists them (docs/surfaces.md).",
+    )
+    overrides: dict[str, Any] = Field(
+        default_factory=dict,
+        max_length=16,
+        description='Fields of the surface that this request sets otherwise: {"diversity": 0.3}.',
+    )
+    context: dict[str, str | Finite | bool] = Field(
+        default_factory=dict,
+        max_length=32,
+        description="Of the moment: device, page, campaign. What counts is named by the setting context_fields.",
+    )
     explain: bool = False
+    why_not: Id | None = Field(default=None, description="Tell of this item where it was lost.")
     deadline_ms: int | None = Field(default=None, ge=1, description="Older requests than this are answered `expired`.")
     after: dict[PartitionText, Offset] | None = Field(
         default=None,
@@ -151,6 +166,16 @@ class Request(BaseModel):
         return self
 
 
+class Because(BaseModel):
+    """One entry of the history that an item's score comes from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    item_id: Id
+    type: str
+    share: Finite = Field(description="How much of the score would be gone without it.")
+
+
 class RecommendedItem(BaseModel):
     """One ranked item."""
 
@@ -160,12 +185,53 @@ class RecommendedItem(BaseModel):
     rank: int = Field(ge=1)
     score: Finite
     reasons: tuple[str, ...] = Field(default=(), description="Filled when the request says explain.")
+    propensity: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        exclude_if=lambda chance: chance == 1.0,
+        description="Chance that this item got this place, given the items above it; of a list it is their product. "
+        "Absent: 1, nothing was left to chance.",
+    )
+    contributions: dict[str, Finite] = Field(
+        default_factory=dict,
+        exclude_if=lambda parts: not parts,
+        description="With explain: what each part of the model adds; their sum is the score.",
+    )
+    because: tuple[Because, ...] = Field(
+        default=(),
+        exclude_if=lambda entries: not entries,
+        description="With explain: entries of the history, by share.",
+    )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _of_an_older_release(cls, given: Any) -> Any:
-        """Logs hold items with a `propensity`, which was always 1."""
-        return {name: one for name, one in given.items() if name != "propensity"} if isinstance(given, dict) else given
+
+class ListRow(BaseModel):
+    """One of several rows of an answer: a run of its items."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: str
+    because: Id | None = Field(default=None, description="The item of the history that the row comes from.")
+    first: int = Field(ge=1, description="Rank of the row's first item.")
+    count: int = Field(ge=1)
+
+
+class WhyNot(BaseModel):
+    """Where an item that was asked about was lost."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    item_id: Id
+    stage: str = Field(description="unknown, unavailable, expired, excluded, filtered, capped, rank or listed.")
+    text: str
+    rank: int | None = None
+    score: Finite | None = None
+    contributions: dict[str, Finite] = Field(default_factory=dict, exclude_if=lambda parts: not parts)
+    behind: dict[str, Finite] = Field(
+        default_factory=dict,
+        exclude_if=lambda parts: not parts,
+        description="By part of the model, what the list's last item has more of.",
+    )
 
 
 class Receipt(BaseModel):
@@ -218,6 +284,12 @@ class Receipt(BaseModel):
     popular_offsets: dict[str, int] = Field(
         default_factory=dict, description="events partition -> offset of the last event counted in it."
     )
+    surface: str | None = Field(default=None, exclude_if=lambda name: name is None, description="By whose policy.")
+    surface_version: str | None = Field(
+        default=None,
+        exclude_if=lambda name: name is None,
+        description="Of the policy, the request's overrides included.",
+    )
     timings_ms: dict[str, float] = Field(default_factory=dict, description="queue, features, score, rules, total.")
 
 
@@ -241,6 +313,12 @@ class Recommendation(BaseModel):
         description="Whom for: the request's user_id, else its session_id; null for an answer from the request alone.",
     )
     items: tuple[RecommendedItem, ...] = ()
+    rows: tuple[ListRow, ...] = Field(
+        default=(),
+        exclude_if=lambda rows: not rows,
+        description="Where the items are several rows, these with a title each.",
+    )
+    why_not: WhyNot | None = Field(default=None, exclude_if=lambda said: said is None)
     answered_time: EpochMs = Field(default_factory=now_ms)
     receipt: Receipt = Field(default_factory=Receipt)
     error: Refusal | None = None

@@ -24,6 +24,7 @@ from pydantic_settings import SettingsError as UnreadableSource
 from headwater.errors import SettingsError
 from headwater.events import EVENT_TYPE_PATTERN
 from headwater.signals import Signal
+from headwater.surfaces import Surface
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -245,6 +246,10 @@ class Settings(BaseSettings):
     operations: OperationsSettings = OperationsSettings()
     signals: dict[str, Signal] = Field(
         default_factory=dict, description="What types of event mean, by name: see docs/signals.md."
+    )
+    surfaces: dict[str, Surface] = Field(
+        default_factory=dict,
+        description="Places on the page, by name: see docs/surfaces.md. One of the topic `surfaces` takes its place.",
     )
 
     @field_validator("signals")

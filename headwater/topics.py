@@ -19,7 +19,9 @@ __all__ = [
     "MODEL_DELTAS",
     "RECOMMENDATIONS",
     "REQUESTS",
+    "SURFACES",
     "TOPICS",
+    "USERS",
     "Topic",
     "topic_name",
 ]
@@ -57,6 +59,8 @@ class Topic:
 
 EVENTS = Topic("events", "user_id", 4, 30 * DAY_MS, "delete", "Event, or an array of them", "apps, serving", "streams")
 ITEMS = Topic("items", "item_id", 1, -1, "compact", "Item; null removes it", "apps", "streams, serving")
+USERS = Topic("users", "user_id", 1, -1, "compact", "User: attributes; null removes them", "apps", "streams")
+SURFACES = Topic("surfaces", "name", 1, -1, "compact", "Surface; null removes it", "operators", "serving")
 IDENTITIES = Topic(
     "identities", "user_id", 1, -1, "delete", "Identity: an id that a user had before", "apps", "streams"
 )
@@ -82,7 +86,10 @@ DEAD_LETTERS = Topic(
     {"max.message.bytes": "2097152"},  # the largest message that a broker takes, and the reasons in its headers
 )
 
-TOPICS = (EVENTS, ITEMS, IDENTITIES, REQUESTS, RECOMMENDATIONS, EXAMPLES, MODEL, MODEL_DELTAS, ERASURES, DEAD_LETTERS)
+TOPICS = (
+    EVENTS, ITEMS, USERS, SURFACES, IDENTITIES, REQUESTS, RECOMMENDATIONS,
+    EXAMPLES, MODEL, MODEL_DELTAS, ERASURES, DEAD_LETTERS,
+)  # fmt: skip
 
 
 def topic_name(topic: Topic | str, prefix: str = "") -> str:

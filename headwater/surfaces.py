@@ -1,0 +1,144 @@
+"""Surfaces: the named policy of each place on a page, of settings `[surfaces.NAME]` or the topic `surfaces`.
+
+Before: an operator writes one. After: requests name one, serving answers by it, receipts name its version. What a
+surface says of items is the same language as a request's `filters`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from headwater.errors import SettingsError
+from headwater.events import EpochMs, Id
+
+__all__ = ["DEFAULT_SURFACE", "Boost", "Exploration", "Pin", "Share", "Surface", "SurfaceKind"]
+
+MAX_SURFACE_K = 1000
+VERSION_BYTES = 6
+
+SurfaceKind = Literal["for-you", "similar", "popular", "trending", "new", "again", "because-you"]
+Filters = dict[str, Any]
+Unit = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Campaign(_Part):
+    """A rule that holds from a moment to another, or always."""
+
+    since: EpochMs | None = Field(default=None, description="Holds from this moment on; from ever unless set.")
+    until: EpochMs | None = Field(
+        default=None, description="Holds up to this moment, which is out; for ever unless set."
+    )
+
+    def holds(self, now_ms: int) -> bool:
+        """Whether the rule holds at an instant, epoch ms."""
+        return (self.since is None or now_ms >= self.since) and (self.until is None or now_ms < self.until)
+
+
+class Boost(_Campaign):
+    """Raise or bury what meets a condition."""
+
+    filters: Filters = Field(description="Which items.")
+    times: float = Field(
+        ge=0, le=1000, description="Their chance of being next counts so many times: 2 raises, .5 buries."
+    )
+
+
+class Pin(_Campaign):
+    """One item at one place."""
+
+    item_id: Id
+    place: int = Field(ge=1, le=MAX_SURFACE_K, description="From 1.")
+
+
+class Share(_Campaign):
+    """At least so much of a list meets a condition, as far as there are such items."""
+
+    filters: Filters = Field(description="Which items.")
+    least: Unit = Field(description="Share of the list's k places, rounded up.")
+
+
+class Exploration(_Part):
+    """How far lists are drawn by chance."""
+
+    by: Literal["plackett-luce", "epsilon"] = Field(
+        default="plackett-luce",
+        description="plackett-luce draws each place from softmax(score / temperature); epsilon takes the best but in a "
+        "share of draws any candidate.",
+    )
+    temperature: float = Field(default=0.0, ge=0, le=100, description="Of plackett-luce; 0 draws nothing.")
+    epsilon: Unit = Field(default=0.0, description="Share of places that are drawn evenly from the candidates.")
+    new_items: Unit = Field(
+        default=0.0, description="Share of places that are drawn from items with few exposures or events."
+    )
+
+
+class Surface(_Part):
+    """One place on a page: what its lists are of, and by which rules."""
+
+    kind: SurfaceKind = Field(
+        default="for-you",
+        description="for-you; similar (to context_item); popular; trending (grows fastest just now); new (newest "
+        "first, as the person likes); again (what the person comes back to); because-you (a row for each of the "
+        "newest items of the history).",
+    )
+    k: int = Field(default=10, ge=1, le=MAX_SURFACE_K, description="Items, where the request names no number.")
+    rows: int = Field(default=3, ge=1, le=20, description="Rows of because-you, of k items each.")
+    objectives: dict[str, float] = Field(
+        default_factory=dict,
+        max_length=16,
+        description="Type of event -> what one of it is worth here. Without any, by the rewards of the signals.",
+    )
+    filters: Filters = Field(
+        default_factory=dict, description="Only items that meet this, and the request's own filters."
+    )
+    exclude_seen: tuple[str, ...] | None = Field(default=None, description="As in a request, which may say otherwise.")
+    exclude_seen_days: float | None = Field(default=None, gt=0, le=36_500, description="As in a request.")
+    boosts: tuple[Boost, ...] = Field(default=(), max_length=64)
+    pins: tuple[Pin, ...] = Field(default=(), max_length=64)
+    max_per: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict, max_length=8, description='Field -> most items of one value in a list: {"seller": 2}.'
+    )
+    shares: tuple[Share, ...] = Field(default=(), max_length=16)
+    diversity: Unit = Field(
+        default=0.0, description="0 ranks by score alone, 1 by difference from what is above alone."
+    )
+    explore: Exploration = Field(default_factory=Exploration)
+    fallbacks: tuple[SurfaceKind, ...] = Field(
+        default=("popular",),
+        description="Kinds that fill a list that comes out short, in this order; [] leaves it short.",
+    )
+
+    @cached_property
+    def version(self) -> str:
+        """12 hexadecimal digits of what the surface says: equal policies have equal versions everywhere."""
+        text = orjson.dumps(self.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS)
+        return hashlib.blake2b(text, digest_size=VERSION_BYTES).hexdigest()
+
+    def changed(self, overrides: Mapping[str, Any]) -> Surface:
+        """This surface with some fields otherwise.
+
+        Raises
+            SettingsError: there is no such field, or it takes no such value.
+        """
+        if not overrides:
+            return self
+        try:
+            return type(self).model_validate(self.model_dump() | dict(overrides))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(one) for one in first["loc"])
+            raise SettingsError(f"overrides: {where}: {first['msg']}") from error
+
+
+DEFAULT_SURFACE = Surface()
+"""What a request without a surface is answered by."""
