@@ -103,16 +103,16 @@ class Surface(_Part):
     )
     exclude_seen: tuple[str, ...] | None = Field(default=None, description="As in a request, which may say otherwise.")
     exclude_seen_days: float | None = Field(default=None, gt=0, le=36_500, description="As in a request.")
-    boosts: tuple[Boost, ...] = Field(default=(), max_length=64)
-    pins: tuple[Pin, ...] = Field(default=(), max_length=64)
+    boosts: tuple[Boost, ...] = Field(default=(), max_length=64, description="Raise or bury items.")
+    pins: tuple[Pin, ...] = Field(default=(), max_length=64, description="Items at places of their own.")
     max_per: dict[str, Annotated[int, Field(ge=1)]] = Field(
         default_factory=dict, max_length=8, description='Field -> most items of one value in a list: {"seller": 2}.'
     )
-    shares: tuple[Share, ...] = Field(default=(), max_length=16)
+    shares: tuple[Share, ...] = Field(default=(), max_length=16, description="What a list holds a share of at least.")
     diversity: Unit = Field(
         default=0.0, description="0 ranks by score alone, 1 by difference from what is above alone."
     )
-    explore: Exploration = Field(default_factory=Exploration)
+    explore: Exploration = Field(default_factory=Exploration, description="How far lists are drawn by chance.")
     fallbacks: tuple[SurfaceKind, ...] = Field(
         default=("popular",),
         description="Kinds that fill a list that comes out short, in this order; [] leaves it short.",

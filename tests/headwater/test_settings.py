@@ -11,6 +11,7 @@ from headwater import Client, SettingsError
 from headwater.events import OLDEST_MS
 from headwater.settings import Settings, load_settings, read_signals
 from headwater.signals import Meaning, Signal
+from headwater.surfaces import Surface
 
 
 @pytest.fixture(autouse=True)
@@ -147,7 +148,7 @@ def test_settings_are_frozen_and_each_one_is_described() -> None:
     with pytest.raises(ValidationError):
         settings.kafka.prefix = "other."
     for section, field in Settings.model_fields.items():
-        model = Signal if section == "signals" else field.annotation
+        model = {"signals": Signal, "surfaces": Surface}.get(section, field.annotation)
         for name, setting in model.model_fields.items():  # type: ignore[union-attr]
             assert setting.description, f"{section}.{name} has no description"
 
