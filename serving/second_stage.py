@@ -42,12 +42,12 @@ class Query(NamedTuple):
     context: Mapping[str, Any] = {}
 
 
-def asked_outputs(half: Half) -> list[str]:
+def asked_outputs(half: Half) -> list[str]:  # noqa: ARG001
     """The outputs of the graph that `revise` reads of a model, beside `scores`; none where it has no ranker."""
     return []
 
 
-def revise(half: Half, query: Query, scores: Array, parts: Mapping[str, Array]) -> RowIds:
+def revise(half: Half, query: Query, scores: Array, parts: Mapping[str, Array]) -> RowIds:  # noqa: ARG001
     """Add to the candidates' scores what the ranker says of them.
 
     Parameters
