@@ -71,9 +71,35 @@ class Rows:
     def __len__(self) -> int:
         return len(self.catalogue.ids) if self._slots is None else len(self._slots)
 
-    def blocked(self) -> Mask:
-        """(capacity,) True where no answer may go: free rows, unavailable and removed items."""
+    def blocked(self, now_ms: int) -> Mask:  # noqa: ARG002 - of items that expire
+        """(capacity,) True where no answer may go at an instant (epoch ms): free rows, items that are unavailable,
+        removed or expired.
+        """
         return self._cached(b"blocked", lambda: self._of_slots(self.catalogue.blocked(), free=True))
+
+    def matching_all(
+        self,
+        filters: Mapping[str, Any],
+        now_ms: int,
+        place: str = "filters",  # noqa: ARG002
+    ) -> Mask:
+        """Which items meet a filter. Kept: the same filter costs nothing the next time. Not to be written to.
+
+        Parameters
+            filters: as in a request; without any, everything meets it.
+            now_ms: what `now` means in it, epoch ms.
+            place: where it stands, for a refusal: `boosts[0].filters`.
+
+        Returns
+            (capacity,) bool.
+
+        Raises
+            RequestRefused: `unknown_field` or `bad_filter`, with the place.
+        """
+        mask = np.ones(len(self), bool)
+        for name, condition in filters.items():
+            mask &= self.matching(name, condition)
+        return mask
 
     def matching(self, name: str, condition: object) -> Mask:
         """(capacity,) True where the item's field meets the condition. Raises RequestRefused as the catalogue does."""
@@ -201,7 +227,7 @@ def rules_for(
     out.update(request.exclude)
     if request.context_item is not None:
         out.add(request.context_item)
-    masks = [rows.matching(name, condition) for name, condition in request.filters.items()]
+    masks = [rows.matching_all(request.filters, now_ms)] if request.filters else []
     candidates = None
     if request.candidates is not None:
         candidates = np.unique(_known(request.candidates, item_rows))

@@ -106,7 +106,7 @@ def needs_popular(scorer: Scorer, asks: Sequence[Ask], now_ms: int, limits: Limi
     with scorer.live() as half:
         if half is None:
             return True
-        offered = len(half.rows) - int(np.count_nonzero(half.rows.blocked()))
+        offered = len(half.rows) - int(np.count_nonzero(half.rows.blocked(now_ms)))
         for ask in asks:
             request = ask.request
             history = extended_history(request, ask.history or (), now_ms, ask.state, limits)
@@ -165,7 +165,8 @@ def score(
         shown, sessions = [state.shown for state in states], [_session(ask.request) for ask in asks]
         lengths, (scores,) = half.run(histories, instants, ["scores"], shown, sessions)
         scored.not_finite = drop_not_finite(scores)
-        np.copyto(scores, -np.inf, where=half.rows.blocked())
+        for row, at in zip(scores, instants, strict=True):
+            np.copyto(row, -np.inf, where=half.rows.blocked(at))
         mark("score")
         for i, one in enumerate(asked):
             if not lengths[i] and (batch.popular.weights or not half.bundle.item_rows):
@@ -266,7 +267,7 @@ def _listed(
     """By the rules: popular items in their order, then the best of the others. Slots are the rows here."""
     catalogue, rows = batch.scorer.catalogue, batch.scorer.all_items
     slots = [catalogue.slot(item_id) for item_id in popular]
-    blocked = rows.blocked()
+    blocked = rows.blocked(asked.at_ms)
     rules = _rules(batch, asked, rows, catalogue.slots)
     order = np.full(len(blocked), -np.inf)
     order[slots] = np.arange(len(slots), 0, -1)  # no two are equal here: slots are an accident of this process

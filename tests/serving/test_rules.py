@@ -45,7 +45,7 @@ def picks(
     rows = Rows(catalogue or Catalogue(FILMS), ids)
     item_rows = {item_id: row for row, item_id in enumerate(ids) if item_id is not None}
     scores = np.arange(len(ids), 0, -1).astype(np.float32)
-    scores[rows.blocked()] = -np.inf
+    scores[rows.blocked(0)] = -np.inf
     rules = rules_for(asked, extended_history(asked, history or [], 1000), rows, item_rows, seen)
     return [str(ids[row]) for row in best_rows(scores, rules, asked.k)]
 
@@ -249,12 +249,12 @@ def test_one_view_of_the_rows_sees_changes_of_the_catalogue_and_of_its_ids() -> 
     catalogue = Catalogue(FILMS)
     ids: list[str | None] = ["alien", None]
     rows = Rows(catalogue, ids)
-    assert rows.blocked().tolist() == [False, True]
+    assert rows.blocked(0).tolist() == [False, True]
     ids[1:] = ["gone", "amelie"]
     rows.reread(ids, [1, 2])
-    assert rows.blocked().tolist() == [False, True, False]
+    assert rows.blocked(0).tolist() == [False, True, False]
     catalogue.remove("alien")
-    assert rows.blocked().tolist() == [True, True, False]
+    assert rows.blocked(0).tolist() == [True, True, False]
     assert rows.matching("categories", "comedy").tolist() == [False, False, True]
 
 
