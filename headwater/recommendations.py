@@ -63,7 +63,9 @@ class Request(BaseModel):
         description="The session that is going on. Without user_id, whom for: a session whose events have its id as "
         "user_id is a user of its own.",
     )
-    k: int = Field(default=10, ge=1, le=MAX_K, strict=True)
+    k: Annotated[int, Field(ge=1, le=MAX_K, strict=True)] | None = Field(
+        default=None, description="How many. Absent: as many as the surface says, 10 without one."
+    )
     request_time: EpochMs = Field(default_factory=now_ms)
     context_item: Id | None = Field(default=None, description="The item on the page: counts as the newest history.")
     candidates: tuple[Id, ...] | None = Field(default=None, description="Rank only these.")
@@ -72,13 +74,14 @@ class Request(BaseModel):
         default=None,
         description='Leave out items the user has an event of these types with; ["*"] is all types, [] is none, '
         '["auto"] those after which users seldom come back. '
-        "Absent: the serving worker's setting.",
+        "Absent: the surface's word, else the serving worker's setting.",
     )
     exclude_seen_days: float | None = Field(
         default=None,
         gt=0,
         le=36_500,
-        description="Only events of so many days count for exclude_seen. Absent: all that are known of the user.",
+        description="Only events of so many days count for exclude_seen. Absent: the surface's word, else all that are "
+        "known of the user.",
     )
     filters: dict[str, Any] = Field(
         default_factory=dict,

@@ -27,7 +27,7 @@ from serving.filters import Mask
 from streams.features.fold import Limits, fold
 from streams.features.state import EMPTY, UserState
 
-__all__ = ["Rows", "Rules", "best_rows", "extended", "extended_history", "rules_for"]
+__all__ = ["Rows", "Rules", "best_rows", "extended", "extended_history", "forbid", "rules_for"]
 
 CACHED_FILTERS = 256
 DAY_MS = 86_400_000.0
@@ -234,14 +234,21 @@ def rules_for(
     return Rules(candidates, _known(out, item_rows), masks)
 
 
-def best_rows(scores: npt.NDArray[np.floating[Any]], rules: Rules, k: int) -> npt.NDArray[np.int64]:
-    """The best rows that the rules leave, best first; `scores` is written to. k is clamped to what is left."""
+def forbid(scores: npt.NDArray[np.floating[Any]], rules: Rules) -> None:
+    """Write -inf wherever the rules let nothing go."""
     for mask in rules.masks:
         np.copyto(scores, -np.inf, where=~mask)
     scores[rules.excluded] = -np.inf
-    if rules.candidates is None:
-        return top_k(scores, k)
-    return np.asarray(rules.candidates[top_k(scores[rules.candidates], k)])
+    if rules.candidates is not None:
+        kept = scores[rules.candidates]
+        scores[:] = -np.inf
+        scores[rules.candidates] = kept
+
+
+def best_rows(scores: npt.NDArray[np.floating[Any]], rules: Rules, k: int) -> npt.NDArray[np.int64]:
+    """The best rows that the rules leave, best first; `scores` is written to. k is clamped to what is left."""
+    forbid(scores, rules)
+    return top_k(scores, k)
 
 
 def _known(item_ids: Iterable[str], item_rows: Mapping[str, int]) -> RowIds:

@@ -7,7 +7,7 @@ goes on with what the model does not know: whom a list is for never decides what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -19,13 +19,17 @@ from headwater.events import session_number
 from headwater.examples import Entry
 from headwater.recommendations import COLD, EXACT, Receipt, Recommendation, RecommendedItem, Refusal, Request
 from headwater.signals import Signals
+from headwater.surfaces import DEFAULT_SURFACE, Surface
 from models.top_k import drop_not_finite
+from serving.arranging import Arranged, Offer, arrange, arranges
 from serving.cold_items import cold_items, likest
 from serving.filters import Mask
 from serving.popular import Popular
 from serving.reasons import explain
-from serving.rules import DEFAULT_LIMITS, Rows, Rules, best_rows, extended, extended_history, rules_for
+from serving.rules import DEFAULT_LIMITS, Rows, Rules, extended, forbid, rules_for
 from serving.scorer import Half, Scorer
+from serving.second_stage import Query, asked_outputs, revise
+from serving.surfaces import Surfaces, as_asked
 from streams.features.fold import Limits
 from streams.features.state import EMPTY, UserState
 
@@ -35,6 +39,12 @@ Array = npt.NDArray[Any]
 
 MAX_REFUSAL_CHARS = 4000
 """A refusal quotes what was sent; longer texts are cut."""
+
+ARRANGED_COLD = 256
+"""Cold items beyond those a list has room for that arranging may choose from."""
+
+LEAST_WEIGHT, APART = 1e-300, 1e-12
+"""What counts as the least popularity, and how far apart equal ones are put: weights have six digits."""
 
 
 @dataclass(slots=True)
@@ -84,22 +94,53 @@ class _Batch(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    """One ask of a batch, the history that it is answered from, and the instant, epoch ms."""
+    """One ask of a batch, resolved.
+
+    Fields
+        request: as asked, with the surface's word where it says nothing.
+        surface: by which it is answered.
+        state: what it is answered from, the request's own events included.
+        at_ms: the instant, epoch ms.
+        refused: why it has no surface; it is answered with that.
+    """
 
     ask: Ask
-    history: Sequence[Entry]
+    request: Request
+    surface: Surface
+    state: UserState
     at_ms: int
+    refused: RequestRefused | None = None
+
+    @property
+    def history(self) -> Sequence[Entry]:
+        """Of the state."""
+        return self.state.history
+
+    @property
+    def k(self) -> int:
+        """How many items."""
+        return self.surface.k if self.request.k is None else self.request.k
 
 
 class _Listed(NamedTuple):
-    """Items that no model ranks, best first: how many of them are popular, the others being cold, and why."""
+    """A run of a list, best first: of the model, of what is popular, or of cold items. `reasons` where asked for."""
 
     ids: list[str]
-    popular: int
+    values: list[float]
+    propensities: list[float]
     reasons: list[tuple[str, ...]]
+    popular: int = 0
+    cold: int = 0
+    notes: tuple[str, ...] = ()
 
 
-def needs_popular(scorer: Scorer, asks: Sequence[Ask], now_ms: int, limits: Limits = DEFAULT_LIMITS) -> bool:
+def needs_popular(
+    scorer: Scorer,
+    asks: Sequence[Ask],
+    now_ms: int,
+    limits: Limits = DEFAULT_LIMITS,
+    surfaces: Surfaces | None = None,
+) -> bool:
     """Whether `score` may use what is popular for one of these: without a model, without a history that it knows, or
     for a list that it cannot fill. A filter leaves nothing but what the catalogue has.
     """
@@ -107,13 +148,12 @@ def needs_popular(scorer: Scorer, asks: Sequence[Ask], now_ms: int, limits: Limi
         if half is None:
             return True
         offered = len(half.rows) - int(np.count_nonzero(half.rows.blocked(now_ms)))
-        for ask in asks:
-            request = ask.request
-            history = extended_history(request, ask.history or (), now_ms, ask.state, limits)
-            if not half.knows(history):
+        for one in _resolved(asks, now_ms, limits, surfaces or Surfaces()):
+            request = one.request
+            if not half.knows(one.history):
                 return True
             if request.candidates is None:
-                short = request.k + len(history) + len(request.exclude) > offered
+                short = one.k + len(one.history) + len(request.exclude) > offered
             else:
                 short = not half.bundle.item_rows.keys() >= set(request.candidates)
             if short and not request.filters:
@@ -129,6 +169,7 @@ def score(
     exclude_seen: Collection[str],
     popular: Popular | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    surfaces: Surfaces | None = None,
     mark: Callable[[str], None] = lambda _step: None,
 ) -> ScoredBatch:
     """Answer every ask from one version of the model. The catalogue stays as it is meanwhile, so that receipts can name
@@ -138,45 +179,76 @@ def score(
         scorer: holds model and catalogue.
         asks: one batch.
         now_ms: the instant, epoch ms.
-        exclude_seen: the rule for requests that name none (`models.exclusion`).
+        exclude_seen: the rule for requests and surfaces that name none (`models.exclusion`).
         popular: ranks where there is no model or no history that the model knows; without it, a model's own popularity
             does.
         limits: how much is remembered of a user, and what events mean, for `recent_events`.
+        surfaces: those that requests may name.
         mark: called with the name of a step when it has ended, so that a caller with a clock can time it.
 
     Returns
         The answers in the order of the asks. A request that breaks a rule (an unknown filter field) is answered with
         its refusal.
     """
-    instants = [now_ms if ask.at_ms is None else ask.at_ms for ask in asks]
-    states = [
-        extended(ask.request, ask.history or (), at, ask.state, limits) for ask, at in zip(asks, instants, strict=True)
-    ]
-    histories = [state.history for state in states]
-    asked = [_Asked(*one) for one in zip(asks, histories, instants, strict=True)]
+    asked = _resolved(asks, now_ms, limits, surfaces or Surfaces())
     scored = ScoredBatch([])
     with scorer.live() as half, scorer.catalogue.lock:
         batch = _Batch(scorer, half, popular or Popular(), now_ms, exclude_seen)
         if half is None:
             mark("score")
-            scored.answers += [_popular_answer(batch, one) for one in asked]
+            scored.answers += [_answered(batch, one, None) for one in asked]
             mark("rules")
             return scored
-        shown, sessions = [state.shown for state in states], [_session(ask.request) for ask in asks]
-        lengths, (scores,) = half.run(histories, instants, ["scores"], shown, sessions)
-        scored.not_finite = drop_not_finite(scores)
-        for row, at in zip(scores, instants, strict=True):
-            np.copyto(row, -np.inf, where=half.rows.blocked(at))
+        sessions = [_session(one.request) for one in asked]
+        histories, shown = [one.history for one in asked], [one.state.shown for one in asked]
+        outputs = ["scores", *asked_outputs(half)]
+        lengths, found = half.run(histories, [one.at_ms for one in asked], outputs, shown, sessions)
+        scored.not_finite = drop_not_finite(found[0])
         mark("score")
         for i, one in enumerate(asked):
-            if not lengths[i] and (batch.popular.weights or not half.bundle.item_rows):
-                answer = _popular_answer(batch, one)
-            else:
-                fallback = None if lengths[i] and one.ask.history is not None else _nothing_known(batch, one)
-                answer = _model_answer(batch, half, one, scores[i], fallback)
-            scored.answers.append(answer)
+            parts = {name: part[i] for name, part in zip(outputs, found, strict=True)}
+            np.copyto(parts["scores"], -np.inf, where=half.rows.blocked(one.at_ms))
+            said = _Said(int(lengths[i]), parts["scores"], parts)
+            scored.answers.append(_answered(batch, one, said))
         mark("rules")
     return scored
+
+
+class _Said(NamedTuple):
+    """What the model says for one ask: how many entries of the history it knows, its scores and their parts."""
+
+    length: int
+    scores: Array
+    parts: Mapping[str, Array]
+
+
+def _resolved(asks: Sequence[Ask], now_ms: int, limits: Limits, surfaces: Surfaces) -> list[_Asked]:
+    asked = []
+    for ask in asks:
+        at_ms = now_ms if ask.at_ms is None else ask.at_ms
+        state = extended(ask.request, ask.history or (), at_ms, ask.state, limits)
+        try:
+            surface = surfaces.of(ask.request)
+            asked.append(_Asked(ask, as_asked(ask.request, surface), surface, state, at_ms))
+        except RequestRefused as error:
+            asked.append(_Asked(ask, ask.request, DEFAULT_SURFACE, state, at_ms, error))
+    return asked
+
+
+def _answered(batch: _Batch, asked: _Asked, said: _Said | None) -> Recommendation:
+    """One answer. `said` is None before the first model."""
+    half, request = batch.half, asked.ask.request
+    try:
+        if asked.refused is not None:
+            raise asked.refused
+        if half is None or said is None:
+            return _popular_answer(batch, asked)
+        if not said.length and (batch.popular.weights or not half.bundle.item_rows):
+            return _popular_answer(batch, asked)
+        fallback = None if said.length and asked.ask.history is not None else _nothing_known(batch, asked)
+        return _model_answer(batch, half, asked, said, fallback)
+    except RequestRefused as error:
+        return refuse(request.request_id, request.whose, error.code, str(error), batch.now_ms)
 
 
 def refuse(request_id: str, user_id: str | None, code: str, message: str, now_ms: int) -> Recommendation:
@@ -204,46 +276,44 @@ def _nothing_known(batch: _Batch, asked: _Asked) -> str:
     return "unknown_history" if asked.history else "no_history"
 
 
-def _model_answer(batch: _Batch, half: Half, asked: _Asked, scores: Array, fallback: str | None) -> Recommendation:
-    """What the model ranks; then, while the list is short, what it does not know."""
-    request = asked.ask.request
-    try:
-        rules = _rules(batch, asked, half.rows, half.bundle.item_rows)
-        best = best_rows(scores, rules, request.k)
-        listed = _unknown_to(half, batch, asked, request.k - len(best))
-    except RequestRefused as error:
-        return refuse(request.request_id, request.whose, error.code, str(error), batch.now_ms)
-    reasons: Sequence[Sequence[str]] = ()
-    if request.explain:
-        why = explain(half, asked.history, scores, best, rules, batch.now_ms, personal=fallback is None)
-        reasons = [*why, *listed.reasons]
-    values = scores[best].tolist()
-    lowest = min(0.0, values[-1]) if values else 0.0
-    ids = [half.bundle.items[row] for row in best.tolist()]
-    items = _items([*ids, *listed.ids], [*values, *[lowest] * len(listed.ids)], reasons)
-    notes = (EXACT, f"{COLD}{len(listed.ids)}") if listed.ids else (EXACT,)
-    return _answer(batch, asked, items, fallback, batch.popular if listed.popular else None, notes)
+def _model_answer(batch: _Batch, half: Half, asked: _Asked, said: _Said, fallback: str | None) -> Recommendation:
+    """What the model ranks; then, while the list is short, what it does not know. Raises RequestRefused."""
+    rules = _rules(batch, asked, half.rows, half.bundle.item_rows)
+    scores = said.scores
+    forbid(scores, rules)
+    revise(half, Query(asked.history, asked.at_ms, asked.state, asked.request.context), scores, said.parts)
+    found = _arranged(asked, scores, half.rows, asked.k)
+    reasons: Sequence[tuple[str, ...]] = ()
+    if asked.request.explain:
+        personal = fallback is None
+        reasons = explain(half, asked.history, scores, found.rows, rules, batch.now_ms, personal=personal)
+    ids = _ids(half.bundle.items, found.rows)
+    ranked = _Listed(ids, found.scores.tolist(), found.propensities.tolist(), [*reasons], notes=found.notes)
+    return _answer(batch, asked, [ranked, *_unknown_to(half, batch, asked, ranked)], fallback)
 
 
-def _unknown_to(half: Half, batch: _Batch, asked: _Asked, count: int) -> _Listed:
+def _unknown_to(half: Half, batch: _Batch, asked: _Asked, ranked: _Listed) -> list[_Listed]:
     """What a list of the model goes on with: items of recent events that neither it nor the catalogue has, then cold
     ones. Raises RequestRefused.
     """
-    if not count:
-        return _Listed([], 0, [])
+    if len(ranked.ids) >= asked.k:
+        return []
     catalogue = batch.scorer.catalogue
     fresh = {
         item_id: weight
         for item_id, weight in batch.popular.weights.items()
         if item_id not in half.bundle.item_rows and catalogue.get(item_id) is None
     }
-    return _listed(batch, asked, fresh, half.rows.cold, count)
+    lowest = min(0.0, ranked.values[-1]) if ranked.values else 0.0
+    return [
+        one._replace(values=[lowest] * len(one.ids), cold=len(one.ids))
+        for one in _listed(batch, asked, fresh, half.rows.cold, ranked.ids)
+    ]
 
 
 def _popular_answer(batch: _Batch, asked: _Asked) -> Recommendation:
-    """Popular items, then the others that any list may hold, as if they were cold."""
-    request, half, popular = asked.ask.request, batch.half, batch.popular
-    catalogue = batch.scorer.catalogue
+    """Popular items, then the others that any list may hold, as if they were cold. Raises RequestRefused."""
+    half, popular, catalogue = batch.half, batch.popular, batch.scorer.catalogue
 
     def others() -> Mask:
         mask = catalogue.listed()
@@ -252,37 +322,73 @@ def _popular_answer(batch: _Batch, asked: _Asked) -> Recommendation:
         mask[[catalogue.slots[item_id] for item_id in popular.weights]] = False
         return mask
 
-    try:
-        listed = _listed(batch, asked, popular.weights, others, request.k)
-    except RequestRefused as error:
-        return refuse(request.request_id, request.whose, error.code, str(error), batch.now_ms)
-    values = [popular.weights.get(item_id, 0.0) for item_id in listed.ids]
-    items = _items(listed.ids, values, listed.reasons)
-    return _answer(batch, asked, items, _nothing_known(batch, asked), popular)
+    listed = _listed(batch, asked, popular.weights, others)
+    return _answer(batch, asked, [one._replace(cold=0) for one in listed], _nothing_known(batch, asked), popular)
 
 
 def _listed(
-    batch: _Batch, asked: _Asked, popular: Mapping[str, float], others: Callable[[], Mask], count: int
-) -> _Listed:
+    batch: _Batch, asked: _Asked, popular: Mapping[str, float], others: Callable[[], Mask], above: Sequence[str] = ()
+) -> list[_Listed]:
     """By the rules: popular items in their order, then the best of the others. Slots are the rows here."""
     catalogue, rows = batch.scorer.catalogue, batch.scorer.all_items
     slots = [catalogue.slot(item_id) for item_id in popular]
     blocked = rows.blocked(asked.at_ms)
     rules = _rules(batch, asked, rows, catalogue.slots)
     order = np.full(len(blocked), -np.inf)
-    order[slots] = np.arange(len(slots), 0, -1)  # no two are equal here: slots are an accident of this process
+    order[slots] = _log_weights(popular.values())
     np.copyto(order, -np.inf, where=blocked)
-    best = best_rows(order, rules, count).tolist()
-    ranked = len(best)
-    if ranked < count:
-        left = count - ranked
-        best += cold_items(catalogue, others() & ~blocked, rules, asked.history, left, asked.at_ms).tolist()
+    forbid(order, rules)
+    found = _arranged(asked, order, rows, asked.k - len(above))
+    ids = _ids(catalogue.ids, found.rows)
+    explained = asked.request.explain
+    listed = _Listed(
+        ids,
+        [popular[item_id] for item_id in ids],
+        found.propensities.tolist(),
+        [("popular now",)] * len(ids) if explained else [],
+        len(ids),
+        0,
+        found.notes,
+    )
+    above = [*above, *ids]
+    if len(above) == asked.k:
+        return [listed]
+    return [listed, _cold(batch, asked, others() & ~blocked, rules, asked.k - len(above))]
+
+
+def _cold(batch: _Batch, asked: _Asked, allowed: Mask, rules: Rules, left: int) -> _Listed:
+    """The best of the slots that are allowed, which neither a model nor popularity ranks."""
+    catalogue = batch.scorer.catalogue
+    reach = left + ARRANGED_COLD if arranges(asked.surface) else left
+    slots = cold_items(catalogue, allowed, rules, asked.history, reach, asked.at_ms)
+    order = np.full(len(allowed), -np.inf)
+    order[slots] = -np.log1p(np.arange(len(slots)))
+    found = _arranged(asked, order, batch.scorer.all_items, left)
     reasons: list[tuple[str, ...]] = []
-    if asked.ask.request.explain:
-        like = [likest(catalogue, slot, asked.history) for slot in best[ranked:]]
-        reasons = [("popular now",)] * ranked
-        reasons += [(f"like {catalogue.title(one)}" if one else "in the catalogue",) for one in like]
-    return _Listed([catalogue.ids[slot] for slot in best], ranked, reasons)
+    if asked.request.explain:
+        like = [likest(catalogue, slot, asked.history) for slot in found.rows.tolist()]
+        reasons = [(f"like {catalogue.title(one)}" if one else "in the catalogue",) for one in like]
+    ids = _ids(catalogue.ids, found.rows)
+    return _Listed(ids, [0.0] * len(ids), found.propensities.tolist(), reasons, cold=len(ids), notes=found.notes)
+
+
+def _arranged(asked: _Asked, scores: Array, rows: Rows, k: int) -> Arranged:
+    return arrange(Offer(scores, rows), asked.surface, k, asked.request.request_id, asked.at_ms)
+
+
+def _log_weights(weights: Iterable[float]) -> Array:
+    """Logarithms of popularity, best first: no two are equal, for slots are an accident of this process."""
+    logs = np.log(np.maximum(np.fromiter(weights, np.float64), LEAST_WEIGHT))
+    return np.asarray(logs - np.arange(len(logs)) * APART)
+
+
+def _ids(ids: Sequence[str | None], rows: npt.NDArray[np.int64]) -> list[str]:
+    found = []
+    for row in rows.tolist():
+        item_id = ids[row]
+        assert item_id is not None  # free rows are blocked
+        found.append(item_id)
+    return found
 
 
 def _rules(batch: _Batch, asked: _Asked, rows: Rows, item_rows: Mapping[str, int]) -> Rules:
@@ -290,30 +396,42 @@ def _rules(batch: _Batch, asked: _Asked, rows: Rows, item_rows: Mapping[str, int
     if batch.half is not None:
         returning, meanings = batch.half.returning, batch.half.bundle.config.meanings
     rule = batch.exclude_seen
-    return rules_for(asked.ask.request, asked.history, rows, item_rows, rule, returning, asked.at_ms, meanings)
+    rules = rules_for(asked.request, asked.history, rows, item_rows, rule, returning, asked.at_ms, meanings)
+    if not asked.surface.filters:
+        return rules
+    own = rows.matching_all(asked.surface.filters, asked.at_ms, "surface.filters")
+    return rules._replace(masks=[*rules.masks, own])
 
 
-def _items(
-    ids: Sequence[str | None], values: Sequence[float], reasons: Sequence[Sequence[str]]
-) -> tuple[RecommendedItem, ...]:
-    items = []
-    for place, (item_id, value) in enumerate(zip(ids, values, strict=True)):
-        assert item_id is not None  # free rows are blocked
-        why = tuple(reasons[place]) if reasons else ()
-        items.append(RecommendedItem(item_id=item_id, rank=place + 1, score=value, reasons=why))
+def _items(listed: Sequence[_Listed]) -> tuple[RecommendedItem, ...]:
+    items: list[RecommendedItem] = []
+    for run in listed:
+        for place, (item_id, value) in enumerate(zip(run.ids, run.values, strict=True)):
+            items.append(
+                RecommendedItem(
+                    item_id=item_id,
+                    rank=len(items) + 1,
+                    score=value,
+                    reasons=tuple(run.reasons[place]) if run.reasons else (),
+                    propensity=run.propensities[place] if run.propensities else 1.0,
+                )
+            )
     return tuple(items)
 
 
 def _answer(
     batch: _Batch,
     asked: _Asked,
-    items: tuple[RecommendedItem, ...],
+    listed: Sequence[_Listed],
     fallback: str | None,
-    popular: Popular | None,
-    notes: tuple[str, ...] = (EXACT,),
+    popular: Popular | None = None,
 ) -> Recommendation:
-    ask, half, now_ms = asked.ask, batch.half, batch.now_ms
-    rule = ask.request.exclude_seen
+    """From the runs of its list. `popular`: what ranked all of it."""
+    ask, request, half, now_ms = asked.ask, asked.request, batch.half, batch.now_ms
+    cold = sum(run.cold for run in listed)
+    notes = [EXACT, *([f"{COLD}{cold}"] if cold else []), *(note for run in listed for note in run.notes)]
+    if popular is None and any(run.popular for run in listed):
+        popular = batch.popular
     receipt = Receipt(
         feature_offsets=dict(ask.feature_offsets),
         feature_age_ms=None if ask.folded_ms is None else float(max(now_ms - ask.folded_ms, 0)),
@@ -323,17 +441,22 @@ def _answer(
         history_length=len(asked.history),
         request_at=ask.request_at,
         catalogue_offsets=dict(batch.scorer.catalogue.offsets),
-        exclude_seen=tuple(batch.exclude_seen) if rule is None else rule,
+        exclude_seen=tuple(batch.exclude_seen) if request.exclude_seen is None else request.exclude_seen,
         model_version=None if half is None else half.bundle.version,
         model_digest=None if half is None else half.bundle.digest,
         model_examples=None if half is None else half.bundle.extra.get("examples_seen"),
         weight_age_ms=None if half is None else float(max(now_ms - half.published_ms, 0)),
-        policy=notes,
+        policy=tuple(dict.fromkeys(notes)),
         fallback=fallback,
         popular_time=None if popular is None else popular.time_ms,
         popular_offsets={} if popular is None else {str(number): at for number, at in popular.offsets.items()},
+        surface=request.surface,
+        surface_version=asked.surface.version if request.surface or request.overrides else None,
     )
-    request = ask.request
     return Recommendation(
-        request_id=request.request_id, user_id=request.whose, items=items, answered_time=now_ms, receipt=receipt
+        request_id=request.request_id,
+        user_id=request.whose,
+        items=_items(listed),
+        answered_time=now_ms,
+        receipt=receipt,
     )

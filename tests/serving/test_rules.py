@@ -47,7 +47,7 @@ def picks(
     scores = np.arange(len(ids), 0, -1).astype(np.float32)
     scores[rows.blocked(0)] = -np.inf
     rules = rules_for(asked, extended_history(asked, history or [], 1000), rows, item_rows, seen)
-    return [str(ids[row]) for row in best_rows(scores, rules, asked.k)]
+    return [str(ids[row]) for row in best_rows(scores, rules, asked.k or 10)]
 
 
 def entry(item_id: str, kind: str = "click", time_ms: int = 1) -> Entry:
