@@ -198,6 +198,12 @@ class ModelConfig(BaseModel):
     learned_gate: bool = Field(default=True, description="Off, the experts keep the weights that they start with.")
     gate_learning_rate: float = Field(default=2e-2, gt=0, description="Adam step size of the gate.")
 
+    ranker: bool = Field(
+        default=True,
+        exclude_if=lambda on: on,
+        description="Have a second stage that sees item, person and moment of a few hundred candidates of each query.",
+    )
+
     experts: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         exclude_if=lambda named: not named,

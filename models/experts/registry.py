@@ -21,6 +21,7 @@ from models.experts.popularity import Popularity
 from models.experts.repeats import Repeats
 from models.experts.sequence import SequenceExpert
 from models.part import CAPACITY, Input, Part
+from models.ranker.second import Ranker
 
 __all__ = ["OPTIONAL", "Parts"]
 
@@ -55,7 +56,8 @@ class Parts:
         ]
         self.gate = Gate(config, self.experts, self.generator)
         self.return_rate = ReturnRate(config.max_types)
-        self.all: list[Part] = [*self.experts, self.gate, self.return_rate]
+        self.ranker = Ranker(self.experts, capacity) if config.ranker else None
+        self.all: list[Part] = [*self.experts, self.gate, self.return_rate, *(self.ranker.all if self.ranker else ())]
 
     def inputs(self) -> dict[str, Input]:
         """Every weight that the served graph takes, by name."""

@@ -1,0 +1,134 @@
+"""Candidates of a query: the best of each expert by itself and of all together, its own history, what is new or alike.
+
+Before: a query's scores, -inf where its rules let nothing go. After: `facts` tells of the rows chosen here. The one
+choice for learner and serving. Exact, in compiled loops; the lists that no query changes are made once for many
+(`standing_of`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.block import Sparse
+from models.compiled import compiled
+from models.top_k import top_k
+
+__all__ = ["MOST", "candidates_of", "standing_of"]
+
+Array = NDArray[np.float32]
+Rows = NDArray[np.int64]
+
+MOST = 300
+"""Candidates of a query."""
+
+FUSED, EACH = 100, 40
+"""Of the fused scores, and of each expert's own."""
+
+POPULAR, NEWEST = 20, 40
+"""Of each popularity's reach, and of the items that came last."""
+
+
+def standing_of(popularity: NDArray[np.floating], first: Array) -> Rows:
+    """Rows that are candidates of every query: the newest items, and the most popular by each half-life.
+
+    Parameters
+        popularity: (N, P) log popularity, as published: below -1e29 where nobody has seen the row.
+        first: (N,) when each item had its first event, `statistics.FIRST`; below -1e8 where it had none.
+
+    Returns
+        At most NEWEST + P * POPULAR rows, some of them twice. The learner asks at each block's start, serving once for
+        a version: they are as of the last step. Rows that are not open to a query are left out of its candidates.
+    """
+    known = popularity[:, 0] > -1e29
+    lists = [top_k(np.where(known, first, -np.inf), NEWEST)]
+    lists += [top_k(np.where(known, one, -np.inf), POPULAR) for one in popularity.T]
+    return np.concatenate(lists)
+
+
+def candidates_of(scores: Array, opinions: Sequence[Sparse | Array], own: Rows, others: Rows) -> Rows:
+    """The candidates of one query.
+
+    Parameters
+        scores: (N,) fused, before the ranker's revision; -inf where a row is forbidden or not open.
+        opinions: of each memory its contribution to the fused scores, `Sparse` (serving: the non-zero ones, ascending),
+            and of each expert with an opinion of all items its contribution (N,); popularity has its place in `others`.
+        own: rows of the history, in any order.
+        others: rows of `standing_of` and of what is like the recent items.
+
+    Returns
+        (C,) different rows, at most MOST, ascending. The fused best come first where there are too many, then own, the
+        experts' in their order, and others.
+    """
+    lists = [_best(scores, scores, FUSED), own]
+    for said in opinions:
+        if isinstance(said, Sparse):
+            lists.append(_best_of(said.rows, said.values, scores, EACH))
+        else:
+            lists.append(_best(said, scores, EACH))
+    lists.append(others)
+    found = _different(np.concatenate(lists), scores, MOST)
+    found.sort()
+    return found
+
+
+@compiled
+def _sift(values: Array, rows: Rows, held: int) -> None:
+    """Put the root of a heap, the least value and of equals the highest row on top, to its place."""
+    at = 0
+    while True:
+        child = 2 * at + 1
+        if child >= held:
+            return
+        other = child + 1
+        if other < held and (
+            values[other] < values[child] or (values[other] == values[child] and rows[other] > rows[child])
+        ):
+            child = other
+        if values[child] > values[at] or (values[child] == values[at] and rows[child] < rows[at]):
+            return
+        values[at], values[child] = values[child], values[at]
+        rows[at], rows[child] = rows[child], rows[at]
+        at = child
+
+
+@compiled
+def _best(values: Array, scores: Array, k: int) -> Rows:
+    """The `k` rows that have the highest values (N,) among those with a score; ties to the lowest, in no order."""
+    kept, rows = np.full(k, -np.inf, np.float32), np.full(k, 1 << 62, np.int64)
+    least = np.float32(-np.inf)
+    for j in range(len(scores)):
+        if values[j] > least and scores[j] > -np.inf:
+            kept[0], rows[0] = values[j], j
+            _sift(kept, rows, k)
+            least = kept[0]
+    return rows[kept > -np.inf]
+
+
+@compiled
+def _best_of(where: Rows, values: Array, scores: Array, k: int) -> Rows:
+    """The same of rows `where` (m,), whatever their order, of those with a value above 0."""
+    kept, rows = np.zeros(k, np.float32), np.full(k, 1 << 62, np.int64)
+    for i in range(len(where)):
+        row, value = where[i], values[i]
+        if scores[row] > -np.inf and (value > kept[0] or (value == kept[0] and value > 0 and row < rows[0])):
+            kept[0], rows[0] = value, row
+            _sift(kept, rows, k)
+    return rows[kept > 0]
+
+
+@compiled
+def _different(rows: Rows, scores: Array, most: int) -> Rows:
+    """The first `most` different rows that have a score."""
+    met = np.zeros(len(scores), np.bool_)
+    found = np.empty(min(most, len(rows)), np.int64)
+    held = 0
+    for i in range(len(rows)):
+        row = rows[i]
+        if held < most and row < len(scores) and not met[row] and scores[row] > -np.inf:
+            met[row] = True
+            found[held] = row
+            held += 1
+    return found[:held]

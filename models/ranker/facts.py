@@ -1,0 +1,160 @@
+"""What the ranker is told of a query's candidates: the one function for learner, serving, backtest and explain.
+
+Before: `candidates` chose rows; experts said what they think of them. After: `network` adds something to their scores.
+
+Serving calls `facts_of(said, scores, items, history, rows, moment)` with, all at the candidates' rows,
+    said: (C, E) float32, of each expert of `Parts.experts`, in their order, what it adds to the fused score: in the
+        graph the node of each (`Expert.nodes`, which is times trust, or `Reviser.revision`); zeros where it is silent.
+    scores: (C,) float32, the fused scores.
+    items: (C, S) float32, the rows of the bundle's `ranker_items`.
+    history: (L,) int64, rows of the history as `encode_histories` has them, oldest first, without the padding.
+    rows: (C,) int64, the candidates.
+    moment: (M,) float32 of `moment_of`; the landmark is the bundle's `ranker_landmark_ms`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.compiled import compiled
+
+__all__ = ["FIRST", "ITEM", "MOMENT", "Moment", "fact_names", "facts_count", "facts_of", "moment_of"]
+
+Array = NDArray[np.float32]
+Rows = NDArray[np.int64]
+
+ITEM = ("first", "last", "positive", "negative", "weight", "exposures")
+"""Columns of the item statistics: hours since the landmark of the first and the last event, 0 where there was none;
+counts of what spoke for the item and against it; what the former weighed as targets; and how often it was shown."""
+
+FIRST, LAST, POSITIVE, NEGATIVE, WEIGHT, EXPOSURES = range(len(ITEM))
+
+MOMENT = (
+    "hours",
+    "history length",
+    "since the newest event",
+    "new session",
+    "day sine",
+    "day cosine",
+    "week sine",
+    "week cosine",
+)
+"""`moment_of`, in order. Hours since the landmark are no fact, but what ages are counted from."""
+
+OF_ITEM = ("events", "newness", "age", "idle", "fresh", "turned down", "weight", "shown", "taken")
+OF_OWN = ("own", "own recency")
+
+MOST = 30.0
+"""No fact is further from 0, whatever an expert says."""
+
+HOUR_MS, DAY_H = 3_600_000.0, 24.0
+
+
+class Moment(NamedTuple):
+    """Who asks, and when.
+
+    Fields
+        length: steps of the history that are read.
+        since, fresh: `encode_since` and `encode_fresh` of `models.inputs`.
+        time_ms: the instant, epoch ms.
+        landmark_ms: what the hours of item statistics are counted from.
+    """
+
+    length: int
+    since: float
+    fresh: float
+    time_ms: int
+    landmark_ms: int
+
+
+def moment_of(moment: Moment) -> Array:
+    """The person and the moment as numbers, (len(MOMENT),)."""
+    hour = moment.time_ms / HOUR_MS
+    day, week = hour % DAY_H * (2 * math.pi / DAY_H), hour % (7 * DAY_H) * (2 * math.pi / (7 * DAY_H))
+    return np.array(
+        [
+            (moment.time_ms - moment.landmark_ms) / HOUR_MS,
+            math.log1p(moment.length) / 2,
+            moment.since,
+            moment.fresh,
+            math.sin(day),
+            math.cos(day),
+            math.sin(week),
+            math.cos(week),
+        ],
+        np.float32,
+    )
+
+
+def fact_names(experts: Sequence[str]) -> list[str]:
+    """Names of the facts, in order, of experts with these names."""
+    said = [f"{name}{how}" for name in experts for how in ("", ", from the best")]
+    return [*said, "score, from the best", *OF_ITEM, *OF_OWN, *MOMENT[1:]]
+
+
+def facts_count(experts: int) -> int:
+    """How many facts there are with so many experts."""
+    return 2 * experts + 1 + len(OF_ITEM) + len(OF_OWN) + len(MOMENT) - 1
+
+
+def facts_of(said: Array, scores: Array, items: Array, history: Rows, rows: Rows, moment: Array) -> Array:
+    """Facts (C, F) float32 of C candidates, which are `rows`; the module says what is passed. All are finite."""
+    facts = np.empty((len(said), facts_count(said.shape[1])), np.float32)
+    if len(said):
+        _tell(said, scores, items, history, rows, moment, facts)
+    return facts
+
+
+@compiled
+def _tell(said: Array, scores: Array, items: Array, history: Rows, rows: Rows, moment: Array, facts: Array) -> None:
+    """Write the facts, in the order of `fact_names`."""
+    many, experts = said.shape
+    highest = np.full(experts + 1, -np.inf, np.float32)
+    for c in range(many):
+        for e in range(experts):
+            highest[e] = max(highest[e], said[c, e])
+        highest[experts] = max(highest[experts], scores[c])
+    for c in range(many):
+        for e in range(experts):
+            facts[c, 2 * e] = said[c, e]
+            facts[c, 2 * e + 1] = said[c, e] - highest[e]
+        at = 2 * experts
+        facts[c, at] = scores[c] - highest[experts]
+        _tell_item(items[c], moment[0], facts[c, at + 1 :])
+        at += 1 + 9
+        entries, back = 0, 0
+        for step in range(len(history)):
+            if history[step] == rows[c]:
+                entries += 1
+                back = len(history) - 1 - step
+        facts[c, at] = math.log1p(entries)
+        facts[c, at + 1] = 1.0 / (1.0 + back) if entries else 0.0
+        at += 2
+        for m in range(1, len(moment)):
+            facts[c, at + m - 1] = moment[m]
+        for f in range(facts.shape[1]):
+            value = facts[c, f]
+            facts[c, f] = np.float32(0) if value != value else min(max(value, np.float32(-MOST)), np.float32(MOST))
+
+
+@compiled
+def _tell_item(item: Array, hours: np.float32, facts: Array) -> None:
+    """What is counted of one item, into the first of `facts`, in the order of `OF_ITEM`."""
+    positive, negative, exposures = item[POSITIVE], item[NEGATIVE], item[EXPOSURES]
+    known = item[FIRST] > 0
+    age = max(hours - item[FIRST], np.float32(0)) if known else np.float32(0)
+    idle = max(hours - item[LAST], np.float32(0)) if known else np.float32(0)
+    facts[0] = math.log1p(positive)
+    facts[1] = math.exp(-positive / 3.0)
+    facts[2] = math.log1p(age)
+    facts[3] = math.log1p(idle)
+    facts[4] = math.exp(-age / 24.0)
+    facts[5] = (negative + 0.1) / (positive + negative + 1.0)
+    facts[6] = (item[WEIGHT] + 1.0) / (positive + 1.0)
+    facts[7] = math.log1p(exposures)
+    facts[8] = math.log((positive + 0.5) / (exposures + 5.0)) if exposures else 0.0
