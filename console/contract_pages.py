@@ -18,7 +18,8 @@ from headwater.recommendations import Recommendation, Request
 from headwater.settings import ENV_PREFIX, Settings
 from headwater.signals import Signal
 from headwater.surfaces import Surface
-from headwater.topics import EVENTS, IDENTITIES, ITEMS, RECOMMENDATIONS, REQUESTS, TOPICS, Topic
+from headwater.topics import EVENTS, IDENTITIES, ITEMS, RECOMMENDATIONS, REQUESTS, TOPICS, USERS, Topic
+from headwater.users import User
 
 __all__ = ["asyncapi", "pages", "schema"]
 
@@ -28,6 +29,7 @@ API_VERSION = "1.0.0"
 APP_TOPICS: dict[str, tuple[Topic, type[BaseModel]]] = {
     "event": (EVENTS, Event),
     "item": (ITEMS, Item),
+    "user": (USERS, User),
     "identity": (IDENTITIES, Identity),
     "request": (REQUESTS, Request),
     "recommendation": (RECOMMENDATIONS, Recommendation),

@@ -14,7 +14,7 @@ Catalogue entries travel in the same log, so that content reaches the model in a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from operator import eq
@@ -22,8 +22,10 @@ from typing import Any, NamedTuple, overload
 
 import orjson
 
+from headwater.context import MAX_CONTEXT_CHARS, MAX_CONTEXT_FIELDS, Context, plain_scalar
 from headwater.errors import InvalidMessage
 from headwater.events import MAX_ID_LENGTH, MAX_SHOWN, MAX_TIME_MS
+from headwater.users import checked_attributes
 from headwater.wire import not_json, only_refusals, short_text
 
 __all__ = ["CatalogueEntry", "Entry", "EventPosition", "Example", "Kind", "Segment", "Shown", "ShownList"]
@@ -40,6 +42,9 @@ MAX_PLACE = MAX_LIMIT - MAX_SHOWN
 """Lowest place of a list that is believed."""
 
 MAX_SESSION = 2**32 - 1
+
+NO_CONTEXT: dict[str, Any] = {}
+"""Of what comes without; nobody writes into it."""
 
 
 class Entry(NamedTuple):
@@ -145,6 +150,8 @@ class Example(NamedTuple):
         shown: what the user was shown before the target, oldest first.
         items: of a list that is shown, all of it in order.
         request_id: that the event answers or the list was the answer to, if it is known.
+        context: of the moment, the fields that count.
+        attributes: of the user, as they were known then.
     """
 
     user_id: str
@@ -156,6 +163,8 @@ class Example(NamedTuple):
     shown: Sequence[Shown] = ()
     items: tuple[str, ...] = ()
     request_id: str | None = None
+    context: Context = NO_CONTEXT
+    attributes: Mapping[str, Any] = NO_CONTEXT
 
 
 class CatalogueEntry(NamedTuple):
@@ -216,6 +225,8 @@ class Segment:
         requests: index of a target -> the request_id that the event answers.
         reactions: indices of targets whose item was shown before, and is not among what was shown after them.
         undone: the targets were taken back: none is a part of the others' histories.
+        contexts: index of a target -> the context that came with it.
+        attributes: of the user.
     """
 
     user_id: str
@@ -227,6 +238,8 @@ class Segment:
     requests: dict[int, str] = field(default_factory=dict)
     undone: bool = False
     reactions: set[int] = field(default_factory=set)
+    contexts: dict[int, Context] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
     def events(self, end: int) -> list[Entry]:
         """Those of the first `end` targets that later histories hold."""
@@ -254,6 +267,8 @@ class Segment:
             {i - begin: one for i, one in self.requests.items() if begin <= i < end},
             self.undone,
             {i - begin for i in self.reactions if begin <= i < end},
+            {i - begin: one for i, one in self.contexts.items() if begin <= i < end},
+            self.attributes,
         )
 
 
@@ -292,6 +307,10 @@ def _plain_segment(segment: Segment) -> dict[str, Any]:
         plain["reactions"] = sorted(segment.reactions)
     if segment.undone:
         plain["undone"] = True
+    if segment.contexts:
+        plain["contexts"] = list(segment.contexts.items())
+    if segment.attributes:
+        plain["attributes"] = segment.attributes
     return plain
 
 
@@ -352,6 +371,8 @@ def _examples(record: dict[str, Any]) -> list[Example | CatalogueEntry]:
                 target,
                 partition,
                 segment.positions[i],
+                context=segment.contexts.get(i, NO_CONTEXT),
+                attributes=segment.attributes,
             )
             for i, target in enumerate(segment.targets)
         ]
@@ -376,6 +397,8 @@ def _mixed(segment: Segment, partition: int, limit: int, shown_limit: int | None
             shown,
             () if exposed is None else exposed.items,
             segment.requests.get(i) if exposed is None else exposed.list_id,
+            segment.contexts.get(i, NO_CONTEXT),
+            segment.attributes,
         )
         shown = segment.shown_after(shown, i, shown_limit)
         end += kind is Kind.EVENT
@@ -396,7 +419,19 @@ def _segment(body: dict[str, Any]) -> Segment:
         {_whole(i, len(targets) - 1): _id(request_id) for i, request_id in body.get("requests", ())},
         undone,
         {_whole(i, len(targets) - 1) for i in body.get("reactions", ())},
+        {_whole(i, len(targets) - 1): _context(one) for i, one in body.get("contexts", ())},
+        checked_attributes(body.get("attributes", NO_CONTEXT)),
     )
+
+
+def _context(given: Any) -> Context:
+    """As `headwater.context.named` leaves it."""
+    if type(given) is not dict or len(given) > MAX_CONTEXT_FIELDS:
+        raise TypeError(f"a context is {short_text(given)}")
+    found = {name: plain_scalar(value) for name, value in given.items()}
+    if found != given or any(len(name) > MAX_CONTEXT_CHARS for name in given):
+        raise ValueError(f"a context is {short_text(given)}")
+    return given
 
 
 def _shown(item_id: Any, time_ms: Any, place: Any, list_id: Any) -> Shown:

@@ -14,13 +14,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 from pydantic_settings import SettingsError as UnreadableSource
 
+from headwater.context import MAX_CONTEXT_CHARS, MAX_CONTEXT_FIELDS
 from headwater.errors import SettingsError
 from headwater.events import EVENT_TYPE_PATTERN
 from headwater.signals import Signal
@@ -142,6 +143,21 @@ class ModelSettings(_Section):
     """Overrides of the model's configuration (`models.config.ModelConfig`), by field name."""
 
     overrides: dict[str, Any] = Field(default_factory=dict, description="Field of ModelConfig -> value.")
+    time_zone: str | None = Field(
+        default=None,
+        description="Where the users are, such as Europe/Berlin: by its clock hour and weekday count. UTC.",
+    )
+    context_fields: tuple[Annotated[str, Field(min_length=1, max_length=MAX_CONTEXT_CHARS)], ...] = Field(
+        default=(),
+        max_length=MAX_CONTEXT_FIELDS,
+        description="Fields of the `context` of requests, and of the `properties` of events, that count: device, page.",
+    )
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Fields of ModelConfig that are set, here or among the overrides."""
+        own = {"time_zone": self.time_zone, "context_fields": self.context_fields}
+        return {name: value for name, value in own.items() if value} | self.overrides
 
 
 class TrainerSettings(_Section):

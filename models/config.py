@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from headwater.context import MAX_CONTEXT_FIELDS
 from headwater.errors import SettingsError
 from headwater.signals import Signal, Signals
 from models.teaching import TEACH_PER_MINUTE
@@ -87,6 +89,18 @@ class ModelConfig(BaseModel):
         exclude_if=lambda bound: bound == TEACH_PER_MINUTE,
         description="A user's events beyond so many a minute, and 50 times as many a day, are not learned, unless "
         "others do a tenth as much; 0 learns from everybody without end (models/teaching.py).",
+    )
+
+    time_zone: str = Field(
+        default="UTC",
+        exclude_if=lambda name: name == "UTC",
+        description="By whose clock hour and weekday count.",
+    )
+    context_fields: tuple[str, ...] = Field(
+        default=(),
+        max_length=MAX_CONTEXT_FIELDS,
+        exclude_if=lambda fields: not fields,
+        description="Fields of the context of requests, and of the properties of events, that count.",
     )
 
     join_window_s: float = Field(
@@ -214,6 +228,17 @@ class ModelConfig(BaseModel):
     def meanings(self) -> Signals:
         """What an event means: the defaults under `signals`."""
         return Signals(self.signals)
+
+    @field_validator("time_zone")
+    @classmethod
+    def _of_the_earth(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ValueError, OSError, ZoneInfoNotFoundError) as error:
+            raise ValueError(
+                f"{name!r:.80} is no time zone that is known here: give one such as Europe/Berlin"
+            ) from error
+        return name
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelConfig:

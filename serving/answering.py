@@ -87,6 +87,7 @@ class _Begun:
     until: float
     state: UserState | None = None
     people: Mapping[str, int] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
     unreached: bool = False
 
     @property
@@ -213,12 +214,13 @@ class Answering:
             log.warning("answering without features: %s", error)
             self._store_rests_until = time.monotonic() + STORE_REST_S
             return _blind(begun), {}
-        for user in reading.damaged:
+        for user in (*reading.damaged, *reading.untold):
             self.metrics.features_unavailable.inc()
-            log.error("answering a user without features: the redis key of the state holds none", extra={"user": user})
+            log.error("answering a user without features: a redis key of the user holds none", extra={"user": user})
         ready = []
         for one in begun:
             one.state, one.people = _known(one.ids, reading, self.limits)
+            one.attributes = reading.attributes_of(one.ids)
             one.unreached = one.waits and (one.state is None or _is_behind(one.request, reading))
             if one.unreached and wait and time.monotonic() < one.until:
                 self.waiting.append(one)
@@ -232,7 +234,15 @@ class Answering:
         if state is None:
             return Ask(one.request, None, request_at=at)
         if not state.count:
-            return Ask(one.request, state.history, offsets, request_at=at, people=one.people, state=state)
+            return Ask(
+                one.request,
+                state.history,
+                offsets,
+                request_at=at,
+                people=one.people,
+                state=state,
+                attributes=one.attributes,
+            )
         partition = str(state.partition)
         return Ask(
             one.request,
@@ -244,6 +254,7 @@ class Answering:
             history_events=state.events,
             people=one.people,
             state=state,
+            attributes=one.attributes,
         )
 
     def _popular_items(self, began_ms: int) -> Popular:

@@ -70,6 +70,7 @@ def exposure_of(request: Request, answer: Recommendation) -> Event:
         event_time=answer.answered_time,
         session_id=request.session_id,
         request_id=request.request_id,
+        properties=dict(request.context) or None,
     )
 
 

@@ -196,7 +196,7 @@ def _row(event: Event, place: int) -> EventRow:
     session = None if event.session_id is None else session_number(event.session_id)
     return EventRow(
         event.user_id, event.item_id, event.type, event.event_time, event.value, event.event_id, event.request_id, 0,
-        place, session, event.items or (),
+        place, session, event.items or (), event.properties,
     )  # fmt: skip
 
 

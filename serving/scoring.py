@@ -61,6 +61,7 @@ class Ask:
         request_at, history_at, history_events: where the request is in its topic, where the user's newest event is, and
             how many events were folded; told on in the receipt.
         people: where several ids are one person, each with how many events of it were folded; told on, too.
+        attributes: what was told of the user (`headwater.users`).
     """
 
     request: Request
@@ -73,6 +74,7 @@ class Ask:
     history_events: int = 0
     people: Mapping[str, int] = field(default_factory=dict)
     state: UserState = EMPTY
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

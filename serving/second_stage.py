@@ -18,7 +18,7 @@ from streams.features.state import EMPTY, UserState
 if TYPE_CHECKING:
     from serving.scorer import Half
 
-__all__ = ["Query", "asked_outputs", "revise"]
+__all__ = ["Situation", "asked_outputs", "revise"]
 
 Array = npt.NDArray[Any]
 RowIds = npt.NDArray[np.int64]
@@ -26,7 +26,7 @@ RowIds = npt.NDArray[np.int64]
 NO_ROWS: RowIds = np.zeros(0, np.int64)
 
 
-class Query(NamedTuple):
+class Situation(NamedTuple):
     """What the second stage knows of one request.
 
     Fields
@@ -47,12 +47,12 @@ def asked_outputs(half: Half) -> list[str]:  # noqa: ARG001
     return []
 
 
-def revise(half: Half, query: Query, scores: Array, parts: Mapping[str, Array]) -> RowIds:  # noqa: ARG001
+def revise(half: Half, situation: Situation, scores: Array, parts: Mapping[str, Array]) -> RowIds:  # noqa: ARG001
     """Add to the candidates' scores what the ranker says of them.
 
     Parameters
         half: the model that answers.
-        query: who asks, and when.
+        situation: who asks, and when.
         scores: (capacity,), -inf where the rules let nothing go; written to.
         parts: (capacity,) each, by the names of `asked_outputs`.
 

@@ -1,7 +1,7 @@
-"""The four Faust agents: events into features and examples, items into the catalogue, identities into links of ids,
-dead letters into counts.
+"""The five Faust agents: events into features and examples, items into the catalogue, users into attributes, identities
+into links of ids, dead letters into counts.
 
-Before: Faust delivers records of `events`, `items`, `identities` and `dead-letters` to the agents' channels. After:
+Before: Faust delivers records of these topics to the agents' channels. After:
 `streams.rounds`, `streams.features.store` and `streams.outbox` do the work. Nothing is acknowledged before its effects
 are written; while a server is away an agent holds its batch and tries again. An unforeseen error in reading a record
 refuses that record (`internal`); anywhere else it ends the process, and the records are read again.
@@ -14,17 +14,20 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import orjson
+
 from headwater.errors import InvalidMessage, StoreDamaged
 from headwater.events import now_ms
 from headwater.examples import CatalogueEntry
 from headwater.process import Operations
 from headwater.settings import Settings
-from headwater.topics import DEAD_LETTERS, EVENTS, IDENTITIES, ITEMS, Topic, topic_name
+from headwater.topics import DEAD_LETTERS, EVENTS, IDENTITIES, ITEMS, USERS, Topic, topic_name
 from headwater.wire import (
     UNKNOWN_REASON,
     IdentityRow,
     TimeBounds,
     decode_catalogue_record,
+    decode_user_record,
     read_identity,
     read_letter,
     unforeseen,
@@ -43,7 +46,7 @@ __all__ = ["Agents"]
 
 Message = Any
 
-AGENTS = 4
+AGENTS = 5
 
 
 class Agents:
@@ -78,6 +81,7 @@ class Agents:
         self._prefix = prefix = settings.kafka.prefix
         app.agent(raw_topic(app, EVENTS, prefix), name="features")(self._features)
         app.agent(raw_topic(app, ITEMS, prefix), name="catalogue")(self._catalogue)
+        app.agent(raw_topic(app, USERS, prefix), name="attributes")(self._users)
         app.agent(raw_topic(app, IDENTITIES, prefix), name="people")(self._identities)
         app.agent(raw_topic(app, DEAD_LETTERS, prefix), name="refusals")(self._dead_letters)
 
@@ -86,6 +90,9 @@ class Agents:
 
     async def _catalogue(self, stream: Any) -> None:
         await self._serve(stream, self._apply_items, self._marks(ITEMS))
+
+    async def _users(self, stream: Any) -> None:
+        await self._serve(stream, self._apply_users, self._marks(USERS))
 
     async def _identities(self, stream: Any) -> None:
         await self._serve(stream, self._apply_identities, self._marks(IDENTITIES, self._identity_positions))
@@ -184,6 +191,26 @@ class Agents:
                 lambda: self._store.put_items(last, partition, newest[partition]),  # noqa: B023
             )
             self._metrics.items.inc(len(found))
+
+    async def _apply_users(self, messages: Sequence[Message]) -> None:
+        refused: list[RefusedMessage] = []
+        told: dict[int, dict[str, bytes | None]] = {message.partition: {} for message in messages}
+        for message in messages:
+            try:
+                user_id, user = decode_user_record(message.key, message.value, _at(message))
+            except InvalidMessage as error:
+                refused.append(RefusedMessage(message, 0, error))
+            else:
+                value = orjson.dumps(user.attributes) if user is not None and user.attributes else None
+                told[message.partition][user_id] = value
+                self._metrics.users.inc()
+        await self._refuse(refused)
+        newest = {message.partition: message.offset for message in messages}
+        for partition, entries in told.items():
+            await self._retry.call_blocking(
+                "redis",
+                lambda: self._store.put_attributes(entries, partition, newest[partition]),  # noqa: B023
+            )
 
     async def _apply_identities(self, messages: Sequence[Message]) -> Mapping[int, int] | None:
         """Positions to read again from when the store has less than was left there, or held what no links are."""

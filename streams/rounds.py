@@ -35,6 +35,7 @@ from streams.unknown_types import UnknownTypes
 __all__ = ["EventRounds", "after"]
 
 Message = Any
+Attributes = Mapping[str, Mapping[str, Any]]
 DAY_MS = 86_400_000
 
 
@@ -107,7 +108,7 @@ class EventRounds:
             known = await self._read({row.user_id for part in parts.values() for row in part.rows}, parts)
             if known is None:
                 continue
-            states, people = known
+            states, people, attributes = known
             assert self._marks is not None
             if self._went_back(marks := self._marks):
                 return after(marks)
@@ -118,7 +119,7 @@ class EventRounds:
                     del parts[partition]
             if not parts:
                 return None
-            folded, batch = self._fold(parts, states, people)
+            folded, batch = self._fold(parts, states, people, attributes)
             await self._send(parts, folded)
             verdict = await self._retry.call_blocking("redis", lambda: self._store.apply(batch))  # noqa: B023 - called at once
             if verdict == "applied":
@@ -175,11 +176,11 @@ class EventRounds:
 
     async def _read(
         self, users: set[str], partitions: Iterable[int]
-    ) -> tuple[dict[str, UserState], Mapping[str, tuple[str, ...]]] | None:
-        """The states of these users and of the ids that are the same people, and which these are, fresh from the store:
-        a link is never remembered. None: read again, for some were no states and are made anew, or the store's marks
-        are not those that this worker goes by: what is read together with them may be the states of another past, and
-        nothing may be made from it.
+    ) -> tuple[dict[str, UserState], Mapping[str, tuple[str, ...]], Attributes] | None:
+        """The states of these users and of the ids that are the same people, which these are, and what was told of
+        them, fresh from the store: a link is never remembered. None: read again, for some were no states and are made
+        anew, or the store's marks are not those that this worker goes by: what is read together with them may be the
+        states of another past, and nothing may be made from it.
         """
         hot = {user: state for user in users if (state := self._hot.get(user)) is not None}
         missing = [user for user in users if user not in hot]
@@ -196,8 +197,13 @@ class EventRounds:
             self._losses.damaged(f"{self._store.prefix}w:{one}", "is made again from the topic identities")
         if reading.unlinked:
             await self._retry.call_blocking("redis", lambda: self._store.forget_links(reading.unlinked))
+        for one in reading.untold:
+            self._losses.damaged(f"{self._store.prefix}a:{one}", "is removed: send the user's attributes anew")
+        if reading.untold:
+            await self._retry.call_blocking("redis", lambda: self._store.forget_attributes(reading.untold))
         self._decay = reading.decay or self._decay
-        return {**reading.states, **hot}, reading.people
+        attributes = {user: reading.attributes_of([user]) for user in users} if reading.attributes else {}
+        return {**reading.states, **hot}, reading.people, attributes
 
     async def _mend(self, damaged: Mapping[str, bytes | None]) -> None:
         """These users are made again from the log, as far as it goes. This worker's rounds wait meanwhile."""
@@ -217,12 +223,16 @@ class EventRounds:
         self._forget()
 
     def _fold(
-        self, parts: dict[int, _Decoded], states: dict[str, UserState], people: Mapping[str, tuple[str, ...]]
+        self,
+        parts: dict[int, _Decoded],
+        states: dict[str, UserState],
+        people: Mapping[str, tuple[str, ...]],
+        attributes: Attributes,
     ) -> tuple[dict[int, Folded], Batch]:
         assert self._marks is not None
         first = next((row for part in parts.values() for row in part.rows), None)
         decay = self._decay or (Decay(first.time_ms, self._half_life_ms) if first else None)
-        persons = self._persons(people, states)
+        persons = self._persons(people, states, attributes)
         known = dict(states)  # a user whose events lie in two partitions is folded from one into the other
         folded: dict[int, Folded] = {}
         after: dict[str, UserState] = {}
@@ -231,7 +241,9 @@ class EventRounds:
         for partition, part in parts.items():
             if decay is None:
                 break
-            one = folded[partition] = fold_batch(known, part.rows, self._limits, decay, partition, now, persons)
+            one = folded[partition] = fold_batch(
+                known, part.rows, self._limits, decay, partition, now, persons, attributes
+            )
             known |= one.states
             after |= one.states
             for item, statistics in one.items.items():
@@ -246,13 +258,15 @@ class EventRounds:
         before = {user: states.get(user, EMPTY) for user in after}
         return folded, Batch(marks, decay, before, after, items)
 
-    def _persons(self, people: Mapping[str, tuple[str, ...]], states: Mapping[str, UserState]) -> dict[str, Folding]:
+    def _persons(
+        self, people: Mapping[str, tuple[str, ...]], states: Mapping[str, UserState], attributes: Attributes
+    ) -> dict[str, Folding]:
         """What is known of each person that has several ids, by each of those."""
         persons: dict[str, Folding] = {}
-        for ids in people.values():
+        for of, ids in people.items():
             if ids[0] not in persons:
                 together = as_one([states.get(one, EMPTY) for one in ids], self._limits)
-                persons |= dict.fromkeys(ids, Folding(together, self._limits))
+                persons |= dict.fromkeys(ids, Folding(together, self._limits, attributes.get(of, {})))
         return persons
 
     async def _send(self, parts: dict[int, _Decoded], folded: dict[int, Folded]) -> None:

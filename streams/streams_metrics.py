@@ -46,6 +46,7 @@ class StreamsMetrics:
         self.late = Counter("headwater_late_events", "Events older than the user's newest.", registry=registry)
         self.examples = Counter("headwater_examples_sent", "Examples sent to the trainer.", registry=registry)
         self.items = Counter("headwater_items_applied", "Catalogue entries written or removed.", registry=registry)
+        self.users = Counter("headwater_users_applied", "Attributes of users written or erased.", registry=registry)
         self.identities = Counter(
             "headwater_identities_applied", "Words on two ids that are one person, or are not.", registry=registry
         )

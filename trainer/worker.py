@@ -53,7 +53,7 @@ class TrainerWorker:
 
     def __init__(self, settings: Settings, operations: Operations) -> None:
         choose_device(settings.trainer.device)
-        model_config(settings.model.overrides, settings.signals)
+        model_config(settings.model.given, settings.signals)
         self.settings = settings
         self.operations = operations
         self.metrics = TrainerMetrics()
@@ -268,7 +268,7 @@ class TrainerWorker:
 def _restore(settings: Settings, checkpoints: Checkpoints) -> tuple[Learner, dict[str, Any]]:
     """The learner of the newest good checkpoint with what was saved beside it, or a new one."""
     device = choose_device(settings.trainer.device)
-    config = model_config(settings.model.overrides, settings.signals)
+    config = model_config(settings.model.given, settings.signals)
     found = checkpoints.load(device)
     if found is None:
         return Learner(config, settings.trainer.seed, device), {}

@@ -87,7 +87,7 @@ def command(
         training = HistoryTraining(
             _recording(chosen, limit, settings),
             checkpoints,
-            model_config(settings.model.overrides, settings.signals),
+            model_config(settings.model.given, settings.signals),
             plan=Plan(learning.epochs, learning.batch_steps, rate, 1.5 * rate, seed=settings.trainer.seed),
             fresh=learning.fresh,
             catalogue=_catalogue(chosen, catalogue),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from headwater.errors import SettingsError, Unavailable
 from headwater.kafka import admin_client, consumer
 from headwater.settings import KafkaSettings
-from headwater.topics import DEAD_LETTERS, EVENTS, IDENTITIES, ITEMS, REQUESTS, TOPICS, Topic, topic_name
+from headwater.topics import DEAD_LETTERS, EVENTS, IDENTITIES, ITEMS, REQUESTS, TOPICS, USERS, Topic, topic_name
 
 if TYPE_CHECKING:
     from kafka import KafkaAdminClient, KafkaConsumer
@@ -207,7 +207,10 @@ def group_state(admin: KafkaAdminClient, group: str) -> str:
     return ABSENT if state == "Dead" else state
 
 
-READS: dict[str, tuple[Topic, ...]] = {"streams": (EVENTS, ITEMS, IDENTITIES, DEAD_LETTERS), "serving": (REQUESTS,)}
+READS: dict[str, tuple[Topic, ...]] = {
+    "streams": (EVENTS, ITEMS, USERS, IDENTITIES, DEAD_LETTERS),
+    "serving": (REQUESTS,),
+}
 """Which topics our own groups read: a partition that such a group has never committed counts from its beginning."""
 
 

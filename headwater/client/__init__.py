@@ -32,7 +32,8 @@ from headwater.events import OLDEST_MS, Event, Item
 from headwater.identities import Identity
 from headwater.recommendations import Recommendation, Request
 from headwater.settings import KafkaSettings, changed_kafka, load_settings
-from headwater.topics import IDENTITIES, ITEMS, REQUESTS
+from headwater.topics import IDENTITIES, ITEMS, REQUESTS, USERS
+from headwater.users import User
 from headwater.wire import MAX_PROPERTIES_BYTES, MAX_VALUE_BYTES, TimeBounds, check_depth, encode, validated
 
 __all__ = ["Client", "Delivery", "Position", "RecommendationStream"]
@@ -178,6 +179,34 @@ class Client:
         self._check()
         self._outbox.partitions(ITEMS)
         return self._outbox.send(ITEMS, None, key=_made(Item, {"item_id": item_id}).item_id.encode())
+
+    def put_users(self, users: Iterable[User | Mapping[str, Any]]) -> Delivery:
+        """Tell attributes of users; what is told of a user replaces, whole, what was told before.
+
+        Raises
+            InvalidMessage, Unavailable: as `track_many`.
+        """
+        self._check()
+        self._outbox.partitions(USERS)
+        records = []
+        for one in users:
+            user = one if isinstance(one, User) else _made(User, one)
+            value = _encoded(user, f"user {user.user_id}")
+            self._outbox.reserve(len(value))
+            records.append(self._outbox.send(USERS, value, key=user.user_id.encode(), reserved=len(value)))
+        return Delivery(len(records), records)
+
+    def delete_users(self, user_ids: Iterable[str]) -> Delivery:
+        """Erase what was told of these users by `put_users`. What they did is not touched.
+
+        Raises
+            InvalidMessage, Unavailable: as `track_many`.
+        """
+        self._check()
+        self._outbox.partitions(USERS)
+        keys = [_made(User, {"user_id": one}).user_id.encode() for one in user_ids]
+        records = [self._outbox.send(USERS, None, key=key) for key in keys]
+        return Delivery(len(records), records)
 
     def identify(self, user_id: str, was: str, **fields: Any) -> Future[Position]:
         """Tell that a user is known by another id, too: at a login, the guest's. Returns at once.

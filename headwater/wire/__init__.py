@@ -26,7 +26,13 @@ from headwater.wire.letters import (
     dead_letter_headers,
     read_letter,
 )
-from headwater.wire.requests import decode_catalogue_record, decode_item, decode_recommendation, decode_request
+from headwater.wire.requests import (
+    decode_catalogue_record,
+    decode_item,
+    decode_recommendation,
+    decode_request,
+    decode_user_record,
+)
 from headwater.wire.values import (
     MAX_DEPTH,
     MAX_VALUE_BYTES,
@@ -62,6 +68,7 @@ __all__ = [
     "decode_item",
     "decode_recommendation",
     "decode_request",
+    "decode_user_record",
     "encode",
     "encode_packed",
     "is_kept_header",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
@@ -47,6 +47,7 @@ class EventRow(NamedTuple):
         offset, place: of its record in the partition, and of the event in a packed record.
         session: `session_number` of its session_id.
         items: the list, where the event is one that was shown; its first is `item_id`.
+        properties: of the event.
     """
 
     user_id: str
@@ -60,6 +61,7 @@ class EventRow(NamedTuple):
     place: int
     session: int | None = None
     items: tuple[str, ...] = ()
+    properties: Mapping[str, Any] | None = None
 
 
 class TimeBounds(NamedTuple):
@@ -309,4 +311,5 @@ def _suspicious_row(body: dict[str, Any], offset: int, index: int, at: str) -> E
         index,
         None if event.session_id is None else session_number(event.session_id),
         event.items or (),
+        event.properties,
     )

@@ -5,12 +5,17 @@ Before: the value of a record, which anyone may have sent. After: a model, or an
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from headwater.errors import InvalidMessage
 from headwater.events import MAX_ID_LENGTH, Item
 from headwater.recommendations import Recommendation, Request
+from headwater.users import User
 from headwater.wire.values import decode, only_refusals, short_text
 
-__all__ = ["decode_catalogue_record", "decode_item", "decode_recommendation", "decode_request"]
+__all__ = ["decode_catalogue_record", "decode_item", "decode_recommendation", "decode_request", "decode_user_record"]
+
+Owned = TypeVar("Owned", Item, User)
 
 
 def decode_request(value: bytes | None) -> Request:
@@ -53,24 +58,38 @@ def decode_catalogue_record(key: bytes | None, value: bytes | None, at: str) -> 
     Raises
         InvalidMessage: as `decode_item`, `null_key` or `key_mismatch`, and nothing else.
     """
+    return _compacted_record(Item, "item_id", key, value, at)
+
+
+def decode_user_record(key: bytes | None, value: bytes | None, at: str) -> tuple[str, User | None]:
+    """What one record of `users` says: the user_id, and the User; None for a null value, which erases the attributes.
+
+    Raises
+        InvalidMessage: as `decode_catalogue_record`.
+    """
+    return _compacted_record(User, "user_id", key, value, at)
+
+
+def _compacted_record(
+    model: type[Owned], name: str, key: bytes | None, value: bytes | None, at: str
+) -> tuple[str, Owned | None]:
+    """One record of a topic that keeps the newest of each key, which is the value's field `name`."""
+    remedy = f"Key {model.__name__.lower()}s by {name}"
     with only_refusals(at):
         if key is None:
-            raise InvalidMessage(
-                "null_key", f"{at}: no key. Key items by item_id, so that the newest replaces the older."
-            )
+            raise InvalidMessage("null_key", f"{at}: no key. {remedy}, so that the newest replaces the older.")
         try:
-            item_id = key.decode()
+            own = key.decode()
         except UnicodeDecodeError as error:
-            raise InvalidMessage(
-                "undecodable", f"{at}: the key is not UTF-8 ({error!s:.80}). Key items by item_id."
-            ) from error
+            raise InvalidMessage("undecodable", f"{at}: the key is not UTF-8 ({error!s:.80}). {remedy}.") from error
         if value is None:
-            if not 0 < len(item_id) <= MAX_ID_LENGTH:
-                text = f"{at}: the key has {len(item_id):,} characters (1 to {MAX_ID_LENGTH}). Key items by item_id."
+            if not 0 < len(own) <= MAX_ID_LENGTH:
+                text = f"{at}: the key has {len(own):,} characters (1 to {MAX_ID_LENGTH}). {remedy}."
                 raise InvalidMessage("schema", text)
-            return item_id, None
-        item = decode(Item, value, f"{at}: ")
-        if item.item_id != item_id:
-            text = f"{at}: key {short_text(item_id)} is not item_id {short_text(item.item_id)}. Key items by item_id."
+            return own, None
+        found = decode(model, value, f"{at}: ")
+        said = str(getattr(found, name))
+        if said != own:
+            text = f"{at}: key {short_text(own)} is not {name} {short_text(said)}. {remedy}."
             raise InvalidMessage("key_mismatch", text)
-        return item_id, item
+        return own, found

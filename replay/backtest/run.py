@@ -171,7 +171,7 @@ def backtest(
     torch.set_num_threads(settings.trainer.threads)
     if "exclude_seen" in options.overrides:
         raise SettingsError("exclude_seen is the rule of the whole backtest, not of our model alone: --exclude-seen")
-    overrides = settings.model.overrides | options.overrides
+    overrides = settings.model.given | options.overrides
     model_config(overrides, settings.signals)
     peers = [_peer(name, options.seeds[0]) for name in options.peers]
     started_s = time.perf_counter()

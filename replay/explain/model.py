@@ -142,7 +142,7 @@ def _collected(assembler: DeltaAssembler, record: Any, wanted: int) -> Delta | N
 
 def _untrained(settings: Settings, version: int) -> Bundle:
     """What a trainer publishes before its first example."""
-    config = model_config(settings.model.overrides, settings.signals)
+    config = model_config(settings.model.given, settings.signals)
     made = Learner(config, settings.trainer.seed).publish(created_ms=0)
     assert isinstance(made, Bundle)
     made.version = version
@@ -194,7 +194,7 @@ def _start(settings: Settings, wanted: int, begin: int) -> tuple[Learner, Progre
             continue
         if learner.examples_seen <= wanted and progress.offset >= begin:
             return learner, progress, f"checkpoint {path.name}"
-    learner = Learner(model_config(settings.model.overrides, settings.signals), settings.trainer.seed)
+    learner = Learner(model_config(settings.model.given, settings.signals), settings.trainer.seed)
     return learner, Progress(), "the untrained model"
 
 

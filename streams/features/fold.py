@@ -20,7 +20,18 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from headwater.examples import Entry, EventPosition, Example, Kind, Segment, Shown, ShownList, place_of
+from headwater.context import Context, named
+from headwater.examples import (
+    NO_CONTEXT,
+    Entry,
+    EventPosition,
+    Example,
+    Kind,
+    Segment,
+    Shown,
+    ShownList,
+    place_of,
+)
 from headwater.settings import Settings
 from headwater.signals import Meaning, Signals
 from headwater.wire import EventRow
@@ -45,18 +56,21 @@ class Limits(NamedTuple):
         dedupe: newest event ids, for finding duplicates.
         shown: newest items that were shown.
         meanings: what an event means.
+        context: fields of its properties that count as the context of its moment.
     """
 
     history: int = 1000
     dedupe: int = 128
     shown: int = 100
     meanings: Signals = Signals()
+    context: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
         """Those that the settings say."""
         streams = settings.streams
-        return cls(streams.history_limit, streams.dedupe_window, streams.shown_limit, Signals(settings.signals))
+        meanings, context = Signals(settings.signals), settings.model.given.get("context_fields", ())
+        return cls(streams.history_limit, streams.dedupe_window, streams.shown_limit, meanings, tuple(context))
 
 
 def event_hash(event_id: str) -> int:
@@ -177,9 +191,11 @@ class Folding:
     Parameters
         before: stays as it is.
         limits: how much is remembered.
+        attributes: of the user, for what the events teach.
     """
 
     __slots__ = (
+        "attributes",
         "before",
         "count",
         "exposures",
@@ -197,8 +213,9 @@ class Folding:
         "undos",
     )
 
-    def __init__(self, before: UserState, limits: Limits) -> None:
+    def __init__(self, before: UserState, limits: Limits, attributes: Mapping[str, Any] = NO_CONTEXT) -> None:
         self.before = before
+        self.attributes = attributes
         self.limits = limits
         self.meanings = limits.meanings
         self.history = _newest(before.history, limits.history)
@@ -329,7 +346,14 @@ class Folding:
             tuple(self.shown[: change.shown_place]),
             () if exposed is None else exposed.items,
             self._request(change, row) if exposed is None else exposed.list_id,
+            self._context(change, row),
+            self.attributes,
         )
+
+    def _context(self, change: Change, row: EventRow) -> Context:
+        """Of what came with this event itself; an event that is taken back, or let go, came with another."""
+        own = change.kind is not Kind.UNDONE and change.freed is None
+        return named(row.properties, self.limits.context) if own else NO_CONTEXT
 
     @staticmethod
     def _request(change: Change, row: EventRow) -> str | None:
@@ -345,6 +369,7 @@ class Folding:
         if segment is None or not change.continues:
             segment = new = Segment(row.user_id, self.history[: change.place], shown=self.shown[: change.shown_place])
             segment.undone = change.kind is Kind.UNDONE
+            segment.attributes = self.attributes
         place = len(segment.targets)
         segment.targets.append(change.target)
         segment.positions.append(EventPosition(row.offset, row.place))
@@ -354,6 +379,8 @@ class Folding:
             segment.requests[place] = request
         if change.clears:
             segment.reactions.add(place)
+        if row.properties and (context := self._context(change, row)):
+            segment.contexts[place] = context
         self.segment = segment if change.continues else None
         return new
 
@@ -517,6 +544,7 @@ def fold_batch(
     partition: int = 0,
     now_ms: int = 0,
     people: Mapping[str, Folding] = MappingProxyType({}),
+    attributes: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> Folded:
     """`example` and `fold` for every row in turn. How rows are cut into batches changes neither states nor examples.
 
@@ -528,6 +556,7 @@ def fold_batch(
         partition, now_ms: what states say of where and when they were folded.
         people: of ids that are one person with others, what is known of that person, in which the events are folded,
             too: what they teach has the person's past.
+        attributes: of users, for what their events teach.
 
     Returns
         States to write, examples to send, statistics to add, counts.
@@ -539,7 +568,9 @@ def fold_batch(
     for row in rows:
         user = users.get(row.user_id)
         if user is None:
-            user = users[row.user_id] = Folding(before.get(row.user_id, EMPTY), limits)
+            user = users[row.user_id] = Folding(
+                before.get(row.user_id, EMPTY), limits, attributes.get(row.user_id, NO_CONTEXT)
+            )
         if user.is_duplicate(row):
             folded.duplicates += 1
             continue

@@ -16,6 +16,9 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 
+import orjson
+
+from headwater.context import named
 from headwater.events import Event, session_number
 from headwater.examples import Example
 from headwater.signals import Meaning
@@ -69,7 +72,8 @@ class Recording:
         self._examples = 0
         self._user, self._item, self._kind = array("i"), array("i"), array("h")
         self._time_ms, self._value = array("q"), array("d")  # a value that is none is NaN
-        self._session, self._request, self._list = _Rare(), _Rare(), _Rare()
+        self._session, self._request, self._list, self._context = _Rare(), _Rare(), _Rare(), _Rare()
+        self._contexts: dict[bytes, int] = {}
         self._requests: dict[str, int] = {}
         self._listed, self._ends = array("i"), array("q", [0])  # the items of all lists, and where each list ends
 
@@ -92,20 +96,24 @@ class Recording:
         known = None if request is None else self._requests.setdefault(request, len(self._requests))
         self._request.put(place, known)
         self._list.put(place, len(self._ends) - 1 if row.items else None)
+        context = named(row.properties, self.limits.context)
+        told = orjson.dumps(context, option=orjson.OPT_SORT_KEYS) if context else None
+        self._context.put(place, None if told is None else self._contexts.setdefault(told, len(self._contexts)))
         if row.items:
             self._listed.extend(self.items.setdefault(item, len(self.items)) for item in row.items)
             self._ends.append(len(self._listed))
 
     def _rows(self) -> Iterator[EventRow]:
         users, items, types, requests = list(self.users), list(self.items), list(self.types), list(self._requests)
+        contexts = [orjson.loads(one) for one in self._contexts]
         columns = zip(self._user, self._item, self._kind, self._time_ms, self._value, strict=True)
         for place, (user, item, kind, time_ms, value) in enumerate(columns):
-            request, number = self._request.get(place), self._list.get(place)
+            request, number, told = self._request.get(place), self._list.get(place), self._context.get(place)
             listed = () if number is None else self._listed[self._ends[number] : self._ends[number + 1]]
             yield EventRow(
                 users[user], items[item], types[kind], time_ms, None if math.isnan(value) else value, str(place),
                 None if request is None else requests[request], place, 0, self._session.get(place),
-                tuple(items[one] for one in listed),
+                tuple(items[one] for one in listed), None if told is None else contexts[told],
             )  # fmt: skip
 
     def examples(self) -> Iterator[Example]:
@@ -130,11 +138,18 @@ class Recording:
             found.update(column.tobytes())
         for names in (self.users, self.items, self.types):
             found.update("".join(f"{len(name)}:{name}" for name in names).encode())
-        for title, rare in (("sessions", self._session), ("requests", self._request), ("lists", self._list)):
+        for title, rare in (
+            ("sessions", self._session),
+            ("requests", self._request),
+            ("lists", self._list),
+            ("contexts", self._context),
+        ):
             if rare.column:
                 found.update(f"{title}:{rare.begin}:".encode() + rare.column.tobytes())
         if self._listed:
             found.update(self._listed.tobytes() + self._ends.tobytes())
+        for told in self._contexts:
+            found.update(told)
         return found.hexdigest()
 
 
@@ -157,6 +172,7 @@ def recorded(
         row = EventRow(
             event.user_id, event.item_id, event.type, event.event_time, event.value, event.event_id, event.request_id,
             offset, 0, None if event.session_id is None else session_number(event.session_id), event.items or (),
+            event.properties,
         )  # fmt: skip
         folding = Folding(states.get(row.user_id, EMPTY), limits)
         if folding.is_duplicate(row):

@@ -6,7 +6,8 @@ counts. The only file that speaks Redis, and it knows no Kafka.
 Keys, all under the world's prefix: `u:<user>` state JSON, `i:<item>` hash of statistics (counts `n:<type>` and
 `m:<meaning>`, `log2` of the decayed weight), `totals` the same counts of all items, `popular` sorted set of log2
 decayed weight, `landmark` of the decay, `marks` hash of events partition -> newest folded offset, `item:<id>`
-catalogue JSON, `marks:items` the same for the items topic, `w:<id>` JSON of the ids that it is linked with,
+catalogue JSON, `marks:items` the same for the items topic, `a:<user>` JSON of the attributes that were told of a
+user, `marks:users` for that topic, `w:<id>` JSON of the ids that it is linked with,
 `marks:identities` for that topic, `dead` hash of reason -> dead letters, `marks:dead` by their source.
 
 Every write is one script that first compares marks, so running it twice (redis-py's retry, a redelivered batch, a
@@ -24,13 +25,15 @@ from pathlib import Path
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
+import orjson
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from headwater.errors import AccessDenied, HeadwaterError, InvalidMessage, StoreDamaged, Unavailable
 from headwater.settings import RedisSettings
-from headwater.topics import EVENTS, IDENTITIES, ITEMS, Topic, topic_name
+from headwater.topics import EVENTS, IDENTITIES, ITEMS, USERS, Topic, topic_name
+from headwater.users import checked_attributes
 from headwater.wire import IdentityRow
 from streams.features.decay import Decay, ItemStatistics
 from streams.features.identity import ALONE, MOST_LINKS, Link, Links, decode_links, person
@@ -60,7 +63,7 @@ MARKS = "offsets by partition"
 PEOPLE = 10_000
 """Ids of which it is remembered who was the same person, so that they are read together in one round trip."""
 
-OTHER_MARKS = {ITEMS.name: "marks:items", IDENTITIES.name: "marks:identities"}
+OTHER_MARKS = {ITEMS.name: "marks:items", USERS.name: "marks:users", IDENTITIES.name: "marks:identities"}
 """Of topics whose marks have a key of their own."""
 
 Verdict = Literal["applied", "marks", "users", "landmark"]
@@ -81,6 +84,8 @@ class Reading:
             have any. `states` has theirs, too.
         identities: partition of that topic -> offset of the newest record that has taken effect.
         unlinked: ids whose key holds what no links are; they are read as if they had none.
+        attributes: by user id, of those of whom any were told.
+        untold: ids whose key holds what no attributes are; they are read as if they had none.
     """
 
     states: dict[str, UserState]
@@ -90,6 +95,13 @@ class Reading:
     people: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     identities: Mapping[int, int] = field(default_factory=dict)
     unlinked: Sequence[str] = ()
+    attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    untold: Sequence[str] = ()
+
+    def attributes_of(self, ids: Iterable[str]) -> Mapping[str, Any]:
+        """Of the person that these ids are, by all that it has; of an attribute that two have, the last id's."""
+        everybody = sorted({other for one in ids for other in self.people.get(one, (one,))})
+        return {name: value for one in everybody for name, value in self.attributes.get(one, {}).items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +254,8 @@ class FeatureStore:
         pipe.hgetall(f"{prefix}marks")
         pipe.get(f"{prefix}landmark")
         pipe.hgetall(f"{prefix}marks:identities")
-        keys = [f"{prefix}u:{user}" for user in user_ids] + [f"{prefix}w:{one}" for one in links_of]
+        keys = [f"{prefix}u:{user}" for user in user_ids]
+        keys += [f"{prefix}{kind}:{one}" for kind in ("w", "a") for one in links_of]
         if keys:
             pipe.mget(keys)
         found = self._executed(pipe)
@@ -255,8 +268,19 @@ class FeatureStore:
             except InvalidMessage:
                 damaged[user] = value
         identities = {} if isinstance(found[2], Exception) else _integers(found[2])  # its script begins anew
-        reading = Reading(states, self._folded(found[0]), self._decay(found[1]), damaged, {}, identities)
-        return reading, values[len(user_ids) :]
+        end = len(user_ids) + len(links_of)
+        attributes, untold = _attributes(links_of, values[end:])
+        reading = Reading(
+            states,
+            self._folded(found[0]),
+            self._decay(found[1]),
+            damaged,
+            {},
+            identities,
+            attributes=attributes,
+            untold=untold,
+        )
+        return reading, values[len(user_ids) : end]
 
     def foreign_users(self, user_ids: Sequence[str]) -> dict[str, None]:
         """Those of these users whose key is of a type that no state has; reading them says that they are new."""
@@ -468,11 +492,24 @@ class FeatureStore:
         Returns
             False when `offset` was written before, and nothing is.
         """
-        keys = [f"{self.prefix}marks:items", *(f"{self.prefix}item:{item}" for item in entries)]
+        return self._put(ITEMS, "item", entries, partition, offset)
+
+    def put_attributes(self, attributes: Mapping[str, bytes | None], partition: int, offset: int) -> bool:
+        """Write attributes of users, JSON by user id; None erases them. Otherwise as `put_items`, of `users`."""
+        return self._put(USERS, "a", attributes, partition, offset)
+
+    def forget_attributes(self, user_ids: Sequence[str]) -> None:
+        """Remove what `Reading.untold` names."""
+        with self._answering():
+            self._redis.delete(*(f"{self.prefix}a:{one}" for one in user_ids))
+
+    def _put(self, topic: Topic, kind: str, entries: Mapping[str, bytes | None], partition: int, offset: int) -> bool:
+        marks = f"{self.prefix}{OTHER_MARKS[topic.name]}"
+        keys = [marks, *(f"{self.prefix}{kind}:{one}" for one in entries)]
         with self._answering():
             reply = cast(int, self._items(keys, [partition, offset, *(value or b"" for value in entries.values())]))
         if reply < 0:
-            self._on_damage(f"{self.prefix}marks:items")
+            self._on_damage(marks)
         return reply != 0
 
     def read_items(self, item_ids: Sequence[str]) -> list[bytes | None]:
@@ -651,3 +688,18 @@ def _statistics(fields: Mapping[bytes, bytes]) -> ItemStatistics:
         _number(fields.get(b"log2", b""), -math.inf),
         *(counts.get(name, 0) for name in ("m:positive", "m:negative", "m:exposure")),
     )
+
+
+def _attributes(
+    user_ids: Sequence[str], values: Sequence[bytes | None]
+) -> tuple[dict[str, Mapping[str, Any]], list[str]]:
+    """Of each user, where any were told; and whose key holds what none are."""
+    told: dict[str, Mapping[str, Any]] = {}
+    untold = []
+    for user, value in zip(user_ids, values, strict=True):
+        if value is not None:
+            try:
+                told[user] = checked_attributes(orjson.loads(value))
+            except ValueError:
+                untold.append(user)
+    return told, untold

@@ -116,6 +116,7 @@ def test_the_fast_path_accepts_and_reads_what_pydantic_does(found: list[dict[str
             place,
             None if event.session_id is None else session_number(event.session_id),
             event.items or (),
+            event.properties,
         )
 
 

@@ -1,0 +1,53 @@
+"""What is known of a moment beside its time: device, page, campaign. And of it, what counts.
+
+Before: `Request.context`, and `properties` of events, with the same names. After: examples and the second stage, which
+read the fields that the settings name (`model.context_fields`). Knows no model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["MAX_CONTEXT_CHARS", "MAX_CONTEXT_FIELDS", "Context", "Scalar", "named", "plain_scalar"]
+
+Scalar = str | float | bool
+Context = Mapping[str, Scalar]
+
+MAX_CONTEXT_FIELDS = 32
+"""Most fields that can count."""
+
+MAX_CONTEXT_CHARS = 256
+"""Of a text; what is longer is cut, in requests and events alike."""
+
+
+def plain_scalar(value: Any) -> Scalar | None:
+    """A value as it counts: text, number or truth; None for what is none of them, or not finite.
+
+    >>> plain_scalar(3), plain_scalar("app"), plain_scalar(True), plain_scalar(["app"]), plain_scalar(10**400)
+    (3.0, 'app', True, None, None)
+    """
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return value[:MAX_CONTEXT_CHARS]
+    if isinstance(value, (int, float)):
+        try:
+            number = float(value)
+        except OverflowError:
+            return None
+        return number if math.isfinite(number) else None
+    return None
+
+
+def named(given: Mapping[str, Any] | None, fields: Sequence[str]) -> dict[str, Scalar]:
+    """Of what came with a request or an event, the fields that count.
+
+    >>> named({"device": "app", "page": {"deep": 1}, "other": 2}, ("device", "page"))
+    {'device': 'app'}
+    """
+    if not given or not fields:
+        return {}
+    found = {field: plain_scalar(given.get(field)) for field in fields}
+    return {field: value for field, value in found.items() if value is not None}
