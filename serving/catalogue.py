@@ -13,7 +13,7 @@ from __future__ import annotations
 import difflib
 import heapq
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -23,7 +23,7 @@ import numpy.typing as npt
 from headwater.errors import RequestRefused
 from headwater.events import Item
 from models.content import FEATURES, features_of
-from serving.filters import FilterField, Mask, fields_of
+from serving.filters import FilterField, Mask, Scalar, fields_of
 
 __all__ = ["Catalogue"]
 
@@ -77,6 +77,7 @@ class Catalogue:
         self._published_ms = np.zeros(FIRST_CAPACITY, np.int64)
         self._ranks = _Ranks()
         self._contents: dict[int, npt.NDArray[np.int64]] = {}
+        self._read: dict[int, dict[str, list[Scalar]]] = {}  # the fields of items that lists were picked from
         self._size = 0
         for item in items:
             self.put(item)
@@ -190,11 +191,23 @@ class Catalogue:
                 slots, times, ranks = slots[kept], times[kept], ranks[kept]
             return np.asarray(slots[np.lexsort((ranks, -times))][:count])
 
+    def values(self, name: str, slots: Iterable[int]) -> list[Sequence[Scalar]]:
+        """Each item's values of a field, as filters read them; none where it has none."""
+        with self.lock:
+            return [self._values(slot).get(name, ()) for slot in slots]
+
     def contents(self, slots: Iterable[int]) -> npt.NDArray[np.int64]:
         """What items are about (`models.content`): (n, FEATURES), padded with 0, which is no feature."""
         with self.lock:
             rows = [self._content(slot) for slot in slots]
         return np.array(rows, np.int64).reshape(len(rows), FEATURES)
+
+    def _values(self, slot: int) -> dict[str, list[Scalar]]:
+        found = self._read.get(slot)
+        if found is None:
+            item = self._items[slot]
+            found = self._read[slot] = {} if item is None else fields_of(item)
+        return found
 
     def _content(self, slot: int) -> npt.NDArray[np.int64]:
         found = self._contents.get(slot)
@@ -207,6 +220,7 @@ class Catalogue:
 
     def _forget(self, slot: int) -> None:
         self._contents.pop(slot, None)
+        self._read.pop(slot, None)
         item = self._items[slot]
         if item is None:
             return

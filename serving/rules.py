@@ -116,6 +116,10 @@ class Rows:
 
         return self._cached(b"cold", compute)
 
+    def slots_of(self, rows: RowIds) -> RowIds:
+        """The slots of rows."""
+        return rows if self._slots is None else self._slots[rows]
+
     def named(self) -> RowIds:
         """The slots of the items that have a row, in the order of the rows."""
         return np.arange(len(self)) if self._slots is None else self._slots[self._slots >= 0]

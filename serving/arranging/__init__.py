@@ -1,5 +1,7 @@
 """From scores to a list: boosts, pins, caps, shares, diversity and chance, in one pass that picks place by place."""
 
-from serving.arranging.arrange import Arranged, Offer, arrange, arranges
+from serving.arranging.arrange import Arranged, arrange, arranges
+from serving.arranging.beyond import Beyond
+from serving.arranging.pool import NO_ROW, Offer
 
-__all__ = ["Arranged", "Offer", "arrange", "arranges"]
+__all__ = ["NO_ROW", "Arranged", "Beyond", "Offer", "arrange", "arranges"]

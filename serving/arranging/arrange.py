@@ -2,11 +2,15 @@
 
 Before: the rules have written -inf wherever nothing may go, and the ranker has revised the scores. After: the items of
 an answer. Knows no clock: `now_ms` is passed in.
+
+Where rules are at odds, the first of these holds: what may be listed at all; a pin; caps; shares, in their order;
+boosts and buried items; diversity; chance. So a pin counts for caps and shares and heeds none, and chance draws only
+among what caps and shares leave at a place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,35 +18,15 @@ import numpy.typing as npt
 
 from headwater.surfaces import Surface
 from models.top_k import top_k
-from serving.filters import Mask
-from serving.rules import Rows
+from serving.arranging.chance import chances, draw, explores, uniform
+from serving.arranging.likeness import Likeness, diversity_price
+from serving.arranging.limits import Limits
+from serving.arranging.pool import NO_ROW, SCORED, Offer, Pool, places_of
 
-__all__ = ["NO_ROW", "Arranged", "Offer", "arrange", "arranges"]
+__all__ = ["Arranged", "arrange", "arranges"]
 
 Array = npt.NDArray[Any]
 RowIds = npt.NDArray[np.int64]
-
-NO_ROW = -1
-"""Stands for the row of an item that the model does not know."""
-
-
-class Offer(NamedTuple):
-    """What a list may be of.
-
-    Fields
-        scores: (N,), -inf where the rules let nothing go; logits, so that a boost multiplies the odds.
-        rows: the catalogue seen through the same rows.
-        vectors: (N, d) of the model, by which items are alike; None: by their categories alone.
-        new: which rows had few events, (N,); asked for only where the surface gives new items a share.
-        beyond: the best so many slots of the catalogue that have no row here and that the rules leave, best first; they
-            follow on the rows, count as new, and can be pinned. None: the list ends with the rows.
-    """
-
-    scores: Array
-    rows: Rows
-    vectors: Array | None = None
-    new: Callable[[], Mask] | None = None
-    beyond: Callable[[int], RowIds] | None = None
 
 
 class Arranged(NamedTuple):
@@ -65,21 +49,20 @@ class Arranged(NamedTuple):
 
 def arranges(surface: Surface) -> bool:
     """Whether a surface does anything to a list beyond its order by score: most do not, and need nothing but scores."""
-    explore = surface.explore
     return bool(
         surface.boosts or surface.pins or surface.max_per or surface.shares or surface.diversity
-        or explore.epsilon or explore.temperature or explore.new_items
+        or explores(surface.explore)
     )  # fmt: skip
 
 
-def arrange(offer: Offer, surface: Surface, k: int, seed: str, now_ms: int) -> Arranged:  # noqa: ARG001
+def arrange(offer: Offer, surface: Surface, k: int, seed: str, now_ms: int) -> Arranged:
     """Pick k items, place by place.
 
     Parameters
         offer: what may be picked.
         surface: by which policy.
         k: places.
-        seed: the request_id: an answer to the same request is drawn alike.
+        seed: the request_id: an answer to the same request is drawn alike. One seed a list.
         now_ms: the instant that the answer is for, epoch ms: which campaigns hold.
 
     Returns
@@ -88,5 +71,135 @@ def arrange(offer: Offer, surface: Surface, k: int, seed: str, now_ms: int) -> A
     Raises
         RequestRefused: `bad_filter`, a condition of the surface means nothing for its field.
     """
-    best = top_k(offer.scores, k)
-    return Arranged(best, None, offer.scores[best], np.ones(len(best)))
+    if not arranges(surface):
+        best = top_k(offer.scores, k)
+        return Arranged(best, None, offer.scores[best], np.ones(len(best)))
+    return _Pass(offer, surface, k, seed, now_ms).run()
+
+
+class _Pass:
+    """One list on its way."""
+
+    def __init__(self, offer: Offer, surface: Surface, k: int, seed: str, now_ms: int) -> None:
+        self.surface, self.k, self.seed, self.now_ms = surface, k, seed, now_ms
+        self.pool = pool = Pool(offer, surface, k, now_ms)
+        self.price = diversity_price(surface.diversity, pool.values[pool.stage == SCORED])
+        self.notes: list[str] = []
+        self.listed: list[int] = []
+        self.propensities: list[float] = []
+        self.pins = self._pins(offer.item_rows)
+        self.free = np.ones(len(pool), bool)
+        self.free[list(self.pins.values())] = False
+        self.limits = Limits(surface.max_per, self._values(), pool.groups)
+        for item in self.pins.values():
+            self.limits.take(item, self.free, k)
+        self.likeness: Likeness | None = None
+        self._aim()
+        self.likeness = self._likeness() if self.price else None
+
+    def run(self) -> Arranged:
+        """Fill the places."""
+        pins = dict(self.pins)
+        while len(self.listed) < self.k:
+            place = len(self.listed) + 1
+            if place in pins:
+                self._put(pins.pop(place), 1.0)
+                continue
+            allowed = self._allowed(self.k - len(self.listed) - len(pins))
+            if allowed.any():
+                item, chance = self._pick(allowed, place)
+                self.limits.take(item, self.free, self.k - len(self.listed) - len(pins))
+                self.free[item] = False
+                self._put(item, chance)
+            elif pins:
+                self._put(pins.pop(min(pins)), 1.0)  # the list ends here, and what is pinned further down with it
+            else:
+                break
+        return self._arranged()
+
+    def _allowed(self, places: int) -> npt.NDArray[np.bool_]:
+        """What the next place may hold; where that is nothing, more is looked for."""
+        allowed = self.limits.allowed(self.free, places)
+        while not allowed.any() and self.pool.more():
+            self._grow()
+            allowed = self.limits.allowed(self.free, places)
+        return allowed
+
+    def _pick(self, allowed: npt.NDArray[np.bool_], place: int) -> tuple[int, float]:
+        items = np.flatnonzero(allowed)
+        stages = self.pool.stage[items]
+        first = int(stages.min())
+        drawn = stages == first
+        values = self.pool.values[items]
+        if self.likeness is not None:
+            values = values - self.price * self.likeness.most[items]
+        explore = self.surface.explore
+        if not explores(explore):
+            return int(items[drawn][np.argmax(values[drawn])]), 1.0
+        if first != SCORED:  # nothing has a score: in their order
+            explore = explore.model_copy(update={"temperature": 0.0, "epsilon": 0.0})
+        chance = chances(explore, values, self.pool.new[items], drawn)
+        chosen = draw(chance, uniform(self.seed, place))
+        return int(items[chosen]), float(chance[chosen])
+
+    def _put(self, item: int, chance: float) -> None:
+        self.listed.append(item)
+        self.propensities.append(chance)
+        if self.likeness is not None:
+            self.likeness.take(item)
+
+    def _pins(self, item_rows: Mapping[str, int]) -> dict[int, int]:
+        """Place -> item. Of several pins on a place the first holds whose item may be listed; an item has one place."""
+        pins: dict[int, int] = {}
+        taken, missing = set[int](), set[int]()
+        for pin in self.surface.pins:
+            if not pin.holds(self.now_ms) or pin.place > self.k:
+                continue
+            item = self.pool.find(pin.item_id, item_rows.get(pin.item_id))
+            if item is None:
+                missing.add(pin.place)
+            elif pin.place in pins or item in pins.values():
+                taken.add(pin.place)
+            else:
+                pins[pin.place] = item
+        self._note("pins_missing", missing)
+        self._note("pins_taken", taken)
+        return pins
+
+    def _aim(self) -> None:
+        """What the shares need beside the pins; more of their items are looked for while caps keep one short."""
+        shares, pinned = self.pool.shares, list(self.pins.values())
+        have = self.pool.groups[:, pinned].sum(axis=1).tolist()
+        needs = [max(places_of(one, self.k) - own, 0) for (_, one), own in zip(shares, have, strict=True)]
+        places = self.k - len(self.pins)
+        lacking = self.limits.aim(needs, self.free, places)
+        while any(lack and self.pool.more_of(share) for share, lack in enumerate(lacking)):
+            self._grow()
+            lacking = self.limits.aim(needs, self.free, places)
+        self._note("shares_short", {number + 1 for (number, _), lack in zip(shares, lacking, strict=True) if lack})
+
+    def _note(self, name: str, numbers: set[int]) -> None:
+        if numbers:
+            self.notes.append(f"{name}={','.join(map(str, sorted(numbers)))}")
+
+    def _values(self) -> dict[str, Any]:
+        return {name: self.pool.field(name) for name in self.surface.max_per}
+
+    def _likeness(self) -> Likeness:
+        return Likeness(self.pool.vectors(), self.pool.field("categories"))
+
+    def _grow(self) -> None:
+        more = len(self.pool) - len(self.free)
+        self.free = np.concatenate([self.free, np.ones(more, bool)])
+        self.limits.grow(self._values(), self.pool.groups)
+        if self.likeness is not None:
+            self.likeness = self._likeness()
+            for item in self.listed:
+                self.likeness.take(item)
+
+    def _arranged(self) -> Arranged:
+        listed, pool = self.listed, self.pool
+        rows, scores = pool.rows[listed], pool.scores[listed]
+        known = scores[rows != NO_ROW]
+        scores[rows == NO_ROW] = min(0.0, float(known.min())) if len(known) else 0.0
+        return Arranged(rows, pool.slots[listed], scores, np.array(self.propensities), tuple(self.notes))

@@ -1,0 +1,70 @@
+"""Chance: the probability of each item at a place, and the draw.
+
+Before: `arrange` says what a place may hold, and what each is worth there. After: one of them, with its propensity: the
+very number that it was drawn by.
+
+The base takes the best, or draws by softmax(value / temperature): with the items above gone from the next place this is
+the Plackett-Luce model (Plackett 1975). With chance `epsilon` any item is as good as another, and then with chance
+`new_items` any new one.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from headwater.surfaces import Exploration
+from serving.filters import Mask
+
+__all__ = ["chances", "draw", "explores", "uniform"]
+
+Array = npt.NDArray[Any]
+
+
+def explores(explore: Exploration) -> bool:
+    """Whether anything is left to chance."""
+    return bool(temperature_of(explore) or explore.epsilon or explore.new_items)
+
+
+def temperature_of(explore: Exploration) -> float:
+    """Of the base; 0: the best is taken."""
+    return explore.temperature if explore.by == "plackett-luce" else 0.0
+
+
+def chances(explore: Exploration, values: Array, new: Mask, drawn: Mask) -> Array:
+    """The probability of each item of a place, (n,): their sum is 1.
+
+    Parameters
+        explore: how far it is left to chance.
+        values: (n,) float64, best first where they are equal.
+        new: which had few events.
+        drawn: what base and epsilon may draw; the others have no more than the share of new items.
+    """
+    chance = np.zeros(len(values))
+    temperature = temperature_of(explore)
+    if temperature:
+        worth = np.exp((values[drawn] - values[drawn].max()) / temperature)
+        chance[drawn] = worth / worth.sum()
+    else:
+        best = np.flatnonzero(drawn)
+        chance[best[np.argmax(values[best])]] = 1.0
+    if explore.epsilon:
+        chance = (1 - explore.epsilon) * chance + explore.epsilon * drawn / drawn.sum()
+    if explore.new_items and new.any():
+        chance = (1 - explore.new_items) * chance + explore.new_items * new / new.sum()
+    return chance
+
+
+def draw(chance: Array, number: float) -> int:
+    """The item that a number of [0, 1) falls on; never one without a chance."""
+    reach = np.cumsum(chance)
+    return int(np.searchsorted(reach, number * reach[-1], side="right"))
+
+
+def uniform(seed: str, place: int) -> float:
+    """A number of [0, 1) for a place of a list, the same wherever the list is made anew."""
+    digest = blake2b(f"{place}:{seed}".encode(), digest_size=8).digest()
+    return (int.from_bytes(digest, "big") >> 11) * 2.0**-53

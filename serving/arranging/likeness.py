@@ -1,0 +1,82 @@
+"""How alike items are, and what that takes off: the greedy pass of maximal marginal relevance (Carbonell and Goldstein
+1998), an item at a time.
+
+Before: `pool` gives vectors and categories. After: `arrange` takes the penalty off the values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Likeness", "diversity_price", "likeness_of"]
+
+Array = npt.NDArray[Any]
+
+MOST = 1e6
+"""Price of diversity 1, in spreads: scores only break ties."""
+
+
+def diversity_price(diversity: float, values: Array) -> float:
+    """What a full likeness takes off a value: diversity / (1 - diversity) spreads of the values offered."""
+    if not diversity or not len(values):
+        return 0.0
+    spread = float(values.max() - np.median(values))
+    return min(diversity / (1 - diversity) if diversity < 1 else MOST, MOST) * (spread or 1.0)
+
+
+class Likeness:
+    """Of each item of a pool, how alike it is to the likest of those that are in the list, 0 to 1.
+
+    Two items are as alike as the mean of the cosine of their vectors (0 where it is negative) and the share of
+    categories that they have in common (Jaccard); where one has no vector or no category, by the other measure alone.
+
+    Parameters
+        vectors: (P, d) of length 1 or 0; None for none.
+        categories: each item's.
+    """
+
+    def __init__(self, vectors: Array | None, categories: Sequence[Sequence[Hashable]]) -> None:
+        self.most = np.zeros(len(categories))
+        self._vectors = vectors
+        self._has_vector = np.zeros(len(categories), bool)
+        if vectors is not None:
+            self._has_vector[:] = vectors.any(axis=1)
+        self._categories = [frozenset(own) for own in categories]
+        self._sizes = np.array([len(own) for own in self._categories])
+        self._holders: dict[Hashable, list[int]] = {}
+        for item, own in enumerate(self._categories):
+            for category in own:
+                self._holders.setdefault(category, []).append(item)
+
+    def take(self, item: int) -> None:
+        """An item is in the list."""
+        np.maximum(self.most, self.to(item), out=self.most)
+
+    def to(self, item: int) -> Array:
+        """How alike each is to an item, (P,)."""
+        shared = np.zeros(len(self.most))
+        for category in self._categories[item]:
+            shared[self._holders[category]] += 1.0
+        size = len(self._categories[item])
+        by_category = shared / np.maximum(self._sizes + size - shared, 1.0)
+        if self._vectors is None or not self._has_vector[item]:
+            return by_category
+        by_vector = np.maximum(self._vectors @ self._vectors[item], 0.0)
+        if not size:
+            return np.asarray(np.where(self._has_vector, by_vector, 0.0))
+        both = self._has_vector & (self._sizes > 0)
+        return np.where(both, (by_vector + by_category) / 2, np.where(self._has_vector, by_vector, by_category))
+
+
+def likeness_of(vectors: Array | None, categories: Sequence[Sequence[Hashable]]) -> float:
+    """Mean likeness of the pairs of a list; its opposite, 1 less this, is the list's diversity. 0 for one item."""
+    count = len(categories)
+    if count < 2:
+        return 0.0
+    likeness = Likeness(vectors, categories)
+    total = sum(float(likeness.to(item)[:item].sum()) for item in range(1, count))
+    return total / (count * (count - 1) / 2)
