@@ -28,7 +28,7 @@ from serving.popular import Popular
 from serving.reasons import explain
 from serving.rules import DEFAULT_LIMITS, Rows, Rules, extended, forbid, rules_for
 from serving.scorer import Half, Scorer
-from serving.second_stage import Query, asked_outputs, revise
+from serving.second_stage import Situation, asked_outputs, revise
 from serving.surfaces import Surfaces, as_asked
 from streams.features.fold import Limits
 from streams.features.state import EMPTY, UserState
@@ -283,7 +283,7 @@ def _model_answer(batch: _Batch, half: Half, asked: _Asked, said: _Said, fallbac
     rules = _rules(batch, asked, half.rows, half.bundle.item_rows)
     scores = said.scores
     forbid(scores, rules)
-    revise(half, Query(asked.history, asked.at_ms, asked.state, asked.request.context), scores, said.parts)
+    revise(half, _situation(asked), scores, said.parts)
     found = _arranged(asked, scores, half.rows, asked.k)
     reasons: Sequence[tuple[str, ...]] = ()
     if asked.request.explain:
@@ -292,6 +292,13 @@ def _model_answer(batch: _Batch, half: Half, asked: _Asked, said: _Said, fallbac
     ids = _ids(half.bundle.items, found.rows)
     ranked = _Listed(ids, found.scores.tolist(), found.propensities.tolist(), [*reasons], notes=found.notes)
     return _answer(batch, asked, [ranked, *_unknown_to(half, batch, asked, ranked)], fallback)
+
+
+def _situation(asked: _Asked) -> Situation:
+    request = asked.request
+    return Situation(
+        asked.history, asked.at_ms, asked.state, request.context, asked.ask.attributes, _session(asked.ask.request)
+    )
 
 
 def _unknown_to(half: Half, batch: _Batch, asked: _Asked, ranked: _Listed) -> list[_Listed]:

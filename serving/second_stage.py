@@ -34,12 +34,16 @@ class Situation(NamedTuple):
         at_ms: the instant, epoch ms.
         state: whose history it is, for what it tells beyond it.
         context: of the moment, as in `Request.context`.
+        attributes: what was told of the user (`headwater.users`).
+        session: `events.session_number` of the one that it is asked in, None where that is not known.
     """
 
     history: Sequence[Entry]
     at_ms: int
     state: UserState = EMPTY
     context: Mapping[str, Any] = {}
+    attributes: Mapping[str, Any] = {}
+    session: int | None = None
 
 
 def asked_outputs(half: Half) -> list[str]:  # noqa: ARG001
