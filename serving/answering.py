@@ -37,6 +37,7 @@ from serving.rules import DEFAULT_LIMITS
 from serving.scorer import Scorer
 from serving.scoring import Ask, ScoredBatch, needs_popular, refuse, score
 from serving.serving_metrics import ServingMetrics
+from serving.surfaces import Surfaces
 from streams.features.fold import Limits
 from streams.features.identity import as_one
 from streams.features.state import EMPTY, UserState
@@ -115,6 +116,7 @@ class Answering:
     store: FeatureStore
     metrics: ServingMetrics
     limits: Limits = DEFAULT_LIMITS
+    surfaces: Surfaces = field(default_factory=Surfaces)
     waiting: list[_Begun] = field(default_factory=list)
     _answered: Answered = field(default_factory=Answered)
     _popular: Popular = field(default_factory=Popular)
@@ -137,9 +139,8 @@ class Answering:
             return answers
         read = time.perf_counter()
         asks = [self._ask(one, offsets) for one in begun]
-        popular = (
-            self._popular_items(began_ms) if needs_popular(self.scorer, asks, began_ms, self.limits) else Popular()
-        )
+        ranked = needs_popular(self.scorer, asks, began_ms, self.limits, self.surfaces)
+        popular = self._popular_items(began_ms) if ranked else Popular()
         steps: dict[str, float] = {}
         scored = self._score(asks, popular, steps)
         if scored.not_finite:
@@ -164,6 +165,7 @@ class Answering:
                 exclude_seen=self.settings.exclude_seen,
                 popular=popular,
                 limits=self.limits,
+                surfaces=self.surfaces,
                 mark=lambda step: steps.__setitem__(step, time.perf_counter()),
             )
         except Exception as error:  # a fault of ours; the same batch would come again and again and end every worker

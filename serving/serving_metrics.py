@@ -65,10 +65,12 @@ class ServingMetrics:
         self.items_failed = Counter(
             "headwater_items_failed", "Items skipped for a fault of this worker; its log says which.", registry=registry
         )
-        self.catalogue_items = Gauge("headwater_catalogue_items", "Items in the catalogue.", registry=registry)
-        self.lag = Gauge("headwater_lag", "Requests not yet answered.", ["topic"], registry=registry).labels(
-            topic=REQUESTS.name
+        self.surfaces_refused = Counter(
+            "headwater_surfaces_refused", "Records of `surfaces` that are none.", registry=registry
         )
+        self.catalogue_items = Gauge("headwater_catalogue_items", "Items in the catalogue.", registry=registry)
+        lag = Gauge("headwater_lag", "Requests not yet answered.", ["topic"], registry=registry)
+        self.lag = lag.labels(topic=REQUESTS.name)
         Gauge(
             "headwater_model_version", "Version of the model that answers; 0 is none.", registry=registry
         ).set_function(lambda: scorer.version or 0)

@@ -1,7 +1,8 @@
-"""Reads `items`, `model` and `model-deltas` in a thread of its own, and watches that `requests` are being finished.
+"""Reads `items`, `surfaces`, `model` and `model-deltas` in a thread of its own, and watches that `requests` are
+finished.
 
-Before: the topics. After: the catalogue and the scorer's idle half, which this thread alone writes. Knows nothing of
-requests but how far they are finished.
+Before: the topics. After: the catalogue, the surfaces and the scorer's idle half, which this thread alone writes.
+Knows nothing of requests but how far they are finished.
 
 Why a thread: reading a bundle takes 20 ms at 1,700 items and seconds at 100,000, nearly all of it in file reads,
 hashing and array copies that release the interpreter's lock; between two batches it would stall requests.
@@ -21,11 +22,12 @@ from headwater.errors import InvalidMessage
 from headwater.kafka import consumer
 from headwater.process import Operations, Stopped
 from headwater.settings import Settings
-from headwater.topics import ITEMS, MODEL, MODEL_DELTAS, REQUESTS, topic_name
-from headwater.wire import decode_catalogue_record
+from headwater.topics import ITEMS, MODEL, MODEL_DELTAS, REQUESTS, SURFACES, topic_name
+from headwater.wire import decode_catalogue_record, decode_surface_record
 from serving.catalogue import Catalogue
 from serving.model_follower import ModelFollower
 from serving.serving_metrics import ServingMetrics
+from serving.surfaces import Surfaces
 
 __all__ = ["TopicFollower"]
 
@@ -49,6 +51,7 @@ class TopicFollower(threading.Thread):
         operations: Operations,
         metrics: ServingMetrics,
         catalogue: Catalogue,
+        surfaces: Surfaces,
         model: ModelFollower,
         finished: Callable[[], Mapping[int, int] | None],
     ) -> None:
@@ -60,6 +63,7 @@ class TopicFollower(threading.Thread):
         self._operations = operations
         self._metrics = metrics
         self._catalogue = catalogue
+        self._surfaces = surfaces
         self._model = model
         self._finished = finished
         self._deltas: list[TopicPartition] = []
@@ -79,13 +83,13 @@ class TopicFollower(threading.Thread):
         kafka, retry = self._settings.kafka, self._operations.retry
         reader = retry.open("kafka", lambda: consumer(kafka, max_partition_fetch_bytes=4 << 20))
         try:
-            items, model, self._deltas = (
-                _partitions(reader, topic_name(topic, kafka.prefix)) for topic in (ITEMS, MODEL, MODEL_DELTAS)
+            items, surfaces, model, self._deltas = (
+                _partitions(reader, topic_name(topic, kafka.prefix)) for topic in (ITEMS, SURFACES, MODEL, MODEL_DELTAS)
             )
-            reader.assign(items + model + self._deltas)
-            reader.seek_to_beginning(*items, *model, *self._deltas)
+            reader.assign(items + surfaces + model + self._deltas)
+            reader.seek_to_beginning(*items, *surfaces, *model, *self._deltas)
             reader.pause(*self._deltas)  # until a bundle says from where
-            awaited = reader.end_offsets(items + model, timeout_ms=ANSWER_WITHIN_MS)
+            awaited = reader.end_offsets(items + surfaces + model, timeout_ms=ANSWER_WITHIN_MS)
             while not self._operations.stopping.is_set():
                 polled = reader.poll(timeout_ms=200, max_records=500)
                 if polled and not self.caught_up.is_set():
@@ -93,6 +97,8 @@ class TopicFollower(threading.Thread):
                 for partition, records in polled.items():
                     if partition in items:
                         self._put_items(records)
+                    elif partition in surfaces:
+                        self._put_surfaces(records)
                     elif partition in model:
                         for record in records:
                             self._model.announce(record.key, record.value, _place(record))
@@ -132,6 +138,20 @@ class TopicFollower(threading.Thread):
                 self._metrics.items_failed.inc()
                 self._operations.log.exception("%s: skipped; the catalogue keeps what it had", at)
         self._metrics.catalogue_items.set(len(self._catalogue))
+
+    def _put_surfaces(self, records: Sequence[ConsumerRecord]) -> None:
+        for record in records:
+            at = f"surfaces[{record.partition}]@{record.offset}"
+            try:
+                name, surface = decode_surface_record(record.key, record.value, at)
+            except InvalidMessage as error:
+                self._metrics.surfaces_refused.inc()
+                self._operations.log.error("%s. The last good one stays; `headwater surfaces list` tells.", error)
+                continue
+            if surface is None:
+                self._surfaces.remove(name)
+            else:
+                self._surfaces.put(name, surface)
 
     def _load(self, reader: KafkaConsumer) -> None:
         follow_from = self._model.load()

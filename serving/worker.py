@@ -34,6 +34,7 @@ from serving.open_offsets import OpenOffsets
 from serving.replies import ReplySender
 from serving.scorer import Scorer
 from serving.serving_metrics import ServingMetrics
+from serving.surfaces import Surfaces
 from serving.topic_follower import TopicFollower
 from streams.features.fold import Limits
 from streams.features.store import FeatureStore
@@ -57,15 +58,17 @@ class ServingWorker:
     def __init__(self, settings: Settings, operations: Operations) -> None:
         self.settings = settings
         self.operations = operations
-        catalogue = Catalogue()
+        catalogue, surfaces = Catalogue(), Surfaces(settings.surfaces)
         self.scorer = Scorer(catalogue, settings.serving.provider, settings.serving.threads)
         self.metrics = ServingMetrics(operations.registry, self.scorer)
         self.store = FeatureStore(settings.redis, settings.kafka.prefix)
-        self.answering = Answering(settings.serving, self.scorer, self.store, self.metrics, Limits.of(settings))
+        self.answering = Answering(
+            settings.serving, self.scorer, self.store, self.metrics, Limits.of(settings), surfaces
+        )
         model = ModelFollower(
             self.scorer, settings.serving.bundles, lambda *labels: self.metrics.model_refused.labels(*labels).inc()
         )
-        self.follower = TopicFollower(settings, operations, self.metrics, catalogue, model, self._finished)
+        self.follower = TopicFollower(settings, operations, self.metrics, catalogue, surfaces, model, self._finished)
         self._offsets = OpenOffsets()
         self._opened = ExitStack()
         self._committed: dict[int, int] = {}

@@ -33,6 +33,7 @@ from headwater.wire.requests import (
     decode_request,
     decode_user_record,
 )
+from headwater.wire.surfaces import decode_surface_record
 from headwater.wire.values import (
     MAX_DEPTH,
     MAX_VALUE_BYTES,
@@ -68,6 +69,7 @@ __all__ = [
     "decode_item",
     "decode_recommendation",
     "decode_request",
+    "decode_surface_record",
     "decode_user_record",
     "encode",
     "encode_packed",

@@ -11,7 +11,7 @@ from headwater.errors import InvalidMessage
 from headwater.events import MAX_ID_LENGTH, Item
 from headwater.recommendations import Recommendation, Request
 from headwater.users import User
-from headwater.wire.values import decode, only_refusals, short_text
+from headwater.wire.values import decode, only_refusals, record_key, short_text
 
 __all__ = ["decode_catalogue_record", "decode_item", "decode_recommendation", "decode_request", "decode_user_record"]
 
@@ -76,12 +76,7 @@ def _compacted_record(
     """One record of a topic that keeps the newest of each key, which is the value's field `name`."""
     remedy = f"Key {model.__name__.lower()}s by {name}"
     with only_refusals(at):
-        if key is None:
-            raise InvalidMessage("null_key", f"{at}: no key. {remedy}, so that the newest replaces the older.")
-        try:
-            own = key.decode()
-        except UnicodeDecodeError as error:
-            raise InvalidMessage("undecodable", f"{at}: the key is not UTF-8 ({error!s:.80}). {remedy}.") from error
+        own = record_key(key, at, remedy)
         if value is None:
             if not 0 < len(own) <= MAX_ID_LENGTH:
                 text = f"{at}: the key has {len(own):,} characters (1 to {MAX_ID_LENGTH}). {remedy}."

@@ -24,6 +24,7 @@ __all__ = [
     "encode",
     "not_json",
     "only_refusals",
+    "record_key",
     "refuse_deep",
     "short_text",
     "too_deep",
@@ -163,6 +164,25 @@ def only_refusals(at: str) -> Iterator[None]:
         raise
     except Exception as error:  # the content of one record is the only thing that can differ here
         raise unforeseen(error, at) from error
+
+
+def record_key(key: bytes | None, at: str, remedy: str) -> str:
+    """The key of a record of a compacted topic, which must have one.
+
+    Parameters
+        key: of the record.
+        at: where it is.
+        remedy: `Key items by item_id`.
+
+    Raises
+        InvalidMessage: `null_key` or `undecodable`.
+    """
+    if key is None:
+        raise InvalidMessage("null_key", f"{at}: no key. {remedy}, so that the newest replaces the older.")
+    try:
+        return key.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidMessage("undecodable", f"{at}: the key is not UTF-8 ({error!s:.80}). {remedy}.") from error
 
 
 def short_text(given: Any) -> str:

@@ -23,6 +23,7 @@ from serving.message_size import sendable
 from serving.model_follower import ModelFollower
 from serving.scorer import Scorer
 from serving.serving_metrics import ServingMetrics
+from serving.surfaces import Surfaces
 from serving.topic_follower import TopicFollower
 from streams.features.store import FeatureStore
 from tests.worlds.processes import eventually
@@ -93,7 +94,7 @@ def test_a_fault_of_ours_in_one_item_is_counted_and_the_others_are_put(
     scorer = Scorer(catalogue, "cpu")
     metrics = ServingMetrics(operations.registry, scorer)
     model = ModelFollower(scorer, settings.serving.bundles, lambda _reason: None)
-    follower = TopicFollower(settings, operations, metrics, catalogue, model, lambda: None)
+    follower = TopicFollower(settings, operations, metrics, catalogue, Surfaces(), model, lambda: None)
     put = catalogue.put
 
     def faulty(item: Item, written_ms: int) -> None:
