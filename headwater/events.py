@@ -32,7 +32,7 @@ EVENT_TYPE_PATTERN = r"^[a-z][a-z0-9_.\-]{0,63}$"
 OLDEST_MS = 631_152_000_000
 """1990-01-01 UTC. An older `event_time` is taken for one in a wrong unit, unless `streams.oldest` says otherwise."""
 
-_NEWEST_MS = 4_102_444_800_000  # 2100
+NEWEST_MS = 4_102_444_800_000  # 2100
 _UNITS_MS = (("seconds", 1000.0), ("milliseconds", 1.0), ("microseconds", 1e-3), ("nanoseconds", 1e-6))
 
 
@@ -42,7 +42,7 @@ def likely_unit(number: float) -> str | None:
     >>> likely_unit(1_700_000_000), likely_unit(1_700_000_000_000), likely_unit(20231114)
     ('seconds', 'milliseconds', None)
     """
-    return next((unit for unit, ms in _UNITS_MS if OLDEST_MS <= number * ms < _NEWEST_MS), None)
+    return next((unit for unit, ms in _UNITS_MS if OLDEST_MS <= number * ms < NEWEST_MS), None)
 
 
 def to_epoch_ms(value: object) -> object:
@@ -155,5 +155,24 @@ class Item(BaseModel):
     categories: tuple[str, ...] = ()
     available: bool = Field(default=True, description="An unavailable item is learned from, never recommended.")
     published_time: Annotated[EpochMs, AfterValidator(_not_seconds)] | None = None
+    expires_time: Annotated[EpochMs, AfterValidator(_not_seconds)] | None = Field(
+        default=None, description="From this moment on the item is in no list, as if it were not available."
+    )
     text: str | None = Field(default=None, max_length=100_000, description="Description for content features.")
     attributes: Properties = Field(default_factory=dict, description="Fields that request filters may name.")
+
+    @property
+    def gone_ms(self) -> int | None:
+        """From when on the item has expired, epoch ms: by `expires_time`, or by an attribute of that name that is a
+        time of our days, whatever its unit.
+        """
+        if self.expires_time is not None:
+            return self.expires_time
+        value = self.attributes.get("expires_time")
+        try:
+            value = to_epoch_ms(value)
+        except (ValueError, OverflowError):
+            return None
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return None
+        return next((int(value * ms) for unit, ms in _UNITS_MS if unit == likely_unit(value)), None)

@@ -85,8 +85,9 @@ class Request(BaseModel):
     )
     filters: dict[str, Any] = Field(
         default_factory=dict,
-        description="Item field -> value, list of values (any of them), or an object of gt, gte, lt, lte, in and not "
-        "(all of them). Fields: categories, published_time, attributes by name (a.b for b within a).",
+        description="Item field -> value, list of values (any of them), or an object of gt, gte, lt, lte, in, any, "
+        "all, none, not, exists and near (all of them); and, or, not -> filters. Fields: categories, published_time, "
+        "expires_time, attributes by name (a.b for b within a). docs/requests.md tells of each.",
     )
     recent_events: tuple[OwnEvent, ...] = Field(
         default=(),

@@ -12,10 +12,11 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from headwater.errors import SettingsError
+from headwater.errors import RequestRefused, SettingsError
 from headwater.events import EpochMs, Id
+from headwater.filters import read_filters
 
 __all__ = ["DEFAULT_SURFACE", "Boost", "Exploration", "Pin", "Share", "Surface", "SurfaceKind"]
 
@@ -23,7 +24,18 @@ MAX_SURFACE_K = 1000
 VERSION_BYTES = 6
 
 SurfaceKind = Literal["for-you", "similar", "popular", "trending", "new", "again", "because-you"]
-Filters = dict[str, Any]
+
+
+def _read(filters: dict[str, Any]) -> dict[str, Any]:
+    """A filter that says nothing is refused when the surface is written, and not with each request."""
+    try:
+        read_filters(filters)
+    except RequestRefused as refusal:
+        raise ValueError(str(refusal)) from refusal
+    return filters
+
+
+Filters = Annotated[dict[str, Any], AfterValidator(_read)]
 Unit = Annotated[float, Field(ge=0, le=1)]
 
 

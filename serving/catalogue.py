@@ -10,25 +10,23 @@ What an answer asks for is kept as items come and go, so that no answer walks th
 
 from __future__ import annotations
 
-import difflib
-import heapq
 import threading
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from headwater.errors import RequestRefused
 from headwater.events import Item
+from headwater.filters import read_filters
 from models.content import FEATURES, features_of
-from serving.filters import FilterField, Mask, Scalar, fields_of
+from serving.filters import Fields, Instant, Kept, Mask, Scalar, fields_of, filter_key
 
 __all__ = ["Catalogue"]
 
-KNOWN_FIELDS_NAMED = 20
-COMPARED_NAMES = 200
+KEPT_FILTERS = 256
+NEVER_MS = np.inf
 FIRST_CAPACITY = 1024
 
 Slots = npt.NDArray[np.int64]
@@ -70,9 +68,12 @@ class Catalogue:
         self.ids: list[str] = []
         self.slots: dict[str, int] = {}
         self._items: list[Item | None] = []
-        self._fields: dict[str, FilterField] = {}
+        self._fields = Fields()
+        self._kept: OrderedDict[bytes, Kept] = OrderedDict()  # by filter, until an item changes
         self._known = np.zeros(FIRST_CAPACITY, bool)  # by slot, with room to grow: what the catalogue has
         self._blocked = np.zeros(FIRST_CAPACITY, bool)  # unavailable or removed
+        self._gone_ms = np.full(FIRST_CAPACITY, NEVER_MS)  # when it expires
+        self._expiring = 0  # how many ever do
         self._written_ms = np.zeros(FIRST_CAPACITY, np.int64)
         self._published_ms = np.zeros(FIRST_CAPACITY, np.int64)
         self._ranks = _Ranks()
@@ -97,6 +98,7 @@ class Catalogue:
                 self.slots[item_id] = len(self.ids) - 1
                 if len(self.ids) > len(self._known):
                     self._known, self._blocked = map(_doubled, (self._known, self._blocked))
+                    self._gone_ms = _doubled(self._gone_ms, NEVER_MS)
                     self._written_ms, self._published_ms = map(_doubled, (self._written_ms, self._published_ms))
                 self.changes += 1
             return self.slots[item_id]
@@ -115,10 +117,11 @@ class Catalogue:
             self._forget(slot)
             self._items[slot] = item
             self._size += 1
-            for name, values in fields.items():
-                self._fields.setdefault(name, FilterField(name)).add(slot, values)
+            self._fields.add(slot, fields)
             self._known[slot] = True
             self._blocked[slot] = not item.available
+            self._gone_ms[slot] = NEVER_MS if item.gone_ms is None else item.gone_ms
+            self._expiring += item.gone_ms is not None
             self._written_ms[slot] = written_ms
             self._published_ms[slot] = written_ms if item.published_time is None else item.published_time
             self.changes += 1
@@ -141,10 +144,18 @@ class Catalogue:
         item = self.get(item_id)
         return item.title if item is not None and item.title else item_id
 
-    def blocked(self) -> Mask:
-        """Over slots: unavailable or removed. Items that only events have named are not blocked."""
+    def blocked(self, now_ms: int) -> Kept:
+        """Over slots: unavailable, removed, or expired at an instant (epoch ms). Items that only events have named are
+        not blocked.
+        """
         with self.lock:
-            return self._blocked[: len(self.ids)].copy()
+            count = len(self.ids)
+            mask, instant = self._blocked[:count].copy(), Instant(now_ms)
+            if self._expiring:
+                gone_ms = self._gone_ms[:count]
+                mask |= gone_ms <= now_ms
+                instant.changes_at(gone_ms)
+            return Kept(mask, instant.after_ms, instant.before_ms)
 
     def listed(self) -> Mask:
         """Over slots: in the catalogue, and available."""
@@ -152,27 +163,36 @@ class Catalogue:
             count = len(self.ids)
             return np.asarray(self._known[:count] & ~self._blocked[:count])
 
-    def matching(self, name: str, condition: object) -> Mask:
-        """The items whose field meets a condition. What is not in the catalogue meets none.
+    def matching_all(self, filters: Mapping[str, Any], now_ms: int, place: str = "filters") -> Kept:
+        """The items that meet a filter. What is not in the catalogue meets none.
 
         Parameters
-            name: of the field.
-            condition: see `FilterField.matching`. A field that holds a list (`categories` does) meets a value when the
-                list has it.
+            filters: see `headwater.filters`. A field that holds a list (`categories` does) meets a value when the list
+                has it.
+            now_ms: what `now` means in it, epoch ms.
+            place: where it stands, for a refusal.
 
         Returns
-            A mask over slots, (slots,) bool.
+            A mask over slots, (slots,) bool, and for how long it is right.
 
         Raises
-            RequestRefused: `unknown_field` when no item has the field, `bad_filter` when the condition means nothing
-                for it.
+            RequestRefused: `unknown_field` when no item has a field, `bad_filter` when a condition means nothing, or
+                nothing for what its field holds.
         """
+        key = filter_key(filters, place)
         with self.lock:
-            field = self._fields.get(name)
-            if field is None:
-                text = f"filters: no item has a field {name!r:.80}. {self._remedy(name)}"
-                raise RequestRefused("unknown_field", text)
-            return field.matching(condition, self._known[: len(self.ids)])
+            kept = self._kept.get(key)
+            if kept is None or not kept.holds(now_ms):
+                tree = read_filters(filters, place)
+                kept = self._kept[key] = self._fields.matching(tree, self._known[: len(self.ids)], now_ms)
+                if len(self._kept) > KEPT_FILTERS:
+                    self._kept.popitem(last=False)
+            elif len(kept.mask) < len(self.ids):  # of ids that only events have named since
+                grown = np.zeros(len(self.ids), bool)
+                grown[: len(kept.mask)] = kept.mask
+                kept = self._kept[key] = kept._replace(mask=grown)
+            self._kept.move_to_end(key)
+            return kept
 
     def newest(self, slots: Slots, count: int, now_ms: int) -> Slots:
         """Of some slots the `count` newest, newest first, and by item id where they are equally new.
@@ -221,33 +241,20 @@ class Catalogue:
     def _forget(self, slot: int) -> None:
         self._contents.pop(slot, None)
         self._read.pop(slot, None)
+        self._kept.clear()
         item = self._items[slot]
         if item is None:
             return
-        for name, values in fields_of(item).items():
-            field = self._fields[name]
-            field.discard(slot, values)
-            if not field:
-                del self._fields[name]
+        self._fields.discard(slot, fields_of(item))
+        self._expiring -= item.gone_ms is not None
+        self._gone_ms[slot] = NEVER_MS
         self._items[slot] = None
         self._known[slot] = False
         self._size -= 1
-
-    def _remedy(self, name: str) -> str:
-        if not self._fields:
-            return "Known fields: none yet: no item with fields has arrived on `items`."
-        names = ", ".join(f"{known:.80}" for known in heapq.nsmallest(KNOWN_FIELDS_NAMED, self._fields))
-        more = len(self._fields) - KNOWN_FIELDS_NAMED
-        text = f"Known fields: {names}." if more <= 0 else f"Known fields: {names} and {more:,} more."
-        if name == "item_id":
-            return f"{text} Ids are for `candidates` and `exclude`."
-        near = {known[:80].lower(): known for known in islice(self._fields, COMPARED_NAMES)}
-        close = difflib.get_close_matches(name[:80].lower(), near, 1, 0.7)
-        return f"{text} Did you mean {near[close[0]]:.80}?" if close else text
 
 
 CONTENT_FIELDS = ("title", "categories", "text", "attributes")
 
 
-def _doubled(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return np.concatenate([column, np.zeros_like(column)])
+def _doubled(column: npt.NDArray[Any], fill: float = 0) -> npt.NDArray[Any]:
+    return np.concatenate([column, np.full_like(column, fill)])

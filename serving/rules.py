@@ -6,6 +6,7 @@ scores.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
 from headwater.events import Event, session_number
 from headwater.examples import Entry
@@ -23,7 +23,7 @@ from headwater.wire import EventRow
 from models.exclusion import disliked, left_out
 from models.top_k import top_k
 from serving.catalogue import Catalogue
-from serving.filters import Mask
+from serving.filters import Kept, Mask, filter_key
 from streams.features.fold import Limits, fold
 from streams.features.state import EMPTY, UserState
 
@@ -50,7 +50,7 @@ class Rows:
     def __init__(self, catalogue: Catalogue, ids: Sequence[str | None] | None = None) -> None:
         self.catalogue = catalogue
         self._slots: RowIds | None = None
-        self._masks: OrderedDict[bytes, Mask] = OrderedDict()
+        self._masks: OrderedDict[bytes, Kept] = OrderedDict()
         self._stamp = -1
         if ids is not None:
             self.reread(ids, range(len(ids)))
@@ -71,22 +71,17 @@ class Rows:
     def __len__(self) -> int:
         return len(self.catalogue.ids) if self._slots is None else len(self._slots)
 
-    def blocked(self, now_ms: int) -> Mask:  # noqa: ARG002 - of items that expire
+    def blocked(self, now_ms: int) -> Mask:
         """(capacity,) True where no answer may go at an instant (epoch ms): free rows, items that are unavailable,
         removed or expired.
         """
-        return self._cached(b"blocked", lambda: self._of_slots(self.catalogue.blocked(), free=True))
+        return self._cached(b"blocked", now_ms, lambda: self._of_slots(self.catalogue.blocked(now_ms), free=True))
 
-    def matching_all(
-        self,
-        filters: Mapping[str, Any],
-        now_ms: int,
-        place: str = "filters",  # noqa: ARG002
-    ) -> Mask:
+    def matching_all(self, filters: Mapping[str, Any], now_ms: int, place: str = "filters") -> Mask:
         """Which items meet a filter. Kept: the same filter costs nothing the next time. Not to be written to.
 
         Parameters
-            filters: as in a request; without any, everything meets it.
+            filters: as in a request; without any, every item of the catalogue meets it.
             now_ms: what `now` means in it, epoch ms.
             place: where it stands, for a refusal: `boosts[0].filters`.
 
@@ -96,25 +91,20 @@ class Rows:
         Raises
             RequestRefused: `unknown_field` or `bad_filter`, with the place.
         """
-        mask = np.ones(len(self), bool)
-        for name, condition in filters.items():
-            mask &= self.matching(name, condition)
-        return mask
-
-    def matching(self, name: str, condition: object) -> Mask:
-        """(capacity,) True where the item's field meets the condition. Raises RequestRefused as the catalogue does."""
-        key = orjson.dumps([name, condition], option=orjson.OPT_SORT_KEYS)
-        return self._cached(key, lambda: self._of_slots(self.catalogue.matching(name, condition), free=False))
+        key = filter_key(filters, place)
+        return self._cached(
+            key, now_ms, lambda: self._of_slots(self.catalogue.matching_all(filters, now_ms, place), free=False)
+        )
 
     def cold(self) -> Mask:
         """(slots,) True for the items that the catalogue offers and that have no row here."""
 
-        def compute() -> Mask:
+        def compute() -> Kept:
             mask = self.catalogue.listed()
             mask[self.named()] = False
-            return mask
+            return Kept(mask, -math.inf, math.inf)
 
-        return self._cached(b"cold", compute)
+        return self._cached(b"cold", 0, compute)
 
     def slots_of(self, rows: RowIds) -> RowIds:
         """The slots of rows."""
@@ -124,23 +114,24 @@ class Rows:
         """The slots of the items that have a row, in the order of the rows."""
         return np.arange(len(self)) if self._slots is None else self._slots[self._slots >= 0]
 
-    def _of_slots(self, over_slots: Mask, *, free: bool) -> Mask:
+    def _of_slots(self, over_slots: Kept, *, free: bool) -> Kept:
         """A mask over slots as one over rows; `free` is what free rows get."""
-        return over_slots if self._slots is None else np.append(over_slots, free)[self._slots]
+        if self._slots is None:
+            return over_slots
+        return over_slots._replace(mask=np.append(over_slots.mask, free)[self._slots])
 
-    def _cached(self, key: bytes, compute: Callable[[], Mask]) -> Mask:
+    def _cached(self, key: bytes, now_ms: int, compute: Callable[[], Kept]) -> Mask:
         with self.catalogue.lock:
             if self._stamp != self.catalogue.changes:
                 self._masks.clear()
                 self._stamp = self.catalogue.changes
-            mask = self._masks.get(key)
-            if mask is None:
-                mask = self._masks[key] = compute()
+            kept = self._masks.get(key)
+            if kept is None or not kept.holds(now_ms):
+                kept = self._masks[key] = compute()
                 if len(self._masks) > CACHED_FILTERS:
                     self._masks.popitem(last=False)
-            else:
-                self._masks.move_to_end(key)
-            return mask
+            self._masks.move_to_end(key)
+            return kept.mask
 
 
 class Rules(NamedTuple):

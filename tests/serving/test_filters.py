@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from headwater.errors import RequestRefused
 from headwater.events import Item
 from serving.catalogue import Catalogue
+from serving.rules import Rows
 
 DAY_MS = 86_400_000
 NEW_YEAR_MS = 1_735_689_600_000  # 2025-01-01
@@ -35,7 +37,7 @@ SHOP = [
 def found(name: str, condition: object) -> set[str]:
     catalogue = Catalogue(SHOP)
     catalogue.slot("only events have named it")
-    mask = catalogue.matching(name, condition)
+    mask = catalogue.matching_all({name: condition}, 0).mask
     return {item_id for slot, item_id in enumerate(catalogue.ids) if mask[slot]}
 
 
@@ -123,6 +125,191 @@ def test_a_field_that_no_item_has_is_refused_with_those_that_are_known(name: str
 def test_one_long_name_over_many_inner_ones_costs_no_memory() -> None:
     inner: dict[str, Any] = {f"key-{number}": number for number in range(2000)}
     catalogue = Catalogue([Item(item_id="bomb", attributes={"x" * 100_000: inner, "price": 1})])
-    assert catalogue.matching("price", 1).tolist() == [True]
+    assert catalogue.matching_all({"price": 1}, 0).mask.tolist() == [True]
     with pytest.raises(RequestRefused, match="Known fields: price"):
-        catalogue.matching("x" * 100_000 + ".key-1", 1)
+        catalogue.matching_all({"x" * 100_000 + ".key-1": 1}, 0)
+
+
+NOW_MS = NEW_YEAR_MS + 20 * DAY_MS
+HOUR_MS = 3_600_000
+
+EVENTS = [
+    Item(
+        item_id="berlin",
+        categories=("music", "jazz"),
+        published_time=NOW_MS - 3 * DAY_MS,
+        attributes={"price": 20, "venue": {"lat": 52.52, "lon": 13.405}, "starts": "2025-01-21T20:00:00+01:00"},
+    ),
+    Item(
+        item_id="potsdam",
+        categories=("music",),
+        published_time=NOW_MS - 8 * DAY_MS,
+        attributes={"price": 8, "venue": {"type": "Point", "coordinates": [13.06, 52.4]}, "starts": NOW_MS - HOUR_MS},
+    ),
+    Item(
+        item_id="fiji",
+        categories=("film", "jazz"),
+        published_time=NOW_MS + DAY_MS,
+        attributes={
+            "price": 15,
+            "venue": [{"latitude": -17.7, "longitude": 179.9}],
+            "maker": {"land": "fj"},
+            "or": "x",
+        },
+    ),
+    Item(item_id="plain", attributes={"price": 99, "tags": [], "note": None}),
+]
+
+
+def meeting(filters: dict[str, Any], now_ms: int = NOW_MS) -> set[str]:
+    catalogue = Catalogue(EVENTS)
+    catalogue.slot("only events have named it")
+    mask = catalogue.matching_all(filters, now_ms).mask
+    return {item_id for slot, item_id in enumerate(catalogue.ids) if mask[slot]}
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ({}, {"berlin", "potsdam", "fiji", "plain"}),
+        ({"categories": {"any": ["film", "music"]}}, {"berlin", "potsdam", "fiji"}),
+        ({"categories": {"all": ["music", "jazz"]}}, {"berlin"}),
+        ({"categories": {"none": ["music", "film"]}}, {"plain"}),
+        ({"categories": {"all": ["jazz"], "none": ["film"]}}, {"berlin"}),
+        ({"price": {"any": [{"lt": 10}, {"gt": 50}, 15]}}, {"potsdam", "fiji", "plain"}),
+        ({"price": {"all": [{"gt": 10}, {"not": 15}]}}, {"berlin", "plain"}),
+        ({"published_time": {"gte": "now-7d"}}, {"berlin", "fiji"}),
+        ({"published_time": {"gte": "now-7d", "lte": "now"}}, {"berlin"}),
+        ({"published_time": {"gte": "now - 1w - 1d", "lt": "2025-01-17T00:00:00Z"}}, {"potsdam"}),
+        ({"published_time": {"not": {"gt": "now"}}}, {"berlin", "potsdam", "plain"}),
+        ({"starts": {"gte": "now", "lt": "now+1d"}}, {"berlin"}),
+        ({"starts": {"lt": "now"}}, {"potsdam"}),
+        ({"maker": {"exists": True}}, {"fiji"}),
+        ({"maker.land": {"exists": False}}, {"berlin", "potsdam", "plain"}),
+        ({"tags": {"exists": True}}, set()),
+        ({"nobody has it": {"exists": False}, "price": {"gt": 50}}, {"plain"}),
+        ({"venue": {"near": {"lat": 52.5, "lon": 13.4, "km": 10}}}, {"berlin"}),
+        ({"venue": {"near": {"lat": 52.5, "lon": 13.4, "km": 30}}}, {"berlin", "potsdam"}),
+        ({"venue": {"near": {"lat": -17.7, "lon": -179.9, "km": 25}}}, {"fiji"}),  # across the date line
+        ({"venue": {"not": {"near": {"lat": 52.5, "lon": 13.4, "km": 30}}}}, {"fiji", "plain"}),
+        ({"or": [{"price": {"lt": 10}}, {"categories": "film"}]}, {"potsdam", "fiji"}),
+        ({"or": [{"price": {"lt": 10}}, {"categories": "film"}], "published_time": {"lt": "now"}}, {"potsdam"}),
+        ({"and": [{"categories": "jazz"}, {"or": [{"price": 20}, {"price": 99}]}]}, {"berlin"}),
+        ({"not": {"categories": "music", "price": {"lt": 10}}}, {"berlin", "fiji", "plain"}),
+        ({"not": [{"categories": "music"}, {"price": 99}]}, {"fiji"}),
+        ({"not": {"or": [{"price": 20}, {"not": {"categories": "music"}}]}}, {"potsdam"}),
+        ({"or": "x"}, {"fiji"}),  # a field may be called so, too
+        ({"or": {"not": "x"}}, {"berlin", "potsdam", "plain"}),
+    ],
+)
+def test_a_filter_of_groups_and_times_and_places_finds(filters: dict[str, Any], expected: set[str]) -> None:
+    assert meeting(filters) == expected
+
+
+@pytest.mark.parametrize(
+    ("filters", "told"),
+    [
+        ({"or": [{"price": 20}, {"price": {"gte": "a"}}]}, r"^filters\.or\[1\]\.price\.gte: 'a' cannot be compared"),
+        ({"or": [{"price": 20}, {"colour": 1}]}, r"^filters\.or\[1\]\.colour: no item has a field 'colour'"),
+        ({"or": {"price": 20, "categories": "film"}}, r"^filters\.or: .* use a list of filters"),
+        ({"and": []}, r"^filters\.and: \[\] is no group"),
+        ({"or": [{"price": 20}, "x"]}, r"^filters\.or\[1\]: 'x' is no filter: use an object of fields"),
+        ({"not": [{}]}, r"^filters\.not\[0\]: \{\} says nothing"),
+        ({"price": {"in": [20, "dear"]}}, r"^filters\.price\.in\[1\]: 'dear' cannot be compared with numbers"),
+        ({"price": {"or": [{"lt": 10}, {"gt": 50}]}}, r'^filters\.price: .* "or" is "any"'),
+        ({"maker": {"land": "fj"}}, r'A field within is named "maker\.land"'),
+        ({"price": {"any": 20}}, r"^filters\.price\.any: 20 is no list"),
+        ({"price": {"exists": "yes"}}, r"^filters\.price\.exists: 'yes' is no answer: use true or false"),
+        ({"published_time": {"gte": "now-7days"}}, r"^filters\.published_time\.gte: 'now-7days' is no time: use .*7d"),
+        ({"published_time": {"gte": "now-1M"}}, r"units are ms, s, m, h, d and w"),
+        ({"published_time": {"gte": "now-7d", "lt": "soon"}}, r"^filters\.published_time\.lt: 'soon' is no time"),
+        ({"price": {"gte": "now-7d"}}, r"'now-7d' cannot be compared with numbers \(8 to 99\): use it on times"),
+        ({"categories": {"gte": "now"}}, r"cannot be compared with text .* use it on times"),
+        ({"venue": {"near": {"lat": 52.5, "lon": 13.4}}}, r"^filters\.venue\.near: .* is no place: use"),
+        ({"venue": {"near": {"lat": 152, "lon": 13.4, "km": 1}}}, r"^filters\.venue\.near\.lat: 152 is not within -90"),
+        ({"venue": {"near": {"lat": 52, "lon": "13", "km": 1}}}, r"^filters\.venue\.near\.lon: '13' is not within"),
+        ({"price": {"near": {"lat": 52, "lon": 13, "km": 1}}}, r"^filters\.price\.near: .*compared with numbers"),
+        ({"venue": 52}, r"^filters\.venue: 52 cannot be compared with points"),
+    ],
+)
+def test_a_bad_filter_is_refused_with_its_place(filters: dict[str, Any], told: str) -> None:
+    with pytest.raises(RequestRefused, match=told):
+        meeting(filters)
+
+
+def test_a_filter_too_deep_or_too_long_is_refused() -> None:
+    deep: dict[str, Any] = {"price": 1}
+    for _ in range(400):
+        deep = {"not": deep}
+    for filters, told in ((deep, "nested deeper"), ({"or": [{"price": 1}] * 501}, "at most 500")):
+        with pytest.raises(RequestRefused, match=told):
+            meeting(filters)
+
+
+def test_a_mask_that_moves_with_the_clock_is_kept_just_as_long_as_it_is_right() -> None:
+    catalogue = Catalogue(EVENTS)
+    filters = {"or": [{"published_time": {"gte": "now-7d", "lt": "now"}}, {"starts": {"gte": "now"}}]}
+    turns = [NOW_MS + DAY_MS, NOW_MS + 4 * DAY_MS, NOW_MS + 8 * DAY_MS, NOW_MS - 3 * DAY_MS, NOW_MS - HOUR_MS]
+    for now_ms in sorted(turn + step for turn in turns for step in (-1, 0, 1)):
+        kept = catalogue.matching_all(filters, now_ms)
+        assert kept.mask.tolist() == Catalogue(EVENTS).matching_all(filters, now_ms).mask.tolist()
+        assert catalogue.matching_all(filters, now_ms) is kept
+    first = catalogue.matching_all(filters, NOW_MS)
+    assert catalogue.matching_all(filters, NOW_MS + HOUR_MS) is first  # nothing has come or gone by then
+    catalogue.put(Item(item_id="new", published_time=NOW_MS - 1))
+    assert catalogue.matching_all(filters, NOW_MS).mask.tolist() == [True, False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        Item(item_id="a", expires_time=NOW_MS),
+        Item(item_id="a", attributes={"expires_time": NOW_MS}),
+        Item(item_id="a", attributes={"expires_time": NOW_MS // 1000}),
+        Item(item_id="a", attributes={"expires_time": "2025-01-21T01:00:00+01:00"}),
+    ],
+)
+def test_an_item_that_has_expired_is_in_no_list(item: Item) -> None:
+    catalogue = Catalogue([item, Item(item_id="b", attributes={"expires_time": "soon"}), Item(item_id="c")])
+    rows = Rows(catalogue, ["a", "b", None, "c"])
+    assert rows.blocked(NOW_MS - 1).tolist() == [False, False, True, False]
+    assert rows.blocked(NOW_MS).tolist() == [True, False, True, False]
+    assert rows.blocked(NOW_MS - 1).tolist() == [False, False, True, False]  # a backtest asks in any order
+    catalogue.put(Item(item_id="a", expires_time=NOW_MS + 5))
+    assert not rows.blocked(NOW_MS)[0]
+    assert rows.matching_all({"expires_time": {"gt": "now"}}, NOW_MS).tolist() == [True, False, False, False]
+
+
+def test_nothing_expires_because_the_catalogue_grows() -> None:
+    catalogue = Catalogue(
+        Item(item_id=f"i{number}", expires_time=NOW_MS if number == 7 else None) for number in range(3000)
+    )
+    assert [catalogue.ids[slot] for slot in catalogue.blocked(NOW_MS).mask.nonzero()[0]] == ["i7"]
+
+
+def test_values_come_and_go_in_any_order_and_nothing_is_left_of_them() -> None:
+    random = Random(1)
+    catalogue = Catalogue()
+    kept: dict[str, Item] = {}
+    for number in range(2000):
+        item_id = f"i{random.randrange(40)}"
+        if random.random() < 0.3:
+            catalogue.remove(item_id)
+            kept.pop(item_id, None)
+        else:
+            values = [random.choice(["a", "7", 7, True, 3.5, {"lat": 1, "lon": number % 3}]) for _ in range(3)]
+            kept[item_id] = Item(item_id=item_id, attributes={"mixed": values, f"own-{number % 7}": 1})
+            catalogue.put(kept[item_id])
+        if number % 100 == 0:
+            fresh = Catalogue(kept.values())
+            for condition in ("a", "7", 7, True, {"gt": 3}, {"exists": True}, {"near": {"lat": 1, "lon": 0, "km": 9}}):
+                for name in ("mixed", "own-3"):
+                    assert _outcome(catalogue, {name: condition}) == _outcome(fresh, {name: condition})
+
+
+def _outcome(catalogue: Catalogue, filters: dict[str, Any]) -> set[str] | str:
+    try:
+        mask = catalogue.matching_all(filters, NOW_MS).mask
+    except RequestRefused as refusal:
+        return str(refusal)
+    return {item_id for slot, item_id in enumerate(catalogue.ids) if mask[slot]}

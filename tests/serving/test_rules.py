@@ -122,7 +122,7 @@ def test_a_filter_on_a_field_that_no_item_has_names_the_known_ones() -> None:
 def test_a_refusal_names_twenty_of_many_fields() -> None:
     catalogue = Catalogue([Item(item_id="many", attributes={f"{n:05}" + "x" * 200: n for n in range(3000)})])
     with pytest.raises(RequestRefused, match="and 2,980 more") as refusal:
-        catalogue.matching("y" * 5000, 1)
+        catalogue.matching_all({"y" * 5000: 1}, 0)
     assert len(str(refusal.value)) < 2000
 
 
@@ -158,12 +158,12 @@ def test_any_edits_leave_the_catalogue_that_its_survivors_make(edits: list[Item 
         for condition in conditions:
             assert matched(catalogue, name, condition) == matched(fresh, name, condition)
     open_ids = {item_id for item_id, item in left.items() if item.available}
-    assert {item_id for slot, item_id in enumerate(catalogue.ids) if not catalogue.blocked()[slot]} == open_ids
+    assert {item_id for slot, item_id in enumerate(catalogue.ids) if not catalogue.blocked(0).mask[slot]} == open_ids
 
 
 def matched(catalogue: Catalogue, name: str, condition: object) -> set[str] | str:
     try:
-        mask = catalogue.matching(name, condition)
+        mask = catalogue.matching_all({name: condition}, 0).mask
     except RequestRefused as refusal:
         return str(refusal)
     return {item_id for slot, item_id in enumerate(catalogue.ids) if mask[slot]}
@@ -255,14 +255,14 @@ def test_one_view_of_the_rows_sees_changes_of_the_catalogue_and_of_its_ids() -> 
     assert rows.blocked(0).tolist() == [False, True, False]
     catalogue.remove("alien")
     assert rows.blocked(0).tolist() == [True, True, False]
-    assert rows.matching("categories", "comedy").tolist() == [False, False, True]
+    assert rows.matching_all({"categories": "comedy"}, 0).tolist() == [False, False, True]
 
 
 def test_a_field_is_unknown_again_when_its_last_item_left() -> None:
     catalogue = Catalogue(FILMS)
     catalogue.remove("metropolis")
     with pytest.raises(RequestRefused, match="restored"):
-        catalogue.matching("restored", True)
+        catalogue.matching_all({"restored": True}, 0)
     assert len(catalogue) == 4
 
 
