@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -35,7 +35,7 @@ from serving.message_size import sendable
 from serving.popular import POPULAR_ITEMS, Popular
 from serving.rules import DEFAULT_LIMITS
 from serving.scorer import Scorer
-from serving.scoring import Ask, ScoredBatch, needs_popular, refuse, score
+from serving.scoring import Ask, ScoredBatch, refuse, score
 from serving.serving_metrics import ServingMetrics
 from serving.surfaces import Surfaces
 from streams.features.fold import Limits
@@ -139,10 +139,8 @@ class Answering:
             return answers
         read = time.perf_counter()
         asks = [self._ask(one, offsets) for one in begun]
-        ranked = needs_popular(self.scorer, asks, began_ms, self.limits, self.surfaces)
-        popular = self._popular_items(began_ms) if ranked else Popular()
         steps: dict[str, float] = {}
-        scored = self._score(asks, popular, steps)
+        scored = self._score(asks, lambda: self._popular_items(began_ms), steps)
         if scored.not_finite:
             self.metrics.not_finite.inc(scored.not_finite)
             log.error("scores that are not finite were left out", extra={"count": scored.not_finite})
@@ -156,7 +154,7 @@ class Answering:
             answers.append(self._finish(one, answer, began_ms, timings))
         return answers
 
-    def _score(self, asks: Sequence[Ask], popular: Popular, steps: dict[str, float]) -> ScoredBatch:
+    def _score(self, asks: Sequence[Ask], popular: Callable[[], Popular], steps: dict[str, float]) -> ScoredBatch:
         try:
             return score(
                 self.scorer,

@@ -23,8 +23,9 @@ def sendable(answer: Recommendation) -> bytes | None:
 
 
 def without_reasons(answer: Recommendation) -> Recommendation:
-    """The answer without its reasons, and a note of that in its receipt."""
+    """The answer without its reasons, in words and in numbers, and a note of that in its receipt."""
     policy = (*answer.receipt.policy, REASONS_LEFT_OUT)
     receipt = answer.receipt.model_copy(update={"policy": policy})
-    items = tuple(item.model_copy(update={"reasons": ()}) for item in answer.items)
+    nothing = {"reasons": (), "contributions": {}, "because": ()}
+    items = tuple(item.model_copy(update=nothing) for item in answer.items)
     return answer.model_copy(update={"items": items, "receipt": receipt})

@@ -14,6 +14,7 @@ import ctypes
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +27,7 @@ from models.finite import not_finite
 from models.inputs import encode_histories
 from models.published.bundle import Bundle
 from models.published.delta import Delta
+from models.published.graph import parts_of
 from serving.catalogue import Catalogue
 from serving.rules import Rows
 
@@ -63,6 +65,12 @@ class Half:
                 self._bound[name] = array, value
             elif self.device != "cpu":
                 bound[1].update_inplace(array)
+
+    @cached_property
+    def parts(self) -> dict[str, str]:
+        """Parts of a score by name, each with the graph's output that says what it adds; together they are `scores`."""
+        there = {one.name for one in self.session.get_outputs()}
+        return {name: output for name, output in parts_of(self.bundle.config).items() if output in there}
 
     @property
     def returning(self) -> frozenset[str]:

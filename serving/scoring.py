@@ -25,7 +25,7 @@ from serving.arranging import Arranged, Offer, arrange, arranges
 from serving.cold_items import cold_items, likest
 from serving.filters import Mask
 from serving.popular import Popular
-from serving.reasons import explain
+from serving.reasons import Ranking, Why, explain
 from serving.rules import DEFAULT_LIMITS, Rows, Rules, extended, forbid, rules_for
 from serving.scorer import Half, Scorer
 from serving.second_stage import Situation, asked_outputs, revise
@@ -33,7 +33,7 @@ from serving.surfaces import Surfaces, as_asked
 from streams.features.fold import Limits
 from streams.features.state import EMPTY, UserState
 
-__all__ = ["Ask", "ScoredBatch", "needs_popular", "refuse", "score"]
+__all__ = ["Ask", "ScoredBatch", "refuse", "score"]
 
 Array = npt.NDArray[Any]
 
@@ -125,7 +125,9 @@ class _Asked(NamedTuple):
 
 
 class _Listed(NamedTuple):
-    """A run of a list, best first: of the model, of what is popular, or of cold items. `reasons` where asked for."""
+    """A run of a list, best first: of the model, of what is popular, or of cold items. Why in words (`reasons`), and
+    of the model with numbers (`why`), where asked for.
+    """
 
     ids: list[str]
     values: list[float]
@@ -134,33 +136,15 @@ class _Listed(NamedTuple):
     popular: int = 0
     cold: int = 0
     notes: tuple[str, ...] = ()
+    why: Sequence[Why] = ()
 
-
-def needs_popular(
-    scorer: Scorer,
-    asks: Sequence[Ask],
-    now_ms: int,
-    limits: Limits = DEFAULT_LIMITS,
-    surfaces: Surfaces | None = None,
-) -> bool:
-    """Whether `score` may use what is popular for one of these: without a model, without a history that it knows, or
-    for a list that it cannot fill. A filter leaves nothing but what the catalogue has.
-    """
-    with scorer.live() as half:
-        if half is None:
-            return True
-        offered = len(half.rows) - int(np.count_nonzero(half.rows.blocked(now_ms)))
-        for one in _resolved(asks, now_ms, limits, surfaces or Surfaces()):
-            request = one.request
-            if not half.knows(one.history):
-                return True
-            if request.candidates is None:
-                short = one.k + len(one.history) + len(request.exclude) > offered
-            else:
-                short = not half.bundle.item_rows.keys() >= set(request.candidates)
-            if short and not request.filters:
-                return True
-    return False
+    def told(self, place: int) -> Why:
+        """Why one of them is here. What no model ranks has its score from nothing else."""
+        if self.why:
+            return self.why[place]
+        if not self.reasons:
+            return Why()
+        return Why(self.reasons[place], {"popular" if self.popular else "cold": self.values[place]})
 
 
 def score(
@@ -169,7 +153,7 @@ def score(
     *,
     now_ms: int,
     exclude_seen: Collection[str],
-    popular: Popular | None = None,
+    popular: Popular | Callable[[], Popular] | None = None,
     limits: Limits = DEFAULT_LIMITS,
     surfaces: Surfaces | None = None,
     mark: Callable[[str], None] = lambda _step: None,
@@ -183,7 +167,7 @@ def score(
         now_ms: the instant, epoch ms.
         exclude_seen: the rule for requests and surfaces that name none (`models.exclusion`).
         popular: ranks where there is no model or no history that the model knows; without it, a model's own popularity
-            does.
+            does. A function is called where one of these may need it, by the version that they are answered from.
         limits: how much is remembered of a user, and what events mean, for `recent_events`.
         surfaces: those that requests may name.
         mark: called with the name of a step when it has ended, so that a caller with a clock can time it.
@@ -193,27 +177,53 @@ def score(
         its refusal.
     """
     asked = _resolved(asks, now_ms, limits, surfaces or Surfaces())
-    scored = ScoredBatch([])
-    with scorer.live() as half, scorer.catalogue.lock:
-        batch = _Batch(scorer, half, popular or Popular(), now_ms, exclude_seen)
-        if half is None:
-            mark("score")
-            scored.answers += [_answered(batch, one, None) for one in asked]
-            mark("rules")
-            return scored
-        sessions = [_session(one.request) for one in asked]
-        histories, shown = [one.history for one in asked], [one.state.shown for one in asked]
-        outputs = ["scores", *asked_outputs(half)]
-        lengths, found = half.run(histories, [one.at_ms for one in asked], outputs, shown, sessions)
-        scored.not_finite = drop_not_finite(found[0])
+    with scorer.live() as half:
+        if callable(popular):
+            popular = popular() if _needs_popular(half, asked) else None
+        with scorer.catalogue.lock:
+            return _scored(_Batch(scorer, half, popular or Popular(), now_ms, exclude_seen), asked, mark)
+
+
+def _scored(batch: _Batch, asked: Sequence[_Asked], mark: Callable[[str], None]) -> ScoredBatch:
+    scored, half = ScoredBatch([]), batch.half
+    if half is None:
         mark("score")
-        for i, one in enumerate(asked):
-            parts = {name: part[i] for name, part in zip(outputs, found, strict=True)}
-            np.copyto(parts["scores"], -np.inf, where=half.rows.blocked(one.at_ms))
-            said = _Said(int(lengths[i]), parts["scores"], parts)
-            scored.answers.append(_answered(batch, one, said))
+        scored.answers += [_answered(batch, one, None) for one in asked]
         mark("rules")
+        return scored
+    sessions = [_session(one.request) for one in asked]
+    histories, shown = [one.history for one in asked], [one.state.shown for one in asked]
+    outputs = ["scores", *asked_outputs(half)]
+    lengths, found = half.run(histories, [one.at_ms for one in asked], outputs, shown, sessions)
+    scored.not_finite = drop_not_finite(found[0])
+    mark("score")
+    for i, one in enumerate(asked):
+        parts = {name: part[i] for name, part in zip(outputs, found, strict=True)}
+        np.copyto(parts["scores"], -np.inf, where=half.rows.blocked(one.at_ms))
+        said = _Said(int(lengths[i]), parts["scores"], parts)
+        scored.answers.append(_answered(batch, one, said))
+    mark("rules")
     return scored
+
+
+def _needs_popular(half: Half | None, asked: Sequence[_Asked]) -> bool:
+    """Whether one of these may need what is popular: without a model, without a history that it knows, or for a list
+    that it cannot fill. A filter leaves nothing but what the catalogue has.
+    """
+    if half is None:
+        return True
+    for one in asked:
+        request = one.request
+        if not half.knows(one.history):
+            return True
+        if request.candidates is None:
+            offered = len(half.rows) - int(np.count_nonzero(half.rows.blocked(one.at_ms)))
+            short = one.k + len(one.history) + len(request.exclude) > offered
+        else:
+            short = not half.bundle.item_rows.keys() >= set(request.candidates)
+        if short and not request.filters:
+            return True
+    return False
 
 
 class _Said(NamedTuple):
@@ -283,14 +293,15 @@ def _model_answer(batch: _Batch, half: Half, asked: _Asked, said: _Said, fallbac
     rules = _rules(batch, asked, half.rows, half.bundle.item_rows)
     scores = said.scores
     forbid(scores, rules)
-    revise(half, _situation(asked), scores, said.parts)
+    situation = _situation(asked)
+    candidates = revise(half, situation, scores, said.parts)
     found = _arranged(asked, scores, half.rows, asked.k)
-    reasons: Sequence[tuple[str, ...]] = ()
+    why: Sequence[Why] = ()
     if asked.request.explain:
-        personal = fallback is None
-        reasons = explain(half, asked.history, scores, found.rows, rules, batch.now_ms, personal=personal)
+        ranking = Ranking(scores, candidates, found.rows, found.scores.tolist())
+        why = explain(half, situation, ranking, rules, personal=fallback is None)
     ids = _ids(half.bundle.items, found.rows)
-    ranked = _Listed(ids, found.scores.tolist(), found.propensities.tolist(), [*reasons], notes=found.notes)
+    ranked = _Listed(ids, found.scores.tolist(), found.propensities.tolist(), [], notes=found.notes, why=why)
     return _answer(batch, asked, [ranked, *_unknown_to(half, batch, asked, ranked)], fallback)
 
 
@@ -421,8 +432,8 @@ def _items(listed: Sequence[_Listed]) -> tuple[RecommendedItem, ...]:
                     item_id=item_id,
                     rank=len(items) + 1,
                     score=value,
-                    reasons=tuple(run.reasons[place]) if run.reasons else (),
                     propensity=run.propensities[place] if run.propensities else 1.0,
+                    **run.told(place)._asdict(),
                 )
             )
     return tuple(items)

@@ -26,7 +26,7 @@ from models.experts.registry import Parts
 from models.onnx_nodes import Nodes
 from models.shown.showings import FACTS
 
-__all__ = ["RUNTIME_INPUTS", "SCORES", "build_graph", "outputs_of"]
+__all__ = ["RUNTIME_INPUTS", "SCORES", "build_graph", "outputs_of", "parts_of"]
 
 OPSET = 20
 IR_VERSION = 10
@@ -52,6 +52,11 @@ SCORES = "scores"
 def outputs_of(config: ModelConfig) -> list[str]:
     """Names of the graph's outputs: the scores, then each part of them. `memory` is always there, zeros without any."""
     return _outputs(Parts(config))
+
+
+def parts_of(config: ModelConfig) -> dict[str, str]:
+    """The outputs that add up to the scores, by what each is of."""
+    return {part.removesuffix("_part"): part for part in outputs_of(config) if part != SCORES}
 
 
 def _outputs(parts: Parts) -> list[str]:

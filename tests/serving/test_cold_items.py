@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from headwater.recommendations import EXACT, Recommendation
 from serving.catalogue import Catalogue
 from serving.popular import Popular
 from serving.scorer import Scorer
-from serving.scoring import Ask, needs_popular, score
+from serving.scoring import Ask, score
 from tests.worlds.serving import CATALOGUE, FILMS, clicked, items_of, request, trained
 
 NOW_MS = 5_000_000_000
@@ -99,7 +100,9 @@ def test_the_receipt_names_popularity_only_where_it_added_something(scorer: Scor
         (True, {"candidates": ("film-1", "in-the-news")}),
     ):
         asks = [Ask(request(**fields), HISTORY)]  # type: ignore[arg-type]
-        assert needs_popular(scorer, asks, NOW_MS) is needed, fields
+        read = Mock(return_value=popular)
+        score(scorer, asks, now_ms=NOW_MS, exclude_seen=["*"], popular=read)
+        assert read.called is needed, fields
 
 
 def test_an_item_is_found_by_filter_by_everybody_as_soon_as_it_is_put(scorer: Scorer) -> None:

@@ -1,0 +1,120 @@
+"""Evidence: what the model that answered says of a history, and of the same history with something left out.
+
+Before: an answer whose request says `explain` or `why_not`. After: `words`, `numbers` and `why_not` read it. All of it
+is one run of the graph, on the version that answered and at the same instant, so that what it says of the whole history
+is the scores of the answer, bit by bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from headwater.examples import Entry
+from headwater.recommendations import Because
+from headwater.signals import Meaning
+from models.published.graph import SCORES
+from serving.second_stage import Query
+
+if TYPE_CHECKING:
+    from serving.scorer import Half
+
+__all__ = ["MEMORY", "MOVED", "Evidence", "Ranking", "Why", "gather"]
+
+NEWEST_ITEMS = 8
+"""Newest items of a history that are tried as reasons; the memories fade by a fifth at each step back."""
+
+NEWEST_ENTRIES = 16
+"""Newest entries of a history, of items that the model knows, that are left out one at a time."""
+
+MEMORY = "memory"
+
+MOVED = 1e-6
+"""Least part of an entry in a score that is told."""
+
+Array = npt.NDArray[Any]
+RowIds = npt.NDArray[np.int64]
+
+
+class Why(NamedTuple):
+    """Of one item of a list: in words, by part of the model, and by entry of the history."""
+
+    reasons: tuple[str, ...] = ()
+    contributions: dict[str, float] = {}
+    because: tuple[Because, ...] = ()
+
+
+class Ranking(NamedTuple):
+    """A list of the model, and what it was taken from.
+
+    Fields
+        scores: (capacity,), as the second stage left them; -inf where the rules let nothing go.
+        candidates: rows that the ranker revised, none without one.
+        best: rows of the list, best first.
+        values: their scores in the answer.
+    """
+
+    scores: Array
+    candidates: RowIds
+    best: RowIds
+    values: Sequence[float]
+
+
+class Evidence(NamedTuple):
+    """Outputs of the graph, each (B, capacity), by history; the first history is the whole one.
+
+    Fields
+        items: the newest entry of each item that is tried, newest first; `without_item` are the histories without any
+            entry of it.
+        entries: the entries that are tried, newest first; `without_entry` are the histories without this one.
+        spoken: the history without all that speaks against its item; None where nothing does.
+    """
+
+    outputs: dict[str, Array]
+    items: list[Entry]
+    without_item: list[int]
+    entries: list[Entry]
+    without_entry: list[int]
+    spoken: int | None
+
+
+def gather(half: Half, query: Query, session: int | None, *, personal: bool) -> Evidence:
+    """Run the graph once more. Without `personal`, of the whole history alone."""
+    history, known = query.history, half.bundle.item_rows
+    histories: list[Sequence[Entry]] = [history]
+    places: dict[frozenset[int], int] = {frozenset(): 0}
+
+    def without(left_out: Sequence[int]) -> int:
+        """The place of the history without these entries."""
+        key = frozenset(left_out)
+        if key not in places:
+            places[key] = len(histories)
+            histories.append([entry for i, entry in enumerate(history) if i not in key])
+        return places[key]
+
+    newest: dict[str, list[int]] = {}
+    for i in reversed(range(len(history) if personal else 0)):
+        item_id = history[i].item_id
+        if item_id in newest or (len(newest) < NEWEST_ITEMS and item_id in known):
+            newest.setdefault(item_id, []).append(i)
+    tried = [i for i in reversed(range(len(history))) if history[i].item_id in known][:NEWEST_ENTRIES]
+    tried = tried if personal else []
+    meaning = half.bundle.config.meanings.meaning
+    against = [i for i, one in enumerate(history) if meaning(one.type, one.value) is Meaning.NEGATIVE]
+    without_item = [without(left_out) for left_out in newest.values()]
+    without_entry = [without([i]) for i in tried]
+    spoken = without(against) if against and personal else None
+    outputs = list(dict.fromkeys((SCORES, MEMORY, *half.parts.values(), *half.bundle.reasons)))
+    b = len(histories)
+    _, found = half.run(histories, query.at_ms, outputs, [query.state.shown] * b, [session] * b)
+    return Evidence(
+        outputs=dict(zip(outputs, found, strict=True)),
+        items=[history[left_out[0]] for left_out in newest.values()],
+        without_item=without_item,
+        entries=[history[i] for i in tried],
+        without_entry=without_entry,
+        spoken=spoken,
+    )
