@@ -5,6 +5,8 @@ Before: a finished answer. After: `serving.answering` sends its bytes, or refuse
 
 from __future__ import annotations
 
+from typing import Any
+
 from headwater.recommendations import REASONS_LEFT_OUT, Recommendation
 from headwater.wire import encode
 
@@ -26,6 +28,6 @@ def without_reasons(answer: Recommendation) -> Recommendation:
     """The answer without its reasons, in words and in numbers, and a note of that in its receipt."""
     policy = (*answer.receipt.policy, REASONS_LEFT_OUT)
     receipt = answer.receipt.model_copy(update={"policy": policy})
-    nothing = {"reasons": (), "contributions": {}, "because": ()}
+    nothing: dict[str, Any] = {"reasons": (), "contributions": {}, "because": ()}
     items = tuple(item.model_copy(update=nothing) for item in answer.items)
     return answer.model_copy(update={"items": items, "receipt": receipt})

@@ -138,13 +138,14 @@ class _Listed(NamedTuple):
     notes: tuple[str, ...] = ()
     why: Sequence[Why] = ()
 
-    def told(self, place: int) -> Why:
-        """Why one of them is here. What no model ranks has its score from nothing else."""
+    def told(self, place: int) -> dict[str, Any]:
+        """Why one of them is here; nothing unasked. What no model ranks has its score from nothing else."""
         if self.why:
-            return self.why[place]
+            return self.why[place]._asdict()
         if not self.reasons:
-            return Why()
-        return Why(self.reasons[place], {"popular" if self.popular else "cold": self.values[place]})
+            return {}
+        part = "popular" if self.popular else "cold"
+        return {"reasons": self.reasons[place], "contributions": {part: self.values[place]}}
 
 
 def score(
@@ -433,7 +434,7 @@ def _items(listed: Sequence[_Listed]) -> tuple[RecommendedItem, ...]:
                     rank=len(items) + 1,
                     score=value,
                     propensity=run.propensities[place] if run.propensities else 1.0,
-                    **run.told(place)._asdict(),
+                    **run.told(place),
                 )
             )
     return tuple(items)

@@ -7,7 +7,8 @@ is the scores of the answer, bit by bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -28,7 +29,8 @@ NEWEST_ITEMS = 8
 """Newest items of a history that are tried as reasons; the memories fade by a fifth at each step back."""
 
 NEWEST_ENTRIES = 16
-"""Newest entries of a history, of items that the model knows, that are left out one at a time."""
+"""Newest entries of a history, of items that the model knows, that are left out one at a time; beside them the newest
+entry of each item that is tried, so that what is named in words has its numbers."""
 
 MEMORY = "memory"
 
@@ -43,7 +45,7 @@ class Why(NamedTuple):
     """Of one item of a list: in words, by part of the model, and by entry of the history."""
 
     reasons: tuple[str, ...] = ()
-    contributions: dict[str, float] = {}
+    contributions: Mapping[str, float] = MappingProxyType({})
     because: tuple[Because, ...] = ()
 
 
@@ -100,8 +102,9 @@ def gather(half: Half, query: Query, session: int | None, *, personal: bool) -> 
         item_id = history[i].item_id
         if item_id in newest or (len(newest) < NEWEST_ITEMS and item_id in known):
             newest.setdefault(item_id, []).append(i)
-    tried = [i for i in reversed(range(len(history))) if history[i].item_id in known][:NEWEST_ENTRIES]
-    tried = tried if personal else []
+    own = [i for i in reversed(range(len(history))) if history[i].item_id in known]
+    named = {left_out[0] for left_out in newest.values()}
+    tried = [i for place, i in enumerate(own) if place < NEWEST_ENTRIES or i in named] if personal else []
     meaning = half.bundle.config.meanings.meaning
     against = [i for i, one in enumerate(history) if meaning(one.type, one.value) is Meaning.NEGATIVE]
     without_item = [without(left_out) for left_out in newest.values()]

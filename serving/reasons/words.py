@@ -49,6 +49,7 @@ TURNED_DOWN = {
     "rating": "rated low",
 }
 
+
 def words(half: Half, evidence: Evidence, ranking: Ranking, rules: Rules, *, personal: bool) -> list[tuple[str, ...]]:
     """Reasons for each row of the list, most important first; every row gets at least one.
 
@@ -67,7 +68,7 @@ def words(half: Half, evidence: Evidence, ranking: Ranking, rules: Rules, *, per
     led = [i for i, one in enumerate(entries) if meaning(one.type, one.value) is not Meaning.NEGATIVE]
     averse = _averse(half, evidence, ranking, rules)
     memory = evidence.outputs[MEMORY]
-    parts = memory[0, best] - memory[np.ix_(evidence.without_item, best)]  # (items, k)
+    parts = memory[0, best] - memory[evidence.without_item][:, best]  # (items, k)
     typical = {part: float(np.median(evidence.outputs[part][0])) for part in half.bundle.reasons}
     reasons = []
     for place, row in enumerate(best.tolist()):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import pytest
 
 from headwater.events import Item
@@ -61,12 +60,13 @@ def test_contributions_of_what_no_model_ranks_are_of_popularity_or_of_being_new(
 def test_an_entrys_share_is_what_its_score_is_less_without_it(scorer: Scorer) -> None:
     answer = ask(scorer, HISTORY, k=100)
     assert any(item.because for item in answer.items)
-    for place, entry in enumerate(HISTORY):
+    known = [(place, entry) for place, entry in enumerate(HISTORY) if entry.item_id in FILMS]
+    for place, entry in known:
         without = HISTORY[:place] + HISTORY[place + 1 :]
         scores = {item.item_id: item.score for item in ask(scorer, without, k=100).items}
-        for item in answer.items:
+        for item in answer.items[:-1]:  # the last one is cold
             named = {(one.item_id, one.type): one.share for one in item.because}
-            lost = item.score - scores[item.item_id] if item.item_id in scores else 0.0
+            lost = item.score - scores[item.item_id]
             assert named.get((entry.item_id, entry.type), 0.0) == pytest.approx(lost, abs=1e-6)
 
 
