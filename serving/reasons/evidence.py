@@ -18,7 +18,7 @@ from headwater.examples import Entry
 from headwater.recommendations import Because
 from headwater.signals import Meaning
 from models.published.graph import SCORES
-from serving.second_stage import Query
+from serving.second_stage import Situation
 
 if TYPE_CHECKING:
     from serving.scorer import Half
@@ -83,9 +83,9 @@ class Evidence(NamedTuple):
     spoken: int | None
 
 
-def gather(half: Half, query: Query, session: int | None, *, personal: bool) -> Evidence:
+def gather(half: Half, situation: Situation, *, personal: bool) -> Evidence:
     """Run the graph once more. Without `personal`, of the whole history alone."""
-    history, known = query.history, half.bundle.item_rows
+    history, known = situation.history, half.bundle.item_rows
     histories: list[Sequence[Entry]] = [history]
     places: dict[frozenset[int], int] = {frozenset(): 0}
 
@@ -112,7 +112,7 @@ def gather(half: Half, query: Query, session: int | None, *, personal: bool) -> 
     spoken = without(against) if against and personal else None
     outputs = list(dict.fromkeys((SCORES, MEMORY, *half.parts.values(), *half.bundle.reasons)))
     b = len(histories)
-    _, found = half.run(histories, query.at_ms, outputs, [query.state.shown] * b, [session] * b)
+    _, found = half.run(histories, situation.at_ms, outputs, [situation.state.shown] * b, [situation.session] * b)
     return Evidence(
         outputs=dict(zip(outputs, found, strict=True)),
         items=[history[left_out[0]] for left_out in newest.values()],

@@ -8,7 +8,7 @@ from serving.reasons.evidence import Ranking, Why, gather
 from serving.reasons.numbers import because, contributions
 from serving.reasons.words import words
 from serving.rules import Rules
-from serving.second_stage import Query
+from serving.second_stage import Situation
 
 if TYPE_CHECKING:
     from serving.scorer import Half
@@ -16,15 +16,12 @@ if TYPE_CHECKING:
 __all__ = ["explain"]
 
 
-def explain(
-    half: Half, query: Query, session: int | None, ranking: Ranking, rules: Rules, *, personal: bool
-) -> list[Why]:
+def explain(half: Half, situation: Situation, ranking: Ranking, rules: Rules, *, personal: bool) -> list[Why]:
     """Why each item of a list is in it.
 
     Parameters
         half: the model that answered.
-        query: who asked, and when.
-        session: `events.session_number` of the one that was asked in; None where that is not known.
+        situation: who asked, and when.
         ranking: the list.
         rules: of the request.
         personal: whether the model knows anything of the history.
@@ -34,7 +31,7 @@ def explain(
     """
     if not len(ranking.best):
         return []
-    evidence = gather(half, query, session, personal=personal)
+    evidence = gather(half, situation, personal=personal)
     reasons = words(half, evidence, ranking, rules, personal=personal)
     return [
         Why(told, contributions(half, evidence, row, value), because(evidence, row))
