@@ -7,7 +7,7 @@ against that store; the default is what is embedded.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,13 @@ from xdist.scheduler import LoadScopeScheduling
 from embedded import EmbeddedStore
 from headwater.settings import Settings
 from tests.worlds.brokers import KIND, chosen_broker
-from tests.worlds.processes import ROOT, LiveWorker, world_settings
+from tests.worlds.processes import ROOT, LiveWorker, ask_where_they_stand, logs_in, world_settings
 
 # Whoever starts the suite in the background may have switched Ctrl-C off for all that it starts; tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+MOST_LINES = 100
+"""Shown of each log when a test fails."""
 
 CONFORMANCE = ROOT / "tests" / "embedded" / "conformance"
 
@@ -47,6 +50,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=apart)
     without = set(apart)
     items[:] = [item for item in items if item not in without]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails shows the end of the logs in its folders, with where its workers stand."""
+    report = yield
+    if report.failed:
+        logs = logs_in([one for one in getattr(item, "funcargs", {}).values() if isinstance(one, Path)])
+        ask_where_they_stand(logs)
+        for log in logs:
+            lines = log.read_text(errors="replace").splitlines()[-MOST_LINES:]
+            report.sections.append((f"the end of {log.name}", "\n".join(lines)))
+    return report
 
 
 class Distribution(LoadScopeScheduling):

@@ -173,10 +173,7 @@ class TrainerWorker:
             self._bundle_due = now
             self.operations.ready()
         if self._may_publish(now):
-            full = now >= self._bundle_due
-            self._publish(full=full)
-            if full:
-                self._bundle_due = time.monotonic() + trainer.snapshot_every_s
+            self._publish(full=now >= self._bundle_due)
         if now >= self._checkpoint_due:
             self._checkpoint(wait=False)
             self._checkpoint_due = now + trainer.checkpoint_every_s
@@ -210,8 +207,10 @@ class TrainerWorker:
                 "the last good checkpoint stays. The same log would break them again: lower the learning rates in "
                 "model.overrides and start with a new trainer.directory, or go back with `headwater rollback`."
             )
-        now = time.monotonic()
-        self._delta_due = now + self.settings.trainer.publish_every_s
+        now, trainer = time.monotonic(), self.settings.trainer
+        self._delta_due = now + trainer.publish_every_s
+        if full:
+            self._bundle_due = now + trainer.snapshot_every_s
         self.metrics.compared = self.same_queries.ndcg()
         self._publication_retry.tried(self.publisher.failing, self.publisher.failures, now)
         self._observe(None)

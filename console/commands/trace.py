@@ -27,12 +27,14 @@ def command(
     from rich.markup import escape
     from rich.table import Table
 
+    from console.local.addresses import workers_of
     from console.look.tracing import trace
     from console.times import shown_time
     from headwater.events import now_ms
 
     began = shown_time(now_ms(), utc=utc)
-    traced = trace(servers.settings(), user, item, type, timeout_s)
+    settings = servers.settings()
+    traced = trace(settings, user, item, type, timeout_s, workers_of(settings, servers.data))
     missing = [hop for hop in traced.hops if hop.place is None]
     if as_json:
         print(orjson.dumps(traced.as_json()).decode())

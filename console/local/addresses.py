@@ -18,7 +18,7 @@ from console.local import DEFAULT_DATA
 from headwater.errors import SettingsError
 from headwater.settings import Settings, load_settings
 
-__all__ = ["Addresses", "Servers", "located_settings", "running_addresses", "servers_to_run"]
+__all__ = ["Addresses", "Servers", "located_settings", "running_addresses", "servers_to_run", "workers_of"]
 
 FILE_NAME = "addresses.json"
 
@@ -37,6 +37,10 @@ class Addresses:
     bundles: str
     checkpoints: str
     workers: dict[str, str] = field(default_factory=dict)
+
+    def serves(self, settings: Settings) -> bool:
+        """Whether these workers are those of the world that the settings name."""
+        return (self.kafka, self.prefix) == (settings.kafka.bootstrap, settings.kafka.prefix)
 
     def write(self, directory: Path) -> Path:
         """Put this in the folder for other commands, readable by its owner only: a URL may hold a password."""
@@ -66,6 +70,14 @@ def running_addresses(directory: Path) -> Addresses | None:
     except PermissionError:  # somebody else's process of that number: alive
         pass
     return found
+
+
+def workers_of(settings: Settings, directory: Path) -> dict[str, str]:
+    """Worker -> URL of the `headwater up` of this folder; empty where none runs, or for another world than that of the
+    settings.
+    """
+    running = running_addresses(directory)
+    return running.workers if running is not None and running.serves(settings) else {}
 
 
 def located_settings(kafka: str | None, redis: str | None, prefix: str | None, data: Path) -> Settings:

@@ -32,7 +32,7 @@ LAG_NOTE = 10_000
 def examine(settings: Settings, running: Addresses | None) -> list[Finding]:
     """Every check; a check whose server is away is left out, since that server's own finding tells."""
     findings = [_running(settings, running)]
-    if running is not None and not _is_ours(settings, running):
+    if running is not None and not running.serves(settings):
         running = None
     states: list[TopicState] = []
     findings += _seen("broker", lambda: _broker_and_topics(settings, states))
@@ -87,17 +87,12 @@ def _seen(name: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
     return found
 
 
-def _is_ours(settings: Settings, running: Addresses) -> bool:
-    """Whether the workers of that `headwater up` are those of the world that is looked at."""
-    return (running.kafka, running.prefix) == (settings.kafka.bootstrap, settings.kafka.prefix)
-
-
 def _running(settings: Settings, running: Addresses | None) -> Finding:
     unasked = "servers as the settings say; /readyz and /metrics of their workers are not asked"
     if running is None:
         return Finding("up", "ok", f"no `headwater up` runs on this folder; {unasked}")
     text = f"`headwater up` runs on {running.data}, process {running.pid}"
-    if not _is_ours(settings, running):
+    if not running.serves(settings):
         text += f", for another world (prefix {running.prefix!r} at {running.kafka}); {unasked}"
     return Finding("up", "ok", text, detail={"pid": running.pid, "data": running.data})
 

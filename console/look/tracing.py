@@ -6,7 +6,7 @@ Uses no SDK on the way in, so that each record's position is known: what this fi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,14 +14,25 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from console.look.cluster import must_exist, open_consumer
+from console.look.unlearned import why_unlearned
 from headwater.errors import HeadwaterError, InvalidMessage, Unavailable
 from headwater.events import Event, new_id, now_ms
 from headwater.kafka import producer
 from headwater.recommendations import Recommendation, Request
 from headwater.settings import Settings
-from headwater.topics import DEAD_LETTERS, EVENTS, EXAMPLES, MODEL_DELTAS, RECOMMENDATIONS, REQUESTS, Topic, topic_name
+from headwater.topics import (
+    DEAD_LETTERS,
+    EVENTS,
+    EXAMPLES,
+    MODEL,
+    MODEL_DELTAS,
+    RECOMMENDATIONS,
+    REQUESTS,
+    Topic,
+    topic_name,
+)
 from headwater.wire import cloudevent_headers, decode_recommendation, encode
-from models.published.announcement import read_delta_headers
+from models.published.announcement import LIVE, read_announcement, read_delta_headers
 from streams.features.store import FeatureStore
 
 if TYPE_CHECKING:
@@ -30,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Hop", "Trace", "trace"]
 
-WATCHED = (EXAMPLES, MODEL_DELTAS, RECOMMENDATIONS, DEAD_LETTERS)
+WATCHED = (EXAMPLES, MODEL, MODEL_DELTAS, RECOMMENDATIONS, DEAD_LETTERS)
 
 
 @dataclass(frozen=True)
@@ -66,8 +77,26 @@ class Trace:
         }
 
 
-def trace(settings: Settings, user: str | None, item: str | None, type: str, timeout_s: float) -> Trace:
-    """Send an event and a request, and see where they come by. Raises Unavailable when a server does not answer."""
+def trace(
+    settings: Settings,
+    user: str | None,
+    item: str | None,
+    type: str,
+    timeout_s: float,
+    workers: Mapping[str, str] | None = None,
+) -> Trace:
+    """Send an event and a request, and see where they come by.
+
+    Parameters
+        settings: where the servers are.
+        user, item: None: somebody new, something popular.
+        type: of the event.
+        timeout_s: longest wait for a hop.
+        workers: name -> URL of their /metrics and /readyz, where they are known: asked when no weights come.
+
+    Raises
+        Unavailable: a server does not answer.
+    """
     store = FeatureStore(settings.redis, settings.kafka.prefix)
     try:
         popular = store.popular(1, now_ms())
@@ -77,7 +106,9 @@ def trace(settings: Settings, user: str | None, item: str | None, type: str, tim
             onlooker = _Onlooker(settings, reader, timeout_s)
             for topic in (EVENTS, REQUESTS):  # so that the first record does not wait for the topic's partitions
                 writer.partitions_for(topic_name(topic, settings.kafka.prefix))
-            _follow_event(traced, settings, store, onlooker, writer)
+            example = _follow_event(traced, settings, store, onlooker, writer)
+            if example is not None:
+                traced.hops.append(_weights(onlooker, *example, lambda: why_unlearned(settings, workers or {})))
             _follow_request(traced, settings, onlooker, writer)
         return traced
     finally:
@@ -121,11 +152,17 @@ class _Onlooker:
         self, topic: Topic, wanted: Callable[[ConsumerRecord], bool], timeout_s: float | None = None
     ) -> tuple[float, ConsumerRecord] | None:
         """The first record of a topic that is wanted, and when it was seen; None when none comes in time."""
-        name = topic_name(topic, self._prefix)
+        return self.first({topic.name: wanted}, timeout_s)
+
+    def first(
+        self, wanted: Mapping[str, Callable[[ConsumerRecord], bool]], timeout_s: float | None = None
+    ) -> tuple[float, ConsumerRecord] | None:
+        """The same of several topics, by their names in the table."""
+        named = {self._prefix + name: wants for name, wants in wanted.items()}
         deadline = time.perf_counter() + (self._timeout_s if timeout_s is None else timeout_s)
         while True:
             for at, record in self._seen:
-                if record.topic == name and wanted(record):
+                if record.topic in named and named[record.topic](record):
                     return at, record
             if time.perf_counter() > deadline:
                 return None
@@ -156,7 +193,8 @@ def _at(record: Any) -> str:
 
 def _follow_event(
     traced: Trace, settings: Settings, store: FeatureStore, onlooker: _Onlooker, writer: KafkaProducer
-) -> None:
+) -> tuple[float, ConsumerRecord] | None:
+    """Up to the record of its example and when the event was sent; None where it does not get there."""
     prefix = settings.kafka.prefix
     event = Event(user_id=traced.user, item_id=traced.item, type=traced.type)
     before = store.read_users([traced.user], ()).states[traced.user]
@@ -177,17 +215,28 @@ def _follow_event(
             why = f"the store's mark is {store.marks().get(sent.partition)} and the history did not change"
             why += "; `headwater doctor` says whether the store has folded another log"
         hop("feature", None, None, why)
-        return
+        return None
     hop("feature", f"{prefix}u:{traced.user}", folded, f"history of {len(after.history)} in Redis")
 
     example = onlooker.record(EXAMPLES, lambda record: _holds(record.value, traced.user, sent.partition, sent.offset))
     hop("example", _at(example[1]) if example else None, example and example[0], "what the trainer learns from")
-    if example is None:
-        return
-    learned_ms = example[1].timestamp
-    delta = onlooker.record(MODEL_DELTAS, lambda record: _published_ms(record) > learned_ms)
-    text = f"version {_header(delta[1], 'version')}, the first published after the example" if delta else ""
-    hop("weights", _at(delta[1]) if delta else None, delta and delta[0], text or "is a rollback in force?")
+    return None if example is None else (started, example[1])
+
+
+def _weights(onlooker: _Onlooker, started: float, example: ConsumerRecord, why: Callable[[], str]) -> Hop:
+    """The first delta after the example, or the bundle that took it: no delta follows with what a bundle had."""
+    found = onlooker.first(
+        {
+            MODEL_DELTAS.name: lambda record: _published_ms(record) > example.timestamp,
+            MODEL.name: lambda record: _examples_offset(record) > example.offset,
+        }
+    )
+    if found is None:
+        return Hop("event", "weights", None, None, why())
+    at, record = found
+    version = _header(record, "version") or orjson.loads(record.value)["version"]
+    text = f"version {version}, the first published after the example"
+    return Hop("event", "weights", _at(record), (at - started) * 1000, text)
 
 
 def _follow_request(traced: Trace, settings: Settings, onlooker: _Onlooker, writer: KafkaProducer) -> None:
@@ -230,6 +279,15 @@ def _published_ms(record: ConsumerRecord) -> int:
         return read_delta_headers(record.headers).published_ms
     except InvalidMessage:
         return 0
+
+
+def _examples_offset(record: ConsumerRecord) -> int:
+    """Up to which record of `examples` the bundle knows that is made live; 0 for any other record."""
+    try:
+        _, said = read_announcement(record.key, record.value)
+    except InvalidMessage:
+        return 0
+    return said.examples_offset if said is not None and record.key == LIVE and not said.pinned else 0
 
 
 def _source(record: ConsumerRecord) -> tuple[int, int]:

@@ -10,6 +10,7 @@ here.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import logging
 import os
@@ -123,6 +124,8 @@ class Operations:
         if signals:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: self.stopping.set())
+            if hasattr(signal, "SIGUSR1"):
+                faulthandler.register(signal.SIGUSR1)  # tells where it stands, of every thread
         self._server = self._listening()
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(STOP_LOOK_S,), name="metrics", daemon=True).start()
@@ -200,6 +203,7 @@ class Operations:
                 told = time.monotonic()  # what came before is over: draining has a time of its own
             stalled = self._stalled_for() if told is None else self._undrained_for(told)
             if stalled is not None:
+                faulthandler.dump_traceback()  # where it stands
                 self.log.error("stalled: exiting so that a fresh process takes over", extra={"why": stalled})
                 sys.stderr.flush()
                 os._exit(EXIT_STALLED)

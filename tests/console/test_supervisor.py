@@ -26,7 +26,15 @@ from headwater.settings import Settings, load_settings
 from streams.features.store import FeatureStore
 from tests.console.test_commands import headwater
 from tests.headwater.test_client_requests import readme_program
-from tests.worlds.processes import MARK, ROOT, UNYIELDING, eventually, processes_marked
+from tests.worlds.processes import (
+    MARK,
+    ROOT,
+    UNYIELDING,
+    ask_where_they_stand,
+    eventually,
+    logs_in,
+    processes_marked,
+)
 
 
 def listens(address: str) -> bool:
@@ -139,6 +147,9 @@ def up(data: Path, **env: str) -> Iterator[tuple[subprocess.Popen[str], dict[str
         give_up.cancel()
         assert line, (data.parent / "up.err").read_text()
         yield process, json.loads(line)
+    except BaseException:
+        ask_where_they_stand(logs_in([data / "logs"]))
+        raise
     finally:
         give_up.cancel()
         process.kill()

@@ -89,6 +89,7 @@ def test_versions_rise_across_restarts_even_without_the_checkpoint(
     first = worker("trainer.worker", given=settings)
     learned(first, 100)
     version = published(first, 1)
+    assert live_version(registry) == 1, "the bundle of the start is written once; what is learned comes as deltas"
     first.kill()
     second = worker("trainer.worker", given=settings)
     learned(second, 100)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -51,6 +52,24 @@ def processes_marked(mark: str) -> list[str]:
         except OSError:  # ended meanwhile, or somebody else's
             continue
     return found
+
+
+def ask_where_they_stand(logs: list[Path]) -> None:
+    """Have the workers that still run and write these logs add the stacks of their threads."""
+    for line in [line for log in logs for line in log.read_text(errors="replace").splitlines()]:
+        if '"message": "started"' not in line:
+            continue
+        pid = json.loads(line)["pid"]
+        with contextlib.suppress(OSError):  # it has ended
+            if b".worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGUSR1)
+    time.sleep(0.2)  # they write at once, and nobody tells when they have
+
+
+def logs_in(folders: list[Path]) -> list[Path]:
+    """Logs of workers and of `headwater up` in folders of a test."""
+    found = {log for folder in folders for kind in ("*.log", "*.err") for log in folder.rglob(kind)}
+    return sorted(log for log in found if log.is_file() and log.stat().st_size)
 
 
 def world_settings(kafka_address: str, redis_url: str, folder: Path) -> Settings:
