@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from headwater.recommendations import COLD, EXACT, Receipt, Recommendation, Reco
 from headwater.signals import Signals
 from headwater.surfaces import DEFAULT_SURFACE, Surface
 from models.top_k import drop_not_finite
-from serving.arranging import Arranged, Offer, arrange, arranges
+from serving.arranging import NO_ROW, Arranged, Beyond, Offer, arrange, few_events
 from serving.cold_items import cold_items, likest
 from serving.filters import Mask
 from serving.popular import Popular
@@ -39,9 +40,6 @@ Array = npt.NDArray[Any]
 
 MAX_REFUSAL_CHARS = 4000
 """A refusal quotes what was sent; longer texts are cut."""
-
-ARRANGED_COLD = 256
-"""Cold items beyond those a list has room for that arranging may choose from."""
 
 LEAST_WEIGHT, APART = 1e-300, 1e-12
 """What counts as the least popularity, and how far apart equal ones are put: weights have six digits."""
@@ -125,27 +123,21 @@ class _Asked(NamedTuple):
 
 
 class _Listed(NamedTuple):
-    """A run of a list, best first: of the model, of what is popular, or of cold items. Why in words (`reasons`), and
-    of the model with numbers (`why`), where asked for.
+    """A list, or a run of one, best first. `popular` and `cold`: how many of them no model ranks, and what does; `why`
+    of each, where asked for.
     """
 
     ids: list[str]
     values: list[float]
     propensities: list[float]
-    reasons: list[tuple[str, ...]]
     popular: int = 0
     cold: int = 0
     notes: tuple[str, ...] = ()
     why: Sequence[Why] = ()
 
     def told(self, place: int) -> dict[str, Any]:
-        """Why one of them is here; nothing unasked. What no model ranks has its score from nothing else."""
-        if self.why:
-            return self.why[place]._asdict()
-        if not self.reasons:
-            return {}
-        part = "popular" if self.popular else "cold"
-        return {"reasons": self.reasons[place], "contributions": {part: self.values[place]}}
+        """Why one of them is here; nothing unasked."""
+        return self.why[place]._asdict() if self.why else {}
 
 
 def score(
@@ -296,14 +288,22 @@ def _model_answer(batch: _Batch, half: Half, asked: _Asked, said: _Said, fallbac
     forbid(scores, rules)
     situation = _situation(asked)
     candidates = revise(half, situation, scores, said.parts)
-    found = _arranged(asked, scores, half.rows, asked.k)
+    offer = Offer(
+        scores,
+        half.rows,
+        half.bundle.weights.get("item_vectors"),
+        partial(few_events, half.bundle.weights),
+        _beyond(batch, asked, partial(_unknown_to, half, batch), half.rows.cold),
+        batch.scorer.all_items,
+        half.bundle.item_rows,
+    )
+    found = _arranged(asked, offer)
     why: Sequence[Why] = ()
     if asked.request.explain:
-        ranking = Ranking(scores, candidates, found.rows, found.scores.tolist())
+        known = found.rows != NO_ROW
+        ranking = Ranking(scores, candidates, found.rows[known], found.scores[known].tolist())
         why = explain(half, situation, ranking, rules, personal=fallback is None)
-    ids = _ids(half.bundle.items, found.rows)
-    ranked = _Listed(ids, found.scores.tolist(), found.propensities.tolist(), [], notes=found.notes, why=why)
-    return _answer(batch, asked, [ranked, *_unknown_to(half, batch, asked, ranked)], fallback)
+    return _answer(batch, asked, [_listed(batch, asked, found, why)], fallback)
 
 
 def _situation(asked: _Asked) -> Situation:
@@ -313,103 +313,103 @@ def _situation(asked: _Asked) -> Situation:
     )
 
 
-def _unknown_to(half: Half, batch: _Batch, asked: _Asked, ranked: _Listed) -> list[_Listed]:
-    """What a list of the model goes on with: items of recent events that neither it nor the catalogue has, then cold
-    ones. Raises RequestRefused.
-    """
-    if len(ranked.ids) >= asked.k:
-        return []
-    catalogue = batch.scorer.catalogue
-    fresh = {
+def _unknown_to(half: Half, batch: _Batch) -> Mapping[str, float]:
+    """Items of recent events that neither the model nor the catalogue has, by popularity."""
+    return {
         item_id: weight
         for item_id, weight in batch.popular.weights.items()
-        if item_id not in half.bundle.item_rows and catalogue.get(item_id) is None
+        if item_id not in half.bundle.item_rows and batch.scorer.catalogue.get(item_id) is None
     }
-    lowest = min(0.0, ranked.values[-1]) if ranked.values else 0.0
-    return [
-        one._replace(values=[lowest] * len(one.ids), cold=len(one.ids))
-        for one in _listed(batch, asked, fresh, half.rows.cold, ranked.ids)
-    ]
 
 
 def _popular_answer(batch: _Batch, asked: _Asked) -> Recommendation:
-    """Popular items, then the others that any list may hold, as if they were cold. Raises RequestRefused."""
-    half, popular, catalogue = batch.half, batch.popular, batch.scorer.catalogue
+    """Popular items, then the others that any list may hold, as if they were cold. Slots are the rows here. Raises
+    RequestRefused.
+    """
+    half, popular, catalogue = batch.half, batch.popular.weights, batch.scorer.catalogue
 
     def others() -> Mask:
         mask = catalogue.listed()
         if half is not None:
             mask[half.rows.named()] = True
-        mask[[catalogue.slots[item_id] for item_id in popular.weights]] = False
+        mask[[catalogue.slots[item_id] for item_id in popular]] = False
         return mask
 
-    listed = _listed(batch, asked, popular.weights, others)
-    return _answer(batch, asked, [one._replace(cold=0) for one in listed], _nothing_known(batch, asked), popular)
-
-
-def _listed(
-    batch: _Batch, asked: _Asked, popular: Mapping[str, float], others: Callable[[], Mask], above: Sequence[str] = ()
-) -> list[_Listed]:
-    """By the rules: popular items in their order, then the best of the others. Slots are the rows here."""
-    catalogue, rows = batch.scorer.catalogue, batch.scorer.all_items
+    rows = batch.scorer.all_items
     slots = [catalogue.slot(item_id) for item_id in popular]
-    blocked = rows.blocked(asked.at_ms)
-    rules = _rules(batch, asked, rows, catalogue.slots)
-    order = np.full(len(blocked), -np.inf)
+    order = np.full(len(rows), -np.inf)
     order[slots] = _log_weights(popular.values())
-    np.copyto(order, -np.inf, where=blocked)
-    forbid(order, rules)
-    found = _arranged(asked, order, rows, asked.k - len(above))
-    ids = _ids(catalogue.ids, found.rows)
-    explained = asked.request.explain
-    listed = _Listed(
-        ids,
-        [popular[item_id] for item_id in ids],
-        found.propensities.tolist(),
-        [("popular now",)] * len(ids) if explained else [],
-        len(ids),
-        0,
-        found.notes,
-    )
-    above = [*above, *ids]
-    if len(above) == asked.k:
-        return [listed]
-    return [listed, _cold(batch, asked, others() & ~blocked, rules, asked.k - len(above))]
+    np.copyto(order, -np.inf, where=rows.blocked(asked.at_ms))
+    forbid(order, _rules(batch, asked, rows, catalogue.slots))
+    found = _arranged(asked, Offer(order, rows, None, None, _beyond(batch, asked, dict, others), rows, catalogue.slots))
+    values = [popular.get(catalogue.ids[slot], 0.0) for slot in found.slots.tolist()]
+    ranked = [value for value, row in zip(values, found.rows.tolist(), strict=True) if row != NO_ROW]
+    why = [Why(("popular now",), {"popular": value}) for value in ranked] if asked.request.explain else []
+    listed = _listed(batch, asked, found._replace(scores=np.array(values)), why)
+    return _answer(batch, asked, [listed._replace(cold=0)], _nothing_known(batch, asked), batch.popular)
 
 
-def _cold(batch: _Batch, asked: _Asked, allowed: Mask, rules: Rules, left: int) -> _Listed:
-    """The best of the slots that are allowed, which neither a model nor popularity ranks."""
-    catalogue = batch.scorer.catalogue
-    reach = left + ARRANGED_COLD if arranges(asked.surface) else left
-    slots = cold_items(catalogue, allowed, rules, asked.history, reach, asked.at_ms)
-    order = np.full(len(allowed), -np.inf)
-    order[slots] = -np.log1p(np.arange(len(slots)))
-    found = _arranged(asked, order, batch.scorer.all_items, left)
-    reasons: list[tuple[str, ...]] = []
+def _beyond(
+    batch: _Batch, asked: _Asked, popular: Callable[[], Mapping[str, float]], cold: Callable[[], Mask]
+) -> Beyond:
+    """What no score ranks, and the rules leave: popular items in their order, then cold ones."""
+    catalogue, rows = batch.scorer.catalogue, batch.scorer.all_items
+
+    def first() -> npt.NDArray[np.int64]:
+        return np.array([catalogue.slot(item_id) for item_id in popular()], np.int64)
+
+    def rules() -> Rules:
+        return _rules(batch, asked, rows, catalogue.slots)
+
+    def allowed() -> Mask:
+        ahead, ruled = first(), rules()
+        mask = cold().copy()
+        mask[ahead] = True
+        order = np.where(mask & ~rows.blocked(asked.at_ms), 0.0, -np.inf)
+        forbid(order, ruled)
+        return np.asarray(order == 0.0)
+
+    def best(mask: Mask, count: int) -> npt.NDArray[np.int64]:
+        ahead = first()
+        ahead = ahead[mask[ahead]][:count]
+        left = mask.copy()
+        left[ahead] = False
+        return np.append(ahead, cold_items(catalogue, left, rules(), asked.history, count - len(ahead), asked.at_ms))
+
+    return Beyond(allowed, best)
+
+
+def _listed(batch: _Batch, asked: _Asked, found: Arranged, known: Sequence[Why]) -> _Listed:
+    """As it was arranged. `known` says why of what has a row, in order, where asked for; what is beyond has its score
+    from nothing else.
+    """
+    catalogue, popular = batch.scorer.catalogue, batch.popular.weights
+    ids, values = [catalogue.ids[slot] for slot in found.slots.tolist()], found.scores.tolist()
+    cold = [item_id for item_id, row in zip(ids, found.rows.tolist(), strict=True) if row == NO_ROW]
+    fresh = {item_id for item_id in cold if item_id in popular and catalogue.get(item_id) is None}
+    why: list[Why] = []
     if asked.request.explain:
-        like = [likest(catalogue, slot, asked.history) for slot in found.rows.tolist()]
-        reasons = [(f"like {catalogue.title(one)}" if one else "in the catalogue",) for one in like]
-    ids = _ids(catalogue.ids, found.rows)
-    return _Listed(ids, [0.0] * len(ids), found.propensities.tolist(), reasons, cold=len(ids), notes=found.notes)
+        told = iter(known)
+        for item_id, row, value in zip(ids, found.rows.tolist(), values, strict=True):
+            if row != NO_ROW:
+                why.append(next(told))
+            elif item_id in fresh:
+                why.append(Why(("popular now",), {"popular": value}))
+            else:
+                like = likest(catalogue, catalogue.slots[item_id], asked.history)
+                text = f"like {catalogue.title(like)}" if like else "in the catalogue"
+                why.append(Why((text,), {"cold": value}))
+    return _Listed(ids, values, found.propensities.tolist(), len(fresh), len(cold), found.notes, why)
 
 
-def _arranged(asked: _Asked, scores: Array, rows: Rows, k: int) -> Arranged:
-    return arrange(Offer(scores, rows), asked.surface, k, asked.request.request_id, asked.at_ms)
+def _arranged(asked: _Asked, offer: Offer) -> Arranged:
+    return arrange(offer, asked.surface, asked.k, asked.request.request_id, asked.at_ms)
 
 
 def _log_weights(weights: Iterable[float]) -> Array:
     """Logarithms of popularity, best first: no two are equal, for slots are an accident of this process."""
     logs = np.log(np.maximum(np.fromiter(weights, np.float64), LEAST_WEIGHT))
     return np.asarray(logs - np.arange(len(logs)) * APART)
-
-
-def _ids(ids: Sequence[str | None], rows: npt.NDArray[np.int64]) -> list[str]:
-    found = []
-    for row in rows.tolist():
-        item_id = ids[row]
-        assert item_id is not None  # free rows are blocked
-        found.append(item_id)
-    return found
 
 
 def _rules(batch: _Batch, asked: _Asked, rows: Rows, item_rows: Mapping[str, int]) -> Rules:

@@ -2,6 +2,7 @@
 
 from serving.arranging.arrange import Arranged, arrange, arranges
 from serving.arranging.beyond import Beyond
+from serving.arranging.new_items import few_events
 from serving.arranging.pool import NO_ROW, Offer
 
-__all__ = ["NO_ROW", "Arranged", "Beyond", "Offer", "arrange", "arranges"]
+__all__ = ["NO_ROW", "Arranged", "Beyond", "Offer", "arrange", "arranges", "few_events"]

@@ -20,7 +20,7 @@ from headwater.surfaces import Surface
 from models.top_k import top_k
 from serving.arranging.chance import chances, draw, explores, uniform
 from serving.arranging.likeness import Likeness, diversity_price
-from serving.arranging.limits import Limits
+from serving.arranging.limits import ListLimits
 from serving.arranging.pool import NO_ROW, SCORED, Offer, Pool, places_of
 
 __all__ = ["Arranged", "arrange", "arranges"]
@@ -34,14 +34,14 @@ class Arranged(NamedTuple):
 
     Fields
         rows: of the items; NO_ROW for those beyond.
-        slots: of the same items in the catalogue; None where `arranges` says no.
+        slots: of the same items in the catalogue.
         scores: as they were offered; of items beyond, the lowest of the list, and 0 at most.
         propensities: the chance of each at its place, given what is above it; 1 where nothing is left to chance.
         notes: for the receipt's policy.
     """
 
     rows: RowIds
-    slots: RowIds | None
+    slots: RowIds
     scores: Array
     propensities: Array
     notes: tuple[str, ...] = ()
@@ -66,15 +66,27 @@ def arrange(offer: Offer, surface: Surface, k: int, seed: str, now_ms: int) -> A
         now_ms: the instant that the answer is for, epoch ms: which campaigns hold.
 
     Returns
-        At most k items. Without anything that `arranges`, the k best rows, ties to the lowest.
+        At most k items. Without anything that `arranges`: the k best rows, ties to the lowest, and the best beyond.
 
     Raises
         RequestRefused: `bad_filter`, a condition of the surface means nothing for its field.
     """
-    if not arranges(surface):
-        best = top_k(offer.scores, k)
-        return Arranged(best, None, offer.scores[best], np.ones(len(best)))
-    return _Pass(offer, surface, k, seed, now_ms).run()
+    if arranges(surface):
+        return _Pass(offer, surface, k, seed, now_ms).run()
+    rows = top_k(offer.scores, k)
+    slots, beyond = offer.rows.slots_of(rows), offer.beyond
+    if beyond is not None and len(rows) < k:
+        more = beyond.best(beyond.allowed(), k - len(rows))
+        rows, slots = np.append(rows, np.full(len(more), NO_ROW)), np.append(slots, more)
+    return Arranged(rows, slots, _scores(rows, offer.scores[rows]), np.ones(len(rows)))
+
+
+def _scores(rows: RowIds, scores: Array) -> Array:
+    """Those offered; of items beyond the lowest, and 0 at most."""
+    known = scores[rows != NO_ROW]
+    if len(known) < len(rows):
+        scores[rows == NO_ROW] = min(0.0, float(known.min())) if len(known) else 0.0
+    return scores
 
 
 class _Pass:
@@ -90,7 +102,7 @@ class _Pass:
         self.pins = self._pins(offer.item_rows)
         self.free = np.ones(len(pool), bool)
         self.free[list(self.pins.values())] = False
-        self.limits = Limits(surface.max_per, self._values(), pool.groups)
+        self.limits = ListLimits(surface.max_per, self._values(), pool.groups)
         for item in self.pins.values():
             self.limits.take(item, self.free, k)
         self.likeness: Likeness | None = None
@@ -199,7 +211,6 @@ class _Pass:
 
     def _arranged(self) -> Arranged:
         listed, pool = self.listed, self.pool
-        rows, scores = pool.rows[listed], pool.scores[listed]
-        known = scores[rows != NO_ROW]
-        scores[rows == NO_ROW] = min(0.0, float(known.min())) if len(known) else 0.0
+        rows = pool.rows[listed]
+        scores = _scores(rows, pool.scores[listed])
         return Arranged(rows, pool.slots[listed], scores, np.array(self.propensities), tuple(self.notes))

@@ -15,13 +15,13 @@ import numpy.typing as npt
 
 from serving.filters import Mask
 
-__all__ = ["Limits"]
+__all__ = ["ListLimits"]
 
 Value = tuple[str, bool, Hashable]
 """Field, whether it is a boolean, and the value: true equals 1 in Python, and is another value here."""
 
 
-class Limits:
+class ListLimits:
     """State of one pass. Items are the places of a pool.
 
     Parameters
