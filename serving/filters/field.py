@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import operator
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ _DECIMAL = re.compile(r"\s*[+-]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1
 _LIKE_A_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d.{3,30}")
 _BOOLEANS = {form: value for value in (True, False) for form in (str(value), str(value).lower(), str(value).upper())}
 _COMPARE: dict[str, Any] = {"gt": np.greater, "gte": np.greater_equal, "lt": np.less, "lte": np.less_equal}
-_COMPARE_TEXT: dict[str, Any] = {"gt": str.__gt__, "gte": str.__ge__, "lt": str.__lt__, "lte": str.__le__}
+_COMPARE_TEXT: dict[str, Any] = {"gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le}
 
 
 @dataclass
@@ -127,23 +128,23 @@ class FilterField:
         if len(numeric) == len(bounds):
             yield self._numbers.slots[_inside(self._numbers.values, numeric)]
         if textual:
-            yield self._texts.holding(
-                [
-                    text
-                    for text in self._texts
-                    if all(_COMPARE_TEXT[operator](text, bound) for operator, bound in bounds.items())
-                ]
-            )
+            texts: Iterable[str] = self._texts
+            for name, bound in bounds.items():
+                compare = _COMPARE_TEXT[name]
+                texts = [text for text in texts if compare(text, bound)]
+            yield self._texts.holding(list(texts))
 
     def near(self, wanted: Near) -> Slots:
         """The slots with a point at most so far away. Raises RequestRefused."""
         if not len(self._points):
             raise self._incomparable(wanted.place, "a place", 'it on a field of points, {"lat": 52.5, "lon": 13.4}')
-        lat, lon = (np.radians(self._points.column(one)) for one in (_latitude, _longitude))
+        slots, lat, lon = self._points.slots(), self._points.column(_north), self._points.column(_east)
         north, east = math.radians(wanted.lat), math.radians(wanted.lon)
+        band = np.flatnonzero(np.abs(lat - north) <= wanted.km / EARTH_KM + 1e-9)  # most are too far north or south
+        lat, lon = lat[band], lon[band]
         half = np.sin((lat - north) / 2) ** 2 + np.cos(lat) * math.cos(north) * np.sin((lon - east) / 2) ** 2
         away_km = 2 * EARTH_KM * np.arcsin(np.sqrt(np.clip(half, 0, 1)))
-        return np.asarray(self._points.slots()[away_km <= wanted.km])
+        return np.asarray(slots[band[away_km <= wanted.km]])
 
     def _within_times(self, wanted: Within, instant: Instant) -> Iterator[Slots]:
         bounds = {one: self._moment(bound, f"{wanted.place}.{one}", instant) for one, bound in wanted.bounds.items()}
@@ -227,8 +228,8 @@ class FilterField:
 
 def _inside(values: npt.NDArray[Any], bounds: Mapping[str, float]) -> npt.NDArray[np.bool_]:
     inside = np.ones(len(values), bool)
-    for operator, bound in bounds.items():
-        inside &= _COMPARE[operator](values, bound)
+    for name, bound in bounds.items():
+        inside &= _COMPARE[name](values, bound)
     return inside
 
 
@@ -256,12 +257,12 @@ def _time_of(text: str) -> float:
         return math.nan
 
 
-def _latitude(point: Point) -> float:
-    return point.lat
+def _north(point: Point) -> float:
+    return math.radians(point.lat)
 
 
-def _longitude(point: Point) -> float:
-    return point.lon
+def _east(point: Point) -> float:
+    return math.radians(point.lon)
 
 
 def _refused(place: str, value: object, why: str) -> RequestRefused:

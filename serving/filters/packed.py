@@ -68,7 +68,7 @@ class Interned(Generic[Held]):
         self._uses = array("q")  # by code
         self._free: list[int] = []
         self._pairs = Packed("q")
-        self._tables: dict[Callable[[Held], float], npt.NDArray[np.float64]] = {}
+        self._tables: dict[Callable[[Held], float], array[float]] = {}  # by code
 
     def __len__(self) -> int:
         return len(self._codes)
@@ -119,17 +119,21 @@ class Interned(Generic[Held]):
         table = self._tables.get(number)
         if table is None:
             read = [np.nan if value is None else number(value) for value in self._held]
-            table = self._tables[number] = np.array(read, np.float64)
-        return np.asarray(table[self._pairs.values])
+            table = self._tables[number] = array("d", read)
+        if not table:
+            return np.zeros(0)
+        return np.asarray(np.frombuffer(table, np.float64)[self._pairs.values])
 
     def _new_code(self, value: Held) -> int:
-        self._tables.clear()
-        if self._free:
-            code = self._free.pop()
-            self._held[code] = value
-        else:
-            code = len(self._held)
-            self._held.append(value)
+        if not self._free:
+            self._free.append(len(self._held))
+            self._held.append(None)
             self._uses.append(0)
+            for table in self._tables.values():
+                table.append(np.nan)
+        code = self._free.pop()
+        self._held[code] = value
         self._codes[value] = code
+        for number, table in self._tables.items():
+            table[code] = number(value)
         return code
