@@ -22,6 +22,7 @@ AUTO = "auto"
 EXACT = "exact"
 COLD = "cold="
 AFTER_NOT_REACHED = "after=not_reached"
+FILL = "fill="
 REASONS_LEFT_OUT = "reasons=left_out"
 """Notes in a receipt's `policy`."""
 
@@ -273,6 +274,7 @@ class Receipt(BaseModel):
         default=(EXACT,),
         description="Notes on how the list came about. exact: the whole catalogue was ranked. cold=N: the last N items "
         "are not known to the model; those like the user's newest items come first, then the newest. "
+        "fill=popular:3: three items are of this kind, a fallback of the surface. "
         "after=not_reached: the request's `after` was waited for in vain. reasons=left_out: with them the answer was "
         "too large for Kafka.",
     )

@@ -194,14 +194,19 @@ class Catalogue:
             self._kept.move_to_end(key)
             return kept
 
-    def newest(self, slots: Slots, count: int, now_ms: int) -> Slots:
+    def newest(
+        self, slots: Slots, count: int, now_ms: int, first_ms: npt.NDArray[np.floating[Any]] | None = None
+    ) -> Slots:
         """Of some slots the `count` newest, newest first, and by item id where they are equally new.
 
-        What is to be published after `now_ms` (epoch) is as new as its record.
+        What is to be published after `now_ms` (epoch) is as new as its record; what the catalogue has no time of, as
+        `first_ms` says, (all slots,).
         """
         with self.lock:
             times = self._published_ms[slots]
             times = np.where(times > now_ms, self._written_ms[slots], times)
+            if first_ms is not None:
+                times = np.where(times > 0, times, first_ms[slots])
             ranks = self._ranks.of(self.ids)[slots]
             if 0 < count < len(slots):
                 last = np.partition(times, len(times) - count)[len(times) - count]

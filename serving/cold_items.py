@@ -18,10 +18,13 @@ from serving.catalogue import Catalogue
 from serving.filters import Mask
 from serving.rules import Rules
 
-__all__ = ["cold_items", "likest"]
+__all__ = ["cold_items", "likeness_to", "likest"]
 
 REACH = 256
 """Newest items that are compared with a history: about 1 ms."""
+
+LOOKED_AT = 2000
+"""Newest items among which those like one are looked for: about 5 ms."""
 
 NEWEST = 8
 FADE = 0.8
@@ -54,6 +57,18 @@ def likest(catalogue: Catalogue, slot: int, history: Sequence[Entry]) -> str | N
     shared = [len(features.intersection(one)) for one in catalogue.contents(asked).tolist()]
     best = max(shared, default=0)
     return catalogue.ids[asked[shared.index(best)]] if best else None
+
+
+def likeness_to(catalogue: Catalogue, item_id: str, count: int, now_ms: int) -> dict[int, float]:
+    """Slots of the items that share most with an item, of the LOOKED_AT newest: slot -> how much, above 0."""
+    slot = catalogue.slots.get(item_id)
+    if slot is None or catalogue.get(item_id) is None:
+        return {}
+    slots = catalogue.newest(np.flatnonzero(catalogue.listed()), LOOKED_AT, now_ms)
+    likeness = _likeness(catalogue.contents(slots.tolist()), catalogue.contents([slot]))
+    best = np.argsort(-likeness, kind="stable")[:count]
+    found = zip(slots[best].tolist(), likeness[best].tolist(), strict=True)
+    return {one: value for one, value in found if value > 0 and one != slot}
 
 
 def _asked(catalogue: Catalogue, history: Sequence[Entry]) -> list[int]:

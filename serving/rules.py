@@ -110,6 +110,17 @@ class Rows:
         """The slots of rows."""
         return rows if self._slots is None else self._slots[rows]
 
+    def by_slot(self, values: npt.NDArray[Any], fill: float = -np.inf) -> npt.NDArray[Any]:
+        """(slots, ...) what is said of each row (capacity, ...), and `fill` for items that have none; float64 of one
+        dimension.
+        """
+        if self._slots is None:
+            return values.copy()
+        found = np.full((len(self.catalogue.ids), *values.shape[1:]), fill, None if values.ndim > 1 else np.float64)
+        owned = self._slots >= 0
+        found[self._slots[owned]] = values[owned]
+        return found
+
     def named(self) -> RowIds:
         """The slots of the items that have a row, in the order of the rows."""
         return np.arange(len(self)) if self._slots is None else self._slots[self._slots >= 0]

@@ -46,6 +46,7 @@ class Half:
     def __init__(self, session: Any, device: str, bundle: Bundle, catalogue: Catalogue, published_ms: int) -> None:
         self.session = session
         self.asked = {one.name for one in session.get_inputs()}  # an earlier release's graph asks for less
+        self.outputs = {one.name for one in session.get_outputs()}
         self.device = device
         self.bundle = bundle
         self.published_ms = published_ms

@@ -7,7 +7,7 @@ goes on with what the model does not know: whom a list is for never decides what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,19 +18,42 @@ import numpy.typing as npt
 from headwater.errors import RequestRefused
 from headwater.events import session_number
 from headwater.examples import Entry
-from headwater.recommendations import COLD, EXACT, Receipt, Recommendation, RecommendedItem, Refusal, Request
+from headwater.recommendations import (
+    COLD,
+    EXACT,
+    FILL,
+    ListRow,
+    Receipt,
+    Recommendation,
+    RecommendedItem,
+    Refusal,
+    Request,
+)
 from headwater.signals import Signals
-from headwater.surfaces import DEFAULT_SURFACE, Surface
+from headwater.surfaces import DEFAULT_SURFACE, Surface, SurfaceKind
 from models.top_k import drop_not_finite
-from serving.arranging import NO_ROW, Arranged, Beyond, Offer, arrange, few_events
+from serving.arranging import NO_ROW, Arranged, Beyond, Offer, arrange, arranges, few_events
 from serving.cold_items import cold_items, likest
 from serving.filters import Mask
 from serving.popular import Popular
 from serving.reasons import Ranking, Why, explain
+from serving.reasons.words import VERBS
 from serving.rules import DEFAULT_LIMITS, Rows, Rules, extended, forbid, rules_for
 from serving.scorer import Half, Scorer
 from serving.second_stage import Situation, asked_outputs, revise
 from serving.surfaces import Surfaces, as_asked
+from serving.surfaces.kinds import (
+    NEAR,
+    UNKNOWN,
+    WHOLE,
+    Seen,
+    asked_about,
+    log_weights,
+    newest_items,
+    reason_of,
+    tiers_of,
+    title_of,
+)
 from streams.features.fold import Limits
 from streams.features.state import EMPTY, UserState
 
@@ -41,8 +64,8 @@ Array = npt.NDArray[Any]
 MAX_REFUSAL_CHARS = 4000
 """A refusal quotes what was sent; longer texts are cut."""
 
-LEAST_WEIGHT, APART = 1e-300, 1e-12
-"""What counts as the least popularity, and how far apart equal ones are put: weights have six digits."""
+PERSONAL = frozenset({"for-you", "again", "because-you"})
+"""Kinds of surface whose lists are about a history."""
 
 
 @dataclass(slots=True)
@@ -134,6 +157,8 @@ class _Listed(NamedTuple):
     cold: int = 0
     notes: tuple[str, ...] = ()
     why: Sequence[Why] = ()
+    title: str = ""
+    because: str | None = None
 
     def told(self, place: int) -> dict[str, Any]:
         """Why one of them is here; nothing unasked."""
@@ -190,10 +215,11 @@ def _scored(batch: _Batch, asked: Sequence[_Asked], mark: Callable[[str], None])
     lengths, found = half.run(histories, [one.at_ms for one in asked], outputs, shown, sessions)
     scored.not_finite = drop_not_finite(found[0])
     mark("score")
+    near = _near(half, [(_chain(one), _seen(batch, one, None), one.surface.rows) for one in asked])
     for i, one in enumerate(asked):
         parts = {name: part[i] for name, part in zip(outputs, found, strict=True)}
         np.copyto(parts["scores"], -np.inf, where=half.rows.blocked(one.at_ms))
-        said = _Said(int(lengths[i]), parts["scores"], parts)
+        said = _Said(int(lengths[i]), parts["scores"], parts, near[i])
         scored.answers.append(_answered(batch, one, said))
     mark("rules")
     return scored
@@ -207,6 +233,8 @@ def _needs_popular(half: Half | None, asked: Sequence[_Asked]) -> bool:
         return True
     for one in asked:
         request = one.request
+        if "popular" in _chain(one):
+            return True
         if not half.knows(one.history):
             return True
         if request.candidates is None:
@@ -220,11 +248,14 @@ def _needs_popular(half: Half | None, asked: Sequence[_Asked]) -> bool:
 
 
 class _Said(NamedTuple):
-    """What the model says for one ask: how many entries of the history it knows, its scores and their parts."""
+    """What the model says for one ask: how many entries of the history it knows, its scores and their parts, and what
+    goes with single items.
+    """
 
     length: int
     scores: Array
     parts: Mapping[str, Array]
+    near: Mapping[str, Array]
 
 
 def _resolved(asks: Sequence[Ask], now_ms: int, limits: Limits, surfaces: Surfaces) -> list[_Asked]:
@@ -246,6 +277,8 @@ def _answered(batch: _Batch, asked: _Asked, said: _Said | None) -> Recommendatio
     try:
         if asked.refused is not None:
             raise asked.refused
+        if asked.surface.kind != "for-you":
+            return _answer_of_kinds(batch, asked, said)
         if half is None or said is None:
             return _popular_answer(batch, asked)
         if not said.length and (batch.popular.weights or not half.bundle.item_rows):
@@ -306,6 +339,144 @@ def _model_answer(batch: _Batch, half: Half, asked: _Asked, said: _Said, fallbac
     return _answer(batch, asked, [_listed(batch, asked, found, why)], fallback)
 
 
+def _answer_of_kinds(batch: _Batch, asked: _Asked, said: _Said | None) -> Recommendation:
+    """What the surface's kind ranks, then the fallbacks. Raises RequestRefused."""
+    half, surface, kinds = batch.half, asked.surface, _chain(asked)
+    if half is not None and said is not None:
+        own = _coming_back(asked) if "again" in kinds else asked
+        forbid(said.scores, _rules(batch, own, half.rows, half.bundle.item_rows))
+        revise(half, _situation(asked), said.scores, said.parts)
+    seen = _seen(batch, asked, said)
+    in_rows = surface.kind == "because-you"
+    listed = _rows(batch, asked, seen) if in_rows else [_of_kinds(batch, asked, seen, kinds)]
+    personal = seen.personal or surface.kind not in PERSONAL
+    fallback = None if half is not None and personal else _nothing_known(batch, asked)
+    popular = batch.popular if "popular" in kinds else None
+    return _answer(batch, asked, listed, fallback, popular)
+
+
+def _rows(batch: _Batch, asked: _Asked, seen: Seen) -> list[_Listed]:
+    """A row for each of the newest items of the history that anything goes with, then one for each fallback."""
+    most, rows, used = asked.surface.rows, list[_Listed](), list[str]()
+    catalogue = batch.scorer.catalogue
+
+    def add(kinds: Sequence[SurfaceKind], seen: Seen, title: str, because: str | None) -> None:
+        if len(rows) < most:
+            seed = f"{asked.request.request_id}/{len(rows) + 1}"
+            row = _of_kinds(batch, asked, seen, kinds, used, seed)
+            if row.ids:
+                rows.append(row._replace(title=title, because=because))
+                used.extend(row.ids)
+
+    for entry in newest_items(seen, 2 * most):
+        page = seen.request.model_copy(update={"context_item": entry.item_id})
+        title = f"Because you {VERBS.get(entry.type, 'chose')} {catalogue.title(entry.item_id)}"
+        add(("similar",), seen._replace(request=page, personal=False), title, entry.item_id)
+    for kind in _chain(asked)[1:]:
+        add((kind,), seen, title_of(kind), None)
+    return rows
+
+
+def _of_kinds(
+    batch: _Batch,
+    asked: _Asked,
+    seen: Seen,
+    kinds: Sequence[SurfaceKind],
+    used: Sequence[str] = (),
+    seed: str | None = None,
+) -> _Listed:
+    """A list of the first kind, and below it of the others. Slots are the rows here. Raises RequestRefused.
+
+    `used` are items of rows above.
+    """
+    catalogue, rows, half = batch.scorer.catalogue, batch.scorer.all_items, batch.half
+    blocked = rows.blocked(asked.at_ms)
+    again = _coming_back(asked)
+    taken = [catalogue.slots[item_id] for item_id in used]
+
+    def allow(scores: Array, kind: SurfaceKind) -> None:
+        np.copyto(scores, -np.inf, where=blocked)
+        forbid(scores, _rules(batch, again if kind == "again" else asked, rows, catalogue.slots))
+        scores[taken] = -np.inf
+
+    scores, which = tiers_of(kinds, seen, allow)
+
+    def others() -> Mask:
+        mask = catalogue.listed() & (which < 0)
+        mask[taken] = False
+        return mask
+
+    beyond = _beyond(batch, asked, dict, others) if WHOLE & set(kinds) else None
+    vectors = new = None
+    if half is not None and arranges(asked.surface):
+        vectors = half.rows.by_slot(half.bundle.weights["item_vectors"], 0.0) if asked.surface.diversity else None
+        few = half.rows.by_slot(few_events(half.bundle.weights))
+        new = partial(np.not_equal, few, 0.0)  # what has no row is new
+    found = arrange(
+        Offer(scores, rows, vectors, new, beyond, rows, catalogue.slots),
+        asked.surface,
+        asked.k,
+        seed or asked.request.request_id,
+        asked.at_ms,
+    )
+    said = [kinds[which[slot]] for slot, row in zip(found.slots.tolist(), found.rows.tolist(), strict=True) if row >= 0]
+    why = []
+    if asked.request.explain:
+        why = [
+            Why((reason_of(kind, seen),), {kind: value})
+            for kind, value in zip(said, found.scores.tolist(), strict=False)
+        ]
+    listed = _listed(batch, asked, found, why)
+    fills = [f"{FILL}{kind}:{said.count(kind)}" for kind in kinds[1:] if kind in said]
+    return listed._replace(notes=(*listed.notes, *fills))
+
+
+def _coming_back(asked: _Asked) -> _Asked:
+    """The same for what the person comes back to: nothing is left out as seen, unless request or surface say so."""
+    if asked.request.exclude_seen is not None:
+        return asked
+    return asked._replace(request=asked.request.model_copy(update={"exclude_seen": ()}))
+
+
+def _chain(asked: _Asked) -> tuple[SurfaceKind, ...]:
+    """The kinds that fill a list, in their order; nothing follows on one that ranks all there is."""
+    kinds = list(dict.fromkeys((asked.surface.kind, *asked.surface.fallbacks)))
+    whole = next((place for place, kind in enumerate(kinds) if kind in WHOLE), len(kinds))
+    return tuple(kinds[: whole + 1])
+
+
+def _seen(batch: _Batch, asked: _Asked, said: _Said | None) -> Seen:
+    seen = Seen(batch.scorer.catalogue, batch.half, batch.popular, asked.request, asked.history, asked.at_ms, None)
+    for item_id in batch.popular.weights:
+        seen.catalogue.slot(item_id)
+    if said is None:
+        return seen
+    return seen._replace(scores=said.scores, personal=said.length > 0, near=said.near)
+
+
+def _near(half: Half, asked: Sequence[tuple[Sequence[SurfaceKind], Seen, int]]) -> list[dict[str, Array]]:
+    """What goes with single items, of each ask: item id -> (capacity,). One more run where any of them needs it."""
+    wanted = [
+        (i, entry)
+        for i, (kinds, seen, rows) in enumerate(asked)
+        for entry in asked_about(kinds, seen, rows)
+        if entry.item_id in half.bundle.item_rows
+    ]
+    found: list[dict[str, Array]] = [{} for _ in asked]
+    if wanted:
+        names = [name for name in NEAR if name in half.outputs]
+        instants = [asked[i][1].at_ms for i, _ in wanted]
+        histories = [[entry._replace(time_ms=at)] for (_, entry), at in zip(wanted, instants, strict=True)]
+        _, parts = half.run(histories, instants, names)
+        closed = half.bundle.weights["popularity"][:, 0] <= UNKNOWN
+        for place, (i, entry) in enumerate(wanted):
+            said = np.sum([part[place] for part in parts], axis=0)
+            drop_not_finite(said)
+            said[closed] = -np.inf
+            found[i][entry.item_id] = said
+    return found
+
+
 def _situation(asked: _Asked) -> Situation:
     request = asked.request
     return Situation(
@@ -338,7 +509,7 @@ def _popular_answer(batch: _Batch, asked: _Asked) -> Recommendation:
     rows = batch.scorer.all_items
     slots = [catalogue.slot(item_id) for item_id in popular]
     order = np.full(len(rows), -np.inf)
-    order[slots] = _log_weights(popular.values())
+    order[slots] = log_weights(popular)
     np.copyto(order, -np.inf, where=rows.blocked(asked.at_ms))
     forbid(order, _rules(batch, asked, rows, catalogue.slots))
     found = _arranged(asked, Offer(order, rows, None, None, _beyond(batch, asked, dict, others), rows, catalogue.slots))
@@ -406,12 +577,6 @@ def _arranged(asked: _Asked, offer: Offer) -> Arranged:
     return arrange(offer, asked.surface, asked.k, asked.request.request_id, asked.at_ms)
 
 
-def _log_weights(weights: Iterable[float]) -> Array:
-    """Logarithms of popularity, best first: no two are equal, for slots are an accident of this process."""
-    logs = np.log(np.maximum(np.fromiter(weights, np.float64), LEAST_WEIGHT))
-    return np.asarray(logs - np.arange(len(logs)) * APART)
-
-
 def _rules(batch: _Batch, asked: _Asked, rows: Rows, item_rows: Mapping[str, int]) -> Rules:
     returning, meanings = frozenset[str](), Signals()
     if batch.half is not None:
@@ -422,6 +587,16 @@ def _rules(batch: _Batch, asked: _Asked, rows: Rows, item_rows: Mapping[str, int
         return rules
     own = rows.matching_all(asked.surface.filters, asked.at_ms, "surface.filters")
     return rules._replace(masks=[*rules.masks, own])
+
+
+def _titled(listed: Sequence[_Listed]) -> tuple[ListRow, ...]:
+    """The rows of an answer, if it has any."""
+    rows, first = list[ListRow](), 1
+    for run in listed:
+        if run.title:
+            rows.append(ListRow(title=run.title, because=run.because, first=first, count=len(run.ids)))
+        first += len(run.ids)
+    return tuple(rows)
 
 
 def _items(listed: Sequence[_Listed]) -> tuple[RecommendedItem, ...]:
@@ -478,6 +653,7 @@ def _answer(
         request_id=request.request_id,
         user_id=request.whose,
         items=_items(listed),
+        rows=_titled(listed),
         answered_time=now_ms,
         receipt=receipt,
     )
