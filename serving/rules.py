@@ -27,7 +27,7 @@ from serving.filters import Kept, Mask, filter_key
 from streams.features.fold import Limits, fold
 from streams.features.state import EMPTY, UserState
 
-__all__ = ["Rows", "Rules", "best_rows", "extended", "extended_history", "forbid", "rules_for"]
+__all__ = ["Rows", "Rules", "best_rows", "extended", "extended_history", "forbid", "rules_for", "seen_items"]
 
 CACHED_FILTERS = 256
 DAY_MS = 86_400_000.0
@@ -224,11 +224,7 @@ def rules_for(
     by `meanings`, is left out whatever the rule. Raises RequestRefused (`unknown_field`, `bad_filter`).
     """
     rule = exclude_seen if request.exclude_seen is None else request.exclude_seen
-    seen = history
-    if request.exclude_seen_days is not None:
-        seen = [entry for entry in history if entry.time_ms >= now_ms - request.exclude_seen_days * DAY_MS]
-    newest = {entry.item_id: entry.type for entry in seen}
-    out = left_out(rule, ((entry.item_id, entry.type) for entry in seen), newest, returning, meanings.turned_down)
+    out = seen_items(request, history, rule, returning, now_ms, meanings)
     out |= disliked(((entry.item_id, entry) for entry in history), meanings, now_ms)
     out.update(request.exclude)
     if request.context_item is not None:
@@ -238,6 +234,22 @@ def rules_for(
     if request.candidates is not None:
         candidates = np.unique(_known(request.candidates, item_rows))
     return Rules(candidates, _known(out, item_rows), masks)
+
+
+def seen_items(
+    request: Request,
+    history: Sequence[Entry],
+    rule: Collection[str],
+    returning: Collection[str],
+    now_ms: int,
+    meanings: Signals,
+) -> set[str]:
+    """The items of a history that a rule `exclude_seen` leaves out of one answer; the arguments are `rules_for`'s."""
+    if request.exclude_seen_days is not None:
+        history = [entry for entry in history if entry.time_ms >= now_ms - request.exclude_seen_days * DAY_MS]
+    newest = {entry.item_id: entry.type for entry in history}
+    seen = ((entry.item_id, entry.type) for entry in history)
+    return left_out(rule, seen, newest, returning, meanings.turned_down)
 
 
 def forbid(scores: npt.NDArray[np.floating[Any]], rules: Rules) -> None:

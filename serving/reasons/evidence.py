@@ -82,6 +82,10 @@ class Evidence(NamedTuple):
     without_entry: list[int]
     spoken: int | None
 
+    def fused(self, row: int) -> float:
+        """A row's score before the second stage."""
+        return float(self.outputs[SCORES][0, row])
+
 
 def gather(half: Half, situation: Situation, *, personal: bool) -> Evidence:
     """Run the graph once more. Without `personal`, of the whole history alone."""

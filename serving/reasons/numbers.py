@@ -33,7 +33,7 @@ def contributions(half: Half, evidence: Evidence, row: int, value: float) -> dic
     Their sum is the score: the parts are added up in float32, and the few last digits that this rounds off are with the
     largest part.
     """
-    fused = float(evidence.outputs[SCORES][0, row])
+    fused = evidence.fused(row)
     found = whole({name: float(evidence.outputs[part][0, row]) for name, part in half.parts.items()}, fused)
     found[RANKER] = value - fused
     return {name: part for name, part in found.items() if part}
