@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,7 +37,7 @@ from serving.arranging import NO_ROW, Arranged, Beyond, Offer, arrange, arranges
 from serving.cold_items import cold_items, likest
 from serving.filters import Mask
 from serving.popular import Popular
-from serving.reasons import Ranking, Why, explain
+from serving.reasons import Asker, ModelsWord, Order, Ranking, Why, explain, why_not
 from serving.reasons.words import VERBS
 from serving.rules import DEFAULT_LIMITS, Rows, Rules, extended, forbid, rules_for
 from serving.scorer import Half, Scorer
@@ -147,7 +148,7 @@ class _Asked(NamedTuple):
 
 class _Listed(NamedTuple):
     """A list, or a run of one, best first. `popular` and `cold`: how many of them no model ranks, and what does; `why`
-    of each, where asked for.
+    of each, and the `order` of all that it was picked from, where asked for.
     """
 
     ids: list[str]
@@ -159,6 +160,7 @@ class _Listed(NamedTuple):
     why: Sequence[Why] = ()
     title: str = ""
     because: str | None = None
+    order: Order = MappingProxyType({})
 
     def told(self, place: int) -> dict[str, Any]:
         """Why one of them is here; nothing unasked."""
@@ -336,7 +338,8 @@ def _model_answer(batch: _Batch, half: Half, asked: _Asked, said: _Said, fallbac
         known = found.rows != NO_ROW
         ranking = Ranking(scores, candidates, found.rows[known], found.scores[known].tolist())
         why = explain(half, situation, ranking, rules, personal=fallback is None)
-    return _answer(batch, asked, [_listed(batch, asked, found, why)], fallback)
+    answer = _answer(batch, asked, [_listed(batch, asked, found, why)], fallback)
+    return _looked_for(batch, asked, answer, ModelsWord(half, situation, scores, candidates))
 
 
 def _answer_of_kinds(batch: _Batch, asked: _Asked, said: _Said | None) -> Recommendation:
@@ -352,7 +355,8 @@ def _answer_of_kinds(batch: _Batch, asked: _Asked, said: _Said | None) -> Recomm
     personal = seen.personal or surface.kind not in PERSONAL
     fallback = None if half is not None and personal else _nothing_known(batch, asked)
     popular = batch.popular if "popular" in kinds else None
-    return _answer(batch, asked, listed, fallback, popular)
+    answer = _answer(batch, asked, listed, fallback, popular)
+    return _looked_for(batch, asked, answer, listed[0].order if listed else {})
 
 
 def _rows(batch: _Batch, asked: _Asked, seen: Seen) -> list[_Listed]:
@@ -428,7 +432,11 @@ def _of_kinds(
         ]
     listed = _listed(batch, asked, found, why)
     fills = [f"{FILL}{kind}:{said.count(kind)}" for kind in kinds[1:] if kind in said]
-    return listed._replace(notes=(*listed.notes, *fills))
+    order: dict[str, tuple[str, float]] = {}
+    if asked.request.why_not is not None:
+        best = np.argsort(-scores, kind="stable")[: int(np.count_nonzero(scores > -np.inf))].tolist()
+        order = {catalogue.ids[slot]: (kinds[which[slot]], float(scores[slot])) for slot in best}
+    return listed._replace(notes=(*listed.notes, *fills), order=order)
 
 
 def _coming_back(asked: _Asked) -> _Asked:
@@ -517,7 +525,18 @@ def _popular_answer(batch: _Batch, asked: _Asked) -> Recommendation:
     ranked = [value for value, row in zip(values, found.rows.tolist(), strict=True) if row != NO_ROW]
     why = [Why(("popular now",), {"popular": value}) for value in ranked] if asked.request.explain else []
     listed = _listed(batch, asked, found._replace(scores=np.array(values)), why)
-    return _answer(batch, asked, [listed._replace(cold=0)], _nothing_known(batch, asked), batch.popular)
+    answer = _answer(batch, asked, [listed._replace(cold=0)], _nothing_known(batch, asked), batch.popular)
+    return _looked_for(batch, asked, answer, {item_id: ("popular", weight) for item_id, weight in popular.items()})
+
+
+def _looked_for(batch: _Batch, asked: _Asked, answer: Recommendation, ranked: ModelsWord | Order) -> Recommendation:
+    """The answer, with where the item was lost that its request asks about."""
+    if asked.request.why_not is None:
+        return answer
+    rule, returning, meanings = _seen_rule(batch)
+    asker = Asker(asked.request, asked.surface, asked.history, asked.at_ms, rule, returning, meanings)
+    said = why_not(asked.request.why_not, answer.items, batch.scorer.all_items, asker, ranked)
+    return answer.model_copy(update={"why_not": said})
 
 
 def _beyond(
@@ -578,10 +597,7 @@ def _arranged(asked: _Asked, offer: Offer) -> Arranged:
 
 
 def _rules(batch: _Batch, asked: _Asked, rows: Rows, item_rows: Mapping[str, int]) -> Rules:
-    returning, meanings = frozenset[str](), Signals()
-    if batch.half is not None:
-        returning, meanings = batch.half.returning, batch.half.bundle.config.meanings
-    rule = batch.exclude_seen
+    rule, returning, meanings = _seen_rule(batch)
     rules = rules_for(asked.request, asked.history, rows, item_rows, rule, returning, asked.at_ms, meanings)
     if not asked.surface.filters:
         return rules
@@ -597,6 +613,13 @@ def _titled(listed: Sequence[_Listed]) -> tuple[ListRow, ...]:
             rows.append(ListRow(title=run.title, because=run.because, first=first, count=len(run.ids)))
         first += len(run.ids)
     return tuple(rows)
+
+
+def _seen_rule(batch: _Batch) -> tuple[Collection[str], Collection[str], Signals]:
+    """The worker's rule, after which types of event users come back, and what events mean."""
+    if batch.half is None:
+        return batch.exclude_seen, (), Signals()
+    return batch.exclude_seen, batch.half.returning, batch.half.bundle.config.meanings
 
 
 def _items(listed: Sequence[_Listed]) -> tuple[RecommendedItem, ...]:

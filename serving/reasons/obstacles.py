@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+import orjson
+
 from headwater.examples import Entry
 from headwater.filters import AllOf, AnyOf, Filter, Not, read_filters
 from headwater.recommendations import Request
@@ -66,7 +68,7 @@ def obstacles(item_id: str, rows: Rows, has_row: bool, asker: Asker) -> list[Obs
         if slot is not None and rows.blocked(asker.at_ms)[slot]:
             return [Obstacle(UNAVAILABLE, "it was removed from the catalogue")]
         if slot is None:
-            text = "neither the catalogue nor the model knows an item of this id: is it right, was it sent to `items`?"
+            text = "neither the catalogue nor the model knows an item of this id: check it, or send the item to `items`"
             return [Obstacle(UNKNOWN, text)]
         return [Obstacle(UNKNOWN, "the catalogue does not have it, and the model has not learned enough events of it")]
     return [*_of_the_item(item_id, rows, asker), *_of_the_request(item_id, asker), *_of_filters(item_id, rows, asker)]
@@ -113,12 +115,11 @@ def _of_filters(item_id: str, rows: Rows, asker: Asker) -> Iterator[Obstacle]:
             if rows.matching_all({name: condition}, asker.at_ms, place)[slot]:
                 continue
             if catalogue.get(item_id) is None:
-                text = "only events have told of it, so that nothing is known that a filter could ask"
-                yield Obstacle(FILTERED, f"{place}: {text}")
+                yield Obstacle(FILTERED, f"only events have told of it, so that it meets no {place}")
                 return
             fields = dict.fromkeys(_fields(read_filters({name: condition}, place)))
             values = {field: list(catalogue.values(field, [slot])[0]) for field in fields}
-            yield Obstacle(FILTERED, f"{place}: it does not meet {name} = {condition!r:.200}; {_has(values)}")
+            yield Obstacle(FILTERED, f"it does not meet {place}: {name} = {_json(condition)}; {_has(values)}")
 
 
 def _has(values: Mapping[str, Sequence[Any]]) -> str:
@@ -127,8 +128,12 @@ def _has(values: Mapping[str, Sequence[Any]]) -> str:
         if not held:
             told.append(f"it has no {name}")
         else:
-            told.append(f"its {name} is {(held[0] if len(held) == 1 else held)!r:.200}")
+            told.append(f"its {name} is {_json(held[0] if len(held) == 1 else held)}")
     return ", ".join(told)
+
+
+def _json(value: Any) -> str:
+    return f"{orjson.dumps(value).decode():.200}"
 
 
 def _fields(tree: Filter) -> Iterator[str]:

@@ -22,9 +22,12 @@ from serving.second_stage import Situation
 if TYPE_CHECKING:
     from serving.scorer import Half
 
-__all__ = ["ModelsWord", "why_not"]
+__all__ = ["ModelsWord", "Order", "why_not"]
 
 Array = npt.NDArray[Any]
+
+Order = Mapping[str, tuple[str, float]]
+"""Items that no model ranks, best first: by what (`popular`), and how high."""
 
 RANK, CAPPED, LISTED = "rank", "capped", "listed"
 
@@ -59,8 +62,7 @@ def why_not(
     items: Sequence[RecommendedItem],
     rows: Rows,
     asker: Asker,
-    model: ModelsWord | None,
-    popular: Mapping[str, float],
+    ranked: ModelsWord | Order,
 ) -> WhyNot:
     """Where an item was lost.
 
@@ -69,16 +71,18 @@ def why_not(
         items: of the answer.
         rows: the catalogue by its own slots.
         asker: who asked, and by which rules.
-        model: None where it did not rank the list.
-        popular: what ranked it then.
+        ranked: by what the list is ranked.
     """
-    row = None if model is None else model.half.bundle.item_rows.get(item_id)
-    place = _by_popularity(item_id, items, popular) if model is None else _by_model(row, items, model)
+    if isinstance(ranked, ModelsWord):
+        row = ranked.half.bundle.item_rows.get(item_id)
+        place, known = _by_model(row, items, ranked), row is not None
+    else:
+        place, known = _by_order(item_id, items, ranked), item_id in ranked
     listed = next((item for item in items if item.item_id == item_id), None)
     if listed is not None:
         text = f"It is in the list, at place {listed.rank} of {len(items)}."
         return _said(item_id, LISTED, text, place._replace(rank=listed.rank, score=listed.score, last={}))
-    found = obstacles(item_id, rows, row is not None or item_id in popular, asker)
+    found = obstacles(item_id, rows, known, asker)
     if found:
         return _kept_out(item_id, found, place)
     held_back = _held_back(item_id, items, rows, asker, place)
@@ -86,7 +90,7 @@ def why_not(
         stage = CAPPED if any(one.stage == CAPPED for one in held_back) else RANK
         told = "; ".join(one.text for one in held_back)
         return _said(item_id, stage, f"By its score it would be at place {place.rank}, but {told}.", place)
-    return _said(item_id, RANK, _rank_text(items, model, row, place), place)
+    return _said(item_id, RANK, _rank_text(item_id, items, ranked, place), place)
 
 
 def _said(item_id: str, stage: str, text: str, place: _Place) -> WhyNot:
@@ -133,14 +137,11 @@ def _parts(half: Half, evidence: Evidence, row: int, scores: Array) -> dict[str,
     return contributions(half, evidence, row, float(scores[row]))
 
 
-def _by_popularity(item_id: str, items: Sequence[RecommendedItem], popular: Mapping[str, float]) -> _Place:
-    weight = popular.get(item_id)
-    if weight is None:
+def _by_order(item_id: str, items: Sequence[RecommendedItem], order: Order) -> _Place:
+    if item_id not in order:
         return _Place()
-    rank = list(popular).index(item_id) + 1
-    ranked = [popular[one.item_id] for one in items if one.item_id in popular]
-    last = {"popular": ranked[-1]} if ranked else {}
-    return _Place(rank, len(popular), weight, {"popular": weight}, last)
+    (part, score), last = order[item_id], [order[one.item_id] for one in items if one.item_id in order]
+    return _Place(list(order).index(item_id) + 1, len(order), score, {part: score}, dict(last[-1:]))
 
 
 def _held_back(
@@ -179,12 +180,18 @@ def _meets(rows: Rows, filters: Mapping[str, Any], slot: int, at_ms: int) -> boo
     return bool(rows.matching_all(filters, at_ms, "boosts")[slot])
 
 
-def _rank_text(items: Sequence[RecommendedItem], model: ModelsWord | None, row: int | None, place: _Place) -> str:
+def _rank_text(item_id: str, items: Sequence[RecommendedItem], ranked: ModelsWord | Order, place: _Place) -> str:
     ends = f"the list ends at place {len(items)}" if items else "the list is empty"
     if place.rank is None:
-        known = "is not among what is popular" if model is None else "is new to the model"
+        if isinstance(ranked, ModelsWord):
+            known = "is new to the model"
+        else:
+            parts = list(dict.fromkeys(part for part, _ in ranked.values())) or ["popular"]
+            known = f"is not among what is {' or '.join(parts)}"
         return f"It {known}: such items come last, those like the newest of the history and the newest first; {ends}."
     text = f"It ranks {place.rank:,} of the {place.of:,} items that may be listed, and {ends}."
-    if model is not None and len(model.candidates) and row not in model.candidates:
-        text += f" It is none of the {len(model.candidates):,} candidates that the ranker looked at."
+    if isinstance(ranked, ModelsWord) and len(ranked.candidates):
+        row = ranked.half.bundle.item_rows[item_id]
+        if row not in ranked.candidates:
+            text += f" It is none of the {len(ranked.candidates):,} candidates that the ranker looked at."
     return text

@@ -81,3 +81,101 @@ def test_nothing_is_said_unasked_and_the_list_is_the_same(scorer: Scorer) -> Non
     plain, explained = ask(scorer, HISTORY, explain=False), ask(scorer, HISTORY)
     assert [(one.item_id, one.score) for one in plain.items] == [(one.item_id, one.score) for one in explained.items]
     assert not any(one.contributions or one.because or one.reasons for one in plain.items)
+
+
+SHOP = [
+    *(Item(item_id=film, categories=("film",), attributes={"year": 1990 + n}) for n, film in enumerate(FILMS)),
+    Item(item_id="sold out", available=False),
+    Item(item_id="over", expires_time=NOW_MS - 1000),
+    Item(item_id="cold", title="Cold"),
+    Item(item_id="gone"),
+]
+
+
+@pytest.fixture(scope="module")
+def shop() -> Scorer:
+    made = Scorer(Catalogue(SHOP), "cpu")
+    made.load(trained().publish(created_ms=1), 100)  # type: ignore[arg-type]
+    made.catalogue.remove("gone")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("item_id", "fields", "stage", "told"),
+    [
+        ("nobody-has-it", {}, "unknown", "Neither the catalogue nor the model knows"),
+        ("sold out", {}, "unavailable", "not available"),
+        ("gone", {}, "unavailable", "was removed"),
+        ("over", {}, "expired", "expired at 1970-02-27"),
+        ("film-3", {"exclude": ["film-3"]}, "excluded", "exclude"),
+        ("film-3", {"context_item": "film-3"}, "excluded", "item on the page"),
+        ("film-1", {"exclude_seen": ["*"]}, "excluded", "the cart at 1970-01-01 00:33:21 UTC counts"),
+        ("film-1", {"exclude_seen": ["click"]}, "excluded", "the click at 1970-01-01 00:33:20 UTC"),
+        ("film-7", {}, "excluded", "turned it down: the dismiss at 1970-01-01 00:33:22 UTC"),
+        ("film-3", {"candidates": ["film-4", "film-5"]}, "filtered", "not among the 2 candidates"),
+        ("film-3", {"filters": {"year": {"gte": 1999}}}, "filtered", "{\"gte\":1999}; its year is 1993"),
+        ("cold", {"filters": {"year": {"gte": 1999}}}, "filtered", "it has no year"),
+        ("film-3", {"overrides": {"filters": {"categories": ["shoe", "film"], "year": 1}}}, "filtered", "surface.fil"),
+        ("film-11", {"k": 2}, "rank", "of the 11 items that may be listed, and the list ends at place 2"),
+        ("cold", {"k": 2}, "rank", "new to the model"),
+        ("film-3", {"k": 1}, "listed", "at place 1 of 1"),
+        ("film-4", {"k": 2, "overrides": {"max_per": {"categories": 1}}}, "capped", "lets 1 of categories = 'film' in"),
+        (
+            "film-4",
+            {"k": 2, "overrides": {"boosts": [{"filters": {"year": 1994}, "times": 0.001}]}},
+            "rank",
+            "boosts[0] buries it (times 0.001)",
+        ),
+        ("film-4", {"k": 2, "overrides": {"pins": [{"item_id": "film-11", "place": 1}]}}, "rank", "places are pinned"),
+    ],
+)  # fmt: skip
+def test_why_an_item_is_not_in_a_list(
+    shop: Scorer, item_id: str, fields: dict[str, Any], stage: str, told: str
+) -> None:
+    answer = ask(shop, HISTORY, why_not=item_id, explain=False, **fields)
+    said = answer.why_not
+    assert said is not None
+    assert (said.item_id, said.stage) == (item_id, stage), said.text
+    assert told in said.text
+    assert math.fsum(said.contributions.values()) == (said.score or 0.0)
+    assert all(more > 0 for more in said.behind.values())
+    asked_without = ask(shop, HISTORY, explain=False, **fields)
+    assert asked_without.items == answer.items
+    assert asked_without.why_not is None
+    assert (said.stage == "listed") == (item_id in {item.item_id for item in answer.items})
+
+
+def test_every_obstacle_is_told_the_first_one_first(shop: Scorer) -> None:
+    fields: dict[str, Any] = {"exclude": ["film-7"], "filters": {"year": 2020, "categories": {"not": "film"}}}
+    said = ask(shop, HISTORY, why_not="film-7", **fields).why_not
+    assert said is not None
+    assert said.stage == "excluded"
+    assert [said.text.index(one) for one in ("exclude", "turned it down", "year = 2020", "categories = ")] == sorted(
+        said.text.index(one) for one in ("exclude", "turned it down", "year = 2020", "categories = ")
+    )
+    assert "Without that its score would put it at place" in said.text
+    assert said.rank is None
+
+
+def test_behind_is_what_the_last_item_has_more_of(shop: Scorer) -> None:
+    answer = ask(shop, HISTORY, k=2, why_not="film-11")
+    assert answer.why_not is not None
+    last, mine = answer.items[-1].contributions, answer.why_not.contributions
+    wanted = {name: last.get(name, 0.0) - mine.get(name, 0.0) for name in last.keys() | mine.keys()}
+    assert answer.why_not.behind == {name: more for name, more in wanted.items() if more > 0}
+    full = ask(shop, HISTORY, k=100).items
+    assert answer.why_not.rank == next(item.rank for item in full if item.item_id == "film-11")
+
+
+def test_why_an_item_is_not_among_what_is_popular(shop: Scorer) -> None:
+    popular = Popular({f"film-{n}": 9.0 - n for n in range(8)})
+    said = ask(shop, [], popular, k=3, why_not="film-5").why_not
+    assert said is not None
+    assert (said.stage, said.rank, said.score, said.behind) == ("rank", 6, 4.0, {"popular": 3.0})
+    other = ask(shop, [], popular, k=3, why_not="film-9").why_not
+    assert other is not None
+    assert (other.stage, other.rank) == ("rank", None)
+    assert "not among what is popular" in other.text
+    untrained = ask(Scorer(Catalogue(SHOP), "cpu"), HISTORY, Popular(), k=3, why_not="film-9").why_not
+    assert untrained is not None
+    assert untrained.stage == "rank"
