@@ -52,7 +52,10 @@ class Fields:
     def add(self, slot: int, values: Mapping[str, Sequence[Scalar]]) -> None:
         """What an item has, by field."""
         for name, some in values.items():
-            self._fields.setdefault(name, FilterField(name)).add(slot, some)
+            field = self._fields.get(name)
+            if field is None:
+                field = self._fields[name] = FilterField(name)
+            field.add(slot, some)
 
     def discard(self, slot: int, values: Mapping[str, Sequence[Scalar]]) -> None:
         """Take away what `add` was given."""

@@ -23,27 +23,34 @@ class Packed:
         self._slots = array("q")
         self._values: array[Any] = array(typecode)
         self._dtype = np.dtype(np.float64 if typecode == "d" else np.int64)
-        self._places: dict[int, list[int]] = {}  # slot -> where its pairs are
+        self._places: dict[int, int | tuple[int, ...]] = {}  # slot -> where its pairs are; most have one
 
     def __len__(self) -> int:
         return len(self._slots)
 
     def add(self, slot: int, value: float) -> None:
         """One more value of a slot."""
-        self._places.setdefault(slot, []).append(len(self._slots))
+        place = len(self._slots)
+        held = self._places.setdefault(slot, place)
+        if held != place:
+            self._places[slot] = (held, place) if isinstance(held, int) else (*held, place)
         self._slots.append(slot)
         self._values.append(value)
 
     def discard(self, slot: int) -> list[Any]:
         """Take away all values of a slot, and return them."""
+        places = self._places.pop(slot, ())
         gone = []
-        for place in sorted(self._places.pop(slot, ()), reverse=True):  # so that what moves here is another slot's
-            last, value = self._slots.pop(), self._values.pop()
+        for place in sorted((places,) if isinstance(places, int) else places, reverse=True):
+            last, value = self._slots.pop(), self._values.pop()  # another slot's: this one's places are from the last
             if place < len(self._slots):
                 gone.append(self._values[place])
                 self._slots[place], self._values[place] = last, value
                 moved = self._places[last]
-                moved[moved.index(len(self._slots))] = place
+                if isinstance(moved, int):
+                    self._places[last] = place
+                else:
+                    self._places[last] = tuple(place if one == len(self._slots) else one for one in moved)
             else:
                 gone.append(value)
         return gone
