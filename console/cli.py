@@ -13,6 +13,7 @@ import sys
 import typer
 
 from console.commands import (
+    audit,
     contract,
     dead_letters,
     demo,
@@ -54,6 +55,7 @@ app.command("signals", rich_help_panel=LOOK)(signals.command)
 app.command("trace", rich_help_panel=LOOK)(trace.command)
 app.command("tail", rich_help_panel=LOOK)(tail.command)
 app.command("topics", rich_help_panel=LOOK)(topics.command)
+app.add_typer(audit.app, name="audit", rich_help_panel=LOOK)
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=MEND)
 app.command("rollback", rich_help_panel=MEND)(rollback.command)
 app.command("contract", rich_help_panel=MEND)(contract.command)

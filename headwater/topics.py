@@ -58,7 +58,17 @@ class Topic:
 
 
 EVENTS = Topic("events", "user_id", 4, 30 * DAY_MS, "delete", "Event, or an array of them", "apps, serving", "streams")
-ITEMS = Topic("items", "item_id", 1, -1, "compact", "Item; null removes it", "apps", "streams, serving")
+ITEMS = Topic(
+    "items",
+    "item_id",
+    1,
+    -1,
+    "compact",
+    "Item; null removes it",
+    "apps",
+    "streams, serving",
+    {"delete.retention.ms": str(3650 * DAY_MS)},  # a model knows an item for longer than a day after its removal
+)
 USERS = Topic("users", "user_id", 1, -1, "compact", "User: attributes; null removes them", "apps", "streams")
 SURFACES = Topic("surfaces", "name", 1, -1, "compact", "Surface; null removes it", "operators", "serving")
 IDENTITIES = Topic(

@@ -3,7 +3,8 @@ list that went out is shown once.
 
 One world lives through all of it, one test per part that dies; what must hold is asked after each, of all that was sent
 since the beginning. The audit recomputes all features from the topics and compares them key by key with the store; the
-trainer's own count says that every example was learned exactly once.
+trainer's own count says that every example was learned exactly once; and no list holds an item that its receipt knew to
+be taken down, while items come and go.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from embedded import EmbeddedStore, ServerProcess
 from headwater.kafka import ensure_topics
 from headwater.settings import Settings, load_settings
 from headwater.topics import EVENTS
+from replay.audits import audit_takedown
 from serving.exposures import SERVED
 from streams.audit import audit
 from tests.worlds.brokers import chosen_broker
@@ -126,6 +128,10 @@ def all_is_well(world: AllProcesses, load: Load) -> None:
     )
     assert verdict.events_applied == world.events + len(lists)
     assert examples(trainer) == world.events + len(lists)
+    takedown = audit_takedown(world.settings.kafka)
+    assert takedown.ok, str(takedown.offences[0])
+    assert takedown.taken_down > 10
+    assert not takedown.not_judged
     for worker in world.workers.values():
         eventually(worker.is_ready, 60, worker.module)
         assert worker.metric("headwater_dead_letters_total") == 0

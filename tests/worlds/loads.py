@@ -1,4 +1,5 @@
-"""Load for tests that break things: events, packed and single, and requests, with a plain Kafka producer.
+"""Load for tests that break things: events, packed and single, requests, and items that come and go, with a plain Kafka
+producer.
 
 What was acknowledged is remembered, and only that has to be found again; what was not (the broker was away) is sent
 again with the same event id, as a careful app does.
@@ -29,7 +30,9 @@ PACKED = 8
 
 
 class Load(threading.Thread):
-    """Every round: one packed record of events and two single events, and one request. Stop it with `finish`."""
+    """Every round: one packed record of events and two single events, one request, and one item that is taken down or
+    comes back. Stop it with `finish`.
+    """
 
     def __init__(self, settings: Settings, seed: int = 0) -> None:
         super().__init__(name="load", daemon=True)
@@ -44,10 +47,9 @@ class Load(threading.Thread):
         self._partitions = len(self._producer.partitions_for(topic_name(EVENTS, kafka.prefix)))
         self._clock = now_ms()
         for i in range(CATALOGUE):
-            item = Item(item_id=f"i{i}", title=f"Item {i}", categories=(f"c{i % 5}",))
-            self._send(ITEMS, encode(item), item.item_id, 0).get(timeout=20)
+            self._send(ITEMS, encode(_item(i)), f"i{i}", 0).get(timeout=20)
 
-    def _send(self, topic: Topic, value: bytes, key: str | None, partition: int) -> Any:
+    def _send(self, topic: Topic, value: bytes | None, key: str | None, partition: int) -> Any:
         name = topic_name(topic, self._settings.kafka.prefix)
         return self._producer.send(name, value, None if key is None else key.encode(), partition=partition)
 
@@ -76,6 +78,10 @@ class Load(threading.Thread):
         sent += [self._send(EVENTS, encode(event), event.user_id, self._partition(event.user_id)) for event in lone]
         request = Request(user_id=f"u{self._chance.randrange(USERS)}", k=5)
         sent.append(self._send(REQUESTS, encode(request), request.user_id, self._partition(request.user_id)))
+        changed = self._chance.randrange(CATALOGUE)
+        ways = (None, _item(changed), _item(changed, available=False), _item(changed, expires_time=now_ms() + 300))
+        item = self._chance.choice(ways)
+        sent.append(self._send(ITEMS, None if item is None else encode(item), f"i{changed}", 0))
         for future in sent:
             future.get(timeout=60)
         self.events |= {event.event_id for event in (*packed, *lone)}
@@ -99,6 +105,10 @@ class Load(threading.Thread):
     ) -> None:
         self._done.set()
         self.join(70)
+
+
+def _item(number: int, **fields: Any) -> Item:
+    return Item(item_id=f"i{number}", title=f"Item {number}", categories=(f"c{number % 5}",), **fields)
 
 
 class Answers:
