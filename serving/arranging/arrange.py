@@ -22,11 +22,17 @@ from serving.arranging.chance import chances, draw, explores, uniform
 from serving.arranging.likeness import Likeness, diversity_price
 from serving.arranging.limits import ListLimits
 from serving.arranging.pool import NO_ROW, SCORED, Offer, Pool, places_of
+from serving.filters import Mask
 
 __all__ = ["Arranged", "arrange", "arranges"]
 
 Array = npt.NDArray[Any]
 RowIds = npt.NDArray[np.int64]
+
+
+DOUBTED = 64
+"""Where chance draws: of the items that could put a share out of reach, so many of the best are looked at for a place;
+the others have no chance there."""
 
 
 class Arranged(NamedTuple):
@@ -78,14 +84,16 @@ def arrange(offer: Offer, surface: Surface, k: int, seed: str, now_ms: int) -> A
     if beyond is not None and len(rows) < k:
         more = beyond.best(beyond.allowed(), k - len(rows))
         rows, slots = np.append(rows, np.full(len(more), NO_ROW)), np.append(slots, more)
-    return Arranged(rows, slots, _scores(rows, offer.scores[rows]), np.ones(len(rows)))
+    return Arranged(rows, slots, _scores(rows, offer.scores), np.ones(len(rows)))
 
 
-def _scores(rows: RowIds, scores: Array) -> Array:
+def _scores(rows: RowIds, offered: Array) -> Array:
     """Those offered; of items beyond the lowest, and 0 at most."""
-    known = scores[rows != NO_ROW]
-    if len(known) < len(rows):
-        scores[rows == NO_ROW] = min(0.0, float(known.min())) if len(known) else 0.0
+    known = rows != NO_ROW
+    scores = np.zeros(len(rows), offered.dtype)
+    scores[known] = offered[rows[known]]
+    if not known.all() and known.any():
+        scores[~known] = min(0.0, float(scores[known].min()))
     return scores
 
 
@@ -117,10 +125,11 @@ class _Pass:
             if place in pins:
                 self._put(pins.pop(place), 1.0)
                 continue
-            allowed = self._allowed(self.k - len(self.listed) - len(pins))
-            if allowed.any():
-                item, chance = self._pick(allowed, place)
-                self.limits.take(item, self.free, self.k - len(self.listed) - len(pins))
+            places = self.k - len(self.listed) - len(pins)
+            picked = self._pick(place, places)
+            if picked is not None:
+                item, chance = picked
+                self.limits.take(item, self.free, places)
                 self.free[item] = False
                 self._put(item, chance)
             elif pins:
@@ -129,30 +138,40 @@ class _Pass:
                 break
         return self._arranged()
 
-    def _allowed(self, places: int) -> npt.NDArray[np.bool_]:
-        """What the next place may hold; where that is nothing, more is looked for."""
-        allowed = self.limits.allowed(self.free, places)
-        while not allowed.any() and self.pool.more():
+    def _pick(self, place: int, places: int) -> tuple[int, float] | None:
+        """The item of the next place, with its chance; None where nothing may be there, wherever it is looked for."""
+        sure, doubtful = self.limits.allowed(self.free, places)
+        while not (sure.any() or doubtful.any()) and self.pool.more():
             self._grow()
-            allowed = self.limits.allowed(self.free, places)
-        return allowed
-
-    def _pick(self, allowed: npt.NDArray[np.bool_], place: int) -> tuple[int, float]:
-        items = np.flatnonzero(allowed)
-        stages = self.pool.stage[items]
-        first = int(stages.min())
-        drawn = stages == first
-        values = self.pool.values[items]
-        if self.likeness is not None:
-            values = values - self.price * self.likeness.most[items]
+            sure, doubtful = self.limits.allowed(self.free, places)
+        if not (sure.any() or doubtful.any()):
+            return None
+        values = self.pool.values if self.likeness is None else self.pool.values - self.price * self.likeness.most
         explore = self.surface.explore
         if not explores(explore):
-            return int(items[drawn][np.argmax(values[drawn])]), 1.0
-        if first != SCORED:  # nothing has a score: in their order
+            return self._best(values, sure, doubtful, places), 1.0
+        items = np.flatnonzero(doubtful)
+        items = items[np.lexsort((items, -values[items], self.pool.stage[items]))[:DOUBTED]]
+        sure[items] = self.limits.kept(items.tolist(), self.free, places)
+        items = np.flatnonzero(sure)
+        stages = self.pool.stage[items]
+        if stages.min() != SCORED:  # nothing has a score: in their order
             explore = explore.model_copy(update={"temperature": 0.0, "epsilon": 0.0})
-        chance = chances(explore, values, self.pool.new[items], drawn)
+        chance = chances(explore, values[items], self.pool.new[items], stages == stages.min())
         chosen = draw(chance, uniform(self.seed, place))
         return int(items[chosen]), float(chance[chosen])
+
+    def _best(self, values: Array, sure: Mask, doubtful: Mask, places: int) -> int:
+        """The best of the first stage that has any."""
+        allowed = sure | doubtful
+        while True:
+            items = np.flatnonzero(allowed)
+            stages = self.pool.stage[items]
+            first = items[stages == stages.min()]
+            item = int(first[np.argmax(values[first])])
+            if not doubtful[item] or self.limits.kept([item], self.free, places)[0]:
+                return item
+            allowed[item] = False
 
     def _put(self, item: int, chance: float) -> None:
         self.listed.append(item)
@@ -210,7 +229,6 @@ class _Pass:
                 self.likeness.take(item)
 
     def _arranged(self) -> Arranged:
-        listed, pool = self.listed, self.pool
-        rows = pool.rows[listed]
-        scores = _scores(rows, pool.scores[listed])
-        return Arranged(rows, pool.slots[listed], scores, np.array(self.propensities), tuple(self.notes))
+        rows, slots = self.pool.rows[self.listed], self.pool.slots[self.listed]
+        scores = _scores(rows, self.pool.offer.scores)
+        return Arranged(rows, slots, scores, np.array(self.propensities), tuple(self.notes))

@@ -58,43 +58,48 @@ class ListLimits:
         """So many items of each group are wanted in so many places, of the items that are free: as many as can be
         found are needed from now on. Returns how many each lacks.
         """
-        self._cover = self._found(list(needs), free, places, {})
+        self._cover = self._found(list(needs), self._in_order(needs, free), places, {})
         reached = [int(group[self._cover].sum()) for group in self.groups]
         self.needs = [min(pair) for pair in zip(needs, reached, strict=True)]
         self._trim()
         return [need - have for need, have in zip(needs, self.needs, strict=True)]
 
-    def allowed(self, free: Mask, places: int) -> Mask:
-        """What the next place may hold, (P,).
+    def allowed(self, free: Mask, places: int) -> tuple[Mask, Mask]:
+        """What the next place may hold, (P,): what surely may, and what may if the place `keeps` the needs in reach.
 
         Parameters
             free: items that are not in the list and not kept for another place, (P,).
             places: that are left for them, with this one.
         """
-        allowed: Mask = free & ~self.capped
+        sure: Mask = free & ~self.capped
         if not self._cover:
-            return allowed
+            return sure, np.zeros(len(sure), bool)
         if len(self._cover) < places:  # one more is no harm, unless it takes a value that the cover needs
-            doubtful = allowed & self._rivals()
+            doubtful = sure & self._rivals()
         else:
             open_groups = [group for need, group in zip(self.needs, self.groups, strict=True) if need]
-            allowed &= np.any(open_groups, axis=0)
-            doubtful = allowed.copy()
+            doubtful = sure & np.any(open_groups, axis=0)
+            sure[:] = False
+        sure[self._cover] = True
         doubtful[self._cover] = False
+        return sure & ~doubtful, doubtful
+
+    def kept(self, items: Sequence[int], free: Mask, places: int) -> list[bool]:
+        """Of each, whether all needs can still be met when it is picked."""
+        in_order = self._in_order(self.needs, free)
         known: dict[Any, bool] = {}
-        for item in np.flatnonzero(doubtful).tolist():
-            key = frozenset(self._values[item]), self.groups[:, item].tobytes()
+        for item in items:
+            key = self._key(item)
             if key not in known:
-                known[key] = self._cover_after(item, free, places) is not None
-            allowed[item] = known[key]
-        return allowed
+                known[key] = self._cover_after(item, in_order, places) is not None
+        return [known[self._key(item)] for item in items]
 
     def take(self, item: int, free: Mask, places: int) -> None:
         """An item is in the list; `free` and `places` as they were when it was picked."""
         if item in self._cover:
             self._cover.remove(item)
         elif self._cover and (len(self._cover) >= places or self._rivals()[item]):
-            self._cover = self._cover_after(item, free, places) or []
+            self._cover = self._cover_after(item, self._in_order(self.needs, free), places) or []
         for value in self._values[item]:
             self._counts[value] = self._counts.get(value, 0) + 1
             if self._full(value):
@@ -120,39 +125,51 @@ class ListLimits:
             if all(int(group[rest].sum()) >= need for need, group in zip(self.needs, self.groups, strict=True)):
                 self._cover = rest
 
-    def _cover_after(self, item: int, free: Mask, places: int) -> list[int] | None:
+    def _key(self, item: int) -> Hashable:
+        """Items of one key take the same away."""
+        return frozenset(self._values[item]), self.groups[:, item].tobytes()
+
+    def _in_order(self, needs: Sequence[int], free: Mask) -> list[list[int]]:
+        """Of each group the items that may be picked: those first that serve most later groups in need, then in the
+        order of the pool.
+        """
+        found = []
+        for j, group in enumerate(self.groups):
+            items = np.flatnonzero(group & free & ~self.capped)
+            later = [other for other in range(j + 1, len(needs)) if needs[other] > 0]
+            if later:
+                items = items[np.argsort(-self.groups[later][:, items].sum(axis=0), kind="stable")]
+            found.append(items.tolist())
+        return found
+
+    def _cover_after(self, item: int, in_order: Sequence[Sequence[int]], places: int) -> list[int] | None:
         """What meets all needs when an item is picked; None where nothing does."""
         needs = self._needs_after(item)
-        others = free.copy()
-        others[item] = False
-        found = self._found(needs, others, places - 1, self._added([item]))
+        found = self._found(needs, in_order, places - 1, self._added([item]), item)
         met = all(int(group[found].sum()) >= need for need, group in zip(needs, self.groups, strict=True))
         return found if met else None
 
-    def _found(self, needs: Sequence[int], free: Mask, places: int, used: Mapping[Value, int]) -> list[int]:
-        """Items that meet the needs, or as much as they can: the shares in their order; of each the items first that
-        serve most of the others, then in the order of the pool. `used` are values that others take beside.
-        """
-        left, used, chosen = list(needs), dict(used), list[int]()
-        taken = set[int]()
-        for j, group in enumerate(self.groups):
-            if left[j] <= 0:
-                continue
-            others = [later for later in range(j + 1, len(left)) if left[later] > 0]
-            items = np.flatnonzero(group & free & ~self.capped)
-            if others:
-                serves = self.groups[others][:, items].sum(axis=0)
-                items = items[np.argsort(-serves, kind="stable")]
-            for item in items.tolist():
+    def _found(
+        self,
+        needs: list[int],
+        in_order: Sequence[Sequence[int]],
+        places: int,
+        used: dict[Value, int],
+        without: int = -1,
+    ) -> list[int]:
+        """Items that meet the needs, or as much as they can, group by group. `used` are values that `without` takes."""
+        left, chosen = needs, list[int]()
+        for j, items in enumerate(in_order):
+            for item in items:
                 if left[j] <= 0 or len(chosen) >= places:
                     break
-                if item in taken or any(self._full(value, used.get(value, 0)) for value in self._values[item]):
+                own = self._values[item]
+                if item == without or item in chosen or any(self._full(value, used.get(value, 0)) for value in own):
                     continue
                 chosen.append(item)
-                taken.add(item)
-                for value in self._values[item]:
+                for value in own:
                     used[value] = used.get(value, 0) + 1
-                left = [need - int(one[item]) for need, one in zip(left, self.groups, strict=True)]
+                left = [need - int(group[item]) for need, group in zip(left, self.groups, strict=True)]
         return chosen
 
     def _added(self, items: Sequence[int]) -> dict[Value, int]:
