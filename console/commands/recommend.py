@@ -12,8 +12,13 @@ from console.commands.options import Json, ServerOptions
 from console.printing import printer
 
 if TYPE_CHECKING:
-    from headwater.recommendations import Receipt
+    from rich.table import Table
+
+    from headwater.recommendations import Receipt, Recommendation, WhyNot
     from headwater.settings import Settings
+
+LEAST_SHOWN = 0.005
+"""Smallest part of a score that a terminal shows."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +29,24 @@ class AskerOptions:
     was: Annotated[str | None, typer.Option(metavar="ID", help="The id that USER had before: both count.")] = None
 
 
+@dataclass(frozen=True)
+class Whys:
+    """What is told of items beside their place."""
+
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say why each item is in the list, in words and in numbers.")
+    ] = False
+    why_not: Annotated[
+        str | None, typer.Option(metavar="ITEM", help="Say where this item was lost, or its place in the list.")
+    ] = None
+
+
 @grouped
 def command(
     *,
     user: Annotated[str, typer.Argument(help="Whom to recommend to. Nobody we know gets what is popular.")],
     k: Annotated[int, typer.Option("--k", "-k", help="How many items.")] = 10,
-    explain: Annotated[bool, typer.Option("--explain", help="Say why each item is in the list.")] = False,
+    why: Whys,
     asker: AskerOptions,
     filters: Annotated[str | None, typer.Option("--filter", help='JSON, such as {"categories": ["Comedy"]}.')] = None,
     deadline_s: Annotated[float, typer.Option(min=0.01, help="Longest wait for the answer.")] = 5.0,
@@ -39,7 +56,6 @@ def command(
     """Ask for recommendations, through Kafka as any app does."""
     import orjson
     from rich.markup import escape
-    from rich.table import Table
 
     from headwater.client import Client
 
@@ -49,11 +65,30 @@ def command(
         raise typer.BadParameter(f"--filter is not JSON: {error}") from error
     settings = servers.settings()
     with Client(settings=settings.kafka, source="console") as client:
-        answer = client.recommend(user, k=k, deadline_s=deadline_s, explain=explain, filters=wanted, **asdict(asker))
+        answer = client.recommend(user, k=k, deadline_s=deadline_s, filters=wanted, **asdict(asker), **asdict(why))
     if as_json:
         print(orjson.dumps(answer.model_dump(mode="json")).decode())
         return
-    titles = item_titles(settings, [item.item_id for item in answer.items])
+    named = [item.item_id for item in answer.items] + [one.item_id for item in answer.items for one in item.because]
+    titles = item_titles(settings, list(dict.fromkeys(named + ([why.why_not] if why.why_not else []))))
+    out = printer()
+    if answer.items:
+        out.print(listed(answer, titles, explain=why.explain))
+    else:
+        out.print(why_empty(answer.receipt, bool(wanted)))
+    if answer.why_not is not None:
+        for line in why_not_lines(answer.why_not, titles):
+            out.print(escape(line))
+    if answer.receipt.fallback == "no_history":
+        out.print(f"[yellow]No event of user {escape(repr(user))} is known: is the id right?")
+    out.print(f"[dim]{receipt_line(answer.receipt)}")
+
+
+def listed(answer: Recommendation, titles: dict[str, str], *, explain: bool) -> Table:
+    """The list as a table; `titles` by item id."""
+    from rich.markup import escape
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("#", justify="right", style="dim")
     table.add_column("item", style="cyan")
@@ -61,17 +96,41 @@ def command(
     table.add_column("score", justify="right", style="dim")
     if explain:
         table.add_column("because", style="green")
+        table.add_column("which is", style="dim")
     for item in answer.items:
-        row = [str(item.rank), item.item_id, escape(titles.get(item.item_id, "")), f"{item.score:.3f}"]
-        table.add_row(*row, *([escape("; ".join(item.reasons))] if explain else []))
-    out = printer()
-    if answer.items:
-        out.print(table)
-    else:
-        out.print(why_empty(answer.receipt, bool(wanted)))
-    if answer.receipt.fallback == "no_history":
-        out.print(f"[yellow]No event of user {escape(repr(user))} is known: is the id right?")
-    out.print(f"[dim]{receipt_line(answer.receipt)}")
+        cells = [str(item.rank), item.item_id, titles.get(item.item_id, ""), f"{item.score:.3f}"]
+        if explain:
+            entries = [f"{one.share:+.2f} {one.type} {titles.get(one.item_id, one.item_id)}" for one in item.because]
+            cells.append("\n".join(["; ".join(item.reasons), *entries]))
+            cells.append(parts_text(item.contributions, "\n"))
+        table.add_row(*map(escape, cells))
+    return table
+
+
+def parts_text(parts: dict[str, float], between: str = ", ") -> str:
+    """Parts of a score, the largest first; those too small to show are one.
+
+    >>> parts_text({"memory": 1.25, "popularity": -0.5, "slow": 0.004, "fatigue": 0.003})
+    'memory +1.25, popularity -0.50, 2 others +0.01'
+    """
+    shown = sorted((one for one in parts.items() if abs(one[1]) >= LEAST_SHOWN), key=lambda one: -abs(one[1]))
+    told = [f"{name} {part:+.2f}" for name, part in shown]
+    if len(shown) < len(parts):
+        others = [part for part in parts.values() if abs(part) < LEAST_SHOWN]
+        told.append(f"{len(others)} other{'s' * (len(others) > 1)} {sum(others):+.2f}")
+    return between.join(told)
+
+
+def why_not_lines(said: WhyNot, titles: dict[str, str]) -> list[str]:
+    """Where an item was lost, in a few lines."""
+    title = titles.get(said.item_id)
+    lines = [f"{said.item_id}{f' ({title})' if title else ''}: {said.text}"]
+    if said.contributions:
+        score = "" if said.score is None else f"{said.score:.3f} = "
+        lines.append(f"  its score: {score}{parts_text(said.contributions)}")
+    if said.behind:
+        lines.append(f"  the list's last item has more of: {parts_text(said.behind)}")
+    return lines
 
 
 def why_empty(receipt: Receipt, filtered: bool) -> str:

@@ -12,7 +12,14 @@ from prometheus_client import CollectorRegistry
 from headwater.errors import Unavailable
 from headwater.events import Item
 from headwater.process import Operations
-from headwater.recommendations import AFTER_NOT_REACHED, EXACT, REASONS_LEFT_OUT, Recommendation, RecommendedItem
+from headwater.recommendations import (
+    AFTER_NOT_REACHED,
+    EXACT,
+    REASONS_LEFT_OUT,
+    Because,
+    Recommendation,
+    RecommendedItem,
+)
 from headwater.settings import ServingSettings, Settings
 from headwater.wire import decode_recommendation, encode
 from serving import answering
@@ -167,9 +174,15 @@ def test_what_is_remembered_is_bounded_by_count_and_bytes_and_age() -> None:
 
 
 def test_an_answer_too_large_for_kafka_goes_without_reasons_and_says_so() -> None:
-    items = tuple(RecommendedItem(item_id=f"i{n}", rank=n + 1, score=0.0, reasons=("x" * 2000,)) for n in range(1000))
+    why: dict[str, Any] = {
+        "reasons": ("x" * 800,),
+        "contributions": {"memory" * 50: 1.0},
+        "because": (Because(item_id="y" * 200, type="click", share=0.5),),
+    }
+    items = tuple(RecommendedItem(item_id=f"i{n}", rank=n + 1, score=0.0, **why) for n in range(1000))
     value = sendable(Recommendation(request_id="r", user_id="ann", items=items))
     assert value is not None
     answer = decode_recommendation(value)
-    assert (len(answer.items), answer.items[0].reasons) == (1000, ())
+    first = answer.items[0]
+    assert (len(answer.items), first.reasons, first.contributions, first.because) == (1000, (), {}, ())
     assert answer.receipt.policy == (EXACT, REASONS_LEFT_OUT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 
@@ -37,11 +38,21 @@ def serving(world: World, worker: Start) -> LiveWorker:
 
 @pytest.mark.usefixtures("serving")
 def test_a_user_gets_what_follows_her_history_with_a_full_receipt(world: World) -> None:
-    answer = world.recommend(k=3, explain=True)
+    answer = world.recommend(k=3, explain=True, why_not="film-2")
     assert items_of(answer)[0] == "film-4"
     assert not set(items_of(answer)) & {"film-2", "film-3"}
     assert [item.rank for item in answer.items] == [1, 2, 3]
     assert any("because you clicked Film-" in reason for reason in answer.items[0].reasons)
+    assert {one.item_id for one in answer.items[0].because} == {"film-2", "film-3"}
+    assert all(math.fsum(item.contributions.values()) == item.score for item in answer.items)
+    assert answer.why_not is not None
+    assert (answer.why_not.item_id, answer.why_not.stage) == ("film-2", "excluded")
+    kafka, redis = world.settings.kafka, world.settings.redis
+    where = ["--kafka", kafka.bootstrap, "--redis", redis.url.get_secret_value(), "--prefix", kafka.prefix]
+    told = CliRunner().invoke(app, ["recommend", "ann", "-k", "3", "--explain", "--why-not", "film-9", *where])
+    assert told.exit_code == 0, told.output
+    assert "film-9: It ranks " in told.output
+    assert "the list's last item has more of: memory +" in told.output
     receipt = answer.receipt
     assert (receipt.model_version, receipt.history_length, receipt.fallback) == (1, 2, None)
     assert receipt.model_digest
