@@ -1,4 +1,4 @@
-"""The demo's audit: events against features, requests against answers, answers against what was shown."""
+"""The demo's audit: events against features, requests against answers, answers against what was taken down."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ __all__ = ["audit_all"]
 
 def audit_all(settings: Settings, summary: Summary) -> str:
     """So many events and exposures, in the features exactly once, key by key; so many requests, each answered exactly
-    once.
+    once; and no list with an item that it knew to be taken down.
     """
+    from replay.audits import audit_takedown
     from streams.audit import audit
 
     found = audit(settings)
@@ -34,7 +35,8 @@ def audit_all(settings: Settings, summary: Summary) -> str:
         return f"request {twice[0]} was answered {counted[twice[0]]} times, {len(twice)} requests more than once"
     if len(counted) != requests:
         return f"{requests:,} requests were sent and {len(counted):,} have an answer"
-    return "ok"
+    takedown = audit_takedown(settings.kafka)
+    return "ok" if takedown.ok else f"{takedown.offences[0]}, {takedown.offences_found:,} such items in all"
 
 
 def answers(kafka: KafkaSettings) -> Counter[str]:

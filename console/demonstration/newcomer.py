@@ -1,4 +1,5 @@
-"""A visitor nobody has seen before clicks three items and dismisses one; her list is asked for before and after each.
+"""A visitor nobody has seen before clicks three items and dismisses one, and one is taken down; her list is asked for
+before and after each.
 
 What is measured is what she would feel: from what she does to a list that is another one, her own event read by the
 answer (`after`).
@@ -15,13 +16,16 @@ from headwater.client import Client
 from headwater.events import Item, new_id
 from headwater.recommendations import Recommendation, RecommendedItem
 
-__all__ = ["Act", "Newcomer", "choose_three", "shown_title"]
+__all__ = ["TAKEDOWN", "Act", "Newcomer", "choose_three", "shown_title"]
 
 THEMES = (
     ("Aladdin", "Lion King, The", "Beauty and the Beast"),
     ("Star Wars", "Empire Strikes Back, The", "Raiders of the Lost Ark"),
 )
 """Three films that say at once what she likes; the first theme that the catalogue has is taken."""
+
+TAKEDOWN = "takedown"
+"""The type of an act that is none of hers: the catalogue lets go of an item."""
 
 LIST_LENGTH = 6
 DEADLINE_S = 5.0
@@ -34,7 +38,7 @@ class Act:
     """One thing that she did: what the list became and how long that took.
 
     Fields
-        type, item: of her event.
+        type, item: of her event, or TAKEDOWN.
         before: the list that she had.
         after: the answer that followed.
         ms: from the event to another list; None when it did not change in time.
@@ -92,6 +96,18 @@ class Newcomer:
     def dismisses(self, before: Recommendation) -> Act:
         """She turns down the first film of her list. Raises HeadwaterError when no answer comes."""
         return self._reacts("dismiss", before.items[0].item_id, before)
+
+    def sees_taken_down(self, before: Recommendation) -> Act:
+        """The first film of her list is removed from the catalogue. Raises HeadwaterError when no answer comes."""
+        item = before.items[0].item_id
+        started = time.perf_counter()
+        self._client.remove_item(item).result(DEADLINE_S)
+        answer, ms = before, None
+        while ms is None and time.perf_counter() - started < CHANGED_WITHIN_S:
+            answer = self._ask()
+            if item not in _ids(answer.items):
+                ms = (time.perf_counter() - started) * 1000
+        return Act(TAKEDOWN, item, before.items, answer, ms)
 
     def _reacts(self, kind: str, item: str, before: Recommendation) -> Act:
         started = time.perf_counter()

@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from console.demonstration.newcomer import Act, shown_title
+from console.demonstration.newcomer import TAKEDOWN, Act, shown_title
 from console.demonstration.summary import Summary
 from console.demonstration.view import ms, ndcg
 from headwater.events import Item
@@ -22,6 +22,12 @@ __all__ = ["Pages"]
 
 MOST_TITLE = 46
 """Characters of a title in a list."""
+
+
+ACTS = {
+    "dismiss": ("She dismisses", "bold red"),
+    TAKEDOWN: ("Taken down, for everybody:", "bold red"),
+}
 
 
 class Pages:
@@ -58,8 +64,8 @@ class Pages:
         """What she did, and the list that followed."""
         dismissed = reaction.type == "dismiss"
         self._out.print()
-        line = Text("  She dismisses " if dismissed else "  She clicks ")
-        line.append(shown_title(reaction.item, catalogue), style="bold red" if dismissed else "bold cyan").append(". ")
+        said, style = ACTS.get(reaction.type, ("She clicks", "bold cyan"))
+        line = Text(f"  {said} ").append(shown_title(reaction.item, catalogue), style=style).append(". ")
         if reaction.ms is None:
             line.append("Her list stayed as it was.", style="red")
         else:
@@ -127,6 +133,7 @@ class Pages:
         table.add_row("request → reply", f"p50 {ms(reply['p50'])}, p99 {ms(reply['p99'])}; {asked}")
         table.add_row("click → new list", clicks)
         table.add_row("dismissal → new list", ms(summary.dismissal_to_changed_ms))
+        table.add_row("takedown → new list", ms(summary.takedown_to_changed_ms))
         if summary.exposures:
             told = "lists that went out are events, too: what is shown and passed over teaches the model"
             table.add_row("exposures", f"{summary.exposures:,} {told}")
@@ -145,7 +152,8 @@ class Pages:
         else:
             self._out.print(
                 "  [bold green]Audit ok:[/] every event is in the features exactly once, recomputed from the topic and "
-                "compared key by key;\n  every request was answered once; no dead letters."
+                "compared key by key;\n  every request was answered once; no list holds what its receipt "
+                "knew to be taken down; no dead letters."
             )
         self._out.print(
             Text(f"  {summary.seconds:.0f} s. Everything is stopped and nothing is left behind.", style="dim")

@@ -168,6 +168,9 @@ class Demo:
             dismissal = newcomer.dismisses(now)
             summary.dismissal_to_changed_ms = dismissal.ms
             self.pages.reaction(dismissal, catalogue)
+            takedown = newcomer.sees_taken_down(dismissal.after)
+            summary.takedown_to_changed_ms = takedown.ms
+            self.pages.reaction(takedown, catalogue)
         finally:
             summary.events_produced += newcomer.events
             summary.requests_sent += newcomer.asked

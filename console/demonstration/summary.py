@@ -28,6 +28,7 @@ class Summary:
     queries: int = 0
     click_to_changed_ms: list[float | None] = field(default_factory=list)
     dismissal_to_changed_ms: float | None = None
+    takedown_to_changed_ms: float | None = None
     event_to_feature_ms: dict[str, float | None] = field(default_factory=lambda: {"p50": None, "p99": None})
     request_to_reply_ms: dict[str, float | None] = field(default_factory=lambda: {"p50": None, "p99": None})
     events_per_second: float = 0.0
@@ -65,6 +66,8 @@ class Summary:
             found.append(f"{unchanged or 'all'} clicks did not change the newcomer's list")
         if self.dismissal_to_changed_ms is None:
             found.append("a dismissal did not change the newcomer's list")
+        if self.takedown_to_changed_ms is None:
+            found.append("what was taken down stayed in the newcomer's list")
         if self.restarts:
             found.append(f"ended by itself and was started again: {', '.join(self.restarts)}")
         return found
@@ -85,6 +88,7 @@ class Summary:
             "queries": self.queries,
             "click_to_changed_ms": [_rounded(ms, 1) for ms in self.click_to_changed_ms],
             "dismissal_to_changed_ms": _rounded(self.dismissal_to_changed_ms, 1),
+            "takedown_to_changed_ms": _rounded(self.takedown_to_changed_ms, 1),
             "event_to_feature_ms": {name: _rounded(ms, 2) for name, ms in self.event_to_feature_ms.items()},
             "request_to_reply_ms": {name: _rounded(ms, 2) for name, ms in self.request_to_reply_ms.items()},
             "events_per_second": _rounded(self.events_per_second, 1),

@@ -272,6 +272,7 @@ def test_samples_are_read_with_their_labels() -> None:
         ({"requests_answered": 4}, "1 of 5 requests"),
         ({"click_to_changed_ms": [1.0, None]}, "clicks did not change"),
         ({"dismissal_to_changed_ms": None}, "a dismissal did not change"),
+        ({"takedown_to_changed_ms": None}, "what was taken down stayed"),
         ({"restarts": ["streams"]}, "streams"),
     ],
 )
@@ -284,6 +285,7 @@ def test_a_demo_fails_on_whatever_was_promised_and_missed(changed: dict[str, Any
         "audit": "ok",
         "click_to_changed_ms": [9.0, 8.0, 7.0],
         "dismissal_to_changed_ms": 6.0,
+        "takedown_to_changed_ms": 5.0,
     }
     failures = Summary(**{**good, **changed}).failures()
     assert bool(failures) == bool(says)

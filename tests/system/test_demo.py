@@ -66,6 +66,7 @@ def test_a_demo_loses_nothing_and_a_new_visitor_sees_her_list_change(tmp_path: P
     assert told["requests_sent"] == told["requests_answered"] >= told["exposures"] > 3
     assert len(told["click_to_changed_ms"]) == 3
     assert all(ms > 0 for ms in [*told["click_to_changed_ms"], told["dismissal_to_changed_ms"]])
+    assert told["takedown_to_changed_ms"] > 0
     assert told["queries"] > 0
     assert told["ndcg_at_10"]["headwater"] > told["ndcg_at_10"]["popularity"] > 0
     assert told["model_versions_published"] > 0
@@ -76,6 +77,7 @@ def test_a_demo_loses_nothing_and_a_new_visitor_sees_her_list_change(tmp_path: P
     assert told["seconds"] > 0
     assert "A visitor nobody has seen before" in stderr
     assert "She dismisses item-" in stderr
+    assert "Taken down, for everybody: item-" in stderr
 
 
 @pytest.mark.timeout(200)
