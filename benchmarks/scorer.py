@@ -42,12 +42,12 @@ def synthetic_bundle(rows: int, config: ModelConfig, rng: np.random.Generator) -
     parts = Parts(config)
     for name, one in parts.inputs().items():
         size = tuple(rows if part == CAPACITY else int(part) for part in one.shape)
-        if name.endswith("_ids"):
+        if name.endswith(("_ids", "_alike")):
             weights[name] = rng.integers(0, rows, size, dtype=np.int32)
         elif name.endswith("_weights"):
             weights[name] = rng.random(size, dtype=np.float32)
         else:
-            weights[name] = (rng.standard_normal(size, dtype=np.float32) * 0.1).astype(np.float32)
+            weights[name] = (rng.standard_normal(size, dtype=np.float32) * 0.1).astype(one.dtype)
     items: list[str | None] = [f"item-{row}" for row in range(rows)]
     hashes = hash_all(weights)
     types = ["rating"]

@@ -8,7 +8,11 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["Nodes", "smallest_graph"]
+__all__ = ["IR_VERSION", "OPSET", "Nodes", "smallest_graph"]
+
+OPSET = 20
+IR_VERSION = 10
+"""Of all graphs that are served."""
 
 
 class Nodes:

@@ -27,8 +27,9 @@ from models.finite import not_finite
 from models.inputs import encode_histories
 from models.published.bundle import Bundle
 from models.published.delta import Delta
-from models.published.graph import parts_of
+from models.published.names import EXPERTS, SAID, SCORES
 from serving.catalogue import Catalogue
+from serving.ranker import SecondStage, Seen
 from serving.rules import Rows
 
 __all__ = ["Half", "Scorer"]
@@ -43,7 +44,9 @@ CUDA = "CUDAExecutionProvider"
 class Half:
     """One version of the model, whole: its arrays, where they are bound, and the catalogue seen through its rows."""
 
-    def __init__(self, session: Any, device: str, bundle: Bundle, catalogue: Catalogue, published_ms: int) -> None:
+    def __init__(
+        self, session: Any, device: str, bundle: Bundle, catalogue: Catalogue, published_ms: int, seen: Seen
+    ) -> None:
         self.session = session
         self.asked = {one.name for one in session.get_inputs()}  # an earlier release's graph asks for less
         self.outputs = {one.name for one in session.get_outputs()}
@@ -52,13 +55,16 @@ class Half:
         self.published_ms = published_ms
         self.rows = Rows(catalogue, bundle.items)
         self._bound: dict[str, tuple[Array, Any]] = {}
+        self.second: SecondStage | None = None
         self.rebind(bundle.weights)
+        self.second = SecondStage.of(bundle, session.get_modelmeta().custom_metadata_map.get(EXPERTS), seen)
 
     def rebind(self, names: Iterable[str]) -> None:
         """Give ONNX Runtime the arrays of these names as they are now. On the CPU it reads them in place."""
         import onnxruntime
 
-        for name in names:
+        names = set(names)
+        for name in names & self.asked:
             array = self.bundle.weights[name]
             bound = self._bound.get(name)
             if bound is None or bound[0] is not array:
@@ -66,12 +72,14 @@ class Half:
                 self._bound[name] = array, value
             elif self.device != "cpu":
                 bound[1].update_inplace(array)
+        if self.second is not None:
+            self.second.renew()
 
     @cached_property
     def parts(self) -> dict[str, str]:
         """Parts of a score by name, each with the graph's output that says what it adds; together they are `scores`."""
-        there = {one.name for one in self.session.get_outputs()}
-        return {name: output for name, output in parts_of(self.bundle.config).items() if output in there}
+        outputs = [one.name for one in self.session.get_outputs()]
+        return {name.removesuffix("_part"): name for name in outputs if name != SCORES and not name.startswith(SAID)}
 
     @property
     def returning(self) -> frozenset[str]:
@@ -144,6 +152,7 @@ class Scorer:
         self.catalogue = catalogue
         self.all_items = Rows(catalogue)
         self.threads = threads
+        self.seen = Seen()
         self.provider = CPU
         self._asked = provider
         self._lock = threading.Lock()
@@ -188,8 +197,8 @@ class Scorer:
         if bundle.graph != self._graph:
             session = self._new_session(bundle.graph)
         device = "cuda" if self.provider == CUDA else "cpu"
-        live = Half(session, device, bundle, self.catalogue, published_ms)
-        idle = Half(session, device, bundle.copy(), self.catalogue, published_ms)
+        live = Half(session, device, bundle, self.catalogue, published_ms, self.seen)
+        idle = Half(session, device, bundle.copy(), self.catalogue, published_ms, self.seen)
         self._warm_up(live)
         with self._lock:
             self._live = live
@@ -220,7 +229,9 @@ class Scorer:
             idle.apply(delta, published_ms)
         except Exception:  # half written: made anew from the half that answers, which nothing has touched
             live = self._live
-            self._idle = Half(live.session, live.device, live.bundle.copy(), self.catalogue, live.published_ms)
+            self._idle = Half(
+                live.session, live.device, live.bundle.copy(), self.catalogue, live.published_ms, self.seen
+            )
             self._missed = []
             raise
         with self._lock:

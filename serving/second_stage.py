@@ -1,19 +1,19 @@
-"""The second stage of one request: its candidates, what the ranker says of them, and their scores revised.
+"""What the second stage does to one request's scores.
 
 Before: the graph's scores and parts of the batch, and the request's rules written into its scores. After: whoever
-arranges the list. Candidates and facts are those of `models.ranker`, which the learner calls, too. Knows no clock.
+arranges the list. `serving.ranker` has the maths. Knows no clock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from headwater.examples import Entry
-from streams.features.state import EMPTY, UserState
+from models.top_k import drop_not_finite
+from serving.ranker import Situation
 
 if TYPE_CHECKING:
     from serving.scorer import Half
@@ -26,32 +26,12 @@ RowIds = npt.NDArray[np.int64]
 NO_ROWS: RowIds = np.zeros(0, np.int64)
 
 
-class Situation(NamedTuple):
-    """What the second stage knows of one request.
-
-    Fields
-        history: that it is answered from, oldest first.
-        at_ms: the instant, epoch ms.
-        state: whose history it is, for what it tells beyond it.
-        context: of the moment, as in `Request.context`.
-        attributes: what was told of the user (`headwater.users`).
-        session: `events.session_number` of the one that it is asked in, None where that is not known.
-    """
-
-    history: Sequence[Entry]
-    at_ms: int
-    state: UserState = EMPTY
-    context: Mapping[str, Any] = {}
-    attributes: Mapping[str, Any] = {}
-    session: int | None = None
-
-
-def asked_outputs(half: Half) -> list[str]:  # noqa: ARG001
+def asked_outputs(half: Half) -> list[str]:
     """The outputs of the graph that `revise` reads of a model, beside `scores`; none where it has no ranker."""
-    return []
+    return [] if half.second is None else list(dict.fromkeys(name for name, _ in half.second.experts))
 
 
-def revise(half: Half, situation: Situation, scores: Array, parts: Mapping[str, Array]) -> RowIds:  # noqa: ARG001
+def revise(half: Half, situation: Situation, scores: Array, parts: Mapping[str, Array]) -> RowIds:
     """Add to the candidates' scores what the ranker says of them.
 
     Parameters
@@ -63,4 +43,16 @@ def revise(half: Half, situation: Situation, scores: Array, parts: Mapping[str, 
     Returns
         The candidates' rows, ascending; none where the model has no ranker.
     """
-    return NO_ROWS
+    stage = half.second
+    if stage is None:
+        return NO_ROWS
+    rows, facts = stage.facts(situation, scores, parts)
+    stage.seen.requests += 1
+    stage.seen.candidates += len(rows)
+    if len(rows):
+        added = stage.added(facts)
+        if drop_not_finite(added):
+            stage.seen.not_finite += int(np.isneginf(added).sum())
+            added[~np.isfinite(added)] = 0
+        scores[rows] += added
+    return rows

@@ -5,31 +5,39 @@ under ONNX Runtime; `parity` holds the two together. Knows shapes and names, no 
 configuration alone.
 
 Runtime inputs are what `inputs.encode_histories` returns; the other inputs are the weights of a bundle. Outputs, each
-float32 (B, capacity) and each computed only when asked for:
+float32 (B, capacity):
 
     scores    the sum of the parts; -1e30 for rows that no item owns or that no event has had
     memory, slow, popularity_part, returns, ...    the parts (`Expert.part`), weighted as the gate trusts them
+
+    said_<expert>             what each of several experts adds that share a part, as the memories do
+
+An output that nobody asks for costs its copy at most: ONNX Runtime computes every node of a graph in any case, unless a
+run says `only_execute_path_to_fetches`, and scores need all of them. The second stage is a graph of its own
+(`ranker_graph`); the metadata `experts` names the output of each expert for it.
 
 Nothing is excluded here: masks and top-k are the serving rules' business.
 """
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
 from models.config import ModelConfig
-from models.experts.expert import Reviser
-from models.experts.popularity import UNSEEN
+from models.experts.expert import Expert, Reviser
+from models.experts.popularity import UNSEEN, Popularity
 from models.experts.registry import Parts
-from models.onnx_nodes import Nodes
+from models.onnx_nodes import IR_VERSION, OPSET, Nodes
+from models.published.names import EXPERTS, SAID, SCORES
 from models.shown.showings import FACTS
 
-__all__ = ["RUNTIME_INPUTS", "SCORES", "build_graph", "outputs_of", "parts_of"]
+__all__ = ["RUNTIME_INPUTS", "SCORES", "build_graph", "outputs_of"]
 
-OPSET = 20
-IR_VERSION = 10
 RUNTIME_INPUTS: dict[str, tuple[int, int | tuple[str | int, ...]]] = {
     "history": (TensorProto.INT64, 2),
     "types": (TensorProto.INT64, 2),
@@ -46,21 +54,26 @@ RUNTIME_INPUTS: dict[str, tuple[int, int | tuple[str | int, ...]]] = {
 }
 """What a run is given: type of each, and its shape or how many dimensions it has of (batch, length)."""
 
-SCORES = "scores"
-
 
 def outputs_of(config: ModelConfig) -> list[str]:
     """Names of the graph's outputs: the scores, then each part of them. `memory` is always there, zeros without any."""
     return _outputs(Parts(config))
 
 
-def parts_of(config: ModelConfig) -> dict[str, str]:
-    """The outputs that add up to the scores, by what each is of."""
-    return {part.removesuffix("_part"): part for part in outputs_of(config) if part != SCORES}
-
-
 def _outputs(parts: Parts) -> list[str]:
     return [SCORES, *dict.fromkeys(("memory", *(expert.part for expert in parts.experts)))]
+
+
+def _said(parts: Parts) -> list[str]:
+    """Of each expert the output that holds what it adds to the scores."""
+    several = Counter(expert.part for expert in parts.experts)
+    return [expert.part if several[expert.part] == 1 else f"{SAID}{expert.name}" for expert in parts.experts]
+
+
+def _kind(expert: Expert) -> str | None:
+    if isinstance(expert, Popularity | Reviser):
+        return None
+    return "few" if expert.on_arrival else "all"
 
 
 def build_graph(config: ModelConfig) -> bytes:
@@ -74,9 +87,12 @@ def build_graph(config: ModelConfig) -> bytes:
     shape = add("Concat", add("Shape", "history", start=0, end=1), add("Shape", "item_bias"), axis=0)
     nothing = add("ConstantOfShape", shape)  # (B, N)
     said: dict[str, list[str]] = {}
-    for expert, trust in zip(parts.experts, trusts, strict=True):
+    for expert, trust, name in zip(parts.experts, trusts, _said(parts), strict=True):
         if not isinstance(expert, Reviser):
-            said.setdefault(expert.part, []).append(expert.nodes(add, trust, nothing))
+            opinion = expert.nodes(add, trust, nothing)
+            if name != expert.part:
+                opinion = add("Identity", opinion, out=name)
+            said.setdefault(expert.part, []).append(opinion)
     said.setdefault("memory", [])
     for part, opinions in said.items():
         add("Sum", nothing, *opinions, out=part)
@@ -92,9 +108,11 @@ def build_graph(config: ModelConfig) -> bytes:
 def _model(add: Nodes, config: ModelConfig, parts: Parts) -> bytes:
     """The nodes with their inputs and outputs, checked and serialized."""
     weights = {
-        name: (helper.np_dtype_to_tensor_dtype(np.dtype(one.dtype)), one.shape) for name, one in parts.inputs().items()
+        name: (helper.np_dtype_to_tensor_dtype(np.dtype(one.dtype)), one.shape)
+        for part in (*parts.experts, parts.gate, parts.return_rate)
+        for name, one in part.inputs().items()
     }
-    outputs = _outputs(parts)
+    outputs = list(dict.fromkeys([*_outputs(parts), *_said(parts)]))
     shape = ("batch", config.length)
     runtime = {
         name: (dtype, shape[:given] if isinstance(given, int) else given)
@@ -110,6 +128,7 @@ def _model(add: Nodes, config: ModelConfig, parts: Parts) -> bytes:
     model = helper.make_model(
         graph, producer_name="headwater", ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)]
     )
+    helper.set_model_props(model, {EXPERTS: json.dumps([*zip(_said(parts), map(_kind, parts.experts), strict=True)])})
     onnx.checker.check_model(model)
     data: bytes = model.SerializeToString(deterministic=True)
     return data

@@ -55,8 +55,8 @@ def check_parity(bundle: Bundle, histories: Sequence[Sequence[Entry]] | None = N
     inputs = encode_histories(histories, now, bundle.item_rows, bundle.types, bundle.config, shown, sessions)
     session = _session(bundle.graph)
     known = {one.name for one in session.get_inputs()}  # of an earlier release's graph not all
-    given = {name: array for name, array in inputs.items() if name in known}
-    (served,) = session.run([SCORES], {**given, **bundle.weights})
+    given = {name: array for name, array in {**inputs, **bundle.weights}.items() if name in known}
+    (served,) = session.run([SCORES], given)
     learned = reference_scores(bundle, histories, now, shown, sessions)
     if not (np.isfinite(served).all() and np.isfinite(learned).all()):
         raise BundleError(f"version {bundle.version}: scores hold NaN or infinity: {KEPT}")

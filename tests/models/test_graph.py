@@ -16,6 +16,7 @@ from models.learner import Learner
 from models.published.bundle import Bundle
 from models.published.graph import RUNTIME_INPUTS, build_graph, outputs_of
 from models.published.parity import check_parity, probe_histories, reference_scores
+from models.published.ranker_graph import FACTS, build_ranker_graph
 from tests.worlds.tastes import START_MS, parade, ring
 
 SMALL = ModelConfig(
@@ -50,7 +51,8 @@ def run(bundle: Bundle, histories: list[list[Entry]]) -> dict[str, np.ndarray]:
     session = onnxruntime.InferenceSession(bundle.graph, providers=["CPUExecutionProvider"])
     now = [START_MS + 10_000_000] * len(histories)
     inputs = encode_histories(histories, now, bundle.item_rows, bundle.types, bundle.config)
-    return dict(zip(outputs, session.run(list(outputs), {**inputs, **bundle.weights}), strict=True))
+    weights = {one.name: bundle.weights[one.name] for one in session.get_inputs() if one.name in bundle.weights}
+    return dict(zip(outputs, session.run(list(outputs), {**inputs, **weights}), strict=True))
 
 
 def test_graph_and_learner_agree_over_short_long_empty_and_repeating_histories() -> None:
@@ -123,7 +125,10 @@ def test_equal_configurations_give_equal_graphs_and_the_inputs_are_the_weights_o
     assert build_graph(SMALL) == build_graph(SMALL.model_copy())
     bundle = trained()
     session = onnxruntime.InferenceSession(bundle.graph, providers=["CPUExecutionProvider"])
-    assert {given.name for given in session.get_inputs()} == {*RUNTIME_INPUTS, *bundle.weights}
+    ranker = onnxruntime.InferenceSession(build_ranker_graph(), providers=["CPUExecutionProvider"])
+    told = {"ranker_items", "ranker_alike", "ranker_landmark_ms"}  # read by rows, before the ranker's graph
+    given = {one.name for one in (*session.get_inputs(), *ranker.get_inputs())}
+    assert given | told == {*RUNTIME_INPUTS, FACTS, *bundle.weights}
     assert set(Parts(SMALL).inputs()) == set(bundle.weights)
     assert all(len(bundle.weights[name]) == bundle.capacity for name in bundle.tables)
 

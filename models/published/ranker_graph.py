@@ -1,0 +1,54 @@
+"""The ranker's network as a small ONNX graph, run for one request's candidates at a time.
+
+Before: `models.ranker.network` learns the same maths in numpy. After: `serving.second_stage` runs it; `parity` holds
+the two together. Its weights are inputs, so one session serves every version; it is no part of a bundle, for it is made
+where it is needed. Alone for each request, so that no answer's bits depend on who shares its batch.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import onnx
+from onnx import TensorProto, helper
+
+from models.onnx_nodes import IR_VERSION, OPSET, Nodes
+
+__all__ = ["ADDED", "FACTS", "WEIGHTS", "build_ranker_graph"]
+
+FACTS, ADDED = "facts", "added"
+"""Its runtime input, (C, F) float32, and its output, (C,) float32: what the candidates' scores get more."""
+
+WEIGHTS: dict[str, tuple[str | int, ...]] = {
+    "ranker_mean": ("facts",),
+    "ranker_scale": ("facts",),
+    "ranker_hidden_weight": ("facts", "hidden"),
+    "ranker_hidden_bias": ("hidden",),
+    "ranker_output_weight": ("hidden",),
+    "ranker_linear": ("facts",),
+    "ranker_share": (1,),
+}
+"""With the names of their sizes."""
+
+
+@cache
+def build_ranker_graph() -> bytes:
+    """The serialized graph, the same for every configuration: sizes are those of the weights that come with a run."""
+    add = Nodes()
+    standard = add("Mul", add("Sub", FACTS, "ranker_mean"), "ranker_scale")  # (C, F)
+    hidden = add("Relu", add("Gemm", standard, "ranker_hidden_weight", "ranker_hidden_bias"))  # (C, H)
+    said = add("Add", add("MatMul", hidden, "ranker_output_weight"), add("MatMul", standard, "ranker_linear"))
+    add("Mul", said, "ranker_share", out=ADDED)
+    inputs: dict[str, tuple[str | int, ...]] = {FACTS: ("candidates", "facts"), **WEIGHTS}
+    graph = helper.make_graph(
+        add.nodes,
+        "headwater-ranker",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
+        [helper.make_tensor_value_info(ADDED, TensorProto.FLOAT, ("candidates",))],
+    )
+    model = helper.make_model(
+        graph, producer_name="headwater", ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)]
+    )
+    onnx.checker.check_model(model)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data

@@ -1,0 +1,164 @@
+"""The ranker as it is served: the candidates of one request, facts of each, and what the network adds to their scores.
+
+Before: `serving.scorer` holds a bundle. After: `serving.second_stage` revises scores. Candidates and facts are those of
+`models.ranker`, which the learner calls, too; the network is a graph of its own (`models.published.ranker_graph`), run
+for one request at a time, so that no answer depends on who shares its batch. Knows no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from headwater.errors import BundleError
+from headwater.examples import Entry
+from models.block import Sparse
+from models.inputs import encode_entries, encode_fresh, encode_since
+from models.published.ranker_graph import ADDED, FACTS, WEIGHTS, build_ranker_graph
+from models.ranker.candidates import candidates_of, standing_of
+from models.ranker.facts import FIRST, ITEM, Moment, facts_count, facts_of, moment_of
+from streams.features.state import EMPTY, UserState
+
+if TYPE_CHECKING:
+    from models.published.bundle import Bundle
+
+__all__ = ["SecondStage", "Seen", "Situation"]
+
+Array = npt.NDArray[Any]
+RowIds = npt.NDArray[np.int64]
+
+CLOSED = -1e29
+"""Scores below are of rows that no event has had."""
+
+LIKE = 8
+"""Newest entries of the history of which alike items are candidates."""
+
+
+class Situation(NamedTuple):
+    """What the second stage knows of one request.
+
+    Fields
+        history: that it is answered from, oldest first.
+        at_ms: the instant, epoch ms.
+        state: whose history it is, for what it tells beyond it.
+        context: of the moment, as in `Request.context`.
+        attributes: what was told of the user (`headwater.users`).
+        session: `events.session_number` of the one that it is asked in, None where that is not known.
+    """
+
+    history: Sequence[Entry]
+    at_ms: int
+    state: UserState = EMPTY
+    context: Mapping[str, Any] = {}
+    attributes: Mapping[str, Any] = {}
+    session: int | None = None
+
+
+@dataclass
+class Seen:
+    """How many requests the second stage has seen, how many candidates these had, and how much that it said of them
+    was no number and was left out."""
+
+    requests: int = 0
+    candidates: int = 0
+    not_finite: int = 0
+
+
+@dataclass
+class SecondStage:
+    """The ranker of one half of the scorer: its weights as they are bound, and the candidates of every query.
+
+    Fields
+        bundle: whose weights are read.
+        experts: the graph's outputs with what each expert adds, in order; and of which of them the best are candidates,
+            each with whether it speaks of few items.
+        seen: counts.
+    """
+
+    bundle: Bundle
+    experts: Sequence[tuple[str, str | None]]
+    seen: Seen
+    standing: RowIds = field(init=False)
+    _weights: dict[str, Array] = field(init=False)
+
+    @classmethod
+    def of(cls, bundle: Bundle, experts: str | None, seen: Seen) -> SecondStage | None:
+        """That of a bundle, None where it has none: it was made by an earlier release, or without. `experts` is of the
+        metadata of its graph. Raises BundleError for weights that do not fit together.
+        """
+        if experts is None or "ranker_mean" not in bundle.weights:
+            return None
+        found = cls(bundle, [(name, kind) for name, kind in orjson.loads(experts)], seen)
+        found.refuse_unfit()
+        found.renew()
+        return found
+
+    def refuse_unfit(self) -> None:
+        """Raises BundleError for weights that the compiled loops, or the graph, would read beyond."""
+        weights = self.bundle.weights
+        facts, hidden = facts_count(len(self.experts)), weights["ranker_hidden_bias"].size
+        sizes: dict[str | int, int] = {"facts": facts, "hidden": hidden, 1: 1}
+        wanted = {name: tuple(sizes[one] for one in shape) for name, shape in WEIGHTS.items()}
+        wanted |= {"ranker_items": (self.bundle.capacity, len(ITEM)), "ranker_landmark_ms": (1,)}
+        for name, shape in wanted.items():
+            if weights[name].shape != shape:
+                raise BundleError(
+                    f"bundle v{self.bundle.version}: {name} is {weights[name].shape}, not {shape}. Publish one anew."
+                )
+
+    def renew(self) -> None:
+        """The bundle is another version: its weights are read where they lie, and what is popular and new is anew."""
+        weights = self.bundle.weights
+        self._weights = {name: weights[name] for name in WEIGHTS}
+        self.standing = standing_of(weights["popularity"], weights["ranker_items"][:, FIRST])
+
+    def added(self, facts: Array) -> Array:
+        """What the network says of candidates with these facts (C, F): (C,)."""
+        (added,) = _session().run([ADDED], {**self._weights, FACTS: facts})
+        return np.asarray(added)
+
+    def facts(self, situation: Situation, scores: Array, parts: Mapping[str, Array]) -> tuple[RowIds, Array]:
+        """The candidates' rows (C,), ascending, and their facts (C, F); arguments as of `revise`."""
+        bundle, history, at_ms = self.bundle, situation.history, situation.at_ms
+        weights = bundle.weights
+        own = np.array(encode_entries(history, bundle.item_rows, {}, bundle.config).rows, np.int64)
+        alike = weights["ranker_alike"][own[-LIKE:]].ravel().astype(np.int64)
+        opinions = [_opinion(parts[name], kind) for name, kind in self.experts if kind is not None]
+        rows = candidates_of(scores, opinions, own, np.concatenate([self.standing, alike]))
+        rows = rows[scores[rows] > CLOSED]
+        said = np.array([parts[name][rows] for name, _ in self.experts])
+        moment = Moment(
+            length=len(own),
+            since=encode_since(history, at_ms),
+            fresh=encode_fresh(history, situation.session),
+            time_ms=at_ms,
+            landmark_ms=int(weights["ranker_landmark_ms"][0]),
+        )
+        return rows, facts_of(
+            np.ascontiguousarray(said.T), scores[rows], weights["ranker_items"][rows], own, rows, moment_of(moment)
+        )
+
+
+def _opinion(values: Array, kind: str) -> Sparse | Array:
+    if kind == "all":
+        return values
+    rows = np.flatnonzero(values > 0)  # the others are no candidates
+    return Sparse(rows, values[rows])
+
+
+@cache
+def _session() -> Any:
+    """One for the process: runs of several threads do not disturb each other, and weights come with each."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(build_ranker_graph(), options, providers=["CPUExecutionProvider"])
