@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -127,9 +128,12 @@ class Content:
         for row, item_id in enumerate(owners):
             self._index(row, item_id)
 
-    def similar_mean(self, row: int, vectors: NDArray[np.float32], used: int) -> NDArray[np.float32] | None:
-        """Mean of the vectors (used, d) of the rows most like `row`, or None where none is: (d,)."""
-        likes = [like for like in (self._by_features(row, used), self._by_meaning(row, used)) if like is not None]
+    def likes(self, row: int, used: int) -> list[Likes]:
+        """Of each way to compare the rows most like `row`, the most like it first, and their shares of the say."""
+        return [like for like in (self._by_features(row, used), self._by_meaning(row, used)) if like is not None]
+
+    def similar_mean(self, likes: Sequence[Likes], vectors: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """Mean of the vectors (used, d) of the rows that `likes` found, or None where none is: (d,)."""
         if not likes:
             return None
         means = [(share[:, None] * vectors[rows]).sum(0, dtype=np.float32) for rows, share in likes]

@@ -54,8 +54,11 @@ NO_QUERY = Scored(False, 0, 0, 0, 0, 0.0)
 ASKED = (Meaning.POSITIVE, Meaning.NEGATIVE)
 """Meanings of the events that are queries: what should have been named, and what should not."""
 
-SINCE_SIGNALS = ("prequential.against", "fatigue", "fatigue.first", "fatigue.second", "replay.starts")
-"""Arrays that checkpoints of an older release lack."""
+SINCE_SIGNALS = frozenset(
+    {"prequential.against", "prequential.unrevised", "prequential.recalled"}
+    | {"fatigue", "fatigue.first", "fatigue.second", "replay.starts"}
+)
+"""Arrays that checkpoints of an older release lack, beside the ranker's."""
 
 LONGER_SINCE_SESSIONS = frozenset(
     {name + moment for name in ("dense", "gate") for moment in ("", ".first", ".second")} | {"average.dense"}
@@ -184,7 +187,7 @@ class Learner:
         if history and meaning in ASKED:
             self._test(pending, example, recent, newest)
         pending.row = self.observe(target, newest.get(target.item_id))
-        for expert in self.parts.experts:
+        for expert in self.parts.listeners:
             expert.note(pending)
         if pending.row >= 0:
             self.count_event(pending.row, target, recent)
@@ -275,7 +278,7 @@ class Learner:
                 tired=[tired_facts(*times.get(item_id, (0, 0))) for item_id in items],
             ),
         )
-        for expert in self.parts.experts:
+        for expert in self.parts.listeners:
             expert.note(pending)
         return pending
 
@@ -312,8 +315,12 @@ class Learner:
             self.grow(self.capacity * 2)
         used = self.items.used
         self.content.set_row(row, item_id)
+        likes = self.content.likes(row, used)
         for expert in self.parts.experts:
-            expert.open(row, used, lambda vectors: self.content.similar_mean(row, vectors, used))
+            expert.open(row, used, lambda vectors: self.content.similar_mean(likes, vectors))
+        if self.parts.ranker is not None:
+            alike = [one for rows, _ in likes for one in rows.tolist()]
+            self.parts.ranker.statistics.relate(row, list(dict.fromkeys(alike)))
 
     def grow(self, capacity: int) -> None:
         """Room for more items."""
@@ -322,11 +329,14 @@ class Learner:
 
     def count_event(self, row: int, target: Entry, recent: Recent) -> None:
         """Let the experts that learn at once learn one event, if it speaks for its item."""
-        if self.config.meanings.speaks(target.type, target.value) <= 0:
+        speaks = self.config.meanings.speaks(target.type, target.value)
+        if speaks <= 0:
             self.popularity.meet(row, target.time_ms)
+            if self.parts.ranker is not None:
+                self.parts.ranker.statistics.meet(row, target.time_ms, speaks < 0)
             return
         event = self._learned(row, target, recent)
-        for expert in self.parts.experts:
+        for expert in self.parts.listeners:
             expert.count(event)
 
     def _learned(self, row: int, target: Entry, recent: Recent) -> LearnedEvent:
@@ -356,12 +366,12 @@ class Learner:
             return
         if pending is not None:
             pending.row, pending.capped = row, False
-            for expert in self.parts.experts:
+            for expert in self.parts.listeners:
                 expert.note(pending)
         steps = encode_entries(history, self.items.rows, types, self.config)
         recent = recent_of(steps, target.time_ms - history[-1].time_ms if history else 0)
         event = self._learned(row, target, recent)
-        for expert in self.parts.experts:
+        for expert in self.parts.listeners:
             expert.take_back(event)
 
     def _close_block(self) -> list[Scored]:
@@ -376,16 +386,21 @@ class Learner:
             scored = [one._replace(judged=judged) if judged else one for one, judged in zip(scored, told, strict=True)]
         for one in scored:
             self.prequential.add(one)
+        self._tell_share()
         self.pending = []
         self.expire()
         return scored
+
+    def _tell_share(self) -> None:
+        if self.parts.ranker is not None:
+            self.prequential.ranker_share = float(self.parts.ranker.network.share[0])
 
     def _learn_block(self, examples: Sequence[Pending], heard: dict[int, Heard]) -> list[Scored]:
         """Their `Scored`; what is said of the lists among them goes into `heard`, by place."""
         used = self.items.used
         chances = self.popularity.chances(used, live=LIVE) if self.config.slow else np.zeros(used)
         block = block_of(examples, used, self.types, chances, self.config)
-        for expert in self.parts.experts:
+        for expert in self.parts.listeners:
             expert.learn(block)
         scored, best, lists = fuse(self.parts, block, self.list_length)
         heard.update(lists)
@@ -494,6 +509,8 @@ class Learner:
             "prequential.ranks": self.prequential.ranks,
             "prequential.losses": self.prequential.losses,
             "prequential.against": self.prequential.against,
+            "prequential.unrevised": self.prequential.unrevised,
+            "prequential.recalled": self.prequential.recalled,
             "generator": self.parts.generator.get_state().numpy(),
         }
         found |= self.lists.state()
@@ -538,7 +555,7 @@ class Learner:
         for name, array in self._arrays().items():
             if name in LONGER_SINCE_SESSIONS:
                 array[: len(arrays[name])] = arrays[name]
-            elif name in arrays or name not in SINCE_SIGNALS:
+            elif name in arrays or not (name in SINCE_SIGNALS or name.startswith("ranker")):
                 array[...] = arrays[name]
         self.parts.generator.set_state(torch.from_numpy(np.array(arrays["generator"])))
         self.examples_seen = header["examples_seen"]
@@ -555,6 +572,7 @@ class Learner:
             adam.steps = steps.get(name, 0)
         for part in (*self.parts.all, self.lists):
             part.restore(header, arrays)
+        self._tell_share()
         on_arrival = sum(expert.on_arrival for expert in self.parts.experts)
         self.pending = [_pending(values, arrays, i, on_arrival) for i, values in enumerate(header["pending"])]
 

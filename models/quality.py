@@ -59,6 +59,8 @@ class Scored(NamedTuple):
         items: the best of the fused scores, as many as the learner was asked to name.
         against: where the event speaks against its item, the rank of the item by all experts; then it is no query.
         judged: items of lists that were shown, of which this example, or its time, told what came of them.
+        unrevised: rank of the target by all experts without the ranker, 0 where there is none.
+        recalled: whether the target was among the candidates that the ranker sees.
     """
 
     is_query: bool
@@ -70,6 +72,8 @@ class Scored(NamedTuple):
     items: tuple[str, ...] = ()
     against: int = 0
     judged: tuple[Judged, ...] = ()
+    unrevised: int = 0
+    recalled: bool = False
 
 
 def rank_of(scores: np.ndarray[Any, Any], target: int, allowed: np.ndarray[Any, Any]) -> int:
@@ -169,6 +173,9 @@ class Prequential:
         self.ranks = np.zeros((window_events, len(RANKERS)), np.int32)  # ring; 0 is no query
         self.losses = np.zeros(window_events, np.float32)
         self.against = np.zeros(window_events, np.int32)  # 0 is no event that speaks against its item
+        self.unrevised = np.zeros(window_events, np.int32)  # rank without the ranker; 0 where there is none
+        self.recalled = np.zeros(window_events, bool)  # the target was a candidate of the ranker
+        self.ranker_share = 0.0  # how much of what the ranker says counts, now
         self.events = 0
         self.shown = ShownFigures(window_events)
 
@@ -178,6 +185,8 @@ class Prequential:
         self.ranks[place] = scored[1:5]
         self.losses[place] = scored.loss
         self.against[place] = scored.against
+        self.unrevised[place] = scored.unrevised
+        self.recalled[place] = scored.recalled
         self.events += 1
         for one in scored.judged:
             self.shown.add(one)
@@ -208,4 +217,23 @@ class Prequential:
             "negatives_in_top_k": float((against <= k).mean()) if len(against) else None,
             "loss": loss if loss is not None and math.isfinite(loss) else None,
         }
+        found |= self._of_ranker(len(ranks), gains[:, 0], queries, k)
         return found | {"shown": self.shown.summary()} if self.shown.items else found
+
+    def _of_ranker(
+        self, held: int, gains: np.ndarray[Any, Any], queries: np.ndarray[Any, Any], k: int
+    ) -> dict[str, Any]:
+        """What the ranker is worth, on the queries that it was asked; nothing where it was asked none."""
+        without = self.unrevised[:held][queries]
+        asked = without > 0
+        if not asked.any():
+            return {}
+        plain = np.where(without <= k, 1.0 / np.log2(without + 1.0), 0.0)
+        figures = {
+            "queries": int(asked.sum()),
+            "ndcg_at_10": float(gains[asked].mean()),
+            "ndcg_at_10_without": float(plain[asked].mean()),
+            "candidate_recall": float(self.recalled[:held][queries][asked].mean()),
+            "share": self.ranker_share,
+        }
+        return {"ranker": figures}

@@ -77,6 +77,7 @@ class TrainerMetrics(Collector):
             text = f"{text} of examples scored before they were learned, newest window."
             yield _by(GaugeMetricFamily, f"headwater_prequential_{name}", text, "model", means)
         yield GaugeMetricFamily("headwater_prequential_queries", "Queries in that window.", value=quality["queries"])
+        yield from _of_ranker(quality.get("ranker"))
         yield from _of_lists(quality.get("shown"))
         loss = quality["loss"]
         yield GaugeMetricFamily(
@@ -115,6 +116,20 @@ def _by(
     for key, value in dict(values).items():
         made.add_metric([key], value)
     return made
+
+
+def _of_ranker(ranker: dict[str, Any] | None) -> Iterator[Metric]:
+    """What the second stage is worth, where it was asked."""
+    if ranker is None:
+        return
+    both = {"headwater": ranker["ndcg_at_10"], "without ranker": ranker["ndcg_at_10_without"]}
+    text = "NDCG@10 with and without the ranker, of examples scored before they were learned, newest window."
+    yield _by(GaugeMetricFamily, "headwater_prequential_ranker_ndcg_at_10", text, "model", both)
+    text = "Share of the queries of that window whose item was among the ranker's candidates."
+    recall = ranker["candidate_recall"]
+    yield GaugeMetricFamily("headwater_prequential_candidate_recall", text, value=recall)
+    text = "How much of what the ranker says counts: 0 where it gains nothing, at most 1."
+    yield GaugeMetricFamily("headwater_ranker_share", text, value=ranker["share"])
 
 
 def _of_lists(shown: dict[str, Any] | None) -> Iterator[Metric]:

@@ -26,6 +26,8 @@ from models.experts.gate import context_of
 from models.experts.registry import Parts
 from models.inputs import encode_entries, encode_fresh, encode_since, recent_of
 from models.quality import Scored
+from models.ranker.contributions import Voice
+from models.ranker.second import Asked, Revision
 from models.shown.showings import tired_of
 from models.top_k import top_k
 
@@ -40,9 +42,10 @@ Marks = NDArray[np.bool_]
 
 
 class Opinion(NamedTuple):
-    """One opinion of one query: by which expert, and which of the gate's weights is the trust in it."""
+    """One opinion of one query: by which expert, at which place, and which of the gate's weights is the trust in it."""
 
     expert: Expert
+    place: int
     trust: int
     said: Sparse | Dense
 
@@ -71,36 +74,39 @@ class Fused(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Scores of one query, (N,) each: of the memories alone, and of all experts."""
+    """Scores of one query, (N,) each: of the memories alone, of all experts; before each of the revisers, (R, N)."""
 
     memory: Array
     scores: Array
+    before: Array | None = None
 
 
 def opinions_of(parts: Parts, block: Block, i: int) -> list[Opinion]:
     """All opinions of the query that is the block's example i, in the order of the experts."""
     arrived = iter(block.examples[i].opinions or ())
     found = []
-    for expert, at in zip(parts.experts, parts.trusts, strict=True):
+    for place, (expert, at) in enumerate(zip(parts.experts, parts.trusts, strict=True)):
         said = (next(arrived),) if expert.on_arrival else expert.opinions(block, i)
-        found += [Opinion(expert, at + k, one) for k, one in enumerate(said)]
+        found += [Opinion(expert, place, at + k, one) for k, one in enumerate(said)]
     return found
 
 
 def add_up(parts: Parts, opinions: Sequence[Opinion], q: int, trust: Array, sums: Sums) -> None:
     """Scores of the block's query q, into `sums`, by the gate's weights `trust` (outputs,)."""
     sums.memory.fill(0.0)
-    for expert, at, said in opinions:
+    for expert, _, at, said in opinions:
         if isinstance(said, Sparse) and expert.part == "memory":
             sums.memory[said.rows] += trust[at] * said.values
     scores = sums.scores
     scores[:] = sums.memory
-    for expert, at, said in opinions:
+    for expert, _, at, said in opinions:
         if isinstance(said, Dense):
             _add_dense(said.values, said.shift, said.floor, trust[at], scores)
         elif expert.part != "memory":
             scores[said.rows] += trust[at] * said.values
-    for reviser, at in parts.revisers:
+    for k, (reviser, at) in enumerate(parts.revisers):
+        if sums.before is not None:
+            sums.before[k] = scores
         reviser.revise(q, trust[at] if reviser.trusts else NO_TRUST, scores)
 
 
@@ -149,7 +155,7 @@ def _teach(
         taught = reviser.taught(q, chance, share)
         if reviser.trusts:
             gradient[at] = taught
-    for _, at, said in opinions:
+    for _, _, at, said in opinions:
         if isinstance(said, Dense):
             gradient[at] = np.float32(_share(chance, said.values, said.shift, said.floor)) * share
         else:
@@ -192,7 +198,7 @@ def asked_block(
         one.opinions = [expert.arrive(recent) for expert in parts.experts if expert.on_arrival]
         asked.append(one)
     block = block_of(asked, used, type_index, np.zeros(used), config)
-    for expert in parts.experts:
+    for expert in parts.listeners:
         expert.ask(block)
     return block
 
@@ -206,26 +212,47 @@ def scores_of(parts: Parts, block: Block) -> Iterator[tuple[list[Opinion], Sums]
         yield opinions, sums
 
 
-def _tested(
-    example: Pending, excluded: Rows, opinions: Sequence[Opinion], sums: Sums, closed: Marks, list_length: int
-) -> tuple[Scored, Rows, np.float32]:
-    """How a query's answer ranks among rows that are neither closed nor excluded, the best rows, and a total.
+class Tested(NamedTuple):
+    """Of a query its Scored and the best rows; what its scores divide by to be probabilities; what the ranker says."""
 
-    Leaves in `sums.scores` what is, divided by the total, each row's probability.
+    scored: Scored
+    best: Rows
+    total: np.float32
+    revision: Revision | None
+
+
+def _tested(
+    parts: Parts, example: Pending, opinions: Sequence[Opinion], trust: Array, sums: Sums, list_length: int
+) -> Tested:
+    """How a query's answer ranks among rows that are neither closed nor excluded.
+
+    Leaves in `sums.scores` what is, divided by the total, each row's probability without the ranker.
     """
-    scores, row = sums.scores, example.row
+    scores, row, closed, excluded = sums.scores, example.row, parts.popularity.closed, example.excluded
+    assert excluded is not None
     slow = next((one.said.values for one in opinions if one.expert.part == "slow"), np.zeros_like(scores))
     opened = excluded[~closed[excluded]]
     closed[opened] = True
     own = scores[row]
     above, above_memory, above_slow, highest = _ranks(scores, sums.memory, slow, closed, row)
     closed[opened] = False
+    revision, rank = None, above
+    if parts.ranker is not None:
+        voices = [Voice(place, trust[at], said) for _, place, at, said in opinions]
+        revision = parts.ranker.ask(Asked(example, voices, parts.reviser_places, sums.before), scores)
+        scores[revision.rows] += revision.added
+        rank = _rank(scores, row)
     best = top_k(scores, list_length) if list_length else np.zeros(0, np.int64)
+    if revision is not None:
+        scores[revision.rows] = revision.plain
     scores -= highest
     np.exp(scores, out=scores)
     total = scores.sum()
     loss = float(np.log(total) - (own - highest))
-    return Scored(True, above, example.popularity_rank, above_memory, above_slow, loss), best, total
+    scored = Scored(True, rank, example.popularity_rank, above_memory, above_slow, loss)
+    if revision is not None:
+        scored = scored._replace(unrevised=above, recalled=bool((revision.rows == row).any()))
+    return Tested(scored, best, total, revision)
 
 
 @np.errstate(invalid="ignore")  # BLAS sometimes flags lanes beyond the end of small products; all that counts is finite
@@ -242,7 +269,7 @@ def fuse(parts: Parts, block: Block, list_length: int = 0) -> Fused:
     Source
         The gradient of a softmax cross-entropy is probabilities minus truth; docs/decisions/0005-fusion-by-hand.md.
     """
-    experts, gate, popularity, used = parts.experts, parts.gate, parts.popularity, block.used
+    gate, used = parts.gate, block.used
     miss = Scored(True, used + 1, used + 1, used + 1, used + 1, 0.0)
     nothing = Scored(False, 0, 0, 0, 0, 0.0)
     scored = [miss if one.unranked and not one.against else nothing for one in block.examples]
@@ -252,11 +279,12 @@ def fuse(parts: Parts, block: Block, list_length: int = 0) -> Fused:
     context = context_of(block.lengths.astype(np.float32), block.since)
     trust = gate.trust(context, block.fresh)
     gradient = np.zeros_like(trust)
-    sums, scratch = Sums(*np.empty((2, used), np.float32)), np.zeros(used if block.lists else 0, np.float32)
+    before = np.empty((len(parts.revisers), used), np.float32) if parts.ranker else None
+    sums, scratch = Sums(*np.empty((2, used), np.float32), before), np.zeros(used if block.lists else 0, np.float32)
     q, s = len(block.places), len(block.asked)
     for i in reversed(range(len(block.examples))):
         example, excluded = block.examples[i], block.examples[i].excluded
-        for expert in experts:
+        for expert in parts.listeners:
             expert.rewind(example)
         if example.listed is not None:
             s -= 1
@@ -266,11 +294,13 @@ def fuse(parts: Parts, block: Block, list_length: int = 0) -> Fused:
         q -= 1
         opinions = opinions_of(parts, block, i)
         add_up(parts, opinions, q, trust[q], sums)
-        scored[i], found.best[i], total = _tested(example, excluded, opinions, sums, popularity.closed, list_length)
+        scored[i], found.best[i], total, revision = _tested(parts, example, opinions, trust[q], sums, list_length)
         if example.against:
             scored[i] = nothing._replace(against=scored[i].headwater)
             continue
         chance = sums.scores
+        if parts.ranker is not None and revision is not None:
+            parts.ranker.learn(revision, chance, total, example.row, block.weight[q])
         chance[example.row] -= total
         share = block.weight[q] / total  # times `chance`: probabilities less the truth, times what the query counts
         _teach(opinions, parts.revisers, q, chance, share, gradient[q])
@@ -279,6 +309,8 @@ def fuse(parts: Parts, block: Block, list_length: int = 0) -> Fused:
         gate.learn(context[asked], block.fresh[asked], gradient[asked])
         for reviser, _ in parts.revisers:
             reviser.step()
+    if parts.ranker is not None:
+        parts.ranker.step(parts.popularity, used)
     return found
 
 
@@ -290,6 +322,15 @@ def _add_dense(values: Array, shift: np.float32, floor: np.float32, trust: np.fl
     for j in range(len(scores)):
         value = values[j] - shift
         scores[j] += trust * (floor if value < floor else value)
+
+
+@compiled
+def _rank(scores: Array, row: int) -> int:
+    """1-based rank of a row by scores (N,), -inf where a row does not count; equal scores and NaN rank before it."""
+    own, above = scores[row], 0
+    for j in range(len(scores)):
+        above += not scores[j] < own
+    return above
 
 
 @compiled_sums

@@ -34,7 +34,8 @@ OPTIONAL: dict[str, type[OptionalExpert]] = {
 class Parts:
     """All of a model that has weights: the experts that a configuration names, their gate, the rule `auto`.
 
-    `all` is what learner, publication, checkpoint, graph and parity loop over; `trusts` has of each expert the place of
+    `all` is what learner, publication, checkpoint, graph and parity loop over; `listeners` are told of every event, as
+    experts are; `trusts` has of each expert the place of
     its first weight among the gate's outputs, `revisers` the revisers with theirs. Raises SettingsError for an unknown
     expert and for settings that it does not take.
     """
@@ -54,9 +55,11 @@ class Parts:
         self.revisers = [
             (one, at) for one, at in zip(self.experts, self.trusts, strict=True) if isinstance(one, Reviser)
         ]
+        self.reviser_places = [e for e, one in enumerate(self.experts) if isinstance(one, Reviser)]
         self.gate = Gate(config, self.experts, self.generator)
         self.return_rate = ReturnRate(config.max_types)
         self.ranker = Ranker(self.experts, capacity) if config.ranker else None
+        self.listeners = [*self.experts, *([self.ranker.statistics] if self.ranker else ())]
         self.all: list[Part] = [*self.experts, self.gate, self.return_rate, *(self.ranker.all if self.ranker else ())]
 
     def inputs(self) -> dict[str, Input]:

@@ -3,7 +3,7 @@
 Before: `candidates` chose rows; experts said what they think of them. After: `network` adds something to their scores.
 
 Serving calls `facts_of(said, scores, items, history, rows, moment)` with, all at the candidates' rows,
-    said: (C, E) float32, of each expert of `Parts.experts`, in their order, what it adds to the fused score: in the
+    said: (E, C) float32, of each expert of `Parts.experts`, in their order, what it adds to the fused score: in the
         graph the node of each (`Expert.nodes`, which is times trust, or `Reviser.revision`); zeros where it is silent.
     scores: (C,) float32, the fused scores.
     items: (C, S) float32, the rows of the bundle's `ranker_items`.
@@ -104,8 +104,8 @@ def facts_count(experts: int) -> int:
 
 def facts_of(said: Array, scores: Array, items: Array, history: Rows, rows: Rows, moment: Array) -> Array:
     """Facts (C, F) float32 of C candidates, which are `rows`; the module says what is passed. All are finite."""
-    facts = np.empty((len(said), facts_count(said.shape[1])), np.float32)
-    if len(said):
+    facts = np.empty((len(rows), facts_count(len(said))), np.float32)
+    if len(rows):
         _tell(said, scores, items, history, rows, moment, facts)
     return facts
 
@@ -113,33 +113,35 @@ def facts_of(said: Array, scores: Array, items: Array, history: Rows, rows: Rows
 @compiled
 def _tell(said: Array, scores: Array, items: Array, history: Rows, rows: Rows, moment: Array, facts: Array) -> None:
     """Write the facts, in the order of `fact_names`."""
-    many, experts = said.shape
-    highest = np.full(experts + 1, -np.inf, np.float32)
+    experts, many = said.shape
+    own = 2 * experts + 1 + 9
+    highest = np.float32(-np.inf)
     for c in range(many):
-        for e in range(experts):
-            highest[e] = max(highest[e], said[c, e])
-        highest[experts] = max(highest[experts], scores[c])
+        highest = max(highest, scores[c])
     for c in range(many):
-        for e in range(experts):
-            facts[c, 2 * e] = said[c, e]
-            facts[c, 2 * e + 1] = said[c, e] - highest[e]
-        at = 2 * experts
-        facts[c, at] = scores[c] - highest[experts]
-        _tell_item(items[c], moment[0], facts[c, at + 1 :])
-        at += 1 + 9
-        entries, back = 0, 0
-        for step in range(len(history)):
-            if history[step] == rows[c]:
-                entries += 1
-                back = len(history) - 1 - step
-        facts[c, at] = math.log1p(entries)
-        facts[c, at + 1] = 1.0 / (1.0 + back) if entries else 0.0
-        at += 2
+        facts[c, 2 * experts] = _bounded(scores[c] - highest)
+        _tell_item(items[c], moment[0], facts[c, 2 * experts + 1 :])
+        facts[c, own] = facts[c, own + 1] = 0.0
         for m in range(1, len(moment)):
-            facts[c, at + m - 1] = moment[m]
-        for f in range(facts.shape[1]):
-            value = facts[c, f]
-            facts[c, f] = np.float32(0) if value != value else min(max(value, np.float32(-MOST)), np.float32(MOST))
+            facts[c, own + 1 + m] = moment[m]
+    for e in range(experts):
+        highest = np.float32(-np.inf)
+        for c in range(many):
+            highest = max(highest, said[e, c])
+        for c in range(many):
+            facts[c, 2 * e] = _bounded(said[e, c])
+            facts[c, 2 * e + 1] = _bounded(said[e, c] - highest)
+    for step in range(len(history)):
+        c = np.searchsorted(rows, history[step])
+        if c < many and rows[c] == history[step]:
+            facts[c, own] += 1.0
+            facts[c, own + 1] = 1.0 / (len(history) - step)
+
+
+@compiled
+def _bounded(value: np.float32) -> np.float32:
+    """At most MOST from 0, and 0 for what is not a number."""
+    return np.float32(0) if value != value else min(max(value, np.float32(-MOST)), np.float32(MOST))
 
 
 @compiled
@@ -150,11 +152,11 @@ def _tell_item(item: Array, hours: np.float32, facts: Array) -> None:
     age = max(hours - item[FIRST], np.float32(0)) if known else np.float32(0)
     idle = max(hours - item[LAST], np.float32(0)) if known else np.float32(0)
     facts[0] = math.log1p(positive)
-    facts[1] = math.exp(-positive / 3.0)
+    facts[1] = math.exp(-positive / 3.0) if positive < 60.0 else 0.0
     facts[2] = math.log1p(age)
     facts[3] = math.log1p(idle)
-    facts[4] = math.exp(-age / 24.0)
+    facts[4] = math.exp(-age / 24.0) if age < 600.0 else 0.0
     facts[5] = (negative + 0.1) / (positive + negative + 1.0)
-    facts[6] = (item[WEIGHT] + 1.0) / (positive + 1.0)
-    facts[7] = math.log1p(exposures)
-    facts[8] = math.log((positive + 0.5) / (exposures + 5.0)) if exposures else 0.0
+    facts[6] = min((item[WEIGHT] + 1.0) / (positive + 1.0), MOST)
+    facts[7] = math.log1p(exposures) if exposures > 0.0 else 0.0
+    facts[8] = math.log((positive + 0.5) / (exposures + 5.0)) if exposures > 0.0 else 0.0

@@ -1,6 +1,8 @@
 """What is added to a candidate's score: a small network of its facts, whose output starts at 0, and its share.
 
-    added = share * (relu((facts - mean) * scale @ hidden + bias) @ output + (facts - mean) * scale @ linear)
+    standard = clip((facts - mean) * scale, -4, 4)
+    said = clip(relu(standard @ hidden_weight + hidden_bias) @ output_weight + standard @ linear + bias, -10, 10)
+    added = share * said
 
 Before: `facts`. After: `fusion` adds it. It learns by the softmax over a query's candidates, one step a block. The
 share, 0 to 1, is learned from what the addition was worth on queries that it had not learned from.
@@ -23,7 +25,24 @@ __all__ = ["HIDDEN", "RankerNetwork"]
 HIDDEN = 32
 LEARNING_RATE = 3e-3
 
+WIDEST = 4.0
+"""Standardised facts are cut here: one that is out of all proportion says no more."""
+
+MOST = 10.0
+"""Nothing said is further from 0."""
+
+LEAST = 1e-3
+"""Candidates whose probability is off by less teach nothing: most of them, and together next to nothing."""
+
+METED, STEADY = 8, 500_000.0
+"""Every so manieth candidate is met by the running means, which are those of about so many."""
+
+KEPT, SURE = 0.9995, 32.0
+"""What the ranker gained is a sum over queries, in nats, of which so much is kept at each; from here on its share is 1.
+It gained nothing: its share is 0."""
+
 Array = NDArray[np.float32]
+Marks = NDArray[np.bool_]
 
 
 class RankerNetwork(Network):
@@ -39,10 +58,16 @@ class RankerNetwork(Network):
             "ranker_hidden_bias": torch.zeros(HIDDEN),
             "ranker_output_weight": torch.zeros(HIDDEN),
             "ranker_linear": torch.zeros(facts),
+            "ranker_bias": torch.zeros(1),
         }
         super().__init__(start, LEARNING_RATE)
         self.mean, self.scale = np.zeros(facts, np.float32), np.ones(facts, np.float32)
-        self.share = np.ones(1, np.float32)
+        self.means, self.square, self.met = np.zeros(facts), np.zeros(facts), np.zeros(1)
+        self.gain = np.zeros(1)  # nats, of the newest queries, see `KEPT`
+        self.share = np.zeros(1, np.float32)
+        self._asked = (np.zeros((0, facts), np.float32),) * 3
+        self._lessons: list[tuple[Array, Array, Array]] = []
+        self._met: list[Array] = []
 
     def inputs(self) -> dict[str, Input]:
         """Weights, means and scales of facts, and the share."""
@@ -68,13 +93,72 @@ class RankerNetwork(Network):
 
     def said(self, facts: Array) -> Array:
         """What is to be added to the scores of candidates with these facts (C, F), before the share: (C,)."""
-        return self.forward(facts)[2]
+        return self._forward(facts)[2]
 
-    def forward(self, facts: Array) -> tuple[Array, Array, Array]:
+    def _forward(self, facts: Array) -> tuple[Array, Array, Array]:
         """Standardised facts (C, F), hidden units (C, HIDDEN), and what is said (C,)."""
         weights = Network.weights(self)
         standard: Array = (facts - self.mean) * self.scale
+        np.clip(standard, -WIDEST, WIDEST, out=standard)
         hidden: Array = standard @ weights["ranker_hidden_weight"] + weights["ranker_hidden_bias"]
         np.maximum(hidden, 0, out=hidden)
-        said: Array = hidden @ weights["ranker_output_weight"] + standard @ weights["ranker_linear"]
-        return standard, hidden, said
+        said = hidden @ weights["ranker_output_weight"] + standard @ weights["ranker_linear"]
+        return standard, hidden, np.clip(said + weights["ranker_bias"], -MOST, MOST)
+
+    def ask(self, facts: Array) -> Array:
+        """The same, remembered for `taught`."""
+        self._asked = self._forward(facts)
+        return self._asked[2]
+
+    def taught(self, facts: Array, chance: Array, target: Marks, weight: np.float32) -> None:
+        """What a query teaches of the candidates that were asked about last.
+
+        `chance` (C,) is their probability without the ranker, among all items; `target` (C,) marks the one that came.
+        """
+        standard, hidden, said = self._asked
+        more = chance * np.exp(said)
+        total = np.float32(1) + (more - chance).sum()
+        gained = float(said[target].sum() - np.log(total))
+        self.gain[0] = KEPT * self.gain[0] + gained
+        gradient = (more / total - target) * weight
+        heard = np.abs(gradient) > LEAST * weight
+        self._lessons.append((standard[heard], hidden[heard], gradient[heard]))
+        self._met.append(facts[::METED])
+
+    def step(self) -> None:
+        """One step on what a block taught, and the means of its facts."""
+        if not self._met:
+            return
+        facts = np.concatenate(self._met)
+        if self.met[0]:
+            standard, hidden, gradient = (np.concatenate(one) for one in zip(*self._lessons, strict=True))
+            output = Network.weights(self)["ranker_output_weight"]
+            inner = gradient[:, None] * output * (hidden > 0)
+            self.descend(
+                {
+                    "ranker_hidden_weight": standard.T @ inner,
+                    "ranker_hidden_bias": inner.sum(0),
+                    "ranker_output_weight": gradient @ hidden,
+                    "ranker_linear": gradient @ standard,
+                    "ranker_bias": gradient.sum(keepdims=True),
+                }
+            )
+        self._meet(facts)
+        self.share[0] = min(max(self.gain[0] / SURE, 0.0), 1.0)
+        self._met, self._lessons = [], []
+
+    def _meet(self, facts: Array) -> None:
+        """Let the running means know facts (n, F)."""
+        self.met[0] = min(self.met[0] + len(facts), STEADY)
+        share = len(facts) / self.met[0]
+        new = facts.astype(np.float64)
+        self.means += share * (new.mean(0) - self.means)
+        self.square += share * (((new - self.means) ** 2).mean(0) - self.square)
+        self.mean[:] = self.means
+        self.scale[:] = 1.0 / np.sqrt(self.square + 1e-4)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Weights, running means, and what was gained."""
+        more = {"mean": self.mean, "scale": self.scale, "means": self.means, "square": self.square, "met": self.met}
+        more |= {"gain": self.gain, "share": self.share}
+        return super().state() | {f"ranker.{name}": array for name, array in more.items()}

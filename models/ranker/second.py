@@ -1,25 +1,100 @@
-"""The second stage of the learner: the ranker's parts, and what it does with a block of queries.
+"""The second stage of the learner: what the ranker adds to a query's scores, and what the query teaches it.
 
-Before: `experts.fusion` has a query's scores. After: they are revised. Knows rows, not item ids.
+Before: `experts.fusion` has the scores of a query, of rows that are open to it. After: ranks with and without, and one
+step of the network a block. Nothing of it reaches what the experts or the gate learn. Knows rows, not item ids.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from models.block import Pending, Sparse
 from models.experts.expert import Expert
+from models.experts.popularity import Popularity
 from models.part import Part
-from models.ranker.facts import facts_count
+from models.ranker.candidates import candidates_of, standing_of
+from models.ranker.contributions import Voice, contributions_of
+from models.ranker.facts import FIRST, Moment, facts_count, facts_of, moment_of
 from models.ranker.network import RankerNetwork
 from models.ranker.statistics import ItemStatistics
 
-__all__ = ["Ranker"]
+__all__ = ["Asked", "Ranker", "Revision"]
+
+LIKE = 8
+"""Newest entries of the history of which alike items are candidates."""
+
+Array = NDArray[np.float32]
+Rows = NDArray[np.int64]
+
+
+class Asked(NamedTuple):
+    """One query: its example, the experts' opinions, places of the revisers, the scores before each of them (R, N)."""
+
+    example: Pending
+    voices: Sequence[Voice]
+    revisers: Sequence[int]
+    before: Array
+
+
+class Revision(NamedTuple):
+    """Of a query's candidates: their rows (C,), their fused scores, what is added to these, and their facts (C, F)."""
+
+    rows: Rows
+    plain: Array
+    added: Array
+    facts: Array
 
 
 class Ranker:
     """Item statistics and network. `all` are its parts, which learner, publication and checkpoint loop over."""
 
     def __init__(self, experts: Sequence[Expert], capacity: int) -> None:
+        self.listened = [e for e, one in enumerate(experts) if not isinstance(one, Popularity)]
+        self.experts = len(experts)
         self.statistics = ItemStatistics(capacity)
-        self.network = RankerNetwork(facts_count(len(experts)))
+        self.network = RankerNetwork(facts_count(self.experts))
         self.all: list[Part] = [self.statistics, self.network]
+        self._scratch = np.zeros(0, np.float32)
+
+    def ask(self, asked: Asked, scores: Array) -> Revision:
+        """What is said of the candidates of a query, which has `scores` (N,), -inf where a row is not open to it."""
+        if len(self._scratch) < len(scores):
+            self._scratch = np.zeros(len(scores), np.float32)
+        example, statistics = asked.example, self.statistics
+        history = np.array(example.steps.rows, np.int64)
+        others = [statistics.standing, statistics.alike[history[-LIKE:]].ravel().astype(np.int64)]
+        lists: list[Sparse | Array] = []
+        for place, trust, one in asked.voices:
+            if isinstance(one, Sparse):
+                lists.append(Sparse(one.rows, one.values if trust > 0 else -one.values))
+            elif place in self.listened:
+                lists.append(one.values if trust > 0 else -one.values)
+        rows = candidates_of(scores, lists, history, np.concatenate(others))
+        said, plain = contributions_of(asked.voices, self.experts, rows, self._scratch), scores[rows]
+        after = plain
+        for place, then in zip(reversed(asked.revisers), reversed(asked.before), strict=True):
+            before = then[rows]
+            said[place] = after - before
+            after = before
+        moment = Moment(
+            length=len(history),
+            since=example.since,
+            fresh=example.fresh,
+            time_ms=example.target.time_ms,
+            landmark_ms=statistics.landmark_ms or 0,
+        )
+        facts = facts_of(said, plain, statistics.asked[rows], history, rows, moment_of(moment))
+        return Revision(rows, plain, self.network.ask(facts) * self.network.share, facts)
+
+    def learn(self, revision: Revision, chance: Array, total: np.float32, row: int, weight: np.float32) -> None:
+        """Take down what a query teaches: `chance` (N,) by `total` are the probabilities without the ranker."""
+        self.network.taught(revision.facts, chance[revision.rows] / total, revision.rows == row, weight)
+
+    def step(self, popularity: Popularity, used: int) -> None:
+        """The block's queries have taught: take a step, and look what is new and popular for the next block."""
+        self.network.step()
+        self.statistics.standing = standing_of(popularity.log[:used], self.statistics.items[:used, FIRST])

@@ -47,6 +47,7 @@ class ItemStatistics(Expert):
         self.touched = np.zeros(capacity, bool)
         self.touched_alike = np.zeros(capacity, bool)
         self.asked = self.items[:0]
+        self.standing = np.zeros(0, np.int64)  # `candidates.standing_of` at the end of the last block
 
     def start(self) -> list[float]:
         """The gate has no say."""
@@ -169,12 +170,13 @@ class ItemStatistics(Expert):
         return {"ranker.items": self.items, "ranker.alike": self.alike}
 
     def values(self) -> dict[str, Any]:
-        """The landmark."""
-        return {"ranker_landmark_ms": self.landmark_ms}
+        """The landmark, and what is a candidate of every query until the next step."""
+        return {"ranker_landmark_ms": self.landmark_ms, "ranker_standing": self.standing.tolist()}
 
     def restore(self, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         """Back to what `values` returned; a checkpoint of an earlier release tells what popularity knows."""
         self.landmark_ms = values.get("ranker_landmark_ms")
+        self.standing = np.array(values.get("ranker_standing", []), np.int64)
         if "ranker.items" not in arrays:
             counts = arrays["popularity.counts"]
             self.items[: len(counts), POSITIVE] = self.items[: len(counts), WEIGHT] = counts

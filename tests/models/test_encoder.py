@@ -162,13 +162,13 @@ def test_a_new_row_starts_from_the_rows_that_share_its_rarest_features() -> None
     for row, words in enumerate(("drama war", "drama love", "drama war epic", "drama")):
         content.observe(f"i{row}", {"title": words}, row)
     vectors = np.eye(4, dtype=np.float32)
-    mean = content.similar_mean(2, vectors, 4)
+    mean = content.similar_mean(content.likes(2, 4), vectors)
     assert mean is not None
     assert np.allclose(mean, [4 / 6, 1 / 6, 0, 1 / 6])  # war: 1; drama: 1/3 each
     content.set_row(0, None)
-    mean = content.similar_mean(2, vectors, 4)
+    mean = content.similar_mean(content.likes(2, 4), vectors)
     assert mean is not None
     assert np.allclose(mean, [0, 0.5, 0, 0.5])
     content.observe("i3", None, 3)
-    assert content.similar_mean(3, vectors, 4) is None
+    assert content.similar_mean(content.likes(3, 4), vectors) is None
     assert sorted(map(len, content.holders.values())) == [1, 1, 1, 2]

@@ -33,7 +33,7 @@ def homecoming(events: int, users: int = 8, items: int = 24) -> list[Example]:
 
 
 def test_users_are_shown_what_they_come_back_to() -> None:
-    config = SMALL.model_copy(update={"window_events": 300, "memories": (), "slow": False})
+    config = SMALL.model_copy(update={"window_events": 300, "memories": (), "slow": False, "ranker": False})
     learner = Learner(config, seed=0)
     learner.learn(homecoming(1500))
     ndcg = learner.prequential.summary()["ndcg_at_10"]

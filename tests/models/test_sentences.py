@@ -59,15 +59,15 @@ def test_a_new_row_starts_near_the_items_whose_texts_mean_what_its_own_does(tmp_
     vectors = np.eye(4, dtype=np.float32)
     for row, title in enumerate(("dog", "cat", "feline", "hound")):
         content.observe(f"i{row}", {"title": title}, row)
-    mean = content.similar_mean(3, vectors, 4)  # no word in common with any
+    mean = content.similar_mean(content.likes(3, 4), vectors)  # no word in common with any
     assert mean is not None
     assert mean[0] > 0.9
     content.set_row(0, None)
-    mean = content.similar_mean(3, vectors, 4)
+    mean = content.similar_mean(content.likes(3, 4), vectors)
     assert mean is not None
     assert mean[0] == 0
     content.observe("i3", None, 3)
-    assert content.similar_mean(3, vectors, 4) is None
+    assert content.similar_mean(content.likes(3, 4), vectors) is None
 
 
 def test_a_learner_with_a_sentence_model_goes_on_from_its_checkpoint_bit_by_bit(tmp_path: Path) -> None:
