@@ -74,11 +74,18 @@ class Fused(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Scores of one query, (N,) each: of the memories alone, of all experts; before each of the revisers, (R, N)."""
+    """Scores of one query: of the memories alone, (N,), of all experts, (N,), and before each of the revisers, (R, N).
+
+    `before` is empty where nobody asks for it.
+    """
 
     memory: Array
     scores: Array
-    before: Array | None = None
+    before: Array
+
+
+def _sums(used: int, revisers: int = 0) -> Sums:
+    return Sums(np.zeros(used, np.float32), np.zeros(used, np.float32), np.zeros((revisers, used), np.float32))
 
 
 def opinions_of(parts: Parts, block: Block, i: int) -> list[Opinion]:
@@ -105,7 +112,7 @@ def add_up(parts: Parts, opinions: Sequence[Opinion], q: int, trust: Array, sums
         elif expert.part != "memory":
             scores[said.rows] += trust[at] * said.values
     for k, (reviser, at) in enumerate(parts.revisers):
-        if sums.before is not None:
+        if len(sums.before):
             sums.before[k] = scores
         reviser.revise(q, trust[at] if reviser.trusts else NO_TRUST, scores)
 
@@ -207,7 +214,7 @@ def scores_of(parts: Parts, block: Block) -> Iterator[tuple[list[Opinion], Sums]
     """Opinions and scores of each query of an `asked_block`, in order, in arrays of their own."""
     trust = parts.gate.trust(context_of(block.lengths.astype(np.float32), block.since), block.fresh)
     for q in range(len(block.places)):
-        opinions, sums = opinions_of(parts, block, q), Sums(*np.zeros((2, block.used), np.float32))
+        opinions, sums = opinions_of(parts, block, q), _sums(block.used)
         add_up(parts, opinions, q, trust[q], sums)
         yield opinions, sums
 
@@ -270,7 +277,7 @@ def fuse(parts: Parts, block: Block, list_length: int = 0) -> Fused:
         The gradient of a softmax cross-entropy is probabilities minus truth; docs/decisions/0005-fusion-by-hand.md.
     """
     gate, used = parts.gate, block.used
-    miss = Scored(True, used + 1, used + 1, used + 1, used + 1, 0.0)
+    miss = Scored(True, used + 1, used + 1, used + 1, used + 1, 0.0, unrevised=used + 1 if parts.ranker else 0)
     nothing = Scored(False, 0, 0, 0, 0, 0.0)
     scored = [miss if one.unranked and not one.against else nothing for one in block.examples]
     found = Fused(scored, [np.zeros(0, np.int64)] * len(scored), {})
@@ -279,8 +286,10 @@ def fuse(parts: Parts, block: Block, list_length: int = 0) -> Fused:
     context = context_of(block.lengths.astype(np.float32), block.since)
     trust = gate.trust(context, block.fresh)
     gradient = np.zeros_like(trust)
-    before = np.empty((len(parts.revisers), used), np.float32) if parts.ranker else None
-    sums, scratch = Sums(*np.empty((2, used), np.float32), before), np.zeros(used if block.lists else 0, np.float32)
+    sums, scratch = (
+        _sums(used, len(parts.revisers) if parts.ranker else 0),
+        np.zeros(used if block.lists else 0, np.float32),
+    )
     q, s = len(block.places), len(block.asked)
     for i in reversed(range(len(block.examples))):
         example, excluded = block.examples[i], block.examples[i].excluded

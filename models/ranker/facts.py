@@ -2,11 +2,11 @@
 
 Before: `candidates` chose rows; experts said what they think of them. After: `network` adds something to their scores.
 
-Serving calls `facts_of(said, scores, items, history, rows, moment)` with, all at the candidates' rows,
+Serving calls `facts_of(said, scores, items, history, rows, moment)` with, said and scores at the candidates' rows,
     said: (E, C) float32, of each expert of `Parts.experts`, in their order, what it adds to the fused score: in the
         graph the node of each (`Expert.nodes`, which is times trust, or `Reviser.revision`); zeros where it is silent.
     scores: (C,) float32, the fused scores.
-    items: (C, S) float32, the rows of the bundle's `ranker_items`.
+    items: (N, S) float32, the bundle's `ranker_items`, whole.
     history: (L,) int64, rows of the history as `encode_histories` has them, oldest first, without the padding.
     rows: (C,) int64, the candidates.
     moment: (M,) float32 of `moment_of`; the landmark is the bundle's `ranker_landmark_ms`.
@@ -48,6 +48,10 @@ MOMENT = (
 
 OF_ITEM = ("events", "newness", "age", "idle", "fresh", "turned down", "weight", "shown", "taken")
 OF_OWN = ("own", "own recency")
+OF_PAST = ("events of own items", "age of own items")
+
+PAST = 8
+"""Newest entries of the history that say which kind of item somebody likes."""
 
 MOST = 30.0
 """No fact is further from 0, whatever an expert says."""
@@ -94,12 +98,12 @@ def moment_of(moment: Moment) -> Array:
 def fact_names(experts: Sequence[str]) -> list[str]:
     """Names of the facts, in order, of experts with these names."""
     said = [f"{name}{how}" for name in experts for how in ("", ", from the best")]
-    return [*said, "score, from the best", *OF_ITEM, *OF_OWN, *MOMENT[1:]]
+    return [*said, "score, from the best", *OF_ITEM, *OF_OWN, *OF_PAST, *MOMENT[1:]]
 
 
 def facts_count(experts: int) -> int:
     """How many facts there are with so many experts."""
-    return 2 * experts + 1 + len(OF_ITEM) + len(OF_OWN) + len(MOMENT) - 1
+    return 2 * experts + 1 + len(OF_ITEM) + len(OF_OWN) + len(OF_PAST) + len(MOMENT) - 1
 
 
 def facts_of(said: Array, scores: Array, items: Array, history: Rows, rows: Rows, moment: Array) -> Array:
@@ -118,12 +122,17 @@ def _tell(said: Array, scores: Array, items: Array, history: Rows, rows: Rows, m
     highest = np.float32(-np.inf)
     for c in range(many):
         highest = max(highest, scores[c])
+    events, age, past = 0.0, 0.0, history[-PAST:]
+    for row in past:
+        events += math.log1p(items[row, POSITIVE]) / len(past)
+        age += math.log1p(60.0 * max(moment[0] - items[row, FIRST], 0.0)) / len(past)
     for c in range(many):
         facts[c, 2 * experts] = _bounded(scores[c] - highest)
-        _tell_item(items[c], moment[0], facts[c, 2 * experts + 1 :])
+        _tell_item(items[rows[c]], moment[0], facts[c, 2 * experts + 1 :])
         facts[c, own] = facts[c, own + 1] = 0.0
+        facts[c, own + 2], facts[c, own + 3] = events, age
         for m in range(1, len(moment)):
-            facts[c, own + 1 + m] = moment[m]
+            facts[c, own + 3 + m] = moment[m]
     for e in range(experts):
         highest = np.float32(-np.inf)
         for c in range(many):
@@ -153,8 +162,8 @@ def _tell_item(item: Array, hours: np.float32, facts: Array) -> None:
     idle = max(hours - item[LAST], np.float32(0)) if known else np.float32(0)
     facts[0] = math.log1p(positive)
     facts[1] = math.exp(-positive / 3.0) if positive < 60.0 else 0.0
-    facts[2] = math.log1p(age)
-    facts[3] = math.log1p(idle)
+    facts[2] = math.log1p(60.0 * age)
+    facts[3] = math.log1p(60.0 * idle)
     facts[4] = math.exp(-age / 24.0) if age < 600.0 else 0.0
     facts[5] = (negative + 0.1) / (positive + negative + 1.0)
     facts[6] = min((item[WEIGHT] + 1.0) / (positive + 1.0), MOST)

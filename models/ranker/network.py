@@ -1,8 +1,8 @@
 """What is added to a candidate's score: a small network of its facts, whose output starts at 0, and its share.
 
     standard = clip((facts - mean) * scale, -4, 4)
-    said = clip(relu(standard @ hidden_weight + hidden_bias) @ output_weight + standard @ linear + bias, -10, 10)
-    added = share * said
+    said = clip(relu(standard @ hidden_weight + hidden_bias) @ output_weight + standard @ linear, -10, 10)
+    added = share * said - what keeps the candidates' probability together as it is (`added_to`)
 
 Before: `facts`. After: `fusion` adds it. It learns by the softmax over a query's candidates, one step a block. The
 share, 0 to 1, is learned from what the addition was worth on queries that it had not learned from.
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from models.experts.network import Network
 from models.part import Changes, Input
 
-__all__ = ["HIDDEN", "RankerNetwork"]
+__all__ = ["HIDDEN", "RankerNetwork", "added_to"]
 
 HIDDEN = 32
 LEARNING_RATE = 3e-3
@@ -37,12 +37,24 @@ LEAST = 1e-3
 METED, STEADY = 8, 500_000.0
 """Every so manieth candidate is met by the running means, which are those of about so many."""
 
-KEPT, SURE = 0.9995, 32.0
-"""What the ranker gained is a sum over queries, in nats, of which so much is kept at each; from here on its share is 1.
-It gained nothing: its share is 0."""
+SURE, MOST_SURE = 8.0, 24.0
+"""What the ranker gained on queries before it learned from them, in nats: from SURE on its share is 1, at 0 it is 0.
+The sum is kept between -SURE and MOST_SURE, so that it soon tells when things change."""
 
 Array = NDArray[np.float32]
 Marks = NDArray[np.bool_]
+
+
+def added_to(scores: Array, said: Array, share: np.float32) -> Array:
+    """What is added to the fused scores of a query's candidates, of which the network says `said`: (C,) each.
+
+    Together they keep the probability that they had: what is no candidate is neither lifted nor lowered.
+    """
+    if not len(scores) or not share:
+        return np.zeros_like(scores)
+    worth, more = np.exp(scores - scores.max()), share * said
+    added: Array = more - np.log((worth * np.exp(more)).sum() / worth.sum())
+    return added
 
 
 class RankerNetwork(Network):
@@ -58,7 +70,6 @@ class RankerNetwork(Network):
             "ranker_hidden_bias": torch.zeros(HIDDEN),
             "ranker_output_weight": torch.zeros(HIDDEN),
             "ranker_linear": torch.zeros(facts),
-            "ranker_bias": torch.zeros(1),
         }
         super().__init__(start, LEARNING_RATE)
         self.mean, self.scale = np.zeros(facts, np.float32), np.ones(facts, np.float32)
@@ -103,7 +114,7 @@ class RankerNetwork(Network):
         hidden: Array = standard @ weights["ranker_hidden_weight"] + weights["ranker_hidden_bias"]
         np.maximum(hidden, 0, out=hidden)
         said = hidden @ weights["ranker_output_weight"] + standard @ weights["ranker_linear"]
-        return standard, hidden, np.clip(said + weights["ranker_bias"], -MOST, MOST)
+        return standard, hidden, np.clip(said, -MOST, MOST)
 
     def ask(self, facts: Array) -> Array:
         """The same, remembered for `taught`."""
@@ -113,24 +124,26 @@ class RankerNetwork(Network):
     def taught(self, facts: Array, chance: Array, target: Marks, weight: np.float32) -> None:
         """What a query teaches of the candidates that were asked about last.
 
-        `chance` (C,) is their probability without the ranker, among all items; `target` (C,) marks the one that came.
+        `chance` (C,) is their probability without the ranker; `target` (C,) marks the one that came: where none did,
+        there is nothing to learn, for the candidates keep what they have together.
         """
+        self._met.append(facts[::METED])
+        if not target.any():
+            return
         standard, hidden, said = self._asked
         more = chance * np.exp(said)
-        total = np.float32(1) + (more - chance).sum()
-        gained = float(said[target].sum() - np.log(total))
-        self.gain[0] = KEPT * self.gain[0] + gained
-        gradient = (more / total - target) * weight
+        gained = float(said[target][0] - np.log(more.sum() / chance.sum()))
+        self.gain[0] = min(max(self.gain[0] + gained, -SURE), MOST_SURE)
+        gradient = (more / more.sum() - target) * weight
         heard = np.abs(gradient) > LEAST * weight
         self._lessons.append((standard[heard], hidden[heard], gradient[heard]))
-        self._met.append(facts[::METED])
 
     def step(self) -> None:
         """One step on what a block taught, and the means of its facts."""
         if not self._met:
             return
         facts = np.concatenate(self._met)
-        if self.met[0]:
+        if self.met[0] and self._lessons:
             standard, hidden, gradient = (np.concatenate(one) for one in zip(*self._lessons, strict=True))
             output = Network.weights(self)["ranker_output_weight"]
             inner = gradient[:, None] * output * (hidden > 0)
@@ -140,7 +153,6 @@ class RankerNetwork(Network):
                     "ranker_hidden_bias": inner.sum(0),
                     "ranker_output_weight": gradient @ hidden,
                     "ranker_linear": gradient @ standard,
-                    "ranker_bias": gradient.sum(keepdims=True),
                 }
             )
         self._meet(facts)
@@ -159,6 +171,12 @@ class RankerNetwork(Network):
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Weights, running means, and what was gained."""
-        more = {"mean": self.mean, "scale": self.scale, "means": self.means, "square": self.square, "met": self.met}
+        more: dict[str, NDArray[Any]] = {
+            "mean": self.mean,
+            "scale": self.scale,
+            "means": self.means,
+            "square": self.square,
+            "met": self.met,
+        }
         more |= {"gain": self.gain, "share": self.share}
         return super().state() | {f"ranker.{name}": array for name, array in more.items()}

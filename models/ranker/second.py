@@ -19,7 +19,7 @@ from models.part import Part
 from models.ranker.candidates import candidates_of, standing_of
 from models.ranker.contributions import Voice, contributions_of
 from models.ranker.facts import FIRST, Moment, facts_count, facts_of, moment_of
-from models.ranker.network import RankerNetwork
+from models.ranker.network import RankerNetwork, added_to
 from models.ranker.statistics import ItemStatistics
 
 __all__ = ["Asked", "Ranker", "Revision"]
@@ -87,8 +87,8 @@ class Ranker:
             time_ms=example.target.time_ms,
             landmark_ms=statistics.landmark_ms or 0,
         )
-        facts = facts_of(said, plain, statistics.asked[rows], history, rows, moment_of(moment))
-        return Revision(rows, plain, self.network.ask(facts) * self.network.share, facts)
+        facts = facts_of(said, plain, statistics.asked, history, rows, moment_of(moment))
+        return Revision(rows, plain, added_to(plain, self.network.ask(facts), self.network.share[0]), facts)
 
     def learn(self, revision: Revision, chance: Array, total: np.float32, row: int, weight: np.float32) -> None:
         """Take down what a query teaches: `chance` (N,) by `total` are the probabilities without the ranker."""

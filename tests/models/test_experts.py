@@ -87,7 +87,13 @@ def test_what_is_hot_now_is_found_by_the_popularity_of_a_short_reach() -> None:
         examples.append(Example(f"u{i}", before, Entry(item_id, "view", time_ms, None), 0, EventPosition(i, 0)))
     found = []
     for half_lives in ((14.0,), (14.0, 1 / 24)):
-        change = {"memories": (), "slow": False, "popularity_half_lives_days": half_lives, "window_events": 600}
+        change = {
+            "memories": (),
+            "slow": False,
+            "popularity_half_lives_days": half_lives,
+            "window_events": 600,
+            "ranker": False,
+        }
         learner = Learner(SMALL.model_copy(update=change), seed=0)
         learner.learn(examples)
         found.append(learner.prequential.summary()["ndcg_at_10"]["headwater"])

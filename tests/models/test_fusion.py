@@ -37,7 +37,7 @@ def learner() -> Learner:
 def fused(learner: Learner, parts: Parts) -> list[Scored]:
     """The open block, scored; only the gate and the repeats of `parts` take a step."""
     block = block_of(learner.pending, learner.items.used, learner.types, np.zeros(0), learner.config)
-    for expert in parts.experts:
+    for expert in parts.listeners:
         expert.ask(block)
     return fuse(parts, block)[0]
 

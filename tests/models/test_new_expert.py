@@ -31,7 +31,7 @@ from tests.worlds.tastes import START_MS, parade
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMED = SMALL.model_copy(update={"experts": {"newness": {"hours": 2.0}}})
-ALONE = {"memories": (), "slow": False, "repeats": False, "popularity_half_lives_days": (3650.0,)}
+ALONE = {"memories": (), "slow": False, "repeats": False, "ranker": False, "popularity_half_lives_days": (3650.0,)}
 
 
 @pytest.fixture(autouse=True)
