@@ -22,7 +22,7 @@ from serving.catalogue import Catalogue
 from serving.filters import Mask, Scalar
 from serving.rules import Rows
 
-__all__ = ["BEYOND", "BURIED", "NO_ROW", "SCORED", "Offer", "Pool"]
+__all__ = ["NO_ROW", "SCORED", "Offer", "Pool", "places_of"]
 
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
@@ -36,7 +36,7 @@ POOL = 300
 NEW_ITEMS = 50
 """Of new items so many with a row, and as many without."""
 
-SCORED, BEYOND, BURIED = 0, 1, 2
+SCORED, BEYOND, BURIED, BURIED_BEYOND = range(4)
 """Stages: a place goes to the first that has anything for it."""
 
 
@@ -76,7 +76,7 @@ class Pool:
     Fields, (P,) each
         rows, slots: NO_ROW for what is beyond; of the catalogue.
         scores, values: as offered, and boosted, both 0 for what is beyond.
-        stage: SCORED, BEYOND or BURIED.
+        stage: one of the four.
         new: whether an item had few events.
         groups: (shares, P), which meet the share's condition.
     """
@@ -158,7 +158,7 @@ class Pool:
             elif row is None and self.offer.beyond is not None:
                 allowed = self.offer.beyond.allowed()
                 if slot < len(allowed) and allowed[slot]:
-                    self._add_slots(np.array([slot]), BURIED if self._buried_slots()[slot] else BEYOND)
+                    self._add_slots(np.array([slot]), BURIED_BEYOND if self._buried_slots()[slot] else BEYOND)
         found = np.flatnonzero(self.slots == slot)
         return int(found[0]) if len(found) else None
 
@@ -228,7 +228,7 @@ class Pool:
             self._add_rows(best[~np.isin(best, self.rows)], BURIED)
         if self.offer.beyond is not None and self.boosts:
             allowed = self.offer.beyond.allowed()
-            self._add_slots(self.offer.beyond.best(allowed & self._buried_slots(), self.size), BURIED)
+            self._add_slots(self.offer.beyond.best(allowed & self._buried_slots(), self.size), BURIED_BEYOND)
 
     def _groups_of_slots(self) -> list[Mask]:
         if len(self._slot_groups) < len(self.shares):

@@ -155,7 +155,7 @@ def test_whatever_the_policy_each_rule_holds_beside_the_others(world: World, pol
     assert len(set(ids(listed))) == len(listed) <= k
     assert set(ids(listed)) <= set(ids(offered))
     for place, item_id in pinned.items():
-        assert (item_id in ids(listed)[:place]) if place > len(listed) else listed[place - 1].item_id == item_id
+        assert ids(listed).index(item_id) + 1 == place if len(listed) == k else item_id in ids(listed)[:place]
     for name, most in policy["max_per"].items():
         own = [one for one in listed if one.item_id in pinned.values()]
         for value in {value for one in listed for value in values_of(one, name)}:
