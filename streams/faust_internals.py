@@ -8,7 +8,7 @@ what an upgrade has changed. What is mended:
 - It fetches with a wait of 1,500 ms, hard-coded: a partition whose records were not taken within 100 ms is left out of
   the next fetch, and would then wait that long for its next record while the other partitions are quiet.
 - An error that passes, raised by one call of aiokafka, ends the whole app.
-- It makes folders on disk for tables that we have not.
+- It makes folders on disk for tables that we have not, and waits a second at each start for them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import faust
+from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
 
 from headwater.process import Retry
@@ -35,13 +36,20 @@ class FaustApp(faust.App):
     """A Faust app whose Kafka clients wait for a server that is away, as `retry` says."""
 
     def __init__(self, retry: Retry, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+        super().__init__(*arguments, TableManager=_NoTables, **options)
         self.retry = retry
         self.transport = _Transport(self.conf.broker_consumer, self)
         self.producer_transport = _Transport(self.conf.broker_producer, self)
 
     def _create_directories(self) -> None:
         """Nothing is kept on disk."""
+
+
+class _NoTables(TableManager):
+    async def on_start(self) -> None:
+        """As Faust's, at once: no agent of ours has a table that could still be declared."""
+        await self._update_channels()
+        await self.recovery.start()
 
 
 class FaustConsumer(driver.Consumer):

@@ -32,7 +32,8 @@ CONFORMANCE = ROOT / "tests" / "embedded" / "conformance"
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What takes long comes first, and against Apache Kafka runs only what may go otherwise there.
 
-    Long are tests with a time limit of their own, then those that start workers: short ones fill the gaps at the end.
+    Long are tests with a time limit of their own, then files that one job runs as a whole, then tests that start
+    workers: short ones fill the gaps at the end.
 
     The embedded broker is compared with Apache Kafka by tests/embedded/conformance, request by request. Beyond that a
     test runs on both, marked `any_broker`, where it is about what clients and groups do when a broker, a member or a
@@ -40,7 +41,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     commands and what a worker makes of a record do not change with the broker and run once.
     """
     items.sort(
-        key=lambda item: (item.get_closest_marker("timeout") is None, "worker" not in getattr(item, "fixturenames", ()))
+        key=lambda item: (
+            item.get_closest_marker("timeout") is None,
+            not _shares_a_world(item.nodeid.partition("::")[0]),
+            "worker" not in getattr(item, "fixturenames", ()),
+        )
     )
     if KIND == "embedded":
         return

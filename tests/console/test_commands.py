@@ -28,27 +28,13 @@ from embedded import free_port
 from headwater.kafka import ensure_topics, producer
 from headwater.settings import Settings, load_settings
 from headwater.topics import topic_name
+from tests.worlds.commands import headwater
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (
     "up", "demo", "doctor", "topics", "tail", "produce", "recommend", "replay", "replay stream", "trace", "rollback",
     "dead-letters", "dead-letters list", "dead-letters redrive", "contract",
 )  # fmt: skip
-
-
-def headwater(*words: str, given: str = "", **env: str) -> subprocess.CompletedProcess[str]:
-    """Run the command as a person does, away from any settings of the machine."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
-    return subprocess.run(
-        [sys.executable, "-m", "console", *words],
-        cwd=ROOT,
-        env={**clean, **env},
-        input=given,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
 
 
 def nowhere() -> dict[str, str]:

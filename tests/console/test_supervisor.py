@@ -24,8 +24,8 @@ from headwater.kafka import producer
 from headwater.process import START_S
 from headwater.settings import Settings, load_settings
 from streams.features.store import FeatureStore
-from tests.console.test_commands import headwater
 from tests.headwater.test_client_requests import readme_program
+from tests.worlds.commands import headwater
 from tests.worlds.processes import (
     MARK,
     ROOT,

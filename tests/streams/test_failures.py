@@ -28,15 +28,16 @@ def applied(*workers: LiveWorker) -> float:
 
 @pytest.mark.any_broker
 def test_workers_that_come_and_go_lose_and_double_nothing(settings: Settings, worker: Start) -> None:
-    first = worker("streams.worker")
+    quick = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"session_timeout_ms": 2000})})
+    first = worker("streams.worker", given=quick)
     with load(settings) as sent:
         eventually(lambda: applied(first) > 200)
-        second = worker("streams.worker")
+        second = worker("streams.worker", given=quick)
         eventually(lambda: applied(second) > 200, what="the second worker gets partitions")
         assert first.stop() == 0
         before = applied(second)
         eventually(lambda: applied(second) > before + 1000, what="the second worker takes all")
-        third = worker("streams.worker")
+        third = worker("streams.worker", given=quick)
         eventually(lambda: applied(third) > 200, what="the third worker gets partitions")
         second.kill()
         before = applied(third)
@@ -178,7 +179,7 @@ def test_a_worker_without_progress_exits_on_purpose(
 ) -> None:
     redis = settings.redis.model_copy(update={"url": load_settings(redis={"url": own_store.address}).redis.url})
     mine = settings.model_copy(update={"redis": redis})
-    streams = worker("streams.worker", given=mine, HEADWATER_OPERATIONS__STALL_S="4")
+    streams = worker("streams.worker", given=mine, HEADWATER_OPERATIONS__STALL_S="2")
     own_store.kill()
     send(settings, [event(0)])
     assert streams.process is not None

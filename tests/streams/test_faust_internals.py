@@ -8,6 +8,7 @@ import inspect
 import aiokafka
 import faust
 import pytest
+from faust.tables.manager import TableManager
 from faust.transport.consumer import Consumer
 from faust.transport.drivers import aiokafka as driver
 
@@ -46,6 +47,16 @@ def test_aiokafka_still_takes_its_fetch_wait_from_the_attribute_that_is_set() ->
 
 def test_faust_still_keeps_what_is_committed_where_it_is_looked_for() -> None:
     assert "self._committed_offset.update(committed_offsets)" in inspect.getsource(Consumer.perform_seek), WHERE
+
+
+def test_faust_still_does_at_the_start_of_its_tables_what_is_done_without_its_second() -> None:
+    lines = [line.strip() for line in inspect.getsource(TableManager.on_start).splitlines()[2:]]
+    assert lines == [
+        "await self.sleep(1.0)",
+        "if not self.should_stop:",
+        "await self._update_channels()",
+        "await self.recovery.start()",
+    ], WHERE
 
 
 def test_faust_still_drops_records_by_the_offsets_that_are_replaced() -> None:

@@ -28,7 +28,7 @@ from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.topic_reading import everything, rows
 
 MODULES = ("streams.worker", "trainer.worker", "serving.worker")
-ROUNDS = 15  # of load before and after each blow; a round is 10 events and a request
+ROUNDS = 8  # of load before and after each blow; a round is 10 events and a request
 pytestmark = [pytest.mark.any_broker, pytest.mark.timeout(180)]
 
 

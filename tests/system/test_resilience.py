@@ -22,7 +22,7 @@ from tests.worlds.processes import eventually
 from tests.worlds.serving import World, put_trained_model
 from tests.worlds.streams import event, folded_all, send
 
-STALL_S = 6.0
+STALL_S = 3.0
 READERS = {"KafkaConsumer.new", "KafkaConsumer.end_offsets", "KafkaConsumer.partitions_for_topic"}
 TOPICS = {"KafkaAdminClient.new", "KafkaAdminClient.list_topics"}
 

@@ -58,7 +58,7 @@ def test_a_trainer_learns_the_ring_beats_popularity_and_drains_with_a_final_chec
 def test_publishing_that_fails_for_long_shows_and_ends_when_the_broker_takes_it(
     settings: Settings, worker: Start
 ) -> None:
-    operations = settings.operations.model_copy(update={"stall_s": 10.0})
+    operations = settings.operations.model_copy(update={"stall_s": 4.0})
     settings = settings.model_copy(update={"operations": operations})
     append(settings, ring_records(100))
     trainer = worker("trainer.worker", given=settings)
