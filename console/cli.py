@@ -24,6 +24,7 @@ from console.commands import (
     replay,
     rollback,
     signals,
+    surfaces,
     tail,
     topics,
     trace,
@@ -51,6 +52,7 @@ app.command("recommend", rich_help_panel=USE)(recommend.command)
 app.command("produce", rich_help_panel=USE)(produce.command)
 app.add_typer(replay.app, name="replay", rich_help_panel=USE)
 app.command("train", rich_help_panel=USE)(train.command)
+app.add_typer(surfaces.app, name="surfaces", rich_help_panel=USE)
 app.command("signals", rich_help_panel=LOOK)(signals.command)
 app.command("trace", rich_help_panel=LOOK)(trace.command)
 app.command("tail", rich_help_panel=LOOK)(tail.command)

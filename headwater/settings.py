@@ -23,7 +23,7 @@ from pydantic_settings import SettingsError as UnreadableSource
 
 from headwater.context import MAX_CONTEXT_CHARS, MAX_CONTEXT_FIELDS
 from headwater.errors import SettingsError
-from headwater.events import EVENT_TYPE_PATTERN
+from headwater.events import EVENT_TYPE_PATTERN, Id
 from headwater.signals import Signal
 from headwater.surfaces import Surface
 
@@ -34,6 +34,7 @@ else:
 
 __all__ = ["KafkaSettings", "ModelSettings", "OperationsSettings", "RedisSettings", "ReplaySettings", "ServingSettings"]
 __all__ += ["Settings", "StreamsSettings", "TrainerSettings", "changed_kafka", "load_settings", "read_signals"]
+__all__ += ["read_surfaces"]
 __all__ += ["signals_of"]
 
 ENV_PREFIX = "HEADWATER_"
@@ -325,6 +326,41 @@ def load_settings(**given: Any) -> Settings:
         raise SettingsError(text) from None
 
 
+def read_surfaces(path: Path) -> dict[str, Surface]:
+    """Surfaces by name, from a TOML file.
+
+    Parameters
+        path: the file: a table `[surfaces.NAME]` for each, as in the settings, or the fields of one surface, whose name
+            is then the file's: `home.toml` is `home`.
+
+    Raises
+        SettingsError: the file cannot be read, or says no surface.
+    """
+    remedy = "give the fields of a surface, or a table [surfaces.NAME] for each (docs/surfaces.md)"
+    tree = _toml(path, remedy)
+    named = tree.get("surfaces")
+    beside = [name for name in tree if name not in Settings.model_fields]
+    if named is None:
+        named = {path.stem: tree}
+    elif beside:
+        raise SettingsError(f"{path}: {beside[0]!r} stands beside [surfaces...]: {remedy}")
+    if not tree or not named or not isinstance(named, dict):
+        raise SettingsError(f"{path} says no surface: {remedy}")
+    try:
+        return TypeAdapter(dict[Id, Surface]).validate_python(named)
+    except ValidationError as error:
+        raise _refused(error, "surfaces", where=f"{path}: ") from error
+
+
+def _toml(path: Path, remedy: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read ({error.strerror or error}): {remedy}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not TOML ({error}): {remedy}") from error
+
+
 def read_signals(path: Path) -> dict[str, Signal]:
     """What types of event mean, from a TOML file: a table `[signals.NAME]` or `[NAME]` for each type.
 
@@ -335,12 +371,7 @@ def read_signals(path: Path) -> dict[str, Signal]:
         SettingsError: the file cannot be read, or a table of it is no signal.
     """
     remedy = "give a TOML file with a table [signals.NAME] for each type (docs/signals.md)"
-    try:
-        tree = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be read ({error.strerror or error}): {remedy}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is not TOML ({error}): {remedy}") from error
+    tree = _toml(path, remedy)
     section = tree.get("signals")
     if isinstance(section, dict) and all(isinstance(one, dict) for one in section.values()):
         beside = [name for name in tree if name not in Settings.model_fields]

@@ -28,11 +28,12 @@ from headwater.client.lanes import Lanes
 from headwater.client.outbox import CLOSED, LinkPosition, Outbox, Position
 from headwater.client.replies import RecommendationStream, ReplyReader
 from headwater.errors import DeadlineExceeded, HeadwaterError, InvalidMessage
-from headwater.events import OLDEST_MS, Event, Item
+from headwater.events import MAX_ID_LENGTH, OLDEST_MS, Event, Item
 from headwater.identities import Identity
 from headwater.recommendations import Recommendation, Request
 from headwater.settings import KafkaSettings, changed_kafka, load_settings
-from headwater.topics import IDENTITIES, ITEMS, REQUESTS, USERS
+from headwater.surfaces import Surface
+from headwater.topics import IDENTITIES, ITEMS, REQUESTS, SURFACES, USERS
 from headwater.users import User
 from headwater.wire import MAX_PROPERTIES_BYTES, MAX_VALUE_BYTES, TimeBounds, check_depth, encode, validated
 
@@ -180,6 +181,25 @@ class Client:
         self._outbox.partitions(ITEMS)
         return self._outbox.send(ITEMS, None, key=_made(Item, {"item_id": item_id}).item_id.encode())
 
+    def put_surface(self, name: str, surface: Surface | Mapping[str, Any]) -> Future[Position]:
+        """Answer by this policy from now on wherever a request names it; it replaces the one of the same name.
+
+        Raises
+            InvalidMessage, Unavailable: as `track`.
+        """
+        self._check()
+        made = surface if isinstance(surface, Surface) else _made(Surface, surface)
+        value = _encoded(made, f"surface {name}")
+        self._outbox.partitions(SURFACES)
+        self._outbox.reserve(len(value))
+        return self._outbox.send(SURFACES, value, key=_surface_key(name), reserved=len(value))
+
+    def remove_surface(self, name: str) -> Future[Position]:
+        """The surface of the settings is back, or there is none of this name any more. Raises as `track`."""
+        self._check()
+        self._outbox.partitions(SURFACES)
+        return self._outbox.send(SURFACES, None, key=_surface_key(name))
+
     def put_users(self, users: Iterable[User | Mapping[str, Any]]) -> Delivery:
         """Tell attributes of users; what is told of a user replaces, whole, what was told before.
 
@@ -233,16 +253,18 @@ class Client:
         return self._send_identity({"user_id": user_id, "was": was, **fields, "linked": False})
 
     def recommend(
-        self, user_id: str | None = None, k: int = 10, deadline_s: float = 2.0, **fields: Any
+        self, user_id: str | None = None, k: int | None = None, deadline_s: float = 2.0, **fields: Any
     ) -> Recommendation:
         """Ask for the best items for a user and wait for the answer.
 
         Parameters
             user_id: whom for. None for somebody without an id: give `session_id`, `recent_events` or `context_item`.
-            k: how many, 1 to 1,000.
+            k: how many, 1 to 1,000. None: as many as the surface says, 10 without one.
             deadline_s: how long the answer is of use.
-            fields: the other fields of Request. `after` may be handles from `track`, `track_many` and `identify`, or
-                their results: the answer then knows of those.
+            fields: the other fields of Request: `surface="home"` answers by the policy of that place on the page,
+                `overrides={"diversity": 0.3}` changes it for this answer, `context={"device": "phone"}` says more of
+                the moment, `explain=True` and `why_not="film-7"` ask why. `after` may be handles from `track`,
+                `track_many` and `identify`, or their results: the answer then knows of those.
 
         Raises
             InvalidMessage: the workers would refuse the request.
@@ -259,7 +281,7 @@ class Client:
             return answer.result()
 
     def recommend_async(
-        self, user_id: str | None = None, k: int = 10, deadline_s: float = 2.0, **fields: Any
+        self, user_id: str | None = None, k: int | None = None, deadline_s: float = 2.0, **fields: Any
     ) -> Future[Recommendation]:
         """As `recommend`, for many at a time. Waits only for the handles in `after`.
 
@@ -361,7 +383,7 @@ class Client:
         return self._outbox.send(IDENTITIES, value, key=identity.user_id.encode(), reserved=len(value))
 
     def _ask(
-        self, user_id: str | None, k: int, deadline_s: float, fields: dict[str, Any]
+        self, user_id: str | None, k: int | None, deadline_s: float, fields: dict[str, Any]
     ) -> tuple[str, Future[Recommendation]]:
         self._check()
         until_s = time.monotonic() + deadline_s
@@ -416,6 +438,12 @@ def _made(model: type[Model], given: Mapping[str, Any]) -> Model:
         text = f"{name}: given a {type(given).__name__}. Give one {name} or a mapping of its fields."
         raise InvalidMessage("schema", text)
     return validated(model, dict(given), name)
+
+
+def _surface_key(name: str) -> bytes:
+    if not 0 < len(name) <= MAX_ID_LENGTH:
+        raise InvalidMessage("schema", f"surface: the name has {len(name):,} characters (1 to {MAX_ID_LENGTH})")
+    return name.encode()
 
 
 def _encoded(model: BaseModel, at: str) -> bytes:

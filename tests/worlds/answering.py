@@ -16,7 +16,9 @@ Answer = Callable[[dict[str, Any]], dict[str, Any] | None]
 
 def ranked(request: dict[str, Any]) -> dict[str, Any]:
     """k items named after their rank."""
-    items = [{"item_id": f"item-{rank}", "rank": rank, "score": 1 / rank} for rank in range(1, request["k"] + 1)]
+    items = [
+        {"item_id": f"item-{rank}", "rank": rank, "score": 1 / rank} for rank in range(1, request.get("k", 10) + 1)
+    ]
     return {"request_id": request["request_id"], "user_id": request["user_id"], "items": items}
 
 
