@@ -20,9 +20,10 @@ from headwater.errors import BundleError
 from headwater.examples import Entry
 from models.block import Sparse
 from models.inputs import encode_entries, encode_fresh, encode_since
-from models.published.ranker_graph import ADDED, FACTS, WEIGHTS, build_ranker_graph
+from models.published.ranker_graph import FACTS, SAID, WEIGHTS, build_ranker_graph
 from models.ranker.candidates import candidates_of, standing_of
 from models.ranker.facts import FIRST, ITEM, Moment, facts_count, facts_of, moment_of
+from models.ranker.revision import added_to
 from streams.features.state import EMPTY, UserState
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class SecondStage:
         facts, hidden = facts_count(len(self.experts)), weights["ranker_hidden_bias"].size
         sizes: dict[str | int, int] = {"facts": facts, "hidden": hidden, 1: 1}
         wanted = {name: tuple(sizes[one] for one in shape) for name, shape in WEIGHTS.items()}
-        wanted |= {"ranker_items": (self.bundle.capacity, len(ITEM)), "ranker_landmark_ms": (1,)}
+        wanted |= {"ranker_items": (self.bundle.capacity, len(ITEM)), "ranker_landmark_ms": (1,), "ranker_share": (1,)}
         for name, shape in wanted.items():
             if weights[name].shape != shape:
                 raise BundleError(
@@ -118,10 +119,10 @@ class SecondStage:
         self._weights = {name: weights[name] for name in WEIGHTS}
         self.standing = standing_of(weights["popularity"], weights["ranker_items"][:, FIRST])
 
-    def added(self, facts: Array) -> Array:
-        """What the network says of candidates with these facts (C, F): (C,)."""
-        (added,) = _session().run([ADDED], {**self._weights, FACTS: facts})
-        return np.asarray(added)
+    def added(self, facts: Array, scores: Array) -> Array:
+        """What is added to the scores (C,) of candidates with these facts (C, F): (C,)."""
+        (said,) = _session().run([SAID], {**self._weights, FACTS: facts})
+        return added_to(scores, np.asarray(said), self.bundle.weights["ranker_share"][0])
 
     def facts(self, situation: Situation, scores: Array, parts: Mapping[str, Array]) -> tuple[RowIds, Array]:
         """The candidates' rows (C,), ascending, and their facts (C, F); arguments as of `revise`."""
@@ -132,7 +133,7 @@ class SecondStage:
         opinions = [_opinion(parts[name], kind) for name, kind in self.experts if kind is not None]
         rows = candidates_of(scores, opinions, own, np.concatenate([self.standing, alike]))
         rows = rows[scores[rows] > CLOSED]
-        said = np.array([parts[name][rows] for name, _ in self.experts])
+        said = np.array([parts[name][rows] for name, _ in self.experts], np.float32)
         moment = Moment(
             length=len(own),
             since=encode_since(history, at_ms),
@@ -140,9 +141,7 @@ class SecondStage:
             time_ms=at_ms,
             landmark_ms=int(weights["ranker_landmark_ms"][0]),
         )
-        return rows, facts_of(
-            np.ascontiguousarray(said.T), scores[rows], weights["ranker_items"][rows], own, rows, moment_of(moment)
-        )
+        return rows, facts_of(said, scores[rows], weights["ranker_items"], own, rows, moment_of(moment))
 
 
 def _opinion(values: Array, kind: str) -> Sparse | Array:

@@ -50,7 +50,7 @@ def revise(half: Half, situation: Situation, scores: Array, parts: Mapping[str, 
     stage.seen.requests += 1
     stage.seen.candidates += len(rows)
     if len(rows):
-        added = stage.added(facts)
+        added = stage.added(facts, scores[rows])
         if drop_not_finite(added):
             stage.seen.not_finite += int(np.isneginf(added).sum())
             added[~np.isfinite(added)] = 0

@@ -13,11 +13,12 @@ import onnx
 from onnx import TensorProto, helper
 
 from models.onnx_nodes import IR_VERSION, OPSET, Nodes
+from models.ranker.bounds import MOST, WIDEST
 
-__all__ = ["ADDED", "FACTS", "WEIGHTS", "build_ranker_graph"]
+__all__ = ["FACTS", "SAID", "WEIGHTS", "build_ranker_graph"]
 
-FACTS, ADDED = "facts", "added"
-"""Its runtime input, (C, F) float32, and its output, (C,) float32: what the candidates' scores get more."""
+FACTS, SAID = "facts", "said"
+"""Its runtime input, (C, F) float32, and its output, (C,) float32: `RankerNetwork.said`, before `added_to`."""
 
 WEIGHTS: dict[str, tuple[str | int, ...]] = {
     "ranker_mean": ("facts",),
@@ -26,7 +27,6 @@ WEIGHTS: dict[str, tuple[str | int, ...]] = {
     "ranker_hidden_bias": ("hidden",),
     "ranker_output_weight": ("hidden",),
     "ranker_linear": ("facts",),
-    "ranker_share": (1,),
 }
 """With the names of their sizes."""
 
@@ -36,15 +36,16 @@ def build_ranker_graph() -> bytes:
     """The serialized graph, the same for every configuration: sizes are those of the weights that come with a run."""
     add = Nodes()
     standard = add("Mul", add("Sub", FACTS, "ranker_mean"), "ranker_scale")  # (C, F)
+    standard = add("Clip", standard, add.float(-WIDEST), add.float(WIDEST))
     hidden = add("Relu", add("Gemm", standard, "ranker_hidden_weight", "ranker_hidden_bias"))  # (C, H)
     said = add("Add", add("MatMul", hidden, "ranker_output_weight"), add("MatMul", standard, "ranker_linear"))
-    add("Mul", said, "ranker_share", out=ADDED)
+    add("Clip", said, add.float(-MOST), add.float(MOST), out=SAID)
     inputs: dict[str, tuple[str | int, ...]] = {FACTS: ("candidates", "facts"), **WEIGHTS}
     graph = helper.make_graph(
         add.nodes,
         "headwater-ranker",
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
-        [helper.make_tensor_value_info(ADDED, TensorProto.FLOAT, ("candidates",))],
+        [helper.make_tensor_value_info(SAID, TensorProto.FLOAT, ("candidates",))],
     )
     model = helper.make_model(
         graph, producer_name="headwater", ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)]

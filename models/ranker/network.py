@@ -19,17 +19,12 @@ from numpy.typing import NDArray
 
 from models.experts.network import Network
 from models.part import Changes, Input
+from models.ranker.bounds import MOST, WIDEST
 
-__all__ = ["HIDDEN", "RankerNetwork", "added_to"]
+__all__ = ["HIDDEN", "RankerNetwork"]
 
 HIDDEN = 32
 LEARNING_RATE = 3e-3
-
-WIDEST = 4.0
-"""Standardised facts are cut here: one that is out of all proportion says no more."""
-
-MOST = 10.0
-"""Nothing said is further from 0."""
 
 LEAST = 1e-3
 """Candidates whose probability is off by less teach nothing: most of them, and together next to nothing."""
@@ -43,18 +38,6 @@ The sum is kept between -SURE and MOST_SURE, so that it soon tells when things c
 
 Array = NDArray[np.float32]
 Marks = NDArray[np.bool_]
-
-
-def added_to(scores: Array, said: Array, share: np.float32) -> Array:
-    """What is added to the fused scores of a query's candidates, of which the network says `said`: (C,) each.
-
-    Together they keep the probability that they had: what is no candidate is neither lifted nor lowered.
-    """
-    if not len(scores) or not share:
-        return np.zeros_like(scores)
-    worth, more = np.exp(scores - scores.max()), share * said
-    added: Array = more - np.log((worth * np.exp(more)).sum() / worth.sum())
-    return added
 
 
 class RankerNetwork(Network):

@@ -19,7 +19,8 @@ from models.part import Part
 from models.ranker.candidates import candidates_of, standing_of
 from models.ranker.contributions import Voice, contributions_of
 from models.ranker.facts import FIRST, Moment, facts_count, facts_of, moment_of
-from models.ranker.network import RankerNetwork, added_to
+from models.ranker.network import RankerNetwork
+from models.ranker.revision import added_to
 from models.ranker.statistics import ItemStatistics
 
 __all__ = ["Asked", "Ranker", "Revision"]

@@ -1,0 +1,22 @@
+"""How what the ranker says becomes what is added to scores: the one place for learner and serving. Loads no network."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["added_to"]
+
+Array = NDArray[np.float32]
+
+
+def added_to(scores: Array, said: Array, share: np.float32) -> Array:
+    """What is added to the fused scores of a query's candidates, of which the network says `said`: (C,) each.
+
+    Together they keep the probability that they had: what is no candidate is neither lifted nor lowered.
+    """
+    if not len(scores) or not share:
+        return np.zeros_like(scores)
+    worth, more = np.exp(scores - scores.max()), share * said
+    added: Array = more - np.log((worth * np.exp(more)).sum() / worth.sum())
+    return added
