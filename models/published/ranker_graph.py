@@ -46,6 +46,7 @@ def build_ranker_graph() -> bytes:
         "headwater-ranker",
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
         [helper.make_tensor_value_info(SAID, TensorProto.FLOAT, ("candidates",))],
+        list(add.constants.values()),
     )
     model = helper.make_model(
         graph, producer_name="headwater", ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)]

@@ -24,7 +24,7 @@ from models.ranker.bounds import MOST, WIDEST
 __all__ = ["HIDDEN", "RankerNetwork"]
 
 HIDDEN = 32
-LEARNING_RATE = 3e-3
+LEARNING_RATE = 5e-3
 
 LEAST = 1e-3
 """Candidates whose probability is off by less teach nothing: most of them, and together next to nothing."""
