@@ -96,6 +96,7 @@ EpochMs = Annotated[
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+Chance = Annotated[float, Field(gt=0, le=1, strict=True)]
 Properties = dict[str, Any]
 
 
@@ -123,6 +124,10 @@ class Event(BaseModel):
         default=None,
         description="A list that was shown, in its order: for types that mean exposure, such as impression.",
     )
+    propensities: Annotated[tuple[Chance, ...], Field(min_length=1, max_length=MAX_SHOWN)] | None = Field(
+        default=None,
+        description="Of a list that was drawn by chance: the chance of each item at its place, given those above it.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -137,6 +142,10 @@ class Event(BaseModel):
     def _of_the_list(self) -> Event:
         if self.items is not None and self.items[0] != self.item_id:
             raise ValueError(f"item_id {self.item_id[:40]!r} is not the first of items: leave item_id out")
+        if self.propensities is not None and len(self.propensities) != len(self.items or ()):
+            raise ValueError(
+                f"{len(self.propensities)} propensities of {len(self.items or ())} items: one of each item"
+            )
         return self
 
     @property

@@ -61,11 +61,13 @@ def exposure_of(request: Request, answer: Recommendation) -> Event:
     ('ann', 'served', ('film-1', 'film-2'), 'r1', 7)
     """
     assert request.whose is not None
+    chances = tuple(item.propensity for item in answer.items)
     return Event(
         event_id=f"{SERVED}-{blake2b(request.request_id.encode(), digest_size=12).hexdigest()}",
         user_id=request.whose,
         item_id=answer.items[0].item_id,
         items=tuple(item.item_id for item in answer.items),
+        propensities=chances if min(chances) < 1 else None,
         type=SERVED,
         event_time=answer.answered_time,
         session_id=request.session_id,

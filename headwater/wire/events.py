@@ -48,6 +48,7 @@ class EventRow(NamedTuple):
         session: `session_number` of its session_id.
         items: the list, where the event is one that was shown; its first is `item_id`.
         properties: of the event.
+        propensities: of a list that was drawn by chance, one of each item.
     """
 
     user_id: str
@@ -62,6 +63,7 @@ class EventRow(NamedTuple):
     session: int | None = None
     items: tuple[str, ...] = ()
     properties: Mapping[str, Any] | None = None
+    propensities: tuple[float, ...] = ()
 
 
 class TimeBounds(NamedTuple):
@@ -270,6 +272,7 @@ def _row(
         and get("properties") is None
         and body.keys() <= _FIELDS
         and ("items" not in body or _is_list(body["items"], item))
+        and ("propensities" not in body or _are_chances(body["propensities"], body.get("items")))
     )
     if not plain:
         if type(when) is int and when > _MAX_TIME and (unit := likely_unit(when)):
@@ -280,13 +283,23 @@ def _row(
     row = EventRow(user, item, kind, when, number, body["event_id"], request, offset, index)
     if session is not None:
         row = row._replace(session=session_number(session))
-    return row._replace(items=tuple(body["items"])) if body.get("items") else row
+    if not body.get("items"):
+        return row
+    return row._replace(items=tuple(body["items"]), propensities=tuple(map(float, body.get("propensities") or ())))
 
 
 def _is_list(items: Any, first: str) -> bool:
     if items is None:
         return True
     return type(items) is list and 0 < len(items) <= MAX_SHOWN and all(map(_is_id, items)) and items[0] == first
+
+
+def _are_chances(chances: Any, items: Any) -> bool:
+    if chances is None:
+        return True
+    if type(chances) is not list or type(items) is not list or len(chances) != len(items):
+        return False
+    return all((type(one) is float or type(one) is int) and 0 < one <= 1 for one in chances)
 
 
 def _is_id(value: Any) -> bool:
@@ -312,4 +325,5 @@ def _suspicious_row(body: dict[str, Any], offset: int, index: int, at: str) -> E
         None if event.session_id is None else session_number(event.session_id),
         event.items or (),
         event.properties,
+        event.propensities or (),
     )

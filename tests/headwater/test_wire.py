@@ -48,6 +48,7 @@ values = st.one_of(
     st.none(), st.integers(-(2**63), 2**64 - 1), st.floats(allow_nan=False), st.sampled_from(["4.5", True])
 )
 properties = st.one_of(st.none(), st.dictionaries(st.text(max_size=2), odd, max_size=2), odd)
+chances = st.lists(st.sampled_from([0.25, 1, 1.0, 1e-300, 0, 1.5, -0.5, True, "0.5", None]), max_size=3)
 
 bodies = st.fixed_dictionaries(
     {"event_id": st.one_of(ids, odd), "event_time": times, "type": st.one_of(types, odd)},
@@ -59,6 +60,7 @@ bodies = st.fixed_dictionaries(
         "request_id": st.one_of(st.none(), ids, odd),
         "properties": properties,
         "items": st.one_of(st.none(), st.lists(ids, max_size=2), odd),
+        "propensities": st.one_of(st.none(), chances, odd),
         "colour": odd,
     },
 )
@@ -80,7 +82,7 @@ shown = st.fixed_dictionaries(
         "type": st.just("impression"),
         "event_time": st.integers(0, NOW_MS),
     },
-    optional={"item_id": ids, "request_id": ids},
+    optional={"item_id": ids, "request_id": ids, "propensities": chances},
 )
 
 
@@ -117,6 +119,7 @@ def test_the_fast_path_accepts_and_reads_what_pydantic_does(found: list[dict[str
             None if event.session_id is None else session_number(event.session_id),
             event.items or (),
             event.properties,
+            event.propensities or (),
         )
 
 

@@ -13,7 +13,7 @@ from headwater.kafka import producer
 from headwater.recommendations import Recommendation, RecommendedItem, Request
 from headwater.settings import Settings
 from headwater.topics import EVENTS
-from headwater.wire import EventRow
+from headwater.wire import EventRow, encode, read_events
 from serving import exposures
 from serving.catalogue import Catalogue
 from serving.exposures import ExposureSender, exposure_of
@@ -36,6 +36,16 @@ def world(settings: Settings) -> Iterator[World]:
 
 def shown(world: World) -> list[EventRow]:
     return rows(everything(world.settings.kafka, EVENTS.name))
+
+
+def test_a_list_that_was_drawn_by_chance_says_so_in_its_exposure() -> None:
+    asked, answer = listing("r1", "film-1", "film-2")
+    assert exposure_of(asked, answer).propensities is None
+    drawn = answer.items[1].model_copy(update={"propensity": 0.25})
+    event = exposure_of(asked, answer.model_copy(update={"items": (answer.items[0], drawn)}))
+    (row,) = read_events(encode(event), key=b"ann", partition=0, offset=0, timestamp_ms=0)
+    assert isinstance(row, EventRow)
+    assert (row.items, row.propensities) == (("film-1", "film-2"), (1.0, 0.25))
 
 
 def counted(serving: LiveWorker, outcome: str, times: int) -> None:
