@@ -33,16 +33,19 @@ __all__ = [
     "CalibrationBin",
     "Classification",
     "Classifier",
+    "DependencePoint",
     "Estimate",
     "Fold",
     "FoldMeasures",
     "FoldSpread",
     "GroupedAuc",
+    "Importance",
     "Interval",
     "Leads",
     "Measures",
     "Negatives",
     "Outcome",
+    "PartImportance",
     "RankerNegatives",
     "Result",
     "SeedScores",
@@ -380,6 +383,38 @@ class Classification(ResultPart):
     scorers: dict[str, Classifier] = {}
 
 
+class PartImportance(ResultPart):
+    """What one part of the model, or one fact of its ranker, matters: see `replay.backtest.importance`."""
+
+    contribution: Number | None = None
+    apart: Number | None = None
+    left_out: Number | None = None
+    permuted: Number | None = None
+
+
+class DependencePoint(NamedTuple):
+    """What the ranker adds to a candidate's score, by the mean, where a fact has this value."""
+
+    value: Number
+    added: Number
+
+
+class Importance(ResultPart):
+    """What the model goes by, over the first queries after the warm-up and by the weights of its end.
+
+    Fields
+        ndcg_10: of the model on these queries.
+        parts, facts: by name; the most important first.
+        dependence: of each numeric fact of the ranker what it adds at several of its values.
+    """
+
+    queries: Count
+    ndcg_10: Number | None = Field(None, alias="ndcg@10")
+    parts: dict[str, PartImportance] = {}
+    facts: dict[str, PartImportance] = {}
+    dependence: dict[str, list[DependencePoint]] = {}
+
+
 class Result(ResultPart):
     """A backtest's result. All but `by_seed` is of the first seed; docs/operations.md says what each figure means."""
 
@@ -409,6 +444,7 @@ class Result(ResultPart):
     folds: list[Fold] = []
     fold_spread: dict[str, FoldSpread] = {}
     classification: Classification | None = None
+    importance: Importance | None = None
     digest: str | None = None
 
     @classmethod

@@ -36,6 +36,7 @@ from models.quality import rank_of
 from models.top_k import top_k
 from replay.backtest import figures, machine
 from replay.backtest.classified import classified
+from replay.backtest.importance import Importances
 from replay.backtest.ledger import LIST, Ledger
 from replay.backtest.meanings import TypesCounted
 from replay.backtest.queries import Peer, Queries, Query, Rule, told_to_peers
@@ -72,6 +73,7 @@ class Options:
         peers: names of `replay.peers.PEERS`.
         publish_every: numbers of events; a variant for each.
         frozen, hourly, retrained, ablation: which other variants are measured.
+        explained: queries after the warm-up of which is told what the model goes by; 0, or without `frozen`, of none.
         folds: spans after the warm-up, of each of which the figures stand by themselves; 0 for none.
         seeds: to repeat with; figures are of the first.
         window: events of one window of the curve; 0 makes about 20.
@@ -91,6 +93,7 @@ class Options:
     hourly: bool = False
     retrained: bool = False
     ablation: bool = False
+    explained: int = 200
     folds: int = 0
     seeds: tuple[int, ...] = (0,)
     window: int = 0
@@ -306,6 +309,7 @@ def _result(
         fold_spread=figures.fold_spread(folds),
         negatives=figures.negatives(ledger),
         classification=shown,
+        importance=None if first.importances is None else first.importances.result(),
         digest=first.digest,
     )
 
@@ -373,6 +377,8 @@ class Run:
         )
         self.retrained = Retrained(config, seed, self._variant_answered, options.device) if options.retrained else None
         self.ablation = Ablation(config, seed, options.device, LIST, catalogue) if options.ablation else None
+        self.importances: Importances | None = None
+        self._explained = options.explained
         self.parts = [part for part, there in (("memory", config.memories), ("slow", config.slow)) if there]
         self.learn_s = 0.0
         self.digest = ""
@@ -416,6 +422,10 @@ class Run:
         if query.place == self.warm_up:
             self.begin_ms = time_ms
             self.published.start(time_ms)
+            frozen = self.published.frozen
+            if frozen is not None and self._explained:
+                config = self.learner.config
+                self.importances = Importances(frozen, config.exclude_seen, self._explained, config.join_window_s)
         elif query.place > self.warm_up:
             self.published.advance(query.place, time_ms)
         if self.retrained:
@@ -423,6 +433,8 @@ class Run:
         if query.asked or query.against:
             if query.asked:
                 self.ledger.ask(query)
+                if self.importances:
+                    self.importances.ask(query)
             else:
                 self.ledger.turned_down(query)
             self.published.ask(query)

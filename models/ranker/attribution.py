@@ -1,0 +1,46 @@
+"""What each fact has to do with what the ranker adds to a candidate's score: integrated gradients, exactly.
+
+Before: facts and published weights. After: an answer's contributions, and what the whole model goes by. The path leads
+from the running means of the facts, a candidate like any other, straight to the facts. Along it a hidden unit is on in
+one piece and off in the other, so the integral is a product: no steps, no library (docs/lab-book.md has why not
+captum).
+
+Source
+    Sundararajan, Taly, Yan: Axiomatic Attribution for Deep Networks, 2017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Attributed", "attributed"]
+
+Array = NDArray[np.float64]
+
+
+class Attributed(NamedTuple):
+    """Parts of what the ranker adds: of each fact (C, F), and what it adds to the mean candidate. Together they are
+    all of it.
+    """
+
+    facts: Array
+    mean: float
+
+
+def attributed(weights: Mapping[str, NDArray[Any]], facts: NDArray[Any]) -> Attributed:
+    """Attribute what is added to candidates with these facts (C, F) to the facts, by a bundle's `weights`."""
+    hidden, bias, output, linear, mean, scale = (
+        weights[f"ranker_{name}"].astype(np.float64)
+        for name in ("hidden_weight", "hidden_bias", "output_weight", "linear", "mean", "scale")
+    )
+    share = float(weights["ranker_share"][0])
+    apart = (facts.astype(np.float64) - mean) * scale  # (C, F)
+    end = apart @ hidden + bias  # (C, hidden); the path starts at the bias
+    turns = np.where((bias > 0) != (end > 0), np.abs(bias - end), 1.0)
+    on = np.where(end > 0, np.where(bias > 0, 1.0, end / turns), np.where(bias > 0, bias / turns, 0.0))
+    parts = apart * ((on * output) @ hidden.T + linear)
+    return Attributed(share * parts, share * float(np.maximum(bias, 0.0) @ output))

@@ -1,0 +1,50 @@
+"""What the ranker adds is all attributed to its facts, and as the integral of its gradients says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from models.ranker.attribution import attributed
+
+FACTS, HIDDEN = 7, 5
+
+
+def weights(seed: int) -> dict[str, np.ndarray[Any, Any]]:
+    random = np.random.default_rng(seed)
+    shapes = {"hidden_weight": (FACTS, HIDDEN), "hidden_bias": HIDDEN, "output_weight": HIDDEN, "linear": FACTS}
+    made = {f"ranker_{name}": random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    made["ranker_mean"] = random.normal(size=FACTS).astype(np.float32)
+    made["ranker_scale"] = random.uniform(0.5, 2.0, FACTS).astype(np.float32)
+    return made | {"ranker_share": np.array([0.7], np.float32)}
+
+
+def added(one: dict[str, np.ndarray[Any, Any]], facts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    standard = (facts - one["ranker_mean"]) * one["ranker_scale"]
+    hidden = np.maximum(standard @ one["ranker_hidden_weight"] + one["ranker_hidden_bias"], 0)
+    return 0.7 * (hidden @ one["ranker_output_weight"] + standard @ one["ranker_linear"])
+
+
+def test_all_that_the_ranker_adds_is_attributed_as_the_integral_of_its_gradients_says() -> None:
+    one, facts = weights(1), np.random.default_rng(2).normal(size=(20, FACTS)) * 3
+    found = attributed(one, facts)
+    np.testing.assert_allclose(found.facts.sum(1) + found.mean, added(one, facts), atol=1e-5)
+    mean, steps = one["ranker_mean"].astype(np.float64), 2000
+    wanted, small = np.zeros_like(facts), 1e-6
+    for step in range(steps):
+        at = mean + (step + 0.5) / steps * (facts - mean)
+        for fact in range(FACTS):
+            moved = at.copy()
+            moved[:, fact] += small
+            wanted[:, fact] += (added(one, moved) - added(one, at)) / small / steps
+    np.testing.assert_allclose(found.facts, wanted * (facts - mean), atol=2e-2)
+
+
+def test_a_mean_candidate_owes_nothing_to_its_facts_and_an_untrained_ranker_says_nothing() -> None:
+    one = weights(3)
+    assert not attributed(one, one["ranker_mean"][None]).facts.any()
+    young = one | {"ranker_output_weight": np.zeros(HIDDEN), "ranker_linear": np.zeros(FACTS)}
+    found = attributed(young, np.ones((3, FACTS)))
+    assert not found.facts.any()
+    assert found.mean == 0.0
