@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 from headwater.errors import BundleError, Unavailable
 from headwater.examples import Entry, Shown
@@ -78,8 +79,12 @@ class Half:
     @cached_property
     def parts(self) -> dict[str, str]:
         """Parts of a score by name, each with the graph's output that says what it adds; together they are `scores`."""
-        outputs = [one.name for one in self.session.get_outputs()]
-        return {name.removesuffix("_part"): name for name in outputs if name != SCORES and not name.startswith(SAID)}
+        told = self.session.get_modelmeta().custom_metadata_map.get(EXPERTS)
+        if told is None:  # an earlier release's graph: experts that share a part are one
+            outputs = [one.name for one in self.session.get_outputs() if one.name != SCORES]
+        else:
+            outputs = [name for name, _ in orjson.loads(told)]
+        return {name.removeprefix(SAID).removesuffix("_part"): name for name in outputs}
 
     @property
     def returning(self) -> frozenset[str]:

@@ -7,7 +7,7 @@ arranges the list. `serving.ranker` has the maths. Knows no clock.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +18,23 @@ from serving.ranker import Situation
 if TYPE_CHECKING:
     from serving.scorer import Half
 
-__all__ = ["Situation", "asked_outputs", "revise"]
+__all__ = ["Situation", "Told", "asked_outputs", "revise", "told"]
 
 Array = npt.NDArray[Any]
 RowIds = npt.NDArray[np.int64]
 
 NO_ROWS: RowIds = np.zeros(0, np.int64)
+
+
+class Told(NamedTuple):
+    """What the ranker says of one request: its candidates' rows (C,), ascending, their facts (C, F), and what it adds
+    to their scores (C,), finite. `not_finite`: how much of that was none, and is 0.
+    """
+
+    rows: RowIds
+    facts: Array
+    added: Array
+    not_finite: int = 0
 
 
 def asked_outputs(half: Half) -> list[str]:
@@ -43,16 +54,27 @@ def revise(half: Half, situation: Situation, scores: Array, parts: Mapping[str, 
     Returns
         The candidates' rows, ascending; none where the model has no ranker.
     """
+    stage, said = half.second, told(half, situation, scores, parts)
+    if stage is None or said is None:
+        return NO_ROWS
+    stage.seen.requests += 1
+    stage.seen.candidates += len(said.rows)
+    stage.seen.not_finite += said.not_finite
+    scores[said.rows] += said.added
+    return said.rows
+
+
+def told(half: Half, situation: Situation, scores: Array, parts: Mapping[str, Array]) -> Told | None:
+    """What the ranker says, and nothing is written to or counted; the arguments are `revise`'s. None without one."""
     stage = half.second
     if stage is None:
-        return NO_ROWS
+        return None
     rows, facts = stage.facts(situation, scores, parts)
-    stage.seen.requests += 1
-    stage.seen.candidates += len(rows)
-    if len(rows):
-        added = stage.added(facts, scores[rows])
-        if drop_not_finite(added):
-            stage.seen.not_finite += int(np.isneginf(added).sum())
-            added[~np.isfinite(added)] = 0
-        scores[rows] += added
-    return rows
+    if not len(rows):
+        return Told(rows, facts, np.zeros(0, np.float32))
+    added = stage.added(facts, scores[rows])
+    not_finite = 0
+    if drop_not_finite(added):
+        not_finite = int(np.isneginf(added).sum())
+        added[~np.isfinite(added)] = 0
+    return Told(rows, facts, added, not_finite)

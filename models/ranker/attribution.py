@@ -3,7 +3,7 @@
 Before: facts and published weights. After: an answer's contributions, and what the whole model goes by. The path leads
 from the running means of the facts, a candidate like any other, straight to the facts. Along it a hidden unit is on in
 one piece and off in the other, so the integral is a product: no steps, no library (docs/lab-book.md has why not
-captum).
+captum). What the network cuts off at its bounds is taken off all facts alike.
 
 Source
     Sundararajan, Taly, Yan: Axiomatic Attribution for Deep Networks, 2017.
@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from models.ranker.bounds import MOST, WIDEST
 
 __all__ = ["Attributed", "attributed"]
 
@@ -38,9 +40,12 @@ def attributed(weights: Mapping[str, NDArray[Any]], facts: NDArray[Any]) -> Attr
         for name in ("hidden_weight", "hidden_bias", "output_weight", "linear", "mean", "scale")
     )
     share = float(weights["ranker_share"][0])
-    apart = (facts.astype(np.float64) - mean) * scale  # (C, F)
+    apart = np.clip((facts.astype(np.float64) - mean) * scale, -WIDEST, WIDEST)  # (C, F)
     end = apart @ hidden + bias  # (C, hidden); the path starts at the bias
     turns = np.where((bias > 0) != (end > 0), np.abs(bias - end), 1.0)
     on = np.where(end > 0, np.where(bias > 0, 1.0, end / turns), np.where(bias > 0, bias / turns, 0.0))
     parts = apart * ((on * output) @ hidden.T + linear)
-    return Attributed(share * parts, share * float(np.maximum(bias, 0.0) @ output))
+    at_mean = float(np.clip(np.maximum(bias, 0.0) @ output, -MOST, MOST))
+    said = parts.sum(1) + at_mean
+    parts *= (np.clip(said, -MOST, MOST) - at_mean)[:, None] / np.where(said == at_mean, 1.0, said - at_mean)[:, None]
+    return Attributed(share * parts, share * at_mean)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.recommendations import Request
-from models.published.graph import SCORES
+from models.published.names import SCORES
 from models.shown.showings import unanswered
 from models.top_k import top_k
 from replay.backtest.queries import Query

@@ -2,7 +2,7 @@
 
 Before: an answer whose request says `explain` or `why_not`. After: `words`, `numbers` and `why_not` read it. All of it
 is one run of the graph, on the version that answered and at the same instant, so that what it says of the whole history
-is the scores of the answer, bit by bit.
+is the scores of the answer, bit by bit. The ranker is asked about each history, too.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy.typing as npt
 from headwater.examples import Entry
 from headwater.recommendations import Because
 from headwater.signals import Meaning
-from models.published.graph import SCORES
-from serving.second_stage import Situation
+from models.published.names import SCORES
+from serving.second_stage import Situation, Told, asked_outputs, told
 
 if TYPE_CHECKING:
     from serving.scorer import Half
@@ -69,6 +69,8 @@ class Evidence(NamedTuple):
     """Outputs of the graph, each (B, capacity), by history; the first history is the whole one.
 
     Fields
+        revised: (B, capacity), the scores with what the ranker adds to its candidates.
+        ranker: what the ranker says with the whole history; None without one.
         items: the newest entry of each item that is tried, newest first; `without_item` are the histories without any
             entry of it.
         entries: the entries that are tried, newest first; `without_entry` are the histories without this one.
@@ -76,6 +78,8 @@ class Evidence(NamedTuple):
     """
 
     outputs: dict[str, Array]
+    revised: Array
+    ranker: Told | None
     items: list[Entry]
     without_item: list[int]
     entries: list[Entry]
@@ -87,8 +91,15 @@ class Evidence(NamedTuple):
         return float(self.outputs[SCORES][0, row])
 
 
-def gather(half: Half, situation: Situation, *, personal: bool) -> Evidence:
-    """Run the graph once more. Without `personal`, of the whole history alone."""
+def gather(half: Half, situation: Situation, scores: Array, *, personal: bool) -> Evidence:
+    """Run the graph once more.
+
+    Parameters
+        half: the model that answered.
+        situation: who asked, and when.
+        scores: (capacity,), -inf where the rules let nothing go.
+        personal: without it, of the whole history alone.
+    """
     history, known = situation.history, half.bundle.item_rows
     histories: list[Sequence[Entry]] = [history]
     places: dict[frozenset[int], int] = {frozenset(): 0}
@@ -114,11 +125,22 @@ def gather(half: Half, situation: Situation, *, personal: bool) -> Evidence:
     without_item = [without(left_out) for left_out in newest.values()]
     without_entry = [without([i]) for i in tried]
     spoken = without(against) if against and personal else None
-    outputs = list(dict.fromkeys((SCORES, MEMORY, *half.parts.values(), *half.bundle.reasons)))
+    names = (SCORES, MEMORY, *half.parts.values(), *half.bundle.reasons, *asked_outputs(half))
+    outputs = list(dict.fromkeys(name for name in names if name in half.outputs))
     b = len(histories)
     _, found = half.run(histories, situation.at_ms, outputs, [situation.state.shown] * b, [situation.session] * b)
+    said = dict(zip(outputs, found, strict=True))
+    revised, closed, ranker = said[SCORES].copy(), np.isneginf(scores), None
+    for place, one in reversed(list(enumerate(histories))):
+        parts = {name: output[place] for name, output in said.items()}
+        open_scores = np.where(closed, np.float32(-np.inf), parts[SCORES])
+        ranker = told(half, situation._replace(history=one), open_scores, parts)
+        if ranker is not None:
+            revised[place, ranker.rows] += ranker.added
     return Evidence(
-        outputs=dict(zip(outputs, found, strict=True)),
+        outputs=said,
+        revised=revised,
+        ranker=ranker,
         items=[history[left_out[0]] for left_out in newest.values()],
         without_item=without_item,
         entries=[history[i] for i in tried],

@@ -31,7 +31,7 @@ def explain(half: Half, situation: Situation, ranking: Ranking, rules: Rules, *,
     """
     if not len(ranking.best):
         return []
-    evidence = gather(half, situation, personal=personal)
+    evidence = gather(half, situation, ranking.scores, personal=personal)
     reasons = words(half, evidence, ranking, rules, personal=personal)
     return [
         Why(told, contributions(half, evidence, row, value), because(evidence, row))

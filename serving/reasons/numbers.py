@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headwater.recommendations import Because
-from models.published.graph import SCORES
+from models.published.names import SAID
+from models.ranker.attribution import attributed
+from models.ranker.facts import fact_names
 from serving.reasons.evidence import MOVED, Evidence
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["because", "contributions", "whole"]
 
 RANKER = "ranker"
-"""What the second stage adds."""
+"""What the second stage adds: of each fact by itself, and by this name what no fact says apart from the others."""
 
 MOST_ENTRIES = 5
 """Entries that are named of one item, those with the largest shares."""
@@ -35,8 +37,21 @@ def contributions(half: Half, evidence: Evidence, row: int, value: float) -> dic
     """
     fused = evidence.fused(row)
     found = whole({name: float(evidence.outputs[part][0, row]) for name, part in half.parts.items()}, fused)
-    found[RANKER] = value - fused
+    if value != fused:
+        facts = _of_facts(half, evidence, row)
+        found |= whole({**facts, RANKER: value - fused - math.fsum(facts.values())}, value - fused)
     return {name: part for name, part in found.items() if part}
+
+
+def _of_facts(half: Half, evidence: Evidence, row: int) -> dict[str, float]:
+    """What each fact of a candidate has to do with what the ranker adds to it."""
+    if evidence.ranker is None or half.second is None:
+        return {}
+    (place,) = np.flatnonzero(evidence.ranker.rows == row)
+    experts = [name for name, _ in half.second.experts]
+    parts = attributed(half.bundle.weights, evidence.ranker.facts[place : place + 1]).facts[0]
+    names = fact_names([name.removeprefix(SAID).removesuffix("_part") for name in experts])
+    return {f"{RANKER}: {name}": part for name, part in zip(names, parts.tolist(), strict=True)}
 
 
 def whole(parts: Mapping[str, float], total: float) -> dict[str, float]:
@@ -51,7 +66,7 @@ def whole(parts: Mapping[str, float], total: float) -> dict[str, float]:
 
 def because(evidence: Evidence, row: int) -> tuple[Because, ...]:
     """The entries without which a row's score would be another one, by how much of it they are."""
-    scores = evidence.outputs[SCORES]
+    scores = evidence.revised
     shares = [float(scores[0, row]) - float(scores[at, row]) for at in evidence.without_entry]
     largest = np.argsort([-abs(share) for share in shares], kind="stable")[:MOST_ENTRIES].tolist()
     named = sorted((i for i in largest if abs(shares[i]) > MOVED), key=lambda i: -shares[i])

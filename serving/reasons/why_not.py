@@ -122,7 +122,7 @@ def _by_model(row: int | None, items: Sequence[RecommendedItem], model: ModelsWo
     if row is None:
         return _Place()
     half, scores = model.half, model.scores
-    evidence = gather(half, model.situation, personal=False)
+    evidence = gather(half, model.situation, scores, personal=False)
     score = float(scores[row])
     if score == -np.inf:
         score = evidence.fused(row)
