@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["because", "contributions", "whole"]
 
 RANKER = "ranker"
-"""What the second stage adds: of each fact by itself, and by this name what no fact says apart from the others."""
+"""What the second stage adds: that of the largest facts each by itself, and by this name the rest."""
+
+MOST_FACTS = 8
+"""Facts of the ranker that are named of one item, those with the largest parts."""
 
 MOST_ENTRIES = 5
 """Entries that are named of one item, those with the largest shares."""
@@ -51,7 +54,8 @@ def _of_facts(half: Half, evidence: Evidence, row: int) -> dict[str, float]:
     experts = [name for name, _ in half.second.experts]
     parts = attributed(half.bundle.weights, evidence.ranker.facts[place : place + 1]).facts[0]
     names = fact_names([name.removeprefix(SAID).removesuffix("_part") for name in experts])
-    return {f"{RANKER}: {name}": part for name, part in zip(names, parts.tolist(), strict=True)}
+    largest = np.argsort(-np.abs(parts), kind="stable")[:MOST_FACTS].tolist()
+    return {f"{RANKER}: {names[fact]}": float(parts[fact]) for fact in largest}
 
 
 def whole(parts: Mapping[str, float], total: float) -> dict[str, float]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from models.ranker.attribution import attributed
+from models.ranker.bounds import MOST, WIDEST
 
 FACTS, HIDDEN = 7, 5
 
@@ -21,13 +22,14 @@ def weights(seed: int) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def added(one: dict[str, np.ndarray[Any, Any]], facts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    standard = (facts - one["ranker_mean"]) * one["ranker_scale"]
+    standard = np.clip((facts - one["ranker_mean"]) * one["ranker_scale"], -WIDEST, WIDEST)
     hidden = np.maximum(standard @ one["ranker_hidden_weight"] + one["ranker_hidden_bias"], 0)
-    return 0.7 * (hidden @ one["ranker_output_weight"] + standard @ one["ranker_linear"])
+    return 0.7 * np.clip(hidden @ one["ranker_output_weight"] + standard @ one["ranker_linear"], -MOST, MOST)
 
 
 def test_all_that_the_ranker_adds_is_attributed_as_the_integral_of_its_gradients_says() -> None:
-    one, facts = weights(1), np.random.default_rng(2).normal(size=(20, FACTS)) * 3
+    one = weights(1)
+    facts = one["ranker_mean"] + np.random.default_rng(2).uniform(-1.5, 1.5, (20, FACTS))  # within the bounds
     found = attributed(one, facts)
     np.testing.assert_allclose(found.facts.sum(1) + found.mean, added(one, facts), atol=1e-5)
     mean, steps = one["ranker_mean"].astype(np.float64), 2000
@@ -39,6 +41,13 @@ def test_all_that_the_ranker_adds_is_attributed_as_the_integral_of_its_gradients
             moved[:, fact] += small
             wanted[:, fact] += (added(one, moved) - added(one, at)) / small / steps
     np.testing.assert_allclose(found.facts, wanted * (facts - mean), atol=2e-2)
+
+
+def test_what_is_cut_off_at_the_bounds_is_attributed_to_nothing() -> None:
+    one, facts = weights(4), np.random.default_rng(5).normal(size=(50, FACTS)) * 20
+    found = attributed(one, facts)
+    np.testing.assert_allclose(found.facts.sum(1) + found.mean, added(one, facts), atol=1e-5)
+    assert np.abs(added(one, facts)).max() == np.float32(0.7) * MOST
 
 
 def test_a_mean_candidate_owes_nothing_to_its_facts_and_an_untrained_ranker_says_nothing() -> None:

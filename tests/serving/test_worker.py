@@ -44,7 +44,7 @@ def test_a_user_gets_what_follows_her_history_with_a_full_receipt(world: World) 
     assert [item.rank for item in answer.items] == [1, 2, 3]
     assert any("because you clicked Film-" in reason for reason in answer.items[0].reasons)
     assert {one.item_id for one in answer.items[0].because} == {"film-2", "film-3"}
-    assert all(math.fsum(item.contributions.values()) == item.score for item in answer.items)
+    assert all(math.fsum(item.contributions.values()) == pytest.approx(item.score, rel=1e-14) for item in answer.items)
     assert answer.why_not is not None
     assert (answer.why_not.item_id, answer.why_not.stage) == ("film-2", "excluded")
     kafka, redis = world.settings.kafka, world.settings.redis
