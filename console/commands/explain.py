@@ -61,6 +61,7 @@ def _print_json(found: Explanation) -> None:
         "difference": found.difference,
         "folded": found.folded,
         "model": found.model,
+        "surface": found.surface,
         "notes": found.notes,
         "measured": ["timings_ms", "feature_age_ms", "weight_age_ms", "answered_time"],
         "request": found.request.model_dump(mode="json", exclude_none=True),
@@ -91,6 +92,8 @@ def _print(found: Explanation, utc: bool) -> None:
     out.print(f"[dim]time      asked {asked}, answered {answered}")
     out.print(f"[dim]features  {escape(found.folded)}")
     out.print(f"[dim]model     {answer.receipt.model_version}: {escape(found.model)}")
+    if found.surface:
+        out.print(f"[dim]surface   {escape(found.surface)}")
     if answer.receipt.fallback:
         out.print(f"[dim]fallback  {answer.receipt.fallback}")
     for note in found.notes:

@@ -17,7 +17,14 @@ from headwater.errors import InvalidMessage, SourceError
 from headwater.recommendations import AFTER_NOT_REACHED, REASONS_LEFT_OUT, Recommendation, Request
 from headwater.settings import Settings
 from headwater.wire import decode_recommendation
-from replay.explain.log import catalogue_at, find_recommendation, find_request, fold_asker, fold_popularity
+from replay.explain.log import (
+    catalogue_at,
+    find_recommendation,
+    find_request,
+    fold_asker,
+    fold_popularity,
+    surfaces_at,
+)
 from replay.explain.model import rebuild_model
 from serving.message_size import without_reasons
 from serving.popular import Popular
@@ -37,6 +44,7 @@ class Explanation:
         difference: the first one; None when the bytes are equal.
         request: what was asked.
         folded, model: in words, what the features were folded from and where the model came from.
+        surface: in words, by whose policy, and what of it was left to chance; empty for neither.
         notes: what may explain a difference.
     """
 
@@ -46,6 +54,7 @@ class Explanation:
     request: Request
     folded: str
     model: str
+    surface: str = ""
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -90,6 +99,7 @@ def explain_answer(settings: Settings, logged: Recommendation) -> Explanation:
         )
     request = find_request(settings, logged)
     notes: list[str] = []
+    surfaces, surface = surfaces_at(settings, request, receipt)
     state, folded = None, "nothing: the store could not be read then"
     if receipt.fallback != "no_features":
         state, folded = fold_asker(settings, request, receipt)
@@ -114,11 +124,21 @@ def explain_answer(settings: Settings, logged: Recommendation) -> Explanation:
         state=state or EMPTY,
     )
     rules = receipt.exclude_seen or ()
-    made = score(scorer, [ask], now_ms=now_ms, exclude_seen=rules, popular=popular, limits=Limits.of(settings)).answers[
-        0
-    ]
-    rebuilt = _with_measured(made, logged)
-    return Explanation(logged, rebuilt, first_difference(logged, rebuilt), request, folded, model, notes)
+    limits = Limits.of(settings)
+    scored = score(scorer, [ask], now_ms=now_ms, exclude_seen=rules, popular=popular, limits=limits, surfaces=surfaces)
+    rebuilt = _with_measured(scored.answers[0], logged)
+    difference = first_difference(logged, rebuilt)
+    return Explanation(logged, rebuilt, difference, request, folded, model, _policy(surface, rebuilt), notes)
+
+
+def _policy(whose: str, answer: Recommendation) -> str:
+    """In words, by whose policy an answer is."""
+    named = [part for part in (answer.receipt.surface, answer.receipt.surface_version) if part]
+    said = [f"{' '.join(named)}, {whose}"] if whose else []
+    by_chance = sum(item.propensity < 1 for item in answer.items)
+    if by_chance:
+        said.append(f"{by_chance} of {len(answer.items)} places drawn by chance, from the request's id")
+    return "; ".join(said)
 
 
 def _with_measured(made: Recommendation, logged: Recommendation) -> Recommendation:

@@ -11,14 +11,22 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from headwater.errors import InvalidMessage, SourceError
+from headwater.errors import InvalidMessage, SettingsError, SourceError
 from headwater.kafka import existing_topic, read_partitions, read_topic
 from headwater.recommendations import Receipt, Recommendation, Request
 from headwater.settings import Settings
-from headwater.topics import EVENTS, ITEMS, RECOMMENDATIONS, REQUESTS
-from headwater.wire import EventRow, decode_catalogue_record, decode_recommendation, decode_request
+from headwater.surfaces import Surface
+from headwater.topics import EVENTS, ITEMS, RECOMMENDATIONS, REQUESTS, SURFACES
+from headwater.wire import (
+    EventRow,
+    decode_catalogue_record,
+    decode_recommendation,
+    decode_request,
+    decode_surface_record,
+)
 from serving.catalogue import Catalogue
 from serving.popular import POPULAR_ITEMS, Popular
+from serving.surfaces import Surfaces
 from streams.audit import read_as_folded, refused_places
 from streams.features.decay import Decay, ItemStatistics
 from streams.features.fold import Limits, fold_batch
@@ -26,6 +34,7 @@ from streams.features.identity import as_one
 from streams.features.state import EMPTY, UserState
 
 __all__ = ["catalogue_at", "find_recommendation", "find_request", "fold_asker", "fold_popularity", "fold_user"]
+__all__ += ["surfaces_at"]
 
 DAY_MS = 86_400_000
 _PLACE = re.compile(r"^[^\[]+\[(\d{1,9})\]@(\d{1,18})$")
@@ -217,6 +226,45 @@ def catalogue_at(settings: Settings, receipt: Receipt) -> tuple[Catalogue, int]:
         gone += max(end - found, 0)
     catalogue.offsets = dict(receipt.catalogue_offsets)
     return catalogue, gone
+
+
+def surfaces_at(settings: Settings, request: Request, receipt: Receipt) -> tuple[Surfaces, str]:
+    """The surface that a request was answered by, as it was then: of the topic, or of the settings; and whose it is.
+
+    Raises
+        SourceError: neither has that version any more.
+    """
+    name, version = request.surface, receipt.surface_version
+    if name is None:
+        return Surfaces(), "by the request's overrides" if request.overrides else ""
+    found = [(surface, "of the topic surfaces") for surface in _surfaces_put(settings, name)]
+    if name in settings.surfaces:
+        found.append((settings.surfaces[name], "of the settings"))
+    versions: list[str] = []
+    for surface, whose in found:
+        try:
+            versions.append(surface.changed(request.overrides).version)
+        except SettingsError:
+            continue
+        if versions[-1] == version:
+            return Surfaces({name: surface}), whose
+    held = f"there are {', '.join(dict.fromkeys(versions))}" if versions else "there is none"
+    raise SourceError(
+        f"surface {name!r:.80} was version {version} and is no longer: of the topic surfaces, which keeps the newest "
+        f"of a name, and of the settings {held}. Put that version back to explain what it answered."
+    )
+
+
+def _surfaces_put(settings: Settings, name: str) -> list[Surface]:
+    found = []
+    for record in read_topic(settings.kafka, SURFACES, missing_ok=True):
+        try:
+            put, surface = decode_surface_record(record.key, record.value, f"{SURFACES.name}@{record.offset}")
+        except InvalidMessage:
+            continue
+        if put == name and surface is not None:
+            found.append(surface)
+    return found
 
 
 def _since(settings: Settings, partition: int) -> str:

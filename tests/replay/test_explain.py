@@ -16,7 +16,8 @@ from headwater.errors import SourceError, Unavailable
 from headwater.events import Item
 from headwater.identities import Identity
 from headwater.recommendations import Recommendation
-from headwater.topics import IDENTITIES
+from headwater.surfaces import Surface
+from headwater.topics import IDENTITIES, SURFACES
 from headwater.wire import encode
 from replay.explain.answer import Explanation, explain_answer, explain_id, read_answer
 from replay.explain.model import from_deltas, learned_anew
@@ -25,6 +26,9 @@ from tests.worlds.replay import Replayed, replayed, walks
 
 EVENTS = 900
 NOW: dict[str, Any] = {"type": "click", "event_time": 1_700_000_900_000}
+
+DRAWN: dict[str, Any] = {"explore": {"temperature": 0.5, "epsilon": 0.1, "new_items": 0.2}, "diversity": 0.3}
+PINNED = Surface.model_validate({**DRAWN, "max_per": {"categories": 4}, "pins": [{"item_id": "film-3", "place": 2}]})
 
 QUESTIONS: dict[str, dict[str, Any]] = {
     "plain": {"user": "user-1"},
@@ -43,6 +47,9 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "no id": {"user": None, "recent_events": [{"item_id": "film-3", **NOW}, {"item_id": "film-4", **NOW}]},
     "session": {"user": None, "session_id": "user-11"},
     "cold": {"user": "user-7", "k": 100, "explain": True},
+    "drawn": {"user": "user-1", "overrides": {**DRAWN, "shares": [{"filters": {"categories": "even"}, "least": 0.5}]}},
+    "surface": {"user": "user-2", "surface": "home", "overrides": {"k": 7, "diversity": 0.4}, "explain": True},
+    "drawn cold": {"user": "nobody", "overrides": DRAWN, "k": 60},
     "cold filter": {"user": "user-8", "filters": {"categories": {"not": ["odd", "even"]}}, "exclude_seen_days": 3},
 }
 COLD = [Item(item_id=f"cold-{n}", title=f"Film {n}", categories=("odd",) if n == 1 else ("new",)) for n in range(3)]
@@ -57,6 +64,7 @@ def world(kafka_address: str, redis_url: str, tmp_path_factory: pytest.TempPathF
         made.start("serving")
         made.put_catalogue()
         made.world.put_items(COLD)
+        made.world.send(SURFACES, encode(PINNED), b"home")
         made.world.send(IDENTITIES, encode(Identity(user_id="user-9", was="user-10")), b"user-9")
         events = walks(EVENTS)
         made.answers = {"no events": made.world.recommend("user-1", explain=True, k=50)}
@@ -98,6 +106,23 @@ def test_every_answer_is_rebuilt_byte_for_byte(world: Replayed) -> None:
     assert world.answers["one person 1"].receipt.history_events == sum(people.values())
     assert world.answers["login 1"].receipt.people.keys() == {"user-3", "user-4"}
     assert world.answers["no id 1"].user_id is None
+
+
+def test_what_was_drawn_by_chance_is_drawn_again_and_told(world: Replayed) -> None:
+    for name in ("drawn 1", "surface 1", "drawn cold 1"):
+        answer = world.answers[name]
+        assert min(item.propensity for item in answer.items) < 1, name
+        assert "drawn by chance, from the request's id" in explain_answer(world.settings, answer).surface
+    answer = world.answers["surface 1"]
+    assert answer.items[1].item_id == "film-3"
+    said = f"home {answer.receipt.surface_version}, of the topic surfaces; "
+    assert explain_answer(world.settings, answer).surface.startswith(said)
+    world.world.send(SURFACES, encode(PINNED.changed({"diversity": 0.1})), b"home")
+    assert explain_answer(world.settings, answer).identical
+    receipt = answer.receipt.model_copy(update={"surface_version": "000000000000"})
+    with pytest.raises(SourceError, match="version 000000000000 and is no longer"):
+        explain_answer(world.settings, answer.model_copy(update={"receipt": receipt}))
+    assert explain_answer(world.settings, world.answers["plain 1"]).surface == ""
 
 
 def test_the_model_comes_from_deltas_or_is_learned_anew_where_no_bundle_is_left(
