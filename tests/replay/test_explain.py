@@ -154,7 +154,7 @@ def test_an_answer_of_an_older_release_is_rebuilt(world: Replayed, policy: str) 
     for item in body["items"]:
         item["propensity"] = 1.0
         if "left_out" in policy:
-            item["reasons"] = []
+            item |= {"reasons": [], "contributions": {}, "because": []}
     found = explain_answer(world.settings, read_answer(orjson.dumps(body)))
     assert found.identical, found.difference
     assert found.rebuilt.receipt.policy == tuple(policy.split(" "))
