@@ -26,8 +26,8 @@ __all__ = ["HIDDEN", "RankerNetwork"]
 HIDDEN = 32
 LEARNING_RATE = 5e-3
 
-LEAST = 1e-3
-"""Candidates whose probability is off by less teach nothing: most of them, and together next to nothing."""
+LEAST, ONE_OF = 2e-3, 4
+"""Of candidates whose probability is off by less than LEAST one of so many teaches, and for the others."""
 
 METED, STEADY = 8, 500_000.0
 """Every so manieth candidate is met by the running means, which are those of about so many."""
@@ -118,7 +118,10 @@ class RankerNetwork(Network):
         gained = float(said[target][0] - np.log(more.sum() / chance.sum()))
         self.gain[0] = min(max(self.gain[0] + gained, -SURE), MOST_SURE)
         gradient = (more / more.sum() - target) * weight
-        heard = np.abs(gradient) > LEAST * weight
+        little = np.abs(gradient) < LEAST * weight
+        gradient[little] *= ONE_OF
+        little[len(self._lessons) % ONE_OF :: ONE_OF] = False
+        heard = ~little
         self._lessons.append((standard[heard], hidden[heard], gradient[heard]))
 
     def step(self) -> None:

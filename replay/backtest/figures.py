@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.quality import roc_auc
+from models.ranker.candidates import MOST as CANDIDATES
 from replay.backtest.ledger import Ledger
 from replay.backtest.resampling import percentiles, ratios
 from replay.backtest.result import (
@@ -25,6 +26,7 @@ from replay.backtest.result import (
     Leads,
     Measures,
     Negatives,
+    RankerFigures,
     RankerNegatives,
     SeedScores,
     Slice,
@@ -41,6 +43,7 @@ __all__ = [
     "folds",
     "groups",
     "negatives",
+    "of_ranker",
     "results",
     "weight_ages",
 ]
@@ -50,6 +53,9 @@ NORMAL_95 = 1.959964
 
 NEW_ITEM = 5
 """An item with at most so many earlier events is new."""
+
+FULL_RANKING = 100
+"""Candidates are compared with the best so many of all items."""
 
 NEW_USER = 3
 """A user with at most so many history entries is new."""
@@ -205,6 +211,32 @@ def negatives(ledger: Ledger, k: int = 10) -> Negatives | None:
         in_top_10=found[OURS].in_top_10,
         by_type=dict(sorted(ledger.against_kind.items())),
         by_ranker=found,
+    )
+
+
+def of_ranker(ledger: Ledger, share: float) -> RankerFigures | None:
+    """What the second stage was worth; None where there was none, or nothing was asked."""
+    if not ledger.recalled:
+        return None
+    plain, recalled = np.array(ledger.unrevised, np.int64), np.array(ledger.recalled, np.float64)
+    ours, without = ledger.gains(OURS), measures(plain)["ndcg@10"]
+    new = np.array(ledger.earlier, np.int64) <= NEW_ITEM
+
+    def of_new(values: Array) -> float | None:
+        return _rounded(values[new].mean()) if new.any() else None
+
+    return RankerFigures.model_validate(
+        {
+            "candidates": CANDIDATES,
+            "recall": _rounded(recalled.mean()),
+            "full_ranking": _rounded((plain <= FULL_RANKING).mean()),
+            "ndcg@10": _rounded(ours.mean()),
+            "ndcg@10_without": _rounded(without.mean()),
+            "new_items": of_new(ours),
+            "new_items_without": of_new(without),
+            "new_items_recall": of_new(recalled),
+            "share": _rounded(share),
+        }
     )
 
 

@@ -37,6 +37,8 @@ class Ledger:
         self.against: dict[str, array[int]] = {}  # ranks of items that were turned down, of whoever was asked
         self.against_user = array("i")
         self.against_kind: Counter[str] = Counter()
+        self.unrevised = array("i")  # ranks without the ranker, of each query where there is one
+        self.recalled = array("b")  # whether the target was among its candidates
         self.shallow: set[str] = set()  # those that list only the best
         self.counts = array("i")  # events by item
         self.events = 0
@@ -80,6 +82,11 @@ class Ledger:
             bits += math.log2(self.counts[item])
         self._information[name] += math.log2(self.events) - bits / len(best)
         self._lists[name] += 1
+
+    def revise(self, unrevised: int, recalled: bool) -> None:
+        """Take down of the next query its rank without the ranker, and whether the target was a candidate."""
+        self.unrevised.append(unrevised)
+        self.recalled.append(recalled)
 
     def turned_down(self, query: Query) -> None:
         """Take down that a user is about to speak against an item, before anybody ranks it."""

@@ -256,6 +256,27 @@ class Negatives(ResultPart):
     by_ranker: dict[str, RankerNegatives] = {}
 
 
+class RankerFigures(ResultPart):
+    """What the second stage was worth, on all queries: beside it, the same scores without it.
+
+    Fields
+        candidates: most of a query. recall: share of the queries whose target was one; `full_ranking` is the share
+            whose target was among the best hundred of all items without the ranker.
+        ndcg, ndcg_without: NDCG@10 of all queries; new_items, new_items_without, new_items_recall: of the new items.
+        share: how much of what the ranker said counted at the end, 0 to 1.
+    """
+
+    candidates: Count
+    recall: Number
+    full_ranking: Number
+    ndcg: Number = Field(alias="ndcg@10")
+    ndcg_without: Number = Field(alias="ndcg@10_without")
+    new_items: Number | None = None
+    new_items_without: Number | None = None
+    new_items_recall: Number | None = None
+    share: Number
+
+
 class TypeMeaning(ResultPart):
     """A type of the stream's events: how many of them meant what, and the signal in force, as in the settings.
 
@@ -430,6 +451,7 @@ class Result(ResultPart):
     excluded_share: Number | None = None
     meanings: dict[str, TypeMeaning] = {}
     negatives: Negatives | None = None
+    ranker: RankerFigures | None = None
     seconds: Number | None = None
     events_per_s: Number | None = None
     learner_events_per_s: Number | None = None

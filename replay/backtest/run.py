@@ -42,7 +42,7 @@ from replay.backtest.meanings import TypesCounted
 from replay.backtest.queries import Peer, Queries, Query, Rule, told_to_peers
 from replay.backtest.result import FORMAT, Result, SettingsUsed, SourceRead, TypeMeaning
 from replay.backtest.shown_ledger import ShownLedger
-from replay.backtest.variants import Ablation, Published, Retrained
+from replay.backtest.variants import WITHOUT_RANKER, Ablation, Published, Retrained
 from replay.sources import Source, SourceReport
 from streams.features.fold import Limits
 from streams.features.recording import Recording, recorded
@@ -308,6 +308,7 @@ def _result(
         folds=(folds := figures.folds(ledger, first.warm_up, events, settings.folds or 0)),
         fold_spread=figures.fold_spread(folds),
         negatives=figures.negatives(ledger),
+        ranker=figures.of_ranker(ledger, first.learner.prequential.ranker_share),
         classification=shown,
         importance=None if first.importances is None else first.importances.result(),
         digest=first.digest,
@@ -386,7 +387,15 @@ class Run:
         variants = [*self.published.all, *(self.retrained.published.all if self.retrained else ())]
         reduced = self.ablation.learners if self.ablation else ()
         shallow = {variant.name for variant in variants}
-        for name in ("headwater", *self.parts, *reduced, *(v.name for v in variants), *(peer.name for peer in peers)):
+        free = (WITHOUT_RANKER,) if self.ablation and config.ranker else ()  # our learner has it beside its own
+        for name in (
+            "headwater",
+            *self.parts,
+            *free,
+            *reduced,
+            *(v.name for v in variants),
+            *(peer.name for peer in peers),
+        ):
             self.ledger.ranker(name, shallow=name in shallow)
 
     def stream(self, recording: Recording, items: Sequence[Item], on_progress: OnProgress) -> None:
@@ -485,6 +494,11 @@ class Run:
             for name, found in whole_and_reduced.items():
                 listed = [self.queries.items[item_id] for item_id in found.items]
                 self.ledger.answer(name, found.headwater or miss, listed)
+            if self.learner.config.ranker:
+                unrevised = one.unrevised or miss
+                self.ledger.revise(unrevised, one.recalled)
+                if self.ablation:
+                    self.ledger.answer(WITHOUT_RANKER, unrevised)
             for part in self.parts:
                 self.ledger.answer(part, getattr(one, part) or miss)
 

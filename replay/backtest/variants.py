@@ -27,7 +27,7 @@ from serving.scorer import Scorer
 from serving.scoring import Ask, score
 from streams.features.state import UserState
 
-__all__ = ["DEEPEST", "Ablation", "Published", "Retrained", "merged"]
+__all__ = ["DEEPEST", "WITHOUT_RANKER", "Ablation", "Published", "Retrained", "merged"]
 
 DEEPEST = 20
 """Ranks up to here are exact; whatever is behind is written as 21."""
@@ -277,6 +277,10 @@ WITHOUT: dict[str, dict[str, Any]] = {
     "without content": {},
 }
 """Ranker -> what its configuration has instead. Without content it is not told of the catalogue."""
+
+
+WITHOUT_RANKER = "without ranker"
+"""Needs no learner of its own: the ranker has no say in what the others learn."""
 
 
 class Ablation:

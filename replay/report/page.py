@@ -82,6 +82,7 @@ def write_report(result: Result, path: Path) -> None:
         ages=sections.ages(result),
         types=sections.by_type(result),
         cold_and_warm=sections.cold_and_warm(result),
+        second_stage=sections.second_stage(result),
         coverage=sections.coverage(result),
         seeds=sections.seeds(result),
         meanings=sections.meanings(result),

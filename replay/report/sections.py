@@ -471,6 +471,17 @@ def seeds(result: Result) -> Rows:
     ]
 
 
+def second_stage(result: Result) -> Rows | None:
+    """What the ranker was worth, with and without it."""
+    told = result.ranker
+    if told is None:
+        return None
+    return [
+        ["NDCG@10", score(told.ndcg), score(told.ndcg_without)],
+        ["NDCG@10 of new items", score(told.new_items), score(told.new_items_without)],
+    ]
+
+
 def pace(result: Result) -> str:
     """How fast the stream itself is by its own clock, between the ends of the curve's windows; empty if not known."""
     ends = [(row.events, row.time) for row in result.curve if row.time is not None]

@@ -45,6 +45,7 @@ _RANKERS = {
     "without encoder": ("Without encoder", "no sequence encoder"),
     "without gate": ("Without gate", "its parts weighed as they start, not as learned"),
     "without returns": ("Without returns", "nothing learned of what users come back to"),
+    "without ranker": ("Without ranker", "candidates keep their fused scores"),
     "without replay": ("Without replay", "the encoder rehearses nothing"),
     "without content": ("Without content", "it knows no titles, categories or attributes"),
     "popularity": ("Popularity", "most events so far"),

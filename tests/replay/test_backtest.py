@@ -323,11 +323,15 @@ def test_an_ablation_is_the_model_that_was_told_to_do_without_the_part(tmp_path:
     stream = source(tmp_path, rows)
     found = backtest(stream, options(ablation=True), items=items)
     reduced = {name for name in found.results if name.startswith("without ")}
-    assert reduced == {f"without {part}" for part in ("memory", "encoder", "gate", "returns", "replay", "content")}
+    parts = ("ranker", "memory", "encoder", "gate", "returns", "replay", "content")
+    assert reduced == {f"without {part}" for part in parts}
     for name, change in (("without memory", {"memories": ()}), ("without encoder", {"slow": False})):
         alone = backtest(stream, options(overrides=SMALL | change), items=items)
         assert found.results[name].ndcg_10 == alone.results["headwater"].ndcg_10
         assert lead_over(found, name).low <= lead_over(found, name).high
+    plain = backtest(stream, options(overrides=SMALL | {"ranker": False}), items=items)
+    assert found.results["without ranker"].ndcg_10 == plain.results["headwater"].ndcg_10
+    assert plain.ranker is None
     whole = backtest(stream, options(), items=items)
     assert found.results["headwater"] == whole.results["headwater"]
     assert found.digest == whole.digest
