@@ -24,7 +24,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,11 @@ def broker(arguments: argparse.Namespace, directory: Path) -> Iterator[str]:
             yield server.address
 
 
-def measure(arguments: argparse.Namespace, directory: Path) -> dict[str, Any]:
+Measure = Callable[[argparse.Namespace, Settings, Supervisor], dict[str, Any]]
+
+
+def measure(arguments: argparse.Namespace, directory: Path, measured: Measure) -> dict[str, Any]:
+    """What `measured` finds in a world of its own: a broker, a store and all workers."""
     with broker(arguments, directory) as address:
         settings = load_settings(
             kafka={"bootstrap": address, "prefix": f"bench{os.getpid()}.", "linger_ms": arguments.linger_ms},
@@ -85,13 +89,14 @@ def measure(arguments: argparse.Namespace, directory: Path) -> dict[str, Any]:
         with Supervisor(
             directory, settings, embedded_kafka=False, embedded_redis=not arguments.redis, say=print_to_stderr
         ) as supervisor:
-            return _measure(arguments, supervisor.settings, supervisor)
+            return measured(arguments, supervisor.settings, supervisor)
 
 
-def _measure(arguments: argparse.Namespace, settings: Settings, supervisor: Supervisor) -> dict[str, Any]:
+@contextlib.contextmanager
+def echoing(settings: Settings) -> Iterator[tuple[str, str]]:
+    """A process that copies one topic to another, for as long as it is needed; the names of the two."""
     from kafka.admin import NewTopic
 
-    warm(settings, supervisor, arguments.warm_events)
     source, target = f"{settings.kafka.prefix}echo-in", f"{settings.kafka.prefix}echo-out"
     admin = admin_client(settings.kafka)
     admin.create_topics([NewTopic(name, 1, 1) for name in (source, target)])
@@ -104,14 +109,30 @@ def _measure(arguments: argparse.Namespace, settings: Settings, supervisor: Supe
     echo = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.echo", source, target], env=env, stdout=subprocess.PIPE, text=True
     )
+    try:
+        assert echo.stdout is not None
+        echo.stdout.readline()
+        yield source, target
+    finally:
+        echo.terminate()
+        echo.wait(10)
+
+
+def _measure(arguments: argparse.Namespace, settings: Settings, supervisor: Supervisor) -> dict[str, Any]:
+    warm(settings, supervisor, arguments.warm_events)
+    with echoing(settings) as (source, target):
+        return _measured(arguments, settings, supervisor, source, target)
+
+
+def _measured(
+    arguments: argparse.Namespace, settings: Settings, supervisor: Supervisor, source: str, target: str
+) -> dict[str, Any]:
     load, ready = Measured(), threading.Event()
     threads = [
         threading.Thread(target=watch_features, args=(load, settings)),
         threading.Thread(target=watch_replies, args=(load, settings, target, ready)),
     ]
     try:
-        assert echo.stdout is not None
-        echo.stdout.readline()
         for thread in threads:
             thread.start()
         ready.wait(30)
@@ -128,8 +149,6 @@ def _measure(arguments: argparse.Namespace, settings: Settings, supervisor: Supe
         load.stopping.set()
         for thread in threads:
             thread.join()
-        echo.terminate()
-        echo.wait(10)
     result: dict[str, Any] = {
         "broker": arguments.kafka or arguments.broker,
         "linger_ms": settings.kafka.linger_ms,
@@ -162,9 +181,9 @@ def _measure(arguments: argparse.Namespace, settings: Settings, supervisor: Supe
     return result
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def options(about: str | None) -> argparse.ArgumentParser:
+    """What both benchmarks beside this load may be told."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--broker", choices=["embedded", "kafka"], default="embedded")
     parser.add_argument("--kafka", help="address of a broker that is there")
     parser.add_argument("--redis", help="URL of a store that is there")
@@ -175,12 +194,22 @@ def main() -> None:
     parser.add_argument("--settle-s", type=float, default=30)
     parser.add_argument("--warm-events", type=int, default=20_000)
     parser.add_argument("--json", action="store_true")
+    return parser
+
+
+def run(parser: argparse.ArgumentParser, measured: Measure) -> tuple[dict[str, Any], argparse.Namespace]:
+    """Read the options, and measure."""
     arguments = parser.parse_args()
     sys.setswitchinterval(0.0005)  # four threads share this process: at the default 5 ms it would measure itself
     if arguments.linger_ms is None:
         arguments.linger_ms = load_settings().kafka.linger_ms
     with tempfile.TemporaryDirectory() as directory:
-        result = measure(arguments, Path(directory))
+        return measure(arguments, Path(directory), measured), arguments
+
+
+def main() -> None:
+    """Measure and print."""
+    result, arguments = run(options(__doc__), _measure)
     if arguments.json:
         print(json.dumps(result))
         return
