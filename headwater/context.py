@@ -1,7 +1,8 @@
 """What is known of a moment beside its time: device, page, campaign. And of it, what counts.
 
 Before: `Request.context`, and `properties` of events, with the same names. After: examples and the second stage, which
-read the fields that the settings name (`model.context_fields`). Knows no model.
+read the fields that the settings name (`model.context_fields`). A field of an exposure may hold a number for each
+item of the list, such as its price there. Knows no model.
 """
 
 from __future__ import annotations
@@ -10,10 +11,21 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["MAX_CONTEXT_CHARS", "MAX_CONTEXT_FIELDS", "Context", "Scalar", "named", "plain_scalar"]
+__all__ = [
+    "MAX_CONTEXT_CHARS",
+    "MAX_CONTEXT_FIELDS",
+    "Context",
+    "Numbers",
+    "Scalar",
+    "named",
+    "numbers_of",
+    "plain_scalar",
+]
 
 Scalar = str | float | bool
 Context = Mapping[str, Scalar]
+Numbers = Mapping[str, Sequence[float | None]]
+"""Field -> the number of each item of a list; None where there is none."""
 
 MAX_CONTEXT_FIELDS = 32
 """Most fields that can count."""
@@ -51,3 +63,19 @@ def named(given: Mapping[str, Any] | None, fields: Sequence[str]) -> dict[str, S
         return {}
     found = {field: plain_scalar(given.get(field)) for field in fields}
     return {field: value for field, value in found.items() if value is not None}
+
+
+def numbers_of(given: Mapping[str, Any] | None, fields: Sequence[str], items: int) -> dict[str, list[float | None]]:
+    """Of what came with an exposure of so many items, the fields that count and hold a number for each.
+
+    >>> numbers_of({"price": [77, None], "rank": [1], "device": "app"}, ("price", "rank", "device"), 2)
+    {'price': [77.0, None]}
+    """
+    found = {}
+    for field in fields if given else ():
+        told = given.get(field) if given else None
+        if isinstance(told, (list, tuple)) and len(told) == items:
+            numbers = [one if isinstance(one := plain_scalar(each), float) else None for each in told]
+            if any(one is not None for one in numbers):
+                found[field] = numbers
+    return found

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, overload
 
 import orjson
 
-from headwater.context import MAX_CONTEXT_CHARS, MAX_CONTEXT_FIELDS, Context, plain_scalar
+from headwater.context import MAX_CONTEXT_CHARS, MAX_CONTEXT_FIELDS, Context, Numbers, numbers_of, plain_scalar
 from headwater.errors import InvalidMessage
 from headwater.events import MAX_ID_LENGTH, MAX_SHOWN, MAX_TIME_MS
 from headwater.users import checked_attributes
@@ -103,11 +103,13 @@ class ShownList(NamedTuple):
         items: in their order.
         list_id: as of `Shown`.
         first_place: of the first item; 0 where a single item's place is not known.
+        numbers: fields that hold a number for each item.
     """
 
     items: tuple[str, ...]
     list_id: str
     first_place: int = 1
+    numbers: Numbers = NO_CONTEXT
 
     def at(self, time_ms: int, limit: int | None = None) -> list[Shown]:
         """Its items as they were shown then, each once; of a longer list the first `limit`."""
@@ -152,6 +154,7 @@ class Example(NamedTuple):
         request_id: that the event answers or the list was the answer to, if it is known.
         context: of the moment, the fields that count.
         attributes: of the user, as they were known then.
+        numbers: of a list that is shown, fields that hold a number for each item.
     """
 
     user_id: str
@@ -165,6 +168,7 @@ class Example(NamedTuple):
     request_id: str | None = None
     context: Context = NO_CONTEXT
     attributes: Mapping[str, Any] = NO_CONTEXT
+    numbers: Numbers = NO_CONTEXT
 
 
 class CatalogueEntry(NamedTuple):
@@ -300,7 +304,7 @@ def _plain_segment(segment: Segment) -> dict[str, Any]:
     if segment.shown:
         plain["shown"] = list(map(tuple, segment.shown))
     if segment.lists:
-        plain["lists"] = [[i, one.items, one.list_id, one.first_place] for i, one in segment.lists.items()]
+        plain["lists"] = [[i, *(one if one.numbers else one[:-1])] for i, one in segment.lists.items()]
     if segment.requests:
         plain["requests"] = list(segment.requests.items())
     if segment.reactions:
@@ -399,6 +403,7 @@ def _mixed(segment: Segment, partition: int, limit: int, shown_limit: int | None
             segment.requests.get(i) if exposed is None else exposed.list_id,
             segment.contexts.get(i, NO_CONTEXT),
             segment.attributes,
+            NO_CONTEXT if exposed is None else exposed.numbers,
         )
         shown = segment.shown_after(shown, i, shown_limit)
         end += kind is Kind.EVENT
@@ -438,10 +443,14 @@ def _shown(item_id: Any, time_ms: Any, place: Any, list_id: Any) -> Shown:
     return Shown(_id(item_id), _whole(time_ms, MAX_TIME_MS), _whole(place, MAX_LIMIT), _id(list_id))
 
 
-def _list(items: Any, list_id: Any, first_place: Any) -> ShownList:
+def _list(items: Any, list_id: Any, first_place: Any, numbers: Any = NO_CONTEXT) -> ShownList:
     if type(items) is not list or not items:
         raise TypeError(f"a list that was shown is {short_text(items)}")
-    return ShownList(tuple(map(_id, items)), _id(list_id), _whole(first_place, MAX_LIMIT))
+    if type(numbers) is not dict or len(numbers) > MAX_CONTEXT_FIELDS:
+        raise TypeError(f"the numbers of a list are {short_text(numbers)}")
+    if numbers_of(numbers, [*numbers], len(items)) != numbers or any(len(name) > MAX_CONTEXT_CHARS for name in numbers):
+        raise ValueError(f"the numbers of a list are {short_text(numbers)}")
+    return ShownList(tuple(map(_id, items)), _id(list_id), _whole(first_place, MAX_LIMIT), numbers)
 
 
 def _id(value: Any) -> str:

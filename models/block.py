@@ -39,6 +39,7 @@ class Listed(NamedTuple):
         own: of each item what the user did with it: how many events, how many entries back the newest one is (from 0),
             how long ago (ms) and what it weighed as a target.
         tired: facts of how often it was shown before (`models.shown.showings`).
+        numbers: name -> of each item, such as its price in this list (`models.shown.numbers`).
     """
 
     items: tuple[str, ...]
@@ -49,6 +50,7 @@ class Listed(NamedTuple):
     opinions: list[list[float]]
     own: list[tuple[int, int, int, float]]
     tired: list[list[float]]
+    numbers: dict[str, list[float | None]] = {}  # noqa: RUF012 - nobody writes into it
 
 
 @dataclass

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from headwater.context import Numbers
 from headwater.errors import CheckpointError, SettingsError
 from headwater.examples import CatalogueEntry, Entry, EventPosition, Example, Kind, place_of
 from headwater.recommendations import AUTO
@@ -123,6 +124,7 @@ class Learner:
     def observe_item(self, entry: CatalogueEntry) -> None:
         """Take in a catalogue entry at its place in the log."""
         self.content.observe(entry.item_id, entry.content, self.items.rows.get(entry.item_id))
+        self.lists.numbers.observe(entry.item_id, entry.content)
 
     def learn(self, examples: Sequence[Example]) -> list[Scored]:
         """Test, then train.
@@ -276,6 +278,7 @@ class Learner:
                 opinions=opinions,
                 own=self._own_history(items, history, now_ms),
                 tired=[tired_facts(*times.get(item_id, (0, 0))) for item_id in items],
+                numbers=self.lists.numbers.of_list(items, _numbers(example, items)),
             ),
         )
         for expert in self.parts.listeners:
@@ -586,6 +589,16 @@ def _said_of(rows: Sequence[int], said: Sparse) -> list[float]:
         return [0.0] * len(rows)
     found: list[float] = np.where(said.rows[at] == rows, said.values[at], np.float32(0)).tolist()
     return found
+
+
+def _numbers(example: Example, items: Sequence[str]) -> Numbers:
+    """What was told of the different `items` of a list; of a single one any number that came with it is its own."""
+    if len(example.items) < 2:
+        return {name: [one] for name, one in example.context.items() if type(one) is float} | dict(example.numbers)
+    if len(items) == len(example.items):
+        return example.numbers
+    first = [example.items.index(item_id) for item_id in items]
+    return {name: [numbers[at] for at in first] for name, numbers in example.numbers.items()}
 
 
 def _places(example: Example, items: Sequence[str]) -> list[int]:

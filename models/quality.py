@@ -33,6 +33,7 @@ class Judged(NamedTuple):
         reacted: whether a positive event of the item followed within the window, or named the list.
         weight: of the strongest such event, 0 without one.
         corrected: a label that came after the window, or took back what was said.
+        by_type: of each type of reaction that is told apart, the chance of one, and whether it came.
     """
 
     list_id: str
@@ -46,6 +47,7 @@ class Judged(NamedTuple):
     reacted: bool
     weight: float = 0.0
     corrected: bool = False
+    by_type: tuple[tuple[str, float, bool], ...] = ()
 
 
 class Scored(NamedTuple):

@@ -48,17 +48,20 @@ SIGNALS = {
 
 def events(path: Path) -> Iterator[Event]:
     """The events of hotels, each clickout after its list."""
-    names = ("user", "item", "event", "ts", "session", "impressions")
+    names = ("user", "item", "event", "ts", "session", "impressions", "prices")
     table = pyarrow.parquet.read_table(path, columns=list(names))
     for number, row in enumerate(zip(*(table[name].to_pylist() for name in names), strict=True)):
-        user, item, kind, time_ms, session, shown = row
+        user, item, kind, time_ms, session, shown, prices = row
         if item < 0:
             continue
         about = {"user_id": str(user), "event_time": time_ms, "session_id": str(session)}
         request = f"list-{number}" if shown else None
         if shown:
-            items = tuple(dict.fromkeys(shown.split("|")))
-            yield Event(event_id=f"s{number}", type="impression", items=items, request_id=request, **about)
+            items = tuple(shown.split("|"))
+            told = {"price": [float(one) for one in prices.split("|")]} if prices else None
+            yield Event(
+                event_id=f"s{number}", type="impression", items=items, request_id=request, properties=told, **about
+            )
         kind = kind.replace(" ", "_")
         yield Event(event_id=f"e{number}", item_id=str(item), type=kind, request_id=request, **about)
 
@@ -140,7 +143,7 @@ def main(name: str, arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", "--seeds", type=int, nargs="+", default=[0], dest="seeds", metavar="N")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    recording = recorded(events(events_file(name, given.events)), Limits(meanings=Signals(SIGNALS)))
+    recording = recorded(events(events_file(name, given.events)), Limits(meanings=Signals(SIGNALS), context=("price",)))
     found = [run(recording, overrides_of(given.set), given.stop, seed) for seed in given.seeds]
     mrr = float(np.mean([one["mrr"]["chance"] for one in found]))
     met = None if given.stop else mrr >= BAR

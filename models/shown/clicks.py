@@ -1,7 +1,10 @@
-"""The click model: the chance that an item that is shown is reacted to. Test, then train, in one pass.
+"""The click model: the chance that an item that is shown is reacted to, and in which way. One pass, test, then train.
 
     more     = bias + linear(facts) + network(facts) + fatigue(how often shown)
     log-odds = a + r * log-odds of the item's own rate + b * more
+
+It says so of any reaction, and by as many heads more of each type of event that reactions are of: a click, a purchase.
+The heads share the hidden units; the item's rate and fatigue count in all, and each has its own a, r and b.
 
 The item's own rate is all that it says before it has learned anything (a = 0, r = b = 1). Of a list it learns two
 things at once: of each item whether it was reacted to (log loss, which makes it a chance), and, where some were, which
@@ -25,7 +28,12 @@ from models.experts.fatigue import Fatigue
 from models.experts.network import Network
 from models.shown.facts import RATE
 
-__all__ = ["Clicks", "Taught"]
+__all__ = ["HEADS", "Clicks", "Taught"]
+
+HEADS = 8
+"""Types of reaction that are told apart; the first of all outputs, 0, is of any reaction."""
+
+OUTPUTS = 1 + HEADS
 
 HIDDEN = 24
 TRUST_LEARNING_RATE = 1e-2
@@ -47,9 +55,11 @@ class Taught(NamedTuple):
 
     Fields
         facts, tired: (n, F), (n, T).
-        label: (n,) 1 where it was reacted to, 0 where not; `weight` (n,) what that weighs, 0 where nothing is new.
-        correction: (n,) the label that it was learned with less the right one, where it was a wrong one.
-        groups: of each list that has a reaction, its items among the n and what each weighs as the one chosen.
+        label: (n, OUTPUTS) 1 where it was reacted to, 0 where not; `weight` likewise what that weighs, 0
+            where nothing is new.
+        correction: (n, OUTPUTS) the label that it was learned with less the right one, where it was a wrong one.
+        groups: of each list that has a reaction, its items (m,) among the n and what each weighs as the one chosen,
+            (m, OUTPUTS).
     """
 
     facts: Array
@@ -66,17 +76,17 @@ class ClickTrust(Network):
     label = "click_trust"
 
     def __init__(self) -> None:
-        super().__init__({"click_trust": torch.tensor([0.0, 1.0, 1.0])}, TRUST_LEARNING_RATE)
+        super().__init__({"click_trust": torch.tensor([[0.0, 1.0, 1.0]]).repeat(OUTPUTS, 1)}, TRUST_LEARNING_RATE)
 
     def said(self, rate: NDArray[np.float64], more: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Log-odds, (n,)."""
-        a, r, b = self.weights()["click_trust"].astype(np.float64)
-        said: NDArray[np.float64] = a + r * rate + b * more
+        """Log-odds, (n, OUTPUTS)."""
+        a, r, b = self.weights()["click_trust"].astype(np.float64).T
+        said: NDArray[np.float64] = a + r * rate[:, None] + b * more
         return said
 
     def learn(self, rate: NDArray[np.float64], more: NDArray[np.float64], gradient: NDArray[np.float64]) -> None:
         """One step, given the loss's gradient at the log-odds."""
-        steps = np.array([gradient.sum(), gradient @ rate, gradient @ more], np.float32)
+        steps = np.stack([gradient.sum(0), rate @ gradient, (gradient * more).sum(0)], 1).astype(np.float32)
         self.descend({"click_trust": steps})
 
 
@@ -89,9 +99,9 @@ class Clicks(Network):
         start = {
             "click_hidden_weight": torch.zeros(facts, HIDDEN),
             "click_hidden_bias": torch.zeros(HIDDEN),
-            "click_output_weight": torch.zeros(HIDDEN),
-            "click_linear": torch.zeros(facts),
-            "click_bias": torch.zeros(1),
+            "click_output_weight": torch.zeros(HIDDEN, OUTPUTS),
+            "click_linear": torch.zeros(facts, OUTPUTS),
+            "click_bias": torch.zeros(OUTPUTS),
         }
         random = np.random.default_rng(0)  # the same for every seed of a learner
         bound = facts**-0.5
@@ -111,45 +121,45 @@ class Clicks(Network):
         self.square += share * (((new - self.mean) ** 2).mean(0) - self.square)
 
     def chances(self, facts: Array, tired: Array) -> NDArray[np.float64]:
-        """Chances of a reaction, (n,), of facts (n, F) and `showings` (n, T)."""
+        """Chances of a reaction, (n, OUTPUTS), of facts (n, F) and `showings` (n, T)."""
         return _chance(self.trust.said(_rate(facts), self._more(facts, tired)[0]))
 
     def _more(self, facts: Array, tired: Array) -> tuple[NDArray[np.float64], Array, Array]:
-        """What is more than the rate, (n,); standardised facts, hidden units."""
+        """What is more than the rate, (n, OUTPUTS); standardised facts, hidden units."""
         weights = self.weights()
         standard = ((facts - self.mean) / np.sqrt(self.square + 1e-6)).clip(-WIDEST, WIDEST).astype(np.float32)
         hidden = np.tanh(standard @ weights["click_hidden_weight"] + weights["click_hidden_bias"])
-        said = hidden @ weights["click_output_weight"] + standard @ weights["click_linear"] + weights["click_bias"][0]
-        return (said + self.fatigue.said(tired)).astype(np.float64), standard, hidden
+        said = hidden @ weights["click_output_weight"] + standard @ weights["click_linear"] + weights["click_bias"]
+        return (said + self.fatigue.said(tired)[:, None]).astype(np.float64), standard, hidden
 
     def learn(self, taught: Taught, rehearsed: bool = False) -> None:
         """One step; what is `rehearsed` was learned before."""
         rate, (more, standard, hidden) = _rate(taught.facts), self._more(taught.facts, taught.tired)
         if not rehearsed:
             self.trust.learn(rate, more, _pointwise(self.trust.said(rate, more), taught))
-        said = rate + more
+        said = rate[:, None] + more
         gradient = _pointwise(said, taught)
         share = LISTWISE / max(len(taught.groups), 1)
         for items, chosen in taught.groups:
             odds = said[items]
-            among = np.exp(odds - odds.max())
-            among /= among.sum()
-            total = chosen.sum()
+            among = np.exp(odds - odds.max(0))
+            among /= among.sum(0)
+            total = chosen.sum(0)
             gradient[items] += share * (total * among - chosen)
         flat = gradient.astype(np.float32)
         weights = self.weights()
-        inner = flat[:, None] * weights["click_output_weight"] * (1 - hidden * hidden)
+        inner = (flat @ weights["click_output_weight"].T) * (1 - hidden * hidden)
         self.descend(
             {
                 "click_hidden_weight": standard.T @ inner,
                 "click_hidden_bias": inner.sum(0),
-                "click_output_weight": flat @ hidden,
-                "click_linear": flat @ standard,
-                "click_bias": flat.sum(keepdims=True),
+                "click_output_weight": hidden.T @ flat,
+                "click_linear": standard.T @ flat,
+                "click_bias": flat.sum(0),
             }
         )
         if not rehearsed and taught.tired.any():
-            self.fatigue.descend({"fatigue_weight": flat @ taught.tired})
+            self.fatigue.descend({"fatigue_weight": flat[:, 0] @ taught.tired})
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Weights, moments and running means."""
@@ -177,10 +187,11 @@ def _rate(facts: Array) -> NDArray[np.float64]:
 
 
 def _pointwise(log_odds: NDArray[np.float64], taught: Taught) -> NDArray[np.float64]:
-    """Gradient of the log loss at log-odds, (n,)."""
-    many = float(taught.weight.sum() + np.abs(taught.correction).sum())
+    """Gradient of the log loss at log-odds, (n, OUTPUTS)."""
+    many = taught.weight.sum(0, dtype=np.float64) + np.abs(taught.correction).sum(0, dtype=np.float64)
     gradient: NDArray[np.float64] = taught.weight * (_chance(log_odds) - taught.label) + taught.correction
-    return gradient / max(many, 1.0)
+    gradient /= np.maximum(many, 1.0)
+    return gradient
 
 
 def _chance(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:

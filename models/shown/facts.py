@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.block import Listed
+from models.shown.numbers import COLUMNS
 from models.shown.rates import Rate, log_odds
 
-__all__ = ["RATE", "ListMoment", "count_of", "facts_of"]
+__all__ = ["RATE", "Before", "ListMoment", "count_of", "facts_of"]
 
 Array = NDArray[np.float32]
 
@@ -27,6 +28,12 @@ RATE = 0
 OF_ITEM = 4 + 5 + 3 + 5
 """Facts of each item alone: rates, what the user did with it, its place, and how far from where the user was."""
 
+OF_NUMBER = 6
+"""Facts of each number of an item: its size, and how it compares with those of the others in the list."""
+
+OF_BEFORE = 6
+"""Facts of the list that the user was shown before: whether it was the same, and what became of the item there."""
+
 OF_LIST = 3 + 4
 """Facts that all items of a list share: of the user's rates, of the list and the moment."""
 
@@ -35,6 +42,15 @@ MOST = 1e4
 
 SECONDS = 1000.0
 HOUR_MS = 3_600_000
+MINUTE_MS = 60_000.0
+
+
+class Before(NamedTuple):
+    """A list that the user was shown before: its items, the weight of the reaction to each (0: none), how long ago."""
+
+    items: Sequence[str]
+    label: Sequence[float]
+    ago_ms: int
 
 
 class ListMoment(NamedTuple):
@@ -47,6 +63,8 @@ class ListMoment(NamedTuple):
         user: the user's rate, of_all: everybody's.
         length, since: entries of the history that are read, and `encode_since`.
         time_ms: when, epoch ms.
+        numbers: (M, COLUMNS) of `numbers`, NaN where there is none.
+        before: the list that the user was shown before this one, if it is kept.
     """
 
     listed: Listed
@@ -58,17 +76,20 @@ class ListMoment(NamedTuple):
     length: int
     since: float
     time_ms: int
+    numbers: NDArray[np.float64]
+    before: Before | None
 
 
 def count_of(experts: int) -> int:
     """How many facts `facts_of` tells where the experts have so many opinions."""
-    return OF_ITEM + OF_LIST + 2 * (experts + 1) + 2
+    return OF_ITEM + OF_LIST + OF_NUMBER * COLUMNS + OF_BEFORE + 2 * (experts + 1) + 2
 
 
 def facts_of(moment: ListMoment) -> Array:
     """Facts (M, F) float32 of the M items of a list."""
     listed, of_all = moment.listed, moment.of_all
-    many, here = len(listed.items), _newest_place(listed)
+    many, newest = len(listed.items), _newest(listed)
+    here = 0 if newest is None else listed.places[newest]
     own = [
         (
             log_odds(rate.smoothed(of_all)),
@@ -98,18 +119,58 @@ def facts_of(moment: ListMoment) -> Array:
     facts = np.empty((many, count_of(len(moment.opinions))), np.float32)
     facts[:, :OF_ITEM] = own
     facts[:, OF_ITEM : OF_ITEM + OF_LIST] = shared
-    end = OF_ITEM + OF_LIST + said.shape[1]
-    facts[:, OF_ITEM + OF_LIST : end] = said
+    at = OF_ITEM + OF_LIST
+    facts[:, at : at + OF_BEFORE] = _of_before(listed.items, moment.before)
+    at += OF_BEFORE
+    facts[:, at : at + OF_NUMBER * COLUMNS] = _of_numbers(moment.numbers, newest)
+    at += OF_NUMBER * COLUMNS
+    end = at + said.shape[1]
+    facts[:, at:end] = said
     facts[:, end:-2] = said - said.max(0)
     facts[:, -2] = facts[:, RATE] - facts[:, RATE].max()
     facts[:, -1] = moment.since
     return np.nan_to_num(facts, copy=False, nan=0.0, posinf=MOST, neginf=-MOST).clip(-MOST, MOST, out=facts)
 
 
-def _newest_place(listed: Listed) -> int:
-    """Place of the item that the user did something with last; 0 where there is none or it is not known."""
-    touched = [(did[1], place) for did, place in zip(listed.own, listed.places, strict=True) if did[0]]
-    return min(touched)[1] if touched else 0
+def _newest(listed: Listed) -> int | None:
+    """Which of the items the user did something with last."""
+    touched = [(did[1], i) for i, did in enumerate(listed.own) if did[0]]
+    return min(touched)[1] if touched else None
+
+
+def _of_before(items: Sequence[str], before: Before | None) -> NDArray[np.float64]:
+    """(M, OF_BEFORE); zeros where nothing was shown before."""
+    found = np.zeros((len(items), OF_BEFORE))
+    if before is None:
+        return found
+    where = {item_id: i for i, item_id in enumerate(before.items)}
+    fresh = math.exp(-max(before.ago_ms, 0) / MINUTE_MS)
+    for row, (i, item_id) in zip(found, enumerate(items), strict=True):
+        then = where.get(item_id)
+        if then is not None:
+            label = before.label[then]
+            row[:5] = 1.0, fresh, float(then == i), label, label * fresh
+    found[:, 5] = found[:, 2].mean()
+    return found
+
+
+def _of_numbers(numbers: NDArray[np.float64], newest: int | None) -> NDArray[np.float64]:
+    """(M, OF_NUMBER * COLUMNS); zeros of what is not known."""
+    found = np.zeros((len(numbers), COLUMNS, OF_NUMBER))
+    for column in np.flatnonzero(~np.isnan(numbers).all(0)):
+        size = np.sign(numbers[:, column]) * np.log1p(np.abs(numbers[:, column]))
+        known = np.flatnonzero(~np.isnan(size))
+        own = size[known]
+        found[known, column, 0] = own
+        if len(own) > 1:
+            below = (own[:, None] > own).sum(1)
+            found[known, column, 1] = (own - own.mean()) / (own.std() + 1e-3)
+            found[known, column, 2] = below / (len(own) - 1.0)
+            found[known, column, 3] = below == 0
+        if newest is not None and not np.isnan(size[newest]):
+            found[known, column, 4] = own - size[newest]
+            found[known, column, 5] = np.abs(own - size[newest])
+    return found.reshape(len(numbers), -1)
 
 
 def _from_here(place: int, here: int) -> tuple[float, float, float, float, float]:

@@ -23,8 +23,9 @@ from models.experts.fusion import Heard
 from models.inputs import event_weight
 from models.part import Part
 from models.quality import Judged, ShownFigures
-from models.shown.clicks import Clicks, Taught
-from models.shown.facts import ListMoment, count_of, facts_of
+from models.shown.clicks import HEADS, Clicks, Taught
+from models.shown.facts import Before, ListMoment, count_of, facts_of
+from models.shown.numbers import ItemNumbers
 from models.shown.rates import ReactionRates
 from models.shown.waiting import AtShowing, Reaction, Waiting, WaitingList, scattered
 
@@ -43,13 +44,13 @@ ENOUGH_ITEMS = 20_000
 
 
 class News(NamedTuple):
-    """What has become known of an item: its place in the list, the label that was learned (None: none), the right one,
-    and what its reactions weigh.
+    """What has become known of an item: its place in the list, the kinds of reaction that were learned (None: not
+    yet), the right ones, and what its reactions weigh.
     """
 
     place: int
-    learned: float | None
-    reacted: float
+    learned: int | None
+    kinds: int
     weight: float
 
 
@@ -60,19 +61,30 @@ class Lesson(NamedTuple):
     news: list[News]
 
 
-def _taught(lessons: Sequence[Lesson]) -> Taught:
-    """Lessons as the click model takes them."""
+BITS = np.arange(1 + HEADS)
+
+
+def _by_output(kinds: int) -> NDArray[np.float32]:
+    """Which outputs of the click model are true, (1 + HEADS,)."""
+    return (kinds >> BITS & 1).astype(np.float32)
+
+
+def _taught(lessons: Sequence[Lesson], heads: int) -> Taught:
+    """Lessons as the click model takes them; so many of its heads are in use."""
     parts: list[tuple[NDArray[Any], ...]] = []
     groups, first = [], 0
     for one, news in lessons:
         many = len(one.items)
-        label, weight, correction, chosen = np.zeros((4, many), np.float32)
-        for i, learned, reacted, worth in news:
-            label[i], chosen[i] = reacted, worth
+        label, weight, correction, chosen = np.zeros((4, many, 1 + HEADS), np.float32)
+        for i, learned, kinds, worth in news:
+            if kinds:
+                label[i] = chosen[i] = _by_output(kinds)
+                chosen[i, 0] = worth
             if learned is None:
-                weight[i] = worth or 1.0
-            else:
-                correction[i] = learned - reacted
+                weight[i, 0] = worth or 1.0
+                weight[i, 1 : 1 + heads] = 1.0
+            elif learned != kinds:
+                correction[i] = _by_output(learned) - label[i]
         if many > 1 and chosen.any():
             groups.append((np.arange(first, first + many), chosen))
         parts.append((one.asked.facts, one.asked.tired, label, weight, correction))
@@ -85,9 +97,9 @@ def _taught(lessons: Sequence[Lesson]) -> Taught:
 
 def _news(one: WaitingList, i: int) -> News:
     """The label of an item as it is now, which counts as learned from here on."""
-    before, reacted = one.learned[i], float(one.label[i] > 0)
-    one.learned[i] = reacted
-    return News(i, before, reacted, max(one.label[i], 0.0))
+    before = one.learned[i]
+    one.learned[i] = one.kinds[i]
+    return News(i, before, one.kinds[i], max(one.label[i], 0.0))
 
 
 class ShownLists(Part):
@@ -106,7 +118,9 @@ class ShownLists(Part):
         self.begun = False
         self.waiting = Waiting(int(config.join_window_s * 1000))
         self.items, self.users = ReactionRates(), ReactionRates()
+        self.numbers = ItemNumbers(2 * config.max_items)
         self.clicks = Clicks(count_of(experts), fatigue)
+        self.heads: dict[str, int] = {}  # type of event -> head of the click model, from 1
         self.taught = self.drawn = 0  # items learned, lists rehearsed
         self._lessons: list[Lesson] = []
 
@@ -156,11 +170,14 @@ class ShownLists(Part):
                 length=len(example.steps.rows),
                 since=example.since,
                 time_ms=example.target.time_ms,
+                numbers=self.numbers.columns(listed.numbers, len(listed.items)),
+                before=self._before(example, listed.list_id),
             )
         )
         tired = np.array(listed.tired, np.float32)
-        said = np.array([(0.0, rate.smoothed(of_all), score) for rate, score in zip(rates, heard.served, strict=True)])
-        said[:, 0] = self.clicks.chances(facts, tired)
+        said = np.empty((len(rates), 3 + HEADS))
+        said[:, 1], said[:, 2] = [rate.smoothed(of_all) for rate in rates], heard.served
+        said[:, [0, *range(3, 3 + HEADS)]] = self.clicks.chances(facts, tired)
         self.clicks.meet(facts)
         for item_id in self.waiting.new_items(user_id, listed.list_id, listed.items):
             self.items.expose(item_id)
@@ -170,6 +187,11 @@ class ShownLists(Part):
         before = self.waiting.open(made)
         return [each for one, i in before for each in self._told(one, i)]
 
+    def _before(self, example: Pending, list_id: str) -> Before | None:
+        """The list that its user was shown before."""
+        found = self.waiting.before(example.user_id, list_id)
+        return None if found is None else Before(found.items, found.label, example.target.time_ms - found.time_ms)
+
     def _react(self, example: Pending) -> list[Judged]:
         target, meanings = example.target, self.config.meanings
         meaning = meanings.meaning(target.type, target.value)
@@ -178,12 +200,18 @@ class ShownLists(Part):
         weight = -1.0 if meaning is Meaning.NEGATIVE else event_weight(target.type, target.value, self.config)
         if not weight:
             return []
-        reaction = Reaction(target.item_id, target.time_ms, example.request_id, weight)
+        reaction = Reaction(target.item_id, target.time_ms, example.request_id, weight, self._head(target.type, weight))
         if example.kind is Kind.UNDONE:
             found = self.waiting.take_back(example.user_id, reaction)
         else:
             found = self.waiting.react(example.user_id, reaction)
         return [] if found is None else self._told(*found)
+
+    def _head(self, event_type: str, weight: float) -> int:
+        """Which head learns of a reaction; the first types that come have one each, others and dismissals none: 0."""
+        if weight > 0 and event_type not in self.heads and len(self.heads) < HEADS:
+            self.heads[event_type] = len(self.heads) + 1
+        return self.heads.get(event_type, 0) if weight > 0 else 0
 
     def _told(self, one: WaitingList, i: int) -> list[Judged]:
         """An item's label has changed: count it, and learn it at once where no window is to be waited for."""
@@ -196,7 +224,7 @@ class ShownLists(Part):
         before = one.learned[i]
         if before is None and not one.closed and one.label[i] >= 0:
             return []
-        if before == float(reacted):
+        if before == one.kinds[i]:
             return []
         self._lessons.append(Lesson(one, [_news(one, i)]))
         return [self._judged(one, i, corrected=before is not None)]
@@ -208,7 +236,8 @@ class ShownLists(Part):
         return [self._judged(one, i) for i in left]
 
     def _judged(self, one: WaitingList, i: int, corrected: bool = False) -> Judged:
-        chance, rate, score = one.asked.said[i].tolist()
+        chance, rate, score, *by_head = one.asked.said[i].tolist()
+        kinds = one.kinds[i]
         return Judged(
             list_id=one.list_id,
             user_id=one.user_id,
@@ -221,6 +250,7 @@ class ShownLists(Part):
             reacted=one.label[i] > 0,
             weight=max(one.label[i], 0.0),
             corrected=corrected,
+            by_type=tuple((name, by_head[head - 1], kinds >> head & 1 == 1) for name, head in self.heads.items()),
         )
 
     def _learn(self) -> None:
@@ -231,12 +261,13 @@ class ShownLists(Part):
             while many < len(lessons) and items < BATCH_ITEMS:
                 items += len(lessons[many].waiting.items)
                 many += 1
-            self.clicks.learn(_taught(lessons[:many]))
+            heads = len(self.heads)
+            self.clicks.learn(_taught(lessons[:many], heads))
             lessons = lessons[many:]
             self.taught += items
             for _ in range(REHEARSED * min(self.taught, ENOUGH_ITEMS) // ENOUGH_ITEMS):
                 if past := self._drawn(items):
-                    self.clicks.learn(_taught(past), rehearsed=True)
+                    self.clicks.learn(_taught(past, heads), rehearsed=True)
 
     def _drawn(self, items: int) -> list[Lesson]:
         """Closed lists of so many items or a few more, any of those that are kept."""
@@ -245,7 +276,7 @@ class ShownLists(Part):
             self.drawn += 1
             one = closed[scattered(self.drawn, len(closed))]
             items -= len(one.items)
-            known = [News(i, None, float(label > 0), max(label, 0.0)) for i, label in enumerate(one.label)]
+            known = [News(i, None, kinds, max(one.label[i], 0.0)) for i, kinds in enumerate(one.kinds)]
             found.append(Lesson(one, known))
         return found
 
@@ -258,9 +289,9 @@ class ShownLists(Part):
         return self.clicks.state() | waiting | figures
 
     def values(self) -> dict[str, Any]:
-        """The rest, JSON-able; nothing before the first list."""
+        """The rest, JSON-able; of lists nothing before the first one."""
         if not self.begun:
-            return {}
+            return self.numbers.values()
         shown = {
             "waiting": self.waiting.values(),
             "items": self.items.values(),
@@ -269,20 +300,26 @@ class ShownLists(Part):
             "judged": self.figures.items,
             "drawn": self.drawn,
             "taught": self.taught,
+            "heads": list(self.heads),
         }
-        return {"shown": shown}
+        return {"shown": shown} | self.numbers.values()
 
     def restore(self, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         """Back to what `values` and `state` returned."""
+        self.numbers.load(values)
         shown = values.get("shown")
         if shown is None:
             return
         self.begun = True
-        self.clicks.load(shown["steps"], arrays)
-        self.figures.items, self.drawn, self.taught = shown["judged"], shown["drawn"], shown["taught"]
+        self.figures.items = shown["judged"]
         self.figures.said, self.figures.reacted = np.array(arrays["shown.said"]), np.array(arrays["shown.reacted"])
+        self.items.load(shown["items"])
+        self.users.load(shown["users"])
+        if "heads" not in shown:  # of a release with other facts: the click model and what waits begin anew
+            return
+        self.heads = {name: i + 1 for i, name in enumerate(shown["heads"])}
+        self.clicks.load(shown["steps"], arrays)
+        self.drawn, self.taught = shown["drawn"], shown["taught"]
         waiting = {name.removeprefix("waiting."): one for name, one in arrays.items() if name.startswith("waiting.")}
         self.waiting.load(shown["waiting"], waiting)
         self.figures.closed_early = self.waiting.closed_early
-        self.items.load(shown["items"])
-        self.users.load(shown["users"])

@@ -40,6 +40,7 @@ class Reaction(NamedTuple):
     time_ms: int
     request_id: str | None
     weight: float
+    head: int = 0  # of the click model, by the type of event; 0 for one without
 
 
 class AtShowing(NamedTuple):
@@ -48,7 +49,7 @@ class AtShowing(NamedTuple):
     Fields
         facts: (M, F) float16, `facts.facts_of`.
         tired: (M, T) float16, `showings`.
-        said: (M, 3) float64: chance of a reaction, the item's smoothed rate, fused score.
+        said: (M, 3 + HEADS) float64: chance of a reaction, the item's smoothed rate, fused score, chance by head.
     """
 
     facts: NDArray[np.float16]
@@ -62,9 +63,10 @@ class WaitingList:
 
     Fields
         label: by item, the weight of the strongest reaction for it; 0 for none, -1 where it was turned down.
+        kinds: by item, which outputs of the click model are true: bit 0 of any reaction, bit k of head k.
         counted: by item, whether a reaction is counted in the rates.
-        learned: by item, the label that was learned; None before it was.
-        reactions: place of the item, weight and time of each reaction that joined, so that one can be taken back.
+        learned: by item, the kinds that were learned; None before they were.
+        reactions: place of the item, weight, time and head of each reaction that joined, so that one can be taken back.
         number: of lists opened so far.
     """
 
@@ -77,9 +79,10 @@ class WaitingList:
     number: int = 0
     label: list[float] = field(default_factory=list)
     counted: list[bool] = field(default_factory=list)
-    learned: list[float | None] = field(default_factory=list)
-    reactions: list[tuple[int, float, int]] = field(default_factory=list)
+    learned: list[int | None] = field(default_factory=list)
+    reactions: list[tuple[int, float, int, int]] = field(default_factory=list)
     closed: bool = False
+    kinds: list[int] = field(default_factory=list)
 
     def extend(self, more: WaitingList) -> list[str]:
         """Take in the items of another part of this list that are not in it; they are returned."""
@@ -87,6 +90,7 @@ class WaitingList:
         self.items += [more.items[i] for i in fresh]
         self.places += [more.places[i] for i in fresh]
         self.label += [0.0] * len(fresh)
+        self.kinds += [0] * len(fresh)
         self.counted += [False] * len(fresh)
         self.learned += [None] * len(fresh)
         here, there = self.asked, more.asked
@@ -99,13 +103,16 @@ class WaitingList:
 
     def react(self, i: int, reaction: Reaction) -> None:
         """A reaction to the item at place i of the list."""
-        self.reactions.append((i, reaction.weight, reaction.time_ms))
+        self.reactions.append((i, reaction.weight, reaction.time_ms, reaction.head))
         self.relabel(i)
 
     def relabel(self, i: int) -> None:
         """The label of an item by its reactions; the newest dismissal or reaction decides between the two."""
-        own = [weight for at, weight, _ in self.reactions if at == i]
-        self.label[i] = 0.0 if not own else -1.0 if own[-1] < 0 else max(own)
+        own = [(weight, head) for at, weight, _, head in self.reactions if at == i]
+        self.label[i] = 0.0 if not own else -1.0 if own[-1][0] < 0 else max(own)[0]
+        self.kinds[i] = 0
+        for weight, head in own if self.label[i] > 0 else ():
+            self.kinds[i] |= 1 | 1 << head if weight > 0 else 0
 
 
 class Waiting:
@@ -146,7 +153,7 @@ class Waiting:
             self.opened += 1
             made.number = self.opened
             many = len(made.items)
-            made.label, made.counted, made.learned = [0.0] * many, [False] * many, [None] * many
+            made.label, made.counted, made.learned, made.kinds = [0.0] * many, [False] * many, [None] * many, [0] * many
             self._insert(made)
             heapq.heappush(self._due, (made.time_ms, made.number, made.user_id, made.list_id))
             return self._came_before(made)
@@ -176,7 +183,7 @@ class Waiting:
 
     def take_back(self, user_id: str, reaction: Reaction) -> tuple[WaitingList, int] | None:
         """Undo a reaction, whatever list it named or joined: an undo names none. None where it had joined no list."""
-        item_id, time_ms, _, weight = reaction
+        item_id, time_ms, _, weight, head = reaction
         kept = self._early.get(user_id, [])
         early = next((one for one in kept if one._replace(request_id=reaction.request_id) == reaction), None)
         if early is not None:
@@ -184,8 +191,8 @@ class Waiting:
             return None
         for one in self._showings.get((user_id, item_id), ()):
             i = one.items.index(item_id)
-            if (i, weight, time_ms) in one.reactions:
-                one.reactions.remove((i, weight, time_ms))
+            if (told := (i, weight, time_ms, head)) in one.reactions:
+                one.reactions.remove(told)
                 one.relabel(i)
                 return one, i
         return None
@@ -207,6 +214,11 @@ class Waiting:
                 yield one
         while self._held_closed > self.most_closed:
             self._forget(self.closed[scattered(self.opened + len(self.closed), len(self.closed))])
+
+    def before(self, user_id: str, list_id: str) -> WaitingList | None:
+        """The newest list that is kept of a user, but for the one of this name."""
+        kept = reversed(self._lists.get(user_id, {}).values())
+        return next((one for one in kept if one.list_id != list_id), None)
 
     def open_lists(self) -> list[WaitingList]:
         """Those whose window is not over, the oldest first."""
@@ -300,7 +312,7 @@ class Waiting:
             "closed_early": self.closed_early,
             "lists": [
                 [one.user_id, one.list_id, one.time_ms, one.number, one.items, one.places, one.label, one.counted,
-                 one.learned, one.reactions, one.closed]
+                 one.learned, one.reactions, one.closed, one.kinds]
                 for one in self._all()
             ],
             "due": self._due,
@@ -320,12 +332,12 @@ class Waiting:
         """Back to what `values` and `arrays` returned."""
         self.now_ms, self.opened, self.closed_early = (values[name] for name in ("now_ms", "opened", "closed_early"))
         by_number, first = {}, 0
-        for *named, items, places, label, counted, learned, reactions, closed in values["lists"]:
+        for *named, items, places, label, counted, learned, reactions, closed, kinds in values["lists"]:
             user_id, list_id, time_ms, number = named
             end = first + len(items)
             asked = AtShowing(*(np.array(arrays[name][first:end]) for name in AtShowing._fields))
             one = WaitingList(user_id, list_id, time_ms, items, places, asked, number, label, counted, learned)
-            one.reactions, one.closed = [(*reaction,) for reaction in reactions], closed
+            one.reactions, one.closed, one.kinds = [(*reaction,) for reaction in reactions], closed, kinds
             by_number[number], first = one, end
             self._insert(one)
         self._due = [(*one,) for one in values["due"]]

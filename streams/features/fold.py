@@ -20,7 +20,7 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from headwater.context import Context, named
+from headwater.context import Context, named, numbers_of
 from headwater.examples import (
     NO_CONTEXT,
     Entry,
@@ -295,7 +295,7 @@ class Folding:
 
     def _exposure(self, row: EventRow, entry: Entry) -> Change:
         at = row.time_ms
-        exposed = _shown_list(row)
+        exposed = _shown_list(row, self.limits.context)
         place, shown_place = _place(self.history, at), _place(self.shown, at)
         is_late = place < len(self.history) or shown_place < len(self.shown)
         every = exposed.at(at)
@@ -477,10 +477,11 @@ class Folding:
         )  # fmt: skip
 
 
-def _shown_list(row: EventRow) -> ShownList:
+def _shown_list(row: EventRow, fields: Sequence[str]) -> ShownList:
     """The list that an exposure shows; of a single item its value is the place, if it can be one."""
     first = place_of(row.value) or (1 if row.items else 0)
-    return ShownList(row.items or (row.item_id,), row.request_id or row.event_id, first)
+    items = row.items or (row.item_id,)
+    return ShownList(items, row.request_id or row.event_id, first, numbers_of(row.properties, fields, len(items)))
 
 
 @dataclass(slots=True)

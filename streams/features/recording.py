@@ -18,7 +18,7 @@ from hashlib import blake2b
 
 import orjson
 
-from headwater.context import named
+from headwater.context import named, numbers_of
 from headwater.events import Event, session_number
 from headwater.examples import Example
 from headwater.signals import Meaning
@@ -96,7 +96,8 @@ class Recording:
         known = None if request is None else self._requests.setdefault(request, len(self._requests))
         self._request.put(place, known)
         self._list.put(place, len(self._ends) - 1 if row.items else None)
-        context = named(row.properties, self.limits.context)
+        fields = self.limits.context
+        context = named(row.properties, fields) | numbers_of(row.properties, fields, len(row.items or (row.item_id,)))
         told = orjson.dumps(context, option=orjson.OPT_SORT_KEYS) if context else None
         self._context.put(place, None if told is None else self._contexts.setdefault(told, len(self._contexts)))
         if row.items:
