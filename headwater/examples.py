@@ -434,7 +434,7 @@ def _context(given: Any) -> Context:
     if type(given) is not dict or len(given) > MAX_CONTEXT_FIELDS:
         raise TypeError(f"a context is {short_text(given)}")
     found = {name: plain_scalar(value) for name, value in given.items()}
-    if found != given or any(len(name) > MAX_CONTEXT_CHARS for name in given):
+    if found != given or None in found.values() or any(len(name) > MAX_CONTEXT_CHARS for name in given):
         raise ValueError(f"a context is {short_text(given)}")
     return given
 

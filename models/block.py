@@ -77,6 +77,7 @@ class Pending:
     listed: Listed | None = None  # it is a list that is shown: asked about, and no target
     request_id: str | None = None  # that the event answers
     passed_over: list[int] = field(default_factory=list)  # rows that were shown before it and not reacted to
+    told: list[float] | None = None  # of the moment and the user (`ranker.told`); None: nothing
     notes: dict[str, Any] = field(default_factory=dict)  # JSON that `Expert.note` left for `rewind`, by expert's name
 
 

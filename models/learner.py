@@ -40,6 +40,7 @@ from models.published.bundle import Bundle
 from models.published.delta import Delta
 from models.published.publish import Publication, Release
 from models.quality import Judged, Prequential, Scored
+from models.ranker.told import told_of
 from models.sentences import SentenceModel
 from models.shown.lists import ShownLists
 from models.shown.showings import Tired, times_shown, tired_facts, tired_of, unanswered
@@ -181,6 +182,7 @@ class Learner:
             since=encode_since(history, target.time_ms),
             request_id=example.request_id,
             fresh=encode_fresh(history, target.session),
+            told=self._told(example),
         )
         recent = recent_of(steps, target.time_ms - history[-1].time_ms if history else 0)
         newest = {entry[0]: entry[1] for entry in history}  # item -> type of its newest entry
@@ -196,6 +198,12 @@ class Learner:
             if example.shown and self.config.negative_loss and meaning is Meaning.POSITIVE:
                 pending.passed_over = self._passed_over(example)
         self.pending.append(pending)
+
+    def _told(self, example: Example) -> list[float] | None:
+        if self.parts.ranker is None or not (example.context or example.attributes):
+            return None
+        told: list[float] = told_of(self.config, example.context, example.attributes).tolist()
+        return told
 
     def _passed_over(self, example: Example) -> list[int]:
         """Rows of what was shown within the join window before an event and not reacted to, the newest few."""
@@ -267,6 +275,7 @@ class Learner:
             steps=steps,
             since=encode_since(history, now_ms),
             fresh=encode_fresh(history, target.session),
+            told=self._told(example),
             kind=Kind.SHOWN,
             tired=tired_of(before, now_ms, self.items.rows),
             listed=Listed(
@@ -617,7 +626,7 @@ def compile_loops() -> None:
 
 PENDING_ARRAYS = ("excluded", "opinions")
 
-OF_LISTS = ("kind", "tired", "listed", "request_id")
+OF_LISTS = ("kind", "tired", "listed", "request_id", "told")
 """Fields that are left out where they say nothing: most streams show no lists."""
 
 NAMED = (Entry, Steps, Tired, Listed)

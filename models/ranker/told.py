@@ -1,0 +1,93 @@
+"""What an app tells of the moment and of the user, as numbers: context of requests and events, attributes of users.
+
+Before: examples, and requests, with the same context and attributes. After: `facts` puts these numbers behind its own,
+in learner and serving alike. Texts are hashed into a few columns, so that no value has to be known beforehand; numbers
+go by their logarithm, and the network standardises each column. What was not told is 0. Knows no rows and no clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.config import ModelConfig
+
+__all__ = ["clock_ahead_ms", "told_count", "told_names", "told_of"]
+
+CONTEXT_COLUMNS = 6
+"""Of each field of the context that counts."""
+
+TEXT_COLUMNS, NUMBER_COLUMNS = 8, 4
+"""Of all attributes of a user together."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST = datetime(9999, 12, 29, tzinfo=UTC)
+
+
+def clock_ahead_ms(time_ms: int, zone: str) -> int:
+    """How far the clocks of a time zone are ahead of UTC at an instant.
+
+    >>> clock_ahead_ms(1_700_000_000_000, "Europe/Berlin"), clock_ahead_ms(1_690_000_000_000, "Europe/Berlin")
+    (3600000, 7200000)
+    """
+    if zone == "UTC":
+        return 0
+    at = min(EPOCH + timedelta(milliseconds=time_ms), LATEST).astimezone(ZoneInfo(zone))
+    ahead = at.utcoffset()
+    return 0 if ahead is None else round(ahead.total_seconds() * 1000)
+
+
+def told_count(config: ModelConfig) -> int:
+    """How many numbers `told_of` gives."""
+    return CONTEXT_COLUMNS * len(config.context_fields) + TEXT_COLUMNS + NUMBER_COLUMNS
+
+
+def told_names(config: ModelConfig) -> list[str]:
+    """Their names, in order."""
+    context = [f"context {field} {column}" for field in config.context_fields for column in range(CONTEXT_COLUMNS)]
+    texts = [f"user text {column}" for column in range(TEXT_COLUMNS)]
+    return [*context, *texts, *(f"user number {column}" for column in range(NUMBER_COLUMNS))]
+
+
+def told_of(config: ModelConfig, context: Mapping[str, Any], attributes: Mapping[str, Any]) -> NDArray[np.float32]:
+    """The numbers, (told_count,) float32.
+
+    Parameters
+        config: names the fields of the context that count.
+        context: as `headwater.context.named` leaves it; other fields count for nothing.
+        attributes: of `headwater.users`.
+    """
+    told = np.zeros(told_count(config), np.float32)
+    for place, field in enumerate(config.context_fields):
+        value = context.get(field)
+        if value is not None:
+            told[place * CONTEXT_COLUMNS + _hashed(f"{field}={_text(value)}") % CONTEXT_COLUMNS] = 1.0
+    texts = CONTEXT_COLUMNS * len(config.context_fields)
+    numbers = texts + TEXT_COLUMNS
+    for name, value in attributes.items():
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            told[numbers + _hashed(name) % NUMBER_COLUMNS] += math.copysign(math.log1p(abs(value)), value)
+            continue
+        several = value if isinstance(value, (list, tuple)) else (value,)
+        for one in several:
+            number = _hashed(f"{name}={_text(one)}")
+            told[texts + number // 2 % TEXT_COLUMNS] += (1.0 if number % 2 else -1.0) / len(several)
+    return told
+
+
+def _text(value: Any) -> str:
+    """The same for 1 and 1.0, which are one number in JSON."""
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
+
+
+@lru_cache(maxsize=65_536)
+def _hashed(text: str) -> int:
+    return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
