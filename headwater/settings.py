@@ -153,11 +153,17 @@ class ModelSettings(_Section):
         max_length=MAX_CONTEXT_FIELDS,
         description="Fields of the `context` of requests, and of the `properties` of events, that count: device, page.",
     )
+    user_fields: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(
+        default=(),
+        max_length=MAX_CONTEXT_FIELDS,
+        description="Attributes of users (topic `users`) that count; others are kept in the store and go no further.",
+    )
 
     @property
     def given(self) -> dict[str, Any]:
         """Fields of ModelConfig that are set, here or among the overrides."""
         own = {"time_zone": self.time_zone, "context_fields": self.context_fields}
+        own |= {"user_fields": self.user_fields}
         return {name: value for name, value in own.items() if value} | self.overrides
 
 

@@ -102,6 +102,12 @@ class ModelConfig(BaseModel):
         exclude_if=lambda fields: not fields,
         description="Fields of the context of requests, and of the properties of events, that count.",
     )
+    user_fields: tuple[str, ...] = Field(
+        default=(),
+        max_length=MAX_CONTEXT_FIELDS,
+        exclude_if=lambda fields: not fields,
+        description="Attributes of users that count.",
+    )
 
     join_window_s: float = Field(
         default=JOIN_WINDOW_S,

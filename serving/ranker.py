@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from headwater.context import named
 from headwater.errors import BundleError
 from headwater.examples import Entry
 from models.block import Sparse
@@ -24,6 +25,7 @@ from models.published.ranker_graph import FACTS, SAID, WEIGHTS, build_ranker_gra
 from models.ranker.candidates import candidates_of, standing_of
 from models.ranker.facts import FIRST, ITEM, Moment, facts_count, facts_of, moment_of
 from models.ranker.revision import added_to
+from models.ranker.told import clock_ahead_ms, told_count, told_of
 from streams.features.state import EMPTY, UserState
 
 if TYPE_CHECKING:
@@ -103,7 +105,8 @@ class SecondStage:
     def refuse_unfit(self) -> None:
         """Raises BundleError for weights that the compiled loops, or the graph, would read beyond."""
         weights = self.bundle.weights
-        facts, hidden = facts_count(len(self.experts)), weights["ranker_hidden_bias"].size
+        facts = facts_count(len(self.experts), told_count(self.bundle.config))
+        hidden = weights["ranker_hidden_bias"].size
         sizes: dict[str | int, int] = {"facts": facts, "hidden": hidden, 1: 1}
         wanted = {name: tuple(sizes[one] for one in shape) for name, shape in WEIGHTS.items()}
         wanted |= {"ranker_items": (self.bundle.capacity, len(ITEM)), "ranker_landmark_ms": (1,), "ranker_share": (1,)}
@@ -119,29 +122,42 @@ class SecondStage:
         self._weights = {name: weights[name] for name in WEIGHTS}
         self.standing = standing_of(weights["popularity"], weights["ranker_items"][:, FIRST])
 
-    def added(self, facts: Array, scores: Array) -> Array:
-        """What is added to the scores (C,) of candidates with these facts (C, F): (C,)."""
-        (said,) = _session().run([SAID], {**self._weights, FACTS: facts})
-        return added_to(scores, np.asarray(said), self.bundle.weights["ranker_share"][0])
-
-    def facts(self, situation: Situation, scores: Array, parts: Mapping[str, Array]) -> tuple[RowIds, Array]:
-        """The candidates' rows (C,), ascending, and their facts (C, F); arguments as of `revise`."""
-        bundle, history, at_ms = self.bundle, situation.history, situation.at_ms
-        weights = bundle.weights
-        own = np.array(encode_entries(history, bundle.item_rows, {}, bundle.config).rows, np.int64)
-        alike = weights["ranker_alike"][own[-LIKE:]].ravel().astype(np.int64)
+    def candidates(self, situation: Situation, scores: Array, parts: Mapping[str, Array]) -> tuple[RowIds, RowIds]:
+        """The candidates' rows (C,), ascending, and those of the history; arguments as of `second_stage.revise`."""
+        bundle = self.bundle
+        own = np.array(encode_entries(situation.history, bundle.item_rows, {}, bundle.config).rows, np.int64)
+        alike = bundle.weights["ranker_alike"][own[-LIKE:]].ravel().astype(np.int64)
         opinions = [_opinion(parts[name], kind) for name, kind in self.experts if kind is not None]
         rows = candidates_of(scores, opinions, own, np.concatenate([self.standing, alike]))
-        rows = rows[scores[rows] > CLOSED]
-        said = np.array([parts[name][rows] for name, _ in self.experts], np.float32)
+        return rows[scores[rows] > CLOSED], own
+
+    def facts(
+        self, situation: Situation, scores: Array, parts: Mapping[str, Array], rows: RowIds, own: RowIds
+    ) -> Array:
+        """Facts (C, F) of the candidates `rows`; `own` are the rows of the history."""
+        config, weights, at_ms = self.bundle.config, self.bundle.weights, situation.at_ms
         moment = Moment(
             length=len(own),
-            since=encode_since(history, at_ms),
-            fresh=encode_fresh(history, situation.session),
+            since=encode_since(situation.history, at_ms),
+            fresh=encode_fresh(situation.history, situation.session),
             time_ms=at_ms,
             landmark_ms=int(weights["ranker_landmark_ms"][0]),
+            ahead_ms=clock_ahead_ms(at_ms, config.time_zone),
+            told=told_of(config, named(situation.context, config.context_fields), situation.attributes),
         )
-        return rows, facts_of(said, scores[rows], weights["ranker_items"], own, rows, moment_of(moment))
+        said = np.array([parts[name][rows] for name, _ in self.experts])
+        return facts_of(said, scores[rows], weights["ranker_items"], own, rows, moment_of(moment))
+
+    def added(self, facts: Array, scores: Array) -> Array:
+        """What is added to the scores (C,) of candidates with these facts (C, F)."""
+        (said,) = _session().run([SAID], {**self._weights, FACTS: facts})
+        return added_to(scores, said, self.share)
+
+    @property
+    def share(self) -> np.float32:
+        """How far the network is listened to: 0 as long as it has not shown its worth."""
+        share: np.float32 = self.bundle.weights["ranker_share"][0]
+        return share
 
 
 def _opinion(values: Array, kind: str) -> Sparse | Array:

@@ -187,6 +187,14 @@ class Scorer:
         half = self._live
         return None if half is None else half.published_ms
 
+    @property
+    def candidate_recall(self) -> float:
+        """Of the model that answers, as the learner published it; NaN where it is not known."""
+        half = self._live
+        ranker = {} if half is None else half.bundle.metrics.get("ranker")
+        recall = ranker.get("candidate_recall") if isinstance(ranker, dict) else None
+        return float(recall) if isinstance(recall, (int, float)) else float("nan")
+
     def load(self, bundle: Bundle, published_ms: int) -> None:
         """Answer from a full bundle, from the next batch on. The session is kept when the graph is the same.
 

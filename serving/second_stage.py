@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.top_k import drop_not_finite
-from serving.ranker import Situation
+from serving.ranker import SecondStage, Situation
 
 if TYPE_CHECKING:
     from serving.scorer import Half
@@ -54,14 +54,17 @@ def revise(half: Half, situation: Situation, scores: Array, parts: Mapping[str, 
     Returns
         The candidates' rows, ascending; none where the model has no ranker.
     """
-    stage, said = half.second, told(half, situation, scores, parts)
-    if stage is None or said is None:
+    stage = half.second
+    if stage is None:
         return NO_ROWS
+    rows, own = stage.candidates(situation, scores, parts)
     stage.seen.requests += 1
-    stage.seen.candidates += len(said.rows)
-    stage.seen.not_finite += said.not_finite
-    scores[said.rows] += said.added
-    return said.rows
+    stage.seen.candidates += len(rows)
+    if stage.share:
+        said = _told(stage, situation, scores, parts, rows, own)
+        stage.seen.not_finite += said.not_finite
+        scores[rows] += said.added
+    return rows
 
 
 def told(half: Half, situation: Situation, scores: Array, parts: Mapping[str, Array]) -> Told | None:
@@ -69,12 +72,17 @@ def told(half: Half, situation: Situation, scores: Array, parts: Mapping[str, Ar
     stage = half.second
     if stage is None:
         return None
-    rows, facts = stage.facts(situation, scores, parts)
+    return _told(stage, situation, scores, parts, *stage.candidates(situation, scores, parts))
+
+
+def _told(
+    stage: SecondStage, situation: Situation, scores: Array, parts: Mapping[str, Array], rows: RowIds, own: RowIds
+) -> Told:
+    facts = stage.facts(situation, scores, parts, rows, own)
     if not len(rows):
         return Told(rows, facts, np.zeros(0, np.float32))
     added = stage.added(facts, scores[rows])
-    not_finite = 0
-    if drop_not_finite(added):
-        not_finite = int(np.isneginf(added).sum())
-        added[~np.isfinite(added)] = 0
+    not_finite = drop_not_finite(added)
+    if not_finite:
+        added[np.isneginf(added)] = 0
     return Told(rows, facts, added, not_finite)

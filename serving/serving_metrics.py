@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -10,6 +11,12 @@ from headwater.topics import REQUESTS
 from serving.scorer import Scorer
 
 __all__ = ["ServingMetrics"]
+
+SECOND_STAGE = {
+    "requests": "Requests whose scores the ranker has revised or, young, has left as they are.",
+    "candidates": "Candidates of these requests, together.",
+    "not_finite": "What the ranker said of candidates and was no number: left out.",
+}
 
 BUCKETS_S = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 
@@ -74,6 +81,15 @@ class ServingMetrics:
         Gauge(
             "headwater_model_version", "Version of the model that answers; 0 is none.", registry=registry
         ).set_function(lambda: scorer.version or 0)
+        for name, text in SECOND_STAGE.items():
+            Gauge(f"headwater_second_stage_{name}", text, registry=registry).set_function(
+                partial(getattr, scorer.seen, name)
+            )
+        Gauge(
+            "headwater_candidate_recall",
+            "Share of the queries lately whose next item was among the candidates, by the learner; NaN: not known.",
+            registry=registry,
+        ).set_function(lambda: scorer.candidate_recall)
         Gauge(
             "headwater_weight_age_seconds", "Since the weights that answer were published.", registry=registry
         ).set_function(lambda: time.time() - scorer.published_ms / 1000 if scorer.published_ms is not None else 0.0)

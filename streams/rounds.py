@@ -202,7 +202,12 @@ class EventRounds:
         if reading.untold:
             await self._retry.call_blocking("redis", lambda: self._store.forget_attributes(reading.untold))
         self._decay = reading.decay or self._decay
-        attributes = {user: reading.attributes_of([user]) for user in users} if reading.attributes else {}
+        attributes: dict[str, dict[str, Any]] = {}
+        if reading.attributes and self._limits.attributes:
+            counted = {*self._limits.attributes}
+            for user in users:
+                told = reading.attributes_of([user])
+                attributes[user] = {name: value for name, value in told.items() if name in counted}
         return {**reading.states, **hot}, reading.people, attributes
 
     async def _mend(self, damaged: Mapping[str, bytes | None]) -> None:

@@ -58,7 +58,7 @@ class Parts:
         self.reviser_places = [e for e, one in enumerate(self.experts) if isinstance(one, Reviser)]
         self.gate = Gate(config, self.experts, self.generator)
         self.return_rate = ReturnRate(config.max_types)
-        self.ranker = Ranker(self.experts, capacity) if config.ranker else None
+        self.ranker = Ranker(config, self.experts, capacity) if config.ranker else None
         self.listeners = [*self.experts, *([self.ranker.statistics] if self.ranker else ())]
         self.all: list[Part] = [*self.experts, self.gate, self.return_rate, *(self.ranker.all if self.ranker else ())]
 

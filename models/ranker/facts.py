@@ -67,6 +67,8 @@ class Moment(NamedTuple):
         since, fresh: `encode_since` and `encode_fresh` of `models.inputs`.
         time_ms: the instant, epoch ms.
         landmark_ms: what the hours of item statistics are counted from.
+        ahead_ms: how far the clocks of the users' time zone are ahead of UTC.
+        told: of moment and user by the app (`told`), (K,).
     """
 
     length: int
@@ -74,11 +76,13 @@ class Moment(NamedTuple):
     fresh: float
     time_ms: int
     landmark_ms: int
+    ahead_ms: int = 0
+    told: Array | Sequence[float] = ()
 
 
 def moment_of(moment: Moment) -> Array:
-    """The person and the moment as numbers, (len(MOMENT),)."""
-    hour = moment.time_ms / HOUR_MS
+    """The person and the moment as numbers, (len(MOMENT) + K,)."""
+    hour = (moment.time_ms + moment.ahead_ms) / HOUR_MS
     day, week = hour % DAY_H * (2 * math.pi / DAY_H), hour % (7 * DAY_H) * (2 * math.pi / (7 * DAY_H))
     return np.array(
         [
@@ -90,25 +94,26 @@ def moment_of(moment: Moment) -> Array:
             math.cos(day),
             math.sin(week),
             math.cos(week),
+            *moment.told,
         ],
         np.float32,
     )
 
 
-def fact_names(experts: Sequence[str]) -> list[str]:
-    """Names of the facts, in order, of experts with these names."""
+def fact_names(experts: Sequence[str], told: Sequence[str] = ()) -> list[str]:
+    """Names of the facts, in order, of experts with these names, and of what is `told`."""
     said = [f"{name}{how}" for name in experts for how in ("", ", from the best")]
-    return [*said, "score, from the best", *OF_ITEM, *OF_OWN, *OF_PAST, *MOMENT[1:]]
+    return [*said, "score, from the best", *OF_ITEM, *OF_OWN, *OF_PAST, *MOMENT[1:], *told]
 
 
-def facts_count(experts: int) -> int:
-    """How many facts there are with so many experts."""
-    return 2 * experts + 1 + len(OF_ITEM) + len(OF_OWN) + len(OF_PAST) + len(MOMENT) - 1
+def facts_count(experts: int, told: int = 0) -> int:
+    """How many facts there are with so many experts, and so many numbers that are told."""
+    return 2 * experts + 1 + len(OF_ITEM) + len(OF_OWN) + len(OF_PAST) + len(MOMENT) - 1 + told
 
 
 def facts_of(said: Array, scores: Array, items: Array, history: Rows, rows: Rows, moment: Array) -> Array:
     """Facts (C, F) float32 of C candidates, which are `rows`; the module says what is passed. All are finite."""
-    facts = np.empty((len(rows), facts_count(len(said))), np.float32)
+    facts = np.empty((len(rows), facts_count(len(said), len(moment) - len(MOMENT))), np.float32)
     if len(rows):
         _tell(said, scores, items, history, rows, moment, facts)
     return facts

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.block import Pending, Sparse
+from models.config import ModelConfig
 from models.experts.expert import Expert
 from models.experts.popularity import Popularity
 from models.part import Part
@@ -22,6 +23,7 @@ from models.ranker.facts import FIRST, Moment, facts_count, facts_of, moment_of
 from models.ranker.network import RankerNetwork
 from models.ranker.revision import added_to
 from models.ranker.statistics import ItemStatistics
+from models.ranker.told import clock_ahead_ms, told_count
 
 __all__ = ["Asked", "Ranker", "Revision"]
 
@@ -53,11 +55,12 @@ class Revision(NamedTuple):
 class Ranker:
     """Item statistics and network. `all` are its parts, which learner, publication and checkpoint loop over."""
 
-    def __init__(self, experts: Sequence[Expert], capacity: int) -> None:
+    def __init__(self, config: ModelConfig, experts: Sequence[Expert], capacity: int) -> None:
+        self.zone, self.nothing_told = config.time_zone, [0.0] * told_count(config)
         self.listened = [e for e, one in enumerate(experts) if not isinstance(one, Popularity)]
         self.experts = len(experts)
         self.statistics = ItemStatistics(capacity)
-        self.network = RankerNetwork(facts_count(self.experts))
+        self.network = RankerNetwork(facts_count(self.experts, len(self.nothing_told)))
         self.all: list[Part] = [self.statistics, self.network]
         self._scratch = np.zeros(0, np.float32)
 
@@ -87,6 +90,8 @@ class Ranker:
             fresh=example.fresh,
             time_ms=example.target.time_ms,
             landmark_ms=statistics.landmark_ms or 0,
+            ahead_ms=clock_ahead_ms(example.target.time_ms, self.zone),
+            told=self.nothing_told if example.told is None else example.told,
         )
         facts = facts_of(said, plain, statistics.asked, history, rows, moment_of(moment))
         return Revision(rows, plain, added_to(plain, self.network.ask(facts), self.network.share[0]), facts)

@@ -22,11 +22,8 @@ from models.config import ModelConfig
 
 __all__ = ["clock_ahead_ms", "told_count", "told_names", "told_of"]
 
-CONTEXT_COLUMNS = 6
-"""Of each field of the context that counts."""
-
-TEXT_COLUMNS, NUMBER_COLUMNS = 8, 4
-"""Of all attributes of a user together."""
+CONTEXT_COLUMNS, ATTRIBUTE_COLUMNS = 6, 6
+"""Of each field that counts; the first of an attribute is for numbers."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(9999, 12, 29, tzinfo=UTC)
@@ -47,22 +44,23 @@ def clock_ahead_ms(time_ms: int, zone: str) -> int:
 
 def told_count(config: ModelConfig) -> int:
     """How many numbers `told_of` gives."""
-    return CONTEXT_COLUMNS * len(config.context_fields) + TEXT_COLUMNS + NUMBER_COLUMNS
+    return CONTEXT_COLUMNS * len(config.context_fields) + ATTRIBUTE_COLUMNS * len(config.user_fields)
 
 
 def told_names(config: ModelConfig) -> list[str]:
     """Their names, in order."""
-    context = [f"context {field} {column}" for field in config.context_fields for column in range(CONTEXT_COLUMNS)]
-    texts = [f"user text {column}" for column in range(TEXT_COLUMNS)]
-    return [*context, *texts, *(f"user number {column}" for column in range(NUMBER_COLUMNS))]
+    kinds = (("context", config.context_fields, CONTEXT_COLUMNS), ("user", config.user_fields, ATTRIBUTE_COLUMNS))
+    return [
+        f"{kind} {field} {column}" for kind, fields, columns in kinds for field in fields for column in range(columns)
+    ]
 
 
 def told_of(config: ModelConfig, context: Mapping[str, Any], attributes: Mapping[str, Any]) -> NDArray[np.float32]:
     """The numbers, (told_count,) float32.
 
     Parameters
-        config: names the fields of the context that count.
-        context: as `headwater.context.named` leaves it; other fields count for nothing.
+        config: names the fields that count; others are passed over.
+        context: as `headwater.context.named` leaves it.
         attributes: of `headwater.users`.
     """
     told = np.zeros(told_count(config), np.float32)
@@ -70,17 +68,22 @@ def told_of(config: ModelConfig, context: Mapping[str, Any], attributes: Mapping
         value = context.get(field)
         if value is not None:
             told[place * CONTEXT_COLUMNS + _hashed(f"{field}={_text(value)}") % CONTEXT_COLUMNS] = 1.0
-    texts = CONTEXT_COLUMNS * len(config.context_fields)
-    numbers = texts + TEXT_COLUMNS
-    for name, value in attributes.items():
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            told[numbers + _hashed(name) % NUMBER_COLUMNS] += math.copysign(math.log1p(abs(value)), value)
-            continue
-        several = value if isinstance(value, (list, tuple)) else (value,)
-        for one in several:
-            number = _hashed(f"{name}={_text(one)}")
-            told[texts + number // 2 % TEXT_COLUMNS] += (1.0 if number % 2 else -1.0) / len(several)
+    at = CONTEXT_COLUMNS * len(config.context_fields)
+    for field in config.user_fields:
+        _tell_attribute(field, attributes.get(field), told[at : at + ATTRIBUTE_COLUMNS])
+        at += ATTRIBUTE_COLUMNS
     return told
+
+
+def _tell_attribute(field: str, value: Any, columns: NDArray[np.float32]) -> None:
+    if value is None:
+        return
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        columns[0] = math.copysign(math.log1p(abs(value)), value)
+        return
+    several = value if isinstance(value, (list, tuple)) else (value,)
+    for one in several:
+        columns[1 + _hashed(f"{field}={_text(one)}") % (ATTRIBUTE_COLUMNS - 1)] += 1.0 / len(several)
 
 
 def _text(value: Any) -> str:

@@ -57,6 +57,7 @@ class Limits(NamedTuple):
         shown: newest items that were shown.
         meanings: what an event means.
         context: fields of its properties that count as the context of its moment.
+        attributes: those of a user that count.
     """
 
     history: int = 1000
@@ -64,13 +65,15 @@ class Limits(NamedTuple):
     shown: int = 100
     meanings: Signals = Signals()
     context: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
         """Those that the settings say."""
         streams = settings.streams
-        meanings, context = Signals(settings.signals), settings.model.given.get("context_fields", ())
-        return cls(streams.history_limit, streams.dedupe_window, streams.shown_limit, meanings, tuple(context))
+        context, attributes = (tuple(settings.model.given.get(one, ())) for one in ("context_fields", "user_fields"))
+        meanings = Signals(settings.signals)
+        return cls(streams.history_limit, streams.dedupe_window, streams.shown_limit, meanings, context, attributes)
 
 
 def event_hash(event_id: str) -> int:

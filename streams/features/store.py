@@ -98,7 +98,7 @@ class Reading:
     attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     untold: Sequence[str] = ()
 
-    def attributes_of(self, ids: Iterable[str]) -> Mapping[str, Any]:
+    def attributes_of(self, ids: Iterable[str]) -> dict[str, Any]:
         """Of the person that these ids are, by all that it has; of an attribute that two have, the last id's."""
         everybody = sorted({other for one in ids for other in self.people.get(one, (one,))})
         return {name: value for one in everybody for name, value in self.attributes.get(one, {}).items()}
