@@ -352,7 +352,7 @@ def _answer_of_kinds(batch: _Batch, asked: _Asked, said: _Said | None) -> Recomm
     seen = _seen(batch, asked, said)
     in_rows = surface.kind == "because-you"
     listed = _rows(batch, asked, seen) if in_rows else [_of_kinds(batch, asked, seen, kinds)]
-    personal = seen.personal or surface.kind not in PERSONAL
+    personal = asked.ask.history is not None and (seen.personal or surface.kind not in PERSONAL)
     fallback = None if half is not None and personal else _nothing_known(batch, asked)
     popular = batch.popular if "popular" in kinds else None
     answer = _answer(batch, asked, listed, fallback, popular)

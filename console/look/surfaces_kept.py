@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from headwater.errors import InvalidMessage
-from headwater.kafka import read_topic
 from headwater.settings import Settings
 from headwater.surfaces import Surface
-from headwater.topics import SURFACES
-from headwater.wire import decode_surface_record
+from serving.surfaces.records import surface_records
 
-__all__ = ["SurfaceKept", "SurfacesKept", "surface_records", "surfaces_kept"]
+__all__ = ["SurfaceKept", "SurfacesKept", "surfaces_kept"]
 
 
 @dataclass(frozen=True)
@@ -31,16 +27,6 @@ class SurfacesKept:
     refused: list[str] = field(default_factory=list)
 
 
-def surface_records(settings: Settings) -> Iterator[tuple[str, str, Surface | InvalidMessage | None]]:
-    """Place, name and surface of every record of the topic, oldest first; of one that is none, why."""
-    for record in read_topic(settings.kafka, SURFACES, missing_ok=True):
-        at = f"{SURFACES.name}[{record.partition}]@{record.offset}"
-        try:
-            yield at, *decode_surface_record(record.key, record.value, at)
-        except InvalidMessage as error:
-            yield at, "", error
-
-
 def surfaces_kept(settings: Settings) -> SurfacesKept:
     """As the serving workers have them.
 
@@ -48,13 +34,13 @@ def surfaces_kept(settings: Settings) -> SurfacesKept:
         Unavailable: Kafka does not answer.
     """
     found = SurfacesKept({name: SurfaceKept(one, "settings") for name, one in settings.surfaces.items()})
-    for at, name, surface in surface_records(settings):
-        if isinstance(surface, InvalidMessage):
-            found.refused.append(str(surface))
-        elif surface is not None:
-            found.named[name] = SurfaceKept(surface, at)
-        elif name in settings.surfaces:
-            found.named[name] = SurfaceKept(settings.surfaces[name], "settings")
+    for record in surface_records(settings):
+        if record.refused is not None:
+            found.refused.append(str(record.refused))
+        elif record.surface is not None:
+            found.named[record.name] = SurfaceKept(record.surface, record.at)
+        elif record.name in settings.surfaces:
+            found.named[record.name] = SurfaceKept(settings.surfaces[record.name], "settings")
         else:
-            found.named.pop(name, None)
+            found.named.pop(record.name, None)
     return found
