@@ -15,18 +15,17 @@ from headwater.errors import InvalidMessage, SettingsError, SourceError
 from headwater.kafka import existing_topic, read_partitions, read_topic
 from headwater.recommendations import Receipt, Recommendation, Request
 from headwater.settings import Settings
-from headwater.surfaces import Surface
-from headwater.topics import EVENTS, ITEMS, RECOMMENDATIONS, REQUESTS, SURFACES
+from headwater.topics import EVENTS, ITEMS, RECOMMENDATIONS, REQUESTS
 from headwater.wire import (
     EventRow,
     decode_catalogue_record,
     decode_recommendation,
     decode_request,
-    decode_surface_record,
 )
 from serving.catalogue import Catalogue
 from serving.popular import POPULAR_ITEMS, Popular
 from serving.surfaces import Surfaces
+from serving.surfaces.records import surface_records
 from streams.audit import read_as_folded, refused_places
 from streams.features.decay import Decay, ItemStatistics
 from streams.features.fold import Limits, fold_batch
@@ -237,7 +236,8 @@ def surfaces_at(settings: Settings, request: Request, receipt: Receipt) -> tuple
     name, version = request.surface, receipt.surface_version
     if name is None:
         return Surfaces(), "by the request's overrides" if request.overrides else ""
-    found = [(surface, "of the topic surfaces") for surface in _surfaces_put(settings, name)]
+    put = [one.surface for one in surface_records(settings) if one.name == name]
+    found = [(surface, "of the topic surfaces") for surface in put if surface is not None]
     if name in settings.surfaces:
         found.append((settings.surfaces[name], "of the settings"))
     versions: list[str] = []
@@ -253,18 +253,6 @@ def surfaces_at(settings: Settings, request: Request, receipt: Receipt) -> tuple
         f"surface {name!r:.80} was version {version} and is no longer: of the topic surfaces, which keeps the newest "
         f"of a name, and of the settings {held}. Put that version back to explain what it answered."
     )
-
-
-def _surfaces_put(settings: Settings, name: str) -> list[Surface]:
-    found = []
-    for record in read_topic(settings.kafka, SURFACES, missing_ok=True):
-        try:
-            put, surface = decode_surface_record(record.key, record.value, f"{SURFACES.name}@{record.offset}")
-        except InvalidMessage:
-            continue
-        if put == name and surface is not None:
-            found.append(surface)
-    return found
 
 
 def _since(settings: Settings, partition: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 import pytest
@@ -16,7 +16,7 @@ from headwater.errors import SourceError, Unavailable
 from headwater.events import Item
 from headwater.identities import Identity
 from headwater.recommendations import Recommendation
-from headwater.surfaces import Surface
+from headwater.surfaces import Surface, SurfaceKind
 from headwater.topics import IDENTITIES, SURFACES
 from headwater.wire import encode
 from replay.explain.answer import Explanation, explain_answer, explain_id, read_answer
@@ -51,7 +51,12 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "surface": {"user": "user-2", "surface": "home", "overrides": {"k": 7, "diversity": 0.4}, "explain": True},
     "drawn cold": {"user": "nobody", "overrides": DRAWN, "k": 60},
     "cold filter": {"user": "user-8", "filters": {"categories": {"not": ["odd", "even"]}}, "exclude_seen_days": 3},
+    **{f"kind {kind}": {"user": "user-2", "surface": kind, "explain": True} for kind in get_args(SurfaceKind)},
+    "by nobody": {"user": "nobody", "surface": "because-you"},
+    "page": {"user": None, "context_item": "film-5", "surface": "similar", "overrides": {"diversity": 0.4}},
+    "drawn rows": {"user": "user-4", "surface": "because-you", "overrides": {"explore": {"temperature": 1}, "k": 3}},
 }
+BY_KIND = {kind: Surface(kind=kind, k=6, filters={"year": {"gte": 1992}}) for kind in get_args(SurfaceKind)}
 COLD = [Item(item_id=f"cold-{n}", title=f"Film {n}", categories=("odd",) if n == 1 else ("new",)) for n in range(3)]
 
 
@@ -76,9 +81,14 @@ def world(kafka_address: str, redis_url: str, tmp_path_factory: pytest.TempPathF
         eventually(lambda: made.world.recommend("user-1").receipt.model_examples, 60, "a model that has learned")
         sending = threading.Thread(target=lambda: made.send(events[100:], "100/s"))
         sending.start()
+        for name, surface in BY_KIND.items():
+            made.world.send(SURFACES, encode(surface), name.encode())
         for turn in range(2):  # asked at once, so answered in batches
             asked = {name: made.world.ask(**fields) for name, fields in QUESTIONS.items()}
             made.answers |= {f"{name} {turn}": made.world.answer(request_id) for name, request_id in asked.items()}
+            shorter = BY_KIND["popular"].changed({"k": 2})
+            made.world.send(SURFACES, encode(shorter), b"popular")
+            eventually(lambda: len(made.world.recommend("user-1", surface="popular").items) == 2, what="a change")
         sending.join()
         yield made
 
@@ -94,6 +104,13 @@ def test_every_answer_is_rebuilt_byte_for_byte(world: Replayed) -> None:
         found = explain_answer(world.settings, answer)
         assert found.identical, (name, found.difference, found.model)
         assert encode(found.rebuilt) == encode(answer)
+    for name, answer in world.answers.items():
+        if name.startswith(("kind", "by nobody", "page", "drawn rows")):
+            assert answer.receipt.surface in BY_KIND, name
+            assert answer.items, name
+    assert len(world.answers["kind popular 0"].items) == 6
+    assert len(world.answers["kind popular 1"].items) == 2
+    assert [row.because is not None for row in world.answers["kind because-you 1"].rows] == [True] * 3
     assert world.answers["no events"].receipt.fallback == "no_events"
     assert world.answers["stranger 0"].receipt.fallback == "no_history"
     for name in ("cold 1", "cold filter 1"):
