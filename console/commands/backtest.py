@@ -29,6 +29,7 @@ from console.local import DEFAULT_DATA
 if TYPE_CHECKING:
     from headwater.events import Item
     from headwater.settings import Settings
+    from headwater.surfaces import Surface
     from replay import Source
     from replay.backtest import Options, Result
 
@@ -51,6 +52,10 @@ class Questions:
     frozen: Annotated[bool, typer.Option(help="Also as served with the weights of the end of the warm-up.")] = True
     hourly: Annotated[bool, typer.Option(help="Also as served with weights published every hour.")] = False
     retrained: Annotated[bool, typer.Option(help="Also as a batch job retrains it every hour.")] = False
+    surface: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE.toml", help="Also by the policy of a surface, under the code that serves it."),
+    ] = None
     ablation: Annotated[bool, typer.Option(help="Also without each of its parts: what each is worth.")] = False
     folds: Annotated[
         int, typer.Option(min=0, help="Mean and spread over so many spans, each asked with all before it learned.")
@@ -209,6 +214,7 @@ def _options(questions: Questions, limit: int | None, model: ModelOptions) -> Op
         hourly=questions.hourly,
         retrained=questions.retrained,
         ablation=questions.ablation,
+        surfaces=_surfaces(questions.surface or ()),
         folds=questions.folds,
         seeds=tuple(dict.fromkeys(_numbers((questions.seeds,), "--seeds"))),
         window=questions.window,
@@ -237,6 +243,12 @@ def _meaning(settings: Settings, given: SignalOptions) -> Settings:
             ) from error
         signals |= signals_of(tree, f"--signal {text}")
     return settings.model_copy(update={"signals": signals})
+
+
+def _surfaces(paths: Sequence[Path]) -> dict[str, Surface]:
+    from headwater.settings import read_surfaces
+
+    return {name: surface for path in paths for name, surface in read_surfaces(path).items()}
 
 
 def _rule(given: str) -> tuple[str, ...]:

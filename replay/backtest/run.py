@@ -30,6 +30,7 @@ from headwater.events import Event, Item
 from headwater.examples import CatalogueEntry
 from headwater.recommendations import ALL_TYPES, AUTO
 from headwater.settings import Settings
+from headwater.surfaces import Surface
 from models.config import ModelConfig, model_config
 from models.learner import Learner, Scored
 from models.quality import rank_of
@@ -73,6 +74,7 @@ class Options:
         peers: names of `replay.peers.PEERS`.
         publish_every: numbers of events; a variant for each.
         frozen, hourly, retrained, ablation: which other variants are measured.
+        surfaces: policies to ask as they would be served, by name: a variant `surface NAME` each.
         explained: queries after the warm-up of which is told what the model goes by; 0, or without `frozen`, of none.
         folds: spans after the warm-up, of each of which the figures stand by themselves; 0 for none.
         seeds: to repeat with; figures are of the first.
@@ -93,6 +95,7 @@ class Options:
     hourly: bool = False
     retrained: bool = False
     ablation: bool = False
+    surfaces: Mapping[str, Surface] = field(default_factory=dict)
     explained: int = 200
     folds: int = 0
     seeds: tuple[int, ...] = (0,)
@@ -375,6 +378,7 @@ class Run:
             self._variant_answered,
             frozen=options.frozen,
             hourly="hourly" if options.hourly else "",
+            surfaces=options.surfaces,
         )
         self.retrained = Retrained(config, seed, self._variant_answered, options.device) if options.retrained else None
         self.ablation = Ablation(config, seed, options.device, LIST, catalogue) if options.ablation else None
@@ -406,6 +410,7 @@ class Run:
             content = item.model_dump(mode="json", exclude_none=True)
             entry = CatalogueEntry(item.item_id, content)
             self.learner.observe_item(entry)
+            self.published.catalogue.put(item)
             if self.retrained:
                 self.retrained.learner.observe_item(entry)
             if self.ablation:
@@ -506,7 +511,8 @@ class Run:
         if query.against:
             self.ledger.rank_against(name, rank)
             return
-        self.ledger.answer(name, rank, [self.queries.items[item_id] for item_id in best[:LIST]])
+        known = self.queries.items  # a surface may list what nobody has touched
+        self.ledger.answer(name, rank, [known[item_id] for item_id in best[:LIST] if item_id in known])
 
     def _progress(self, events: int, seconds: float) -> BacktestProgress:
         recent = {}

@@ -5,14 +5,17 @@ Before: `replay.backtest.run` hands over every query of the stream. After: ranks
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater.errors import SettingsError
 from headwater.examples import CatalogueEntry, Example, Kind
 from headwater.recommendations import Recommendation, Request
+from headwater.surfaces import Surface
 from models.config import ModelConfig
 from models.learner import Learner, Scored
 from models.published.bundle import Bundle
@@ -25,6 +28,7 @@ from replay.backtest.queries import Query
 from serving.catalogue import Catalogue
 from serving.scorer import Scorer
 from serving.scoring import Ask, score
+from serving.surfaces import Surfaces
 from streams.features.state import UserState
 
 __all__ = ["DEEPEST", "WITHOUT_RANKER", "Ablation", "Published", "Retrained", "merged"]
@@ -40,6 +44,9 @@ WAITING_DELTAS = 16
 
 HOUR_MS = 3_600_000
 
+SURFACE_EVERY = 100
+"""Events from one publication to the next of what a surface answers from."""
+
 Answer = Callable[[str, Query, int, Sequence[str]], None]
 """Takes the name of a variant, its next query, the rank of the query's item, and the ids of the list."""
 
@@ -47,8 +54,11 @@ Answer = Callable[[str, Query, int, Sequence[str]], None]
 class Cadence:
     """One cadence: every so many events, at every new hour of event time, or never after the first."""
 
-    def __init__(self, name: str, catalogue: Catalogue, *, every: int = 0, hourly: bool = False) -> None:
+    def __init__(
+        self, name: str, catalogue: Catalogue, *, every: int = 0, hourly: bool = False, surface: str | None = None
+    ) -> None:
         self.name = name
+        self.surface = surface
         self.every = every
         self.hourly = hourly
         self.scorer = Scorer(catalogue, "cpu")
@@ -80,9 +90,14 @@ class Published:
         *,
         frozen: bool = True,
         hourly: str = "",
+        surfaces: Mapping[str, Surface] = MappingProxyType({}),
     ) -> None:
-        """`hourly` is the name of the variant that is published every hour; empty for none."""
+        """`hourly` is the name of the variant that is published every hour; empty for none. Each of `surfaces` answers
+        as it would be served: with its own k, from the catalogue that `observe_item` tells of.
+        """
         catalogue = Catalogue()
+        self.surfaces = Surfaces(surfaces)
+        self.catalogue = Catalogue()
         self.learner = learner
         self.exclude_seen = exclude_seen
         self.answer = answer
@@ -91,6 +106,8 @@ class Published:
             self.all.append(Cadence(hourly, catalogue, hourly=True))
         if frozen:
             self.all.append(Cadence("frozen", catalogue))
+        for name in surfaces:
+            self.all.append(Cadence(f"surface {name}", self.catalogue, every=SURFACE_EVERY, surface=name))
 
     @property
     def frozen(self) -> Scorer | None:
@@ -142,20 +159,36 @@ class Published:
     def _flush(self, variant: Cadence) -> None:
         if not variant.asked:
             return
+        k = None if variant.surface else DEEPEST + 1
         asks = [
             Ask(
-                Request(request_id="-", user_id=example.user_id, k=DEEPEST + 1, request_time=example.target.time_ms),
+                Request(
+                    request_id=str(place),
+                    user_id=example.user_id,
+                    k=k,
+                    request_time=example.target.time_ms,
+                    surface=variant.surface,
+                ),
                 example.history,
                 at_ms=example.target.time_ms,
                 state=UserState(shown=unanswered(example, self.learner.config.join_window_s)),
             )
-            for example in (query.example for query in variant.asked)
+            for place, example in ((query.place, query.example) for query in variant.asked)
         ]
-        scored = score(variant.scorer, asks, now_ms=0, exclude_seen=self.exclude_seen)
+        scored = score(variant.scorer, asks, now_ms=0, exclude_seen=self.exclude_seen, surfaces=self.surfaces)
         for query, answer in zip(variant.asked, scored.answers, strict=True):
-            found = rank_in(answer, query.example.target.item_id)
+            if answer.error is not None:
+                raise SettingsError(f"{variant.name}: {answer.error.message}")
+            rank = place_in if variant.surface else rank_in
+            found = rank(answer, query.example.target.item_id)
             self.answer(variant.name, query, found, [item.item_id for item in answer.items])
         variant.asked = []
+
+
+def place_in(answer: Recommendation, item_id: str) -> int:
+    """Its place in a list whose order is not by score alone; `DEEPEST + 1` further down, or where it is not in."""
+    place = next((item.rank for item in answer.items if item.item_id == item_id), DEEPEST + 1)
+    return min(place, DEEPEST + 1)
 
 
 def rank_in(answer: Recommendation, item_id: str) -> int:
