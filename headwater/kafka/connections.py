@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from headwater.errors import AccessDenied, SettingsError, Unavailable
 from headwater.kafka.access import await_port, check_access
-from headwater.kafka.producer import recovering
+from headwater.kafka.producer import asking_at_once, recovering
 from headwater.settings import KafkaSettings
 from headwater.topics import TOPICS, Topic, topic_name
 
@@ -120,7 +120,7 @@ def _connected(client: Any, kafka: KafkaSettings, config: dict[str, Any]) -> Any
             _let_in.add(kafka)
         else:
             await_port(kafka, timeout_s)
-        return client(**config)
+        return asking_at_once(client(**config))
     except (KafkaError, OSError) as error:
         if isinstance(error, KafkaError):
             _let_in.discard(kafka)

@@ -15,6 +15,9 @@ it.
 `recovering` mends all that; it runs on the producer's own thread. A `close` that cannot flush gives up with the thread
 running and its futures open: `abandon` ends both.
 
+A client takes each question about topics for a second try of the one before, such as the one of its start, and waits
+100 ms with it (its own `retry_backoff_ms` does not reach that far). `asking_at_once` mends that, of consumers as well.
+
 All private attributes of kafka-python that Headwater uses are in this file; tests/headwater/test_producer_internals.py
 says which an upgrade has changed.
 
@@ -32,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kafka import KafkaProducer
 
-__all__ = ["abandon", "recovering"]
+__all__ = ["abandon", "asking_at_once", "recovering"]
 
 log = logging.getLogger("headwater.producer")
 
@@ -77,6 +80,31 @@ def recovering(producer: KafkaProducer) -> KafkaProducer:
     sender._maybe_send_pending_request = lambda: _ask_for_an_id(sender)
     sender.run_once = run_once_and_expire
     return producer
+
+
+def asking_at_once(client: Any) -> Any:
+    """The same consumer or producer, which waits before it asks the same about topics again, and never with a new
+    question."""
+    cluster = getattr(client, "_cluster", None) or getattr(client, "_metadata", None)
+    if cluster is None:  # an admin client asks for itself
+        return client
+    ttl, metadata_request = cluster.ttl, cluster.metadata_request
+    asked: Any = None
+
+    def question() -> Any:
+        return cluster.need_all_topic_metadata or frozenset(cluster._topics)
+
+    def request() -> Any:
+        nonlocal asked
+        asked = question()
+        return metadata_request()
+
+    def due_in_ms() -> float:
+        new = cluster.need_update and question() != asked and not cluster._manager.connection_delay("metadata")
+        return 0.0 if new else float(ttl())
+
+    cluster.metadata_request, cluster.ttl = request, due_in_ms
+    return client
 
 
 def abandon(producer: KafkaProducer, timeout_s: float) -> None:

@@ -11,12 +11,20 @@ from functools import reduce
 from typing import Any
 
 import pytest
+from kafka.cluster import ClusterMetadata
 from kafka.producer import transaction_manager
 
-from headwater.kafka.connections import producer
+from headwater.kafka.connections import consumer, producer
 from headwater.settings import Settings
+from headwater.topics import EVENTS, REQUESTS, topic_name
 
 USED = {
+    "_metadata._manager.connection_delay": ("node_id",),
+    "_metadata._topics": (),
+    "_metadata.metadata_request": (),
+    "_metadata.need_all_topic_metadata": (),
+    "_metadata.need_update": (),
+    "_metadata.ttl": (),
     "_sender": (),
     "_sender._accumulator": (),
     "_sender._accumulator.await_flush_completion": ("timeout",),
@@ -68,3 +76,19 @@ def parameters(found: Any) -> set[str]:
 
 def test_a_producer_without_an_id_is_uninitialized() -> None:
     assert "UNINITIALIZED" in transaction_manager.TransactionState.__members__, "see headwater/kafka/producer.py"
+
+
+def test_a_new_question_about_topics_does_not_wait_as_a_retry_does(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ClusterMetadata.DEFAULT_CONFIG, "retry_backoff_ms", 600_000)
+    names = [topic_name(topic, settings.kafka.prefix) for topic in (EVENTS, REQUESTS)]
+    writer = producer(settings.kafka, max_block_ms=10_000)
+    reader = consumer(settings.kafka)
+    try:
+        for name in names:
+            assert writer.partitions_for(name)
+        assert set(names) <= reader.topics()
+    finally:
+        writer.close()
+        reader.close()
