@@ -13,7 +13,19 @@ from typing import Any
 
 from headwater.errors import RequestRefused
 
-__all__ = ["AllOf", "AnyOf", "Equal", "Exists", "Filter", "Near", "Not", "Relative", "Within", "read_filters"]
+__all__ = [
+    "MAX_DEPTH",
+    "AllOf",
+    "AnyOf",
+    "Equal",
+    "Exists",
+    "Filter",
+    "Near",
+    "Not",
+    "Relative",
+    "Within",
+    "read_filters",
+]
 
 BOUNDS = ("gt", "gte", "lt", "lte")
 LISTS = ("any", "all", "none")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from datetime import datetime
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -16,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from headwater.errors import RequestRefused, SettingsError
 from headwater.events import EpochMs, Finite, Id
-from headwater.filters import read_filters
+from headwater.filters import MAX_DEPTH, read_filters
 
 __all__ = ["DEFAULT_SURFACE", "Boost", "Exploration", "Pin", "Share", "Surface", "SurfaceKind"]
 
@@ -29,10 +30,20 @@ SurfaceKind = Literal["for-you", "similar", "popular", "trending", "new", "again
 def _read(filters: dict[str, Any]) -> dict[str, Any]:
     """A filter that says nothing is refused when the surface is written, and not with each request."""
     try:
+        filters = _as_json(filters)
         read_filters(filters)
     except RequestRefused as refusal:
         raise ValueError(str(refusal)) from refusal
     return filters
+
+
+def _as_json(value: Any, depth: int = 0) -> Any:
+    """TOML has times; in JSON they are text. What is nested deeper than any filter may be stays as it is."""
+    if isinstance(value, dict) and depth <= 2 * MAX_DEPTH:
+        return {name: _as_json(one, depth + 1) for name, one in value.items()}
+    if isinstance(value, (list, tuple)) and depth <= 2 * MAX_DEPTH:
+        return [_as_json(one, depth + 1) for one in value]
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 Filters = Annotated[dict[str, Any], AfterValidator(_read)]

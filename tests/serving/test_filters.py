@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tomllib
 from random import Random
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from headwater.errors import RequestRefused
+from headwater.errors import RequestRefused, SettingsError
 from headwater.events import Item
+from headwater.surfaces import Surface
 from serving.catalogue import Catalogue
 from serving.rules import Rows
 
@@ -313,3 +316,12 @@ def _outcome(catalogue: Catalogue, filters: dict[str, Any]) -> set[str] | str:
     except RequestRefused as refusal:
         return str(refusal)
     return {item_id for slot, item_id in enumerate(catalogue.ids) if mask[slot]}
+
+
+def test_a_surface_with_a_filter_that_says_nothing_is_refused_when_it_is_written() -> None:
+    with pytest.raises(ValidationError, match=r"(?s)boosts\.0\.filters.*filters\.or\[0\]\.price\.gt: None is no end"):
+        Surface.model_validate({"boosts": [{"filters": {"or": [{"price": {"gt": None}}]}, "times": 2}]})
+    with pytest.raises(SettingsError, match=r"overrides: filters: .*filters\.price: .* is no condition"):
+        Surface().changed({"filters": {"price": {"above": 3}}})
+    toml = tomllib.loads("filters.published_time = {gte = 2025-01-05T00:00:00Z, lt = 'now'}")
+    assert meeting(Surface.model_validate(toml).filters) == {"potsdam", "berlin"}
