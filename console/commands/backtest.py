@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = ["command", "compare_command"]
 
+DIVERSITY_QUERIES = 1000
+"""Queries that --diversity asks, each at every step."""
+
 
 @dataclass(frozen=True)
 class Questions:
@@ -57,6 +60,7 @@ class Questions:
         typer.Option(metavar="FILE.toml", help="Also by the policy of a surface, under the code that serves it."),
     ] = None
     ablation: Annotated[bool, typer.Option(help="Also without each of its parts: what each is worth.")] = False
+    diversity: Annotated[bool, typer.Option(help="Also lists of several diversities: what each costs.")] = False
     folds: Annotated[
         int, typer.Option(min=0, help="Mean and spread over so many spans, each asked with all before it learned.")
     ] = 0
@@ -215,6 +219,7 @@ def _options(questions: Questions, limit: int | None, model: ModelOptions) -> Op
         retrained=questions.retrained,
         ablation=questions.ablation,
         surfaces=_surfaces(questions.surface or ()),
+        diversity=DIVERSITY_QUERIES if questions.diversity else 0,
         folds=questions.folds,
         seeds=tuple(dict.fromkeys(_numbers((questions.seeds,), "--seeds"))),
         window=questions.window,

@@ -34,6 +34,8 @@ __all__ = [
     "Classification",
     "Classifier",
     "DependencePoint",
+    "Diversity",
+    "DiversityPoint",
     "Estimate",
     "Fold",
     "FoldMeasures",
@@ -436,6 +438,25 @@ class Importance(ResultPart):
     dependence: dict[str, list[DependencePoint]] = {}
 
 
+class DiversityPoint(ResultPart):
+    """Lists at one diversity: what is found in them, how unlike the pairs of a list are, and the share of all items
+    that is in any.
+    """
+
+    diversity: Number = 0.0
+    ndcg_10: Number | None = Field(None, alias="ndcg@10")
+    hr_10: Number | None = Field(None, alias="hr@10")
+    list_diversity_10: Number | None = Field(None, alias="list_diversity@10")
+    coverage_10: Number | None = Field(None, alias="coverage@10")
+
+
+class Diversity(ResultPart):
+    """What a surface's diversity costs and brings: see `replay.backtest.diversity`."""
+
+    queries: Count = 0
+    points: list[DiversityPoint] = []
+
+
 class Result(ResultPart):
     """A backtest's result. All but `by_seed` is of the first seed; docs/operations.md says what each figure means."""
 
@@ -467,6 +488,7 @@ class Result(ResultPart):
     fold_spread: dict[str, FoldSpread] = {}
     classification: Classification | None = None
     importance: Importance | None = None
+    diversity: Diversity | None = None
     digest: str | None = None
 
     @classmethod

@@ -33,10 +33,12 @@ from headwater.settings import Settings
 from headwater.surfaces import Surface
 from models.config import ModelConfig, model_config
 from models.learner import Learner, Scored
+from models.published.bundle import Bundle
 from models.quality import rank_of
 from models.top_k import top_k
 from replay.backtest import figures, machine
 from replay.backtest.classified import classified
+from replay.backtest.diversity import DiversityCurve
 from replay.backtest.importance import Importances
 from replay.backtest.ledger import LIST, Ledger
 from replay.backtest.meanings import TypesCounted
@@ -76,6 +78,7 @@ class Options:
         frozen, hourly, retrained, ablation: which other variants are measured.
         surfaces: policies to ask as they would be served, by name: a variant `surface NAME` each.
         explained: queries after the warm-up of which is told what the model goes by; 0, or without `frozen`, of none.
+        diversity: queries after the warm-up that are answered at several diversities; 0 for none.
         folds: spans after the warm-up, of each of which the figures stand by themselves; 0 for none.
         seeds: to repeat with; figures are of the first.
         window: events of one window of the curve; 0 makes about 20.
@@ -97,6 +100,7 @@ class Options:
     ablation: bool = False
     surfaces: Mapping[str, Surface] = field(default_factory=dict)
     explained: int = 200
+    diversity: int = 0
     folds: int = 0
     seeds: tuple[int, ...] = (0,)
     window: int = 0
@@ -314,6 +318,7 @@ def _result(
         ranker=figures.of_ranker(ledger, first.learner.prequential.ranker_share),
         classification=shown,
         importance=None if first.importances is None else first.importances.result(),
+        diversity=None if first.diversity is None else first.diversity.result(),
         digest=first.digest,
     )
 
@@ -383,7 +388,10 @@ class Run:
         self.retrained = Retrained(config, seed, self._variant_answered, options.device) if options.retrained else None
         self.ablation = Ablation(config, seed, options.device, LIST, catalogue) if options.ablation else None
         self.importances: Importances | None = None
+        self.diversity: DiversityCurve | None = None
         self._explained = options.explained
+        self._diversity = options.diversity
+        self._items: Sequence[Item] = ()
         self.parts = [part for part, there in (("memory", config.memories), ("slow", config.slow)) if there]
         self.learn_s = 0.0
         self.digest = ""
@@ -406,6 +414,7 @@ class Run:
         """Let the whole stream happen, after the catalogue."""
         started_s = time.perf_counter()
         told_s = 0.0
+        self._items = items
         for item in items:
             content = item.model_dump(mode="json", exclude_none=True)
             entry = CatalogueEntry(item.item_id, content)
@@ -435,6 +444,11 @@ class Run:
         time_ms = query.example.target.time_ms
         if query.place == self.warm_up:
             self.begin_ms = time_ms
+            if self._diversity:
+                bundle = self.learner.publish(created_ms=time_ms, full=True)
+                assert isinstance(bundle, Bundle)
+                rule = self.learner.config.exclude_seen
+                self.diversity = DiversityCurve(bundle.copy(), self._items, rule, self._diversity)
             self.published.start(time_ms)
             frozen = self.published.frozen
             if frozen is not None and self._explained:
@@ -449,6 +463,8 @@ class Run:
                 self.ledger.ask(query)
                 if self.importances:
                     self.importances.ask(query)
+                if self.diversity:
+                    self.diversity.ask(query)
             else:
                 self.ledger.turned_down(query)
             self.published.ask(query)

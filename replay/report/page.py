@@ -20,6 +20,7 @@ from replay.report import sections, wording
 from replay.report.charts import Dots, Line, dots_chart, lines_chart
 from replay.report.classified import classification, turned_down
 from replay.report.comparison import SPEEDS, Comparison, Moved, compare, further, leaves
+from replay.report.diversity import diversity
 from replay.report.sections import Charted, Rows, both
 from replay.report.verdict import OURS, verdict
 from replay.report.wording import DASH, counted, flat, label, number, score, signed, time_text, whole
@@ -89,6 +90,7 @@ def write_report(result: Result, path: Path) -> None:
         folds=sections.folds(result),
         turned_down=turned_down(result),
         shown=classification(result),
+        diversity=diversity(result),
         pace=sections.pace(result),
         settings=list(leaves(result.settings).items()),
         versions=flat(result.versions),

@@ -2,7 +2,8 @@
 
 from serving.arranging.arrange import Arranged, arrange, arranges
 from serving.arranging.beyond import Beyond
+from serving.arranging.likeness import list_diversity
 from serving.arranging.new_items import few_events
 from serving.arranging.pool import NO_ROW, Offer
 
-__all__ = ["NO_ROW", "Arranged", "Beyond", "Offer", "arrange", "arranges", "few_events"]
+__all__ = ["NO_ROW", "Arranged", "Beyond", "Offer", "arrange", "arranges", "few_events", "list_diversity"]

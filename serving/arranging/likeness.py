@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Likeness", "diversity_price", "likeness_of"]
+from serving.rules import Rows
+
+__all__ = ["Likeness", "diversity_price", "list_diversity", "unit"]
 
 Array = npt.NDArray[Any]
 
@@ -72,11 +74,25 @@ class Likeness:
         return np.where(both, (by_vector + by_category) / 2, np.where(self._has_vector, by_vector, by_category))
 
 
-def likeness_of(vectors: Array | None, categories: Sequence[Sequence[Hashable]]) -> float:
-    """Mean likeness of the pairs of a list; its opposite, 1 less this, is the list's diversity. 0 for one item."""
-    count = len(categories)
+def unit(vectors: Array) -> Array:
+    """(P, d) float64 of length 1; zeros stay."""
+    vectors = vectors.astype(np.float64)
+    length = np.sqrt(np.einsum("pd,pd->p", vectors, vectors))
+    return np.asarray(vectors / np.where(length > 0, length, 1.0)[:, None])
+
+
+def list_diversity(rows: Rows, listed: Sequence[int], vectors: Array | None = None) -> float:
+    """How unlike the pairs of a list are: 1 less their mean likeness; 1 for a list of less than two.
+
+    Parameters
+        rows, vectors: the catalogue and the model's vectors, as of `Offer`.
+        listed: rows of the list.
+    """
+    count = len(listed)
     if count < 2:
-        return 0.0
-    likeness = Likeness(vectors, categories)
+        return 1.0
+    chosen = np.array(listed, np.int64)
+    categories = rows.catalogue.values("categories", rows.slots_of(chosen).tolist())
+    likeness = Likeness(None if vectors is None else unit(vectors[chosen]), categories)
     total = sum(float(likeness.to(item)[:item].sum()) for item in range(1, count))
-    return total / (count * (count - 1) / 2)
+    return 1.0 - total / (count * (count - 1) / 2)

@@ -18,6 +18,7 @@ from headwater.errors import RequestRefused
 from headwater.surfaces import Boost, Share, Surface
 from models.top_k import top_k
 from serving.arranging.beyond import Beyond
+from serving.arranging.likeness import unit
 from serving.catalogue import Catalogue
 from serving.filters import Mask, Scalar
 from serving.rules import Rows
@@ -170,10 +171,9 @@ class Pool:
         """(P, d) of length 1, zeros where an item has none; None where the model has none."""
         if self.offer.vectors is None:
             return None
-        found = self.offer.vectors[self.rows].astype(np.float64)  # row -1 is overwritten
+        found = self.offer.vectors[self.rows]
         found[self.rows == NO_ROW] = 0.0
-        length = np.sqrt(np.einsum("pd,pd->p", found, found))
-        return np.asarray(found / np.where(length > 0, length, 1.0)[:, None])
+        return unit(found)
 
     def _rate(self) -> _Rated:
         scores = self.offer.scores

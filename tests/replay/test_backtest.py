@@ -27,7 +27,7 @@ from replay.backtest.resampling import BOOTSTRAP_SEED
 from replay.backtest.result import Slice
 from replay.backtest.run import Run
 from replay.backtest.variants import DEEPEST
-from replay.report import compare
+from replay.report import compare, write_report
 from streams.features.fold import Limits
 from streams.features.recording import Recording, recorded
 from tests.worlds.tastes import START_MS, ring
@@ -242,6 +242,27 @@ def test_the_catalogue_is_known_before_the_first_event(tmp_path: Path) -> None:
     ]
     stream = source(tmp_path, around(200))
     assert backtest(stream, options(), items=items).digest != backtest(stream, options()).digest
+
+
+def test_diversity_is_asked_of_the_first_queries_and_drawn(tmp_path: Path) -> None:
+    items = [Item(item_id=f"i{n}", categories=("even" if n % 2 == 0 else "odd",), available=n > 0) for n in range(24)]
+    stream = source(tmp_path, around(300))
+    result = backtest(stream, options(diversity=20), items=items)
+    assert result.diversity is not None
+    assert result.diversity.queries == 20
+    points = result.diversity.points
+    assert [one.diversity for one in points] == [0.0, 0.1, 0.3, 0.5, 0.7, 0.9]
+    apart = [one.list_diversity_10 or 0.0 for one in points]
+    assert apart[-1] > apart[0] > 0
+    assert (points[0].ndcg_10 or 0.0) >= (points[-1].ndcg_10 or 0.0) > 0
+    assert (points[-1].coverage_10 or 0.0) >= (points[0].coverage_10 or 0.0)
+    plain = backtest(stream, options(), items=items)
+    assert (plain.diversity, plain.digest, plain.results) == (None, result.digest, result.results)
+    write_report(result, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "Lists of ten at several diversities (20 queries)" in page
+    write_report(plain, tmp_path / "report.html")
+    assert "Lists of ten" not in (tmp_path / "report.html").read_text("utf-8")
 
 
 def test_progress_tells_how_far_it_is(tmp_path: Path) -> None:
