@@ -8,12 +8,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from console.commands.option_groups import grouped
-from console.commands.options import Data, Json, Kafka
+from console.commands.options import Data, Json, Kafka, json_fields
 from console.commands.source_options import (
     Catalogue,
     Limit,
@@ -224,7 +224,7 @@ def _options(questions: Questions, limit: int | None, model: ModelOptions) -> Op
         seeds=tuple(dict.fromkeys(_numbers((questions.seeds,), "--seeds"))),
         window=questions.window,
         limit=limit,
-        overrides=_overrides(model.override or ()),
+        overrides=json_fields(model.override or (), "--set"),
         device=model.device,
     )
 
@@ -279,20 +279,6 @@ def _numbers(given: Sequence[str], option: str) -> list[int]:
     if not all(re.fullmatch("[0-9]{1,30}", text) for text in texts):
         raise typer.BadParameter(f"{option}: {', '.join(texts)}: give whole numbers, with commas between")
     return [int(text) for text in texts]
-
-
-def _overrides(given: list[str] | tuple[str, ...]) -> dict[str, Any]:
-    import orjson
-
-    found: dict[str, Any] = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        try:
-            found[name.strip()] = orjson.loads(value)
-        except orjson.JSONDecodeError as error:
-            remedy = "a text needs quotes within" if equals else "write FIELD=JSON"
-            raise typer.BadParameter(f"--set {text!r}: {remedy} ({error})") from error
-    return found
 
 
 def _catalogue(chosen: Source, taken: InputOptions, reading: SourceOptions) -> list[Item]:

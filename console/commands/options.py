@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +14,7 @@ from console.local import DEFAULT_DATA
 if TYPE_CHECKING:
     from headwater.settings import Settings
 
-__all__ = ["Data", "Json", "Kafka", "KafkaOptions", "Prefix", "ServerOptions", "Utc"]
+__all__ = ["Data", "Json", "Kafka", "KafkaOptions", "Prefix", "ServerOptions", "Utc", "json_fields"]
 
 Kafka = Annotated[
     str | None,
@@ -58,3 +59,28 @@ class ServerOptions:
         from console.local.addresses import located_settings
 
         return located_settings(self.kafka, self.redis, self.prefix, self.data)
+
+
+def json_fields(given: Sequence[str], option: str, *, words: bool = False) -> dict[str, Any]:
+    """Of an option that is given again and again, `FIELD=JSON`: value by field.
+
+    Parameters
+        words: whether a value that is no JSON is the text that it is, `kind=again`.
+
+    >>> json_fields(["diversity=0.3", "kind=again"], "--set", words=True)
+    {'diversity': 0.3, 'kind': 'again'}
+    """
+    import orjson
+
+    found: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        try:
+            found[name.strip()] = orjson.loads(value)
+        except orjson.JSONDecodeError as error:
+            if words and equals and value[:1].isalnum():
+                found[name.strip()] = value
+                continue
+            remedy = "a text needs quotes within" if equals else "write FIELD=JSON"
+            raise typer.BadParameter(f"{option} {text!r}: {remedy} ({error})") from error
+    return found

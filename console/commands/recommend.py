@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from console.commands.option_groups import grouped
-from console.commands.options import Json, ServerOptions
+from console.commands.options import Json, ServerOptions, json_fields
 from console.printing import printer
 
 if TYPE_CHECKING:
@@ -30,6 +30,27 @@ class AskerOptions:
 
 
 @dataclass(frozen=True)
+class PlaceOptions:
+    """Which place on the page the list is for."""
+
+    surface: Annotated[
+        str | None, typer.Option(metavar="NAME", help="By the policy of this place: `headwater surfaces list`.")
+    ] = None
+    override: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FIELD=JSON", help="Otherwise than it says: diversity=0.3.")
+    ] = None
+    context: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Of the moment: device=phone. May be given again.")
+    ] = None
+
+    def fields(self) -> dict[str, Any]:
+        """Of a request."""
+        overrides = json_fields(self.override or (), "--set", words=True)
+        context = json_fields(self.context or (), "--context", words=True)
+        return {"surface": self.surface, "overrides": overrides, "context": context}
+
+
+@dataclass(frozen=True)
 class Whys:
     """What is told of items beside their place."""
 
@@ -45,7 +66,10 @@ class Whys:
 def command(
     *,
     user: Annotated[str, typer.Argument(help="Whom to recommend to. Nobody we know gets what is popular.")],
-    k: Annotated[int, typer.Option("--k", "-k", help="How many items.")] = 10,
+    k: Annotated[
+        int | None, typer.Option("--k", "-k", help="How many items. Default: as the surface says, else 10.")
+    ] = None,
+    place: PlaceOptions,
     why: Whys,
     asker: AskerOptions,
     filters: Annotated[str | None, typer.Option("--filter", help='JSON, such as {"categories": ["Comedy"]}.')] = None,
@@ -65,7 +89,8 @@ def command(
         raise typer.BadParameter(f"--filter is not JSON: {error}") from error
     settings = servers.settings()
     with Client(settings=settings.kafka, source="console") as client:
-        answer = client.recommend(user, k=k, deadline_s=deadline_s, filters=wanted, **asdict(asker), **asdict(why))
+        asked = {"filters": wanted, **asdict(asker), **asdict(why), **place.fields()}
+        answer = client.recommend(user, k=k, deadline_s=deadline_s, **asked)
     if as_json:
         print(orjson.dumps(answer.model_dump(mode="json")).decode())
         return
@@ -97,7 +122,10 @@ def listed(answer: Recommendation, titles: dict[str, str], *, explain: bool) -> 
     if explain:
         table.add_column("because", style="green")
         table.add_column("which is", style="dim")
+    begins = {row.first: row.title for row in answer.rows}
     for item in answer.items:
+        if item.rank in begins:
+            table.add_row("", "", f"[bold]{escape(begins[item.rank])}")
         cells = [str(item.rank), item.item_id, titles.get(item.item_id, ""), f"{item.score:.3f}"]
         if explain:
             entries = [f"{one.share:+.2f} {one.type} {titles.get(one.item_id, one.item_id)}" for one in item.because]
@@ -147,6 +175,8 @@ def receipt_line(receipt: Receipt) -> str:
     from headwater.recommendations import COLD
 
     parts = [f"history {receipt.history_length}"]
+    if receipt.surface:
+        parts.insert(0, f"surface {receipt.surface} {receipt.surface_version}")
     if receipt.people:
         parts.append(f"of {len(receipt.people)} ids: {', '.join(receipt.people)}")
     if receipt.feature_age_ms is not None:

@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from headwater.client import Client
 from headwater.events import Item, new_id
@@ -28,6 +29,9 @@ TAKEDOWN = "takedown"
 """The type of an act that is none of hers: the catalogue lets go of an item."""
 
 LIST_LENGTH = 6
+HOME = {"kind": "because-you", "rows": 2, "k": 4}
+"""What her home page sets otherwise than a plain surface; a shop has it under a name, in its settings."""
+
 DEADLINE_S = 5.0
 CHANGED_WITHIN_S = 15.0
 _ARTICLE = re.compile(r"^(.*), (The|A|An|Das|Der|Die|Il|La|Le|Les|Los|El)$")
@@ -97,6 +101,10 @@ class Newcomer:
         """She turns down the first film of her list. Raises HeadwaterError when no answer comes."""
         return self._reacts("dismiss", before.items[0].item_id, before)
 
+    def rows(self) -> Recommendation:
+        """Her home page: a row for each of the newest films of hers. Raises HeadwaterError when no answer comes."""
+        return self._ask(k=None, overrides=HOME)
+
     def sees_taken_down(self, before: Recommendation) -> Act:
         """The first film of her list is removed from the catalogue. Raises HeadwaterError when no answer comes."""
         item = before.items[0].item_id
@@ -123,7 +131,8 @@ class Newcomer:
 
     def _ask(self, **fields: object) -> Recommendation:
         self.asked += 1
-        answer = self._client.recommend(self.user, k=LIST_LENGTH, deadline_s=DEADLINE_S, explain=True, **fields)
+        asked: dict[str, Any] = {"k": LIST_LENGTH, "explain": True, **fields}
+        answer = self._client.recommend(self.user, deadline_s=DEADLINE_S, **asked)
         self.answered += 1
         self.lists += bool(answer.items)
         return answer

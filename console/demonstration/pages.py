@@ -79,6 +79,21 @@ class Pages:
             self._out.print(Text(f"         {told}{'; gone, too: ' if also else ''}{', '.join(also)}", style="red"))
         self._receipt(reaction.after.receipt)
 
+    def rows(self, answer: Recommendation, catalogue: Mapping[str, Item]) -> None:
+        """Her home page, row by row."""
+        self._out.print()
+        self._out.print(Text("  Her home page now has rows (a surface of kind because-you):"))
+        for row in answer.rows:
+            title = row.title
+            item = catalogue.get(row.because or "")
+            if item is not None and item.title:
+                title = title.replace(item.title, shown_title(item.item_id, catalogue))
+            self._out.print(Text(f"  {title}", style="bold"))
+            items = answer.items[row.first - 1 : row.first - 1 + row.count]
+            told = ", ".join(shown_title(item.item_id, catalogue) for item in items)
+            self._out.print(Padding(Text(told), (0, 0, 0, 4)))
+        self._receipt(answer.receipt)
+
     def _reasons(self, reasons: Sequence[str], catalogue: Mapping[str, Item]) -> Text:
         """At most two; titles as people write them."""
         told = "; ".join(reasons[:2]).replace("; because you clicked", " and")

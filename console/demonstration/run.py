@@ -168,6 +168,7 @@ class Demo:
             dismissal = newcomer.dismisses(now)
             summary.dismissal_to_changed_ms = dismissal.ms
             self.pages.reaction(dismissal, catalogue)
+            self.pages.rows(newcomer.rows(), catalogue)
             takedown = newcomer.sees_taken_down(dismissal.after)
             summary.takedown_to_changed_ms = takedown.ms
             self.pages.reaction(takedown, catalogue)
