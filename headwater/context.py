@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta, timezone
 from typing import Any
+from zoneinfo import ZoneInfo
 
 __all__ = [
     "MAX_CONTEXT_CHARS",
@@ -17,6 +19,7 @@ __all__ = [
     "Context",
     "Numbers",
     "Scalar",
+    "clock_ahead_ms",
     "named",
     "numbers_of",
     "plain_scalar",
@@ -32,6 +35,10 @@ MAX_CONTEXT_FIELDS = 32
 
 MAX_CONTEXT_CHARS = 256
 """Of a text; what is longer is cut, in requests and events alike."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+LATEST = datetime(9999, 12, 29, tzinfo=timezone.utc)
+"""Later, some zones are past the year 9999, which no date is."""
 
 
 def plain_scalar(value: Any) -> Scalar | None:
@@ -79,3 +86,16 @@ def numbers_of(given: Mapping[str, Any] | None, fields: Sequence[str], items: in
             if any(one is not None for one in numbers):
                 found[field] = numbers
     return found
+
+
+def clock_ahead_ms(time_ms: int, zone: str) -> int:
+    """How far the clocks of a time zone are ahead of UTC at an instant.
+
+    >>> clock_ahead_ms(1_700_000_000_000, "Europe/Berlin"), clock_ahead_ms(1_690_000_000_000, "Europe/Berlin")
+    (3600000, 7200000)
+    """
+    if zone == "UTC":
+        return 0
+    at = min(EPOCH + timedelta(milliseconds=time_ms), LATEST).astimezone(ZoneInfo(zone))
+    ahead = at.utcoffset()
+    return 0 if ahead is None else round(ahead.total_seconds() * 1000)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from headwater.context import named
+from headwater.context import clock_ahead_ms, named
 from headwater.errors import BundleError
 from headwater.examples import Entry
 from models.block import Sparse
@@ -25,13 +25,13 @@ from models.published.ranker_graph import FACTS, SAID, WEIGHTS, build_ranker_gra
 from models.ranker.candidates import candidates_of, standing_of
 from models.ranker.facts import FIRST, ITEM, Moment, facts_count, facts_of, moment_of
 from models.ranker.revision import added_to
-from models.ranker.told import clock_ahead_ms, told_count, told_of
+from models.ranker.told import told_count, told_of
 from streams.features.state import EMPTY, UserState
 
 if TYPE_CHECKING:
     from models.published.bundle import Bundle
 
-__all__ = ["SecondStage", "Seen", "Situation"]
+__all__ = ["SecondStage", "SecondStageCounts", "Situation"]
 
 Array = npt.NDArray[Any]
 RowIds = npt.NDArray[np.int64]
@@ -64,7 +64,7 @@ class Situation(NamedTuple):
 
 
 @dataclass
-class Seen:
+class SecondStageCounts:
     """How many requests the second stage has seen, how many candidates these had, and how much that it said of them
     was no number and was left out."""
 
@@ -86,12 +86,12 @@ class SecondStage:
 
     bundle: Bundle
     experts: Sequence[tuple[str, str | None]]
-    seen: Seen
+    seen: SecondStageCounts
     standing: RowIds = field(init=False)
     _weights: dict[str, Array] = field(init=False)
 
     @classmethod
-    def of(cls, bundle: Bundle, experts: str | None, seen: Seen) -> SecondStage | None:
+    def of(cls, bundle: Bundle, experts: str | None, seen: SecondStageCounts) -> SecondStage | None:
         """That of a bundle, None where it has none: it was made by an earlier release, or without. `experts` is of the
         metadata of its graph. Raises BundleError for weights that do not fit together.
         """

@@ -30,7 +30,7 @@ from models.published.bundle import Bundle
 from models.published.delta import Delta
 from models.published.names import EXPERTS, SAID, SCORES
 from serving.catalogue import Catalogue
-from serving.ranker import SecondStage, Seen
+from serving.ranker import SecondStage, SecondStageCounts
 from serving.rules import Rows
 
 __all__ = ["Half", "Scorer"]
@@ -46,7 +46,13 @@ class Half:
     """One version of the model, whole: its arrays, where they are bound, and the catalogue seen through its rows."""
 
     def __init__(
-        self, session: Any, device: str, bundle: Bundle, catalogue: Catalogue, published_ms: int, seen: Seen
+        self,
+        session: Any,
+        device: str,
+        bundle: Bundle,
+        catalogue: Catalogue,
+        published_ms: int,
+        seen: SecondStageCounts,
     ) -> None:
         self.session = session
         self.asked = {one.name for one in session.get_inputs()}  # an earlier release's graph asks for less
@@ -157,7 +163,7 @@ class Scorer:
         self.catalogue = catalogue
         self.all_items = Rows(catalogue)
         self.threads = threads
-        self.seen = Seen()
+        self.seen = SecondStageCounts()
         self.provider = CPU
         self._asked = provider
         self._lock = threading.Lock()

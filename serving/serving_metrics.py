@@ -78,18 +78,22 @@ class ServingMetrics:
         self.catalogue_items = Gauge("headwater_catalogue_items", "Items in the catalogue.", registry=registry)
         lag = Gauge("headwater_lag", "Requests not yet answered.", ["topic"], registry=registry)
         self.lag = lag.labels(topic=REQUESTS.name)
-        Gauge(
-            "headwater_model_version", "Version of the model that answers; 0 is none.", registry=registry
-        ).set_function(lambda: scorer.version or 0)
-        for name, text in SECOND_STAGE.items():
-            Gauge(f"headwater_second_stage_{name}", text, registry=registry).set_function(
-                partial(getattr, scorer.seen, name)
-            )
-        Gauge(
-            "headwater_candidate_recall",
-            "Share of the queries lately whose next item was among the candidates, by the learner; NaN: not known.",
-            registry=registry,
-        ).set_function(lambda: scorer.candidate_recall)
-        Gauge(
-            "headwater_weight_age_seconds", "Since the weights that answer were published.", registry=registry
-        ).set_function(lambda: time.time() - scorer.published_ms / 1000 if scorer.published_ms is not None else 0.0)
+        _tell_of_the_model(registry, scorer)
+
+
+def _tell_of_the_model(registry: CollectorRegistry, scorer: Scorer) -> None:
+    for name, text in SECOND_STAGE.items():
+        Gauge(f"headwater_second_stage_{name}", text, registry=registry).set_function(
+            partial(getattr, scorer.seen, name)
+        )
+    Gauge(
+        "headwater_candidate_recall",
+        "Share of the queries lately whose next item was among the candidates, by the learner; NaN: not known.",
+        registry=registry,
+    ).set_function(lambda: scorer.candidate_recall)
+    Gauge("headwater_model_version", "Version of the model that answers; 0 is none.", registry=registry).set_function(
+        lambda: scorer.version or 0
+    )
+    Gauge(
+        "headwater_weight_age_seconds", "Since the weights that answer were published.", registry=registry
+    ).set_function(lambda: time.time() - scorer.published_ms / 1000 if scorer.published_ms is not None else 0.0)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater.context import clock_ahead_ms
 from models.block import Pending, Sparse
 from models.config import ModelConfig
 from models.experts.expert import Expert
@@ -23,7 +24,7 @@ from models.ranker.facts import FIRST, Moment, facts_count, facts_of, moment_of
 from models.ranker.network import RankerNetwork
 from models.ranker.revision import added_to
 from models.ranker.statistics import ItemStatistics
-from models.ranker.told import clock_ahead_ms, told_count
+from models.ranker.told import told_count
 
 __all__ = ["Asked", "Ranker", "Revision"]
 

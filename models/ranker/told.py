@@ -9,37 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.config import ModelConfig
 
-__all__ = ["clock_ahead_ms", "told_count", "told_names", "told_of"]
+__all__ = ["told_count", "told_names", "told_of"]
 
 CONTEXT_COLUMNS, ATTRIBUTE_COLUMNS = 6, 6
 """Of each field that counts; the first of an attribute is for numbers."""
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-LATEST = datetime(9999, 12, 29, tzinfo=UTC)
-
-
-def clock_ahead_ms(time_ms: int, zone: str) -> int:
-    """How far the clocks of a time zone are ahead of UTC at an instant.
-
-    >>> clock_ahead_ms(1_700_000_000_000, "Europe/Berlin"), clock_ahead_ms(1_690_000_000_000, "Europe/Berlin")
-    (3600000, 7200000)
-    """
-    if zone == "UTC":
-        return 0
-    at = min(EPOCH + timedelta(milliseconds=time_ms), LATEST).astimezone(ZoneInfo(zone))
-    ahead = at.utcoffset()
-    return 0 if ahead is None else round(ahead.total_seconds() * 1000)
 
 
 def told_count(config: ModelConfig) -> int:

@@ -8,12 +8,13 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
+from headwater.context import clock_ahead_ms
 from headwater.errors import SettingsError
 from headwater.events import MAX_TIME_MS
 from models.config import ModelConfig, model_config
-from models.ranker.told import clock_ahead_ms, told_count, told_names, told_of
+from models.ranker.told import told_count, told_names, told_of
 
-CONFIG = ModelConfig(context_fields=("device", "page"))
+CONFIG = ModelConfig(context_fields=("device", "page"), user_fields=("age", "genre", "n", "m", "t", "b"))
 
 
 def test_what_was_not_told_is_zero_and_names_are_as_many_as_numbers() -> None:
