@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from console.cli import app
 from headwater.events import Item
+from headwater.kafka import producer
 from headwater.recommendations import Receipt, Recommendation, RecommendedItem
+from headwater.settings import Settings
+from headwater.topics import ITEMS, RECOMMENDATIONS, topic_name
 from headwater.wire import encode
 from replay.audits import TakedownAudit, Takedowns
 
@@ -74,3 +84,26 @@ def test_bad_records_change_nothing_and_are_counted() -> None:
     found = takedowns.found
     assert (found.unreadable_items, found.unreadable, found.offences_found) == (3, 3, 1)
     assert "removed by items[0]@0" in found.offences[0].why
+
+
+@pytest.mark.any_broker
+def test_the_command_names_the_answer_and_exits_with_1(settings: Settings) -> None:
+    kafka = settings.kafka
+    where = ["audit", "takedown", "--kafka", kafka.bootstrap, "--prefix", kafka.prefix]
+    with_items, with_answers = (topic_name(topic, kafka.prefix) for topic in (ITEMS, RECOMMENDATIONS))
+    sender = producer(kafka, linger_ms=0)
+    sender.send(with_items, encode(Item(item_id="a")), key=b"a", partition=0)
+    sender.send(with_answers, answer(0, "a"), partition=2)
+    sender.flush()
+    told = CliRunner().invoke(app, where)
+    assert (told.exit_code, told.output) == (
+        0, "1 answers with 1 items; 0 items were removed, unavailable or due to expire at some time: ok\n",
+    )  # fmt: skip
+    sender.send(with_items, None, key=b"a", partition=0)
+    sender.send(with_answers, answer(1, "b", "a", at_ms=int(time.time() * 1000)), partition=2)
+    sender.close()
+    told = CliRunner().invoke(app, where)
+    assert told.exit_code == 1
+    assert "recommendations[2]@1, request 'r1' for 'ann': 'a' at 2, removed by items[0]@1; the receipt" in told.output
+    (named,) = json.loads(CliRunner().invoke(app, [*where, "--json"]).output)["named"]
+    assert (named["item_id"], named["rank"], named["answer_at"]) == ("a", 2, "recommendations[2]@1")
