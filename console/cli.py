@@ -18,6 +18,7 @@ from console.commands import (
     dead_letters,
     demo,
     doctor,
+    explain,
     look,
     produce,
     recommend,
@@ -54,6 +55,7 @@ app.add_typer(replay.app, name="replay", rich_help_panel=USE)
 app.command("train", rich_help_panel=USE)(train.command)
 app.add_typer(surfaces.app, name="surfaces", rich_help_panel=USE)
 app.command("signals", rich_help_panel=LOOK)(signals.command)
+app.add_typer(explain.app, name="explain", rich_help_panel=LOOK)
 app.command("trace", rich_help_panel=LOOK)(trace.command)
 app.command("tail", rich_help_panel=LOOK)(tail.command)
 app.command("topics", rich_help_panel=LOOK)(topics.command)

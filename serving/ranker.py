@@ -21,11 +21,12 @@ from headwater.errors import BundleError
 from headwater.examples import Entry
 from models.block import Sparse
 from models.inputs import encode_entries, encode_fresh, encode_since
+from models.published.names import SAID as SAID_OF
 from models.published.ranker_graph import FACTS, SAID, WEIGHTS, build_ranker_graph
 from models.ranker.candidates import candidates_of, standing_of
-from models.ranker.facts import FIRST, ITEM, Moment, facts_count, facts_of, moment_of
+from models.ranker.facts import FIRST, ITEM, Moment, fact_names, facts_count, facts_of, moment_of
 from models.ranker.revision import added_to
-from models.ranker.told import told_count, told_of
+from models.ranker.told import told_count, told_names, told_of
 from streams.features.state import EMPTY, UserState
 
 if TYPE_CHECKING:
@@ -101,6 +102,12 @@ class SecondStage:
         found.refuse_unfit()
         found.renew()
         return found
+
+    @property
+    def fact_names(self) -> list[str]:
+        """Of the facts, in order."""
+        experts = [name.removeprefix(SAID_OF).removesuffix("_part") for name, _ in self.experts]
+        return fact_names(experts, told_names(self.bundle.config))
 
     def refuse_unfit(self) -> None:
         """Raises BundleError for weights that the compiled loops, or the graph, would read beyond."""

@@ -33,7 +33,16 @@ if TYPE_CHECKING:
     from replay import Source
     from replay.backtest import Options, Result
 
-__all__ = ["command", "compare_command"]
+__all__ = [
+    "InputOptions",
+    "ModelOptions",
+    "Running",
+    "command",
+    "compare_command",
+    "known_items",
+    "settings_of",
+    "writable",
+]
 
 DIVERSITY_QUERIES = 1000
 """Queries that --diversity asks, each at every step."""
@@ -132,16 +141,15 @@ def command(
 ) -> None:
     """Test, then train, on a past stream: every event is predicted first and learned then. Nothing is sent anywhere."""
     from console.backtest_shown import live, summary
-    from console.local.addresses import located_settings
     from console.printing import printer
     from headwater.errors import SettingsError
     from replay.backtest import backtest
 
-    _writable((written.report, written.out), (*map(Path, sources), taken.items, taken.meaning.signals))
+    writable((written.report, written.out), (*map(Path, sources), taken.items, taken.meaning.signals))
     options = _options(questions, taken.limit, model)
-    settings = _meaning(located_settings(running.kafka, None, None, running.data), taken.meaning)
+    settings = settings_of(running, taken.meaning)
     chosen = opened_source(sources, settings, reading)
-    known = _catalogue(chosen, taken, reading)
+    known = known_items(chosen, taken, reading)
     with live() as tell:
         result = backtest(chosen, options, settings, items=known, on_progress=tell)
     problems = _problems(result, written)
@@ -171,7 +179,7 @@ def compare_command(
     from replay.backtest import read_result
     from replay.report import compare, render, write_comparison
 
-    _writable((report,), (first, second))
+    writable((report,), (first, second))
     a, b = read_result(first), read_result(second)
     found = compare(a, b)
     if report is not None:
@@ -187,7 +195,7 @@ def compare_command(
         printer().print(render(found))
 
 
-def _writable(written: tuple[Path | None, ...], read: tuple[Path | None, ...]) -> None:
+def writable(written: tuple[Path | None, ...], read: tuple[Path | None, ...]) -> None:
     """Refuse before hours of work what could not be written after them, or would take the place of what is read."""
     taken = {path.resolve() for path in read if path is not None}
     for path in written:
@@ -229,12 +237,14 @@ def _options(questions: Questions, limit: int | None, model: ModelOptions) -> Op
     )
 
 
-def _meaning(settings: Settings, given: SignalOptions) -> Settings:
-    """The settings with other signals: those of the file over the settings', single ones over both."""
+def settings_of(running: Running, given: SignalOptions) -> Settings:
+    """The settings of what runs, with other signals: those of the file over the settings', single ones over both."""
     import tomllib
 
+    from console.local.addresses import located_settings
     from headwater.settings import read_signals, signals_of
 
+    settings = located_settings(running.kafka, None, None, running.data)
     signals = dict(settings.signals)
     if given.signals is not None:
         signals |= read_signals(given.signals)
@@ -281,7 +291,8 @@ def _numbers(given: Sequence[str], option: str) -> list[int]:
     return [int(text) for text in texts]
 
 
-def _catalogue(chosen: Source, taken: InputOptions, reading: SourceOptions) -> list[Item]:
+def known_items(chosen: Source, taken: InputOptions, reading: SourceOptions) -> list[Item]:
+    """The catalogue that the learner is told of first."""
     from replay.sources import FileFormat, SourceReport, catalogue_from
 
     if taken.items is not None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Let a past stream happen again.")
 app.command("backtest")(backtest.command)
 app.command("compare")(backtest.compare_command)
-app.command("explain")(explain.command)
+app.command("explain")(explain.answer.command)
 
 
 @app.callback()

@@ -416,14 +416,14 @@ class PartImportance(ResultPart):
 
 
 class DependencePoint(NamedTuple):
-    """What the ranker adds to a candidate's score, by the mean, where a fact has this value."""
+    """How much more the ranker adds to a candidate's score, by the mean, where a fact has this value."""
 
     value: Number
     added: Number
 
 
 class Importance(ResultPart):
-    """What the model goes by, over the first queries after the warm-up and by the weights of its end.
+    """What the model goes by, over some of the queries and by the weights of the end of the warm-up.
 
     Fields
         ndcg_10: of the model on these queries.

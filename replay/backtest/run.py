@@ -77,8 +77,8 @@ class Options:
         publish_every: numbers of events; a variant for each.
         frozen, hourly, retrained, ablation: which other variants are measured.
         surfaces: policies to ask as they would be served, by name: a variant `surface NAME` each.
-        explained: queries after the warm-up of which is told what the model goes by; 0, or without `frozen`, of none.
         diversity: queries after the warm-up that are answered at several diversities; 0 for none.
+        explained: about so many queries tell what the model goes by; 0, or without `frozen`, none does.
         folds: spans after the warm-up, of each of which the figures stand by themselves; 0 for none.
         seeds: to repeat with; figures are of the first.
         window: events of one window of the curve; 0 makes about 20.
@@ -389,9 +389,9 @@ class Run:
         self.ablation = Ablation(config, seed, options.device, LIST, catalogue) if options.ablation else None
         self.importances: Importances | None = None
         self.diversity: DiversityCurve | None = None
-        self._explained = options.explained
         self._diversity = options.diversity
         self._items: Sequence[Item] = ()
+        self._explained, self._events = options.explained, 0
         self.parts = [part for part, there in (("memory", config.memories), ("slow", config.slow)) if there]
         self.learn_s = 0.0
         self.digest = ""
@@ -415,6 +415,7 @@ class Run:
         started_s = time.perf_counter()
         told_s = 0.0
         self._items = items
+        self._events = len(recording)
         for item in items:
             content = item.model_dump(mode="json", exclude_none=True)
             entry = CatalogueEntry(item.item_id, content)
@@ -453,7 +454,8 @@ class Run:
             frozen = self.published.frozen
             if frozen is not None and self._explained:
                 config = self.learner.config
-                self.importances = Importances(frozen, config.exclude_seen, self._explained, config.join_window_s)
+                every = max((self._events - self.warm_up) // self._explained, 1)
+                self.importances = Importances(frozen, config.exclude_seen, every, config.join_window_s)
         elif query.place > self.warm_up:
             self.published.advance(query.place, time_ms)
         if self.retrained:

@@ -112,7 +112,7 @@ class Published:
     @property
     def frozen(self) -> Scorer | None:
         """What holds the weights of the end of the warm-up to the end, if any does."""
-        return next((one.scorer for one in self.all if not (one.every or one.hourly)), None)
+        return next((one.scorer for one in self.all if one.name == "frozen"), None)
 
     def start(self, time_ms: int) -> None:
         """The end of the warm-up: every variant begins with the model as it is now."""

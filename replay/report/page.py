@@ -21,11 +21,12 @@ from replay.report.charts import Dots, Line, dots_chart, lines_chart
 from replay.report.classified import classification, turned_down
 from replay.report.comparison import SPEEDS, Comparison, Moved, compare, further, leaves
 from replay.report.diversity import diversity
+from replay.report.importance import importance
 from replay.report.sections import Charted, Rows, both
 from replay.report.verdict import OURS, verdict
 from replay.report.wording import DASH, counted, flat, label, number, score, signed, time_text, whole
 
-__all__ = ["write_comparison", "write_report"]
+__all__ = ["write_comparison", "write_importance", "write_report"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -91,9 +92,22 @@ def write_report(result: Result, path: Path) -> None:
         turned_down=turned_down(result),
         shown=classification(result),
         diversity=diversity(result),
+        relied=importance(result.importance),
         pace=sections.pace(result),
         settings=list(leaves(result.settings).items()),
         versions=flat(result.versions),
+    )  # fmt: skip
+    path.write_text(page, encoding="utf-8")
+
+
+def write_importance(result: Result, path: Path) -> None:
+    """Write the page of what the model goes by alone.
+
+    Raises
+        OSError: The file cannot be written.
+    """
+    page = _templates().get_template("importance.html").render(
+        result=result, source=result.source.name or "a stream", relied=importance(result.importance)
     )  # fmt: skip
     path.write_text(page, encoding="utf-8")
 

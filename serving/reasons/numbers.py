@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headwater.recommendations import Because
-from models.published.names import SAID
 from models.ranker.attribution import attributed
-from models.ranker.facts import fact_names
-from models.ranker.told import told_names
 from serving.reasons.evidence import MOVED, Evidence
 
 if TYPE_CHECKING:
@@ -52,11 +49,8 @@ def _of_facts(half: Half, evidence: Evidence, row: int) -> dict[str, float]:
     if evidence.ranker is None or half.second is None:
         return {}
     (place,) = np.flatnonzero(evidence.ranker.rows == row)
-    experts = [name for name, _ in half.second.experts]
     parts = attributed(half.bundle.weights, evidence.ranker.facts[place : place + 1]).facts[0]
-    names = fact_names(
-        [name.removeprefix(SAID).removesuffix("_part") for name in experts], told_names(half.bundle.config)
-    )
+    names = half.second.fact_names
     largest = np.argsort(-np.abs(parts), kind="stable")[:MOST_FACTS].tolist()
     return {f"{RANKER}: {names[fact]}": float(parts[fact]) for fact in largest}
 

@@ -47,6 +47,7 @@ def test_the_page_is_whole_and_asks_nothing_of_the_network(tmp_path: Path) -> No
         "By type of event",
         "What was turned down",
         "What was shown, and what was reacted to",
+        "What the model goes by",
         "Cold against warm",
         "Coverage and novelty",
         "Folds over time",
