@@ -57,7 +57,8 @@ class Request(BaseModel):
     request_id: Id = Field(default_factory=new_id, description="Answered once; also the correlation id.")
     user_id: Id | None = Field(
         default=None,
-        description="Whom for. May be left out where session_id, recent_events or context_item tells what for.",
+        description="Whom for. May be left out where session_id, recent_events, context_item or surface tells what "
+        "for.",
     )
     session_id: Id | None = Field(
         default=None,
@@ -146,8 +147,9 @@ class Request(BaseModel):
 
     @model_validator(mode="after")
     def _is_for_somebody(self) -> Request:
-        if self.whose is None and not self.recent_events and self.context_item is None:
-            raise ValueError("whom for? Give user_id, session_id, recent_events or context_item")
+        told = (self.whose, self.recent_events or None, self.context_item, self.surface)
+        if all(one is None for one in told):
+            raise ValueError("whom for? Give user_id, session_id, recent_events, context_item or surface")
         if self.was is not None and self.was == self.whose:
             raise ValueError(f"was is {self.was[:40]!r}, as whom the request is for: leave it out")
         return self

@@ -83,6 +83,7 @@ def world(kafka_address: str, redis_url: str, tmp_path_factory: pytest.TempPathF
         sending.start()
         for name, surface in BY_KIND.items():
             made.world.send(SURFACES, encode(surface), name.encode())
+        made.world.send(SURFACES, b'{"kind": "nonsense"}', b"new")
         for turn in range(2):  # asked at once, so answered in batches
             asked = {name: made.world.ask(**fields) for name, fields in QUESTIONS.items()}
             made.answers |= {f"{name} {turn}": made.world.answer(request_id) for name, request_id in asked.items()}
@@ -154,6 +155,37 @@ def test_the_model_comes_from_deltas_or_is_learned_anew_where_no_bundle_is_left(
         assert found is not None, tried
         assert found[0].digest == receipt.model_digest
         assert told in found[1]
+
+
+def test_a_record_that_is_no_surface_changes_nothing_and_is_told(
+    world: Replayed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert world.answers["kind new 1"].receipt.surface_version == BY_KIND["new"].version
+    for name, value in environment(world.settings).items():
+        if name.startswith("HEADWATER_"):
+            monkeypatch.setenv(name, value)
+    run, path = CliRunner(), tmp_path / "short.toml"
+    done = run.invoke(app, ["surfaces", "list", "--json"])
+    told = orjson.loads(done.stdout)
+    assert done.exit_code == 1
+    assert ("surfaces[0]@" in told["refused"][0], "kind" in told["refused"][0]) == (True, True)
+    assert told["surfaces"]["again"]["version"] == BY_KIND["again"].version
+    path.write_text('k = 3\nkind = "popular"')
+    done = run.invoke(app, ["surfaces", "set", str(path)])
+    assert f"short: popular, version {Surface(kind='popular', k=3).version}, live" in done.output, done.output
+    eventually(lambda: world.world.recommend("user-1", surface="short").items, what="a surface that was set")
+    assert run.invoke(app, ["surfaces", "show", "short"]).output.count('"k": 3') == 1
+    assert run.invoke(app, ["surfaces", "remove", "short"]).exit_code == 0
+    request_ids: list[str] = []
+
+    def is_gone() -> bool:
+        request_ids.append(world.world.ask("user-1", surface="short"))
+        error = world.world.answer(request_ids[-1]).error
+        return error is not None and error.code == "unknown_surface"
+
+    eventually(is_gone, what="a surface that was removed")
+    path.write_text('kind = "nonsense"')
+    assert "kind" in str(run.invoke(app, ["surfaces", "set", str(path)]).exception)
 
 
 def test_an_answer_is_found_by_its_request_id(world: Replayed) -> None:

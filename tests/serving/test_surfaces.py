@@ -1,0 +1,282 @@
+"""Surfaces: what each kind lists, what fills a short list, how names are resolved, and the examples of the docs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from headwater.errors import InvalidMessage, SettingsError
+from headwater.events import Item
+from headwater.examples import Entry
+from headwater.recommendations import Recommendation
+from headwater.settings import read_surfaces
+from headwater.surfaces import DEFAULT_SURFACE, Surface, SurfaceKind
+from headwater.wire import decode_recommendation, decode_request, decode_surface_record, encode
+from models.learner import Learner
+from serving.catalogue import Catalogue
+from serving.popular import Popular
+from serving.scorer import Scorer
+from serving.scoring import Ask, score
+from serving.surfaces import Surfaces
+from tests.worlds.serving import FILMS, SMALL, clicked, items_of, request, trained, walk
+
+NOW_MS = 5_000_000_000_000
+HOUR_MS = 3_600_000
+POPULAR = Popular({"film-9": 3.0, "film-2": 2.0, "heard-of": 1.0}, NOW_MS)
+HISTORY = clicked("film-2", "film-3")
+KINDS = get_args(SurfaceKind)
+DOCS = Path(__file__).parents[2] / "docs/surfaces.md"
+
+
+def item(number: int, **fields: Any) -> Item:
+    odd = number % 2
+    attributes = {
+        "in_stock": number != 7, "seller": f"seller-{number % 5}", "margin": number / 10, "price": 4.0 + number,
+        "region": "north" if odd else "south", "desk": f"desk-{number % 4}",
+    }  # fmt: skip
+    given: dict[str, Any] = {
+        "title": f"Film {number}", "categories": ("odd" if odd else "even",), "attributes": attributes,
+        "published_time": NOW_MS - (number + 1) * HOUR_MS,
+    }  # fmt: skip
+    return Item(item_id=f"film-{number}", **given | fields)
+
+
+COLD = [Item(item_id="summer-sale", categories=("odd",), attributes={"in_stock": True}, published_time=NOW_MS)]
+
+
+@pytest.fixture(scope="module")
+def learner() -> Learner:
+    return trained()
+
+
+@pytest.fixture(scope="module")
+def scorer(learner: Learner) -> Scorer:
+    made = Scorer(Catalogue([*(item(number) for number in range(len(FILMS))), *COLD]), "cpu")
+    made.load(learner.publish(created_ms=1, full=True), 100)  # type: ignore[arg-type]
+    return made
+
+
+def ask(
+    scorer: Scorer,
+    surface: Surface | None,
+    history: list[Entry] | None = HISTORY,
+    popular: Popular = POPULAR,
+    **fields: Any,
+) -> Recommendation:
+    surfaces = Surfaces({} if surface is None else {"here": surface})
+    asked = request(**({} if surface is None else {"surface": "here"}) | fields)
+    answers = score(
+        scorer, [Ask(asked, history)], now_ms=NOW_MS, exclude_seen=["*"], popular=popular, surfaces=surfaces
+    ).answers
+    return answers[0]
+
+
+def test_similar_is_what_goes_with_the_item_on_the_page_and_a_person_changes_the_order(scorer: Scorer) -> None:
+    page = Surface(kind="similar", k=3)
+    nobody = ask(scorer, page, [], user_id=None, context_item="film-5")
+    assert items_of(nobody)[0] == "film-6"
+    person = ask(scorer, page, clicked("film-9"), context_item="film-5")
+    assert items_of(person)[0] in {"film-6", "film-10"}
+    assert [one.score for one in person.items] != [one.score for one in nobody.items]
+    assert items_of(ask(scorer, page))[0] == "film-4"  # no page: like the newest of the history
+    cold = ask(scorer, page, [], context_item="summer-sale", explain=True)
+    assert set(items_of(cold)) <= {film for number, film in enumerate(FILMS) if number % 2}
+    assert cold.items[0].reasons == ("like summer-sale",)
+
+
+def test_popular_is_by_the_store_and_by_the_model_where_nobody_asked_the_store(scorer: Scorer) -> None:
+    assert items_of(ask(scorer, Surface(kind="popular", k=2))) == ["film-9", "heard-of"]  # film-2 is seen
+    assert len(ask(scorer, Surface(kind="popular", k=4), popular=Popular()).items) == 4
+
+
+def test_trending_is_what_grows_and_not_what_is_popular() -> None:
+    learner = Learner(SMALL.model_copy(update={"popularity_half_lives_days": (14.0, 0.04)}), seed=1)
+    for number in range(6):
+        walk(learner, f"walker-{number}", ["old", "older"] * 4, first=number * 1000)
+    day = 86_400
+    walk(learner, "late", ["risen", "old", "risen", "risen"], first=30 * day)
+    scorer = Scorer(Catalogue(), "cpu")
+    scorer.load(learner.publish(created_ms=1), 100)  # type: ignore[arg-type]
+    answer = ask(scorer, Surface(kind="trending", fallbacks=()), [])
+    assert items_of(answer) == ["risen"]
+    assert items_of(ask(scorer, Surface(kind="popular", k=1), [], Popular())) != ["risen"]
+
+
+def test_new_is_the_newest_first_and_what_the_person_likes_climbs(scorer: Scorer) -> None:
+    newest = ["summer-sale", "film-0", "film-1", "film-2", "film-3"]
+    assert items_of(ask(scorer, Surface(kind="new", k=5), [])) == newest
+    mine = items_of(ask(scorer, Surface(kind="new", k=12), clicked("film-3")))
+    assert mine.index("film-4") < 4
+
+
+def test_again_is_ones_own_and_what_was_turned_down_is_not(scorer: Scorer) -> None:
+    history = [*HISTORY, Entry("film-6", "dismiss", 2_000_000_010, None), *clicked("never-heard-of")]
+    answer = ask(scorer, Surface(kind="again", k=4, fallbacks=()), history)
+    assert sorted(items_of(answer)) == ["film-2", "film-3"]
+    filled = ask(scorer, Surface(kind="again", k=4), history, explain=True)
+    assert sorted(items_of(filled)[:2]) == ["film-2", "film-3"]
+    assert items_of(filled)[2] == "film-9"
+    assert "fill=popular:2" in filled.receipt.policy
+    assert [one.reasons for one in filled.items[1:3]] == [("you come back to it",), ("popular now",)]
+    assert ask(scorer, Surface(kind="again", exclude_seen=("click",), fallbacks=()), history).items == ()
+
+
+def test_because_you_is_rows_with_titles_and_no_item_twice(scorer: Scorer) -> None:
+    answer = ask(scorer, Surface(kind="because-you", k=3, rows=3), popular=Popular())
+    assert [(row.title, row.because, row.first, row.count) for row in answer.rows] == [
+        ("Because you clicked Film 3", "film-3", 1, 3),
+        ("Because you clicked Film 2", "film-2", 4, 3),
+        ("Popular now", None, 7, 3),
+    ]
+    assert len(set(items_of(answer))) == 9
+    assert [one.rank for one in answer.items] == list(range(1, 10))
+    stranger = ask(scorer, Surface(kind="because-you", k=3), [])
+    assert [row.title for row in stranger.rows] == ["Popular now"]
+    assert stranger.receipt.fallback == "no_history"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("history", [HISTORY, [], None, clicked("unheard-of")])
+@pytest.mark.parametrize("modelled", [True, False])
+def test_every_kind_has_a_list_for_everybody_and_holds_its_rules(
+    scorer: Scorer, kind: SurfaceKind, history: list[Entry] | None, modelled: bool
+) -> None:
+    one = scorer if modelled else Scorer(scorer.catalogue, "cpu")
+    policy = Surface(kind=kind, k=4, filters={"price": {"gte": 6}}, max_per={"desk": 2}, fallbacks=("new", "popular"))
+    answer = ask(one, policy, history, exclude=["film-9"])
+    assert answer.error is None
+    assert answer.items
+    assert not {"film-0", "film-1", "film-9", "heard-of", "summer-sale"} & set(items_of(answer))
+    runs = [items_of(answer)[row.first - 1 :][: row.count] for row in answer.rows] or [items_of(answer)]
+    for run in runs:
+        desks = [int(film.removeprefix("film-")) % 4 for film in run]
+        assert max(map(desks.count, desks)) <= 2
+    assert answer.receipt.surface_version == policy.version
+
+
+def test_without_a_surface_answers_are_what_they_were(scorer: Scorer) -> None:
+    plain, default = ask(scorer, None), ask(scorer, DEFAULT_SURFACE)
+    assert plain.items == default.items
+    assert (plain.receipt.surface, plain.receipt.surface_version, plain.rows) == (None, None, ())
+    absent = (b'"surface"', b'"surface_version"', b'"rows"', b'"propensity"')
+    assert not any(word in encode(plain) for word in absent)
+    assert decode_recommendation(encode(plain)) == plain
+
+
+def test_a_request_says_otherwise_than_its_surface(scorer: Scorer) -> None:
+    policy = Surface(k=3, exclude_seen=())
+    assert len(ask(scorer, policy).items) == 3
+    assert len(ask(scorer, policy, k=2).items) == 2
+    assert "film-3" in items_of(ask(scorer, policy, k=12))
+    assert "film-3" not in items_of(ask(scorer, policy, k=12, exclude_seen=["*"]))
+    other = ask(scorer, policy, overrides={"kind": "again", "k": 1})
+    assert len(other.items) == 1
+    assert other.receipt.surface_version == policy.changed({"kind": "again", "k": 1}).version
+    assert ask(scorer, None, overrides={"k": 2}).receipt.surface_version == Surface(k=2).version
+
+
+def test_what_cannot_be_resolved_is_refused_by_name_and_the_others_are_answered(scorer: Scorer) -> None:
+    surfaces = Surfaces({"home": Surface(), "product": Surface()})
+    asks = [
+        Ask(request(surface="hone"), HISTORY),
+        Ask(request(surface="home", overrides={"diversty": 1}), HISTORY),
+        Ask(request(overrides={"filters": {"price": {"above": 3}}}), HISTORY),
+        Ask(request(surface="home"), HISTORY),
+    ]
+    answers = score(scorer, asks, now_ms=NOW_MS, exclude_seen=["*"], surfaces=surfaces).answers
+    told = [(one.error.code, one.error.message) for one in answers if one.error is not None]
+    assert [code for code, _ in told] == ["unknown_surface", "bad_surface", "bad_surface"]
+    assert "There are: home, product. Did you mean home?" in told[0][1]
+    assert "diversty" in told[1][1]
+    assert "filters.price" in told[2][1]
+    assert answers[3].items
+    none_yet = score(scorer, asks[:1], now_ms=NOW_MS, exclude_seen=["*"]).answers[0].error
+    assert none_yet is not None
+    assert "headwater surfaces set" in none_yet.message
+
+
+def test_the_topic_takes_the_place_of_the_settings_and_gives_it_back() -> None:
+    surfaces = Surfaces({"home": Surface(k=1)})
+    surfaces.put("home", Surface(k=2))
+    surfaces.put("other", Surface(k=3))
+    assert {name: one.k for name, one in surfaces.named.items()} == {"home": 2, "other": 3}
+    surfaces.remove("home")
+    surfaces.remove("other")
+    surfaces.remove("never there")
+    assert {name: one.k for name, one in surfaces.named.items()} == {"home": 1}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        (None, b"{}", "null_key"),
+        (b"", b"{}", "schema"),
+        (b"\xff", b"{}", "undecodable"),
+        (b"home", b"{", "undecodable"),
+        (b"home", b"[]", "schema"),
+        (b"home", b'{"kind": "nonsense"}', "schema"),
+        (b"home", b'{"filters": {"price": {"above": 3}}}', "schema"),
+        (b"home", b'{"objectives": {"click": "much"}}', "schema"),
+        (b"home", b'{"later_release": 1}', "schema"),
+    ],
+)
+def test_a_record_that_is_no_surface_says_why(key: bytes | None, value: bytes, reason: str) -> None:
+    with pytest.raises(InvalidMessage) as refused:
+        decode_surface_record(key, value, "surfaces[0]@7")
+    assert refused.value.reason == reason
+    assert "surfaces[0]@7" in str(refused.value)
+
+
+def test_a_request_of_a_surface_need_not_be_for_anybody(scorer: Scorer) -> None:
+    asked = decode_request(b'{"request_id": "r1", "surface": "here"}')
+    surfaces = Surfaces({"here": Surface(kind="new")})
+    answer = score(scorer, [Ask(asked)], now_ms=NOW_MS, exclude_seen=[], surfaces=surfaces)
+    assert answer.answers[0].items[0].item_id == "summer-sale"
+    with pytest.raises(InvalidMessage, match="whom for"):
+        decode_request(b'{"request_id": "r1"}')
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "says no surface"),
+        ("kind = ", "is not TOML"),
+        ("kind = 'again'\nk = 0", "surfaces.home.k"),
+        ("[surfaces.front]\nk = 1\n[home]\nk = 2", "stands beside"),
+        ("[surfaces]", "says no surface"),
+        ("[kafka]\nprefix = 'x'", "surfaces.home.kafka"),
+    ],
+)
+def test_a_file_that_says_no_surface_is_refused_before_anything_is_sent(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "home.toml"
+    path.write_text(text)
+    with pytest.raises(SettingsError, match=told):
+        read_surfaces(path)
+
+
+def examples() -> list[tuple[str, str]]:
+    blocks = re.findall(r"```toml\n# (\w+\.toml)\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    return [(f"{place}-{name}", body) for place, (name, body) in enumerate(blocks)]
+
+
+@pytest.mark.parametrize(("name", "body"), examples())
+def test_the_examples_of_the_docs_are_read_and_answer(scorer: Scorer, tmp_path: Path, name: str, body: str) -> None:
+    path = tmp_path / name.split("-", 1)[1]
+    path.write_text(body)
+    for surface in read_surfaces(path).values():
+        for history in (HISTORY, []):
+            answer = ask(scorer, surface, history, context_item="film-5" if surface.kind == "similar" else None)
+            assert answer.error is None
+            assert answer.items or surface.kind == "again"
+            if "in_stock" in surface.filters:
+                assert "film-7" not in items_of(answer)
+            assert len(answer.items) <= surface.k * surface.rows
+
+
+def test_there_are_six_examples_and_more() -> None:
+    assert {name.split("-", 1)[1] for name, _ in examples()} == {
+        "home.toml", "product.toml", "front.toml", "feed.toml", "email.toml", "kiosk.toml",
+    }  # fmt: skip
