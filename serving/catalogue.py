@@ -21,7 +21,7 @@ import numpy.typing as npt
 from headwater.events import Item
 from headwater.filters import read_filters
 from models.content import FEATURES, features_of
-from serving.filters import Fields, Instant, Kept, Mask, Scalar, fields_of, filter_key
+from serving.filters import Fields, Instant, KeptMask, Mask, Scalar, fields_of, filter_key
 
 __all__ = ["Catalogue"]
 
@@ -69,7 +69,7 @@ class Catalogue:
         self.slots: dict[str, int] = {}
         self._items: list[Item | None] = []
         self._fields = Fields()
-        self._kept: OrderedDict[bytes, Kept] = OrderedDict()  # by filter, until an item changes
+        self._kept: OrderedDict[bytes, KeptMask] = OrderedDict()  # by filter, until an item changes
         self._known = np.zeros(FIRST_CAPACITY, bool)  # by slot, with room to grow: what the catalogue has
         self._blocked = np.zeros(FIRST_CAPACITY, bool)  # unavailable or removed
         self._gone_ms = np.full(FIRST_CAPACITY, NEVER_MS)  # when it expires
@@ -144,7 +144,7 @@ class Catalogue:
         item = self.get(item_id)
         return item.title if item is not None and item.title else item_id
 
-    def blocked(self, now_ms: int) -> Kept:
+    def blocked(self, now_ms: int) -> KeptMask:
         """Over slots: unavailable, removed, or expired at an instant (epoch ms). Items that only events have named are
         not blocked.
         """
@@ -155,7 +155,7 @@ class Catalogue:
                 gone_ms = self._gone_ms[:count]
                 mask |= gone_ms <= now_ms
                 instant.changes_at(gone_ms)
-            return Kept(mask, instant.after_ms, instant.before_ms)
+            return KeptMask(mask, instant.after_ms, instant.before_ms)
 
     def listed(self) -> Mask:
         """Over slots: in the catalogue, and available."""
@@ -163,7 +163,7 @@ class Catalogue:
             count = len(self.ids)
             return np.asarray(self._known[:count] & ~self._blocked[:count])
 
-    def matching_all(self, filters: Mapping[str, Any], now_ms: int, place: str = "filters") -> Kept:
+    def matching_all(self, filters: Mapping[str, Any], now_ms: int, place: str = "filters") -> KeptMask:
         """The items that meet a filter. What is not in the catalogue meets none.
 
         Parameters

@@ -23,7 +23,7 @@ from headwater.wire import EventRow
 from models.exclusion import disliked, left_out
 from models.top_k import top_k
 from serving.catalogue import Catalogue
-from serving.filters import Kept, Mask, filter_key
+from serving.filters import KeptMask, Mask, filter_key
 from streams.features.fold import Limits, fold
 from streams.features.state import EMPTY, UserState
 
@@ -50,7 +50,7 @@ class Rows:
     def __init__(self, catalogue: Catalogue, ids: Sequence[str | None] | None = None) -> None:
         self.catalogue = catalogue
         self._slots: RowIds | None = None
-        self._masks: OrderedDict[bytes, Kept] = OrderedDict()
+        self._masks: OrderedDict[bytes, KeptMask] = OrderedDict()
         self._stamp = -1
         if ids is not None:
             self.reread(ids, range(len(ids)))
@@ -78,7 +78,7 @@ class Rows:
         return self._cached(b"blocked", now_ms, lambda: self._of_slots(self.catalogue.blocked(now_ms), free=True))
 
     def matching_all(self, filters: Mapping[str, Any], now_ms: int, place: str = "filters") -> Mask:
-        """Which items meet a filter. Kept: the same filter costs nothing the next time. Not to be written to.
+        """Which items meet a filter. KeptMask: the same filter costs nothing the next time. Not to be written to.
 
         Parameters
             filters: as in a request; without any, every item of the catalogue meets it.
@@ -99,10 +99,10 @@ class Rows:
     def cold(self) -> Mask:
         """(slots,) True for the items that the catalogue offers and that have no row here."""
 
-        def compute() -> Kept:
+        def compute() -> KeptMask:
             mask = self.catalogue.listed()
             mask[self.named()] = False
-            return Kept(mask, -math.inf, math.inf)
+            return KeptMask(mask, -math.inf, math.inf)
 
         return self._cached(b"cold", 0, compute)
 
@@ -125,13 +125,13 @@ class Rows:
         """The slots of the items that have a row, in the order of the rows."""
         return np.arange(len(self)) if self._slots is None else self._slots[self._slots >= 0]
 
-    def _of_slots(self, over_slots: Kept, *, free: bool) -> Kept:
+    def _of_slots(self, over_slots: KeptMask, *, free: bool) -> KeptMask:
         """A mask over slots as one over rows; `free` is what free rows get."""
         if self._slots is None:
             return over_slots
         return over_slots._replace(mask=np.append(over_slots.mask, free)[self._slots])
 
-    def _cached(self, key: bytes, now_ms: int, compute: Callable[[], Kept]) -> Mask:
+    def _cached(self, key: bytes, now_ms: int, compute: Callable[[], KeptMask]) -> Mask:
         with self.catalogue.lock:
             if self._stamp != self.catalogue.changes:
                 self._masks.clear()

@@ -8,8 +8,18 @@
 Before: `serving.catalogue` adds and takes away the values of items. Knows nothing of requests, and no clock.
 """
 
-from serving.filters.evaluation import Fields, Kept, filter_key
+from serving.filters.evaluation import Fields, KeptMask, filter_key
 from serving.filters.field import Instant
 from serving.filters.values import EXPIRES_TIME, PUBLISHED_TIME, Mask, Scalar, fields_of
 
-__all__ = ["EXPIRES_TIME", "PUBLISHED_TIME", "Fields", "Instant", "Kept", "Mask", "Scalar", "fields_of", "filter_key"]
+__all__ = [
+    "EXPIRES_TIME",
+    "PUBLISHED_TIME",
+    "Fields",
+    "Instant",
+    "KeptMask",
+    "Mask",
+    "Scalar",
+    "fields_of",
+    "filter_key",
+]

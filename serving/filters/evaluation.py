@@ -16,7 +16,7 @@ from headwater.filters import AllOf, AnyOf, Equal, Exists, Filter, Near, Not, Wi
 from serving.filters.field import FilterField, Instant
 from serving.filters.values import Mask, Scalar, Slots
 
-__all__ = ["Fields", "Kept", "filter_key"]
+__all__ = ["Fields", "KeptMask", "filter_key"]
 
 KNOWN_FIELDS_NAMED = 20
 COMPARED_NAMES = 200
@@ -31,7 +31,7 @@ def filter_key(filters: Mapping[str, Any], place: str) -> bytes:
         raise RequestRefused("bad_filter", f"{place:.200}: cannot be written as JSON ({error!s:.80}).") from error
 
 
-class Kept(NamedTuple):
+class KeptMask(NamedTuple):
     """A mask over slots, and between which instants (epoch ms, both are out) it stays as it is."""
 
     mask: Mask
@@ -65,7 +65,7 @@ class Fields:
             if not field:
                 del self._fields[name]
 
-    def matching(self, tree: Filter, known: Mask, now_ms: int) -> Kept:
+    def matching(self, tree: Filter, known: Mask, now_ms: int) -> KeptMask:
         """Which items meet a filter.
 
         Parameters
@@ -79,7 +79,7 @@ class Fields:
         """
         instant = Instant(now_ms)
         mask = self._mask(tree, known, instant)
-        return Kept(mask, instant.after_ms, instant.before_ms)
+        return KeptMask(mask, instant.after_ms, instant.before_ms)
 
     def _mask(self, tree: Filter, known: Mask, instant: Instant) -> Mask:
         match tree:
