@@ -44,6 +44,7 @@ def examine(settings: Settings, running: Addresses | None) -> list[Finding]:
         findings += _seen("reading", lambda: _remembered(before, flow.stands(settings)))
     if "broker" not in away:
         findings += _topics(settings, states)
+        findings += _seen("surfaces", lambda: _surfaces(settings))
     findings += _workers(running)
     findings += processors.processors(settings)
     findings += machine.disks(_folders(settings, running))
@@ -182,6 +183,20 @@ def _lags(settings: Settings, states: list[TopicState]) -> Iterator[Finding]:
         yield Finding("lag", "note", text, remedy, detail)
     else:
         yield Finding("lag", "ok", text, detail=detail)
+
+
+def _surfaces(settings: Settings) -> Iterator[Finding]:
+    """Nothing where there are none."""
+    from console.look.surfaces_kept import surfaces_kept
+
+    kept = surfaces_kept(settings)
+    text = f"{len(kept.named)} named: {', '.join(sorted(kept.named)[:10])}"
+    if kept.refused:
+        remedy = "`headwater surfaces set` writes a good one over each; the last good ones answer until a restart"
+        told = f"{len(kept.refused)} records of the topic are no surface, first {kept.refused[0]}"
+        yield Finding("surfaces", "wrong", told, remedy, {"refused": kept.refused})
+    elif kept.named:
+        yield Finding("surfaces", "ok", text, detail={"named": sorted(kept.named)})
 
 
 def _model(settings: Settings, there: dict[str, TopicState]) -> Iterator[Finding]:

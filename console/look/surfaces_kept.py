@@ -21,10 +21,15 @@ class SurfaceKept:
 
 @dataclass
 class SurfacesKept:
-    """By name; and what is wrong with the topic, record by record."""
+    """By name; and of names whose newest record is no surface, why."""
 
     named: dict[str, SurfaceKept] = field(default_factory=dict)
-    refused: list[str] = field(default_factory=list)
+    wrong: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def refused(self) -> list[str]:
+        """In words."""
+        return list(self.wrong.values())
 
 
 def surfaces_kept(settings: Settings) -> SurfacesKept:
@@ -35,8 +40,10 @@ def surfaces_kept(settings: Settings) -> SurfacesKept:
     """
     found = SurfacesKept({name: SurfaceKept(one, "settings") for name, one in settings.surfaces.items()})
     for record in surface_records(settings):
+        if record.refused is None:
+            found.wrong.pop(record.name, None)
         if record.refused is not None:
-            found.refused.append(str(record.refused))
+            found.wrong[record.name] = str(record.refused)
         elif record.surface is not None:
             found.named[record.name] = SurfaceKept(record.surface, record.at)
         elif record.name in settings.surfaces:

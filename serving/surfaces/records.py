@@ -35,4 +35,4 @@ def surface_records(settings: Settings) -> Iterator[SurfaceRecord]:
         try:
             yield SurfaceRecord(at, *decode_surface_record(record.key, record.value, at))
         except InvalidMessage as error:
-            yield SurfaceRecord(at, "", refused=error)
+            yield SurfaceRecord(at, (record.key or b"").decode(errors="replace"), refused=error)
