@@ -31,7 +31,7 @@ from models.ranker.second import Asked, Revision
 from models.shown.showings import tired_of
 from models.top_k import top_k
 
-__all__ = ["Fused", "Heard", "Opinion", "Sums", "asked_block", "fuse", "scores_of"]
+__all__ = ["Fused", "Heard", "Opinion", "Sums", "asked_block", "fuse", "revised_of", "scores_of"]
 
 NO_TRUST = np.float32(0)
 """What the gate says of a reviser that it has no weight for."""
@@ -219,6 +219,27 @@ def scores_of(parts: Parts, block: Block) -> Iterator[tuple[list[Opinion], Sums]
         yield opinions, sums
 
 
+def revised_of(parts: Parts, block: Block, allowed: Sequence[Marks]) -> Iterator[Array]:
+    """Scores of each query of an `asked_block` as they rank items, by the ranker, too: -inf but in `allowed` (N,)."""
+    trust = parts.gate.trust(context_of(block.lengths.astype(np.float32), block.since), block.fresh)
+    for q, rows in enumerate(allowed):
+        opinions, sums = opinions_of(parts, block, q), _sums(block.used, len(parts.revisers))
+        add_up(parts, opinions, q, trust[q], sums)
+        sums.scores[~rows] = -np.inf
+        revision = _revision(parts, block.examples[q], opinions, trust[q], sums)
+        if revision is not None:
+            sums.scores[revision.rows] += revision.added
+        yield sums.scores
+
+
+def _revision(parts: Parts, example: Pending, opinions: Sequence[Opinion], trust: Array, sums: Sums) -> Revision | None:
+    """What the ranker says of a query, where there is one."""
+    if parts.ranker is None:
+        return None
+    voices = [Voice(place, trust[at], said) for _, place, at, said in opinions]
+    return parts.ranker.ask(Asked(example, voices, parts.reviser_places, sums.before), sums.scores)
+
+
 class Tested(NamedTuple):
     """Of a query its Scored and the best rows; what its scores divide by to be probabilities; what the ranker says."""
 
@@ -243,10 +264,8 @@ def _tested(
     own = scores[row]
     above, above_memory, above_slow, highest = _ranks(scores, sums.memory, slow, closed, row)
     closed[opened] = False
-    revision, rank = None, above
-    if parts.ranker is not None:
-        voices = [Voice(place, trust[at], said) for _, place, at, said in opinions]
-        revision = parts.ranker.ask(Asked(example, voices, parts.reviser_places, sums.before), scores)
+    revision, rank = _revision(parts, example, opinions, trust, sums), above
+    if revision is not None:
         scores[revision.rows] += revision.added
         rank = _rank(scores, row)
     best = top_k(scores, list_length) if list_length else np.zeros(0, np.int64)

@@ -23,10 +23,14 @@ from models.finite import not_finite
 from models.inputs import encode_histories
 from models.published.bundle import Bundle
 from models.published.graph import SCORES
+from models.published.ranker_graph import FACTS, SAID, WEIGHTS, build_ranker_graph
 
 __all__ = ["check_parity", "probe_histories", "reference_scores"]
 
 KEPT = "not published, the last good one serves on"
+
+PROBED = 64
+"""Candidates whose facts are made up to compare the ranker's graph with its network."""
 
 _sessions: dict[bytes, onnxruntime.InferenceSession] = {}
 
@@ -65,6 +69,26 @@ def check_parity(bundle: Bundle, histories: Sequence[Sequence[Entry]] | None = N
     if difference > bound:
         raise BundleError(
             f"version {bundle.version}: graph and learner differ by {difference:.2e} (bound {bound:.0e}): {KEPT}"
+        )
+    return max(difference, _ranker_difference(bundle, bound))
+
+
+def _ranker_difference(bundle: Bundle, bound: float) -> float:
+    """The same of the ranker's graph and network, on made-up facts. Raises BundleError."""
+    parts = Parts(bundle.config)
+    if parts.ranker is None or "ranker_mean" not in bundle.weights:
+        return 0.0
+    network, weights = parts.ranker.network, bundle.weights
+    network.read(weights)
+    spread = np.random.default_rng(0).normal(size=(PROBED, len(weights["ranker_mean"]))) * 2.0
+    facts = (spread / weights["ranker_scale"] + weights["ranker_mean"]).astype(np.float32)
+    given = {FACTS: facts, **{name: weights[name] for name in WEIGHTS}}
+    (served,) = _session(build_ranker_graph()).run([SAID], given)
+    difference = float(np.abs(served - network.said(facts)).max())
+    if not difference <= bound:
+        raise BundleError(
+            f"version {bundle.version}: the ranker's graph and network differ by {difference:.2e} (bound {bound:.0e}): "
+            f"{KEPT}"
         )
     return difference
 
@@ -123,7 +147,8 @@ def reference_scores(
 
 def _session(graph: bytes) -> onnxruntime.InferenceSession:
     if graph not in _sessions:
-        _sessions.clear()  # one architecture per process: a session for every old one would pile up
+        if len(_sessions) > 1:
+            _sessions.clear()  # one architecture per process, and the ranker's: one for every old one would pile up
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1

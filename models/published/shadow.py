@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.examples import Example
-from models.experts.fusion import asked_block, scores_of
+from models.experts.fusion import asked_block, revised_of
 from models.experts.registry import Parts
 from models.published.bundle import Bundle
 from models.quality import rank_of
+from models.ranker.told import told_of
 from models.shown.showings import unanswered
 
 __all__ = ["Asked", "Shadow"]
@@ -43,6 +44,8 @@ class Shadow:
         self._parts = Parts(bundle.config)
         for part in self._parts.all:
             part.read(bundle.weights)
+        if self._parts.ranker is not None:
+            self._parts.ranker.look(self._parts.popularity, bundle.capacity)
 
     @np.errstate(invalid="ignore")
     def ranks(self, asked: Sequence[Asked]) -> list[int]:
@@ -64,14 +67,19 @@ class Shadow:
             [one.target.session for one in examples],
         )
         known = ~self._parts.popularity.closed  # (capacity,)
-        scores = (sums.scores for _, sums in scores_of(self._parts, block))
-        return [self._rank(one, said, known) for one, said in zip(asked, scores, strict=True)]
+        for one, pending in zip(examples, block.examples, strict=True):
+            pending.told = told_of(bundle.config, one.context, one.attributes).tolist()
+        allowed = [self._allowed(one, known) for one in asked]
+        scores = revised_of(self._parts, block, allowed)
+        return [self._rank(*each) for each in zip(asked, scores, allowed, strict=True)]
 
-    def _rank(self, asked: Asked, scores: NDArray[np.float32], known: NDArray[np.bool_]) -> int:
-        rows = self.bundle.item_rows
-        row = rows.get(asked.example.target.item_id)
-        if row is None or not known[row]:
-            return self.bundle.capacity + 1
-        allowed = known.copy()
+    def _allowed(self, asked: Asked, known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        allowed, rows = known.copy(), self.bundle.item_rows
         allowed[[rows[one] for one in asked.excluded if one in rows]] = False
+        return allowed
+
+    def _rank(self, asked: Asked, scores: NDArray[np.float32], allowed: NDArray[np.bool_]) -> int:
+        row = self.bundle.item_rows.get(asked.example.target.item_id)
+        if row is None or self._parts.popularity.closed[row]:
+            return self.bundle.capacity + 1
         return rank_of(scores, row, allowed)

@@ -104,4 +104,8 @@ class Ranker:
     def step(self, popularity: Popularity, used: int) -> None:
         """The block's queries have taught: take a step, and look what is new and popular for the next block."""
         self.network.step()
+        self.look(popularity, used)
+
+    def look(self, popularity: Popularity, used: int) -> None:
+        """What is new and popular now, for the queries to come."""
         self.statistics.standing = standing_of(popularity.log[:used], self.statistics.items[:used, FIRST])

@@ -15,6 +15,9 @@ from headwater.recommendations import Recommendation, Request
 from models.config import ModelConfig
 from models.learner import Learner, Scored
 from models.published.bundle import Bundle
+from models.published.parity import check_parity
+from models.published.shadow import Asked as Queried
+from models.published.shadow import Shadow
 from models.ranker.facts import ITEM, OF_OWN, OF_PAST, fact_names
 from models.ranker.second import Asked, Revision
 from models.ranker.told import told_names
@@ -112,6 +115,7 @@ def test_what_the_learner_said_at_an_instant_is_what_its_published_version_says(
     compared, moved = 0, 0.0
     for example in examples[70:]:
         scorer = scorer_of(bundle_of(learner))
+        shadow = Shadow(bundle_of(learner))
         scored, said = heard(learner, example, monkeypatch)
         if not said:
             continue
@@ -140,6 +144,7 @@ def test_what_the_learner_said_at_an_instant_is_what_its_published_version_says(
         (answer,) = answers(scorer, [ask_of(example)])
         ids = [one.item_id for one in answer.items]
         assert ids.index(example.target.item_id) + 1 == scored.headwater
+        assert shadow.ranks([Queried(example, seen)]) == [scored.headwater]
         compared += 1
     assert compared > 3
     assert moved > compared / 10
@@ -166,6 +171,14 @@ def test_deltas_bring_the_ranker_where_a_whole_bundle_would() -> None:
     asks = [ask_of(one, request_id="r") for one in examples[110:] if one.history]
     followed = [one.items for one in answers(scorer, asks)]
     assert followed == [one.items for one in answers(scorer_of(bundle_of(learner)), asks)]
+
+
+def test_a_network_that_its_graph_does_not_repeat_is_not_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = bundle_of(taught(told(parade(60))))
+    assert check_parity(bundle) < 1e-4
+    monkeypatch.setattr("models.ranker.network.WIDEST", 1.0)
+    with pytest.raises(BundleError, match="the ranker's graph and network differ by"):
+        check_parity(bundle)
 
 
 def test_a_young_ranker_changes_no_bit_and_neither_does_none() -> None:
