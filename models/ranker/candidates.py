@@ -24,10 +24,10 @@ Rows = NDArray[np.int64]
 MOST = 300
 """Candidates of a query."""
 
-FUSED, EACH = 100, 40
+FUSED, EACH = 100, 30
 """Of the fused scores, and of each expert's own."""
 
-POPULAR, NEWEST = 20, 40
+POPULAR, NEWEST = 15, 40
 """Of each popularity's reach, and of the items that came last."""
 
 

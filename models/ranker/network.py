@@ -60,6 +60,7 @@ class RankerNetwork(Network):
         self.gain = np.zeros(1)  # nats, of the newest queries, see `KEPT`
         self.share = np.zeros(1, np.float32)
         self._asked = (np.zeros((0, facts), np.float32),) * 3
+        self._read: tuple[Array, Array, Array, Array] | None = None  # the weights that say something, once a block
         self._lessons: list[tuple[Array, Array, Array]] = []
         self._met: list[Array] = []
 
@@ -78,6 +79,7 @@ class RankerNetwork(Network):
         """Be the published weights; a model of an earlier release has none, and adds nothing."""
         if "ranker_mean" in weights:
             super().read(weights)
+            self._read = None
             self.mean, self.scale = weights["ranker_mean"], weights["ranker_scale"]
             self.share = weights["ranker_share"]
 
@@ -91,13 +93,20 @@ class RankerNetwork(Network):
 
     def _forward(self, facts: Array) -> tuple[Array, Array, Array]:
         """Standardised facts (C, F), hidden units (C, HIDDEN), and what is said (C,)."""
-        weights = Network.weights(self)
-        standard: Array = (facts - self.mean) * self.scale
-        np.clip(standard, -WIDEST, WIDEST, out=standard)
-        hidden: Array = standard @ weights["ranker_hidden_weight"] + weights["ranker_hidden_bias"]
+        weights = self._read
+        if weights is None:
+            named = Network.weights(self)
+            hidden, output = named["ranker_hidden_weight"], named["ranker_output_weight"]
+            weights = self._read = (hidden, named["ranker_hidden_bias"], output, named["ranker_linear"])
+        hidden_weight, bias, output, linear = weights
+        standard: Array = facts - self.mean
+        standard *= self.scale
+        np.minimum(np.maximum(standard, -WIDEST, out=standard), WIDEST, out=standard)
+        hidden: Array = standard @ hidden_weight
+        hidden += bias
         np.maximum(hidden, 0, out=hidden)
-        said = hidden @ weights["ranker_output_weight"] + standard @ weights["ranker_linear"]
-        return standard, hidden, np.clip(said, -MOST, MOST)
+        said: Array = hidden @ output + standard @ linear
+        return standard, hidden, np.minimum(np.maximum(said, -MOST), MOST)
 
     def ask(self, facts: Array) -> Array:
         """The same, remembered for `taught`."""
@@ -143,7 +152,7 @@ class RankerNetwork(Network):
             )
         self._meet(facts)
         self.share[0] = min(max(self.gain[0] / SURE, 0.0), 1.0)
-        self._met, self._lessons = [], []
+        self._met, self._lessons, self._read = [], [], None
 
     def _meet(self, facts: Array) -> None:
         """Let the running means know facts (n, F)."""
