@@ -93,12 +93,11 @@ class RankerNetwork(Network):
 
     def _forward(self, facts: Array) -> tuple[Array, Array, Array]:
         """Standardised facts (C, F), hidden units (C, HIDDEN), and what is said (C,)."""
-        weights = self._read
-        if weights is None:
+        if self._read is None:
             named = Network.weights(self)
-            hidden, output = named["ranker_hidden_weight"], named["ranker_output_weight"]
-            weights = self._read = (hidden, named["ranker_hidden_bias"], output, named["ranker_linear"])
-        hidden_weight, bias, output, linear = weights
+            hidden_weight, output = named["ranker_hidden_weight"], named["ranker_output_weight"]
+            self._read = hidden_weight, named["ranker_hidden_bias"], output, named["ranker_linear"]
+        hidden_weight, bias, output, linear = self._read
         standard: Array = facts - self.mean
         standard *= self.scale
         np.minimum(np.maximum(standard, -WIDEST, out=standard), WIDEST, out=standard)
