@@ -22,14 +22,13 @@ from headwater.errors import RequestRefused
 from headwater.events import NEWEST_MS, OLDEST_MS, likely_unit, to_epoch_ms
 from headwater.filters import Bound, Equal, Near, Relative, Within
 from serving.filters.packed import Interned, Packed
-from serving.filters.values import EXPIRES_TIME, PUBLISHED_TIME, Point, Scalar, Slots
+from serving.filters.values import EXPIRES_TIME, PUBLISHED_TIME, Point, Scalar, Slots, finite
 
 __all__ = ["FilterField", "Instant"]
 
 SHOWN_TEXTS = 3
 EARTH_KM = 6371.0088
 TIMES = (PUBLISHED_TIME, EXPIRES_TIME)
-_DECIMAL = re.compile(r"\s*[+-]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,3})?\s*")
 _LIKE_A_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d.{3,30}")
 _BOOLEANS = {form: value for value in (True, False) for form in (str(value), str(value).lower(), str(value).upper())}
 _COMPARE: dict[str, Any] = {"gt": np.greater, "gte": np.greater_equal, "lt": np.less, "lte": np.less_equal}
@@ -74,7 +73,7 @@ class FilterField:
                 case bool():
                     self._booleans.add(slot, value)
                 case str():
-                    self._decimal_texts += value not in self._texts and _finite(value) is not None
+                    self._decimal_texts += value not in self._texts and finite(value) is not None
                     self._texts.add(slot, value)
                 case Point():
                     self._points.add(slot, value)
@@ -86,7 +85,7 @@ class FilterField:
         texts = {value for value in values if isinstance(value, str)}
         for kind in (self._texts, self._booleans, self._points, self._numbers):
             kind.discard(slot)
-        self._decimal_texts -= sum(text not in self._texts and _finite(text) is not None for text in texts)
+        self._decimal_texts -= sum(text not in self._texts and finite(text) is not None for text in texts)
 
     def existing(self) -> Iterator[Slots]:
         """The slots that have any value."""
@@ -164,7 +163,7 @@ class FilterField:
     def _moment(self, bound: Bound, place: str, instant: Instant) -> float:
         if isinstance(bound, Relative):
             return float(instant.now_ms + bound.later_ms)
-        return self._time(bound, _finite(bound), place)
+        return self._time(bound, finite(bound), place)
 
     def _boolean(self, value: object) -> bool | None:
         """A value as a boolean, where the field has any."""
@@ -176,7 +175,7 @@ class FilterField:
         """A value as a number, where the field has any; a time of an item may be RFC 3339 text."""
         if not len(self._numbers) or isinstance(value, bool):
             return None
-        number = _finite(value)
+        number = finite(value)
         return self._time(value, number, place) if self.name in TIMES else number
 
     def _time(self, value: object, number: float | None, place: str) -> float:
@@ -201,7 +200,7 @@ class FilterField:
         if isinstance(value, bool):
             forms = [form for form, boolean in _BOOLEANS.items() if boolean is value]
             return forms if any(form in self._texts for form in _BOOLEANS) else None
-        number = _finite(value)
+        number = finite(value)
         if number is None or not self._decimal_texts:
             return None
         return {f"{number:.0f}" if number.is_integer() else str(number), str(number), str(value)}
@@ -236,17 +235,6 @@ def _inside(values: npt.NDArray[Any], bounds: Mapping[str, float]) -> npt.NDArra
 def _typed(value: Scalar) -> object:
     """True equals 1 in Python, and is another value here."""
     return ("boolean", value) if isinstance(value, bool) else value
-
-
-def _finite(value: object) -> float | None:
-    """A number, or text that is one in decimal digits; None for anything else."""
-    if isinstance(value, str) and not _DECIMAL.fullmatch(value):
-        return None
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _time_of(text: str) -> float:

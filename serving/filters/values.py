@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,7 +12,7 @@ import numpy.typing as npt
 
 from headwater.events import Item
 
-__all__ = ["EXPIRES_TIME", "PUBLISHED_TIME", "Mask", "Point", "Scalar", "Slots", "fields_of"]
+__all__ = ["EXPIRES_TIME", "PUBLISHED_TIME", "Mask", "Point", "Scalar", "Slots", "fields_of", "finite"]
 
 Mask = npt.NDArray[np.bool_]
 Slots = npt.NDArray[np.int64]
@@ -21,6 +23,7 @@ EXPIRES_TIME = "expires_time"
 MAX_NAME = 256
 """Characters of the longest name of a field: one long name over many inner ones would fill the memory."""
 
+_DECIMAL = re.compile(r"\s*[+-]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,3})?\s*")
 LATITUDES = ("lat", "latitude")
 LONGITUDES = ("lon", "lng", "longitude")
 
@@ -78,6 +81,16 @@ def _point(value: Mapping[str, Any]) -> Point | None:
 
 
 def _degrees(value: object, most: int) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -most <= value <= most:
+    number = None if isinstance(value, bool) else finite(value)
+    return None if number is None or not -most <= number <= most else number
+
+
+def finite(value: object) -> float | None:
+    """A number, or text that is one in decimal digits; None for anything else."""
+    if isinstance(value, str) and not _DECIMAL.fullmatch(value):
         return None
-    return float(value)
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None

@@ -17,6 +17,7 @@ from headwater.recommendations import Request
 from headwater.signals import Signals
 from headwater.surfaces import Surface
 from models.exclusion import disliked
+from serving.filters import Point
 from serving.rules import Rows, seen_items
 
 __all__ = ["Asker", "Obstacle", "obstacles"]
@@ -133,7 +134,7 @@ def _has(values: Mapping[str, Sequence[Any]]) -> str:
 
 
 def _json(value: Any) -> str:
-    return f"{orjson.dumps(value).decode():.200}"
+    return f"{orjson.dumps(value, default=Point._asdict).decode():.200}"
 
 
 def _fields(tree: Filter) -> Iterator[str]:

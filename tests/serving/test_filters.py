@@ -11,9 +11,12 @@ from pydantic import ValidationError
 
 from headwater.errors import RequestRefused, SettingsError
 from headwater.events import Item
+from headwater.recommendations import Request
 from headwater.surfaces import Surface
 from serving.catalogue import Catalogue
 from serving.rules import Rows
+from serving.scorer import Scorer
+from serving.scoring import Ask, score
 
 DAY_MS = 86_400_000
 NEW_YEAR_MS = 1_735_689_600_000  # 2025-01-01
@@ -155,7 +158,7 @@ EVENTS = [
         published_time=NOW_MS + DAY_MS,
         attributes={
             "price": 15,
-            "venue": [{"latitude": -17.7, "longitude": 179.9}],
+            "venue": [{"latitude": "-17.7", "longitude": 179.9}],
             "maker": {"land": "fj"},
             "or": "x",
         },
@@ -325,3 +328,12 @@ def test_a_surface_with_a_filter_that_says_nothing_is_refused_when_it_is_written
         Surface().changed({"filters": {"price": {"above": 3}}})
     toml = tomllib.loads("filters.published_time = {gte = 2025-01-05T00:00:00Z, lt = 'now'}")
     assert meeting(Surface.model_validate(toml).filters) == {"potsdam", "berlin"}
+
+
+def test_why_not_tells_of_an_item_that_is_too_far_away() -> None:
+    filters = {"venue": {"near": {"lat": 52.5, "lon": 13.4, "km": 10}}}
+    asked = Ask(Request(user_id="ann", filters=filters, why_not="potsdam"), [])
+    (answer,) = score(Scorer(Catalogue(EVENTS), "cpu"), [asked], now_ms=NOW_MS, exclude_seen=()).answers
+    assert [item.item_id for item in answer.items] == ["berlin"]
+    assert answer.why_not is not None
+    assert 'its venue is {"lat":52.4,"lon":13.06}' in answer.why_not.text
