@@ -147,6 +147,17 @@ def main() -> None:
                 lambda s=scorer, a=filtered: score(s, a, now_ms=NOW_MS, exclude_seen=["auto"]), given.runs
             )
             print(f"  batch {size:2}: graph {run}   score() {whole}   with a filter {rules}")
+        why = [Request(user_id="u", k=10, explain=True), Request(user_id="u", k=10, why_not="item-1")]
+        told = [
+            milliseconds(
+                lambda s=scorer, a=Ask(one, histories(1, rows, rng)[0]): score(
+                    s, [a], now_ms=NOW_MS, exclude_seen=["auto"]
+                ),
+                given.runs // 5,
+            )
+            for one in why
+        ]
+        print(f"  one request: explain {told[0]}   why_not {told[1]}")
         assembler = DeltaAssembler()
         for touched in (100, 1000):
             made = synthetic_delta(bundle, touched, rng)

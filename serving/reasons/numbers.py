@@ -41,15 +41,14 @@ def contributions(half: Half, evidence: Evidence, row: int, value: float) -> dic
     if value != fused:
         facts = _of_facts(half, evidence, row)
         found |= whole({**facts, RANKER: value - fused - math.fsum(facts.values())}, value - fused)
-    return {name: part for name, part in found.items() if part}
+    return {name: part for name, part in found.items() if part and math.isfinite(part)}
 
 
 def _of_facts(half: Half, evidence: Evidence, row: int) -> dict[str, float]:
     """What each fact of a candidate has to do with what the ranker adds to it."""
     if evidence.ranker is None or half.second is None:
         return {}
-    (place,) = np.flatnonzero(evidence.ranker.rows == row)
-    parts = attributed(half.bundle.weights, evidence.ranker.facts[place : place + 1]).facts[0]
+    parts = attributed(half.bundle.weights, evidence.ranker.facts[evidence.ranker.rows == row]).facts[0]
     names = half.second.fact_names
     largest = np.argsort(-np.abs(parts), kind="stable")[:MOST_FACTS].tolist()
     return {f"{RANKER}: {names[fact]}": float(parts[fact]) for fact in largest}
@@ -68,7 +67,8 @@ def whole(parts: Mapping[str, float], total: float) -> dict[str, float]:
 def because(evidence: Evidence, row: int) -> tuple[Because, ...]:
     """The entries without which a row's score would be another one, by how much of it they are."""
     scores = evidence.revised
-    shares = [float(scores[0, row]) - float(scores[at, row]) for at in evidence.without_entry]
+    lost = [float(scores[0, row]) - float(scores[at, row]) for at in evidence.without_entry]
+    shares = [share if math.isfinite(share) else 0.0 for share in lost]
     largest = np.argsort([-abs(share) for share in shares], kind="stable")[:MOST_ENTRIES].tolist()
     named = sorted((i for i in largest if abs(shares[i]) > MOVED), key=lambda i: -shares[i])
     return tuple(

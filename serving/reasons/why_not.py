@@ -6,6 +6,7 @@ Before: an answer whose request names an item. After: its `WhyNot`. What keeps t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -126,6 +127,8 @@ def _by_model(row: int | None, items: Sequence[RecommendedItem], model: ModelsWo
     score = float(scores[row])
     if score == -np.inf:
         score = evidence.fused(row)
+    if not math.isfinite(score):
+        return _Place()  # it has none, and was left out for that
     better = int(np.count_nonzero(scores > score)) + int(np.count_nonzero(scores[:row] == score))
     ranked = [half.bundle.item_rows[one.item_id] for one in items if one.item_id in half.bundle.item_rows]
     last = _parts(half, evidence, ranked[-1], scores) if ranked else {}
@@ -184,6 +187,8 @@ def _rank_text(item_id: str, items: Sequence[RecommendedItem], ranked: ModelsWor
     ends = f"the list ends at place {len(items)}" if items else "the list is empty"
     if place.rank is None:
         if isinstance(ranked, ModelsWord):
+            if item_id in ranked.half.bundle.item_rows:
+                return "Its score is no number, so that it was left out: the worker's log counts such scores."
             known = "is new to the model"
         else:
             parts = list(dict.fromkeys(part for part, _ in ranked.values())) or ["popular"]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from headwater.events import Item
 from headwater.examples import Entry
 from headwater.recommendations import Recommendation
+from models.published.bundle import Bundle
 from serving.catalogue import Catalogue
 from serving.popular import Popular
 from serving.scorer import Scorer
@@ -180,3 +182,17 @@ def test_why_an_item_is_not_among_what_is_popular(shop: Scorer) -> None:
     untrained = ask(Scorer(Catalogue(SHOP), "cpu"), HISTORY, Popular(), k=3, why_not="film-9").why_not
     assert untrained is not None
     assert untrained.stage == "rank"
+
+
+def test_an_item_whose_score_is_no_number_is_told_of_and_breaks_nothing() -> None:
+    bundle = trained().publish(created_ms=1)
+    assert isinstance(bundle, Bundle)
+    made = Scorer(Catalogue(SHOP), "cpu")
+    made.load(bundle, 100)
+    bundle.weights["item_bias"][bundle.item_rows["film-4"]] = np.nan  # past every check, as a fault of memory would be
+    answer = ask(made, HISTORY, k=100, why_not="film-4")
+    assert answer.error is None
+    assert "film-4" not in {item.item_id for item in answer.items}
+    assert answer.why_not is not None
+    assert (answer.why_not.stage, answer.why_not.score) == ("rank", None)
+    assert "no number" in answer.why_not.text
