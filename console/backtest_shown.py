@@ -253,6 +253,15 @@ def _classification(told: Classification) -> Iterator[RenderableType]:
     yield table
     if called.row_count:
         yield called
+    if told.by_type:
+        kinds = Table(title="Each type of reaction by the chance of it alone")
+        kinds.add_column("reaction")
+        for head in ("items shown", "with it", "ROC-AUC", "MRR in list", "log loss"):
+            kinds.add_column(head, justify="right")
+        for kind, each in told.by_type.items():
+            figures = (_cell(one, ".4f") for one in (each.auc, each.mrr, each.log_loss))
+            kinds.add_row(kind, f"{each.items:,}", f"{each.reacted:,}", *figures)
+        yield kinds
 
 
 def _estimate(found: Estimate | None) -> str:

@@ -8,6 +8,7 @@ Intervals are over users, as those of rankings are.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +34,7 @@ from replay.backtest.result import (
     Estimate,
     GroupedAuc,
     Interval,
+    TypeOfReaction,
 )
 
 __all__ = ["OURS", "ShownItems", "classified"]
@@ -57,6 +59,7 @@ class ShownItems(NamedTuple):
         reacted: (N,) bool.
         scores: scorer -> (N,), higher for what is likelier; `OURS` is one of them.
         chances: the scorers whose scores are chances.
+        by_type: type of reaction -> the chance that was given to it (N,), NaN before it was met; whether it came (N,).
     """
 
     time_ms: Array
@@ -65,13 +68,15 @@ class ShownItems(NamedTuple):
     reacted: Array
     scores: Mapping[str, Array]
     chances: frozenset[str]
+    by_type: Mapping[str, tuple[Array, Array]] = MappingProxyType({})
 
     def where(self, mask: Array) -> ShownItems:
         """Some of them."""
         scores = {name: each[mask] for name, each in self.scores.items()}
         columns = (self.time_ms, self.user, self.list, self.reacted)
         time_ms, user, lists, reacted = (each[mask] for each in columns)
-        return ShownItems(time_ms, user, lists, reacted, scores, self.chances)
+        by_type = {name: (chance[mask], came[mask]) for name, (chance, came) in self.by_type.items()}
+        return ShownItems(time_ms, user, lists, reacted, scores, self.chances, by_type)
 
 
 def classified(shown: ShownItems, begin_ms: int) -> Classification | None:
@@ -102,7 +107,28 @@ def classified(shown: ShownItems, begin_ms: int) -> Classification | None:
         chosen_on=chosen_on,
         chosen_on_items=len(before.reacted),
         scorers={name: _classifier(name, shown, before, drawn) for name in shown.scores},
+        by_type=_by_type(shown),
     )
+
+
+def _by_type(shown: ShownItems) -> dict[str, TypeOfReaction]:
+    """Of each type of reaction; nothing where there is one alone, of which the rest speaks already."""
+    found = {}
+    for name, (said, happened) in sorted(shown.by_type.items()) if len(shown.by_type) > 1 else ():
+        met = ~np.isnan(said)
+        chance, came, lists = said[met], happened[met], shown.list[met]
+        if not len(came):
+            continue
+        area = InOrder(chance, came).auc() if 0 < came.sum() < len(came) else None
+        ranked, first, _ = list_gains(chance, came, lists)
+        found[name] = TypeOfReaction(
+            items=len(came),
+            reacted=int(came.sum()),
+            auc=None if area is None else _rounded(area),
+            log_loss=_rounded(losses(chance, came).mean()),
+            mrr=_rounded(first.mean()) if len(ranked) else None,
+        )
+    return found
 
 
 def _rounded(value: float) -> float:

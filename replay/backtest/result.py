@@ -385,6 +385,21 @@ class Classifier(ResultPart):
     ndcg_10: Estimate | None = Field(None, alias="ndcg@10")
 
 
+class TypeOfReaction(ResultPart):
+    """How well one type of reaction was told, by the chance that was given to it alone: a click, a purchase.
+
+    Fields
+        items: shown since the type was first met, of which `reacted` had such a reaction.
+        mrr: of those, in lists of two items or more, by that chance.
+    """
+
+    items: Count
+    reacted: Count
+    auc: Number | None = None
+    log_loss: Number | None = None
+    mrr: Number | None = None
+
+
 class Classification(ResultPart):
     """What was shown after the warm-up and what became of it, as each scorer saw it before.
 
@@ -394,6 +409,7 @@ class Classification(ResultPart):
         chosen_on, chosen_on_items: what thresholds were chosen on (`warm-up`, or the `first fifth` of what was shown,
             which then is no part of the figures), for the highest F1.
         scorers: Headwater and what it is held against.
+        by_type: type of reaction -> how well it was told; empty where there is one type alone.
     """
 
     items: Count
@@ -404,6 +420,7 @@ class Classification(ResultPart):
     chosen_on: str | None = None
     chosen_on_items: Count = 0
     scorers: dict[str, Classifier] = {}
+    by_type: dict[str, TypeOfReaction] = {}
 
 
 class PartImportance(ResultPart):

@@ -31,6 +31,7 @@ class ShownLedger:
         self._place, self._rank = array("i"), array("i")
         self._chance, self._rate = array("d"), array("d")
         self._reacted = array("b")
+        self._by_type: dict[str, tuple[int, array[float], array[int]]] = {}  # from which row on; chance, came
 
     def __len__(self) -> int:
         return len(self._reacted)
@@ -40,6 +41,7 @@ class ShownLedger:
         number = self._lists.setdefault((one.user_id, one.list_id), len(self._lists))
         name = number * ITEMS + self._items.setdefault(one.item_id, len(self._items))
         row = self._rows.setdefault(name, len(self._rows))
+        self._take_types(one, row)
         if row < len(self._reacted):
             self._reacted[row] = one.reacted
             return
@@ -51,6 +53,16 @@ class ShownLedger:
         self._chance.append(one.chance)
         self._rate.append(one.item_rate)
         self._reacted.append(one.reacted)
+
+    def _take_types(self, one: Judged, row: int) -> None:
+        known = len(self._reacted)
+        for kind, chance, came in one.by_type:
+            first, chances, happened = self._by_type.setdefault(kind, (known, array("d"), array("b")))
+            if row == known:
+                chances.append(chance)
+                happened.append(came)
+            elif row >= first:
+                happened[row - first] = came
 
     def items(self) -> ShownItems:
         """All of it, by time.
@@ -72,5 +84,9 @@ class ShownLedger:
             reacted=np.array(self._reacted, np.bool_),
             scores=scores,
             chances=frozenset({OURS, "item rate"}),
+            by_type={
+                kind: (np.array([np.nan] * first + chances.tolist()), np.array([0] * first + came.tolist(), np.bool_))
+                for kind, (first, chances, came) in self._by_type.items()
+            },
         )
         return found.where(np.lexsort((lists, time_ms)))

@@ -29,6 +29,7 @@ class Classified(NamedTuple):
         apart, ordered, thresholds: columns by scorer.
         pictures: charts, each with its caption.
         bins: calibration as a table.
+        types: of each type of reaction, as a table.
     """
 
     told: Classification
@@ -40,6 +41,7 @@ class Classified(NamedTuple):
     thresholds: list[Column]
     pictures: list[tuple[Markup, str]]
     bins: Rows
+    types: Rows
 
 
 Scorers = Mapping[str, Classifier]
@@ -97,6 +99,10 @@ def classification(result: Result) -> Classified | None:
         thresholds=_thresholds(told, names),
         pictures=_pictures(told, names, styles),
         bins=bins,
+        types=[
+            [kind, whole(each.items), whole(each.reacted), score(each.auc), score(each.mrr), score(each.log_loss)]
+            for kind, each in told.by_type.items()
+        ],
     )
 
 

@@ -351,6 +351,7 @@ class Folding:
             self._request(change, row) if exposed is None else exposed.list_id,
             self._context(change, row),
             self.attributes,
+            NO_CONTEXT if exposed is None else exposed.numbers,
         )
 
     def _context(self, change: Change, row: EventRow) -> Context:

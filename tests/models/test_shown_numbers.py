@@ -13,11 +13,14 @@ import torch
 
 from headwater.context import numbers_of
 from headwater.errors import InvalidMessage
+from headwater.events import Event
 from headwater.examples import CatalogueEntry, Entry, EventPosition, Example, Segment, ShownList, pack_segments, unpack
 from models.config import ModelConfig
 from models.learner import Learner
 from models.quality import Judged
 from models.shown.numbers import COLUMNS, ItemNumbers
+from streams.features.fold import Limits
+from streams.features.recording import recorded
 from tests.worlds.feeds import START_MS, Happened, examples_of_feed
 
 FAST = ModelConfig(exclude_seen=(), width=8, replay_windows=0, slow=False, learned_gate=False)
@@ -155,6 +158,13 @@ def test_numbers_travel_with_their_list() -> None:
     assert isinstance(plain, Example)
     assert plain.numbers == {}
     assert b"price" not in _record({})
+
+
+def test_a_recorded_stream_has_the_numbers_that_its_lists_came_with() -> None:
+    told = Event(user_id="ada", type="impression", items=("a", "b"), properties={"price": [7, 9], "other": [1, 2]})
+    one = Event(user_id="ada", type="impression", item_id="c", properties={"price": [8]})
+    first, second = recorded([told, one], Limits(context=("price",))).examples()
+    assert (first.numbers, second.numbers) == ({"price": [7.0, 9.0]}, {"price": [8.0]})
 
 
 @pytest.mark.parametrize(

@@ -144,3 +144,23 @@ def test_a_reaction_that_came_late_corrects_what_was_said_of_its_item() -> None:
         single.take(first._replace(list_id=f"list {place}", place=place))
     assert list(unplaced.items().scores) == ["headwater", "ranking", "item rate"]
     assert list(single.items().scores) == ["headwater", "item rate", "shown order"]
+
+
+def test_each_type_of_reaction_has_figures_of_its_own(tmp_path: Path) -> None:
+    events = []
+    for event in lists_of_tastes(240):
+        events.append(event)
+        if event.type == "click" and event.event_time // 3_600_000 % 3 == 0:
+            events.append(event.model_copy(update={"event_id": f"b{len(events)}", "type": "purchase"}))
+    result = measured(events, frozen=False)
+    assert result.classification is not None
+    told = result.classification.by_type
+    assert sorted(told) == ["click", "purchase"]
+    assert told["click"].reacted == result.classification.reacted > told["purchase"].reacted > 0
+    assert all(one.auc is not None and one.log_loss is not None and one.mrr is not None for one in told.values())
+    write_report(result, tmp_path / "report.html")
+    assert "Each type of reaction" in (tmp_path / "report.html").read_text()
+    assert Result.model_validate_json(result.model_dump_json(by_alias=True)) == result
+    clicks = measured(lists_of_tastes(60), frozen=False).classification
+    assert clicks is not None
+    assert not clicks.by_type
