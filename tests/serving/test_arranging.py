@@ -25,7 +25,7 @@ from serving.rules import Rows
 SELLERS, TAGS = ("anne", "bob", "cid"), ("red", "blue", "old")
 
 
-class World(NamedTuple):
+class Shop(NamedTuple):
     """Rows with scores, and items that the model does not know; what may be listed of both."""
 
     items: list[Item]
@@ -73,10 +73,10 @@ def surface(**fields: Any) -> Surface:
     return Surface.model_validate(fields)
 
 
-def world_of(count: int, beyond: int = 0) -> World:
+def world_of(count: int, beyond: int = 0) -> Shop:
     """Items 0, 1, 2 ... best first, of sellers in turn."""
     made = [item(i, SELLERS[i % 3], (TAGS[i % 2],)) for i in range(count + beyond)]
-    return World(made[:count], [float(count - i) for i in range(count)], made[count:])
+    return Shop(made[:count], [float(count - i) for i in range(count)], made[count:])
 
 
 def ids(items: list[Item]) -> list[str]:
@@ -89,14 +89,14 @@ def places(note: str, found: Arranged) -> list[int]:
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> World:
+def worlds(draw: st.DrawFn) -> Shop:
     count, beyond = draw(st.integers(0, 9)), draw(st.integers(0, 3))
     made = [
         item(i, draw(st.sampled_from(SELLERS)), tuple(draw(st.sets(st.sampled_from(TAGS), max_size=2))))
         for i in range(count + beyond)
     ]
     score = st.sampled_from([-math.inf, -1.0, 0.0, 0.5, 2.0])
-    return World(made[:count], [draw(score) for _ in range(count)], made[count:])
+    return Shop(made[:count], [draw(score) for _ in range(count)], made[count:])
 
 
 FILTERS = st.sampled_from(
@@ -147,7 +147,7 @@ def capped(listed: list[Item], one: Item, max_per: dict[str, int]) -> bool:
 
 @settings(max_examples=100, deadline=None)
 @given(worlds(), POLICIES, st.integers(1, 6))
-def test_whatever_the_policy_each_rule_holds_beside_the_others(world: World, policy: Any, k: int) -> None:
+def test_whatever_the_policy_each_rule_holds_beside_the_others(world: Shop, policy: Any, k: int) -> None:
     listed, found = world.arranged(surface(**policy), k)
     offered = world.offered()
     pinned = effective_pins(policy["pins"], offered, k, found)
@@ -198,7 +198,7 @@ def effective_pins(pins: list[dict[str, Any]], offered: list[Item], k: int, foun
 @settings(max_examples=60, deadline=None)
 @given(worlds(), st.lists(BOOST, max_size=2), CAPS, st.integers(1, 6))
 def test_boosts_and_caps_are_the_order_by_odds_without_what_is_too_many(
-    world: World, boosts: list[dict[str, Any]], max_per: dict[str, int], k: int
+    world: Shop, boosts: list[dict[str, Any]], max_per: dict[str, int], k: int
 ) -> None:
     def rank(one: Item) -> tuple[int, float, int]:
         times = math.prod(boost["times"] for boost in boosts if meets(one, boost["filters"]))
@@ -217,7 +217,7 @@ def test_boosts_and_caps_are_the_order_by_odds_without_what_is_too_many(
 @settings(max_examples=60, deadline=None)
 @given(worlds(), SHARE, st.sampled_from([{}, {"seller": 1}, {"seller": 2}]), st.integers(1, 5))
 def test_a_share_is_short_only_where_no_list_at_all_would_reach_it(
-    world: World, share: dict[str, Any], max_per: dict[str, int], k: int
+    world: Shop, share: dict[str, Any], max_per: dict[str, int], k: int
 ) -> None:
     listed, found = world.arranged(surface(shares=[share], max_per=max_per), k)
     wanted = math.ceil(share["least"] * k - 1e-9)
@@ -241,7 +241,7 @@ def test_a_policy_that_says_nothing_leaves_the_order_by_score_and_goes_on_with_w
 
 
 def test_a_boost_multiplies_the_odds_and_times_0_buries_to_the_very_end() -> None:
-    world = World([item(0, "anne", ()), item(1, "bob", ())], [1.0, 0.0], [item(2, "cid", ())])
+    world = Shop([item(0, "anne", ()), item(1, "bob", ())], [1.0, 0.0], [item(2, "cid", ())])
     almost, enough = math.exp(0.99), math.exp(1.01)
     for times, first in ((almost, "i0"), (enough, "i1")):
         assert ids(world.arranged(surface(boosts=[{"filters": {"seller": "bob"}, "times": times}]), 1)[0]) == [first]
@@ -269,11 +269,11 @@ def test_what_is_pinned_below_the_end_of_a_list_ends_it() -> None:
 
 def test_caps_look_further_than_the_pool_and_shares_too() -> None:
     many = [item(i, "anne", ()) for i in range(2000)] + [item(2000, "bob", ("old",)), item(2001, "cid", ("old",))]
-    world = World(many, [float(-i) for i in range(2002)], [])
+    world = Shop(many, [float(-i) for i in range(2002)], [])
     assert ids(world.arranged(surface(max_per={"seller": 1}), 3)[0]) == ["i0", "i2000", "i2001"]
     old = surface(shares=[{"filters": {"categories": "old"}, "least": 0.5}])
     assert ids(world.arranged(old, 4)[0]) == ["i0", "i1", "i2000", "i2001"]
-    world = World([one.model_copy(update={"categories": ("old",)}) for one in many], world.scores, [])
+    world = Shop([one.model_copy(update={"categories": ("old",)}) for one in many], world.scores, [])
     both = surface(shares=[{"filters": {"categories": "old"}, "least": 1}], max_per={"seller": 1})
     listed, found = world.arranged(both, 3)
     assert (ids(listed), found.notes) == (["i0", "i2000", "i2001"], ())
@@ -281,7 +281,7 @@ def test_caps_look_further_than_the_pool_and_shares_too() -> None:
 
 def test_a_share_keeps_the_places_and_the_values_that_it_needs() -> None:
     made = [item(0, "anne", ()), item(1, "bob", ()), item(2, "anne", ("old",)), item(3, "anne", ("old",))]
-    world = World(made, [4.0, 3.0, 2.0, 1.0], [])
+    world = Shop(made, [4.0, 3.0, 2.0, 1.0], [])
     policy = surface(max_per={"seller": 1}, shares=[{"filters": {"categories": "old"}, "least": 0.5}])
     assert ids(world.arranged(policy, 2)[0]) == ["i1", "i2"]  # i0 would take the only place of anne
 
@@ -294,13 +294,13 @@ def test_a_condition_that_means_nothing_for_its_field_is_refused_with_its_place(
 
 def test_full_diversity_takes_turns_and_none_is_the_order_by_score() -> None:
     made = [item(i, "anne", (TAGS[i // 3],)) for i in range(9)]
-    world = World(made, [float(9 - i) for i in range(9)], [])
+    world = Shop(made, [float(9 - i) for i in range(9)], [])
     assert ids(world.arranged(surface(diversity=1), 4)[0]) == ["i0", "i3", "i6", "i1"]
     assert ids(world.arranged(surface(diversity=1e-9), 9)[0]) == [f"i{i}" for i in range(9)]
 
 
 def test_items_are_alike_by_their_vectors_where_they_have_no_categories() -> None:
-    world = World([item(i, "anne", ()) for i in range(4)], [4.0, 3.0, 2.0, 1.0], [])
+    world = Shop([item(i, "anne", ()) for i in range(4)], [4.0, 3.0, 2.0, 1.0], [])
     vectors = np.array([[1, 0], [2, 0.1], [0, 3], [0, 0]], np.float32)
     found = arrange(world.offer(vectors), surface(diversity=0.9), 3, "r1", 0)
     assert found.rows.tolist() == [0, 2, 3]
