@@ -47,12 +47,12 @@ class Likeness:
         self._has_vector = np.zeros(len(categories), bool)
         if vectors is not None:
             self._has_vector[:] = vectors.any(axis=1)
-        self._categories = [frozenset(own) for own in categories]
-        self._sizes = np.array([len(own) for own in self._categories])
-        self._holders: dict[Hashable, list[int]] = {}
-        for item, own in enumerate(self._categories):
-            for category in own:
-                self._holders.setdefault(category, []).append(item)
+        codes: dict[Hashable, int] = {}
+        pairs = [(item, codes.setdefault(one, len(codes))) for item, own in enumerate(categories) for one in set(own)]
+        items, held = np.array(pairs, np.int64).reshape(-1, 2).T
+        self._sizes = np.bincount(items, minlength=len(categories))
+        self._has = np.zeros((len(codes), len(categories)), np.uint8)  # (categories, P)
+        self._has[held, items] = 1
 
     def take(self, item: int) -> None:
         """An item is in the list."""
@@ -60,10 +60,8 @@ class Likeness:
 
     def to(self, item: int) -> Array:
         """How alike each is to an item, (P,)."""
-        shared = np.zeros(len(self.most))
-        for category in self._categories[item]:
-            shared[self._holders[category]] += 1.0
-        size = len(self._categories[item])
+        size = int(self._sizes[item])
+        shared = self._has[self._has[:, item] > 0].sum(axis=0, dtype=np.float64)
         by_category = shared / np.maximum(self._sizes + size - shared, 1.0)
         if self._vectors is None or not self._has_vector[item]:
             return by_category

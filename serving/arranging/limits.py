@@ -46,6 +46,10 @@ class ListLimits:
     def grow(self, values: Mapping[str, Sequence[Sequence[Any]]], groups: npt.NDArray[np.bool_]) -> None:
         """The pool has more items: all of their values and groups, those of earlier ones as they were."""
         held, self.groups = len(self._values), groups
+        if not self.max_per:
+            self._values += [()] * (groups.shape[1] - held)
+            self.capped = np.zeros(groups.shape[1], bool)
+            return
         for item in range(held, groups.shape[1]):
             own = {(name, isinstance(one, bool), one) for name in self.max_per for one in values[name][item]}
             self._values.append(tuple(own))
