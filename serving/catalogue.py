@@ -216,6 +216,11 @@ class Catalogue:
                 slots, times, ranks = slots[kept], times[kept], ranks[kept]
             return np.asarray(slots[np.lexsort((ranks, -times))][:count])
 
+    def has_field(self, name: str) -> bool:
+        """Whether any item has a field of this name."""
+        with self.lock:
+            return name in self._fields
+
     def values(self, name: str, slots: Iterable[int]) -> list[Sequence[Scalar]]:
         """Each item's values of a field, as filters read them; none where it has none."""
         with self.lock:

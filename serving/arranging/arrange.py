@@ -10,7 +10,7 @@ among what caps and shares leave at a place.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -193,8 +193,8 @@ class _Pass:
                 taken.add(pin.place)
             else:
                 pins[pin.place] = item
-        self._note("pins_missing", missing)
-        self._note("pins_taken", taken)
+        self._note("pins_missing", sorted(missing))
+        self._note("pins_taken", sorted(taken))
         return pins
 
     def _aim(self) -> None:
@@ -207,11 +207,11 @@ class _Pass:
         while any(lack and self.pool.more_of(share) for share, lack in enumerate(lacking)):
             self._grow()
             lacking = self.limits.aim(needs, self.free, places)
-        self._note("shares_short", {number + 1 for (number, _), lack in zip(shares, lacking, strict=True) if lack})
+        self._note("shares_short", [number + 1 for (number, _), lack in zip(shares, lacking, strict=True) if lack])
 
-    def _note(self, name: str, numbers: set[int]) -> None:
-        if numbers:
-            self.notes.append(f"{name}={','.join(map(str, sorted(numbers)))}")
+    def _note(self, name: str, found: Collection[int | str]) -> None:
+        if found:
+            self.notes.append(f"{name}={','.join(map(str, found))}")
 
     def _values(self) -> dict[str, Any]:
         return {name: self.pool.field(name) for name in self.surface.max_per}
@@ -231,4 +231,5 @@ class _Pass:
     def _arranged(self) -> Arranged:
         rows, slots = self.pool.rows[self.listed], self.pool.slots[self.listed]
         scores = _scores(rows, self.pool.offer.scores)
+        self._note("unknown_fields", self.pool.unknown)
         return Arranged(rows, slots, scores, np.array(self.propensities), tuple(self.notes))

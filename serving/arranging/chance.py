@@ -46,7 +46,8 @@ def chances(explore: Exploration, values: Array, new: Mask, drawn: Mask) -> Arra
     chance = np.zeros(len(values))
     temperature = temperature_of(explore)
     if temperature:
-        worth = np.exp((values[drawn] - values[drawn].max()) / temperature)
+        with np.errstate(over="ignore"):  # of a temperature that is next to none: what is not the best has no chance
+            worth = np.exp((values[drawn] - values[drawn].max()) / temperature)
         chance[drawn] = worth / worth.sum()
     else:
         best = np.flatnonzero(drawn)
@@ -55,13 +56,17 @@ def chances(explore: Exploration, values: Array, new: Mask, drawn: Mask) -> Arra
         chance = (1 - explore.epsilon) * chance + explore.epsilon * drawn / drawn.sum()
     if explore.new_items and new.any():
         chance = (1 - explore.new_items) * chance + explore.new_items * new / new.sum()
-    return chance
+    likely = np.flatnonzero(chance)
+    if len(likely) == 1:
+        chance[likely] = 1.0  # whatever rounding left of it
+    return np.minimum(chance, 1.0)
 
 
 def draw(chance: Array, number: float) -> int:
     """The item that a number of [0, 1) falls on; never one without a chance."""
     reach = np.cumsum(chance)
-    return int(np.searchsorted(reach, number * reach[-1], side="right"))
+    found = int(np.searchsorted(reach, number * reach[-1], side="right"))
+    return min(found, int(np.flatnonzero(chance)[-1]))  # rounded up to the end
 
 
 def uniform(seed: str, place: int) -> float:

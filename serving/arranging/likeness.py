@@ -61,8 +61,8 @@ class Likeness:
     def to(self, item: int) -> Array:
         """How alike each is to an item, (P,)."""
         size = int(self._sizes[item])
-        shared = self._has[self._has[:, item] > 0].sum(axis=0, dtype=np.float64)
-        by_category = shared / np.maximum(self._sizes + size - shared, 1.0)
+        shared: Array = self._has[self._has[:, item] > 0].sum(axis=0, dtype=np.float64)
+        by_category: Array = shared / np.maximum(self._sizes + size - shared, 1.0)
         if self._vectors is None or not self._has_vector[item]:
             return by_category
         by_vector = np.maximum(self._vectors @ self._vectors[item], 0.0)

@@ -80,6 +80,8 @@ class Pool:
         stage: one of the four.
         new: whether an item had few events.
         groups: (shares, P), which meet the share's condition.
+
+    `unknown` names what goes by a field that no item has.
     """
 
     def __init__(self, offer: Offer, surface: Surface, k: int, now_ms: int) -> None:
@@ -90,6 +92,7 @@ class Pool:
         self.shares = [(i, one) for i, one in enumerate(surface.shares) if one.holds(now_ms)]
         self.boosts = [(i, one) for i, one in enumerate(surface.boosts) if one.holds(now_ms)]
         self.wants_new = surface.explore.new_items > 0
+        self.unknown = {f"max_per.{name}": None for name in surface.max_per if not self.catalogue.has_field(name)}
         self._rated = self._rate()
         self._row_groups = [self._mask(offer.rows, "shares", i, one) for i, one in self.shares]
         self._slot_groups: list[Mask] = []
@@ -197,6 +200,7 @@ class Pool:
         except RequestRefused as error:
             if error.code != "unknown_field":
                 raise
+            self.unknown.setdefault(f"{list_name}[{place}]")
             return np.zeros(len(rows), bool)
 
     def _buried_slots(self) -> Mask:

@@ -49,6 +49,9 @@ class Fields:
     def __init__(self) -> None:
         self._fields: dict[str, FilterField] = {}
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._fields
+
     def add(self, slot: int, values: Mapping[str, Sequence[Scalar]]) -> None:
         """What an item has, by field."""
         for name, some in values.items():

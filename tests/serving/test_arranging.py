@@ -17,7 +17,7 @@ from headwater.errors import RequestRefused
 from headwater.events import Item
 from headwater.surfaces import Surface
 from serving.arranging import NO_ROW, Arranged, Beyond, Offer, arrange
-from serving.arranging.chance import explores
+from serving.arranging.chance import draw, explores
 from serving.catalogue import Catalogue
 from serving.filters import Mask
 from serving.rules import Rows
@@ -290,6 +290,20 @@ def test_a_condition_that_means_nothing_for_its_field_is_refused_with_its_place(
     bad = surface(boosts=[{"filters": {}, "times": 2}, {"filters": {"seller": {"gt": 3}}, "times": 2}])
     with pytest.raises(RequestRefused, match=r"boosts\[1\]"):
         world_of(3).arranged(bad, 2)
+
+
+def test_what_goes_by_a_field_that_no_item_has_does_nothing_and_is_told() -> None:
+    boost = {"filters": {"sponsored": True}, "times": 9}
+    listed, found = world_of(3).arranged(surface(boosts=[boost], max_per={"seler": 1, "seller": 3}), 3)
+    assert ids(listed) == ["i0", "i1", "i2"]
+    assert found.notes == ("unknown_fields=max_per.seler,boosts[0]",)
+
+
+def test_hardly_any_temperature_takes_the_best_and_no_rounding_makes_a_chance_more_than_sure() -> None:
+    for temperature in (5e-324, 1e-3):
+        found = world_of(5).arranged(surface(explore={"temperature": temperature}), 5)[1]
+        assert (found.rows.tolist(), found.propensities.tolist()) == ([0, 1, 2, 3, 4], [1] * 5)
+    assert draw(np.array([0.1] * 3 + [0.0]), 1 - 2**-53) == 2
 
 
 def test_full_diversity_takes_turns_and_none_is_the_order_by_score() -> None:
