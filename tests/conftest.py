@@ -124,5 +124,7 @@ def worker(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., LiveWor
         return one.start(wait=wait)
 
     yield start
+    for one in started:  # they end beside each other
+        one.tell_to_stop()
     for one in reversed(started):
         one.__exit__()

@@ -70,7 +70,7 @@ def test_tail_prints_date_and_zone(
         if name.startswith("HEADWATER_"):
             monkeypatch.setenv(name, value)
     with Client(settings=settings.kafka) as client:
-        client.track("ann", "film-1", "view").result(10)
+        client.track("ann", "film-1", "view").result(30)
     tail = ["tail", "events", "--from-beginning", "-n", "1"]
     assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+05:45", CliRunner().invoke(app, tail).stdout)
     assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}Z", CliRunner().invoke(app, [*tail, "--utc"]).stdout)

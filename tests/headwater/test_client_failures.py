@@ -42,7 +42,7 @@ def test_events_tracked_while_the_broker_is_down_arrive_when_it_is_back(
     broker: EmbeddedBroker, kafka: KafkaSettings
 ) -> None:
     with Client(settings=kafka) as client:
-        client.track("ann", "before", "view").result(10)
+        client.track("ann", "before", "view").result(30)
         broker.kill()
         handles = [client.track("ann", f"item-{number}", "view") for number in range(50)]
         broker.start()
@@ -67,7 +67,7 @@ def test_what_kafka_never_acknowledges_fails_in_its_handle_and_in_flush(
     broker: EmbeddedBroker, kafka: KafkaSettings
 ) -> None:
     client = Client(settings=kafka, delivery_timeout_s=1)
-    client.track("ann", "before", "view").result(10)
+    client.track("ann", "before", "view").result(30)
     broker.kill()
     handles = [client.track("ann", f"item-{number}", "view") for number in range(10)]
     for handle in handles:
@@ -85,7 +85,7 @@ def test_a_broker_that_stalls_beyond_the_delivery_timeout_fails_what_waits_and_g
 ) -> None:
     """The first record is on its way when the broker stops: nobody knows its fate, so the producer id is dropped."""
     client = Client(settings=kafka, delivery_timeout_s=1)
-    client.track("ann", "before", "view").result(10)
+    client.track("ann", "before", "view").result(30)
     os.kill(broker.pid, signal.SIGSTOP)
     try:
         handles = [client.track("ann", f"item-{number}", "view") for number in range(10)]
@@ -146,15 +146,15 @@ def test_closing_with_the_broker_away_is_bounded_and_fails_what_waits(
     broker: EmbeddedBroker, kafka: KafkaSettings
 ) -> None:
     client = Client(settings=kafka)
-    client.track("ann", "before", "view").result(10)
+    client.track("ann", "before", "view").result(30)
     before = threading.active_count()
     broker.kill()
     handle = client.track("ann", "after", "view")
     with pytest.raises(Unavailable):
         client.close(timeout_s=0.5)
     with pytest.raises(Unavailable):
-        handle.result(10)
-    eventually(lambda: threading.active_count() < before, 10, "the threads have ended")
+        handle.result(30)
+    eventually(lambda: threading.active_count() < before, 60, "the threads have ended")
 
 
 def test_senders_wait_for_room_and_then_fail_when_nothing_is_acknowledged(
@@ -196,7 +196,7 @@ def test_a_client_in_a_forked_child_says_so_and_the_parents_goes_on(kafka: Kafka
                 os._exit(0 if "Make one Client in each process" in str(error) else 3)
             os._exit(4)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        assert client.track("ann", "film-1", "view").result(10).offset == 0
+        assert client.track("ann", "film-1", "view").result(30).offset == 0
 
 
 @pytest.mark.parametrize("own", ["models", "streams", "serving", "kafka_range", "settings", "events"])
@@ -205,7 +205,7 @@ def test_an_app_with_modules_of_the_same_names_tracks_events(kafka: KafkaSetting
     (tmp_path / "app.py").write_text(
         f"import {own}\nfrom headwater import Client\nassert {own}.MINE\n"
         f"with Client('{kafka.bootstrap}') as client:\n"
-        "    print(client.track('ann', 'film-1', 'view').result(10).offset)\n"
+        "    print(client.track('ann', 'film-1', 'view').result(30).offset)\n"
     )
     done = subprocess.run([sys.executable, "app.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr

@@ -80,8 +80,8 @@ def test_reading_never_raises(value: bytes) -> None:
 
 def test_the_client_tells_who_somebody_is_and_takes_it_back(settings: Settings) -> None:
     with Client(settings=settings.kafka) as client:
-        position = client.identify("ann", was="guest-7", event_time=NOW_MS).result(10)
-        client.forget_identity("ann", was="guest-7").result(10)
+        position = client.identify("ann", was="guest-7", event_time=NOW_MS).result(30)
+        client.forget_identity("ann", was="guest-7").result(30)
         for fields, why in (({"user_id": "ann"}, "both 'ann'"), ({"user_id": "bob", "event_time": 5}, "1970")):
             with pytest.raises(InvalidMessage, match=why):
                 client.identify(was="ann", **fields)  # type: ignore[arg-type]

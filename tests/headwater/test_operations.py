@@ -161,7 +161,7 @@ def test_starting_is_progress_until_the_work_begins_but_for_waiting_for_a_server
 
     waits = threading.Thread(target=wait)
     waits.start()
-    eventually(lambda: str(one.stalled()).startswith("a server is away for "), 10, "the wait is told")
+    eventually(lambda: str(one.stalled()).startswith("a server is away for "), 60, "the wait is told")
     one.stopping.set()
     waits.join()
     assert one.stalled() == "starting"

@@ -87,8 +87,7 @@ def test_workers_and_one_process_agree(kafka_address: str, redis_url: str, tmp_p
     torch.set_num_threads(1)  # as trainer.threads: sums of more threads have other last bits
     events = walks(EVERY * CHUNKS)
     with replayed(kafka_address, redis_url, tmp_path, publish_every_examples=EVERY) as world:
-        for name in ("streams", "trainer", "serving"):
-            world.start(name)
+        world.start("streams", "trainer", "serving")
         world.put_catalogue()
         alone = InProcess(world)
         for chunk in range(CHUNKS):

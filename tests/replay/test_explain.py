@@ -65,8 +65,7 @@ def world(kafka_address: str, redis_url: str, tmp_path_factory: pytest.TempPathF
     """A world that has answered every question twice while events flowed, and once before it had a model."""
     folder = tmp_path_factory.mktemp("explained")
     with replayed(kafka_address, redis_url, folder, publish_every_s=0.1, snapshot_every_s=2.0) as made:
-        made.start("streams")
-        made.start("serving")
+        made.start("streams", "serving")
         made.put_catalogue()
         made.world.put_items(COLD)
         made.world.send(SURFACES, encode(PINNED), b"home")

@@ -86,7 +86,7 @@ def test_a_recorded_range_is_replayed_with_every_field(settings: Settings, other
 
 def test_a_range_is_cut_by_offsets_and_by_times(settings: Settings) -> None:
     with Client(settings=settings.kafka.model_copy(update={"linger_ms": 0})) as client:
-        last = [client.track("ann", f"item-{n}", "view", event_id=f"e{n}") for n in range(10)][-1].result(10)
+        last = [client.track("ann", f"item-{n}", "view", event_id=f"e{n}") for n in range(10)][-1].result(30)
     partition = last.partition
     offsets = dict.fromkeys(range(4), (0, 0)) | {partition: (3, 7)}
     source = KafkaRange(
@@ -109,7 +109,7 @@ def test_a_range_is_cut_by_offsets_and_by_times(settings: Settings) -> None:
 def test_events_that_the_workers_refused_for_their_age_are_refused_in_a_range(settings: Settings) -> None:
     old = {"event_id": "old", "user_id": "ann", "item_id": "a", "type": "view", "event_time": 1_700_000_000}
     with Client(settings=settings.kafka, oldest_ms=0) as client:
-        client.track_many([old, {**old, "event_id": "new", "event_time": 1_700_000_000_000}]).result(10)
+        client.track_many([old, {**old, "event_id": "new", "event_time": 1_700_000_000_000}]).result(30)
     source = KafkaRange(settings.kafka)
     assert [event.event_id for event in source.events()] == ["new"]
     assert source.report.bad == {"event_time_unit": 1}

@@ -92,7 +92,7 @@ def test_a_worker_that_waits_too_long_ends_on_purpose(settings: Settings, worker
     given = settings.model_copy(update={"kafka": nowhere})
     lonely = worker("serving.worker", given=given, wait=False, HEADWATER_OPERATIONS__STALL_S="1")
     assert lonely.process is not None
-    assert lonely.process.wait(30) == 70
+    assert lonely.process.wait(60) == 70
 
 
 def test_cuda_demanded_and_absent_ends_with_one_clear_line(settings: Settings, worker: Start) -> None:
@@ -101,7 +101,7 @@ def test_cuda_demanded_and_absent_ends_with_one_clear_line(settings: Settings, w
     given = settings.model_copy(update={"serving": settings.serving.model_copy(update={"provider": "cuda"})})
     refused = worker("serving.worker", given=given, wait=False)
     assert refused.process is not None
-    assert refused.process.wait(30) == 2
+    assert refused.process.wait(60) == 2
     assert "HEADWATER_SERVING__PROVIDER=cpu" in refused.tail()
 
 

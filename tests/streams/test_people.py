@@ -47,10 +47,10 @@ def test_a_guest_who_logs_in_is_one_user_who_did_it_all_and_two_again_when_that_
     send(settings, [event(n, "solo", event_id=f"solo-{n}") for n in range(10)])
     with Client(settings=settings.kafka) as client, storing(settings) as store:
         send(settings, [event(n, user) for user, n in doing[:4]])
-        client.identify("ada", was=guest, event_time=1_600_000_000_000).result(10)
+        client.identify("ada", was=guest, event_time=1_600_000_000_000).result(30)
         send_packed(settings, [event(n, guest) for user, n in doing if user == guest], partition_of(settings, guest))
         send(settings, [event(n, user) for user, n in doing[4:]])
-        client.identify("ada", was=guest, event_time=1_500_000_000_000).result(10)  # older: changes nothing
+        client.identify("ada", was=guest, event_time=1_500_000_000_000).result(30)  # older: changes nothing
         send_raw(settings, b"{}", IDENTITIES, key=b"ada")
         assert folded_all(settings).ok
         assert person_of(store, "ada") == person_of(store, guest) == person_of(store, "solo")
@@ -65,7 +65,7 @@ def test_a_guest_who_logs_in_is_one_user_who_did_it_all_and_two_again_when_that_
         times = [event(n).event_time for n in range(10)]
         assert (last.user_id, [one.time_ms for one in last.history]) == (guest, times)
 
-        client.forget_identity("ada", was=guest).result(10)
+        client.forget_identity("ada", was=guest).result(30)
         eventually(lambda: not store.read_users([guest]).people, what="two again")
         reading = store.read_users(["ada", guest])
         assert [one.time_ms for one in reading.states["ada"].history] == [event(n).event_time for n in (0, 3, 6, 9)]

@@ -52,15 +52,15 @@ def test_what_was_told_of_a_user_is_in_examples_and_features_until_it_is_erased(
         assert taught(settings, "ada", 1).attributes == told
         assert store.read_users(["bob"]).attributes == {}
 
-        client.put_users([{"user_id": "guest", "attributes": {"plan": "none", "born": 1990}}]).result(10)
-        client.identify("ada", was="guest").result(10)
+        client.put_users([{"user_id": "guest", "attributes": {"plan": "none", "born": 1990}}]).result(30)
+        client.identify("ada", was="guest").result(30)
         reaches("ada", {**told, "plan": "none", "born": 1990.0})
         send(settings, [event(2, "guest")])
         assert taught(settings, "guest", 2).attributes == {**told, "plan": "none", "born": 1990.0}
 
         for value, key in ((b'{"user_id": "ada"}', b"bob"), (b'{"user_id": "ada", "age": 3}', b"ada"), (b"[", b"ada")):
             send_raw(settings, value, USERS, key=key)
-        client.delete_users(["ada", "guest"]).result(10)
+        client.delete_users(["ada", "guest"]).result(30)
         reaches("ada", {})
         letters = [read_letter(record.headers) for record in records(settings, DEAD_LETTERS)]
         assert sorted(one.reason for one in letters if one) == ["key_mismatch", "schema", "undecodable"]

@@ -286,7 +286,7 @@ def test_an_audit_names_the_first_difference(settings: Settings, worker: Start) 
 def test_a_wrong_setting_is_one_clear_line_and_exit_code_2(worker: Start) -> None:
     streams = worker("streams.worker", wait=False, HEADWATER_STREAMS__HISTORY_LIMIT="none")
     assert streams.process is not None
-    assert streams.process.wait(30) == 2
+    assert streams.process.wait(60) == 2
     assert "history_limit" in streams.tail(1)
 
 

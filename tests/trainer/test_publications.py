@@ -42,7 +42,7 @@ def learned(trainer: LiveWorker, examples: int) -> None:
 
 def published(trainer: LiveWorker, above: float) -> float:
     """The version published last, once it is above another."""
-    eventually(lambda: trainer.metric("headwater_model_version") > above, 20, f"a version above {above}")
+    eventually(lambda: trainer.metric("headwater_model_version") > above, 60, f"a version above {above}")
     return trainer.metric("headwater_model_version")
 
 
@@ -119,7 +119,7 @@ def test_a_rollback_holds_across_learning_and_restarts_until_resume(
     pinned = rollback(settings, first)
     assert pinned.pinned
     assert pinned.delta_offset == registry.delta_end(), "the deltas that followed it once would undo the rollback"
-    eventually(lambda: trainer.metric("headwater_model_pinned"), 20, "the trainer sees the pin")
+    eventually(lambda: trainer.metric("headwater_model_pinned"), 60, "the trainer sees the pin")
     end = registry.delta_end()
     append(settings, ring_records(100, first_offset=1_000))
     learned(trainer, 200)
@@ -131,7 +131,7 @@ def test_a_rollback_holds_across_learning_and_restarts_until_resume(
     assert registry.delta_end() == end
     resumed = resume(settings)
     assert not resumed.pinned
-    eventually(lambda: live_version(registry) > resumed.version, 20, "a fresh model is live")
+    eventually(lambda: live_version(registry) > resumed.version, 60, "a fresh model is live")
     assert trainer.stop() == 0
 
 

@@ -42,7 +42,7 @@ def kept(kafka_address: str, redis_url: str, tmp_path_factory: pytest.TempPathFa
     append(settings, [*values[:4], values[3], b"not json", *values[4:]])
     with LiveWorker("trainer.worker", settings, folder / "trainer.log") as trainer:
         learned(trainer, 200)
-        eventually(lambda: checkpoints(settings), 20, "a checkpoint")
+        eventually(lambda: checkpoints(settings), 60, "a checkpoint")
         append(settings, ring_records(200, first_offset=1_000))
         learned(trainer, 400)
         duplicates = trainer.metric("headwater_example_duplicates_total")
@@ -70,7 +70,7 @@ def test_a_model_configured_otherwise_than_its_checkpoint_is_refused(left: Setti
     other = left.model_copy(update={"model": left.model.model_copy(update={"overrides": wider})})
     second = worker("trainer.worker", given=other, wait=False)
     assert second.process is not None
-    assert second.process.wait(30) == 2
+    assert second.process.wait(60) == 2
     assert "width 16 -> 24" in second.tail()
 
 
@@ -92,7 +92,7 @@ def test_no_good_checkpoint_is_an_exit_and_never_a_new_model(left: Settings, wor
     for _ in range(2):
         trainer = worker("trainer.worker", given=left, wait=False)
         assert trainer.process is not None
-        assert trainer.process.wait(30) == 2
+        assert trainer.process.wait(60) == 2
         assert "can be read" in trainer.tail()
         assert "move the directory away to learn anew" in trainer.tail()
 
@@ -120,7 +120,7 @@ def test_a_model_that_was_held_back_is_so_after_a_restart_is_told_and_passes_onc
         learned(again, 400 + 100 * (lap + 1))
         if again.metric("headwater_publication_held_back_seconds") == 0:
             break
-    eventually(lambda: again.get("/readyz") == (200, "ready\n"), 20, "the model passes")
+    eventually(lambda: again.get("/readyz") == (200, "ready\n"), 60, "the model passes")
     assert again.tail(200).count("publications are held back") == 1
     assert "publications go on" in again.tail(200)
     assert again.stop() == 0

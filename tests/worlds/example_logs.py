@@ -82,7 +82,7 @@ def append_bare(settings: Settings, values: list[Any]) -> int:
     try:
         topic = topic_name(EXAMPLES, settings.kafka.prefix)
         sent = [writer.send(topic, value, b"example", partition=0) for value in values]
-        end: int = max(future.get(timeout=20).offset for future in sent) + 1
+        end: int = max(future.get(timeout=60).offset for future in sent) + 1
         return end
     finally:
         writer.close(timeout=10)

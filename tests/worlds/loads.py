@@ -25,7 +25,7 @@ from headwater.topics import EVENTS, ITEMS, RECOMMENDATIONS, REQUESTS, Topic, to
 from headwater.wire import decode_recommendation, encode, encode_packed
 
 USERS, CATALOGUE = 60, 50
-ROUND_S = 0.05
+ROUND_S = 0.1
 PACKED = 8
 
 
@@ -47,7 +47,7 @@ class Load(threading.Thread):
         self._partitions = len(self._producer.partitions_for(topic_name(EVENTS, kafka.prefix)))
         self._clock = now_ms()
         for i in range(CATALOGUE):
-            self._send(ITEMS, encode(_item(i)), f"i{i}", 0).get(timeout=20)
+            self._send(ITEMS, encode(_item(i)), f"i{i}", 0).get(timeout=60)
 
     def _send(self, topic: Topic, value: bytes | None, key: str | None, partition: int) -> Any:
         name = topic_name(topic, self._settings.kafka.prefix)

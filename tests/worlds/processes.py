@@ -23,6 +23,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PAUSE_S = 0.05
 """Between two looks of `eventually`: most ask a worker over HTTP, which costs it some milliseconds."""
 
+ANSWER_S = 30.0
+"""A worker that is stopped for some seconds by a full machine is none that does not answer."""
+
 UNYIELDING = {"HEADWATER_TRAINER__YIELDS": "false"}
 """The tests beside it must not starve a trainer: one that yields gets only the time that nobody else wants."""
 
@@ -30,7 +33,7 @@ MARK = "MARK_OF_A_TEST"
 """A variable that every process inherits from the one that a test has started."""
 
 
-def eventually(condition: Callable[[], Any], timeout_s: float = 30.0, what: str = "") -> Any:
+def eventually(condition: Callable[[], Any], timeout_s: float = 30.0, what: str | Callable[[], str] = "") -> Any:
     """The first truthy value of `condition`, asked again and again; AssertionError after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -38,7 +41,7 @@ def eventually(condition: Callable[[], Any], timeout_s: float = 30.0, what: str 
         if value:
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s:.0f} s: {what or condition}")
+            raise AssertionError(f"not within {timeout_s:.0f} s: {(what() if callable(what) else what) or condition}")
         time.sleep(PAUSE_S)
 
 
@@ -118,7 +121,7 @@ class LiveWorker:
                 stderr=log,
             )
         if wait:
-            eventually(self.is_ready, 60, f"{self.module} ready; its log:\n{self.tail()}")
+            eventually(self.is_ready, 60, lambda: f"{self.module} ready; its log:\n{self.tail()}")
         return self
 
     def is_ready(self) -> bool:
@@ -143,7 +146,7 @@ class LiveWorker:
 
     def get(self, path: str) -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=ANSWER_S) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -167,17 +170,21 @@ class LiveWorker:
         """kill -9."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
-    def stop(self, timeout_s: float = 20.0) -> int:
+    def stop(self, timeout_s: float = 60.0) -> int:
         """SIGTERM; the exit code."""
         assert self.process is not None
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+        self.tell_to_stop()
         return self.process.wait(timeout_s)
 
     def __enter__(self) -> LiveWorker:
         return self.start()
+
+    def tell_to_stop(self) -> None:
+        """SIGTERM, if it runs; `stop` waits for its end."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
 
     def __exit__(self, *_: object) -> None:
         if self.process is not None and self.process.poll() is None:

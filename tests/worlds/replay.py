@@ -82,10 +82,14 @@ class Replayed:
         self._logs = logs
         self._workers: list[LiveWorker] = []
 
-    def start(self, name: str) -> LiveWorker:
-        worker = LiveWorker(f"{name}.worker", self.settings, self._logs / f"{name}.log")
-        self._workers.append(worker)
-        return worker.start()
+    def start(self, *names: str) -> None:
+        """Workers, beside each other; returns when all are ready."""
+        workers = [LiveWorker(f"{name}.worker", self.settings, self._logs / f"{name}.log") for name in names]
+        self._workers += workers
+        for worker in workers:
+            worker.start(wait=False)
+        for worker in workers:
+            eventually(worker.is_ready, 60, worker.module)
 
     def send(self, events: Sequence[Event], speed: str = "max") -> ReplayReport:
         return stream(Given(events), self.settings, speed=speed)
@@ -101,6 +105,8 @@ class Replayed:
         eventually(is_there, 60, "items in the log")
 
     def close(self) -> None:
+        for worker in self._workers:
+            worker.tell_to_stop()
         for worker in reversed(self._workers):
             worker.__exit__()
         self.world.close()

@@ -142,7 +142,7 @@ class World:
     def recommend(self, user: str = "ann", **fields: Any) -> Recommendation:
         return self.answer(self.ask(user, **fields))
 
-    def answer(self, request_id: str, timeout_s: float = 20.0) -> Recommendation:
+    def answer(self, request_id: str, timeout_s: float = 60.0) -> Recommendation:
         """The first answer to a request."""
 
         def find() -> Recommendation | None:

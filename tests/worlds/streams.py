@@ -70,7 +70,7 @@ def send_packed(settings: Settings, events: list[Event], partition: int) -> None
 
 def send_raw(settings: Settings, value: bytes | None, topic: Topic = EVENTS, **more: Any) -> Any:
     with producing(settings) as client:
-        return client.send(topic_name(topic, settings.kafka.prefix), value=value, **more).get(timeout=20)
+        return client.send(topic_name(topic, settings.kafka.prefix), value=value, **more).get(timeout=60)
 
 
 @contextmanager
