@@ -206,6 +206,9 @@ def score(
 
 def _scored(batch: _Batch, asked: Sequence[_Asked], mark: Callable[[str], None]) -> ScoredBatch:
     scored, half = ScoredBatch([]), batch.half
+    of_kinds = any(one.surface.kind != "for-you" for one in asked)
+    for item_id in batch.popular.weights if of_kinds else ():
+        batch.scorer.catalogue.slot(item_id)  # now, so that what is said over slots has one length
     if half is None:
         mark("score")
         scored.answers += [_answered(batch, one, None) for one in asked]
@@ -217,7 +220,9 @@ def _scored(batch: _Batch, asked: Sequence[_Asked], mark: Callable[[str], None])
     lengths, found = half.run(histories, [one.at_ms for one in asked], outputs, shown, sessions)
     scored.not_finite = drop_not_finite(found[0])
     mark("score")
-    near = _near(half, [(_chain(one), _seen(batch, one, None), one.surface.rows) for one in asked])
+    near: list[dict[str, Array]] = [{} for _ in asked]
+    if of_kinds:
+        near = _near(half, [(_chain(one), _seen(batch, one, None), one.surface.rows) for one in asked])
     for i, one in enumerate(asked):
         parts = {name: part[i] for name, part in zip(outputs, found, strict=True)}
         np.copyto(parts["scores"], -np.inf, where=half.rows.blocked(one.at_ms))
@@ -428,7 +433,7 @@ def _of_kinds(
     if asked.request.explain:
         why = [
             Why((reason_of(kind, seen),), {kind: value})
-            for kind, value in zip(said, found.scores.tolist(), strict=False)
+            for kind, value in zip(said, found.scores[found.rows != NO_ROW].tolist(), strict=True)
         ]
     listed = _listed(batch, asked, found, why)
     fills = [f"{FILL}{kind}:{said.count(kind)}" for kind in kinds[1:] if kind in said]
@@ -455,8 +460,6 @@ def _chain(asked: _Asked) -> tuple[SurfaceKind, ...]:
 
 def _seen(batch: _Batch, asked: _Asked, said: _Said | None) -> Seen:
     seen = Seen(batch.scorer.catalogue, batch.half, batch.popular, asked.request, asked.history, asked.at_ms, None)
-    for item_id in batch.popular.weights:
-        seen.catalogue.slot(item_id)
     if said is None:
         return seen
     return seen._replace(scores=said.scores, personal=said.length > 0, near=said.near)
