@@ -163,7 +163,9 @@ class Catalogue:
             count = len(self.ids)
             return np.asarray(self._known[:count] & ~self._blocked[:count])
 
-    def matching_all(self, filters: Mapping[str, Any], now_ms: int, place: str = "filters") -> KeptMask:
+    def matching_all(
+        self, filters: Mapping[str, Any], now_ms: int, place: str = "filters", *, unknown_ok: bool = False
+    ) -> KeptMask:
         """The items that meet a filter. What is not in the catalogue meets none.
 
         Parameters
@@ -171,6 +173,7 @@ class Catalogue:
                 has it.
             now_ms: what `now` means in it, epoch ms.
             place: where it stands, for a refusal.
+            unknown_ok: of a field that no item has just now, no item meets a condition, and nothing is refused.
 
         Returns
             A mask over slots, (slots,) bool, and for how long it is right.
@@ -179,12 +182,14 @@ class Catalogue:
             RequestRefused: `unknown_field` when no item has a field, `bad_filter` when a condition means nothing, or
                 nothing for what its field holds.
         """
-        key = filter_key(filters, place)
+        key = filter_key(filters, place, unknown_ok=unknown_ok)
         with self.lock:
             kept = self._kept.get(key)
             if kept is None or not kept.holds(now_ms):
                 tree = read_filters(filters, place)
-                kept = self._kept[key] = self._fields.matching(tree, self._known[: len(self.ids)], now_ms)
+                kept = self._kept[key] = self._fields.matching(
+                    tree, self._known[: len(self.ids)], now_ms, unknown_ok=unknown_ok
+                )
                 if len(self._kept) > KEPT_FILTERS:
                     self._kept.popitem(last=False)
             elif len(kept.mask) < len(self.ids):  # of ids that only events have named since

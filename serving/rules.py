@@ -77,13 +77,17 @@ class Rows:
         """
         return self._cached(b"blocked", now_ms, lambda: self._of_slots(self.catalogue.blocked(now_ms), free=True))
 
-    def matching_all(self, filters: Mapping[str, Any], now_ms: int, place: str = "filters") -> Mask:
+    def matching_all(
+        self, filters: Mapping[str, Any], now_ms: int, place: str = "filters", *, unknown_ok: bool = False
+    ) -> Mask:
         """Which items meet a filter. KeptMask: the same filter costs nothing the next time. Not to be written to.
 
         Parameters
             filters: as in a request; without any, every item of the catalogue meets it.
             now_ms: what `now` means in it, epoch ms.
             place: where it stands, for a refusal: `boosts[0].filters`.
+            unknown_ok: of a field that no item has just now, no item meets a condition, and nothing is refused: a
+                surface outlives the items of a day.
 
         Returns
             (capacity,) bool.
@@ -91,10 +95,12 @@ class Rows:
         Raises
             RequestRefused: `unknown_field` or `bad_filter`, with the place.
         """
-        key = filter_key(filters, place)
-        return self._cached(
-            key, now_ms, lambda: self._of_slots(self.catalogue.matching_all(filters, now_ms, place), free=False)
-        )
+
+        def compute() -> KeptMask:
+            kept = self.catalogue.matching_all(filters, now_ms, place, unknown_ok=unknown_ok)
+            return self._of_slots(kept, free=False)
+
+        return self._cached(filter_key(filters, place, unknown_ok=unknown_ok), now_ms, compute)
 
     def cold(self) -> Mask:
         """(slots,) True for the items that the catalogue offers and that have no row here."""

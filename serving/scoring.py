@@ -604,7 +604,7 @@ def _rules(batch: _Batch, asked: _Asked, rows: Rows, item_rows: Mapping[str, int
     rules = rules_for(asked.request, asked.history, rows, item_rows, rule, returning, asked.at_ms, meanings)
     if not asked.surface.filters:
         return rules
-    own = rows.matching_all(asked.surface.filters, asked.at_ms, "surface.filters")
+    own = rows.matching_all(asked.surface.filters, asked.at_ms, "surface.filters", unknown_ok=True)
     return rules._replace(masks=[*rules.masks, own])
 
 

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from headwater.errors import RequestRefused
 from headwater.surfaces import Boost, Share, Surface
 from models.top_k import top_k
 from serving.arranging.beyond import Beyond
@@ -195,13 +194,14 @@ class Pool:
 
     def _mask(self, rows: Rows, list_name: str, place: int, rule: Boost | Share) -> Mask:
         """Which rows a rule is of. A field that no item has just now is no mistake of the request: nothing meets it."""
+        at = f"{list_name}[{place}]"
         try:
-            return rows.matching_all(rule.filters, self.now_ms, f"{list_name}[{place}].filters")
+            return rows.matching_all(rule.filters, self.now_ms, f"{at}.filters")
         except RequestRefused as error:
             if error.code != "unknown_field":
                 raise
-            self.unknown.setdefault(f"{list_name}[{place}]")
-            return np.zeros(len(rows), bool)
+            self.unknown.setdefault(at)
+            return rows.matching_all(rule.filters, self.now_ms, f"{at}.filters", unknown_ok=True)
 
     def _buried_slots(self) -> Mask:
         rows = self.offer.all_items or Rows(self.catalogue)

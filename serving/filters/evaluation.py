@@ -22,10 +22,10 @@ KNOWN_FIELDS_NAMED = 20
 COMPARED_NAMES = 200
 
 
-def filter_key(filters: Mapping[str, Any], place: str) -> bytes:
+def filter_key(filters: Mapping[str, Any], place: str, *, unknown_ok: bool) -> bytes:
     """The same bytes for the same filter. Raises RequestRefused for what is none."""
     try:
-        return orjson.dumps(filters, option=orjson.OPT_SORT_KEYS)
+        return (b"?" if unknown_ok else b"") + orjson.dumps(filters, option=orjson.OPT_SORT_KEYS)
     except TypeError as error:  # nested too deep, or values that JSON has not
         read_filters(filters, place)
         raise RequestRefused("bad_filter", f"{place:.200}: cannot be written as JSON ({error!s:.80}).") from error
@@ -68,71 +68,78 @@ class Fields:
             if not field:
                 del self._fields[name]
 
-    def matching(self, tree: Filter, known: Mask, now_ms: int) -> KeptMask:
+    def matching(self, tree: Filter, known: Mask, now_ms: int, *, unknown_ok: bool = False) -> KeptMask:
         """Which items meet a filter.
 
         Parameters
             tree: of `headwater.filters.read_filters`.
             known: the slots of items whose fields are known, (slots,) bool; no other meets any filter.
             now_ms: epoch ms.
+            unknown_ok: of a field that no item has just now, no item meets a condition, and nothing is refused.
 
         Raises
             RequestRefused: `unknown_field` when no item has a field, `bad_filter` when a condition means nothing for
                 what the field holds.
         """
         instant = Instant(now_ms)
-        mask = self._mask(tree, known, instant)
+        mask = _Evaluation(self._fields, known, instant, unknown_ok).mask(tree)
         return KeptMask(mask, instant.after_ms, instant.before_ms)
 
-    def _mask(self, tree: Filter, known: Mask, instant: Instant) -> Mask:
+
+class _Evaluation(NamedTuple):
+    """One filter over all fields."""
+
+    fields: Mapping[str, FilterField]
+    known: Mask
+    instant: Instant
+    unknown_ok: bool
+
+    def mask(self, tree: Filter) -> Mask:
         match tree:
             case AllOf(parts):
-                mask = known.copy()
+                mask = self.known.copy()
                 for part in parts:
-                    mask &= self._mask(part, known, instant)
+                    mask &= self.mask(part)
                 return mask
             case AnyOf(parts):
-                mask = np.zeros(len(known), bool)
+                mask = np.zeros(len(self.known), bool)
                 for part in parts:
-                    mask |= self._mask(part, known, instant)
+                    mask |= self.mask(part)
                 return mask
             case Not(part):
-                return known & ~self._mask(part, known, instant)
-        mask = np.zeros(len(known), bool)
-        for slots in self._slots(tree, instant):
+                return self.known & ~self.mask(part)
+        mask = np.zeros(len(self.known), bool)
+        for slots in self._slots(tree):
             mask[slots] = True
         return mask
 
-    def _slots(self, tree: Equal | Within | Exists | Near, instant: Instant) -> Iterable[Slots]:
-        match tree:
-            case Exists():
-                within = f"{tree.field}."
-                fields = [
-                    field for name, field in self._fields.items() if name == tree.field or name.startswith(within)
-                ]
-                return [slots for field in fields for slots in field.existing()]
-            case Equal():
-                return self._named(tree).equal(tree)
-            case Near():
-                return [self._named(tree).near(tree)]
-            case _:
-                return self._named(tree).within(tree, instant)
-
-    def _named(self, tree: Equal | Within | Near) -> FilterField:
-        field = self._fields.get(tree.field)
+    def _slots(self, tree: Equal | Within | Exists | Near) -> Iterable[Slots]:
+        if isinstance(tree, Exists):
+            within = f"{tree.field}."
+            names = [name for name in self.fields if name == tree.field or name.startswith(within)]
+            return [slots for name in names for slots in self.fields[name].existing()]
+        field = self.fields.get(tree.field)
+        if field is None and self.unknown_ok:
+            return []
         if field is None:
             text = f"{tree.place:.200}: no item has a field {tree.field!r:.80}. {self._remedy(tree.field)}"
             raise RequestRefused("unknown_field", text)
-        return field
+        match tree:
+            case Equal():
+                return field.equal(tree)
+            case Near():
+                return [field.near(tree)]
+            case _:
+                return field.within(tree, self.instant)
 
     def _remedy(self, name: str) -> str:
-        if not self._fields:
+        if not self.fields:
             return "Known fields: none yet: no item with fields has arrived on `items`."
-        names = ", ".join(f"{known:.80}" for known in heapq.nsmallest(KNOWN_FIELDS_NAMED, self._fields))
-        more = len(self._fields) - KNOWN_FIELDS_NAMED
+        names = ", ".join(f"{known:.80}" for known in heapq.nsmallest(KNOWN_FIELDS_NAMED, self.fields))
+        more = len(self.fields) - KNOWN_FIELDS_NAMED
         text = f"Known fields: {names}." if more <= 0 else f"Known fields: {names} and {more:,} more."
         if name == "item_id":
             return f"{text} Ids are for `candidates` and `exclude`."
-        near = {known[:80].lower(): known for known in islice(self._fields, COMPARED_NAMES)}
+        near = {known[:80].lower(): known for known in islice(self.fields, COMPARED_NAMES)}
         close = difflib.get_close_matches(name[:80].lower(), near, 1, 0.7)
         return f"{text} Did you mean {near[close[0]]:.80}?" if close else text

@@ -113,7 +113,8 @@ def _of_filters(item_id: str, rows: Rows, asker: Asker) -> Iterator[Obstacle]:
     slot = catalogue.slot(item_id)
     for place, filters in (("filters", asker.request.filters), ("surface.filters", asker.surface.filters)):
         for name, condition in filters.items():
-            if rows.matching_all({name: condition}, asker.at_ms, place)[slot]:
+            unknown_ok = filters is not asker.request.filters
+            if rows.matching_all({name: condition}, asker.at_ms, place, unknown_ok=unknown_ok)[slot]:
                 continue
             if catalogue.get(item_id) is None:
                 yield Obstacle(FILTERED, f"only events have told of it, so that it meets no {place}")

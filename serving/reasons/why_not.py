@@ -180,7 +180,7 @@ def _held_back(
 
 
 def _meets(rows: Rows, filters: Mapping[str, Any], slot: int, at_ms: int) -> bool:
-    return bool(rows.matching_all(filters, at_ms, "boosts")[slot])
+    return bool(rows.matching_all(filters, at_ms, "boosts", unknown_ok=True)[slot])
 
 
 def _rank_text(item_id: str, items: Sequence[RecommendedItem], ranked: ModelsWord | Order, place: _Place) -> str:

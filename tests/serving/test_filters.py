@@ -17,6 +17,7 @@ from serving.catalogue import Catalogue
 from serving.rules import Rows
 from serving.scorer import Scorer
 from serving.scoring import Ask, score
+from serving.surfaces import Surfaces
 
 DAY_MS = 86_400_000
 NEW_YEAR_MS = 1_735_689_600_000  # 2025-01-01
@@ -337,3 +338,18 @@ def test_why_not_tells_of_an_item_that_is_too_far_away() -> None:
     assert [item.item_id for item in answer.items] == ["berlin"]
     assert answer.why_not is not None
     assert 'its venue is {"lat":52.4,"lon":13.06}' in answer.why_not.text
+
+
+def test_a_surface_may_name_a_field_that_no_item_has_just_now() -> None:
+    catalogue = Catalogue(EVENTS)
+    rows, recalled = Rows(catalogue), {"or": [{"recalled": {"not": True}}, {"recalled": {"gt": "now"}}]}
+    assert rows.matching_all(recalled, NOW_MS, unknown_ok=True).all()
+    with pytest.raises(RequestRefused, match=r"^filters\.or\[0\]\.recalled.*: no item has a field 'recalled'"):
+        rows.matching_all(recalled, NOW_MS)
+    assert not rows.matching_all({"recalled": True}, NOW_MS, unknown_ok=True).any()
+    catalogue.put(Item(item_id="plain", attributes={"recalled": True}))
+    assert rows.matching_all({"recalled": {"not": True}}, NOW_MS, unknown_ok=True).tolist() == [True] * 3 + [False]
+    surfaces = Surfaces({"home": Surface(filters={"gone by now": {"not": 1}, "price": {"lt": 10}})})
+    asked = Ask(Request(user_id="ann", surface="home"), [])
+    (answer,) = score(Scorer(catalogue, "cpu"), [asked], now_ms=NOW_MS, exclude_seen=(), surfaces=surfaces).answers
+    assert [item.item_id for item in answer.items] == ["potsdam"]
