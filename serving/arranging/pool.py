@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from headwater.errors import RequestRefused
 from headwater.surfaces import Boost, Share, Surface
 from models.top_k import top_k
 from serving.arranging.beyond import Beyond
