@@ -18,15 +18,19 @@ __all__ = ["Likeness", "diversity_price", "list_diversity", "unit"]
 
 Array = npt.NDArray[Any]
 
+NEAR = 30.0
+"""What lies further below the best has no say in the spread: items that no event has had, kinds that only fill up."""
+
 MOST = 1e6
 """Price of diversity 1, in spreads: scores only break ties."""
 
 
 def diversity_price(diversity: float, values: Array) -> float:
-    """What a full likeness takes off a value: diversity / (1 - diversity) spreads of the values offered."""
+    """What a full likeness takes off a value: diversity / (1 - diversity) spreads of the values offered, which are best
+    less median."""
     if not diversity or not len(values):
         return 0.0
-    spread = float(values.max() - np.median(values))
+    spread = float(values.max() - np.median(values[values > values.max() - NEAR]))
     return min(diversity / (1 - diversity) if diversity < 1 else MOST, MOST) * (spread or 1.0)
 
 

@@ -313,6 +313,14 @@ def test_full_diversity_takes_turns_and_none_is_the_order_by_score() -> None:
     assert ids(world.arranged(surface(diversity=1e-9), 9)[0]) == [f"i{i}" for i in range(9)]
 
 
+def test_items_that_nobody_has_seen_do_not_make_likeness_dearer() -> None:
+    made = [item(i, "anne", (TAGS[i % 2],)) for i in range(20)]
+    scores = [9.0, 0.5, 8.9, 0.4, 8.8, 0.3]
+    worlds = [Shop(made[:6], scores, []), Shop(made, scores + [-1e30] * 14, [])]
+    asked = surface(diversity=0.3)
+    assert ids(worlds[0].arranged(asked, 4)[0]) == ids(worlds[1].arranged(asked, 4)[0]) == ["i0", "i2", "i4", "i1"]
+
+
 def test_items_are_alike_by_their_vectors_where_they_have_no_categories() -> None:
     world = Shop([item(i, "anne", ()) for i in range(4)], [4.0, 3.0, 2.0, 1.0], [])
     vectors = np.array([[1, 0], [2, 0.1], [0, 3], [0, 0]], np.float32)
