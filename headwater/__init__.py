@@ -30,6 +30,7 @@ from headwater.errors import (
 from headwater.events import Event, Item
 from headwater.identities import Identity
 from headwater.recommendations import Receipt, Recommendation, RecommendedItem, Refusal, Request
+from headwater.users import User
 
 if TYPE_CHECKING:
     from headwater.client import Client
@@ -57,6 +58,7 @@ __all__ = [
     "Stalled",
     "StoreDamaged",
     "Unavailable",
+    "User",
 ]
 
 

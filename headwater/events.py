@@ -100,6 +100,11 @@ Chance = Annotated[float, Field(gt=0, le=1, strict=True)]
 Properties = dict[str, Any]
 
 
+MAX_VECTOR = 2048
+"""Most numbers of one vector of an item."""
+
+Vector = Annotated[tuple[Finite, ...], Field(min_length=1, max_length=MAX_VECTOR)]
+
 MAX_SHOWN = 1000
 """Most items of one list that was shown."""
 
@@ -169,6 +174,13 @@ class Item(BaseModel):
     )
     text: str | None = Field(default=None, max_length=100_000, description="Description for content features.")
     attributes: Properties = Field(default_factory=dict, description="Fields that request filters may name.")
+    vectors: Annotated[dict[Annotated[str, Field(min_length=1, max_length=64)], Vector], Field(max_length=4)] = Field(
+        default_factory=dict,
+        exclude_if=lambda vectors: not vectors,
+        description='What a model of yours makes of its image, sound or text, by name: {"image": [.1, -.3, ...]}. '
+        "Items whose vectors of a name point the same way are alike; of a name all have one length. A missing one is "
+        "normal.",
+    )
 
     @property
     def gone_ms(self) -> int | None:

@@ -481,10 +481,13 @@ def _content(content: Any) -> dict[str, Any] | None:
     if content is None:
         return None
     categories = content.get("categories") or []
-    kinds: list[tuple[Any, type]] = [(content.get(name) or "", str) for name in ("title", "text")]
+    kinds: list[tuple[Any, Any]] = [(content.get(name) or "", str) for name in ("title", "text")]
     kinds += [(categories, list), (content.get("attributes") or {}, dict), *((name, str) for name in categories)]
+    vectors = content.get("vectors") or {}
+    kinds += [(vectors, dict), *((one, list) for one in vectors.values() if isinstance(vectors, dict))]
+    kinds += [(number, float | int) for one in vectors.values() for number in one]
     for value, kind in kinds:
         if not isinstance(value, kind):
-            raise TypeError(f"{short_text(value)} in an item's content is no {kind.__name__}")
+            raise TypeError(f"{short_text(value)} in an item's content is of another type")
     found: dict[str, Any] = content
     return found

@@ -3,7 +3,8 @@
 Before: catalogue entries in log order. After: `encoder` starts the new item's vector from the answer. Knows rows only
 through the ids it is asked about.
 
-Feature hashing (Weinberger et al. 2009) of title words, categories and short attribute values to 32-bit numbers. The
+Feature hashing (Weinberger et al. 2009) of title words, categories, short attribute values and buckets of the vectors
+that the catalogue brings to 32-bit numbers. The
 start of a new row is the mean vector of the rows sharing most features, rare features counting more, in the spirit of
 DropoutNet (Volkovs et al. 2017): nearby in content, nearby in the space, until behaviour says otherwise. With a
 sentence model the rows whose texts mean about the same have half of the say.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,9 @@ LOOKED_AT = 20_000
 LIKENESS = 0.1
 """Of two texts' cosines, the difference at which one has e times the other's say."""
 
+TABLES, PLANES = 16, 8
+"""Hashed features of one vector of an item, and how many sides each of them tells."""
+
 TEXT = 2000
 """Characters of an item's text that are read."""
 
@@ -53,9 +58,30 @@ def features_of(content: dict[str, Any]) -> list[int]:
     for name, value in sorted((content.get("attributes") or {}).items()):
         if isinstance(value, str | int | bool) and len(str(value)) <= 64:
             words.append(f"{name}={value}".lower())
+    for name, vector in sorted((content.get("vectors") or {}).items()):
+        words += [f"vector={name}={place}={bucket}" for place, bucket in enumerate(buckets_of(name, vector))]
     words += [f"word={word}" for word in WORD.findall((content.get("title") or "").lower())]
     words += [f"word={word}" for word in WORD.findall((content.get("text") or "")[:TEXT].lower())]
     return list(dict.fromkeys((zlib.crc32(word.encode()) & 0x7FFFFFFF) or 1 for word in words))[:FEATURES]
+
+
+def buckets_of(name: str, vector: Sequence[float]) -> list[int]:
+    """The buckets of a vector, TABLES of them: of each, on which sides of PLANES random planes through 0 it lies.
+
+    Two vectors at an angle a share one with chance (1 - a / pi) ** PLANES (Charikar 2002). None for a vector of zeros.
+    """
+    numbers = np.array(vector, np.float64)
+    if not numbers.any():
+        return []
+    sides = _planes(name, len(numbers)) @ (numbers / np.abs(numbers).max()) > 0
+    found: list[int] = (sides.reshape(TABLES, PLANES) @ (1 << np.arange(PLANES))).tolist()
+    return found
+
+
+@lru_cache(maxsize=16)
+def _planes(name: str, length: int) -> NDArray[np.float64]:
+    """(TABLES * PLANES, length), the same in every process."""
+    return np.random.default_rng(zlib.crc32(f"{name}:{length}".encode())).standard_normal((TABLES * PLANES, length))
 
 
 def text_of(content: dict[str, Any]) -> str:

@@ -115,7 +115,7 @@ class Catalogue:
         with self.lock:
             slot = self.slot(item.item_id)
             self._forget(slot)
-            self._items[slot] = item
+            self._items[slot] = item.model_copy(update={"vectors": {}}) if item.vectors else item  # for the learner
             self._size += 1
             self._fields.add(slot, fields)
             self._known[slot] = True

@@ -43,12 +43,16 @@ def command(
     item: Annotated[str | None, typer.Argument(help="With which item.")] = None,
     type: Annotated[str, typer.Argument(help="What: view, click, purchase, rating ...")] = "click",
     fields: EventFields,
+    users: Annotated[
+        bool, typer.Option("--users", help="The lines are attributes of users (docs/users.md), of which null erases.")
+    ] = False,
     skip: Annotated[int, typer.Option(min=0, help="Pass over so many lines: go on where an earlier run ended.")] = 0,
     servers: KafkaOptions,
     as_json: Json = False,
 ) -> None:
     """Send an event: `headwater produce USER ITEM [TYPE]`, or `headwater produce < events.jsonl`.
 
+    With --users one user a line, {"user_id": "ann", "attributes": {...}}; attributes that are null are erased.
     A line that is no event costs that line, and is told by its number. Exit code 1 when a line, or a worker that has
     read it, refused one; 2 when nothing could be sent.
     """
@@ -62,6 +66,9 @@ def command(
     _make_missing_topics(kafka)
     watch = RefusalWatch(kafka)
     with Client(settings=kafka, source="console", oldest_ms=oldest_ms) as client:
+        if users:
+            _send_users(client, sys.stdin.buffer, skip, as_json)
+            return
         if user is None:
             lines = Lines(sys.stdin.buffer, skip, oldest_ms)
             _send_lines(client, lines)
@@ -188,6 +195,40 @@ def _send_lines(client: Client, lines: Lines) -> None:
             raise typer.Exit(130) from error
         raise HeadwaterError(f"{error or 'no acknowledgement in time'} {_where(lines)}") from error
     lines.acknowledged = lines.number
+
+
+def _send_users(client: Client, source: IO[bytes], skip: int, as_json: bool) -> None:
+    """Send attributes of users, one JSON object a line. Raises SourceError where no line is a user."""
+    import orjson
+
+    from console.look.refusals import Refusals
+    from headwater.errors import InvalidMessage, SourceError
+    from headwater.users import User
+    from headwater.wire import validated
+
+    sent, refused, last = 0, list[str](), None
+    for number, line in enumerate(source, 1):
+        if number <= skip or not line.strip():
+            continue
+        try:
+            body = orjson.loads(line)
+            if isinstance(body, dict) and body.get("attributes", {}) is None:
+                erased = validated(User, {**body, "attributes": {}}, "user").user_id
+                last = client.delete_users([erased])
+            else:
+                last = client.put_users([validated(User, body, "user")])
+            sent += 1
+        except (orjson.JSONDecodeError, InvalidMessage) as error:
+            refused.append(f"line {number:,}: {error}")
+    if last is not None:
+        client.flush(30)
+    told = "\n".join(f"  {one}" for one in refused[:MOST_TOLD])
+    more = f"\n  ... and {len(refused) - MOST_TOLD:,} more" if len(refused) > MOST_TOLD else ""
+    if refused and not sent:
+        raise SourceError(f"nothing was sent: {len(refused):,} lines, and none is a user\n{told}{more}")
+    text = f"{sent:,} users sent" + (f"; {len(refused):,} lines refused:\n{told}{more}" if refused else "")
+    body = {"sent": sent, "refused_lines": len(refused), "first_refused": refused[:MOST_TOLD]}
+    end_of_sending(text, body, Refusals(), as_json, wrong=bool(refused))
 
 
 def _where(lines: Lines) -> str:

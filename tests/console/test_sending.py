@@ -188,3 +188,19 @@ def test_a_replay_into_a_world_without_workers_says_that_nobody_has_read_it(sett
     assert f"No streams worker reads {settings.kafka.prefix}events" in done.stdout
     said = json.loads(CliRunner().invoke(app, ["replay", "stream", str(file), "--json"]).stdout)
     assert (said["events"], said["refused_by_workers"], said["unread"]) == (4, {}, 1)
+
+
+def test_users_are_sent_and_erased_line_by_line_and_bad_lines_are_told(settings: Settings) -> None:
+    lines = [
+        '{"user_id": "ann", "attributes": {"plan": "family"}}',
+        '{"user_id": "ann", "attributes": null}',
+        "{",
+        "[1]",
+    ]
+    told = produce("\n".join([*lines, '{"user_id": "bob", "attributes": {"deep": {"a": 1}}}']), "--users")
+    assert told.exit_code == 1
+    assert "2 users sent; 3 lines refused" in told.output
+    assert "line 5: user: attributes.deep" in told.output
+    values = [record.value for record in everything(settings.kafka, "users")]
+    assert [value and json.loads(value)["attributes"] for value in values] == [{"plan": "family"}, None]
+    assert "nothing was sent" in str(produce("{", "--users").exception)
