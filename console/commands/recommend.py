@@ -31,8 +31,11 @@ class AskerOptions:
 
 @dataclass(frozen=True)
 class PlaceOptions:
-    """Which place on the page the list is for."""
+    """Which place on the page the list is for, and how many items."""
 
+    k: Annotated[
+        int | None, typer.Option("--k", "-k", help="How many items. Default: as the surface says, else 10.")
+    ] = None
     surface: Annotated[
         str | None, typer.Option(metavar="NAME", help="By the policy of this place: `headwater surfaces list`.")
     ] = None
@@ -47,7 +50,7 @@ class PlaceOptions:
         """Of a request."""
         overrides = json_fields(self.override or (), "--set", words=True)
         context = json_fields(self.context or (), "--context", words=True)
-        return {"surface": self.surface, "overrides": overrides, "context": context}
+        return {"k": self.k, "surface": self.surface, "overrides": overrides, "context": context}
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,6 @@ class Whys:
 def command(
     *,
     user: Annotated[str, typer.Argument(help="Whom to recommend to. Nobody we know gets what is popular.")],
-    k: Annotated[
-        int | None, typer.Option("--k", "-k", help="How many items. Default: as the surface says, else 10.")
-    ] = None,
     place: PlaceOptions,
     why: Whys,
     asker: AskerOptions,
@@ -90,7 +90,7 @@ def command(
     settings = servers.settings()
     with Client(settings=settings.kafka, source="console") as client:
         asked = {"filters": wanted, **asdict(asker), **asdict(why), **place.fields()}
-        answer = client.recommend(user, k=k, deadline_s=deadline_s, **asked)
+        answer = client.recommend(user, deadline_s=deadline_s, **asked)
     if as_json:
         print(orjson.dumps(answer.model_dump(mode="json")).decode())
         return
