@@ -31,26 +31,26 @@ def test_a_trainer_learns_the_ring_beats_popularity_and_drains_with_a_final_chec
     settings: Settings, worker: Start
 ) -> None:
     quiet = settings.model_copy(update={"trainer": settings.trainer.model_copy(update={"checkpoint_every_s": 3600.0})})
-    append(quiet, [catalogue(), *ring_records(3000)])
+    append(quiet, [catalogue(), *ring_records(1500)])
     trainer = worker("trainer.worker", given=quiet)
-    learned(trainer, 3000)
-    eventually(lambda: trainer.metric("headwater_prequential_queries") > 2000, 60, "queries")
+    learned(trainer, 1500)
+    eventually(lambda: trainer.metric("headwater_prequential_queries") > 1000, 60, "queries")
     means = labelled(trainer, "headwater_prequential_ndcg_at_10")
     assert means["headwater"] > 0.3
     assert means["headwater"] > 2 * means["popularity"]
     eventually(lambda: trainer.metric("headwater_lag") == 0, 60, "lag 0")
     version = trainer.metric("headwater_model_version")
     append(quiet, ring_records(50, first_offset=2_000))
-    learned(trainer, 3050)
+    learned(trainer, 1550)
     eventually(lambda: trainer.metric("headwater_model_version") > version, 60, "a delta with what was learned")
     assert 0 <= trainer.metric("headwater_weight_age_seconds") < 60
     assert not checkpoints(quiet)
     assert trainer.stop() == 0
-    assert [path.name for path in checkpoints(quiet)] == [f"checkpoint-{123:020d}.ckpt"]
+    assert [path.name for path in checkpoints(quiet)] == [f"checkpoint-{63:020d}.ckpt"]
     again = worker("trainer.worker", given=quiet)
-    learned(again, 3050)
+    learned(again, 1550)
     append(quiet, ring_records(50, first_offset=3_000))
-    learned(again, 3100)
+    learned(again, 1600)
     assert again.stop() == 0
 
 
