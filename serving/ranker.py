@@ -24,7 +24,7 @@ from models.inputs import encode_entries, encode_fresh, encode_since
 from models.published.names import SAID as SAID_OF
 from models.published.ranker_graph import FACTS, SAID, WEIGHTS, build_ranker_graph
 from models.ranker.candidates import candidates_of, standing_of
-from models.ranker.facts import FIRST, ITEM, Moment, fact_names, facts_count, facts_of, moment_of
+from models.ranker.facts import FIRST, ITEM, AskedMoment, fact_names, facts_count, facts_of, moment_of
 from models.ranker.revision import added_to
 from models.ranker.told import told_count, told_names, told_of
 from streams.features.state import EMPTY, UserState
@@ -143,7 +143,7 @@ class SecondStage:
     ) -> Array:
         """Facts (C, F) of the candidates `rows`; `own` are the rows of the history."""
         config, weights, at_ms = self.bundle.config, self.bundle.weights, situation.at_ms
-        moment = Moment(
+        moment = AskedMoment(
             length=len(own),
             since=encode_since(situation.history, at_ms),
             fresh=encode_fresh(situation.history, situation.session),

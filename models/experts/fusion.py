@@ -27,7 +27,7 @@ from models.experts.registry import Parts
 from models.inputs import encode_entries, encode_fresh, encode_since, recent_of
 from models.quality import Scored
 from models.ranker.contributions import Voice
-from models.ranker.second import Asked, Revision
+from models.ranker.second import AskedQuery, Revision
 from models.shown.showings import tired_of
 from models.top_k import top_k
 
@@ -237,7 +237,7 @@ def _revision(parts: Parts, example: Pending, opinions: Sequence[Opinion], trust
     if parts.ranker is None:
         return None
     voices = [Voice(place, trust[at], said) for _, place, at, said in opinions]
-    return parts.ranker.ask(Asked(example, voices, parts.reviser_places, sums.before), sums.scores)
+    return parts.ranker.ask(AskedQuery(example, voices, parts.reviser_places, sums.before), sums.scores)
 
 
 class Tested(NamedTuple):

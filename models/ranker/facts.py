@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from models.compiled import compiled
 
-__all__ = ["FIRST", "ITEM", "MOMENT", "Moment", "fact_names", "facts_count", "facts_of", "moment_of"]
+__all__ = ["FIRST", "ITEM", "MOMENT", "AskedMoment", "fact_names", "facts_count", "facts_of", "moment_of"]
 
 Array = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -59,7 +59,7 @@ MOST = 30.0
 HOUR_MS, DAY_H = 3_600_000.0, 24.0
 
 
-class Moment(NamedTuple):
+class AskedMoment(NamedTuple):
     """Who asks, and when.
 
     Fields
@@ -80,7 +80,7 @@ class Moment(NamedTuple):
     told: Array | Sequence[float] = ()
 
 
-def moment_of(moment: Moment) -> Array:
+def moment_of(moment: AskedMoment) -> Array:
     """The person and the moment as numbers, (len(MOMENT) + K,)."""
     hour = (moment.time_ms + moment.ahead_ms) / HOUR_MS
     day, week = hour % DAY_H * (2 * math.pi / DAY_H), hour % (7 * DAY_H) * (2 * math.pi / (7 * DAY_H))

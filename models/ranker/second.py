@@ -20,13 +20,13 @@ from models.experts.popularity import Popularity
 from models.part import Part
 from models.ranker.candidates import candidates_of, standing_of
 from models.ranker.contributions import Voice, contributions_of
-from models.ranker.facts import FIRST, Moment, facts_count, facts_of, moment_of
+from models.ranker.facts import FIRST, AskedMoment, facts_count, facts_of, moment_of
 from models.ranker.network import RankerNetwork
 from models.ranker.revision import added_to
-from models.ranker.statistics import ItemStatistics
+from models.ranker.statistics import RankerItems
 from models.ranker.told import told_count
 
-__all__ = ["Asked", "Ranker", "Revision"]
+__all__ = ["AskedQuery", "Ranker", "Revision"]
 
 LIKE = 8
 """Newest entries of the history of which alike items are candidates."""
@@ -35,7 +35,7 @@ Array = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
 
-class Asked(NamedTuple):
+class AskedQuery(NamedTuple):
     """One query: its example, the experts' opinions, places of the revisers, the scores before each of them (R, N)."""
 
     example: Pending
@@ -60,12 +60,12 @@ class Ranker:
         self.zone, self.nothing_told = config.time_zone, [0.0] * told_count(config)
         self.listened = [e for e, one in enumerate(experts) if not isinstance(one, Popularity)]
         self.experts = len(experts)
-        self.statistics = ItemStatistics(capacity)
+        self.statistics = RankerItems(capacity)
         self.network = RankerNetwork(facts_count(self.experts, len(self.nothing_told)))
         self.all: list[Part] = [self.statistics, self.network]
         self._scratch = np.zeros(0, np.float32)
 
-    def ask(self, asked: Asked, scores: Array) -> Revision:
+    def ask(self, asked: AskedQuery, scores: Array) -> Revision:
         """What is said of the candidates of a query, which has `scores` (N,), -inf where a row is not open to it."""
         if len(self._scratch) < len(scores):
             self._scratch = np.zeros(len(scores), np.float32)
@@ -85,7 +85,7 @@ class Ranker:
             before = then[rows]
             said[place] = after - before
             after = before
-        moment = Moment(
+        moment = AskedMoment(
             length=len(history),
             since=example.since,
             fresh=example.fresh,

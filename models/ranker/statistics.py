@@ -17,7 +17,7 @@ from models.experts.expert import Expert, LearnedEvent
 from models.part import CAPACITY, OWN_ROW, Changes, Input
 from models.ranker.facts import EXPOSURES, FIRST, HOUR_MS, ITEM, LAST, NEGATIVE, POSITIVE, WEIGHT
 
-__all__ = ["ALIKE", "ItemStatistics"]
+__all__ = ["ALIKE", "RankerItems"]
 
 ALIKE = 8
 """Items of like content that are kept of each: what came last of those that it is like."""
@@ -29,7 +29,7 @@ Array = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
 
-class ItemStatistics(Expert):
+class RankerItems(Expert):
     """`items` (capacity, len(ITEM)) float32; `alike` (capacity, ALIKE) int32, rows, its own where there is none.
 
     It has no opinion and is asked as experts are only to go back to a query's moment: after `ask`, `asked` (used, ...)
