@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from headwater.recommendations import Receipt, Recommendation, WhyNot
     from headwater.settings import Settings
 
-LEAST_SHOWN = 0.005
-"""Smallest part of a score that a terminal shows."""
+LEAST_SHOWN, MOST_SHOWN = 0.005, 6
+"""Smallest part of a score that a terminal shows, and most parts of one."""
 
 
 @dataclass(frozen=True)
@@ -142,9 +142,10 @@ def parts_text(parts: dict[str, float], between: str = ", ") -> str:
     'memory +1.25, popularity -0.50, 2 others +0.01'
     """
     shown = sorted((one for one in parts.items() if abs(one[1]) >= LEAST_SHOWN), key=lambda one: -abs(one[1]))
+    shown = shown[:MOST_SHOWN]
     told = [f"{name} {part:+.2f}" for name, part in shown]
     if len(shown) < len(parts):
-        others = [part for part in parts.values() if abs(part) < LEAST_SHOWN]
+        others = [part for name, part in parts.items() if name not in dict(shown)]
         told.append(f"{len(others)} other{'s' * (len(others) > 1)} {sum(others):+.2f}")
     return between.join(told)
 

@@ -32,6 +32,9 @@ Order = Mapping[str, tuple[str, float]]
 
 RANK, CAPPED, LISTED = "rank", "capped", "listed"
 
+COLD = "cold"
+"""The one part of what neither model nor order ranks."""
+
 
 class ModelsWord(NamedTuple):
     """What the model that answered says, where it ranked the list.
@@ -82,7 +85,8 @@ def why_not(
     listed = next((item for item in items if item.item_id == item_id), None)
     if listed is not None:
         text = f"It is in the list, at place {listed.rank} of {len(items)}."
-        return _said(item_id, LISTED, text, place._replace(rank=listed.rank, score=listed.score, last={}))
+        parts = place.parts if place.score == listed.score else {COLD: listed.score}
+        return _said(item_id, LISTED, text, _Place(listed.rank, score=listed.score, parts=parts))
     found = obstacles(item_id, rows, known, asker)
     if found:
         return _kept_out(item_id, found, place)
