@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from headwater.errors import SettingsError
 from headwater.events import Item
 from headwater.recommendations import Recommendation, Request
+from headwater.surfaces import DEFAULT_SURFACE, Surface
 from models.published.bundle import Bundle
 from models.shown.showings import unanswered
 from replay.backtest.queries import Query
@@ -19,6 +21,7 @@ from serving.arranging import list_diversity
 from serving.catalogue import Catalogue
 from serving.scorer import Scorer
 from serving.scoring import Ask, score
+from serving.surfaces import Surfaces
 from streams.features.state import UserState
 
 __all__ = ["STEPS", "DiversityCurve"]
@@ -26,6 +29,8 @@ __all__ = ["STEPS", "DiversityCurve"]
 STEPS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
 
 LIST = 10
+
+SURFACE = "asked"
 
 BATCH = 8
 """Queries scored at once, each at every step."""
@@ -41,10 +46,19 @@ class DiversityCurve:
         items: the catalogue, for categories; what is not available counts as if it were, as in the whole backtest.
         exclude_seen: the backtest's rule.
         queries: how many are asked.
+        surface: whose diversity is varied; all else of it stays as it is.
     """
 
-    def __init__(self, bundle: Bundle, items: Sequence[Item], exclude_seen: tuple[str, ...], queries: int) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        items: Sequence[Item],
+        exclude_seen: tuple[str, ...],
+        queries: int,
+        surface: Surface = DEFAULT_SURFACE,
+    ) -> None:
         self.exclude_seen, self.left = exclude_seen, queries
+        self.surfaces = Surfaces({SURFACE: surface})
         self.known = len(bundle.item_rows)
         self._join_window_s = bundle.config.join_window_s
         offered = [item.model_copy(update={"available": True}) for item in items if item.item_id in bundle.item_rows]
@@ -87,7 +101,7 @@ class DiversityCurve:
         if not waiting:
             return
         asks = [self._asked(query, step) for query in waiting for step in STEPS]
-        answers = score(self.scorer, asks, now_ms=0, exclude_seen=self.exclude_seen).answers
+        answers = score(self.scorer, asks, now_ms=0, exclude_seen=self.exclude_seen, surfaces=self.surfaces).answers
         for number, answer in enumerate(answers):
             self._take(number % len(STEPS), waiting[number // len(STEPS)], answer)
 
@@ -95,13 +109,20 @@ class DiversityCurve:
         example = query.example
         at_ms = example.target.time_ms
         request = Request(
-            request_id="-", user_id=example.user_id, k=LIST, request_time=at_ms, overrides={"diversity": step}
+            request_id=str(query.place),
+            user_id=example.user_id,
+            k=LIST,
+            request_time=at_ms,
+            surface=SURFACE,
+            overrides={"diversity": step},
         )
         state = UserState(shown=unanswered(example, self._join_window_s))
         return Ask(request, example.history, at_ms=at_ms, state=state)
 
     def _take(self, step: int, query: Query, answer: Recommendation) -> None:
-        ids = [item.item_id for item in answer.items]
+        if answer.error is not None:
+            raise SettingsError(f"diversity: {answer.error.message}")
+        ids = [item.item_id for item in answer.items[:LIST]]
         target = query.example.target.item_id
         self._gains[step].append(1 / math.log2(ids.index(target) + 2) if target in ids else 0.0)
         self._listed[step].update(ids)

@@ -30,7 +30,7 @@ from headwater.events import Event, Item
 from headwater.examples import CatalogueEntry
 from headwater.recommendations import ALL_TYPES, AUTO
 from headwater.settings import Settings
-from headwater.surfaces import Surface
+from headwater.surfaces import DEFAULT_SURFACE, Surface
 from models.config import ModelConfig, model_config
 from models.learner import Learner, Scored
 from models.published.bundle import Bundle
@@ -77,7 +77,8 @@ class Options:
         publish_every: numbers of events; a variant for each.
         frozen, hourly, retrained, ablation: which other variants are measured.
         surfaces: policies to ask as they would be served, by name: a variant `surface NAME` each.
-        diversity: queries after the warm-up that are answered at several diversities; 0 for none.
+        diversity: queries after the warm-up that are answered at several diversities, by the one surface of `surfaces`
+            where there is one; 0 for none.
         explained: about so many queries tell what the model goes by; 0, or without `frozen`, none does.
         folds: spans after the warm-up, of each of which the figures stand by themselves; 0 for none.
         seeds: to repeat with; figures are of the first.
@@ -390,6 +391,7 @@ class Run:
         self.importances: Importances | None = None
         self.diversity: DiversityCurve | None = None
         self._diversity = options.diversity
+        self._varied = next(iter(options.surfaces.values())) if len(options.surfaces) == 1 else DEFAULT_SURFACE
         self._items: Sequence[Item] = ()
         self._explained, self._events = options.explained, 0
         self.parts = [part for part, there in (("memory", config.memories), ("slow", config.slow)) if there]
@@ -449,7 +451,7 @@ class Run:
                 bundle = self.learner.publish(created_ms=time_ms, full=True)
                 assert isinstance(bundle, Bundle)
                 rule = self.learner.config.exclude_seen
-                self.diversity = DiversityCurve(bundle.copy(), self._items, rule, self._diversity)
+                self.diversity = DiversityCurve(bundle.copy(), self._items, rule, self._diversity, self._varied)
             self.published.start(time_ms)
             frozen = self.published.frozen
             if frozen is not None and self._explained:
