@@ -188,7 +188,7 @@ def receipt_line(receipt: Receipt) -> str:
         parts.append(f"weights {receipt.weight_age_ms / 1000:,.1f} s old")
     if receipt.fallback:
         instead = "the newest of the catalogue" if receipt.fallback == "no_events" else "what is popular"
-        parts.append(f"fallback: {receipt.fallback.replace('_', ' ')}, so {instead}")
+        parts.append(f"fallback: {receipt.fallback.replace('_', ' ')}{'' if receipt.surface else f', so {instead}'}")
     parts += [
         f"the last {note.removeprefix(COLD)} new to the model" for note in receipt.policy if note.startswith(COLD)
     ]
