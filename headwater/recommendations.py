@@ -274,8 +274,10 @@ class Receipt(BaseModel):
     weight_age_ms: float | None = Field(default=None, description="From the publication of the weights to this answer.")
     policy: Annotated[tuple[str, ...], BeforeValidator(_notes)] = Field(
         default=(EXACT,),
-        description="Notes on how the list came about. exact: the whole catalogue was ranked. cold=N: the last N items "
-        "are not known to the model; those like the user's newest items come first, then the newest. "
+        description="Notes on how the list came about. exact: the whole catalogue was ranked. cold=N: N items are not "
+        "known to the model; last, unless the surface says otherwise, those like the user's newest items first, then "
+        "the newest. pins_missing, pins_taken, shares_short and unknown_fields: what of the surface could not be "
+        "done (docs/surfaces.md). "
         "fill=popular:3: three items are of this kind, a fallback of the surface. "
         "after=not_reached: the request's `after` was waited for in vain. reasons=left_out: with them the answer was "
         "too large for Kafka.",

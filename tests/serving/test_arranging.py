@@ -145,7 +145,7 @@ def capped(listed: list[Item], one: Item, max_per: dict[str, int]) -> bool:
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(worlds(), POLICIES, st.integers(1, 6))
 def test_whatever_the_policy_each_rule_holds_beside_the_others(world: Shop, policy: Any, k: int) -> None:
     listed, found = world.arranged(surface(**policy), k)
@@ -195,7 +195,7 @@ def effective_pins(pins: list[dict[str, Any]], offered: list[Item], k: int, foun
     return held
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(worlds(), st.lists(BOOST, max_size=2), CAPS, st.integers(1, 6))
 def test_boosts_and_caps_are_the_order_by_odds_without_what_is_too_many(
     world: Shop, boosts: list[dict[str, Any]], max_per: dict[str, int], k: int
@@ -214,7 +214,7 @@ def test_boosts_and_caps_are_the_order_by_odds_without_what_is_too_many(
     assert ids(world.arranged(surface(boosts=boosts, max_per=max_per), k)[0]) == ids(expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(worlds(), SHARE, st.sampled_from([{}, {"seller": 1}, {"seller": 2}]), st.integers(1, 5))
 def test_a_share_is_short_only_where_no_list_at_all_would_reach_it(
     world: Shop, share: dict[str, Any], max_per: dict[str, int], k: int
@@ -347,7 +347,7 @@ EXPLORING = {
 @pytest.mark.parametrize("policy", EXPLORING.values(), ids=EXPLORING)
 def test_lists_are_drawn_as_often_as_their_propensities_say(policy: dict[str, Any]) -> None:
     world, asked = world_of(5, beyond=1), surface(**policy)
-    offer, lists = world.offer(), 1500
+    offer, lists = world.offer(), 800
     drawn: Counter[tuple[int, ...]] = Counter()
     chances: dict[tuple[int, ...], float] = {}
     for number in range(lists):
@@ -371,7 +371,7 @@ def test_all_propensities_of_a_place_are_a_whole() -> None:
     world, asked = world_of(5, beyond=1), surface(**EXPLORING["all"])
     offer = world.offer()
     found: dict[tuple[int, ...], dict[int, float]] = {}
-    for number in range(1000):
+    for number in range(600):
         one = arrange(offer, asked, 3, f"r{number}", 0)
         for place, (slot, chance) in enumerate(zip(one.slots.tolist(), one.propensities.tolist(), strict=True)):
             told = found.setdefault(tuple(one.slots[:place].tolist()), {})
