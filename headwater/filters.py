@@ -46,7 +46,7 @@ FARTHEST_KM = 20_100.0
 UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _STEP = re.compile(r"([+-])\s*(\d{1,9})\s*(ms|[smhdw])\s*")
 _RELATIVE = re.compile(rf"\s*now\s*((?:{_STEP.pattern})*)")
-_ALMOST = re.compile(r"\s*now\s*[+-]|\s*now\s*$", re.IGNORECASE)
+_ALMOST = re.compile(r"\s*now\s*([-+/|]|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
