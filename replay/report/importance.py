@@ -23,7 +23,7 @@ MOST_FACTS = 12
 MOST_PANELS = 9
 """Facts whose dependence is drawn."""
 
-PANEL_HEIGHT = 150.0
+PANEL_HEIGHT = 164.0
 
 HEADS = ("", "Adds to the ten best", "apart from the middle", "NDCG@10 lost left out", "permuted")
 

@@ -32,7 +32,7 @@ def test_all_that_the_ranker_adds_is_attributed_as_the_integral_of_its_gradients
     facts = one["ranker_mean"] + np.random.default_rng(2).uniform(-1.5, 1.5, (20, FACTS))  # within the bounds
     found = attributed(one, facts)
     np.testing.assert_allclose(found.facts.sum(1) + found.mean, added(one, facts), atol=1e-5)
-    mean, steps = one["ranker_mean"].astype(np.float64), 2000
+    mean, steps = one["ranker_mean"].astype(np.float64), 400
     wanted, small = np.zeros_like(facts), 1e-6
     for step in range(steps):
         at = mean + (step + 0.5) / steps * (facts - mean)
@@ -40,7 +40,7 @@ def test_all_that_the_ranker_adds_is_attributed_as_the_integral_of_its_gradients
             moved = at.copy()
             moved[:, fact] += small
             wanted[:, fact] += (added(one, moved) - added(one, at)) / small / steps
-    np.testing.assert_allclose(found.facts, wanted * (facts - mean), atol=2e-2)
+    np.testing.assert_allclose(found.facts, wanted * (facts - mean), atol=3e-2)
 
 
 def test_what_is_cut_off_at_the_bounds_is_attributed_to_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from typing import Any
 
 import numpy as np
@@ -196,3 +197,22 @@ def test_an_item_whose_score_is_no_number_is_told_of_and_breaks_nothing() -> Non
     assert answer.why_not is not None
     assert (answer.why_not.stage, answer.why_not.score) == ("rank", None)
     assert "no number" in answer.why_not.text
+
+
+def test_one_version_decides_whether_popularity_is_read_and_answers_with_its_reasons() -> None:
+    learner = trained()
+    made = Scorer(Catalogue(SHOP), "cpu")
+    made.load(learner.publish(created_ms=1), 100)  # type: ignore[arg-type]
+    newer = learner.publish(created_ms=2, full=True)
+    loading = threading.Thread(target=made.load, args=(newer, 200))
+
+    def read() -> Popular:
+        loading.start()
+        loading.join(0.2)  # it may come at any moment, and has to wait for the answer
+        return Popular({"film-3": 7.0})
+
+    asked = [Ask(request(explain=True), [])]
+    (answer,) = score(made, asked, now_ms=NOW_MS, exclude_seen=[], popular=read).answers
+    loading.join()
+    assert answer.receipt.model_version == 1
+    assert made.version == 2
