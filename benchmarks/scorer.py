@@ -42,7 +42,9 @@ def synthetic_bundle(rows: int, config: ModelConfig, rng: np.random.Generator) -
     parts = Parts(config)
     for name, one in parts.inputs().items():
         size = tuple(rows if part == CAPACITY else int(part) for part in one.shape)
-        if name.endswith(("_ids", "_alike")):
+        if name == "ranker_share":
+            weights[name] = np.ones(size, np.float32)  # one that is listened to
+        elif name.endswith(("_ids", "_alike")):
             weights[name] = rng.integers(0, rows, size, dtype=np.int32)
         elif name.endswith("_weights"):
             weights[name] = rng.random(size, dtype=np.float32)
@@ -114,6 +116,26 @@ def milliseconds(action: Callable[[], object], runs: int) -> str:
     return f"{p50:6.2f} /{p99:7.2f} ({np.percentile(busy, 50):6.2f})"
 
 
+def _second_stage(scorer: Scorer, rows: int, catalogue: Catalogue, runs: int) -> None:
+    """One request with the second stage and without, in turns; the ratio is of processor time."""
+    without = Scorer(catalogue, "cpu")
+    without.load(synthetic_bundle(rows, ModelConfig(ranker=False), np.random.default_rng(0)), 0)
+    asks = [Ask(Request(user_id="u", k=10), one) for one in histories(8, rows, np.random.default_rng(1))]
+    spent: dict[str, list[float]] = {"without": [], "with": []}
+    for turn in range(runs // 10):
+        for name, one in (("without", without), ("with", scorer)):
+            for i in range(-3, 10):  # the first ones find their arrays in memory
+                ran = time.thread_time()
+                score(one, [asks[(turn + i) % 8]], now_ms=NOW_MS, exclude_seen=["auto"])
+                if i >= 0:
+                    spent[name].append((time.thread_time() - ran) * 1000)
+    low, mid = ({name: np.percentile(found, at) for name, found in spent.items()} for at in (10, 50))
+    print(
+        f"  second stage: score() {mid['without']:.2f} -> {mid['with']:.2f}, {mid['with'] / mid['without']:.2f} times "
+        f"(fastest tenth {low['without']:.2f} -> {low['with']:.2f}, {low['with'] / low['without']:.2f})"
+    )
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -147,6 +169,7 @@ def main() -> None:
                 lambda s=scorer, a=filtered: score(s, a, now_ms=NOW_MS, exclude_seen=["auto"]), given.runs
             )
             print(f"  batch {size:2}: graph {run}   score() {whole}   with a filter {rules}")
+        _second_stage(scorer, rows, catalogue, given.runs)
         why = [Request(user_id="u", k=10, explain=True), Request(user_id="u", k=10, why_not="item-1")]
         told = [
             milliseconds(

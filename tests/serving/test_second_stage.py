@@ -16,10 +16,9 @@ from models.config import ModelConfig
 from models.learner import Learner, Scored
 from models.published.bundle import Bundle
 from models.published.parity import check_parity
-from models.published.shadow import Asked as Queried
-from models.published.shadow import Shadow
+from models.published.shadow import Asked, Shadow
 from models.ranker.facts import ITEM, OF_OWN, OF_PAST, fact_names
-from models.ranker.second import Asked, Revision
+from models.ranker.second import AskedQuery, Revision
 from models.ranker.told import told_names
 from serving.catalogue import Catalogue
 from serving.ranker import Situation
@@ -94,7 +93,7 @@ def heard(learner: Learner, example: Example, monkeypatch: pytest.MonkeyPatch) -
     assert ranker is not None
     ask = ranker.ask
 
-    def listening(asked: Asked, scores: Any) -> Revision:
+    def listening(asked: AskedQuery, scores: Any) -> Revision:
         said.append(ask(asked, scores))
         return said[-1]
 
@@ -144,7 +143,7 @@ def test_what_the_learner_said_at_an_instant_is_what_its_published_version_says(
         (answer,) = answers(scorer, [ask_of(example)])
         ids = [one.item_id for one in answer.items]
         assert ids.index(example.target.item_id) + 1 == scored.headwater
-        assert shadow.ranks([Queried(example, seen)]) == [scored.headwater]
+        assert shadow.ranks([Asked(example, seen)]) == [scored.headwater]
         compared += 1
     assert compared > 3
     assert moved > compared / 10
