@@ -625,6 +625,15 @@ def _seen_rule(batch: _Batch) -> tuple[Collection[str], Collection[str], Signals
     return batch.exclude_seen, batch.half.returning, batch.half.bundle.config.meanings
 
 
+def _asks_for_unknown(batch: _Batch, asked: _Asked) -> bool:
+    """Whether the surface's filters name a field that no item has just now: the reason of many an empty list."""
+    try:
+        batch.scorer.all_items.matching_all(asked.surface.filters, asked.at_ms, "surface.filters")
+    except RequestRefused:
+        return True
+    return False
+
+
 def _items(listed: Sequence[_Listed]) -> tuple[RecommendedItem, ...]:
     items: list[RecommendedItem] = []
     for run in listed:
@@ -652,6 +661,8 @@ def _answer(
     ask, request, half, now_ms = asked.ask, asked.request, batch.half, batch.now_ms
     cold = sum(run.cold for run in listed)
     notes = [EXACT, *([f"{COLD}{cold}"] if cold else []), *(note for run in listed for note in run.notes)]
+    if asked.surface.filters and not any(run.ids for run in listed) and _asks_for_unknown(batch, asked):
+        notes.append("unknown_fields=filters")
     if popular is None and any(run.popular for run in listed):
         popular = batch.popular
     receipt = Receipt(

@@ -157,6 +157,13 @@ def test_every_kind_has_a_list_for_everybody_and_holds_its_rules(
     assert answer.receipt.surface_version == policy.version
 
 
+def test_an_empty_list_tells_that_no_item_has_what_its_surface_asks_for(scorer: Scorer) -> None:
+    answer = ask(scorer, Surface(filters={"prise": {"gte": 6}}))
+    assert (answer.error, answer.items) == (None, ())
+    assert "unknown_fields=filters" in answer.receipt.policy
+    assert "unknown_fields=filters" not in ask(scorer, Surface(filters={"price": {"gte": 600}})).receipt.policy
+
+
 def test_without_a_surface_answers_are_what_they_were(scorer: Scorer) -> None:
     plain, default = ask(scorer, None), ask(scorer, DEFAULT_SURFACE)
     assert plain.items == default.items
