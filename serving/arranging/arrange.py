@@ -141,7 +141,7 @@ class _Pass:
     def _pick(self, place: int, places: int) -> tuple[int, float] | None:
         """The item of the next place, with its chance; None where nothing may be there, wherever it is looked for."""
         sure, doubtful = self.limits.allowed(self.free, places)
-        while not (sure.any() or doubtful.any()) and self.pool.more():
+        while not (sure.any() or doubtful.any()) and self.pool.more(self.limits.full):
             self._grow()
             sure, doubtful = self.limits.allowed(self.free, places)
         if not (sure.any() or doubtful.any()):

@@ -38,6 +38,7 @@ class ListLimits:
         self.needs = [0] * len(groups)
         self._cover: list[int] = []  # items that meet the needs within places and caps: the proof that it can be done
         self._counts: dict[Value, int] = {}
+        self.full: dict[str, list[Any]] = {}  # field -> values that the list has no room for
         self._values: list[tuple[Value, ...]] = []
         self._holders: dict[Value, list[int]] = {}
         self.capped = np.zeros(0, bool)
@@ -108,6 +109,7 @@ class ListLimits:
             self._counts[value] = self._counts.get(value, 0) + 1
             if self._full(value):
                 self.capped[self._holders[value]] = True
+                self.full.setdefault(value[0], []).append(value[2])
         self.needs = self._needs_after(item)
         self._trim()
 

@@ -37,6 +37,9 @@ POOL = 300
 NEW_ITEMS = 50
 """Of new items so many with a row, and as many without."""
 
+MOST_OF_SHARE = 2_000
+"""Of a share's items so many are looked at where caps leave no room for the best."""
+
 SCORED, BEYOND, BURIED, BURIED_BEYOND = range(4)
 """Stages: a place goes to the first that has anything for it."""
 
@@ -97,9 +100,7 @@ class Pool:
         self._row_groups = [self._mask(offer.rows, "shares", i, one) for i, one in self.shares]
         self._slot_groups: list[Mask] = []
         self._new = offer.new() if offer.new is not None and self.wants_new else None
-        self._listed = self.size  # so many of the best values are in
-        self._beyond_in = False
-        self._all_in = False
+        self._scored_in = self._beyond_in = self._all_in = False  # of which stages nothing is left out
         rows = [top_k(self._rated.values, self.size)]
         self._counts = [2 * places_of(share, k) + k for _, share in self.shares]
         rows += [self._best_of(*one) for one in zip(self._row_groups, self._counts, strict=True)]
@@ -117,37 +118,39 @@ class Pool:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def more(self) -> bool:
-        """Take in more items, the next in order; False where there are none."""
-        before = len(self)
-        while self._listed < len(self._rated.values) and len(self) == before:
-            self._listed *= 2
-            best = top_k(self._rated.values, self._listed)
-            if len(best) < self._listed:
-                self._listed = len(self._rated.values)
-            self._add_rows(best[~np.isin(best, self.rows)], SCORED)
-        if len(self) > before:
-            return True
-        if self.offer.beyond is not None and not self._beyond_in:
-            self._beyond_in = True
-            allowed = self.offer.beyond.allowed()
-            self._add_slots(self.offer.beyond.best(allowed & ~self._buried_slots(), self.size), BEYOND)
-            if len(self) > before:
-                return True
-        if not self._all_in:
+    def more(self, full: Mapping[str, Sequence[Scalar]]) -> bool:
+        """Take in more items, the next in order; False where there are none.
+
+        `full` are values by field that a list may have no more of: what has them is passed over.
+        """
+        before, offer = len(self), self.offer
+        if not self._scored_in:
+            values = self._rated.values.copy()
+            values[self.rows[self.rows != NO_ROW]] = -np.inf
+            values[self._having(offer.rows, full)] = -np.inf
+            best = top_k(values, self.size)
+            self._scored_in = len(best) < self.size
+            self._add_rows(best, SCORED)
+        if len(self) == before and offer.beyond is not None and not self._beyond_in:
+            left = offer.beyond.allowed() & ~self._buried_slots()
+            left[self.slots] = False
+            left &= ~self._having(offer.all_items or Rows(self.catalogue), full)
+            best = offer.beyond.best(left, self.size)
+            self._beyond_in = len(best) < self.size
+            self._add_slots(best, BEYOND)
+        if len(self) == before and not self._all_in:
             self._all_in = True
             self._add_buried()
-            return len(self) > before
-        return False
+        return len(self) > before
 
     def more_of(self, share: int) -> bool:
         """Take in more of what a share is of (its place in `groups`); False where there are none."""
         before, counts = len(self), self._counts
-        while counts[share] < len(self._rated.values) and len(self) == before:
+        while counts[share] < MOST_OF_SHARE and len(self) == before:
             counts[share] *= 4
             rows = self._best_of(self._row_groups[share], counts[share])
             if len(rows) < counts[share]:
-                counts[share] = len(self._rated.values)
+                counts[share] = MOST_OF_SHARE
             self._add_rows(rows[~np.isin(rows, self.rows)], SCORED)
         return len(self) > before
 
@@ -203,6 +206,16 @@ class Pool:
                 raise
             self.unknown.setdefault(at)
             return rows.matching_all(rule.filters, self.now_ms, f"{at}.filters", unknown_ok=True)
+
+    def _having(self, rows: Rows, full: Mapping[str, Sequence[Scalar]]) -> Mask:
+        """Which rows have one of the values."""
+        having = np.zeros(len(rows), bool)
+        for name, values in full.items():
+            try:
+                having |= rows.matching_all({name: list(values)}, self.now_ms)
+            except RequestRefused:  # values that no filter may name: looked at one by one
+                continue
+        return having
 
     def _buried_slots(self) -> Mask:
         rows = self.offer.all_items or Rows(self.catalogue)
