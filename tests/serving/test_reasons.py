@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import threading
 from typing import Any
 
@@ -216,3 +217,47 @@ def test_one_version_decides_whether_popularity_is_read_and_answers_with_its_rea
     loading.join()
     assert answer.receipt.model_version == 1
     assert made.version == 2
+
+
+def drawn(draw: random.Random) -> tuple[list[Entry], dict[str, Any]]:
+    """A history and a request, whatever they are."""
+    ids = [*FILMS, "cold", "gone", "over", "sold out", "nope", "elsewhere"]
+    kinds = ["click", "cart", "dismiss", "rating"]
+    length = draw.choice([0, 1, 8, 40])
+    stored = [Entry(draw.choice(ids), draw.choice(kinds), 2_000_000 + 1000 * n, None) for n in range(length)]
+    choices: dict[str, list[Any]] = {
+        "exclude_seen": [["*"], ["auto"], ["click"]],
+        "exclude_seen_days": [0.001, 30.0],
+        "exclude": [draw.sample(ids, 2)],
+        "candidates": [draw.sample(ids, 4)],
+        "filters": [{"year": {"gte": 1995}}, {"or": [{"year": 1993}, {"not": {"year": 1992}}]}],
+        "context_item": ids,
+    }
+    policies: dict[str, list[Any]] = {
+        "kind": ["popular", "new", "again", "because-you"],
+        "max_per": [{"categories": 1}, {"categories": 2}],
+        "diversity": [0.5],
+        "boosts": [[{"filters": {"year": 1994}, "times": times}] for times in (0, 0.1, 5)],
+        "explore": [{"temperature": 1.0}],
+        "pins": [[{"item_id": one, "place": 2}] for one in ids],
+    }
+    fields = {name: draw.choice(some) for name, some in choices.items() if draw.random() < 0.25}
+    overrides = {name: draw.choice(some) for name, some in policies.items() if draw.random() < 0.25}
+    return stored, {**fields, "overrides": overrides, "k": draw.choice([1, 3, 50]), "why_not": draw.choice(ids)}
+
+
+def test_whatever_is_asked_parts_add_up_and_an_item_is_either_listed_or_has_a_reason_not_to_be(shop: Scorer) -> None:
+    draw, stages = random.Random(1), set[str]()
+    for _ in range(80):
+        stored, fields = drawn(draw)
+        answer = ask(shop, stored, draw.choice([Popular({"film-3": 5.0, "elsewhere": 2.0}), None]), **fields)
+        assert answer.why_not is not None, answer.error
+        said = answer.why_not
+        stages.add(said.stage)
+        assert (said.stage == "listed") == (fields["why_not"] in {item.item_id for item in answer.items}), said
+        sums = [(one.contributions, one.score) for one in answer.items]
+        sums += [(said.contributions, said.score)] if said.score is not None else []
+        for parts, value in sums:
+            assert math.fsum(parts.values()) == pytest.approx(value, rel=1e-12, abs=1e-12), fields
+        assert all(item.reasons for item in answer.items)
+    assert stages >= {"listed", "rank", "excluded", "filtered", "unavailable", "unknown", "expired"}
