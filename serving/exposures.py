@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from kafka.errors import KafkaError
 
+from headwater.context import named
 from headwater.events import Event
 from headwater.recommendations import Recommendation, Request
 from headwater.topics import EVENTS, topic_name
@@ -72,7 +73,7 @@ def exposure_of(request: Request, answer: Recommendation) -> Event:
         event_time=answer.answered_time,
         session_id=request.session_id,
         request_id=request.request_id,
-        properties=dict(request.context) or None,
+        properties=named(request.context, tuple(request.context)) or None,  # cut: an app's texts may be long
     )
 
 

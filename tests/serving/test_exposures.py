@@ -117,3 +117,14 @@ def test_a_topic_that_takes_no_exposure_holds_no_request_up(
     finally:
         late.close()
     assert {row.request_id for row in rows(everything(settings.kafka, EVENTS.name))} == {"r1", "r2"}
+
+
+def test_an_exposure_has_the_context_of_its_request_as_any_event_has_it() -> None:
+    request = Request(user_id="ann", context={"device": "app", "member": True, "url": "x" * 90_000})
+    item = RecommendedItem(item_id="film-1", rank=1, score=1.0)
+    event = exposure_of(request, Recommendation(request_id=request.request_id, user_id="ann", items=(item,)))
+    (row,) = read_events(encode(event), key=b"ann", partition=0, offset=0, timestamp_ms=0)
+    assert isinstance(row, EventRow)
+    assert row.properties == {"device": "app", "member": True, "url": "x" * 256}
+    plain = exposure_of(Request(user_id="ann"), Recommendation(request_id="r", user_id="ann", items=(item,)))
+    assert b"properties" not in encode(plain)
