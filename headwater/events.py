@@ -189,11 +189,10 @@ class Item(BaseModel):
         """
         if self.expires_time is not None:
             return self.expires_time
-        value = self.attributes.get("expires_time")
         try:
-            value = to_epoch_ms(value)
+            value = to_epoch_ms(self.attributes.get("expires_time"))
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                return None
+            return next((int(value * ms) for unit, ms in _UNITS_MS if unit == likely_unit(value)), None)
         except (ValueError, OverflowError):
             return None
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            return None
-        return next((int(value * ms) for unit, ms in _UNITS_MS if unit == likely_unit(value)), None)

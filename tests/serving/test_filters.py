@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from random import Random
 from typing import Any
@@ -287,6 +288,12 @@ def test_an_item_that_has_expired_is_in_no_list(item: Item) -> None:
     catalogue.put(Item(item_id="a", expires_time=NOW_MS + 5))
     assert not rows.blocked(NOW_MS)[0]
     assert rows.matching_all({"expires_time": {"gt": "now"}}, NOW_MS).tolist() == [True, False, False, False]
+
+
+@pytest.mark.parametrize("given", [10**400, math.nan, True, -5, 0, "soon", "0001-01-01T00:00:00Z", ["2025"], {}, None])
+def test_an_attribute_that_is_no_time_lets_nothing_expire(given: object) -> None:
+    catalogue = Catalogue([Item(item_id="a", attributes={"expires_time": given})])
+    assert not catalogue.blocked(4 * NOW_MS).mask.any()
 
 
 def test_nothing_expires_because_the_catalogue_grows() -> None:
