@@ -35,7 +35,8 @@ def taught(settings: Settings, user: str, n: int) -> Example:
 def test_what_was_told_of_a_user_is_in_examples_and_features_until_it_is_erased(
     settings: Settings, worker: Start
 ) -> None:
-    model = settings.model.model_copy(update={"context_fields": ("device",)})
+    fields = {"context_fields": ("device",), "user_fields": ("plan", "born", "genres")}
+    model = settings.model.model_copy(update=fields)
     one = worker("streams.worker", given=settings.model_copy(update={"model": model}))
     with Client(settings=settings.kafka) as client, storing(settings) as store:
 
