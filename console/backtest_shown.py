@@ -214,15 +214,8 @@ def _classification(told: Classification) -> Iterator[RenderableType]:
     )
     table = Table(title=title)
     table.add_column("scorer")
-    for head in (
-        "ROC-AUC",
-        "by user",
-        "each user alike",
-        "MRR in list",
-        "NDCG@10 in list",
-        "log loss",
-        "calibration error",
-    ):
+    heads = ("ROC-AUC", "by user", "each user alike", "MRR in list", "NDCG@10 in list", "log loss", "calibration error")
+    for head in heads:
         table.add_column(head, justify="right")
     called = Table(title=f"Called or not: threshold of the highest F1 on the {told.chosen_on or 'past'}")
     called.add_column("scorer")
