@@ -2,10 +2,11 @@
 
 A clickout is a positive event, and the list that it was made from is shown just before it, under one request_id. Other
 things that are done with a hotel (its pictures, its ratings ...) are positive events of less weight; what is done
-without one is left out. Asked is the mean reciprocal rank of the clicked hotel within its list, by the click model's
-chances; a hotel that the list does not hold counts 0. The bar is .60, the aim .6177: an online network of 20 facts of
-the list alone reaches that, the list's own order .4502, the hotel of the user's newest event first .6023, LambdaMART
-with 17 facts, trained once, .6182. Numbers were chosen on the clickouts before the newest 2,720.
+without one is left out. The list is told with its prices. Asked is the mean reciprocal rank of the clicked hotel within
+its list, by the click model's chances of any reaction (and of a clickout alone); a hotel that the list does not hold
+counts 0. The bar is .62, the aim .64: the list's own order has .4502, the hotel of the user's newest event first .6023,
+an online network of 20 facts of the list alone .6177, LambdaMART with 17 facts, trained once, .6182. Numbers were
+chosen on the clickouts before the newest 2,720.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from streams.features.recording import Recording, recorded
 __all__ = ["main"]
 
 ASKED = 2_720
-BAR, AIM = 0.60, 0.6177
+BAR, AIM = 0.62, 0.64
 
 CLICKOUT = "clickout_item"
 
@@ -99,6 +100,7 @@ class AskedLists:
         found: dict[str, Any] = {
             "mrr": {
                 "chance": self.mrr(lambda one: one.chance),
+                "clickout": self.mrr(_of_clickout),
                 "fused": self.mrr(lambda one: -one.rank),
                 "order": self.mrr(lambda one: -one.place),
             }
@@ -114,6 +116,11 @@ class AskedLists:
                 f"log_loss_{name}": log_loss(values, reacted),
             }
         return found
+
+
+def _of_clickout(one: Judged) -> float:
+    """The chance of a clickout alone; of any reaction before the first one."""
+    return next((chance for name, chance, _ in one.by_type if name == CLICKOUT), one.chance)
 
 
 def run(recording: Recording, overrides: dict[str, Any], stop: int | None, seed: int) -> dict[str, Any]:
