@@ -17,6 +17,7 @@ what is served. Knows facts and labels, no ids.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -35,7 +36,7 @@ HEADS = 8
 
 OUTPUTS = 1 + HEADS
 
-HIDDEN = 24
+HIDDEN = 48
 TRUST_LEARNING_RATE = 1e-2
 LEARNING_RATE = 2e-3
 WIDEST = 4.0
@@ -43,6 +44,9 @@ WIDEST = 4.0
 
 STEADY = 5000.0
 """Running means are those of about so many items."""
+
+AVERAGE = 0.995
+"""Chances are by a running mean of the weights that keeps this share at each step, fewer while it is young."""
 
 LISTWISE = 1.0
 """What the softmax within lists weighs beside the log loss."""
@@ -109,6 +113,7 @@ class Clicks(Network):
         super().__init__(start, LEARNING_RATE)
         self.fatigue, self.trust = fatigue, ClickTrust()
         self.mean, self.square = np.zeros(facts), np.ones(facts)
+        self.average = self.flat.numpy().copy()
         self.met = np.zeros(1)  # items that the means are of, as far as they count
 
     def meet(self, facts: Array) -> None:
@@ -122,11 +127,21 @@ class Clicks(Network):
 
     def chances(self, facts: Array, tired: Array) -> NDArray[np.float64]:
         """Chances of a reaction, (n, OUTPUTS), of facts (n, F) and `showings` (n, T)."""
-        return _chance(self.trust.said(_rate(facts), self._more(facts, tired)[0]))
+        return _chance(self.trust.said(_rate(facts), self._more(facts, tired, self._averaged())[0]))
 
-    def _more(self, facts: Array, tired: Array) -> tuple[NDArray[np.float64], Array, Array]:
+    def _averaged(self) -> dict[str, Array]:
+        """The running mean by name."""
+        found, at = {}, 0
+        for name, shape in self.shapes.items():
+            size = math.prod(shape)
+            found[name] = self.average[at : at + size].reshape(shape)
+            at += size
+        return found
+
+    def _more(
+        self, facts: Array, tired: Array, weights: Mapping[str, Array]
+    ) -> tuple[NDArray[np.float64], Array, Array]:
         """What is more than the rate, (n, OUTPUTS); standardised facts, hidden units."""
-        weights = self.weights()
         standard = ((facts - self.mean) / np.sqrt(self.square + 1e-6)).clip(-WIDEST, WIDEST).astype(np.float32)
         hidden = np.tanh(standard @ weights["click_hidden_weight"] + weights["click_hidden_bias"])
         said = hidden @ weights["click_output_weight"] + standard @ weights["click_linear"] + weights["click_bias"]
@@ -134,9 +149,11 @@ class Clicks(Network):
 
     def learn(self, taught: Taught, rehearsed: bool = False) -> None:
         """One step; what is `rehearsed` was learned before."""
-        rate, (more, standard, hidden) = _rate(taught.facts), self._more(taught.facts, taught.tired)
+        rate, weights = _rate(taught.facts), self.weights()
         if not rehearsed:
+            more = self._more(taught.facts, taught.tired, self._averaged())[0]
             self.trust.learn(rate, more, _pointwise(self.trust.said(rate, more), taught))
+        more, standard, hidden = self._more(taught.facts, taught.tired, weights)
         said = rate[:, None] + more
         gradient = _pointwise(said, taught)
         share = LISTWISE / max(len(taught.groups), 1)
@@ -147,7 +164,6 @@ class Clicks(Network):
             total = chosen.sum(0)
             gradient[items] += share * (total * among - chosen)
         flat = gradient.astype(np.float32)
-        weights = self.weights()
         inner = (flat @ weights["click_output_weight"].T) * (1 - hidden * hidden)
         self.descend(
             {
@@ -158,12 +174,15 @@ class Clicks(Network):
                 "click_bias": flat.sum(0),
             }
         )
+        steps = self.adam.steps
+        self.average += (1.0 - min(AVERAGE, steps / (steps + 10.0))) * (self.flat.numpy() - self.average)
         if not rehearsed and taught.tired.any():
             self.fatigue.descend({"fatigue_weight": flat[:, 0] @ taught.tired})
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Weights, moments and running means."""
         found = {"clicks.mean": self.mean, "clicks.square": self.square, "clicks.met": self.met}
+        found["clicks.average"] = self.average
         for one in (self, self.trust):
             first, second = one.adam.first.numpy(), one.adam.second.numpy()
             found |= {one.label: one.flat.numpy(), f"{one.label}.first": first, f"{one.label}.second": second}

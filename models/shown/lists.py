@@ -36,7 +36,7 @@ Array = NDArray[np.float32]
 BATCH_ITEMS = 256
 """A step is of so many items or a list more."""
 
-REHEARSED = 2
+REHEARSED = 4
 """Steps on lists of the past after each one on new ones, once `ENOUGH_ITEMS` were learned; before, in proportion: of a
 few lists it would learn every accident by heart (docs/lab-book.md)."""
 
