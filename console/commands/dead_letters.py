@@ -94,10 +94,13 @@ def redrive_command(
     """
     import orjson
 
+    from console.look.cluster import must_exist
     from console.look.redriven import mark_redriven, redriven
     from console.look.refusals import RefusalWatch
+    from headwater.topics import DEAD_LETTERS
 
     settings = servers.settings()
+    must_exist(settings.kafka, DEAD_LETTERS)  # a consumer that names a missing topic has the broker make it
     done = -1 if again else redriven(settings.kafka)
     letters = [record for record in _letters(settings, reason) if record.offset > done]
     left_out = Counter(why for record in letters if (why := _why_not(record, settings, again=again)))
