@@ -16,7 +16,7 @@ import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from headwater.errors import RequestRefused, SettingsError
-from headwater.events import EpochMs, Finite, Id
+from headwater.events import EpochMs, Id
 from headwater.filters import MAX_DEPTH, read_filters
 
 __all__ = ["DEFAULT_SURFACE", "Boost", "Exploration", "Pin", "Share", "Surface", "SurfaceKind"]
@@ -116,11 +116,6 @@ class Surface(_Part):
     )
     k: int = Field(default=10, ge=1, le=MAX_SURFACE_K, description="Items, where the request names no number.")
     rows: int = Field(default=3, ge=1, le=20, description="Rows of because-you, of k items each.")
-    objectives: dict[str, Finite] = Field(
-        default_factory=dict,
-        max_length=16,
-        description="Type of event -> what one of it is worth here. Without any, by the rewards of the signals.",
-    )
     filters: Filters = Field(
         default_factory=dict, description="Only items that meet this, and the request's own filters."
     )

@@ -71,6 +71,7 @@ def digest_without_ranker(model: Bundle | Delta) -> str:
     return hash_all(weights).value(model.items, model.types, model.config)
 
 
+@pytest.mark.timeout(240)
 def test_the_digest_or_the_losses_are_those_of_before() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.models.test_same_bits"],
@@ -78,7 +79,7 @@ def test_the_digest_or_the_losses_are_those_of_before() -> None:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         check=True,
-        timeout=55,
+        timeout=220,
     )
     found = json.loads(done.stdout)
     if "missing" in found:

@@ -226,7 +226,7 @@ def test_the_topic_takes_the_place_of_the_settings_and_gives_it_back() -> None:
         (b"home", b"[]", "schema"),
         (b"home", b'{"kind": "nonsense"}', "schema"),
         (b"home", b'{"filters": {"price": {"above": 3}}}', "schema"),
-        (b"home", b'{"objectives": {"click": "much"}}', "schema"),
+        (b"home", b'{"max_per": {"seller": "much"}}', "schema"),
         (b"home", b'{"later_release": 1}', "schema"),
     ],
 )
