@@ -360,11 +360,12 @@ def read_surfaces(path: Path) -> dict[str, Surface]:
 
 def _toml(path: Path, remedy: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        tree: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise SettingsError(f"{path} cannot be read ({error.strerror or error}): {remedy}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not TOML ({error}): {remedy}") from error
+    return tree
 
 
 def read_signals(path: Path) -> dict[str, Signal]:
