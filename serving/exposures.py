@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from kafka.errors import KafkaError
 
 from headwater.context import named
-from headwater.events import Event
+from headwater.events import MAX_SHOWN, Event
 from headwater.recommendations import Recommendation, Request
 from headwater.topics import EVENTS, topic_name
 from headwater.wire import cloudevent_headers, encode
@@ -52,7 +52,8 @@ log = logging.getLogger("headwater")
 
 
 def exposure_of(request: Request, answer: Recommendation) -> Event:
-    """The event that says that a list was shown to whom it was made for, who has an id.
+    """The event that says that a list was shown to whom it was made for, who has an id. Of more items than an event may
+    have, which rows can add up to, the first.
 
     >>> from headwater.recommendations import RecommendedItem
     >>> items = [RecommendedItem(item_id=f"film-{rank}", rank=rank, score=0) for rank in (1, 2)]
@@ -62,12 +63,13 @@ def exposure_of(request: Request, answer: Recommendation) -> Event:
     ('ann', 'served', ('film-1', 'film-2'), 'r1', 7)
     """
     assert request.whose is not None
-    chances = tuple(item.propensity for item in answer.items)
+    items = answer.items[:MAX_SHOWN]
+    chances = tuple(item.propensity for item in items)
     return Event(
         event_id=f"{SERVED}-{blake2b(request.request_id.encode(), digest_size=12).hexdigest()}",
         user_id=request.whose,
-        item_id=answer.items[0].item_id,
-        items=tuple(item.item_id for item in answer.items),
+        item_id=items[0].item_id,
+        items=tuple(item.item_id for item in items),
         propensities=chances if min(chances) < 1 else None,
         type=SERVED,
         event_time=answer.answered_time,

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from headwater.client.lanes import partition_of
-from headwater.events import new_id, session_number
+from headwater.events import MAX_SHOWN, new_id, session_number
 from headwater.kafka import producer
 from headwater.recommendations import Recommendation, RecommendedItem, Request
 from headwater.settings import Settings
@@ -95,6 +95,14 @@ def test_each_list_that_goes_out_is_one_event_of_its_user_whatever_else_is_asked
 def test_a_request_that_is_answered_again_shows_its_list_once() -> None:
     one, again = exposure_of(*listing("r" * 256, "a", "b", at_ms=1)), exposure_of(*listing("r" * 256, "b", at_ms=9))
     assert one.event_id == again.event_id != exposure_of(*listing("r2", "a")).event_id
+
+
+def test_of_a_list_longer_than_any_event_the_first_items_are_told() -> None:
+    ids = [f"item-{number}" for number in range(MAX_SHOWN + 200)]
+    asked, answer = listing("r1", *ids)
+    drawn = tuple(item.model_copy(update={"propensity": 0.5}) for item in answer.items)
+    event = exposure_of(asked, answer.model_copy(update={"items": drawn}))
+    assert (event.items, event.propensities) == (tuple(ids[:MAX_SHOWN]), (0.5,) * MAX_SHOWN)
 
 
 def test_a_topic_that_takes_no_exposure_holds_no_request_up(
