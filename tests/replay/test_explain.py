@@ -185,6 +185,10 @@ def test_a_record_that_is_no_surface_changes_nothing_and_is_told(
     eventually(is_gone, what="a surface that was removed")
     path.write_text('kind = "nonsense"')
     assert "kind" in str(run.invoke(app, ["surfaces", "set", str(path)]).exception)
+    world.world.send(SURFACES, b'{"kind": "nonsense"}', b"broken")
+    assert "broken" in run.invoke(app, ["surfaces", "list"]).output
+    assert run.invoke(app, ["surfaces", "remove", "broken"]).exit_code == 0
+    assert "broken" not in run.invoke(app, ["surfaces", "list"]).output
 
 
 def test_an_answer_is_found_by_its_request_id(world: Replayed) -> None:

@@ -102,10 +102,12 @@ def set_command(
 @grouped
 def remove_command(*, name: Name, servers: KafkaOptions) -> None:
     """Take a surface off the topic: that of the settings is back, or requests that name it are refused."""
+    from console.look.surfaces_kept import surfaces_kept
     from headwater.client import Client
 
     settings = servers.settings()
-    if _one(settings, name).source == "settings":
+    refused = name in surfaces_kept(settings).wrong  # a record that is no surface goes, too
+    if not refused and _one(settings, name).source == "settings":
         raise typer.BadParameter(f"{name} is from the settings: take [surfaces.{name}] out of them")
     with Client(settings=settings.kafka, source="console") as client:
         client.remove_surface(name).result(SENT_WITHIN_S)
