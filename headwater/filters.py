@@ -6,6 +6,7 @@ items: whether a value can be compared with what a field holds shows where it is
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -240,6 +241,7 @@ def _equal(name: str, given: object, place: str) -> Equal:
     for value, at in zip(values, places):  # noqa: B905 - the SDK runs on Python 3.10, and both are made above
         if not isinstance(value, (str, int, float)):
             raise _refused(at, value, f"is no value: {USAGE}")
+        _check_number(value, at)
     return Equal(name, place, values, places)
 
 
@@ -249,12 +251,21 @@ def _bounds(given: Mapping[str, object], place: str) -> dict[str, Bound]:
         at = f"{place}.{operator}"
         if isinstance(bound, bool) or not isinstance(bound, (str, int, float)):
             raise _refused(at, bound, "is no end of a range: use numbers, or text, for every end")
+        _check_number(bound, at)
         read[operator] = _relative(bound, at) if isinstance(bound, str) else bound
     if any(isinstance(bound, Relative) for bound in read.values()):
         return read
     if len({isinstance(bound, str) for bound in read.values()}) > 1:
         raise _refused(place, dict(given), "is no range: use numbers, or text, for every end")
     return read
+
+
+def _check_number(value: str | float, place: str) -> None:
+    """TOML has numbers that JSON has not: they would be lost on the way to whoever answers."""
+    if isinstance(value, str):
+        return
+    if not (math.isfinite(value) if isinstance(value, float) else -(2**63) <= value < 2**64):
+        raise _refused(place, value, "is no number of JSON: use a finite one, of 64 bits where it is whole")
 
 
 def _relative(text: str, place: str) -> Relative | str:

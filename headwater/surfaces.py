@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -43,7 +43,15 @@ def _as_json(value: Any, depth: int = 0) -> Any:
         return {name: _as_json(one, depth + 1) for name, one in value.items()}
     if isinstance(value, (list, tuple)) and depth <= 2 * MAX_DEPTH:
         return [_as_json(one, depth + 1) for one in value]
-    return value.isoformat() if isinstance(value, datetime) else value
+    return _moment(value) if isinstance(value, date) else value
+
+
+def _moment(value: date) -> str:
+    """RFC 3339 text. One without an offset would be refused with each request that names the surface."""
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        text = "names no instant: write 2026-06-01T00:00:00Z, or text in quotes to compare text"
+        raise RequestRefused("bad_filter", f"{value} {text}")
+    return value.isoformat()
 
 
 Filters = Annotated[dict[str, Any], AfterValidator(_read)]

@@ -419,8 +419,7 @@ def _of_kinds(
     vectors = new = None
     if half is not None and arranges(asked.surface):
         vectors = half.rows.by_slot(half.bundle.weights["item_vectors"], 0.0) if asked.surface.diversity else None
-        few = half.rows.by_slot(few_events(half.bundle.weights))
-        new = partial(np.not_equal, few, 0.0)  # what has no row is new
+        new = partial(_new_slots, half)
     found = arrange(
         Offer(scores, rows, vectors, new, beyond, rows, catalogue.slots),
         asked.surface,
@@ -442,6 +441,11 @@ def _of_kinds(
         best = np.argsort(-scores, kind="stable")[: int(np.count_nonzero(scores > -np.inf))].tolist()
         order = {catalogue.ids[slot]: (kinds[which[slot]], float(scores[slot])) for slot in best}
     return listed._replace(notes=(*listed.notes, *fills), order=order)
+
+
+def _new_slots(half: Half) -> Mask:
+    """(slots,) which items had few events; what has no row is new."""
+    return np.asarray(half.rows.by_slot(few_events(half.bundle.weights)) != 0.0)
 
 
 def _coming_back(asked: _Asked) -> _Asked:
@@ -523,7 +527,8 @@ def _popular_answer(batch: _Batch, asked: _Asked) -> Recommendation:
     order[slots] = log_weights(popular)
     np.copyto(order, -np.inf, where=rows.blocked(asked.at_ms))
     forbid(order, _rules(batch, asked, rows, catalogue.slots))
-    found = _arranged(asked, Offer(order, rows, None, None, _beyond(batch, asked, dict, others), rows, catalogue.slots))
+    new = None if half is None else partial(_new_slots, half)
+    found = _arranged(asked, Offer(order, rows, None, new, _beyond(batch, asked, dict, others), rows, catalogue.slots))
     values = [popular.get(catalogue.ids[slot], 0.0) for slot in found.slots.tolist()]
     ranked = [value for value, row in zip(values, found.rows.tolist(), strict=True) if row != NO_ROW]
     why = [Why(("popular now",), {"popular": value}) for value in ranked] if asked.request.explain else []
@@ -536,8 +541,9 @@ def _looked_for(batch: _Batch, asked: _Asked, answer: Recommendation, ranked: Mo
     """The answer, with where the item was lost that its request asks about."""
     if asked.request.why_not is None:
         return answer
+    own = _coming_back(asked) if "again" in _chain(asked) else asked  # no item is lost there as seen
     rule, returning, meanings = _seen_rule(batch)
-    asker = Asker(asked.request, asked.surface, asked.history, asked.at_ms, rule, returning, meanings)
+    asker = Asker(own.request, asked.surface, asked.history, asked.at_ms, rule, returning, meanings)
     said = why_not(asked.request.why_not, answer.items, batch.scorer.all_items, asker, ranked)
     return answer.model_copy(update={"why_not": said})
 

@@ -52,8 +52,8 @@ class Offer(NamedTuple):
         rows: the catalogue seen through the same rows.
         vectors: (N, d) of the model, by which items are alike; None: by their categories alone.
         new: which rows had few events, (N,); asked for only where the surface gives new items a share.
-        beyond: what has no row here and follows on the rows; it counts as new, and can be pinned. None: the list ends
-            with the rows.
+        beyond: what has no row here and follows on the rows, and can be pinned; it counts as new, unless the rows are
+            slots and `new` says of those. None: the list ends with the rows.
         all_items: the catalogue by its slots, for what is beyond.
         item_rows: the row of each item that has one, for pins.
     """
@@ -237,7 +237,8 @@ class Pool:
         for group, count in zip(self._groups_of_slots(), self._counts, strict=True):
             self._add_slots(beyond.best(plain & group, count), BEYOND)
         if self.wants_new:
-            self._add_slots(beyond.best(plain, NEW_ITEMS), BEYOND)
+            known = self._new_slots()
+            self._add_slots(beyond.best(plain if known is None else plain & known, NEW_ITEMS), BEYOND)
 
     def _add_buried(self) -> None:
         if self._rated.buried is not None:
@@ -247,6 +248,10 @@ class Pool:
         if self.offer.beyond is not None and self.boosts:
             allowed = self.offer.beyond.allowed()
             self._add_slots(self.offer.beyond.best(allowed & self._buried_slots(), self.size), BURIED_BEYOND)
+
+    def _new_slots(self) -> Mask | None:
+        """Which slots had few events, where that is known of them; None: all that is beyond is new."""
+        return self._new if self.offer.rows is self.offer.all_items else None
 
     def _groups_of_slots(self) -> list[Mask]:
         if len(self._slot_groups) < len(self.shares):
@@ -264,7 +269,8 @@ class Pool:
     def _add_slots(self, slots: Ints, stage: int) -> None:
         slots = slots[~np.isin(slots, self.slots)]
         nothing = np.zeros(len(slots))
-        rows, new = np.full(len(slots), NO_ROW), np.ones(len(slots), bool)
+        rows, known = np.full(len(slots), NO_ROW), self._new_slots()
+        new = np.ones(len(slots), bool) if known is None else known[slots]
         groups = [one[slots] for one in self._groups_of_slots()]
         self._append(rows, slots, (nothing, nothing), (stage, new), groups)
 

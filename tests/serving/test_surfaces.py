@@ -124,6 +124,25 @@ def test_again_is_ones_own_and_what_was_turned_down_is_not(scorer: Scorer) -> No
     assert ask(scorer, Surface(kind="again", exclude_seen=("click",), fallbacks=()), history).items == ()
 
 
+def test_again_loses_no_item_as_seen_and_why_not_says_so(scorer: Scorer) -> None:
+    for surface in (Surface(kind="again", k=1), Surface(kind="similar", k=1, fallbacks=("again",))):
+        answer = ask(scorer, surface, clicked(*FILMS), why_not="film-2")
+        assert answer.why_not is not None
+        assert (answer.why_not.stage, "seen" in answer.why_not.text) == ("rank", False)
+    told = ask(scorer, Surface(kind="again", exclude_seen=("click",)), why_not="film-2").why_not
+    assert told is not None
+    assert told.stage == "excluded"
+
+
+@pytest.mark.parametrize(("rounds", "few"), [(4, len(FILMS) + 2), (8, 2)])
+@pytest.mark.parametrize("kind", ["for-you", "popular"])
+def test_new_to_a_guest_is_what_had_few_events_and_nothing_else(kind: SurfaceKind, rounds: int, few: int) -> None:
+    scorer = Scorer(Catalogue([*(item(number) for number in range(len(FILMS))), *COLD]), "cpu")
+    scorer.load(trained(rounds=rounds).publish(created_ms=1, full=True), 100)  # type: ignore[arg-type]
+    answer = ask(scorer, Surface(kind=kind, k=1, explore={"new_items": 1.0}), [])
+    assert answer.items[0].propensity == pytest.approx(1 / few)
+
+
 def test_because_you_is_rows_with_titles_and_no_item_twice(scorer: Scorer) -> None:
     answer = ask(scorer, Surface(kind="because-you", k=3, rows=3), popular=Popular())
     assert [(row.title, row.because, row.first, row.count) for row in answer.rows] == [
@@ -255,6 +274,11 @@ def test_a_request_of_a_surface_need_not_be_for_anybody(scorer: Scorer) -> None:
         ("[surfaces.front]\nk = 1\n[home]\nk = 2", "stands beside"),
         ("[surfaces]", "says no surface"),
         ("[kafka]\nprefix = 'x'", "surfaces.home.kafka"),
+        ("filters = { price = { gte = nan } }", "filters.price.gte: nan is no number of JSON"),
+        ("filters = { price = [1, -inf] }", "is no number of JSON"),
+        ("filters = { price = 99999999999999999999 }", "is no number of JSON"),
+        ("filters = { published_time = { gte = 2026-06-01T00:00:00 } }", "2026-06-01 00:00:00 names no instant"),
+        ("filters = { published_time = { gte = 2026-06-01 } }", "2026-06-01 names no instant"),
     ],
 )
 def test_a_file_that_says_no_surface_is_refused_before_anything_is_sent(tmp_path: Path, text: str, told: str) -> None:
