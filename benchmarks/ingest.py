@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import statistics
 import time
+from typing import Any
 
 from headwater.events import Event
 from headwater.wire import EventRow, encode_packed, read_events
@@ -30,17 +31,17 @@ def made(kind: str, chance: random.Random) -> list[Event]:
     events = []
     for n in range(EVENTS):
         user, items = f"user-{chance.randrange(USERS)}", [f"item-{chance.randrange(ITEMS)}" for _ in range(LIST)]
-        told = {"event_id": f"e{n}", "user_id": user, "event_time": 1_700_000_000_000 + 1000 * n}
+        told: dict[str, Any] = {"event_id": f"e{n}", "user_id": user, "event_time": 1_700_000_000_000 + 1000 * n}
         if kind == "lists" or (kind == "mixed" and n % MIXED == 0):
-            events.append(Event(**told, type="impression", items=tuple(items), request_id=f"r{n}"))  # type: ignore[arg-type]
+            events.append(Event(**told, type="impression", items=tuple(items), request_id=f"r{n}"))
         elif kind == "impressions":
-            events.append(Event(**told, type="impression", item_id=items[0], value=3.0, request_id=f"r{n // LIST}"))  # type: ignore[arg-type]
+            events.append(Event(**told, type="impression", item_id=items[0], value=3.0, request_id=f"r{n // LIST}"))
         elif kind == "undos" and n % 10 == 9:
             liked = next(one for one in reversed(events) if one.type == "like")
             told["user_id"] = liked.user_id
-            events.append(Event(**told, type="unlike", item_id=liked.item_id))  # type: ignore[arg-type]
+            events.append(Event(**told, type="unlike", item_id=liked.item_id))
         else:
-            events.append(Event(**told, type="like" if kind == "undos" else "click", item_id=items[0]))  # type: ignore[arg-type]
+            events.append(Event(**told, type="like" if kind == "undos" else "click", item_id=items[0]))
     return events
 
 

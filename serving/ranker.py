@@ -23,7 +23,7 @@ from models.block import Sparse
 from models.inputs import encode_entries, encode_fresh, encode_since
 from models.published.names import SAID as SAID_OF
 from models.published.ranker_graph import FACTS, SAID, WEIGHTS, build_ranker_graph
-from models.ranker.candidates import candidates_of, standing_of
+from models.ranker.candidates import alike_of, candidates_of, standing_of
 from models.ranker.facts import FIRST, ITEM, AskedMoment, fact_names, facts_count, facts_of, moment_of
 from models.ranker.revision import added_to
 from models.ranker.told import told_count, told_names, told_of
@@ -39,9 +39,6 @@ RowIds = npt.NDArray[np.int64]
 
 CLOSED = -1e29
 """Scores below are of rows that no event has had."""
-
-LIKE = 8
-"""Newest entries of the history of which alike items are candidates."""
 
 
 class Situation(NamedTuple):
@@ -133,7 +130,7 @@ class SecondStage:
         """The candidates' rows (C,), ascending, and those of the history; arguments as of `second_stage.revise`."""
         bundle = self.bundle
         own = np.array(encode_entries(situation.history, bundle.item_rows, {}, bundle.config).rows, np.int64)
-        alike = bundle.weights["ranker_alike"][own[-LIKE:]].ravel().astype(np.int64)
+        alike = alike_of(bundle.weights["ranker_alike"], own)
         opinions = [_opinion(parts[name], kind) for name, kind in self.experts if kind is not None]
         rows = candidates_of(scores, opinions, own, np.concatenate([self.standing, alike]))
         return rows[scores[rows] > CLOSED], own

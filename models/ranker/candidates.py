@@ -16,7 +16,7 @@ from models.block import Sparse
 from models.compiled import compiled
 from models.top_k import top_k
 
-__all__ = ["MOST", "candidates_of", "standing_of"]
+__all__ = ["MOST", "alike_of", "candidates_of", "standing_of"]
 
 Array = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -29,6 +29,15 @@ FUSED, EACH = 100, 30
 
 POPULAR, NEWEST = 15, 40
 """Of each popularity's reach, and of the items that came last."""
+
+
+LIKE = 8
+"""Newest entries of the history of which alike items are candidates."""
+
+
+def alike_of(alike: NDArray[np.int32], own: Rows) -> Rows:
+    """Rows of what is like the newest entries of a history: of `ranker_alike` (N, A) and the history's rows (L,)."""
+    return alike[own[-LIKE:]].ravel().astype(np.int64)
 
 
 def standing_of(popularity: NDArray[np.floating], first: Array) -> Rows:

@@ -18,7 +18,7 @@ from models.config import ModelConfig
 from models.experts.expert import Expert
 from models.experts.popularity import Popularity
 from models.part import Part
-from models.ranker.candidates import candidates_of, standing_of
+from models.ranker.candidates import alike_of, candidates_of, standing_of
 from models.ranker.contributions import Voice, contributions_of
 from models.ranker.facts import FIRST, AskedMoment, facts_count, facts_of, moment_of
 from models.ranker.network import RankerNetwork
@@ -27,9 +27,6 @@ from models.ranker.statistics import RankerItems
 from models.ranker.told import told_count
 
 __all__ = ["AskedQuery", "Ranker", "Revision"]
-
-LIKE = 8
-"""Newest entries of the history of which alike items are candidates."""
 
 Array = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -71,7 +68,7 @@ class Ranker:
             self._scratch = np.zeros(len(scores), np.float32)
         example, statistics = asked.example, self.statistics
         history = np.array(example.steps.rows, np.int64)
-        others = [statistics.standing, statistics.alike[history[-LIKE:]].ravel().astype(np.int64)]
+        others = [statistics.standing, alike_of(statistics.alike, history)]
         lists: list[Sparse | Array] = []
         for place, trust, one in asked.voices:
             if isinstance(one, Sparse):
