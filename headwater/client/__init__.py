@@ -33,7 +33,7 @@ from headwater.identities import Identity
 from headwater.recommendations import Recommendation, Request
 from headwater.settings import KafkaSettings, changed_kafka, load_settings
 from headwater.surfaces import Surface
-from headwater.topics import IDENTITIES, ITEMS, REQUESTS, SURFACES, USERS
+from headwater.topics import IDENTITIES, ITEMS, REQUESTS, SURFACES, USERS, Topic
 from headwater.users import User
 from headwater.wire import MAX_PROPERTIES_BYTES, MAX_VALUE_BYTES, TimeBounds, check_depth, encode, validated
 
@@ -167,13 +167,14 @@ class Client:
         """
         self._check()
         self._outbox.partitions(ITEMS)
-        records = []
-        for one in items:
-            item = one if isinstance(one, Item) else _made(Item, one)
-            value = _encoded(item, f"item {item.item_id}")
-            self._outbox.reserve(len(value))
-            records.append(self._outbox.send(ITEMS, value, key=item.item_id.encode(), reserved=len(value)))
+        made = (one if isinstance(one, Item) else _made(Item, one) for one in items)
+        records = [self._put(ITEMS, one.item_id.encode(), _encoded(one, f"item {one.item_id}")) for one in made]
         return Delivery(len(records), records)
+
+    def _put(self, topic: Topic, key: bytes, value: bytes) -> Future[Position]:
+        """Send a record that takes the place of the one of the same key."""
+        self._outbox.reserve(len(value))
+        return self._outbox.send(topic, value, key=key, reserved=len(value))
 
     def remove_item(self, item_id: str) -> Future[Position]:
         """Take an item out of the catalogue. Raises as `track`."""
@@ -191,8 +192,7 @@ class Client:
         made = surface if isinstance(surface, Surface) else _made(Surface, surface)
         value = _encoded(made, f"surface {name}")
         self._outbox.partitions(SURFACES)
-        self._outbox.reserve(len(value))
-        return self._outbox.send(SURFACES, value, key=_surface_key(name), reserved=len(value))
+        return self._put(SURFACES, _surface_key(name), value)
 
     def remove_surface(self, name: str) -> Future[Position]:
         """The surface of the settings is back, or there is none of this name any more. Raises as `track`."""
@@ -208,12 +208,8 @@ class Client:
         """
         self._check()
         self._outbox.partitions(USERS)
-        records = []
-        for one in users:
-            user = one if isinstance(one, User) else _made(User, one)
-            value = _encoded(user, f"user {user.user_id}")
-            self._outbox.reserve(len(value))
-            records.append(self._outbox.send(USERS, value, key=user.user_id.encode(), reserved=len(value)))
+        made = (one if isinstance(one, User) else _made(User, one) for one in users)
+        records = [self._put(USERS, one.user_id.encode(), _encoded(one, f"user {one.user_id}")) for one in made]
         return Delivery(len(records), records)
 
     def delete_users(self, user_ids: Iterable[str]) -> Delivery:
