@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from models.experts.network import Network
 from models.part import Changes, Input
 from models.ranker.bounds import MOST, WIDEST
+from models.ranker.lists import PLACES, PlaceBias, TaughtList
 
 __all__ = ["HIDDEN", "RankerNetwork"]
 
@@ -59,6 +60,10 @@ class RankerNetwork(Network):
         self.means, self.square, self.met = np.zeros(facts), np.zeros(facts), np.zeros(1)
         self.gain = np.zeros(1)  # nats, of the newest queries, see `KEPT`
         self.share = np.zeros(1, np.float32)
+        self.places = PlaceBias()
+        self.owed = np.zeros(len(self.flat))  # gradient of the lists that were decided since the last step, and
+        self.owed_places = np.zeros(len(self.places.flat))  # of the places; neither by weight
+        self.owed_weight = np.zeros(1)
         self._asked = (np.zeros((0, facts), np.float32),) * 3
         self._read: tuple[Array, Array, Array, Array] | None = None  # the weights that say something, once a block
         self._lessons: list[tuple[Array, Array, Array]] = []
@@ -132,26 +137,62 @@ class RankerNetwork(Network):
         heard = ~little
         self._lessons.append((standard[heard], hidden[heard], gradient[heard]))
 
-    def step(self) -> None:
-        """One step on what a block taught, and the means of its facts."""
+    def taught_list(self, taught: TaughtList) -> None:
+        """What a list teaches that was shown and reacted to; the next step is by it, too.
+
+        The softmax is over the list's items, what a place says on top of it. A list of which all or nothing was
+        reacted to says nothing of which.
+        """
+        standard, hidden, said = self._forward(taught.facts)
+        odds = (taught.plain + said + self.places.of(taught.places)).astype(np.float64)
+        among = np.exp(odds - odds.max())
+        total = float(taught.chosen.sum())
+        gradient = (total * among / among.sum() - taught.chosen).astype(np.float32)
+        self.owed += self._flat(self._gradients(standard, hidden, gradient))
+        np.add.at(self.owed_places, np.minimum(taught.places, PLACES), gradient)
+        self.owed_weight[0] += total
+
+    def _gradients(self, standard: Array, hidden: Array, gradient: Array) -> dict[str, Array]:
+        """At every weight, of the loss's gradient at what is said of some candidates (n,)."""
+        output = Network.weights(self)["ranker_output_weight"]
+        inner = gradient[:, None] * output * (hidden > 0)
+        return {
+            "ranker_hidden_weight": standard.T @ inner,
+            "ranker_hidden_bias": inner.sum(0),
+            "ranker_output_weight": gradient @ hidden,
+            "ranker_linear": gradient @ standard,
+        }
+
+    def step(self, weight: float = 1.0) -> None:
+        """One step on what a block taught, and the means of its facts.
+
+        `weight` is what the block's queries weigh, beside lists that were decided before.
+        """
         if not self._met:
             return
         facts = np.concatenate(self._met)
         if self.met[0] and self._lessons:
-            standard, hidden, gradient = (np.concatenate(one) for one in zip(*self._lessons, strict=True))
-            output = Network.weights(self)["ranker_output_weight"]
-            inner = gradient[:, None] * output * (hidden > 0)
-            self.descend(
-                {
-                    "ranker_hidden_weight": standard.T @ inner,
-                    "ranker_hidden_bias": inner.sum(0),
-                    "ranker_output_weight": gradient @ hidden,
-                    "ranker_linear": gradient @ standard,
-                }
-            )
+            gradients = self._gradients(*(np.concatenate(one) for one in zip(*self._lessons, strict=True)))
+            self.descend(self._with_lists(gradients, weight) if self.owed_weight[0] else gradients)
         self._meet(facts)
         self.share[0] = min(max(self.gain[0] / SURE, 0.0), 1.0)
         self._met, self._lessons, self._read = [], [], None
+
+    def _with_lists(self, gradients: Mapping[str, Array], weight: float) -> dict[str, Array]:
+        """The mean of what queries and lists teach, by what each weighs; the places take their step."""
+        lists = float(self.owed_weight[0])
+        self.places.descend({"ranker_places": (self.owed_places / lists).astype(np.float32)})
+        mean = (self._flat(gradients) * weight + self.owed) / (weight + lists)
+        self.owed[:] = self.owed_places[:] = self.owed_weight[:] = 0.0
+        return self._by_name(mean.astype(np.float32))
+
+    def _flat(self, gradients: Mapping[str, Array]) -> NDArray[np.float64]:
+        return np.concatenate([gradients[name].ravel() for name in self.shapes]).astype(np.float64)
+
+    def _by_name(self, flat: Array) -> dict[str, Array]:
+        ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes.values()])[:-1]
+        pieces = np.split(flat, ends)
+        return {name: piece.reshape(shape) for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)}
 
     def _meet(self, facts: Array) -> None:
         """Let the running means know facts (n, F)."""
@@ -173,4 +214,5 @@ class RankerNetwork(Network):
             "met": self.met,
         }
         more |= {"gain": self.gain, "share": self.share}
+        more |= {"owed": self.owed, "owed_places": self.owed_places, "owed_weight": self.owed_weight}
         return super().state() | {f"ranker.{name}": array for name, array in more.items()}
