@@ -24,7 +24,18 @@ from models.inputs import encode_entries, encode_fresh, encode_since
 from models.published.names import SAID as SAID_OF
 from models.published.ranker_graph import FACTS, SAID, WEIGHTS, build_ranker_graph
 from models.ranker.candidates import alike_of, candidates_of, standing_of
-from models.ranker.facts import FIRST, ITEM, AskedMoment, fact_names, facts_count, facts_of, moment_of
+from models.ranker.facts import (
+    FIRST,
+    ITEM,
+    AskedMoment,
+    ItemTables,
+    Past,
+    fact_names,
+    facts_count,
+    facts_of,
+    moment_of,
+    past_of,
+)
 from models.ranker.revision import added_to
 from models.ranker.told import told_count, told_names, told_of
 from streams.features.state import EMPTY, UserState
@@ -126,22 +137,22 @@ class SecondStage:
         self._weights = {name: weights[name] for name in WEIGHTS}
         self.standing = standing_of(weights["popularity"], weights["ranker_items"][:, FIRST])
 
-    def candidates(self, situation: Situation, scores: Array, parts: Mapping[str, Array]) -> tuple[RowIds, RowIds]:
-        """The candidates' rows (C,), ascending, and those of the history; arguments as of `second_stage.revise`."""
+    def candidates(self, situation: Situation, scores: Array, parts: Mapping[str, Array]) -> tuple[RowIds, Past]:
+        """The candidates' rows (C,), ascending, and the history; arguments as of `second_stage.revise`."""
         bundle = self.bundle
-        own = np.array(encode_entries(situation.history, bundle.item_rows, {}, bundle.config).rows, np.int64)
-        alike = alike_of(bundle.weights["ranker_alike"], own)
+        types = {name: i + 1 for i, name in enumerate(bundle.types)}
+        steps = encode_entries(situation.history, bundle.item_rows, types, bundle.config)
+        past = past_of(steps, encode_since(situation.history, situation.at_ms))
+        alike = alike_of(bundle.weights["ranker_alike"], past.rows)
         opinions = [_opinion(parts[name], kind) for name, kind in self.experts if kind is not None]
-        rows = candidates_of(scores, opinions, own, np.concatenate([self.standing, alike]))
-        return rows[scores[rows] > CLOSED], own
+        rows = candidates_of(scores, opinions, past.rows, np.concatenate([self.standing, alike]))
+        return rows[scores[rows] > CLOSED], past
 
-    def facts(
-        self, situation: Situation, scores: Array, parts: Mapping[str, Array], rows: RowIds, own: RowIds
-    ) -> Array:
-        """Facts (C, F) of the candidates `rows`; `own` are the rows of the history."""
+    def facts(self, situation: Situation, scores: Array, parts: Mapping[str, Array], rows: RowIds, past: Past) -> Array:
+        """Facts (C, F) of the candidates `rows`; `past` is the history."""
         config, weights, at_ms = self.bundle.config, self.bundle.weights, situation.at_ms
         moment = AskedMoment(
-            length=len(own),
+            length=len(past.rows),
             since=encode_since(situation.history, at_ms),
             fresh=encode_fresh(situation.history, situation.session),
             time_ms=at_ms,
@@ -150,7 +161,7 @@ class SecondStage:
             told=told_of(config, named(situation.context, config.context_fields), situation.attributes),
         )
         said = np.array([parts[name][rows] for name, _ in self.experts])
-        return facts_of(said, scores[rows], weights["ranker_items"], own, rows, moment_of(moment))
+        return facts_of(said, scores[rows], ItemTables.of(weights), past, rows, moment_of(moment))
 
     def added(self, facts: Array, scores: Array) -> Array:
         """What is added to the scores (C,) of candidates with these facts (C, F)."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from models.ranker.facts import Past
 from models.top_k import drop_not_finite
 from serving.ranker import SecondStage, Situation
 
@@ -57,11 +58,11 @@ def revise(half: Half, situation: Situation, scores: Array, parts: Mapping[str, 
     stage = half.second
     if stage is None:
         return NO_ROWS
-    rows, own = stage.candidates(situation, scores, parts)
+    rows, past = stage.candidates(situation, scores, parts)
     stage.seen.requests += 1
     stage.seen.candidates += len(rows)
     if stage.share:
-        said = _told(stage, situation, scores, parts, rows, own)
+        said = _told(stage, situation, scores, parts, rows, past)
         stage.seen.not_finite += said.not_finite
         scores[rows] += said.added
     return rows
@@ -76,9 +77,9 @@ def told(half: Half, situation: Situation, scores: Array, parts: Mapping[str, Ar
 
 
 def _told(
-    stage: SecondStage, situation: Situation, scores: Array, parts: Mapping[str, Array], rows: RowIds, own: RowIds
+    stage: SecondStage, situation: Situation, scores: Array, parts: Mapping[str, Array], rows: RowIds, past: Past
 ) -> Told:
-    facts = stage.facts(situation, scores, parts, rows, own)
+    facts = stage.facts(situation, scores, parts, rows, past)
     if not len(rows):
         return Told(rows, facts, np.zeros(0, np.float32))
     added = stage.added(facts, scores[rows])

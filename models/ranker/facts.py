@@ -2,28 +2,41 @@
 
 Before: `candidates` chose rows; experts said what they think of them. After: `network` adds something to their scores.
 
-Serving calls `facts_of(said, scores, items, history, rows, moment)` with, said and scores at the candidates' rows,
+Serving calls `facts_of(said, scores, tables, past, rows, moment)` with, said and scores at the candidates' rows,
     said: (E, C) float32, of each expert of `Parts.experts`, in their order, what it adds to the fused score: in the
         graph the node of each (`Expert.nodes`, which is times trust, or `Reviser.revision`); zeros where it is silent.
     scores: (C,) float32, the fused scores.
-    items: (N, S) float32, the bundle's `ranker_items`, whole.
-    history: (L,) int64, rows of the history as `encode_histories` has them, oldest first, without the padding.
-    rows: (C,) int64, the candidates.
+    tables: what is known of items, a row each: `ItemTables.of` the published weights.
+    past: the history: `past_of` what `encode_entries` makes of it.
+    rows: (C,) int64, the candidates, ascending.
     moment: (M,) float32 of `moment_of`; the landmark is the bundle's `ranker_landmark_ms`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.compiled import compiled
+from models.inputs import Steps, behind_ms
 
-__all__ = ["FIRST", "ITEM", "MOMENT", "AskedMoment", "fact_names", "facts_count", "facts_of", "moment_of"]
+__all__ = [
+    "FIRST",
+    "ITEM",
+    "MOMENT",
+    "AskedMoment",
+    "ItemTables",
+    "Past",
+    "fact_names",
+    "facts_count",
+    "facts_of",
+    "moment_of",
+    "past_of",
+]
 
 Array = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -57,6 +70,46 @@ MOST = 30.0
 """No fact is further from 0, whatever an expert says."""
 
 HOUR_MS, DAY_H = 3_600_000.0, 24.0
+
+
+class ItemTables(NamedTuple):
+    """What facts read of items, a row each.
+
+    Fields
+        items: (N, len(ITEM)) float32, what is counted of each (`statistics`).
+        alike: (N, A) int32, rows of items of like content, its own where there is none.
+    """
+
+    items: Array
+    alike: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, weights: Mapping[str, NDArray[Any]]) -> ItemTables:
+        """Those of a published model."""
+        return cls(weights["ranker_items"], weights["ranker_alike"])
+
+
+class Past(NamedTuple):
+    """A history as facts read it, oldest first, L steps.
+
+    Fields
+        rows: (L,) int64, of the items.
+        types: (L,) int64, index of each event's type.
+        speaks: (L,) float32, above 0 where the event speaks for its item, below 0 where against.
+        ago_s: (L,) float64, seconds ago.
+    """
+
+    rows: Rows
+    types: Rows
+    speaks: Array
+    ago_s: NDArray[np.float64]
+
+
+def past_of(steps: Steps, since: float) -> Past:
+    """The history of `encode_entries`, whose newest entry is `since` ago on the scale of `encode_since`."""
+    ago_s = behind_ms(steps.gaps[::-1])[::-1] / 1000.0 + math.expm1(10.0 * since)
+    speaks = np.array(steps.speaks or [1.0] * len(steps.rows), np.float32)
+    return Past(np.array(steps.rows, np.int64), np.array(steps.types, np.int64), speaks, ago_s)
 
 
 class AskedMoment(NamedTuple):
@@ -111,11 +164,11 @@ def facts_count(experts: int, told: int = 0) -> int:
     return 2 * experts + 1 + len(OF_ITEM) + len(OF_OWN) + len(OF_PAST) + len(MOMENT) - 1 + told
 
 
-def facts_of(said: Array, scores: Array, items: Array, history: Rows, rows: Rows, moment: Array) -> Array:
+def facts_of(said: Array, scores: Array, tables: ItemTables, past: Past, rows: Rows, moment: Array) -> Array:
     """Facts (C, F) float32 of C candidates, which are `rows`; the module says what is passed. All are finite."""
     facts = np.empty((len(rows), facts_count(len(said), len(moment) - len(MOMENT))), np.float32)
     if len(rows):
-        _tell(said, scores, items, history, rows, moment, facts)
+        _tell(said, scores, tables.items, past.rows, rows, moment, facts)
     return facts
 
 

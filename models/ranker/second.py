@@ -20,7 +20,7 @@ from models.experts.popularity import Popularity
 from models.part import Part
 from models.ranker.candidates import alike_of, candidates_of, standing_of
 from models.ranker.contributions import Voice, contributions_of
-from models.ranker.facts import FIRST, AskedMoment, facts_count, facts_of, moment_of
+from models.ranker.facts import FIRST, AskedMoment, ItemTables, facts_count, facts_of, moment_of, past_of
 from models.ranker.network import RankerNetwork
 from models.ranker.revision import added_to
 from models.ranker.statistics import RankerItems
@@ -67,15 +67,15 @@ class Ranker:
         if len(self._scratch) < len(scores):
             self._scratch = np.zeros(len(scores), np.float32)
         example, statistics = asked.example, self.statistics
-        history = np.array(example.steps.rows, np.int64)
-        others = [statistics.standing, alike_of(statistics.alike, history)]
+        past = past_of(example.steps, example.since)
+        others = [statistics.standing, alike_of(statistics.alike, past.rows)]
         lists: list[Sparse | Array] = []
         for place, trust, one in asked.voices:
             if isinstance(one, Sparse):
                 lists.append(Sparse(one.rows, one.values if trust > 0 else -one.values))
             elif place in self.listened:
                 lists.append(one.values if trust > 0 else -one.values)
-        rows = candidates_of(scores, lists, history, np.concatenate(others))
+        rows = candidates_of(scores, lists, past.rows, np.concatenate(others))
         said, plain = contributions_of(asked.voices, self.experts, rows, self._scratch), scores[rows]
         after = plain
         for place, then in zip(reversed(asked.revisers), reversed(asked.before), strict=True):
@@ -83,7 +83,7 @@ class Ranker:
             said[place] = after - before
             after = before
         moment = AskedMoment(
-            length=len(history),
+            length=len(past.rows),
             since=example.since,
             fresh=example.fresh,
             time_ms=example.target.time_ms,
@@ -91,8 +91,12 @@ class Ranker:
             ahead_ms=clock_ahead_ms(example.target.time_ms, self.zone),
             told=self.nothing_told if example.told is None else example.told,
         )
-        facts = facts_of(said, plain, statistics.asked, history, rows, moment_of(moment))
+        facts = facts_of(said, plain, self.tables(), past, rows, moment_of(moment))
         return Revision(rows, plain, added_to(plain, self.network.ask(facts), self.network.share[0]), facts)
+
+    def tables(self) -> ItemTables:
+        """What facts read of items, as of the example that was last rewound."""
+        return ItemTables(self.statistics.asked, self.statistics.alike)
 
     def learn(self, revision: Revision, chance: Array, total: np.float32, row: int, weight: np.float32) -> None:
         """Take down what a query teaches: `chance` (N,) by `total` are the probabilities without the ranker."""

@@ -16,7 +16,18 @@ from models.checkpoint import read_checkpoint, write_checkpoint
 from models.learner import Learner
 from models.quality import Scored
 from models.ranker.candidates import EACH, FUSED, MOST, candidates_of
-from models.ranker.facts import EXPOSURES, ITEM, NEGATIVE, POSITIVE, AskedMoment, fact_names, facts_of, moment_of
+from models.ranker.facts import (
+    EXPOSURES,
+    ITEM,
+    NEGATIVE,
+    POSITIVE,
+    AskedMoment,
+    ItemTables,
+    Past,
+    fact_names,
+    facts_of,
+    moment_of,
+)
 from models.ranker.revision import added_to
 from models.top_k import top_k
 from tests.models.test_learner import SMALL
@@ -59,14 +70,15 @@ def test_facts_are_finite_whatever_the_experts_say() -> None:
     said[0], said[1, 1], said[2, 2] = np.inf, np.nan, -1e38
     items = np.zeros((4, len(ITEM)), np.float32)
     items[1], items[2] = 1e30, [5.0, 5.0, 0.0, 1e9, 0.0, 1e9]
-    moment = moment_of(AskedMoment(0, 0.0, 0.0, START_MS, 0))
+    moment, tables = moment_of(AskedMoment(0, 0.0, 0.0, START_MS, 0)), ItemTables(items, rows[:, None].astype(np.int32))
     for history in (np.zeros(0, np.int64), np.array([1, 1, 3])):
-        facts = facts_of(said, np.array([0, np.nan, 1e38, -1e38], np.float32), items, history, rows, moment)
+        past = Past(history, history, np.ones(len(history), np.float32), np.zeros(len(history)))
+        facts = facts_of(said, np.array([0, np.nan, 1e38, -1e38], np.float32), tables, past, rows, moment)
         assert facts.shape == (4, len(fact_names(["a", "b", "c"])))
         assert np.isfinite(facts).all()
     own = fact_names(["a", "b", "c"]).index("own")
     assert facts[:, own].tolist() == [0, 2, 0, 1]
-    assert facts_of(said[:, :0], said[0, :0], items, rows, rows[:0], moment).shape == (0, facts.shape[1])
+    assert facts_of(said[:, :0], said[0, :0], tables, past, rows[:0], moment).shape == (0, facts.shape[1])
 
 
 def test_candidates_keep_together_the_probability_that_they_had() -> None:
