@@ -262,6 +262,12 @@ class Receipt(BaseModel):
     )
     history_length: int = 0
     request_at: str | None = Field(default=None, description="The request: requests[partition]@offset.")
+    user_offsets: dict[str, int] = Field(
+        default_factory=dict,
+        exclude_if=lambda offsets: not offsets,
+        description="users partition -> offset of the last record that the user's attributes are as of; absent where "
+        "none had been read.",
+    )
     catalogue_offsets: dict[str, int] = Field(
         default_factory=dict, description="items partition -> offset of the last item that was known."
     )

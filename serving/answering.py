@@ -89,6 +89,7 @@ class _Begun:
     state: UserState | None = None
     people: Mapping[str, int] = field(default_factory=dict)
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    user_offsets: Mapping[str, int] = field(default_factory=dict)
     unreached: bool = False
 
     @property
@@ -218,9 +219,10 @@ class Answering:
             self.metrics.features_unavailable.inc()
             log.error("answering a user without features: a redis key of the user holds none", extra={"user": user})
         ready = []
+        user_offsets = {str(partition): offset for partition, offset in sorted(reading.users.items())}
         for one in begun:
             one.state, one.people = _known(one.ids, reading, self.limits)
-            one.attributes = reading.attributes_of(one.ids)
+            one.attributes, one.user_offsets = reading.attributes_of(one.ids), user_offsets
             one.unreached = one.waits and (one.state is None or _is_behind(one.request, reading))
             if one.unreached and wait and time.monotonic() < one.until:
                 self.waiting.append(one)
@@ -242,6 +244,7 @@ class Answering:
                 people=one.people,
                 state=state,
                 attributes=one.attributes,
+                user_offsets=one.user_offsets,
             )
         partition = str(state.partition)
         return Ask(
@@ -255,6 +258,7 @@ class Answering:
             people=one.people,
             state=state,
             attributes=one.attributes,
+            user_offsets=one.user_offsets,
         )
 
     def _popular_items(self, began_ms: int) -> Popular:

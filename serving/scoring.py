@@ -84,6 +84,7 @@ class Ask:
             how many events were folded; told on in the receipt.
         people: where several ids are one person, each with how many events of it were folded; told on, too.
         attributes: what was told of the user (`headwater.users`).
+        user_offsets: users partition -> offset of the newest record that they are as of; told on, too.
     """
 
     request: Request
@@ -97,6 +98,7 @@ class Ask:
     people: Mapping[str, int] = field(default_factory=dict)
     state: UserState = EMPTY
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    user_offsets: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -679,6 +681,7 @@ def _answer(
         people=dict(ask.people),
         history_length=len(asked.history),
         request_at=ask.request_at,
+        user_offsets=dict(ask.user_offsets),
         catalogue_offsets=dict(batch.scorer.catalogue.offsets),
         exclude_seen=tuple(batch.exclude_seen) if request.exclude_seen is None else request.exclude_seen,
         model_version=None if half is None else half.bundle.version,

@@ -18,6 +18,7 @@ from headwater.recommendations import AFTER_NOT_REACHED, REASONS_LEFT_OUT, Recom
 from headwater.settings import Settings
 from headwater.wire import decode_recommendation
 from replay.explain.log import (
+    attributes_at,
     catalogue_at,
     find_recommendation,
     find_request,
@@ -100,9 +101,12 @@ def explain_answer(settings: Settings, logged: Recommendation) -> Explanation:
     request = find_request(settings, logged)
     notes: list[str] = []
     surfaces, surface = surfaces_at(settings, request, receipt)
-    state, folded = None, "nothing: the store could not be read then"
+    state, folded, attributes = None, "nothing: the store could not be read then", dict[str, Any]()
     if receipt.fallback != "no_features":
         state, folded = fold_asker(settings, request, receipt)
+        attributes, lost = attributes_at(settings, request, receipt)
+        if lost:
+            notes.append(f"attributes of {lost} were told again later, and compaction has taken what was known then")
     catalogue, gone = catalogue_at(settings, receipt)
     if gone:
         notes.append(f"compaction has taken {gone:,} older records of items: versions that are gone are not known here")
@@ -122,6 +126,8 @@ def explain_answer(settings: Settings, logged: Recommendation) -> Explanation:
         history_events=0 if state is None else receipt.history_events,
         people=receipt.people,
         state=state or EMPTY,
+        attributes=attributes,
+        user_offsets=receipt.user_offsets,
     )
     rules = receipt.exclude_seen or ()
     limits = Limits.of(settings)

@@ -9,18 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from headwater.errors import InvalidMessage, SettingsError, SourceError
 from headwater.kafka import existing_topic, read_partitions, read_topic
 from headwater.recommendations import Receipt, Recommendation, Request
 from headwater.settings import Settings
-from headwater.topics import EVENTS, ITEMS, RECOMMENDATIONS, REQUESTS
+from headwater.topics import EVENTS, ITEMS, RECOMMENDATIONS, REQUESTS, USERS
 from headwater.wire import (
     EventRow,
     decode_catalogue_record,
     decode_recommendation,
     decode_request,
+    decode_user_record,
 )
 from serving.catalogue import Catalogue
 from serving.popular import POPULAR_ITEMS, Popular
@@ -29,11 +30,11 @@ from serving.surfaces.records import surface_records
 from streams.audit import read_as_folded, refused_places
 from streams.features.decay import Decay, ItemStatistics
 from streams.features.fold import Limits, fold_batch
-from streams.features.identity import as_one
+from streams.features.identity import as_one, attributes_as_one
 from streams.features.state import EMPTY, UserState
 
-__all__ = ["catalogue_at", "find_recommendation", "find_request", "fold_asker", "fold_popularity", "fold_user"]
-__all__ += ["surfaces_at"]
+__all__ = ["attributes_at", "catalogue_at", "find_recommendation", "find_request", "fold_asker", "fold_popularity"]
+__all__ += ["fold_user", "surfaces_at"]
 
 DAY_MS = 86_400_000
 _PLACE = re.compile(r"^[^\[]+\[(\d{1,9})\]@(\d{1,18})$")
@@ -111,13 +112,46 @@ def fold_asker(settings: Settings, request: Request, receipt: Receipt) -> tuple[
         SourceError: the log no longer holds their events.
     """
     if not receipt.people:
-        ids = [one for one in (request.whose, request.was) if one is not None]
+        ids = _ids(request, receipt)
         return fold_user(settings, ids[0], receipt) if ids else (EMPTY, "nothing: the request tells all")
     states: list[UserState] = []
     for one, events in sorted(receipt.people.items()):
         of_one = receipt.model_copy(update={"history_at": None, "history_events": events})
         states.append(fold_user(settings, one, of_one)[0])
     return as_one(states, Limits.of(settings)), f"{receipt.history_events:,} events of {len(states)} ids of one person"
+
+
+def _ids(request: Request, receipt: Receipt) -> list[str]:
+    """Who the request is for, by every id that was known."""
+    return list(receipt.people) or [one for one in (request.whose, request.was) if one is not None]
+
+
+def attributes_at(settings: Settings, request: Request, receipt: Receipt) -> tuple[dict[str, Any], str]:
+    """What had been told of whom a request is for, as of the receipt's offsets; and, empty or in words, of whom nobody
+    can say any more: what was told then, if anything, has been told otherwise since and compaction has taken it.
+    """
+    ids, ends = set(_ids(request, receipt)), _ends(receipt.user_offsets)
+    keys = {one.encode() for one in ids}
+    told: dict[str, dict[str, Any]] = {}
+    later, gone = set[str](), 0
+    for span, records in read_partitions(settings.kafka, USERS) if ids and ends else ():
+        end, below = ends.get(span.partition, 0), 0
+        for record in records:
+            known = record.offset < end
+            below += known
+            if record.key not in keys:
+                continue
+            try:
+                user_id, user = decode_user_record(record.key, record.value, USERS.name)
+            except InvalidMessage:
+                continue
+            if known:
+                told[user_id] = {} if user is None else user.attributes
+            else:
+                later.add(user_id)
+        gone += end - below
+    lost = sorted(later - told.keys()) if gone else []
+    return attributes_as_one(ids, told), ", ".join(map(repr, lost))
 
 
 def fold_user(settings: Settings, user_id: str, receipt: Receipt) -> tuple[UserState, str]:

@@ -8,10 +8,10 @@ and redeliveries can matter, and taking a link away gives back exactly what was 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -23,8 +23,8 @@ from streams.features.fold import REACTIONS, Limits, shown_order
 from streams.features.state import EMPTY, UserState
 from streams.features.undo import matched
 
-__all__ = ["ALONE", "MOST_LINKS", "Link", "Links", "as_one", "decode_links", "digest", "encode_links", "linked"]
-__all__ += ["person"]
+__all__ = ["ALONE", "MOST_LINKS", "Link", "Links", "as_one", "attributes_as_one", "decode_links", "digest"]
+__all__ += ["encode_links", "linked", "person"]
 
 MOST_LINKS = 100
 """Most ids that one id is linked with, and most ids of one person: of more, those that were told last. A browser that
@@ -142,6 +142,11 @@ def person(of: str, known: Mapping[str, Links]) -> tuple[tuple[str, ...], set[st
             elif known[guest].user == user and known[user or ""].has_guest(guest):
                 found.append(other)
     return tuple(sorted(found)), missing
+
+
+def attributes_as_one(ids: Iterable[str], told: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What was told of one person by its ids; of an attribute that two have, the last id's."""
+    return {name: value for one in sorted(set(ids)) for name, value in told.get(one, {}).items()}
 
 
 def as_one(states: Sequence[UserState], limits: Limits) -> UserState:

@@ -36,7 +36,7 @@ from headwater.topics import EVENTS, IDENTITIES, ITEMS, USERS, Topic, topic_name
 from headwater.users import checked_attributes
 from headwater.wire import IdentityRow
 from streams.features.decay import Decay, ItemStatistics
-from streams.features.identity import ALONE, MOST_LINKS, Link, Links, decode_links, person
+from streams.features.identity import ALONE, MOST_LINKS, Link, Links, attributes_as_one, decode_links, person
 from streams.features.state import EMPTY, UserState, decode_state, encode_state
 
 __all__ = ["Batch", "FeatureStore", "Reading", "Verdict"]
@@ -86,6 +86,7 @@ class Reading:
         unlinked: ids whose key holds what no links are; they are read as if they had none.
         attributes: by user id, of those of whom any were told.
         untold: ids whose key holds what no attributes are; they are read as if they had none.
+        users: partition of that topic -> offset of the newest record that the attributes are as of.
     """
 
     states: dict[str, UserState]
@@ -97,11 +98,11 @@ class Reading:
     unlinked: Sequence[str] = ()
     attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     untold: Sequence[str] = ()
+    users: Mapping[int, int] = field(default_factory=dict)
 
     def attributes_of(self, ids: Iterable[str]) -> dict[str, Any]:
-        """Of the person that these ids are, by all that it has; of an attribute that two have, the last id's."""
-        everybody = sorted({other for one in ids for other in self.people.get(one, (one,))})
-        return {name: value for one in everybody for name, value in self.attributes.get(one, {}).items()}
+        """Of the person that these ids are, by all that it has."""
+        return attributes_as_one({other for one in ids for other in self.people.get(one, (one,))}, self.attributes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,12 +255,13 @@ class FeatureStore:
         pipe.hgetall(f"{prefix}marks")
         pipe.get(f"{prefix}landmark")
         pipe.hgetall(f"{prefix}marks:identities")
+        pipe.hgetall(f"{prefix}{OTHER_MARKS[USERS.name]}")
         keys = [f"{prefix}u:{user}" for user in user_ids]
         keys += [f"{prefix}{kind}:{one}" for kind in ("w", "a") for one in links_of]
         if keys:
             pipe.mget(keys)
         found = self._executed(pipe)
-        values: Sequence[bytes | None] = found[3] if keys else ()
+        values: Sequence[bytes | None] = found[4] if keys else ()
         states: dict[str, UserState] = {}
         damaged: dict[str, bytes | None] = {}
         for user, value in zip(user_ids, values, strict=False):
@@ -267,7 +269,8 @@ class FeatureStore:
                 states[user] = EMPTY if value is None else decode_state(value)
             except InvalidMessage:
                 damaged[user] = value
-        identities = {} if isinstance(found[2], Exception) else _integers(found[2])  # its script begins anew
+        # marks of another type: the script that writes them begins anew
+        identities, users = ({} if isinstance(one, Exception) else _integers(one) for one in found[2:4])
         end = len(user_ids) + len(links_of)
         attributes, untold = _attributes(links_of, values[end:])
         reading = Reading(
@@ -279,6 +282,7 @@ class FeatureStore:
             identities,
             attributes=attributes,
             untold=untold,
+            users=users,
         )
         return reading, values[len(user_ids) : end]
 

@@ -17,9 +17,11 @@ from headwater.events import Item
 from headwater.identities import Identity
 from headwater.recommendations import Recommendation
 from headwater.surfaces import Surface, SurfaceKind
-from headwater.topics import IDENTITIES, SURFACES
+from headwater.topics import IDENTITIES, SURFACES, USERS
+from headwater.users import User
 from headwater.wire import encode
 from replay.explain.answer import Explanation, explain_answer, explain_id, read_answer
+from replay.explain.log import attributes_at, find_request
 from replay.explain.model import from_deltas, learned_anew
 from tests.worlds.processes import environment, eventually
 from tests.worlds.replay import Replayed, replayed, walks
@@ -70,6 +72,8 @@ def world(kafka_address: str, redis_url: str, tmp_path_factory: pytest.TempPathF
         made.world.put_items(COLD)
         made.world.send(SURFACES, encode(PINNED), b"home")
         made.world.send(IDENTITIES, encode(Identity(user_id="user-9", was="user-10")), b"user-9")
+        made.world.send(USERS, encode(User(user_id="user-2", attributes={"plan": "family", "born": 1990})), b"user-2")
+        made.world.send(USERS, encode(User(user_id="user-10", attributes={"plan": "lone"})), b"user-10")
         events = walks(EVENTS)
         made.answers = {"no events": made.world.recommend("user-1", explain=True, k=50)}
         made.send(events[:100])
@@ -90,6 +94,11 @@ def world(kafka_address: str, redis_url: str, tmp_path_factory: pytest.TempPathF
             made.world.send(SURFACES, encode(shorter), b"popular")
             eventually(lambda: len(made.world.recommend("user-1", surface="popular").items) == 2, what="a change")
         sending.join()
+        learned = EVENTS - 100
+        eventually(lambda: (made.world.recommend("user-1").receipt.model_examples or 0) > learned, 60, "a ranker")
+        made.answers["told"] = made.world.recommend("user-2", explain=True)
+        made.world.send(USERS, encode(User(user_id="user-2", attributes={"plan": "none"})), b"user-2")
+        made.world.send(USERS, None, b"user-10")
         yield made
 
 
@@ -123,6 +132,18 @@ def test_every_answer_is_rebuilt_byte_for_byte(world: Replayed) -> None:
     assert world.answers["one person 1"].receipt.history_events == sum(people.values())
     assert world.answers["login 1"].receipt.people.keys() == {"user-3", "user-4"}
     assert world.answers["no id 1"].user_id is None
+
+
+def test_an_answer_is_rebuilt_with_what_had_been_told_of_its_user_by_then(world: Replayed) -> None:
+    for name, told in (("told", {"plan": "family", "born": 1990.0}), ("one person 1", {"plan": "lone"})):
+        answer = world.answers[name]
+        assert answer.receipt.user_offsets == {"0": 1}
+        request = find_request(world.settings, answer)
+        assert attributes_at(world.settings, request, answer.receipt) == (told, "")
+        now = answer.receipt.model_copy(update={"user_offsets": {"0": 3}})
+        assert attributes_at(world.settings, request, now) == ({"plan": "none"} if name == "told" else {}, "")
+    now = world.answers["told"].receipt.model_copy(update={"user_offsets": {"0": 3}})
+    assert explain_answer(world.settings, world.answers["told"].model_copy(update={"receipt": now})).difference
 
 
 def test_what_was_drawn_by_chance_is_drawn_again_and_told(world: Replayed) -> None:

@@ -33,6 +33,7 @@ MODEL: dict[str, Any] = {
     "replay_windows": 2,
     "replay_capacity": 64,
     "exclude_seen": ["*"],
+    "user_fields": ["plan", "born"],
 }
 
 FILMS = [
