@@ -325,7 +325,8 @@ class Encoder:
             torch.from_numpy(balanced(batch.weight, n_new)).to(self.device),
             half_is_fast(self.device),
         )
-        below, to_dense = torch.autograd.grad(hidden, [table, dense], to_hidden)
+        surrogate = (hidden * to_hidden).sum()  # its gradient at `hidden`; given as such, torch would load sympy for it
+        below, to_dense = torch.autograd.grad(surrogate, [table, dense])
         self._step((to_table + below, to_bias, to_dense), used)
         return loss
 

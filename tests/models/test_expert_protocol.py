@@ -16,8 +16,8 @@ from pydantic import BaseModel
 from headwater.errors import BundleError
 from models.block import Block, Pending
 from models.checks import check_learner
-from models.experts import OPTIONAL, Dense, LearnedEvent, OptionalExpert
-from models.experts.registry import Parts
+from models.experts import Dense, LearnedEvent, OptionalExpert
+from models.experts.registry import OPTIONAL, Parts
 from models.learner import Learner
 from models.onnx_nodes import Nodes
 from models.recorder import absorb

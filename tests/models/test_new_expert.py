@@ -17,7 +17,8 @@ from headwater.examples import Entry, EventPosition, Example
 from headwater.recommendations import Request
 from models.checks import check_learner
 from models.config import ModelConfig, model_config
-from models.experts import OPTIONAL, newness
+from models.experts import newness
+from models.experts.registry import OPTIONAL
 from models.learner import Learner
 from models.published.bundle import Bundle, read_bundle, write_bundle
 from models.published.delta import Delta

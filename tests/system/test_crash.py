@@ -4,7 +4,7 @@ list that went out is shown once.
 One world lives through all of it, one test per part that dies; what must hold is asked after each, of all that was sent
 since the beginning. The audit recomputes all features from the topics and compares them key by key with the store; the
 trainer's own count says that every example was learned exactly once; and no list holds an item that its receipt knew to
-be taken down, while items come and go.
+be taken down, while items come and go. Torch is in the trainer alone.
 """
 
 from __future__ import annotations
@@ -135,6 +135,8 @@ def all_is_well(world: AllProcesses, load: Load) -> None:
     for worker in world.workers.values():
         eventually(worker.is_ready, 60, worker.module)
         assert worker.metric("headwater_dead_letters_total") == 0
+    torch_in = {module for module, worker in world.workers.items() if worker.has_loaded("libtorch")}
+    assert torch_in == {"trainer.worker"}, "it costs a second of every start and 200 MB"
 
 
 @pytest.mark.parametrize("victim", MODULES)

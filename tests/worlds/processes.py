@@ -163,6 +163,11 @@ class LiveWorker:
             return 0.0
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
 
+    def has_loaded(self, library: str) -> bool:
+        """Whether the process holds a shared library of this name; Linux tells."""
+        assert self.process is not None
+        return library in Path(f"/proc/{self.process.pid}/maps").read_text()
+
     def tail(self, lines: int = 40) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
 
