@@ -15,10 +15,13 @@ from onnx import TensorProto, helper
 from models.onnx_nodes import IR_VERSION, OPSET, Nodes
 from models.ranker.bounds import MOST, WIDEST
 
-__all__ = ["FACTS", "SAID", "WEIGHTS", "build_ranker_graph"]
+__all__ = ["FACTS", "HIDDEN", "SAID", "WEIGHTS", "build_ranker_graph"]
 
 FACTS, SAID = "facts", "said"
 """Its runtime input, (C, F) float32, and its output, (C,) float32: `RankerNetwork.said`, before `added_to`."""
+
+HIDDEN = "hidden"
+"""Its other output, (C, H) float32: the hidden units, for `models.ranker.posterior`."""
 
 WEIGHTS: dict[str, tuple[str | int, ...]] = {
     "ranker_mean": ("facts",),
@@ -37,7 +40,7 @@ def build_ranker_graph() -> bytes:
     add = Nodes()
     standard = add("Mul", add("Sub", FACTS, "ranker_mean"), "ranker_scale")  # (C, F)
     standard = add("Clip", standard, add.float(-WIDEST), add.float(WIDEST))
-    hidden = add("Relu", add("Gemm", standard, "ranker_hidden_weight", "ranker_hidden_bias"))  # (C, H)
+    hidden = add("Relu", add("Gemm", standard, "ranker_hidden_weight", "ranker_hidden_bias"), out=HIDDEN)  # (C, H)
     said = add("Add", add("MatMul", hidden, "ranker_output_weight"), add("MatMul", standard, "ranker_linear"))
     add("Clip", said, add.float(-MOST), add.float(MOST), out=SAID)
     inputs: dict[str, tuple[str | int, ...]] = {FACTS: ("candidates", "facts"), **WEIGHTS}
@@ -45,7 +48,10 @@ def build_ranker_graph() -> bytes:
         add.nodes,
         "headwater-ranker",
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
-        [helper.make_tensor_value_info(SAID, TensorProto.FLOAT, ("candidates",))],
+        [
+            helper.make_tensor_value_info(SAID, TensorProto.FLOAT, ("candidates",)),
+            helper.make_tensor_value_info(HIDDEN, TensorProto.FLOAT, ("candidates", "hidden")),
+        ],
         list(add.constants.values()),
     )
     model = helper.make_model(

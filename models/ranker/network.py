@@ -21,6 +21,7 @@ from models.experts.network import Network
 from models.part import Changes, Input
 from models.ranker.bounds import MOST, WIDEST
 from models.ranker.lists import PLACES, PlaceBias, TaughtList
+from models.ranker.posterior import Posterior
 
 __all__ = ["HIDDEN", "RankerNetwork"]
 
@@ -64,6 +65,7 @@ class RankerNetwork(Network):
         self.owed = np.zeros(len(self.flat))  # gradient of the lists that were decided since the last step, and
         self.owed_places = np.zeros(len(self.places.flat))  # of the places; neither by weight
         self.owed_weight = np.zeros(1)
+        self.posterior = Posterior(HIDDEN)
         self._asked = (np.zeros((0, facts), np.float32),) * 3
         self._read: tuple[Array, Array, Array, Array] | None = None  # the weights that say something, once a block
         self._lessons: list[tuple[Array, Array, Array]] = []
@@ -130,6 +132,7 @@ class RankerNetwork(Network):
         more = chance * np.exp(said)
         gained = float(said[target][0] - np.log(more.sum() / chance.sum()))
         self.gain[0] = min(max(self.gain[0] + gained, -SURE), MOST_SURE)
+        self.posterior.hear(hidden, more / more.sum(), float(weight))
         gradient = (more / more.sum() - target) * weight
         little = np.abs(gradient) < LEAST * weight
         gradient[little] *= ONE_OF
@@ -146,8 +149,10 @@ class RankerNetwork(Network):
         standard, hidden, said = self._forward(taught.facts)
         odds = (taught.plain + said + self.places.of(taught.places)).astype(np.float64)
         among = np.exp(odds - odds.max())
+        among /= among.sum()
         total = float(taught.chosen.sum())
-        gradient = (total * among / among.sum() - taught.chosen).astype(np.float32)
+        self.posterior.hear(hidden, among.astype(np.float32), total)
+        gradient = (total * among - taught.chosen).astype(np.float32)
         self.owed += self._flat(self._gradients(standard, hidden, gradient))
         np.add.at(self.owed_places, np.minimum(taught.places, PLACES), gradient)
         self.owed_weight[0] += total
@@ -174,6 +179,7 @@ class RankerNetwork(Network):
         if self.met[0] and self._lessons:
             gradients = self._gradients(*(np.concatenate(one) for one in zip(*self._lessons, strict=True)))
             self.descend(self._with_lists(gradients, weight) if self.owed_weight[0] else gradients)
+        self.posterior.step()
         self._meet(facts)
         self.share[0] = min(max(self.gain[0] / SURE, 0.0), 1.0)
         self._met, self._lessons, self._read = [], [], None

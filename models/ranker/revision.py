@@ -11,12 +11,13 @@ Array = NDArray[np.float32]
 
 
 def added_to(scores: Array, said: Array, share: np.float32) -> Array:
-    """What is added to the fused scores of a query's candidates, of which the network says `said`: (C,) each.
+    """What is added to the fused scores (C,) of a query's candidates, of which the network says `said`: (C,), or many
+    words of it (M, C).
 
     Together they keep the probability that they had: what is no candidate is neither lifted nor lowered.
     """
     if not len(scores) or not share:
-        return np.zeros_like(scores)
+        return np.zeros_like(said)
     worth, more = np.exp(scores - scores.max()), share * said
-    added: Array = more - np.log((worth * np.exp(more)).sum() / worth.sum())
+    added: Array = more - np.log((worth * np.exp(more)).sum(-1, keepdims=True) / worth.sum())
     return added

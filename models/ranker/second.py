@@ -59,7 +59,7 @@ class Ranker:
         self.experts = len(experts)
         self.statistics = RankerItems(capacity)
         self.network = RankerNetwork(facts_count(self.experts, len(self.nothing_told)))
-        self.all: list[Part] = [self.statistics, self.network, self.network.places]
+        self.all: list[Part] = [self.statistics, self.network, self.network.places, self.network.posterior]
         self._scratch = np.zeros(0, np.float32)
 
     def ask(self, asked: AskedQuery, scores: Array) -> Revision:
