@@ -4,7 +4,7 @@ Before: the `items` topic, read from its beginning. After: `serving.rules` (mask
 `serving.reasons` (titles). Knows nothing of Kafka or of model rows: each item id gets a slot, for good, the first time
 it is named; masks are over slots.
 
-The thread that follows the topics writes and the one that answers reads; one lock, held for microseconds, joins them.
+The threads that follow the topics write and the one that answers reads; one lock, held for microseconds, joins them.
 What an answer asks for is kept as items come and go, so that no answer walks through the catalogue item by item.
 """
 

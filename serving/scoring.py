@@ -222,13 +222,10 @@ def _scored(batch: _Batch, asked: Sequence[_Asked], mark: Callable[[str], None])
     lengths, found = half.run(histories, [one.at_ms for one in asked], outputs, shown, sessions)
     scored.not_finite = drop_not_finite(found[0])
     mark("score")
-    near: list[dict[str, Array]] = [{} for _ in asked]
-    if of_kinds:
-        near = _near(half, [(_chain(one), _seen(batch, one, None), one.surface.rows) for one in asked])
     for i, one in enumerate(asked):
         parts = {name: part[i] for name, part in zip(outputs, found, strict=True)}
         np.copyto(parts["scores"], -np.inf, where=half.rows.blocked(one.at_ms))
-        said = _Said(int(lengths[i]), parts["scores"], parts, near[i])
+        said = _Said(int(lengths[i]), parts["scores"], parts, _near(half, batch, one))
         scored.answers.append(_answered(batch, one, said))
     mark("rules")
     return scored
@@ -471,26 +468,26 @@ def _seen(batch: _Batch, asked: _Asked, said: _Said | None) -> Seen:
     return seen._replace(scores=said.scores, personal=said.length > 0, near=said.near)
 
 
-def _near(half: Half, asked: Sequence[tuple[Sequence[SurfaceKind], Seen, int]]) -> list[dict[str, Array]]:
-    """What goes with single items, of each ask: item id -> (capacity,). One more run where any of them needs it."""
+def _near(half: Half, batch: _Batch, asked: _Asked) -> dict[str, Array]:
+    """What goes with single items, of one ask: item id -> (capacity,). A run of its own where any are needed: those of
+    a whole batch at once would be thousands of rows as wide as the catalogue.
+    """
     wanted = [
-        (i, entry)
-        for i, (kinds, seen, rows) in enumerate(asked)
-        for entry in asked_about(kinds, seen, rows)
+        entry._replace(time_ms=asked.at_ms)
+        for entry in asked_about(_chain(asked), _seen(batch, asked, None), asked.surface.rows)
         if entry.item_id in half.bundle.item_rows
     ]
-    found: list[dict[str, Array]] = [{} for _ in asked]
-    if wanted:
-        names = [name for name in NEAR if name in half.outputs]
-        instants = [asked[i][1].at_ms for i, _ in wanted]
-        histories = [[entry._replace(time_ms=at)] for (_, entry), at in zip(wanted, instants, strict=True)]
-        _, parts = half.run(histories, instants, names)
-        closed = half.bundle.weights["popularity"][:, 0] <= UNKNOWN
-        for place, (i, entry) in enumerate(wanted):
-            said = np.sum([part[place] for part in parts], axis=0)
-            drop_not_finite(said)
-            said[closed] = -np.inf
-            found[i][entry.item_id] = said
+    if not wanted:
+        return {}
+    names = [name for name in NEAR if name in half.outputs]
+    _, parts = half.run([[entry] for entry in wanted], asked.at_ms, names)
+    closed = half.bundle.weights["popularity"][:, 0] <= UNKNOWN
+    found = {}
+    for place, entry in enumerate(wanted):
+        said = np.sum([part[place] for part in parts], axis=0)
+        drop_not_finite(said)
+        said[closed] = -np.inf
+        found[entry.item_id] = said
     return found
 
 

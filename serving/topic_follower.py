@@ -1,11 +1,12 @@
-"""Reads `items`, `surfaces`, `model` and `model-deltas` in a thread of its own, and watches that `requests` are
-finished.
+"""Reads `items` and `surfaces` in one thread, `model` and `model-deltas` in another, which also watches that `requests`
+are finished.
 
-Before: the topics. After: the catalogue, the surfaces and the scorer's idle half, which this thread alone writes.
+Before: the topics. After: the catalogue, the surfaces and the scorer's idle half, which these threads alone write.
 Knows nothing of requests but how far they are finished.
 
-Why a thread: reading a bundle takes 20 ms at 1,700 items and seconds at 100,000, nearly all of it in file reads,
-hashing and array copies that release the interpreter's lock; between two batches it would stall requests.
+Why threads: reading a bundle takes 20 ms at 1,700 items and seconds at 100,000, nearly all of it in file reads, hashing
+and array copies that release the interpreter's lock; between two batches it would stall requests. Why two: an item that
+is taken down waits for no bundle and no delta.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 
 from kafka import KafkaConsumer, TopicPartition
@@ -22,14 +24,14 @@ from headwater.errors import InvalidMessage
 from headwater.kafka import consumer
 from headwater.process import Operations, Stopped
 from headwater.settings import Settings
-from headwater.topics import ITEMS, MODEL, MODEL_DELTAS, REQUESTS, SURFACES, topic_name
+from headwater.topics import ITEMS, MODEL, MODEL_DELTAS, REQUESTS, SURFACES, Topic, topic_name
 from headwater.wire import decode_catalogue_record, decode_surface_record
 from serving.catalogue import Catalogue
 from serving.model_follower import ModelFollower
 from serving.serving_metrics import ServingMetrics
 from serving.surfaces import Surfaces
 
-__all__ = ["TopicFollower"]
+__all__ = ["CatalogueFollower", "ModelTopicsFollower", "TopicFollower"]
 
 WATCH_EVERY_S = 2.0
 WATCH_FIRST_S = 0.2
@@ -37,13 +39,52 @@ ANSWER_WITHIN_MS = 5000
 Offsets = dict[TopicPartition, int]
 
 
-class TopicFollower(threading.Thread):
-    """`finished` tells, for each partition of `requests` that the worker owns, the offset below which all is answered
-    and acknowledged; None when the worker's loop has not turned since it was last asked.
+class TopicFollower(threading.Thread, ABC):
+    """A thread with a consumer of its own.
 
-    `caught_up` is set when the catalogue and the model are as the topics had them at the start. `error` is what ended
-    the thread, if anything did: the worker raises it.
+    `caught_up` is set when all is as the topics had it at the start, `turned` with each poll that came back. `error` is
+    what ended the thread, if anything did: the worker raises it.
     """
+
+    def __init__(self, name: str, settings: Settings, operations: Operations) -> None:
+        super().__init__(name=name, daemon=True)
+        self.caught_up = threading.Event()
+        self.turned = threading.Event()
+        self.error: Exception | None = None
+        self._settings = settings
+        self._operations = operations
+
+    def run(self) -> None:
+        """Until the process stops."""
+        kafka = self._settings.kafka
+        try:
+            reader = self._operations.retry.open("kafka", lambda: consumer(kafka, max_partition_fetch_bytes=4 << 20))
+            try:
+                self._follow(reader)
+            finally:
+                reader.close()
+        except Stopped:
+            pass
+        except Exception as error:  # noqa: BLE001 - a thread has nobody to raise to; the worker's loop raises it
+            self.error = error
+
+    @abstractmethod
+    def _follow(self, reader: KafkaConsumer) -> None: ...
+
+    def _partitions(self, reader: KafkaConsumer, topic: Topic) -> list[TopicPartition]:
+        name = topic_name(topic, self._settings.kafka.prefix)
+        return [TopicPartition(name, number) for number in sorted(reader.partitions_for_topic(name) or {0})]
+
+    def _poll(self, reader: KafkaConsumer) -> Mapping[TopicPartition, Sequence[ConsumerRecord]]:
+        polled: Mapping[TopicPartition, Sequence[ConsumerRecord]] = reader.poll(timeout_ms=200, max_records=500)
+        self.turned.set()
+        if polled and not self.caught_up.is_set():
+            self._operations.progress()
+        return polled
+
+
+class CatalogueFollower(TopicFollower):
+    """`items` into the catalogue, `surfaces` to those that requests may name."""
 
     def __init__(
         self,
@@ -52,74 +93,25 @@ class TopicFollower(threading.Thread):
         metrics: ServingMetrics,
         catalogue: Catalogue,
         surfaces: Surfaces,
-        model: ModelFollower,
-        finished: Callable[[], Mapping[int, int] | None],
     ) -> None:
-        super().__init__(name="topic-follower", daemon=True)
-        self.caught_up = threading.Event()
-        self.ready = threading.Event()
-        self.error: Exception | None = None
-        self._settings = settings
-        self._operations = operations
+        super().__init__("catalogue-follower", settings, operations)
         self._metrics = metrics
         self._catalogue = catalogue
         self._surfaces = surfaces
-        self._model = model
-        self._finished = finished
-        self._deltas: list[TopicPartition] = []
-        self._before: dict[int, int] = {}
-        self._watch_at = 0.0
 
-    def run(self) -> None:
-        """Until the process stops."""
-        try:
-            self._follow()
-        except Stopped:
-            pass
-        except Exception as error:  # noqa: BLE001 - a thread has nobody to raise to; the worker's loop raises it
-            self.error = error
-
-    def _follow(self) -> None:
-        kafka, retry = self._settings.kafka, self._operations.retry
-        reader = retry.open("kafka", lambda: consumer(kafka, max_partition_fetch_bytes=4 << 20))
-        try:
-            items, surfaces, model, self._deltas = (
-                _partitions(reader, topic_name(topic, kafka.prefix)) for topic in (ITEMS, SURFACES, MODEL, MODEL_DELTAS)
-            )
-            reader.assign(items + surfaces + model + self._deltas)
-            reader.seek_to_beginning(*items, *surfaces, *model, *self._deltas)
-            reader.pause(*self._deltas)  # until a bundle says from where
-            awaited = reader.end_offsets(items + surfaces + model, timeout_ms=ANSWER_WITHIN_MS)
-            while not self._operations.stopping.is_set():
-                polled = reader.poll(timeout_ms=200, max_records=500)
-                if polled and not self.caught_up.is_set():
-                    self._operations.progress()
-                for partition, records in polled.items():
-                    if partition in items:
-                        self._put_items(records)
-                    elif partition in surfaces:
-                        self._put_surfaces(records)
-                    elif partition in model:
-                        for record in records:
-                            self._model.announce(record.key, record.value, _place(record))
-                    else:
-                        self._apply(records)
-                reached = all((reader.position(partition) or 0) >= end for partition, end in awaited.items())
-                if reached or self.caught_up.is_set():  # of many announcements only the newest is worth a load
-                    self._load(reader)
-                if reached and not self.caught_up.is_set():
-                    awaited = self._await_deltas(reader, awaited)
-                self._watch(reader)
-        finally:
-            reader.close()
-
-    def _await_deltas(self, reader: KafkaConsumer, awaited: Offsets) -> Offsets:
-        """After items and model, the deltas that follow the bundle; then all is as it was at the start."""
-        if awaited.keys() & set(self._deltas) or reader.paused():
-            self.caught_up.set()
-            return {}
-        ends: Offsets = reader.end_offsets(self._deltas, timeout_ms=ANSWER_WITHIN_MS)
-        return ends
+    def _follow(self, reader: KafkaConsumer) -> None:
+        items, surfaces = self._partitions(reader, ITEMS), self._partitions(reader, SURFACES)
+        reader.assign(items + surfaces)
+        reader.seek_to_beginning(*items, *surfaces)
+        awaited = reader.end_offsets(items + surfaces, timeout_ms=ANSWER_WITHIN_MS)
+        while not self._operations.stopping.is_set():
+            for partition, records in self._poll(reader).items():
+                if partition in items:
+                    self._put_items(records)
+                else:
+                    self._put_surfaces(records)
+            if not self.caught_up.is_set() and _reached(reader, awaited):
+                self.caught_up.set()
 
     def _put_items(self, records: Sequence[ConsumerRecord]) -> None:
         for record in records:
@@ -152,6 +144,60 @@ class TopicFollower(threading.Thread):
                 self._surfaces.remove(name)
             else:
                 self._surfaces.put(name, surface)
+
+
+class ModelTopicsFollower(TopicFollower):
+    """`model` and `model-deltas` into the scorer.
+
+    `finished` tells, for each partition of `requests` that the worker owns, the offset below which all is answered
+    and acknowledged; None when the worker's loop, or the thread that follows the catalogue, has not turned since it was
+    last asked. `ready` is set by the worker: it is watched less often from then on.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        operations: Operations,
+        metrics: ServingMetrics,
+        model: ModelFollower,
+        finished: Callable[[], Mapping[int, int] | None],
+    ) -> None:
+        super().__init__("model-follower", settings, operations)
+        self.ready = threading.Event()
+        self._metrics = metrics
+        self._model = model
+        self._finished = finished
+        self._deltas: list[TopicPartition] = []
+        self._before: dict[int, int] = {}
+        self._watch_at = 0.0
+
+    def _follow(self, reader: KafkaConsumer) -> None:
+        model, self._deltas = self._partitions(reader, MODEL), self._partitions(reader, MODEL_DELTAS)
+        reader.assign(model + self._deltas)
+        reader.seek_to_beginning(*model, *self._deltas)
+        reader.pause(*self._deltas)  # until a bundle says from where
+        awaited = reader.end_offsets(model, timeout_ms=ANSWER_WITHIN_MS)
+        while not self._operations.stopping.is_set():
+            for partition, records in self._poll(reader).items():
+                if partition in model:
+                    for record in records:
+                        self._model.announce(record.key, record.value, _place(record))
+                else:
+                    self._apply(records)
+            reached = _reached(reader, awaited)
+            if reached or self.caught_up.is_set():  # of many announcements only the newest is worth a load
+                self._load(reader)
+            if reached and not self.caught_up.is_set():
+                awaited = self._await_deltas(reader, awaited)
+            self._watch(reader)
+
+    def _await_deltas(self, reader: KafkaConsumer, awaited: Offsets) -> Offsets:
+        """After the model, the deltas that follow the bundle; then all is as it was at the start."""
+        if awaited.keys() & set(self._deltas) or reader.paused():
+            self.caught_up.set()
+            return {}
+        ends: Offsets = reader.end_offsets(self._deltas, timeout_ms=ANSWER_WITHIN_MS)
+        return ends
 
     def _load(self, reader: KafkaConsumer) -> None:
         follow_from = self._model.load()
@@ -189,5 +235,5 @@ def _place(record: ConsumerRecord) -> str:
     return f"{record.topic}[{record.partition}]@{record.offset}"
 
 
-def _partitions(reader: KafkaConsumer, topic: str) -> list[TopicPartition]:
-    return [TopicPartition(topic, number) for number in sorted(reader.partitions_for_topic(topic) or {0})]
+def _reached(reader: KafkaConsumer, awaited: Offsets) -> bool:
+    return all((reader.position(partition) or 0) >= end for partition, end in awaited.items())

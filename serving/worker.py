@@ -35,7 +35,7 @@ from serving.replies import ReplySender
 from serving.scorer import Scorer
 from serving.serving_metrics import ServingMetrics
 from serving.surfaces import Surfaces
-from serving.topic_follower import TopicFollower
+from serving.topic_follower import CatalogueFollower, ModelTopicsFollower
 from streams.features.fold import Limits
 from streams.features.store import FeatureStore
 
@@ -68,7 +68,8 @@ class ServingWorker:
         model = ModelFollower(
             self.scorer, settings.serving.bundles, lambda *labels: self.metrics.model_refused.labels(*labels).inc()
         )
-        self.follower = TopicFollower(settings, operations, self.metrics, catalogue, surfaces, model, self._finished)
+        self._items = CatalogueFollower(settings, operations, self.metrics, catalogue, surfaces)
+        self._model = ModelTopicsFollower(settings, operations, self.metrics, model, self._finished)
         self._offsets = OpenOffsets()
         self._opened = ExitStack()
         self._committed: dict[int, int] = {}
@@ -88,7 +89,7 @@ class ServingWorker:
     def open(self) -> None:
         """Connect, and begin to follow the model and the items."""
         kafka, retry = self.settings.kafka, self.operations.retry
-        sys.setswitchinterval(SWITCH_INTERVAL_S)  # the thread that follows must not hold an answer up for 5 ms
+        sys.setswitchinterval(SWITCH_INTERVAL_S)  # the threads that follow must not hold an answer up for 5 ms
         self._opened.callback(self.store.close)
         self._producer = retry.open("kafka", lambda: producer(kafka))
         self._opened.callback(self._producer.close, timeout=CLOSE_S)
@@ -98,13 +99,15 @@ class ServingWorker:
         self._replies = ReplySender(self._producer, self.metrics, kafka.prefix, exposures)
         self._consumer = retry.open("kafka", lambda: consumer(kafka, GROUP))
         self._opened.callback(self._consumer.close, timeout_ms=CLOSE_S * 1000)
-        self.follower.start()
+        for follower in (self._items, self._model):
+            follower.start()
 
     def run(self) -> None:
         """Answer until told to stop. Raises Stalled when it cannot go on."""
         stopping = self.operations.stopping
-        while not stopping.is_set() and not self.follower.caught_up.wait(0.05):
-            self._raise_failures()  # the first answers should not be popular items for want of a model
+        for follower in (self._items, self._model):
+            while not stopping.is_set() and not follower.caught_up.wait(0.05):
+                self._raise_failures()  # the first answers should not be popular items for want of a model
         gc.collect()
         gc.freeze()
         # a member that joins its group before it knows the topic is given nothing, and keeps that for minutes
@@ -164,16 +167,17 @@ class ServingWorker:
         return {number: offset for number, offset in finished.items() if offset > self._committed.get(number, -1)}
 
     def _finished(self) -> Mapping[int, int] | None:
-        if not self._turned:
+        if not (self._turned and self._items.turned.is_set()):
             return None
         self._turned = False
-        if not self.follower.ready.is_set() and self._consumer.assignment():
+        self._items.turned.clear()
+        if not self._model.ready.is_set() and self._consumer.assignment():
             try:
                 self.store.marks()
             except HeadwaterError as error:
                 self.operations.log.warning("answering without features: %s", error)
             else:
-                self.follower.ready.set()
+                self._model.ready.set()
                 self.operations.ready()
         return self._offsets.finished()
 
@@ -198,8 +202,9 @@ class ServingWorker:
 
     def _raise_failures(self) -> None:
         self._replies.check()
-        if self.follower.error is not None:
-            raise Stalled("the thread that follows the model and the items ended") from self.follower.error
+        for follower in (self._items, self._model):
+            if follower.error is not None:
+                raise Stalled(f"the thread {follower.name} ended") from follower.error
 
 
 def _left_s(until: float) -> float:

@@ -27,11 +27,10 @@ from serving.answer_cache import KEPT_ANSWERS, KEPT_S, Answered
 from serving.answering import Answering
 from serving.catalogue import Catalogue
 from serving.message_size import sendable
-from serving.model_follower import ModelFollower
 from serving.scorer import Scorer
 from serving.serving_metrics import ServingMetrics
 from serving.surfaces import Surfaces
-from serving.topic_follower import TopicFollower
+from serving.topic_follower import CatalogueFollower
 from streams.features.store import FeatureStore
 from tests.worlds.processes import eventually
 from tests.worlds.serving import CATALOGUE, World, request
@@ -100,8 +99,7 @@ def test_a_fault_of_ours_in_one_item_is_counted_and_the_others_are_put(
     catalogue = Catalogue()
     scorer = Scorer(catalogue, "cpu")
     metrics = ServingMetrics(operations.registry, scorer)
-    model = ModelFollower(scorer, settings.serving.bundles, lambda _reason: None)
-    follower = TopicFollower(settings, operations, metrics, catalogue, Surfaces(), model, lambda: None)
+    follower = CatalogueFollower(settings, operations, metrics, catalogue, Surfaces())
     put = catalogue.put
 
     def faulty(item: Item, written_ms: int) -> None:
