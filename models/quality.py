@@ -63,6 +63,7 @@ class Scored(NamedTuple):
         judged: items of lists that were shown, of which this example, or its time, told what came of them.
         unrevised: rank of the target by all experts without the ranker, 0 where there is none.
         recalled: whether the target was among the candidates that the ranker sees.
+        headed: rank of the target by all experts, the ranker and the head of its type, 0 where that has none.
     """
 
     is_query: bool
@@ -76,6 +77,7 @@ class Scored(NamedTuple):
     judged: tuple[Judged, ...] = ()
     unrevised: int = 0
     recalled: bool = False
+    headed: int = 0
 
 
 def rank_of(scores: np.ndarray[Any, Any], target: int, allowed: np.ndarray[Any, Any]) -> int:

@@ -232,12 +232,14 @@ def revised_of(parts: Parts, block: Block, allowed: Sequence[Marks]) -> Iterator
         yield sums.scores
 
 
-def _revision(parts: Parts, example: Pending, opinions: Sequence[Opinion], trust: Array, sums: Sums) -> Revision | None:
-    """What the ranker says of a query, where there is one."""
+def _revision(
+    parts: Parts, example: Pending, opinions: Sequence[Opinion], trust: Array, sums: Sums, kind: int = 0
+) -> Revision | None:
+    """What the ranker says of a query, where there is one. `kind`: index of the type of what came."""
     if parts.ranker is None:
         return None
     voices = [Voice(place, trust[at], said) for _, place, at, said in opinions]
-    return parts.ranker.ask(AskedQuery(example, voices, parts.reviser_places, sums.before), sums.scores)
+    return parts.ranker.ask(AskedQuery(example, voices, parts.reviser_places, sums.before, kind), sums.scores)
 
 
 class Tested(NamedTuple):
@@ -250,9 +252,9 @@ class Tested(NamedTuple):
 
 
 def _tested(
-    parts: Parts, example: Pending, opinions: Sequence[Opinion], trust: Array, sums: Sums, list_length: int
+    parts: Parts, example: Pending, opinions: Sequence[Opinion], trust: Array, sums: Sums, list_length: int, kind: int
 ) -> Tested:
-    """How a query's answer ranks among rows that are neither closed nor excluded.
+    """How a query's answer ranks among rows that are neither closed nor excluded; `kind` is the index of its type.
 
     Leaves in `sums.scores` what is, divided by the total, each row's probability without the ranker.
     """
@@ -264,8 +266,12 @@ def _tested(
     own = scores[row]
     above, above_memory, above_slow, highest = _ranks(scores, sums.memory, slow, closed, row)
     closed[opened] = False
-    revision, rank = _revision(parts, example, opinions, trust, sums), above
-    if revision is not None:
+    revision, rank, headed = _revision(parts, example, opinions, trust, sums, kind), above, 0
+    if parts.ranker is not None and revision is not None:
+        if (added := parts.ranker.headed(revision)) is not None:
+            scores[revision.rows] += added
+            headed = _rank(scores, row)
+            scores[revision.rows] = revision.plain
         scores[revision.rows] += revision.added
         rank = _rank(scores, row)
     best = top_k(scores, list_length) if list_length else np.zeros(0, np.int64)
@@ -277,7 +283,7 @@ def _tested(
     loss = float(np.log(total) - (own - highest))
     scored = Scored(True, rank, example.popularity_rank, above_memory, above_slow, loss)
     if revision is not None:
-        scored = scored._replace(unrevised=above, recalled=bool((revision.rows == row).any()))
+        scored = scored._replace(unrevised=above, recalled=bool((revision.rows == row).any()), headed=headed)
     return Tested(scored, best, total, revision)
 
 
@@ -322,7 +328,8 @@ def fuse(parts: Parts, block: Block, list_length: int = 0) -> Fused:
         q -= 1
         opinions = opinions_of(parts, block, i)
         add_up(parts, opinions, q, trust[q], sums)
-        scored[i], found.best[i], total, revision = _tested(parts, example, opinions, trust[q], sums, list_length)
+        kind = 0 if example.against else block.type_index.get(example.target.type, 0)
+        scored[i], found.best[i], total, revision = _tested(parts, example, opinions, trust[q], sums, list_length, kind)
         if example.against:
             scored[i] = nothing._replace(against=scored[i].headwater)
             continue

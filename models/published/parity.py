@@ -23,7 +23,8 @@ from models.finite import not_finite
 from models.inputs import encode_histories
 from models.published.bundle import Bundle
 from models.published.graph import SCORES
-from models.published.ranker_graph import FACTS, SAID, WEIGHTS, build_ranker_graph
+from models.published.ranker_graph import BY_HEAD, FACTS, HEAD_WEIGHTS, SAID, WEIGHTS, build_ranker_graph
+from models.ranker.heads import HEADS
 
 __all__ = ["check_parity", "probe_histories", "reference_scores"]
 
@@ -74,17 +75,21 @@ def check_parity(bundle: Bundle, histories: Sequence[Sequence[Entry]] | None = N
 
 
 def _ranker_difference(bundle: Bundle, bound: float) -> float:
-    """The same of the ranker's graph and network, on made-up facts. Raises BundleError."""
+    """The same of the ranker's graph, and its network and heads, on made-up facts. Raises BundleError."""
     parts = Parts(bundle.config)
     if parts.ranker is None or "ranker_mean" not in bundle.weights:
         return 0.0
-    network, weights = parts.ranker.network, bundle.weights
+    network, heads, weights = parts.ranker.network, parts.ranker.heads, bundle.weights
     network.read(weights)
+    heads.read(weights)
     spread = np.random.default_rng(0).normal(size=(PROBED, len(weights["ranker_mean"]))) * 2.0
     facts = (spread / weights["ranker_scale"] + weights["ranker_mean"]).astype(np.float32)
-    given = {FACTS: facts, **{name: weights[name] for name in WEIGHTS}}
-    (served,) = _session(build_ranker_graph()).run([SAID], given)
-    difference = float(np.abs(served - network.said(facts)).max())
+    with_heads = "ranker_heads" in weights
+    given = {FACTS: facts, **{name: weights[name] for name in (*WEIGHTS, *(HEAD_WEIGHTS if with_heads else ()))}}
+    served = _session(build_ranker_graph(with_heads)).run([SAID, BY_HEAD] if with_heads else [SAID], given)
+    asked = network.forward(facts)
+    learned = [asked.said, np.stack([heads.said(head, asked) for head in range(HEADS)], 1)]
+    difference = float(np.max([np.abs(one - other).max() for one, other in zip(served, learned, strict=False)]))
     if not difference <= bound:
         raise BundleError(
             f"version {bundle.version}: the ranker's graph and network differ by {difference:.2e} (bound {bound:.0e}): "

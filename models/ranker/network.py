@@ -11,7 +11,7 @@ share, 0 to 1, is learned from what the addition was worth on queries that it ha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from models.ranker.bounds import MOST, WIDEST
 from models.ranker.lists import PLACES, PlaceBias, TaughtList
 from models.ranker.posterior import Posterior
 
-__all__ = ["HIDDEN", "RankerNetwork"]
+__all__ = ["HIDDEN", "LEARNING_RATE", "MOST_SURE", "SURE", "Forward", "RankerNetwork"]
 
 HIDDEN = 32
 LEARNING_RATE = 5e-3
@@ -40,6 +40,14 @@ The sum is kept between -SURE and MOST_SURE, so that it soon tells when things c
 
 Array = NDArray[np.float32]
 Marks = NDArray[np.bool_]
+
+
+class Forward(NamedTuple):
+    """Of candidates: standardised facts (C, F), hidden units (C, HIDDEN), and what is said (C,)."""
+
+    standard: Array
+    hidden: Array
+    said: Array
 
 
 class RankerNetwork(Network):
@@ -66,7 +74,7 @@ class RankerNetwork(Network):
         self.owed_places = np.zeros(len(self.places.flat))  # of the places; neither by weight
         self.owed_weight = np.zeros(1)
         self.posterior = Posterior(HIDDEN)
-        self._asked = (np.zeros((0, facts), np.float32),) * 3
+        self.asked = Forward(*(np.zeros((0, facts), np.float32),) * 3)  # of the newest query
         self._read: tuple[Array, Array, Array, Array] | None = None  # the weights that say something, once a block
         self._lessons: list[tuple[Array, Array, Array]] = []
         self._met: list[Array] = []
@@ -96,10 +104,10 @@ class RankerNetwork(Network):
 
     def said(self, facts: Array) -> Array:
         """What is to be added to the scores of candidates with these facts (C, F), before the share: (C,)."""
-        return self._forward(facts)[2]
+        return self.forward(facts).said
 
-    def _forward(self, facts: Array) -> tuple[Array, Array, Array]:
-        """Standardised facts (C, F), hidden units (C, HIDDEN), and what is said (C,)."""
+    def forward(self, facts: Array) -> Forward:
+        """What candidates with these facts (C, F) come to."""
         if self._read is None:
             named = Network.weights(self)
             hidden_weight, output = named["ranker_hidden_weight"], named["ranker_output_weight"]
@@ -112,12 +120,12 @@ class RankerNetwork(Network):
         hidden += bias
         np.maximum(hidden, 0, out=hidden)
         said: Array = hidden @ output + standard @ linear
-        return standard, hidden, np.minimum(np.maximum(said, -MOST), MOST)
+        return Forward(standard, hidden, np.minimum(np.maximum(said, -MOST), MOST))
 
     def ask(self, facts: Array) -> Array:
         """The same, remembered for `taught`."""
-        self._asked = self._forward(facts)
-        return self._asked[2]
+        self.asked = self.forward(facts)
+        return self.asked.said
 
     def taught(self, facts: Array, chance: Array, target: Marks, weight: np.float32) -> None:
         """What a query teaches of the candidates that were asked about last.
@@ -128,7 +136,7 @@ class RankerNetwork(Network):
         self._met.append(facts[::METED])
         if not target.any():
             return
-        standard, hidden, said = self._asked
+        standard, hidden, said = self.asked
         more = chance * np.exp(said)
         gained = float(said[target][0] - np.log(more.sum() / chance.sum()))
         self.gain[0] = min(max(self.gain[0] + gained, -SURE), MOST_SURE)
@@ -146,7 +154,7 @@ class RankerNetwork(Network):
         The softmax is over the list's items, what a place says on top of it. A list of which all or nothing was
         reacted to says nothing of which.
         """
-        standard, hidden, said = self._forward(taught.facts)
+        standard, hidden, said = self.forward(taught.facts)
         odds = (taught.plain + said + self.places.of(taught.places)).astype(np.float64)
         among = np.exp(odds - odds.max())
         among /= among.sum()

@@ -21,6 +21,7 @@ from models.part import Part
 from models.ranker.candidates import alike_of, candidates_of, standing_of
 from models.ranker.contributions import Voice, contributions_of
 from models.ranker.facts import FIRST, AskedMoment, ItemTables, facts_count, facts_of, moment_of, past_of
+from models.ranker.heads import RankerHeads
 from models.ranker.network import RankerNetwork
 from models.ranker.revision import added_to
 from models.ranker.statistics import RankerItems
@@ -39,27 +40,37 @@ class AskedQuery(NamedTuple):
     voices: Sequence[Voice]
     revisers: Sequence[int]
     before: Array
+    kind: int = 0
+    """Index of the type of what came, 0 where there is none."""
 
 
 class Revision(NamedTuple):
-    """Of a query's candidates: their rows (C,), their fused scores, what is added to these, and their facts (C, F)."""
+    """Of a query's candidates: their rows (C,), their fused scores, what is added to these, and their facts (C, F).
+
+    `kind` is the index of the type of what came; `head` that of it, None where it has none, and `by_head` what it says
+    (C,).
+    """
 
     rows: Rows
     plain: Array
     added: Array
     facts: Array
+    kind: int = 0
+    head: int | None = None
+    by_head: Array | None = None
 
 
 class Ranker:
-    """Item statistics and network. `all` are its parts, which learner, publication and checkpoint loop over."""
+    """Item statistics, network and heads. `all` are its parts, which learner, publication and checkpoint loop over."""
 
     def __init__(self, config: ModelConfig, experts: Sequence[Expert], capacity: int) -> None:
         self.zone, self.nothing_told = config.time_zone, [0.0] * told_count(config)
         self.listened = [e for e, one in enumerate(experts) if not isinstance(one, Popularity)]
         self.experts = len(experts)
         self.statistics = RankerItems(capacity)
-        self.network = RankerNetwork(facts_count(self.experts, len(self.nothing_told)))
-        self.all: list[Part] = [self.statistics, self.network, self.network.places, self.network.posterior]
+        facts = facts_count(self.experts, len(self.nothing_told))
+        self.network, self.heads = RankerNetwork(facts), RankerHeads(facts)
+        self.all: list[Part] = [self.statistics, self.network, self.network.places, self.network.posterior, self.heads]
         self._scratch = np.zeros(0, np.float32)
 
     def ask(self, asked: AskedQuery, scores: Array) -> Revision:
@@ -92,7 +103,17 @@ class Ranker:
             told=self.nothing_told if example.told is None else example.told,
         )
         facts = facts_of(said, plain, self.tables(), past, rows, moment_of(moment))
-        return Revision(rows, plain, added_to(plain, self.network.ask(facts), self.network.share[0]), facts)
+        added = added_to(plain, self.network.ask(facts), self.network.share[0])
+        head = self.heads.head_of(asked.kind)
+        by_head = None if head is None else self.heads.said(head, self.network.asked)
+        return Revision(rows, plain, added, facts, asked.kind, head, by_head)
+
+    def headed(self, revision: Revision) -> Array | None:
+        """What is added to the candidates' scores for the type of what came alone, None where it has no head."""
+        if revision.by_head is None:
+            return None
+        more = self.network.share[0] * self.network.asked.said + self.heads.share[revision.head] * revision.by_head
+        return added_to(revision.plain, more, np.float32(1))
 
     def tables(self) -> ItemTables:
         """What facts read of items, as of the example that was last rewound."""
@@ -100,11 +121,18 @@ class Ranker:
 
     def learn(self, revision: Revision, chance: Array, total: np.float32, row: int, weight: np.float32) -> None:
         """Take down what a query teaches: `chance` (N,) by `total` are the probabilities without the ranker."""
-        self.network.taught(revision.facts, chance[revision.rows] / total, revision.rows == row, weight)
+        among, target = chance[revision.rows] / total, revision.rows == row
+        asked = self.network.asked
+        if revision.head is not None and revision.by_head is not None:
+            common = among * np.exp(self.network.share[0] * asked.said)
+            self.heads.taught(revision.head, asked, common, revision.by_head, target, weight)
+        self.heads.meet(revision.kind)
+        self.network.taught(revision.facts, among, target, weight)
 
     def step(self, popularity: Popularity, used: int) -> None:
         """The block's queries have taught: take a step, and look what is new and popular for the next block."""
         self.network.step()
+        self.heads.step()
         self.look(popularity, used)
 
     def look(self, popularity: Popularity, used: int) -> None:

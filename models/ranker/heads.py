@@ -1,0 +1,121 @@
+"""What the ranker adds for one type of event: beside `said`, a head for each of the first positive types.
+
+    said_t = clip(heads[t] . (hidden units, standardised facts), -10, 10)
+    P(candidate is next | the next event is of type t) ~ exp(score + share * said + share_t * said_t)
+
+Before: `network` has the hidden units. After: a surface weighs types (`Surface.objectives`): the sum of
+weight * share_t * said_t is added, too. Each head is learned on the queries whose target is of its type, and its share
+from what it gained on these before it learned from them. Nothing flows back: hidden units and `said` are learned as if
+there were no heads. Knows indices of types, not their names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.part import Changes, Input, Part
+from models.ranker.bounds import MOST
+from models.ranker.network import HIDDEN, LEARNING_RATE, MOST_SURE, SURE, Forward
+from models.sequence.optimizer import Adam
+
+__all__ = ["HEADS", "RankerHeads"]
+
+HEADS = 8
+"""Types that are told apart: the first that queries are of."""
+
+Array = NDArray[np.float32]
+Marks = NDArray[np.bool_]
+
+
+class RankerHeads(Part):
+    """`types` (HEADS,) says which type each head is of, 0: free. As long as all queries are of one type none learns:
+    its head would only repeat what `said` says.
+    """
+
+    def __init__(self, facts: int) -> None:
+        self.heads = torch.zeros(HEADS, HIDDEN + facts)
+        self.adam = Adam(self.heads, LEARNING_RATE)
+        self.types = np.zeros(HEADS, np.int64)
+        self.gain = np.zeros(HEADS)  # nats, as the network's
+        self.share = np.zeros(HEADS, np.float32)
+        self._gradient = np.zeros((HEADS, HIDDEN + facts), np.float32)
+        self._taught = np.zeros(HEADS, np.bool_)
+        self._stepped = True  # since the last publication
+
+    def inputs(self) -> dict[str, Input]:
+        """Weights, which type each head is of, and the shares."""
+        types, share = Input(np.int64, (HEADS,)), Input(np.float32, (HEADS,))
+        weights = Input(np.float32, tuple(self.heads.shape))
+        return {"ranker_heads": weights, "ranker_head_types": types, "ranker_head_share": share}
+
+    def weights(self) -> dict[str, NDArray[Any]]:
+        """All of them by name."""
+        return {"ranker_heads": self.heads.numpy(), "ranker_head_types": self.types, "ranker_head_share": self.share}
+
+    def read(self, weights: Mapping[str, NDArray[Any]]) -> None:
+        """Be the published weights; a model of an earlier release has none, and no head says anything."""
+        if "ranker_heads" in weights:
+            self.heads = torch.from_numpy(weights["ranker_heads"])
+            self.types, self.share = weights["ranker_head_types"], weights["ranker_head_share"]
+
+    def take_changes(self) -> Changes:
+        """All of it after a step."""
+        dense, self._stepped = list(self.inputs()) if self._stepped else [], False
+        return Changes(dense=dense)
+
+    def head_of(self, kind: int) -> int | None:
+        """The head of the type of this index, None where it has none, or where it has nothing to tell apart."""
+        if not kind or not self.types[1]:
+            return None
+        found = np.flatnonzero(self.types == kind)
+        return int(found[0]) if len(found) else None
+
+    def said(self, head: int, asked: Forward) -> Array:
+        """What one head says of candidates, before its share: (C,)."""
+        weights = self.heads.numpy()[head]
+        said: Array = asked.hidden @ weights[:HIDDEN] + asked.standard @ weights[HIDDEN:]
+        return np.minimum(np.maximum(said, -MOST), MOST)
+
+    def meet(self, kind: int) -> None:
+        """A query is of the type of this index: it gets a head, while there are any."""
+        if kind and not self.types[-1] and kind not in self.types:
+            self.types[np.argmin(self.types > 0)] = kind
+            self._stepped = True
+
+    def taught(self, head: int, asked: Forward, chance: Array, said: Array, target: Marks, weight: np.float32) -> None:
+        """What a query teaches its head; `said` (C,) is what the head said of it.
+
+        `chance` (C,) is the candidates' probability with what all heads have in common added; see `network.taught`.
+        """
+        if not target.any():
+            return
+        more = chance * np.exp(said)
+        total = more.sum()
+        gained = float(said[target][0] - np.log(total / chance.sum()))
+        self.gain[head] = min(max(self.gain[head] + gained, -SURE), MOST_SURE)
+        gradient = (more / total - target) * weight
+        self._gradient[head, :HIDDEN] += gradient @ asked.hidden
+        self._gradient[head, HIDDEN:] += gradient @ asked.standard
+        self._taught[head] = True
+
+    def step(self) -> None:
+        """One step of the heads that a block taught."""
+        if self._taught.any():
+            rows = np.flatnonzero(self._taught)
+            self.adam.step(torch.from_numpy(self._gradient[rows]), torch.from_numpy(rows))
+            self.share[:] = np.clip(self.gain / SURE, 0.0, 1.0)
+            self._gradient[rows], self._taught[rows], self._stepped = 0.0, False, True
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Weights, types, and what was gained."""
+        mine = {"weights": self.heads.numpy(), "types": self.types, "gain": self.gain, "share": self.share}
+        return {f"ranker.heads.{name}": array for name, array in mine.items()}
+
+    def adams(self) -> dict[str, Adam]:
+        """One."""
+        return {"ranker.heads": self.adam}
