@@ -33,7 +33,7 @@ from headwater.recommendations import (
 from headwater.signals import Signals
 from headwater.surfaces import DEFAULT_SURFACE, Surface, SurfaceKind
 from models.top_k import drop_not_finite
-from serving.arranging import NO_ROW, Arranged, Beyond, Offer, arrange, arranges, few_events
+from serving.arranging import NO_ROW, NO_TIER, Arranged, Beyond, Offer, arrange, arranges, few_events
 from serving.cold_items import cold_items, likest
 from serving.filters import Mask
 from serving.popular import Popular
@@ -45,6 +45,7 @@ from serving.second_stage import Situation, asked_outputs, revise
 from serving.surfaces import Surfaces, as_asked
 from serving.surfaces.kinds import (
     NEAR,
+    PINNED,
     UNKNOWN,
     WHOLE,
     Seen,
@@ -367,11 +368,12 @@ def _rows(batch: _Batch, asked: _Asked, seen: Seen) -> list[_Listed]:
     """A row for each of the newest items of the history that anything goes with, then one for each fallback."""
     most, rows, used = asked.surface.rows, list[_Listed](), list[str]()
     catalogue = batch.scorer.catalogue
+    below = asked._replace(surface=asked.surface.model_copy(update={"pins": ()}))  # they have places of the first row
 
     def add(kinds: Sequence[SurfaceKind], seen: Seen, title: str, because: str | None) -> None:
         if len(rows) < most:
             seed = f"{asked.request.request_id}/{len(rows) + 1}"
-            row = _of_kinds(batch, asked, seen, kinds, used, seed)
+            row = _of_kinds(batch, asked if not rows else below, seen, kinds, used, seed)
             if row.ids:
                 rows.append(row._replace(title=title, because=because))
                 used.extend(row.ids)
@@ -395,7 +397,7 @@ def _of_kinds(
 ) -> _Listed:
     """A list of the first kind, and below it of the others. Slots are the rows here. Raises RequestRefused.
 
-    `used` are items of rows above.
+    Of a row, `used` are the items of those above, and `seed` is its own.
     """
     catalogue, rows, half = batch.scorer.catalogue, batch.scorer.all_items, batch.half
     blocked = rows.blocked(asked.at_ms)
@@ -415,18 +417,17 @@ def _of_kinds(
         return mask
 
     beyond = _beyond(batch, asked, dict, others) if WHOLE & set(kinds) else None
+    if seed is not None and beyond is None and not (which > NO_TIER).any():
+        return _Listed([], [], [])  # a row of nothing but pins is none
     vectors = new = None
     if half is not None and arranges(asked.surface):
         vectors = half.rows.by_slot(half.bundle.weights["item_vectors"], 0.0) if asked.surface.diversity else None
         new = partial(_new_slots, half)
-    found = arrange(
-        Offer(scores, rows, vectors, new, beyond, rows, catalogue.slots),
-        asked.surface,
-        asked.k,
-        seed or asked.request.request_id,
-        asked.at_ms,
-    )
-    said = [kinds[which[slot]] for slot, row in zip(found.slots.tolist(), found.rows.tolist(), strict=True) if row >= 0]
+    may_be_pinned = partial(_allowed, batch, partial(allow, kind=kinds[0]))
+    offer = Offer(scores, rows, vectors, new, beyond, rows, catalogue.slots, which, may_be_pinned)
+    found = arrange(offer, asked.surface, asked.k, seed or asked.request.request_id, asked.at_ms)
+    told: list[str] = [*kinds, PINNED]  # NO_TIER is the last
+    said = [told[which[slot]] for slot, row in zip(found.slots.tolist(), found.rows.tolist(), strict=True) if row >= 0]
     why = []
     if asked.request.explain:
         why = [
@@ -440,6 +441,16 @@ def _of_kinds(
         best = np.argsort(-scores, kind="stable")[: int(np.count_nonzero(scores > -np.inf))].tolist()
         order = {catalogue.ids[slot]: (kinds[which[slot]], float(scores[slot])) for slot in best}
     return listed._replace(notes=(*listed.notes, *fills), order=order)
+
+
+def _allowed(batch: _Batch, allow: Callable[[Array], None]) -> Mask:
+    """(slots,) which items there are that the rules leave."""
+    there = batch.scorer.catalogue.listed()
+    if batch.half is not None:
+        there[batch.half.rows.named()] = True
+    scores = np.where(there, 0.0, -np.inf)
+    allow(scores)
+    return np.asarray(scores == 0.0)
 
 
 def _new_slots(half: Half) -> Mask:

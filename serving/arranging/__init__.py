@@ -5,5 +5,7 @@ from serving.arranging.beyond import Beyond
 from serving.arranging.likeness import list_diversity
 from serving.arranging.new_items import few_events
 from serving.arranging.pool import NO_ROW, Offer
+from serving.arranging.tiers import NO_TIER, lowered
 
-__all__ = ["NO_ROW", "Arranged", "Beyond", "Offer", "arrange", "arranges", "few_events", "list_diversity"]
+__all__ = ["NO_ROW", "NO_TIER", "Arranged", "Beyond", "Offer", "arrange", "arranges", "few_events", "list_diversity"]
+__all__ += ["lowered"]

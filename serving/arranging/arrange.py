@@ -41,7 +41,7 @@ class Arranged(NamedTuple):
     Fields
         rows: of the items; NO_ROW for those beyond.
         slots: of the same items in the catalogue.
-        scores: as they were offered; of items beyond, the lowest of the list, and 0 at most.
+        scores: as they were offered; of items that have none, the lowest of the list, and 0 at most.
         propensities: the chance of each at its place, given what is above it; 1 where nothing is left to chance.
         notes: for the receipt's policy.
     """
@@ -88,10 +88,10 @@ def arrange(offer: Offer, surface: Surface, k: int, seed: str, now_ms: int) -> A
 
 
 def _scores(rows: RowIds, offered: Array) -> Array:
-    """Those offered; of items beyond the lowest, and 0 at most."""
-    known = rows != NO_ROW
-    scores = np.zeros(len(rows), offered.dtype)
-    scores[known] = offered[rows[known]]
+    """Those offered; of items that have none the lowest, and 0 at most."""
+    scores = np.where(rows == NO_ROW, -np.inf, offered[rows]) if len(offered) else np.full(len(rows), -np.inf)
+    known = scores > -np.inf
+    scores[~known] = 0.0
     if not known.all() and known.any():
         scores[~known] = min(0.0, float(scores[known].min()))
     return scores
@@ -103,7 +103,7 @@ class _Pass:
     def __init__(self, offer: Offer, surface: Surface, k: int, seed: str, now_ms: int) -> None:
         self.surface, self.k, self.seed, self.now_ms = surface, k, seed, now_ms
         self.pool = pool = Pool(offer, surface, k, now_ms)
-        self.price = diversity_price(surface.diversity, pool.values[pool.stage == SCORED])
+        self.price = diversity_price(surface.diversity, pool.values[pool.stage <= SCORED])
         self.notes: list[str] = []
         self.listed: list[int] = []
         self.propensities: list[float] = []
@@ -155,7 +155,7 @@ class _Pass:
         sure[items] = self.limits.kept(items.tolist(), self.free, places)
         items = np.flatnonzero(sure)
         stages = self.pool.stage[items]
-        if stages.min() != SCORED:  # nothing has a score: in their order
+        if stages.min() > SCORED:  # nothing has a score: in their order
             explore = explore.model_copy(update={"temperature": 0.0, "epsilon": 0.0})
         chance = chances(explore, values[items], self.pool.new[items], stages == stages.min())
         chosen = draw(chance, uniform(self.seed, place))

@@ -19,6 +19,7 @@ from headwater.surfaces import Boost, Share, Surface
 from models.top_k import top_k
 from serving.arranging.beyond import Beyond
 from serving.arranging.likeness import unit
+from serving.arranging.tiers import NO_TIER, lowered
 from serving.catalogue import Catalogue
 from serving.filters import Mask, Scalar
 from serving.rules import Rows
@@ -41,7 +42,7 @@ MOST_OF_SHARE = 2_000
 """Of a share's items so many are looked at where caps leave no room for the best."""
 
 SCORED, BEYOND, BURIED, BURIED_BEYOND = range(4)
-"""Stages: a place goes to the first that has anything for it."""
+"""Stages: a place goes to the first that has anything for it. Those of tiers lie below SCORED, which is the last's."""
 
 
 class Offer(NamedTuple):
@@ -56,6 +57,9 @@ class Offer(NamedTuple):
             slots and `new` says of those. None: the list ends with the rows.
         all_items: the catalogue by its slots, for what is beyond.
         item_rows: the row of each item that has one, for pins.
+        tiers: of which kind each score is, (N,), 0 first: whatever raises it, it comes after those of an earlier one.
+            None: they are all alike.
+        pinned: which rows without a score may have a place of their own all the same, (N,).
     """
 
     scores: Array
@@ -65,6 +69,8 @@ class Offer(NamedTuple):
     beyond: Beyond | None = None
     all_items: Rows | None = None
     item_rows: Mapping[str, int] = {}
+    tiers: Ints | None = None
+    pinned: Callable[[], Mask] | None = None
 
 
 class _Rated(NamedTuple):
@@ -80,7 +86,7 @@ class Pool:
     Fields, (P,) each
         rows, slots: NO_ROW for what is beyond; of the catalogue.
         scores, values: as offered, and boosted, both 0 for what is beyond.
-        stage: one of the four.
+        stage: one of the four, or below them.
         new: whether an item had few events.
         groups: (shares, P), which meet the share's condition.
 
@@ -97,6 +103,7 @@ class Pool:
         self.wants_new = surface.explore.new_items > 0
         self.unknown = {f"max_per.{name}": None for name in surface.max_per if not self.catalogue.has_field(name)}
         self._rated = self._rate()
+        self._last_tier = NO_TIER if offer.tiers is None else int(offer.tiers.max(initial=NO_TIER))
         self._row_groups = [self._mask(offer.rows, "shares", i, one) for i, one in self.shares]
         self._slot_groups: list[Mask] = []
         self._new = offer.new() if offer.new is not None and self.wants_new else None
@@ -166,6 +173,8 @@ class Pool:
                 allowed = self.offer.beyond.allowed()
                 if slot < len(allowed) and allowed[slot]:
                     self._add_slots(np.array([slot]), BURIED_BEYOND if self._buried_slots()[slot] else BEYOND)
+            elif row is not None and self.offer.pinned is not None and self.offer.pinned()[row]:
+                self._add_rows(np.array([row]), BEYOND)
         found = np.flatnonzero(self.slots == slot)
         return int(found[0]) if len(found) else None
 
@@ -194,7 +203,7 @@ class Pool:
             else:
                 buried |= mask
         values[buried] = -np.inf
-        return _Rated(values, buried)
+        return _Rated(values if self.offer.tiers is None else lowered(values, self.offer.tiers), buried)
 
     def _mask(self, rows: Rows, list_name: str, place: int, rule: Boost | Share) -> Mask:
         """Which rows a rule is of. A field that no item has just now is no mistake of the request: nothing meets it."""
@@ -262,9 +271,12 @@ class Pool:
     def _add_rows(self, rows: Ints, stage: int) -> None:
         offer = self.offer
         values = offer.scores[rows] if stage == BURIED else self._rated.values[rows]
+        stages = np.full(len(rows), stage)
+        if stage == SCORED and offer.tiers is not None:
+            stages += offer.tiers[rows] - self._last_tier
         new = np.zeros(len(rows), bool) if self._new is None else self._new[rows]
         groups = [one[rows] for one in self._row_groups]
-        self._append(rows, offer.rows.slots_of(rows), (offer.scores[rows], values), (stage, new), groups)
+        self._append(rows, offer.rows.slots_of(rows), (offer.scores[rows], values), (stages, new), groups)
 
     def _add_slots(self, slots: Ints, stage: int) -> None:
         slots = slots[~np.isin(slots, self.slots)]
@@ -272,16 +284,16 @@ class Pool:
         rows, known = np.full(len(slots), NO_ROW), self._new_slots()
         new = np.ones(len(slots), bool) if known is None else known[slots]
         groups = [one[slots] for one in self._groups_of_slots()]
-        self._append(rows, slots, (nothing, nothing), (stage, new), groups)
+        self._append(rows, slots, (nothing, nothing), (np.full(len(slots), stage), new), groups)
 
     def _append(
-        self, rows: Ints, slots: Ints, numbers: tuple[Array, Array], kind: tuple[int, Mask], groups: Iterable[Mask]
+        self, rows: Ints, slots: Ints, numbers: tuple[Array, Array], kind: tuple[Ints, Mask], groups: Iterable[Mask]
     ) -> None:
         self.rows = np.concatenate([self.rows, rows])
         self.slots = np.concatenate([self.slots, slots])
         self.scores = np.concatenate([self.scores, numbers[0]])
         self.values = np.concatenate([self.values, numbers[1]])
-        self.stage = np.concatenate([self.stage, np.full(len(rows), kind[0])])
+        self.stage = np.concatenate([self.stage, kind[0]])
         self.new = np.concatenate([self.new, kind[1]])
         fresh = np.array(list(groups), bool).reshape(len(self.shares), len(rows))
         self.groups = np.concatenate([self.groups, fresh], axis=1)

@@ -19,6 +19,7 @@ from headwater.signals import Meaning, Signals
 from headwater.surfaces import SurfaceKind
 from models.experts.popularity import UNSEEN
 from models.ranker.facts import FIRST, HOUR_MS
+from serving.arranging import NO_TIER, lowered
 from serving.catalogue import Catalogue
 from serving.cold_items import likeness_to
 from serving.popular import Popular
@@ -26,7 +27,8 @@ from serving.popular import Popular
 if TYPE_CHECKING:
     from serving.scorer import Half
 
-__all__ = ["NEAR", "WHOLE", "Seen", "asked_about", "log_weights", "newest_items", "reason_of", "tiers_of", "title_of"]
+__all__ = ["NEAR", "PINNED", "WHOLE", "Seen", "asked_about", "log_weights", "newest_items", "reason_of", "tiers_of"]
+__all__ += ["title_of"]
 
 Array = npt.NDArray[Any]
 
@@ -55,16 +57,16 @@ UNKNOWN = UNSEEN / 10
 LEAST_WEIGHT, APART = 1e-300, 1e-12
 """What counts as the least popularity, and how far apart equal ones are put: weights have six digits."""
 
-REASONS: dict[SurfaceKind, str] = {
+PINNED = "pinned"
+"""Stands for a kind with what has a place of its own and no score."""
+
+REASONS: dict[str, str] = {
     "popular": "popular now",
     "trending": "trending now",
     "new": "new",
     "again": "you come back to it",
+    PINNED: "pinned here",
 }
-
-TIER = 30.0
-"""How far the scores of a fallback are below the lowest of the kind before it: no boost lifts over that, and chance
-does once in 10^13 times."""
 
 
 class Seen(NamedTuple):
@@ -131,7 +133,7 @@ def title_of(kind: SurfaceKind) -> str:
     )
 
 
-def reason_of(kind: SurfaceKind, seen: Seen) -> str:
+def reason_of(kind: str, seen: Seen) -> str:
     """Why an item of this kind is in the list, in words."""
     if kind == "similar":
         newest = newest_items(seen, 1)
@@ -152,22 +154,19 @@ def tiers_of(
 
     Returns
         (slots,) scores, of each item by the first kind that says anything of it; and (slots,) which kind that was, by
-        its place in `kinds`, -1 for none.
+        its place in `kinds`, NO_TIER for none.
     """
-    scores, which = seen.nothing(), np.full(len(seen.catalogue.ids), -1)
-    floor = np.inf
+    scores, which = seen.nothing(), np.full(len(seen.catalogue.ids), NO_TIER)
     for place, kind in enumerate(kinds):
         said = scores_of(kind, seen)
         allow(said, kind)
         said[which >= 0] = -np.inf
         known = said > -np.inf
-        if known.any():
-            scores[known] = said[known] + min(0.0, floor - TIER - float(said[known].max()))
-            which[known] = place
-            floor = float(scores[known].min())
+        scores[known] = said[known]
+        which[known] = place
         if kind in WHOLE:
             break
-    return scores, which
+    return lowered(scores, which), which
 
 
 def scores_of(kind: SurfaceKind, seen: Seen) -> Array:

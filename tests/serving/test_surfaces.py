@@ -157,6 +157,37 @@ def test_because_you_is_rows_with_titles_and_no_item_twice(scorer: Scorer) -> No
     assert stranger.receipt.fallback == "no_history"
 
 
+RAISED = ({"filters": {"item": "other"}, "times": 1000},) * 5 + ({"filters": {"item": "own"}, "times": 1e-300},)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"boosts": RAISED}, {"diversity": 1}, {"boosts": RAISED, "explore": {"temperature": 9, "epsilon": 0.9}}]
+)
+def test_a_fallback_comes_after_the_kind_before_it_whatever_is_said(learner: Learner, changed: dict[str, Any]) -> None:
+    own = ("film-2", "film-3", "film-4")
+    items = [item(n, attributes={"item": "own" if film in own else "other"}) for n, film in enumerate(FILMS)]
+    here = Scorer(Catalogue(items), "cpu")
+    here.load(learner.publish(created_ms=1, full=True), 100)  # type: ignore[arg-type]
+    answer = ask(here, Surface(kind="again", k=8, fallbacks=("new", "popular"), **changed), clicked(*own))
+    assert set(items_of(answer)[:3]) == set(own)
+    assert "fill=new:5" in answer.receipt.policy
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pin_has_its_place_in_a_list_of_any_kind_and_in_the_first_of_several_rows(
+    scorer: Scorer, kind: SurfaceKind
+) -> None:
+    pins = [{"item_id": "summer-sale", "place": 2}, {"item_id": "film-7", "place": 1}, {"item_id": "gone", "place": 3}]
+    for fallbacks in ((), ("new", "popular")):
+        policy = Surface(kind=kind, k=3, pins=pins, fallbacks=fallbacks, filters={"price": {"not": 11}})
+        answer = ask(scorer, policy, explain=True)
+        listed = items_of(answer)
+        assert ("film-7" in listed, listed.count("summer-sale")) == (False, 1)
+        assert listed.index("summer-sale") == min(1, len(listed) - 1), listed
+        assert "pins_missing=1,3" in answer.receipt.policy
+        assert len(answer.rows) == (0 if kind != "because-you" else 2 if fallbacks == () else 3)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("history", [HISTORY, [], None, clicked("unheard-of")])
 @pytest.mark.parametrize("modelled", [True, False])
