@@ -1,4 +1,4 @@
-"""Worlds for tests, and worker processes: started as a user starts them, watched through /readyz, ended by pid."""
+"""Worlds for tests, and worker processes: watched through /readyz, ended by pid."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -18,6 +17,8 @@ from typing import Any
 
 from headwater.kafka import ensure_topics
 from headwater.settings import Settings, load_settings
+from tests.worlds import forking
+from tests.worlds.forking import Forked
 
 ROOT = Path(__file__).resolve().parents[2]
 PAUSE_S = 0.05
@@ -108,18 +109,11 @@ class LiveWorker:
         self.settings = settings
         self.log = log
         self.env = env
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Forked | subprocess.Popen[bytes] | None = None
 
     def start(self, *, wait: bool = True) -> LiveWorker:
-        more = {"PYTHONWARNINGS": "default", **self.env}
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", self.module],
-                cwd=ROOT,
-                env=environment(self.settings, **more),
-                stdout=log,
-                stderr=log,
-            )
+        env = environment(self.settings, **{"PYTHONWARNINGS": "default", **self.env})
+        self.process = forking.start(self.module, environment=env, folder=ROOT, log=self.log)
         if wait:
             eventually(self.is_ready, 60, lambda: f"{self.module} ready; its log:\n{self.tail()}")
         return self

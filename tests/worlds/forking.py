@@ -1,0 +1,167 @@
+"""Worker processes that begin with their libraries imported: forked by a process that has imported them and waits.
+
+Importing torch, numba and the clients is most of what a short-lived worker computes, and the suite starts a worker 150
+times. Only libraries are imported ahead: a worker's own modules it imports itself, as `python -m` does. Nothing with
+threads is among them, for threads do not survive a fork: onnxruntime has one. Whole starts, as a user's, are those of
+`headwater up` in tests/system and tests/console.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+CLIENTS = ("kafka", "orjson", "prometheus_client", "pydantic_settings", "redis")
+AHEAD = {
+    "streams.worker": ("faust", "aiokafka", "uvloop", *CLIENTS),
+    "serving.worker": ("numba", "numpy", *CLIENTS),
+    "trainer.worker": ("torch", "numba", "numpy", *CLIENTS),
+}
+"""Worker -> libraries."""
+
+POSSIBLE = sys.platform == "linux"
+"""Elsewhere libraries that talk to the system may not be used after a fork."""
+
+
+class Forked:
+    """A process that a `Nursery` has forked, with what tests use of `subprocess.Popen`."""
+
+    def __init__(self, nursery: Nursery, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._nursery = nursery
+
+    def poll(self) -> int | None:
+        """The exit code, or minus the signal that ended it; None while it runs."""
+        if self.returncode is None:
+            self.returncode = self._nursery.ask(ended=self.pid)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code, once there is one. TimeoutExpired after `timeout` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if deadline is not None and time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(f"worker {self.pid}", timeout or 0)
+            time.sleep(0.01)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        """Nothing where it has ended: its pid is its own until then."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+class Nursery:
+    """A process with the libraries of one worker, which it forks."""
+
+    def __init__(self, module: str, folder: Path) -> None:
+        self._lock = threading.Lock()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__, module], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        atexit.register(self.close)
+
+    def ask(self, **asked: Any) -> Any:
+        """One question, its answer."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with self._lock:
+            self._process.stdin.write(json.dumps(asked).encode() + b"\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        assert answer, f"the process that forks workers has ended with {self._process.poll()}"
+        return json.loads(answer)
+
+    def close(self) -> None:
+        """It ends, with whatever it has forked that still runs."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+
+@cache
+def _nursery(module: str, folder: Path) -> Nursery:
+    return Nursery(module, folder)
+
+
+def start(module: str, *, environment: dict[str, str], folder: Path, log: Path) -> Forked | subprocess.Popen[bytes]:
+    """`python -m module` in a folder, with this environment; what it prints is appended to the log."""
+    if POSSIBLE and module in AHEAD:
+        nursery = _nursery(module, folder)
+        return Forked(nursery, nursery.ask(log=str(log), environment=environment))
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", module], cwd=folder, env=environment, stdout=output, stderr=output
+        )
+
+
+def _serve() -> None:
+    """Answer questions until there are no more; in a forked process, return."""
+    running: set[int] = set()
+    for line in sys.stdin.buffer:
+        asked = json.loads(line)
+        if "ended" in asked:
+            pid, status = os.waitpid(asked["ended"], os.WNOHANG)
+            running.discard(pid)
+            answer = os.waitstatus_to_exitcode(status) if pid else None
+        else:
+            answer = os.fork()
+            if not answer:
+                return _become(asked["log"], asked["environment"])
+            running.add(answer)
+        os.write(1, json.dumps(answer).encode() + b"\n")
+    for pid in running:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    os._exit(0)
+
+
+def _become(log: str, environment: dict[str, str]) -> None:
+    """A process that has this environment and log, no input, and ends on Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    for given, wanted in ((nothing, 0), (output, 1), (output, 2)):
+        os.dup2(given, wanted)
+    os.close(nothing)
+    os.close(output)
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+def _main(module: str) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: whoever asks ends, and this with it
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in AHEAD[module]:
+            importlib.import_module(name)
+    assert len(os.listdir("/proc/self/task")) == 1, f"a library of {module} has started a thread: do not import it here"
+    gc.collect()
+    gc.freeze()  # what is never looked at again stays shared
+    _serve()
+    sys.argv = [module]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1])
