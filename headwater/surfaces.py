@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from headwater.errors import RequestRefused, SettingsError
 from headwater.events import EpochMs, Id
@@ -101,16 +101,29 @@ class Share(_Campaign):
 class Exploration(_Part):
     """How far lists are drawn by chance."""
 
-    by: Literal["plackett-luce", "epsilon"] = Field(
+    by: Literal["plackett-luce", "epsilon", "thompson"] = Field(
         default="plackett-luce",
         description="plackett-luce draws each place from softmax(score / temperature); epsilon takes the best but in a "
-        "share of draws any candidate.",
+        "share of draws any candidate; thompson lists by what the ranker could mean, as far as it does not know.",
     )
-    temperature: float = Field(default=0.0, ge=0, le=100, description="Of plackett-luce; 0 draws nothing.")
+    temperature: float = Field(
+        default=0.0,
+        ge=0,
+        le=100,
+        description="Of plackett-luce; of thompson times the spread of what the ranker could mean, 1 unless set. 0 "
+        "draws nothing.",
+    )
     epsilon: Unit = Field(default=0.0, description="Share of places that are drawn evenly from the candidates.")
     new_items: Unit = Field(
         default=0.0, description="Share of places that are drawn from items with few exposures or events."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_the_book(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("by") == "thompson":
+            return {"temperature": 1.0} | given
+        return given
 
 
 class Surface(_Part):
@@ -144,6 +157,15 @@ class Surface(_Part):
         description="Kinds that fill a list that comes out short, in this order; [] leaves it short.",
     )
 
+    @model_validator(mode="after")
+    def _draws_what_is_ranked(self) -> Surface:
+        if self.explore.by == "thompson" and self.explore.temperature and self.kind != "for-you":
+            raise ValueError(
+                f"explore.by = 'thompson' draws what the ranker says, which orders lists of kind 'for-you' alone, and "
+                f"kind is {self.kind!r}: explore by 'plackett-luce' or 'epsilon' there"
+            )
+        return self
+
     @cached_property
     def version(self) -> str:
         """12 hexadecimal digits of what the surface says: equal policies have equal versions everywhere."""
@@ -163,7 +185,7 @@ class Surface(_Part):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(one) for one in first["loc"])
-            raise SettingsError(f"overrides: {where}: {first['msg']}") from error
+            raise SettingsError(": ".join(filter(None, ("overrides", where, first["msg"])))) from error
 
 
 DEFAULT_SURFACE = Surface()

@@ -22,7 +22,7 @@ from headwater.examples import Entry
 from models.block import Sparse
 from models.inputs import encode_entries, encode_fresh, encode_since
 from models.published.names import SAID as SAID_OF
-from models.published.ranker_graph import FACTS, SAID, WEIGHTS, build_ranker_graph
+from models.published.ranker_graph import FACTS, HIDDEN, SAID, WEIGHTS, build_ranker_graph
 from models.ranker.candidates import alike_of, candidates_of, standing_of
 from models.ranker.facts import (
     FIRST,
@@ -36,6 +36,7 @@ from models.ranker.facts import (
     moment_of,
     past_of,
 )
+from models.ranker.posterior import POSTERIOR, drawn
 from models.ranker.revision import added_to
 from models.ranker.told import told_count, told_names, told_of
 from streams.features.state import EMPTY, UserState
@@ -125,6 +126,7 @@ class SecondStage:
         sizes: dict[str | int, int] = {"facts": facts, "hidden": hidden, 1: 1}
         wanted = {name: tuple(sizes[one] for one in shape) for name, shape in WEIGHTS.items()}
         wanted |= {"ranker_items": (self.bundle.capacity, len(ITEM)), "ranker_landmark_ms": (1,), "ranker_share": (1,)}
+        wanted |= {POSTERIOR: (hidden, hidden)} if POSTERIOR in weights else {}
         for name, shape in wanted.items():
             if weights[name].shape != shape:
                 raise BundleError(
@@ -167,6 +169,16 @@ class SecondStage:
         """What is added to the scores (C,) of candidates with these facts (C, F)."""
         (said,) = _session().run([SAID], {**self._weights, FACTS: facts})
         return added_to(scores, said, self.share)
+
+    def drawn(self, facts: Array, scores: Array, spread: float) -> Array | str:
+        """What each draw of the last layer adds to the revised scores (C,) of these candidates, (M, C); or why there is
+        none. `spread` as in `posterior.drawn`.
+        """
+        factor = self.bundle.weights.get(POSTERIOR)
+        if factor is None:
+            return "no_posterior"
+        (hidden,) = _session().run([HIDDEN], {**self._weights, FACTS: facts})
+        return drawn(factor, hidden, scores, self.share, spread)
 
     @property
     def share(self) -> np.float32:

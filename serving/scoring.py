@@ -33,7 +33,7 @@ from headwater.recommendations import (
 from headwater.signals import Signals
 from headwater.surfaces import DEFAULT_SURFACE, Surface, SurfaceKind
 from models.top_k import drop_not_finite
-from serving.arranging import NO_ROW, NO_TIER, Arranged, Beyond, Offer, arrange, arranges, few_events
+from serving.arranging import NO_ROW, NO_TIER, Arranged, Beyond, Offer, arrange, arranges, few_events, spread_of
 from serving.cold_items import cold_items, likest
 from serving.filters import Mask
 from serving.popular import Popular
@@ -327,7 +327,7 @@ def _model_answer(batch: _Batch, half: Half, asked: _Asked, said: _Said, fallbac
     scores = said.scores
     forbid(scores, rules)
     situation = _situation(asked)
-    candidates = revise(half, situation, scores, said.parts)
+    candidates, draws = revise(half, situation, scores, said.parts, spread_of(asked.surface.explore))
     offer = Offer(
         scores,
         half.rows,
@@ -336,6 +336,7 @@ def _model_answer(batch: _Batch, half: Half, asked: _Asked, said: _Said, fallbac
         _beyond(batch, asked, partial(_unknown_to, half, batch), half.rows.cold),
         batch.scorer.all_items,
         half.bundle.item_rows,
+        draws=draws,
     )
     found = _arranged(asked, offer)
     why: Sequence[Why] = ()

@@ -14,12 +14,13 @@ import numpy.typing as npt
 
 from models.ranker.facts import Past
 from models.top_k import drop_not_finite
+from serving.arranging import Draws
 from serving.ranker import SecondStage, Situation
 
 if TYPE_CHECKING:
     from serving.scorer import Half
 
-__all__ = ["Situation", "Told", "asked_outputs", "revise", "told"]
+__all__ = ["Revised", "Situation", "Told", "asked_outputs", "revise", "told"]
 
 Array = npt.NDArray[Any]
 RowIds = npt.NDArray[np.int64]
@@ -38,12 +39,21 @@ class Told(NamedTuple):
     not_finite: int = 0
 
 
+class Revised(NamedTuple):
+    """The candidates' rows, ascending, none where the model has no ranker; and what draws add to their scores, or why
+    there are none.
+    """
+
+    rows: RowIds
+    draws: Draws | str
+
+
 def asked_outputs(half: Half) -> list[str]:
     """The outputs of the graph that `revise` reads of a model, beside `scores`; none where it has no ranker."""
     return [] if half.second is None else list(dict.fromkeys(name for name, _ in half.second.experts))
 
 
-def revise(half: Half, situation: Situation, scores: Array, parts: Mapping[str, Array]) -> RowIds:
+def revise(half: Half, situation: Situation, scores: Array, parts: Mapping[str, Array], spread: float = 0.0) -> Revised:
     """Add to the candidates' scores what the ranker says of them.
 
     Parameters
@@ -51,21 +61,22 @@ def revise(half: Half, situation: Situation, scores: Array, parts: Mapping[str, 
         situation: who asks, and when.
         scores: (capacity,), -inf where the rules let nothing go; written to.
         parts: (capacity,) each, by the names of `asked_outputs`.
-
-    Returns
-        The candidates' rows, ascending; none where the model has no ranker.
+        spread: of draws of the ranker's posterior; 0 makes none.
     """
     stage = half.second
     if stage is None:
-        return NO_ROWS
+        return Revised(NO_ROWS, "no_ranker")
     rows, past = stage.candidates(situation, scores, parts)
     stage.seen.requests += 1
     stage.seen.candidates += len(rows)
+    draws: Array | str = "no_share"
     if stage.share:
         said = _told(stage, situation, scores, parts, rows, past)
         stage.seen.not_finite += said.not_finite
         scores[rows] += said.added
-    return rows
+        if spread:
+            draws = stage.drawn(said.facts, scores[rows], spread)
+    return Revised(rows, draws if isinstance(draws, str) else Draws(rows, draws))
 
 
 def told(half: Half, situation: Situation, scores: Array, parts: Mapping[str, Array]) -> Told | None:

@@ -18,10 +18,11 @@ import numpy.typing as npt
 
 from headwater.surfaces import Surface
 from models.top_k import top_k
-from serving.arranging.chance import chances, draw, explores, uniform
+from serving.arranging.chance import chances, draw, explores, mixed, spread_of, uniform
 from serving.arranging.likeness import Likeness, diversity_price
 from serving.arranging.limits import ListLimits
 from serving.arranging.pool import NO_ROW, SCORED, Offer, Pool, places_of
+from serving.arranging.thompson import Agreement, Draws
 from serving.filters import Mask
 
 __all__ = ["Arranged", "arrange", "arranges"]
@@ -105,6 +106,8 @@ class _Pass:
         self.pool = pool = Pool(offer, surface, k, now_ms)
         self.price = diversity_price(surface.diversity, pool.values[pool.stage <= SCORED])
         self.notes: list[str] = []
+        self.explore = surface.explore
+        self.draws: Agreement | None = None
         self.listed: list[int] = []
         self.propensities: list[float] = []
         self.pins = self._pins(offer.item_rows)
@@ -116,6 +119,8 @@ class _Pass:
         self.likeness: Likeness | None = None
         self._aim()
         self.likeness = self._likeness() if self.price else None
+        if spread_of(self.explore):
+            self._prepare_draws(offer.draws)
 
     def run(self) -> Arranged:
         """Fill the places."""
@@ -147,19 +152,37 @@ class _Pass:
         if not (sure.any() or doubtful.any()):
             return None
         values = self.pool.values if self.likeness is None else self.pool.values - self.price * self.likeness.most
-        explore = self.surface.explore
-        if not explores(explore):
+        if not explores(self.explore):
             return self._best(values, sure, doubtful, places), 1.0
-        items = np.flatnonzero(doubtful)
-        items = items[np.lexsort((items, -values[items], self.pool.stage[items]))[:DOUBTED]]
+        items, hoped = np.flatnonzero(doubtful), values if self.draws is None else values + self.draws.most
+        items = items[np.lexsort((items, -hoped[items], self.pool.stage[items]))[:DOUBTED]]
         sure[items] = self.limits.kept(items.tolist(), self.free, places)
-        items = np.flatnonzero(sure)
-        stages = self.pool.stage[items]
+        return self._drawn(values, np.flatnonzero(sure), place)
+
+    def _drawn(self, values: Array, items: RowIds, place: int) -> tuple[int, float]:
+        """One of the items by chance, and what its chance was."""
+        explore, draws, stages = self.explore, self.draws, self.pool.stage[items]
         if stages.min() > SCORED:  # nothing has a score: in their order
-            explore = explore.model_copy(update={"temperature": 0.0, "epsilon": 0.0})
-        chance = chances(explore, values[items], self.pool.new[items], stages == stages.min())
+            explore, draws = explore.model_copy(update={"temperature": 0.0, "epsilon": 0.0}), None
+        new, first = self.pool.new[items], stages == stages.min()
+        base = None
+        if draws is not None:
+            base = np.zeros(len(items))
+            base[first] = draws.chances(values, items[first])
+        chance = chances(explore, values[items], new, first, base)
         chosen = draw(chance, uniform(self.seed, place))
+        if draws is not None:
+            sure, never = (mixed(explore, np.full(len(items), one), new, first)[chosen] for one in (1.0, 0.0))
+            draws.take(int(items[chosen]), sure, never)
         return int(items[chosen]), float(chance[chosen])
+
+    def _prepare_draws(self, draws: Draws | str) -> None:
+        """Where there are none, the rest of the policy holds, and the receipt says so."""
+        if isinstance(draws, str):
+            self.explore = self.explore.model_copy(update={"temperature": 0.0})
+            self._note("not_explored", [draws])
+        else:
+            self.draws = Agreement(draws, self.pool.rows)
 
     def _best(self, values: Array, sure: Mask, doubtful: Mask, places: int) -> int:
         """The best of the first stage that has any."""
@@ -223,6 +246,8 @@ class _Pass:
         more = len(self.pool) - len(self.free)
         self.free = np.concatenate([self.free, np.ones(more, bool)])
         self.limits.grow(self._values(), self.pool.groups)
+        if self.draws is not None:
+            self.draws.grow(self.pool.rows)
         if self.likeness is not None:
             self.likeness = self._likeness()
             for item in self.listed:

@@ -4,8 +4,8 @@ Before: `arrange` says what a place may hold, and what each is worth there. Afte
 very number that it was drawn by.
 
 The base takes the best, or draws by softmax(value / temperature): with the items above gone from the next place this is
-the Plackett-Luce model (Plackett 1975). With chance `epsilon` any item is as good as another, and then with chance
-`new_items` any new one.
+the Plackett-Luce model (Plackett 1975); or it is what draws of the ranker say (`thompson`). With chance `epsilon` any
+item is as good as another, and then with chance `new_items` any new one.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ import numpy.typing as npt
 from headwater.surfaces import Exploration
 from serving.filters import Mask
 
-__all__ = ["chances", "draw", "explores", "uniform"]
+__all__ = ["chances", "draw", "explores", "mixed", "spread_of", "uniform"]
 
 Array = npt.NDArray[Any]
 
 
 def explores(explore: Exploration) -> bool:
     """Whether anything is left to chance."""
-    return bool(temperature_of(explore) or explore.epsilon or explore.new_items)
+    return bool((explore.temperature and explore.by != "epsilon") or explore.epsilon or explore.new_items)
 
 
-def temperature_of(explore: Exploration) -> float:
-    """Of the base; 0: the best is taken."""
-    return explore.temperature if explore.by == "plackett-luce" else 0.0
+def spread_of(explore: Exploration) -> float:
+    """How far draws of what the ranker could mean go from what it says; 0: there are none."""
+    return explore.temperature if explore.by == "thompson" else 0.0
 
 
-def chances(explore: Exploration, values: Array, new: Mask, drawn: Mask) -> Array:
+def chances(explore: Exploration, values: Array, new: Mask, drawn: Mask, base: Array | None = None) -> Array:
     """The probability of each item of a place, (n,): their sum is 1.
 
     Parameters
@@ -42,24 +42,36 @@ def chances(explore: Exploration, values: Array, new: Mask, drawn: Mask) -> Arra
         values: (n,) float64, best first where they are equal.
         new: which had few events.
         drawn: what base and epsilon may draw; the others have no more than the share of new items.
+        base: what it is before epsilon and new items, where draws say so.
     """
-    chance = np.zeros(len(values))
-    temperature = temperature_of(explore)
-    if temperature:
-        with np.errstate(over="ignore"):  # of a temperature that is next to none: what is not the best has no chance
-            worth = np.exp((values[drawn] - values[drawn].max()) / temperature)
-        chance[drawn] = worth / worth.sum()
-    else:
-        best = np.flatnonzero(drawn)
-        chance[best[np.argmax(values[best])]] = 1.0
-    if explore.epsilon:
-        chance = (1 - explore.epsilon) * chance + explore.epsilon * drawn / drawn.sum()
-    if explore.new_items and new.any():
-        chance = (1 - explore.new_items) * chance + explore.new_items * new / new.sum()
+    if base is None:
+        base = _base(explore, values, drawn)
+    chance = mixed(explore, base, new, drawn)
     likely = np.flatnonzero(chance)
     if len(likely) == 1:
         chance[likely] = 1.0  # whatever rounding left of it
     return np.minimum(chance, 1.0)
+
+
+def _base(explore: Exploration, values: Array, drawn: Mask) -> Array:
+    chance = np.zeros(len(values))
+    if explore.by == "plackett-luce" and explore.temperature:
+        with np.errstate(over="ignore"):  # of a temperature that is next to none: what is not the best has no chance
+            worth = np.exp((values[drawn] - values[drawn].max()) / explore.temperature)
+        chance[drawn] = worth / worth.sum()
+    else:
+        best = np.flatnonzero(drawn)
+        chance[best[np.argmax(values[best])]] = 1.0
+    return chance
+
+
+def mixed(explore: Exploration, chance: Array, new: Mask, drawn: Mask) -> Array:
+    """What epsilon and new items make of each item's chance, (n,), whatever the others' is."""
+    if explore.epsilon:
+        chance = (1 - explore.epsilon) * chance + explore.epsilon * drawn / drawn.sum()
+    if explore.new_items and new.any():
+        chance = (1 - explore.new_items) * chance + explore.new_items * new / new.sum()
+    return chance
 
 
 def draw(chance: Array, number: float) -> int:

@@ -18,7 +18,9 @@ from headwater.errors import RequestRefused
 from headwater.surfaces import Boost, Share, Surface
 from models.top_k import top_k
 from serving.arranging.beyond import Beyond
+from serving.arranging.chance import spread_of
 from serving.arranging.likeness import unit
+from serving.arranging.thompson import Draws
 from serving.arranging.tiers import NO_TIER, lowered
 from serving.catalogue import Catalogue
 from serving.filters import Mask, Scalar
@@ -28,6 +30,9 @@ __all__ = ["NO_ROW", "SCORED", "Offer", "Pool", "places_of"]
 
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
+
+NO_DRAWS = "no_ranker"
+"""Why there are none, where no ranker has a say."""
 
 NO_ROW = -1
 """Stands for the row of an item that the model does not know."""
@@ -60,6 +65,7 @@ class Offer(NamedTuple):
         tiers: of which kind each score is, (N,), 0 first: whatever raises it, it comes after those of an earlier one.
             None: they are all alike.
         pinned: which rows without a score may have a place of their own all the same, (N,).
+        draws: what draws of the ranker's posterior add, for `thompson`; or why there are none.
     """
 
     scores: Array
@@ -71,6 +77,7 @@ class Offer(NamedTuple):
     item_rows: Mapping[str, int] = {}
     tiers: Ints | None = None
     pinned: Callable[[], Mask] | None = None
+    draws: Draws | str = NO_DRAWS
 
 
 class _Rated(NamedTuple):
@@ -113,6 +120,8 @@ class Pool:
         rows += [self._best_of(*one) for one in zip(self._row_groups, self._counts, strict=True)]
         if self._new is not None:
             rows.append(self._best_of(self._new, NEW_ITEMS))
+        if spread_of(surface.explore) and not isinstance(offer.draws, str):
+            rows.append(offer.draws.rows[self._rated.values[offer.draws.rows] > -np.inf])
         self.rows = self.slots = self.stage = np.zeros(0, np.int64)
         self.scores = self.values = np.zeros(0)
         self.new = np.zeros(0, bool)

@@ -51,6 +51,7 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "cold": {"user": "user-7", "k": 100, "explain": True},
     "drawn": {"user": "user-1", "overrides": {**DRAWN, "shares": [{"filters": {"categories": "even"}, "least": 0.5}]}},
     "surface": {"user": "user-2", "surface": "home", "overrides": {"k": 7, "diversity": 0.4}, "explain": True},
+    "by draws": {"user": "user-1", "overrides": {"explore": {"by": "thompson", "temperature": 9}, "diversity": 0.2}},
     "drawn cold": {"user": "nobody", "overrides": DRAWN, "k": 60},
     "cold filter": {"user": "user-8", "filters": {"categories": {"not": ["odd", "even"]}}, "exclude_seen_days": 3},
     **{f"kind {kind}": {"user": "user-2", "surface": kind, "explain": True} for kind in get_args(SurfaceKind)},

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from headwater.errors import RequestRefused
 from headwater.events import Item
 from headwater.surfaces import Surface
-from serving.arranging import NO_ROW, Arranged, Beyond, Offer, arrange
+from serving.arranging import NO_ROW, Arranged, Beyond, Draws, Offer, arrange
 from serving.arranging.chance import draw, explores
 from serving.catalogue import Catalogue
 from serving.filters import Mask
@@ -47,7 +47,9 @@ class Shop(NamedTuple):
 
         item_rows = {one.item_id: row for row, one in enumerate(self.items)}
         scores = np.array(self.scores, np.float32)
-        return Offer(scores, rows, vectors, self.new, Beyond(allowed, best), Rows(catalogue), item_rows)
+        candidates = np.flatnonzero(scores > -np.inf)[1:]  # one is none
+        draws = Draws(candidates, np.random.RandomState(0).normal(size=(16, len(candidates))) * 2)
+        return Offer(scores, rows, vectors, self.new, Beyond(allowed, best), Rows(catalogue), item_rows, draws=draws)
 
     def new(self) -> Mask:
         return np.arange(len(self.items)) % 3 == 2
@@ -108,7 +110,7 @@ BOOST = st.fixed_dictionaries({"filters": FILTERS, "times": st.sampled_from([0.0
 PIN = st.fixed_dictionaries({"item_id": st.integers(0, 12).map(lambda i: f"i{i}"), "place": st.integers(1, 6)})
 EXPLORE = st.fixed_dictionaries(
     {
-        "by": st.sampled_from(["plackett-luce", "epsilon"]),
+        "by": st.sampled_from(["plackett-luce", "epsilon", "thompson"]),
         "temperature": st.sampled_from([0.0, 0.3, 1.0]),
         "epsilon": st.sampled_from([0.0, 0.2, 1.0]),
         "new_items": st.sampled_from([0.0, 0.3]),
@@ -334,6 +336,14 @@ EXPLORING = {
     "epsilon": {"explore": {"by": "epsilon", "epsilon": 0.5}},
     "new items": {"explore": {**PLAIN, "epsilon": 0.1, "new_items": 0.3}},
     "caps": {"explore": PLAIN, "max_per": {"seller": 1}},
+    "thompson": {"explore": {"by": "thompson"}},
+    "thompson, all": {
+        "explore": {"by": "thompson", "epsilon": 0.1, "new_items": 0.2},
+        "diversity": 0.5,
+        "max_per": {"categories": 2},
+        "pins": [{"item_id": "i1", "place": 2}],
+        "shares": [{"filters": {"seller": "cid"}, "least": 0.3}],
+    },
     "all": {
         "explore": {**PLAIN, "new_items": 0.2},
         "diversity": 0.5,
@@ -366,9 +376,10 @@ def test_lists_are_drawn_as_often_as_their_propensities_say(policy: dict[str, An
     assert statistic < degrees + 4 * math.sqrt(2 * degrees)
 
 
-def test_all_propensities_of_a_place_are_a_whole() -> None:
+@pytest.mark.parametrize("policy", ["all", "thompson, all"])
+def test_all_propensities_of_a_place_are_a_whole(policy: str) -> None:
     """Whatever is above: the chances of all that could be next, each as it was told when it came."""
-    world, asked = world_of(5, beyond=1), surface(**EXPLORING["all"])
+    world, asked = world_of(5, beyond=1), surface(**EXPLORING[policy])
     offer = world.offer()
     found: dict[tuple[int, ...], dict[int, float]] = {}
     for number in range(600):
@@ -379,3 +390,39 @@ def test_all_propensities_of_a_place_are_a_whole() -> None:
     whole = [sum(told.values()) for told in found.values()]
     assert max(whole) < 1 + 1e-12
     assert sum(found[()].values()) > 0.97
+
+
+@pytest.mark.parametrize(
+    "policy", [{}, EXPLORING["thompson, all"] | {"explore": {"by": "thompson"}}], ids=["plain", "all"]
+)
+def test_a_list_by_thompson_is_that_of_one_draw_and_as_likely_as_such_draws_are_many(policy: dict[str, Any]) -> None:
+    """Each draw alone, its scores as if they were the model's, gives the list; the rest is counting."""
+    world = world_of(9, beyond=1)
+    offer = world.offer()
+    assert isinstance(offer.draws, Draws)
+    likeness = {} if not policy else {"diversity": 0.0}  # whose price is by the scores of the model
+    of_draw = list[list[int]]()
+    for added in offer.draws.added:
+        scores = offer.scores.astype(np.float64)
+        scores[offer.draws.rows] += added
+        alone = surface(**(policy | likeness | {"explore": {}}))
+        of_draw.append(arrange(offer._replace(scores=scores), alone, 3, "r", 0).slots.tolist())
+    asked = surface(**(policy | likeness | {"explore": {"by": "thompson"}}))
+    lists = set[tuple[int, ...]]()
+    for number in range(300):
+        found = arrange(offer, asked, 3, f"r{number}", 0)
+        one = found.slots.tolist()
+        lists.add(tuple(one))
+        for place, chance in enumerate(found.propensities.tolist()):
+            above, here = (sum(other[:n] == one[:n] for other in of_draw) for n in (place, place + 1))
+            assert chance == here / above
+    assert lists == {tuple(one) for one in of_draw}
+
+
+def test_without_draws_thompson_leaves_the_order_by_score_and_says_why() -> None:
+    world, asked = world_of(5), surface(explore={"by": "thompson"})
+    for draws, note in (("no_posterior", ("not_explored=no_posterior",)), (world.offer().draws, ())):
+        by = asked if note else surface(explore={"by": "thompson", "temperature": 0})
+        found = arrange(world.offer()._replace(draws=draws), by, 5, "r1", 0)
+        assert (found.rows.tolist(), found.propensities.tolist()) == ([0, 1, 2, 3, 4], [1] * 5)
+        assert found.notes == note
