@@ -27,7 +27,7 @@ from typing import Any
 
 CLIENTS = ("kafka", "orjson", "prometheus_client", "pydantic_settings", "redis")
 AHEAD = {
-    "streams.worker": ("faust", "aiokafka", "uvloop", *CLIENTS),
+    "streams.worker": ("faust.app", "faust.transport.drivers.aiokafka", "uvloop", *CLIENTS),
     "serving.worker": ("numba", "numpy", *CLIENTS),
     "trainer.worker": ("torch", "numba", "numpy", *CLIENTS),
 }
@@ -155,6 +155,8 @@ def _main(module: str) -> None:
         warnings.simplefilter("ignore")
         for name in AHEAD[module]:
             importlib.import_module(name)
+        if "numba" in sys.modules:
+            sys.modules["numba"].njit(lambda number: number)(0)  # at its first function it imports most of itself, and scipy
     assert len(os.listdir("/proc/self/task")) == 1, f"a library of {module} has started a thread: do not import it here"
     gc.collect()
     gc.freeze()  # what is never looked at again stays shared
