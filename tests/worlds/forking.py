@@ -155,8 +155,8 @@ def _main(module: str) -> None:
         warnings.simplefilter("ignore")
         for name in AHEAD[module]:
             importlib.import_module(name)
-        if "numba" in sys.modules:
-            sys.modules["numba"].njit(lambda number: number)(0)  # at its first function it imports most of itself, and scipy
+        if "numba" in sys.modules:  # which imports most of itself, and scipy, at its first function
+            sys.modules["numba"].njit(lambda number: number)(0)
     assert len(os.listdir("/proc/self/task")) == 1, f"a library of {module} has started a thread: do not import it here"
     gc.collect()
     gc.freeze()  # what is never looked at again stays shared
