@@ -40,6 +40,7 @@ from models.published.bundle import Bundle
 from models.published.delta import Delta
 from models.published.publish import Publication, Release
 from models.quality import Judged, Prequential, Scored
+from models.ranker.earlier import widen
 from models.ranker.told import told_of
 from models.sentences import SentenceModel
 from models.shown.lists import ShownLists
@@ -126,6 +127,9 @@ class Learner:
         """Take in a catalogue entry at its place in the log."""
         self.content.observe(entry.item_id, entry.content, self.items.rows.get(entry.item_id))
         self.lists.numbers.observe(entry.item_id, entry.content)
+        row = self.items.rows.get(entry.item_id)
+        if self.parts.ranker is not None and row is not None:
+            self.parts.ranker.content.stale[row] = None
 
     def learn(self, examples: Sequence[Example]) -> list[Scored]:
         """Test, then train.
@@ -333,6 +337,12 @@ class Learner:
         if self.parts.ranker is not None:
             alike = [one for rows, _ in likes for one in rows.tolist()]
             self.parts.ranker.statistics.relate(row, list(dict.fromkeys(alike)))
+            self._tell_content(row)
+
+    def _tell_content(self, row: int) -> None:
+        item_id = self.items.ids[row]
+        if self.parts.ranker is not None and item_id is not None:
+            self.parts.ranker.content.put(row, self.content.sketch(row, item_id), self.lists.numbers.of(item_id))
 
     def grow(self, capacity: int) -> None:
         """Room for more items."""
@@ -399,6 +409,9 @@ class Learner:
         for one in scored:
             self.prequential.add(one)
         self._tell_share()
+        if self.parts.ranker is not None:
+            for row in list(self.parts.ranker.content.stale):
+                self._tell_content(row)
         self.pending = []
         self.expire()
         return scored
@@ -487,7 +500,7 @@ class Learner:
         Returns
             Arrays by name, mostly views of what learning changes, so copy them before it goes on; and the JSON header.
         """
-        arrays = self._arrays() | {"content.meanings": self.content.meanings}
+        arrays = self._arrays() | self.content.arrays()
         for i, pending in enumerate(self.pending):
             if pending.excluded is not None and pending.opinions is not None:
                 arrays[f"pending.{i}.excluded"] = pending.excluded
@@ -567,13 +580,15 @@ class Learner:
         for name, array in self._arrays().items():
             if name in LONGER_SINCE_SESSIONS:
                 array[: len(arrays[name])] = arrays[name]
+            elif name.startswith("ranker") and name in arrays and arrays[name].size < array.size:
+                widen(name, arrays[name], array)
             elif name in arrays or not (name in SINCE_SIGNALS or name.startswith("ranker")):
                 array[...] = arrays[name]
         self.parts.generator.set_state(torch.from_numpy(np.array(arrays["generator"])))
         self.examples_seen = header["examples_seen"]
         self.publication.version, self.publication.digest = header["version"], header["digest"]
         self.types = {name: i + 1 for i, name in enumerate(header["types"])}
-        self.content.load(header["content"], arrays["content.meanings"], self.items.ids)
+        self.content.load(header["content"], arrays, self.items.ids)
         self.prequential.events = header["prequential_events"]
         self.limit.load(header.get("teaching", {}))
         adams = {name: adam for part in self.parts.all for name, adam in part.adams().items()}

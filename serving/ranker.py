@@ -23,6 +23,7 @@ from models.block import Sparse
 from models.inputs import encode_entries, encode_fresh, encode_since
 from models.published.names import SAID as SAID_OF
 from models.published.ranker_graph import FACTS, HIDDEN, SAID, WEIGHTS, build_ranker_graph
+from models.ranker.affinity import CONTENT_ROWS, KNOWN, first_taste
 from models.ranker.candidates import alike_of, candidates_of, standing_of
 from models.ranker.facts import (
     FIRST,
@@ -33,6 +34,7 @@ from models.ranker.facts import (
     fact_names,
     facts_count,
     facts_of,
+    first_facts,
     moment_of,
     past_of,
 )
@@ -116,17 +118,26 @@ class SecondStage:
     def fact_names(self) -> list[str]:
         """Of the facts, in order."""
         experts = [name.removeprefix(SAID_OF).removesuffix("_part") for name, _ in self.experts]
-        return fact_names(experts, told_names(self.bundle.config))
+        return fact_names(experts, told_names(self.bundle.config))[: self._facts]
+
+    @property
+    def _facts(self) -> int:
+        """How many the network reads: a model of an earlier release fewer."""
+        return self.bundle.weights["ranker_mean"].size
 
     def refuse_unfit(self) -> None:
         """Raises BundleError for weights that the compiled loops, or the graph, would read beyond."""
         weights = self.bundle.weights
-        facts = facts_count(len(self.experts), told_count(self.bundle.config))
+        known, told = len(self.experts), told_count(self.bundle.config)
+        facts = facts_count(known, told) if "ranker_content" in weights else first_facts(known, told)
         hidden = weights["ranker_hidden_bias"].size
         sizes: dict[str | int, int] = {"facts": facts, "hidden": hidden, 1: 1}
         wanted = {name: tuple(sizes[one] for one in shape) for name, shape in WEIGHTS.items()}
         wanted |= {"ranker_items": (self.bundle.capacity, len(ITEM)), "ranker_landmark_ms": (1,), "ranker_share": (1,)}
         wanted |= {POSTERIOR: (hidden, hidden)} if POSTERIOR in weights else {}
+        if "ranker_content" in weights:
+            wanted |= {name: (self.bundle.capacity, *shape) for name, shape in CONTENT_ROWS.items()}
+            wanted |= {"ranker_known": (KNOWN,), "ranker_taste": first_taste().shape}
         for name, shape in wanted.items():
             if weights[name].shape != shape:
                 raise BundleError(
@@ -163,7 +174,8 @@ class SecondStage:
             told=told_of(config, named(situation.context, config.context_fields), situation.attributes),
         )
         said = np.array([parts[name][rows] for name, _ in self.experts])
-        return facts_of(said, scores[rows], ItemTables.of(weights), past, rows, moment_of(moment))
+        found = facts_of(said, scores[rows], ItemTables.of(weights), past, rows, moment_of(moment))
+        return found[:, : self._facts]
 
     def added(self, facts: Array, scores: Array) -> Array:
         """What is added to the scores (C,) of candidates with these facts (C, F)."""

@@ -22,7 +22,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.compiled import compiled
+from models.content import MODALITIES, SIZE, VECTORS
 from models.inputs import Steps, behind_ms
+from models.ranker.affinity import (
+    KNOWN,
+    NUMBERS,
+    OF_MODALITY,
+    OF_NUMBER,
+    first_taste,
+    profile_of,
+    tell_content,
+    tell_numbers,
+)
 
 __all__ = [
     "FIRST",
@@ -63,6 +74,18 @@ OF_ITEM = ("events", "newness", "age", "idle", "fresh", "turned down", "weight",
 OF_OWN = ("own", "own recency")
 OF_PAST = ("events of own items", "age of own items")
 
+OF_LIKE = ("events of its like", "weight, with its like")
+
+SHRINKAGE = 3.0
+"""What items of like content say of an item counts as so many events of its own."""
+
+TYPES = 4
+"""Types of events that are told apart in a history, the first that the model met."""
+
+OF_TYPE = ("events", "recency")
+
+OF_CONTENT = MODALITIES * len(OF_MODALITY)
+
 PAST = 8
 """Newest entries of the history that say which kind of item somebody likes."""
 
@@ -78,15 +101,23 @@ class ItemTables(NamedTuple):
     Fields
         items: (N, len(ITEM)) float32, what is counted of each (`statistics`).
         alike: (N, A) int32, rows of items of like content, its own where there is none.
+        content: (N, MODALITIES, SIZE) int8, what each is about (`content`); numbers: (N, NUMBERS) float32.
+        known: (KNOWN,) float32, of how many items each of these is told; where it is 0, they are not read.
+        taste: (MODALITIES, SIZE + 1, SIZE) float32, which content goes with which.
     """
 
     items: Array
     alike: NDArray[np.int32]
+    content: NDArray[np.int8] = np.zeros((0, MODALITIES, SIZE), np.int8)
+    numbers: Array = np.zeros((0, NUMBERS), np.float32)
+    known: Array = np.zeros(KNOWN, np.float32)
+    taste: Array = first_taste()
 
     @classmethod
     def of(cls, weights: Mapping[str, NDArray[Any]]) -> ItemTables:
-        """Those of a published model."""
-        return cls(weights["ranker_items"], weights["ranker_alike"])
+        """Those of a published model; of one of an earlier release nothing is known of content."""
+        later = ("ranker_content", "ranker_numbers", "ranker_known", "ranker_taste")
+        return cls(weights["ranker_items"], weights["ranker_alike"], *(weights[one] for one in later if one in weights))
 
 
 class Past(NamedTuple):
@@ -156,12 +187,28 @@ def moment_of(moment: AskedMoment) -> Array:
 def fact_names(experts: Sequence[str], told: Sequence[str] = ()) -> list[str]:
     """Names of the facts, in order, of experts with these names, and of what is `told`."""
     said = [f"{name}{how}" for name in experts for how in ("", ", from the best")]
-    return [*said, "score, from the best", *OF_ITEM, *OF_OWN, *OF_PAST, *MOMENT[1:], *told]
+    of_types = [f"{what} of type {place + 1}" for place in range(TYPES) for what in OF_TYPE]
+    modalities = ["kinds", "words", *(f"vector {place + 1}" for place in range(VECTORS))]
+    content = [f"{name} {what}" for name in modalities for what in OF_MODALITY]
+    numbers = [f"number {place + 1}{what}" for place in range(NUMBERS) for what in OF_NUMBER]
+    before = [*said, "score, from the best", *OF_ITEM, *OF_OWN, *OF_PAST, *MOMENT[1:], *told]
+    return [*before, *OF_LIKE, *of_types, *content, *numbers]
 
 
 def facts_count(experts: int, told: int = 0) -> int:
     """How many facts there are with so many experts, and so many numbers that are told."""
+    return first_facts(experts, told) + len(OF_LIKE) + TYPES * len(OF_TYPE) + OF_CONTENT + NUMBERS * len(OF_NUMBER)
+
+
+def first_facts(experts: int, told: int = 0) -> int:
+    """How many of them the first release with a ranker had; the others come behind them."""
     return 2 * experts + 1 + len(OF_ITEM) + len(OF_OWN) + len(OF_PAST) + len(MOMENT) - 1 + told
+
+
+def content_facts(experts: int, told: int = 0) -> slice:
+    """Which of them say what content has to do with the history's, by modality (`affinity.OF_MODALITY`)."""
+    begin = first_facts(experts, told) + len(OF_LIKE) + TYPES * len(OF_TYPE)
+    return slice(begin, begin + OF_CONTENT)
 
 
 def facts_of(said: Array, scores: Array, tables: ItemTables, past: Past, rows: Rows, moment: Array) -> Array:
@@ -169,6 +216,16 @@ def facts_of(said: Array, scores: Array, tables: ItemTables, past: Past, rows: R
     facts = np.empty((len(rows), facts_count(len(said), len(moment) - len(MOMENT))), np.float32)
     if len(rows):
         _tell(said, scores, tables.items, past.rows, rows, moment, facts)
+        at = first_facts(len(said), len(moment) - len(MOMENT))
+        _tell_like(tables.items, tables.alike, rows, facts[:, at:])
+        _tell_person(past.types, past.speaks, past.ago_s, facts[:, at + len(OF_LIKE) :])
+        if tables.known.any():
+            at = content_facts(len(said), len(moment) - len(MOMENT)).start
+            profile = profile_of(tables.content, tables.known, past.rows, past.speaks)
+            tell_content(tables.content, tables.known, tables.taste, profile, rows, facts[:, at:])
+            tell_numbers(tables.numbers, tables.known, past.rows, past.speaks, rows, facts[:, at + OF_CONTENT :])
+        else:
+            facts[:, at + len(OF_LIKE) + TYPES * len(OF_TYPE) :] = 0.0
     return facts
 
 
@@ -203,6 +260,38 @@ def _tell(said: Array, scores: Array, items: Array, history: Rows, rows: Rows, m
         if c < many and rows[c] == history[step]:
             facts[c, own] += 1.0
             facts[c, own + 1] = 1.0 / (len(history) - step)
+
+
+@compiled
+def _tell_like(items: Array, alike: NDArray[np.int32], rows: Rows, facts: Array) -> None:
+    """What is counted of items of like content, into the first of `facts`, in the order of `OF_LIKE`."""
+    for c in range(len(rows)):
+        row, many = rows[c], 0
+        events, positive, weight = 0.0, 0.0, 0.0
+        for k in range(alike.shape[1]):
+            other = alike[row, k]
+            if other != row:
+                many += 1
+                events += math.log1p(items[other, POSITIVE])
+                positive += items[other, POSITIVE]
+                weight += items[other, WEIGHT]
+        facts[c, 0] = events / max(many, 1)
+        rate = (weight + 1.0) / (positive + 1.0)
+        facts[c, 1] = min((items[row, WEIGHT] + SHRINKAGE * rate) / (items[row, POSITIVE] + SHRINKAGE), MOST)
+
+
+@compiled
+def _tell_person(types: Rows, speaks: Array, ago_s: NDArray[np.float64], facts: Array) -> None:
+    """Of each type how many events of the history spoke for their items, and how long ago the newest was."""
+    for kind in range(TYPES):
+        many, recency = 0, 0.0
+        for step in range(len(types)):
+            if types[step] == kind + 1 and speaks[step] > 0:
+                many += 1
+                recency = max(1.0 - math.log1p(max(ago_s[step], 0.0)) / 20.0, 0.0)
+        for c in range(len(facts)):
+            facts[c, 2 * kind] = math.log1p(many)
+            facts[c, 2 * kind + 1] = recency
 
 
 @compiled

@@ -62,6 +62,8 @@ class RankerHeads(Part):
         if "ranker_heads" in weights:
             self.heads = torch.from_numpy(weights["ranker_heads"])
             self.types, self.share = weights["ranker_head_types"], weights["ranker_head_share"]
+        elif "ranker_mean" in weights:  # which knew fewer facts
+            self.heads = torch.zeros(HEADS, HIDDEN + len(weights["ranker_mean"]))
 
     def take_changes(self) -> Changes:
         """All of it after a step."""

@@ -75,6 +75,7 @@ class RankerNetwork(Network):
         self.owed_weight = np.zeros(1)
         self.posterior = Posterior(HIDDEN)
         self.asked = Forward(*(np.zeros((0, facts), np.float32),) * 3)  # of the newest query
+        self._taught = np.zeros(0, np.float32)  # gradient at what was said of the last query's candidates
         self._read: tuple[Array, Array, Array, Array] | None = None  # the weights that say something, once a block
         self._lessons: list[tuple[Array, Array, Array]] = []
         self._met: list[Array] = []
@@ -93,6 +94,7 @@ class RankerNetwork(Network):
     def read(self, weights: Mapping[str, NDArray[Any]]) -> None:
         """Be the published weights; a model of an earlier release has none, and adds nothing."""
         if "ranker_mean" in weights:
+            self.shapes = {name: weights[name].shape for name in self.shapes}  # an earlier release knew fewer facts
             super().read(weights)
             self._read = None
             self.mean, self.scale = weights["ranker_mean"], weights["ranker_scale"]
@@ -142,11 +144,23 @@ class RankerNetwork(Network):
         self.gain[0] = min(max(self.gain[0] + gained, -SURE), MOST_SURE)
         self.posterior.hear(hidden, more / more.sum(), float(weight))
         gradient = (more / more.sum() - target) * weight
+        self._taught = gradient.copy()
         little = np.abs(gradient) < LEAST * weight
         gradient[little] *= ONE_OF
         little[len(self._lessons) % ONE_OF :: ONE_OF] = False
         heard = ~little
         self._lessons.append((standard[heard], hidden[heard], gradient[heard]))
+
+    def at_facts(self, which: slice) -> Array:
+        """The gradient at some facts of the candidates of the query that taught last, (C, k)."""
+        assert self._read is not None
+        standard, hidden, _ = self.asked
+        hidden_weight, _, output, linear = self._read
+        inner = self._taught[:, None] * output * (hidden > 0)
+        gradient: Array = inner @ hidden_weight[which].T + self._taught[:, None] * linear[which]
+        gradient *= self.scale[which]
+        gradient[np.abs(standard[:, which]) >= WIDEST] = 0.0
+        return gradient
 
     def taught_list(self, taught: TaughtList) -> None:
         """What a list teaches that was shown and reacted to; the next step is by it, too.

@@ -17,10 +17,13 @@ from models.block import Pending, Sparse
 from models.config import ModelConfig
 from models.experts.expert import Expert
 from models.experts.popularity import Popularity
+from models.inputs import Steps
 from models.part import Part
+from models.ranker.affinity import profile_of, teach_taste
 from models.ranker.candidates import alike_of, candidates_of, standing_of
+from models.ranker.content import ItemContent, Taste
 from models.ranker.contributions import Voice, contributions_of
-from models.ranker.facts import FIRST, AskedMoment, ItemTables, facts_count, facts_of, moment_of, past_of
+from models.ranker.facts import FIRST, AskedMoment, ItemTables, content_facts, facts_count, facts_of, moment_of, past_of
 from models.ranker.heads import RankerHeads
 from models.ranker.network import RankerNetwork
 from models.ranker.revision import added_to
@@ -71,6 +74,10 @@ class Ranker:
         facts = facts_count(self.experts, len(self.nothing_told))
         self.network, self.heads = RankerNetwork(facts), RankerHeads(facts)
         self.all: list[Part] = [self.statistics, self.network, self.network.places, self.network.posterior, self.heads]
+        self.content, self.taste = ItemContent(capacity), Taste()
+        self.all += [self.content, self.taste]
+        self.of_content = content_facts(self.experts, len(self.nothing_told))
+        self._past = past_of(Steps([], [], [], []), 0.0)  # of the query that was asked last
         self._scratch = np.zeros(0, np.float32)
 
     def ask(self, asked: AskedQuery, scores: Array) -> Revision:
@@ -103,6 +110,7 @@ class Ranker:
             told=self.nothing_told if example.told is None else example.told,
         )
         facts = facts_of(said, plain, self.tables(), past, rows, moment_of(moment))
+        facts, self._past = facts[:, : len(self.network.mean)], past  # a model of an earlier release has fewer
         added = added_to(plain, self.network.ask(facts), self.network.share[0])
         head = self.heads.head_of(asked.kind)
         by_head = None if head is None else self.heads.said(head, self.network.asked)
@@ -117,7 +125,15 @@ class Ranker:
 
     def tables(self) -> ItemTables:
         """What facts read of items, as of the example that was last rewound."""
-        return ItemTables(self.statistics.asked, self.statistics.alike)
+        content = self.content
+        return ItemTables(
+            items=self.statistics.asked,
+            alike=self.statistics.alike,
+            content=content.content,
+            numbers=content.numbers,
+            known=content.known,
+            taste=self.taste.taste,
+        )
 
     def learn(self, revision: Revision, chance: Array, total: np.float32, row: int, weight: np.float32) -> None:
         """Take down what a query teaches: `chance` (N,) by `total` are the probabilities without the ranker."""
@@ -128,11 +144,17 @@ class Ranker:
             self.heads.taught(revision.head, asked, common, revision.by_head, target, weight)
         self.heads.meet(revision.kind)
         self.network.taught(revision.facts, among, target, weight)
+        content = self.content
+        if content.known.any() and target.any():
+            gradient = self.network.at_facts(self.of_content)
+            profile = profile_of(content.content, content.known, self._past.rows, self._past.speaks)
+            teach_taste(content.content, content.known, profile, revision.rows, gradient, self.taste.taught)
 
     def step(self, popularity: Popularity, used: int) -> None:
         """The block's queries have taught: take a step, and look what is new and popular for the next block."""
         self.network.step()
         self.heads.step()
+        self.taste.step()
         self.look(popularity, used)
 
     def look(self, popularity: Popularity, used: int) -> None:

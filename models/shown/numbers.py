@@ -66,6 +66,10 @@ class ItemNumbers:
                 found[name] = numbers
         return found
 
+    def of(self, item_id: str) -> dict[int, float]:
+        """What the catalogue says of one item, by column."""
+        return {self.names[name]: number for name, number in self._own.get(item_id, {}).items()}
+
     def columns(self, numbers: Numbers, many: int) -> NDArray[np.float64]:
         """The same as an array (many, COLUMNS), NaN where there is none."""
         found = np.full((many, COLUMNS), np.nan)
