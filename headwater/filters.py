@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headwater.errors import RequestRefused
+from headwater.spelling import closest
 
 __all__ = [
     "MAX_DEPTH",
@@ -32,6 +33,12 @@ BOUNDS = ("gt", "gte", "lt", "lte")
 LISTS = ("any", "all", "none")
 OPERATORS = (*BOUNDS, "in", *LISTS, "not", "exists", "near")
 GROUPS = ("and", "or", "not")
+OTHERWISE = {
+    ">": "gt", ">=": "gte", "<": "lt", "<=": "lte", "min": "gte", "max": "lte",
+    "!=": "not", "ne": "not", "neq": "not", "$ne": "not", "nin": "none", "$nin": "none", "not_in": "none",
+}  # fmt: skip
+"""Operators as other languages spell them."""
+
 USAGE = (
     'use a value, a list of values (any of them), or an object of "gt", "gte", "lt", "lte", "in" and "not", "any", '
     '"all", "none", "exists" and "near"'
@@ -220,10 +227,17 @@ def _is_group(given: object) -> bool:
 
 
 def _hint(name: str, given: Mapping[str, Any]) -> str:
-    strange = next((one for one in given if one not in OPERATORS), None)
+    strange = next((str(one) for one in given if one not in OPERATORS), None)
+    if strange in OTHERWISE:
+        return f'. "{strange}" is "{OTHERWISE[strange]}" here'
     if strange in ("or", "and"):
         return f'. Of conditions on one field, "{strange}" is "{"any" if strange == "or" else "all"}"'
-    return "" if strange is None else f'. A field within is named "{name:.40}.{strange:.40}"'
+    if strange is None:
+        return ""
+    meant = closest(strange, OPERATORS)
+    if meant is not None:
+        return f'. Did you mean "{meant}"?'
+    return f'. A field within is named "{name:.40}.{strange:.40}"'
 
 
 def _check_depth(place: str, depth: int) -> None:
@@ -294,4 +308,4 @@ def _near(name: str, given: object, place: str) -> Near:
 
 
 def _refused(place: str, given: object, why: str) -> RequestRefused:
-    return RequestRefused("bad_filter", f"{place:.200}: {given!r:.80} {why}.")
+    return RequestRefused("bad_filter", f"{place:.200}: {given!r:.80} {why}{'' if why.endswith('?') else '.'}")

@@ -23,6 +23,7 @@ EXACT = "exact"
 COLD = "cold="
 AFTER_NOT_REACHED = "after=not_reached"
 FILL = "fill="
+SEEN_KEPT = "seen_kept="
 REASONS_LEFT_OUT = "reasons=left_out"
 """Notes in a receipt's `policy`."""
 
@@ -272,7 +273,9 @@ class Receipt(BaseModel):
         default_factory=dict, description="items partition -> offset of the last item that was known."
     )
     exclude_seen: tuple[str, ...] | None = Field(
-        default=None, description="Event types whose items were left out: the request's rule, else the worker's."
+        default=None,
+        description="Event types whose items were left out: the request's rule, else the surface's, else the worker's; "
+        "none of `again`, where neither request nor surface says.",
     )
     model_version: int | None = Field(default=None, description="Counts up by one with every publication.")
     model_digest: str | None = None
@@ -285,6 +288,7 @@ class Receipt(BaseModel):
         "the newest. pins_missing, pins_taken, shares_short and unknown_fields: what of the surface could not be "
         "done (docs/surfaces.md). "
         "fill=popular:3: three items are of this kind, a fallback of the surface. "
+        "seen_kept=again: exclude_seen was in force for the other kinds of the list alone. "
         "after=not_reached: the request's `after` was waited for in vain. reasons=left_out: with them the answer was "
         "too large for Kafka.",
     )

@@ -25,6 +25,7 @@ from headwater.context import MAX_CONTEXT_CHARS, MAX_CONTEXT_FIELDS
 from headwater.errors import SettingsError
 from headwater.events import EVENT_TYPE_PATTERN, Id
 from headwater.signals import Signal
+from headwater.spelling import did_you_mean, problem_text
 from headwater.surfaces import Surface
 
 if sys.version_info >= (3, 11):
@@ -320,11 +321,12 @@ def load_settings(**given: Any) -> Settings:
         sections = ", ".join(f"{ENV_PREFIX}{name.upper()}__..." for name in Settings.model_fields)
         raise SettingsError(
             f"unknown setting in the environment: {', '.join(unknown)}. Known: {sections} (docs/settings.md)"
+            f"{did_you_mean(unknown[0].removeprefix(ENV_PREFIX).split('__')[0], Settings.model_fields)}"
         )
     try:
         return Settings(**given)
     except ValidationError as error:
-        raise _refused(error) from error
+        raise _refused(error, Settings) from error
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{named or 'headwater.toml'} is not TOML: {error}") from error
     except UnreadableSource as error:  # its cause quotes the value, which may be a secret
@@ -355,7 +357,7 @@ def read_surfaces(path: Path) -> dict[str, Surface]:
     try:
         return TypeAdapter(dict[Id, Surface]).validate_python(named)
     except ValidationError as error:
-        raise _refused(error, "surfaces", where=f"{path}: ") from error
+        raise _refused(error, dict[Id, Surface], "surfaces", where=f"{path}: ") from error
 
 
 def _toml(path: Path, remedy: str) -> dict[str, Any]:
@@ -405,7 +407,7 @@ def signals_of(tree: Mapping[str, Any], where: str) -> dict[str, Signal]:
     try:
         return TypeAdapter(dict[str, Signal]).validate_python(tree)
     except ValidationError as error:
-        raise _refused(error, "signals", where=f"{where}: ") from error
+        raise _refused(error, dict[str, Signal], "signals", where=f"{where}: ") from error
 
 
 def changed_kafka(kafka: KafkaSettings, **changed: Any) -> KafkaSettings:
@@ -413,15 +415,24 @@ def changed_kafka(kafka: KafkaSettings, **changed: Any) -> KafkaSettings:
     try:
         return KafkaSettings(**{**kafka.model_dump(), **changed})
     except ValidationError as error:
-        raise _refused(error, "kafka") from error
+        raise _refused(error, KafkaSettings, "kafka") from error
 
 
-def _refused(error: ValidationError, *section: str, where: str = "") -> SettingsError:
-    problems = []
+PAGES = {
+    "surfaces": "What a surface may say is in docs/surfaces.md",
+    "signals": "What a type may mean is in docs/signals.md",
+}
+"""Where each field of a section is told of, where that is not the table of all settings."""
+
+
+def _refused(error: ValidationError, told: Any, *section: str, where: str = "") -> SettingsError:
+    """`told` is what was validated, a model or an annotation, which stands in this section."""
+    problems, pages = [], dict[str, None]()
     for problem in error.errors():
         at = [*section, *map(str, problem["loc"])]
-        problems.append(f"{'.'.join(at)}: {problem['msg']} (given {_masked(problem, at)})")
-    return SettingsError(f"{where}{'; '.join(problems)}. Every setting is listed in docs/settings.md")
+        problems.append(f"{'.'.join(at)}: {problem_text(problem, told)} (given {_masked(problem, at)})")
+        pages[PAGES.get(at[0], "Every setting is listed in docs/settings.md") if at else ""] = None
+    return SettingsError(f"{where}{'; '.join(problems)}. {'. '.join(filter(None, pages))}")
 
 
 def _masked(problem: Any, at: Sequence[str]) -> str:

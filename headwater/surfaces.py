@@ -18,11 +18,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from headwater.errors import RequestRefused, SettingsError
 from headwater.events import EpochMs, Id
 from headwater.filters import MAX_DEPTH, read_filters
+from headwater.spelling import problem_text
 
 __all__ = ["DEFAULT_SURFACE", "Boost", "Exploration", "Pin", "Share", "Surface", "SurfaceKind"]
 
 MAX_SURFACE_K = 1000
 VERSION_BYTES = 6
+
+TOLD = 3
+"""Most problems of a request's overrides that a refusal names."""
 
 SurfaceKind = Literal["for-you", "similar", "popular", "trending", "new", "again", "because-you"]
 
@@ -183,9 +187,11 @@ class Surface(_Part):
         try:
             return type(self).model_validate(self.model_dump() | dict(overrides))
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(one) for one in first["loc"])
-            raise SettingsError(": ".join(filter(None, ("overrides", where, first["msg"])))) from error
+            problems = [
+                ": ".join(filter(None, (".".join(map(str, one["loc"])), problem_text(one, type(self)))))
+                for one in error.errors()[:TOLD]
+            ]
+            raise SettingsError(f"overrides: {'; '.join(problems)} (docs/surfaces.md)") from error
 
 
 DEFAULT_SURFACE = Surface()

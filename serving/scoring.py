@@ -23,6 +23,7 @@ from headwater.recommendations import (
     COLD,
     EXACT,
     FILL,
+    SEEN_KEPT,
     ListRow,
     Receipt,
     Recommendation,
@@ -680,6 +681,13 @@ def _answer(
     notes = [EXACT, *([f"{COLD}{cold}"] if cold else []), *(note for run in listed for note in run.notes)]
     if asked.surface.filters and not any(run.ids for run in listed) and _asks_for_unknown(batch, asked):
         notes.append("unknown_fields=filters")
+    rule = tuple(batch.exclude_seen) if request.exclude_seen is None else request.exclude_seen
+    chain = _chain(asked)
+    if rule and request.exclude_seen is None and "again" in chain:
+        if len(chain) > 1:
+            notes.append(f"{SEEN_KEPT}again")
+        else:
+            rule = ()
     if popular is None and any(run.popular for run in listed):
         popular = batch.popular
     receipt = Receipt(
@@ -692,7 +700,7 @@ def _answer(
         request_at=ask.request_at,
         user_offsets=dict(ask.user_offsets),
         catalogue_offsets=dict(batch.scorer.catalogue.offsets),
-        exclude_seen=tuple(batch.exclude_seen) if request.exclude_seen is None else request.exclude_seen,
+        exclude_seen=rule,
         model_version=None if half is None else half.bundle.version,
         model_digest=None if half is None else half.bundle.digest,
         model_examples=None if half is None else half.bundle.extra.get("examples_seen"),

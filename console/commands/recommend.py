@@ -9,6 +9,7 @@ import typer
 
 from console.commands.option_groups import grouped
 from console.commands.options import Json, ServerOptions, json_fields
+from console.policy_notes import notes_in_words
 from console.printing import printer
 
 if TYPE_CHECKING:
@@ -27,6 +28,15 @@ class AskerOptions:
 
     context_item: Annotated[str | None, typer.Option(help="The item on the page.")] = None
     was: Annotated[str | None, typer.Option(metavar="ID", help="The id that USER had before: both count.")] = None
+    request_id: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Of the request; default: a new one. What is drawn by chance goes by it."),
+    ] = None
+
+    def fields(self) -> dict[str, Any]:
+        """Of a request."""
+        own = {"context_item": self.context_item, "was": self.was}
+        return own if self.request_id is None else {**own, "request_id": self.request_id}
 
 
 @dataclass(frozen=True)
@@ -89,7 +99,7 @@ def command(
         raise typer.BadParameter(f"--filter is not JSON: {error}") from error
     settings = servers.settings()
     with Client(settings=settings.kafka, source="console") as client:
-        asked = {"filters": wanted, **asdict(asker), **asdict(why), **place.fields()}
+        asked = {"filters": wanted, **asker.fields(), **asdict(why), **place.fields()}
         answer = client.recommend(user, deadline_s=deadline_s, **asked)
     if as_json:
         print(orjson.dumps(answer.model_dump(mode="json")).decode())
@@ -100,13 +110,16 @@ def command(
     if answer.items:
         out.print(listed(answer, titles, explain=why.explain))
     else:
-        out.print(why_empty(answer.receipt, bool(wanted)))
+        out.print(escape(why_empty(answer.receipt, bool(wanted))))
     if answer.why_not is not None:
         for line in why_not_lines(answer.why_not, titles):
             out.print(escape(line))
     if answer.receipt.fallback == "no_history":
         out.print(f"[yellow]No event of user {escape(repr(user))} is known: is the id right?")
-    out.print(f"[dim]{receipt_line(answer.receipt)}")
+    for note in notes_in_words(answer.receipt.policy):
+        out.print(f"[yellow]{escape(note)}")
+    out.print(f"[dim]{escape(receipt_line(answer.receipt))}")
+    out.print(f"[dim]`headwater replay explain {escape(answer.request_id)}` makes it again")
 
 
 def listed(answer: Recommendation, titles: dict[str, str], *, explain: bool) -> Table:
@@ -119,6 +132,9 @@ def listed(answer: Recommendation, titles: dict[str, str], *, explain: bool) -> 
     table.add_column("item", style="cyan")
     table.add_column("title")
     table.add_column("score", justify="right", style="dim")
+    drawn = any(item.propensity < 1 for item in answer.items)
+    if drawn:
+        table.add_column("propensity", justify="right", style="dim")
     if explain:
         table.add_column("because", style="green")
         table.add_column("which is", style="dim")
@@ -127,6 +143,8 @@ def listed(answer: Recommendation, titles: dict[str, str], *, explain: bool) -> 
         if item.rank in begins:
             table.add_row("", "", f"[bold]{escape(begins[item.rank])}")
         cells = [str(item.rank), item.item_id, titles.get(item.item_id, ""), f"{item.score:.3f}"]
+        if drawn:
+            cells.append(f"{item.propensity:.3g}")
         if explain:
             entries = [f"{one.share:+.2f} {one.type} {titles.get(one.item_id, one.item_id)}" for one in item.because]
             cells.append("\n".join(["; ".join(item.reasons), *entries]))
@@ -168,16 +186,20 @@ def why_empty(receipt: Receipt, filtered: bool) -> str:
         return "No item of the catalogue meets --filter, or the user has seen those that do."
     if not receipt.catalogue_offsets and receipt.fallback == "no_events":
         return "No item yet: the catalogue is empty and no event has arrived. Send items to the topic `items`."
+    if receipt.surface_version:
+        name = receipt.surface or "NAME"
+        return (
+            f"No item is left: nothing is of its kind or meets its filters (`headwater surfaces show {name}`), or all "
+            "are seen (`exclude_seen`), unavailable or removed. --why-not ITEM tells of one."
+        )
     return "No item is left: all are seen (`exclude_seen`), unavailable or removed."
 
 
 def receipt_line(receipt: Receipt) -> str:
     """How fresh an answer is, in one line."""
-    from headwater.recommendations import COLD
-
     parts = [f"history {receipt.history_length}"]
-    if receipt.surface:
-        parts.insert(0, f"surface {receipt.surface} {receipt.surface_version}")
+    if receipt.surface_version:
+        parts.insert(0, f"surface {receipt.surface or 'as --set says'}, version {receipt.surface_version}")
     if receipt.people:
         parts.append(f"of {len(receipt.people)} ids: {', '.join(receipt.people)}")
     if receipt.feature_age_ms is not None:
@@ -189,9 +211,6 @@ def receipt_line(receipt: Receipt) -> str:
     if receipt.fallback:
         instead = "the newest of the catalogue" if receipt.fallback == "no_events" else "what is popular"
         parts.append(f"fallback: {receipt.fallback.replace('_', ' ')}{'' if receipt.surface else f', so {instead}'}")
-    parts += [
-        f"the last {note.removeprefix(COLD)} new to the model" for note in receipt.policy if note.startswith(COLD)
-    ]
     if "total" in receipt.timings_ms:
         parts.append(f"answered in {receipt.timings_ms['total']:.1f} ms")
     return "; ".join(parts)

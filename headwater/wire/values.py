@@ -15,6 +15,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from headwater.errors import InvalidMessage
+from headwater.spelling import problem_text
 
 __all__ = [
     "MAX_DEPTH",
@@ -105,7 +106,7 @@ def validated(model: type[Model], body: Any, at: str) -> Model:
     try:
         return model.model_validate(body)
     except ValidationError as error:
-        raise InvalidMessage("schema", f"{at}: {_problems(error)}") from error
+        raise InvalidMessage("schema", f"{at}: {_problems(error, model)}") from error
     except RecursionError as error:
         raise too_deep(at) from error
 
@@ -196,10 +197,10 @@ def short_text(given: Any) -> str:
     return f"a {type(given).__name__}"
 
 
-def _problems(error: ValidationError) -> str:
-    found = error.errors(include_url=False, include_context=False)
+def _problems(error: ValidationError, model: type[BaseModel]) -> str:
+    found = error.errors(include_url=False)
     texts = [
-        f"{'.'.join(str(part)[:60] for part in problem['loc'][:6]) or 'value'}: {problem['msg']:.200} "
+        f"{'.'.join(str(part)[:60] for part in problem['loc'][:6]) or 'value'}: {problem_text(problem, model)} "
         f"(given {short_text(problem['input'])})"
         for problem in found[:5]
     ]

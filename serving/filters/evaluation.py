@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
@@ -13,6 +12,7 @@ import orjson
 
 from headwater.errors import RequestRefused
 from headwater.filters import AllOf, AnyOf, Equal, Exists, Filter, Near, Not, Within, read_filters
+from headwater.spelling import did_you_mean
 from serving.filters.field import FilterField, Instant
 from serving.filters.values import Mask, Scalar, Slots
 
@@ -140,6 +140,4 @@ class _Evaluation(NamedTuple):
         text = f"Known fields: {names}." if more <= 0 else f"Known fields: {names} and {more:,} more."
         if name == "item_id":
             return f"{text} Ids are for `candidates` and `exclude`."
-        near = {known[:80].lower(): known for known in islice(self.fields, COMPARED_NAMES)}
-        close = difflib.get_close_matches(name[:80].lower(), near, 1, 0.7)
-        return f"{text} Did you mean {near[close[0]]:.80}?" if close else text
+        return text + did_you_mean(name, islice(self.fields, COMPARED_NAMES))

@@ -6,12 +6,12 @@ of Kafka. One thread may `put` and `remove` while others resolve: the table is r
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from headwater.errors import RequestRefused, SettingsError
 from headwater.recommendations import Request
+from headwater.spelling import did_you_mean
 from headwater.surfaces import DEFAULT_SURFACE, Surface
 
 __all__ = ["Surfaces", "as_asked"]
@@ -59,7 +59,7 @@ class Surfaces:
         try:
             return surface.changed(request.overrides)
         except SettingsError as error:
-            raise RequestRefused("bad_surface", f"{error}. Fields: {', '.join(Surface.model_fields)}") from error
+            raise RequestRefused("bad_surface", str(error)) from error
 
     def _unknown(self, name: str) -> str:
         names = sorted(self._named)
@@ -68,8 +68,7 @@ class Surfaces:
         else:
             known = f"There are: {', '.join(names[:NAMED])}"
             known += f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-        close = difflib.get_close_matches(name[:80], names, 1, 0.7)
-        return f"surface: there is no {name!r:.80}. {known}." + (f" Did you mean {close[0]}?" if close else "")
+        return f"surface: there is no {name!r:.80}. {known}.{did_you_mean(name, names)}"
 
 
 def as_asked(request: Request, surface: Surface) -> Request:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from console.commands.recommend import parts_text, receipt_line, why_empty, why_not_lines
-from headwater.recommendations import Receipt, WhyNot
+from console.commands.recommend import listed, parts_text, receipt_line, why_empty, why_not_lines
+from console.policy_notes import notes_in_words
+from headwater.recommendations import Receipt, Recommendation, RecommendedItem, WhyNot
 
 FIRST_DAY = Receipt(fallback="no_events", popular_time=1)
 
@@ -15,7 +16,7 @@ FIRST_DAY = Receipt(fallback="no_events", popular_time=1)
     [
         (FIRST_DAY, "fallback: no events, so the newest of the catalogue"),
         (Receipt(fallback="no_history"), "fallback: no history, so what is popular"),
-        (Receipt(policy=("exact", "cold=3"), history_length=2), "history 2; the last 3 new to the model"),
+        (Receipt(surface="home", surface_version="5c0e"), "surface home, version 5c0e; history 0"),
     ],
 )
 def test_the_receipt_in_one_line(receipt: Receipt, told: str) -> None:
@@ -28,10 +29,28 @@ def test_the_receipt_in_one_line(receipt: Receipt, told: str) -> None:
         (FIRST_DAY, False, "the catalogue is empty and no event has arrived"),
         (FIRST_DAY, True, "meets --filter"),
         (Receipt(catalogue_offsets={"0": 3}), False, "seen"),
+        (Receipt(surface="home", surface_version="5c0e"), False, "headwater surfaces show home"),
     ],
 )
 def test_an_empty_list_says_why(receipt: Receipt, filtered: bool, told: str) -> None:
     assert told in why_empty(receipt, filtered)
+
+
+def test_notes_of_the_policy_are_told_in_words() -> None:
+    notes = ("exact", "cold=3", "fill=new:2", "pins_missing=2,5", "unknown_fields=boosts[0]", "of_a_later_release=1")
+    told = notes_in_words(notes)
+    assert (told[0], told[1], told[-1]) == ("the last 3 new to the model", "2 of new, a fallback", notes[-1])
+    assert ("places 2, 5" in told[2], "boosts[0]" in told[3]) == (True, True)
+
+
+def test_what_was_drawn_by_chance_shows_its_propensity() -> None:
+    items = (
+        RecommendedItem(item_id="a", rank=1, score=2, propensity=0.25),
+        RecommendedItem(item_id="b", rank=2, score=1),
+    )
+    table = listed(Recommendation(request_id="r", items=items), {}, explain=False)
+    assert [column.header for column in table.columns] == ["#", "item", "title", "score", "propensity"]
+    assert list(table.columns[-1].cells) == ["0.25", "1"]
 
 
 def test_parts_of_a_score_are_shown_by_size_and_the_small_ones_together() -> None:

@@ -121,7 +121,10 @@ def test_again_is_ones_own_and_what_was_turned_down_is_not(scorer: Scorer) -> No
     assert items_of(filled)[2] == "film-9"
     assert "fill=popular:2" in filled.receipt.policy
     assert [one.reasons for one in filled.items[1:3]] == [("you come back to it",), ("popular now",)]
-    assert ask(scorer, Surface(kind="again", exclude_seen=("click",), fallbacks=()), history).items == ()
+    assert (answer.receipt.exclude_seen, filled.receipt.exclude_seen) == ((), ("*",))
+    assert ("seen_kept=again" in filled.receipt.policy, "seen_kept=again" in answer.receipt.policy) == (True, False)
+    none = ask(scorer, Surface(kind="again", exclude_seen=("click",), fallbacks=()), history)
+    assert (none.items, none.receipt.exclude_seen, none.receipt.policy) == ((), ("click",), ("exact",))
 
 
 def test_again_loses_no_item_as_seen_and_why_not_says_so(scorer: Scorer) -> None:
@@ -247,7 +250,7 @@ def test_what_cannot_be_resolved_is_refused_by_name_and_the_others_are_answered(
     told = [(one.error.code, one.error.message) for one in answers if one.error is not None]
     assert [code for code, _ in told] == ["unknown_surface", "bad_surface", "bad_surface"]
     assert "There are: home, product. Did you mean home?" in told[0][1]
-    assert "diversty" in told[1][1]
+    assert "diversty: Extra inputs are not permitted. Did you mean diversity? (docs/surfaces.md)" in told[1][1]
     assert "filters.price" in told[2][1]
     assert answers[3].items
     none_yet = score(scorer, asks[:1], now_ms=NOW_MS, exclude_seen=["*"]).answers[0].error
@@ -300,6 +303,12 @@ def test_a_request_of_a_surface_need_not_be_for_anybody(scorer: Scorer) -> None:
     ("text", "told"),
     [
         ("", "says no surface"),
+        ("diversty = 0.2", "home.diversty: .*Did you mean diversity.*docs/surfaces.md"),
+        ("kind = 'for_yuo'", "Did you mean for-you"),
+        ("[explore]\ntemp = 1", "Did you mean temperature"),
+        ("[[boosts]]\nfilter = { a = 1 }\ntimes = 2", r"boosts.0.filter: .*Did you mean filters"),
+        ("filters = { price = { gtee = 3 } }", 'Did you mean "gte"'),
+        ("filters = { price = { '>=' = 3 } }", '">=" is "gte" here'),
         ("kind = ", "is not TOML"),
         ("kind = 'again'\nk = 0", "surfaces.home.k"),
         ("[surfaces.front]\nk = 1\n[home]\nk = 2", "stands beside"),

@@ -118,11 +118,13 @@ def remove_command(*, name: Name, servers: KafkaOptions) -> None:
 def _one(settings: Settings, name: str) -> SurfaceKept:
     from console.look.surfaces_kept import surfaces_kept
     from headwater.errors import SettingsError
+    from headwater.spelling import did_you_mean
 
     kept = surfaces_kept(settings)
     if name not in kept.named:
         known = ", ".join(sorted(kept.named)) or "none yet"
-        raise SettingsError(f"there is no surface {name!r:.80}. There are: {known} (`headwater surfaces list`)")
+        hint = did_you_mean(name, kept.named)
+        raise SettingsError(f"there is no surface {name!r:.80}. There are: {known} (`headwater surfaces list`).{hint}")
     return kept.named[name]
 
 

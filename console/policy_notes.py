@@ -1,0 +1,50 @@
+"""The notes in a receipt's `policy`, in words: how a list came about, and what of its surface could not be done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headwater.recommendations import (
+    AFTER_NOT_REACHED,
+    COLD,
+    EXACT,
+    FILL,
+    REASONS_LEFT_OUT,
+    SEEN_KEPT,
+)
+
+__all__ = ["notes_in_words"]
+
+WHOLE_NOTES = {
+    AFTER_NOT_REACHED: "what `after` named was waited for in vain",
+    REASONS_LEFT_OUT: "left out are the reasons: with them the answer was too large for Kafka",
+}
+
+
+def notes_in_words(policy: Sequence[str]) -> list[str]:
+    """One text for each note that says anything; one of a later release as it stands.
+
+    >>> notes_in_words(("exact", "cold=3", "fill=popular:4"))
+    ['the last 3 new to the model', '4 of popular, a fallback']
+    """
+    return [_in_words(note) for note in policy if note != EXACT]
+
+
+def _in_words(note: str) -> str:
+    if note in WHOLE_NOTES:
+        return WHOLE_NOTES[note]
+    name, _, value = note.partition("=")
+    said = ", ".join(value.split(","))
+    if f"{name}=" == COLD:
+        return f"the last {said} new to the model"
+    if f"{name}=" == FILL:
+        kind, _, count = said.rpartition(":")
+        return f"{count} of {kind}, a fallback"
+    if f"{name}=" == SEEN_KEPT:
+        return f"of {said} nothing is left out as seen"
+    return {
+        "pins_missing": f"{name}: nothing for places {said}: the pinned items may not be shown",
+        "pins_taken": f"{name}: more than one pin for places {said}, or its item has a place already",
+        "shares_short": f"{name}: shares {said} (from 1) have too few items, or caps leave no room",
+        "unknown_fields": f"{name}: no item has the field that {said} is about: it does nothing. Misspelt?",
+    }.get(name, note)
