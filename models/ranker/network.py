@@ -142,7 +142,7 @@ class RankerNetwork(Network):
         more = chance * np.exp(said)
         gained = float(said[target][0] - np.log(more.sum() / chance.sum()))
         self.gain[0] = min(max(self.gain[0] + gained, -SURE), MOST_SURE)
-        self.posterior.hear(hidden, more / more.sum(), float(weight))
+        self.posterior.hear(hidden, more / more.sum())
         gradient = (more / more.sum() - target) * weight
         self._taught = gradient.copy()
         little = np.abs(gradient) < LEAST * weight
@@ -173,7 +173,7 @@ class RankerNetwork(Network):
         among = np.exp(odds - odds.max())
         among /= among.sum()
         total = float(taught.chosen.sum())
-        self.posterior.hear(hidden, among.astype(np.float32), total)
+        self.posterior.hear(hidden, among.astype(np.float32), int(np.count_nonzero(taught.chosen)))
         gradient = (total * among - taught.chosen).astype(np.float32)
         self.owed += self._flat(self._gradients(standard, hidden, gradient))
         np.add.at(self.owed_places, np.minimum(taught.places, PLACES), gradient)

@@ -49,10 +49,11 @@ class Posterior(Part):
         self.factor = np.zeros((hidden, hidden), np.float32)
         self.step()
 
-    def hear(self, hidden: Array, chance: Array, weight: float) -> None:
-        """A query is learned that counts `weight`: units (C, H) and probabilities (C,) of its candidates."""
+    @np.errstate(over="ignore", invalid="ignore")
+    def hear(self, hidden: Array, chance: Array, times: int = 1) -> None:
+        """It was seen so many times which of these it is: their hidden units (C, H) and probabilities (C,)."""
         spread = hidden - chance @ hidden
-        spread *= np.sqrt(chance * np.float32(weight))[:, None]
+        spread *= np.sqrt(chance * np.float32(times))[:, None]
         more = spread.T @ spread
         if np.isfinite(more).all():
             self.information *= 1.0 - 1.0 / YOUNG

@@ -167,7 +167,8 @@ def test_deltas_bring_the_ranker_where_a_whole_bundle_would() -> None:
     for begin in range(80, 110, 10):
         learner.learn(examples[begin : begin + 10])
         scorer.apply(learner.publish(created_ms=2), 2)  # type: ignore[arg-type]
-    asks = [ask_of(one, request_id="r") for one in examples[110:] if one.history]
+    drawn = {"overrides": {"explore": {"by": "thompson"}}}
+    asks = [ask_of(one, request_id="r", **more) for one in examples[110:] if one.history for more in ({}, drawn)]
     followed = [one.items for one in answers(scorer, asks)]
     assert followed == [one.items for one in answers(scorer_of(bundle_of(learner)), asks)]
 
@@ -191,6 +192,23 @@ def test_a_young_ranker_changes_no_bit_and_neither_does_none() -> None:
     asks = [ask_of(one, request_id="r") for one in examples[80:] if one.history]
     found, wanted = (answers(scorer_of(bundle_of(one)), asks) for one in (young, none))
     assert [one.items for one in found] == [one.items for one in wanted]
+    drawn = ask_of(examples[-1], request_id="r", overrides={"explore": {"by": "thompson"}})
+    for learner, why in ((young, "no_share"), (none, "no_ranker")):
+        answer = answers(scorer_of(bundle_of(learner)), [drawn])[0]
+        assert answer.items == found[-1].items
+        assert f"not_explored={why}" in answer.receipt.policy
+
+
+def test_a_model_of_a_release_without_a_posterior_is_served_and_not_explored_by_it() -> None:
+    bundle = bundle_of(taught(parade(60)))
+    del bundle.weights["ranker_posterior"]
+    example = next(one for one in reversed(parade(60)) if one.history)
+    plain, drawn = answers(
+        scorer_of(bundle),
+        [ask_of(example), ask_of(example, overrides={"explore": {"by": "thompson", "temperature": 9}})],
+    )
+    assert drawn.items == plain.items
+    assert "not_explored=no_posterior" in drawn.receipt.policy
 
 
 def test_context_and_attributes_move_what_is_said_and_others_do_not() -> None:
