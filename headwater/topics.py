@@ -20,6 +20,7 @@ __all__ = [
     "RECOMMENDATIONS",
     "REQUESTS",
     "SURFACES",
+    "TOMBSTONES_KEPT",
     "TOPICS",
     "USERS",
     "Topic",
@@ -57,6 +58,9 @@ class Topic:
         return f"{self.retention_ms // DAY_MS} d" if self.retention_ms >= 0 else "for ever"
 
 
+TOMBSTONES_KEPT = {"delete.retention.ms": str(3650 * DAY_MS)}
+"""Who was away when something was removed, or knows it from a model, hears of it for ten years."""
+
 EVENTS = Topic("events", "user_id", 4, 30 * DAY_MS, "delete", "Event, or an array of them", "apps, serving", "streams")
 ITEMS = Topic(
     "items",
@@ -67,10 +71,14 @@ ITEMS = Topic(
     "Item; null removes it",
     "apps",
     "streams, serving",
-    {"delete.retention.ms": str(3650 * DAY_MS)},  # a model knows an item for longer than a day after its removal
+    TOMBSTONES_KEPT,
 )
-USERS = Topic("users", "user_id", 1, -1, "compact", "User: attributes; null removes them", "apps", "streams")
-SURFACES = Topic("surfaces", "name", 1, -1, "compact", "Surface; null removes it", "operators", "serving")
+USERS = Topic(
+    "users", "user_id", 1, -1, "compact", "User: attributes; null removes them", "apps", "streams", TOMBSTONES_KEPT
+)
+SURFACES = Topic(
+    "surfaces", "name", 1, -1, "compact", "Surface; null removes it", "operators", "serving", TOMBSTONES_KEPT
+)
 IDENTITIES = Topic(
     "identities", "user_id", 1, -1, "delete", "Identity: an id that a user had before", "apps", "streams"
 )

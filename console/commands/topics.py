@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Annotated
+
+import typer
+
 from console.commands.option_groups import grouped
 from console.commands.options import Json, KafkaOptions
 from console.printing import printer
 
 
 @grouped
-def command(*, servers: KafkaOptions, as_json: Json = False) -> None:
+def command(
+    *,
+    servers: KafkaOptions,
+    mend: Annotated[
+        bool,
+        typer.Option("--mend", help="First set compacted topics to keep removals, where they do not (see doctor)."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """The topics: who writes and reads each, its partitions, records and size."""
     import orjson
     from rich.table import Table
 
     from console.look.cluster import topic_states
+    from console.look.removals import mend_removals
 
-    states = topic_states(servers.settings().kafka)
+    kafka = servers.settings().kafka
+    states = topic_states(kafka)
+    if mend:
+        for name in mend_removals(kafka, [state.name for state in states if state.partitions]):
+            print(f"{name} keeps removals from now on", file=sys.stderr)
     if as_json:
         rows = [
             {

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import pytest
 from kafka import KafkaProducer
-from kafka.admin import NewTopic
+from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 from typer.testing import CliRunner
 
 from console.cli import app
@@ -23,6 +23,7 @@ from console.look import checkup, counters, finding, flow, machine, newest, proc
 from console.look.cluster import TopicState, misspelt_topics, topic_states
 from console.look.finding import Finding, unseen
 from console.look.redriven import mark_redriven
+from console.look.removals import mend_removals, removals
 from console.look.worker_metrics import Scrape, read_metrics
 from embedded import free_port
 from headwater.events import now_ms
@@ -104,6 +105,29 @@ def test_the_sessions_in_docstrings_are_true(module: Any) -> None:
     results = doctest.testmod(module)
     assert results.attempted
     assert not results.failed
+
+
+def test_topics_of_an_earlier_release_that_lose_removals_are_told_and_mended(settings: Settings) -> None:
+    names = [topic_name(name, settings.kafka.prefix) for name in ("items", "users", "surfaces")]
+    day = {"delete.retention.ms": "86400000"}
+    old = {
+        names[0]: {**day, "cleanup.policy": "compact"},
+        names[1]: {"cleanup.policy": "delete", "retention.ms": "1000"},
+    }
+    admin = admin_client(settings.kafka)
+    try:
+        ensure_topics(settings.kafka)
+        assert list(removals(settings.kafka, names)) == []
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs=old[name]) for name in old])
+    finally:
+        admin.close()
+    found = {one.name: one for one in removals(settings.kafka, names)}
+    assert found.keys() == {f"removals on {name}" for name in old}
+    assert "drops tombstones after 24.0 h" in found[f"removals on {names[0]}"].cause
+    assert "cleanup.policy delete" in found[f"removals on {names[1]}"].cause
+    assert f"--entity-name {names[1]} --add-config cleanup.policy=compact" in found[f"removals on {names[1]}"].remedy
+    assert mend_removals(settings.kafka, names) == names[:2]
+    assert list(removals(settings.kafka, names)) == []
 
 
 # what the newest records say
