@@ -31,8 +31,9 @@ help:
 demo: $(VENV)/.installed
 	$(BIN)/headwater demo $(if $(EVENTS),--events "$(EVENTS)") $(DEMO)
 
+# Some machines forbid Python to keep what it has compiled: each job, and each process that tests start, would compile anew.
 test: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check --no-cache .

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Set
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,19 +28,40 @@ FLOORS = {
 PACKAGES = (*FLOORS, "embedded")
 
 
-def modules(package: str) -> Iterator[Path]:
-    yield from sorted((ROOT / package).rglob("*.py"))
+@cache
+def modules(package: str) -> tuple[Path, ...]:
+    return tuple(sorted((ROOT / package).rglob("*.py")))
 
 
-def imports(path: Path) -> set[str]:
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Of a file, parents before their children."""
+    return tuple(ast.walk(parsed(path)))
+
+
+@cache
+def imports(path: Path) -> frozenset[str]:
     """Dotted names that a file imports, whether at its top or inside a function."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    return frozenset(found)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _read_once() -> Iterator[None]:
+    """One job runs all of a file with such a fixture; what it has read is let go afterwards."""
+    yield
+    for read in (parsed, nodes, imports):
+        read.cache_clear()
 
 
 def tops(path: Path) -> set[str]:
@@ -94,7 +116,7 @@ PRIVATES_OF = {
 def test_private_attributes_of_a_library_stand_where_they_are_listed() -> None:
     for package in PACKAGES:
         for path in modules(package):
-            tree = list(ast.walk(ast.parse(path.read_text())))
+            tree = nodes(path)
             own = {node.name for node in tree if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
             used: dict[str, int] = {}
             for node in tree:
@@ -121,9 +143,7 @@ def test_only_the_table_spells_a_topic_name() -> None:
             if path.name == "topics.py" or path == ROOT / "console/cli.py":  # a command may be called as a topic is
                 continue
             literals = {
-                node.value
-                for node in ast.walk(ast.parse(path.read_text()))
-                if isinstance(node, ast.Constant) and isinstance(node.value, str)
+                node.value for node in nodes(path) if isinstance(node, ast.Constant) and isinstance(node.value, str)
             }
             assert not literals & names, f"{path.relative_to(ROOT)} spells {literals & names}: use headwater.topics"
 
@@ -165,7 +185,7 @@ def circles(arrows: dict[str, set[str]]) -> list[list[str]]:
 def module_imports(path: Path, known: Set[str]) -> set[str]:
     """Modules of ours that a file imports: `from package import module` is the module, not the package's face."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -203,7 +223,7 @@ EXEMPT: dict[str, str] = {}
 
 def functions(path: Path) -> Iterator[tuple[str, int, int]]:
     """Name, lines (without the docstring) and parameters (without self) of every function of a file."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
             parameters = len(names) - (names[:1] in (["self"], ["cls"]))
@@ -227,7 +247,7 @@ def test_a_class_name_means_one_thing() -> None:
     homes: dict[str, list[str]] = {}
     for package in (*PACKAGES, "tests", "benchmarks"):
         for path in modules(package):
-            for node in ast.parse(path.read_text()).body:
+            for node in parsed(path).body:
                 if isinstance(node, ast.ClassDef):
                     homes.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
     assert not {name: paths for name, paths in homes.items() if len(paths) > 1}
@@ -237,7 +257,7 @@ def test_every_module_says_what_it_is() -> None:
     for package in PACKAGES:
         for path in modules(package):
             if path.name != "__init__.py" or path.read_text().strip():
-                assert ast.get_docstring(ast.parse(path.read_text())), path.relative_to(ROOT)
+                assert ast.get_docstring(parsed(path)), path.relative_to(ROOT)
 
 
 def test_importing_the_sdk_loads_nothing_of_the_engine() -> None:
