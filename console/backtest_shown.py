@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from replay.backtest import BacktestProgress, Result
-    from replay.backtest.result import Classification, Estimate, Interval, Spread
+    from replay.backtest.result import Classification, Estimate, Interval, RankerFigures, Spread
 
 __all__ = ["live", "summary"]
 
@@ -97,6 +97,8 @@ def summary(result: Result) -> Iterator[RenderableType]:
     if result.results:
         yield _rankers(result)
         yield _slices(result)
+    if result.ranker is not None and result.ranker.by_type:
+        yield _objectives(result.ranker)
     if result.negatives is not None:
         yield _turned_down(result)
     if result.classification is not None:
@@ -154,6 +156,19 @@ def _slices(result: Result) -> Table:
         table.add_column(f"{name}\n{row.queries:,}", justify="right")
     for name in result.results:
         table.add_row(name, *(_cell(row.ndcg.get(name), ".4f") for row in parts.values()))
+    return table
+
+
+def _objectives(ranker: RankerFigures) -> Table:
+    """What each type's head was worth: an answer by `objectives = {type: 1}` beside one without."""
+    from rich.table import Table
+
+    table = Table(title="Objectives: queries of each type, with a surface that weighs it and without")
+    for head in ("type", "queries", "NDCG@10", "without", "HR@10", "without", "share"):
+        table.add_column(head, justify="left" if head == "type" else "right")
+    for name, one in sorted(ranker.by_type.items(), key=lambda pair: -pair[1].queries):
+        scores = (one.ndcg, one.ndcg_without, one.hr, one.hr_without)
+        table.add_row(name, f"{one.queries:,}", *(f"{score:.4f}" for score in scores), f"{one.share:.0%}")
     return table
 
 

@@ -16,7 +16,7 @@ import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from headwater.errors import RequestRefused, SettingsError
-from headwater.events import EpochMs, Id
+from headwater.events import EVENT_TYPE_PATTERN, EpochMs, Id
 from headwater.filters import MAX_DEPTH, read_filters
 from headwater.spelling import problem_text
 
@@ -60,6 +60,7 @@ def _moment(value: date) -> str:
 
 Filters = Annotated[dict[str, Any], AfterValidator(_read)]
 Unit = Annotated[float, Field(ge=0, le=1)]
+EventType = Annotated[str, Field(pattern=EVENT_TYPE_PATTERN)]
 
 
 class _Part(BaseModel):
@@ -146,6 +147,12 @@ class Surface(_Part):
     )
     exclude_seen: tuple[str, ...] | None = Field(default=None, description="As in a request, which may say otherwise.")
     exclude_seen_days: float | None = Field(default=None, gt=0, le=36_500, description="As in a request.")
+    objectives: dict[EventType, Annotated[float, Field(ge=-10, le=10)]] = Field(
+        default_factory=dict,
+        max_length=32,
+        description="Event type -> how much a list is to be of what such an event follows on, beside what is likely "
+        'next of whatever type: {"purchase": 1}. Below 0 it is to be of other things.',
+    )
     boosts: tuple[Boost, ...] = Field(default=(), max_length=64, description="Raise or bury items.")
     pins: tuple[Pin, ...] = Field(default=(), max_length=64, description="Items at places of their own.")
     max_per: dict[str, Annotated[int, Field(ge=1)]] = Field(

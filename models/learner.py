@@ -419,6 +419,8 @@ class Learner:
     def _tell_share(self) -> None:
         if self.parts.ranker is not None:
             self.prequential.ranker_share = float(self.parts.ranker.network.share[0])
+            shares = self.parts.ranker.shares()
+            self.prequential.head_shares = {name: shares[kind] for name, kind in self.types.items() if kind in shares}
 
     def _learn_block(self, examples: Sequence[Pending], heard: dict[int, Heard]) -> list[Scored]:
         """Their `Scored`; what is said of the lists among them goes into `heard`, by place."""

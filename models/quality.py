@@ -180,6 +180,7 @@ class Prequential:
         self.unrevised = np.zeros(window_events, np.int32)  # rank without the ranker; 0 where there is none
         self.recalled = np.zeros(window_events, bool)  # the target was a candidate of the ranker
         self.ranker_share = 0.0  # how much of what the ranker says counts, now
+        self.head_shares: dict[str, float] = {}  # the same of what its head for a type of event says
         self.events = 0
         self.shown = ShownFigures(window_events)
 
@@ -239,5 +240,6 @@ class Prequential:
             "ndcg_at_10_without": float(plain[asked].mean()),
             "candidate_recall": float(self.recalled[:held][queries][asked].mean()),
             "share": self.ranker_share,
+            "head_shares": dict(self.head_shares),
         }
         return {"ranker": figures}

@@ -22,7 +22,7 @@ from headwater.examples import Entry
 from models.block import Sparse
 from models.inputs import encode_entries, encode_fresh, encode_since
 from models.published.names import SAID as SAID_OF
-from models.published.ranker_graph import FACTS, HIDDEN, SAID, WEIGHTS, build_ranker_graph
+from models.published.ranker_graph import BY_HEAD, FACTS, HEAD_WEIGHTS, HIDDEN, SAID, WEIGHTS, build_ranker_graph
 from models.ranker.affinity import CONTENT_ROWS, KNOWN, first_taste
 from models.ranker.candidates import alike_of, candidates_of, standing_of
 from models.ranker.facts import (
@@ -39,7 +39,7 @@ from models.ranker.facts import (
     past_of,
 )
 from models.ranker.posterior import POSTERIOR, drawn
-from models.ranker.revision import added_to
+from models.ranker.revision import NO_HEADS, added_to
 from models.ranker.told import told_count, told_names, told_of
 from streams.features.state import EMPTY, UserState
 
@@ -65,6 +65,7 @@ class Situation(NamedTuple):
         context: of the moment, as in `Request.context`.
         attributes: what was told of the user (`headwater.users`).
         session: `events.session_number` of the one that it is asked in, None where that is not known.
+        objectives: `Surface.objectives` by which it is answered.
     """
 
     history: Sequence[Entry]
@@ -73,6 +74,7 @@ class Situation(NamedTuple):
     context: Mapping[str, Any] = {}
     attributes: Mapping[str, Any] = {}
     session: int | None = None
+    objectives: Mapping[str, float] = {}
 
 
 @dataclass
@@ -94,12 +96,14 @@ class SecondStage:
         experts: the graph's outputs with what each expert adds, in order; and of which of them the best are candidates,
             each with whether it speaks of few items.
         seen: counts.
+        heads: by type of event that has one, the ranker's.
     """
 
     bundle: Bundle
     experts: Sequence[tuple[str, str | None]]
     seen: SecondStageCounts
     standing: RowIds = field(init=False)
+    heads: Mapping[str, int] = field(init=False)
     _weights: dict[str, Array] = field(init=False)
 
     @classmethod
@@ -130,9 +134,12 @@ class SecondStage:
         weights = self.bundle.weights
         known, told = len(self.experts), told_count(self.bundle.config)
         facts = facts_count(known, told) if "ranker_content" in weights else first_facts(known, told)
-        hidden = weights["ranker_hidden_bias"].size
+        hidden, named = weights["ranker_hidden_bias"].size, WEIGHTS
         sizes: dict[str | int, int] = {"facts": facts, "hidden": hidden, 1: 1}
-        wanted = {name: tuple(sizes[one] for one in shape) for name, shape in WEIGHTS.items()}
+        if "ranker_heads" in weights:
+            sizes |= {"heads": weights["ranker_head_types"].size, "hidden and facts": hidden + facts}
+            named = {**named, **HEAD_WEIGHTS, "ranker_head_types": ("heads",), "ranker_head_share": ("heads",)}
+        wanted = {name: tuple(sizes[one] for one in shape) for name, shape in named.items()}
         wanted |= {"ranker_items": (self.bundle.capacity, len(ITEM)), "ranker_landmark_ms": (1,), "ranker_share": (1,)}
         wanted |= {POSTERIOR: (hidden, hidden)} if POSTERIOR in weights else {}
         if "ranker_content" in weights:
@@ -146,8 +153,10 @@ class SecondStage:
 
     def renew(self) -> None:
         """The bundle is another version: its weights are read where they lie, and what is popular and new is anew."""
-        weights = self.bundle.weights
+        weights, types = self.bundle.weights, self.bundle.types
         self._weights = {name: weights[name] for name in WEIGHTS}
+        kinds = weights["ranker_head_types"].tolist() if "ranker_heads" in weights else []
+        self.heads = {types[kind - 1]: head for head, kind in enumerate(kinds) if 0 < kind <= len(types)}
         self.standing = standing_of(weights["popularity"], weights["ranker_items"][:, FIRST])
 
     def candidates(self, situation: Situation, scores: Array, parts: Mapping[str, Array]) -> tuple[RowIds, Past]:
@@ -177,10 +186,26 @@ class SecondStage:
         found = facts_of(said, scores[rows], ItemTables.of(weights), past, rows, moment_of(moment))
         return found[:, : self._facts]
 
-    def added(self, facts: Array, scores: Array) -> Array:
-        """What is added to the scores (C,) of candidates with these facts (C, F)."""
-        (said,) = _session().run([SAID], {**self._weights, FACTS: facts})
-        return added_to(scores, said, self.share)
+    def added(self, facts: Array, scores: Array, by_head: Mapping[int, np.float32] = NO_HEADS) -> Array:
+        """What is added to the scores (C,) of candidates with these facts (C, F), by these heads, too (`weighed`)."""
+        if not by_head:
+            (said,) = _session().run([SAID], {**self._weights, FACTS: facts})
+            return added_to(scores, said, self.share)
+        given = {**self._weights, **{name: self.bundle.weights[name] for name in HEAD_WEIGHTS}, FACTS: facts}
+        said, heads = _session(heads=True).run([SAID, BY_HEAD], given)
+        more = self.share * said
+        for head, weight in by_head.items():
+            more += weight * heads[:, head]
+        return added_to(scores, more, np.float32(1))
+
+    def weighed(self, objectives: Mapping[str, float]) -> dict[int, np.float32]:
+        """How far each head is listened to: by what objectives weigh it, and by its share. Those that say nothing are
+        left out.
+        """
+        found = {self.heads[name]: weight for name, weight in objectives.items() if name in self.heads}
+        shares = self.bundle.weights["ranker_head_share"] if found else ()
+        weighed = {head: np.float32(weight) * shares[head] for head, weight in found.items()}
+        return {head: weight for head, weight in weighed.items() if weight}
 
     def drawn(self, facts: Array, scores: Array, spread: float) -> Array | str:
         """What each draw of the last layer adds to the revised scores (C,) of these candidates, (M, C); or why there is
@@ -207,12 +232,12 @@ def _opinion(values: Array, kind: str) -> Sparse | Array:
 
 
 @cache
-def _session() -> Any:
-    """One for the process: runs of several threads do not disturb each other, and weights come with each."""
+def _session(heads: bool = False) -> Any:
+    """One of each for the process: runs of several threads do not disturb each other, and weights come with each."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(build_ranker_graph(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(build_ranker_graph(heads), options, providers=["CPUExecutionProvider"])

@@ -42,7 +42,7 @@ from serving.reasons import Asker, ModelsWord, Order, Ranking, Why, explain, why
 from serving.reasons.words import VERBS
 from serving.rules import DEFAULT_LIMITS, Rows, Rules, extended, forbid, rules_for
 from serving.scorer import Half, Scorer
-from serving.second_stage import Situation, asked_outputs, revise
+from serving.second_stage import Situation, asked_outputs, objective_notes, revise
 from serving.surfaces import Surfaces, as_asked
 from serving.surfaces.kinds import (
     NEAR,
@@ -507,7 +507,13 @@ def _near(half: Half, batch: _Batch, asked: _Asked) -> dict[str, Array]:
 def _situation(asked: _Asked) -> Situation:
     request = asked.request
     return Situation(
-        asked.history, asked.at_ms, asked.state, request.context, asked.ask.attributes, _session(asked.ask.request)
+        history=asked.history,
+        at_ms=asked.at_ms,
+        state=asked.state,
+        context=request.context,
+        attributes=asked.ask.attributes,
+        session=_session(asked.ask.request),
+        objectives=asked.surface.objectives,
     )
 
 
@@ -681,6 +687,8 @@ def _answer(
     notes = [EXACT, *([f"{COLD}{cold}"] if cold else []), *(note for run in listed for note in run.notes)]
     if asked.surface.filters and not any(run.ids for run in listed) and _asks_for_unknown(batch, asked):
         notes.append("unknown_fields=filters")
+    if half is not None:
+        notes += objective_notes(half, asked.surface.objectives)
     rule = tuple(batch.exclude_seen) if request.exclude_seen is None else request.exclude_seen
     chain = _chain(asked)
     if rule and request.exclude_seen is None and "again" in chain:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.ranker.facts import Past
+from models.ranker.revision import NO_HEADS
 from models.top_k import drop_not_finite
 from serving.arranging import Draws
 from serving.ranker import SecondStage, Situation
@@ -20,7 +21,7 @@ from serving.ranker import SecondStage, Situation
 if TYPE_CHECKING:
     from serving.scorer import Half
 
-__all__ = ["Revised", "Situation", "Told", "asked_outputs", "revise", "told"]
+__all__ = ["Revised", "Situation", "Told", "asked_outputs", "objective_notes", "revise", "told"]
 
 Array = npt.NDArray[Any]
 RowIds = npt.NDArray[np.int64]
@@ -30,13 +31,15 @@ NO_ROWS: RowIds = np.zeros(0, np.int64)
 
 class Told(NamedTuple):
     """What the ranker says of one request: its candidates' rows (C,), ascending, their facts (C, F), and what it adds
-    to their scores (C,), finite. `not_finite`: how much of that was none, and is 0.
+    to their scores (C,), finite. `not_finite`: how much of that was none, and is 0; `by_head`: how far each head that
+    has a part in it was listened to.
     """
 
     rows: RowIds
     facts: Array
     added: Array
     not_finite: int = 0
+    by_head: Mapping[int, np.float32] = NO_HEADS
 
 
 class Revised(NamedTuple):
@@ -70,13 +73,22 @@ def revise(half: Half, situation: Situation, scores: Array, parts: Mapping[str, 
     stage.seen.requests += 1
     stage.seen.candidates += len(rows)
     draws: Array | str = "no_share"
-    if stage.share:
+    if stage.share or stage.weighed(situation.objectives):
         said = _told(stage, situation, scores, parts, rows, past)
         stage.seen.not_finite += said.not_finite
         scores[rows] += said.added
-        if spread:
+        if spread and stage.share:
             draws = stage.drawn(said.facts, scores[rows], spread)
     return Revised(rows, draws if isinstance(draws, str) else Draws(rows, draws))
+
+
+def objective_notes(half: Half, objectives: Mapping[str, float]) -> list[str]:
+    """For the receipt: objectives that no head of the model is of, and those whose head has not earned anything yet."""
+    heads = {} if half.second is None else half.second.heads
+    unknown = [name for name in objectives if name not in heads]
+    young = [name for name in objectives if name in heads and not half.bundle.weights["ranker_head_share"][heads[name]]]
+    notes = {"unknown_objectives": unknown, "young_objectives": young}
+    return [f"{note}={','.join(names)}" for note, names in notes.items() if names]
 
 
 def told(half: Half, situation: Situation, scores: Array, parts: Mapping[str, Array]) -> Told | None:
@@ -90,11 +102,11 @@ def told(half: Half, situation: Situation, scores: Array, parts: Mapping[str, Ar
 def _told(
     stage: SecondStage, situation: Situation, scores: Array, parts: Mapping[str, Array], rows: RowIds, past: Past
 ) -> Told:
-    facts = stage.facts(situation, scores, parts, rows, past)
+    facts, by_head = stage.facts(situation, scores, parts, rows, past), stage.weighed(situation.objectives)
     if not len(rows):
         return Told(rows, facts, np.zeros(0, np.float32))
-    added = stage.added(facts, scores[rows])
+    added = stage.added(facts, scores[rows], by_head)
     not_finite = drop_not_finite(added)
     if not_finite:
         added[np.isneginf(added)] = 0
-    return Told(rows, facts, added, not_finite)
+    return Told(rows, facts, added, not_finite, by_head)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.ranker.bounds import MOST, WIDEST
+from models.ranker.revision import NO_HEADS
 
 __all__ = ["Attributed", "attributed"]
 
@@ -33,19 +34,31 @@ class Attributed(NamedTuple):
     mean: float
 
 
-def attributed(weights: Mapping[str, NDArray[Any]], facts: NDArray[Any]) -> Attributed:
-    """Attribute what is added to candidates with these facts (C, F) to the facts, by a bundle's `weights`."""
+def attributed(
+    weights: Mapping[str, NDArray[Any]], facts: NDArray[Any], by_head: Mapping[int, np.float32] = NO_HEADS
+) -> Attributed:
+    """Attribute what is added to candidates with these facts (C, F) to the facts, by a bundle's `weights`; `by_head`
+    is how far each of its heads is listened to.
+    """
     hidden, bias, output, linear, mean, scale = (
         weights[f"ranker_{name}"].astype(np.float64)
         for name in ("hidden_weight", "hidden_bias", "output_weight", "linear", "mean", "scale")
     )
-    share = float(weights["ranker_share"][0])
     apart = np.clip((facts.astype(np.float64) - mean) * scale, -WIDEST, WIDEST)  # (C, F)
     end = apart @ hidden + bias  # (C, hidden); the path starts at the bias
     turns = np.where((bias > 0) != (end > 0), np.abs(bias - end), 1.0)
     on = np.where(end > 0, np.where(bias > 0, 1.0, end / turns), np.where(bias > 0, bias / turns, 0.0))
-    parts = apart * ((on * output) @ hidden.T + linear)
-    at_mean = float(np.clip(np.maximum(bias, 0.0) @ output, -MOST, MOST))
-    said = parts.sum(1) + at_mean
-    parts *= (np.clip(said, -MOST, MOST) - at_mean)[:, None] / np.where(said == at_mean, 1.0, said - at_mean)[:, None]
-    return Attributed(share * parts, share * at_mean)
+    outputs = [(float(weights["ranker_share"][0]), output, linear)]
+    for head, listened in by_head.items():
+        output, linear = np.split(weights["ranker_heads"][head].astype(np.float64), [len(bias)])
+        outputs.append((float(listened), output, linear))
+    found, mean_found = np.zeros_like(apart), 0.0
+    for share, output, linear in outputs:
+        parts = apart * ((on * output) @ hidden.T + linear)
+        at_mean = float(np.clip(np.maximum(bias, 0.0) @ output, -MOST, MOST))
+        said = parts.sum(1) + at_mean
+        cut = np.clip(said, -MOST, MOST) - at_mean
+        parts *= (cut / np.where(said == at_mean, 1.0, said - at_mean))[:, None]
+        found += share * parts
+        mean_found += share * at_mean
+    return Attributed(found, mean_found)

@@ -6,7 +6,10 @@
 Before: `network` has the hidden units. After: a surface weighs types (`Surface.objectives`): the sum of
 weight * share_t * said_t is added, too. Each head is learned on the queries whose target is of its type, and its share
 from what it gained on these before it learned from them. Nothing flows back: hidden units and `said` are learned as if
-there were no heads. Knows indices of types, not their names.
+there were no heads. A type may be rare, so each weight steps by how much it was moved so far (Adagrad), which forgets
+slowly. Knows indices of types, not their names.
+
+Source: Duchi, Hazan, Singer: Adaptive subgradient methods, 2011.
 """
 
 from __future__ import annotations
@@ -15,18 +18,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from models.part import Changes, Input, Part
 from models.ranker.bounds import MOST
-from models.ranker.network import HIDDEN, LEARNING_RATE, MOST_SURE, SURE, Forward
-from models.sequence.optimizer import Adam
+from models.ranker.network import HIDDEN, MOST_SURE, SURE, Forward
 
 __all__ = ["HEADS", "RankerHeads"]
 
 HEADS = 8
 """Types that are told apart: the first that queries are of."""
+
+LEARNING_RATE, HORIZON = 0.1, 1000.0
+"""Of Adagrad, and over how many steps of a head it remembers."""
 
 Array = NDArray[np.float32]
 Marks = NDArray[np.bool_]
@@ -38,32 +42,32 @@ class RankerHeads(Part):
     """
 
     def __init__(self, facts: int) -> None:
-        self.heads = torch.zeros(HEADS, HIDDEN + facts)
-        self.adam = Adam(self.heads, LEARNING_RATE)
+        self.heads = np.zeros((HEADS, HIDDEN + facts), np.float32)
+        self.square = np.zeros_like(self.heads)  # of gradients, their sum
         self.types = np.zeros(HEADS, np.int64)
         self.gain = np.zeros(HEADS)  # nats, as the network's
         self.share = np.zeros(HEADS, np.float32)
-        self._gradient = np.zeros((HEADS, HIDDEN + facts), np.float32)
+        self._gradient = np.zeros_like(self.heads)
         self._taught = np.zeros(HEADS, np.bool_)
         self._stepped = True  # since the last publication
 
     def inputs(self) -> dict[str, Input]:
         """Weights, which type each head is of, and the shares."""
         types, share = Input(np.int64, (HEADS,)), Input(np.float32, (HEADS,))
-        weights = Input(np.float32, tuple(self.heads.shape))
+        weights = Input(np.float32, self.heads.shape)
         return {"ranker_heads": weights, "ranker_head_types": types, "ranker_head_share": share}
 
     def weights(self) -> dict[str, NDArray[Any]]:
         """All of them by name."""
-        return {"ranker_heads": self.heads.numpy(), "ranker_head_types": self.types, "ranker_head_share": self.share}
+        return {"ranker_heads": self.heads, "ranker_head_types": self.types, "ranker_head_share": self.share}
 
     def read(self, weights: Mapping[str, NDArray[Any]]) -> None:
         """Be the published weights; a model of an earlier release has none, and no head says anything."""
         if "ranker_heads" in weights:
-            self.heads = torch.from_numpy(weights["ranker_heads"])
-            self.types, self.share = weights["ranker_head_types"], weights["ranker_head_share"]
+            self.heads, self.types = weights["ranker_heads"], weights["ranker_head_types"]
+            self.share = weights["ranker_head_share"]
         elif "ranker_mean" in weights:  # which knew fewer facts
-            self.heads = torch.zeros(HEADS, HIDDEN + len(weights["ranker_mean"]))
+            self.heads = np.zeros((HEADS, HIDDEN + len(weights["ranker_mean"])), np.float32)
 
     def take_changes(self) -> Changes:
         """All of it after a step."""
@@ -79,7 +83,7 @@ class RankerHeads(Part):
 
     def said(self, head: int, asked: Forward) -> Array:
         """What one head says of candidates, before its share: (C,)."""
-        weights = self.heads.numpy()[head]
+        weights = self.heads[head]
         said: Array = asked.hidden @ weights[:HIDDEN] + asked.standard @ weights[HIDDEN:]
         return np.minimum(np.maximum(said, -MOST), MOST)
 
@@ -108,16 +112,20 @@ class RankerHeads(Part):
     def step(self) -> None:
         """One step of the heads that a block taught."""
         if self._taught.any():
-            rows = np.flatnonzero(self._taught)
-            self.adam.step(torch.from_numpy(self._gradient[rows]), torch.from_numpy(rows))
+            rows, gradient = np.flatnonzero(self._taught), self._gradient[self._taught]
+            square = self.square[rows] * np.float32(1 - 1 / HORIZON) + gradient * gradient
+            self.heads[rows] -= LEARNING_RATE * gradient / np.sqrt(square + 1e-12)
+            self.square[rows] = square
             self.share[:] = np.clip(self.gain / SURE, 0.0, 1.0)
             self._gradient[rows], self._taught[rows], self._stepped = 0.0, False, True
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Weights, types, and what was gained."""
-        mine = {"weights": self.heads.numpy(), "types": self.types, "gain": self.gain, "share": self.share}
+        mine: dict[str, NDArray[Any]] = {
+            "weights": self.heads,
+            "square": self.square,
+            "types": self.types,
+            "gain": self.gain,
+            "share": self.share,
+        }
         return {f"ranker.heads.{name}": array for name, array in mine.items()}
-
-    def adams(self) -> dict[str, Adam]:
-        """One."""
-        return {"ranker.heads": self.adam}

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["added_to"]
+__all__ = ["NO_HEADS", "added_to"]
+
+NO_HEADS: Mapping[int, np.float32] = MappingProxyType({})
+"""How far heads are listened to where there are no objectives: by number, not at all."""
 
 Array = NDArray[np.float32]
 

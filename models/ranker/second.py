@@ -150,6 +150,11 @@ class Ranker:
             profile = profile_of(content.content, content.known, self._past.rows, self._past.speaks)
             teach_taste(content.content, content.known, profile, revision.rows, gradient, self.taste.taught)
 
+    def shares(self) -> dict[int, float]:
+        """By index of a type that has a head, how far that is listened to."""
+        kinds, shares = self.heads.types.tolist(), self.heads.share.tolist()
+        return {kind: share for kind, share in zip(kinds, shares, strict=True) if kind}
+
     def step(self, popularity: Popularity, used: int) -> None:
         """The block's queries have taught: take a step, and look what is new and popular for the next block."""
         self.network.step()

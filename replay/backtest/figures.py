@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.quality import roc_auc
+from models.quality import Prequential, roc_auc
 from models.ranker.candidates import MOST as CANDIDATES
 from replay.backtest.ledger import Ledger
 from replay.backtest.resampling import percentiles, ratios
@@ -22,6 +22,7 @@ from replay.backtest.result import (
     Fold,
     FoldMeasures,
     FoldSpread,
+    HeadFigures,
     Interval,
     Leads,
     Measures,
@@ -214,8 +215,8 @@ def negatives(ledger: Ledger, k: int = 10) -> Negatives | None:
     )
 
 
-def of_ranker(ledger: Ledger, share: float) -> RankerFigures | None:
-    """What the second stage was worth; None where there was none, or nothing was asked."""
+def of_ranker(ledger: Ledger, learner: Prequential) -> RankerFigures | None:
+    """What the second stage was worth; None where there was none, or nothing was asked. `learner` has its shares."""
     if not ledger.recalled:
         return None
     plain, recalled = np.array(ledger.unrevised, np.int64), np.array(ledger.recalled, np.float64)
@@ -235,9 +236,27 @@ def of_ranker(ledger: Ledger, share: float) -> RankerFigures | None:
             "new_items": of_new(ours),
             "new_items_without": of_new(without),
             "new_items_recall": of_new(recalled),
-            "share": _rounded(share),
+            "share": _rounded(learner.ranker_share),
+            "by_type": _by_head(ledger, learner.head_shares),
         }
     )
+
+
+def _by_head(ledger: Ledger, shares: Mapping[str, float]) -> dict[str, HeadFigures]:
+    """What each type's head was worth on the queries of its type; nothing where there is but one type."""
+    plain, headed = np.array(ledger.ranks[OURS], np.int64), np.array(ledger.headed, np.int64)
+    headed, kinds = np.where(headed > 0, headed, plain), np.array(ledger.kind, np.int64)
+    found = {}
+    for kind, number in sorted(ledger.kinds.items()):
+        of_type = kinds == number
+        if kind not in shares or len(shares) < 2:
+            continue
+        row: dict[str, Any] = {"queries": int(of_type.sum()), "share": _rounded(shares[kind])}
+        for end, ranks in (("", headed), ("_without", plain)):
+            each = measures(ranks[of_type])
+            row |= {f"{measure}{end}": _rounded(each[measure].mean()) for measure in ("ndcg@10", "hr@10")}
+        found[kind] = HeadFigures.model_validate(row)
+    return found
 
 
 def _liked_above(liked: Sequence[int], turned_down: Array) -> float | None:

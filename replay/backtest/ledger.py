@@ -39,6 +39,7 @@ class Ledger:
         self.against_kind: Counter[str] = Counter()
         self.unrevised = array("i")  # ranks without the ranker, of each query where there is one
         self.recalled = array("b")  # whether the target was among its candidates
+        self.headed = array("i")  # ranks by the head of its type, too, 0 where that has none
         self.shallow: set[str] = set()  # those that list only the best
         self.counts = array("i")  # events by item
         self.events = 0
@@ -83,10 +84,13 @@ class Ledger:
         self._information[name] += math.log2(self.events) - bits / len(best)
         self._lists[name] += 1
 
-    def revise(self, unrevised: int, recalled: bool) -> None:
-        """Take down of the next query its rank without the ranker, and whether the target was a candidate."""
+    def revise(self, unrevised: int, recalled: bool, headed: int) -> None:
+        """Take down of the next query its rank without the ranker, whether the target was a candidate, and its rank
+        by the head of its type, too, 0 without one.
+        """
         self.unrevised.append(unrevised)
         self.recalled.append(recalled)
+        self.headed.append(headed)
 
     def turned_down(self, query: Query) -> None:
         """Take down that a user is about to speak against an item, before anybody ranks it."""

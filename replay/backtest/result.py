@@ -258,6 +258,22 @@ class Negatives(ResultPart):
     by_ranker: dict[str, RankerNegatives] = {}
 
 
+class HeadFigures(ResultPart):
+    """What the ranker's head for one type of event was worth, on the queries whose answer was of that type.
+
+    Fields
+        ndcg, hr: NDCG@10 and hit rate with `objectives = {type: 1}`; ndcg_without, hr_without: without objectives.
+        share: how much of what the head said counted at the end, 0 to 1.
+    """
+
+    queries: Count
+    ndcg: Number = Field(alias="ndcg@10")
+    ndcg_without: Number = Field(alias="ndcg@10_without")
+    hr: Number = Field(alias="hr@10")
+    hr_without: Number = Field(alias="hr@10_without")
+    share: Number
+
+
 class RankerFigures(ResultPart):
     """What the second stage was worth, on all queries: beside it, the same scores without it.
 
@@ -266,6 +282,7 @@ class RankerFigures(ResultPart):
             whose target was among the best hundred of all items without the ranker.
         ndcg, ndcg_without: NDCG@10 of all queries; new_items, new_items_without, new_items_recall: of the new items.
         share: how much of what the ranker said counted at the end, 0 to 1.
+        by_type: type of event -> what its head was worth; of those with a head, where there are several.
     """
 
     candidates: Count
@@ -277,6 +294,7 @@ class RankerFigures(ResultPart):
     new_items_without: Number | None = None
     new_items_recall: Number | None = None
     share: Number
+    by_type: dict[str, HeadFigures] = {}
 
 
 class TypeMeaning(ResultPart):

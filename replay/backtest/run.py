@@ -316,7 +316,7 @@ def _result(
         folds=(folds := figures.folds(ledger, first.warm_up, events, settings.folds or 0)),
         fold_spread=figures.fold_spread(folds),
         negatives=figures.negatives(ledger),
-        ranker=figures.of_ranker(ledger, first.learner.prequential.ranker_share),
+        ranker=figures.of_ranker(ledger, first.learner.prequential),
         classification=shown,
         importance=None if first.importances is None else first.importances.result(),
         diversity=None if first.diversity is None else first.diversity.result(),
@@ -521,7 +521,7 @@ class Run:
                 self.ledger.answer(name, found.headwater or miss, listed)
             if self.learner.config.ranker:
                 unrevised = one.unrevised or miss
-                self.ledger.revise(unrevised, one.recalled)
+                self.ledger.revise(unrevised, one.recalled, one.headed)
                 if self.ablation:
                     self.ledger.answer(WITHOUT_RANKER, unrevised)
             for part in self.parts:

@@ -85,6 +85,7 @@ def write_report(result: Result, path: Path) -> None:
         types=sections.by_type(result),
         cold_and_warm=sections.cold_and_warm(result),
         second_stage=sections.second_stage(result),
+        objectives=sections.objectives(result),
         coverage=sections.coverage(result),
         seeds=sections.seeds(result),
         meanings=sections.meanings(result),

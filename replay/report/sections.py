@@ -49,6 +49,7 @@ __all__ = [
     "led",
     "meanings",
     "measures",
+    "objectives",
     "pace",
     "seeds",
     "styles",
@@ -479,6 +480,23 @@ def second_stage(result: Result) -> Rows | None:
     return [
         ["NDCG@10", score(told.ndcg), score(told.ndcg_without)],
         ["NDCG@10 of new items", score(told.new_items), score(told.new_items_without)],
+    ]
+
+
+def objectives(result: Result) -> Rows:
+    """What each type's head was worth on the queries of its type, the type with most queries first."""
+    by_type = result.ranker.by_type if result.ranker else {}
+    return [
+        [
+            name,
+            whole(one.queries),
+            score(one.ndcg),
+            score(one.ndcg_without),
+            percent(one.hr),
+            percent(one.hr_without),
+            percent(one.share),
+        ]
+        for name, one in sorted(by_type.items(), key=lambda pair: (-pair[1].queries, pair[0]))
     ]
 
 

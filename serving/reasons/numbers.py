@@ -46,9 +46,10 @@ def contributions(half: Half, evidence: Evidence, row: int, value: float) -> dic
 
 def _of_facts(half: Half, evidence: Evidence, row: int) -> dict[str, float]:
     """What each fact of a candidate has to do with what the ranker adds to it."""
-    if evidence.ranker is None or half.second is None:
+    told = evidence.ranker
+    if told is None or half.second is None:
         return {}
-    parts = attributed(half.bundle.weights, evidence.ranker.facts[evidence.ranker.rows == row]).facts[0]
+    parts = attributed(half.bundle.weights, told.facts[told.rows == row], told.by_head).facts[0]
     names = half.second.fact_names
     largest = np.argsort(-np.abs(parts), kind="stable")[:MOST_FACTS].tolist()
     return {f"{RANKER}: {names[fact]}": float(parts[fact]) for fact in largest}

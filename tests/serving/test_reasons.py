@@ -237,6 +237,7 @@ def drawn(draw: random.Random) -> tuple[list[Entry], dict[str, Any]]:
         "kind": ["popular", "new", "again", "because-you"],
         "max_per": [{"categories": 1}, {"categories": 2}],
         "diversity": [0.5],
+        "objectives": [{"click": 1.0, "finish": 2.0}, {"cart": 1.0, "click": -0.5}],
         "boosts": [[{"filters": {"year": 1994}, "times": times}] for times in (0, 0.1, 5)],
         "explore": [{"temperature": 1.0}],
         "pins": [[{"item_id": one, "place": 2}] for one in ids],

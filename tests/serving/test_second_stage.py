@@ -58,7 +58,17 @@ def taught(examples: Sequence[Example], config: ModelConfig = SMALL) -> Learner:
         network.weights()[name][:] = random.normal(size=network.weights()[name].shape) / 2
     network.gain[0] = SURE
     network.share[0] = 1.0
+    ranker.heads.heads[:] = random.normal(size=ranker.heads.heads.shape) / 4
+    ranker.heads.gain[:], ranker.heads.share[:] = SURE, 1.0
     return learner
+
+
+def two_types(events: int) -> list[Example]:
+    """The parade, with every third event a purchase."""
+    return [
+        one._replace(target=one.target._replace(type="view" if i % 3 else "purchase"))
+        for i, one in enumerate(parade(events))
+    ]
 
 
 def bundle_of(learner: Learner) -> Bundle:
@@ -103,7 +113,7 @@ def heard(learner: Learner, example: Example, monkeypatch: pytest.MonkeyPatch) -
     return scored, said
 
 
-@pytest.mark.parametrize("world", [ring, parade])
+@pytest.mark.parametrize("world", [ring, two_types])
 def test_what_the_learner_said_at_an_instant_is_what_its_published_version_says(
     world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,7 +121,7 @@ def test_what_the_learner_said_at_an_instant_is_what_its_published_version_says(
     learner = taught(examples[:70], SMALL.model_copy(update={"block": 1}))
     names = fact_names([one.name for one in learner.parts.experts], told_names(SMALL))
     by_model = names.index("events")  # facts before it are of what experts say, in another arithmetic
-    compared, moved = 0, 0.0
+    compared, moved, headed = 0, 0.0, 0
     for example in examples[70:]:
         scorer = scorer_of(bundle_of(learner))
         shadow = Shadow(bundle_of(learner))
@@ -144,8 +154,15 @@ def test_what_the_learner_said_at_an_instant_is_what_its_published_version_says(
         ids = [one.item_id for one in answer.items]
         assert ids.index(example.target.item_id) + 1 == scored.headwater
         assert shadow.ranks([Asked(example, seen)]) == [scored.headwater]
+        weighed = {"objectives": {example.target.type: 1.0, "finish": 1.0}}
+        (answer,) = answers(scorer, [ask_of(example, overrides=weighed)])
+        ids = [one.item_id for one in answer.items]
+        assert ids.index(example.target.item_id) + 1 == (scored.headed or scored.headwater)
+        assert "unknown_objectives=finish" in answer.receipt.policy
+        headed += scored.headed not in (0, scored.headwater)
         compared += 1
     assert compared > 3
+    assert (headed > 1) == (world is two_types)
     assert moved > compared / 10
     assert {*OF_OWN, *OF_PAST} < {*names[by_model:]}
     assert learned.facts[:, by_model:].any()
@@ -249,7 +266,9 @@ def test_what_is_no_number_is_left_out_and_counted_and_candidates_are_too() -> N
     assert "headwater_second_stage_candidates " in text
 
 
-@pytest.mark.parametrize("name", ["ranker_items", "ranker_mean", "ranker_hidden_weight", "ranker_share"])
+@pytest.mark.parametrize(
+    "name", ["ranker_items", "ranker_mean", "ranker_hidden_weight", "ranker_share", "ranker_heads"]
+)
 def test_weights_of_the_ranker_that_do_not_fit_together_are_refused(name: str) -> None:
     bundle = bundle_of(taught(parade(60), SMALL))
     assert len(ITEM) == bundle.weights["ranker_items"].shape[1]

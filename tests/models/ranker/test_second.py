@@ -124,6 +124,27 @@ def test_what_the_experts_cannot_see_is_learned_and_changes_nothing_of_what_they
     assert "ranker" not in plain.prequential.summary()
 
 
+def test_each_type_has_a_head_of_its_own_that_changes_nothing_of_what_is_said_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose, many = random.Random(5), {"view": 6, "purchase": 40}
+    drawn = [choose.choice(list(many)) for _ in range(500)]
+    events = [(f"u{choose.randrange(20)}", f"{kind}-{choose.randrange(many[kind])}") for kind in drawn]
+    examples = [
+        one._replace(target=one.target._replace(type=kind))
+        for one, kind in zip(examples_of(events), drawn, strict=True)
+    ]
+    config = SMALL.model_copy(update={"exclude_seen": (), "slow": False})
+    learner, path = Learner(config, seed=0), tmp_path / "learner.ckpt"
+    found = learner.learn(examples[:300])
+    learner.save(path)
+    found += Learner.load(path)[0].learn(examples[300:])
+    bought = [one for one, kind in zip(found, drawn, strict=False) if one.headed and kind == "purchase"][-60:]
+    assert np.mean([one.headed for one in bought]) < np.mean([one.headwater for one in bought]) - 1
+    monkeypatch.setattr("models.ranker.heads.RankerHeads.head_of", lambda _self, _kind: None)
+    assert Learner(config, seed=0).learn(examples) == [one._replace(headed=0) for one in found]
+
+
 def test_where_there_is_nothing_to_learn_the_share_is_next_to_nothing_and_so_is_the_harm() -> None:
     choose = random.Random(3)
     stream = examples_of((f"u{choose.randrange(20)}", f"i{choose.randrange(60)}") for _ in range(600))
