@@ -103,8 +103,7 @@ class Learner:
         self.list_length = 0  # how many of the best items a Scored names
         self.pending: list[Pending] = []
         self.prequential = Prequential(config.window_events)
-        opinions = sum(expert.trusts for expert in self.parts.experts)
-        self.lists = ShownLists(config, opinions, self.parts.fatigue, self.prequential.shown)
+        self.lists = ShownLists(config, self.parts, self.prequential.shown)
         self.limit = TeachingLimit(config.teach_per_minute)
         self.examples_seen = 0
         self.publication = Publication()
@@ -281,6 +280,7 @@ class Learner:
             fresh=encode_fresh(history, target.session),
             told=self._told(example),
             kind=Kind.SHOWN,
+            request_id=example.request_id,
             tired=tired_of(before, now_ms, self.items.rows),
             listed=Listed(
                 items=items,

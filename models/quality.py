@@ -29,11 +29,12 @@ class Judged(NamedTuple):
         place: from 1, where in the list; 0 where that is not known.
         chance: of a reaction, by the click model, before anything was known of this list.
         item_rate: the item's own smoothed rate of reactions then.
-        rank: from 1, within the list by the fused scores; equal scores rank before it.
+        rank: from 1, within the list by the fused scores and what the ranker adds; equal scores rank before it.
         reacted: whether a positive event of the item followed within the window, or named the list.
         weight: of the strongest such event, 0 without one.
         corrected: a label that came after the window, or took back what was said.
         by_type: of each type of reaction that is told apart, the chance of one, and whether it came.
+        unrevised: the rank without the ranker; 0 where nobody says.
     """
 
     list_id: str
@@ -48,6 +49,7 @@ class Judged(NamedTuple):
     weight: float = 0.0
     corrected: bool = False
     by_type: tuple[tuple[str, float, bool], ...] = ()
+    unrevised: int = 0
 
 
 class Scored(NamedTuple):

@@ -101,7 +101,8 @@ class AskedLists:
             "mrr": {
                 "chance": self.mrr(lambda one: one.chance),
                 "clickout": self.mrr(_of_clickout),
-                "fused": self.mrr(lambda one: -one.rank),
+                "fused": self.mrr(lambda one: -one.unrevised),
+                "ranked": self.mrr(lambda one: -one.rank),
                 "order": self.mrr(lambda one: -one.place),
             }
         }

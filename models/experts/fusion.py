@@ -56,12 +56,16 @@ class Heard(NamedTuple):
     Fields
         opinions: by the gate's weights, those of a reviser what it added, (outputs, M).
         scores: of all together but fatigue, (M,).
-        served: the same with fatigue, as an answer would rank them, (M,).
+        served: the same with fatigue, as an answer would rank them without the ranker, (M,).
+        revision: what the ranker says of those with a row; None where there is no ranker, or nothing to compare.
+        known: the place in the list of each row of the revision, (C,).
     """
 
     opinions: Array
     scores: Array
     served: Array
+    revision: Revision | None
+    known: Rows
 
 
 class Fused(NamedTuple):
@@ -124,26 +128,40 @@ def hear(parts: Parts, block: Block, i: int, q: int, trust: Array, scratch: Arra
     rows = np.array(listed.rows, np.int64)
     known = rows >= 0
     opinions, own = np.zeros((len(trust), len(rows)), np.float32), rows[known]
+    added = np.zeros((len(parts.experts), len(rows)), np.float32)  # by each expert to the scores
     arrived = iter(listed.opinions)
-    for expert, at in zip(parts.experts, parts.trusts, strict=True):
+    for place, (expert, at) in enumerate(zip(parts.experts, parts.trusts, strict=True)):
         if expert.on_arrival:
             opinions[at] = next(arrived)
         elif expert.trusts and not isinstance(expert, Reviser):
             for k, said in enumerate(expert.of_rows(block, i, own)):
                 opinions[at + k, known] = said
+        spoken = slice(at, at + expert.trusts)
+        added[place] = (trust[spoken, None] * opinions[spoken]).sum(0)
     scores = (trust[:, None] * opinions).sum(0)
     served = scores.copy()
     scratch[own] = scores[known]
-    for reviser, at in parts.revisers:
+    for place, (reviser, at) in zip(parts.reviser_places, parts.revisers, strict=True):
+        before = scratch[own]
+        if not reviser.trusts:
+            scores[known] = before
+        reviser.revise(q, trust[at] if reviser.trusts else NO_TRUST, scratch)
+        added[place, known] = scratch[own] - before
         if reviser.trusts:
-            before = scratch[own]
-            reviser.revise(q, trust[at], scratch)
-            opinions[at, known] = scratch[own] - before
-        else:
-            scores[known] = scratch[own]
-            reviser.revise(q, NO_TRUST, scratch)
+            opinions[at, known] = added[place, known]
     served[known] = scratch[own]
-    return Heard(opinions, scores, served)
+    return Heard(opinions, scores, served, *_heard_by_ranker(parts, block.examples[i], added, served))
+
+
+def _heard_by_ranker(parts: Parts, example: Pending, added: Array, served: Array) -> tuple[Revision | None, Rows]:
+    """What the ranker says of the rows of a list, lowest first, and the place of each in the list."""
+    listed = example.listed
+    assert listed is not None
+    rows = np.array(listed.rows, np.int64)
+    known = np.argsort(rows, kind="stable")[np.count_nonzero(rows < 0) :]
+    if parts.ranker is None or not (len(known) > 1 or (example.request_id and len(known))):
+        return None, known
+    return parts.ranker.of_list(example, rows[known], added[:, known], served[known]), known
 
 
 def _teach(

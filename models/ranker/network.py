@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from models.experts.network import Network
 from models.part import Changes, Input
-from models.ranker.bounds import MOST, WIDEST
-from models.ranker.lists import PLACES, PlaceBias, TaughtList
+from models.ranker.bounds import MOST, MOST_SURE, SURE, WIDEST
+from models.ranker.lists import RankerLists, TaughtList
 from models.ranker.posterior import Posterior
 
 __all__ = ["HIDDEN", "LEARNING_RATE", "MOST_SURE", "SURE", "Forward", "RankerNetwork"]
@@ -33,10 +33,6 @@ LEAST, ONE_OF = 2e-3, 4
 
 METED, STEADY = 8, 500_000.0
 """Every so manieth candidate is met by the running means, which are those of about so many."""
-
-SURE, MOST_SURE = 8.0, 24.0
-"""What the ranker gained on queries before it learned from them, in nats: from SURE on its share is 1, at 0 it is 0.
-The sum is kept between -SURE and MOST_SURE, so that it soon tells when things change."""
 
 Array = NDArray[np.float32]
 Marks = NDArray[np.bool_]
@@ -69,10 +65,7 @@ class RankerNetwork(Network):
         self.means, self.square, self.met = np.zeros(facts), np.zeros(facts), np.zeros(1)
         self.gain = np.zeros(1)  # nats, of the newest queries, see `KEPT`
         self.share = np.zeros(1, np.float32)
-        self.places = PlaceBias()
-        self.owed = np.zeros(len(self.flat))  # gradient of the lists that were decided since the last step, and
-        self.owed_places = np.zeros(len(self.places.flat))  # of the places; neither by weight
-        self.owed_weight = np.zeros(1)
+        self.lists = RankerLists(HIDDEN, facts)
         self.posterior = Posterior(HIDDEN)
         self.asked = Forward(*(np.zeros((0, facts), np.float32),) * 3)  # of the newest query
         self._taught = np.zeros(0, np.float32)  # gradient at what was said of the last query's candidates
@@ -89,7 +82,7 @@ class RankerNetwork(Network):
     def weights(self) -> dict[str, Array]:
         """All of them by name."""
         more = {"ranker_mean": self.mean, "ranker_scale": self.scale, "ranker_share": self.share}
-        return super().weights() | more
+        return self.lists.heard_in(super().weights() | more)
 
     def read(self, weights: Mapping[str, NDArray[Any]]) -> None:
         """Be the published weights; a model of an earlier release has none, and adds nothing."""
@@ -129,6 +122,18 @@ class RankerNetwork(Network):
         self.asked = self.forward(facts)
         return self.asked.said
 
+    @property
+    def listened(self) -> np.float32:
+        """1 where anything of what is said counts, else 0."""
+        return np.float32(self.share[0] > 0 or self.lists.share[0] > 0)
+
+    def common(self, asked: Forward) -> Array:
+        """What is said of candidates whatever comes next, by queries and lists, each by its share: (C,)."""
+        found: Array = self.share[0] * asked.said
+        if self.lists.share[0]:
+            found += self.lists.share[0] * self.lists.said(asked.hidden, asked.standard)
+        return found
+
     def taught(self, facts: Array, chance: Array, target: Marks, weight: np.float32) -> None:
         """What a query teaches of the candidates that were asked about last.
 
@@ -142,6 +147,9 @@ class RankerNetwork(Network):
         more = chance * np.exp(said)
         gained = float(said[target][0] - np.log(more.sum() / chance.sum()))
         self.gain[0] = min(max(self.gain[0] + gained, -SURE), MOST_SURE)
+        if self.lists.begun:
+            common = chance * np.exp(self.share[0] * said)
+            self.lists.asked(self.lists.said(hidden, standard), common, target)
         self.posterior.hear(hidden, more / more.sum())
         gradient = (more / more.sum() - target) * weight
         self._taught = gradient.copy()
@@ -163,64 +171,35 @@ class RankerNetwork(Network):
         return gradient
 
     def taught_list(self, taught: TaughtList) -> None:
-        """What a list teaches that was shown and reacted to; the next step is by it, too.
-
-        The softmax is over the list's items, what a place says on top of it. A list of which all or nothing was
-        reacted to says nothing of which.
-        """
+        """What a list teaches that was shown and reacted to; `step_lists` learns it."""
         standard, hidden, said = self.forward(taught.facts)
-        odds = (taught.plain + said + self.places.of(taught.places)).astype(np.float64)
-        among = np.exp(odds - odds.max())
-        among /= among.sum()
-        total = float(taught.chosen.sum())
-        self.posterior.hear(hidden, among.astype(np.float32), int(np.count_nonzero(taught.chosen)))
-        gradient = (total * among - taught.chosen).astype(np.float32)
-        self.owed += self._flat(self._gradients(standard, hidden, gradient))
-        np.add.at(self.owed_places, np.minimum(taught.places, PLACES), gradient)
-        self.owed_weight[0] += total
+        self.lists.taught(hidden, standard, taught.plain + self.share[0] * said, taught)
 
-    def _gradients(self, standard: Array, hidden: Array, gradient: Array) -> dict[str, Array]:
-        """At every weight, of the loss's gradient at what is said of some candidates (n,)."""
-        output = Network.weights(self)["ranker_output_weight"]
-        inner = gradient[:, None] * output * (hidden > 0)
-        return {
-            "ranker_hidden_weight": standard.T @ inner,
-            "ranker_hidden_bias": inner.sum(0),
-            "ranker_output_weight": gradient @ hidden,
-            "ranker_linear": gradient @ standard,
-        }
+    def step_lists(self) -> None:
+        """One step on what the lists of a block taught."""
+        self.stepped |= self.lists.step()
 
-    def step(self, weight: float = 1.0) -> None:
-        """One step on what a block taught, and the means of its facts.
-
-        `weight` is what the block's queries weigh, beside lists that were decided before.
-        """
+    def step(self) -> None:
+        """One step on what a block taught, and the means of its facts."""
         if not self._met:
             return
         facts = np.concatenate(self._met)
         if self.met[0] and self._lessons:
-            gradients = self._gradients(*(np.concatenate(one) for one in zip(*self._lessons, strict=True)))
-            self.descend(self._with_lists(gradients, weight) if self.owed_weight[0] else gradients)
+            standard, hidden, gradient = (np.concatenate(one) for one in zip(*self._lessons, strict=True))
+            output = Network.weights(self)["ranker_output_weight"]
+            inner = gradient[:, None] * output * (hidden > 0)
+            self.descend(
+                {
+                    "ranker_hidden_weight": standard.T @ inner,
+                    "ranker_hidden_bias": inner.sum(0),
+                    "ranker_output_weight": gradient @ hidden,
+                    "ranker_linear": gradient @ standard,
+                }
+            )
         self.posterior.step()
         self._meet(facts)
         self.share[0] = min(max(self.gain[0] / SURE, 0.0), 1.0)
         self._met, self._lessons, self._read = [], [], None
-
-    def _with_lists(self, gradients: Mapping[str, Array], weight: float) -> dict[str, Array]:
-        """The mean of what queries and lists teach, by what each weighs; the places take their step."""
-        lists = float(self.owed_weight[0])
-        self.places.descend({"ranker_places": (self.owed_places / lists).astype(np.float32)})
-        mean = (self._flat(gradients) * weight + self.owed) / (weight + lists)
-        self.owed[:] = self.owed_places[:] = self.owed_weight[:] = 0.0
-        return self._by_name(mean.astype(np.float32))
-
-    def _flat(self, gradients: Mapping[str, Array]) -> NDArray[np.float64]:
-        return np.concatenate([gradients[name].ravel() for name in self.shapes]).astype(np.float64)
-
-    def _by_name(self, flat: Array) -> dict[str, Array]:
-        ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes.values()])[:-1]
-        pieces = np.split(flat, ends)
-        return {name: piece.reshape(shape) for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)}
 
     def _meet(self, facts: Array) -> None:
         """Let the running means know facts (n, F)."""
@@ -242,5 +221,4 @@ class RankerNetwork(Network):
             "met": self.met,
         }
         more |= {"gain": self.gain, "share": self.share}
-        more |= {"owed": self.owed, "owed_places": self.owed_places, "owed_weight": self.owed_weight}
         return super().state() | {f"ranker.{name}": array for name, array in more.items()}

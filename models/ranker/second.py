@@ -23,7 +23,17 @@ from models.ranker.affinity import profile_of, teach_taste
 from models.ranker.candidates import alike_of, candidates_of, standing_of
 from models.ranker.content import ItemContent, Taste
 from models.ranker.contributions import Voice, contributions_of
-from models.ranker.facts import FIRST, AskedMoment, ItemTables, content_facts, facts_count, facts_of, moment_of, past_of
+from models.ranker.facts import (
+    FIRST,
+    AskedMoment,
+    ItemTables,
+    Past,
+    content_facts,
+    facts_count,
+    facts_of,
+    moment_of,
+    past_of,
+)
 from models.ranker.heads import RankerHeads
 from models.ranker.network import RankerNetwork
 from models.ranker.revision import added_to
@@ -73,7 +83,7 @@ class Ranker:
         self.statistics = RankerItems(capacity)
         facts = facts_count(self.experts, len(self.nothing_told))
         self.network, self.heads = RankerNetwork(facts), RankerHeads(facts)
-        self.all: list[Part] = [self.statistics, self.network, self.network.places, self.network.posterior, self.heads]
+        self.all: list[Part] = [self.statistics, self.network, self.network.lists, self.network.posterior, self.heads]
         self.content, self.taste = ItemContent(capacity), Taste()
         self.all += [self.content, self.taste]
         self.of_content = content_facts(self.experts, len(self.nothing_told))
@@ -100,18 +110,9 @@ class Ranker:
             before = then[rows]
             said[place] = after - before
             after = before
-        moment = AskedMoment(
-            length=len(past.rows),
-            since=example.since,
-            fresh=example.fresh,
-            time_ms=example.target.time_ms,
-            landmark_ms=statistics.landmark_ms or 0,
-            ahead_ms=clock_ahead_ms(example.target.time_ms, self.zone),
-            told=self.nothing_told if example.told is None else example.told,
-        )
-        facts = facts_of(said, plain, self.tables(), past, rows, moment_of(moment))
-        facts, self._past = facts[:, : len(self.network.mean)], past  # a model of an earlier release has fewer
-        added = added_to(plain, self.network.ask(facts), self.network.share[0])
+        facts, self._past = self._facts(example, said, plain, past, rows), past
+        self.network.ask(facts)
+        added = added_to(plain, self.network.common(self.network.asked), self.network.listened)
         head = self.heads.head_of(asked.kind)
         by_head = None if head is None else self.heads.said(head, self.network.asked)
         return Revision(rows, plain, added, facts, asked.kind, head, by_head)
@@ -120,8 +121,30 @@ class Ranker:
         """What is added to the candidates' scores for the type of what came alone, None where it has no head."""
         if revision.by_head is None:
             return None
-        more = self.network.share[0] * self.network.asked.said + self.heads.share[revision.head] * revision.by_head
+        more = self.network.common(self.network.asked) + self.heads.share[revision.head] * revision.by_head
         return added_to(revision.plain, more, np.float32(1))
+
+    def of_list(self, example: Pending, rows: Rows, said: Array, plain: Array) -> Revision:
+        """What is said of `rows` of a list that is shown, ascending, as an answer among these alone would have it.
+
+        `said` (experts, C) is what each expert adds to the fused scores, which are `plain` (C,).
+        """
+        facts = self._facts(example, said, plain, past_of(example.steps, example.since), rows)
+        added = added_to(plain, self.network.common(self.network.forward(facts)), self.network.listened)
+        return Revision(rows, plain, added, facts)
+
+    def _facts(self, example: Pending, said: Array, plain: Array, past: Past, rows: Rows) -> Array:
+        moment = AskedMoment(
+            length=len(past.rows),
+            since=example.since,
+            fresh=example.fresh,
+            time_ms=example.target.time_ms,
+            landmark_ms=self.statistics.landmark_ms or 0,
+            ahead_ms=clock_ahead_ms(example.target.time_ms, self.zone),
+            told=self.nothing_told if example.told is None else example.told,
+        )
+        facts = facts_of(said, plain, self.tables(), past, rows, moment_of(moment))
+        return facts[:, : len(self.network.mean)]  # a model of an earlier release has fewer
 
     def tables(self) -> ItemTables:
         """What facts read of items, as of the example that was last rewound."""
@@ -140,7 +163,7 @@ class Ranker:
         among, target = chance[revision.rows] / total, revision.rows == row
         asked = self.network.asked
         if revision.head is not None and revision.by_head is not None:
-            common = among * np.exp(self.network.share[0] * asked.said)
+            common = among * np.exp(self.network.common(asked))
             self.heads.taught(revision.head, asked, common, revision.by_head, target, weight)
         self.heads.meet(revision.kind)
         self.network.taught(revision.facts, among, target, weight)

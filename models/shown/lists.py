@@ -18,16 +18,17 @@ from headwater.examples import Kind
 from headwater.signals import Meaning
 from models.block import Pending
 from models.config import ModelConfig
-from models.experts.fatigue import Fatigue
 from models.experts.fusion import Heard
+from models.experts.registry import Parts
 from models.inputs import event_weight
 from models.part import Part
 from models.quality import Judged, ShownFigures
+from models.ranker.lists import TaughtList
 from models.shown.clicks import HEADS, Clicks, Taught
 from models.shown.facts import Before, ListMoment, count_of, facts_of
 from models.shown.numbers import ItemNumbers
 from models.shown.rates import ReactionRates
-from models.shown.waiting import AtShowing, Reaction, Waiting, WaitingList, scattered
+from models.shown.waiting import AtShowing, Reaction, ToRank, Waiting, WaitingList, scattered
 
 __all__ = ["ShownLists"]
 
@@ -41,6 +42,10 @@ REHEARSED = 4
 few lists it would learn every accident by heart (docs/lab-book.md)."""
 
 ENOUGH_ITEMS = 20_000
+
+
+SAID = 4 + HEADS
+"""Columns of `AtShowing.said`."""
 
 
 class News(NamedTuple):
@@ -95,6 +100,16 @@ def _taught(lessons: Sequence[Lesson], heads: int) -> Taught:
     return Taught(facts, tired, label, weight, correction, groups)
 
 
+def _to_rank(heard: Heard) -> ToRank | None:
+    """What the ranker is to learn from of the items that it was told of; None where it was told of none."""
+    if heard.revision is None:
+        return None
+    many, facts = len(heard.served), heard.revision.facts
+    kept = ToRank(np.zeros((many, facts.shape[1]), np.float16), np.full(many, np.nan, np.float32))
+    kept.facts[heard.known], kept.plain[heard.known] = facts, heard.revision.plain
+    return kept
+
+
 def _news(one: WaitingList, i: int) -> News:
     """The label of an item as it is now, which counts as learned from here on."""
     before = one.learned[i]
@@ -107,19 +122,20 @@ class ShownLists(Part):
 
     Parameters
         config: of the model.
-        experts: how many opinions there are of each item.
-        fatigue: whose weights are learned here.
+        parts: whose opinions there are of each item; fatigue, whose weights are learned here, and the ranker, which
+            learns of lists here, too.
         figures: kept in checkpoints here.
     """
 
-    def __init__(self, config: ModelConfig, experts: int, fatigue: Fatigue, figures: ShownFigures) -> None:
+    def __init__(self, config: ModelConfig, parts: Parts, figures: ShownFigures) -> None:
         self.config = config
+        self.ranker = parts.ranker
         self.figures = figures
         self.begun = False
         self.waiting = Waiting(int(config.join_window_s * 1000))
         self.items, self.users = ReactionRates(), ReactionRates()
         self.numbers = ItemNumbers(2 * config.max_items)
-        self.clicks = Clicks(count_of(experts), fatigue)
+        self.clicks = Clicks(count_of(sum(expert.trusts for expert in parts.experts)), parts.fatigue)
         self.heads: dict[str, int] = {}  # type of event -> head of the click model, from 1
         self.taught = self.drawn = 0  # items learned, lists rehearsed
         self._lessons: list[Lesson] = []
@@ -175,15 +191,20 @@ class ShownLists(Part):
             )
         )
         tired = np.array(listed.tired, np.float32)
-        said = np.empty((len(rates), 3 + HEADS))
-        said[:, 1], said[:, 2] = [rate.smoothed(of_all) for rate in rates], heard.served
+        said = np.empty((len(rates), SAID))
+        said[:, 1] = [rate.smoothed(of_all) for rate in rates]
+        said[:, 2] = np.where(np.array(listed.rows) >= 0, heard.served, -np.inf)  # below all that can be ranked
         said[:, [0, *range(3, 3 + HEADS)]] = self.clicks.chances(facts, tired)
+        said[:, -1] = said[:, 2]
+        if heard.revision is not None:
+            said[heard.known, -1] += heard.revision.added
         self.clicks.meet(facts)
         for item_id in self.waiting.new_items(user_id, listed.list_id, listed.items):
             self.items.expose(item_id)
             self.users.expose(user_id)
         asked, shown_ms = AtShowing(facts.astype(np.float16), tired.astype(np.float16), said), example.target.time_ms
         made = WaitingList(user_id, listed.list_id, shown_ms, list(listed.items), list(listed.places), asked)
+        made.ranked = _to_rank(heard)
         before = self.waiting.open(made)
         return [each for one, i in before for each in self._told(one, i)]
 
@@ -233,10 +254,22 @@ class ShownLists(Part):
         """A window is over: what is not known by now was shown and not reacted to."""
         left = [i for i in range(len(one.items)) if one.learned[i] is None]
         self._lessons.append(Lesson(one, [_news(one, i) for i in left]))
+        self._teach_ranker(one)
         return [self._judged(one, i) for i in left]
 
+    def _teach_ranker(self, one: WaitingList) -> None:
+        """Which of the list it was, among the items that had a row; what comes after the window comes too late."""
+        ranked, one.ranked = one.ranked, None
+        if ranked is None or self.ranker is None:
+            return
+        known = np.flatnonzero(~np.isnan(ranked.plain))
+        chosen = np.array(one.label, np.float32)[known].clip(min=0.0)
+        if chosen.any() and len(known) > 1:
+            facts = ranked.facts[known].astype(np.float32)
+            self.ranker.network.taught_list(TaughtList(facts, ranked.plain[known], np.array(one.places)[known], chosen))
+
     def _judged(self, one: WaitingList, i: int, corrected: bool = False) -> Judged:
-        chance, rate, score, *by_head = one.asked.said[i].tolist()
+        chance, rate, score, *by_head, revised = one.asked.said[i].tolist()
         kinds = one.kinds[i]
         return Judged(
             list_id=one.list_id,
@@ -246,7 +279,8 @@ class ShownLists(Part):
             place=one.places[i],
             chance=chance,
             item_rate=rate,
-            rank=int(np.count_nonzero(one.asked.said[:, 2] >= score)),
+            rank=int(np.count_nonzero(one.asked.said[:, -1] >= revised)),
+            unrevised=int(np.count_nonzero(one.asked.said[:, 2] >= score)),
             reacted=one.label[i] > 0,
             weight=max(one.label[i], 0.0),
             corrected=corrected,
@@ -255,6 +289,8 @@ class ShownLists(Part):
 
     def _learn(self) -> None:
         """Steps on what the block brought, and after each some on lists of the past."""
+        if self.ranker is not None:
+            self.ranker.network.step_lists()
         lessons, self._lessons = [one for one in self._lessons if one.news], []
         while lessons:
             many, items = 0, 0
@@ -321,5 +357,7 @@ class ShownLists(Part):
         self.clicks.load(shown["steps"], arrays)
         self.drawn, self.taught = shown["drawn"], shown["taught"]
         waiting = {name.removeprefix("waiting."): one for name, one in arrays.items() if name.startswith("waiting.")}
+        if waiting["said"].shape[1] < SAID:  # of a release that did not ask the ranker
+            waiting["said"] = np.concatenate([waiting["said"], waiting["said"][:, 2:3]], 1)
         self.waiting.load(shown["waiting"], waiting)
         self.figures.closed_early = self.waiting.closed_early

@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AtShowing", "Reaction", "Waiting", "WaitingList", "scattered"]
+__all__ = ["AtShowing", "Reaction", "ToRank", "Waiting", "WaitingList", "scattered"]
 
 MOST_OPEN, MOST_CLOSED = 131_072, 65_536
-"""Items of open lists, and of closed ones, that are kept; some 200 bytes each."""
+"""Items of open lists, and of closed ones, that are kept; some 200 bytes each, and 150 for the ranker while open."""
 
 MOST_EARLY = 8_192
 """Reactions without a list that are kept, should it come yet."""
@@ -49,12 +49,25 @@ class AtShowing(NamedTuple):
     Fields
         facts: (M, F) float16, `facts.facts_of`.
         tired: (M, T) float16, `showings`.
-        said: (M, 3 + HEADS) float64: chance of a reaction, the item's smoothed rate, fused score, chance by head.
+        said: (M, 4 + HEADS) float64: chance of a reaction, the item's smoothed rate, fused score, chance by head, and
+            the fused score with what the ranker adds.
     """
 
     facts: NDArray[np.float16]
     tired: NDArray[np.float16]
     said: NDArray[np.float64]
+
+
+class ToRank(NamedTuple):
+    """What the ranker is to learn a list from; kept while the list is open.
+
+    Fields
+        facts: (M, F) float16, `ranker.facts`.
+        plain: (M,) float32 fused scores; NaN of an item without a row.
+    """
+
+    facts: NDArray[np.float16]
+    plain: NDArray[np.float32]
 
 
 @dataclass(eq=False)
@@ -68,6 +81,7 @@ class WaitingList:
         learned: by item, the kinds that were learned; None before they were.
         reactions: place of the item, weight, time and head of each reaction that joined, so that one can be taken back.
         number: of lists opened so far.
+        ranked: of the ranker; None where there is none, where it has nothing to compare, and once the list is closed.
     """
 
     user_id: str
@@ -83,6 +97,7 @@ class WaitingList:
     reactions: list[tuple[int, float, int, int]] = field(default_factory=list)
     closed: bool = False
     kinds: list[int] = field(default_factory=list)
+    ranked: ToRank | None = None
 
     def extend(self, more: WaitingList) -> list[str]:
         """Take in the items of another part of this list that are not in it; they are returned."""
@@ -99,6 +114,13 @@ class WaitingList:
             np.concatenate([here.tired, there.tired[fresh]]),
             np.concatenate([here.said, there.said[fresh]]),
         )
+        if self.ranked is None or more.ranked is None:
+            self.ranked = None
+        else:
+            self.ranked = ToRank(
+                np.concatenate([self.ranked.facts, more.ranked.facts[fresh]]),
+                np.concatenate([self.ranked.plain, more.ranked.plain[fresh]]),
+            )
         return [more.items[i] for i in fresh]
 
     def react(self, i: int, reaction: Reaction) -> None:
@@ -317,13 +339,17 @@ class Waiting:
             ],
             "due": self._due,
             "closed": [one.number for one in self.closed],
+            "ranked": [one.number for one in self._all() if one.ranked is not None],
             "early": [[user_id, list(map(list, kept))] for user_id, kept in self._early.items()],
         }  # fmt: skip
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The facts of all lists, one below the other."""
         columns = zip(*(one.asked for one in self._all()), strict=True)
-        return {name: np.concatenate(parts) for name, parts in zip(AtShowing._fields, columns, strict=False)}
+        found = {name: np.concatenate(parts) for name, parts in zip(AtShowing._fields, columns, strict=False)}
+        ranked = zip(*(one.ranked for one in self._all() if one.ranked is not None), strict=True)
+        names = (f"rank_{name}" for name in ToRank._fields)
+        return found | {name: np.concatenate(parts) for name, parts in zip(names, ranked, strict=False)}
 
     def _all(self) -> list[WaitingList]:
         return sorted((one for own in self._lists.values() for one in own.values()), key=lambda one: one.number)
@@ -331,13 +357,17 @@ class Waiting:
     def load(self, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         """Back to what `values` and `arrays` returned."""
         self.now_ms, self.opened, self.closed_early = (values[name] for name in ("now_ms", "opened", "closed_early"))
-        by_number, first = {}, 0
+        by_number, first, first_ranked, ranked = {}, 0, 0, set(values.get("ranked", ()))
         for *named, items, places, label, counted, learned, reactions, closed, kinds in values["lists"]:
             user_id, list_id, time_ms, number = named
             end = first + len(items)
             asked = AtShowing(*(np.array(arrays[name][first:end]) for name in AtShowing._fields))
             one = WaitingList(user_id, list_id, time_ms, items, places, asked, number, label, counted, learned)
             one.reactions, one.closed, one.kinds = [(*reaction,) for reaction in reactions], closed, kinds
+            if number in ranked:
+                last = first_ranked + len(items)
+                one.ranked = ToRank(*(np.array(arrays[f"rank_{name}"][first_ranked:last]) for name in ToRank._fields))
+                first_ranked = last
             by_number[number], first = one, end
             self._insert(one)
         self._due = [(*one,) for one in values["due"]]

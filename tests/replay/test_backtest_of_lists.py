@@ -64,7 +64,7 @@ def test_what_was_shown_is_judged_beside_its_order_and_the_items_own_rate(tmp_pa
     told = result.classification
     assert told is not None
     assert (told.lists, told.items, told.reacted) == (result.excluded["shown"], 4 * result.excluded["shown"], clicks)
-    assert list(told.scorers) == ["headwater", "ranking", "item rate", "shown order"]
+    assert list(told.scorers) == ["headwater", "ranking", "ranking without ranker", "item rate", "shown order"]
     ours, order = told.scorers["headwater"], told.scorers["shown order"]
     assert ours.auc is not None
     assert ours.auc.value > 0.65
