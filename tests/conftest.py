@@ -108,9 +108,10 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def settings(kafka_address: str, redis_url: str, tmp_path: Path) -> Settings:
-    """Settings of a fresh world: own prefix with its topics made, own folders."""
-    return world_settings(kafka_address, redis_url, tmp_path)
+def settings(kafka_address: str, redis_url: str, tmp_path: Path) -> Iterator[Settings]:
+    """Settings of a fresh world: own prefix with its topics made, own folders; removed at the end."""
+    with world_settings(kafka_address, redis_url, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

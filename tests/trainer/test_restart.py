@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,21 +35,22 @@ class Kept(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def kept(kafka_address: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Kept:
+def kept(kafka_address: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
     folder = tmp_path_factory.mktemp("kept")
-    settings = learning(world_settings(kafka_address, redis_url, folder))
-    values = ring_records(200)
-    append(settings, [*values[:4], values[3], b"not json", *values[4:]])
-    with LiveWorker("trainer.worker", settings, folder / "trainer.log") as trainer:
-        learned(trainer, 200)
-        eventually(lambda: checkpoints(settings), 60, "a checkpoint")
-        append(settings, ring_records(200, first_offset=1_000))
-        learned(trainer, 400)
-        duplicates = trainer.metric("headwater_example_duplicates_total")
-        dead_letters = labelled(trainer, "headwater_dead_letters_total")
-        assert trainer.stop() == 0
-    assert len(checkpoints(settings)) == 2
-    return Kept(settings, duplicates, dead_letters)
+    with world_settings(kafka_address, redis_url, folder) as world:
+        settings = learning(world)
+        values = ring_records(200)
+        append(settings, [*values[:4], values[3], b"not json", *values[4:]])
+        with LiveWorker("trainer.worker", settings, folder / "trainer.log") as trainer:
+            learned(trainer, 200)
+            eventually(lambda: checkpoints(settings), 60, "a checkpoint")
+            append(settings, ring_records(200, first_offset=1_000))
+            learned(trainer, 400)
+            duplicates = trainer.metric("headwater_example_duplicates_total")
+            dead_letters = labelled(trainer, "headwater_dead_letters_total")
+            assert trainer.stop() == 0
+        assert len(checkpoints(settings)) == 2
+        yield Kept(settings, duplicates, dead_letters)
 
 
 @pytest.fixture

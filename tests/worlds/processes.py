@@ -11,11 +11,14 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from headwater.kafka import ensure_topics
+import redis
+
+from headwater.kafka import admin_client, ensure_topics
 from headwater.settings import Settings, load_settings
 from tests.worlds import forking
 from tests.worlds.forking import Forked
@@ -76,8 +79,9 @@ def logs_in(folders: list[Path]) -> list[Path]:
     return sorted(log for log in found if log.is_file() and log.stat().st_size)
 
 
-def world_settings(kafka_address: str, redis_url: str, folder: Path) -> Settings:
-    """Settings of a fresh world on these servers: own prefix with its topics made, own folders."""
+@contextmanager
+def world_settings(kafka_address: str, redis_url: str, folder: Path) -> Iterator[Settings]:
+    """Settings of a fresh world on these servers: own prefix with its topics made, own folders; removed at the end."""
     made = load_settings(
         kafka={"bootstrap": kafka_address, "prefix": f"t{uuid.uuid4().hex[:8]}."},
         redis={"url": redis_url},
@@ -85,7 +89,22 @@ def world_settings(kafka_address: str, redis_url: str, folder: Path) -> Settings
         serving={"bundles": folder / "models"},
     )
     ensure_topics(made.kafka)
-    return made
+    yield made
+    remove_world(made)
+
+
+def remove_world(settings: Settings) -> None:
+    """Take its topics and keys off the servers: every client asks a broker for all topics, and an audit a store for
+    all keys, so that each world left there makes all later tests slower."""
+    prefix = settings.kafka.prefix
+    with contextlib.closing(admin_client(settings.kafka)) as admin:
+        topics = [name for name in admin.list_topics() if name.startswith(prefix)]
+        if topics:
+            admin.delete_topics(topics)
+    with contextlib.closing(redis.Redis.from_url(settings.redis.url.get_secret_value())) as server:
+        keys = list(server.scan_iter(f"{prefix}*", count=10_000))
+        if keys:
+            server.unlink(*keys)
 
 
 def environment(settings: Settings, **more: str) -> dict[str, str]:

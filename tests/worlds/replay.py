@@ -19,7 +19,7 @@ from headwater.recommendations import Recommendation
 from headwater.settings import Settings, load_settings
 from replay import ReplayReport, stream
 from replay.sources import SourceReport
-from tests.worlds.processes import LiveWorker, eventually
+from tests.worlds.processes import LiveWorker, eventually, remove_world
 from tests.worlds.serving import World
 from tests.worlds.topic_reading import everything
 
@@ -129,3 +129,4 @@ def replayed(kafka_address: str, redis_url: str, folder: Path, **trainer: Any) -
         yield made
     finally:
         made.close()
+        remove_world(settings)
