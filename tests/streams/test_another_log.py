@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +14,8 @@ from console.look.tracing import trace
 from headwater.kafka import admin_client, end_offsets, ensure_topics
 from headwater.settings import Settings
 from headwater.topics import EVENTS, topic_name
-from tests.worlds.processes import ROOT, LiveWorker, environment, eventually
+from tests.worlds.commands import headwater
+from tests.worlds.processes import LiveWorker, eventually, ours
 from tests.worlds.streams import event, folded_all, partition_of, send, send_packed, server_of, storing
 
 pytestmark = pytest.mark.any_broker
@@ -98,10 +97,7 @@ def test_the_doctor_says_that_the_store_has_folded_another_log(
     settings: Settings, worker: Start, tmp_path: Path
 ) -> None:
     partition = folded_then_made_anew(settings, worker)
-    done = subprocess.run(
-        [sys.executable, "-m", "console", "doctor", "--json", "--data", str(tmp_path)],
-        cwd=ROOT, env=environment(settings), capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = headwater("doctor", "--json", "--data", str(tmp_path), **ours(settings))
     assert done.returncode == 1, done.stderr
     found = {finding["name"]: finding for finding in json.loads(done.stdout)["findings"]}
     assert found["store"]["state"] == "wrong"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +11,9 @@ from kafka import KafkaProducer
 
 from headwater.settings import Settings
 from models.published.announcement import Announcement, DeltaHeaders, snapshot_key
+from tests.worlds.commands import headwater
 from tests.worlds.example_logs import append, ring_records
-from tests.worlds.processes import ROOT, LiveWorker, environment, eventually
+from tests.worlds.processes import LiveWorker, eventually, ours
 from tests.worlds.publishing import LOG, live_version, registry, settings, writer  # noqa: F401 - fixtures
 from trainer.registry import Registry
 from trainer.rollback import rollback
@@ -59,13 +58,6 @@ def by_topic(registry: Registry) -> Counter[str]:
     return found
 
 
-def console(settings: Settings, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "console", *words], cwd=ROOT, env=environment(settings), capture_output=True, text=True,
-        check=False, timeout=60,
-    )  # fmt: skip
-
-
 def test_a_trainer_and_a_rollback_pass_over_what_no_trainer_wrote(
     settings: Settings, writer: KafkaProducer, worker: Start
 ) -> None:
@@ -104,12 +96,13 @@ def test_the_doctor_and_the_list_of_models_name_what_no_trainer_wrote(
     trainer = worker("trainer.worker", given=settings)
     assert trainer.stop() == 0
     write_foreign(settings, writer)
-    listed = console(settings, "rollback", "--json", "--data", str(tmp_path))
+    env = ours(settings)
+    listed = headwater("rollback", "--json", "--data", str(tmp_path), **env)
     assert listed.returncode == 0, listed.stderr
     said = json.loads(listed.stdout)
     assert said["live"]["version"] == said["snapshots"][0]["version"]
     assert f"{len(ANNOUNCEMENTS)} foreign record(s) passed over: {settings.kafka.prefix}model[0]@" in listed.stderr
-    doctor = console(settings, "doctor", "--json", "--data", str(tmp_path))
+    doctor = headwater("doctor", "--json", "--data", str(tmp_path), **env)
     findings = {finding["name"]: finding for finding in json.loads(doctor.stdout)["findings"]}
     assert findings["model"]["state"] == "ok"
     assert findings["model topic"]["state"] == "note"

@@ -7,9 +7,7 @@ import logging
 import math
 import os
 import random
-import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,8 +20,10 @@ from models.config import ModelConfig
 from models.sequence.rehearsal import Plan
 from streams.features.fold import Limits
 from streams.features.recording import recorded
+from tests.worlds import forking
 from tests.worlds.example_logs import START_MS
-from tests.worlds.processes import eventually
+from tests.worlds.forking import Forked
+from tests.worlds.processes import ROOT, eventually
 from trainer.checkpoints import Checkpoints, state_digest
 from trainer.pretraining import HistoryTraining, TrainingReport
 
@@ -146,18 +146,19 @@ def test_a_kill_of_the_command_costs_nothing(tmp_path: Path) -> None:
         "OMP_NUM_THREADS": "1",
     }
 
-    def start(directory: Path) -> subprocess.Popen[bytes]:
+    def start(directory: Path) -> Forked | subprocess.Popen[bytes]:
         flags = ["--from", str(source), "--directory", str(directory), "--batch-steps", "200", "--json"]
-        return subprocess.Popen(
-            [sys.executable, "-m", "console", "train", *flags], env=environment, stdout=subprocess.PIPE
-        )
+        log = tmp_path / f"{directory.name}.json"
+        log.unlink(missing_ok=True)
+        return forking.start("console", "train", *flags, environment=environment, folder=ROOT, log=log)
 
     killed = start(tmp_path / "killed")
     eventually((tmp_path / "killed" / "history.ckpt").exists, 60, "the work under way")
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
+    killed.kill()
+    killed.wait()
     assert not list((tmp_path / "killed").glob("checkpoint-*.ckpt")), "it was killed too late to show anything"
     for directory in (tmp_path / "killed", tmp_path / "whole"):
-        out, _ = start(directory).communicate(timeout=100)
-        assert json.loads(out)["resumed"] == (directory.name == "killed")
+        assert start(directory).wait(100) == 0
+        told = (tmp_path / f"{directory.name}.json").read_text().splitlines()[-1]  # after what it says of its progress
+        assert json.loads(told)["resumed"] == (directory.name == "killed")
     assert state_digest(checkpoint(tmp_path / "killed")) == state_digest(checkpoint(tmp_path / "whole"))

@@ -26,12 +26,14 @@ from pathlib import Path
 from typing import Any
 
 CLIENTS = ("kafka", "orjson", "prometheus_client", "pydantic_settings", "redis")
+LEARNING = ("torch", "numba", "numpy", *CLIENTS)
 AHEAD = {
     "streams.worker": ("faust.app", "faust.transport.drivers.aiokafka", "uvloop", *CLIENTS),
     "serving.worker": ("numba", "numpy", *CLIENTS),
-    "trainer.worker": ("torch", "numba", "numpy", *CLIENTS),
+    "trainer.worker": LEARNING,
+    "console": LEARNING,
 }
-"""Worker -> libraries."""
+"""Program -> libraries."""
 
 POSSIBLE = sys.platform == "linux"
 """Elsewhere libraries that talk to the system may not be used after a fork."""
@@ -70,12 +72,12 @@ class Forked:
 
 
 class Nursery:
-    """A process with the libraries of one worker, which it forks."""
+    """A process with the libraries of one worker or of a few, which it forks."""
 
-    def __init__(self, module: str, folder: Path) -> None:
+    def __init__(self, libraries: tuple[str, ...], folder: Path) -> None:
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, module], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-m", __name__, *libraries], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         atexit.register(self.close)
 
@@ -100,23 +102,24 @@ class Nursery:
 
 
 @cache
-def _nursery(module: str, folder: Path) -> Nursery:
-    return Nursery(module, folder)
+def _nursery(libraries: tuple[str, ...], folder: Path) -> Nursery:
+    return Nursery(libraries, folder)
 
 
-def start(module: str, *, environment: dict[str, str], folder: Path, log: Path) -> Forked | subprocess.Popen[bytes]:
-    """`python -m module` in a folder, with this environment; what it prints is appended to the log."""
+def start(
+    module: str, *words: str, environment: dict[str, str], folder: Path, log: Path
+) -> Forked | subprocess.Popen[bytes]:
+    """`python -m module words` in a folder, with this environment; what it prints is appended to the log."""
     if POSSIBLE and module in AHEAD:
-        nursery = _nursery(module, folder)
-        return Forked(nursery, nursery.ask(log=str(log), environment=environment))
+        nursery = _nursery(AHEAD[module], folder)
+        return Forked(nursery, nursery.ask(words=[module, *words], log=str(log), environment=environment))
     with log.open("ab") as output:
-        return subprocess.Popen(
-            [sys.executable, "-m", module], cwd=folder, env=environment, stdout=output, stderr=output
-        )
+        command = [sys.executable, "-m", module, *words]
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
 
 
-def _serve() -> None:
-    """Answer questions until there are no more; in a forked process, return."""
+def _serve() -> list[str]:
+    """Answer questions until there are no more; in a forked process, return the words of its command."""
     running: set[int] = set()
     for line in sys.stdin.buffer:
         asked = json.loads(line)
@@ -127,7 +130,8 @@ def _serve() -> None:
         else:
             answer = os.fork()
             if not answer:
-                return _become(asked["log"], asked["environment"])
+                _become(asked["log"], asked["environment"])
+                return list(asked["words"])
             running.add(answer)
         os.write(1, json.dumps(answer).encode() + b"\n")
     for pid in running:
@@ -149,21 +153,21 @@ def _become(log: str, environment: dict[str, str]) -> None:
     os.environ.update(environment)
 
 
-def _main(module: str) -> None:
+def _main(*libraries: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: whoever asks ends, and this with it
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name in AHEAD[module]:
+        for name in libraries:
             importlib.import_module(name)
         if "numba" in sys.modules:  # which imports most of itself, and scipy, at its first function
             sys.modules["numba"].njit(lambda number: number)(0)
-    assert len(os.listdir("/proc/self/task")) == 1, f"a library of {module} has started a thread: do not import it here"
+    threads = len(os.listdir("/proc/self/task"))
+    assert threads == 1, f"one of {', '.join(libraries)} has started a thread: do not import it here"
     gc.collect()
     gc.freeze()  # what is never looked at again stays shared
-    _serve()
-    sys.argv = [module]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    sys.argv = _serve()
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1])
+    _main(*sys.argv[1:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -68,7 +69,7 @@ def ask_where_they_stand(logs: list[Path]) -> None:
             continue
         pid = json.loads(line)["pid"]
         with contextlib.suppress(OSError):  # it has ended
-            if b".worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if re.search(rb"\.(worker|forking)\0", Path(f"/proc/{pid}/cmdline").read_bytes()):
                 os.kill(pid, signal.SIGUSR1)
     time.sleep(0.2)  # they write at once, and nobody tells when they have
 
@@ -109,15 +110,20 @@ def remove_world(settings: Settings) -> None:
 
 def environment(settings: Settings, **more: str) -> dict[str, str]:
     """The process environment that makes a worker load these settings."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
-    env |= UNYIELDING
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
+    return {**clean, **UNYIELDING, **ours(settings), **more}
+
+
+def ours(settings: Settings) -> dict[str, str]:
+    """The variables that say what these settings say."""
+    env: dict[str, str] = {}
     for section, values in settings.model_dump(exclude_unset=True).items():
         for field, value in values.items():
             plain = value.get_secret_value() if hasattr(value, "get_secret_value") else value
             if isinstance(plain, (dict, list, tuple)):
                 plain = json.dumps(plain)
             env[f"HEADWATER_{section.upper()}__{field.upper()}"] = str(plain)
-    return {**env, **more}
+    return env
 
 
 class LiveWorker:
