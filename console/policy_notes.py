@@ -20,6 +20,13 @@ WHOLE_NOTES = {
     REASONS_LEFT_OUT: "left out are the reasons: with them the answer was too large for Kafka",
 }
 
+NOT_EXPLORED = {
+    "no_share": "the ranker has not shown its worth yet",
+    "no_posterior": "the model is of an earlier release",
+    "no_ranker": "no ranker has a say in this list",
+    "no_candidates": "nothing that the ranker speaks of may be in this list",
+}
+
 
 def notes_in_words(policy: Sequence[str]) -> list[str]:
     """One text for each note that says anything; one of a later release as it stands.
@@ -43,6 +50,7 @@ def _in_words(note: str) -> str:
     if f"{name}=" == SEEN_KEPT:
         return f"of {said} nothing is left out as seen"
     return {
+        "not_explored": f"not explored by thompson: {NOT_EXPLORED.get(said, said)}",
         "pins_missing": f"{name}: nothing for places {said}: the pinned items may not be shown",
         "pins_taken": f"{name}: more than one pin for places {said}, or its item has a place already",
         "shares_short": f"{name}: shares {said} (from 1) have too few items, or caps leave no room",

@@ -287,6 +287,8 @@ class Receipt(BaseModel):
         "known to the model; last, unless the surface says otherwise, those like the user's newest items first, then "
         "the newest. pins_missing, pins_taken, shares_short and unknown_fields: what of the surface could not be "
         "done (docs/surfaces.md). "
+        "not_explored=no_share: explore.by is thompson, and the ranker says nothing yet; no_posterior: the model is of "
+        "a release that keeps none; no_ranker, no_candidates: nothing that it speaks of is in the list. "
         "fill=popular:3: three items are of this kind, a fallback of the surface. "
         "seen_kept=again: exclude_seen was in force for the other kinds of the list alone. "
         "after=not_reached: the request's `after` was waited for in vain. reasons=left_out: with them the answer was "

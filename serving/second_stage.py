@@ -72,12 +72,12 @@ def revise(half: Half, situation: Situation, scores: Array, parts: Mapping[str, 
     rows, past = stage.candidates(situation, scores, parts)
     stage.seen.requests += 1
     stage.seen.candidates += len(rows)
-    draws: Array | str = "no_share"
+    draws: Array | str = "no_candidates" if stage.share else "no_share"
     if stage.share or stage.weighed(situation.objectives):
         said = _told(stage, situation, scores, parts, rows, past)
         stage.seen.not_finite += said.not_finite
         scores[rows] += said.added
-        if spread and stage.share:
+        if spread and stage.share and len(rows):
             draws = stage.drawn(said.facts, scores[rows], spread)
     return Revised(rows, draws if isinstance(draws, str) else Draws(rows, draws))
 
