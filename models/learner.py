@@ -412,6 +412,7 @@ class Learner:
         if self.parts.ranker is not None:
             for row in list(self.parts.ranker.content.stale):
                 self._tell_content(row)
+            self.parts.ranker.content.name(self.content.vectors, self.lists.numbers.names)
         self.pending = []
         self.expire()
         return scored

@@ -23,7 +23,7 @@ from models.block import Sparse
 from models.inputs import encode_entries, encode_fresh, encode_since
 from models.published.names import SAID as SAID_OF
 from models.published.ranker_graph import BY_HEAD, FACTS, HEAD_WEIGHTS, HIDDEN, SAID, WEIGHTS, build_ranker_graph
-from models.ranker.affinity import CONTENT_ROWS, KNOWN, first_taste
+from models.ranker.affinity import CONTENT_ROWS, KNOWN, NAME_BYTES, NAMED, first_taste
 from models.ranker.candidates import alike_of, candidates_of, standing_of
 from models.ranker.facts import (
     FIRST,
@@ -122,7 +122,9 @@ class SecondStage:
     def fact_names(self) -> list[str]:
         """Of the facts, in order."""
         experts = [name.removeprefix(SAID_OF).removesuffix("_part") for name, _ in self.experts]
-        return fact_names(experts, told_names(self.bundle.config))[: self._facts]
+        return fact_names(experts, told_names(self.bundle.config), self.bundle.weights.get("ranker_names"))[
+            : self._facts
+        ]
 
     @property
     def _facts(self) -> int:
@@ -144,7 +146,11 @@ class SecondStage:
         wanted |= {POSTERIOR: (hidden, hidden)} if POSTERIOR in weights else {}
         if "ranker_content" in weights:
             wanted |= {name: (self.bundle.capacity, *shape) for name, shape in CONTENT_ROWS.items()}
-            wanted |= {"ranker_known": (KNOWN,), "ranker_taste": first_taste().shape}
+            wanted |= {
+                "ranker_known": (KNOWN,),
+                "ranker_names": (NAMED, NAME_BYTES),
+                "ranker_taste": first_taste().shape,
+            }
         for name, shape in wanted.items():
             if weights[name].shape != shape:
                 raise BundleError(

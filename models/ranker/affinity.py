@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.compiled import compiled, compiled_sums
-from models.content import FULL, MODALITIES, SIZE
+from models.content import FULL, MODALITIES, SIZE, VECTORS
 
-__all__ = ["CONTENT_ROWS", "KNOWN", "MISSING", "NUMBERS", "OF_MODALITY", "OF_NUMBER"]
-__all__ += ["first_taste", "profile_of", "teach_taste", "tell_content", "tell_numbers"]
+__all__ = ["CONTENT_ROWS", "KNOWN", "MISSING", "NAMED", "NAME_BYTES", "NUMBERS", "OF_MODALITY", "OF_NUMBER"]
+__all__ += ["column_names", "first_taste", "profile_of", "teach_taste", "tell_content", "tell_numbers"]
 
 Array = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -32,8 +32,23 @@ KNOWN = MODALITIES + NUMBERS
 CONTENT_ROWS = {"ranker_content": (MODALITIES, SIZE), "ranker_numbers": (NUMBERS,)}
 """What each table holds of a row."""
 
+NAMED = VECTORS + NUMBERS
+"""Columns that the catalogue names."""
+
+NAME_BYTES = 64
+"""Of a column's name as it is published, in UTF-8."""
+
 FADE = 0.9
 """Of a history each step counts so much of the one after it."""
+
+
+def column_names(published: NDArray[np.uint8] | None) -> list[str]:
+    """What vectors and numbers are called, from `ranker_names` (NAMED, NAME_BYTES); by their place where nobody named
+    them."""
+    by_place = [f"vector {n + 1}" for n in range(VECTORS)] + [f"number {n + 1}" for n in range(NUMBERS)]
+    told = [] if published is None else [bytes(one).rstrip(b"\0").decode(errors="replace") for one in published]
+    named = [f"{place.split()[0]} {name}" if name else place for place, name in zip(by_place, told, strict=False)]
+    return named or by_place
 
 
 def first_taste() -> Array:

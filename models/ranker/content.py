@@ -14,17 +14,17 @@ and both are facts like others: what they teach the taste is the network's gradi
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.content import MODALITIES, SIZE, Sketch
+from models.content import MODALITIES, SIZE, VECTORS, Sketch
 from models.experts.network import Network
 from models.part import CAPACITY, Changes, Input, Part
-from models.ranker.affinity import KNOWN, MISSING, NUMBERS, first_taste
+from models.ranker.affinity import KNOWN, MISSING, NAME_BYTES, NAMED, NUMBERS, first_taste
 
 __all__ = ["ItemContent", "Taste"]
 
@@ -44,6 +44,7 @@ class ItemContent(Part):
         self.content = np.zeros((capacity, MODALITIES, SIZE), np.int8)
         self.numbers = np.full((capacity, NUMBERS), MISSING, np.float32)
         self.known = np.zeros(KNOWN, np.float32)
+        self.names = np.zeros((NAMED, NAME_BYTES), np.uint8)  # UTF-8, then zeros
         self.touched = np.zeros(capacity, bool)
         self.stale: dict[int, None] = {}
 
@@ -57,6 +58,14 @@ class ItemContent(Part):
         self.numbers[row] = [_log(numbers[n]) if n in numbers else MISSING for n in range(NUMBERS)]
         self.known += self._told(row)
         self.touched[row] = True
+
+    def name(self, vectors: Iterable[str], numbers: Iterable[str]) -> None:
+        """What the catalogue calls the columns, in their order; a column keeps its name."""
+        for first, names in ((0, vectors), (VECTORS, numbers)):
+            for place, name in zip(range(first, VECTORS if first == 0 else NAMED), names, strict=False):
+                if not self.names[place].any():
+                    text = name.encode(errors="replace")[:NAME_BYTES]
+                    self.names[place, : len(text)] = np.frombuffer(text, np.uint8)
 
     def _told(self, row: int) -> NDArray[np.bool_]:
         return np.concatenate([self.content[row].any(1), self.numbers[row] > MISSING])
@@ -74,32 +83,34 @@ class ItemContent(Part):
             self.put(row, np.zeros((MODALITIES, SIZE), np.int8), {})
 
     def inputs(self) -> dict[str, Input]:
-        """Tables by row, and of how many rows each is told."""
+        """Tables by row, of how many rows each is told, and what it is called."""
         return {
             "ranker_content": Input(np.int8, (CAPACITY, MODALITIES, SIZE)),
             "ranker_numbers": Input(np.float32, (CAPACITY, NUMBERS), MISSING),
             "ranker_known": Input(np.float32, (KNOWN,)),
+            "ranker_names": Input(np.uint8, (NAMED, NAME_BYTES)),
         }
 
     def weights(self) -> dict[str, NDArray[Any]]:
         """The tables as they are."""
-        return {"ranker_content": self.content, "ranker_numbers": self.numbers, "ranker_known": self.known}
+        tables: dict[str, NDArray[Any]] = {"ranker_content": self.content, "ranker_numbers": self.numbers}
+        return tables | {"ranker_known": self.known, "ranker_names": self.names}
 
     def read(self, weights: Mapping[str, NDArray[Any]]) -> None:
         """Be the published tables; of a model of an earlier release nothing is told."""
         if "ranker_content" in weights:
             self.content, self.numbers = weights["ranker_content"], weights["ranker_numbers"]
-            self.known = weights["ranker_known"]
+            self.known, self.names = weights["ranker_known"], weights["ranker_names"]
 
     def take_changes(self) -> Changes:
         """Rows that were told anew."""
         rows = np.flatnonzero(self.touched)
         self.touched[:] = False
-        return Changes(["ranker_known"], {"ranker_content": rows, "ranker_numbers": rows})
+        return Changes(["ranker_known", "ranker_names"], {"ranker_content": rows, "ranker_numbers": rows})
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The tables."""
-        return {"ranker.content": self.content, "ranker.numbers": self.numbers, "ranker.known": self.known}
+        return {name.replace("_", "."): table for name, table in self.weights().items()}
 
     def values(self) -> dict[str, Any]:
         """Rows that wait for the block's end."""

@@ -29,6 +29,7 @@ from models.ranker.affinity import (
     NUMBERS,
     OF_MODALITY,
     OF_NUMBER,
+    column_names,
     first_taste,
     profile_of,
     tell_content,
@@ -42,10 +43,13 @@ __all__ = [
     "AskedMoment",
     "ItemTables",
     "Past",
+    "content_facts",
     "fact_names",
     "facts_count",
     "facts_of",
+    "first_facts",
     "moment_of",
+    "narrow_facts",
     "past_of",
 ]
 
@@ -184,15 +188,16 @@ def moment_of(moment: AskedMoment) -> Array:
     )
 
 
-def fact_names(experts: Sequence[str], told: Sequence[str] = ()) -> list[str]:
-    """Names of the facts, in order, of experts with these names, and of what is `told`."""
+def fact_names(experts: Sequence[str], told: Sequence[str] = (), names: NDArray[np.uint8] | None = None) -> list[str]:
+    """Names of the facts, in order, of experts with these names, of what is `told`, and of columns with `names`."""
     said = [f"{name}{how}" for name in experts for how in ("", ", from the best")]
     of_types = [f"{what} of type {place + 1}" for place in range(TYPES) for what in OF_TYPE]
-    modalities = ["kinds", "words", *(f"vector {place + 1}" for place in range(VECTORS))]
+    columns = column_names(names)
+    modalities = ["kinds", "words", *columns[:VECTORS]]
     content = [f"{name} {what}" for name in modalities for what in OF_MODALITY]
-    numbers = [f"number {place + 1}{what}" for place in range(NUMBERS) for what in OF_NUMBER]
+    numbers = [f"{name}{what}" for name in columns[VECTORS:] for what in OF_NUMBER]
     before = [*said, "score, from the best", *OF_ITEM, *OF_OWN, *OF_PAST, *MOMENT[1:], *told]
-    return [*before, *OF_LIKE, *of_types, *content, *numbers]
+    return [*before, *of_types, *OF_LIKE, *content, *numbers]
 
 
 def facts_count(experts: int, told: int = 0) -> int:
@@ -207,25 +212,34 @@ def first_facts(experts: int, told: int = 0) -> int:
 
 def content_facts(experts: int, told: int = 0) -> slice:
     """Which of them say what content has to do with the history's, by modality (`affinity.OF_MODALITY`)."""
-    begin = first_facts(experts, told) + len(OF_LIKE) + TYPES * len(OF_TYPE)
+    begin = narrow_facts(experts, told) + len(OF_LIKE)
     return slice(begin, begin + OF_CONTENT)
 
 
-def facts_of(said: Array, scores: Array, tables: ItemTables, past: Past, rows: Rows, moment: Array) -> Array:
-    """Facts (C, F) float32 of C candidates, which are `rows`; the module says what is passed. All are finite."""
-    facts = np.empty((len(rows), facts_count(len(said), len(moment) - len(MOMENT))), np.float32)
+def narrow_facts(experts: int, told: int = 0) -> int:
+    """How many there are where a catalogue has told of nothing: all others, behind them, are 0."""
+    return first_facts(experts, told) + TYPES * len(OF_TYPE)
+
+
+def facts_of(
+    said: Array, scores: Array, tables: ItemTables, past: Past, rows: Rows, moment: Array, *, narrow: bool = False
+) -> Array:
+    """Facts (C, F) float32 of C candidates, which are `rows`; the module says what is passed. All are finite.
+
+    `narrow` leaves out those behind `narrow_facts`, which is right where nothing is known of content.
+    """
+    experts, told = len(said), len(moment) - len(MOMENT)
+    many = narrow_facts(experts, told) if narrow else facts_count(experts, told)
+    facts = np.zeros((len(rows), many), np.float32)
     if len(rows):
         _tell(said, scores, tables.items, past.rows, rows, moment, facts)
-        at = first_facts(len(said), len(moment) - len(MOMENT))
-        _tell_like(tables.items, tables.alike, rows, facts[:, at:])
-        _tell_person(past.types, past.speaks, past.ago_s, facts[:, at + len(OF_LIKE) :])
+        _tell_person(past.types, past.speaks, past.ago_s, facts[:, first_facts(experts, told) :])
         if tables.known.any():
-            at = content_facts(len(said), len(moment) - len(MOMENT)).start
+            at, content = narrow_facts(experts, told), content_facts(experts, told)
+            _tell_like(tables.items, tables.alike, rows, facts[:, at:])
             profile = profile_of(tables.content, tables.known, past.rows, past.speaks)
-            tell_content(tables.content, tables.known, tables.taste, profile, rows, facts[:, at:])
-            tell_numbers(tables.numbers, tables.known, past.rows, past.speaks, rows, facts[:, at + OF_CONTENT :])
-        else:
-            facts[:, at + len(OF_LIKE) + TYPES * len(OF_TYPE) :] = 0.0
+            tell_content(tables.content, tables.known, tables.taste, profile, rows, facts[:, content])
+            tell_numbers(tables.numbers, tables.known, past.rows, past.speaks, rows, facts[:, content.stop :])
     return facts
 
 
@@ -267,15 +281,14 @@ def _tell_like(items: Array, alike: NDArray[np.int32], rows: Rows, facts: Array)
     """What is counted of items of like content, into the first of `facts`, in the order of `OF_LIKE`."""
     for c in range(len(rows)):
         row, many = rows[c], 0
-        events, positive, weight = 0.0, 0.0, 0.0
+        positive, weight = 0.0, 0.0
         for k in range(alike.shape[1]):
             other = alike[row, k]
             if other != row:
                 many += 1
-                events += math.log1p(items[other, POSITIVE])
                 positive += items[other, POSITIVE]
                 weight += items[other, WEIGHT]
-        facts[c, 0] = events / max(many, 1)
+        facts[c, 0] = math.log1p(positive / max(many, 1))
         rate = (weight + 1.0) / (positive + 1.0)
         facts[c, 1] = min((items[row, WEIGHT] + SHRINKAGE * rate) / (items[row, POSITIVE] + SHRINKAGE), MOST)
 

@@ -84,7 +84,7 @@ class RankerHeads(Part):
     def said(self, head: int, asked: Forward) -> Array:
         """What one head says of candidates, before its share: (C,)."""
         weights = self.heads[head]
-        said: Array = asked.hidden @ weights[:HIDDEN] + asked.standard @ weights[HIDDEN:]
+        said: Array = asked.hidden @ weights[:HIDDEN] + asked.standard @ weights[HIDDEN:][: asked.standard.shape[1]]
         return np.minimum(np.maximum(said, -MOST), MOST)
 
     def meet(self, kind: int) -> None:
@@ -106,7 +106,7 @@ class RankerHeads(Part):
         self.gain[head] = min(max(self.gain[head] + gained, -SURE), MOST_SURE)
         gradient = (more / total - target) * weight
         self._gradient[head, :HIDDEN] += gradient @ asked.hidden
-        self._gradient[head, HIDDEN:] += gradient @ asked.standard
+        self._gradient[head, HIDDEN:][: asked.standard.shape[1]] += gradient @ asked.standard
         self._taught[head] = True
 
     def step(self) -> None:

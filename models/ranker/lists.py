@@ -89,7 +89,7 @@ class RankerLists(Network):
 
     def said(self, hidden: Array, standard: Array) -> Array:
         """What it says of candidates, before its share: (C,)."""
-        said: Array = hidden @ self.weight[: self.hidden] + standard @ self.weight[self.hidden :]
+        said: Array = hidden @ self.weight[: self.hidden] + standard @ self.weight[self.hidden :][: standard.shape[1]]
         return np.minimum(np.maximum(said, -MOST), MOST)
 
     def asked(self, said: Array, chance: Array, target: Marks) -> None:
@@ -107,7 +107,7 @@ class RankerLists(Network):
         self._gained(0, float(chosen @ np.log(np.maximum(among, 1e-30) / np.maximum(without, 1e-30))))
         gradient = total * among - taught.chosen
         self._gradient[: self.hidden] += gradient @ hidden
-        self._gradient[self.hidden : len(self.weight)] += gradient @ standard
+        self._gradient[self.hidden :][: standard.shape[1]] += gradient @ standard
         np.add.at(self._gradient[len(self.weight) :], places, gradient)
         self._weight += total
 

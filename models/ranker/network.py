@@ -68,7 +68,7 @@ class RankerNetwork(Network):
         self.lists = RankerLists(HIDDEN, facts)
         self.posterior = Posterior(HIDDEN)
         self.asked = Forward(*(np.zeros((0, facts), np.float32),) * 3)  # of the newest query
-        self._taught = np.zeros(0, np.float32)  # gradient at what was said of the last query's candidates
+        self._heard = np.zeros(0, bool)  # which candidates of the last query teach
         self._read: tuple[Array, Array, Array, Array] | None = None  # the weights that say something, once a block
         self._lessons: list[tuple[Array, Array, Array]] = []
         self._met: list[Array] = []
@@ -102,19 +102,20 @@ class RankerNetwork(Network):
         return self.forward(facts).said
 
     def forward(self, facts: Array) -> Forward:
-        """What candidates with these facts (C, F) come to."""
+        """What candidates with these facts (C, F) come to; the last may be left out that have been 0 of all so far."""
         if self._read is None:
             named = Network.weights(self)
             hidden_weight, output = named["ranker_hidden_weight"], named["ranker_output_weight"]
             self._read = hidden_weight, named["ranker_hidden_bias"], output, named["ranker_linear"]
         hidden_weight, bias, output, linear = self._read
-        standard: Array = facts - self.mean
-        standard *= self.scale
+        many = facts.shape[1]
+        standard: Array = facts - self.mean[:many]
+        standard *= self.scale[:many]
         np.minimum(np.maximum(standard, -WIDEST, out=standard), WIDEST, out=standard)
-        hidden: Array = standard @ hidden_weight
+        hidden: Array = standard @ hidden_weight[:many]
         hidden += bias
         np.maximum(hidden, 0, out=hidden)
-        said: Array = hidden @ output + standard @ linear
+        said: Array = hidden @ output + standard @ linear[:many]
         return Forward(standard, hidden, np.minimum(np.maximum(said, -MOST), MOST))
 
     def ask(self, facts: Array) -> Array:
@@ -152,23 +153,22 @@ class RankerNetwork(Network):
             self.lists.asked(self.lists.said(hidden, standard), common, target)
         self.posterior.hear(hidden, more / more.sum())
         gradient = (more / more.sum() - target) * weight
-        self._taught = gradient.copy()
         little = np.abs(gradient) < LEAST * weight
         gradient[little] *= ONE_OF
         little[len(self._lessons) % ONE_OF :: ONE_OF] = False
-        heard = ~little
+        self._heard = heard = ~little
         self._lessons.append((standard[heard], hidden[heard], gradient[heard]))
 
-    def at_facts(self, which: slice) -> Array:
-        """The gradient at some facts of the candidates of the query that taught last, (C, k)."""
+    def at_facts(self, which: slice) -> tuple[Marks, Array]:
+        """Of the query that taught last which of its candidates did, (C,), and the gradient at some of their facts."""
         assert self._read is not None
-        standard, hidden, _ = self.asked
+        standard, hidden, gradient = self._lessons[-1]
         hidden_weight, _, output, linear = self._read
-        inner = self._taught[:, None] * output * (hidden > 0)
-        gradient: Array = inner @ hidden_weight[which].T + self._taught[:, None] * linear[which]
-        gradient *= self.scale[which]
-        gradient[np.abs(standard[:, which]) >= WIDEST] = 0.0
-        return gradient
+        inner = gradient[:, None] * output * (hidden > 0)
+        found: Array = inner @ hidden_weight[which].T + gradient[:, None] * linear[which]
+        found *= self.scale[which]
+        found[np.abs(standard[:, which]) >= WIDEST] = 0.0
+        return self._heard, found
 
     def taught_list(self, taught: TaughtList) -> None:
         """What a list teaches that was shown and reacted to; `step_lists` learns it."""
@@ -188,12 +188,15 @@ class RankerNetwork(Network):
             standard, hidden, gradient = (np.concatenate(one) for one in zip(*self._lessons, strict=True))
             output = Network.weights(self)["ranker_output_weight"]
             inner = gradient[:, None] * output * (hidden > 0)
+            by_hidden, by_linear = np.zeros(self.shapes["ranker_hidden_weight"], np.float32), np.zeros_like(self.mean)
+            by_hidden[: standard.shape[1]] = standard.T @ inner
+            by_linear[: standard.shape[1]] = gradient @ standard
             self.descend(
                 {
-                    "ranker_hidden_weight": standard.T @ inner,
+                    "ranker_hidden_weight": by_hidden,
                     "ranker_hidden_bias": inner.sum(0),
                     "ranker_output_weight": gradient @ hidden,
-                    "ranker_linear": gradient @ standard,
+                    "ranker_linear": by_linear,
                 }
             )
         self.posterior.step()
@@ -205,11 +208,12 @@ class RankerNetwork(Network):
         """Let the running means know facts (n, F)."""
         self.met[0] = min(self.met[0] + len(facts), STEADY)
         share = len(facts) / self.met[0]
-        new = facts.astype(np.float64)
-        self.means += share * (new.mean(0) - self.means)
-        self.square += share * (((new - self.means) ** 2).mean(0) - self.square)
-        self.mean[:] = self.means
-        self.scale[:] = 1.0 / np.sqrt(self.square + 1e-4)
+        new, many = facts.astype(np.float64), facts.shape[1]
+        means, square = self.means[:many], self.square[:many]
+        means += share * (new.mean(0) - means)
+        square += share * (((new - means) ** 2).mean(0) - square)
+        self.mean[:many] = means
+        self.scale[:many] = 1.0 / np.sqrt(square + 1e-4)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Weights, running means, and what was gained."""

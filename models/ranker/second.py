@@ -32,6 +32,7 @@ from models.ranker.facts import (
     facts_count,
     facts_of,
     moment_of,
+    narrow_facts,
     past_of,
 )
 from models.ranker.heads import RankerHeads
@@ -87,6 +88,7 @@ class Ranker:
         self.content, self.taste = ItemContent(capacity), Taste()
         self.all += [self.content, self.taste]
         self.of_content = content_facts(self.experts, len(self.nothing_told))
+        self.narrow = narrow_facts(self.experts, len(self.nothing_told))
         self._past = past_of(Steps([], [], [], []), 0.0)  # of the query that was asked last
         self._scratch = np.zeros(0, np.float32)
 
@@ -143,7 +145,9 @@ class Ranker:
             ahead_ms=clock_ahead_ms(example.target.time_ms, self.zone),
             told=self.nothing_told if example.told is None else example.told,
         )
-        facts = facts_of(said, plain, self.tables(), past, rows, moment_of(moment))
+        tables = self.tables()
+        narrow = not (tables.known.any() or self.network.mean[self.narrow :].any())
+        facts = facts_of(said, plain, tables, past, rows, moment_of(moment), narrow=narrow)
         return facts[:, : len(self.network.mean)]  # a model of an earlier release has fewer
 
     def tables(self) -> ItemTables:
@@ -169,9 +173,9 @@ class Ranker:
         self.network.taught(revision.facts, among, target, weight)
         content = self.content
         if content.known.any() and target.any():
-            gradient = self.network.at_facts(self.of_content)
+            heard, gradient = self.network.at_facts(self.of_content)
             profile = profile_of(content.content, content.known, self._past.rows, self._past.speaks)
-            teach_taste(content.content, content.known, profile, revision.rows, gradient, self.taste.taught)
+            teach_taste(content.content, content.known, profile, revision.rows[heard], gradient, self.taste.taught)
 
     def shares(self) -> dict[int, float]:
         """By index of a type that has a head, how far that is listened to."""

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from headwater.errors import BundleError
-from headwater.examples import Example
+from headwater.examples import CatalogueEntry, Example
 from headwater.recommendations import Recommendation, Request
 from models.config import ModelConfig
 from models.learner import Learner, Scored
@@ -47,15 +47,30 @@ def told(examples: Sequence[Example]) -> list[Example]:
     return [one._replace(context=TOLD[0], attributes=TOLD[1]) if i % 2 else one for i, one in enumerate(examples)]
 
 
+def tell(learner: Learner, items: range) -> None:
+    """What a catalogue tells of them; of every fifth nothing."""
+    random = np.random.default_rng(items.start)
+    for n in items:
+        content = {
+            "title": f"Number {n}",
+            "categories": [f"c{n % 3}"],
+            "attributes": {"price": 10.0 * n, "colour": "red"},
+            "vectors": {"image": random.normal(size=20).tolist(), "sound": [1.0, -float(n)]},
+        }
+        learner.observe_item(CatalogueEntry(f"i{n}", content if n % 5 else None))
+
+
 def taught(examples: Sequence[Example], config: ModelConfig = SMALL) -> Learner:
-    """A learner whose ranker says something, and is listened to."""
+    """A learner that knows of a catalogue, whose ranker says something, and is listened to."""
     learner = Learner(config, seed=0)
+    tell(learner, range(40))
     learner.learn(examples)
     ranker = learner.parts.ranker
     assert ranker is not None
     network, random = ranker.network, np.random.default_rng(1)
     for name in ("ranker_output_weight", "ranker_linear"):
         network.weights()[name][:] = random.normal(size=network.weights()[name].shape) / 2
+    ranker.taste.weights()["ranker_taste"][:] += random.normal(size=ranker.taste.taste.shape) / 9
     network.gain[0] = SURE
     network.share[0] = 1.0
     ranker.heads.heads[:] = random.normal(size=ranker.heads.heads.shape) / 4
@@ -123,6 +138,7 @@ def test_what_the_learner_said_at_an_instant_is_what_its_published_version_says(
     by_model = names.index("events")  # facts before it are of what experts say, in another arithmetic
     compared, moved, headed = 0, 0.0, 0
     for example in examples[70:]:
+        tell(learner, range(20, 23))
         scorer = scorer_of(bundle_of(learner))
         shadow = Shadow(bundle_of(learner))
         scored, said = heard(learner, example, monkeypatch)
@@ -166,6 +182,9 @@ def test_what_the_learner_said_at_an_instant_is_what_its_published_version_says(
     assert moved > compared / 10
     assert {*OF_OWN, *OF_PAST} < {*names[by_model:]}
     assert learned.facts[:, by_model:].any()
+    of_content = [f"{one} {what}" for one in ("kinds", "words", "vector 1") for what in ("like the history", "is told")]
+    for name in (*of_content, "vector 2 liked by all", "number 1", "number 1, from the history", "recency of type 1"):
+        assert np.ptp(learned.facts[:, names.index(name)]) > 0 or name == "recency of type 1"
 
 
 def test_an_answer_has_the_same_bits_alone_and_in_any_company() -> None:
@@ -182,6 +201,7 @@ def test_deltas_bring_the_ranker_where_a_whole_bundle_would() -> None:
     learner = taught(examples[:80])
     scorer = scorer_of(bundle_of(learner))
     for begin in range(80, 110, 10):
+        tell(learner, range(begin - 70, begin - 60))
         learner.learn(examples[begin : begin + 10])
         scorer.apply(learner.publish(created_ms=2), 2)  # type: ignore[arg-type]
     drawn = {"overrides": {"explore": {"by": "thompson"}}}
@@ -267,7 +287,16 @@ def test_what_is_no_number_is_left_out_and_counted_and_candidates_are_too() -> N
 
 
 @pytest.mark.parametrize(
-    "name", ["ranker_items", "ranker_mean", "ranker_hidden_weight", "ranker_share", "ranker_heads"]
+    "name",
+    [
+        "ranker_items",
+        "ranker_mean",
+        "ranker_hidden_weight",
+        "ranker_share",
+        "ranker_heads",
+        "ranker_content",
+        "ranker_taste",
+    ],
 )
 def test_weights_of_the_ranker_that_do_not_fit_together_are_refused(name: str) -> None:
     bundle = bundle_of(taught(parade(60), SMALL))
