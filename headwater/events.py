@@ -81,7 +81,7 @@ def session_number(session_id: str) -> int:
     return zlib.crc32(session_id.encode())
 
 
-def _not_seconds(time_ms: int) -> int:
+def not_seconds(time_ms: int) -> int:
     """No time of early 1970, but of a whole quarter of an hour, as dates are in every zone: films are as old."""
     if time_ms % 900_000 and likely_unit(time_ms) == "seconds":
         raise ValueError(f"{time_ms} is in the first weeks of 1970; if it is seconds, send {time_ms}000 (milliseconds)")
@@ -168,8 +168,8 @@ class Item(BaseModel):
     title: str | None = Field(default=None, max_length=2000)
     categories: tuple[str, ...] = ()
     available: bool = Field(default=True, description="An unavailable item is learned from, never recommended.")
-    published_time: Annotated[EpochMs, AfterValidator(_not_seconds)] | None = None
-    expires_time: Annotated[EpochMs, AfterValidator(_not_seconds)] | None = Field(
+    published_time: Annotated[EpochMs, AfterValidator(not_seconds)] | None = None
+    expires_time: Annotated[EpochMs, AfterValidator(not_seconds)] | None = Field(
         default=None, description="From this moment on the item is in no list, as if it were not available."
     )
     text: str | None = Field(default=None, max_length=100_000, description="Description for content features.")

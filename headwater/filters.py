@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headwater.errors import RequestRefused
+from headwater.events import likely_unit, to_epoch_ms
 from headwater.spelling import closest
 
 __all__ = [
     "MAX_DEPTH",
+    "TIMES",
     "AllOf",
     "AnyOf",
     "Equal",
@@ -26,7 +28,9 @@ __all__ = [
     "Not",
     "Relative",
     "Within",
+    "check_times",
     "read_filters",
+    "time_of",
 ]
 
 BOUNDS = ("gt", "gte", "lt", "lte")
@@ -64,6 +68,9 @@ class Relative:
     text: str
     later_ms: int
 
+
+TIMES = ("published_time", "expires_time")
+"""Fields of items that are times, whatever the catalogue holds."""
 
 Value = str | float | bool
 Bound = str | float | Relative
@@ -128,6 +135,51 @@ class Near(_Condition):
 
 
 Filter = AllOf | AnyOf | Not | Equal | Within | Exists | Near
+
+
+def time_of(value: object, number: float | None, place: str) -> float:
+    """Epoch ms of what is compared with times.
+
+    Parameters
+        value: milliseconds since 1970, or RFC 3339 text with its offset.
+        number: what the value is as a number, if it is one.
+        place: where it stands, for a refusal.
+
+    Raises
+        RequestRefused: `bad_filter`, it is no time, has no offset, or counts something else than milliseconds.
+    """
+    if number is None:
+        try:
+            return float(to_epoch_ms(value))  # type: ignore[arg-type]
+        except (TypeError, ValueError, OverflowError) as error:
+            text = "is no time: use milliseconds since 1970, or RFC 3339 text with an offset: 2026-11-22T10:00:00Z"
+            raise _refused(place, value, text) from error
+    unit = likely_unit(number)
+    if unit not in (None, "milliseconds"):
+        raise _refused(place, value, f"looks like {unit}: use milliseconds since 1970, or RFC 3339 text")
+    return number
+
+
+def check_times(tree: Filter) -> None:
+    """Whatever is compared with the times of items is one: to be asked once, where a filter is kept for later.
+
+    Raises
+        RequestRefused: as `time_of`.
+    """
+    if isinstance(tree, (AllOf, AnyOf)):
+        for part in tree.parts:
+            check_times(part)
+    elif isinstance(tree, Not):
+        check_times(tree.part)
+    elif isinstance(tree, (Equal, Within)) and tree.field in TIMES:
+        if isinstance(tree, Equal):
+            values: Iterator[tuple[str, Value | Bound]] = iter(zip(tree.places, tree.values))  # noqa: B905 - Python 3.10
+        else:
+            values = ((f"{tree.place}.{name}", bound) for name, bound in tree.bounds.items())
+        for place, value in values:
+            if not isinstance(value, (Relative, bool)):
+                number = float(value) if isinstance(value, (int, float)) or str(value).isdecimal() else None
+                time_of(value, number, place)
 
 
 def read_filters(filters: Mapping[str, Any], place: str = "filters") -> Filter:

@@ -6,18 +6,19 @@ surface says of items is the same language as a request's `filters`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import date, datetime, time
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from headwater.errors import RequestRefused, SettingsError
-from headwater.events import EVENT_TYPE_PATTERN, EpochMs, Id
-from headwater.filters import MAX_DEPTH, read_filters
+from headwater.events import EVENT_TYPE_PATTERN, EpochMs, Id, not_seconds, to_epoch_ms
+from headwater.filters import MAX_DEPTH, check_times, read_filters
 from headwater.spelling import problem_text
 
 __all__ = ["DEFAULT_SURFACE", "Boost", "Exploration", "Pin", "Share", "Surface", "SurfaceKind"]
@@ -35,7 +36,7 @@ def _read(filters: dict[str, Any]) -> dict[str, Any]:
     """A filter that says nothing is refused when the surface is written, and not with each request."""
     try:
         filters = _as_json(filters)
-        read_filters(filters)
+        check_times(read_filters(filters))
     except RequestRefused as refusal:
         raise ValueError(str(refusal)) from refusal
     return filters
@@ -67,13 +68,32 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _instant(given: Any) -> Any:
+    """Epoch ms of a time, which has to name an instant: a date, an hour, or a time without an offset names none."""
+    if isinstance(given, (str, datetime)):
+        with contextlib.suppress(ValueError):
+            return to_epoch_ms(given)
+    if isinstance(given, (str, date, time)):
+        raise ValueError(f"{given!s:.40} names no instant: write 2026-06-01T00:00:00Z, or with another offset")
+    return given
+
+
+Moment = Annotated[EpochMs, BeforeValidator(_instant), AfterValidator(not_seconds)]
+
+
 class _Campaign(_Part):
     """A rule that holds from a moment to another, or always."""
 
-    since: EpochMs | None = Field(default=None, description="Holds from this moment on; from ever unless set.")
-    until: EpochMs | None = Field(
+    since: Moment | None = Field(default=None, description="Holds from this moment on; from ever unless set.")
+    until: Moment | None = Field(
         default=None, description="Holds up to this moment, which is out; for ever unless set."
     )
+
+    @model_validator(mode="after")
+    def _begins_before_it_ends(self) -> _Campaign:
+        if self.since is not None and self.until is not None and self.until <= self.since:
+            raise ValueError(f"until ({self.until}) is not after since ({self.since}): it would never hold")
+        return self
 
     def holds(self, now_ms: int) -> bool:
         """Whether the rule holds at an instant, epoch ms."""

@@ -187,7 +187,8 @@ class Importances:
         shown = [unanswered(one, self.join_window_s) for one in examples]
         instants = [one.target.time_ms for one in examples]
         outputs = list(dict.fromkeys([SCORES, *half.parts.values(), *asked_outputs(half)]))
-        _, found = half.run([one.history for one in examples], instants, outputs, shown)
+        sessions = [one.target.session for one in examples]
+        _, found = half.run([one.history for one in examples], instants, outputs, shown, sessions)
         for i, one in enumerate(examples):
             row = half.bundle.item_rows.get(one.target.item_id)
             said = {name: output[i] for name, output in zip(outputs, found, strict=True)}
@@ -207,7 +208,8 @@ class Importances:
             if row is None or not np.isfinite(scores[row]):
                 continue
             state = UserState(history=one.history, shown=shown[i])
-            ranker = told(half, Situation(one.history, instants[i], state), scores, said)
+            situation = Situation(one.history, instants[i], state, one.context, one.attributes, sessions[i])
+            ranker = told(half, situation, scores, said)
             parts = {name: said[output].astype(np.float64) for name, output in half.parts.items()}
             if ranker is not None and ranker.added.any():
                 parts[RANKER] = np.zeros(len(scores))

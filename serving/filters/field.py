@@ -19,16 +19,15 @@ import numpy as np
 import numpy.typing as npt
 
 from headwater.errors import RequestRefused
-from headwater.events import NEWEST_MS, OLDEST_MS, likely_unit, to_epoch_ms
-from headwater.filters import Bound, Equal, Near, Relative, Within
+from headwater.events import NEWEST_MS, OLDEST_MS, to_epoch_ms
+from headwater.filters import TIMES, Bound, Equal, Near, Relative, Within, time_of
 from serving.filters.packed import Interned, Packed
-from serving.filters.values import EXPIRES_TIME, PUBLISHED_TIME, Point, Scalar, Slots, finite
+from serving.filters.values import Point, Scalar, Slots, finite
 
 __all__ = ["FilterField", "Instant"]
 
 SHOWN_TEXTS = 3
 EARTH_KM = 6371.0088
-TIMES = (PUBLISHED_TIME, EXPIRES_TIME)
 _LIKE_A_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d.{3,30}")
 _BOOLEANS = {form: value for value in (True, False) for form in (str(value), str(value).lower(), str(value).upper())}
 _COMPARE: dict[str, Any] = {"gt": np.greater, "gte": np.greater_equal, "lt": np.less, "lte": np.less_equal}
@@ -180,16 +179,7 @@ class FilterField:
 
     def _time(self, value: object, number: float | None, place: str) -> float:
         """Epoch ms of a number, or of RFC 3339 text."""
-        if number is None:
-            try:
-                return float(to_epoch_ms(value))  # type: ignore[arg-type]
-            except (TypeError, ValueError, OverflowError) as error:
-                text = "is no time: use milliseconds since 1970, or RFC 3339 text such as 2026-11-22T10:00:00Z"
-                raise _refused(place, value, text) from error
-        unit = likely_unit(number)
-        if unit not in (None, "milliseconds"):
-            raise _refused(place, value, f"looks like {unit}: use milliseconds since 1970, or RFC 3339 text")
-        return number
+        return time_of(value, number, place)
 
     def _as_texts(self, value: object) -> Iterable[str] | None:
         """The texts that a value may be written as, where the field has texts and writes any value of this kind."""

@@ -319,6 +319,14 @@ def test_a_request_of_a_surface_need_not_be_for_anybody(scorer: Scorer) -> None:
         ("filters = { price = 99999999999999999999 }", "is no number of JSON"),
         ("filters = { published_time = { gte = 2026-06-01T00:00:00 } }", "2026-06-01 00:00:00 names no instant"),
         ("filters = { published_time = { gte = 2026-06-01 } }", "2026-06-01 names no instant"),
+        (
+            "filters = { or = [{ published_time = { gte = '2026-06-01' } }] }",
+            r"or\[0\].published_time.gte: '2026-06-01'",
+        ),
+        ("filters = { not = { expires_time = { lt = 1780000000 } } }", "looks like seconds"),
+        ("[[pins]]\nitem_id = 'a'\nplace = 1\nsince = 2026-06-01", "2026-06-01 names no instant"),
+        ("[[pins]]\nitem_id = 'a'\nplace = 1\nuntil = 1780000000", "if it is seconds, send 1780000000000"),
+        ("[[pins]]\nitem_id = 'a'\nplace = 1\nsince = 2000000000000\nuntil = 1900000000000", "would never hold"),
     ],
 )
 def test_a_file_that_says_no_surface_is_refused_before_anything_is_sent(tmp_path: Path, text: str, told: str) -> None:

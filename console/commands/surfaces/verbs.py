@@ -20,6 +20,8 @@ app = typer.Typer(no_args_is_help=True, help="Places on the page and their polic
 
 Name = Annotated[str, typer.Argument(help="Of the surface.")]
 SENT_WITHIN_S = 10.0
+RULES = ("boosts", "pins", "shares")
+"""Fields of a surface whose entries may be campaigns."""
 
 
 @app.command("list")
@@ -30,6 +32,7 @@ def list_command(*, servers: KafkaOptions, as_json: Json = False) -> None:
     from rich.table import Table
 
     from console.look.surfaces_kept import surfaces_kept
+    from headwater.events import now_ms
 
     kept = surfaces_kept(servers.settings())
     if as_json:
@@ -47,6 +50,9 @@ def list_command(*, servers: KafkaOptions, as_json: Json = False) -> None:
             out.print(table)
         else:
             out.print("No surface yet: `headwater surfaces set home.toml` makes one (docs/surfaces.md).")
+        for name, one in sorted(kept.named.items()):
+            for text in not_now(one.surface, now_ms()):
+                out.print(f"{name}: {text}", markup=False)
         for text in kept.refused:
             out.print(f"[red]refused[/] {text}. The last good one stays; set it anew.", markup=True)
     raise typer.Exit(1 if kept.refused else 0)
@@ -81,6 +87,7 @@ def set_command(
     import orjson
 
     from headwater.client import Client
+    from headwater.events import now_ms
     from headwater.kafka import existing_topic
     from headwater.settings import read_surfaces
     from headwater.topics import SURFACES
@@ -96,6 +103,8 @@ def set_command(
     for name, surface in surfaces.items():
         at = f"{SURFACES.name}[{places[name].partition}]@{places[name].offset}"
         print(f"{name}: {surface.kind}, version {surface.version}, live from {at} on")
+        for text in not_now(surface, now_ms()):
+            print(f"  {text}")
 
 
 @app.command("remove")
@@ -130,6 +139,24 @@ def _one(settings: Settings, name: str) -> SurfaceKept:
 
 def _body(surface: Surface) -> dict[str, object]:
     return {"version": surface.version, **surface.model_dump(mode="json")}
+
+
+def not_now(surface: Surface, now_ms: int) -> list[str]:
+    """The rules that do not hold at an instant (epoch ms), with the time from which they will, or did not any more.
+
+    >>> from headwater.surfaces import Surface
+    >>> not_now(Surface(pins=[{"item_id": "sale", "place": 1, "until": "2026-09-01T00:00:00Z"}]), 1_800_000_000_000)
+    ['pins[0] ended 2026-09-01 00:00 UTC']
+    """
+    from datetime import UTC, datetime
+
+    rules = [(name, place, one) for name in RULES for place, one in enumerate(getattr(surface, name))]
+    told = []
+    for name, place, one in rules:
+        if not one.holds(now_ms):
+            verb, at = ("ended", one.until) if one.until is not None and one.until <= now_ms else ("begins", one.since)
+            told.append(f"{name}[{place}] {verb} {datetime.fromtimestamp(at / 1000, UTC):%Y-%m-%d %H:%M} UTC")
+    return told
 
 
 def _set(surface: Surface) -> str:
