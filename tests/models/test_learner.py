@@ -57,7 +57,7 @@ def test_the_contract_holds_with_expiry_admission_and_a_sampled_softmax() -> Non
 
 def test_the_contract_holds_when_rows_fade_so_fast_that_they_are_rescaled() -> None:
     config = SMALL.model_copy(update={"memory_decay": 0.5})
-    check_learner(lambda: Learner(config, seed=3), ring(400))
+    check_learner(lambda: Learner(config, seed=3), ring(130))
     learner = Learner(config, seed=3)
     learner.learn(ring(400))
     row, memory = learner.items.rows["i1"], learner.parts.memories[0]

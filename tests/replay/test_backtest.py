@@ -170,22 +170,22 @@ def test_a_model_that_stays_as_it_was_does_not_follow_a_change(tmp_path: Path) -
 def test_a_batch_job_follows_a_change_when_the_hour_strikes(tmp_path: Path) -> None:
     choose = random.Random(0)
     rows: list[Row] = []
-    for place in range(600):
+    for place in range(300):
         user, start = f"u{place}", choose.randrange(10)
-        step = 1 if place < 300 else 3
+        step = 1 if place < 150 else 3
         rows += [(user, f"i{start}", "view"), (user, f"i{(start + step) % 10}", "view")]
     each_hour = backtest(
-        source(tmp_path, rows, step_ms=120_000), options(frozen=True, hourly=True, retrained=True, window=300)
+        source(tmp_path, rows, step_ms=180_000), options(frozen=True, hourly=True, retrained=True, window=150)
     )
     live = newest(each_hour)
     assert live["retrained"] > live["frozen"] + 0.1
-    within_the_hour = backtest(source(tmp_path, rows, step_ms=10), options(retrained=True, window=300))
+    within_the_hour = backtest(source(tmp_path, rows, step_ms=10), options(retrained=True, window=150))
     live = newest(within_the_hour)
     assert live["retrained"] < live["headwater"] - 0.1
 
 
 def test_the_same_run_twice_gives_the_same_result(tmp_path: Path) -> None:
-    stream = source(tmp_path, around(200))
+    stream = source(tmp_path, around(120))
     chosen = options(frozen=True, publish_every=(16,), peers=("rules", "isgd"), seeds=(0, 1))
     results = [backtest(stream, chosen) for _ in range(2)]
     first, second = (found.as_json() for found in results)
@@ -201,25 +201,25 @@ def test_the_same_run_twice_gives_the_same_result(tmp_path: Path) -> None:
 
 def test_auto_asks_about_items_that_users_come_back_to_and_no_others(tmp_path: Path) -> None:
     rows: list[Row] = []
-    for place in range(400):
+    for place in range(200):
         user = f"u{place % 8}"
         rows.append((user, f"v{place % 8}-{place // 8 % 3}", "view"))  # three items, again and again
         rows.append((user, f"b{place}", "buy"))  # each once
-    chosen = options(warm_up=600, peers=("popularity",))
+    chosen = options(warm_up=300, peers=("popularity",))
     result = backtest(source(tmp_path, rows), chosen)
     assert result.settings.rule == ["buy"]
     assert result.settings.config["exclude_seen"] == ["auto"]
     assert result.excluded["seen"] == 0
-    assert result.by_type["view"].queries == 100
-    with pytest.raises(SourceError, match="100 new_item, 100 seen"):
-        backtest(source(tmp_path, rows), options(warm_up=600, exclude_seen=("*",)))
+    assert result.by_type["view"].queries == 50
+    with pytest.raises(SourceError, match="50 new_item, 50 seen"):
+        backtest(source(tmp_path, rows), options(warm_up=300, exclude_seen=("*",)))
 
 
 def test_the_rule_auto_is_at_each_event_that_of_the_learner(tmp_path: Path) -> None:
     choose = random.Random(0)
     kinds = ("view", "buy", "like", "unlike", "page_view", "dismiss")  # for, against, neither, and taking back
-    rows = [(f"u{choose.randrange(6)}", f"i{choose.randrange(40)}", choose.choice(kinds)) for _ in range(500)]
-    rows += [(f"u{n % 6}", f"n{n}", "buy") for n in range(1200)]  # now few come back after buying
+    rows = [(f"u{choose.randrange(6)}", f"i{choose.randrange(40)}", choose.choice(kinds)) for _ in range(300)]
+    rows += [(f"u{n % 6}", f"n{n}", "buy") for n in range(500)]  # now few come back after buying
     learner = Learner(model_config({**SMALL, "exclude_seen": ("auto",)}), 0)
     queries = Queries(0, rule := Rule(("auto",)))
     rules_seen = set()
@@ -342,7 +342,7 @@ def test_an_interval_is_that_of_scipy_over_whole_users() -> None:
 
 
 def test_an_ablation_is_the_model_that_was_told_to_do_without_the_part(tmp_path: Path) -> None:
-    rows, items = around(300), [Item(item_id=f"i{n}", categories=("a" if n % 2 else "b",)) for n in range(6)]
+    rows, items = around(200), [Item(item_id=f"i{n}", categories=("a" if n % 2 else "b",)) for n in range(6)]
     stream = source(tmp_path, rows)
     found = backtest(stream, options(ablation=True), items=items)
     reduced = {name for name in found.results if name.startswith("without ")}
