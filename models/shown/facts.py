@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.block import Listed
+from models.shown.habits import Habit
 from models.shown.numbers import COLUMNS
 from models.shown.rates import Rate, log_odds
 
-__all__ = ["RATE", "Before", "ListMoment", "count_of", "facts_of"]
+__all__ = ["RATE", "Before", "ListMoment", "count_of", "facts_of", "sizes_of"]
 
 Array = NDArray[np.float32]
 
@@ -28,14 +29,24 @@ RATE = 0
 OF_ITEM = 4 + 5 + 3 + 5
 """Facts of each item alone: rates, what the user did with it, its place, and how far from where the user was."""
 
-OF_NUMBER = 6
-"""Facts of each number of an item: its size, and how it compares with those of the others in the list."""
+OF_NUMBER = 6 + 2
+"""Facts of each number of an item: its size, how it compares with those of the others in the list, and with what the
+user is used to take."""
+
+IN_LIST = 1
+"""Which of them says how a number compares with the list's mean."""
 
 OF_BEFORE = 6
 """Facts of the list that the user was shown before: whether it was the same, and what became of the item there."""
 
+OF_HABIT = 5 + 2
+"""Facts of how the user goes on from what they took last, and of how they begin a list without it."""
+
 OF_LIST = 3 + 4
 """Facts that all items of a list share: of the user's rates, of the list and the moment."""
+
+NUMBERS = OF_ITEM + OF_LIST + OF_BEFORE + OF_HABIT
+"""The first column of numbers."""
 
 MOST = 1e4
 """No fact is further from 0, whatever an expert says."""
@@ -65,6 +76,7 @@ class ListMoment(NamedTuple):
         time_ms: when, epoch ms.
         numbers: (M, COLUMNS) of `numbers`, NaN where there is none.
         before: the list that the user was shown before this one, if it is kept.
+        habit: how the user goes through lists.
     """
 
     listed: Listed
@@ -78,11 +90,12 @@ class ListMoment(NamedTuple):
     time_ms: int
     numbers: NDArray[np.float64]
     before: Before | None
+    habit: Habit
 
 
 def count_of(experts: int) -> int:
     """How many facts `facts_of` tells where the experts have so many opinions."""
-    return OF_ITEM + OF_LIST + OF_NUMBER * COLUMNS + OF_BEFORE + 2 * (experts + 1) + 2
+    return NUMBERS + OF_NUMBER * COLUMNS + 2 * (experts + 1) + 2
 
 
 def facts_of(moment: ListMoment) -> Array:
@@ -121,15 +134,20 @@ def facts_of(moment: ListMoment) -> Array:
     facts[:, OF_ITEM : OF_ITEM + OF_LIST] = shared
     at = OF_ITEM + OF_LIST
     facts[:, at : at + OF_BEFORE] = _of_before(listed.items, moment.before)
-    at += OF_BEFORE
-    facts[:, at : at + OF_NUMBER * COLUMNS] = _of_numbers(moment.numbers, newest)
-    at += OF_NUMBER * COLUMNS
+    facts[:, at + OF_BEFORE : NUMBERS] = _of_habit(listed, moment.habit)
+    at = NUMBERS + OF_NUMBER * COLUMNS
+    facts[:, NUMBERS:at] = _of_numbers(moment.numbers, newest, moment.habit)
     end = at + said.shape[1]
     facts[:, at:end] = said
     facts[:, end:-2] = said - said.max(0)
     facts[:, -2] = facts[:, RATE] - facts[:, RATE].max()
     facts[:, -1] = moment.since
     return np.nan_to_num(facts, copy=False, nan=0.0, posinf=MOST, neginf=-MOST).clip(-MOST, MOST, out=facts)
+
+
+def sizes_of(facts: Sequence[float]) -> Sequence[float]:
+    """Of an item's facts, how each of its numbers compares with the list's mean."""
+    return facts[NUMBERS + IN_LIST : NUMBERS + OF_NUMBER * COLUMNS : OF_NUMBER]
 
 
 def _newest(listed: Listed) -> int | None:
@@ -154,7 +172,25 @@ def _of_before(items: Sequence[str], before: Before | None) -> NDArray[np.float6
     return found
 
 
-def _of_numbers(numbers: NDArray[np.float64], newest: int | None) -> NDArray[np.float64]:
+def _of_habit(listed: Listed, habit: Habit) -> NDArray[np.float64]:
+    """(M, OF_HABIT); zeros where no place is known."""
+    places = np.array(listed.places, np.float64)
+    known, found = places > 0, np.zeros((len(places), OF_HABIT))
+    here = places[listed.items.index(habit.item_id)] if habit.item_id in listed.items else 0.0
+    if here:
+        run = math.log1p(habit.run)
+        found[:, 0] = (places == here) * habit.stays
+        found[:, 1] = (places == here) * run
+        found[:, 2] = (places != here) * run
+        found[:, 3] = (places > here) * habit.goes_down
+        found[:, 4] = (places < here) * (1.0 - habit.goes_down)
+    else:
+        found[:, 5] = np.abs(np.log(np.maximum(places, 1.0)) - habit.depth)
+        found[:, 6] = (places == 1) * habit.starts
+    return found * known[:, None]
+
+
+def _of_numbers(numbers: NDArray[np.float64], newest: int | None, habit: Habit) -> NDArray[np.float64]:
     """(M, OF_NUMBER * COLUMNS); zeros of what is not known."""
     found = np.zeros((len(numbers), COLUMNS, OF_NUMBER))
     for column in np.flatnonzero(~np.isnan(numbers).all(0)):
@@ -164,9 +200,12 @@ def _of_numbers(numbers: NDArray[np.float64], newest: int | None) -> NDArray[np.
         found[known, column, 0] = own
         if len(own) > 1:
             below = (own[:, None] > own).sum(1)
-            found[known, column, 1] = (own - own.mean()) / (own.std() + 1e-3)
+            found[known, column, IN_LIST] = compared = (own - own.mean()) / (own.std() + 1e-3)
             found[known, column, 2] = below / (len(own) - 1.0)
             found[known, column, 3] = below == 0
+            used_to, sure = habit.size(int(column))
+            found[known, column, 6] = sure * np.abs(compared - used_to)
+            found[known, column, 7] = sure * compared * used_to
         if newest is not None and not np.isnan(size[newest]):
             found[known, column, 4] = own - size[newest]
             found[known, column, 5] = np.abs(own - size[newest])

@@ -8,6 +8,7 @@ nothing of this, not in its checkpoints either.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -25,7 +26,8 @@ from models.part import Part
 from models.quality import Judged, ShownFigures
 from models.ranker.lists import TaughtList
 from models.shown.clicks import HEADS, Clicks, Taught
-from models.shown.facts import Before, ListMoment, count_of, facts_of
+from models.shown.facts import Before, ListMoment, count_of, facts_of, sizes_of
+from models.shown.habits import Habits
 from models.shown.numbers import ItemNumbers
 from models.shown.rates import ReactionRates
 from models.shown.waiting import AtShowing, Reaction, ToRank, Waiting, WaitingList, scattered
@@ -33,6 +35,8 @@ from models.shown.waiting import AtShowing, Reaction, ToRank, Waiting, WaitingLi
 __all__ = ["ShownLists"]
 
 Array = NDArray[np.float32]
+
+logger = logging.getLogger(__name__)
 
 BATCH_ITEMS = 256
 """A step is of so many items or a list more."""
@@ -134,6 +138,7 @@ class ShownLists(Part):
         self.begun = False
         self.waiting = Waiting(int(config.join_window_s * 1000))
         self.items, self.users = ReactionRates(), ReactionRates()
+        self.habits = Habits()
         self.numbers = ItemNumbers(2 * config.max_items)
         self.clicks = Clicks(count_of(sum(expert.trusts for expert in parts.experts)), parts.fatigue)
         self.heads: dict[str, int] = {}  # type of event -> head of the click model, from 1
@@ -175,6 +180,7 @@ class ShownLists(Part):
         listed, user_id, of_all = example.listed, example.user_id, self.items.of_all
         assert listed is not None
         rates = [self.items.of(item_id) for item_id in listed.items]
+        before = self._before(example, listed.list_id)
         facts = facts_of(
             ListMoment(
                 listed=listed,
@@ -187,7 +193,8 @@ class ShownLists(Part):
                 since=example.since,
                 time_ms=example.target.time_ms,
                 numbers=self.numbers.columns(listed.numbers, len(listed.items)),
-                before=self._before(example, listed.list_id),
+                before=before,
+                habit=self.habits.of(user_id),
             )
         )
         tired = np.array(listed.tired, np.float32)
@@ -205,13 +212,19 @@ class ShownLists(Part):
         asked, shown_ms = AtShowing(facts.astype(np.float16), tired.astype(np.float16), said), example.target.time_ms
         made = WaitingList(user_id, listed.list_id, shown_ms, list(listed.items), list(listed.places), asked)
         made.ranked = _to_rank(heard)
-        before = self.waiting.open(made)
-        return [each for one, i in before for each in self._told(one, i)]
+        return [each for one, i in self.waiting.open(made) for each in self._told(one, i)]
 
     def _before(self, example: Pending, list_id: str) -> Before | None:
-        """The list that its user was shown before."""
+        """The list that its user was shown before; what was taken of it becomes their habit."""
         found = self.waiting.before(example.user_id, list_id)
-        return None if found is None else Before(found.items, found.label, example.target.time_ms - found.time_ms)
+        if found is None:
+            return None
+        strongest = max(found.label)
+        if strongest > 0:
+            taken = found.label.index(strongest)
+            sizes = sizes_of(found.asked.facts[taken].tolist())
+            self.habits.take(found.user_id, found.number, found.items, found.places, taken, sizes)
+        return Before(found.items, found.label, example.target.time_ms - found.time_ms)
 
     def _react(self, example: Pending) -> list[Judged]:
         target, meanings = example.target, self.config.meanings
@@ -332,6 +345,7 @@ class ShownLists(Part):
             "waiting": self.waiting.values(),
             "items": self.items.values(),
             "users": self.users.values(),
+            "habits": self.habits.values(),
             "steps": self.clicks.steps,
             "judged": self.figures.items,
             "drawn": self.drawn,
@@ -351,8 +365,12 @@ class ShownLists(Part):
         self.figures.said, self.figures.reacted = np.array(arrays["shown.said"]), np.array(arrays["shown.reacted"])
         self.items.load(shown["items"])
         self.users.load(shown["users"])
-        if "heads" not in shown:  # of a release with other facts: the click model and what waits begin anew
+        facts = len(arrays["clicks.mean"])
+        if facts != len(self.clicks.mean):
+            text = "click model and waiting lists begin anew: the checkpoint has %d facts of an item, this release %d"
+            logger.warning(text, facts, len(self.clicks.mean))
             return
+        self.habits.load(shown["habits"])
         self.heads = {name: i + 1 for i, name in enumerate(shown["heads"])}
         self.clicks.load(shown["steps"], arrays)
         self.drawn, self.taught = shown["drawn"], shown["taught"]

@@ -31,8 +31,9 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def priced(lists: int) -> list[Example]:
-    """Of four items, none better than another, the cheapest is clicked; each list has prices of its own."""
+def priced(lists: int, *, dear: bool = False) -> list[Example]:
+    """Of four items, none better than another, the cheapest is clicked, by every other user the dearest if some like
+    that; each list has prices of its own."""
     choose = random.Random(0)
     stream, prices = [], {}
     for number in range(lists):
@@ -40,7 +41,7 @@ def priced(lists: int) -> list[Example]:
         prices[f"l{number}"] = told = [choose.uniform(10, 500) for _ in items]
         now = START_MS + 60_000 * number
         stream.append(Happened(f"u{number % 30}", items, "impression", now, f"l{number}"))
-        best = items[told.index(min(told))]
+        best = items[told.index(max(told) if dear and number % 2 else min(told))]
         stream.append(Happened(f"u{number % 30}", (best,), "click", now + 1000, f"l{number}"))
     return [
         one._replace(numbers={"price": prices[one.request_id]}) if one.items and one.request_id else one
@@ -68,6 +69,10 @@ def test_a_price_that_comes_with_the_list_is_learned_and_without_it_nothing_is()
     stream = priced(400)
     assert mrr(judged(Learner(FAST), stream)) > 0.8
     assert mrr(judged(Learner(FAST), [one._replace(numbers={}) for one in stream])) < 0.7
+
+
+def test_what_somebody_is_used_to_take_is_expected_of_them_again() -> None:
+    assert mrr(judged(Learner(FAST), priced(600, dear=True))) > 0.7
 
 
 def test_numbers_of_the_catalogue_compare_the_items_of_a_list_and_survive_a_checkpoint(tmp_path: Path) -> None:
