@@ -54,7 +54,7 @@ def _in_words(note: str) -> str:
         "pins_missing": f"{name}: nothing for places {said}: the pinned items may not be shown",
         "pins_taken": f"{name}: more than one pin for places {said}, or its item has a place already",
         "shares_short": f"{name}: shares {said} (from 1) have too few items, or caps leave no room",
-        "unknown_fields": f"{name}: no item has the field that {said} is about: it does nothing. Misspelt?",
+        "unknown_fields": f"{name}: no item has the field that {said} goes by. Misspelt?",
         "unknown_objectives": f"{name}: the model has nothing of {said}, which does nothing then. Misspelt, or new?",
         "young_objectives": f"{name}: what the model says of {said} has not shown its worth yet: it does nothing",
     }.get(name, note)

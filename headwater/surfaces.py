@@ -199,8 +199,10 @@ class Surface(_Part):
 
     @cached_property
     def version(self) -> str:
-        """12 hexadecimal digits of what the surface says: equal policies have equal versions everywhere."""
-        text = orjson.dumps(self.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS)
+        """12 hexadecimal digits of what the surface says: equal policies have equal versions everywhere. What it leaves
+        as it is by default is not said, so that a field of a later release changes no version.
+        """
+        text = orjson.dumps(self.model_dump(mode="json", exclude_defaults=True), option=orjson.OPT_SORT_KEYS)
         return hashlib.blake2b(text, digest_size=VERSION_BYTES).hexdigest()
 
     def changed(self, overrides: Mapping[str, Any]) -> Surface:

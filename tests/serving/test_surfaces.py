@@ -208,6 +208,7 @@ def test_every_kind_has_a_list_for_everybody_and_holds_its_rules(
         desks = [int(film.removeprefix("film-")) % 4 for film in run]
         assert max(map(desks.count, desks)) <= 2
     assert answer.receipt.surface_version == policy.version
+    assert policy.version == Surface(**policy.model_dump(exclude_defaults=True), explore={}).version
 
 
 def test_an_empty_list_tells_that_no_item_has_what_its_surface_asks_for(scorer: Scorer) -> None:

@@ -82,9 +82,11 @@ def _print(found: Explanation, utc: bool) -> None:
     table.add_column("#", justify="right", style="dim")
     table.add_column("item", style="cyan")
     table.add_column("score", justify="right", style="dim")
+    table.add_column("propensity", justify="right", style="dim")
     table.add_column("because", style="green")
     for item in answer.items:
-        table.add_row(str(item.rank), escape(item.item_id), f"{item.score:.3f}", escape("; ".join(item.reasons)))
+        cells = [str(item.rank), item.item_id, f"{item.score:.3f}", f"{item.propensity:.3g}", "; ".join(item.reasons)]
+        table.add_row(*map(escape, cells))
     out.print(table)
     at = answer.receipt.request_at
     out.print(f"[dim]request   {escape(found.request.request_id)} of {escape(found.request.whose or 'nobody')}, {at}")
