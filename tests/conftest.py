@@ -7,6 +7,8 @@ against that store; the default is what is embedded.
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
@@ -27,6 +29,26 @@ MOST_LINES = 100
 """Shown of each log when a test fails."""
 
 CONFORMANCE = ROOT / "tests" / "embedded" / "conformance"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """On a fresh clone one process compiles the loops while the jobs collect: else each of them, and of the first
+    workers, would do so for itself."""
+    if not hasattr(config, "workerinput") and not config.option.collectonly and not _loops_are_compiled():
+        compiling = subprocess.Popen(
+            [sys.executable, "-c", "from models.learner import compile_loops; compile_loops()"], cwd=ROOT
+        )
+        config.add_cleanup(lambda: bool(compiling.wait()))
+
+
+def _loops_are_compiled() -> bool:
+    """Whether what numba keeps beside the sources is newer than they are."""
+    for source in (ROOT / "models").rglob("*.py"):
+        if "\n@compiled" in source.read_text():
+            kept = source.parent.glob(f"__pycache__/{source.stem}.*.nbi")
+            if not any(one.stat().st_mtime > source.stat().st_mtime for one in kept):
+                return False
+    return True
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -56,7 +56,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AllProcesses]:
             model={"overrides": SMALL_MODEL},
             trainer={
                 "directory": folder / "trainer", "bundles": folder / "models",
-                "publish_every_s": 0.2, "checkpoint_every_s": 0.5,
+                "publish_every_s": 0.5, "checkpoint_every_s": 0.5,
             },
             serving={"bundles": folder / "models"},
         )  # fmt: skip

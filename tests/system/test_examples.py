@@ -54,14 +54,14 @@ def test_twenty_lines_of_plain_kafka_get_a_list_that_changes_after_three_clicks(
         # a world of two tastes: even films are watched together, and odd ones
         client.track_many(
             {"user_id": f"user-{user}", "item_id": FILMS[(user % 2 + 2 * (user * 7 + step)) % 200], "type": "click"}
-            for step in range(20)
-            for user in range(100)
+            for step in range(12)
+            for user in range(50)
         )
-        eventually(lambda: streams.metric("headwater_events_applied_total") >= 2000, 60, "events folded")
-        eventually(lambda: trainer.metric("headwater_examples_learned_total") >= 2000, 90, "examples learned")
+        eventually(lambda: streams.metric("headwater_events_applied_total") >= 600, 60, "events folded")
+        eventually(lambda: trainer.metric("headwater_examples_learned_total") >= 600, 90, "examples learned")
         eventually(serving.is_ready, 60, f"serving ready:\n{serving.tail()}")
         eventually(
-            lambda: client.recommend("user-0", deadline_s=20).receipt.model_examples >= 2000, 30, "all of it served"
+            lambda: client.recommend("user-0", deadline_s=20).receipt.model_examples >= 600, 30, "all of it served"
         )
     lines = run("plain_kafka.py", settings.kafka.bootstrap, settings.kafka.prefix, cwd=tmp_path).splitlines()
     before, after = (ast.literal_eval(line.split(":", 1)[1].strip()) for line in lines)

@@ -63,6 +63,7 @@ class FailingWorker(LiveWorker):
         self.folder = folder
         env |= {"FAILING_WORKER": module, "FAILING_FOLDER": str(folder), "FAILING_FEW": few}
         super().__init__("tests.worlds.failing_clients", settings, folder / "worker.log", **env)
+        self.runs = module
 
     def raised(self) -> dict[str, set[str]]:
         """Call -> the errors that it has raised."""

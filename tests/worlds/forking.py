@@ -107,11 +107,12 @@ def _nursery(libraries: tuple[str, ...], folder: Path) -> Nursery:
 
 
 def start(
-    module: str, *words: str, environment: dict[str, str], folder: Path, log: Path
+    module: str, *words: str, environment: dict[str, str], folder: Path, log: Path, runs: str = ""
 ) -> Forked | subprocess.Popen[bytes]:
-    """`python -m module words` in a folder, with this environment; what it prints is appended to the log."""
-    if POSSIBLE and module in AHEAD:
-        nursery = _nursery(AHEAD[module], folder)
+    """`python -m module words` in a folder, with this environment; what it prints is appended to the log. `runs` is the
+    module that it runs in turn, where it does."""
+    if POSSIBLE and (runs or module) in AHEAD:
+        nursery = _nursery(AHEAD[runs or module], folder)
         return Forked(nursery, nursery.ask(words=[module, *words], log=str(log), environment=environment))
     with log.open("ab") as output:
         command = [sys.executable, "-m", module, *words]

@@ -131,6 +131,7 @@ class LiveWorker:
 
     def __init__(self, module: str, settings: Settings, log: Path, **env: str) -> None:
         self.module = module
+        self.runs = ""  # the worker's module, where `module` runs it in turn
         self.settings = settings
         self.log = log
         self.env = env
@@ -138,7 +139,7 @@ class LiveWorker:
 
     def start(self, *, wait: bool = True) -> LiveWorker:
         env = environment(self.settings, **{"PYTHONWARNINGS": "default", **self.env})
-        self.process = forking.start(self.module, environment=env, folder=ROOT, log=self.log)
+        self.process = forking.start(self.module, environment=env, folder=ROOT, log=self.log, runs=self.runs)
         if wait:
             eventually(self.is_ready, 60, lambda: f"{self.module} ready; its log:\n{self.tail()}")
         return self
