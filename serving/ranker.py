@@ -24,6 +24,7 @@ from models.inputs import encode_entries, encode_fresh, encode_since
 from models.published.names import SAID as SAID_OF
 from models.published.ranker_graph import BY_HEAD, FACTS, HEAD_WEIGHTS, HIDDEN, SAID, WEIGHTS, build_ranker_graph
 from models.ranker.affinity import CONTENT_ROWS, KNOWN, NAME_BYTES, NAMED, first_taste
+from models.ranker.bounds import LISTS
 from models.ranker.candidates import alike_of, candidates_of, standing_of
 from models.ranker.facts import (
     FIRST,
@@ -50,6 +51,9 @@ __all__ = ["SecondStage", "SecondStageCounts", "Situation"]
 
 Array = npt.NDArray[Any]
 RowIds = npt.NDArray[np.int64]
+
+SHOWN = "shown"
+"""The objective that is of no type: what people react to where they are shown it, wherever it stands."""
 
 CLOSED = -1e29
 """Scores below are of rows that no event has had."""
@@ -103,7 +107,7 @@ class SecondStage:
     experts: Sequence[tuple[str, str | None]]
     seen: SecondStageCounts
     standing: RowIds = field(init=False)
-    heads: Mapping[str, int] = field(init=False)
+    heads: dict[str, int] = field(init=False)
     _weights: dict[str, Array] = field(init=False)
 
     @classmethod
@@ -163,6 +167,8 @@ class SecondStage:
         self._weights = {name: weights[name] for name in WEIGHTS}
         kinds = weights["ranker_head_types"].tolist() if "ranker_heads" in weights else []
         self.heads = {types[kind - 1]: head for head, kind in enumerate(kinds) if 0 < kind <= len(types)}
+        if LISTS in kinds:
+            self.heads.setdefault(SHOWN, kinds.index(LISTS))
         self.standing = standing_of(weights["popularity"], weights["ranker_items"][:, FIRST])
 
     def candidates(self, situation: Situation, scores: Array, parts: Mapping[str, Array]) -> tuple[RowIds, Past]:

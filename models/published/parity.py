@@ -88,7 +88,8 @@ def _ranker_difference(bundle: Bundle, bound: float) -> float:
     given = {FACTS: facts, **{name: weights[name] for name in (*WEIGHTS, *(HEAD_WEIGHTS if with_heads else ()))}}
     served = _session(build_ranker_graph(with_heads)).run([SAID, BY_HEAD] if with_heads else [SAID], given)
     asked = network.forward(facts)
-    learned = [asked.said, np.stack([heads.said(head, asked) for head in range(HEADS)], 1)]
+    by_head = [*(heads.said(head, asked) for head in range(HEADS)), network.lists.said(asked.hidden, asked.standard)]
+    learned = [asked.said, np.stack(by_head, 1)]
     difference = float(np.max([np.abs(one - other).max() for one, other in zip(served, learned, strict=False)]))
     if not difference <= bound:
         raise BundleError(

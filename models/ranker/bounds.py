@@ -9,3 +9,6 @@ MOST = 10.0
 SURE, MOST_SURE = 8.0, 24.0
 """What a part of the ranker gained before it learned from what it was asked, in nats: from SURE on its share is 1, at 0
 it is 0. The sum is kept between -SURE and MOST_SURE, so that it soon tells when things change."""
+
+LISTS = -1
+"""What stands for a type where the head that shown lists taught is published among those of types."""

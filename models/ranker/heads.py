@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.part import Changes, Input, Part
-from models.ranker.bounds import MOST
+from models.ranker.bounds import LISTS, MOST
+from models.ranker.lists import RankerLists
 from models.ranker.network import HIDDEN, MOST_SURE, SURE, Forward
 
 __all__ = ["HEADS", "RankerHeads"]
@@ -37,11 +38,14 @@ Marks = NDArray[np.bool_]
 
 
 class RankerHeads(Part):
-    """`types` (HEADS,) says which type each head is of, 0: free. As long as all queries are of one type none learns:
+    """What is published has one head more, `bounds.LISTS`: what lists taught, as far as all answers do not hear it.
+
+    `types` (HEADS,) says which type each head is of, 0: free. As long as all queries are of one type none learns:
     its head would only repeat what `said` says.
     """
 
-    def __init__(self, facts: int) -> None:
+    def __init__(self, facts: int, lists: RankerLists) -> None:
+        self.lists = lists
         self.heads = np.zeros((HEADS, HIDDEN + facts), np.float32)
         self.square = np.zeros_like(self.heads)  # of gradients, their sum
         self.types = np.zeros(HEADS, np.int64)
@@ -53,25 +57,32 @@ class RankerHeads(Part):
 
     def inputs(self) -> dict[str, Input]:
         """Weights, which type each head is of, and the shares."""
-        types, share = Input(np.int64, (HEADS,)), Input(np.float32, (HEADS,))
-        weights = Input(np.float32, self.heads.shape)
+        types, share = Input(np.int64, (HEADS + 1,)), Input(np.float32, (HEADS + 1,))
+        weights = Input(np.float32, (HEADS + 1, self.heads.shape[1]))
         return {"ranker_heads": weights, "ranker_head_types": types, "ranker_head_share": share}
 
     def weights(self) -> dict[str, NDArray[Any]]:
         """All of them by name."""
-        return {"ranker_heads": self.heads, "ranker_head_types": self.types, "ranker_head_share": self.share}
+        return {
+            "ranker_heads": np.concatenate([self.heads, self.lists.weight[None, : self.heads.shape[1]]]),
+            "ranker_head_types": np.append(self.types, LISTS),
+            "ranker_head_share": np.append(self.share, self.lists.left),
+        }
 
     def read(self, weights: Mapping[str, NDArray[Any]]) -> None:
         """Be the published weights; a model of an earlier release has none, and no head says anything."""
         if "ranker_heads" in weights:
-            self.heads, self.types = weights["ranker_heads"], weights["ranker_head_types"]
-            self.share = weights["ranker_head_share"]
+            self.heads, self.types = weights["ranker_heads"][:HEADS], weights["ranker_head_types"][:HEADS]
+            self.share = weights["ranker_head_share"][:HEADS]
+            for row in weights["ranker_heads"][HEADS:]:
+                self.lists.weight[: len(row)] = row
         elif "ranker_mean" in weights:  # which knew fewer facts
             self.heads = np.zeros((HEADS, HIDDEN + len(weights["ranker_mean"])), np.float32)
 
     def take_changes(self) -> Changes:
         """All of it after a step."""
-        dense, self._stepped = list(self.inputs()) if self._stepped else [], False
+        dense = list(self.inputs()) if self._stepped or self.lists.stepped else []
+        self._stepped = self.lists.stepped = False
         return Changes(dense=dense)
 
     def head_of(self, kind: int) -> int | None:

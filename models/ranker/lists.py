@@ -83,6 +83,16 @@ class RankerLists(Network):
         return QUICKER * self._places
 
     @property
+    def earned(self) -> float:
+        """The share that it would have if queries had no say."""
+        return float(np.clip(self.gain[0] / SURE, 0.0, 1.0))
+
+    @property
+    def left(self) -> np.float32:
+        """How much of what it earned is not in every answer."""
+        return np.float32(self.earned - self.share[0])
+
+    @property
     def begun(self) -> bool:
         """Whether it has learned anything."""
         return self.adam.steps > 0
@@ -120,9 +130,10 @@ class RankerLists(Network):
             flat = (self._gradient / self._weight).astype(np.float32)
             self.descend({"list": flat[: len(self.weight)], "places": flat[len(self.weight) :]})
             self._gradient[:], self._weight = 0.0, 0.0
-        before = self.share[0]
-        self.share[0] = np.clip(self.gain[0] / SURE, 0.0, 1.0) * np.clip(1.0 + self.gain[1] / SURE, 0.0, 1.0)
-        return bool(before or self.share[0])
+        before = self.share[0], self.left
+        self.share[0] = self.earned * np.clip(1.0 + self.gain[1] / SURE, 0.0, 1.0)
+        self.stepped |= before != (self.share[0], self.left)
+        return bool(before[0] or self.share[0])
 
     def heard_in(self, weights: Mapping[str, Array]) -> dict[str, Array]:
         """The network's `weights` with this head's in them, as far as it has a share: together they say what both do.

@@ -83,7 +83,8 @@ class Ranker:
         self.experts = len(experts)
         self.statistics = RankerItems(capacity)
         facts = facts_count(self.experts, len(self.nothing_told))
-        self.network, self.heads = RankerNetwork(facts), RankerHeads(facts)
+        self.network = RankerNetwork(facts)
+        self.heads = RankerHeads(facts, self.network.lists)
         self.all: list[Part] = [self.statistics, self.network, self.network.lists, self.network.posterior, self.heads]
         self.content, self.taste = ItemContent(capacity), Taste()
         self.all += [self.content, self.taste]

@@ -104,16 +104,6 @@ def _taught(lessons: Sequence[Lesson], heads: int) -> Taught:
     return Taught(facts, tired, label, weight, correction, groups)
 
 
-def _to_rank(heard: Heard) -> ToRank | None:
-    """What the ranker is to learn from of the items that it was told of; None where it was told of none."""
-    if heard.revision is None:
-        return None
-    many, facts = len(heard.served), heard.revision.facts
-    kept = ToRank(np.zeros((many, facts.shape[1]), np.float16), np.full(many, np.nan, np.float32))
-    kept.facts[heard.known], kept.plain[heard.known] = facts, heard.revision.plain
-    return kept
-
-
 def _news(one: WaitingList, i: int) -> News:
     """The label of an item as it is now, which counts as learned from here on."""
     before = one.learned[i]
@@ -211,8 +201,17 @@ class ShownLists(Part):
             self.users.expose(user_id)
         asked, shown_ms = AtShowing(facts.astype(np.float16), tired.astype(np.float16), said), example.target.time_ms
         made = WaitingList(user_id, listed.list_id, shown_ms, list(listed.items), list(listed.places), asked)
-        made.ranked = _to_rank(heard)
+        made.ranked = self._to_rank(heard)
         return [each for one, i in self.waiting.open(made) for each in self._told(one, i)]
+
+    def _to_rank(self, heard: Heard) -> ToRank | None:
+        """What the ranker is to learn from of the items that it was told of; None where it was told of none."""
+        if heard.revision is None or self.ranker is None:
+            return None
+        many, facts = len(heard.served), heard.revision.facts
+        kept = ToRank(np.zeros((many, len(self.ranker.network.mean)), np.float16), np.full(many, np.nan, np.float32))
+        kept.facts[heard.known, : facts.shape[1]], kept.plain[heard.known] = facts, heard.revision.plain
+        return kept
 
     def _before(self, example: Pending, list_id: str) -> Before | None:
         """The list that its user was shown before; what was taken of it becomes their habit."""

@@ -170,11 +170,12 @@ def test_what_the_learner_said_at_an_instant_is_what_its_published_version_says(
         ids = [one.item_id for one in answer.items]
         assert ids.index(example.target.item_id) + 1 == scored.headwater
         assert shadow.ranks([Asked(example, seen)]) == [scored.headwater]
-        weighed = {"objectives": {example.target.type: 1.0, "finish": 1.0}}
+        weighed = {"objectives": {example.target.type: 1.0, "finish": 1.0, "shown": 1.0}}
         (answer,) = answers(scorer, [ask_of(example, overrides=weighed)])
         ids = [one.item_id for one in answer.items]
         assert ids.index(example.target.item_id) + 1 == (scored.headed or scored.headwater)
         assert "unknown_objectives=finish" in answer.receipt.policy
+        assert "shown" in next(one for one in answer.receipt.policy if one.startswith("young_objectives="))
         headed += scored.headed not in (0, scored.headwater)
         compared += 1
     assert compared > 3

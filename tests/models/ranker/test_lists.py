@@ -9,6 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from models.published.ranker_graph import WEIGHTS
+from models.ranker.bounds import LISTS, SURE
+from models.ranker.heads import HEADS, RankerHeads
 from models.ranker.lists import PLACES, TaughtList
 from models.ranker.network import RankerNetwork
 
@@ -88,6 +90,25 @@ def test_its_share_is_earned_in_lists_and_lost_where_queries_pay(network: Ranker
         earned.asked(-worse, chance, target)
     earned.step()
     assert earned.share[0] == 1.0
+
+
+def test_what_queries_keep_out_of_all_answers_is_published_as_a_head_of_its_own(network: RankerNetwork) -> None:
+    heads, earned = RankerHeads(FACTS, network.lists), network.lists
+    earned.gain[:] = 0.5 * SURE, -0.5 * SURE
+    earned.step()
+    assert earned.share[0] == 0.25
+    heads.take_changes()
+    network.step_lists()
+    assert not heads.take_changes().dense  # nothing moved
+    served = RankerHeads(FACTS, RankerNetwork(FACTS).lists)
+    published = heads.weights()
+    served.read(published)
+    assert published["ranker_head_types"].tolist() == [0] * HEADS + [LISTS]
+    assert published["ranker_head_share"][HEADS] == 0.25
+    np.testing.assert_array_equal(served.lists.weight, earned.weight)
+    assert {name: tuple(one.shape) for name, one in heads.inputs().items()} == {
+        name: one.shape for name, one in published.items()
+    }
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
