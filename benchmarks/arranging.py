@@ -20,7 +20,8 @@ import numpy as np
 from benchmarks.scorer import milliseconds
 from headwater.events import Item
 from headwater.surfaces import Surface
-from serving.arranging import Offer, arrange
+from models.ranker.posterior import DRAWS
+from serving.arranging import Draws, Offer, arrange
 from serving.arranging.likeness import Likeness, unit
 from serving.catalogue import Catalogue
 from serving.rules import Rows
@@ -36,6 +37,7 @@ POLICIES: dict[str, dict[str, Any]] = {
     "diversity": {"diversity": 0.3},
     "diversity, 50 places": {"diversity": 0.3, "k": 50},
     "plackett-luce": {"explore": {"temperature": 0.3}},
+    "thompson": {"explore": {"by": "thompson"}},
     "epsilon, new items": {"explore": {"by": "epsilon", "epsilon": 0.1, "new_items": 0.1}},
     "caps, share, diversity, chance": {
         "max_per": {"categories": 3},
@@ -48,12 +50,7 @@ POLICIES: dict[str, dict[str, Any]] = {
 
 def greedy(vectors: np.ndarray[Any, Any], categories: list[tuple[str, ...]], scores: list[float], k: int) -> list[int]:
     """The k that diversity picks, of all that there are."""
-    likeness, left, chosen = Likeness(unit(vectors), categories), np.array(scores), list[int]()
-    for _ in range(k):
-        chosen.append(int(np.argmax(left - likeness.most)))
-        left[chosen[-1]] = -np.inf
-        likeness.take(chosen[-1])
-    return chosen
+    return Likeness(unit(vectors), categories).greedy(np.array(scores), 1.0, np.ones(len(scores), bool), k)
 
 
 def main() -> None:
@@ -80,7 +77,9 @@ def main() -> None:
     scores, vectors = rng.normal(size=given.rows).astype(np.float32), rng.normal(size=(given.rows, 64))
     new = rng.random(given.rows) < 0.1
     item_rows = {item_id: row for row, item_id in enumerate(ids)}
-    offer = Offer(scores, Rows(Catalogue(items), ids), vectors, lambda: new, item_rows=item_rows)
+    candidates = np.sort(np.argsort(-scores)[: 2 * CANDIDATES : 2])
+    draws = Draws(candidates, rng.normal(size=(DRAWS, len(candidates))) * 0.3)
+    offer = Offer(scores, Rows(Catalogue(items), ids), vectors, lambda: new, item_rows=item_rows, draws=draws)
     seeds = count()
     for name, policy in POLICIES.items():
         asked = Surface.model_validate(policy)

@@ -125,6 +125,7 @@ class _Pass:
     def run(self) -> Arranged:
         """Fill the places."""
         pins = dict(self.pins)
+        self._fill_by_likeness()
         while len(self.listed) < self.k:
             place = len(self.listed) + 1
             if place in pins:
@@ -142,6 +143,15 @@ class _Pass:
             else:
                 break
         return self._arranged()
+
+    def _fill_by_likeness(self) -> None:
+        """All places in one loop, where nothing but value and likeness decides: the same list as place by place."""
+        surface, first = self.surface, self.pool.stage == self.pool.stage.min(initial=SCORED)
+        if self.likeness is None or self.pins or surface.max_per or self.pool.shares or explores(self.explore):
+            return
+        self.listed = self.likeness.greedy(self.pool.values, self.price, first, self.k)
+        self.propensities = [1.0] * len(self.listed)
+        self.free[self.listed] = False
 
     def _pick(self, place: int, places: int) -> tuple[int, float] | None:
         """The item of the next place, with its chance; None where nothing may be there, wherever it is looked for."""

@@ -7,16 +7,19 @@ Before: `pool` gives vectors and categories. After: `arrange` takes the penalty 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from models.compiled import compiled_sums
+from serving.filters import Mask
 from serving.rules import Rows
 
 __all__ = ["Likeness", "diversity_price", "list_diversity", "unit"]
 
 Array = npt.NDArray[Any]
+Ints = npt.NDArray[np.int64]
 
 NEAR = 30.0
 """What lies further below the best has no say in the spread: items that no event has had, kinds that only fill up."""
@@ -46,34 +49,89 @@ class Likeness:
     """
 
     def __init__(self, vectors: Array | None, categories: Sequence[Sequence[Hashable]]) -> None:
-        self.most = np.zeros(len(categories))
-        self._vectors = vectors
-        self._has_vector = np.zeros(len(categories), bool)
-        if vectors is not None:
-            self._has_vector[:] = vectors.any(axis=1)
+        count = len(categories)
+        self.most = np.zeros(count)
         codes: dict[Hashable, int] = {}
-        pairs = [(item, codes.setdefault(one, len(codes))) for item, own in enumerate(categories) for one in set(own)]
-        items, held = np.array(pairs, np.int64).reshape(-1, 2).T
-        self._sizes = np.bincount(items, minlength=len(categories))
-        self._has = np.zeros((len(codes), len(categories)), np.uint8)  # (categories, P)
-        self._has[held, items] = 1
+        own = [[codes.setdefault(one, len(codes)) for one in set(given)] for given in categories]
+        ends = np.cumsum([0, *(len(one) for one in own)])
+        held = np.array([code for one in own for code in one], np.int64)
+        vectors = np.zeros((count, 0)) if vectors is None else np.ascontiguousarray(vectors)
+        self._known = _Known(vectors, np.asarray(vectors.any(axis=1)), ends, held, np.zeros(len(codes), bool))
 
     def take(self, item: int) -> None:
         """An item is in the list."""
-        np.maximum(self.most, self.to(item), out=self.most)
+        _raise(self.most, np.ones(len(self.most), bool), self._known, item)
 
     def to(self, item: int) -> Array:
         """How alike each is to an item, (P,)."""
-        size = int(self._sizes[item])
-        shared: Array = self._has[self._has[:, item] > 0].sum(axis=0, dtype=np.float64)
-        by_category: Array = shared / np.maximum(self._sizes + size - shared, 1.0)
-        if self._vectors is None or not self._has_vector[item]:
-            return by_category
-        by_vector = np.maximum(self._vectors @ self._vectors[item], 0.0)
-        if not size:
-            return np.asarray(np.where(self._has_vector, by_vector, 0.0))
-        both = self._has_vector & (self._sizes > 0)
-        return np.where(both, (by_vector + by_category) / 2, np.where(self._has_vector, by_vector, by_category))
+        found = np.zeros(len(self.most))
+        _raise(found, np.ones(len(found), bool), self._known, item)
+        return found
+
+    def greedy(self, values: Array, price: float, free: Mask, count: int) -> list[int]:
+        """The next items of a list, so many at most, that nothing but value and likeness decides about; they are taken.
+
+        Parameters
+            values: (P,) float64.
+            price: what a full likeness takes off.
+            free: which items may be picked, (P,).
+        """
+        picked: list[int] = _greedy(self.most, free.copy(), self._known, values, price, count).tolist()
+        return picked
+
+
+class _Known(NamedTuple):
+    """Of the items of a pool: vectors (P, d), and of item p the categories `codes[ends[p]:ends[p + 1]]`; `marks` has a
+    place for each code, and is False between calls.
+    """
+
+    vectors: Array
+    has_vector: Mask
+    ends: Ints
+    codes: Ints
+    marks: Mask
+
+
+@compiled_sums
+def _raise(most: Array, left: Mask, known: _Known, item: int) -> None:
+    """An item is in the list: how alike those are to it that are left, where that is more than `most`."""
+    vectors, has_vector, ends, codes, marks = known
+    size, width = ends[item + 1] - ends[item], vectors.shape[1]
+    for at in range(ends[item], ends[item + 1]):
+        marks[codes[at]] = True
+    for other in range(len(most)):
+        if not left[other]:
+            continue
+        shared, others = 0, ends[other + 1] - ends[other]
+        for at in range(ends[other], ends[other + 1]):
+            shared += marks[codes[at]]
+        alike = shared / max(size + others - shared, 1)
+        if has_vector[item] and has_vector[other]:
+            cosine = 0.0
+            for column in range(width):
+                cosine += vectors[item, column] * vectors[other, column]
+            cosine = max(cosine, 0.0)
+            alike = (cosine + alike) / 2 if size > 0 and others > 0 else cosine
+        most[other] = max(most[other], alike)
+    for at in range(ends[item], ends[item + 1]):
+        marks[codes[at]] = False
+
+
+@compiled_sums
+def _greedy(most: Array, free: Mask, known: _Known, values: Array, price: float, count: int) -> Ints:
+    """Best of value less price of likeness, again and again."""
+    picked, left = np.zeros(count, np.int64), np.ones(len(values), np.bool_)
+    for place in range(count):
+        best, worth = -1, -np.inf
+        for item in range(len(values)):
+            if free[item] and (best < 0 or values[item] - price * most[item] > worth):
+                best, worth = item, values[item] - price * most[item]
+        if best < 0:
+            return picked[:place]
+        picked[place] = best
+        free[best] = left[best] = False
+        _raise(most, left, known, best)
+    return picked
 
 
 def unit(vectors: Array) -> Array:

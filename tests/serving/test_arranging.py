@@ -330,6 +330,21 @@ def test_items_are_alike_by_their_vectors_where_they_have_no_categories() -> Non
     assert found.rows.tolist() == [0, 2, 3]
 
 
+@settings(max_examples=40, deadline=None)
+@given(worlds(), st.lists(BOOST, max_size=2), st.sampled_from([0.2, 0.7, 1.0]), st.integers(1, 9))
+def test_a_varied_list_is_the_same_in_one_loop_and_place_by_place(
+    world: Shop, boosts: list[dict[str, Any]], diversity: float, k: int
+) -> None:
+    vectors = (
+        np.random.RandomState(0).normal(size=(len(world.items), 3)) * (np.arange(len(world.items)) % 4 > 0)[:, None]
+    )
+    plain = surface(boosts=boosts, diversity=diversity)
+    one_by_one = plain.changed({"max_per": {"seller": 99}})  # which no list comes near
+    found, expected = (arrange(world.offer(vectors), one, k, "r", 0) for one in (plain, one_by_one))
+    assert found.slots.tolist() == expected.slots.tolist()
+    assert found.propensities.tolist() == expected.propensities.tolist()
+
+
 PLAIN = {"by": "plackett-luce", "temperature": 1.0}
 EXPLORING = {
     "plackett-luce": {"explore": PLAIN},
