@@ -14,7 +14,7 @@ from models.ranker.network import HIDDEN
 
 __all__ = ["widen"]
 
-OF_WEIGHTS = frozenset({"ranker", "ranker.first", "ranker.second", "ranker.owed"})
+OF_WEIGHTS = frozenset({"ranker", "ranker.first", "ranker.second"})
 """Flat vectors: hidden weights (F, HIDDEN), then what no fact has a part in, then linear weights (F,)."""
 
 

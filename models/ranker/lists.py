@@ -68,13 +68,13 @@ class RankerLists(Network):
     label = "ranker.lists"
 
     def __init__(self, hidden: int, facts: int) -> None:
-        super().__init__({"list": torch.zeros(hidden + facts), "places": torch.zeros(PLACES + 1)}, LEARNING_RATE)
+        super().__init__({"places": torch.zeros(PLACES + 1), "list": torch.zeros(hidden + facts)}, LEARNING_RATE)
         own = Network.weights(self)
         self.weight, self._places = own["list"], own["places"]  # views: (hidden + facts,), (PLACES + 1,)
         self.hidden = hidden
         self.gain = np.zeros(2)  # nats, of the newest lists and of the newest queries
         self.share = np.zeros(1, np.float32)
-        self._gradient = np.zeros(len(self.flat))
+        self._gradient, self._of_places = np.zeros(len(self.weight)), np.zeros(PLACES + 1)
         self._weight = 0.0
 
     @property
@@ -113,23 +113,27 @@ class RankerLists(Network):
         total = float(taught.chosen.sum())
         among = _softmax(scores + said + self.places[places])
         without = _softmax(scores + self.places[places])
+        if not np.isfinite(among).all():
+            return  # an expert said what is no number
         chosen = taught.chosen / total
         self._gained(0, float(chosen @ np.log(np.maximum(among, 1e-30) / np.maximum(without, 1e-30))))
         gradient = total * among - taught.chosen
         self._gradient[: self.hidden] += gradient @ hidden
         self._gradient[self.hidden :][: standard.shape[1]] += gradient @ standard
-        np.add.at(self._gradient[len(self.weight) :], places, gradient)
+        np.add.at(self._of_places, places, gradient)
         self._weight += total
 
     def _gained(self, which: int, nats: float) -> None:
-        self.gain[which] = min(max(self.gain[which] + nats, -SURE), MOST_SURE)
+        if np.isfinite(nats):
+            self.gain[which] = min(max(self.gain[which] + nats, -SURE), MOST_SURE)
 
     def step(self) -> bool:
         """One step on what the lists of a block taught; whether there was one."""
         if self._weight:
-            flat = (self._gradient / self._weight).astype(np.float32)
-            self.descend({"list": flat[: len(self.weight)], "places": flat[len(self.weight) :]})
-            self._gradient[:], self._weight = 0.0, 0.0
+            gradients = {"places": self._of_places / self._weight, "list": self._gradient / self._weight}
+            self.descend({name: one.astype(np.float32) for name, one in gradients.items()})
+            self._gradient[:] = self._of_places[:] = 0.0
+            self._weight = 0.0
         before = self.share[0], self.left
         self.share[0] = self.earned * np.clip(1.0 + self.gain[1] / SURE, 0.0, 1.0)
         self.stepped |= before != (self.share[0], self.left)

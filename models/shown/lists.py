@@ -292,7 +292,7 @@ class ShownLists(Part):
             chance=chance,
             item_rate=rate,
             rank=int(np.count_nonzero(one.asked.said[:, -1] >= revised)),
-            unrevised=int(np.count_nonzero(one.asked.said[:, 2] >= score)),
+            unrevised=int(np.count_nonzero(one.asked.said[:, 2] >= score)) if self.ranker else 0,
             reacted=one.label[i] > 0,
             weight=max(one.label[i], 0.0),
             corrected=corrected,
@@ -376,5 +376,8 @@ class ShownLists(Part):
         waiting = {name.removeprefix("waiting."): one for name, one in arrays.items() if name.startswith("waiting.")}
         if waiting["said"].shape[1] < SAID:  # of a release that did not ask the ranker
             waiting["said"] = np.concatenate([waiting["said"], waiting["said"][:, 2:3]], 1)
+        if self.ranker is not None and "rank_facts" in waiting:  # of a release that told fewer facts, the later are 0
+            fewer = len(self.ranker.network.mean) - waiting["rank_facts"].shape[1]
+            waiting["rank_facts"] = np.pad(waiting["rank_facts"], ((0, 0), (0, fewer)))
         self.waiting.load(shown["waiting"], waiting)
         self.figures.closed_early = self.waiting.closed_early

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from models.published.ranker_graph import WEIGHTS
 from models.ranker.bounds import LISTS, SURE
+from models.ranker.earlier import widen
 from models.ranker.heads import HEADS, RankerHeads
 from models.ranker.lists import PLACES, TaughtList
 from models.ranker.network import RankerNetwork
@@ -137,3 +138,19 @@ def test_a_list_that_is_all_reacted_to_teaches_nothing_and_no_number_is_too_larg
         network.taught_list(one._replace(plain=np.linspace(0, huge, LENGTH, dtype=np.float32), places=one.places * 999))
         network.step_lists()
     assert np.isfinite(network.lists.flat.numpy()).all()
+
+
+def test_a_list_in_which_somebody_says_no_number_teaches_nothing(network: RankerNetwork) -> None:
+    one, before = lists(1)[0], network.lists.flat.clone()
+    network.taught_list(one._replace(plain=np.full(LENGTH, np.nan, np.float32)))
+    network.step_lists()
+    assert network.lists.flat.equal(before)
+    assert np.isfinite(network.lists.gain).all()
+
+
+def test_a_head_that_was_told_fewer_facts_goes_on(network: RankerNetwork) -> None:
+    later = RankerNetwork(FACTS + 3).lists
+    widen("ranker.lists", network.lists.flat.numpy(), later.flat.numpy())
+    hidden, standard = np.ones((1, network.lists.hidden), np.float32), np.ones((1, FACTS + 3), np.float32)
+    assert later.said(hidden, standard) == pytest.approx(network.lists.said(hidden, standard[:, :FACTS]), abs=1e-6)
+    np.testing.assert_array_equal(later.places, network.lists.places)
