@@ -26,6 +26,9 @@ LEAST_SHOWN, MOST_SHOWN = 0.005, 6
 class AskerOptions:
     """What is told of whom the list is for."""
 
+    session_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="The session that is going on; without USER, whom for.")
+    ] = None
     context_item: Annotated[str | None, typer.Option(help="The item on the page.")] = None
     was: Annotated[str | None, typer.Option(metavar="ID", help="The id that USER had before: both count.")] = None
     request_id: Annotated[
@@ -35,7 +38,7 @@ class AskerOptions:
 
     def fields(self) -> dict[str, Any]:
         """Of a request."""
-        own = {"context_item": self.context_item, "was": self.was}
+        own = {"session_id": self.session_id, "context_item": self.context_item, "was": self.was}
         return own if self.request_id is None else {**own, "request_id": self.request_id}
 
 
@@ -78,7 +81,10 @@ class Whys:
 @grouped
 def command(
     *,
-    user: Annotated[str, typer.Argument(help="Whom to recommend to. Nobody we know gets what is popular.")],
+    user: Annotated[
+        str | None,
+        typer.Argument(help="Whom to recommend to. Without: somebody without an id (--surface, --context-item, ...)."),
+    ] = None,
     place: PlaceOptions,
     why: Whys,
     asker: AskerOptions,
@@ -114,7 +120,7 @@ def command(
     if answer.why_not is not None:
         for line in why_not_lines(answer.why_not, titles):
             out.print(escape(line))
-    if answer.receipt.fallback == "no_history":
+    if answer.receipt.fallback == "no_history" and user is not None:
         out.print(f"[yellow]No event of user {escape(repr(user))} is known: is the id right?")
     for note in notes_in_words(answer.receipt.policy):
         out.print(f"[yellow]{escape(note)}")
