@@ -162,8 +162,8 @@ class Importances:
         self._sample.append(facts[self._random.integers(len(facts), size=SAMPLED)])
 
     def _dependence(self) -> dict[str, list[DependencePoint]]:
-        """Of each fact what the ranker adds to a sampled candidate, by the mean, were it of this value and the others as
-        they are: what keeps the sum of a query's chances is the same for all its candidates, and left out.
+        """Of each fact what the ranker adds to a sampled candidate, by the mean, were it of this value and the others
+        as they are: what keeps the sum of a query's chances is the same for all its candidates, and left out.
         """
         with self.scorer.live() as half:
             if half is None or half.second is None or not self._sample:
