@@ -53,10 +53,10 @@ class ItemContent(Part):
         self.stale.pop(row, None)
         if not (self.known.any() or sketch.any() or numbers):
             return
-        self.known -= self._told(row)
+        self.known -= self._told([row])
         self.content[row] = sketch
         self.numbers[row] = [_log(numbers[n]) if n in numbers else MISSING for n in range(NUMBERS)]
-        self.known += self._told(row)
+        self.known += self._told([row])
         self.touched[row] = True
 
     def name(self, vectors: Iterable[str], numbers: Iterable[str]) -> None:
@@ -67,8 +67,10 @@ class ItemContent(Part):
                     text = name.encode(errors="replace")[:NAME_BYTES]
                     self.names[place, : len(text)] = np.frombuffer(text, np.uint8)
 
-    def _told(self, row: int) -> NDArray[np.bool_]:
-        return np.concatenate([self.content[row].any(1), self.numbers[row] > MISSING])
+    def _told(self, rows: list[int]) -> NDArray[np.int64]:
+        """Of how many of these rows each modality and each number is told, (KNOWN,)."""
+        told = np.concatenate([self.content[rows].any(2), self.numbers[rows] > MISSING], 1)
+        return told.sum(0)
 
     def grow(self, capacity: int) -> None:
         """Room for more items."""
@@ -80,7 +82,10 @@ class ItemContent(Part):
     def clear(self, rows: list[int]) -> None:
         """Forget items."""
         for row in rows:
-            self.put(row, np.zeros((MODALITIES, SIZE), np.int8), {})
+            self.stale.pop(row, None)
+        if self.known.any():
+            self.known -= self._told(rows)
+            self.content[rows], self.numbers[rows], self.touched[rows] = 0, MISSING, True
 
     def inputs(self) -> dict[str, Input]:
         """Tables by row, of how many rows each is told, and what it is called."""
