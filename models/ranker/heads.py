@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from models.part import Changes, Input, Part
 from models.ranker.bounds import LISTS, MOST
+from models.ranker.lessons import surprise_of
 from models.ranker.lists import RankerLists
 from models.ranker.network import HIDDEN, MOST_SURE, SURE, Forward
 
@@ -109,15 +110,12 @@ class RankerHeads(Part):
 
         `chance` (C,) is the candidates' probability with what all heads have in common added; see `network.taught`.
         """
-        if not target.any():
+        surprise = surprise_of(chance, said, target, weight)
+        if surprise is None:
             return
-        more = chance * np.exp(said)
-        total = more.sum()
-        gained = float(said[target][0] - np.log(total / chance.sum()))
-        self.gain[head] = min(max(self.gain[head] + gained, -SURE), MOST_SURE)
-        gradient = (more / total - target) * weight
-        self._gradient[head, :HIDDEN] += gradient @ asked.hidden
-        self._gradient[head, HIDDEN:][: asked.standard.shape[1]] += gradient @ asked.standard
+        self.gain[head] = min(max(self.gain[head] + surprise.gained, -SURE), MOST_SURE)
+        self._gradient[head, :HIDDEN] += surprise.gradient @ asked.hidden
+        self._gradient[head, HIDDEN:][: asked.standard.shape[1]] += surprise.gradient @ asked.standard
         self._taught[head] = True
 
     def step(self) -> None:

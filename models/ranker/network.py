@@ -17,9 +17,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.compiled import compiled
 from models.experts.network import Network
 from models.part import Changes, Input
 from models.ranker.bounds import MOST, MOST_SURE, SURE, WIDEST
+from models.ranker.lessons import Lessons, surprise_of
 from models.ranker.lists import RankerLists, TaughtList
 from models.ranker.posterior import Posterior
 
@@ -27,9 +29,6 @@ __all__ = ["HIDDEN", "LEARNING_RATE", "MOST_SURE", "SURE", "Forward", "RankerNet
 
 HIDDEN = 32
 LEARNING_RATE = 5e-3
-
-LEAST, ONE_OF = 2e-3, 4
-"""Of candidates whose probability is off by less than LEAST one of so many teaches, and for the others."""
 
 METED, STEADY = 8, 500_000.0
 """Every so manieth candidate is met by the running means, which are those of about so many."""
@@ -70,7 +69,7 @@ class RankerNetwork(Network):
         self.asked = Forward(*(np.zeros((0, facts), np.float32),) * 3)  # of the newest query
         self._heard = np.zeros(0, bool)  # which candidates of the last query teach
         self._read: tuple[Array, Array, Array, Array] | None = None  # the weights that say something, once a block
-        self._lessons: list[tuple[Array, Array, Array]] = []
+        self._lessons = Lessons(HIDDEN)
         self._met: list[Array] = []
 
     def inputs(self) -> dict[str, Input]:
@@ -109,12 +108,10 @@ class RankerNetwork(Network):
             self._read = hidden_weight, named["ranker_hidden_bias"], output, named["ranker_linear"]
         hidden_weight, bias, output, linear = self._read
         many = facts.shape[1]
-        standard: Array = facts - self.mean[:many]
-        standard *= self.scale[:many]
-        np.minimum(np.maximum(standard, -WIDEST, out=standard), WIDEST, out=standard)
+        standard = np.empty(facts.shape, np.float32)
+        _standardise(facts, self.mean, self.scale, np.float32(WIDEST), standard)
         hidden: Array = standard @ hidden_weight[:many]
-        hidden += bias
-        np.maximum(hidden, 0, out=hidden)
+        _rectify(hidden, bias)
         said: Array = hidden @ output + standard @ linear[:many]
         return Forward(standard, hidden, np.minimum(np.maximum(said, -MOST), MOST))
 
@@ -142,27 +139,21 @@ class RankerNetwork(Network):
         there is nothing to learn, for the candidates keep what they have together.
         """
         self._met.append(facts[::METED])
-        if not target.any():
+        surprise = surprise_of(chance, self.asked.said, target, weight)
+        if surprise is None:
             return
         standard, hidden, said = self.asked
-        more = chance * np.exp(said)
-        gained = float(said[target][0] - np.log(more.sum() / chance.sum()))
-        self.gain[0] = min(max(self.gain[0] + gained, -SURE), MOST_SURE)
+        self.gain[0] = min(max(self.gain[0] + surprise.gained, -SURE), MOST_SURE)
         if self.lists.begun:
             common = chance * np.exp(self.share[0] * said)
             self.lists.asked(self.lists.said(hidden, standard), common, target)
-        self.posterior.hear(hidden, more / more.sum())
-        gradient = (more / more.sum() - target) * weight
-        little = np.abs(gradient) < LEAST * weight
-        gradient[little] *= ONE_OF
-        little[len(self._lessons) % ONE_OF :: ONE_OF] = False
-        self._heard = heard = ~little
-        self._lessons.append((standard[heard], hidden[heard], gradient[heard]))
+        self.posterior.hear(hidden, surprise.among)
+        self._heard = self._lessons.add(standard, hidden, surprise.gradient, weight)
 
     def at_facts(self, which: slice) -> tuple[Marks, Array]:
         """Of the query that taught last which of its candidates did, (C,), and the gradient at some of their facts."""
         assert self._read is not None
-        standard, hidden, gradient = self._lessons[-1]
+        standard, hidden, gradient = self._lessons.last()
         hidden_weight, _, output, linear = self._read
         inner = gradient[:, None] * output * (hidden > 0)
         found: Array = inner @ hidden_weight[which].T + gradient[:, None] * linear[which]
@@ -185,7 +176,7 @@ class RankerNetwork(Network):
             return
         facts = np.concatenate(self._met)
         if self.met[0] and self._lessons:
-            standard, hidden, gradient = (np.concatenate(one) for one in zip(*self._lessons, strict=True))
+            standard, hidden, gradient = self._lessons.read()
             output = Network.weights(self)["ranker_output_weight"]
             inner = gradient[:, None] * output * (hidden > 0)
             by_hidden, by_linear = np.zeros(self.shapes["ranker_hidden_weight"], np.float32), np.zeros_like(self.mean)
@@ -202,7 +193,8 @@ class RankerNetwork(Network):
         self.posterior.step()
         self._meet(facts)
         self.share[0] = min(max(self.gain[0] / SURE, 0.0), 1.0)
-        self._met, self._lessons, self._read = [], [], None
+        self._lessons.clear()
+        self._met, self._read = [], None
 
     def _meet(self, facts: Array) -> None:
         """Let the running means know facts (n, F)."""
@@ -226,3 +218,19 @@ class RankerNetwork(Network):
         }
         more |= {"gain": self.gain, "share": self.share}
         return super().state() | {f"ranker.{name}": array for name, array in more.items()}
+
+
+@compiled
+def _standardise(facts: Array, mean: Array, scale: Array, widest: np.float32, out: Array) -> None:
+    """One pass, as the graph's three nodes."""
+    for c in range(len(facts)):
+        for f in range(facts.shape[1]):
+            value = (facts[c, f] - mean[f]) * scale[f]
+            out[c, f] = min(max(value, -widest), widest)
+
+
+@compiled
+def _rectify(hidden: Array, bias: Array) -> None:
+    for c in range(len(hidden)):
+        for h in range(len(bias)):
+            hidden[c, h] = max(hidden[c, h] + bias[h], np.float32(0))
