@@ -9,7 +9,7 @@ import typer
 
 from console.commands.option_groups import grouped
 from console.commands.options import Json, ServerOptions, json_fields
-from console.policy_notes import notes_in_words
+from console.policy_notes import notes_in_words, unheard_of
 from console.printing import printer
 
 if TYPE_CHECKING:
@@ -122,7 +122,8 @@ def command(
             out.print(escape(line))
     if answer.receipt.fallback == "no_history" and user is not None:
         out.print(f"[yellow]No event of user {escape(repr(user))} is known: is the id right?")
-    for note in notes_in_words(answer.receipt.policy):
+    types = event_types(settings)
+    for note in notes_in_words(answer.receipt.policy, types) + unheard_of(answer.receipt.exclude_seen or (), types):
         out.print(f"[yellow]{escape(note)}")
     out.print(f"[dim]{escape(receipt_line(answer.receipt))}")
     out.print(f"[dim]`headwater replay explain {escape(answer.request_id)}` makes it again")
@@ -220,6 +221,20 @@ def receipt_line(receipt: Receipt) -> str:
     if "total" in receipt.timings_ms:
         parts.append(f"answered in {receipt.timings_ms['total']:.1f} ms")
     return "; ".join(parts)
+
+
+def event_types(settings: Settings) -> list[str]:
+    """Types of event that have been counted; none where no store answers."""
+    from headwater.errors import Unavailable
+    from streams.features.store import FeatureStore
+
+    store = FeatureStore(settings.redis, settings.kafka.prefix)
+    try:
+        return list(store.totals().counts)
+    except Unavailable:
+        return []
+    finally:
+        store.close()
 
 
 def item_titles(settings: Settings, items: list[str]) -> dict[str, str]:

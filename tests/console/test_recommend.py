@@ -41,6 +41,8 @@ def test_notes_of_the_policy_are_told_in_words() -> None:
     told = notes_in_words(notes)
     assert (told[0], told[1], told[-1]) == ("the last 3 new to the model", "2 of new, a fallback", notes[-1])
     assert ("places 2, 5" in told[2], "boosts[0]" in told[3]) == (True, True)
+    told = notes_in_words(("unknown_objectives=purchse,gift",), ["view", "purchase"])
+    assert "nothing of purchse, gift, which does nothing then. Did you mean purchase?" in told[0]
 
 
 def test_what_was_drawn_by_chance_shows_its_propensity() -> None:
