@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from console.local.supervisor import Supervisor
+from console.local.supervisor import WORKERS, Supervisor, stopping_signals
 from headwater.errors import HeadwaterError
 from headwater.events import now_ms
 from headwater.kafka import producer
@@ -157,10 +157,10 @@ def up(data: Path, **env: str) -> Iterator[tuple[subprocess.Popen[str], dict[str
         process.stdout.close()
 
 
-def worker_pids(logs: str, name: str = "*") -> list[int]:
-    """Process ids that the workers have logged."""
-    lines = [line for log in Path(logs).glob(f"{name}.log") for line in log.read_text().splitlines()]
-    return [json.loads(line)["pid"] for line in lines if '"started"' in line]
+def newest_pid(logs: str, name: str) -> int:
+    """Process id that a worker has logged at its last start."""
+    lines = (Path(logs) / f"{name}.log").read_text().splitlines()
+    return [int(json.loads(line)["pid"]) for line in lines if '"started"' in line][-1]
 
 
 def session_nice(pid: int) -> str:
@@ -169,25 +169,19 @@ def session_nice(pid: int) -> str:
     return group.read_text().split(" nice ")[1].strip() if group.exists() else "none"
 
 
-@pytest.mark.timeout(240)
-def test_the_trainer_yields_with_its_session_and_a_console_killed_by_kill_9_leaves_no_process(data: Path) -> None:
-    with up(data) as (process, told):
-        pids = worker_pids(told["logs"])
-        assert len(pids) == 3
-        nice = {name: session_nice(*worker_pids(told["logs"], name)) for name in ("trainer", "serving", "streams")}
-        if "none" not in nice.values():
-            assert nice == {"trainer": "19", "serving": "0", "streams": "0"}
-        assert listens(told["kafka"])
-        if Path("/proc/self").exists():
-            assert len(processes_marked(str(data))) >= 6  # console, broker, store, workers
-        process.kill()
-        process.wait()
-        eventually(lambda: all(map(gone, pids)), 40, f"workers {pids} end")
-        eventually(lambda: not processes_marked(str(data)), 30, "servers end")
+def test_sigterm_unwinds_what_was_started() -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with pytest.raises(SystemExit) as unwound, stopping_signals():
+            signal.raise_signal(signal.SIGTERM)
+        assert unwound.value.code == 128 + signal.SIGTERM
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.timeout(240)
-def test_up_serves_every_command_and_keeps_its_data_between_starts(data: Path) -> None:
+def test_up_serves_every_command_keeps_its_data_between_starts_and_leaves_no_process_even_by_kill_9(data: Path) -> None:
     where = ("--data", str(data))
     with up(data, **UNYIELDING) as (process, told):
         assert json.loads((data / "addresses.json").read_text())["pid"] == process.pid
@@ -247,15 +241,23 @@ def test_up_serves_every_command_and_keeps_its_data_between_starts(data: Path) -
         second = headwater("up", *where)
         assert (second.returncode, f"process {process.pid}" in second.stderr) == (2, True)
 
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
         assert not (data / "addresses.json").exists()
         assert not processes_marked(str(data))
-    with up(data, **UNYIELDING) as (process, told):
+    with up(data) as (process, told):
         store = FeatureStore(load_settings(redis={"url": told["redis"]}).redis)
         try:
             assert [entry.item_id for entry in store.read_users(["ann"]).states["ann"].history] == ["film-1"]
         finally:
             store.close()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0
+        nice = {name: session_nice(newest_pid(told["logs"], name)) for name in WORKERS}
+        if "none" not in nice.values():
+            assert nice == {"streams": "0", "trainer": "19", "serving": "0"}  # the trainer yields with its session
+        pids = [newest_pid(told["logs"], name) for name in WORKERS]
+        if Path("/proc/self").exists():
+            assert len(processes_marked(str(data))) >= 6  # console, broker, store, workers
+        process.kill()
+        process.wait()
+        eventually(lambda: all(map(gone, pids)), 40, f"workers {pids} end")
+        eventually(lambda: not processes_marked(str(data)), 30, "servers end")

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-import scipy.stats
 
 from headwater.errors import SettingsError, SourceError
 from headwater.events import Item
@@ -322,6 +321,8 @@ def test_a_ledger_counts_ranks_beyond_the_list_as_nothing() -> None:
 
 
 def test_an_interval_is_that_of_scipy_over_whole_users() -> None:
+    import scipy.stats  # a second, which not every job shall wait for that collects this
+
     ledger, choose = Ledger(), np.random.default_rng(0)
     ledger.user.extend(choose.integers(0, 12, 300).tolist())
     for name in ("headwater", "other"):
