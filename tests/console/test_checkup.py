@@ -107,6 +107,7 @@ def test_the_sessions_in_docstrings_are_true(module: Any) -> None:
     assert not results.failed
 
 
+@pytest.mark.any_broker
 def test_topics_of_an_earlier_release_that_lose_removals_are_told_and_mended(settings: Settings) -> None:
     names = [topic_name(name, settings.kafka.prefix) for name in ("items", "users", "surfaces")]
     day = {"delete.retention.ms": "86400000"}
