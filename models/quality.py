@@ -34,7 +34,8 @@ class Judged(NamedTuple):
         weight: of the strongest such event, 0 without one.
         corrected: a label that came after the window, or took back what was said.
         by_type: of each type of reaction that is told apart, the chance of one, and whether it came.
-        unrevised: the rank without the ranker; 0 where nobody says.
+        unrevised, in_full: the rank without the ranker, and with what lists taught it in full, as by the objective
+            `shown`; 0 where nobody says.
     """
 
     list_id: str
@@ -50,6 +51,7 @@ class Judged(NamedTuple):
     corrected: bool = False
     by_type: tuple[tuple[str, float, bool], ...] = ()
     unrevised: int = 0
+    in_full: int = 0
 
 
 class Scored(NamedTuple):

@@ -72,6 +72,8 @@ class Revision(NamedTuple):
     kind: int = 0
     head: int | None = None
     by_head: Array | None = None
+    in_full: Array | None = None
+    """Of a list that is shown: what is added where what lists taught counts as far as it was earned."""
 
 
 class Ranker:
@@ -133,8 +135,11 @@ class Ranker:
         `said` (experts, C) is what each expert adds to the fused scores, which are `plain` (C,).
         """
         facts = self._facts(example, said, plain, past_of(example.steps, example.since), rows)
-        added = added_to(plain, self.network.common(self.network.forward(facts)), self.network.listened)
-        return Revision(rows, plain, added, facts)
+        network, asked = self.network, self.network.forward(facts)
+        common = network.common(asked)
+        more = common + network.lists.left * network.lists.said(asked.hidden, asked.standard)
+        in_full = added_to(plain, more, np.float32(1))
+        return Revision(rows, plain, added_to(plain, common, network.listened), facts, in_full=in_full)
 
     def _facts(self, example: Pending, said: Array, plain: Array, past: Past, rows: Rows) -> Array:
         moment = AskedMoment(

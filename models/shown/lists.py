@@ -48,7 +48,7 @@ few lists it would learn every accident by heart (docs/lab-book.md)."""
 ENOUGH_ITEMS = 20_000
 
 
-SAID = 4 + HEADS
+SAID = 5 + HEADS
 """Columns of `AtShowing.said`."""
 
 
@@ -192,9 +192,10 @@ class ShownLists(Part):
         said[:, 1] = [rate.smoothed(of_all) for rate in rates]
         said[:, 2] = np.where(np.array(listed.rows) >= 0, heard.served, -np.inf)  # below all that can be ranked
         said[:, [0, *range(3, 3 + HEADS)]] = self.clicks.chances(facts, tired)
-        said[:, -1] = said[:, 2]
-        if heard.revision is not None:
-            said[heard.known, -1] += heard.revision.added
+        said[:, -2] = said[:, -1] = said[:, 2]
+        if heard.revision is not None and heard.revision.in_full is not None:
+            said[heard.known, -2] += heard.revision.added
+            said[heard.known, -1] += heard.revision.in_full
         self.clicks.meet(facts)
         for item_id in self.waiting.new_items(user_id, listed.list_id, listed.items):
             self.items.expose(item_id)
@@ -281,7 +282,7 @@ class ShownLists(Part):
             self.ranker.network.taught_list(TaughtList(facts, ranked.plain[known], np.array(one.places)[known], chosen))
 
     def _judged(self, one: WaitingList, i: int, corrected: bool = False) -> Judged:
-        chance, rate, score, *by_head, revised = one.asked.said[i].tolist()
+        chance, rate, score, *by_head, revised, full = one.asked.said[i].tolist()
         kinds = one.kinds[i]
         return Judged(
             list_id=one.list_id,
@@ -291,7 +292,8 @@ class ShownLists(Part):
             place=one.places[i],
             chance=chance,
             item_rate=rate,
-            rank=int(np.count_nonzero(one.asked.said[:, -1] >= revised)),
+            rank=int(np.count_nonzero(one.asked.said[:, -2] >= revised)),
+            in_full=int(np.count_nonzero(one.asked.said[:, -1] >= full)) if self.ranker else 0,
             unrevised=int(np.count_nonzero(one.asked.said[:, 2] >= score)) if self.ranker else 0,
             reacted=one.label[i] > 0,
             weight=max(one.label[i], 0.0),
@@ -375,7 +377,8 @@ class ShownLists(Part):
         self.drawn, self.taught = shown["drawn"], shown["taught"]
         waiting = {name.removeprefix("waiting."): one for name, one in arrays.items() if name.startswith("waiting.")}
         if waiting["said"].shape[1] < SAID:  # of a release that did not ask the ranker
-            waiting["said"] = np.concatenate([waiting["said"], waiting["said"][:, 2:3]], 1)
+            missing = SAID - waiting["said"].shape[1]
+            waiting["said"] = np.concatenate([waiting["said"], waiting["said"][:, [2] * missing]], 1)
         if self.ranker is not None and "rank_facts" in waiting:  # of a release that told fewer facts, the later are 0
             fewer = len(self.ranker.network.mean) - waiting["rank_facts"].shape[1]
             waiting["rank_facts"] = np.pad(waiting["rank_facts"], ((0, 0), (0, fewer)))

@@ -49,8 +49,8 @@ class AtShowing(NamedTuple):
     Fields
         facts: (M, F) float16, `facts.facts_of`.
         tired: (M, T) float16, `showings`.
-        said: (M, 4 + HEADS) float64: chance of a reaction, the item's smoothed rate, fused score, chance by head, and
-            the fused score with what the ranker adds.
+        said: (M, 5 + HEADS) float64: chance of a reaction, the item's smoothed rate, fused score, chance by head, and
+            the fused score with what the ranker adds: as answers have it, and with what lists taught in full.
     """
 
     facts: NDArray[np.float16]

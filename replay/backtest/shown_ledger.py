@@ -15,7 +15,7 @@ from replay.backtest.classified import OURS, ShownItems
 
 __all__ = ["ShownLedger"]
 
-UNREVISED = "ranking without ranker"
+UNREVISED, IN_FULL = "ranking without ranker", "ranking by lists"
 
 ITEMS = 2**32
 """More than there are items: a list and an item of it make one number."""
@@ -30,7 +30,7 @@ class ShownLedger:
         self._items: dict[str, int] = {}
         self._rows: dict[int, int] = {}
         self._time_ms, self._user, self._list = array("q"), array("i"), array("i")
-        self._place, self._rank, self._unrevised = array("i"), array("i"), array("i")
+        self._place, self._rank, self._unrevised, self._in_full = (array("i") for _ in range(4))
         self._chance, self._rate = array("d"), array("d")
         self._reacted = array("b")
         self._by_type: dict[str, tuple[int, array[float], array[int]]] = {}  # from which row on; chance, came
@@ -53,6 +53,7 @@ class ShownLedger:
         self._place.append(one.place)
         self._rank.append(one.rank)
         self._unrevised.append(one.unrevised)
+        self._in_full.append(one.in_full)
         self._chance.append(one.chance)
         self._rate.append(one.item_rate)
         self._reacted.append(one.reacted)
@@ -70,17 +71,20 @@ class ShownLedger:
     def items(self) -> ShownItems:
         """All of it, by time.
 
-        Single items have no ranking, and there is one without the ranker where somebody told it. The order as shown is
-        no scorer where no two places are known; an item without a place stands behind those with one.
+        Single items have no ranking. Those without the ranker, and with what lists taught in full, are scorers where
+        somebody told them and they differ. The order as shown is no scorer where no two places are known; an item
+        without a place stands behind those with one.
         """
         time_ms, lists, place = (np.array(each, np.int64) for each in (self._time_ms, self._list, self._place))
         rank = np.array(self._rank, np.float64)
-        without = np.array(self._unrevised, np.float64)
+        without, in_full = (np.array(each, np.float64) for each in (self._unrevised, self._in_full))
         scores = {OURS: np.array(self._chance)}
         if (rank > 1).any():
             scores["ranking"] = -rank
         if (without > 1).any():
             scores[UNREVISED] = -without
+        if (in_full > 1).any() and (in_full != rank).any():
+            scores[IN_FULL] = -in_full
         scores["item rate"] = np.array(self._rate)
         if len(place) and place.max() > 1:
             scores["shown order"] = -np.where(place > 0, place, place.max() + 1.0)

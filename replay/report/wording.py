@@ -58,6 +58,7 @@ _RANKERS = {
     "item rate": ("Item's own rate", "the share of its showings that were reacted to, smoothed"),
     "ranking": ("Headwater's ranking", "where the list's items stand in its ranking of all items"),
     "ranking without ranker": ("Ranking without the ranker", "where they stand by the fused scores alone"),
+    "ranking by lists": ("Ranking by what lists taught", "that in full, as by objectives = {shown = 1}"),
     "shown order": ("Order as shown", "whatever showed it: the first place is the likeliest"),
     "als": ("ALS", "factors by alternating least squares"),
     "bpr": ("BPR", "factors by pairwise ranking"),
