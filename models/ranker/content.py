@@ -70,7 +70,8 @@ class ItemContent(Part):
     def _told(self, rows: list[int]) -> NDArray[np.int64]:
         """Of how many of these rows each modality and each number is told, (KNOWN,)."""
         told = np.concatenate([self.content[rows].any(2), self.numbers[rows] > MISSING], 1)
-        return told.sum(0)
+        found: NDArray[np.int64] = told.sum(0)
+        return found
 
     def grow(self, capacity: int) -> None:
         """Room for more items."""
