@@ -227,8 +227,10 @@ class Bundle:
         for name, fill in self.tables.items():
             array = self.weights[name]
             more = np.zeros((capacity - old, *array.shape[1:]), array.dtype)
-            own = np.arange(old, capacity, dtype=array.dtype).reshape(-1, *[1] * (array.ndim - 1))
-            more += own if fill is OWN_ROW else array.dtype.type(fill)
+            if fill is OWN_ROW:  # of other tables the type may be too small for a row number
+                more += np.arange(old, capacity, dtype=array.dtype).reshape(-1, *[1] * (array.ndim - 1))
+            else:
+                more += array.dtype.type(fill)
             self.weights[name] = np.concatenate([array, more])
             self.hashes.update(name, self.weights[name])
 
