@@ -28,7 +28,7 @@ from models.ranker.network import HIDDEN, MOST_SURE, SURE, Forward
 
 __all__ = ["HEADS", "RankerHeads"]
 
-HEADS = 8
+HEADS = 16
 """Types that are told apart: the first that queries are of."""
 
 LEARNING_RATE, HORIZON = 0.1, 1000.0
@@ -73,10 +73,10 @@ class RankerHeads(Part):
     def read(self, weights: Mapping[str, NDArray[Any]]) -> None:
         """Be the published weights; a model of an earlier release has none, and no head says anything."""
         if "ranker_heads" in weights:
-            self.heads, self.types = weights["ranker_heads"][:HEADS], weights["ranker_head_types"][:HEADS]
-            self.share = weights["ranker_head_share"][:HEADS]
-            for row in weights["ranker_heads"][HEADS:]:
-                self.lists.weight[: len(row)] = row
+            self.heads, self.types = weights["ranker_heads"][:-1], weights["ranker_head_types"][:-1]
+            self.share = weights["ranker_head_share"][:-1]
+            row = weights["ranker_heads"][-1]
+            self.lists.weight[: len(row)] = row
         elif "ranker_mean" in weights:  # which knew fewer facts
             self.heads = np.zeros((HEADS, HIDDEN + len(weights["ranker_mean"])), np.float32)
 
