@@ -171,6 +171,8 @@ def main() -> None:
             print(f"  batch {size:2}: graph {run}   score() {whole}   with a filter {rules}")
         _second_stage(scorer, rows, catalogue, given.runs)
         why = [Request(user_id="u", k=10, explain=True), Request(user_id="u", k=10, why_not="item-1")]
+        drawn = [{"temperature": 0.3}, {"by": "thompson"}]
+        why += [Request(user_id="u", k=10, overrides={"explore": one}) for one in drawn]
         told = [
             milliseconds(
                 lambda s=scorer, a=Ask(one, histories(1, rows, rng)[0]): score(
@@ -181,6 +183,7 @@ def main() -> None:
             for one in why
         ]
         print(f"  one request: explain {told[0]}   why_not {told[1]}")
+        print(f"  one request: plackett-luce {told[2]}   thompson {told[3]}")
         assembler = DeltaAssembler()
         for touched in (100, 1000):
             made = synthetic_delta(bundle, touched, rng)
