@@ -119,6 +119,26 @@ def test_the_parts_of_a_list_are_one_list() -> None:
     assert found == {("l", "a"): [(False, False)], ("l", "b"): [(False, False)], ("l", "c"): [(True, False)]}
 
 
+@pytest.mark.parametrize(
+    ("happened", "teaches"),
+    [
+        ([shown("ada", "azb", 5, "l"), event("ada", "b", 6, "l")], True),
+        ([shown("ada", "a", 5, "l"), shown("ada", "b", 5.1, "l"), event("ada", "b", 6, "l")], True),
+        ([shown("ada", "a", 5), shown("ada", "b", 5.1), event("ada", "b", 6)], False),  # two lists of one
+        ([shown("ada", "azb", 5, "l"), event("ada", "z", 6, "l")], False),  # which nobody had met
+        ([shown("ada", "ab", 5, "l"), event("ada", "b", 6, "dismiss", "l")], False),
+    ],
+)
+def test_the_ranker_learns_from_a_list_which_of_the_items_that_it_knew_was_reacted_to(
+    happened: list[Happened], teaches: bool
+) -> None:
+    learner = Learner(SMALL)
+    met = [event(f"u{i % 3}", item, i / 10) for i, item in enumerate("abcdabcd")]
+    told(learner, *met, *happened, event("clock", "a", 600))
+    assert learner.parts.ranker is not None
+    assert learner.parts.ranker.network.lists.begun is teaches
+
+
 def test_a_dismissal_says_at_once_that_there_was_no_reaction() -> None:
     found = judged(shown("ada", "ab", 0, "l"), event("ada", "a", 1, "dismiss"), until=2)
     assert found == {("l", "a"): [(False, False)]}
