@@ -1,6 +1,6 @@
 """The click model: the chance that an item that is shown is reacted to, and in which way. One pass, test, then train.
 
-    more     = bias + linear(facts) + network(facts) + fatigue(how often shown)
+    more     = fatigue(how often shown) + the mean of some networks' bias + linear(facts) + hidden layer(facts)
     log-odds = a + r * log-odds of the item's own rate + b * more
 
 It says so of any reaction, and by as many heads more of each type of event that reactions are of: a click, a purchase.
@@ -9,10 +9,11 @@ The heads share the hidden units; the item's rate and fatigue count in all, and 
 The item's own rate is all that it says before it has learned anything (a = 0, r = b = 1). Of a list it learns two
 things at once: of each item whether it was reacted to (log loss, which makes it a chance), and, where some were, which
 of the list they were (softmax within the list, where all that the items have in common cancels out). Both gradients are
-the probabilities less the truth; one hidden layer is trained by hand, as the gate is. Facts are standardised by running
-means. Lists of the past are rehearsed, and what is rehearsed fits better than what is new: so a, r, b and fatigue's
-weights are learned from new lists alone. These weights are `experts.fatigue`'s own: what is learned of them here ranks
-what is served. Knows facts and labels, no ids.
+the probabilities less the truth; one hidden layer is trained by hand. The networks differ in where they began; each
+learns from its own mistakes, and all are asked. Facts are standardised by running means. Lists of the past are
+rehearsed, and what is rehearsed fits better than what is new: so a, r, b and fatigue's weights are learned from new
+lists alone. These weights are `experts.fatigue`'s own: what is learned of them here ranks what is served. Knows facts
+and labels, no ids.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ HEADS = 8
 """Types of reaction that are told apart; the first of all outputs, 0, is of any reaction."""
 
 OUTPUTS = 1 + HEADS
+
+NETWORKS = 3
+"""Their mean errs less than each of them (docs/lab-book.md)."""
 
 HIDDEN = 48
 TRUST_LEARNING_RATE = 1e-2
@@ -101,15 +105,15 @@ class Clicks(Network):
 
     def __init__(self, facts: int, fatigue: Fatigue) -> None:
         start = {
-            "click_hidden_weight": torch.zeros(facts, HIDDEN),
-            "click_hidden_bias": torch.zeros(HIDDEN),
-            "click_output_weight": torch.zeros(HIDDEN, OUTPUTS),
-            "click_linear": torch.zeros(facts, OUTPUTS),
-            "click_bias": torch.zeros(OUTPUTS),
+            "click_hidden_weight": torch.zeros(NETWORKS, facts, HIDDEN),
+            "click_hidden_bias": torch.zeros(NETWORKS, 1, HIDDEN),
+            "click_output_weight": torch.zeros(NETWORKS, HIDDEN, OUTPUTS),
+            "click_linear": torch.zeros(NETWORKS, facts, OUTPUTS),
+            "click_bias": torch.zeros(NETWORKS, 1, OUTPUTS),
         }
         random = np.random.default_rng(0)  # the same for every seed of a learner
         bound = facts**-0.5
-        start["click_hidden_weight"][:] = torch.from_numpy(random.uniform(-bound, bound, (facts, HIDDEN)))
+        start["click_hidden_weight"][:] = torch.from_numpy(random.uniform(-bound, bound, (NETWORKS, facts, HIDDEN)))
         super().__init__(start, LEARNING_RATE)
         self.fatigue, self.trust = fatigue, ClickTrust()
         self.mean, self.square = np.zeros(facts), np.ones(facts)
@@ -127,7 +131,7 @@ class Clicks(Network):
 
     def chances(self, facts: Array, tired: Array) -> NDArray[np.float64]:
         """Chances of a reaction, (n, OUTPUTS), of facts (n, F) and `showings` (n, T)."""
-        return _chance(self.trust.said(_rate(facts), self._more(facts, tired, self._averaged())[0]))
+        return _chance(self.trust.said(_rate(facts), self._more(facts, tired, self._averaged())[0].mean(0)))
 
     def _averaged(self) -> dict[str, Array]:
         """The running mean by name."""
@@ -141,43 +145,43 @@ class Clicks(Network):
     def _more(
         self, facts: Array, tired: Array, weights: Mapping[str, Array]
     ) -> tuple[NDArray[np.float64], Array, Array]:
-        """What is more than the rate, (n, OUTPUTS); standardised facts, hidden units."""
+        """What is more than the rate by each network, (NETWORKS, n, OUTPUTS); standardised facts, hidden units."""
         standard = ((facts - self.mean) / np.sqrt(self.square + 1e-6)).clip(-WIDEST, WIDEST).astype(np.float32)
-        hidden = np.tanh(standard @ weights["click_hidden_weight"] + weights["click_hidden_bias"])
+        hidden = np.maximum(standard @ weights["click_hidden_weight"] + weights["click_hidden_bias"], 0.0)
         said = hidden @ weights["click_output_weight"] + standard @ weights["click_linear"] + weights["click_bias"]
-        return (said + self.fatigue.said(tired)[:, None]).astype(np.float64), standard, hidden
+        return said.astype(np.float64) + self.fatigue.said(tired)[:, None], standard, hidden
 
     def learn(self, taught: Taught, rehearsed: bool = False) -> None:
         """One step; what is `rehearsed` was learned before."""
         rate, weights = _rate(taught.facts), self.weights()
         if not rehearsed:
-            more = self._more(taught.facts, taught.tired, self._averaged())[0]
+            more = self._more(taught.facts, taught.tired, self._averaged())[0].mean(0)
             self.trust.learn(rate, more, _pointwise(self.trust.said(rate, more), taught))
         more, standard, hidden = self._more(taught.facts, taught.tired, weights)
         said = rate[:, None] + more
         gradient = _pointwise(said, taught)
         share = LISTWISE / max(len(taught.groups), 1)
         for items, chosen in taught.groups:
-            odds = said[items]
-            among = np.exp(odds - odds.max(0))
-            among /= among.sum(0)
+            odds = said[:, items]
+            among = np.exp(odds - odds.max(1, keepdims=True))
+            among /= among.sum(1, keepdims=True)
             total = chosen.sum(0)
-            gradient[items] += share * (total * among - chosen)
+            gradient[:, items] += share * (total * among - chosen)
         flat = gradient.astype(np.float32)
-        inner = (flat @ weights["click_output_weight"].T) * (1 - hidden * hidden)
+        inner = (flat @ weights["click_output_weight"].swapaxes(1, 2)) * (hidden > 0)
         self.descend(
             {
                 "click_hidden_weight": standard.T @ inner,
-                "click_hidden_bias": inner.sum(0),
-                "click_output_weight": hidden.T @ flat,
+                "click_hidden_bias": inner.sum(1),
+                "click_output_weight": hidden.swapaxes(1, 2) @ flat,
                 "click_linear": standard.T @ flat,
-                "click_bias": flat.sum(0),
+                "click_bias": flat.sum(1),
             }
         )
         steps = self.adam.steps
         self.average += (1.0 - min(AVERAGE, steps / (steps + 10.0))) * (self.flat.numpy() - self.average)
         if not rehearsed and taught.tired.any():
-            self.fatigue.descend({"fatigue_weight": flat[:, 0] @ taught.tired})
+            self.fatigue.descend({"fatigue_weight": flat[:, :, 0].mean(0) @ taught.tired})
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Weights, moments and running means."""
@@ -193,6 +197,10 @@ class Clicks(Network):
         """Steps that were taken, of each optimizer."""
         return [self.adam.steps, self.trust.adam.steps]
 
+    def fits(self, arrays: Mapping[str, NDArray[Any]]) -> bool:
+        """Whether `state` is of a model of this shape."""
+        return all(name in arrays and arrays[name].shape == one.shape for name, one in self.state().items())
+
     def load(self, steps: Sequence[int], arrays: Mapping[str, NDArray[Any]]) -> None:
         """Back to what `state` and `steps` were."""
         for name, array in self.state().items():
@@ -206,7 +214,7 @@ def _rate(facts: Array) -> NDArray[np.float64]:
 
 
 def _pointwise(log_odds: NDArray[np.float64], taught: Taught) -> NDArray[np.float64]:
-    """Gradient of the log loss at log-odds, (n, OUTPUTS)."""
+    """Gradient of the log loss at log-odds, (..., n, OUTPUTS)."""
     many = taught.weight.sum(0, dtype=np.float64) + np.abs(taught.correction).sum(0, dtype=np.float64)
     gradient: NDArray[np.float64] = taught.weight * (_chance(log_odds) - taught.label) + taught.correction
     gradient /= np.maximum(many, 1.0)

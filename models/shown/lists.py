@@ -366,10 +366,8 @@ class ShownLists(Part):
         self.figures.said, self.figures.reacted = np.array(arrays["shown.said"]), np.array(arrays["shown.reacted"])
         self.items.load(shown["items"])
         self.users.load(shown["users"])
-        facts = len(arrays["clicks.mean"])
-        if facts != len(self.clicks.mean):
-            text = "click model and waiting lists begin anew: the checkpoint has %d facts of an item, this release %d"
-            logger.warning(text, facts, len(self.clicks.mean))
+        if not self.clicks.fits(arrays):
+            logger.warning("the click model and lists that wait begin anew: the checkpoint's are of another shape")
             return
         self.habits.load(shown["habits"])
         self.heads = {name: i + 1 for i, name in enumerate(shown["heads"])}
