@@ -52,8 +52,10 @@ def column_names(published: NDArray[np.uint8] | None) -> list[str]:
 
 
 def first_taste() -> Array:
-    """(MODALITIES, SIZE + 1, SIZE), before anything is learned."""
-    return np.repeat(np.eye(SIZE + 1, SIZE, dtype=np.float32)[None], MODALITIES, 0)
+    """(MODALITIES, SIZE + 1, SIZE), before anything is learned: cosines, and some direction that all like."""
+    taste = np.eye(SIZE + 1, SIZE, dtype=np.float32)
+    taste[SIZE] = 0.1 * np.random.RandomState(0).standard_normal(SIZE)  # of zeros the network could learn nothing
+    return np.repeat(taste[None], MODALITIES, 0)
 
 
 @compiled

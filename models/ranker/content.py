@@ -6,7 +6,7 @@ tables and taste, the learner's as of the start of a query's block, serving's as
 Of a modality, with the profile p of a history and the sketch c of a candidate (`models.content`),
 
     like the history = p @ taste[:SIZE] @ c        at first the cosine: the taste starts as 1 on its diagonal
-    liked by all     = taste[SIZE] @ c             at first 0
+    liked by all     = taste[SIZE] @ c             at first some direction
 
 and both are facts like others: what they teach the taste is the network's gradient at them.
 """

@@ -173,7 +173,7 @@ def test_what_the_learner_said_at_an_instant_is_what_its_published_version_says(
         weighed = {"objectives": {example.target.type: 1.0, "finish": 1.0, "shown": 1.0}}
         (answer,) = answers(scorer, [ask_of(example, overrides=weighed)])
         ids = [one.item_id for one in answer.items]
-        assert ids.index(example.target.item_id) + 1 == (scored.headed or scored.headwater)
+        assert scored.headed in (0, ids.index(example.target.item_id) + 1)  # 0: of one type there is nothing to learn
         assert "unknown_objectives=finish" in answer.receipt.policy
         assert "shown" in next(one for one in answer.receipt.policy if one.startswith("young_objectives="))
         headed += scored.headed not in (0, scored.headwater)

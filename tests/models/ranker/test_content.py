@@ -13,10 +13,10 @@ import torch
 from headwater.examples import CatalogueEntry, Example
 from models.checkpoint import read_checkpoint, write_checkpoint
 from models.config import ModelConfig
-from models.content import MODALITIES, SIZE, WORDS, Content
+from models.content import MODALITIES, WORDS, Content
 from models.learner import Learner
 from models.quality import Scored
-from models.ranker.affinity import column_names
+from models.ranker.affinity import column_names, first_taste
 from models.ranker.content import ItemContent
 from models.ranker.facts import fact_names, first_facts
 from models.ranker.network import HIDDEN
@@ -66,8 +66,8 @@ def test_where_pictures_decide_what_is_liked_the_ranker_learns_from_them() -> No
     found, alone = (ndcg(learner.learn(examples)[300:]) for learner in (seeing, blind))
     assert found > 1.5 * alone
     taste = seeing.parts.ranker.taste.taste  # type: ignore[union-attr]
-    assert np.array_equal(taste[WORDS], np.eye(SIZE + 1, SIZE))  # nobody has any words
-    assert not np.array_equal(taste[WORDS + 1], np.eye(SIZE + 1, SIZE))
+    assert np.array_equal(taste[WORDS], first_taste()[WORDS])  # nobody has any words
+    assert not np.array_equal(taste[WORDS + 1], first_taste()[WORDS + 1])
 
 
 def test_a_record_counts_from_the_block_after_it_on_and_checkpoints_know_it(tmp_path: Path) -> None:
