@@ -492,8 +492,8 @@ def objectives(result: Result) -> Rows:
             whole(one.queries),
             score(one.ndcg),
             score(one.ndcg_without),
-            percent(one.hr),
-            percent(one.hr_without),
+            score(one.hr),
+            score(one.hr_without),
             percent(one.share),
         ]
         for name, one in sorted(by_type.items(), key=lambda pair: (-pair[1].queries, pair[0]))
