@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from models.learner import compile_loops
+from models.ranker import second
 from tests.worlds.processes import ROOT
 
 PROGRAM = """
@@ -59,3 +63,15 @@ def test_a_torn_file_of_compiled_code_is_made_again(kind: str, tmp_path: Path) -
 def test_a_full_disk_costs_the_cache_and_not_the_program(tmp_path: Path) -> None:
     assert found(tmp_path, "full") == "12\n"
     assert not list(tmp_path.rglob("*.nbc"))
+
+
+def test_a_trainer_that_is_ready_has_the_loops_of_content_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: set[str] = set()
+
+    def noted(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *arguments: (called.add(name), real(*arguments))[1]
+
+    for name, real in {"profile_of": second.profile_of, "teach_taste": second.teach_taste}.items():
+        monkeypatch.setattr(second, name, noted(name, real))
+    compile_loops()
+    assert called == {"profile_of", "teach_taste"}
