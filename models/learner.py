@@ -280,7 +280,6 @@ class Learner:
             fresh=encode_fresh(history, target.session),
             told=self._told(example),
             kind=Kind.SHOWN,
-            request_id=example.request_id,
             tired=tired_of(before, now_ms, self.items.rows),
             listed=Listed(
                 items=items,

@@ -159,7 +159,7 @@ def _heard_by_ranker(parts: Parts, example: Pending, added: Array, served: Array
     assert listed is not None
     rows = np.array(listed.rows, np.int64)
     known = np.argsort(rows, kind="stable")[np.count_nonzero(rows < 0) :]
-    if parts.ranker is None or not (len(known) > 1 or (example.request_id and len(known))):
+    if parts.ranker is None or len(known) <= (0 if parts.ranker.growing else 1):
         return None, known
     return parts.ranker.of_list(example, rows[known], added[:, known], served[known]), known
 

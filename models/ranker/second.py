@@ -83,6 +83,7 @@ class Ranker:
         self.zone, self.nothing_told = config.time_zone, [0.0] * told_count(config)
         self.listened = [e for e, one in enumerate(experts) if not isinstance(one, Popularity)]
         self.experts = len(experts)
+        self.growing = False  # lists come in parts here, so that one item may be a part of one (`models.shown`)
         self.statistics = RankerItems(capacity)
         facts = facts_count(self.experts, len(self.nothing_told))
         self.network = RankerNetwork(facts)

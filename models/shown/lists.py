@@ -159,8 +159,13 @@ class ShownLists(Part):
                 judged += self._react(one)
             found.append(tuple(judged))
         self._learn()
-        self.figures.closed_early = self.waiting.closed_early
+        self._tell_waiting()
         return found
+
+    def _tell_waiting(self) -> None:
+        self.figures.closed_early = self.waiting.closed_early
+        if self.ranker is not None:
+            self.ranker.growing = self.waiting.growing
 
     def undecided(self) -> list[Judged]:
         """Items of the lists whose window is still open, as they stand. Learns nothing."""
@@ -381,4 +386,4 @@ class ShownLists(Part):
             fewer = len(self.ranker.network.mean) - waiting["rank_facts"].shape[1]
             waiting["rank_facts"] = np.pad(waiting["rank_facts"], ((0, 0), (0, fewer)))
         self.waiting.load(shown["waiting"], waiting)
-        self.figures.closed_early = self.waiting.closed_early
+        self._tell_waiting()

@@ -152,6 +152,7 @@ class Waiting:
         self.now_ms = 0  # the stream's own clock: the latest event time
         self.opened = 0
         self.closed_early = 0
+        self.growing = False  # a list has come in parts
         self.closed: list[WaitingList] = []
         self._held_open = self._held_closed = 0  # items
         self._lists: dict[str, dict[str, WaitingList]] = {}  # by user, by list_id
@@ -180,6 +181,7 @@ class Waiting:
             heapq.heappush(self._due, (made.time_ms, made.number, made.user_id, made.list_id))
             return self._came_before(made)
         fresh = before.extend(made)
+        self.growing |= bool(fresh)
         self._held_open += len(fresh)
         for item_id in fresh:
             self._showings.setdefault((before.user_id, item_id), []).append(before)
@@ -332,6 +334,7 @@ class Waiting:
             "now_ms": self.now_ms,
             "opened": self.opened,
             "closed_early": self.closed_early,
+            "growing": self.growing,
             "lists": [
                 [one.user_id, one.list_id, one.time_ms, one.number, one.items, one.places, one.label, one.counted,
                  one.learned, one.reactions, one.closed, one.kinds]
@@ -357,6 +360,7 @@ class Waiting:
     def load(self, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         """Back to what `values` and `arrays` returned."""
         self.now_ms, self.opened, self.closed_early = (values[name] for name in ("now_ms", "opened", "closed_early"))
+        self.growing = values.get("growing", False)
         by_number, first, first_ranked, ranked = {}, 0, 0, set(values.get("ranked", ()))
         for *named, items, places, label, counted, learned, reactions, closed, kinds in values["lists"]:
             user_id, list_id, time_ms, number = named

@@ -123,7 +123,10 @@ def test_the_parts_of_a_list_are_one_list() -> None:
     ("happened", "teaches"),
     [
         ([shown("ada", "azb", 5, "l"), event("ada", "b", 6, "l")], True),
-        ([shown("ada", "a", 5, "l"), shown("ada", "b", 5.1, "l"), event("ada", "b", 6, "l")], True),
+        (
+            [shown("ada", item, i, f"l{i // 2}") for i, item in enumerate("abababababab", 6)] + [event("ada", "b", 18)],
+            True,
+        ),
         ([shown("ada", "a", 5), shown("ada", "b", 5.1), event("ada", "b", 6)], False),  # two lists of one
         ([shown("ada", "azb", 5, "l"), event("ada", "z", 6, "l")], False),  # which nobody had met
         ([shown("ada", "ab", 5, "l"), event("ada", "b", 6, "dismiss", "l")], False),
