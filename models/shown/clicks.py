@@ -147,7 +147,7 @@ class Clicks(Network):
     ) -> tuple[NDArray[np.float64], Array, Array]:
         """What is more than the rate by each network, (NETWORKS, n, OUTPUTS); standardised facts, hidden units."""
         standard = ((facts - self.mean) / np.sqrt(self.square + 1e-6)).clip(-WIDEST, WIDEST).astype(np.float32)
-        hidden = np.maximum(standard @ weights["click_hidden_weight"] + weights["click_hidden_bias"], 0.0)
+        hidden = np.tanh(standard @ weights["click_hidden_weight"] + weights["click_hidden_bias"])
         said = hidden @ weights["click_output_weight"] + standard @ weights["click_linear"] + weights["click_bias"]
         return said.astype(np.float64) + self.fatigue.said(tired)[:, None], standard, hidden
 
@@ -168,7 +168,7 @@ class Clicks(Network):
             total = chosen.sum(0)
             gradient[:, items] += share * (total * among - chosen)
         flat = gradient.astype(np.float32)
-        inner = (flat @ weights["click_output_weight"].swapaxes(1, 2)) * (hidden > 0)
+        inner = (flat @ weights["click_output_weight"].swapaxes(1, 2)) * (1 - hidden * hidden)
         self.descend(
             {
                 "click_hidden_weight": standard.T @ inner,
