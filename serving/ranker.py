@@ -37,6 +37,7 @@ from models.ranker.facts import (
     facts_of,
     first_facts,
     moment_of,
+    narrow_facts,
     past_of,
 )
 from models.ranker.posterior import POSTERIOR, drawn
@@ -108,7 +109,9 @@ class SecondStage:
     seen: SecondStageCounts
     standing: RowIds = field(init=False)
     heads: dict[str, int] = field(init=False)
+    _facts: int = field(init=False)
     _weights: dict[str, Array] = field(init=False)
+    _head_weights: dict[str, Array] = field(init=False)
 
     @classmethod
     def of(cls, bundle: Bundle, experts: str | None, seen: SecondStageCounts) -> SecondStage | None:
@@ -131,9 +134,17 @@ class SecondStage:
         ]
 
     @property
-    def _facts(self) -> int:
-        """How many the network reads: a model of an earlier release fewer."""
-        return self.bundle.weights["ranker_mean"].size
+    def _narrow(self) -> int:
+        return narrow_facts(len(self.experts), told_count(self.bundle.config))
+
+    def _read(self) -> int:
+        """How many facts the network reads: of an earlier release fewer, and fewer where the catalogue told of nothing
+        so far, for all others are 0 then.
+        """
+        mean, known = self.bundle.weights["ranker_mean"], self.bundle.weights.get("ranker_known")
+        if known is None or known.any() or mean[self._narrow :].any():
+            return mean.size
+        return self._narrow
 
     def refuse_unfit(self) -> None:
         """Raises BundleError for weights that the compiled loops, or the graph, would read beyond."""
@@ -164,7 +175,12 @@ class SecondStage:
     def renew(self) -> None:
         """The bundle is another version: its weights are read where they lie, and what is popular and new is anew."""
         weights, types = self.bundle.weights, self.bundle.types
-        self._weights = {name: weights[name] for name in WEIGHTS}
+        self._facts = facts = self._read()
+        self._weights = {name: weights[name][:facts] if "facts" in WEIGHTS[name] else weights[name] for name in WEIGHTS}
+        hidden = weights["ranker_hidden_bias"].size
+        self._head_weights = {
+            name: np.ascontiguousarray(weights[name][:, : hidden + facts]) for name in HEAD_WEIGHTS if name in weights
+        }
         kinds = weights["ranker_head_types"].tolist() if "ranker_heads" in weights else []
         self.heads = {types[kind - 1]: head for head, kind in enumerate(kinds) if 0 < kind <= len(types)}
         if LISTS in kinds:
@@ -195,15 +211,15 @@ class SecondStage:
             told=told_of(config, named(situation.context, config.context_fields), situation.attributes),
         )
         said = np.array([parts[name][rows] for name, _ in self.experts])
-        found = facts_of(said, scores[rows], ItemTables.of(weights), past, rows, moment_of(moment))
-        return found[:, : self._facts]
+        narrow, tables = self._facts <= self._narrow, ItemTables.of(weights)
+        return facts_of(said, scores[rows], tables, past, rows, moment_of(moment), narrow=narrow)[:, : self._facts]
 
     def added(self, facts: Array, scores: Array, by_head: Mapping[int, np.float32] = NO_HEADS) -> Array:
         """What is added to the scores (C,) of candidates with these facts (C, F), by these heads, too (`weighed`)."""
         if not by_head:
             (said,) = _session().run([SAID], {**self._weights, FACTS: facts})
             return added_to(scores, said, self.share)
-        given = {**self._weights, **{name: self.bundle.weights[name] for name in HEAD_WEIGHTS}, FACTS: facts}
+        given = {**self._weights, **self._head_weights, FACTS: facts}
         said, heads = _session(heads=True).run([SAID, BY_HEAD], given)
         more = self.share * said
         for head, weight in by_head.items():

@@ -38,12 +38,14 @@ def attributed(
     weights: Mapping[str, NDArray[Any]], facts: NDArray[Any], by_head: Mapping[int, np.float32] = NO_HEADS
 ) -> Attributed:
     """Attribute what is added to candidates with these facts (C, F) to the facts, by a bundle's `weights`; `by_head`
-    is how far each of its heads is listened to.
+    is how far each of its heads is listened to. Facts that are left out behind those are 0, and were of all so far.
     """
+    many = facts.shape[1]
     hidden, bias, output, linear, mean, scale = (
         weights[f"ranker_{name}"].astype(np.float64)
         for name in ("hidden_weight", "hidden_bias", "output_weight", "linear", "mean", "scale")
     )
+    hidden, linear, mean, scale = hidden[:many], linear[:many], mean[:many], scale[:many]
     apart = np.clip((facts.astype(np.float64) - mean) * scale, -WIDEST, WIDEST)  # (C, F)
     end = apart @ hidden + bias  # (C, hidden); the path starts at the bias
     turns = np.where((bias > 0) != (end > 0), np.abs(bias - end), 1.0)
@@ -51,7 +53,7 @@ def attributed(
     outputs = [(float(weights["ranker_share"][0]), output, linear)]
     for head, listened in by_head.items():
         output, linear = np.split(weights["ranker_heads"][head].astype(np.float64), [len(bias)])
-        outputs.append((float(listened), output, linear))
+        outputs.append((float(listened), output, linear[:many]))
     found, mean_found = np.zeros_like(apart), 0.0
     for share, output, linear in outputs:
         parts = apart * ((on * output) @ hidden.T + linear)
