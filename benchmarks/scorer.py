@@ -23,15 +23,20 @@ from headwater.events import Item
 from headwater.examples import Entry
 from headwater.recommendations import Request
 from models.config import ModelConfig
+from models.content import KINDS, MODALITIES, WORDS
 from models.experts.registry import Parts
 from models.part import CAPACITY
 from models.published.bundle import Bundle
 from models.published.delta import Delta, DeltaAssembler, encode_delta
 from models.published.digest import hash_all
 from models.published.graph import build_graph
+from models.ranker.affinity import KNOWN
 from serving.catalogue import Catalogue
 from serving.scorer import Scorer
 from serving.scoring import Ask, score
+
+TOLD = (KINDS, WORDS, MODALITIES)
+"""What the catalogue tells of: kinds and words of its items, and one number, the price."""
 
 NOW_MS = 1_800_000_000_000
 
@@ -44,6 +49,8 @@ def synthetic_bundle(rows: int, config: ModelConfig, rng: np.random.Generator) -
         size = tuple(rows if part == CAPACITY else int(part) for part in one.shape)
         if name == "ranker_share":
             weights[name] = np.ones(size, np.float32)  # one that is listened to
+        elif name == "ranker_known":
+            weights[name] = np.isin(np.arange(KNOWN), TOLD).astype(np.float32)
         elif name.endswith(("_ids", "_alike")):
             weights[name] = rng.integers(0, rows, size, dtype=np.int32)
         elif name.endswith("_weights"):
