@@ -268,6 +268,7 @@ def encode_histories(
     config: ModelConfig,
     shown: Sequence[Sequence[Shown]] = (),
     sessions: Sequence[int | None] | None = None,
+    encoded: Sequence[Steps] = (),
 ) -> dict[str, NDArray[np.generic]]:
     """The runtime inputs of the served graph.
 
@@ -279,6 +280,7 @@ def encode_histories(
         config: of the bundle; L is `config.length`.
         shown: of each, what its user was shown, oldest first; of no user anything where it is empty.
         sessions: `events.session_number` of the session that each is asked in, None where that is not known.
+        encoded: `encode_entries` of each, where that is done.
 
     Returns
         By name: history and types int64 (B, L), values, gaps, speaks and starts float32 (B, L), right-padded with 0;
@@ -286,8 +288,9 @@ def encode_histories(
         newest entry on the scale of `encode_gap`; against float32 (B,), `aversion_of`; fresh float32 (B,),
         `encode_fresh`; and what `pad_tired` returns.
     """
-    type_index = {name: i + 1 for i, name in enumerate(types)}
-    encoded = [encode_entries(history, item_rows, type_index, config) for history in histories]
+    if not encoded:
+        type_index = {name: i + 1 for i, name in enumerate(types)}
+        encoded = [encode_entries(history, item_rows, type_index, config) for history in histories]
     arrays = pad_steps(encoded, config.length)
     speaks = arrays["speaks"] = np.zeros((len(encoded), config.length), np.float32)
     for i, steps in enumerate(encoded):

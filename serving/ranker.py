@@ -20,7 +20,7 @@ from headwater.context import clock_ahead_ms, named
 from headwater.errors import BundleError
 from headwater.examples import Entry
 from models.block import Sparse
-from models.inputs import encode_entries, encode_fresh, encode_since
+from models.inputs import Steps, encode_entries, encode_fresh, encode_since
 from models.published.names import SAID as SAID_OF
 from models.published.ranker_graph import BY_HEAD, FACTS, HEAD_WEIGHTS, HIDDEN, SAID, WEIGHTS, build_ranker_graph
 from models.ranker.affinity import CONTENT_ROWS, KNOWN, NAME_BYTES, NAMED, first_taste
@@ -71,6 +71,7 @@ class Situation(NamedTuple):
         attributes: what was told of the user (`headwater.users`).
         session: `events.session_number` of the one that it is asked in, None where that is not known.
         objectives: `Surface.objectives` by which it is answered.
+        steps: the history as the model that answers reads it, where that is done (`Half.steps_of`).
     """
 
     history: Sequence[Entry]
@@ -80,6 +81,7 @@ class Situation(NamedTuple):
     attributes: Mapping[str, Any] = {}
     session: int | None = None
     objectives: Mapping[str, float] = {}
+    steps: Steps | None = None
 
 
 @dataclass
@@ -190,8 +192,10 @@ class SecondStage:
     def candidates(self, situation: Situation, scores: Array, parts: Mapping[str, Array]) -> tuple[RowIds, Past]:
         """The candidates' rows (C,), ascending, and the history; arguments as of `second_stage.revise`."""
         bundle = self.bundle
-        types = {name: i + 1 for i, name in enumerate(bundle.types)}
-        steps = encode_entries(situation.history, bundle.item_rows, types, bundle.config)
+        steps = situation.steps
+        if steps is None:
+            types = {name: i + 1 for i, name in enumerate(bundle.types)}
+            steps = encode_entries(situation.history, bundle.item_rows, types, bundle.config)
         past = past_of(steps, encode_since(situation.history, situation.at_ms))
         alike = alike_of(bundle.weights["ranker_alike"], past.rows)
         opinions = [_opinion(parts[name], kind) for name, kind in self.experts if kind is not None]

@@ -25,7 +25,7 @@ from headwater.errors import BundleError, Unavailable
 from headwater.examples import Entry, Shown
 from models.exclusion import returning_types
 from models.finite import not_finite
-from models.inputs import encode_histories
+from models.inputs import Steps, encode_entries, encode_histories
 from models.published.bundle import Bundle
 from models.published.delta import Delta
 from models.published.names import EXPERTS, SAID, SCORES
@@ -101,6 +101,11 @@ class Half:
         """Whether anything of a history counts: an item that the model knows, among the newest that it looks at."""
         return any(entry.item_id in self.bundle.item_rows for entry in history[-self.bundle.config.length :])
 
+    def steps_of(self, history: Sequence[Entry]) -> Steps:
+        """A history as the model reads it."""
+        types = {name: i + 1 for i, name in enumerate(self.bundle.types)}
+        return encode_entries(history, self.bundle.item_rows, types, self.bundle.config)
+
     def apply(self, delta: Delta, published_ms: int) -> None:
         """Write one delta. Raises BundleError when it does not follow on the version held."""
         self.bundle.apply(delta)
@@ -115,6 +120,7 @@ class Half:
         outputs: Sequence[str],
         shown: Sequence[Sequence[Shown]] = (),
         sessions: Sequence[int | None] | None = None,
+        steps: Sequence[Steps] = (),
     ) -> tuple[Array, list[Array]]:
         """Run the graph.
 
@@ -124,6 +130,7 @@ class Half:
             outputs: names (`models.published.graph`).
             shown: of each, what its user was shown, oldest first; of nobody anything where it is empty.
             sessions: `events.session_number` of the session that each is asked in, None where that is not known.
+            steps: `steps_of` each, where that is done.
 
         Returns
             How many entries of each history the model knows, (B,); and the outputs, (B, capacity) float32 each. What a
@@ -139,7 +146,10 @@ class Half:
             histories, instants = [*histories, ()], [*instants, *instants]
             shown = [*shown, ()] if shown else ()
             sessions = sessions and [*sessions, None]
-        inputs = encode_histories(histories, instants, bundle.item_rows, bundle.types, bundle.config, shown, sessions)
+            steps = steps and [*steps, self.steps_of(())]
+        inputs = encode_histories(
+            histories, instants, bundle.item_rows, bundle.types, bundle.config, shown, sessions, steps
+        )
         feed = {name: value for name, (_, value) in self._bound.items()}
         for name in inputs.keys() & self.asked:
             feed[name] = onnxruntime.OrtValue.ortvalue_from_numpy(inputs[name], self.device, 0)

@@ -33,6 +33,7 @@ from headwater.recommendations import (
 )
 from headwater.signals import Signals
 from headwater.surfaces import DEFAULT_SURFACE, Surface, SurfaceKind
+from models.inputs import Steps
 from models.top_k import drop_not_finite
 from serving.arranging import NO_ROW, NO_TIER, Arranged, Beyond, Offer, arrange, arranges, few_events, spread_of
 from serving.cold_items import cold_items, likest
@@ -220,14 +221,14 @@ def _scored(batch: _Batch, asked: Sequence[_Asked], mark: Callable[[str], None])
         return scored
     sessions = [_session(one.request) for one in asked]
     histories, shown = [one.history for one in asked], [one.state.shown for one in asked]
-    outputs = ["scores", *asked_outputs(half)]
-    lengths, found = half.run(histories, [one.at_ms for one in asked], outputs, shown, sessions)
+    outputs, steps = ["scores", *asked_outputs(half)], [half.steps_of(history) for history in histories]
+    _, found = half.run(histories, [one.at_ms for one in asked], outputs, shown, sessions, steps)
     scored.not_finite = drop_not_finite(found[0])
     mark("score")
     for i, one in enumerate(asked):
         parts = {name: part[i] for name, part in zip(outputs, found, strict=True)}
         np.copyto(parts["scores"], -np.inf, where=half.rows.blocked(one.at_ms))
-        said = _Said(int(lengths[i]), parts["scores"], parts, _near(half, batch, one))
+        said = _Said(steps[i], parts["scores"], parts, _near(half, batch, one))
         scored.answers.append(_answered(batch, one, said))
     mark("rules")
     return scored
@@ -256,14 +257,19 @@ def _needs_popular(half: Half | None, asked: Sequence[_Asked]) -> bool:
 
 
 class _Said(NamedTuple):
-    """What the model says for one ask: how many entries of the history it knows, its scores and their parts, and what
-    goes with single items.
+    """What the model says for one ask: the history as it reads it, its scores and their parts, and what goes with
+    single items.
     """
 
-    length: int
+    steps: Steps
     scores: Array
     parts: Mapping[str, Array]
     near: Mapping[str, Array]
+
+    @property
+    def length(self) -> int:
+        """How many entries of the history it knows."""
+        return len(self.steps.rows)
 
 
 def _resolved(asks: Sequence[Ask], now_ms: int, limits: Limits, surfaces: Surfaces) -> list[_Asked]:
@@ -327,7 +333,7 @@ def _model_answer(batch: _Batch, half: Half, asked: _Asked, said: _Said, fallbac
     rules = _rules(batch, asked, half.rows, half.bundle.item_rows)
     scores = said.scores
     forbid(scores, rules)
-    situation = _situation(asked)
+    situation = _situation(asked, said)
     candidates, draws = revise(half, situation, scores, said.parts, spread_of(asked.surface.explore))
     offer = Offer(
         scores,
@@ -355,7 +361,7 @@ def _answer_of_kinds(batch: _Batch, asked: _Asked, said: _Said | None) -> Recomm
     if half is not None and said is not None:
         own = _coming_back(asked) if "again" in kinds else asked
         forbid(said.scores, _rules(batch, own, half.rows, half.bundle.item_rows))
-        revise(half, _situation(asked), said.scores, said.parts)
+        revise(half, _situation(asked, said), said.scores, said.parts)
     seen = _seen(batch, asked, said)
     in_rows = surface.kind == "because-you"
     listed = _rows(batch, asked, seen) if in_rows else [_of_kinds(batch, asked, seen, kinds)]
@@ -504,7 +510,7 @@ def _near(half: Half, batch: _Batch, asked: _Asked) -> dict[str, Array]:
     return found
 
 
-def _situation(asked: _Asked) -> Situation:
+def _situation(asked: _Asked, said: _Said) -> Situation:
     request = asked.request
     return Situation(
         history=asked.history,
@@ -514,6 +520,7 @@ def _situation(asked: _Asked) -> Situation:
         attributes=asked.ask.attributes,
         session=_session(asked.ask.request),
         objectives=asked.surface.objectives,
+        steps=said.steps,
     )
 
 

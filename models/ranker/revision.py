@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
+
+from models.compiled import compiled
 
 __all__ = ["NO_HEADS", "added_to"]
 
@@ -24,6 +27,20 @@ def added_to(scores: Array, said: Array, share: np.float32) -> Array:
     """
     if not len(scores) or not share:
         return np.zeros_like(said)
-    worth, more = np.exp(scores - scores.max()), share * said
-    added: Array = more - np.log((worth * np.exp(more)).sum(-1, keepdims=True) / worth.sum())
+    added = np.empty_like(said)
+    for one, kept in zip(np.atleast_2d(said), np.atleast_2d(added), strict=True):
+        _keep(scores, one, share, kept)
     return added
+
+
+@compiled
+def _keep(scores: Array, said: Array, share: np.float32, added: Array) -> None:
+    """Write share * said less what it makes of the sum of the candidates' chances, (C,)."""
+    highest, before, after = scores.max(), 0.0, 0.0
+    for c in range(len(scores)):
+        worth = math.exp(scores[c] - highest)
+        before += worth
+        after += worth * math.exp(share * said[c])
+    less = np.float32(math.log(after / before))
+    for c in range(len(scores)):
+        added[c] = share * said[c] - less
