@@ -13,10 +13,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from headwater.errors import SettingsError
+from models.published.onnx_runtime import onnxruntime
 
 __all__ = ["SentenceModel"]
 

@@ -266,7 +266,7 @@ def _opinion(values: Array, kind: str) -> Sparse | Array:
 @cache
 def _session(heads: bool = False) -> Any:
     """One of each for the process: runs of several threads do not disturb each other, and weights come with each."""
-    import onnxruntime
+    from models.published.onnx_runtime import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

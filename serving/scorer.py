@@ -68,7 +68,7 @@ class Half:
 
     def rebind(self, names: Iterable[str]) -> None:
         """Give ONNX Runtime the arrays of these names as they are now. On the CPU it reads them in place."""
-        import onnxruntime
+        from models.published.onnx_runtime import onnxruntime
 
         names = set(names)
         for name in names & self.asked:
@@ -137,7 +137,7 @@ class Half:
             history gets does not depend on the others: a matrix of one row is multiplied by another kernel, with other
             last bits, so no batch has only one.
         """
-        import onnxruntime
+        from models.published.onnx_runtime import onnxruntime
 
         bundle = self.bundle
         asked = len(histories)
@@ -273,7 +273,7 @@ class Scorer:
             half.run([()] * size, 0, ["scores"])
 
     def _new_session(self, graph: bytes) -> Any:
-        import onnxruntime
+        from models.published.onnx_runtime import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
@@ -297,9 +297,8 @@ CUDA_REMEDY = "Install headwater-engine[gpu] on a machine with an NVIDIA GPU, or
 
 def cuda_is_there() -> bool:
     """Whether a CUDA session can be made: onnxruntime-gpu lists the provider on hosts without any GPU, so try one."""
-    import onnxruntime
-
     from models.onnx_nodes import smallest_graph
+    from models.published.onnx_runtime import onnxruntime
 
     if CUDA not in onnxruntime.get_available_providers() or not _driver_finds_a_gpu():
         return False

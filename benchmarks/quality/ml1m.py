@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import onnxruntime
 import pyarrow.parquet
 import torch
 from numpy.typing import NDArray
@@ -33,6 +32,7 @@ from models.config import ModelConfig
 from models.inputs import encode_histories
 from models.learner import Learner
 from models.published.bundle import Bundle
+from models.published.onnx_runtime import onnxruntime
 from models.sequence.rehearsal import Plan
 from streams.features.fold import Limits
 from streams.features.recording import recorded

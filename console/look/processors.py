@@ -32,9 +32,8 @@ def processors(settings: Settings) -> list[Finding]:
 def _scorer(settings: Settings) -> Finding:
     asked = settings.serving.provider
     try:
-        import onnxruntime
-
         from models.onnx_nodes import smallest_graph
+        from models.published.onnx_runtime import onnxruntime
         from serving.scorer import cuda_is_there, providers
     except ImportError as error:
         return _not_installed("scorer", error)

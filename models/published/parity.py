@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from headwater.errors import BundleError
@@ -23,6 +22,7 @@ from models.finite import not_finite
 from models.inputs import encode_histories
 from models.published.bundle import Bundle
 from models.published.graph import SCORES
+from models.published.onnx_runtime import onnxruntime
 from models.published.ranker_graph import BY_HEAD, FACTS, HEAD_WEIGHTS, SAID, WEIGHTS, build_ranker_graph
 from models.ranker.heads import HEADS
 

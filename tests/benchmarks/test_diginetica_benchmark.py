@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 
 from benchmarks.quality.diginetica import Frozen, recall
@@ -14,6 +13,7 @@ from models.config import ModelConfig
 from models.inputs import encode_histories
 from models.learner import Learner
 from models.published.bundle import Bundle
+from models.published.onnx_runtime import onnxruntime
 
 
 def sessions(count: int) -> list[Example]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 
@@ -15,6 +14,7 @@ from models.inputs import encode_histories
 from models.learner import Learner
 from models.published.bundle import Bundle
 from models.published.graph import RUNTIME_INPUTS, build_graph, outputs_of
+from models.published.onnx_runtime import onnxruntime
 from models.published.parity import check_parity, probe_histories, reference_scores
 from models.published.ranker_graph import FACTS, build_ranker_graph
 from tests.worlds.tastes import START_MS, parade, ring

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from headwater.errors import BundleError, Unavailable
@@ -21,6 +20,7 @@ from models.learner import Learner
 from models.published.bundle import Bundle
 from models.published.delta import Delta
 from models.published.graph import outputs_of
+from models.published.onnx_runtime import onnxruntime
 from serving.catalogue import Catalogue
 from serving.popular import Popular
 from serving.scorer import CPU, Scorer

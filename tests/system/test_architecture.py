@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -134,6 +135,21 @@ def test_redis_is_spoken_only_by_the_store_and_the_console() -> None:
         for path in modules(package):
             if tops(path) & {"redis", "valkey"}:
                 assert package == "console" or path.name.startswith("store"), path.relative_to(ROOT)
+
+
+def test_onnx_runtime_is_imported_in_one_place_where_it_is_kept_from_reporting(tmp_path: Path) -> None:
+    users = {
+        path.relative_to(ROOT).as_posix()
+        for package in FLOORS
+        for path in modules(package)
+        if "onnxruntime" in tops(path)
+    }
+    assert users == {"models/published/onnx_runtime.py"}
+    code = "from models.published.onnx_runtime import onnxruntime; onnxruntime.SessionOptions()"
+    outside = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=outside | home, check=True)
+    assert not list(tmp_path.rglob("*")), "it wrote down whom it runs for"
 
 
 def test_only_the_table_spells_a_topic_name() -> None:

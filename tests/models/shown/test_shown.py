@@ -7,7 +7,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from models.learner import Learner
 from models.published.bundle import Bundle
 from models.published.delta import Delta
 from models.published.graph import SCORES
+from models.published.onnx_runtime import onnxruntime
 from models.published.parity import check_parity, reference_scores
 from models.quality import Judged, log_loss, roc_auc
 from models.shown.showings import tired_facts
