@@ -47,7 +47,6 @@ few lists it would learn every accident by heart (docs/lab-book.md)."""
 
 ENOUGH_ITEMS = 20_000
 
-
 SAID = 5 + HEADS
 """Columns of `AtShowing.said`."""
 
@@ -379,11 +378,5 @@ class ShownLists(Part):
         self.clicks.load(shown["steps"], arrays)
         self.drawn, self.taught = shown["drawn"], shown["taught"]
         waiting = {name.removeprefix("waiting."): one for name, one in arrays.items() if name.startswith("waiting.")}
-        if waiting["said"].shape[1] < SAID:  # of a release that did not ask the ranker
-            missing = SAID - waiting["said"].shape[1]
-            waiting["said"] = np.concatenate([waiting["said"], waiting["said"][:, [2] * missing]], 1)
-        if self.ranker is not None and "rank_facts" in waiting:  # of a release that told fewer facts, the later are 0
-            fewer = len(self.ranker.network.mean) - waiting["rank_facts"].shape[1]
-            waiting["rank_facts"] = np.pad(waiting["rank_facts"], ((0, 0), (0, fewer)))
         self.waiting.load(shown["waiting"], waiting)
         self._tell_waiting()

@@ -360,8 +360,8 @@ class Waiting:
     def load(self, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         """Back to what `values` and `arrays` returned."""
         self.now_ms, self.opened, self.closed_early = (values[name] for name in ("now_ms", "opened", "closed_early"))
-        self.growing = values.get("growing", False)
-        by_number, first, first_ranked, ranked = {}, 0, 0, set(values.get("ranked", ()))
+        self.growing = values["growing"]
+        by_number, first, first_ranked, ranked = {}, 0, 0, set(values["ranked"])
         for *named, items, places, label, counted, learned, reactions, closed, kinds in values["lists"]:
             user_id, list_id, time_ms, number = named
             end = first + len(items)

@@ -175,13 +175,15 @@ def test_in_whatever_order_labels_come_the_outcome_is_the_same() -> None:
         assert {key: told[-1][0] for key, told in again.items() if key in expected} == expected, order
 
 
-def test_no_list_is_joined_by_somebody_who_may_not_teach_any_more() -> None:
+def test_no_list_is_joined_by_somebody_who_may_not_teach_any_more(tmp_path: Path) -> None:
     learner = Learner(SMALL.model_copy(update={"teach_per_minute": 1}))
     crowd = [event(f"u{i % 50}", f"i{i % 9}", i) for i in range(300)]
     crawl = [shown("crawler", "xyz", 299, "l"), *(event("crawler", f"i{i % 9}", 300 + i / 1000) for i in range(600))]
     found = told(learner, *crowd, *crawl, event("clock", "tick", 600))
     assert learner.limit.capped > 0
     assert not [one for one in found if one.list_id == "l"]
+    learner.save(tmp_path / "checkpoint")  # of a learner that was shown lists, and has none
+    assert "waiting.said" not in Learner.load(tmp_path / "checkpoint")[0].collect({})[0]
 
 
 def test_a_restart_in_the_midst_of_waiting_lists_changes_nothing(tmp_path: Path) -> None:
