@@ -232,7 +232,8 @@ class Content:
     def state(self) -> dict[str, Any]:
         """JSON-able values; `arrays` are apart."""
         found = {"features": list(self.by_id.items()), "texts": self.texts}
-        return found | ({"sketched": list(self._sketches), "vectors": list(self.vectors)} if self._sketches else {})
+        sketched = {"sketched": list(self._sketches)} if self._sketches else {}
+        return found | sketched | ({"vectors": list(self.vectors)} if self.vectors else {})
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The rest of the state, by name."""

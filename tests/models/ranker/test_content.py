@@ -112,6 +112,10 @@ def test_what_is_missing_says_nothing_and_the_fifth_vector_is_not_told_apart() -
     content.observe("zero", {"vectors": {"image": [0.0, -0.0]}}, 5)
     assert not content.sketch(5, "zero").any()
     assert not content.sketch(6, "nobody").any()
+    named, again = Content(9), Content(9)
+    named.observe("zero", {"vectors": {"image": [0.0]}}, 0)
+    again.load(named.state(), named.arrays(), ["zero"])
+    assert again.vectors == named.vectors == {"image": WORDS + 1}
     table = ItemContent(2)
     table.put(0, content.sketch(0, "i0"), {0: -1e308, 3: 0.0, 7: 5.0})
     assert np.isfinite(table.numbers).all()
