@@ -21,6 +21,7 @@ from headwater.errors import BundleError
 from headwater.examples import Entry
 from models.block import Sparse
 from models.inputs import Steps, encode_entries, encode_fresh, encode_since
+from models.part import OWN_ROW
 from models.published.names import SAID as SAID_OF
 from models.published.ranker_graph import BY_HEAD, FACTS, HEAD_WEIGHTS, HIDDEN, SAID, WEIGHTS, build_ranker_graph
 from models.ranker.affinity import CONTENT_ROWS, KNOWN, NAME_BYTES, NAMED, first_taste
@@ -42,6 +43,7 @@ from models.ranker.facts import (
 )
 from models.ranker.posterior import POSTERIOR, drawn
 from models.ranker.revision import NO_HEADS, added_to
+from models.ranker.statistics import ALIKE
 from models.ranker.told import told_count, told_names, told_of
 from streams.features.state import EMPTY, UserState
 
@@ -159,19 +161,27 @@ class SecondStage:
             sizes |= {"heads": weights["ranker_head_types"].size, "hidden and facts": hidden + facts}
             named = {**named, **HEAD_WEIGHTS, "ranker_head_types": ("heads",), "ranker_head_share": ("heads",)}
         wanted = {name: tuple(sizes[one] for one in shape) for name, shape in named.items()}
-        wanted |= {"ranker_items": (self.bundle.capacity, len(ITEM)), "ranker_landmark_ms": (1,), "ranker_share": (1,)}
+        wanted |= {"ranker_landmark_ms": (1,), "ranker_share": (1,)}
         wanted |= {POSTERIOR: (hidden, hidden)} if POSTERIOR in weights else {}
+        of_row: dict[str, tuple[int, ...]] = {"ranker_items": (len(ITEM),), "ranker_alike": (ALIKE,)}
         if "ranker_content" in weights:
-            wanted |= {name: (self.bundle.capacity, *shape) for name, shape in CONTENT_ROWS.items()}
+            of_row |= CONTENT_ROWS
             wanted |= {
                 "ranker_known": (KNOWN,),
                 "ranker_names": (NAMED, NAME_BYTES),
                 "ranker_taste": first_taste().shape,
             }
+        wanted |= {name: (self.bundle.capacity, *shape) for name, shape in of_row.items()}
         for name, shape in wanted.items():
             if weights[name].shape != shape:
                 raise BundleError(
                     f"bundle v{self.bundle.version}: {name} is {weights[name].shape}, not {shape}. Publish one anew."
+                )
+        fills = self.bundle.tables  # what bundle and deltas are held to: rows as many as items, row numbers within them
+        for name in of_row:
+            if name not in fills or (fills[name] is OWN_ROW) != (name == "ranker_alike"):
+                raise BundleError(
+                    f"bundle v{self.bundle.version}: its metadata has {name} as no table of its kind. Publish one anew."
                 )
 
     def renew(self) -> None:

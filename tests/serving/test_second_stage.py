@@ -291,6 +291,7 @@ def test_what_is_no_number_is_left_out_and_counted_and_candidates_are_too() -> N
     "name",
     [
         "ranker_items",
+        "ranker_alike",
         "ranker_mean",
         "ranker_hidden_weight",
         "ranker_share",
@@ -305,4 +306,13 @@ def test_weights_of_the_ranker_that_do_not_fit_together_are_refused(name: str) -
     array = bundle.weights[name]
     bundle.weights[name] = np.concatenate([array, array], axis=-1)
     with pytest.raises(BundleError, match=name):
+        scorer_of(bundle)
+
+
+@pytest.mark.parametrize("said", [{"ranker_alike": 0.0}, {"ranker_alike": "no table"}, {"ranker_content": "no table"}])
+def test_a_bundle_that_hides_which_tables_hold_rows_is_refused(said: dict[str, Any]) -> None:
+    bundle = bundle_of(taught(parade(60), SMALL))
+    tables = bundle.tables | said
+    bundle.tables = {name: fill for name, fill in tables.items() if fill != "no table"}
+    with pytest.raises(BundleError, match=next(iter(said))):
         scorer_of(bundle)
