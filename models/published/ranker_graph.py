@@ -19,7 +19,7 @@ __all__ = ["BY_HEAD", "FACTS", "HEAD_WEIGHTS", "HIDDEN", "SAID", "WEIGHTS", "bui
 
 FACTS, SAID, BY_HEAD = "facts", "said", "by_head"
 """Its runtime input, (C, F) float32, and its outputs: `RankerNetwork.said`, (C,) float32, before `added_to`; and of the
-graph with heads what each of them says, (C, HEADS) float32."""
+graph with heads what each of them says, (C, HEADS + 1) float32, that of lists last."""
 
 HIDDEN = "hidden"
 """Its other output, (C, H) float32: the hidden units, for `models.ranker.posterior`."""

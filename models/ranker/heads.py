@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.part import Changes, Input, Part
-from models.ranker.bounds import LISTS, MOST
+from models.ranker.bounds import LISTS, MOST, MOST_SURE, SURE
 from models.ranker.lessons import surprise_of
 from models.ranker.lists import RankerLists
-from models.ranker.network import HIDDEN, MOST_SURE, SURE, Forward
+from models.ranker.network import HIDDEN, Forward
 
 __all__ = ["HEADS", "RankerHeads"]
 

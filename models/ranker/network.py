@@ -25,7 +25,7 @@ from models.ranker.lessons import Lessons, surprise_of
 from models.ranker.lists import RankerLists, TaughtList
 from models.ranker.posterior import Posterior
 
-__all__ = ["HIDDEN", "LEARNING_RATE", "MOST_SURE", "SURE", "Forward", "RankerNetwork"]
+__all__ = ["HIDDEN", "Forward", "RankerNetwork"]
 
 HIDDEN = 32
 LEARNING_RATE = 5e-3
@@ -62,7 +62,7 @@ class RankerNetwork(Network):
         super().__init__(start, LEARNING_RATE)
         self.mean, self.scale = np.zeros(facts, np.float32), np.ones(facts, np.float32)
         self.means, self.square, self.met = np.zeros(facts), np.zeros(facts), np.zeros(1)
-        self.gain = np.zeros(1)  # nats, of the newest queries, see `KEPT`
+        self.gain = np.zeros(1)  # nats, of the newest queries, see `bounds.SURE`
         self.share = np.zeros(1, np.float32)
         self.lists = RankerLists(HIDDEN, facts)
         self.posterior = Posterior(HIDDEN)

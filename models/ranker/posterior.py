@@ -50,10 +50,10 @@ class Posterior(Part):
         self.step()
 
     @np.errstate(over="ignore", invalid="ignore")
-    def hear(self, hidden: Array, chance: Array, times: int = 1) -> None:
-        """It was seen so many times which of these it is: their hidden units (C, H) and probabilities (C,)."""
+    def hear(self, hidden: Array, chance: Array) -> None:
+        """It was seen which of these it is: their hidden units (C, H) and probabilities (C,)."""
         spread = hidden - chance @ hidden
-        spread *= np.sqrt(chance * np.float32(times))[:, None]
+        spread *= np.sqrt(chance)[:, None]
         more = spread.T @ spread
         if np.isfinite(more).all():
             self.information *= 1.0 - 1.0 / YOUNG

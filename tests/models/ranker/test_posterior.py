@@ -38,7 +38,7 @@ def test_it_stays_young_and_whatever_is_heard_it_is_a_number() -> None:
     for one in (QUERIES[0], QUERIES[0] * np.float32(1e30), np.full_like(QUERIES[0], np.nan)):
         posterior.hear(one, chance)
     heard = posterior.information.copy()
-    posterior.hear(np.zeros_like(QUERIES[0]), chance, times=3)
+    posterior.hear(np.zeros_like(QUERIES[0]), chance)
     assert 0 < posterior.information.trace() < heard.trace()
     posterior.information[:] = np.diag([1e30, 1e-30, -1e-9, 0.0])
     posterior.step()
