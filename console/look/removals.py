@@ -10,14 +10,17 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from console.look.cluster import open_admin
 from console.look.finding import Finding, ago
+from headwater.errors import AccessDenied
 from headwater.settings import KafkaSettings
 from headwater.topics import TOMBSTONES_KEPT, TOPICS, topic_name
 
-__all__ = ["mend_removals", "removals", "short_of"]
+__all__ = ["TO_BE", "mend_removals", "removals"]
 
 CLEANUP, KEPT, TOMBSTONES = "cleanup.policy", "retention.ms", "delete.retention.ms"
 KEEPING = [topic for topic in TOPICS if TOMBSTONES in topic.extra]
 """Topics whose tombstones a worker has to hear of."""
+
+TO_BE = {CLEANUP: "compact", KEPT: "-1", **TOMBSTONES_KEPT}
 
 
 def short_of(kafka: KafkaSettings, names: Sequence[str]) -> dict[str, dict[str, str | None]]:
@@ -66,20 +69,25 @@ def removals(kafka: KafkaSettings, names: Sequence[str]) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-TO_BE = {CLEANUP: "compact", KEPT: "-1", **TOMBSTONES_KEPT}
-
-
 def mend_removals(kafka: KafkaSettings, names: Sequence[str]) -> list[str]:
     """Set what keeps removals on the topics that lose them; their names. Records and other settings stay.
 
     Raises
         Unavailable: no Kafka answers.
-        KafkaError: it does not let us.
+        AccessDenied: it refuses some of them; those that it does not name are set.
+        KafkaError: it does not show the configuration.
     """
     from kafka.admin import ConfigResource, ConfigResourceType
 
     short = list(short_of(kafka, names))
     if short:
+        wanted = [ConfigResource(ConfigResourceType.TOPIC, name, configs=TO_BE) for name in short]
         with open_admin(kafka) as admin:
-            admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs=TO_BE) for name in short])
+            (answers,) = admin.alter_configs(wanted).values()
+        refused = [f"{name} ({answer})" for name, answer in answers.items() if answer != "OK"]
+        if refused:
+            raise AccessDenied(
+                f"{kafka.bootstrap} does not change {', '.join(refused)}. Allow this Kafka user AlterConfigs on "
+                "topics, or have somebody set it who may: `headwater doctor` says what"
+            )
     return short

@@ -23,9 +23,10 @@ from console.look import checkup, counters, finding, flow, machine, newest, proc
 from console.look.cluster import TopicState, misspelt_topics, topic_states
 from console.look.finding import Finding, unseen
 from console.look.redriven import mark_redriven
-from console.look.removals import mend_removals, removals
+from console.look.removals import TO_BE, mend_removals, removals
 from console.look.worker_metrics import Scrape, read_metrics
 from embedded import free_port
+from headwater.errors import AccessDenied
 from headwater.events import now_ms
 from headwater.examples import CatalogueEntry, Entry, EventPosition, Segment, pack_items, pack_segments
 from headwater.kafka import admin_client, ensure_topics, producer
@@ -108,7 +109,9 @@ def test_the_sessions_in_docstrings_are_true(module: Any) -> None:
 
 
 @pytest.mark.any_broker
-def test_topics_of_an_earlier_release_that_lose_removals_are_told_and_mended(settings: Settings) -> None:
+def test_topics_of_an_earlier_release_that_lose_removals_are_told_and_mended(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = [topic_name(name, settings.kafka.prefix) for name in ("items", "users", "surfaces")]
     day = {"delete.retention.ms": "86400000"}
     old = {
@@ -127,6 +130,11 @@ def test_topics_of_an_earlier_release_that_lose_removals_are_told_and_mended(set
     assert "drops tombstones after 24.0 h" in found[f"removals on {names[0]}"].cause
     assert "cleanup.policy delete" in found[f"removals on {names[1]}"].cause
     assert f"--entity-name {names[1]} --add-config cleanup.policy=compact" in found[f"removals on {names[1]}"].remedy
+    with monkeypatch.context() as changed:
+        changed.setitem(TO_BE, "retention.ms", "for ever")
+        with pytest.raises(AccessDenied, match=names[0]):
+            mend_removals(settings.kafka, names)
+    assert len(list(removals(settings.kafka, names))) == 2
     assert mend_removals(settings.kafka, names) == names[:2]
     assert list(removals(settings.kafka, names)) == []
 
