@@ -173,7 +173,7 @@ def check_times(tree: Filter) -> None:
         check_times(tree.part)
     elif isinstance(tree, (Equal, Within)) and tree.field in TIMES:
         if isinstance(tree, Equal):
-            values: Iterator[tuple[str, Value | Bound]] = iter(zip(tree.places, tree.values))  # noqa: B905 - Python 3.10
+            values: Iterator[tuple[str, Value | Bound]] = iter(zip(tree.places, tree.values, strict=True))
         else:
             values = ((f"{tree.place}.{name}", bound) for name, bound in tree.bounds.items())
         for place, value in values:
@@ -304,7 +304,7 @@ def _equal(name: str, given: object, place: str) -> Equal:
         values, places = tuple(given), tuple(f"{place}[{number}]" for number in range(len(given)))
     else:
         values, places = (given,), (place,)
-    for value, at in zip(values, places):  # noqa: B905 - the SDK runs on Python 3.10, and both are made above
+    for value, at in zip(values, places, strict=True):
         if not isinstance(value, (str, int, float)):
             raise _refused(at, value, f"is no value: {USAGE}")
         _check_number(value, at)

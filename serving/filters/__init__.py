@@ -10,11 +10,9 @@ Before: `serving.catalogue` adds and takes away the values of items. Knows nothi
 
 from serving.filters.evaluation import Fields, KeptMask, filter_key
 from serving.filters.field import Instant
-from serving.filters.values import EXPIRES_TIME, PUBLISHED_TIME, Mask, Point, Scalar, fields_of
+from serving.filters.values import Mask, Point, Scalar, fields_of
 
 __all__ = [
-    "EXPIRES_TIME",
-    "PUBLISHED_TIME",
     "Fields",
     "Instant",
     "KeptMask",

@@ -162,7 +162,7 @@ class FilterField:
     def _moment(self, bound: Bound, place: str, instant: Instant) -> float:
         if isinstance(bound, Relative):
             return float(instant.now_ms + bound.later_ms)
-        return self._time(bound, finite(bound), place)
+        return time_of(bound, finite(bound), place)
 
     def _boolean(self, value: object) -> bool | None:
         """A value as a boolean, where the field has any."""
@@ -175,11 +175,7 @@ class FilterField:
         if not len(self._numbers) or isinstance(value, bool):
             return None
         number = finite(value)
-        return self._time(value, number, place) if self.name in TIMES else number
-
-    def _time(self, value: object, number: float | None, place: str) -> float:
-        """Epoch ms of a number, or of RFC 3339 text."""
-        return time_of(value, number, place)
+        return time_of(value, number, place) if self.name in TIMES else number
 
     def _as_texts(self, value: object) -> Iterable[str] | None:
         """The texts that a value may be written as, where the field has texts and writes any value of this kind."""

@@ -11,14 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from headwater.events import Item
+from headwater.filters import TIMES
 
-__all__ = ["EXPIRES_TIME", "PUBLISHED_TIME", "Mask", "Point", "Scalar", "Slots", "fields_of", "finite"]
+__all__ = ["Mask", "Point", "Scalar", "Slots", "fields_of", "finite"]
 
 Mask = npt.NDArray[np.bool_]
 Slots = npt.NDArray[np.int64]
-
-PUBLISHED_TIME = "published_time"
-EXPIRES_TIME = "expires_time"
 
 MAX_NAME = 256
 """Characters of the longest name of a field: one long name over many inner ones would fill the memory."""
@@ -45,10 +43,11 @@ def fields_of(item: Item) -> dict[str, list[Scalar]]:
     >>> fields_of(Item(item_id="a", attributes={"studio": {"country": "de"}, "sizes": [38, None, 40], "tags": []}))
     {'sizes': [38, 40], 'studio.country': ['de']}
     """
+    published, expires = TIMES
     own: dict[str, Any] = {
         "categories": item.categories,
-        PUBLISHED_TIME: item.published_time,
-        EXPIRES_TIME: item.gone_ms,
+        published: item.published_time,
+        expires: item.gone_ms,
     }
     found: dict[str, list[Scalar]] = {}
     todo = [(name, value) for name, value in item.attributes.items() if own.get(name) in (None, ())]
