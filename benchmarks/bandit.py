@@ -60,10 +60,7 @@ class Bazaar:
         self.random = np.random.default_rng(seed)
         kinds = np.repeat(np.arange(KNOWN + NEW), OF_EACH)
         worth = np.concatenate([self.random.normal(-2, 0.5, KNOWN), self.random.normal(-2, 1.0, NEW)])
-        self.kinds, taste = (
-            kinds,
-            self.random.normal(size=len(kinds)),
-        )
+        self.kinds, taste = kinds, self.random.normal(size=len(kinds))
         self.odds = worth[kinds] + 0.3 * taste
         self.facts = np.column_stack([kinds[:, None] == np.arange(KNOWN + NEW), taste]).astype(np.float32)
         arrives = np.concatenate([np.zeros(KNOWN), 1 + np.arange(NEW) * rounds * 0.6 / NEW])

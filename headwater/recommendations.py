@@ -285,8 +285,8 @@ class Receipt(BaseModel):
         default=(EXACT,),
         description="Notes on how the list came about. exact: the whole catalogue was ranked. cold=N: N items are not "
         "known to the model; last, unless the surface says otherwise, those like the user's newest items first, then "
-        "the newest. pins_missing, pins_taken, shares_short and unknown_fields: what of the surface could not be "
-        "done (docs/surfaces.md). "
+        "the newest. pins_missing, pins_taken, shares_short, unknown_fields, unknown_objectives and young_objectives: "
+        "what of the surface could not be done (docs/surfaces.md). "
         "not_explored=no_share: explore.by is thompson, and the ranker says nothing yet; no_posterior: the model is of "
         "a release that keeps none; no_ranker, no_candidates: nothing that it speaks of is in the list. "
         "fill=popular:3: three items are of this kind, a fallback of the surface. "
