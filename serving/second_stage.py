@@ -15,7 +15,7 @@ import numpy.typing as npt
 from models.ranker.facts import Past
 from models.ranker.revision import NO_HEADS
 from models.top_k import drop_not_finite
-from serving.arranging import Draws
+from serving.arranging import NO_DRAWS, Draws
 from serving.ranker import SecondStage, Situation
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def revise(half: Half, situation: Situation, scores: Array, parts: Mapping[str, 
     """
     stage = half.second
     if stage is None:
-        return Revised(NO_ROWS, "no_ranker")
+        return Revised(NO_ROWS, NO_DRAWS)
     rows, past = stage.candidates(situation, scores, parts)
     stage.seen.requests += 1
     stage.seen.candidates += len(rows)

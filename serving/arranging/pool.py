@@ -26,7 +26,7 @@ from serving.catalogue import Catalogue
 from serving.filters import Mask, Scalar
 from serving.rules import Rows
 
-__all__ = ["NO_ROW", "SCORED", "Offer", "Pool", "places_of"]
+__all__ = ["NO_DRAWS", "NO_ROW", "SCORED", "Offer", "Pool", "places_of"]
 
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
