@@ -134,7 +134,7 @@ def gather(half: Half, situation: Situation, scores: Array, *, personal: bool) -
     for place, one in reversed(list(enumerate(histories))):
         parts = {name: output[place] for name, output in said.items()}
         open_scores = np.where(closed, np.float32(-np.inf), parts[SCORES])
-        ranker = told(half, situation._replace(history=one), open_scores, parts)
+        ranker = told(half, situation._replace(history=one, steps=None), open_scores, parts)
         if ranker is not None:
             revised[place, ranker.rows] += ranker.added
     return Evidence(
