@@ -130,6 +130,11 @@ class SecondStage:
         return found
 
     @property
+    def outputs(self) -> list[str]:
+        """Of the graph, that it needs; experts that share one have it once."""
+        return list(dict.fromkeys(name for name, _ in self.experts))
+
+    @property
     def fact_names(self) -> list[str]:
         """Of the facts, in order."""
         experts = [name.removeprefix(SAID_OF).removesuffix("_part") for name, _ in self.experts]

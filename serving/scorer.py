@@ -153,8 +153,14 @@ class Half:
         feed = {name: value for name, (_, value) in self._bound.items()}
         for name in inputs.keys() & self.asked:
             feed[name] = onnxruntime.OrtValue.ortvalue_from_numpy(inputs[name], self.device, 0)
-        found = self.session.run_with_ort_values(list(outputs), feed)
-        return np.asarray(inputs["lengths"])[:asked], [value.numpy()[:asked] for value in found]
+        found = [value.numpy() for value in self.session.run_with_ort_values(list(outputs), feed)]
+        for name, value in zip(outputs, found, strict=True):
+            if value.shape != (len(histories), bundle.capacity):  # compiled loops would read beyond it
+                raise BundleError(
+                    f"bundle v{bundle.version}: its graph gives {name} as {value.shape}, not "
+                    f"{(len(histories), bundle.capacity)}. Publish one anew."
+                )
+        return np.asarray(inputs["lengths"])[:asked], [value[:asked] for value in found]
 
 
 class Scorer:
@@ -270,7 +276,7 @@ class Scorer:
     def _warm_up(self, half: Half) -> None:
         """The first runs of a session allocate and plan: 5 to 50 ms that no request should wait for."""
         for size in (1, 2, 8):
-            half.run([()] * size, 0, ["scores"])
+            half.run([()] * size, 0, [SCORES, *(() if half.second is None else half.second.outputs)])
 
     def _new_session(self, graph: bytes) -> Any:
         from models.published.onnx_runtime import onnxruntime

@@ -53,7 +53,7 @@ class Revised(NamedTuple):
 
 def asked_outputs(half: Half) -> list[str]:
     """The outputs of the graph that `revise` reads of a model, beside `scores`; none where it has no ranker."""
-    return [] if half.second is None else list(dict.fromkeys(name for name, _ in half.second.experts))
+    return [] if half.second is None else half.second.outputs
 
 
 def revise(half: Half, situation: Situation, scores: Array, parts: Mapping[str, Array], spread: float = 0.0) -> Revised:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from headwater.errors import BundleError, Unavailable
@@ -174,6 +175,27 @@ def test_a_bundle_that_is_not_finite_is_refused() -> None:
     next(array for array in bundle.weights.values() if array.dtype.kind == "f").flat[0] = np.inf
     with pytest.raises(BundleError, match="NaN or infinite"):
         scorer_with(bundle)
+
+
+def cut_short(graph: bytes, output: str) -> bytes:
+    """The graph with the last row of one of its outputs left out."""
+    model = onnx.load_from_string(graph)
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [f"whole_{name}" if name == output else name for name in names]
+    ends = {"cut_from": 0, "cut_before": -1, "cut_axis": 1}
+    model.graph.initializer.extend(onnx.helper.make_tensor(name, 7, [1], [at]) for name, at in ends.items())
+    model.graph.node.append(onnx.helper.make_node("Slice", [f"whole_{output}", *ends], [output]))
+    (told,) = (one for one in model.graph.output if one.name == output)
+    told.type.tensor_type.shape.dim[1].dim_param = "fewer"
+    return model.SerializeToString()
+
+
+def test_a_bundle_whose_graph_says_less_of_one_expert_than_of_all_rows_is_refused() -> None:
+    bundle = bundle_of(trained())
+    last = outputs_of(bundle.config)[-1]
+    with pytest.raises(BundleError, match=f"its graph gives {last} as"):
+        scorer_with(replace(bundle, graph=cut_short(bundle.graph, last)))
 
 
 def test_scores_that_are_not_finite_are_counted_and_never_recommended() -> None:
