@@ -180,7 +180,7 @@ class Answering:
 
     def _begin(self, record: RequestRecord, began_ms: int, begun: list[_Begun], answers: list[Answer]) -> None:
         try:
-            request = decode_request(record.value)
+            request = decode_request(record.value, record.timestamp)
         except InvalidMessage as error:
             answers.append(self._refused(record, error, began_ms))
             return

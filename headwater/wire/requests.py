@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from headwater.errors import InvalidMessage
-from headwater.events import MAX_ID_LENGTH, Item
+from headwater.events import MAX_ID_LENGTH, MAX_TIME_MS, OLDEST_MS, Item
 from headwater.recommendations import Recommendation, Request
 from headwater.users import User
 from headwater.wire.values import decode, only_refusals, record_key, short_text
@@ -18,13 +18,26 @@ __all__ = ["decode_catalogue_record", "decode_item", "decode_recommendation", "d
 Owned = TypeVar("Owned", Item, User)
 
 
-def decode_request(value: bytes | None) -> Request:
+def decode_request(value: bytes | None, sent_ms: int | None = None) -> Request:
     """A Request from a value.
+
+    Parameters
+        value: of a record.
+        sent_ms: its timestamp, epoch ms. Recent events that do not say when they were are of then, so that whoever
+            reads the request later reads the same; without it, of now.
 
     Raises
         InvalidMessage: `undecodable`, `schema`, `null_value`, `too_large` or `too_deep`.
     """
-    return decode(Request, value)
+    request = decode(Request, value)
+    dated = all("event_time" in one.model_fields_set for one in request.recent_events)
+    if dated or sent_ms is None or not OLDEST_MS <= sent_ms <= MAX_TIME_MS:
+        return request
+    own = [
+        one if "event_time" in one.model_fields_set else one.model_copy(update={"event_time": sent_ms})
+        for one in request.recent_events
+    ]
+    return request.model_copy(update={"recent_events": tuple(own)})
 
 
 def decode_recommendation(value: bytes | None) -> Recommendation:

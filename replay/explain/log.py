@@ -99,7 +99,7 @@ def find_request(settings: Settings, answer: Recommendation) -> Request:
                 "again."
             )
         for record in records:
-            request = decode_request(record.value)
+            request = decode_request(record.value, record.timestamp)
             if request.request_id == answer.request_id:
                 return request
     raise SourceError(f"{at} does not hold request {answer.request_id!r}: is this the world that answered it?")

@@ -100,6 +100,8 @@ def test_a_request_for_somebody_without_an_id_says_by_what() -> None:
     alone = decode_request(json.dumps({"recent_events": [click, click]}).encode())
     assert (alone.whose, [one.item_id for one in alone.recent_events]) == (None, ["film-1", "film-1"])
     assert decode_request(encode(alone)) == alone
+    half = json.dumps({"recent_events": [click, {**click, "event_time": NOW_MS + 5}]}).encode()
+    assert [one.event_time for one in decode_request(half, NOW_MS).recent_events] == [NOW_MS, NOW_MS + 5]
     own = Request.model_validate({"session_id": "s1", "recent_events": [click, {**click, "user_id": "s1"}]})
     assert {one.user_id for one in own.recent_events} == {"s1"}
     for nobody in ({}, {"k": 5}, {"user_id": None}, {"recent_events": []}, {"was": "guest-7"}):
