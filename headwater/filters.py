@@ -272,7 +272,10 @@ class _FilterReader:
 
 
 def _is_group(given: object) -> bool:
-    """A field may be called `or` as well: its condition is one of values or operators, which no group is."""
+    """A field may be called `or` as well: its condition is one of values or operators, which no group is. Of several
+    `not` within each other the innermost tells."""
+    while isinstance(given, Mapping) and given.keys() == {"not"}:
+        given = given["not"]
     if isinstance(given, Mapping):
         return not given or not given.keys() <= set(OPERATORS)
     return isinstance(given, (list, tuple)) and (not given or any(isinstance(one, Mapping) for one in given))

@@ -206,6 +206,8 @@ def meeting(filters: dict[str, Any], now_ms: int = NOW_MS) -> set[str]:
         ({"not": {"categories": "music", "price": {"lt": 10}}}, {"berlin", "fiji", "plain"}),
         ({"not": [{"categories": "music"}, {"price": 99}]}, {"fiji"}),
         ({"not": {"or": [{"price": 20}, {"not": {"categories": "music"}}]}}, {"potsdam"}),
+        ({"not": {"not": {"categories": "jazz"}}}, {"berlin", "fiji"}),
+        ({"not": {"not": {"not": {"not": [{"categories": "jazz"}, {"price": 20}]}}}}, {"berlin", "fiji"}),
         ({"or": "x"}, {"fiji"}),  # a field may be called so, too
         ({"or": {"not": "x"}}, {"berlin", "potsdam", "plain"}),
     ],
