@@ -48,6 +48,7 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "one person": {"user": "user-9", "explain": True},
     "no id": {"user": None, "recent_events": [{"item_id": "film-3", **NOW}, {"item_id": "film-4", **NOW}]},
     "session": {"user": None, "session_id": "user-11"},
+    "no times": {"user": "user-8", "recent_events": [{"item_id": "film-3", "type": "click"}]},
     "cold": {"user": "user-7", "k": 100, "explain": True},
     "drawn": {"user": "user-1", "overrides": {**DRAWN, "shares": [{"filters": {"categories": "even"}, "least": 0.5}]}},
     "surface": {"user": "user-2", "surface": "home", "overrides": {"k": 7, "diversity": 0.4}, "explain": True},
@@ -214,10 +215,11 @@ def test_a_record_that_is_no_surface_changes_nothing_and_is_told(
     eventually(is_gone, what="a surface that was removed")
     path.write_text('kind = "nonsense"')
     assert "kind" in str(run.invoke(app, ["surfaces", "set", str(path)]).exception)
-    world.world.send(SURFACES, b'{"kind": "nonsense"}', b"broken")
-    assert "broken" in run.invoke(app, ["surfaces", "list"]).output
-    assert run.invoke(app, ["surfaces", "remove", "broken"]).exit_code == 0
-    assert "broken" not in run.invoke(app, ["surfaces", "list"]).output
+    for name, body in (("[/broken]", b'{"kind": "nonsense"}'), ("[/red]", b"{}")):  # no markup of the terminal
+        world.world.send(SURFACES, body, name.encode())
+        assert name in run.invoke(app, ["surfaces", "list"]).output
+        assert run.invoke(app, ["surfaces", "remove", name]).exit_code == 0
+        assert name not in run.invoke(app, ["surfaces", "list"]).output
 
 
 def test_an_answer_is_found_by_its_request_id(world: Replayed) -> None:

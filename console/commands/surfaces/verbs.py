@@ -29,6 +29,7 @@ RULES = ("boosts", "pins", "shares")
 def list_command(*, servers: KafkaOptions, as_json: Json = False) -> None:
     """Every surface that a request may name. Exit code 1: the topic holds records that are none."""
     import orjson
+    from rich.markup import escape
     from rich.table import Table
 
     from console.look.surfaces_kept import surfaces_kept
@@ -44,7 +45,7 @@ def list_command(*, servers: KafkaOptions, as_json: Json = False) -> None:
             table.add_column(column)
         for name, one in sorted(kept.named.items()):
             said = one.surface
-            table.add_row(name, said.kind, str(said.k), said.version, one.source, _set(said))
+            table.add_row(escape(name), said.kind, str(said.k), said.version, one.source, _set(said))
         out = printer(soft_wrap=True)
         if kept.named:
             out.print(table)
@@ -54,7 +55,7 @@ def list_command(*, servers: KafkaOptions, as_json: Json = False) -> None:
             for text in not_now(one.surface, now_ms()):
                 out.print(f"{name}: {text}", markup=False)
         for text in kept.refused:
-            out.print(f"[red]refused[/] {text}. The last good one stays; set it anew.", markup=True)
+            out.print(f"[red]refused[/] {escape(text.rstrip('.'))}. The last good one stays; set it anew.", markup=True)
     raise typer.Exit(1 if kept.refused else 0)
 
 
