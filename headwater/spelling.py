@@ -15,6 +15,13 @@ from pydantic import BaseModel
 __all__ = ["closest", "did_you_mean", "problem_text"]
 
 ALIKE = 0.7
+PYTHONS = {
+    "tuple_type": "Input should be a list",
+    "dict_type": "Input should be an object of names and values",
+    "model_type": "Input should be an object of names and values",
+}
+"""What pydantic says of a value in words of Python, in those of JSON and TOML."""
+
 COMPARED, LEAST_BEGUN = 80, 3
 """Most characters of a name, and least of one that is only begun: `temp`."""
 
@@ -53,6 +60,8 @@ def problem_text(problem: Mapping[str, Any], told: Any) -> str:
         told: the model, or the annotation, that was validated.
     """
     text, at = f"{problem['msg'].removeprefix('Value error, ').rstrip('.'):.400}", problem["loc"]
+    if problem["type"] in PYTHONS:
+        text = PYTHONS[problem["type"]]
     if problem["type"] == "extra_forbidden" and at:
         return text + _hint(str(at[-1]), _fields(told, at[:-1]))
     if problem["type"] == "literal_error" and isinstance(problem["input"], str):

@@ -60,7 +60,7 @@ def _moment(value: date) -> str:
 
 
 Filters = Annotated[dict[str, Any], AfterValidator(_read)]
-Unit = Annotated[float, Field(ge=0, le=1)]
+Unit = Annotated[float, Field(ge=0, le=1, strict=True)]  # strict: true is no 1, which would leave all to chance
 EventType = Annotated[str, Field(pattern=EVENT_TYPE_PATTERN)]
 
 
@@ -105,7 +105,7 @@ class Boost(_Campaign):
 
     filters: Filters = Field(description="Which items.")
     times: float = Field(
-        ge=0, le=1000, description="Their chance of being next counts so many times: 2 raises, .5 buries."
+        ge=0, le=1000, strict=True, description="Their chance of being next counts so many times: 2 raises, .5 buries."
     )
 
 
@@ -113,7 +113,7 @@ class Pin(_Campaign):
     """One item at one place."""
 
     item_id: Id
-    place: int = Field(ge=1, le=MAX_SURFACE_K, description="From 1.")
+    place: int = Field(ge=1, le=MAX_SURFACE_K, strict=True, description="From 1.")
 
 
 class Share(_Campaign):
@@ -135,6 +135,7 @@ class Exploration(_Part):
         default=0.0,
         ge=0,
         le=100,
+        strict=True,
         description="Of plackett-luce; of thompson times the spread of what the ranker could mean, 1 unless set. 0 "
         "draws nothing.",
     )
@@ -160,14 +161,18 @@ class Surface(_Part):
         "first, as the person likes); again (what the person comes back to); because-you (a row for each of the "
         "newest items of the history).",
     )
-    k: int = Field(default=10, ge=1, le=MAX_SURFACE_K, description="Items, where the request names no number.")
-    rows: int = Field(default=3, ge=1, le=20, description="Rows of because-you, of k items each.")
+    k: int = Field(
+        default=10, ge=1, le=MAX_SURFACE_K, strict=True, description="Items, where the request names no number."
+    )
+    rows: int = Field(default=3, ge=1, le=20, strict=True, description="Rows of because-you, of k items each.")
     filters: Filters = Field(
         default_factory=dict, description="Only items that meet this, and the request's own filters."
     )
     exclude_seen: tuple[str, ...] | None = Field(default=None, description="As in a request, which may say otherwise.")
-    exclude_seen_days: float | None = Field(default=None, gt=0, le=36_500, description="As in a request.")
-    objectives: dict[EventType, Annotated[float, Field(ge=-10, le=10)]] = Field(
+    exclude_seen_days: Annotated[float, Field(gt=0, le=36_500, strict=True)] | None = Field(
+        default=None, description="As in a request."
+    )
+    objectives: dict[EventType, Annotated[float, Field(ge=-10, le=10, strict=True)]] = Field(
         default_factory=dict,
         max_length=32,
         description="Event type -> how much a list is to be of what such an event follows on, beside what is likely "
@@ -175,7 +180,7 @@ class Surface(_Part):
     )
     boosts: tuple[Boost, ...] = Field(default=(), max_length=64, description="Raise or bury items.")
     pins: tuple[Pin, ...] = Field(default=(), max_length=64, description="Items at places of their own.")
-    max_per: dict[str, Annotated[int, Field(ge=1)]] = Field(
+    max_per: dict[str, Annotated[int, Field(ge=1, strict=True)]] = Field(
         default_factory=dict, max_length=8, description='Field -> most items of one value in a list: {"seller": 2}.'
     )
     shares: tuple[Share, ...] = Field(default=(), max_length=16, description="What a list holds a share of at least.")

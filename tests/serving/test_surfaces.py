@@ -259,6 +259,21 @@ def test_what_cannot_be_resolved_is_refused_by_name_and_the_others_are_answered(
     assert "headwater surfaces set" in none_yet.message
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"diversity": True}, "diversity: Input should be a valid number"),
+        ({"k": "5"}, "k: Input should be a valid integer"),
+        ({"explore": {"epsilon": True}}, "explore.epsilon: Input should be a valid number"),
+        ({"explore": "thompson"}, "explore: Input should be an object of names and values"),
+        ({"exclude_seen": "purchase"}, "exclude_seen: Input should be a list"),
+    ],
+)
+def test_a_number_is_a_number_and_whatever_is_none_is_refused_in_words_of_json(said: Any, told: str) -> None:
+    with pytest.raises(SettingsError, match=f"^overrides: {told} "):
+        Surface().changed(said)
+
+
 def test_the_topic_takes_the_place_of_the_settings_and_gives_it_back() -> None:
     surfaces = Surfaces({"home": Surface(k=1)})
     surfaces.put("home", Surface(k=2))
