@@ -19,14 +19,13 @@ import orjson
 from headwater.context import clock_ahead_ms, named
 from headwater.errors import BundleError
 from headwater.examples import Entry
-from models.block import Sparse
 from models.inputs import Steps, encode_entries, encode_fresh, encode_since
 from models.part import OWN_ROW
 from models.published.names import SAID as SAID_OF
 from models.published.ranker_graph import BY_HEAD, FACTS, HEAD_WEIGHTS, HIDDEN, SAID, WEIGHTS, build_ranker_graph
 from models.ranker.affinity import CONTENT_ROWS, KNOWN, NAME_BYTES, NAMED, first_taste
 from models.ranker.bounds import LISTS
-from models.ranker.candidates import alike_of, candidates_of, standing_of
+from models.ranker.candidates import Few, alike_of, candidates_of, standing_of
 from models.ranker.facts import (
     FIRST,
     ITEM,
@@ -213,7 +212,8 @@ class SecondStage:
             steps = encode_entries(situation.history, bundle.item_rows, types, bundle.config)
         past = past_of(steps, encode_since(situation.history, situation.at_ms))
         alike = alike_of(bundle.weights["ranker_alike"], past.rows)
-        opinions = [_opinion(parts[name], kind) for name, kind in self.experts if kind is not None]
+        spoken = [(parts[name], kind) for name, kind in self.experts if kind is not None]
+        opinions = [values if kind == "all" else Few(values) for values, kind in spoken]
         rows = candidates_of(scores, opinions, past.rows, np.concatenate([self.standing, alike]))
         return rows[scores[rows] > CLOSED], past
 
@@ -269,13 +269,6 @@ class SecondStage:
         """How far the network is listened to: 0 as long as it has not shown its worth."""
         share: np.float32 = self.bundle.weights["ranker_share"][0]
         return share
-
-
-def _opinion(values: Array, kind: str) -> Sparse | Array:
-    if kind == "all":
-        return values
-    rows = np.flatnonzero(values > 0)  # the others are no candidates
-    return Sparse(rows, values[rows])
 
 
 @cache

@@ -48,8 +48,11 @@ def build_ranker_graph(heads: bool = False) -> bytes:
     standard = add("Mul", add("Sub", FACTS, "ranker_mean"), "ranker_scale")  # (C, F)
     standard = add("Clip", standard, add.float(-WIDEST), add.float(WIDEST))
     hidden = add("Relu", add("Gemm", standard, "ranker_hidden_weight", "ranker_hidden_bias"), out=HIDDEN)  # (C, H)
-    said = add("Add", add("MatMul", hidden, "ranker_output_weight"), add("MatMul", standard, "ranker_linear"))
-    add("Clip", said, add.float(-MOST), add.float(MOST), out=SAID)
+    output, linear = (add("Unsqueeze", name, add.ints(1)) for name in ("ranker_output_weight", "ranker_linear"))
+    said = add(
+        "Add", add("MatMul", hidden, output), add("MatMul", standard, linear)
+    )  # by a column: a vector takes 4 times as long
+    add("Clip", add("Squeeze", said, add.ints(1)), add.float(-MOST), add.float(MOST), out=SAID)
     inputs: dict[str, tuple[str | int, ...]] = {FACTS: ("candidates", "facts"), **WEIGHTS}
     outputs: dict[str, tuple[str, ...]] = {SAID: ("candidates",), HIDDEN: ("candidates", "hidden")}
     if heads:

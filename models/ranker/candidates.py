@@ -8,6 +8,7 @@ choice for learner and serving. Exact, in compiled loops; the lists that no quer
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from models.block import Sparse
 from models.compiled import compiled
 from models.top_k import top_k
 
-__all__ = ["MOST", "alike_of", "candidates_of", "standing_of"]
+__all__ = ["MOST", "Few", "alike_of", "candidates_of", "standing_of"]
 
 Array = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -31,8 +32,16 @@ POPULAR, NEWEST = 15, 40
 """Of each popularity's reach, and of the items that came last."""
 
 
+NOTHING = np.float32(-np.inf)
+
 LIKE = 8
 """Newest entries of the history of which alike items are candidates."""
+
+
+class Few(NamedTuple):
+    """An opinion of few items: (N,), 0 of all others."""
+
+    values: Array
 
 
 def alike_of(alike: NDArray[np.int32], own: Rows) -> Rows:
@@ -57,13 +66,13 @@ def standing_of(popularity: NDArray[np.floating], first: Array) -> Rows:
     return np.concatenate(lists)
 
 
-def candidates_of(scores: Array, opinions: Sequence[Sparse | Array], own: Rows, others: Rows) -> Rows:
+def candidates_of(scores: Array, opinions: Sequence[Sparse | Few | Array], own: Rows, others: Rows) -> Rows:
     """The candidates of one query.
 
     Parameters
         scores: (N,) fused, before the ranker's revision; -inf where a row is forbidden or not open.
-        opinions: of each memory its contribution to the fused scores, `Sparse` (serving: the non-zero ones, ascending),
-            and of each expert with an opinion of all items its contribution (N,); popularity has its place in `others`.
+        opinions: of each memory its contribution to the fused scores, `Sparse` or `Few`, and of each expert with an
+            opinion of all items its contribution (N,); popularity has its place in `others`.
         own: rows of the history, in any order.
         others: rows of `standing_of` and of what is like the recent items.
 
@@ -71,12 +80,14 @@ def candidates_of(scores: Array, opinions: Sequence[Sparse | Array], own: Rows, 
         (C,) different rows, at most MOST, ascending. The fused best come first where there are too many, then own, the
         experts' in their order, and others.
     """
-    lists = [_best(scores, scores, FUSED), own]
+    lists = [_best(scores, scores, FUSED, NOTHING), own]
     for said in opinions:
         if isinstance(said, Sparse):
             lists.append(_best_of(said.rows, said.values, scores, EACH))
+        elif isinstance(said, Few):
+            lists.append(_best(said.values, scores, EACH, np.float32(0)))
         else:
-            lists.append(_best(said, scores, EACH))
+            lists.append(_best(said, scores, EACH, NOTHING))
     lists.append(others)
     found = _different(np.concatenate(lists), scores, MOST)
     found.sort()
@@ -104,16 +115,17 @@ def _sift(values: Array, rows: Rows, held: int) -> None:
 
 
 @compiled
-def _best(values: Array, scores: Array, k: int) -> Rows:
-    """The `k` rows that have the highest values (N,) among those with a score; ties to the lowest, in no order."""
-    kept, rows = np.full(k, -np.inf, np.float32), np.full(k, 1 << 62, np.int64)
-    least = np.float32(-np.inf)
+def _best(values: Array, scores: Array, k: int, least: np.float32) -> Rows:
+    """The `k` rows that have the highest values (N,) above `least` among those with a score; ties to the lowest, in no
+    order.
+    """
+    kept, rows = np.full(k, least, np.float32), np.full(k, 1 << 62, np.int64)
     for j in range(len(scores)):
         if values[j] > least and scores[j] > -np.inf:
             kept[0], rows[0] = values[j], j
             _sift(kept, rows, k)
             least = kept[0]
-    return rows[kept > -np.inf]
+    return rows[rows < 1 << 62]
 
 
 @compiled
