@@ -194,7 +194,7 @@ def _surfaces(settings: Settings) -> Iterator[Finding]:
     kept = surfaces_kept(settings)
     text = f"{len(kept.named)} named: {', '.join(sorted(kept.named)[:10])}"
     if kept.refused:
-        remedy = "`headwater surfaces set` writes a good one over each; the last good ones answer until a restart"
+        remedy = "`headwater surfaces set` writes a good one over each, `remove` takes it out; the last good ones stay"
         told = f"{len(kept.refused)} records of the topic are no surface, first {kept.refused[0]}"
         yield Finding("surfaces", "wrong", told, remedy, {"refused": kept.refused})
     elif kept.named:

@@ -198,7 +198,7 @@ class Client:
         """The surface of the settings is back, or there is none of this name any more. Raises as `track`."""
         self._check()
         self._outbox.partitions(SURFACES)
-        return self._outbox.send(SURFACES, None, key=_surface_key(name))
+        return self._outbox.send(SURFACES, None, key=name.encode())  # whatever somebody has named a surface
 
     def put_users(self, users: Iterable[User | Mapping[str, Any]]) -> Delivery:
         """Tell attributes of users; what is told of a user replaces, whole, what was told before.

@@ -55,7 +55,8 @@ def list_command(*, servers: KafkaOptions, as_json: Json = False) -> None:
             for text in not_now(one.surface, now_ms()):
                 out.print(f"{name}: {text}", markup=False)
         for text in kept.refused:
-            out.print(f"[red]refused[/] {escape(text.rstrip('.'))}. The last good one stays; set it anew.", markup=True)
+            told = f"{escape(text.rstrip('.'))}. The last good one stays; set it anew, or remove it."
+            out.print(f"[red]refused[/] {told}", markup=True)
     raise typer.Exit(1 if kept.refused else 0)
 
 
