@@ -102,7 +102,7 @@ class Ranker:
             self._scratch = np.zeros(len(scores), np.float32)
         example, statistics = asked.example, self.statistics
         past = past_of(example.steps, example.since)
-        others = [statistics.standing, alike_of(statistics.alike, past.rows)]
+        others = [statistics.standing, alike_of(statistics.asked_alike, past.rows)]
         lists: list[Sparse | Array] = []
         for place, trust, one in asked.voices:
             if isinstance(one, Sparse):
@@ -162,7 +162,7 @@ class Ranker:
         content = self.content
         return ItemTables(
             items=self.statistics.asked,
-            alike=self.statistics.alike,
+            alike=self.statistics.asked_alike,
             content=content.content,
             numbers=content.numbers,
             known=content.known,

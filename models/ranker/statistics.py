@@ -33,7 +33,7 @@ class RankerItems(Expert):
     """`items` (capacity, len(ITEM)) float32; `alike` (capacity, ALIKE) int32, rows, its own where there is none.
 
     It has no opinion and is asked as experts are only to go back to a query's moment: after `ask`, `asked` (used, ...)
-    is `items` as of the example that was last rewound.
+    is `items` as of the example that was last rewound, and `asked_alike` is `alike`.
     """
 
     name = "ranker_items"
@@ -46,7 +46,8 @@ class RankerItems(Expert):
         self.alike = np.repeat(np.arange(capacity, dtype=np.int32)[:, None], ALIKE, 1)
         self.touched = np.zeros(capacity, bool)
         self.touched_alike = np.zeros(capacity, bool)
-        self.asked = self.items[:0]
+        self.asked, self.asked_alike = self.items[:0], self.alike[:0]
+        self._related: list[Any] = []  # by the example that arrives: rows of `alike` and what they were
         self.standing = np.zeros(0, np.int64)  # `candidates.standing_of` at the end of the last block
 
     def start(self) -> list[float]:
@@ -66,7 +67,8 @@ class RankerItems(Expert):
             example.notes[self.name] = [rows, self.items[rows].tolist()]
             self.show(rows)
         elif example.row >= 0:
-            example.notes[self.name] = [[example.row], self.items[[example.row]].tolist()]
+            example.notes[self.name] = [[example.row], self.items[[example.row]].tolist(), *self._related]
+        self._related = []
 
     def show(self, rows: Sequence[int]) -> None:
         """Items were shown."""
@@ -101,23 +103,32 @@ class RankerItems(Expert):
             self.touched[event.row] = True
 
     def relate(self, row: int, others: Sequence[int]) -> None:
-        """An item got a row and is like these, the most like it first: each knows of the other."""
+        """An item got a row and is like these, the most like it first: each knows of the other.
+
+        `note` of the example that brought the item comes next.
+        """
+        rows = [row, *others[:ALIKE]]
+        self._related = [rows, self.alike[rows].tolist()]
         self.alike[row, : len(others)] = others[:ALIKE]
         for other in others[:ALIKE]:
             self.alike[other, 1:] = self.alike[other, :-1].copy()
             self.alike[other, 0] = row
-        self.touched_alike[[row, *others[:ALIKE]]] = True
+        self.touched_alike[rows] = True
 
     def ask(self, block: Block) -> None:
         """As of after the block; `rewind` goes back from there."""
-        self.asked = self.items[: block.used].copy()
+        self.asked, self.asked_alike = self.items[: block.used].copy(), self.alike[: block.used]
+        if any(len(example.notes.get(self.name, ())) > 2 for example in block.examples):
+            self.asked_alike = self.asked_alike.copy()
 
     def rewind(self, example: Pending) -> None:
         """What the example told is not yet known."""
         noted = example.notes.get(self.name)
         if noted:
-            rows, before = noted
+            rows, before, *related = noted
             self.asked[rows] = np.array(before, np.float32).reshape(-1, len(ITEM))
+            if related:
+                self.asked_alike[related[0]] = np.array(related[1], np.int32)
 
     def grow(self, capacity: int) -> None:
         """Room for more items."""

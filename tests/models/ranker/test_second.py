@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from headwater.examples import Entry, EventPosition, Example, Kind
+from headwater.examples import CatalogueEntry, Entry, EventPosition, Example, Kind
 from models.block import Sparse
 from models.checkpoint import read_checkpoint, write_checkpoint
 from models.learner import Learner
@@ -162,12 +162,18 @@ def test_a_young_ranker_says_nothing() -> None:
 def test_a_query_is_told_of_items_as_they_were_at_its_own_moment() -> None:
     learner = Learner(SMALL, seed=0)
     examples = parade(4 * SMALL.block)
+    for item_id in {one.target.item_id for one in examples}:
+        learner.observe_item(CatalogueEntry(item_id, {"categories": ["film"]}))
     learner.learn(examples[: -SMALL.block])
     statistics = learner.parts.ranker.statistics  # type: ignore[union-attr]
-    before = statistics.items.copy()
+    items, alike = statistics.items.copy(), statistics.alike.copy()
     learner.learn(examples[-SMALL.block :])
-    assert not np.array_equal(statistics.items[: len(before)], before)
-    assert np.array_equal(statistics.asked[: len(before)], before[: len(statistics.asked)])
+    for now, asked, before in (
+        (statistics.items, statistics.asked, items),
+        (statistics.alike, statistics.asked_alike, alike),
+    ):
+        assert not np.array_equal(now[: len(before)], before)
+        assert np.array_equal(asked[: len(before)], before[: len(asked)])
 
 
 def example(i: int, item_id: str, type_: str, **more: object) -> Example:
