@@ -75,10 +75,10 @@ def test_a_fault_of_ours_in_one_request_is_a_dead_letter_and_the_others_are_answ
 ) -> None:
     decode = answering.decode_request
 
-    def faulty(value: bytes | None) -> Any:
+    def faulty(value: bytes | None, written_ms: int | None = None) -> Any:
         if b"hostile" in (value or b""):
             raise RecursionError("maximum recursion depth exceeded")
-        return decode(value)
+        return decode(value, written_ms)
 
     monkeypatch.setattr(answering, "decode_request", faulty)
     sent = worker.answer(
