@@ -29,6 +29,7 @@ from models.ranker.candidates import Few, alike_of, candidates_of, standing_of
 from models.ranker.facts import (
     FIRST,
     ITEM,
+    POSITIVE,
     AskedMoment,
     ItemTables,
     Past,
@@ -214,7 +215,8 @@ class SecondStage:
         alike = alike_of(bundle.weights["ranker_alike"], past.rows)
         spoken = [(parts[name], kind) for name, kind in self.experts if kind is not None]
         opinions = [values if kind == "all" else Few(values) for values, kind in spoken]
-        rows = candidates_of(scores, opinions, past.rows, np.concatenate([self.standing, alike]))
+        others, counts = np.concatenate([self.standing, alike]), bundle.weights["ranker_items"][:, POSITIVE]
+        rows = candidates_of(scores, opinions, past.rows, others, counts)
         return rows[scores[rows] > CLOSED], past
 
     def facts(self, situation: Situation, scores: Array, parts: Mapping[str, Array], rows: RowIds, past: Past) -> Array:

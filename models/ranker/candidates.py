@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from models.block import Sparse
 from models.compiled import compiled
+from models.ranker.facts import FEW_EVENTS
 from models.top_k import top_k
 
 __all__ = ["MOST", "Few", "alike_of", "candidates_of", "standing_of"]
@@ -27,6 +28,9 @@ MOST = 300
 
 FUSED, EACH = 100, 30
 """Of the fused scores, and of each expert's own."""
+
+NEW = 30
+"""Of the fused scores among new items (`FEW_EVENTS`)."""
 
 POPULAR, NEWEST = 15, 40
 """Of each popularity's reach, and of the items that came last."""
@@ -66,7 +70,9 @@ def standing_of(popularity: NDArray[np.floating], first: Array) -> Rows:
     return np.concatenate(lists)
 
 
-def candidates_of(scores: Array, opinions: Sequence[Sparse | Few | Array], own: Rows, others: Rows) -> Rows:
+def candidates_of(
+    scores: Array, opinions: Sequence[Sparse | Few | Array], own: Rows, others: Rows, counts: Array
+) -> Rows:
     """The candidates of one query.
 
     Parameters
@@ -75,12 +81,13 @@ def candidates_of(scores: Array, opinions: Sequence[Sparse | Few | Array], own: 
             opinion of all items its contribution (N,); popularity has its place in `others`.
         own: rows of the history, in any order.
         others: rows of `standing_of` and of what is like the recent items.
+        counts: (N,) float32, events that spoke for each item.
 
     Returns
         (C,) different rows, at most MOST, ascending. The fused best come first where there are too many, then own, the
-        experts' in their order, and others.
+        best of the new items, the experts' in their order, and others.
     """
-    lists = [_best(scores, scores, FUSED, NOTHING), own]
+    lists = [_best(scores, scores, FUSED, NOTHING), own, _best_new(scores, counts, NEW)]
     for said in opinions:
         if isinstance(said, Sparse):
             lists.append(_best_of(said.rows, said.values, scores, EACH))
@@ -123,6 +130,19 @@ def _best(values: Array, scores: Array, k: int, least: np.float32) -> Rows:
     for j in range(len(scores)):
         if values[j] > least and scores[j] > -np.inf:
             kept[0], rows[0] = values[j], j
+            _sift(kept, rows, k)
+            least = kept[0]
+    return rows[rows < 1 << 62]
+
+
+@compiled
+def _best_new(scores: Array, counts: Array, k: int) -> Rows:
+    """The same by the scores themselves, of items with at most FEW_EVENTS."""
+    kept, rows = np.full(k, NOTHING, np.float32), np.full(k, 1 << 62, np.int64)
+    least = NOTHING
+    for j in range(len(scores)):
+        if scores[j] > least and counts[j] <= FEW_EVENTS:
+            kept[0], rows[0] = scores[j], j
             _sift(kept, rows, k)
             least = kept[0]
     return rows[rows < 1 << 62]

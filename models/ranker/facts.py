@@ -37,6 +37,7 @@ from models.ranker.affinity import (
 )
 
 __all__ = [
+    "FEW_EVENTS",
     "FIRST",
     "ITEM",
     "MOMENT",
@@ -61,6 +62,9 @@ ITEM = ("first", "last", "positive", "negative", "weight", "exposures")
 counts of what spoke for the item and against it; what the former weighed as targets; and how often it was shown."""
 
 FIRST, LAST, POSITIVE, NEGATIVE, WEIGHT, EXPOSURES = range(len(ITEM))
+
+FEW_EVENTS = 5
+"""That a new item has at most, which spoke for it."""
 
 MOMENT = (
     "hours",

@@ -64,6 +64,7 @@ class RankerNetwork(Network):
         self.means, self.square, self.met = np.zeros(facts), np.zeros(facts), np.zeros(1)
         self.gain = np.zeros(1)  # nats, of the newest queries, see `bounds.SURE`
         self.share = np.zeros(1, np.float32)
+        self.new_items = np.ones(1)  # of which share of the newest queries a new item came
         self.lists = RankerLists(HIDDEN, facts)
         self.posterior = Posterior(HIDDEN)
         self.asked = Forward(*(np.zeros((0, facts), np.float32),) * 3)  # of the newest query
@@ -216,7 +217,7 @@ class RankerNetwork(Network):
             "square": self.square,
             "met": self.met,
         }
-        more |= {"gain": self.gain, "share": self.share}
+        more |= {"gain": self.gain, "share": self.share, "new_items": self.new_items}
         return super().state() | {f"ranker.{name}": array for name, array in more.items()}
 
 

@@ -24,7 +24,9 @@ from models.ranker.candidates import alike_of, candidates_of, standing_of
 from models.ranker.content import ItemContent, Taste
 from models.ranker.contributions import Voice, contributions_of
 from models.ranker.facts import (
+    FEW_EVENTS,
     FIRST,
+    POSITIVE,
     AskedMoment,
     ItemTables,
     Past,
@@ -45,6 +47,10 @@ __all__ = ["AskedQuery", "Ranker", "Revision"]
 
 Array = NDArray[np.float32]
 Rows = NDArray[np.int64]
+
+
+RECENT = 1e-3
+"""The share of queries that a new item came of is that of about the newest 1 / RECENT."""
 
 
 class AskedQuery(NamedTuple):
@@ -109,7 +115,7 @@ class Ranker:
                 lists.append(Sparse(one.rows, one.values if trust > 0 else -one.values))
             elif place in self.listened:
                 lists.append(one.values if trust > 0 else -one.values)
-        rows = candidates_of(scores, lists, past.rows, np.concatenate(others))
+        rows = candidates_of(scores, lists, past.rows, np.concatenate(others), statistics.asked[:, POSITIVE])
         said, plain = contributions_of(asked.voices, self.experts, rows, self._scratch), scores[rows]
         after = plain
         for place, then in zip(reversed(asked.revisers), reversed(asked.before), strict=True):
@@ -177,6 +183,10 @@ class Ranker:
             common = among * np.exp(self.network.common(asked))
             self.heads.taught(revision.head, asked, common, revision.by_head, target, weight)
         self.heads.meet(revision.kind)
+        new, share = self.statistics.asked[row, POSITIVE] <= FEW_EVENTS, self.network.new_items
+        if new:  # up to twice, the fewer they are: all else would bury what is learned of them (docs/lab-book.md)
+            weight = np.float32(weight * (2.0 - share[0]))
+        share += RECENT * (new - share)
         self.network.taught(revision.facts, among, target, weight)
         content = self.content
         if content.known.any() and target.any():

@@ -8,18 +8,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.ranker.facts import POSITIVE
+from models.ranker.facts import FEW_EVENTS, POSITIVE
 from serving.filters import Mask
 
-__all__ = ["FEW", "few_events"]
-
-FEW = 5
-"""Events that a new item has at most."""
+__all__ = ["few_events"]
 
 
 def few_events(weights: Mapping[str, npt.NDArray[Any]]) -> Mask:
-    """Which rows had at most FEW events, (capacity,). Of a model that counts none, of an earlier release: none."""
+    """Which rows had at most FEW_EVENTS, (capacity,). Of a model that counts none, of an earlier release: none."""
     items = weights.get("ranker_items")
     if items is None:
         return np.zeros(len(weights["popularity"]), bool)
-    return np.asarray(items[:, POSITIVE] <= FEW)
+    return np.asarray(items[:, POSITIVE] <= FEW_EVENTS)

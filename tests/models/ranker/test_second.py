@@ -15,9 +15,10 @@ from models.block import Sparse
 from models.checkpoint import read_checkpoint, write_checkpoint
 from models.learner import Learner
 from models.quality import Scored
-from models.ranker.candidates import EACH, FUSED, MOST, candidates_of
+from models.ranker.candidates import EACH, FUSED, MOST, NEW, candidates_of
 from models.ranker.facts import (
     EXPOSURES,
+    FEW_EVENTS,
     ITEM,
     NEGATIVE,
     POSITIVE,
@@ -49,18 +50,22 @@ def test_candidates_are_the_exact_best_of_all_together_and_of_each_expert_by_its
         few = draw.permutation(rows)[: rows // 2]
         sparse = Sparse(few, np.round(draw.random(len(few)), 1).astype(np.float32))
         own, others = draw.integers(0, rows, 30), draw.integers(0, rows, 60)
-        found = candidates_of(scores, [sparse, dense], own, others)
+        counts = draw.integers(0, 12, rows).astype(np.float32)
+        found = candidates_of(scores, [sparse, dense], own, others, counts)
         allowed = np.isfinite(scores)
         spread = np.zeros(rows, np.float32)
         spread[sparse.rows] = sparse.values
         wanted = {
             *top_k(scores, FUSED).tolist(),
+            *top_k(np.where(counts <= FEW_EVENTS, scores, -np.inf), NEW).tolist(),
             *top_k(np.where(allowed, dense, -np.inf), EACH).tolist(),
             *top_k(np.where(allowed & (spread > 0), spread, -np.inf), EACH).tolist(),
             *(row for row in (*own.tolist(), *others.tolist()) if allowed[row]),
         }
         assert found.tolist() == sorted(wanted)
-    many = candidates_of(np.arange(3000, dtype=np.float32), [], np.arange(3000), np.arange(3000))
+    many = candidates_of(
+        np.arange(3000, dtype=np.float32), [], np.arange(3000), np.arange(3000), np.full(3000, 9, np.float32)
+    )
     assert len(many) == MOST
     assert set(range(2900, 3000)) <= set(many.tolist())
 
