@@ -33,6 +33,7 @@ from onnx import TensorProto
 from models.block import Sparse
 from models.compiled import compiled
 from models.config import MemoryConfig, ModelConfig
+from models.experts.associations import read_associations, score
 from models.experts.expert import Expert, LearnedEvent
 from models.inputs import Recent
 from models.onnx_nodes import Nodes
@@ -118,7 +119,8 @@ class AssociationMemory(Expert):
         )
         self.aversion = 0.0
         self.tables = _empty_tables(0, capacity, config.slots)
-        self.sums = np.zeros(capacity)  # scratch of `_add_up`
+        self.held = read_associations(self.weights(), self.name)
+        self.sums = np.zeros(capacity)  # scratch of `score`
         steps = np.arange(config.reach, dtype=np.float64)
         self.read_weight = (config.read_fade**steps).astype(np.float32)  # (reach,)
         self.write_weight = (config.write_fade**steps).astype(np.float32)  # (reach,)
@@ -169,9 +171,7 @@ class AssociationMemory(Expert):
         factor. Costs what is associated with the history, whatever the size of the catalogue.
         """
         faded = np.zeros(len(recent)) if ago_ms is None else ago_ms * self.rates.per_ms
-        recent, tables = np.ascontiguousarray(recent), self.tables
-        ids, weights, source, scale = tables.ids, tables.weights, tables.log_source, tables.target_scale
-        return _add_up(ids, weights, source, scale, recent, faded, self.read_weight, self.sums)
+        return score(self.held, np.ascontiguousarray(recent), faded, self.read_weight, self.sums)
 
     def update(
         self, recent: Rows, target: int, since_ms: float = 0, weight: float = 1.0, ago_ms: Doubles | None = None
@@ -192,6 +192,7 @@ class AssociationMemory(Expert):
         more = _empty_tables(len(self.tables.ids), capacity, self.config.slots)
         arrays: Any = zip(self.tables, more, strict=True)
         self.tables = Tables(*(np.concatenate(both) for both in arrays))
+        self.held = read_associations(self.weights(), self.name)
         self.sums = np.zeros(capacity)
 
     def clear(self, rows: list[int]) -> None:
@@ -226,8 +227,8 @@ class AssociationMemory(Expert):
 
     def read(self, weights: Mapping[str, NDArray[Any]]) -> None:
         """Be the published tables."""
-        self.sums = np.zeros(len(weights[f"{self.name}_ids"]))
-        self.tables = self.tables._replace(**{part: weights[f"{self.name}_{part}"] for part in PUBLISHED})
+        self.held = read_associations(weights, self.name)
+        self.sums = np.zeros(len(self.held.size))
 
     def take_changes(self) -> Changes:
         """Rows of what rows are worth, and single slots of the tables."""
@@ -315,50 +316,6 @@ def _faded(add: Nodes, half_life_hours: float) -> str:
     gone = add("Sub", seconds, add.double(1.0))
     behind = add("CumSum", gone, add.constant(1, np.int64), exclusive=1, reverse=1)
     return add("Mul", behind, add.double(math.log(2.0) / (half_life_hours * 3600.0)))
-
-
-@compiled
-def _add_up(
-    ids: NDArray[np.int32],
-    weights: Floats,
-    log_source: Floats,
-    target_scale: Floats,
-    recent: Rows,
-    faded: Doubles,
-    read_weight: Floats,
-    sums: Doubles,
-) -> tuple[Rows, Floats]:
-    """Rows (m,) that rows `recent` are associated with, in the order they are met, and their scores (m,).
-
-    `recent` and `faded`, by how much the log of each one's say has fallen, (n,), newest first; the newest
-    `len(read_weight)` of them are heard. `sums` (capacity,) is scratch: zeros before and after. The four tables come
-    one by one: numba takes 3 us longer over all of `Tables`, at each of the three memories of each event.
-    """
-    slots = ids.shape[1]
-    heard = min(len(recent), len(read_weight))
-    log, highest = np.empty(heard), -np.inf
-    for k in range(heard):
-        if recent[k] >= len(ids):
-            raise IndexError("a row beyond the tables")  # compiled loops read whatever is there
-        log[k] = log_source[recent[k]] - faded[k]
-        highest = max(highest, log[k])
-    rows = np.empty(min(heard * slots, len(sums)), np.int64)
-    found = 0
-    for k in range(heard):
-        row, say = recent[k], np.float32(math.exp(log[k] - highest)) * read_weight[k]
-        for slot in range(slots):
-            gain = weights[row, slot] * say
-            if gain > 0:
-                item = ids[row, slot]
-                if sums[item] == 0:
-                    rows[found] = item
-                    found += 1
-                sums[item] += gain
-    scores = np.empty(found, np.float32)
-    for i in range(found):
-        scores[i] = sums[rows[i]] * target_scale[rows[i]]
-        sums[rows[i]] = 0.0
-    return rows[:found], scores
 
 
 @compiled
