@@ -11,6 +11,7 @@
     |-- CheckpointError      a trainer checkpoint is truncated, corrupt or of another format
     |-- AnotherLog           the store has folded another, longer log than the one that is there
     |-- StoreDamaged         what all features depend on holds what nobody wrote: marks, or the landmark of the decay
+    |-- NewerFormat          a later release wrote what is stored: it may be neither read nor written over
     |-- SourceError          a file or a Kafka range to replay cannot be read
     `-- Stalled              a worker made no progress for longer than its limit
 
@@ -25,6 +26,7 @@ __all__ = [
     "DeadlineExceeded",
     "HeadwaterError",
     "InvalidMessage",
+    "NewerFormat",
     "RequestRefused",
     "SettingsError",
     "SourceError",
@@ -101,6 +103,10 @@ class StoreDamaged(HeadwaterError):
         super().__init__(f"{what}. {remedy}")
         self.what = what
         self.remedy = remedy
+
+
+class NewerFormat(HeadwaterError):
+    """A later release wrote what is stored: it may be neither read nor written over."""
 
 
 class SourceError(HeadwaterError):
