@@ -80,7 +80,7 @@ def watch_features(load: Measured, settings: Settings) -> None:
                 load.feature.stop(message["channel"].decode().removeprefix(head))
 
 
-def _librdkafka(kafka: KafkaSettings) -> dict[str, Any]:
+def librdkafka(kafka: KafkaSettings) -> dict[str, Any]:
     """Where Kafka is and how it lets in, as librdkafka names it: it costs the generator less than kafka-python does."""
     password = kafka.sasl_password
     config = {
@@ -96,7 +96,7 @@ def _librdkafka(kafka: KafkaSettings) -> dict[str, Any]:
 
 def watch_replies(load: Measured, settings: Settings, echoed: str, ready: threading.Event) -> None:
     kafka = settings.kafka
-    reader = Consumer({**_librdkafka(kafka), "group.id": f"{kafka.prefix}watch", "enable.auto.commit": False})
+    reader = Consumer({**librdkafka(kafka), "group.id": f"{kafka.prefix}watch", "enable.auto.commit": False})
     reply = topic_name(RECOMMENDATIONS, kafka.prefix)
     ends = [(name, reader.get_watermark_offsets(TopicPartition(name, 0))[1]) for name in (reply, echoed)]
     reader.assign([TopicPartition(name, 0, end) for name, end in ends])
@@ -122,7 +122,7 @@ def send_load(load: Measured, settings: Settings, echo: str, seconds: float, rat
     kafka = settings.kafka
     writer = Producer(
         {
-            **_librdkafka(kafka),
+            **librdkafka(kafka),
             "linger.ms": kafka.linger_ms,
             "enable.idempotence": True,
             "partitioner": "murmur2",
