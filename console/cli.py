@@ -14,6 +14,7 @@ import typer
 
 from console.commands import (
     audit,
+    bench,
     contract,
     dead_letters,
     demo,
@@ -60,6 +61,7 @@ app.command("trace", rich_help_panel=LOOK)(trace.command)
 app.command("tail", rich_help_panel=LOOK)(tail.command)
 app.command("topics", rich_help_panel=LOOK)(topics.command)
 app.add_typer(audit.app, name="audit", rich_help_panel=LOOK)
+app.add_typer(bench.app, name="bench", rich_help_panel=LOOK)
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=MEND)
 app.command("rollback", rich_help_panel=MEND)(rollback.command)
 app.command("contract", rich_help_panel=MEND)(contract.command)

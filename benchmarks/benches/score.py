@@ -1,0 +1,89 @@
+"""What a request costs the scorer, beside an exact search over vectors of the same catalogue and the table's bytes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.ruler import Bar, Beside, Left, Row, Setup, in_turns, optional
+from benchmarks.ruler.turns import timed
+from benchmarks.scorer import NOW_MS, histories, synthetic_bundle
+from headwater.events import Item
+from headwater.examples import Entry
+from headwater.recommendations import Request
+from models.config import ModelConfig
+from serving.catalogue import Catalogue
+from serving.scorer import Scorer
+from serving.scoring import Ask, score
+
+K = 10
+
+
+def measured(setup: Setup) -> list[Row]:
+    """Milliseconds of processor time that a request costs: the graph, and all of score(), one thread."""
+    rows = []
+    for items in setup.pick((10_000, 100_000, 400_000), (2_000,)):
+        rows += _at(setup, items)
+    return rows
+
+
+def _at(setup: Setup, items: int) -> list[Row]:
+    rng = np.random.default_rng(0)
+    scorer = Scorer(Catalogue(Item(item_id=f"item-{row}", categories=(f"c{row % 20}",)) for row in range(items)), "cpu")
+    scorer.load(synthetic_bundle(items, ModelConfig(max_items=items), rng), 0)
+    vectors = rng.standard_normal((items, ModelConfig().width), dtype=np.float32)
+    flat = vectors.reshape(-1)
+    exact = _faiss(setup, vectors)
+    rows = []
+    for size in (1, 32):
+        stored = histories(size, items, rng)
+        asks = [Ask(Request(user_id="u", k=K), one) for one in stored]
+        queries = vectors[rng.integers(0, items, size)]
+        calls = max(2, setup.pick(100, 4) // size)
+        parts: dict[str, Callable[[], object]] = {
+            "graph": lambda s=stored: _graph(scorer, s),  # type: ignore[misc]
+            "score": lambda a=asks: score(scorer, a, now_ms=NOW_MS, exclude_seen=["auto"]),  # type: ignore[misc]
+            "numpy": lambda q=queries: _best(q @ vectors.T),  # type: ignore[misc]
+            "bytes": lambda: flat @ flat,
+        }
+        if exact is not None:
+            parts["faiss"] = lambda q=queries: exact.search(q, K)  # type: ignore[misc]
+        found = in_turns(
+            setup.turns,
+            {name: (lambda p=part, n=calls: timed(p, n, time.thread_time)) for name, part in parts.items()},
+        )
+        others = [Beside("numpy", "peer", found["numpy"]), Beside("one pass over the table", "floor", found["bytes"])]
+        bars = []
+        if "faiss" in found:
+            others.insert(0, Beside("faiss IndexFlatIP", "peer", found["faiss"]))
+            bars = [Bar(2.0, 1.0, against="faiss IndexFlatIP")] if items == 100_000 and size == 1 else []
+        of = f"{size} request{'s' if size > 1 else ''}, {items:,} items"
+        rows.append(Row(f"graph, {of}", "ms", "less", found["graph"], others, bars))
+        own = Beside("graph", "own", found["graph"])
+        rows.append(Row(f"score(), {of}", "ms", "less", found["score"], [own]))
+    return rows
+
+
+def _graph(scorer: Scorer, stored: Sequence[Sequence[Entry]]) -> None:
+    with scorer.live() as half:
+        assert half is not None
+        half.run(stored, NOW_MS, ["scores"])
+
+
+def _best(scores: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.argpartition(scores, -K, axis=1)[:, -K:]
+
+
+def _faiss(setup: Setup, vectors: np.ndarray[Any, Any]) -> Any:
+    try:
+        faiss: Any = optional("faiss")
+    except Left as why:
+        setup.left(why)
+        return None
+    faiss.omp_set_num_threads(1)
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(vectors)
+    return index

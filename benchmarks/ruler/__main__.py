@@ -1,0 +1,63 @@
+"""`python -m benchmarks.ruler NAME ...`: one bench in a process of its own, for `benchmarks.ruler.running`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.benches import BENCHES
+from benchmarks.ruler.figures import Report
+from benchmarks.ruler.machine import commit, machine
+from benchmarks.ruler.registry import Setup
+
+
+def main() -> int:
+    """Run it, save its report, and say by the exit code whether it failed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ruler", description=__doc__)
+    parser.add_argument("name", choices=BENCHES)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--broker", default="embedded")
+    given = parser.parse_args()
+    chosen = BENCHES[given.name]
+    began, loaded = time.monotonic(), os.getloadavg()[0]
+    stamp = datetime.now(UTC).isoformat(timespec="seconds")
+    failed = ""
+    with tempfile.TemporaryDirectory(prefix="headwater-bench-") as folder:
+        setup = Setup(Path(folder), given.quick, given.broker)
+        try:
+            rows = chosen.load()(setup)
+        except Exception as error:  # noqa: BLE001 - whatever ends a bench stands in its report
+            traceback.print_exc()
+            rows, failed = [], f"{type(error).__name__}: {error}"
+    report = Report(
+        bench=chosen.name,
+        about=chosen.about,
+        broker=broker_name(given.broker) if chosen.uses_broker else "",
+        quick=given.quick,
+        machine=machine(),
+        commit=commit(),
+        began=stamp,
+        seconds=round(time.monotonic() - began, 1),
+        load=(round(loaded, 2), round(os.getloadavg()[0], 2)),
+        rows=rows,
+        left_out=setup.left_out,
+        failed=failed,
+    )
+    report.save(given.out)
+    return 1 if failed else 0
+
+
+def broker_name(asked: str) -> str:
+    """As a report has it: an address is that of a Kafka."""
+    return asked if asked == "embedded" else "kafka"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
