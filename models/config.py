@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from headwater.context import MAX_CONTEXT_FIELDS
 from headwater.errors import SettingsError
 from headwater.signals import Signal, Signals
-from models.teaching import TEACH_PER_MINUTE
+from models.taught.teaching import TEACH_PER_MINUTE
 
 __all__ = ["MemoryConfig", "ModelConfig", "checked", "differences", "model_config"]
 
@@ -88,7 +88,7 @@ class ModelConfig(BaseModel):
         ge=0,
         exclude_if=lambda bound: bound == TEACH_PER_MINUTE,
         description="A user's events beyond so many a minute, and 50 times as many a day, are not learned, unless "
-        "others do a tenth as much; 0 learns from everybody without end (models/teaching.py).",
+        "others do a tenth as much; 0 learns from everybody without end (models/taught/teaching.py).",
     )
 
     time_zone: str = Field(

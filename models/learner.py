@@ -45,7 +45,8 @@ from models.ranker.told import told_of
 from models.sentences import SentenceModel
 from models.shown.lists import ShownLists
 from models.shown.showings import Tired, times_shown, tired_facts, tired_of, unanswered
-from models.teaching import TeachingLimit
+from models.taught.pace import LearningPace, in_share
+from models.taught.teaching import TeachingLimit
 
 __all__ = ["Learner", "Scored", "compile_loops"]
 
@@ -88,7 +89,9 @@ class Learner:
         SettingsError: cuda is asked for and not there, or `config.experts` names no known expert.
 
     `parts` are the experts and all else that has weights. `list_length`, 0 at first, is how many of the best items each
-    `Scored` names. Not thread-safe.
+    `Scored` names. `pace.share` of the blocks are learned by what learns by gradient (encoder, gate, ranker, clicks);
+    the others are passed over by it, and counted: memories, popularity and counts learn every example all the same.
+    `tests_rest` has those scored, too. Not thread-safe.
     """
 
     def __init__(self, config: ModelConfig | None = None, seed: int = 0, device: str = "cpu") -> None:
@@ -101,6 +104,8 @@ class Learner:
         self.parts = Parts(config, config.initial_capacity, seed)
         self.popularity = self.parts.popularity
         self.list_length = 0  # how many of the best items a Scored names
+        self.pace = LearningPace()
+        self.tests_rest = False  # score what is not learned, too: it changes nothing that is learned
         self.pending: list[Pending] = []
         self.prequential = Prequential(config.window_events)
         self.lists = ShownLists(config, self.parts, self.prequential.shown)
@@ -142,6 +147,8 @@ class Learner:
         """
         scored: list[Scored] = []
         for example in examples:
+            if not self.pending:
+                self.pace.begin(self.examples_seen // self.config.block)
             self._arrive(example)
             if len(self.pending) == self.config.block:
                 scored += self._close_block()
@@ -156,24 +163,32 @@ class Learner:
         """
         return self._close_block() if self.pending else []
 
+    def rests(self) -> bool:
+        """Whether the next example is one that the slow part passes over."""
+        if self.pending:
+            return self.pace.resting
+        return not in_share(self.examples_seen // self.config.block, self.pace.share)
+
     def undecided(self) -> list[Judged]:
         """Items of lists whose window was still open when a stream ended, as they stand: after `close`."""
         return self.lists.undecided()
 
     def _arrive(self, example: Example) -> None:
         """Take down what experts say of an example on arrival, then let them learn it."""
-        target, history = example.target, example.history
+        target, history, resting = example.target, example.history, self.pace.resting
         if example.kind is Kind.SHOWN:
             self.examples_seen += 1
-            self.pending.append(self._shown(example))
+            self.pending.append(self._glimpsed(example) if resting else self._shown(example))
             return
         if example.kind is not Kind.EVENT or not self.admits(example):
-            unread = Steps([], [], [], [])
-            pending = Pending(example.user_id, None, target, -1, unread, since=0.0, capped=True)
-            pending.kind, pending.request_id = example.kind, example.request_id
+            pending = _unread(example)
+            pending.capped = True
             if example.kind is Kind.UNDONE:
                 self.take_back(example, pending)
             self.pending.append(pending)
+            return
+        if resting and not self.tests_rest:
+            self.pending.append(self._count(example))
             return
         steps = encode_entries(history, self.items.rows, self.types, self.config)
         pending = Pending(
@@ -201,6 +216,28 @@ class Learner:
             if example.shown and self.config.negative_loss and meaning is Meaning.POSITIVE:
                 pending.passed_over = self._passed_over(example)
         self.pending.append(pending)
+
+    def _count(self, example: Example) -> Pending:
+        """Let experts learn an example at once, and no more: its block rests."""
+        target, history, rows = example.target, example.history, self.items.rows
+        pending = _unread(example)
+        steps = encode_entries(history, rows, self.types, self.config)
+        recent = recent_of(steps, target.time_ms - history[-1].time_ms if history else 0)
+        before = next((entry[1] for entry in reversed(history) if entry[0] == target.item_id), None)
+        pending.row = self.observe(target, before)
+        if self.parts.ranker is not None:
+            self.parts.ranker.statistics.pass_over()
+        if pending.row >= 0:
+            self.count_event(pending.row, target, recent)
+        return pending
+
+    def _glimpsed(self, example: Example) -> Pending:
+        """A list that is shown while its block rests is counted, and not waited for."""
+        if self.parts.ranker is not None:
+            items = dict.fromkeys(example.items or (example.target.item_id,))
+            rows = [self.items.rows.get(item_id, -1) for item_id in items]
+            self.parts.ranker.statistics.show([row for row in rows if row >= 0])
+        return _unread(example)
 
     def _told(self, example: Example) -> list[float] | None:
         if self.parts.ranker is None or not (example.context or example.attributes):
@@ -396,17 +433,22 @@ class Learner:
             expert.take_back(event)
 
     def _close_block(self) -> list[Scored]:
-        """Score a full block with the weights as they are, then take the gradient steps."""
+        """Score a full block with the weights as they are, then take the gradient steps, unless it rests."""
         taught = [one for one in self.pending if not one.capped]
         heard: dict[int, Heard] = {}
-        found = iter(self._learn_block(taught, heard) if taught else ())
+        resting = self.pace.resting
+        found = iter(self._pass_over(taught) if resting else self._learn_block(taught, heard) if taught else ())
         scored = [NO_QUERY if one.capped else next(found) for one in self.pending]
         read = [place for place, one in enumerate(self.pending) if not one.capped]
-        told = self.lists.pass_block(self.pending, {read[at]: one for at, one in heard.items()})
+        told = self.lists.pass_block(self.pending, {read[at]: one for at, one in heard.items()}, resting)
         if self.lists.begun:
             scored = [one._replace(judged=judged) if judged else one for one, judged in zip(scored, told, strict=True)]
         for one in scored:
-            self.prequential.add(one)
+            if not resting:
+                self.prequential.add(one)
+            for judged in one.judged:
+                self.prequential.shown.add(judged)
+        self.pace.end(len(self.pending))
         self._tell_share()
         if self.parts.ranker is not None:
             for row in list(self.parts.ranker.content.stale):
@@ -422,6 +464,18 @@ class Learner:
             shares = self.parts.ranker.shares()
             self.prequential.head_shares = {name: shares[kind] for name, kind in self.types.items() if kind in shares}
 
+    def _pass_over(self, examples: Sequence[Pending]) -> list[Scored]:
+        """Their `Scored`, which are none unless `tests_rest`; what is new and popular for the next block."""
+        used, scored = self.items.used, [NO_QUERY] * len(examples)
+        if self.tests_rest and examples:
+            block = block_of(examples, used, self.types, np.zeros(used), self.config)
+            for expert in self.parts.listeners:
+                expert.ask(block)
+            scored = self._named(*fuse(self.parts, block, self.list_length, learn=False)[:2])
+        if self.parts.ranker is not None:
+            self.parts.ranker.look(self.popularity, used)
+        return scored
+
     def _learn_block(self, examples: Sequence[Pending], heard: dict[int, Heard]) -> list[Scored]:
         """Their `Scored`; what is said of the lists among them goes into `heard`, by place."""
         used = self.items.used
@@ -431,11 +485,15 @@ class Learner:
             expert.learn(block)
         scored, best, lists = fuse(self.parts, block, self.list_length)
         heard.update(lists)
-        if self.list_length:
-            ids = self.items.ids
-            named = [tuple(str(ids[row]) for row in rows.tolist()) for rows in best]
-            scored = [one._replace(items=items) for one, items in zip(scored, named, strict=True)]
-        return scored
+        return self._named(scored, best)
+
+    def _named(self, scored: list[Scored], best: Sequence[NDArray[np.int64]]) -> list[Scored]:
+        """With the ids of the best rows."""
+        if not self.list_length:
+            return scored
+        ids = self.items.ids
+        named = [tuple(str(ids[row]) for row in rows.tolist()) for rows in best]
+        return [one._replace(items=items) for one, items in zip(scored, named, strict=True)]
 
     def expire(self) -> None:
         """Let go of items that are due."""
@@ -519,6 +577,7 @@ class Learner:
             "content": self.content.state(),
             "prequential_events": self.prequential.events,
             "teaching": self.limit.state(),
+            **({"pace": pace} if (pace := self.pace.state()) else {}),
             "adam_steps": {name: adam.steps for part in self.parts.all for name, adam in part.adams().items()},
             "pending": [_pending_values(pending) for pending in self.pending],
             "extra": extra,
@@ -593,6 +652,7 @@ class Learner:
         self.content.load(header["content"], arrays, self.items.ids)
         self.prequential.events = header["prequential_events"]
         self.limit.load(header.get("teaching", {}))
+        self.pace.load(header.get("pace", {}))
         adams = {name: adam for part in self.parts.all for name, adam in part.adams().items()}
         steps = header["adam_steps"]
         if isinstance(steps, list):  # as the first release wrote them
@@ -604,6 +664,13 @@ class Learner:
         self._tell_share()
         on_arrival = sum(expert.on_arrival for expert in self.parts.experts)
         self.pending = [_pending(values, arrays, i, on_arrival) for i, values in enumerate(header["pending"])]
+
+
+def _unread(example: Example) -> Pending:
+    """An example of which nothing is read but whose it is."""
+    pending = Pending(example.user_id, None, example.target, -1, Steps([], [], [], []), since=0.0)
+    pending.kind, pending.request_id = example.kind, example.request_id
+    return pending
 
 
 def _said_of(rows: Sequence[int], said: Sparse) -> list[float]:

@@ -189,7 +189,7 @@ class Prequential:
         self.shown = ShownFigures(window_events)
 
     def add(self, scored: Scored) -> None:
-        """Take in one scored example."""
+        """Take in one scored example; what it judges is for `shown`."""
         place = self.events % self.window_events
         self.ranks[place] = scored[1:5]
         self.losses[place] = scored.loss
@@ -197,8 +197,6 @@ class Prequential:
         self.unrevised[place] = scored.unrevised
         self.recalled[place] = scored.recalled
         self.events += 1
-        for one in scored.judged:
-            self.shown.add(one)
 
     def summary(self, k: int = 10) -> dict[str, Any]:
         """Figures of the window, JSON-able. A mean over no queries is None."""

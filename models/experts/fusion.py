@@ -306,13 +306,14 @@ def _tested(
 
 
 @np.errstate(invalid="ignore")  # BLAS sometimes flags lanes beyond the end of small products; all that counts is finite
-def fuse(parts: Parts, block: Block, list_length: int = 0) -> Fused:
+def fuse(parts: Parts, block: Block, list_length: int = 0, *, learn: bool = True) -> Fused:
     """Rank the block's queries, then let the gate and the revisers take their step.
 
     Parameters
         parts: experts and gate; the experts have had their opinions of the block.
         block: of examples, in log order.
         list_length: how many of the best rows to name.
+        learn: whether anything is learned; where not, ranks are all.
 
     A list that is shown is heard at its own moment, too, and teaches neither.
 
@@ -351,12 +352,16 @@ def fuse(parts: Parts, block: Block, list_length: int = 0) -> Fused:
         if example.against:
             scored[i] = nothing._replace(against=scored[i].headwater)
             continue
+        if not learn:
+            continue
         chance = sums.scores
         if parts.ranker is not None and revision is not None:
             parts.ranker.learn(revision, chance, total, example.row, block.weight[q])
         chance[example.row] -= total
         share = block.weight[q] / total  # times `chance`: probabilities less the truth, times what the query counts
         _teach(opinions, parts.revisers, q, chance, share, gradient[q])
+    if not learn:
+        return found
     if block.places:
         asked = slice(len(block.places))
         gate.learn(context[asked], block.fresh[asked], gradient[asked])

@@ -115,6 +115,10 @@ class RankerItems(Expert):
             self.alike[other, 0] = row
         self.touched_alike[rows] = True
 
+    def pass_over(self) -> None:
+        """The example that arrives is not noted: nobody goes back to before it."""
+        self._related = []
+
     def ask(self, block: Block) -> None:
         """As of after the block; `rewind` goes back from there."""
         self.asked, self.asked_alike = self.items[: block.used].copy(), self.alike[: block.used]

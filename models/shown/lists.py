@@ -133,20 +133,24 @@ class ShownLists(Part):
         self.heads: dict[str, int] = {}  # type of event -> head of the click model, from 1
         self.taught = self.drawn = 0  # items learned, lists rehearsed
         self._lessons: list[Lesson] = []
+        self._resting = False
 
-    def pass_block(self, examples: Sequence[Pending], heard: Mapping[int, Heard]) -> list[tuple[Judged, ...]]:
+    def pass_block(
+        self, examples: Sequence[Pending], heard: Mapping[int, Heard], resting: bool = False
+    ) -> list[tuple[Judged, ...]]:
         """Take a block's examples in, in order, and learn what has become known.
 
         Parameters
             examples: all of the block.
             heard: of each list by its place among them.
+            resting: nothing is learned: reactions are joined to lists that wait, and that is all.
 
         Returns
             Of each example what it, or its time, told.
         """
         if not (self.begun or heard):
             return [()] * len(examples)
-        self.begun = True
+        self.begun, self._resting = True, resting
         found = []
         for i, one in enumerate(examples):
             judged = [each for due in self.waiting.advance(one.target.time_ms) for each in self._close(due)]
@@ -157,7 +161,10 @@ class ShownLists(Part):
             elif one.kind is not Kind.SHOWN:
                 judged += self._react(one)
             found.append(tuple(judged))
-        self._learn()
+        if resting:
+            self._lessons = []
+        else:
+            self._learn()
         self._tell_waiting()
         return found
 
@@ -277,7 +284,7 @@ class ShownLists(Part):
     def _teach_ranker(self, one: WaitingList) -> None:
         """Which of the list it was, among the items that had a row; what comes after the window comes too late."""
         ranked, one.ranked = one.ranked, None
-        if ranked is None or self.ranker is None:
+        if ranked is None or self.ranker is None or self._resting:
             return
         known = np.flatnonzero(~np.isnan(ranked.plain))
         chosen = np.array(one.label, np.float32)[known].clip(min=0.0)

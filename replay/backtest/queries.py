@@ -18,7 +18,7 @@ from headwater.examples import Example, Kind
 from headwater.recommendations import ALL_TYPES, AUTO
 from headwater.signals import Meaning, Signals
 from models.exclusion import ReturnRate, disliked, left_out, returning_types
-from models.teaching import TeachingLimit
+from models.taught.teaching import TeachingLimit
 
 __all__ = ["Peer", "Queries", "Query", "Rule", "told_to_peers"]
 

@@ -23,7 +23,7 @@ from models.published.delta import Delta
 from models.recorder import Recorder
 from models.sequence.rehearsal import Plan, Rehearsal
 from models.shown.showings import unanswered
-from models.teaching import TeachingLimit
+from models.taught.teaching import TeachingLimit
 from replay.backtest.queries import Query
 from serving.catalogue import Catalogue
 from serving.scorer import Scorer

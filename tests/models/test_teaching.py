@@ -12,7 +12,7 @@ from headwater.examples import Example
 from models.config import ModelConfig
 from models.learner import Learner
 from models.recorder import absorb
-from models.teaching import MINUTES_A_DAY, TeachingLimit
+from models.taught.teaching import MINUTES_A_DAY, TeachingLimit
 from replay.backtest.queries import Queries, Rule
 from replay.sources import MovieLens
 from tests.worlds.tastes import START_MS, examples_of
