@@ -15,8 +15,18 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 from pydantic_settings import SettingsError as UnreadableSource
@@ -33,10 +43,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["KafkaSettings", "ModelSettings", "OperationsSettings", "RedisSettings", "ReplaySettings", "ServingSettings"]
-__all__ += ["Settings", "StreamsSettings", "TrainerSettings", "changed_kafka", "load_settings", "read_signals"]
-__all__ += ["read_surfaces"]
-__all__ += ["signals_of"]
+__all__ = ["BundlesAddress", "KafkaSettings", "ModelSettings", "OperationsSettings", "RedisSettings", "ReplaySettings"]
+__all__ += ["ServingSettings", "Settings", "StreamsSettings", "TrainerSettings", "changed_kafka", "load_settings"]
+__all__ += ["read_signals", "read_surfaces", "signals_of"]
 
 ENV_PREFIX = "HEADWATER_"
 NOT_SETTINGS = ("HEADWATER_CONFIG", "HEADWATER_TEST_", "HEADWATER_CACHE")
@@ -45,6 +54,31 @@ NOT_SETTINGS = ("HEADWATER_CONFIG", "HEADWATER_TEST_", "HEADWATER_CACHE")
 NO_TYPE = "is no type of event: a type is lower-case letters, digits, '_', '.' or '-', and begins with a letter"
 
 _HOST_PORT = re.compile(r"(?:[\w.\-]+|\[[0-9a-fA-F:.]+(?:%[\w.\-]+)?\]):([0-9]{1,5})\Z")
+
+
+OBJECT_STORAGE = ("s3", "gs", "az", "abfs", "abfss")
+
+
+def _bundles_address(given: Any) -> Any:
+    """A folder as a path, whatever way it is named; a URL of object storage as it is."""
+    if not isinstance(given, str):
+        return given
+    if "://" not in given:
+        return Path(given)
+    url = urlsplit(given)
+    if url.scheme == "file" and url.netloc in ("", "localhost"):
+        return Path(unquote(url.path))
+    if url.scheme not in OBJECT_STORAGE or not url.hostname:
+        text = "is neither a folder nor file:///FOLDER, s3://BUCKET/PREFIX, gs://, az:// or abfs://"
+        raise PydanticCustomError("bundles_address", text)
+    if url.password or url.query or url.fragment or (url.username and not url.scheme.startswith("abfs")):
+        text = "holds more than bucket and prefix: credentials come from the environment (docs/operations.md)"
+        raise PydanticCustomError("bundles_address", text)
+    return given.rstrip("/")
+
+
+BundlesAddress = Annotated[Path | str, BeforeValidator(_bundles_address)]
+"""Where bundles are: a folder, or a URL of object storage (str)."""
 
 
 class _Section(BaseModel):
@@ -181,8 +215,9 @@ class TrainerSettings(_Section):
         description="Run on processor time that nobody else wants; false where the trainer has a machine to itself.",
     )
     directory: Path = Field(default=Path(".headwater/trainer"), description="Checkpoints live here.")
-    bundles: Path = Field(
-        default=Path(".headwater/models"), description="Published bundles; serving reads the same folder."
+    bundles: BundlesAddress = Field(
+        default=Path(".headwater/models"),
+        description="Where bundles are published: a folder, or s3://BUCKET/PREFIX, gs://, az:// (docs/operations.md).",
     )
     publish_every_s: float = Field(default=1.0, gt=0, description="Time between deltas.")
     publish_every_examples: int = Field(
@@ -193,7 +228,7 @@ class TrainerSettings(_Section):
     )
     snapshot_every_s: float = Field(default=60.0, gt=0, description="Time between full bundles.")
     checkpoint_every_s: float = Field(default=15.0, gt=0, description="Time between checkpoints.")
-    keep_bundles: int = Field(default=3, ge=1, description="Newest bundles kept on disk.")
+    keep_bundles: int = Field(default=3, ge=1, description="Newest bundles kept.")
     anchor_every_s: float = Field(
         default=21_600.0,
         ge=0,
@@ -222,8 +257,8 @@ class ServingSettings(_Section):
         description='Event types whose items are not shown again; ["*"] all, [] none, ["auto"] those after which '
         "users come back to fewer than 1 item in 100 events, as the model has counted. Requests can override.",
     )
-    bundles: Path = Field(
-        default=Path(".headwater/models"), description="Folder that the trainer publishes bundles to."
+    bundles: BundlesAddress = Field(
+        default=Path(".headwater/models"), description="Where the trainer publishes bundles: its trainer.bundles."
     )
     exposures: bool = Field(
         default=True,
@@ -437,7 +472,7 @@ def _refused(error: ValidationError, told: Any, *section: str, where: str = "") 
 
 def _masked(problem: Any, at: Sequence[str]) -> str:
     """The value of a problem, unless it may be a secret: by name, or because its name is unknown (sasl_pasword)."""
-    secret = not {"sasl_password", "url"}.isdisjoint(at)
+    secret = not {"sasl_password", "url", "bundles"}.isdisjoint(at)
     if secret or problem["type"] == "extra_forbidden" or len(at) < 2:
         return "a value that is not shown"
     return repr(problem["input"])

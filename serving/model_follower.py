@@ -5,27 +5,31 @@ the newest version that is whole. Knows nothing of Kafka's clients, only of what
 
 A record that no trainer wrote, a bundle or a delta that is corrupt, not finite, or does not fit is refused, counted
 and logged with its remedy, whatever it holds; the last good version keeps answering. After a gap in the chain, deltas
-wait for the next bundle.
+wait for the next bundle. A bundle whose store is away is asked for again, and says nothing of its content.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from pathlib import Path
+import time
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from headwater.errors import BundleError, HeadwaterError, InvalidMessage
+from headwater.errors import BundleError, HeadwaterError, InvalidMessage, Unavailable
+from headwater.process import Backoff
 from headwater.topics import MODEL, MODEL_DELTAS, Topic
 from headwater.wire import unforeseen
 from models.published.announcement import LIVE, Announcement, read_announcement, read_delta_headers
-from models.published.bundle import read_bundle
 from models.published.delta import DeltaAssembler
+from models.published.stores import BundleStore
 from serving.scorer import Scorer
 
 __all__ = ["Counter", "ModelFollower"]
 
 log = logging.getLogger("headwater")
+
+AGAIN = Backoff(0.5, 10.0)
+"""Pauses before a bundle is asked for again whose store is away, in seconds."""
 
 
 class Counter(Protocol):
@@ -34,13 +38,22 @@ class Counter(Protocol):
     def __call__(self, topic: str, reason: str) -> None: ...
 
 
+class _StoreAwayError(Unavailable):
+    """Nothing is known of a bundle, because nobody answers for it."""
+
+
 class ModelFollower:
     """`announce` and `delta` take the records in the order of their topics; `load` makes the newest `live` one true."""
 
-    def __init__(self, scorer: Scorer, bundles: Path, refused: Counter) -> None:
+    def __init__(
+        self, scorer: Scorer, bundles: BundleStore, refused: Counter, heard: Callable[[], None] = lambda: None
+    ) -> None:
         self.scorer = scorer
-        self.bundles = bundles
+        self._bundles = bundles
         self._refused = refused
+        self._heard = heard  # a bundle is on its way, which may take longer than a worker may stand still
+        self._away = 0  # tries in a row that the store did not answer
+        self._again_at = 0.0
         self._parts = DeltaAssembler()
         self._wanted: Announcement | None = None  # the newest `live`, until it is loaded
         self._announced: int | None = None
@@ -70,21 +83,33 @@ class ModelFollower:
         that the deltas have overtaken already is not. While nothing is held, a bundle that cannot be read gives way to
         the newest snapshot that can.
         """
-        wanted, self._wanted = self._wanted, None
-        if wanted is None:
+        if self._wanted is None or (self._away and time.monotonic() < self._again_at):
             return None
-        rollback = self._announced is not None and wanted.version < self._announced
-        self._announced = wanted.version
+        wanted, self._wanted = self._wanted, None
+        before, self._announced = self._announced, wanted.version
         held = self.scorer.version
+        rollback = before is not None and wanted.version < before
         if held is not None and held >= wanted.version and not rollback:
             return None
-        if self._load(wanted):
-            return wanted.delta_offset
-        if self.scorer.version is not None:
+        try:
+            loaded = self._load_newest(wanted)
+        except _StoreAwayError as error:
+            self._refuse(MODEL, "unavailable", str(error), "it is back")
+            self._wanted, self._announced = wanted, before
+            self._again_at = time.monotonic() + AGAIN.pause_s(self._away)
+            self._away += 1
             return None
-        for _, older in sorted(self._snapshots.items(), reverse=True):
-            if older.bundle != wanted.bundle and self._load(older):
-                return older.delta_offset
+        self._away = 0
+        return None if loaded is None else loaded.delta_offset
+
+    def _load_newest(self, wanted: Announcement) -> Announcement | None:
+        """What was loaded. Raises _StoreAwayError."""
+        if self._load(wanted):
+            return wanted
+        if self.scorer.version is None:
+            for _, older in sorted(self._snapshots.items(), reverse=True):
+                if older.bundle != wanted.bundle and self._load(older):
+                    return older
         return None
 
     def delta(self, headers: Sequence[tuple[str, bytes]], value: bytes | None, at: str) -> bool:
@@ -120,11 +145,15 @@ class ModelFollower:
 
     def _load(self, said: Announcement) -> bool:
         try:
-            self.scorer.load(read_bundle(self.bundles / said.bundle), said.published_time)
+            try:
+                bundle = self._bundles.read(said.bundle, self._heard)
+            except Unavailable as error:
+                raise _StoreAwayError(str(error)) from error
+            self.scorer.load(bundle, said.published_time)
         except BundleError as error:
             self._refuse(MODEL, "bundle", str(error))
             return False
-        except HeadwaterError:  # a device that is asked for and not there
+        except HeadwaterError:  # a device that is asked for and not there, or the store is away
             raise
         except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no root
             self._refuse(MODEL, "internal", str(unforeseen(error, f"bundle {said.bundle}")))
@@ -132,9 +161,9 @@ class ModelFollower:
         log.info("model loaded", extra={"version": self.scorer.version, "bundle": said.bundle})
         return True
 
-    def _refuse(self, topic: Topic, reason: str, text: str) -> None:
+    def _refuse(self, topic: Topic, reason: str, text: str, until: str = "a bundle comes that fits") -> None:
         self._refused(topic.name, reason)
         held = self.scorer.version
         stays = "popular items answer" if held is None else f"v{held} keeps answering"
         extra = {"topic": topic.name, "reason": reason}
-        log.warning("model refused: %s; %s until a bundle comes that fits", text, stays, extra=extra)
+        log.warning("model refused: %s; %s until %s", text, stays, until, extra=extra)

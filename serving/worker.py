@@ -26,6 +26,7 @@ from headwater.kafka import consumer, ensure_topics, producer
 from headwater.process import Operations, run_worker
 from headwater.settings import Settings
 from headwater.topics import REQUESTS, topic_name
+from models.published.stores import open_store
 from serving.answering import Answering
 from serving.catalogue import Catalogue
 from serving.exposures import ExposureSender
@@ -66,7 +67,10 @@ class ServingWorker:
             settings.serving, self.scorer, self.store, self.metrics, Limits.of(settings), surfaces
         )
         model = ModelFollower(
-            self.scorer, settings.serving.bundles, lambda *labels: self.metrics.model_refused.labels(*labels).inc()
+            self.scorer,
+            open_store(settings.serving.bundles),
+            lambda *labels: self.metrics.model_refused.labels(*labels).inc(),
+            operations.progress,
         )
         self._items = CatalogueFollower(settings, operations, self.metrics, catalogue, surfaces)
         self._model = ModelTopicsFollower(settings, operations, self.metrics, model, self._finished)

@@ -13,11 +13,8 @@ are still announced.
 from __future__ import annotations
 
 import logging
-import re
-import shutil
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from kafka import KafkaProducer
@@ -29,34 +26,26 @@ from headwater.settings import Settings
 from headwater.topics import MODEL_DELTAS, topic_name
 from models.learner import Learner
 from models.published.announcement import Announcement, DeltaHeaders
-from models.published.bundle import Bundle, write_bundle
+from models.published.bundle import Bundle
 from models.published.delta import Delta, encode_delta
+from models.published.layout import parse_name
 from models.published.parity import check_parity
+from models.published.stores import BundleStore, newest_version
 from trainer.guard import Refused, refuse_non_finite
 from trainer.registry import Registry
 from trainer.same_queries import SameQueries
 
-__all__ = ["Publisher", "newest_on_disk"]
+__all__ = ["Publisher"]
 
 ANSWER_TIMEOUT_S = 5.0
-_VERSION = re.compile(r"^v([0-9]{1,15})-")
-
-
-def newest_on_disk(directory: Path) -> int:
-    """The newest version whose bundle lies in a folder; 0 when there is none.
-
-    Raises
-        OSError: the folder cannot be read.
-    """
-    found = [_VERSION.match(path.name) for path in directory.iterdir()] if directory.is_dir() else []
-    return max([int(match[1]) for match in found if match], default=0)
 
 
 class Publisher:
     """Publishes one learner's model. Versions rise strictly, also across restarts: all that were ever seen are counted.
 
     Parameters
-        settings: where bundles lie, how many are kept, the prefix.
+        settings: how many bundles are kept, the prefix.
+        store: of bundles.
         learner: its version is set to the newest that was ever seen.
         registry: what `model` says.
         same_queries: compares with what serves now, and may refuse a publication.
@@ -68,10 +57,10 @@ class Publisher:
     """
 
     def __init__(
-        self, settings: Settings, learner: Learner, registry: Registry, same_queries: SameQueries,
+        self, settings: Settings, store: BundleStore, learner: Learner, registry: Registry, same_queries: SameQueries,
         producer: KafkaProducer, log: logging.Logger,
     ) -> None:  # fmt: skip
-        self._directory = settings.trainer.bundles
+        self._store = store
         self._keep = settings.trainer.keep_bundles
         self._anchor_ms = int(settings.trainer.anchor_every_s * 1000)
         self._deltas = topic_name(MODEL_DELTAS, settings.kafka.prefix)
@@ -92,9 +81,8 @@ class Publisher:
         self.held_back: str | None = None  # why the guard let none of the newest pass; None when it did
         self.held_back_ms = 0  # since when, epoch ms; 0: none is held back. A restart goes on with it
         self.broken = False  # the learner's own state holds NaN: it must not overwrite a good checkpoint
-        self._directory.mkdir(parents=True, exist_ok=True)
-        self._clear_torn()
-        learner.version = max(learner.version, registry.last_version, newest_on_disk(self._directory))
+        self._store.clear_torn()
+        learner.version = max(learner.version, registry.last_version, newest_version(store.names()))
 
     @property
     def version(self) -> int:
@@ -138,7 +126,7 @@ class Publisher:
         except OSError as error:
             self._failed("disk", error)
             self._log.error("bundle not written: the last good model stays", extra={"error": str(error)})
-            self._clear_torn()
+            self._store.clear_torn()
         else:
             self.failing = None
             self._let_pass(now_ms)
@@ -186,11 +174,6 @@ class Publisher:
         self.refused[reason] += 1
         self.failures += 1
         self.failing = str(error)
-
-    def _clear_torn(self) -> None:
-        """Remove bundles that were not written to their end, by a kill or for want of room: nothing names them."""
-        for torn in self._directory.glob(".writing-*"):
-            shutil.rmtree(torn, ignore_errors=True)
 
     def _publish(self, examples_offset: int, now_ms: int, full: bool) -> None:
         examples = self._learner.examples_seen
@@ -259,11 +242,11 @@ class Publisher:
         except BundleError as error:
             self._held = None
             raise Refused("parity", str(error)) from error
-        path = write_bundle(self._directory, bundle)
+        name = self._store.write(bundle)
         announcement = Announcement(
             version=bundle.version,
             digest=bundle.digest,
-            bundle=path.name,
+            bundle=name,
             parent=bundle.parent,
             delta_offset=self._registry.delta_end(),
             published_time=now_ms,
@@ -273,8 +256,8 @@ class Publisher:
         try:
             self._registry.add(announcement)
         except Unavailable:
-            if bundle.version not in self._registry.snapshots and (live is None or live.bundle != path.name):
-                shutil.rmtree(path)
+            if bundle.version not in self._registry.snapshots and (live is None or live.bundle != name):
+                self._store.remove(name)
             raise
         try:
             is_live = self._registry.offer_live(announcement)
@@ -283,7 +266,7 @@ class Publisher:
             raise
         self._written = bundle.version
         self.published["bundle"] += 1
-        self._log.info("published", extra={"version": bundle.version, "bundle": path.name, "live": is_live})
+        self._log.info("published", extra={"version": bundle.version, "bundle": name, "live": is_live})
         self._prune(now_ms)
 
     def _anchors(self, now_ms: int) -> set[int]:
@@ -297,14 +280,13 @@ class Publisher:
     def _prune(self, now_ms: int) -> None:
         """Remove all but the newest bundles, the live one and the anchors: the announcement, then the folder."""
         live = self._registry.live.bundle if self._registry.live is not None else None
-        folders = {path: int(found[1]) for path in self._directory.iterdir() if (found := _VERSION.match(path.name))}
-        newest = sorted(folders, key=lambda path: folders[path], reverse=True)
+        kept = {name: said.version for name in reversed(self._store.names()) if (said := parse_name(name))}
         anchors = self._anchors(now_ms)
-        for path in newest[self._keep :]:
-            if path.name != live and folders[path] not in anchors:
-                self._registry.remove(folders[path])
-                shutil.rmtree(path)
-        for version in sorted(self._registry.snapshots.keys() - {folders[path] for path in newest}):
+        for name in list(kept)[self._keep :]:
+            if name != live and kept[name] not in anchors:
+                self._registry.remove(kept[name])
+                self._store.remove(name)
+        for version in sorted(self._registry.snapshots.keys() - set(kept.values())):
             self._log.warning("a snapshot's bundle is gone", extra={"version": version})
             self._registry.remove(version)
 

@@ -17,8 +17,7 @@ from headwater.events import now_ms
 from headwater.kafka import producer
 from headwater.settings import Settings
 from models.published.announcement import Announcement
-from models.published.bundle import read_bundle
-from trainer.publisher import newest_on_disk
+from models.published.stores import newest_version, open_store
 from trainer.registry import Registry
 
 __all__ = ["resume", "rollback"]
@@ -32,7 +31,7 @@ def rollback(settings: Settings, version: int) -> Announcement:
 
     Raises
         BundleError: there is no such bundle (the message lists those there are), or it is damaged.
-        Unavailable: Kafka does not answer.
+        Unavailable: Kafka does not answer, or the store of bundles.
     """
     return _announce(settings, version, pinned=True)
 
@@ -52,15 +51,16 @@ def resume(settings: Settings) -> Announcement:
 def _announce(settings: Settings, version: int | None, *, pinned: bool) -> Announcement:
     writer = producer(settings.kafka)
     try:
-        bundles = settings.trainer.bundles
-        registry = Registry(settings.kafka, writer, logging.getLogger("headwater"), newest_on_disk(bundles))
+        bundles = open_store(settings.trainer.bundles)
+        newest = newest_version(bundles.names())
+        registry = Registry(settings.kafka, writer, logging.getLogger("headwater"), newest)
         try:
             there = ", ".join(map(str, sorted(registry.snapshots))) or "none"
             wanted = max(registry.snapshots, default=0) if version is None else version
             found = registry.snapshots.get(wanted)
             if found is None:
                 raise BundleError(f"no snapshot of version {wanted} is announced; there are: {there}")
-            read_bundle(bundles / found.bundle)
+            bundles.read(found.bundle)
             # the deltas that once followed a bundle must not lead serving away from it again
             follow_from = registry.delta_end() if pinned else found.delta_offset
             changed = {"pinned": pinned, "delta_offset": follow_from, "published_time": now_ms()}

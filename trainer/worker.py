@@ -29,11 +29,12 @@ from headwater.settings import Settings
 from models.config import differences, model_config
 from models.device import choose_device
 from models.learner import Learner, compile_loops
-from models.published.bundle import Bundle, read_bundle
+from models.published.bundle import Bundle
+from models.published.stores import BundleStore, newest_version, open_store
 from trainer.checkpoints import Checkpoints
 from trainer.examples_log import DuplicatesWatch, ExamplesLog, Progress
 from trainer.publication_retry import PublicationRetry
-from trainer.publisher import Publisher, newest_on_disk
+from trainer.publisher import Publisher
 from trainer.registry import Registry
 from trainer.same_queries import SameQueries
 from trainer.trainer_metrics import TrainerMetrics
@@ -80,13 +81,14 @@ class TrainerWorker:
         self._opened.callback(writer.close, timeout=5)
         self.log = ExamplesLog(settings.kafka, progress, writer, retry, log)
         self._opened.callback(self.log.close)
-        known = max(self.learner.version, newest_on_disk(settings.trainer.bundles))
+        store = open_store(settings.trainer.bundles)
+        known = max(self.learner.version, newest_version(store.names()))
         self.registry = retry.call("kafka", lambda: Registry(settings.kafka, writer, log, newest=known))
         self._opened.callback(self.registry.close)
         before = extra.get("guard", {})  # what an older release kept is of no use
-        serving = _live_bundle(settings, self.registry, log)
+        serving = _live_bundle(store, self.registry, log)
         self.same_queries = SameQueries(self.learner, settings.trainer.regression_bound, serving, before)
-        self.publisher = Publisher(settings, self.learner, self.registry, self.same_queries, writer, log)
+        self.publisher = Publisher(settings, store, self.learner, self.registry, self.same_queries, writer, log)
         self.publisher.held_back_ms = before.get("since_ms", 0)
         self._set_clocks(restored)
         self.metrics.checkpoint_offset = self.log.progress.offset
@@ -280,13 +282,13 @@ def _restore(settings: Settings, checkpoints: Checkpoints) -> tuple[Learner, dic
     return found
 
 
-def _live_bundle(settings: Settings, registry: Registry, log: logging.Logger) -> Bundle | None:
+def _live_bundle(store: BundleStore, registry: Registry, log: logging.Logger) -> Bundle | None:
     """What serving loads when it starts: what the guard compares with until something else is published."""
     if registry.live is None:
         return None
     try:
-        return read_bundle(settings.trainer.bundles / registry.live.bundle)
-    except BundleError as error:
+        return store.read(registry.live.bundle)
+    except (BundleError, Unavailable) as error:
         log.warning("the live bundle cannot be read: the guard compares with popularity", extra={"error": str(error)})
         return None
 

@@ -102,7 +102,8 @@ def _running(settings: Settings, running: Addresses | None) -> Finding:
 def _folders(settings: Settings, running: Addresses | None) -> list[Path]:
     """Where our own data lie on this machine."""
     own = [Path(running.data)] if running else []
-    return [*own, settings.trainer.directory, settings.trainer.bundles]
+    bundles = settings.trainer.bundles
+    return [*own, settings.trainer.directory, *([bundles] if isinstance(bundles, Path) else [])]
 
 
 def _broker_and_topics(settings: Settings, states: list[TopicState]) -> Iterator[Finding]:
@@ -203,7 +204,7 @@ def _surfaces(settings: Settings) -> Iterator[Finding]:
 
 def _model(settings: Settings, there: dict[str, TopicState]) -> Iterator[Finding]:
     from console.look.models_listed import models_listed
-    from models.published.bundle import read_bundle
+    from models.published.stores import open_store
 
     listed = models_listed(settings.kafka)
     live, snapshots = listed.live, listed.snapshots
@@ -223,11 +224,13 @@ def _model(settings: Settings, there: dict[str, TopicState]) -> Iterator[Finding
     age_s = time.time() - live.published_time / 1000
     text = f"bundle of version {live.version} is live, announced {age_s:,.0f} s ago; {len(snapshots)} snapshots"
     detail = {"live": live.model_dump(), "snapshots": len(snapshots)}
-    folder = settings.serving.bundles / live.bundle
     try:
-        read_bundle(folder)
+        open_store(settings.serving.bundles).read(live.bundle)
+    except Unavailable as error:
+        remedy = "workers go on with what they hold; new ones wait, and answer with popular items, until it is back"
+        yield Finding("bundles", "wrong", f"the store of bundles does not answer: {error}", remedy, detail)
     except HeadwaterError as error:
-        remedy = "point serving.bundles to the trainer's folder, or wait for its next snapshot"
+        remedy = "point serving.bundles to where trainer.bundles is, or wait for its next snapshot"
         yield Finding("model", "wrong", f"{text}, but: {error}", remedy, detail)
         return
     if live.pinned:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from headwater.errors import BundleError, InvalidMessage
+from headwater.errors import BundleError, InvalidMessage, Unavailable
 from headwater.wire import refuse_deep, validated
 
 __all__ = [
@@ -83,10 +83,11 @@ def checked_body(model: type[Model], body: Any, at: str, remedy: str) -> Model:
 
 @contextmanager
 def only_bundle_errors(at: str, remedy: str) -> Iterator[None]:
-    """Whatever is raised within becomes a BundleError: of a content, anything at all can be wrong."""
+    """Whatever is raised within becomes a BundleError: of a content, anything at all can be wrong. But a place that is
+    away says nothing of what it holds."""
     try:
         yield
-    except BundleError:
+    except (BundleError, Unavailable):
         raise
     except Exception as error:  # numpy, safetensors and json each have a tree of their own
         raise BundleError(f"{at} cannot be decoded ({error!r:.200}): {remedy}") from error

@@ -1,57 +1,31 @@
-"""A published model: everything that serving needs, as one object and as one folder on disk.
+"""A published model: everything that serving needs, as one object.
 
-Before: `learner.publish`. After: `serving` reads it, runs its graph and applies deltas to it. Knows no topic and no
-clock.
-
-The folder is content-addressed (`v00000012-<digest>`), complete before it gets its name, and never changed afterwards:
-graph.onnx, weights.safetensors, items.json, metadata.json (with a SHA-256 of each of the others). No pickle.
+Before: `learner.publish`, or `stores` that read it. After: `serving` runs its graph and applies deltas to it. Knows no
+file, no topic and no clock.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
-import os
-import secrets
-import shutil
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import orjson
-import safetensors.numpy
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, TypeAdapter
 
 from headwater.errors import BundleError
 from models.config import ModelConfig
-from models.files import sync_directory, write_synced
 from models.part import OWN_ROW
-from models.published.bounds import Digest, SaidOfModel, Version, checked_body, only_bundle_errors
-from models.published.digest import ModelDigest, hash_all
+from models.published.bounds import only_bundle_errors
+from models.published.digest import ModelDigest
 
 if TYPE_CHECKING:
     from models.published.delta import Delta
 
-__all__ = ["FORMAT", "Bundle", "read_bundle", "write_bundle"]
+__all__ = ["REMEDY", "Bundle"]
 
-FORMAT = 1
-FILES = ("graph.onnx", "weights.safetensors", "items.json")
 REMEDY = "delete the folder; serving falls back to an older bundle, and the trainer publishes a new one"
 REMEDY_DELTA = "the next full bundle puts it right"
-ITEMS = TypeAdapter(list[str | None], config=ConfigDict(strict=True))
-
-
-class _Metadata(SaidOfModel):
-    """metadata.json."""
-
-    version: Version
-    digest: Digest
-    config: dict[str, Any]
-    tables: dict[str, float | None] | None = None
-    reasons: dict[str, str] = Field(default_factory=dict)
-    sha256: dict[str, str]
 
 
 def most_rows(config: ModelConfig) -> int:
@@ -233,121 +207,3 @@ class Bundle:
                 more += array.dtype.type(fill)
             self.weights[name] = np.concatenate([array, more])
             self.hashes.update(name, self.weights[name])
-
-
-def write_bundle(directory: Path, bundle: Bundle) -> Path:
-    """Write a bundle's folder, whole or not at all.
-
-    Parameters
-        directory: where the folders of all versions lie; made where it is missing.
-        bundle: stays as it is.
-
-    Returns
-        `directory/v<version>-<digest>`; a folder of that name that is there already is kept.
-
-    Raises
-        OSError: the disk refuses.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    final = directory / f"v{bundle.version:08d}-{bundle.digest[:16]}"
-    if final.is_dir():
-        return final
-    temporary = directory / f".writing-{final.name}-{secrets.token_hex(4)}"
-    temporary.mkdir()
-    contents = {
-        "graph.onnx": bundle.graph,
-        "weights.safetensors": safetensors.numpy.save(
-            {name: np.ascontiguousarray(array) for name, array in bundle.weights.items()}
-        ),
-        "items.json": orjson.dumps(bundle.items),
-    }
-    metadata = {
-        "format": FORMAT,
-        "version": bundle.version,
-        "parent": bundle.parent,
-        "digest": bundle.digest,
-        "created_ms": bundle.created_ms,
-        "types": bundle.types,
-        "config": bundle.config.model_dump(mode="json"),
-        "metrics": bundle.metrics,
-        "extra": bundle.extra,
-        "tables": bundle.tables,
-        "reasons": bundle.reasons,
-        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
-    }
-    for name, data in contents.items():
-        write_synced(temporary / name, data)
-    write_synced(temporary / "metadata.json", orjson.dumps(metadata, option=orjson.OPT_INDENT_2))
-    sync_directory(temporary)
-    try:
-        os.rename(temporary, final)
-    except OSError:
-        if not final.is_dir():  # else another process wrote the same content first
-            raise
-        shutil.rmtree(temporary)
-    sync_directory(directory)
-    return final
-
-
-def read_bundle(path: Path) -> Bundle:
-    """The bundle of a folder, every checksum verified, its weights writable.
-
-    Raises
-        BundleError: the folder is missing, incomplete, corrupt or of another format; it says what to do. Nothing else
-            is raised.
-    """
-    contents: dict[str, bytes] = {}
-    with only_bundle_errors(f"bundle {path}", REMEDY):
-        said = _metadata(path)
-        for name in FILES:
-            try:
-                contents[name] = (path / name).read_bytes()
-            except OSError as error:
-                raise BundleError(f"bundle {path} lacks {name} ({error}): {REMEDY}") from error
-            if hashlib.sha256(contents[name]).hexdigest() != said.sha256.get(name):
-                raise BundleError(f"bundle {path}: {name} is corrupt (checksum differs): {REMEDY}")
-        config = ModelConfig(**said.config)
-        loaded = safetensors.numpy.load(contents["weights.safetensors"])
-        weights = {name: np.array(array) for name, array in loaded.items()}  # writable copies
-        items = ITEMS.validate_python(orjson.loads(contents["items.json"]))
-        hashes = hash_all(weights)
-        digest = hashes.value(items, said.types, config)
-        if digest != said.digest:
-            raise BundleError(f"bundle {path}: content has digest {digest[:16]}, not {said.digest[:16]}: {REMEDY}")
-        bundle = Bundle(
-            config=config,
-            weights=weights,
-            items=items,
-            digest=digest,
-            graph=contents["graph.onnx"],
-            hashes=hashes,
-            **said.model_dump(include={"version", "parent", "types", "metrics", "extra", "created_ms"}),
-            **_about(said, config),
-        )
-        bundle.refuse_unfit()
-        return bundle
-
-
-def _about(said: _Metadata, config: ModelConfig) -> dict[str, Any]:
-    """Tables and reasons; the first release wrote neither, so that the code that learns has to say."""
-    if said.tables is not None:
-        return {"tables": dict(said.tables), "reasons": dict(said.reasons)}
-    from models.experts.registry import Parts
-
-    parts = Parts(config)
-    return {"tables": parts.tables(), "reasons": parts.reasons()}
-
-
-def _metadata(path: Path) -> _Metadata:
-    try:
-        metadata = orjson.loads((path / "metadata.json").read_bytes())
-    except OSError as error:
-        raise BundleError(f"{path} is no bundle ({error}): check `bundles` in the settings, or {REMEDY}") from error
-    except orjson.JSONDecodeError as error:
-        raise BundleError(f"bundle {path}: metadata.json is corrupt ({error}): {REMEDY}") from error
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        found = metadata.get("format") if isinstance(metadata, dict) else None
-        raise BundleError(
-            f"bundle {path} has format {found!r:.80}, this release reads {FORMAT}: upgrade Headwater, or {REMEDY}"
-        )
-    return checked_body(_Metadata, metadata, f"bundle {path}: metadata.json", REMEDY)

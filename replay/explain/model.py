@@ -6,15 +6,13 @@ what answered or nothing: its digest, over every weight, must be the receipt's. 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from headwater.errors import BundleError, CheckpointError, InvalidMessage, SourceError
+from headwater.errors import BundleError, CheckpointError, InvalidMessage, SourceError, Unavailable
 from headwater.examples import CatalogueEntry, Example, unpack
 from headwater.kafka import end_offsets, read_partitions, read_topic
 from headwater.recommendations import Receipt
@@ -23,14 +21,15 @@ from headwater.topics import EVENTS, EXAMPLES, MODEL_DELTAS
 from models.config import model_config
 from models.learner import Learner
 from models.published.announcement import read_delta_headers
-from models.published.bundle import Bundle, read_bundle
+from models.published.bundle import Bundle
 from models.published.delta import Delta, DeltaAssembler
+from models.published.layout import parse_name
+from models.published.stores import BundleStore, open_store
 from trainer.examples_log import Progress, refuse_beyond
 
 __all__ = ["from_deltas", "learned_anew", "rebuild_model"]
 
 HOUR_MS = 3_600_000
-_VERSION = re.compile(r"^v(\d+)-([0-9a-f]+)$")
 
 
 def rebuild_model(settings: Settings, receipt: Receipt) -> tuple[Bundle | None, str]:
@@ -54,25 +53,27 @@ def _short(receipt: Receipt) -> str:
     return (receipt.model_digest or "")[:16]
 
 
-def _bundles(settings: Settings) -> list[tuple[int, str, Path]]:
-    """Version, start of the digest and folder of every bundle on disk, newest first."""
-    folder = settings.trainer.bundles
-    found = [(_VERSION.match(path.name), path) for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted(((int(match[1]), match[2], path) for match, path in found if match), reverse=True)
+def _bundles(store: BundleStore) -> list[tuple[int, str, str]]:
+    """Version, start of the digest and name of every bundle that is kept, newest first."""
+    return [(*said, name) for name in reversed(store.names()) if (said := parse_name(name))]
 
 
 def from_disk(settings: Settings, receipt: Receipt, tried: list[str]) -> tuple[Bundle, str] | None:
     """The bundle itself, whatever version it was published under; what stands in the way is added to `tried`."""
-    for version, digest, path in _bundles(settings):
-        if not _short(receipt).startswith(digest):
-            continue
-        try:
-            bundle = read_bundle(path)
-        except BundleError as error:
-            tried.append(str(error))
-        else:
-            if bundle.digest == receipt.model_digest:
-                return bundle, f"bundle {version} on disk"
+    store = open_store(settings.trainer.bundles)
+    try:
+        for version, digest, name in _bundles(store):
+            if not _short(receipt).startswith(digest):
+                continue
+            try:
+                bundle = store.read(name)
+            except BundleError as error:
+                tried.append(str(error))
+            else:
+                if bundle.digest == receipt.model_digest:
+                    return bundle, f"bundle {version} on disk"
+    except Unavailable as error:
+        tried.append(str(error))
     return None
 
 
@@ -87,18 +88,24 @@ def from_deltas(settings: Settings, receipt: Receipt, tried: list[str]) -> tuple
     while before[links[-1]] in before:
         links.append(before[links[-1]])
     oldest = before[links[-1]]
-    for version, path in [*((v, path) for v, _, path in _bundles(settings)), (oldest, None)]:
+    store = open_store(settings.trainer.bundles)
+    try:
+        kept = _bundles(store)
+    except Unavailable as error:
+        kept = []
+        tried.append(str(error))
+    for version, name in [*((v, name) for v, _, name in kept), (oldest, None)]:
         follow = next((link for link in links if before[link] == version), None)
         if follow is None:
             continue
         try:
-            bundle = _untrained(settings, version) if path is None else read_bundle(path)
+            bundle = _untrained(settings, version) if name is None else store.read(name)
             _apply(settings, bundle, wanted, offsets[follow])
-        except BundleError as error:
+        except (BundleError, Unavailable) as error:
             tried.append(str(error))
             continue
         if bundle.digest == receipt.model_digest:
-            what = "the untrained model" if path is None else f"bundle {version} on disk"
+            what = "the untrained model" if name is None else f"bundle {version} on disk"
             return bundle, f"{what} and {links.index(follow) + 1} deltas up to version {wanted}"
     tried.append(f"the deltas lead back to version {oldest}, and no bundle since then is left on disk")
     return None

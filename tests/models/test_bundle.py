@@ -13,8 +13,9 @@ from headwater.errors import BundleError, CheckpointError
 from models.checkpoint import read_checkpoint, write_checkpoint
 from models.config import MemoryConfig, ModelConfig
 from models.learner import Learner
-from models.published.bundle import Bundle, read_bundle, write_bundle
+from models.published.bundle import Bundle
 from models.published.delta import Delta, DeltaAssembler, decode_part, encode_delta
+from models.published.stores.folder import read_bundle, write_bundle
 from tests.worlds.tastes import parade, ring
 
 SMALL = ModelConfig(

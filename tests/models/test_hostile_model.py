@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from headwater.errors import BundleError, InvalidMessage
 from headwater.examples import CatalogueEntry, Entry, EventPosition, Example, Segment, pack_items, pack_segments, unpack
 from models.learner import Learner
-from models.published.bundle import Bundle, read_bundle, write_bundle
+from models.published.bundle import Bundle
 from models.published.delta import Delta, DeltaAssembler, encode_delta
+from models.published.stores.folder import read_bundle, write_bundle
 from tests.worlds.serving import FILMS, trained, walk
 
 MAGIC = b"HWD\x01"

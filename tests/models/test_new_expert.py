@@ -20,10 +20,11 @@ from models.config import ModelConfig, model_config
 from models.experts import newness
 from models.experts.registry import OPTIONAL
 from models.learner import Learner
-from models.published.bundle import Bundle, read_bundle, write_bundle
+from models.published.bundle import Bundle
 from models.published.delta import Delta
 from models.published.graph import outputs_of
 from models.published.parity import check_parity
+from models.published.stores.folder import read_bundle, write_bundle
 from serving.catalogue import Catalogue
 from serving.scorer import Scorer
 from serving.scoring import Ask, score

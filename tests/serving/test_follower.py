@@ -13,8 +13,9 @@ import pytest
 
 from models.learner import Learner
 from models.published.announcement import Announcement, DeltaHeaders
-from models.published.bundle import Bundle, write_bundle
+from models.published.bundle import Bundle
 from models.published.delta import Delta, encode_delta
+from models.published.stores.folder import FolderStore, write_bundle
 from serving.catalogue import Catalogue
 from serving.model_follower import ModelFollower
 from serving.scorer import Scorer
@@ -30,7 +31,7 @@ class Follower:
         self.directory = directory
         self.scorer = Scorer(Catalogue(), "cpu")
         self.refused: Counter[str] = Counter()
-        self.model = ModelFollower(self.scorer, directory, lambda _, reason: self.refused.update([reason]))
+        self.model = ModelFollower(self.scorer, FolderStore(directory), lambda _, reason: self.refused.update([reason]))
 
     def write(self, bundle: Bundle, *, corrupt: bool = False) -> bytes:
         path = write_bundle(self.directory, bundle)

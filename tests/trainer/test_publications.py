@@ -17,8 +17,8 @@ from headwater.kafka import BoundedReader
 from headwater.settings import Settings
 from headwater.topics import MODEL_DELTAS
 from models.published.announcement import read_delta_headers
-from models.published.bundle import read_bundle
 from models.published.delta import DeltaAssembler
+from models.published.stores import open_store
 from tests.worlds.example_logs import append, ring_records
 from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.publishing import LOG, live_version, registry, settings, writer  # noqa: F401 - fixtures
@@ -63,7 +63,7 @@ def test_the_deltas_applied_to_the_first_bundle_give_the_last(
     last = registry.live
     assert last is not None
     assert last.version > first.version
-    bundle = read_bundle(settings.trainer.bundles / first.bundle)
+    bundle = open_store(settings.trainer.bundles).read(first.bundle)
     assembler = DeltaAssembler()
     applied = 0
     for record in deltas(settings, first.delta_offset, last.delta_offset):
@@ -75,7 +75,7 @@ def test_the_deltas_applied_to_the_first_bundle_give_the_last(
             bundle.apply(delta)
             applied += 1
     assert applied >= 4
-    given = read_bundle(settings.trainer.bundles / last.bundle)
+    given = open_store(settings.trainer.bundles).read(last.bundle)
     assert (bundle.version, bundle.items, bundle.types) == (given.version, given.items, given.types)
     for name, array in given.weights.items():
         np.testing.assert_array_equal(bundle.weights[name], array, err_msg=name)
@@ -96,7 +96,9 @@ def test_versions_rise_across_restarts_even_without_the_checkpoint(
     newer = published(second, version)
     assert second.stop() == 0
     shutil.rmtree(settings.trainer.directory)
-    shutil.rmtree(settings.trainer.bundles)
+    store = open_store(settings.trainer.bundles)
+    for name in store.names():
+        store.remove(name)
     seen = live_version(registry)
     assert seen >= newer
     third = worker("trainer.worker", given=settings)

@@ -17,7 +17,8 @@ from headwater.settings import Settings
 from models.config import model_config
 from models.learner import Learner
 from models.published.announcement import LIVE
-from models.published.bundle import Bundle, read_bundle
+from models.published.bundle import Bundle
+from models.published.stores import open_store
 from tests.worlds.example_logs import SMALL_MODEL, ring_records
 from tests.worlds.publishing import LOG, live_version, registry, settings, writer  # noqa: F401 - fixtures
 from tests.worlds.topic_reading import limit_records
@@ -45,7 +46,8 @@ def learner() -> Learner:
 def publisher(
     settings: Settings, learner: Learner, registry: Registry, writer: KafkaProducer, bound: float = 0.2
 ) -> Publisher:
-    return Publisher(settings, learner, registry, SameQueries(learner, bound), writer, LOG)
+    store = open_store(settings.trainer.bundles)
+    return Publisher(settings, store, learner, registry, SameQueries(learner, bound), writer, LOG)
 
 
 def publish(one: Publisher, *, full: bool = False, at_ms: int | None = None) -> bool:
@@ -95,7 +97,7 @@ def test_a_model_worse_than_one_before_is_held_back_and_that_one_is_live_again_u
     registry.refresh()
     assert registry.live is not None
     assert (registry.live.version, registry.live.digest) == (good.version + 2, good.digest)
-    again = read_bundle(settings.trainer.bundles / registry.live.bundle)
+    again = open_store(settings.trainer.bundles).read(registry.live.bundle)
     assert again.digest == good.digest
     one.same_queries.outcomes.clear()
     end = registry.delta_end()
@@ -171,9 +173,9 @@ def test_old_bundles_are_pruned_and_their_announcements_withdrawn_but_never_the_
     newest = sorted(registry.snapshots)[-3:]
     assert len(registry.snapshots) == 4
     assert sorted(registry.snapshots) == [first.version, *newest]
-    folders = {path.name for path in settings.trainer.bundles.iterdir()}
+    folders = set(open_store(settings.trainer.bundles).names())
     assert folders == {snapshot.bundle for snapshot in registry.snapshots.values()}
-    read_bundle(settings.trainer.bundles / first.bundle)
+    open_store(settings.trainer.bundles).read(first.bundle)
 
 
 def test_a_bundle_whose_announcement_the_broker_refuses_is_removed_again(
@@ -190,7 +192,7 @@ def test_a_bundle_whose_announcement_the_broker_refuses_is_removed_again(
         assert "not taken" in (one.failing or "")
     assert (one.failures, one.refused) == (4, {"unavailable": 4})
     assert live_version(registry) == good
-    assert [path.name[:9] for path in settings.trainer.bundles.iterdir()] == [f"v{good:08d}"]
+    assert [name[:9] for name in open_store(settings.trainer.bundles).names()] == [f"v{good:08d}"]
     limit_records(settings.kafka, "model")
     assert publish(one)
     assert (one.failing, one.failures) == (None, 4)

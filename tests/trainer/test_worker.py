@@ -14,6 +14,7 @@ from embedded import EmbeddedBroker
 from headwater.errors import SettingsError
 from headwater.kafka import ensure_topics
 from headwater.settings import Settings, load_settings
+from models.published.stores import open_store
 from tests.worlds.example_logs import append, catalogue, ring_records
 from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.topic_reading import limit_records
@@ -69,7 +70,7 @@ def test_publishing_that_fails_for_long_shows_and_ends_when_the_broker_takes_it(
     eventually(lambda: trainer.get("/readyz")[0] == 503, 30, f"not ready:\n{trainer.tail()}")
     assert "nothing could be published for" in trainer.get("/readyz")[1]
     assert trainer.metric("headwater_examples_learned_total") == 150
-    assert len(list(settings.trainer.bundles.glob("v*"))) <= settings.trainer.keep_bundles
+    assert len(open_store(settings.trainer.bundles).names()) <= settings.trainer.keep_bundles
     for topic in ("model", "model-deltas"):
         limit_records(settings.kafka, topic)
     eventually(trainer.is_ready, 30, f"ready again:\n{trainer.tail()}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -22,8 +23,9 @@ from headwater.wire import decode_recommendation, encode
 from models.config import ModelConfig
 from models.learner import Learner
 from models.published.announcement import Announcement, DeltaHeaders
-from models.published.bundle import Bundle, write_bundle
+from models.published.bundle import Bundle
 from models.published.delta import encode_delta
+from models.published.stores.folder import write_bundle
 from streams.features.decay import Decay, ItemStatistics
 from streams.features.state import UserState
 from streams.features.store import Batch, FeatureStore
@@ -113,7 +115,9 @@ class World:
 
     def announce(self, bundle: Bundle, *, corrupt: str | None = None) -> None:
         """Write a bundle and point `live` to it, as the trainer does; `corrupt` names a file to damage in between."""
-        path = write_bundle(self.settings.serving.bundles, bundle)
+        folder = self.settings.serving.bundles
+        assert isinstance(folder, Path)
+        path = write_bundle(folder, bundle)
         if corrupt is not None:
             victim = next(one for one in path.iterdir() if corrupt in one.name)
             content = bytearray(victim.read_bytes())

@@ -1,0 +1,211 @@
+"""The files that a bundle is kept as, and the bundle that they are.
+
+Before: a `Bundle`, or a place that has files. After: `stores` keep them, in a folder or as objects. Knows neither.
+
+A bundle is graph.onnx, weights.safetensors and items.json, with metadata.json, written last, that has a SHA-256 of each
+of the others. Its name, `v00000012-<digest>`, is its content's. No pickle. Where single writes have to be small, a file
+is kept in pieces (weights.safetensors.0000, ...), of which metadata.json has the number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple, TypeVar
+
+import orjson
+from pydantic import ConfigDict, Field, TypeAdapter
+
+from headwater.errors import BundleError, Unavailable
+from models.config import ModelConfig
+from models.published.bounds import MAX_PARTS, Digest, SaidOfModel, Version, checked_body, only_bundle_errors
+from models.published.bundle import REMEDY, Bundle
+from models.published.digest import hash_all
+from models.published.weights_file import Feed, pack_weights, read_weights
+
+__all__ = [
+    "METADATA",
+    "BundleName",
+    "Chunks",
+    "bundle_name",
+    "pack_bundle",
+    "pack_metadata",
+    "parse_name",
+    "piece_names",
+    "unpack_bundle",
+]
+
+FORMAT = 1
+METADATA = "metadata.json"
+ITEMS = TypeAdapter(list[str | None], config=ConfigDict(strict=True))
+
+Chunks = Iterator[bytes | memoryview]
+Value = TypeVar("Value")
+
+_NAME = re.compile(r"v([0-9]{1,15})-([0-9a-f]+)")
+
+
+class BundleName(NamedTuple):
+    """What the name of a bundle says; `digest` is the beginning of it."""
+
+    version: int
+    digest: str
+
+
+class _Metadata(SaidOfModel):
+    """metadata.json."""
+
+    version: Version
+    digest: Digest
+    config: dict[str, Any]
+    tables: dict[str, float | None] | None = None
+    reasons: dict[str, str] = Field(default_factory=dict)
+    sha256: dict[str, str]
+    pieces: dict[str, Annotated[int, Field(ge=1, le=MAX_PARTS)]] = Field(default_factory=dict)
+
+
+def bundle_name(bundle: Bundle) -> str:
+    """What a bundle is kept under and announced as."""
+    return f"v{bundle.version:08d}-{bundle.digest[:16]}"
+
+
+def parse_name(name: str) -> BundleName | None:
+    """What a name says; None where it is no bundle's.
+
+    >>> parse_name("v00000012-09af"), parse_name(".writing-v00000012-09af")
+    (BundleName(version=12, digest='09af'), None)
+    """
+    match = _NAME.fullmatch(name)
+    return None if match is None else BundleName(int(match[1]), match[2])
+
+
+def piece_names(name: str, pieces: int) -> list[str]:
+    """What the pieces of a file are called; one alone has the file's own name.
+
+    >>> piece_names("items.json", 1), piece_names("items.json", 2)
+    (['items.json'], ['items.json.0000', 'items.json.0001'])
+    """
+    return [name] if pieces == 1 else [f"{name}.{number:04d}" for number in range(pieces)]
+
+
+def pack_bundle(bundle: Bundle) -> dict[str, Sequence[bytes | memoryview]]:
+    """The files of a bundle but metadata.json, each in parts. The weights lie where they lay: they may not change."""
+    return {
+        "graph.onnx": [bundle.graph],
+        "items.json": [orjson.dumps(bundle.items)],
+        "weights.safetensors": pack_weights(bundle.weights),
+    }
+
+
+def pack_metadata(
+    bundle: Bundle, contents: Mapping[str, Iterable[bytes | memoryview]], pieces: Mapping[str, int] | None = None
+) -> bytes:
+    """metadata.json.
+
+    Parameters
+        contents: what `pack_bundle` made.
+        pieces: how many each of the files is kept in that is kept in more than one.
+    """
+    metadata = {
+        "format": FORMAT,
+        "version": bundle.version,
+        "parent": bundle.parent,
+        "digest": bundle.digest,
+        "created_ms": bundle.created_ms,
+        "types": bundle.types,
+        "config": bundle.config.model_dump(mode="json"),
+        "metrics": bundle.metrics,
+        "extra": bundle.extra,
+        "tables": bundle.tables,
+        "reasons": bundle.reasons,
+        "sha256": {name: Feed(parts).digest() for name, parts in contents.items()},
+        **({"pieces": pieces} if pieces else {}),
+    }
+    return orjson.dumps(metadata, option=orjson.OPT_INDENT_2)
+
+
+def unpack_bundle(at: str, chunks: Callable[[str], Chunks]) -> Bundle:
+    """The bundle that files are, every checksum verified, its weights writable and held once.
+
+    Parameters
+        at: where they lie, for messages.
+        chunks: the bytes of a file by its name; raises FileNotFoundError, or another OSError, where there are none.
+
+    Raises
+        BundleError: a file is missing, incomplete, corrupt or of another format; it says what to do.
+        Unavailable: `chunks` raised it. Nothing else is raised.
+    """
+    with only_bundle_errors(f"bundle {at}", REMEDY):
+        said = _metadata(at, chunks)
+
+        def read(name: str, parse: Callable[[Feed], Value]) -> Value:
+            return _verified(at, name, said, Feed(_joined(chunks, piece_names(name, said.pieces.get(name, 1)))), parse)
+
+        graph = read("graph.onnx", Feed.rest)
+        items = ITEMS.validate_python(read("items.json", lambda feed: orjson.loads(feed.rest())))
+        weights = read("weights.safetensors", read_weights)
+        config = ModelConfig(**said.config)
+        hashes = hash_all(weights)
+        digest = hashes.value(items, said.types, config)
+        if digest != said.digest:
+            raise BundleError(f"bundle {at}: content has digest {digest[:16]}, not {said.digest[:16]}: {REMEDY}")
+        bundle = Bundle(
+            config=config,
+            weights=weights,
+            items=items,
+            digest=digest,
+            graph=graph,
+            hashes=hashes,
+            **said.model_dump(include={"version", "parent", "types", "metrics", "extra", "created_ms"}),
+            **_about(said, config),
+        )
+        bundle.refuse_unfit()
+        return bundle
+
+
+def _joined(chunks: Callable[[str], Chunks], names: Iterable[str]) -> Chunks:
+    for name in names:
+        yield from chunks(name)
+
+
+def _verified(at: str, name: str, said: _Metadata, feed: Feed, parse: Callable[[Feed], Value]) -> Value:
+    """What a file holds. Its checksum tells first: of damaged bytes the reason why they cannot be read says nothing."""
+    wrong: Exception | None = None
+    try:
+        value = parse(feed)
+    except Unavailable:
+        raise
+    except OSError as error:
+        raise BundleError(f"bundle {at} lacks {name} ({error}): {REMEDY}") from error
+    except Exception as error:  # noqa: BLE001 - whatever the bytes made of it
+        wrong = error
+    if feed.digest() != said.sha256.get(name):
+        raise BundleError(f"bundle {at}: {name} is corrupt (checksum differs): {REMEDY}") from wrong
+    if wrong is not None:
+        raise wrong
+    return value
+
+
+def _about(said: _Metadata, config: ModelConfig) -> dict[str, Any]:
+    """Tables and reasons; the first release wrote neither, so that the code that learns has to say."""
+    if said.tables is not None:
+        return {"tables": dict(said.tables), "reasons": dict(said.reasons)}
+    from models.experts.registry import Parts
+
+    parts = Parts(config)
+    return {"tables": parts.tables(), "reasons": parts.reasons()}
+
+
+def _metadata(at: str, chunks: Callable[[str], Chunks]) -> _Metadata:
+    try:
+        metadata = orjson.loads(Feed(chunks(METADATA)).rest())
+    except OSError as error:
+        raise BundleError(f"{at} is no bundle ({error}): check `bundles` in the settings, or {REMEDY}") from error
+    except orjson.JSONDecodeError as error:
+        raise BundleError(f"bundle {at}: metadata.json is corrupt ({error}): {REMEDY}") from error
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        found = metadata.get("format") if isinstance(metadata, dict) else None
+        raise BundleError(
+            f"bundle {at} has format {found!r:.80}, this release reads {FORMAT}: upgrade Headwater, or {REMEDY}"
+        )
+    return checked_body(_Metadata, metadata, f"bundle {at}: metadata.json", REMEDY)

@@ -1,0 +1,81 @@
+"""Where bundles are kept: the one way to write, read, list and remove them, whatever the place is.
+
+Before: the trainer's publications. After: serving, rollbacks, `doctor` and explanations read them. `folder` has them on
+a disk, `objects` in object storage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from models.published.bundle import Bundle
+from models.published.layout import parse_name
+
+__all__ = ["BundleStore", "newest_version", "open_store"]
+
+
+class BundleStore(Protocol):
+    """Bundles by name. A bundle is there whole or not at all, and never changes.
+
+    Raises of all methods
+        OSError: the disk refuses.
+        Unavailable: the store is away, or does not let us do this; its message says what to do. It may pass.
+    """
+
+    @property
+    def address(self) -> str:
+        """For messages."""
+        ...
+
+    def write(self, bundle: Bundle) -> str:
+        """Keep a bundle; its name. One that is there already is kept. What a try before this one wrote of the same
+        bundle is not written again."""
+        ...
+
+    def read(self, name: str, heard: Callable[[], None] = lambda: None) -> Bundle:
+        """A bundle, every checksum verified, its weights writable and held once.
+
+        Parameters
+            heard: is called whenever some of it has come.
+
+        Raises
+            BundleError: it is missing, incomplete, corrupt or of another format; it says what to do.
+        """
+        ...
+
+    def names(self) -> list[str]:
+        """Of all bundles that are whole, the oldest version first."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Remove a bundle, if it is there."""
+        ...
+
+    def clear_torn(self) -> None:
+        """Remove what was not written to its end, by a kill or for want of room: nothing names it."""
+        ...
+
+
+def open_store(address: Path | str) -> BundleStore:
+    """The store at an address of the settings. Nothing is read or written yet.
+
+    Parameters
+        address: a folder, or a URL of object storage.
+
+    Raises
+        SettingsError: it is a URL, and what speaks its protocol is not installed, or it is malformed.
+    """
+    if isinstance(address, Path):
+        from models.published.stores.folder import FolderStore
+
+        return FolderStore(address)
+    from models.published.stores.objects import ObjectStore
+
+    return ObjectStore(address)
+
+
+def newest_version(names: list[str]) -> int:
+    """The newest version among the names of bundles; 0 when there is none."""
+    return max((said.version for said in map(parse_name, names) if said), default=0)

@@ -1,0 +1,205 @@
+"""Bundles in object storage, through obstore: the one file that knows it.
+
+Before: a URL of the settings. After: whoever opens bundles. A bundle is the objects below its name; the last one to be
+written is metadata.json, and what lacks that is no bundle. A file of more than `PIECE_BYTES` is kept in pieces, each
+written by one request, whole or not at all: an upload that ends goes on behind the last piece that was taken, and
+leaves nothing half written for which somebody pays.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from headwater.errors import SettingsError, Unavailable
+from models.published.bundle import Bundle
+from models.published.layout import (
+    METADATA,
+    Chunks,
+    bundle_name,
+    pack_bundle,
+    pack_metadata,
+    parse_name,
+    piece_names,
+    unpack_bundle,
+)
+
+__all__ = ["ObjectStore"]
+
+PIECE_BYTES = 8 << 20
+CHUNK_BYTES = 1 << 20
+CONNECT_S, REQUEST_S = 3, 20
+"""A request, with its piece, ends by then: at 0.4 MB a second or faster. Less than `operations.stall_s`, within which
+whoever waits for it has to get on."""
+RETRIES, RETRIED_S = 3, 10
+"""Made by obstore within one request; whoever called tries again later."""
+
+VARIABLES = {
+    "s3": ("AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL"),
+    "gs": ("GOOGLE_APPLICATION_CREDENTIALS", ""),
+    "az": ("AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ENDPOINT"),
+}
+"""By scheme: where credentials come from, and the address of a server other than the usual one."""
+
+
+class ObjectStore:
+    """See `BundleStore`.
+
+    Parameters
+        url: `s3://BUCKET/PREFIX`, or another of the settings' schemes.
+
+    Raises
+        SettingsError: obstore is not installed, or refuses the URL or what the environment says.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        scheme = urlsplit(url).scheme
+        self._variables, endpoint = VARIABLES[scheme if scheme in VARIABLES else "az"]
+        try:
+            import obstore
+            from obstore.exceptions import BaseError
+            from obstore.store import from_url
+        except ImportError as error:
+            raise SettingsError(
+                f"{url}: object storage takes the package obstore ({error}). "
+                "Install it: pip install 'headwater-engine[cloud]'"
+            ) from error
+        self._obstore = obstore
+        self._errors: tuple[type[Exception], ...] = (BaseError, OSError)  # a missing object is a FileNotFoundError
+        options: Any = {
+            "connect_timeout": timedelta(seconds=CONNECT_S),
+            "timeout": timedelta(seconds=REQUEST_S),
+            "allow_http": os.environ.get(endpoint, "").startswith("http://"),
+        }
+        retries: Any = {"max_retries": RETRIES, "retry_timeout": timedelta(seconds=RETRIED_S)}
+        try:
+            self._store = from_url(url, client_options=options, retry_config=retries)
+        except (BaseError, ValueError) as error:
+            raise SettingsError(
+                f"{url} cannot be used ({_short(error)}): check the URL and {self._variables} in the environment"
+            ) from error
+        self._taken: tuple[str, set[str]] = ("", set())  # of the bundle that is being written, what was
+
+    @property
+    def address(self) -> str:
+        """For messages."""
+        return self._url
+
+    def write(self, bundle: Bundle) -> str:
+        """Keep a bundle; its name."""
+        name = bundle_name(bundle)
+        if self._taken[0] != name:
+            if name in self.names():
+                return name
+            self._taken = (name, set())
+        contents = pack_bundle(bundle)
+        pieces = {file: -(-sum(map(len, parts)) // PIECE_BYTES) for file, parts in contents.items()}
+        for file, parts in contents.items():
+            for piece, data in zip(piece_names(file, pieces[file]), _cut(parts, pieces[file]), strict=True):
+                self._put(name, piece, data)
+        self._put(name, METADATA, pack_metadata(bundle, contents, {f: n for f, n in pieces.items() if n > 1}))
+        self._taken = ("", set())
+        return name
+
+    def _put(self, name: str, file: str, data: bytes) -> None:
+        if file in self._taken[1]:
+            return
+        with self._asked(f"{name}/{file} could not be written"):
+            self._obstore.put(self._store, f"{name}/{file}", data, use_multipart=False)
+        self._taken[1].add(file)
+
+    def read(self, name: str, heard: Callable[[], None] = lambda: None) -> Bundle:
+        """A bundle, every checksum verified."""
+
+        def chunks(file: str) -> Chunks:
+            with self._asked(f"{name}/{file} could not be read"):
+                found = self._obstore.get(self._store, f"{name}/{file}")
+                for chunk in found.stream(min_chunk_size=CHUNK_BYTES):
+                    heard()
+                    yield memoryview(chunk)
+
+        return unpack_bundle(f"{self._url}/{name}", chunks)
+
+    def names(self) -> list[str]:
+        """Of all bundles that are whole, the oldest version first."""
+        return [name for name, files in self._listed() if METADATA in files]
+
+    def remove(self, name: str) -> None:
+        """Remove a bundle, if it is there: first what makes it one."""
+        with self._asked(f"{name} could not be removed"):
+            listed = [one["path"] for batch in self._obstore.list(self._store, prefix=f"{name}/") for one in batch]
+            for paths in ([p for p in listed if p.endswith(METADATA)], [p for p in listed if not p.endswith(METADATA)]):
+                if paths:
+                    self._obstore.delete(self._store, paths)
+
+    def clear_torn(self) -> None:
+        """Remove what was not written to its end."""
+        for name, files in self._listed():
+            if METADATA not in files:
+                self.remove(name)
+
+    def _listed(self) -> list[tuple[str, set[str]]]:
+        """Names of bundles, with the objects of each, the oldest version first."""
+        found: dict[str, set[str]] = {}
+        with self._asked("what is there could not be listed"):
+            for batch in self._obstore.list(self._store):
+                for one in batch:
+                    name, _, file = one["path"].partition("/")
+                    if parse_name(name):
+                        found.setdefault(name, set()).add(file)
+        return sorted(found.items(), key=lambda one: (parse_name(one[0]), one[0]))
+
+    @contextmanager
+    def _asked(self, what: str) -> Iterator[None]:
+        """The store's errors as ours. Raises Unavailable, and FileNotFoundError where an object is missing."""
+        from obstore import exceptions
+
+        try:
+            yield
+        except self._errors as error:
+            said = _short(error)
+            if isinstance(error, FileNotFoundError):
+                if not re.search(r"NoSuchBucket|ContainerNotFound|bucket does not exist", str(error)):
+                    raise FileNotFoundError(said) from error
+                remedy = "there is no such bucket: make it, or correct `bundles` in the settings"
+            elif isinstance(error, (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)):
+                remedy = f"we are not let in: check {self._variables}; to list, read, write and delete is needed"
+            elif "169.254.169.254" in str(error):
+                remedy = f"no credentials are given, and this machine has none of its own: set {self._variables}"
+            else:
+                remedy = f"is it away? Check the network and {self._variables}"
+            raise Unavailable(f"{self._url}: {what} ({said}): {remedy}.") from error
+
+
+def _cut(parts: Iterable[bytes | memoryview], pieces: int) -> Iterator[bytes]:
+    """Parts, joined, in so many pieces."""
+    if pieces == 1:
+        yield b"".join(parts)
+        return
+    piece = bytearray()
+    for part in parts:
+        left = memoryview(part)
+        while left:
+            taken = left[: PIECE_BYTES - len(piece)]
+            piece += taken
+            left = left[len(taken) :]
+            if len(piece) == PIECE_BYTES:
+                yield bytes(piece)
+                piece.clear()
+    if piece:
+        yield bytes(piece)
+
+
+def _short(error: Exception) -> str:
+    """What an error says, without the request and its signature."""
+    text = str(error)
+    code = re.search(r"<Code>(\w{1,60})</Code>(?:.*?<Message>([^<]{1,200})</Message>)?", text, re.DOTALL)
+    if code:
+        return f"{code[1]}: {code[2]}" if code[2] else code[1]
+    return re.sub(r"\s*(?:<\?xml|<Error|\{).*", "", text.split("\n", 1)[0])[:300]
