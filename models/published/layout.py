@@ -21,7 +21,7 @@ from models.config import ModelConfig
 from models.published.bounds import MAX_PARTS, Digest, SaidOfModel, Version, checked_body, only_bundle_errors
 from models.published.bundle import REMEDY, Bundle
 from models.published.digest import hash_all
-from models.published.weights_file import Feed, pack_weights, read_weights
+from models.published.weights_file import HashedStream, pack_weights, read_weights
 
 __all__ = [
     "METADATA",
@@ -118,7 +118,7 @@ def pack_metadata(
         "extra": bundle.extra,
         "tables": bundle.tables,
         "reasons": bundle.reasons,
-        "sha256": {name: Feed(parts).digest() for name, parts in contents.items()},
+        "sha256": {name: HashedStream(parts).digest() for name, parts in contents.items()},
         **({"pieces": pieces} if pieces else {}),
     }
     return orjson.dumps(metadata, option=orjson.OPT_INDENT_2)
@@ -138,11 +138,13 @@ def unpack_bundle(at: str, chunks: Callable[[str], Chunks]) -> Bundle:
     with only_bundle_errors(f"bundle {at}", REMEDY):
         said = _metadata(at, chunks)
 
-        def read(name: str, parse: Callable[[Feed], Value]) -> Value:
-            return _verified(at, name, said, Feed(_joined(chunks, piece_names(name, said.pieces.get(name, 1)))), parse)
+        def read(name: str, parse: Callable[[HashedStream], Value]) -> Value:
+            return _verified(
+                at, name, said, HashedStream(_joined(chunks, piece_names(name, said.pieces.get(name, 1)))), parse
+            )
 
-        graph = read("graph.onnx", Feed.rest)
-        items = ITEMS.validate_python(read("items.json", lambda feed: orjson.loads(feed.rest())))
+        graph = read("graph.onnx", HashedStream.rest)
+        items = ITEMS.validate_python(read("items.json", lambda stream: orjson.loads(stream.rest())))
         weights = read("weights.safetensors", read_weights)
         config = ModelConfig(**said.config)
         hashes = hash_all(weights)
@@ -168,18 +170,20 @@ def _joined(chunks: Callable[[str], Chunks], names: Iterable[str]) -> Chunks:
         yield from chunks(name)
 
 
-def _verified(at: str, name: str, said: _Metadata, feed: Feed, parse: Callable[[Feed], Value]) -> Value:
+def _verified(
+    at: str, name: str, said: _Metadata, stream: HashedStream, parse: Callable[[HashedStream], Value]
+) -> Value:
     """What a file holds. Its checksum tells first: of damaged bytes the reason why they cannot be read says nothing."""
     wrong: Exception | None = None
     try:
-        value = parse(feed)
+        value = parse(stream)
     except Unavailable:
         raise
     except OSError as error:
         raise BundleError(f"bundle {at} lacks {name} ({error}): {REMEDY}") from error
     except Exception as error:  # noqa: BLE001 - whatever the bytes made of it
         wrong = error
-    if feed.digest() != said.sha256.get(name):
+    if stream.digest() != said.sha256.get(name):
         raise BundleError(f"bundle {at}: {name} is corrupt (checksum differs): {REMEDY}") from wrong
     if wrong is not None:
         raise wrong
@@ -198,7 +202,7 @@ def _about(said: _Metadata, config: ModelConfig) -> dict[str, Any]:
 
 def _metadata(at: str, chunks: Callable[[str], Chunks]) -> _Metadata:
     try:
-        metadata = orjson.loads(Feed(chunks(METADATA)).rest())
+        metadata = orjson.loads(HashedStream(chunks(METADATA)).rest())
     except OSError as error:
         raise BundleError(f"{at} is no bundle ({error}): check `bundles` in the settings, or {REMEDY}") from error
     except orjson.JSONDecodeError as error:

@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-__all__ = ["Feed", "pack_weights", "read_weights"]
+__all__ = ["HashedStream", "pack_weights", "read_weights"]
 
 Array = NDArray[Any]
 
@@ -30,7 +30,7 @@ DTYPES = {
 NAMES = {np.dtype(code): name for name, code in DTYPES.items()}
 
 
-class Feed:
+class HashedStream:
     """The bytes of one file in order, hashed as they pass.
 
     Parameters
@@ -100,16 +100,16 @@ def pack_weights(weights: Mapping[str, Array]) -> list[memoryview]:
     return [memoryview(struct.pack("<Q", len(packed)) + packed), *parts]
 
 
-def read_weights(feed: Feed) -> dict[str, Array]:
+def read_weights(stream: HashedStream) -> dict[str, Array]:
     """Arrays by name, writable, each in memory of its own.
 
     Raises
         ValueError, KeyError, TypeError: it is no such file, or its head contradicts what follows.
     """
-    (length,) = struct.unpack("<Q", feed.take(8))
+    (length,) = struct.unpack("<Q", stream.take(8))
     if length > MOST_HEAD:
         raise ValueError(f"its head would be {length:,} bytes long")
-    head = orjson.loads(feed.take(length))
+    head = orjson.loads(stream.take(length))
     head.pop("__metadata__", None)
     found: dict[str, Array] = {}
     at = 0
@@ -119,7 +119,7 @@ def read_weights(feed: Feed) -> dict[str, Array]:
         if begin != at or end - begin != math.prod(shape) * dtype.itemsize or min(shape, default=0) < 0:
             raise ValueError(f"{name} is {said['dtype']} {shape} and lies at {begin}..{end}, after byte {at}")
         found[name] = np.empty(shape, dtype)
-        feed.fill(_bytes_of(found[name]))
+        stream.fill(_bytes_of(found[name]))
         at = end
     return found
 

@@ -12,9 +12,10 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
+
+import numpy as np
 
 from headwater.errors import SettingsError, Unavailable
 from models.published.bundle import Bundle
@@ -73,11 +74,11 @@ class ObjectStore:
         self._obstore = obstore
         self._errors: tuple[type[Exception], ...] = (BaseError, OSError)  # a missing object is a FileNotFoundError
         options: Any = {
-            "connect_timeout": timedelta(seconds=CONNECT_S),
-            "timeout": timedelta(seconds=REQUEST_S),
+            "connect_timeout": f"{CONNECT_S}s",
+            "timeout": f"{REQUEST_S}s",
             "allow_http": os.environ.get(endpoint, "").startswith("http://"),
         }
-        retries: Any = {"max_retries": RETRIES, "retry_timeout": timedelta(seconds=RETRIED_S)}
+        retries: Any = {"max_retries": RETRIES, "retry_timeout": np.timedelta64(RETRIED_S, "s").item()}
         try:
             self._store = from_url(url, client_options=options, retry_config=retries)
         except (BaseError, ValueError) as error:
