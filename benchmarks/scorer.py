@@ -28,7 +28,7 @@ from models.experts.registry import Parts
 from models.part import CAPACITY
 from models.published.bundle import Bundle
 from models.published.delta import Delta, DeltaAssembler, encode_delta
-from models.published.digest import hash_all
+from models.published.digest import ModelDigest
 from models.published.graph import build_graph
 from models.ranker.affinity import KNOWN
 from serving.catalogue import Catalogue
@@ -58,7 +58,7 @@ def synthetic_bundle(rows: int, config: ModelConfig, rng: np.random.Generator) -
         else:
             weights[name] = (rng.standard_normal(size, dtype=np.float32) * 0.1).astype(one.dtype)
     items: list[str | None] = [f"item-{row}" for row in range(rows)]
-    hashes = hash_all(weights)
+    hashes = ModelDigest.of(weights, items, parts.tables(), parts.pools())
     types = ["rating"]
     return Bundle(
         config=config,
@@ -75,6 +75,7 @@ def synthetic_bundle(rows: int, config: ModelConfig, rng: np.random.Generator) -
         hashes=hashes,
         tables=parts.tables(),
         reasons=parts.reasons(),
+        pools=parts.pools(),
     )
 
 

@@ -30,18 +30,24 @@ OWN_ROW = None
 
 
 class Input(NamedTuple):
-    """A weight of the served graph."""
+    """A weight of the served model.
+
+    Fields
+        dtype: of numpy.
+        shape: begins with CAPACITY, of a table that has a row per item; with another name, of arrays (P,) that share
+            the places of a pool of this name; else numbers.
+        fill: what free rows and places hold. OWN_ROW: the array holds row numbers; free places hold 0.
+    """
 
     dtype: type[np.generic]
     shape: tuple[int | str, ...]
     fill: float | None = 0.0
-    """What free rows of a table hold."""
 
 
 class Changes(NamedTuple):
     """What a publication has to send of a part: weights that are sent whole, changed rows and changed places by name.
 
-    Places are those of the flattened table.
+    Places are those of a pool.
     """
 
     dense: Sequence[str] = ()

@@ -70,6 +70,15 @@ class Parts:
         """The weights that have a row per item, and what free rows hold."""
         return {name: one.fill for name, one in self.inputs().items() if one.shape[0] == CAPACITY}
 
+    def pools(self) -> dict[str, dict[str, float | None]]:
+        """The weights that have places of a pool, by pool, and what free places hold."""
+        pools: dict[str, dict[str, float | None]] = {}
+        for name, one in self.inputs().items():
+            pool = one.shape[0]
+            if isinstance(pool, str) and pool != CAPACITY:
+                pools.setdefault(pool, {})[name] = one.fill
+        return pools
+
     def reasons(self) -> dict[str, str]:
         """What an answer says of an item that ranks high by one of the graph's outputs."""
         return {expert.part: expert.reason for expert in self.experts if expert.reason is not None}

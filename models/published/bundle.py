@@ -1,14 +1,18 @@
-"""A published model: everything that serving needs, as one object.
+"""A published model in memory: everything that serving needs, as one object, and how a delta changes it.
 
-Before: `learner.publish`, or `stores` that read it. After: `serving` runs its graph and applies deltas to it. Knows no
-file, no topic and no clock.
+Before: `learner.publish`, or `stores` that read it. After: `serving` runs its graph. Knows no file, no topic and no
+clock.
+
+A delta is first reckoned with and then written: `prepare` leaves the model as it is, and so a delta that does not lead
+to what the trainer had is refused with nothing to mend. `commit` writes rows where they lie, which costs what changed.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,20 +21,36 @@ from headwater.errors import BundleError
 from models.config import ModelConfig
 from models.part import OWN_ROW
 from models.published.bounds import only_bundle_errors
-from models.published.digest import ModelDigest
+from models.published.digest import ModelDigest, Touched
 
 if TYPE_CHECKING:
     from models.published.delta import Delta
 
-__all__ = ["REMEDY", "Bundle"]
+__all__ = ["REMEDY", "Bundle", "Prepared"]
 
 REMEDY = "delete the folder; serving falls back to an older bundle, and the trainer publishes a new one"
 REMEDY_DELTA = "the next full bundle puts it right"
+
+Array = NDArray[Any]
 
 
 def most_rows(config: ModelConfig) -> int:
     """Most rows that tables ever have: they grow by doubling."""
     return 2 * max(config.initial_capacity, config.max_items)
+
+
+class Prepared(NamedTuple):
+    """A delta that leads to what the trainer had: `commit` writes it.
+
+    Fields
+        delta: as it came.
+        grown: arrays that it makes longer, with what they hold before it.
+        digest: of the model afterwards.
+    """
+
+    delta: Delta
+    grown: Mapping[str, Array]
+    digest: str
 
 
 @dataclass
@@ -40,7 +60,7 @@ class Bundle:
     Fields
         config: what the model was trained under.
         version, parent: its number, from 1; the digest of the version before, None for the first.
-        weights: exactly the weight inputs of `graph`; row tables have `capacity` rows.
+        weights: exactly what `graph` and the memories' loop read; tables have `capacity` rows.
         items: the item id of each row, None for a free one.
         types: event types; `types[i]` has index i + 1.
         metrics: the trainer's prequential figures at publication, JSON.
@@ -49,18 +69,19 @@ class Bundle:
         digest: of weights, items, types and config only, 64 hexadecimal characters: equal content, equal digest,
             wherever and however it came about.
         graph: a serialized ONNX model.
-        hashes: of the weights, by which a delta's digest costs only what it touched.
+        hashes: of weights and owners, by which a delta's digest costs only what it touched.
         tables: the weights that have a row per item, each with what free rows hold (`part.Input.fill`).
         reasons: the words, by output of the graph, for an item that ranks high by it.
+        pools: the weights that have places of a pool, by pool, each with what free places hold.
         item_rows: row by item id; made from `items` where it is empty.
 
-    With tables and reasons, serving needs none of the code that learns.
+    With tables, pools and reasons, serving needs none of the code that learns.
     """
 
     config: ModelConfig
     version: int
     parent: str | None
-    weights: dict[str, NDArray[Any]]
+    weights: dict[str, Array]
     items: list[str | None]
     types: list[str]
     metrics: dict[str, Any]
@@ -71,7 +92,9 @@ class Bundle:
     hashes: ModelDigest = field(repr=False)
     tables: dict[str, float | None]
     reasons: dict[str, str]
+    pools: dict[str, dict[str, float | None]] = field(default_factory=dict)
     item_rows: dict[str, int] = field(default_factory=dict, repr=False)
+    _room: dict[str, Array] = field(default_factory=dict, repr=False)  # of arrays that grew, with room to grow
 
     def __post_init__(self) -> None:
         if not self.item_rows:
@@ -83,7 +106,7 @@ class Bundle:
         return len(self.items)
 
     def copy(self) -> Bundle:
-        """An independent copy, for the other half of a double buffer."""
+        """An independent copy."""
         return Bundle(
             config=self.config,
             version=self.version,
@@ -99,15 +122,24 @@ class Bundle:
             hashes=self.hashes.copy(),
             tables=self.tables,
             reasons=self.reasons,
+            pools=self.pools,
             item_rows=dict(self.item_rows),
         )
 
     def apply(self, delta: Delta) -> None:
-        """Become the delta's version, in place: arrays are written into, and replaced only where the capacity grew.
+        """Become the delta's version, in place: arrays are written into, and replaced only where they grew.
 
         Raises
-            BundleError: the delta does not follow this version, or the result is not what the trainer had; in the
-                second case the bundle is unusable and must be read again.
+            BundleError: the delta does not follow this version, or the result is not what the trainer had; the bundle
+                stays as it was.
+        """
+        self.commit(self.prepare(delta))
+
+    def prepare(self, delta: Delta) -> Prepared:
+        """Reckon with a delta, and change nothing that anybody reads; `commit` has to come next, or another `prepare`.
+
+        Raises
+            BundleError: the delta does not follow this version, or the result is not what the trainer had.
         """
         if delta.parent_version != self.version or delta.parent != self.digest:
             raise BundleError(
@@ -115,16 +147,47 @@ class Bundle:
                 f"model is version {self.version} ({self.digest[:16]}): apply the deltas between, or read the newest "
                 "bundle"
             )
-        with only_bundle_errors(f"delta {delta.version}", REMEDY_DELTA):
-            self._refuse_unfit(delta)
-            self._write(delta)
-        digest = self.hashes.value(self.items, self.types, self.config)
-        if digest != delta.digest:
-            raise BundleError(
-                f"after delta {delta.version} the model's digest is {digest[:16]}, the trainer had "
-                f"{delta.digest[:16]}: read the newest bundle"
-            )
-        self.parent, self.digest, self.version = self.digest, digest, delta.version
+        back: Callable[[], None] = _nothing
+        try:
+            with only_bundle_errors(f"delta {delta.version}", REMEDY_DELTA):
+                self._refuse_unfit(delta)
+                grown, reowns = self._grown(delta), delta.items or delta.capacity != self.capacity
+                owners = _Owners(self.items, delta.capacity, delta.items) if reowns else self.items
+                reowned = [row for row, _ in delta.items]
+                back = self.hashes.update({**self.weights, **grown}, owners, self._changes(delta), reowned)
+                digest = self.hashes.value(owners, delta.types, self.config)
+            if digest != delta.digest:
+                raise BundleError(
+                    f"after delta {delta.version} the model's digest is {digest[:16]}, the trainer had "
+                    f"{delta.digest[:16]}: read the newest bundle"
+                )
+        except BaseException:
+            back()
+            raise
+        return Prepared(delta, grown, digest)
+
+    def commit(self, prepared: Prepared) -> None:
+        """Write what was prepared last. It costs what changed, and nothing in it can fail."""
+        delta = prepared.delta
+        self.weights |= prepared.grown
+        for name, array in delta.dense.items():
+            self.weights[name][...] = array
+        for name, (where, values) in delta.rows.items():
+            array = self.weights[name]
+            if values.ndim < array.ndim:  # places in the flattened table
+                array.reshape(-1)[where] = values
+            else:
+                array[where] = values
+        self.items += [None] * (delta.capacity - self.capacity)
+        for row, item_id in delta.items:
+            before = self.items[row]
+            if before is not None and self.item_rows.get(before) == row:
+                del self.item_rows[before]
+            self.items[row] = item_id
+            if item_id is not None:
+                self.item_rows[item_id] = row
+        self.types = list(delta.types)
+        self.parent, self.digest, self.version = self.digest, prepared.digest, delta.version
         self.metrics, self.extra, self.created_ms = delta.metrics, delta.extra, delta.created_ms
 
     def refuse_unfit(self) -> None:
@@ -136,10 +199,28 @@ class Bundle:
                 array = self.weights[name]
                 if array.ndim == 0 or len(array) != self.capacity:
                     raise ValueError(f"{name} is {array.shape}, and there are {self.capacity} rows")
-                self._refuse_wild(name, array, self.capacity)
+                self._refuse_wild(name, self.tables[name], array, self.capacity)
+            for pool, fills in self.pools.items():
+                shapes = {name: self.weights[name].shape for name in fills}
+                if any(len(shape) != 1 for shape in shapes.values()) or len(set(shapes.values())) > 1:
+                    raise ValueError(f"the arrays of {pool} are {shapes}, and have to be of one length")
+                for name, fill in fills.items():
+                    self._refuse_wild(name, fill, self.weights[name], self.capacity)
+
+    @property
+    def _fills(self) -> dict[str, float | None]:
+        """What free rows and places of all arrays hold that have such."""
+        return self.tables | {name: fill for fills in self.pools.values() for name, fill in fills.items()}
+
+    def _lengths(self, delta: Delta) -> dict[str, int]:
+        """Of all tables and pools afterwards."""
+        places = {
+            name: delta.pools.get(pool, len(self.weights[name])) for pool in self.pools for name in self.pools[pool]
+        }
+        return dict.fromkeys(self.tables, delta.capacity) | places
 
     def _refuse_unfit(self, delta: Delta) -> None:
-        """Refuse what does not fit into the arrays that are here, before any is written. Raises BundleError."""
+        """Refuse what does not fit into the arrays that are here, before any is written. Raises ValueError."""
         most = most_rows(self.config)
         if not self.capacity <= delta.capacity <= most:
             raise ValueError(f"it has {delta.capacity} rows: here are {self.capacity}, and at most {most} are allowed")
@@ -148,62 +229,92 @@ class Bundle:
         rows = [row for row, _ in delta.items]
         if rows and max(rows) >= delta.capacity:
             raise ValueError(f"it names an item for row {max(rows)} of {delta.capacity}")
+        places = most * max((memory.slots for memory in self.config.memories), default=0)
+        for pool, length in delta.pools.items():
+            held = len(self.weights[next(iter(self.pools[pool]))])
+            if not held <= length <= max(places, held):
+                raise ValueError(f"{pool} has {length} places: here are {held}, and at most {places} are allowed")
+        lengths, fills = self._lengths(delta), self._fills
         for name, array in delta.dense.items():
             here = self.weights[name]
-            wanted = (delta.capacity, *here.shape[1:]) if name in self.tables else here.shape
+            wanted = (lengths[name], *here.shape[1:]) if name in lengths else here.shape
             if (array.shape, array.dtype) != (wanted, here.dtype):
                 raise ValueError(f"{name} is {array.dtype} {array.shape}, not {here.dtype} {wanted}")
-            self._refuse_wild(name, array, delta.capacity)
+            self._refuse_wild(name, fills.get(name, 0.0), array, delta.capacity)
         for name, (where, values) in delta.rows.items():
             here = self.weights[name]
             by_place = values.ndim < here.ndim
             wanted = (len(where), *(() if by_place else here.shape[1:]))
-            if name not in self.tables or (values.shape, values.dtype) != (wanted, here.dtype):
+            if name not in lengths or (values.shape, values.dtype) != (wanted, here.dtype):
                 raise ValueError(f"{name} is {values.dtype} {values.shape}, not {here.dtype} {wanted}")
-            end = delta.capacity * (math.prod(here.shape[1:]) if by_place else 1)
+            end = lengths[name] * (math.prod(here.shape[1:]) if by_place else 1)
             if len(where) and (int(where.min()) < 0 or int(where.max()) >= end):
                 raise ValueError(f"{name} has places {where.min()}..{where.max()} of {end}")
-            self._refuse_wild(name, values, delta.capacity)
+            self._refuse_wild(name, fills[name], values, delta.capacity)
 
-    def _refuse_wild(self, name: str, numbers: NDArray[Any], capacity: int) -> None:
-        """A table of row numbers may hold only those of rows: the graph would look there."""
-        if name in self.tables and self.tables[name] is OWN_ROW and numbers.size:
+    def _refuse_wild(self, name: str, fill: float | None, numbers: Array, capacity: int) -> None:
+        """A table of row numbers may hold only those of rows: graph and loops would look there. Raises ValueError."""
+        if fill is OWN_ROW and numbers.size:
             low, high = int(numbers.min()), int(numbers.max())
             if low < 0 or high >= capacity:
                 raise ValueError(f"{name} holds row numbers {low}..{high} of {capacity}")
 
-    def _write(self, delta: Delta) -> None:
-        if delta.capacity > self.capacity:
-            self._grow(delta.capacity)
-        for name, array in delta.dense.items():
-            self.weights[name][...] = array
-            self.hashes.update(name, self.weights[name])
-        for name, (rows, values) in delta.rows.items():
-            array = self.weights[name]
-            if values.ndim < array.ndim:  # places in the flattened table
-                array.reshape(-1)[rows] = values
-                rows = rows // array.shape[1]
+    def _grown(self, delta: Delta) -> dict[str, Array]:
+        """Arrays that become longer, with what new rows and places hold."""
+        grown, fills = {}, self._fills
+        for name, length in self._lengths(delta).items():
+            array, held = self.weights[name], len(self.weights[name])
+            if length == held:
+                continue
+            room = self._room.get(name)
+            if room is None or array.base is not room or len(room) < length:
+                room = self._room[name] = np.empty((2 * length, *array.shape[1:]), array.dtype)  # no memory until used
+                room[:held] = array
+            new = room[held:length]
+            if fills[name] is OWN_ROW and name in self.tables:
+                new[...] = np.arange(held, length, dtype=array.dtype).reshape(-1, *[1] * (array.ndim - 1))
             else:
-                array[rows] = values
-            self.hashes.update(name, array, rows)
-        for row, item_id in delta.items:
-            before = self.items[row]
-            if before is not None and self.item_rows.get(before) == row:
-                del self.item_rows[before]
-            self.items[row] = item_id
-            if item_id is not None:
-                self.item_rows[item_id] = row
-        self.types = list(delta.types)
+                new[...] = fills[name] or 0
+            grown[name] = room[:length]
+        return grown
 
-    def _grow(self, capacity: int) -> None:
-        old = self.capacity
-        self.items += [None] * (capacity - old)
-        for name, fill in self.tables.items():
+    def _changes(self, delta: Delta) -> dict[str, Touched | None]:
+        """What the digest has to know of a delta."""
+        changes: dict[str, Touched | None] = {
+            name: Touched(np.arange(len(array)), array) for name, array in delta.dense.items()
+        }
+        for name, (where, values) in delta.rows.items():
             array = self.weights[name]
-            more = np.zeros((capacity - old, *array.shape[1:]), array.dtype)
-            if fill is OWN_ROW:  # of other tables the type may be too small for a row number
-                more += np.arange(old, capacity, dtype=array.dtype).reshape(-1, *[1] * (array.ndim - 1))
+            if values.ndim < array.ndim:
+                slots = math.prod(array.shape[1:])
+                changes[name] = Touched(where // slots, values, where % slots)
             else:
-                more += array.dtype.type(fill)
-            self.weights[name] = np.concatenate([array, more])
-            self.hashes.update(name, self.weights[name])
+                changes[name] = Touched(where, values)
+        return changes
+
+
+class _Owners(Sequence[str | None]):
+    """Owners of rows as they will be, without a copy of all that there are."""
+
+    def __init__(self, items: Sequence[str | None], capacity: int, changed: Iterable[tuple[int, str | None]]) -> None:
+        self._items, self._capacity, self._changed = items, capacity, dict(changed)
+
+    def __len__(self) -> int:
+        return self._capacity
+
+    @overload
+    def __getitem__(self, at: int) -> str | None: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[str | None]: ...
+
+    def __getitem__(self, at: int | slice) -> str | list[str | None] | None:
+        if isinstance(at, slice):
+            return [self[row] for row in range(*at.indices(self._capacity))]
+        if not 0 <= at < self._capacity:
+            raise IndexError(at)
+        return self._changed[at] if at in self._changed else self._items[at] if at < len(self._items) else None
+
+
+def _nothing() -> None:
+    """Nothing was changed yet."""

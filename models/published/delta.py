@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import numpy as np
@@ -51,9 +51,9 @@ class Delta:
         metrics, extra, created_ms, types: as in a Bundle.
         items: (row, item id or None) of each row that changed hands.
         dense: whole arrays by name.
-        rows: by name of a row table, row numbers (r,) int64 and their new values (r, ...). Of the memory tables,
-            (capacity, slots), places in the flattened table (s,) and their new values (s,): an event changes a few
-            slots of many rows.
+        rows: by name of a table, row numbers (r,) int64 and their new values (r, ...); of an array of a pool, places
+            (s,) and their new values (s,). Memory tables of an earlier release, (capacity, slots), are pools in this.
+        pools: how many places each pool has afterwards.
     """
 
     version: int
@@ -68,6 +68,7 @@ class Delta:
     items: list[tuple[int, str | None]]
     dense: dict[str, NDArray[Any]]
     rows: dict[str, tuple[NDArray[np.int64], NDArray[Any]]]
+    pools: dict[str, int] = field(default_factory=dict)
 
 
 class _PartHead(BaseModel):
@@ -92,6 +93,7 @@ class _PayloadHead(SaidOfModel):
     """What the joined pieces say before the arrays; `places` names the array of row numbers of each of `rows`."""
 
     capacity: Count
+    pools: dict[str, Count] = Field(default_factory=dict)
     items: list[Annotated[tuple[Count, str | None], Strict(False)]]  # JSON has arrays
     places: dict[str, str]
 
@@ -122,6 +124,7 @@ def encode_delta(delta: Delta, max_bytes: int = 900_000) -> list[bytes]:
     about = {
         "created_ms": delta.created_ms,
         "capacity": delta.capacity,
+        "pools": delta.pools,
         "parent": delta.parent,
         "metrics": delta.metrics,
         "extra": delta.extra,

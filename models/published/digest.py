@@ -1,80 +1,298 @@
 """One content digest for a model, wherever it is held: trainer, serving or backtest.
 
-Before: a publication or an applied delta says which rows changed. After: receipts and announcements carry the digest.
-Knows arrays and names, not what they mean.
+Before: a publication or a delta says which rows changed. After: receipts and announcements carry the digest. Knows
+arrays and names, not what they mean.
 
-Arrays are hashed in chunks of rows, and the digest is the hash of the chunks' hashes (Merkle 1987, two levels), so
-that a delta costs what it touched and not the whole model.
+Arrays are hashed in leaves of a few rows, and the digest is the hash of the leaves' hashes (Merkle 1987), so that a
+delta costs what it touched and not the whole model. There are two schemes:
+
+    1   of the first release: each array by itself, in leaves of 256 rows; the owners of all rows as one JSON.
+    2   tables of the same rows share their leaves (4 rows of all tables, with their owners), and so do arrays of one
+        pool; 64 hashes of leaves make one, and these make the root. A row that changes costs one leaf, whatever was
+        changed of it, and nothing walks through the catalogue.
+
+A model keeps the scheme that it was published under, so the chain of deltas behind a bundle of the first release goes
+on as it began.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from models.config import ModelConfig
 from models.part import LATER
 
-__all__ = ["ModelDigest", "hash_all"]
+__all__ = ["FIRST_SCHEME", "SCHEME", "ModelDigest", "Touched", "hash_all"]
 
-CHUNK_ROWS = 256
+FIRST_SCHEME, SCHEME = 1, 2
+"""The scheme of bundles that name none, and that of new ones."""
+
+LEAF_ROWS, LEAF_PLACES, LEAF_ALONE = 4, 128, 256
+"""Rows of a leaf of all tables, of a pool, and of an array that is hashed by itself."""
+
+BRANCH = 64
+"""Hashes of leaves that make one."""
+
+SLAB_BYTES = 1 << 20
+"""What is copied together to be hashed at one time."""
+
+SIZE = hashlib.sha256().digest_size
 
 Array = NDArray[Any]
+Rows = NDArray[np.int64]
+Owners = Sequence[str | None]
+
+
+class Touched(NamedTuple):
+    """Rows of an array that change, and what they become: (r, ...); None where the array says so already. `within`:
+    of single places, (r,), which of the row's."""
+
+    rows: Rows
+    values: Array | None = None
+    within: Rows | None = None
+
+
+class _Group(NamedTuple):
+    """Arrays of one length that are hashed together, row by row; `owned`: with the owners of the rows."""
+
+    names: tuple[str, ...]
+    leaf: int
+    owned: bool = False
+
+
+class _Tree:
+    """Hashes of a group: of its leaves, (L, 32), and of 64 of these, (ceil(L / 64), 32)."""
+
+    def __init__(self) -> None:
+        self.length = 0  # rows
+        self.leaves = np.zeros((0, SIZE), np.uint8)
+        self.branches = np.zeros((0, SIZE), np.uint8)
+
+    def copy(self) -> _Tree:
+        other = _Tree()
+        other.length, other.leaves, other.branches = self.length, self.leaves.copy(), self.branches.copy()
+        return other
 
 
 class ModelDigest:
-    """Chunk hashes of a set of arrays."""
+    """Hashes of a set of arrays and of the owners of their rows.
 
-    def __init__(self) -> None:
+    Parameters
+        tables: names of the arrays that have a row per item.
+        pools: of arrays that share the places of a pool, the names by pool.
+        scheme: which digest it is.
+    """
+
+    def __init__(
+        self, tables: Iterable[str] = (), pools: Mapping[str, Iterable[str]] | None = None, scheme: int = SCHEME
+    ) -> None:
+        self.scheme = scheme
         self.shapes: dict[str, tuple[int, ...]] = {}
-        self.chunks: dict[str, list[bytes]] = {}
+        self._trees: dict[_Group, _Tree] = {}
+        self._groups: dict[str, _Group] = {}
+        self._owned: _Group | None = None
+        if scheme != FIRST_SCHEME:
+            self._owned = self._add(_Group(tuple(sorted(tables)), LEAF_ROWS, owned=True))
+            for names in (pools or {}).values():
+                self._add(_Group(tuple(sorted(names)), LEAF_PLACES))
 
-    def update(self, name: str, array: Array, rows: NDArray[np.int64] | None = None) -> None:
-        """Hash an array again: all of it, or the chunks that hold `rows` if its shape is as before.
+    @classmethod
+    def of(
+        cls,
+        weights: Mapping[str, Array],
+        owners: Owners,
+        tables: Iterable[str] = (),
+        pools: Mapping[str, Iterable[str]] | None = None,
+        scheme: int = SCHEME,
+    ) -> ModelDigest:
+        """That of whole arrays, and of the owners of their rows, None for a free one."""
+        digest = cls(tables, pools, scheme)
+        digest.update(weights, owners, dict.fromkeys(weights), range(len(owners)))
+        return digest
 
-        What models of an earlier release lack leaves no trace while it is zeros: it says as much as nothing.
+    def update(
+        self,
+        weights: Mapping[str, Array],
+        owners: Owners,
+        changes: Mapping[str, Touched | None],
+        reowned: Sequence[int] = (),
+    ) -> Callable[[], None]:
+        """Hash again what changed, and what grew.
+
+        Parameters
+            weights: all arrays.
+            owners: of all rows, as they are now.
+            changes: by array; None: all of it.
+            reowned: rows whose owner changed.
+
+        Returns
+            What takes the change back.
         """
-        if name in LATER and not array.any():
-            self.shapes.pop(name, None)
-            self.chunks.pop(name, None)
-            return
-        if rows is None or self.shapes.get(name) != array.shape:
-            self.shapes[name] = array.shape
-            self.chunks[name] = [_hash(array, i) for i in range(-(-len(array) // CHUNK_ROWS))]
-            return
-        for i in np.unique(rows // CHUNK_ROWS).tolist():
-            self.chunks[name][i] = _hash(array, i)
+        shapes, undo = dict(self.shapes), list[Callable[[], None]]()
+        by_group: dict[_Group, dict[str, Touched | None]] = {
+            group: {} for group, tree in self._trees.items() if _length(group, weights, owners) != tree.length
+        }
+        if self._owned is not None and len(reowned):
+            by_group[self._owned] = {}
+        for name, change in changes.items():
+            group = self._groups.get(name) or self._add(_Group((name,), LEAF_ALONE))
+            by_group.setdefault(group, {})[name] = change
+        for group, changed in by_group.items():
+            if self.scheme == FIRST_SCHEME and group.names[0] in LATER and not weights[group.names[0]].any():
+                self.shapes.pop(group.names[0], None)  # as if a model of an earlier release lacked it
+                continue
+            undo.append(self._hash(group, weights, owners, changed, reowned))
+            self.shapes |= {name: weights[name].shape for name in group.names if name in weights}
 
-    def value(self, items: Sequence[str | None], types: Sequence[str], config: ModelConfig) -> str:
+        def back() -> None:
+            self.shapes = shapes
+            for one in undo:
+                one()
+
+        return back
+
+    def value(self, owners: Owners, types: Sequence[str], config: ModelConfig) -> str:
         """The digest, 64 hexadecimal characters, of arrays, row owners, type vocabulary and configuration."""
         whole = hashlib.sha256()
-        for name in sorted(self.chunks):
-            whole.update(f"{name}{self.shapes[name]}".encode())
-            whole.update(b"".join(self.chunks[name]))
-        whole.update(json.dumps([list(items), list(types), config.model_dump(mode="json")]).encode())
+        if self.scheme == FIRST_SCHEME:
+            for name in sorted(self.shapes):
+                whole.update(f"{name}{self.shapes[name]}".encode())
+                whole.update(self._trees[self._groups[name]].leaves.tobytes())
+            whole.update(json.dumps([list(owners), list(types), config.model_dump(mode="json")]).encode())
+            return whole.hexdigest()
+        for group, tree in sorted(self._trees.items()):
+            shapes = [[name, self.shapes[name]] for name in group.names if name in self.shapes]
+            whole.update(orjson.dumps([shapes, tree.length]))
+            whole.update(hashlib.sha256(tree.branches.tobytes()).digest())
+        whole.update(orjson.dumps([self.scheme, list(types), config.model_dump(mode="json")]))
         return whole.hexdigest()
 
     def copy(self) -> ModelDigest:
         """An independent copy."""
-        other = ModelDigest()
-        other.shapes = dict(self.shapes)
-        other.chunks = {name: list(chunks) for name, chunks in self.chunks.items()}
+        other = ModelDigest(scheme=FIRST_SCHEME)
+        other.scheme, other.shapes, other._owned = self.scheme, dict(self.shapes), self._owned
+        other._groups = dict(self._groups)
+        other._trees = {group: tree.copy() for group, tree in self._trees.items()}
         return other
+
+    def _add(self, group: _Group) -> _Group:
+        self._trees[group] = _Tree()
+        self._groups |= dict.fromkeys(group.names, group)
+        return group
+
+    def _hash(
+        self,
+        group: _Group,
+        weights: Mapping[str, Array],
+        owners: Owners,
+        changed: Mapping[str, Touched | None],
+        reowned: Sequence[int],
+    ) -> Callable[[], None]:
+        """Hash the leaves of a group that changed; returns what takes it back."""
+        tree, arrays = self._trees[group], {name: weights[name] for name in group.names if name in weights}
+        before = tree.length, tree.leaves, tree.branches
+        length = _length(group, weights, owners)
+        count = -(-length // group.leaf)
+        where = [np.arange(min(tree.length, length) // group.leaf if tree.length != length else count, count)]
+        for change in changed.values():
+            where.append(np.arange(count) if change is None else np.unique(np.asarray(change.rows) // group.leaf))
+        if group.owned:
+            where.append(np.unique(np.array(reowned, np.int64) // group.leaf))
+        at = where[0] if len(where) == 1 else np.unique(np.concatenate(where))
+        if count != len(tree.leaves):
+            tree.leaves = _resized(tree.leaves, count)
+            tree.branches = _resized(tree.branches, -(-count // BRANCH))
+        old = tree.leaves[at]
+        tree.length = length
+        tree.leaves[at] = _hashes(list(_leaves(group, arrays, owners if group.owned else None, changed, at, length)))
+        branches = np.unique(at // BRANCH)
+        old_branches = tree.branches[branches]
+        joined = (tree.leaves[i * BRANCH : (i + 1) * BRANCH] for i in branches.tolist())
+        tree.branches[branches] = _hashes([hashlib.sha256(one.data).digest() for one in joined])
+
+        def back() -> None:
+            if before[1] is tree.leaves:
+                tree.leaves[at], tree.branches[branches] = old, old_branches
+            tree.length, tree.leaves, tree.branches = before
+
+        return back
 
 
 def hash_all(weights: Mapping[str, Array]) -> ModelDigest:
-    """Chunk hashes of whole arrays."""
-    digest = ModelDigest()
-    for name, array in weights.items():
-        digest.update(name, array)
-    return digest
+    """The first scheme's digest of whole arrays."""
+    return ModelDigest.of(weights, (), scheme=FIRST_SCHEME)
 
 
-def _hash(array: Array, chunk: int) -> bytes:
-    part = np.ascontiguousarray(array[chunk * CHUNK_ROWS : (chunk + 1) * CHUNK_ROWS])
-    return hashlib.sha256(part.data if part.size else b"").digest()
+def _length(group: _Group, weights: Mapping[str, Array], owners: Owners) -> int:
+    """Rows of the arrays of a group."""
+    if group.owned:
+        return len(owners)
+    return next((len(weights[name]) for name in group.names if name in weights), 0)
+
+
+def _resized(hashes: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+    made = np.zeros((count, SIZE), np.uint8)
+    held = min(count, len(hashes))
+    made[:held] = hashes[:held]
+    return made
+
+
+def _hashes(digests: Sequence[bytes]) -> NDArray[np.uint8]:
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, SIZE)
+
+
+def _leaves(
+    group: _Group,
+    arrays: Mapping[str, Array],
+    owners: Owners | None,
+    changed: Mapping[str, Touched | None],
+    at: Rows,
+    length: int,
+) -> Iterator[bytes]:
+    """The hashes of the leaves `at`, ascending, with the rows that change as they become."""
+    leaf = group.leaf
+    width = sum(array.itemsize * int(np.prod(array.shape[1:])) for array in arrays.values())
+    slab = max(SLAB_BYTES // max(width * leaf, 1), 1)
+    for first in range(0, len(at), slab):
+        some = at[first : first + slab]
+        rows = (some[:, None] * leaf + np.arange(leaf)).ravel()
+        held = len(rows) if rows[-1] < length else len(rows) - int(rows[-1] + 1 - length)  # the last leaf may be short
+        parts = [_bytes_of(array, changed.get(name), rows[:held], some, leaf) for name, array in arrays.items()]
+        whole = held // leaf
+        joined = (
+            np.concatenate([part[: whole * leaf].reshape(whole, leaf * part.shape[1]) for part in parts], 1)
+            if parts
+            else None
+        )
+        for i, number in enumerate(some.tolist()):
+            if joined is None:
+                found = hashlib.sha256()
+            elif i < whole:
+                found = hashlib.sha256(joined[i].data)
+            else:
+                found = hashlib.sha256(b"".join(part[whole * leaf :].tobytes() for part in parts))
+            if owners is not None:
+                found.update(orjson.dumps(owners[number * leaf : (number + 1) * leaf]))
+            yield found.digest()
+
+
+def _bytes_of(array: Array, change: Touched | None, rows: Rows, leaves: Rows, leaf: int) -> NDArray[np.uint8]:
+    """Bytes of the rows (r, w) of some leaves, ascending, with those that change as they become."""
+    some = np.ascontiguousarray(array[rows])
+    if change is not None and change.values is not None and len(change.rows):
+        of = np.asarray(change.rows) // leaf
+        place = np.minimum(np.searchsorted(leaves, of), len(leaves) - 1)
+        inside = leaves[place] == of
+        at = place[inside] * leaf + np.asarray(change.rows)[inside] % leaf
+        if change.within is None:
+            some[at] = change.values[inside]
+        else:
+            some.reshape(len(some), -1)[at, change.within[inside]] = change.values[inside]
+    return some.reshape(len(some), -1).view(np.uint8) if some.size else np.zeros((len(some), 0), np.uint8)

@@ -20,7 +20,7 @@ from headwater.errors import BundleError, Unavailable
 from models.config import ModelConfig
 from models.published.bounds import MAX_PARTS, Digest, SaidOfModel, Version, checked_body, only_bundle_errors
 from models.published.bundle import REMEDY, Bundle
-from models.published.digest import hash_all
+from models.published.digest import FIRST_SCHEME, SCHEME, ModelDigest
 from models.published.weights_file import HashedStream, pack_weights, read_weights
 
 __all__ = [
@@ -35,7 +35,10 @@ __all__ = [
     "unpack_bundle",
 ]
 
-FORMAT = 1
+FORMAT = 2
+"""What is written. Of the first, memories are dense tables and the digest is of the first scheme; it is read, too."""
+
+READABLE = (1, FORMAT)
 METADATA = "metadata.json"
 ITEMS = TypeAdapter(list[str | None], config=ConfigDict(strict=True))
 
@@ -58,7 +61,9 @@ class _Metadata(SaidOfModel):
     version: Version
     digest: Digest
     config: dict[str, Any]
+    digest_scheme: int = FIRST_SCHEME
     tables: dict[str, float | None] | None = None
+    pools: dict[str, dict[str, float | None]] = Field(default_factory=dict)
     reasons: dict[str, str] = Field(default_factory=dict)
     sha256: dict[str, str]
     pieces: dict[str, Annotated[int, Field(ge=1, le=MAX_PARTS)]] = Field(default_factory=dict)
@@ -111,12 +116,14 @@ def pack_metadata(
         "version": bundle.version,
         "parent": bundle.parent,
         "digest": bundle.digest,
+        "digest_scheme": bundle.hashes.scheme,
         "created_ms": bundle.created_ms,
         "types": bundle.types,
         "config": bundle.config.model_dump(mode="json"),
         "metrics": bundle.metrics,
         "extra": bundle.extra,
         "tables": bundle.tables,
+        "pools": bundle.pools,
         "reasons": bundle.reasons,
         "sha256": {name: HashedStream(parts).digest() for name, parts in contents.items()},
         **({"pieces": pieces} if pieces else {}),
@@ -147,7 +154,8 @@ def unpack_bundle(at: str, chunks: Callable[[str], Chunks]) -> Bundle:
         items = ITEMS.validate_python(read("items.json", lambda stream: orjson.loads(stream.rest())))
         weights = read("weights.safetensors", read_weights)
         config = ModelConfig(**said.config)
-        hashes = hash_all(weights)
+        about = _about(said, config)
+        hashes = ModelDigest.of(weights, items, about["tables"], about["pools"], said.digest_scheme)
         digest = hashes.value(items, said.types, config)
         if digest != said.digest:
             raise BundleError(f"bundle {at}: content has digest {digest[:16]}, not {said.digest[:16]}: {REMEDY}")
@@ -159,7 +167,7 @@ def unpack_bundle(at: str, chunks: Callable[[str], Chunks]) -> Bundle:
             graph=graph,
             hashes=hashes,
             **said.model_dump(include={"version", "parent", "types", "metrics", "extra", "created_ms"}),
-            **_about(said, config),
+            **about,
         )
         bundle.refuse_unfit()
         return bundle
@@ -191,13 +199,13 @@ def _verified(
 
 
 def _about(said: _Metadata, config: ModelConfig) -> dict[str, Any]:
-    """Tables and reasons; the first release wrote neither, so that the code that learns has to say."""
+    """Tables, pools and reasons; the first release wrote none, so that the code that learns has to say."""
     if said.tables is not None:
-        return {"tables": dict(said.tables), "reasons": dict(said.reasons)}
+        return {"tables": dict(said.tables), "pools": dict(said.pools), "reasons": dict(said.reasons)}
     from models.experts.registry import Parts
 
     parts = Parts(config)
-    return {"tables": parts.tables(), "reasons": parts.reasons()}
+    return {"tables": parts.tables(), "pools": parts.pools(), "reasons": parts.reasons()}
 
 
 def _metadata(at: str, chunks: Callable[[str], Chunks]) -> _Metadata:
@@ -207,9 +215,16 @@ def _metadata(at: str, chunks: Callable[[str], Chunks]) -> _Metadata:
         raise BundleError(f"{at} is no bundle ({error}): check `bundles` in the settings, or {REMEDY}") from error
     except orjson.JSONDecodeError as error:
         raise BundleError(f"bundle {at}: metadata.json is corrupt ({error}): {REMEDY}") from error
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+    if not isinstance(metadata, dict) or metadata.get("format") not in READABLE:
         found = metadata.get("format") if isinstance(metadata, dict) else None
         raise BundleError(
-            f"bundle {at} has format {found!r:.80}, this release reads {FORMAT}: upgrade Headwater, or {REMEDY}"
+            f"bundle {at} has format {found!r:.80}, this release reads {' and '.join(map(str, READABLE))}: "
+            f"upgrade Headwater, or {REMEDY}"
         )
-    return checked_body(_Metadata, metadata, f"bundle {at}: metadata.json", REMEDY)
+    said = checked_body(_Metadata, metadata, f"bundle {at}: metadata.json", REMEDY)
+    if not FIRST_SCHEME <= said.digest_scheme <= SCHEME:
+        raise BundleError(
+            f"bundle {at} has a digest of scheme {said.digest_scheme}, this release knows up to {SCHEME}: upgrade "
+            f"Headwater, or {REMEDY}"
+        )
+    return said

@@ -6,6 +6,7 @@ messages. Knows nothing of files or topics.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,10 +18,12 @@ from models.experts.registry import Parts
 from models.part import Changes
 from models.published.bundle import Bundle
 from models.published.delta import Delta
-from models.published.digest import ModelDigest, hash_all
+from models.published.digest import ModelDigest, Touched
 from models.published.graph import build_graph
 
 __all__ = ["Publication", "Release"]
+
+SLICE = 1024
 
 
 class Release(NamedTuple):
@@ -46,9 +49,13 @@ class Publication:
         """Make the next version: a delta since the one before; a bundle the first time, and when `full`."""
         weights = {name: array for part in parts.all for name, array in part.weights().items()}
         changes = _joined([part.take_changes() for part in parts.all])
-        whole = full or self._hashes is None
-        self._hashes = _hashed(self._hashes, weights, changes)
-        parent, parent_version, before = self.digest, self.version, self._items
+        whole, tables, pools = full or self._hashes is None, parts.tables(), parts.pools()
+        reowned = _reowned(self._items, release.items)
+        if self._hashes is None:
+            self._hashes = ModelDigest.of(weights, release.items, tables, pools)
+        else:
+            self._hashes.update(weights, release.items, _changed(weights, changes), reowned)
+        parent, parent_version = self.digest, self.version
         self.digest = self._hashes.value(release.items, release.types, config)
         self.version += 1
         self._items = release.items
@@ -61,12 +68,11 @@ class Publication:
                 digest=self.digest,
                 graph=build_graph(config),
                 hashes=self._hashes.copy(),
-                tables=parts.tables(),
+                tables=tables,
                 reasons=parts.reasons(),
+                pools=pools,
                 **{**release._asdict(), "items": list(release.items)},
             )
-        before = before + [None] * (len(release.items) - len(before))
-        owners = enumerate(zip(release.items, before, strict=True))
         return Delta(
             version=self.version,
             parent_version=parent_version,
@@ -78,7 +84,8 @@ class Publication:
                 **{name: (rows, weights[name][rows]) for name, rows in changes.rows.items()},
                 **{name: (places, weights[name].reshape(-1)[places]) for name, places in changes.places.items()},
             },
-            **{**release._asdict(), "items": [(row, now) for row, (now, then) in owners if now != then]},
+            pools={pool: len(weights[next(iter(names))]) for pool, names in pools.items()},
+            **{**release._asdict(), "items": [(row, release.items[row]) for row in reowned]},
         )
 
 
@@ -90,14 +97,22 @@ def _joined(changes: Sequence[Changes]) -> Changes:
     )
 
 
-def _hashed(hashes: ModelDigest | None, weights: dict[str, NDArray[Any]], changes: Changes) -> ModelDigest:
-    """Hashes of the weights, anew or where they changed."""
-    if hashes is None:
-        return hash_all(weights)
-    for name in changes.dense:
-        hashes.update(name, weights[name])
-    for name, rows in changes.rows.items():
-        hashes.update(name, weights[name], rows)
+def _changed(weights: dict[str, NDArray[Any]], changes: Changes) -> dict[str, Touched | None]:
+    """What the digest has to know; the arrays hold it already."""
+    changed: dict[str, Touched | None] = dict.fromkeys(changes.dense)
+    changed |= {name: Touched(rows) for name, rows in changes.rows.items()}
     for name, places in changes.places.items():
-        hashes.update(name, weights[name], np.asarray(places) // weights[name].shape[1])
-    return hashes
+        slots = math.prod(weights[name].shape[1:])
+        changed[name] = Touched(np.asarray(places) // slots)
+    return changed
+
+
+def _reowned(before: Sequence[str | None], now: Sequence[str | None]) -> list[int]:
+    """Rows whose owner is another, compared by the slice: nearly all are as they were."""
+    found = [row for row in range(len(before), len(now)) if now[row] is not None]
+    for first in range(0, len(before), SLICE):
+        some = before[first : first + SLICE]
+        others = now[first : first + len(some)]
+        if some != others:
+            found += [first + i for i, (one, other) in enumerate(zip(some, others, strict=True)) if one != other]
+    return sorted(found)
