@@ -17,7 +17,8 @@ from headwater.events import Event
 from headwater.wire import EventRow, encode_packed, read_events
 from streams.features.decay import Decay
 from streams.features.fold import Limits, fold_batch
-from streams.features.state import UserState, encode_state
+from streams.features.packed import encode
+from streams.features.state import UserState
 from streams.outbox import packed
 
 USERS, ITEMS, LIST, RECORD, EVENTS, TURNS = 40, 5000, 10, 500, 10_000, 5
@@ -60,7 +61,7 @@ def seconds(values: list[bytes], limits: Limits) -> float:
         folded = fold_batch(states, [row for row in rows if isinstance(row, EventRow)], limits, decay)
         states |= folded.states
         for state in folded.states.values():
-            encode_state(state)
+            encode(state)
         list(packed(0, folded.segments, limits))
     return time.process_time() - began
 

@@ -218,6 +218,9 @@ class Answering:
         for user in (*reading.damaged, *reading.untold):
             self.metrics.features_unavailable.inc()
             log.error("answering a user without features: a redis key of the user holds none", extra={"user": user})
+        for user, why in reading.newer.items():
+            self.metrics.features_unavailable.inc()
+            log.error("answering a user without features: %s", why, extra={"user": user})
         ready = []
         user_offsets = {str(partition): offset for partition, offset in sorted(reading.users.items())}
         for one in begun:

@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from headwater.errors import InvalidMessage, StoreDamaged
+from headwater.errors import InvalidMessage, NewerFormat, StoreDamaged
 from headwater.events import now_ms
 from headwater.examples import CatalogueEntry
 from headwater.process import Operations
@@ -152,7 +152,7 @@ class Agents:
                         await intake.read_again(again_from)  # the store went back: nothing was written
         except StopAsyncIteration:
             return  # how Faust ends a channel when the app stops
-        except StoreDamaged as error:
+        except (NewerFormat, StoreDamaged) as error:
             self.failed = error
             await asyncio.Event().wait()  # the process ends with one line; Faust would add its own about the agent
         except Exception as error:

@@ -179,10 +179,13 @@ def _differences(expected: _Expected, store: FeatureStore, dead: Mapping[Place, 
         for key in set(store.ids(kind)) - ids:  # type: ignore[arg-type]
             yield f"{store.prefix}{kind}:{key} is in the store; no event of the topic is about it"
     for users in _chunks(expected.states):
-        stored = store.read_users(users, ()).states
+        reading = store.read_users(users, ())
         for user in users:
-            ordered = user not in expected.spread
-            yield from _state_differences(f"{store.prefix}u:{user}", expected.states[user], stored[user], ordered)
+            key, ordered = f"{store.prefix}u:{user}", user not in expected.spread
+            if user in reading.states:
+                yield from _state_differences(key, expected.states[user], reading.states[user], ordered)
+            else:
+                yield f"{key}: holds no state" if user in reading.damaged else f"{key}: {reading.newer[user]}"
     for items in _chunks(wanted):
         for item, statistics in zip(items, store.item_statistics(items), strict=True):
             taken = expected.items[item].log2_taken

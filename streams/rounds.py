@@ -190,6 +190,8 @@ class EventRounds:
         elif any(reading.marks.get(one) != self._marks.get(one) for one in self._written.union(partitions)):
             self._conflict("marks")
             return None
+        for error in reading.newer.values():
+            raise error
         if reading.damaged:
             await self._mend(reading.damaged)
             return None

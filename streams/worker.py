@@ -17,7 +17,7 @@ from typing import Any
 from faust.exceptions import ConsumerNotStarted
 from kafka import TopicPartition
 
-from headwater.errors import AnotherLog, Stalled, StoreDamaged
+from headwater.errors import AnotherLog, NewerFormat, Stalled, StoreDamaged
 from headwater.kafka import consumer, end_offsets, ensure_topics
 from headwater.process import Operations, Stopped, run_worker
 from headwater.settings import KafkaSettings, Settings
@@ -105,7 +105,7 @@ class StreamsWorker:
         await self._unless_stopped(self._app.start())
 
     def run(self) -> None:
-        """Let the agents work until told to stop. Raises AnotherLog, or Stalled when a part has failed."""
+        """Let the agents work until told to stop. Raises AnotherLog, NewerFormat, or Stalled when a part has failed."""
         self._loop.run_until_complete(self._look_after())
 
     async def _look_after(self) -> None:
@@ -114,7 +114,7 @@ class StreamsWorker:
         assert watch is not None
         while not self._operations.stopping.is_set():
             failed = agents.failed or watch.failed
-            if isinstance(failed, AnotherLog):
+            if isinstance(failed, (AnotherLog, NewerFormat)):
                 raise failed
             if failed is not None:
                 raise Stalled("an agent or the watch failed: its records are read again") from failed

@@ -24,9 +24,11 @@ for i = 0, n_marks - 1 do
 end
 local users_at = at + 3 * n_marks
 for i = 0, n_users - 1 do
-    -- states begin {"count":N, so the version is read without parsing the history; another type of key is an error table
+    -- states begin with a control character, the count and a colon, and those of releases before {"count":N, so the
+    -- version is read without parsing the history; another type of key is an error table
     local head = redis.pcall('GETRANGE', KEYS[4 + i], 0, 31)
-    local count = head == '' and '0' or type(head) == 'string' and string.match(head, '^{"count":(%d+),')
+    local count = head == '' and '0'
+        or type(head) == 'string' and (string.match(head, '^%c(%d+):') or string.match(head, '^{"count":(%d+),'))
     if count ~= ARGV[users_at + 2 * i] then
         return 'users'
     end

@@ -3,8 +3,8 @@
 Before: the streams worker writes one batch with `apply`. After: serving reads users and popularity, the console reads
 counts. The only file that speaks Redis, and it knows no Kafka.
 
-Keys, all under the world's prefix: `u:<user>` state JSON, `i:<item>` hash of statistics (counts `n:<type>` and
-`m:<meaning>`, `log2` of the decayed weight), `totals` the same counts of all items, `popular` sorted set of log2
+Keys, all under the world's prefix: `u:<user>` state (see `packed`), `i:<item>` hash of statistics (counts `n:<type>`
+and `m:<meaning>`, `log2` of the decayed weight), `totals` the same counts of all items, `popular` sorted set of log2
 decayed weight, `landmark` of the decay, `marks` hash of events partition -> newest folded offset, `item:<id>`
 catalogue JSON, `marks:items` the same for the items topic, `a:<user>` JSON of the attributes that were told of a
 user, `marks:users` for that topic, `w:<id>` JSON of the ids that it is linked with,
@@ -30,14 +30,15 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from headwater.errors import AccessDenied, HeadwaterError, InvalidMessage, StoreDamaged, Unavailable
+from headwater.errors import AccessDenied, HeadwaterError, InvalidMessage, NewerFormat, StoreDamaged, Unavailable
 from headwater.settings import RedisSettings
 from headwater.topics import EVENTS, IDENTITIES, ITEMS, USERS, Topic, topic_name
 from headwater.users import checked_attributes
 from headwater.wire import IdentityRow
 from streams.features.decay import Decay, ItemStatistics
 from streams.features.identity import ALONE, MOST_LINKS, Link, Links, attributes_as_one, decode_links, person
-from streams.features.state import EMPTY, UserState, decode_state, encode_state
+from streams.features.packed import decode, encode
+from streams.features.state import EMPTY, UserState
 
 __all__ = ["Batch", "FeatureStore", "Reading", "Verdict"]
 
@@ -80,6 +81,7 @@ class Reading:
         marks: events partition -> offset of the newest record folded.
         decay: None before any event.
         damaged: user id -> what the key holds, where that is no state; None is a key of another type.
+        newer: user id -> why its state cannot be read: a later release wrote it, and nobody may write over it.
         people: id -> all ids of that person, sorted, itself among them; of those whose links were asked for and that
             have any. `states` has theirs, too.
         identities: partition of that topic -> offset of the newest record that has taken effect.
@@ -93,6 +95,7 @@ class Reading:
     marks: dict[int, int]
     decay: Decay | None
     damaged: Mapping[str, bytes | None] = field(default_factory=dict)
+    newer: Mapping[str, NewerFormat] = field(default_factory=dict)
     people: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     identities: Mapping[int, int] = field(default_factory=dict)
     unlinked: Sequence[str] = ()
@@ -264,11 +267,14 @@ class FeatureStore:
         values: Sequence[bytes | None] = found[4] if keys else ()
         states: dict[str, UserState] = {}
         damaged: dict[str, bytes | None] = {}
+        newer: dict[str, NewerFormat] = {}
         for user, value in zip(user_ids, values, strict=False):
             try:
-                states[user] = EMPTY if value is None else decode_state(value)
+                states[user] = decode(value)
             except InvalidMessage:
                 damaged[user] = value
+            except NewerFormat as error:
+                newer[user] = error
         # marks of another type: the script that writes them begins anew
         identities, users = ({} if isinstance(one, Exception) else _integers(one) for one in found[2:4])
         end = len(user_ids) + len(links_of)
@@ -278,6 +284,7 @@ class FeatureStore:
             self._folded(found[0]),
             self._decay(found[1]),
             damaged,
+            newer,
             {},
             identities,
             attributes=attributes,
@@ -308,7 +315,7 @@ class FeatureStore:
         arguments: list[str | bytes] = []
         for user, held in damaged.items():
             arguments += ("1" if held is None else "0", held or b"")
-            arguments.append(encode_state(states[user]) if user in states else b"")
+            arguments.append(encode(states[user]) if user in states else b"")
         with self._answering():
             return cast(int, self._mend([f"{self.prefix}u:{user}" for user in damaged], arguments))
 
@@ -433,7 +440,7 @@ class FeatureStore:
         for partition, (expected, new) in batch.marks.items():
             arguments += (partition, "" if expected is None else expected, new)
         for user, state in batch.after.items():
-            arguments += (batch.before.get(user, EMPTY).count, encode_state(state))
+            arguments += (batch.before.get(user, EMPTY).count, encode(state))
         totals = ItemStatistics()
         for statistics in batch.items.values():
             totals.count(statistics)

@@ -17,8 +17,10 @@ from headwater.examples import Example, Kind, Shown, pack_segments, unpack
 from headwater.wire import EventRow, encode, read_events
 from streams.features.decay import Decay
 from streams.features.fold import Limits, example, fold, fold_batch
+from streams.features.packed import decode
+from streams.features.packed import encode as to_base
 from streams.features.recording import recorded
-from streams.features.state import EMPTY, UserState, decode_state, encode_state
+from streams.features.state import EMPTY, UserState
 from streams.outbox import cut, packed
 
 DECAY = Decay(1_000, 10_000.0)
@@ -62,7 +64,7 @@ def test_a_list_is_one_example_and_no_part_of_the_history() -> None:
     assert list(taught[2].shown) == [Shown("a", 20, 1, "r1"), Shown("b", 20, 2, "r1"), Shown("c", 20, 3, "r1")]
     assert told(state.shown) == [("a", 1), ("c", 3)]
     assert state.reacted == ()  # a click cannot be undone: nothing is kept for that
-    assert decode_state(encode_state(state)) == state
+    assert decode(to_base(state)) == state
 
 
 @pytest.mark.parametrize(("value", "place"), [(3.0, 3), (None, 0), (0.0, 0), (2.5, 0), (-1.0, 0), (1e300, 0)])
@@ -144,7 +146,7 @@ def batched(rows: list[EventRow], cuts: list[int]) -> tuple[dict[str, UserState]
     edges = sorted({0, len(rows), *(at % (len(rows) + 1) for at in cuts)})
     for start, end in itertools.pairwise(edges):
         made = fold_batch(states, rows[start:end], LIMITS, DECAY)
-        states |= {user: decode_state(encode_state(state)) for user, state in made.states.items()}
+        states |= {user: decode(to_base(state)) for user, state in made.states.items()}
         n = sum(len(one.targets) for one in made.segments)
         parts = cut(made.segments, n // 2, LIMITS.shown) if n > 1 else (made.segments,)
         for part in parts:
@@ -278,4 +280,4 @@ def test_what_was_shown_is_no_event_of_the_user() -> None:
     shown = EventRow("ada", "film-2", "served", 2_000, None, "e2", "r1", 1, 0, None, ("film-2", "film-3"))
     state = fold(fold(EMPTY, click, Limits()), shown, Limits())
     assert (state.count, state.events) == (2, 1)
-    assert decode_state(encode_state(state)) == state
+    assert decode(to_base(state)) == state

@@ -17,7 +17,8 @@ from headwater.wire import EventRow
 from streams.features.decay import Decay, ItemStatistics, add_log2
 from streams.features.fold import Limits, event_hash, example, fold, fold_batch
 from streams.features.hot_users import HotUsers
-from streams.features.state import EMPTY, UserState, decode_state, encode_state
+from streams.features.packed import decode, encode
+from streams.features.state import EMPTY, UserState
 from streams.outbox import packed
 
 DECAY = Decay(1_000, 10_000.0)
@@ -64,7 +65,7 @@ def in_batches(rows: list[EventRow], cuts: list[int]) -> tuple[dict[str, UserSta
     edges = sorted({0, len(rows), *(cut % (len(rows) + 1) for cut in cuts)})
     for start, end in itertools.pairwise(edges):
         folded = fold_batch(states, rows[start:end], LIMITS, DECAY)
-        states |= {user: decode_state(encode_state(state)) for user, state in folded.states.items()}
+        states |= {user: decode(encode(state)) for user, state in folded.states.items()}
         for taught in unpack(pack_segments(0, folded.segments, LIMITS.history, LIMITS.shown)):
             assert isinstance(taught, Example)
             examples.append(taught)
@@ -123,9 +124,9 @@ def test_an_example_never_sees_its_own_future_nor_its_target(rows: list[EventRow
 def test_folding_leaves_the_state_before_as_it_was(rows: list[EventRow]) -> None:
     state = UserState([], [], 0)
     for one in rows:
-        before = encode_state(state)
+        before = encode(state)
         after = fold_batch({one.user_id: state}, [one], LIMITS, DECAY).states.get(one.user_id, state)
-        assert encode_state(state) == before
+        assert encode(state) == before
         state = after
 
 

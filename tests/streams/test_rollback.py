@@ -17,7 +17,8 @@ from headwater.kafka import admin_client
 from headwater.settings import Settings, load_settings
 from headwater.topics import EVENTS, EXAMPLES, IDENTITIES, ITEMS, topic_name
 from headwater.wire import encode
-from streams.features.state import UserState, encode_state
+from streams.features.packed import encode as to_base
+from streams.features.state import UserState
 from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.streams import (
     committed_all,
@@ -148,7 +149,7 @@ def test_a_user_in_memory_does_not_outlive_the_store_even_if_the_count_fits(mine
     assert folded_all(mine).ok
     with storing(mine) as store, server_of(mine) as server:
         server.flushall()
-        server.set(f"{store.prefix}u:ada", encode_state(UserState(count=5)))
+        server.set(f"{store.prefix}u:ada", to_base(UserState(count=5)))
         send_packed(mine, [event(5)], (home + 1) % 4)
         eventually(lambda: streams.metric("headwater_store_went_back_total") == 1)
         eventually_equal(store.marks, {home: 0, (home + 1) % 4: 0})

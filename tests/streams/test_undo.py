@@ -18,7 +18,8 @@ from headwater.wire import EventRow
 from streams.features.decay import Decay, ItemStatistics, add_log2, positive_rate, subtract_log2
 from streams.features.fold import UNDOS, Folded, Limits, example, fold, fold_batch
 from streams.features.identity import digest
-from streams.features.state import EMPTY, UserState, decode_state, encode_state
+from streams.features.packed import decode, encode
+from streams.features.state import EMPTY, UserState
 from streams.features.undo import matched
 from streams.outbox import packed
 
@@ -88,7 +89,7 @@ def test_any_order_and_repetition_leaves_what_the_stream_without_the_pairs_leave
     edges = sorted({0, len(rows), *(at % (len(rows) + 1) for at in cuts)})
     for start, end in itertools.pairwise(edges):
         made = fold_batch(states, rows[start:end], LIMITS, DECAY)
-        states |= {user: decode_state(encode_state(state)) for user, state in made.states.items()}
+        states |= {user: decode(encode(state)) for user, state in made.states.items()}
         for item, one in made.items.items():
             together.items.setdefault(item, ItemStatistics()).merge(one)
     found = states.get("ada", EMPTY)

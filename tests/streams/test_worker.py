@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from confluent_kafka import Producer
@@ -12,6 +13,7 @@ from headwater.examples import CatalogueEntry, Example, Kind, unpack
 from headwater.settings import Settings
 from headwater.topics import EVENTS, EXAMPLES, ITEMS, topic_name
 from headwater.wire import encode, encode_packed
+from streams.features import packed
 from tests.worlds.brokers import KIND
 from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.streams import (
@@ -275,10 +277,14 @@ def test_an_audit_names_the_first_difference(settings: Settings, worker: Start) 
     assert folded_all(settings).ok
     with server_of(settings) as server:
         key = f"{settings.kafka.prefix}u:ada"
-        server.set(key, server.get(key).replace(b"film-2", b"film-9"))
+        state = packed.decode(server.get(key))
+        other = [one._replace(item_id="film-9") if one.item_id == "film-2" else one for one in state.history]
+        server.set(key, packed.encode(replace(state, history=other)))
         result = folded_all(settings)
         assert not result.ok
         assert "u:ada: history differs at 2" in (result.first_difference or "")
+        server.set(key, b"garbage")
+        assert "u:ada: holds no state" in (folded_all(settings).first_difference or "")
         server.delete(key)
         assert "0 events folded, 5 are in the topic" in (folded_all(settings).first_difference or "")
 
