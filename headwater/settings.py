@@ -219,6 +219,13 @@ class TrainerSettings(_Section):
         default=Path(".headwater/models"),
         description="Where bundles are published: a folder, or s3://BUCKET/PREFIX, gs://, az:// (docs/operations.md).",
     )
+    keep_up_s: float = Field(
+        default=0.5,
+        ge=0,
+        description="How far behind the log learning may fall, in seconds of the stream, before its slow part "
+        "(encoder, gate, ranker) learns a share of the blocks only; memories, popularity and counts take every "
+        "example. 0: everything is learned in full, however far behind.",
+    )
     publish_every_s: float = Field(default=1.0, gt=0, description="Time between deltas.")
     publish_every_examples: int = Field(
         default=0,

@@ -15,6 +15,7 @@ __all__ = [
     "EXAMPLES",
     "IDENTITIES",
     "ITEMS",
+    "LEARNING",
     "MODEL",
     "MODEL_DELTAS",
     "RECOMMENDATIONS",
@@ -87,6 +88,16 @@ RECOMMENDATIONS = Topic(
     "recommendations", "of the request", 8, 7 * DAY_MS, "delete", "Recommendation", "serving", "apps"
 )
 EXAMPLES = Topic("examples", "none", 1, 7 * DAY_MS, "delete", "packed training examples", "streams", "trainer")
+LEARNING = Topic(
+    "learning",
+    "partition of examples",
+    1,
+    EXAMPLES.retention_ms,
+    "delete",
+    "decisions: from which example on which share of the blocks is learned in full",
+    "trainer",
+    "trainer",
+)
 MODEL = Topic("model", "alias or version", 1, -1, "compact", "snapshot announcements, aliases", "trainer", "serving")
 MODEL_DELTAS = Topic("model-deltas", "version", 1, DAY_MS, "delete", "weight deltas, chunked", "trainer", "serving")
 ERASURES = Topic(
@@ -106,7 +117,7 @@ DEAD_LETTERS = Topic(
 
 TOPICS = (
     EVENTS, ITEMS, USERS, SURFACES, IDENTITIES, REQUESTS, RECOMMENDATIONS,
-    EXAMPLES, MODEL, MODEL_DELTAS, ERASURES, DEAD_LETTERS,
+    EXAMPLES, LEARNING, MODEL, MODEL_DELTAS, ERASURES, DEAD_LETTERS,
 )  # fmt: skip
 
 

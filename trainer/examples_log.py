@@ -25,13 +25,14 @@ from headwater.process import Retry, passes
 from headwater.settings import KafkaSettings
 from headwater.topics import DEAD_LETTERS, EVENTS, EXAMPLES, topic_name
 from headwater.wire import DeadLetter, RefusedRecord, dead_letter
+from trainer.shares import EntryPlace
 
 __all__ = ["DuplicatesWatch", "ExamplesLog", "Progress", "refuse_beyond"]
 
 GROUP = "trainer"
 POLL_RECORDS = 200
 ANSWER_TIMEOUT_MS = 3000
-END_EVERY_S = 1.0
+END_EVERY_S = 0.25
 QUIET_S = 60.0
 """Duplicates that came longer ago are over."""
 
@@ -53,6 +54,11 @@ class Progress:
     marks: dict[int, EventPosition] = field(default_factory=dict)
     duplicates: int = 0
     dead_letters: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def place(self) -> EntryPlace:
+        """Of the next entry."""
+        return EntryPlace(self.offset, self.taken)
 
     def take(self, entries: Sequence[Example | CatalogueEntry]) -> list[Example | CatalogueEntry]:
         """Drop what was learned before.
@@ -154,6 +160,9 @@ def refuse_beyond(entries: Iterable[Example | CatalogueEntry], ends: Mapping[int
 class ExamplesLog:
     """Reads partition 0 of `examples`; a record that cannot be read becomes a dead letter.
 
+    `end` is where the log ended at the newest look, at `looked_s` of the monotonic clock; `time_ms` is the time of the
+    newest record that was opened.
+
     Parameters
         kafka: where, and the prefix.
         progress: of the checkpoint; None begins where the log does.
@@ -192,8 +201,8 @@ class ExamplesLog:
         self._entries: deque[Example | CatalogueEntry] = deque()
         self._letters: deque[DeadLetter] = deque()
         self._sent: deque[tuple[DeadLetter, Any]] = deque()
-        self._end = 0
-        self._end_asked = -END_EVERY_S
+        self.end, self.time_ms = 0, 0
+        self.looked_s = -END_EVERY_S
         self._consumer.assign([self.partition])
         first, end = retry.call("kafka", self._range)
         self.progress = progress or Progress(offset=first)
@@ -216,27 +225,31 @@ class ExamplesLog:
 
     def _range(self) -> tuple[int, int]:
         first = self._consumer.beginning_offsets([self.partition], timeout_ms=ANSWER_TIMEOUT_MS)[self.partition]
-        end = self._consumer.end_offsets([self.partition], timeout_ms=ANSWER_TIMEOUT_MS)[self.partition]
-        self._end, self._end_asked = end, time.monotonic()
-        return first, end
+        self._look_at_end()
+        return first, self.end
+
+    def _look_at_end(self) -> None:
+        self.end = self._consumer.end_offsets([self.partition], timeout_ms=ANSWER_TIMEOUT_MS)[self.partition]
+        self.looked_s = time.monotonic()
 
     def lag(self) -> int | None:
-        """Records in the log that were not taken yet, as of at most a second ago; None when Kafka does not answer."""
-        if time.monotonic() - self._end_asked > END_EVERY_S:
+        """Records in the log that were not taken yet, as of a moment ago; None when Kafka does not answer."""
+        if time.monotonic() - self.looked_s > END_EVERY_S:
             try:
-                self._range()
+                self._look_at_end()
             except KafkaError as error:
                 if not passes(error):
                     raise
                 return None
-        return max(0, self._end - self.progress.offset)
+        return max(0, self.end - self.progress.offset)
 
-    def take(self, limit: int, wait_ms: int) -> list[Example | CatalogueEntry]:
+    def take(self, limit: int, wait_ms: int, stop: EntryPlace | None = None) -> list[Example | CatalogueEntry]:
         """The next entries of the log. Waits for a broker that is away, but never with entries in hand.
 
         Parameters
             limit: most entries.
             wait_ms: how long to wait for the first.
+            stop: a place beyond which nothing is taken; `progress` comes to it and no further.
 
         Returns
             Entries in order, duplicates dropped; [] when none came in time.
@@ -248,24 +261,37 @@ class ExamplesLog:
         self._retry.call("kafka", self._send_letters)
         if not self._records and not self._entries:
             self._retry.call("kafka", lambda: self._poll(wait_ms))
-        taken = self._taken(limit)
+        taken = self._taken(limit, stop)
         if self._look_due and not taken:
             self._retry.call("kafka", self._look_at_events)
-            taken = self._taken(limit)
+            taken = self._taken(limit, stop)
         return taken
 
-    def _taken(self, limit: int) -> list[Example | CatalogueEntry]:
+    def _taken(self, limit: int, stop: EntryPlace | None) -> list[Example | CatalogueEntry]:
         """Of what was read, up to a record that waits for a look at `events`."""
         taken: list[Example | CatalogueEntry] = []
         room = limit
-        while room > 0 and (self._entries or self._open_next()):
-            piece = [self._entries.popleft() for _ in range(min(room, len(self._entries)))]
+        while room > 0 and self._within(stop) and (self._entries or self._open_next()):
+            room_here = room
+            if stop is not None and self.progress.offset == stop.offset:
+                room_here = min(room, stop.entry - self.progress.taken)
+            piece = [self._entries.popleft() for _ in range(min(room_here, len(self._entries)))]
             room -= max(1, len(piece))
             taken += self.progress.take(piece)
             self.progress.taken += len(piece)
             if not self._entries:
                 self.progress.offset, self.progress.taken = self.progress.offset + 1, 0
         return taken
+
+    def _within(self, stop: EntryPlace | None) -> bool:
+        """Whether the next entry lies before a place. Where no record does any more, progress comes to it."""
+        if stop is None:
+            return True
+        if not self._entries and self._records and self._records[0].offset > self.progress.offset:  # a gap in the log
+            ahead = EntryPlace(self._records[0].offset, 0)
+            if self.progress.place < stop <= ahead:
+                self.progress.offset, self.progress.taken = stop
+        return self.progress.place < stop
 
     def _poll(self, wait_ms: int) -> None:
         try:
@@ -296,7 +322,7 @@ class ExamplesLog:
                 self._look_due = True  # with nothing in hand: it may take its time
                 return False
             self._refuse(record, error)
-        self._looked = False
+        self._looked, self.time_ms = False, record.timestamp
         self._records.popleft()
         return True
 

@@ -81,7 +81,7 @@ class SameQueries:
         """Take an example down if it is a query that the rival may be asked."""
         learner, item_id = self.learner, example.target.item_id
         new = self.rival is None or learner.examples_seen >= self.rival.examples_seen
-        event = example.kind is Kind.EVENT
+        event = example.kind is Kind.EVENT and not learner.rests()  # nobody scores what rests
         if not (new and event and example.history and item_id in learner.items.rows):
             return
         out = learner.excluded(example, {entry[0]: entry[1] for entry in example.history})

@@ -48,6 +48,11 @@ class TrainerMetrics(Collector):
     foreign: Mapping[tuple[str, str], int] = field(default_factory=dict)
     checkpoint_s: float = 0.0
     checkpoint_offset: int = 0
+    share: float = 1.0
+    rested: int = 0
+    behind_s: float = 0.0
+    share_decisions: Mapping[str, int] = field(default_factory=dict)
+    learned_ms: int = 0
 
     def collect(self) -> Iterator[Metric]:
         """The metric families, in the order of an example's way."""
@@ -61,6 +66,7 @@ class TrainerMetrics(Collector):
         yield CounterMetricFamily(
             "headwater_examples_capped", "Examples passed over: their users do more than people can.", value=self.capped
         )
+        yield from self._of_share()
         text = "Offset in events of the newest example learned; those at or below it are duplicates."
         marks = {str(partition): offset for partition, offset in self.marks.items()}
         yield _by(GaugeMetricFamily, "headwater_learned_offset", text, "partition", marks)
@@ -106,6 +112,21 @@ class TrainerMetrics(Collector):
         yield GaugeMetricFamily(
             "headwater_checkpoint_offset", "Record that a restart would go on at.", value=self.checkpoint_offset
         )
+
+    def _of_share(self) -> Iterator[Metric]:
+        """How much of what comes is learned in full."""
+        text = "Share of the blocks that the slow part (encoder, gate, ranker) learns; 1 unless too much comes."
+        yield GaugeMetricFamily("headwater_learning_share", text, value=self.share)
+        text = "Examples that the slow part passed over: memories, popularity and counts learned them."
+        yield CounterMetricFamily("headwater_examples_rested", text, value=self.rested)
+        text = "How long ago the example that is learned now came into the log."
+        yield GaugeMetricFamily("headwater_learning_behind_seconds", text, value=self.behind_s)
+        text = "Decisions on that share that this process made."
+        yield _by(CounterMetricFamily, "headwater_share_decisions", text, "why", self.share_decisions)
+        if self.learned_ms:
+            age_s = max((now_ms() - self.learned_ms) / 1000, 0.0)
+            text = "Since the newest example that the slow part learned came into the log."
+            yield GaugeMetricFamily("headwater_learned_age_seconds", text, value=age_s)
 
 
 def _by(

@@ -15,6 +15,7 @@ import contextlib
 import logging
 import os
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from headwater.examples import CatalogueEntry, Example
 from headwater.kafka import ensure_topics, producer
 from headwater.process import Operations, run_worker
 from headwater.settings import Settings
+from headwater.topics import LEARNING
 from models.config import differences, model_config
 from models.device import choose_device
 from models.learner import Learner, compile_loops
@@ -37,6 +39,7 @@ from trainer.publication_retry import PublicationRetry
 from trainer.publisher import Publisher
 from trainer.registry import Registry
 from trainer.same_queries import SameQueries
+from trainer.sharing import Sharing
 from trainer.trainer_metrics import TrainerMetrics
 
 __all__ = ["TrainerWorker", "main"]
@@ -81,6 +84,7 @@ class TrainerWorker:
         self._opened.callback(writer.close, timeout=5)
         self.log = ExamplesLog(settings.kafka, progress, writer, retry, log)
         self._opened.callback(self.log.close)
+        self.sharing = Sharing(settings, self.learner, self.log, writer, self.operations, extra.get("newest"))
         store = open_store(settings.trainer.bundles)
         known = max(self.learner.version, newest_version(store.names()))
         self.registry = retry.call("kafka", lambda: Registry(settings.kafka, writer, log, newest=known))
@@ -125,13 +129,15 @@ class TrainerWorker:
             _yield_to_serving()
         self.operations.started()
         while not self.operations.stopping.is_set():
-            entries = self.log.take(self._room(), WAIT_MS)
+            entries = self.sharing.take(self._room(), WAIT_MS)
             self._learn(entries)
+            self.sharing.learned(entries)
             fresh = sum(isinstance(entry, Example) for entry in entries)
             self._duplicates.saw(fresh, self.log.progress.duplicates, time.monotonic())
             lag = self.log.lag()
             if entries or lag == 0:
                 self.operations.progress()
+            self.sharing.decide()
             self._observe(lag)
             self._keep_time(lag)  # publications, and checkpoints: the place in the log beside what was learned up to it
 
@@ -232,6 +238,7 @@ class TrainerWorker:
         extra = {
             "progress": progress.to_json(),
             "guard": {**self.same_queries.state(), "since_ms": self.publisher.held_back_ms},
+            "newest": self.sharing.newest.to_json(),
         }
         try:
             saved = self.checkpoints.save(self.learner, progress.offset, extra, wait=wait)
@@ -260,6 +267,10 @@ class TrainerWorker:
         metrics.held_back_ms = publisher.held_back_ms
         self.operations.remark(_held_back(publisher))
         metrics.foreign, metrics.checkpoint_s = self.registry.foreign, self.checkpoints.last_s
+        sharing = self.sharing
+        metrics.share, metrics.rested, metrics.behind_s = sharing.share, self.learner.pace.rested, sharing.behind_s
+        metrics.share_decisions, metrics.learned_ms = sharing.made, sharing.newest.learned_ms
+        metrics.foreign = metrics.foreign + Counter({(LEARNING.name, why): n for why, n in sharing.foreign.items()})
         now = time.monotonic()
         if now - self._rate_at >= 1.0:
             metrics.examples_per_second = (metrics.examples - self._rate_examples) / (now - self._rate_at)

@@ -85,7 +85,7 @@ def world_settings(kafka_address: str, redis_url: str, folder: Path) -> Iterator
     made = load_settings(
         kafka={"bootstrap": kafka_address, "prefix": f"t{uuid.uuid4().hex[:8]}."},
         redis={"url": redis_url},
-        trainer={"directory": folder / "trainer", "bundles": folder / "models"},
+        trainer={"directory": folder / "trainer", "bundles": folder / "models", "keep_up_s": 0.0},
         serving={"bundles": folder / "models"},
     )
     ensure_topics(made.kafka)
