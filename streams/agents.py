@@ -130,9 +130,10 @@ class Agents:
 
         A crash at any line means that the batch is read again, and the marks tell what of it is done.
         """
+        queue = self._app.channels[marks.topic] = stream.channel.queue
         intake = Intake(
             self._app,
-            stream.channel.queue,
+            queue,
             marks,
             self._losses,
             max_records=self._streams.batch_records,
@@ -223,7 +224,7 @@ class Agents:
                 key=message.key,
                 partition=message.partition,
                 offset=message.offset,
-                timestamp_ms=round(message.timestamp * 1000),
+                timestamp_ms=message.timestamp,
                 times=times,
             )
             if isinstance(found, InvalidMessage):

@@ -1,8 +1,10 @@
 """All that Headwater uses of Faust and aiokafka beyond their public interface, in one file.
 
-Before: `streams.app` makes its app here. After: `streams.intake` seeks back. tests/streams/test_faust_internals.py says
-what an upgrade has changed. What is mended:
+Before: `streams.app` makes its app here. After: `streams.intake` takes polls out of the channels, and seeks back.
+tests/streams/test_faust_internals.py says what an upgrade has changed. What is mended:
 
+- Its consumer hands record after record to the agents, each through three tasks, an event and an acknowledgement of its
+  own: 50 us of processor time. Here a channel gets the list of what one poll brought of one partition.
 - Faust's consumer drops records below the newest offset that it has delivered, even after a seek.
 - How far a partition is committed and read, and which offsets the log has not, is not to be had from outside.
 - It fetches with a wait of 1,500 ms, hard-coded: a partition whose records were not taken within 100 ms is left out of
@@ -13,30 +15,55 @@ what an upgrade has changed. What is mended:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import faust
 from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
+from faust.types.tuples import TP
 
 from headwater.process import Retry
 
-__all__ = ["FaustApp", "FaustConsumer"]
+__all__ = ["FaustApp", "FaustConsumer", "Poll"]
 
 FETCH_WAIT_MS = 100
 MOST_HOLES = 10_000
 """Remembered until the agent of the partition asks: more than the channels hold."""
 
+MOST_WAITING = 1_000
+"""Records of a topic that wait in its channel before its partitions are left out of polls, until half are taken."""
+
+ASK_AGAIN_S = 0.01
+"""How long a poll waits while partitions are left out of it, so that they are back in time."""
+
 CONSUMER_CALLS = ("start", "commit", "position", "seek_to_committed", "beginning_offsets", "end_offsets")
 """The calls of aiokafka's consumer that Faust makes and that ask a server; reading has `getmany`."""
 
 
+class Poll(NamedTuple):
+    """What one poll brought of one partition, as it stands in the channel of the topic's agent.
+
+    Fields
+        partition: topic and number.
+        generation: of the assignment under which it was read.
+        records: as aiokafka gives them, at least one, in order.
+    """
+
+    partition: Any
+    generation: int
+    records: Sequence[Any]
+
+
 class FaustApp(faust.App):
-    """A Faust app whose Kafka clients wait for a server that is away, as `retry` says."""
+    """A Faust app whose Kafka clients wait for a server that is away, as `retry` says. `channels` has the queue of each
+    topic's agent, which enters it.
+    """
 
     def __init__(self, retry: Retry, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, TableManager=_NoTables, **options)
+        self.channels: dict[str, Any] = {}
         self.retry = retry
         self.transport = _Transport(self.conf.broker_consumer, self)
         self.producer_transport = _Transport(self.conf.broker_producer, self)
@@ -53,32 +80,94 @@ class _NoTables(TableManager):
 
 
 class FaustConsumer(driver.Consumer):
-    """Faust's consumer, which can be made to read a partition again."""
+    """Faust's consumer, which gives whole polls, and can be made to read a partition again."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._offsets = self._read_offset = _ReadOffsets()
         self._next: dict[Any, int] = {}  # after the newest record fetched since the last seek
         self._holes: dict[tuple[Any, int], int] = {}
+        self._waiting: dict[str, int] = {}
+        self._done: dict[Any, int] = {}
 
     def _new_consumer_thread(self) -> Any:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def perform_seek(self) -> None:
-        self._next.clear()
+        for known in (self._next, self._done, self._waiting, self._buffered_partitions):
+            known.clear()  # channels are emptied, too
         await super().perform_seek()
         if sought := dict(self._offsets.sought):  # Faust may do this late, after the seek of an agent
             await self.seek_wait(sought)
 
-    def _to_message(self, tp: Any, record: Any) -> Any:
-        offset = record.offset
-        due = self._next.get(tp, offset)
-        if due < offset:  # the broker gave nothing between: compacted, or the marker of a transaction
-            if len(self._holes) >= MOST_HOLES:
-                self._holes.clear()
-            self._holes[tp, offset] = due
-        self._next[tp] = offset + 1
-        return super()._to_message(tp, record)
+    async def getmany(self, timeout: float) -> AsyncIterator[Any]:
+        """One poll, into the channels. Faust's loop around this is left with nothing to do, and does it well."""
+        if self._buffered_partitions:
+            timeout = ASK_AGAIN_S
+            if not self._get_active_partitions():  # Faust would sleep for a second
+                await asyncio.sleep(timeout)
+                return
+        found, _ = await self._wait_next_records(timeout)
+        generation = self.app.consumer_generation_id
+        if found and not self.flow_active:
+            await self.perform_seek()
+        elif found and not self.should_stop:
+            if not self.app.flow_control.is_active():
+                await self.wait_first(self.app.flow_control.acquire(), self.suspend_flow.wait())
+            if self.flow_active and generation == self.app.consumer_generation_id:
+                for partition, records in found.items():
+                    self._give(Poll(TP(*partition), generation, records))
+        nothing: tuple[Any, ...] = ()
+        for one in nothing:
+            yield one
+
+    def _give(self, poll: Poll) -> None:
+        """Into the channel of its agent: what was not given before."""
+        partition, _, records = poll
+        self._note_holes(partition, records)
+        newest = self._offsets[partition]
+        if newest is not None and records[0].offset < newest:
+            poll = poll._replace(records=[one for one in records if one.offset >= newest])
+        if poll.records:
+            self._offsets[partition] = poll.records[-1].offset
+            topic = partition.topic
+            self._waiting[topic] = waiting = self._waiting.get(topic, 0) + len(poll.records)
+            if waiting >= MOST_WAITING:
+                self.on_buffer_full(partition)
+            app: Any = self.app
+            app.channels[topic].force_put_nowait(poll)
+
+    def _note_holes(self, partition: Any, records: Sequence[Any]) -> None:
+        """What the broker gave nothing for: compacted, or the marker of a transaction."""
+        due, end = self._next.get(partition, records[0].offset), records[-1].offset + 1
+        self._next[partition] = end
+        if end - due == len(records):
+            return
+        if len(self._holes) >= MOST_HOLES:
+            self._holes.clear()
+        for record in records:
+            if due < record.offset:
+                self._holes[partition, record.offset] = due
+            due = record.offset + 1
+
+    def taken(self, poll: Poll) -> None:
+        """These records are out of the channel; every poll that was given must be told so once."""
+        topic = poll.partition.topic
+        self._waiting[topic] = waiting = max(0, self._waiting.get(topic, 0) - len(poll.records))
+        if self._buffered_partitions and waiting <= MOST_WAITING // 2:
+            for partition in [one for one in self._buffered_partitions if one.topic == topic]:
+                self.on_buffer_drop(partition)
+
+    def done(self, topic: str, ends: Mapping[int, int]) -> None:
+        """All before these offsets, by partition of the topic, is done with: committed within a second."""
+        for number, offset in ends.items():
+            self._done[TP(topic, number)] = offset
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[Any]:
+        return (one for one in list(self._done) if topics is None or one in topics or one.topic in topics)
+
+    def _new_offset(self, partition: Any) -> int | None:
+        return self._done.get(partition)
 
     def hole_before(self, partition: Any, offset: int) -> int:
         """From which offset on the log has nothing before the record at `offset`; told once."""

@@ -1,7 +1,7 @@
 """Takes records out of a Faust agent's channel in batches, in order, from where the store is, and acknowledges them.
 
-Before: Faust's consumer puts records into the channel of an agent. After: a round handles the batch and then calls
-`acknowledge`; Faust commits what was acknowledged once a second. Knows nothing of what a record means.
+Before: `streams.faust_internals` puts whole polls into the channel of an agent. After: a round handles the batch and
+then calls `acknowledge`; Faust commits what was acknowledged once a second. Knows nothing of what a record means.
 
 The channel is drained directly and not through `async for`: a stream acknowledges a record whose handler raised, and
 acknowledges unseen what it skips after a rebalance. Here nothing is acknowledged but by `acknowledge`.
@@ -15,14 +15,12 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
+from streams.faust_internals import Poll
 from streams.losses import Losses
 
 __all__ = ["Intake", "StoreMarks"]
 
 Message = Any
-
-IDLE_TURNS = 4
-"""Turns of the event loop with nothing new after which the channel counts as empty: Faust's pump needs 3 a record."""
 
 MARKERS = 100
 """A hole in the log of more records than that is no marker of a transaction: retention may have overtaken reading."""
@@ -47,10 +45,8 @@ class StoreMarks(NamedTuple):
     gapless: bool
 
 
-class _Look:
-    """Stands in the channel for a wish to look at the store, which takes its turn between two batches."""
-
-    message = None
+_LOOK = Poll(None, 0, ())
+"""Stands in the channel for a wish to look at the store, which takes its turn between two batches."""
 
 
 class Intake:
@@ -78,7 +74,8 @@ class Intake:
         self._seeking: dict[int, int] = {}
         self._resumed: dict[int, int] = {}  # what was committed when the assignment began
         self._stood: dict[int, int] = {}  # how far reading had come at the last look
-        self._held: Message | None = None
+        self._held: Poll | None = None
+        self._given_s = 0.0  # when the last batch was given
         self._look_next = False
         self._look_asked: int | None = None
 
@@ -92,43 +89,68 @@ class Intake:
         generation = self._app.consumer_generation_id
         if self._look_asked != generation and not self._queue.full():
             self._look_asked = generation
-            self._queue.put_nowait(_Look)
+            self._queue.put_nowait(_LOOK)
 
     async def batch(self) -> list[Message]:
-        """The next records, at least one. A lone record is given at once; a busy channel is waited for briefly."""
+        """The next records, at least one. A lone record is given at once; where rounds follow each other closely, they
+        fill for as long as the last one took, at most.
+        """
+        asked_s = time.monotonic()
+        rest_s = min(self._max_wait_s, asked_s - self._given_s)
         while True:
             if self._look_next:
                 self._look_next, self._look_asked = False, None
                 await self._compare()
-            message, self._held = self._held or self._taken(await self._queue.get()), None
-            deadline = time.monotonic() + self._max_wait_s
+            poll, self._held = self._held or self._taken(await self._queue.get()), None
             batch: list[Message] = []
             taken_bytes = 0
-            idle_turns = 0
             while True:
-                if message is not None:
-                    idle_turns = 0
-                    if batch and self._is_newly_assigned(message):
-                        self._held = message  # so that what is in hand is judged by the marks it was taken by
-                        return batch
-                    if await self._admits(message):
-                        batch.append(message)
-                        taken_bytes += len(message.value or b"")
-                if self._look_next or len(batch) >= self._max_records or taken_bytes >= MAX_BATCH_BYTES:
+                if batch and poll.records and self._is_newly_assigned(poll):
+                    self._held = poll  # so that what is in hand is judged by the marks it was taken by
+                    break
+                taken_bytes = await self._take(poll, batch, taken_bytes)
+                if self._held or self._look_next or self._is_full(batch, taken_bytes):
                     break
                 if self._queue.empty():
-                    idle_turns += 1
-                    if idle_turns > IDLE_TURNS or time.monotonic() > deadline:
+                    wait_s = asked_s + rest_s - time.monotonic()
+                    if not batch or wait_s <= 0:
                         break
-                    await asyncio.sleep(0)
-                message = None if self._queue.empty() else self._taken(self._queue.get_nowait())
+                    await asyncio.sleep(wait_s)
+                    if self._queue.empty():
+                        break
+                poll = self._taken(self._queue.get_nowait())
             if batch:
+                self._given_s = time.monotonic()
                 return batch
+
+    def _is_full(self, batch: list[Message], taken_bytes: int) -> bool:
+        return len(batch) >= self._max_records or taken_bytes >= MAX_BATCH_BYTES
+
+    async def _take(self, poll: Poll, batch: list[Message], taken_bytes: int) -> int:
+        """As much of a poll as fits into the batch, the rest is held; how many bytes the batch has with it."""
+        for place, record in enumerate(poll.records):
+            if self._is_full(batch, taken_bytes):
+                self._held = poll._replace(records=poll.records[place:])
+                break
+            if not self._follows(poll, record) and not await self._admits(poll, record):
+                continue
+            batch.append(record)
+            taken_bytes += len(record.value or b"")
+        return taken_bytes
+
+    def _follows(self, poll: Poll, record: Message) -> bool:
+        """Whether it is the very record that is due: nothing to ask for then."""
+        partition, offset = record.partition, record.offset
+        if self._due.get(partition) != offset or partition in self._seeking or partition in self._sought:
+            return False
+        if not poll.generation == self._generation == self._app.consumer_generation_id:
+            return False
+        self._due[partition] = offset + 1
+        return True
 
     def acknowledge(self, batch: list[Message]) -> None:
         """These records are done with, whatever happens next: their effects are written."""
-        for message in batch:
-            message.ack(self._app.consumer)
+        self._app.consumer.done(self._marks.topic, {one.partition: one.offset + 1 for one in batch})
 
     async def read_again(self, positions: Mapping[int, int]) -> None:
         """Nothing of the last batch has an effect: read on from `positions`, in every partition past its own."""
@@ -136,9 +158,12 @@ class Intake:
             due = {tp: self._reachable(positions, tp.partition) for tp in self._assigned()}
             await self._go_back({tp: at for tp, at in due.items() if at < self._due.get(tp.partition, 0)})
 
-    def _taken(self, entry: Any) -> Message | None:
-        self._look_next |= entry is _Look
-        return entry.message
+    def _taken(self, poll: Poll) -> Poll:
+        if poll is _LOOK:
+            self._look_next = True
+        else:
+            self._app.consumer.taken(poll)
+        return poll
 
     def _assigned(self) -> list[Any]:
         return [tp for tp in self._app.consumer.assignment() if tp.topic == self._marks.topic]
@@ -146,13 +171,13 @@ class Intake:
     def _reachable(self, positions: Mapping[int, int], partition: int) -> int:
         return max(positions.get(partition, 0), self._oldest.get(partition, 0))
 
-    def _is_newly_assigned(self, message: Message) -> bool:
+    def _is_newly_assigned(self, poll: Poll) -> bool:
         generation = self._app.consumer_generation_id
-        return bool(message.generation_id == generation != self._generation)
+        return bool(poll.generation == generation != self._generation)
 
-    async def _admits(self, message: Message) -> bool:
+    async def _admits(self, poll: Poll, message: Message) -> bool:
         generation = self._app.consumer_generation_id
-        if message.generation_id != generation:
+        if poll.generation != generation:
             return False  # from before a rebalance: whoever has the partition now reads it again
         if generation != self._generation:
             await self._begin()
@@ -163,22 +188,22 @@ class Intake:
             if offset > self._seeking[partition]:
                 return False  # was on its way before the seek
             del self._seeking[partition]
-            consumer.arrived([message.tp])
-        elif offset > due and not await self._may_skip(message, due):
+            consumer.arrived([poll.partition])
+        elif offset > due and not await self._may_skip(poll.partition, message, due):
             log.warning(
                 "records are missing between what was folded and what arrived: reading them again",
                 extra={"topic": message.topic, "partition": partition, "due": due, "arrived": offset},
             )
-            await self._go_back({message.tp: due})
+            await self._go_back({poll.partition: due})
             self._seeking[partition] = offset
             return False
         if offset >= due:
             self._due[partition] = offset + 1
             self._sought.discard(partition)
-            consumer.arrived([message.tp])
+            consumer.arrived([poll.partition])
         return True
 
-    async def _may_skip(self, message: Message, due: int) -> bool:
+    async def _may_skip(self, tp: Any, message: Message, due: int) -> bool:
         """Whether what is due before this record is not in the log."""
         if message.partition in self._sought:
             return False
@@ -186,7 +211,7 @@ class Intake:
             return True
         if due <= self._resumed.get(message.partition, 0):
             return False  # Faust may have gone on from what is committed
-        consumer, tp = self._app.consumer, message.tp
+        consumer = self._app.consumer
         if consumer.hole_before(tp, message.offset) > due:
             return False
         if message.offset - due > MARKERS:

@@ -30,7 +30,7 @@ GROUP_BYTES = 4 << 20
 
 
 class RefusedMessage(NamedTuple):
-    """A message as Faust gave it, the place of the refused event in it, and why."""
+    """A record as aiokafka gave it, the place of the refused event in it, and why."""
 
     message: Any
     place: int
@@ -39,7 +39,7 @@ class RefusedMessage(NamedTuple):
     def letter(self) -> DeadLetter:
         """Its dead letter, with all that a redrive needs."""
         one = self.message
-        at_ms = round((one.timestamp or 0) * 1000)
+        at_ms = one.timestamp
         record = RefusedRecord(one.topic, one.partition, one.offset, at_ms, one.key, one.value, one.headers)
         return dead_letter(self.error, record, self.place)
 

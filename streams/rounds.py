@@ -149,7 +149,7 @@ class EventRounds:
                 headers=message.headers or (),
                 partition=message.partition,
                 offset=message.offset,
-                timestamp_ms=round(message.timestamp * 1000),
+                timestamp_ms=message.timestamp,
                 times=times,
                 meanings=self._limits.meanings,
             )
@@ -306,7 +306,7 @@ class EventRounds:
             for _, _, error in part.refused:
                 self._metrics.dead_letters.labels(error.reason).inc()
             for message in part.messages:
-                self._metrics.to_feature.observe(max(0.0, now - message.timestamp))
+                self._metrics.to_feature.observe(max(0.0, now - message.timestamp / 1000))
 
     def _forget(self) -> None:
         self._marks = None

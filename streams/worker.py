@@ -101,6 +101,7 @@ class StreamsWorker:
             self._app, self._settings, self._store, outbox, self._metrics, self._losses, self._operations
         )
         self._watch = LagWatch(kafka, self._store, self._operations, self._metrics, lambda: _assigned(self._app))
+        assert self._app.consumer  # made in this loop: the watch asks it, too, and would have it made in one of its own
         self._watch.start()
         await self._unless_stopped(self._app.start())
 

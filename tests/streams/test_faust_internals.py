@@ -22,7 +22,9 @@ WHERE = "see streams/faust_internals.py"
     [
         (faust.App, "_create_directories"),
         (driver.Consumer, "_new_consumer_thread"),
-        (driver.Consumer, "_to_message"),
+        (driver.Consumer, "getmany"),
+        (driver.Consumer, "_filter_tps_with_pending_acks"),
+        (driver.Consumer, "_new_offset"),
         (driver.Consumer, "perform_seek"),
         (driver.AIOKafkaConsumerThread, "_create_worker_consumer"),
         (driver.AIOKafkaConsumerThread, "getmany"),
@@ -59,7 +61,25 @@ def test_faust_still_does_at_the_start_of_its_tables_what_is_done_without_its_se
     ], WHERE
 
 
-def test_faust_still_drops_records_by_the_offsets_that_are_replaced() -> None:
-    source = inspect.getsource(Consumer._drain_messages)
-    assert "get_read_offset = self._read_offset.__getitem__" in source, WHERE
-    assert "if r_offset is None or offset >= r_offset:" in source, WHERE
+def test_faust_still_polls_in_a_loop_around_what_hands_polls_to_the_agents() -> None:
+    loop = inspect.getsource(Consumer._drain_messages)
+    assert "ait = cast(AsyncIterator, getmany(timeout=1.0))" in loop, WHERE
+    assert "async for tp, message in ait:" in loop, WHERE
+    poll = inspect.getsource(Consumer.getmany)
+    assert "records, active_partitions = await self._wait_next_records(timeout)" in poll, WHERE
+    assert "await self.perform_seek()" in poll, WHERE
+
+
+def test_faust_still_leaves_partitions_out_of_a_poll_by_the_sets_that_are_used() -> None:
+    full, drop = inspect.getsource(Consumer.on_buffer_full), inspect.getsource(Consumer.on_buffer_drop)
+    assert "active_partitions.discard(tp)" in full, WHERE
+    assert "self._buffered_partitions.add(tp)" in full, WHERE
+    assert "active_partitions.add(tp)" in drop, WHERE
+    assert "buffered_partitions.discard(tp)" in drop, WHERE
+
+
+def test_faust_still_commits_what_is_done_where_it_is_more_than_was_committed() -> None:
+    source = inspect.getsource(Consumer._filter_committable_offsets)
+    assert "offset = self._new_offset(tp)" in source, WHERE
+    assert "if offset is not None and self._should_commit(tp, offset):" in source, WHERE
+    assert "self._filter_tps_with_pending_acks(topics)" in inspect.getsource(Consumer.force_commit), WHERE
