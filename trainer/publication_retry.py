@@ -1,4 +1,4 @@
-"""When a publication that Kafka or the disk did not take is tried again, and when /readyz tells of it.
+"""When what Kafka or the store of bundles did not take is tried again, and when /readyz tells of it.
 
 Before: what the publisher says of its newest try. After: the worker's loop. Learning goes on meanwhile and is kept in
 checkpoints, so that ending the process would only cost; but serving's model grows old, and that has to show.
@@ -23,7 +23,8 @@ class PublicationRetry:
     (True, None)
     """
 
-    def __init__(self, every_s: float, stall_s: float) -> None:
+    def __init__(self, every_s: float, stall_s: float, what: str = "nothing could be published") -> None:
+        self._what = what
         self._backoff = Backoff(every_s, stall_s / 2)
         self._stall_s = stall_s
         self._since_s: float | None = None
@@ -47,4 +48,4 @@ class PublicationRetry:
         """What /readyz has to tell, or None."""
         if self._since_s is None or now_s - self._since_s <= self._stall_s:
             return None
-        return f"nothing could be published for {now_s - self._since_s:.0f} s: {self._error}"
+        return f"{self._what} for {now_s - self._since_s:.0f} s: {self._error}"

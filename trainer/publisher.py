@@ -5,15 +5,18 @@ Knows no examples: what is published is what the learner says it is.
 
 The publisher keeps the bundle as serving has it, and applies each delta to it before the delta is sent. So a full
 bundle is that bundle written out, of the same version as the last delta: a serving worker that followed the deltas has
-nothing to load. When the guard finds the learner worse than a version published before, that version is made live again
-until it is not. While the live record is pinned (`rollback`) no deltas are sent and nothing is made live; snapshots
-are still announced.
+nothing to load. It is written beside the learning (`bundle_writer`) and announced when it is whole; deltas go on
+meanwhile, unless serving cannot follow to it by deltas (the first one, and after a gap): then they wait for it. A store
+that is away is tried again. When the guard finds the learner worse than a version published before, that version is
+made live again until it is not. While the live record is pinned (`rollback`) no deltas are sent and nothing is made
+live; snapshots are still announced.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,10 +31,11 @@ from models.learner import Learner
 from models.published.announcement import Announcement, DeltaHeaders
 from models.published.bundle import Bundle
 from models.published.delta import Delta, encode_delta
-from models.published.layout import parse_name
-from models.published.parity import check_parity
+from models.published.layout import bundle_name, parse_name
 from models.published.stores import BundleStore, newest_version
+from trainer.bundle_writer import BundleWriter, Writing
 from trainer.guard import Refused, refuse_non_finite
+from trainer.publication_retry import PublicationRetry
 from trainer.registry import Registry
 from trainer.same_queries import SameQueries
 
@@ -51,16 +55,12 @@ class Publisher:
         same_queries: compares with what serves now, and may refuse a publication.
         producer: of announcements and deltas.
         log: told of what was refused.
-
-    Raises
-        OSError: the bundles' directory cannot be made or read.
     """
 
     def __init__(
         self, settings: Settings, store: BundleStore, learner: Learner, registry: Registry, same_queries: SameQueries,
         producer: KafkaProducer, log: logging.Logger,
     ) -> None:  # fmt: skip
-        self._store = store
         self._keep = settings.trainer.keep_bundles
         self._anchor_ms = int(settings.trainer.anchor_every_s * 1000)
         self._deltas = topic_name(MODEL_DELTAS, settings.kafka.prefix)
@@ -69,10 +69,19 @@ class Publisher:
         self.same_queries = same_queries
         self._producer = producer
         self._log = log
+        self._writer = BundleWriter(store, log)
+        self._unwritten: Writing | None = None  # what the store did not take, to be tried again
+        self.bundle_retry = PublicationRetry(
+            settings.trainer.publish_every_s, settings.operations.stall_s, "no bundle could be written"
+        )
+        self._bundle_failures = 0
         self._held: Bundle | None = None  # the model as serving has it; None: the next publication must be a bundle
         self._held_examples = -1
+        self._gap = False  # serving was not sent what led to the model held
         self._went_back = False  # what serving has is the rival again, which no delta follows
+        self._leading = False  # a bundle is on its way that deltas wait for
         self._written = 0
+        self.version = 0  # the newest one published by this process
         self.published: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.published_ms = 0
@@ -81,57 +90,88 @@ class Publisher:
         self.held_back: str | None = None  # why the guard let none of the newest pass; None when it did
         self.held_back_ms = 0  # since when, epoch ms; 0: none is held back. A restart goes on with it
         self.broken = False  # the learner's own state holds NaN: it must not overwrite a good checkpoint
-        self._store.clear_torn()
-        learner.version = max(learner.version, registry.last_version, newest_version(store.names()))
-
-    @property
-    def version(self) -> int:
-        """The newest version published by this process; 0 before the first."""
-        return 0 if self._held is None else self._held.version
+        learner.version = max(learner.version, registry.last_version)
 
     @property
     def pinned(self) -> bool:
         """Whether a rollback holds the live model, as of the last publication."""
         return self._registry.live is not None and self._registry.live.pinned
 
-    def publish(self, *, examples_offset: int, now_ms: int, full: bool = False) -> bool:
-        """Publish what was learned since.
+    @property
+    def announces(self) -> bool:
+        """Whether a bundle was written, or could not be, since the last publication."""
+        return self._writer.done
+
+    def publish(self, *, examples_offset: int, now_ms: int, full: bool = False, wait: bool = False) -> bool:
+        """Publish what was learned since, and announce the bundle that was written since.
 
         Parameters
             examples_offset: of the record of `examples` that comes next.
             now_ms: epoch ms.
-            full: a bundle, and no delta; so it is anyway when no chain of deltas exists.
+            full: a bundle, too.
+            wait: until it is written and announced; else a later call does that.
 
         Returns
             Whether anything was published. A refusal is logged and counted and leaves the last good model live. When
             Kafka does not take a part, the next publication is a bundle, so that no serving worker waits for a delta
             that never comes.
         """
+        done = self._tried(lambda: self._announce_written(now_ms, wait=wait), now_ms)
+        done = self._tried(lambda: self._next(examples_offset, now_ms, full, wait), now_ms) or done
+        if wait:
+            done = self._tried(lambda: self._announce_written(now_ms, wait=True), now_ms) or done
+            self._writer.settle()
+        return done
+
+    def close(self) -> None:
+        """Finish what was begun."""
+        self._writer.close()
+
+    def _tried(self, step: Callable[[], bool], now_ms: int) -> bool:
+        """What a step says; False where it was refused or not taken."""
         try:
-            was_pinned = self.pinned
-            self._registry.refresh()
-            full = full or self._held is None or self._went_back or (was_pinned and not self.pinned)
-            if not full and (self.pinned or self._learner.examples_seen == self._held_examples):
-                return False
-            self.same_queries.check()
-            self._publish(examples_offset, now_ms, full)
+            return step()
         except Refused as refusal:
             self.failing = None
             self._hold_back(refusal, now_ms)
         except (Unavailable, KafkaError) as error:
             if denied(error) is not None:  # no try will go better
                 raise AccessDenied(f"{error}. Allow this user to write there (kafka-acls --operation Write)") from error
-            self._failed("unavailable", error)
+            self._held = None
+            self.refused["unavailable"] += 1
+            self.failures += 1
+            self.failing = str(error)
             self._log.warning("publication not taken", extra={"error": str(error)})
-        except OSError as error:
-            self._failed("disk", error)
-            self._log.error("bundle not written: the last good model stays", extra={"error": str(error)})
-            self._store.clear_torn()
-        else:
-            self.failing = None
-            self._let_pass(now_ms)
-            return True
         return False
+
+    def _next(self, examples_offset: int, now_ms: int, full: bool, wait: bool) -> bool:
+        """Send a delta, begin a bundle, or both, where there is reason to; whether a delta was sent."""
+        self._registry.refresh()
+        self._gap = self._gap or self.pinned
+        leads = self._held is None or self._went_back or (self._gap and not self.pinned)
+        if self._leading or (self._writer.busy and leads):
+            self._write_again(now_ms, at_once=wait)
+            return False
+        if self._unwritten is not None and leads:
+            self._unwritten = None  # deltas would lead nobody beyond it
+        full = (full or leads) and not self._writer.busy and not self._write_again(now_ms)
+        if not full and (self.pinned or self._learner.examples_seen == self._held_examples):
+            return False
+        self.same_queries.check()
+        sent = self.published["delta"]
+        self._publish(examples_offset, now_ms, full, leads)
+        self.failing = None
+        self._let_pass(now_ms)
+        return self.published["delta"] > sent
+
+    def _write_again(self, now_ms: int, *, at_once: bool = False) -> bool:
+        """Whether there is a bundle that the store did not take; it is tried again when it is time."""
+        if self._unwritten is None:
+            return False
+        if at_once or self.bundle_retry.due(now_ms / 1000):
+            writing, self._unwritten = self._unwritten, None
+            self._writer.write(writing)
+        return True
 
     def _hold_back(self, refusal: Refused, now_ms: int) -> None:
         self.refused[refusal.reason] += 1
@@ -147,46 +187,39 @@ class Publisher:
         """Make the rival live again, under a new version: what was published since it may be as bad as what is held
         back, for a comparison takes some queries."""
         rival, held = self.same_queries.rival, self._held
-        if rival is None or held is None or held.digest == rival.bundle.digest:
+        if rival is None or held is None or held.digest == rival.bundle.digest or self._writer.busy or self._unwritten:
             return
         version = self._learner.version + 1
         again = replace(rival.bundle.copy(), version=version, parent=held.digest, created_ms=now_ms)
-        self._held = again
         try:
-            self._write(int(again.extra.get("examples_offset", 0)), now_ms)
-        except (Unavailable, KafkaError, OSError, Refused) as error:
+            self._begin(again, int(again.extra.get("examples_offset", 0)), now_ms, leads=True, back=True)
+        except (Unavailable, KafkaError) as error:
             self._held = None
             self._log.warning("the model from before is not live again", extra={"error": str(error)})
             return
-        self._learner.version, self._went_back, self.published_ms = version, True, now_ms
-        self._log.warning("went back", extra={"to": rival.bundle.version, "from": held.version, "version": version})
+        self._learner.version = version
+        text = {"to": rival.bundle.version, "from": held.version, "version": version}
+        self._log.warning("goes back", extra=text)
 
     def _let_pass(self, now_ms: int) -> None:
         if self.held_back_ms:
             text = {"held_back_s": round((now_ms - self.held_back_ms) / 1000, 1), "version": self.version}
             self._log.warning("publications go on", extra=text)
         self.held_back, self.held_back_ms, self._went_back = None, 0, False
-        if self._held is not None and not self.pinned:
+        if self._held is not None and not self.pinned and not self._leading:
             self.same_queries.published(self._held)
 
-    def _failed(self, reason: str, error: Exception) -> None:
-        self._held = None
-        self.refused[reason] += 1
-        self.failures += 1
-        self.failing = str(error)
-
-    def _publish(self, examples_offset: int, now_ms: int, full: bool) -> None:
+    def _publish(self, examples_offset: int, now_ms: int, full: bool, leads: bool) -> None:
         examples = self._learner.examples_seen
         anew = self._held is None or self._went_back
         if anew or examples != self._held_examples:
             extra = {"examples_offset": examples_offset, "examples_seen": examples}
-            self._advance(self._learner.publish(created_ms=now_ms, extra=extra, full=anew))
+            self._advance(self._learner.publish(created_ms=now_ms, extra=extra, full=anew), now_ms)
             self._held_examples = examples
-        if full:
-            self._write(examples_offset, now_ms)
-        self.published_ms = now_ms
+        if full and self._held is not None:
+            self._begin(self._held if leads else self._held.copy(), examples_offset, now_ms, leads=leads)
 
-    def _advance(self, made: Bundle | Delta) -> None:
+    def _advance(self, made: Bundle | Delta, now_ms: int) -> None:
         """Bring the held bundle to what the learner made, and send the delta if serving may follow it."""
         held, self._held = self._held, None  # until all of it went well
         try:
@@ -206,10 +239,11 @@ class Publisher:
             held.apply(made)
         except BundleError as error:
             raise Refused("mismatch", str(error)) from error
-        if not self.pinned:
+        if not (self.pinned or self._gap):
             self._send(made)
             self.published["delta"] += 1
             self.failures = 0
+            self.version, self.published_ms = made.version, now_ms
         self._held = held
 
     def _send(self, delta: Delta) -> None:
@@ -226,48 +260,83 @@ class Publisher:
         except KafkaError as error:
             raise Unavailable(f"{self._deltas}: a part of version {delta.version} was not taken ({error!r})") from error
 
-    def _write(self, examples_offset: int, now_ms: int) -> None:
-        """Write the held bundle, announce it, make it live unless a rollback holds, and prune old ones.
-
-        What cannot be announced is removed again, and what cannot be made live is pruned like any other: a bundle is
-        made at each try, and a broker that takes none must not fill the disk.
-        """
-        bundle = self._held
-        assert bundle is not None
+    def _begin(self, bundle: Bundle, examples_offset: int, now_ms: int, *, leads: bool, back: bool = False) -> None:
+        """Begin to write a bundle. What it is followed by is known now: deltas may be sent while it is written."""
         live = self._registry.live
         if bundle.version == self._written and live is not None and live.version == bundle.version:
+            self._gap = self.pinned
             return
-        try:
-            check_parity(bundle)
-        except BundleError as error:
-            self._held = None
-            raise Refused("parity", str(error)) from error
-        name = self._store.write(bundle)
-        announcement = Announcement(
+        said = Announcement(
             version=bundle.version,
             digest=bundle.digest,
-            bundle=name,
+            bundle=bundle_name(bundle),
             parent=bundle.parent,
             delta_offset=self._registry.delta_end(),
             published_time=now_ms,
             examples_offset=examples_offset,
             metrics=self._learner.prequential.summary(),
         )
+        self._leading = leads
+        self._writer.write(Writing(bundle, said, leads, back))
+
+    def _announce_written(self, now_ms: int, *, wait: bool) -> bool:
+        """Announce what was written, make it live unless a rollback holds, and prune old ones.
+
+        What cannot be announced is removed again, and what cannot be made live is pruned like any other: a bundle is
+        made at each try, and a broker that takes none must not fill the store.
+        """
+        done = self._writer.result(wait=wait)
+        if done is None:
+            return False
+        if isinstance(done.error, BundleError):
+            self._held, self._leading = None, False
+            raise Refused("parity", str(done.error)) from done.error
+        if done.error is not None:
+            self._not_written(done.writing, done.error, now_ms)
+            return False
+        self._bundle_failures = 0
+        self.bundle_retry.tried(None, 0, now_ms / 1000)
+        self._leading = False
+        said, live = done.writing.said, self._registry.live
+        self._learner.version = max(self._learner.version, newest_version(done.names))
         try:
-            self._registry.add(announcement)
+            self._registry.add(said)
         except Unavailable:
-            if bundle.version not in self._registry.snapshots and (live is None or live.bundle != name):
-                self._store.remove(name)
+            if said.version not in self._registry.snapshots and (live is None or live.bundle != said.bundle):
+                self._writer.remove([said.bundle])
             raise
         try:
-            is_live = self._registry.offer_live(announcement)
+            is_live = self._registry.offer_live(said)
         except Unavailable:
-            self._prune(now_ms)
+            self._prune(now_ms, done.names)
             raise
-        self._written = bundle.version
+        self._written = said.version
+        self.failing = None
         self.published["bundle"] += 1
-        self._log.info("published", extra={"version": bundle.version, "bundle": name, "live": is_live})
-        self._prune(now_ms)
+        self._log.info("published", extra={"version": said.version, "bundle": said.bundle, "live": is_live})
+        if done.writing.leads:
+            self._led(done.writing, now_ms)
+        self._prune(now_ms, done.names)
+        return not done.writing.back
+
+    def _led(self, writing: Writing, now_ms: int) -> None:
+        """Deltas may follow the bundle that they waited for."""
+        self.version, self.published_ms = writing.bundle.version, now_ms
+        self._gap = self.pinned
+        if writing.back:
+            self._held, self._went_back = writing.bundle, True
+            self._log.warning("went back", extra={"version": writing.bundle.version})
+        elif not self.pinned:
+            self.same_queries.published(writing.bundle)
+
+    def _not_written(self, writing: Writing, error: OSError | Unavailable, now_ms: int) -> None:
+        self.refused["disk" if isinstance(error, OSError) else "store"] += 1
+        self._bundle_failures += 1
+        self.bundle_retry.tried(str(error), self._bundle_failures, now_ms / 1000)
+        self._unwritten = writing
+        what = "deltas wait for it" if writing.leads else "deltas go on"
+        text = {"bundle": writing.said.bundle, "error": str(error)}
+        self._log.error("bundle not written: the last good one stays, %s, and it is tried again", what, extra=text)
 
     def _anchors(self, now_ms: int) -> set[int]:
         """The first version of each span of time: with the deltas since, any version of the last day is there again."""
@@ -277,15 +346,15 @@ class Publisher:
                 first.setdefault(said.published_time // self._anchor_ms, version)
         return set(first.values())
 
-    def _prune(self, now_ms: int) -> None:
-        """Remove all but the newest bundles, the live one and the anchors: the announcement, then the folder."""
+    def _prune(self, now_ms: int, names: Sequence[str]) -> None:
+        """Remove all but the newest bundles, the live one and the anchors: the announcement, then the bundle."""
         live = self._registry.live.bundle if self._registry.live is not None else None
-        kept = {name: said.version for name in reversed(self._store.names()) if (said := parse_name(name))}
+        kept = {name: said.version for name in reversed(names) if (said := parse_name(name))}
         anchors = self._anchors(now_ms)
-        for name in list(kept)[self._keep :]:
-            if name != live and kept[name] not in anchors:
-                self._registry.remove(kept[name])
-                self._store.remove(name)
+        old = [name for name in list(kept)[self._keep :] if name != live and kept[name] not in anchors]
+        for name in old:
+            self._registry.remove(kept[name])
+        self._writer.remove(old)
         for version in sorted(self._registry.snapshots.keys() - set(kept.values())):
             self._log.warning("a snapshot's bundle is gone", extra={"version": version})
             self._registry.remove(version)

@@ -86,13 +86,14 @@ class TrainerWorker:
         self._opened.callback(self.log.close)
         self.sharing = Sharing(settings, self.learner, self.log, writer, self.operations, extra.get("newest"))
         store = open_store(settings.trainer.bundles)
-        known = max(self.learner.version, newest_version(store.names()))
+        self.learner.version = known = max(self.learner.version, _newest_kept(store, log))
         self.registry = retry.call("kafka", lambda: Registry(settings.kafka, writer, log, newest=known))
         self._opened.callback(self.registry.close)
         before = extra.get("guard", {})  # what an older release kept is of no use
         serving = _live_bundle(store, self.registry, log)
         self.same_queries = SameQueries(self.learner, settings.trainer.regression_bound, serving, before)
         self.publisher = Publisher(settings, store, self.learner, self.registry, self.same_queries, writer, log)
+        self._opened.callback(self.publisher.close)
         self.publisher.held_back_ms = before.get("since_ms", 0)
         self._set_clocks(restored)
         self.metrics.checkpoint_offset = self.log.progress.offset
@@ -142,10 +143,10 @@ class TrainerWorker:
             self._keep_time(lag)  # publications, and checkpoints: the place in the log beside what was learned up to it
 
     def drain(self) -> None:
-        """Publish and checkpoint what was learned."""
-        if not self.settings.trainer.publish_every_examples:
-            self._publish(full=True)
+        """Checkpoint and publish what was learned: the checkpoint first, because a store may be away."""
         self._checkpoint(wait=True)
+        if not self.settings.trainer.publish_every_examples:
+            self._publish(full=True, wait=True)
         self.operations.log.info(
             "drained", extra={"examples_seen": self.learner.examples_seen, **self.publisher.describe()}
         )
@@ -172,7 +173,8 @@ class TrainerWorker:
 
     def _keep_time(self, lag: int | None) -> None:
         now = time.monotonic()
-        self.operations.trouble(self._publication_retry.trouble(now) or self._only_duplicates(now))
+        trouble = self._publication_retry.trouble(now) or self.publisher.bundle_retry.trouble(now_ms() / 1000)
+        self.operations.trouble(trouble or self._only_duplicates(now))
         trainer = self.settings.trainer
         if self._catching_up:
             if lag != 0 and now < self._bundle_due:
@@ -201,14 +203,16 @@ class TrainerWorker:
         """Whether it is time, or with `publish_every_examples` whether the log has come to the next point."""
         every, seen = self.settings.trainer.publish_every_examples, self.learner.examples_seen
         if not every:
-            return self._publication_retry.due(now) and now >= min(self._bundle_due, self._delta_due)
+            due = self.publisher.announces or now >= min(self._bundle_due, self._delta_due)
+            return due and self._publication_retry.due(now)
         if seen % every or seen == self._published_at:
             return False
         self._published_at = seen
         return True
 
-    def _publish(self, *, full: bool) -> None:
-        self.publisher.publish(examples_offset=self.log.progress.offset, now_ms=now_ms(), full=full)
+    def _publish(self, *, full: bool, wait: bool = False) -> None:
+        wait = wait or self.settings.trainer.publish_every_examples > 0  # the log alone decides what is published
+        self.publisher.publish(examples_offset=self.log.progress.offset, now_ms=now_ms(), full=full, wait=wait)
         if self.publisher.broken:
             raise HeadwaterError(
                 f"the weights hold NaN after {self.learner.examples_seen} examples. Serving keeps the last good model, "
@@ -291,6 +295,15 @@ def _restore(settings: Settings, checkpoints: Checkpoints) -> tuple[Learner, dic
             f"{differences(found[0].config, config)}. Set them back, or move that directory away to learn anew."
         )
     return found
+
+
+def _newest_kept(store: BundleStore, log: logging.Logger) -> int:
+    """The newest version that the store has; where it is away, the topic `model` has to do."""
+    try:
+        return newest_version(store.names())
+    except (OSError, Unavailable) as error:
+        log.warning("the bundles cannot be listed: learning goes on", extra={"error": str(error)})
+        return 0
 
 
 def _live_bundle(store: BundleStore, registry: Registry, log: logging.Logger) -> Bundle | None:

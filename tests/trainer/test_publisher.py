@@ -51,7 +51,7 @@ def publisher(
 
 
 def publish(one: Publisher, *, full: bool = False, at_ms: int | None = None) -> bool:
-    return one.publish(examples_offset=0, now_ms=at_ms or now_ms(), full=full)
+    return one.publish(examples_offset=0, now_ms=at_ms or now_ms(), full=full, wait=True)
 
 
 def test_weights_that_are_not_numbers_are_refused_and_the_last_good_model_stays(
@@ -212,7 +212,7 @@ def test_one_bundle_of_each_span_of_time_stays_as_long_as_the_deltas_after_it(
     made: dict[int, int] = {}
     for lap, minutes in enumerate((0, 20, 40, 60, 80, 26 * 60)):
         learner.learn(examples(64, first_offset=1000 * (lap + 1)))
-        assert one.publish(examples_offset=0, now_ms=1000 * hour + minutes * 60_000, full=True)
+        assert one.publish(examples_offset=0, now_ms=1000 * hour + minutes * 60_000, full=True, wait=True)
         made[minutes] = learner.version
         registry.refresh()
         if minutes == 80:

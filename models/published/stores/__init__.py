@@ -6,7 +6,7 @@ a disk, `objects` in object storage.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -76,6 +76,6 @@ def open_store(address: Path | str) -> BundleStore:
     return ObjectStore(address)
 
 
-def newest_version(names: list[str]) -> int:
+def newest_version(names: Sequence[str]) -> int:
     """The newest version among the names of bundles; 0 when there is none."""
     return max((said.version for said in map(parse_name, names) if said), default=0)
