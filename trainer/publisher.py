@@ -160,7 +160,8 @@ class Publisher:
         self.same_queries.check()
         sent = self.published["delta"]
         self._publish(examples_offset, now_ms, full, leads)
-        self.failing = None
+        if not self._leading:  # else it is not over before the bundle is announced
+            self.failing = None
         self._let_pass(now_ms)
         return self.published["delta"] > sent
 
