@@ -17,7 +17,7 @@ from models.published.bundle import Bundle
 from models.published.parity import check_parity
 from models.published.stores import BundleStore
 
-__all__ = ["BundleWriter", "Writing", "Written"]
+__all__ = ["BundleWriter", "Writing", "WrittenBundle"]
 
 
 class Writing(NamedTuple):
@@ -36,7 +36,7 @@ class Writing(NamedTuple):
     back: bool = False
 
 
-class Written(NamedTuple):
+class WrittenBundle(NamedTuple):
     """What became of it: the names of all bundles that are kept, or why it could not be written."""
 
     writing: Writing
@@ -56,7 +56,7 @@ class BundleWriter:
         self._store = store
         self._log = log
         self._pool = ThreadPoolExecutor(1, "bundles")
-        self._written: Future[Written] | None = None
+        self._written: Future[WrittenBundle] | None = None
         self._removed: Future[None] = self._pool.submit(self._clear_torn)
 
     @property
@@ -74,7 +74,7 @@ class BundleWriter:
         assert self._written is None
         self._written = self._pool.submit(self._write, writing)
 
-    def result(self, *, wait: bool) -> Written | None:
+    def result(self, *, wait: bool) -> WrittenBundle | None:
         """What became of the bundle that was on its way; None while it is, unless told to wait, and without one."""
         if self._written is None or not (wait or self._written.done()):
             return None
@@ -94,16 +94,16 @@ class BundleWriter:
         """Finish what was begun."""
         self._pool.shutdown()
 
-    def _write(self, writing: Writing) -> Written:
+    def _write(self, writing: Writing) -> WrittenBundle:
         try:
             check_parity(writing.bundle)
             self._store.write(writing.bundle)
-            return Written(writing, self._store.names(), None)
+            return WrittenBundle(writing, self._store.names(), None)
         except (BundleError, Unavailable) as error:
-            return Written(writing, (), error)
+            return WrittenBundle(writing, (), error)
         except OSError as error:
             self._clear_torn()  # it may be for want of room
-            return Written(writing, (), error)
+            return WrittenBundle(writing, (), error)
 
     def _remove(self, names: Sequence[str]) -> None:
         for name in names:

@@ -47,6 +47,12 @@ VARIABLES = {
 }
 """By scheme: where credentials come from, and the address of a server other than the usual one."""
 
+NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist")
+NOT_LET_IN = re.compile(
+    r"AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|AuthenticationFailed|status code: 40[13]"
+)
+"""obstore has classes for these, and raises them for single objects, but not where it lists."""
+
 
 class ObjectStore:
     """See `BundleStore`.
@@ -159,23 +165,21 @@ class ObjectStore:
     @contextmanager
     def _asked(self, what: str) -> Iterator[None]:
         """The store's errors as ours. Raises Unavailable, and FileNotFoundError where an object is missing."""
-        from obstore import exceptions
-
         try:
             yield
         except self._errors as error:
-            said = _short(error)
-            if isinstance(error, FileNotFoundError):
-                if not re.search(r"NoSuchBucket|ContainerNotFound|bucket does not exist", str(error)):
-                    raise FileNotFoundError(said) from error
+            text, said = str(error), _short(error)
+            if NO_BUCKET.search(text):
                 remedy = "there is no such bucket: make it, or correct `bundles` in the settings"
-            elif isinstance(error, (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)):
-                remedy = f"we are not let in: check {self._variables}; to list, read, write and delete is needed"
-            elif "169.254.169.254" in str(error):
+            elif isinstance(error, FileNotFoundError):
+                raise FileNotFoundError(said) from error
+            elif NOT_LET_IN.search(text):
+                remedy = f"we are not let in: check {self._variables}; to list, read, write and delete must be allowed"
+            elif "169.254.169.254" in text:
                 remedy = f"no credentials are given, and this machine has none of its own: set {self._variables}"
             else:
                 remedy = f"is it away? Check the network and {self._variables}"
-            raise Unavailable(f"{self._url}: {what} ({said}): {remedy}.") from error
+            raise Unavailable(f"{self._url}: {what} ({said}): {remedy}.") from None
 
 
 def _cut(parts: Iterable[bytes | memoryview], pieces: int) -> Iterator[bytes]:
