@@ -1,10 +1,18 @@
-"""How every command prints a moment: date, time and zone, so that a line says the same a day later and elsewhere."""
+"""How every command prints a moment: date, time and zone, so that a line says the same a day later and elsewhere; and
+how old weights are."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-__all__ = ["shown_time"]
+if TYPE_CHECKING:
+    from headwater.recommendations import Receipt
+
+__all__ = ["shown_time", "weights_age"]
+
+RESTED_MS = 5_000
+"""A block is full within seconds in all but the quietest streams: what is learned later than it is counted, rested."""
 
 
 def shown_time(time_ms: float, *, utc: bool = False) -> str:
@@ -26,3 +34,17 @@ def shown_time(time_ms: float, *, utc: bool = False) -> str:
         return f"epoch ms {time_ms:.0f}"
     text = local.isoformat(" ", "milliseconds")
     return text.replace("+00:00", "Z") if utc else text
+
+
+def weights_age(receipt: Receipt) -> str:
+    """How old the weights are, and what they know where that is older by more than a publication takes.
+
+    >>> from headwater.recommendations import Receipt
+    >>> weights_age(Receipt(weight_age_ms=400.0, counted_age_ms=900.0, learned_age_ms=61_000.0))
+    'weights 0.4 s old, learned in full up to 61.0 s ago'
+    """
+    age = f"weights {(receipt.weight_age_ms or 0.0) / 1000:,.1f} s old"
+    counted, learned = receipt.counted_age_ms, receipt.learned_age_ms
+    if counted is not None and learned is not None and learned - counted > RESTED_MS:
+        age += f", learned in full up to {learned / 1000:,.1f} s ago"
+    return age

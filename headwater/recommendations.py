@@ -281,6 +281,18 @@ class Receipt(BaseModel):
     model_digest: str | None = None
     model_examples: int | None = Field(default=None, description="Training examples that the weights had seen.")
     weight_age_ms: float | None = Field(default=None, description="From the publication of the weights to this answer.")
+    counted_age_ms: float | None = Field(
+        default=None,
+        exclude_if=lambda age: age is None,
+        description="From when the newest example that memories, popularity and counts know was written, to this "
+        "answer; absent where the trainer does not say.",
+    )
+    learned_age_ms: float | None = Field(
+        default=None,
+        exclude_if=lambda age: age is None,
+        description="The same of the newest example that was learned in full (encoder, gate, ranker): more than "
+        "counted_age_ms while more comes than can be learned.",
+    )
     policy: Annotated[tuple[str, ...], BeforeValidator(_notes)] = Field(
         default=(EXACT,),
         description="Notes on how the list came about. exact: the whole catalogue was ranked. cold=N: N items are not "

@@ -34,6 +34,7 @@ from headwater.recommendations import (
 from headwater.signals import Signals
 from headwater.surfaces import DEFAULT_SURFACE, Surface, SurfaceKind
 from models.inputs import Steps
+from models.published.bounds import COUNTED_TIME, LEARNED_TIME
 from models.top_k import drop_not_finite
 from serving.arranging import NO_ROW, NO_TIER, Arranged, Beyond, Offer, arrange, arranges, few_events, spread_of
 from serving.cold_items import cold_items, likest
@@ -681,6 +682,12 @@ def _items(listed: Sequence[_Listed]) -> tuple[RecommendedItem, ...]:
     return tuple(items)
 
 
+def _age_ms(half: Half | None, name: str, now_ms: int) -> float | None:
+    """How old what the model says of its newest example is."""
+    at_ms = 0 if half is None else half.bundle.extra.get(name, 0)
+    return float(max(now_ms - at_ms, 0)) if at_ms else None
+
+
 def _answer(
     batch: _Batch,
     asked: _Asked,
@@ -720,6 +727,8 @@ def _answer(
         model_digest=None if half is None else half.bundle.digest,
         model_examples=None if half is None else half.bundle.extra.get("examples_seen"),
         weight_age_ms=None if half is None else float(max(now_ms - half.published_ms, 0)),
+        counted_age_ms=_age_ms(half, COUNTED_TIME, now_ms),
+        learned_age_ms=_age_ms(half, LEARNED_TIME, now_ms),
         policy=tuple(dict.fromkeys(notes)),
         fallback=fallback,
         popular_time=None if popular is None else popular.time_ms,

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +29,7 @@ from headwater.settings import Settings
 from headwater.topics import MODEL_DELTAS, topic_name
 from models.learner import Learner
 from models.published.announcement import Announcement, DeltaHeaders
+from models.published.bounds import COUNTED_TIME, LEARNED_TIME
 from models.published.bundle import Bundle
 from models.published.delta import Delta, encode_delta
 from models.published.layout import bundle_name, parse_name
@@ -85,6 +86,7 @@ class Publisher:
         self.published: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.published_ms = 0
+        self.newest: Mapping[str, int] = {}  # `bounds.COUNTED_TIME` and LEARNED_TIME, of what is published next
         self.failing: str | None = None  # why the newest publication was not taken; None when it was
         self.failures = 0  # since a delta was taken: with each the next try may wait longer
         self.held_back: str | None = None  # why the guard let none of the newest pass; None when it did
@@ -214,7 +216,7 @@ class Publisher:
         examples = self._learner.examples_seen
         anew = self._held is None or self._went_back
         if anew or examples != self._held_examples:
-            extra = {"examples_offset": examples_offset, "examples_seen": examples}
+            extra = {"examples_offset": examples_offset, "examples_seen": examples, **self.newest}
             self._advance(self._learner.publish(created_ms=now_ms, extra=extra, full=anew), now_ms)
             self._held_examples = examples
         if full and self._held is not None:
@@ -276,6 +278,8 @@ class Publisher:
             published_time=now_ms,
             examples_offset=examples_offset,
             metrics=self._learner.prequential.summary(),
+            counted_time=int(bundle.extra.get(COUNTED_TIME, 0)),
+            learned_time=int(bundle.extra.get(LEARNED_TIME, 0)),
         )
         self._leading = leads
         self._writer.write(Writing(bundle, said, leads, back))

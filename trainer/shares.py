@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from bisect import bisect_right
 from collections import Counter
+from itertools import chain
 from typing import Annotated, NamedTuple
 
 import orjson
@@ -22,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from headwater.errors import InvalidMessage, Unavailable
 from headwater.examples import MAX_OFFSET
-from headwater.kafka import read_topic
+from headwater.kafka import BoundedReader
 from headwater.settings import KafkaSettings
 from headwater.topics import LEARNING, topic_name
 from headwater.wire import not_json, only_refusals, refuse_deep, validated
@@ -129,19 +130,23 @@ class Shares:
 
 
 def read_shares(kafka: KafkaSettings, log: logging.Logger) -> tuple[Shares, Counter[str]]:
-    """All decisions of the topic, and how many of its records are none, by reason; each of these is logged.
+    """All decisions of the topic, and how many of its records are none, by reason; each of these is logged. Where the
+    topic is not there, of a cluster that an earlier release made, nothing was decided.
 
     Raises
         Unavailable: Kafka does not answer.
     """
     shares, foreign = Shares(), Counter[str]()
-    for record in read_topic(kafka, LEARNING):
-        try:
-            shares.take(read_decision(record.value))
-        except InvalidMessage as error:
-            foreign[error.reason] += 1
-            at = f"{record.topic}[{record.partition}]@{record.offset}"
-            log.warning("foreign record passed over", extra={"at": at, "reason": error.reason, "error": str(error)})
+    with BoundedReader(kafka, LEARNING) as reader:
+        spans = reader.spans() if reader.exists() else []
+        for record in chain.from_iterable(map(reader.records, spans)):
+            try:
+                shares.take(read_decision(record.value))
+            except InvalidMessage as error:
+                foreign[error.reason] += 1
+                at = f"{record.topic}[{record.partition}]@{record.offset}"
+                text = {"at": at, "reason": error.reason, "error": str(error)}
+                log.warning("foreign record passed over", extra=text)
     return shares, foreign
 
 

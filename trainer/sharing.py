@@ -20,6 +20,7 @@ from headwater.examples import CatalogueEntry, Example
 from headwater.process import Operations, refusal
 from headwater.settings import Settings
 from models.learner import Learner
+from models.published.bounds import COUNTED_TIME, LEARNED_TIME
 from trainer.examples_log import ExamplesLog
 from trainer.overload import Behind, Overload, ShareVerdict
 from trainer.shares import ShareDecision, ShareLog, read_shares
@@ -42,7 +43,7 @@ class NewestExamples:
 
     def to_json(self) -> dict[str, int]:
         """As plain JSON values: what announcements, deltas and checkpoints say."""
-        return {"counted_time": self.counted_ms, "learned_time": self.learned_ms}
+        return {COUNTED_TIME: self.counted_ms, LEARNED_TIME: self.learned_ms}
 
 
 class Sharing:
@@ -81,7 +82,7 @@ class Sharing:
         self._since_s = self._said_s = self._began_s
         self._rested = learner.pace.rested
         said = newest or {}
-        self.newest = NewestExamples(said.get("counted_time", 0), said.get("learned_time", 0))
+        self.newest = NewestExamples(said.get(COUNTED_TIME, 0), said.get(LEARNED_TIME, 0))
         self.behind_s = 0.0
         self.made: Counter[str] = Counter()
         self._end_those_of_another_log()

@@ -212,6 +212,7 @@ class TrainerWorker:
 
     def _publish(self, *, full: bool, wait: bool = False) -> None:
         wait = wait or self.settings.trainer.publish_every_examples > 0  # the log alone decides what is published
+        self.publisher.newest = self.sharing.newest.to_json()
         self.publisher.publish(examples_offset=self.log.progress.offset, now_ms=now_ms(), full=full, wait=wait)
         if self.publisher.broken:
             raise HeadwaterError(

@@ -11,6 +11,7 @@ from console.commands.option_groups import grouped
 from console.commands.options import Json, ServerOptions, json_fields
 from console.policy_notes import notes_in_words, unheard_of
 from console.printing import printer
+from console.times import weights_age
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -214,7 +215,7 @@ def receipt_line(receipt: Receipt) -> str:
     if receipt.model_version is not None:
         parts.append(f"model {receipt.model_version}")
     if receipt.weight_age_ms is not None:
-        parts.append(f"weights {receipt.weight_age_ms / 1000:,.1f} s old")
+        parts.append(weights_age(receipt))
     if receipt.fallback:
         instead = "the newest of the catalogue" if receipt.fallback == "no_events" else "what is popular"
         parts.append(f"fallback: {receipt.fallback.replace('_', ' ')}{'' if receipt.surface else f', so {instead}'}")

@@ -15,6 +15,7 @@ import orjson
 
 from console.look.cluster import must_exist, open_consumer
 from console.look.unlearned import why_unlearned
+from console.times import weights_age
 from headwater.errors import HeadwaterError, InvalidMessage, Unavailable
 from headwater.events import Event, new_id, now_ms
 from headwater.kafka import producer
@@ -263,7 +264,7 @@ def _follow_request(traced: Trace, settings: Settings, onlooker: _Onlooker, writ
     timings = ", ".join(f"{name} {ms:.1f}" for name, ms in receipt.timings_ms.items())
     hop("recommendation", _at(record), at, f"{len(answer.items)} items; inside: {timings} ms")
     model = f"version {receipt.model_version}" if receipt.model_version is not None else "none"
-    age = f", weights {receipt.weight_age_ms / 1000:.1f} s old" if receipt.weight_age_ms is not None else ""
+    age = f", {weights_age(receipt)}" if receipt.weight_age_ms is not None else ""
     folded = ", ".join(f"[{partition}]@{offset}" for partition, offset in receipt.feature_offsets.items())
     hop("receipt", f"model {model}", at, f"features up to events{folded or ' none'}{age}")
 

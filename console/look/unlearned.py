@@ -61,6 +61,9 @@ def _of_trainer(trainer: Scrape) -> Iterator[str]:
     lag = trainer.value("headwater_lag", topic=EXAMPLES.name)
     if lag:
         yield f"{lag:.0f} records of {EXAMPLES.name} wait"
+    share = trainer.value("headwater_learning_share")
+    if share is not None and share < 1:
+        yield f"more comes than it can learn: the slow part learns {share:.1%} of the blocks"
     idle_s = trainer.value("headwater_seconds_since_progress") or 0.0
     if idle_s > SLOW_S:
         yield f"it has made no progress for {ago(idle_s)}: kill -USR1 writes into its log where it stands"

@@ -124,6 +124,7 @@ def publications(before: Mapping[str, Scrape], now: Mapping[str, Scrape]) -> Ite
             "regression: the model has become worse than what serves; parity, not_finite: it is broken; unavailable, "
             "disk: Kafka or the disk takes none",
         )
+    yield from _too_much(trainer)
     for name, scrape in now.items():
         foreign = _by(scrape, "headwater_foreign_records_total", "topic")
         if any(foreign.values()):
@@ -133,6 +134,32 @@ def publications(before: Mapping[str, Scrape], now: Mapping[str, Scrape]) -> Ite
                 "find out who writes there: these topics are for our own workers alone", {"foreign": foreign},
             )  # fmt: skip
     yield from _not_followed(then, now.get("serving"))
+
+
+def _too_much(trainer: Scrape) -> Iterator[Finding]:
+    """Whether more comes than is learned: in part, so that it keeps up, or in full and ever later."""
+    share, behind_s = (trainer.value(f"headwater_learning_{name}") for name in ("share", "behind_seconds"))
+    if share is None or behind_s is None:  # of an earlier release
+        return
+    rested = int(trainer.total("headwater_examples_rested_total"))
+    age_s = trainer.value("headwater_learned_age_seconds")
+    detail = {"share": share, "behind_s": behind_s, "rested": rested, "learned_age_s": age_s}
+    if behind_s > STALE_S:
+        yield Finding(
+            "trainer: behind", "wrong",
+            f"it learns what came {ago(behind_s)} ago: weights look fresh and are not",
+            "give it more of the machine, or set trainer.keep_up_s above 0 and restart it; after a long stop it passes",
+            detail, "more comes than can be learned, or it was away for long",
+        )  # fmt: skip
+    if share < 1:
+        learned = "none yet" if age_s is None else f"{ago(age_s)} ago"
+        yield Finding(
+            "trainer: share", "note",
+            f"more comes than can be learned: the slow part learns {share:.1%} of the blocks, {learned} the last; "
+            f"{rested:,} examples were only counted so far",
+            "memories, popularity and counts take all of it. Where it lasts: more cores, or a GPU, for the trainer",
+            detail, "a burst, a feed of old events, or a machine that is too small",
+        )  # fmt: skip
 
 
 def _not_followed(trainer: Scrape | None, serving: Scrape | None) -> Iterator[Finding]:

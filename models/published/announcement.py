@@ -52,6 +52,7 @@ class Announcement(BaseModel):
         published_time: epoch ms.
         examples_offset: the next record of `examples` when it was made.
         metrics: the bundle's.
+        counted_time, learned_time: as of `bounds`; 0 in those of an earlier release.
         pinned: a rollback keeps it live.
     """
 
@@ -65,6 +66,8 @@ class Announcement(BaseModel):
     published_time: Number
     examples_offset: Number
     metrics: dict[str, Any]
+    counted_time: Number = 0
+    learned_time: Number = 0
     pinned: bool = False
 
     def encode(self) -> bytes:

@@ -16,6 +16,8 @@ from headwater.errors import BundleError, InvalidMessage, Unavailable
 from headwater.wire import refuse_deep, validated
 
 __all__ = [
+    "COUNTED_TIME",
+    "LEARNED_TIME",
     "MAX_OFFSET",
     "MAX_PARTS",
     "MAX_VERSION",
@@ -32,6 +34,10 @@ MAX_VERSION = 10**15
 MAX_OFFSET = 2**63 - 1
 MAX_PARTS = 10_000
 """Of one delta: at 900 KB each, 9 GB."""
+
+COUNTED_TIME, LEARNED_TIME = "counted_time", "learned_time"
+"""What `extra` says of a model: when the newest examples came into the log, epoch ms, that its memories and counts
+know, and that its slow part (encoder, gate, ranker) has learned; 0 or absent where nobody knows."""
 
 Version = Annotated[int, Field(gt=0, lt=MAX_VERSION)]
 Number = Annotated[int, Field(ge=0, le=MAX_OFFSET)]
@@ -56,10 +62,11 @@ class SaidOfModel(BaseModel):
 
     @field_validator("extra")
     @classmethod
-    def _with_a_count(cls, extra: dict[str, Any]) -> dict[str, Any]:
-        seen = extra.get("examples_seen", 0)  # receipts repeat it
-        if type(seen) is not int or not 0 <= seen <= MAX_OFFSET:
-            raise ValueError("examples_seen is no number of examples")
+    def _with_numbers(cls, extra: dict[str, Any]) -> dict[str, Any]:
+        for name in ("examples_seen", COUNTED_TIME, LEARNED_TIME):  # receipts go by them
+            number = extra.get(name, 0)
+            if type(number) is not int or not 0 <= number <= MAX_OFFSET:
+                raise ValueError(f"{name} is no whole number from 0")
         return extra
 
 

@@ -156,7 +156,12 @@ def _with_measured(made: Recommendation, logged: Recommendation) -> Recommendati
     if made.error is not None:
         return made
     waited = (AFTER_NOT_REACHED,) if AFTER_NOT_REACHED in logged.receipt.policy else ()
-    measured = {"timings_ms": logged.receipt.timings_ms, "policy": (*made.receipt.policy, *waited)}
+    measured = {
+        "timings_ms": logged.receipt.timings_ms,
+        "policy": (*made.receipt.policy, *waited),
+        "counted_age_ms": logged.receipt.counted_age_ms,
+        "learned_age_ms": logged.receipt.learned_age_ms,
+    }
     answer = made.model_copy(update={"receipt": made.receipt.model_copy(update=measured)})
     return without_reasons(answer) if REASONS_LEFT_OUT in logged.receipt.policy else answer
 

@@ -6,6 +6,7 @@ what answered or nothing: its digest, over every weight, must be the receipt's. 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -26,6 +27,7 @@ from models.published.delta import Delta, DeltaAssembler
 from models.published.layout import parse_name
 from models.published.stores import BundleStore, open_store
 from trainer.examples_log import Progress, refuse_beyond
+from trainer.shares import EntryPlace, Shares, read_shares
 
 __all__ = ["from_deltas", "learned_anew", "rebuild_model"]
 
@@ -172,12 +174,14 @@ def learned_anew(settings: Settings, receipt: Receipt, tried: list[str]) -> tupl
         )
         return None
     ends = end_offsets(settings.kafka, EVENTS)
+    shares, _ = read_shares(settings.kafka, logging.getLogger("headwater"))
     for _, records in read_partitions(settings.kafka, EXAMPLES, {0: progress.offset}):
         for record in records:
             if learner.examples_seen >= wanted:
                 break
             skip = progress.taken if record.offset == progress.offset else 0
-            _learn(learner, _entries(record.value, ends)[skip:], progress, wanted)
+            entries = _entries(record.value, ends)[skip:]
+            _learn(learner, entries, progress, wanted, EntryPlace(record.offset, skip), shares)
     if learner.examples_seen != wanted:
         tried.append(f"the log of examples has {learner.examples_seen:,} of the {wanted:,} that it had learned")
         return None
@@ -215,11 +219,19 @@ def _entries(value: bytes | None, ends: Mapping[int, int]) -> list[Example | Cat
     return entries
 
 
-def _learn(learner: Learner, entries: list[Example | CatalogueEntry], progress: Progress, wanted: int) -> None:
-    """Learn as the trainer does, and not beyond the example that is wanted."""
-    for entry in entries:
+def _learn(
+    learner: Learner,
+    entries: list[Example | CatalogueEntry],
+    progress: Progress,
+    wanted: int,
+    first: EntryPlace,
+    shares: Shares,
+) -> None:
+    """Learn as the trainer did, under the shares that it decided on, and not beyond the example that is wanted."""
+    for i, entry in enumerate(entries):
         if learner.examples_seen >= wanted:
             return
+        learner.pace.share = shares.at(first._replace(entry=first.entry + i), learner.pace.share)
         for fresh in progress.take([entry]):
             if isinstance(fresh, Example):
                 learner.learn([fresh])

@@ -365,6 +365,28 @@ def test_publications_that_are_refused_now_are_wrong(
     assert found == ([("publications", "wrong")] if is_wrong else [])
 
 
+@pytest.mark.parametrize(
+    ("share", "behind_s", "told"),
+    [
+        (1.0, 0.2, []),
+        (0.25, 0.3, [("trainer: share", "note")]),
+        (1.0, 90.0, [("trainer: behind", "wrong")]),
+        (0.0, 90.0, [("trainer: behind", "wrong"), ("trainer: share", "note")]),
+    ],
+)
+def test_a_trainer_to_whom_more_comes_than_it_can_learn_is_told(
+    share: float, behind_s: float, told: list[tuple[str, str]]
+) -> None:
+    lines = (
+        f"headwater_learning_share {share}\nheadwater_learning_behind_seconds {behind_s}\n"
+        "headwater_examples_rested_total 64000\nheadwater_learned_age_seconds 7\n"
+    )
+    found = list(weights.publications({}, {"trainer": read_metrics(lines)}))
+    assert [(one.name, one.state) for one in found] == told
+    if 0 < share < 1:
+        assert "learns 25.0% of the blocks, 7 s ago the last; 64,000 examples were only counted" in found[0].text
+
+
 def test_foreign_records_are_summed_over_their_reasons() -> None:
     lines = (f'headwater_foreign_records_total{{topic="model",reason="{why}"}} 2\n' for why in ("schema", "version"))
     one = only(list(weights.publications({}, {"trainer": read_metrics("".join(lines))})))

@@ -61,6 +61,8 @@ def test_a_user_gets_what_follows_her_history_with_a_full_receipt(world: World) 
     assert receipt.feature_age_ms >= 0
     assert receipt.weight_age_ms is not None
     assert receipt.weight_age_ms >= 0
+    assert receipt.learned_age_ms is not None
+    assert receipt.counted_age_ms == receipt.learned_age_ms - 1
     assert receipt.timings_ms.keys() == {"queue", "features", "score", "rules", "total"}
 
 

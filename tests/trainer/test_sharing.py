@@ -9,7 +9,8 @@ import pytest
 
 from headwater.kafka import producer, read_topic
 from headwater.settings import Settings
-from headwater.topics import LEARNING, topic_name
+from headwater.topics import LEARNING, MODEL, topic_name
+from models.published.announcement import read_announcement
 from tests.worlds.example_logs import SMALL_MODEL, append, catalogue, ring_records
 from tests.worlds.processes import LiveWorker, eventually
 from trainer.checkpoints import state_digest
@@ -96,6 +97,10 @@ def test_a_burst_is_learned_in_part_and_killed_in_its_midst_the_weights_are_thos
     assert undisturbed.stop() == 0
     assert digest(settings) == digest(calm)
     assert {one.why for one in decisions(settings)} == {"behind", "room"}
+    told = [read_announcement(record.key, record.value)[1] for record in read_topic(settings.kafka, MODEL)]
+    newest = [(one.learned_time, one.counted_time) for one in told if one is not None and one.counted_time]
+    assert newest
+    assert all(learned_time <= counted_time for learned_time, counted_time in newest)
 
 
 def test_decisions_of_others_are_followed_at_their_places_and_what_is_none_is_counted(

@@ -183,5 +183,5 @@ def put_trained_model(world: World) -> None:
     learner = trained()
     for item in CATALOGUE:
         learner.observe_item(catalogue_entry(item))
-    world.announce(learner.publish(created_ms=1))
+    world.announce(learner.publish(created_ms=1, extra={"counted_time": 3, "learned_time": 2}))
     world.put_history("ann", clicked("film-2", "film-3"))

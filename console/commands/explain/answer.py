@@ -63,7 +63,14 @@ def _print_json(found: Explanation) -> None:
         "model": found.model,
         "surface": found.surface,
         "notes": found.notes,
-        "measured": ["timings_ms", "feature_age_ms", "weight_age_ms", "answered_time"],
+        "measured": [
+            "timings_ms",
+            "feature_age_ms",
+            "weight_age_ms",
+            "counted_age_ms",
+            "learned_age_ms",
+            "answered_time",
+        ],
         "request": found.request.model_dump(mode="json", exclude_none=True),
         "rebuilt": found.rebuilt.model_dump(mode="json", exclude_none=True),
     }
