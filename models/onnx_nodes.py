@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,49 @@ class Nodes:
         self.prefix = prefix  # of names: those of a branch must not be those of the graph around it
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
+        self.instead: dict[str, str] = {}  # what is read for a name, within `padded`
+        self._padded: dict[str, str] = {}
 
     def __call__(self, op: str, *inputs: str, out: str | None = None, outputs: int = 1, **attributes: Any) -> str:
         name = out or f"{self.prefix}{op.lower()}_{len(self.nodes)}"
         names = [name] if outputs == 1 else [f"{name}_{i}" for i in range(outputs)]
-        self.nodes.append(helper.make_node(op, list(inputs), names, **attributes))
+        read = [self.instead.get(one, one) for one in inputs]
+        self.nodes.append(helper.make_node(op, read, names, **attributes))
         return name
+
+    def pad(self, names: Sequence[str]) -> None:
+        """Give a batch of one a second row, of zeros, where these inputs (B, ...) are read within `padded`.
+
+        A matrix of one row is multiplied by another kernel, with other last bits, than one of two or more.
+        """
+        many = self("Shape", names[0], start=0, end=1)
+        more = self("Max", self("Sub", self.ints(2), many), self.ints(0))  # (1,)
+        pads = self("Concat", self.ints(0), more, axis=0)
+        for name in names:
+            self._padded[name] = self("Pad", name, pads, "", self.ints(0), out=f"padded_{name}")
+        self._many = many
+
+    @contextmanager
+    def padded(self) -> Iterator[None]:
+        """Nodes that are added meanwhile read inputs with at least two rows (`pad`)."""
+        self.instead = self._padded
+        yield
+        self.instead = {}
+
+    def cut(self, value: str, out: str | None = None) -> str:
+        """As many rows as there are histories, of what was made with at least two."""
+        return self("Slice", value, self.ints(0), self._many, self.ints(0), out=out)
+
+    def makes(self, name: str) -> bool:
+        """Whether a node has this output."""
+        return any(name in node.output for node in self.nodes)
+
+    def rename(self, name: str, new: str) -> str:
+        """Call the output of a node otherwise, wherever it is read."""
+        for node in self.nodes:
+            for names in (node.input, node.output):
+                names[:] = [new if one == name else one for one in names]
+        return new
 
     def rounded(self, op: str, value: str) -> str:
         """A function of float32 numbers by way of float64, so that a number's place in its batch cannot show.

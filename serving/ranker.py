@@ -19,13 +19,14 @@ import orjson
 from headwater.context import clock_ahead_ms, named
 from headwater.errors import BundleError
 from headwater.examples import Entry
+from models.block import Sparse
 from models.inputs import Steps, encode_entries, encode_fresh, encode_since
 from models.part import OWN_ROW
 from models.published.names import SAID as SAID_OF
 from models.published.ranker_graph import BY_HEAD, FACTS, HEAD_WEIGHTS, HIDDEN, SAID, WEIGHTS, build_ranker_graph
 from models.ranker.affinity import CONTENT_ROWS, KNOWN, NAME_BYTES, NAMED, first_taste
 from models.ranker.bounds import LISTS
-from models.ranker.candidates import Few, alike_of, candidates_of, standing_of
+from models.ranker.candidates import Few, StandingList, alike_of, candidates_of, said_at, standing_lists
 from models.ranker.facts import (
     FIRST,
     ITEM,
@@ -49,14 +50,20 @@ from streams.features.state import EMPTY, UserState
 
 if TYPE_CHECKING:
     from models.published.bundle import Bundle
+    from models.published.delta import Delta
 
-__all__ = ["SecondStage", "SecondStageCounts", "Situation"]
+__all__ = ["SecondStage", "SecondStageCounts", "Situation", "Spoken"]
 
 Array = npt.NDArray[Any]
 RowIds = npt.NDArray[np.int64]
 
+Spoken = Mapping[str, Array | Sparse]
+"""What experts add to scores, by output of the graph: (capacity,), or what is of few rows of these alone."""
+
 SHOWN = "shown"
 """The objective that is of no type: what people react to where they are shown it, wherever it stands."""
+
+NO_ROWS: RowIds = np.zeros(0, np.int64)
 
 CLOSED = -1e29
 """Scores below are of rows that no event has had."""
@@ -116,6 +123,7 @@ class SecondStage:
     _facts: int = field(init=False)
     _weights: dict[str, Array] = field(init=False)
     _head_weights: dict[str, Array] = field(init=False)
+    _standing: list[StandingList] = field(default_factory=list)
 
     @classmethod
     def of(cls, bundle: Bundle, experts: str | None, seen: SecondStageCounts) -> SecondStage | None:
@@ -189,8 +197,10 @@ class SecondStage:
                     f"bundle v{self.bundle.version}: its metadata has {name} as no table of its kind. Publish one anew."
                 )
 
-    def renew(self) -> None:
-        """The bundle is another version: its weights are read where they lie, and what is popular and new is anew."""
+    def renew(self, delta: Delta | None = None) -> None:
+        """The bundle is another version: its weights are read where they lie, and what is popular and new is anew, as
+        far as the delta from the version before it says.
+        """
         weights, types = self.bundle.weights, self.bundle.types
         self._facts = facts = self._read()
         self._weights = {name: weights[name][:facts] if "facts" in WEIGHTS[name] else weights[name] for name in WEIGHTS}
@@ -202,9 +212,15 @@ class SecondStage:
         self.heads = {types[kind - 1]: head for head, kind in enumerate(kinds) if 0 < kind <= len(types)}
         if LISTS in kinds:
             self.heads.setdefault(SHOWN, kinds.index(LISTS))
-        self.standing = standing_of(weights["popularity"], weights["ranker_items"][:, FIRST])
+        told, touched = ("popularity", "ranker_items"), None
+        if delta is not None and delta.dense.keys().isdisjoint(told):
+            changed = [delta.rows[name][0] for name in told if name in delta.rows]
+            touched = np.unique(np.concatenate([NO_ROWS, *changed]))
+        first = weights["ranker_items"][:, FIRST]
+        self._standing = standing_lists(weights["popularity"], first, self._standing, touched)
+        self.standing = np.concatenate([one.rows for one in self._standing])
 
-    def candidates(self, situation: Situation, scores: Array, parts: Mapping[str, Array]) -> tuple[RowIds, Past]:
+    def candidates(self, situation: Situation, scores: Array, parts: Spoken) -> tuple[RowIds, Past]:
         """The candidates' rows (C,), ascending, and the history; arguments as of `second_stage.revise`."""
         bundle = self.bundle
         steps = situation.steps
@@ -214,12 +230,12 @@ class SecondStage:
         past = past_of(steps, encode_since(situation.history, situation.at_ms))
         alike = alike_of(bundle.weights["ranker_alike"], past.rows)
         spoken = [(parts[name], kind) for name, kind in self.experts if kind is not None]
-        opinions = [values if kind == "all" else Few(values) for values, kind in spoken]
+        opinions = [values if kind == "all" or isinstance(values, Sparse) else Few(values) for values, kind in spoken]
         others, counts = np.concatenate([self.standing, alike]), bundle.weights["ranker_items"][:, POSITIVE]
         rows = candidates_of(scores, opinions, past.rows, others, counts)
         return rows[scores[rows] > CLOSED], past
 
-    def facts(self, situation: Situation, scores: Array, parts: Mapping[str, Array], rows: RowIds, past: Past) -> Array:
+    def facts(self, situation: Situation, scores: Array, parts: Spoken, rows: RowIds, past: Past) -> Array:
         """Facts (C, F) of the candidates `rows`; `past` is the history."""
         config, weights, at_ms = self.bundle.config, self.bundle.weights, situation.at_ms
         moment = AskedMoment(
@@ -231,7 +247,7 @@ class SecondStage:
             ahead_ms=clock_ahead_ms(at_ms, config.time_zone),
             told=told_of(config, named(situation.context, config.context_fields), situation.attributes),
         )
-        said = np.array([parts[name][rows] for name, _ in self.experts])
+        said = np.array([said_at(parts[name], rows) for name, _ in self.experts])
         narrow, tables = self._facts <= self._narrow, ItemTables.of(weights)
         return facts_of(said, scores[rows], tables, past, rows, moment_of(moment), narrow=narrow)[:, : self._facts]
 

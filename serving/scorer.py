@@ -1,11 +1,11 @@
-"""The ONNX Runtime scorer: one session per graph, weights as inputs, new versions by a double buffer.
+"""The ONNX Runtime scorer: one session per graph, weights as inputs, new versions written between two batches.
 
 Before: bundles and deltas from `serving.model_follower`. After: `serving.scoring` runs it on histories. Knows nothing
 of Kafka, Redis, requests or rules.
 
-Two halves hold the same model in their own arrays. A delta is written into the idle half, after the delta that this
-half missed last time; then, between two batches, the halves change places. So a batch sees one version whole. Writing
-into arrays that a run is reading would tear: on the CPU ONNX Runtime reads them where they lie.
+There is one set of arrays. A delta is reckoned with while batches run, which changes nothing that they read, and
+written between two of them, which costs what it changes: so a batch sees one version whole, and nothing is held twice.
+Writing into arrays that a run is reading would tear: on the CPU ONNX Runtime reads them where they lie.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ import orjson
 
 from headwater.errors import BundleError, Unavailable
 from headwater.examples import Entry, Shown
+from models.block import Sparse
 from models.exclusion import returning_types
 from models.finite import not_finite
-from models.inputs import Steps, encode_entries, encode_histories
-from models.published.bundle import Bundle
+from models.inputs import Steps, encode_entries
+from models.published.bundle import Bundle, Prepared
 from models.published.delta import Delta
-from models.published.names import EXPERTS, SAID, SCORES
+from models.published.names import ALONE, EXPERTS, FEW, SAID, SCORES
+from models.published.opinions import Opinions
 from serving.catalogue import Catalogue
 from serving.ranker import SecondStage, SecondStageCounts
 from serving.rules import Rows
@@ -57,30 +59,32 @@ class Half:
         self.session = session
         self.asked = {one.name for one in session.get_inputs()}  # an earlier release's graph asks for less
         self.outputs = {one.name for one in session.get_outputs()}
+        told = session.get_modelmeta().custom_metadata_map
+        self.few: dict[str, tuple[str, str]] = orjson.loads(told.get(FEW, "{}"))
+        self._least = 1 if ALONE in told else 2  # histories of a run
         self.device = device
         self.bundle = bundle
         self.published_ms = published_ms
         self.rows = Rows(catalogue, bundle.items)
+        self._opinions = Opinions(bundle)
         self._bound: dict[str, tuple[Array, Any]] = {}
-        self.second: SecondStage | None = None
         self.rebind(bundle.weights)
-        self.second = SecondStage.of(bundle, session.get_modelmeta().custom_metadata_map.get(EXPERTS), seen)
+        self.second = SecondStage.of(bundle, told.get(EXPERTS), seen)
 
     def rebind(self, names: Iterable[str]) -> None:
         """Give ONNX Runtime the arrays of these names as they are now. On the CPU it reads them in place."""
         from models.published.onnx_runtime import onnxruntime
 
-        names = set(names)
-        for name in names & self.asked:
-            array = self.bundle.weights[name]
+        for name in self.asked.intersection(names):
+            array = self.bundle.weights.get(name)
             bound = self._bound.get(name)
+            if array is None:  # a runtime input, and whatever a delta may be called
+                continue
             if bound is None or bound[0] is not array:
                 value = onnxruntime.OrtValue.ortvalue_from_numpy(array, self.device, 0)
                 self._bound[name] = array, value
             elif self.device != "cpu":
                 bound[1].update_inplace(array)
-        if self.second is not None:
-            self.second.renew()
 
     @cached_property
     def parts(self) -> dict[str, str]:
@@ -106,11 +110,17 @@ class Half:
         types = {name: i + 1 for i, name in enumerate(self.bundle.types)}
         return encode_entries(history, self.bundle.item_rows, types, self.bundle.config)
 
-    def apply(self, delta: Delta, published_ms: int) -> None:
-        """Write one delta. Raises BundleError when it does not follow on the version held."""
-        self.bundle.apply(delta)
-        self.rebind([*delta.dense, *delta.rows] if delta.capacity == len(self.rows) else self.bundle.weights)
-        self.rows.reread(self.bundle.items, [row for row, _ in delta.items])
+    def commit(self, prepared: Prepared, published_ms: int) -> None:
+        """Become the version that `bundle.prepare` has reckoned with."""
+        delta, reaches_further = prepared.delta, bool(prepared.grown)
+        self.bundle.commit(prepared)
+        self.rebind([*delta.dense, *delta.rows, *prepared.grown])
+        if reaches_further:
+            self._opinions.renew()
+        if self.second is not None:
+            self.second.renew(delta)
+        if delta.items or delta.capacity != len(self.rows):
+            self.rows.reread(self.bundle.items, [row for row, _ in delta.items])
         self.published_ms = published_ms
 
     def run(
@@ -134,33 +144,66 @@ class Half:
 
         Returns
             How many entries of each history the model knows, (B,); and the outputs, (B, capacity) float32 each. What a
-            history gets does not depend on the others: a matrix of one row is multiplied by another kernel, with other
-            last bits, so no batch has only one.
+            history gets does not depend on the others.
         """
+        inputs, found = self._run(histories, now_ms, list(outputs), shown, sessions, steps)
+        return np.asarray(inputs["lengths"])[: len(histories)], [value[: len(histories)] for value in found]
+
+    def say(
+        self,
+        histories: Sequence[Sequence[Entry]],
+        now_ms: int | Sequence[int],
+        outputs: Sequence[str],
+        shown: Sequence[Sequence[Shown]] = (),
+        sessions: Sequence[int | None] | None = None,
+        steps: Sequence[Steps] = (),
+    ) -> list[dict[str, Array | Sparse]]:
+        """The same of each history, by name, (capacity,) float32; what is of few rows, as the graph says it of these
+        alone. The parameters are those of `run`.
+        """
+        names = [self.few[name][1] if name in self.few else name for name in outputs]
+        inputs, found = self._run(histories, now_ms, names, shown, sessions, steps)
+        said: list[dict[str, Array | Sparse]] = [{} for _ in histories]
+        for name, values in zip(outputs, found, strict=True):
+            rows = inputs[self.few[name][0]] if name in self.few else None
+            for i, one in enumerate(said):
+                one[name] = values[i] if rows is None else Sparse(rows[i], values[i])
+        return said
+
+    def _run(
+        self,
+        histories: Sequence[Sequence[Entry]],
+        now_ms: int | Sequence[int],
+        outputs: list[str],
+        shown: Sequence[Sequence[Shown]],
+        sessions: Sequence[int | None] | None,
+        steps: Sequence[Steps],
+    ) -> tuple[dict[str, Array], list[Array]]:
+        """Runtime inputs and outputs, of two histories where the graph has to be given two."""
         from models.published.onnx_runtime import onnxruntime
 
-        bundle = self.bundle
-        asked = len(histories)
-        instants = [now_ms] * asked if isinstance(now_ms, int) else now_ms
-        if asked == 1:
+        instants = [now_ms] * len(histories) if isinstance(now_ms, int) else now_ms
+        if len(histories) < self._least:
             histories, instants = [*histories, ()], [*instants, *instants]
             shown = [*shown, ()] if shown else ()
             sessions = sessions and [*sessions, None]
             steps = steps and [*steps, self.steps_of(())]
-        inputs = encode_histories(
-            histories, instants, bundle.item_rows, bundle.types, bundle.config, shown, sessions, steps
-        )
+        inputs = self._opinions.inputs(histories, instants, shown, sessions, steps)
         feed = {name: value for name, (_, value) in self._bound.items()}
         for name in inputs.keys() & self.asked:
             feed[name] = onnxruntime.OrtValue.ortvalue_from_numpy(inputs[name], self.device, 0)
-        found = [value.numpy() for value in self.session.run_with_ort_values(list(outputs), feed)]
+        options = onnxruntime.RunOptions()
+        options.only_execute_path_to_fetches = True
+        found = [value.numpy() for value in self.session.run_with_ort_values(outputs, feed, options)]
+        few = {values: rows for rows, values in self.few.values()}
         for name, value in zip(outputs, found, strict=True):
-            if value.shape != (len(histories), bundle.capacity):  # compiled loops would read beyond it
+            wanted = inputs[few[name]].shape if name in few else (len(histories), self.bundle.capacity)
+            if value.shape != wanted:  # compiled loops would read beyond it
                 raise BundleError(
-                    f"bundle v{bundle.version}: its graph gives {name} as {value.shape}, not "
-                    f"{(len(histories), bundle.capacity)}. Publish one anew."
+                    f"bundle v{self.bundle.version}: its graph gives {name} as {value.shape}, not {wanted}. "
+                    "Publish one anew."
                 )
-        return np.asarray(inputs["lengths"])[:asked], [value[:asked] for value in found]
+        return inputs, found
 
 
 class Scorer:
@@ -184,8 +227,6 @@ class Scorer:
         self._asked = provider
         self._lock = threading.Lock()
         self._live: Half | None = None
-        self._idle: Half | None = None
-        self._missed: list[tuple[Delta, int]] = []
         self._graph = b""
         self._session: Any = None
         if provider == "cuda":
@@ -233,11 +274,10 @@ class Scorer:
             session = self._new_session(bundle.graph)
         device = "cuda" if self.provider == CUDA else "cpu"
         live = Half(session, device, bundle, self.catalogue, published_ms, self.seen)
-        idle = Half(session, device, bundle.copy(), self.catalogue, published_ms, self.seen)
         self._warm_up(live)
         with self._lock:
             self._live = live
-        self._idle, self._missed, self._session, self._graph = idle, [], session, bundle.graph
+        self._session, self._graph = session, bundle.graph
 
     def apply(self, delta: Delta, published_ms: int) -> None:
         """Answer from the next version, from the next batch on.
@@ -249,7 +289,8 @@ class Scorer:
         Raises
             BundleError: the delta does not follow on what answers, or is not finite; what answers stays.
         """
-        if self._live is None or self._idle is None or delta.parent_version != self._live.bundle.version:
+        half = self._live
+        if half is None or delta.parent_version != half.bundle.version:
             raise BundleError(
                 f"delta v{delta.version} follows on v{delta.parent_version} but v{self.version} is held. "
                 "The next full bundle puts it right."
@@ -257,26 +298,14 @@ class Scorer:
         where = f"delta v{delta.version}"
         check_finite(delta.dense, where)
         check_finite({name: values for name, (_, values) in delta.rows.items()}, where)
-        idle = self._idle
-        try:
-            for missed, when in self._missed:
-                idle.apply(missed, when)
-            idle.apply(delta, published_ms)
-        except Exception:  # half written: made anew from the half that answers, which nothing has touched
-            live = self._live
-            self._idle = Half(
-                live.session, live.device, live.bundle.copy(), self.catalogue, live.published_ms, self.seen
-            )
-            self._missed = []
-            raise
+        prepared = half.bundle.prepare(delta)
         with self._lock:
-            self._live, self._idle = idle, self._live
-        self._missed = [(delta, published_ms)]
+            half.commit(prepared, published_ms)
 
     def _warm_up(self, half: Half) -> None:
         """The first runs of a session allocate and plan: 5 to 50 ms that no request should wait for."""
         for size in (1, 2, 8):
-            half.run([()] * size, 0, [SCORES, *(() if half.second is None else half.second.outputs)])
+            half.say([()] * size, 0, [SCORES, *(() if half.second is None else half.second.outputs)])
 
     def _new_session(self, graph: bytes) -> Any:
         from models.published.onnx_runtime import onnxruntime

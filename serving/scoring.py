@@ -33,6 +33,7 @@ from headwater.recommendations import (
 )
 from headwater.signals import Signals
 from headwater.surfaces import DEFAULT_SURFACE, Surface, SurfaceKind
+from models.block import Sparse
 from models.inputs import Steps
 from models.published.bounds import COUNTED_TIME, LEARNED_TIME
 from models.top_k import drop_not_finite
@@ -223,13 +224,14 @@ def _scored(batch: _Batch, asked: Sequence[_Asked], mark: Callable[[str], None])
     sessions = [_session(one.request) for one in asked]
     histories, shown = [one.history for one in asked], [one.state.shown for one in asked]
     outputs, steps = ["scores", *asked_outputs(half)], [half.steps_of(history) for history in histories]
-    _, found = half.run(histories, [one.at_ms for one in asked], outputs, shown, sessions, steps)
-    scored.not_finite = drop_not_finite(found[0])
+    found = half.say(histories, [one.at_ms for one in asked], outputs, shown, sessions, steps)
     mark("score")
-    for i, one in enumerate(asked):
-        parts = {name: part[i] for name, part in zip(outputs, found, strict=True)}
-        np.copyto(parts["scores"], -np.inf, where=half.rows.blocked(one.at_ms))
-        said = _Said(steps[i], parts["scores"], parts, _near(half, batch, one))
+    for i, (one, parts) in enumerate(zip(asked, found, strict=True)):
+        scores = parts["scores"]
+        assert isinstance(scores, np.ndarray)  # of all rows
+        scored.not_finite += drop_not_finite(scores)
+        np.copyto(scores, -np.inf, where=half.rows.blocked(one.at_ms))
+        said = _Said(steps[i], scores, parts, _near(half, batch, one))
         scored.answers.append(_answered(batch, one, said))
     mark("rules")
     return scored
@@ -264,7 +266,7 @@ class _Said(NamedTuple):
 
     steps: Steps
     scores: Array
-    parts: Mapping[str, Array]
+    parts: Mapping[str, Array | Sparse]
     near: Mapping[str, Array]
 
     @property

@@ -16,7 +16,7 @@ from models.ranker.facts import Past
 from models.ranker.revision import NO_HEADS
 from models.top_k import drop_not_finite
 from serving.arranging import NO_DRAWS, Draws
-from serving.ranker import SecondStage, Situation
+from serving.ranker import SecondStage, Situation, Spoken
 
 if TYPE_CHECKING:
     from serving.scorer import Half
@@ -56,14 +56,14 @@ def asked_outputs(half: Half) -> list[str]:
     return [] if half.second is None else half.second.outputs
 
 
-def revise(half: Half, situation: Situation, scores: Array, parts: Mapping[str, Array], spread: float = 0.0) -> Revised:
+def revise(half: Half, situation: Situation, scores: Array, parts: Spoken, spread: float = 0.0) -> Revised:
     """Add to the candidates' scores what the ranker says of them.
 
     Parameters
         half: the model that answers.
         situation: who asks, and when.
         scores: (capacity,), -inf where the rules let nothing go; written to.
-        parts: (capacity,) each, by the names of `asked_outputs`.
+        parts: (capacity,) each, or what is of few rows of these alone, by the names of `asked_outputs`.
         spread: of draws of the ranker's posterior; 0 makes none.
     """
     stage = half.second
@@ -91,7 +91,7 @@ def objective_notes(half: Half, objectives: Mapping[str, float]) -> list[str]:
     return [f"{note}={','.join(names)}" for note, names in notes.items() if names]
 
 
-def told(half: Half, situation: Situation, scores: Array, parts: Mapping[str, Array]) -> Told | None:
+def told(half: Half, situation: Situation, scores: Array, parts: Spoken) -> Told | None:
     """What the ranker says, and nothing is written to or counted; the arguments are `revise`'s. None without one."""
     stage = half.second
     if stage is None:
@@ -100,7 +100,12 @@ def told(half: Half, situation: Situation, scores: Array, parts: Mapping[str, Ar
 
 
 def _told(
-    stage: SecondStage, situation: Situation, scores: Array, parts: Mapping[str, Array], rows: RowIds, past: Past
+    stage: SecondStage,
+    situation: Situation,
+    scores: Array,
+    parts: Spoken,
+    rows: RowIds,
+    past: Past,
 ) -> Told:
     facts, by_head = stage.facts(situation, scores, parts, rows, past), stage.weighed(situation.objectives)
     if not len(rows):

@@ -29,10 +29,10 @@ from benchmarks.quality.prequential import common_parser, events_file, overrides
 from headwater.events import Event
 from headwater.examples import Entry
 from models.config import ModelConfig
-from models.inputs import encode_histories
 from models.learner import Learner
 from models.published.bundle import Bundle
 from models.published.onnx_runtime import onnxruntime
+from models.published.opinions import runtime_inputs
 from models.sequence.rehearsal import Plan
 from streams.features.fold import Limits
 from streams.features.recording import recorded
@@ -132,10 +132,7 @@ def quality(bundle: Bundle, questions: Sequence[Question]) -> dict[str, Any]:
     ranks: dict[str, list[int]] = {name: [] for name in present}
     for begin in range(0, len(questions), BATCH):
         asked = questions[begin : begin + BATCH]
-        inputs = encode_histories(
-            [one.history for one in asked], [one.target.time_ms for one in asked], bundle.item_rows, bundle.types,
-            bundle.config,
-        )  # fmt: skip
+        inputs = runtime_inputs(bundle, [one.history for one in asked], [one.target.time_ms for one in asked])
         given = {name: array for name, array in {**inputs, **bundle.weights}.items() if name in wanted}
         scores = session.run(list(present.values()), given)
         for i, one in enumerate(asked):

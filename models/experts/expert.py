@@ -61,7 +61,8 @@ class Expert(Part):
     """How many opinions it has, each with a weight of the gate's."""
 
     on_arrival: ClassVar[bool] = False
-    """Whether it has its one, sparse opinion the moment a query arrives (`arrive`), before the block is full."""
+    """Whether it has its one, sparse opinion the moment a query arrives (`arrive`), before the block is full. Serving
+    asks by `arrive`, too; its `nodes` say the same for a graph that is alone (`build_graph(pure=True)`)."""
 
     def start(self) -> list[float]:
         """The gate's weights for its opinions before anything is learned, `trusts` of them."""
@@ -198,6 +199,8 @@ class Reviser(Expert):
     def step(self) -> None:
         """All of the block's queries have taught: take a step."""
 
-    def revision(self, add: Nodes, trust: str, nothing: str, others: str) -> str:
-        """Add the revision to the graph; the name of what it adds, (B, N), to the sum `others` (B, N)."""
-        return nothing
+    def revision(self, add: Nodes, trust: str, others: str) -> tuple[str, str] | None:
+        """Add the revision of the sum `others` (B, N) to the graph: the names of rows, (B, S), and of what is added
+        there, (B, S), as often as a row is among them. None: nothing is.
+        """
+        return None

@@ -56,7 +56,6 @@ class Fatigue(Network, Reviser):
         said: Array = (facts * self.weights()["fatigue_weight"]).sum(-1)
         return said
 
-    def revision(self, add: Nodes, trust: str, nothing: str, others: str) -> str:
-        """`nothing` (B, N) with what is added at the rows that were shown."""
-        said = add.total(add("Mul", "tired_facts", "fatigue_weight"), FACTS)  # (B, S)
-        return add("ScatterElements", nothing, "tired_rows", said, axis=1, reduction="add")
+    def revision(self, add: Nodes, trust: str, others: str) -> tuple[str, str]:
+        """What is added at the rows that were shown."""
+        return "tired_rows", add.total(add("Mul", "tired_facts", "fatigue_weight"), FACTS)  # (B, S)

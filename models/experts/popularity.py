@@ -205,11 +205,18 @@ class Popularity(Expert):
         self.landmark_ms, self.newest_ms = values["landmark_ms"], values["newest_ms"]
 
     def nodes(self, add: Nodes, trust: str, nothing: str) -> str:
-        """Log popularity as of now, never below the floor, summed up by trust."""
-        known = add("Max", add("Sub", "popularity", "popularity_now"), add.float(FLOOR))  # (N, P)
-        return add("Gemm", trust, known, transB=1)
+        """Log popularity as of now, never below the floor, summed up by trust, one half-life after the other."""
+        now = add("Unsqueeze", "popularity_now", add.ints(1))
+        known = add("Sub", add("Transpose", "popularity", perm=[1, 0], out="log_popularity"), now)  # (P, N)
+        known = add("Clip", known, add.float(FLOOR))
+        if self.trusts == 1:
+            return add("Mul", known, trust)
+        each = add("Split", trust, outputs=self.trusts, axis=1, num_outputs=self.trusts)
+        said = [
+            add("Mul", add("Gather", known, add.ints(p), axis=0), f"{each}_{p}") for p in range(self.trusts)
+        ]  # (B, N): a product of matrices would be another one for a batch of one
+        return add("Sum", *said)
 
     def open_rows(self, add: Nodes) -> str:
-        """Which rows an event has had, (N,) bool, in the graph."""
-        first = add("Slice", "popularity", add.ints(0), add.ints(1), add.ints(1))
-        return add("Squeeze", add("Greater", first, add.float(UNSEEN / 10)), add.ints(1))
+        """Which rows an event has had, (1, N) bool, in the graph, after `nodes`."""
+        return add("Greater", add("Gather", "log_popularity", add.ints(0), axis=0), add.float(UNSEEN / 10))

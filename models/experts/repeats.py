@@ -166,10 +166,18 @@ class Repeats(Network, Reviser):
         }
         self.descend(gradients)
 
-    def revision(self, add: Nodes, trust: str, nothing: str, others: str) -> str:
-        """`nothing` (B, N) with scores at the rows of the history, less what these rows lose of the others' (B, N)."""
+    def revision(self, add: Nodes, trust: str, others: str) -> tuple[str, str] | None:
+        """Scores at the rows of the history, less what these rows lose of the others' (B, N)."""
         if not self.config.repeats:
-            return nothing
+            return None
+        with add.padded():
+            own, newest = self._own_scores(add)
+        score = add("Sum", add.cut(own), trust)  # (B, L)
+        score = add("Add", score, add("Mul", add("GatherElements", others, "history", axis=1), add.float(OTHERS - 1.0)))
+        return "history", add("Where", add.cut(newest), score, add.float(0.0))
+
+    def _own_scores(self, add: Nodes) -> tuple[str, str]:
+        """Of each step what the network says, and whether it is the newest of its item, (B, L) each."""
         length = self.config.length
         place = _places(add, length)  # (B, L), below 0 where there is no step
         real = add("GreaterOrEqual", place, add.ints(0))
@@ -184,10 +192,7 @@ class Repeats(Network, Reviser):
         said = add("Split", add("MatMul", facts, both), add.ints(HIDDEN, 1), outputs=2, axis=2)
         hidden, linear = add("Tanh", add("Add", f"{said}_0", "return_hidden_bias")), f"{said}_1"
         output = add.total(add("Mul", hidden, "return_output_weight"), HIDDEN)
-        score = add("Sum", output, add("Squeeze", linear, add.ints(2)), trust)  # (B, L)
-        score = add("Add", score, add("Mul", add("GatherElements", others, "history", axis=1), add.float(OTHERS - 1.0)))
-        score = add("Where", newest, score, add.float(0.0))
-        return add("ScatterElements", nothing, "history", score, axis=1, reduction="add")
+        return add("Add", output, add("Squeeze", linear, add.ints(2))), newest
 
 
 def _float(add: Nodes, value: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from models.block import Block
 from models.config import ModelConfig
@@ -205,12 +205,21 @@ class SequenceExpert(Expert):
         self.replay.restore(values["replay"])
 
     def nodes(self, add: Nodes, trust: str, nothing: str) -> str:
-        """The logits, times trust."""
-        return add("Mul", _logits(add, self.config) if self.config.slow else nothing, trust)
+        """The logits, times trust.
+
+        Items are the rows of the product, so that it is the same for a batch of one, and for many the faster one.
+        """
+        if not self.config.slow:
+            return add("Mul", nothing, trust)
+        with add.padded():
+            hidden = _hidden(add, self.config)
+        logits = add("MatMul", "item_vectors", add("Transpose", add.cut(hidden), perm=[1, 0]))  # (N, B)
+        logits = add("Add", add("Transpose", logits, perm=[1, 0]), "item_bias")
+        return add("Mul", logits, trust)
 
 
-def _logits(add: Nodes, config: ModelConfig) -> str:
-    """The encoder's logits, (B, N), in the graph."""
+def _hidden(add: Nodes, config: ModelConfig) -> str:
+    """What the encoder says of histories, (B, d), in the graph."""
     last = add.ints(-1)
     signal = add("Concat", add("Unsqueeze", "values", last), add("Unsqueeze", "gaps", last), axis=2)  # (B, L, 2)
     signal = add("MatMul", signal, add("Transpose", "signal_weight", perm=[1, 0]))
@@ -225,8 +234,7 @@ def _logits(add: Nodes, config: ModelConfig) -> str:
     said = add("Add", said, add("Mul", add("Unsqueeze", "fresh", add.ints(1)), "session_fresh"))
     add("Split", said, out="since_says", outputs=2, axis=1, num_outputs=2)
     hidden = add("Add", add("Add", hidden, add("Mul", hidden, "since_says_0")), "since_says_1")
-    hidden = add("Gemm", hidden, "output_weight", "output_bias", transB=1)
-    return add("Gemm", hidden, "item_vectors", "item_bias", transB=1)  # (B, N)
+    return add("Gemm", hidden, "output_weight", "output_bias", transB=1)
 
 
 def _recurrent(add: Nodes, config: ModelConfig, x: str) -> str:
@@ -237,12 +245,8 @@ def _recurrent(add: Nodes, config: ModelConfig, x: str) -> str:
     state = add("Unsqueeze", _update_first(add, "gru_state_weight"), add.ints(0))
     biases = [_update_first(add, "gru_input_bias"), _update_first(add, "gru_state_bias")]
     bias = add("Unsqueeze", add("Concat", *biases, axis=0), add.ints(0))  # (1, 6d)
-    add.nodes.append(
-        helper.make_node(
-            "GRU", [x, weight, state, bias, "lengths"], ["", "gru_last"], hidden_size=d, linear_before_reset=1
-        )
-    )
-    return add("Squeeze", "gru_last", add.ints(0))
+    last = add("GRU", x, weight, state, bias, "lengths", out="gru", outputs=2, hidden_size=d, linear_before_reset=1)
+    return add("Squeeze", f"{last}_1", add.ints(0))
 
 
 def _attention(add: Nodes, config: ModelConfig, x: str) -> str:

@@ -4,17 +4,21 @@ Before: the experts learn the same maths in torch and numpy, and each adds its n
 under ONNX Runtime; `parity` holds the two together. Knows shapes and names, no numbers: the graph's bytes depend on the
 configuration alone.
 
-Runtime inputs are what `inputs.encode_histories` returns; the other inputs are the weights of a bundle. Outputs, each
-float32 (B, capacity):
+Runtime inputs are what `opinions.runtime_inputs` returns; the other inputs are the weights of a bundle. Outputs, each
+float32 (B, capacity) but the last:
 
     scores    the sum of the parts; -1e30 for rows that no item owns or that no event has had
     memory, slow, popularity_part, returns, ...    the parts (`Expert.part`), weighted as the gate trusts them
 
     said_<expert>             what each of several experts adds that share a part, as the memories do
+    few_<output>              (B, S), the same as such an output where that is of few rows, without the others
 
-An output that nobody asks for costs its copy at most: ONNX Runtime computes every node of a graph in any case, unless a
-run says `only_execute_path_to_fetches`, and scores need all of them. The second stage is a graph of its own
-(`ranker_graph`); the metadata `experts` names the output of each expert for it.
+Of associations the graph is told what the learner's own loop says of a history (`Expert.arrive`): a few rows and
+values, so that a request pays for what its history knows. A pure graph has their tables as inputs instead and needs no
+loop.
+
+A run that says `only_execute_path_to_fetches` pays for the outputs that it asks for. The second stage is a graph of its
+own (`ranker_graph`); the metadata `experts` names the output of each expert for it, `few` those that are of few rows.
 
 Nothing is excluded here: masks and top-k are the serving rules' business.
 """
@@ -23,6 +27,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -33,7 +38,7 @@ from models.experts.expert import Expert, Reviser
 from models.experts.popularity import UNSEEN, Popularity
 from models.experts.registry import Parts
 from models.onnx_nodes import IR_VERSION, OPSET, Nodes
-from models.published.names import EXPERTS, SAID, SCORES
+from models.published.names import ALONE, EXPERTS, FEW, SAID, SCORES, rows_of, said_of
 from models.shown.showings import FACTS
 
 __all__ = ["RUNTIME_INPUTS", "SCORES", "build_graph", "outputs_of"]
@@ -76,41 +81,74 @@ def _kind(expert: Expert) -> str | None:
     return "few" if expert.on_arrival else "all"
 
 
-def build_graph(config: ModelConfig) -> bytes:
-    """The serialized graph of a configuration. Equal configurations give equal bytes."""
+def build_graph(config: ModelConfig, *, pure: bool = False) -> bytes:
+    """The serialized graph of a configuration, equal bytes for equal ones. `pure`: it needs no loops beside it."""
     add, parts = Nodes(), Parts(config)
-    lengths = add("Cast", "lengths", to=TensorProto.FLOAT)  # (B,)
+    add.pad([name for name, (_, given) in RUNTIME_INPUTS.items() if isinstance(given, int)])
+    with add.padded():
+        said_by_gate = parts.gate.nodes(add, add("Cast", "lengths", to=TensorProto.FLOAT))
     trusts = [f"trust_{expert.name}" for expert in parts.experts]  # (B, expert.trusts) each
     gated = [expert for expert in parts.experts if expert.trusts]
     sizes, split = add.ints(*(expert.trusts for expert in gated)), [f"trust_{expert.name}" for expert in gated]
-    add.nodes.append(helper.make_node("Split", [parts.gate.nodes(add, lengths), sizes], split, axis=1))
+    add.nodes.append(helper.make_node("Split", [add.cut(said_by_gate), sizes], split, axis=1))
     shape = add("Concat", add("Shape", "history", start=0, end=1), add("Shape", "item_bias"), axis=0)
     nothing = add("ConstantOfShape", shape)  # (B, N)
-    said: dict[str, list[str]] = {}
+    said: dict[str, list[str]] = {"memory": []}
+    few: dict[str, tuple[str, str]] = {}
     for expert, trust, name in zip(parts.experts, trusts, _said(parts), strict=True):
-        if not isinstance(expert, Reviser):
+        if isinstance(expert, Reviser):
+            continue
+        if expert.on_arrival and not pure:
+            few[name] = rows_of(expert.name), add("Mul", said_of(expert.name), trust, out=f"few_{name}")
+            if name != expert.part:
+                _scattered(add, nothing, [few[name]], name)
+            opinion = name
+        else:
             opinion = expert.nodes(add, trust, nothing)
             if name != expert.part:
                 opinion = add("Identity", opinion, out=name)
-            said.setdefault(expert.part, []).append(opinion)
-    said.setdefault("memory", [])
+        said.setdefault(expert.part, []).append(opinion)
     for part, opinions in said.items():
-        add("Sum", nothing, *opinions, out=part)
+        _add_up(add, nothing, opinions, few, part)
     fused = add("Sum", "memory", *(part for part in said if part != "memory"))
     for expert, trust in zip(parts.experts, trusts, strict=True):
         if isinstance(expert, Reviser):
-            add("Identity", expert.revision(add, trust, nothing, fused), out=expert.part)
-            fused = add("Add", fused, expert.part)
+            revision = expert.revision(add, trust, fused)
+            if revision is None:
+                add("Identity", nothing, out=expert.part)
+                continue
+            few[expert.part] = revision[0], add("Identity", revision[1], out=f"few_{expert.part}")
+            _scattered(add, nothing, [few[expert.part]], expert.part)
+            fused = _scattered(add, fused, [few[expert.part]])
     add("Where", parts.popularity.open_rows(add), fused, add.float(UNSEEN), out=SCORES)
-    return _model(add, config, parts)
+    return _model(add, config, parts, few, pure)
 
 
-def _model(add: Nodes, config: ModelConfig, parts: Parts) -> bytes:
+def _scattered(add: Nodes, onto: str, few: Sequence[tuple[str, str]], out: str | None = None) -> str:
+    """(B, N) with what is said of few rows added, in order."""
+    rows, values = ([one[side] for one in few] for side in (0, 1))
+    row, value = (many[0] if len(many) == 1 else add("Concat", *many, axis=1) for many in (rows, values))
+    return add("ScatterElements", onto, row, value, out=out, axis=1, reduction="add")
+
+
+def _add_up(add: Nodes, nothing: str, opinions: Sequence[str], few: Mapping[str, tuple[str, str]], part: str) -> None:
+    """A part from its opinions, (B, N) each; those of few rows at one go."""
+    sparse, dense = [few[one] for one in opinions if one in few], [one for one in opinions if one not in few]
+    if sparse:
+        dense.append(_scattered(add, nothing, sparse))
+    if len(dense) == 1 and add.makes(dense[0]) and dense[0] != nothing:
+        add.rename(dense[0], part)
+    else:
+        add("Sum", nothing, *dense, out=part)
+
+
+def _model(add: Nodes, config: ModelConfig, parts: Parts, few: Mapping[str, tuple[str, str]], pure: bool) -> bytes:
     """The nodes with their inputs and outputs, checked and serialized."""
+    loops = [expert for expert in parts.experts if expert.on_arrival and not pure]
     weights = {
         name: (helper.np_dtype_to_tensor_dtype(np.dtype(one.dtype)), one.shape)
         for part in (*parts.experts, parts.gate, parts.return_rate)
-        for name, one in part.inputs().items()
+        for name, one in (part.inputs().items() if part not in loops else ())
     }
     outputs = list(dict.fromkeys([*_outputs(parts), *_said(parts)]))
     shape = ("batch", config.length)
@@ -118,17 +156,23 @@ def _model(add: Nodes, config: ModelConfig, parts: Parts) -> bytes:
         name: (dtype, shape[:given] if isinstance(given, int) else given)
         for name, (dtype, given) in RUNTIME_INPUTS.items()
     }
+    for expert in loops:
+        many = ("batch", f"{expert.name}_many")
+        runtime |= {rows_of(expert.name): (TensorProto.INT64, many), said_of(expert.name): (TensorProto.FLOAT, many)}
+    told = [(name, ("batch", "capacity")) for name in outputs]
+    told += [(values, ("batch", f"{values}_many")) for _, values in few.values()]
     graph = helper.make_graph(
         add.nodes,
         "headwater",
         [helper.make_tensor_value_info(name, *spec) for name, spec in {**runtime, **weights}.items()],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ("batch", "capacity")) for name in outputs],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, size) for name, size in told],
         list(add.constants.values()),
     )
     model = helper.make_model(
         graph, producer_name="headwater", ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)]
     )
-    helper.set_model_props(model, {EXPERTS: json.dumps([*zip(_said(parts), map(_kind, parts.experts), strict=True)])})
+    experts = json.dumps([*zip(_said(parts), map(_kind, parts.experts), strict=True)])
+    helper.set_model_props(model, {EXPERTS: experts, FEW: json.dumps(few), ALONE: "yes"})
     onnx.checker.check_model(model)
     data: bytes = model.SerializeToString(deterministic=True)
     return data

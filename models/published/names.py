@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["EXPERTS", "SAID", "SCORES"]
+__all__ = ["ALONE", "EXPERTS", "FEW", "SAID", "SCORES", "rows_of", "said_of"]
 
 SCORES = "scores"
 """The output that the parts add up to."""
@@ -13,3 +13,21 @@ SAID = "said_"
 EXPERTS = "experts"
 """Of the graph's metadata, JSON: of each expert, in order, the output that holds what it adds to the scores, and
 whether the best of it are candidates: `few` where it has an opinion of few items, `all`, or null."""
+
+FEW = "few"
+"""Of the graph's metadata, JSON: by output that holds what an expert adds to the scores, (B, capacity), where that is
+of few rows, the input that names the rows, (B, S), and the output that has what is added there, (B, S)."""
+
+ALONE = "alone"
+"""Of the graph's metadata, where one history alone gets the bits that it gets among others. Graphs of an earlier
+release have to be given two."""
+
+
+def rows_of(expert: str) -> str:
+    """The runtime input that names the rows that an expert spoke of on arrival, (B, S)."""
+    return f"{expert}_rows"
+
+
+def said_of(expert: str) -> str:
+    """The one that has what it said of them, (B, S), before the gate."""
+    return f"{expert}_said"

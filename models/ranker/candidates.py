@@ -18,7 +18,7 @@ from models.compiled import compiled
 from models.ranker.facts import FEW_EVENTS
 from models.top_k import top_k
 
-__all__ = ["MOST", "Few", "alike_of", "candidates_of", "standing_of"]
+__all__ = ["MOST", "Few", "StandingList", "alike_of", "candidates_of", "said_at", "standing_lists", "standing_of"]
 
 Array = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -64,10 +64,47 @@ def standing_of(popularity: NDArray[np.floating], first: Array) -> Rows:
         At most NEWEST + P * POPULAR rows, some of them twice. The learner asks at each block's start, serving once for
         a version: they are as of the last step. Rows that are not open to a query are left out of its candidates.
     """
-    known = popularity[:, 0] > -1e29
-    lists = [top_k(np.where(known, first, -np.inf), NEWEST)]
-    lists += [top_k(np.where(known, one, -np.inf), POPULAR) for one in popularity.T]
-    return np.concatenate(lists)
+    return np.concatenate([one.rows for one in standing_lists(popularity, first)])
+
+
+class StandingList(NamedTuple):
+    """A list that no query changes, (k,), best first, and what it is by, (k,)."""
+
+    rows: Rows
+    values: Array
+
+
+def standing_lists(
+    popularity: NDArray[np.floating], first: Array, before: Sequence[StandingList] = (), touched: Rows | None = None
+) -> list[StandingList]:
+    """The lists of `standing_of`, whose parameters the first two are.
+
+    Parameters
+        before: the lists of a moment ago.
+        touched: ascending, the rows that are not as they were then; None: any may be otherwise. The lists that these
+            few lead to are found without a look at the others, unless something that was on one has fallen.
+    """
+    lists = []
+    for place, column in enumerate([first, *popularity.T]):
+        many = NEWEST if place == 0 else POPULAR
+        old = before[place] if touched is not None and before else None
+        if old is not None and touched is not None:
+            if not len(touched):
+                lists.append(old)
+                continue
+            if (_standing_by(popularity, column, old.rows) >= old.values).all():
+                rows = np.union1d(old.rows, touched)
+                best = rows[top_k(_standing_by(popularity, column, rows), many)]
+                lists.append(StandingList(best, _standing_by(popularity, column, best)))
+                continue
+        best = top_k(np.where(popularity[:, 0] > -1e29, column, -np.inf), many)
+        lists.append(StandingList(best, _standing_by(popularity, column, best)))
+    return lists
+
+
+def _standing_by(popularity: NDArray[np.floating], column: NDArray[np.floating], rows: Rows) -> Array:
+    by: Array = np.where(popularity[rows, 0] > -1e29, column[rows], -np.inf)
+    return by
 
 
 def candidates_of(
@@ -98,6 +135,24 @@ def candidates_of(
     lists.append(others)
     found = _different(np.concatenate(lists), scores, MOST)
     found.sort()
+    return found
+
+
+def said_at(said: Sparse | Array, rows: Rows) -> Array:
+    """What an opinion is of rows (C,), ascending: of all rows (N,), or of few, as often as a row is among them."""
+    if not isinstance(said, Sparse):
+        return said[rows]
+    return _at(said.rows, said.values, rows)
+
+
+@compiled
+def _at(where: Rows, values: Array, rows: Rows) -> Array:
+    found = np.zeros(len(rows), np.float32)
+    for i in range(len(where)):
+        if values[i] != 0:
+            place = np.searchsorted(rows, where[i])
+            if place < len(rows) and rows[place] == where[i]:
+                found[place] += values[i]
     return found
 
 

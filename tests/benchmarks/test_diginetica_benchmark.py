@@ -10,10 +10,10 @@ import torch
 from benchmarks.quality.diginetica import Frozen, recall
 from headwater.examples import Entry, EventPosition, Example
 from models.config import ModelConfig
-from models.inputs import encode_histories
 from models.learner import Learner
 from models.published.bundle import Bundle
 from models.published.onnx_runtime import onnxruntime
+from models.published.opinions import runtime_inputs
 
 
 def sessions(count: int) -> list[Example]:
@@ -35,13 +35,7 @@ def graph_scores(learner: Learner, asked: list[Example]) -> dict[str, Any]:
     bundle = learner.publish(created_ms=0, full=True)
     assert isinstance(bundle, Bundle)
     session = onnxruntime.InferenceSession(bundle.graph, providers=["CPUExecutionProvider"])
-    inputs = encode_histories(
-        [one.history for one in asked],
-        [one.target.time_ms for one in asked],
-        bundle.item_rows,
-        bundle.types,
-        bundle.config,
-    )
+    inputs = runtime_inputs(bundle, [one.history for one in asked], [one.target.time_ms for one in asked])
     wanted = {one.name for one in session.get_inputs()}
     given = {name: array for name, array in {**inputs, **bundle.weights}.items() if name in wanted}
     return dict(zip(("headwater", "memory"), session.run(["scores", "memory"], given), strict=True))

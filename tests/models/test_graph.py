@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from models.learner import Learner
 from models.published.bundle import Bundle
 from models.published.graph import RUNTIME_INPUTS, build_graph, outputs_of
 from models.published.onnx_runtime import onnxruntime
+from models.published.opinions import runtime_inputs
 from models.published.parity import check_parity, probe_histories, reference_scores
 from models.published.ranker_graph import FACTS, build_ranker_graph
 from tests.worlds.tastes import START_MS, parade, ring
@@ -50,13 +53,21 @@ def run(bundle: Bundle, histories: list[list[Entry]]) -> dict[str, np.ndarray]:
     outputs = outputs_of(bundle.config)
     session = onnxruntime.InferenceSession(bundle.graph, providers=["CPUExecutionProvider"])
     now = [START_MS + 10_000_000] * len(histories)
-    inputs = encode_histories(histories, now, bundle.item_rows, bundle.types, bundle.config)
+    inputs = runtime_inputs(bundle, histories, now)
+    known = {one.name for one in session.get_inputs()}
     weights = {one.name: bundle.weights[one.name] for one in session.get_inputs() if one.name in bundle.weights}
-    return dict(zip(outputs, session.run(list(outputs), {**inputs, **weights}), strict=True))
+    given = {name: array for name, array in {**inputs, **weights}.items() if name in known}
+    return dict(zip(outputs, session.run(list(outputs), given), strict=True))
 
 
 def test_graph_and_learner_agree_over_short_long_empty_and_repeating_histories() -> None:
-    assert check_parity(trained()) < 1e-4
+    bundle = trained()
+    assert check_parity(bundle) < 1e-4
+    pure = replace(bundle, graph=build_graph(SMALL, pure=True))
+    assert check_parity(pure) < 1e-4, "which needs no loop beside it"
+    asked = probe_histories(bundle)
+    for name, found in run(bundle, asked).items():
+        np.testing.assert_allclose(run(pure, asked)[name], found, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def test_graph_and_learner_agree_for_an_untrained_model() -> None:
@@ -124,7 +135,8 @@ def test_returns_are_scored_bit_by_bit_alike_whoever_shares_the_batch() -> None:
 def test_equal_configurations_give_equal_graphs_and_the_inputs_are_the_weights_of_a_bundle() -> None:
     assert build_graph(SMALL) == build_graph(SMALL.model_copy())
     bundle = trained()
-    session = onnxruntime.InferenceSession(bundle.graph, providers=["CPUExecutionProvider"])
+    pure = build_graph(SMALL, pure=True)
+    session = onnxruntime.InferenceSession(pure, providers=["CPUExecutionProvider"])
     ranker = onnxruntime.InferenceSession(build_ranker_graph(heads=True), providers=["CPUExecutionProvider"])
     told = {"ranker_items", "ranker_alike", "ranker_landmark_ms"}  # read before its graph, and after it
     told |= {"ranker_share", "ranker_posterior", "ranker_head_share", "ranker_head_types"}
@@ -149,7 +161,7 @@ def test_a_graph_that_differs_from_the_learner_is_refused() -> None:
     other = SMALL.model_copy(
         update={"memories": (SMALL.memories[0], SMALL.memories[1].model_copy(update={"read_fade": 0.1}))}
     )
-    bundle.graph = build_graph(other)
+    bundle.graph = build_graph(other, pure=True)
     with pytest.raises(BundleError, match="differ by"):
         check_parity(bundle)
 

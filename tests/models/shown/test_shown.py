@@ -15,12 +15,12 @@ from headwater.examples import Entry, EventPosition, Example, Kind, Shown
 from headwater.signals import Signal
 from models.checks import check_learner
 from models.config import ModelConfig
-from models.inputs import encode_histories
 from models.learner import Learner
 from models.published.bundle import Bundle
 from models.published.delta import Delta
 from models.published.graph import SCORES
 from models.published.onnx_runtime import onnxruntime
+from models.published.opinions import runtime_inputs
 from models.published.parity import check_parity, reference_scores
 from models.quality import Judged, log_loss, roc_auc
 from models.shown.showings import tired_facts
@@ -385,7 +385,7 @@ def test_what_somebody_was_shown_is_scored_bit_by_bit_alike_whoever_shares_the_b
     def scores(*users: int) -> NDArray[np.float32]:
         of_users, moments = [[]] * len(users), [now] * len(users)
         asked = [shown[user] for user in users]
-        given = encode_histories(of_users, moments, bundle.item_rows, bundle.types, bundle.config, asked)
+        given = runtime_inputs(bundle, of_users, moments, asked)
         known = {one.name for one in session.get_inputs()}  # the ranker's weights are none of them
         feed = {name: array for name, array in {**given, **bundle.weights}.items() if name in known}
         return np.asarray(session.run([SCORES], feed)[0])
