@@ -193,7 +193,7 @@ def _remember(world: _World, history: int) -> None:
     size = max(1, 20_000 // history)
     for at in range(0, world.users, size):
         some = {f"user-{n}": state for n in range(at, min(world.users, at + size))}
-        assert world.store.apply(Batch({}, None, dict.fromkeys(some, EMPTY), some)) == "applied"
+        assert world.store.apply(Batch({0: {}}, None, dict.fromkeys(some, EMPTY), some)) == "applied"
 
 
 def _produce(world: _World, kind: str) -> list[tuple[int, bytes, int]]:

@@ -138,8 +138,18 @@ class KafkaSettings(_Section):
 class RedisSettings(_Section):
     """Where the feature store is."""
 
-    url: SecretStr = Field(default=SecretStr("redis://127.0.0.1:6379/0"), description="redis:// or rediss:// URL.")
+    url: SecretStr = Field(
+        default=SecretStr("redis://127.0.0.1:6379/0"),
+        description="redis:// or rediss:// URL; of a cluster any of its nodes, or several: redis://a:6379,b:6379.",
+    )
     timeout_s: float = Field(default=5.0, gt=0, description="Longest wait for one reply.")
+    shards: int = Field(
+        default=1,
+        ge=1,
+        le=4096,
+        description="Slots that users are spread over: 1 for a single server, 64 or more for a cluster. Fixed when a "
+        "store is made; equal in all workers.",
+    )
 
 
 class StreamsSettings(_Section):

@@ -89,6 +89,7 @@ class _Begun:
     state: UserState | None = None
     people: Mapping[str, int] = field(default_factory=dict)
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    offsets: Mapping[str, int] = field(default_factory=dict)
     user_offsets: Mapping[str, int] = field(default_factory=dict)
     unreached: bool = False
 
@@ -135,11 +136,11 @@ class Answering:
             self._begin(record, began_ms, begun, answers)
         if not begun:
             return answers
-        begun, offsets = self._read(begun, wait=not last)
+        begun = self._read(begun, wait=not last)
         if not begun:
             return answers
         read = time.perf_counter()
-        asks = [self._ask(one, offsets) for one in begun]
+        asks = [self._ask(one) for one in begun]
         steps: dict[str, float] = {}
         scored = self._score(asks, lambda: self._popular_items(began_ms), steps)
         if scored.not_finite:
@@ -203,10 +204,10 @@ class Answering:
             return
         begun.append(one)
 
-    def _read(self, begun: list[_Begun], *, wait: bool) -> tuple[list[_Begun], Mapping[str, int]]:
-        """States of the users, in one round trip; requests whose `after` is not reached go back to waiting."""
+    def _read(self, begun: list[_Begun], *, wait: bool) -> list[_Begun]:
+        """States of the users, in one round trip to each node; those whose `after` is not reached go on waiting."""
         if time.monotonic() < self._store_rests_until:
-            return _blind(begun), {}
+            return _blind(begun)
         users = list(dict.fromkeys(one for asked in begun for one in asked.ids))
         try:
             reading = self.store.read_users(users)
@@ -214,7 +215,7 @@ class Answering:
             self.metrics.features_unavailable.inc()
             log.warning("answering without features: %s", error)
             self._store_rests_until = time.monotonic() + STORE_REST_S
-            return _blind(begun), {}
+            return _blind(begun)
         for user in (*reading.damaged, *reading.untold):
             self.metrics.features_unavailable.inc()
             log.error("answering a user without features: a redis key of the user holds none", extra={"user": user})
@@ -222,19 +223,19 @@ class Answering:
             self.metrics.features_unavailable.inc()
             log.error("answering a user without features: %s", why, extra={"user": user})
         ready = []
-        user_offsets = {str(partition): offset for partition, offset in sorted(reading.users.items())}
         for one in begun:
             one.state, one.people = _known(one.ids, reading, self.limits)
-            one.attributes, one.user_offsets = reading.attributes_of(one.ids), user_offsets
-            one.unreached = one.waits and (one.state is None or _is_behind(one.request, reading))
+            one.attributes = reading.attributes_of(one.ids)
+            one.offsets, one.user_offsets = _by_name(reading.marks(one.ids)), _by_name(reading.user_marks(one.ids))
+            one.unreached = one.waits and (one.state is None or _is_behind(one, reading))
             if one.unreached and wait and time.monotonic() < one.until:
                 self.waiting.append(one)
             else:
                 ready.append(one)
-        return ready, {str(partition): offset for partition, offset in reading.marks.items()}
+        return ready
 
-    def _ask(self, one: _Begun, offsets: Mapping[str, int]) -> Ask:
-        state, record = one.state, one.record
+    def _ask(self, one: _Begun) -> Ask:
+        state, record, offsets = one.state, one.record, one.offsets
         at = f"{REQUESTS.name}[{record.partition}]@{record.offset}"
         if state is None:
             return Ask(one.request, None, request_at=at)
@@ -338,9 +339,16 @@ def _known(ids: Sequence[str], reading: Reading, limits: Limits) -> tuple[UserSt
     return as_one(list(states.values()), limits), counts if len(everybody) > 1 else {}
 
 
-def _is_behind(request: Request, reading: Reading) -> bool:
-    wanted = ((request.after, reading.marks), (request.after_identities, reading.identities))
-    return any(marks.get(int(partition), -1) < at for after, marks in wanted for partition, at in (after or {}).items())
+def _is_behind(one: _Begun, reading: Reading) -> bool:
+    events, identities = (
+        {int(partition): offset for partition, offset in (wanted or {}).items()}
+        for wanted in (one.request.after, one.request.after_identities)
+    )
+    return not reading.reaches(one.ids, events, identities)
+
+
+def _by_name(offsets: Mapping[int, int]) -> dict[str, int]:
+    return {str(partition): offset for partition, offset in sorted(offsets.items())}
 
 
 def _asker(record: RequestRecord) -> tuple[str, str]:

@@ -88,7 +88,7 @@ class ServingWorker:
         not let us in never will."""
         self.operations.retry.call("kafka", lambda: ensure_topics(self.settings.kafka))
         with contextlib.suppress(Unavailable):
-            self.store.ping()
+            self.store.check()
 
     def open(self) -> None:
         """Connect, and begin to follow the model and the items."""

@@ -34,7 +34,7 @@ from headwater.wire import (
 )
 from streams.app import raw_topic
 from streams.features.fold import Limits
-from streams.features.store import FeatureStore
+from streams.features.store import FeatureStore, StoreStanding
 from streams.intake import Intake, StoreMarks
 from streams.losses import Losses
 from streams.outbox import ExamplesOutbox, RefusedMessage
@@ -73,7 +73,7 @@ class Agents:
         self._losses = losses
         self._intakes: dict[str, Intake] = {}
         self._streams = settings.streams
-        self._links_left: dict[int, int] = {}
+        self._standing: dict[str, StoreStanding] = {}
         self._rounds = EventRounds(
             settings.streams, Limits.of(settings), store, outbox, metrics, losses, self._retry,
             lambda users, marks: rebuilt(settings, users, marks, operations.progress),
@@ -95,20 +95,24 @@ class Agents:
         await self._serve(stream, self._apply_users, self._marks(USERS))
 
     async def _identities(self, stream: Any) -> None:
-        await self._serve(stream, self._apply_identities, self._marks(IDENTITIES, self._identity_positions))
+        await self._serve(stream, self._apply_identities, self._marks(IDENTITIES))
 
     async def _dead_letters(self, stream: Any) -> None:
         await self._serve(stream, self._count_dead_letters, self._marks(DEAD_LETTERS))
 
     def _marks(self, topic: Topic, read: Callable[[], Awaitable[Mapping[int, int]]] | None = None) -> StoreMarks:
         async def positions() -> Mapping[int, int]:
-            return after(await self._retry.call_blocking("redis", lambda: self._store.marks_of(topic)))
+            return await self._positions(topic)
 
         return StoreMarks(topic_name(topic, self._prefix), read or positions, gapless=topic in (EVENTS, IDENTITIES))
 
-    async def _identity_positions(self) -> Mapping[int, int]:
-        self._links_left = await self._retry.call_blocking("redis", lambda: self._store.marks_of(IDENTITIES))
-        return after(self._links_left)
+    async def _positions(self, topic: Topic) -> Mapping[int, int]:
+        """Where reading goes on, fresh from the store. Every write compares with how its slots stood then."""
+        if topic is DEAD_LETTERS:
+            return after(await self._retry.call_blocking("redis", lambda: self._store.marks_of(topic)))
+        standing = await self._retry.call_blocking("redis", lambda: self._store.standing(topic))
+        self._standing[topic.name] = standing
+        return after(standing.marks())
 
     @property
     def begun(self) -> bool:
@@ -168,7 +172,7 @@ class Agents:
         finally:
             self.busy -= 1
 
-    async def _apply_items(self, messages: Sequence[Message]) -> None:
+    async def _apply_items(self, messages: Sequence[Message]) -> Mapping[int, int] | None:
         refused: list[RefusedMessage] = []
         entries: dict[int, list[tuple[CatalogueEntry, bytes | None]]] = {}
         newest = {message.partition: message.offset for message in messages}
@@ -187,13 +191,16 @@ class Agents:
             if found:
                 await self._retry.call_async("kafka", lambda: self._outbox.send_items([entry for entry, _ in found]))  # noqa: B023
             last = {entry.item_id: value for entry, value in found}
-            await self._retry.call_blocking(
+            written = await self._retry.call_blocking(
                 "redis",
-                lambda: self._store.put_items(last, partition, newest[partition]),  # noqa: B023
+                lambda: self._store.put_items(last, partition, newest[partition], self._standing[ITEMS.name]),  # noqa: B023
             )
+            if written == "behind":
+                return await self._positions(ITEMS)
             self._metrics.items.inc(len(found))
+        return None
 
-    async def _apply_users(self, messages: Sequence[Message]) -> None:
+    async def _apply_users(self, messages: Sequence[Message]) -> Mapping[int, int] | None:
         refused: list[RefusedMessage] = []
         told: dict[int, dict[str, bytes | None]] = {message.partition: {} for message in messages}
         for message in messages:
@@ -208,10 +215,13 @@ class Agents:
         await self._refuse(refused)
         newest = {message.partition: message.offset for message in messages}
         for partition, entries in told.items():
-            await self._retry.call_blocking(
+            written = await self._retry.call_blocking(
                 "redis",
-                lambda: self._store.put_attributes(entries, partition, newest[partition]),  # noqa: B023
+                lambda: self._store.put_attributes(entries, partition, newest[partition], self._standing[USERS.name]),  # noqa: B023
             )
+            if written == "behind":
+                return await self._positions(USERS)
+        return None
 
     async def _apply_identities(self, messages: Sequence[Message]) -> Mapping[int, int] | None:
         """Positions to read again from when the store has less than was left there, or held what no links are."""
@@ -234,14 +244,12 @@ class Agents:
         await self._refuse(refused)
         newest = {message.partition: message.offset for message in messages}
         for partition, told in rows.items():
-            expected = self._links_left.get(partition)
-            is_written = await self._retry.call_blocking(
+            written = await self._retry.call_blocking(
                 "redis",
-                lambda: self._store.put_links(told, partition, newest[partition], expected),  # noqa: B023
+                lambda: self._store.put_links(told, partition, newest[partition], self._standing[IDENTITIES.name]),  # noqa: B023
             )
-            if not is_written:
-                return await self._identity_positions()
-            self._links_left[partition] = newest[partition]
+            if written == "behind":
+                return await self._positions(IDENTITIES)
             self._metrics.identities.inc(len(told))
         return None
 

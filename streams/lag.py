@@ -90,17 +90,17 @@ class LagWatch:
         partitions = {topic.name: self._partitions(client, topic) for topic in TOPICS}
         everything = [partition for several in partitions.values() for partition in several]
         committed = {partition: client.committed(partition) or 0 for partition in everything}
-        marks = self._marks(everything)  # after what is committed and before the ends: they lie between these
+        marks, highest = self._marks(everything)  # after what is committed and before the ends: they lie between these
         begins, ends = client.beginning_offsets(everything), client.end_offsets(everything)
         lost: dict[Any, int] = {}
         if marks is not None:
             self.failed = another_log(
-                {one.partition: marks[one] for one in partitions[EVENTS.name] if one in marks},
+                {one.partition: highest[one] for one in partitions[EVENTS.name] if one in highest},
                 {one.partition: ends[one] for one in partitions[EVENTS.name]},
                 self._kafka,
                 self._store,
             )
-            self._forget_other_logs(marks, partitions, ends)
+            self._forget_other_logs(marks, highest, partitions, ends)
             lost = lost_records(marks, committed, begins, ends)
         done = {partition: committed[partition] - lost.get(partition, 0) for partition in everything}
         behind = {one: lost.get(one, 0) + max(0, ends[one] - max(begins[one], committed[one])) for one in everything}
@@ -118,10 +118,16 @@ class LagWatch:
         if moved or not any(behind[partition] for partition in mine):
             self._operations.progress()
 
-    def _forget_other_logs(self, marks: dict[Any, int], partitions: dict[str, list[Any]], ends: dict[Any, int]) -> None:
+    def _forget_other_logs(
+        self,
+        marks: dict[Any, int],
+        highest: dict[Any, int],
+        partitions: dict[str, list[Any]],
+        ends: dict[Any, int],
+    ) -> None:
         """All but features may be written again, so a topic made anew begins at once."""
         for topic in (ITEMS, USERS, IDENTITIES, DEAD_LETTERS):
-            beyond = [one for one in partitions[topic.name] if marks.get(one, -1) >= ends[one]]
+            beyond = [one for one in partitions[topic.name] if highest.get(one, -1) >= ends[one]]
             if beyond:
                 numbers = [one.partition for one in beyond]
                 log.warning(
@@ -131,7 +137,7 @@ class LagWatch:
                 )
                 self._operations.retry.call("redis", lambda: self._store.forget_marks(topic, numbers))  # noqa: B023 - called at once
                 for one in beyond:
-                    del marks[one]
+                    marks.pop(one, None)
 
     def _is_hole(self, partition: Any, at: int, end: int) -> bool:
         """Whether nothing is there up to the end but the markers of transactions; asked once where it is so."""
@@ -155,15 +161,20 @@ class LagWatch:
         where = ", ".join(f"{records:,} of {one.topic}[{one.partition}]" for one, records in sorted(lost.items()))
         self._operations.trouble(f"the store lost records that are read again from the log: {where} to go")
 
-    def _marks(self, partitions: list[Any]) -> dict[Any, int] | None:
+    def _marks(self, partitions: list[Any]) -> tuple[dict[Any, int] | None, dict[Any, int]]:
+        """Up to where all slots of the store have everything, and the newest that any has something of."""
         try:
-            marks = {topic_name(topic, self._kafka.prefix): self._store.marks_of(topic) for topic in TOPICS}
+            found = {topic_name(topic, self._kafka.prefix): self._store.marks_and_highest(topic) for topic in TOPICS}
         except StoreDamaged as error:
             self.failed = error
-            return None
+            return None, {}
         except HeadwaterError:  # the rounds need the store too, and say what it answers
-            return None
-        return {one: marks[one.topic][one.partition] for one in partitions if one.partition in marks[one.topic]}
+            return None, {}
+        low, high = (
+            {one: found[one.topic][n][one.partition] for one in partitions if one.partition in found[one.topic][n]}
+            for n in (0, 1)
+        )
+        return low, high
 
     def _partitions(self, client: Any, topic: Topic) -> list[Any]:
         name = topic_name(topic, self._kafka.prefix)

@@ -2,18 +2,19 @@
 
 Before: `streams.intake` gives records. After: `streams.outbox` has the examples, `streams.features.store` the features;
 the caller may acknowledge. The order is the delivery guarantee: read, fold, send examples and dead letters (acked by
-the broker), one atomic script, and only then the acknowledgement. A crash in between repeats the round: the script
-refuses what is at or below the marks, the trainer drops examples at or below its own. A store that has less than this
-worker left there went back in time: the round then folds nothing and says from where to read again.
+the broker), one atomic script for each slot of the store, and only then the acknowledgement. A crash in between
+repeats the round: what is at or below the marks of its slot is not folded again, the trainer drops examples at or below
+its own. A slot that has less than this worker left there went back in time: the round then folds nothing and says from
+where to read again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from headwater.errors import InvalidMessage
 from headwater.events import now_ms
@@ -22,11 +23,11 @@ from headwater.settings import StreamsSettings
 from headwater.topics import EVENTS, topic_name
 from headwater.wire import EventRow, TimeBounds, read_events
 from streams.features.decay import Decay, ItemStatistics
-from streams.features.fold import Folded, Folding, Limits, fold_batch
+from streams.features.fold import Folded, Folding, KnownBeside, Limits, fold_batch
 from streams.features.hot_users import HotUsers
 from streams.features.identity import as_one
 from streams.features.state import EMPTY, UserState
-from streams.features.store import Batch, FeatureStore
+from streams.features.store import Batch, FeatureStore, KnownMarks, Reading
 from streams.losses import Losses
 from streams.outbox import ExamplesOutbox, RefusedMessage
 from streams.streams_metrics import StreamsMetrics
@@ -50,7 +51,7 @@ class _Decoded:
     """Of `refused`, what the broker has not acknowledged yet: a round that is redone sends only these."""
 
     def drop_up_to(self, offset: int) -> int:
-        """Forget what was folded before; how many records that were."""
+        """Forget what is done with; how many records that were."""
         before = len(self.messages)
         self.messages = [message for message in self.messages if message.offset > offset]
         if len(self.messages) < before:
@@ -58,6 +59,18 @@ class _Decoded:
             self.refused = [letter for letter in self.refused if letter.message.offset > offset]
             self.unsent = [letter for letter in self.unsent if letter.message.offset > offset]
         return before - len(self.messages)
+
+    def drop_folded(self, mark_of: Callable[[str], int]) -> None:
+        """Forget the events that are at or below the mark of their user's slot."""
+        self.rows = [row for row in self.rows if row.offset > mark_of(row.user_id)]
+
+
+class _KnownUsers(NamedTuple):
+    """What is known of the users of one batch: what was read, their states with those in memory, what was told."""
+
+    reading: Reading
+    states: dict[str, UserState]
+    attributes: Attributes
 
 
 class EventRounds:
@@ -86,16 +99,14 @@ class EventRounds:
         self._rebuilt = rebuilt
         self._hot = HotUsers(settings.hot_users)
         self._unknown_types = UnknownTypes(limits.meanings)
-        self._marks: dict[int, int] | None = None
-        self._left: dict[int, int] = {}
-        self._written: set[int] = set()
+        self._known = KnownMarks(store.slots.count)
         self._decay: Decay | None = None
 
     async def positions(self) -> dict[int, int]:
         """Partition -> offset after the newest folded record, fresh from the store: where reading goes on."""
         self._forget()
-        self._left = await self._retry.call_blocking("redis", self._store.marks)
-        return after(self._left)
+        self._known.begin(await self._retry.call_blocking("redis", lambda: self._store.standing(EVENTS)))
+        return after(self._known.low)
 
     async def run(self, messages: Sequence[Message]) -> Mapping[int, int] | None:
         """Fold one batch. After None, every record of it is in the features, or in dead-letters, for good.
@@ -108,18 +119,12 @@ class EventRounds:
             known = await self._read({row.user_id for part in parts.values() for row in part.rows}, parts)
             if known is None:
                 continue
-            states, people, attributes = known
-            assert self._marks is not None
-            if self._went_back(marks := self._marks):
-                return after(marks)
-            for partition in list(parts):
-                dropped = parts[partition].drop_up_to(self._marks.get(partition, -1))
-                self._metrics.redelivered.inc(dropped)
-                if not parts[partition].messages:
-                    del parts[partition]
+            if self._known.went_back(known.reading):
+                return await self._gone_back()
+            self._drop_known(parts)
             if not parts:
                 return None
-            folded, batch = self._fold(parts, states, people, attributes)
+            folded, batch = self._fold(parts, known)
             await self._send(parts, folded)
             verdict = await self._retry.call_blocking("redis", lambda: self._store.apply(batch))  # noqa: B023 - called at once
             if verdict == "applied":
@@ -128,9 +133,10 @@ class EventRounds:
             if verdict == "users":
                 foreign = await self._retry.call_blocking("redis", lambda: self._store.foreign_users(list(batch.after)))  # noqa: B023
                 await self._mend(foreign)
-        for partition, (_, mark) in batch.marks.items():
-            self._marks[partition] = mark
-            self._written.add(partition)
+        self._known.wrote(batch.marks)
+        low, own = self._known.done({partition: part.messages[-1].offset for partition, part in parts.items()})
+        if self._store.slots.count > 1:
+            await self._retry.call_blocking("redis", lambda: self._store.record(EVENTS, low, own))
         self._decay = batch.decay
         self._hot.put(batch.after)
         self._count(parts, folded)
@@ -162,21 +168,27 @@ class EventRounds:
             part.unsent = list(part.refused)
         return parts
 
-    def _went_back(self, marks: dict[int, int]) -> bool:
-        """Whether a mark is lower than this worker left or found it. From then on, what the store has is what counts.
-
-        Another worker only ever moves a mark up. The offsets of the batch tell nothing: a log may have gaps.
+    def _drop_known(self, parts: dict[int, _Decoded]) -> None:
+        """Forget what is in the features already: records below the mark of all slots, events below their slot's own,
+        which a round that came half-way has left there.
         """
-        left, self._left = self._left, dict(marks)
-        went_back = any(marks.get(partition, -1) < mark for partition, mark in left.items())
-        if went_back:
-            self._forget()
-            self._losses.went_back(self._topic, after(left), after(marks))
-        return went_back
+        for partition in list(parts):
+            part = parts[partition]
+            dropped = part.drop_up_to(self._known.done_with(partition))
+            self._metrics.redelivered.inc(dropped)
+            if not part.messages:
+                del parts[partition]
+            elif self._store.slots.count > 1:
+                part.drop_folded(lambda user: self._known.mark(self._store.slots.of(user), partition))  # noqa: B023
 
-    async def _read(
-        self, users: set[str], partitions: Iterable[int]
-    ) -> tuple[dict[str, UserState], Mapping[str, tuple[str, ...]], Attributes] | None:
+    async def _gone_back(self) -> dict[int, int]:
+        """Where to read from, now that the store holds less than this worker left or found there."""
+        was = after(self._known.low)
+        positions = await self.positions()
+        self._losses.went_back(self._topic, was, positions)
+        return positions
+
+    async def _read(self, users: set[str], partitions: Collection[int]) -> _KnownUsers | None:
         """The states of these users and of the ids that are the same people, which these are, and what was told of
         them, fresh from the store: a link is never remembered. None: read again, for some were no states and are made
         anew, or the store's marks are not those that this worker goes by: what is read together with them may be the
@@ -184,10 +196,9 @@ class EventRounds:
         """
         hot = {user: state for user in users if (state := self._hot.get(user)) is not None}
         missing = [user for user in users if user not in hot]
-        reading = await self._retry.call_blocking("redis", lambda: self._store.read_users(missing, [*users]))
-        if self._marks is None:
-            self._marks = reading.marks
-        elif any(reading.marks.get(one) != self._marks.get(one) for one in self._written.union(partitions)):
+        behind = self._known.behind(partitions)
+        reading = await self._retry.call_blocking("redis", lambda: self._store.read_users(missing, [*users], behind))
+        if not self._known.agrees(reading, partitions):
             self._conflict("marks")
             return None
         for error in reading.newer.values():
@@ -210,7 +221,7 @@ class EventRounds:
             for user in users:
                 told = reading.attributes_of([user])
                 attributes[user] = {name: value for name, value in told.items() if name in counted}
-        return {**reading.states, **hot}, reading.people, attributes
+        return _KnownUsers(reading, {**reading.states, **hot}, attributes)
 
     async def _mend(self, damaged: Mapping[str, bytes | None]) -> None:
         """These users are made again from the log, as far as it goes. This worker's rounds wait meanwhile."""
@@ -225,43 +236,35 @@ class EventRounds:
     def _conflict(self, on: str) -> None:
         """Something is not as it was when this worker last looked: what it knows of the store is read anew."""
         self._metrics.conflicts.labels(on).inc()
-        if self._marks is not None:
-            self._left = dict(self._marks)  # with these the next look at the store is compared
         self._forget()
 
-    def _fold(
-        self,
-        parts: dict[int, _Decoded],
-        states: dict[str, UserState],
-        people: Mapping[str, tuple[str, ...]],
-        attributes: Attributes,
-    ) -> tuple[dict[int, Folded], Batch]:
-        assert self._marks is not None
+    def _fold(self, parts: dict[int, _Decoded], found: _KnownUsers) -> tuple[dict[int, Folded], Batch]:
+        reading, states, attributes = found
         first = next((row for part in parts.values() for row in part.rows), None)
         decay = self._decay or (Decay(first.time_ms, self._half_life_ms) if first else None)
-        persons = self._persons(people, states, attributes)
+        persons = self._persons(reading.people, states, attributes)
+        beside = KnownBeside(persons, attributes, reading.slot_of)
         known = dict(states)  # a user whose events lie in two partitions is folded from one into the other
         folded: dict[int, Folded] = {}
         after: dict[str, UserState] = {}
-        items: dict[str, ItemStatistics] = {}
+        items: dict[int, dict[str, ItemStatistics]] = {}
         now = now_ms()
         for partition, part in parts.items():
             if decay is None:
                 break
-            one = folded[partition] = fold_batch(
-                known, part.rows, self._limits, decay, partition, now, persons, attributes
-            )
+            one = folded[partition] = fold_batch(known, part.rows, self._limits, decay, partition, now, beside)
             known |= one.states
             after |= one.states
-            for item, statistics in one.items.items():
-                if item in items:
-                    items[item].merge(statistics)
-                else:
-                    items[item] = statistics
-        # marks that this worker moved are compared even where they stay: users in memory are only as good as these
-        ends = {partition: self._marks[partition] for partition in self._written}
-        ends |= {partition: part.messages[-1].offset for partition, part in parts.items()}
-        marks = {partition: (self._marks.get(partition), end) for partition, end in ends.items()}
+            for slot, several in one.slots.items():
+                of_slot = items.setdefault(slot, {})
+                for item, statistics in several.items():
+                    if item in of_slot:
+                        of_slot[item].merge(statistics)
+                    else:
+                        of_slot[item] = statistics
+        ends = {partition: part.messages[-1].offset for partition, part in parts.items()}
+        touched = {reading.slot_of[row.user_id] for part in parts.values() for row in part.rows}
+        marks = self._known.moved(touched, ends)
         before = {user: states.get(user, EMPTY) for user in after}
         return folded, Batch(marks, decay, before, after, items)
 
@@ -309,9 +312,8 @@ class EventRounds:
                 self._metrics.to_feature.observe(max(0.0, now - message.timestamp / 1000))
 
     def _forget(self) -> None:
-        self._marks = None
+        self._known.forget()
         self._decay = None
-        self._written.clear()
         self._hot.clear()
 
 

@@ -57,6 +57,7 @@ class StreamsWorker:
         retry.call("kafka", lambda: ensure_topics(kafka))
         self._partitions = retry.call("kafka", lambda: _example_partitions(self._settings))
         log.info("store", extra={"found": retry.call("redis", store.ping), "at": store.address})
+        retry.call("redis", store.claim)
         if policy := retry.call("redis", store.evicts):
             log.warning(
                 "Redis may throw features away when it is full (maxmemory-policy %s), and nobody can tell: set it to "

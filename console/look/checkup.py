@@ -246,7 +246,9 @@ def _store(settings: Settings) -> Iterator[Finding]:
     store = FeatureStore(settings.redis, settings.kafka.prefix)
     try:
         version = store.ping()
-        marks = store.read_users([]).marks  # and whatever else all features depend on: it raises StoreDamaged
+        store.read_users([])  # whatever all features depend on: it raises StoreDamaged
+        standing = store.standing(EVENTS)
+        marks = standing.marks()
         folded = ", ".join(f"[{partition}]@{offset}" for partition, offset in sorted(marks.items())) or "nothing yet"
         text = f"{version} at {store.address}; events folded up to {folded}"
         detail: dict[str, Any] = {"version": version, "marks": marks_json(marks)}

@@ -39,8 +39,8 @@ from streams.features.decay import Decay, ItemStatistics
 from streams.features.state import EMPTY, UserState
 from streams.features.undo import Undone, matched
 
-__all__ = ["REACTIONS", "Change", "Folded", "Folding", "Limits", "event_hash", "example", "fold", "fold_batch"]
-__all__ += ["shown_order"]
+__all__ = ["REACTIONS", "Change", "Folded", "Folding", "KnownBeside", "Limits", "event_hash", "example", "fold"]
+__all__ += ["fold_batch", "shown_order"]
 
 UNDOS = 128
 """Newest undos of a user, with what they took back, that an event which arrives later is compared with."""
@@ -495,7 +495,7 @@ class Folded:
     Fields
         states: to write.
         segments: examples to send.
-        items: statistics to add.
+        slots: by slot of the store, statistics to add.
         applied: events folded; of these `exposures` showed something, and `undos` undo others.
         undone: events that were taken back, be it that their undo came first.
         duplicates, late: events known before, and events that go to a place before others.
@@ -503,7 +503,7 @@ class Folded:
 
     states: dict[str, UserState] = field(default_factory=dict)
     segments: list[Segment] = field(default_factory=list)
-    items: dict[str, ItemStatistics] = field(default_factory=dict)
+    slots: dict[int, dict[str, ItemStatistics]] = field(default_factory=dict)
     applied: int = 0
     duplicates: int = 0
     late: int = 0
@@ -511,7 +511,13 @@ class Folded:
     undos: int = 0
     undone: int = 0
 
-    def count(self, change: Change, row: EventRow, known: int, decay: Decay) -> None:
+    @property
+    def items(self) -> dict[str, ItemStatistics]:
+        """Statistics to add, where all lies in one slot."""
+        assert self.slots.keys() <= {0}
+        return self.slots.setdefault(0, {})
+
+    def count(self, change: Change, row: EventRow, known: int, decay: Decay, slot: int = 0) -> None:
         """Count one event, and add to the statistics of items what it counts for them.
 
         Parameters
@@ -519,10 +525,12 @@ class Folded:
             row: the event.
             known: entries of the history that it comes into.
             decay: of item statistics.
+            slot: of the user.
         """
         self.applied += 1
+        items = self.slots.setdefault(slot, {})
         if (one := change.enters) is not None:
-            self._item(one.item_id).add(one.type, change.meaning, one.time_ms, decay)
+            _item(items, one.item_id).add(one.type, change.meaning, one.time_ms, decay)
             if change.continues:
                 return
         self.exposures += change.exposed is not None
@@ -530,15 +538,31 @@ class Folded:
         self.undone += change.taken is not None and change.freed is None
         self.late += change.kind in (Kind.EVENT, Kind.SHOWN) and change.place < known
         for item_id in change.counted:
-            self._item(item_id).add(row.type, Meaning.EXPOSURE, row.time_ms, decay)
+            _item(items, item_id).add(row.type, Meaning.EXPOSURE, row.time_ms, decay)
         if (one := change.leaves) is not None:
-            self._item(one.item_id).take(one.type, change.meaning, one.time_ms, decay)
+            _item(items, one.item_id).take(one.type, change.meaning, one.time_ms, decay)
 
-    def _item(self, item_id: str) -> ItemStatistics:
-        item = self.items.get(item_id)
-        if item is None:
-            item = self.items[item_id] = ItemStatistics()
-        return item
+
+def _item(items: dict[str, ItemStatistics], item_id: str) -> ItemStatistics:
+    item = items.get(item_id)
+    if item is None:
+        item = items[item_id] = ItemStatistics()
+    return item
+
+
+class KnownBeside(NamedTuple):
+    """What is known of users beside their states, by id.
+
+    Fields
+        people: of ids that are one person with others, what is known of that person, in which the events are folded,
+            too: what they teach has the person's past.
+        attributes: for what their events teach.
+        slot_of: the slot of the store that each lies in; all in one where nothing is said.
+    """
+
+    people: Mapping[str, Folding] = MappingProxyType({})
+    attributes: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    slot_of: Mapping[str, int] = MappingProxyType({})
 
 
 def fold_batch(
@@ -548,8 +572,7 @@ def fold_batch(
     decay: Decay,
     partition: int = 0,
     now_ms: int = 0,
-    people: Mapping[str, Folding] = MappingProxyType({}),
-    attributes: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    beside: KnownBeside = KnownBeside(),
 ) -> Folded:
     """`example` and `fold` for every row in turn. How rows are cut into batches changes neither states nor examples.
 
@@ -559,15 +582,14 @@ def fold_batch(
         limits: how much is remembered per user.
         decay: of item statistics.
         partition, now_ms: what states say of where and when they were folded.
-        people: of ids that are one person with others, what is known of that person, in which the events are folded,
-            too: what they teach has the person's past.
-        attributes: of users, for what their events teach.
+        beside: what else is known of the users.
 
     Returns
         States to write, examples to send, statistics to add, counts.
     """
     folded = Folded()
     users: dict[str, Folding] = {}
+    people, attributes, slot_of = beside
     for each in people.values():
         each.segment = None  # what is sent for another batch goes on in no other record
     for row in rows:
@@ -584,7 +606,7 @@ def fold_batch(
         segment = user.extend(change, row) if person is None else _taught(person, row)
         if segment is not None:
             folded.segments.append(segment)
-        folded.count(change, row, len(user.history), decay)
+        folded.count(change, row, len(user.history), decay, slot_of.get(row.user_id, 0))
         user.apply(change, row)
     for user_id, user in users.items():
         if user.count != user.before.count:

@@ -62,7 +62,7 @@ def lost_records(
 
 def check_log(kafka: KafkaSettings, store: FeatureStore) -> None:
     """Compare marks and log now. Raises AnotherLog, or Unavailable when a server does not answer."""
-    marks = store.marks()
+    _, marks = store.marks_and_highest(EVENTS)
     wrong = another_log(marks, end_offsets(kafka, EVENTS), kafka, store)
     if wrong is not None:
         raise wrong

@@ -277,7 +277,7 @@ def test_a_store_that_is_older_than_what_the_group_has_committed_is_wrong(
 
     for n in range(5):
         write.event(n, age_s=60)
-    store.apply(Batch(marks={0: (None, 1)}))
+    store.apply(Batch({0: {0: (None, 1)}}))
     part = TopicPartition(topic_name("events", settings.kafka.prefix), 0)
     with open_consumer(settings.kafka, "streams") as reader:
         reader.subscribe([part.topic])
@@ -296,9 +296,9 @@ def test_a_worker_that_has_moved_between_two_looks_is_only_busy(
 ) -> None:
     for n in range(5):
         write.event(n, age_s=60)
-    store.apply(Batch(marks={0: (None, 1)}))
+    store.apply(Batch({0: {0: (None, 1)}}))
     before = flow.stands(settings)
-    store.apply(Batch(marks={0: (1, 2)}))
+    store.apply(Batch({0: {0: (1, 2)}}))
     assert only(list(flow.flow(settings, topic_states(settings.kafka), before))).state == "ok"
 
 

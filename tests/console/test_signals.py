@@ -224,7 +224,7 @@ def test_an_item_is_told_with_what_the_store_has_counted_of_it(
     rows = [EventRow("u", "i", kind, AT_MS + n, None, f"e{n}", None, n, 0) for n, kind in enumerate(kinds)]
     made = fold_batch({}, rows, Limits(), Decay(AT_MS, 1e9))
     with storing(settings) as store:
-        assert store.apply(Batch({0: (None, 5)}, Decay(AT_MS, 1e9), {}, made.states, made.items)) == "applied"
+        assert store.apply(Batch({0: {0: (None, 5)}}, Decay(AT_MS, 1e9), {}, made.states, made.slots)) == "applied"
     monkeypatch.setenv("HEADWATER_REDIS__URL", settings.redis.url.get_secret_value())
     monkeypatch.setenv("HEADWATER_KAFKA__PREFIX", settings.kafka.prefix)
     shown = signals(path, "--counted", "i", "--counted", "never")

@@ -208,13 +208,13 @@ def test_context_recent_events_and_candidates_count_for_one_answer_and_a_link_un
     assert (items_of(at_once), at_once.receipt.people) == (["film-5"], {"guest-7": 1, "new": 0})
     assert world.recommend("new", k=1).receipt.history_length == 0
     word = IdentityRow("new", "guest-7", True, 1, 0, 3)
-    world.store.put_links([word], 0, 3, None)
+    world.store.put_links([word], 0, 3)
     for user in ("new", "guest-7"):
         answer = world.recommend(user, k=1, after_identities={"0": 3})
         assert (items_of(answer), answer.receipt.history_events, answer.user_id) == (["film-5"], 1, user)
         assert answer.receipt.people == {"guest-7": 1, "new": 0}
     assert "after=not_reached" in world.recommend("new", after_identities={"0": 4}, deadline_ms=60_000).receipt.policy
-    world.store.put_links([word._replace(linked=False, time_ms=2, offset=4)], 0, 4, 3)
+    world.store.put_links([word._replace(linked=False, time_ms=2, offset=4)], 0, 4)
     assert (receipt := world.recommend("new").receipt).history_length == 0
     assert receipt.people == {}
 

@@ -8,7 +8,7 @@ from headwater import Event
 from headwater.context import named
 from headwater.examples import pack_segments, unpack
 from headwater.wire import EventRow
-from streams.features.fold import Folding, Limits, example, fold_batch
+from streams.features.fold import Folding, KnownBeside, Limits, example, fold_batch
 from streams.features.recording import recorded
 from streams.features.state import EMPTY
 from tests.streams.test_store import DECAY
@@ -23,7 +23,7 @@ def test_context_and_attributes_travel_with_each_example_and_survive_being_cut()
         for n, given in enumerate([{"device": "app", "other": 1}, None, {"device": 7}, {"device": ["no"]}])
     ]
     told = {"ann": {"plan": "family", "genres": ("noir",)}}
-    (segment,) = fold_batch({}, rows, limits, DECAY, attributes=told).segments
+    (segment,) = fold_batch({}, rows, limits, DECAY, beside=KnownBeside(attributes=told)).segments
     wanted = [{"device": "app"}, {}, {"device": 7.0}, {}]
     for parts in ([segment], [segment.part(0, 2), segment.part(2, 4)]):
         found = [one for part in parts for one in unpack(pack_segments(0, [part]))]

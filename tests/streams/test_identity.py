@@ -17,7 +17,7 @@ from headwater.settings import Settings
 from headwater.topics import IDENTITIES
 from headwater.wire import EventRow, IdentityRow
 from streams.features.decay import Decay
-from streams.features.fold import Folding, Limits, fold, fold_batch
+from streams.features.fold import Folding, KnownBeside, Limits, fold, fold_batch
 from streams.features.identity import (
     ALONE,
     MOST_LINKS,
@@ -30,7 +30,7 @@ from streams.features.identity import (
     person,
 )
 from streams.features.state import EMPTY, UserState
-from streams.features.store import Batch, FeatureStore
+from streams.features.store import Batch, FeatureStore, StoreStanding
 from tests.worlds.streams import server_of, storing
 
 DECAY = Decay(1_000, 86_400_000.0)
@@ -117,8 +117,8 @@ def test_the_store_keeps_what_the_pure_function_keeps(store: FeatureStore, chanc
     rows = [told(*chance.sample(ids, 2), chance.randrange(9), chance.random() < 0.7, n) for n in range(60)]
     for first in range(0, 60, 7):
         batch = rows[first : first + 7]
-        assert store.put_links(batch, 0, batch[-1].offset, None if not first else first - 1)
-    assert store.put_links(rows[10:30], 0, 29, 59)  # redelivered
+        assert store.put_links(batch, 0, batch[-1].offset) == "written"
+    assert store.put_links(rows[10:30], 0, 29) == "written"  # redelivered
     assert store.marks_of(IDENTITIES) == {0: 59}
     found = dict(zip(ids, store.read_links(ids), strict=True))
     assert {one: links for one, links in found.items() if links != ALONE} == kept(rows)
@@ -128,16 +128,16 @@ def test_the_store_keeps_what_the_pure_function_keeps(store: FeatureStore, chanc
 
 
 def test_a_store_that_has_less_than_was_left_there_takes_nothing(settings: Settings, store: FeatureStore) -> None:
-    assert store.put_links([told("ada", "guest-1", 1)], 0, 5, None)
-    assert not store.put_links([told("ada", "guest-2", 1)], 0, 9, 8)
+    assert store.put_links([told("ada", "guest-1", 1)], 0, 5) == "written"
+    assert store.put_links([told("ada", "guest-2", 1)], 0, 9, StoreStanding({0: {0: 8}})) == "behind"
     assert store.marks_of(IDENTITIES) == {0: 5}
     with server_of(settings) as server:
         server.set(f"{settings.kafka.prefix}w:ada", "no links")
     reading = store.read_users(["ada"])
     assert (reading.people, reading.unlinked) == ({}, ["ada"])
-    assert not store.put_links([told("ada", "guest-2", 2)], 0, 9, 5)
+    assert store.put_links([told("ada", "guest-2", 2)], 0, 9) == "behind"
     assert store.marks_of(IDENTITIES) == {}  # the topic is read again from its beginning
-    assert store.put_links([told("ada", "guest-1", 1), told("ada", "guest-2", 2)], 0, 9, None)
+    assert store.put_links([told("ada", "guest-1", 1), told("ada", "guest-2", 2)], 0, 9) == "written"
     assert store.read_users(["ada"]).people == {"ada": ("ada", "guest-1", "guest-2")}
 
 
@@ -188,7 +188,9 @@ def test_an_example_of_any_id_has_the_past_of_the_person(rows: list[EventRow], c
     taught: list[Any] = []
     for first, end in itertools.pairwise(sorted({0, len(rows), *(cut % (len(rows) + 1) for cut in cuts)})):
         together = Folding(as_one([states.get(one, EMPTY) for one in IDS[:3]], Limits()), Limits())
-        made = fold_batch(states, rows[first:end], Limits(), DECAY, people=dict.fromkeys(IDS, together))
+        made = fold_batch(
+            states, rows[first:end], Limits(), DECAY, beside=KnownBeside(people=dict.fromkeys(IDS, together))
+        )
         states |= made.states
         taught += unpack(pack_segments(0, made.segments))
     wanted = unpack(pack_segments(0, fold_batch({}, alone(rows), Limits(), DECAY).segments))
@@ -205,7 +207,7 @@ def test_an_event_that_was_sent_under_both_ids_counts_and_teaches_once() -> None
     together = as_one([states["ada"], states["guest-1"]], Limits())
     assert ([one.item_id for one in together.history], together.count) == (["b"], 3)
     person_ = Folding(as_one([folded(guest)["guest-1"], EMPTY], Limits()), Limits())
-    assert not fold_batch({}, again, Limits(), DECAY, people={"ada": person_}).segments
+    assert not fold_batch({}, again, Limits(), DECAY, beside=KnownBeside(people={"ada": person_})).segments
 
 
 def test_of_a_long_life_the_newest_events_count() -> None:
@@ -220,9 +222,9 @@ def test_of_a_long_life_the_newest_events_count() -> None:
 def test_a_reading_has_all_ids_of_a_person_at_one_moment(store: FeatureStore) -> None:
     rows = [row(0, "ada", "a", 1), row(1, "guest-1", "b", 2), row(2, "guest-2", "c", 3), row(3, "bob", "d", 4)]
     made = fold_batch({}, rows, Limits(), DECAY)
-    assert store.apply(Batch({0: (None, 3)}, DECAY, {}, made.states, made.items)) == "applied"
-    store.put_links([told("ada", "guest-1", 1), told("ada", "guest-2", 2, offset=1)], 0, 1, None)
+    assert store.apply(Batch({0: {0: (None, 3)}}, DECAY, {}, made.states, made.slots)) == "applied"
+    store.put_links([told("ada", "guest-1", 1), told("ada", "guest-2", 2, offset=1)], 0, 1)
     reading = store.read_users(["guest-1", "bob"])
     assert reading.people == {"guest-1": ("ada", "guest-1", "guest-2")}
     assert reading.states.keys() >= {"ada", "guest-1", "guest-2", "bob"}
-    assert (reading.marks, reading.identities) == ({0: 3}, {0: 1})
+    assert (reading.marks(), reading.slots[0].identities) == ({0: 3}, {0: 1})

@@ -39,7 +39,7 @@ def rows(n: int, start: int = 0, user: str = "ada") -> list[EventRow]:
 
 
 def batch(folded: Folded, expected: int | None, mark: int, **more: object) -> Batch:
-    made = Batch({0: (expected, mark)}, DECAY, {}, folded.states, folded.items)
+    made = Batch({0: {0: (expected, mark)}}, DECAY, {}, folded.states, folded.slots)
     return replace(made, **more)  # type: ignore[arg-type]
 
 
@@ -48,7 +48,7 @@ def test_a_batch_is_written_whole_and_read_in_one_round_trip(store: FeatureStore
     assert store.apply(batch(folded, None, 4)) == "applied"
     reading = store.read_users(["ada", "nobody"])
     assert reading.states == {"ada": folded.states["ada"], "nobody": EMPTY}
-    assert reading.marks == store.marks() == {0: 4}
+    assert reading.marks() == store.marks() == {0: 4}
     assert reading.decay == DECAY
     assert store.item_statistics(["film-0", "film-9"]) == [folded.items["film-0"], ItemStatistics()]
     assert set(store.ids("u")) == {"ada"}
@@ -73,11 +73,11 @@ def test_a_worker_that_lost_its_partition_is_fenced(store: FeatureStore) -> None
 def test_a_user_changed_by_another_partition_is_a_conflict_that_writes_nothing(store: FeatureStore) -> None:
     assert store.apply(batch(fold_batch({}, rows(5), Limits(), DECAY), None, 4)) == "applied"
     stale = fold_batch({}, rows(2, start=50), Limits(), DECAY)
-    assert store.apply(batch(stale, None, 1, marks={1: (None, 1)})) == "users"
+    assert store.apply(batch(stale, None, 1, marks={0: {1: (None, 1)}})) == "users"
     assert store.marks() == {0: 4}
     known = store.read_users(["ada"]).states
     fresh = fold_batch(known, rows(2, start=50), Limits(), DECAY)
-    assert store.apply(batch(fresh, None, 1, marks={1: (None, 1)}, before=known)) == "applied"
+    assert store.apply(batch(fresh, None, 1, marks={0: {1: (None, 1)}}, before=known)) == "applied"
     assert store.read_users(["ada"]).states["ada"].count == 7
 
 
@@ -136,9 +136,9 @@ def test_scripts_are_loaded_again_after_the_server_forgot_them(settings: Setting
 
 
 def test_catalogue_entries_below_the_mark_are_not_written_again(store: FeatureStore) -> None:
-    assert store.put_items({"a": b'{"title":"new"}', "b": b"{}"}, 0, 9)
-    assert not store.put_items({"a": b'{"title":"old"}'}, 0, 5)
-    assert store.put_items({"b": None}, 0, 10)
+    assert store.put_items({"a": b'{"title":"new"}', "b": b"{}"}, 0, 9) == "written"
+    assert store.put_items({"a": b'{"title":"old"}'}, 0, 5) == "known"
+    assert store.put_items({"b": None}, 0, 10) == "written"
     assert store.read_items(["a", "b"]) == [b'{"title":"new"}', None]
     assert store.read_items([]) == []
 
@@ -302,9 +302,9 @@ def test_the_catalogue_and_the_tally_of_dead_letters_begin_anew_where_they_are_n
         server.lpush(f"{prefix}marks:items", "a list")
         server.sadd(f"{prefix}item:a", "a set")
         assert store.marks_of(ITEMS) == {}
-        assert store.put_items({"a": b'{"title":"A"}'}, 0, 9)
+        assert store.put_items({"a": b'{"title":"A"}'}, 0, 9) == "written"
         server.hset(f"{prefix}marks:items", "0", "garbage")
-        assert store.put_items({"b": b'{"title":"B"}'}, 0, 10)
+        assert store.put_items({"b": b'{"title":"B"}'}, 0, 10) == "written"
         assert store.marks_of(ITEMS) == {0: 10}
         assert None not in store.read_items(["a", "b"])
         server.hset(f"{prefix}dead", "schema", "many")

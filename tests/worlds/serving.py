@@ -109,7 +109,9 @@ class World:
         for entry in entries:
             counts[entry.item_id] = ItemStatistics({entry.type: 1}, 0.0, positive=1)
         decay = self.store.read_users([]).decay or Decay(now_ms, 1e9)
-        verdict = self.store.apply(Batch({0: (found, self._mark)}, decay, {user: before}, {user: state}, counts))
+        verdict = self.store.apply(
+            Batch({0: {0: (found, self._mark)}}, decay, {user: before}, {user: state}, {0: counts})
+        )
         assert verdict == "applied", verdict
         return self._mark
 

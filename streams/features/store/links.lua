@@ -1,10 +1,10 @@
--- Writes what was told of ids that are one person, and moves the mark of `identities`.
+-- Writes what was told of ids of one slot that are one person with others, and moves the slot's mark of `identities`.
 --
 -- KEYS  marks of the identities topic, then the ids that are told of
 -- ARGV  partition, the least mark expected ('' for none), the mark to set, most words that are kept a side,
---       then per word on two ids: number of the user's key and of the guest's, user, guest, and the word
---       ('time offset partition linked'), which stays where it is the greater one: any order, and a word that
---       comes again, give the same. So a worker that lost its partition does no harm.
+--       then per word on two ids, for an id of this slot: number of its key, the side of the other ('users' or
+--       'guests'), the other id, and the word ('time offset partition linked'), which stays where it is the greater
+--       one: any order, and a word that comes again, give the same. So a worker that lost its partition does no harm.
 -- Reply 'written', or 'behind' when the store has less than was left there: then nothing was written.
 --       {'written', key, ...} when these keys held what no links are. They begin anew, and the mark with them: the
 --       topic is read again from its beginning.
@@ -82,13 +82,10 @@ local function put(side, other, word)
 end
 
 local links = {}
-for i = 5, #ARGV, 5 do
-    local of_user, of_guest = KEYS[tonumber(ARGV[i])], KEYS[tonumber(ARGV[i + 1])]
-    local user, guest, word = ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
-    links[of_user] = links[of_user] or read(of_user)
-    links[of_guest] = links[of_guest] or read(of_guest)
-    put(links[of_user].guests, guest, word)
-    put(links[of_guest].users, user, word)
+for i = 5, #ARGV, 4 do
+    local key = KEYS[tonumber(ARGV[i])]
+    links[key] = links[key] or read(key)
+    put(links[key][ARGV[i + 1]], ARGV[i + 2], ARGV[i + 3])
 end
 for key, one in pairs(links) do
     redis.call('SET', key, cjson.encode(one))

@@ -1,9 +1,11 @@
--- Writes what one batch made, whole or not at all.
+-- Writes what one batch made of one slot, whole or not at all.
 --
--- KEYS  marks, landmark, popular, then the touched users, then the totals of all items and the touched items
+-- KEYS  marks, landmark, popular, then base and tail of each touched user, then, where items are touched, the totals of
+--       all items and these
 -- ARGV  numbers of marks, users, items and totals; the landmark;
 --       per mark:  partition, the offset it is expected at ('' for none), the offset to set
---       per user:  the count expected in the stored state, the state to write
+--       per user:  the count expected in the stored state, and 'base' and a whole state to write, or 'tail' and what to
+--                  append to it
 --       per item:  item id ('' of the totals), log2 of the decayed weight to add and of that to take off ('' for none),
 --                  number of counts, then field and what to add to it for each: less than nothing for undone events
 -- Reply 'applied', or what had changed meanwhile: 'marks', 'users', 'landmark'. Then nothing was written.
@@ -23,13 +25,20 @@ for i = 0, n_marks - 1 do
     end
 end
 local users_at = at + 3 * n_marks
+-- The version of a stored state, without parsing it: where, says packed/__init__.py. Another type of key is an error table.
+local function version(base, tail)
+    local ends = redis.pcall('GETRANGE', tail, -32, -1)
+    if ends ~= '' then
+        return type(ends) == 'string' and string.match(ends, ':(%d+)$')
+    end
+    local head = redis.pcall('GETRANGE', base, 0, 31)
+    if head == '' then
+        return '0'
+    end
+    return type(head) == 'string' and (string.match(head, '^%c(%d+):') or string.match(head, '^{"count":(%d+),'))
+end
 for i = 0, n_users - 1 do
-    -- states begin with a control character, the count and a colon, and those of releases before {"count":N, so the
-    -- version is read without parsing the history; another type of key is an error table
-    local head = redis.pcall('GETRANGE', KEYS[4 + i], 0, 31)
-    local count = head == '' and '0'
-        or type(head) == 'string' and (string.match(head, '^%c(%d+):') or string.match(head, '^{"count":(%d+),'))
-    if count ~= ARGV[users_at + 2 * i] then
+    if version(KEYS[4 + 2 * i], KEYS[5 + 2 * i]) ~= ARGV[users_at + 3 * i] then
         return 'users'
     end
 end
@@ -46,7 +55,13 @@ for i = 0, n_marks - 1 do
     redis.call('HSET', marks, ARGV[at + 3 * i], ARGV[at + 3 * i + 2])
 end
 for i = 0, n_users - 1 do
-    redis.call('SET', KEYS[4 + i], ARGV[users_at + 2 * i + 1])
+    local how, what = ARGV[users_at + 3 * i + 1], ARGV[users_at + 3 * i + 2]
+    if how == 'tail' then
+        redis.call('APPEND', KEYS[5 + 2 * i], what)
+    else
+        redis.call('SET', KEYS[4 + 2 * i], what)
+        redis.call('DEL', KEYS[5 + 2 * i])
+    end
 end
 
 local LN2, HUGE = math.log(2), 1e15
@@ -103,9 +118,9 @@ local function difference(a, b)
     return a + math.log(share) / LN2, true
 end
 
-at = users_at + 2 * n_users
+at = users_at + 3 * n_users
 for i = 0, n_items - 1 do
-    local key, item, added, taken = KEYS[4 + n_users + i], ARGV[at], ARGV[at + 1], ARGV[at + 2]
+    local key, item, added, taken = KEYS[4 + 2 * n_users + i], ARGV[at], ARGV[at + 1], ARGV[at + 2]
     local n_counts = tonumber(ARGV[at + 3])
     at = at + 4
     local known = redis.pcall('HMGET', key, 'log2', 'm:positive')

@@ -1,0 +1,356 @@
+"""What all parts of the store go by: the server, the slots, and the marks in them.
+
+Before: `server` and `slots`. After: the parts that read and write features.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from headwater.errors import SettingsError, StoreDamaged
+from headwater.settings import RedisSettings
+from headwater.topics import DEAD_LETTERS, EVENTS, IDENTITIES, USERS, Topic, topic_name
+from streams.features.decay import Decay
+from streams.features.store.server import Script, StoreCall, StoreServer, is_wrong_type
+from streams.features.store.slots import MARKS, Slots
+from streams.features.store.standing import StoreStanding
+from streams.features.store.values import decay_of, integers, is_mark, is_number, landmark_text
+
+__all__ = ["MarkedStore", "Whole"]
+
+ONCE, RECORD = Script("once"), Script("record")
+SHARDS = "shards"
+FRESH_S = 1.0
+"""How old what is known of the store as a whole may be where users are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """What is known of all slots: low-water marks and recorded marks by topic, and the decay, of one moment before."""
+
+    low: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    recorded: Mapping[str, Mapping[int, Mapping[int, int]]] = field(default_factory=dict)
+    decay: Decay | None = None
+
+
+class MarkedStore:
+    """The store as far as servers, slots and marks go. Thread-safe, as redis-py's client is.
+
+    Parameters
+        settings: URL, time-out, number of slots.
+        prefix: of all keys.
+        on_damage: told of each key that held what nobody wrote and begins anew.
+
+    Raises
+        StoreDamaged: marks or landmark hold what nobody wrote.
+        Unavailable: here for a URL that is none; from every method when a server does not answer. It names the URL
+            without its password.
+        AccessDenied: from every method when a server does not let us in: no waiting mends that.
+        SettingsError: from every method when the store was made with another number of slots.
+        HeadwaterError: from every method when a server refuses a command.
+    """
+
+    def __init__(
+        self, settings: RedisSettings, prefix: str = "", on_damage: Callable[[str], None] = lambda _key: None
+    ) -> None:
+        self.prefix = prefix
+        self.slots = Slots(prefix, settings.shards)
+        self._on_damage = on_damage
+        self._server = StoreServer(settings, self._check_shards)
+        self._whole: Whole | None = None
+        self._whole_until = 0.0
+        self._whole_lock = threading.Lock()
+
+    @property
+    def address(self) -> str:
+        """Where the server is, without its password."""
+        return self._server.address
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._server.close()
+
+    def ping(self) -> str:
+        """The server's name and version, as `valkey 9.1.2` or `redis 7.0.15`; of a cluster that, too."""
+        info = cast(dict[str, Any], self._server.command("INFO", "server"))
+        name = info.get("server_name", "redis")
+        version = f"{name} {info.get(f'{name}_version', info['redis_version'])}"
+        return f"{version} cluster" if self._server.is_cluster else version
+
+    def time_s(self) -> float:
+        """The server's clock, seconds since 1970."""
+        seconds, microseconds = self._server.command("TIME")
+        return float(seconds + microseconds / 1e6)
+
+    def evicts(self) -> str | None:
+        """The policy by which the server throws keys away when it is full, if it may."""
+        memory = cast(dict[str, Any], self._server.command("INFO", "memory"))
+        policy = str(memory.get("maxmemory_policy", "noeviction"))
+        return None if policy == "noeviction" else policy
+
+    def check(self) -> None:
+        """Look that the server is there, and that the store is of as many slots as the settings say."""
+        self._server.check()
+
+    def claim(self) -> None:
+        """Make this a store of as many slots as the settings say, unless it is one of another number: before anything
+        is written. Raises SettingsError.
+        """
+        self._are_ours(self._server.run([StoreCall(ONCE, [self.prefix + SHARDS], [self.slots.count])])[0])
+
+    def _check_shards(self) -> None:
+        """Before anything is read. A store of one slot may be of a release that did not say so."""
+        said, marks, landmark = self._server.run(
+            [
+                StoreCall("GET", [self.prefix + SHARDS]),
+                StoreCall("EXISTS", [self.prefix + MARKS[EVENTS.name]]),
+                StoreCall("EXISTS", [self.prefix + "landmark"]),
+            ],
+            may_be_odd=True,
+        )
+        if said is None and (marks or landmark):
+            said = b"1"
+        self._are_ours(said)
+
+    def _are_ours(self, made: object) -> None:
+        if made is None or made == str(self.slots.count).encode():
+            return
+        count = made.decode(errors="replace") if isinstance(made, bytes) else str(made)
+        raise SettingsError(
+            f"redis.shards is {self.slots.count}, and the store at {self.address} was made with {count:.40}: its keys "
+            f"lie elsewhere. Set HEADWATER_REDIS__SHARDS={count:.40}; or, for another number, stop the workers, delete "
+            f"all keys {self._whose}, and start them again: what the log still holds is folded anew."
+        )
+
+    @property
+    def _whose(self) -> str:
+        return f"that begin with {self.prefix!r}" if self.prefix else "of this database"
+
+    def standing(self, topic: Topic) -> StoreStanding:
+        """Where a topic's effects stand in every slot, fresh from there.
+
+        Raises
+            StoreDamaged: marks of `events` are none.
+        """
+        low: dict[int, int] = {}
+        recorded: dict[int, dict[int, int]] = {}
+        if self.slots.count > 1:  # before the slots' own: these only rise, so none seems to have lost what it has
+            low, recorded = self._recorded([topic])[topic.name]
+        own = self._server.run([StoreCall("HGETALL", [self.slots.marks(slot, topic)]) for slot in self.slots.all],
+                               may_be_odd=True)  # fmt: skip
+        marks = {slot: self._marks_in(slot, topic, found) for slot, found in enumerate(own)}
+        return StoreStanding(marks, low if self.slots.count > 1 else None, recorded)
+
+    def _recorded(self, topics: Sequence[Topic]) -> dict[str, tuple[dict[int, int], dict[int, dict[int, int]]]]:
+        keys = [key for topic in topics for key in self._record_keys(topic)]
+        replies = self._server.run([StoreCall("HGETALL", [key]) for key in keys], may_be_odd=True)
+        found = {}
+        for topic, low, marks in zip(topics, replies[::2], replies[1::2], strict=True):
+            slots: dict[int, dict[int, int]] = {}
+            for name, offset in {} if isinstance(marks, Exception) else marks.items():
+                slot, _, partition = name.partition(b":")
+                if is_mark(slot, offset) and is_number(partition):
+                    slots.setdefault(int(slot), {})[int(partition)] = int(offset)
+            found[topic.name] = ({} if isinstance(low, Exception) else integers(low), slots)
+        return found
+
+    def _record_keys(self, topic: Topic) -> list[str]:
+        name = MARKS[topic.name]
+        return [self.slots.home(name), self.slots.home(f"slots:{name}")]
+
+    def _marks_in(self, slot: int, topic: Topic, found: Any) -> dict[int, int]:
+        if topic is EVENTS:
+            return self._folded(found, self.slots.marks(slot, topic))
+        return {} if isinstance(found, Exception) else integers(found)  # the script that writes them begins anew
+
+    def record(self, topic: Topic, low: Mapping[int, int], own: Mapping[int, Mapping[int, int]]) -> None:
+        """Record that every slot holds all up to these offsets, and which own marks slots have by now. Never lowers
+        what is recorded. With one slot its own marks say it all.
+
+        Parameters
+            low: partition -> offset.
+            own: slot -> partition -> offset.
+        """
+        if self.slots.count == 1 or not low:
+            return
+        arguments: list[Any] = [len(low)]
+        for partition, offset in low.items():
+            arguments += (partition, offset)
+        for slot, marks in own.items():
+            for partition, offset in marks.items():
+                arguments += (f"{slot}:{partition}", offset)
+        self._server.run([StoreCall(RECORD, self._record_keys(topic), arguments)])
+
+    def whole(self, *, fresh: bool = False) -> Whole:
+        """What is known of all slots, at most a second old. Known before the slots are read, it says no more of them
+        than they hold.
+        """
+        with self._whole_lock:
+            if self._whole is None or fresh or time.monotonic() >= self._whole_until:
+                self._whole_until = time.monotonic() + FRESH_S
+                self._whole = self._read_whole()
+            return self._whole
+
+    def _read_whole(self) -> Whole:
+        if self.slots.count == 1:
+            return Whole()
+        found = self._recorded([EVENTS, IDENTITIES, USERS])
+        landmark = self._landmark()
+        return Whole(
+            {name: low for name, (low, _) in found.items()},
+            {name: recorded for name, (_, recorded) in found.items()},
+            self._decay(landmark, self.slots.home("landmark")),
+        )
+
+    def _landmark(self) -> Any:
+        """That of all slots; where the node that kept it lost it, that of any slot."""
+        home = self._server.run([StoreCall("GET", [self.slots.home("landmark")])], may_be_odd=True)[0]
+        if home is not None or self.slots.count == 1:
+            return home
+        of_slots = self._server.run([StoreCall("GET", [self.slots.key(slot, "landmark")]) for slot in self.slots.all],
+                                    may_be_odd=True)  # fmt: skip
+        return next((one for one in of_slots if one is not None), None)
+
+    def _agree(self, decay: Decay) -> bool:
+        """Whether all slots weigh by this decay; the first that is asked about is that of all."""
+        if self._whole is not None and self._whole.decay == decay:
+            return True
+        text = landmark_text(decay).encode()
+        held = self._landmark()
+        held = self._server.run([StoreCall(ONCE, [self.slots.home("landmark")], [text if held is None else held])])[0]
+        self._whole = None
+        return bool(held == text)
+
+    def marks(self) -> dict[int, int]:
+        """Events partition -> offset up to which everything is folded."""
+        return self.standing(EVENTS).marks()
+
+    def marks_of(self, topic: Topic) -> dict[int, int]:
+        """Partition -> offset up to which every record of a topic has its effect here."""
+        if topic is not DEAD_LETTERS:
+            return self.standing(topic).marks()
+        reply = self._server.run([StoreCall("HGETALL", [self.slots.home("marks:dead")])], may_be_odd=True)[0]
+        found = {} if isinstance(reply, Exception) else cast(dict[bytes, bytes], reply)  # its script begins anew
+        letters = f"{topic_name(topic, self.prefix)}/".encode()
+        offsets = {name: offset.partition(b":")[0] for name, offset in found.items() if name.startswith(letters)}
+        return integers({name.removeprefix(letters): offset for name, offset in offsets.items()})
+
+    def marks_and_highest(self, topic: Topic) -> tuple[dict[int, int], dict[int, int]]:
+        """`marks_of`, and partition -> the newest offset of a topic that has any effect here."""
+        if topic is DEAD_LETTERS:
+            marks = self.marks_of(topic)
+            return marks, marks
+        standing = self.standing(topic)
+        return standing.marks(), standing.highest()
+
+    def forget_marks(self, topic: Topic, partitions: Sequence[int]) -> None:
+        """Take the effects of these partitions of another topic than `events` for those of another log."""
+        if topic is DEAD_LETTERS:
+            head = f"{topic_name(topic, self.prefix)}/"
+            self._server.run(
+                [StoreCall("HDEL", [self.slots.home("marks:dead")], [f"{head}{one}" for one in partitions])]
+            )
+            return
+        if self.slots.count > 1:
+            low, recorded = self._record_keys(topic)
+            of_slots = [f"{slot}:{one}" for slot in self.slots.all for one in partitions]
+            self._server.run([StoreCall("HDEL", [low], partitions), StoreCall("HDEL", [recorded], of_slots)])
+        self._server.run([StoreCall("HDEL", [self.slots.marks(slot, topic)], partitions) for slot in self.slots.all])
+
+    def forget_command(self, partitions: Sequence[int]) -> str:
+        """What to type to make the store forget the marks of these partitions, so that they are folded anew."""
+        fields = " ".join(map(str, partitions))
+        if self.slots.count == 1:
+            return f"redis-cli -u {self.address} HDEL {self.slots.marks(0, EVENTS)} {fields}"
+        cli = f"redis-cli -c -u {self.address.partition(',')[0]}"
+        low, recorded = self._record_keys(EVENTS)
+        every = self.slots.marks(0, EVENTS).replace("{s0}", "{s$s}")
+        return (
+            f"{cli} DEL '{low}' '{recorded}'; for s in $(seq 0 {self.slots.count - 1}); "
+            f'do {cli} HDEL "{every}" {fields}; done'
+        )
+
+    def mend_marks(self, known: Mapping[int, int], filled: Collection[int] | None = None) -> list[str]:
+        """Put marks in the place of what is none.
+
+        Parameters
+            known: partition -> a mark that it has surely had; what was folded since then is folded again, and found to
+                be known.
+            filled: the partitions that have ever held a record. Of another one nothing can have been folded, and what
+                stands there is taken away. None: not known, so it may be any.
+
+        Returns
+            What was found there, as text; nothing when all is well.
+
+        Raises
+            StoreDamaged: it is not known what to write.
+        """
+        return [odd for slot in self.slots.all for odd in self._mend_marks(slot, known, filled)]
+
+    def _mend_marks(self, slot: int, known: Mapping[int, int], filled: Collection[int] | None) -> list[str]:
+        key = self.slots.marks(slot, EVENTS)
+        odd: list[str] = []
+
+        def mend(pipe: Any) -> None:
+            odd.clear()
+            kind = pipe.type(key)
+            if kind not in (b"hash", b"none"):
+                odd.append(f"{key}, a {kind.decode()}")
+                if not known:
+                    raise self._marks_damaged(key, odd[0])
+                pipe.multi()
+                pipe.delete(key)
+                pipe.hset(key, mapping={str(partition): mark for partition, mark in known.items()})
+                return
+            found = {name: value for name, value in pipe.hgetall(key).items() if not is_mark(name, value)}
+            odd.extend(f"{key} {name!r:.40}: {value!r:.40}" for name, value in found.items())
+            pipe.multi()
+            for name, value in found.items():
+                if not is_number(name) or (filled is not None and int(name) not in filled):
+                    pipe.hdel(key, name)
+                elif int(name) in known:
+                    pipe.hset(key, name, str(known[int(name)]))
+                else:
+                    raise self._marks_damaged(key, {name: value})
+
+        self._server.transaction(mend, key)
+        return odd
+
+    def _folded(self, found: Any, key: str) -> dict[int, int]:
+        odd = found if isinstance(found, Exception) else {n: v for n, v in found.items() if not is_mark(n, v)}
+        if odd:
+            raise self._marks_damaged(key, odd)
+        return integers(found)
+
+    def _decay(self, landmark: Any, key: str) -> Decay | None:
+        """Raises StoreDamaged."""
+        try:
+            return None if landmark is None else decay_of(landmark)
+        except (AttributeError, ValueError) as error:  # of another type it is an error of Redis and no bytes
+            wanted = "the ms of the first event and of the half-life"
+            raise self._damaged(key, landmark, wanted, "Restore") from error
+
+    def _marks_damaged(self, key: str, held: object) -> StoreDamaged:
+        mends = "A streams worker that starts sets marks to what its group has committed, if anything. Else restore"
+        return self._damaged(key, held, "offsets by partition", mends)
+
+    def _damaged(self, key: str, held: object, wanted: str, mends: str) -> StoreDamaged:
+        told = str(held) if isinstance(held, Exception) else repr(held)
+        return StoreDamaged(
+            f"redis key {key} at {self.address} holds {told:.120}, not {wanted}: nobody can tell what is in the "
+            "features",
+            f"{mends} the store from a backup; or delete all keys {self._whose} and start "
+            "the streams workers again: what the log still holds is folded anew.",
+        )
+
+    def _tell_damage(self, keys: Iterable[bytes]) -> None:
+        for key in dict.fromkeys(keys):
+            self._on_damage(key.decode())
+
+    @staticmethod
+    def _or_nothing(reply: Any) -> Any:
+        return {} if is_wrong_type(reply) else reply

@@ -1,0 +1,293 @@
+"""The connection to Redis or Valkey, single or cluster: scripts and commands in pipelines, and what an error means.
+
+Before: the parts of the store say what to run, each call on the keys of one slot. After: any server. The only file that
+imports redis. A script is asked for by its digest, and sent whole to a server that does not know it: one that has been
+started anew, or has taken a slot over.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import sha1
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
+from redis.retry import Retry
+
+from headwater.errors import AccessDenied, HeadwaterError, SettingsError, Unavailable
+from headwater.settings import RedisSettings
+
+__all__ = ["Script", "StoreCall", "StoreServer", "is_wrong_type"]
+
+PASSING = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.ReadOnlyError,
+    redis.OutOfMemoryError,
+    redis.exceptions.TryAgainError,
+    redis.exceptions.ClusterError,
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.MasterDownError,
+    redis.exceptions.MovedError,
+    redis.exceptions.AskError,
+    redis.exceptions.SlotNotCoveredError,
+    redis.exceptions.RedisClusterException,
+)
+"""What redis-py raises when a server is away, full, or in the middle of a failover or of a migration of slots."""
+
+REFUSING = (
+    redis.AuthenticationError,
+    redis.exceptions.AuthenticationWrongNumberOfArgsError,
+    redis.exceptions.NoPermissionError,
+)
+"""What it raises when the server does not let us in, or not do this."""
+
+
+class Script:
+    """A Lua file beside this one."""
+
+    def __init__(self, name: str) -> None:
+        self.text = (Path(__file__).parent / f"{name}.lua").read_text()
+        self.digest = sha1(self.text.encode()).hexdigest()
+
+
+class StoreCall(NamedTuple):
+    """What to run on one slot: a script on keys with arguments, or a command, whose first argument is its key."""
+
+    what: Script | str
+    keys: Sequence[str]
+    arguments: Sequence[Any] = ()
+
+
+class StoreServer:
+    """One server or a cluster of them; which it is shows when it is first asked.
+
+    Parameters
+        settings: URL, time-out, number of slots.
+        check: called with a new connection, before anything else is run on it.
+
+    Raises
+        Unavailable: here for a URL that is none; from every method when a server does not answer.
+        AccessDenied: from every method when a server does not let us in: no waiting mends that.
+        SettingsError: from every method when the server is a cluster and the store has one slot.
+        HeadwaterError: from every method when a server refuses a command.
+    """
+
+    def __init__(self, settings: RedisSettings, check: Callable[[], None]) -> None:
+        url = settings.url.get_secret_value()
+        self.address = _without_password(url)
+        self._shards = settings.shards
+        self._check = check
+        self._lock = threading.RLock()
+        self._cluster: Any = None  # redis-py types none of what is called here
+        self._is_open = False
+        self._is_checked = False
+        self._options: dict[str, Any] = {
+            "socket_timeout": settings.timeout_s,
+            "socket_connect_timeout": settings.timeout_s,
+            "retry": Retry(NoBackoff(), 1),  # one try more covers a pooled connection that went stale
+        }
+        try:
+            self._urls = _one_by_one(url)
+            self._single: Any = redis.Redis.from_url(self._urls[0], **self._options)
+        except ValueError as error:
+            raise Unavailable(f"redis.url {self.address}: {error}. Give redis://host:port/db") from error
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether the keys lie on several nodes."""
+        self._connect(checked=False)
+        return self._cluster is not None
+
+    def close(self) -> None:
+        """Close all connections."""
+        if self._cluster is not None:
+            self._cluster.close()
+        self._single.close()
+
+    def run(self, calls: Sequence[StoreCall], *, may_be_odd: bool = False) -> list[Any]:
+        """Run all calls in one pipeline a node, and give their replies in their order. Each call is atomic by itself.
+
+        Parameters
+            calls: idempotent ones: they are repeated when a connection breaks.
+            may_be_odd: give the error in the place of a reply where a key is of another type, and do not raise it.
+        """
+        if not calls:
+            return []
+        self._connect()
+        with self._answering():
+            replies = self._executed(calls, [_by_digest(call) for call in calls])
+            unknown = [n for n, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
+            if unknown:
+                several = [calls[n] for n in unknown]
+                for n, reply in zip(unknown, self._executed(several, list(map(_whole, several))), strict=True):
+                    replies[n] = reply
+            for reply in replies:
+                if isinstance(reply, Exception) and not (may_be_odd and is_wrong_type(reply)):
+                    raise reply
+        return replies
+
+    def command(self, *words: Any) -> Any:
+        """What one command that names no key gives on one node."""
+        self._connect(checked=False)
+        with self._answering():
+            if self._cluster is not None:
+                return self._cluster.execute_command(*words, target_nodes=self._cluster.get_random_node())
+            return self._single.execute_command(*words)
+
+    def keys(self, pattern: str) -> Iterator[bytes]:
+        """Every key on any node that fits a glob; one that moves between nodes meanwhile may come twice."""
+        self._connect()
+        with self._answering():
+            if self._cluster is not None:
+                yield from self._cluster.scan_iter(pattern, count=1000, target_nodes=RedisCluster.PRIMARIES)
+            else:
+                yield from self._single.scan_iter(pattern, count=1000)
+
+    def transaction(self, change: Callable[[Any], None], key: str) -> None:
+        """Run a function of redis-py's pipeline that watches a key."""
+        self._connect()
+        with self._answering():
+            (self._cluster or self._single).transaction(change, key)
+
+    def _executed(self, calls: Sequence[StoreCall], commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        if self._cluster is None:
+            pipe = self._single.pipeline(transaction=False)
+            for command in commands:
+                pipe.execute_command(*command)
+        else:
+            pipe = self._cluster.pipeline()
+            try:
+                for call, command in zip(calls, commands, strict=True):  # else it asks the server for the keys of each
+                    pipe.execute_command(*command, target_nodes=self._cluster.get_node_from_key(call.keys[0]))
+            except redis.exceptions.SlotNotCoveredError:
+                self._cluster.nodes_manager.initialize()
+                raise
+        found: list[Any] = pipe.execute(raise_on_error=False)
+        return found
+
+    def check(self) -> None:
+        """Look that the server is there, and may be used for this store."""
+        self._connect()
+
+    def _connect(self, *, checked: bool = True) -> None:
+        if self._is_checked or (self._is_open and not checked):
+            return
+        with self._lock:
+            if not self._is_open:
+                with self._answering():
+                    if self._has_cluster():
+                        self._cluster = self._clustered()
+                self._is_open = True
+            if checked and not self._is_checked:
+                self._is_checked = True  # what checks runs commands itself
+                try:
+                    self._check()
+                except BaseException:
+                    self._is_checked = False
+                    raise
+
+    def _has_cluster(self) -> bool:
+        """Ask the first address that answers whether it is of a cluster."""
+        for place, url in enumerate(self._urls):
+            if place:
+                self._single.close()
+                self._single = redis.Redis.from_url(url, **self._options)
+            try:
+                return bool(self._single.info("cluster").get("cluster_enabled"))
+            except redis.exceptions.NoPermissionError:
+                return False  # a user who may not ask; a cluster of one slot then refuses commands
+            except PASSING:
+                if url == self._urls[-1]:
+                    raise
+        return False
+
+    def _clustered(self) -> Any:
+        if self._shards == 1:
+            raise SettingsError(
+                f"redis.shards is 1, and the server at {self.address} is of a cluster, which keeps keys of one slot "
+                "together and no others. Set HEADWATER_REDIS__SHARDS=64, in all workers and commands; the features are "
+                "then made from the log. To take those of a single server along, keep that server."
+            )
+        node: Any = ClusterNode
+        nodes = [node(parts.hostname, parts.port or 6379) for parts in map(urlsplit, self._urls)]
+        return RedisCluster.from_url(self._urls[0], startup_nodes=nodes, **self._options)
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        try:
+            yield
+        except REFUSING as error:
+            raise _refused(self.address, error) from error
+        except PASSING as error:
+            broken = _broken_tls(error)
+            if broken is not None and self.address.startswith("rediss:"):
+                raise _refused(self.address, broken) from error
+            raise Unavailable(
+                f"no Redis answers at {self.address} ({error}). Start one (`headwater up` brings its own), "
+                "or set HEADWATER_REDIS__URL to where it is."
+            ) from error
+        except redis.RedisError as error:
+            raise HeadwaterError(f"Redis at {self.address} refused a command ({error})") from error
+
+
+def is_wrong_type(reply: object) -> bool:
+    """Whether a reply says that a key is of another type."""
+    return isinstance(reply, redis.ResponseError) and "WRONGTYPE" in str(reply)
+
+
+def _by_digest(call: StoreCall) -> tuple[Any, ...]:
+    if isinstance(call.what, str):
+        return (call.what, *call.keys, *call.arguments)
+    return ("EVALSHA", call.what.digest, len(call.keys), *call.keys, *call.arguments)
+
+
+def _whole(call: StoreCall) -> tuple[Any, ...]:
+    assert isinstance(call.what, Script)
+    return ("EVAL", call.what.text, len(call.keys), *call.keys, *call.arguments)
+
+
+def _one_by_one(url: str) -> list[str]:
+    """The URL of each address: `redis://a:1,b:2/0` names two nodes of one cluster."""
+    parts = urlsplit(url)
+    login, at, hosts = parts.netloc.rpartition("@")
+    return [parts._replace(netloc=f"{login}{at}{host}").geturl() for host in hosts.split(",")]
+
+
+def _broken_tls(error: BaseException) -> Exception | None:
+    """Why TLS cannot come about, at the root of redis-py's error: a certificate, a file of ours, a plain port."""
+    at: BaseException | None = error
+    while at is not None:
+        if isinstance(at, (ssl.SSLError, FileNotFoundError, PermissionError)):
+            return None if isinstance(at, ssl.SSLEOFError) else at  # the server ended meanwhile
+        at = at.__cause__ or at.__context__
+    return None
+
+
+def _refused(address: str, error: Exception) -> AccessDenied:
+    reason = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else str(error)
+    if reason.startswith("HELLO must be called"):  # redis-py's first word to a server that wants a password, in RESP3
+        reason = "NOAUTH: it wants a password"
+    if isinstance(error, OSError):
+        remedy = (
+            "Name the authority that signed its certificate (?ssl_ca_certs=FILE at the end of HEADWATER_REDIS__URL) "
+            "and a host that is in it; where it speaks no TLS, redis:// instead of rediss://."
+        )
+    elif isinstance(error, redis.exceptions.NoPermissionError):
+        remedy = "Allow that user these keys and commands (ACL SETUSER), or name another in HEADWATER_REDIS__URL."
+    else:
+        remedy = "Correct user and password in HEADWATER_REDIS__URL: redis://user:password@host:port/db."
+    return AccessDenied(f"Redis at {address} refuses us ({reason}). {remedy}")
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=host, query="").geturl()

@@ -1,0 +1,83 @@
+"""Where each key lies: all that one user's events write shares a hash tag, so that one script can write it.
+
+With one slot the keys are plain, `u:ada`. With several the slot is a stable hash of the id, and a key begins with its
+tag, `{s17}u:ada`: a cluster keeps all keys of one tag on one node. What is of the store as a whole has the tag
+`{all}`. Pure functions of ids; knows no Redis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from zlib import crc32
+
+from headwater.topics import EVENTS, IDENTITIES, ITEMS, USERS, Topic
+
+__all__ = ["MARKS", "Slots"]
+
+MARKS = {
+    EVENTS.name: "marks",
+    ITEMS.name: "marks:items",
+    USERS.name: "marks:users",
+    IDENTITIES.name: "marks:identities",
+}
+"""By topic, the hash of partition -> offset of the newest record that has its effect."""
+
+
+class Slots:
+    """The keys of one world.
+
+    Parameters
+        prefix: of all keys.
+        count: of slots; fixed when a store is made.
+
+    >>> Slots("w.", 1).user("u", "ada"), Slots("w.", 64).user("u", "ada")
+    ('w.u:ada', 'w.{s56}u:ada')
+    """
+
+    def __init__(self, prefix: str, count: int) -> None:
+        self.prefix = prefix
+        self.count = count
+        self._heads = [prefix] if count == 1 else [f"{prefix}{{s{number}}}" for number in range(count)]
+        self._home = prefix if count == 1 else f"{prefix}{{all}}"
+
+    @property
+    def all(self) -> range:
+        """The numbers of the slots."""
+        return range(self.count)
+
+    def of(self, one: str) -> int:
+        """The slot of a user, or of an item of the catalogue."""
+        return crc32(one.encode()) % self.count if self.count > 1 else 0
+
+    def key(self, slot: int, name: str) -> str:
+        """A key of a slot."""
+        return self._heads[slot] + name
+
+    def user(self, kind: str, one: str) -> str:
+        """The key of a user, or of an item of the catalogue, in its slot."""
+        return f"{self._heads[self.of(one)]}{kind}:{one}"
+
+    def home(self, name: str) -> str:
+        """A key that is of no slot."""
+        return self._home + name
+
+    def marks(self, slot: int, topic: Topic) -> str:
+        """The marks of one slot."""
+        return self._heads[slot] + MARKS[topic.name]
+
+    def grouped(self, ids: Iterable[str]) -> dict[int, list[str]]:
+        """The ids by slot, in their order."""
+        found: dict[int, list[str]] = {}
+        for one in ids:
+            found.setdefault(self.of(one), []).append(one)
+        return found
+
+    def pattern(self, kind: str) -> str:
+        """A glob that all keys of a kind fit."""
+        escaped = "".join(f"\\{char}" if char in "*?[]\\" else char for char in self.prefix)
+        return f"{escaped}{kind}:*" if self.count == 1 else f"{escaped}{{s*}}{kind}:*"
+
+    def id_of(self, key: str, kind: str) -> str:
+        """The id in a key of a kind."""
+        rest = key.removeprefix(self.prefix)
+        return (rest if self.count == 1 else rest.partition("}")[2]).removeprefix(f"{kind}:")

@@ -1,0 +1,189 @@
+"""What goes into the store and comes out of it, and the forms of its hashes. Knows no Redis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from headwater.errors import NewerFormat
+from streams.features.decay import Decay, ItemStatistics
+from streams.features.identity import attributes_as_one
+from streams.features.state import UserState
+
+__all__ = [
+    "Batch", "Reading", "SlotMarks", "Verdict", "decay_of", "integers", "is_mark", "is_number", "item_fields",
+    "landmark_text", "log2_text", "pairs", "statistics_of",
+]  # fmt: skip
+
+Verdict = Literal["applied", "marks", "users", "landmark"]
+"""What `apply` did: wrote everything; or what had changed since the read in some slots, where nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotMarks:
+    """What one slot held when it was read.
+
+    Fields
+        own: partition of `events` -> the mark of the slot itself, which a write compares.
+        events, identities, users: by topic, partition -> offset of which the slot holds all, and nothing beyond.
+    """
+
+    own: Mapping[int, int]
+    events: Mapping[int, int]
+    identities: Mapping[int, int]
+    users: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Users as they were, each slot at one moment, with the marks that were folded by then: the states of a slot hold
+    every event at or below its marks, and none above.
+
+    Fields
+        states: by user id, of those whose key holds one or nothing.
+        slots: by number, of those that the ids lie in.
+        decay: None before any event.
+        damaged: user id -> what the key holds, where that is no state; None is a key of another type.
+        newer: user id -> why its state cannot be read: a later release wrote it, and nobody may write over it.
+        people: id -> all ids of that person, sorted, itself among them; of those whose links were asked for and that
+            have any. `states` has theirs, too.
+        unlinked: ids whose key holds what no links are; they are read as if they had none.
+        attributes: by user id, of those of whom any were told.
+        untold: ids whose key holds what no attributes are; they are read as if they had none.
+        slot_of: the slot of an id.
+    """
+
+    states: dict[str, UserState]
+    slots: Mapping[int, SlotMarks]
+    decay: Decay | None
+    damaged: Mapping[str, bytes | None] = field(default_factory=dict)
+    newer: Mapping[str, NewerFormat] = field(default_factory=dict)
+    people: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unlinked: Sequence[str] = ()
+    attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    untold: Sequence[str] = ()
+    slot_of: Mapping[str, int] = field(default_factory=dict)
+
+    def attributes_of(self, ids: Iterable[str]) -> dict[str, Any]:
+        """Of the person that these ids are, by all that it has."""
+        return attributes_as_one(self._everybody(ids), self.attributes)
+
+    def marks(self, ids: Iterable[str] = ()) -> dict[int, int]:
+        """Partition of `events` -> the newest offset that any of these people's states is of; of all without ids."""
+        found: dict[int, int] = {}
+        for slot in self._slots(ids):
+            for partition, mark in slot.events.items():
+                found[partition] = max(mark, found.get(partition, -1))
+        return found
+
+    def user_marks(self, ids: Iterable[str] = ()) -> dict[int, int]:
+        """The same of the topic `users`, as of which the attributes are."""
+        found: dict[int, int] = {}
+        for slot in self._slots(ids):
+            for partition, mark in slot.users.items():
+                found[partition] = max(mark, found.get(partition, -1))
+        return found
+
+    def reaches(self, ids: Iterable[str], events: Mapping[int, int], identities: Mapping[int, int]) -> bool:
+        """Whether what is known of these people holds these records, by partition the newest."""
+        return all(
+            held.get(partition, -1) >= offset
+            for slot in self._slots(ids)
+            for wanted, held in ((events, slot.events), (identities, slot.identities))
+            for partition, offset in wanted.items()
+        )
+
+    def _everybody(self, ids: Iterable[str]) -> set[str]:
+        return {other for one in ids for other in self.people.get(one, (one,))}
+
+    def _slots(self, ids: Iterable[str]) -> list[SlotMarks]:
+        numbers = {self.slot_of[one] for one in self._everybody(ids)} or self.slots.keys()
+        return [self.slots[number] for number in sorted(numbers)]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one round of folding made.
+
+    Fields
+        marks: of each slot that is written to, partition -> (offset expected now or None, offset to set).
+        decay: of item statistics; None where there is none to set.
+        before, after: states by user id; `after` was folded from `before`, whose counts the script compares.
+        items: by slot, what to add to the statistics of each item.
+    """
+
+    marks: Mapping[int, Mapping[int, tuple[int | None, int]]]
+    decay: Decay | None = None
+    before: Mapping[str, UserState] = field(default_factory=dict)
+    after: Mapping[str, UserState] = field(default_factory=dict)
+    items: Mapping[int, Mapping[str, ItemStatistics]] = field(default_factory=dict)
+
+
+def is_number(text: bytes) -> bool:
+    """Whether it is an offset or a count that was written by us."""
+    return text.isdigit() and len(text) < 19
+
+
+def is_mark(partition: bytes, offset: bytes) -> bool:
+    """Whether both are numbers."""
+    return is_number(partition) and is_number(offset)
+
+
+def pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    """A hash as a script gives it."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def integers(found: Mapping[bytes, bytes]) -> dict[int, int]:
+    """What is no mark is left out."""
+    return {int(name): int(value) for name, value in found.items() if is_mark(name, value)}
+
+
+def landmark_text(decay: Decay | None) -> str:
+    """The value of the key `landmark`."""
+    return "" if decay is None else f"{decay.landmark_ms} {decay.half_life_ms!r}"
+
+
+def decay_of(landmark: bytes) -> Decay:
+    """The decay of a landmark. Raises ValueError."""
+    since, half_life = landmark.decode().split()
+    decay = Decay(int(since), float(half_life))
+    if not 0 < decay.half_life_ms < math.inf:
+        raise ValueError(half_life)
+    return decay
+
+
+def log2_text(weight: float) -> str:
+    """A logarithm for the script; of nothing it is empty."""
+    return "" if weight == -math.inf else repr(weight)
+
+
+def item_fields(statistics: ItemStatistics) -> dict[str, int]:
+    """What the hash of an item counts: by type, and by meaning."""
+    counts = {f"n:{name}": count for name, count in statistics.counts.items() if count}
+    meant = (
+        ("m:positive", statistics.positive),
+        ("m:negative", statistics.negative),
+        ("m:exposure", statistics.exposures),
+    )
+    return counts | {name: count for name, count in meant if count}
+
+
+def statistics_of(fields: Mapping[bytes, bytes]) -> ItemStatistics:
+    """The statistics of a hash."""
+    counts = {name.decode(): int(value) for name, value in fields.items() if name[1:2] == b":" and is_number(value)}
+    return ItemStatistics(
+        {name[2:]: count for name, count in counts.items() if name[0] == "n"},
+        _number(fields.get(b"log2", b""), -math.inf),
+        *(counts.get(name, 0) for name in ("m:positive", "m:negative", "m:exposure")),
+    )
+
+
+def _number(text: bytes, otherwise: float) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        return otherwise
+    return number if math.isfinite(number) else otherwise
