@@ -4,6 +4,14 @@ from benchmarks.ruler import Bench
 
 __all__ = ["BENCHES"]
 
-_ALL = (Bench("score", "What a request costs the scorer, beside exact searches over vectors of the same catalogue."),)
+_ALL = (
+    Bench("score", "What a request costs the scorer, beside exact searches over vectors of the same catalogue."),
+    Bench("memory", "Bytes of the store by user, and what trainer and serving hold of 100,000 items."),
+    Bench("requests", "From a request to its reply at a steady rate, beside a worker that echoes it unread.", True),
+    Bench("weights", "From a gradient to the first answer that is made with it.", True),
+    Bench("publish", "Bytes of deltas a second and of a full bundle, and what a bundle costs the trainer."),
+    Bench("start", "`headwater up` to the first answer, and a cold serving worker with a large model."),
+    Bench("cost", "Processor time of all processes for 1,000 events and for 1,000 answers.", True),
+)
 
 BENCHES = {one.name: one for one in _ALL}

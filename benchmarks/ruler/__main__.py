@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -25,6 +26,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--broker", default="embedded")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, _end)
     chosen = BENCHES[given.name]
     began, loaded = time.monotonic(), os.getloadavg()[0]
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
@@ -52,6 +54,11 @@ def main() -> int:
     )
     report.save(given.out)
     return 1 if failed else 0
+
+
+def _end(*_: object) -> None:
+    """Told to stop: what was started is stopped on the way out."""
+    raise SystemExit(1)
 
 
 def broker_name(asked: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -92,10 +93,9 @@ def ratios(ours: Sequence[float], others: Sequence[float]) -> list[float]:
     >>> ratios([2, 6], [1, 2]), ratios([2, 6], [2])
     ([2.0, 3.0], [1.0, 3.0])
     """
-    if len(ours) == len(others):
-        return [mine / theirs for mine, theirs in zip(ours, others, strict=True)]
-    middle = statistics.median(others)
-    return [mine / middle for mine in ours]
+    if len(ours) != len(others):
+        others = [statistics.median(others)] * len(ours)
+    return [mine / theirs if theirs else math.inf for mine, theirs in zip(ours, others, strict=True)]
 
 
 @dataclass(frozen=True)

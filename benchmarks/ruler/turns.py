@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["Left", "cpu_seconds", "in_turns", "optional", "resident_mb", "timed"]
+__all__ = ["Left", "cpu_seconds", "in_turns", "optional", "peak_mb", "resident_mb", "timed"]
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -62,7 +62,16 @@ def cpu_seconds(pid: int) -> float:
 
 def resident_mb(pid: int) -> float:
     """Memory that a process holds, in MB."""
+    return _status_mb(pid, "VmRSS:")
+
+
+def peak_mb(pid: int) -> float:
+    """The most memory that a process has held, in MB."""
+    return _status_mb(pid, "VmHWM:")
+
+
+def _status_mb(pid: int, name: str) -> float:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(name):
             return int(line.split()[1]) * 1024 / 1e6
     return 0.0

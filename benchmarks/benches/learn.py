@@ -1,0 +1,94 @@
+"""How many examples a second the learner learns, beside torch alone and beside SASRec, at three sizes of catalogue."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+
+from benchmarks.bare_torch import BareSteps, SasRecSteps
+from benchmarks.ruler import Bar, Beside, Row, Setup, in_turns
+from benchmarks.ruler.worlds import zipf
+from headwater.events import Event
+from headwater.examples import Example
+from models.config import ModelConfig
+from models.learner import Learner, compile_loops
+from streams.features.fold import Limits
+from streams.features.recording import recorded
+
+SIZES, USERS, BLOCKS = (1700, 10_000, 100_000), 2000, 20
+FLAT = "10,000 items"
+
+
+def measured(setup: Setup) -> list[Row]:
+    """By processor time, one thread; every item has been seen before, and each block is learned whole."""
+    torch.set_num_threads(1)
+    compile_loops()
+    setup.left(
+        "RecTools is left out: its newest release wants numpy below 2 and would take ours away; SASRec of the same size "
+        "in plain torch stands in (benchmarks/bare_torch.py)"
+    )
+    return [row for encoder in ("gru", "attention") for row in _of(setup, encoder)]
+
+
+def _of(setup: Setup, encoder: str) -> list[Row]:
+    sizes, blocks = setup.pick(SIZES, (500,)), setup.pick(BLOCKS, 2)
+    parts: dict[str, Callable[[], float]] = {}
+    for items in sizes:
+        config = ModelConfig.model_validate({"encoder": encoder, "max_items": max(sizes)})
+        count = config.block * blocks
+        made = _examples(items, count * (setup.turns + 1))
+        learner = Learner(config, seed=0)
+        learner.pace.share = 0.0  # what learns by gradient has not to see each item first
+        while learner.examples_seen < items // config.block * config.block:
+            learner.learn(_next(made, config.block))
+        learner.pace.share = 1.0
+        learner.learn(_next(made, count))
+        parts[f"ours, {items:,} items"] = _rate(lambda one=learner, m=made, n=count: one.learn(_next(m, n)), count)  # type: ignore[misc]
+        bare, peer = BareSteps(config, items), SasRecSteps(config, items)
+        parts[f"bare, {items:,} items"] = _rate(lambda b=bare, n=blocks: [b() for _ in range(n)], count)  # type: ignore[misc]
+        few = 1 if setup.quick else 3  # a step of SASRec over 100,000 items takes seconds
+        parts[f"peer, {items:,} items"] = _rate(lambda p=peer, n=few: [p() for _ in range(n)], config.block * few)  # type: ignore[misc]
+    found = in_turns(setup.turns, parts)
+    rows = []
+    for items in sizes:
+        at = f"{items:,} items"
+        others = [
+            Beside("bare torch step", "floor", found[f"bare, {at}"]),
+            Beside("SASRec", "peer", found[f"peer, {at}"]),
+        ]
+        bars = [Bar(0.6, 0.9, against="bare torch step"), Bar(3.0, 10.0, against="SASRec")]
+        if items > 10_000 and f"ours, {FLAT}" in found:
+            others.append(Beside(FLAT, "own", found[f"ours, {FLAT}"]))
+            bars.append(Bar(0.7, 1.0, against=FLAT))
+        rows.append(Row(f"{encoder}, {at}", "examples/s", "more", found[f"ours, {at}"], others, bars))
+    return rows
+
+
+def _rate(action: Callable[[], object], count: int) -> Callable[[], float]:
+    """Examples a second of processor time."""
+
+    def rate() -> float:
+        began = time.process_time()
+        action()
+        return count / (time.process_time() - began)
+
+    return rate
+
+
+def _examples(items: int, count: int) -> Iterator[Example]:
+    """Each item once, then `count` more as people choose; users come back, so that histories fill."""
+    chance = np.random.default_rng(0)
+    chosen = np.concatenate([chance.permutation(items), zipf(items, count + 1000, chance)]).tolist()
+    users = chance.integers(0, USERS, len(chosen)).tolist()
+    events = (
+        Event(user_id=f"user-{user}", item_id=f"item-{item}", type="view", event_time=1_700_000_000_000 + 1000 * n)
+        for n, (user, item) in enumerate(zip(users, chosen, strict=True))
+    )
+    return iter(recorded(events, Limits(history=64)).examples())
+
+
+def _next(made: Iterator[Example], count: int) -> Sequence[Example]:
+    return [next(made) for _ in range(count)]
