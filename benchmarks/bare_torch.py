@@ -49,9 +49,8 @@ class BareSteps:
         windows, length = config.block + config.replay_windows, config.length
         self.history = torch.randint(0, items, (windows, length), generator=generator)
         targets = config.block + config.replay_targets
-        self.row = torch.cat(
-            [torch.arange(config.block), torch.randint(config.block, windows, (config.replay_targets,))]
-        )
+        replayed = torch.randint(config.block, windows, (config.replay_targets,), generator=generator)
+        self.row = torch.cat([torch.arange(config.block), replayed])
         self.step_of = torch.randint(0, length, (targets,), generator=generator)
         self.targets = torch.randint(0, items, (targets,), generator=generator)
         self.sampled = items > config.full_softmax_items
@@ -77,8 +76,8 @@ class BareSteps:
 
 
 class SasRecSteps:
-    """Steps of SASRec over as many windows as a block has events: each place of a window predicts the next, by a softmax
-    over all items, with torch's Adam over all weights.
+    """Steps of SASRec over as many windows as a block has events: each place of a window predicts the next, by a
+    softmax over all items, with torch's Adam over all weights.
     """
 
     def __init__(self, config: ModelConfig, items: int) -> None:

@@ -39,9 +39,11 @@ import redis
 from confluent_kafka import Consumer, Producer, TopicPartition
 from kafka.partitioner.default import murmur2
 
+from benchmarks.ruler import Setup
+from benchmarks.ruler.worlds import broker
 from benchmarks.traffic import librdkafka
 from console.local.processes import WorkerProcess, settings_environment
-from embedded import EmbeddedBroker, EmbeddedStore
+from embedded import EmbeddedStore
 from headwater.events import Event, now_ms
 from headwater.examples import Entry
 from headwater.kafka import ensure_topics
@@ -65,7 +67,12 @@ CLOCK = os.sysconf("SC_CLK_TCK")
 
 
 def figures(
-    names: Sequence[str] = CASES, *, quick: bool = False, turns: int = 5, say: Callable[[str], None] = lambda _: None
+    names: Sequence[str] = CASES,
+    *,
+    quick: bool = False,
+    turns: int = 5,
+    say: Callable[[str], None] = lambda _: None,
+    on: str = "embedded",
 ) -> dict[str, Any]:
     """The figures of these cases, in one world each.
 
@@ -74,15 +81,17 @@ def figures(
         quick: few users, events and turns: whether it runs, not how fast.
         turns: how often ours and the floor take turns; the first more is not counted.
         say: told of each case when it is done.
+        on: the broker: `embedded`, `kafka` (Apache Kafka beside the checkout), or an address.
 
     Returns
         `cases`: case -> `events_per_s` and `floor_events_per_s` (medians, by processor time), `wall_events_per_s`,
         `ratio` of the two (`median`, `min`, `max` over turns; for workers/N the processor time an event beside one
-        worker's, so less is better), `store_bytes_an_event`; and `machine` and `commit`.
+        worker's, so less is better), `store_bytes_an_event`, and by turn
+        `ours` and `floor`; and `machine` and `commit`.
     """
     found: dict[str, Any] = {}
     for name in names:
-        found[name] = _case(name, quick, 2 if quick else turns)
+        found[name] = _case(name, quick, 2 if quick else turns, on)
         say(_line(name, found[name]))
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
@@ -118,10 +127,10 @@ class _Turn:
     bytes: int = 0
 
 
-def _case(name: str, quick: bool, turns: int) -> dict[str, Any]:
+def _case(name: str, quick: bool, turns: int, on: str) -> dict[str, Any]:
     kind, _, number = name.partition("/")
     history = WORKERS_HISTORY if kind == "workers" else int(number)
-    with _world(kind, history, quick) as world:
+    with _world(kind, history, quick, on) as world:
         if kind == "workers":
             return _workers(world, int(number), turns)
         with _worker(world, 1) as ours, _floor(kind, world) as floor:
@@ -133,6 +142,7 @@ def _case(name: str, quick: bool, turns: int) -> dict[str, Any]:
         result = _figures(world, mine[1:])
         result["floor_events_per_s"] = round(world.events / statistics.median(one.cpu_s for one in bare[1:]))
         pairs = zip(mine[1:], bare[1:], strict=True)
+        result["floor"] = [world.events / one.cpu_s for one in bare[1:]]
         return result | {"ratio": _spread([b.cpu_s / a.cpu_s for a, b in pairs])}
 
 
@@ -149,6 +159,7 @@ def _workers(world: _World, count: int, turns: int) -> dict[str, Any]:
     result = _figures(world, together)
     result["floor_events_per_s"] = round(world.events / statistics.median(one.cpu_s for one in alone))
     middle = statistics.median(one.cpu_s for one in alone)
+    result["floor"] = [world.events / one.cpu_s for one in alone]
     return result | {"ratio": _spread([one.cpu_s / middle for one in together])}
 
 
@@ -158,6 +169,7 @@ def _figures(world: _World, turns: Sequence[_Turn]) -> dict[str, Any]:
         "events_a_turn": world.events,
         "events_per_s": round(world.events / statistics.median(one.cpu_s for one in turns)),
         "wall_events_per_s": round(world.events / statistics.median(one.wall_s for one in turns)),
+        "ours": [world.events / one.cpu_s for one in turns],
         "store_bytes_an_event": round(statistics.median(one.bytes for one in turns) / world.events),
     }
 
@@ -167,14 +179,15 @@ def _spread(ratios: Sequence[float]) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _world(kind: str, history: int, quick: bool) -> Iterator[_World]:
+def _world(kind: str, history: int, quick: bool, on: str) -> Iterator[_World]:
     users = min(USERS, ENTRIES // history) // (20 if quick else 1)
     with (
         tempfile.TemporaryDirectory() as directory,
-        EmbeddedBroker(Path(directory) / "kafka") as broker,
+        broker(Setup(Path(directory), broker=on)) as address,
         EmbeddedStore(Path(directory) / "redis") as server,
     ):
-        settings = load_settings(kafka={"bootstrap": broker.address, "prefix": "bench."}, redis={"url": server.address})
+        kafka = {"bootstrap": address, "prefix": f"bench{os.getpid()}-{kind}-{history}."}
+        settings = load_settings(kafka=kafka, redis={"url": server.address})
         ensure_topics(settings.kafka)
         store = FeatureStore(settings.redis, settings.kafka.prefix)
         events = EVENTS_A_TURN[kind] // (10 if quick else 1)

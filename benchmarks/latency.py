@@ -24,7 +24,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +46,16 @@ def percentiles(values: np.ndarray) -> dict[str, float]:
     return {"p50": round(float(np.percentile(values, 50)), 2), "p99": round(float(np.percentile(values, 99)), 2)}
 
 
-def slice_ratios(ours: Stopwatch, echo: Stopwatch, begun: float, seconds: float) -> list[float]:
-    """p99 over p99 in each of ten slices of the run."""
-    ratios = []
+def slices_p99(ours: Stopwatch, echo: Stopwatch, begun: float, seconds: float) -> list[tuple[float, float]]:
+    """p99 of both in each of ten slices of the run, in milliseconds."""
+    found = []
     for number in range(SLICES):
         low, high = begun + seconds * number / SLICES, begun + seconds * (number + 1) / SLICES
         a = [took for at, took in ours.took if low <= at < high]
         b = [took for at, took in echo.took if low <= at < high]
         if a and b:
-            ratios.append(float(np.percentile(a, 99) / np.percentile(b, 99)))
-    return sorted(round(ratio, 2) for ratio in ratios)
+            found.append((1000 * float(np.percentile(a, 99)), 1000 * float(np.percentile(b, 99))))
+    return found
 
 
 @contextlib.contextmanager
@@ -169,13 +169,15 @@ def _measured(
         ("request_to_reply_ms", load.reply, load.request_echo),
     ):
         mine, bare = percentiles(ours.milliseconds(begun)), percentiles(yardstick.milliseconds(begun))
-        slices = slice_ratios(ours, yardstick, begun, arguments.seconds)
+        by_slice = slices_p99(ours, yardstick, begun, arguments.seconds)
+        slices = sorted(round(a / b, 2) for a, b in by_slice)
         result[name] = {
             **mine,
             "echo": bare,
             "p50_ratio": round(mine["p50"] / bare["p50"], 2),
             "p99_ratio": round(mine["p99"] / bare["p99"], 2),
             "p99_ratio_of_slices": {"min": slices[0], "median": slices[len(slices) // 2], "max": slices[-1]},
+            "p99_of_slices": {"ours": [a for a, _ in by_slice], "echo": [b for _, b in by_slice]},
             "count": len(ours.milliseconds(begun)),
         }
     return result
@@ -197,9 +199,18 @@ def options(about: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def run(parser: argparse.ArgumentParser, measured: Measure) -> tuple[dict[str, Any], argparse.Namespace]:
-    """Read the options, and measure."""
-    arguments = parser.parse_args()
+def figures(*words: str) -> dict[str, Any]:
+    """What a run with these options finds: for events and requests `p50`, `p99` and those of the echo in milliseconds,
+    and `p99_of_slices` of both.
+    """
+    return run(options(None), _measure, words)[0]
+
+
+def run(
+    parser: argparse.ArgumentParser, measured: Measure, words: Sequence[str] | None = None
+) -> tuple[dict[str, Any], argparse.Namespace]:
+    """Read the options, those of the command line unless they are given, and measure."""
+    arguments = parser.parse_args(words)
     sys.setswitchinterval(0.0005)  # four threads share this process: at the default 5 ms it would measure itself
     if arguments.linger_ms is None:
         arguments.linger_ms = load_settings().kafka.linger_ms

@@ -5,10 +5,13 @@ from benchmarks.ruler import Bench
 __all__ = ["BENCHES"]
 
 _ALL = (
-    Bench("score", "What a request costs the scorer, beside exact searches over vectors of the same catalogue."),
-    Bench("memory", "Bytes of the store by user, and what trainer and serving hold of 100,000 items."),
+    Bench("ingest", "Events into features: single and packed, short and long histories, several workers.", True),
+    Bench("freshness", "From an event to the feature and from a request to its reply, with all workers up.", True),
     Bench("requests", "From a request to its reply at a steady rate, beside a worker that echoes it unread.", True),
     Bench("weights", "From a gradient to the first answer that is made with it.", True),
+    Bench("score", "What a request costs the scorer, beside exact searches over vectors of the same catalogue."),
+    Bench("learn", "Examples a second, beside the same work in bare torch and beside SASRec."),
+    Bench("memory", "Bytes of the store by user, and what trainer and serving hold of 100,000 items."),
     Bench("publish", "Bytes of deltas a second and of a full bundle, and what a bundle costs the trainer."),
     Bench("start", "`headwater up` to the first answer, and a cold serving worker with a large model."),
     Bench("cost", "Processor time of all processes for 1,000 events and for 1,000 answers.", True),

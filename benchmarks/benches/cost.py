@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 
 import numpy as np
 
-from benchmarks.ruler import Beside, Row, Setup
+from benchmarks.ruler import Row, Setup
 from benchmarks.ruler.turns import cpu_seconds
 from benchmarks.ruler.worlds import applied, fill, learned, paced, process_ids, wait, world, writer
 from console.local.supervisor import Supervisor
@@ -39,8 +40,8 @@ def measured(setup: Setup) -> list[Row]:
             for part in spent[name][0]
         }
         total = [sum(turn) for turn in zip(*parts.values(), strict=True)]
-        shares = [Beside(part, "own", [max(one, 1e-9) for one in found]) for part, found in parts.items()]
-        rows.append(Row(f"1,000 {name}", "ms of processor time", "less", total, shares))
+        shares = ", ".join(f"{part} {statistics.median(found):,.0f}" for part, found in parts.items())
+        rows.append(Row(f"1,000 {name}", "ms of processor time", "less", total, note=f"{shares} ms"))
     idle = [sum(one.values()) / seconds * 1000 for one in spent["idle"]]
     rows.append(Row("an idle second", "ms of processor time", "less", idle))
     return rows

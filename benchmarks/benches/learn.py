@@ -27,8 +27,8 @@ def measured(setup: Setup) -> list[Row]:
     torch.set_num_threads(1)
     compile_loops()
     setup.left(
-        "RecTools is left out: its newest release wants numpy below 2 and would take ours away; SASRec of the same size "
-        "in plain torch stands in (benchmarks/bare_torch.py)"
+        "RecTools is left out: its newest release wants numpy below 2 and would take ours away; SASRec of the same "
+        "size in plain torch stands in (benchmarks/bare_torch.py)"
     )
     return [row for encoder in ("gru", "attention") for row in _of(setup, encoder)]
 
@@ -55,10 +55,8 @@ def _of(setup: Setup, encoder: str) -> list[Row]:
     rows = []
     for items in sizes:
         at = f"{items:,} items"
-        others = [
-            Beside("bare torch step", "floor", found[f"bare, {at}"]),
-            Beside("SASRec", "peer", found[f"peer, {at}"]),
-        ]
+        bare, peer = found[f"bare, {at}"], found[f"peer, {at}"]
+        others = [Beside("bare torch step", "floor", bare), Beside("SASRec", "peer", peer)]
         bars = [Bar(0.6, 0.9, against="bare torch step"), Bar(3.0, 10.0, against="SASRec")]
         if items > 10_000 and f"ours, {FLAT}" in found:
             others.append(Beside(FLAT, "own", found[f"ours, {FLAT}"]))

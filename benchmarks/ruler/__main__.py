@@ -31,6 +31,8 @@ def main() -> int:
     began, loaded = time.monotonic(), os.getloadavg()[0]
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
     failed = ""
+    if given.quick:  # beside tests a trainer that yields would wait for ever
+        os.environ["HEADWATER_TRAINER__YIELDS"] = "false"
     with tempfile.TemporaryDirectory(prefix="headwater-bench-") as folder:
         setup = Setup(Path(folder), given.quick, given.broker)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -69,8 +70,6 @@ def world(setup: Setup, names: tuple[str, ...] = WORKERS, **sections: dict[str, 
     directory = setup.directory
     bundles = directory / "models"
     trainer = {"directory": directory / "trainer", "bundles": bundles, **sections.pop("trainer", {})}
-    if setup.quick:
-        trainer["yields"] = False  # beside tests a trainer that yields would wait for ever
     linger = {"linger_ms": 0} if setup.broker == "embedded" else {}
     with broker(setup) as address:
         settings = load_settings(
@@ -175,15 +174,18 @@ def wait(done: Callable[[], bool], progress: Callable[[], object], what: str) ->
 
 
 def process_ids(made: Supervisor) -> dict[str, int]:
-    """Of the workers and of the store, where Linux tells."""
-    found = {name: worker.pid for name, worker in made.workers.items()}
-    url = f":{made.settings.redis.url.get_secret_value().rpartition(':')[2].split('/')[0]}"
+    """Of the workers, and of broker and store where their command lines name the port; Linux tells."""
+    found = {name: worker.pid for name, worker in made.workers.items() if worker.pid is not None}
+    kafka, redis = made.settings.kafka.bootstrap, made.settings.redis.url.get_secret_value()
+    ports = {"broker": kafka.rpartition(":")[2], "store": redis.rpartition(":")[2].partition("/")[0]}
+    ours = {os.getpid(), *found.values()}
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            if b"server" in words[0] and (url.encode() in words[0] or url[1:].encode() in words):
-                found["store"] = int(entry.name)
-    return {name: pid for name, pid in found.items() if pid is not None}
+            words = (entry / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
+            for name, port in ports.items():
+                if int(entry.name) not in ours and re.search(rf"\b{port}\b", words):
+                    found[name] = max(found.get(name, 0), int(entry.name))  # what a starter of servers started
+    return found
 
 
 def paced(rate: float, seconds: float, send: Callable[[int], None]) -> float:
