@@ -182,9 +182,9 @@ def process_ids(made: Supervisor) -> dict[str, int]:
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = (entry / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
-            for name, port in ports.items():
-                if int(entry.name) not in ours and re.search(rf"\b{port}\b", words):
-                    found[name] = max(found.get(name, 0), int(entry.name))  # what a starter of servers started
+            if int(entry.name) in ours or words.startswith("sh "):  # a shell guards each server
+                continue
+            found |= {name: int(entry.name) for name, port in ports.items() if re.search(rf"\b{port}\b", words)}
     return found
 
 
