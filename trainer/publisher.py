@@ -156,7 +156,8 @@ class Publisher:
             return False
         if self._unwritten is not None and leads:
             self._unwritten = None  # deltas would lead nobody beyond it
-        full = (full or leads) and not self._writer.busy and not self._write_again(now_ms)
+        another = self._write_again(now_ms) or self._writer.busy
+        full = (full or leads) and not another
         if not full and (self.pinned or self._learner.examples_seen == self._held_examples):
             return False
         self.same_queries.check()

@@ -15,10 +15,13 @@ from models.learner import Learner
 from models.published.announcement import Announcement, DeltaHeaders
 from models.published.bundle import Bundle
 from models.published.delta import Delta, encode_delta
-from models.published.stores.folder import FolderStore, write_bundle
+from models.published.stores import BundleStore, open_store
+from models.published.stores.folder import FolderStore
 from serving.catalogue import Catalogue
 from serving.model_follower import ModelFollower
 from serving.scorer import Scorer
+from tests.worlds.object_storage import Bucket, bucket, object_storage  # noqa: F401 - fixtures
+from tests.worlds.processes import eventually
 from tests.worlds.serving import FILMS, trained, walk
 
 AT = "model-deltas[0]@3"
@@ -27,18 +30,19 @@ AT = "model-deltas[0]@3"
 class Follower:
     """A ModelFollower, what it refused, and a folder of bundles."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, store: BundleStore) -> None:
+        self.store = store
         self.scorer = Scorer(Catalogue(), "cpu")
         self.refused: Counter[str] = Counter()
-        self.model = ModelFollower(self.scorer, FolderStore(directory), lambda _, reason: self.refused.update([reason]))
+        self.model = ModelFollower(self.scorer, store, lambda _, reason: self.refused.update([reason]))
 
     def write(self, bundle: Bundle, *, corrupt: bool = False) -> bytes:
-        path = write_bundle(self.directory, bundle)
+        name = self.store.write(bundle)
         if corrupt:
-            (path / "weights.safetensors").write_bytes(b"torn")
+            assert isinstance(self.store, FolderStore)
+            (self.store.directory / name / "weights.safetensors").write_bytes(b"torn")
         return Announcement(
-            version=bundle.version, digest=bundle.digest, bundle=path.name, parent=bundle.parent,
+            version=bundle.version, digest=bundle.digest, bundle=name, parent=bundle.parent,
             delta_offset=40 + bundle.version, published_time=9, examples_offset=0, metrics={},
         ).encode()  # fmt: skip
 
@@ -54,7 +58,7 @@ class Follower:
 
 @pytest.fixture
 def follower(tmp_path: Path) -> Follower:
-    return Follower(tmp_path)
+    return Follower(FolderStore(tmp_path))
 
 
 @pytest.fixture
@@ -244,3 +248,38 @@ def test_after_a_hostile_announcement_the_good_one_is_loaded(
     second = follower.write(bundle_of(learner))
     assert follower.announce(b"live", second) == 42
     assert follower.scorer.version == 2
+
+
+def test_while_object_storage_is_away_what_is_held_answers_and_the_bundle_is_loaded_when_it_is_back(
+    bucket: Bucket,
+    learner: Learner,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    follower = Follower(open_store(bucket.url))
+    first, second = follower.write(bundle_of(learner)), follower.write(bundle_of(learner))
+    follower.announce(b"snapshot:1", first)
+    bucket.away()
+    assert follower.announce(b"live", first) is None
+    assert follower.scorer.version is None
+    assert "popular items answer until it is back" in caplog.text
+    bucket.back()
+    eventually(lambda: follower.model.load() == 41, 10, "the bundle is asked for again")
+    assert follower.announce(b"live", second) == 42
+    bucket.away()
+    assert follower.announce(b"live", first) is None, "a rollback"
+    assert "v2 keeps answering until it is back" in caplog.text
+    assert follower.delta(delta_of(learner))[-1]
+    bucket.back()
+    eventually(lambda: follower.model.load() == 41, 10, "the rollback holds")
+    assert follower.scorer.version == 1
+    assert set(follower.refused) == {"unavailable"}
+
+
+def test_a_damaged_object_gives_way_to_the_newest_good_snapshot(bucket: Bucket, learner: Learner) -> None:
+    follower = Follower(open_store(bucket.url))
+    good, worse = follower.write(bundle_of(learner)), follower.write(bundle_of(learner))
+    (key,) = [key for key in bucket.objects if key.startswith("v00000002-") and key.endswith("weights.safetensors")]
+    bucket.put(key, bucket.objects[key][:-1])
+    follower.announce(b"snapshot:1", good)
+    assert follower.announce(b"live", worse) == 41
+    assert follower.refused == {"bundle": 1}

@@ -12,14 +12,13 @@ from kafka.errors import TopicAuthorizationFailedError
 
 from headwater.errors import AccessDenied
 from headwater.events import now_ms
-from headwater.examples import Example, unpack
 from headwater.settings import Settings
 from models.config import model_config
 from models.learner import Learner
 from models.published.announcement import LIVE
 from models.published.bundle import Bundle
 from models.published.stores import open_store
-from tests.worlds.example_logs import SMALL_MODEL, ring_records
+from tests.worlds.example_logs import SMALL_MODEL, ring_examples
 from tests.worlds.publishing import LOG, live_version, registry, settings, writer  # noqa: F401 - fixtures
 from tests.worlds.topic_reading import limit_records
 from trainer.guard import Outcome
@@ -31,15 +30,10 @@ from trainer.same_queries import SameQueries
 pytestmark = pytest.mark.any_broker
 
 
-def examples(events: int, first_offset: int = 0) -> list[Example]:
-    entries = [entry for value in ring_records(events, first_offset=first_offset) for entry in unpack(value)]
-    return [entry for entry in entries if isinstance(entry, Example)]
-
-
 @pytest.fixture
 def learner() -> Learner:
     made = Learner(model_config(SMALL_MODEL))
-    made.learn(examples(128))
+    made.learn(ring_examples(128))
     return made
 
 
@@ -61,7 +55,7 @@ def test_weights_that_are_not_numbers_are_refused_and_the_last_good_model_stays(
     assert publish(one)
     good = live_version(registry)
     end = registry.delta_end()
-    learner.learn(examples(64, first_offset=1000))
+    learner.learn(ring_examples(64, first_offset=1000))
     with torch.no_grad():
         learner.parts.sequence.encoder.scoring()[0][0] = float("nan")
     assert not publish(one)
@@ -85,12 +79,12 @@ def test_a_model_worse_than_one_before_is_held_back_and_that_one_is_live_again_u
     registry.refresh()
     good = registry.live
     assert good is not None
-    learner.learn(examples(64, first_offset=1000))
+    learner.learn(ring_examples(64, first_offset=1000))
     assert publish(one)
     assert one.version == good.version + 1
     worse(one)
     for lap in range(3):
-        learner.learn(examples(64, first_offset=2000 + 1000 * lap))
+        learner.learn(ring_examples(64, first_offset=2000 + 1000 * lap))
         assert not publish(one, at_ms=10_000 + lap)
     assert one.refused == {"regression": 3}
     assert (one.held_back_ms, one.held_back is None) == (10_000, False)
@@ -108,7 +102,7 @@ def test_a_model_worse_than_one_before_is_held_back_and_that_one_is_live_again_u
     told = [record.getMessage() for record in caplog.records]
     assert told.count("publications are held back: the last good model stays") == 1
     assert told.count("publications go on") == 1
-    learner.learn(examples(64, first_offset=9000))
+    learner.learn(ring_examples(64, first_offset=9000))
     assert publish(one)
     assert registry.delta_end() > end
 
@@ -119,12 +113,12 @@ def test_while_a_rollback_holds_a_worse_model_brings_nothing_live(
     one = publisher(settings, learner, registry, writer)
     assert publish(one)
     first = live_version(registry)
-    learner.learn(examples(64, first_offset=1000))
+    learner.learn(ring_examples(64, first_offset=1000))
     assert publish(one, full=True)
     rollback(settings, first)
     registry.refresh()
     worse(one)
-    learner.learn(examples(64, first_offset=2000))
+    learner.learn(ring_examples(64, first_offset=2000))
     assert not publish(one, full=True)
     assert live_version(registry) == first
     assert one.held_back is not None
@@ -165,7 +159,7 @@ def test_old_bundles_are_pruned_and_their_announcements_withdrawn_but_never_the_
     for lap in range(6):
         if lap == 1:
             rollback(settings, first.version)
-        learner.learn(examples(64, first_offset=1000 * (lap + 1)))
+        learner.learn(ring_examples(64, first_offset=1000 * (lap + 1)))
         assert publish(one, full=True)
     registry.refresh()
     assert registry.live is not None
@@ -187,7 +181,7 @@ def test_a_bundle_whose_announcement_the_broker_refuses_is_removed_again(
     limit_records(settings.kafka, "model", 200)
     limit_records(settings.kafka, "model-deltas", 200)
     for lap in range(4):
-        learner.learn(examples(64, first_offset=1000 * (lap + 1)))
+        learner.learn(ring_examples(64, first_offset=1000 * (lap + 1)))
         assert not publish(one)
         assert "not taken" in (one.failing or "")
     assert (one.failures, one.refused) == (4, {"unavailable": 4})
@@ -198,7 +192,7 @@ def test_a_bundle_whose_announcement_the_broker_refuses_is_removed_again(
     assert (one.failing, one.failures) == (None, 4)
     assert live_version(registry) == learner.version > good
     limit_records(settings.kafka, "model-deltas")
-    learner.learn(examples(64, first_offset=9000))
+    learner.learn(ring_examples(64, first_offset=9000))
     assert publish(one)
     assert (one.published["delta"], one.failures) == (1, 0)
 
@@ -211,7 +205,7 @@ def test_one_bundle_of_each_span_of_time_stays_as_long_as_the_deltas_after_it(
     one = publisher(settings.model_copy(update={"trainer": hourly}), learner, registry, writer)
     made: dict[int, int] = {}
     for lap, minutes in enumerate((0, 20, 40, 60, 80, 26 * 60)):
-        learner.learn(examples(64, first_offset=1000 * (lap + 1)))
+        learner.learn(ring_examples(64, first_offset=1000 * (lap + 1)))
         assert one.publish(examples_offset=0, now_ms=1000 * hour + minutes * 60_000, full=True, wait=True)
         made[minutes] = learner.version
         registry.refresh()
@@ -244,7 +238,7 @@ def test_a_rollback_written_at_the_same_moment_is_not_undone(
         assert publish(one)
         first = registry.live
         assert first is not None
-        learner.learn(examples(64, first_offset=1000))
+        learner.learn(ring_examples(64, first_offset=1000))
         overtaken.version = first.version
         assert publish(one, full=True)
         assert overtaken.version is None

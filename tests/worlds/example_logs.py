@@ -66,6 +66,12 @@ def ring_records(
     return records
 
 
+def ring_examples(events: int, first_offset: int = 0) -> list[Example]:
+    """What the learner gets of such records."""
+    entries = [entry for value in ring_records(events, first_offset=first_offset) for entry in unpack(value)]
+    return [entry for entry in entries if isinstance(entry, Example)]
+
+
 def append(settings: Settings, values: list[Any]) -> int:
     """Append values to the world's `examples` log, and what they are examples of to `events`; the offset after them."""
     writer = producer(settings.kafka)

@@ -172,7 +172,7 @@ class ObjectStore:
             if NO_BUCKET.search(text):
                 remedy = "there is no such bucket: make it, or correct `bundles` in the settings"
             elif isinstance(error, FileNotFoundError):
-                raise FileNotFoundError(said) from error
+                raise FileNotFoundError(said) from None
             elif NOT_LET_IN.search(text):
                 remedy = f"we are not let in: check {self._variables}; to list, read, write and delete must be allowed"
             elif "169.254.169.254" in text:
