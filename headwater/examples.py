@@ -14,7 +14,9 @@ Catalogue entries travel in the same log, so that content reaches the model in a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import zlib
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from operator import eq
@@ -25,13 +27,15 @@ import orjson
 from headwater.context import MAX_CONTEXT_CHARS, MAX_CONTEXT_FIELDS, Context, Numbers, numbers_of, plain_scalar
 from headwater.errors import InvalidMessage
 from headwater.events import MAX_ID_LENGTH, MAX_SHOWN, MAX_TIME_MS
+from headwater.histories import Entry, PackedHistory, columns_of, entries, plain_entries
 from headwater.users import checked_attributes
 from headwater.wire import not_json, only_refusals, short_text
 
 __all__ = ["CatalogueEntry", "Entry", "EventPosition", "Example", "Kind", "Segment", "Shown", "ShownList"]
 __all__ += ["pack_items", "pack_segments", "place_of", "plain_entries", "unpack"]
 
-FORMAT = 1
+FORMAT = 2
+"""Newest that is read. Written is 1 where no history is packed, so that releases before read what they can."""
 
 MAX_PARTITION = 2**31 - 1
 MAX_OFFSET = 2**63 - 1
@@ -45,30 +49,6 @@ MAX_SESSION = 2**32 - 1
 
 NO_CONTEXT: dict[str, Any] = {}
 """Of what comes without; nobody writes into it."""
-
-
-class Entry(NamedTuple):
-    """One remembered event of a user.
-
-    Fields
-        item_id: what.
-        type: how.
-        time_ms: when, epoch ms.
-        value: stars, seconds, ... if it had one.
-        session: `events.session_number` of the session it happened in, if that is known; its JSON leaves it out where
-            not.
-    """
-
-    item_id: str
-    type: str
-    time_ms: int
-    value: float | None
-    session: int | None = None
-
-
-def plain_entries(entries: Iterable[Entry]) -> list[tuple[Any, ...]]:
-    """Entries as JSON takes them: exact tuples, without a session where none is known."""
-    return [entry[:4] if entry[4] is None else (*entry,) for entry in entries]
 
 
 class Shown(NamedTuple):
@@ -256,6 +236,14 @@ class Segment:
             return shown if limit is None else shown[max(0, len(shown) - limit) :]
         return tuple(one for one in shown if one[0] != self.targets[i][0]) if i in self.reactions else shown
 
+    def _history(self, begin: int) -> Sequence[Entry]:
+        """Before the target `begin`."""
+        if not isinstance(self.history, PackedHistory):
+            return [*self.history, *self.events(begin)]
+        history = self.history.copy()
+        history.newer += self.events(begin)
+        return history
+
     def part(self, begin: int, end: int, shown_limit: int | None = None) -> Segment:
         """The examples of the targets `begin` to `end` as a segment of their own."""
         shown = self.shown
@@ -263,7 +251,7 @@ class Segment:
             shown = self.shown_after(shown, i, shown_limit)
         return Segment(
             self.user_id,
-            [*self.history, *self.events(begin)],
+            self._history(begin),
             self.targets[begin:end],
             self.positions[begin:end],
             shown,
@@ -287,7 +275,8 @@ def pack_segments(
         limit, shown_limit: the longest history of an example, and the most that it says was shown, as the writer's own
             memory is cut; None for no limit.
     """
-    record: dict[str, Any] = {"format": FORMAT, "partition": partition, "limit": limit}
+    is_packed = any(isinstance(one.history, PackedHistory) and one.history.packed for one in segments)
+    record: dict[str, Any] = {"format": FORMAT if is_packed else 1, "partition": partition, "limit": limit}
     if shown_limit is not None and any(one.shown or one.lists for one in segments):
         record["shown_limit"] = shown_limit
     return orjson.dumps({**record, "segments": list(map(_plain_segment, segments))})
@@ -297,7 +286,7 @@ def _plain_segment(segment: Segment) -> dict[str, Any]:
     """As JSON takes it: exact tuples only, and of what most streams have not only what is there."""
     plain: dict[str, Any] = {
         "user": segment.user_id,
-        "history": plain_entries(segment.history),
+        "history": _plain_history(segment.history),
         "targets": plain_entries(segment.targets),
         "at": list(map(tuple, segment.positions)),
     }
@@ -318,9 +307,20 @@ def _plain_segment(segment: Segment) -> dict[str, Any]:
     return plain
 
 
+def _plain_history(history: Sequence[Entry]) -> Any:
+    """What is packed stays so: base64 of its bytes, how many of the first are forgotten, and the newer entries."""
+    if not isinstance(history, PackedHistory) or not history.packed:
+        return plain_entries(history)
+    return {
+        "packed": [b64encode(one.data).decode() for one in history.packed],
+        "skipped": history.skipped,
+        "newer": plain_entries(history.newer),
+    }
+
+
 def pack_items(entries: Sequence[CatalogueEntry]) -> bytes:
     """One record's value: catalogue entries, in the order in which they take effect."""
-    return orjson.dumps({"format": FORMAT, "items": list(map(tuple, entries))})
+    return orjson.dumps({"format": 1, "items": list(map(tuple, entries))})
 
 
 def unpack(value: bytes) -> Iterator[Example | CatalogueEntry]:
@@ -338,13 +338,13 @@ def unpack(value: bytes) -> Iterator[Example | CatalogueEntry]:
             record = orjson.loads(value)
         except orjson.JSONDecodeError as error:
             raise not_json(error, "an examples record", "") from error
-        if not isinstance(record, dict) or record.get("format") != FORMAT:
+        if not isinstance(record, dict) or record.get("format") not in range(1, FORMAT + 1):
             found = record.get("format") if isinstance(record, dict) else type(record).__name__
-            text = f"an examples record has format {short_text(found)}; this release reads {FORMAT}"
+            text = f"an examples record has format {short_text(found)}; this release reads up to {FORMAT}"
             raise InvalidMessage("unknown_version", text)
         try:
             entries = _catalogue_entries(record) if "items" in record else _examples(record)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, zlib.error) as error:
             text = f"an examples record lacks a field or has a wrong one ({error!r:.300})"
             raise InvalidMessage("schema", text) from error
     yield from entries
@@ -416,7 +416,7 @@ def _segment(body: dict[str, Any]) -> Segment:
         raise TypeError(f"undone is {short_text(undone)}")
     return Segment(
         _id(body["user"]),
-        [_entry(*entry) for entry in body["history"]],
+        _history(body["history"]),
         targets,
         [_position(*body["at"][i]) for i in range(len(targets))],
         tuple(_shown(*one) for one in body.get("shown", ())),
@@ -427,6 +427,32 @@ def _segment(body: dict[str, Any]) -> Segment:
         {_whole(i, len(targets) - 1): _context(one) for i, one in body.get("contexts", ())},
         checked_attributes(body.get("attributes", NO_CONTEXT)),
     )
+
+
+def _history(given: Any) -> list[Entry]:
+    if type(given) is not dict:
+        return [_entry(*entry) for entry in given]
+    found: list[Entry] = []
+    for data in given["packed"]:
+        found += _sound(entries(columns_of(b64decode(data, validate=True))))
+    del found[: _whole(given["skipped"], len(found))]
+    return [*found, *(_entry(*entry) for entry in given["newer"])]
+
+
+def _sound(past: list[Entry]) -> list[Entry]:
+    """As `_entry` checks one, for many at once."""
+    items, types, times, values, sessions = zip(*past, strict=True)
+    for one in {*items, *types}:
+        _id(one)
+    for most, column in ((MAX_TIME_MS, times), (MAX_SESSION, [one for one in sessions if one is not None])):
+        if {*map(type, column)} > {int}:
+            raise TypeError("a time or a session is no whole number")
+        if column:
+            _whole(min(column), most)
+            _whole(max(column), most)
+    if not {*map(type, values)} <= {float, type(None)}:
+        raise TypeError("a value is no number")
+    return past
 
 
 def _context(given: Any) -> Context:

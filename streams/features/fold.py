@@ -32,6 +32,7 @@ from headwater.examples import (
     ShownList,
     place_of,
 )
+from headwater.histories import PackedHistory
 from headwater.settings import Settings
 from headwater.signals import Meaning, Signals
 from headwater.wire import EventRow
@@ -95,11 +96,30 @@ def _newest(past: Sequence[Any], limit: int) -> list[Any]:
     return list(past if len(past) <= limit else past[len(past) - limit :])
 
 
+def _own(history: Sequence[Entry], limit: int) -> list[Entry] | PackedHistory:
+    """A copy of the newest, which stays packed where it is."""
+    if not isinstance(history, PackedHistory):
+        return _newest(history, limit)
+    own = history.copy()
+    own.forget(max(0, len(own) - limit))
+    return own
+
+
+def _newest_ms(past: Sequence[Entry] | Sequence[Shown]) -> int:
+    """When the last of them was."""
+    return past.newest_ms if isinstance(past, PackedHistory) else past[-1].time_ms
+
+
 def _place(past: Sequence[Entry] | Sequence[Shown], time_ms: int) -> int:
     """Where what happened at this time belongs: behind all that is not newer."""
-    if not past or past[-1].time_ms <= time_ms:
+    if not past or _newest_ms(past) <= time_ms:
         return len(past)
-    return bisect_right(past, time_ms, key=_time)
+    return bisect_right(_unpacked(past), time_ms, key=_time)
+
+
+def _unpacked(past: Any) -> Any:
+    """A list, or a tuple, of which nothing is packed."""
+    return past.whole() if isinstance(past, PackedHistory) else past
 
 
 def fold(before: UserState, row: EventRow, limits: Limits, partition: int = 0, now_ms: int = 0) -> UserState:
@@ -221,7 +241,7 @@ class Folding:
         self.attributes = attributes
         self.limits = limits
         self.meanings = limits.meanings
-        self.history = _newest(before.history, limits.history)
+        self.history = _own(before.history, limits.history)
         self.recent = _newest(before.recent, limits.dedupe)
         self.shown = _newest(before.shown, limits.shown)
         self.reacted = _newest(before.reacted, limits.shown)
@@ -275,8 +295,8 @@ class Folding:
         if is_undo:
             if taken is None or taken not in self.history:
                 return Change(None, entry, 0, 0, undo=entry)
-            place = bisect_left(self.history, taken.time_ms, key=_time)
-            place = self.history.index(taken, place)
+            history = _unpacked(self.history)
+            place = history.index(taken, bisect_left(history, taken.time_ms, key=_time))
             shown_place = _place(self.shown, taken.time_ms)
             return Change(
                 Kind.UNDONE, taken, place, shown_place, False, None, self._meaning(taken), leaves=taken, taken=taken,
@@ -314,7 +334,7 @@ class Folding:
                 one for one in fits if one.item_id not in known or shown_order(known[one.item_id]) < shown_order(one)
             ]
             again = [known[one.item_id] for one in fits if one.item_id in known]
-        reactions = self._reactions_since(at) if self.history and self.history[-1].time_ms >= at else {}
+        reactions = self._reactions_since(at) if self.history and _newest_ms(self.history) >= at else {}
         shows, answered = fits, []
         if reactions:
             shows = [one for one in fits if one.item_id not in reactions]
@@ -329,7 +349,8 @@ class Folding:
     def _reactions_since(self, time_ms: int) -> dict[str, bool]:
         """Items that the user reacted to at or after this time, and whether all of these reactions can be undone."""
         found = dict[str, bool]()
-        for one in self.history[bisect_left(self.history, time_ms, key=_time) :]:
+        history = _unpacked(self.history)
+        for one in history[bisect_left(history, time_ms, key=_time) :]:
             if self._meaning(one) in REACTIONS:
                 found[one.item_id] = found.get(one.item_id, True) and one.type in self.meanings.undoable
         return found

@@ -12,12 +12,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 
+from headwater.histories import PackedHistory
 from streams.features.state import UserState
 
 __all__ = ["HotUsers"]
 
 ENTRIES_PER_USER = 25
 """Long histories count: no more than this many entries per allowed user, or about 3.5 kB each."""
+
+ENTRY_BYTES = 140
+"""An entry takes so much memory; what is packed counts by its bytes."""
 
 
 class HotUsers:
@@ -32,24 +36,25 @@ class HotUsers:
     def __init__(self, max_users: int) -> None:
         self._max_users = max_users
         self._max_entries = max_users * ENTRIES_PER_USER
-        self._states: OrderedDict[str, UserState] = OrderedDict()
+        self._states: OrderedDict[str, tuple[UserState, int]] = OrderedDict()  # with its entries when it came
         self._entries = 0
 
     def get(self, user_id: str) -> UserState | None:
         """The state, now the most recently used; None if it must be read."""
-        state = self._states.get(user_id)
-        if state is not None:
-            self._states.move_to_end(user_id)
-        return state
+        found = self._states.get(user_id)
+        if found is None:
+            return None
+        self._states.move_to_end(user_id)
+        return found[0]
 
     def put(self, states: Mapping[str, UserState]) -> None:
         """Remember these, and forget the least recently used beyond the bounds."""
         for user_id, state in states.items():
-            old = self._states.pop(user_id, None)
-            self._entries += _entries(state) - (_entries(old) if old else 0)
-            self._states[user_id] = state
+            old, entries = self._states.pop(user_id, None), _entries(state)
+            self._entries += entries - (old[1] if old else 0)
+            self._states[user_id] = state, entries
         while self._states and (len(self._states) > self._max_users or self._entries > self._max_entries):
-            self._entries -= _entries(self._states.popitem(last=False)[1])
+            self._entries -= self._states.popitem(last=False)[1][1]
 
     def clear(self) -> None:
         """Forget all."""
@@ -58,4 +63,8 @@ class HotUsers:
 
 
 def _entries(state: UserState) -> int:
-    return len(state.history) + len(state.shown) + len(state.reacted) + len(state.undos) + len(state.undone)
+    history = state.history
+    known = len(history)
+    for one in history.packed if isinstance(history, PackedHistory) else ():
+        known += 0 if one.is_unpacked else len(one.data) // ENTRY_BYTES - one.size
+    return known + len(state.shown) + len(state.reacted) + len(state.undos) + len(state.undone)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import zlib
+from base64 import b64encode
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -10,9 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.errors import InvalidMessage, NewerFormat
-from headwater.examples import Entry, Shown, plain_entries
+from headwater.examples import Entry, Shown, pack_segments, plain_entries, unpack
 from headwater.settings import Settings
-from streams.features.packed import decode, encode
+from headwater.wire import EventRow
+from streams.features.decay import Decay
+from streams.features.fold import Limits, fold, fold_batch
+from streams.features.packed import change, decode, encode
 from streams.features.state import EMPTY, UserState
 from tests.worlds.streams import server_of, storing
 
@@ -21,7 +28,9 @@ IDS = st.one_of(
     st.text(max_size=8),
 )
 NUMBERS = st.one_of(st.integers(-(10**12), 10**13), st.sampled_from([0, -1, 2**63, -(2**63), 2**64, 10**30]))
-VALUES = st.one_of(st.none(), st.sampled_from([1.0, 4.5, -0.0, 1e300, 0.1]), st.floats(allow_nan=False))
+VALUES = st.one_of(
+    st.none(), st.sampled_from([1.0, 4.5, -0.0, 1e300, 0.1]), st.floats(allow_nan=False, allow_infinity=False)
+)
 ENTRIES = st.lists(
     st.builds(Entry, IDS, st.sampled_from(["click", "like", ","]), NUMBERS, VALUES, st.none() | NUMBERS), max_size=9
 )
@@ -39,7 +48,7 @@ def states(draw: st.DrawFn) -> UserState:
 
 def many(n: int) -> UserState:
     history = [Entry(f"film-{i * 7 % 90}", "click", 10**12 + i * 900, float(i % 5), i // 9) for i in range(n)]
-    return UserState(history, list(range(n)), n, 1, 2 * n, 10**12)
+    return UserState(history, list(range(n))[-128:], n, 1, 2 * n, 10**12)
 
 
 def as_json(state: UserState) -> bytes:
@@ -102,3 +111,140 @@ def test_a_state_of_a_later_release_is_left_alone_and_told(settings: Settings) -
         assert reading.states == {"bob": EMPTY}
         assert list(reading.newer) == ["ada"]
         assert not reading.damaged
+
+
+KNOWN = many(150)
+NEWEST = KNOWN.history[-1].time_ms
+LIMITS = Limits(history=155, dedupe=128, shown=6)
+
+
+@st.composite
+def goings_on(draw: st.DrawFn) -> list[EventRow]:
+    """What comes after a long past, some of it late, undone or twice."""
+    rows = []
+    for n in range(draw(st.integers(1, 12))):
+        kind = draw(st.sampled_from(["click", "click", "like", "impression", "impression", "unlike"]))
+        items = tuple(draw(st.lists(st.sampled_from(["a", "b", "c", "film-7"]), min_size=1, max_size=3, unique=True)))
+        late = draw(st.sampled_from([0, 0, 0, 0, 0, 3, 10**9]))
+        rows.append(
+            EventRow(
+                "ada", items[0], kind, NEWEST + 2 * n - late, draw(VALUES), f"e{n}",
+                draw(st.sampled_from(["r1", "r2"])), n, 0, None, items if kind == "impression" else (),
+            )
+        )  # fmt: skip
+    return rows
+
+
+@given(goings_on(), st.lists(st.integers(0, 12), max_size=6), st.booleans())
+def test_a_base_and_the_tail_that_was_added_are_the_state(rows: list[EventRow], cuts: list[int], hot: bool) -> None:
+    state = replace(KNOWN)
+    base, tail, plain = encode(state), b"", replace(KNOWN)
+    ends = sorted({*(cut for cut in cuts if 0 < cut < len(rows)), len(rows)})
+    for begin, end in zip([0, *ends], ends, strict=False):
+        before = state if hot else decode(base, tail)
+        made = fold_batch({"ada": before}, rows[begin:end], LIMITS, Decay(0, 1e9))
+        expected = fold_batch({"ada": plain}, rows[begin:end], LIMITS, Decay(0, 1e9))
+        plain = expected.states.get("ada", plain)
+        assert list(unpack(pack_segments(0, made.segments))) == list(unpack(pack_segments(0, expected.segments)))
+        state = made.states.get("ada", before)
+        if state is not before:
+            record = change(before, state)
+            base, tail = (encode(state), b"") if record is None else (base, tail + record)
+        found = decode(base, tail)
+        assert found == state == plain
+        assert found.stored == state.stored
+        assert version(base, tail) == state.count
+
+
+def version(base: bytes, tail: bytes) -> int:
+    """As the store's script finds it."""
+    found = re.search(rb":(\d+)$", tail[-32:]) if tail else re.match(rb"[\x01-\x1f](\d+):", base[:32])
+    assert found is not None
+    return int(found[1])
+
+
+def in_order(n: int, begin: int = NEWEST) -> list[EventRow]:
+    return [EventRow("ada", f"new-{i}", "click", begin + i, None, f"e{i}", None, i, 0) for i in range(n)]
+
+
+def test_a_write_costs_what_changed_and_a_base_is_written_anew_now_and_then() -> None:
+    state, tails, bases = replace(many(1000)), 0, 1
+    size = len(encode(state))
+    for row in in_order(200, 10**13):
+        before, state = state, fold(state, row, Limits())
+        record = change(before, state)
+        if record is None:
+            bases += 1
+            encode(state)
+        else:
+            tails += 1
+            assert len(record) < 120
+    assert len(state.history) == 1000
+    assert 3 < bases < 40
+    assert tails > 160
+    assert size < 4000
+
+
+@given(st.data())
+def test_a_tail_that_is_cut_off_or_changed_is_named(data: st.DataObject) -> None:
+    state = replace(KNOWN)
+    base, tail = encode(state), b""
+    for row in in_order(3):
+        before, state = state, fold(state, row, LIMITS)
+        tail += change(before, state) or b""
+    place, bit = data.draw(st.integers(0, len(tail) - 1)), data.draw(st.integers(0, 7))
+    flipped = tail[:place] + bytes([tail[place] ^ 1 << bit]) + tail[place + 1 :]
+    second = tail[len(tail) // 3 :]
+    for odd in (tail[:-1], flipped, tail + b"x", second, tail + tail):
+        with pytest.raises(InvalidMessage):
+            decode(base, odd)
+    with pytest.raises(InvalidMessage):
+        decode(None, tail)
+
+
+def test_a_long_history_is_sent_as_it_is_stored() -> None:
+    base = encode(replace(many(300)))
+    made = fold_batch({"ada": decode(base)}, in_order(2, 10**13), Limits(), Decay(0, 1e9))
+    plain = fold_batch({"ada": many(300)}, in_order(2, 10**13), Limits(), Decay(0, 1e9))
+    sent, as_before = pack_segments(0, made.segments, 1000), pack_segments(0, plain.segments, 1000)
+    assert list(unpack(sent)) == list(unpack(as_before))
+    assert len(sent) * 3 < len(as_before)
+    assert orjson.loads(as_before)["format"] == 1
+    halves = [made.segments[0].part(0, 1), made.segments[0].part(1, 2)]
+    assert list(unpack(pack_segments(0, halves, 1000))) == list(unpack(as_before))
+
+
+ODD = [
+    b"[]",
+    b"",
+    b"x\x9c",
+    b"{}",
+    b'["a",0,"click",0,[-5],0,0]',
+    b'["a",0,"click",0,[5],[true],0]',
+    b'["a",0,"",0,[5],0,0]',
+]
+ODD += [b'["a",0,"click",0,[5],0,[-1]]', zlib.compress(b'["a",0,"click",0,[5],0,0]')[:-3]]
+PAST = {"packed": [b64encode(b'["a",0,"click",0,[5],0,0]').decode()], "skipped": 0, "newer": []}
+
+
+@pytest.mark.parametrize(
+    "past",
+    [
+        *({**PAST, "packed": [b64encode(one).decode()]} for one in ODD),
+        {**PAST, "packed": ["!"]},
+        {**PAST, "skipped": 2},
+    ],
+)
+def test_a_packed_history_that_nobody_packed_is_refused(past: dict[str, Any]) -> None:
+    segment: dict[str, Any] = {
+        "user": "ada",
+        "history": PAST | past,
+        "targets": [["b", "click", 9, None]],
+        "at": [[0, 0]],
+    }
+    record: dict[str, Any] = {"format": 2, "partition": 0, "limit": 9, "segments": [segment]}
+    with pytest.raises(InvalidMessage) as error:
+        list(unpack(orjson.dumps(record)))
+    assert error.value.reason == "schema"
+    record["segments"] = [segment | {"history": PAST}]
+    assert len(list(unpack(orjson.dumps(record)))) == 1

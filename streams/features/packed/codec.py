@@ -1,62 +1,77 @@
 """`encode`, `change` and `decode`: what the bytes of a state are.
 
 A base is its head (`\\x01`, `count` in decimal, a colon), a CRC-32 of all else, how many hashes follow, the hashes of
-`recent`, and a body: the JSON of all the rest in columns, deflated where it is long. A record of the tail is its size,
-a CRC-32, the hashes, a body that says what has changed, a colon and `count`.
+`recent`, and a body: the JSON of all the rest in columns. A long history stands behind that JSON, deflated by itself,
+so that it can stay packed.
+
+A record of the tail is its size, a CRC-32 of what follows, hashes and JSON as in a base, a colon and `count`.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
 from collections.abc import Sequence
+from itertools import chain
 from struct import Struct, error, pack, unpack_from
-from typing import Any, NoReturn
-
-import orjson
+from typing import Any, NamedTuple, NoReturn
 
 from headwater.errors import InvalidMessage, NewerFormat
-from streams.features.packed.columns import entries, entry_columns, shown, shown_columns
+from headwater.histories import Entry, PackedEntries, PackedHistory, column_bytes, columns_of, entries, entry_columns
 from streams.features.packed.older import decode_json
+from streams.features.packed.shown import change_columns, changed, shown, shown_columns
 from streams.features.state import EMPTY, Stored, UserState
 
 __all__ = ["change", "decode", "encode"]
 
 FORMAT = 1
 HEAD = re.compile(rb"([\x01-\x1f])(\d+):")
-CRC = Struct("<I")
+NUMBER = Struct("<I")
+RECORD = Struct("<II")
+
+APART = b"z"
+"""What a body begins with whose history stands behind its JSON."""
 
 ODD = 2**32 - 1
 """How many hashes there are where they are none."""
 
-LONG = 512
-"""Bytes of a body from which on it is deflated: shorter ones gain little, and cost as much as all else together."""
+LEAST_APART = 26
+"""Entries of a history from which on it stands apart."""
 
-ANY_NUMBER = b" "
-"""What a body begins with that orjson cannot write: numbers of more than 64 bits, or half a surrogate pair."""
+LEAST_BASE, TAIL_SHARE = 1024, 4
+"""A base of fewer bytes is always written anew. A tail grows to a fourth of its base: some 25 events of 1,000."""
 
 ERRORS = (ValueError, TypeError, LookupError, error, zlib.error, OverflowError)
 """What taking bytes apart raises that nobody has written."""
 
 
 def encode(state: UserState) -> bytes:
-    """The whole state as a base; it says in the state how long that is (`UserState.stored`).
+    """The whole state as a base. The state then knows how it is stored, and has a long history packed.
 
     >>> encode(UserState(count=12))[:4]
     b'\\x0112:'
     """
-    columns: list[Any] = [state.partition, state.offset, state.folded_ms]
-    columns.append(entry_columns(state.history) if state.history else 0)
+    past = state.history
+    columns: list[Any] = [state.partition, state.offset, state.folded_ms, 0]
+    if len(past) >= LEAST_APART:
+        past = PackedHistory.of(past)
+        numbers = [(one.size, one.newest_ms, len(one.data)) for one in past.packed]
+        columns[3] = (past.skipped, *chain(*numbers))
+    elif past:
+        columns[3] = entry_columns(past)
     if state.exposures or state.shown or state.reacted or state.undos or state.undone:
         columns.append(state.exposures)
         columns += [shown_columns(some) if some else 0 for some in (state.shown, state.reacted)]
         columns += [entry_columns(some) if some else 0 for some in (state.undos, state.undone)]
     hashes = _hashes(state.recent, columns)
     head = b"%c%d:" % (FORMAT, state.count)
-    rest = hashes + _body(columns)
-    value = b"".join((head, CRC.pack(zlib.crc32(rest, zlib.crc32(head))), rest))
+    body = column_bytes(columns)
+    if isinstance(past, PackedHistory):
+        body = b"".join((APART, NUMBER.pack(len(body)), body, *(one.data for one in past.packed)))
+    crc = zlib.crc32(body, zlib.crc32(hashes, zlib.crc32(head)))
+    value = b"".join((head, NUMBER.pack(crc), hashes, body))
     _remember(state, len(value), 0)
+    object.__setattr__(state, "history", past)  # equal to what was there
     return value
 
 
@@ -70,38 +85,14 @@ def _hashes(column: Sequence[int], columns: list[Any]) -> bytes:
         return pack(f"<I{len(column)}Q", len(column), *column)
     except error:
         columns.append(list(column))
-        return CRC.pack(ODD)
+        return NUMBER.pack(ODD)
 
 
-def _take_hashes(rest: bytes) -> tuple[list[int], list[Any]]:
-    """The hashes, and the columns behind them."""
-    (n,) = CRC.unpack_from(rest)
-    if n == ODD:
-        columns = _columns(rest[CRC.size :])
-        return columns.pop(), columns
-    return list(unpack_from(f"<{n}Q", rest, CRC.size)), _columns(rest[CRC.size + 8 * n :])
-
-
-def _body(columns: Sequence[Any]) -> bytes:
-    try:
-        body = orjson.dumps(columns)
-    except TypeError:
-        body = ANY_NUMBER + json.dumps(columns).encode()
-    return body if len(body) < LONG else zlib.compress(body, 1)
-
-
-def _columns(body: bytes) -> list[Any]:
-    if body[0] == 0x78:  # what deflated bytes begin with
-        body = zlib.decompress(body)
-    columns: list[Any] = json.loads(body) if body[0] == ANY_NUMBER[0] else orjson.loads(body)
-    return columns
-
-
-def change(before: UserState, after: UserState) -> bytes | None:  # noqa: ARG001 - none yet
-    """What to append to the tail that `before` is stored with, so that it holds `after`; None where the base must be
-    written anew: after a late event, an undo, a merge, or when the tail has become long.
-    """
-    return None
+def _take_hashes(data: bytes, at: int) -> tuple[list[int] | None, int]:
+    """The hashes, and where they end; None where the end of the columns has them."""
+    (n,) = NUMBER.unpack_from(data, at)
+    at += NUMBER.size
+    return (None, at) if n == ODD else (list(unpack_from(f"<{n}Q", data, at)), at + 8 * n)
 
 
 def decode(base: bytes | None, tail: bytes | None = None) -> UserState:
@@ -115,7 +106,7 @@ def decode(base: bytes | None, tail: bytes | None = None) -> UserState:
         if tail:
             raise InvalidMessage("undecodable", f"a user state has a tail and no base: {tail[:80]!r}")
         return EMPTY
-    if base[:1] == b"{":
+    if base[:1] == b"{" and not tail:
         return decode_json(base)
     head = HEAD.match(base)
     if head is None:
@@ -127,20 +118,29 @@ def decode(base: bytes | None, tail: bytes | None = None) -> UserState:
         )
     try:
         state = _unpacked(base, head.end(), int(head[2]))
+        return _with_tail(state, tail) if tail else state
     except ERRORS as why:
         _damaged(base, why)
-    return state
 
 
 def _unpacked(base: bytes, at: int, count: int) -> UserState:
-    rest = base[at + CRC.size :]
-    if CRC.unpack_from(base, at)[0] != zlib.crc32(rest, zlib.crc32(base[:at])):
+    head, rest = base[:at], base[at + NUMBER.size :]
+    if NUMBER.unpack_from(base, at)[0] != zlib.crc32(rest, zlib.crc32(head)):
         raise ValueError("its bytes are not those that were written")
-    recent, columns = _take_hashes(rest)
-    partition, offset, folded_ms, history, *more = columns
+    recent, at = _take_hashes(rest, 0)
+    behind = b""
+    if rest[at] == APART[0]:
+        end = at + 5 + NUMBER.unpack_from(rest, at + 1)[0]
+        body, behind = rest[at + 5 : end], rest[end:]
+    else:
+        body = rest[at:]
+    columns = columns_of(body)
+    if recent is None:
+        recent = columns.pop()
+    partition, offset, folded_ms, past, *more = columns
     exposures, was_shown, reacted, undos, undone = more or [0, 0, 0, 0, 0]
     return UserState(
-        entries(history) if history else [],
+        _apart(behind, *past) if behind else entries(past) if past else [],
         recent,
         count,
         partition,
@@ -155,5 +155,114 @@ def _unpacked(base: bytes, at: int, count: int) -> UserState:
     )
 
 
+def _apart(behind: bytes, skipped: int, *numbers: int) -> PackedHistory:
+    """The history whose bytes stand behind the JSON of a base."""
+    packed, at = [], 0
+    for i in range(0, len(numbers), 3):
+        size, newest_ms, length = numbers[i : i + 3]
+        packed.append(PackedEntries(behind[at : at + length], size, newest_ms))
+        at += length
+    return PackedHistory(tuple(packed), skipped, [])
+
+
 def _damaged(value: bytes, why: Exception) -> NoReturn:
     raise InvalidMessage("undecodable", f"a user state cannot be unpacked ({why}): {value[:80]!r}") from why
+
+
+class _Growth(NamedTuple):
+    """What a sequence became: so many went at the front, and these came at the end."""
+
+    gone: int
+    came: Sequence[Any]
+
+
+def change(before: UserState, after: UserState) -> bytes | None:
+    """What to append to the tail that `before` is stored with, so that it holds `after`; None where the base must be
+    written anew: after a late event, an undo, a merge, or when the tail has become long.
+
+    The state `after` then knows that it is stored so.
+    """
+    stored, events = before.stored, after.count - before.count
+    if stored is None or stored.base < LEAST_BASE or events < 1:
+        return None
+    if before.undos != after.undos or before.undone != after.undone:
+        return None
+    exposures = after.exposures - before.exposures
+    history = _history_growth(before.history, after.history, events - exposures)
+    recent = _growth(before.recent, after.recent, events)
+    if history is None or recent is None:
+        return None
+    columns: list[Any] = [events, exposures, after.partition, after.offset - before.offset]
+    columns += [after.folded_ms - before.folded_ms, recent.gone, history.gone]
+    columns.append(entry_columns(history.came) if history.came else 0)
+    if exposures or before.shown != after.shown or before.reacted != after.reacted:
+        columns += [change_columns(before.shown, after.shown), change_columns(before.reacted, after.reacted)]
+    hashes = _hashes(recent.came, columns)
+    rest = b"".join((hashes, column_bytes(columns), b":%d" % after.count))
+    record = RECORD.pack(len(rest), zlib.crc32(rest)) + rest
+    tail = stored.tail + len(record)
+    if tail * TAIL_SHARE > stored.base:
+        return None
+    _remember(after, stored.base, tail)
+    return record
+
+
+def _growth(before: Sequence[Any], after: Sequence[Any], came: int) -> _Growth | None:
+    """None where it did more than to grow by so many at the end."""
+    kept = len(after) - came
+    if not after and not before:
+        return _Growth(0, ())
+    gone = len(before) - kept
+    if kept < 0 or gone < 0 or before[gone:] != after[:kept]:
+        return None
+    return _Growth(gone, after[kept:])
+
+
+def _history_growth(before: Sequence[Entry], after: Sequence[Entry], came: int) -> _Growth | None:
+    if isinstance(before, PackedHistory) and isinstance(after, PackedHistory) and before.packed:
+        if not after.packed or after.packed != before.packed[-len(after.packed) :]:
+            return None
+        grown = _growth(before.newer, after.newer, came)
+        return None if grown is None or grown.gone else _Growth(before.older - after.older, grown.came)
+    return _growth(_plain(before), _plain(after), came)
+
+
+def _plain(history: Sequence[Entry]) -> Sequence[Entry]:
+    return history.whole() if isinstance(history, PackedHistory) else history
+
+
+def _with_tail(state: UserState, tail: bytes) -> UserState:
+    """The state after all records of its tail."""
+    recent, count, exposures = list(state.recent), state.count, state.exposures
+    history = state.history if isinstance(state.history, PackedHistory) else PackedHistory((), 0, list(state.history))
+    was_shown, reacted = state.shown, state.reacted
+    partition, offset, folded_ms, at = state.partition, state.offset, state.folded_ms, 0
+    while at < len(tail):
+        size, crc = RECORD.unpack_from(tail, at)
+        at += RECORD.size
+        rest = tail[at : at + size]
+        at += size
+        if len(rest) != size or crc != zlib.crc32(rest):
+            raise ValueError("the bytes of its tail are not those that were written")
+        hashes, begin = _take_hashes(rest, 0)
+        end = rest.rindex(b":")
+        columns = columns_of(rest[begin:end])
+        if hashes is None:
+            hashes = columns.pop()
+        events, shows, partition, further, later_ms, gone_hashes, gone, past, *more = columns
+        count, exposures, offset, folded_ms = count + events, exposures + shows, offset + further, folded_ms + later_ms
+        if count != int(rest[end + 1 :]):
+            raise ValueError(f"a record of its tail makes {count:,} events of {int(rest[end + 1 :]):,}")
+        del recent[:gone_hashes]
+        recent += hashes
+        history.newer += entries(past) if past else []
+        history.forget(gone)
+        if more:
+            was_shown, reacted = changed(was_shown, more[0]), changed(reacted, more[1])
+    stored = Stored(state.stored.base if state.stored else 0, len(tail))
+    if not history.packed:
+        history = history.newer  # type: ignore[assignment]
+    return UserState(
+        history, recent, count, partition, offset, folded_ms, was_shown, reacted, state.undos, state.undone, exposures,
+        stored,
+    )  # fmt: skip
