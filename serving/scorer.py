@@ -29,8 +29,8 @@ from models.finite import not_finite
 from models.inputs import Steps, encode_entries
 from models.published.bundle import Bundle, Prepared
 from models.published.delta import Delta
-from models.published.names import ALONE, EXPERTS, FEW, SAID, SCORES
-from models.published.opinions import Opinions
+from models.published.names import ALONE, EXPERTS, SAID, SCORES
+from models.published.opinions import Opinions, dense, few_of
 from serving.catalogue import Catalogue
 from serving.ranker import SecondStage, SecondStageCounts
 from serving.rules import Rows
@@ -58,9 +58,10 @@ class Half:
     ) -> None:
         self.session = session
         self.asked = {one.name for one in session.get_inputs()}  # an earlier release's graph asks for less
-        self.outputs = {one.name for one in session.get_outputs()}
         told = session.get_modelmeta().custom_metadata_map
-        self.few: dict[str, tuple[str, str]] = orjson.loads(told.get(FEW, "{}"))
+        self.few = few_of(told)
+        self._graphs = {one.name for one in session.get_outputs()}
+        self.outputs = self._graphs | self.few.keys()
         self._least = 1 if ALONE in told else 2  # histories of a run
         self.device = device
         self.bundle = bundle
@@ -146,7 +147,11 @@ class Half:
             How many entries of each history the model knows, (B,); and the outputs, (B, capacity) float32 each. What a
             history gets does not depend on the others.
         """
-        inputs, found = self._run(histories, now_ms, list(outputs), shown, sessions, steps)
+        names = [name if name in self._graphs or name not in self.few else self.few[name][1] for name in outputs]
+        inputs, found = self._run(histories, now_ms, names, shown, sessions, steps)
+        for i, name in enumerate(outputs):
+            if names[i] != name:
+                found[i] = dense(inputs[self.few[name][0]], found[i], self.bundle.capacity)
         return np.asarray(inputs["lengths"])[: len(histories)], [value[: len(histories)] for value in found]
 
     def say(
@@ -192,9 +197,7 @@ class Half:
         feed = {name: value for name, (_, value) in self._bound.items()}
         for name in inputs.keys() & self.asked:
             feed[name] = onnxruntime.OrtValue.ortvalue_from_numpy(inputs[name], self.device, 0)
-        options = onnxruntime.RunOptions()
-        options.only_execute_path_to_fetches = True
-        found = [value.numpy() for value in self.session.run_with_ort_values(outputs, feed, options)]
+        found = [value.numpy() for value in self.session.run_with_ort_values(outputs, feed)]
         few = {values: rows for rows, values in self.few.values()}
         for name, value in zip(outputs, found, strict=True):
             wanted = inputs[few[name]].shape if name in few else (len(histories), self.bundle.capacity)

@@ -11,14 +11,14 @@ float32 (B, capacity) but the last:
     memory, slow, popularity_part, returns, ...    the parts (`Expert.part`), weighted as the gate trusts them
 
     said_<expert>             what each of several experts adds that share a part, as the memories do
-    few_<output>              (B, S), the same as such an output where that is of few rows, without the others
+    few_<output>              (B, S), instead of such an output that is of few rows: these alone (`opinions.dense`)
 
 Of associations the graph is told what the learner's own loop says of a history (`Expert.arrive`): a few rows and
 values, so that a request pays for what its history knows. A pure graph has their tables as inputs instead and needs no
 loop.
 
-A run that says `only_execute_path_to_fetches` pays for the outputs that it asks for. The second stage is a graph of its
-own (`ranker_graph`); the metadata `experts` names the output of each expert for it, `few` those that are of few rows.
+ONNX Runtime computes every node of a graph, whatever outputs are asked for. The second stage is a graph of its own
+(`ranker_graph`); the metadata `experts` names the output of each expert for it, `few` those that are of few rows.
 
 Nothing is excluded here: masks and top-k are the serving rules' business.
 """
@@ -60,8 +60,12 @@ RUNTIME_INPUTS: dict[str, tuple[int, int | tuple[str | int, ...]]] = {
 """What a run is given: type of each, and its shape or how many dimensions it has of (batch, length)."""
 
 
+PADDED = ("history", "types", "values", "gaps", "starts", "lengths", "since", "fresh")
+"""Those that are multiplied."""
+
+
 def outputs_of(config: ModelConfig) -> list[str]:
-    """Names of the graph's outputs: the scores, then each part of them. `memory` is always there, zeros without any."""
+    """What a graph says: the scores, then each part of them. `memory` is always there, zeros without any."""
     return _outputs(Parts(config))
 
 
@@ -84,7 +88,7 @@ def _kind(expert: Expert) -> str | None:
 def build_graph(config: ModelConfig, *, pure: bool = False) -> bytes:
     """The serialized graph of a configuration, equal bytes for equal ones. `pure`: it needs no loops beside it."""
     add, parts = Nodes(), Parts(config)
-    add.pad([name for name, (_, given) in RUNTIME_INPUTS.items() if isinstance(given, int)])
+    add.pad(PADDED)
     with add.padded():
         said_by_gate = parts.gate.nodes(add, add("Cast", "lengths", to=TensorProto.FLOAT))
     trusts = [f"trust_{expert.name}" for expert in parts.experts]  # (B, expert.trusts) each
@@ -100,8 +104,6 @@ def build_graph(config: ModelConfig, *, pure: bool = False) -> bytes:
             continue
         if expert.on_arrival and not pure:
             few[name] = rows_of(expert.name), add("Mul", said_of(expert.name), trust, out=f"few_{name}")
-            if name != expert.part:
-                _scattered(add, nothing, [few[name]], name)
             opinion = name
         else:
             opinion = expert.nodes(add, trust, nothing)
@@ -117,8 +119,7 @@ def build_graph(config: ModelConfig, *, pure: bool = False) -> bytes:
             if revision is None:
                 add("Identity", nothing, out=expert.part)
                 continue
-            few[expert.part] = revision[0], add("Identity", revision[1], out=f"few_{expert.part}")
-            _scattered(add, nothing, [few[expert.part]], expert.part)
+            few[expert.part] = revision[0], add.rename(revision[1], f"few_{expert.part}")
             fused = _scattered(add, fused, [few[expert.part]])
     add("Where", parts.popularity.open_rows(add), fused, add.float(UNSEEN), out=SCORES)
     return _model(add, config, parts, few, pure)
@@ -150,7 +151,7 @@ def _model(add: Nodes, config: ModelConfig, parts: Parts, few: Mapping[str, tupl
         for part in (*parts.experts, parts.gate, parts.return_rate)
         for name, one in (part.inputs().items() if part not in loops else ())
     }
-    outputs = list(dict.fromkeys([*_outputs(parts), *_said(parts)]))
+    outputs = [name for name in dict.fromkeys([*_outputs(parts), *_said(parts)]) if name not in few or name == "memory"]
     shape = ("batch", config.length)
     runtime = {
         name: (dtype, shape[:given] if isinstance(given, int) else given)

@@ -6,10 +6,11 @@ learner asks them, by the one compiled loop, on a bundle's own arrays; nothing h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from headwater.examples import Entry, Shown
@@ -17,9 +18,9 @@ from models.block import Sparse
 from models.experts.memory import AssociationMemory
 from models.inputs import Steps, encode_entries, encode_histories, recent_of
 from models.published.bundle import Bundle
-from models.published.names import rows_of, said_of
+from models.published.names import FEW, rows_of, said_of
 
-__all__ = ["Opinions", "runtime_inputs"]
+__all__ = ["Opinions", "dense", "few_of", "runtime_inputs"]
 
 Inputs = dict[str, NDArray[Any]]
 
@@ -71,6 +72,18 @@ def runtime_inputs(
 ) -> Inputs:
     """What a run of a bundle's graph is told of histories, beside its weights; see `Opinions.inputs`."""
     return Opinions(bundle).inputs(histories, now_ms, shown, sessions)
+
+
+def few_of(told: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """By what a graph says of few rows, the input that names them and the output: its metadata, see `names.FEW`."""
+    return {name: (rows, values) for name, (rows, values) in orjson.loads(told.get(FEW, "{}")).items()}
+
+
+def dense(rows: NDArray[np.int64], values: NDArray[np.float32], capacity: int) -> NDArray[np.float32]:
+    """(B, capacity), what a graph says of few rows (B, S), and 0 of the others."""
+    found = np.zeros((len(rows), capacity), np.float32)
+    np.add.at(found, (np.arange(len(rows))[:, None], rows), values)
+    return found
 
 
 def _padded(said: Sequence[Sparse]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
