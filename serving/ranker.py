@@ -42,6 +42,7 @@ from models.ranker.facts import (
     narrow_facts,
     past_of,
 )
+from models.ranker.lift import are_new
 from models.ranker.posterior import POSTERIOR, drawn
 from models.ranker.revision import NO_HEADS, added_to
 from models.ranker.statistics import ALIKE
@@ -59,6 +60,8 @@ RowIds = npt.NDArray[np.int64]
 
 Spoken = Mapping[str, Array | Sparse]
 """What experts add to scores, by output of the graph: (capacity,), or what is of few rows of these alone."""
+
+NOTHING = np.zeros(1, np.float32)
 
 SHOWN = "shown"
 """The objective that is of no type: what people react to where they are shown it, wherever it stands."""
@@ -176,6 +179,7 @@ class SecondStage:
         wanted = {name: tuple(sizes[one] for one in shape) for name, shape in named.items()}
         wanted |= {"ranker_landmark_ms": (1,), "ranker_share": (1,)}
         wanted |= {POSTERIOR: (hidden, hidden)} if POSTERIOR in weights else {}
+        wanted |= {"ranker_lift": (1,)} if "ranker_lift" in weights else {}
         of_row: dict[str, tuple[int, ...]] = {"ranker_items": (len(ITEM),), "ranker_alike": (ALIKE,)}
         if "ranker_content" in weights:
             of_row |= CONTENT_ROWS
@@ -251,17 +255,29 @@ class SecondStage:
         narrow, tables = self._facts <= self._narrow, ItemTables.of(weights)
         return facts_of(said, scores[rows], tables, past, rows, moment_of(moment), narrow=narrow)[:, : self._facts]
 
-    def added(self, facts: Array, scores: Array, by_head: Mapping[int, np.float32] = NO_HEADS) -> Array:
-        """What is added to the scores (C,) of candidates with these facts (C, F), by these heads, too (`weighed`)."""
-        if not by_head:
-            (said,) = _session().run([SAID], {**self._weights, FACTS: facts})
-            return added_to(scores, said, self.share)
-        given = {**self._weights, **self._head_weights, FACTS: facts}
-        said, heads = _session(heads=True).run([SAID, BY_HEAD], given)
-        more = self.share * said
-        for head, weight in by_head.items():
-            more += weight * heads[:, head]
-        return added_to(scores, more, np.float32(1))
+    def added(self, facts: Array, scores: Array, rows: RowIds, by_head: Mapping[int, np.float32] = NO_HEADS) -> Array:
+        """What is added to the scores (C,) of candidates with these rows (C,) and facts (C, F), by these heads, too
+        (`weighed`).
+        """
+        given, more = {**self._weights, FACTS: facts}, self.lifted(rows)
+        if by_head:
+            said, heads = _session(heads=True).run([SAID, BY_HEAD], given | self._head_weights)
+            for head, weight in by_head.items():
+                more += weight * heads[:, head]
+        else:
+            (said,) = _session().run([SAID], given)
+        return added_to(scores, self.share * said + more, np.float32(1))
+
+    @property
+    def lift(self) -> np.float32:
+        """How far new items are lifted."""
+        lift: np.float32 = self.bundle.weights.get("ranker_lift", NOTHING)[0]
+        return lift
+
+    def lifted(self, rows: RowIds) -> Array:
+        """What is added to candidates with these rows (C,) because they are new: (C,)."""
+        new: Array = are_new(self.bundle.weights["ranker_items"][rows, POSITIVE])
+        return self.lift * new.astype(np.float32)
 
     def weighed(self, objectives: Mapping[str, float]) -> dict[int, np.float32]:
         """How far each head is listened to: by what objectives weigh it, and by its share. Those that say nothing are

@@ -73,7 +73,7 @@ def revise(half: Half, situation: Situation, scores: Array, parts: Spoken, sprea
     stage.seen.requests += 1
     stage.seen.candidates += len(rows)
     draws: Array | str = "no_candidates" if stage.share else "no_share"
-    if stage.share or stage.weighed(situation.objectives):
+    if stage.share or stage.lift or stage.weighed(situation.objectives):
         said = _told(stage, situation, scores, parts, rows, past)
         stage.seen.not_finite += said.not_finite
         scores[rows] += said.added
@@ -110,7 +110,7 @@ def _told(
     facts, by_head = stage.facts(situation, scores, parts, rows, past), stage.weighed(situation.objectives)
     if not len(rows):
         return Told(rows, facts, np.zeros(0, np.float32))
-    added = stage.added(facts, scores[rows], by_head)
+    added = stage.added(facts, scores[rows], rows, by_head)
     not_finite = drop_not_finite(added)
     if not_finite:
         added[np.isneginf(added)] = 0

@@ -24,7 +24,6 @@ from models.ranker.candidates import alike_of, candidates_of, standing_of
 from models.ranker.content import ItemContent, Taste
 from models.ranker.contributions import Voice, contributions_of
 from models.ranker.facts import (
-    FEW_EVENTS,
     FIRST,
     POSITIVE,
     AskedMoment,
@@ -38,6 +37,7 @@ from models.ranker.facts import (
     past_of,
 )
 from models.ranker.heads import RankerHeads
+from models.ranker.lift import NewItemsLift, are_new
 from models.ranker.network import RankerNetwork
 from models.ranker.revision import added_to
 from models.ranker.statistics import RankerItems
@@ -47,6 +47,7 @@ __all__ = ["AskedQuery", "Ranker", "Revision"]
 
 Array = NDArray[np.float32]
 Rows = NDArray[np.int64]
+Marks = NDArray[np.bool_]
 
 
 RECENT = 1e-3
@@ -93,13 +94,15 @@ class Ranker:
         self.statistics = RankerItems(capacity)
         facts = facts_count(self.experts, len(self.nothing_told))
         self.network = RankerNetwork(facts)
-        self.heads = RankerHeads(facts, self.network.lists)
+        self.heads, self.lift = RankerHeads(facts, self.network.lists), NewItemsLift()
         self.all: list[Part] = [self.statistics, self.network, self.network.lists, self.network.posterior, self.heads]
+        self.all.append(self.lift)
         self.content, self.taste = ItemContent(capacity), Taste()
         self.all += [self.content, self.taste]
         self.of_content = content_facts(self.experts, len(self.nothing_told))
         self.narrow = narrow_facts(self.experts, len(self.nothing_told))
         self._past = past_of(Steps([], [], [], []), 0.0)  # of the query that was asked last
+        self._common, self._new = np.zeros(0, np.float32), np.zeros(0, bool)  # of the query that was asked last, too
         self._scratch = np.zeros(0, np.float32)
 
     def ask(self, asked: AskedQuery, scores: Array) -> Revision:
@@ -124,7 +127,8 @@ class Ranker:
             after = before
         facts, self._past = self._facts(example, said, plain, past, rows), past
         self.network.ask(facts)
-        added = added_to(plain, self.network.common(self.network.asked), self.network.listened)
+        self._common, self._new = self.network.common(self.network.asked), are_new(statistics.asked[rows, POSITIVE])
+        added = self._added(plain, self._common, self._new)
         head = self.heads.head_of(asked.kind)
         by_head = None if head is None else self.heads.said(head, self.network.asked)
         return Revision(rows, plain, added, facts, asked.kind, head, by_head)
@@ -133,8 +137,11 @@ class Ranker:
         """What is added to the candidates' scores for the type of what came alone, None where it has no head."""
         if revision.by_head is None:
             return None
-        more = self.network.common(self.network.asked) + self.heads.share[revision.head] * revision.by_head
-        return added_to(revision.plain, more, np.float32(1))
+        more = self._common + self.heads.share[revision.head] * revision.by_head
+        return added_to(revision.plain, more + self.lift.of(self._new), np.float32(1))
+
+    def _added(self, plain: Array, said: Array, new: Marks) -> Array:
+        return added_to(plain, said + self.lift.of(new), max(self.network.listened, np.float32(self.lift.lift[0] > 0)))
 
     def of_list(self, example: Pending, rows: Rows, said: Array, plain: Array) -> Revision:
         """What is said of `rows` of a list that is shown, ascending, as an answer among these alone would have it.
@@ -143,10 +150,10 @@ class Ranker:
         """
         facts = self._facts(example, said, plain, past_of(example.steps, example.since), rows)
         network, asked = self.network, self.network.forward(facts)
-        common = network.common(asked)
-        more = common + network.lists.left * network.lists.said(asked.hidden, asked.standard)
+        common, new = network.common(asked), are_new(self.statistics.asked[rows, POSITIVE])
+        more = common + self.lift.of(new) + network.lists.left * network.lists.said(asked.hidden, asked.standard)
         in_full = added_to(plain, more, np.float32(1))
-        return Revision(rows, plain, added_to(plain, common, network.listened), facts, in_full=in_full)
+        return Revision(rows, plain, self._added(plain, common, new), facts, in_full=in_full)
 
     def _facts(self, example: Pending, said: Array, plain: Array, past: Past, rows: Rows) -> Array:
         moment = AskedMoment(
@@ -180,10 +187,11 @@ class Ranker:
         among, target = chance[revision.rows] / total, revision.rows == row
         asked = self.network.asked
         if revision.head is not None and revision.by_head is not None:
-            common = among * np.exp(self.network.common(asked))
+            common = among * np.exp(self._common)
             self.heads.taught(revision.head, asked, common, revision.by_head, target, weight)
         self.heads.meet(revision.kind)
-        new, share = self.statistics.asked[row, POSITIVE] <= FEW_EVENTS, self.network.new_items
+        self.lift.judge(revision.plain + self._common, self._new, target)
+        new, share = are_new(self.statistics.asked[row, POSITIVE]), self.network.new_items
         if new:  # up to twice, the fewer they are: all else would bury what is learned of them (docs/lab-book.md)
             weight = np.float32(weight * (2.0 - share[0]))
         share += RECENT * (new - share)
@@ -203,6 +211,7 @@ class Ranker:
         """The block's queries have taught: take a step, and look what is new and popular for the next block."""
         self.network.step()
         self.heads.step()
+        self.lift.step()
         self.taste.step()
         self.look(popularity, used)
 

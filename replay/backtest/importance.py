@@ -149,7 +149,7 @@ class Importances:
             elif self._sample:
                 moved[:, fact] = self._sample[int(self._random.integers(len(self._sample)))][0, fact]
             changed = query.fused.copy()
-            changed[rows] += half.second.added(moved, query.fused[rows].astype(np.float32))
+            changed[rows] += half.second.added(moved, query.fused[rows].astype(np.float32), rows)
             without = query.fused.copy()
             without[rows] += ranker.added - parts[:, fact]
             figures = [

@@ -23,6 +23,9 @@ __all__ = ["because", "contributions", "whole"]
 RANKER = "ranker"
 """What the second stage adds: that of the largest facts each by itself, and by this name the rest."""
 
+NEW_ITEM = f"{RANKER}: lift of new items"
+"""What it adds because an item is new (`models.ranker.lift`)."""
+
 MOST_FACTS = 8
 """Facts of the ranker that are named of one item, those with the largest parts."""
 
@@ -52,7 +55,8 @@ def _of_facts(half: Half, evidence: Evidence, row: int) -> dict[str, float]:
     parts = attributed(half.bundle.weights, told.facts[told.rows == row], told.by_head).facts[0]
     names = half.second.fact_names
     largest = np.argsort(-np.abs(parts), kind="stable")[:MOST_FACTS].tolist()
-    return {f"{RANKER}: {names[fact]}": float(parts[fact]) for fact in largest}
+    found = {f"{RANKER}: {names[fact]}": float(parts[fact]) for fact in largest}
+    return found | {NEW_ITEM: float(half.second.lifted(np.array([row]))[0])}
 
 
 def whole(parts: Mapping[str, float], total: float) -> dict[str, float]:

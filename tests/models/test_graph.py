@@ -142,7 +142,7 @@ def test_equal_configurations_give_equal_graphs_and_the_inputs_are_the_weights_o
     session = onnxruntime.InferenceSession(pure, providers=["CPUExecutionProvider"])
     ranker = onnxruntime.InferenceSession(build_ranker_graph(heads=True), providers=["CPUExecutionProvider"])
     told = {"ranker_items", "ranker_alike", "ranker_landmark_ms"}  # read before its graph, and after it
-    told |= {"ranker_share", "ranker_posterior", "ranker_head_share", "ranker_head_types"}
+    told |= {"ranker_share", "ranker_lift", "ranker_posterior", "ranker_head_share", "ranker_head_types"}
     told |= {"ranker_content", "ranker_numbers", "ranker_known", "ranker_names", "ranker_taste"}
     given = {one.name for one in (*session.get_inputs(), *ranker.get_inputs())}
     assert given | told == {*RUNTIME_INPUTS, FACTS, *bundle.weights}

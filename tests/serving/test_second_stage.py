@@ -161,7 +161,7 @@ def test_what_the_learner_said_at_an_instant_is_what_its_published_version_says(
             assert facts.shape == learned.facts.shape == (len(rows), len(names))
             np.testing.assert_array_equal(facts[:, by_model:], learned.facts[:, by_model:])  # bit by bit
             np.testing.assert_allclose(facts, learned.facts, rtol=1e-4, atol=1e-4)
-            same = half.second.added(learned.facts, learned.plain)
+            same = half.second.added(learned.facts, learned.plain, learned.rows)
             np.testing.assert_allclose(same, learned.added, rtol=1e-5, atol=1e-5)
             revise(half, situation_of(example), scores, parts)
             np.testing.assert_allclose(scores[rows], learned.plain + learned.added, rtol=1e-4, atol=1e-4)
