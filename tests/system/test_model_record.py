@@ -16,6 +16,7 @@ from headwater.kafka import producer, read_topic
 from headwater.settings import Settings
 from headwater.topics import MODEL, topic_name
 from models.published.announcement import Announcement, DeltaHeaders, read_announcement, read_delta_headers
+from models.published.stores.folder import FolderStore
 from serving.catalogue import Catalogue
 from serving.model_follower import ModelFollower
 from serving.scorer import Scorer
@@ -109,7 +110,9 @@ def test_all_readers_pass_over_the_same_records_and_say_why_in_the_same_words(
 
     caplog.clear()
     refused: Counter[tuple[str, str]] = Counter()
-    follower = ModelFollower(Scorer(Catalogue(), "cpu"), tmp_path, lambda *labels: refused.update([labels]))
+    follower = ModelFollower(
+        Scorer(Catalogue(), "cpu"), FolderStore(tmp_path), lambda *labels: refused.update([labels])
+    )
     with caplog.at_level(logging.WARNING):
         for record in read_topic(settings.kafka, MODEL):
             follower.announce(record.key, record.value, f"{record.topic}[{record.partition}]@{record.offset}")
