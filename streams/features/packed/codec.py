@@ -194,7 +194,7 @@ def change(before: UserState, after: UserState) -> bytes | None:
         return None
     columns: list[Any] = [events, exposures, after.partition, after.offset - before.offset]
     columns += [after.folded_ms - before.folded_ms, recent.gone, history.gone]
-    columns.append(entry_columns(history.came) if history.came else 0)
+    columns.append(_later(entry_columns(history.came), -_newest_ms(before.history)) if history.came else 0)
     if exposures or before.shown != after.shown or before.reacted != after.reacted:
         columns += [change_columns(before.shown, after.shown), change_columns(before.reacted, after.reacted)]
     hashes = _hashes(recent.came, columns)
@@ -205,6 +205,19 @@ def change(before: UserState, after: UserState) -> bytes | None:
         return None
     _remember(after, stored.base, tail)
     return record
+
+
+def _newest_ms(history: Sequence[Entry]) -> int:
+    """When its last was: what the times of a record are told from."""
+    if not history:
+        return 0
+    return history.newest_ms if isinstance(history, PackedHistory) else history[-1].time_ms
+
+
+def _later(columns: Sequence[Any], by_ms: int) -> Sequence[Any]:
+    """The columns of entries with the first of their times moved, from which the others are told."""
+    columns[4][0] += by_ms
+    return columns
 
 
 def _growth(before: Sequence[Any], after: Sequence[Any], came: int) -> _Growth | None:
@@ -255,7 +268,7 @@ def _with_tail(state: UserState, tail: bytes) -> UserState:
             raise ValueError(f"a record of its tail makes {count:,} events of {int(rest[end + 1 :]):,}")
         del recent[:gone_hashes]
         recent += hashes
-        history.newer += entries(past) if past else []
+        history.newer += entries(_later(past, _newest_ms(history))) if past else []
         history.forget(gone)
         if more:
             was_shown, reacted = changed(was_shown, more[0]), changed(reacted, more[1])

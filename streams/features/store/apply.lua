@@ -57,7 +57,8 @@ end
 for i = 0, n_users - 1 do
     local how, what = ARGV[users_at + 3 * i + 1], ARGV[users_at + 3 * i + 2]
     if how == 'tail' then
-        redis.call('APPEND', KEYS[5 + 2 * i], what)
+        local tail = KEYS[5 + 2 * i] -- short, and set anew: a string that was appended to takes up to twice its bytes
+        redis.call('SET', tail, (redis.call('GET', tail) or '') .. what)
     else
         redis.call('SET', KEYS[4 + 2 * i], what)
         redis.call('DEL', KEYS[5 + 2 * i])
