@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -11,18 +13,28 @@ import pytest
 
 from embedded import EmbeddedStore
 from headwater.errors import InvalidMessage, StoreDamaged, Unavailable
-from headwater.settings import RedisSettings, Settings
+from headwater.settings import RedisSettings, Settings, load_settings
 from headwater.signals import Signal, Signals
-from headwater.topics import ITEMS
+from headwater.topics import EVENTS, ITEMS
 from headwater.wire import EventRow
 from streams.features.decay import Decay, ItemStatistics, positive_rate
 from streams.features.fold import Folded, Limits, fold_batch
 from streams.features.packed import decode
 from streams.features.state import EMPTY
-from streams.features.store import Batch, FeatureStore
+from streams.features.store import Batch, FeatureStore, Verdict
 from tests.worlds.streams import server_of, storing
 
 DECAY = Decay(1_000, 86_400_000.0)
+
+
+@pytest.fixture(params=[1, 64], ids=["1 slot", "64 slots"])
+def settings(redis_url: str, request: pytest.FixtureRequest) -> Iterator[Settings]:
+    """A world without topics."""
+    prefix = f"t{uuid.uuid4().hex[:8]}."
+    made = load_settings(kafka={"prefix": prefix}, redis={"url": redis_url, "shards": request.param})
+    yield made
+    with server_of(made) as server:
+        server.delete(f"{prefix}shards", *server.scan_iter(f"{prefix}*", count=10_000))
 
 
 @pytest.fixture
@@ -38,14 +50,26 @@ def rows(n: int, start: int = 0, user: str = "ada") -> list[EventRow]:
     ]
 
 
-def batch(folded: Folded, expected: int | None, mark: int, **more: object) -> Batch:
-    made = Batch({0: {0: (expected, mark)}}, DECAY, {}, folded.states, folded.slots)
+def batch(store: FeatureStore, folded: Folded, expected: int | None, mark: int, **more: object) -> Batch:
+    """Of one user; its slot is the only one that is written to."""
+    slot = store.slots.of(next(iter(folded.states), "ada"))
+    made = Batch({slot: {0: (expected, mark)}}, DECAY, {}, folded.states, {slot: folded.items})
     return replace(made, **more)  # type: ignore[arg-type]
+
+
+def apply(store: FeatureStore, made: Batch) -> Verdict:
+    """Write and record, as a round does."""
+    verdict = store.apply(made)
+    if verdict == "applied":
+        own = {slot: {p: new for p, (_, new) in marks.items()} for slot, marks in made.marks.items()}
+        store.record(EVENTS, {p: new for marks in own.values() for p, new in marks.items()}, own)
+        store.whole(fresh=True)
+    return verdict
 
 
 def test_a_batch_is_written_whole_and_read_in_one_round_trip(store: FeatureStore) -> None:
     folded = fold_batch({}, rows(5), Limits(), DECAY, 0, 99)
-    assert store.apply(batch(folded, None, 4)) == "applied"
+    assert apply(store, batch(store, folded, None, 4)) == "applied"
     reading = store.read_users(["ada", "nobody"])
     assert reading.states == {"ada": folded.states["ada"], "nobody": EMPTY}
     assert reading.marks() == store.marks() == {0: 4}
@@ -56,36 +80,37 @@ def test_a_batch_is_written_whole_and_read_in_one_round_trip(store: FeatureStore
 
 def test_the_same_batch_twice_changes_nothing(store: FeatureStore) -> None:
     folded = fold_batch({}, rows(5), Limits(), DECAY)
-    made = batch(folded, None, 4)
-    assert store.apply(made) == "applied"
+    made = batch(store, folded, None, 4)
+    assert apply(store, made) == "applied"
     before = store.item_statistics(["film-0", "film-1"])
-    assert store.apply(made) == "marks"
+    assert apply(store, made) == "marks"
     assert store.item_statistics(["film-0", "film-1"]) == before
 
 
 def test_a_worker_that_lost_its_partition_is_fenced(store: FeatureStore) -> None:
     ours, theirs = fold_batch({}, rows(5), Limits(), DECAY), fold_batch({}, rows(8), Limits(), DECAY)
-    assert store.apply(batch(theirs, None, 7)) == "applied"
-    assert store.apply(batch(ours, None, 4)) == "marks"
+    assert apply(store, batch(store, theirs, None, 7)) == "applied"
+    assert apply(store, batch(store, ours, None, 4)) == "marks"
     assert store.read_users(["ada"]).states["ada"].count == 8
 
 
 def test_a_user_changed_by_another_partition_is_a_conflict_that_writes_nothing(store: FeatureStore) -> None:
-    assert store.apply(batch(fold_batch({}, rows(5), Limits(), DECAY), None, 4)) == "applied"
+    assert apply(store, batch(store, fold_batch({}, rows(5), Limits(), DECAY), None, 4)) == "applied"
     stale = fold_batch({}, rows(2, start=50), Limits(), DECAY)
-    assert store.apply(batch(stale, None, 1, marks={0: {1: (None, 1)}})) == "users"
+    elsewhere = {store.slots.of("ada"): {1: (None, 1)}}
+    assert apply(store, batch(store, stale, None, 1, marks=elsewhere)) == "users"
     assert store.marks() == {0: 4}
     known = store.read_users(["ada"]).states
     fresh = fold_batch(known, rows(2, start=50), Limits(), DECAY)
-    assert store.apply(batch(fresh, None, 1, marks={0: {1: (None, 1)}}, before=known)) == "applied"
+    assert apply(store, batch(store, fresh, None, 1, marks=elsewhere, before=known)) == "applied"
     assert store.read_users(["ada"]).states["ada"].count == 7
 
 
 def test_the_landmark_is_set_once_and_another_is_a_conflict(store: FeatureStore) -> None:
-    assert store.apply(batch(fold_batch({}, rows(1), Limits(), DECAY), None, 0)) == "applied"
+    assert apply(store, batch(store, fold_batch({}, rows(1), Limits(), DECAY), None, 0)) == "applied"
     known = store.read_users(["ada"]).states
     other = fold_batch(known, rows(1, start=1), Limits(), Decay(5, 1.0))
-    assert store.apply(batch(other, 0, 1, before=known, decay=Decay(5, 1.0))) == "landmark"
+    assert apply(store, batch(store, other, 0, 1, before=known, decay=Decay(5, 1.0))) == "landmark"
     assert store.read_users([]).decay == DECAY
 
 
@@ -96,7 +121,7 @@ def test_statistics_merged_by_the_server_equal_those_of_one_pass(store: FeatureS
         known = store.read_users(["ada"]).states
         part = fold_batch(known, everything[start : start + 7], Limits(), DECAY)
         last = min(start + 6, 59)
-        assert store.apply(batch(part, mark, last, before=known)) == "applied"
+        assert apply(store, batch(store, part, mark, last, before=known)) == "applied"
         mark = last
     wanted = fold_batch({}, everything, Limits(), DECAY).items
     for item, found in zip(wanted, store.item_statistics(list(wanted)), strict=True):
@@ -118,7 +143,7 @@ def test_weights_far_apart_in_time_neither_overflow_nor_vanish(store: FeatureSto
     for n, one in enumerate(far):
         known = store.read_users(["ada"]).states
         part = fold_batch(known, [one], Limits(), quick)
-        assert store.apply(batch(part, n - 1 if n else None, n, before=known, decay=quick)) == "applied"
+        assert apply(store, batch(store, part, n - 1 if n else None, n, before=known, decay=quick)) == "applied"
     assert store.popular(5, 10_000_000) == [("new", 1.0), ("old", 0.5)]
 
 
@@ -128,11 +153,11 @@ def test_nothing_is_popular_before_the_first_event(store: FeatureStore) -> None:
 
 
 def test_scripts_are_loaded_again_after_the_server_forgot_them(settings: Settings, store: FeatureStore) -> None:
-    assert store.apply(batch(fold_batch({}, rows(1), Limits(), DECAY), None, 0)) == "applied"
+    assert apply(store, batch(store, fold_batch({}, rows(1), Limits(), DECAY), None, 0)) == "applied"
     with server_of(settings) as server:
         server.script_flush()
     known = store.read_users(["ada"]).states
-    assert store.apply(batch(fold_batch(known, rows(1, 1), Limits(), DECAY), 0, 1, before=known)) == "applied"
+    assert apply(store, batch(store, fold_batch(known, rows(1, 1), Limits(), DECAY), 0, 1, before=known)) == "applied"
 
 
 def test_catalogue_entries_below_the_mark_are_not_written_again(store: FeatureStore) -> None:
@@ -163,7 +188,7 @@ def test_a_server_that_comes_back_is_used_again(tmp_path_factory: pytest.TempPat
     with EmbeddedStore(tmp_path_factory.mktemp("mine")) as server:
         store = FeatureStore(RedisSettings(url=server.address, timeout_s=2), "x.")  # type: ignore[arg-type]
         folded = fold_batch({}, rows(5), Limits(), DECAY)
-        assert store.apply(batch(folded, None, 4)) == "applied"
+        assert apply(store, batch(store, folded, None, 4)) == "applied"
         server.kill()
         with pytest.raises(Unavailable):
             store.marks()
@@ -218,35 +243,36 @@ def test_a_key_that_holds_no_state_costs_that_user_alone_and_can_be_written_agai
     settings: Settings, store: FeatureStore
 ) -> None:
     folded = fold_batch({}, rows(5), Limits(), DECAY)
-    assert store.apply(batch(folded, None, 4)) == "applied"
+    assert apply(store, batch(store, folded, None, 4)) == "applied"
     with server_of(settings) as server:
-        server.set(f"{store.prefix}u:bob", b"garbage")
-        server.sadd(f"{store.prefix}u:cy", "a set")
+        server.set(store.slots.user("u", "bob"), b"garbage")
+        server.sadd(store.slots.user("u", "cy"), "a set")
         reading = store.read_users(["ada", "bob", "dan"])
         assert reading.states == {"ada": folded.states["ada"], "dan": EMPTY}
         assert reading.damaged == {"bob": b"garbage"}
         assert store.foreign_users(["ada", "bob", "cy", "dan"]) == {"cy": None}
         theirs = fold_batch({}, rows(1, user="cy"), Limits(), DECAY)
-        assert store.apply(batch(theirs, 4, 5)) == "users"
+        found = store.read_users(["cy"]).slots[store.slots.of("cy")].own.get(0)
+        assert apply(store, batch(store, theirs, found, 5)) == "users"
         assert store.marks() == {0: 4}
         again = {"bob": folded.states["ada"]}
         assert store.mend_users({"bob": b"other garbage"}, again) == 0
         assert store.mend_users({"ada": b"garbage", "bob": b"garbage", "cy": None}, again) == 2
         assert store.read_users(["ada", "bob"]).states == {"ada": folded.states["ada"], "bob": folded.states["ada"]}
-        assert not server.exists(f"{store.prefix}u:cy")
+        assert not server.exists(store.slots.user("u", "cy"))
 
 
 def test_a_batch_is_written_whole_whatever_the_keys_of_statistics_hold(settings: Settings) -> None:
     told: list[str] = []
     store = FeatureStore(settings.redis, settings.kafka.prefix, told.append)
     with server_of(settings) as server:
-        prefix = store.prefix
+        prefix = store.slots.key(store.slots.of("ada"), "")
         server.set(f"{prefix}i:film-0", "text")
         server.hset(f"{prefix}i:film-1", mapping={"log2": "nan", "m:positive": "soon", "n:click": "many"})
         server.hset(f"{prefix}i:film-2", mapping={"log2": "inf", "n:view": "1", "n:odd": "x"})
         server.lpush(f"{prefix}popular", "a list")
         folded = fold_batch({}, rows(6), Limits(), DECAY)
-        assert store.apply(batch(folded, None, 5)) == "applied"
+        assert apply(store, batch(store, folded, None, 5)) == "applied"
     assert set(told) == {f"{prefix}i:film-0", f"{prefix}i:film-1", f"{prefix}i:film-2", f"{prefix}popular"}
     found = store.item_statistics(["film-0", "film-1", "film-2"])
     assert found[0] == folded.items["film-0"]
@@ -261,35 +287,36 @@ def test_a_batch_is_written_whole_whatever_the_keys_of_statistics_hold(settings:
 def test_marks_that_are_none_are_named_and_mended_from_what_was_committed(
     settings: Settings, store: FeatureStore
 ) -> None:
-    key = f"{store.prefix}marks"
+    slot = store.slots.of("ada")
+    key = store.slots.marks(slot, EVENTS)
     with server_of(settings) as server:
         server.hset(key, mapping={"0": "7", "1": "garbage", "2": "-4", "three": "1"})
         for read in (store.marks, lambda: store.read_users(["ada"]), lambda: store.popularity(5)):
-            with pytest.raises(StoreDamaged, match=key):
+            with pytest.raises(StoreDamaged, match=re.escape(key)):
                 read()
         with pytest.raises(StoreDamaged):
             store.mend_marks({1: 3})  # nothing is known of 2
         assert store.mend_marks({0: 5, 1: 3, 2: 9}) != []
-        assert store.marks() == {0: 7, 1: 3, 2: 9}
+        assert store.standing(EVENTS).own[slot] == {0: 7, 1: 3, 2: 9}
         assert store.mend_marks({0: 1}) == []
         server.hset(key, mapping={"1": "garbage", "2": "nan", "99": "nan"})
         with pytest.raises(StoreDamaged):
             store.mend_marks({0: 5}, filled={0, 1})  # of 1 something may have been folded
         assert store.mend_marks({1: 3}, filled={0, 1}) != []  # nothing ever was of 2, and no partition is 99
-        assert store.marks() == {0: 7, 1: 3}
+        assert store.standing(EVENTS).own[slot] == {0: 7, 1: 3}
         server.delete(key)
         server.set(key, "text")
         with pytest.raises(StoreDamaged, match="WRONGTYPE"):
             store.marks()
         assert store.mend_marks({0: 5}) == [f"{key}, a string"]
-        assert store.marks() == {0: 5}
+        assert store.standing(EVENTS).own[slot] == {0: 5}
 
 
 @pytest.mark.parametrize("landmark", [b"garbage", b"12", b"1 2 3", b"5 nan", b"5 0", b"\xff 1"])
 def test_a_landmark_that_is_none_is_named(settings: Settings, store: FeatureStore, landmark: bytes) -> None:
     with server_of(settings) as server:
-        server.set(f"{store.prefix}landmark", landmark)
-    with pytest.raises(StoreDamaged, match=f"{store.prefix}landmark"):
+        server.set(key := store.slots.key(store.slots.of("ada"), "landmark"), landmark)
+    with pytest.raises(StoreDamaged, match=re.escape(key)):
         store.read_users(["ada"])
 
 
@@ -298,23 +325,23 @@ def test_the_catalogue_and_the_tally_of_dead_letters_begin_anew_where_they_are_n
     store = FeatureStore(settings.redis, settings.kafka.prefix, told.append)
     letters = [("schema", "dead-letters/0", 5, 0), ("null_key", "dead-letters/0", 6, 0)]
     with server_of(settings) as server:
-        prefix = store.prefix
-        server.lpush(f"{prefix}marks:items", "a list")
-        server.sadd(f"{prefix}item:a", "a set")
+        marks_of_a, marks_of_b = (store.slots.marks(store.slots.of(one), ITEMS) for one in "ab")
+        server.lpush(marks_of_a, "a list")
+        server.sadd(store.slots.user("item", "a"), "a set")
         assert store.marks_of(ITEMS) == {}
         assert store.put_items({"a": b'{"title":"A"}'}, 0, 9) == "written"
-        server.hset(f"{prefix}marks:items", "0", "garbage")
+        server.hset(marks_of_b, "0", "garbage")
         assert store.put_items({"b": b'{"title":"B"}'}, 0, 10) == "written"
         assert store.marks_of(ITEMS) == {0: 10}
         assert None not in store.read_items(["a", "b"])
-        server.hset(f"{prefix}dead", "schema", "many")
-        server.set(f"{prefix}marks:dead", "text")
+        server.hset(store.slots.home("dead"), "schema", "many")
+        server.set(store.slots.home("marks:dead"), "text")
         assert store.dead_letters() == {}
         assert store.count_dead_letters(letters) == 2
         assert store.dead_letters() == {"schema": 1, "null_key": 1}
-        server.hset(f"{prefix}marks:dead", "dead-letters/0", "garbage")
+        server.hset(store.slots.home("marks:dead"), "dead-letters/0", "garbage")
         assert store.count_dead_letters(letters[1:]) == 1
-    assert told == [f"{prefix}marks:items", f"{prefix}marks:items"]
+    assert told == [marks_of_a, marks_of_b]
     store.close()
 
 
@@ -324,9 +351,10 @@ def event_of(n: int, kind: str, item: str, time_ms: int, user: str = "ada", **mo
 
 def applied_one_by_one(store: FeatureStore, events: list[EventRow], limits: Limits = Limits()) -> None:
     for one in events:
-        known, found = store.read_users([one.user_id]).states, store.marks().get(0)
+        reading = store.read_users([one.user_id])
+        known, found = reading.states, reading.slots[store.slots.of(one.user_id)].own.get(0)
         made = fold_batch(known, [one], limits, DECAY)
-        assert store.apply(batch(made, found, 0 if found is None else found + 1, before=known)) == "applied"
+        assert apply(store, batch(store, made, found, 0 if found is None else found + 1, before=known)) == "applied"
 
 
 def test_what_is_undone_leaves_statistics_and_popularity_as_if_it_had_not_been(store: FeatureStore) -> None:
@@ -380,7 +408,7 @@ def test_an_undo_is_written_whole_whatever_the_keys_hold(settings: Settings) -> 
     films = "abcdefg"
     applied_one_by_one(store, [event_of(n, "like", item, 2_000 + n) for n, item in enumerate(films)])
     with server_of(settings) as server:
-        prefix = store.prefix
+        prefix = store.slots.key(store.slots.of("ada"), "")
         server.delete(f"{prefix}i:a", f"{prefix}i:c", f"{prefix}totals")
         server.set(f"{prefix}i:a", "text")
         server.hset(f"{prefix}i:b", mapping={"log2": "-inf", "m:positive": "nan", "n:like": "9" * 18})
@@ -394,7 +422,7 @@ def test_an_undo_is_written_whole_whatever_the_keys_hold(settings: Settings) -> 
     known = store.read_users(["ada"]).states
     undos = [event_of(10 + n, "unlike", item, 3_000 + n) for n, item in enumerate(films)]
     made = fold_batch(known, undos, Limits(), DECAY)
-    assert store.apply(batch(made, 6, 7, before=known)) == "applied"
+    assert apply(store, batch(store, made, 6, 7, before=known)) == "applied"
     assert set(told) == {f"{prefix}{key}" for key in ("i:a", "i:b", "i:d", "i:f", "totals", "popular")}
     assert store.popular(9, 3_000) == []
     assert [one.counts for one in store.item_statistics("acdefg")] == [{}] * 6

@@ -15,7 +15,7 @@ from headwater.errors import SettingsError, StoreDamaged
 from headwater.settings import RedisSettings
 from headwater.topics import DEAD_LETTERS, EVENTS, IDENTITIES, USERS, Topic, topic_name
 from streams.features.decay import Decay
-from streams.features.store.server import Script, StoreCall, StoreServer, is_wrong_type
+from streams.features.store.server import Script, StoreCall, StoreServer
 from streams.features.store.slots import MARKS, Slots
 from streams.features.store.standing import StoreStanding
 from streams.features.store.values import decay_of, integers, is_mark, is_number, landmark_text
@@ -199,31 +199,31 @@ class MarkedStore:
         if self.slots.count == 1:
             return Whole()
         found = self._recorded([EVENTS, IDENTITIES, USERS])
-        landmark = self._landmark()
         return Whole(
             {name: low for name, (low, _) in found.items()},
             {name: recorded for name, (_, recorded) in found.items()},
-            self._decay(landmark, self.slots.home("landmark")),
+            self._landmark(),
         )
 
-    def _landmark(self) -> Any:
+    def _landmark(self) -> Decay | None:
         """That of all slots; where the node that kept it lost it, that of any slot."""
-        home = self._server.run([StoreCall("GET", [self.slots.home("landmark")])], may_be_odd=True)[0]
-        if home is not None or self.slots.count == 1:
-            return home
-        of_slots = self._server.run([StoreCall("GET", [self.slots.key(slot, "landmark")]) for slot in self.slots.all],
-                                    may_be_odd=True)  # fmt: skip
-        return next((one for one in of_slots if one is not None), None)
+        keys = [self.slots.home("landmark")]
+        if self.slots.count > 1:
+            keys += [self.slots.key(slot, "landmark") for slot in self.slots.all]
+        held = self._server.run([StoreCall("GET", [key]) for key in keys[:1]], may_be_odd=True)
+        if held[0] is None:
+            held += self._server.run([StoreCall("GET", [key]) for key in keys[1:]], may_be_odd=True)
+        found = (self._decay(one, key) for one, key in zip(held, keys, strict=False))
+        return next((decay for decay in found if decay is not None), None)
 
     def _agree(self, decay: Decay) -> bool:
         """Whether all slots weigh by this decay; the first that is asked about is that of all."""
         if self._whole is not None and self._whole.decay == decay:
             return True
-        text = landmark_text(decay).encode()
-        held = self._landmark()
-        held = self._server.run([StoreCall(ONCE, [self.slots.home("landmark")], [text if held is None else held])])[0]
+        text = landmark_text(self._landmark() or decay)
+        held = self._server.run([StoreCall(ONCE, [self.slots.home("landmark")], [text])])[0]
         self._whole = None
-        return bool(held == text)
+        return bool(held == landmark_text(decay).encode())
 
     def marks(self) -> dict[int, int]:
         """Events partition -> offset up to which everything is folded."""
@@ -289,7 +289,10 @@ class MarkedStore:
         Raises
             StoreDamaged: it is not known what to write.
         """
-        return [odd for slot in self.slots.all for odd in self._mend_marks(slot, known, filled)]
+        every = [StoreCall("HGETALL", [self.slots.marks(slot, EVENTS)]) for slot in self.slots.all]
+        found = self._server.run(every, may_be_odd=True)
+        odd = [slot for slot, marks in enumerate(found) if isinstance(marks, Exception) or _odd(marks)]
+        return [told for slot in odd for told in self._mend_marks(slot, known, filled)]
 
     def _mend_marks(self, slot: int, known: Mapping[int, int], filled: Collection[int] | None) -> list[str]:
         key = self.slots.marks(slot, EVENTS)
@@ -306,7 +309,7 @@ class MarkedStore:
                 pipe.delete(key)
                 pipe.hset(key, mapping={str(partition): mark for partition, mark in known.items()})
                 return
-            found = {name: value for name, value in pipe.hgetall(key).items() if not is_mark(name, value)}
+            found = _odd(pipe.hgetall(key))
             odd.extend(f"{key} {name!r:.40}: {value!r:.40}" for name, value in found.items())
             pipe.multi()
             for name, value in found.items():
@@ -321,7 +324,7 @@ class MarkedStore:
         return odd
 
     def _folded(self, found: Any, key: str) -> dict[int, int]:
-        odd = found if isinstance(found, Exception) else {n: v for n, v in found.items() if not is_mark(n, v)}
+        odd = found if isinstance(found, Exception) else _odd(found)
         if odd:
             raise self._marks_damaged(key, odd)
         return integers(found)
@@ -351,6 +354,7 @@ class MarkedStore:
         for key in dict.fromkeys(keys):
             self._on_damage(key.decode())
 
-    @staticmethod
-    def _or_nothing(reply: Any) -> Any:
-        return {} if is_wrong_type(reply) else reply
+
+def _odd(marks: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """What is no mark."""
+    return {name: value for name, value in marks.items() if not is_mark(name, value)}
