@@ -136,7 +136,9 @@ class EventRounds:
         self._known.wrote(batch.marks)
         low, own = self._known.done({partition: part.messages[-1].offset for partition, part in parts.items()})
         if self._store.slots.count > 1:
-            await self._retry.call_blocking("redis", lambda: self._store.record(EVENTS, low, own))
+            recorded = await self._retry.call_blocking("redis", lambda: self._store.record(EVENTS, low, own))
+            if not recorded:
+                return await self._gone_back()
         self._decay = batch.decay
         self._hot.put(batch.after)
         self._count(parts, folded)

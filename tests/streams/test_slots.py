@@ -38,13 +38,16 @@ class StoreInMemory:
         own = {number: dict(slot.own) for number, slot in enumerate(self.slots)}
         return StoreStanding(own, dict(self.low), deepcopy(self.recorded))
 
-    def record(self, low: dict[int, int], own: dict[int, dict[int, int]]) -> None:
-        for partition, offset in low.items():
+    def record(self, low: dict[int, tuple[int | None, int]], own: dict[int, dict[int, int]]) -> bool:
+        if any(least is not None and self.low.get(partition, -1) < least for partition, (least, _) in low.items()):
+            return False
+        for partition, (_, offset) in low.items():
             self.low[partition] = max(offset, self.low.get(partition, -1))
         for slot, marks in own.items():
             recorded = self.recorded.setdefault(slot, {})
             for partition, offset in marks.items():
                 recorded[partition] = max(offset, recorded.get(partition, -1))
+        return True
 
 
 class WorkerInMemory:
@@ -89,7 +92,9 @@ class WorkerInMemory:
         if not records:
             self.__init__(self.store)  # type: ignore[misc]
             return
-        self.store.record(low, own)
+        if not self.store.record(low, own):
+            self.begin()
+            return
         for p, end in ends.items():
             self.due[p] = end + 1
 

@@ -62,7 +62,7 @@ def apply(store: FeatureStore, made: Batch) -> Verdict:
     verdict = store.apply(made)
     if verdict == "applied":
         own = {slot: {p: new for p, (_, new) in marks.items()} for slot, marks in made.marks.items()}
-        store.record(EVENTS, {p: new for marks in own.values() for p, new in marks.items()}, own)
+        assert store.record(EVENTS, {p: (None, new) for marks in own.values() for p, new in marks.items()}, own)
         store.whole(fresh=True)
     return verdict
 

@@ -103,15 +103,18 @@ class KnownMarks:
                 self._own[slot][partition] = mark
                 self._written.setdefault(slot, set()).add(partition)
 
-    def done(self, ends: Mapping[int, int]) -> tuple[dict[int, int], dict[int, dict[int, int]]]:
+    def done(self, ends: Mapping[int, int]) -> tuple[dict[int, tuple[int | None, int]], dict[int, dict[int, int]]]:
         """Every slot holds all up to these offsets: what is to be recorded of it, low-water marks and own ones."""
+        low: dict[int, tuple[int | None, int]] = {}
         for partition, end in ends.items():
-            self.low[partition] = max(end, self.low.get(partition, -1))
+            left = self.low.get(partition)
+            low[partition] = left, max(end, -1 if left is None else left)
+            self.low[partition] = low[partition][1]
         for slot, lost in list(self._behind.items()):
             own = self._own.get(slot, {})
-            left = {partition: mark for partition, mark in lost.items() if own.get(partition, -1) < mark}
-            if left:
-                self._behind[slot] = left
+            still = {partition: mark for partition, mark in lost.items() if own.get(partition, -1) < mark}
+            if still:
+                self._behind[slot] = still
             else:
                 del self._behind[slot]
         own_marks = {
@@ -119,4 +122,4 @@ class KnownMarks:
             for slot in self._met
         }
         self._met.clear()
-        return {partition: self.low[partition] for partition in ends}, own_marks
+        return low, own_marks

@@ -167,23 +167,29 @@ class MarkedStore:
             return self._folded(found, self.slots.marks(slot, topic))
         return {} if isinstance(found, Exception) else integers(found)  # the script that writes them begins anew
 
-    def record(self, topic: Topic, low: Mapping[int, int], own: Mapping[int, Mapping[int, int]]) -> None:
+    def record(
+        self, topic: Topic, low: Mapping[int, tuple[int | None, int]], own: Mapping[int, Mapping[int, int]]
+    ) -> bool:
         """Record that every slot holds all up to these offsets, and which own marks slots have by now. Never lowers
         what is recorded. With one slot its own marks say it all.
 
         Parameters
-            low: partition -> offset.
+            low: partition -> (the low-water mark that was left there, or None; the one to record).
             own: slot -> partition -> offset.
+
+        Returns
+            False when less is recorded than was left there: then nothing is written, and the topic is to be read again
+            from where the store is.
         """
         if self.slots.count == 1 or not low:
-            return
+            return True
         arguments: list[Any] = [len(low)]
-        for partition, offset in low.items():
-            arguments += (partition, offset)
+        for partition, (least, offset) in low.items():
+            arguments += (partition, "" if least is None else least, offset)
         for slot, marks in own.items():
             for partition, offset in marks.items():
                 arguments += (f"{slot}:{partition}", offset)
-        self._server.run([StoreCall(RECORD, self._record_keys(topic), arguments)])
+        return bool(self._server.run([StoreCall(RECORD, self._record_keys(topic), arguments)])[0] == b"recorded")
 
     def whole(self, *, fresh: bool = False) -> Whole:
         """What is known of all slots, at most a second old. Known before the slots are read, it says no more of them

@@ -74,7 +74,8 @@ class ToldWrites(MarkedStore):
         self._tell_damage(self.slots.marks(slot, topic).encode() for slot, reply in replies.items() if reply == 2)
         if -1 in replies.values():
             return "behind"
-        self._record(topic, found, calls, partition, offset)
+        if not self._record(topic, found, calls, partition, offset):
+            return "behind"
         return "written" if any(replies.values()) else "known"
 
     def _touched(self, grouped: Iterable[int], standing: StoreStanding, partition: int) -> list[int]:
@@ -85,17 +86,19 @@ class ToldWrites(MarkedStore):
         behind = [slot for slot, lost in standing.behind().items() if partition in lost and slot not in slots]
         return slots + behind
 
-    def _record(self, topic: Topic, standing: StoreStanding, slots: Iterable[int], partition: int, offset: int) -> None:
+    def _record(self, topic: Topic, standing: StoreStanding, slots: Iterable[int], partition: int, offset: int) -> bool:
         written = list(slots)
         own = {slot: max(offset, standing.own[slot].get(partition, -1)) for slot in written}
         for slot, mark in own.items():
             standing.own[slot][partition] = mark
+        left = standing.low.get(partition) if standing.low is not None else None
         if standing.low is not None:
-            standing.low[partition] = max(offset, standing.low.get(partition, -1))
+            standing.low[partition] = max(offset, -1 if left is None else left)
             for slot, mark in own.items():
                 recorded = standing.recorded.setdefault(slot, {})
                 recorded[partition] = max(mark, recorded.get(partition, -1))
-        self.record(topic, {partition: offset}, {slot: {partition: mark} for slot, mark in own.items()})
+        own_marks = {slot: {partition: mark} for slot, mark in own.items()}
+        return self.record(topic, {partition: (left, offset)}, own_marks)
 
     def forget_attributes(self, user_ids: Sequence[str]) -> None:
         """Remove what `Reading.untold` names."""
@@ -136,8 +139,7 @@ class ToldWrites(MarkedStore):
             self._tell_damage(reply[1:] if isinstance(reply, list) else ())
         if is_behind:
             return "behind"
-        self._record(IDENTITIES, found, touched, partition, offset)
-        return "written"
+        return "written" if self._record(IDENTITIES, found, touched, partition, offset) else "behind"
 
     def _links_call(
         self,
