@@ -17,9 +17,9 @@ COPY serving serving
 COPY replay replay
 COPY console console
 COPY embedded embedded
-RUN pip install ./headwater . \
+RUN pip install ./headwater '.[cloud]' \
     && useradd --create-home headwater \
-    && mkdir -p /var/lib/headwater/models /var/lib/headwater/trainer \
+    && mkdir -p /var/lib/headwater/trainer \
     && chown -R headwater /var/lib/headwater
 USER headwater
 

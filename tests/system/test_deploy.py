@@ -19,7 +19,7 @@ WORKERS = {"streams", "trainer", "serving"}
 
 
 def test_every_part_is_there() -> None:
-    assert SERVICES.keys() == {"kafka", "valkey", "prometheus", "grafana"} | WORKERS
+    assert SERVICES.keys() == {"kafka", "valkey", "objects", "prometheus", "grafana"} | WORKERS
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -47,14 +47,28 @@ def test_workers_start_what_exists_with_settings_that_exist(name: str) -> None:
     command = SERVICES[name]["command"]
     assert (ROOT / (command[2].replace(".", "/") + ".py")).is_file()
     for variable in SERVICES[name]["environment"]:
+        if not variable.startswith("HEADWATER_"):
+            continue
         section, field = variable.removeprefix("HEADWATER_").lower().split("__")
         annotation: Any = Settings.model_fields[section].annotation
         assert field in annotation.model_fields, variable
 
 
-def test_trainer_and_serving_share_the_bundles() -> None:
-    assert "models:/var/lib/headwater/models" in SERVICES["trainer"]["volumes"]
-    assert "models:/var/lib/headwater/models" in SERVICES["serving"]["volumes"]
+def test_trainer_and_serving_meet_in_one_bucket_and_share_no_disk() -> None:
+    trainer, serving = (SERVICES[name]["environment"] for name in ("trainer", "serving"))
+    assert trainer["HEADWATER_TRAINER__BUNDLES"] == serving["HEADWATER_SERVING__BUNDLES"] == "s3://headwater/models"
+    mounts = [mount for name in WORKERS for mount in SERVICES[name].get("volumes", ())]
+    assert mounts == ["trainer:/var/lib/headwater/trainer"]
+    objects = SERVICES["objects"]
+    assert "models:/data/headwater" in objects["volumes"], "a folder of the gateway's is the bucket of that name"
+    assert serving["AWS_ENDPOINT_URL"] == f"http://objects{objects['command'][1]}"
+    assert "ports" not in objects
+    for key, ours in (("ROOT_ACCESS_KEY", "AWS_ACCESS_KEY_ID"), ("ROOT_SECRET_KEY", "AWS_SECRET_ACCESS_KEY")):
+        assert objects["environment"][key] == trainer[ours] == serving[ours]
+
+
+def test_the_image_can_speak_to_object_storage() -> None:
+    assert "'.[cloud]'" in (ROOT / "Dockerfile").read_text()
 
 
 def test_ports_are_on_loopback_only() -> None:
