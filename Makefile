@@ -21,7 +21,7 @@ help:
 	@echo "make test      install what tests need too, then run them, JOBS=4 at a time"
 	@echo "make lint      ruff: style and format"
 	@echo "make types     mypy --strict on our packages, for the oldest Python that each supports"
-	@echo "make bench     the benchmarks of benchmarks/"
+	@echo "make bench     every bench of headwater bench, and docs/performance.md made of them (BENCH='score learn' names some)"
 	@echo "make contract  write docs/contract and docs/settings.md from the models"
 	@echo "make wheels    build both distributions, headwater (the SDK) and headwater-engine, into dist/"
 	@echo "make clean     remove $(VENV) and caches"
@@ -44,7 +44,9 @@ types: $(VENV)/.installed-dev
 	$(BIN)/mypy --python-version 3.10 -p headwater
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python -m benchmarks.latency $(BENCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	$(BIN)/headwater bench $(BENCH)
+	$(BIN)/headwater bench page
 
 contract: $(VENV)/.installed
 	$(BIN)/headwater contract

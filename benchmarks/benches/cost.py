@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 
 import numpy as np
@@ -11,6 +10,7 @@ from benchmarks.ruler import Row, Setup
 from benchmarks.ruler.turns import cpu_seconds
 from benchmarks.ruler.worlds import applied, fill, learned, paced, process_ids, wait, world, writer
 from console.local.supervisor import Supervisor
+from console.look.cluster import topic_states
 from headwater.events import Event
 from headwater.recommendations import Request
 from headwater.topics import EVENTS, REQUESTS, topic_name
@@ -18,33 +18,46 @@ from headwater.wire import encode
 
 ITEMS, USERS = 1700, 900
 EVENTS_PER_S, REQUESTS_PER_S = 300, 100
+CPU = "ms of processor time"
+TOPICS = (("events", "events"), ("events", "examples"), ("answers", "requests"), ("answers", "recommendations"))
+"""What each load adds to which topic."""
 
 
 def measured(setup: Setup) -> list[Row]:
     """At a steady rate of events, then of requests; what an idle second costs is taken off, and told."""
     seconds = setup.pick(10.0, 2.0)
+    counts = {"events": EVENTS_PER_S * seconds, "answers": REQUESTS_PER_S * seconds}
     spent: dict[str, list[dict[str, float]]] = {"idle": [], "events": [], "answers": []}
     with world(setup, serving={"exposures": False}) as made:
         fill(made, items=ITEMS, events=setup.pick(10_000, 500), users=USERS)
-        for _ in range(setup.turns):
+        sizes = [_sizes(made)]
+        for _ in range(setup.few):
             spent["idle"].append(_spent(made, lambda: time.sleep(seconds)))
             spent["events"].append(_spent(made, lambda: _events(made, seconds)))
             spent["answers"].append(_spent(made, lambda: _requests(made, seconds)))
+        sizes.append(_sizes(made))
     rows = []
-    for name, count in (("events", EVENTS_PER_S * seconds), ("answers", REQUESTS_PER_S * seconds)):
+    for name, count in counts.items():
         parts = {
             part: [
-                max(busy[part] - idle[part], 0) / count * 1000 * 1000
+                max(busy[part] - idle[part], 0) / count * 1e6
                 for busy, idle in zip(spent[name], spent["idle"], strict=True)
             ]
             for part in spent[name][0]
         }
-        total = [sum(turn) for turn in zip(*parts.values(), strict=True)]
-        shares = ", ".join(f"{part} {statistics.median(found):,.0f}" for part, found in parts.items())
-        rows.append(Row(f"1,000 {name}", "ms of processor time", "less", total, note=f"{shares} ms"))
+        rows.append(Row(f"1,000 {name}", CPU, "less", [sum(turn) for turn in zip(*parts.values(), strict=True)]))
+        rows += [Row(f"1,000 {name}, {part}", CPU, "less", found) for part, found in parts.items()]
     idle = [sum(one.values()) / seconds * 1000 for one in spent["idle"]]
-    rows.append(Row("an idle second", "ms of processor time", "less", idle))
+    rows.append(Row("an idle second", CPU, "less", idle))
+    for name, topic in TOPICS:
+        grown = (sizes[1][topic] - sizes[0][topic]) / counts[name] / setup.few
+        rows.append(Row(f"one of {name} in the topic {topic}", "bytes", "less", [grown]))
     return rows
+
+
+def _sizes(made: Supervisor) -> dict[str, int]:
+    """Bytes of each topic, as the broker keeps it."""
+    return {state.topic.name: state.bytes or 0 for state in topic_states(made.settings.kafka)}
 
 
 def _spent(made: Supervisor, load: object) -> dict[str, float]:

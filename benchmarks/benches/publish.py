@@ -39,7 +39,7 @@ def measured(setup: Setup) -> list[Row]:
         bars = [Bar(100.0)] if items == 100_000 else []
         beside = [Beside("its arrays", "floor", [held / 1e6])]
         rows.append(Row(f"a full bundle, {items:,} items", "MB", "less", [size / 1e6], beside, bars))
-        took = [_written_s(setup.directory, bundle) for _ in range(setup.turns)]
+        took = [_written_s(setup.directory, bundle) for _ in range(setup.few)]
         share = [100 * one / every_s for one in took]
         note = f"{1000 * statistics.median(took):,.0f} ms of processor time, checked and written every {every_s:g} s"
         case = f"full bundles, {items:,} items, share of a core"
@@ -52,7 +52,7 @@ def _deltas(setup: Setup, made: Supervisor, items: int) -> Row:
     kafka, seconds = made.settings.kafka, setup.pick(10.0, 3.0)
     deltas = Replies(kafka, topic_name(MODEL_DELTAS, kafka.prefix))
     out, chance = writer(kafka), np.random.default_rng(1)
-    chosen = zipf(items, int(EVENTS_PER_S * seconds * setup.turns), chance).tolist()
+    chosen = zipf(items, int(EVENTS_PER_S * seconds * setup.few), chance).tolist()
     topic = topic_name(EVENTS, kafka.prefix)
 
     def send(_: int) -> None:
@@ -62,7 +62,7 @@ def _deltas(setup: Setup, made: Supervisor, items: int) -> Row:
 
     sent, said, count = [], [], 0
     assembler = DeltaAssembler()
-    for _ in range(setup.turns):
+    for _ in range(setup.few):
         paced(EVENTS_PER_S, seconds, send)
         values = [value for _, value, _ in deltas.read(1.0)]
         sent.append(sum(map(len, values)) / seconds / 1000)
@@ -72,7 +72,7 @@ def _deltas(setup: Setup, made: Supervisor, items: int) -> Row:
     out.flush()
     deltas.close()
     case = f"deltas at {EVENTS_PER_S} events/s, {items:,} items"
-    note = f"{count / seconds / setup.turns:.2f} deltas a second"
+    note = f"{count / seconds / setup.few:.2f} deltas a second"
     return Row(case, "KB/s", "less", sent, [Beside("what they say, unpacked", "floor", said)], note=note)
 
 

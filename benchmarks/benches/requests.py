@@ -36,14 +36,14 @@ def measured(setup: Setup) -> list[Row]:
 
 
 def _at(setup: Setup, made: Supervisor, echo: tuple[str, str], items: int, rate: int) -> list[Row]:
-    kafka, seconds = made.settings.kafka, setup.pick(8.0, 1.0)
+    kafka, seconds = made.settings.kafka, setup.pick(6.0, 2.0)
     ways: dict[str, tuple[str, str | None]] = {
         "ours": (topic_name(REQUESTS, kafka.prefix), None),
         "echo": echo,
     }
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     unanswered = 0
-    for turn in range(setup.turns + 1):
+    for turn in range(setup.few + 1):
         for name, (source, target) in ways.items():
             took, lost = _one_way(made, source, target, rate, seconds, f"{items}-{rate}-{turn}-{name}")
             if turn:  # the first warms caches

@@ -42,7 +42,7 @@ def _at(setup: Setup, items: int) -> list[Row]:
         stored = histories(size, items, rng)
         asks = [Ask(Request(user_id="u", k=K), one) for one in stored]
         queries = vectors[rng.integers(0, items, size)]
-        calls = max(2, setup.pick(100, 4) // size)
+        calls = max(2, setup.pick(40, 4) // size)
         parts: dict[str, Callable[[], object]] = {
             "graph": lambda s=stored: _graph(scorer, s),  # type: ignore[misc]
             "score": lambda a=asks: score(scorer, a, now_ms=NOW_MS, exclude_seen=["auto"]),  # type: ignore[misc]

@@ -27,7 +27,7 @@ IMPORTS = {
 
 def measured(setup: Setup) -> list[Row]:
     """Whole processes; the floor of a start is to import the libraries, of a model to read its bytes."""
-    turns = setup.pick(5, 1)
+    turns = setup.few
     answers = [_up(setup.directory / f"up-{turn}") for turn in range(turns)]
     imports = [sum(_imports(words) for words in IMPORTS.values()) for _ in range(turns)]
     rows = [

@@ -26,7 +26,7 @@ MOMENTS = 50
 
 def measured(setup: Setup) -> list[Row]:
     """All workers up; versions by the headers of deltas, and by the receipts of answers."""
-    turns, seconds = setup.turns, setup.pick(12.0, 4.0)
+    turns, seconds = setup.few, setup.pick(12.0, 4.0)
     with world(setup, serving={"exposures": False}) as made:
         fill(made, items=ITEMS, events=setup.pick(10_000, 500), users=USERS)
         kafka = made.settings.kafka

@@ -12,10 +12,11 @@ from typing import Literal
 
 from benchmarks.ruler.figures import Bar, Extent, Report, Row
 
-__all__ = ["LEAST", "RowChange", "RunComparison", "compare"]
+__all__ = ["RowChange", "RunComparison", "compare"]
 
-LEAST = 0.025
-"""Each spread goes at least this far from its median: a row of one sample has none, and is not exact."""
+LEAST, OF_FEW, ENOUGH = 0.025, 0.1, 5
+"""A spread goes at least so far from its median: a tenth where it is of some samples, but fewer than `ENOUGH`, whose
+least and most lie beyond those of others by chance too often. One sample stands for what hardly varies: bytes."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def _compare(before: Report, after: Report, found: RunComparison) -> None:
         bar = Bar(0, against=against or "")
         was, now = row.reached(bar), then.reached(bar)
         measure = f"ratio to {against}" if against else row.unit
-        found.changes.append(RowChange(_name(before), row.case, measure, was, now, _verdict(row, was, now)))
+        found.changes.append(RowChange(_name(before), row.case, measure, was, now, _verdict(row, then, (was, now))))
     found.aside.extend(f"{_name(after)}: {case}: not in the first run" for case in newer)
 
 
@@ -100,13 +101,13 @@ def _shared(before: Row, after: Row) -> str | None:
     return next((one.name for one in before.others if one.kind in ("floor", "peer") and one.name in names), None)
 
 
-def _verdict(row: Row, before: Extent, after: Extent) -> Literal["slower", "faster", "same"]:
-    was, now = _widened(before), _widened(after)
+def _verdict(before: Row, after: Row, found: tuple[Extent, Extent]) -> Literal["slower", "faster", "same"]:
+    was, now = _widened(found[0], len(before.ours)), _widened(found[1], len(after.ours))
     if was.low <= now.high and now.low <= was.high:
         return "same"
-    return "slower" if (now.median > was.median) == (row.better == "less") else "faster"
+    return "slower" if (now.median > was.median) == (after.better == "less") else "faster"
 
 
-def _widened(found: Extent) -> Extent:
-    reach = abs(found.median) * LEAST
+def _widened(found: Extent, samples: int) -> Extent:
+    reach = abs(found.median) * (OF_FEW if 1 < samples < ENOUGH else LEAST)
     return Extent(found.median, min(found.low, found.median - reach), max(found.high, found.median + reach))

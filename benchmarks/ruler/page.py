@@ -26,14 +26,18 @@ else's word. A bar is of the ratio beside it, or of the figure where nothing sta
 """
 
 
-def of_folder(folder: Path) -> str:
+def of_folder(folder: Path, name: str | None = None) -> str:
     """The page of all reports in a folder; `NAME.md` in it are remarks on the bench NAME.
+
+    Parameters
+        folder: where they are.
+        name: how the page calls it; as it was given if None.
 
     Raises
         HeadwaterError: the folder holds none, or one that cannot be read.
     """
     remarks = {path.stem: path.read_text().strip() for path in sorted(folder.glob("*.md"))}
-    return page(read_reports(folder), remarks, folder.as_posix())
+    return page(read_reports(folder), remarks, name or folder.as_posix())
 
 
 def page(reports: Sequence[Report], remarks: dict[str, str], folder: str) -> str:

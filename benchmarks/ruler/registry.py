@@ -30,8 +30,13 @@ class Setup:
 
     @property
     def turns(self) -> int:
-        """How often each part runs."""
+        """How often each part runs, where turns are cheap; where whole worlds take them, `few`."""
         return 2 if self.quick else 5
+
+    @property
+    def few(self) -> int:
+        """How often a part runs that takes seconds of the wall each time."""
+        return 1 if self.quick else 3
 
     def pick(self, full: T, quick: T) -> T:
         """One of two sizes."""

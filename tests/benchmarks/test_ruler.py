@@ -11,10 +11,11 @@ import pytest
 
 from benchmarks import benches
 from benchmarks.benches import BENCHES
-from benchmarks.ruler import Bar, Beside, Left, Report, Row, Setup, optional, ratios
+from benchmarks.ruler import Bar, Bench, Beside, Left, Report, Row, Setup, optional, ratios, scaling
 from benchmarks.ruler.comparison import compare
 from benchmarks.ruler.figures import Extent, read_reports
 from benchmarks.ruler.page import of_folder, page
+from benchmarks.ruler.running import RunOptions, run
 from benchmarks.ruler.table import lines
 from headwater.errors import HeadwaterError
 from tests.worlds.commands import headwater
@@ -180,3 +181,33 @@ def test_the_command_lists_compares_and_says_what_it_does_not_know(tmp_path: Pat
     assert unknown.returncode == 2
     assert "no bench is called scroe. There are: " in unknown.stderr
     assert headwater("bench", "--list").stdout.splitlines()[0].split()[0] == next(iter(BENCHES))
+
+
+def test_a_bench_that_fails_says_so_and_the_others_go_on(tmp_path: Path) -> None:
+    broken = Bench("no_such_bench", "Fails.", uses_broker=True)
+    found = list(run([broken, broken], RunOptions(tmp_path, quick=True, broker="127.0.0.1:1")))
+    assert [one.failed for one in found] == ["the process ended with exit code 2"] * 2
+    assert read_reports(tmp_path) == [found[1]]
+    assert found[0].broker == "kafka"
+
+
+def test_the_page_is_what_the_saved_benches_make() -> None:
+    root = Path(benches.__file__).parents[2]
+    saved = root / "benchmarks/results"
+    made = of_folder(saved, name="benchmarks/results")
+    assert (root / "docs/performance.md").read_text() == made, "run: headwater bench page"
+    assert (root / "docs/scaling.md").read_text() == scaling.page(read_reports(saved)), "run: headwater bench page"
+    assert not [one.bench for one in read_reports(saved) if one.quick], "quick figures say nothing"
+
+
+def test_what_sizes_need_follows_from_the_figures() -> None:
+    rows: dict[str, list[Row]] = {}
+    for one in scaling.FIGURES:
+        rows.setdefault(one.bench, []).append(Row(one.case, one.unit, "less", [1000.0]))
+    reports = [report(*of, name=name) for name, of in rows.items()]
+    text = scaling.page(reports)
+    assert "| events/s, answers/s | 10,000, 1,000 | 100,000, 10,000 | 1,000,000, 100,000 |" in text
+    assert "| streams workers (packed records) | 17 (17) | 167 (167) | 1,667 (1,667) |" in text
+    assert "| memory of the store | 2 GB | 15 GB | 150 GB |" in text
+    assert "not measured yet" not in text
+    assert "Not reckoned: i, " in scaling.page([])

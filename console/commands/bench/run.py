@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from console.commands.bench.checkout import QUICK_RESULTS, RESULTS, need_checkout
+from console.commands.bench.checkout import QUICK_RESULTS, RESULTS, named, need_checkout
 from console.commands.options import Json
 from headwater.errors import HeadwaterError
 
@@ -30,7 +30,8 @@ def command(
         ),
     ] = "embedded",
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help=f"Where JSON is saved. Default: {RESULTS}; quick ones elsewhere.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Where JSON goes. Default: benchmarks/results; not of a quick run."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -40,6 +41,7 @@ def command(
 
     from benchmarks.benches import BENCHES
     from benchmarks.ruler.running import RunOptions, run
+    from console.local.supervisor import stopping_signals
 
     if list_them:
         for one in BENCHES.values():
@@ -51,15 +53,17 @@ def command(
     broker = "kafka" if kafka == "apache" else kafka
     if broker not in ("embedded", "kafka") and ":" not in broker:
         raise HeadwaterError(f"--kafka {kafka}: give embedded, apache, or the HOST:PORT of one that runs")
+    chosen = [BENCHES[name] for name in dict.fromkeys(names or BENCHES)]
     failed = []
-    for report in run([BENCHES[name] for name in dict.fromkeys(names or BENCHES)], RunOptions(folder, quick, broker)):
-        if report.failed:
-            failed.append(report.bench)
-        if as_json:
-            print(orjson.dumps(report).decode(), flush=True)
-        else:
-            _show(report)
-    print(f"saved in {folder}" + (f"; failed: {', '.join(failed)}" if failed else ""), file=sys.stderr)
+    with stopping_signals():  # a bench that runs stops what it has started
+        for report in run(chosen, RunOptions(folder, quick, broker)):
+            if report.failed:
+                failed.append(report.bench)
+            if as_json:
+                print(orjson.dumps(report).decode(), flush=True)
+            else:
+                _show(report)
+    print(f"saved in {named(folder)}" + (f"; failed: {', '.join(failed)}" if failed else ""), file=sys.stderr)
     if failed:
         raise typer.Exit(1)
 
