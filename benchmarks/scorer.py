@@ -38,6 +38,9 @@ from serving.scoring import Ask, score
 TOLD = (KINDS, WORDS, MODALITIES)
 """What the catalogue tells of: kinds and words of its items, and one number, the price."""
 
+ASSOCIATED = 32
+"""Associations of each row in each memory: about what a news site's stream has after 400,000 clicks."""
+
 NOW_MS = 1_800_000_000_000
 
 
@@ -46,13 +49,17 @@ def synthetic_bundle(rows: int, config: ModelConfig, rng: np.random.Generator) -
     weights = {}
     parts = Parts(config)
     for name, one in parts.inputs().items():
-        size = tuple(rows if part == CAPACITY else int(part) for part in one.shape)
+        size = tuple(_length(part, rows) for part in one.shape)
         if name == "ranker_share":
             weights[name] = np.ones(size, np.float32)  # one that is listened to
         elif name == "ranker_known":
             weights[name] = np.isin(np.arange(KNOWN), TOLD).astype(np.float32)
         elif name.endswith(("_ids", "_alike")):
             weights[name] = rng.integers(0, rows, size, dtype=np.int32)
+        elif name.endswith("_start"):
+            weights[name] = np.arange(0, rows * ASSOCIATED, ASSOCIATED)
+        elif name.endswith("_size"):
+            weights[name] = np.full(size, ASSOCIATED, np.int32)
         elif name.endswith("_weights"):
             weights[name] = rng.random(size, dtype=np.float32)
         else:
@@ -77,6 +84,13 @@ def synthetic_bundle(rows: int, config: ModelConfig, rng: np.random.Generator) -
         reasons=parts.reasons(),
         pools=parts.pools(),
     )
+
+
+def _length(part: str | int, rows: int) -> int:
+    """Of a dimension: rows, places of a pool, or a number."""
+    if part == CAPACITY:
+        return rows
+    return part if isinstance(part, int) else rows * ASSOCIATED
 
 
 def synthetic_delta(bundle: Bundle, touched: int, rng: np.random.Generator) -> Delta:

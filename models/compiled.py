@@ -41,4 +41,5 @@ def _compiled(function: F, **options: Any) -> F:
 
 
 def _forgiven() -> AbstractContextManager[None]:
-    return suppress(OSError, EOFError, pickle.UnpicklingError)
+    """What reading one may raise; the last two where it names a class that an upgrade moved."""
+    return suppress(OSError, EOFError, pickle.UnpicklingError, AttributeError, ImportError)

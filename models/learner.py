@@ -561,6 +561,8 @@ class Learner:
             Arrays by name, mostly views of what learning changes, so copy them before it goes on; and the JSON header.
         """
         arrays = self._arrays() | self.content.arrays()
+        for part in self.parts.all:
+            arrays |= part.packed()
         for i, pending in enumerate(self.pending):
             if pending.excluded is not None and pending.opinions is not None:
                 arrays[f"pending.{i}.excluded"] = pending.excluded

@@ -83,6 +83,10 @@ class Part:
         """Every array of a checkpoint by name, as views that can be written into."""
         return {}
 
+    def packed(self) -> dict[str, NDArray[Any]]:
+        """More arrays of a checkpoint, as long as what is known; `restore` takes them in."""
+        return {}
+
     def adams(self) -> dict[str, Adam]:
         """Optimizers by the name of the weights that they step; their moments and steps are state, too."""
         return {}

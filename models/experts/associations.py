@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from models.compiled import compiled
 
-__all__ = ["PUBLISHED", "Associations", "read_associations", "score"]
+__all__ = ["POOLED", "PUBLISHED", "Associations", "read_associations", "score"]
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -27,13 +27,16 @@ Doubles = NDArray[np.float64]
 PUBLISHED = ("ids", "weights", "start", "size", "log_source", "target_scale")
 """Names of the arrays, after the memory's own and an underscore."""
 
+POOLED = ("ids", "weights")
+"""Those that lie in the pool."""
+
 
 class Associations(NamedTuple):
     """Associations of all rows, as compiled code takes them."""
 
-    ids: NDArray[np.int32]  # (P,), the pool: rows that are associated with; that of its owner where a slot was let go
+    ids: NDArray[np.int32]  # (P,), the pool: rows that are associated with; its owner's own where a slot was let go
     weights: Floats  # (P,), 0 where a slot was let go
-    start: NDArray[np.int32]  # (capacity,), where in the pool the run of a row begins
+    start: Rows  # (capacity,), where in the pool the run of a row begins
     size: NDArray[np.int32]  # (capacity,), how many places it has; 0: the row is associated with nothing
     log_source: Floats  # (capacity,), log of what a row's weights are worth
     target_scale: Floats  # (capacity,), by what scores of a row are multiplied
@@ -49,7 +52,7 @@ def read_associations(weights: Mapping[str, NDArray[Any]], name: str) -> Associa
     if ids.ndim == 1:
         return Associations(ids, values, weights[f"{name}_start"], weights[f"{name}_size"], *worth)
     capacity, slots = ids.shape
-    start = np.arange(capacity, dtype=np.int32) * np.int32(slots)
+    start = np.arange(capacity) * slots
     return Associations(ids.reshape(-1), values.reshape(-1), start, np.full(capacity, slots, np.int32), *worth)
 
 

@@ -33,8 +33,22 @@ from onnx import TensorProto
 from models.block import Sparse
 from models.compiled import compiled
 from models.config import MemoryConfig, ModelConfig
-from models.experts.associations import read_associations, score
+from models.experts.associations import POOLED, PUBLISHED, read_associations, score
 from models.experts.expert import Expert, LearnedEvent
+from models.experts.pool import (
+    SMALLEST,
+    AssociationPool,
+    append,
+    empty_pool,
+    enlarged,
+    free_run,
+    grown,
+    packed,
+    published_length,
+    take_touched,
+    touch,
+    unpack,
+)
 from models.inputs import Recent
 from models.onnx_nodes import Nodes
 from models.part import CAPACITY, OWN_ROW, Changes, Input
@@ -74,15 +88,10 @@ def share_of_highest(scores: Floats) -> Floats:
 class Tables(NamedTuple):
     """All arrays of a memory, as compiled code takes them."""
 
-    ids: NDArray[np.int32]  # (capacity, slots); a slot that was never taken has the id of its own row
-    weights: Floats  # (capacity, slots), 0 where never taken
+    pool: AssociationPool
     own: Doubles  # (capacity,), see the module's text, as the next two
     base: Doubles  # (capacity,)
     log_count: Doubles  # (capacity,)
-    log_source: Floats  # (capacity,), log of what a row's weights are worth
-    target_scale: Floats  # (capacity,), count^-target_power
-    touched: Marks  # (capacity, slots), slots that changed since the last publication
-    touched_rows: Marks  # (capacity,), rows that have such
     touched_source: Marks  # (capacity,), `log_source` changed
     touched_target: Marks  # (capacity,), `target_scale` changed
 
@@ -97,8 +106,9 @@ class Rates(NamedTuple):
     symmetric: bool
 
 
-STATE = ("ids", "weights", "own", "base", "log_count", "log_source", "target_scale")
-PUBLISHED = ("ids", "weights", "log_source", "target_scale")
+BY_ROW = ("own", "base", "log_count")
+PUBLISHED_BY_ROW = ("log_source", "target_scale")
+"""Names of arrays (capacity,): the learner's own, and of those that are published."""
 
 
 class AssociationMemory(Expert):
@@ -107,8 +117,11 @@ class AssociationMemory(Expert):
     part = "memory"
     on_arrival = True
 
-    def __init__(self, config: MemoryConfig, capacity: int, decay: float = 1.0, number: int = 0) -> None:
+    def __init__(
+        self, config: MemoryConfig, capacity: int, decay: float = 1.0, number: int = 0, most_rows: int = 0
+    ) -> None:
         self.config = config
+        self.most_rows = most_rows  # that will ever be in use together
         self.name = f"memory{number}"
         self.rates = Rates(
             per_event=-math.log(decay),
@@ -118,8 +131,8 @@ class AssociationMemory(Expert):
             symmetric=config.symmetric,
         )
         self.aversion = 0.0
-        self.tables = _empty_tables(0, capacity, config.slots)
-        self.held = read_associations(self.weights(), self.name)
+        self.tables = _empty_tables(capacity, config.slots)
+        self.held = self.tables.pool.held
         self.sums = np.zeros(capacity)  # scratch of `score`
         steps = np.arange(config.reach, dtype=np.float64)
         self.read_weight = (config.read_fade**steps).astype(np.float32)  # (reach,)
@@ -128,7 +141,9 @@ class AssociationMemory(Expert):
     @classmethod
     def named(cls, config: ModelConfig, capacity: int) -> list[AssociationMemory]:
         """The memories that the configuration names."""
-        memories = [cls(one, capacity, config.memory_decay, k) for k, one in enumerate(config.memories)]
+        memories = [
+            cls(one, capacity, config.memory_decay, k, config.max_items) for k, one in enumerate(config.memories)
+        ]
         if memories:  # one is averse: the one that hears most of a history
             max(memories, key=lambda one: one.config.reach).aversion = config.aversion
         return memories
@@ -184,70 +199,106 @@ class AssociationMemory(Expert):
         """
         if ago_ms is None:
             ago_ms = np.zeros(len(recent))
+        self._make_room((self.config.reach + 3) * max(self.config.slots, SMALLEST))  # more than an event ever takes
         now = since_ms * self.rates.per_ms
         _write(self.tables, self.rates, recent, ago_ms, target, now, weight, self.write_weight)
 
     def grow(self, capacity: int) -> None:
         """Room for more items; what is known stays."""
-        more = _empty_tables(len(self.tables.ids), capacity, self.config.slots)
-        arrays: Any = zip(self.tables, more, strict=True)
-        self.tables = Tables(*(np.concatenate(both) for both in arrays))
-        self.held = read_associations(self.weights(), self.name)
+        tables = self.tables
+        more = _empty_tables(capacity - len(tables.own), self.config.slots)
+        rows = {
+            name: np.concatenate([getattr(tables, name), getattr(more, name)])
+            for name in (*BY_ROW, "touched_source", "touched_target")
+        }
+        self._be(Tables(pool=grown(tables.pool, capacity), **rows))
         self.sums = np.zeros(capacity)
+
+    def _be(self, tables: Tables) -> None:
+        self.tables, self.held = tables, tables.pool.held
+
+    def _make_room(self, places: int) -> None:
+        """See to it that the pool has room for so many places more."""
+        pool = self.tables.pool
+        if pool.top[0] + places > len(pool.held.ids):
+            self._be(self.tables._replace(pool=enlarged(pool, places, max(self.most_rows, len(self.tables.own)))))
 
     def clear(self, rows: list[int]) -> None:
         """Forget items: their rows, and every association that points to them."""
         tables = self.tables
-        for array in (tables.own, tables.log_source, tables.target_scale):
+        for array in (tables.own, self.held.log_source, self.held.target_scale):
             array[rows] = 0
         tables.base[rows] = tables.log_count[rows] = NEVER
         tables.touched_source[rows] = tables.touched_target[rows] = True
-        gone = np.zeros(len(tables.ids), bool)
+        gone = np.zeros(len(tables.own), bool)
         gone[rows] = True
-        pointing = gone[tables.ids]  # (capacity, slots)
-        pointing[rows] = True
-        tables.touched[...] |= pointing
-        tables.touched_rows[...] |= pointing.any(1)
-        tables.weights[pointing] = 0
-        tables.ids[pointing] = pointing.nonzero()[0]
+        _clear(tables.pool, gone)
 
     def inputs(self) -> dict[str, Input]:
-        """Ids and weights by row and slot, and what rows are worth."""
-        slots = self.config.slots
+        """The pool, the run of each row in it, and what rows are worth."""
         return {
-            f"{self.name}_ids": Input(np.int32, (CAPACITY, slots), OWN_ROW),
-            f"{self.name}_weights": Input(np.float32, (CAPACITY, slots)),
+            f"{self.name}_ids": Input(np.int32, (f"{self.name}_places",), OWN_ROW),
+            f"{self.name}_weights": Input(np.float32, (f"{self.name}_places",)),
+            f"{self.name}_start": Input(np.int64, (CAPACITY,)),
+            f"{self.name}_size": Input(np.int32, (CAPACITY,)),
             f"{self.name}_log_source": Input(np.float32, (CAPACITY,)),
             f"{self.name}_target_scale": Input(np.float32, (CAPACITY,)),
         }
 
     def weights(self) -> dict[str, NDArray[Any]]:
-        """Views of the tables."""
-        return {f"{self.name}_{part}": getattr(self.tables, part) for part in PUBLISHED}
+        """Views of the pool as far as it is in use, and of the tables."""
+        length = published_length(self.tables.pool)
+        self._make_room(length - int(self.tables.pool.top[0]))
+        places, found = slice(length), self.tables.pool.held._asdict()
+        return {f"{self.name}_{name}": found[name][places] if name in POOLED else found[name] for name in PUBLISHED}
 
     def read(self, weights: Mapping[str, NDArray[Any]]) -> None:
-        """Be the published tables."""
+        """Be what was published."""
         self.held = read_associations(weights, self.name)
         self.sums = np.zeros(len(self.held.size))
 
     def take_changes(self) -> Changes:
-        """Rows of what rows are worth, and single slots of the tables."""
-        tables = self.tables
+        """Rows of the tables, and single places of the pool."""
+        tables, pool = self.tables, self.tables.pool
+        places, runs = take_touched(pool), np.flatnonzero(pool.touched_runs)
         source, target = np.flatnonzero(tables.touched_source), np.flatnonzero(tables.touched_target)
-        rows = np.flatnonzero(tables.touched_rows)
-        row, slot = tables.touched[rows].nonzero()
-        places = rows[row] * self.config.slots + slot
-        tables.touched[rows] = False
-        for marks in (tables.touched_rows, tables.touched_source, tables.touched_target):
-            marks[:] = False
+        for marks, rows in (
+            (pool.touched_runs, runs),
+            (tables.touched_source, source),
+            (tables.touched_target, target),
+        ):
+            marks[rows] = False
+        by_row = {"start": runs, "size": runs, "log_source": source, "target_scale": target}
         return Changes(
-            rows={f"{self.name}_log_source": source, f"{self.name}_target_scale": target},
-            places={f"{self.name}_ids": places, f"{self.name}_weights": places},
+            rows={f"{self.name}_{name}": rows for name, rows in by_row.items()},
+            places={f"{self.name}_{name}": places for name in POOLED},
         )
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The tables."""
-        return {f"{self.name}.{part}": getattr(self.tables, part) for part in STATE}
+        arrays = {name: getattr(self.tables, name) for name in BY_ROW}
+        arrays |= {name: getattr(self.held, name) for name in PUBLISHED_BY_ROW}
+        return {f"{self.name}.{name}": array for name, array in arrays.items()}
+
+    def packed(self) -> dict[str, NDArray[Any]]:
+        """The pool, without what is free in it."""
+        return {f"{self.name}.pool.{name}": array for name, array in packed(self.tables.pool).items()}
+
+    def restore(self, values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        """The pool as it was; from a checkpoint of an earlier release the associations of its tables, row by row."""
+        dense = arrays.get(f"{self.name}.ids")
+        if dense is not None:
+            weights = arrays[f"{self.name}.weights"]
+            slots = self.config.slots
+            if dense.shape != weights.shape or dense.shape[1:] != (slots,) or len(dense) > len(self.tables.own):
+                raise ValueError(f"{self.name} is {dense.shape} and {weights.shape}, not (rows, {slots})")
+            self._make_room(len(dense) * 2 * slots)
+            _take_tables(self.tables.pool, dense, weights)
+            return
+        named = f"{self.name}.pool."
+        pool = {name.removeprefix(named): array for name, array in arrays.items() if name.startswith(named)}
+        self._make_room(int(pool["top"][0]))
+        unpack(self.tables.pool, pool)
 
     def nodes(self, add: Nodes, trust: str, nothing: str) -> str:
         """sqrt(score / highest score), less the same of what was turned down where it is averse; times trust."""
@@ -283,30 +334,30 @@ class AssociationMemory(Expert):
         share = add("Exp", add("Sub", log, add("ReduceMax", log, add.ints(1), keepdims=1)))  # the highest is 1
         worth = add("Cast", share, to=TensorProto.FLOAT)
         say = add("Mul", add("Mul", worth, fade), add("Cast", real, to=TensorProto.FLOAT))
-        gain = add("Mul", add("Gather", f"{self.name}_weights", recent, axis=0), add("Unsqueeze", say, add.ints(2)))
+        slot, two = add.constant(np.arange(memory.slots), np.int64), add.ints(2)
+        size = add("Cast", add("Gather", f"{self.name}_size", recent, axis=0), to=TensorProto.INT64)
+        inside = add("Less", slot, add("Unsqueeze", size, two))  # (B, r, slots), places of the run
+        start = add("Unsqueeze", add("Gather", f"{self.name}_start", recent, axis=0), two)
+        at = add("Where", inside, add("Add", start, slot), add.ints(0))
+        weights = add("Where", inside, add("Gather", f"{self.name}_weights", at, axis=0), add.float(0.0))
+        gain = add("Mul", weights, add("Unsqueeze", say, two))
         flat = add.ints(0, -1)
-        ids = add("Reshape", add("Gather", f"{self.name}_ids", recent, axis=0), flat)  # (B, r * slots)
+        ids = add("Reshape", add("Gather", f"{self.name}_ids", at, axis=0), flat)  # (B, r * slots)
         score = add("ScatterElements", nothing, ids, add("Reshape", gain, flat), axis=1, reduction="add")
         score = add("Mul", score, f"{self.name}_target_scale")
         highest = add("Add", add("ReduceMax", score, add.ints(1), keepdims=1), add.float(TINY))  # (B, 1)
         return add("Sqrt", add("Div", score, highest))
 
 
-def _empty_tables(first: int, stop: int, slots: int) -> Tables:
-    """Tables of the rows [first, stop)."""
-    rows = stop - first
+def _empty_tables(capacity: int, slots: int) -> Tables:
+    """Tables of rows without an event."""
     return Tables(
-        ids=np.repeat(np.arange(first, stop, dtype=np.int32)[:, None], slots, 1),
-        weights=np.zeros((rows, slots), np.float32),
-        own=np.zeros(rows),
-        base=np.full(rows, NEVER),
-        log_count=np.full(rows, NEVER),
-        log_source=np.zeros(rows, np.float32),
-        target_scale=np.zeros(rows, np.float32),
-        touched=np.zeros((rows, slots), bool),
-        touched_rows=np.zeros(rows, bool),
-        touched_source=np.zeros(rows, bool),
-        touched_target=np.zeros(rows, bool),
+        pool=empty_pool(capacity, slots),
+        own=np.zeros(capacity),
+        base=np.full(capacity, NEVER),
+        log_count=np.full(capacity, NEVER),
+        touched_source=np.zeros(capacity, bool),
+        touched_target=np.zeros(capacity, bool),
     )
 
 
@@ -322,17 +373,35 @@ def _faded(add: Nodes, half_life_hours: float) -> str:
 def _value(tables: Tables, row: int, power: float) -> None:
     """Log of what the weights of a row are worth now, but for the factor that all rows have in common."""
     own = tables.own[row]
-    tables.log_source[row] = tables.base[row] - own - power * (tables.log_count[row] - own)
+    tables.pool.held.log_source[row] = tables.base[row] - own - power * (tables.log_count[row] - own)
     tables.touched_source[row] = True
 
 
 @compiled
-def _lightest(weights: Floats, taken: Marks) -> int:
-    """The first lightest slot of a row that is not taken; -1 when all are."""
-    best = -1
-    for slot in range(len(weights)):
-        if not taken[slot] and (best < 0 or weights[slot] < weights[best]):
+def _slot(pool: AssociationPool, row: int, item: int) -> int:
+    """The slot of a row's association with an item; -1 where it has none."""
+    start = pool.held.start[row]
+    for slot in range(pool.held.size[row]):
+        if pool.held.ids[start + slot] == item:
+            return slot
+    return -1
+
+
+@compiled
+def _take_slot(pool: AssociationPool, row: int, item: int, taken: Marks) -> int:
+    """Give an item the first lightest slot of a row that is not taken, the first without weight where there are any;
+    -1 when all are taken."""
+    held = pool.held
+    best, start = -1, held.start[row]
+    for slot in range(held.size[row]):
+        if not taken[slot] and (best < 0 or held.weights[start + slot] < held.weights[start + best]):
             best = slot
+    if (best < 0 or held.weights[start + best] > 0) and held.size[row] < pool.slots:
+        append(pool, row, item)
+        best = held.size[row] - 1
+    elif best >= 0:
+        held.ids[start + best] = item
+        held.weights[start + best] = 0.0
     return best
 
 
@@ -343,38 +412,34 @@ def _worth(tables: Tables, rates: Rates, row: int, now: float) -> np.float32:
     if exponent < HIGHEST:
         return np.float32(math.exp(exponent))
     keep = np.float32(math.exp(-exponent))
-    for slot in range(tables.weights.shape[1]):
-        if tables.weights[row, slot] > 0:
-            tables.touched[row, slot] = True
-            tables.touched_rows[row] = True
-            tables.weights[row, slot] *= keep
+    held = tables.pool.held
+    for place in range(held.start[row], held.start[row] + held.size[row]):
+        if held.weights[place] > 0:
+            touch(tables.pool, place)
+            held.weights[place] *= keep
     tables.base[row] = tables.own[row] + now
     _value(tables, row, rates.source_power)
     return np.float32(1.0)
 
 
 @compiled
-def _write_row(tables: Tables, row: int, items: Rows, gain: Floats, taken: Marks) -> None:
+def _write_row(pool: AssociationPool, row: int, items: Rows, gain: Floats, taken: Marks) -> None:
     """One row's associations with many different items, the newest first. `taken` (slots,) is scratch, all False."""
-    ids, weights = tables.ids[row], tables.weights[row]
     at = np.full(len(items), -1, np.int64)
     for i in range(len(items)):
-        for slot in range(len(ids)):
-            if ids[slot] == items[i]:
-                at[i] = slot
-                taken[slot] = True
-                break
+        at[i] = _slot(pool, row, items[i])
+        if at[i] >= 0:
+            taken[at[i]] = True
     for i in range(len(items)):
         slot = at[i]
         if slot < 0:
-            slot = _lightest(weights, taken)
+            slot = _take_slot(pool, row, items[i], taken)
             if slot < 0:
                 continue  # fewer slots than the reach: the newest entries have them
             taken[slot] = True
-            ids[slot] = items[i]
-            weights[slot] = 0.0
-        weights[slot] += gain[i]
-        tables.touched[row, slot] = True
+        place = pool.held.start[row] + slot
+        pool.held.weights[place] += gain[i]
+        touch(pool, place)
 
 
 @compiled
@@ -405,51 +470,45 @@ def _write(
     write_weight: Floats,
 ) -> None:
     """Count an event of `target` at `now`, and associate it with the newest `len(write_weight)` rows of `recent`."""
-    ids, weights = tables.ids, tables.weights
-    slots, own = ids.shape[1], tables.own
+    own, pool = tables.own, tables.pool
     own[target] += rates.per_event
     event, before = own[target] + now, tables.log_count[target]
     counted = tables.log_count[target] = max(before, event) + math.log1p(math.exp(-abs(before - event)))
     power = rates.target_power
-    tables.target_scale[target] = math.exp(-power * (counted - own[target])) if power else 1.0
+    pool.held.target_scale[target] = math.exp(-power * (counted - own[target])) if power else 1.0
     tables.touched_target[target] = True
     _value(tables, target, rates.source_power)
     rows, gains = _gains(rates, recent, ago_ms, target, weight, write_weight)
     held = len(rows)
-    taken = np.zeros(slots, np.bool_)
+    taken = np.zeros(pool.slots, np.bool_)
     for place in range(held + 1 if rates.symmetric and held else held):
         row = rows[place] if place < held else target
         worth = _worth(tables, rates, row, now)
         if worth == 0:
             continue  # so late that it counts for nothing
-        tables.touched_rows[row] = True
         if place == held:
-            _write_row(tables, row, rows, gains * worth, taken)
+            _write_row(pool, row, rows, gains * worth, taken)
             continue
-        slot = 0
-        while slot < slots and ids[row, slot] != target:
-            slot += 1
-        if slot == slots:
-            slot = _lightest(weights[row], taken)
-            ids[row, slot] = target
-            weights[row, slot] = 0.0
-        weights[row, slot] += gains[place] * worth
-        tables.touched[row, slot] = True
+        slot = _slot(pool, row, target)
+        if slot < 0:
+            slot = _take_slot(pool, row, target, taken)
+        at = pool.held.start[row] + slot
+        pool.held.weights[at] += gains[place] * worth
+        touch(pool, at)
 
 
 @compiled
 def _lower(tables: Tables, row: int, item: int, gain: float) -> None:
     """Take a gain off a row's association with an item. One of which nothing is left gives its slot free."""
-    ids, weights = tables.ids[row], tables.weights[row]
-    for slot in range(len(ids)):
-        if ids[slot] == item and weights[slot] > 0:
-            left = weights[slot] - gain
-            if left <= gain * NEGLIGIBLE:
-                left, ids[slot] = 0.0, row
-            weights[slot] = left
-            tables.touched[row, slot] = True
-            tables.touched_rows[row] = True
-            return
+    held, slot = tables.pool.held, _slot(tables.pool, row, item)
+    place = held.start[row] + slot
+    if slot < 0 or held.weights[place] <= 0:
+        return
+    left = held.weights[place] - gain
+    if left <= gain * NEGLIGIBLE:
+        left, held.ids[place] = 0.0, row
+    held.weights[place] = left
+    touch(tables.pool, place)
 
 
 @compiled
@@ -482,6 +541,31 @@ def _take_back(
     counted = tables.log_count[target] = before + math.log(max(left, FORGOTTEN))
     power = rates.target_power
     if power:
-        tables.target_scale[target] = math.exp(-power * (counted - own[target])) if left > FORGOTTEN else 0.0
+        tables.pool.held.target_scale[target] = math.exp(-power * (counted - own[target])) if left > FORGOTTEN else 0.0
         tables.touched_target[target] = True
     _value(tables, target, rates.source_power)
+
+
+@compiled
+def _clear(pool: AssociationPool, gone: Marks) -> None:
+    """Free the runs of rows that are gone; slots of others that point to these are let go."""
+    held = pool.held
+    for row in range(len(gone)):
+        if gone[row]:
+            free_run(pool, row)
+            continue
+        for place in range(held.start[row], held.start[row] + held.size[row]):
+            if gone[held.ids[place]]:
+                held.ids[place], held.weights[place] = row, 0.0
+                touch(pool, place)
+
+
+@compiled
+def _take_tables(pool: AssociationPool, ids: NDArray[np.int32], weights: Floats) -> None:
+    """Become what tables of one length for all rows say, (rows, slots)."""
+    for row in range(len(ids)):
+        size = ids.shape[1]
+        while size and ids[row, size - 1] == row and weights[row, size - 1] <= 0:
+            size -= 1
+        for slot in range(size):
+            pool.held.weights[append(pool, row, ids[row, slot])] = weights[row, slot]

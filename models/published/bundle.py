@@ -10,7 +10,7 @@ to what the trainer had is refused with nothing to mend. `commit` writes rows wh
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
@@ -206,6 +206,15 @@ class Bundle:
                     raise ValueError(f"the arrays of {pool} are {shapes}, and have to be of one length")
                 for name, fill in fills.items():
                     self._refuse_wild(name, fill, self.weights[name], self.capacity)
+            for ids, start, size in self._runs():
+                _refuse_beyond(start, self.weights[start], self.weights[size], len(self.weights[ids]))
+
+    def _runs(self) -> Iterator[tuple[str, str, str]]:
+        """Names of each pool of row numbers, and of where in it the run of each row begins and how long it is."""
+        for fills in self.pools.values():
+            for name, fill in fills.items():
+                if fill is OWN_ROW:
+                    yield name, f"{name.removesuffix('_ids')}_start", f"{name.removesuffix('_ids')}_size"
 
     @property
     def _fills(self) -> dict[str, float | None]:
@@ -251,6 +260,12 @@ class Bundle:
             if len(where) and (int(where.min()) < 0 or int(where.max()) >= end):
                 raise ValueError(f"{name} has places {where.min()}..{where.max()} of {end}")
             self._refuse_wild(name, fills[name], values, delta.capacity)
+        for ids, start, size in self._runs():
+            if start in delta.rows or size in delta.rows:
+                (at, begins), (same, sizes) = delta.rows[start], delta.rows[size]
+                if not np.array_equal(at, same):
+                    raise ValueError(f"{start} and {size} are of other rows")
+                _refuse_beyond(start, begins, sizes, lengths[ids])
 
     def _refuse_wild(self, name: str, fill: float | None, numbers: Array, capacity: int) -> None:
         """A table of row numbers may hold only those of rows: graph and loops would look there. Raises ValueError."""
@@ -291,6 +306,14 @@ class Bundle:
             else:
                 changes[name] = Touched(where, values)
         return changes
+
+
+def _refuse_beyond(name: str, start: Array, size: Array, places: int) -> None:
+    """Runs have to lie within their pool: graph and loops would look there. Raises ValueError."""
+    if start.dtype.kind != "i" or size.dtype.kind != "i" or start.shape != size.shape or start.ndim != 1:
+        raise ValueError(f"{name} is {start.dtype} {start.shape} and its sizes {size.dtype} {size.shape}")
+    if ((start < 0) | (size < 0) | (start > places - size.astype(np.int64))).any():
+        raise ValueError(f"{name} has runs beyond {places} places")
 
 
 class _Owners(Sequence[str | None]):

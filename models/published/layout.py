@@ -18,6 +18,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 
 from headwater.errors import BundleError, Unavailable
 from models.config import ModelConfig
+from models.part import OWN_ROW
 from models.published.bounds import MAX_PARTS, Digest, SaidOfModel, Version, checked_body, only_bundle_errors
 from models.published.bundle import REMEDY, Bundle
 from models.published.digest import FIRST_SCHEME, SCHEME, ModelDigest
@@ -205,7 +206,12 @@ def _about(said: _Metadata, config: ModelConfig) -> dict[str, Any]:
     from models.experts.registry import Parts
 
     parts = Parts(config)
-    return {"tables": parts.tables(), "pools": parts.pools(), "reasons": parts.reasons()}
+    tables = parts.tables()
+    for memory in parts.memories:  # tables of one length for every row, and no runs
+        for name in ("start", "size"):
+            del tables[f"{memory.name}_{name}"]
+        tables |= {f"{memory.name}_ids": OWN_ROW, f"{memory.name}_weights": 0.0}
+    return {"tables": tables, "pools": {}, "reasons": parts.reasons()}
 
 
 def _metadata(at: str, chunks: Callable[[str], Chunks]) -> _Metadata:

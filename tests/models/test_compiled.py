@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -47,6 +48,14 @@ def found(folder: Path, disk: str = "free") -> str:
         [sys.executable, str(program), disk], env=environment, capture_output=True, text=True, check=False
     )
     return ended.stdout + ended.stderr
+
+
+def test_compiled_code_whose_index_names_what_an_upgrade_moved_is_made_again(tmp_path: Path) -> None:
+    assert found(tmp_path) == "12\n"
+    for path in tmp_path.rglob("*.nbi"):
+        version = pickle.dumps(pickle.loads(path.read_bytes()))
+        path.write_bytes(version + b"cmodels.compiled\nGone\n.")
+    assert found(tmp_path) == "12\n"
 
 
 @pytest.mark.parametrize("kind", ["nbi", "nbc"])

@@ -138,7 +138,7 @@ def test_what_is_switched_off_has_no_part_and_the_contract_holds() -> None:
 def test_an_event_without_weight_teaches_the_memory_nothing() -> None:
     learner = Learner(SMALL.model_copy(update={"type_weights": {"view": 0.0}}), seed=0)
     learner.learn(ring(100))
-    assert not any(memory.tables.weights.any() for memory in learner.parts.memories)
+    assert not any(memory.held.weights.any() for memory in learner.parts.memories)
 
 
 def test_the_best_items_are_named_in_the_order_of_their_scores() -> None:

@@ -145,7 +145,7 @@ def test_what_a_delta_claims_is_held_against_the_model_before_anything_is_writte
 def test_arrays_that_do_not_fit_are_refused_before_anything_is_written(held: Bundle, delta: Delta, wrong: str) -> None:
     ours = held.copy()
     rows, dense = dict(delta.rows), dict(delta.dense)
-    ids = next(name for name, fill in held.tables.items() if fill is None)
+    ids = next(name for fills in held.pools.values() for name, fill in fills.items() if fill is None)
     where, values = rows[ids]
     match wrong:
         case "unknown":

@@ -61,7 +61,7 @@ def test_the_contract_holds_when_rows_fade_so_fast_that_they_are_rescaled() -> N
     learner = Learner(config, seed=3)
     learner.learn(ring(400))
     row, memory = learner.items.rows["i1"], learner.parts.memories[0]
-    assert memory.tables.weights.max() <= 2e4
+    assert memory.held.weights.max() <= 2e4
     assert np.exp(memory.tables.log_count[row] - memory.tables.own[row]) == pytest.approx(2, abs=0.1)
 
 
@@ -192,7 +192,7 @@ def test_an_idle_item_loses_its_row_and_the_next_owner_starts_anew() -> None:
         assert not learner.parts.sequence.encoder.averages.table[row].any()
         assert learner.popularity.counts[row] == 0
         for memory in learner.parts.memories:
-            assert not (memory.tables.weights[memory.tables.ids == row] > 0).any()
+            assert not (memory.held.weights[memory.held.ids == row] > 0).any()
 
 
 def test_a_catalogue_without_end_stays_within_its_bound() -> None:

@@ -64,7 +64,7 @@ def test_an_association_of_long_ago_is_worth_nothing_and_a_late_event_is_harmles
     rows, scores = memory.score(np.array([0]))
     shares = dict(zip(rows.tolist(), (scores / scores.max()).tolist(), strict=True))
     assert {row: share for row, share in shares.items() if share > 0} == {2: 1.0, 3: pytest.approx(0.25)}
-    assert np.isfinite(memory.tables.log_source).all()
+    assert np.isfinite(memory.held.log_source).all()
     rows, scores = memory.score(np.array([4, 1]))  # read together with what was written a hundred years later
     assert rows.tolist() == [0]
     assert np.isfinite(scores).all()
@@ -96,25 +96,25 @@ def test_a_full_row_gives_its_lightest_slot_to_a_new_association() -> None:
     memory = AssociationMemory(config, 8)
     for target in (1, 1, 2, 3):
         memory.update(np.array([0]), target)
-    held = {int(i): float(w) for i, w in zip(memory.tables.ids[0], memory.tables.weights[0], strict=True)}
-    assert held == {1: 2.0, 3: 1.0}
+    rows, scores = memory.score(np.array([0]))
+    assert dict(zip(rows.tolist(), scores.tolist(), strict=True)) == {1: 2.0, 3: 1.0}
 
 
 def test_clearing_an_item_removes_what_points_to_it() -> None:
     config = MemoryConfig(reach=3, symmetric=True, write_fade=1.0, read_fade=1.0, slots=4)
     memory = AssociationMemory(config, 6)
     memory.update(np.array([1, 2]), 3)
-    memory.tables.touched_rows[:] = False
+    before = memory.take_changes().places["memory0_ids"].tolist()
     memory.clear([3])
-    assert not memory.tables.weights.any()
-    assert set(np.flatnonzero(memory.tables.touched_rows)) == {1, 2, 3}
+    assert not memory.held.weights.any()
+    assert memory.take_changes().places["memory0_ids"].tolist() == before
 
 
 def test_an_item_associated_with_itself_counts_for_nothing() -> None:
     config = MemoryConfig(reach=3, symmetric=True, write_fade=1.0, read_fade=1.0, slots=4)
     memory = AssociationMemory(config, 6)
     memory.update(np.array([2]), 2)
-    assert not memory.tables.weights.any()
+    assert not memory.held.weights.any()
 
 
 def test_popularity_halves_in_a_half_life_whatever_the_order() -> None:

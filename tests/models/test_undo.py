@@ -49,11 +49,11 @@ def said(learner: Learner) -> dict[str, NDArray[np.float64]]:
             others, scores = memory.score(np.array([row]))
             for other, score in zip(others.tolist(), scores.tolist(), strict=True):
                 table[n, rows.index(other)] = score
-        assert (memory.tables.weights >= 0).all()
+        assert (memory.held.weights >= 0).all()
         found[f"memory {k}"] = table
-        worth = memory.tables.log_source[rows]
+        worth = memory.held.log_source[rows]
         found[f"worth {k}"] = worth - worth.max()
-        found[f"scale {k}"] = memory.tables.target_scale[rows].astype(np.float64)
+        found[f"scale {k}"] = memory.held.target_scale[rows].astype(np.float64)
     popularity = learner.parts.popularity
     found["popularity"] = np.exp(popularity.log[rows] - popularity.now(START_MS + 200_000))
     found["counts"] = popularity.counts[rows].astype(np.float64)
@@ -112,9 +112,9 @@ def test_an_association_whose_slot_another_took_has_nothing_to_take_back() -> No
     learner.learn(examples)
     memory, rows = learner.parts.memories[0], learner.items.rows
     assert memory.score(np.array([rows["i0"]]))[0].tolist() == [rows["i2"]]
-    before = memory.tables.weights.copy()
+    before = memory.held.weights.copy()
     learner.learn([undone(examples[1])])
-    assert np.array_equal(memory.tables.weights, before)
+    assert np.array_equal(memory.held.weights, before)
 
 
 def test_the_contract_holds_wherever_in_a_block_something_is_undone() -> None:

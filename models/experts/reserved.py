@@ -1,0 +1,29 @@
+"""Arrays of zeros that take memory only where they are written to, so that they can be as long as may ever be needed.
+
+Before: nothing. After: what grows without end is written into one from its beginning on and is never copied. The system
+gives address space, and a page of memory at the first write to it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+__all__ = ["reserved"]
+
+NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
+"""Python names it from 3.13 on: what is reserved does not count against the machine's memory."""
+
+
+def reserved(length: int, dtype: DTypeLike) -> NDArray[Any]:
+    """An array (length,) of zeros.
+
+    Raises
+        OSError: the system gives no such stretch of addresses.
+    """
+    size = max(length * np.dtype(dtype).itemsize, 1)
+    return np.frombuffer(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | NO_RESERVE), dtype, length)
