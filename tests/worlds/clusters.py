@@ -52,8 +52,8 @@ class StoreCluster:
 
     @property
     def address(self) -> str:
-        """A URL that names two nodes, so that one may be away."""
-        return f"redis://127.0.0.1:{self.nodes[0].port},127.0.0.1:{self.nodes[1].port}"
+        """A URL that names three nodes, so that two may be away."""
+        return "redis://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:PRIMARIES])
 
     def form(self) -> None:
         first = self.nodes[0]
@@ -78,6 +78,13 @@ class StoreCluster:
         node.kill()
         eventually(lambda: replica.ask("ROLE")[0] == b"master", 30, "a replica that has taken over")
         eventually(lambda: self._is_whole(replica), 30, "a cluster that answers again")
+
+    def cut_off(self, node: ClusterServer) -> None:
+        """From now on a primary's replica gets nothing: what is written is lost when the primary fails."""
+        node.ask("ACL", "SETUSER", "default", "-psync", "-sync", "-replconf")
+        node.ask("CLIENT", "KILL", "TYPE", "replica")
+        replica = self.replica_of(node)
+        eventually(lambda: replica.ask("ROLE")[3] != b"connected", 30, "a replica that is cut off")
 
     def owner_of(self, tag: str) -> ClusterServer:
         """The primary that has the keys of a tag such as `{s17}`."""

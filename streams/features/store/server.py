@@ -42,6 +42,14 @@ PASSING = (
 )
 """What redis-py raises when a server is away, full, or in the middle of a failover or of a migration of slots."""
 
+AWAY = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.exceptions.ClusterError,
+    redis.exceptions.RedisClusterException,
+)
+"""What it raises where it looks for a node that is gone."""
+
 REFUSING = (
     redis.AuthenticationError,
     redis.exceptions.AuthenticationWrongNumberOfArgsError,
@@ -162,14 +170,22 @@ class StoreServer:
             pipe = self._single.pipeline(transaction=False)
             for command in commands:
                 pipe.execute_command(*command)
-        else:
-            pipe = self._cluster.pipeline()
-            try:
-                for call, command in zip(calls, commands, strict=True):  # else it asks the server for the keys of each
-                    pipe.execute_command(*command, target_nodes=self._cluster.get_node_from_key(call.keys[0]))
-            except redis.exceptions.SlotNotCoveredError:
-                self._cluster.nodes_manager.initialize()
-                raise
+            found: list[Any] = pipe.execute(raise_on_error=False)
+            return found
+        try:
+            found = self._on_nodes(calls, commands)
+            if not any(isinstance(reply, AWAY) for reply in found):
+                return found
+        except AWAY:
+            pass
+        self._cluster.nodes_manager.initialize()  # a node is gone: who has its slots now?
+        self._cluster.replace_default_node()
+        return self._on_nodes(calls, commands)
+
+    def _on_nodes(self, calls: Sequence[StoreCall], commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        pipe = self._cluster.pipeline()
+        for call, command in zip(calls, commands, strict=True):  # else redis-py asks a node for the keys of each script
+            pipe.execute_command(*command, target_nodes=self._cluster.get_node_from_key(call.keys[0]))
         found: list[Any] = pipe.execute(raise_on_error=False)
         return found
 

@@ -1,0 +1,69 @@
+"""The streams worker on a real Redis Cluster: nodes fail, slots move, writes are lost, and every event counts once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from headwater.errors import SettingsError
+from headwater.events import Item
+from headwater.identities import Identity
+from headwater.settings import Settings, load_settings
+from headwater.topics import IDENTITIES, ITEMS
+from headwater.wire import encode
+from streams.features.store import FeatureStore
+from tests.worlds.clusters import StoreCluster, store_cluster
+from tests.worlds.processes import LiveWorker, eventually
+from tests.worlds.streams import committed_all, event, folded_all, load, send, send_raw, storing
+
+Start = Callable[..., LiveWorker]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[StoreCluster]:
+    with store_cluster(tmp_path / "cluster") as made:
+        yield made
+
+
+@pytest.mark.timeout(180)
+def test_every_event_counts_once_whatever_a_cluster_does_meanwhile(
+    cluster: StoreCluster, settings: Settings, worker: Start
+) -> None:
+    redis = load_settings(redis={"url": cluster.address, "shards": 64}).redis
+    mine = settings.model_copy(update={"redis": redis})
+    with pytest.raises(SettingsError, match="HEADWATER_REDIS__SHARDS=64"):
+        FeatureStore(redis.model_copy(update={"shards": 1})).ping()
+    streams = worker("streams.worker", given=mine)
+    with storing(mine) as store:
+        with load(mine):
+            for number in range(4):
+                word = Identity(
+                    user_id=f"user-0-{number}", was=f"user-1-{number}", event_time=1_700_000_000_000 + number
+                )
+                send_raw(mine, encode(word), IDENTITIES, key=word.user_id.encode())
+                send_raw(mine, encode(Item(item_id=f"film-{number}")), ITEMS, key=f"film-{number}".encode())
+            failing, losing = (cluster.nodes[number] for number in (0, 1))
+            eventually(lambda: store.totals().positive > 300)
+            cluster.fail_over(failing)
+            count = store.totals().positive
+            eventually(lambda: store.totals().positive > count + 200, 60)
+            moved = next(f"{{s{n}}}" for n in store.slots.all if cluster.owner_of(f"{{s{n}}}") is losing)
+            assert cluster.move(moved, cluster.nodes[2]) > 0
+            count = store.totals().positive
+            eventually(lambda: store.totals().positive > count + 200, 60)
+        assert folded_all(mine).ok
+        committed_all(mine)
+        cluster.cut_off(losing)
+        send(mine, [event(n, f"late-{n % 30}") for n in range(60)])
+        committed = folded_all(mine)
+        assert committed.ok, committed.first_difference
+        committed_all(mine)
+        cluster.fail_over(losing)
+        eventually(lambda: streams.metric("headwater_store_went_back_total") > 0, 60, streams.tail)
+        result = folded_all(mine)
+        assert result.ok, result.first_difference
+        assert result.events_applied == committed.events_applied
+        assert store.read_users(["user-0-1"]).people == {"user-0-1": ("user-0-1", "user-1-1")}
+    assert streams.stop() == 0
