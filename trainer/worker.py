@@ -12,6 +12,7 @@ lock), one partition, no consumer group: nothing can rebalance.
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import time
@@ -46,6 +47,9 @@ __all__ = ["TrainerWorker", "main"]
 
 CHUNK = 64
 """Examples learned between two looks at the clock: some 20 ms, so that a stop and a publication are never late."""
+
+COLLECTED = (50_000, 20, 1000)
+"""Python's thresholds of collection: examples hold no circles, and looking for some took half of reading them."""
 
 WAIT_MS = 50
 NICE = 19
@@ -126,6 +130,9 @@ class TrainerWorker:
         compile_loops()
         if not self._catching_up:
             self._publish(full=True)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*COLLECTED)
         if self.settings.trainer.yields:
             _yield_to_serving()
         self.operations.started()

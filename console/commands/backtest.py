@@ -69,6 +69,10 @@ class Questions:
         typer.Option(metavar="FILE.toml", help="Also by the policy of a surface, under the code that serves it."),
     ] = None
     ablation: Annotated[bool, typer.Option(help="Also without each of its parts: what each is worth.")] = False
+    shares: Annotated[
+        str,
+        typer.Option(metavar="N,N", help="Also with shares of the blocks learned in full, as under too much to learn."),
+    ] = ""
     diversity: Annotated[bool, typer.Option(help="Also lists of several diversities: what each costs.")] = False
     folds: Annotated[
         int, typer.Option(min=0, help="Mean and spread over so many spans, each asked with all before it learned.")
@@ -226,6 +230,7 @@ def _options(questions: Questions, limit: int | None, model: ModelOptions) -> Op
         hourly=questions.hourly,
         retrained=questions.retrained,
         ablation=questions.ablation,
+        shares=_shares(questions.shares),
         surfaces=_surfaces(questions.surface or ()),
         diversity=DIVERSITY_QUERIES if questions.diversity else 0,
         folds=questions.folds,
@@ -235,6 +240,13 @@ def _options(questions: Questions, limit: int | None, model: ModelOptions) -> Op
         overrides=json_fields(model.override or (), "--set"),
         device=model.device,
     )
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(dict.fromkeys(float(one) for one in text.split(",") if one.strip()))
+    except ValueError as error:
+        raise typer.BadParameter(f"{text}: give numbers from 0 to 1, such as .5,.1", param_hint="--shares") from error
 
 
 def settings_of(running: Running, given: SignalOptions) -> Settings:

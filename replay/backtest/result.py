@@ -161,6 +161,7 @@ class SettingsUsed(ResultPart):
     peers: list[str] = []
     publish_every: list[Count] = []
     ablation: bool = False
+    shares: list[Number] = []
     folds: Count | None = None
     seeds: list[Count] = []
     limit: Count | None = None

@@ -45,7 +45,7 @@ from replay.backtest.meanings import TypesCounted
 from replay.backtest.queries import Peer, Queries, Query, Rule, told_to_peers
 from replay.backtest.result import FORMAT, Result, SettingsUsed, SourceRead, TypeMeaning
 from replay.backtest.shown_ledger import ShownLedger
-from replay.backtest.variants import WITHOUT_RANKER, Ablation, Published, Retrained
+from replay.backtest.variants import WITHOUT_RANKER, Ablation, Published, Rested, Retrained
 from replay.sources import Source, SourceReport
 from streams.features.fold import Limits
 from streams.features.recording import Recording, recorded
@@ -76,6 +76,8 @@ class Options:
         peers: names of `replay.peers.PEERS`.
         publish_every: numbers of events; a variant for each.
         frozen, hourly, retrained, ablation: which other variants are measured.
+        shares: of blocks that are learned in full after the warm-up, as where more comes than can be learned: a
+            variant `share NUMBER` each.
         surfaces: policies to ask as they would be served, by name: a variant `surface NAME` each.
         diversity: queries after the warm-up that are answered at several diversities, by the one surface of `surfaces`
             where there is one; 0 for none.
@@ -99,6 +101,7 @@ class Options:
     hourly: bool = False
     retrained: bool = False
     ablation: bool = False
+    shares: tuple[float, ...] = ()
     surfaces: Mapping[str, Surface] = field(default_factory=dict)
     explained: int = 200
     diversity: int = 0
@@ -114,6 +117,8 @@ class Options:
             raise SettingsError(f"a warm-up of {self.warm_up} is neither a share below 1 nor a number of events")
         if not self.seeds or not all(0 <= seed <= LARGEST_SEED for seed in self.seeds):
             raise SettingsError(f"seeds {list(self.seeds)}: give one or more from 0 to {LARGEST_SEED}")
+        if not all(0 <= share <= 1 for share in self.shares):
+            raise SettingsError(f"shares {list(self.shares)}: give numbers from 0 to 1 (--shares)")
         if not all(every > 0 for every in self.publish_every):
             raise SettingsError(f"publish every {list(self.publish_every)}: give numbers of events from 1 on")
         if self.folds < 0 or self.folds == 1:
@@ -257,6 +262,7 @@ def _settings_used(options: Options, first: Run, events: int, items: int) -> Set
         peers=list(options.peers),
         publish_every=list(options.publish_every),
         ablation=options.ablation,
+        shares=list(options.shares),
         folds=options.folds or None,
         seeds=list(options.seeds),
         limit=options.limit,
@@ -388,6 +394,7 @@ class Run:
         )
         self.retrained = Retrained(config, seed, self._variant_answered, options.device) if options.retrained else None
         self.ablation = Ablation(config, seed, options.device, LIST, catalogue) if options.ablation else None
+        self.rested = Rested(options.shares, LIST)
         self.importances: Importances | None = None
         self.diversity: DiversityCurve | None = None
         self._diversity = options.diversity
@@ -407,6 +414,7 @@ class Run:
             *self.parts,
             *free,
             *reduced,
+            *self.rested.shares,
             *(v.name for v in variants),
             *(peer.name for peer in peers),
         ):
@@ -438,7 +446,7 @@ class Run:
         if self.retrained:
             self.retrained.published.finish()
         self.digest = self.learner.publish(created_ms=0, full=True).digest
-        self._learned(self.learner.close(), self.ablation.close() if self.ablation else {})
+        self._learned(self.learner.close(), (self.ablation.close() if self.ablation else {}) | self.rested.close())
         for judged in self.learner.undecided():
             self.shown.take(judged)
         on_progress(self._progress(len(recording), time.perf_counter() - started_s))
@@ -453,6 +461,7 @@ class Run:
                 rule = self.learner.config.exclude_seen
                 self.diversity = DiversityCurve(bundle.copy(), self._items, rule, self._diversity, self._varied)
             self.published.start(time_ms)
+            self.rested.start(self.learner)
             frozen = self.published.frozen
             if frozen is not None and self._explained:
                 config = self.learner.config
@@ -486,7 +495,8 @@ class Run:
         if query.is_event:
             self.ledger.learn(query)
             self.rule.learn(query)
-        self._learned(scored, self.ablation.learn(query.example) if self.ablation else {})
+        reduced = self.ablation.learn(query.example) if self.ablation else {}
+        self._learned(scored, reduced | self.rested.learn(query.example))
 
     def _ask_peers(self, query: Query) -> None:
         if not self.peers:

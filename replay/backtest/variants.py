@@ -5,7 +5,9 @@ Before: `replay.backtest.run` hands over every query of the stream. After: ranks
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -31,7 +33,7 @@ from serving.scoring import Ask, score
 from serving.surfaces import Surfaces
 from streams.features.state import UserState
 
-__all__ = ["DEEPEST", "WITHOUT_RANKER", "Ablation", "Published", "Retrained", "merged"]
+__all__ = ["DEEPEST", "WITHOUT_RANKER", "Ablation", "Published", "Rested", "Retrained", "merged"]
 
 DEEPEST = 20
 """Ranks up to here are exact; whatever is behind is written as 21."""
@@ -314,6 +316,39 @@ WITHOUT: dict[str, dict[str, Any]] = {
 
 WITHOUT_RANKER = "without ranker"
 """Needs no learner of its own: the ranker has no say in what the others learn."""
+
+
+class Rested:
+    """Our model under too much to learn: from the end of the warm-up its slow part learns a share of the blocks only.
+
+    They begin as our learner is then, and are asked every query, also those of blocks that rest. `list_length` as the
+    whole learner's.
+    """
+
+    def __init__(self, shares: Sequence[float], list_length: int) -> None:
+        self.shares = {f"share {share:g}": share for share in shares}
+        self.learners: dict[str, Learner] = {}
+        self._list_length = list_length
+
+    def start(self, whole: Learner) -> None:
+        """The end of the warm-up."""
+        if not self.shares:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "whole.ckpt"
+            whole.save(path)
+            for name, share in self.shares.items():
+                one, _ = Learner.load(path, whole.device)
+                one.list_length, one.tests_rest, one.pace.share = self._list_length, True, share
+                self.learners[name] = one
+
+    def learn(self, example: Example) -> dict[str, Sequence[Scored]]:
+        """Test, then train; as `Learner.learn`, for each."""
+        return {name: learner.learn((example,)) for name, learner in self.learners.items()}
+
+    def close(self) -> dict[str, Sequence[Scored]]:
+        """As `Learner.close`, for each."""
+        return {name: learner.close() for name, learner in self.learners.items()}
 
 
 class Ablation:

@@ -361,6 +361,18 @@ def test_an_ablation_is_the_model_that_was_told_to_do_without_the_part(tmp_path:
     assert found.digest == whole.digest
 
 
+def test_a_share_is_our_learner_from_the_warm_up_on_and_answers_every_query(tmp_path: Path) -> None:
+    stream = source(tmp_path, around(200))
+    found = backtest(stream, options(shares=(1.0, 0.5, 0.0)))
+    whole = found.results["headwater"]
+    assert found.results["share 1"] == whole
+    assert found.results["share 0"] != whole
+    assert {name for name in found.results if name.startswith("share ")} == {"share 1", "share 0.5", "share 0"}
+    assert found.digest == backtest(stream, options()).digest
+    with pytest.raises(SettingsError, match=r"shares \[1.5\]: give numbers from 0 to 1"):
+        options(shares=(1.5,))
+
+
 def test_an_ablation_has_no_learner_without_what_the_model_does_not_have(tmp_path: Path) -> None:
     found = backtest(source(tmp_path, around(200)), options(ablation=True, overrides=SMALL | {"slow": False}))
     reduced = {name for name in found.results if name.startswith("without ")}
