@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 
 from benchmarks.bare_torch import BareSteps, SasRecSteps
+from benchmarks.learned import WARM_BLOCKS, learner_of, some, zipf_examples
 from benchmarks.ruler import Bar, Beside, Row, Setup, in_turns
-from benchmarks.ruler.worlds import zipf
-from headwater.events import Event
 from headwater.examples import Example
 from models.config import ModelConfig
 from models.learner import Learner, compile_loops
-from streams.features.fold import Limits
-from streams.features.recording import recorded
 
-SIZES, USERS, BLOCKS = (1700, 10_000, 100_000), 2000, 20
+SIZES, BLOCKS = (1700, 10_000, 100_000), 20
 FLAT = "10,000 items"
 
 
@@ -39,15 +35,10 @@ def _of(setup: Setup, encoder: str) -> list[Row]:
     for items in sizes:
         config = ModelConfig.model_validate({"encoder": encoder, "max_items": max(sizes)})
         count = config.block * blocks
-        made = _examples(items, count * (2 * setup.turns + 1))
-        learner = Learner(config, seed=0)
-        learner.pace.share = 0.0  # what learns by gradient has not to see each item first
-        while learner.examples_seen < items // config.block * config.block:
-            learner.learn(_next(made, config.block))
-        learner.pace.share = 1.0
-        learner.learn(_next(made, count))
-        parts[f"ours, {items:,} items"] = _rate(lambda one=learner, m=made, n=count: one.learn(_next(m, n)), count)  # type: ignore[misc]
-        parts[f"fast, {items:,} items"] = _rate(lambda one=learner, m=made, n=count: _resting(one, _next(m, n)), count)  # type: ignore[misc]
+        made = zipf_examples(items, config.block * WARM_BLOCKS + count * (2 * setup.turns + 2))
+        learner = learner_of(config, items, made)
+        parts[f"ours, {items:,} items"] = _rate(lambda one=learner, m=made, n=count: one.learn(some(m, n)), count)  # type: ignore[misc]
+        parts[f"fast, {items:,} items"] = _rate(lambda one=learner, m=made, n=count: _resting(one, some(m, n)), count)  # type: ignore[misc]
         bare, peer = BareSteps(config, items), SasRecSteps(config, items)
         parts[f"bare, {items:,} items"] = _rate(lambda b=bare, n=blocks: [b() for _ in range(n)], count)  # type: ignore[misc]
         few = 1 if setup.quick or items > 10_000 else 3  # a step of SASRec over 100,000 items takes seconds
@@ -85,19 +76,3 @@ def _rate(action: Callable[[], object], count: int) -> Callable[[], float]:
         return count / (time.process_time() - began)
 
     return rate
-
-
-def _examples(items: int, count: int) -> Iterator[Example]:
-    """Each item once, then `count` more as people choose; users come back, so that histories fill."""
-    chance = np.random.default_rng(0)
-    chosen = np.concatenate([chance.permutation(items), zipf(items, count + 1000, chance)]).tolist()
-    users = chance.integers(0, USERS, len(chosen)).tolist()
-    events = (
-        Event(user_id=f"user-{user}", item_id=f"item-{item}", type="view", event_time=1_700_000_000_000 + 1000 * n)
-        for n, (user, item) in enumerate(zip(users, chosen, strict=True))
-    )
-    return iter(recorded(events, Limits(history=64)).examples())
-
-
-def _next(made: Iterator[Example], count: int) -> Sequence[Example]:
-    return [next(made) for _ in range(count)]

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from benchmarks.learned import WARM_BLOCKS, learner_of, zipf_examples
 from benchmarks.ruler import Bar, Beside, Left, Row, Setup, in_turns, optional
 from benchmarks.ruler.turns import timed
-from benchmarks.scorer import NOW_MS, histories, synthetic_bundle
+from benchmarks.scorer import NOW_MS, histories, synthetic_delta
 from headwater.events import Item
 from headwater.examples import Entry
 from headwater.recommendations import Request
 from models.config import ModelConfig
+from models.published.bundle import Bundle
 from serving.catalogue import Catalogue
 from serving.scorer import Scorer
 from serving.scoring import Ask, score
 
-K = 10
+K, TOUCHED = 10, 1000
 
 
 def measured(setup: Setup) -> list[Row]:
@@ -32,8 +35,11 @@ def measured(setup: Setup) -> list[Row]:
 
 def _at(setup: Setup, items: int) -> list[Row]:
     rng = np.random.default_rng(0)
+    config = ModelConfig(max_items=items)
+    bundle = _learned(config, items)
     scorer = Scorer(Catalogue(Item(item_id=f"item-{row}", categories=(f"c{row % 20}",)) for row in range(items)), "cpu")
-    scorer.load(synthetic_bundle(items, ModelConfig(max_items=items), rng), 0)
+    listened = {"ranker_share": np.ones_like(bundle.weights["ranker_share"])}  # a second stage that has its say
+    scorer.load(replace(bundle, weights=bundle.weights | listened), 0)
     vectors = rng.standard_normal((items, ModelConfig().width), dtype=np.float32)
     flat = vectors.reshape(-1)
     exact = _faiss(setup, vectors)
@@ -64,7 +70,26 @@ def _at(setup: Setup, items: int) -> list[Row]:
         rows.append(Row(f"graph, {of}", "ms", "less", found["graph"], others, bars))
         own = Beside("graph", "own", found["graph"])
         rows.append(Row(f"score(), {of}", "ms", "less", found["score"], [own]))
+    if items < 400_000:  # each turn copies the whole model
+        took = [_applied(bundle, rng) for _ in range(setup.turns)]
+        bars = [Bar(20.0)] if items == 100_000 else []
+        rows.append(Row(f"a delta of {TOUCHED:,} rows, {items:,} items", "ms", "less", took, bars=bars))
     return rows
+
+
+def _learned(config: ModelConfig, items: int) -> Bundle:
+    """As a trainer publishes it."""
+    made = learner_of(config, items, zipf_examples(items, config.block * WARM_BLOCKS)).publish(created_ms=0, full=True)
+    assert isinstance(made, Bundle)
+    return made
+
+
+def _applied(bundle: Bundle, rng: np.random.Generator) -> float:
+    """Milliseconds of processor time that a delta costs a serving worker."""
+    copy, delta = bundle.copy(), synthetic_delta(bundle, TOUCHED, rng)
+    began = time.process_time()
+    copy.apply(delta)
+    return (time.process_time() - began) * 1000
 
 
 def _graph(scorer: Scorer, stored: Sequence[Sequence[Entry]]) -> None:
