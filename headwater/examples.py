@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import repeat
@@ -437,12 +437,12 @@ def _segment(body: dict[str, Any]) -> Segment:
 
 def _history(given: Any) -> list[Entry]:
     if type(given) is not dict:
-        return [_entry(*entry) for entry in given]
+        return _unpacked(given)
     found: list[Entry] = []
     for data in given["packed"]:
         found += _sound(entries(columns_of(b64decode(data, validate=True))))
     del found[: _whole(given["skipped"], len(found))]
-    return [*found, *(_entry(*entry) for entry in given["newer"])]
+    return [*found, *_unpacked(given["newer"])]
 
 
 def _sound(past: list[Entry]) -> list[Entry]:
@@ -504,7 +504,7 @@ def _entry(item_id: Any, kind: Any, time_ms: Any, value: Any, session: Any = Non
     return Entry(_id(item_id), _id(kind), at, number, None if session is None else _whole(session, MAX_SESSION))
 
 
-def _history(rows: list[list[Any]]) -> list[Entry]:
+def _unpacked(rows: list[list[Any]]) -> list[Entry]:
     """Every row by `_entry`; where all are as a writer of ours makes them, column by column, in a fifth of the time."""
     return _columns(rows) if len(rows) > 1 and _alike(rows) else [_entry(*row) for row in rows]
 
