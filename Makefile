@@ -45,8 +45,10 @@ types: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
-	$(BIN)/headwater bench $(BENCH)
-	$(BIN)/headwater bench page
+	code=0; $(BIN)/headwater bench $(BENCH) || code=1; \
+	if [ -x ../shared/kafka/kafka ] && command -v java >/dev/null; then \
+	  $(BIN)/headwater bench $(BENCH) --kafka apache || code=1; fi; \
+	$(BIN)/headwater bench page && exit $$code
 
 contract: $(VENV)/.installed
 	$(BIN)/headwater contract

@@ -61,7 +61,7 @@ def measured(setup: Setup) -> list[Row]:
             said = [read_delta_headers(list(headers.items())) for _, _, headers in deltas.read(0.5)]
             cut |= {one.version: float(one.published_ms) for one in said}
             newer = {version: at for version, at in dict(served).items() if version not in before}
-            waits, alone = _waits(cut, newer, [one.version for one in said if one.part == 0])
+            waits, alone = waits_of(cut, newer, [one.version for one in said if one.part == 0])
             found.append(waits)
             propagation += alone
         out.flush()
@@ -79,7 +79,7 @@ def measured(setup: Setup) -> list[Row]:
     ]
 
 
-def _waits(cut: dict[int, float], served: dict[int, float], versions: list[int]) -> tuple[list[float], list[float]]:
+def waits_of(cut: dict[int, float], served: dict[int, float], versions: list[int]) -> tuple[list[float], list[float]]:
     """Milliseconds that moments between two cuts wait for an answer; and those from a cut to its answer."""
     waits: list[float] = []
     alone: list[float] = []

@@ -40,6 +40,8 @@ __all__ = [
 STALLED_S = 240.0
 PACK = 100
 SHELVES = 20
+QUIET = {"log_level": 0}
+"""A broker ends before its clients do; librdkafka would tell of each connection."""
 
 
 @contextlib.contextmanager
@@ -92,7 +94,7 @@ def world(setup: Setup, names: tuple[str, ...] = WORKERS, **sections: dict[str, 
 def writer(kafka: KafkaSettings) -> Producer:
     """A producer that partitions as everybody does here, and takes all it is given."""
     said = {"linger.ms": kafka.linger_ms, "enable.idempotence": True, "partitioner": "murmur2"}
-    return Producer({**librdkafka(kafka), **said, "queue.buffering.max.messages": 2_000_000})
+    return Producer({**librdkafka(kafka), **QUIET, **said, "queue.buffering.max.messages": 2_000_000})
 
 
 def partition_of(user: str) -> int:
@@ -203,7 +205,9 @@ class Replies:
 
     def __init__(self, kafka: KafkaSettings, topic: str | None = None) -> None:
         name = topic or topic_name(RECOMMENDATIONS, kafka.prefix)
-        self._reader = Consumer({**librdkafka(kafka), "group.id": f"{kafka.prefix}{name}", "enable.auto.commit": False})
+        self._reader = Consumer(
+            {**librdkafka(kafka), **QUIET, "group.id": f"{kafka.prefix}{name}", "enable.auto.commit": False}
+        )
         end = self._reader.get_watermark_offsets(TopicPartition(name, 0), timeout=30)[1]
         self._reader.assign([TopicPartition(name, 0, end)])
 

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import benches
 from benchmarks.benches import BENCHES
+from benchmarks.benches.weights import waits_of
 from benchmarks.ruler import Bar, Bench, Beside, Left, Report, Row, Setup, optional, ratios, scaling
 from benchmarks.ruler.comparison import compare
 from benchmarks.ruler.figures import Extent, read_reports
@@ -211,3 +212,12 @@ def test_what_sizes_need_follows_from_the_figures() -> None:
     assert "| memory of the store | 2 GB | 15 GB | 150 GB |" in text
     assert "not measured yet" not in text
     assert "Not reckoned: i, " in scaling.page([])
+
+
+def test_a_gradient_waits_from_its_moment_to_the_first_answer_of_its_version_or_a_newer_one() -> None:
+    cut = {1: 1000.0, 2: 2000.0, 3: 3000.0}
+    waits, alone = waits_of(cut, {3: 3100.0}, [2, 3])
+    assert alone == [1100.0, 100.0]
+    assert max(waits) == pytest.approx(2099.0)
+    assert min(waits) == pytest.approx(119.0, abs=20)
+    assert waits_of(cut, {}, [2, 3]) == ([], [])

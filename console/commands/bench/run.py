@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def command(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME ...]", help="Which. Default: all.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME ...]", help="Which. Default: all; of another broker, what uses it."),
+    ] = None,
     list_them: Annotated[bool, typer.Option("--list", help="Say which benches there are, and run none.")] = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="Small, to see that the benches work: the figures say nothing.")
@@ -53,7 +56,8 @@ def command(
     broker = "kafka" if kafka == "apache" else kafka
     if broker not in ("embedded", "kafka") and ":" not in broker:
         raise HeadwaterError(f"--kafka {kafka}: give embedded, apache, or the HOST:PORT of one that runs")
-    chosen = [BENCHES[name] for name in dict.fromkeys(names or BENCHES)]
+    all_of_it = [one.name for one in BENCHES.values() if one.uses_broker or broker == "embedded"]
+    chosen = [BENCHES[name] for name in dict.fromkeys(names or all_of_it)]
     failed = []
     with stopping_signals():  # a bench that runs stops what it has started
         for report in run(chosen, RunOptions(folder, quick, broker)):
