@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from console.local.addresses import Servers
-from headwater.errors import Unavailable
+from headwater.errors import HeadwaterError, Unavailable
 from headwater.events import new_id
 from headwater.settings import KafkaSettings, RedisSettings, load_settings
 from headwater.topics import TOPICS, topic_name
@@ -64,14 +64,8 @@ def _remove_topics(kafka: KafkaSettings) -> None:
 
 
 def _remove_keys(settings: RedisSettings, prefix: str) -> None:
-    import redis
+    from streams.features.store import FeatureStore
 
-    with contextlib.suppress(redis.RedisError), redis.Redis.from_url(settings.url.get_secret_value()) as store:
-        keys: list[Any] = []
-        for key in store.scan_iter(f"{prefix}*", count=1000):
-            keys.append(key)
-            if len(keys) == 1000:
-                store.unlink(*keys)
-                keys = []
-        if keys:
-            store.unlink(*keys)
+    store = FeatureStore(settings, prefix)
+    with contextlib.suppress(HeadwaterError), contextlib.closing(store):
+        store.erase()

@@ -19,7 +19,7 @@ from console.look.cluster import TopicState, group_lags, misspelt_topics, open_a
 from console.look.finding import Finding, spelled, unseen
 from console.look.removals import removals
 from console.look.worker_metrics import Scrape
-from headwater.errors import HeadwaterError, StoreDamaged, Unavailable
+from headwater.errors import HeadwaterError, SettingsError, StoreDamaged, Unavailable
 from headwater.kafka import end_offsets
 from headwater.settings import KafkaSettings, Settings
 from headwater.topics import DEAD_LETTERS, EVENTS, EXAMPLES, MODEL, MODEL_DELTAS
@@ -250,14 +250,22 @@ def _store(settings: Settings) -> Iterator[Finding]:
         standing = store.standing(EVENTS)
         marks = standing.marks()
         folded = ", ".join(f"[{partition}]@{offset}" for partition, offset in sorted(marks.items())) or "nothing yet"
-        text = f"{version} at {store.address}; events folded up to {folded}"
-        detail: dict[str, Any] = {"version": version, "marks": marks_json(marks)}
+        slots = f", {store.slots.count} slots" if store.slots.count > 1 else ""
+        text = f"{version} at {store.address}{slots}; events folded up to {folded}"
+        behind = sorted(standing.behind())
+        detail: dict[str, Any] = {"version": version, "marks": marks_json(marks), "slots": store.slots.count}
+        detail["behind"] = behind
         ends: dict[int, int] = {}
         with contextlib.suppress(Unavailable):  # the broker's own finding tells
             ends = end_offsets(settings.kafka, EVENTS)
-        wrong = another_log(marks, ends, settings.kafka, store)
+        wrong = another_log(standing.highest(), ends, settings.kafka, store)
         if wrong is not None:
             yield Finding("store", "wrong", f"{text}, but {wrong.what}", wrong.remedy, detail)
+        elif behind:
+            several = ", ".join(map(str, behind[:8])) + (", ..." if len(behind) > 8 else "")
+            which = "1 slot has" if len(behind) == 1 else f"{len(behind)} slots have"
+            lost = f"{text}; {which} lost writes ({several}): to be filled again from the log"
+            yield Finding("store", "note", lost, "let a streams worker run; look why nodes lost what they had", detail)
         else:
             yield Finding("store", "ok", text, detail=detail)
         letters = store.dead_letters()
@@ -265,6 +273,9 @@ def _store(settings: Settings) -> Iterator[Finding]:
         yield Finding("dead letters", "ok", counted, detail={"by_reason": letters})
     except StoreDamaged as error:
         yield Finding("store", "wrong", error.what, error.remedy)
+    except SettingsError as error:
+        what, _, remedy = str(error).partition(" Set HEAD")
+        yield Finding("store", "wrong", what, f"set HEAD{remedy}")
     except Unavailable as error:
         yield Finding("store", "wrong", f"none answers at {store.address}", _remedy(error))
     finally:

@@ -102,10 +102,15 @@ def ago_ms(then_ms: float) -> str:
 def newest_events(settings: Settings, state: TopicState) -> Iterator[Finding]:
     """Times that cannot be, ids that repeat, and types that nobody has given a meaning, among the newest events."""
     rows: list[EventRow] = []
+    homes: dict[str, set[int]] = {}
     for record in newest(settings.kafka, state, MOST_RECORDS):
-        rows += [row for row in read_past_events(record) if isinstance(row, EventRow)]
+        found = [row for row in read_past_events(record) if isinstance(row, EventRow)]
+        for row in found:
+            homes.setdefault(row.user_id, set()).add(record.partition)
+        rows += found
         if len(rows) >= MOST_EVENTS:
             break
+    yield from _spread(homes)
     detail: dict[str, Any] = {"looked_at": len(rows)}
     oldest_ms = settings.streams.oldest_ms
     old = [row for row in rows if row.time_ms < oldest_ms]
@@ -136,6 +141,24 @@ def newest_events(settings: Settings, state: TopicState) -> Iterator[Finding]:
     yield from _meanings(settings, rows)
     if share < MANY_REPEATED and not old:
         yield Finding("events", "ok", f"times and ids of the newest {len(rows):,} events are plausible", detail=detail)
+
+
+def _spread(homes: Mapping[str, set[int]]) -> Iterator[Finding]:
+    """Users whose events come from several partitions: producers that do not choose alike, or a changed number."""
+    spread = {user: partitions for user, partitions in homes.items() if len(partitions) > 1}
+    if spread:
+        user, partitions = next(iter(spread.items()))
+        yield Finding(
+            "partitions of users",
+            "note",
+            f"{len(spread):,} of {len(homes):,} users have newest events in several partitions of events, such as "
+            f"{user!r:.80} in {', '.join(map(str, sorted(partitions)))}",
+            "let every producer choose the partition of a user as Java's client and the SDK do (murmur2 of the id; "
+            "librdkafka: partitioner=murmur2_random)",
+            {"users": len(spread), "looked_at": len(homes)},
+            "features are right all the same; events of one user that lie in two partitions may be folded in another "
+            "order than they were sent in, and cost a second attempt where two workers fold them at once",
+        )
 
 
 def _meanings(settings: Settings, rows: list[EventRow]) -> Iterator[Finding]:

@@ -32,7 +32,7 @@ from headwater.examples import CatalogueEntry, Entry, EventPosition, Segment, pa
 from headwater.kafka import admin_client, ensure_topics, producer
 from headwater.settings import Settings
 from headwater.signals import Signal
-from headwater.topics import topic_name
+from headwater.topics import EVENTS, topic_name
 from headwater.wire import dead_letter_headers
 from models.published.announcement import DeltaHeaders
 from streams.features.store import Batch, FeatureStore
@@ -199,6 +199,31 @@ def test_a_store_whose_own_keys_are_damaged_is_wrong(settings: Settings, key: st
     assert (found.name, found.state) == ("store", "wrong")
     assert f"{settings.kafka.prefix}{key} " in found.text
     assert found.remedy
+
+
+def test_a_store_that_was_made_with_other_slots_says_what_to_set(settings: Settings, write: Writes) -> None:
+    write.event(0)
+    other = settings.model_copy(update={"redis": settings.redis.model_copy(update={"shards": 8})})
+    store = FeatureStore(other.redis, settings.kafka.prefix)
+    store.claim()
+    store.record(EVENTS, {0: (None, 0)}, {3: {0: 0}})
+    (found,) = checkup._store(settings)
+    assert (found.name, found.state) == ("store", "wrong")
+    assert "HEADWATER_REDIS__SHARDS=8" in found.remedy
+    lost = next(iter(checkup._store(other)))
+    assert (lost.state, lost.detail["behind"]) == ("note", [3])
+    assert "1 slot has lost writes (3)" in lost.text
+    store.erase()
+    store.close()
+
+
+def test_a_user_whose_events_come_from_two_partitions_is_told(settings: Settings, write: Writes) -> None:
+    body = {"user_id": "ann", "item_id": "film-1", "type": "view"}
+    for partition in (0, 2):
+        write("events", orjson.dumps(body), partition=partition)
+    found = {one.name: one for one in newest.newest_events(settings, states(settings)["events"])}
+    assert found["partitions of users"].state == "note"
+    assert "'ann' in 0, 2" in found["partitions of users"].text
 
 
 def test_a_type_of_event_that_nobody_has_given_a_meaning_is_noted(settings: Settings, write: Writes) -> None:

@@ -12,7 +12,7 @@ from zlib import crc32
 
 from headwater.topics import EVENTS, IDENTITIES, ITEMS, USERS, Topic
 
-__all__ = ["MARKS", "Slots"]
+__all__ = ["MARKS", "Slots", "escaped"]
 
 MARKS = {
     EVENTS.name: "marks",
@@ -74,10 +74,14 @@ class Slots:
 
     def pattern(self, kind: str) -> str:
         """A glob that all keys of a kind fit."""
-        escaped = "".join(f"\\{char}" if char in "*?[]\\" else char for char in self.prefix)
-        return f"{escaped}{kind}:*" if self.count == 1 else f"{escaped}{{s*}}{kind}:*"
+        return f"{escaped(self.prefix)}{kind}:*" if self.count == 1 else f"{escaped(self.prefix)}{{s*}}{kind}:*"
 
     def id_of(self, key: str, kind: str) -> str:
         """The id in a key of a kind."""
         rest = key.removeprefix(self.prefix)
         return (rest if self.count == 1 else rest.partition("}")[2]).removeprefix(f"{kind}:")
+
+
+def escaped(text: str) -> str:
+    """A glob that fits this text alone."""
+    return "".join(f"\\{char}" if char in "*?[]\\" else char for char in text)
