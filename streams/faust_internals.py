@@ -16,6 +16,7 @@ tests/streams/test_faust_internals.py says what an upgrade has changed. What is 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -27,6 +28,8 @@ from faust.types.tuples import TP
 from headwater.process import Retry
 
 __all__ = ["FaustApp", "FaustConsumer", "Poll"]
+
+log = logging.getLogger("headwater")
 
 FETCH_WAIT_MS = 100
 MOST_HOLES = 10_000
@@ -110,7 +113,10 @@ class FaustConsumer(driver.Consumer):
         found, _ = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
         if found and not self.flow_active:
-            await self.perform_seek()
+            try:
+                await self.perform_seek()
+            except Exception as error:  # noqa: BLE001 - as Faust does: the assignment that follows seeks again
+                log.warning("a poll was dropped in a rebalance, and seeking back did not work: %r", error)
         elif found and not self.should_stop:
             if not self.app.flow_control.is_active():
                 await self.wait_first(self.app.flow_control.acquire(), self.suspend_flow.wait())

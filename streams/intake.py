@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
@@ -75,7 +76,7 @@ class Intake:
         self._resumed: dict[int, int] = {}  # what was committed when the assignment began
         self._stood: dict[int, int] = {}  # how far reading had come at the last look
         self._held: Poll | None = None
-        self._given_s = 0.0  # when the last batch was given
+        self._given_s = math.inf  # when the last batch was given
         self._look_next = False
         self._look_asked: int | None = None
 
