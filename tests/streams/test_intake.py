@@ -22,7 +22,7 @@ EVENTS = "events"
 
 
 @dataclass
-class Record:
+class PolledRecord:
     offset: int
     value: bytes = b"{}"
     partition: int = 0
@@ -89,7 +89,7 @@ def intake_of(app: FaustStandIn, marks: Mapping[int, int] | None = None, max_rec
 
 
 def poll(*offsets: int, partition: int = 0, generation: int = 1, value: bytes = b"{}") -> Poll:
-    return Poll(TP(EVENTS, partition), generation, [Record(offset, value, partition) for offset in offsets])
+    return Poll(TP(EVENTS, partition), generation, [PolledRecord(offset, value, partition) for offset in offsets])
 
 
 def offsets(batch: list[Any]) -> list[tuple[int, int]]:
