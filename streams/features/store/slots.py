@@ -31,7 +31,7 @@ class Slots:
         count: of slots; fixed when a store is made.
 
     >>> Slots("w.", 1).user("u", "ada"), Slots("w.", 64).user("u", "ada")
-    ('w.u:ada', 'w.{s56}u:ada')
+    ('w.u:ada', 'w.{s40}u:ada')
     """
 
     def __init__(self, prefix: str, count: int) -> None:
