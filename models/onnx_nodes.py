@@ -60,6 +60,11 @@ class Nodes:
         """Whether a node has this output."""
         return any(name in node.output for node in self.nodes)
 
+    def drop_unread(self, name: str) -> None:
+        """Leave out the node that makes this if no other reads it: ONNX Runtime would run it."""
+        if not any(name in node.input for node in self.nodes):
+            self.nodes = [node for node in self.nodes if name not in node.output]
+
     def rename(self, name: str, new: str) -> str:
         """Call the output of a node otherwise, wherever it is read."""
         for node in self.nodes:

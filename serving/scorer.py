@@ -60,8 +60,7 @@ class Half:
         self.asked = {one.name for one in session.get_inputs()}  # an earlier release's graph asks for less
         told = session.get_modelmeta().custom_metadata_map
         self.few = few_of(told)
-        self._graphs = {one.name for one in session.get_outputs()}
-        self.outputs = self._graphs | self.few.keys()
+        self.outputs = {one.name for one in session.get_outputs()} | self.few.keys()
         self._least = 1 if ALONE in told else 2  # histories of a run
         self.device = device
         self.bundle = bundle
@@ -76,11 +75,9 @@ class Half:
         """Give ONNX Runtime the arrays of these names as they are now. On the CPU it reads them in place."""
         from models.published.onnx_runtime import onnxruntime
 
-        for name in self.asked.intersection(names):
-            array = self.bundle.weights.get(name)
-            bound = self._bound.get(name)
-            if array is None:  # a runtime input, and whatever a delta may be called
-                continue
+        arrays = {name: self.bundle.weights[name] for name in names} | self._opinions.of_version()
+        for name in self.asked & arrays.keys():
+            array, bound = arrays[name], self._bound.get(name)
             if bound is None or bound[0] is not array:
                 value = onnxruntime.OrtValue.ortvalue_from_numpy(array, self.device, 0)
                 self._bound[name] = array, value
@@ -115,9 +112,8 @@ class Half:
         """Become the version that `bundle.prepare` has reckoned with."""
         delta, reaches_further = prepared.delta, bool(prepared.grown)
         self.bundle.commit(prepared)
+        self._opinions.renew(grown=reaches_further)
         self.rebind([*delta.dense, *delta.rows, *prepared.grown])
-        if reaches_further:
-            self._opinions.renew()
         if self.second is not None:
             self.second.renew(delta)
         if delta.items or delta.capacity != len(self.rows):
@@ -147,12 +143,15 @@ class Half:
             How many entries of each history the model knows, (B,); and the outputs, (B, capacity) float32 each. What a
             history gets does not depend on the others.
         """
-        names = [name if name in self._graphs or name not in self.few else self.few[name][1] for name in outputs]
-        inputs, found = self._run(histories, now_ms, names, shown, sessions, steps)
-        for i, name in enumerate(outputs):
-            if names[i] != name:
-                found[i] = dense(inputs[self.few[name][0]], found[i], self.bundle.capacity)
-        return np.asarray(inputs["lengths"])[: len(histories)], [value[: len(histories)] for value in found]
+        inputs, said = self._run(histories, now_ms, outputs, shown, sessions, steps)
+        b, size = len(histories), (len(histories), self.bundle.capacity)
+        found = [
+            dense([(inputs[rows], said[values]) for rows, values in self.few[name]], size)
+            if name in self.few
+            else said[name][:b]
+            for name in outputs
+        ]
+        return np.asarray(inputs["lengths"])[:b], found
 
     def say(
         self,
@@ -166,25 +165,27 @@ class Half:
         """The same of each history, by name, (capacity,) float32; what is of few rows, as the graph says it of these
         alone. The parameters are those of `run`.
         """
-        names = [self.few[name][1] if name in self.few else name for name in outputs]
-        inputs, found = self._run(histories, now_ms, names, shown, sessions, steps)
-        said: list[dict[str, Array | Sparse]] = [{} for _ in histories]
-        for name, values in zip(outputs, found, strict=True):
-            rows = inputs[self.few[name][0]] if name in self.few else None
-            for i, one in enumerate(said):
-                one[name] = values[i] if rows is None else Sparse(rows[i], values[i])
-        return said
+        inputs, said = self._run(histories, now_ms, outputs, shown, sessions, steps)
+        few = {name: self.few[name] for name in outputs if name in self.few}
+        return [
+            {name: said[name][i] for name in outputs if name not in few}
+            | {
+                name: _joined([(inputs[rows][i], said[values][i]) for rows, values in each])
+                for name, each in few.items()
+            }
+            for i in range(len(histories))
+        ]
 
     def _run(
         self,
         histories: Sequence[Sequence[Entry]],
         now_ms: int | Sequence[int],
-        outputs: list[str],
+        outputs: Sequence[str],
         shown: Sequence[Sequence[Shown]],
         sessions: Sequence[int | None] | None,
         steps: Sequence[Steps],
-    ) -> tuple[dict[str, Array], list[Array]]:
-        """Runtime inputs and outputs, of two histories where the graph has to be given two."""
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Runtime inputs and outputs by the graph's own names, of two histories where it has to be given two."""
         from models.published.onnx_runtime import onnxruntime
 
         instants = [now_ms] * len(histories) if isinstance(now_ms, int) else now_ms
@@ -197,16 +198,24 @@ class Half:
         feed = {name: value for name, (_, value) in self._bound.items()}
         for name in inputs.keys() & self.asked:
             feed[name] = onnxruntime.OrtValue.ortvalue_from_numpy(inputs[name], self.device, 0)
-        found = [value.numpy() for value in self.session.run_with_ort_values(outputs, feed)]
-        few = {values: rows for rows, values in self.few.values()}
-        for name, value in zip(outputs, found, strict=True):
+        few = {values: rows for name in outputs for rows, values in self.few.get(name, ())}
+        names = [*few, *(name for name in outputs if name not in self.few)]
+        found = [value.numpy() for value in self.session.run_with_ort_values(names, feed)] if names else []
+        for name, value in zip(names, found, strict=True):
             wanted = inputs[few[name]].shape if name in few else (len(histories), self.bundle.capacity)
             if value.shape != wanted:  # compiled loops would read beyond it
                 raise BundleError(
                     f"bundle v{self.bundle.version}: its graph gives {name} as {value.shape}, not {wanted}. "
                     "Publish one anew."
                 )
-        return inputs, found
+        return inputs, dict(zip(names, found, strict=True))
+
+
+def _joined(few: Sequence[tuple[Array, Array]]) -> Sparse:
+    """What is said of few rows, by all that say so."""
+    if len(few) == 1:
+        return Sparse(*few[0])
+    return Sparse(*(np.concatenate([one[side] for one in few]) for side in (0, 1)))
 
 
 class Scorer:

@@ -32,7 +32,7 @@ from models.config import ModelConfig
 from models.learner import Learner
 from models.published.bundle import Bundle
 from models.published.onnx_runtime import onnxruntime
-from models.published.opinions import runtime_inputs
+from models.published.opinions import few_of, said_by
 from models.sequence.rehearsal import Plan
 from streams.features.fold import Limits
 from streams.features.recording import recorded
@@ -127,14 +127,13 @@ def quality(bundle: Bundle, questions: Sequence[Question]) -> dict[str, Any]:
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(bundle.graph, options, providers=["CPUExecutionProvider"])
     parts = {"headwater": "scores", "memory": "memory", "slow": "slow"}
-    present = {name: output for name, output in parts.items() if output in {one.name for one in session.get_outputs()}}
-    wanted = {one.name for one in session.get_inputs()}
+    told = {one.name for one in session.get_outputs()} | few_of(session.get_modelmeta().custom_metadata_map).keys()
+    present = {name: output for name, output in parts.items() if output in told}
     ranks: dict[str, list[int]] = {name: [] for name in present}
     for begin in range(0, len(questions), BATCH):
         asked = questions[begin : begin + BATCH]
-        inputs = runtime_inputs(bundle, [one.history for one in asked], [one.target.time_ms for one in asked])
-        given = {name: array for name, array in {**inputs, **bundle.weights}.items() if name in wanted}
-        scores = session.run(list(present.values()), given)
+        histories, now = [one.history for one in asked], [one.target.time_ms for one in asked]
+        scores = list(said_by(session, bundle, list(present.values()), histories, now).values())
         for i, one in enumerate(asked):
             row = bundle.item_rows.get(one.target.item_id)
             allowed = np.array([item is not None for item in bundle.items])

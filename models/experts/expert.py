@@ -199,8 +199,8 @@ class Reviser(Expert):
     def step(self) -> None:
         """All of the block's queries have taught: take a step."""
 
-    def revision(self, add: Nodes, trust: str, others: str) -> tuple[str, str] | None:
-        """Add the revision of the sum `others` (B, N) to the graph: the names of rows, (B, S), and of what is added
+    def revision(self, add: Nodes, trust: str, others: Callable[[], str]) -> tuple[str, str] | None:
+        """Add the revision of the sum `others()` (B, N) to the graph: the names of rows, (B, S), and of what is added
         there, (B, S), as often as a row is among them. None: nothing is.
         """
         return None

@@ -8,6 +8,8 @@ of being next here. What was never shown keeps its score, bit by bit. Knows rows
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -56,6 +58,6 @@ class Fatigue(Network, Reviser):
         said: Array = (facts * self.weights()["fatigue_weight"]).sum(-1)
         return said
 
-    def revision(self, add: Nodes, trust: str, others: str) -> tuple[str, str]:
+    def revision(self, add: Nodes, trust: str, others: Callable[[], str]) -> tuple[str, str]:
         """What is added at the rows that were shown."""
         return "tired_rows", add.total(add("Mul", "tired_facts", "fatigue_weight"), FACTS)  # (B, S)

@@ -22,7 +22,7 @@ from models.experts.expert import Dense, Expert, LearnedEvent
 from models.onnx_nodes import Nodes
 from models.part import CAPACITY, Changes, Input
 
-__all__ = ["UNSEEN", "Popularity"]
+__all__ = ["KNOWN", "OPEN", "UNSEEN", "Popularity", "known_popularity"]
 
 UNSEEN = -1e30
 """Log popularity, and score, of a row that no event has had: ranks below everything and is still finite."""
@@ -34,6 +34,11 @@ NOTHING = 1e-9
 """What an event without weight weighs."""
 
 DAY_MS = 86_400_000.0
+
+KNOWN, OPEN = "popularity_known_", "popularity_open"
+"""In the graph, (N,) each: log popularity by half-life as it counts now, and which rows an event has had."""
+
+Array = NDArray[np.float32]
 
 
 class Popularity(Expert):
@@ -206,17 +211,33 @@ class Popularity(Expert):
 
     def nodes(self, add: Nodes, trust: str, nothing: str) -> str:
         """Log popularity as of now, never below the floor, summed up by trust, one half-life after the other."""
-        now = add("Unsqueeze", "popularity_now", add.ints(1))
-        known = add("Sub", add("Transpose", "popularity", perm=[1, 0], out="log_popularity"), now)  # (P, N)
-        known = add("Clip", known, add.float(FLOOR))
-        if self.trusts == 1:
-            return add("Mul", known, trust)
-        each = add("Split", trust, outputs=self.trusts, axis=1, num_outputs=self.trusts)
-        said = [
-            add("Mul", add("Gather", known, add.ints(p), axis=0), f"{each}_{p}") for p in range(self.trusts)
-        ]  # (B, N): a product of matrices would be another one for a batch of one
-        return add("Sum", *said)
+        columns = add("Split", "popularity", out="log_popularity", outputs=self.trusts, axis=1, num_outputs=self.trusts)
+        now = add("Split", "popularity_now", outputs=self.trusts, axis=0, num_outputs=self.trusts)
+        known = []
+        for p in range(self.trusts):
+            end = "" if self.trusts == 1 else f"_{p}"
+            log = add("Reshape", columns + end, add.ints(-1), out=f"log_popularity_of_{p}")  # (N,)
+            known.append(add("Clip", add("Sub", log, now + end), add.float(FLOOR)))
+        add("Greater", "log_popularity_of_0", add.float(UNSEEN / 10), out=OPEN)
+        return self._summed(add, trust, known)
 
-    def open_rows(self, add: Nodes) -> str:
-        """Which rows an event has had, (1, N) bool, in the graph, after `nodes`."""
-        return add("Greater", add("Gather", "log_popularity", add.ints(0), axis=0), add.float(UNSEEN / 10))
+    def told_nodes(self, add: Nodes, trust: str) -> str:
+        """The same where a run is told of what `known_popularity` says."""
+        return self._summed(add, trust, [f"{KNOWN}{p}" for p in range(self.trusts)])
+
+    def _summed(self, add: Nodes, trust: str, known: Sequence[str]) -> str:
+        """Not by a product of matrices, which would be another one for a batch of one."""
+        if self.trusts == 1:
+            return add("Mul", known[0], trust)
+        each = add("Split", trust, outputs=self.trusts, axis=1, num_outputs=self.trusts)
+        return add("Sum", *(add("Mul", one, f"{each}_{p}") for p, one in enumerate(known)))
+
+
+def known_popularity(weights: Mapping[str, NDArray[Any]], room: NDArray[np.float32] | None = None) -> Array:
+    """What log popularity counts as at the moment of a version, and no request changes: (P, N), into `room` where it
+    fits, as it is published: (N, P).
+    """
+    log = weights["popularity"].T
+    known = room if room is not None and room.shape == log.shape else np.empty(log.shape, np.float32)
+    np.subtract(log, weights["popularity_now"][:, None], out=known)
+    return np.maximum(known, np.float32(FLOOR), out=known)

@@ -14,6 +14,7 @@ Knows rows and steps, not item ids. Its weights are published under the names of
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -166,14 +167,16 @@ class Repeats(Network, Reviser):
         }
         self.descend(gradients)
 
-    def revision(self, add: Nodes, trust: str, others: str) -> tuple[str, str] | None:
+    def revision(self, add: Nodes, trust: str, others: Callable[[], str]) -> tuple[str, str] | None:
         """Scores at the rows of the history, less what these rows lose of the others' (B, N)."""
         if not self.config.repeats:
             return None
         with add.padded():
             own, newest = self._own_scores(add)
         score = add("Sum", add.cut(own), trust)  # (B, L)
-        score = add("Add", score, add("Mul", add("GatherElements", others, "history", axis=1), add.float(OTHERS - 1.0)))
+        score = add(
+            "Add", score, add("Mul", add("GatherElements", others(), "history", axis=1), add.float(OTHERS - 1.0))
+        )
         return "history", add("Where", add.cut(newest), score, add.float(0.0))
 
     def _own_scores(self, add: Nodes) -> tuple[str, str]:

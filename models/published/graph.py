@@ -35,7 +35,7 @@ from onnx import TensorProto, helper
 
 from models.config import ModelConfig
 from models.experts.expert import Expert, Reviser
-from models.experts.popularity import UNSEEN, Popularity
+from models.experts.popularity import KNOWN, OPEN, UNSEEN, Popularity
 from models.experts.registry import Parts
 from models.onnx_nodes import IR_VERSION, OPSET, Nodes
 from models.published.names import ALONE, EXPERTS, FEW, SAID, SCORES, rows_of, said_of
@@ -97,61 +97,74 @@ def build_graph(config: ModelConfig, *, pure: bool = False) -> bytes:
     add.nodes.append(helper.make_node("Split", [add.cut(said_by_gate), sizes], split, axis=1))
     shape = add("Concat", add("Shape", "history", start=0, end=1), add("Shape", "item_bias"), axis=0)
     nothing = add("ConstantOfShape", shape)  # (B, N)
-    said: dict[str, list[str]] = {"memory": []}
-    few: dict[str, tuple[str, str]] = {}
+    said: dict[str, list[str]] = {"memory": []} if pure else {}
+    few: dict[str, list[tuple[str, str]]] = {"memory": []}
     for expert, trust, name in zip(parts.experts, trusts, _said(parts), strict=True):
         if isinstance(expert, Reviser):
             continue
         if expert.on_arrival and not pure:
-            few[name] = rows_of(expert.name), add("Mul", said_of(expert.name), trust, out=f"few_{name}")
-            opinion = name
-        else:
-            opinion = expert.nodes(add, trust, nothing)
+            few[name] = [(rows_of(expert.name), add("Mul", said_of(expert.name), trust, out=f"few_{name}"))]
             if name != expert.part:
-                opinion = add("Identity", opinion, out=name)
-        said.setdefault(expert.part, []).append(opinion)
-    for part, opinions in said.items():
-        _add_up(add, nothing, opinions, few, part)
-    fused = add("Sum", "memory", *(part for part in said if part != "memory"))
+                few.setdefault(expert.part, []).extend(few[name])
+            continue
+        told = isinstance(expert, Popularity) and not pure
+        opinion = parts.popularity.told_nodes(add, trust) if told else expert.nodes(add, trust, nothing)
+        said.setdefault(expert.part, []).append(add("Identity", opinion, out=name) if name != expert.part else opinion)
+    sums = [_part(add, part, opinions, few.get(part, ()), nothing) for part, opinions in said.items()]
+    arrived = [one for name in few if name in _said(parts) for one in few[name]]
+    fused = _Sum(add, add("Sum", *sums) if len(sums) > 1 else sums[0], arrived)
     for expert, trust in zip(parts.experts, trusts, strict=True):
         if isinstance(expert, Reviser):
-            revision = expert.revision(add, trust, fused)
-            if revision is None:
-                add("Identity", nothing, out=expert.part)
-                continue
-            few[expert.part] = revision[0], add.rename(revision[1], f"few_{expert.part}")
-            fused = _scattered(add, fused, [few[expert.part]])
-    add("Where", parts.popularity.open_rows(add), fused, add.float(UNSEEN), out=SCORES)
-    return _model(add, config, parts, few, pure)
+            revision = expert.revision(add, trust, fused.whole)
+            few[expert.part] = (
+                [] if revision is None else [(revision[0], add.rename(revision[1], f"few_{expert.part}"))]
+            )
+            fused.more += few[expert.part]
+    add("Where", OPEN, fused.whole(), add.float(UNSEEN), out=SCORES)
+    add.drop_unread(nothing)
+    return _model(add, config, parts, {part: pairs for part, pairs in few.items() if part not in said}, pure)
 
 
-def _scattered(add: Nodes, onto: str, few: Sequence[tuple[str, str]], out: str | None = None) -> str:
-    """(B, N) with what is said of few rows added, in order."""
-    rows, values = ([one[side] for one in few] for side in (0, 1))
-    row, value = (many[0] if len(many) == 1 else add("Concat", *many, axis=1) for many in (rows, values))
-    return add("ScatterElements", onto, row, value, out=out, axis=1, reduction="add")
-
-
-def _add_up(add: Nodes, nothing: str, opinions: Sequence[str], few: Mapping[str, tuple[str, str]], part: str) -> None:
-    """A part from its opinions, (B, N) each; those of few rows at one go."""
-    sparse, dense = [few[one] for one in opinions if one in few], [one for one in opinions if one not in few]
-    if sparse:
-        dense.append(_scattered(add, nothing, sparse))
-    if len(dense) == 1 and add.makes(dense[0]) and dense[0] != nothing:
-        add.rename(dense[0], part)
+def _part(add: Nodes, part: str, opinions: Sequence[str], few: Sequence[tuple[str, str]], nothing: str) -> str:
+    """What is said of all rows, (B, N), by the experts of a part; its output has what some say of few, too."""
+    name = f"dense_{part}" if few else part
+    if len(opinions) == 1 and add.makes(opinions[0]) and opinions[0] != nothing:
+        add.rename(opinions[0], name)
     else:
-        add("Sum", nothing, *dense, out=part)
+        add("Sum", nothing, *opinions, out=name)
+    if few:
+        add("Identity", _Sum(add, name, few).whole(), out=part)
+    return name
 
 
-def _model(add: Nodes, config: ModelConfig, parts: Parts, few: Mapping[str, tuple[str, str]], pure: bool) -> bytes:
+class _Sum:
+    """Scores on the way: a sum (B, N), and what is to be added to it of few rows, at one go where anybody asks."""
+
+    def __init__(self, add: Nodes, sums: str, more: Sequence[tuple[str, str]]) -> None:
+        self._add, self._sums, self.more = add, sums, list(more)
+
+    def whole(self) -> str:
+        """The sum as it is now."""
+        if self.more:
+            sides = [[one[side] for one in self.more] for side in (0, 1)]
+            row, value = (many[0] if len(many) == 1 else self._add("Concat", *many, axis=1) for many in sides)
+            self._sums = self._add("ScatterElements", self._sums, row, value, axis=1, reduction="add")
+            self.more = []
+        return self._sums
+
+
+def _model(
+    add: Nodes, config: ModelConfig, parts: Parts, few: Mapping[str, Sequence[tuple[str, str]]], pure: bool
+) -> bytes:
     """The nodes with their inputs and outputs, checked and serialized."""
     loops = [expert for expert in parts.experts if expert.on_arrival and not pure]
+    told_of = [*loops, *([] if pure else [parts.popularity])]
     weights = {
         name: (helper.np_dtype_to_tensor_dtype(np.dtype(one.dtype)), one.shape)
         for part in (*parts.experts, parts.gate, parts.return_rate)
-        for name, one in (part.inputs().items() if part not in loops else ())
+        for name, one in (part.inputs().items() if part not in told_of else ())
     }
-    outputs = [name for name in dict.fromkeys([*_outputs(parts), *_said(parts)]) if name not in few or name == "memory"]
+    outputs = [name for name in dict.fromkeys([*_outputs(parts), *_said(parts)]) if name not in few]
     shape = ("batch", config.length)
     runtime = {
         name: (dtype, shape[:given] if isinstance(given, int) else given)
@@ -160,8 +173,13 @@ def _model(add: Nodes, config: ModelConfig, parts: Parts, few: Mapping[str, tupl
     for expert in loops:
         many = ("batch", f"{expert.name}_many")
         runtime |= {rows_of(expert.name): (TensorProto.INT64, many), said_of(expert.name): (TensorProto.FLOAT, many)}
+    if not pure:
+        runtime |= {f"{KNOWN}{p}": (TensorProto.FLOAT, ("capacity",)) for p in range(parts.popularity.trusts)}
+        runtime[OPEN] = TensorProto.BOOL, ("capacity",)
     told = [(name, ("batch", "capacity")) for name in outputs]
-    told += [(values, ("batch", f"{values}_many")) for _, values in few.values()]
+    told += [
+        (name, ("batch", f"{name}_many")) for name in dict.fromkeys(one[1] for each in few.values() for one in each)
+    ]
     graph = helper.make_graph(
         add.nodes,
         "headwater",

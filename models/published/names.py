@@ -16,7 +16,7 @@ whether the best of it are candidates: `few` where it has an opinion of few item
 
 FEW = "few"
 """Of the graph's metadata, JSON: by output that holds what an expert adds to the scores, (B, capacity), where that is
-of few rows, the input that names the rows, (B, S), and the output that has what is added there, (B, S)."""
+of few rows, pairs of the input that names the rows, (B, S), and the output that has what is added there, (B, S)."""
 
 ALONE = "alone"
 """Of the graph's metadata, where one history alone gets the bits that it gets among others. Graphs of an earlier

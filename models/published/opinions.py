@@ -16,27 +16,41 @@ from numpy.typing import NDArray
 from headwater.examples import Entry, Shown
 from models.block import Sparse
 from models.experts.memory import AssociationMemory
+from models.experts.popularity import KNOWN, OPEN, UNSEEN, known_popularity
 from models.inputs import Steps, encode_entries, encode_histories, recent_of
 from models.published.bundle import Bundle
 from models.published.names import FEW, rows_of, said_of
 
-__all__ = ["Opinions", "dense", "few_of", "runtime_inputs"]
+__all__ = ["Opinions", "dense", "few_of", "said_by"]
 
 Inputs = dict[str, NDArray[Any]]
 
 
 class Opinions:
-    """The memories of a bundle; `renew` where its arrays are others."""
+    """The memories and the popularity of a bundle."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         self._memories = AssociationMemory.named(bundle.config, 0)
-        self.renew()
+        self._known: NDArray[np.float32] | None = None
+        self._open: NDArray[np.bool_] = np.zeros(0, bool)
+        self.renew(grown=True)
 
-    def renew(self) -> None:
-        """Read the arrays of the bundle as they are now."""
-        for memory in self._memories:
-            memory.read(self.bundle.weights)
+    def renew(self, *, grown: bool) -> None:
+        """The bundle is another version; `grown`: some of its arrays are others."""
+        weights = self.bundle.weights
+        if grown:
+            for memory in self._memories:
+                memory.read(weights)
+        self._known = known_popularity(weights, self._known)
+        if grown:
+            self._open = np.zeros(len(weights["popularity"]), bool)
+        np.greater(weights["popularity"][:, 0], UNSEEN / 10, out=self._open)
+
+    def of_version(self) -> Inputs:
+        """Those of the runtime inputs that are the same for all requests of a version."""
+        known = self._known if self._known is not None else ()
+        return {OPEN: self._open, **{f"{KNOWN}{p}": one for p, one in enumerate(known)}}
 
     def inputs(
         self,
@@ -46,8 +60,8 @@ class Opinions:
         sessions: Sequence[int | None] | None = None,
         steps: Sequence[Steps] = (),
     ) -> Inputs:
-        """The runtime inputs of the graph: those of `encode_histories`, whose parameters these are, and of each memory
-        the rows that it speaks of, int64 (B, S), and what it says, float32 (B, S), padded with zeros.
+        """The other runtime inputs: those of `encode_histories`, whose parameters these are, and of each memory the
+        rows that it speaks of, int64 (B, S), and what it says, float32 (B, S), padded with zeros.
         """
         bundle = self.bundle
         rows, types, config = bundle.item_rows, bundle.types, bundle.config
@@ -63,26 +77,50 @@ class Opinions:
         return arrays
 
 
-def runtime_inputs(
+def said_by(
+    session: Any,
     bundle: Bundle,
+    outputs: Sequence[str],
     histories: Sequence[Sequence[Entry]],
     now_ms: Sequence[int],
     shown: Sequence[Sequence[Shown]] = (),
     sessions: Sequence[int | None] | None = None,
-) -> Inputs:
-    """What a run of a bundle's graph is told of histories, beside its weights; see `Opinions.inputs`."""
-    return Opinions(bundle).inputs(histories, now_ms, shown, sessions)
+) -> dict[str, NDArray[np.float32]]:
+    """What a bundle's graph says of histories, once, where nobody serves it.
+
+    Parameters
+        session: of ONNX Runtime, for the graph.
+        bundle: whose weights are read.
+        outputs: names (`graph.outputs_of`).
+        histories, now_ms, shown, sessions: as of `encode_histories`.
+
+    Returns
+        By name, (B, capacity).
+    """
+    opinions, few = Opinions(bundle), few_of(session.get_modelmeta().custom_metadata_map)
+    inputs = opinions.of_version() | opinions.inputs(histories, now_ms, shown, sessions)
+    known = {one.name for one in session.get_inputs()}  # of an earlier release's graph not all
+    given = {name: array for name, array in {**inputs, **bundle.weights}.items() if name in known}
+    names = dict.fromkeys(one for name in outputs for one in ([v for _, v in few[name]] if name in few else [name]))
+    said = dict(zip(names, session.run(list(names), given), strict=True)) if names else {}
+    size = len(histories), bundle.capacity
+    return {
+        name: dense([(inputs[rows], said[values]) for rows, values in few[name]], size) if name in few else said[name]
+        for name in outputs
+    }
 
 
-def few_of(told: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """By what a graph says of few rows, the input that names them and the output: its metadata, see `names.FEW`."""
-    return {name: (rows, values) for name, (rows, values) in orjson.loads(told.get(FEW, "{}")).items()}
+def few_of(told: Mapping[str, str]) -> dict[str, list[tuple[str, str]]]:
+    """By what a graph says of few rows, the inputs that name them and the outputs: its metadata, see `names.FEW`."""
+    found = orjson.loads(told.get(FEW, "{}"))
+    return {name: [(rows, values) for rows, values in each] for name, each in found.items()}
 
 
-def dense(rows: NDArray[np.int64], values: NDArray[np.float32], capacity: int) -> NDArray[np.float32]:
-    """(B, capacity), what a graph says of few rows (B, S), and 0 of the others."""
-    found = np.zeros((len(rows), capacity), np.float32)
-    np.add.at(found, (np.arange(len(rows))[:, None], rows), values)
+def dense(few: Sequence[tuple[NDArray[np.int64], NDArray[np.float32]]], size: tuple[int, int]) -> NDArray[np.float32]:
+    """(B, capacity), the sum of what a graph says of few rows, (B, S), and 0 of the others."""
+    found = np.zeros(size, np.float32)
+    for rows, values in few:
+        np.add.at(found, (np.arange(len(rows))[:, None], rows), values)
     return found
 
 

@@ -22,7 +22,7 @@ from models.finite import not_finite
 from models.published.bundle import Bundle
 from models.published.graph import SCORES
 from models.published.onnx_runtime import onnxruntime
-from models.published.opinions import runtime_inputs
+from models.published.opinions import said_by
 from models.published.ranker_graph import BY_HEAD, FACTS, HEAD_WEIGHTS, SAID, WEIGHTS, build_ranker_graph
 from models.ranker.heads import HEADS
 
@@ -57,11 +57,7 @@ def check_parity(bundle: Bundle, histories: Sequence[Sequence[Entry]] | None = N
     now = [(history[-1].time_ms if history else 0) + 60_000 for history in histories]
     shown = [_shown(history, at) for history, at in zip(histories, now, strict=True)]
     sessions = [0] * len(histories)  # another one than any of the probes
-    inputs = runtime_inputs(bundle, histories, now, shown, sessions)
-    session = _session(bundle.graph)
-    known = {one.name for one in session.get_inputs()}  # of an earlier release's graph not all
-    given = {name: array for name, array in {**inputs, **bundle.weights}.items() if name in known}
-    (served,) = session.run([SCORES], given)
+    served = said_by(_session(bundle.graph), bundle, [SCORES], histories, now, shown, sessions)[SCORES]
     learned = reference_scores(bundle, histories, now, shown, sessions)
     if not (np.isfinite(served).all() and np.isfinite(learned).all()):
         raise BundleError(f"version {bundle.version}: scores hold NaN or infinity: {KEPT}")

@@ -13,7 +13,7 @@ from models.config import ModelConfig
 from models.learner import Learner
 from models.published.bundle import Bundle
 from models.published.onnx_runtime import onnxruntime
-from models.published.opinions import runtime_inputs
+from models.published.opinions import said_by
 
 
 def sessions(count: int) -> list[Example]:
@@ -35,10 +35,9 @@ def graph_scores(learner: Learner, asked: list[Example]) -> dict[str, Any]:
     bundle = learner.publish(created_ms=0, full=True)
     assert isinstance(bundle, Bundle)
     session = onnxruntime.InferenceSession(bundle.graph, providers=["CPUExecutionProvider"])
-    inputs = runtime_inputs(bundle, [one.history for one in asked], [one.target.time_ms for one in asked])
-    wanted = {one.name for one in session.get_inputs()}
-    given = {name: array for name, array in {**inputs, **bundle.weights}.items() if name in wanted}
-    return dict(zip(("headwater", "memory"), session.run(["scores", "memory"], given), strict=True))
+    histories, now = [one.history for one in asked], [one.target.time_ms for one in asked]
+    said = said_by(session, bundle, ["scores", "memory"], histories, now)
+    return {"headwater": said["scores"], "memory": said["memory"]}
 
 
 def test_scores_equal_the_graphs() -> None:

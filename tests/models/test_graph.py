@@ -17,7 +17,7 @@ from models.learner import Learner
 from models.published.bundle import Bundle
 from models.published.graph import RUNTIME_INPUTS, build_graph, outputs_of
 from models.published.onnx_runtime import onnxruntime
-from models.published.opinions import dense, few_of, runtime_inputs
+from models.published.opinions import said_by
 from models.published.parity import check_parity, probe_histories, reference_scores
 from models.published.ranker_graph import FACTS, build_ranker_graph
 from tests.worlds.tastes import START_MS, parade, ring
@@ -50,17 +50,9 @@ def trained(**changes: object) -> Bundle:
 
 
 def run(bundle: Bundle, histories: list[list[Entry]]) -> dict[str, np.ndarray]:
-    outputs = outputs_of(bundle.config)
     session = onnxruntime.InferenceSession(bundle.graph, providers=["CPUExecutionProvider"])
-    now, few = [START_MS + 10_000_000] * len(histories), few_of(session.get_modelmeta().custom_metadata_map)
-    inputs = runtime_inputs(bundle, histories, now)
-    known, names = {one.name for one in session.get_inputs()}, {one.name for one in session.get_outputs()}
-    given = {name: array for name, array in {**inputs, **bundle.weights}.items() if name in known}
-    found = session.run([name if name in names else few[name][1] for name in outputs], given)
-    return {
-        name: said if name in names else dense(inputs[few[name][0]], said, bundle.capacity)
-        for name, said in zip(outputs, found, strict=True)
-    }
+    now = [START_MS + 10_000_000] * len(histories)
+    return said_by(session, bundle, outputs_of(bundle.config), histories, now)
 
 
 def test_graph_and_learner_agree_over_short_long_empty_and_repeating_histories() -> None:

@@ -20,7 +20,7 @@ from models.published.bundle import Bundle
 from models.published.delta import Delta
 from models.published.graph import SCORES
 from models.published.onnx_runtime import onnxruntime
-from models.published.opinions import runtime_inputs
+from models.published.opinions import said_by
 from models.published.parity import check_parity, reference_scores
 from models.quality import Judged, log_loss, roc_auc
 from models.shown.showings import tired_facts
@@ -385,10 +385,7 @@ def test_what_somebody_was_shown_is_scored_bit_by_bit_alike_whoever_shares_the_b
     def scores(*users: int) -> NDArray[np.float32]:
         of_users, moments = [[]] * len(users), [now] * len(users)
         asked = [shown[user] for user in users]
-        given = runtime_inputs(bundle, of_users, moments, asked)
-        known = {one.name for one in session.get_inputs()}  # the ranker's weights are none of them
-        feed = {name: array for name, array in {**given, **bundle.weights}.items() if name in known}
-        return np.asarray(session.run([SCORES], feed)[0])
+        return said_by(session, bundle, [SCORES], of_users, moments, asked)[SCORES]
 
     together = scores(*range(12))
     for user in range(12):
