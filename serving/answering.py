@@ -8,6 +8,10 @@ is there: a list that is a moment old serves a page better than an error. The re
 `after=not_reached` in its `policy`, and by its `feature_offsets`. With the store away that is what every such request
 gets.
 
+Where more is asked than can be answered, what is answered is of use: a request whose `deadline_ms` is past, or will be
+by the time that its answer is made, is refused as `expired` before anything is read or scored for it, and counted. In
+the order of the log every answer would otherwise come a moment too late, and all the work be for nobody.
+
 An answer that Kafka would not take goes without its reasons (note `reasons=left_out`); if that is not enough, the
 answer is the refusal `too_large`.
 """
@@ -47,6 +51,8 @@ __all__ = ["Answer", "Answering", "RequestRecord"]
 
 POPULAR_FOR_S = 1.0
 STORE_REST_S = 1.0
+SMOOTHED = 8
+"""Batches over which the time that one takes is a mean."""
 
 log = logging.getLogger("headwater")
 
@@ -123,6 +129,8 @@ class Answering:
     _answered: Answered = field(default_factory=Answered)
     _popular: Popular = field(default_factory=Popular)
     _popular_until: float = 0.0
+    answer_ms: float = 0.0
+    """How long it lately took from the look at a batch to its answers."""
     _store_rests_until: float = 0.0
 
     def answer(self, records: Sequence[Any], *, last: bool = False) -> list[Answer]:
@@ -130,8 +138,7 @@ class Answering:
         started = time.perf_counter()
         began_ms = now_ms()
         answers: list[Answer] = []
-        begun = self.waiting
-        self.waiting = []
+        begun, self.waiting = self._still_of_use(self.waiting, began_ms, answers), []
         for record in records:
             self._begin(record, began_ms, begun, answers)
         if not begun:
@@ -154,7 +161,38 @@ class Answering:
         }
         for one, answer in zip(begun, scored.answers, strict=True):
             answers.append(self._finish(one, answer, began_ms, timings))
+        self.answer_ms += ((time.perf_counter() - started) * 1000 - self.answer_ms) / SMOOTHED
         return answers
+
+    def _still_of_use(self, waiting: list[_Begun], now: int, answers: list[Answer]) -> list[_Begun]:
+        """Those whose deadline has not passed while they waited; the others are refused."""
+        left = []
+        for one in waiting:
+            refusal = self._expired(one, now)
+            if refusal is None:
+                left.append(one)
+            else:
+                answers.append(refusal)
+        return left
+
+    def _expired(self, one: _Begun, now: int) -> Answer | None:
+        """The refusal of a request of which an answer will be of no use; None while it can be.
+
+        One that has not waited for half of its deadline is tried: how long others took says little of it.
+        """
+        request, record = one.request, one.record
+        if request.deadline_ms is None:
+            return None
+        asked_ms = request.request_time if "request_time" in request.model_fields_set else record.timestamp
+        waited_ms = now - asked_ms
+        takes_ms = round(self.answer_ms) if waited_ms > request.deadline_ms / 2 else 0
+        if waited_ms + takes_ms <= request.deadline_ms:
+            return None
+        text = f"asked {waited_ms} ms ago, deadline_ms is {request.deadline_ms}"
+        if waited_ms <= request.deadline_ms:
+            text += f", and an answer takes {takes_ms} ms now: more is asked than can be answered"
+        refusal = refuse(request.request_id, request.whose, "expired", text, now)
+        return Answer(record, *one.key, encode(refusal), "expired")
 
     def _score(self, asks: Sequence[Ask], popular: Callable[[], Popular], steps: dict[str, float]) -> ScoredBatch:
         try:
@@ -196,11 +234,9 @@ class Answering:
             self.metrics.repeated.inc()
             answers.append(Answer(record, *one.key, known[0], known[1]))
             return
-        asked_ms = request.request_time if "request_time" in request.model_fields_set else record.timestamp
-        if request.deadline_ms is not None and began_ms - asked_ms > request.deadline_ms:
-            text = f"asked {began_ms - asked_ms} ms ago, deadline_ms is {request.deadline_ms}"
-            refusal = refuse(request.request_id, request.whose, "expired", text, began_ms)
-            answers.append(Answer(record, *one.key, encode(refusal), "expired"))
+        refusal = self._expired(one, began_ms)
+        if refusal is not None:
+            answers.append(refusal)
             return
         begun.append(one)
 

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from headwater.errors import Unavailable
-from headwater.events import Item
+from headwater.events import Item, now_ms
 from headwater.process import Operations
 from headwater.recommendations import (
     AFTER_NOT_REACHED,
@@ -31,7 +31,9 @@ from serving.scorer import Scorer
 from serving.serving_metrics import ServingMetrics
 from serving.surfaces import Surfaces
 from serving.topic_follower import CatalogueFollower
-from streams.features.store import FeatureStore
+from streams.features.state import EMPTY
+from streams.features.store import FeatureStore, Reading
+from streams.features.store.values import SlotMarks
 from tests.worlds.processes import eventually
 from tests.worlds.serving import CATALOGUE, World, request
 
@@ -56,6 +58,15 @@ class StoreAway:
 
     def popular(self, _count: int, _at_ms: int) -> None:
         raise Unavailable("no Redis answers")
+
+
+class NeverReached:
+    """A feature store that knows nothing yet."""
+
+    def read_users(self, users: list[str]) -> Reading:
+        return Reading(
+            dict.fromkeys(users, EMPTY), {0: SlotMarks({}, {}, {}, {})}, None, slot_of=dict.fromkeys(users, 0)
+        )
 
 
 @pytest.fixture
@@ -184,3 +195,38 @@ def test_an_answer_too_large_for_kafka_goes_without_reasons_and_says_so() -> Non
     first = answer.items[0]
     assert (len(answer.items), first.reasons, first.contributions, first.because) == (1000, (), {}, ())
     assert answer.receipt.policy == (EXACT, REASONS_LEFT_OUT)
+
+
+@pytest.mark.parametrize(
+    ("waited_ms", "takes_ms", "said"),
+    [
+        (5_000, 0.0, None),
+        (9_000, 0.0, None),
+        (9_000, 3_000.0, "and an answer takes 3000 ms now: more is asked than can be answered"),
+        (4_000, 60_000.0, None),  # it has hardly waited: how long others took says little of it
+        (11_000, 0.0, "deadline_ms is 10000"),
+    ],
+)
+def test_what_will_be_too_late_is_refused_before_anything_is_scored_for_it(
+    worker: Answering, waited_ms: int, takes_ms: float, said: str | None
+) -> None:
+    worker.answer_ms = takes_ms
+    (answer,) = answers(worker, encode(request(deadline_ms=10_000, request_time=now_ms() - waited_ms)))
+    if said is None:
+        assert answer.error is None
+    else:
+        assert answer.error is not None
+        assert (answer.error.code, said in answer.error.message) == ("expired", True)
+        assert worker.answer_ms == takes_ms
+
+
+def test_a_deadline_that_passes_while_a_request_waits_for_its_features_is_told(
+    worker: Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "store", NeverReached())
+    asked_ms = now_ms()
+    assert worker.answer([RawRecord(encode(request(after={"0": 1}, deadline_ms=9_000, request_time=asked_ms)))]) == []
+    assert len(worker.waiting) == 1
+    monkeypatch.setattr(answering, "now_ms", lambda: asked_ms + 10_000)
+    (expired,) = worker.answer([])
+    assert (expired.outcome, worker.waiting) == ("expired", [])
