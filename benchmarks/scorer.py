@@ -56,11 +56,11 @@ def synthetic_bundle(rows: int, config: ModelConfig, rng: np.random.Generator) -
             weights[name] = np.isin(np.arange(KNOWN), TOLD).astype(np.float32)
         elif name.endswith(("_ids", "_alike")):
             weights[name] = rng.integers(0, rows, size, dtype=np.int32)
-        elif name.endswith("_start"):
+        elif name.startswith("memory") and name.endswith("_start"):
             weights[name] = np.arange(0, rows * ASSOCIATED, ASSOCIATED)
-        elif name.endswith("_size"):
+        elif name.startswith("memory") and name.endswith("_size"):
             weights[name] = np.full(size, ASSOCIATED, np.int32)
-        elif name.endswith("_weights"):
+        elif name.startswith("memory") and name.endswith(("_weights", "_target_scale")):
             weights[name] = rng.random(size, dtype=np.float32)
         else:
             weights[name] = (rng.standard_normal(size, dtype=np.float32) * 0.1).astype(one.dtype)
@@ -94,10 +94,17 @@ def _length(part: str | int, rows: int) -> int:
 
 
 def synthetic_delta(bundle: Bundle, touched: int, rng: np.random.Generator) -> Delta:
-    """The next version: `touched` rows of every table and all dense weights, with the digest that belongs to it."""
+    """The next version: `touched` rows of every table, a place of the run of each in every pool, and all dense weights,
+    with the digest that belongs to it.
+    """
     after = bundle.copy()
     rows = np.sort(rng.choice(bundle.capacity, min(touched, bundle.capacity), replace=False)).astype(np.int64)
     changed = {name: (rows, array[rows]) for name, array in bundle.weights.items() if array.shape[0] == bundle.capacity}
+    for name in (name for pool in bundle.pools.values() for name in pool):
+        memory = name.rsplit("_", 1)[0]
+        start, size = (bundle.weights[f"{memory}_{end}"][rows] for end in ("start", "size"))
+        places = np.sort(start[size > 0])
+        changed[name] = places, bundle.weights[name][places]
     dense = {name: array for name, array in bundle.weights.items() if name not in changed}
     delta = Delta(
         version=bundle.version + 1,

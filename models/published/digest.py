@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -40,7 +41,7 @@ LEAF_ROWS, LEAF_PLACES, LEAF_ALONE = 4, 128, 256
 BRANCH = 64
 """Hashes of leaves that make one."""
 
-SLAB_BYTES = 1 << 20
+SLAB_BYTES = 1 << 22
 """What is copied together to be hashed at one time."""
 
 SIZE = hashlib.sha256().digest_size
@@ -214,8 +215,9 @@ class ModelDigest:
         tree.leaves[at] = _hashes(list(_leaves(group, arrays, owners if group.owned else None, changed, at, length)))
         branches = np.unique(at // BRANCH)
         old_branches = tree.branches[branches]
-        joined = (tree.leaves[i * BRANCH : (i + 1) * BRANCH] for i in branches.tolist())
-        tree.branches[branches] = _hashes([hashlib.sha256(one.data).digest() for one in joined])
+        held, size = memoryview(tree.leaves.reshape(-1)), BRANCH * SIZE
+        joined = [hashlib.sha256(held[i * size : (i + 1) * size]).digest() for i in branches.tolist()]
+        tree.branches[branches] = _hashes(joined)
 
         def back() -> None:
             if before[1] is tree.leaves:
@@ -257,42 +259,50 @@ def _leaves(
     length: int,
 ) -> Iterator[bytes]:
     """The hashes of the leaves `at`, ascending, with the rows that change as they become."""
-    leaf = group.leaf
-    width = sum(array.itemsize * int(np.prod(array.shape[1:])) for array in arrays.values())
-    slab = max(SLAB_BYTES // max(width * leaf, 1), 1)
-    for first in range(0, len(at), slab):
-        some = at[first : first + slab]
-        rows = (some[:, None] * leaf + np.arange(leaf)).ravel()
-        held = len(rows) if rows[-1] < length else len(rows) - int(rows[-1] + 1 - length)  # the last leaf may be short
-        parts = [_bytes_of(array, changed.get(name), rows[:held], some, leaf) for name, array in arrays.items()]
-        whole = held // leaf
-        joined = (
-            np.concatenate([part[: whole * leaf].reshape(whole, leaf * part.shape[1]) for part in parts], 1)
-            if parts
-            else None
-        )
+    leaf, whole = group.leaf, length // group.leaf  # of the leaves, those that are full
+    width = sum(array.itemsize * math.prod(array.shape[1:]) for array in arrays.values()) * leaf
+    slab, full = max(SLAB_BYTES // max(width, 1), 1), at[at < whole]
+    for first in range(0, len(full), slab):
+        some = full[first : first + slab]
+        parts = [_bytes_of(array, changed.get(name), some, leaf, leaf) for name, array in arrays.items()]
+        joined = (np.concatenate(parts, 1) if parts else np.zeros((len(some), 0), np.uint8)).tobytes()
+        view = memoryview(joined)
+        if owners is None:
+            yield from (hashlib.sha256(view[i : i + width]).digest() for i in range(0, width * len(some), width or 1))
+            if not width:
+                yield from [hashlib.sha256().digest()] * len(some)
+            continue
         for i, number in enumerate(some.tolist()):
-            if joined is None:
-                found = hashlib.sha256()
-            elif i < whole:
-                found = hashlib.sha256(joined[i].data)
-            else:
-                found = hashlib.sha256(b"".join(part[whole * leaf :].tobytes() for part in parts))
-            if owners is not None:
-                found.update(orjson.dumps(owners[number * leaf : (number + 1) * leaf]))
+            found = hashlib.sha256(view[i * width : (i + 1) * width])
+            found.update(orjson.dumps(owners[number * leaf : (number + 1) * leaf]))
             yield found.digest()
+    if len(full) < len(at):  # the last one has fewer rows
+        rest = [_bytes_of(array, changed.get(name), at[-1:], leaf, length % leaf) for name, array in arrays.items()]
+        found = hashlib.sha256(b"".join(part.tobytes() for part in rest))
+        if owners is not None:
+            found.update(orjson.dumps(owners[whole * leaf : length]))
+        yield found.digest()
 
 
-def _bytes_of(array: Array, change: Touched | None, rows: Rows, leaves: Rows, leaf: int) -> NDArray[np.uint8]:
-    """Bytes of the rows (r, w) of some leaves, ascending, with those that change as they become."""
-    some = np.ascontiguousarray(array[rows])
-    if change is not None and change.values is not None and len(change.rows):
-        of = np.asarray(change.rows) // leaf
+def _bytes_of(array: Array, touched: Touched | None, leaves: Rows, leaf: int, rows: int) -> NDArray[np.uint8]:
+    """Bytes of some leaves, ascending, (k, w), each of as many rows, with those that change as they become."""
+    width = math.prod(array.shape[1:])
+    if rows == leaf:
+        held = len(array) // leaf * leaf
+        some = np.ascontiguousarray(array[:held]).reshape(held // leaf, leaf * width)[leaves]
+    else:
+        some = np.ascontiguousarray(array[leaves[0] * leaf :]).reshape(1, rows * width).copy()
+    if touched is not None and touched.values is not None and len(touched.rows):
+        changed = np.asarray(touched.rows)
+        of = changed // leaf
         place = np.minimum(np.searchsorted(leaves, of), len(leaves) - 1)
         inside = leaves[place] == of
-        at = place[inside] * leaf + np.asarray(change.rows)[inside] % leaf
-        if change.within is None:
-            some[at] = change.values[inside]
+        at, values = place * rows + changed % leaf, touched.values
+        if not inside.all():
+            at, values = at[inside], values[inside]
+        if touched.within is None:
+            some.reshape(len(leaves) * rows, *array.shape[1:])[at] = values
         else:
-            some.reshape(len(some), -1)[at, change.within[inside]] = change.values[inside]
-    return some.reshape(len(some), -1).view(np.uint8) if some.size else np.zeros((len(some), 0), np.uint8)
+            within = touched.within if inside.all() else touched.within[inside]
+            some.reshape(len(leaves) * rows, width)[at, within] = values
+    return some.view(np.uint8) if width and rows else np.zeros((len(leaves), 0), np.uint8)
