@@ -215,7 +215,7 @@ class ModelDigest:
         tree.leaves[at] = _hashes(list(_leaves(group, arrays, owners if group.owned else None, changed, at, length)))
         branches = np.unique(at // BRANCH)
         old_branches = tree.branches[branches]
-        held, size = memoryview(tree.leaves.reshape(-1)), BRANCH * SIZE
+        held, size = tree.leaves.reshape(-1).data, BRANCH * SIZE
         joined = [hashlib.sha256(held[i * size : (i + 1) * size]).digest() for i in branches.tolist()]
         tree.branches[branches] = _hashes(joined)
 
