@@ -29,7 +29,7 @@ from serving.surfaces import Surfaces
 from serving.surfaces.records import surface_records
 from streams.audit import read_as_folded, refused_places
 from streams.features.decay import Decay, ItemStatistics
-from streams.features.fold import Limits, fold_batch
+from streams.features.fold import Limits, fold, fold_batch
 from streams.features.identity import as_one, attributes_as_one
 from streams.features.state import EMPTY, UserState
 
@@ -117,7 +117,7 @@ def fold_asker(settings: Settings, request: Request, receipt: Receipt) -> tuple[
     states: list[UserState] = []
     for one, events in sorted(receipt.people.items()):
         of_one = receipt.model_copy(update={"history_at": None, "history_events": events})
-        states.append(fold_user(settings, one, of_one)[0])
+        states.append(fold_user(settings, one, of_one, most=events)[0])
     return as_one(states, Limits.of(settings)), f"{receipt.history_events:,} events of {len(states)} ids of one person"
 
 
@@ -154,8 +154,14 @@ def attributes_at(settings: Settings, request: Request, receipt: Receipt) -> tup
     return attributes_as_one(ids, told), ", ".join(map(repr, lost))
 
 
-def fold_user(settings: Settings, user_id: str, receipt: Receipt) -> tuple[UserState, str]:
-    """The user's features as they were read, folded anew from `events`; and what was folded. Raises SourceError."""
+def fold_user(settings: Settings, user_id: str, receipt: Receipt, most: int | None = None) -> tuple[UserState, str]:
+    """The user's features as they were read, folded anew from `events`; and what was folded. Raises SourceError.
+
+    Parameters
+        user_id: whose.
+        receipt: says how far the log was folded, and how many events that gave.
+        most: how many events, where the offsets are those of another slot of the store, too, which may be further.
+    """
     limits = Limits.of(settings)
     ends = _ends(receipt.feature_offsets)
     if receipt.history_at is not None:
@@ -166,7 +172,7 @@ def fold_user(settings: Settings, user_id: str, receipt: Receipt) -> tuple[UserS
         if begin == 0:  # the user has events in more than one partition
             state, begin, since = _folded(settings, user_id, ends, limits)
     else:
-        state, begin, since = _folded(settings, user_id, ends, limits)
+        state, begin, since = _folded(settings, user_id, ends, limits, most)
     found, wanted = state.events, receipt.history_events
     if found == wanted or (begin and limits.history <= found < wanted):
         return state, f"{found:,} events" if found else "no events"
@@ -182,14 +188,23 @@ def fold_user(settings: Settings, user_id: str, receipt: Receipt) -> tuple[UserS
 
 
 def _folded(
-    settings: Settings, user_id: str, ends: Mapping[int, int], limits: Limits
+    settings: Settings, user_id: str, ends: Mapping[int, int], limits: Limits, most: int | None = None
 ) -> tuple[UserState, int, int | None]:
-    """The user's state from the partitions named; the highest offset that one of them begins at, and its time."""
+    """The user's state from the partitions named, of at most so many events; the highest offset that one of them begins
+    at, and its time.
+    """
     states: dict[str, UserState] = {}
     begin, since = 0, None
     for partition, first, rows, time_ms in _rows(settings, ends, limits):
         ours = [row for row in rows if row.user_id == user_id]
-        states |= fold_batch(states, ours, limits, Decay(0, 1.0), partition).states
+        if most is None:
+            states |= fold_batch(states, ours, limits, Decay(0, 1.0), partition).states
+        else:
+            for row in ours:
+                after = fold(states.get(user_id, EMPTY), row, limits, partition)
+                if after.events > most:
+                    break
+                states[user_id] = after
         if first > begin:
             begin, since = first, time_ms
     return states.get(user_id, EMPTY), begin, since
