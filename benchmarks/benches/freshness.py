@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from benchmarks.latency import figures
 from benchmarks.ruler import Bar, Beside, Row, Setup
 
 WAYS = {"event_to_feature_ms": "event to feature", "request_to_reply_ms": "request to reply"}
 
 
-def measured(setup: Setup) -> list[Row]:
+def measured(setup: Setup) -> Iterator[Row]:
     """Beside an echo of the same records at the same time; the work is benchmarks/latency.py's."""
     on = ["--broker", setup.broker] if setup.broker in ("embedded", "kafka") else ["--kafka", setup.broker]
-    rows = []
     for events, requests in setup.pick(((300, 30), (1000, 100)), ((100, 20),)):
         words = ["--events-per-s", str(events), "--requests-per-s", str(requests)]
         words += ["--seconds", "5", "--settle-s", "1", "--warm-events", "500"] if setup.quick else []
@@ -24,11 +25,10 @@ def measured(setup: Setup) -> list[Row]:
                 note = ", ".join(f"{found[name]:,} {name.replace('_', ' ')}" for name in told)
             case = f"{way}, {events:,} events/s and {requests:,} requests/s"
             p50 = [Beside("echo", "floor", [said["echo"]["p50"]])]
-            rows.append(Row(f"p50 of {case}", "ms", "less", [said["p50"]], p50, note=note))
+            yield Row(f"p50 of {case}", "ms", "less", [said["p50"]], p50, note=note)
             slices = said["p99_of_slices"]
             bars = [Bar(2.0, 1.3, against="echo")]
             tails = f"the whole run: {said['p99']:.1f} ms and {said['echo']['p99']:.1f} of the echo"
             tails = f"by {len(slices['ours'])} slices of the run; {tails}"
             beside = [Beside("echo", "floor", slices["echo"])]
-            rows.append(Row(f"p99 of {case}", "ms", "less", slices["ours"], beside, bars, tails))
-    return rows
+            yield Row(f"p99 of {case}", "ms", "less", slices["ours"], beside, bars, tails)

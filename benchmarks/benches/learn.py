@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -18,7 +18,7 @@ SIZES, BLOCKS = (1700, 10_000, 100_000), 20
 FLAT = "10,000 items"
 
 
-def measured(setup: Setup) -> list[Row]:
+def measured(setup: Setup) -> Iterator[Row]:
     """By processor time, one thread; every item has been seen before, and each block is learned whole."""
     torch.set_num_threads(1)
     compile_loops()
@@ -26,7 +26,8 @@ def measured(setup: Setup) -> list[Row]:
         "RecTools is left out: its newest release wants numpy below 2 and would take ours away; SASRec of the same "
         "size in plain torch stands in (benchmarks/bare_torch.py)"
     )
-    return [row for encoder in ("gru", "attention") for row in _of(setup, encoder)]
+    for encoder in ("gru", "attention"):
+        yield from _of(setup, encoder)
 
 
 def _of(setup: Setup, encoder: str) -> list[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -23,12 +24,11 @@ USERS = {7: 3000, 200: 200, 1000: 60}
 ITEMS = 2000
 
 
-def measured(setup: Setup) -> list[Row]:
+def measured(setup: Setup) -> Iterator[Row]:
     """Of a real store and of real workers."""
-    rows = []
     for length in setup.pick((7, 200, 1000), (7,)):
         with world(replace(setup, directory=setup.directory / str(length)), ("streams",)) as made:
-            rows.append(_of_users(made, length, setup.pick(USERS[length], 20)))
+            yield _of_users(made, length, setup.pick(USERS[length], 20))
     items = setup.pick(100_000, 500)
     with world(replace(setup, directory=setup.directory / "items"), serving={"exposures": False}) as made:
         fill(made, items=items, events=setup.pick(50_000, 500), users=5000)
@@ -44,8 +44,7 @@ def measured(setup: Setup) -> list[Row]:
             assert pid is not None
             note = f"at most {peak_mb(pid):,.0f} MB since its start"
             bars = [Bar(most)] if items == 100_000 else []
-            rows.append(Row(f"{name}, {items:,} items", "MB", "less", [resident_mb(pid)], bars=bars, note=note))
-    return rows
+            yield Row(f"{name}, {items:,} items", "MB", "less", [resident_mb(pid)], bars=bars, note=note)
 
 
 def _of_users(made: Supervisor, length: int, users: int) -> Row:

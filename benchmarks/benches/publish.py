@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,13 +25,12 @@ from models.published.stores.folder import read_bundle, write_bundle
 USERS, EVENTS_PER_S = 5000, 300
 
 
-def measured(setup: Setup) -> list[Row]:
+def measured(setup: Setup) -> Iterator[Row]:
     """The trainer's own deltas under 300 events a second, and its own bundle written again."""
-    rows = []
     for items in setup.pick((10_000, 100_000), (500,)):
         with world(replace(setup, directory=setup.directory / str(items)), ("streams", "trainer")) as made:
             fill(made, items=items, events=setup.pick(30_000, 500), users=USERS)
-            rows.append(_deltas(setup, made, items))
+            yield _deltas(setup, made, items)
             newest = newest_bundle(made)
             size = sum(path.stat().st_size for path in newest.rglob("*") if path.is_file())
             bundle = read_bundle(newest)
@@ -38,13 +38,12 @@ def measured(setup: Setup) -> list[Row]:
         held = sum(array.nbytes for array in bundle.weights.values())
         bars = [Bar(100.0)] if items == 100_000 else []
         beside = [Beside("its arrays", "floor", [held / 1e6])]
-        rows.append(Row(f"a full bundle, {items:,} items", "MB", "less", [size / 1e6], beside, bars))
+        yield Row(f"a full bundle, {items:,} items", "MB", "less", [size / 1e6], beside, bars)
         took = [_written_s(setup.directory, bundle) for _ in range(setup.few)]
         share = [100 * one / every_s for one in took]
         note = f"{1000 * statistics.median(took):,.0f} ms of processor time, checked and written every {every_s:g} s"
         case = f"full bundles, {items:,} items, share of a core"
-        rows.append(Row(case, "%", "less", share, bars=[Bar(5.0)], note=note))
-    return rows
+        yield Row(case, "%", "less", share, bars=[Bar(5.0)], note=note)
 
 
 def _deltas(setup: Setup, made: Supervisor, items: int) -> Row:

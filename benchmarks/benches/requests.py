@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -23,16 +23,14 @@ LATE_S = 10.0
 """How long after the last request a reply is waited for."""
 
 
-def measured(setup: Setup) -> list[Row]:
+def measured(setup: Setup) -> Iterator[Row]:
     """At each size of the catalogue and each rate; ours and the echo in turns."""
-    rows = []
     for items in setup.pick((10_000, 100_000), (500,)):
         with world(replace(setup, directory=setup.directory / str(items)), serving={"exposures": False}) as made:
             fill(made, items=items, events=setup.pick(30_000, 500), users=USERS)
             with echoing(made.settings) as (source, target):
                 for rate in setup.pick((100, 500, 1000), (50,)):
-                    rows += _at(setup, made, (source, target), items, rate)
-    return rows
+                    yield from _at(setup, made, (source, target), items, rate)
 
 
 def _at(setup: Setup, made: Supervisor, echo: tuple[str, str], items: int, rate: int) -> list[Row]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,12 +25,10 @@ from serving.scoring import Ask, score
 K, TOUCHED = 10, 1000
 
 
-def measured(setup: Setup) -> list[Row]:
+def measured(setup: Setup) -> Iterator[Row]:
     """Milliseconds of processor time that a request costs: the graph, and all of score(), one thread."""
-    rows = []
     for items in setup.pick((10_000, 100_000, 400_000), (2_000,)):
-        rows += _at(setup, items)
-    return rows
+        yield from _at(setup, items)
 
 
 def _at(setup: Setup, items: int) -> list[Row]:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,21 +26,19 @@ IMPORTS = {
 }
 
 
-def measured(setup: Setup) -> list[Row]:
+def measured(setup: Setup) -> Iterator[Row]:
     """Whole processes; the floor of a start is to import the libraries, of a model to read its bytes."""
     turns = setup.few
     answers = [_up(setup.directory / f"up-{turn}") for turn in range(turns)]
     imports = [sum(_imports(words) for words in IMPORTS.values()) for _ in range(turns)]
-    rows = [
-        Row(
-            "up to the first answer",
-            "s",
-            "less",
-            answers,
-            [Beside("imports of all three, one after the other", "floor", imports)],
-            [Bar(10.0, 5.0)],
-        )
-    ]
+    yield Row(
+        "up to the first answer",
+        "s",
+        "less",
+        answers,
+        [Beside("imports of all three, one after the other", "floor", imports)],
+        [Bar(10.0, 5.0)],
+    )
     items = setup.pick(100_000, 500)
     with world(replace(setup, directory=setup.directory / "items"), serving={"exposures": False}) as made:
         fill(made, items=items, events=setup.pick(30_000, 500), users=5000)
@@ -50,8 +49,7 @@ def measured(setup: Setup) -> list[Row]:
             read.append(_read(newest_bundle(made)))
             cold.append(_cold(serving, version))
     case = f"a cold serving worker, {items:,} items"
-    rows.append(Row(case, "s", "less", cold, [Beside("the bundle's bytes from disk", "floor", read)], [Bar(20.0, 5.0)]))
-    return rows
+    yield Row(case, "s", "less", cold, [Beside("the bundle's bytes from disk", "floor", read)], [Bar(20.0, 5.0)])
 
 
 def _cold(serving: WorkerProcess, version: float) -> float:

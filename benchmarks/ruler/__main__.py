@@ -6,14 +6,13 @@ import argparse
 import os
 import signal
 import sys
-import tempfile
 import time
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.benches import BENCHES
-from benchmarks.ruler.figures import Report
+from benchmarks.ruler.figures import Report, Row
 from benchmarks.ruler.machine import commit, machine
 from benchmarks.ruler.registry import Setup
 
@@ -22,7 +21,8 @@ def main() -> int:
     """Run it, save its report, and say by the exit code whether it failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ruler", description=__doc__)
     parser.add_argument("name", choices=BENCHES)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="where its report goes")
+    parser.add_argument("--work", type=Path, required=True, help="a folder of its own; who started this removes it")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--broker", default="embedded")
     given = parser.parse_args()
@@ -33,13 +33,14 @@ def main() -> int:
     failed = ""
     if given.quick:  # beside tests a trainer that yields would wait for ever
         os.environ["HEADWATER_TRAINER__YIELDS"] = "false"
-    with tempfile.TemporaryDirectory(prefix="headwater-bench-") as folder:
-        setup = Setup(Path(folder), given.quick, given.broker)
-        try:
-            rows = chosen.load()(setup)
-        except Exception as error:  # noqa: BLE001 - whatever ends a bench stands in its report
-            traceback.print_exc()
-            rows, failed = [], f"{type(error).__name__}: {error}"
+    setup = Setup(given.work, given.quick, given.broker)
+    rows: list[Row] = []
+    try:
+        for row in chosen.load()(setup):
+            rows.append(row)  # kept, whatever the next one ends in
+    except Exception as error:  # noqa: BLE001 - whatever ends a bench stands in its report
+        traceback.print_exc()
+        failed = f"{type(error).__name__}: {error}"
     report = Report(
         bench=chosen.name,
         about=chosen.about,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -50,14 +50,14 @@ class Setup:
 
 @dataclass(frozen=True)
 class Bench:
-    """A file of `benchmarks/benches`, `NAME.py`, whose function `measured` takes a `Setup` and returns rows."""
+    """A file of `benchmarks/benches`, `NAME.py`, whose function `measured` takes a `Setup` and yields rows."""
 
     name: str
     about: str
     uses_broker: bool = False
     """Whether its figures depend on the broker, so that they are kept for each."""
 
-    def load(self) -> Callable[[Setup], list[Row]]:
+    def load(self) -> Callable[[Setup], Iterable[Row]]:
         """Its function; only now is imported what it needs."""
-        found: Callable[[Setup], list[Row]] = importlib.import_module(f"benchmarks.benches.{self.name}").measured
+        found: Callable[[Setup], Iterable[Row]] = importlib.import_module(f"benchmarks.benches.{self.name}").measured
         return found

@@ -47,8 +47,10 @@ def _run(one: Bench, asked: RunOptions) -> Report:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
     began, stamp, load = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds"), os.getloadavg()[0]
     longest = QUICK_LONGEST_S if asked.quick else LONGEST_S
-    with tempfile.TemporaryDirectory(prefix="headwater-bench-") as folder:
-        with _process([*words, "--out", folder], env) as child:
+    with tempfile.TemporaryDirectory(prefix="headwater-bench-", ignore_cleanup_errors=True) as folder:
+        work = Path(folder, "work")
+        work.mkdir()
+        with _process([*words, "--out", folder, "--work", str(work)], env) as child:
             try:
                 code = child.wait(longest)
                 why = f"the process ended with exit code {code}"
