@@ -267,7 +267,7 @@ class Publisher:
     def _begin(self, bundle: Bundle, examples_offset: int, now_ms: int, *, leads: bool, back: bool = False) -> None:
         """Begin to write a bundle. What it is followed by is known now: deltas may be sent while it is written."""
         live = self._registry.live
-        if bundle.version == self._written and live is not None and live.version == bundle.version:
+        if bundle.version == self._written and live is not None and (live.pinned or live.version == bundle.version):
             self._gap = self.pinned
             return
         said = Announcement(

@@ -129,7 +129,7 @@ class TrainerWorker:
         """Learn until told to stop. What a start takes (compiling, the first bundle) has its full share of a core."""
         compile_loops()
         if not self._catching_up:
-            self._publish(full=True)
+            self._publish(full=True, wait=True)
         gc.collect()
         gc.freeze()
         gc.set_threshold(*COLLECTED)

@@ -135,9 +135,10 @@ def servers_to_run(
         given["redis"]["url"] = redis
     if "directory" not in plain.trainer.model_fields_set:
         given["trainer"]["directory"] = data / "trainer"
+    set_for = [one.bundles for one in (plain.trainer, plain.serving) if "bundles" in one.model_fields_set]
     for section in ("trainer", "serving"):
         if "bundles" not in getattr(plain, section).model_fields_set:
-            given[section]["bundles"] = data / "models"
+            given[section]["bundles"] = set_for[0] if set_for else data / "models"
     settings = load_settings(**{section: values for section, values in given.items() if values})
     embedded_kafka = "bootstrap" not in settings.kafka.model_fields_set
     return Servers(settings, embedded_kafka, "url" not in settings.redis.model_fields_set)

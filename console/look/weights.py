@@ -121,8 +121,8 @@ def publications(before: Mapping[str, Scrape], now: Mapping[str, Scrape]) -> Ite
             f"{spelled({name: int(count) for name, count in refused.items()}) or 'none before'}",
             "its /readyz says by how much; the last good model serves meanwhile. `headwater rollback` lists others",
             detail,
-            "regression: the model has become worse than what serves; parity, not_finite: it is broken; unavailable, "
-            "disk: Kafka or the disk takes none",
+            "regression: the model has become worse than what serves; parity, not_finite: it is broken; unavailable: "
+            "Kafka takes none; disk, store: the folder or the object storage of trainer.bundles takes no bundle",
         )
     yield from _too_much(trainer)
     for name, scrape in now.items():
@@ -172,7 +172,7 @@ def _not_followed(trainer: Scrape | None, serving: Scrape | None) -> Iterator[Fi
         yield Finding(
             "serving: weights", "wrong",
             f"it answers with version {served:.0f}, {ago(age_s)} old; version {published:.0f} is published",
-            "see its log for bundles or deltas that it refuses; is serving.bundles the trainer's folder?",
+            "see its log for bundles or deltas that it refuses; is serving.bundles what trainer.bundles is?",
             {"served": served, "published": published}, "it does not follow the trainer's publications",
         )  # fmt: skip
 
