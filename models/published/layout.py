@@ -112,7 +112,7 @@ def pack_metadata(
         contents: what `pack_bundle` made.
         pieces: how many each of the files is kept in that is kept in more than one.
     """
-    metadata = {
+    metadata: dict[str, Any] = {
         "format": FORMAT,
         "version": bundle.version,
         "parent": bundle.parent,
@@ -129,7 +129,14 @@ def pack_metadata(
         "sha256": {name: HashedStream(parts).digest() for name, parts in contents.items()},
         **({"pieces": pieces} if pieces else {}),
     }
+    metadata["sha256"][METADATA] = _own_hash(metadata)
     return orjson.dumps(metadata, option=orjson.OPT_INDENT_2)
+
+
+def _own_hash(metadata: dict[str, Any]) -> str:
+    """SHA-256 of what metadata.json says beside this hash."""
+    others = {name: of for name, of in metadata["sha256"].items() if name != METADATA}
+    return HashedStream([orjson.dumps({**metadata, "sha256": others}, option=orjson.OPT_SORT_KEYS)]).digest()
 
 
 def unpack_bundle(at: str, chunks: Callable[[str], Chunks]) -> Bundle:
@@ -228,6 +235,8 @@ def _metadata(at: str, chunks: Callable[[str], Chunks]) -> _Metadata:
             f"upgrade Headwater, or {REMEDY}"
         )
     said = checked_body(_Metadata, metadata, f"bundle {at}: metadata.json", REMEDY)
+    if said.sha256.get(METADATA, _own_hash(metadata)) != _own_hash(metadata):  # the first release wrote none
+        raise BundleError(f"bundle {at}: metadata.json is corrupt (checksum differs): {REMEDY}")
     if not FIRST_SCHEME <= said.digest_scheme <= SCHEME:
         raise BundleError(
             f"bundle {at} has a digest of scheme {said.digest_scheme}, this release knows up to {SCHEME}: upgrade "
