@@ -17,6 +17,7 @@ from models.config import model_config
 from models.learner import Learner
 from models.published.announcement import LIVE
 from models.published.bundle import Bundle
+from models.published.graph import build_graph
 from models.published.stores import open_store
 from tests.worlds.example_logs import SMALL_MODEL, ring_examples
 from tests.worlds.publishing import LOG, live_version, registry, settings, writer  # noqa: F401 - fixtures
@@ -129,14 +130,13 @@ def test_a_bundle_whose_graph_disagrees_with_the_learner_is_refused(
 ) -> None:
     one = publisher(settings, learner, registry, writer)
     faded = [memory.model_copy(update={"read_fade": 0.3}) for memory in learner.config.memories]
-    other = Learner(learner.config.model_copy(update={"memories": tuple(faded)})).publish(created_ms=0)
-    assert isinstance(other, Bundle)
+    wrong = build_graph(learner.config.model_copy(update={"memories": tuple(faded)}), pure=True)
     honest = learner.publish
 
     def with_a_wrong_graph(**given: Any) -> Any:
         made = honest(**given)
         if isinstance(made, Bundle):
-            made.graph = other.graph
+            made.graph = wrong
         return made
 
     monkeypatch.setattr(learner, "publish", with_a_wrong_graph)
