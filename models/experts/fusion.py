@@ -33,6 +33,9 @@ from models.top_k import top_k
 
 __all__ = ["Fused", "Heard", "Opinion", "Sums", "asked_block", "fuse", "revised_of", "scores_of"]
 
+STRETCH = 512
+"""Rows between two looks at whether the highest score is among them."""
+
 NO_TRUST = np.float32(0)
 """What the gate says of a reviser that it has no weight for."""
 
@@ -408,13 +411,18 @@ def _ranks(scores: Array, memory: Array, logits: Array, closed: Marks, row: int)
     """
     own, own_memory, own_logit = scores[row], memory[row], logits[row]
     above, above_memory, above_logit = 0, 0, 0
-    highest = np.float32(-np.inf)
-    for j in range(len(scores)):
-        if closed[j]:
-            scores[j] = -np.inf
-            continue
-        above += not scores[j] < own
-        above_memory += not memory[j] < own_memory
-        above_logit += not logits[j] < own_logit
-        highest = max(highest, scores[j])
+    highest = lowest = np.float32(-np.inf)
+    for j in range(len(scores)):  # no branches: many rows in one instruction
+        known = not closed[j]
+        above += known & (not scores[j] < own)
+        above_memory += known & (not memory[j] < own_memory)
+        above_logit += known & (not logits[j] < own_logit)
+        scores[j] = scores[j] if known else lowest
+    for begin in range(0, len(scores), STRETCH):
+        some, higher = scores[begin : begin + STRETCH], 0
+        for j in range(len(some)):
+            higher += some[j] > highest
+        if higher:
+            for j in range(len(some)):
+                highest = max(highest, some[j])
     return above, above_memory, above_logit, highest

@@ -38,6 +38,9 @@ POPULAR, NEWEST = 15, 40
 
 NOTHING = np.float32(-np.inf)
 
+STRETCH = 512
+"""Rows that are looked at together, many in one instruction, for whether any of them is better than what is kept."""
+
 LIKE = 8
 """Newest entries of the history of which alike items are candidates."""
 
@@ -195,11 +198,18 @@ def _best_new(scores: Array, counts: Array, k: int) -> Rows:
     """The same by the scores themselves, of items with at most FEW_EVENTS."""
     kept, rows = np.full(k, NOTHING, np.float32), np.full(k, 1 << 62, np.int64)
     least = NOTHING
-    for j in range(len(scores)):
-        if scores[j] > least and counts[j] <= FEW_EVENTS:
-            kept[0], rows[0] = scores[j], j
-            _sift(kept, rows, k)
-            least = kept[0]
+    for begin in range(0, len(scores), STRETCH):
+        some, few = scores[begin : begin + STRETCH], counts[begin : begin + STRETCH]
+        better = 0
+        for j in range(len(some)):
+            better += (some[j] > least) & (few[j] <= FEW_EVENTS)
+        if not better:
+            continue
+        for j in range(len(some)):
+            if some[j] > least and few[j] <= FEW_EVENTS:
+                kept[0], rows[0] = some[j], begin + j
+                _sift(kept, rows, k)
+                least = kept[0]
     return rows[rows < 1 << 62]
 
 

@@ -118,7 +118,7 @@ class Ranker:
                 lists.append(Sparse(one.rows, one.values if trust > 0 else -one.values))
             elif place in self.listened:
                 lists.append(one.values if trust > 0 else -one.values)
-        rows = candidates_of(scores, lists, past.rows, np.concatenate(others), statistics.asked[:, POSITIVE])
+        rows = candidates_of(scores, lists, past.rows, np.concatenate(others), statistics.asked_positive)
         said, plain = contributions_of(asked.voices, self.experts, rows, self._scratch), scores[rows]
         after = plain
         for place, then in zip(reversed(asked.revisers), reversed(asked.before), strict=True):

@@ -47,6 +47,7 @@ class RankerItems(Expert):
         self.touched = np.zeros(capacity, bool)
         self.touched_alike = np.zeros(capacity, bool)
         self.asked, self.asked_alike = self.items[:0], self.alike[:0]
+        self.asked_positive = self.asked[:, POSITIVE].copy()  # for whoever looks at it of all rows
         self._related: list[Any] = []  # by the example that arrives: rows of `alike` and what they were
         self.standing = np.zeros(0, np.int64)  # `candidates.standing_of` at the end of the last block
 
@@ -122,6 +123,7 @@ class RankerItems(Expert):
     def ask(self, block: Block) -> None:
         """As of after the block; `rewind` goes back from there."""
         self.asked, self.asked_alike = self.items[: block.used].copy(), self.alike[: block.used]
+        self.asked_positive = self.asked[:, POSITIVE].copy()
         if any(len(example.notes.get(self.name, ())) > 2 for example in block.examples):
             self.asked_alike = self.asked_alike.copy()
 
@@ -131,6 +133,7 @@ class RankerItems(Expert):
         if noted:
             rows, before, *related = noted
             self.asked[rows] = np.array(before, np.float32).reshape(-1, len(ITEM))
+            self.asked_positive[rows] = self.asked[rows, POSITIVE]
             if related:
                 self.asked_alike[related[0]] = np.array(related[1], np.int32)
 
