@@ -197,13 +197,16 @@ class PackedHistory(Sequence[Entry]):
         packed: the older ones.
         skipped: how many of the first of these are forgotten.
         newer: those that came after; it is this history's own.
+        older: how many are packed and not forgotten; counted where it is not told.
     """
 
     __slots__ = ("newer", "older", "packed", "skipped")
 
-    def __init__(self, packed: tuple[PackedEntries, ...], skipped: int, newer: list[Entry]) -> None:
+    def __init__(
+        self, packed: tuple[PackedEntries, ...], skipped: int, newer: list[Entry], older: int | None = None
+    ) -> None:
         self.packed, self.skipped, self.newer = packed, skipped, newer
-        self.older = sum([one.size for one in packed]) - skipped
+        self.older = sum([one.size for one in packed]) - skipped if older is None else older
 
     @classmethod
     def of(cls, past: Sequence[Entry]) -> PackedHistory:
@@ -241,7 +244,7 @@ class PackedHistory(Sequence[Entry]):
 
     def copy(self) -> PackedHistory:
         """One that can be changed on its own."""
-        return PackedHistory(self.packed, self.skipped, self.newer.copy())
+        return PackedHistory(self.packed, self.skipped, self.newer.copy(), self.older)
 
     def __len__(self) -> int:
         return self.older + len(self.newer)
@@ -259,7 +262,7 @@ class PackedHistory(Sequence[Entry]):
         if older and not index.start and index.step in (None, 1):
             end = len(self) if index.stop is None else index.stop
             if end >= older:
-                return PackedHistory(self.packed, self.skipped, self.newer[: end - older])
+                return PackedHistory(self.packed, self.skipped, self.newer[: end - older], older)
         return self.whole()[index]
 
     def __iter__(self) -> Iterator[Entry]:

@@ -15,6 +15,7 @@ from faust.exceptions import ProducerSendError
 
 from headwater.errors import InvalidMessage, Unavailable
 from headwater.examples import CatalogueEntry, Segment, pack_items, pack_segments
+from headwater.histories import PackedHistory
 from headwater.topics import DEAD_LETTERS, EXAMPLES, topic_name
 from headwater.wire import DeadLetter, RefusedRecord, cut_letter, dead_letter
 from streams.features.fold import Limits
@@ -147,6 +148,47 @@ def packed(partition: int, segments: Sequence[Segment], limits: Limits) -> Itera
     example that is too large by itself (a history of very long ids) is sent with the newest half of its past, and a
     list that is too large with its first half.
     """
+    for part in _parts(segments, limits.shown):
+        yield from _packed_within(partition, part, limits)
+
+
+def _parts(segments: Sequence[Segment], shown_limit: int) -> Iterator[Sequence[Segment]]:
+    """Cut so that each part should be no longer than a record may be: to find out by packing takes as long again for
+    each time that all is halved.
+    """
+    sizes = list(map(_about_bytes, segments))
+    if sum(sizes) <= MAX_RECORD_BYTES:
+        yield segments
+        return
+    places = sorted((position, n, i) for n, one in enumerate(segments) for i, position in enumerate(one.positions))
+    spans: dict[int, tuple[int, int]] = {}
+    size = 0
+    for _, n, i in places:
+        if n not in spans:
+            size += sizes[n]
+            if size > MAX_RECORD_BYTES and spans:
+                yield [_span(segments[m], *span, shown_limit) for m, span in spans.items()]
+                spans, size = {}, sizes[n]
+        spans[n] = spans.get(n, (i, i))[0], i + 1
+    yield [_span(segments[m], *span, shown_limit) for m, span in spans.items()]
+
+
+def _span(segment: Segment, begin: int, end: int, shown_limit: int) -> Segment:
+    return segment if end - begin == len(segment.targets) else segment.part(begin, end, shown_limit)
+
+
+def _about_bytes(segment: Segment) -> int:
+    """What a segment takes of a record, about."""
+    history, older = segment.history, 0
+    newer = len(history)
+    if isinstance(history, PackedHistory):
+        newer -= history.older
+        older = sum([len(one.data) for one in history.packed]) * 4 // 3
+    lists = sum([len(one.items) for one in segment.lists.values()]) if segment.lists else 0
+    return 80 + older + 50 * (newer + len(segment.shown) + lists) + 80 * len(segment.targets)
+
+
+def _packed_within(partition: int, segments: Sequence[Segment], limits: Limits) -> Iterator[bytes]:
     value = pack_segments(partition, segments, limits.history, limits.shown)
     if len(value) <= MAX_RECORD_BYTES:
         yield value
@@ -154,10 +196,10 @@ def packed(partition: int, segments: Sequence[Segment], limits: Limits) -> Itera
     positions = sorted(position for segment in segments for position in segment.positions)
     if len(positions) == 1:
         smaller = _smaller(segments[0])
-        yield from [value] if smaller is None else packed(partition, [smaller], limits)
+        yield from [value] if smaller is None else _packed_within(partition, [smaller], limits)
         return
     for part in cut(segments, len(positions) // 2, limits.shown):
-        yield from packed(partition, part, limits)
+        yield from _packed_within(partition, part, limits)
 
 
 def _smaller(segment: Segment) -> Segment | None:

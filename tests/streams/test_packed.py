@@ -17,6 +17,7 @@ from headwater.errors import InvalidMessage, NewerFormat
 from headwater.examples import Entry, Shown, pack_segments, plain_entries, unpack
 from headwater.settings import Settings
 from headwater.wire import EventRow
+from streams import outbox
 from streams.features.decay import Decay
 from streams.features.fold import Limits, fold, fold_batch
 from streams.features.packed import change, decode, encode
@@ -248,3 +249,20 @@ def test_a_packed_history_that_nobody_packed_is_refused(past: dict[str, Any]) ->
     assert error.value.reason == "schema"
     record["segments"] = [segment | {"history": PAST}]
     assert len(list(unpack(orjson.dumps(record)))) == 1
+
+
+def test_examples_that_need_several_records_are_cut_and_stay_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = 30_000
+    monkeypatch.setattr(outbox, "MAX_RECORD_BYTES", most)
+    known = {f"user-{n}": replace(KNOWN) for n in range(150)}
+    for state in known.values():
+        encode(state)
+    users = [*known, *known]
+    rows = [one._replace(user_id=user, offset=n) for n, user in enumerate(users) for one in in_order(1)]
+    rows = [one._replace(event_id=f"e{n}", time_ms=NEWEST + n) for n, one in enumerate(rows)]
+    segments = fold_batch(known, rows, Limits(), Decay(0, 1e9)).segments
+    whole = list(unpack(pack_segments(0, segments, 1000, 100)))
+    records = list(outbox.packed(0, segments, Limits()))
+    assert 2 < len(records) < 4 * sum(map(len, records)) / most
+    assert all(len(one) <= most for one in records)
+    assert [example for one in records for example in unpack(one)] == whole
