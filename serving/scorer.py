@@ -67,7 +67,7 @@ class Half:
         self.published_ms = published_ms
         self.rows = Rows(catalogue, bundle.items)
         self._opinions = Opinions(bundle)
-        self._bound: dict[str, tuple[Array, Any]] = {}
+        self._bound: dict[str, Any] = {}  # arrays on the CPU, else ONNX Runtime's own values
         self.rebind(bundle.weights)
         self.second = SecondStage.of(bundle, told.get(EXPERTS), seen)
 
@@ -77,12 +77,12 @@ class Half:
 
         arrays = {name: self.bundle.weights[name] for name in names} | self._opinions.of_version()
         for name in self.asked & arrays.keys():
-            array, bound = arrays[name], self._bound.get(name)
-            if bound is None or bound[0] is not array:
-                value = onnxruntime.OrtValue.ortvalue_from_numpy(array, self.device, 0)
-                self._bound[name] = array, value
-            elif self.device != "cpu":
-                bound[1].update_inplace(array)
+            if self.device == "cpu":
+                self._bound[name] = arrays[name]
+            elif name in self._bound and self._bound[name].shape() == list(arrays[name].shape):
+                self._bound[name].update_inplace(arrays[name])
+            else:
+                self._bound[name] = onnxruntime.OrtValue.ortvalue_from_numpy(arrays[name], self.device, 0)
 
     @cached_property
     def parts(self) -> dict[str, str]:
@@ -186,8 +186,6 @@ class Half:
         steps: Sequence[Steps],
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """Runtime inputs and outputs by the graph's own names, of two histories where it has to be given two."""
-        from models.published.onnx_runtime import onnxruntime
-
         instants = [now_ms] * len(histories) if isinstance(now_ms, int) else now_ms
         if len(histories) < self._least:
             histories, instants = [*histories, ()], [*instants, *instants]
@@ -195,12 +193,9 @@ class Half:
             sessions = sessions and [*sessions, None]
             steps = steps and [*steps, self.steps_of(())]
         inputs = self._opinions.inputs(histories, instants, shown, sessions, steps)
-        feed = {name: value for name, (_, value) in self._bound.items()}
-        for name in inputs.keys() & self.asked:
-            feed[name] = onnxruntime.OrtValue.ortvalue_from_numpy(inputs[name], self.device, 0)
         few = {values: rows for name in outputs for rows, values in self.few.get(name, ())}
         names = [*few, *(name for name in outputs if name not in self.few)]
-        found = [value.numpy() for value in self.session.run_with_ort_values(names, feed)] if names else []
+        found = self._computed(names, {name: inputs[name] for name in inputs.keys() & self.asked})
         for name, value in zip(names, found, strict=True):
             wanted = inputs[few[name]].shape if name in few else (len(histories), self.bundle.capacity)
             if value.shape != wanted:  # compiled loops would read beyond it
@@ -209,6 +204,18 @@ class Half:
                     "Publish one anew."
                 )
         return inputs, dict(zip(names, found, strict=True))
+
+    def _computed(self, names: list[str], inputs: dict[str, Array]) -> list[Array]:
+        """The graph's outputs of these names."""
+        from models.published.onnx_runtime import onnxruntime
+
+        if not names:
+            return []
+        if self.device == "cpu":
+            found: list[Array] = self.session.run(names, self._bound | inputs)
+            return found
+        given = {name: onnxruntime.OrtValue.ortvalue_from_numpy(one, self.device, 0) for name, one in inputs.items()}
+        return [value.numpy() for value in self.session.run_with_ort_values(names, self._bound | given)]
 
 
 def _joined(few: Sequence[tuple[Array, Array]]) -> Sparse:
