@@ -115,6 +115,9 @@ class EventRounds:
         """
         started = time.monotonic()
         parts = self._decode(messages)
+        if self._store.slots.count > 1:  # what is filled again is of some slots: the users of others are not even read
+            for partition, part in parts.items():
+                part.drop_folded(lambda user: self._known.surely(self._store.slots.of(user), partition))  # noqa: B023
         while True:
             known = await self._read({row.user_id for part in parts.values() for row in part.rows}, parts)
             if known is None:

@@ -68,6 +68,7 @@ class WorkerInMemory:
         """
         ends = {p: min(self.due[p] + size, LENGTH) - 1 for p in range(PARTITIONS) if self.due[p] < LENGTH}
         events = [(p, offset) for p, end in ends.items() for offset in range(self.due[p], end + 1)]
+        events = [event for event in events if event[1] > self.known.surely(slot_of(*event), event[0])]
         touched = {slot_of(*event) for event in events}
         slots = {slot: self._slot(slot) for slot in touched.union(self.known.behind(ends))}
         reading = Reading({}, slots, None)

@@ -18,7 +18,7 @@ from headwater.examples import CatalogueEntry, Entry, EventPosition, Example
 from headwater.kafka import consumer, producer
 from headwater.recommendations import Recommendation, Request
 from headwater.settings import Settings
-from headwater.topics import ITEMS, MODEL, MODEL_DELTAS, RECOMMENDATIONS, REQUESTS, topic_name
+from headwater.topics import EVENTS, ITEMS, MODEL, MODEL_DELTAS, RECOMMENDATIONS, REQUESTS, topic_name
 from headwater.wire import decode_recommendation, encode
 from models.config import ModelConfig
 from models.learner import Learner
@@ -102,17 +102,17 @@ class World:
         """A user's features, as the streams worker writes them; the offset of the mark."""
         now_ms = time.time_ns() // 1_000_000
         state = UserState(list(entries), [], len(entries), 0, self._mark, now_ms)
-        before = self.store.read_users([user]).states[user]
-        found = self.store.marks().get(0)
-        self._mark = 0 if found is None else found + 1
+        slot, reading = self.store.slots.of(user), self.store.read_users([user])
+        before, found, last = reading.states[user], reading.slots[slot].own.get(0), self.store.marks().get(0)
+        self._mark = 0 if last is None else last + 1
         counts: dict[str, ItemStatistics] = {}
         for entry in entries:
             counts[entry.item_id] = ItemStatistics({entry.type: 1}, 0.0, positive=1)
         decay = self.store.read_users([]).decay or Decay(now_ms, 1e9)
-        verdict = self.store.apply(
-            Batch({0: {0: (found, self._mark)}}, decay, {user: before}, {user: state}, {0: counts})
-        )
+        marks = {slot: {0: (found, self._mark)}}
+        verdict = self.store.apply(Batch(marks, decay, {user: before}, {user: state}, {slot: counts}))
         assert verdict == "applied", verdict
+        assert self.store.record(EVENTS, {0: (last, self._mark)}, {slot: {0: self._mark}})
         return self._mark
 
     def announce(self, bundle: Bundle, *, corrupt: str | None = None) -> None:

@@ -22,6 +22,7 @@ class KnownMarks:
         self._has_one = slots == 1
         self._own: dict[int, dict[int, int]] = {}
         self._met: set[int] = set()
+        self._sure: dict[int, dict[int, int]] = {}
         self._left: dict[int, dict[int, int]] = {}
         self._written: dict[int, set[int]] = {}
         self._behind: dict[int, dict[int, int]] = {}
@@ -32,6 +33,11 @@ class KnownMarks:
         self.low = standing.marks()
         self._left = {slot: dict(marks) for slot, marks in standing.own.items()}
         self._behind = standing.behind()
+        self._sure = {
+            slot: {partition: min(mark, standing.own[slot].get(partition, -1)) for partition, mark in marks.items()}
+            for slot, marks in standing.recorded.items()
+            if slot in standing.own
+        }
 
     def forget(self) -> None:
         """What is known is read anew; with what was left there that is compared once."""
@@ -78,6 +84,12 @@ class KnownMarks:
         """The newest offset whose effects a slot holds, -1 for none."""
         return self._own[slot].get(partition, -1)
 
+    def surely(self, slot: int, partition: int) -> int:
+        """An offset whose effects a slot holds, -1 for none, without looking: by what is recorded of it, so that it
+        shows if the slot has lost them since.
+        """
+        return self._sure.get(slot, {}).get(partition, -1)
+
     def done_with(self, partition: int) -> int:
         """The offset up to which all records are done with, those that are about no user, too."""
         return self.mark(0, partition) if self._has_one else self.low.get(partition, -1)
@@ -122,4 +134,6 @@ class KnownMarks:
             for slot in self._met
         }
         self._met.clear()
+        for slot, marks in own_marks.items():
+            self._sure.setdefault(slot, {}).update(marks)
         return low, own_marks

@@ -76,21 +76,21 @@ class MarkedStore:
 
     def ping(self) -> str:
         """The server's name and version, as `valkey 9.1.2` or `redis 7.0.15`; of a cluster that, too."""
-        info = cast(dict[str, Any], self._server.command("INFO", "server"))
+        info = cast(dict[str, Any], self._server.command("INFO", "server")[0])
         name = info.get("server_name", "redis")
         version = f"{name} {info.get(f'{name}_version', info['redis_version'])}"
         return f"{version} cluster" if self._server.is_cluster else version
 
     def time_s(self) -> float:
         """The server's clock, seconds since 1970."""
-        seconds, microseconds = self._server.command("TIME")
+        seconds, microseconds = self._server.command("TIME")[0]
         return float(seconds + microseconds / 1e6)
 
     def evicts(self) -> str | None:
-        """The policy by which the server throws keys away when it is full, if it may."""
-        memory = cast(dict[str, Any], self._server.command("INFO", "memory"))
-        policy = str(memory.get("maxmemory_policy", "noeviction"))
-        return None if policy == "noeviction" else policy
+        """The policy by which a server throws keys away when it is full, if it may."""
+        nodes = cast(list[dict[str, Any]], self._server.command("INFO", "memory"))
+        policies = {str(memory.get("maxmemory_policy", "noeviction")) for memory in nodes} - {"noeviction"}
+        return min(policies, default=None)
 
     def check(self) -> None:
         """Look that the server is there, and that the store is of as many slots as the settings say."""

@@ -142,13 +142,21 @@ class StoreServer:
                     raise reply
         return replies
 
-    def command(self, *words: Any) -> Any:
-        """What one command that names no key gives on one node."""
+    def command(self, *words: Any) -> list[Any]:
+        """What one command that names no key gives on each node that answers."""
         self._connect(checked=False)
         with self._answering():
-            if self._cluster is not None:
-                return self._cluster.execute_command(*words, target_nodes=self._cluster.get_random_node())
-            return self._single.execute_command(*words)
+            if self._cluster is None:
+                return [self._single.execute_command(*words)]
+            found: list[Any] = []
+            nodes = self._cluster.get_primaries()
+            for node in nodes:
+                try:
+                    found.append(self._cluster.execute_command(*words, target_nodes=node))
+                except AWAY:
+                    if node is nodes[-1] and not found:
+                        raise
+            return found
 
     def keys(self, pattern: str) -> Iterator[bytes]:
         """Every key on any node that fits a glob; one that moves between nodes meanwhile may come twice."""
@@ -231,6 +239,11 @@ class StoreServer:
                 f"redis.shards is 1, and the server at {self.address} is of a cluster, which keeps keys of one slot "
                 "together and no others. Set HEADWATER_REDIS__SHARDS=64, in all workers and commands; the features are "
                 "then made from the log. To take those of a single server along, keep that server."
+            )
+        path = urlsplit(self._urls[0]).path.strip("/")
+        if path not in ("", "0"):
+            raise SettingsError(
+                f"redis.url {self.address}: a cluster has no database {path:.40}, only 0. Leave it out."
             )
         node: Any = ClusterNode
         nodes = [node(parts.hostname, parts.port or 6379) for parts in map(urlsplit, self._urls)]
