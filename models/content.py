@@ -275,12 +275,13 @@ class Content:
         say: list[NDArray[np.float64]] = []
         looked_at = 0
         for feature in sorted(self.by_row.get(row, ()), key=lambda one: (len(self.holders[one]), one)):
-            others = np.array([one for one in self.holders[feature] if one != row and one < used], np.int64)
+            holders = self.holders[feature]
+            if found and looked_at + len(holders) - (row in holders) > LOOKED_AT:
+                break  # before it is walked through: everybody may hold it
+            others = np.array([one for one in holders if one != row and one < used], np.int64)
             if not len(others):
                 continue
             looked_at += len(others)
-            if found and looked_at > LOOKED_AT:
-                break
             found.append(others)
             say.append(np.full(len(others), 1.0 / len(others)))
         if not found:

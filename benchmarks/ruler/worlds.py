@@ -37,9 +37,9 @@ __all__ = [
     "zipf",
 ]
 
-STALLED_S = 240.0
+STALLED_S = 400.0
 PACK = 100
-SHELVES = 20
+OF_A_SHELF = 50
 QUIET = {"log_level": 0}
 """A broker ends before its clients do; librdkafka would tell of each connection."""
 
@@ -108,12 +108,12 @@ def zipf(items: int, count: int, chance: np.random.Generator) -> np.ndarray[Any,
     return np.searchsorted(np.cumsum(share / share.sum()), chance.random(count)).clip(max=items - 1)
 
 
-def fill(made: Supervisor, *, items: int, events: int, users: int, catalogue: bool = True) -> None:
+def fill(made: Supervisor, *, items: int, events: int, users: int) -> None:
     """A catalogue, a past in which each item has an event and `events` more are as `zipf` has them; all learned."""
     kafka, chance = made.settings.kafka, np.random.default_rng(0)
-    out = writer(kafka)
-    for number in range(items if catalogue else 0):
-        item = Item(item_id=f"item-{number}", title=f"Item {number}", categories=(f"shelf-{number % SHELVES}",))
+    out, shelves = writer(kafka), max(items // OF_A_SHELF, 20)
+    for number in range(items):
+        item = Item(item_id=f"item-{number}", title=f"Item {number}", categories=(f"shelf-{number % shelves}",))
         out.produce(topic_name(ITEMS, kafka.prefix), key=item.item_id, value=encode(item))
     chosen = np.concatenate([chance.permutation(items), zipf(items, events, chance)])
     of_users = chance.integers(0, users, len(chosen))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+import pytest
 import torch
 from torch.nn import functional
 
@@ -172,3 +175,20 @@ def test_a_new_row_starts_from_the_rows_that_share_its_rarest_features() -> None
     content.observe("i3", None, 3)
     assert content.similar_mean(content.likes(3, 4), vectors) is None
     assert sorted(map(len, content.holders.values())) == [1, 1, 1, 2]
+
+
+def test_a_feature_that_everybody_has_is_not_walked_through_for_each_new_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unwalked(set[int]):
+        def __iter__(self) -> Iterator[int]:
+            raise AssertionError("all of the catalogue was walked through")
+
+    monkeypatch.setattr("models.content.LOOKED_AT", 3)
+    content = Content(16)
+    for row in range(8):
+        content.observe(f"{row}", {"item_id": f"{row}", "title": "film", "categories": [f"shelf-{row % 3}"]}, row)
+    expected = content.likes(7, 8)
+    everywhere = max(content.holders, key=lambda feature: len(content.holders[feature]))
+    content.holders[everywhere] = Unwalked(content.holders[everywhere])
+    (found,), (before,) = content.likes(7, 8), expected
+    np.testing.assert_array_equal(found[0], before[0])
+    assert found[0].tolist() == [1, 4]
