@@ -127,9 +127,9 @@ class TrainerWorker:
 
     def run(self) -> None:
         """Learn until told to stop. What a start takes (compiling, the first bundle) has its full share of a core."""
-        compile_loops()
         if not self._catching_up:
             self._publish(full=True, wait=True)
+        compile_loops()  # a minute where nothing is kept of an earlier start; answers need not wait for it
         gc.collect()
         gc.freeze()
         gc.set_threshold(*COLLECTED)
