@@ -4,7 +4,8 @@ Before: `learner.save` has the state. After: `learner.load` reads it back bit by
 means.
 
 Layout: 8 bytes magic, 32 bytes SHA-256 of all that follows, 8 bytes header length, header (JSON), safetensors. No
-pickle: a checkpoint from an untrusted place can be wrong, not run code.
+pickle: a checkpoint from an untrusted place can be wrong, not run code. Arrays are written from where they lie and read
+into what they become: no byte of them is held twice.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ import struct
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
-import safetensors.numpy
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
 from headwater.errors import CheckpointError
 from models.files import sync_directory, write_synced
+from models.published.weights_file import HashedStream, pack_weights, read_weights
 
 __all__ = ["FORMAT", "read_checkpoint", "write_checkpoint"]
 
 MAGIC = b"HWCKPT\x00\x01"
+BEFORE = len(MAGIC) + 32
+CHUNK = 1 << 20
 FORMAT = 1
 REMEDY = "use an older checkpoint, or delete it to learn from the start of the examples log"
 
@@ -43,13 +44,13 @@ def write_checkpoint(path: Path, tensors: dict[str, NDArray[Any]], header: dict[
         OSError: the disk refuses.
     """
     head = orjson.dumps({"format": FORMAT, **header})
-    body = safetensors.numpy.save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
-    check = hashlib.sha256(struct.pack("<Q", len(head)))
-    check.update(head)
-    check.update(body)
+    parts = [memoryview(struct.pack("<Q", len(head))), memoryview(head), *pack_weights(tensors)]
+    check = hashlib.sha256()
+    for part in parts:
+        check.update(part)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.writing")
-    write_synced(temporary, MAGIC, check.digest(), struct.pack("<Q", len(head)), head, body)
+    write_synced(temporary, MAGIC, check.digest(), *parts)
     os.replace(temporary, path)
     sync_directory(path.parent)
 
@@ -64,22 +65,36 @@ def read_checkpoint(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]
         CheckpointError: the file is missing, truncated, corrupt or of another format; it says what to do.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            size, start = os.fstat(file.fileno()).st_size, file.read(BEFORE)
+            _refuse_foreign(path, start, size)
+            stream, wrong = HashedStream(iter(lambda: file.read(CHUNK), b"")), None
+            tensors, header = {}, None
+            try:
+                (length,) = struct.unpack("<Q", stream.take(8))
+                header = orjson.loads(stream.take(min(length, size)))
+                tensors = read_weights(stream)
+            except OSError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever the bytes made of it: their checksum tells first
+                wrong = error
+            damaged = stream.digest() != start[len(MAGIC) :].hex()
     except OSError as error:
         raise CheckpointError(f"checkpoint {path} cannot be read ({error}): check the path, or {REMEDY}") from error
-    if len(data) < 48 or data[:6] != MAGIC[:6]:
-        raise CheckpointError(f"{path} is no checkpoint, or is cut off ({len(data)} bytes): {REMEDY}")
-    if data[:8] != MAGIC:
-        raise CheckpointError(f"{path} is a checkpoint of container {data[7]}; this release reads {MAGIC[7]}: {REMEDY}")
-    rest = memoryview(data)[40:]
-    if hashlib.sha256(rest).digest() != data[8:40]:
+    if damaged:
         raise CheckpointError(f"checkpoint {path} is truncated or corrupt (checksum differs): {REMEDY}")
-    (length,) = struct.unpack("<Q", rest[:8])
-    try:
-        header = orjson.loads(rest[8 : 8 + length])
-        tensors = safetensors.numpy.load(bytes(rest[8 + length :]))
-    except (orjson.JSONDecodeError, SafetensorError, ValueError) as error:
-        raise CheckpointError(f"checkpoint {path} cannot be decoded ({error}): {REMEDY}") from error
+    if wrong is not None:
+        raise CheckpointError(f"checkpoint {path} cannot be decoded ({wrong}): {REMEDY}") from wrong
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise CheckpointError(f"checkpoint {path} has another format than {FORMAT}: {REMEDY}")
     return tensors, header
+
+
+def _refuse_foreign(path: Path, start: bytes, size: int) -> None:
+    """Refuse what begins as no checkpoint of this release does. Raises CheckpointError."""
+    if size < BEFORE + 8 or start[:6] != MAGIC[:6]:
+        raise CheckpointError(f"{path} is no checkpoint, or is cut off ({size} bytes): {REMEDY}")
+    if start[: len(MAGIC)] != MAGIC:
+        raise CheckpointError(
+            f"{path} is a checkpoint of container {start[7]}; this release reads {MAGIC[7]}: {REMEDY}"
+        )
