@@ -247,7 +247,7 @@ class Folding:
         self.reacted = _newest(before.reacted, limits.shown)
         self.undos = list(before.undos)
         self.undone = list(before.undone)
-        self.hashes = set(self.recent)
+        self.hashes: set[int] | None = None  # of `recent`; most users of a batch have one event, and need none
         self.hash = 0
         self.count = before.count
         self.exposures = before.exposures
@@ -257,6 +257,10 @@ class Folding:
     def is_duplicate(self, row: EventRow) -> bool:
         """Whether the event's id is among the newest; asked once before each `change`."""
         self.hash = event_hash(row.event_id)
+        if self.hashes is None:
+            if self.count == self.before.count:
+                return self.hash in self.recent
+            self.hashes = set(self.recent)
         return self.hash in self.hashes
 
     def change(self, row: EventRow) -> Change:
@@ -413,9 +417,10 @@ class Folding:
         """Take one event in."""
         if self.limits.dedupe:
             self.recent.append(self.hash)
-            self.hashes.add(self.hash)
-            if len(self.recent) > self.limits.dedupe:
-                self.hashes.discard(self.recent.pop(0))
+            gone = self.recent.pop(0) if len(self.recent) > self.limits.dedupe else None
+            if self.hashes is not None:
+                self.hashes.add(self.hash)
+                self.hashes.discard(gone)
         self.count += 1
         self.offset = row.offset
         if change.taken is not None or change.undo is not None:

@@ -160,10 +160,10 @@ def as_one(states: Sequence[UserState], limits: Limits) -> UserState:
         The state of one user who did it all, but for what each id's own limits have forgotten. Histories are merged by
         event time (ties by id, then by arrival); an undo takes back what any id did, a reaction is to what any id was
         shown, and an event that was sent under several ids counts once. Where and when it was folded is of the state
-        that was folded last.
+        that was folded last. Nothing of the history is packed: who asks looks at all of it, and often.
     """
     if len(states) < 2:
-        return states[0] if states else EMPTY
+        return states[0].unpacked() if states else EMPTY
     pasts, every = [[*state.history, *state.undone] for state in states], [state.undos for state in states]
     known, undos = _together(pasts), _together(every)
     copies = sum(map(len, [*pasts, *every])) - len(known) - len(undos)

@@ -7,10 +7,11 @@ their history. Knows nothing of Kafka, of Redis or of a clock.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from headwater.examples import Entry, Shown
+from headwater.histories import PackedHistory
 
 __all__ = ["EMPTY", "Stored", "UserState"]
 
@@ -57,6 +58,12 @@ class UserState:
     def events(self) -> int:
         """How many of the folded events are the user's own."""
         return self.count - self.exposures
+
+    def unpacked(self) -> UserState:
+        """The same with a history of which nothing is packed."""
+        if not isinstance(self.history, PackedHistory):
+            return self
+        return replace(self, history=list(self.history))
 
 
 EMPTY = UserState()

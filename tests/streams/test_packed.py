@@ -20,6 +20,7 @@ from headwater.wire import EventRow
 from streams import outbox
 from streams.features.decay import Decay
 from streams.features.fold import Limits, fold, fold_batch
+from streams.features.identity import as_one
 from streams.features.packed import change, decode, encode
 from streams.features.state import EMPTY, UserState
 from tests.worlds.streams import server_of, storing
@@ -74,6 +75,7 @@ def test_long_histories_come_back_and_are_small() -> None:
         assert decode(value) == many(n)
         assert len(value) < 200 + 14 * n
     assert decode(None) is EMPTY
+    assert type(as_one([decode(encode(replace(many(200))))], Limits()).history) is list
 
 
 @given(states(), st.data())
