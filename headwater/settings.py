@@ -171,7 +171,9 @@ class StreamsSettings(_Section):
         description="An event before this day (UTC) is a dead letter: most are seconds. Earlier for older data.",
     )
     batch_records: int = Field(default=200, ge=1, description="Most records folded in one round.")
-    batch_wait_ms: int = Field(default=5, ge=1, description="Longest wait for a round to fill.")
+    batch_wait_ms: int = Field(
+        default=5, ge=1, description="Longest wait for a round to fill, after another: a lone record waits for none."
+    )
     hot_users: int = Field(
         default=20_000, ge=0, description="User states kept in memory, least recently used out first."
     )
