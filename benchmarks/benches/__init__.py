@@ -11,6 +11,9 @@ _ALL = (
     Bench("weights", "From a gradient to the first answer that is made with it.", True),
     Bench("score", "What a request costs the scorer, beside exact searches over vectors of the same catalogue."),
     Bench("learn", "Examples a second, beside the same work in bare torch and beside SASRec."),
+    Bench(
+        "overload", "Ten times more than the trainer sustains: how far behind it falls, what it still learns in full."
+    ),
     Bench("memory", "Bytes of the store by user, and what trainer and serving hold of 100,000 items."),
     Bench("publish", "Bytes of deltas a second and of a full bundle, and what a bundle costs the trainer."),
     Bench("start", "`headwater up` to the first answer, and a cold serving worker with a large model."),
