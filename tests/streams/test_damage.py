@@ -43,16 +43,17 @@ def test_users_marks_and_statistics_that_are_none_end_no_worker(settings: Settin
     committed_all(settings)
     assert first.stop() == 0
     with storing(settings) as store, server_of(settings) as server:
-        prefix = store.prefix
-        server.set(f"{prefix}u:ada", b"\x80\x04 garbage")
-        server.set(f"{prefix}u:bob", server.get(f"{prefix}u:bob").replace(b'"click"', b"7", 1))
-        server.delete(f"{prefix}u:{USERS[2]}")
-        server.sadd(f"{prefix}u:{USERS[2]}", "a set")
-        server.hset(f"{prefix}marks", str(partition_of(settings, "ada")), "garbage")
-        server.delete(f"{prefix}i:film-6")
-        server.lpush(f"{prefix}i:film-6", "a list")
-        server.hset(f"{prefix}marks:items", "0", 500)  # of an items topic that is no more
-        server.hset(f"{prefix}marks:dead", f"{topic_name(DEAD_LETTERS, settings.kafka.prefix)}/0", "500:0")
+        slots, home = store.slots, store.slots.of("ada")
+        server.set(slots.user("u", "ada"), b"\x80\x04 garbage")
+        bob = slots.user("u", "bob")
+        server.set(bob, server.get(bob).replace(b'"click"', b"7", 1))
+        server.delete(slots.user("u", USERS[2]))
+        server.sadd(slots.user("u", USERS[2]), "a set")
+        server.hset(slots.key(home, "marks"), str(partition_of(settings, "ada")), "garbage")
+        server.delete(slots.key(home, "i:film-6"))
+        server.lpush(slots.key(home, "i:film-6"), "a list")
+        server.hset(slots.marks(slots.of("film-1"), ITEMS), "0", 500)  # of an items topic that is no more
+        server.hset(slots.home("marks:dead"), f"{topic_name(DEAD_LETTERS, settings.kafka.prefix)}/0", "500:0")
         send_raw(settings, encode(Item(item_id="film-1", title="Alien")), ITEMS, key=b"film-1")
         send_raw(settings, b"no item", ITEMS, key=b"film-2")
         second = worker("streams.worker")
@@ -67,8 +68,10 @@ def test_users_marks_and_statistics_that_are_none_end_no_worker(settings: Settin
         eventually(lambda: store.read_items(["film-1"])[0], what="the item")
         eventually_equal(store.dead_letters, {"undecodable": 1})
     told = second.tail(200)
-    damaged = ["marks", "u:ada", "u:bob", "u:c", "i:film-6"]
-    assert [name for name in damaged if f"redis key {prefix}{name}" not in told] == []
+    damaged = [slots.key(home, name) for name in ("marks", "i:film-6")]
+    damaged += [slots.user("u", user) for user in ("ada", "bob", "c")]
+    assert [key for key in damaged[:4] if f"redis key {key}" not in told] == []
+    assert "u:c" in told
     assert second.metric("headwater_damaged_keys_total") == len(damaged)
     assert second.stop() == 0
 
@@ -77,21 +80,21 @@ def test_a_landmark_that_is_none_stops_the_worker_with_one_line_that_says_what_t
     settings: Settings, worker: Start
 ) -> None:
     with storing(settings) as store, server_of(settings) as server:
-        server.set(f"{store.prefix}landmark", "yesterday")
+        server.set(store.slots.home("landmark"), "yesterday")
         stopped = worker("streams.worker", wait=False)
         assert stopped.process is not None
         assert stopped.process.wait(60) == 2
-        assert f"redis key {store.prefix}landmark" in stopped.tail()
+        assert f"redis key {store.slots.home('landmark')}" in stopped.tail()
         assert "delete all keys that begin with" in stopped.tail()
 
 
 def test_a_state_of_a_later_release_stops_the_worker_and_is_not_written_over(settings: Settings, worker: Start) -> None:
     theirs = b"\x0242:what only they know"
     with storing(settings) as store, server_of(settings) as server:
-        server.set(f"{store.prefix}u:ada", theirs)
+        server.set(store.slots.user("u", "ada"), theirs)
         send(settings, [event(0, "ada")])
         stopped = worker("streams.worker", wait=False)
         assert stopped.process is not None
         assert stopped.process.wait(60) == 2
         assert "is of format 2, this release reads up to 1" in stopped.tail()
-        assert server.get(f"{store.prefix}u:ada") == theirs
+        assert server.get(store.slots.user("u", "ada")) == theirs

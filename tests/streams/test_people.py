@@ -74,7 +74,7 @@ def test_a_guest_who_logs_in_is_one_user_who_did_it_all_and_two_again_when_that_
         assert result.ok, result.first_difference
 
         with server_of(settings) as server:
-            server.set(f"{settings.kafka.prefix}w:ada", "what no worker wrote")
+            server.set(store.slots.user("w", "ada"), "what no worker wrote")
         assert "w:ada" in (folded_all(settings).first_difference or "")
         send(settings, [event(30)])  # whoever reads it has the topic read again
         eventually(lambda: folded_all(settings).ok, what="links made again from the topic")

@@ -149,7 +149,7 @@ def test_a_user_in_memory_does_not_outlive_the_store_even_if_the_count_fits(mine
     assert folded_all(mine).ok
     with storing(mine) as store, server_of(mine) as server:
         server.flushall()
-        server.set(f"{store.prefix}u:ada", to_base(UserState(count=5)))
+        server.set(store.slots.user("u", "ada"), to_base(UserState(count=5)))
         send_packed(mine, [event(5)], (home + 1) % 4)
         eventually(lambda: streams.metric("headwater_store_went_back_total") == 1)
         eventually_equal(store.marks, {home: 0, (home + 1) % 4: 0})

@@ -14,6 +14,7 @@ from headwater.settings import Settings
 from headwater.topics import EVENTS, EXAMPLES, ITEMS, topic_name
 from headwater.wire import encode, encode_packed
 from streams.features import packed
+from streams.features.store import Slots
 from tests.worlds.brokers import KIND
 from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.streams import (
@@ -184,7 +185,7 @@ def test_lists_and_undos_become_features_that_add_up_whatever_is_redelivered_or_
         assert counted == [{"impression": 1}, {"impression": 1, "click": 1}, {"impression": 1}]
         assert [item for item, _ in store.popular(9, now_ms())] == ["film-2"]
         eventually_equal(store.dead_letters, {"items_not_exposure": 1})
-        server.set(f"{store.prefix}u:ada", "garbage")
+        server.set(store.slots.user("u", "ada"), "garbage")
         send(settings, [event(7, type="like", item_id="film-3")])
     taught = examples_sent(settings)[:4]
     assert [one.kind for one in taught] == [Kind.SHOWN, Kind.EVENT, Kind.EVENT, Kind.UNDONE]
@@ -276,7 +277,7 @@ def test_an_audit_names_the_first_difference(settings: Settings, worker: Start) 
     send(settings, [event(n) for n in range(5)])
     assert folded_all(settings).ok
     with server_of(settings) as server:
-        key = f"{settings.kafka.prefix}u:ada"
+        key = Slots(settings.kafka.prefix, settings.redis.shards).user("u", "ada")
         state = packed.decode(server.get(key))
         other = [one._replace(item_id="film-9") if one.item_id == "film-2" else one for one in state.history]
         server.set(key, packed.encode(replace(state, history=other)))
