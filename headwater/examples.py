@@ -43,6 +43,9 @@ MAX_OFFSET = 2**63 - 1
 MAX_LIMIT = 10_000
 """Longest history that `streams.history_limit` allows."""
 
+MOST_INFLATED = 4 << 20
+"""Longest that the columns of some packed entries may be: 256 of the longest ids take half of it."""
+
 MAX_PLACE = MAX_LIMIT - MAX_SHOWN
 """Lowest place of a list that is believed."""
 
@@ -440,7 +443,9 @@ def _history(given: Any) -> list[Entry]:
         return _unpacked(given)
     found: list[Entry] = []
     for data in given["packed"]:
-        found += _sound(entries(columns_of(b64decode(data, validate=True))))
+        columns = columns_of(b64decode(data, validate=True), MOST_INFLATED)
+        _whole(len(found) + len(columns[4]), 2 * MAX_LIMIT)
+        found += _sound(entries(columns))
     del found[: _whole(given["skipped"], len(found))]
     return [*found, *_unpacked(given["newer"])]
 

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from headwater.errors import InvalidMessage, NewerFormat
@@ -61,6 +62,7 @@ def as_json(state: UserState) -> bytes:
     return orjson.dumps(body)
 
 
+@examples(max_examples=40)
 @given(states())
 def test_what_is_written_comes_back(state: UserState) -> None:
     found = decode(encode(state))
@@ -78,6 +80,7 @@ def test_long_histories_come_back_and_are_small() -> None:
     assert type(as_one([decode(encode(replace(many(200))))], Limits()).history) is list
 
 
+@examples(max_examples=40)
 @given(states(), st.data())
 def test_what_is_cut_off_or_changed_is_named(state: UserState, data: st.DataObject) -> None:
     value = encode(state)
@@ -138,6 +141,7 @@ def goings_on(draw: st.DrawFn) -> list[EventRow]:
     return rows
 
 
+@examples(max_examples=40)
 @given(goings_on(), st.lists(st.integers(0, 12), max_size=6), st.booleans())
 def test_a_base_and_the_tail_that_was_added_are_the_state(rows: list[EventRow], cuts: list[int], hot: bool) -> None:
     state = replace(KNOWN)
@@ -188,6 +192,7 @@ def test_a_write_costs_what_changed_and_a_base_is_written_anew_now_and_then() ->
     assert size < 4000
 
 
+@examples(max_examples=40)
 @given(st.data())
 def test_a_tail_that_is_cut_off_or_changed_is_named(data: st.DataObject) -> None:
     state = replace(KNOWN)
@@ -227,6 +232,7 @@ ODD = [
     b'["a",0,"",0,[5],0,0]',
 ]
 ODD += [b'["a",0,"click",0,[5],0,[-1]]', zlib.compress(b'["a",0,"click",0,[5],0,0]')[:-3]]
+ODD += [zlib.compress(b'["a",0,"click",0,[5' + b",0" * n + b"],0,0]") for n in (30_000, 3_000_000)]
 PAST = {"packed": [b64encode(b'["a",0,"click",0,[5],0,0]').decode()], "skipped": 0, "newer": []}
 
 
