@@ -1,7 +1,7 @@
 """Reads `items` and `surfaces` in one thread, `model` and `model-deltas` in another, which also watches that `requests`
 are finished.
 
-Before: the topics. After: the catalogue, the surfaces and the scorer's idle half, which these threads alone write.
+Before: the topics. After: the catalogue, the surfaces and the scorer's model, which these threads alone write.
 Knows nothing of requests but how far they are finished.
 
 Why threads: reading a bundle takes 20 ms at 1,700 items and seconds at 100,000, nearly all of it in file reads, hashing

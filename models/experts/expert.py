@@ -61,8 +61,9 @@ class Expert(Part):
     """How many opinions it has, each with a weight of the gate's."""
 
     on_arrival: ClassVar[bool] = False
-    """Whether it has its one, sparse opinion the moment a query arrives (`arrive`), before the block is full. Serving
-    asks by `arrive`, too; its `nodes` say the same for a graph that is alone (`build_graph(pure=True)`)."""
+    """Whether it has its one, sparse opinion the moment a query arrives (`arrive`), before the block is full. `nodes`
+    say the same; the memories are asked by `arrive` in serving, too, but for a graph that is alone
+    (`build_graph(pure=True)`)."""
 
     def start(self) -> list[float]:
         """The gate's weights for its opinions before anything is learned, `trusts` of them."""

@@ -38,6 +38,7 @@ from models.experts.expert import Expert, Reviser
 from models.experts.popularity import KNOWN, OPEN, UNSEEN, Popularity
 from models.experts.registry import Parts
 from models.onnx_nodes import IR_VERSION, OPSET, Nodes
+from models.part import Part
 from models.published.names import ALONE, EXPERTS, FEW, SAID, SCORES, rows_of, said_of
 from models.shown.showings import FACTS
 
@@ -102,7 +103,7 @@ def build_graph(config: ModelConfig, *, pure: bool = False) -> bytes:
     for expert, trust, name in zip(parts.experts, trusts, _said(parts), strict=True):
         if isinstance(expert, Reviser):
             continue
-        if expert.on_arrival and not pure:
+        if expert in parts.memories and not pure:
             few[name] = [(rows_of(expert.name), add("Mul", said_of(expert.name), trust, out=f"few_{name}"))]
             if name != expert.part:
                 few.setdefault(expert.part, []).extend(few[name])
@@ -157,8 +158,8 @@ def _model(
     add: Nodes, config: ModelConfig, parts: Parts, few: Mapping[str, Sequence[tuple[str, str]]], pure: bool
 ) -> bytes:
     """The nodes with their inputs and outputs, checked and serialized."""
-    loops = [expert for expert in parts.experts if expert.on_arrival and not pure]
-    told_of = [*loops, *([] if pure else [parts.popularity])]
+    loops = [] if pure else parts.memories
+    told_of: list[Part] = [] if pure else [*parts.memories, parts.popularity]
     weights = {
         name: (helper.np_dtype_to_tensor_dtype(np.dtype(one.dtype)), one.shape)
         for part in (*parts.experts, parts.gate, parts.return_rate)
