@@ -274,3 +274,16 @@ def test_examples_that_need_several_records_are_cut_and_stay_in_order(monkeypatc
     assert 2 < len(records) < 4 * sum(map(len, records)) / most
     assert all(len(one) <= most for one in records)
     assert [example for one in records for example in unpack(one)] == whole
+
+
+@pytest.mark.parametrize("limit", [1, 10, 25, 26, 90, 140, 150])
+def test_a_limit_that_was_lowered_holds_for_what_is_packed(limit: int) -> None:
+    limits = Limits(history=limit, dedupe=4)
+    base, plain = encode(replace(KNOWN)), replace(KNOWN)
+    state, tail = decode(base), b""
+    for row in in_order(5):
+        before, state, plain = state, fold(state, row, limits), fold(plain, row, limits)
+        record = change(before, state)
+        base, tail = (encode(state), b"") if record is None else (base, tail + record)
+        assert decode(base, tail) == state == plain
+        assert len(state.history) == limit

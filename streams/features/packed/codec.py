@@ -39,7 +39,7 @@ LEAST_APART = 26
 """Entries of a history from which on it stands apart."""
 
 LEAST_BASE, TAIL_SHARE = 1024, 4
-"""A base of fewer bytes is always written anew. A tail grows to a fourth of its base: some 25 events of 1,000."""
+"""A base of fewer bytes is always written anew. A tail grows to a fourth of its base: some 19 events of 1,000."""
 
 ERRORS = (ValueError, TypeError, LookupError, error, zlib.error, OverflowError)
 """What taking bytes apart raises that nobody has written."""
@@ -51,10 +51,10 @@ def encode(state: UserState) -> bytes:
     >>> encode(UserState(count=12))[:4]
     b'\\x0112:'
     """
-    past = state.history
+    is_long = len(state.history) >= LEAST_APART
+    past = PackedHistory.of(state.history) if is_long else _plain(state.history)
     columns: list[Any] = [state.partition, state.offset, state.folded_ms, 0]
-    if len(past) >= LEAST_APART:
-        past = PackedHistory.of(past)
+    if isinstance(past, PackedHistory):
         numbers = [(one.size, one.newest_ms, len(one.data)) for one in past.packed]
         columns[3] = (past.skipped, *chain(*numbers))
     elif past:
