@@ -168,6 +168,36 @@ def test_catalogue_entries_below_the_mark_are_not_written_again(store: FeatureSt
     assert store.read_items([]) == []
 
 
+def test_a_slot_that_forgot_takes_no_entries_before_it_has_those_that_it_lost(
+    settings: Settings, store: FeatureStore
+) -> None:
+    standing = store.standing(ITEMS)
+    assert store.put_items({"a": b"1", "b": b"1"}, 0, 5, standing) == "written"
+    with server_of(settings) as server:
+        server.delete(store.slots.marks(store.slots.of("a"), ITEMS), store.slots.user("item", "a"))
+    assert store.put_items({"a": b"2"}, 0, 6, standing) == "behind"
+    assert store.marks_of(ITEMS) == {}  # from there the topic is read again
+    standing = store.standing(ITEMS)
+    assert store.put_items({"a": b"1", "b": b"1"}, 0, 5, standing) == "written"
+    assert store.put_items({"a": b"2"}, 0, 6, standing) == "written"
+    assert store.read_items(["a", "b"]) == [b"2", b"1"]
+    assert store.marks_of(ITEMS) == {0: 6}
+
+
+def test_what_is_recorded_of_slots_is_not_written_over_where_it_was_lost(
+    settings: Settings, store: FeatureStore
+) -> None:
+    if store.slots.count == 1:
+        return  # its own marks are all there is
+    standing = store.standing(ITEMS)
+    assert store.put_items({"a": b"1"}, 0, 5, standing) == "written"
+    with server_of(settings) as server:
+        server.delete(store.slots.home("marks:items"), store.slots.home("slots:marks:items"))
+    assert store.put_items({"b": b"1"}, 0, 6, standing) == "behind"
+    assert store.marks_of(ITEMS) == {}
+    assert store.standing(ITEMS).highest() == {0: 6}
+
+
 def test_dead_letters_are_counted_once_however_often_they_were_sent(store: FeatureStore) -> None:
     letters = [("schema", "events/0", 5, 0), ("schema", "events/0", 5, 1), ("null_key", "events/1", 2, 0)]
     assert store.count_dead_letters(letters) == 3
