@@ -41,17 +41,23 @@ RETRIES, RETRIED_S = 3, 10
 """Made by obstore within one request; whoever called tries again later."""
 
 VARIABLES = {
-    "s3": ("AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL"),
-    "gs": ("GOOGLE_APPLICATION_CREDENTIALS", ""),
-    "az": ("AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ENDPOINT"),
+    "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUNT_KEY",
 }
-"""By scheme: where credentials come from, and the address of a server other than the usual one."""
+"""By scheme: where credentials come from."""
+
+ENDPOINTS = {"s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"), "az": ("AZURE_STORAGE_ENDPOINT",)}
+"""The address of a server other than the usual one."""
 
 NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist")
 NOT_LET_IN = re.compile(
     r"AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|AuthenticationFailed|status code: 40[13]"
 )
 """obstore has classes for these, and raises them for single objects, but not where it lists."""
+
+PANIC = "PanicException"
+"""What obstore makes of a bug of its own, beside the tree of exceptions: it must end no worker."""
 
 
 class ObjectStore:
@@ -66,8 +72,11 @@ class ObjectStore:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        scheme = urlsplit(url).scheme
-        self._variables, endpoint = VARIABLES[scheme if scheme in VARIABLES else "az"]
+        scheme = urlsplit(url).scheme if urlsplit(url).scheme in VARIABLES else "az"
+        self._variables = VARIABLES[scheme]
+        for name in self._variables.split(", "):
+            if os.environ.get(name, "").strip() != os.environ.get(name, ""):
+                raise SettingsError(f"{name} in the environment begins or ends in white space: take it away")
         try:
             import obstore
             from obstore.exceptions import BaseError
@@ -82,7 +91,7 @@ class ObjectStore:
         options: Any = {
             "connect_timeout": f"{CONNECT_S}s",
             "timeout": f"{REQUEST_S}s",
-            "allow_http": os.environ.get(endpoint, "").startswith("http://"),
+            **_plain_http(scheme),
         }
         retries: Any = {"max_retries": RETRIES, "retry_timeout": np.timedelta64(RETRIED_S, "s").item()}
         try:
@@ -167,19 +176,32 @@ class ObjectStore:
         """The store's errors as ours. Raises Unavailable, and FileNotFoundError where an object is missing."""
         try:
             yield
-        except self._errors as error:
+        except BaseException as error:
+            if not isinstance(error, self._errors) and type(error).__name__ != PANIC:
+                raise
             text, said = str(error), _short(error)
             if NO_BUCKET.search(text):
                 remedy = "there is no such bucket: make it, or correct `bundles` in the settings"
             elif isinstance(error, FileNotFoundError):
                 raise FileNotFoundError(said) from None
-            elif NOT_LET_IN.search(text):
-                remedy = f"we are not let in: check {self._variables}; to list, read, write and delete must be allowed"
             elif "169.254.169.254" in text:
                 remedy = f"no credentials are given, and this machine has none of its own: set {self._variables}"
+            elif NOT_LET_IN.search(text):
+                remedy = f"we are not let in: check {self._variables}; to list, read, write and delete must be allowed"
             else:
                 remedy = f"is it away? Check the network and {self._variables}"
             raise Unavailable(f"{self._url}: {what} ({said}): {remedy}.") from None
+
+
+def _plain_http(scheme: str) -> dict[str, bool]:
+    """Whether TLS may be left out: where the environment says so. Raises SettingsError."""
+    for name in ENDPOINTS.get(scheme, ()):
+        value = os.environ.get(name, "")
+        if value and not re.fullmatch(r"https?://[\w.\-\[\]:]+/?[\w.\-/]*", value, re.ASCII):
+            raise SettingsError(f"{name} in the environment is no http:// or https:// address of a server: correct it")
+        if value.startswith("http://"):
+            return {"allow_http": True}
+    return {}
 
 
 def _cut(parts: Iterable[bytes | memoryview], pieces: int) -> Iterator[bytes]:
@@ -201,7 +223,7 @@ def _cut(parts: Iterable[bytes | memoryview], pieces: int) -> Iterator[bytes]:
         yield bytes(piece)
 
 
-def _short(error: Exception) -> str:
+def _short(error: BaseException) -> str:
     """What an error says, without the request and its signature."""
     text = str(error)
     code = re.search(r"<Code>(\w{1,60})</Code>(?:.*?<Message>([^<]{1,200})</Message>)?", text, re.DOTALL)

@@ -192,3 +192,17 @@ def test_an_address_that_is_none_is_refused_and_not_repeated(given: str, why: st
     with pytest.raises(SettingsError, match=f"trainer.bundles: .*{why}") as told:
         load_settings(trainer={"bundles": given})
     assert "hush" not in str(told.value)
+
+
+@pytest.mark.parametrize("given", ["no url", "objects:7070", "http://", "ftp://objects"])
+def test_an_endpoint_that_is_none_is_named_and_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", given)
+    with pytest.raises(SettingsError, match="AWS_ENDPOINT_URL in the environment is no http"):
+        open_store("s3://bucket/models")
+
+
+def test_credentials_that_end_in_a_line_break_are_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", f"{SECRET}\n")
+    with pytest.raises(SettingsError, match="AWS_SECRET_ACCESS_KEY in the environment begins or ends in white") as told:
+        open_store("s3://bucket/models")
+    assert SECRET not in str(told.value)
