@@ -6,6 +6,7 @@ import ast
 import json
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -221,3 +222,11 @@ def test_a_gradient_waits_from_its_moment_to_the_first_answer_of_its_version_or_
     assert max(waits) == pytest.approx(2099.0)
     assert min(waits) == pytest.approx(119.0, abs=20)
     assert waits_of(cut, {}, [2, 3]) == ([], [])
+
+
+def test_beside_an_installed_wheel_the_command_says_that_it_needs_the_checkout() -> None:
+    with patch("console.commands.bench.checkout.importlib.util.find_spec", return_value=None):
+        for words in (["--list"], ["compare", "a", "b"], ["page"]):
+            refused = headwater("bench", *words)
+            assert refused.returncode == 2
+            assert "bench needs the checkout" in refused.stderr
