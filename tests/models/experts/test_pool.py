@@ -241,6 +241,24 @@ def test_a_row_costs_what_is_known_of_it_and_what_it_leaves_is_used_again() -> N
     assert len(memory.weights()["memory0_ids"]) == 4096 * 8
 
 
+@pytest.mark.parametrize("most_rows", [1 << 40, 1 << 60])
+def test_where_the_system_gives_no_such_addresses_the_pool_grows_by_being_copied(most_rows: int) -> None:
+    config, choose = MemoryConfig(reach=8, symmetric=True, write_fade=0.8, read_fade=0.8, slots=64), random.Random(3)
+    here, there = (AssociationMemory(config, 400, most_rows=most) for most in (400, most_rows))
+    lengths = set()
+    for n in range(2000):
+        recent = np.array(choose.sample(range(400), 8))
+        for memory in (here, there):
+            memory.update(recent, n % 400)
+        lengths.add(len(there.held.ids))
+    assert len(lengths) > 3
+    assert len(here.held.ids) > max(lengths)
+    for name, array in here.weights().items():
+        np.testing.assert_array_equal(there.weights()[name], array)
+    ours, theirs = here.take_changes(), there.take_changes()
+    assert ours.places["memory0_ids"].tolist() == theirs.places["memory0_ids"].tolist()
+
+
 def test_a_publication_names_the_places_of_one_event() -> None:
     memory = AssociationMemory(MemoryConfig(reach=3, symmetric=True, write_fade=0.8, read_fade=0.8), 1000)
     for row in range(3, 1000):
