@@ -5,7 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 from dataclasses import dataclass, field
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streams.features.store import KnownMarks, Reading, SlotMarks, Slots, StoreStanding
@@ -116,7 +116,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(STEPS)
 def test_every_event_is_folded_once_whatever_slots_and_records_lose(steps: list[tuple[object, ...]]) -> None:
     store = StoreInMemory()
