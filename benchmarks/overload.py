@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 
 from headwater.examples import Example, Segment, pack_segments, unpack
+from headwater.histories import PackedHistory
 from models.config import model_config
 from models.learner import Learner, compile_loops
 from replay import open_source
@@ -33,6 +34,9 @@ from trainer.overload import Behind, Overload
 __all__ = ["OverloadFigures", "main", "measured"]
 
 PER_RECORD = 50
+NEWER = 64
+"""Entries of a history that are not packed, at most."""
+
 CHUNK = 64
 LOOK_S = 0.25
 WARM_UP = 2_000
@@ -64,13 +68,20 @@ class OverloadFigures:
 
 
 def _records(examples: Sequence[Example]) -> list[bytes]:
-    """As the streams worker packs them, each example with its own history."""
-    packed = []
+    """As the streams worker packs them, each example with its own history: what is old of it packed, as it keeps it."""
+    packed, kept = [], dict[str, PackedHistory]()
     for at in range(0, len(examples), PER_RECORD):
         run = examples[at : at + PER_RECORD]
-        segments = [Segment(one.user_id, list(one.history), [one.target], [one.position]) for one in run]
+        segments = [Segment(one.user_id, _kept(one, kept), [one.target], [one.position]) for one in run]
         packed.append(pack_segments(0, segments))
     return packed
+
+
+def _kept(example: Example, kept: dict[str, PackedHistory]) -> PackedHistory:
+    history, before = list(example.history), kept.get(example.user_id)
+    if before is None or not before.older <= len(history) <= before.older + NEWER:
+        before = kept[example.user_id] = PackedHistory.of(history)
+    return PackedHistory(before.packed, before.skipped, history[before.older :])
 
 
 def _learn(learner: Learner, record: bytes) -> None:

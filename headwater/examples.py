@@ -443,11 +443,32 @@ def _history(given: Any) -> list[Entry]:
         return _unpacked(given)
     found: list[Entry] = []
     for data in given["packed"]:
-        columns = columns_of(b64decode(data, validate=True), MOST_INFLATED)
-        _whole(len(found) + len(columns[4]), 2 * MAX_LIMIT)
-        found += _sound(entries(columns))
+        found += _unpacked_together(data, len(found))
     del found[: _whole(given["skipped"], len(found))]
     return [*found, *_unpacked(given["newer"])]
+
+
+_together: dict[str, list[Entry]] = {}
+"""What was unpacked lately, by its text, the oldest first: a user's next example has the same again."""
+
+MOST_TOGETHER, LONGEST_TOGETHER = 512, 512
+"""How many of these are kept, and the most entries of one: 30 MB in all."""
+
+
+def _unpacked_together(data: Any, before: int) -> list[Entry]:
+    """What is packed together, after so many that were."""
+    known = _together.get(data)
+    if known is not None:
+        _whole(before + len(known), 2 * MAX_LIMIT)
+        return known
+    columns = columns_of(b64decode(data, validate=True), MOST_INFLATED)
+    _whole(before + len(columns[4]), 2 * MAX_LIMIT)
+    found = _sound(entries(columns))
+    if len(found) <= LONGEST_TOGETHER:
+        if len(_together) >= MOST_TOGETHER:
+            del _together[next(iter(_together))]
+        _together[data] = found
+    return found
 
 
 def _sound(past: list[Entry]) -> list[Entry]:

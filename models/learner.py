@@ -231,7 +231,7 @@ class Learner:
     def _count(self, example: Example) -> Pending:
         """Let experts learn an example at once, and no more: its block rests."""
         target, history, rows = example.target, example.history, self.items.rows
-        pending = _unread(example)
+        pending = _unread(example) if self.lists.begun else Pending("", None, NOBODY, -1, UNREAD, since=0.0)
         since_ms = target.time_ms - history[-1].time_ms if history else 0
         before_it = recent_distinct(history, rows, self.config, since_ms, self._reach, self._reach_by_time)
         before = next((entry[1] for entry in reversed(history) if entry[0] == target.item_id), None)
@@ -677,6 +677,11 @@ class Learner:
         self._tell_share()
         on_arrival = sum(expert.on_arrival for expert in self.parts.experts)
         self.pending = [_pending(values, arrays, i, on_arrival) for i, values in enumerate(header["pending"])]
+
+
+UNREAD = Steps([], [], [], [])
+NOBODY = Entry("", "", 0, None)
+"""What waits of an example of a block that rests where no list was ever shown: nobody looks at it."""
 
 
 def _unread(example: Example) -> Pending:
