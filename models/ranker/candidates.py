@@ -127,7 +127,8 @@ def candidates_of(
         (C,) different rows, at most MOST, ascending. The fused best come first where there are too many, then own, the
         best of the new items, the experts' in their order, and others.
     """
-    lists = [_best(scores, scores, FUSED, NOTHING), own, _best_new(scores, counts, NEW)]
+    fused, new = _best_and_new(scores, counts, FUSED, NEW)
+    lists = [fused, own, new]
     for said in opinions:
         if isinstance(said, Sparse):
             lists.append(_best_of(said.rows, said.values, scores, EACH))
@@ -194,23 +195,21 @@ def _best(values: Array, scores: Array, k: int, least: np.float32) -> Rows:
 
 
 @compiled
-def _best_new(scores: Array, counts: Array, k: int) -> Rows:
-    """The same by the scores themselves, of items with at most FEW_EVENTS."""
-    kept, rows = np.full(k, NOTHING, np.float32), np.full(k, 1 << 62, np.int64)
-    least = NOTHING
-    for begin in range(0, len(scores), STRETCH):
-        some, few = scores[begin : begin + STRETCH], counts[begin : begin + STRETCH]
-        better = 0
-        for j in range(len(some)):
-            better += (some[j] > least) & (few[j] <= FEW_EVENTS)
-        if not better:
-            continue
-        for j in range(len(some)):
-            if some[j] > least and few[j] <= FEW_EVENTS:
-                kept[0], rows[0] = some[j], begin + j
-                _sift(kept, rows, k)
-                least = kept[0]
-    return rows[rows < 1 << 62]
+def _best_and_new(scores: Array, counts: Array, k: int, many: int) -> tuple[Rows, Rows]:
+    """The same by the scores themselves, and the best `many` of items with at most FEW_EVENTS, in one pass."""
+    kept, rows, least = np.full(k, NOTHING, np.float32), np.full(k, 1 << 62, np.int64), NOTHING
+    new, new_rows, least_new = np.full(many, NOTHING, np.float32), np.full(many, 1 << 62, np.int64), NOTHING
+    for j in range(len(scores)):
+        score = scores[j]
+        if score > least:
+            kept[0], rows[0] = score, j
+            _sift(kept, rows, k)
+            least = kept[0]
+        if score > least_new and counts[j] <= FEW_EVENTS:
+            new[0], new_rows[0] = score, j
+            _sift(new, new_rows, many)
+            least_new = new[0]
+    return rows[rows < 1 << 62], new_rows[new_rows < 1 << 62]
 
 
 @compiled
