@@ -61,7 +61,7 @@ class Demo:
         self.pages.step("data", self.data.describe())
         supervisor = Supervisor(
             self.directory,
-            self.settings,
+            _all_learned(self.settings),
             embedded_kafka=self.embedded_kafka,
             embedded_redis=self.embedded_redis,
             say=self.notes.append,
@@ -251,3 +251,9 @@ def _wait_until(condition: Callable[[], bool], what: str, meanwhile: Callable[[]
             raise Unavailable(f"waited over {CATCH_UP_S:.0f} s for {what}. The workers' logs say more.")
         meanwhile()
         time.sleep(LOOK_S)
+
+
+def _all_learned(settings: Settings) -> Settings:
+    """Everything is learned in full: the feed waits for the trainer, and how well that tells what comes is shown."""
+    trainer = settings.trainer.model_copy(update={"keep_up_s": 0.0})
+    return settings.model_copy(update={"trainer": trainer})
