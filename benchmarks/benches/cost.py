@@ -36,6 +36,8 @@ def measured(setup: Setup) -> list[Row]:
             spent["events"].append(_spent(made, lambda: _events(made, seconds)))
             spent["answers"].append(_spent(made, lambda: _requests(made, seconds)))
         sizes.append(_sizes(made))
+    if "broker" not in spent["idle"][0]:
+        setup.left("the broker's processor time is not in it: its command line names no port, or it is elsewhere")
     rows = []
     for name, count in counts.items():
         parts = {
