@@ -14,7 +14,8 @@ _ALL = (
     Bench(
         "overload", "Ten times more than the trainer sustains: how far behind it falls, what it still learns in full."
     ),
-    Bench("memory", "Bytes of the store by user, and what trainer and serving hold of 100,000 items."),
+    Bench("users", "Bytes of the store that a user takes, by how much the user has done."),
+    Bench("memory", "What trainer and serving hold at a catalogue of 100,000 items."),
     Bench("publish", "Bytes of deltas a second and of a full bundle, and what a bundle costs the trainer."),
     Bench("start", "`headwater up` to the first answer, and a cold serving worker with a large model."),
     Bench("cost", "Processor time of all processes for 1,000 events and for 1,000 answers.", True),

@@ -1,36 +1,18 @@
-"""What is held: bytes of the store by user, and the memory of trainer and serving at a catalogue of 100,000 items."""
+"""What trainer and serving hold at a catalogue of 100,000 items."""
 
 from __future__ import annotations
 
-import contextlib
-import re
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any
 
-import redis
-
-from benchmarks.ruler import Bar, Beside, Row, Setup
+from benchmarks.ruler import Bar, Row, Setup
 from benchmarks.ruler.turns import peak_mb, resident_mb
-from benchmarks.ruler.worlds import applied, fill, packed, wait, world, writer
-from console.local.supervisor import Supervisor
-from headwater.events import now_ms
-
-METARANK = 0.8 * 2**30 / 1e6
-"""Bytes a user: 0.8 GiB per million, as its documentation has it."""
-
-OF_LENGTH = {7: Bar(0.4 * 2**30 / 1e6, 0.3 * 2**30 / 1e6), 200: Bar(3000, 2000), 1000: Bar(13_000, 9000)}
-USERS = {7: 3000, 200: 200, 1000: 60}
-ITEMS = 2000
+from benchmarks.ruler.worlds import fill, wait, world
 
 
 def measured(setup: Setup) -> Iterator[Row]:
-    """Of a real store and of real workers."""
-    for length in setup.pick((7, 200, 1000), (7,)):
-        with world(replace(setup, directory=setup.directory / str(length)), ("streams",)) as made:
-            yield _of_users(made, length, setup.pick(USERS[length], 20))
+    """Resident memory of real workers, when all of a past is learned and served."""
     items = setup.pick(100_000, 500)
-    with world(replace(setup, directory=setup.directory / "items"), serving={"exposures": False}) as made:
+    with world(setup, serving={"exposures": False}) as made:
         fill(made, items=items, events=setup.pick(50_000, 500), users=5000)
         version = made.workers["trainer"].metrics().total("headwater_model_version")
         serving = made.workers["serving"]
@@ -45,39 +27,3 @@ def measured(setup: Setup) -> Iterator[Row]:
             note = f"at most {peak_mb(pid):,.0f} MB since its start"
             bars = [Bar(most)] if items == 100_000 else []
             yield Row(f"{name}, {items:,} items", "MB", "less", [resident_mb(pid)], bars=bars, note=note)
-
-
-def _of_users(made: Supervisor, length: int, users: int) -> Row:
-    """Bytes of all keys that hold a user's name, after each has had so many events."""
-    begin, out = now_ms() - 3_600_000 * 24, writer(made.settings.kafka)
-    told = (
-        (f"user-{user}", f"item-{(user * 31 + n * n * 7 + n) % ITEMS}", begin + 60_000 * n + user)
-        for n in range(length)
-        for user in range(users)
-    )
-    packed(out, made.settings.kafka, told)
-    out.flush()
-    wait(lambda: applied(made) >= users * length, lambda: applied(made), f"{users * length:,} events are applied")
-    with contextlib.closing(redis.Redis.from_url(made.settings.redis.url.get_secret_value())) as server:
-        sizes, values = _sizes(server)
-    return Row(
-        f"a user of {length:,} events",
-        "bytes",
-        "less",
-        [sum(sizes) / users],
-        [Beside("its values alone", "floor", [sum(values) / users])]
-        + ([Beside("Metarank", "published", [METARANK])] if length == 7 else []),
-        [OF_LENGTH[length]],
-        f"{users:,} users, {len(sizes) / users:.2f} keys each, {sum(sizes) / users / length:.1f} bytes an event",
-    )
-
-
-def _sizes(server: Any) -> tuple[list[int], list[int]]:
-    """What users' keys take, with all that the server adds, and the values alone where they are strings."""
-    keys = [key for key in server.scan_iter(count=10_000) if re.search(rb"user-\d+", key)]
-    pipe = server.pipeline(transaction=False)
-    for key in keys:
-        pipe.memory_usage(key, samples=0)
-        pipe.strlen(key)
-    found = pipe.execute(raise_on_error=False)
-    return [int(one) for one in found[::2]], [one if isinstance(one, int) else 0 for one in found[1::2]]

@@ -54,7 +54,7 @@ FIGURES = tuple(
     for one in (
         ("i", "events that a core folds, histories of 200", "events/s", "ingest", "single, histories of 200"),
         ("p", "the same, 50 events a record", "events/s", "ingest", "packed, histories of 200"),
-        ("b", "a user of 200 events in the store", "bytes", "memory", "a user of 200 events"),
+        ("b", "a user of 200 events in the store", "bytes", "users", "a user of 200 events"),
         ("t", "processor time of the store for 1,000 events", "ms", "cost", "1,000 events, store"),
         ("a", "processor time of serving for 1,000 answers", "ms", "cost", "1,000 answers, serving"),
         ("l", "examples that a core learns in full", "examples/s", "learn", "gru, 100,000 items"),
