@@ -43,6 +43,7 @@ from benchmarks.ruler import Setup
 from benchmarks.ruler.worlds import broker
 from benchmarks.traffic import librdkafka
 from console.local.processes import WorkerProcess, settings_environment
+from console.local.supervisor import stopping_signals
 from embedded import EmbeddedStore
 from headwater.events import Event, now_ms
 from headwater.examples import Entry
@@ -392,12 +393,13 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    found = figures(
-        arguments.cases or CASES,
-        quick=arguments.quick,
-        turns=arguments.turns,
-        say=lambda line: print(line, file=sys.stderr if arguments.json else sys.stdout, flush=True),
-    )
+    with stopping_signals():  # a worker that is stopped would stay behind
+        found = figures(
+            arguments.cases or CASES,
+            quick=arguments.quick,
+            turns=arguments.turns,
+            say=lambda line: print(line, file=sys.stderr if arguments.json else sys.stdout, flush=True),
+        )
     print(json.dumps(found) if arguments.json else f"{found['machine']}, commit {found['commit']}")
 
 
