@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 
 from headwater.errors import CheckpointError, SettingsError
 from models.checkpoint import read_checkpoint, write_checkpoint
+from models.experts.reserved import copied
 from models.learner import Learner
 
 __all__ = ["Checkpoints", "state_digest"]
@@ -112,10 +113,10 @@ class Checkpoints:
             return False
         self.join()
         tensors, header = learner.collect(extra)
-        copied = {name: np.array(tensor, copy=True) for name, tensor in tensors.items()}
+        kept = {name: copied(tensor) for name, tensor in tensors.items()}
         frozen = orjson.loads(orjson.dumps(header))
         path = self.directory / f"checkpoint-{offset:020d}.ckpt"
-        self._thread = threading.Thread(target=self._write, args=(path, copied, frozen), name="checkpoint")
+        self._thread = threading.Thread(target=self._write, args=(path, kept, frozen), name="checkpoint")
         self._thread.start()
         if wait:
             self.join()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from models.config import ModelConfig
 from models.experts.registry import Parts
+from models.experts.reserved import copied
 from models.part import Changes
 from models.published.bundle import Bundle
 from models.published.delta import Delta
@@ -64,7 +65,7 @@ class Publication:
                 config=config,
                 version=self.version,
                 parent=parent,
-                weights={name: array.copy() for name, array in weights.items()},
+                weights={name: copied(array) for name, array in weights.items()},
                 digest=self.digest,
                 graph=build_graph(config),
                 hashes=self._hashes.copy(),

@@ -20,6 +20,7 @@ from models.experts.associations import read_associations
 from models.experts.expert import LearnedEvent
 from models.experts.memory import FORGOTTEN, HIGHEST, NEGLIGIBLE, NEVER, AssociationMemory
 from models.experts.pool import empty_pool, unpack
+from models.experts.reserved import copied
 from models.inputs import Recent
 from models.learner import Learner
 from models.published.delta import DeltaAssembler
@@ -327,3 +328,10 @@ def test_a_bundle_of_the_last_release_is_read_and_takes_its_trainers_delta(sampl
     assert delta is not None
     bundle.apply(delta)
     assert bundle.digest == delta.digest
+
+
+def test_a_copy_that_leaves_zeros_out_holds_the_same_bits() -> None:
+    array = np.zeros((300_000, 3), np.float32)
+    array[[0, 123_456, 299_999]] = [-0.0, np.nan, 1e-42]
+    assert copied(array).tobytes() == array.tobytes()
+    assert copied(array[::2]).tobytes() == array[::2].tobytes()
