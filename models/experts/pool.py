@@ -115,8 +115,7 @@ def enlarged(pool: AssociationPool, places: int, rows: int) -> AssociationPool:
                 raise
             continue
         break
-    before: tuple[NDArray[Any], ...]
-    before = pool.held.ids, pool.held.weights, pool.next_free, pool.touched, pool.touched_pages
+    before: list[NDArray[Any]] = [pool.held.ids, pool.held.weights, pool.next_free, pool.touched, pool.touched_pages]
     for array, old in zip(new, before, strict=True):
         kept = min(len(old), top + 1)
         array[:kept] = old[:kept]
