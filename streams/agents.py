@@ -76,7 +76,7 @@ class Agents:
         self._standing: dict[str, StoreStanding] = {}
         self._rounds = EventRounds(
             settings.streams, Limits.of(settings), store, outbox, metrics, losses, self._retry,
-            lambda users, marks: rebuilt(settings, users, marks, operations.progress),
+            lambda users: rebuilt(settings, users, operations.progress),
         )  # fmt: skip
         self._prefix = prefix = settings.kafka.prefix
         app.agent(raw_topic(app, EVENTS, prefix), name="features")(self._features)

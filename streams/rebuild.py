@@ -1,13 +1,13 @@
 """Users made again from the log, when what the store holds of them is no state that anybody wrote.
 
 Before: `streams.rounds` reads a key with garbage in it. After: the state as it was folded, as far as the log goes.
-Every partition is read up to its mark, for producers may put a user's events anywhere; a record without the user's id
-in it is not decoded.
+Every partition is read up to the mark of the user's slot, for producers may put a user's events anywhere; a record
+without the user's id in it is not decoded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from headwater.errors import InvalidMessage
@@ -28,14 +28,14 @@ NEEDLES = 50
 
 
 def rebuilt(
-    settings: Settings, users: Collection[str], marks: Mapping[int, int], progress: Callable[[], None]
+    settings: Settings, users: Mapping[str, Mapping[int, int]], progress: Callable[[], None]
 ) -> dict[str, UserState]:
-    """The states of these users as the records up to the marks make them; a user of whom these tell nothing has none.
+    """The states of these users as the records up to their marks make them; one of whom these tell nothing has none.
 
     Parameters
         settings: Kafka, and how much is remembered per user.
-        users: ids.
-        marks: partition of `events` -> offset of the newest record folded.
+        users: id -> partition of `events` -> offset of the newest record folded into its slot: one slot may be behind
+            the others.
         progress: called now and then.
 
     Raises
@@ -45,15 +45,19 @@ def rebuilt(
     limits = Limits.of(settings)
     may_tell = _may_tell_of(users)
     states: dict[str, UserState] = {}
-    end = {partition: mark + 1 for partition, mark in marks.items()}
+    end: dict[int, int] = {}
+    for marks in users.values():
+        for partition, mark in marks.items():
+            end[partition] = max(mark + 1, end.get(partition, 0))
     for span, records in read_partitions(settings.kafka, EVENTS, end=end):
         for number, record in enumerate(records):
             if number % TOLD_EVERY == 0:
                 progress()
             for row in read_as_folded(record, dead, limits.meanings) if may_tell(record.value) else ():
-                if not isinstance(row, InvalidMessage) and row.user_id in users:
-                    before = states.get(row.user_id, EMPTY)
-                    states[row.user_id] = fold(before, row, limits, span.partition, record.timestamp)
+                if isinstance(row, InvalidMessage) or row.offset > users.get(row.user_id, {}).get(span.partition, -1):
+                    continue
+                before = states.get(row.user_id, EMPTY)
+                states[row.user_id] = fold(before, row, limits, span.partition, record.timestamp)
     return states
 
 

@@ -85,7 +85,7 @@ class EventRounds:
         metrics: StreamsMetrics,
         losses: Losses,
         retry: Retry,
-        rebuilt: Callable[[Collection[str], Mapping[int, int]], dict[str, UserState]],
+        rebuilt: Callable[[Mapping[str, Mapping[int, int]]], dict[str, UserState]],
     ) -> None:
         self._limits = limits
         self._times = TimeBounds(settings.oldest_ms, max_ahead_ms=settings.max_ahead_s * 1000)
@@ -234,8 +234,9 @@ class EventRounds:
             return
         for user in damaged:
             self._losses.damaged(f"{self._store.prefix}u:{user}", "is made again from the log, as far as that goes")
-        marks = await self._retry.call_blocking("redis", self._store.marks)
-        states = await self._retry.call_async("kafka", lambda: asyncio.to_thread(self._rebuilt, set(damaged), marks))
+        standing = await self._retry.call_blocking("redis", lambda: self._store.standing(EVENTS))
+        wanted = {user: standing.marks_of(self._store.slots.of(user)) for user in damaged}
+        states = await self._retry.call_async("kafka", lambda: asyncio.to_thread(self._rebuilt, wanted))
         await self._retry.call_blocking("redis", lambda: self._store.mend_users(damaged, states))
 
     def _conflict(self, on: str) -> None:

@@ -76,6 +76,29 @@ def test_users_marks_and_statistics_that_are_none_end_no_worker(settings: Settin
     assert second.stop() == 0
 
 
+def test_a_user_is_made_again_as_far_as_its_slot_was_while_another_slot_has_lost_writes(
+    settings: Settings, worker: Start
+) -> None:
+    settings = settings.model_copy(update={"redis": settings.redis.model_copy(update={"shards": 64})})
+    first = worker("streams.worker", given=settings)
+    send_packed(settings, [event(0, "ada"), event(0, "bob")], 0)
+    send_packed(settings, [event(1, "ada"), event(1, "bob")], 0)
+    assert folded_all(settings).ok
+    assert first.stop() == 0
+    with storing(settings) as store, server_of(settings) as server:
+        slots, lost = store.slots, store.slots.of("bob")
+        assert lost != slots.of("ada")
+        server.hset(slots.key(lost, "marks"), "0", 0)
+        server.delete(*(slots.user(kind, "bob") for kind in "ut"))
+        server.set(slots.user("u", "ada"), b"\x80\x04 garbage")
+        send_packed(settings, [event(2, "ada"), event(2, "bob")], 0)
+        second = worker("streams.worker", given=settings)
+        eventually_equal(store.marks, end_marks(settings))
+        assert times(store, "ada") == [event(n).event_time for n in range(3)]
+        assert times(store, "bob") == [event(n).event_time for n in (1, 2)], "what its mark says that it has is gone"
+        assert second.stop() == 0
+
+
 def test_a_landmark_that_is_none_stops_the_worker_with_one_line_that_says_what_to_do(
     settings: Settings, worker: Start
 ) -> None:

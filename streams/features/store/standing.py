@@ -49,6 +49,14 @@ class StoreStanding:
                     found[partition] = held
         return found
 
+    def marks_of(self, slot: int) -> dict[int, int]:
+        """Partition -> offset of which this slot holds all, and nothing beyond.
+
+        >>> StoreStanding({0: {5: 90}, 1: {5: 70}}, {5: 95}, {0: {5: 90}, 1: {5: 80}}).marks_of(0)
+        {5: 95}
+        """
+        return marks_of_slot(self.own[slot], self.low or {}, self.recorded.get(slot, {}))
+
     def highest(self) -> dict[int, int]:
         """Partition -> the newest offset that any slot holds something of."""
         found = dict(self.low or {})
