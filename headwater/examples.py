@@ -462,13 +462,23 @@ def _unpacked_together(data: Any, before: int) -> list[Entry]:
         _whole(before + len(known), 2 * MAX_LIMIT)
         return known
     columns = columns_of(b64decode(data, validate=True), MOST_INFLATED)
-    _whole(before + len(columns[4]), 2 * MAX_LIMIT)
+    times, sessions = columns[4], columns[6]
+    _whole(before + len(times), 2 * MAX_LIMIT)
+    _refuse_other_steps(times)
+    if sessions and type(sessions[0]) is not list:
+        _refuse_other_steps(sessions)
     found = _sound(entries(columns))
     if len(found) <= LONGEST_TOGETHER:
         if len(_together) >= MOST_TOGETHER:
             del _together[next(iter(_together))]
         _together[data] = found
     return found
+
+
+def _refuse_other_steps(steps: Any) -> None:
+    """Refuse what cannot be added up: texts would be joined, each to all before it, into gigabytes."""
+    if type(steps) is not list or {*map(type, steps)} != {int}:
+        raise TypeError("the steps of times or sessions are no whole numbers")
 
 
 def _sound(past: list[Entry]) -> list[Entry]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 import zlib
 from base64 import b64encode
 from dataclasses import replace
@@ -257,6 +258,24 @@ def test_a_packed_history_that_nobody_packed_is_refused(past: dict[str, Any]) ->
     assert error.value.reason == "schema"
     record["segments"] = [segment | {"history": PAST}]
     assert len(list(unpack(orjson.dumps(record)))) == 1
+
+
+@pytest.mark.parametrize("place", [4, 6])
+def test_texts_in_the_place_of_times_are_refused_before_they_are_joined_into_gigabytes(place: int) -> None:
+    columns: list[Any] = ["a", 0, "click", 0, [5] * 1000, 0, [7] * 1000]
+    columns[place] = ["x" * 400] * 1000
+    history = {**PAST, "packed": [b64encode(zlib.compress(orjson.dumps(columns))).decode()]}
+    segment = {"user": "ada", "history": history, "targets": [["b", "click", 9, None]], "at": [[0, 0]]}
+    value = orjson.dumps({"format": 2, "partition": 0, "limit": 9, "segments": [segment]})
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidMessage) as error:
+            list(unpack(value))
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert error.value.reason == "schema"
+    assert most < 20 << 20
 
 
 def test_examples_that_need_several_records_are_cut_and_stay_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
