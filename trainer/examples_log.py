@@ -19,6 +19,7 @@ from kafka.errors import KafkaError, OffsetOutOfRangeError
 from kafka.structs import OffsetAndMetadata
 
 from headwater.errors import CheckpointError, InvalidMessage, Unavailable
+from headwater.events import now_ms
 from headwater.examples import CatalogueEntry, EventPosition, Example, unpack
 from headwater.kafka import consumer
 from headwater.process import Retry, passes
@@ -160,8 +161,8 @@ def refuse_beyond(entries: Iterable[Example | CatalogueEntry], ends: Mapping[int
 class ExamplesLog:
     """Reads partition 0 of `examples`; a record that cannot be read becomes a dead letter.
 
-    `end` is where the log ended at the newest look, at `looked_s` of the monotonic clock; `time_ms` is the time of the
-    newest record that was opened.
+    `end` is where the log ended at the newest look, at `looked_s` of the monotonic clock; `time_ms` is when the
+    newest record that could be read came into it, as far as that is a time: anybody may claim one.
 
     Parameters
         kafka: where, and the prefix.
@@ -317,12 +318,13 @@ class ExamplesLog:
             entries = list(unpack(record.value))
             refuse_beyond(entries, self._event_ends)
             self._entries.extend(entries[skip:])
+            self.time_ms = min(max(record.timestamp, 0), now_ms())
         except InvalidMessage as error:
             if error.reason == "position_ahead" and not self._looked:
                 self._look_due = True  # with nothing in hand: it may take its time
                 return False
             self._refuse(record, error)
-        self._looked, self.time_ms = False, record.timestamp
+        self._looked = False
         self._records.popleft()
         return True
 

@@ -213,3 +213,21 @@ def test_examples_of_events_that_came_meanwhile_are_learned(settings: Settings, 
         log.close()
     assert taken == expected(values)
     assert not log.progress.dead_letters
+
+
+def test_no_time_that_a_record_claims_is_one_that_no_model_could_tell_of(
+    settings: Settings, writer: KafkaProducer
+) -> None:
+    values = ring_records(50)
+    put_events(settings, writer, values)
+    name, claimed = topic_name(EXAMPLES, settings.kafka.prefix), [-1, now_ms() + 1_800_000]
+    for value, time_ms in zip(values, claimed, strict=True):
+        writer.send(name, value, b"example", partition=0, timestamp_ms=time_ms).get(timeout=20)
+    log = ExamplesLog(settings.kafka, None, writer, RETRY, LOG)
+    try:
+        for n in range(len(values)):
+            assert log.take(25, 5000)
+            assert log.progress.offset == n + 1
+            assert 0 <= log.time_ms <= now_ms()
+    finally:
+        log.close()
