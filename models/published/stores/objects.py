@@ -110,15 +110,20 @@ class ObjectStore:
     def write(self, bundle: Bundle) -> str:
         """Keep a bundle; its name."""
         name = bundle_name(bundle)
-        if self._taken[0] != name:
-            if name in self.names():
-                return name
-            self._taken = (name, set())
+        there = self._files(name)
+        if METADATA in there:
+            return name
+        self._taken = (name, self._taken[1] & there if self._taken[0] == name else set())
         contents = pack_bundle(bundle)
         pieces = {file: -(-sum(map(len, parts)) // PIECE_BYTES) for file, parts in contents.items()}
         for file, parts in contents.items():
             for piece, data in zip(piece_names(file, pieces[file]), _cut(parts, pieces[file]), strict=True):
                 self._put(name, piece, data)
+        if lost := self._taken[1] - self._files(name):  # whoever else cleans up took it for torn
+            raise Unavailable(
+                f"{self._url}: somebody removed {name}/{min(lost)} while the bundle was written. Has another trainer "
+                "this prefix, too? Give each its own."
+            )
         self._put(name, METADATA, pack_metadata(bundle, contents, {f: n for f, n in pieces.items() if n > 1}))
         self._taken = ("", set())
         return name
@@ -129,6 +134,12 @@ class ObjectStore:
         with self._asked(f"{name}/{file} could not be written"):
             self._obstore.put(self._store, f"{name}/{file}", data, use_multipart=False)
         self._taken[1].add(file)
+
+    def _files(self, name: str) -> set[str]:
+        """What there is of a bundle."""
+        with self._asked(f"what is there of {name} could not be listed"):
+            listed = self._obstore.list(self._store, prefix=f"{name}/")
+            return {one["path"].removeprefix(f"{name}/") for batch in listed for one in batch}
 
     def read(self, name: str, heard: Callable[[], None] = lambda: None) -> Bundle:
         """A bundle, every checksum verified."""
@@ -149,10 +160,10 @@ class ObjectStore:
     def remove(self, name: str) -> None:
         """Remove a bundle, if it is there: first what makes it one."""
         with self._asked(f"{name} could not be removed"):
-            listed = [one["path"] for batch in self._obstore.list(self._store, prefix=f"{name}/") for one in batch]
-            for paths in ([p for p in listed if p.endswith(METADATA)], [p for p in listed if not p.endswith(METADATA)]):
-                if paths:
-                    self._obstore.delete(self._store, paths)
+            files = self._files(name)
+            for some in (files & {METADATA}, files - {METADATA}):
+                if some:
+                    self._obstore.delete(self._store, [f"{name}/{file}" for file in sorted(some)])
 
     def clear_torn(self) -> None:
         """Remove what was not written to its end."""

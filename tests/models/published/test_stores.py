@@ -98,6 +98,30 @@ def test_what_a_kill_left_of_an_upload_is_removed_and_nothing_else(bucket: Bucke
     assert {key.partition("/")[0] for key in bucket.objects} == {whole, "somebody-elses"}
 
 
+def test_an_upload_of_which_somebody_else_removed_a_piece_is_no_bundle_before_that_is_there_again(
+    bucket: Bucket, bundle: Bundle
+) -> None:
+    store, another = open_store(bucket.url), open_store(bucket.url)
+    bucket.server.refuses = lambda _, path: 503 if path.endswith("metadata.json") else None
+    with pytest.raises(Unavailable, match=r"metadata.json could not be written"):
+        store.write(bundle)
+    bucket.back()
+    another.clear_torn()
+    assert another.read(store.write(bundle)).digest == bundle.digest
+
+    def take_away(method: str, path: str) -> None:
+        if method == "PUT" and path.endswith("weights.safetensors"):
+            bucket.delete(f"{bundle_name(next_one)}/graph.onnx")
+
+    next_one = later(bundle, bundle.version + 1)
+    bucket.server.refuses = take_away
+    with pytest.raises(Unavailable, match=r"somebody removed .*/graph.onnx while the bundle was written"):
+        store.write(next_one)
+    assert len(store.names()) == 1
+    bucket.back()
+    assert another.read(store.write(next_one)).version == next_one.version
+
+
 @pytest.mark.parametrize(
     ("refused", "remedy"),
     [
