@@ -179,6 +179,19 @@ def test_a_store_that_refuses_us_is_told_apart_from_one_that_is_away(settings: S
         admin.close()
 
 
+@pytest.mark.parametrize("url", ["redis://a:6379,b:first/0", "redis://a:6379,b:99999999"])
+def test_a_second_address_of_a_cluster_that_is_none_is_named_at_the_start(url: str) -> None:
+    with pytest.raises(Unavailable, match=r"redis.url redis://a:6379,b:.*Give redis://host:port/db"):
+        FeatureStore(RedisSettings(url=SecretStr(url), shards=64))
+
+
+@pytest.mark.parametrize("password", ["hush/hush", "hush#hush", "hush?hush"])
+def test_a_password_that_breaks_its_url_is_not_in_the_message(password: str) -> None:
+    with pytest.raises(Unavailable, match="percent-encoded") as error:
+        FeatureStore(RedisSettings(url=SecretStr(f"redis://ada:{password}@somewhere:6379/0")))
+    assert "hush" not in str(error.value)
+
+
 @pytest.mark.any_broker
 @pytest.mark.skipif(KIND != "kafka", reason="the embedded broker knows no logins and no permissions")
 def test_apache_kafkas_own_reasons_for_a_login_a_mechanism_and_a_permission(tmp_path: Path, certificate: Path) -> None:

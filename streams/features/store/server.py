@@ -94,7 +94,8 @@ class StoreServer:
         self._shards = settings.shards
         self._check = check
         self._lock = threading.RLock()
-        self._cluster: Any = None  # redis-py types none of what is called here
+        self._single: Any  # redis-py types none of what is called here
+        self._cluster: Any = None
         self._is_open = False
         self._is_checked = False
         self._options: dict[str, Any] = {
@@ -102,9 +103,14 @@ class StoreServer:
             "socket_connect_timeout": settings.timeout_s,
             "retry": Retry(NoBackoff(), 1),  # one try more covers a pooled connection that went stale
         }
+        if _is_torn(url):
+            raise Unavailable(
+                "redis.url, which is not shown, has an @ and no user or password before it: write /, ? and # in these "
+                "percent-encoded (%2F, %3F, %23). Give redis://user:password@host:port/db"
+            )
         try:
             self._urls = _one_by_one(url)
-            self._single: Any = redis.Redis.from_url(self._urls[0], **self._options)
+            self._single, *_ = [redis.Redis.from_url(one, **self._options) for one in self._urls]
         except ValueError as error:
             raise Unavailable(f"redis.url {self.address}: {error}. Give redis://host:port/db") from error
 
@@ -314,6 +320,13 @@ def _refused(address: str, error: Exception) -> AccessDenied:
     else:
         remedy = "Correct user and password in HEADWATER_REDIS__URL: redis://user:password@host:port/db."
     return AccessDenied(f"Redis at {address} refuses us ({reason}). {remedy}")
+
+
+def _is_torn(url: str) -> bool:
+    """Whether what should be a login ends at a character of it that ends the host."""
+    parts = urlsplit(url)
+    beyond = f"{parts.path}{parts.fragment}{parts.query.partition('=')[0]}"
+    return bool(parts.netloc) and "@" not in parts.netloc and "@" in beyond
 
 
 def _without_password(url: str) -> str:
