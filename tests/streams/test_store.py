@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from embedded import EmbeddedStore
-from headwater.errors import InvalidMessage, StoreDamaged, Unavailable
+from headwater.errors import AccessDenied, InvalidMessage, StoreDamaged, Unavailable
 from headwater.settings import RedisSettings, Settings, load_settings
 from headwater.signals import Signal, Signals
 from headwater.topics import EVENTS, ITEMS
@@ -182,6 +182,28 @@ def test_a_slot_that_forgot_takes_no_entries_before_it_has_those_that_it_lost(
     assert store.put_items({"a": b"2"}, 0, 6, standing) == "written"
     assert store.read_items(["a", "b"]) == [b"2", b"1"]
     assert store.marks_of(ITEMS) == {0: 6}
+
+
+def test_entries_whose_record_did_not_get_through_are_written_again_and_not_taken_for_lost(
+    settings: Settings, store: FeatureStore
+) -> None:
+    if store.slots.count == 1:
+        return  # nothing is recorded beside it
+    keys, secret = store.prefix, "not-to-be-guessed"
+    address = settings.redis.url.get_secret_value().replace("://", f"://{keys}:{secret}@")
+    with server_of(settings) as server:
+        server.acl_setuser(keys, enabled=True, passwords=[f"+{secret}"], categories=["+@all"], keys=[f"{keys}*"])
+        try:
+            with storing(load_settings(kafka={"prefix": keys}, redis={"url": address, "shards": 64})) as another:
+                standing = another.standing(ITEMS)
+                server.acl_setuser(keys, enabled=True, reset_keys=True, categories=["+@all"], keys=[f"{keys}{{s*"])
+                with pytest.raises(AccessDenied):
+                    another.put_items({"a": b"1"}, 0, 5, standing)
+                server.acl_setuser(keys, enabled=True, categories=["+@all"], keys=[f"{keys}*"])
+                assert another.put_items({"a": b"1"}, 0, 5, standing) == "known"
+        finally:
+            server.acl_deluser(keys)
+    assert store.marks_of(ITEMS) == {0: 5}
 
 
 def test_what_is_recorded_of_slots_is_not_written_over_where_it_was_lost(

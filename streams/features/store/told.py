@@ -87,18 +87,18 @@ class ToldWrites(MarkedStore):
         return slots + behind
 
     def _record(self, topic: Topic, standing: StoreStanding, slots: Iterable[int], partition: int, offset: int) -> bool:
-        written = list(slots)
-        own = {slot: max(offset, standing.own[slot].get(partition, -1)) for slot in written}
-        for slot, mark in own.items():
-            standing.own[slot][partition] = mark
+        own = {slot: max(offset, standing.own[slot].get(partition, -1)) for slot in slots}
         left = standing.low.get(partition) if standing.low is not None else None
+        if not self.record(topic, {partition: (left, offset)}, {slot: {partition: mark} for slot, mark in own.items()}):
+            return False
+        for slot, mark in own.items():  # known from here on: a call that is repeated compares with what it found
+            standing.own[slot][partition] = mark
         if standing.low is not None:
             standing.low[partition] = max(offset, -1 if left is None else left)
             for slot, mark in own.items():
                 recorded = standing.recorded.setdefault(slot, {})
                 recorded[partition] = max(mark, recorded.get(partition, -1))
-        own_marks = {slot: {partition: mark} for slot, mark in own.items()}
-        return self.record(topic, {partition: (left, offset)}, own_marks)
+        return True
 
     def forget_attributes(self, user_ids: Sequence[str]) -> None:
         """Remove what `Reading.untold` names."""
