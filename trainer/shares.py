@@ -125,6 +125,10 @@ class Shares:
         before = self._before(place)
         return self.decisions[before].place if before < len(self.decisions) else None
 
+    def forget_before(self, place: EntryPlace) -> None:
+        """Nobody asks about places before this one any more."""
+        del self.decisions[: max(self._before(place) - 1, 0)]
+
     def _before(self, place: EntryPlace) -> int:
         return bisect_right(self.decisions, place, key=lambda one: one.place)
 

@@ -105,6 +105,7 @@ class Sharing:
         """As `ExamplesLog.take`, under one share, which is in force for the learner from here on."""
         place, shares, began_s = self._log.progress.place, self._decisions.shares, time.monotonic()
         self._learner.pace.share = shares.at(place, self._learner.pace.share)
+        shares.forget_before(place)
         entries = self._log.take(limit, wait_ms, shares.after(place))
         waited = self.behind_s < WAITED_S
         self._began_s = time.monotonic() if waited else began_s

@@ -14,7 +14,7 @@ from models.published.announcement import read_announcement
 from tests.worlds.example_logs import SMALL_MODEL, append, catalogue, ring_records
 from tests.worlds.processes import LiveWorker, eventually
 from trainer.checkpoints import state_digest
-from trainer.shares import ShareDecision, read_decision
+from trainer.shares import EntryPlace, ShareDecision, Shares, read_decision
 
 LAP = 200
 
@@ -131,3 +131,15 @@ def test_decisions_of_another_log_hold_no_more(settings: Settings, worker: Calla
     learned(trainer, LAP)
     assert rested(trainer) == 0
     assert [one.why for one in decisions(settings)] == ["behind", "room", "another_log"]
+
+
+def test_decisions_that_learning_has_passed_by_are_not_kept_for_ever() -> None:
+    shares = Shares()
+    for offset in range(0, 1000, 10):
+        shares.take(ShareDecision(offset=offset, share=offset / 1000, why="behind"))
+        shares.forget_before(EntryPlace(offset + 5, 0))
+        assert shares.at(EntryPlace(offset + 5, 0), 1.0) == offset / 1000
+    shares.take(ShareDecision(offset=2000, share=1.0, why="room"))
+    assert len(shares.decisions) == 2
+    assert [shares.at(EntryPlace(offset, 3), 0.5) for offset in (1999, 2000)] == [0.99, 1.0]
+    assert shares.after(EntryPlace(999, 0)) == (2000, 0)
