@@ -4,9 +4,10 @@ Before: the worker tells of the end of the log, of what it learned and how long 
 that `Overload.decide` names to the topic `learning`, and goes by it. Pure: no Kafka, no learner, and the
 clock is passed in.
 
-Going down is quick, for what comes must not wait: to the share that there is time for as soon as learning is half of
-what is allowed behind, to none at all where it is all of that. Going up takes a second of keeping up, to the share that
-would leave a quarter of the time free: so it neither flutters nor waits long.
+Going down is quick, for what comes must not wait: as soon as learning is half of what is allowed behind, to the share
+that there is time for beside what waits, and to none at all where it is all of that. Where there is time for all, as
+after a pause at a quiet hour, nothing rests before it is twice of that. Going up takes a second of keeping up, to the
+share that would leave a quarter of the time free: so it neither flutters nor waits long.
 """
 
 from __future__ import annotations
@@ -138,10 +139,10 @@ class Overload:
             return ShareVerdict(1.0, "off") if share < 1.0 else None
         if behind_s > self.most_behind_s / 2:
             self._kept_up_since = None
-            if behind_s > self.most_behind_s:
+            there_is = self.affordable(examples_per_s * (1.0 + behind_s / self.most_behind_s))
+            if behind_s > self.most_behind_s * (1 if there_is < 1.0 else 2):
                 return ShareVerdict(0.0, "behind") if share else None
-            lower = _rounded(min(self.affordable(examples_per_s), share / 2))
-            return ShareVerdict(lower, "behind") if lower < share else None
+            return ShareVerdict(_rounded(min(there_is, share / 2)), "behind") if there_is < share else None
         if share == 1.0 or behind_s > self.most_behind_s / 4:
             self._kept_up_since = None
             return None

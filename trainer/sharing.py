@@ -89,8 +89,8 @@ class Sharing:
 
     @property
     def share(self) -> float:
-        """In force where learning is."""
-        return self._learner.pace.share
+        """In force where learning is: what is learned next goes by it."""
+        return self._decisions.shares.at(self._log.progress.place, self._learner.pace.share)
 
     def _end_those_of_another_log(self) -> None:
         """Decisions beyond the end of the log are of one that had its name: lest they hold one day."""
@@ -145,12 +145,12 @@ class Sharing:
 
     def _write(self, verdict: ShareVerdict) -> None:
         """Write a decision; nothing is learned until Kafka has it. Raises Stopped when told to stop meanwhile."""
-        offset, entry = self._log.progress.place
+        (offset, entry), before = self._log.progress.place, self.share
         decision = ShareDecision(
             offset=offset,
             entry=entry,
             share=verdict.share,
-            before=self.share,
+            before=before,
             why=verdict.why,
             behind_s=round(self.behind_s, 3),
             decided_time=now_ms(),
@@ -168,10 +168,10 @@ class Sharing:
             )
             return
         self.made[verdict.why] += 1
-        if self.share == 1.0 and verdict.share < 1.0:
+        if before == 1.0 and verdict.share < 1.0:
             self._since_s, self._rested = time.monotonic(), self._learner.pace.rested
             self._say("more comes than can be learned in full: the slow part learns a share", verdict.share)
-        elif verdict.share == 1.0 and self.share < 1.0:
+        elif verdict.share == 1.0 and before < 1.0:
             self._say("all is learned in full again", verdict.share)
 
     def _say(self, what: str, share: float) -> None:

@@ -71,8 +71,9 @@ class Announcement(BaseModel):
     pinned: bool = False
 
     def encode(self) -> bytes:
-        """The record's value."""
-        return orjson.dumps(self.model_dump())
+        """The record's value; one of an earlier release has the bytes that it had there."""
+        unknown = {name for name in ("counted_time", "learned_time") if not getattr(self, name)}
+        return orjson.dumps(self.model_dump(exclude=unknown))
 
 
 def snapshot_key(version: int) -> bytes:

@@ -228,6 +228,7 @@ def merged(deltas: Sequence[Delta]) -> Delta:
         items=sorted(items.items()),
         dense=dense,
         rows=rows,
+        pools=last.pools,
     )
 
 

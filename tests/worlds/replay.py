@@ -120,7 +120,13 @@ def replayed(kafka_address: str, redis_url: str, folder: Path, **trainer: Any) -
         kafka={"bootstrap": kafka_address, "prefix": f"t{uuid.uuid4().hex[:8]}."},
         redis={"url": redis_url},
         model={"overrides": MODEL},
-        trainer={"directory": folder / "trainer", "bundles": folder / "models", "device": "cpu", **trainer},
+        trainer={
+            "directory": folder / "trainer",
+            "bundles": folder / "models",
+            "device": "cpu",
+            "keep_up_s": 0.0,
+            **trainer,
+        },
         serving={"bundles": folder / "models", "provider": "cpu", "exposures": False},
     )
     ensure_topics(settings.kafka, {"events": 1})
