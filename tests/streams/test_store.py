@@ -160,6 +160,25 @@ def test_scripts_are_loaded_again_after_the_server_forgot_them(settings: Setting
     assert apply(store, batch(store, fold_batch(known, rows(1, 1), Limits(), DECAY), 0, 1, before=known)) == "applied"
 
 
+def test_a_user_whose_base_is_of_another_type_is_mended_although_a_tail_is_there(
+    settings: Settings, store: FeatureStore
+) -> None:
+    first = fold_batch({}, rows(200), Limits(), DECAY)
+    assert apply(store, batch(store, first, None, 199)) == "applied"
+    known = store.read_users(["ada"]).states
+    second = fold_batch(known, rows(1, 200), Limits(), DECAY)
+    assert apply(store, batch(store, second, 199, 200, before=known)) == "applied"
+    base, tail = (store.slots.user(kind, "ada") for kind in "ut")
+    with server_of(settings) as server:
+        assert server.strlen(tail)
+        server.delete(base)
+        server.sadd(base, "a set")
+        reading = store.read_users(["ada"])
+        damaged = {**reading.damaged, **({} if reading.damaged else store.foreign_users(["ada"]))}
+        assert store.mend_users(damaged, second.states) == 1
+    assert store.read_users(["ada"]).states == second.states
+
+
 def test_catalogue_entries_below_the_mark_are_not_written_again(store: FeatureStore) -> None:
     assert store.put_items({"a": b'{"title":"new"}', "b": b"{}"}, 0, 9) == "written"
     assert store.put_items({"a": b'{"title":"old"}'}, 0, 5) == "known"

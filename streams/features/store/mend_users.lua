@@ -9,8 +9,8 @@ for i = 1, #KEYS / 2 do
     local at = 3 * i - 2
     local base, tail = redis.pcall('GET', KEYS[2 * i - 1]), redis.pcall('GET', KEYS[2 * i])
     local is_foreign = type(base) == 'table' or type(tail) == 'table'
-    if is_foreign and ARGV[at] == '1'
-        or not is_foreign and ARGV[at] == '0' and (base or '') .. (tail or '') == ARGV[at + 1] then
+    local held = (type(base) == 'string' and base or '') .. (type(tail) == 'string' and tail or '')
+    if is_foreign and ARGV[at] == '1' or ARGV[at] == '0' and held == ARGV[at + 1] then
         redis.call('DEL', KEYS[2 * i])
         if ARGV[at + 2] == '' then
             redis.call('DEL', KEYS[2 * i - 1])
