@@ -6,6 +6,7 @@ import re
 import tracemalloc
 import zlib
 from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -106,6 +107,12 @@ def test_the_json_of_releases_before_is_read_and_packed_when_it_is_written_again
     assert decode(as_json(state)) == state
     assert decode(encode(decode(as_json(state)))) == state
     assert encode(decode(as_json(state)))[:3] == b"\x012:"
+
+
+@pytest.mark.parametrize("as_theirs", [lambda body: dict(reversed(body.items())), lambda body: {**body, "count": "2"}])
+def test_json_of_which_the_stores_script_finds_no_version_is_no_state(as_theirs: Callable[[Any], Any]) -> None:
+    with pytest.raises(InvalidMessage):
+        decode(orjson.dumps(as_theirs(orjson.loads(as_json(UserState(count=2))))))
 
 
 def test_a_state_of_a_later_release_is_left_alone_and_told(settings: Settings) -> None:

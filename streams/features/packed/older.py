@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import starmap
 from typing import Any
@@ -13,6 +14,9 @@ from headwater.examples import Entry, Shown
 from streams.features.state import UserState
 
 __all__ = ["decode_json"]
+
+HEAD = re.compile(rb'\{"count":\d+,')
+"""Where the store's script finds the version: of what begins otherwise it would refuse every write, again and again."""
 
 
 def decode_json(value: bytes) -> UserState:
@@ -32,8 +36,8 @@ def decode_json(value: bytes) -> UserState:
             tuple(starmap(Entry, body.get("undone", ()))),
             body.get("exposures", 0),
         )
-        if not _is_sound(state):
-            raise TypeError("a value of another type")
+        if not _is_sound(state) or not HEAD.match(value):
+            raise TypeError("a value of another type, or not its count at the beginning")
         return state
     except orjson.JSONDecodeError as error:
         raise InvalidMessage("undecodable", f"a user state is not JSON ({error}): {value[:80]!r}") from error
