@@ -109,6 +109,7 @@ def _addresses(supervisor: Supervisor, servers: Servers) -> Addresses:
         bundles=str(settings.trainer.bundles),
         checkpoints=str(settings.trainer.directory),
         workers={name: worker.url for name, worker in supervisor.workers.items()},
+        shards=settings.redis.shards,
     )
 
 

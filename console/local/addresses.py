@@ -25,7 +25,9 @@ FILE_NAME = "addresses.json"
 
 @dataclass(frozen=True)
 class Addresses:
-    """What a running `headwater up` listens on. `workers` is worker name -> URL of its /metrics, /healthz, /readyz."""
+    """What a running `headwater up` listens on. `workers` is worker name -> URL of its /metrics, /healthz, /readyz;
+    `shards` are those of its store.
+    """
 
     pid: int
     kafka: str
@@ -37,6 +39,7 @@ class Addresses:
     bundles: str
     checkpoints: str
     workers: dict[str, str] = field(default_factory=dict)
+    shards: int = 1
 
     def serves(self, settings: Settings) -> bool:
         """Whether these workers are those of the world that the settings name."""
@@ -95,6 +98,8 @@ def located_settings(kafka: str | None, redis: str | None, prefix: str | None, d
             given["kafka"]["prefix"] = running.prefix
         if "url" not in plain.redis.model_fields_set:
             given["redis"]["url"] = running.redis
+            if redis is None and "shards" not in plain.redis.model_fields_set:
+                given["redis"]["shards"] = running.shards
         for section in ("trainer", "serving"):
             if "bundles" not in getattr(plain, section).model_fields_set:
                 given[section]["bundles"] = running.bundles

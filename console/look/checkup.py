@@ -38,7 +38,8 @@ def examine(settings: Settings, running: Addresses | None) -> list[Finding]:
     states: list[TopicState] = []
     findings += _seen("broker", lambda: _broker_and_topics(settings, states))
     findings += _seen("store", lambda: _store(settings))
-    away = {finding.name for finding in findings if finding.name in ("broker", "store") and finding.state != "ok"}
+    servers = [finding for finding in findings if finding.name in ("broker", "store")]
+    away = {finding.name for finding in servers if finding.state in ("wrong", "unseen")}
     before: list[flow.Standing] = []
     metrics = weights.scrapes(running.workers if running else {})
     if not away:

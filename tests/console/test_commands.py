@@ -215,7 +215,7 @@ def test_a_worker_gets_exactly_the_settings_of_its_console(monkeypatch: pytest.M
 def test_addresses_of_a_running_up_are_found_and_flags_win(tmp_path: Path) -> None:
     here = Addresses(
         pid=os.getpid(), kafka="a:1", redis="redis://a:2/0", prefix="p.", broker="embedded", store="embedded",
-        data=str(tmp_path), bundles=str(tmp_path / "m"), checkpoints=str(tmp_path / "t"),
+        data=str(tmp_path), bundles=str(tmp_path / "m"), checkpoints=str(tmp_path / "t"), shards=64,
     )  # fmt: skip
     here.write(tmp_path)
     assert running_addresses(tmp_path) == here
@@ -223,6 +223,8 @@ def test_addresses_of_a_running_up_are_found_and_flags_win(tmp_path: Path) -> No
     assert (found.kafka.bootstrap, found.kafka.prefix) == ("a:1", "p.")
     assert found.redis.url.get_secret_value() == "redis://a:2/0"
     assert found.serving.bundles == tmp_path / "m"
+    assert found.redis.shards == 64
+    assert located_settings(None, "redis://c:4", None, tmp_path).redis.shards == 1, "of another store nothing is known"
     assert located_settings("b:3", None, "q.", tmp_path).kafka.bootstrap == "b:3"
 
 

@@ -249,7 +249,8 @@ class StoreServer:
         path = urlsplit(self._urls[0]).path.strip("/")
         if path not in ("", "0"):
             raise SettingsError(
-                f"redis.url {self.address}: a cluster has no database {path:.40}, only 0. Leave it out."
+                f"redis.url {self.address}: a cluster has no database {path:.40}, only 0. Set HEADWATER_REDIS__URL "
+                "without it."
             )
         node: Any = ClusterNode
         nodes = [node(parts.hostname, parts.port or 6379) for parts in map(urlsplit, self._urls)]
