@@ -306,7 +306,8 @@ class Scorer:
             published_ms: epoch ms.
 
         Raises
-            BundleError: the delta does not follow on what answers, or is not finite; what answers stays.
+            BundleError: the delta does not follow on what answers, or is not finite; what answers stays. After any
+                other error nothing does before the next full bundle.
         """
         half = self._live
         if half is None or delta.parent_version != half.bundle.version:
@@ -319,7 +320,11 @@ class Scorer:
         check_finite({name: values for name, (_, values) in delta.rows.items()}, where)
         prepared = half.bundle.prepare(delta)
         with self._lock:
-            half.commit(prepared, published_ms)
+            try:
+                half.commit(prepared, published_ms)
+            except BaseException:
+                self._live = None  # written half-way, it is no version
+                raise
 
     def _warm_up(self, half: Half) -> None:
         """The first runs of a session allocate and plan: 5 to 50 ms that no request should wait for."""

@@ -24,7 +24,7 @@ from models.published.graph import outputs_of
 from models.published.onnx_runtime import onnxruntime
 from serving.catalogue import Catalogue
 from serving.popular import Popular
-from serving.scorer import CPU, Scorer
+from serving.scorer import CPU, Half, Scorer
 from serving.scoring import Ask, ScoredBatch, score
 from tests.worlds.serving import FILMS, SMALL, items_of, request, trained, walk
 
@@ -168,6 +168,22 @@ def test_a_delta_with_nan_or_with_another_content_is_refused_and_the_next_good_o
     assert scorer.version == 1
     scorer.apply(good, 0)
     np.testing.assert_array_equal(raw_scores(scorer), raw_scores(scorer_with(bundle_of(learner, full=True))))
+
+
+def test_a_version_that_could_be_written_only_half_way_answers_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise MemoryError
+
+    learner = trained()
+    scorer = scorer_with(bundle_of(learner))
+    with monkeypatch.context() as broken:
+        broken.setattr(Half, "rebind", full)
+        with pytest.raises(MemoryError):
+            scorer.apply(delta_of(learner, FILMS, 0), 200)
+    assert scorer.version is None
+    assert answer(scorer, history("film-0"), popular={"film-9": 1.0}).receipt.model_version is None
+    scorer.load(bundle_of(learner, full=True), 300)
+    assert scorer.version == learner.version
 
 
 def test_a_bundle_that_is_not_finite_is_refused() -> None:
