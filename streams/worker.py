@@ -128,6 +128,7 @@ class StreamsWorker:
                     agents.look()
                 elif not ready and watch.looked.is_set():
                     ready = True
+                    self._operations.started()
                     self._operations.ready()
             await asyncio.sleep(LOOK_EVERY_S)
 

@@ -152,8 +152,8 @@ class Operations:
         self._started.set()
 
     def ready(self) -> None:
-        """The worker has what it needs to do its work."""
-        self.started()
+        """The worker has what it needs to do its work. It may still have to compile before it begins."""
+        self.progress()
         self._ready.set()
 
     def trouble(self, reason: str | None) -> None:

@@ -107,7 +107,7 @@ def run(body: str) -> subprocess.Popen[str]:
 
 def test_a_worker_without_progress_leaves_with_70_and_says_so() -> None:
     process = run(
-        "one = Operations('tests', OperationsSettings(stall_s=0.2, drain_s=0.1)); one.start(); one.ready()\n"
+        "one = Operations('tests', OperationsSettings(stall_s=0.2, drain_s=0.1)); one.start(); one.started()\n"
         "threading.Event().wait()\n"
     )
     _, log = process.communicate(timeout=60)
@@ -168,5 +168,7 @@ def test_starting_is_progress_until_the_work_begins_but_for_waiting_for_a_server
     monkeypatch.setattr("headwater.process.operations.START_S", 1e-6)
     assert str(one.stalled()).startswith("no progress while starting for ")
     monkeypatch.undo()
+    one.ready()
+    assert one.stalled() is None, "a trainer has published, and compiles before it begins to learn"
     one.started()
     assert str(one.stalled()).startswith("no progress for ")
