@@ -278,7 +278,7 @@ def _store(settings: Settings) -> Iterator[Finding]:
         what, _, remedy = str(error).partition(" Set HEAD")
         yield Finding("store", "wrong", what, f"set HEAD{remedy}")
     except Unavailable as error:
-        yield Finding("store", "wrong", f"none answers at {store.address}", _remedy(error))
+        yield Finding("store", "wrong", str(error).partition("). ")[0] + ")", _remedy(error))
     finally:
         store.close()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from headwater.errors import SettingsError
+from headwater.errors import SettingsError, Unavailable
 from headwater.events import Item
 from headwater.identities import Identity
 from headwater.settings import Settings, load_settings
@@ -35,6 +35,8 @@ def test_every_event_counts_once_whatever_a_cluster_does_meanwhile(
     mine = settings.model_copy(update={"redis": redis})
     with pytest.raises(SettingsError, match="HEADWATER_REDIS__SHARDS=64"):
         FeatureStore(redis.model_copy(update={"shards": 1})).ping()
+    with pytest.raises(SettingsError, match="no such database"):
+        FeatureStore(load_settings(redis={"url": f"{cluster.address}/3", "shards": 64}).redis).ping()
     streams = worker("streams.worker", given=mine)
     with storing(mine) as store:
         with load(mine):
@@ -66,4 +68,8 @@ def test_every_event_counts_once_whatever_a_cluster_does_meanwhile(
         assert result.ok, result.first_difference
         assert result.events_applied == committed.events_applied
         assert store.read_users(["user-0-1"]).people == {"user-0-1": ("user-0-1", "user-1-1")}
-    assert streams.stop() == 0
+        assert streams.stop() == 0
+        for node in cluster.nodes:
+            node.kill()
+        with pytest.raises(Unavailable, match="redis-cli --cluster check"):
+            store.marks()

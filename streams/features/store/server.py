@@ -232,7 +232,14 @@ class StoreServer:
                 self._single = redis.Redis.from_url(url, **self._options)
             try:
                 return bool(self._single.info("cluster").get("cluster_enabled"))
-            except redis.exceptions.NoPermissionError:
+            except redis.ResponseError as error:
+                if "SELECT is not allowed" in str(error) or "DB index" in str(error):
+                    raise SettingsError(
+                        f"redis.url {_without_password(url)}: the server has no such database ({error}). "
+                        "Set HEADWATER_REDIS__URL to one that it has; a cluster has 0 alone."
+                    ) from error
+                if not isinstance(error, redis.exceptions.NoPermissionError):
+                    raise
                 return False  # a user who may not ask; a cluster of one slot then refuses commands
             except PASSING:
                 if url == self._urls[-1]:
@@ -266,6 +273,11 @@ class StoreServer:
             broken = _broken_tls(error)
             if broken is not None and self.address.startswith("rediss:"):
                 raise _refused(self.address, broken) from error
+            if self._cluster is not None:
+                raise Unavailable(
+                    f"the Redis Cluster at {self.address} does not answer for all its slots ({error}). Where no "
+                    "replica takes over, bring a node back: `redis-cli --cluster check HOST:PORT` names what lacks."
+                ) from error
             raise Unavailable(
                 f"no Redis answers at {self.address} ({error}). Start one (`headwater up` brings its own), "
                 "or set HEADWATER_REDIS__URL to where it is."
