@@ -276,7 +276,7 @@ class StoreServer:
             if self._cluster is not None:
                 raise Unavailable(
                     f"the Redis Cluster at {self.address} does not answer for all its slots ({error}). Where no "
-                    "replica takes over, bring a node back: `redis-cli --cluster check HOST:PORT` names what lacks."
+                    "replica takes over, bring a node back: `redis-cli --cluster check HOST:PORT` names what is gone."
                 ) from error
             raise Unavailable(
                 f"no Redis answers at {self.address} ({error}). Start one (`headwater up` brings its own), "
