@@ -34,6 +34,7 @@ from models.ranker.facts import (
     AskedMoment,
     ItemTables,
     Past,
+    are_new,
     fact_names,
     facts_count,
     facts_of,
@@ -42,7 +43,6 @@ from models.ranker.facts import (
     narrow_facts,
     past_of,
 )
-from models.ranker.lift import are_new
 from models.ranker.posterior import POSTERIOR, drawn
 from models.ranker.revision import NO_HEADS, added_to
 from models.ranker.statistics import ALIKE

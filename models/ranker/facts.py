@@ -44,6 +44,7 @@ __all__ = [
     "AskedMoment",
     "ItemTables",
     "Past",
+    "are_new",
     "content_facts",
     "fact_names",
     "facts_count",
@@ -101,6 +102,12 @@ MOST = 30.0
 """No fact is further from 0, whatever an expert says."""
 
 HOUR_MS, DAY_H = 3_600_000.0, 24.0
+
+
+def are_new(counts: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which items are new, by how many events spoke for each."""
+    new: NDArray[np.bool_] = counts <= FEW_EVENTS
+    return new
 
 
 class ItemTables(NamedTuple):

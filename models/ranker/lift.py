@@ -1,6 +1,6 @@
 """How far new items are lifted among the candidates: as far as all that is asked can pay for.
 
-    added = what network and lists say, + lift where the candidate has at most FEW_EVENTS
+    added = what network and lists say, + lift where the candidate is new (`facts.are_new`)
 
 A new item comes in one query of fifty, so a ranker that is right for all queries hardly ever names one, and what nobody
 names stays new. Each lift of a ladder is judged by what it would have made of the ranks of queries; the highest is
@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 
 from models.compiled import compiled
 from models.part import Changes, Input, Part
-from models.ranker.facts import FEW_EVENTS
 
-__all__ = ["NewItemsLift", "are_new"]
+__all__ = ["NewItemsLift"]
 
 LADDER = np.array([0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.5, 3], np.float32)
 """Nats that a new item's score is lifted by."""
@@ -39,11 +38,6 @@ DEEPEST = 10
 
 Array = NDArray[np.float32]
 Marks = NDArray[np.bool_]
-
-
-def are_new(counts: Array) -> Marks:
-    """Which items are new, by how many events spoke for each."""
-    return counts <= FEW_EVENTS
 
 
 class NewItemsLift(Part):

@@ -29,6 +29,7 @@ from models.ranker.facts import (
     AskedMoment,
     ItemTables,
     Past,
+    are_new,
     content_facts,
     facts_count,
     facts_of,
@@ -37,7 +38,7 @@ from models.ranker.facts import (
     past_of,
 )
 from models.ranker.heads import RankerHeads
-from models.ranker.lift import NewItemsLift, are_new
+from models.ranker.lift import NewItemsLift
 from models.ranker.network import RankerNetwork
 from models.ranker.revision import added_to
 from models.ranker.statistics import RankerItems

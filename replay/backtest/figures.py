@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.quality import Prequential, roc_auc
 from models.ranker.candidates import MOST as CANDIDATES
-from models.ranker.facts import FEW_EVENTS
+from models.ranker.facts import are_new
 from replay.backtest.ledger import Ledger
 from replay.backtest.resampling import percentiles, ratios
 from replay.backtest.result import (
@@ -180,7 +180,7 @@ def by_type(ledger: Ledger) -> dict[str, Slice]:
 def groups(ledger: Ledger) -> dict[str, Slice]:
     """NDCG@10 by how new the item and the user were when asked."""
     gains = _gains(ledger)
-    new_item = np.array(ledger.earlier, np.int64) <= FEW_EVENTS
+    new_item = are_new(np.array(ledger.earlier, np.int64))
     new_user = np.array(ledger.entries, np.int64) <= NEW_USER
     masks = {"new_items": new_item, "warm_items": ~new_item, "new_users": new_user, "returning_users": ~new_user}
     return {name: _where(gains, mask) for name, mask in masks.items()}
@@ -219,7 +219,7 @@ def of_ranker(ledger: Ledger, learner: Prequential) -> RankerFigures | None:
         return None
     plain, recalled = np.array(ledger.unrevised, np.int64), np.array(ledger.recalled, np.float64)
     ours, without = ledger.gains(OURS), measures(plain)["ndcg@10"]
-    new = np.array(ledger.earlier, np.int64) <= FEW_EVENTS
+    new = are_new(np.array(ledger.earlier, np.int64))
 
     def of_new(values: Array) -> float | None:
         return _rounded(values[new].mean()) if new.any() else None

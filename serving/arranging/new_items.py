@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.ranker.facts import FEW_EVENTS, POSITIVE
+from models.ranker.facts import POSITIVE, are_new
 from serving.filters import Mask
 
 __all__ = ["few_events"]
 
 
 def few_events(weights: Mapping[str, npt.NDArray[Any]]) -> Mask:
-    """Which rows had at most FEW_EVENTS, (capacity,). Of a model that counts none, of an earlier release: none."""
+    """Which rows had few events (`are_new`), (capacity,). Of a model that counts none, of an earlier release: none."""
     items = weights.get("ranker_items")
     if items is None:
         return np.zeros(len(weights["popularity"]), bool)
-    return np.asarray(items[:, POSITIVE] <= FEW_EVENTS)
+    return are_new(items[:, POSITIVE])

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from models.ranker.lift import ENOUGH, LADDER, PRICE, NewItemsLift, are_new
+from models.ranker.facts import are_new
+from models.ranker.lift import ENOUGH, LADDER, PRICE, NewItemsLift
 
 CANDIDATES = 40
 
