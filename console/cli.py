@@ -33,6 +33,7 @@ from console.commands import (
     train,
     up,
 )
+from console.commands.recovery import rebuild
 from headwater.errors import HeadwaterError
 
 app = typer.Typer(
@@ -63,6 +64,7 @@ app.command("topics", rich_help_panel=LOOK)(topics.command)
 app.add_typer(audit.app, name="audit", rich_help_panel=LOOK)
 app.add_typer(bench.app, name="bench", rich_help_panel=LOOK)
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=MEND)
+app.add_typer(rebuild.app, name="rebuild", rich_help_panel=MEND)
 app.command("rollback", rich_help_panel=MEND)(rollback.command)
 app.command("contract", rich_help_panel=MEND)(contract.command)
 

@@ -23,13 +23,10 @@ from headwater.process import Operations
 from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, EVENTS, IDENTITIES, ITEMS, USERS, Topic, topic_name
 from headwater.wire import (
-    UNKNOWN_REASON,
     IdentityRow,
     TimeBounds,
-    decode_catalogue_record,
     decode_user_record,
     read_identity,
-    read_letter,
     unforeseen,
 )
 from streams.app import raw_topic
@@ -41,6 +38,7 @@ from streams.outbox import ExamplesOutbox, RefusedMessage
 from streams.rebuild import rebuilt
 from streams.rounds import EventRounds, after
 from streams.streams_metrics import StreamsMetrics
+from streams.told import catalogue_entry, counted_letter, record_place
 
 __all__ = ["Agents"]
 
@@ -178,11 +176,11 @@ class Agents:
         newest = {message.partition: message.offset for message in messages}
         for message in messages:
             try:
-                entry = _catalogue_entry(message)
+                entry = catalogue_entry(message)
             except InvalidMessage as error:
                 refused.append(RefusedMessage(message, 0, error))
             except Exception as error:  # noqa: BLE001 - content that no check foresaw must not end the worker
-                refused.append(RefusedMessage(message, 0, unforeseen(error, _at(message))))
+                refused.append(RefusedMessage(message, 0, unforeseen(error, record_place(message))))
             else:
                 entries.setdefault(message.partition, []).append((entry, message.value))
         await self._refuse(refused)
@@ -205,7 +203,7 @@ class Agents:
         told: dict[int, dict[str, bytes | None]] = {message.partition: {} for message in messages}
         for message in messages:
             try:
-                user_id, user = decode_user_record(message.key, message.value, _at(message))
+                user_id, user = decode_user_record(message.key, message.value, record_place(message))
             except InvalidMessage as error:
                 refused.append(RefusedMessage(message, 0, error))
             else:
@@ -261,25 +259,5 @@ class Agents:
                 self._metrics.dead_letters.labels(why.reason).inc()
 
     async def _count_dead_letters(self, messages: Sequence[Message]) -> None:
-        letters = [_letter(message) for message in messages]
+        letters = [counted_letter(message) for message in messages]
         await self._retry.call_blocking("redis", lambda: self._store.count_dead_letters(letters))
-
-
-def _catalogue_entry(message: Message) -> CatalogueEntry:
-    """The entry of one record of `items`. Raises InvalidMessage as `decode_catalogue_record`."""
-    item_id, item = decode_catalogue_record(message.key, message.value, _at(message))
-    return CatalogueEntry(item_id, None if item is None else item.model_dump(mode="json", exclude_none=True))
-
-
-def _at(message: Message) -> str:
-    return f"{message.topic}[{message.partition}]@{message.offset}"
-
-
-def _letter(message: Message) -> tuple[str, str, int, int]:
-    """Reason and the letter's own position, by which it counts once.
-
-    Not the position that it tells of: letters of several workers and redrives arrive in no order of their sources.
-    """
-    letter = read_letter(message.headers)
-    reason = UNKNOWN_REASON if letter is None else letter.reason
-    return reason, f"{message.topic}/{message.partition}", message.offset, 0

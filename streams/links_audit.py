@@ -17,7 +17,7 @@ from headwater.wire import IdentityRow, read_identity, read_letter
 from streams.features.identity import ALONE, Links, linked
 from streams.features.store import FeatureStore
 
-__all__ = ["link_differences"]
+__all__ = ["link_differences", "read_link", "refused_links"]
 
 CHUNK = 500
 
@@ -25,7 +25,7 @@ CHUNK = 500
 def link_differences(settings: Settings, store: FeatureStore) -> Iterator[str]:
     """Where the links in the store are others than the topic says. Raises Unavailable when a server is away."""
     marks = store.marks_of(IDENTITIES)
-    refused = _refused(settings)
+    refused = refused_links(settings)
     expected: dict[str, Links] = {}
     for (partition, oldest, _, end), records in read_partitions(settings.kafka, IDENTITIES):
         if oldest > 0:
@@ -33,7 +33,7 @@ def link_differences(settings: Settings, store: FeatureStore) -> Iterator[str]:
         read = -1
         for record in records:
             read = record.offset
-            row = None if (partition, read) in refused else _row(record)
+            row = None if (partition, read) in refused else read_link(record)
             if row is not None:
                 for own in (row.user_id, row.was):
                     expected[own] = linked(expected.get(own, ALONE), row, own)
@@ -48,14 +48,15 @@ def link_differences(settings: Settings, store: FeatureStore) -> Iterator[str]:
                 yield f"{store.prefix}w:{one}: {found}, the topic says {expected[one]}"
 
 
-def _row(record: Any) -> IdentityRow | None:
+def read_link(record: Any) -> IdentityRow | None:
+    """What one record tells; None of one that was refused."""
     found = read_identity(
         record.value, key=record.key, partition=record.partition, offset=record.offset, timestamp_ms=record.timestamp
     )
     return None if isinstance(found, InvalidMessage) else found
 
 
-def _refused(settings: Settings) -> set[tuple[int, int]]:
+def refused_links(settings: Settings) -> set[tuple[int, int]]:
     """What the worker refused, be it for a time that is none any more."""
     source = topic_name(IDENTITIES, settings.kafka.prefix)
     letters = [read_letter(record.headers) for record in read_topic(settings.kafka, DEAD_LETTERS)]

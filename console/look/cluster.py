@@ -7,26 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headwater.errors import SettingsError, Unavailable
 from headwater.kafka import admin_client, consumer
+from headwater.kafka.groups import ABSENT, group_state
 from headwater.settings import KafkaSettings
 from headwater.topics import DEAD_LETTERS, EVENTS, IDENTITIES, ITEMS, REQUESTS, TOPICS, USERS, Topic, topic_name
 
 if TYPE_CHECKING:
     from kafka import KafkaAdminClient, KafkaConsumer
 
-__all__ = ["ABSENT", "GroupLag", "TopicState", "group_lags", "group_state", "is_missing", "misspelt_topics"]
+__all__ = ["GroupLag", "TopicState", "group_lags", "is_missing", "misspelt_topics"]
 __all__ += ["must_exist", "open_admin", "open_consumer", "topic_states"]
-
-ABSENT = "Absent"
-"""The state of a group that the broker does not know."""
-
-COORDINATOR_S = 5.0
 
 LIKE = 0.8
 """How much a topic's name resembles one of ours (difflib's ratio) before it is taken for a misspelt one."""
@@ -182,29 +177,6 @@ def _sizes(admin: KafkaAdminClient) -> dict[str, int] | None:
                 size = sum(partition["partition_size"] for partition in topic["partitions"])
                 sizes[topic["name"]] = sizes.get(topic["name"], 0) + size
     return sizes
-
-
-def group_state(admin: KafkaAdminClient, group: str) -> str:
-    """What the broker says of a group: Stable, Empty (it has no members), ..., or Absent.
-
-    Raises
-        KafkaError: it does not tell, such as GroupAuthorizationFailedError.
-    """
-    from kafka.errors import CoordinatorNotAvailableError, GroupAuthorizationFailedError
-
-    deadline = time.monotonic() + COORDINATOR_S
-    while True:
-        try:
-            described = admin.describe_groups([group])[group]
-            break
-        except CoordinatorNotAvailableError:  # a cluster that has never had a group makes their topic first
-            if time.monotonic() > deadline:
-                return ABSENT
-            time.sleep(0.2)
-    if GroupAuthorizationFailedError.__name__ in str(described.get("error")):
-        raise GroupAuthorizationFailedError(group)
-    state = str(described.get("group_state") or described.get("state_name") or described.get("state"))
-    return ABSENT if state == "Dead" else state
 
 
 READS: dict[str, tuple[Topic, ...]] = {

@@ -11,9 +11,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from console.look.cluster import ABSENT, READS, TopicState, group_state, open_admin
+from console.look.cluster import READS, TopicState, open_admin
 from console.look.finding import Finding, ago
 from headwater.kafka import BoundedReader, Span
+from headwater.kafka.groups import ABSENT, group_state
 from headwater.settings import Settings
 from headwater.topics import EVENTS, EXAMPLES, Topic, topic_name
 from streams.features.store import FeatureStore

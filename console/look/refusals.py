@@ -14,9 +14,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from console.look.cluster import ABSENT, group_state, open_admin, open_consumer
+from console.look.cluster import open_admin, open_consumer
 from headwater.errors import HeadwaterError
 from headwater.kafka import BoundedReader
+from headwater.kafka.groups import ABSENT, group_state
 from headwater.settings import KafkaSettings
 from headwater.topics import DEAD_LETTERS, EVENTS, topic_name
 from headwater.wire import read_letter

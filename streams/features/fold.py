@@ -599,6 +599,7 @@ def fold_batch(
     partition: int = 0,
     now_ms: int = 0,
     beside: KnownBeside = KnownBeside(),
+    teaches: bool = True,
 ) -> Folded:
     """`example` and `fold` for every row in turn. How rows are cut into batches changes neither states nor examples.
 
@@ -609,6 +610,7 @@ def fold_batch(
         decay: of item statistics.
         partition, now_ms: what states say of where and when they were folded.
         beside: what else is known of the users.
+        teaches: make examples, too.
 
     Returns
         States to write, examples to send, statistics to add, counts.
@@ -628,10 +630,11 @@ def fold_batch(
             folded.duplicates += 1
             continue
         change = user.change(row)
-        person = people.get(row.user_id)
-        segment = user.extend(change, row) if person is None else _taught(person, row)
-        if segment is not None:
-            folded.segments.append(segment)
+        if teaches:
+            person = people.get(row.user_id)
+            segment = user.extend(change, row) if person is None else _taught(person, row)
+            if segment is not None:
+                folded.segments.append(segment)
         folded.count(change, row, len(user.history), decay, slot_of.get(row.user_id, 0))
         user.apply(change, row)
     for user_id, user in users.items():

@@ -15,6 +15,9 @@ from streams.features.store.users import UserReads
 
 __all__ = ["FeatureStore"]
 
+TOLD_S = 60
+"""A rebuild that was killed is one no more after so long."""
+
 
 class FeatureStore(UserReads, ItemReads, BatchWrites, ToldWrites):
     """Reads and writes features under one prefix. Parameters and errors are those of `MarkedStore`."""
@@ -26,8 +29,19 @@ class FeatureStore(UserReads, ItemReads, BatchWrites, ToldWrites):
         for key in self._server.keys(self.slots.pattern(kind)):
             yield self.slots.id_of(key.decode(), kind)
 
-    def erase(self) -> None:
-        """Take away all keys under the prefix."""
-        keys = iter(list(self._server.keys(f"{escaped(self.prefix)}*")))
+    def erase(self, slot: int | None = None) -> None:
+        """Take away all keys under the prefix; or those of one slot, with its marks."""
+        head = self.prefix if slot is None else self.slots.key(slot, "")
+        keys = iter(list(self._server.keys(f"{escaped(head)}*")))
         while some := list(islice(keys, 1000)):
             self._server.run([StoreCall("UNLINK", [key.decode()]) for key in some])
+
+    def tell_rebuilding(self, told: str | None) -> None:
+        """Let whoever looks know that the features are being made again, and how far that is; None: it is over."""
+        key = self.slots.home("rebuilding")
+        self._server.run([StoreCall("DEL", [key]) if told is None else StoreCall("SET", [key], [told, "EX", TOLD_S])])
+
+    def rebuilding(self) -> str | None:
+        """What was told of it within the last minute."""
+        found = self._server.run([StoreCall("GET", [self.slots.home("rebuilding")])], may_be_odd=True)[0]
+        return found.decode(errors="replace") if isinstance(found, bytes) else None

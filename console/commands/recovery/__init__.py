@@ -1,0 +1,1 @@
+"""`headwater rebuild`, `backup` and `restore`: what is done when something was lost, and before."""

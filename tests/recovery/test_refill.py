@@ -1,0 +1,146 @@
+"""A store that was lost, wholly or in part, is made again from the log in bulk, and holds what it held before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from headwater.errors import HeadwaterError
+from headwater.events import Item
+from headwater.identities import Identity
+from headwater.settings import Settings
+from headwater.topics import DEAD_LETTERS, IDENTITIES, ITEMS, USERS
+from headwater.users import User
+from headwater.wire import encode
+from streams.audit import audit
+from streams.refill import Refill
+from tests.worlds.processes import LiveWorker
+from tests.worlds.streams import (
+    committed_all,
+    end_marks,
+    event,
+    eventually_equal,
+    folded_all,
+    send_packed,
+    send_raw,
+    server_of,
+    storing,
+)
+
+Start = Callable[..., LiveWorker]
+
+
+def quiet(_topic: str, _read: int, _of: int) -> None:
+    pass
+
+
+def fill(settings: Settings) -> None:
+    """Everything that a store may hold: in order and late, shown and undone, known twice and refused."""
+    kinds = ("click", "like", "unlike", "impression")
+    for partition in range(4):
+        for n in range(0, 60, 6):
+            several = [
+                event(n + k, f"u{partition}-{k % 3}", type=kinds[(n + k) % 4], request_id=f"r{n}") for k in range(6)
+            ]
+            send_packed(settings, several[::-1] if n % 4 == 0 else several, partition)
+    send_packed(settings, [event(2, "u0-2")], 1)  # in another partition
+    send_packed(settings, [event(2, "u1-2")], 1)  # once more
+    send_raw(settings, b"no event", key=b"k", partition=2)
+    send_raw(settings, encode(Item(item_id="film-1", title="Alien")), ITEMS, key=b"film-1")
+    send_raw(settings, b"no item", ITEMS, key=b"film-2")
+    send_raw(settings, encode(User(user_id="u0-1", attributes={"country": "nz"})), USERS, key=b"u0-1")
+    word = Identity(user_id="u0-1", was="u1-1", event_time=1_700_000_000_000)
+    send_raw(settings, encode(word), IDENTITIES, key=b"u0-1")
+
+
+def dump(settings: Settings) -> dict[str, Any]:
+    """All that is in a store, in words: when it was folded, and in how many pieces it is kept, may differ."""
+    with storing(settings) as store:
+        users, items = sorted(store.ids("u")), sorted(set(store.ids("i")))
+        reading = store.read_users(users)
+        states = {
+            user: (
+                list(one.history),
+                one.recent,
+                one.count,
+                one.shown,
+                one.reacted,
+                one.undos,
+                one.undone,
+                one.exposures,
+            )
+            for user, one in reading.states.items()
+        }
+        statistics = zip(items, store.item_statistics(items), strict=True)
+        return {
+            "states": states,
+            "people": dict(reading.people),
+            "attributes": reading.attributes_of(["u0-1"]),
+            "decay": reading.decay,
+            "items": {item: (one.counts, round(one.log2_sum, 6)) for item, one in statistics},
+            "catalogue": store.read_items(["film-1", "film-2"]),
+            "dead letters": store.dead_letters(),
+            "marks": [store.marks()] + [store.marks_of(one) for one in (ITEMS, USERS, IDENTITIES, DEAD_LETTERS)],
+        }
+
+
+@pytest.mark.parametrize("shards", [1, 16])
+def test_a_store_is_made_again_as_it_was(
+    shards: int, settings: Settings, worker: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings.model_copy(update={"redis": settings.redis.model_copy(update={"shards": shards})})
+    streams = worker("streams.worker", given=settings)
+    fill(settings)
+    assert folded_all(settings).ok
+    with storing(settings) as store:
+        eventually_equal(store.dead_letters, {"undecodable": 2})
+        eventually_equal(lambda: store.marks_of(ITEMS), {0: 1})
+        eventually_equal(lambda: store.marks_of(USERS), {0: 0})
+    committed_all(settings)
+    with pytest.raises(HeadwaterError, match="streams workers run"):
+        Refill(settings, quiet).run()
+    assert streams.stop() == 0
+    before = dump(settings)
+    monkeypatch.setattr("streams.refill.SLICE_USERS", 2)  # many slices
+
+    with storing(settings) as store:
+        assert Refill(settings, quiet).run().events == 0, "it lacks nothing"
+        if shards > 1:
+            lost = store.slots.of("u0-1")
+            done = Refill(settings, quiet).run(clear=True, slot=lost)
+            assert 0 < done.events < before["states"].__len__() * 60
+            assert dump(settings) == before
+        store.erase()
+    looks: list[str] = []
+
+    def killed(topic: str, read: int, of: int) -> None:
+        with storing(settings) as store:
+            looks.append(store.rebuilding() or "")
+        if topic == "events" and read > of / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Refill(settings, killed).run()
+    assert all('"topic":' in look for look in looks)
+    assert dump(settings)["states"] != before["states"]
+    done = Refill(settings, quiet).run()
+    again = dump(settings)
+    assert again == {**before, "decay": again["decay"], "items": again["items"]}
+    assert [counts for counts, _ in again["items"].values()] == [counts for counts, _ in before["items"].values()]
+    result = audit(settings)
+    assert result.ok, result.first_difference
+    with storing(settings) as store:
+        assert store.rebuilding() is None
+        assert store.marks() == end_marks(settings)
+
+
+def test_what_no_worker_has_committed_is_left_to_them(settings: Settings, worker: Start) -> None:
+    send_packed(settings, [event(1)], 0)
+    done = Refill(settings, quiet).run()
+    assert (done.events, done.waiting) == (0, 1), "its example has not been sent"
+    worker("streams.worker")
+    assert folded_all(settings).ok
+    with server_of(settings) as server:
+        assert not server.keys(f"{settings.kafka.prefix}*rebuilding*")
