@@ -22,6 +22,7 @@ from console.local.supervisor import Supervisor
 from headwater.events import Event, Item, now_ms
 from headwater.kafka import producer
 from headwater.recommendations import Request
+from headwater.security import kafka_login
 from headwater.settings import KafkaSettings, Settings
 from headwater.topics import EVENTS, ITEMS, RECOMMENDATIONS, REQUESTS, topic_name
 from headwater.wire import encode, encode_packed
@@ -88,14 +89,16 @@ def watch_features(load: Measured, settings: Settings) -> None:
 
 def librdkafka(kafka: KafkaSettings) -> dict[str, Any]:
     """Where Kafka is and how it lets in, as librdkafka names it: it costs the generator less than kafka-python does."""
-    password = kafka.sasl_password
+    login = kafka_login(kafka)
     config = {
         "bootstrap.servers": kafka.bootstrap,
         "security.protocol": kafka.security_protocol,
-        "sasl.mechanism": kafka.sasl_mechanism,
-        "sasl.username": kafka.sasl_username,
-        "sasl.password": password.get_secret_value() if password else None,
+        "sasl.mechanism": login.mechanism,
+        "sasl.username": login.username,
+        "sasl.password": login.password,
         "ssl.ca.location": kafka.ssl_cafile,
+        "ssl.certificate.location": kafka.ssl_certfile,
+        "ssl.key.location": kafka.ssl_keyfile or kafka.ssl_certfile,
     }
     return {name: value for name, value in config.items() if value}
 

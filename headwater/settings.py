@@ -101,13 +101,43 @@ class KafkaSettings(_Section):
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         default="PLAINTEXT", description="As in any Kafka client."
     )
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
-        default=None, description="As in any Kafka client."
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "AWS_MSK_IAM"] | None = Field(
+        default=None,
+        description="As in any Kafka client; AWS_MSK_IAM takes the extra `msk` and the credentials of the AWS SDK.",
     )
-    sasl_username: str | None = Field(default=None, description="SASL user.")
+    sasl_username: str | None = Field(default=None, description="SASL user: PLAIN and SCRAM.")
     sasl_password: SecretStr | None = Field(default=None, description="SASL password.")
+    sasl_password_file: Path | None = Field(
+        default=None, description="File with the password alone, as Docker and Kubernetes mount secrets."
+    )
+    sasl_token: SecretStr | None = Field(default=None, description="OAUTHBEARER: the token itself.")
+    sasl_token_file: Path | None = Field(
+        default=None, description="OAUTHBEARER: file with the token alone, read again at every login."
+    )
+    sasl_token_url: str | None = Field(
+        default=None, description="OAUTHBEARER: where client id and secret are given for a token (client credentials)."
+    )
+    sasl_token_cafile: str | None = Field(
+        default=None, description="PEM file of the authorities that the certificate of sasl_token_url needs."
+    )
+    sasl_client_id: str | None = Field(default=None, description="OAUTHBEARER: who asks sasl_token_url.")
+    sasl_client_secret: SecretStr | None = Field(default=None, description="OAUTHBEARER: its secret.")
+    sasl_client_secret_file: Path | None = Field(default=None, description="File with that secret alone.")
+    sasl_scope: str | None = Field(default=None, description="OAUTHBEARER: scopes asked for, separated by spaces.")
+    aws_region: str | None = Field(default=None, description="AWS_MSK_IAM: region of the cluster.")
     ssl_cafile: str | None = Field(
         default=None, description="PEM file of the authorities that the brokers' certificates need."
+    )
+    ssl_certfile: str | None = Field(
+        default=None, description="PEM file of the client's certificate and its chain, where the brokers want one."
+    )
+    ssl_keyfile: str | None = Field(
+        default=None, description="PEM file of the certificate's key, where it is not in ssl_certfile."
+    )
+    ssl_keyfile_password: SecretStr | None = Field(default=None, description="What the key is encrypted with.")
+    ssl_keyfile_password_file: Path | None = Field(default=None, description="File with that alone.")
+    ssl_check_hostname: bool = Field(
+        default=True, description="Whether a broker's certificate must name the host that is connected to."
     )
     linger_ms: int = Field(
         default=2,
@@ -140,7 +170,33 @@ class RedisSettings(_Section):
 
     url: SecretStr = Field(
         default=SecretStr("redis://127.0.0.1:6379/0"),
-        description="redis:// or rediss:// URL; of a cluster any of its nodes, or several: redis://a:6379,b:6379.",
+        description="redis:// or rediss:// (TLS) URL; of a cluster any of its nodes, or several: "
+        "redis://a:6379,b:6379; with `sentinel`, the sentinels.",
+    )
+    username: str | None = Field(default=None, description="ACL user, where it is not in the URL.")
+    password: SecretStr | None = Field(default=None, description="Password, where it is not in the URL.")
+    password_file: Path | None = Field(
+        default=None, description="File with the password alone, as Docker and Kubernetes mount secrets."
+    )
+    sentinel: str | None = Field(
+        default=None, min_length=1, description="Name of the master that the sentinels at `url` watch."
+    )
+    sentinel_username: str | None = Field(default=None, description="ACL user at the sentinels themselves.")
+    sentinel_password: SecretStr | None = Field(default=None, description="Password at the sentinels themselves.")
+    sentinel_password_file: Path | None = Field(default=None, description="File with that alone.")
+    ssl_cafile: str | None = Field(
+        default=None, description="PEM file of the authorities that the server's certificate needs."
+    )
+    ssl_certfile: str | None = Field(
+        default=None, description="PEM file of the client's certificate, where the server wants one."
+    )
+    ssl_keyfile: str | None = Field(
+        default=None, description="PEM file of the certificate's key, where it is not in ssl_certfile."
+    )
+    ssl_keyfile_password: SecretStr | None = Field(default=None, description="What the key is encrypted with.")
+    ssl_keyfile_password_file: Path | None = Field(default=None, description="File with that alone.")
+    ssl_check_hostname: bool = Field(
+        default=True, description="Whether the server's certificate must name the host that is connected to."
     )
     timeout_s: float = Field(default=5.0, gt=0, description="Longest wait for one reply.")
     shards: int = Field(
@@ -305,6 +361,9 @@ class OperationsSettings(_Section):
     )
     drain_s: float = Field(default=10.0, gt=0, description="After SIGTERM, the longest time to finish what was begun.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Least level logged.")
+    log_user_ids: bool = Field(
+        default=False, description="Write user ids into logs as they are; else a short keyed hash of each."
+    )
 
 
 class Settings(BaseSettings):
@@ -489,9 +548,13 @@ def _refused(error: ValidationError, told: Any, *section: str, where: str = "") 
     return SettingsError(f"{where}{'; '.join(problems)}. {'. '.join(filter(None, pages))}")
 
 
+SECRET_WORDS = ("password", "secret", "token")
+"""A setting whose name has one of them is not shown, whatever it is."""
+
+
 def _masked(problem: Any, at: Sequence[str]) -> str:
     """The value of a problem, unless it may be a secret: by name, or because its name is unknown (sasl_pasword)."""
-    secret = not {"sasl_password", "url", "bundles"}.isdisjoint(at)
+    secret = not {"url", "bundles"}.isdisjoint(at) or any(word in name for name in at for word in SECRET_WORDS)
     if secret or problem["type"] == "extra_forbidden" or len(at) < 2:
         return "a value that is not shown"
     return repr(problem["input"])

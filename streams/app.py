@@ -7,12 +7,14 @@ delivery with idempotent effects.
 
 from __future__ import annotations
 
-import ssl
+import asyncio
 from typing import Any
 
 import faust
+from aiokafka.abc import AbstractTokenProvider
 
 from headwater.process import Retry
+from headwater.security import Tokens, kafka_login
 from headwater.settings import KafkaSettings
 from headwater.topics import Topic, topic_name
 from streams.faust_internals import FaustApp
@@ -69,12 +71,25 @@ def raw_topic(app: Any, topic: Topic, prefix: str) -> Any:
 
 
 def _credentials(kafka: KafkaSettings) -> Any:
-    context = ssl.create_default_context(cafile=kafka.ssl_cafile) if kafka.security_protocol.endswith("SSL") else None
-    if kafka.security_protocol.startswith("SASL"):
+    login = kafka_login(kafka)
+    if login.tokens is not None:
+        return faust.OAuthCredentials(oauth_cb=FaustTokens(login.tokens), ssl_context=login.context)
+    if login.mechanism is not None:
         return faust.SASLCredentials(
-            username=kafka.sasl_username,
-            password=kafka.sasl_password.get_secret_value() if kafka.sasl_password else None,
-            mechanism=kafka.sasl_mechanism or "PLAIN",
-            ssl_context=context,
+            username=login.username,
+            password=login.password,
+            mechanism=login.mechanism,
+            ssl_context=login.context,
         )
-    return faust.SSLCredentials(context) if context else None
+    return faust.SSLCredentials(login.context) if login.context else None
+
+
+class FaustTokens(AbstractTokenProvider):  # type: ignore[misc]
+    """Tokens as aiokafka asks for them: who gives them may be slow, and the loop does not wait."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
+
+    async def token(self) -> str:
+        """One that is valid now."""
+        return await asyncio.get_running_loop().run_in_executor(None, self._tokens.token)

@@ -13,10 +13,11 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
-from pathlib import Path
 from typing import Any
 
 from headwater.errors import AccessDenied, SettingsError
+from headwater.kafka.login import sasl_arguments
+from headwater.security import KafkaLogin, kafka_login
 from headwater.settings import KafkaSettings
 
 __all__ = ["await_port", "check_access"]
@@ -32,25 +33,6 @@ def await_port(kafka: KafkaSettings, timeout_s: float) -> None:
     _first_open(kafka.bootstrap, timeout_s)[0].close()
 
 
-def _refuse_incomplete(kafka: KafkaSettings) -> None:
-    """Raises SettingsError for settings that contradict one another or name a file that cannot be used."""
-    if kafka.security_protocol.startswith("SASL"):
-        wanted = {
-            "sasl_mechanism": kafka.sasl_mechanism,
-            "sasl_username": kafka.sasl_username,
-            "sasl_password": kafka.sasl_password,
-        }
-        missing = [name for name, value in wanted.items() if value is None]
-        if missing:
-            raise SettingsError(
-                f"kafka.security_protocol is {kafka.security_protocol}, and nothing is set for "
-                f"{', '.join(f'kafka.{name}' for name in missing)}. Set "
-                f"{', '.join(f'HEADWATER_KAFKA__{name.upper()}' for name in missing)}, or another security_protocol."
-            )
-    if kafka.security_protocol.endswith("SSL"):
-        _tls(kafka)
-
-
 def check_access(kafka: KafkaSettings, timeout_s: float) -> None:
     """Knock at the first broker that has an open port, and log in.
 
@@ -63,25 +45,31 @@ def check_access(kafka: KafkaSettings, timeout_s: float) -> None:
         AccessDenied: the certificate is not trusted, or the login is refused, with the server's reason.
         OSError: no port is open, or nobody speaks there; this may pass.
     """
-    _refuse_incomplete(kafka)
+    login = kafka_login(kafka)
     try:
-        _walk_in(kafka, timeout_s)
+        _walk_in(kafka, login, timeout_s)
     except ssl.SSLEOFError:  # a plain port hangs up on TLS; so does a broker that ends at that very moment
         try:
-            _walk_in(kafka, timeout_s)
+            _walk_in(kafka, login, timeout_s)
         except ssl.SSLEOFError as error:
             raise _no_tls(kafka, "it hangs up") from error
 
 
-def _walk_in(kafka: KafkaSettings, timeout_s: float) -> None:
+def _walk_in(kafka: KafkaSettings, login: KafkaLogin, timeout_s: float) -> None:
     link, host = _first_open(kafka.bootstrap, timeout_s)
     try:
-        if kafka.security_protocol.endswith("SSL"):
-            link = _secured(link, host, kafka)
-        if kafka.security_protocol.startswith("SASL"):
-            _log_in(link, host, kafka)
+        if login.context is not None:
+            link = _secured(link, host, kafka, login.context)
+        if login.mechanism is not None:
+            _log_in(link, host, kafka, login)
         else:
             _refuse_wanted_login(link, kafka)
+    except ssl.SSLEOFError:
+        raise
+    except ssl.SSLError as error:  # with TLS 1.3 its word on our certificate comes after the handshake
+        raise AccessDenied(
+            f"Kafka at {kafka.bootstrap} breaks TLS off ({error.reason or error}): {_own_certificate(kafka)}"
+        ) from error
     except ConnectionError:
         link.close()
         if not kafka.security_protocol.endswith("SSL") and _speaks_tls(kafka, timeout_s):
@@ -128,28 +116,9 @@ def _first_open(bootstrap: str, timeout_s: float) -> tuple[socket.socket, str]:
     raise refused
 
 
-def _tls(kafka: KafkaSettings) -> ssl.SSLContext:
-    """As kafka-python makes it. Raises SettingsError for a file that cannot be used."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if not kafka.ssl_cafile:
-        context.load_default_certs()
-        return context
+def _secured(link: socket.socket, host: str, kafka: KafkaSettings, context: ssl.SSLContext) -> ssl.SSLSocket:
     try:
-        context.load_verify_locations(kafka.ssl_cafile)
-    except OSError as error:  # ssl.SSLError is one
-        there = Path(kafka.ssl_cafile).is_file()
-        why = "holds no certificates in PEM form" if there and isinstance(error, ssl.SSLError) else f"{error.strerror}"
-        raise SettingsError(
-            f"kafka.ssl_cafile {kafka.ssl_cafile}: {why}. Name the PEM file of the authority that signed the brokers' "
-            "certificates."
-        ) from error
-    return context
-
-
-def _secured(link: socket.socket, host: str, kafka: KafkaSettings) -> ssl.SSLSocket:
-    try:
-        return _tls(kafka).wrap_socket(link, server_hostname=host)
+        return context.wrap_socket(link, server_hostname=host)
     except ssl.SSLCertVerificationError as error:
         trusted = kafka.ssl_cafile or "this machine's own authorities"
         raise AccessDenied(
@@ -160,6 +129,8 @@ def _secured(link: socket.socket, host: str, kafka: KafkaSettings) -> ssl.SSLSoc
     except ssl.SSLEOFError:
         raise
     except ssl.SSLError as error:
+        if "_ALERT_" in (error.reason or ""):  # it speaks TLS, and ends it
+            raise
         raise _no_tls(kafka, error.reason or str(error)) from error
 
 
@@ -170,10 +141,10 @@ def _no_tls(kafka: KafkaSettings, why: str) -> AccessDenied:
     )
 
 
-def _log_in(link: socket.socket, host: str, kafka: KafkaSettings) -> None:
+def _log_in(link: socket.socket, host: str, kafka: KafkaSettings, login: KafkaLogin) -> None:
     from kafka.net.sasl import get_sasl_mechanism
 
-    wanted = kafka.sasl_mechanism or ""
+    wanted = login.mechanism or ""
     code, offered = _handshake(link, wanted, kafka)
     if code == NO_LOGIN_HERE:
         raise SettingsError(
@@ -185,30 +156,30 @@ def _log_in(link: socket.socket, host: str, kafka: KafkaSettings) -> None:
             f"Kafka at {kafka.bootstrap} does not know kafka.sasl_mechanism {wanted}; it knows "
             f"{', '.join(offered) or 'none'}. Set one of them."
         )
-    password = kafka.sasl_password.get_secret_value() if kafka.sasl_password else None
-    login: Any = get_sasl_mechanism(wanted)(
-        host=host,
-        security_protocol=kafka.security_protocol,
-        sasl_mechanism=wanted,
-        sasl_plain_username=kafka.sasl_username,
-        sasl_plain_password=password,
+    exchange: Any = get_sasl_mechanism(wanted)(
+        host=host, security_protocol=kafka.security_protocol, **sasl_arguments(login)
     )
-    while not login.is_done():
-        token = login.auth_bytes()
+    while not exchange.is_done():
+        token = exchange.auth_bytes()
         answer = _asked(link, SASL_AUTHENTICATE, 0, struct.pack(">i", len(token)) + token, kafka)
         (code,) = struct.unpack(">h", answer[:2])
         reason, rest = _text(answer[2:])
         if code:
             raise _login_refused(kafka, reason or f"error {code}")
         try:
-            login.receive(rest[4:])
+            exchange.receive(rest[4:])
         except Exception as error:  # the mechanism's own check of what the server knows
             raise _login_refused(kafka, f"its proof is wrong: {error}") from error
-    if not login.is_authenticated():
+    if not exchange.is_authenticated():
         raise _login_refused(kafka, "it gave no reason")
 
 
 def _login_refused(kafka: KafkaSettings, reason: str) -> AccessDenied:
+    if kafka.sasl_username is None:
+        return AccessDenied(
+            f"Kafka at {kafka.bootstrap} refuses our token ({kafka.sasl_mechanism}: {reason}). Correct where it comes "
+            "from (kafka.sasl_token_file, kafka.sasl_token_url, ...): its audience, its scope, its time."
+        )
     return AccessDenied(
         f"Kafka at {kafka.bootstrap} refuses user {kafka.sasl_username!r} ({kafka.sasl_mechanism}: {reason}). Correct "
         "kafka.sasl_username and kafka.sasl_password (HEADWATER_KAFKA__SASL_PASSWORD)."
@@ -221,12 +192,7 @@ def _refuse_wanted_login(link: socket.socket, kafka: KafkaSettings) -> None:
     try:
         code, offered = _handshake(link, "PLAIN", kafka)
     except OSError as error:
-        if isinstance(error, ssl.SSLError):
-            raise AccessDenied(
-                f"Kafka at {kafka.bootstrap} breaks TLS off ({error.reason or error}): it wants a certificate of ours, "
-                "which Headwater does not have. Use a port that wants a login instead."
-            ) from error
-        if isinstance(error, ConnectionError):
+        if isinstance(error, (ConnectionError, ssl.SSLError)):
             raise
         return  # slow: the client finds out
     if code in (0, UNSUPPORTED_MECHANISM):
@@ -235,6 +201,19 @@ def _refuse_wanted_login(link: socket.socket, kafka: KafkaSettings) -> None:
             f"{'SASL_SSL' if kafka.security_protocol == 'SSL' else 'SASL_PLAINTEXT'}, kafka.sasl_mechanism to one of "
             f"{', '.join(offered)}, kafka.sasl_username and kafka.sasl_password."
         )
+
+
+def _own_certificate(kafka: KafkaSettings) -> str:
+    """What to do about a server that ends TLS after it has seen whether we have a certificate."""
+    if kafka.ssl_certfile is None:
+        return (
+            "it wants a certificate of ours. Set kafka.ssl_certfile and kafka.ssl_keyfile, or use a port that wants a "
+            "login."
+        )
+    return (
+        f"it does not trust our certificate, kafka.ssl_certfile {kafka.ssl_certfile}. Name one of an authority that "
+        "the brokers trust, and that has not run out."
+    )
 
 
 def _handshake(link: socket.socket, mechanism: str, kafka: KafkaSettings) -> tuple[int, list[str]]:

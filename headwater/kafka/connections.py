@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from headwater.errors import AccessDenied, SettingsError, Unavailable
 from headwater.kafka.access import await_port, check_access
+from headwater.kafka.login import sasl_arguments
 from headwater.kafka.producer import asking_at_once, recovering
+from headwater.security import kafka_login
 from headwater.settings import KafkaSettings
 from headwater.topics import TOPICS, Topic, topic_name
 
@@ -39,17 +41,14 @@ LIGHT = {"metrics_enabled": False}
 
 
 def _common(kafka: KafkaSettings) -> dict[str, Any]:
+    login = kafka_login(kafka)
     config: dict[str, Any] = {
         "bootstrap_servers": kafka.bootstrap.split(","),
         "security_protocol": kafka.security_protocol,
     }
-    if kafka.sasl_mechanism:
-        config["sasl_mechanism"] = kafka.sasl_mechanism
-        config["sasl_plain_username"] = kafka.sasl_username
-        config["sasl_plain_password"] = kafka.sasl_password.get_secret_value() if kafka.sasl_password else None
-    if kafka.ssl_cafile:
-        config["ssl_cafile"] = kafka.ssl_cafile
-    return config
+    if login.context is not None:
+        config["ssl_context"] = login.context
+    return config | sasl_arguments(login)
 
 
 def producer(kafka: KafkaSettings, **overrides: Any) -> KafkaProducer:

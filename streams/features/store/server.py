@@ -14,14 +14,16 @@ from contextlib import contextmanager
 from hashlib import sha1
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.retry import Retry
+from redis.sentinel import Sentinel
 
 from headwater.errors import AccessDenied, HeadwaterError, SettingsError, Unavailable
+from headwater.security import redis_login
 from headwater.settings import RedisSettings
 
 __all__ = ["Script", "StoreCall", "StoreServer", "is_wrong_type"]
@@ -56,6 +58,9 @@ REFUSING = (
     redis.exceptions.NoPermissionError,
 )
 """What it raises when the server does not let us in, or not do this."""
+
+
+SENTINEL_PORT = 26379
 
 
 class Script:
@@ -98,11 +103,16 @@ class StoreServer:
         self._cluster: Any = None
         self._is_open = False
         self._is_checked = False
+        self._sentinel = settings.sentinel
+        login = redis_login(settings)
+        self.user = settings.username or unquote(urlsplit(url).username or "") or None
+        waiting: dict[str, Any] = {"socket_timeout": settings.timeout_s, "socket_connect_timeout": settings.timeout_s}
         self._options: dict[str, Any] = {
-            "socket_timeout": settings.timeout_s,
-            "socket_connect_timeout": settings.timeout_s,
+            **waiting,
             "retry": Retry(NoBackoff(), 1),  # one try more covers a pooled connection that went stale
+            **login.arguments,
         }
+        self._sentinel_options: dict[str, Any] = waiting | login.sentinel
         if _is_torn(url):
             raise Unavailable(
                 "redis.url, which is not shown, has an @ and no user or password before it: write /, ? and # in these "
@@ -110,9 +120,24 @@ class StoreServer:
             )
         try:
             self._urls = _one_by_one(url)
-            self._single, *_ = [redis.Redis.from_url(one, **self._options) for one in self._urls]
+            singles = [redis.Redis.from_url(one, **self._options) for one in self._urls]
+            self._single = singles[0] if settings.sentinel is None else self._master(settings.sentinel)
         except ValueError as error:
             raise Unavailable(f"redis.url {self.address}: {error}. Give redis://host:port/db") from error
+
+    def _master(self, name: str) -> Any:
+        """A client of the master that the sentinels at the URL name, asked for at each new connection."""
+        told = self._told_by(self._urls[0])
+        sentinels = [(parts.hostname, parts.port or SENTINEL_PORT) for parts in map(urlsplit, self._urls)]
+        made: Any = Sentinel  # redis-py types none of it
+        return made(sentinels, sentinel_kwargs=self._sentinel_options, **told).master_for(name)
+
+    def _told_by(self, url: str) -> dict[str, Any]:
+        """What the URL says beside its host: database, login, TLS."""
+        parsed: Any = redis.connection.parse_url
+        said = {key: value for key, value in parsed(url).items() if key not in ("host", "port")}
+        tls = said.pop("connection_class", None) is not None
+        return said | self._options | ({"ssl": True} if tls else {})
 
     @property
     def is_cluster(self) -> bool:
@@ -226,6 +251,9 @@ class StoreServer:
 
     def _has_cluster(self) -> bool:
         """Ask the first address that answers whether it is of a cluster."""
+        if self._sentinel is not None:
+            self._single.ping()
+            return False
         for place, url in enumerate(self._urls):
             if place:
                 self._single.close()
@@ -268,11 +296,11 @@ class StoreServer:
         try:
             yield
         except REFUSING as error:
-            raise _refused(self.address, error) from error
+            raise _refused(self.address, self.user, error) from error
         except PASSING as error:
             broken = _broken_tls(error)
             if broken is not None and self.address.startswith("rediss:"):
-                raise _refused(self.address, broken) from error
+                raise _refused(self.address, self.user, broken) from error
             if self._cluster is not None:
                 raise Unavailable(
                     f"the Redis Cluster at {self.address} does not answer for all its slots ({error}). Where no "
@@ -319,19 +347,26 @@ def _broken_tls(error: BaseException) -> Exception | None:
     return None
 
 
-def _refused(address: str, error: Exception) -> AccessDenied:
+def _refused(address: str, user: str | None, error: Exception) -> AccessDenied:
     reason = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else str(error)
     if reason.startswith("HELLO must be called"):  # redis-py's first word to a server that wants a password, in RESP3
         reason = "NOAUTH: it wants a password"
     if isinstance(error, OSError):
         remedy = (
-            "Name the authority that signed its certificate (?ssl_ca_certs=FILE at the end of HEADWATER_REDIS__URL) "
-            "and a host that is in it; where it speaks no TLS, redis:// instead of rediss://."
+            "Name the authority that signed its certificate (redis.ssl_cafile) and a host that is in it; where it "
+            "wants a certificate of ours, redis.ssl_certfile and redis.ssl_keyfile; where it speaks no TLS, redis:// "
+            "instead of rediss://."
         )
     elif isinstance(error, redis.exceptions.NoPermissionError):
-        remedy = "Allow that user these keys and commands (ACL SETUSER), or name another in HEADWATER_REDIS__URL."
+        remedy = (
+            f"Allow {'user ' + repr(user) if user else 'the default user'} that command and these keys: "
+            "`headwater acls --redis` prints what each worker needs; or name another in redis.username."
+        )
     else:
-        remedy = "Correct user and password in HEADWATER_REDIS__URL: redis://user:password@host:port/db."
+        remedy = (
+            "Correct user and password: redis.username and redis.password (or redis.password_file), or in "
+            "HEADWATER_REDIS__URL, redis://user:password@host:port/db."
+        )
     return AccessDenied(f"Redis at {address} refuses us ({reason}). {remedy}")
 
 
