@@ -2,9 +2,9 @@
 
 Before: a `Bundle`, or a place that has files. After: `stores` keep them, in a folder or as objects. Knows neither.
 
-A bundle is graph.onnx, weights.safetensors and items.json, with metadata.json, written last, that has a SHA-256 of each
+A bundle is graph.onnx, weights.packed and items.json, with metadata.json, written last, that has a SHA-256 of each
 of the others. Its name, `v00000012-<digest>`, is its content's. No pickle. Where single writes have to be small, a file
-is kept in pieces (weights.safetensors.0000, ...), of which metadata.json has the number.
+is kept in pieces (weights.packed.0000, ...), of which metadata.json has the number.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from models.part import OWN_ROW
 from models.published.bounds import MAX_PARTS, Digest, SaidOfModel, Version, checked_body, only_bundle_errors
 from models.published.bundle import REMEDY, Bundle
 from models.published.digest import FIRST_SCHEME, SCHEME, ModelDigest
-from models.published.weights_file import HashedStream, pack_weights, read_weights
+from models.published.packed_weights import pack_arrays, read_arrays
+from models.published.weights_file import HashedStream, read_weights
 
 __all__ = [
     "METADATA",
@@ -36,10 +37,12 @@ __all__ = [
     "unpack_bundle",
 ]
 
-FORMAT = 2
-"""What is written. Of the first, memories are dense tables and the digest is of the first scheme; it is read, too."""
+FORMAT = 3
+"""What is written. Read are two more: of the second, weights are weights.safetensors, as they lie in memory; of the
+first, memories are dense tables besides, and the digest is of the first scheme."""
 
-READABLE = (1, FORMAT)
+READABLE = (1, 2, FORMAT)
+UNPACKED, PACKED = "weights.safetensors", "weights.packed"
 METADATA = "metadata.json"
 ITEMS = TypeAdapter(list[str | None], config=ConfigDict(strict=True))
 
@@ -59,6 +62,7 @@ class BundleName(NamedTuple):
 class _Metadata(SaidOfModel):
     """metadata.json."""
 
+    format: int
     version: Version
     digest: Digest
     config: dict[str, Any]
@@ -95,11 +99,11 @@ def piece_names(name: str, pieces: int) -> list[str]:
 
 
 def pack_bundle(bundle: Bundle) -> dict[str, Sequence[bytes | memoryview]]:
-    """The files of a bundle but metadata.json, each in parts. The weights lie where they lay: they may not change."""
+    """The files of a bundle but metadata.json, each in parts."""
     return {
         "graph.onnx": [bundle.graph],
         "items.json": [orjson.dumps(bundle.items)],
-        "weights.safetensors": pack_weights(bundle.weights),
+        PACKED: pack_arrays(bundle.weights),
     }
 
 
@@ -160,7 +164,7 @@ def unpack_bundle(at: str, chunks: Callable[[str], Chunks]) -> Bundle:
 
         graph = read("graph.onnx", HashedStream.rest)
         items = ITEMS.validate_python(read("items.json", lambda stream: orjson.loads(stream.rest())))
-        weights = read("weights.safetensors", read_weights)
+        weights = read(PACKED, read_arrays) if said.format == FORMAT else read(UNPACKED, read_weights)
         config = ModelConfig(**said.config)
         about = _about(said, config)
         hashes = ModelDigest.of(weights, items, about["tables"], about["pools"], said.digest_scheme)
@@ -231,7 +235,7 @@ def _metadata(at: str, chunks: Callable[[str], Chunks]) -> _Metadata:
     if not isinstance(metadata, dict) or metadata.get("format") not in READABLE:
         found = metadata.get("format") if isinstance(metadata, dict) else None
         raise BundleError(
-            f"bundle {at} has format {found!r:.80}, this release reads {' and '.join(map(str, READABLE))}: "
+            f"bundle {at} has format {found!r:.80}, this release reads {', '.join(map(str, READABLE))}: "
             f"upgrade Headwater, or {REMEDY}"
         )
     said = checked_body(_Metadata, metadata, f"bundle {at}: metadata.json", REMEDY)

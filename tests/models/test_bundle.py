@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from models.config import MemoryConfig, ModelConfig
 from models.learner import Learner
 from models.published.bundle import Bundle
 from models.published.delta import Delta, DeltaAssembler, decode_part, encode_delta
+from models.published.packed_weights import BLOCK, pack_arrays, read_arrays
 from models.published.stores.folder import read_bundle, write_bundle
+from models.published.weights_file import HashedStream, pack_weights
 from tests.worlds.tastes import parade, ring
 
 SMALL = ModelConfig(
@@ -70,7 +73,7 @@ def test_writing_a_bundle_twice_keeps_the_first_and_leaves_no_scraps(tmp_path: P
     assert len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.parametrize("name", ["graph.onnx", "weights.safetensors", "items.json"])
+@pytest.mark.parametrize("name", ["graph.onnx", "weights.packed", "items.json"])
 def test_a_flipped_byte_in_any_file_of_a_bundle_is_found(tmp_path: Path, learner: Learner, name: str) -> None:
     path = write_bundle(tmp_path, full(learner))
     data = bytearray((path / name).read_bytes())
@@ -80,7 +83,7 @@ def test_a_flipped_byte_in_any_file_of_a_bundle_is_found(tmp_path: Path, learner
         read_bundle(path)
 
 
-@pytest.mark.parametrize("name", ["graph.onnx", "weights.safetensors", "items.json", "metadata.json"])
+@pytest.mark.parametrize("name", ["graph.onnx", "weights.packed", "items.json", "metadata.json"])
 def test_a_bundle_that_lacks_a_file_is_refused_with_a_remedy(tmp_path: Path, learner: Learner, name: str) -> None:
     path = write_bundle(tmp_path, full(learner))
     (path / name).unlink()
@@ -97,6 +100,44 @@ def test_a_bundle_of_another_format_says_so(tmp_path: Path, learner: Learner) ->
     (path / "metadata.json").write_text("{")
     with pytest.raises(BundleError, match="corrupt"):
         read_bundle(path)
+
+
+def test_a_bundle_of_the_second_format_has_its_weights_as_they_lie_and_is_read(
+    tmp_path: Path, learner: Learner
+) -> None:
+    bundle = full(learner)
+    path = write_bundle(tmp_path, bundle)
+    (path / "weights.packed").unlink()
+    (path / "weights.safetensors").write_bytes(data := b"".join(pack_weights(bundle.weights)))
+    metadata = json.loads((path / "metadata.json").read_text()) | {"format": 2}
+    del metadata["sha256"]["metadata.json"]
+    metadata["sha256"]["weights.safetensors"] = HashedStream([data]).digest()
+    (path / "metadata.json").write_text(json.dumps(metadata))
+    again = read_bundle(path)
+    assert again.digest == bundle.digest
+    assert all(np.array_equal(again.weights[name], array) for name, array in bundle.weights.items())
+
+
+def test_packed_arrays_come_back_bit_by_bit_whatever_they_hold_and_zeros_take_no_room() -> None:
+    chance = np.random.default_rng(0)
+    dtypes = ["?", "u1", "i1", "u2", "i2", "f2", "u4", "i4", "f4", "u8", "i8", "f8"]
+    arrays = {
+        f"{dtype} {shape}": np.frombuffer(chance.bytes(np.dtype(dtype).itemsize * math.prod(shape)), dtype).reshape(
+            shape
+        )
+        for dtype in dtypes
+        for shape in [(), (0,), (3, 0, 2), (1,), (7, 5)]
+    }
+    arrays["?"] = chance.random(9) > 0.5
+    arrays["long"] = chance.normal(size=BLOCK // 3)
+    arrays["turned"] = np.arange(12, dtype=np.float32).reshape(3, 4).T
+    arrays["zeros"] = np.zeros((BLOCK + 5, 3), np.int64)
+    parts = pack_arrays(arrays)
+    again = read_arrays(HashedStream(parts))
+    assert {name: (array.dtype, array.shape, array.tobytes()) for name, array in again.items()} == {
+        name: (array.dtype, array.shape, array.tobytes()) for name, array in arrays.items()
+    }
+    assert sum(map(len, pack_arrays({"zeros": arrays["zeros"]}))) < arrays["zeros"].nbytes / 200
 
 
 def test_a_bundle_whose_weights_do_not_have_its_digest_is_refused(tmp_path: Path, learner: Learner) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +21,7 @@ from headwater.examples import CatalogueEntry, Entry, EventPosition, Example, Se
 from models.learner import Learner
 from models.published.bundle import Bundle
 from models.published.delta import Delta, DeltaAssembler, encode_delta
+from models.published.packed_weights import pack_arrays
 from models.published.stores.folder import read_bundle, write_bundle
 from tests.worlds.serving import FILMS, trained, walk
 
@@ -183,9 +183,12 @@ def test_a_bundle_whose_files_say_anything_is_read_or_refused(
             name = data.draw(st.sampled_from(sorted(held.weights)))
             shape = data.draw(st.lists(st.integers(0, 3), max_size=3))
             arrays = {**held.weights, name: np.zeros(shape, data.draw(st.sampled_from(["f4", "i8", "u1"])))}
-            (path / "weights.safetensors").write_bytes(safetensors.numpy.save(arrays))
+            packed = bytearray(b"".join(pack_arrays(arrays)))
+            for _ in range(data.draw(st.integers(0, 2))):
+                packed[data.draw(st.integers(0, len(packed) - 1))] = data.draw(st.integers(0, 255))
+            (path / "weights.packed").write_bytes(packed[: data.draw(st.sampled_from([None, None, -1, 100]))])
     if isinstance(metadata, dict) and isinstance(metadata.get("sha256"), dict):
-        for name in ("items.json", "weights.safetensors"):
+        for name in ("items.json", "weights.packed"):
             metadata["sha256"][name] = hashlib.sha256((path / name).read_bytes()).hexdigest()
     (path / "metadata.json").write_bytes(dumped(metadata))
     with contextlib.suppress(BundleError):

@@ -40,7 +40,7 @@ class Follower:
         name = self.store.write(bundle)
         if corrupt:
             assert isinstance(self.store, FolderStore)
-            (self.store.directory / name / "weights.safetensors").write_bytes(b"torn")
+            (self.store.directory / name / "weights.packed").write_bytes(b"torn")
         return Announcement(
             version=bundle.version, digest=bundle.digest, bundle=name, parent=bundle.parent,
             delta_offset=40 + bundle.version, published_time=9, examples_offset=0, metrics={},
@@ -278,7 +278,7 @@ def test_while_object_storage_is_away_what_is_held_answers_and_the_bundle_is_loa
 def test_a_damaged_object_gives_way_to_the_newest_good_snapshot(bucket: Bucket, learner: Learner) -> None:
     follower = Follower(open_store(bucket.url))
     good, worse = follower.write(bundle_of(learner)), follower.write(bundle_of(learner))
-    (key,) = [key for key in bucket.objects if key.startswith("v00000002-") and key.endswith("weights.safetensors")]
+    (key,) = [key for key in bucket.objects if key.startswith("v00000002-") and key.endswith("weights.packed")]
     bucket.put(key, bucket.objects[key][:-1])
     follower.announce(b"snapshot:1", good)
     assert follower.announce(b"live", worse) == 41

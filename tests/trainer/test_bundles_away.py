@@ -113,7 +113,7 @@ def test_half_an_upload_is_not_announced_and_goes_on(
     settings: Settings, clock: Clock, registry: Registry, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(objects, "PIECE_BYTES", 20_000)
-    bucket.server.refuses = lambda _, path: 503 if path.endswith("weights.safetensors.0002") else None
+    bucket.server.refuses = lambda _, path: 503 if path.endswith("weights.packed.0002") else None
     assert not clock.publish()
     half = len(bucket.objects)
     assert half > 2

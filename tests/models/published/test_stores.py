@@ -12,6 +12,7 @@ from headwater.errors import BundleError, SettingsError, Unavailable
 from headwater.settings import load_settings
 from models.published.bundle import Bundle
 from models.published.layout import bundle_name
+from models.published.packed_weights import pack_arrays
 from models.published.stores import BundleStore, newest_version, objects, open_store
 from tests.worlds.object_storage import SECRET, Bucket, bucket, object_storage  # noqa: F401 - fixtures
 from tests.worlds.serving import trained
@@ -68,11 +69,11 @@ def test_what_is_there_already_is_not_written_again(bucket: Bucket, bundle: Bund
 def test_an_upload_that_breaks_off_goes_on_behind_what_was_taken(
     bucket: Bucket, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    piece = sum(array.nbytes for array in bundle.weights.values()) // 6
+    piece = sum(map(len, pack_arrays(bundle.weights))) // 6
     monkeypatch.setattr(objects, "PIECE_BYTES", piece)
     store = open_store(bucket.url)
-    bucket.server.refuses = lambda _, path: 503 if path.endswith("weights.safetensors.0003") else None
-    with pytest.raises(Unavailable, match=r"weights.safetensors.0003 could not be written"):
+    bucket.server.refuses = lambda _, path: 503 if path.endswith("weights.packed.0003") else None
+    with pytest.raises(Unavailable, match=r"weights.packed.0003 could not be written"):
         store.write(bundle)
     assert store.names() == [], "it is no bundle before its metadata are there"
     with pytest.raises(BundleError, match="is no bundle"):
@@ -83,7 +84,7 @@ def test_an_upload_that_breaks_off_goes_on_behind_what_was_taken(
     name = store.write(bundle)
     written = [path for method, path in bucket.server.asked if method == "PUT"]
     assert len(written) == len(bucket.objects) - taken
-    assert written[0].endswith("weights.safetensors.0003")
+    assert written[0].endswith("weights.packed.0003")
     assert written[-1].endswith("metadata.json")
     assert max(map(len, bucket.objects.values())) <= piece
     assert open_store(bucket.url).read(name).digest == bundle.digest
@@ -92,7 +93,7 @@ def test_an_upload_that_breaks_off_goes_on_behind_what_was_taken(
 def test_what_a_kill_left_of_an_upload_is_removed_and_nothing_else(bucket: Bucket, bundle: Bundle) -> None:
     store = open_store(bucket.url)
     whole = store.write(bundle)
-    bucket.put("v00000002-aaaa/weights.safetensors.0000", b"half")
+    bucket.put("v00000002-aaaa/weights.packed.0000", b"half")
     bucket.put("somebody-elses/file", b"theirs")
     store.clear_torn()
     assert {key.partition("/")[0] for key in bucket.objects} == {whole, "somebody-elses"}
@@ -110,7 +111,7 @@ def test_an_upload_of_which_somebody_else_removed_a_piece_is_no_bundle_before_th
     assert another.read(store.write(bundle)).digest == bundle.digest
 
     def take_away(method: str, path: str) -> None:
-        if method == "PUT" and path.endswith("weights.safetensors"):
+        if method == "PUT" and path.endswith("weights.packed"):
             bucket.delete(f"{bundle_name(next_one)}/graph.onnx")
 
     next_one = later(bundle, bundle.version + 1)
@@ -148,8 +149,8 @@ def test_a_store_that_does_not_answer_says_nothing_of_a_bundle(
 def test_a_connection_that_is_cut_in_the_middle_of_the_weights_is_no_damage(bucket: Bucket, bundle: Bundle) -> None:
     store = open_store(bucket.url)
     name = store.write(bundle)
-    bucket.server.refuses = lambda _, path: "cut" if path.endswith("weights.safetensors") else None
-    with pytest.raises(Unavailable, match=r"weights.safetensors could not be read"):
+    bucket.server.refuses = lambda _, path: "cut" if path.endswith("weights.packed") else None
+    with pytest.raises(Unavailable, match=r"weights.packed could not be read"):
         store.read(name)
 
 
@@ -160,7 +161,7 @@ def test_a_bucket_that_is_not_there_is_told_apart_from_a_missing_object(bucket: 
         open_store(bucket.url).read("v00000001-abcd")
 
 
-@pytest.mark.parametrize("file", ["graph.onnx", "items.json", "weights.safetensors", "metadata.json"])
+@pytest.mark.parametrize("file", ["graph.onnx", "items.json", "weights.packed", "metadata.json"])
 @pytest.mark.parametrize("damage", ["flipped", "partial", "empty", "missing"])
 def test_a_damaged_object_ends_as_a_refused_bundle_with_its_remedy(
     bucket: Bucket, bundle: Bundle, file: str, damage: str
