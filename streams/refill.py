@@ -36,7 +36,7 @@ GROUP_READ = (EVENTS, ITEMS, USERS, IDENTITIES, DEAD_LETTERS)
 """What the group `streams` reads, and a rebuild too."""
 
 GROUP = "streams"
-SLICE_EVENTS, SLICE_USERS = 50_000, 5_000
+SLICE_EVENTS, SLICE_USERS = 50_000, 10_000
 """A slice ends with either: what is in memory at once, and in one script."""
 
 SLICE_RECORDS = 500
@@ -143,8 +143,7 @@ class Refill:
     def _tell(self, topic: Topic, records: int) -> None:
         self._read += records
         self.done.records[topic.name] = self.done.records.get(topic.name, 0) + records
-        told = {"topic": topic.name, "read": self._read, "of": self._to_read}
-        self._store.tell_rebuilding(orjson.dumps(told).decode())
+        self._store.tell_rebuilding(f"{topic.name}: {self._read:,} of {self._to_read:,} records")
         self._progress(topic.name, self._read, self._to_read)
 
     def _events(self, committed: Mapping[int, int]) -> None:

@@ -14,6 +14,7 @@ _ALL = (
     Bench(
         "overload", "Ten times more than the trainer sustains: how far behind it falls, what it still learns in full."
     ),
+    Bench("rebuild", "A lost store made again from the log, beside reading the log and writing what it makes.", True),
     Bench("users", "Bytes of the store that a user takes, by how much the user has done."),
     Bench("memory", "What trainer and serving hold at a catalogue of 100,000 items."),
     Bench("publish", "Bytes of deltas a second and of a full bundle, and what a bundle costs the trainer."),

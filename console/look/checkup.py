@@ -269,6 +269,14 @@ def _store(settings: Settings) -> Iterator[Finding]:
             yield Finding("store", "note", lost, "let a streams worker run; look why nodes lost what they had", detail)
         else:
             yield Finding("store", "ok", text, detail=detail)
+        if told := store.rebuilding():
+            yield Finding(
+                "rebuild",
+                "note",
+                f"features are being made again from the log ({told}): users who are not back yet are answered by "
+                "fallbacks, and the receipt of each answer says so (fallback, feature_offsets)",
+                "let `headwater rebuild features` end, then start the streams workers",
+            )
         letters = store.dead_letters()
         counted = f"{spelled(letters)}, ever since" if letters else "none"
         yield Finding("dead letters", "ok", counted, detail={"by_reason": letters})

@@ -74,8 +74,8 @@ def committed_offsets(kafka: KafkaSettings, group: str, topics: Iterable[Topic])
     return found
 
 
-def commit_offsets(kafka: KafkaSettings, group: str, offsets: Mapping[Topic, Mapping[int, int]]) -> None:
-    """Let a group of this world, which has no members, go on at these offsets.
+def commit_offsets(kafka: KafkaSettings, group: str, offsets: Mapping[str, Mapping[int, int]]) -> None:
+    """Let a group of this world, which has no members, go on at these offsets, by topic as the table names it.
 
     Raises
         Unavailable: Kafka is away.
