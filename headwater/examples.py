@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import repeat
@@ -28,12 +28,12 @@ import orjson
 from headwater.context import MAX_CONTEXT_CHARS, MAX_CONTEXT_FIELDS, Context, Numbers, numbers_of, plain_scalar
 from headwater.errors import InvalidMessage
 from headwater.events import MAX_ID_LENGTH, MAX_SHOWN, MAX_TIME_MS
-from headwater.histories import Entry, PackedHistory, columns_of, entries, plain_entries
+from headwater.histories import Entry, PackedHistory, columns_of, plain_entries, whole_columns
 from headwater.users import checked_attributes
 from headwater.wire import not_json, only_refusals, short_text
 
 __all__ = ["CatalogueEntry", "Entry", "EventPosition", "Example", "Kind", "Segment", "Shown", "ShownList"]
-__all__ += ["pack_items", "pack_segments", "place_of", "plain_entries", "unpack"]
+__all__ += ["newest_columns", "newest_type", "pack_items", "pack_segments", "place_of", "plain_entries", "unpack"]
 
 FORMAT = 2
 """Newest that is read. Written is 1 where no history is packed, so that releases before read what they can."""
@@ -55,6 +55,12 @@ _Nothing = type(None)
 
 NO_CONTEXT: dict[str, Any] = {}
 """Of what comes without; nobody writes into it."""
+
+
+_Columns = tuple[tuple[Any, ...], ...]
+"""Entries by their fields."""
+
+NO_COLUMNS: _Columns = ((), (), (), (), ())
 
 
 class Shown(NamedTuple):
@@ -164,15 +170,90 @@ class CatalogueEntry(NamedTuple):
     content: dict[str, Any] | None
 
 
+class _PastPiece:
+    """Some neighbouring entries of a segment: columns, entries or both, each made when somebody first looks at it."""
+
+    __slots__ = ("_columns", "_entries", "size")
+
+    def __init__(self, columns: _Columns | None = None, made: list[Entry] | None = None) -> None:
+        self._columns, self._entries = columns, made
+        self.size = len(columns[0] if columns is not None else made or ())
+
+    @property
+    def columns(self) -> _Columns:
+        """Item ids, types, times, values and sessions; (none of them) of no entries."""
+        if self._columns is None:
+            self._columns = tuple(zip(*(self._entries or ()), strict=True)) or NO_COLUMNS
+        return self._columns
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Nobody may change the list."""
+        if self._entries is None:
+            assert self._columns is not None
+            self._entries = [*map(tuple.__new__, repeat(Entry), zip(*self._columns, strict=True))]
+        return self._entries
+
+
+class _PastEntries:
+    """All entries of a segment, in pieces: what learns at once reads columns of the newest, and no entry is made."""
+
+    __slots__ = ("_entries", "_pieces", "size")
+
+    def __init__(self, pieces: list[_PastPiece]) -> None:
+        self._pieces, self.size = pieces, sum([one.size for one in pieces])
+        self._entries: list[Entry] | None = None
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Nobody may change the list."""
+        if self._entries is None:
+            if len(self._pieces) == 1:
+                self._entries = self._pieces[0].entries
+            else:
+                self._entries = [entry for piece in self._pieces for entry in piece.entries]
+        return self._entries
+
+    def columns(self, begin: int, end: int) -> _Columns:
+        """Of the entries from `begin` to before `end`."""
+        found: _Columns | None = None
+        at = self.size
+        for piece in reversed(self._pieces):
+            at -= piece.size
+            if at >= end or not piece.size:
+                continue
+            here = slice(max(begin - at, 0), end - at)
+            part = tuple([column[here] for column in piece.columns])
+            found = part if found is None else tuple([one + more for one, more in zip(part, found, strict=True)])
+            if at <= begin:
+                break
+        return found or NO_COLUMNS
+
+    def newest_type(self, item_id: str, begin: int, end: int) -> str | None:
+        """The type of the newest entry with an item, from `begin` to before `end`; None without any."""
+        at = self.size
+        for piece in reversed(self._pieces):
+            at -= piece.size
+            if at >= end or item_id not in piece.columns[0]:
+                continue
+            items, types = piece.columns[:2]
+            for place in range(min(end - at, piece.size) - 1, max(begin - at, 0) - 1, -1):
+                if items[place] == item_id:
+                    return str(types[place])
+            if at <= begin:
+                break
+        return None
+
+
 class _Window(Sequence[Entry]):
     """Some neighbouring entries of a segment, of which the examples of one record share most: copies of them would take
     the square of what was sent, gigabytes of one record.
     """
 
-    __slots__ = ("_end", "_entries", "_first")
+    __slots__ = ("_end", "_first", "_past")
 
-    def __init__(self, entries: list[Entry], first: int, end: int) -> None:
-        self._entries, self._first, self._end = entries, first, end
+    def __init__(self, past: _PastEntries, first: int, end: int) -> None:
+        self._past, self._first, self._end = past, first, end
 
     def __len__(self) -> int:
         return self._end - self._first
@@ -184,18 +265,18 @@ class _Window(Sequence[Entry]):
     def __getitem__(self, index: slice) -> list[Entry]: ...
 
     def __getitem__(self, index: int | slice) -> Entry | list[Entry]:
-        places = range(self._first, self._end)[index]
+        places, entries = range(self._first, self._end)[index], self._past.entries
         if isinstance(places, int):
-            return self._entries[places]
+            return entries[places]
         if places.step == 1:
-            return self._entries[places.start : places.stop]
-        return [self._entries[place] for place in places]
+            return entries[places.start : places.stop]
+        return [entries[place] for place in places]
 
     def __iter__(self) -> Iterator[Entry]:
-        return map(self._entries.__getitem__, range(self._first, self._end))
+        return map(self._past.entries.__getitem__, range(self._first, self._end))
 
     def __reversed__(self) -> Iterator[Entry]:
-        return map(self._entries.__getitem__, range(self._end - 1, self._first - 1, -1))
+        return map(self._past.entries.__getitem__, range(self._end - 1, self._first - 1, -1))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and len(self) == len(other) and all(map(eq, self, other))
@@ -204,6 +285,28 @@ class _Window(Sequence[Entry]):
 
     def __repr__(self) -> str:
         return repr(list(self))
+
+    def newest_columns(self, n: int) -> _Columns:
+        """See the function."""
+        return self._past.columns(max(self._first, self._end - n), self._end)
+
+    def newest_type(self, item_id: str) -> str | None:
+        """See the function."""
+        return self._past.newest_type(item_id, self._first, self._end)
+
+
+def newest_columns(history: Sequence[Entry], n: int) -> tuple[tuple[Any, ...], ...]:
+    """Of the newest `n` entries of a history, oldest first: item ids, types, times, values and sessions."""
+    if isinstance(history, _Window):
+        return history.newest_columns(n)
+    return tuple(zip(*history[max(len(history) - n, 0) :], strict=True)) or NO_COLUMNS
+
+
+def newest_type(history: Sequence[Entry], item_id: str) -> str | None:
+    """The type of a history's newest entry with an item; None without any."""
+    if isinstance(history, _Window):
+        return history.newest_type(item_id)
+    return next((entry[1] for entry in reversed(history) if entry[0] == item_id), None)
 
 
 @dataclass
@@ -371,38 +474,37 @@ def _examples(record: dict[str, Any]) -> list[Example | CatalogueEntry]:
         shown_limit = _whole(shown_limit, MAX_LIMIT)
     examples: list[Example] = []
     for body in record["segments"]:
-        segment = _segment(body)
+        segment, pieces = _segment(body)
         if segment.lists or segment.shown or segment.requests or segment.undone:
-            examples += _mixed(segment, partition, limit, shown_limit)
+            examples += _mixed(segment, pieces, partition, limit, shown_limit)
             continue
-        entries = [*segment.history, *segment.targets]
-        before = len(segment.history)
-        examples += [
-            Example(
-                segment.user_id,
-                _Window(entries, max(0, before + i - limit) if limit else 0, before + i),
-                target,
-                partition,
-                segment.positions[i],
-                context=segment.contexts.get(i, NO_CONTEXT),
-                attributes=segment.attributes,
-            )
-            for i, target in enumerate(segment.targets)
-        ]
+        targets, positions, contexts = segment.targets, segment.positions, segment.contexts
+        before = sum([one.size for one in pieces])
+        if len(targets) > 1:
+            pieces.append(_PastPiece(made=targets))
+        past = _PastEntries(pieces)
+        for i, target in enumerate(targets):
+            end = before + i
+            window = _Window(past, max(0, end - limit) if limit else 0, end)
+            context = contexts.get(i, NO_CONTEXT)
+            told = (segment.user_id, window, target, partition, positions[i], Kind.EVENT, (), (), None, context)
+            examples.append(Example(*told, segment.attributes))
     return [*sorted(examples, key=lambda example: example.position)]
 
 
-def _mixed(segment: Segment, partition: int, limit: int, shown_limit: int | None) -> Iterator[Example]:
+def _mixed(
+    segment: Segment, pieces: list[_PastPiece], partition: int, limit: int, shown_limit: int | None
+) -> Iterator[Example]:
     """The examples of a segment in which not every target is the next entry of the history."""
-    entries = [*segment.history, *segment.events(len(segment.targets))]
+    end = sum([one.size for one in pieces])
+    past = _PastEntries([*pieces, _PastPiece(made=segment.events(len(segment.targets)))])
     shown = segment.shown if shown_limit is None else segment.shown[max(0, len(segment.shown) - shown_limit) :]
-    end = len(segment.history)
     for i, target in enumerate(segment.targets):
         exposed = segment.lists.get(i)
         kind = Kind.UNDONE if segment.undone else Kind.EVENT if exposed is None else Kind.SHOWN
         yield Example(
             segment.user_id,
-            _Window(entries, max(0, end - limit) if limit else 0, end),
+            _Window(past, max(0, end - limit) if limit else 0, end),
             target,
             partition,
             segment.positions[i],
@@ -418,16 +520,21 @@ def _mixed(segment: Segment, partition: int, limit: int, shown_limit: int | None
         end += kind is Kind.EVENT
 
 
-def _segment(body: dict[str, Any]) -> Segment:
+def _segment(body: dict[str, Any]) -> tuple[Segment, list[_PastPiece]]:
+    """A segment without its history, and that in pieces."""
     targets = [_entry(*entry) for entry in body["targets"]]
+    positions = [_position(*body["at"][i]) for i in range(len(targets))]
+    user_id, pieces = _id(body["user"]), _history(body["history"])
+    if len(body) == PLAIN_FIELDS:
+        return Segment(user_id, (), targets, positions), pieces
     undone = body.get("undone", False)
     if type(undone) is not bool:
         raise TypeError(f"undone is {short_text(undone)}")
-    return Segment(
-        _id(body["user"]),
-        _history(body["history"]),
+    segment = Segment(
+        user_id,
+        (),
         targets,
-        [_position(*body["at"][i]) for i in range(len(targets))],
+        positions,
         tuple(_shown(*one) for one in body.get("shown", ())),
         {_whole(i, len(targets) - 1): _list(*one) for i, *one in body.get("lists", ())},
         {_whole(i, len(targets) - 1): _id(request_id) for i, request_id in body.get("requests", ())},
@@ -436,30 +543,42 @@ def _segment(body: dict[str, Any]) -> Segment:
         {_whole(i, len(targets) - 1): _context(one) for i, one in body.get("contexts", ())},
         checked_attributes(body.get("attributes", NO_CONTEXT)),
     )
+    return segment, pieces
 
 
-def _history(given: Any) -> list[Entry]:
+PLAIN_FIELDS = 4
+"""User, history, targets and positions: most segments have no more."""
+
+
+def _history(given: Any) -> list[_PastPiece]:
     if type(given) is not dict:
-        return _unpacked(given)
-    found: list[Entry] = []
+        return [_unpacked(given)]
+    pieces: list[_PastPiece] = []
+    found = 0
     for data in given["packed"]:
-        found += _unpacked_together(data, len(found))
-    del found[: _whole(given["skipped"], len(found))]
-    return [*found, *_unpacked(given["newer"])]
+        pieces.append(_unpacked_together(data, found))
+        found += pieces[-1].size
+    skipped = _whole(given["skipped"], found)
+    while skipped:
+        first = pieces.pop(0)
+        if skipped < first.size:
+            pieces.insert(0, _PastPiece(tuple([column[skipped:] for column in first.columns])))
+        skipped -= min(skipped, first.size)
+    return [*pieces, _unpacked(given["newer"])]
 
 
-_together: dict[str, list[Entry]] = {}
+_together: dict[str, _PastPiece] = {}
 """What was unpacked lately, by its text, the oldest first: a user's next example has the same again."""
 
 MOST_TOGETHER, LONGEST_TOGETHER = 512, 512
 """How many of these are kept, and the most entries of one: 30 MB in all."""
 
 
-def _unpacked_together(data: Any, before: int) -> list[Entry]:
+def _unpacked_together(data: Any, before: int) -> _PastPiece:
     """What is packed together, after so many that were."""
     known = _together.get(data)
     if known is not None:
-        _whole(before + len(known), 2 * MAX_LIMIT)
+        _whole(before + known.size, 2 * MAX_LIMIT)
         return known
     columns = columns_of(b64decode(data, validate=True), MOST_INFLATED)
     times, sessions = columns[4], columns[6]
@@ -467,8 +586,8 @@ def _unpacked_together(data: Any, before: int) -> list[Entry]:
     _refuse_other_steps(times)
     if sessions and type(sessions[0]) is not list:
         _refuse_other_steps(sessions)
-    found = _sound(entries(columns))
-    if len(found) <= LONGEST_TOGETHER:
+    found = _piece(whole_columns(columns))
+    if found.size <= LONGEST_TOGETHER:
         if len(_together) >= MOST_TOGETHER:
             del _together[next(iter(_together))]
         _together[data] = found
@@ -479,22 +598,6 @@ def _refuse_other_steps(steps: Any) -> None:
     """Refuse what cannot be added up: texts would be joined, each to all before it, into gigabytes."""
     if type(steps) is not list or {*map(type, steps)} != {int}:
         raise TypeError("the steps of times or sessions are no whole numbers")
-
-
-def _sound(past: list[Entry]) -> list[Entry]:
-    """As `_entry` checks one, for many at once."""
-    items, types, times, values, sessions = zip(*past, strict=True)
-    for one in {*items, *types}:
-        _id(one)
-    for most, column in ((MAX_TIME_MS, times), (MAX_SESSION, [one for one in sessions if one is not None])):
-        if {*map(type, column)} > {int}:
-            raise TypeError("a time or a session is no whole number")
-        if column:
-            _whole(min(column), most)
-            _whole(max(column), most)
-    if not {*map(type, values)} <= {float, type(None)}:
-        raise TypeError("a value is no number")
-    return past
 
 
 def _context(given: Any) -> Context:
@@ -540,38 +643,39 @@ def _entry(item_id: Any, kind: Any, time_ms: Any, value: Any, session: Any = Non
     return Entry(_id(item_id), _id(kind), at, number, None if session is None else _whole(session, MAX_SESSION))
 
 
-def _unpacked(rows: list[list[Any]]) -> list[Entry]:
+def _unpacked(rows: list[list[Any]]) -> _PastPiece:
     """Every row by `_entry`; where all are as a writer of ours makes them, column by column, in a fifth of the time."""
-    return _columns(rows) if len(rows) > 1 and _alike(rows) else [_entry(*row) for row in rows]
+    if len(rows) > 1 and {*map(type, rows)} == {list} and len({*map(len, rows)}) == 1 and 4 <= len(rows[0]) <= 5:
+        columns = tuple(zip(*rows, strict=True))
+        return _piece(columns if len(columns) == 5 else (*columns, (None,) * len(rows)))
+    return _PastPiece(made=[_entry(*row) for row in rows])
 
 
-def _alike(rows: list[list[Any]]) -> bool:
-    """Whether `_entry` takes each of these rows, and all are of one length. A no may be wrong: it costs time."""
-    if {*map(type, rows)} != {list} or len({*map(len, rows)}) > 1 or not 4 <= len(rows[0]) <= 5:
+def _piece(columns: _Columns) -> _PastPiece:
+    return _PastPiece(columns) if _are_sound(*columns) else _PastPiece(made=[*map(_entry, *columns)])
+
+
+def _are_sound(ids: Any, kinds: Any, times: Any, values: Any, sessions: Any) -> bool:
+    """Whether `_entry` takes all of these as they are. A no may be wrong: it costs time."""
+    try:
+        length = len("".join(ids))  # raises TypeError where one is no text
+        return (
+            all(ids)
+            and (length <= MAX_ID_LENGTH or max(map(len, ids)) <= MAX_ID_LENGTH)
+            and all(type(kind) is str and 0 < len(kind) <= MAX_ID_LENGTH for kind in {*kinds})
+            and type(sum(times)) is int
+            and min(times) > 1  # true counts as 1
+            and max(times) <= MAX_TIME_MS
+            and (values.count(None) == len(values) or {*map(type, values)} <= {float, _Nothing})
+            and (sessions.count(None) == len(sessions) or _are_sessions(sessions))
+        )
+    except TypeError:
         return False
-    ids, kinds, times, values, *sessions = zip(*rows, strict=True)
-    numbers = [one for one in sessions[0] if one is not None] if sessions else []
-    return (
-        {*map(type, ids), *map(type, kinds)} == {str}
-        and min(map(len, ids)) > 0
-        and max(map(len, ids)) <= MAX_ID_LENGTH
-        and all(0 < len(kind) <= MAX_ID_LENGTH for kind in {*kinds})
-        and {*map(type, times)} == {int}
-        and min(times) >= 0
-        and max(times) <= MAX_TIME_MS
-        and {*map(type, values)} <= {float, _Nothing}
-        and {*map(type, numbers)} <= {int}
-        and min(numbers, default=0) >= 0
-        and max(numbers, default=0) <= MAX_SESSION
-    )
 
 
-def _columns(rows: list[list[Any]]) -> list[Entry]:
-    whole: Iterable[Sequence[Any]] = rows
-    if len(rows[0]) < len(Entry._fields):
-        *columns, last = zip(*rows, strict=True)
-        whole = zip(*columns, last, repeat(None, len(rows)), strict=True)
-    return [*map(tuple.__new__, repeat(Entry), whole)]
+def _are_sessions(column: Any) -> bool:
+    numbers = [one for one in column if one is not None]
+    return {*map(type, numbers)} == {int} and min(numbers) >= 0 and max(numbers) <= MAX_SESSION
 
 
 def _position(offset: Any, place: Any) -> EventPosition:

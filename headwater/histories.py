@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, overload
 import orjson
 
 __all__ = ["Entry", "PackedEntries", "PackedHistory", "column_bytes", "columns_of", "entries", "entry_columns"]
-__all__ += ["plain_entries", "text_columns", "texts"]
+__all__ += ["plain_entries", "text_columns", "texts", "whole_columns"]
 
 NONE = 0
 """Stands for a column that has nothing to tell: no values, no sessions, all texts different or all the same."""
@@ -88,19 +88,25 @@ def entry_columns(past: Sequence[Entry]) -> tuple[Any, ...]:
 
 def entries(columns: Sequence[Any]) -> list[Entry]:
     """As `entry_columns` made them. Raises ValueError or TypeError for what it did not make."""
+    return list(map(_entry, zip(*whole_columns(columns), strict=True)))
+
+
+def whole_columns(columns: Sequence[Any]) -> tuple[tuple[Any, ...], ...]:
+    """The same by their fields: item ids, types, times, values and sessions."""
     items, item_places, types, type_places, times, values, sessions = columns
     n = len(times)
     if sessions:
         sessions = sessions[0] if type(sessions[0]) is list else accumulate(sessions)
-    rows = zip(
-        texts(items, item_places, n),
-        texts(types, type_places, n),
-        accumulate(times),
-        values or repeat(None, n),
-        sessions or repeat(None, n),
-        strict=True,
+    found = (
+        tuple(texts(items, item_places, n)),
+        tuple(texts(types, type_places, n)),
+        tuple(accumulate(times)),
+        tuple(values or repeat(None, n)),
+        tuple(sessions or repeat(None, n)),
     )
-    return list(map(_entry, rows))
+    if {*map(len, found)} != {n}:
+        raise ValueError(f"columns of {n} entries are of lengths {[*map(len, found)]}")
+    return found
 
 
 def text_columns(column: Sequence[str]) -> tuple[str | list[str], Sequence[int] | int]:

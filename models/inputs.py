@@ -32,7 +32,6 @@ __all__ = [
     "event_weight",
     "lesson_weight",
     "pad_steps",
-    "recent_distinct",
     "recent_of",
     "step_weights",
 ]
@@ -96,48 +95,6 @@ def recent_of(steps: Steps, since_ms: int) -> Recent:
     liked, turned_down = speaks > 0, speaks < 0
     against = TurnedDown(rows[turned_down], ago_ms[turned_down], aversion_of(steps.speaks))
     return Recent(rows[liked], ago_ms[liked], against if turned_down.any() else None)
-
-
-def recent_distinct(
-    history: Sequence[Entry], item_rows: Mapping[str, int], config: ModelConfig, since_ms: int, most: int, timed: int
-) -> Recent:
-    """What `recent_of(encode_entries(history)).distinct()` has of its newest `most` rows, in a third of the time.
-
-    Of the newest `timed` alone it says how long ago they were; of the others 0. What is turned down is left out.
-    """
-    first = max(len(history) - config.length, 0)
-    newest = history[first:]
-    meaning_of, row_of, log1p = config.meanings.meaning, item_rows.get, math.log1p
-    rows: dict[int, int] = {}  # row -> which of the steps
-    gaps: list[float] = []
-    meaning, same, by_value = Meaning.CONTEXT, "", False  # neighbours are often of one type
-    for i in range(len(newest) - 1, -1, -1):
-        item_id, kind, time_ms, value, _ = newest[i]
-        row = row_of(item_id)
-        if row is None:
-            continue
-        if kind != same or by_value:
-            meaning, same, by_value = meaning_of(kind, value), kind, config.meanings.of(kind).by_value
-        if meaning is Meaning.EXPOSURE:
-            continue
-        if meaning is Meaning.POSITIVE and row not in rows:
-            rows[row] = len(gaps)
-        if len(rows) <= timed:
-            earlier = newest[i - 1] if i else history[max(first - 1, 0)]
-            gap_ms = time_ms - earlier[2]
-            gaps.append(log1p(gap_ms / 1000.0) / 10.0 if gap_ms > 0 else 0.0)
-        if len(rows) >= most:
-            break
-    ago_ms = np.zeros(len(rows))
-    if timed and rows:
-        gone, total, since = np.expm1(np.array(gaps) * 10.0) * 1000.0, 0.0, max(since_ms, 0)
-        behind: list[float] = []  # as `behind_ms`, whose calls cost more than these few sums
-        for one in gone.tolist():
-            total += one
-            behind.append(total - one + since)
-        steps = list(rows.values())[:timed]
-        ago_ms[: len(steps)] = [behind[step] for step in steps]
-    return Recent(np.array(list(rows), np.int64), ago_ms)
 
 
 def aversion_of(speaks: Sequence[float]) -> float:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from headwater.context import Numbers
 from headwater.errors import CheckpointError, SettingsError
-from headwater.examples import CatalogueEntry, Entry, EventPosition, Example, Kind, place_of
+from headwater.examples import CatalogueEntry, Entry, EventPosition, Example, Kind, newest_type, place_of
 from headwater.recommendations import AUTO
 from headwater.signals import Meaning
 from models.block import Listed, Pending, Sparse, block_of
@@ -31,8 +31,9 @@ from models.config import ModelConfig
 from models.content import Content
 from models.device import choose_device
 from models.exclusion import disliked, left_out, returning_types
-from models.experts.expert import LearnedEvent
+from models.experts.expert import Expert, LearnedEvent
 from models.experts.fusion import Heard, fuse
+from models.experts.gathered import GatheredEvents
 from models.experts.registry import Parts
 from models.inputs import (
     Recent,
@@ -41,7 +42,6 @@ from models.inputs import (
     encode_fresh,
     encode_since,
     event_weight,
-    recent_distinct,
     recent_of,
 )
 from models.items import ItemRows
@@ -120,8 +120,9 @@ class Learner:
         self.lists = ShownLists(config, self.parts, self.prequential.shown)
         self.limit = TeachingLimit(config.teach_per_minute)
         self.examples_seen = 0
-        self._reach = max((one.reach for one in config.memories), default=0)
-        self._reach_by_time = max((one.reach for one in config.memories if one.half_life_hours), default=0)
+        told_now = [self.popularity, *([self.parts.ranker.statistics] if self.parts.ranker else ())]
+        self._told_now: list[Expert] = list(told_now)
+        self._gathered = GatheredEvents(config, [one for one in self.parts.listeners if one not in told_now])
         self.publication = Publication()
         self.move(device)
 
@@ -163,6 +164,7 @@ class Learner:
             self._arrive(example)
             if len(self.pending) == self.config.block:
                 scored += self._close_block()
+        self._gathered.settle()
         return scored
 
     def close(self) -> list[Scored]:
@@ -230,16 +232,17 @@ class Learner:
 
     def _count(self, example: Example) -> Pending:
         """Let experts learn an example at once, and no more: its block rests."""
-        target, history, rows = example.target, example.history, self.items.rows
+        target = example.target
         pending = _unread(example) if self.lists.begun else Pending("", None, NOBODY, -1, UNREAD, since=0.0)
-        since_ms = target.time_ms - history[-1].time_ms if history else 0
-        before_it = recent_distinct(history, rows, self.config, since_ms, self._reach, self._reach_by_time)
-        before = next((entry[1] for entry in reversed(history) if entry[0] == target.item_id), None)
-        pending.row = self.observe(target, before)
+        heard = self._gathered.heard(example.history, self.items.rows)
+        pending.row = row = self.observe(target, newest_type(example.history, target.item_id))
         if self.parts.ranker is not None:
             self.parts.ranker.statistics.pass_over()
-        if pending.row >= 0:
-            self.count_event(pending.row, target, before_it)
+        if row >= 0 and self._speaks_for(row, target):
+            event = self._learned(row, target, NOTHING_BEFORE)
+            self._gathered.add(heard, *event[:4])
+            for expert in self._told_now:
+                expert.count(event)
         return pending
 
     def _glimpsed(self, example: Example) -> Pending:
@@ -398,15 +401,20 @@ class Learner:
 
     def count_event(self, row: int, target: Entry, before: Recent) -> None:
         """Let the experts that learn at once learn one event, if it speaks for its item. `before` has no repeats."""
+        if self._speaks_for(row, target):
+            event = self._learned(row, target, before)
+            for expert in self.parts.listeners:
+                expert.count(event)
+
+    def _speaks_for(self, row: int, target: Entry) -> bool:
+        """Whether an event speaks for its item; of one that does not it is counted that it was."""
         speaks = self.config.meanings.speaks(target.type, target.value)
-        if speaks <= 0:
-            self.popularity.meet(row, target.time_ms)
-            if self.parts.ranker is not None:
-                self.parts.ranker.statistics.meet(row, target.time_ms, speaks < 0)
-            return
-        event = self._learned(row, target, before)
-        for expert in self.parts.listeners:
-            expert.count(event)
+        if speaks > 0:
+            return True
+        self.popularity.meet(row, target.time_ms)
+        if self.parts.ranker is not None:
+            self.parts.ranker.statistics.meet(row, target.time_ms, speaks < 0)
+        return False
 
     def _learned(self, row: int, target: Entry, before: Recent) -> LearnedEvent:
         return LearnedEvent(
@@ -422,6 +430,7 @@ class Learner:
 
         What gradient steps learned of it stays. `pending` is what its block is to know of it.
         """
+        self._gathered.settle()
         target, history, types = example.target, example.history, self.types
         self.examples_seen += 1
         speaks = self.config.meanings.speaks(target.type, target.value)
@@ -445,6 +454,7 @@ class Learner:
 
     def _close_block(self) -> list[Scored]:
         """Score a full block with the weights as they are, then take the gradient steps, unless it rests."""
+        self._gathered.settle()
         taught = [one for one in self.pending if not one.capped]
         heard: dict[int, Heard] = {}
         resting = self.pace.resting
@@ -680,6 +690,9 @@ class Learner:
 
 
 UNREAD = Steps([], [], [], [])
+NOTHING_BEFORE = Recent(np.zeros(0, np.int64), np.zeros(0))
+"""The history of an event as those are told of it that count it and hear no histories."""
+
 NOBODY = Entry("", "", 0, None)
 """What waits of an example of a block that rests where no list was ever shown: nobody looks at it."""
 
@@ -725,6 +738,9 @@ def compile_loops() -> None:
     entries = [Entry(item_id, "", time_ms, None) for time_ms, item_id in enumerate(("a", "b", "a"))]
     examples = [Example("", tuple(entries[:i]), one, 0, EventPosition(i, 0)) for i, one in enumerate(entries)]
     scratch.learn([*examples, examples[-1]._replace(kind=Kind.UNDONE)])
+    scratch.close()
+    scratch.pace.share = 0.0
+    scratch.learn(examples)
 
 
 PENDING_ARRAYS = ("excluded", "opinions")

@@ -6,7 +6,7 @@ others loop over the experts that the configuration names (`registry`). docs/new
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from models.inputs import Recent
 from models.onnx_nodes import Nodes
 from models.part import CAPACITY, Changes, Input, Part
 
-__all__ = ["Dense", "Expert", "LearnedEvent", "OptionalExpert", "Reviser", "Similar"]
+__all__ = ["Dense", "Expert", "LearnedEvent", "LearnedRun", "OptionalExpert", "Reviser", "Similar"]
 
 Array = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -43,6 +43,25 @@ class LearnedEvent(NamedTuple):
     since_ms: int  # since the first event of all
     weight: float  # how much it counts as a target
     before: Recent  # the history before it, of repeats the newest alone
+
+
+class LearnedRun(NamedTuple):
+    """Some events that an expert learns at once, in their order: n of them, and M rows of the histories before them."""
+
+    rows: Rows  # (n,), this and the next three as of `LearnedEvent`
+    times_ms: Rows  # (n,)
+    since_ms: Rows  # (n,)
+    weights: NDArray[np.float64]  # (n,)
+    recent: Rows  # (M,), as of `Recent`, one history after another
+    ago_ms: NDArray[np.float64]  # (M,)
+    starts: Rows  # (n + 1,), where each history begins among them
+
+    def events(self) -> Iterator[LearnedEvent]:
+        """One by one."""
+        columns = (self.rows, self.times_ms, self.since_ms, self.weights, self.starts[:-1], self.starts[1:])
+        for row, time_ms, since_ms, weight, begin, end in zip(*(one.tolist() for one in columns), strict=True):
+            before = Recent(self.recent[begin:end], self.ago_ms[begin:end])
+            yield LearnedEvent(row, time_ms, since_ms, weight, before)
 
 
 class Expert(Part):
@@ -81,6 +100,11 @@ class Expert(Part):
 
     def count(self, event: LearnedEvent) -> None:
         """Learn one event at once."""
+
+    def count_run(self, run: LearnedRun) -> None:
+        """Learn some events at once, to the same bits as `count` one by one."""
+        for event in run.events():
+            self.count(event)
 
     def take_back(self, event: LearnedEvent) -> None:
         """An event that `count` was told of is undone: take off again what it added, as it was at its own time."""

@@ -34,7 +34,7 @@ from models.block import Sparse
 from models.compiled import compiled
 from models.config import MemoryConfig, ModelConfig
 from models.experts.associations import POOLED, PUBLISHED, read_associations, score
-from models.experts.expert import Expert, LearnedEvent
+from models.experts.expert import Expert, LearnedEvent, LearnedRun
 from models.experts.pool import (
     SMALLEST,
     AssociationPool,
@@ -171,6 +171,11 @@ class AssociationMemory(Expert):
         """Associate the item with the history before it."""
         self.update(event.before.rows, event.row, event.since_ms, event.weight, event.before.ago_ms)
 
+    def count_run(self, run: LearnedRun) -> None:
+        """The same of some events, by one compiled loop."""
+        self._make_room_for(len(run.rows))
+        _write_run(self.tables, self.rates, run, self.write_weight)
+
     def take_back(self, event: LearnedEvent) -> None:
         """Take off what the event weighed at its own time, as far as it is still there: an association whose slot
         another took has nothing left, and what faded at later events of its item is taken off as if it had not.
@@ -199,7 +204,7 @@ class AssociationMemory(Expert):
         """
         if ago_ms is None:
             ago_ms = np.zeros(len(recent))
-        self._make_room((self.config.reach + 3) * max(self.config.slots, SMALLEST))  # more than an event ever takes
+        self._make_room_for(1)
         now = since_ms * self.rates.per_ms
         _write(self.tables, self.rates, recent, ago_ms, target, now, weight, self.write_weight)
 
@@ -216,6 +221,9 @@ class AssociationMemory(Expert):
 
     def _be(self, tables: Tables) -> None:
         self.tables, self.held = tables, tables.pool.held
+
+    def _make_room_for(self, events: int) -> None:
+        self._make_room(events * (self.config.reach + 3) * max(self.config.slots, SMALLEST))  # more than they ever take
 
     def _make_room(self, places: int) -> None:
         """See to it that the pool has room for so many places more."""
@@ -495,6 +503,15 @@ def _write(
         at = pool.held.start[row] + slot
         pool.held.weights[at] += gains[place] * worth
         touch(pool, at)
+
+
+@compiled
+def _write_run(tables: Tables, rates: Rates, run: LearnedRun, write_weight: Floats) -> None:
+    """`_write` of one event after another."""
+    for i in range(len(run.rows)):
+        begin, end = run.starts[i], run.starts[i + 1]
+        recent, ago_ms, now = run.recent[begin:end], run.ago_ms[begin:end], run.since_ms[i] * rates.per_ms
+        _write(tables, rates, recent, ago_ms, run.rows[i], now, run.weights[i], write_weight)
 
 
 @compiled
