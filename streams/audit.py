@@ -24,7 +24,7 @@ from streams.features.state import UserState
 from streams.features.store import FeatureStore
 from streams.links_audit import link_differences
 
-__all__ = ["AuditResult", "Place", "audit", "read_as_folded", "refused_places"]
+__all__ = ["AuditResult", "Place", "audit", "read_as_folded", "refused_places", "state_differences"]
 
 CHUNK = 500
 TOLERANCE = 1e-9
@@ -183,7 +183,7 @@ def _differences(expected: _Expected, store: FeatureStore, dead: Mapping[Place, 
         for user in users:
             key, ordered = f"{store.prefix}u:{user}", user not in expected.spread
             if user in reading.states:
-                yield from _state_differences(key, expected.states[user], reading.states[user], ordered)
+                yield from state_differences(key, expected.states[user], reading.states[user], ordered)
             else:
                 yield f"{key}: holds no state" if user in reading.damaged else f"{key}: {reading.newer[user]}"
     for items in _chunks(wanted):
@@ -199,7 +199,8 @@ def _chunks(keys: Mapping[str, Any]) -> Iterator[list[str]]:
         yield chunk
 
 
-def _state_differences(key: str, expected: UserState, found: UserState, ordered: bool) -> Iterator[str]:
+def state_differences(key: str, expected: UserState, found: UserState, ordered: bool) -> Iterator[str]:
+    """Where a user's state is other than the topic says; `ordered`: its events lie in one partition."""
     if expected.count != found.count:
         yield f"{key}: {found.count} events folded, {expected.count} are in the topic"
     for name in ("history", "shown", "reacted", "undos", "undone"):

@@ -14,6 +14,7 @@ from headwater.settings import Settings, load_settings
 from headwater.topics import IDENTITIES, ITEMS
 from headwater.wire import encode
 from streams.features.store import FeatureStore
+from streams.running_audit import audit_running
 from tests.worlds.clusters import StoreCluster, store_cluster
 from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.streams import committed_all, event, folded_all, load, send, send_raw, storing
@@ -55,6 +56,10 @@ def test_every_event_counts_once_whatever_a_cluster_does_meanwhile(
             assert cluster.move(moved, cluster.nodes[2]) > 0
             count = store.totals().positive
             eventually(lambda: store.totals().positive > count + 200, 60)
+            midway = audit_running(mine)
+            assert midway.ok, midway.differences
+            assert midway.users > 100
+            assert midway.events > count
         assert folded_all(mine).ok
         committed_all(mine)
         cluster.cut_off(losing)

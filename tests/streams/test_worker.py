@@ -15,6 +15,7 @@ from headwater.topics import EVENTS, EXAMPLES, ITEMS, topic_name
 from headwater.wire import encode, encode_packed
 from streams.features import packed
 from streams.features.store import Slots
+from streams.running_audit import audit_running
 from tests.worlds.brokers import KIND
 from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.streams import (
@@ -288,6 +289,9 @@ def test_an_audit_names_the_first_difference(settings: Settings, worker: Start) 
         assert "u:ada: holds no state" in (folded_all(settings).first_difference or "")
         server.delete(key)
         assert "0 events folded, 5 are in the topic" in (folded_all(settings).first_difference or "")
+        found = audit_running(settings)
+        assert (found.users, found.differing) == (1, 1)
+        assert found.differences == [f"{key}: is not in the store; the topic has 5 events of it at or below its mark"]
 
 
 def test_a_wrong_setting_is_one_clear_line_and_exit_code_2(worker: Start) -> None:

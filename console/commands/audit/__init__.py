@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from console.commands.audit import takedown
+from console.commands.audit import features, takedown
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="What the logs prove of what went out.")
+app = typer.Typer(no_args_is_help=True, help="What the logs prove of what is stored and of what went out.")
+app.command("features")(features.command)
 app.command("takedown")(takedown.command)
