@@ -35,8 +35,9 @@ from headwater.wire import not_json, only_refusals, short_text
 __all__ = ["CatalogueEntry", "Entry", "EventPosition", "Example", "Kind", "Segment", "Shown", "ShownList"]
 __all__ += ["newest_columns", "newest_type", "pack_items", "pack_segments", "place_of", "plain_entries", "unpack"]
 
-FORMAT = 2
-"""Newest that is read. Written is 1 where no history is packed, so that releases before read what they can."""
+FORMAT = 3
+"""Newest that is read. Written is 1 where no history is packed, and 3 where somebody is forgotten, so that
+releases before read what they can."""
 
 MAX_PARTITION = 2**31 - 1
 MAX_OFFSET = 2**63 - 1
@@ -118,11 +119,13 @@ class Kind(str, Enum):
     EVENT: something a user did: it is asked about and learned.
     SHOWN: a list that a user was shown: what is followed by a reaction is learned from it.
     UNDONE: an event that was taken back: what was counted for it is taken off again.
+    ERASED: no event: from here on the user is forgotten.
     """
 
     EVENT = "event"
     SHOWN = "shown"
     UNDONE = "undone"
+    ERASED = "erased"
 
 
 class EventPosition(NamedTuple):
@@ -323,6 +326,7 @@ class Segment:
         undone: the targets were taken back: none is a part of the others' histories.
         contexts: index of a target -> the context that came with it.
         attributes: of the user.
+        erased: the user is forgotten at its only target, which is no event.
     """
 
     user_id: str
@@ -336,6 +340,7 @@ class Segment:
     reactions: set[int] = field(default_factory=set)
     contexts: dict[int, Context] = field(default_factory=dict)
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    erased: bool = False
 
     def events(self, end: int) -> list[Entry]:
         """Those of the first `end` targets that later histories hold."""
@@ -373,6 +378,7 @@ class Segment:
             {i - begin for i in self.reactions if begin <= i < end},
             {i - begin: one for i, one in self.contexts.items() if begin <= i < end},
             self.attributes,
+            self.erased,
         )
 
 
@@ -388,7 +394,8 @@ def pack_segments(
             memory is cut; None for no limit.
     """
     is_packed = any(isinstance(one.history, PackedHistory) and one.history.packed for one in segments)
-    record: dict[str, Any] = {"format": FORMAT if is_packed else 1, "partition": partition, "limit": limit}
+    form = FORMAT if any(one.erased for one in segments) else 2 if is_packed else 1
+    record: dict[str, Any] = {"format": form, "partition": partition, "limit": limit}
     if shown_limit is not None and any(one.shown or one.lists for one in segments):
         record["shown_limit"] = shown_limit
     return orjson.dumps({**record, "segments": list(map(_plain_segment, segments))})
@@ -416,6 +423,8 @@ def _plain_segment(segment: Segment) -> dict[str, Any]:
         plain["contexts"] = list(segment.contexts.items())
     if segment.attributes:
         plain["attributes"] = segment.attributes
+    if segment.erased:
+        plain["erased"] = True
     return plain
 
 
@@ -475,7 +484,7 @@ def _examples(record: dict[str, Any]) -> list[Example | CatalogueEntry]:
     examples: list[Example] = []
     for body in record["segments"]:
         segment, pieces = _segment(body)
-        if segment.lists or segment.shown or segment.requests or segment.undone:
+        if segment.lists or segment.shown or segment.requests or segment.undone or segment.erased:
             examples += _mixed(segment, pieces, partition, limit, shown_limit)
             continue
         targets, positions, contexts = segment.targets, segment.positions, segment.contexts
@@ -502,6 +511,8 @@ def _mixed(
     for i, target in enumerate(segment.targets):
         exposed = segment.lists.get(i)
         kind = Kind.UNDONE if segment.undone else Kind.EVENT if exposed is None else Kind.SHOWN
+        if segment.erased:
+            kind = Kind.ERASED
         yield Example(
             segment.user_id,
             _Window(past, max(0, end - limit) if limit else 0, end),
@@ -527,9 +538,10 @@ def _segment(body: dict[str, Any]) -> tuple[Segment, list[_PastPiece]]:
     user_id, pieces = _id(body["user"]), _history(body["history"])
     if len(body) == PLAIN_FIELDS:
         return Segment(user_id, (), targets, positions), pieces
-    undone = body.get("undone", False)
-    if type(undone) is not bool:
-        raise TypeError(f"undone is {short_text(undone)}")
+    undone, erased = body.get("undone", False), body.get("erased", False)
+    for flag in (undone, erased):
+        if type(flag) is not bool:
+            raise TypeError(f"undone or erased is {short_text(flag)}")
     segment = Segment(
         user_id,
         (),
@@ -542,6 +554,7 @@ def _segment(body: dict[str, Any]) -> tuple[Segment, list[_PastPiece]]:
         {_whole(i, len(targets) - 1) for i in body.get("reactions", ())},
         {_whole(i, len(targets) - 1): _context(one) for i, one in body.get("contexts", ())},
         checked_attributes(body.get("attributes", NO_CONTEXT)),
+        erased,
     )
     return segment, pieces
 

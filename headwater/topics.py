@@ -101,7 +101,15 @@ LEARNING = Topic(
 MODEL = Topic("model", "alias or version", 1, -1, "compact", "snapshot announcements, aliases", "trainer", "serving")
 MODEL_DELTAS = Topic("model-deltas", "version", 1, DAY_MS, "delete", "weight deltas, chunked", "trainer", "serving")
 ERASURES = Topic(
-    "erasures", "user_id", 1, -1, "compact", "reserved for requests to forget a user", "apps", "nothing yet"
+    "erasures",
+    "user_id, then its digest",
+    1,
+    -1,
+    "compact",
+    "Erasure: forget a user; then the fact, which names nobody",
+    "apps, streams",
+    "streams, serving",
+    TOMBSTONES_KEPT,
 )
 DEAD_LETTERS = Topic(
     "dead-letters",

@@ -12,7 +12,7 @@ a multiple of `block`; the opinion of an example is that of the weights from the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +189,11 @@ class Learner:
     def _arrive(self, example: Example) -> None:
         """Take down what experts say of an example on arrival, then let them learn it."""
         target, history, resting = example.target, example.history, self.pace.resting
+        if example.kind is Kind.ERASED:
+            self.forget_user(example.user_id)
+            self.examples_seen += 1
+            self.pending.append(_nobodys(example))
+            return
         if example.kind is Kind.SHOWN:
             self.examples_seen += 1
             self.pending.append(self._glimpsed(example) if resting else self._shown(example))
@@ -274,6 +279,16 @@ class Learner:
         admitted = self.limit.allows(example.user_id, example.target.time_ms)
         self.examples_seen += not admitted
         return admitted
+
+    def forget_user(self, user_id: str) -> None:
+        """Keep nothing more of somebody: windows of the replay buffer, lists that wait, rates and habits, examples of
+        the open block that gradient steps have not learned. What memories, counts and weights have learned stays.
+        """
+        self.pending = [_nobodys(one) if one.user_id == user_id else one for one in self.pending]
+        for part in self.parts.all:
+            part.forget_user(user_id)
+        self.lists.forget_user(user_id)
+        self.limit.forget_user(user_id)
 
     def limit_teaching(self, per_minute: int) -> None:
         """Another `teach_per_minute` from here on: it shapes no weights, so that it may change on the way."""
@@ -702,6 +717,21 @@ def _unread(example: Example) -> Pending:
     pending = Pending(example.user_id, None, example.target, -1, Steps([], [], [], []), since=0.0)
     pending.kind, pending.request_id = example.kind, example.request_id
     return pending
+
+
+def _nobodys(of: Example | Pending) -> Pending:
+    """In the place of an example of somebody who is forgotten: its block counts it, and nothing is asked or learned.
+    What was counted for its item on arrival is known still, for the block goes back over it.
+    """
+    empty = Steps([], [], [], [])
+    if isinstance(of, Pending) and of.kind is not Kind.SHOWN:
+        return replace(
+            of, user_id="", last=None, steps=empty, unranked=False, excluded=None, opinions=None, tired=None,
+            request_id=None, passed_over=[], told=None,
+        )  # fmt: skip
+    nobody = Pending("", None, Entry("", "", of.target.time_ms, None), -1, empty, since=0.0)
+    nobody.capped = True
+    return nobody
 
 
 def _said_of(rows: Sequence[int], said: Sparse) -> list[float]:

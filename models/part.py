@@ -104,5 +104,8 @@ class Part:
     def clear(self, rows: list[int]) -> None:
         """Forget items that were let go."""
 
+    def forget_user(self, user_id: str) -> None:
+        """Keep nothing of somebody's past."""
+
     def move(self, device: str) -> None:
         """Take tensors to a device."""

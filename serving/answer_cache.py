@@ -9,8 +9,11 @@ Our own: cachetools knows one bound a cache beside age, not count and bytes, and
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Container
 from hashlib import blake2b
 from typing import NamedTuple
+
+from headwater.privacy import digest_of
 
 __all__ = ["Answered"]
 
@@ -55,6 +58,11 @@ class Answered:
         if kept is None or now_s >= kept.until_s or kept.digest != _digest(asked):
             return None
         return kept.value, kept.outcome
+
+    def forget(self, digests: Container[str]) -> None:
+        """Forget the answers of users who were forgotten."""
+        for key in [key for key in self._kept if digest_of(key[0]) in digests]:
+            self.bytes -= _size(self._kept.pop(key))
 
     def put(self, key: tuple[str, str], asked: bytes | None, value: bytes, outcome: str, now_s: float) -> None:
         """Remember an answer; the oldest ones give way."""

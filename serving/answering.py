@@ -21,7 +21,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -30,6 +30,7 @@ from pydantic import ValidationError
 
 from headwater.errors import HeadwaterError, InvalidMessage
 from headwater.events import MAX_ID_LENGTH, now_ms
+from headwater.privacy import Erased
 from headwater.recommendations import AFTER_NOT_REACHED, Receipt, Recommendation, Request
 from headwater.settings import ServingSettings
 from headwater.topics import EVENTS, REQUESTS
@@ -132,6 +133,10 @@ class Answering:
     answer_ms: float = 0.0
     """How long it lately took from the look at a batch to its answers."""
     _store_rests_until: float = 0.0
+
+    def forget(self, digests: Container[str]) -> None:
+        """Keep no answer of users who were forgotten, given by digest."""
+        self._answered.forget(digests)
 
     def answer(self, records: Sequence[Any], *, last: bool = False) -> list[Answer]:
         """Answers of this batch, and of waiting requests whose wait is over. `last`: nothing waits any more."""
@@ -371,8 +376,15 @@ def _known(ids: Sequence[str], reading: Reading, limits: Limits) -> tuple[UserSt
     states = {one: reading.states[one] for one in everybody if one in reading.states}
     if everybody and not states:
         return None, {}
+    for one in reading.erased.keys() & states.keys():
+        if _is_from_before(states[one], reading.erased[one]):  # a store that was restored: the log forgets once more
+            states[one] = EMPTY
     counts = {one: state.events for one, state in states.items()}
     return as_one(list(states.values()), limits), counts if len(everybody) > 1 else {}
+
+
+def _is_from_before(state: UserState, erased: Erased) -> bool:
+    return erased.covers(state.folded_ms, state.partition, state.offset)
 
 
 def _is_behind(one: _Begun, reading: Reading) -> bool:

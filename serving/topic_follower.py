@@ -1,5 +1,5 @@
-"""Reads `items` and `surfaces` in one thread, `model` and `model-deltas` in another, which also watches that `requests`
-are finished.
+"""Reads `items`, `surfaces` and `erasures` in one thread, `model` and `model-deltas` in another that also watches that
+`requests` are finished.
 
 Before: the topics. After: the catalogue, the surfaces and the scorer's model, which these threads alone write.
 Knows nothing of requests but how far they are finished.
@@ -15,6 +15,7 @@ import gc
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from kafka import KafkaConsumer, TopicPartition
@@ -22,9 +23,10 @@ from kafka.consumer.fetcher import ConsumerRecord
 
 from headwater.errors import InvalidMessage
 from headwater.kafka import consumer
+from headwater.privacy import Erasure, digest_of, read_erasure
 from headwater.process import Operations, Stopped
 from headwater.settings import Settings
-from headwater.topics import ITEMS, MODEL, MODEL_DELTAS, REQUESTS, SURFACES, Topic, topic_name
+from headwater.topics import ERASURES, ITEMS, MODEL, MODEL_DELTAS, REQUESTS, SURFACES, Topic, topic_name
 from headwater.wire import decode_catalogue_record, decode_surface_record
 from serving.catalogue import Catalogue
 from serving.model_follower import ModelFollower
@@ -84,7 +86,9 @@ class TopicFollower(threading.Thread, ABC):
 
 
 class CatalogueFollower(TopicFollower):
-    """`items` into the catalogue, `surfaces` to those that requests may name."""
+    """`items` into the catalogue, `surfaces` to those that requests may name, `erasures` into `forgotten`: digests of
+    users, for the worker to take out.
+    """
 
     def __init__(
         self,
@@ -95,19 +99,24 @@ class CatalogueFollower(TopicFollower):
         surfaces: Surfaces,
     ) -> None:
         super().__init__("catalogue-follower", settings, operations)
+        self.forgotten: deque[str] = deque()
         self._metrics = metrics
         self._catalogue = catalogue
         self._surfaces = surfaces
 
     def _follow(self, reader: KafkaConsumer) -> None:
         items, surfaces = self._partitions(reader, ITEMS), self._partitions(reader, SURFACES)
-        reader.assign(items + surfaces)
+        erasures = self._partitions(reader, ERASURES)
+        reader.assign(items + surfaces + erasures)
         reader.seek_to_beginning(*items, *surfaces)
+        reader.seek_to_end(*erasures)  # nothing is kept of anybody yet
         awaited = reader.end_offsets(items + surfaces, timeout_ms=ANSWER_WITHIN_MS)
         while not self._operations.stopping.is_set():
             for partition, records in self._poll(reader).items():
                 if partition in items:
                     self._put_items(records)
+                elif partition in erasures:
+                    self._forget_users(records)
                 else:
                     self._put_surfaces(records)
             if not self.caught_up.is_set() and _reached(reader, awaited):
@@ -144,6 +153,17 @@ class CatalogueFollower(TopicFollower):
                 self._surfaces.remove(name)
             else:
                 self._surfaces.put(name, surface)
+
+    def _forget_users(self, records: Sequence[ConsumerRecord]) -> None:
+        for record in records:
+            try:
+                found = read_erasure(record.key, record.value, _place(record))
+            except InvalidMessage:
+                continue  # the streams worker makes it a dead letter
+            if isinstance(found, Erasure):
+                self.forgotten.append(digest_of(found.user_id))
+            elif found is not None:
+                self.forgotten.append(found.digest)
 
 
 class ModelTopicsFollower(TopicFollower):

@@ -125,6 +125,8 @@ class ServingWorker:
     def _turn(self) -> None:
         """From poll to commit: a request's offset is committed when its reply is acknowledged, and no sooner."""
         self._raise_failures()
+        if self._items.forgotten:
+            self.answering.forget({self._items.forgotten.popleft() for _ in range(len(self._items.forgotten))})
         wait_ms = WAITING_POLL_MS if self.answering.waiting else IDLE_POLL_MS
         polled = self._consumer.poll(timeout_ms=wait_ms, max_records=self.settings.serving.batch_requests)
         records = [record for some in polled.values() for record in some]

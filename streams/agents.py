@@ -1,5 +1,5 @@
-"""The five Faust agents: events into features and examples, items into the catalogue, users into attributes, identities
-into links of ids, dead letters into counts.
+"""The six Faust agents: events into features and examples, items into the catalogue, users into attributes, identities
+into links of ids, erasures into places of the log that forget, dead letters into counts.
 
 Before: Faust delivers records of these topics to the agents' channels. After:
 `streams.rounds`, `streams.features.store` and `streams.outbox` do the work. Nothing is acknowledged before its effects
@@ -21,7 +21,7 @@ from headwater.events import now_ms
 from headwater.examples import CatalogueEntry
 from headwater.process import Operations
 from headwater.settings import Settings
-from headwater.topics import DEAD_LETTERS, EVENTS, IDENTITIES, ITEMS, USERS, Topic, topic_name
+from headwater.topics import DEAD_LETTERS, ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic, topic_name
 from headwater.wire import (
     IdentityRow,
     TimeBounds,
@@ -30,6 +30,7 @@ from headwater.wire import (
     unforeseen,
 )
 from streams.app import raw_topic
+from streams.erasing import ErasureRounds, from_before_erasure
 from streams.features.fold import Limits
 from streams.features.store import FeatureStore, StoreStanding
 from streams.intake import Intake, StoreMarks
@@ -44,7 +45,7 @@ __all__ = ["Agents"]
 
 Message = Any
 
-AGENTS = 5
+AGENTS = 6
 
 
 class Agents:
@@ -76,11 +77,13 @@ class Agents:
             settings.streams, Limits.of(settings), store, outbox, metrics, losses, self._retry,
             lambda users: rebuilt(settings, users, operations.progress),
         )  # fmt: skip
+        self._erasing = ErasureRounds(settings.streams, store, outbox, self._retry)
         self._prefix = prefix = settings.kafka.prefix
         app.agent(raw_topic(app, EVENTS, prefix), name="features")(self._features)
         app.agent(raw_topic(app, ITEMS, prefix), name="catalogue")(self._catalogue)
         app.agent(raw_topic(app, USERS, prefix), name="attributes")(self._users)
         app.agent(raw_topic(app, IDENTITIES, prefix), name="people")(self._identities)
+        app.agent(raw_topic(app, ERASURES, prefix), name="erasures")(self._erasures)
         app.agent(raw_topic(app, DEAD_LETTERS, prefix), name="refusals")(self._dead_letters)
 
     async def _features(self, stream: Any) -> None:
@@ -94,6 +97,9 @@ class Agents:
 
     async def _identities(self, stream: Any) -> None:
         await self._serve(stream, self._apply_identities, self._marks(IDENTITIES))
+
+    async def _erasures(self, stream: Any) -> None:
+        await self._serve(stream, self._apply_erasures, self._marks(ERASURES))
 
     async def _dead_letters(self, stream: Any) -> None:
         await self._serve(stream, self._count_dead_letters, self._marks(DEAD_LETTERS))
@@ -241,7 +247,7 @@ class Agents:
                 rows[message.partition].append(found)
         await self._refuse(refused)
         newest = {message.partition: message.offset for message in messages}
-        for partition, told in rows.items():
+        for partition, told in (await self._not_forgotten(rows)).items():
             written = await self._retry.call_blocking(
                 "redis",
                 lambda: self._store.put_links(told, partition, newest[partition], self._standing[IDENTITIES.name]),  # noqa: B023
@@ -249,6 +255,28 @@ class Agents:
             if written == "behind":
                 return await self._positions(IDENTITIES)
             self._metrics.identities.inc(len(told))
+        return None
+
+    async def _not_forgotten(self, rows: dict[int, list[IdentityRow]]) -> dict[int, list[IdentityRow]]:
+        """Without the words on ids that were forgotten since."""
+        ids = list({one for some in rows.values() for row in some for one in (row.user_id, row.was)})
+        erased = await self._retry.call_blocking("redis", lambda: self._store.erased(ids))
+
+        return {
+            partition: [row for row in some if not from_before_erasure(row, erased)] for partition, some in rows.items()
+        }
+
+    async def _apply_erasures(self, messages: Sequence[Message]) -> Mapping[int, int] | None:
+        facts, refused = await self._erasing.run(messages)
+        await self._refuse(refused)
+        newest = {message.partition: message.offset for message in messages}
+        for partition, told in facts.items():
+            written = await self._retry.call_blocking(
+                "redis",
+                lambda: self._store.put_erased(told, partition, newest[partition], self._standing[ERASURES.name]),  # noqa: B023
+            )
+            if written == "behind":
+                return await self._positions(ERASURES)
         return None
 
     async def _refuse(self, refused: Sequence[RefusedMessage]) -> None:

@@ -14,12 +14,14 @@ from typing import Any
 
 from headwater.errors import InvalidMessage
 from headwater.kafka import read_partitions, read_topic
+from headwater.privacy import Erased
 from headwater.settings import Settings
 from headwater.signals import Signals
 from headwater.topics import DEAD_LETTERS, EVENTS, topic_name
 from headwater.wire import EventRow, read_letter, read_past_events
+from streams.erasing import erased_users
 from streams.features.decay import Decay, ItemStatistics
-from streams.features.fold import Limits, fold_batch
+from streams.features.fold import KnownBeside, Limits, fold_batch
 from streams.features.state import UserState
 from streams.features.store import FeatureStore
 from streams.links_audit import link_differences
@@ -53,6 +55,7 @@ class _Expected:
     states: dict[str, UserState] = field(default_factory=dict)
     items: dict[str, ItemStatistics] = field(default_factory=dict)
     refused: dict[Place, str] = field(default_factory=dict)
+    erased: Mapping[str, Erased] = field(default_factory=dict)
     spread: set[str] = field(default_factory=set)  # users in several partitions: the order between these is not known
     produced: int = 0
     applied: int = 0
@@ -78,7 +81,7 @@ def audit(settings: Settings, end_offsets: Mapping[int, int] | None = None) -> A
         decay = store.read_users([]).decay
         meanings = Limits.of(settings).meanings
         dead = refused_places(settings)
-        expected = _Expected()
+        expected = _Expected(erased=erased_users(settings))
         difference: str | None = None
         marks = store.marks()
         for (partition, oldest, _, end), records in read_partitions(settings.kafka, EVENTS, end=end_offsets):
@@ -153,7 +156,8 @@ def read_as_folded(record: Any, dead: Mapping[Place, str], meanings: Signals) ->
 
 def _fold(expected: _Expected, rows: list[EventRow], partition: int, settings: Settings, decay: Decay | None) -> None:
     limits = Limits.of(settings)
-    folded = fold_batch(expected.states, rows, limits, decay or Decay(0, 1.0), partition)
+    beside = KnownBeside(erased=expected.erased)
+    folded = fold_batch(expected.states, rows, limits, decay or Decay(0, 1.0), partition, beside=beside)
     expected.spread |= folded.states.keys() & expected.states.keys()
     expected.states |= folded.states
     expected.applied += folded.applied

@@ -19,7 +19,7 @@ from headwater.errors import HeadwaterError, StoreDamaged
 from headwater.kafka import BoundedReader, Span, consumer
 from headwater.process import Operations, Stopped
 from headwater.settings import KafkaSettings
-from headwater.topics import DEAD_LETTERS, EVENTS, IDENTITIES, ITEMS, USERS, Topic, topic_name
+from headwater.topics import DEAD_LETTERS, ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic, topic_name
 from streams.app import GROUP
 from streams.features.marks import another_log, lost_records
 from streams.features.store import FeatureStore
@@ -29,7 +29,7 @@ __all__ = ["LagWatch"]
 
 log = logging.getLogger("headwater")
 
-TOPICS = (EVENTS, ITEMS, USERS, IDENTITIES, DEAD_LETTERS)
+TOPICS = (EVENTS, ITEMS, USERS, IDENTITIES, ERASURES, DEAD_LETTERS)
 
 
 class LagWatch:
@@ -126,7 +126,7 @@ class LagWatch:
         ends: dict[Any, int],
     ) -> None:
         """All but features may be written again, so a topic made anew begins at once."""
-        for topic in (ITEMS, USERS, IDENTITIES, DEAD_LETTERS):
+        for topic in (ITEMS, USERS, IDENTITIES, ERASURES, DEAD_LETTERS):
             beyond = [one for one in partitions[topic.name] if highest.get(one, -1) >= ends[one]]
             if beyond:
                 numbers = [one.partition for one in beyond]

@@ -14,6 +14,7 @@ from headwater.kafka import read_partitions, read_topic
 from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, IDENTITIES, topic_name
 from headwater.wire import IdentityRow, read_identity, read_letter
+from streams.erasing import erased_users, from_before_erasure
 from streams.features.identity import ALONE, Links, linked
 from streams.features.store import FeatureStore
 
@@ -25,7 +26,7 @@ CHUNK = 500
 def link_differences(settings: Settings, store: FeatureStore) -> Iterator[str]:
     """Where the links in the store are others than the topic says. Raises Unavailable when a server is away."""
     marks = store.marks_of(IDENTITIES)
-    refused = refused_links(settings)
+    refused, erased = refused_links(settings), erased_users(settings)
     expected: dict[str, Links] = {}
     for (partition, oldest, _, end), records in read_partitions(settings.kafka, IDENTITIES):
         if oldest > 0:
@@ -34,7 +35,7 @@ def link_differences(settings: Settings, store: FeatureStore) -> Iterator[str]:
         for record in records:
             read = record.offset
             row = None if (partition, read) in refused else read_link(record)
-            if row is not None:
+            if row is not None and not from_before_erasure(row, erased):
                 for own in (row.user_id, row.was):
                     expected[own] = linked(expected.get(own, ALONE), row, own)
         if read > marks.get(partition, -1):

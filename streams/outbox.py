@@ -16,7 +16,7 @@ from faust.exceptions import ProducerSendError
 from headwater.errors import InvalidMessage, Unavailable
 from headwater.examples import CatalogueEntry, Segment, pack_items, pack_segments
 from headwater.histories import PackedHistory
-from headwater.topics import DEAD_LETTERS, EXAMPLES, topic_name
+from headwater.topics import DEAD_LETTERS, EXAMPLES, Topic, topic_name
 from headwater.wire import DeadLetter, RefusedRecord, cut_letter, dead_letter
 from streams.features.fold import Limits
 
@@ -50,6 +50,7 @@ class ExamplesOutbox:
 
     def __init__(self, app: Any, prefix: str, example_partitions: int) -> None:
         self._app = app
+        self._prefix = prefix
         self._examples = topic_name(EXAMPLES, prefix)
         self._dead_letters = topic_name(DEAD_LETTERS, prefix)
         self._partitions = example_partitions
@@ -69,6 +70,10 @@ class ExamplesOutbox:
         for value in _packed_items(entries):
             for partition in range(self._partitions):
                 await self._send(self._examples, None, value, partition, None)
+
+    async def send(self, topic: Topic, key: bytes, value: bytes | None) -> Any:
+        """One record of another topic; where it lies then, as aiokafka says it."""
+        return await self._send(topic_name(topic, self._prefix), key, value, None, None)
 
     async def send_dead_letters(self, refusals: list[RefusedMessage]) -> None:
         """A letter for each refusal, in order. What the broker has acknowledged is taken off the list, even when
@@ -114,9 +119,9 @@ class ExamplesOutbox:
 
     async def _send(
         self, topic: str, key: bytes | None, value: bytes | None, partition: int | None, headers: Any
-    ) -> None:
+    ) -> Any:
         try:
-            await self._app.producer.send_and_wait(topic, key, value, partition, None, headers)
+            return await self._app.producer.send_and_wait(topic, key, value, partition, None, headers)
         except (KafkaError, ProducerSendError) as error:
             text = f"{topic}: the broker did not take a record of {len(value or b''):,} bytes ({error!r})"
             if isinstance(error, MessageSizeTooLargeError) or isinstance(error.__cause__, MessageSizeTooLargeError):

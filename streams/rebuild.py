@@ -15,6 +15,7 @@ from headwater.kafka import read_partitions
 from headwater.settings import Settings
 from headwater.topics import EVENTS
 from streams.audit import read_as_folded, refused_places
+from streams.erasing import erased_users
 from streams.features.fold import Limits, fold
 from streams.features.state import EMPTY, UserState
 
@@ -41,7 +42,7 @@ def rebuilt(
     Raises
         Unavailable: Kafka is away.
     """
-    dead = refused_places(settings)
+    dead, erased = refused_places(settings), erased_users(settings)
     limits = Limits.of(settings)
     may_tell = _may_tell_of(users)
     states: dict[str, UserState] = {}
@@ -56,9 +57,12 @@ def rebuilt(
             for row in read_as_folded(record, dead, limits.meanings) if may_tell(record.value) else ():
                 if isinstance(row, InvalidMessage) or row.offset > users.get(row.user_id, {}).get(span.partition, -1):
                     continue
+                since = erased.get(row.user_id) if erased else None
+                if since is not None and since.covers(row.time_ms, span.partition, row.offset):
+                    continue
                 before = states.get(row.user_id, EMPTY)
                 states[row.user_id] = fold(before, row, limits, span.partition, record.timestamp)
-    return states
+    return {user: state for user, state in states.items() if state.count}
 
 
 def _may_tell_of(users: Iterable[str]) -> Callable[[Any], bool]:

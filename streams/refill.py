@@ -9,7 +9,7 @@ goes on there. Read is only what the group has committed: the rest has not taugh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -21,6 +21,7 @@ from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, EVENTS, IDENTITIES, ITEMS, USERS, Topic
 from headwater.wire import EventRow, decode_user_record
 from streams.audit import read_as_folded, refused_places
+from streams.erasing import ErasedUsers, erased_users, from_before_erasure
 from streams.features.decay import Decay
 from streams.features.fold import Folded, KnownBeside, Limits, fold_batch
 from streams.features.hot_users import HotUsers
@@ -86,6 +87,7 @@ class Refill:
         self._hot = HotUsers(settings.streams.hot_users)
         self._decay: Decay | None = None
         self._read = self._to_read = 0
+        self._erased = ErasedUsers({})
 
     def run(self, *, clear: bool = False, slot: int | None = None) -> Refilled:
         """Make again what the store lacks.
@@ -110,6 +112,8 @@ class Refill:
             if clear:
                 store.erase(slot)
             store.claim()
+            self._erased = erased_users(self._settings)
+            store.keep_erased(self._erased.facts.values())
             check_log(kafka, store)
             committed = committed_offsets(kafka, GROUP, GROUP_READ)
             try:
@@ -184,10 +188,19 @@ class Refill:
         folded = Folded()
         if decay is not None:
             folded = fold_batch(
-                states, rows, self._limits, decay, partition, folded_ms, KnownBeside(slot_of=slot_of), teaches=False
+                states,
+                rows,
+                self._limits,
+                decay,
+                partition,
+                folded_ms,
+                KnownBeside(slot_of=slot_of, erased=self._erased),
+                teaches=False,
             )
+            store.forget_users(folded.forgotten)
         marks = known.moved({slot_of[row.user_id] for row in rows}, {partition: end})
         before = {user: states.get(user, EMPTY) for user in folded.states}
+        before |= {user: replace(before[user], stored=None) for user in folded.forgotten}
         verdict = store.apply(Batch(marks, decay, before, folded.states, folded.slots))
         if verdict != "applied":
             raise self._disturbed(verdict)
@@ -195,7 +208,8 @@ class Refill:
         low, own = known.done({partition: end})
         if not store.record(EVENTS, low, own):
             raise self._disturbed("marks")
-        self._hot.put(folded.states)
+        self._hot.forget(folded.forgotten)
+        self._hot.put({user: state for user, state in folded.states.items() if state.count})
         self.done.events += folded.applied
         self.done.duplicates += folded.duplicates
 
@@ -240,6 +254,7 @@ class Refill:
         if topic is IDENTITIES:
             kept = [record for record in records if (partition, record.offset) not in refused]
             links = [row for record in kept if (row := read_link(record)) is not None]
+            links = [row for row in links if not from_before_erasure(row, self._erased)]
             written = store.put_links(links, partition, end, standing)
         else:
             entries = {one: value for record in records for one, value in _entry(topic, record)}

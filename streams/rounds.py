@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from headwater.errors import InvalidMessage
@@ -129,6 +129,7 @@ class EventRounds:
                 return None
             folded, batch = self._fold(parts, known)
             await self._send(parts, folded)
+            await self._forget_users(folded)
             verdict = await self._retry.call_blocking("redis", lambda: self._store.apply(batch))  # noqa: B023 - called at once
             if verdict == "applied":
                 break
@@ -143,7 +144,7 @@ class EventRounds:
             if not recorded:
                 return await self._gone_back()
         self._decay = batch.decay
-        self._hot.put(batch.after)
+        self._hot.put({user: state for user, state in batch.after.items() if state.count})
         self._count(parts, folded)
         self._metrics.round_seconds.observe(time.monotonic() - started)
         return None
@@ -249,7 +250,7 @@ class EventRounds:
         first = next((row for part in parts.values() for row in part.rows), None)
         decay = self._decay or (Decay(first.time_ms, self._half_life_ms) if first else None)
         persons = self._persons(reading.people, states, attributes)
-        beside = KnownBeside(persons, attributes, reading.slot_of)
+        beside = KnownBeside(persons, attributes, reading.slot_of, reading.erased)
         known = dict(states)  # a user whose events lie in two partitions is folded from one into the other
         folded: dict[int, Folded] = {}
         after: dict[str, UserState] = {}
@@ -272,6 +273,8 @@ class EventRounds:
         touched = {reading.slot_of[row.user_id] for part in parts.values() for row in part.rows}
         marks = self._known.moved(touched, ends)
         before = {user: states.get(user, EMPTY) for user in after}
+        for user in {user for one in folded.values() for user in one.forgotten}:
+            before[user] = replace(before[user], stored=None)  # so that it is written whole
         return folded, Batch(marks, decay, before, after, items)
 
     def _persons(
@@ -294,6 +297,15 @@ class EventRounds:
             if part.unsent:
                 await self._retry.call_async("kafka", lambda: self._outbox.send_dead_letters(part.unsent))  # noqa: B023
 
+    async def _forget_users(self, folded: dict[int, Folded]) -> None:
+        """What is known of forgotten users beside their states goes first: a crash in between repeats the round, and
+        its mark moves with the states.
+        """
+        erased = {user: since for one in folded.values() for user, since in one.forgotten.items()}
+        if erased:
+            self._hot.forget(erased)
+            await self._retry.call_blocking("redis", lambda: self._store.forget_users(erased))
+
     async def _send_segments(self, partition: int, folded: Folded) -> None:
         """Order is needed within a partition only: one wait for the broker is enough for all."""
         await self._retry.call_async(
@@ -311,6 +323,8 @@ class EventRounds:
             self._metrics.undone.inc(one.undone)
             self._metrics.duplicates.inc(one.duplicates)
             self._metrics.late.inc(one.late)
+            self._metrics.forgotten.inc(len(one.forgotten))
+            self._metrics.before_erasure.inc(one.before_erasure)
         for part in parts.values():
             for _, _, error in part.refused:
                 self._metrics.dead_letters.labels(error.reason).inc()

@@ -44,6 +44,12 @@ class StreamsMetrics:
         self.undone = Counter("headwater_undone_events", "Events that were taken back.", registry=registry)
         self.duplicates = Counter("headwater_duplicates", "Events whose id was known already.", registry=registry)
         self.late = Counter("headwater_late_events", "Events older than the user's newest.", registry=registry)
+        self.forgotten = Counter("headwater_users_forgotten", "Users that a log forgot.", registry=registry)
+        self.before_erasure = Counter(
+            "headwater_events_before_erasure",
+            "Events of forgotten users, from before that: not kept.",
+            registry=registry,
+        )
         self.examples = Counter("headwater_examples_sent", "Examples sent to the trainer.", registry=registry)
         self.items = Counter("headwater_items_applied", "Catalogue entries written or removed.", registry=registry)
         self.users = Counter("headwater_users_applied", "Attributes of users written or erased.", registry=registry)

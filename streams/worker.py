@@ -24,6 +24,7 @@ from headwater.settings import KafkaSettings, Settings
 from headwater.topics import EVENTS, EXAMPLES, topic_name
 from streams.agents import Agents
 from streams.app import GROUP, make_app
+from streams.erasing import erased_users
 from streams.features.marks import check_log
 from streams.features.store import FeatureStore
 from streams.lag import LagWatch
@@ -65,6 +66,8 @@ class StreamsWorker:
                 policy,
             )
         retry.call("kafka", self._mend_marks)
+        forgotten = retry.call("kafka", lambda: erased_users(self._settings))
+        retry.call("redis", lambda: store.keep_erased(forgotten.facts.values()))
         retry.call("redis", lambda: store.read_users([]))  # whatever all features depend on can be read
         retry.call("kafka", lambda: check_log(kafka, store))
 

@@ -70,12 +70,21 @@ class SameQueries:
 
     def learn(self, examples: Sequence[Example]) -> None:
         """Let the learner learn examples, in log order."""
+        for one in examples:
+            if one.kind is Kind.ERASED:
+                self._forget_user(one.user_id)
         done = 0
         while done < len(examples) and self._left:
             self._ask(examples[done])
             self._learn(examples[done : done + 1])
             done += 1
         self._learn(examples[done:])
+
+    def _forget_user(self, user_id: str) -> None:
+        """Ask nothing more of somebody; the guard's own record of what was asked names nobody of them."""
+        self.outcomes = deque((one for one in self.outcomes if one.user_id != user_id), self.outcomes.maxlen)
+        self._open = {number: asked for number, asked in self._open.items() if asked.example.user_id != user_id}
+        self._answered = [pair for pair in self._answered if pair[0].example.user_id != user_id]
 
     def _ask(self, example: Example) -> None:
         """Take an example down if it is a query that the rival may be asked."""

@@ -45,6 +45,10 @@ class SequenceExpert(Expert):
         self._places: dict[int, int] = {}  # example of the block -> its row of the logits
         self._listed: dict[int, NDArray[np.float32]] = {}  # list of the block -> logits of its items that have a row
 
+    def forget_user(self, user_id: str) -> None:
+        """No window of somebody is rehearsed any more."""
+        self.replay.forget_user(user_id)
+
     def start(self) -> list[float]:
         """Little: it has learned nothing yet."""
         return [0.5]

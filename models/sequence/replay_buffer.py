@@ -114,6 +114,13 @@ class ReplayBuffer:
         for place in np.flatnonzero(np.isin(self.history, np.array(rows, np.int32)).any(1) & (self.lengths > 0)):
             self._empty(int(place))
 
+    def forget_user(self, user_id: str) -> None:
+        """Empty the windows of somebody; their places are drawn and teach nothing until others take them."""
+        for place, owner in enumerate(self.users):
+            if owner == user_id:
+                self._empty(place)
+                self.users[place] = None
+
     def _empty(self, place: int) -> None:
         self.lengths[place] = 0
         for array in (self.history, self.types, self.values, self.gaps, self.starts):

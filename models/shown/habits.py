@@ -116,6 +116,10 @@ class Habits:
             own.take(items[i], places[i], before, sizes)
             own.seen = number
 
+    def forget(self, user_id: str) -> None:
+        """Of somebody, keep nothing."""
+        self._own.pop(user_id, None)
+
     def values(self) -> list[list[Any]]:
         """All of it, JSON-able."""
         return [[user_id, *astuple(own)[:-1], list(own.sizes.items())] for user_id, own in self._own.items()]

@@ -168,6 +168,13 @@ class ShownLists(Part):
         self._tell_waiting()
         return found
 
+    def forget_user(self, user_id: str) -> None:
+        """Keep nothing of what somebody was shown and did with it."""
+        self.waiting.forget_whole(user_id)
+        self._lessons = [one for one in self._lessons if one.waiting.user_id != user_id]
+        self.users.forget(user_id)
+        self.habits.forget(user_id)
+
     def _tell_waiting(self) -> None:
         self.figures.closed_early = self.waiting.closed_early
         if self.ranker is not None:

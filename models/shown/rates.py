@@ -86,6 +86,10 @@ class ReactionRates:
             self._own[name].react(by)
         self.all.react(by)
 
+    def forget(self, name: str) -> None:
+        """Of one, keep nothing; `all` has it still."""
+        self._own.pop(name, None)
+
     def values(self) -> dict[str, Any]:
         """All of it, JSON-able."""
         return {"all": self.all.counts(), "own": [[name, *one.counts()] for name, one in self._own.items()]}

@@ -226,6 +226,14 @@ class Waiting:
         for one in [one for one in self._lists.get(user_id, {}).values() if not one.closed]:
             self._forget(one)
 
+    def forget_whole(self, user_id: str) -> None:
+        """Drop all lists of somebody, closed ones too, and reactions that wait for one."""
+        for one in list(self._lists.get(user_id, {}).values()):
+            self._forget(one)
+        self._due = [one for one in self._due if one[2] != user_id]
+        heapq.heapify(self._due)
+        self._early_count -= len(self._early.pop(user_id, ()))
+
     def advance(self, time_ms: int) -> Iterator[WaitingList]:
         """Move the clock, and close the lists whose window is over, the oldest first."""
         self.now_ms = max(self.now_ms, time_ms)

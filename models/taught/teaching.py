@@ -98,6 +98,11 @@ class TeachingLimit:
             self._passed_over[user_id] = self._passed_over.get(user_id, 0) + 1
         return not over
 
+    def forget_user(self, user_id: str) -> None:
+        """Keep no count of somebody."""
+        self._users.pop(user_id, None)
+        self._passed_over.pop(user_id, None)
+
     def takes_back(self, user_id: str) -> bool:
         """Whether an event that a user undoes is to be unlearned: not as long as it may be one that was not learned, so
         that nobody takes back more than they taught. Ask once of each.

@@ -33,6 +33,7 @@ from headwater.examples import (
     place_of,
 )
 from headwater.histories import PackedHistory
+from headwater.privacy import FORGET, Erased
 from headwater.settings import Settings
 from headwater.signals import Meaning, Signals
 from headwater.wire import EventRow
@@ -124,7 +125,8 @@ def _unpacked(past: Any) -> Any:
 
 def fold(before: UserState, row: EventRow, limits: Limits, partition: int = 0, now_ms: int = 0) -> UserState:
     """The state after one event; `before` itself when the event is a duplicate. An event older than the newest goes to
-    its place by time; one older than all of a full history is counted and forgotten.
+    its place by time; one older than all of a full history is counted and forgotten. `EMPTY` where the log forgets the
+    user.
 
     Parameters
         before: stays as it is.
@@ -138,6 +140,8 @@ def fold(before: UserState, row: EventRow, limits: Limits, partition: int = 0, n
     >>> [entry.item_id for entry in state.history], state.count, fold(state, late, Limits()) is state
     (['film-2', 'film-1'], 2, True)
     """
+    if row.type == FORGET:
+        return EMPTY
     folding = Folding(before, limits)
     if folding.is_duplicate(row):
         return before
@@ -221,7 +225,9 @@ class Folding:
         "attributes",
         "before",
         "count",
+        "erased",
         "exposures",
+        "ghost",
         "hash",
         "hashes",
         "history",
@@ -253,6 +259,8 @@ class Folding:
         self.exposures = before.exposures
         self.offset = before.offset
         self.segment: Segment | None = None  # the run of examples that the next in-order event extends
+        self.erased: Erased | None = None  # that the user is forgotten, where that is so
+        self.ghost = False  # its log forgets it later: it counts for items, teaches nothing, and is not written
 
     def is_duplicate(self, row: EventRow) -> bool:
         """Whether the event's id is among the newest; asked once before each `change`."""
@@ -525,6 +533,8 @@ class Folded:
         applied: events folded; of these `exposures` showed something, and `undos` undo others.
         undone: events that were taken back, be it that their undo came first.
         duplicates, late: events known before, and events that go to a place before others.
+        forgotten: users who are, at their place in the log; `states` has what they did since, if anything.
+        before_erasure: events of forgotten users that came late, and those of a log that forgets their user later.
     """
 
     states: dict[str, UserState] = field(default_factory=dict)
@@ -536,6 +546,8 @@ class Folded:
     exposures: int = 0
     undos: int = 0
     undone: int = 0
+    forgotten: dict[str, Erased] = field(default_factory=dict)
+    before_erasure: int = 0
 
     @property
     def items(self) -> dict[str, ItemStatistics]:
@@ -584,11 +596,13 @@ class KnownBeside(NamedTuple):
             too: what they teach has the person's past.
         attributes: for what their events teach.
         slot_of: the slot of the store that each lies in; all in one where nothing is said.
+        erased: of users who were forgotten.
     """
 
     people: Mapping[str, Folding] = MappingProxyType({})
     attributes: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
     slot_of: Mapping[str, int] = MappingProxyType({})
+    erased: Mapping[str, Erased] = MappingProxyType({})
 
 
 def fold_batch(
@@ -617,7 +631,7 @@ def fold_batch(
     """
     folded = Folded()
     users: dict[str, Folding] = {}
-    people, attributes, slot_of = beside
+    people, attributes, slot_of, erased = beside
     for each in people.values():
         each.segment = None  # what is sent for another batch goes on in no other record
     for row in rows:
@@ -626,21 +640,60 @@ def fold_batch(
             user = users[row.user_id] = Folding(
                 before.get(row.user_id, EMPTY), limits, attributes.get(row.user_id, NO_CONTEXT)
             )
+            if erased:
+                user.erased = erased.get(row.user_id)
+        if user.erased is not None and _is_before_erasure(user, row, partition, folded):
+            continue
+        if row.type == FORGET:
+            people = _forgotten(users, people, row, partition, folded, limits, teaches)
+            continue
         if user.is_duplicate(row):
             folded.duplicates += 1
             continue
         change = user.change(row)
-        if teaches:
+        if teaches and not user.ghost:
             person = people.get(row.user_id)
             segment = user.extend(change, row) if person is None else _taught(person, row)
             if segment is not None:
                 folded.segments.append(segment)
         folded.count(change, row, len(user.history), decay, slot_of.get(row.user_id, 0))
         user.apply(change, row)
+    for user_id in folded.forgotten:
+        folded.states[user_id] = EMPTY
     for user_id, user in users.items():
-        if user.count != user.before.count:
+        if user.count != user.before.count and not user.ghost:
             folded.states[user_id] = user.freeze(partition, now_ms)
     return folded
+
+
+def _is_before_erasure(user: Folding, row: EventRow, partition: int, folded: Folded) -> bool:
+    """Whether nothing is to be folded of an event of somebody who is forgotten. What lies before the place at which
+    the log forgets counts for its item as it did, and for nothing else.
+    """
+    erased: Any = user.erased
+    if erased.is_at(partition, row.offset):
+        return False
+    user.ghost = partition == erased.partition and row.offset < erased.offset
+    is_before = user.ghost or row.time_ms <= erased.time_ms
+    folded.before_erasure += is_before
+    return is_before and not user.ghost
+
+
+def _forgotten(
+    users: dict[str, Folding], people: Mapping[str, Folding], row: EventRow, partition: int, folded: Folded,
+    limits: Limits, teaches: bool,
+) -> Mapping[str, Folding]:  # fmt: skip
+    """Begin anew with a user whose log forgets here; the people of whom more is known than their ids do."""
+    user_id = row.user_id
+    erased = folded.forgotten[user_id] = Erased(row.time_ms, partition, row.offset)
+    users[user_id] = anew = Folding(EMPTY, limits)
+    anew.erased = erased
+    if teaches:
+        position = EventPosition(row.offset, row.place)
+        target = Entry(row.item_id, FORGET, row.time_ms, None)
+        folded.segments.append(Segment(user_id, [], [target], [position], erased=True))
+    person = people.get(user_id)
+    return people if person is None else {one: of for one, of in people.items() if of is not person}
 
 
 def _taught(person: Folding, row: EventRow) -> Segment | None:

@@ -10,10 +10,10 @@ Our own: cachetools knows one bound a cache, not users and entries, and takes 0.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from headwater.histories import PackedHistory
-from streams.features.state import UserState
+from streams.features.state import EMPTY, UserState
 
 __all__ = ["HotUsers"]
 
@@ -55,6 +55,11 @@ class HotUsers:
             self._states[user_id] = state, entries
         while self._states and (len(self._states) > self._max_users or self._entries > self._max_entries):
             self._entries -= self._states.popitem(last=False)[1][1]
+
+    def forget(self, user_ids: Iterable[str]) -> None:
+        """Forget these."""
+        for user_id in user_ids:
+            self._entries -= self._states.pop(user_id, (EMPTY, 0))[1]
 
     def clear(self) -> None:
         """Forget all."""

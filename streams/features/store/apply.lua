@@ -4,8 +4,8 @@
 --       all items and these
 -- ARGV  numbers of marks, users, items and totals; the landmark;
 --       per mark:  partition, the offset it is expected at ('' for none), the offset to set
---       per user:  the count expected in the stored state, and 'base' and a whole state to write, or 'tail' and what to
---                  append to it
+--       per user:  the count expected in the stored state, and 'base' and a whole state to write ('' removes it), or 'tail'
+--                  and what to append to it
 --       per item:  item id ('' of the totals), log2 of the decayed weight to add and of that to take off ('' for none),
 --                  number of counts, then field and what to add to it for each: less than nothing for undone events
 -- Reply 'applied', or what had changed meanwhile: 'marks', 'users', 'landmark'. Then nothing was written.
@@ -60,7 +60,11 @@ for i = 0, n_users - 1 do
         local tail = KEYS[5 + 2 * i] -- short, and set anew: a string that was appended to takes up to twice its bytes
         redis.call('SET', tail, (redis.call('GET', tail) or '') .. what)
     else
-        redis.call('SET', KEYS[4 + 2 * i], what)
+        if what == '' then
+            redis.call('DEL', KEYS[4 + 2 * i])
+        else
+            redis.call('SET', KEYS[4 + 2 * i], what)
+        end
         redis.call('DEL', KEYS[5 + 2 * i])
     end
 end

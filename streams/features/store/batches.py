@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from streams.features.decay import ItemStatistics
 from streams.features.packed import change, encode
-from streams.features.state import EMPTY
+from streams.features.state import EMPTY, UserState
 from streams.features.store.marked import MarkedStore
 from streams.features.store.server import Script, StoreCall
 from streams.features.store.values import Batch, Verdict, item_fields, landmark_text, log2_text
@@ -53,7 +53,7 @@ class BatchWrites(MarkedStore):
         for user in users:
             before, after = batch.before.get(user, EMPTY), batch.after[user]
             added = change(before, after)
-            arguments += (before.count, *(("base", encode(after)) if added is None else ("tail", added)))
+            arguments += (before.count, *(("base", _base(after)) if added is None else ("tail", added)))
         if items:
             totals = ItemStatistics()
             for statistics in items.values():
@@ -63,3 +63,8 @@ class BatchWrites(MarkedStore):
                 counts = item_fields(statistics)
                 arguments += (len(counts), *(part for one in counts.items() for part in one))
         return StoreCall(APPLY, keys, arguments)
+
+
+def _base(state: UserState) -> bytes:
+    """A state as it is written; of somebody who is forgotten, nothing."""
+    return encode(state) if state.count else b""

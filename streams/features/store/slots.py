@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from zlib import crc32
 
-from headwater.topics import EVENTS, IDENTITIES, ITEMS, USERS, Topic
+from headwater.topics import ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic
 
 __all__ = ["MARKS", "Slots", "escaped"]
 
@@ -19,6 +19,7 @@ MARKS = {
     ITEMS.name: "marks:items",
     USERS.name: "marks:users",
     IDENTITIES.name: "marks:identities",
+    ERASURES.name: "marks:erasures",
 }
 """By topic, the hash of partition -> offset of the newest record that has its effect."""
 

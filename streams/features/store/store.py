@@ -7,11 +7,10 @@ from itertools import islice
 from typing import Literal
 
 from streams.features.store.batches import BatchWrites
+from streams.features.store.erasures import ErasureWrites
 from streams.features.store.server import StoreCall
 from streams.features.store.slots import escaped
 from streams.features.store.statistics import ItemReads
-from streams.features.store.told import ToldWrites
-from streams.features.store.users import UserReads
 
 __all__ = ["FeatureStore"]
 
@@ -19,7 +18,7 @@ TOLD_S = 60
 """A rebuild that was killed is one no more after so long."""
 
 
-class FeatureStore(UserReads, ItemReads, BatchWrites, ToldWrites):
+class FeatureStore(ItemReads, BatchWrites, ErasureWrites):
     """Reads and writes features under one prefix. Parameters and errors are those of `MarkedStore`."""
 
     def ids(self, kind: Literal["u", "w", "i", "item"]) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """Users as they are in the store: states, links and attributes, each slot at one moment.
 
 A state is a base under `u:<user>` and, where it was added to since, a tail under `t:<user>`; links are under `w:<id>`,
-attributes under `a:<id>`.
+attributes under `a:<id>`. `p:<digest>` says that somebody was forgotten; it is looked at only where some of the slot
+were, which its key `private` says.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, cast
 import orjson
 
 from headwater.errors import InvalidMessage, NewerFormat
+from headwater.privacy import Erased, digest_of
 from headwater.topics import EVENTS, IDENTITIES, USERS
 from headwater.users import checked_attributes
 from streams.features.decay import Decay
@@ -22,11 +24,14 @@ from streams.features.state import UserState
 from streams.features.store.marked import MarkedStore, Whole
 from streams.features.store.server import Script, StoreCall
 from streams.features.store.standing import marks_of_slot
-from streams.features.store.values import Reading, SlotMarks, integers, pairs
+from streams.features.store.values import Reading, SlotMarks, erased_of, integers, pairs
 
-__all__ = ["UserReads"]
+__all__ = ["PRIVATE", "UserReads"]
 
 READ, MEND = Script("read"), Script("mend_users")
+
+PRIVATE = "private"
+"""The key of a slot that says that somebody of it was forgotten."""
 
 PEOPLE = 10_000
 """Ids of which it is remembered who was the same person, so that they are read together in one round trip."""
@@ -44,6 +49,7 @@ class UserReads(MarkedStore):
     """The part of the store that reads users."""
 
     _people: dict[str, tuple[str, ...]] | None = None
+    _has_private = False
 
     def read_users(
         self, user_ids: Sequence[str], links_of: Sequence[str] | None = None, slots: Iterable[int] = ()
@@ -66,7 +72,10 @@ class UserReads(MarkedStore):
         asked = list(dict.fromkeys([*links_of, *guess]))
         while True:
             users = list(dict.fromkeys([*user_ids, *asked[len(links_of) :]]))
+            asks_private = self._has_private
             reading, values = self._read_at_once(users, asked, slots, whole)
+            if self._has_private and not asks_private:
+                continue  # once for ever
             for one, value in values.items():
                 try:
                     known[one] = decode_links(value)
@@ -107,25 +116,30 @@ class UserReads(MarkedStore):
         for one in links_of:
             asked.setdefault(slot_of[one], _SlotAsked()).links.append(one)
         replies = self._server.run([self._read_call(slot, of_slot) for slot, of_slot in asked.items()])
-        reading = Reading({}, {}, whole.decay, {}, {}, {}, (), {}, [], slot_of)
+        reading = Reading({}, {}, whole.decay, {}, {}, {}, (), {}, [], slot_of, {})
         links: dict[str, bytes | None] = {}
         decay = whole.decay
         for (slot, some), reply in zip(asked.items(), replies, strict=True):
             cast(dict[int, SlotMarks], reading.slots)[slot] = self._slot_marks(slot, reply, whole)
             decay = self._decay_in(slot, reply[1], decay)
-            end = 4 + 2 * len(some.users)
-            _put_states(reading, some.users, reply[4:end])
-            links |= zip(some.links, reply[end : end + len(some.links)], strict=True)
-            _put_attributes(reading, some.links, reply[end + len(some.links) :])
+            if reply[4] is not None:
+                self._has_private = True
+            end = 5 + 2 * len(some.users)
+            _put_states(reading, some.users, reply[5:end])
+            links |= zip(some.links, reply[end : (end := end + len(some.links))], strict=True)
+            _put_attributes(reading, some.links, reply[end : (end := end + len(some.links))])
+            _put_erased(reading, some.links, reply[end:])
         return replace(reading, decay=decay), links
 
     def _read_call(self, slot: int, asked: _SlotAsked) -> StoreCall:
         key = self.slots.key
         keys = [self.slots.marks(slot, EVENTS), key(slot, "landmark")]
-        keys += [self.slots.marks(slot, IDENTITIES), self.slots.marks(slot, USERS)]
+        keys += [self.slots.marks(slot, IDENTITIES), self.slots.marks(slot, USERS), key(slot, PRIVATE)]
         head = key(slot, "")
         keys += [f"{head}{kind}:{user}" for kind in "ut" for user in asked.users]
         keys += [f"{head}{kind}:{one}" for kind in "wa" for one in asked.links]
+        if self._has_private:
+            keys += [f"{head}p:{digest_of(one)}" for one in asked.links]
         return StoreCall(READ, keys)
 
     def _slot_marks(self, slot: int, reply: Sequence[Any], whole: Whole) -> SlotMarks:
@@ -207,3 +221,10 @@ def _put_attributes(reading: Reading, ids: Sequence[str], values: Sequence[bytes
                 told[one] = checked_attributes(orjson.loads(value))
             except ValueError:
                 cast(list[str], reading.untold).append(one)
+
+
+def _put_erased(reading: Reading, ids: Sequence[str], values: Sequence[bytes | None]) -> None:
+    """Who of these was forgotten; without values nobody is asked about."""
+    for one, value in zip(ids, values, strict=False):
+        if value is not None and (erased := erased_of(value)) is not None:
+            cast(dict[str, Erased], reading.erased)[one] = erased

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from headwater.errors import NewerFormat
+from headwater.privacy import Erased
 from streams.features.decay import Decay, ItemStatistics
 from streams.features.identity import attributes_as_one
 from streams.features.state import UserState
 
 __all__ = [
-    "Batch", "Reading", "SlotMarks", "Verdict", "decay_of", "integers", "is_mark", "is_number", "item_fields",
-    "landmark_text", "log2_text", "pairs", "statistics_of",
+    "Batch", "Reading", "SlotMarks", "Verdict", "decay_of", "erased_of", "erased_text",
+    "integers", "is_mark", "is_number", "item_fields", "landmark_text", "log2_text", "pairs", "statistics_of",
 ]  # fmt: skip
 
 Verdict = Literal["applied", "marks", "users", "landmark"]
@@ -53,6 +54,7 @@ class Reading:
         attributes: by user id, of those of whom any were told.
         untold: ids whose key holds what no attributes are; they are read as if they had none.
         slot_of: the slot of an id.
+        erased: by id, of those that were forgotten and whose links were asked for.
     """
 
     states: dict[str, UserState]
@@ -65,6 +67,7 @@ class Reading:
     attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     untold: Sequence[str] = ()
     slot_of: Mapping[str, int] = field(default_factory=dict)
+    erased: Mapping[str, Erased] = field(default_factory=dict)
 
     def attributes_of(self, ids: Iterable[str]) -> dict[str, Any]:
         """Of the person that these ids are, by all that it has."""
@@ -187,3 +190,20 @@ def _number(text: bytes, otherwise: float) -> float:
     except ValueError:
         return otherwise
     return number if math.isfinite(number) else otherwise
+
+
+def erased_text(erased: Erased) -> str:
+    """The value of the key of somebody who was forgotten."""
+    return " ".join(map(str, erased))
+
+
+def erased_of(value: bytes) -> Erased | None:
+    """What such a value says; None of what nobody wrote.
+
+    >>> erased_of(b"1000 2 70"), erased_of(b"?")
+    (Erased(time_ms=1000, partition=2, offset=70), None)
+    """
+    try:
+        return Erased(*map(int, value.split()))
+    except (TypeError, ValueError):
+        return None

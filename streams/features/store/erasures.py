@@ -1,0 +1,80 @@
+"""Users who were forgotten: `p:<digest>` says since when, in the slot of the user, and names nobody.
+
+Before: `streams.rounds` meets the place at which a log forgets its user. After: an event from before is known by it,
+whenever it arrives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from headwater.privacy import Erased, ErasureFact, digest_of
+from headwater.topics import ERASURES
+from streams.features.identity import Links
+from streams.features.store.server import Script, StoreCall
+from streams.features.store.standing import StoreStanding
+from streams.features.store.told import ToldWrites, Written
+from streams.features.store.users import PRIVATE, UserReads
+from streams.features.store.values import erased_of, erased_text
+
+__all__ = ["ErasureWrites"]
+
+FORGET, UNLINK = Script("forget"), Script("unlink")
+
+
+class ErasureWrites(UserReads, ToldWrites):
+    """The part of the store that forgets. All of it may be repeated."""
+
+    def forget_users(self, erased: Mapping[str, Erased]) -> None:
+        """Remember that these users are forgotten, and take away links and attributes of them. Their states, which the
+        version guards, are the round's to remove.
+        """
+        ids = list(erased)
+        for other, gone in _linked(ids, self.read_links(ids)).items():
+            self._server.run([StoreCall(UNLINK, [self.slots.user("w", other)], gone)])
+        calls = []
+        for slot, some in self.slots.grouped(ids).items():
+            key = self.slots.key
+            keys = [key(slot, PRIVATE), *(key(slot, f"p:{digest_of(one)}") for one in some)]
+            keys += [key(slot, f"{kind}:{one}") for one in some for kind in "wa"]
+            calls.append(StoreCall(FORGET, keys, [len(some), *(erased_text(erased[one]) for one in some)]))
+        self._server.run(calls)
+        for one in ids:
+            (self._people or {}).pop(one, None)
+
+    def put_erased(
+        self, facts: Sequence[ErasureFact], partition: int, offset: int, standing: StoreStanding | None = None
+    ) -> Written:
+        """Remember what the topic `erasures` says of some who were forgotten.
+
+        Parameters
+            facts: of one partition.
+            partition, offset, standing: as in `put_items`.
+        """
+        self.keep_erased(facts)
+        return self._put(ERASURES, "p", {}, partition, offset, standing)
+
+    def keep_erased(self, facts: Iterable[ErasureFact]) -> None:
+        """The same without a place in the topic."""
+        calls = []
+        for fact in facts:
+            slot = fact.crc % self.slots.count
+            keys = [self.slots.key(slot, PRIVATE), self.slots.key(slot, f"p:{fact.digest}")]
+            calls.append(StoreCall(FORGET, keys, [1, erased_text(fact.erased)]))
+        self._server.run(calls)
+
+    def erased(self, ids: Sequence[str]) -> dict[str, Erased]:
+        """Since when these are forgotten, of those who are."""
+        keys = [f"{self.slots.key(self.slots.of(one), 'p:')}{digest_of(one)}" for one in ids]
+        values = self._server.run([StoreCall("GET", [key]) for key in keys], may_be_odd=True)
+        found = {one: erased_of(value) for one, value in zip(ids, values, strict=True) if isinstance(value, bytes)}
+        return {one: erased for one, erased in found.items() if erased is not None}
+
+
+def _linked(ids: Sequence[str], links: Sequence[Links]) -> dict[str, list[str]]:
+    """Whoever is linked with any of these -> with which."""
+    found: dict[str, list[str]] = {}
+    for one, told in zip(ids, links, strict=True):
+        for other in {*told.users, *told.guests}:
+            found.setdefault(other, []).append(one)
+    return found

@@ -1,0 +1,83 @@
+"""Who asks to be forgotten is, everywhere, for good; and begins anew with what comes later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from headwater import Client
+from headwater.examples import Example, Kind, unpack
+from headwater.privacy import FORGET, digest_of
+from headwater.settings import Settings
+from headwater.topics import ERASURES, EVENTS, EXAMPLES, USERS
+from tests.worlds.processes import LiveWorker, eventually
+from tests.worlds.streams import event, folded_all, records, send, send_raw, server_of, storing
+
+Start = Callable[..., LiveWorker]
+
+UNTIL = event(50).event_time
+"""What happened before is forgotten; events of a number above 50 are later."""
+
+
+def forget(settings: Settings, user: str, until: int = UNTIL) -> None:
+    send_raw(settings, b'{"user_id":"%b","erased_time":%d}' % (user.encode(), until), ERASURES, key=user.encode())
+
+
+def keys_that_name(settings: Settings, user: str) -> list[bytes]:
+    """Every key of the store that has the id in its name or in what it holds."""
+    found = []
+    with server_of(settings) as server:
+        for key in server.scan_iter(f"{settings.kafka.prefix}*"):
+            kind = server.type(key)
+            held = server.get(key) if kind == b"string" else server.hgetall(key) if kind == b"hash" else b""
+            if user.encode() in key + repr(held).encode():
+                found.append(key)
+    return sorted(found)
+
+
+def forgotten(settings: Settings, user: str) -> bool:
+    """Whether the log has forgotten the user and the store has acted on it."""
+    with storing(settings) as store:
+        return user in store.erased([user]) and not store.read_users([user]).states[user].count
+
+
+def test_a_user_is_forgotten_in_every_key_and_begins_anew(settings: Settings, worker: Start) -> None:
+    one = worker("streams.worker")
+    with Client(settings=settings.kafka) as client, storing(settings) as store:
+        client.put_users([{"user_id": "ada-lovelace", "attributes": {"plan": "family"}}]).result(30)
+        client.identify("ada-lovelace", was="guest-7", event_time=event(3).event_time).result(30)
+        client.identify("household", was="ada-lovelace", event_time=event(3).event_time).result(30)
+        send(settings, [event(n, user) for n in range(4) for user in ("ada-lovelace", "guest-7", "bob")])
+        send(settings, [event(9, "ada-lovelace", type="impression", items=("film-1", "film-2"), item_id="film-1")])
+        assert folded_all(settings).ok
+        eventually(lambda: store.read_users(["ada-lovelace"]).attributes, what="attributes")
+
+        forget(settings, "ada-lovelace")
+        eventually(lambda: forgotten(settings, "ada-lovelace"), what="forgotten")
+        eventually(lambda: keys_that_name(settings, "ada-lovelace") == [], what="no key names it")
+        result = folded_all(settings)
+        assert result.ok, result.first_difference
+        reading = store.read_users(["guest-7", "bob"])
+        assert (len(reading.states["guest-7"].history), len(reading.states["bob"].history)) == (4, 4)
+        assert "guest-7" not in reading.people
+        assert [r.value for r in records(settings, USERS) if r.key == b"ada-lovelace"][-1] is None
+        facts = records(settings, ERASURES)
+        assert [r.key.decode() for r in facts if r.value is not None][-1] == digest_of("ada-lovelace")
+        assert [r.value for r in facts if r.key == b"ada-lovelace"][-1] is None
+
+        late = [event(2, "ada-lovelace"), event(5, "ada-lovelace", event_id="never arrived")]
+        send(settings, [*late, event(60, "ada-lovelace")])
+        client.identify("ada-lovelace", was="guest-7", event_time=event(4).event_time).result(30)  # late, too
+        eventually(lambda: len(store.read_users(["ada-lovelace"]).states["ada-lovelace"].history) == 1, what="anew")
+        result = folded_all(settings)
+        assert result.ok, result.first_difference
+        state = store.read_users(["ada-lovelace"]).states["ada-lovelace"]
+        assert ([entry.time_ms for entry in state.history], state.count) == ([event(60).event_time], 1)
+        assert one.metric("headwater_events_before_erasure_total") == 2
+        assert one.metric("headwater_users_forgotten_total") == 1
+
+        taught = [one for record in records(settings, EXAMPLES) for one in unpack(record.value)]
+        own = [one for one in taught if isinstance(one, Example) and one.user_id == "ada-lovelace"]
+        erasure = [one.kind for one in own].index(Kind.ERASED)
+        assert [len(one.history) for one in own[erasure + 1 :]] == [0]
+        marker = [r for r in records(settings, EVENTS) if FORGET.encode() in r.value]
+        assert len(marker) == 1
