@@ -13,10 +13,12 @@ from itertools import islice
 
 from headwater.errors import InvalidMessage
 from headwater.kafka import read_partitions
+from headwater.privacy import Erased
 from headwater.settings import Settings
 from headwater.topics import EVENTS
 from headwater.wire import EventRow
 from streams.audit import Place, read_as_folded, refused_places, state_differences
+from streams.erasing import erased_users
 from streams.features.decay import Decay
 from streams.features.fold import Limits, fold_batch
 from streams.features.state import UserState
@@ -121,28 +123,38 @@ def _folded(
 ) -> tuple[dict[str, UserState], set[str]]:
     """What the topic says of each user as of its marks; and those whose events lie in several partitions."""
     limits, decay = Limits.of(settings), snapshot.decay or Decay(0, 1.0)
+    erased = erased_users(settings)
     states: dict[str, UserState] = {}
     spread: set[str] = set()
     for (partition, oldest, _, _), records in read_partitions(settings.kafka, EVENTS):
         if oldest > 0:
             found.deleted[partition] = oldest
         before, here = set(states), set[str]()
-        rows = _rows(records, dead, limits, snapshot, partition)
+        rows = _rows(records, dead, limits, snapshot, partition, erased)
         while some := list(islice(rows, ROWS)):
             folded = fold_batch(states, some, limits, decay, partition)
             states |= folded.states
             here |= folded.states.keys()
             found.events += folded.applied
         spread |= before & here
-    return states, spread
+    return {user: state for user, state in states.items() if state.count}, spread
 
 
 def _rows(
-    records: Iterator[object], dead: Mapping[Place, str], limits: Limits, snapshot: _Snapshot, partition: int
+    records: Iterator[object],
+    dead: Mapping[Place, str],
+    limits: Limits,
+    snapshot: _Snapshot,
+    partition: int,
+    erased: Mapping[str, Erased],
 ) -> Iterator[EventRow]:
     for record in records:
         for row in read_as_folded(record, dead, limits.meanings):
-            if not isinstance(row, InvalidMessage) and row.offset <= snapshot.mark_of(row.user_id, partition):
+            if isinstance(row, InvalidMessage) or row.offset > snapshot.mark_of(row.user_id, partition):
+                continue
+            since = erased.get(row.user_id) if erased else None
+            forgot = since is not None and since.offset <= snapshot.mark_of(row.user_id, since.partition)
+            if not (forgot and since is not None and since.covers(row.time_ms, partition, row.offset)):
                 yield row
 
 
