@@ -35,6 +35,7 @@ from models.experts.expert import Expert, LearnedEvent
 from models.experts.fusion import Heard, fuse
 from models.experts.gathered import GatheredEvents
 from models.experts.registry import Parts
+from models.experts.reserved import copied
 from models.inputs import (
     Recent,
     Steps,
@@ -45,7 +46,7 @@ from models.inputs import (
     recent_of,
 )
 from models.items import ItemRows
-from models.published.bundle import Bundle
+from models.published.bundle import Bundle, Kept
 from models.published.delta import Delta
 from models.published.publish import Publication, Release
 from models.quality import Judged, Prequential, Scored
@@ -577,6 +578,10 @@ class Learner:
             created_ms=created_ms,
         )
         return self.publication.next(self.parts, self.config, release, full)
+
+    def published(self, kept: Kept = copied) -> Bundle:
+        """The newest publication, whole; nothing may have been learned since. `kept`: what it keeps of an array."""
+        return self.publication.whole(self.parts, self.config, kept)
 
     def save(self, path: Path, extra: dict[str, Any] | None = None) -> None:
         """Write a checkpoint: all that is needed to go on bit by bit.

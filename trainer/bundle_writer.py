@@ -96,6 +96,7 @@ class BundleWriter:
 
     def _write(self, writing: Writing) -> WrittenBundle:
         try:
+            writing.bundle.refuse_untrue()
             check_parity(writing.bundle)
             self._store.write(writing.bundle)
             return WrittenBundle(writing, self._store.names(), None)

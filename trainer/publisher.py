@@ -3,9 +3,9 @@
 Before: the worker, between two chunks of learning. After: serving workers follow `live` and then the chain of deltas.
 Knows no examples: what is published is what the learner says it is.
 
-The publisher keeps the bundle as serving has it, and applies each delta to it before the delta is sent. So a full
-bundle is that bundle written out, of the same version as the last delta: a serving worker that followed the deltas has
-nothing to load. It is written beside the learning (`bundle_writer`) and announced when it is whole; deltas go on
+A full bundle is of the same version as the last delta: a serving worker that followed the deltas has nothing to load.
+It is what the learner holds at that moment, and is held up against the digest that the deltas led to before it is
+written. It is written beside the learning (`bundle_writer`) and announced when it is whole; deltas go on
 meanwhile, unless serving cannot follow to it by deltas (the first one, and after a gap): then they wait for it. A store
 that is away is tried again. When the guard finds the learner worse than a version published before, that version is
 made live again until it is not. While the live record is pinned (`rollback`) no deltas are sent and nothing is made
@@ -76,7 +76,7 @@ class Publisher:
             settings.trainer.publish_every_s, settings.operations.stall_s, "no bundle could be written"
         )
         self._bundle_failures = 0
-        self._held: Bundle | None = None  # the model as serving has it; None: the next publication must be a bundle
+        self._held: str | None = None  # digest of the model as serving has it; None: next must come a bundle
         self._held_examples = -1
         self._gap = False  # serving was not sent what led to the model held
         self._went_back = False  # what serving has is the rival again, which no delta follows
@@ -191,10 +191,10 @@ class Publisher:
         """Make the rival live again, under a new version: what was published since it may be as bad as what is held
         back, for a comparison takes some queries."""
         rival, held = self.same_queries.rival, self._held
-        if rival is None or held is None or held.digest == rival.bundle.digest or self._writer.busy or self._unwritten:
+        if rival is None or held is None or held == rival.bundle.digest or self._writer.busy or self._unwritten:
             return
         version = self._learner.version + 1
-        again = replace(rival.bundle.copy(), version=version, parent=held.digest, created_ms=now_ms)
+        again = replace(rival.bundle, version=version, parent=held, created_ms=now_ms)
         try:
             self._begin(again, int(again.extra.get("examples_offset", 0)), now_ms, leads=True, back=True)
         except (Unavailable, KafkaError) as error:
@@ -202,7 +202,7 @@ class Publisher:
             self._log.warning("the model from before is not live again", extra={"error": str(error)})
             return
         self._learner.version = version
-        text = {"to": rival.bundle.version, "from": held.version, "version": version}
+        text = {"to": rival.bundle.version, "from": self.version, "version": version}
         self._log.warning("goes back", extra=text)
 
     def _let_pass(self, now_ms: int) -> None:
@@ -211,21 +211,24 @@ class Publisher:
             self._log.warning("publications go on", extra=text)
         self.held_back, self.held_back_ms, self._went_back = None, 0, False
         if self._held is not None and not self.pinned and not self._leading:
-            self.same_queries.published(self._held)
+            self.same_queries.published(self._learner.published)
 
     def _publish(self, examples_offset: int, now_ms: int, full: bool, leads: bool) -> None:
         examples = self._learner.examples_seen
         anew = self._held is None or self._went_back
+        made: Bundle | Delta | None = None
         if anew or examples != self._held_examples:
             extra = {"examples_offset": examples_offset, "examples_seen": examples, **self.newest}
-            self._advance(self._learner.publish(created_ms=now_ms, extra=extra, full=anew), now_ms)
+            made = self._learner.publish(created_ms=now_ms, extra=extra, full=anew)
+            self._advance(made, now_ms)
             self._held_examples = examples
-        if full and self._held is not None:
-            self._begin(self._held if leads else self._held.copy(), examples_offset, now_ms, leads=leads)
+        if full:
+            bundle = made if isinstance(made, Bundle) else self._learner.published()
+            self._begin(bundle, examples_offset, now_ms, leads=leads)
 
     def _advance(self, made: Bundle | Delta, now_ms: int) -> None:
-        """Bring the held bundle to what the learner made, and send the delta if serving may follow it."""
-        held, self._held = self._held, None  # until all of it went well
+        """Look at what the learner made, and send the delta if serving may follow it."""
+        self._held = None  # until all of it went well
         try:
             refuse_non_finite(made.weights if isinstance(made, Bundle) else made.dense)
             if isinstance(made, Delta):
@@ -235,20 +238,12 @@ class Publisher:
             raise
         if isinstance(made, Bundle):
             self._written = 0
-            self._held = made
-            return
-        if held is None:
-            raise BundleError(f"the learner made a delta to version {made.version}, and no bundle is held")
-        try:
-            held.apply(made)
-        except BundleError as error:
-            raise Refused("mismatch", str(error)) from error
-        if not (self.pinned or self._gap):
+        elif not (self.pinned or self._gap):
             self._send(made)
             self.published["delta"] += 1
             self.failures = 0
             self.version, self.published_ms = made.version, now_ms
-        self._held = held
+        self._held = made.digest
 
     def _send(self, delta: Delta) -> None:
         parts = encode_delta(delta)
@@ -330,10 +325,10 @@ class Publisher:
         self.version, self.published_ms = writing.bundle.version, now_ms
         self._gap = self.pinned
         if writing.back:
-            self._held, self._went_back = writing.bundle, True
+            self._held, self._went_back = writing.bundle.digest, True
             self._log.warning("went back", extra={"version": writing.bundle.version})
         elif not self.pinned:
-            self.same_queries.published(writing.bundle)
+            self.same_queries.published(writing.bundle.kept)
 
     def _not_written(self, writing: Writing, error: OSError | Unavailable, now_ms: int) -> None:
         self.refused["disk" if isinstance(error, OSError) else "store"] += 1

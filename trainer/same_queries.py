@@ -13,12 +13,16 @@ out. Where nothing was published yet, serving lists what is popular: then that i
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from headwater.examples import Example, Kind
+from models.experts.reserved import filed
 from models.learner import Learner, Scored
-from models.published.bundle import Bundle
+from models.published.bundle import Bundle, Kept
 from models.published.shadow import Asked, Shadow
 from trainer.guard import WIDEST, Outcome, gain_of, refuse_worse
 
@@ -46,6 +50,7 @@ class SameQueries:
     Parameters
         learner: learns what `learn` is given; what it learns is what it would have learned without this.
         bound: see `guard.refuse_worse`.
+        directory: on whose disk the rival lies.
         published: the model that serves now, None where there is none.
         state: of the checkpoint, as `state` returned it.
 
@@ -53,11 +58,17 @@ class SameQueries:
     """
 
     def __init__(
-        self, learner: Learner, bound: float, published: Bundle | None = None, state: Mapping[str, Any] | None = None
+        self,
+        learner: Learner,
+        bound: float,
+        directory: Path,
+        published: Bundle | None = None,
+        state: Mapping[str, Any] | None = None,
     ) -> None:
         self.learner = learner
         self.bound = bound
-        self.rival = None if published is None else Shadow(published)
+        self._directory = directory
+        self.rival = None if published is None else Shadow(published.kept(self._filed))
         self.held_back = bool((state or {}).get("held_back"))
         self.outcomes: deque[Outcome] = deque(
             (Outcome(*one) for one in (state or {}).get("outcomes", ()) if published is not None), WIDEST
@@ -135,13 +146,17 @@ class SameQueries:
             for i, (ours, most) in enumerate(asked)
         ]
 
-    def published(self, bundle: Bundle) -> None:
-        """This is what serves now: the next rival, where the one before was compared well."""
+    def published(self, kept: Callable[[Kept], Bundle]) -> None:
+        """Something else serves now: the next rival, where the one before was compared well. `kept` gives it."""
         if self._is_due():
-            self.rival = Shadow(bundle.copy())
+            self.rival = Shadow(kept(self._filed))
             self.outcomes.clear()
             self._open.clear()  # it has learned these
             self._compared = 0
+
+    def _filed(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Queries read a part of it once a second."""
+        return filed(array, self._directory)
 
     def _is_due(self) -> bool:
         rival = self.rival

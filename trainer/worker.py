@@ -95,7 +95,8 @@ class TrainerWorker:
         self._opened.callback(self.registry.close)
         before = extra.get("guard", {})  # what an older release kept is of no use
         serving = _live_bundle(store, self.registry, log)
-        self.same_queries = SameQueries(self.learner, settings.trainer.regression_bound, serving, before)
+        bound, directory = settings.trainer.regression_bound, settings.trainer.directory
+        self.same_queries = SameQueries(self.learner, bound, directory, serving, before)
         self.publisher = Publisher(settings, store, self.learner, self.registry, self.same_queries, writer, log)
         self._opened.callback(self.publisher.close)
         self.publisher.held_back_ms = before.get("since_ms", 0)

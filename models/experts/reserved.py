@@ -1,19 +1,22 @@
-"""Arrays of zeros that take memory only where they are written to, so that they can be as long as may ever be needed.
+"""Arrays that take memory only where they are written to or read.
 
-Before: nothing. After: what grows without end is written into one from its beginning on and is never copied. The system
-gives address space, and a page of memory at the first write to it.
+Before: nothing. After: what grows without end is written into a `reserved` array of zeros from its beginning on and is
+never copied: the system gives address space, and a page of memory at the first write to it. What is seldom read is
+`filed`: the system reads a page where it is asked for, and may drop it again.
 """
 
 from __future__ import annotations
 
 import mmap
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["copied", "reserved"]
+__all__ = ["copied", "filed", "reserved"]
 
 NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 """Python names it from 3.13 on: what is reserved does not count against the machine's memory."""
@@ -44,3 +47,20 @@ def reserved(length: int, dtype: DTypeLike) -> NDArray[Any]:
     """
     size = max(length * np.dtype(dtype).itemsize, 1)
     return np.frombuffer(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | NO_RESERVE), dtype, length)
+
+
+def filed(array: NDArray[Any], directory: Path) -> NDArray[Any]:
+    """A copy in a file without a name, gone with the last array of it; a copy in memory where the disk takes none.
+
+    What is written into it stays in memory.
+    """
+    if array.nbytes < STRETCH:
+        return np.array(array)
+    try:
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+            file.flush()
+            held = mmap.mmap(file.fileno(), array.nbytes, access=mmap.ACCESS_COPY)
+    except (OSError, ValueError):
+        return copied(array)
+    return np.frombuffer(held, array.dtype).reshape(array.shape)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
@@ -26,12 +26,14 @@ from models.published.digest import ModelDigest, Touched
 if TYPE_CHECKING:
     from models.published.delta import Delta
 
-__all__ = ["REMEDY", "Bundle", "Prepared"]
+__all__ = ["REMEDY", "Bundle", "Kept", "Prepared"]
 
 REMEDY = "delete the folder; serving falls back to an older bundle, and the trainer publishes a new one"
 REMEDY_DELTA = "the next full bundle puts it right"
 
 Array = NDArray[Any]
+Kept = Callable[[Array], Array]
+"""Makes what is kept of an array that somebody else goes on to change."""
 
 
 def most_rows(config: ModelConfig) -> int:
@@ -126,6 +128,10 @@ class Bundle:
             item_rows=dict(self.item_rows),
         )
 
+    def kept(self, kept: Kept) -> Bundle:
+        """The same with other arrays; neither may be changed."""
+        return replace(self, weights={name: kept(array) for name, array in self.weights.items()})
+
     def apply(self, delta: Delta) -> None:
         """Become the delta's version, in place: arrays are written into, and replaced only where they grew.
 
@@ -189,6 +195,16 @@ class Bundle:
         self.types = list(delta.types)
         self.parent, self.digest, self.version = self.digest, prepared.digest, delta.version
         self.metrics, self.extra, self.created_ms = delta.metrics, delta.extra, delta.created_ms
+
+    def refuse_untrue(self) -> None:
+        """Refuse weights that have another digest than the bundle says. Raises BundleError."""
+        hashes = ModelDigest.of(self.weights, self.items, self.tables, self.pools, self.hashes.scheme)
+        digest = hashes.value(self.items, self.types, self.config)
+        if digest != self.digest:
+            raise BundleError(
+                f"version {self.version}: its weights have digest {digest[:16]}, and deltas led to {self.digest[:16]}: "
+                "not published, the last good one serves on"
+            )
 
     def refuse_unfit(self) -> None:
         """Refuse weights whose shapes contradict one another or the number of rows. Raises BundleError."""

@@ -2,6 +2,8 @@
 
 Before: learning marks what it changes, each part its own. After: the trainer writes a bundle's files or sends a delta's
 messages. Knows nothing of files or topics.
+
+A version is not kept: until something more is learned, the parts hold it, and `whole` makes a bundle of it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from models.config import ModelConfig
 from models.experts.registry import Parts
 from models.experts.reserved import copied
 from models.part import Changes
-from models.published.bundle import Bundle
+from models.published.bundle import Bundle, Kept
 from models.published.delta import Delta
 from models.published.digest import ModelDigest, Touched
 from models.published.graph import build_graph
@@ -44,40 +46,30 @@ class Publication:
         self.version = 0
         self.digest: str | None = None  # of the newest publication
         self._hashes: ModelDigest | None = None  # None: nothing published by this process yet, so the next one is full
-        self._items: list[str | None] = []  # row owners as published
+        self._made = 0  # the version of the newest publication, and the digest of the one before
+        self._parent: str | None = None
+        self._release: Release | None = None  # the newest, its items the row owners as published
 
     def next(self, parts: Parts, config: ModelConfig, release: Release, full: bool) -> Bundle | Delta:
         """Make the next version: a delta since the one before; a bundle the first time, and when `full`."""
         weights = {name: array for part in parts.all for name, array in part.weights().items()}
         changes = _joined([part.take_changes() for part in parts.all])
-        whole, tables, pools = full or self._hashes is None, parts.tables(), parts.pools()
-        reowned = _reowned(self._items, release.items)
-        if self._hashes is None:
-            self._hashes = ModelDigest.of(weights, release.items, tables, pools)
+        whole, pools = full or self._hashes is None, parts.pools()
+        reowned = _reowned(self._release.items if self._release else [], release.items)
+        if whole or self._hashes is None:
+            self._hashes = ModelDigest.of(weights, release.items, parts.tables(), pools)
         else:
             self._hashes.update(weights, release.items, _changed(weights, changes), reowned)
-        parent, parent_version = self.digest, self.version
+        self._parent, parent_version = self.digest, self.version
         self.digest = self._hashes.value(release.items, release.types, config)
         self.version += 1
-        self._items = release.items
+        self._made, self._release = self.version, release
         if whole:
-            return Bundle(
-                config=config,
-                version=self.version,
-                parent=parent,
-                weights={name: copied(array) for name, array in weights.items()},
-                digest=self.digest,
-                graph=build_graph(config),
-                hashes=self._hashes.copy(),
-                tables=tables,
-                reasons=parts.reasons(),
-                pools=pools,
-                **{**release._asdict(), "items": list(release.items)},
-            )
+            return self.whole(parts, config)
         return Delta(
             version=self.version,
             parent_version=parent_version,
-            parent=parent,
+            parent=self._parent,
             digest=self.digest,
             capacity=len(release.items),
             dense={name: weights[name].copy() for name in changes.dense},
@@ -87,6 +79,27 @@ class Publication:
             },
             pools={pool: len(weights[next(iter(names))]) for pool, names in pools.items()},
             **{**release._asdict(), "items": [(row, release.items[row]) for row in reowned]},
+        )
+
+    def whole(self, parts: Parts, config: ModelConfig, kept: Kept = copied) -> Bundle:
+        """The newest version as a bundle; ask before anything more is learned.
+
+        It has the digest that deltas led to. Whether its weights do, `Bundle.refuse_untrue` tells.
+        """
+        if self._hashes is None or self._release is None or self.digest is None:
+            raise ValueError("nothing was published yet")
+        return Bundle(
+            config=config,
+            version=self._made,
+            parent=self._parent,
+            weights={name: kept(array) for part in parts.all for name, array in part.weights().items()},
+            digest=self.digest,
+            graph=build_graph(config),
+            hashes=self._hashes.copy(),
+            tables=parts.tables(),
+            reasons=parts.reasons(),
+            pools=parts.pools(),
+            **{**self._release._asdict(), "items": list(self._release.items)},
         )
 
 

@@ -195,7 +195,7 @@ class RankerNetwork(Network):
         self._meet(facts)
         self.share[0] = min(max(self.gain[0] / SURE, 0.0), 1.0)
         self._lessons.clear()
-        self._met, self._read = [], None
+        self._met, self._read, self.stepped = [], None, True
 
     def _meet(self, facts: Array) -> None:
         """Let the running means know facts (n, F)."""

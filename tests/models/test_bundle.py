@@ -140,6 +140,16 @@ def test_packed_arrays_come_back_bit_by_bit_whatever_they_hold_and_zeros_take_no
     assert sum(map(len, pack_arrays({"zeros": arrays["zeros"]}))) < arrays["zeros"].nbytes / 200
 
 
+def test_deltas_tell_all_that_changed_from_the_first_block_on() -> None:
+    learner = Learner(SMALL)
+    learner.publish(created_ms=1)
+    examples = ring(40, users=6)
+    for begin in range(0, len(examples), 12):
+        learner.learn(examples[begin : begin + 12])
+        learner.publish(created_ms=2)
+        learner.published().refuse_untrue()
+
+
 def test_a_bundle_whose_weights_do_not_have_its_digest_is_refused(tmp_path: Path, learner: Learner) -> None:
     bundle = full(learner)
     bundle.digest = "0" * 64

@@ -39,7 +39,8 @@ def learner() -> Learner:
 @pytest.fixture
 def publisher(settings: Settings, learner: Learner, registry: Registry, writer: KafkaProducer) -> Iterator[Publisher]:
     store = open_store(settings.trainer.bundles)
-    made = Publisher(settings, store, learner, registry, SameQueries(learner, 0.2), writer, LOG)
+    queries = SameQueries(learner, 0.2, settings.trainer.directory)
+    made = Publisher(settings, store, learner, registry, queries, writer, LOG)
     yield made
     made.close()
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -20,6 +22,7 @@ from trainer.same_queries import SameQueries
 QUICK = ModelConfig(slow=False, teach_per_minute=0, exclude_seen=())
 SMALL = ModelConfig(width=16, length=30, replay_windows=4, replay_capacity=64)
 EVERY = 50
+ROOM = Path(tempfile.gettempdir())
 
 
 def outcomes(ours: float, rival: float, count: int = 256, users: int = 50) -> list[Outcome]:
@@ -58,7 +61,7 @@ def stream(
         else:
             served = made
         assert served is not None
-        comparison.published(served)
+        comparison.published(served.kept)
     return Passage(served, refused, lowest)
 
 
@@ -125,7 +128,7 @@ def test_random_views_after_orderly_ones_hold_nothing_back_and_what_they_spoiled
     choose = random.Random(8)
     crawl = [("spider", f"i{choose.randrange(80)}") for _ in range(1000)]
     examples = examples_of(walks(80, 10) + crawl + walks(80, 18)[800:], history_limit=20)
-    comparison = SameQueries(Learner(QUICK), 0.2)
+    comparison = SameQueries(Learner(QUICK), 0.2, ROOM)
     orderly = stream(comparison, examples[:800])
     crawled = stream(comparison, examples[800:1800], orderly.served)
     assert (orderly.refused, crawled.refused) == ([], [])
@@ -137,7 +140,7 @@ def test_random_views_after_orderly_ones_hold_nothing_back_and_what_they_spoiled
 def test_a_new_season_of_items_holds_nothing_back() -> None:
     choose = random.Random(2)
     season = [(f"p{choose.randrange(60)}", f"new{choose.randrange(100)}") for _ in range(1000)]
-    comparison = SameQueries(Learner(QUICK), 0.2)
+    comparison = SameQueries(Learner(QUICK), 0.2, ROOM)
     found = stream(comparison, examples_of(walks(60, 15) + season, history_limit=20))
     assert found.refused == []
     assert found.lowest < 0.15
@@ -145,7 +148,7 @@ def test_a_new_season_of_items_holds_nothing_back() -> None:
 
 def test_a_learner_whose_steps_lead_astray_is_held_back_until_it_is_mended(monkeypatch: pytest.MonkeyPatch) -> None:
     examples = wander(5500)
-    comparison = SameQueries(Learner(QUICK), 0.2)
+    comparison = SameQueries(Learner(QUICK), 0.2, ROOM)
     good = stream(comparison, examples[:1500])
     assert good.refused == []
     gate = comparison.learner.parts.gate
@@ -163,7 +166,7 @@ def test_comparing_changes_nothing_that_is_learned_and_cuts_of_the_log_nothing_t
     examples = ring(400, users=12)
     alone = Learner(SMALL)
     alone.learn(examples)
-    whole, cut = (SameQueries(Learner(SMALL), 0.2) for _ in range(2))
+    whole, cut = (SameQueries(Learner(SMALL), 0.2, ROOM) for _ in range(2))
     stream(whole, examples)
     stream(cut, examples, chunk=7)
     assert len(whole.outcomes) > 30
@@ -174,12 +177,12 @@ def test_comparing_changes_nothing_that_is_learned_and_cuts_of_the_log_nothing_t
 
 def test_after_a_restart_the_live_model_is_not_asked_what_it_has_learned() -> None:
     examples = wander(900)
-    before = SameQueries(Learner(QUICK), 0.2)
+    before = SameQueries(Learner(QUICK), 0.2, ROOM)
     served = stream(before, examples[:600]).served
     assert served is not None
     behind = Learner(QUICK)
     behind.learn(examples[:400])
-    again = SameQueries(behind, 0.2, served, before.state())
+    again = SameQueries(behind, 0.2, ROOM, served, before.state())
     assert list(again.outcomes) == list(before.outcomes)
     again.outcomes.clear()
     again.learn(examples[400:600])
@@ -193,8 +196,8 @@ def test_after_a_restart_the_live_model_is_not_asked_what_it_has_learned() -> No
 def test_without_a_published_model_popularity_is_the_rival() -> None:
     trained = Learner(QUICK)
     trained.learn(wander(600))
-    SameQueries(trained, 0.2).check()
+    SameQueries(trained, 0.2, ROOM).check()
     asked = trained.prequential.ranks[:, 0] > 0
     trained.prequential.ranks[asked, :2] = (20, 1)
     with pytest.raises(Refused, match="popularity, which serves without a model"):
-        SameQueries(trained, 0.2).check()
+        SameQueries(trained, 0.2, ROOM).check()

@@ -42,7 +42,8 @@ def publisher(
     settings: Settings, learner: Learner, registry: Registry, writer: KafkaProducer, bound: float = 0.2
 ) -> Publisher:
     store = open_store(settings.trainer.bundles)
-    return Publisher(settings, store, learner, registry, SameQueries(learner, bound), writer, LOG)
+    queries = SameQueries(learner, bound, settings.trainer.directory)
+    return Publisher(settings, store, learner, registry, queries, writer, LOG)
 
 
 def publish(one: Publisher, *, full: bool = False, at_ms: int | None = None) -> bool:
@@ -146,6 +147,26 @@ def test_a_bundle_whose_graph_disagrees_with_the_learner_is_refused(
     monkeypatch.undo()
     assert publish(one)
     assert live_version(registry) == learner.version
+
+
+def test_a_change_that_no_delta_told_is_found_before_a_bundle_of_it_is_written_and_the_next_one_tells_it(
+    settings: Settings, learner: Learner, registry: Registry, writer: KafkaProducer
+) -> None:
+    one = publisher(settings, learner, registry, writer)
+    assert publish(one)
+    good = live_version(registry)
+    learner.popularity.log[-1] *= 2.0  # of a row that nobody has yet: whatever is learned does not come near it
+    learner.learn(ring_examples(64, first_offset=1000))
+    publish(one, full=True)
+    assert one.refused == {"parity": 1}
+    assert "deltas led to" in (one.held_back or "")
+    assert live_version(registry) == good
+    assert len(open_store(settings.trainer.bundles).names()) == 1
+    assert publish(one, full=True)
+    registry.refresh()
+    assert registry.live is not None
+    assert registry.live.version == learner.version > good
+    assert open_store(settings.trainer.bundles).read(registry.live.bundle).digest == registry.live.digest
 
 
 def test_old_bundles_are_pruned_and_their_announcements_withdrawn_but_never_the_live_one(

@@ -20,7 +20,7 @@ from models.experts.associations import read_associations
 from models.experts.expert import LearnedEvent
 from models.experts.memory import FORGOTTEN, HIGHEST, NEGLIGIBLE, NEVER, AssociationMemory
 from models.experts.pool import empty_pool, unpack
-from models.experts.reserved import copied
+from models.experts.reserved import copied, filed
 from models.inputs import Recent
 from models.learner import Learner
 from models.published.delta import DeltaAssembler
@@ -335,3 +335,13 @@ def test_a_copy_that_leaves_zeros_out_holds_the_same_bits() -> None:
     array[[0, 123_456, 299_999]] = [-0.0, np.nan, 1e-42]
     assert copied(array).tobytes() == array.tobytes()
     assert copied(array[::2]).tobytes() == array[::2].tobytes()
+
+
+def test_what_is_filed_leaves_no_name_takes_writes_for_itself_and_does_without_a_disk(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).normal(size=(20_000, 3)).astype(np.float32)
+    for directory in (tmp_path, tmp_path / "nowhere"):
+        held, other = filed(array, directory), filed(array[::2], directory)
+        assert (held.tobytes(), other.tobytes()) == (array.tobytes(), array[::2].tobytes())
+        held[5] = 1.0
+        assert held[5].tolist() == [1.0] * 3 != array[5].tolist()
+    assert not list(tmp_path.iterdir())
