@@ -15,6 +15,7 @@ COPY streams streams
 COPY trainer trainer
 COPY serving serving
 COPY replay replay
+COPY chaos chaos
 COPY console console
 COPY embedded embedded
 RUN pip install ./headwater '.[cloud]' \

@@ -15,6 +15,7 @@ import typer
 from console.commands import (
     audit,
     bench,
+    chaos,
     contract,
     dead_letters,
     demo,
@@ -63,6 +64,7 @@ app.command("tail", rich_help_panel=LOOK)(tail.command)
 app.command("topics", rich_help_panel=LOOK)(topics.command)
 app.add_typer(audit.app, name="audit", rich_help_panel=LOOK)
 app.add_typer(bench.app, name="bench", rich_help_panel=LOOK)
+app.command("chaos", rich_help_panel=MEND)(chaos.command)
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=MEND)
 app.add_typer(rebuild.app, name="rebuild", rich_help_panel=MEND)
 app.command("rollback", rich_help_panel=MEND)(rollback.command)

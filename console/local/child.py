@@ -29,7 +29,7 @@ def _end_with_console() -> None:
 
 
 if __name__ == "__main__":
-    worker = sys.argv[1]
+    worker, *words = sys.argv[1:]
     threading.Thread(target=_end_with_console, name="console-watch", daemon=True).start()
-    sys.argv = [worker]
+    sys.argv = [worker, *words]
     runpy.run_module(worker, run_name="__main__", alter_sys=True)

@@ -52,9 +52,10 @@ def _as_text(value: Any) -> str:
 class WorkerProcess:
     """One worker: `WorkerProcess("streams", settings, log)`. Not thread-safe; its supervisor holds a lock."""
 
-    def __init__(self, name: str, settings: Settings, log_path: Path, module: str | None = None) -> None:
+    def __init__(self, name: str, settings: Settings, log_path: Path, *command: str) -> None:
         self.name = name
-        self.module = module or f"{name}.worker"
+        self.command = command or (f"{name}.worker",)
+        """The module that runs, and words that it is given."""
         self.settings = settings
         self.log_path = log_path
         self.port = 0
@@ -93,7 +94,7 @@ class WorkerProcess:
         )
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "console.local.child", self.module],
+                [sys.executable, "-P", "-m", "console.local.child", *self.command],
                 env=env,
                 stdin=subprocess.PIPE,
                 stdout=log,

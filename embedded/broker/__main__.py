@@ -25,6 +25,7 @@ def _options(arguments: list[str] | None) -> BrokerOptions:
     )
     parser.add_argument("--port", type=int, default=9092, help="0 takes a free one (default: %(default)s)")
     parser.add_argument("--advertised-host", help="address that clients are told (default: --host)")
+    parser.add_argument("--advertised-port", type=int, default=0, help="port that clients are told (default: --port)")
     parser.add_argument("--num-partitions", type=int, default=defaults.num_partitions, help="of topics created by use")
     parser.add_argument("--no-auto-create-topics", dest="auto_create_topics", action="store_false")
     parser.add_argument("--initial-rebalance-delay-ms", type=int, default=defaults.initial_rebalance_delay_ms)

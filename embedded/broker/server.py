@@ -164,9 +164,10 @@ class Server:
             raise SystemExit(
                 f"cannot listen on {self._options.host}:{self._options.port}: {problem.strerror or problem}"
             ) from problem
-        node.port = self._server.sockets[0].getsockname()[1]
+        port = int(self._server.sockets[0].getsockname()[1])
+        node.port = self._options.advertised_port or port
         self._jobs = [loop.create_task(node.run_housekeeping()), loop.create_task(self._close_idle())]
-        return node.port
+        return port
 
     async def stop(self) -> None:
         """Closes connections and files."""

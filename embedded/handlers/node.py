@@ -29,6 +29,7 @@ class BrokerOptions:
     host: str = "127.0.0.1"
     port: int = 0
     advertised_host: str | None = None
+    advertised_port: int = 0
     num_partitions: int = 4
     auto_create_topics: bool = True
     initial_rebalance_delay_ms: int = 100

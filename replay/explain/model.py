@@ -7,6 +7,7 @@ what answered or nothing: its digest, over every weight, must be the receipt's. 
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -29,7 +30,7 @@ from models.published.stores import BundleStore, open_store
 from trainer.examples_log import Progress, refuse_beyond
 from trainer.shares import EntryPlace, Shares, read_shares
 
-__all__ = ["from_deltas", "learned_anew", "rebuild_model"]
+__all__ = ["from_deltas", "learn_log", "learned_anew", "rebuild_model"]
 
 HOUR_MS = 3_600_000
 
@@ -173,15 +174,7 @@ def learned_anew(settings: Settings, receipt: Receipt, tried: list[str]) -> tupl
             f"{settings.trainer.directory} lies between there and example {wanted:,}"
         )
         return None
-    ends = end_offsets(settings.kafka, EVENTS)
-    shares, _ = read_shares(settings.kafka, logging.getLogger("headwater"))
-    for _, records in read_partitions(settings.kafka, EXAMPLES, {0: progress.offset}):
-        for record in records:
-            if learner.examples_seen >= wanted:
-                break
-            skip = progress.taken if record.offset == progress.offset else 0
-            entries = _entries(record.value, ends)[skip:]
-            _learn(learner, entries, progress, wanted, EntryPlace(record.offset, skip), shares)
+    _learn_from(settings, learner, progress, wanted)
     if learner.examples_seen != wanted:
         tried.append(f"the log of examples has {learner.examples_seen:,} of the {wanted:,} that it had learned")
         return None
@@ -207,6 +200,32 @@ def _start(settings: Settings, wanted: int, begin: int) -> tuple[Learner, Progre
             return learner, progress, f"checkpoint {path.name}"
     learner = Learner(model_config(settings.model.given, settings.signals), settings.trainer.seed)
     return learner, Progress(), "the untrained model"
+
+
+def learn_log(settings: Settings) -> tuple[Learner, Progress]:
+    """All of `examples`, learned from the first record on: what a trainer has that nothing ever disturbed.
+
+    Raises
+        Unavailable: Kafka or the topic is not there.
+    """
+    torch.set_num_threads(settings.trainer.threads)
+    learner = Learner(model_config(settings.model.given, settings.signals), settings.trainer.seed)
+    progress = Progress()
+    _learn_from(settings, learner, progress, sys.maxsize)
+    return learner, progress
+
+
+def _learn_from(settings: Settings, learner: Learner, progress: Progress, wanted: int) -> None:
+    """Learn on from where a learner stands in the log, until it has learned as many examples as wanted."""
+    ends = end_offsets(settings.kafka, EVENTS)
+    shares, _ = read_shares(settings.kafka, logging.getLogger("headwater"))
+    for _, records in read_partitions(settings.kafka, EXAMPLES, {0: progress.offset}):
+        for record in records:
+            if learner.examples_seen >= wanted:
+                return
+            skip = progress.taken if record.offset == progress.offset else 0
+            entries = _entries(record.value, ends)[skip:]
+            _learn(learner, entries, progress, wanted, EntryPlace(record.offset, skip), shares)
 
 
 def _entries(value: bytes | None, ends: Mapping[int, int]) -> list[Example | CatalogueEntry]:

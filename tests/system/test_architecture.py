@@ -26,7 +26,7 @@ FLOORS = {
     "models": 1,
     "headwater": 0,
 }
-PACKAGES = (*FLOORS, "embedded")
+PACKAGES = (*FLOORS, "embedded", "chaos")
 
 
 @cache
@@ -85,6 +85,16 @@ def test_the_engine_never_imports_the_embedded_servers(package: str) -> None:
 def test_the_embedded_servers_import_no_engine() -> None:
     for path in modules("embedded"):
         assert not tops(path) & FLOORS.keys(), f"{path.relative_to(ROOT)}: broker and store need no engine"
+
+
+def test_campaigns_stand_beside_the_house_and_only_their_command_imports_them() -> None:
+    users = {
+        path.relative_to(ROOT).as_posix()
+        for package in (*FLOORS, "embedded")
+        for path in modules(package)
+        if "chaos" in tops(path)
+    }
+    assert users == {"console/commands/chaos.py"}
 
 
 def test_models_know_no_kafka_no_redis_and_no_clock() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from embedded import EmbeddedBroker, ServerProcess, StartFailed, free_port
 
@@ -65,7 +65,7 @@ class ApacheKafka(ServerProcess):
         from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient
 
-        quiet = {"bootstrap.servers": self.address, "log_level": 0, "logger": None}
+        quiet: dict[str, Any] = {"bootstrap.servers": self.address, "log_level": 0, "logger": None}
         try:
             return bool(AdminClient({k: v for k, v in quiet.items() if v is not None}).list_topics(timeout=2).brokers)
         except KafkaException:

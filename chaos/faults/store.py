@@ -1,0 +1,113 @@
+"""A store that loses data, refuses writes or is full. On one that runs elsewhere only with --break-servers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from chaos.faults.fault import Fault, NoEffect, Stage
+from chaos.stack import Stack
+
+__all__ = ["FAULTS"]
+
+
+@contextlib.contextmanager
+def _client(stack: Stack) -> Iterator[Any]:
+    """Past the proxy. Raises NoEffect where the store does not answer or refuses."""
+    client = redis.Redis.from_url(stack.store.direct, socket_timeout=5)
+    try:
+        yield client
+    except redis.RedisError as error:
+        raise NoEffect(f"the store says {error!r}") from error
+    finally:
+        client.close()
+
+
+def _flush(stage: Stage) -> Iterator[str]:
+    """All keys are gone, as after a restart without persistence."""
+    with _client(stage.stack) as client:
+        keys = client.dbsize()
+        if not keys:
+            raise NoEffect("the store is empty")
+        client.flushall()
+    yield f"FLUSHALL of {keys} keys"
+
+
+def _lose(*, all_of_it: bool) -> Callable[[Stage], Iterator[str]]:
+    def act(stage: Stage) -> Iterator[str]:
+        """kill -9, and what was on its way to the disk is gone: the tail of its file, or all of it."""
+        process = stage.stack.store.process
+        if process is None or not process.running:
+            raise NoEffect("it does not run, or is not ours")
+        process.kill()
+        try:
+            logs = Path(process.data_dir, "appendonlydir").glob("*.incr.aof")
+            log = max(logs, key=lambda path: path.stat().st_mtime)
+            size = log.stat().st_size
+            left = 0 if all_of_it else size - min(size // 3, stage.chance.randrange(2_000, 400_000))
+            os.truncate(log, left)
+        finally:
+            process.start()
+        if left == size:
+            raise NoEffect("its file was empty")
+        yield f"kill -9, and {size - left:,} of {size:,} bytes are lost"
+
+    return act
+
+
+def _read_only(stage: Stage) -> Iterator[str]:
+    """It has become somebody's replica: reads work, writes are refused."""
+    with _client(stage.stack) as client:
+        client.execute_command("REPLICAOF", "127.0.0.1", "1")
+        try:
+            with contextlib.suppress(redis.ReadOnlyError):
+                client.set("chaos", "1")
+                raise NoEffect("it takes writes all the same")
+            yield "READONLY"
+        finally:
+            client.execute_command("REPLICAOF", "NO", "ONE")
+
+
+def _full(stage: Stage) -> Iterator[str]:
+    """It has no room: writes are refused with OOM."""
+    with _client(stage.stack) as client:
+        client.config_set("maxmemory-policy", "noeviction")
+        client.config_set("maxmemory", "1")
+        try:
+            with contextlib.suppress(redis.OutOfMemoryError):
+                client.set("chaos", "1")
+                raise NoEffect("it takes writes all the same")
+            yield "maxmemory reached"
+        finally:
+            client.config_set("maxmemory", "0")
+
+
+def _forgotten_scripts(stage: Stage) -> Iterator[str]:
+    """It has forgotten the scripts and every client."""
+    with _client(stage.stack) as client:
+        client.script_flush()
+        cut = client.execute_command("CLIENT", "KILL", "TYPE", "normal")
+    yield f"scripts forgotten, {cut} clients cut"
+
+
+def _ours(stack: Stack) -> str | None:
+    return None if stack.store.process is not None else "the store runs elsewhere, and its files are not here"
+
+
+def _breakable(stack: Stack) -> str | None:
+    return None if stack.store.breakable else "the store runs elsewhere: --break-servers would allow it"
+
+
+FAULTS = [
+    Fault("flush_store", "FLUSHALL: all features are gone", _flush, lacks=_breakable),
+    Fault("lose_store_tail", "the store dies and loses its newest writes", _lose(all_of_it=False), lacks=_ours),
+    Fault("lose_store", "the store dies, without persistence", _lose(all_of_it=True), lacks=_ours),
+    Fault("read_only_store", "the store refuses writes: READONLY", _read_only, (1.0, 6.0), _breakable),
+    Fault("full_store", "the store is full: maxmemory", _full, (1.0, 6.0), _breakable),
+    Fault("forgotten_scripts", "the store forgets scripts and clients", _forgotten_scripts, lacks=_breakable),
+]

@@ -1,0 +1,152 @@
+"""Workers that die, stop, come and go."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+
+from chaos.faults.fault import Act, Fault, NoEffect, Stage
+from chaos.stack import CampaignWorker, wait
+
+__all__ = ["FAULTS"]
+
+ROLES = ("streams", "trainer", "serving")
+MOST = 4
+"""Workers of one role, after which the next one that is added takes an older one's place."""
+
+
+def _victim(stage: Stage, role: str) -> CampaignWorker:
+    part = stage.stack.pick(role, stage.chance)
+    if part is None:
+        raise NoEffect(f"no {role} runs")
+    return part
+
+
+def _kill(role: str) -> Act:
+    def act(stage: Stage) -> Iterator[str]:
+        part = _victim(stage, role)
+        part.kill()
+        yield f"{part.name}, kill -9"
+
+    return act
+
+
+def _pause(role: str) -> Act:
+    def act(stage: Stage) -> Iterator[str]:
+        part = _victim(stage, role)
+        with part.stopped():
+            if part.process.answers(0.3):
+                raise NoEffect(f"{part.name} answers although it is stopped")
+            yield f"{part.name}, SIGSTOP"
+
+    return act
+
+
+def _throttle(role: str) -> Act:
+    def act(stage: Stage) -> Iterator[str]:
+        """Four fifths of the time stopped, for as long as it is held: a consumer that cannot keep up."""
+        part = _victim(stage, role)
+        until_s = time.monotonic() + stage.chance.uniform(2.0, 6.0)
+        laps = 0
+        while time.monotonic() < until_s:
+            with part.stopped():
+                time.sleep(0.4)
+            time.sleep(0.1)
+            laps += 1
+        yield f"{part.name}, stopped {laps} times for 0.4 s of 0.5"
+
+    return act
+
+
+def _replace(role: str) -> Act:
+    def act(stage: Stage) -> Iterator[str]:
+        """One more, and one less where there are many: partitions change hands under load."""
+        added = stage.stack.add(role)
+        removed = [one for one in stage.stack.living(role) if one is not added]
+        if len(removed) >= MOST:
+            stage.stack.remove(stage.chance.choice(removed))
+        yield f"{added.name} joins"
+
+    return act
+
+
+def _remove(role: str) -> Act:
+    def act(stage: Stage) -> Iterator[str]:
+        living = stage.stack.living(role)
+        if len(living) < 2:
+            raise NoEffect(f"only {len(living)} {role}")
+        part = stage.chance.choice(living)
+        stage.stack.remove(part)
+        yield f"{part.name} leaves, SIGTERM"
+
+    return act
+
+
+def _kill_all(stage: Stage) -> Iterator[str]:
+    killed = [part for role in ROLES for part in stage.stack.living(role)]
+    for part in killed:
+        part.kill()
+    if not killed:
+        raise NoEffect("nobody runs")
+    yield f"all {len(killed)} workers, kill -9"
+
+
+def _rolling_restart(stage: Stage) -> Iterator[str]:
+    """SIGTERM, start, ready: one worker after another, as an upgrade does."""
+    stack, done = stage.stack, 0
+    for part in [part for role in ROLES for part in stack.living(role)]:
+        with part.lock:
+            ready = part.process.ready()
+            code = part.stop(stack.grace_s)
+            if code is None or (code and ready):
+                said = part.process.log_tail(2)[:300]
+                stack.wrong.append(f"{part.name} in a rolling restart: exit code {code}, {said}")
+            part.start()
+            part.wanted = True
+        wait(part.process.ready, 120.0, lambda part=part: f"{part.name} ready: {part.process.health()}")  # type: ignore[misc]
+        done += 1
+    yield f"{done} workers, one after another"
+
+
+def _cut_round(stage: Stage) -> Iterator[str]:
+    """The store stands still, a streams worker dies in the midst of its round, the store goes on."""
+    process = stage.stack.store.process
+    if process is None:
+        raise NoEffect("the store is not ours")
+    part = _victim(stage, "streams")
+    process_signal(process.pid, signal.SIGSTOP)
+    try:
+        time.sleep(1.0)
+        part.kill()
+        time.sleep(0.2)
+    finally:
+        process_signal(process.pid, signal.SIGCONT)
+    yield f"{part.name}, kill -9 while the store stood still"
+
+
+def process_signal(pid: int, number: int) -> None:
+    """Send a signal. Raises NoEffect where nobody has the pid."""
+    import os
+
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError as error:
+        raise NoEffect(f"process {pid} is gone") from error
+
+
+def _store_is_not_ours(stack: object) -> str | None:
+    return None if getattr(stack, "store").process is not None else "the store runs elsewhere"  # noqa: B009
+
+
+FAULTS = [
+    *(Fault(f"kill_{role}", "kill -9 of a worker", _kill(role)) for role in ROLES),
+    *(Fault(f"pause_{role}", "a worker is stopped and goes on", _pause(role), (1.0, 8.0)) for role in ROLES),
+    Fault("slow_streams", "a consumer that gets a fifth of its time", _throttle("streams")),
+    Fault("slow_trainer", "a trainer that gets a fifth of its time", _throttle("trainer")),
+    *(Fault(f"add_{role}", "one worker more: a rebalance", _replace(role)) for role in ("streams", "serving")),
+    *(Fault(f"remove_{role}", "one worker less: a rebalance", _remove(role)) for role in ("streams", "serving")),
+    Fault("kill_all", "kill -9 of every worker at once", _kill_all),
+    Fault("rolling_restart", "every worker restarted in turn, as an upgrade does", _rolling_restart),
+    Fault("cut_round", "a worker dies between what it sent and what it stores", _cut_round, lacks=_store_is_not_ours),
+]

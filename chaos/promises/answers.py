@@ -1,0 +1,116 @@
+"""Every request has one answer, by weights that were published, of items that may be shown; it can be made again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import orjson
+
+from chaos.promises.aftermath import Aftermath, expected
+from chaos.promises.records import good_events
+from headwater.errors import HeadwaterError, InvalidMessage
+from headwater.kafka import read_topic
+from headwater.topics import MODEL_DELTAS, REQUESTS
+from models.published.announcement import read_delta_headers
+from replay.audits import audit_takedown
+from replay.explain import explain_answer
+from serving.exposures import SERVED
+
+__all__ = [
+    "are_of_published_weights",
+    "are_one",
+    "are_shown_once",
+    "are_there",
+    "can_be_rebuilt",
+    "hold_nothing_taken_down",
+]
+
+REBUILT = 3
+"""Answers that are made again."""
+
+
+def are_there(aftermath: Aftermath) -> Iterator[str]:
+    """A request that was acknowledged is answered, and not refused where it was good and named no deadline."""
+    asked = 0
+    for record in aftermath.records(REQUESTS):
+        if expected(record) is not None:
+            continue
+        body = orjson.loads(record.value)
+        asked += 1
+        answers = aftermath.answers.get(body["request_id"], [])
+        if not answers:
+            yield f"requests[{record.partition}]@{record.offset}: {body['request_id']} has no answer"
+        elif (error := answers[0].error) is not None and not (error.code == "expired" and "deadline_ms" in body):
+            yield f"{body['request_id']} was refused: {error.code}, {error.message[:120]}"
+    aftermath.figures |= {"requests": asked, "answers": sum(map(len, aftermath.answers.values()))}
+
+
+def are_one(aftermath: Aftermath) -> Iterator[str]:
+    """Who is answered twice is answered alike."""
+    twice = {request: several for request, several in aftermath.answers.items() if len(several) > 1}
+    aftermath.figures["answered twice"] = len(twice)
+    for request, several in twice.items():
+        lists = {tuple(item.item_id for item in one.items) for one in several if one.error is None}
+        if len(lists) > 1:
+            yield f"{request} was answered {len(several)} times, with {len(lists)} different lists"
+
+
+def are_of_published_weights(aftermath: Aftermath) -> Iterator[str]:
+    """A version is one set of weights, and was announced, as a delta or as a bundle before one."""
+    announced = {0}
+    for record in read_topic(aftermath.settings.kafka, MODEL_DELTAS):
+        try:
+            said = read_delta_headers(record.headers)
+        except InvalidMessage:
+            continue
+        announced |= {said.version, said.parent}
+    digests: dict[int, set[str | None]] = {}
+    for several in aftermath.answers.values():
+        for answer in several:
+            if answer.receipt.model_version is not None:
+                digests.setdefault(answer.receipt.model_version, set()).add(answer.receipt.model_digest)
+    aftermath.figures["versions that answered"] = len(digests)
+    for version, found in digests.items():
+        if len(found) > 1:
+            yield f"version {version} stands for {len(found)} sets of weights"
+    unknown = sorted(digests.keys() - announced)
+    aftermath.figures["versions known by their bundle alone"] = len(unknown)
+
+
+def hold_nothing_taken_down(aftermath: Aftermath) -> Iterator[str]:
+    """No list holds an item that its receipt knew to be gone."""
+    found = audit_takedown(aftermath.settings.kafka)
+    aftermath.figures |= {"items listed": found.listed, "items taken down": found.taken_down}
+    yield from (str(offence) for offence in found.offences[:5])
+
+
+def can_be_rebuilt(aftermath: Aftermath) -> Iterator[str]:
+    """Some answers, drawn by chance, are made again from the logs."""
+    once = [several[0] for several in aftermath.answers.values() if len(several) == 1 and several[0].items]
+    drawn = aftermath.chance.sample(once, min(REBUILT, len(once)))
+    rebuilt = Counter[bool]()
+    for answer in drawn:
+        try:
+            found = explain_answer(aftermath.settings, answer)
+        except HeadwaterError as error:
+            yield f"{answer.request_id} cannot be made again: {error}"
+            continue
+        rebuilt[found.identical] += 1
+        if not found.identical:
+            yield f"{answer.request_id}: {found.difference} ({found.model}; {'; '.join(found.notes)})"
+    aftermath.figures["answers made again"] = rebuilt[True]
+
+
+def are_shown_once(aftermath: Aftermath) -> Iterator[str]:
+    """What went out is on `events` at most as one event id, and only what went out."""
+    shown: dict[str, set[object]] = {}
+    for _, event in good_events(aftermath):
+        if event["type"] == SERVED:
+            shown.setdefault(str(event["request_id"]), set()).add(event["event_id"])
+    aftermath.figures["lists shown"] = len(shown)
+    for request, ids in shown.items():
+        if len(ids) > 1:
+            yield f"{request} is shown as {len(ids)} events"
+        if request not in aftermath.answers:
+            yield f"{request} is shown, and has no answer"

@@ -1,0 +1,60 @@
+"""What a campaign found, for people and machines: each kind of fault, how often, how soon all was well, what broke."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from typing import Any, NamedTuple
+
+from chaos.campaign import CampaignResult, Done
+from chaos.faults import FAULTS
+
+__all__ = ["FaultRow", "as_json", "rows"]
+
+
+class FaultRow(NamedTuple):
+    """One kind of fault. `took` of `times` had an effect; `median_s` and `longest_s` to recover; `open` never did."""
+
+    fault: str
+    about: str
+    times: int
+    took: int
+    median_s: float | None
+    longest_s: float | None
+    open: int
+
+
+def rows(faults: list[Done]) -> list[FaultRow]:
+    """A row for each kind that was tried, by name."""
+    found = []
+    for name in sorted({one.planned.fault for one in faults}):
+        ours = [one for one in faults if one.planned.fault == name]
+        took = [one for one in ours if one.took]
+        times = [one.recovery_s for one in took if one.recovery_s is not None]
+        median_s, longest_s = (statistics.median(times), max(times)) if times else (None, None)
+        about = FAULTS[name].about
+        found.append(FaultRow(name, about, len(ours), len(took), median_s, longest_s, len(took) - len(times)))
+    return found
+
+
+def as_json(result: CampaignResult) -> dict[str, Any]:
+    """All of it, as plain JSON values."""
+    took = [one for one in result.faults if one.took]
+    times = [one.recovery_s for one in took if one.recovery_s is not None]
+    return {
+        "ok": result.ok,
+        "seed": result.asked.seed,
+        "kafka": result.asked.kafka,
+        "redis": result.asked.redis,
+        "seconds": round(result.seconds, 1),
+        "faults": len(took),
+        "kinds": len({one.planned.fault for one in took}),
+        "recovery_s": {"p50": statistics.median(times), "max": max(times)} if times else {},
+        "by_kind": [row._asdict() for row in rows(result.faults)],
+        "not_here": result.not_here,
+        "violations": {name: found for name, found in result.violations.items() if found},
+        "counts": result.counts,
+        "figures": result.figures,
+        "left_by_themselves": result.endings,
+        "schedule": [one.planned._asdict() | dataclasses.asdict(one) | {"planned": None} for one in result.faults],
+    }

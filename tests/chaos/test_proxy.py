@@ -1,0 +1,84 @@
+"""The proxy cuts, delays, swallows and refuses, and lets through again."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from chaos.proxy import Proxy
+
+
+@pytest.fixture
+def proxy() -> Iterator[Proxy]:
+    """In front of a server that says everything back."""
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as server:
+
+        def echo(one: socket.socket) -> None:
+            with one, contextlib.suppress(OSError):
+                while piece := one.recv(1000):
+                    one.sendall(piece)
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    threading.Thread(target=echo, args=(server.accept()[0],), daemon=True).start()
+
+        threading.Thread(target=serve, daemon=True).start()
+        with contextlib.closing(Proxy(server.getsockname()[1])) as made:
+            yield made
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def connected(proxy: Proxy) -> socket.socket:
+    made = socket.create_connection(("127.0.0.1", proxy.port), timeout=10)
+    made.sendall(b"one")
+    assert made.recv(10) == b"one"
+    return made
+
+
+def test_a_reset_cuts_what_is_open_and_nothing_later(proxy: Proxy) -> None:
+    with connected(proxy) as old:
+        assert proxy.reset() == 1
+        with pytest.raises(ConnectionResetError):
+            old.recv(10)
+    connected(proxy).close()
+
+
+def test_refused_connections_are_taken_again_on_the_same_port(proxy: Proxy) -> None:
+    with connected(proxy):
+        assert proxy.refuse() == 1
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", proxy.port), timeout=10)
+    proxy.listen()
+    connected(proxy).close()
+
+
+@pytest.mark.parametrize("forget", [False, True])
+def test_what_is_half_open_is_silent_old_and_new_until_it_thaws(proxy: Proxy, forget: bool) -> None:
+    with connected(proxy) as old:
+        assert proxy.freeze() == 1
+        with socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as new:
+            for one in (old, new):
+                one.sendall(b"two")
+                one.settimeout(0.05)
+                with pytest.raises(TimeoutError):
+                    one.recv(10)
+        proxy.thaw(forget=forget)
+        old.settimeout(0.05 if forget else 10)
+        with pytest.raises(TimeoutError if forget else ConnectionError):
+            old.recv(10)
+    connected(proxy).close()
+
+
+def test_a_slow_way_is_slow_both_ways(proxy: Proxy) -> None:
+    with connected(proxy) as one:
+        proxy.delay_s = 0.05
+        began = time.monotonic()
+        one.sendall(b"two")
+        assert one.recv(10) == b"two"
+        assert time.monotonic() - began >= 0.1
