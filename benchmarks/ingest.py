@@ -51,7 +51,7 @@ from headwater.kafka import ensure_topics
 from headwater.settings import Settings, load_settings
 from headwater.topics import EVENTS, topic_name
 from headwater.wire import encode, encode_packed
-from streams.features.fold import event_hash
+from streams.features.hashes import event_hash
 from streams.features.state import EMPTY, UserState
 from streams.features.store import Batch, FeatureStore
 

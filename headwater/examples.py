@@ -393,7 +393,7 @@ def pack_segments(
         limit, shown_limit: the longest history of an example, and the most that it says was shown, as the writer's own
             memory is cut; None for no limit.
     """
-    is_packed = any(isinstance(one.history, PackedHistory) and one.history.packed for one in segments)
+    is_packed = any(isinstance(one.history, PackedHistory) and one.history.is_apart for one in segments)
     form = FORMAT if any(one.erased for one in segments) else 2 if is_packed else 1
     record: dict[str, Any] = {"format": form, "partition": partition, "limit": limit}
     if shown_limit is not None and any(one.shown or one.lists for one in segments):
@@ -429,9 +429,13 @@ def _plain_segment(segment: Segment) -> dict[str, Any]:
 
 
 def _plain_history(history: Sequence[Entry]) -> Any:
-    """What is packed stays so: base64 of its bytes, how many of the first are forgotten, and the newer entries."""
-    if not isinstance(history, PackedHistory) or not history.packed:
+    """What is packed stays so, if it is long: base64 of its bytes, how many of the first are forgotten, and the newer
+    entries.
+    """
+    if not isinstance(history, PackedHistory):
         return plain_entries(history)
+    if not history.is_apart:
+        return history.plain()
     return {
         "packed": [b64encode(one.data).decode() for one in history.packed],
         "skipped": history.skipped,

@@ -3,6 +3,9 @@
 Before: `streams.features.fold` makes entries. After: `streams.features.packed` stores histories, `headwater.examples`
 sends them. Both write the same bytes, so what is stored is sent as it is. Knows nothing of Kafka or of Redis.
 
+What is packed grows, and is written and sent, without an `Entry` being made of any of it: of a user who comes back with
+one event the worker looks at how many there were and when the last was.
+
 Columns are the form that JSON takes: item ids and types once each, times by their steps. They are half as long as one
 list an entry, and deflate to a seventh. All of it runs in C but for a few steps a column.
 """
@@ -13,14 +16,14 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from itertools import accumulate, repeat
+from itertools import accumulate, chain, repeat
 from operator import sub
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, cast, overload
 
 import orjson
 
 __all__ = ["Entry", "PackedEntries", "PackedHistory", "column_bytes", "columns_of", "entries", "entry_columns"]
-__all__ += ["plain_entries", "text_columns", "texts", "whole_columns"]
+__all__ += ["ENTRY_BYTES", "LEAST_APART", "plain_entries", "text_columns", "texts", "whole_columns"]
 
 NONE = 0
 """Stands for a column that has nothing to tell: no values, no sessions, all texts different or all the same."""
@@ -37,6 +40,12 @@ MOST_BYTES = 64 << 20
 
 LONG = 512
 """Bytes of JSON from which on it is deflated: shorter ones gain little, and cost as much as all else together."""
+
+LEAST_APART = 26
+"""Entries of a history from which on it is stored apart and sent as bytes; a shorter one is a part of other JSON."""
+
+ENTRY_BYTES = 140
+"""What an entry takes of memory."""
 
 TOGETHER = 256
 """Most entries that are packed together: as dense as 1,000 of them, and what is added packs no more than these anew."""
@@ -75,6 +84,10 @@ def entry_columns(past: Sequence[Entry]) -> tuple[Any, ...]:
     >>> entry_columns([Entry("a", "view", 5, None), Entry("b", "view", 9, 4.5), Entry("a", "view", 9, None)])
     ('a,b,a', 0, 'view', 0, [5, 4, 0], (None, 4.5, None), 0)
     """
+    if len(past) == 1:  # what most events add
+        ((item, kind, time_ms, value, session),) = past
+        number = NONE if value is None else (value,)
+        return _joined((item,)), NONE, _joined((kind,)), NONE, [time_ms], number, NONE if session is None else [session]
     items, types, times, values, sessions = zip(*past, strict=True)
     n = len(times)
     return (
@@ -82,8 +95,14 @@ def entry_columns(past: Sequence[Entry]) -> tuple[Any, ...]:
         *text_columns(types),
         _steps(times),
         NONE if values.count(None) == n else values,
-        NONE if sessions.count(None) == n else (sessions,) if None in sessions else _steps(sessions),
+        _session_column(sessions),
     )
+
+
+def _session_column(sessions: Sequence[int | None]) -> Any:
+    if None not in sessions:
+        return _steps(cast(Sequence[int], sessions))
+    return (sessions,) if any(one is not None for one in sessions) else NONE
 
 
 def entries(columns: Sequence[Any]) -> list[Entry]:
@@ -95,18 +114,51 @@ def whole_columns(columns: Sequence[Any]) -> tuple[tuple[Any, ...], ...]:
     """The same by their fields: item ids, types, times, values and sessions."""
     items, item_places, types, type_places, times, values, sessions = columns
     n = len(times)
-    if sessions:
-        sessions = sessions[0] if type(sessions[0]) is list else accumulate(sessions)
     found = (
         tuple(texts(items, item_places, n)),
         tuple(texts(types, type_places, n)),
         tuple(accumulate(times)),
         tuple(values or repeat(None, n)),
-        tuple(sessions or repeat(None, n)),
+        tuple(_sessions(sessions, n)),
     )
     if {*map(len, found)} != {n}:
         raise ValueError(f"columns of {n} entries are of lengths {[*map(len, found)]}")
     return found
+
+
+def _sessions(told: Any, n: int) -> Iterable[int | None]:
+    if not told:
+        return repeat(None, n)
+    return accumulate(told) if type(told[0]) is int else told[0]
+
+
+def _rows(columns: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """As `plain_entries` makes them of the same entries."""
+    if columns[6]:
+        return plain_entries(entries(columns))
+    return list(zip(*whole_columns(columns)[:4], strict=True))
+
+
+def _grown(columns: Sequence[Any], newest_ms: int, came: Sequence[Entry]) -> tuple[Any, ...]:
+    """The columns of all of them together, when these came after the newest."""
+    items, item_places, types, type_places, times, values, sessions = columns
+    n, added = len(times), entry_columns(came)
+    first, *further = added[4]
+    if type(types) is str and "," not in types and types == added[2] and type_places == added[3]:  # all of one type
+        kinds: tuple[Any, Any] = types, NONE
+    else:
+        kinds = text_columns([*texts(types, type_places, n), *[one.type for one in came]])
+    if values or added[5]:
+        values = [*(values or repeat(None, n)), *[one.value for one in came]]
+    if sessions or added[6]:
+        sessions = _session_column([*_sessions(sessions, n), *[one.session for one in came]])
+    return (
+        *text_columns([*texts(items, item_places, n), *[one.item_id for one in came]]),
+        *kinds,
+        [*times, first - newest_ms, *further],
+        values,
+        sessions,
+    )
 
 
 def text_columns(column: Sequence[str]) -> tuple[str | list[str], Sequence[int] | int]:
@@ -162,35 +214,67 @@ def columns_of(data: bytes, most: int = MOST_BYTES) -> list[Any]:
 
 
 class PackedEntries:
-    """Some entries as bytes, unpacked when somebody looks at them.
+    """Some entries, at least one, as columns or as their bytes, unpacked when somebody looks at them.
 
     Parameters
-        data: as `column_bytes` wrote them.
+        data: as `column_bytes` wrote them; None where they are given as columns, until somebody asks for bytes.
         size: how many entries.
         newest_ms: when the last was.
+        columns: as `entry_columns` made them, or JSON brought them back.
     """
 
-    __slots__ = ("_entries", "data", "newest_ms", "size")
+    __slots__ = ("_columns", "_data", "_entries", "newest_ms", "size")
 
-    def __init__(self, data: bytes, size: int, newest_ms: int) -> None:
-        self.data, self.size, self.newest_ms = data, size, newest_ms
+    def __init__(self, data: bytes | None, size: int, newest_ms: int, columns: Sequence[Any] | None = None) -> None:
+        self._data, self.size, self.newest_ms, self._columns = data, size, newest_ms, columns
         self._entries: list[Entry] | None = None
 
     @classmethod
     def of(cls, past: Sequence[Entry]) -> PackedEntries:
         """Some that are not packed."""
-        return cls(column_bytes(entry_columns(past)), len(past), past[-1].time_ms)
+        return cls(None, len(past), past[-1].time_ms, entry_columns(past))
+
+    @classmethod
+    def held(cls, columns: Sequence[Any]) -> PackedEntries:
+        """Some as columns. Raises TypeError or IndexError for what has no times."""
+        times = columns[4]
+        return cls(None, len(times), sum(times), columns)
 
     @property
-    def is_unpacked(self) -> bool:
-        """Whether the entries are in memory, too."""
-        return self._entries is not None
+    def columns(self) -> Sequence[Any]:
+        """As columns: nobody may change them."""
+        return columns_of(cast(bytes, self._data)) if self._columns is None else self._columns
+
+    @property
+    def data(self) -> bytes:
+        """As bytes, which is how they are kept from then on."""
+        if self._data is None:
+            self._data, self._columns = column_bytes(self.columns), None
+        return self._data
+
+    @property
+    def weight(self) -> int:
+        """Bytes of memory, about."""
+        if self._entries is not None:
+            return ENTRY_BYTES * self.size
+        return 250 + 50 * self.size if self._data is None else len(self._data)
+
+    def plain(self) -> list[tuple[Any, ...]]:
+        """`plain_entries` of them."""
+        return _rows(self.columns) if self._entries is None else plain_entries(self._entries)
+
+    def grown(self, came: Sequence[Entry]) -> PackedEntries:
+        """With these, which came after them."""
+        if not came:
+            return self
+        columns = _grown(self.columns, self.newest_ms, came)
+        return PackedEntries(None, self.size + len(came), came[-1].time_ms, columns)
 
     @property
     def entries(self) -> list[Entry]:
         """All of them; raises as `columns_of` and `entries` do."""
         if self._entries is None:
-            found = entries(columns_of(self.data))
+            found = entries(self.columns)
             if len(found) != self.size:
                 raise ValueError(f"{len(found)} entries are packed where {self.size} should be")
             self._entries = found
@@ -227,9 +311,11 @@ class PackedHistory(Sequence[Entry]):
                 packed[0] = PackedEntries.of(packed[0].entries[skipped:])
                 skipped = 0
             if packed and packed[-1].size + len(newer) <= TOGETHER:
-                last = packed.pop().entries
-                newer = [*(last if packed else last[skipped:]), *newer]
-                skipped = skipped if packed else 0
+                last = packed.pop()
+                if skipped and not packed:
+                    last, skipped = PackedEntries.of(last.entries[skipped:]), 0
+                packed.append(last.grown(newer))
+                newer = []
         packed += [PackedEntries.of(newer[at : at + TOGETHER]) for at in range(0, len(newer), TOGETHER)]
         return cls(tuple(packed), skipped, [])
 
@@ -237,6 +323,15 @@ class PackedHistory(Sequence[Entry]):
     def newest_ms(self) -> int:
         """When the last was; of a history that is not empty."""
         return self.newer[-1].time_ms if self.newer else self.packed[-1].newest_ms
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether so much is packed that it is sent as bytes."""
+        return self.older >= LEAST_APART
+
+    def plain(self) -> list[tuple[Any, ...]]:
+        """`plain_entries` of it."""
+        return [*chain.from_iterable([one.plain() for one in self.packed]), *plain_entries(self.newer)][self.skipped :]
 
     def whole(self) -> list[Entry]:
         """All entries: nobody may change the list."""

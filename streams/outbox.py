@@ -186,7 +186,7 @@ def _about_bytes(segment: Segment) -> int:
     """What a segment takes of a record, about."""
     history, older = segment.history, 0
     newer = len(history)
-    if isinstance(history, PackedHistory):
+    if isinstance(history, PackedHistory) and history.is_apart:
         newer -= history.older
         older = sum([len(one.data) for one in history.packed]) * 4 // 3
     lists = sum([len(one.items) for one in segment.lists.values()]) if segment.lists else 0

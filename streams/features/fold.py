@@ -15,7 +15,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
+from functools import partial
 from itertools import chain
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -38,10 +38,11 @@ from headwater.settings import Settings
 from headwater.signals import Meaning, Signals
 from headwater.wire import EventRow
 from streams.features.decay import Decay, ItemStatistics
+from streams.features.hashes import Hashes, event_digest
 from streams.features.state import EMPTY, UserState
 from streams.features.undo import Undone, matched
 
-__all__ = ["REACTIONS", "Change", "Folded", "Folding", "KnownBeside", "Limits", "event_hash", "example", "fold"]
+__all__ = ["REACTIONS", "Change", "Folded", "Folding", "KnownBeside", "Limits", "example", "fold"]
 __all__ += ["fold_batch", "shown_order"]
 
 UNDOS = 128
@@ -78,11 +79,6 @@ class Limits(NamedTuple):
         return cls(streams.history_limit, streams.dedupe_window, streams.shown_limit, meanings, context, attributes)
 
 
-def event_hash(event_id: str) -> int:
-    """64 bits of an event id. Two of one user's newest 128 ids collide once in 10**15 users."""
-    return int.from_bytes(blake2b(event_id.encode(), digest_size=8).digest(), "little")
-
-
 def _time(entry: Entry | Shown) -> int:
     return entry.time_ms
 
@@ -94,6 +90,8 @@ def shown_order(shown: Shown) -> tuple[int, str, int, str]:
 
 def _newest(past: Sequence[Any], limit: int) -> list[Any]:
     """A copy of the last `limit`."""
+    if not past:
+        return []
     return list(past if len(past) <= limit else past[len(past) - limit :])
 
 
@@ -212,6 +210,10 @@ class Change(NamedTuple):
     counted: Sequence[str] = ()
 
 
+_change = partial(tuple.__new__, Change)  # a third of the time; every field has to be given
+_entry, _position = partial(tuple.__new__, Entry), partial(tuple.__new__, EventPosition)
+
+
 class Folding:
     """One user's state while events are folded into it: a private copy, changed in place.
 
@@ -225,11 +227,10 @@ class Folding:
         "attributes",
         "before",
         "count",
+        "digest",
         "erased",
         "exposures",
         "ghost",
-        "hash",
-        "hashes",
         "history",
         "limits",
         "meanings",
@@ -248,13 +249,12 @@ class Folding:
         self.limits = limits
         self.meanings = limits.meanings
         self.history = _own(before.history, limits.history)
-        self.recent = _newest(before.recent, limits.dedupe)
+        self.recent = Hashes.of(before.recent).newest(limits.dedupe)
         self.shown = _newest(before.shown, limits.shown)
         self.reacted = _newest(before.reacted, limits.shown)
         self.undos = list(before.undos)
         self.undone = list(before.undone)
-        self.hashes: set[int] | None = None  # of `recent`; most users of a batch have one event, and need none
-        self.hash = 0
+        self.digest = b""
         self.count = before.count
         self.exposures = before.exposures
         self.offset = before.offset
@@ -264,16 +264,12 @@ class Folding:
 
     def is_duplicate(self, row: EventRow) -> bool:
         """Whether the event's id is among the newest; asked once before each `change`."""
-        self.hash = event_hash(row.event_id)
-        if self.hashes is None:
-            if self.count == self.before.count:
-                return self.hash in self.recent
-            self.hashes = set(self.recent)
-        return self.hash in self.hashes
+        self.digest = event_digest(row.event_id)
+        return self.recent.has(self.digest)
 
     def change(self, row: EventRow) -> Change:
         """What the event will change; nothing does yet."""
-        entry = Entry(row.item_id, row.type, row.time_ms, row.value, row.session)
+        entry: Entry = _entry((row.item_id, row.type, row.time_ms, row.value, row.session))
         meanings = self.meanings
         meaning = meanings.meaning(row.type, row.value)
         if meaning is Meaning.EXPOSURE:
@@ -288,7 +284,8 @@ class Folding:
         place = _place(self.history, entry.time_ms)
         is_newest = place == len(self.history)
         if not self.shown:
-            return Change(Kind.EVENT, entry, place, 0, is_newest, entry, meaning)
+            nothing = (False, None, None, None, None, None, (), (), (), ())
+            return _change((Kind.EVENT, entry, place, 0, is_newest, entry, meaning, *nothing))
         shown_place = _place(self.shown, entry.time_ms)
         continues = is_newest and shown_place == len(self.shown)
         clears = meaning in REACTIONS and entry.item_id in {one.item_id for one in self.shown}
@@ -409,7 +406,7 @@ class Folding:
             segment.attributes = self.attributes
         place = len(segment.targets)
         segment.targets.append(change.target)
-        segment.positions.append(EventPosition(row.offset, row.place))
+        segment.positions.append(_position((row.offset, row.place)))
         if change.exposed is not None:
             segment.lists[place] = change.exposed
         elif row.request_id is not None and (request := self._request(change, row)) is not None:
@@ -424,11 +421,7 @@ class Folding:
     def apply(self, change: Change, row: EventRow) -> None:
         """Take one event in."""
         if self.limits.dedupe:
-            self.recent.append(self.hash)
-            gone = self.recent.pop(0) if len(self.recent) > self.limits.dedupe else None
-            if self.hashes is not None:
-                self.hashes.add(self.hash)
-                self.hashes.discard(gone)
+            self.recent = Hashes(self.recent.data + self.digest).newest(self.limits.dedupe)
         self.count += 1
         self.offset = row.offset
         if change.taken is not None or change.undo is not None:

@@ -23,7 +23,7 @@ class Stored(NamedTuple):
     tail: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen, making one takes 1.8 us in place of .3, twice for each event
 class UserState:
     """One user, as of the newest event folded. Never changed in place: folding makes a new one.
 
@@ -33,7 +33,7 @@ class UserState:
         reacted: newest of those that were, as far as the reaction can still be undone.
         undos, undone: newest events that undo others, and what these took back, each sorted by event time: with these
             an event that arrives later is compared.
-        recent: 64-bit hashes of the newest event ids, in order of arrival.
+        recent: `event_hash` of the newest event ids, in order of arrival.
         count: how many events were ever folded; it grows with every write and so serves as the version that the store
             compares.
         exposures: how many of these showed something.

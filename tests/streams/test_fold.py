@@ -15,7 +15,8 @@ from headwater.examples import Example, pack_segments, unpack
 from headwater.signals import Meaning
 from headwater.wire import EventRow
 from streams.features.decay import Decay, ItemStatistics, add_log2
-from streams.features.fold import Limits, event_hash, example, fold, fold_batch
+from streams.features.fold import Limits, example, fold, fold_batch
+from streams.features.hashes import event_hash
 from streams.features.hot_users import HotUsers
 from streams.features.packed import decode, encode
 from streams.features.state import EMPTY, UserState
@@ -206,12 +207,13 @@ def test_one_example_too_large_by_itself_keeps_the_newest_of_its_history() -> No
     assert taught.history[-1].item_id == rows[999].item_id
 
 
-def test_hot_users_are_bounded_by_users_and_by_the_entries_they_hold() -> None:
+def test_hot_users_are_bounded_by_the_memory_they_take() -> None:
     hot = HotUsers(2)
     long = fold_batch({}, [row(n, "long", time_ms=n) for n in range(60)], Limits(), DECAY).states["long"]
-    hot.put({"ada": UserState(count=1), "bob": UserState(count=1)})
+    hot.put({f"user-{n}": UserState(count=1) for n in range(8)})
     hot.put({"cyd": UserState(count=1)})
-    assert hot.get("ada") is None
+    assert hot.get("user-0") is None
+    assert hot.get("cyd") is not None
     hot.put({"long": long})
     assert hot.get("long") is None
     assert hot.get("cyd") is None

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from headwater.errors import InvalidMessage, NewerFormat
 from headwater.examples import Entry, Shown, pack_segments, plain_entries, unpack
+from headwater.histories import PackedEntries
 from headwater.settings import Settings
 from headwater.wire import EventRow
 from streams import outbox
@@ -40,7 +41,7 @@ ENTRIES = st.lists(
     st.builds(Entry, IDS, st.sampled_from(["click", "like", ","]), NUMBERS, VALUES, st.none() | NUMBERS), max_size=9
 )
 SHOWN = st.lists(st.builds(Shown, IDS, NUMBERS, st.integers(0, 10_000), IDS), max_size=6).map(tuple)
-HASHES = st.lists(st.one_of(st.integers(0, 2**64 - 1), st.sampled_from([-1, 2**64])), max_size=5)
+HASHES = st.lists(st.integers(0, 2**64 - 1), max_size=5)
 
 
 @st.composite
@@ -71,6 +72,19 @@ def test_what_is_written_comes_back(state: UserState) -> None:
     assert found == state
     assert repr(found) == repr(state)  # -0.0 is 0.0, and not the same
     assert found.stored == state.stored
+
+
+@examples(max_examples=40)
+@given(ENTRIES.filter(bool), ENTRIES)
+def test_what_is_packed_grows_to_the_same_bytes_as_if_it_were_packed_at_once(
+    past: list[Entry], came: list[Entry]
+) -> None:
+    at_once = PackedEntries.of([*past, *came])
+    read = PackedEntries(PackedEntries.of(past).data, len(past), past[-1].time_ms)
+    for packed in (PackedEntries.of(past), read, PackedEntries.held(read.columns)):
+        grown = packed.grown(came)
+        assert grown.plain() == plain_entries(grown.entries) == plain_entries([*past, *came])
+        assert (grown.data, grown.size, grown.newest_ms) == (at_once.data, at_once.size, at_once.newest_ms)
 
 
 def test_long_histories_come_back_and_are_small() -> None:

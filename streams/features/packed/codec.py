@@ -13,11 +13,21 @@ import re
 import zlib
 from collections.abc import Sequence
 from itertools import chain
-from struct import Struct, error, pack, unpack_from
-from typing import Any, NamedTuple, NoReturn
+from struct import Struct, error
+from typing import Any, NoReturn
 
 from headwater.errors import InvalidMessage, NewerFormat
-from headwater.histories import Entry, PackedEntries, PackedHistory, column_bytes, columns_of, entries, entry_columns
+from headwater.histories import (
+    LEAST_APART,
+    Entry,
+    PackedEntries,
+    PackedHistory,
+    column_bytes,
+    columns_of,
+    entries,
+    entry_columns,
+)
+from streams.features.hashes import SIZE, Hashes
 from streams.features.packed.older import decode_json
 from streams.features.packed.shown import change_columns, changed, shown, shown_columns
 from streams.features.state import EMPTY, Stored, UserState
@@ -32,12 +42,6 @@ RECORD = Struct("<II")
 APART = b"z"
 """What a body begins with whose history stands behind its JSON."""
 
-ODD = 2**32 - 1
-"""How many hashes there are where they are none."""
-
-LEAST_APART = 26
-"""Entries of a history from which on it stands apart."""
-
 LEAST_BASE, TAIL_SHARE = 1024, 4
 """A base of fewer bytes is always written anew. A tail grows to a fourth of its base: some 19 events of 1,000."""
 
@@ -51,48 +55,46 @@ def encode(state: UserState) -> bytes:
     >>> encode(UserState(count=12))[:4]
     b'\\x0112:'
     """
-    is_long = len(state.history) >= LEAST_APART
-    past = PackedHistory.of(state.history) if is_long else _plain(state.history)
+    past = _packed(state.history)
+    is_apart = len(past) >= LEAST_APART
     columns: list[Any] = [state.partition, state.offset, state.folded_ms, 0]
-    if isinstance(past, PackedHistory):
+    if is_apart:
         numbers = [(one.size, one.newest_ms, len(one.data)) for one in past.packed]
         columns[3] = (past.skipped, *chain(*numbers))
-    elif past:
-        columns[3] = entry_columns(past)
+    elif past.packed:
+        columns[3] = past.packed[0].columns
     if state.exposures or state.shown or state.reacted or state.undos or state.undone:
         columns.append(state.exposures)
         columns += [shown_columns(some) if some else 0 for some in (state.shown, state.reacted)]
         columns += [entry_columns(some) if some else 0 for some in (state.undos, state.undone)]
-    hashes = _hashes(state.recent, columns)
+    recent = Hashes.of(state.recent)
+    hashes = NUMBER.pack(len(recent)) + recent.data
     head = b"%c%d:" % (FORMAT, state.count)
     body = column_bytes(columns)
-    if isinstance(past, PackedHistory):
+    if is_apart:
         body = b"".join((APART, NUMBER.pack(len(body)), body, *(one.data for one in past.packed)))
     crc = zlib.crc32(body, zlib.crc32(hashes, zlib.crc32(head)))
     value = b"".join((head, NUMBER.pack(crc), hashes, body))
-    _remember(state, len(value), 0)
-    object.__setattr__(state, "history", past)  # equal to what was there
+    state.stored = Stored(len(value), 0)  # beside what is compared, as a cache is
+    state.history, state.recent = past, recent  # equal to what was there
     return value
 
 
-def _remember(state: UserState, base: int, tail: int) -> None:
-    object.__setattr__(state, "stored", Stored(base, tail))  # beside what is compared, as a cache is
+def _packed(history: Sequence[Entry]) -> PackedHistory:
+    """All of it packed; what is too short to stand apart, together."""
+    past = PackedHistory.of(history)
+    is_split = past.skipped or len(past.packed) > 1
+    return PackedHistory.of(past.whole()) if is_split and len(past) < LEAST_APART else past
 
 
-def _hashes(column: Sequence[int], columns: list[Any]) -> bytes:
-    """How many and which; what no hashes can be goes to the end of the columns."""
-    try:
-        return pack(f"<I{len(column)}Q", len(column), *column)
-    except error:
-        columns.append(list(column))
-        return NUMBER.pack(ODD)
-
-
-def _take_hashes(data: bytes, at: int) -> tuple[list[int] | None, int]:
-    """The hashes, and where they end; None where the end of the columns has them."""
+def _take_hashes(data: bytes, at: int) -> tuple[bytes, int]:
+    """The hashes, and where they end."""
     (n,) = NUMBER.unpack_from(data, at)
-    at += NUMBER.size
-    return (None, at) if n == ODD else (list(unpack_from(f"<{n}Q", data, at)), at + 8 * n)
+    begin = at + NUMBER.size
+    end = begin + SIZE * n
+    if end > len(data):
+        raise ValueError(f"{n} hashes are cut off")
+    return data[begin:end], end
 
 
 def decode(base: bytes | None, tail: bytes | None = None) -> UserState:
@@ -135,13 +137,11 @@ def _unpacked(base: bytes, at: int, count: int) -> UserState:
     else:
         body = rest[at:]
     columns = columns_of(body)
-    if recent is None:
-        recent = columns.pop()
     partition, offset, folded_ms, past, *more = columns
     exposures, was_shown, reacted, undos, undone = more or [0, 0, 0, 0, 0]
     return UserState(
-        _apart(behind, *past) if behind else entries(past) if past else [],
-        recent,
+        _apart(behind, *past) if behind else PackedHistory((PackedEntries.held(past),), 0, []) if past else [],
+        Hashes(recent),
         count,
         partition,
         offset,
@@ -169,13 +169,6 @@ def _damaged(value: bytes, why: Exception) -> NoReturn:
     raise InvalidMessage("undecodable", f"a user state cannot be unpacked ({why}): {value[:80]!r}") from why
 
 
-class _Growth(NamedTuple):
-    """What a sequence became: so many went at the front, and these came at the end."""
-
-    gone: int
-    came: Sequence[Any]
-
-
 def change(before: UserState, after: UserState) -> bytes | None:
     """What to append to the tail that `before` is stored with, so that it holds `after`; None where the base must be
     written anew: after a late event, an undo, a merge, or when the tail has become long.
@@ -189,21 +182,22 @@ def change(before: UserState, after: UserState) -> bytes | None:
         return None
     exposures = after.exposures - before.exposures
     history = _history_growth(before.history, after.history, events - exposures)
-    recent = _growth(before.recent, after.recent, events)
+    recent = _hashes_growth(Hashes.of(before.recent), Hashes.of(after.recent), events)
     if history is None or recent is None:
         return None
+    (gone, came), (gone_hashes, hashes) = history, recent
     columns: list[Any] = [events, exposures, after.partition, after.offset - before.offset]
-    columns += [after.folded_ms - before.folded_ms, recent.gone, history.gone]
-    columns.append(_later(entry_columns(history.came), -_newest_ms(before.history)) if history.came else 0)
+    columns += [after.folded_ms - before.folded_ms, gone_hashes, gone]
+    columns.append(_later(entry_columns(came), -_newest_ms(before.history)) if came else 0)
     if exposures or before.shown != after.shown or before.reacted != after.reacted:
         columns += [change_columns(before.shown, after.shown), change_columns(before.reacted, after.reacted)]
-    hashes = _hashes(recent.came, columns)
-    rest = b"".join((hashes, column_bytes(columns), b":%d" % after.count))
+    number = NUMBER.pack(len(hashes) // SIZE)
+    rest = b"".join((number, hashes, column_bytes(columns), b":%d" % after.count))
     record = RECORD.pack(len(rest), zlib.crc32(rest)) + rest
     tail = stored.tail + len(record)
     if tail * TAIL_SHARE > stored.base:
         return None
-    _remember(after, stored.base, tail)
+    after.stored = Stored(stored.base, tail)
     return record
 
 
@@ -220,23 +214,34 @@ def _later(columns: Sequence[Any], by_ms: int) -> Sequence[Any]:
     return columns
 
 
-def _growth(before: Sequence[Any], after: Sequence[Any], came: int) -> _Growth | None:
-    """None where it did more than to grow by so many at the end."""
+def _growth(before: Sequence[Entry], after: Sequence[Entry], came: int) -> tuple[int, Sequence[Entry]] | None:
+    """How many went at the front, and what came at the end; None where it did more than to grow by so many there."""
     kept = len(after) - came
     if not after and not before:
-        return _Growth(0, ())
+        return 0, ()
     gone = len(before) - kept
     if kept < 0 or gone < 0 or before[gone:] != after[:kept]:
         return None
-    return _Growth(gone, after[kept:])
+    return gone, after[kept:]
 
 
-def _history_growth(before: Sequence[Entry], after: Sequence[Entry], came: int) -> _Growth | None:
+def _hashes_growth(before: Hashes, after: Hashes, came: int) -> tuple[int, bytes] | None:
+    """The same of hashes."""
+    kept = len(after.data) - SIZE * came
+    gone = len(before.data) - kept
+    if not after.data and not before.data:
+        return 0, b""
+    if kept < 0 or gone < 0 or not after.data.startswith(before.data[gone:]):
+        return None
+    return gone // SIZE, after.data[kept:]
+
+
+def _history_growth(before: Sequence[Entry], after: Sequence[Entry], came: int) -> tuple[int, Sequence[Entry]] | None:
     if isinstance(before, PackedHistory) and isinstance(after, PackedHistory) and before.packed:
         if not after.packed or after.packed != before.packed[-len(after.packed) :]:
             return None
         grown = _growth(before.newer, after.newer, came)
-        return None if grown is None or grown.gone else _Growth(before.older - after.older, grown.came)
+        return None if grown is None or grown[0] else (before.older - after.older, grown[1])
     return _growth(_plain(before), _plain(after), came)
 
 
@@ -246,7 +251,7 @@ def _plain(history: Sequence[Entry]) -> Sequence[Entry]:
 
 def _with_tail(state: UserState, tail: bytes) -> UserState:
     """The state after all records of its tail."""
-    recent, count, exposures = list(state.recent), state.count, state.exposures
+    recent, count, exposures = Hashes.of(state.recent).data, state.count, state.exposures
     history = state.history if isinstance(state.history, PackedHistory) else PackedHistory((), 0, list(state.history))
     was_shown, reacted = state.shown, state.reacted
     partition, offset, folded_ms, at = state.partition, state.offset, state.folded_ms, 0
@@ -260,14 +265,11 @@ def _with_tail(state: UserState, tail: bytes) -> UserState:
         hashes, begin = _take_hashes(rest, 0)
         end = rest.rindex(b":")
         columns = columns_of(rest[begin:end])
-        if hashes is None:
-            hashes = columns.pop()
         events, shows, partition, further, later_ms, gone_hashes, gone, past, *more = columns
         count, exposures, offset, folded_ms = count + events, exposures + shows, offset + further, folded_ms + later_ms
         if count != int(rest[end + 1 :]):
             raise ValueError(f"a record of its tail makes {count:,} events of {int(rest[end + 1 :]):,}")
-        del recent[:gone_hashes]
-        recent += hashes
+        recent = recent[SIZE * gone_hashes :] + hashes
         history.newer += entries(_later(past, _newest_ms(history))) if past else []
         history.forget(gone)
         if more:
@@ -276,6 +278,6 @@ def _with_tail(state: UserState, tail: bytes) -> UserState:
     if not history.packed:
         history = history.newer  # type: ignore[assignment]
     return UserState(
-        history, recent, count, partition, offset, folded_ms, was_shown, reacted, state.undos, state.undone, exposures,
-        stored,
+        history, Hashes(recent), count, partition, offset, folded_ms, was_shown, reacted, state.undos, state.undone,
+        exposures, stored,
     )  # fmt: skip

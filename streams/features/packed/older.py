@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Sequence
 from itertools import starmap
 from typing import Any
@@ -11,6 +12,7 @@ import orjson
 
 from headwater.errors import InvalidMessage
 from headwater.examples import Entry, Shown
+from streams.features.hashes import Hashes
 from streams.features.state import UserState
 
 __all__ = ["decode_json"]
@@ -25,7 +27,7 @@ def decode_json(value: bytes) -> UserState:
         body: dict[str, Any] = orjson.loads(value)
         state = UserState(
             list(starmap(Entry, body["history"])),
-            body["recent"],
+            Hashes.of(body["recent"]),
             body["count"],
             body["partition"],
             body["offset"],
@@ -41,14 +43,14 @@ def decode_json(value: bytes) -> UserState:
         return state
     except orjson.JSONDecodeError as error:
         raise InvalidMessage("undecodable", f"a user state is not JSON ({error}): {value[:80]!r}") from error
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, struct.error) as error:
         raise InvalidMessage("schema", f"a user state lacks a field ({error!r}): {value[:80]!r}") from error
 
 
 def _is_sound(state: UserState) -> bool:
     """Whether every value has its type: 5% of what decoding takes. Raises TypeError for some of those that have not."""
     numbers = (state.count, state.exposures, state.partition, state.offset, state.folded_ms)
-    if {*map(type, numbers)} != {int} or type(state.recent) is not list or type(sum(state.recent)) is not int:
+    if {*map(type, numbers)} != {int}:
         return False
     if not all(map(_are_shown, (state.shown, state.reacted))):
         return False
