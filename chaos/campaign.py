@@ -24,6 +24,7 @@ from chaos.recovery import Recoveries
 from chaos.schedule import Planned, Schedule
 from chaos.servers import ServerUnderTest, kafka_server, store_server
 from chaos.stack import Stack, wait
+from console.local.processes import WorkerProcess
 from headwater.errors import HeadwaterError, Unavailable
 from headwater.kafka import admin_client, end_offsets, ensure_topics
 from headwater.settings import Settings, load_settings
@@ -51,6 +52,7 @@ class CampaignOptions:
         break_servers: whether one that runs may be harmed by commands.
         rate: records a second of the load.
         stall_s: of the workers' settings.
+        make_worker: makes their processes.
     """
 
     folder: Path
@@ -60,6 +62,7 @@ class CampaignOptions:
     break_servers: bool = False
     rate: float = 40.0
     stall_s: float = 20.0
+    make_worker: Callable[..., WorkerProcess] = WorkerProcess
 
 
 @dataclass
@@ -108,7 +111,7 @@ def world(asked: CampaignOptions) -> Iterator[Stack]:
         settings = _settings(asked, kafka, store)
         ensure_topics(settings.kafka)
         try:
-            with Stack(folder, settings, kafka, store, WORKERS) as stack:
+            with Stack(folder, settings, (kafka, store), WORKERS, asked.make_worker) as stack:
                 yield stack
         finally:
             _leave_clean(settings, kafka, store)

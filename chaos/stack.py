@@ -101,15 +101,25 @@ class CampaignWorker:
 
 
 class Stack:
-    """A world that runs; a context manager. `counts`: role -> how many workers of it."""
+    """A world that runs; a context manager.
+
+    Parameters
+        servers: broker and store.
+        counts: role -> how many workers of it.
+        make_worker: makes their processes.
+    """
 
     def __init__(
-        self, folder: Path, settings: Settings, kafka: ServerUnderTest, store: ServerUnderTest, counts: dict[str, int]
+        self,
+        folder: Path,
+        settings: Settings,
+        servers: tuple[ServerUnderTest, ServerUnderTest],
+        counts: dict[str, int],
+        make_worker: Callable[..., WorkerProcess] = WorkerProcess,
     ) -> None:
         self.folder = folder
         self.settings = settings
-        self.kafka = kafka
-        self.store = store
+        self.kafka, self.store = servers
         self.parts: dict[str, CampaignWorker] = {}
         self.endings: list[Ending] = []
         self.wrong: list[str] = []
@@ -117,6 +127,7 @@ class Stack:
         self.peaks: dict[str, list[tuple[float, int]]] = {}
         """Role -> (seconds, bytes resident) of its largest worker, one a look."""
         self._counts = counts
+        self._make_worker = make_worker
         self._numbers = dict.fromkeys(counts, 0)
         self._began_s = time.monotonic()
         self._done = threading.Event()
@@ -154,7 +165,9 @@ class Stack:
         name = f"{role}-{self._numbers[role]}"
         clock = self.folder / f"{name}.clock"
         words = ("chaos.clocked", f"{role}.worker", str(clock))
-        part = CampaignWorker(name, role, WorkerProcess(name, self.settings, self.logs / f"{name}.log", *words), clock)
+        part = CampaignWorker(
+            name, role, self._make_worker(name, self.settings, self.logs / f"{name}.log", *words), clock
+        )
         part.start()
         self.parts[name] = part
         return part

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Iterator
 
@@ -47,14 +48,20 @@ def _throttle(role: str) -> Act:
     def act(stage: Stage) -> Iterator[str]:
         """Four fifths of the time stopped, for as long as it is held: a consumer that cannot keep up."""
         part = _victim(stage, role)
-        until_s = time.monotonic() + stage.chance.uniform(2.0, 6.0)
-        laps = 0
-        while time.monotonic() < until_s:
-            with part.stopped():
-                time.sleep(0.4)
-            time.sleep(0.1)
-            laps += 1
-        yield f"{part.name}, stopped {laps} times for 0.4 s of 0.5"
+        over = threading.Event()
+
+        def throttle() -> None:
+            while not over.wait(0.1):
+                with part.stopped():
+                    over.wait(0.4)
+
+        thread = threading.Thread(target=throttle, daemon=True)
+        thread.start()
+        try:
+            yield f"{part.name}, stopped four fifths of the time"
+        finally:
+            over.set()
+            thread.join()
 
     return act
 
@@ -142,8 +149,8 @@ def _store_is_not_ours(stack: object) -> str | None:
 FAULTS = [
     *(Fault(f"kill_{role}", "kill -9 of a worker", _kill(role)) for role in ROLES),
     *(Fault(f"pause_{role}", "a worker is stopped and goes on", _pause(role), (1.0, 8.0)) for role in ROLES),
-    Fault("slow_streams", "a consumer that gets a fifth of its time", _throttle("streams")),
-    Fault("slow_trainer", "a trainer that gets a fifth of its time", _throttle("trainer")),
+    Fault("slow_streams", "a consumer that gets a fifth of its time", _throttle("streams"), (2.0, 6.0)),
+    Fault("slow_trainer", "a trainer that gets a fifth of its time", _throttle("trainer"), (2.0, 6.0)),
     *(Fault(f"add_{role}", "one worker more: a rebalance", _replace(role)) for role in ("streams", "serving")),
     *(Fault(f"remove_{role}", "one worker less: a rebalance", _remove(role)) for role in ("streams", "serving")),
     Fault("kill_all", "kill -9 of every worker at once", _kill_all),

@@ -92,8 +92,12 @@ class WorkerProcess:
             HEADWATER_OPERATIONS__PORT=str(self.port),
             PYTHONPATH=python_path,
         )
+        self._process = self.spawn(env)
+
+    def spawn(self, env: dict[str, str]) -> subprocess.Popen[bytes]:
+        """A process that runs the module in this environment, and writes to the log."""
         with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, "-P", "-m", "console.local.child", *self.command],
                 env=env,
                 stdin=subprocess.PIPE,

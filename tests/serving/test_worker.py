@@ -288,6 +288,7 @@ def test_a_request_sent_twice_has_one_effective_answer(world: World, serving: Li
     eventually(three)
     assert len({answer.model_dump_json() for answer in world.answers}) == 1
     assert serving.metric("headwater_duplicate_requests_total") == 2
+    assert not serving.has_loaded("libtorch"), "it costs a second of every start and 200 MB"
 
 
 def test_deltas_change_the_answers_and_a_corrupt_bundle_changes_nothing(world: World, serving: LiveWorker) -> None:

@@ -64,6 +64,7 @@ def test_packed_and_single_events_become_features_and_examples(settings: Setting
     assert [one.position for one in taught] == sorted(one.position for one in taught)
     assert streams.metric("headwater_events_applied_total") == 50
     assert streams.metric("headwater_event_to_feature_seconds_count") == 30
+    assert not streams.has_loaded("libtorch"), "it costs a second of every start and 200 MB"
     assert streams.stop() == 0
 
 
