@@ -11,9 +11,7 @@ _ALL = (
     Bench("weights", "From a gradient to the first answer that is made with it.", True),
     Bench("score", "What a request costs the scorer, beside exact searches over vectors of the same catalogue."),
     Bench("learn", "Examples a second, beside the same work in bare torch and beside SASRec."),
-    Bench(
-        "overload", "Ten times more than the trainer sustains: how far behind it falls, what it still learns in full."
-    ),
+    Bench("overload", "Ten times more than the trainer learns, and than serving answers: what gives way.", True),
     Bench("rebuild", "A lost store made again from the log, beside reading the log and writing what it makes.", True),
     Bench("users", "Bytes of the store that a user takes, by how much the user has done."),
     Bench("memory", "What trainer and serving hold at a catalogue of 100,000 items."),

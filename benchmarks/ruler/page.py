@@ -57,7 +57,7 @@ def _bars(reports: Iterable[Report]) -> list[str]:
     """How many bars are met, and which are not."""
     met, missed = 0, []
     for report in reports:
-        for row in report.rows:
+        for row in () if report.quick else report.rows:
             for bar in row.bars:
                 if row.met(bar.value, bar):
                     met += 1

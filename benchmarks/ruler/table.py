@@ -46,14 +46,15 @@ def lines(report: Report) -> list[TableLine]:
     found: list[TableLine] = []
     for row in report.rows:
         own = [bar for bar in row.bars if not bar.against]
-        head = TableLine(row.case, f"{spread(Extent.of(row.ours))} {row.unit}", bar=_bar(row, own), aim=_aim(row, own))
+        said, aimed = (_bars, _aims) if report.quick else (_bar, _aim)  # figures of a quick run say nothing
+        head = TableLine(row.case, f"{spread(Extent.of(row.ours))} {row.unit}", bar=said(row, own), aim=aimed(row, own))
         beside = []
         for one in row.others:
             against = [bar for bar in row.bars if bar.against == one.name]
             ratio = spread(row.reached(Bar(0, against=one.name)))
             name = f"{one.name} ({one.kind})"
             theirs = spread(Extent.of(one.samples))
-            beside.append(TableLine("", "", name, theirs, ratio, _bar(row, against), _aim(row, against)))
+            beside.append(TableLine("", "", name, theirs, ratio, said(row, against), aimed(row, against)))
         if beside and not own:
             first = beside.pop(0)
             head = first._replace(case=head.case, ours=head.ours)
@@ -68,6 +69,15 @@ def verdict(row: Row, bar: Bar) -> str:
 
 def _bar(row: Row, bars: list[Bar]) -> str:
     return "; ".join(f"{number(bar.value)} {verdict(row, bar)}" for bar in bars)
+
+
+def _bars(_: Row, bars: list[Bar]) -> str:
+    """Without a verdict."""
+    return "; ".join(number(bar.value) for bar in bars)
+
+
+def _aims(_: Row, bars: list[Bar]) -> str:
+    return "; ".join(number(bar.aim) for bar in bars if bar.aim is not None)
 
 
 def _aim(row: Row, bars: list[Bar]) -> str:

@@ -142,7 +142,10 @@ def test_the_page_says_where_of_what_and_which_bars_are_missed(tmp_path: Path) -
     assert "It failed: Unavailable: no \\| broker" in text
     assert "- faiss is left out: pip" in text
     assert text == of_folder(tmp_path)
-    assert "figures say nothing" in page([report(row([1.0]), quick=True)], {}, "x")
+    small = page([report(row([1.0], [1.0]), quick=True)], {}, "x")
+    assert "figures say nothing" in small
+    assert "| 1 | 1 | 2 | 1 |" in small, "ratio, bar and aim: no word of what is met"
+    assert "are met" not in small
 
 
 def test_a_row_beside_several_has_a_line_for_each() -> None:
