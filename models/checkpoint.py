@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +21,20 @@ import orjson
 from numpy.typing import NDArray
 
 from headwater.errors import CheckpointError
-from models.files import sync_directory, write_synced
+from models.files import sync_directory
 from models.published.weights_file import HashedStream, pack_weights, read_weights
 
-__all__ = ["FORMAT", "read_checkpoint", "write_checkpoint"]
+__all__ = ["FORMAT", "draft_checkpoint", "finish_checkpoint", "read_checkpoint", "write_checkpoint"]
 
 MAGIC = b"HWCKPT\x00\x01"
-BEFORE = len(MAGIC) + 32
+HASH = hashlib.sha256().digest_size
+BEFORE = len(MAGIC) + HASH
 CHUNK = 1 << 20
 FORMAT = 1
 REMEDY = "use an older checkpoint, or delete it to learn from the start of the examples log"
 
 
-def write_checkpoint(path: Path, tensors: dict[str, NDArray[Any]], header: dict[str, Any]) -> None:
+def write_checkpoint(path: Path, tensors: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> None:
     """Replace a checkpoint: written beside it, synced, renamed, and the directory synced.
 
     Parameters
@@ -43,16 +45,50 @@ def write_checkpoint(path: Path, tensors: dict[str, NDArray[Any]], header: dict[
     Raises
         OSError: the disk refuses.
     """
+    draft_checkpoint(path, tensors, header)
+    finish_checkpoint(path)
+
+
+def draft_checkpoint(path: Path, tensors: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> None:
+    """Write all of a checkpoint but its checksum beside it, without waiting for the disk; see `write_checkpoint`.
+
+    Afterwards arrays and header may change: what is written is theirs of now, and was copied nowhere else.
+    """
     head = orjson.dumps({"format": FORMAT, **header})
-    parts = [memoryview(struct.pack("<Q", len(head))), memoryview(head), *pack_weights(tensors)]
-    check = hashlib.sha256()
-    for part in parts:
-        check.update(part)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.writing")
-    write_synced(temporary, MAGIC, check.digest(), *parts)
-    os.replace(temporary, path)
+    draft = _draft(path)
+    try:
+        with draft.open("wb") as file:
+            file.write(MAGIC + bytes(HASH))
+            file.write(struct.pack("<Q", len(head)) + head)
+            for part in pack_weights(tensors):
+                file.write(part)
+    except OSError:
+        draft.unlink(missing_ok=True)  # what there is room for may be less than this
+        raise
+
+
+def finish_checkpoint(path: Path) -> None:
+    """Make a draft the checkpoint, with its checksum, once the disk has it. Raises OSError."""
+    draft, check = _draft(path), hashlib.sha256()
+    try:
+        with draft.open("r+b") as file:
+            file.seek(BEFORE)
+            while chunk := file.read(CHUNK):
+                check.update(chunk)
+            file.seek(len(MAGIC))
+            file.write(check.digest())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
     sync_directory(path.parent)
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(f".{path.name}.writing")
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

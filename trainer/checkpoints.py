@@ -24,8 +24,7 @@ import orjson
 from filelock import FileLock, Timeout
 
 from headwater.errors import CheckpointError, SettingsError
-from models.checkpoint import read_checkpoint, write_checkpoint
-from models.experts.reserved import copied
+from models.checkpoint import draft_checkpoint, finish_checkpoint, read_checkpoint
 from models.learner import Learner
 
 __all__ = ["Checkpoints", "state_digest"]
@@ -95,7 +94,8 @@ class Checkpoints:
         return None
 
     def save(self, learner: Learner, offset: int, extra: dict[str, Any], *, wait: bool = False) -> bool:
-        """Write a checkpoint; learning goes on while it is written. The state is copied before this returns.
+        """Write a checkpoint; learning goes on while it is made durable. The state is in the file when this returns,
+        straight from where it lies: a copy in memory would be half of the learner again.
 
         Parameters
             learner: between two chunks.
@@ -112,20 +112,18 @@ class Checkpoints:
         if self._thread is not None and self._thread.is_alive() and not wait:
             return False
         self.join()
-        tensors, header = learner.collect(extra)
-        kept = {name: copied(tensor) for name, tensor in tensors.items()}
-        frozen = orjson.loads(orjson.dumps(header))
         path = self.directory / f"checkpoint-{offset:020d}.ckpt"
-        self._thread = threading.Thread(target=self._write, args=(path, kept, frozen), name="checkpoint")
+        draft_checkpoint(path, *learner.collect(extra))
+        self._thread = threading.Thread(target=self._finish, args=(path,), name="checkpoint")
         self._thread.start()
         if wait:
             self.join()
         return True
 
-    def _write(self, path: Path, tensors: dict[str, Any], header: dict[str, Any]) -> None:
+    def _finish(self, path: Path) -> None:
         began = time.monotonic()
         try:
-            write_checkpoint(path, tensors, header)
+            finish_checkpoint(path)
             self._damaged.discard(path)
             self._good = [path, *(good for good in self._good if good != path)][:KEPT]
             for other in set(self.files()) - set(self._good):

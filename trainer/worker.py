@@ -31,6 +31,7 @@ from headwater.settings import Settings
 from headwater.topics import LEARNING
 from models.config import differences, model_config
 from models.device import choose_device
+from models.experts.reserved import give_back
 from models.learner import Learner, compile_loops
 from models.published.bundle import Bundle
 from models.published.stores import BundleStore, newest_version, open_store
@@ -132,6 +133,7 @@ class TrainerWorker:
             self._publish(full=True, wait=True)
         compile_loops()  # a minute where nothing is kept of an earlier start; answers need not wait for it
         gc.collect()
+        give_back()
         gc.freeze()
         gc.set_threshold(*COLLECTED)
         if self.settings.trainer.yields:
@@ -220,6 +222,7 @@ class TrainerWorker:
 
     def _publish(self, *, full: bool, wait: bool = False) -> None:
         wait = wait or self.settings.trainer.publish_every_examples > 0  # the log alone decides what is published
+        bundles = self.publisher.published["bundle"]
         self.publisher.newest = self.sharing.newest.to_json()
         self.publisher.publish(examples_offset=self.log.progress.offset, now_ms=now_ms(), full=full, wait=wait)
         if self.publisher.broken:
@@ -228,6 +231,8 @@ class TrainerWorker:
                 "the last good checkpoint stays. The same log would break them again: lower the learning rates in "
                 "model.overrides and start with a new trainer.directory, or go back with `headwater rollback`."
             )
+        if self.publisher.published["bundle"] > bundles:
+            give_back()
         now, trainer = time.monotonic(), self.settings.trainer
         self._delta_due = now + trainer.publish_every_s
         if full:
@@ -264,6 +269,7 @@ class TrainerWorker:
                 raise
             return
         if saved:
+            give_back()
             self._saved = at
             self.log.show_progress(progress.offset)
             self.metrics.checkpoint_offset = progress.offset

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from headwater.errors import BundleError, CheckpointError
-from models.checkpoint import read_checkpoint, write_checkpoint
+from models.checkpoint import draft_checkpoint, finish_checkpoint, read_checkpoint, write_checkpoint
 from models.config import MemoryConfig, ModelConfig
 from models.learner import Learner
 from models.published.bundle import Bundle
@@ -279,6 +279,24 @@ def test_a_missing_or_foreign_checkpoint_is_an_error_with_a_remedy(tmp_path: Pat
     write_checkpoint(tmp_path / "foreign", {"a": np.zeros(2)}, {"other": 1})
     with pytest.raises(CheckpointError, match="does not fit this release"):
         Learner.load(tmp_path / "foreign")
+
+
+def test_a_draft_is_the_state_of_its_moment_and_no_checkpoint_before_it_is_finished(
+    tmp_path: Path, learner: Learner
+) -> None:
+    path, examples = tmp_path / "c", ring(40, users=6)
+    digests = [learner.publish(created_ms=1, full=True).digest]
+    draft_checkpoint(path, *learner.collect({}))
+    learner.learn(examples)
+    digests.append(learner.publish(created_ms=1, full=True).digest)
+    assert not path.exists()
+    finish_checkpoint(path)
+    again = Learner.load(path)[0]
+    found = [again.publish(created_ms=1, full=True).digest]
+    again.learn(examples)
+    found.append(again.publish(created_ms=1, full=True).digest)
+    assert found == digests
+    assert digests[0] != digests[1]
 
 
 def test_a_checkpoint_replaces_the_one_before_and_leaves_no_scraps(tmp_path: Path) -> None:
