@@ -101,7 +101,7 @@ class Ask:
     history_at: str | None = None
     history_events: int = 0
     people: Mapping[str, int] = field(default_factory=dict)
-    state: UserState = EMPTY
+    state: UserState = field(default_factory=lambda: EMPTY)
     attributes: Mapping[str, Any] = field(default_factory=dict)
     user_offsets: Mapping[str, int] = field(default_factory=dict)
 
