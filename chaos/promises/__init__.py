@@ -22,7 +22,7 @@ PROMISES: dict[str, Callable[[Aftermath], Iterator[str]]] = {
     "dead letters are complete": records.letters_are_complete,
     "every event is learned from once": records.examples_are_complete,
     "every request is answered": answers.are_there,
-    "one answer to one request id": answers.are_one,
+    "what counts as shown was answered": answers.are_one,
     "no weights that were never published": answers.are_of_published_weights,
     "no item that was taken down": answers.hold_nothing_taken_down,
     "answers can be made again, byte for byte": answers.can_be_rebuilt,

@@ -47,13 +47,18 @@ def are_there(aftermath: Aftermath) -> Iterator[str]:
 
 
 def are_one(aftermath: Aftermath) -> Iterator[str]:
-    """Who is answered twice is answered alike."""
-    twice = {request: several for request, several in aftermath.answers.items() if len(several) > 1}
-    aftermath.figures["answered twice"] = len(twice)
-    for request, several in twice.items():
-        lists = {tuple(item.item_id for item in one.items) for one in several if one.error is None}
-        if len(lists) > 1:
-            yield f"{request} was answered {len(several)} times, with {len(lists)} different lists"
+    """Answers come at least once: a worker that takes over may answer anew. What counts as shown is one of them."""
+    lists = {
+        request: {tuple(item.item_id for item in one.items) for one in several if one.error is None}
+        for request, several in aftermath.answers.items()
+    }
+    aftermath.figures["answered twice"] = sum(len(several) > 1 for several in aftermath.answers.values())
+    aftermath.figures["of these with another list"] = sum(len(found) > 1 for found in lists.values())
+    for at, event in good_events(aftermath):
+        if event["type"] == SERVED and (request := str(event["request_id"])) in lists:
+            shown = tuple(map(str, event["items"]))  # type: ignore[call-overload]
+            if shown not in lists[request]:
+                yield f"events[{at[0]}]@{at[1]}: what was shown for {request} is in none of its answers"
 
 
 def are_of_published_weights(aftermath: Aftermath) -> Iterator[str]:
