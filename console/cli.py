@@ -35,6 +35,7 @@ from console.commands import (
     up,
 )
 from console.commands.recovery import rebuild
+from console.commands.security import acls
 from headwater.errors import HeadwaterError
 
 app = typer.Typer(
@@ -68,6 +69,7 @@ app.command("chaos", rich_help_panel=MEND)(chaos.command)
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=MEND)
 app.add_typer(rebuild.app, name="rebuild", rich_help_panel=MEND)
 app.command("rollback", rich_help_panel=MEND)(rollback.command)
+app.command("acls", rich_help_panel=MEND)(acls.command)
 app.command("contract", rich_help_panel=MEND)(contract.command)
 
 

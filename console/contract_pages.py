@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
+from console.acls_printed import acls_page
 from headwater.events import Event, Item
 from headwater.identities import Identity
 from headwater.recommendations import Recommendation, Request
@@ -46,6 +47,7 @@ def pages() -> dict[str, str]:
     made["contract/asyncapi.json"] = _json(asyncapi())
     made["contract/topics.md"] = _topics_page()
     made["settings.md"] = _settings_page()
+    made["acls.md"] = acls_page(GENERATED)
     return made
 
 

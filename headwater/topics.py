@@ -34,7 +34,11 @@ DAY_MS = 24 * HOUR_MS
 
 @dataclass(frozen=True)
 class Topic:
-    """One row of the table. `retention_ms` -1 keeps for ever; `partitions` is the default for a new cluster."""
+    """One row of the table. `retention_ms` -1 keeps for ever; `partitions` is the default for a new cluster.
+
+    `written_by` and `read_by` are words, separated by commas, that `headwater.security.parties` knows: who has which
+    rights follows from them.
+    """
 
     name: str
     key: str
@@ -83,9 +87,9 @@ SURFACES = Topic(
 IDENTITIES = Topic(
     "identities", "user_id", 1, -1, "delete", "Identity: an id that a user had before", "apps", "streams"
 )
-REQUESTS = Topic("requests", "user_id, else session_id", 4, 7 * DAY_MS, "delete", "Request", "apps", "serving")
+REQUESTS = Topic("requests", "user_id, else session_id", 4, 7 * DAY_MS, "delete", "Request", "asking apps", "serving")
 RECOMMENDATIONS = Topic(
-    "recommendations", "of the request", 8, 7 * DAY_MS, "delete", "Recommendation", "serving", "apps"
+    "recommendations", "of the request", 8, 7 * DAY_MS, "delete", "Recommendation", "serving", "asking apps"
 )
 EXAMPLES = Topic("examples", "none", 1, 7 * DAY_MS, "delete", "packed training examples", "streams", "trainer")
 LEARNING = Topic(
@@ -98,8 +102,19 @@ LEARNING = Topic(
     "trainer",
     "trainer",
 )
-MODEL = Topic("model", "alias or version", 1, -1, "compact", "snapshot announcements, aliases", "trainer", "serving")
-MODEL_DELTAS = Topic("model-deltas", "version", 1, DAY_MS, "delete", "weight deltas, chunked", "trainer", "serving")
+MODEL = Topic(
+    "model",
+    "alias or version",
+    1,
+    -1,
+    "compact",
+    "snapshot announcements, aliases",
+    "trainer, operators",
+    "trainer, serving",
+)
+MODEL_DELTAS = Topic(
+    "model-deltas", "version", 1, DAY_MS, "delete", "weight deltas, chunked", "trainer", "trainer, serving"
+)
 ERASURES = Topic(
     "erasures",
     "user_id, then its digest",
@@ -119,7 +134,7 @@ DEAD_LETTERS = Topic(
     "delete",
     "refused messages, raw",
     "workers",
-    "people",
+    "streams, people",
     {"max.message.bytes": "2097152"},  # the largest message that a broker takes, and the reasons in its headers
 )
 

@@ -22,10 +22,11 @@ from kafka import TopicPartition
 from kafka.structs import OffsetAndMetadata
 
 from headwater.errors import HeadwaterError, Stalled, Unavailable
-from headwater.kafka import consumer, ensure_topics, producer
+from headwater.kafka import consumer, producer, take_part
 from headwater.process import Operations, run_worker
+from headwater.security.parties import SERVING
 from headwater.settings import Settings
-from headwater.topics import REQUESTS, topic_name
+from headwater.topics import EVENTS, REQUESTS, topic_name
 from models.published.stores import open_store
 from serving.answering import Answering
 from serving.catalogue import Catalogue
@@ -86,7 +87,8 @@ class ServingWorker:
     def await_servers(self) -> None:
         """The topics are made. A store that is away is not waited for: without it, popular items answer. One that does
         not let us in never will."""
-        self.operations.retry.call("kafka", lambda: ensure_topics(self.settings.kafka))
+        spared = () if self.settings.serving.exposures else (EVENTS.name,)
+        self.operations.retry.call("kafka", lambda: take_part(self.settings.kafka, SERVING, spared))
         with contextlib.suppress(Unavailable):
             self.store.check()
 

@@ -18,8 +18,9 @@ from faust.exceptions import ConsumerNotStarted
 from kafka import TopicPartition
 
 from headwater.errors import AnotherLog, NewerFormat, Stalled, StoreDamaged
-from headwater.kafka import consumer, end_offsets, ensure_topics
+from headwater.kafka import consumer, end_offsets, take_part
 from headwater.process import Operations, Stopped, run_worker
+from headwater.security.parties import STREAMS
 from headwater.settings import KafkaSettings, Settings
 from headwater.topics import EVENTS, EXAMPLES, topic_name
 from streams.agents import Agents
@@ -55,7 +56,7 @@ class StreamsWorker:
     def await_servers(self) -> None:
         """Topics are made, the store answers, what it holds can be read, and it has folded no other log."""
         kafka, store, retry = self._settings.kafka, self._store, self._operations.retry
-        retry.call("kafka", lambda: ensure_topics(kafka))
+        retry.call("kafka", lambda: take_part(kafka, STREAMS))
         self._partitions = retry.call("kafka", lambda: _example_partitions(self._settings))
         log.info("store", extra={"found": retry.call("redis", store.ping), "at": store.address})
         retry.call("redis", store.claim)

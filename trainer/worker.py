@@ -25,8 +25,9 @@ import torch
 from headwater.errors import BundleError, HeadwaterError, SettingsError, Unavailable
 from headwater.events import now_ms
 from headwater.examples import CatalogueEntry, Example
-from headwater.kafka import ensure_topics, producer
+from headwater.kafka import producer, take_part
 from headwater.process import Operations, run_worker
+from headwater.security.parties import TRAINER
 from headwater.settings import Settings
 from headwater.topics import LEARNING
 from models.config import differences, model_config
@@ -73,7 +74,7 @@ class TrainerWorker:
         """The directory is ours, and the topics are made."""
         self.checkpoints = Checkpoints(self.settings.trainer.directory, self.operations.log)
         self._opened.callback(self.checkpoints.close)
-        self.operations.retry.call("kafka", lambda: ensure_topics(self.settings.kafka))
+        self.operations.retry.call("kafka", lambda: take_part(self.settings.kafka, TRAINER))
 
     def open(self) -> None:
         """Restore the learner and find its place in the log. Raises CheckpointError when there is none."""

@@ -12,7 +12,7 @@ def command(
     docs: Annotated[Path, typer.Option(metavar="DIR", help="The docs folder to write to.")] = Path("docs"),
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 when a page is not current.")] = False,
 ) -> None:
-    """Write docs/contract (JSON Schemas, AsyncAPI 3, topics) and docs/settings.md from the models."""
+    """Write docs/contract (JSON Schemas, AsyncAPI 3, topics), docs/settings.md and docs/acls.md from the models."""
     from console.contract_pages import pages
 
     stale = []

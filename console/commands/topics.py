@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,11 +11,17 @@ from console.commands.option_groups import grouped
 from console.commands.options import Json, KafkaOptions
 from console.printing import printer
 
+if TYPE_CHECKING:
+    from console.look.cluster import TopicState
+
 
 @grouped
 def command(
     *,
     servers: KafkaOptions,
+    make: Annotated[
+        bool, typer.Option("--make", help="First make those that are missing: where workers may not (docs/acls.md).")
+    ] = False,
     mend: Annotated[
         bool,
         typer.Option("--mend", help="First set compacted topics to keep removals, where they do not (see doctor)."),
@@ -24,12 +30,15 @@ def command(
 ) -> None:
     """The topics: who writes and reads each, its partitions, records and size."""
     import orjson
-    from rich.table import Table
 
     from console.look.cluster import topic_states
     from console.look.removals import mend_removals
+    from headwater.kafka import ensure_topics
 
     kafka = servers.settings().kafka
+    if make:
+        for name in ensure_topics(kafka):
+            print(f"{name} is made", file=sys.stderr)
     states = topic_states(kafka)
     if mend:
         for name in mend_removals(kafka, [state.name for state in states if state.partitions]):
@@ -53,6 +62,12 @@ def command(
         ]
         print(orjson.dumps(rows).decode())
         return
+    _print(states)
+
+
+def _print(states: list[TopicState]) -> None:
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("topic", "key", "carries", "written by", "read by", "kept"):
         table.add_column(name)

@@ -11,6 +11,7 @@ from headwater.kafka.connections import (
 )
 from headwater.kafka.producer import abandon
 from headwater.kafka.reading import BoundedReader, Span, end_offsets, read_partitions, read_topic
+from headwater.kafka.rights import take_part
 
 __all__ = [
     "BoundedReader",
@@ -26,4 +27,5 @@ __all__ = [
     "producer",
     "read_partitions",
     "read_topic",
+    "take_part",
 ]

@@ -31,6 +31,7 @@ __all__ = [
     "missing_topic",
     "not_allowed",
     "producer",
+    "whoami",
 ]
 
 LISTED_WITHIN_S = 30.0
@@ -131,12 +132,15 @@ def _connected(client: Any, kafka: KafkaSettings, config: dict[str, Any]) -> Any
         ) from error
 
 
-def ensure_topics(kafka: KafkaSettings, partitions: dict[str, int] | None = None) -> list[str]:
-    """Create the topics of the table that are missing under the prefix. Existing topics are left as they are.
+def ensure_topics(
+    kafka: KafkaSettings, partitions: dict[str, int] | None = None, topics: Sequence[Topic] = TOPICS
+) -> list[str]:
+    """Create topics of the table that are missing under the prefix. Existing topics are left as they are.
 
     Parameters
         kafka: where, and the prefix.
         partitions: overrides the table's partition counts, by topic name.
+        topics: which; a worker names those that it uses.
 
     Returns
         The names created, sorted, once the broker lists all of them: Kafka has made a topic a moment before it lists
@@ -152,7 +156,7 @@ def ensure_topics(kafka: KafkaSettings, partitions: dict[str, int] | None = None
     admin = admin_client(kafka)
     try:
         present = set(admin.list_topics())
-        missing = [topic for topic in TOPICS if topic_name(topic, kafka.prefix) not in present]
+        missing = [topic for topic in topics if topic_name(topic, kafka.prefix) not in present]
         denied = _denied(admin, [topic_name(topic, kafka.prefix) for topic in missing])
         if denied:
             raise not_allowed(kafka, denied)
@@ -171,14 +175,25 @@ def ensure_topics(kafka: KafkaSettings, partitions: dict[str, int] | None = None
         if error.retriable:
             raise Unavailable(f"{text} Check Kafka.") from error
         if isinstance(error, AuthorizationError):
-            who = f"user {kafka.sasl_username!r}" if kafka.sasl_username else "this user"
+            names = ", ".join(topic_name(topic, kafka.prefix) for topic in missing)
             raise AccessDenied(
-                f"{text} Allow {who} to create topics (kafka-acls --add --operation Create --cluster), or make them "
-                "beforehand: `headwater topics` lists them."
+                f"{kafka.bootstrap} has no topic {names}, and does not allow {whoami(kafka)}: Create on topic {names}. "
+                "Make them beforehand: `headwater topics --make` as the user `operator` (`headwater acls`)"
             ) from error
         raise SettingsError(f"{text} Check kafka.replication (now {kafka.replication}).") from error
     finally:
         admin.close()
+
+
+def whoami(kafka: KafkaSettings) -> str:
+    """Whom Kafka sees in us, in words."""
+    if kafka.sasl_username is not None:
+        return f"user {kafka.sasl_username!r}"
+    if kafka.security_protocol.startswith("SASL"):
+        return "the user of our token"
+    if kafka.ssl_certfile is not None:
+        return f"the user of the certificate {kafka.ssl_certfile}"
+    return "user 'ANONYMOUS'"
 
 
 def existing_topic(kafka: KafkaSettings, topic: Topic) -> str:
@@ -231,11 +246,10 @@ def _denied(admin: Any, names: Sequence[str]) -> list[str]:
 
 def not_allowed(kafka: KafkaSettings, names: Sequence[str]) -> AccessDenied:
     """The error of topics that this user may not describe."""
-    who = kafka.sasl_username or "ANONYMOUS"
+    prefix = f" --prefix {kafka.prefix}" if kafka.prefix else ""
     return AccessDenied(
-        f"user {who!r} may not describe {', '.join(names)} at {kafka.bootstrap}, so that they look as if they were "
-        f"missing. Allow it: kafka-acls --bootstrap-server {kafka.bootstrap} --add --allow-principal 'User:{who}' "
-        f"--operation All --topic '{kafka.prefix or '*'}'{' --resource-pattern-type prefixed' if kafka.prefix else ''}"
+        f"Kafka at {kafka.bootstrap} does not allow {whoami(kafka)}: Describe on topic {', '.join(names)}, so that "
+        f"they look as if they were missing. Allow it: `headwater acls --kafka{prefix}` prints the commands"
     )
 
 

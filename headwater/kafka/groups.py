@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headwater.kafka.connections import admin_client, consumer
 from headwater.settings import KafkaSettings
@@ -14,12 +14,31 @@ from headwater.topics import Topic, topic_name
 if TYPE_CHECKING:
     from kafka.admin import KafkaAdminClient
 
-__all__ = ["ABSENT", "commit_offsets", "committed_offsets", "group_runs", "group_state"]
+__all__ = ["ABSENT", "commit_offsets", "committed_offsets", "group_description", "group_runs", "group_state"]
 
 ABSENT = "Absent"
 """The state of a group that the broker does not know: nobody has joined it yet, or all it committed is too old."""
 
 COORDINATOR_S = 5.0
+
+
+def group_description(admin: KafkaAdminClient, group: str) -> dict[str, Any] | None:
+    """What the broker says of a group, as kafka-python gives it; None where it has no coordinator yet.
+
+    Raises
+        KafkaError: it does not answer, or does not let us ask.
+    """
+    from kafka.errors import CoordinatorNotAvailableError
+
+    deadline = time.monotonic() + COORDINATOR_S
+    while True:
+        try:
+            described: dict[str, Any] = admin.describe_groups([group])[group]
+            return described
+        except CoordinatorNotAvailableError:  # a cluster that has never had a group makes their topic first
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(0.2)
 
 
 def group_state(admin: KafkaAdminClient, group: str) -> str:
@@ -28,17 +47,11 @@ def group_state(admin: KafkaAdminClient, group: str) -> str:
     Raises
         KafkaError: it does not tell, such as GroupAuthorizationFailedError.
     """
-    from kafka.errors import CoordinatorNotAvailableError, GroupAuthorizationFailedError
+    from kafka.errors import GroupAuthorizationFailedError
 
-    deadline = time.monotonic() + COORDINATOR_S
-    while True:
-        try:
-            described = admin.describe_groups([group])[group]
-            break
-        except CoordinatorNotAvailableError:  # a cluster that has never had a group makes their topic first
-            if time.monotonic() > deadline:
-                return ABSENT
-            time.sleep(0.2)
+    described = group_description(admin, group)
+    if described is None:
+        return ABSENT
     if GroupAuthorizationFailedError.__name__ in str(described.get("error")):
         raise GroupAuthorizationFailedError(group)
     state = str(described.get("group_state") or described.get("state_name") or described.get("state"))

@@ -97,7 +97,11 @@ def _told(error: Exception) -> int:
     """Tell what ended the work; the exit code."""
     denied = refusal(error)
     if denied is not None and not isinstance(denied, AccessDenied):
-        log.error("a server refuses what this worker asks of it: %r. Allow it there, then start again", denied)
+        log.error(
+            "a server refuses what this worker asks of it: %r. Allow it there (`headwater acls` prints what each "
+            "worker needs), then start again; what exactly is missing is told at the start",
+            denied,
+        )
         return EXIT_WRONG
     if denied is not None or (isinstance(error, HeadwaterError) and not isinstance(error, (Stalled, Unavailable))):
         log.error("%s", denied or error)

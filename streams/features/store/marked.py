@@ -22,7 +22,7 @@ from streams.features.store.values import decay_of, integers, is_mark, is_number
 
 __all__ = ["MarkedStore", "Whole"]
 
-ONCE, RECORD = Script("once"), Script("record")
+ONCE, RECORD, RIGHTS = Script("once"), Script("record"), Script("rights")
 SHARDS = "shards"
 FRESH_S = 1.0
 """How old what is known of the store as a whole may be where users are read."""
@@ -93,14 +93,24 @@ class MarkedStore:
         return min(policies, default=None)
 
     def check(self) -> None:
-        """Look that the server is there, and that the store is of as many slots as the settings say."""
+        """Look that the server is there, that the store is of as many slots as the settings say, and that this user may
+        read it."""
         self._server.check()
+        self._require_rights("read")
 
     def claim(self) -> None:
         """Make this a store of as many slots as the settings say, unless it is one of another number: before anything
-        is written. Raises SettingsError.
+        is written. Raises SettingsError, and AccessDenied where this user may not run every command.
         """
+        self._require_rights("write")
         self._are_ours(self._server.run([StoreCall(ONCE, [self.prefix + SHARDS], [self.slots.count])])[0])
+
+    def _require_rights(self, kind: str) -> None:
+        """Before a script that is refused a command takes the key for a damaged one, and begins it anew."""
+        refused = self._server.run([StoreCall(RIGHTS, [self.slots.home("rights")], [kind])])[0]
+        if refused:
+            names = ", ".join(sorted({one.decode() for one in refused}))
+            raise self._server.denied(f"it may not run {names} on keys {self.prefix}*")
 
     def _check_shards(self) -> None:
         """Before anything is read. A store of one slot may be of a release that did not say so."""

@@ -228,6 +228,10 @@ class StoreServer:
         found: list[Any] = pipe.execute(raise_on_error=False)
         return found
 
+    def denied(self, why: str) -> AccessDenied:
+        """The error of what this user may not do."""
+        return _refused(self.address, self.user, redis.exceptions.NoPermissionError(why))
+
     def check(self) -> None:
         """Look that the server is there, and may be used for this store."""
         self._connect()
