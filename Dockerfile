@@ -16,9 +16,10 @@ COPY trainer trainer
 COPY serving serving
 COPY replay replay
 COPY chaos chaos
+COPY recovery recovery
 COPY console console
 COPY embedded embedded
-RUN pip install ./headwater '.[cloud]' \
+RUN pip install ./headwater '.[cloud,backup]' \
     && useradd --create-home headwater \
     && mkdir -p /var/lib/headwater/trainer \
     && chown -R headwater /var/lib/headwater

@@ -34,7 +34,7 @@ from console.commands import (
     train,
     up,
 )
-from console.commands.recovery import rebuild
+from console.commands.recovery import backup, gap, rebuild, restore
 from console.commands.security import acls
 from headwater.errors import HeadwaterError
 
@@ -67,7 +67,10 @@ app.add_typer(audit.app, name="audit", rich_help_panel=LOOK)
 app.add_typer(bench.app, name="bench", rich_help_panel=LOOK)
 app.command("chaos", rich_help_panel=MEND)(chaos.command)
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=MEND)
+app.add_typer(backup.app, name="backup", rich_help_panel=MEND)
+app.command("restore", rich_help_panel=MEND)(restore.command)
 app.add_typer(rebuild.app, name="rebuild", rich_help_panel=MEND)
+app.command("accept-gap", rich_help_panel=MEND)(gap.command)
 app.command("rollback", rich_help_panel=MEND)(rollback.command)
 app.command("acls", rich_help_panel=MEND)(acls.command)
 app.command("contract", rich_help_panel=MEND)(contract.command)

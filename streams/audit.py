@@ -17,7 +17,7 @@ from headwater.kafka import read_partitions, read_topic
 from headwater.privacy import Erased
 from headwater.settings import Settings
 from headwater.signals import Signals
-from headwater.topics import DEAD_LETTERS, EVENTS, topic_name
+from headwater.topics import DEAD_LETTERS, EVENTS, IDENTITIES, topic_name
 from headwater.wire import EventRow, read_letter, read_past_events
 from streams.erasing import erased_users
 from streams.features.decay import Decay, ItemStatistics
@@ -62,12 +62,15 @@ class _Expected:
     duplicates: int = 0
 
 
-def audit(settings: Settings, end_offsets: Mapping[int, int] | None = None) -> AuditResult:
+def audit(
+    settings: Settings, end_offsets: Mapping[int, int] | None = None, copy: FeatureStore | None = None
+) -> AuditResult:
     """Compare the store with the `events` topic. The worker must have caught up and nothing may be written meanwhile.
 
     Parameters
         settings: Kafka, Redis and the world's prefix.
         end_offsets: by partition; how far the topic is read, to its end if None.
+        copy: what is compared, where it is not the store of the settings: one that was restored, as of these offsets.
 
     Returns
         ok when histories, counts and the ids remembered for duplicates are equal and decayed weights within 1e-9; else
@@ -76,11 +79,16 @@ def audit(settings: Settings, end_offsets: Mapping[int, int] | None = None) -> A
     Raises
         Unavailable: Kafka or Redis is away.
     """
-    store = FeatureStore(settings.redis, settings.kafka.prefix)
+    store = copy or FeatureStore(settings.redis, settings.kafka.prefix)
     try:
         decay = store.read_users([]).decay
         meanings = Limits.of(settings).meanings
         dead = refused_places(settings)
+        links = None
+        if copy is not None:
+            ends = end_offsets or {}
+            dead = {place: why for place, why in dead.items() if place[1] < ends.get(place[0], 0)}
+            links = {partition: mark + 1 for partition, mark in store.marks_of(IDENTITIES).items()}
         expected = _Expected(erased=erased_users(settings))
         difference: str | None = None
         marks = store.marks()
@@ -103,9 +111,10 @@ def audit(settings: Settings, end_offsets: Mapping[int, int] | None = None) -> A
             if end > 0 and folded != end - 1:
                 difference = difference or f"events[{partition}]: folded up to offset {folded}, the topic ends at {end}"
         difference = difference or next(_differences(expected, store, dead), None)
-        difference = difference or next(link_differences(settings, store), None)
+        difference = difference or next(link_differences(settings, store, links), None)
     finally:
-        store.close()
+        if copy is None:
+            store.close()
     return AuditResult(
         difference is None,
         difference,

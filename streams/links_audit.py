@@ -5,7 +5,7 @@ Before: a world whose workers have caught up. After: `streams.audit` tells the f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -23,12 +23,14 @@ __all__ = ["link_differences", "read_link", "refused_links"]
 CHUNK = 500
 
 
-def link_differences(settings: Settings, store: FeatureStore) -> Iterator[str]:
-    """Where the links in the store are others than the topic says. Raises Unavailable when a server is away."""
+def link_differences(settings: Settings, store: FeatureStore, ends: Mapping[int, int] | None = None) -> Iterator[str]:
+    """Where the links in the store are others than the topic says, up to these offsets. Raises Unavailable when a
+    server is away.
+    """
     marks = store.marks_of(IDENTITIES)
     refused, erased = refused_links(settings), erased_users(settings)
     expected: dict[str, Links] = {}
-    for (partition, oldest, _, end), records in read_partitions(settings.kafka, IDENTITIES):
+    for (partition, oldest, _, end), records in read_partitions(settings.kafka, IDENTITIES, end=ends):
         if oldest > 0:
             yield f"identities[{partition}]: deleted below offset {oldest}, nothing to compare with"
         read = -1

@@ -18,7 +18,7 @@ from headwater.errors import HeadwaterError, InvalidMessage
 from headwater.kafka import end_offsets, read_partitions
 from headwater.kafka.groups import committed_offsets, group_runs
 from headwater.settings import Settings
-from headwater.topics import DEAD_LETTERS, EVENTS, IDENTITIES, ITEMS, USERS, Topic
+from headwater.topics import DEAD_LETTERS, ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic
 from headwater.wire import EventRow, decode_user_record
 from streams.audit import read_as_folded, refused_places
 from streams.erasing import ErasedUsers, erased_users, from_before_erasure
@@ -33,7 +33,7 @@ from streams.told import catalogue_entry, counted_letter, record_place
 
 __all__ = ["GROUP_READ", "Refill", "Refilled"]
 
-GROUP_READ = (EVENTS, ITEMS, USERS, IDENTITIES, DEAD_LETTERS)
+GROUP_READ = (EVENTS, ITEMS, USERS, IDENTITIES, ERASURES, DEAD_LETTERS)
 """What the group `streams` reads, and a rebuild too."""
 
 GROUP = "streams"

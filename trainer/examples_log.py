@@ -34,6 +34,10 @@ GROUP = "trainer"
 POLL_RECORDS = 200
 ANSWER_TIMEOUT_MS = 3000
 END_EVERY_S = 0.25
+REMEDY = (
+    "Bring the log back; or run `headwater accept-gap` and start the trainer again, to go on with what the log holds "
+    "and keep what was learned; or move the trainer's directory away to learn anew."
+)
 QUIET_S = 60.0
 """Duplicates that came longer ago are over."""
 
@@ -48,6 +52,7 @@ class Progress:
         marks: newest position learned, by partition of `events`.
         duplicates: examples dropped, because they were learned before.
         dead_letters: refused records by reason.
+        gaps: records that were passed over because a person gave leave: [the next one then, the first after, ms].
     """
 
     offset: int = 0
@@ -55,6 +60,12 @@ class Progress:
     marks: dict[int, EventPosition] = field(default_factory=dict)
     duplicates: int = 0
     dead_letters: dict[str, int] = field(default_factory=dict)
+    gaps: list[list[int]] = field(default_factory=list)
+
+    @property
+    def passed_over(self) -> int:
+        """Records behind gaps; of a log that was made anew nobody knows how many there were."""
+        return sum(max(0, after - before) for before, after, _ in self.gaps)
 
     @property
     def place(self) -> EntryPlace:
@@ -89,7 +100,10 @@ class Progress:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
-        return {**asdict(self), "marks": {str(partition): list(mark) for partition, mark in self.marks.items()}}
+        told = {**asdict(self), "marks": {str(partition): list(mark) for partition, mark in self.marks.items()}}
+        if not self.gaps:  # an older release reads what has none
+            del told["gaps"]
+        return told
 
     @classmethod
     def from_json(cls, body: dict[str, Any]) -> Progress:
@@ -170,9 +184,10 @@ class ExamplesLog:
         producer: sends dead letters.
         retry: waits for a broker that is away.
         log: told of what was refused.
+        accept_gap: where the log no longer holds `progress`, begin where it does, and keep that in `progress.gaps`.
 
     Raises
-        CheckpointError: the log no longer holds `progress`, or is another one.
+        CheckpointError: the log no longer holds `progress`, or is another one, and there is no leave to pass that over.
 
     Delivery: `take` moves `progress` past what it returns, and the caller learns all of it before its next checkpoint.
     So weights and progress in a checkpoint always belong together, and a crash repeats exactly what the checkpoint
@@ -186,6 +201,7 @@ class ExamplesLog:
         producer: KafkaProducer,
         retry: Retry,
         log: logging.Logger,
+        accept_gap: bool = False,
     ) -> None:
         self.partition = TopicPartition(topic_name(EXAMPLES, kafka.prefix), 0)
         self._events = topic_name(EVENTS, kafka.prefix)
@@ -208,6 +224,9 @@ class ExamplesLog:
         first, end = retry.call("kafka", self._range)
         self.progress = progress or Progress(offset=first)
         at = self.progress.offset
+        if not first <= at <= end and accept_gap:
+            self._pass_over(at, first)
+            at = first
         if not first <= at <= end:
             self.close()
             raise CheckpointError(
@@ -217,9 +236,18 @@ class ExamplesLog:
                     if at < first
                     else "it is another, shorter log. "
                 )
-                + "Bring the log back, or move the trainer's directory away to learn anew from what the log holds."
+                + REMEDY
             )
         self._consumer.seek(self.partition, at)
+
+    def _pass_over(self, at: int, first: int) -> None:
+        """Go on where the log begins. The marks of another log would hide what is new in this one."""
+        progress = self.progress
+        progress.gaps.append([at, first, now_ms()])
+        progress.offset, progress.taken = first, 0
+        if at > first:
+            progress.marks = {}
+        self._log.warning("goes on behind a gap", extra={"from": self._name(at), "to": self._name(first)})
 
     def _name(self, offset: int) -> str:
         return f"{self.partition.topic}[{self.partition.partition}]@{offset}"
@@ -301,8 +329,7 @@ class ExamplesLog:
         except OffsetOutOfRangeError as error:
             raise CheckpointError(
                 f"{self._name(self.progress.offset)} is no longer in the log: retention removed examples before "
-                "they were learned. Raise retention.ms, or give the trainer more of the machine; then restart it "
-                "with its directory moved away to learn from what the log holds."
+                f"they were learned. Raise retention.ms, or give the trainer more of the machine. {REMEDY}"
             ) from error
 
     def _open_next(self) -> bool:

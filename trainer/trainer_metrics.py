@@ -34,6 +34,8 @@ class TrainerMetrics(Collector):
     duplicates: int = 0
     only_duplicates_s: float = 0.0
     capped: int = 0
+    passed_over: int = 0
+    gaps: int = 0
     dead_letters: Mapping[str, int] = field(default_factory=dict)
     marks: Mapping[int, int] = field(default_factory=dict)
     lag: int = 0
@@ -66,6 +68,7 @@ class TrainerMetrics(Collector):
         yield CounterMetricFamily(
             "headwater_examples_capped", "Examples passed over: their users do more than people can.", value=self.capped
         )
+        yield from self._of_gaps()
         yield from self._of_share()
         text = "Offset in events of the newest example learned; those at or below it are duplicates."
         marks = {str(partition): offset for partition, offset in self.marks.items()}
@@ -111,6 +114,14 @@ class TrainerMetrics(Collector):
         yield GaugeMetricFamily("headwater_checkpoint_seconds", "Time the last one took.", value=self.checkpoint_s)
         yield GaugeMetricFamily(
             "headwater_checkpoint_offset", "Record that a restart would go on at.", value=self.checkpoint_offset
+        )
+
+    def _of_gaps(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(
+            "headwater_example_gaps", "Gaps in the log of examples that were passed over by leave.", value=self.gaps
+        )
+        yield CounterMetricFamily(
+            "headwater_examples_passed_over", "Records of examples in these gaps, known ones.", value=self.passed_over
         )
 
     def _of_share(self) -> Iterator[Metric]:

@@ -38,6 +38,7 @@ from models.published.bundle import Bundle
 from models.published.stores import BundleStore, newest_version, open_store
 from trainer.checkpoints import Checkpoints
 from trainer.examples_log import DuplicatesWatch, ExamplesLog, Progress
+from trainer.gap import gap_accepted, gap_taken
 from trainer.publication_retry import PublicationRetry
 from trainer.publisher import Publisher
 from trainer.registry import Registry
@@ -88,7 +89,8 @@ class TrainerWorker:
             lambda: producer(settings.kafka, max_block_ms=10_000, delivery_timeout_ms=10_000, request_timeout_ms=5_000),
         )
         self._opened.callback(writer.close, timeout=5)
-        self.log = ExamplesLog(settings.kafka, progress, writer, retry, log)
+        leave = gap_accepted(settings.trainer.directory)
+        self.log = ExamplesLog(settings.kafka, progress, writer, retry, log, leave)
         self._opened.callback(self.log.close)
         self.sharing = Sharing(settings, self.learner, self.log, writer, self.operations, extra.get("newest"))
         store = open_store(settings.trainer.bundles)
@@ -106,6 +108,9 @@ class TrainerWorker:
         self.metrics.checkpoint_offset = self.log.progress.offset
         self.metrics.prequential = self.learner.prequential
         self.operations.registry.register(self.metrics)
+        if leave:  # for this once: what was passed over stands in a checkpoint before it is used up
+            self._checkpoint(wait=True)
+            gap_taken(settings.trainer.directory)
         log.info(
             "learning from",
             extra={
@@ -224,7 +229,7 @@ class TrainerWorker:
     def _publish(self, *, full: bool, wait: bool = False) -> None:
         wait = wait or self.settings.trainer.publish_every_examples > 0  # the log alone decides what is published
         bundles = self.publisher.published["bundle"]
-        self.publisher.newest = self.sharing.newest.to_json()
+        self.publisher.newest = self.sharing.newest.to_json() | self._gaps()
         self.publisher.publish(examples_offset=self.log.progress.offset, now_ms=now_ms(), full=full, wait=wait)
         if self.publisher.broken:
             raise HeadwaterError(
@@ -243,6 +248,11 @@ class TrainerWorker:
         self._observe(None)
         if self.registry.live is not None or self.publisher.held_back is not None:
             self.operations.ready()
+
+    def _gaps(self) -> dict[str, int]:
+        """What a publication says of gaps; nothing where there are none."""
+        passed_over = self.log.progress.passed_over
+        return {"examples_passed_over": passed_over} if passed_over else {}
 
     def _checkpoint(self, *, wait: bool) -> None:
         progress = self.log.progress
@@ -280,6 +290,7 @@ class TrainerWorker:
         metrics, progress, publisher = self.metrics, self.log.progress, self.publisher
         metrics.examples, metrics.capped = self.learner.examples_seen, self.learner.limit.capped
         metrics.duplicates, metrics.dead_letters = progress.duplicates, progress.dead_letters
+        metrics.passed_over, metrics.gaps = progress.passed_over, len(progress.gaps)
         metrics.marks = {partition: mark.offset for partition, mark in progress.marks.items()}
         metrics.lag = metrics.lag if lag is None else lag
         metrics.version, metrics.published_ms = publisher.version, publisher.published_ms

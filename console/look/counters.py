@@ -27,6 +27,8 @@ COUNTERS = (
              "see that Redis keeps its data (appendonly yes); what was lost is folded again"),
     _Counter("trainer", "headwater_examples_capped_total", "examples of users who do more than people can, not learned",
              "a crawler? Leave it out at the source; for people so quick raise model.overrides.teach_per_minute"),
+    _Counter("trainer", "headwater_example_gaps_total", "gaps in the log of examples were passed over, by leave",
+             "what was in them is not learned; its checkpoint and `headwater_examples_passed_over_total` say how much"),
     _Counter("serving", "headwater_not_finite_scores_total", "scores were no numbers and were left out",
              "`headwater rollback` to an older model, and report it"),
     _Counter("serving", "headwater_items_refused_total", "catalogue records could not be read",

@@ -18,7 +18,8 @@ from headwater.topics import TOPICS
 ROOT = Path(__file__).resolve().parents[2]
 
 FLOORS = {
-    "console": 5,
+    "console": 6,
+    "recovery": 5,
     "replay": 4,
     "trainer": 3,
     "serving": 3,

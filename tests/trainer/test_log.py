@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -173,6 +174,28 @@ def test_a_log_that_no_longer_holds_the_checkpoints_place_is_a_clear_error(
         ExamplesLog(settings.kafka, Progress(offset=50), writer, RETRY, LOG)
     taken, _ = read(settings, writer, None, 64, 4)
     assert len(taken) == 25
+
+
+@pytest.mark.parametrize(("at", "marks"), [(1, {0: EventPosition(9, 0)}), (50, {})])
+def test_with_leave_a_trainer_goes_on_behind_a_gap_and_keeps_what_it_was(
+    at: int, marks: dict[int, EventPosition], settings: Settings, writer: KafkaProducer
+) -> None:
+    append(settings, ring_records(100))
+    partition = TopicPartition(topic_name(EXAMPLES, settings.kafka.prefix), 0)
+    with closing(admin_client(settings.kafka)) as admin:
+        admin.delete_records({partition: 3})
+    before = Progress(offset=at, taken=2, marks={0: EventPosition(9, 0)})
+    assert "gaps" not in before.to_json(), "an older release reads it"
+    log = ExamplesLog(settings.kafka, before, writer, RETRY, LOG, accept_gap=True)
+    log.close()
+    assert (log.progress.offset, log.progress.taken, log.progress.marks) == (3, 0, marks)
+    ((left, went_on, _),) = log.progress.gaps
+    assert (left, went_on, log.progress.passed_over) == (at, 3, max(0, 3 - at))
+    again = Progress.from_json(log.progress.to_json())
+    assert again == log.progress
+    log = ExamplesLog(settings.kafka, again, writer, RETRY, LOG, accept_gap=True)
+    log.close()
+    assert log.progress == again, "there is no gap any more"
 
 
 def test_a_catalogue_entry_passes_in_its_place(settings: Settings, writer: KafkaProducer) -> None:

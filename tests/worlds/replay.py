@@ -105,11 +105,16 @@ class Replayed:
 
         eventually(is_there, 60, "items in the log")
 
-    def close(self) -> None:
+    def stop(self) -> None:
+        """All workers, beside each other."""
         for worker in self._workers:
             worker.tell_to_stop()
         for worker in reversed(self._workers):
             worker.__exit__()
+        self._workers = []
+
+    def close(self) -> None:
+        self.stop()
         self.world.close()
 
 

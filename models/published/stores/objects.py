@@ -30,7 +30,7 @@ from models.published.layout import (
     unpack_bundle,
 )
 
-__all__ = ["ObjectStore"]
+__all__ = ["ObjectFiles", "ObjectStore"]
 
 PIECE_BYTES = 8 << 20
 CHUNK_BYTES = 1 << 20
@@ -60,14 +60,15 @@ PANIC = "PanicException"
 """What obstore makes of a bug of its own, beside the tree of exceptions: it must end no worker."""
 
 
-class ObjectStore:
-    """See `BundleStore`.
+class ObjectFiles:
+    """Objects below a URL, as files.
 
     Parameters
         url: `s3://BUCKET/PREFIX`, or another of the settings' schemes.
 
     Raises
-        SettingsError: obstore is not installed, or refuses the URL or what the environment says.
+        SettingsError: here, obstore is not installed, or refuses the URL or what the environment says.
+        Unavailable: from every method, the store is away, or does not let us do this.
     """
 
     def __init__(self, url: str) -> None:
@@ -100,12 +101,61 @@ class ObjectStore:
             raise SettingsError(
                 f"{url} cannot be used ({_short(error)}): check the URL and {self._variables} in the environment"
             ) from error
-        self._taken: tuple[str, set[str]] = ("", set())  # of the bundle that is being written, what was
 
     @property
     def address(self) -> str:
         """For messages."""
         return self._url
+
+    def put(self, path: str, data: bytes) -> None:
+        """Write an object, whole or not at all."""
+        with self._asked(f"{path} could not be written"):
+            self._obstore.put(self._store, path, data, use_multipart=False)
+
+    def get(self, path: str) -> bytes:
+        """An object. Raises FileNotFoundError."""
+        with self._asked(f"{path} could not be read"):
+            return bytes(self._obstore.get(self._store, path).bytes())
+
+    def paths(self, prefix: str = "") -> list[str]:
+        """Of all objects below a folder, or of all."""
+        with self._asked("what is there could not be listed"):
+            listed = self._obstore.list(self._store, prefix=prefix or None)
+            return sorted(one["path"] for batch in listed for one in batch)
+
+    def delete(self, paths: list[str]) -> None:
+        """Remove these."""
+        with self._asked(f"{len(paths)} objects could not be removed"):
+            self._obstore.delete(self._store, paths)
+
+    @contextmanager
+    def _asked(self, what: str) -> Iterator[None]:
+        """The store's errors as ours. Raises Unavailable, and FileNotFoundError where an object is missing."""
+        try:
+            yield
+        except BaseException as error:
+            if not isinstance(error, self._errors) and type(error).__name__ != PANIC:
+                raise
+            text, said = str(error), _short(error)
+            if NO_BUCKET.search(text):
+                remedy = "there is no such bucket: make it, or correct `bundles` in the settings"
+            elif isinstance(error, FileNotFoundError):
+                raise FileNotFoundError(said) from None
+            elif "169.254.169.254" in text:
+                remedy = f"no credentials are given, and this machine has none of its own: set {self._variables}"
+            elif NOT_LET_IN.search(text):
+                remedy = f"we are not let in: check {self._variables}; to list, read, write and delete must be allowed"
+            else:
+                remedy = f"is it away? Check the network and {self._variables}"
+            raise Unavailable(f"{self._url}: {what} ({said}): {remedy}.") from None
+
+
+class ObjectStore(ObjectFiles):
+    """See `BundleStore`. Parameters and errors are those of `ObjectFiles`."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._taken: tuple[str, set[str]] = ("", set())  # of the bundle that is being written, what was
 
     def write(self, bundle: Bundle) -> str:
         """Keep a bundle; its name."""
@@ -181,27 +231,6 @@ class ObjectStore:
                     if parse_name(name):
                         found.setdefault(name, set()).add(file)
         return sorted(found.items(), key=lambda one: (parse_name(one[0]), one[0]))
-
-    @contextmanager
-    def _asked(self, what: str) -> Iterator[None]:
-        """The store's errors as ours. Raises Unavailable, and FileNotFoundError where an object is missing."""
-        try:
-            yield
-        except BaseException as error:
-            if not isinstance(error, self._errors) and type(error).__name__ != PANIC:
-                raise
-            text, said = str(error), _short(error)
-            if NO_BUCKET.search(text):
-                remedy = "there is no such bucket: make it, or correct `bundles` in the settings"
-            elif isinstance(error, FileNotFoundError):
-                raise FileNotFoundError(said) from None
-            elif "169.254.169.254" in text:
-                remedy = f"no credentials are given, and this machine has none of its own: set {self._variables}"
-            elif NOT_LET_IN.search(text):
-                remedy = f"we are not let in: check {self._variables}; to list, read, write and delete must be allowed"
-            else:
-                remedy = f"is it away? Check the network and {self._variables}"
-            raise Unavailable(f"{self._url}: {what} ({said}): {remedy}.") from None
 
 
 def _plain_http(scheme: str) -> dict[str, bool]:

@@ -12,10 +12,13 @@ Each part says which keys it has: `marked.py` the marks and the `landmark` of th
 `told.py`; `slots.py` says where they lie. docs/decisions/0018 has the proof.
 """
 
+from streams.features.store.copies import Copied
 from streams.features.store.known import KnownMarks
 from streams.features.store.slots import Slots
 from streams.features.store.standing import StoreStanding
 from streams.features.store.store import FeatureStore
 from streams.features.store.values import Batch, Reading, SlotMarks, Verdict
 
-__all__ = ["Batch", "FeatureStore", "KnownMarks", "Reading", "SlotMarks", "Slots", "StoreStanding", "Verdict"]
+__all__ = [
+    "Batch", "Copied", "FeatureStore", "KnownMarks", "Reading", "SlotMarks", "Slots", "StoreStanding", "Verdict",
+]  # fmt: skip

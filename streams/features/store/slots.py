@@ -12,7 +12,7 @@ from zlib import crc32
 
 from headwater.topics import ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic
 
-__all__ = ["MARKS", "Slots", "escaped"]
+__all__ = ["KINDS", "MARKS", "NAMES", "Slots", "escaped"]
 
 MARKS = {
     EVENTS.name: "marks",
@@ -22,6 +22,12 @@ MARKS = {
     ERASURES.name: "marks:erasures",
 }
 """By topic, the hash of partition -> offset of the newest record that has its effect."""
+
+KINDS = ("u", "t", "w", "a", "i", "item", "p")
+"""Of keys that end in an id, after a colon."""
+
+NAMES = (*MARKS.values(), "marks:dead", "dead", "landmark", "popular", "totals", "private", "shards", "rebuilding")
+"""Of the others, where there is one slot."""
 
 
 class Slots:
@@ -72,6 +78,18 @@ class Slots:
         for one in ids:
             found.setdefault(self.of(one), []).append(one)
         return found
+
+    def owns(self, key: str) -> bool:
+        """Whether a key that begins with the prefix is of this world, and not of one with a longer prefix.
+
+        >>> [Slots("", 1).owns(key) for key in ("u:ada", "trial.u:ada", "marks")]
+        [True, False, True]
+        """
+        name = key.removeprefix(self.prefix)
+        if self.count > 1:
+            return name.startswith(("{s", "{all}")) or name == "shards"
+        kind, colon, _ = name.partition(":")
+        return name in NAMES or bool(colon and kind in KINDS)
 
     def pattern(self, kind: str) -> str:
         """A glob that all keys of a kind fit."""

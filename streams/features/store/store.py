@@ -7,9 +7,9 @@ from itertools import islice
 from typing import Literal
 
 from streams.features.store.batches import BatchWrites
+from streams.features.store.copies import StoreCopies
 from streams.features.store.erasures import ErasureWrites
 from streams.features.store.server import StoreCall
-from streams.features.store.slots import escaped
 from streams.features.store.statistics import ItemReads
 
 __all__ = ["FeatureStore"]
@@ -18,7 +18,7 @@ TOLD_S = 60
 """A rebuild that was killed is one no more after so long."""
 
 
-class FeatureStore(ItemReads, BatchWrites, ErasureWrites):
+class FeatureStore(ItemReads, BatchWrites, ErasureWrites, StoreCopies):
     """Reads and writes features under one prefix. Parameters and errors are those of `MarkedStore`."""
 
     def ids(self, kind: Literal["u", "w", "i", "item"]) -> Iterator[str]:
@@ -29,11 +29,10 @@ class FeatureStore(ItemReads, BatchWrites, ErasureWrites):
             yield self.slots.id_of(key.decode(), kind)
 
     def erase(self, slot: int | None = None) -> None:
-        """Take away all keys under the prefix; or those of one slot, with its marks."""
-        head = self.prefix if slot is None else self.slots.key(slot, "")
-        keys = iter(list(self._server.keys(f"{escaped(head)}*")))
+        """Take away all keys of this world; or those of one slot, with its marks."""
+        keys = iter(self.own_keys(slot))
         while some := list(islice(keys, 1000)):
-            self._server.run([StoreCall("UNLINK", [key.decode()]) for key in some])
+            self._server.run([StoreCall("UNLINK", [key]) for key in some])
 
     def tell_rebuilding(self, told: str | None) -> None:
         """Let whoever looks know that the features are being made again, and how far that is; None: it is over."""
