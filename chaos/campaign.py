@@ -214,7 +214,8 @@ def run(
         say(f"{time.monotonic() - began_s:6.1f} s  quiet; judging")
         if trouble is not None:
             result.violations["everything is worked off"] = [trouble]
-        aftermath = Aftermath(stack, ledger, load, asked.seed)
+        turned = any(one.took and one.planned.fault == "clock_streams" for one in result.faults)
+        aftermath = Aftermath(stack, ledger, load, asked.seed, turned)
         _judge(aftermath, result, say)
     result.violations[BEHAVED] = list(stack.wrong)  # what came at the very end is in it
     result.counts, result.figures = dict(ledger.counts), aftermath.figures

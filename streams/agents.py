@@ -36,6 +36,7 @@ from streams.features.store import FeatureStore, StoreStanding
 from streams.intake import Intake, StoreMarks
 from streams.losses import Losses
 from streams.outbox import ExamplesOutbox, RefusedMessage
+from streams.past_refusals import LogReading, refused_since
 from streams.rebuild import rebuilt
 from streams.rounds import EventRounds, after
 from streams.streams_metrics import StreamsMetrics
@@ -75,7 +76,10 @@ class Agents:
         self._standing: dict[str, StoreStanding] = {}
         self._rounds = EventRounds(
             settings.streams, Limits.of(settings), store, outbox, metrics, losses, self._retry,
-            lambda users: rebuilt(settings, users, operations.progress),
+            LogReading(
+                lambda users: rebuilt(settings, users, operations.progress),
+                lambda since_ms: refused_since(settings, since_ms),
+            ),
         )  # fmt: skip
         self._erasing = ErasureRounds(settings.streams, store, outbox, self._retry)
         self._prefix = prefix = settings.kafka.prefix

@@ -26,11 +26,14 @@ from streams.features.state import UserState
 from streams.features.store import FeatureStore
 from streams.links_audit import link_differences
 
-__all__ = ["AuditResult", "Place", "audit", "read_as_folded", "refused_places", "state_differences"]
+__all__ = ["BY_THE_CLOCK", "AuditResult", "Place", "audit", "read_as_folded", "refused_places", "state_differences"]
 
 CHUNK = 500
 TOLERANCE = 1e-9
 """Relative, of a decayed weight; so absolute times log2(e) of its logarithm."""
+
+BY_THE_CLOCK = ("event_time_ahead", "event_time_unit")
+"""Reasons that another clock, or another day, would not have."""
 
 Place = tuple[int, int, int]
 """Partition, offset, and the event's place in a packed record."""
@@ -158,7 +161,7 @@ def read_as_folded(record: Any, dead: Mapping[Place, str], meanings: Signals) ->
     found = read_past_events(record, meanings=meanings)
     for place in range(len(found)):
         reason = dead.get((record.partition, record.offset, place))
-        if reason in ("event_time_ahead", "event_time_unit", "items_not_exposure"):
+        if reason in BY_THE_CLOCK or reason == "items_not_exposure":
             found[place] = InvalidMessage(reason, "")
     return found
 

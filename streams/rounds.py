@@ -22,6 +22,7 @@ from headwater.process import Retry
 from headwater.settings import StreamsSettings
 from headwater.topics import EVENTS, topic_name
 from headwater.wire import EventRow, TimeBounds, read_events
+from streams.audit import Place
 from streams.features.decay import Decay, ItemStatistics
 from streams.features.fold import Folded, Folding, KnownBeside, Limits, fold_batch
 from streams.features.hot_users import HotUsers
@@ -30,6 +31,7 @@ from streams.features.state import EMPTY, UserState
 from streams.features.store import Batch, FeatureStore, KnownMarks, Reading
 from streams.losses import Losses
 from streams.outbox import ExamplesOutbox, RefusedMessage
+from streams.past_refusals import LogReading
 from streams.streams_metrics import StreamsMetrics
 from streams.unknown_types import UnknownTypes
 
@@ -85,7 +87,7 @@ class EventRounds:
         metrics: StreamsMetrics,
         losses: Losses,
         retry: Retry,
-        rebuilt: Callable[[Mapping[str, Mapping[int, int]]], dict[str, UserState]],
+        log: LogReading,
     ) -> None:
         self._limits = limits
         self._times = TimeBounds(settings.oldest_ms, max_ahead_ms=settings.max_ahead_s * 1000)
@@ -96,7 +98,9 @@ class EventRounds:
         self._metrics = metrics
         self._losses = losses
         self._retry = retry
-        self._rebuilt = rebuilt
+        self._log = log
+        self._began_ms = now_ms()
+        self._refused: Mapping[Place, str] | None = None  # by somebody's clock, before this worker began to read here
         self._hot = HotUsers(settings.hot_users)
         self._unknown_types = UnknownTypes(limits.meanings)
         self._known = KnownMarks(store.slots.count)
@@ -105,6 +109,7 @@ class EventRounds:
     async def positions(self) -> dict[int, int]:
         """Partition -> offset after the newest folded record, fresh from the store: where reading goes on."""
         self._forget()
+        self._began_ms, self._refused = now_ms(), None
         self._known.begin(await self._retry.call_blocking("redis", lambda: self._store.standing(EVENTS)))
         return after(self._known.low)
 
@@ -114,6 +119,7 @@ class EventRounds:
         After positions, nothing of it was folded: the store went back in time, and reading goes on from these.
         """
         started = time.monotonic()
+        await self._look_back(messages)
         parts = self._decode(messages)
         if self._store.slots.count > 1:  # what is filled again is of some slots: the users of others are not even read
             for partition, part in parts.items():
@@ -149,8 +155,16 @@ class EventRounds:
         self._metrics.round_seconds.observe(time.monotonic() - started)
         return None
 
+    async def _look_back(self, messages: Sequence[Message]) -> None:
+        """Before the first records that are older than this reading: another clock may have judged them."""
+        oldest_ms = min((message.timestamp for message in messages), default=self._began_ms)
+        if self._refused is None and oldest_ms < self._began_ms:
+            self._refused = await self._retry.call_async(
+                "kafka", lambda: asyncio.to_thread(self._log.refused, oldest_ms)
+            )
+
     def _decode(self, messages: Sequence[Message]) -> dict[int, _Decoded]:
-        times = self._times._replace(now_ms=now_ms())
+        times, refused = self._times._replace(now_ms=now_ms()), self._refused or {}
         parts: dict[int, _Decoded] = {}
         for message in messages:
             part = parts.setdefault(message.partition, _Decoded())
@@ -166,6 +180,10 @@ class EventRounds:
                 meanings=self._limits.meanings,
             )
             for place, row in enumerate(found):
+                if refused and (why := refused.get((message.partition, message.offset, place))):
+                    row = InvalidMessage(
+                        why, f"{EVENTS.name}[{message.partition}]@{message.offset}: was refused before"
+                    )
                 if isinstance(row, InvalidMessage):
                     part.refused.append(RefusedMessage(message, place, row))
                 else:
@@ -237,7 +255,7 @@ class EventRounds:
             self._losses.damaged(f"{self._store.prefix}u:{user}", "is made again from the log, as far as that goes")
         standing = await self._retry.call_blocking("redis", lambda: self._store.standing(EVENTS))
         wanted = {user: standing.marks_of(self._store.slots.of(user)) for user in damaged}
-        states = await self._retry.call_async("kafka", lambda: asyncio.to_thread(self._rebuilt, wanted))
+        states = await self._retry.call_async("kafka", lambda: asyncio.to_thread(self._log.rebuilt, wanted))
         await self._retry.call_blocking("redis", lambda: self._store.mend_users(damaged, states))
 
     def _conflict(self, on: str) -> None:

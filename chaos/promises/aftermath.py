@@ -16,6 +16,7 @@ from headwater.kafka import read_topic
 from headwater.recommendations import Recommendation
 from headwater.topics import RECOMMENDATIONS, Topic
 from headwater.wire import decode_recommendation
+from streams.audit import BY_THE_CLOCK, refused_places
 
 __all__ = ["Aftermath", "Record", "expected"]
 
@@ -28,11 +29,13 @@ class Aftermath:
 
     Parameters
         seed: of what is drawn for a closer look.
+        clocks_turned: whether a streams worker may have refused good events as from ahead.
     """
 
-    def __init__(self, stack: Stack, ledger: LoadLedger, load: Apps, seed: int) -> None:
+    def __init__(self, stack: Stack, ledger: LoadLedger, load: Apps, seed: int, clocks_turned: bool = False) -> None:
         self.stack = stack
         self.settings = stack.settings
+        self.clocks_turned = clocks_turned
         self.ledger = ledger
         self.load = load
         self.chance = random.Random(seed)
@@ -45,6 +48,14 @@ class Aftermath:
         if topic.name not in self._read:
             self._read[topic.name] = list(read_topic(self.settings.kafka, topic))
         return self._read[topic.name]
+
+    @cached_property
+    def refused_by_clock(self) -> frozenset[tuple[int, int, int]]:
+        """Places of events that a worker whose clock was turned has refused, for good: dead letters say so."""
+        if not self.clocks_turned:
+            return frozenset()
+        found = refused_places(self.settings)
+        return frozenset(place for place, reason in found.items() if reason in BY_THE_CLOCK)
 
     @cached_property
     def answers(self) -> dict[str, list[Recommendation]]:

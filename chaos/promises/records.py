@@ -54,8 +54,9 @@ def good_events(aftermath: Aftermath) -> Iterator[tuple[Place, dict[str, object]
         body = orjson.loads(record.value)
         several = body if isinstance(body, list) else [body]
         for place, event in enumerate(several):
-            if said is None or said[place] == "ok":
-                yield (record.partition, record.offset, place), event
+            at = (record.partition, record.offset, place)
+            if (said is None or said[place] == "ok") and at not in aftermath.refused_by_clock:
+                yield at, event
 
 
 def letters_are_complete(aftermath: Aftermath) -> Iterator[str]:
@@ -83,9 +84,13 @@ def letters_are_complete(aftermath: Aftermath) -> Iterator[str]:
         if not accepted:
             has = reasons or "none"
             yield f"{topic_of}[{at[0]}]@{at[1]}, event {at[2]}: refused as {reason}, dead-letters has {has}"
+    by_clock = 0
     for (topic_of, at), reasons in found.items():
-        if (topic_of, at) not in wanted and reasons != {"expired"}:
+        if topic_of == EVENTS.name and at in aftermath.refused_by_clock:
+            by_clock += 1
+        elif (topic_of, at) not in wanted and reasons != {"expired"}:
             yield f"{topic_of}[{at[0]}]@{at[1]}, event {at[2]}: it is good, and dead-letters has {reasons}"
+    aftermath.figures["refused by a clock"] = by_clock
 
 
 def examples_are_complete(aftermath: Aftermath) -> Iterator[str]:

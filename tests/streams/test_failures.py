@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from embedded import EmbeddedBroker, EmbeddedStore, free_port
+from headwater.events import now_ms
 from headwater.kafka import ensure_topics
 from headwater.settings import Settings, load_settings
 from headwater.topics import EXAMPLES
 from tests.worlds.processes import LiveWorker, eventually
-from tests.worlds.streams import event, folded_all, load, send, send_packed
+from tests.worlds.streams import event, folded_all, load, send, send_packed, storing
 from tests.worlds.topic_reading import limit_records
 
 Start = Callable[..., LiveWorker]
@@ -202,3 +203,24 @@ def test_an_idle_worker_stays_alive(settings: Settings, worker: Start) -> None:
     send(settings, [event(0)])
     assert folded_all(settings).ok
     eventually(lambda: streams.metric("headwater_lag") == 0)
+
+
+AHEAD_MS = 1500
+
+
+def test_an_event_from_ahead_stays_a_dead_letter_when_its_time_has_come_and_the_store_has_forgotten(
+    settings: Settings, worker: Start
+) -> None:
+    streams = worker("streams.worker", HEADWATER_STREAMS__MAX_AHEAD_S="0.5")
+    send(settings, [event(1, event_time=now_ms()), event(2, event_time=now_ms() + AHEAD_MS)])
+    eventually(lambda: streams.metric("headwater_dead_letters_total") == 1, 30, "the refusal")
+    before = folded_all(settings)
+    assert (before.ok, before.events_applied, before.dead_letters) == (True, 1, 1)
+    judged_ms = now_ms()
+    eventually(lambda: now_ms() > judged_ms + AHEAD_MS, 10, "its time to come")
+    with storing(settings) as store:
+        store.erase()
+    send(settings, [event(3, event_time=now_ms())])
+    after = folded_all(settings)
+    assert after.ok, after.first_difference
+    assert (after.events_applied, after.dead_letters) == (2, 1)
