@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Literal
@@ -34,14 +34,14 @@ from models.published.opinions import Opinions, dense, few_of
 from serving.catalogue import Catalogue
 from serving.ranker import SecondStage, SecondStageCounts
 from serving.rules import Rows
+from serving.runs import CPU, CUDA, GraphRun, Sessions
 
 __all__ = ["Half", "Scorer"]
 
 Provider = Literal["auto", "cpu", "cuda"]
 Array = npt.NDArray[Any]
 
-CPU = "CPUExecutionProvider"
-CUDA = "CUDAExecutionProvider"
+NO_ROWS = np.zeros(0, np.int64)
 
 
 class Half:
@@ -49,47 +49,29 @@ class Half:
 
     def __init__(
         self,
-        session: Any,
-        device: str,
+        sessions: Sessions,
         bundle: Bundle,
         catalogue: Catalogue,
         published_ms: int,
         seen: SecondStageCounts,
     ) -> None:
-        self.session = session
-        self.asked = {one.name for one in session.get_inputs()}  # an earlier release's graph asks for less
-        told = session.get_modelmeta().custom_metadata_map
+        self._sessions, told = sessions, sessions.told
         self.few = few_of(told)
-        self.outputs = {one.name for one in session.get_outputs()} | self.few.keys()
+        self.outputs = {*sessions.outputs, *self.few}
         self._least = 1 if ALONE in told else 2  # histories of a run
-        self.device = device
         self.bundle = bundle
         self.published_ms = published_ms
         self.rows = Rows(catalogue, bundle.items)
         self._opinions = Opinions(bundle)
-        self._bound: dict[str, Any] = {}  # arrays on the CPU, else ONNX Runtime's own values
-        self.rebind(bundle.weights)
+        self._run_graph = GraphRun(sessions, bundle, self._opinions)
         self.second = SecondStage.of(bundle, told.get(EXPERTS), seen)
-
-    def rebind(self, names: Iterable[str]) -> None:
-        """Give ONNX Runtime the arrays of these names as they are now. On the CPU it reads them in place."""
-        from models.published.onnx_runtime import onnxruntime
-
-        arrays = {name: self.bundle.weights[name] for name in names} | self._opinions.of_version()
-        for name in self.asked & arrays.keys():
-            if self.device == "cpu":
-                self._bound[name] = arrays[name]
-            elif name in self._bound and self._bound[name].shape() == list(arrays[name].shape):
-                self._bound[name].update_inplace(arrays[name])
-            else:
-                self._bound[name] = onnxruntime.OrtValue.ortvalue_from_numpy(arrays[name], self.device, 0)
 
     @cached_property
     def parts(self) -> dict[str, str]:
         """Parts of a score by name, each with the graph's output that says what it adds; together they are `scores`."""
-        told = self.session.get_modelmeta().custom_metadata_map.get(EXPERTS)
+        told = self._sessions.told.get(EXPERTS)
         if told is None:  # an earlier release's graph: experts that share a part are one
-            outputs = [one.name for one in self.session.get_outputs() if one.name != SCORES]
+            outputs = [name for name in self._sessions.outputs if name != SCORES]
         else:
             outputs = [name for name, _ in orjson.loads(told)]
         return {name.removeprefix(SAID).removesuffix("_part"): name for name in outputs}
@@ -113,7 +95,10 @@ class Half:
         delta, reaches_further = prepared.delta, bool(prepared.grown)
         self.bundle.commit(prepared)
         self._opinions.renew(grown=reaches_further)
-        self.rebind([*delta.dense, *delta.rows, *prepared.grown])
+        names, table = [*delta.dense, *delta.rows, *prepared.grown], "item_vectors"
+        whole = table in delta.dense or table in prepared.grown
+        rows = None if whole else delta.rows[table][0] if table in delta.rows else NO_ROWS
+        self._run_graph.bind(names, rows)
         if self.second is not None:
             self.second.renew(delta)
         if delta.items or delta.capacity != len(self.rows):
@@ -195,7 +180,7 @@ class Half:
         inputs = self._opinions.inputs(histories, instants, shown, sessions, steps)
         few = {values: rows for name in outputs for rows, values in self.few.get(name, ())}
         names = [*few, *(name for name in outputs if name not in self.few)]
-        found = self._computed(names, {name: inputs[name] for name in inputs.keys() & self.asked})
+        found = self._run_graph(names, inputs)
         for name, value in zip(names, found, strict=True):
             wanted = inputs[few[name]].shape if name in few else (len(histories), self.bundle.capacity)
             if value.shape != wanted:  # compiled loops would read beyond it
@@ -205,23 +190,13 @@ class Half:
                 )
         return inputs, dict(zip(names, found, strict=True))
 
-    def _computed(self, names: list[str], inputs: dict[str, Array]) -> list[Array]:
-        """The graph's outputs of these names."""
-        from models.published.onnx_runtime import onnxruntime
-
-        if not names:
-            return []
-        if self.device == "cpu":
-            found: list[Array] = self.session.run(names, self._bound | inputs)
-            return found
-        given = {name: onnxruntime.OrtValue.ortvalue_from_numpy(one, self.device, 0) for name, one in inputs.items()}
-        return [value.numpy() for value in self.session.run_with_ort_values(names, self._bound | given)]
-
 
 def _joined(few: Sequence[tuple[Array, Array]]) -> Sparse:
     """What is said of few rows, by all that say so."""
     if len(few) == 1:
         return Sparse(*few[0])
+    if not few:
+        return Sparse(NO_ROWS, np.zeros(0, np.float32))
     return Sparse(*(np.concatenate([one[side] for one in few]) for side in (0, 1)))
 
 
@@ -247,7 +222,7 @@ class Scorer:
         self._lock = threading.Lock()
         self._live: Half | None = None
         self._graph = b""
-        self._session: Any = None
+        self._sessions: Sessions | None = None
         if provider == "cuda":
             require_cuda()
 
@@ -288,15 +263,14 @@ class Scorer:
             BundleError: weights are not finite, or ONNX Runtime refuses the graph.
         """
         check_finite(bundle.weights, f"bundle v{bundle.version} ({bundle.digest[:16]})")
-        session = self._session
-        if bundle.graph != self._graph:
-            session = self._new_session(bundle.graph)
-        device = "cuda" if self.provider == CUDA else "cpu"
-        live = Half(session, device, bundle, self.catalogue, published_ms, self.seen)
+        sessions = self._sessions
+        if sessions is None or bundle.graph != self._graph:
+            sessions = self._new_sessions(bundle.graph)
+        live = Half(sessions, bundle, self.catalogue, published_ms, self.seen)
         self._warm_up(live)
         with self._lock:
             self._live = live
-        self._session, self._graph = session, bundle.graph
+        self._sessions, self._graph = sessions, bundle.graph
 
     def apply(self, delta: Delta, published_ms: int) -> None:
         """Answer from the next version, from the next batch on.
@@ -331,7 +305,7 @@ class Scorer:
         for size in (1, 2, 8):
             half.say([()] * size, 0, [SCORES, *(() if half.second is None else half.second.outputs)])
 
-    def _new_session(self, graph: bytes) -> Any:
+    def _new_sessions(self, graph: bytes) -> Sessions:
         from models.published.onnx_runtime import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -339,16 +313,21 @@ class Scorer:
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the other workers need the cores
         options.log_severity_level = 3
-        wanted = providers(self._asked != "cpu" and cuda_is_there())
-        try:
-            session = onnxruntime.InferenceSession(graph, options, providers=wanted)
-        except Exception as error:  # onnxruntime's own errors share no root but Exception
-            raise BundleError(f"ONNX Runtime refuses the bundle's graph: {error}. Publish a bundle anew.") from error
-        got = session.get_providers()[0]
-        if self._asked == "cuda" and got != CUDA:
-            raise Unavailable(f"serving.provider is cuda, but ONNX Runtime gave {got}. {CUDA_REMEDY}")
-        self.provider = got
-        return session
+        cuda = self._asked != "cpu" and cuda_is_there()
+
+        def made(part: bytes) -> Any:
+            try:
+                return onnxruntime.InferenceSession(part, options, providers=providers(cuda))
+            except Exception as error:  # onnxruntime's own errors share no root but Exception
+                raise BundleError(
+                    f"ONNX Runtime refuses the bundle's graph: {error}. Publish a bundle anew."
+                ) from error
+
+        sessions = Sessions(graph, made, cut=not cuda)
+        if self._asked == "cuda" and sessions.provider != CUDA:
+            raise Unavailable(f"serving.provider is cuda, but ONNX Runtime gave {sessions.provider}. {CUDA_REMEDY}")
+        self.provider = sessions.provider
+        return sessions
 
 
 CUDA_REMEDY = "Install headwater-engine[gpu] on a machine with an NVIDIA GPU, or set HEADWATER_SERVING__PROVIDER=cpu."

@@ -26,12 +26,14 @@ from models.block import Block
 from models.config import ModelConfig
 from models.experts.expert import Reviser
 from models.experts.network import Network
+from models.experts.own_items import NUMBERS
+from models.experts.popularity import OPEN
 from models.onnx_nodes import Nodes
 
-__all__ = ["Facts", "Repeats"]
+__all__ = ["NEWEST", "OWN", "Facts", "Repeats"]
 
-NUMBERS = 10
-"""Facts that are numbers; `facts_of` has them in order. Then come three facts per type."""
+OWN, NEWEST = "returns_said", "returns_newest"
+"""In the graph, (B, L) each: what is said of steps, and which of them are spoken of."""
 
 HIDDEN = 16
 """Hidden units: 8 measured .2610 where 16 measured .2636 and 32 .2635."""
@@ -173,11 +175,13 @@ class Repeats(Network, Reviser):
             return None
         with add.padded():
             own, newest = self._own_scores(add)
-        score = add("Sum", add.cut(own), trust)  # (B, L)
+        own = add.cut(own, out=OWN)
+        newest = add("And", add.cut(newest), add("Gather", OPEN, "history"), out=NEWEST)  # closed rows stay closed
+        score = add("Sum", own, trust)  # (B, L)
         score = add(
             "Add", score, add("Mul", add("GatherElements", others(), "history", axis=1), add.float(OTHERS - 1.0))
         )
-        return "history", add("Where", add.cut(newest), score, add.float(0.0))
+        return "history", add("Where", newest, score, add.float(0.0))
 
     def _own_scores(self, add: Nodes) -> tuple[str, str]:
         """Of each step what the network says, and whether it is the newest of its item, (B, L) each."""

@@ -27,7 +27,10 @@ from models.sequence.encoder import SINCE_RATES, Encoder
 from models.sequence.optimizer import Adam
 from models.sequence.replay_buffer import ReplayBuffer
 
-__all__ = ["SequenceExpert"]
+__all__ = ["ENCODED", "SequenceExpert"]
+
+ENCODED = "encoded"
+"""In the graph, (B, d): what the encoder makes of histories."""
 
 
 class SequenceExpert(Expert):
@@ -217,7 +220,8 @@ class SequenceExpert(Expert):
             return add("Mul", nothing, trust)
         with add.padded():
             hidden = _hidden(add, self.config)
-        logits = add("MatMul", "item_vectors", add("Transpose", add.cut(hidden), perm=[1, 0]))  # (N, B)
+        hidden = add.cut(hidden, out=ENCODED)
+        logits = add("MatMul", "item_vectors", add("Transpose", hidden, perm=[1, 0]))  # (N, B)
         logits = add("Add", add("Transpose", logits, perm=[1, 0]), "item_bias")
         return add("Mul", logits, trust)
 

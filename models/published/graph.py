@@ -37,9 +37,12 @@ from models.config import ModelConfig
 from models.experts.expert import Expert, Reviser
 from models.experts.popularity import KNOWN, OPEN, UNSEEN, Popularity
 from models.experts.registry import Parts
+from models.experts.repeats import NEWEST, OWN
+from models.experts.sequence import ENCODED, SequenceExpert
 from models.onnx_nodes import IR_VERSION, OPSET, Nodes
 from models.part import Part
-from models.published.names import ALONE, EXPERTS, FEW, SAID, SCORES, rows_of, said_of
+from models.published.cut import Places
+from models.published.names import ALONE, CUT, EXPERTS, FEW, SAID, SCORES, rows_of, said_of
 from models.shown.showings import FACTS
 
 __all__ = ["RUNTIME_INPUTS", "SCORES", "build_graph", "outputs_of"]
@@ -60,6 +63,9 @@ RUNTIME_INPUTS: dict[str, tuple[int, int | tuple[str | int, ...]]] = {
 }
 """What a run is given: type of each, and its shape or how many dimensions it has of (batch, length)."""
 
+
+ALL_ROWS = "all_rows"
+"""The value that has what encoder and popularity say, (B, N)."""
 
 PADDED = ("history", "types", "values", "gaps", "starts", "lengths", "since", "fresh")
 """Those that are multiplied."""
@@ -111,9 +117,9 @@ def build_graph(config: ModelConfig, *, pure: bool = False) -> bytes:
         told = isinstance(expert, Popularity) and not pure
         opinion = parts.popularity.told_nodes(add, trust) if told else expert.nodes(add, trust, nothing)
         said.setdefault(expert.part, []).append(add("Identity", opinion, out=name) if name != expert.part else opinion)
-    sums = [_part(add, part, opinions, few.get(part, ()), nothing) for part, opinions in said.items()]
+    sums = {part: _part(add, part, opinions, few.get(part, ()), nothing) for part, opinions in said.items()}
     arrived = [one for name in few if name in _said(parts) for one in few[name]]
-    fused = _Sum(add, add("Sum", *sums) if len(sums) > 1 else sums[0], arrived)
+    fused = _Sum(add, _of_all_rows(add, sums), arrived)
     for expert, trust in zip(parts.experts, trusts, strict=True):
         if isinstance(expert, Reviser):
             revision = expert.revision(add, trust, fused.whole)
@@ -121,9 +127,17 @@ def build_graph(config: ModelConfig, *, pure: bool = False) -> bytes:
                 [] if revision is None else [(revision[0], add.rename(revision[1], f"few_{expert.part}"))]
             )
             fused.more += few[expert.part]
-    add("Where", OPEN, fused.whole(), add.float(UNSEEN), out=SCORES)
+    add.rename(fused.whole(), SCORES)
     add.drop_unread(nothing)
     return _model(add, config, parts, {part: pairs for part, pairs in few.items() if part not in said}, pure)
+
+
+def _of_all_rows(add: Nodes, sums: Mapping[str, str]) -> str:
+    """What is said of all rows, (B, N), by part, added up, encoder and popularity first; `UNSEEN` of closed rows."""
+    first = [sums[part] for part in (SequenceExpert.part, Popularity.part)]
+    others = [name for name in sums.values() if name not in first]
+    whole = add("Where", OPEN, add("Add", *first), add.float(UNSEEN), out=ALL_ROWS)
+    return add("Where", OPEN, add("Sum", whole, *others), add.float(UNSEEN)) if others else whole
 
 
 def _part(add: Nodes, part: str, opinions: Sequence[str], few: Sequence[tuple[str, str]], nothing: str) -> str:
@@ -152,6 +166,16 @@ class _Sum:
             self._sums = self._add("ScatterElements", self._sums, row, value, axis=1, reduction="add")
             self.more = []
         return self._sums
+
+
+def _places(add: Nodes, parts: Parts) -> dict[str, str]:
+    """Where the graph can be cut (`names.CUT`); nowhere if others have their say in what a loop would say."""
+    slow, popular = parts.sequence, parts.popularity
+    if not add.makes(ENCODED) or not {slow.part, popular.part} <= set(_said(parts)):
+        return {}
+    spoken = {"own": OWN, "newest": NEWEST} if add.makes(OWN) else {}
+    places = Places(ENCODED, f"trust_{slow.name}", f"trust_{popular.name}", ALL_ROWS, slow.part, popular.part, **spoken)
+    return {CUT: json.dumps(places._asdict())}
 
 
 def _model(
@@ -192,7 +216,8 @@ def _model(
         graph, producer_name="headwater", ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)]
     )
     experts = json.dumps([*zip(_said(parts), map(_kind, parts.experts), strict=True)])
-    helper.set_model_props(model, {EXPERTS: experts, FEW: json.dumps(few), ALONE: "yes"})
+    cut = {} if pure else _places(add, parts)
+    helper.set_model_props(model, {EXPERTS: experts, FEW: json.dumps(few), ALONE: "yes", **cut})
     onnx.checker.check_model(model)
     data: bytes = model.SerializeToString(deterministic=True)
     return data

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ALONE", "EXPERTS", "FEW", "SAID", "SCORES", "rows_of", "said_of"]
+__all__ = ["ALONE", "CUT", "EXPERTS", "FEW", "SAID", "SCORES", "rows_of", "said_of"]
 
 SCORES = "scores"
 """The output that the parts add up to."""
@@ -21,6 +21,10 @@ of few rows, pairs of the input that names the rows, (B, S), and the output that
 ALONE = "alone"
 """Of the graph's metadata, where one history alone gets the bits that it gets among others. Graphs of an earlier
 release have to be given two."""
+
+
+CUT = "cut"
+"""Of the graph's metadata, JSON: the values at which it may be cut in two (`cut`), by what they are."""
 
 
 def rows_of(expert: str) -> str:

@@ -27,13 +27,18 @@ Inputs = dict[str, NDArray[Any]]
 
 
 class Opinions:
-    """The memories and the popularity of a bundle."""
+    """The memories and the popularity of a bundle.
+
+    Fields
+        known: log popularity as it counts (`known_popularity`), (P, capacity).
+        is_open: which rows an event has had, (capacity,).
+    """
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         self._memories = AssociationMemory.named(bundle.config, 0)
-        self._known: NDArray[np.float32] | None = None
-        self._open: NDArray[np.bool_] = np.zeros(0, bool)
+        self.known: NDArray[np.float32] = np.zeros((0, 0), np.float32)
+        self.is_open: NDArray[np.bool_] = np.zeros(0, bool)
         self.renew(grown=True)
 
     def renew(self, *, grown: bool) -> None:
@@ -42,15 +47,14 @@ class Opinions:
         if grown:
             for memory in self._memories:
                 memory.read(weights)
-        self._known = known_popularity(weights, self._known)
+        self.known = known_popularity(weights, self.known)
         if grown:
-            self._open = np.zeros(len(weights["popularity"]), bool)
-        np.greater(weights["popularity"][:, 0], UNSEEN / 10, out=self._open)
+            self.is_open = np.zeros(len(weights["popularity"]), bool)
+        np.greater(weights["popularity"][:, 0], UNSEEN / 10, out=self.is_open)
 
     def of_version(self) -> Inputs:
         """Those of the runtime inputs that are the same for all requests of a version."""
-        known = self._known if self._known is not None else ()
-        return {OPEN: self._open, **{f"{KNOWN}{p}": one for p, one in enumerate(known)}}
+        return {OPEN: self.is_open, **{f"{KNOWN}{p}": one for p, one in enumerate(self.known)}}
 
     def inputs(
         self,

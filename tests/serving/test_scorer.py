@@ -17,14 +17,18 @@ from headwater.examples import Entry
 from headwater.recommendations import Recommendation
 from headwater.signals import Signal
 from models.config import ModelConfig
+from models.experts.popularity import UNSEEN
 from models.learner import Learner
 from models.published.bundle import Bundle
 from models.published.delta import Delta
 from models.published.graph import outputs_of
+from models.published.names import CUT
 from models.published.onnx_runtime import onnxruntime
+from models.published.opinions import said_by
 from serving.catalogue import Catalogue
 from serving.popular import Popular
-from serving.scorer import CPU, Half, Scorer
+from serving.runs import CPU, GraphRun
+from serving.scorer import Scorer
 from serving.scoring import Ask, ScoredBatch, score
 from tests.worlds.serving import FILMS, SMALL, items_of, request, trained, walk
 
@@ -177,7 +181,7 @@ def test_a_version_that_could_be_written_only_half_way_answers_nobody(monkeypatc
     learner = trained()
     scorer = scorer_with(bundle_of(learner))
     with monkeypatch.context() as broken:
-        broken.setattr(Half, "rebind", full)
+        broken.setattr(GraphRun, "bind", full)
         with pytest.raises(MemoryError):
             scorer.apply(delta_of(learner, FILMS, 0), 200)
     assert scorer.version is None
@@ -207,9 +211,9 @@ def cut_short(graph: bytes, output: str) -> bytes:
     return model.SerializeToString()
 
 
-def test_a_bundle_whose_graph_says_less_of_one_expert_than_of_all_rows_is_refused() -> None:
+def test_a_bundle_whose_graph_says_less_than_of_all_rows_is_refused() -> None:
     bundle = bundle_of(trained())
-    for name in ("slow", "few_returns"):
+    for name in ("scores", "few_returns"):
         with pytest.raises(BundleError, match=f"its graph gives {name} as"):
             scorer_with(replace(bundle, graph=cut_short(bundle.graph, name)))
 
@@ -282,6 +286,41 @@ def test_what_a_history_gets_does_not_depend_on_its_batch(config: ModelConfig) -
                     _, together = half.run(batch, NOW_MS + 977 * length, outputs)
                     for one, many in zip(alone, together, strict=True):
                         assert one[0].tobytes() == many[place].tobytes(), (length, size, place)
+
+
+@pytest.mark.parametrize("changes", [{}, {"encoder": "attention"}, {"experts": {"newness": {}}}, {"repeats": False}])
+def test_loops_between_the_halves_of_a_graph_say_what_its_nodes_would(changes: dict[str, Any]) -> None:
+    bundle = bundle_of(trained(config=SMALL.model_copy(update=changes)))
+    bundle.weights["popularity"][bundle.item_rows["film-3"]] = UNSEEN  # closed, and in a history
+    scorer, told = (
+        scorer_with(bundle),
+        [history(*FILMS[:6], "film-1", "film-5"), history(*FILMS[2:5]), [], history("x")],
+    )
+    told[0][-1] = told[0][-1]._replace(type="buy", time_ms=2_900_000)
+    now, names = [NOW_MS, 2_000_500, NOW_MS, 0], outputs_of(bundle.config)
+    whole = onnxruntime.InferenceSession(bundle.graph, providers=[CPU])
+    expected = said_by(whole, bundle, names, told, now)
+    with scorer.live() as half:
+        assert half is not None
+        _, found = half.run(told, now, names)
+    shut = [row for row, item in enumerate(bundle.items) if item is None or item == "film-3"]
+    for name, values in zip(names, found, strict=True):
+        np.testing.assert_allclose(values, expected[name], rtol=1e-5, atol=2e-6, err_msg=name)
+    assert (found[0][:, shut] == np.float32(UNSEEN)).all()
+
+
+def test_a_graph_that_misplaces_where_it_can_be_cut_is_refused() -> None:
+    bundle = bundle_of(trained())
+    for places in ("{}", '{"hidden": "since"}', "no JSON"):
+        model = onnx.load_from_string(bundle.graph)
+        next(one for one in model.metadata_props if one.key == CUT).value = places
+        with pytest.raises(BundleError, match="graph cannot be read"):
+            scorer_with(replace(bundle, graph=model.SerializeToString()))
+    model = onnx.load_from_string(bundle.graph)
+    told = next(one for one in model.metadata_props if one.key == CUT)
+    told.value = told.value.replace('"encoded"', '"trust_slow"')
+    with pytest.raises(BundleError, match="should be"):
+        scorer_with(replace(bundle, graph=model.SerializeToString()))
 
 
 def test_without_a_model_the_catalogue_is_ranked_by_popularity() -> None:
