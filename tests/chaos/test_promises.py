@@ -1,0 +1,58 @@
+"""The verdict sees what is wrong: a world that is well breaks no promise, and each harm breaks its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+from kafka import KafkaProducer
+
+from chaos.ledger import LoadLedger
+from chaos.load.records import Outgoing, Writer, poison
+from chaos.promises import Aftermath, features, records
+from headwater.events import now_ms
+from headwater.settings import Settings
+from headwater.topics import EVENTS
+from tests.worlds.processes import LiveWorker
+from tests.worlds.streams import folded_all, producing, storing
+
+Start = Callable[..., LiveWorker]
+SEVERAL = 40
+
+
+def put(producer: KafkaProducer, ledger: LoadLedger, prefix: str, record: Outgoing) -> None:
+    sent = producer.send(prefix + record.topic, record.value, record.key, record.headers, record.partition).get(30)
+    ledger.acknowledged(record.what, record.topic, (sent.partition, sent.offset), record.value, "test", None)
+
+
+def test_a_world_that_is_well_breaks_no_promise_and_each_harm_breaks_its_own(settings: Settings, worker: Start) -> None:
+    streams = worker("streams.worker")
+    ledger, writer, prefix = LoadLedger(), Writer("t", 1, EVENTS.partitions), settings.kafka.prefix
+
+    def aftermath() -> Aftermath:
+        stack, load = SimpleNamespace(settings=settings), SimpleNamespace(unsent=0, failures=[])
+        return Aftermath(stack, ledger, load, 1)  # type: ignore[arg-type]  # no more of them is looked at
+
+    with producing(settings) as producer:
+        for number in range(SEVERAL):
+            put(producer, ledger, prefix, writer.packed(now_ms()))
+            put(producer, ledger, prefix, poison(writer, now_ms(), number))
+    assert folded_all(settings).ok
+    judged = (
+        records.are_kept, records.letters_are_complete, records.examples_are_complete,
+        features.are_exact, features.are_counted,
+    )  # fmt: skip
+    assert not [found for promise in judged for found in promise(aftermath())]
+
+    with producing(settings) as producer:  # a refusal that no worker has reason for, and an acknowledgement of nothing
+        put(producer, ledger, prefix, writer.single(now_ms())._replace(expect=("schema",)))
+    ledger.acknowledged("event", EVENTS.name, (0, 10**6), b"x", "test")
+    folded_all(settings)
+    assert "is not there" in next(records.are_kept(aftermath()))
+    assert "dead-letters has none" in next(records.letters_are_complete(aftermath()))
+    assert "an example of what was refused" in next(records.examples_are_complete(aftermath()))
+    assert streams.stop() == 0
+    with storing(settings) as store:
+        store.erase()
+    assert next(features.are_exact(aftermath()))
+    assert "0 events are remembered" in next(features.are_counted(aftermath()))
