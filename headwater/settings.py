@@ -43,8 +43,17 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["BundlesAddress", "KafkaSettings", "ModelSettings", "OperationsSettings", "RedisSettings", "ReplaySettings"]
-__all__ += ["ServingSettings", "Settings", "StreamsSettings", "TrainerSettings", "changed_kafka", "load_settings"]
+__all__ = ["BundlesAddress", "KafkaSettings", "ModelSettings", "OperationsSettings", "PrivacySettings"]
+__all__ += [
+    "RedisSettings",
+    "ReplaySettings",
+    "ServingSettings",
+    "Settings",
+    "StreamsSettings",
+    "TrainerSettings",
+    "changed_kafka",
+    "load_settings",
+]
 __all__ += ["read_signals", "read_surfaces", "signals_of"]
 
 ENV_PREFIX = "HEADWATER_"
@@ -366,6 +375,16 @@ class OperationsSettings(_Section):
     )
 
 
+class PrivacySettings(_Section):
+    """What people may ask of what is known of them (docs/privacy.md)."""
+
+    signing_key: Path | None = Field(
+        default=None,
+        description="PEM file of an Ed25519 private key, by which certificates of erasures are signed; needs the extra "
+        "`signing`.",
+    )
+
+
 class Settings(BaseSettings):
     """All settings. Build it with `load_settings()`."""
 
@@ -381,6 +400,7 @@ class Settings(BaseSettings):
     serving: ServingSettings = ServingSettings()
     replay: ReplaySettings = ReplaySettings()
     operations: OperationsSettings = OperationsSettings()
+    privacy: PrivacySettings = PrivacySettings()
     signals: dict[str, Signal] = Field(
         default_factory=dict, description="What types of event mean, by name: see docs/signals.md."
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 __all__ = [
+    "AUDIT",
     "DEAD_LETTERS",
     "ERASURES",
     "EVENTS",
@@ -49,6 +50,8 @@ class Topic:
     written_by: str
     read_by: str
     extra: dict[str, str] = field(default_factory=dict)
+    made_when_used: bool = False
+    """By whoever first writes to it, and by no worker that starts."""
 
     @property
     def configs(self) -> dict[str, str]:
@@ -66,7 +69,9 @@ class Topic:
 TOMBSTONES_KEPT = {"delete.retention.ms": str(3650 * DAY_MS)}
 """Who was away when something was removed, or knows it from a model, hears of it for ten years."""
 
-EVENTS = Topic("events", "user_id", 4, 30 * DAY_MS, "delete", "Event, or an array of them", "apps, serving", "streams")
+EVENTS = Topic(
+    "events", "user_id", 4, 30 * DAY_MS, "delete", "Event, or an array of them", "apps, serving, streams", "streams"
+)
 ITEMS = Topic(
     "items",
     "item_id",
@@ -79,7 +84,15 @@ ITEMS = Topic(
     TOMBSTONES_KEPT,
 )
 USERS = Topic(
-    "users", "user_id", 1, -1, "compact", "User: attributes; null removes them", "apps", "streams", TOMBSTONES_KEPT
+    "users",
+    "user_id",
+    1,
+    -1,
+    "compact",
+    "User: attributes; null removes them",
+    "apps, streams",
+    "streams",
+    TOMBSTONES_KEPT,
 )
 SURFACES = Topic(
     "surfaces", "name", 1, -1, "compact", "Surface; null removes it", "operators", "serving", TOMBSTONES_KEPT
@@ -138,9 +151,21 @@ DEAD_LETTERS = Topic(
     {"max.message.bytes": "2097152"},  # the largest message that a broker takes, and the reasons in its headers
 )
 
+AUDIT = Topic(
+    "audit",
+    "none",
+    1,
+    -1,
+    "delete",
+    "AuditRecord: who did what to this world, each naming the digests of those before",
+    "operators",
+    "people",
+    made_when_used=True,
+)
+
 TOPICS = (
     EVENTS, ITEMS, USERS, SURFACES, IDENTITIES, REQUESTS, RECOMMENDATIONS,
-    EXAMPLES, LEARNING, MODEL, MODEL_DELTAS, ERASURES, DEAD_LETTERS,
+    EXAMPLES, LEARNING, MODEL, MODEL_DELTAS, ERASURES, DEAD_LETTERS, AUDIT,
 )  # fmt: skip
 
 

@@ -93,7 +93,9 @@ class Checkpoints:
             )
         return None
 
-    def save(self, learner: Learner, offset: int, extra: dict[str, Any], *, wait: bool = False) -> bool:
+    def save(
+        self, learner: Learner, offset: int, extra: dict[str, Any], *, wait: bool = False, alone: bool = False
+    ) -> bool:
         """Write a checkpoint; learning goes on while it is made durable. The state is in the file when this returns,
         straight from where it lies: a copy in memory would be half of the learner again.
 
@@ -102,6 +104,7 @@ class Checkpoints:
             offset: of the record of `examples` that comes next.
             extra: any JSON, given back by `load`.
             wait: the file is durable at return.
+            alone: keep no other beside it, for those hold somebody who has been forgotten since.
 
         Returns
             False when the last one is still being written, and this one is not.
@@ -114,18 +117,19 @@ class Checkpoints:
         self.join()
         path = self.directory / f"checkpoint-{offset:020d}.ckpt"
         draft_checkpoint(path, *learner.collect(extra))
-        self._thread = threading.Thread(target=self._finish, args=(path,), name="checkpoint")
+        keep = 1 if alone else KEPT
+        self._thread = threading.Thread(target=self._finish, args=(path, keep), name="checkpoint")
         self._thread.start()
         if wait:
             self.join()
         return True
 
-    def _finish(self, path: Path) -> None:
+    def _finish(self, path: Path, keep: int) -> None:
         began = time.monotonic()
         try:
             finish_checkpoint(path)
             self._damaged.discard(path)
-            self._good = [path, *(good for good in self._good if good != path)][:KEPT]
+            self._good = [path, *(good for good in self._good if good != path)][:keep]
             for other in set(self.files()) - set(self._good):
                 if other in self._damaged:
                     other.rename(other.with_suffix(".corrupt"))

@@ -24,7 +24,7 @@ import torch
 
 from headwater.errors import BundleError, HeadwaterError, SettingsError, Unavailable
 from headwater.events import now_ms
-from headwater.examples import CatalogueEntry, Example
+from headwater.examples import CatalogueEntry, Example, Kind
 from headwater.kafka import producer, take_part
 from headwater.process import Operations, run_worker
 from headwater.security.parties import TRAINER
@@ -131,6 +131,7 @@ class TrainerWorker:
         self._published_at = 0  # number of examples at the newest publication by number
         self._checkpoint_due = now + trainer.checkpoint_every_s
         self._saved: tuple[int, int] = (-1, -1)
+        self._forgot = False
         self._rate_at, self._rate_examples = now, self.learner.examples_seen
 
     def run(self) -> None:
@@ -181,6 +182,8 @@ class TrainerWorker:
         for entry in entries:
             if isinstance(entry, Example):
                 run.append(entry)
+                if entry.kind is Kind.ERASED:
+                    self._checkpoint_due, self._forgot = 0.0, True  # the files of before hold what is to be forgotten
                 continue
             self.same_queries.learn(run)
             run = []
@@ -270,7 +273,7 @@ class TrainerWorker:
             "newest": self.sharing.newest.to_json(),
         }
         try:
-            saved = self.checkpoints.save(self.learner, progress.offset, extra, wait=wait)
+            saved = self.checkpoints.save(self.learner, progress.offset, extra, wait=wait, alone=self._forgot)
         except OSError as error:
             self.operations.log.error(
                 "checkpoint not written: make room or access; until then a restart goes on at an older place",
@@ -281,7 +284,7 @@ class TrainerWorker:
             return
         if saved:
             give_back()
-            self._saved = at
+            self._saved, self._forgot = at, False
             self.log.show_progress(progress.offset)
             self.metrics.checkpoint_offset = progress.offset
 

@@ -57,9 +57,11 @@ def command(
         elif live.pinned:
             print("pinned by a rollback; `headwater rollback --resume` ends it")
         return
+    from headwater.privacy.audit_log import write_audit
     from trainer.rollback import resume as resume_newest
     from trainer.rollback import rollback
 
+    write_audit(settings.kafka, "rollback", {"resume": True} if version is None else {"version": version})
     announced = resume_newest(settings) if version is None else rollback(settings, version)
     if as_json:
         print(announced.encode().decode())

@@ -81,7 +81,7 @@ def open_consumer(kafka: KafkaSettings, group: str | None = None, **overrides: A
 
 def topic_states(kafka: KafkaSettings) -> list[TopicState]:
     """The topics of the table under the prefix, in the table's order."""
-    from kafka.errors import TopicAuthorizationFailedError
+    from kafka.errors import TopicAuthorizationFailedError, UnknownTopicOrPartitionError
 
     names = [topic_name(topic, kafka.prefix) for topic in TOPICS]
     with open_admin(kafka) as admin, open_consumer(kafka) as reader:
@@ -90,6 +90,8 @@ def topic_states(kafka: KafkaSettings) -> list[TopicState]:
         sizes = _sizes(admin)
         states = []
         for topic, name in zip(TOPICS, names, strict=True):
+            if topic.made_when_used and errors.get(name) == UnknownTopicOrPartitionError.errno:
+                continue  # nobody has used it yet
             denied = errors.get(name) == TopicAuthorizationFailedError.errno
             partitions = {} if errors.get(name) else _ranges(reader, name)
             states.append(TopicState(topic, name, partitions, sizes.get(name) if sizes is not None else None, denied))

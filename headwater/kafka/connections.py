@@ -133,14 +133,14 @@ def _connected(client: Any, kafka: KafkaSettings, config: dict[str, Any]) -> Any
 
 
 def ensure_topics(
-    kafka: KafkaSettings, partitions: dict[str, int] | None = None, topics: Sequence[Topic] = TOPICS
+    kafka: KafkaSettings, partitions: dict[str, int] | None = None, topics: Sequence[Topic] | None = None
 ) -> list[str]:
     """Create topics of the table that are missing under the prefix. Existing topics are left as they are.
 
     Parameters
         kafka: where, and the prefix.
         partitions: overrides the table's partition counts, by topic name.
-        topics: which; a worker names those that it uses.
+        topics: which; a worker names those that it uses. None: all but those that are made where they are used.
 
     Returns
         The names created, sorted, once the broker lists all of them: Kafka has made a topic a moment before it lists
@@ -156,7 +156,8 @@ def ensure_topics(
     admin = admin_client(kafka)
     try:
         present = set(admin.list_topics())
-        missing = [topic for topic in topics if topic_name(topic, kafka.prefix) not in present]
+        wanted = [topic for topic in TOPICS if not topic.made_when_used] if topics is None else topics
+        missing = [topic for topic in wanted if topic_name(topic, kafka.prefix) not in present]
         denied = _denied(admin, [topic_name(topic, kafka.prefix) for topic in missing])
         if denied:
             raise not_allowed(kafka, denied)

@@ -38,6 +38,7 @@ def features(
 
     import orjson
 
+    from headwater.privacy.audit_log import write_audit
     from streams.refill import Refill
 
     if shard is not None and not clear:
@@ -52,7 +53,9 @@ def features(
             told[0] = now
             print(f"{topic}: {read:,} of {of:,} records, {now - began:.0f} s", file=sys.stderr, flush=True)
 
-    done = Refill(servers.settings(), progress).run(clear=clear, slot=shard)
+    settings = servers.settings()
+    write_audit(settings.kafka, "rebuild", {"what": "features", "shard": shard, "clear": clear})
+    done = Refill(settings, progress).run(clear=clear, slot=shard)
     seconds = time.monotonic() - began
     if as_json:
         print(orjson.dumps({**asdict(done), "seconds": round(seconds, 3)}).decode())

@@ -1,0 +1,72 @@
+"""`headwater audit log`: who did what to this world; and whether that log is as it was written."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from console.commands.option_groups import grouped
+from console.commands.options import Json, KafkaOptions, Utc
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Who did what to this world.")
+
+
+@app.callback(invoke_without_command=True)
+@grouped
+def show(
+    context: typer.Context,
+    *,
+    servers: KafkaOptions,
+    newest: Annotated[int, typer.Option("-n", min=1, help="How many, the newest last.")] = 100,
+    utc: Utc = False,
+    as_json: Json = False,
+) -> None:
+    """Who did what to this world, the newest last: erasures, exports, rollbacks and the like. No person is named."""
+    import orjson
+
+    from console.times import shown_time
+    from headwater.privacy.audit_log import read_audit
+
+    if context.invoked_subcommand is not None:
+        return
+    for offset, record in read_audit(servers.settings().kafka)[-newest:]:
+        if record is None:
+            print(f"{offset:>6}  is no record of an audit")
+        elif as_json:
+            print(orjson.dumps({"offset": offset, **record.model_dump(mode="json")}).decode())
+        else:
+            target = orjson.dumps(record.target).decode() if record.target else ""
+            when = shown_time(record.audited_time, utc=utc)
+            print(f"{offset:>6}  {when}  {record.by:<12} {record.action:<12} {record.digest[:12]}  {target}".rstrip())
+
+
+@app.command("verify")
+@grouped
+def verify(
+    *,
+    servers: KafkaOptions,
+    head: Annotated[str | None, typer.Option(metavar="DIGEST", help="Of a record that must be there.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Whether the log is as it was written: nothing taken out, nothing changed. Exit code 1 where it is not.
+
+    What was cut off at its end shows by --head alone: the digest that a certificate, or an earlier look, has told.
+    """
+    import orjson
+
+    from headwater.privacy.audit_log import check_audit, read_audit
+
+    found = check_audit(read_audit(servers.settings().kafka), head)
+    if as_json:
+        print(orjson.dumps({"ok": not found.problems, **found._asdict()}).decode())
+    else:
+        for problem in found.problems:
+            print(problem)
+        since = f" from offset {found.begins} on" if found.begins else ""
+        heads = ", ".join(found.heads) or "none"
+        print(f"{found.records:,} records{since}, {'ok' if not found.problems else 'NOT as written'}; head: {heads}")
+    if found.problems:
+        raise typer.Exit(1)

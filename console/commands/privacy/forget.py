@@ -1,0 +1,164 @@
+"""`headwater forget`: a person is forgotten by every worker, and a certificate says so; or one is looked at again."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from console.commands.option_groups import grouped
+from console.commands.options import Json, ServerOptions
+
+if TYPE_CHECKING:
+    from console.privacy.forgetting import Check
+    from headwater.privacy import ErasureFact
+    from headwater.settings import Settings
+
+CERTIFICATES = "certificates"
+LOOK_S = 0.5
+
+
+@dataclass(frozen=True)
+class ForgettingOptions:
+    """How somebody is to be forgotten."""
+
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
+    alone: Annotated[bool, typer.Option("--alone", help="This id alone, and not all that are linked with it.")] = False
+    until: Annotated[
+        int | None, typer.Option(metavar="MS", help="What happened until then, epoch ms. Default: now.")
+    ] = None
+    wait: Annotated[float, typer.Option(min=0, help="Longest wait for the workers, in seconds.")] = 30.0
+    by: Annotated[str | None, typer.Option(metavar="NAME", help="Who asks, for the audit log.")] = None
+
+
+@grouped
+def command(
+    *,
+    user: Annotated[
+        str | None, typer.Argument(metavar="USER", help="Any id of the person.", show_default=False)
+    ] = None,
+    wanted: ForgettingOptions,
+    verify: Annotated[
+        Path | None, typer.Option(metavar="CERT", help="Look again whether what a certificate says holds.")
+    ] = None,
+    servers: ServerOptions,
+    as_json: Json = False,
+) -> None:
+    """Forget a person: features, links, attributes, cached answers, the trainer's windows. It cannot be undone.
+
+    Events of that id that come later begin anew. The certificate names nobody; it is kept under the data folder. Exit
+    code 1 where something is not forgotten yet: `headwater forget --verify CERT` looks again.
+    """
+    import orjson
+
+    if (user is None) == (verify is None):
+        raise typer.BadParameter("give an id, or --verify CERT")
+    settings = servers.settings()
+    if verify is not None:
+        _verify(settings, verify, as_json)
+        return
+    assert user is not None
+    body = _forget(settings, user, wanted)
+    folder = servers.data / CERTIFICATES
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{body['erasures'][0]['digest'][:12]}-{time.strftime('%Y%m%dT%H%M%S')}.json"
+    path.write_bytes(orjson.dumps(body, option=orjson.OPT_INDENT_2) + b"\n")
+    if as_json:
+        print(orjson.dumps({**body, "kept_at": str(path)}).decode())
+    else:
+        _print_checks(body["checks"])
+        print(f"certificate: {path}" + ("" if "signature" in body else " (not signed: privacy.signing_key is not set)"))
+        for topic, held in body["held_before"]["topics"].items():
+            if held["records"]:
+                print(
+                    f"  {topic}: {held['records']:,} records name the person still, until {held['last_is_kept_until']}"
+                )
+    if not body["complete"]:
+        raise typer.Exit(1)
+
+
+def _forget(settings: Settings, user: str, wanted: ForgettingOptions) -> dict[str, Any]:
+    from console.privacy.forgetting import ask, awaited, certificate, counted
+    from console.privacy.held import digests_of, ids_of
+    from headwater.errors import Unavailable
+    from headwater.privacy.audit_log import write_audit
+    from streams.features.store import FeatureStore
+
+    store = FeatureStore(settings.redis, settings.kafka.prefix)
+    try:
+        ids = (user,) if wanted.alone else ids_of(store, user)
+        before = counted(settings, store, ids, lambda _: None)
+    finally:
+        store.close()
+    if not wanted.yes:
+        named = ", ".join(ids[:10]) + (f" and {len(ids) - 10} more" if len(ids) > 10 else "")
+        entries = before["history_entries"]
+        typer.confirm(f"Forget {named} ({entries:,} entries of history)? It cannot be undone", abort=True, err=True)
+    digests = digests_of(ids)
+    audit = write_audit(settings.kafka, "forget", {"users": digests}, wanted.by)
+    since = ask(settings, ids, wanted.until)
+    facts = awaited(settings, digests, since, wanted.wait)
+    if len(facts) < len(set(digests)):
+        raise Unavailable(
+            f"{len(set(digests)) - len(facts)} of {len(set(digests))} erasures have no effect after {wanted.wait:g} s. "
+            "They stand in the topic erasures and will: does a streams worker run? Run this again afterwards for the "
+            "certificate"
+        )
+    looked = _looked(settings, facts, ids, wanted.wait)
+    return certificate(settings, facts, before, looked, audit.digest)
+
+
+def _looked(settings: Settings, facts: Mapping[str, ErasureFact], ids: tuple[str, ...], wait: float) -> list[Check]:
+    """The checks, once all hold or the time is over."""
+    from console.privacy.forgetting import checks
+
+    deadline = time.monotonic() + wait
+    while True:
+        looked = list(checks(settings, facts, ids))
+        if all(one.ok for one in looked) or time.monotonic() > deadline:
+            return looked
+        time.sleep(LOOK_S)
+
+
+def _verify(settings: Settings, path: Path, as_json: bool) -> None:
+    import orjson
+    from pydantic import ValidationError
+
+    from console.privacy.forgetting import Check, checks
+    from headwater.errors import SettingsError
+    from headwater.privacy import ErasureFact
+
+    try:
+        body = orjson.loads(path.read_bytes())
+        facts = {fact.digest: fact for fact in map(ErasureFact.model_validate, body["erasures"])}
+    except (orjson.JSONDecodeError, ValidationError, KeyError, TypeError) as error:
+        raise SettingsError(f"{path} is no certificate of an erasure ({type(error).__name__})") from error
+    if body.get("world") != settings.kafka.prefix:
+        raise SettingsError(
+            f"{path} is of the world {body.get('world')!r}; this is {settings.kafka.prefix!r}: --prefix"
+        )
+    looked = [*checks(settings, facts)]
+    if settings.privacy.signing_key is not None:
+        from models.published.signing import is_signed_by, public_key
+
+        good = is_signed_by(body, public_key(settings.privacy.signing_key))
+        looked.append(
+            Check("it is signed by privacy.signing_key", good, body.get("signature", {}).get("key_id", "none"))
+        )
+    if as_json:
+        print(orjson.dumps({"ok": all(one.ok for one in looked), "checks": [one._asdict() for one in looked]}).decode())
+    else:
+        _print_checks([one._asdict() for one in looked])
+    if not all(one.ok for one in looked):
+        raise typer.Exit(1)
+
+
+def _print_checks(looked: list[dict[str, Any]]) -> None:
+    for one in looked:
+        print(f"{'ok   ' if one['ok'] else 'wrong'} {one['name']}: {one['found']}")
+    sys.stdout.flush()

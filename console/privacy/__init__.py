@@ -1,0 +1,1 @@
+"""What is held about a person, and what becomes of it: for `headwater export` and `headwater forget`."""
