@@ -47,6 +47,13 @@ MAX_LIMIT = 10_000
 MOST_INFLATED = 4 << 20
 """Longest that the columns of some packed entries may be: 256 of the longest ids take half of it."""
 
+MOST_OF_RECORD = 64 << 20
+"""Most bytes that all packed entries of one record may take when they are unpacked: one of 1 MB whose texts are the
+same again and again could claim gigabytes. Histories of 1,000 that fill a record take a sixth of it."""
+
+ENTRY_BYTES = 100
+"""About what an entry takes, besides the letters of its texts."""
+
 MAX_PLACE = MAX_LIMIT - MAX_SHOWN
 """Lowest place of a list that is believed."""
 
@@ -176,11 +183,12 @@ class CatalogueEntry(NamedTuple):
 class _PastPiece:
     """Some neighbouring entries of a segment: columns, entries or both, each made when somebody first looks at it."""
 
-    __slots__ = ("_columns", "_entries", "size")
+    __slots__ = ("_columns", "_entries", "bytes", "size")
 
     def __init__(self, columns: _Columns | None = None, made: list[Entry] | None = None) -> None:
         self._columns, self._entries = columns, made
         self.size = len(columns[0] if columns is not None else made or ())
+        self.bytes = 0  # about what it takes, where that is counted
 
     @property
     def columns(self) -> _Columns:
@@ -486,8 +494,10 @@ def _examples(record: dict[str, Any]) -> list[Example | CatalogueEntry]:
     if shown_limit is not None:
         shown_limit = _whole(shown_limit, MAX_LIMIT)
     examples: list[Example] = []
+    room = MOST_OF_RECORD
     for body in record["segments"]:
-        segment, pieces = _segment(body)
+        segment, pieces, taken = _segment(body, room)
+        room -= taken
         if segment.lists or segment.shown or segment.requests or segment.undone or segment.erased:
             examples += _mixed(segment, pieces, partition, limit, shown_limit)
             continue
@@ -535,13 +545,13 @@ def _mixed(
         end += kind is Kind.EVENT
 
 
-def _segment(body: dict[str, Any]) -> tuple[Segment, list[_PastPiece]]:
-    """A segment without its history, and that in pieces."""
+def _segment(body: dict[str, Any], room: int) -> tuple[Segment, list[_PastPiece], int]:
+    """A segment without its history, that in pieces, and how much of `room` these take."""
     targets = [_entry(*entry) for entry in body["targets"]]
     positions = [_position(*body["at"][i]) for i in range(len(targets))]
-    user_id, pieces = _id(body["user"]), _history(body["history"])
+    user_id, (pieces, taken) = _id(body["user"]), _history(body["history"], room)
     if len(body) == PLAIN_FIELDS:
-        return Segment(user_id, (), targets, positions), pieces
+        return Segment(user_id, (), targets, positions), pieces, taken
     undone, erased = body.get("undone", False), body.get("erased", False)
     for flag in (undone, erased):
         if type(flag) is not bool:
@@ -560,28 +570,32 @@ def _segment(body: dict[str, Any]) -> tuple[Segment, list[_PastPiece]]:
         checked_attributes(body.get("attributes", NO_CONTEXT)),
         erased,
     )
-    return segment, pieces
+    return segment, pieces, taken
 
 
 PLAIN_FIELDS = 4
 """User, history, targets and positions: most segments have no more."""
 
 
-def _history(given: Any) -> list[_PastPiece]:
+def _history(given: Any, room: int) -> tuple[list[_PastPiece], int]:
     if type(given) is not dict:
-        return [_unpacked(given)]
+        return [_unpacked(given)], 0
     pieces: list[_PastPiece] = []
-    found = 0
+    found = taken = 0
     for data in given["packed"]:
-        pieces.append(_unpacked_together(data, found))
-        found += pieces[-1].size
+        piece = _unpacked_together(data, found)
+        found += piece.size
+        taken += piece.bytes
+        if taken > room:
+            raise ValueError(f"the packed histories of one record take more than {MOST_OF_RECORD >> 20} MB")
+        pieces.append(piece)
     skipped = _whole(given["skipped"], found)
     while skipped:
         first = pieces.pop(0)
         if skipped < first.size:
             pieces.insert(0, _PastPiece(tuple([column[skipped:] for column in first.columns])))
         skipped -= min(skipped, first.size)
-    return [*pieces, _unpacked(given["newer"])]
+    return [*pieces, _unpacked(given["newer"])], taken
 
 
 _together: dict[str, _PastPiece] = {}
@@ -604,6 +618,7 @@ def _unpacked_together(data: Any, before: int) -> _PastPiece:
     if sessions and type(sessions[0]) is not list:
         _refuse_other_steps(sessions)
     found = _piece(whole_columns(columns))
+    found.bytes = ENTRY_BYTES * found.size + sum(map(len, found.columns[0])) + sum(map(len, found.columns[1]))
     if found.size <= LONGEST_TOGETHER:
         if len(_together) >= MOST_TOGETHER:
             del _together[next(iter(_together))]

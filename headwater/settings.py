@@ -212,7 +212,8 @@ class RedisSettings(_Section):
         default=1,
         ge=1,
         le=4096,
-        description="Slots that users are spread over: 1 for a single server, 64 or more for a cluster. Fixed when a "
+        description="Slots that users are spread over: 1 for a single server; for a cluster 16 a "
+        "primary, as a power of two. Fixed when a "
         "store is made; equal in all workers.",
     )
 

@@ -299,6 +299,19 @@ def test_texts_in_the_place_of_times_are_refused_before_they_are_joined_into_gig
     assert most < 20 << 20
 
 
+def test_a_record_whose_small_pieces_would_take_gigabytes_together_is_refused_whether_they_are_known_or_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("headwater.examples.MOST_OF_RECORD", 1 << 20)
+    columns: list[Any] = [[f"{n:0200}" for n in range(500)], 0, "click", 0, [5] * 500, 0, 0]  # 150 KB of 2
+    history = {**PAST, "packed": [b64encode(zlib.compress(orjson.dumps(columns))).decode()]}
+    segment = {"user": "ada", "history": history, "targets": [["b", "click", 9, None]], "at": [[0, 0]]}
+    record: dict[str, Any] = {"format": 2, "partition": 0, "limit": 9, "segments": [segment] * 6}
+    assert len(list(unpack(orjson.dumps(record)))) == 6
+    with pytest.raises(InvalidMessage, match="take more than 1 MB"):
+        list(unpack(orjson.dumps({**record, "segments": [segment] * 8})))
+
+
 def test_examples_that_need_several_records_are_cut_and_stay_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     most = 30_000
     monkeypatch.setattr(outbox, "MAX_RECORD_BYTES", most)

@@ -25,6 +25,7 @@ from redis.sentinel import Sentinel
 from headwater.errors import AccessDenied, HeadwaterError, SettingsError, Unavailable
 from headwater.security import redis_login
 from headwater.settings import RedisSettings
+from streams.features.store.slots import advised_slots
 
 __all__ = ["Script", "StoreCall", "StoreServer", "is_wrong_type"]
 
@@ -61,6 +62,7 @@ REFUSING = (
 
 
 SENTINEL_PORT = 26379
+FEWEST_PRIMARIES = 3
 
 
 class Script:
@@ -278,11 +280,23 @@ class StoreServer:
                     raise
         return False
 
+    def _primaries(self) -> int:
+        """Nodes of the cluster that hold slots; 3, the fewest that make one, where this user may not ask."""
+        try:
+            told: Any = self._single.execute_command("CLUSTER INFO")
+        except redis.ResponseError:
+            return FEWEST_PRIMARIES
+        if isinstance(told, bytes):
+            told = dict(line.split(":", 1) for line in told.decode().split() if ":" in line)
+        return max(int(told.get("cluster_size", FEWEST_PRIMARIES)), 1)
+
     def _clustered(self) -> Any:
         if self._shards == 1:
+            many = self._primaries()
             raise SettingsError(
-                f"redis.shards is 1, and the server at {self.address} is of a cluster, which keeps keys of one slot "
-                "together and no others. Set HEADWATER_REDIS__SHARDS=64, in all workers and commands; the features are "
+                f"redis.shards is 1, and the server at {self.address} is of a cluster of {many} primaries, which "
+                f"keeps keys of one slot together and no others. Set HEADWATER_REDIS__SHARDS={advised_slots(many)} (16 "
+                "a primary that there is or will be, as a power of two), in all workers and commands; the features are "
                 "then made from the log. To take those of a single server along, keep that server."
             )
         path = urlsplit(self._urls[0]).path.strip("/")

@@ -12,7 +12,10 @@ from zlib import crc32
 
 from headwater.topics import ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic
 
-__all__ = ["KINDS", "MARKS", "NAMES", "Slots", "escaped"]
+__all__ = ["KINDS", "MARKS", "NAMES", "Slots", "advised_slots", "escaped"]
+
+A_PRIMARY = 16
+"""Slots of each primary of a cluster: fewer lie unevenly on the nodes, more cost a script each in every round."""
 
 MARKS = {
     EVENTS.name: "marks",
@@ -28,6 +31,15 @@ KINDS = ("u", "t", "w", "a", "i", "item", "p")
 
 NAMES = (*MARKS.values(), "marks:dead", "dead", "landmark", "popular", "totals", "private", "shards", "rebuilding")
 """Of the others, where there is one slot."""
+
+
+def advised_slots(primaries: int) -> int:
+    """The number of slots for a cluster of so many primaries: a power of two.
+
+    >>> [advised_slots(primaries) for primaries in (1, 3, 4, 6)]
+    [16, 64, 64, 128]
+    """
+    return 1 << (A_PRIMARY * primaries - 1).bit_length()
 
 
 class Slots:
