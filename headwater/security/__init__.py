@@ -6,7 +6,7 @@ told here, at the start, with the setting to correct.
 """
 
 from headwater.security.logins import KafkaLogin, RedisLogin, kafka_login, redis_login
-from headwater.security.tls import TlsFiles, tls_context
+from headwater.security.tls import TlsFiles, broken_off, tls_context
 from headwater.security.tokens import Tokens
 
-__all__ = ["KafkaLogin", "RedisLogin", "TlsFiles", "Tokens", "kafka_login", "redis_login", "tls_context"]
+__all__ = ["KafkaLogin", "RedisLogin", "TlsFiles", "Tokens", "broken_off", "kafka_login", "redis_login", "tls_context"]

@@ -131,10 +131,12 @@ class RedisLogin:
     Fields
         arguments: of redis-py's clients, single, cluster, and of the master that sentinels name.
         sentinel: arguments of the connections to the sentinels themselves; of use where `redis.sentinel` is set.
+        context: TLS as these settings say it; None where the URL speaks none.
     """
 
     arguments: dict[str, Any] = field(repr=False)
     sentinel: dict[str, Any] = field(repr=False)
+    context: ssl.SSLContext | None = None
 
 
 def redis_login(redis: RedisSettings) -> RedisLogin:
@@ -158,7 +160,7 @@ def redis_login(redis: RedisSettings) -> RedisLogin:
                 f"{variable_of('redis.password_file')}"
             )
         arguments = {"username": redis.username, "password": password}
-    tls = _redis_tls(redis, url)
+    tls, context = _redis_tls(redis, url)
     theirs = read_secret("redis", redis, "sentinel_password")
     if redis.sentinel is None and (theirs is not None or redis.sentinel_username is not None):
         raise SettingsError(
@@ -166,26 +168,24 @@ def redis_login(redis: RedisSettings) -> RedisLogin:
             "of the master"
         )
     named = {"username": redis.sentinel_username, "password": theirs} if theirs is not None else {}
-    return RedisLogin(arguments | tls, named | tls | ({"ssl": True} if url.startswith("rediss:") else {}))
+    return RedisLogin(arguments | tls, named | tls | ({"ssl": True} if context else {}), context)
 
 
-def _redis_tls(redis: RedisSettings, url: str) -> dict[str, Any]:
+def _redis_tls(redis: RedisSettings, url: str) -> tuple[dict[str, Any], ssl.SSLContext | None]:
     if not url.startswith("rediss:"):
         ours = [f"redis.{name}" for name in TLS_SETTINGS if getattr(redis, name) is not None]
         if ours:
             raise SettingsError(
                 f"{', '.join(ours)} is set, and redis.url begins with redis://, which speaks no TLS: write rediss://"
             )
-        return {}
+        return {}, None
     files = _files("redis", redis)
-    tls_context(files)
     given = {
         "ssl_ca_certs": files.cafile,
         "ssl_certfile": files.certfile,
         "ssl_keyfile": files.keyfile or files.certfile,
         "ssl_password": files.key_password,
     }
-    return {name: value for name, value in given.items() if value is not None} | {
-        "ssl_check_hostname": files.check_hostname,
-        "ssl_min_version": ssl.TLSVersion.TLSv1_2,
-    }
+    named: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    named |= {"ssl_check_hostname": files.check_hostname, "ssl_min_version": ssl.TLSVersion.TLSv1_2}
+    return named, tls_context(files)

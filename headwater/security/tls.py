@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from pathlib import Path
 from typing import NamedTuple
 
 from headwater.errors import SettingsError
 
-__all__ = ["TlsFiles", "tls_context"]
+__all__ = ["TlsFiles", "broken_off", "tls_context"]
+
+WORD_S = 1.0
+"""How long a server gets to say why it ends TLS."""
 
 
 class TlsFiles(NamedTuple):
@@ -51,6 +55,28 @@ def tls_context(files: TlsFiles) -> ssl.SSLContext:
             "certificate. Set both, or neither"
         )
     return context
+
+
+def broken_off(context: ssl.SSLContext, host: str, port: int, timeout_s: float) -> ssl.SSLError | None:
+    """Why a server ends TLS, in its own words; None where it does not, or says nothing.
+
+    With TLS 1.3 its word on our certificate comes after the handshake, and who writes meanwhile gets a broken
+    connection in its place. So nothing is written here.
+    """
+    try:
+        with (
+            socket.create_connection((host, port), timeout_s) as link,
+            context.wrap_socket(link, server_hostname=host) as secured,
+        ):
+            secured.settimeout(min(timeout_s, WORD_S))
+            secured.recv(1)
+    except ssl.SSLEOFError:
+        return None
+    except ssl.SSLError as error:
+        return error if "_ALERT_" in (error.reason or "") else None
+    except OSError:
+        return None
+    return None
 
 
 def _trust(context: ssl.SSLContext, files: TlsFiles) -> None:

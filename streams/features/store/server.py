@@ -23,7 +23,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from headwater.errors import AccessDenied, HeadwaterError, SettingsError, Unavailable
-from headwater.security import redis_login
+from headwater.security import broken_off, redis_login
 from headwater.settings import RedisSettings
 from streams.features.store.slots import advised_slots
 
@@ -115,6 +115,7 @@ class StoreServer:
             **login.arguments,
         }
         self._sentinel_options: dict[str, Any] = waiting | login.sentinel
+        self._tls, self._timeout_s = login.context, settings.timeout_s
         if _is_torn(url):
             raise Unavailable(
                 "redis.url, which is not shown, has an @ and no user or password before it: write /, ? and # in these "
@@ -309,6 +310,12 @@ class StoreServer:
         nodes = [node(parts.hostname, parts.port or 6379) for parts in map(urlsplit, self._urls)]
         return RedisCluster.from_url(self._urls[0], startup_nodes=nodes, **self._options)
 
+    def _ended_tls(self) -> Exception | None:
+        """What the server says about the certificate that it wants of us."""
+        assert self._tls is not None
+        parts = urlsplit(self._urls[0])
+        return broken_off(self._tls, parts.hostname or "", parts.port or 6379, self._timeout_s)
+
     @contextmanager
     def _answering(self) -> Iterator[None]:
         try:
@@ -316,8 +323,8 @@ class StoreServer:
         except REFUSING as error:
             raise _refused(self.address, self.user, error) from error
         except PASSING as error:
-            broken = _broken_tls(error)
-            if broken is not None and self.address.startswith("rediss:"):
+            broken = None if self._tls is None else _broken_tls(error) or self._ended_tls()
+            if broken is not None:
                 raise _refused(self.address, self.user, broken) from error
             if self._cluster is not None:
                 raise Unavailable(
