@@ -83,7 +83,7 @@ class Situation(NamedTuple):
         attributes: what was told of the user (`headwater.users`).
         session: `events.session_number` of the one that it is asked in, None where that is not known.
         objectives: `Surface.objectives` by which it is answered.
-        steps: the history as the model that answers reads it, where that is done (`Half.steps_of`).
+        steps: the history as the model that answers reads it, where that is done (`ServedModel.steps_of`).
     """
 
     history: Sequence[Entry]

@@ -36,7 +36,7 @@ from serving.ranker import SecondStage, SecondStageCounts
 from serving.rules import Rows
 from serving.runs import CPU, CUDA, GraphRun, Sessions
 
-__all__ = ["Half", "Scorer"]
+__all__ = ["Scorer", "ServedModel"]
 
 Provider = Literal["auto", "cpu", "cuda"]
 Array = npt.NDArray[Any]
@@ -44,7 +44,7 @@ Array = npt.NDArray[Any]
 NO_ROWS = np.zeros(0, np.int64)
 
 
-class Half:
+class ServedModel:
     """One version of the model, whole: its arrays, where they are bound, and the catalogue seen through its rows."""
 
     def __init__(
@@ -220,14 +220,14 @@ class Scorer:
         self.provider = CPU
         self._asked = provider
         self._lock = threading.Lock()
-        self._live: Half | None = None
+        self._live: ServedModel | None = None
         self._graph = b""
         self._sessions: Sessions | None = None
         if provider == "cuda":
             require_cuda()
 
     @contextmanager
-    def live(self) -> Iterator[Half | None]:
+    def live(self) -> Iterator[ServedModel | None]:
         """The version that answers, held for one batch; None before the first bundle."""
         with self._lock:
             yield self._live
@@ -266,7 +266,7 @@ class Scorer:
         sessions = self._sessions
         if sessions is None or bundle.graph != self._graph:
             sessions = self._new_sessions(bundle.graph)
-        live = Half(sessions, bundle, self.catalogue, published_ms, self.seen)
+        live = ServedModel(sessions, bundle, self.catalogue, published_ms, self.seen)
         self._warm_up(live)
         with self._lock:
             self._live = live
@@ -300,7 +300,7 @@ class Scorer:
                 self._live = None  # written half-way, it is no version
                 raise
 
-    def _warm_up(self, half: Half) -> None:
+    def _warm_up(self, half: ServedModel) -> None:
         """The first runs of a session allocate and plan: 5 to 50 ms that no request should wait for."""
         for size in (1, 2, 8):
             half.say([()] * size, 0, [SCORES, *(() if half.second is None else half.second.outputs)])

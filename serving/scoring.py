@@ -44,7 +44,7 @@ from serving.popular import Popular
 from serving.reasons import Asker, ModelsWord, Order, Ranking, Why, explain, why_not
 from serving.reasons.words import VERBS
 from serving.rules import DEFAULT_LIMITS, Rows, Rules, extended, forbid, rules_for
-from serving.scorer import Half, Scorer
+from serving.scorer import Scorer, ServedModel
 from serving.second_stage import Situation, asked_outputs, objective_notes, revise
 from serving.surfaces import Surfaces, as_asked
 from serving.surfaces.kinds import (
@@ -118,7 +118,7 @@ class _Batch(NamedTuple):
     """What the answers of one batch share. `half`: the model that answers, None before the first."""
 
     scorer: Scorer
-    half: Half | None
+    half: ServedModel | None
     popular: Popular
     now_ms: int
     exclude_seen: Collection[str]
@@ -237,7 +237,7 @@ def _scored(batch: _Batch, asked: Sequence[_Asked], mark: Callable[[str], None])
     return scored
 
 
-def _needs_popular(half: Half | None, asked: Sequence[_Asked]) -> bool:
+def _needs_popular(half: ServedModel | None, asked: Sequence[_Asked]) -> bool:
     """Whether one of these may need what is popular: without a model, without a history that it knows, or for a list
     that it cannot fill. A filter leaves nothing but what the catalogue has.
     """
@@ -331,7 +331,7 @@ def _nothing_known(batch: _Batch, asked: _Asked) -> str:
     return "unknown_history" if asked.history else "no_history"
 
 
-def _model_answer(batch: _Batch, half: Half, asked: _Asked, said: _Said, fallback: str | None) -> Recommendation:
+def _model_answer(batch: _Batch, half: ServedModel, asked: _Asked, said: _Said, fallback: str | None) -> Recommendation:
     """What the model ranks; then, while the list is short, what it does not know. Raises RequestRefused."""
     rules = _rules(batch, asked, half.rows, half.bundle.item_rows)
     scores = said.scores
@@ -464,7 +464,7 @@ def _allowed(batch: _Batch, allow: Callable[[Array], None]) -> Mask:
     return np.asarray(scores == 0.0)
 
 
-def _new_slots(half: Half) -> Mask:
+def _new_slots(half: ServedModel) -> Mask:
     """(slots,) which items had few events; what has no row is new."""
     return np.asarray(half.rows.by_slot(few_events(half.bundle.weights)) != 0.0)
 
@@ -490,7 +490,7 @@ def _seen(batch: _Batch, asked: _Asked, said: _Said | None) -> Seen:
     return seen._replace(scores=said.scores, personal=said.length > 0, near=said.near)
 
 
-def _near(half: Half, batch: _Batch, asked: _Asked) -> dict[str, Array]:
+def _near(half: ServedModel, batch: _Batch, asked: _Asked) -> dict[str, Array]:
     """What goes with single items, of one ask: item id -> (capacity,). A run of its own where any are needed: those of
     a whole batch at once would be thousands of rows as wide as the catalogue.
     """
@@ -527,7 +527,7 @@ def _situation(asked: _Asked, said: _Said) -> Situation:
     )
 
 
-def _unknown_to(half: Half, batch: _Batch) -> Mapping[str, float]:
+def _unknown_to(half: ServedModel, batch: _Batch) -> Mapping[str, float]:
     """Items of recent events that neither the model nor the catalogue has, by popularity."""
     return {
         item_id: weight
@@ -684,7 +684,7 @@ def _items(listed: Sequence[_Listed]) -> tuple[RecommendedItem, ...]:
     return tuple(items)
 
 
-def _age_ms(half: Half | None, name: str, now_ms: int) -> float | None:
+def _age_ms(half: ServedModel | None, name: str, now_ms: int) -> float | None:
     """How old what the model says of its newest example is."""
     at_ms = 0 if half is None else half.bundle.extra.get(name, 0)
     return float(max(now_ms - at_ms, 0)) if at_ms else None

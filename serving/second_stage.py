@@ -19,7 +19,7 @@ from serving.arranging import NO_DRAWS, Draws
 from serving.ranker import SecondStage, Situation, Spoken
 
 if TYPE_CHECKING:
-    from serving.scorer import Half
+    from serving.scorer import ServedModel
 
 __all__ = ["Revised", "Situation", "Told", "asked_outputs", "objective_notes", "revise", "told"]
 
@@ -51,12 +51,12 @@ class Revised(NamedTuple):
     draws: Draws | str
 
 
-def asked_outputs(half: Half) -> list[str]:
+def asked_outputs(half: ServedModel) -> list[str]:
     """The outputs of the graph that `revise` reads of a model, beside `scores`; none where it has no ranker."""
     return [] if half.second is None else half.second.outputs
 
 
-def revise(half: Half, situation: Situation, scores: Array, parts: Spoken, spread: float = 0.0) -> Revised:
+def revise(half: ServedModel, situation: Situation, scores: Array, parts: Spoken, spread: float = 0.0) -> Revised:
     """Add to the candidates' scores what the ranker says of them.
 
     Parameters
@@ -82,7 +82,7 @@ def revise(half: Half, situation: Situation, scores: Array, parts: Spoken, sprea
     return Revised(rows, draws if isinstance(draws, str) else Draws(rows, draws))
 
 
-def objective_notes(half: Half, objectives: Mapping[str, float]) -> list[str]:
+def objective_notes(half: ServedModel, objectives: Mapping[str, float]) -> list[str]:
     """For the receipt: objectives that no head of the model is of, and those whose head has not earned anything yet."""
     heads = {} if half.second is None else half.second.heads
     unknown = [name for name in objectives if name not in heads]
@@ -91,7 +91,7 @@ def objective_notes(half: Half, objectives: Mapping[str, float]) -> list[str]:
     return [f"{note}={','.join(names)}" for note, names in notes.items() if names]
 
 
-def told(half: Half, situation: Situation, scores: Array, parts: Spoken) -> Told | None:
+def told(half: ServedModel, situation: Situation, scores: Array, parts: Spoken) -> Told | None:
     """What the ranker says, and nothing is written to or counted; the arguments are `revise`'s. None without one."""
     stage = half.second
     if stage is None:

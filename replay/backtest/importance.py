@@ -26,7 +26,7 @@ from models.top_k import top_k
 from replay.backtest.queries import Query
 from replay.backtest.result import DependencePoint, Importance, PartImportance
 from serving.rules import forbid, rules_for
-from serving.scorer import Half, Scorer
+from serving.scorer import Scorer, ServedModel
 from serving.second_stage import Situation, Told, asked_outputs, told
 from streams.features.state import UserState
 
@@ -136,7 +136,7 @@ class Importances:
             ]
             self._parts.setdefault(name, []).append(figures)
 
-    def _take_facts(self, half: Half, query: _QuerySaid, ranker: Told) -> None:
+    def _take_facts(self, half: ServedModel, query: _QuerySaid, ranker: Told) -> None:
         assert half.second is not None
         rows, facts, gain = ranker.rows, ranker.facts, self._gains[-1]
         parts = attributed(half.bundle.weights, facts).facts
@@ -183,7 +183,7 @@ class Importances:
                     found[name] = [point._replace(added=round(point.added - level, DIGITS)) for point in points]
             return found
 
-    def _said(self, half: Half, queries: Sequence[Query]) -> Iterator[_QuerySaid]:
+    def _said(self, half: ServedModel, queries: Sequence[Query]) -> Iterator[_QuerySaid]:
         """Queries whose answers the model knows and the rules let go."""
         examples = [query.example for query in queries]
         shown = [unanswered(one, self.join_window_s) for one in examples]

@@ -21,7 +21,7 @@ from models.published.names import SCORES
 from serving.second_stage import Situation, Told, asked_outputs, told
 
 if TYPE_CHECKING:
-    from serving.scorer import Half
+    from serving.scorer import ServedModel
 
 __all__ = ["MEMORY", "MOVED", "Evidence", "Ranking", "Why", "gather"]
 
@@ -91,7 +91,7 @@ class Evidence(NamedTuple):
         return float(self.outputs[SCORES][0, row])
 
 
-def gather(half: Half, situation: Situation, scores: Array, *, personal: bool) -> Evidence:
+def gather(half: ServedModel, situation: Situation, scores: Array, *, personal: bool) -> Evidence:
     """Run the graph once more.
 
     Parameters

@@ -11,12 +11,12 @@ from serving.rules import Rules
 from serving.second_stage import Situation
 
 if TYPE_CHECKING:
-    from serving.scorer import Half
+    from serving.scorer import ServedModel
 
 __all__ = ["explain"]
 
 
-def explain(half: Half, situation: Situation, ranking: Ranking, rules: Rules, *, personal: bool) -> list[Why]:
+def explain(half: ServedModel, situation: Situation, ranking: Ranking, rules: Rules, *, personal: bool) -> list[Why]:
     """Why each item of a list is in it.
 
     Parameters

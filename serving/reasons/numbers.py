@@ -16,7 +16,7 @@ from models.ranker.attribution import attributed
 from serving.reasons.evidence import MOVED, Evidence
 
 if TYPE_CHECKING:
-    from serving.scorer import Half
+    from serving.scorer import ServedModel
 
 __all__ = ["because", "contributions", "whole"]
 
@@ -33,7 +33,7 @@ MOST_ENTRIES = 5
 """Entries that are named of one item, those with the largest shares."""
 
 
-def contributions(half: Half, evidence: Evidence, row: int, value: float) -> dict[str, float]:
+def contributions(half: ServedModel, evidence: Evidence, row: int, value: float) -> dict[str, float]:
     """What each part adds to the score of a row, which is `value` in the answer; parts that add nothing are left out.
 
     Their sum is the score: the parts are added up in float32, and the few last digits that this rounds off are with the
@@ -47,7 +47,7 @@ def contributions(half: Half, evidence: Evidence, row: int, value: float) -> dic
     return {name: part for name, part in found.items() if part and math.isfinite(part)}
 
 
-def _of_facts(half: Half, evidence: Evidence, row: int) -> dict[str, float]:
+def _of_facts(half: ServedModel, evidence: Evidence, row: int) -> dict[str, float]:
     """What each fact of a candidate has to do with what the ranker adds to it."""
     told = evidence.ranker
     if told is None or half.second is None:

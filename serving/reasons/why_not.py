@@ -21,7 +21,7 @@ from serving.rules import Rows
 from serving.second_stage import Situation
 
 if TYPE_CHECKING:
-    from serving.scorer import Half
+    from serving.scorer import ServedModel
 
 __all__ = ["ModelsWord", "Order", "why_not"]
 
@@ -45,7 +45,7 @@ class ModelsWord(NamedTuple):
         candidates: rows that the ranker revised, none without one.
     """
 
-    half: Half
+    half: ServedModel
     situation: Situation
     scores: Array
     candidates: npt.NDArray[np.int64]
@@ -140,7 +140,7 @@ def _by_model(row: int | None, items: Sequence[RecommendedItem], model: ModelsWo
     return _Place(better + 1, of, score, contributions(half, evidence, row, score), last)
 
 
-def _parts(half: Half, evidence: Evidence, row: int, scores: Array) -> dict[str, float]:
+def _parts(half: ServedModel, evidence: Evidence, row: int, scores: Array) -> dict[str, float]:
     return contributions(half, evidence, row, float(scores[row]))
 
 

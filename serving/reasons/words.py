@@ -17,7 +17,7 @@ from serving.reasons.evidence import MEMORY, MOVED, Evidence, Ranking
 from serving.rules import Rules, best_rows
 
 if TYPE_CHECKING:
-    from serving.scorer import Half
+    from serving.scorer import ServedModel
 
 __all__ = ["words"]
 
@@ -50,7 +50,9 @@ TURNED_DOWN = {
 }
 
 
-def words(half: Half, evidence: Evidence, ranking: Ranking, rules: Rules, *, personal: bool) -> list[tuple[str, ...]]:
+def words(
+    half: ServedModel, evidence: Evidence, ranking: Ranking, rules: Rules, *, personal: bool
+) -> list[tuple[str, ...]]:
     """Reasons for each row of the list, most important first; every row gets at least one.
 
     Parameters
@@ -90,7 +92,7 @@ def words(half: Half, evidence: Evidence, ranking: Ranking, rules: Rules, *, per
     return reasons
 
 
-def _averse(half: Half, evidence: Evidence, ranking: Ranking, rules: Rules) -> dict[int, str]:
+def _averse(half: ServedModel, evidence: Evidence, ranking: Ranking, rules: Rules) -> dict[int, str]:
     """Rows of the list that are in it because others sank, or that sank themselves, and what that was like."""
     if evidence.spoken is None:
         return {}

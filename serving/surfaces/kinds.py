@@ -25,7 +25,7 @@ from serving.cold_items import likeness_to
 from serving.popular import Popular
 
 if TYPE_CHECKING:
-    from serving.scorer import Half
+    from serving.scorer import ServedModel
 
 __all__ = ["NEAR", "PINNED", "WHOLE", "Seen", "asked_about", "log_weights", "newest_items", "reason_of", "tiers_of"]
 __all__ += ["title_of"]
@@ -82,7 +82,7 @@ class Seen(NamedTuple):
     """
 
     catalogue: Catalogue
-    half: Half | None
+    half: ServedModel | None
     popular: Popular
     request: Request
     history: Sequence[Entry]

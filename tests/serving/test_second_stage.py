@@ -22,7 +22,7 @@ from models.ranker.second import AskedQuery, Revision
 from models.ranker.told import told_names
 from serving.catalogue import Catalogue
 from serving.ranker import Situation
-from serving.scorer import Half, Scorer
+from serving.scorer import Scorer, ServedModel
 from serving.scoring import Ask, score
 from serving.second_stage import asked_outputs, revise
 from serving.serving_metrics import ServingMetrics
@@ -275,7 +275,7 @@ def test_what_is_no_number_is_left_out_and_counted_and_candidates_are_too() -> N
     assert scorer.seen.requests == len(asks)
     assert 0 < scorer.seen.candidates <= 300 * len(asks)
     with scorer.live() as half:
-        assert isinstance(half, Half)
+        assert isinstance(half, ServedModel)
         half.bundle.weights["ranker_linear"][:] = 3e38
         half.bundle.weights["ranker_hidden_weight"][:] = -3e38
         half.bundle.weights["ranker_output_weight"][:] = 3e38
