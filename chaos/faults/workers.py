@@ -100,9 +100,9 @@ def _kill_all(stage: Stage) -> Iterator[str]:
 
 
 def _rolling_restart(stage: Stage) -> Iterator[str]:
-    """SIGTERM, start, ready: one worker after another, as an upgrade does."""
-    stack, done = stage.stack, 0
-    for part in [part for role in ROLES for part in stack.living(role)]:
+    """SIGTERM, start, ready: the workers of one role after another, as an upgrade does."""
+    stack, done, role = stage.stack, 0, stage.chance.choice(ROLES)
+    for part in stack.living(role):
         with part.lock:
             ready = part.process.ready()
             code = part.stop(stack.grace_s)
@@ -113,7 +113,9 @@ def _rolling_restart(stage: Stage) -> Iterator[str]:
             part.wanted = True
         wait(part.process.ready, 120.0, lambda part=part: f"{part.name} ready: {part.process.health()}")  # type: ignore[misc]
         done += 1
-    yield f"{done} workers, one after another"
+    if not done:
+        raise NoEffect(f"no {role} runs")
+    yield f"{done} {role}, one after another"
 
 
 def _cut_round(stage: Stage) -> Iterator[str]:
@@ -154,6 +156,6 @@ FAULTS = [
     *(Fault(f"add_{role}", "one worker more: a rebalance", _replace(role)) for role in ("streams", "serving")),
     *(Fault(f"remove_{role}", "one worker less: a rebalance", _remove(role)) for role in ("streams", "serving")),
     Fault("kill_all", "kill -9 of every worker at once", _kill_all),
-    Fault("rolling_restart", "every worker restarted in turn, as an upgrade does", _rolling_restart),
+    Fault("rolling_restart", "the workers of a role restarted in turn: an upgrade", _rolling_restart),
     Fault("cut_round", "a worker dies between what it sent and what it stores", _cut_round, lacks=_store_is_not_ours),
 ]
