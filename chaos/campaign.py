@@ -60,7 +60,7 @@ class CampaignOptions:
     kafka: str = "embedded"
     redis: str = "embedded"
     break_servers: bool = False
-    rate: float = 40.0
+    rate: float = 20.0
     stall_s: float = 20.0
     make_worker: Callable[..., WorkerProcess] = WorkerProcess
 
