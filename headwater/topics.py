@@ -102,7 +102,7 @@ IDENTITIES = Topic(
 )
 REQUESTS = Topic("requests", "user_id, else session_id", 4, 7 * DAY_MS, "delete", "Request", "asking apps", "serving")
 RECOMMENDATIONS = Topic(
-    "recommendations", "of the request", 8, 7 * DAY_MS, "delete", "Recommendation", "serving", "asking apps"
+    "recommendations", "of the request", 8, 7 * DAY_MS, "delete", "Recommendation", "serving", "asking apps, serving"
 )
 EXAMPLES = Topic("examples", "none", 1, 7 * DAY_MS, "delete", "packed training examples", "streams", "trainer")
 LEARNING = Topic(

@@ -34,10 +34,11 @@ from headwater.privacy import Erased
 from headwater.recommendations import AFTER_NOT_REACHED, Receipt, Recommendation, Request
 from headwater.settings import ServingSettings
 from headwater.topics import EVENTS, REQUESTS
-from headwater.wire import decode_request, encode
+from headwater.wire import decode_recommendation, decode_request, encode
 from serving.answer_cache import Answered
 from serving.message_size import sendable
 from serving.popular import POPULAR_ITEMS, Popular
+from serving.recalled import RecalledAnswers
 from serving.rules import DEFAULT_LIMITS
 from serving.scorer import Scorer
 from serving.scoring import Ask, ScoredBatch, refuse, score
@@ -126,6 +127,7 @@ class Answering:
     metrics: ServingMetrics
     limits: Limits = DEFAULT_LIMITS
     surfaces: Surfaces = field(default_factory=Surfaces)
+    recalled: RecalledAnswers | None = None
     waiting: list[_Begun] = field(default_factory=list)
     _answered: Answered = field(default_factory=Answered)
     _popular: Popular = field(default_factory=Popular)
@@ -137,6 +139,8 @@ class Answering:
     def forget(self, digests: Container[str]) -> None:
         """Keep no answer of users who were forgotten, given by digest."""
         self._answered.forget(digests)
+        if self.recalled is not None:
+            self.recalled.forget()
 
     def answer(self, records: Sequence[Any], *, last: bool = False) -> list[Answer]:
         """Answers of this batch, and of waiting requests whose wait is over. `last`: nothing waits any more."""
@@ -239,11 +243,32 @@ class Answering:
             self.metrics.repeated.inc()
             answers.append(Answer(record, *one.key, known[0], known[1]))
             return
+        sent = self._sent_before(one)
+        if sent is not None:
+            self.metrics.repeated.inc()
+            answers.append(sent)
+            return
         refusal = self._expired(one, began_ms)
         if refusal is not None:
             answers.append(refusal)
             return
         begun.append(one)
+
+    def _sent_before(self, one: _Begun) -> Answer | None:
+        """What went out to this very record before, from another process; its list may not have been told of."""
+        value = None if self.recalled is None else self.recalled.take(one.record.partition, one.record.offset)
+        if value is None:
+            return None
+        try:
+            answer = decode_recommendation(value)
+        except InvalidMessage:
+            return None
+        if answer.request_id != one.request.request_id:
+            return None
+        outcome = answer.receipt.fallback or "personal"
+        self._answered.put(one.key, one.record.value, value, outcome, time.monotonic())
+        listed = (one.request, answer) if answer.items and one.request.whose is not None else None
+        return Answer(one.record, *one.key, value, outcome, listed=listed)
 
     def _read(self, begun: list[_Begun], *, wait: bool) -> list[_Begun]:
         """States of the users, in one round trip to each node; those whose `after` is not reached go on waiting."""

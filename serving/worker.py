@@ -6,7 +6,7 @@ Before: any producer of requests. After: apps; the streams worker gets what was 
 Delivery: at least once, idempotent by request_id. A request's offset is committed only after its reply was
 acknowledged by the broker, so a kill at any point loses no request; one that was answered but not committed is
 answered again under the same request_id. Within one process and a minute, a request that comes again gets the very
-bytes that went out before.
+bytes that went out before; so does one that another process has answered and not committed (`serving.recalled`).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import contextlib
 import gc
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 
-from kafka import TopicPartition
+from kafka import ConsumerRebalanceListener, TopicPartition
 from kafka.structs import OffsetAndMetadata
 
 from headwater.errors import HeadwaterError, Stalled, Unavailable
@@ -33,6 +33,7 @@ from serving.catalogue import Catalogue
 from serving.exposures import ExposureSender
 from serving.model_follower import ModelFollower
 from serving.open_offsets import OpenOffsets
+from serving.recalled import RecalledAnswers
 from serving.replies import ReplySender
 from serving.scorer import Scorer
 from serving.serving_metrics import ServingMetrics
@@ -73,6 +74,7 @@ class ServingWorker:
             lambda *labels: self.metrics.model_refused.labels(*labels).inc(),
             operations.progress,
         )
+        self.answering.recalled = self._recalled = RecalledAnswers(settings.kafka)
         self._items = CatalogueFollower(settings, operations, self.metrics, catalogue, surfaces)
         self._model = ModelTopicsFollower(settings, operations, self.metrics, model, self._finished)
         self._offsets = OpenOffsets()
@@ -119,7 +121,7 @@ class ServingWorker:
         # a member that joins its group before it knows the topic is given nothing, and keeps that for minutes
         while not self._consumer.partitions_for_topic(self._requests) and not stopping.wait(0.05):
             self._raise_failures()
-        self._consumer.subscribe([self._requests])
+        self._consumer.subscribe([self._requests], listener=_TakenOver(self._recalled))
         self.operations.started()
         while not stopping.is_set():
             self._turn()
@@ -134,6 +136,7 @@ class ServingWorker:
         records = [record for some in polled.values() for record in some]
         for record in records:
             self._offsets.begin(record.partition, record.offset)
+        self._recalled.look(records)
         if records or self.answering.waiting:
             self._replies.send(self.answering.answer(records))
         self._replies.send_again()
@@ -221,6 +224,20 @@ def _left_s(until: float) -> float:
 
 def _offsets(topic: str, offsets: Mapping[int, int]) -> dict[TopicPartition, OffsetAndMetadata]:
     return {TopicPartition(topic, number): OffsetAndMetadata(offset, "", -1) for number, offset in offsets.items()}
+
+
+class _TakenOver(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python types nothing
+    """Tells of partitions that were another worker's, or nobody's, until now."""
+
+    def __init__(self, recalled: RecalledAnswers) -> None:
+        self._recalled = recalled
+        self._before: set[int] = set()
+
+    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        self._before = {one.partition for one in revoked}
+
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        self._recalled.took_over({one.partition for one in assigned} - self._before)
 
 
 def main() -> None:

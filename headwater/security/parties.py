@@ -76,9 +76,10 @@ DOCTOR = Party(
     watches=("streams", "trainer", "serving", "redrive"), reads_all=True, store=(*CONNECT, *READ, "scan"),
 )  # fmt: skip
 OPERATOR = Party(
-    "operator", "commands that change: `topics --make`, `dead-letters redrive`, `surfaces`, `rollback`, `trace`",
+    "operator", "commands that change: `topics --make`, `dead-letters redrive`, `surfaces`, `rollback`, `trace`, `backup`",
     ("people", "operators", "apps", "asking apps"), ("redrive",),
-    watches=("streams", "trainer", "serving"), reads_all=True, store=(*CONNECT, *READ, *WRITE, "scan"),
+    watches=("streams", "trainer", "serving"), reads_all=True,
+    store=(*CONNECT, *READ, *WRITE, "scan", "keys", "dbsize", "zrange"),
 )  # fmt: skip
 REPLAY = Party("replay", "`headwater replay` and `explain` of what the topics hold", ("replay",), reads_all=True)
 

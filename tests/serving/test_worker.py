@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
 from typer.testing import CliRunner
 
 from console.cli import app
 from headwater.events import Item, new_id
+from headwater.kafka import consumer
+from headwater.kafka.groups import commit_offsets
 from headwater.recommendations import AFTER_NOT_REACHED, EXACT
 from headwater.settings import Settings
-from headwater.topics import DEAD_LETTERS, REQUESTS
+from headwater.topics import DEAD_LETTERS, REQUESTS, topic_name
 from headwater.wire import IdentityRow
 from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.serving import CATALOGUE, World, clicked, items_of, put_trained_model, trained, walk
@@ -289,6 +292,29 @@ def test_a_request_sent_twice_has_one_effective_answer(world: World, serving: Li
     assert len({answer.model_dump_json() for answer in world.answers}) == 1
     assert serving.metric("headwater_duplicate_requests_total") == 2
     assert not serving.has_loaded("libtorch"), "it costs a second of every start and 200 MB"
+
+
+def test_what_another_process_answered_and_did_not_commit_goes_out_again_as_it_was(
+    world: World, serving: LiveWorker, worker: Start
+) -> None:
+    asked = [world.ask(k=5, user="ann" if n % 2 else "stranger") for n in range(20)]
+    first = {request_id: world.answer(request_id).model_dump_json() for request_id in asked}
+    assert serving.stop() == 0
+    world.put_history("ann", clicked("film-2", "film-3", "film-8"))
+    with closing(consumer(world.settings.kafka)) as reader:
+        begin = dict.fromkeys(reader.partitions_for_topic(topic_name(REQUESTS, world.settings.kafka.prefix)) or (), 0)
+    commit_offsets(world.settings.kafka, "serving", {REQUESTS.name: begin})  # as if it had been killed
+    world.answers.clear()
+    second = worker("serving.worker")
+    new = world.ask(k=5)
+
+    def again() -> bool:
+        world.poll()
+        return len(world.answers) == len(asked) + 1
+
+    eventually(again)
+    assert {one.request_id: one.model_dump_json() for one in world.answers if one.request_id != new} == first
+    assert second.metric("headwater_duplicate_requests_total") == len(asked)
 
 
 def test_deltas_change_the_answers_and_a_corrupt_bundle_changes_nothing(world: World, serving: LiveWorker) -> None:
