@@ -76,7 +76,7 @@ DOCTOR = Party(
     watches=("streams", "trainer", "serving", "redrive"), reads_all=True, store=(*CONNECT, *READ, "scan"),
 )  # fmt: skip
 OPERATOR = Party(
-    "operator", "commands that change: `topics --make`, `dead-letters redrive`, `surfaces`, `rollback`, `trace`, `backup`",
+    "operator", "commands that change: `topics --make`, `redrive`, `surfaces`, `rollback`, `trace`, `backup`",
     ("people", "operators", "apps", "asking apps"), ("redrive",),
     watches=("streams", "trainer", "serving"), reads_all=True,
     store=(*CONNECT, *READ, *WRITE, "scan", "keys", "dbsize", "zrange"),
