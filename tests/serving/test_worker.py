@@ -326,7 +326,7 @@ def test_deltas_change_the_answers_and_a_corrupt_bundle_changes_nothing(world: W
     eventually(lambda: serving.metric("headwater_model_version") == 2, what="the delta applied")
     assert world.recommend(k=1).receipt.model_version == 2
     assert items_of(world.recommend(k=1)) == ["film-11"]
-    world.announce(learner.publish(created_ms=3, full=True), corrupt="safetensors")
+    world.announce(learner.publish(created_ms=3, full=True), corrupt="weights")
     eventually(lambda: serving.metric("headwater_model_refused_total") == 1, what="the bundle refused")
     assert world.recommend(k=1).receipt.model_version == 2
     world.announce(learner.publish(created_ms=4, full=True))
