@@ -134,31 +134,27 @@ def _sessions(told: Any, n: int) -> Iterable[int | None]:
 
 def _rows(columns: Sequence[Any]) -> list[tuple[Any, ...]]:
     """As `plain_entries` makes them of the same entries."""
-    if columns[6]:
+    items, item_places, types, type_places, times, values, sessions = columns
+    if sessions:
         return plain_entries(entries(columns))
-    return list(zip(*whole_columns(columns)[:4], strict=True))
+    n = len(times)
+    some = texts(items, item_places, n), texts(types, type_places, n), accumulate(times), values or repeat(None, n)
+    return list(zip(*some, strict=True))
 
 
 def _grown(columns: Sequence[Any], newest_ms: int, came: Sequence[Entry]) -> tuple[Any, ...]:
     """The columns of all of them together, when these came after the newest."""
     items, item_places, types, type_places, times, values, sessions = columns
-    n, added = len(times), entry_columns(came)
-    first, *further = added[4]
-    if type(types) is str and "," not in types and types == added[2] and type_places == added[3]:  # all of one type
-        kinds: tuple[Any, Any] = types, NONE
-    else:
-        kinds = text_columns([*texts(types, type_places, n), *[one.type for one in came]])
-    if values or added[5]:
-        values = [*(values or repeat(None, n)), *[one.value for one in came]]
-    if sessions or added[6]:
-        sessions = _session_column([*_sessions(sessions, n), *[one.session for one in came]])
-    return (
-        *text_columns([*texts(items, item_places, n), *[one.item_id for one in came]]),
-        *kinds,
-        [*times, first - newest_ms, *further],
-        values,
-        sessions,
-    )
+    n = len(times)
+    ids, kinds, moments, numbers, their_sessions = zip(*came, strict=True)
+    if type_places or type(types) is not str or "," in types or {*kinds} != {types}:  # else all are of one type
+        types, type_places = text_columns([*texts(types, type_places, n), *kinds])
+    if values or numbers.count(None) < len(came):
+        values = [*(values or repeat(None, n)), *numbers]
+    if sessions or their_sessions.count(None) < len(came):
+        sessions = _session_column([*_sessions(sessions, n), *their_sessions])
+    steps = [*times, moments[0] - newest_ms, *map(sub, moments[1:], moments)]
+    return (*text_columns([*texts(items, item_places, n), *ids]), types, type_places, steps, values, sessions)
 
 
 def text_columns(column: Sequence[str]) -> tuple[str | list[str], Sequence[int] | int]:
@@ -306,6 +302,8 @@ class PackedHistory(Sequence[Entry]):
         packed: list[PackedEntries] = []
         newer, skipped = past, 0
         if isinstance(past, PackedHistory):
+            if len(past.packed) == 1 and not past.skipped and len(past) <= TOGETHER:  # as most are
+                return cls((past.packed[0].grown(past.newer),), 0, [], len(past))
             packed, skipped, newer = list(past.packed), past.skipped, past.newer
             if skipped > TOGETHER // 3:
                 packed[0] = PackedEntries.of(packed[0].entries[skipped:])
@@ -331,7 +329,9 @@ class PackedHistory(Sequence[Entry]):
 
     def plain(self) -> list[tuple[Any, ...]]:
         """`plain_entries` of it."""
-        return [*chain.from_iterable([one.plain() for one in self.packed]), *plain_entries(self.newer)][self.skipped :]
+        found = self.packed[0].plain() if len(self.packed) == 1 else [*chain(*[one.plain() for one in self.packed])]
+        found += plain_entries(self.newer)
+        return found[self.skipped :] if self.skipped else found
 
     def whole(self) -> list[Entry]:
         """All entries: nobody may change the list."""

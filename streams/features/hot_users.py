@@ -70,11 +70,11 @@ class HotUsers:
 def _bytes(state: UserState) -> int:
     """Of memory, about."""
     history, found = state.history, STATE_BYTES + SIZE * len(state.recent)
-    known = len(state.shown) + len(state.reacted) + len(state.undos) + len(state.undone)
     if isinstance(history, PackedHistory):
-        known += len(history.newer)
         for one in history.packed:
             found += one.weight
-    else:
-        known += len(history)
-    return found + ENTRY_BYTES * known
+        history = history.newer
+    for past in (history, state.shown, state.reacted, state.undos, state.undone):
+        if past:
+            found += ENTRY_BYTES * len(past)
+    return found

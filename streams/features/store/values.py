@@ -166,12 +166,13 @@ def log2_text(weight: float) -> str:
 def item_fields(statistics: ItemStatistics) -> dict[str, int]:
     """What the hash of an item counts: by type, and by meaning."""
     counts = {f"n:{name}": count for name, count in statistics.counts.items() if count}
-    meant = (
-        ("m:positive", statistics.positive),
-        ("m:negative", statistics.negative),
-        ("m:exposure", statistics.exposures),
-    )
-    return counts | {name: count for name, count in meant if count}
+    if statistics.positive:
+        counts["m:positive"] = statistics.positive
+    if statistics.negative:
+        counts["m:negative"] = statistics.negative
+    if statistics.exposures:
+        counts["m:exposure"] = statistics.exposures
+    return counts
 
 
 def statistics_of(fields: Mapping[bytes, bytes]) -> ItemStatistics:
