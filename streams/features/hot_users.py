@@ -4,6 +4,9 @@ Before: a round that was written puts its states here. After: the next round tak
 store's script compares counts, refuses the batch, and the round starts over from what is stored. The script compares
 the marks that these states were written with, too: a count alone could come back by chance after the store lost it.
 
+A short state is kept as the bytes that were written: a hundred of objects would take four times the room, and to fetch
+them from a cold cache as long as to make them of the bytes, 3 us.
+
 Our own: cachetools takes 0.59 us for a get and a put (0.33).
 """
 
@@ -14,15 +17,16 @@ from collections.abc import Iterable, Mapping
 
 from headwater.histories import ENTRY_BYTES, PackedHistory
 from streams.features.hashes import SIZE
-from streams.features.state import EMPTY, UserState
+from streams.features.packed import decode
+from streams.features.state import UserState
 
 __all__ = ["HotUsers"]
 
 BYTES_PER_USER = 3500
 """Of memory for each allowed user, be they many with short histories or few with long ones."""
 
-STATE_BYTES = 900
-"""What a state takes beside its history and its hashes, with its place here."""
+PLACE_BYTES, STATE_BYTES = 350, 900
+"""What a place here takes, and with a state in it beside its history and its hashes."""
 
 
 class HotUsers:
@@ -36,7 +40,7 @@ class HotUsers:
 
     def __init__(self, max_users: int) -> None:
         self._most = max_users * BYTES_PER_USER
-        self._states: OrderedDict[str, tuple[UserState, int]] = OrderedDict()  # with its bytes when it came
+        self._states: OrderedDict[str, bytes | tuple[UserState, int]] = OrderedDict()  # with its bytes when it came
         self._bytes = 0
 
     def get(self, user_id: str) -> UserState | None:
@@ -45,26 +49,33 @@ class HotUsers:
         if found is None:
             return None
         self._states.move_to_end(user_id)
-        return found[0]
+        return decode(found) if isinstance(found, bytes) else found[0]
 
     def put(self, states: Mapping[str, UserState]) -> None:
         """Remember these, and forget the least recently used beyond the bounds."""
         for user_id, state in states.items():
-            old, size = self._states.pop(user_id, None), _bytes(state)
-            self._bytes += size - (old[1] if old else 0)
-            self._states[user_id] = state, size
+            self._bytes -= _size(self._states.pop(user_id, None))
+            value = state.stored.value if state.stored else None
+            self._states[user_id] = held = (state, _bytes(state)) if value is None else value
+            self._bytes += _size(held)
         while self._bytes > self._most:
-            self._bytes -= self._states.popitem(last=False)[1][1]
+            self._bytes -= _size(self._states.popitem(last=False)[1])
 
     def forget(self, user_ids: Iterable[str]) -> None:
         """Forget these."""
         for user_id in user_ids:
-            self._bytes -= self._states.pop(user_id, (EMPTY, 0))[1]
+            self._bytes -= _size(self._states.pop(user_id, None))
 
     def clear(self) -> None:
         """Forget all."""
         self._states.clear()
         self._bytes = 0
+
+
+def _size(held: bytes | tuple[UserState, int] | None) -> int:
+    if isinstance(held, bytes):
+        return PLACE_BYTES + len(held)
+    return held[1] if held else 0
 
 
 def _bytes(state: UserState) -> int:

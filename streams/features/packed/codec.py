@@ -75,9 +75,13 @@ def encode(state: UserState) -> bytes:
         body = b"".join((APART, NUMBER.pack(len(body)), body, *(one.data for one in past.packed)))
     crc = zlib.crc32(body, zlib.crc32(hashes, zlib.crc32(head)))
     value = b"".join((head, NUMBER.pack(crc), hashes, body))
-    state.stored = Stored(len(value), 0)  # beside what is compared, as a cache is
+    state.stored = _stored(value)  # beside what is compared, as a cache is
     state.history, state.recent = past, recent  # equal to what was there
     return value
+
+
+def _stored(base: bytes) -> Stored:
+    return Stored(len(base), 0, base if len(base) < LEAST_BASE else None)
 
 
 def _packed(history: Sequence[Entry]) -> PackedHistory:
@@ -151,7 +155,7 @@ def _unpacked(base: bytes, at: int, count: int) -> UserState:
         tuple(entries(undos)) if undos else (),
         tuple(entries(undone)) if undone else (),
         exposures,
-        Stored(len(base), 0),
+        _stored(base),
     )
 
 
