@@ -460,7 +460,7 @@ def load_settings(**given: Any) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as error:
-        raise _refused(error, Settings) from error
+        raise _refused(error, Settings) from None  # its text quotes values, which may be secrets
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{named or 'headwater.toml'} is not TOML: {error}") from error
     except UnreadableSource as error:  # its cause quotes the value, which may be a secret
@@ -549,7 +549,7 @@ def changed_kafka(kafka: KafkaSettings, **changed: Any) -> KafkaSettings:
     try:
         return KafkaSettings(**{**kafka.model_dump(), **changed})
     except ValidationError as error:
-        raise _refused(error, KafkaSettings, "kafka") from error
+        raise _refused(error, KafkaSettings, "kafka") from None
 
 
 PAGES = {

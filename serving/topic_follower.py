@@ -147,7 +147,7 @@ class CatalogueFollower(TopicFollower):
                 name, surface = decode_surface_record(record.key, record.value, at)
             except InvalidMessage as error:
                 self._metrics.surfaces_refused.inc()
-                self._operations.log.error("%s. The last good one stays; `headwater surfaces list` tells.", error)
+                self._operations.log.error("%s. The last good one stays; `headwater surfaces list` tells.", str(error))
                 continue
             if surface is None:
                 self._surfaces.remove(name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+from headwater.process import key_text
 from streams.streams_metrics import StreamsMetrics
 
 __all__ = ["Losses"]
@@ -42,9 +43,10 @@ class Losses:
     def damaged(self, key: str, becomes: str = "begins anew") -> None:
         """A key of the store holds what no worker wrote."""
         self._metrics.damaged.inc()
+        shown = key_text(key)
         log.error(
-            "redis key %s holds what no worker wrote: it %s. Look who else writes to this store.", key, becomes,
-            extra={"key": key},
+            "redis key %s holds what no worker wrote: it %s. Look who else writes to this store.", shown, becomes,
+            extra={"key": shown},
         )  # fmt: skip
 
     def gone(self, topic: str, partition: int, due: int, oldest: int) -> None:

@@ -372,7 +372,9 @@ class ExamplesLog:
 
     def _refuse(self, record: Any, error: InvalidMessage) -> None:
         text = f"{self._name(record.offset)}: {str(error).removesuffix('.')}. Kept in {self._dead_letters}."
-        self._log.warning("dead letter", extra={"reason": error.reason, "error": text})
+        self._log.warning(
+            "dead letter", extra={"reason": error.reason, "at": self._name(record.offset), "error": error}
+        )
         count = self.progress.dead_letters
         count[error.reason] = count.get(error.reason, 0) + 1
         refused = RefusedRecord(

@@ -83,8 +83,18 @@ def workers_of(settings: Settings, directory: Path) -> dict[str, str]:
     return running.workers if running is not None and running.serves(settings) else {}
 
 
+def _refuse_login(redis: str | None) -> None:
+    """A command line is no place for a password: everybody on the machine sees it."""
+    if redis is not None and ":" in redis.partition("://")[2].rpartition("@")[0]:
+        raise SettingsError(
+            "--redis has a password in it, which `ps` shows to everybody here. Leave it out, and set redis.username "
+            "and redis.password_file (HEADWATER_REDIS__USERNAME, HEADWATER_REDIS__PASSWORD_FILE)"
+        )
+
+
 def located_settings(kafka: str | None, redis: str | None, prefix: str | None, data: Path) -> Settings:
     """The settings that a command works with, its servers found as the module says. Raises SettingsError."""
+    _refuse_login(redis)
     given: dict[str, dict[str, Any]] = {"kafka": {}, "redis": {}, "trainer": {}, "serving": {}}
     plain = load_settings()
     running = running_addresses(data)
@@ -130,6 +140,7 @@ def servers_to_run(
 
     What the trainer writes goes into `data`, unless it has another place. Raises SettingsError.
     """
+    _refuse_login(redis)
     plain = load_settings()
     given: dict[str, dict[str, Any]] = {"kafka": {}, "redis": {}, "trainer": {}, "serving": {}}
     if kafka is not None:

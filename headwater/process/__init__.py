@@ -1,5 +1,6 @@
 """What every process of a worker is made of: its shape, its health, and how it waits for servers that are away."""
 
+from headwater.process.masks import key_text
 from headwater.process.operations import EXIT_DRAINED, EXIT_STALLED, EXIT_WRONG, START_S, Operations
 from headwater.process.retry import Backoff, Retry, Stopped, passes, refusal
 from headwater.process.worker import Worker, run_worker
@@ -14,6 +15,7 @@ __all__ = [
     "Retry",
     "Stopped",
     "Worker",
+    "key_text",
     "passes",
     "refusal",
     "run_worker",

@@ -22,6 +22,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from headwater.errors import SettingsError
+from headwater.process.masks import error_text, show_user_ids, traceback_text, user_text
 from headwater.process.retry import Retry
 from headwater.settings import OperationsSettings
 
@@ -62,12 +63,34 @@ class _JsonLines(logging.Formatter):
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": record.levelname,
             "worker": self.worker,
-            "message": record.getMessage(),
+            "message": _message(record),
         }
-        line.update({name: value for name, value in record.__dict__.items() if name not in _PLAIN})
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+        line.update({name: _shown(name, value) for name, value in record.__dict__.items() if name not in _PLAIN})
+        if record.exc_info and record.exc_info[1] is not None:
+            line["exception"] = traceback_text(record.exc_info[1])
         return json.dumps(line, default=str)
+
+
+def _message(record: logging.LogRecord) -> str:
+    if isinstance(record.args, tuple) and any(isinstance(one, BaseException) for one in record.args):
+        shown = tuple(_Told(error_text(one)) if isinstance(one, BaseException) else one for one in record.args)
+        return str(record.msg) % shown
+    return record.getMessage()
+
+
+class _Told(str):
+    """A text that `%r` writes as it is, as the error in whose place it stands would be."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _shown(name: str, value: Any) -> Any:
+    if isinstance(value, BaseException):
+        return error_text(value)
+    return user_text(value) if name == "user" and isinstance(value, str) else value
 
 
 class Operations:
@@ -118,6 +141,7 @@ class Operations:
         """
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(_JsonLines(self.worker))
+        show_user_ids(self.settings.log_user_ids)
         logging.basicConfig(handlers=[handler], level=self.settings.log_level, force=True)
         logging.getLogger("kafka").setLevel(logging.WARNING)
         logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)  # warns whenever the worker computes for 0.1 s

@@ -86,6 +86,11 @@ class Tokens:
                 "kafka.sasl_token_url is no https:// URL: the secret would go over the network as it is. Set "
                 f"{variable_of('kafka.sasl_token_url')}=https://HOST/PATH"
             )
+        if parts.username or parts.password or parts.query:
+            raise SettingsError(
+                "kafka.sasl_token_url has more than host and path: give id and secret as kafka.sasl_client_id and "
+                "kafka.sasl_client_secret"
+            )
         secret = read_secret("kafka", kafka, "sasl_client_secret")
         if kafka.sasl_client_id is None or secret is None:
             raise SettingsError(
