@@ -34,7 +34,7 @@ from console.commands import (
     train,
     up,
 )
-from console.commands.privacy import export, forget
+from console.commands.privacy import export, forget, unlearn
 from console.commands.recovery import backup, gap, rebuild, restore
 from console.commands.security import acls
 from headwater.errors import HeadwaterError
@@ -74,6 +74,7 @@ app.add_typer(rebuild.app, name="rebuild", rich_help_panel=MEND)
 app.command("accept-gap", rich_help_panel=MEND)(gap.command)
 app.command("forget", rich_help_panel=MEND)(forget.command)
 app.command("export", rich_help_panel=MEND)(export.command)
+app.command("unlearn", rich_help_panel=MEND)(unlearn.command)
 app.command("rollback", rich_help_panel=MEND)(rollback.command)
 app.command("acls", rich_help_panel=MEND)(acls.command)
 app.command("contract", rich_help_panel=MEND)(contract.command)

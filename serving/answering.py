@@ -30,7 +30,6 @@ from pydantic import ValidationError
 
 from headwater.errors import HeadwaterError, InvalidMessage
 from headwater.events import MAX_ID_LENGTH, now_ms
-from headwater.privacy import Erased
 from headwater.recommendations import AFTER_NOT_REACHED, Receipt, Recommendation, Request
 from headwater.settings import ServingSettings
 from headwater.topics import EVENTS, REQUESTS
@@ -46,7 +45,7 @@ from serving.serving_metrics import ServingMetrics
 from serving.surfaces import Surfaces
 from streams.features.fold import Limits
 from streams.features.identity import as_one
-from streams.features.state import EMPTY, UserState
+from streams.features.state import EMPTY, UserState, is_from_before
 from streams.features.store import FeatureStore, Reading
 
 __all__ = ["Answer", "Answering", "RequestRecord"]
@@ -402,14 +401,10 @@ def _known(ids: Sequence[str], reading: Reading, limits: Limits) -> tuple[UserSt
     if everybody and not states:
         return None, {}
     for one in reading.erased.keys() & states.keys():
-        if _is_from_before(states[one], reading.erased[one]):  # a store that was restored: the log forgets once more
+        if is_from_before(states[one], reading.erased[one]):  # a store that was restored: the log forgets once more
             states[one] = EMPTY
     counts = {one: state.events for one, state in states.items()}
     return as_one(list(states.values()), limits), counts if len(everybody) > 1 else {}
-
-
-def _is_from_before(state: UserState, erased: Erased) -> bool:
-    return erased.covers(state.folded_ms, state.partition, state.offset)
 
 
 def _is_behind(one: _Begun, reading: Reading) -> bool:

@@ -27,7 +27,7 @@ from streams.features.decay import Decay, ItemStatistics
 from streams.features.fold import Folded, Folding, KnownBeside, Limits, fold_batch
 from streams.features.hot_users import HotUsers
 from streams.features.identity import as_one
-from streams.features.state import EMPTY, UserState
+from streams.features.state import EMPTY, UserState, is_from_before
 from streams.features.store import Batch, FeatureStore, KnownMarks, Reading
 from streams.losses import Losses
 from streams.outbox import ExamplesOutbox, RefusedMessage
@@ -270,6 +270,10 @@ class EventRounds:
         persons = self._persons(reading.people, states, attributes)
         beside = KnownBeside(persons, attributes, reading.slot_of, reading.erased)
         known = dict(states)  # a user whose events lie in two partitions is folded from one into the other
+        restored = [
+            user for user, since in reading.erased.items() if user in known and is_from_before(known[user], since)
+        ]
+        known |= dict.fromkeys(restored, EMPTY)
         folded: dict[int, Folded] = {}
         after: dict[str, UserState] = {}
         items: dict[int, dict[str, ItemStatistics]] = {}
@@ -291,7 +295,7 @@ class EventRounds:
         touched = {reading.slot_of[row.user_id] for part in parts.values() for row in part.rows}
         marks = self._known.moved(touched, ends)
         before = {user: states.get(user, EMPTY) for user in after}
-        for user in {user for one in folded.values() for user in one.forgotten}:
+        for user in {*restored, *(user for one in folded.values() for user in one.forgotten)} & before.keys():
             before[user] = replace(before[user], stored=None)  # so that it is written whole
         return folded, Batch(marks, decay, before, after, items)
 

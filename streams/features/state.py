@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from headwater.examples import Entry, Shown
 from headwater.histories import PackedHistory
+from headwater.privacy import Erased
 
-__all__ = ["EMPTY", "Stored", "UserState"]
+__all__ = ["EMPTY", "Stored", "UserState", "is_from_before"]
 
 
 class Stored(NamedTuple):
@@ -69,3 +70,8 @@ class UserState:
 
 EMPTY = UserState()
 """A user never seen before."""
+
+
+def is_from_before(state: UserState, erased: Erased) -> bool:
+    """Whether a state is of before its user was forgotten: a store that was restored has it, and nobody may use it."""
+    return bool(state.count) and erased.covers(state.folded_ms, state.partition, state.offset)

@@ -1,0 +1,75 @@
+"""`headwater unlearn`: the model learned anew as if somebody had never been in the log."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from console.commands.option_groups import grouped
+from console.commands.options import Json, KafkaOptions
+from console.printing import printer
+
+
+@grouped
+def command(
+    *,
+    users: Annotated[list[str], typer.Argument(metavar="USER...", help="All ids of the person.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    accept_gap: Annotated[
+        bool, typer.Option("--accept-gap", help="Learn from what the log holds, though its beginning is gone.")
+    ] = False,
+    by: Annotated[str | None, typer.Option(metavar="NAME", help="Who asks, for the audit log.")] = None,
+    directory: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Of the trainer's checkpoints. Default: trainer.directory.")
+    ] = None,
+    servers: KafkaOptions,
+    as_json: Json = False,
+) -> None:
+    """Learn the model anew over the log of examples without these ids; the trainer must be stopped.
+
+    Shows what it costs, and asks. The digest is that of a run that never saw them. Started again, the trainer goes on
+    from there, and publishes through the usual guard.
+    """
+    from dataclasses import asdict
+
+    import orjson
+
+    from headwater.errors import HeadwaterError
+    from headwater.privacy import digest_of
+    from headwater.privacy.audit_log import write_audit
+    from trainer.checkpoints import Checkpoints
+    from trainer.unlearning import Unlearning
+
+    settings = servers.settings()
+    checkpoints = Checkpoints(directory or settings.trainer.directory, logging.getLogger("headwater.unlearn"))
+    try:
+        unlearning = Unlearning(settings, frozenset(users), checkpoints)
+        cost = unlearning.cost()
+        if cost.oldest > 0 and not accept_gap:
+            raise HeadwaterError(
+                f"the log of examples begins at record {cost.oldest:,}: retention has taken those before, so that what "
+                "the model learned of them, and of whom, can't be learned again. --accept-gap learns from what is "
+                "there; to be able to, keep examples for longer (retention.ms)"
+            )
+        if not yes:
+            base = "the beginning of the log" if cost.base is None else cost.base.name
+            asked = (
+                f"Learn {cost.examples:,} examples from {base}, without {cost.of_person:,} of theirs: about "
+                f"{cost.seconds:,.0f} s. The checkpoints that there are give way. Go on"
+            )
+            typer.confirm(asked, abort=True, err=True)
+        write_audit(settings.kafka, "unlearn", {"users": [digest_of(one) for one in users]}, by)
+        with printer(stderr=True).status("learning ...") as shown:
+            done = unlearning.run(cost, lambda many: shown.update(f"learned {many:,} of {cost.examples:,} examples"))
+    finally:
+        checkpoints.close()
+    if as_json:
+        print(orjson.dumps({"cost": asdict(cost), **asdict(done)}, default=str).decode())
+        return
+    print(
+        f"{done.learned:,} examples learned in {done.seconds:,.1f} s, {done.left_out:,} left out. The trainer goes on "
+        f"from {done.path}\ndigest {done.digest}"
+    )

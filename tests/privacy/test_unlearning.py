@@ -1,0 +1,109 @@
+"""The model that is left after somebody was unlearned is that of a run which never saw them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+
+from headwater.settings import Settings
+from headwater.topics import EXAMPLES, topic_name
+from tests.worlds.commands import headwater
+from tests.worlds.example_logs import SMALL_MODEL, append, catalogue, ring_records
+from tests.worlds.processes import LiveWorker, eventually, world_settings
+from tests.worlds.trainers import checkpoints, learning
+from trainer.checkpoints import state_digest
+
+Start = Callable[..., LiveWorker]
+
+
+def without(values: list[bytes], user: str) -> list[bytes]:
+    """The same records, but for one user's segments."""
+    found = []
+    for value in values:
+        body = orjson.loads(value)
+        body["segments"] = [one for one in body["segments"] if one["user"] != user]
+        found.append(orjson.dumps(body))
+    return found
+
+
+def learned_all(worker: Start, settings: Settings, records: int) -> LiveWorker:
+    trainer = worker("trainer.worker", given=settings)
+    eventually(
+        lambda: any(f"{records:020d}" in one.name for one in checkpoints(settings)), 60, "all is in a checkpoint"
+    )
+    assert trainer.stop() == 0
+    return trainer
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    return {
+        "HEADWATER_KAFKA__BOOTSTRAP": settings.kafka.bootstrap,
+        "HEADWATER_KAFKA__PREFIX": settings.kafka.prefix,
+        "HEADWATER_MODEL__OVERRIDES": orjson.dumps(SMALL_MODEL).decode(),
+        "HEADWATER_TRAINER__DIRECTORY": str(settings.trainer.directory),
+        "HEADWATER_TRAINER__BUNDLES": str(settings.trainer.bundles),
+    }
+
+
+def test_the_digest_is_that_of_a_run_which_never_saw_them_and_the_trainer_goes_on(
+    settings: Settings, worker: Start, kafka_address: str, redis_url: str, tmp_path: Path
+) -> None:
+    ours = learning(settings)
+    values = [catalogue(), *ring_records(300)]
+    append(ours, values)
+    with world_settings(kafka_address, redis_url, tmp_path / "never") as other:
+        never = learning(other)
+        append(never, [values[0], *without(values[1:], "u3")])
+        learned_all(worker, never, len(values))
+        wanted = state_digest(checkpoints(never)[0])
+    learned_all(worker, ours, len(values))
+    assert state_digest(checkpoints(ours)[0]) != wanted
+
+    done = headwater("unlearn", "u3", "--yes", "--json", **environment(ours))
+    assert done.returncode == 0, done.stderr + done.stdout
+    said = orjson.loads(done.stdout)
+    assert (said["digest"], said["learned"] + said["left_out"]) == (wanted, 300)
+    assert said["cost"]["examples"] == said["learned"]
+    assert said["cost"]["seconds"] > 0
+    assert len(checkpoints(ours)) == 1
+    assert b'"u3"' not in checkpoints(ours)[0].read_bytes()
+
+    trainer = worker("trainer.worker", given=ours)
+    asked = headwater("unlearn", "u3", "--yes", **environment(ours))
+    assert asked.returncode == 2
+    assert "belongs to a running trainer" in asked.stderr
+    append(ours, ring_records(50, first_offset=5_000))
+    eventually(lambda: trainer.metric("headwater_examples_learned_total") == said["learned"] + 50, 60, "it goes on")
+    end = len(values) + 2
+    eventually(lambda: f"{end:020d}" in checkpoints(ours)[0].name, 60, "all is in a checkpoint")
+    before = state_digest(checkpoints(ours)[0])
+    append(ours, [value.replace(b'"user":"u', b'"user":"late-') for value in ring_records(25, first_offset=9_000)])
+    eventually(lambda: f"{end + 1:020d}" in checkpoints(ours)[0].name, 60, "those of the late ones, too")
+    assert trainer.stop() == 0
+    late = [f"late-{number}" for number in range(20)]
+    again = headwater("unlearn", *late, "--yes", "--json", **environment(ours))
+    assert again.returncode == 0, again.stderr
+    cut = orjson.loads(again.stdout)
+    assert f"{end:020d}" in cut["cost"]["base"]  # the checkpoint of before, and not the beginning of the log
+    assert (cut["digest"], cut["learned"], cut["left_out"]) == (before, 0, 25)
+
+
+def test_without_the_beginning_of_the_log_it_says_what_is_missing(settings: Settings) -> None:
+    from kafka import TopicPartition
+
+    from headwater.kafka import admin_client
+
+    append(settings, ring_records(100))
+    admin = admin_client(settings.kafka)
+    try:
+        admin.delete_records({TopicPartition(topic_name(EXAMPLES, settings.kafka.prefix), 0): 2})
+    finally:
+        admin.close()
+    refused = headwater("unlearn", "u3", "--yes", **environment(settings))
+    assert refused.returncode == 2
+    assert "begins at record 2" in refused.stderr
+    done = headwater("unlearn", "u3", "--yes", "--accept-gap", **environment(settings))
+    assert done.returncode == 0, done.stderr
+    assert "examples learned" in done.stdout
