@@ -275,12 +275,16 @@ class Answering:
             return _blind(begun)
         users = list(dict.fromkeys(one for asked in begun for one in asked.ids))
         try:
-            reading = self.store.read_users(users)
+            reading = self.store.read_users(users, partly=True)
         except HeadwaterError as error:
             self.metrics.features_unavailable.inc()
             log.warning("answering without features: %s", error)
             self._store_rests_until = time.monotonic() + STORE_REST_S
             return _blind(begun)
+        if reading.away:
+            self.metrics.features_unavailable.inc()
+            away = next(iter(reading.away.values()))
+            log.warning("answering %d users without features: %s", len(reading.away), away)
         for user in (*reading.damaged, *reading.untold):
             self.metrics.features_unavailable.inc()
             log.error("answering a user without features: a redis key of the user holds none", extra={"user": user})
@@ -334,10 +338,10 @@ class Answering:
         """Popular items of the store, at most a second old; what was known before while the store is away."""
         now = time.monotonic()
         if now >= max(self._popular_until, self._store_rests_until):
+            self._popular_until = now + POPULAR_FOR_S  # where a node is away, too: not with every batch
             with contextlib.suppress(HeadwaterError):  # reading the users says it in the log
                 ranked, decay, marks = self.store.popularity(POPULAR_ITEMS)
                 self._popular = Popular.of(ranked, decay, began_ms, marks)
-                self._popular_until = now + POPULAR_FOR_S
         return self._popular
 
     def _finish(self, one: _Begun, answer: Recommendation, began_ms: int, timings: Mapping[str, float]) -> Answer:
@@ -396,6 +400,8 @@ def _blind(begun: list[_Begun]) -> list[_Begun]:
 
 def _known(ids: Sequence[str], reading: Reading, limits: Limits) -> tuple[UserState | None, dict[str, int]]:
     """What is known of whom a request is for, and of which ids where they are several; None where it cannot be read."""
+    if reading.is_away(ids):
+        return None, {}
     everybody = sorted({other for one in ids for other in reading.people.get(one, (one,))})
     states = {one: reading.states[one] for one in everybody if one in reading.states}
     if everybody and not states:

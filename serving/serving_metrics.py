@@ -56,7 +56,9 @@ class ServingMetrics:
             "headwater_dead_letters", "Requests that were dead letters.", ["reason"], registry=registry
         )
         self.features_unavailable = Counter(
-            "headwater_features_unavailable", "Batches answered without features: no store.", registry=registry
+            "headwater_features_unavailable",
+            "Batches answered without features, or some of them: no store.",
+            registry=registry,
         )
         self.not_finite = Counter(
             "headwater_not_finite_scores", "Scores that were NaN or infinite and were left out.", registry=registry

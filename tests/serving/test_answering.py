@@ -53,20 +53,29 @@ class RawRecord:
 class StoreAway:
     """A feature store that nobody reaches."""
 
-    def read_users(self, _users: object) -> None:
+    def read_users(self, _users: list[str], **_: object) -> Reading:
         raise Unavailable("no Redis answers")
 
-    def popular(self, _count: int, _at_ms: int) -> None:
+    def popularity(self, _count: int) -> None:
         raise Unavailable("no Redis answers")
 
 
 class NeverReached:
     """A feature store that knows nothing yet."""
 
-    def read_users(self, users: list[str]) -> Reading:
+    def read_users(self, users: list[str], **_: object) -> Reading:
         return Reading(
             dict.fromkeys(users, EMPTY), {0: SlotMarks({}, {}, {}, {})}, None, slot_of=dict.fromkeys(users, 0)
         )
+
+
+class OneNodeAway(StoreAway):
+    """A cluster of which a node is away, and bob with it."""
+
+    def read_users(self, _users: list[str], **_: object) -> Reading:
+        marks = SlotMarks({}, {0: 7}, {}, {})
+        away = {"bob": Unavailable("that node does not answer")}
+        return Reading({"ada": EMPTY}, {0: marks}, None, slot_of={"ada": 0, "bob": 1}, away=away)
 
 
 @pytest.fixture
@@ -218,6 +227,14 @@ def test_what_will_be_too_late_is_refused_before_anything_is_scored_for_it(
         assert answer.error is not None
         assert (answer.error.code, said in answer.error.message) == ("expired", True)
         assert worker.answer_ms == takes_ms
+
+
+def test_while_a_node_of_a_cluster_is_away_its_users_alone_do_without_features(
+    worker: Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "store", OneNodeAway())
+    asked = [encode(request(user_id=user)) for user in ("ada", "bob")]
+    assert [one.receipt.feature_offsets for one in answers(worker, *asked)] == [{"0": 7}, {}]
 
 
 def test_a_deadline_that_passes_while_a_request_waits_for_its_features_is_told(

@@ -74,6 +74,22 @@ def test_every_event_counts_once_whatever_a_cluster_does_meanwhile(
         assert result.events_applied == committed.events_applied
         assert store.read_users(["user-0-1"]).people == {"user-0-1": ("user-0-1", "user-1-1")}
         assert streams.stop() == 0
+        users = [f"user-{n % 4}-{n}" for n in range(40)]
+        here = {user for user in users if cluster.owner_of(f"{{s{store.slots.of(user)}}}") is not cluster.nodes[2]}
+        for node in cluster.nodes:
+            if node.running:
+                node.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
+        for node in (cluster.nodes[2], cluster.replica_of(cluster.nodes[2])):
+            node.kill()
+        for _ in range(2):  # at first it is looked for, then it rests
+            partly = store.read_users(users, partly=True)
+            assert partly.states.keys() >= here
+            assert partly.away.keys() >= {*users} - here
+            assert partly.states.keys().isdisjoint(partly.away)
+        assert [partly.is_away([user]) for user in users] == [user not in here for user in users]
+        assert not partly.reaches([next(iter(partly.away))], {}, {})
+        with pytest.raises(Unavailable):
+            store.read_users(users)
         for node in cluster.nodes:
             node.kill()
         with pytest.raises(Unavailable, match="redis-cli --cluster check"):

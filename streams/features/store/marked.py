@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from headwater.errors import SettingsError, StoreDamaged
+from headwater.errors import SettingsError, StoreDamaged, Unavailable
 from headwater.settings import RedisSettings
 from headwater.topics import DEAD_LETTERS, EVENTS, IDENTITIES, USERS, Topic, topic_name
 from streams.features.decay import Decay
@@ -209,6 +209,17 @@ class MarkedStore:
             if self._whole is None or fresh or time.monotonic() >= self._whole_until:
                 self._whole_until = time.monotonic() + FRESH_S
                 self._whole = self._read_whole()
+            return self._whole
+
+    def whole_or_older(self) -> Whole:
+        """The same; where the node that keeps it is away, what was known before: that says less, and nothing wrong.
+        Raises Unavailable where nothing was.
+        """
+        try:
+            return self.whole()
+        except Unavailable:
+            if self._whole is None:
+                raise
             return self._whole
 
     def _read_whole(self) -> Whole:

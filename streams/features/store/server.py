@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha1
@@ -64,6 +65,9 @@ REFUSING = (
 SENTINEL_PORT = 26379
 FEWEST_PRIMARIES = 3
 
+REST_S = 1.0
+"""A node of a cluster that did not answer is left alone for so long by whoever can do without it."""
+
 
 class Script:
     """A Lua file beside this one."""
@@ -105,6 +109,7 @@ class StoreServer:
         self._cluster: Any = None
         self._is_open = False
         self._is_checked = False
+        self._resting: dict[str, tuple[float, Unavailable]] = {}  # node that did not answer -> until when, and why
         self._sentinel = settings.sentinel
         login = redis_login(settings)
         self.user = settings.username or unquote(urlsplit(url).username or "") or None
@@ -175,6 +180,57 @@ class StoreServer:
                 if isinstance(reply, Exception) and not (may_be_odd and is_wrong_type(reply)):
                     raise reply
         return replies
+
+    def run_partly(self, calls: Sequence[StoreCall]) -> list[Any]:
+        """As `run`; but of a cluster, where a node does not answer, an `Unavailable` stands in the place of what it
+        would have said, and for a second it is not asked again. Raises Unavailable where no node answers.
+        """
+        self._connect()
+        if self._cluster is None:
+            return self.run(calls)
+        now = time.monotonic()
+        self._resting = {node: rest for node, rest in self._resting.items() if rest[0] > now}
+        nodes = [self._node_of(call) for call in calls]
+        replies: list[Any] = [self._resting[node][1] if node in self._resting else None for node in nodes]
+        asked = [n for n, node in enumerate(nodes) if node not in self._resting]
+        try:
+            found = self.run([calls[n] for n in asked])
+        except Unavailable as error:
+            if len({nodes[n] for n in asked}) < 2:
+                raise
+            return self._node_by_node(calls, asked, replies, error)
+        for n, reply in zip(asked, found, strict=True):
+            replies[n] = reply
+        if calls and not asked:
+            raise replies[0]
+        return replies
+
+    def _node_by_node(
+        self, calls: Sequence[StoreCall], asked: Sequence[int], replies: list[Any], error: Unavailable
+    ) -> list[Any]:
+        """Fill in what each node says by itself, or why it does not; raises `error` where none does."""
+        nodes: dict[str, list[int]] = {}
+        for n in asked:
+            nodes.setdefault(self._node_of(calls[n]), []).append(n)  # anew: slots may have gone to others
+        for node, places in nodes.items():
+            try:
+                found = self.run([calls[n] for n in places])
+            except Unavailable as why:
+                self._resting[node] = (time.monotonic() + REST_S, why)
+                found = [why] * len(places)
+            for n, reply in zip(places, found, strict=True):
+                replies[n] = reply
+        if all(isinstance(reply, Unavailable) for reply in replies):
+            raise error
+        return replies
+
+    def _node_of(self, call: StoreCall) -> str:
+        """Which node has a call's keys; none where no node is known to."""
+        try:
+            node = self._cluster.get_node_from_key(call.keys[0])
+        except AWAY:
+            return ""
+        return "" if node is None else str(node.name)
 
     def command(self, *words: Any) -> list[Any]:
         """What one command that names no key gives on each node that answers."""

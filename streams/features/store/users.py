@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import orjson
 
-from headwater.errors import InvalidMessage, NewerFormat
+from headwater.errors import InvalidMessage, NewerFormat, Unavailable
 from headwater.privacy import Erased, digest_of
 from headwater.topics import EVENTS, IDENTITIES, USERS
 from headwater.users import checked_attributes
@@ -45,6 +45,15 @@ class _SlotAsked:
     links: list[str] = field(default_factory=list)
 
 
+class _UsersAsked(NamedTuple):
+    """What is read in one round trip to each node."""
+
+    users: Sequence[str]
+    links_of: Sequence[str]
+    slots: Iterable[int]
+    partly: bool
+
+
 class UserReads(MarkedStore):
     """The part of the store that reads users."""
 
@@ -52,7 +61,12 @@ class UserReads(MarkedStore):
     _has_private = False
 
     def read_users(
-        self, user_ids: Sequence[str], links_of: Sequence[str] | None = None, slots: Iterable[int] = ()
+        self,
+        user_ids: Sequence[str],
+        links_of: Sequence[str] | None = None,
+        slots: Iterable[int] = (),
+        *,
+        partly: bool = False,
     ) -> Reading:
         """States of these users, with the marks and the decay. An unknown user has the empty state; so has a key of
         another type, which `foreign_users` tells. One round trip for each node that any of them lies on.
@@ -62,8 +76,9 @@ class UserReads(MarkedStore):
             links_of: whose links, too, and the states of all ids that are the same person; of these users if None. Who
                 has none costs a key in the same round trip; who has some a round trip more, or two, the first time.
             slots: of which the marks are wanted, whether a user lies in them or not.
+            partly: of a cluster, those whose node does not answer are `away`, and the others are read.
         """
-        whole = self.whole()
+        whole = self.whole_or_older() if partly else self.whole()
         links_of = list(dict.fromkeys(user_ids if links_of is None else links_of))
         remembered = self._people or {}
         guess = [other for one in links_of for other in remembered.get(one, ())]  # what is read now decides
@@ -73,7 +88,7 @@ class UserReads(MarkedStore):
         while True:
             users = list(dict.fromkeys([*user_ids, *asked[len(links_of) :]]))
             asks_private = self._has_private
-            reading, values = self._read_at_once(users, asked, slots, whole)
+            reading, values = self._read_at_once(_UsersAsked(users, asked, slots, partly), whole)
             if self._has_private and not asks_private:
                 continue  # once for ever
             for one, value in values.items():
@@ -103,10 +118,9 @@ class UserReads(MarkedStore):
             else:
                 self._people.pop(one, None)
 
-    def _read_at_once(
-        self, users: Sequence[str], links_of: Sequence[str], slots: Iterable[int], whole: Whole
-    ) -> tuple[Reading, dict[str, bytes | None]]:
+    def _read_at_once(self, wanted: _UsersAsked, whole: Whole) -> tuple[Reading, dict[str, bytes | None]]:
         """One script a slot; the links as they are stored."""
+        users, links_of, slots, partly = wanted
         asked: dict[int, _SlotAsked] = {
             slot: _SlotAsked() for slot in (self.slots.all if self.slots.count == 1 else slots)
         }
@@ -115,11 +129,16 @@ class UserReads(MarkedStore):
             asked.setdefault(slot_of[user], _SlotAsked()).users.append(user)
         for one in links_of:
             asked.setdefault(slot_of[one], _SlotAsked()).links.append(one)
-        replies = self._server.run([self._read_call(slot, of_slot) for slot, of_slot in asked.items()])
+        calls = [self._read_call(slot, of_slot) for slot, of_slot in asked.items()]
+        replies = self._server.run_partly(calls) if partly else self._server.run(calls)
         reading = Reading({}, {}, whole.decay, {}, {}, {}, (), {}, [], slot_of, {})
         links: dict[str, bytes | None] = {}
         decay = whole.decay
         for (slot, some), reply in zip(asked.items(), replies, strict=True):
+            if isinstance(reply, Unavailable):
+                reading.away.update(dict.fromkeys((*some.users, *some.links), reply))
+                links |= dict.fromkeys(some.links)
+                continue
             cast(dict[int, SlotMarks], reading.slots)[slot] = self._slot_marks(slot, reply, whole)
             decay = self._decay_in(slot, reply[1], decay)
             if reply[4] is not None:

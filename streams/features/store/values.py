@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from headwater.errors import NewerFormat
+from headwater.errors import NewerFormat, Unavailable
 from headwater.privacy import Erased
 from streams.features.decay import Decay, ItemStatistics
 from streams.features.identity import attributes_as_one
@@ -55,6 +55,7 @@ class Reading:
         untold: ids whose key holds what no attributes are; they are read as if they had none.
         slot_of: the slot of an id.
         erased: by id, of those that were forgotten and whose links were asked for.
+        away: id whose node does not answer -> why; of a reading that may be partial. Nothing else here is of it.
     """
 
     states: dict[str, UserState]
@@ -68,6 +69,11 @@ class Reading:
     untold: Sequence[str] = ()
     slot_of: Mapping[str, int] = field(default_factory=dict)
     erased: Mapping[str, Erased] = field(default_factory=dict)
+    away: dict[str, Unavailable] = field(default_factory=dict)
+
+    def is_away(self, ids: Iterable[str]) -> bool:
+        """Whether anything of these people could not be read."""
+        return not self.away.keys().isdisjoint(self._everybody(ids)) if self.away else False
 
     def attributes_of(self, ids: Iterable[str]) -> dict[str, Any]:
         """Of the person that these ids are, by all that it has."""
@@ -91,7 +97,7 @@ class Reading:
 
     def reaches(self, ids: Iterable[str], events: Mapping[int, int], identities: Mapping[int, int]) -> bool:
         """Whether what is known of these people holds these records, by partition the newest."""
-        return all(
+        return not self.is_away(ids) and all(
             held.get(partition, -1) >= offset
             for slot in self._slots(ids)
             for wanted, held in ((events, slot.events), (identities, slot.identities))
@@ -103,7 +109,7 @@ class Reading:
 
     def _slots(self, ids: Iterable[str]) -> list[SlotMarks]:
         numbers = {self.slot_of[one] for one in self._everybody(ids)} or self.slots.keys()
-        return [self.slots[number] for number in sorted(numbers)]
+        return [self.slots[number] for number in sorted(numbers) if number in self.slots]
 
 
 @dataclass(frozen=True, slots=True)
