@@ -241,7 +241,9 @@ class StreamsSettings(_Section):
         default=5, ge=1, description="Longest wait for a round to fill, after another: a lone record waits for none."
     )
     hot_users: int = Field(
-        default=20_000, ge=0, description="User states kept in memory, least recently used out first."
+        default=20_000,
+        ge=0,
+        description="Room in memory for user states of 3.5 kB; short ones take less. Least recently used out first.",
     )
     popularity_half_life_days: float = Field(
         default=30.0, gt=0, description="Half-life of item popularity, in event time."
