@@ -6,6 +6,7 @@ The slow part rests while the catalogue is learned, since it need not see each i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -17,22 +18,31 @@ from models.learner import Learner
 from streams.features.fold import Limits
 from streams.features.recording import recorded
 
-__all__ = ["WARM_BLOCKS", "learner_of", "some", "zipf_examples"]
+__all__ = ["USERS", "WARM_BLOCKS", "learner_of", "some", "zipf_examples"]
 
 USERS = 2000
 WARM_BLOCKS = 20
 
 
-def zipf_examples(items: int, count: int) -> Iterator[Example]:
-    """Each item once, then `count` more; users come back, so that histories fill."""
+HISTORY = 64
+
+
+def zipf_examples(items: int, count: int, users: int = USERS, *, full: bool = False) -> Iterator[Example]:
+    """Each item once, then `count` more; users come back, so that histories fill. `full`: they are, from the start, by
+    events that nobody learns: a learner of few items would else read short ones, and be quick for that.
+    """
     chance = np.random.default_rng(0)
-    chosen = np.concatenate([chance.permutation(items), zipf(items, count, chance)]).tolist()
-    users = chance.integers(0, USERS, len(chosen)).tolist()
+    before = HISTORY * users if full else 0
+    chosen = np.concatenate([chance.permutation(items), zipf(items, count, chance)])
+    whose = chance.integers(0, users, len(chosen))
+    if before:
+        chosen = np.concatenate([zipf(items, before, chance), chosen])
+        whose = np.concatenate([np.arange(before) % users, whose])
     events = (
         Event(user_id=f"user-{user}", item_id=f"item-{item}", type="view", event_time=1_700_000_000_000 + 1000 * n)
-        for n, (user, item) in enumerate(zip(users, chosen, strict=True))
+        for n, (user, item) in enumerate(zip(whose.tolist(), chosen.tolist(), strict=True))
     )
-    return iter(recorded(events, Limits(history=64)).examples())
+    return islice(recorded(events, Limits(history=HISTORY)).examples(), before, None)
 
 
 def some(made: Iterator[Example], count: int) -> Sequence[Example]:

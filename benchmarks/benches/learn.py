@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from benchmarks.bare_torch import BareSteps, SasRecSteps
-from benchmarks.learned import WARM_BLOCKS, learner_of, some, zipf_examples
+from benchmarks.learned import USERS, WARM_BLOCKS, learner_of, some, zipf_examples
 from benchmarks.ruler import Bar, Beside, Row, Setup, in_turns
 from headwater.examples import Example
 from models.config import ModelConfig
@@ -19,7 +19,8 @@ FLAT = "10,000 items"
 
 
 def measured(setup: Setup) -> Iterator[Row]:
-    """By processor time, one thread; every item has been seen before, and each block is learned whole."""
+    """By processor time, one thread; every item has been seen before, histories are full at every size, and each block
+    is learned whole."""
     torch.set_num_threads(1)
     compile_loops()
     setup.left(
@@ -36,7 +37,8 @@ def _of(setup: Setup, encoder: str) -> list[Row]:
     for items in sizes:
         config = ModelConfig.model_validate({"encoder": encoder, "max_items": max(sizes)})
         count = config.block * blocks
-        made = zipf_examples(items, config.block * WARM_BLOCKS + count * (2 * setup.turns + 2))
+        each = config.block * WARM_BLOCKS + count * (2 * setup.turns + 2)
+        made = zipf_examples(items, each, setup.pick(USERS, 50), full=True)
         learner = learner_of(config, items, made)
         parts[f"ours, {items:,} items"] = _rate(lambda one=learner, m=made, n=count: one.learn(some(m, n)), count)  # type: ignore[misc]
         parts[f"fast, {items:,} items"] = _rate(lambda one=learner, m=made, n=count: _resting(one, some(m, n)), count)  # type: ignore[misc]

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.block import Block, Pending
+from models.compiled import compiled
 from models.experts.expert import Dense, Expert, LearnedEvent
 from models.onnx_nodes import Nodes
 from models.part import CAPACITY, Changes, Input
@@ -135,8 +136,7 @@ class Popularity(Expert):
     def rank(self, row: int, excluded: NDArray[np.int64], used: int) -> int:
         """1-based rank of a row by all-time count among the first `used` that are not excluded; equals rank before."""
         counts = self.counts[:used]
-        ahead = int(np.count_nonzero(counts >= counts[row]))
-        return ahead - int(np.count_nonzero(counts[excluded] >= counts[row]))
+        return _as_many(counts, counts[row]) - int(np.count_nonzero(counts[excluded] >= counts[row]))
 
     def ask(self, block: Block) -> None:
         """Popularity as of after the block; `rewind` goes back from there."""
@@ -231,6 +231,15 @@ class Popularity(Expert):
             return add("Mul", known[0], trust)
         each = add("Split", trust, outputs=self.trusts, axis=1, num_outputs=self.trusts)
         return add("Sum", *(add("Mul", one, f"{each}_{p}") for p, one in enumerate(known)))
+
+
+@compiled
+def _as_many(counts: NDArray[np.int64], least: int) -> int:
+    """How many are at least so many; in one pass, without marks of all."""
+    found = 0
+    for j in range(len(counts)):
+        found += counts[j] >= least
+    return found
 
 
 def known_popularity(weights: Mapping[str, NDArray[Any]], room: NDArray[np.float32] | None = None) -> Array:

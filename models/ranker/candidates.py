@@ -38,7 +38,7 @@ POPULAR, NEWEST = 15, 40
 
 NOTHING = np.float32(-np.inf)
 
-STRETCH = 512
+STRETCH = 64
 """Rows that are looked at together, many in one instruction, for whether any of them is better than what is kept."""
 
 LIKE = 8
@@ -185,12 +185,16 @@ def _best(values: Array, scores: Array, k: int, least: np.float32) -> Rows:
     """The `k` rows that have the highest values (N,) above `least` among those with a score; ties to the lowest, in no
     order.
     """
-    kept, rows = np.full(k, least, np.float32), np.full(k, 1 << 62, np.int64)
-    for j in range(len(scores)):
-        if values[j] > least and scores[j] > -np.inf:
-            kept[0], rows[0] = values[j], j
-            _sift(kept, rows, k)
-            least = kept[0]
+    kept, rows, lowest = np.full(k, least, np.float32), np.full(k, 1 << 62, np.int64), np.float32(-np.inf)
+    for begin in range(0, len(scores), STRETCH):
+        some, open_if, above = values[begin : begin + STRETCH], scores[begin : begin + STRETCH], 0
+        for j in range(len(open_if)):  # no branches: many rows in one instruction
+            above += (some[j] > least) & (open_if[j] > lowest)
+        for j in range(len(open_if) if above else 0):
+            if some[j] > least and open_if[j] > lowest:
+                kept[0], rows[0] = some[j], begin + j
+                _sift(kept, rows, k)
+                least = kept[0]
     return rows[rows < 1 << 62]
 
 
@@ -199,16 +203,20 @@ def _best_and_new(scores: Array, counts: Array, k: int, many: int) -> tuple[Rows
     """The same by the scores themselves, and the best `many` of items with at most FEW_EVENTS, in one pass."""
     kept, rows, least = np.full(k, NOTHING, np.float32), np.full(k, 1 << 62, np.int64), NOTHING
     new, new_rows, least_new = np.full(many, NOTHING, np.float32), np.full(many, 1 << 62, np.int64), NOTHING
-    for j in range(len(scores)):
-        score = scores[j]
-        if score > least:
-            kept[0], rows[0] = score, j
-            _sift(kept, rows, k)
-            least = kept[0]
-        if score > least_new and counts[j] <= FEW_EVENTS:
-            new[0], new_rows[0] = score, j
-            _sift(new, new_rows, many)
-            least_new = new[0]
+    for begin in range(0, len(scores), STRETCH):
+        some, count, above = scores[begin : begin + STRETCH], counts[begin : begin + STRETCH], 0
+        for j in range(len(some)):
+            above += (some[j] > least) | ((some[j] > least_new) & (count[j] <= FEW_EVENTS))
+        for j in range(len(some) if above else 0):
+            score = some[j]
+            if score > least:
+                kept[0], rows[0] = score, begin + j
+                _sift(kept, rows, k)
+                least = kept[0]
+            if score > least_new and count[j] <= FEW_EVENTS:
+                new[0], new_rows[0] = score, begin + j
+                _sift(new, new_rows, many)
+                least_new = new[0]
     return rows[rows < 1 << 62], new_rows[new_rows < 1 << 62]
 
 
