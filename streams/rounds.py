@@ -231,11 +231,11 @@ class EventRounds:
             await self._mend(reading.damaged)
             return None
         for one in reading.unlinked:
-            self._losses.damaged(f"{self._store.prefix}w:{one}", "is made again from the topic identities")
+            self._losses.damaged(self._store.slots.user("w", one), "is made again from the topic identities")
         if reading.unlinked:
             await self._retry.call_blocking("redis", lambda: self._store.forget_links(reading.unlinked))
         for one in reading.untold:
-            self._losses.damaged(f"{self._store.prefix}a:{one}", "is removed: send the user's attributes anew")
+            self._losses.damaged(self._store.slots.user("a", one), "is removed: send the user's attributes anew")
         if reading.untold:
             await self._retry.call_blocking("redis", lambda: self._store.forget_attributes(reading.untold))
         self._decay = reading.decay or self._decay
@@ -252,7 +252,7 @@ class EventRounds:
         if not damaged:
             return
         for user in damaged:
-            self._losses.damaged(f"{self._store.prefix}u:{user}", "is made again from the log, as far as that goes")
+            self._losses.damaged(self._store.slots.user("u", user), "is made again from the log, as far as that goes")
         standing = await self._retry.call_blocking("redis", lambda: self._store.standing(EVENTS))
         wanted = {user: standing.marks_of(self._store.slots.of(user)) for user in damaged}
         states = await self._retry.call_async("kafka", lambda: asyncio.to_thread(self._log.rebuilt, wanted))
