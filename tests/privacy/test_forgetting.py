@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 from headwater import Client
 from headwater.examples import Example, Kind, unpack
+from headwater.kafka.groups import group_runs
 from headwater.privacy import FORGET, digest_of
 from headwater.settings import Settings
 from headwater.topics import ERASURES, EVENTS, EXAMPLES, USERS
+from streams.refill import Refill
 from tests.worlds.processes import LiveWorker, eventually
-from tests.worlds.streams import event, folded_all, records, send, send_raw, server_of, storing
+from tests.worlds.streams import committed_all, event, folded_all, records, send, send_raw, server_of, storing
 
 Start = Callable[..., LiveWorker]
 
@@ -81,3 +83,42 @@ def test_a_user_is_forgotten_in_every_key_and_begins_anew(settings: Settings, wo
         assert [len(one.history) for one in own[erasure + 1 :]] == [0]
         marker = [r for r in records(settings, EVENTS) if FORGET.encode() in r.value]
         assert len(marker) == 1
+
+
+def test_what_is_made_again_from_the_log_forgets_again(settings: Settings, worker: Start) -> None:
+    one = worker("streams.worker")
+    undo = {"type": "like", "event_id": "like"}
+    send(settings, [event(0, "ada-lovelace", **undo), event(1, "ada-lovelace"), event(1, "bob"), event(1, "guest-7")])
+    with Client(settings=settings.kafka) as client:
+        client.identify("ada-lovelace", was="guest-7", event_time=event(3).event_time).result(30)
+    assert folded_all(settings).ok
+    forget(settings, "ada-lovelace")
+    eventually(lambda: forgotten(settings, "ada-lovelace"), what="forgotten")
+    send(settings, [event(3, "ada-lovelace"), event(60, "ada-lovelace")])  # one that comes late, and one of a new user
+    eventually(lambda: one.metric("headwater_events_before_erasure_total") == 1, what="the late one is counted")
+    forget(settings, "ada-lovelace")  # asked again: nothing more goes
+    assert folded_all(settings).ok
+    committed_all(settings)
+    one.kill()
+
+    def states() -> dict[str, list[int]]:
+        with storing(settings) as store:
+            reading = store.read_users(["ada-lovelace", "guest-7", "bob"])
+            assert not reading.people
+            return {user: [entry.time_ms for entry in state.history] for user, state in reading.states.items()}
+
+    times = {"ada-lovelace": [event(60).event_time], "guest-7": [event(1).event_time], "bob": [event(1).event_time]}
+    assert states() == times
+    eventually(lambda: not group_runs(settings.kafka, "streams"), 60, "the group has noticed the kill")
+    Refill(settings, lambda *_: None).run(clear=True)  # as `headwater rebuild features` does
+    assert states() == times
+    with storing(settings) as store:
+        store.erase()
+    again = worker("streams.worker")  # which folds all of it once more
+    result = folded_all(settings)
+    assert result.ok, result.first_difference
+    assert states() == times
+    send(settings, [event(4, "ada-lovelace")])
+    eventually(lambda: again.metric("headwater_events_before_erasure_total") >= 1, what="a late one is still known")
+    assert folded_all(settings).ok
+    assert states() == times
