@@ -30,10 +30,11 @@ from headwater.client.replies import RecommendationStream, ReplyReader
 from headwater.errors import DeadlineExceeded, HeadwaterError, InvalidMessage
 from headwater.events import MAX_ID_LENGTH, OLDEST_MS, Event, Item
 from headwater.identities import Identity
+from headwater.privacy import Erasure
 from headwater.recommendations import Recommendation, Request
 from headwater.settings import KafkaSettings, changed_kafka, load_settings
 from headwater.surfaces import Surface
-from headwater.topics import IDENTITIES, ITEMS, REQUESTS, SURFACES, USERS, Topic
+from headwater.topics import ERASURES, IDENTITIES, ITEMS, REQUESTS, SURFACES, USERS, Topic
 from headwater.users import User
 from headwater.wire import MAX_PROPERTIES_BYTES, MAX_VALUE_BYTES, TimeBounds, check_depth, encode, validated
 
@@ -223,6 +224,18 @@ class Client:
         keys = [_made(User, {"user_id": one}).user_id.encode() for one in user_ids]
         records = [self._outbox.send(USERS, None, key=key) for key in keys]
         return Delivery(len(records), records)
+
+    def forget_user(self, user_id: str, erased_time: int | None = None) -> Future[Position]:
+        """Ask that a user be forgotten, for good: what happened until now, or until `erased_time` (epoch ms of event
+        time). What comes later begins anew. Of a person with several ids, ask for each. docs/privacy.md
+
+        Raises
+            InvalidMessage, Unavailable: as `track`.
+        """
+        self._check()
+        erasure = _made(Erasure, {"user_id": user_id, "erased_time": erased_time})
+        self._outbox.partitions(ERASURES)
+        return self._outbox.send(ERASURES, _encoded(erasure, "erasure"), key=user_id.encode())
 
     def identify(self, user_id: str, was: str, **fields: Any) -> Future[Position]:
         """Tell that a user is known by another id, too: at a login, the guest's. Returns at once.

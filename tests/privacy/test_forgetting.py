@@ -92,7 +92,8 @@ def test_what_is_made_again_from_the_log_forgets_again(settings: Settings, worke
     with Client(settings=settings.kafka) as client:
         client.identify("ada-lovelace", was="guest-7", event_time=event(3).event_time).result(30)
     assert folded_all(settings).ok
-    forget(settings, "ada-lovelace")
+    with Client(settings=settings.kafka) as client:
+        client.forget_user("ada-lovelace", UNTIL).result(30)
     eventually(lambda: forgotten(settings, "ada-lovelace"), what="forgotten")
     send(settings, [event(3, "ada-lovelace"), event(60, "ada-lovelace")])  # one that comes late, and one of a new user
     eventually(lambda: one.metric("headwater_events_before_erasure_total") == 1, what="the late one is counted")
