@@ -28,6 +28,18 @@ class Sparse(NamedTuple):
     values: NDArray[np.float32]
 
 
+class Weighed(NamedTuple):
+    """Opinions of all items (P, N), each times the trust in it (P,): added up where somebody asks."""
+
+    opinions: NDArray[np.float32]
+    trusts: NDArray[np.float32]
+
+    def at(self, rows: NDArray[np.int64] | slice) -> NDArray[np.float32]:
+        """Of these rows (C,): (C,)."""
+        said: NDArray[np.float32] = (self.opinions[:, rows] * self.trusts[:, None]).sum(0)
+        return said
+
+
 class Listed(NamedTuple):
     """A list that is shown, as its items looked on arrival; M of them.
 

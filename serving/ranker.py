@@ -19,7 +19,7 @@ import orjson
 from headwater.context import clock_ahead_ms, named
 from headwater.errors import BundleError
 from headwater.examples import Entry
-from models.block import Sparse
+from models.block import Sparse, Weighed
 from models.inputs import Steps, encode_entries, encode_fresh, encode_since
 from models.part import OWN_ROW
 from models.published.names import SAID as SAID_OF
@@ -58,7 +58,7 @@ __all__ = ["SecondStage", "SecondStageCounts", "Situation", "Spoken"]
 Array = npt.NDArray[Any]
 RowIds = npt.NDArray[np.int64]
 
-Spoken = Mapping[str, Array | Sparse]
+Spoken = Mapping[str, Array | Sparse | Weighed]
 """What experts add to scores, by output of the graph: (capacity,), or what is of few rows of these alone."""
 
 NOTHING = np.zeros(1, np.float32)
@@ -234,7 +234,8 @@ class SecondStage:
         past = past_of(steps, encode_since(situation.history, situation.at_ms))
         alike = alike_of(bundle.weights["ranker_alike"], past.rows)
         spoken = [(parts[name], kind) for name, kind in self.experts if kind is not None]
-        opinions = [values if kind == "all" or isinstance(values, Sparse) else Few(values) for values, kind in spoken]
+        known = [(one.at(slice(None)) if isinstance(one, Weighed) else one, kind) for one, kind in spoken]
+        opinions = [values if kind == "all" or isinstance(values, Sparse) else Few(values) for values, kind in known]
         others, counts = np.concatenate([self.standing, alike]), bundle.weights["ranker_items"][:, POSITIVE]
         rows = candidates_of(scores, opinions, past.rows, others, counts)
         return rows[scores[rows] > CLOSED], past

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headwater.errors import BundleError
+from models.block import Weighed
 from models.experts.own_items import said_of_own
 from models.published.all_rows import AllRows, Encoded
 from models.published.bundle import Bundle
@@ -89,8 +90,8 @@ class GraphRun:
                 else:
                     bound[name] = onnxruntime.OrtValue.ortvalue_from_numpy(array, sessions.device, 0)
 
-    def __call__(self, names: Sequence[str], inputs: Mapping[str, Array]) -> list[Array]:
-        """The outputs of these names, given the runtime inputs."""
+    def __call__(self, names: Sequence[str], inputs: Mapping[str, Array]) -> list[Array | list[Weighed]]:
+        """The outputs of these names, given the runtime inputs; in halves, of popularity a `Weighed` each."""
         from models.published.onnx_runtime import onnxruntime
 
         if not names:
@@ -100,20 +101,20 @@ class GraphRun:
             return self._in_halves(names, inputs)
         given = {name: inputs[name] for name in inputs.keys() & sessions.inputs[0]}
         if sessions.device == "cpu":
-            found: list[Array] = sessions.each[0].run(names, self._bound[0] | given)
+            found: list[Array | list[Weighed]] = sessions.each[0].run(names, self._bound[0] | given)
             return found
         device = sessions.device
         values = {name: onnxruntime.OrtValue.ortvalue_from_numpy(one, device, 0) for name, one in given.items()}
         return [value.numpy() for value in sessions.each[0].run_with_ort_values(names, self._bound[0] | values)]
 
-    def _in_halves(self, names: Sequence[str], inputs: Mapping[str, Array]) -> list[Array]:
+    def _in_halves(self, names: Sequence[str], inputs: Mapping[str, Array]) -> list[Array | list[Weighed]]:
         """Run the first half; the loops; and the second, where anything is asked for that either makes."""
         (before, after), (reads, reads_after) = self._sessions.each, self._sessions.inputs
         made, places, opinions = self._sessions.made[0], self._sessions.places, self._opinions
         assert places is not None
         assert self._rows is not None
         given = self._bound[0] | {name: inputs[name] for name in inputs.keys() & reads}
-        found = dict(zip(made, before.run(made, given), strict=True))
+        found: dict[str, Any] = dict(zip(made, before.run(made, given), strict=True))
         if found.keys() >= set(names):
             return [found[name] for name in names]
         asked = Encoded(found[places.hidden], found[places.trust], found[places.trusts])
@@ -123,7 +124,7 @@ class GraphRun:
             own = said_of_own(inputs, self._bundle.weights, opinions.is_open)
             found |= zip((places.own, places.newest), own, strict=True)
         if places.popular in names:
-            found[places.popular] = (asked.trusts.T[:, :, None] * opinions.known[:, None]).sum(0)
+            found[places.popular] = [Weighed(opinions.known, one) for one in asked.trusts]
         wanted = [name for name in names if name not in found]
         if wanted:
             told = {name: inputs[name] for name in inputs.keys() & reads_after}

@@ -23,7 +23,7 @@ import orjson
 
 from headwater.errors import BundleError, Unavailable
 from headwater.examples import Entry, Shown
-from models.block import Sparse
+from models.block import Sparse, Weighed
 from models.exclusion import returning_types
 from models.finite import not_finite
 from models.inputs import Steps, encode_entries
@@ -133,7 +133,7 @@ class ServedModel:
         found = [
             dense([(inputs[rows], said[values]) for rows, values in self.few[name]], size)
             if name in self.few
-            else said[name][:b]
+            else _whole(said[name])[:b]
             for name in outputs
         ]
         return np.asarray(inputs["lengths"])[:b], found
@@ -146,7 +146,7 @@ class ServedModel:
         shown: Sequence[Sequence[Shown]] = (),
         sessions: Sequence[int | None] | None = None,
         steps: Sequence[Steps] = (),
-    ) -> list[dict[str, Array | Sparse]]:
+    ) -> list[dict[str, Array | Sparse | Weighed]]:
         """The same of each history, by name, (capacity,) float32; what is of few rows, as the graph says it of these
         alone. The parameters are those of `run`.
         """
@@ -169,8 +169,8 @@ class ServedModel:
         shown: Sequence[Sequence[Shown]],
         sessions: Sequence[int | None] | None,
         steps: Sequence[Steps],
-    ) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Runtime inputs and outputs by the graph's own names, of two histories where it has to be given two."""
+    ) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Runtime inputs, and outputs as `GraphRun` has them; of two histories at least where it must be."""
         instants = [now_ms] * len(histories) if isinstance(now_ms, int) else now_ms
         if len(histories) < self._least:
             histories, instants = [*histories, ()], [*instants, *instants]
@@ -183,12 +183,16 @@ class ServedModel:
         found = self._run_graph(names, inputs)
         for name, value in zip(names, found, strict=True):
             wanted = inputs[few[name]].shape if name in few else (len(histories), self.bundle.capacity)
-            if value.shape != wanted:  # compiled loops would read beyond it
+            if not isinstance(value, list) and value.shape != wanted:  # compiled loops would read beyond it
                 raise BundleError(
                     f"bundle v{self.bundle.version}: its graph gives {name} as {value.shape}, not {wanted}. "
                     "Publish one anew."
                 )
         return inputs, dict(zip(names, found, strict=True))
+
+
+def _whole(said: Array | list[Weighed]) -> Array:
+    return np.stack([one.at(slice(None)) for one in said]) if isinstance(said, list) else said
 
 
 def _joined(few: Sequence[tuple[Array, Array]]) -> Sparse:

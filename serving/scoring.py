@@ -33,7 +33,7 @@ from headwater.recommendations import (
 )
 from headwater.signals import Signals
 from headwater.surfaces import DEFAULT_SURFACE, Surface, SurfaceKind
-from models.block import Sparse
+from models.block import Sparse, Weighed
 from models.inputs import Steps
 from models.published.bounds import COUNTED_TIME, LEARNED_TIME
 from models.top_k import drop_not_finite
@@ -266,7 +266,7 @@ class _Said(NamedTuple):
 
     steps: Steps
     scores: Array
-    parts: Mapping[str, Array | Sparse]
+    parts: Mapping[str, Array | Sparse | Weighed]
     near: Mapping[str, Array]
 
     @property

@@ -72,6 +72,7 @@ class AllRows:
     def __init__(self, weights: Mapping[str, NDArray[Any]]) -> None:
         self._weights = weights
         self._blocks: Array = np.zeros((0, 0, BLOCK), np.float32)  # (M, d, BLOCK)
+        self._room: Array = np.zeros((0, 0), np.float32)  # for the sums of a batch: memory that is not asked for anew
 
     def renew(self, rows: NDArray[np.int64] | None, is_open: NDArray[np.bool_]) -> None:
         """The version is another one.
@@ -101,6 +102,9 @@ class AllRows:
             known: log popularity as it counts, (P, capacity).
             slow: whether what the encoder says by itself is asked for.
 
+        Returns
+            The sum is good until the next pass, which writes over it.
+
         Raises
             BundleError: a graph made these of other shapes; the loops would read beyond them.
         """
@@ -109,7 +113,9 @@ class AllRows:
         if shapes != wanted or known.shape[1:] != self._open.shape:
             raise BundleError(f"The graph makes values of {shapes} that should be {wanted}. Publish a bundle anew.")
         size = many, len(self._open)
-        said = SaidOfRows(np.empty(size, np.float32), np.empty(size if slow else (0, 0), np.float32))
+        if len(self._room) < many or self._room.shape[1:] != size[1:]:
+            self._room = np.empty(size, np.float32)
+        said = SaidOfRows(self._room[:many], np.empty(size if slow else (0, 0), np.float32))
         blocks, bias = self._blocks.reshape(-1), self._weights["item_bias"]
         _say(VectorTable(blocks, bias, known, self._open, self._kinds), asked, said)
         return said

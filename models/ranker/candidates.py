@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.block import Sparse
+from models.block import Sparse, Weighed
 from models.compiled import compiled
 from models.ranker.facts import FEW_EVENTS
 from models.top_k import top_k
@@ -142,8 +142,10 @@ def candidates_of(
     return found
 
 
-def said_at(said: Sparse | Array, rows: Rows) -> Array:
+def said_at(said: Sparse | Weighed | Array, rows: Rows) -> Array:
     """What an opinion is of rows (C,), ascending: of all rows (N,), or of few, as often as a row is among them."""
+    if isinstance(said, Weighed):
+        return said.at(rows)
     if not isinstance(said, Sparse):
         return said[rows]
     return _at(said.rows, said.values, rows)
