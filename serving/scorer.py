@@ -11,6 +11,7 @@ Writing into arrays that a run is reading would tear: on the CPU ONNX Runtime re
 from __future__ import annotations
 
 import ctypes
+import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -95,10 +96,9 @@ class ServedModel:
         delta, reaches_further = prepared.delta, bool(prepared.grown)
         self.bundle.commit(prepared)
         self._opinions.renew(grown=reaches_further)
-        names, table = [*delta.dense, *delta.rows, *prepared.grown], "item_vectors"
-        whole = table in delta.dense or table in prepared.grown
-        rows = None if whole else delta.rows[table][0] if table in delta.rows else NO_ROWS
-        self._run_graph.bind(names, rows)
+        names = [*delta.dense, *delta.rows, *prepared.grown]
+        table = "item_vectors"
+        self._run_graph.bind(names, None if table in prepared.grown else _touched(delta, table, self.bundle))
         if self.second is not None:
             self.second.renew(delta)
         if delta.items or delta.capacity != len(self.rows):
@@ -189,6 +189,18 @@ class ServedModel:
                     "Publish one anew."
                 )
         return inputs, dict(zip(names, found, strict=True))
+
+
+def _touched(delta: Delta, name: str, bundle: Bundle) -> npt.NDArray[np.int64] | None:
+    """Rows of a table that a delta has changed; None: any may be."""
+    if name in delta.dense:
+        return None
+    if name not in delta.rows:
+        return NO_ROWS
+    where, values = delta.rows[name]
+    table = bundle.weights[name]
+    by_place = values.ndim < table.ndim  # in the flattened table
+    return np.unique(where // math.prod(table.shape[1:])) if by_place else np.array(where, np.int64)
 
 
 def _whole(said: Array | list[Weighed]) -> Array:

@@ -113,6 +113,18 @@ def test_deltas_lead_to_the_very_scores_of_the_whole_bundle() -> None:
     assert {"new-3-5", "new-0-0", "film-5"} <= ids
 
 
+def test_a_delta_may_name_places_of_vectors_instead_of_rows() -> None:
+    learner = trained()
+    first = bundle_of(learner)
+    by_row, by_place = scorer_with(first.copy()), scorer_with(first)
+    delta = delta_of(learner, ["film-1", "film-5"], 0)
+    rows, values = delta.rows["item_vectors"]
+    places = (rows[:, None] * values.shape[1] + np.arange(values.shape[1])).ravel()
+    by_row.apply(delta, 0)
+    by_place.apply(replace(delta, rows=delta.rows | {"item_vectors": (places, values.ravel())}), 0)
+    np.testing.assert_array_equal(raw_scores(by_place), raw_scores(by_row))
+
+
 def test_a_batch_sees_one_version_whole_while_deltas_apply() -> None:
     learner = trained()
     first = bundle_of(learner)
