@@ -132,7 +132,7 @@ def test_a_user_with_a_password_in_a_file_gets_in_over_tls(
         kafka = KafkaSettings(
             bootstrap=broker.address, session_timeout_ms=3000, security_protocol="SASL_SSL",
             ssl_cafile=authority["ca.pem"], sasl_mechanism="SCRAM-SHA-512", sasl_username="streams",
-            sasl_password_file=tmp_path / "password",
+            sasl_password_file=tmp_path / "password", prefix="tls.",
         )  # fmt: skip
         eventually(lambda: topics_made(kafka), 60)
         folds_an_event(load_settings(kafka=kafka, redis={"url": redis_url}), tmp_path)
@@ -156,7 +156,7 @@ def test_tokens_from_a_file_let_a_worker_and_an_app_in(tmp_path: Path, redis_url
     with broker:
         kafka = KafkaSettings(
             bootstrap=broker.address, session_timeout_ms=3000, security_protocol="SASL_PLAINTEXT",
-            sasl_mechanism="OAUTHBEARER", sasl_token_file=token_file,
+            sasl_mechanism="OAUTHBEARER", sasl_token_file=token_file, prefix="tokens.",
         )  # fmt: skip
         token_file.write_text(unsecured("streams", lasts_s=-60))
         refused = eventually(lambda: isinstance(one := tried(kafka), AccessDenied) and one, 60)

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from pydantic import SecretStr
+from typer.testing import CliRunner
 
-from headwater.settings import Settings
+from console.cli import app
+from embedded import EmbeddedStore
+from headwater import AccessDenied, SettingsError
+from headwater.security import kafka_login
+from headwater.security.parties import PARTIES
+from headwater.settings import KafkaSettings, RedisSettings, Settings
+from streams.features.store import FeatureStore
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 WORKERS = {"streams", "trainer", "serving"}
+ONCE = {"access", "topics"}
+"""What ends when it has done its work."""
 
 
 def test_every_part_is_there() -> None:
-    assert SERVICES.keys() == {"kafka", "valkey", "objects", "prometheus", "grafana"} | WORKERS
+    assert SERVICES.keys() == {"kafka", "valkey", "objects", "prometheus", "grafana"} | WORKERS | ONCE
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -27,10 +39,10 @@ def test_every_service_is_pinned_limited_and_restarted(name: str) -> None:
     service = SERVICES[name]
     assert re.search(r":v?\d+\.\d+\.\d+", service["image"]), f"{name}: pin the image"
     assert service["mem_limit"]
-    assert service["restart"] == "unless-stopped"
+    assert service["restart"] == ("on-failure" if name in ONCE else "unless-stopped")
 
 
-@pytest.mark.parametrize("name", sorted(SERVICES.keys() - WORKERS))
+@pytest.mark.parametrize("name", sorted(SERVICES.keys() - WORKERS - ONCE))
 def test_every_server_has_a_health_check_and_keeps_its_data(name: str) -> None:
     assert SERVICES[name]["healthcheck"]["test"]
     assert any(mount.split(":")[0] in COMPOSE["volumes"] for mount in SERVICES[name]["volumes"])
@@ -54,6 +66,63 @@ def test_workers_start_what_exists_with_settings_that_exist(name: str) -> None:
         assert field in annotation.model_fields, variable
 
 
+def test_each_part_logs_in_as_itself_with_a_password_from_a_secret() -> None:
+    for name in ("streams", "trainer", "serving", "topics"):
+        said = SERVICES[name]["environment"]
+        user = "operator" if name == "topics" else name
+        assert said["HEADWATER_KAFKA__SASL_USERNAME"] == user
+        assert SERVICES[name]["secrets"] == [user]
+        assert said["HEADWATER_KAFKA__SASL_PASSWORD_FILE"] == f"/run/secrets/{user}"
+        kafka = {
+            key.removeprefix("HEADWATER_KAFKA__").lower(): value
+            for key, value in said.items()
+            if key.startswith("HEADWATER_KAFKA__") and key.endswith(("MECHANISM", "PROTOCOL", "USERNAME"))
+        }
+        with pytest.raises(SettingsError, match="/run/secrets"):  # and else nothing is wrong with it
+            kafka_login(KafkaSettings(**kafka, sasl_password_file=Path(f"/run/secrets/{user}")))
+        wants_store = any(party.name == name and party.store for party in PARTIES)
+        assert ("HEADWATER_REDIS__PASSWORD_FILE" in said) == wants_store
+    made = re.search(r"for name in (.*); do", (ROOT / "deploy/make-secrets.sh").read_text())
+    assert made is not None
+    assert set(made[1].split()) == COMPOSE["secrets"].keys() == {party.name for party in PARTIES}
+    assert set(SERVICES["access"]["secrets"]) == COMPOSE["secrets"].keys()
+    assert set(SERVICES["valkey"]["secrets"]) == {party.name for party in PARTIES if party.store}
+
+
+def test_what_the_servers_are_told_is_what_the_command_prints() -> None:
+    for file, option in (("deploy/kafka/acls.sh", "--kafka"), ("deploy/valkey/users.acl", "--redis")):
+        printed = CliRunner().invoke(app, ["acls", option]).output
+        assert (ROOT / file).read_text() == printed, f"headwater acls {option} > {file}"
+
+
+def test_the_store_starts_with_its_users_from_secrets(tmp_path: Path) -> None:
+    class Started(EmbeddedStore):
+        def command(self) -> list[str]:
+            entry = tmp_path / "bin" / "docker-entrypoint.sh"
+            entry.parent.mkdir(exist_ok=True)
+            binary, *words = super().command()
+            entry.write_text(f'#!/bin/sh\nshift\nexec {binary} "$@"\n')
+            entry.chmod(0o755)
+            told = {"DEPLOY": ROOT / "deploy/valkey", "SECRETS": tmp_path / "secrets"}
+            path = f"PATH={entry.parent}:{os.environ['PATH']}"
+            start = ["sh", str(ROOT / "deploy/valkey/start.sh")]
+            return ["env", path, *(f"{name}={value}" for name, value in told.items()), *start, *words]
+
+        def ready(self) -> bool:
+            return "Ready to accept" in self.log_path.read_text()
+
+    (tmp_path / "secrets").mkdir()
+    for name in SERVICES["valkey"]["secrets"]:
+        (tmp_path / "secrets" / name).write_text(f"pw-{name}\n")
+    with Started(tmp_path / "data") as store:
+        settings = RedisSettings(url=SecretStr(store.address), username="streams", password=SecretStr("pw-streams"))
+        with closing(FeatureStore(settings)) as features:
+            features.claim()
+        nobody = FeatureStore(RedisSettings(url=SecretStr(store.address)))
+        with closing(nobody), pytest.raises(AccessDenied, match="refuses us"):
+            nobody.check()
+
+
 def test_trainer_and_serving_meet_in_one_bucket_and_share_no_disk() -> None:
     trainer, serving = (SERVICES[name]["environment"] for name in ("trainer", "serving"))
     assert trainer["HEADWATER_TRAINER__BUNDLES"] == serving["HEADWATER_SERVING__BUNDLES"] == "s3://headwater/models"
@@ -68,7 +137,7 @@ def test_trainer_and_serving_meet_in_one_bucket_and_share_no_disk() -> None:
 
 
 def test_the_image_can_speak_to_object_storage() -> None:
-    assert "'.[cloud]'" in (ROOT / "Dockerfile").read_text()
+    assert re.search(r"'\.\[[\w,]*cloud", (ROOT / "Dockerfile").read_text())
 
 
 def test_ports_are_on_loopback_only() -> None:
