@@ -6,7 +6,7 @@ Before: `streams.intake` and `streams.rounds` compare the store's marks with wha
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from headwater.process import key_text
 from streams.streams_metrics import StreamsMetrics
@@ -22,13 +22,16 @@ class Losses:
     def __init__(self, metrics: StreamsMetrics) -> None:
         self._metrics = metrics
 
-    def went_back(self, topic: str, was: Mapping[int, int], found: Mapping[int, int]) -> None:
+    def went_back(
+        self, topic: str, was: Mapping[int, int], found: Mapping[int, int], slots: Sequence[int] = ()
+    ) -> None:
         """The store holds less than was written to it; nothing is told when it does not.
 
         Parameters
             topic: where its marks lie.
             was: partition -> offset after the newest record whose effect it had.
             found: the same, of what it has now.
+            slots: that lost writes, where the store has several.
         """
         lower = {partition: offset for partition, offset in was.items() if found.get(partition, 0) < offset}
         if not lower:
@@ -36,8 +39,16 @@ class Losses:
         self._metrics.store_went_back.inc()
         log.error(
             "the store went back in time: it holds less than was written to it. What it lost is read again from the "
-            "log. Look why it forgot: FLUSHALL, a backup that was restored, a failover, or a crash between two fsyncs.",
-            extra={"topic": topic, "was": lower, "is": {partition: found.get(partition, 0) for partition in lower}},
+            "log; what is new waits until then. Look why it forgot: FLUSHALL, a backup that was restored, a failover, "
+            "or a crash between two fsyncs. Millions of records? Stop the streams workers: `headwater rebuild "
+            "features` is quicker.",
+            extra={
+                "topic": topic,
+                "was": lower,
+                "is": {partition: found.get(partition, 0) for partition in lower},
+                "records": sum(offset - found.get(partition, 0) for partition, offset in lower.items()),
+                **({"slots": list(slots)} if slots else {}),
+            },
         )
 
     def damaged(self, key: str, becomes: str = "begins anew") -> None:

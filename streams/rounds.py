@@ -209,7 +209,7 @@ class EventRounds:
         """Where to read from, now that the store holds less than this worker left or found there."""
         was = after(self._known.low)
         positions = await self.positions()
-        self._losses.went_back(self._topic, was, positions)
+        self._losses.went_back(self._topic, was, positions, self._known.lost)
         return positions
 
     async def _read(self, users: set[str], partitions: Collection[int]) -> _KnownUsers | None:

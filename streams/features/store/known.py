@@ -54,6 +54,11 @@ class KnownMarks:
         wanted = set(partitions)
         return [slot for slot, lost in self._behind.items() if wanted & lost.keys()]
 
+    @property
+    def lost(self) -> list[int]:
+        """Slots that have lost writes and have not come again as far as they were."""
+        return sorted(self._behind)
+
     def agrees(self, reading: Reading, partitions: Iterable[int]) -> bool:
         """Whether the slots that were read are as this worker knows them; one that it knows nothing of yet is, if it
         goes by it from now on.
