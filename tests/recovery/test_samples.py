@@ -86,15 +86,22 @@ def test_two_worlds_in_one_database_never_touch(settings: Settings) -> None:
                 slot = stores[world].slots.of(row.user_id)
                 batch = Batch({slot: {0: (None, 0)}}, Decay(1, 1e9), {}, {row.user_id: state})
                 assert stores[world].apply(batch) == "applied"
+            outer.tell_rebuilding("events: 1 of 2 records")
+            assert not any("rebuilding" in name for name in copies(outer))
+            outer.tell_rebuilding(None)
             mine, theirs = {*outer.own_keys()}, {*inner.own_keys()}
             assert mine
             assert not mine & theirs
             names = {key.decode() for key in server.scan_iter(f"{prefix}{shards}.*")}
             assert mine | theirs == names, "every key is of one of them"
-            copied = [one.name for some in outer.copied(live=True) for one in some]
+            copied = copies(outer)
             assert {f"{outer.prefix}{name}" for name in copied} == mine
             assert {one.name for some in outer.copied(live=False) for one in some} == {*copied}
             outer.erase()
             assert outer.is_empty()
             assert {*inner.own_keys()} == theirs
             assert inner.read_users(["trial.-user"]).states["trial.-user"].count == 1
+
+
+def copies(store: FeatureStore) -> list[str]:
+    return [one.name for some in store.copied(live=True) for one in some]

@@ -35,6 +35,11 @@ class Copied(NamedTuple):
         """Whether it says how far other keys are."""
         return self.name.rpartition("}")[2].startswith(("marks", "slots:marks"))
 
+    @property
+    def passes(self) -> bool:
+        """Whether it is a word on what goes on now, which ends by itself and is copied into no other store."""
+        return self.name.rpartition("}")[2] == "rebuilding"
+
 
 class StoreCopies(MarkedStore):
     """The part of the store that is copied whole."""
@@ -88,7 +93,8 @@ class StoreCopies(MarkedStore):
 
     def _copy(self, keys: list[str], globs: list[str]) -> list[Copied]:
         reply = self._server.run([StoreCall(COPY, keys, globs)])[0]
-        return [Copied(self._name(key), kind.decode(), values) for key, kind, values in reply]
+        copied = [Copied(self._name(key), kind.decode(), values) for key, kind, values in reply]
+        return [one for one in copied if not one.passes]
 
     def _copied_at_rest(self) -> Iterator[list[Copied]]:
         before = self._standings()
@@ -117,7 +123,7 @@ class StoreCopies(MarkedStore):
             if value is None or isinstance(value, Exception):
                 continue
             found.append(Copied(self._name(key), kind, _flat(kind, value)))
-        return found
+        return [one for one in found if not one.passes]
 
     def _name(self, key: str | bytes) -> str:
         return (key.decode() if isinstance(key, bytes) else key).removeprefix(self.prefix)
