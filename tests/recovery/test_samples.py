@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from headwater.errors import CheckpointError, NewerFormat
+from headwater.errors import CheckpointError, HeadwaterError, NewerFormat
 from headwater.examples import Entry, EventPosition, Example, unpack
 from headwater.settings import Settings
 from headwater.wire import EventRow, decode_request, read_events
@@ -105,3 +105,14 @@ def test_two_worlds_in_one_database_never_touch(settings: Settings) -> None:
 
 def copies(store: FeatureStore) -> list[str]:
     return [one.name for some in store.copied(live=True) for one in some]
+
+
+def test_a_store_too_large_to_be_copied_at_one_moment_says_what_to_do(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(FeatureStore(settings.redis, settings.kafka.prefix)) as store:
+        store.claim()
+        monkeypatch.setattr("streams.features.store.copies.LIVE_KEYS", 0)
+        with pytest.raises(HeadwaterError, match=r"too many to be copied at one moment .*Stop these"):
+            copies(store)
+        assert [one.name for some in store.copied(live=False) for one in some] == ["shards"]

@@ -19,8 +19,11 @@ __all__ = ["Copied", "StoreCopies"]
 
 COPY = Script("copy")
 AT_ONCE = 1000
-LIVE_KEYS = 200_000
-"""Most keys on a server whose slots are copied by scripts: about a second in which it answers nobody."""
+LIVE_KEYS = 50_000
+"""Most keys of a slot that is copied by a script: .7 s of a crowded server, in which it answers nobody. A script looks
+at all keys of its server: so there may be these of `LIVE_SLOTS` slots at most.
+"""
+LIVE_SLOTS = 20
 
 
 class Copied(NamedTuple):
@@ -73,11 +76,12 @@ class StoreCopies(MarkedStore):
             yield from self._copied_at_rest()
             return
         count = max(int(size) for size in self._server.command("DBSIZE"))
-        if count > LIVE_KEYS:
+        most = LIVE_KEYS * min(self.slots.count, LIVE_SLOTS)
+        if count > most:
             raise HeadwaterError(
                 f"the store at {self.address} has {count:,} keys on a server, too many to be copied at one moment "
-                f"(limit {LIVE_KEYS:,}) while streams workers write. Stop these while it is copied, about "
-                f"{count // 50_000} s: requests are answered meanwhile; or name a replica that was cut off from its "
+                f"(limit {most:,}) while streams workers write. Stop these while it is copied, about "
+                f"{count // 20_000} s: requests are answered meanwhile; or name a replica that was cut off from its "
                 "primary, --redis URL"
             )
         if self.slots.count > 1:
