@@ -85,8 +85,9 @@ def test_a_user_is_forgotten_in_every_key_and_begins_anew(settings: Settings, wo
         assert len(marker) == 1
 
 
-def test_what_is_made_again_from_the_log_forgets_again(settings: Settings, worker: Start) -> None:
-    one = worker("streams.worker")
+def test_what_is_made_again_from_the_log_forgets_again_in_64_slots(settings: Settings, worker: Start) -> None:
+    settings = settings.model_copy(update={"redis": settings.redis.model_copy(update={"shards": 64})})
+    one = worker("streams.worker", given=settings)
     undo = {"type": "like", "event_id": "like"}
     send(settings, [event(0, "ada-lovelace", **undo), event(1, "ada-lovelace"), event(1, "bob"), event(1, "guest-7")])
     with Client(settings=settings.kafka) as client:
@@ -115,7 +116,7 @@ def test_what_is_made_again_from_the_log_forgets_again(settings: Settings, worke
     assert states() == times
     with storing(settings) as store:
         store.erase()
-    again = worker("streams.worker")  # which folds all of it once more
+    again = worker("streams.worker", given=settings)  # which folds all of it once more
     result = folded_all(settings)
     assert result.ok, result.first_difference
     assert states() == times

@@ -108,6 +108,10 @@ def _make_key(path: Path) -> None:
 
 
 def test_what_was_taken_out_of_the_audit_log_or_changed_in_it_is_found(settings: Settings) -> None:
+    env = environment(settings)
+    for words in (("x" * 300,), ("ada", "--until", "99999999999999")):
+        assert headwater("forget", *words, "--yes", **env).returncode == 2
+    assert headwater("audit", "log", "verify", **env).stdout.startswith("0 records, ok")  # nothing was begun
     for number in range(3):
         write_audit(settings.kafka, "rollback", {"version": number}, "ann")
     found = read_audit(settings.kafka)

@@ -27,12 +27,15 @@ def show(
     """Who did what to this world, the newest last: erasures, exports, rollbacks and the like. No person is named."""
     import orjson
 
+    from console.look.cluster import is_missing
     from console.times import shown_time
     from headwater.privacy.audit_log import read_audit
+    from headwater.topics import AUDIT
 
     if context.invoked_subcommand is not None:
         return
-    for offset, record in read_audit(servers.settings().kafka)[-newest:]:
+    kafka = servers.settings().kafka
+    for offset, record in [] if is_missing(kafka, AUDIT) else read_audit(kafka)[-newest:]:
         if record is None:
             print(f"{offset:>6}  is no record of an audit")
         elif as_json:
@@ -57,9 +60,12 @@ def verify(
     """
     import orjson
 
+    from console.look.cluster import is_missing
     from headwater.privacy.audit_log import check_audit, read_audit
+    from headwater.topics import AUDIT
 
-    found = check_audit(read_audit(servers.settings().kafka), head)
+    kafka = servers.settings().kafka
+    found = check_audit([] if is_missing(kafka, AUDIT) else read_audit(kafka), head)
     if as_json:
         print(orjson.dumps({"ok": not found.problems, **found._asdict()}).decode())
     else:

@@ -63,6 +63,7 @@ def command(
         _verify(settings, verify, as_json)
         return
     assert user is not None
+    _refuse_odd(user, wanted.until)
     body = _forget(settings, user, wanted)
     folder = servers.data / CERTIFICATES
     folder.mkdir(parents=True, exist_ok=True)
@@ -80,6 +81,18 @@ def command(
                 )
     if not body["complete"]:
         raise typer.Exit(1)
+
+
+def _refuse_odd(user: str, until: int | None) -> None:
+    """Before anything is written. Raises BadParameter."""
+    from headwater.events import MAX_ID_LENGTH, now_ms
+
+    if not 0 < len(user) <= MAX_ID_LENGTH:
+        raise typer.BadParameter(f"an id has 1 to {MAX_ID_LENGTH} characters, this one {len(user):,}")
+    if until is not None and not 0 <= until <= now_ms():
+        raise typer.BadParameter(
+            f"--until {until}: give epoch ms, not after now: what is still to come is not forgotten"
+        )
 
 
 def _forget(settings: Settings, user: str, wanted: ForgettingOptions) -> dict[str, Any]:
