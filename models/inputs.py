@@ -214,31 +214,43 @@ def encode_entries(
     Values are log-scaled, sign kept; an absent value is `ABSENT`. A session starts between two entries whose sessions
     are known and differ.
     """
-    said: list[float] = []
-    starts: list[bool] = []
-    steps, length, meanings = Steps([], [], [], [], said, starts), newest or config.length, config.meanings
-    meaning_of, speaks = meanings.meaning, meanings.speaks
+    steps, length = Steps([], [], [], [], said := [], starts := []), newest or config.length
+    rows, types, values, gaps = steps[:4]
     first = max(len(history) - length, 0)
     earlier = history[max(first - 1, 0)] if history else None
     before, session_before = (earlier.time_ms, earlier.session) if earlier is not None else (0, None)
     log1p, started = math.log1p, False
+    told: dict[tuple[str, float | None], tuple[bool, int, float, float]] = {}  # most entries say what another one does
     for item_id, kind, time_ms, value, session in history[first:]:
         if session != session_before:
             started = started or (session is not None and session_before is not None)
             session_before = session
-        row, meaning = item_rows.get(item_id), meaning_of(kind, value)
-        if row is not None and meaning is not Meaning.EXPOSURE:
-            steps.rows.append(row)
-            steps.types.append(type_index.get(kind, 0))
-            steps.values.append(
-                math.copysign(log1p(abs(value)), value) / 2.0 if value else ABSENT if value is None else 0.0
-            )
-            steps.gaps.append(log1p((time_ms - before) / 1000.0) / 10.0 if time_ms > before else 0.0)
-            said.append(1.0 if meaning is Meaning.POSITIVE else speaks(kind, value))
-            starts.append(started)
-            started = False
+        row = item_rows.get(item_id)
+        if row is not None:
+            one = told.get((kind, value))
+            if one is None:
+                one = told[kind, value] = _told(kind, value, type_index, config)
+            is_shown, type_, coded, speaks = one
+            if not is_shown:
+                rows.append(row)
+                types.append(type_)
+                values.append(coded)
+                gaps.append(log1p((time_ms - before) / 1000.0) / 10.0 if time_ms > before else 0.0)
+                said.append(speaks)
+                starts.append(started)
+                started = False
         before = time_ms
     return steps
+
+
+def _told(
+    kind: str, value: float | None, type_index: Mapping[str, int], config: ModelConfig
+) -> tuple[bool, int, float, float]:
+    """Of an entry's type and value whether it was merely shown, the type's index, the coded value and what it says."""
+    meaning = config.meanings.meaning(kind, value)
+    coded = math.copysign(math.log1p(abs(value)), value) / 2.0 if value else ABSENT if value is None else 0.0
+    speaks = 1.0 if meaning is Meaning.POSITIVE else config.meanings.speaks(kind, value)
+    return meaning is Meaning.EXPOSURE, type_index.get(kind, 0), coded, speaks
 
 
 def pad_steps(sequences: Sequence[Steps], length: int) -> dict[str, NDArray[np.generic]]:
