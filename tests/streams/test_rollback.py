@@ -40,10 +40,11 @@ Start = Callable[..., LiveWorker]
 
 
 @pytest.fixture
-def mine(settings: Settings, tmp_path: Path) -> Iterator[Settings]:
-    """A world with a store of its own, which a test may empty as a whole."""
+def mine(settings: Settings, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Settings]:
+    """A world with a store of its own, which a test may empty as a whole; of one slot, or of as many as it asks for."""
     with EmbeddedStore(tmp_path / "own-store") as store:
-        redis = settings.redis.model_copy(update={"url": load_settings(redis={"url": store.address}).redis.url})
+        url, shards = load_settings(redis={"url": store.address}).redis.url, getattr(request, "param", 1)
+        redis = settings.redis.model_copy(update={"url": url, "shards": shards})
         yield settings.model_copy(update={"redis": redis})
 
 
@@ -115,6 +116,7 @@ def test_events_survive_a_replica_that_lagged_behind_and_nothing_is_taught_from_
     assert {len(one.history) for one in taught if isinstance(one, Example) and one.position.offset == 12} == {12}
 
 
+@pytest.mark.parametrize("mine", [1, 64], indirect=True)
 def test_a_store_that_goes_back_twice_under_load_loses_and_doubles_nothing(mine: Settings, worker: Start) -> None:
     first, second = worker("streams.worker", given=mine), worker("streams.worker", given=mine)
 
