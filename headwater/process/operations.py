@@ -73,12 +73,12 @@ class _JsonLines(logging.Formatter):
 
 def _message(record: logging.LogRecord) -> str:
     if isinstance(record.args, tuple) and any(isinstance(one, BaseException) for one in record.args):
-        shown = tuple(_Told(error_text(one)) if isinstance(one, BaseException) else one for one in record.args)
+        shown = tuple(_ErrorText(error_text(one)) if isinstance(one, BaseException) else one for one in record.args)
         return str(record.msg) % shown
     return record.getMessage()
 
 
-class _Told(str):
+class _ErrorText(str):
     """A text that `%r` writes as it is, as the error in whose place it stands would be."""
 
     __slots__ = ()
