@@ -67,11 +67,14 @@ class CampaignOptions:
 
 @dataclass
 class Done:
-    """One fault of the schedule, and what became of it. `recovery_s` is None where all was not well until the end."""
+    """One fault of the schedule, and what became of it. `served_s` is when events were folded and requests answered
+    again, `recovery_s` when they were learned, too; None where that was not so until the end.
+    """
 
     planned: Planned
     effect: str
     took: bool
+    served_s: float | None = None
     recovery_s: float | None = None
 
 
@@ -210,7 +213,7 @@ def run(
             load.finish()
             trouble = _quiet(stack, ledger, recoveries)
         for number, done in enumerate(result.faults):
-            done.recovery_s = recoveries.found.get(number)
+            done.served_s, done.recovery_s = recoveries.served.get(number), recoveries.found.get(number)
         say(f"{time.monotonic() - began_s:6.1f} s  quiet; judging")
         if trouble is not None:
             result.violations["everything is worked off"] = [trouble]

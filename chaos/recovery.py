@@ -37,13 +37,15 @@ class _Unrecovered:
 
 
 class Recoveries:
-    """Watches in a thread of its own; a context manager. `found` is number of the fault -> seconds.
+    """Watches in a thread of its own; a context manager. `found` is number of the fault -> seconds; `served` the same,
+    whether it is learned or not.
 
     Its own clients go through the proxies, as everybody's: while it cannot look, nothing is well.
     """
 
     def __init__(self, stack: Stack, ledger: LoadLedger) -> None:
         self.found: dict[int, float] = {}
+        self.served: dict[int, float] = {}
         self.answered: set[str] = set()
         self._stack = stack
         self._ledger = ledger
@@ -101,7 +103,10 @@ class Recoveries:
             if learned.get(partition, -1) >= offset:
                 one.learned.add(partition)
         every = set(range(EVENTS.partitions))
-        if one.folded < every or one.learned < every or request is None or request not in self.answered:
+        if one.folded < every or request is None or request not in self.answered:
+            return False
+        self.served.setdefault(one.number, time.monotonic() - one.over_s)
+        if one.learned < every:
             return False
         self.found[one.number] = time.monotonic() - one.over_s
         return True

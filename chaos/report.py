@@ -13,12 +13,16 @@ __all__ = ["FaultRow", "as_json", "rows"]
 
 
 class FaultRow(NamedTuple):
-    """One kind of fault. `took` of `times` had an effect; `median_s` and `longest_s` to recover; `open` never did."""
+    """One kind of fault. `took` of `times` had an effect; median and longest time until folded and answered again, and
+    until learned, too; `open` never recovered.
+    """
 
     fault: str
     about: str
     times: int
     took: int
+    served_median_s: float | None
+    served_longest_s: float | None
     median_s: float | None
     longest_s: float | None
     open: int
@@ -31,16 +35,21 @@ def rows(faults: list[Done]) -> list[FaultRow]:
         ours = [one for one in faults if one.planned.fault == name]
         took = [one for one in ours if one.took]
         times = [one.recovery_s for one in took if one.recovery_s is not None]
-        median_s, longest_s = (statistics.median(times), max(times)) if times else (None, None)
-        about = FAULTS[name].about
-        found.append(FaultRow(name, about, len(ours), len(took), median_s, longest_s, len(took) - len(times)))
+        served = [one.served_s for one in took if one.served_s is not None]
+        both = (*_median_and_longest(served), *_median_and_longest(times))
+        found.append(FaultRow(name, FAULTS[name].about, len(ours), len(took), *both, len(took) - len(times)))
     return found
+
+
+def _median_and_longest(times: list[float]) -> tuple[float | None, float | None]:
+    return (statistics.median(times), max(times)) if times else (None, None)
 
 
 def as_json(result: CampaignResult) -> dict[str, Any]:
     """All of it, as plain JSON values."""
     took = [one for one in result.faults if one.took]
     times = [one.recovery_s for one in took if one.recovery_s is not None]
+    served = [one.served_s for one in took if one.served_s is not None]
     return {
         "ok": result.ok,
         "seed": result.asked.seed,
@@ -50,6 +59,7 @@ def as_json(result: CampaignResult) -> dict[str, Any]:
         "faults": len(took),
         "kinds": len({one.planned.fault for one in took}),
         "recovery_s": {"p50": statistics.median(times), "max": max(times)} if times else {},
+        "served_again_s": {"p50": statistics.median(served), "max": max(served)} if served else {},
         "by_kind": [row._asdict() for row in rows(result.faults)],
         "not_here": result.not_here,
         "violations": {name: found for name, found in result.violations.items() if found},

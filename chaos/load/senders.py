@@ -45,7 +45,7 @@ class Sender(Protocol):
         ...
 
 
-class _Told:
+class _UnderWay:
     """Acknowledgements and failures on their way from a client's thread, and what is still under way."""
 
     def __init__(self, ledger: LoadLedger, who: str, kafka: KafkaSettings) -> None:
@@ -74,7 +74,7 @@ class KafkaPython:
     def __init__(self, kafka: KafkaSettings, ledger: LoadLedger, who: str) -> None:
         from kafka import KafkaProducer
 
-        self._told = _Told(ledger, who, kafka)
+        self._told = _UnderWay(ledger, who, kafka)
         self._producer: Any = KafkaProducer(
             bootstrap_servers=kafka.bootstrap.split(","),
             acks="all",
@@ -124,7 +124,7 @@ class Librdkafka:
     def __init__(self, kafka: KafkaSettings, ledger: LoadLedger, who: str) -> None:
         from confluent_kafka import Producer
 
-        self._told = _Told(ledger, who, kafka)
+        self._told = _UnderWay(ledger, who, kafka)
         quiet = logging.getLogger("librdkafka")
         quiet.addHandler(logging.NullHandler())
         quiet.propagate = False

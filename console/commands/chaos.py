@@ -149,14 +149,16 @@ def _show(result: CampaignResult, kept: Path | None) -> None:
 
     out = printer()
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading, justify in (("fault", "left"), ("times", "right"), ("well again p50", "right"), ("max", "right")):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    table.add_column("fault")
+    for heading in ("times", "served p50", "max", "learned p50", "max"):
+        table.add_column(heading, justify="right")
     table.add_column("what happens")
     for row in rows(result.faults):
         count = f"{row.took}" if row.took == row.times else f"{row.took} of {row.times}"
-        times = [("-" if one is None else f"{one:.1f} s") for one in (row.median_s, row.longest_s)]
+        spans = (row.served_median_s, row.served_longest_s, row.median_s, row.longest_s)
+        times = [("-" if one is None else f"{one:.1f} s") for one in spans]
         never = f" ({row.open} never)" if row.open else ""
-        table.add_row(row.fault, count, times[0], times[1] + never, row.about)
+        table.add_row(row.fault, count, *times[:3], times[3] + never, row.about)
     out.print(table)
     for name, why in result.not_here.items():
         out.print(f"- not here: {name}: {why}", markup=False)
