@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import tempfile
 import time
 from typing import Any
 
@@ -34,6 +35,7 @@ def main() -> None:
         autodiscover=False,
         broker_commit_interval=1.0,
         loghandlers=[],
+        datadir=tempfile.mkdtemp(),
     )
 
     async def count(stream: Any) -> None:

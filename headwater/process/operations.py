@@ -2,7 +2,8 @@
 
 Before: settings. After: the loops of the streams, trainer and serving workers. Knows nothing of what they do: a loop
 calls `progress()` whenever it has finished some work or has seen that none is waiting. When it has not for `stall_s`
-seconds, the process exits with code 70, so that its supervisor starts a fresh one; a worker never dies silently.
+seconds, the process exits with code 70, so that its supervisor starts a fresh one; a worker never dies silently. Time
+in which the machine had no core for it does not count: a fresh process would have none either.
 Starting is progress, for up to `START_S`, but for waiting for a server that is away. The exit codes of all workers are
 here.
 """
@@ -119,14 +120,14 @@ class Operations:
         self._started = threading.Event()
         self._trouble: str | None = None
         self._remark: str | None = None
-        self._last_progress = time.monotonic()
+        self._last_progress = (time.monotonic(), core_wait_s())
         self._server: ThreadingHTTPServer | None = None
         self._closed = threading.Event()
         Gauge(
             "headwater_seconds_since_progress",
             "Seconds since the worker last made progress; 0 while it starts.",
             registry=self.registry,
-        ).set_function(lambda: time.monotonic() - self._last_progress if self._started.is_set() else 0.0)
+        ).set_function(lambda: time.monotonic() - self._last_progress[0] if self._started.is_set() else 0.0)
         retries = Counter("headwater_retries", "Waits for a server that was away.", ["server"], registry=self.registry)
         self.retry = Retry(self.stopping, lambda server: retries.labels(server).inc())
 
@@ -168,7 +169,7 @@ class Operations:
 
     def progress(self) -> None:
         """Work was finished, or none was waiting."""
-        self._last_progress = time.monotonic()
+        self._last_progress = (time.monotonic(), core_wait_s())
 
     def started(self) -> None:
         """The worker begins to work: from now on `stall_s` counts."""
@@ -204,7 +205,7 @@ class Operations:
 
     def _stalled_for(self) -> str | None:
         """For how long nothing has moved that should have, in words, when that is too long."""
-        idle, away = time.monotonic() - self._last_progress, self.retry.away_s()
+        idle, away = self._idle_s(), self.retry.away_s()
         limit = self.settings.stall_s if self._started.is_set() else max(START_S, self.settings.stall_s)
         if idle > limit:
             what = "no progress" if self._started.is_set() else "no progress while starting"
@@ -212,6 +213,11 @@ class Operations:
         if not self._started.is_set() and away > self.settings.stall_s:
             return f"a server is away for {away:.0f} s (limit {self.settings.stall_s:.0f} s)"
         return None
+
+    def _idle_s(self, since: float = 0.0) -> float:
+        """Seconds without progress in which the main thread could have made some."""
+        at, waited = self._last_progress
+        return time.monotonic() - max(at, since) - (core_wait_s() - waited)
 
     def close(self) -> None:
         """Close the port and end the watch."""
@@ -233,8 +239,21 @@ class Operations:
                 os._exit(EXIT_STALLED)
 
     def _undrained_for(self, told: float) -> str | None:
-        idle, limit = time.monotonic() - max(self._last_progress, told), self.settings.stall_s + self.settings.drain_s
+        idle, limit = self._idle_s(told), self.settings.stall_s + self.settings.drain_s
         return f"no progress in draining for {idle:.0f} s (limit {limit:.0f} s)" if idle > limit else None
+
+
+def core_wait_s() -> float:
+    """Seconds that this process's main thread was ready to run and had no core; 0 where the system does not tell.
+
+    Source
+        Linux, Documentation/scheduler/sched-stats.rst: the second field of /proc/PID/schedstat, in ns.
+    """
+    try:
+        with open(f"/proc/{os.getpid()}/schedstat", "rb") as file:
+            return int(file.read().split()[1]) * 1e-9
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def _handler(operations: Operations) -> type[BaseHTTPRequestHandler]:

@@ -117,6 +117,26 @@ def test_a_worker_without_progress_leaves_with_70_and_says_so() -> None:
     assert last["message"].startswith("stalled")
 
 
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="needs Linux's idle class")
+def test_a_worker_that_has_no_core_to_run_on_is_not_taken_for_stalled() -> None:
+    core = min(os.sched_getaffinity(0))
+    neighbour = subprocess.Popen([sys.executable, "-c", f"import os; os.sched_setaffinity(0, [{core}])\nwhile True: 1"])
+    process = run(
+        "import os, time\n"
+        "one = Operations('tests', OperationsSettings(stall_s=0.5)); one.start(); one.started()\n"
+        f"os.sched_setaffinity(0, [{core}]); os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\n"
+        "began, until = time.monotonic(), time.process_time() + 0.02\n"
+        "while time.monotonic() < began + 2 or time.process_time() < until: pass\n"
+        "one.progress(); one.close()\n"
+    )
+    try:
+        _, log = process.communicate(timeout=60)
+    finally:
+        neighbour.kill()
+        neighbour.wait()
+    assert process.returncode == 0, log
+
+
 def test_a_worker_that_cannot_drain_leaves_with_70_too() -> None:
     process = run(
         "one = Operations('tests', OperationsSettings(stall_s=0.2, drain_s=0.1)); one.start(); one.stopping.set()\n"
