@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -40,8 +40,8 @@ def _of(setup: Setup, encoder: str) -> list[Row]:
         each = config.block * WARM_BLOCKS + count * (2 * setup.turns + 2)
         made = zipf_examples(items, each, setup.pick(USERS, 50), full=True)
         learner = learner_of(config, items, made)
-        parts[f"ours, {items:,} items"] = _rate(lambda one=learner, m=made, n=count: one.learn(some(m, n)), count)  # type: ignore[misc]
-        parts[f"fast, {items:,} items"] = _rate(lambda one=learner, m=made, n=count: _resting(one, some(m, n)), count)  # type: ignore[misc]
+        parts[f"ours, {items:,} items"] = _learned(learner, made, count)
+        parts[f"fast, {items:,} items"] = _learned(learner, made, count, resting=True)
         bare, peer = BareSteps(config, items), SasRecSteps(config, items)
         parts[f"bare, {items:,} items"] = _rate(lambda b=bare, n=blocks: [b() for _ in range(n)], count)  # type: ignore[misc]
         few = 1 if setup.quick or items > 10_000 else 3  # a step of SASRec over 100,000 items takes seconds
@@ -50,8 +50,8 @@ def _of(setup: Setup, encoder: str) -> list[Row]:
     rows = []
     for items in sizes:
         at = f"{items:,} items"
-        bare, peer = found[f"bare, {at}"], found[f"peer, {at}"]
-        others = [Beside("bare torch step", "floor", bare), Beside("SASRec", "peer", peer)]
+        of_bare, of_peer = found[f"bare, {at}"], found[f"peer, {at}"]
+        others = [Beside("bare torch step", "floor", of_bare), Beside("SASRec", "peer", of_peer)]
         bars = [Bar(0.6, 0.9, against="bare torch step"), Bar(3.0, 10.0, against="SASRec")]
         if items > 10_000 and f"ours, {FLAT}" in found:
             others.append(Beside(FLAT, "own", found[f"ours, {FLAT}"]))
@@ -63,11 +63,18 @@ def _of(setup: Setup, encoder: str) -> list[Row]:
     return rows
 
 
-def _resting(learner: Learner, examples: Sequence[Example]) -> None:
-    """Learn with the slow part at rest, as where more comes than it can learn."""
-    learner.pace.share = 0.0
-    learner.learn(examples)
-    learner.pace.share = 1.0
+def _learned(learner: Learner, made: Iterator[Example], count: int, *, resting: bool = False) -> Callable[[], float]:
+    """Examples a second that it learns, made before the clock runs; `resting`: with the slow part at rest, as where
+    more comes than it can learn."""
+
+    def rate() -> float:
+        examples = some(made, count)
+        learner.pace.share = 0.0 if resting else 1.0
+        found = _rate(lambda: learner.learn(examples), count)()
+        learner.pace.share = 1.0
+        return found
+
+    return rate
 
 
 def _rate(action: Callable[[], object], count: int) -> Callable[[], float]:

@@ -30,8 +30,9 @@ def measured(setup: Setup) -> Iterator[Row]:
     for items in setup.pick((10_000, 100_000), (500,)):
         with world(replace(setup, directory=setup.directory / str(items)), ("streams", "trainer")) as made:
             fill(made, items=items, events=setup.pick(30_000, 500), users=USERS)
+            filled = setup.pick(time.time(), 0.0)  # the first bundle of a world holds nothing
             yield _deltas(setup, made, items)
-            newest = newest_bundle(made)
+            newest = newest_bundle(made, filled)
             size = sum(path.stat().st_size for path in newest.rglob("*") if path.is_file())
             bundle = read_bundle(newest)
             every_s = made.settings.trainer.snapshot_every_s

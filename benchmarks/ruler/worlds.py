@@ -157,11 +157,15 @@ def applied(made: Supervisor) -> float:
     return made.workers["streams"].metrics().total("headwater_events_applied_total")
 
 
-def newest_bundle(made: Supervisor) -> Path:
-    """The folder of the newest full bundle."""
+def newest_bundle(made: Supervisor, since: float = 0.0) -> Path:
+    """The folder of the newest full bundle, of one that was written after `since`, epoch seconds."""
     folder = Path(made.settings.trainer.bundles)
-    wait(lambda: any(folder.glob("v*")), lambda: None, "a bundle is written")
-    return max(folder.glob("v*"), key=lambda path: int(path.name[1:].split("-")[0]))
+
+    def written() -> list[Path]:
+        return [path for path in folder.glob("v*") if path.stat().st_mtime > since]
+
+    wait(lambda: bool(written()), lambda: None, "a bundle is written")
+    return max(written(), key=lambda path: int(path.name[1:].split("-")[0]))
 
 
 def wait(done: Callable[[], bool], progress: Callable[[], object], what: str) -> None:
