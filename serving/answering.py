@@ -45,7 +45,7 @@ from serving.serving_metrics import ServingMetrics
 from serving.surfaces import Surfaces
 from streams.features.fold import Limits
 from streams.features.identity import as_one
-from streams.features.state import EMPTY, UserState, is_from_before
+from streams.features.state import EMPTY, UserState, restored
 from streams.features.store import FeatureStore, Reading
 
 __all__ = ["Answer", "Answering", "RequestRecord"]
@@ -406,9 +406,7 @@ def _known(ids: Sequence[str], reading: Reading, limits: Limits) -> tuple[UserSt
     states = {one: reading.states[one] for one in everybody if one in reading.states}
     if everybody and not states:
         return None, {}
-    for one in reading.erased.keys() & states.keys():
-        if is_from_before(states[one], reading.erased[one]):  # a store that was restored: the log forgets once more
-            states[one] = EMPTY
+    states |= dict.fromkeys(restored(states, reading.erased), EMPTY)  # of a restored store: the log forgets once more
     counts = {one: state.events for one, state in states.items()}
     return as_one(list(states.values()), limits), counts if len(everybody) > 1 else {}
 

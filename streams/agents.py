@@ -14,11 +14,10 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import orjson
-
 from headwater.errors import InvalidMessage, NewerFormat, StoreDamaged
 from headwater.events import now_ms
 from headwater.examples import CatalogueEntry
+from headwater.kafka import end_offsets
 from headwater.process import Operations
 from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic, topic_name
@@ -30,7 +29,7 @@ from headwater.wire import (
     unforeseen,
 )
 from streams.app import raw_topic
-from streams.erasing import ErasureRounds, from_before_erasure
+from streams.erasing import ErasureRounds
 from streams.features.fold import Limits
 from streams.features.store import FeatureStore, StoreStanding
 from streams.intake import Intake, StoreMarks
@@ -40,7 +39,7 @@ from streams.past_refusals import LogReading, refused_since
 from streams.rebuild import rebuilt
 from streams.rounds import EventRounds, after
 from streams.streams_metrics import StreamsMetrics
-from streams.told import catalogue_entry, counted_letter, record_place
+from streams.told import attributes_of, catalogue_entry, counted_letter, record_place
 
 __all__ = ["Agents"]
 
@@ -81,7 +80,9 @@ class Agents:
                 lambda since_ms: refused_since(settings, since_ms),
             ),
         )  # fmt: skip
-        self._erasing = ErasureRounds(settings.streams, store, outbox, self._retry)
+        self._erasing = ErasureRounds(
+            settings.streams, store, outbox, self._retry, lambda: end_offsets(settings.kafka, EVENTS)
+        )
         self._prefix = prefix = settings.kafka.prefix
         app.agent(raw_topic(app, EVENTS, prefix), name="features")(self._features)
         app.agent(raw_topic(app, ITEMS, prefix), name="catalogue")(self._catalogue)
@@ -217,8 +218,7 @@ class Agents:
             except InvalidMessage as error:
                 refused.append(RefusedMessage(message, 0, error))
             else:
-                value = orjson.dumps(user.attributes) if user is not None and user.attributes else None
-                told[message.partition][user_id] = value
+                told[message.partition][user_id] = attributes_of(user, message.timestamp)
                 self._metrics.users.inc()
         await self._refuse(refused)
         newest = {message.partition: message.offset for message in messages}
@@ -251,7 +251,7 @@ class Agents:
                 rows[message.partition].append(found)
         await self._refuse(refused)
         newest = {message.partition: message.offset for message in messages}
-        for partition, told in (await self._not_forgotten(rows)).items():
+        for partition, told in rows.items():
             written = await self._retry.call_blocking(
                 "redis",
                 lambda: self._store.put_links(told, partition, newest[partition], self._standing[IDENTITIES.name]),  # noqa: B023
@@ -260,15 +260,6 @@ class Agents:
                 return await self._positions(IDENTITIES)
             self._metrics.identities.inc(len(told))
         return None
-
-    async def _not_forgotten(self, rows: dict[int, list[IdentityRow]]) -> dict[int, list[IdentityRow]]:
-        """Without the words on ids that were forgotten since."""
-        ids = list({one for some in rows.values() for row in some for one in (row.user_id, row.was)})
-        erased = await self._retry.call_blocking("redis", lambda: self._store.erased(ids))
-
-        return {
-            partition: [row for row in some if not from_before_erasure(row, erased)] for partition, some in rows.items()
-        }
 
     async def _apply_erasures(self, messages: Sequence[Message]) -> Mapping[int, int] | None:
         facts, refused = await self._erasing.run(messages)

@@ -7,22 +7,23 @@ of the same `event_id` and time that comes again is from before the erasure that
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from headwater.errors import InvalidMessage
 from headwater.events import Event, now_ms
-from headwater.kafka import read_topic
+from headwater.kafka import end_offsets, read_topic
 from headwater.privacy import FORGET, Erased, Erasure, ErasureFact, digest_of, fact_of, read_erasure
 from headwater.process import Retry
 from headwater.settings import Settings, StreamsSettings
-from headwater.topics import ERASURES, EVENTS, USERS, topic_name
-from headwater.wire import IdentityRow, TimeBounds, encode
+from headwater.topics import DEAD_LETTERS, ERASURES, EVENTS, USERS, topic_name
+from headwater.wire import TimeBounds, encode, read_letter
 from streams.features.store import FeatureStore
 from streams.outbox import ExamplesOutbox, RefusedMessage
 from streams.told import record_place
 
-__all__ = ["ErasedUsers", "ErasureRounds", "erased_users", "from_before_erasure"]
+__all__ = ["ErasedUsers", "ErasureRounds", "checked_fact", "erased_users"]
 
 Message = Any
 
@@ -31,18 +32,31 @@ NOTHING = "-"
 
 
 class ErasureRounds:
-    """Of one worker: what it does with a batch of `erasures`. Raises Unavailable as its parts do."""
+    """Of one worker: what it does with a batch of `erasures`. Raises Unavailable as its parts do.
 
-    def __init__(self, settings: StreamsSettings, store: FeatureStore, outbox: ExamplesOutbox, retry: Retry) -> None:
+    Parameters
+        ends: partition of `events` -> the offset after its newest record, as of now.
+    """
+
+    def __init__(
+        self,
+        settings: StreamsSettings,
+        store: FeatureStore,
+        outbox: ExamplesOutbox,
+        retry: Retry,
+        ends: Callable[[], Mapping[int, int]],
+    ) -> None:
         self._times = TimeBounds(settings.oldest_ms, max_ahead_ms=settings.max_ahead_s * 1000)
         self._store = store
         self._outbox = outbox
         self._retry = retry
+        self._ends = ends
 
     async def run(self, messages: Sequence[Message]) -> tuple[dict[int, list[ErasureFact]], list[RefusedMessage]]:
         """What the batch says of some who were forgotten, by partition, and what it cannot be read for."""
         facts: dict[int, list[ErasureFact]] = {message.partition: [] for message in messages}
         refused: list[RefusedMessage] = []
+        ends: Mapping[int, int] | None = None  # read after the batch was: the place of each fact is in the log by now
         for message in messages:
             at = record_place(message)
             try:
@@ -51,7 +65,9 @@ class ErasureRounds:
                     time_ms = self._time(found, message, at)
                     await self._retry.call_async("kafka", lambda: self._forget(found.user_id, time_ms, at))  # noqa: B023
                 elif found is not None:
-                    facts[message.partition].append(found)
+                    if ends is None:
+                        ends = await self._retry.call_async("kafka", lambda: asyncio.to_thread(self._ends))
+                    facts[message.partition].append(checked_fact(found, self._times, ends, at))
             except InvalidMessage as error:
                 refused.append(RefusedMessage(message, 0, error))
         return facts, refused
@@ -64,13 +80,13 @@ class ErasureRounds:
         return time_ms
 
     async def _forget(self, user_id: str, time_ms: int, at: str) -> None:
-        """Tombstones where there is something to take away; the place in the log; the fact; and the id goes."""
+        """A tombstone of the user's attributes, which may be in their topic and not yet in the store; the place in the
+        log; the fact; and the id goes.
+        """
         send, key = self._outbox.send, user_id.encode()
         erased = (await self._retry.call_blocking("redis", lambda: self._store.erased([user_id]))).get(user_id)
         if erased is None or erased.time_ms < time_ms:
-            reading = await self._retry.call_blocking("redis", lambda: self._store.read_users([user_id]))
-            if user_id in reading.attributes:
-                await send(USERS, key, None)
+            await send(USERS, key, None)
             event = Event(event_id=f"forget-{at}", user_id=user_id, item_id=NOTHING, type=FORGET, event_time=time_ms)
             where = await send(EVENTS, key, encode(event))
             erased = Erased(time_ms, where.partition, where.offset)
@@ -87,7 +103,14 @@ class ErasedUsers(Mapping[str, Erased]):
     """
 
     def __init__(self, facts: Mapping[str, ErasureFact]) -> None:
-        self.facts = facts
+        self.facts = dict(facts)
+
+    def add(self, met: Mapping[str, Erased]) -> None:
+        """Of users whom a log was seen to forget."""
+        for one, erased in met.items():
+            if erased.outlasts(self.get(one)):
+                fact = fact_of(one, erased)
+                self.facts[fact.digest] = fact
 
     def __getitem__(self, user_id: str) -> Erased:
         return self.facts[digest_of(user_id)].erased
@@ -104,22 +127,57 @@ def erased_users(settings: Settings) -> ErasedUsers:
     return ErasedUsers(_facts(settings))
 
 
+def checked_fact(fact: ErasureFact, times: TimeBounds, ends: Mapping[int, int], at: str) -> ErasureFact:
+    """A fact that can be one: anybody who may write to `erasures` could else shut a user out for ever.
+
+    Parameters
+        fact: as it was read.
+        times: how far a time may lie ahead.
+        ends: partition of `events` -> the offset after its newest record, read after the fact was.
+        at: where it is.
+
+    Raises
+        InvalidMessage: its time has not come, or its place is in no log.
+
+    >>> checked_fact(fact_of("ann", Erased(1000, 0, 7)), TimeBounds(now_ms=1000), {0: 8}, "erasures[0]@3").offset
+    7
+    """
+    times = times._replace(now_ms=times.now_ms or now_ms())
+    if fact.erased_time > times.now_ms + times.max_ahead_ms:
+        raise times.refusal(fact.erased_time, at)
+    end = ends.get(fact.partition, 0)
+    if fact.offset >= end:
+        raise InvalidMessage(
+            "schema",
+            f"{at}: forgets at events[{fact.partition}]@{fact.offset}, and that partition ends at {end}. Ask with "
+            '{"user_id": ...}: streams workers write facts.',
+        )
+    return fact
+
+
 def _facts(settings: Settings) -> dict[str, ErasureFact]:
-    """The newest of each erasure, by digest."""
-    found: dict[str, ErasureFact] = {}
+    """Of each erasure the fact that counts, by digest."""
+    name = topic_name(ERASURES, settings.kafka.prefix)
+    said: list[tuple[ErasureFact, str, tuple[int, int]]] = []
     for record in read_topic(settings.kafka, ERASURES):
+        at = f"{name}[{record.partition}]@{record.offset}"
         try:
-            said = read_erasure(record.key, record.value, topic_name(ERASURES, settings.kafka.prefix))
+            one = read_erasure(record.key, record.value, at)
         except InvalidMessage:
             continue  # the worker makes it a dead letter
-        if isinstance(said, ErasureFact):
-            before = found.get(said.digest)
-            if before is None or before.erased_time <= said.erased_time:
-                found[said.digest] = said
+        if isinstance(one, ErasureFact):
+            said.append((one, at, (record.partition, record.offset)))
+    if not said:
+        return {}
+    letters = [read_letter(record.headers) for record in read_topic(settings.kafka, DEAD_LETTERS)]
+    refused = {(one.partition, one.offset) for one in letters if one is not None and one.topic == name}
+    ends, times = end_offsets(settings.kafka, EVENTS), TimeBounds(max_ahead_ms=settings.streams.max_ahead_s * 1000)
+    found: dict[str, ErasureFact] = {}
+    for fact, at, place in said:
+        try:
+            before = found.get(checked_fact(fact, times, ends, at).digest)
+        except InvalidMessage:
+            continue
+        if place not in refused and fact.erased.outlasts(None if before is None else before.erased):
+            found[fact.digest] = fact
     return found
-
-
-def from_before_erasure(row: IdentityRow, erased: Mapping[str, Erased]) -> bool:
-    """Whether a word on two ids is from before one of them was forgotten: it links nobody."""
-    since = [one for one in (erased.get(row.user_id), erased.get(row.was)) if one is not None]
-    return any(row.time_ms <= one.time_ms for one in since)

@@ -14,8 +14,8 @@ from headwater.kafka import read_partitions, read_topic
 from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, IDENTITIES, topic_name
 from headwater.wire import IdentityRow, read_identity, read_letter
-from streams.erasing import erased_users, from_before_erasure
-from streams.features.identity import ALONE, Links, linked
+from streams.erasing import erased_users
+from streams.features.identity import ALONE, Links, from_before_erasure, linked
 from streams.features.store import FeatureStore
 
 __all__ = ["link_differences", "read_link", "refused_links"]

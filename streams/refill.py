@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import orjson
-
 from headwater.errors import HeadwaterError, InvalidMessage
 from headwater.kafka import end_offsets, read_partitions
 from headwater.kafka.groups import committed_offsets, group_runs
@@ -21,15 +19,15 @@ from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic
 from headwater.wire import EventRow, decode_user_record
 from streams.audit import read_as_folded, refused_places
-from streams.erasing import ErasedUsers, erased_users, from_before_erasure
+from streams.erasing import ErasedUsers, erased_users
 from streams.features.decay import Decay
-from streams.features.fold import Folded, KnownBeside, Limits, fold_batch
+from streams.features.fold import Folded, Ghost, KnownBeside, Limits, fold_batch
 from streams.features.hot_users import HotUsers
 from streams.features.marks import check_log
-from streams.features.state import EMPTY
+from streams.features.state import EMPTY, restored
 from streams.features.store import Batch, FeatureStore, KnownMarks, Reading, StoreStanding
 from streams.links_audit import read_link, refused_links
-from streams.told import catalogue_entry, counted_letter, record_place
+from streams.told import attributes_of, catalogue_entry, counted_letter, record_place
 
 __all__ = ["GROUP_READ", "Refill", "Refilled"]
 
@@ -88,6 +86,7 @@ class Refill:
         self._decay: Decay | None = None
         self._read = self._to_read = 0
         self._erased = ErasedUsers({})
+        self._ghosts: dict[str, Ghost] = {}
 
     def run(self, *, clear: bool = False, slot: int | None = None) -> Refilled:
         """Make again what the store lacks.
@@ -185,25 +184,30 @@ class Refill:
             rows = [row for row in rows if row.offset > known.mark(slot_of[row.user_id], partition)]
         self._decay = decay = reading.decay or self._decay or _first(rows, self._settings)
         states = {**reading.states, **hot}
+        erased = store.erased([user for user in slot_of if user in self._erased]) if self._erased else {}
+        old = restored(states, erased)
+        ghosts = {**{user: Ghost(state) for user, state in old.items()}, **self._ghosts}
         folded = Folded()
         if decay is not None:
             folded = fold_batch(
-                states,
+                states | dict.fromkeys(old, EMPTY),
                 rows,
                 self._limits,
                 decay,
                 partition,
                 folded_ms,
-                KnownBeside(slot_of=slot_of, erased=self._erased),
+                KnownBeside(slot_of=slot_of, erased=erased, ghosts=ghosts),
                 teaches=False,
             )
             store.forget_users(folded.forgotten)
         marks = known.moved({slot_of[row.user_id] for row in rows}, {partition: end})
         before = {user: states.get(user, EMPTY) for user in folded.states}
-        before |= {user: replace(before[user], stored=None) for user in folded.forgotten}
+        before |= {user: replace(before[user], stored=None) for user in before.keys() & {*folded.forgotten, *old}}
         verdict = store.apply(Batch(marks, decay, before, folded.states, folded.slots))
         if verdict != "applied":
             raise self._disturbed(verdict)
+        self._erased.add(folded.forgotten)
+        folded.carry(self._ghosts)
         known.wrote(marks)
         low, own = known.done({partition: end})
         if not store.record(EVENTS, low, own):
@@ -254,7 +258,6 @@ class Refill:
         if topic is IDENTITIES:
             kept = [record for record in records if (partition, record.offset) not in refused]
             links = [row for record in kept if (row := read_link(record)) is not None]
-            links = [row for row in links if not from_before_erasure(row, self._erased)]
             written = store.put_links(links, partition, end, standing)
         else:
             entries = {one: value for record in records for one, value in _entry(topic, record)}
@@ -285,7 +288,7 @@ def _entry(topic: Topic, record: Any) -> Iterator[tuple[str, bytes | None]]:
             yield catalogue_entry(record).item_id, record.value
         else:
             user_id, user = decode_user_record(record.key, record.value, record_place(record))
-            yield user_id, orjson.dumps(user.attributes) if user is not None and user.attributes else None
+            yield user_id, attributes_of(user, record.timestamp)
     except Exception:  # noqa: BLE001 - the worker refused it, whatever was wrong, and counted that
         return
 

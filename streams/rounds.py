@@ -24,10 +24,10 @@ from headwater.topics import EVENTS, topic_name
 from headwater.wire import EventRow, TimeBounds, read_events
 from streams.audit import Place
 from streams.features.decay import Decay, ItemStatistics
-from streams.features.fold import Folded, Folding, KnownBeside, Limits, fold_batch
+from streams.features.fold import Folded, Folding, Ghost, KnownBeside, Limits, fold_batch
 from streams.features.hot_users import HotUsers
 from streams.features.identity import as_one
-from streams.features.state import EMPTY, UserState, is_from_before
+from streams.features.state import EMPTY, UserState, restored
 from streams.features.store import Batch, FeatureStore, KnownMarks, Reading
 from streams.losses import Losses
 from streams.outbox import ExamplesOutbox, RefusedMessage
@@ -68,10 +68,18 @@ class _Decoded:
 
 
 class _KnownUsers(NamedTuple):
-    """What is known of the users of one batch: what was read, their states with those in memory, what was told."""
+    """What is known of the users of one batch.
+
+    Fields
+        reading: what was read.
+        states: with those in memory; of whom the store has one from before they were forgotten, the empty one.
+        restored: those.
+        attributes: that were told.
+    """
 
     reading: Reading
     states: dict[str, UserState]
+    restored: dict[str, UserState]
     attributes: Attributes
 
 
@@ -102,6 +110,7 @@ class EventRounds:
         self._began_ms = now_ms()
         self._refused: Mapping[Place, str] | None = None  # by somebody's clock, before this worker began to read here
         self._hot = HotUsers(settings.hot_users)
+        self._ghosts: dict[str, Ghost] = {}  # of users whom the log forgets further on
         self._unknown_types = UnknownTypes(limits.meanings)
         self._known = KnownMarks(store.slots.count)
         self._decay: Decay | None = None
@@ -111,7 +120,11 @@ class EventRounds:
         self._forget()
         self._began_ms, self._refused = now_ms(), None
         self._known.begin(await self._retry.call_blocking("redis", lambda: self._store.standing(EVENTS)))
-        return after(self._known.low)
+        low, ghosts = self._known.low, self._ghosts
+        self._ghosts = {
+            user: one for user, one in ghosts.items() if one.state.offset <= low.get(one.state.partition, -1)
+        }
+        return after(low)
 
     async def run(self, messages: Sequence[Message]) -> Mapping[int, int] | None:
         """Fold one batch. After None, every record of it is in the features, or in dead-letters, for good.
@@ -151,6 +164,8 @@ class EventRounds:
                 return await self._gone_back()
         self._decay = batch.decay
         self._hot.put({user: state for user, state in batch.after.items() if state.count})
+        for one in folded.values():
+            one.carry(self._ghosts)
         self._count(parts, folded)
         self._metrics.round_seconds.observe(time.monotonic() - started)
         return None
@@ -245,7 +260,9 @@ class EventRounds:
             for user in users:
                 told = reading.attributes_of([user])
                 attributes[user] = {name: value for name, value in told.items() if name in counted}
-        return _KnownUsers(reading, {**reading.states, **hot}, attributes)
+        states = {**reading.states, **hot}
+        before = restored(states, reading.erased)
+        return _KnownUsers(reading, states | dict.fromkeys(before, EMPTY), before, attributes)
 
     async def _mend(self, damaged: Mapping[str, bytes | None]) -> None:
         """These users are made again from the log, as far as it goes. This worker's rounds wait meanwhile."""
@@ -264,16 +281,13 @@ class EventRounds:
         self._forget()
 
     def _fold(self, parts: dict[int, _Decoded], found: _KnownUsers) -> tuple[dict[int, Folded], Batch]:
-        reading, states, attributes = found
+        reading, states, old, attributes = found
         first = next((row for part in parts.values() for row in part.rows), None)
         decay = self._decay or (Decay(first.time_ms, self._half_life_ms) if first else None)
         persons = self._persons(reading.people, states, attributes)
-        beside = KnownBeside(persons, attributes, reading.slot_of, reading.erased)
+        ghosts = {**{user: Ghost(state) for user, state in old.items()}, **self._ghosts}
+        beside = KnownBeside(persons, attributes, reading.slot_of, reading.erased, ghosts)
         known = dict(states)  # a user whose events lie in two partitions is folded from one into the other
-        restored = [
-            user for user, since in reading.erased.items() if user in known and is_from_before(known[user], since)
-        ]
-        known |= dict.fromkeys(restored, EMPTY)
         folded: dict[int, Folded] = {}
         after: dict[str, UserState] = {}
         items: dict[int, dict[str, ItemStatistics]] = {}
@@ -294,8 +308,8 @@ class EventRounds:
         ends = {partition: part.messages[-1].offset for partition, part in parts.items()}
         touched = {reading.slot_of[row.user_id] for part in parts.values() for row in part.rows}
         marks = self._known.moved(touched, ends)
-        before = {user: states.get(user, EMPTY) for user in after}
-        for user in {*restored, *(user for one in folded.values() for user in one.forgotten)} & before.keys():
+        before = {user: old.get(user) or states.get(user, EMPTY) for user in after}
+        for user in {*old, *(user for one in folded.values() for user in one.forgotten)} & before.keys():
             before[user] = replace(before[user], stored=None)  # so that it is written whole
         return folded, Batch(marks, decay, before, after, items)
 

@@ -1,4 +1,4 @@
-"""What one record of `items` or of `dead-letters` tells the store: pure functions of a record, whoever read it.
+"""What one record of `items`, `users` or `dead-letters` tells the store: pure functions of a record, whoever read it.
 
 Before: the agents of the worker, or `streams.refill`, have read the record. After: `streams.features.store` writes it.
 """
@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from headwater.examples import CatalogueEntry
+from headwater.users import User
 from headwater.wire import UNKNOWN_REASON, decode_catalogue_record, read_letter
+from streams.features.store import attributes_text
 
-__all__ = ["catalogue_entry", "counted_letter", "record_place"]
+__all__ = ["attributes_of", "catalogue_entry", "counted_letter", "record_place"]
 
 Message = Any
 
@@ -19,6 +21,11 @@ def catalogue_entry(message: Message) -> CatalogueEntry:
     """The entry of one record of `items`. Raises InvalidMessage as `decode_catalogue_record`."""
     item_id, item = decode_catalogue_record(message.key, message.value, record_place(message))
     return CatalogueEntry(item_id, None if item is None else item.model_dump(mode="json", exclude_none=True))
+
+
+def attributes_of(user: User | None, time_ms: int) -> bytes | None:
+    """What one record of `users` writes; None erases. `time_ms`: the record's timestamp."""
+    return attributes_text(user.attributes, time_ms) if user is not None and user.attributes else None
 
 
 def record_place(message: Message) -> str:

@@ -126,6 +126,9 @@ def _store_check(store: FeatureStore, facts: Mapping[str, ErasureFact], ids: Seq
             state = kept["state"]
             if isinstance(state, str) or (state and any(entry["time_ms"] <= since for entry in state["history"])):
                 left.append(f"{digest_of(one)} has a history from before")
+        left += [
+            f"{digest_of(one)} has attributes from before" for one in (store.read_users(own).withheld if own else ())
+        ]
     linked = [other for other in names if _links_forgotten(store, other, facts)] if ids is None else []
     left += [f"{digest_of(one)} is linked with one who was forgotten" for one in linked if digest_of(one) not in facts]
     return Check("nothing from before is in the store", not left, "; ".join(left) or f"{looked} ids have keys")

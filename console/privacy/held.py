@@ -81,7 +81,7 @@ def in_store(store: FeatureStore, ids: Sequence[str]) -> dict[str, Any]:
         found[one] = {
             "slot": reading.slot_of[one],
             "state": _state(reading, one),
-            "attributes": dict(reading.attributes.get(one, {})),
+            "attributes": dict(reading.attributes.get(one) or reading.withheld.get(one, {})),
             "links": {
                 side: {other: bool(link.linked) for other, link in some.items()}
                 for side, some in (("users", told.users), ("guests", told.guests))

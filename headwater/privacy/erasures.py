@@ -50,18 +50,29 @@ class Erased(NamedTuple):
     offset: int = -1
 
     def covers(self, time_ms: int, partition: int, offset: int) -> bool:
-        """Whether an event is from before.
+        """Whether an event is from before. The one at which the log forgets is not: it is to be acted on.
 
         >>> Erased(1000, 2, 70).covers(999, 1, 5), Erased(1000, 2, 70).covers(1001, 2, 69)
         (True, True)
-        >>> Erased(1000, 2, 70).covers(1001, 2, 71)
-        False
+        >>> Erased(1000, 2, 70).covers(1001, 2, 71), Erased(1000, 2, 70).covers(1000, 2, 70)
+        (False, False)
         """
-        return time_ms <= self.time_ms or (partition == self.partition and offset < self.offset)
+        if partition == self.partition and offset == self.offset:
+            return False
+        return time_ms <= self.time_ms or self.is_below(partition, offset)
 
-    def is_at(self, partition: int, offset: int) -> bool:
-        """Whether the log forgets at this record."""
-        return partition == self.partition and offset == self.offset
+    def is_below(self, partition: int, offset: int) -> bool:
+        """Whether a record lies before the place at which the log forgets."""
+        return partition == self.partition and offset < self.offset
+
+    def outlasts(self, other: Erased | None) -> bool:
+        """Whether this one counts where both are told of a user: the later, and of one time, as of an erasure that was
+        tried twice, the one whose place is earlier.
+
+        >>> Erased(1000, 2, 70).outlasts(Erased(1000, 2, 90)), Erased(1000, 2, 70).outlasts(Erased(1001, 2, 60))
+        (True, False)
+        """
+        return other is None or (self.time_ms, -self.offset) > (other.time_ms, -other.offset)
 
 
 class ErasureFact(BaseModel):

@@ -42,7 +42,7 @@ from streams.features.hashes import Hashes, event_digest
 from streams.features.state import EMPTY, UserState
 from streams.features.undo import Undone, matched
 
-__all__ = ["REACTIONS", "Change", "Folded", "Folding", "KnownBeside", "Limits", "example", "fold"]
+__all__ = ["REACTIONS", "Change", "Folded", "Folding", "Ghost", "KnownBeside", "Limits", "example", "fold"]
 __all__ += ["fold_batch", "shown_order"]
 
 UNDOS = 128
@@ -230,7 +230,6 @@ class Folding:
         "digest",
         "erased",
         "exposures",
-        "ghost",
         "history",
         "limits",
         "meanings",
@@ -260,7 +259,6 @@ class Folding:
         self.offset = before.offset
         self.segment: Segment | None = None  # the run of examples that the next in-order event extends
         self.erased: Erased | None = None  # that the user is forgotten, where that is so
-        self.ghost = False  # its log forgets it later: it counts for items, teaches nothing, and is not written
 
     def is_duplicate(self, row: EventRow) -> bool:
         """Whether the event's id is among the newest; asked once before each `change`."""
@@ -515,6 +513,18 @@ def _shown_list(row: EventRow, fields: Sequence[str]) -> ShownList:
     return ShownList(items, row.request_id or row.event_id, first, numbers_of(row.properties, fields, len(items)))
 
 
+class Ghost(NamedTuple):
+    """What somebody had done whose log forgets them further on.
+
+    Fields
+        state: as of the newest event folded.
+        erased: that they were forgotten before that, too.
+    """
+
+    state: UserState
+    erased: Erased | None = None
+
+
 @dataclass(slots=True)
 class Folded:
     """What a batch of one source partition makes.
@@ -527,6 +537,7 @@ class Folded:
         undone: events that were taken back, be it that their undo came first.
         duplicates, late: events known before, and events that go to a place before others.
         forgotten: users who are, at their place in the log; `states` has what they did since, if anything.
+        ghosts: what users had done whose log forgets them later; it is written nowhere.
         before_erasure: events of forgotten users that came late, and those of a log that forgets their user later.
     """
 
@@ -540,6 +551,7 @@ class Folded:
     undos: int = 0
     undone: int = 0
     forgotten: dict[str, Erased] = field(default_factory=dict)
+    ghosts: dict[str, Ghost] = field(default_factory=dict)
     before_erasure: int = 0
 
     @property
@@ -547,6 +559,12 @@ class Folded:
         """Statistics to add, where all lies in one slot."""
         assert self.slots.keys() <= {0}
         return self.slots.setdefault(0, {})
+
+    def carry(self, ghosts: dict[str, Ghost]) -> None:
+        """Bring what is carried from batch to batch, as `KnownBeside.ghosts`, up to after this one."""
+        for user in self.forgotten:
+            ghosts.pop(user, None)
+        ghosts.update(self.ghosts)
 
     def count(self, change: Change, row: EventRow, known: int, decay: Decay, slot: int = 0) -> None:
         """Count one event, and add to the statistics of items what it counts for them.
@@ -590,12 +608,15 @@ class KnownBeside(NamedTuple):
         attributes: for what their events teach.
         slot_of: the slot of the store that each lies in; all in one where nothing is said.
         erased: of users who were forgotten.
+        ghosts: of some of these, what they had done before, as far as the log was folded: what a batch before made of
+            them, which `Folded.carry` keeps, or what a store still holds.
     """
 
     people: Mapping[str, Folding] = MappingProxyType({})
     attributes: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
     slot_of: Mapping[str, int] = MappingProxyType({})
     erased: Mapping[str, Erased] = MappingProxyType({})
+    ghosts: Mapping[str, Ghost] = MappingProxyType({})
 
 
 def fold_batch(
@@ -624,7 +645,8 @@ def fold_batch(
     """
     folded = Folded()
     users: dict[str, Folding] = {}
-    people, attributes, slot_of, erased = beside
+    ghosts: dict[str, Folding] = {}
+    people, attributes, slot_of, erased, _ = beside
     for each in people.values():
         each.segment = None  # what is sent for another batch goes on in no other record
     for row in rows:
@@ -635,16 +657,24 @@ def fold_batch(
             )
             if erased:
                 user.erased = erased.get(row.user_id)
-        if user.erased is not None and _is_before_erasure(user, row, partition, folded):
-            continue
+        is_ghost = False
+        if user.erased is not None and user.erased.covers(row.time_ms, partition, row.offset):
+            folded.before_erasure += 1
+            if not user.erased.is_below(partition, row.offset):
+                continue
+            is_ghost = True
         if row.type == FORGET:
-            people = _forgotten(users, people, row, partition, folded, limits, teaches)
+            people = _forgotten(users, ghosts, people, row, partition, folded, limits, teaches)
             continue
+        if is_ghost:
+            user = _ghost(ghosts, row, beside, limits)
+            if user.erased is not None and user.erased.covers(row.time_ms, partition, row.offset):
+                continue
         if user.is_duplicate(row):
             folded.duplicates += 1
             continue
         change = user.change(row)
-        if teaches and not user.ghost:
+        if teaches and not is_ghost:
             person = people.get(row.user_id)
             segment = user.extend(change, row) if person is None else _taught(person, row)
             if segment is not None:
@@ -654,33 +684,39 @@ def fold_batch(
     for user_id in folded.forgotten:
         folded.states[user_id] = EMPTY
     for user_id, user in users.items():
-        if user.count != user.before.count and not user.ghost:
+        if user.count != user.before.count:
             folded.states[user_id] = user.freeze(partition, now_ms)
+    folded.ghosts = {user_id: Ghost(one.freeze(partition, now_ms), one.erased) for user_id, one in ghosts.items()}
     return folded
 
 
-def _is_before_erasure(user: Folding, row: EventRow, partition: int, folded: Folded) -> bool:
-    """Whether nothing is to be folded of an event of somebody who is forgotten. What lies before the place at which
-    the log forgets counts for its item as it did, and for nothing else.
+def _ghost(ghosts: dict[str, Folding], row: EventRow, beside: KnownBeside, limits: Limits) -> Folding:
+    """What an event of somebody is folded into whose log forgets them later: it counts for its item as it did, teaches
+    nothing, and is in nobody's state.
     """
-    erased: Any = user.erased
-    if erased.is_at(partition, row.offset):
-        return False
-    user.ghost = partition == erased.partition and row.offset < erased.offset
-    is_before = user.ghost or row.time_ms <= erased.time_ms
-    folded.before_erasure += is_before
-    return is_before and not user.ghost
+    ghost = ghosts.get(row.user_id)
+    if ghost is None:
+        state, erased = beside.ghosts.get(row.user_id, Ghost(EMPTY))
+        ghost = ghosts[row.user_id] = Folding(state, limits)
+        ghost.erased = erased
+    return ghost
 
 
 def _forgotten(
-    users: dict[str, Folding], people: Mapping[str, Folding], row: EventRow, partition: int, folded: Folded,
-    limits: Limits, teaches: bool,
+    users: dict[str, Folding], ghosts: dict[str, Folding], people: Mapping[str, Folding], row: EventRow,
+    partition: int, folded: Folded, limits: Limits, teaches: bool,
 ) -> Mapping[str, Folding]:  # fmt: skip
     """Begin anew with a user whose log forgets here; the people of whom more is known than their ids do."""
     user_id = row.user_id
     erased = folded.forgotten[user_id] = Erased(row.time_ms, partition, row.offset)
-    users[user_id] = anew = Folding(EMPTY, limits)
+    known, anew = users[user_id].erased, Folding(EMPTY, limits)
     anew.erased = erased
+    users[user_id] = anew
+    ghosts.pop(user_id, None)
+    if known is not None and known.outlasts(erased):  # it is forgotten once more, further on
+        anew.erased = known
+        ghosts[user_id] = ghost = Folding(EMPTY, limits)
+        ghost.erased, ghost.offset = erased, row.offset
     if teaches:
         position = EventPosition(row.offset, row.place)
         target = Entry(row.item_id, FORGET, row.time_ms, None)

@@ -17,6 +17,7 @@ import orjson
 
 from headwater.errors import InvalidMessage
 from headwater.examples import Entry, Shown, plain_entries
+from headwater.privacy import Erased
 from headwater.signals import Signals
 from headwater.wire import IdentityRow
 from streams.features.fold import REACTIONS, Limits, shown_order
@@ -24,7 +25,7 @@ from streams.features.state import EMPTY, UserState
 from streams.features.undo import matched
 
 __all__ = ["ALONE", "MOST_LINKS", "Link", "Links", "as_one", "attributes_as_one", "decode_links", "digest"]
-__all__ += ["encode_links", "linked", "person"]
+__all__ += ["encode_links", "from_before_erasure", "linked", "person", "told_since"]
 
 MOST_LINKS = 100
 """Most ids that one id is linked with, and most ids of one person: of more, those that were told last. A browser that
@@ -81,6 +82,21 @@ def linked(links: Links, row: IdentityRow, own: str) -> Links:
     if len(side) > MOST_LINKS:
         del side[min(side, key=side.__getitem__)]
     return Links(users, guests)
+
+
+def from_before_erasure(row: IdentityRow, erased: Mapping[str, Erased]) -> bool:
+    """Whether a word on two ids is from before one of them was forgotten: it links nobody."""
+    since = [one for one in (erased.get(row.user_id), erased.get(row.was)) if one is not None]
+    return any(row.time_ms <= one.time_ms for one in since)
+
+
+def told_since(links: Links, erased: Erased | None) -> Links:
+    """The links of an id, without those from before it was forgotten: a store that was restored has them."""
+    if erased is None or links is ALONE:
+        return links
+    sides = ({other: one for other, one in side.items() if one.time_ms > erased.time_ms} for side in links)
+    users, guests = sides
+    return Links(users, guests) if users or guests else ALONE
 
 
 def encode_links(links: Links) -> bytes:

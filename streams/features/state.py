@@ -6,7 +6,7 @@ their history. Knows nothing of Kafka, of Redis or of a clock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from headwater.examples import Entry, Shown
 from headwater.histories import PackedHistory
 from headwater.privacy import Erased
 
-__all__ = ["EMPTY", "Stored", "UserState", "is_from_before"]
+__all__ = ["EMPTY", "Stored", "UserState", "is_from_before", "restored"]
 
 
 class Stored(NamedTuple):
@@ -70,6 +70,11 @@ class UserState:
 
 EMPTY = UserState()
 """A user never seen before."""
+
+
+def restored(states: Mapping[str, UserState], erased: Mapping[str, Erased]) -> dict[str, UserState]:
+    """Those of these states that are of before their user was forgotten."""
+    return {user: states[user] for user in erased.keys() & states.keys() if is_from_before(states[user], erased[user])}
 
 
 def is_from_before(state: UserState, erased: Erased) -> bool:

@@ -7,12 +7,25 @@ from collections.abc import Callable
 from headwater import Client
 from headwater.examples import Example, Kind, unpack
 from headwater.kafka.groups import group_runs
-from headwater.privacy import FORGET, digest_of
+from headwater.privacy import FORGET, Erased, digest_of, fact_of
 from headwater.settings import Settings
-from headwater.topics import ERASURES, EVENTS, EXAMPLES, USERS
+from headwater.topics import ERASURES, EVENTS, EXAMPLES, IDENTITIES, USERS
+from headwater.wire import encode
 from streams.refill import Refill
+from tests.streams.test_users import taught
 from tests.worlds.processes import LiveWorker, eventually
-from tests.worlds.streams import committed_all, event, folded_all, records, send, send_raw, server_of, storing
+from tests.worlds.streams import (
+    committed_all,
+    end_marks,
+    event,
+    eventually_equal,
+    folded_all,
+    records,
+    send,
+    send_raw,
+    server_of,
+    storing,
+)
 
 Start = Callable[..., LiveWorker]
 
@@ -77,8 +90,8 @@ def test_a_user_is_forgotten_in_every_key_and_begins_anew(settings: Settings, wo
         assert one.metric("headwater_events_before_erasure_total") == 2
         assert one.metric("headwater_users_forgotten_total") == 1
 
-        taught = [one for record in records(settings, EXAMPLES) for one in unpack(record.value)]
-        own = [one for one in taught if isinstance(one, Example) and one.user_id == "ada-lovelace"]
+        every = [one for record in records(settings, EXAMPLES) for one in unpack(record.value)]
+        own = [one for one in every if isinstance(one, Example) and one.user_id == "ada-lovelace"]
         erasure = [one.kind for one in own].index(Kind.ERASED)
         assert [len(one.history) for one in own[erasure + 1 :]] == [0]
         marker = [r for r in records(settings, EVENTS) if FORGET.encode() in r.value]
@@ -93,23 +106,37 @@ def test_what_is_made_again_from_the_log_forgets_again_in_64_slots(settings: Set
     with Client(settings=settings.kafka) as client:
         client.identify("ada-lovelace", was="guest-7", event_time=event(3).event_time).result(30)
     assert folded_all(settings).ok
+    with storing(settings) as store, server_of(settings) as server:
+        of_before = server.get(store.slots.user("u", "ada-lovelace"))
     with Client(settings=settings.kafka) as client:
         client.forget_user("ada-lovelace", UNTIL).result(30)
     eventually(lambda: forgotten(settings, "ada-lovelace"), what="forgotten")
+    assert [r.value for r in records(settings, USERS)] == [None], "also where the store had no attributes yet"
     send(settings, [event(3, "ada-lovelace"), event(60, "ada-lovelace")])  # one that comes late, and one of a new user
+    with Client(settings=settings.kafka) as client:  # who is known by more than what it does
+        client.put_users([{"user_id": "ada-lovelace", "attributes": {"plan": "new"}}]).result(30)
+        client.identify("ada-lovelace", was="guest-9", event_time=event(60).event_time).result(30)
     eventually(lambda: one.metric("headwater_events_before_erasure_total") == 1, what="the late one is counted")
     forget(settings, "ada-lovelace")  # asked again: nothing more goes
+    odd = fact_of("bob", Erased(UNTIL, 0, 2**62))
+    send_raw(settings, encode(odd), ERASURES, key=odd.digest.encode())
     assert folded_all(settings).ok
-    committed_all(settings)
+    with storing(settings) as store:
+        eventually_equal(store.dead_letters, {"schema": 1})
+        eventually_equal(lambda: store.marks_of(ERASURES), end_marks(settings, ERASURES))
+    for topic in (EVENTS, USERS, IDENTITIES):
+        committed_all(settings, topic=topic)
     one.kill()
 
     def states() -> dict[str, list[int]]:
         with storing(settings) as store:
             reading = store.read_users(["ada-lovelace", "guest-7", "bob"])
-            assert not reading.people
+            assert reading.people == {"ada-lovelace": ("ada-lovelace", "guest-9")}
+            assert reading.attributes == {"ada-lovelace": {"plan": "new"}}
             return {user: [entry.time_ms for entry in state.history] for user, state in reading.states.items()}
 
     times = {"ada-lovelace": [event(60).event_time], "guest-7": [event(1).event_time], "bob": [event(1).event_time]}
+    times["guest-9"] = []
     assert states() == times
     eventually(lambda: not group_runs(settings.kafka, "streams"), 60, "the group has noticed the kill")
     Refill(settings, lambda *_: None).run(clear=True)  # as `headwater rebuild features` does
@@ -124,3 +151,8 @@ def test_what_is_made_again_from_the_log_forgets_again_in_64_slots(settings: Set
     eventually(lambda: again.metric("headwater_events_before_erasure_total") >= 1, what="a late one is still known")
     assert folded_all(settings).ok
     assert states() == times
+
+    with storing(settings) as store, server_of(settings) as server:  # as a store that was restored
+        server.set(store.slots.user("u", "ada-lovelace"), of_before)
+    send(settings, [event(61, "guest-9")])
+    assert list(taught(settings, "guest-9", 61).history) == [], "a restored past teaches nobody"

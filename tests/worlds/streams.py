@@ -124,10 +124,10 @@ def folded_all(settings: Settings, timeout_s: float = 60) -> AuditResult:
     return audit(settings)
 
 
-def committed_all(settings: Settings, group: str = "streams", timeout_s: float = 30) -> None:
-    """Wait until the group has committed every record of `events`."""
-    marks = end_marks(settings)
-    name = topic_name(EVENTS, settings.kafka.prefix)
+def committed_all(settings: Settings, group: str = "streams", timeout_s: float = 30, *, topic: Topic = EVENTS) -> None:
+    """Wait until the group has committed every record of a topic."""
+    marks = end_marks(settings, topic)
+    name = topic_name(topic, settings.kafka.prefix)
     client = consumer(settings.kafka, group)
     try:
 

@@ -17,8 +17,9 @@ from streams.features.store.known import KnownMarks
 from streams.features.store.slots import Slots
 from streams.features.store.standing import StoreStanding
 from streams.features.store.store import FeatureStore
-from streams.features.store.values import Batch, Reading, SlotMarks, Verdict
+from streams.features.store.values import Batch, Reading, SlotMarks, Verdict, attributes_text
 
 __all__ = [
     "Batch", "Copied", "FeatureStore", "KnownMarks", "Reading", "SlotMarks", "Slots", "StoreStanding", "Verdict",
+    "attributes_text",
 ]  # fmt: skip

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from headwater.privacy import Erased, ErasureFact, digest_of
+from headwater.privacy import Erased, ErasureFact, digest_of, fact_of
 from headwater.topics import ERASURES
-from streams.features.identity import Links
+from headwater.wire import IdentityRow
+from streams.features.identity import Links, from_before_erasure
 from streams.features.store.server import Script, StoreCall
+from streams.features.store.slots import PRIVATE
 from streams.features.store.standing import StoreStanding
 from streams.features.store.told import ToldWrites, Written
-from streams.features.store.users import PRIVATE, UserReads
+from streams.features.store.users import UserReads
 from streams.features.store.values import erased_of, erased_text
 
 __all__ = ["ErasureWrites"]
@@ -26,12 +28,14 @@ class ErasureWrites(UserReads, ToldWrites):
     """The part of the store that forgets. All of it may be repeated."""
 
     def forget_users(self, erased: Mapping[str, Erased]) -> None:
-        """Remember that these users are forgotten, and take away links and attributes of them. Their states, which the
-        version guards, are the round's to remove.
+        """Remember that these users are forgotten, and take away links and attributes that were told of them until
+        then. Their states, which the version guards, are the round's to remove.
         """
         ids = list(erased)
+        self.keep_erased(fact_of(one, since) for one, since in erased.items())  # so that nothing more of before comes
         for other, gone in _linked(ids, self.read_links(ids)).items():
-            self._server.run([StoreCall(UNLINK, [self.slots.user("w", other)], gone)])
+            until = [part for one in gone for part in (one, erased[one].time_ms)]
+            self._server.run([StoreCall(UNLINK, [self.slots.user("w", other)], until)])
         calls = []
         for slot, some in self.slots.grouped(ids).items():
             key = self.slots.key
@@ -41,6 +45,24 @@ class ErasureWrites(UserReads, ToldWrites):
         self._server.run(calls)
         for one in ids:
             (self._people or {}).pop(one, None)
+
+    def put_links(
+        self, rows: Sequence[IdentityRow], partition: int, offset: int, standing: StoreStanding | None = None
+    ) -> Written:
+        """As `ToldWrites` does, but for words from before one of the two was forgotten."""
+        ids = list({one for row in rows for one in (row.user_id, row.was)})
+        erased = self.erased(ids)
+        told = [row for row in rows if not from_before_erasure(row, erased)]
+        written = super().put_links(told, partition, offset, standing)
+        if told and self.slots.count > 1:  # a script sees one slot, and somebody may have been forgotten meanwhile
+            erased = self.erased(ids)
+            for row in told:
+                if from_before_erasure(row, erased):
+                    calls = [(row.user_id, row.was), (row.was, row.user_id)]
+                    self._server.run(
+                        [StoreCall(UNLINK, [self.slots.user("w", own)], [other, row.time_ms]) for own, other in calls]
+                    )
+        return written
 
     def put_erased(
         self, facts: Sequence[ErasureFact], partition: int, offset: int, standing: StoreStanding | None = None

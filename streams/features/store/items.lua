@@ -1,7 +1,9 @@
 -- Writes entries of one slot once: the mark of their partition fences a worker that lost it.
 --
--- KEYS  marks of their topic, then one key per entry
--- ARGV  partition, the least mark expected ('' for none), the offset to set, then per entry its JSON, or '' to remove it
+-- KEYS  marks of their topic, then one key per entry; of attributes then `private` of the slot, and per entry the key that
+--       says that its user was forgotten
+-- ARGV  partition, the least mark expected ('' for none), the offset to set, then per entry its JSON, or '' to remove it.
+--       Attributes that were told before their user was forgotten are not written.
 -- Reply 1 if written, 0 if the mark was there already, 2 if written over a mark that was none, -1 when the slot has less
 --       than was left there: then nothing was written.
 
@@ -18,10 +20,17 @@ elseif mark and tonumber(mark) >= tonumber(ARGV[3]) then
     return 0
 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
-for i = 2, #KEYS do
+local many = #ARGV - 3
+local has_forgotten = #KEYS > 1 + many and redis.pcall('GET', KEYS[2 + many])
+local function is_forgotten(i)
+    local said = has_forgotten and redis.pcall('GET', KEYS[1 + many + i])
+    local since = tonumber(type(said) == 'string' and string.match(said, '^%d+') or -1)
+    return tonumber(string.match(ARGV[i + 2], '^{"@(%d+)":null') or 0) <= since
+end
+for i = 2, 1 + many do
     if ARGV[i + 2] == '' then
         redis.call('DEL', KEYS[i])
-    else
+    elseif not is_forgotten(i) then
         redis.call('SET', KEYS[i], ARGV[i + 2])
     end
 end

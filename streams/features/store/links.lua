@@ -1,10 +1,12 @@
 -- Writes what was told of ids of one slot that are one person with others, and moves the slot's mark of `identities`.
 --
--- KEYS  marks of the identities topic, then the ids that are told of
+-- KEYS  marks of the identities topic, then the ids that are told of, then keys that say that somebody was forgotten
 -- ARGV  partition, the least mark expected ('' for none), the mark to set, most words that are kept a side,
 --       then per word on two ids, for an id of this slot: number of its key, the side of the other ('users' or
---       'guests'), the other id, and the word ('time offset partition linked'), which stays where it is the greater
---       one: any order, and a word that comes again, give the same. So a worker that lost its partition does no harm.
+--       'guests'), the other id, the word ('time offset partition linked'), which stays where it is the greater
+--       one: any order, and a word that comes again, give the same. So a worker that lost its partition does no harm;
+--       and the numbers of the keys that say that one of the two was forgotten, as far as they are of this slot, else 0.
+--       A word of before that is not written.
 -- Reply 'written', or 'behind' when the store has less than was left there: then nothing was written.
 --       {'written', key, ...} when these keys held what no links are. They begin anew, and the mark with them: the
 --       topic is read again from its beginning.
@@ -81,11 +83,19 @@ local function put(side, other, word)
     end
 end
 
+local function is_forgotten(word, number)
+    local said = number ~= '0' and redis.pcall('GET', KEYS[tonumber(number)])
+    local since = tonumber(type(said) == 'string' and string.match(said, '^%d+') or -1)
+    return numbers(word)[1] <= since
+end
+
 local links = {}
-for i = 5, #ARGV, 4 do
-    local key = KEYS[tonumber(ARGV[i])]
-    links[key] = links[key] or read(key)
-    put(links[key][ARGV[i + 1]], ARGV[i + 2], ARGV[i + 3])
+for i = 5, #ARGV, 6 do
+    local key, word = KEYS[tonumber(ARGV[i])], ARGV[i + 3]
+    if not (is_forgotten(word, ARGV[i + 4]) or is_forgotten(word, ARGV[i + 5])) then
+        links[key] = links[key] or read(key)
+        put(links[key][ARGV[i + 1]], ARGV[i + 2], word)
+    end
 end
 for key, one in pairs(links) do
     redis.call('SET', key, cjson.encode(one))

@@ -12,7 +12,7 @@ from zlib import crc32
 
 from headwater.topics import ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic
 
-__all__ = ["KINDS", "MARKS", "NAMES", "Slots", "advised_slots", "escaped"]
+__all__ = ["KINDS", "MARKS", "NAMES", "PRIVATE", "Slots", "advised_slots", "escaped"]
 
 A_PRIMARY = 16
 """Slots of each primary of a cluster: fewer lie unevenly on the nodes, more cost a script each in every round."""
@@ -29,7 +29,10 @@ MARKS = {
 KINDS = ("u", "t", "w", "a", "i", "item", "p")
 """Of keys that end in an id, after a colon."""
 
-NAMES = (*MARKS.values(), "marks:dead", "dead", "landmark", "popular", "totals", "private", "shards", "rebuilding")
+PRIVATE = "private"
+"""The key of a slot that says that somebody of it was forgotten."""
+
+NAMES = (*MARKS.values(), "marks:dead", "dead", "landmark", "popular", "totals", PRIVATE, "shards", "rebuilding")
 """Of the others, where there is one slot."""
 
 

@@ -1,8 +1,8 @@
 """What other topics tell: the catalogue, attributes of users, links of ids, and the tally of dead letters.
 
-`item:<id>` catalogue JSON, `a:<user>` JSON of attributes, `w:<id>` JSON of the ids that it is linked with; each in the
-slot of its own id, with marks of the topic there. `dead` hash of reason -> dead letters and `marks:dead` by their
-source are of no slot.
+`item:<id>` catalogue JSON, `a:<user>` JSON of attributes and of when they were told, `w:<id>` JSON of the ids that it
+is linked with; each in the slot of its own id, with marks of the topic there. `dead` hash of reason -> dead letters and
+`marks:dead` by their source are of no slot.
 
 A word on two ids is written in the slot of each, by a script of its own. Whoever reads between the two sees a link from
 one side only, which is none; and a word that is written again changes nothing.
@@ -13,11 +13,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, cast
 
+from headwater.privacy import digest_of
 from headwater.topics import IDENTITIES, ITEMS, USERS, Topic
 from headwater.wire import IdentityRow
 from streams.features.identity import MOST_LINKS, Link
 from streams.features.store.marked import MarkedStore
 from streams.features.store.server import Script, StoreCall
+from streams.features.store.slots import PRIVATE
 from streams.features.store.standing import StoreStanding
 from streams.features.store.values import is_number
 
@@ -48,7 +50,9 @@ class ToldWrites(MarkedStore):
     def put_attributes(
         self, attributes: Mapping[str, bytes | None], partition: int, offset: int, standing: StoreStanding | None = None
     ) -> Written:
-        """Write attributes of users, JSON by user id; None erases them. Otherwise as `put_items`, of `users`."""
+        """Write attributes of users, `attributes_text` by user id; None erases them. What was told before its user was
+        forgotten is not written. Otherwise as `put_items`, of `users`.
+        """
         return self._put(USERS, "a", attributes, partition, offset, standing)
 
     def _put(
@@ -64,8 +68,10 @@ class ToldWrites(MarkedStore):
         found = standing or self.standing(topic)
         calls = {}
         for slot in self._touched(grouped, found, partition):
-            ids = grouped.get(slot, [])
-            keys = [self.slots.marks(slot, topic), *(self.slots.key(slot, f"{kind}:{one}") for one in ids)]
+            ids, key = grouped.get(slot, []), self.slots.key
+            keys = [self.slots.marks(slot, topic), *(key(slot, f"{kind}:{one}") for one in ids)]
+            if topic is USERS:
+                keys += [key(slot, PRIVATE), *(key(slot, f"p:{digest_of(one)}") for one in ids)]
             least = _least(found, slot, partition)
             calls[slot] = StoreCall(
                 ITEMS_SCRIPT, keys, [partition, least, offset, *(entries[one] or b"" for one in ids)]
@@ -150,11 +156,15 @@ class ToldWrites(MarkedStore):
         offset: int,
     ) -> StoreCall:
         ids = list(dict.fromkeys(word[0] for word in words))
-        numbers = {one: place for place, one in enumerate(ids, start=2)}
-        keys = [self.slots.marks(slot, IDENTITIES), *(self.slots.key(slot, f"w:{one}") for one in ids)]
+        both = [one for word in words for one in (word[0], word[2]) if self.slots.of(one) == slot]
+        names = [f"w:{one}" for one in ids]
+        names += [f"p:{digest_of(one)}" for one in dict.fromkeys(both)]
+        numbers = {name: place for place, name in enumerate(names, start=2)}
+        keys = [self.slots.marks(slot, IDENTITIES), *(self.slots.key(slot, name) for name in names)]
         arguments: list[Any] = [partition, _least(standing, slot, partition), offset, MOST_LINKS]
         for own, side, other, word in words:
-            arguments += (numbers[own], side, other, word)
+            private = (numbers.get(f"p:{digest_of(one)}", 0) for one in (own, other))
+            arguments += (numbers[f"w:{own}"], side, other, word, *private)
         return StoreCall(LINKS, keys, arguments)
 
     def forget_links(self, ids: Sequence[str]) -> None:

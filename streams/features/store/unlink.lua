@@ -1,7 +1,7 @@
--- Takes ids out of what was told of others of one slot: they were forgotten.
+-- Takes ids out of what was told of others of one slot: they were forgotten. What was told since stays.
 --
 -- KEYS  links of the others
--- ARGV  the ids
+-- ARGV  per id: the id, until when it is forgotten
 -- Reply how many of the keys had any.
 
 local touched = 0
@@ -14,9 +14,13 @@ for i = 1, #KEYS do
     if is_json and type(links) == 'table' and type(links.users) == 'table' and type(links.guests) == 'table' then
         local had, left = false, false
         for _, side in ipairs({ 'users', 'guests' }) do
-            for j = 1, #ARGV do
-                had = had or links[side][ARGV[j]] ~= nil
-                links[side][ARGV[j]] = nil
+            for j = 1, #ARGV, 2 do
+                local word = links[side][ARGV[j]]
+                local told = type(word) == 'string' and tonumber(string.match(word, '^(%d+) ')) or 0
+                if word ~= nil and told <= tonumber(ARGV[j + 1]) then
+                    links[side][ARGV[j]] = nil
+                    had = true
+                end
             end
             left = left or next(links[side]) ~= nil
         end

@@ -18,20 +18,18 @@ from headwater.privacy import Erased, digest_of
 from headwater.topics import EVENTS, IDENTITIES, USERS
 from headwater.users import checked_attributes
 from streams.features.decay import Decay
-from streams.features.identity import ALONE, Links, decode_links, person
+from streams.features.identity import ALONE, Links, decode_links, person, told_since
 from streams.features.packed import decode, encode
 from streams.features.state import UserState
 from streams.features.store.marked import MarkedStore, Whole
 from streams.features.store.server import Script, StoreCall
+from streams.features.store.slots import PRIVATE
 from streams.features.store.standing import marks_of_slot
-from streams.features.store.values import Reading, SlotMarks, erased_of, integers, pairs
+from streams.features.store.values import Reading, SlotMarks, erased_of, integers, pairs, told_ms
 
-__all__ = ["PRIVATE", "UserReads"]
+__all__ = ["UserReads"]
 
 READ, MEND = Script("read"), Script("mend_users")
-
-PRIVATE = "private"
-"""The key of a slot that says that somebody of it was forgotten."""
 
 PEOPLE = 10_000
 """Ids of which it is remembered who was the same person, so that they are read together in one round trip."""
@@ -93,7 +91,7 @@ class UserReads(MarkedStore):
                 continue  # once for ever
             for one, value in values.items():
                 try:
-                    known[one] = decode_links(value)
+                    known[one] = told_since(decode_links(value), reading.erased.get(one))
                 except InvalidMessage:
                     unlinked.add(one)
                     known[one] = ALONE
@@ -146,8 +144,8 @@ class UserReads(MarkedStore):
             end = 5 + 2 * len(some.users)
             _put_states(reading, some.users, reply[5:end])
             links |= zip(some.links, reply[end : (end := end + len(some.links))], strict=True)
-            _put_attributes(reading, some.links, reply[end : (end := end + len(some.links))])
-            _put_erased(reading, some.links, reply[end:])
+            _put_erased(reading, some.links, reply[end + len(some.links) :])
+            _put_attributes(reading, some.links, reply[end : end + len(some.links)])
         return replace(reading, decay=decay), links
 
     def _read_call(self, slot: int, asked: _SlotAsked) -> StoreCall:
@@ -232,10 +230,11 @@ def _put_states(reading: Reading, users: Sequence[str], values: Sequence[bytes |
 
 
 def _put_attributes(reading: Reading, ids: Sequence[str], values: Sequence[bytes | None]) -> None:
-    """Of each id, where any were told; and whose key holds what none are."""
-    told = cast(dict[str, Mapping[str, Any]], reading.attributes)
+    """Of each id, where any were told, since it was forgotten or before; and whose key holds what none are."""
     for one, value in zip(ids, values, strict=True):
         if value is not None:
+            is_old = one in reading.erased and told_ms(value) <= reading.erased[one].time_ms
+            told = cast(dict[str, Mapping[str, Any]], reading.withheld if is_old else reading.attributes)
             try:
                 told[one] = checked_attributes(orjson.loads(value))
             except ValueError:

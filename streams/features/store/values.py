@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import orjson
 
 from headwater.errors import NewerFormat, Unavailable
 from headwater.privacy import Erased
@@ -14,8 +17,9 @@ from streams.features.identity import attributes_as_one
 from streams.features.state import UserState
 
 __all__ = [
-    "Batch", "Reading", "SlotMarks", "Verdict", "decay_of", "erased_of", "erased_text",
+    "Batch", "Reading", "SlotMarks", "Verdict", "attributes_text", "decay_of", "erased_of", "erased_text",
     "integers", "is_mark", "is_number", "item_fields", "landmark_text", "log2_text", "pairs", "statistics_of",
+    "told_ms",
 ]  # fmt: skip
 
 Verdict = Literal["applied", "marks", "users", "landmark"]
@@ -51,10 +55,11 @@ class Reading:
         people: id -> all ids of that person, sorted, itself among them; of those whose links were asked for and that
             have any. `states` has theirs, too.
         unlinked: ids whose key holds what no links are; they are read as if they had none.
-        attributes: by user id, of those of whom any were told.
+        attributes: by user id, of those of whom any were told, since the user was forgotten where that is so.
         untold: ids whose key holds what no attributes are; they are read as if they had none.
         slot_of: the slot of an id.
         erased: by id, of those that were forgotten and whose links were asked for.
+        withheld: attributes of those that were told before the user was forgotten: for who looks at what is held.
         away: id whose node does not answer -> why; of a reading that may be partial. Nothing else here is of it.
     """
 
@@ -70,6 +75,7 @@ class Reading:
     slot_of: Mapping[str, int] = field(default_factory=dict)
     erased: Mapping[str, Erased] = field(default_factory=dict)
     away: dict[str, Unavailable] = field(default_factory=dict)
+    withheld: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def is_away(self, ids: Iterable[str]) -> bool:
         """Whether anything of these people could not be read."""
@@ -214,3 +220,26 @@ def erased_of(value: bytes) -> Erased | None:
         return Erased(*map(int, value.split()))
     except (TypeError, ValueError):
         return None
+
+
+_TOLD = re.compile(rb'\{"@(\d{1,18})":null')
+
+
+def attributes_text(attributes: Mapping[str, Any], time_ms: int) -> bytes:
+    """The value of the key of a user's attributes, with when they were told: in the name of one that is null, which for
+    every release is none.
+
+    >>> attributes_text({"plan": "family"}, 1000)
+    b'{"@1000":null,"plan":"family"}'
+    """
+    return orjson.dumps({f"@{max(int(time_ms), 0)}": None, **attributes})
+
+
+def told_ms(value: bytes) -> int:
+    """When the attributes of such a value were told; 0 of a value that does not say, which is of an earlier release.
+
+    >>> told_ms(b'{"@1000":null,"plan":"family"}'), told_ms(b'{"plan":"family"}')
+    (1000, 0)
+    """
+    found = _TOLD.match(value)
+    return int(found[1]) if found else 0
