@@ -7,11 +7,12 @@ offsets. The logs themselves (`events`, `examples`) are Kafka's to keep.
 
 from recovery.backup import BackedUp, back_up
 from recovery.drill import Drill, drill
+from recovery.forgotten import accept_new_events
 from recovery.places import open_place
 from recovery.restore import Restored, restore
-from recovery.sealed import BackupError, SealedBackup, backups_at, read_key
+from recovery.sealed import BackupError, SealedBackup, backups_at, backups_of, read_key
 
 __all__ = [
-    "BackedUp", "BackupError", "Drill", "Restored", "SealedBackup", "back_up", "backups_at", "drill", "open_place",
-    "read_key", "restore",
+    "BackedUp", "BackupError", "Drill", "Restored", "SealedBackup", "accept_new_events", "back_up", "backups_at",
+    "backups_of", "drill", "open_place", "read_key", "restore",
 ]  # fmt: skip

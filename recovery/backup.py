@@ -27,7 +27,7 @@ from models.published.bundle import Bundle
 from models.published.layout import METADATA, pack_bundle, pack_metadata
 from models.published.stores import open_store
 from recovery.places import BackupPlace
-from recovery.sealed import SealedWriter, backups_at, packed
+from recovery.sealed import SealedWriter, backups_at, packed, unfinished_at, world_of
 from streams.features.store import FeatureStore
 from streams.refill import GROUP, GROUP_READ
 
@@ -35,6 +35,8 @@ __all__ = ["BackedUp", "back_up", "fingerprint"]
 
 PIECE_BYTES = 4 << 20
 RECORDS_AT_ONCE = 500
+UNFINISHED_MS = 86_400_000
+"""A backup that was begun so long ago and has not ended was killed."""
 
 log = logging.getLogger("headwater")
 
@@ -78,7 +80,8 @@ def back_up(
         settings: of the world; `trainer.directory` and `trainer.bundles` where the trainer has them.
         place: where to.
         key: encrypts it; None leaves it readable.
-        keep: so many of the newest backups stay, this one among them; 0 keeps all.
+        keep: so many of the newest backups of this world stay, this one among them, and none that was never finished;
+            0 keeps all.
         progress: told what is done.
 
     Raises
@@ -121,12 +124,16 @@ def back_up(
     )
     done.bytes = out.bytes
     if keep > 0:
-        done.removed = backups_at(place)[:-keep]
+        done.removed = [*unfinished_at(place, now_ms() - UNFINISHED_MS), *_too_old(place, settings.kafka.prefix, keep)]
         for name in done.removed:
             paths = place.paths(name)
             place.delete([path for path in paths if path.endswith(".json")])
             place.delete([path for path in paths if not path.endswith(".json")])
     return done
+
+
+def _too_old(place: BackupPlace, world: str, keep: int) -> list[str]:
+    return [name for name in backups_at(place) if world_of(place, name) == world][:-keep]
 
 
 def _logs(kafka: KafkaSettings) -> dict[str, dict[str, dict[str, Any]]]:

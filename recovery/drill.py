@@ -7,8 +7,9 @@ is the answer of then, byte for byte.
 
 from __future__ import annotations
 
+import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +18,14 @@ from tempfile import TemporaryDirectory
 from headwater.errors import HeadwaterError, InvalidMessage, SourceError
 from headwater.events import now_ms
 from headwater.kafka import BoundedReader
+from headwater.privacy import ErasureFact
 from headwater.recommendations import Recommendation
 from headwater.settings import Settings
 from headwater.topics import RECOMMENDATIONS
 from headwater.wire import decode_recommendation
 from models.learner import Learner
 from models.published.layout import parse_name
+from recovery.forgotten import known_facts
 from recovery.restore import Restored, restore
 from recovery.sealed import SealedBackup
 from replay.explain import explain_answer
@@ -36,6 +39,12 @@ LOOKED_AT = 500
 """Of the newest answers of a partition, so many are looked at for one that the restored model made."""
 
 TRIED = 3
+
+LEFT_S = 6 * 3600
+"""A drill that was begun so long ago was killed: the next one takes away what it left."""
+
+OF_DRILL = re.compile(r"drill([0-9a-f]{8})[0-9a-f]{8}\.$")
+"""The end of a drill's prefix: when it began, in seconds, and a word of its own."""
 
 
 @dataclass
@@ -70,7 +79,9 @@ def drill(backup: SealedBackup, settings: Settings, progress: Callable[[str], No
         Unavailable: a server is away.
     """
     done = Drill()
-    prefix = f"drill{secrets.token_hex(4)}."
+    world, now_s = settings.kafka.prefix, now_ms() // 1000
+    _take_away_what_was_left(settings, now_s)
+    prefix = f"{world}drill{now_s:08x}{secrets.token_hex(4)}."  # what may be written under the world's, may under this
     with TemporaryDirectory(prefix="headwater-drill-") as name:
         folder = Path(name)
         drilled = settings.model_copy(
@@ -83,7 +94,7 @@ def drill(backup: SealedBackup, settings: Settings, progress: Callable[[str], No
         )
         with closing(FeatureStore(settings.redis, prefix)) as store:
             steps: dict[str, Callable[[], None]] = {
-                "restore": lambda: _restore(backup, drilled, done, progress),
+                "restore": lambda: _restore(backup, drilled, known_facts(settings, [world]), done, progress),
                 "audit": lambda: _audit(settings, store, done),
                 "checkpoint": lambda: _checkpoint(folder / "trainer", done),
                 "explain": lambda: _explain(settings, folder / "models", done),
@@ -99,8 +110,26 @@ def drill(backup: SealedBackup, settings: Settings, progress: Callable[[str], No
     return done
 
 
-def _restore(backup: SealedBackup, drilled: Settings, done: Drill, progress: Callable[[str], None]) -> None:
-    done.restored = restore(backup, drilled, from_world=backup.told["world"], logs=False, progress=progress)
+def _take_away_what_was_left(settings: Settings, now_s: int) -> None:
+    """By drills that were killed: it is known of people."""
+    with closing(FeatureStore(settings.redis, settings.kafka.prefix)) as store:
+        prefixes = store.prefixes("drill")
+    for prefix in sorted(prefixes):
+        found = OF_DRILL.search(prefix)
+        if found is not None and int(found[1], 16) < now_s - LEFT_S:
+            with closing(FeatureStore(settings.redis, prefix)) as left:
+                left.erase()
+
+
+def _restore(
+    backup: SealedBackup,
+    drilled: Settings,
+    facts: Mapping[str, ErasureFact],
+    done: Drill,
+    progress: Callable[[str], None],
+) -> None:
+    world = backup.told["world"]
+    done.restored = restore(backup, drilled, from_world=world, logs=False, facts=facts, progress=progress)
     wanted = backup.told["keys"]
     if done.restored.keys != wanted:
         done.failed.append(f"{done.restored.keys:,} keys came back, and the backup counted {wanted:,}")

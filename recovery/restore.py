@@ -2,13 +2,15 @@
 
 Before: `recovery.backup` made it; no worker of the world runs. After: the workers start, and read their logs again
 from where store and checkpoint are. Where Kafka was lost, too, its topics begin anew: what is kept for ever is sent
-again, and the marks of the logs that are gone are left out.
+again, and the marks of the logs that are gone are left out. What a restore that was killed has begun a file in the
+trainer's directory says: the next one of the same backup does it again.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,25 +18,35 @@ from typing import Any
 
 import orjson
 
-from headwater.errors import HeadwaterError, SettingsError
+from headwater.errors import HeadwaterError, SettingsError, Unavailable
 from headwater.kafka import BoundedReader, ensure_topics, producer
 from headwater.kafka.groups import commit_offsets, committed_offsets, group_runs
+from headwater.privacy import ErasureFact
+from headwater.privacy.audit_log import write_audit
 from headwater.settings import KafkaSettings, Settings
-from headwater.topics import DEAD_LETTERS, EXAMPLES, TOPICS, Topic, topic_name
-from models.files import sync_directory
+from headwater.topics import AUDIT, DEAD_LETTERS, ERASURES, EVENTS, EXAMPLES, TOPICS, Topic, topic_name
+from models.files import sync_directory, write_synced
 from models.published.layout import unpack_bundle
 from models.published.stores import open_store
 from recovery.backup import fingerprint
+from recovery.forgotten import Forgotten, forget_places, known_facts
 from recovery.sealed import BackupError, SealedBackup, unpacked
 from streams.features.store import Copied, FeatureStore
 from streams.refill import GROUP, GROUP_READ
 from trainer.checkpoints import Checkpoints
-from trainer.gap import accept_gap
+from trainer.gap import Leave, accept_gap
 
 __all__ = ["Restored", "restore"]
 
 KINDS = ("store", "topic", "checkpoint", "bundle", "bundle-end")
 """Of frames."""
+
+UNDER_WAY = "restore-under-way"
+"""The file in the trainer's directory that says of which backup a restore was begun, and which topics were gone."""
+
+SENT_WITHIN_S = 30.0
+MOST_UNSENT = 10_000
+"""Records that Kafka has not acknowledged yet."""
 
 log = logging.getLogger("headwater")
 
@@ -48,6 +60,7 @@ class Restored:
         records: sent again, by topic.
         checkpoint, bundles: as in the backup.
         anew: topics that were gone: their logs begin anew.
+        forgotten: ids that were forgotten after the backup was made: what it knows of them was left out.
         notes: what a person should know.
     """
 
@@ -56,6 +69,7 @@ class Restored:
     checkpoint: str | None = None
     bundles: list[str] = field(default_factory=list)
     anew: list[str] = field(default_factory=list)
+    forgotten: int = 0
     notes: list[str] = field(default_factory=list)
 
 
@@ -66,6 +80,7 @@ def restore(
     clear: bool = False,
     from_world: str | None = None,
     logs: bool = True,
+    facts: Mapping[str, ErasureFact] | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Restored:
     """Make a world again.
@@ -76,12 +91,14 @@ def restore(
         clear: take away first what its store holds.
         from_world: the prefix of the world that the backup is of, where that is another.
         logs: also what Kafka has; without, only store, checkpoint and bundles are made, with all marks as they were.
+        facts: who was forgotten, by digest; None asks Kafka, of both worlds.
         progress: told what is done.
 
     Raises
         BackupError: the backup is damaged, of another world, or of other logs than Kafka has.
         HeadwaterError: the world is not empty, or its workers run.
         SettingsError: `redis.shards` is another, or a trainer runs.
+        Unavailable: a server is away, or Kafka does not take a record. Run it again, with `clear`.
     """
     told = backup.told
     _refuse_other(told, settings, from_world)
@@ -90,41 +107,61 @@ def restore(
         raise HeadwaterError(
             f"streams workers run (the group {kafka.prefix}{GROUP} has members): stop all workers first"
         )
-    done = Restored(anew=_new_logs(kafka, told["logs"]) if logs else [])
     for kind, _ in backup.frames():  # all of it is whole before anything is written
         if kind.partition(":")[0] not in KINDS:
             raise BackupError(f"backup {backup.name} holds {kind:.40!r}, which this release does not know")
     progress("every chunk is what was written")
+    done = Restored()
+    known = known_facts(settings, (kafka.prefix, told["world"])) if facts is None else facts
     with closing(FeatureStore(settings.redis, kafka.prefix)) as store:
-        if clear:
-            store.erase()
-        if not store.is_empty():
+        if not clear and not store.is_empty():
             raise HeadwaterError(
                 f"the store at {store.address} is not empty: {kafka.prefix!r} has keys there. Restore into an empty "
                 "one, or take away first what is there, --clear"
             )
-        with closing(_Files(settings, done)) as files, closing(_Topics(kafka, done)) as topics:
-            marks: list[Copied] = []
-            for kind, body in backup.frames():
-                if kind == "store":
-                    marks += _put(store, body, done, told["world"], kafka.prefix)
-                elif kind.startswith("topic:"):
-                    topics.take(kind.removeprefix("topic:"), body)
-                else:
-                    files.take(kind, body)
-            files.finish()
-            topics.finish()
-            store.put_copied(marks)
-        for topic in GROUP_READ:
-            if topic.name in done.anew:
-                store.forget_marks(topic, [int(number) for number in told["logs"][topic.name]])
-    progress(f"{done.keys:,} keys of the store; {sum(done.records.values()):,} records sent again")
-    if logs:
-        _offsets(kafka, told["offsets"], done)
-    if done.checkpoint and EXAMPLES.name in done.anew:
-        accept_gap(settings.trainer.directory)
-        done.notes.append("the topic of examples is new: the trainer goes on with what it knows, behind a gap")
+        with closing(_Files(settings, backup, done)) as files:
+            done.anew = _new_logs(kafka, told["logs"], files.begun or ()) if logs else []
+            deed = {"backup": backup.name, "world": told["world"], "clear": clear}
+            if logs and AUDIT.name not in done.anew:
+                write_audit(kafka, "restore", deed)
+            files.begin()
+            store.erase()
+            _write(backup, store, files, Forgotten(known), kafka)
+            if logs and AUDIT.name in done.anew:  # behind those that were sent again
+                write_audit(kafka, "restore", deed)
+            progress(f"{done.keys:,} keys of the store; {sum(done.records.values()):,} records sent again")
+            if logs:
+                _offsets(kafka, told["offsets"], done)
+            if done.checkpoint and EXAMPLES.name in done.anew:
+                accept_gap(settings.trainer.directory, Leave.ANOTHER_LOG)
+                done.notes.append("the topic of examples is new: the trainer goes on with what it knows, behind a gap")
+            files.end()
     return done
+
+
+def _write(
+    backup: SealedBackup, store: FeatureStore, files: _Files, forgotten: Forgotten, kafka: KafkaSettings
+) -> None:
+    """Store, files and topics; of the store the marks last."""
+    told, done = backup.told, files.done
+    marks: list[Copied] = []
+    with closing(_Topics(kafka, done)) as topics:
+        for kind, body in backup.frames():
+            if kind == "store":
+                marks += _put(store, _copied(body, told["world"], kafka.prefix), done, forgotten)
+            elif kind.startswith("topic:"):
+                topics.take(kind.removeprefix("topic:"), body, forgotten)
+            else:
+                files.take(kind, body)
+        files.finish()
+        topics.finish()
+    done.forgotten = forgotten.take_away(store)
+    if EVENTS.name in done.anew:  # places in the log of then would hide what comes into this one
+        forget_places(kafka, store, forgotten.facts.values())
+    store.put_copied(marks)
+    for topic in GROUP_READ:
+        if topic.name in done.anew:
+            store.forget_marks(topic, [int(number) for number in told["logs"][topic.name]])
 
 
 def _refuse_other(told: Mapping[str, Any], settings: Settings, from_world: str | None) -> None:
@@ -141,12 +178,19 @@ def _refuse_other(told: Mapping[str, Any], settings: Settings, from_world: str |
         )
 
 
-def _new_logs(kafka: KafkaSettings, logs: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
-    """Topics that have nothing although the backup knew some. Raises BackupError where one is another log."""
+def _new_logs(
+    kafka: KafkaSettings, logs: Mapping[str, Mapping[str, Mapping[str, Any]]], begun: Sequence[str]
+) -> list[str]:
+    """Topics that have nothing although the backup knew some, or had nothing when this was begun. Raises BackupError
+    where one is another log.
+    """
     anew = []
     for topic in TOPICS:
         knew = {int(number): one for number, one in logs.get(topic.name, {}).items() if one["end"] > 0}
         if not knew:
+            continue
+        if topic.name in begun:
+            anew.append(topic.name)
             continue
         with BoundedReader(kafka, topic) as reader:
             spans = {span.partition: span for span in reader.spans()} if reader.exists() else {}
@@ -166,16 +210,23 @@ def _new_logs(kafka: KafkaSettings, logs: Mapping[str, Mapping[str, Mapping[str,
     return anew
 
 
-def _put(store: FeatureStore, body: bytes, done: Restored, world: str, prefix: str) -> list[Copied]:
-    """Write values; the marks, which are to come last."""
-    values: list[Copied] = []
-    marks: list[Copied] = []
+def _copied(body: bytes, world: str, prefix: str) -> Iterator[Copied]:
+    """The keys of one frame, as they are called in the world that they are restored into."""
     for one in unpacked(body):
         name, kind, *rest = [part or b"" for part in unpacked(one or b"")]
         copied = Copied(name.decode(), kind.decode(), rest)
-        if copied.name.endswith("marks:dead") and world != prefix:
+        if copied.own == "marks:dead" and world != prefix:
             was, now = (topic_name(DEAD_LETTERS, one).encode() for one in (world, prefix))
             copied = copied._replace(values=[part.replace(was, now, 1) for part in rest])
+        yield copied
+
+
+def _put(store: FeatureStore, keys: Iterator[Copied], done: Restored, forgotten: Forgotten) -> list[Copied]:
+    """Write values; the marks, which are to come last."""
+    values: list[Copied] = []
+    marks: list[Copied] = []
+    for copied in keys:
+        forgotten.saw(copied)
         (marks if copied.is_mark else values).append(copied)
     store.put_copied(values)
     done.keys += len(values) + len(marks)
@@ -183,32 +234,76 @@ def _put(store: FeatureStore, body: bytes, done: Restored, world: str, prefix: s
 
 
 class _Topics:
-    """Sends records again to topics whose logs are gone."""
+    """Sends records again to topics whose logs are gone. One that is sent twice, by a restore that was killed and by
+    the next, changes nothing; of those of the audit log each is sent once.
+    """
 
     def __init__(self, kafka: KafkaSettings, done: Restored) -> None:
         self._kafka = kafka
         self._done = done
-        self._partitions: dict[str, int] = {}
+        self._audited: int | None = None
+        self._sent: deque[tuple[str, Any]] = deque()
         self._client: Any = None
 
-    def take(self, topic: str, body: bytes) -> None:
+    def take(self, topic: str, body: bytes, forgotten: Forgotten) -> None:
+        """The records of one frame; what they say of forgotten people also where they are not sent."""
+        records = [unpacked(one or b"") for one in unpacked(body)]
+        if topic == ERASURES.name:
+            for _, key, value, *_headers in records:
+                forgotten.told(key, value)
         if topic not in self._done.anew:
             return
         if self._client is None:
             ensure_topics(self._kafka)
             self._client = producer(self._kafka)
+        for record in records:
+            if topic != AUDIT.name or not self._was_sent():
+                self._send(topic, record)
+
+    def _was_sent(self) -> bool:
+        """Whether the next record of the audit log is there."""
+        if self._audited is None:
+            with BoundedReader(self._kafka, AUDIT) as reader:
+                self._audited = sum(span.end for span in reader.spans()) if reader.exists() else 0
+        self._audited -= 1
+        return self._audited >= 0
+
+    def _send(self, topic: str, record: Sequence[bytes | None]) -> None:
+        from kafka.errors import KafkaError
+
         name = topic_name(topic, self._kafka.prefix)
-        for one in unpacked(body):
-            told, key, value, *headers = unpacked(one or b"")
-            partition, stamp = orjson.loads(told or b"")
-            pairs = [((n or b"").decode(), v) for n, v in zip(headers[::2], headers[1::2], strict=True)]
+        told, key, value, *headers = record
+        partition, stamp = orjson.loads(told or b"")
+        pairs = [((n or b"").decode(), v) for n, v in zip(headers[::2], headers[1::2], strict=True)]
+        try:
             partitions = self._client.partitions_for(name) or {0}
-            self._client.send(name, value, key, pairs, partition if partition in partitions else None, stamp)
-            self._done.records[topic] = self._done.records.get(topic, 0) + 1
+            at = partition if partition in partitions else None
+            self._sent.append((topic, self._client.send(name, value, key, pairs, at, stamp)))
+        except KafkaError as error:
+            raise self._refused(topic, error) from error
+        if len(self._sent) > MOST_UNSENT:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Wait for the oldest that was sent."""
+        from kafka.errors import KafkaError
+
+        topic, future = self._sent.popleft()
+        try:
+            future.get(timeout=SENT_WITHIN_S)
+        except KafkaError as error:
+            raise self._refused(topic, error) from error
+        self._done.records[topic] = self._done.records.get(topic, 0) + 1
+
+    def _refused(self, topic: str, error: Exception) -> Unavailable:
+        name = topic_name(topic, self._kafka.prefix)
+        return Unavailable(f"{name} does not take a record of the backup ({error!r}): see why, and restore again")
 
     def finish(self) -> None:
         if self._client is not None:
             self._client.flush()
+        while self._sent:
+            self._settle()
 
     def close(self) -> None:
         if self._client is not None:
@@ -216,33 +311,72 @@ class _Topics:
 
 
 class _Files:
-    """Writes checkpoint and bundles."""
+    """Writes checkpoint and bundles, and what is under way.
 
-    def __init__(self, settings: Settings, done: Restored) -> None:
+    Fields
+        begun: topics that were gone when a restore of this backup was begun that has not ended; None where none was.
+    """
+
+    def __init__(self, settings: Settings, backup: SealedBackup, done: Restored) -> None:
+        self.done = done
         self._directory = settings.trainer.directory
         self._bundles = open_store(settings.trainer.bundles)
-        self._done = done
+        self._of = {"backup": backup.name, "world": settings.kafka.prefix}
         self._files: dict[str, bytearray] = {}
         self._checkpoint: Any = None
         self._lock = Checkpoints(self._directory, log)  # no trainer has it, or gets it meanwhile
-        if files := self._lock.files():
+        try:
+            self.begun = self._begun()
+            files = self._lock.files()
+            if files and (self.begun is None or files[0].name != backup.told["checkpoint"]):
+                raise HeadwaterError(
+                    f"{self._directory} is not empty: it has {files[0].name}. Move it away, or set "
+                    "HEADWATER_TRAINER__DIRECTORY to an empty one"
+                )
+        except HeadwaterError:
             self._lock.close()
+            raise
+
+    def _begun(self) -> list[str] | None:
+        path = self._directory / UNDER_WAY
+        try:
+            said = orjson.loads(path.read_bytes())
+            of, anew = {name: said[name] for name in self._of}, [str(one) for one in said["anew"]]
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise HeadwaterError(f"{path} says of no restore ({error!r:.100}): move {self._directory} away") from error
+        if of != self._of:
             raise HeadwaterError(
-                f"{self._directory} is not empty: it has {files[0].name}. Move it away, or set "
-                "HEADWATER_TRAINER__DIRECTORY to an empty one"
+                f"{path}: a restore of backup {of['backup']} into the world {of['world']!r} was begun and has not "
+                f"ended. Run that again, --name {of['backup']}; or, to begin with another one, move {self._directory} "
+                "away and delete the topics of the world"
             )
+        return anew
+
+    def begin(self) -> None:
+        """From here on something is written; whoever comes after a kill goes on."""
+        path = self._directory / UNDER_WAY
+        written = path.with_name(f".{path.name}")
+        write_synced(written, orjson.dumps({**self._of, "anew": self.done.anew}))
+        written.replace(path)
+        sync_directory(self._directory)
+
+    def end(self) -> None:
+        """All of it is there."""
+        (self._directory / UNDER_WAY).unlink()
 
     def take(self, kind: str, body: bytes) -> None:
         name, *rest = [part or b"" for part in unpacked(body)]
         if kind == "checkpoint":
             if self._checkpoint is None:
-                self._done.checkpoint = _safe(name.decode())
-                self._checkpoint = self._writing(self._done.checkpoint).open("wb")
+                self.done.checkpoint = _safe(name.decode())
+                self._checkpoint = self._writing(self.done.checkpoint).open("wb")
             self._checkpoint.write(rest[0])
         elif kind == "bundle":
             self._files.setdefault(rest[0].decode(), bytearray()).extend(rest[1])
         else:
-            self._done.bundles.append(self._bundles.write(unpack_bundle(name.decode(), self._chunks)))
+            self.done.bundles.append(self._bundles.write(unpack_bundle(name.decode(), self._chunks)))
             self._files = {}
 
     def _chunks(self, file: str) -> Any:
@@ -256,7 +390,7 @@ class _Files:
     def finish(self) -> None:
         if self._checkpoint is not None:
             self._checkpoint.close()
-            name = self._done.checkpoint or ""
+            name = self.done.checkpoint or ""
             self._writing(name).replace(self._directory / name)
             sync_directory(self._directory)
 

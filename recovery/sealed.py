@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,10 +24,13 @@ import orjson
 from headwater.errors import HeadwaterError, SettingsError
 from recovery.places import BackupPlace
 
-__all__ = ["FORMAT", "BackupError", "SealedBackup", "SealedWriter", "backups_at", "packed", "read_key", "unpacked"]
+__all__ = ["FORMAT", "BackupError", "SealedBackup", "SealedWriter", "backups_at", "backups_of", "packed", "read_key"]
+__all__ += ["unfinished_at", "unpacked", "world_of"]
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+TIME = "%Y-%m-%dT%H%M%SZ"
+NAME = re.compile(r"(\d{4}-\d\d-\d\dT\d{6}Z)-[0-9a-f]{6}$")
 CHUNK_BYTES = 4 << 20
 KEY_BYTES = 32
 
@@ -98,7 +102,7 @@ class SealedWriter:
 
     def __init__(self, place: BackupPlace, key: bytes | None, now_ms: int) -> None:
         salt = secrets.token_bytes(16)
-        self.name = f"{datetime.fromtimestamp(now_ms / 1000, UTC):%Y-%m-%dT%H%M%SZ}-{salt.hex()[:6]}"
+        self.name = f"{datetime.fromtimestamp(now_ms / 1000, UTC):{TIME}}-{salt.hex()[:6]}"
         self.bytes = 0
         self._made_ms = now_ms
         self._place = place
@@ -217,6 +221,36 @@ def backups_at(place: BackupPlace) -> list[str]:
     """Names of all finished backups, oldest first."""
     ends = f"/{MANIFEST}"
     return [path.removesuffix(ends) for path in place.paths() if path.endswith(ends) and path.count("/") == 1]
+
+
+def backups_of(place: BackupPlace, world: str) -> list[str]:
+    """Names of the finished backups of one world, by its prefix, oldest first; and of those whose manifest
+    cannot be read: whoever opens one is told what is wrong with it.
+    """
+    return [name for name in backups_at(place) if world_of(place, name) in (world, None)]
+
+
+def world_of(place: BackupPlace, name: str) -> str | None:
+    """The prefix of the world that a backup is of; None where its manifest cannot be read."""
+    try:
+        return str(orjson.loads(place.get(f"{name}/{MANIFEST}"))["world"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def unfinished_at(place: BackupPlace, older_than_ms: int) -> list[str]:
+    """Names of backups without a manifest that were begun before a time (epoch ms): nobody goes on with one."""
+    names = {path.partition("/")[0] for path in place.paths() if "/" in path} - {*backups_at(place)}
+    return sorted(name for name in names if (began_ms := _began_ms(name)) is not None and began_ms < older_than_ms)
+
+
+def _began_ms(name: str) -> float | None:
+    """When a backup was begun, by its name; None of what is none of ours."""
+    found = NAME.match(name)
+    try:
+        return None if found is None else datetime.strptime(f"{found[1]}+0000", f"{TIME}%z").timestamp() * 1000
+    except ValueError:
+        return None
 
 
 def _chunk(name: str, number: int) -> str:

@@ -6,7 +6,7 @@ After: `serving.answering` finds the answer by the request's place. Read is what
 oldest of these requests was written: a second or two of answers, once for each time that partitions change hands.
 Where nobody was cut short nothing is read, and a request that comes later costs nothing.
 
-What this does not see is answered again, under the same request_id: the newest answer counts. That is what a process
+What this does not see is answered again, under the same request_id: the first answer counts. That is what a process
 sends that was stopped (SIGSTOP) and goes on after it has lost its partitions, and a request that was sent again, to
 another process, under its own id: nothing says that the two are one.
 """

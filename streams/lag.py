@@ -98,7 +98,6 @@ class LagWatch:
                 {one.partition: highest[one] for one in partitions[EVENTS.name] if one in highest},
                 {one.partition: ends[one] for one in partitions[EVENTS.name]},
                 self._kafka,
-                self._store,
             )
             self._forget_other_logs(marks, highest, partitions, ends)
             lost = lost_records(marks, committed, begins, ends)

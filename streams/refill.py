@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from headwater.errors import HeadwaterError, InvalidMessage
+from headwater.errors import HeadwaterError, InvalidMessage, StoreDamaged
 from headwater.kafka import end_offsets, read_partitions
 from headwater.kafka.groups import committed_offsets, group_runs
 from headwater.settings import Settings
-from headwater.topics import DEAD_LETTERS, ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic
+from headwater.topics import DEAD_LETTERS, ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic, topic_name
 from headwater.wire import EventRow, decode_user_record
 from streams.audit import read_as_folded, refused_places
 from streams.erasing import ErasedUsers, erased_users
@@ -107,14 +107,15 @@ class Refill:
             if slot is not None and slot not in store.slots.all:
                 raise HeadwaterError(f"there is no slot {slot}: redis.shards is {store.slots.count}, so 0 to "
                                      f"{store.slots.count - 1}")  # fmt: skip
-            self._decay = store.read_users([]).decay
+            self._decay = self._known_decay(clear)
+            self._erased = erased_users(self._settings)  # Kafka is asked before anything is taken away
+            committed = committed_offsets(kafka, GROUP, GROUP_READ)
             if clear:
+                self._refuse_uncommitted(committed)
                 store.erase(slot)
             store.claim()
-            self._erased = erased_users(self._settings)
             store.keep_erased(self._erased.facts.values())
             check_log(kafka, store)
-            committed = committed_offsets(kafka, GROUP, GROUP_READ)
             try:
                 for topic in (ITEMS, USERS, IDENTITIES):  # attributes and catalogue first: answers need them most
                     self._told(topic, committed.get(topic.name, {}))
@@ -127,6 +128,26 @@ class Refill:
         finally:
             store.close()
         return self.done
+
+    def _known_decay(self, clear: bool) -> Decay | None:
+        """By which items are weighed. What is damaged has none, where it is taken away."""
+        try:
+            return self._store.read_users([]).decay
+        except StoreDamaged:
+            if not clear:
+                raise
+            return None
+
+    def _refuse_uncommitted(self, committed: Mapping[str, Mapping[int, int]]) -> None:
+        """Nothing would be read again of what is taken away."""
+        if not committed.get(EVENTS.name):
+            kafka = self._settings.kafka
+            raise HeadwaterError(
+                f"the group {kafka.prefix}{GROUP} has committed nothing of {topic_name(EVENTS, kafka.prefix)} (its "
+                "offsets have expired, or no worker has run), and what is made again ends there: nothing was taken "
+                f"away. Start the streams workers, which fold what the store lacks; where it is damaged, delete its "
+                f"keys {kafka.prefix}* first"
+            )
 
     def _records(
         self, topic: Topic, marks: Mapping[int, int], committed: Mapping[int, int]

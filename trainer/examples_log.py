@@ -26,6 +26,7 @@ from headwater.process import Retry, passes
 from headwater.settings import KafkaSettings
 from headwater.topics import DEAD_LETTERS, EVENTS, EXAMPLES, topic_name
 from headwater.wire import DeadLetter, RefusedRecord, dead_letter
+from trainer.gap import Leave
 from trainer.shares import EntryPlace
 
 __all__ = ["DuplicatesWatch", "ExamplesLog", "Progress", "refuse_beyond"]
@@ -184,7 +185,8 @@ class ExamplesLog:
         producer: sends dead letters.
         retry: waits for a broker that is away.
         log: told of what was refused.
-        accept_gap: where the log no longer holds `progress`, begin where it does, and keep that in `progress.gaps`.
+        leave: to begin where the log does where it no longer holds `progress`, or whatever `progress` says, and to
+            keep that in `progress.gaps`.
 
     Raises
         CheckpointError: the log no longer holds `progress`, or is another one, and there is no leave to pass that over.
@@ -201,7 +203,7 @@ class ExamplesLog:
         producer: KafkaProducer,
         retry: Retry,
         log: logging.Logger,
-        accept_gap: bool = False,
+        leave: Leave | None = None,
     ) -> None:
         self.partition = TopicPartition(topic_name(EXAMPLES, kafka.prefix), 0)
         self._events = topic_name(EVENTS, kafka.prefix)
@@ -224,8 +226,9 @@ class ExamplesLog:
         first, end = retry.call("kafka", self._range)
         self.progress = progress or Progress(offset=first)
         at = self.progress.offset
-        if not first <= at <= end and accept_gap:
-            self._pass_over(at, first)
+        is_another = leave is Leave.ANOTHER_LOG and progress is not None
+        if is_another or (leave is not None and not first <= at <= end):
+            self._pass_over(at, first, is_another or at > first)
             at = first
         if not first <= at <= end:
             self.close()
@@ -240,12 +243,12 @@ class ExamplesLog:
             )
         self._consumer.seek(self.partition, at)
 
-    def _pass_over(self, at: int, first: int) -> None:
+    def _pass_over(self, at: int, first: int, is_another: bool) -> None:
         """Go on where the log begins. The marks of another log would hide what is new in this one."""
         progress = self.progress
         progress.gaps.append([at, first, now_ms()])
         progress.offset, progress.taken = first, 0
-        if at > first:
+        if is_another:
             progress.marks = {}
         self._log.warning("goes on behind a gap", extra={"from": self._name(at), "to": self._name(first)})
 

@@ -108,7 +108,8 @@ class TrainerWorker:
         self.metrics.checkpoint_offset = self.log.progress.offset
         self.metrics.prequential = self.learner.prequential
         self.operations.registry.register(self.metrics)
-        if leave:  # for this once: what was passed over stands in a checkpoint before it is used up
+        if leave is not None:  # for this once: what was passed over stands in a checkpoint before it is used up
+            self._forgot = True  # one that lies further on, of another log, would be taken for the newest
             self._checkpoint(wait=True)
             gap_taken(settings.trainer.directory)
         log.info(

@@ -259,7 +259,7 @@ def _store(settings: Settings) -> Iterator[Finding]:
         ends: dict[int, int] = {}
         with contextlib.suppress(Unavailable):  # the broker's own finding tells
             ends = end_offsets(settings.kafka, EVENTS)
-        wrong = another_log(standing.highest(), ends, settings.kafka, store)
+        wrong = another_log(standing.highest(), ends, settings.kafka)
         if wrong is not None:
             yield Finding("store", "wrong", f"{text}, but {wrong.what}", wrong.remedy, detail)
         elif behind:

@@ -22,7 +22,7 @@ kafka-acls "$@" --add --allow-principal User:doctor --operation Describe --group
 kafka-acls "$@" --add --allow-principal User:doctor --operation Describe --cluster
 kafka-acls "$@" --add --allow-principal User:operator --operation Read --operation Write --operation Create --operation DescribeConfigs --operation AlterConfigs --topic events --topic items --topic users --topic surfaces --topic identities --topic requests --topic model --topic erasures --topic audit
 kafka-acls "$@" --add --allow-principal User:operator --operation Read --operation Create --operation DescribeConfigs --operation AlterConfigs --topic recommendations --topic examples --topic learning --topic model-deltas --topic dead-letters
-kafka-acls "$@" --add --allow-principal User:operator --operation Read --group redrive
-kafka-acls "$@" --add --allow-principal User:operator --operation Describe --group streams --group trainer --group serving
+kafka-acls "$@" --add --allow-principal User:operator --operation Read --group redrive --group streams --group serving
+kafka-acls "$@" --add --allow-principal User:operator --operation Describe --group trainer
 kafka-acls "$@" --add --allow-principal User:operator --operation Describe --cluster
 kafka-acls "$@" --add --allow-principal User:replay --operation Read --topic events --topic items --topic users --topic surfaces --topic identities --topic requests --topic recommendations --topic examples --topic learning --topic model --topic model-deltas --topic erasures --topic dead-letters --topic audit

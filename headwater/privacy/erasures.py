@@ -84,8 +84,12 @@ class ErasureFact(BaseModel):
     digest: str = Field(pattern=r"^[0-9a-f]{32}$", description="BLAKE2b of the user_id, 128 bits.")
     crc: int = Field(ge=0, lt=2**32, description="CRC-32 of the user_id: tells its slot of the store.")
     erased_time: EpochMs
-    partition: int = Field(ge=0, lt=2**31, description="Of `events`, where the log forgets.")
-    offset: int = Field(ge=0, lt=2**63)
+    partition: int = Field(
+        ge=-1,
+        lt=2**31,
+        description="Of `events`, where the log forgets; -1 where that log is gone.",
+    )
+    offset: int = Field(ge=-1, lt=2**63)
 
     @property
     def erased(self) -> Erased:

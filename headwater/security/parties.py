@@ -64,7 +64,7 @@ WRITE = (
 )  # fmt: skip
 
 STREAMS = Party(
-    "streams", "the streams worker; `headwater rebuild`", ("streams", "workers"), ("streams",),
+    "streams", "the streams worker", ("streams", "workers"), ("streams",),
     store=(*CONNECT, *READ, *WRITE, "scan"),
 )  # fmt: skip
 TRAINER = Party("trainer", "the trainer", ("trainer", "workers"), ("trainer",), sees=(EVENTS,))
@@ -76,9 +76,10 @@ DOCTOR = Party(
     watches=("streams", "trainer", "serving", "redrive"), reads_all=True, store=(*CONNECT, *READ, "scan"),
 )  # fmt: skip
 OPERATOR = Party(
-    "operator", "commands that change: `topics --make`, `redrive`, `surfaces`, `rollback`, `trace`, `backup`",
-    ("people", "operators", "apps", "asking apps"), ("redrive",),
-    watches=("streams", "trainer", "serving"), reads_all=True,
+    "operator", "commands that change: `topics --make`, `redrive`, `surfaces`, `rollback`, `trace`, "
+    "`backup`, `restore`, `rebuild`, `accept-gap --events`",
+    ("people", "operators", "apps", "asking apps"), ("redrive", "streams", "serving"),
+    watches=("trainer",), reads_all=True,
     store=(*CONNECT, *READ, *WRITE, "scan", "keys", "dbsize", "zrange"),
 )  # fmt: skip
 REPLAY = Party("replay", "`headwater replay` and `explain` of what the topics hold", ("replay",), reads_all=True)

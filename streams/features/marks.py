@@ -15,24 +15,28 @@ from headwater.settings import KafkaSettings
 from headwater.topics import EVENTS, topic_name
 from streams.features.store import FeatureStore
 
-__all__ = ["another_log", "check_log", "lost_records"]
+__all__ = ["another_log", "beyond_log", "check_log", "lost_records"]
 
 Partition = TypeVar("Partition", bound=Hashable)
 
 
-def another_log(
-    marks: Mapping[int, int], ends: Mapping[int, int], kafka: KafkaSettings, store: FeatureStore
-) -> AnotherLog | None:
+def beyond_log(marks: Mapping[int, int], ends: Mapping[int, int]) -> list[int]:
+    """The partitions whose mark is at or beyond their end offset. Marks must be older than ends."""
+    return sorted(partition for partition, mark in marks.items() if mark >= ends.get(partition, mark + 1))
+
+
+def another_log(marks: Mapping[int, int], ends: Mapping[int, int], kafka: KafkaSettings) -> AnotherLog | None:
     """What is wrong when a mark is at or beyond the end offset of its partition. Marks must be older than ends."""
-    beyond = sorted(partition for partition, mark in marks.items() if mark >= ends.get(partition, mark + 1))
+    beyond = beyond_log(marks, ends)
     if not beyond:
         return None
     topic = topic_name(EVENTS, kafka.prefix)
     found = ", ".join(f"{topic}[{one}] ends at {ends[one]} and its mark is {marks[one]}" for one in beyond)
     return AnotherLog(
         f"{found}: the store has folded another, longer log, and would take new events for known ones",
-        f"Bring the log back; or, to fold this one from its beginning, stop the streams workers, run "
-        f"`{store.forget_command(beyond)}`, and start them again: events that the histories still know change nothing.",
+        "Bring the log back; or, to fold this one from its beginning, stop the streams workers, run "
+        f"`headwater accept-gap --events{f' --prefix {kafka.prefix}' if kafka.prefix else ''}`, and start them again: "
+        "events that the histories still know change nothing.",
     )
 
 
@@ -63,6 +67,6 @@ def lost_records(
 def check_log(kafka: KafkaSettings, store: FeatureStore) -> None:
     """Compare marks and log now. Raises AnotherLog, or Unavailable when a server does not answer."""
     _, marks = store.marks_and_highest(EVENTS)
-    wrong = another_log(marks, end_offsets(kafka, EVENTS), kafka, store)
+    wrong = another_log(marks, end_offsets(kafka, EVENTS), kafka)
     if wrong is not None:
         raise wrong

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 from console.look.checkup import examine
-from headwater.errors import HeadwaterError
+from headwater.errors import HeadwaterError, StoreDamaged, Unavailable
 from headwater.events import Item
 from headwater.identities import Identity
+from headwater.kafka import admin_client, ensure_topics
+from headwater.kafka.groups import commit_offsets
 from headwater.settings import Settings
-from headwater.topics import DEAD_LETTERS, IDENTITIES, ITEMS, USERS
+from headwater.topics import DEAD_LETTERS, ERASURES, IDENTITIES, ITEMS, USERS, topic_name
 from headwater.users import User
 from headwater.wire import encode
 from streams.audit import audit
 from streams.refill import Refill
-from tests.worlds.processes import LiveWorker
+from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.streams import (
     committed_all,
     end_marks,
@@ -148,3 +151,25 @@ def test_what_no_worker_has_committed_is_left_to_them(settings: Settings, worker
     assert folded_all(settings).ok
     with server_of(settings) as server:
         assert not server.keys(f"{settings.kafka.prefix}*rebuilding*")
+
+
+def test_nothing_is_taken_away_before_it_is_known_that_it_can_be_made_again(settings: Settings) -> None:
+    send_packed(settings, [event(1)], 0)
+    erasures = topic_name(ERASURES, settings.kafka.prefix)
+    with server_of(settings) as server, closing(admin_client(settings.kafka)) as admin:
+        marks = f"{settings.kafka.prefix}marks"
+        server.set(marks, b"damaged")
+        with pytest.raises(StoreDamaged):
+            Refill(settings, quiet).run()
+        with pytest.raises(HeadwaterError, match="has committed nothing"):
+            Refill(settings, quiet).run(clear=True)
+        commit_offsets(settings.kafka, "streams", {"events": {0: 1}})
+        admin.delete_topics([erasures])  # as in a world of the release before
+        eventually(lambda: erasures not in admin.list_topics(), what="the topic is gone")
+        with pytest.raises(Unavailable, match=erasures):
+            Refill(settings, quiet).run(clear=True)
+        assert server.get(marks) == b"damaged"
+    ensure_topics(settings.kafka)
+    assert Refill(settings, quiet).run(clear=True).events == 1
+    with storing(settings) as store:
+        assert store.marks() == {0: 0}

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from console.acls_printed import kafka_commands, redis_lines, strimzi_users
 from console.cli import app
-from headwater.security.parties import PARTIES, SERVING, STREAMS, Right, kafka_rights
+from headwater.security.parties import OPERATOR, PARTIES, SERVING, STREAMS, Right, kafka_rights
 from headwater.topics import TOPICS
 from tests.security.servers import PREFIX, GuardedStore
 
@@ -55,6 +55,14 @@ def test_strimzi_takes_each_user_as_a_manifest() -> None:
 def test_a_reader_of_the_store_has_no_command_that_writes() -> None:
     assert not {"set", "hset", "del", "zadd", "unlink", "hincrby"} & set(SERVING.store)
     assert set(SERVING.store) < set(STREAMS.store)
+
+
+def test_an_operator_may_do_all_that_a_rebuild_and_a_restore_do() -> None:
+    rights = kafka_rights(OPERATOR, "shop.")
+    assert {Right("group", f"shop.{group}", "Read") for group in ("streams", "serving")} <= {*rights}
+    kept = [topic.name for topic in TOPICS if topic.retention_ms == -1]
+    assert {Right("topic", f"shop.{name}", "Write") for name in kept} <= {*rights}
+    assert set(STREAMS.store) <= set(OPERATOR.store)
 
 
 def test_the_store_takes_the_users_and_keeps_them_apart(tmp_path: Path) -> None:

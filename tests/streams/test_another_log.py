@@ -12,11 +12,15 @@ import pytest
 
 from console.look.tracing import trace
 from headwater.kafka import admin_client, end_offsets, ensure_topics
+from headwater.kafka.groups import group_runs
+from headwater.privacy import Erased, fact_of
 from headwater.settings import Settings
-from headwater.topics import EVENTS, topic_name
+from headwater.topics import ERASURES, EVENTS, topic_name
+from headwater.wire import encode
+from streams.erasing import erased_users
 from tests.worlds.commands import headwater
 from tests.worlds.processes import LiveWorker, eventually, ours
-from tests.worlds.streams import event, folded_all, partition_of, send, send_packed, server_of, storing
+from tests.worlds.streams import event, folded_all, partition_of, send, send_packed, send_raw, storing
 
 pytestmark = pytest.mark.any_broker
 
@@ -49,13 +53,11 @@ def folded_then_made_anew(settings: Settings, worker: Start) -> int:
     return partition_of(settings, "ada")
 
 
-def command_in(text: str, settings: Settings, partition: int) -> list[str]:
-    """What the text tells to type, without the program and the address."""
+def command_in(text: str, settings: Settings) -> list[str]:
+    """What the text tells to type, without the program."""
     typed = shlex.split(text.split("`")[1])
-    assert typed[:2] == ["redis-cli", "-u"]
-    assert typed[2].startswith("redis://")
-    assert typed[3:] == ["HDEL", f"{settings.kafka.prefix}marks", str(partition)]
-    return typed[3:]
+    assert typed == ["headwater", "accept-gap", "--events", "--prefix", settings.kafka.prefix]
+    return typed[1:]
 
 
 def test_a_log_made_anew_stops_the_worker_and_is_folded_once_the_mark_is_forgotten(
@@ -70,8 +72,19 @@ def test_a_log_made_anew_stops_the_worker_and_is_folded_once_the_mark_is_forgott
     (line,) = [one["message"] for one in said if one["level"] == "ERROR"]
     name = topic_name(EVENTS, settings.kafka.prefix)
     assert f"{name}[{partition}] ends at 3 and its mark is 4" in line
-    with storing(settings) as store, server_of(settings) as server:
-        server.execute_command(*command_in(line, settings, partition))
+    with storing(settings) as store:
+        eventually(lambda: not group_runs(settings.kafka, "streams"), 60, "the group has noticed the end")
+        ada = [fact_of(user, Erased(event(0).event_time, partition, 4)) for user in ("ada", "bob")]
+        store.keep_erased(ada)  # the old log forgot them, behind all that comes into the new one
+        send_raw(settings, encode(ada[1]), ERASURES, key=ada[1].digest.encode())
+        done = headwater(*command_in(line, settings), **ours(settings))
+        assert done.returncode == 0, done.stderr
+        assert f"[{partition}]@4" in done.stdout
+        placeless = Erased(event(0).event_time, -1, -1)
+        assert store.erased(["ada", "bob"]) == {"ada": placeless, "bob": placeless}
+        assert erased_users(settings)["bob"] == placeless
+        refused = headwater(*command_in(line, settings), **ours(settings))
+        assert "nothing tells that it is another log" in refused.stderr
         again = worker("streams.worker")
         eventually(lambda: store.marks() == {partition: 2})
         state = store.read_users(["ada"]).states["ada"]
@@ -102,7 +115,7 @@ def test_the_doctor_says_that_the_store_has_folded_another_log(
     found = {finding["name"]: finding for finding in json.loads(done.stdout)["findings"]}
     assert found["store"]["state"] == "wrong"
     assert f"[{partition}] ends at 0 and its mark is 4" in found["store"]["text"]
-    command_in(found["store"]["remedy"], settings, partition)
+    command_in(found["store"]["remedy"], settings)
 
 
 def test_a_trace_is_not_taken_in_by_a_mark_of_another_log(settings: Settings, worker: Start) -> None:

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from headwater.topics import DEAD_LETTERS, EXAMPLES, topic_name
 from tests.worlds.example_logs import append, append_bare, catalogue, put_events, ring_records
 from tests.worlds.topic_reading import everything
 from trainer.examples_log import ExamplesLog, Progress
+from trainer.gap import Leave, accept_gap, gap_accepted
 
 pytestmark = pytest.mark.any_broker
 
@@ -186,16 +188,31 @@ def test_with_leave_a_trainer_goes_on_behind_a_gap_and_keeps_what_it_was(
         admin.delete_records({partition: 3})
     before = Progress(offset=at, taken=2, marks={0: EventPosition(9, 0)})
     assert "gaps" not in before.to_json(), "an older release reads it"
-    log = ExamplesLog(settings.kafka, before, writer, RETRY, LOG, accept_gap=True)
+    log = ExamplesLog(settings.kafka, before, writer, RETRY, LOG, leave=Leave.GAP)
     log.close()
     assert (log.progress.offset, log.progress.taken, log.progress.marks) == (3, 0, marks)
     ((left, went_on, _),) = log.progress.gaps
     assert (left, went_on, log.progress.passed_over) == (at, 3, max(0, 3 - at))
     again = Progress.from_json(log.progress.to_json())
     assert again == log.progress
-    log = ExamplesLog(settings.kafka, again, writer, RETRY, LOG, accept_gap=True)
+    log = ExamplesLog(settings.kafka, again, writer, RETRY, LOG, leave=Leave.GAP)
     log.close()
     assert log.progress == again, "there is no gap any more"
+
+
+def test_with_leave_for_another_log_it_is_read_from_its_beginning_though_it_holds_the_place(
+    settings: Settings, writer: KafkaProducer, tmp_path: Path
+) -> None:
+    append(settings, ring_records(100))
+    assert gap_accepted(tmp_path) is None
+    accept_gap(tmp_path)
+    assert gap_accepted(tmp_path) is Leave.GAP
+    accept_gap(tmp_path, Leave.ANOTHER_LOG)
+    before = Progress(offset=2, taken=1, marks={0: EventPosition(10**6, 0)})
+    log = ExamplesLog(settings.kafka, before, writer, RETRY, LOG, leave=gap_accepted(tmp_path))
+    log.close()
+    assert (log.progress.offset, log.progress.taken, log.progress.marks) == (0, 0, {})
+    assert [gap[:2] for gap in log.progress.gaps] == [[2, 0]]
 
 
 def test_a_catalogue_entry_passes_in_its_place(settings: Settings, writer: KafkaProducer) -> None:

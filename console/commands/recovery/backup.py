@@ -19,7 +19,7 @@ __all__ = ["Key", "Name", "Url", "app", "say", "the_backup"]
 
 Url = Annotated[str, typer.Argument(metavar="URL", help="A folder, or s3://, gs://, az:// as for bundles.")]
 Key = Annotated[Path | None, typer.Option("--key", metavar="FILE", help="32 bytes, or 64 hexadecimal digits.")]
-Name = Annotated[str | None, typer.Option("--name", help="Which backup of those there. Default: the newest.")]
+Name = Annotated[str | None, typer.Option("--name", help="Which backup of those there. Default: the world's newest.")]
 
 app = typer.Typer(no_args_is_help=True, help="Copy what no log holds for ever, and look at such copies.")
 
@@ -35,7 +35,7 @@ def make(
     url: Url,
     *,
     key: Key = None,
-    keep: Annotated[int, typer.Option(metavar="N", min=0, help="Keep the N newest; 0 keeps all.")] = 0,
+    keep: Annotated[int, typer.Option(metavar="N", min=0, help="Keep the N newest of this world; 0 keeps all.")] = 0,
     servers: ServerOptions,
     as_json: Json = False,
 ) -> None:
@@ -45,10 +45,13 @@ def make(
     """
     import orjson
 
+    from headwater.privacy.audit_log import write_audit
     from recovery import back_up, open_place, read_key
 
-    place = open_place(url)
-    done = back_up(servers.settings(), place, None if key is None else read_key(key), keep=keep, progress=say)
+    place, settings = open_place(url), servers.settings()
+    sealed_with = None if key is None else read_key(key)
+    write_audit(settings.kafka, "backup", {"to": place.address, "encrypted": key is not None, "keep": keep})
+    done = back_up(settings, place, sealed_with, keep=keep, progress=say)
     if as_json:
         print(orjson.dumps(asdict(done)).decode())
         return
@@ -81,9 +84,12 @@ def verify(url: Url, *, name: Name = None, key: Key = None, servers: ServerOptio
     """
     import orjson
 
+    from console.local.supervisor import stopping_signals
     from recovery import drill
 
-    done = drill(the_backup(url, name, key), servers.settings(), say)
+    settings = servers.settings()
+    with stopping_signals():  # whatever ends it, the drill's world is taken away
+        done = drill(the_backup(url, name, key, settings.kafka.prefix), settings, say)
     if as_json:
         print(orjson.dumps(asdict(done)).decode())
     else:
@@ -95,14 +101,17 @@ def verify(url: Url, *, name: Name = None, key: Key = None, servers: ServerOptio
         raise typer.Exit(1)
 
 
-def the_backup(url: str, name: str | None, key: Path | None) -> SealedBackup:
-    """The backup that was asked for. Raises BackupError, SettingsError."""
-    from recovery import BackupError, SealedBackup, backups_at, open_place, read_key
+def the_backup(url: str, name: str | None, key: Path | None, world: str) -> SealedBackup:
+    """The backup that was asked for, or the newest of a world. Raises BackupError, SettingsError."""
+    from recovery import BackupError, SealedBackup, backups_of, open_place, read_key
 
     place = open_place(url)
-    names = backups_at(place) if name is None else [name]
+    names = backups_of(place, world) if name is None else [name]
     if not names:
-        raise BackupError(f"there is no finished backup at {place.address}: check the URL; `headwater backup list URL`")
+        raise BackupError(
+            f"there is no finished backup of the world {world!r} at {place.address}: check URL and kafka.prefix; "
+            "`headwater backup list URL` names all, and --name takes one"
+        )
     return SealedBackup(place, names[-1], None if key is None else read_key(key))
 
 

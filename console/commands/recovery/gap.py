@@ -1,4 +1,4 @@
-"""`headwater accept-gap`: lets a trainer that retention has overtaken go on, once, with what the log still holds."""
+"""`headwater accept-gap`: lets workers go on, once, whose place in a log is no longer in it, or is of another log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from console.commands.option_groups import grouped
-from console.commands.options import KafkaOptions
+from console.commands.options import ServerOptions
 
 
 @grouped
@@ -17,14 +17,33 @@ def command(
     directory: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The trainer's directory. Default: trainer.directory.")
     ] = None,
-    servers: KafkaOptions,
+    another_log: Annotated[
+        bool, typer.Option("--another-log", help="examples was made anew: begin at its beginning, whatever it holds.")
+    ] = False,
+    events: Annotated[
+        bool, typer.Option("--events", help="events was made anew: the store forgets its marks of the old one.")
+    ] = False,
+    servers: ServerOptions,
 ) -> None:
     """Let the trainer pass over examples that are no longer in their log, at its next start, and keep what it knows.
 
     Without this it refuses to start when the log does not hold its place. What was passed over stands in its
-    checkpoint, in what it publishes and in `headwater doctor`.
+    checkpoint, in what it publishes and in `headwater doctor`. With --events it is the streams workers that go on: the
+    log of events that is there is folded from its beginning, and of who was forgotten the time counts from then on.
     """
-    from trainer.gap import accept_gap
+    from headwater.privacy.audit_log import write_audit
+    from trainer.gap import Leave, accept_gap
 
-    leave = accept_gap(directory or servers.settings().trainer.directory)
+    if events:
+        from recovery import accept_new_events
+
+        settings = servers.settings()
+        write_audit(settings.kafka, "accept-gap", {"of": "events"})
+        marks = accept_new_events(settings)
+        several = ", ".join(f"[{partition}]@{mark}" for partition, mark in marks.items())
+        print(f"the marks {several} of another log of events are forgotten: start the streams workers")
+        return
+    leave = accept_gap(
+        directory or servers.settings().trainer.directory, Leave.ANOTHER_LOG if another_log else Leave.GAP
+    )
     print(f"{leave} is written: start the trainer, which uses it up and goes on where the log of examples begins")

@@ -29,14 +29,15 @@ def command(
     """Make an empty world again of a backup. All its workers must be stopped; they then read on from where it is.
 
     A log that Kafka has kept is read again from where store and checkpoint are. Where topics are gone, too, those that
-    are kept for ever are sent again.
+    are kept for ever are sent again. One that was killed is begun again, with --clear.
     """
     import orjson
 
     from recovery import restore
 
-    backup = the_backup(url, name, key)
-    done = restore(backup, servers.settings(), clear=clear, from_world=from_world, progress=say)
+    settings = servers.settings()
+    backup = the_backup(url, name, key, settings.kafka.prefix if from_world is None else from_world)
+    done = restore(backup, settings, clear=clear, from_world=from_world, progress=say)
     if as_json:
         print(orjson.dumps({"name": backup.name, **asdict(done)}).decode())
         return
@@ -46,6 +47,8 @@ def command(
     for topic in done.anew:
         if topic not in done.records:
             print(f"{topic}: was gone, and begins anew")
+    if done.forgotten:
+        print(f"{done.forgotten:,} ids that were forgotten after the backup was made were left out")
     for note in done.notes:
         print(f"note: {note}")
     print("start the workers now")

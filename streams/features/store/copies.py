@@ -34,14 +34,23 @@ class Copied(NamedTuple):
     values: Sequence[bytes]
 
     @property
+    def own(self) -> str:
+        """The name without the tag of a slot: an id may hold any brace, and no key begins with one but for that tag.
+
+        >>> [Copied(name, "s", []).own for name in ("{s3}marks", "u:a}rebuilding", "{s3}u:a}marks")]
+        ['marks', 'u:a}rebuilding', 'u:a}marks']
+        """
+        return self.name.partition("}")[2] if self.name.startswith("{") else self.name
+
+    @property
     def is_mark(self) -> bool:
         """Whether it says how far other keys are."""
-        return self.name.rpartition("}")[2].startswith(("marks", "slots:marks"))
+        return self.own.removeprefix("slots:").partition(":")[0] == "marks"
 
     @property
     def passes(self) -> bool:
         """Whether it is a word on what goes on now, which ends by itself and is copied into no other store."""
-        return self.name.rpartition("}")[2] == "rebuilding"
+        return self.own == "rebuilding"
 
 
 class StoreCopies(MarkedStore):
@@ -50,6 +59,11 @@ class StoreCopies(MarkedStore):
     def is_empty(self) -> bool:
         """Whether there is no key of this world."""
         return next(self._own_keys(), None) is None
+
+    def prefixes(self, word: str) -> set[str]:
+        """Prefixes of other worlds in this database: this one's, then what begins with a word and ends with a dot."""
+        names = (key.decode().removeprefix(self.prefix) for key in self._server.keys(f"{escaped(self.prefix + word)}*"))
+        return {f"{self.prefix}{name.partition('.')[0]}." for name in names if "." in name}
 
     def own_keys(self, slot: int | None = None) -> list[str]:
         """All keys of this world, or of one slot: those of other worlds in the same database are none of them."""

@@ -85,6 +85,24 @@ class ErasureWrites(UserReads, ToldWrites):
             calls.append(StoreCall(FORGET, keys, [1, erased_text(fact.erased)]))
         self._server.run(calls)
 
+    def forget_places(self) -> None:
+        """Of whoever is forgotten only since when is known from here on, for the log that forgot them is gone: a place
+        in it would hide what another log holds. For whoever writes alone.
+        """
+        keys = [key.decode() for key in self._server.keys(self.slots.pattern("p"))]
+        values = self._server.run([StoreCall("GET", [key]) for key in keys], may_be_odd=True)
+        known = {key: erased_of(value) for key, value in zip(keys, values, strict=True) if isinstance(value, bytes)}
+        placeless = {key: erased_text(Erased(one.time_ms)) for key, one in known.items() if one is not None}
+        self._server.run([StoreCall("SET", [key], [text]) for key, text in placeless.items()])
+
+    def take_away(self, erased: Mapping[str, Erased]) -> None:
+        """Remember that these users are forgotten, and take away all that is known of them, their states, too. For
+        whoever writes alone.
+        """
+        self.forget_users(erased)
+        keys = [self.slots.user(kind, one) for one in erased for kind in "ut"]
+        self._server.run([StoreCall("UNLINK", [key]) for key in keys])
+
     def erased(self, ids: Sequence[str]) -> dict[str, Erased]:
         """Since when these are forgotten, of those who are."""
         keys = [f"{self.slots.key(self.slots.of(one), 'p:')}{digest_of(one)}" for one in ids]

@@ -275,7 +275,7 @@ class MarkedStore:
         return standing.marks(), standing.highest()
 
     def forget_marks(self, topic: Topic, partitions: Sequence[int]) -> None:
-        """Take the effects of these partitions of another topic than `events` for those of another log."""
+        """Take the effects of these partitions of a topic for those of another log."""
         if topic is DEAD_LETTERS:
             head = f"{topic_name(topic, self.prefix)}/"
             self._server.run(
@@ -287,19 +287,6 @@ class MarkedStore:
             of_slots = [f"{slot}:{one}" for slot in self.slots.all for one in partitions]
             self._server.run([StoreCall("HDEL", [low], partitions), StoreCall("HDEL", [recorded], of_slots)])
         self._server.run([StoreCall("HDEL", [self.slots.marks(slot, topic)], partitions) for slot in self.slots.all])
-
-    def forget_command(self, partitions: Sequence[int]) -> str:
-        """What to type to make the store forget the marks of these partitions, so that they are folded anew."""
-        fields = " ".join(map(str, partitions))
-        if self.slots.count == 1:
-            return f"redis-cli -u {self.address} HDEL {self.slots.marks(0, EVENTS)} {fields}"
-        cli = f"redis-cli -c -u {self.address.partition(',')[0]}"
-        low, recorded = self._record_keys(EVENTS)
-        every = self.slots.marks(0, EVENTS).replace("{s0}", "{s$s}")
-        return (
-            f"{cli} DEL '{low}' '{recorded}'; for s in $(seq 0 {self.slots.count - 1}); "
-            f'do {cli} HDEL "{every}" {fields}; done'
-        )
 
     def mend_marks(self, known: Mapping[int, int], filled: Collection[int] | None = None) -> list[str]:
         """Put marks in the place of what is none.

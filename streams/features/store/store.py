@@ -21,9 +21,9 @@ TOLD_S = 60
 class FeatureStore(ItemReads, BatchWrites, ErasureWrites, StoreCopies):
     """Reads and writes features under one prefix. Parameters and errors are those of `MarkedStore`."""
 
-    def ids(self, kind: Literal["u", "w", "i", "item"]) -> Iterator[str]:
-        """Every user (`u`), id with links (`w`), item with statistics (`i`) or item of the catalogue (`item`) under the
-        prefix, in no order; with several slots an item may come several times.
+    def ids(self, kind: Literal["u", "w", "a", "i", "item"]) -> Iterator[str]:
+        """Every user (`u`), id with links (`w`) or attributes (`a`), item with statistics (`i`) or item of the
+        catalogue (`item`) under the prefix, in no order; with several slots an item may come several times.
         """
         for key in self._server.keys(self.slots.pattern(kind)):
             yield self.slots.id_of(key.decode(), kind)

@@ -1,0 +1,145 @@
+"""Who was forgotten, where a world is made again of a backup, or goes on with another log of events.
+
+Before: the facts of `erasures`, of Kafka and of a backup. After: what a backup that is older than an erasure still
+knows of somebody is in no store, also where the log no longer holds the place that forgets; and no place of a log that
+is gone hides what another log holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from itertools import islice
+from typing import Literal
+
+from headwater.errors import HeadwaterError, InvalidMessage
+from headwater.kafka import BoundedReader, end_offsets, ensure_topics
+from headwater.kafka.groups import group_runs
+from headwater.kafka.sending import send_records
+from headwater.privacy import Erased, ErasureFact, digest_of, read_erasure
+from headwater.settings import KafkaSettings, Settings
+from headwater.topics import ERASURES, EVENTS, topic_name
+from headwater.wire import encode
+from streams.erasing import erased_users
+from streams.features.marks import beyond_log
+from streams.features.state import EMPTY, UserState, is_from_before
+from streams.features.store import Copied, FeatureStore
+from streams.features.store.values import erased_of
+from streams.refill import GROUP
+
+__all__ = ["Forgotten", "accept_new_events", "forget_places", "known_facts"]
+
+AT_ONCE = 1000
+
+
+def known_facts(settings: Settings, worlds: Iterable[str]) -> dict[str, ErasureFact]:
+    """By digest, who was forgotten, as Kafka says of the worlds of these prefixes. Raises Unavailable."""
+    found: dict[str, ErasureFact] = {}
+    for prefix in dict.fromkeys(worlds):
+        of = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"prefix": prefix})})
+        with BoundedReader(of.kafka, ERASURES) as reader:
+            is_there = reader.exists()
+        for fact in erased_users(of).facts.values() if is_there else ():
+            _keep(found, fact)
+    return found
+
+
+def _keep(found: dict[str, ErasureFact], fact: ErasureFact) -> None:
+    """The newest of each."""
+    before = found.get(fact.digest)
+    if before is None or before.erased_time <= fact.erased_time:
+        found[fact.digest] = fact
+
+
+def forget_places(kafka: KafkaSettings, store: FeatureStore, facts: Iterable[ErasureFact]) -> None:
+    """The log of events is another one: of whoever was forgotten only since when is known, in the store and on
+    `erasures`. Raises Unavailable.
+    """
+    store.forget_places()
+    placeless = [fact.model_copy(update={"partition": -1, "offset": -1}) for fact in facts]
+    if placeless:
+        ensure_topics(kafka, topics=[ERASURES])
+        send_records(kafka, ERASURES, [(fact.digest.encode(), encode(fact)) for fact in placeless])
+
+
+def accept_new_events(settings: Settings) -> dict[int, int]:
+    """Let the store take the log of events that is there for another one, to be folded from its beginning.
+
+    Returns
+        Partition -> the mark that was forgotten.
+
+    Raises
+        HeadwaterError: streams workers run; or no mark lies beyond the log, so nothing tells that it is another.
+        Unavailable: a server is away.
+    """
+    kafka = settings.kafka
+    if group_runs(kafka, GROUP):
+        raise HeadwaterError(f"streams workers run (the group {kafka.prefix}{GROUP} has members): stop them first")
+    with closing(FeatureStore(settings.redis, kafka.prefix)) as store:
+        _, marks = store.marks_and_highest(EVENTS)
+        beyond = beyond_log(marks, end_offsets(kafka, EVENTS))
+        if not beyond:
+            raise HeadwaterError(
+                f"no mark of the store at {store.address} lies beyond the end of {topic_name(EVENTS, kafka.prefix)}: "
+                "nothing tells that it is another log, and what is folded twice counts twice. Nothing was done; "
+                "`headwater audit features` says whether the store is what the log makes"
+            )
+        forget_places(kafka, store, known_facts(settings, [kafka.prefix]).values())
+        store.forget_marks(EVENTS, beyond)
+    return {partition: marks[partition] for partition in beyond}
+
+
+class Forgotten:
+    """What a restore knows of people who were forgotten.
+
+    Parameters
+        facts: of Kafka, by digest.
+    """
+
+    def __init__(self, facts: Mapping[str, ErasureFact]) -> None:
+        self.facts = dict(facts)
+        self._acted_on: dict[str, Erased] = {}
+
+    def told(self, key: bytes | None, value: bytes | None) -> None:
+        """One record of `erasures` in the backup."""
+        try:
+            found = read_erasure(key, value, f"{ERASURES.name} of the backup")
+        except InvalidMessage:
+            return  # the worker makes it a dead letter
+        if isinstance(found, ErasureFact):
+            _keep(self.facts, found)
+
+    def saw(self, copied: Copied) -> None:
+        """One key of the backup's store."""
+        kind, _, digest = copied.own.partition(":")
+        if kind == "p" and copied.values and (erased := erased_of(copied.values[0])) is not None:
+            self._acted_on[digest] = erased
+
+    def take_away(self, store: FeatureStore) -> int:
+        """Take away what the store holds of people from before they were forgotten; of how many ids that was."""
+        count = 0
+        several = _ids(store) if self.facts else iter(())
+        while some := list(islice(several, AT_ONCE)):
+            facts = {one: fact for one in some if (fact := self.facts.get(digest_of(one))) is not None}
+            if not facts:
+                continue
+            states = store.read_users(list(facts), ()).states
+            gone = {one: fact.erased for one, fact in facts.items() if self._is_older(fact, states.get(one, EMPTY))}
+            store.take_away(gone)
+            count += len(gone)
+        return count
+
+    def _is_older(self, fact: ErasureFact, state: UserState) -> bool:
+        """Whether the store had not acted on an erasure when the backup was made."""
+        acted_on = self._acted_on.get(fact.digest)
+        return acted_on is None or acted_on.time_ms < fact.erased_time or is_from_before(state, fact.erased)
+
+
+def _ids(store: FeatureStore) -> Iterator[str]:
+    seen: set[str] = set()
+    kinds: tuple[Literal["u", "w", "a"], ...] = ("u", "w", "a")
+    for kind in kinds:
+        for one in store.ids(kind):
+            if one not in seen:
+                seen.add(one)
+                yield one
