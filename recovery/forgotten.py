@@ -13,14 +13,14 @@ from itertools import islice
 from typing import Literal
 
 from headwater.errors import HeadwaterError, InvalidMessage
-from headwater.kafka import BoundedReader, end_offsets, ensure_topics
+from headwater.events import now_ms
+from headwater.kafka import end_offsets, ensure_topics, read_topic
 from headwater.kafka.groups import group_runs
 from headwater.kafka.sending import send_records
 from headwater.privacy import Erased, ErasureFact, digest_of, read_erasure
 from headwater.settings import KafkaSettings, Settings
 from headwater.topics import ERASURES, EVENTS, topic_name
 from headwater.wire import encode
-from streams.erasing import erased_users
 from streams.features.marks import beyond_log
 from streams.features.state import EMPTY, UserState, is_from_before
 from streams.features.store import Copied, FeatureStore
@@ -33,22 +33,32 @@ AT_ONCE = 1000
 
 
 def known_facts(settings: Settings, worlds: Iterable[str]) -> dict[str, ErasureFact]:
-    """By digest, who was forgotten, as Kafka says of the worlds of these prefixes. Raises Unavailable."""
+    """By digest, who was forgotten, as Kafka says of the worlds of these prefixes; also where the place is one of a log
+    that is gone. Raises Unavailable.
+    """
     found: dict[str, ErasureFact] = {}
+    latest_ms = _latest_ms(settings)
     for prefix in dict.fromkeys(worlds):
-        of = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"prefix": prefix})})
-        with BoundedReader(of.kafka, ERASURES) as reader:
-            is_there = reader.exists()
-        for fact in erased_users(of).facts.values() if is_there else ():
-            _keep(found, fact)
+        for record in read_topic(settings.kafka.model_copy(update={"prefix": prefix}), ERASURES, missing_ok=True):
+            _keep(found, record.key, record.value, latest_ms)
     return found
 
 
-def _keep(found: dict[str, ErasureFact], fact: ErasureFact) -> None:
-    """The newest of each."""
-    before = found.get(fact.digest)
-    if before is None or before.erased_time <= fact.erased_time:
-        found[fact.digest] = fact
+def _latest_ms(settings: Settings) -> int:
+    """What says of a later time that it forgets would shut somebody out ahead of time."""
+    return now_ms() + settings.streams.max_ahead_s * 1000
+
+
+def _keep(found: dict[str, ErasureFact], key: bytes | None, value: bytes | None, latest_ms: int) -> None:
+    """The newest of each; of one time, that of the earlier place."""
+    try:
+        fact = read_erasure(key, value, ERASURES.name)
+    except InvalidMessage:
+        return  # the worker makes it a dead letter
+    if isinstance(fact, ErasureFact) and fact.erased_time <= latest_ms:
+        before = found.get(fact.digest)
+        if before is None or (before.erased_time, -before.offset) < (fact.erased_time, -fact.offset):
+            found[fact.digest] = fact
 
 
 def forget_places(kafka: KafkaSettings, store: FeatureStore, facts: Iterable[ErasureFact]) -> None:
@@ -93,21 +103,18 @@ class Forgotten:
     """What a restore knows of people who were forgotten.
 
     Parameters
+        settings: of the world.
         facts: of Kafka, by digest.
     """
 
-    def __init__(self, facts: Mapping[str, ErasureFact]) -> None:
+    def __init__(self, settings: Settings, facts: Mapping[str, ErasureFact]) -> None:
         self.facts = dict(facts)
+        self._latest_ms = _latest_ms(settings)
         self._acted_on: dict[str, Erased] = {}
 
     def told(self, key: bytes | None, value: bytes | None) -> None:
         """One record of `erasures` in the backup."""
-        try:
-            found = read_erasure(key, value, f"{ERASURES.name} of the backup")
-        except InvalidMessage:
-            return  # the worker makes it a dead letter
-        if isinstance(found, ErasureFact):
-            _keep(self.facts, found)
+        _keep(self.facts, key, value, self._latest_ms)
 
     def saw(self, copied: Copied) -> None:
         """One key of the backup's store."""

@@ -126,7 +126,7 @@ def restore(
                 write_audit(kafka, "restore", deed)
             files.begin()
             store.erase()
-            _write(backup, store, files, Forgotten(known), kafka)
+            _write(backup, store, files, Forgotten(settings, known), kafka)
             if logs and AUDIT.name in done.anew:  # behind those that were sent again
                 write_audit(kafka, "restore", deed)
             progress(f"{done.keys:,} keys of the store; {sum(done.records.values()):,} records sent again")

@@ -73,6 +73,8 @@ def small(kafka_address: str, redis_url: str, tmp_path_factory: pytest.TempPathF
         for deed in ("one", "two"):
             write_audit(settings.kafka, deed, {})
         send_packed(settings, [event(n, user) for n in range(3) for user in ("bob", "cid", ODD)], 0)
+        for n in range(3, 12):  # no worker has committed these
+            send_packed(settings, [event(n, "bob")], 0)
         send_raw(settings, encode(Item(item_id="film-1", title=secrets.token_hex(250))), ITEMS, key=b"film-1")
         send_raw(settings, encode(User(user_id="cid", attributes={"plan": "family"})), USERS, key=b"cid")
         forget(settings, "ada", ADA)

@@ -100,7 +100,7 @@ class ErasureWrites(UserReads, ToldWrites):
         whoever writes alone.
         """
         self.forget_users(erased)
-        keys = [self.slots.user(kind, one) for one in erased for kind in "ut"]
+        keys = [self.slots.user(kind, one) for one in erased for kind in "utwa"]
         self._server.run([StoreCall("UNLINK", [key]) for key in keys])
 
     def erased(self, ids: Sequence[str]) -> dict[str, Erased]:
