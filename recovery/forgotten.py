@@ -44,12 +44,12 @@ def known_facts(settings: Settings, worlds: Iterable[str]) -> dict[str, ErasureF
     return found
 
 
-def _latest_ms(settings: Settings) -> int:
+def _latest_ms(settings: Settings) -> float:
     """What says of a later time that it forgets would shut somebody out ahead of time."""
     return now_ms() + settings.streams.max_ahead_s * 1000
 
 
-def _keep(found: dict[str, ErasureFact], key: bytes | None, value: bytes | None, latest_ms: int) -> None:
+def _keep(found: dict[str, ErasureFact], key: bytes | None, value: bytes | None, latest_ms: float) -> None:
     """The newest of each; of one time, that of the earlier place."""
     try:
         fact = read_erasure(key, value, ERASURES.name)
