@@ -9,7 +9,6 @@ trainer's directory says: the next one of the same backup does it again.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -18,9 +17,10 @@ from typing import Any
 
 import orjson
 
-from headwater.errors import HeadwaterError, SettingsError, Unavailable
-from headwater.kafka import BoundedReader, ensure_topics, producer
+from headwater.errors import HeadwaterError, SettingsError
+from headwater.kafka import BoundedReader, ensure_topics
 from headwater.kafka.groups import commit_offsets, committed_offsets, group_runs
+from headwater.kafka.sending import ManyRecords
 from headwater.privacy import ErasureFact
 from headwater.privacy.audit_log import write_audit
 from headwater.settings import KafkaSettings, Settings
@@ -43,10 +43,6 @@ KINDS = ("store", "topic", "checkpoint", "bundle", "bundle-end")
 
 UNDER_WAY = "restore-under-way"
 """The file in the trainer's directory that says of which backup a restore was begun, and which topics were gone."""
-
-SENT_WITHIN_S = 30.0
-MOST_UNSENT = 10_000
-"""Records that Kafka has not acknowledged yet."""
 
 log = logging.getLogger("headwater")
 
@@ -242,8 +238,7 @@ class _Topics:
         self._kafka = kafka
         self._done = done
         self._audited: int | None = None
-        self._sent: deque[tuple[str, Any]] = deque()
-        self._client: Any = None
+        self._sends: ManyRecords | None = None
 
     def take(self, topic: str, body: bytes, forgotten: Forgotten) -> None:
         """The records of one frame; what they say of forgotten people also where they are not sent."""
@@ -253,12 +248,14 @@ class _Topics:
                 forgotten.told(key, value)
         if topic not in self._done.anew:
             return
-        if self._client is None:
+        if self._sends is None:
             ensure_topics(self._kafka)
-            self._client = producer(self._kafka)
-        for record in records:
+            self._sends = ManyRecords(self._kafka)
+        for told, key, value, *headers in records:
             if topic != AUDIT.name or not self._was_sent():
-                self._send(topic, record)
+                partition, stamp = orjson.loads(told or b"")
+                pairs = [((n or b"").decode(), v) for n, v in zip(headers[::2], headers[1::2], strict=True)]
+                self._sends.send(topic, key, value, pairs, partition, stamp)
 
     def _was_sent(self) -> bool:
         """Whether the next record of the audit log is there."""
@@ -268,46 +265,14 @@ class _Topics:
         self._audited -= 1
         return self._audited >= 0
 
-    def _send(self, topic: str, record: Sequence[bytes | None]) -> None:
-        from kafka.errors import KafkaError
-
-        name = topic_name(topic, self._kafka.prefix)
-        told, key, value, *headers = record
-        partition, stamp = orjson.loads(told or b"")
-        pairs = [((n or b"").decode(), v) for n, v in zip(headers[::2], headers[1::2], strict=True)]
-        try:
-            partitions = self._client.partitions_for(name) or {0}
-            at = partition if partition in partitions else None
-            self._sent.append((topic, self._client.send(name, value, key, pairs, at, stamp)))
-        except KafkaError as error:
-            raise self._refused(topic, error) from error
-        if len(self._sent) > MOST_UNSENT:
-            self._settle()
-
-    def _settle(self) -> None:
-        """Wait for the oldest that was sent."""
-        from kafka.errors import KafkaError
-
-        topic, future = self._sent.popleft()
-        try:
-            future.get(timeout=SENT_WITHIN_S)
-        except KafkaError as error:
-            raise self._refused(topic, error) from error
-        self._done.records[topic] = self._done.records.get(topic, 0) + 1
-
-    def _refused(self, topic: str, error: Exception) -> Unavailable:
-        name = topic_name(topic, self._kafka.prefix)
-        return Unavailable(f"{name} does not take a record of the backup ({error!r}): see why, and restore again")
-
     def finish(self) -> None:
-        if self._client is not None:
-            self._client.flush()
-        while self._sent:
-            self._settle()
+        if self._sends is not None:
+            self._sends.finish()
+            self._done.records = dict(self._sends.taken)
 
     def close(self) -> None:
-        if self._client is not None:
-            self._client.close()
+        if self._sends is not None:
+            self._sends.close()
 
 
 class _Files:
