@@ -27,7 +27,7 @@ from streams.features.store import Copied, FeatureStore
 from streams.features.store.values import erased_of
 from streams.refill import GROUP
 
-__all__ = ["Forgotten", "accept_new_events", "forget_places", "known_facts"]
+__all__ = ["Forgotten", "accept_new_events", "forget_places", "known_facts", "without_place"]
 
 AT_ONCE = 1000
 
@@ -66,10 +66,22 @@ def forget_places(kafka: KafkaSettings, store: FeatureStore, facts: Iterable[Era
     `erasures`. Raises Unavailable.
     """
     store.forget_places()
-    placeless = [fact.model_copy(update={"partition": -1, "offset": -1}) for fact in facts]
-    if placeless:
+    if placeless := [(fact.digest.encode(), _placeless(fact)) for fact in facts]:
         ensure_topics(kafka, topics=[ERASURES])
-        send_records(kafka, ERASURES, [(fact.digest.encode(), encode(fact)) for fact in placeless])
+        send_records(kafka, ERASURES, placeless)
+
+
+def _placeless(fact: ErasureFact) -> bytes:
+    return encode(fact.model_copy(update={"partition": -1, "offset": -1}))
+
+
+def without_place(key: bytes | None, value: bytes | None) -> bytes | None:
+    """The value of a record of `erasures`, as it is sent beside another log: a place that is not in it is refused."""
+    try:
+        fact = read_erasure(key, value, ERASURES.name)
+    except InvalidMessage:
+        return value
+    return _placeless(fact) if isinstance(fact, ErasureFact) else value
 
 
 def accept_new_events(settings: Settings) -> dict[int, int]:

@@ -29,7 +29,7 @@ from models.files import sync_directory, write_synced
 from models.published.layout import unpack_bundle
 from models.published.stores import open_store
 from recovery.backup import fingerprint
-from recovery.forgotten import Forgotten, forget_places, known_facts
+from recovery.forgotten import Forgotten, forget_places, known_facts, without_place
 from recovery.sealed import BackupError, SealedBackup, unpacked
 from streams.features.store import Copied, FeatureStore
 from streams.refill import GROUP, GROUP_READ
@@ -255,6 +255,8 @@ class _Topics:
             if topic != AUDIT.name or not self._was_sent():
                 partition, stamp = orjson.loads(told or b"")
                 pairs = [((n or b"").decode(), v) for n, v in zip(headers[::2], headers[1::2], strict=True)]
+                if topic == ERASURES.name and EVENTS.name in self._done.anew:
+                    value = without_place(key, value)
                 self._sends.send(topic, key, value, pairs, partition, stamp)
 
     def _was_sent(self) -> bool:

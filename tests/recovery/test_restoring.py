@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import orjson
 import pytest
 
 from console.commands.recovery.backup import the_backup
@@ -27,7 +28,7 @@ from streams.erasing import erased_users
 from streams.features.store import Copied
 from streams.refill import Refill
 from tests.worlds.processes import remove_world, world_settings
-from tests.worlds.streams import event, send_packed, send_raw, storing
+from tests.worlds.streams import event, records, send_packed, send_raw, storing
 from tests.worlds.topic_reading import limit_records
 
 DAY_MS = 86_400_000
@@ -151,6 +152,8 @@ def test_where_the_log_is_gone_its_places_hide_nothing_of_another_one(small: Sma
         assert store.marks() == {}
     facts = erased_users(other)
     assert {user: facts[user] for user in placeless} == placeless
+    told = [orjson.loads(record.value) for record in records(other, ERASURES)]
+    assert {one["partition"] for one in told} == {-1}, "a place that the log has not would be a dead letter"
 
 
 def test_a_restore_that_kafka_refused_is_told_and_gone_on_with(small: Small, other: Settings) -> None:
