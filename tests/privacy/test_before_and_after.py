@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
@@ -179,9 +179,26 @@ def test_what_was_told_of_a_user_before_an_erasure_does_not_come_back(store: Fea
     store.put_attributes(late, 0, 0)
     store.put_links([link("ada", "guest-1", 1_000, 0), link("bob", "ada", 999, 1), link("bob", "guest-1", 9, 2)], 0, 2)
     reading = store.read_users(["ada", "bob", "guest-1"])
-    assert reading.attributes == {"bob": {"plan": "solo"}}
+    assert (reading.attributes, reading.withheld) == ({"bob": {"plan": "solo"}}, {})
     assert reading.people == dict.fromkeys(("bob", "guest-1"), ("bob", "guest-1"))
     assert "ada" not in {*store.ids("w")}
+
+
+def test_a_link_does_not_come_back_where_its_user_is_forgotten_between_the_question_and_the_write(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, asked = store.erased, list[bool]()
+
+    def then_forgotten(ids: Sequence[str]) -> dict[str, Erased]:
+        found = ask(ids)
+        if not asked:
+            store.forget_users({"ada": Erased(1_000, 0, 7)})
+        asked.append(True)
+        return found
+
+    monkeypatch.setattr(store, "erased", then_forgotten)
+    store.put_links([link("ada", "guest-1", 1_000, 0), link("bob", "ada", 999, 1)], 0, 1)
+    assert not {*store.ids("w")}
 
 
 @pytest.mark.parametrize("value", [b'{"plan":"old"}', attributes_text({"plan": "old"}, 1_000)], ids=["0.0", "now"])
