@@ -136,7 +136,7 @@ ERASURES = Topic(
     "compact",
     "Erasure: forget a user; then the fact, which names nobody",
     "apps, streams",
-    "streams, serving",
+    "streams, serving, trainer",
     TOMBSTONES_KEPT,
 )
 DEAD_LETTERS = Topic(

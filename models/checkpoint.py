@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ MAGIC = b"HWCKPT\x00\x01"
 HASH = hashlib.sha256().digest_size
 BEFORE = len(MAGIC) + HASH
 CHUNK = 1 << 20
+WRITTEN = 1 << 24
+"""Bytes written at once, before it is told that there is progress."""
+
 FORMAT = 1
 REMEDY = "use an older checkpoint, or delete it to learn from the start of the examples log"
 
@@ -49,10 +52,16 @@ def write_checkpoint(path: Path, tensors: Mapping[str, NDArray[Any]], header: Ma
     finish_checkpoint(path)
 
 
-def draft_checkpoint(path: Path, tensors: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> None:
+def draft_checkpoint(
+    path: Path,
+    tensors: Mapping[str, NDArray[Any]],
+    header: Mapping[str, Any],
+    progress: Callable[[], None] = lambda: None,
+) -> None:
     """Write all of a checkpoint but its checksum beside it, without waiting for the disk; see `write_checkpoint`.
 
-    Afterwards arrays and header may change: what is written is theirs of now, and was copied nowhere else.
+    Afterwards arrays and header may change: what is written is theirs of now, and was copied nowhere else. `progress`
+    is called with each part that is written.
     """
     head = orjson.dumps({"format": FORMAT, **header})
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,21 +70,31 @@ def draft_checkpoint(path: Path, tensors: Mapping[str, NDArray[Any]], header: Ma
         with draft.open("wb") as file:
             file.write(MAGIC + bytes(HASH))
             file.write(struct.pack("<Q", len(head)) + head)
-            for part in pack_weights(tensors):
+            for part in _cut(pack_weights(tensors)):
                 file.write(part)
+                progress()
     except OSError:
         draft.unlink(missing_ok=True)  # what there is room for may be less than this
         raise
 
 
-def finish_checkpoint(path: Path) -> None:
-    """Make a draft the checkpoint, with its checksum, once the disk has it. Raises OSError."""
+def _cut(parts: list[memoryview]) -> Iterator[memoryview]:
+    for part in parts:
+        for at in range(0, len(part), WRITTEN):
+            yield part[at : at + WRITTEN]
+
+
+def finish_checkpoint(path: Path, progress: Callable[[], None] = lambda: None) -> None:
+    """Make a draft the checkpoint, with its checksum, once the disk has it; `progress` is called with each part that is
+    read. Raises OSError.
+    """
     draft, check = _draft(path), hashlib.sha256()
     try:
         with draft.open("r+b") as file:
             file.seek(BEFORE)
             while chunk := file.read(CHUNK):
                 check.update(chunk)
+                progress()
             file.seek(len(MAGIC))
             file.write(check.digest())
             file.flush()

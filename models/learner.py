@@ -281,6 +281,11 @@ class Learner:
         self.examples_seen += not admitted
         return admitted
 
+    def known_users(self) -> set[str]:
+        """Everybody of whom something is kept that `forget_user` would take away."""
+        found = {one.user_id for one in self.pending}.union(*(part.known_users() for part in self.parts.all))
+        return (found | self.lists.known_users() | self.limit.known_users()) - {""}
+
     def forget_user(self, user_id: str) -> None:
         """Keep nothing more of somebody: windows of the replay buffer, lists that wait, rates and habits, examples of
         the open block that gradient steps have not learned. What memories, counts and weights have learned stays.

@@ -104,6 +104,10 @@ class Part:
     def clear(self, rows: list[int]) -> None:
         """Forget items that were let go."""
 
+    def known_users(self) -> set[str]:
+        """Everybody of whose past something is kept."""
+        return set()
+
     def forget_user(self, user_id: str) -> None:
         """Keep nothing of somebody's past."""
 

@@ -51,7 +51,7 @@ class ModelFollower:
         self.scorer = scorer
         self._bundles = bundles
         self._refused = refused
-        self._heard = heard  # a bundle is on its way, which may take longer than a worker may stand still
+        self._heard = heard  # a bundle gets nearer, which may take longer than a worker may stand still
         self._away = 0  # tries in a row that the store did not answer
         self._again_at = 0.0
         self._parts = DeltaAssembler()
@@ -149,7 +149,11 @@ class ModelFollower:
                 bundle = self._bundles.read(said.bundle, self._heard)
             except Unavailable as error:
                 raise _StoreAwayError(str(error)) from error
-            self.scorer.load(bundle, said.published_time)
+            self._heard()
+            try:
+                self.scorer.load(bundle, said.published_time)
+            finally:
+                self._heard()
         except BundleError as error:
             self._refuse(MODEL, "bundle", str(error))
             return False

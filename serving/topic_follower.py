@@ -11,6 +11,7 @@ is taken down waits for no bundle and no delta.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 import time
@@ -220,7 +221,9 @@ class ModelTopicsFollower(TopicFollower):
         return ends
 
     def _load(self, reader: KafkaConsumer) -> None:
-        follow_from = self._model.load()
+        first = self._model.scorer.version is None  # its session is made and its loops are compiled
+        with self._operations.starting() if first else contextlib.nullcontext():
+            follow_from = self._model.load()
         if follow_from is not None:
             for partition in self._deltas:
                 reader.seek(partition, follow_from)

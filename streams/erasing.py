@@ -15,6 +15,7 @@ from headwater.errors import InvalidMessage
 from headwater.events import Event, now_ms
 from headwater.kafka import end_offsets, read_topic
 from headwater.privacy import FORGET, Erased, Erasure, ErasureFact, digest_of, fact_of, read_erasure
+from headwater.privacy.facts import read_facts
 from headwater.process import Retry
 from headwater.settings import Settings, StreamsSettings
 from headwater.topics import DEAD_LETTERS, ERASURES, EVENTS, USERS, topic_name
@@ -158,15 +159,7 @@ def checked_fact(fact: ErasureFact, times: TimeBounds, ends: Mapping[int, int], 
 def _facts(settings: Settings) -> dict[str, ErasureFact]:
     """Of each erasure the fact that counts, by digest."""
     name = topic_name(ERASURES, settings.kafka.prefix)
-    said: list[tuple[ErasureFact, str, tuple[int, int]]] = []
-    for record in read_topic(settings.kafka, ERASURES):
-        at = f"{name}[{record.partition}]@{record.offset}"
-        try:
-            one = read_erasure(record.key, record.value, at)
-        except InvalidMessage:
-            continue  # the worker makes it a dead letter
-        if isinstance(one, ErasureFact):
-            said.append((one, at, (record.partition, record.offset)))
+    said = list(read_facts(settings.kafka))
     if not said:
         return {}
     letters = [read_letter(record.headers) for record in read_topic(settings.kafka, DEAD_LETTERS)]

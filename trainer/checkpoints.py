@@ -6,7 +6,7 @@ damaged newest one costs some relearning and not the model. Knows nothing of Kaf
 (`models.checkpoint`).
 
 A file is named after the record of the log that comes next, `checkpoint-<offset>.ckpt`; a damaged one is set aside as
-`.corrupt` once a good newer one is written, and never passed over in silence.
+`.corrupt` once a good newer one is written, and never passed over in silence. An erasure takes those away, too.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +41,21 @@ class Checkpoints:
     Parameters
         directory: made where it is missing.
         log: told of damaged files.
+        progress: called again and again while somebody waits for a file that is written.
 
     Raises
         SettingsError: another trainer has the directory.
     """
 
-    def __init__(self, directory: Path, log: logging.Logger) -> None:
+    def __init__(self, directory: Path, log: logging.Logger, progress: Callable[[], None] = lambda: None) -> None:
         self.directory = directory
         self._log = log
+        self._progress = progress
         self._thread: threading.Thread | None = None
         self._failure: OSError | None = None
         self._good: list[Path] = []
         self._damaged: set[Path] = set()
+        self._alone = False  # the next file that is known good is to be the only one
         self.last_s = 0.0
         directory.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(directory / "lock")
@@ -104,7 +108,8 @@ class Checkpoints:
             offset: of the record of `examples` that comes next.
             extra: any JSON, given back by `load`.
             wait: the file is durable at return.
-            alone: keep no other beside it, for those hold somebody who has been forgotten since.
+            alone: keep no other beside it, damaged or not, for those hold somebody who has been forgotten since. Where
+                this write fails, that holds for the next one.
 
         Returns
             False when the last one is still being written, and this one is not.
@@ -115,26 +120,37 @@ class Checkpoints:
         if self._thread is not None and self._thread.is_alive() and not wait:
             return False
         self.join()
+        self._alone |= alone
         path = self.directory / f"checkpoint-{offset:020d}.ckpt"
-        draft_checkpoint(path, *learner.collect(extra))
-        keep = 1 if alone else KEPT
-        self._thread = threading.Thread(target=self._finish, args=(path, keep), name="checkpoint")
+        draft_checkpoint(path, *learner.collect(extra), self._progress)
+        told = self._progress if wait else _nobody
+        self._thread = threading.Thread(target=self._finish, args=(path, told), name="checkpoint")
         self._thread.start()
         if wait:
             self.join()
         return True
 
-    def _finish(self, path: Path, keep: int) -> None:
+    @property
+    def failed(self) -> bool:
+        """Whether the last write has ended, and not well; the next `save` or `join` says why."""
+        return self._failure is not None
+
+    def _finish(self, path: Path, told: Callable[[], None]) -> None:
         began = time.monotonic()
         try:
-            finish_checkpoint(path)
+            finish_checkpoint(path, told)
             self._damaged.discard(path)
+            keep = 1 if self._alone else KEPT
             self._good = [path, *(good for good in self._good if good != path)][:keep]
             for other in set(self.files()) - set(self._good):
-                if other in self._damaged:
+                if other in self._damaged and not self._alone:
                     other.rename(other.with_suffix(".corrupt"))
                 else:
                     other.unlink()
+            if self._alone:
+                for other in self.directory.glob("*.corrupt"):
+                    other.unlink()
+                self._alone = False
         except OSError as error:
             self._failure = error
         self.last_s = time.monotonic() - began
@@ -158,6 +174,10 @@ class Checkpoints:
             self.join()
         finally:
             self._lock.release()
+
+
+def _nobody() -> None:
+    """Learning goes on beside it, and tells of itself."""
 
 
 def _locked(path: Path) -> FileLock:

@@ -81,9 +81,15 @@ class SameQueries:
 
     def learn(self, examples: Sequence[Example]) -> None:
         """Let the learner learn examples, in log order."""
-        for one in examples:
-            if one.kind is Kind.ERASED:
-                self._forget_user(one.user_id)
+        begin = 0
+        for at, one in enumerate(examples):
+            if one.kind is Kind.ERASED:  # what lies before it may end a block: so it is learned first
+                self._learn_run(examples[begin:at])
+                self.forget_user(one.user_id)
+                begin = at
+        self._learn_run(examples[begin:])
+
+    def _learn_run(self, examples: Sequence[Example]) -> None:
         done = 0
         while done < len(examples) and self._left:
             self._ask(examples[done])
@@ -91,7 +97,11 @@ class SameQueries:
             done += 1
         self._learn(examples[done:])
 
-    def _forget_user(self, user_id: str) -> None:
+    def known_users(self) -> set[str]:
+        """Of whom an outcome is kept."""
+        return {one.user_id for one in self.outcomes}
+
+    def forget_user(self, user_id: str) -> None:
         """Ask nothing more of somebody; the guard's own record of what was asked names nobody of them."""
         self.outcomes = deque((one for one in self.outcomes if one.user_id != user_id), self.outcomes.maxlen)
         self._open = {number: asked for number, asked in self._open.items() if asked.example.user_id != user_id}

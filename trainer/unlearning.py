@@ -10,9 +10,11 @@ What others were taught with this person's past (ids that are linked) is theirs,
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -37,6 +39,22 @@ TIMED = 512
 TOLD_EVERY = 500
 
 
+class _ReadRecord(NamedTuple):
+    """One record of `examples`.
+
+    Fields
+        oldest: where the log begins.
+        offset: its own.
+        entries: what it holds; of one that the trainer refuses nothing.
+        refused: why it is, a reason of dead letters.
+    """
+
+    oldest: int
+    offset: int
+    entries: Entries
+    refused: str | None
+
+
 @dataclass(frozen=True)
 class UnlearningCost:
     """What it will take.
@@ -59,13 +77,17 @@ class UnlearningCost:
 
 @dataclass(frozen=True)
 class UnlearnedModel:
-    """What came of it: the checkpoint, its digest, and how many examples were learned and left out."""
+    """What came of it: the checkpoint, its digest, and how many examples were learned and left out.
+
+    `passed_over` counts records that the trainer refuses, too, by reason.
+    """
 
     path: Path
     digest: str
     learned: int
     left_out: int
     seconds: float
+    passed_over: dict[str, int]
 
 
 @dataclass
@@ -84,7 +106,6 @@ class Unlearning:
     settings: Settings
     users: Collection[str]
     checkpoints: Checkpoints
-    _ends: Mapping[int, int] = field(default_factory=dict)
 
     def cost(self) -> UnlearningCost:
         """Read the log once, and see."""
@@ -92,7 +113,7 @@ class Unlearning:
         first: int | None = None
         some: Entries = []
         per_record: list[tuple[int, int]] = []
-        for oldest, offset, entries in self._records(0):  # noqa: B007 - the last counts
+        for oldest, offset, entries, _ in self._records(0):  # noqa: B007 - the last counts
             kept = self._without(entries)
             many = sum(isinstance(one, Example) for one in kept)
             own = len(entries) - len(kept)
@@ -114,6 +135,9 @@ class Unlearning:
         Parameters
             cost: of before.
             progress: told now and then how many examples are learned.
+
+        Raises
+            CheckpointError: the log no longer begins where it did.
         """
         began, trainer = time.monotonic(), self.settings.trainer
         device = choose_device(trainer.device)
@@ -126,33 +150,44 @@ class Unlearning:
             learner, extra = Learner.load(cost.base, device)
             seen, all_of_it = (Progress.from_json(extra["progress"]) for _ in range(2))
         learned = left_out = told = 0
-        for _, offset, entries in self._records(cost.begins):
+        passed_over = Counter[str]()
+        for oldest, offset, entries, refused in self._records(cost.begins):
+            if oldest > cost.begins:
+                raise CheckpointError(
+                    f"retention has taken records {cost.begins:,} to {oldest - 1:,} of examples since the cost was "
+                    "reckoned: nothing was written. Run it again"
+                )
             rest = entries[all_of_it.taken if offset == all_of_it.offset else 0 :]
             kept = self._without(rest)
             left_out += len(rest) - len(kept)
             all_of_it.take(rest)
             learned += _learn(learner, seen.take(kept))
             all_of_it.offset, all_of_it.taken = offset + 1, 0
+            if refused is not None:
+                passed_over[refused] += 1
             if learned - told >= TOLD_EVERY:
                 told = learned
                 progress(learned)
+        all_of_it.dead_letters = dict(Counter(all_of_it.dead_letters) + passed_over)
         self.checkpoints.save(learner, all_of_it.offset, {"progress": all_of_it.to_json()}, wait=True, alone=True)
         path = self.checkpoints.files()[0]
-        return UnlearnedModel(path, state_digest(path), learned, left_out, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        return UnlearnedModel(path, state_digest(path), learned, left_out, seconds, dict(passed_over))
 
-    def _records(self, first: int) -> Iterator[tuple[int, int, Entries]]:
-        """Where the log begins, and each record's offset and entries; what the trainer refuses has none."""
-        self._ends = self._ends or end_offsets(self.settings.kafka, EVENTS)
+    def _records(self, first: int) -> Iterator[_ReadRecord]:
+        """What the log holds now. `events` is asked after `examples`: no example that is read is of one beyond it."""
         ends = {0: end_offsets(self.settings.kafka, EXAMPLES).get(0, 0)}
+        event_ends = end_offsets(self.settings.kafka, EVENTS)
         for span, records in read_partitions(self.settings.kafka, EXAMPLES, {0: first}, ends):
             for record in records:
                 entries: Entries = []
+                refused = None
                 try:
                     entries = list(unpack(record.value or b""))
-                    refuse_beyond(entries, self._ends)
-                except InvalidMessage:
-                    entries = []
-                yield span.oldest, record.offset, entries
+                    refuse_beyond(entries, event_ends)
+                except InvalidMessage as error:
+                    entries, refused = [], error.reason
+                yield _ReadRecord(span.oldest, record.offset, entries, refused)
 
     def _without(self, entries: Entries) -> Entries:
         return [one for one in entries if not (isinstance(one, Example) and one.user_id in self.users)]

@@ -26,6 +26,7 @@ from headwater.errors import BundleError, HeadwaterError, SettingsError, Unavail
 from headwater.events import now_ms
 from headwater.examples import CatalogueEntry, Example, Kind
 from headwater.kafka import producer, take_part
+from headwater.privacy.facts import read_facts
 from headwater.process import Operations, run_worker
 from headwater.security.parties import TRAINER
 from headwater.settings import Settings
@@ -37,6 +38,7 @@ from models.learner import Learner, compile_loops
 from models.published.bundle import Bundle
 from models.published.stores import BundleStore, newest_version, open_store
 from trainer.checkpoints import Checkpoints
+from trainer.erased_users import forget_passed_over
 from trainer.examples_log import DuplicatesWatch, ExamplesLog, Progress
 from trainer.gap import gap_accepted, gap_taken
 from trainer.publication_retry import PublicationRetry
@@ -73,7 +75,8 @@ class TrainerWorker:
 
     def await_servers(self) -> None:
         """The directory is ours, and the topics are made."""
-        self.checkpoints = Checkpoints(self.settings.trainer.directory, self.operations.log)
+        directory, operations = self.settings.trainer.directory, self.operations
+        self.checkpoints = Checkpoints(directory, operations.log, operations.progress)
         self._opened.callback(self.checkpoints.close)
         self.operations.retry.call("kafka", lambda: take_part(self.settings.kafka, TRAINER))
 
@@ -90,6 +93,7 @@ class TrainerWorker:
         )
         self._opened.callback(writer.close, timeout=5)
         leave = gap_accepted(settings.trainer.directory)
+        gaps = len(progress.gaps) if progress else 0
         self.log = ExamplesLog(settings.kafka, progress, writer, retry, log, leave)
         self._opened.callback(self.log.close)
         self.sharing = Sharing(settings, self.learner, self.log, writer, self.operations, extra.get("newest"))
@@ -108,6 +112,8 @@ class TrainerWorker:
         self.metrics.checkpoint_offset = self.log.progress.offset
         self.metrics.prequential = self.learner.prequential
         self.operations.registry.register(self.metrics)
+        if len(self.log.progress.gaps) > gaps:
+            self._forget_passed_over()
         if leave is not None:  # for this once: what was passed over stands in a checkpoint before it is used up
             self._forgot = True  # one that lies further on, of another log, would be taken for the newest
             self._checkpoint(wait=True)
@@ -120,6 +126,14 @@ class TrainerWorker:
                 "examples_seen": self.learner.examples_seen,
             },
         )
+
+    def _forget_passed_over(self) -> None:
+        """Forget whose erasure lies behind the gap: nobody reads the examples at which it would have been met."""
+        facts = self.operations.retry.call("kafka", lambda: [one.fact for one in read_facts(self.settings.kafka)])
+        gone = forget_passed_over(facts, self.log.progress.marks, self.learner, self.same_queries)
+        if gone is not None:
+            self._checkpoint_due, self._forgot = 0.0, True
+            self.operations.log.warning("users were forgotten who were erased behind the gap", extra={"users": gone})
 
     def _set_clocks(self, restored: bool) -> None:
         trainer, now = self.settings.trainer, time.monotonic()
@@ -261,7 +275,7 @@ class TrainerWorker:
     def _checkpoint(self, *, wait: bool) -> None:
         progress = self.log.progress
         at = (progress.offset, progress.taken)
-        if at == self._saved and not wait:
+        if at == self._saved and not wait and not self.checkpoints.failed:
             return
         try:
             self.log.settle()
@@ -276,6 +290,7 @@ class TrainerWorker:
         try:
             saved = self.checkpoints.save(self.learner, progress.offset, extra, wait=wait, alone=self._forgot)
         except OSError as error:
+            self._saved = (-1, -1)
             self.operations.log.error(
                 "checkpoint not written: make room or access; until then a restart goes on at an older place",
                 extra={"error": str(error), "restart_at": self.metrics.checkpoint_offset},

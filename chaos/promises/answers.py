@@ -62,7 +62,9 @@ def are_one(aftermath: Aftermath) -> Iterator[str]:
 
 
 def are_of_published_weights(aftermath: Aftermath) -> Iterator[str]:
-    """A version is one set of weights, and was announced, as a delta or as a bundle before one."""
+    """A version is one set of weights. How many no delta announced is told and breaks nothing: `model` keeps the newest
+    bundles alone, so that of an older one nobody can tell any more whether it was announced.
+    """
     announced = {0}
     for record in read_topic(aftermath.settings.kafka, MODEL_DELTAS):
         try:

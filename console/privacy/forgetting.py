@@ -7,7 +7,7 @@ the store and the topics. The steps: `ask` writes to `erasures`; the workers act
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -20,17 +20,24 @@ from headwater.kafka.groups import committed_offsets
 from headwater.kafka.sending import send_records
 from headwater.privacy import Erasure, ErasureFact, digest_of
 from headwater.settings import Settings
-from headwater.topics import ERASURES, EVENTS, EXAMPLES, IDENTITIES, RECOMMENDATIONS, REQUESTS, USERS
+from headwater.topics import ERASURES, EVENTS, EXAMPLES, IDENTITIES, RECOMMENDATIONS, REQUESTS, USERS, Topic
 from headwater.wire import encode
 from streams.erasing import erased_users
+from streams.features.identity import Links
 from streams.features.store import FeatureStore
 
-__all__ = ["Check", "ask", "awaited", "certificate", "checks", "counted", "destroy_keys"]
+__all__ = ["Check", "ask", "awaited", "certificate", "checks", "counted", "from_before", "places_in", "trainer_check"]
 
 FORMAT = 1
 LOOK_S = 0.1
 MOST_SCANNED = 1000
 """Ids whose keys are read at once."""
+
+DATED = ("history", "shown", "reacted", "undos", "undone")
+"""Parts of a state whose entries have a time."""
+
+Place = tuple[int, int]
+"""A partition and an offset in it."""
 
 
 class Check(NamedTuple):
@@ -50,12 +57,7 @@ def ask(settings: Settings, ids: Sequence[str], until_ms: int | None) -> int:
     until = now_ms() if until_ms is None else until_ms
     records = [(one.encode(), encode(Erasure(user_id=one, erased_time=until))) for one in ids]
     send_records(settings.kafka, ERASURES, records)
-    destroy_keys(settings, ids)
     return until
-
-
-def destroy_keys(settings: Settings, ids: Sequence[str]) -> None:
-    """The step of forgetting where keys of the users' own are destroyed. There are none yet: nothing is encrypted."""
 
 
 def awaited(settings: Settings, digests: Sequence[str], until_ms: int, within_s: float) -> dict[str, ErasureFact]:
@@ -82,13 +84,20 @@ def _folded(settings: Settings, facts: Any) -> bool:
     return all(marks.get(one.partition, -1) >= one.offset for one in facts)
 
 
-def checks(settings: Settings, facts: Mapping[str, ErasureFact], ids: Sequence[str] | None = None) -> Iterator[Check]:
+def checks(
+    settings: Settings,
+    facts: Mapping[str, ErasureFact],
+    ids: Sequence[str] | None = None,
+    places: dict[str, Place] | None = None,
+) -> Iterator[Check]:
     """Look whether these users are forgotten.
 
     Parameters
         settings: Kafka and Redis.
         facts: of their erasures, by digest.
-        ids: of these users, if they are known: else every key of the store is looked at, for its digest.
+        ids: of the persons, all of them, if they are known: else every key of the store is looked at, for its digest.
+        places: in `examples`, by digest, as far as they are known, from a certificate say: retention takes the records.
+            Those that are found are put in.
 
     Raises
         Unavailable: a server is away.
@@ -101,10 +110,16 @@ def checks(settings: Settings, facts: Mapping[str, ErasureFact], ids: Sequence[s
         marks = store.marks()
         behind = [one for one, fact in facts.items() if marks.get(fact.partition, -1) < fact.offset]
         yield Check("the log of events is folded to beyond it", not behind, _named(behind) or f"marks {marks}")
-        yield _store_check(store, facts, ids)
-        yield _users_check(settings, facts)
-        yield _requests_check(settings, facts)
-        yield _trainer_check(settings, facts)
+        told = _newest_of(settings, USERS, facts)
+        yield _store_check(store, facts, ids, {one for one, record in told.items() if _is_later(record, facts[one])})
+        left = [one for one, record in told.items() if record.value and not _is_later(record, facts[one])]
+        yield Check("attributes on users have a tombstone", not left, _named(left) or f"{len(told)} had any")
+        left = [one for one, record in _newest_of(settings, ERASURES, facts).items() if record.value is not None]
+        yield Check("the request on erasures has a tombstone", not left, _named(left) or "compaction takes the id")
+        committed = committed_offsets(settings.kafka, "trainer", (EXAMPLES,)).get(EXAMPLES.name, {})
+        places = {} if places is None else places
+        oldest = _find_places(settings, facts, places)
+        yield trainer_check(facts, places, committed, oldest)
     finally:
         store.close()
 
@@ -113,76 +128,114 @@ def _named(digests: Sequence[str]) -> str:
     return ", ".join(digests)
 
 
-def _store_check(store: FeatureStore, facts: Mapping[str, ErasureFact], ids: Sequence[str] | None) -> Check:
-    """No state, link or attribute from before; what came since is a new user's."""
+def _store_check(
+    store: FeatureStore, facts: Mapping[str, ErasureFact], ids: Sequence[str] | None, told_since: Collection[str]
+) -> Check:
+    """Nothing of before under any id, and nobody linked with one who was forgotten; what came since is a new user's."""
     left: list[str] = []
     names = list(ids) if ids is not None else sorted({one for kind in "uwa" for one in store.ids(kind)})  # type: ignore[arg-type]
     looked = 0
     for begin in range(0, len(names), MOST_SCANNED):
-        own = [one for one in names[begin : begin + MOST_SCANNED] if digest_of(one) in facts]
+        some = names[begin : begin + MOST_SCANNED]
+        own = [one for one in some if digest_of(one) in facts]
         looked += len(own)
-        for one, kept in in_store(store, own).items() if own else ():
-            since = facts[digest_of(one)].erased_time
-            state = kept["state"]
-            if isinstance(state, str) or (state and any(entry["time_ms"] <= since for entry in state["history"])):
-                left.append(f"{digest_of(one)} has a history from before")
-        left += [
-            f"{digest_of(one)} has attributes from before" for one in (store.read_users(own).withheld if own else ())
-        ]
-    linked = [other for other in names if _links_forgotten(store, other, facts)] if ids is None else []
-    left += [f"{digest_of(one)} is linked with one who was forgotten" for one in linked if digest_of(one) not in facts]
-    return Check("nothing from before is in the store", not left, "; ".join(left) or f"{looked} ids have keys")
+        held, withheld = (in_store(store, own), store.read_users(own).withheld) if own else ({}, {})
+        for one, links in zip(some, store.read_links(some), strict=True):
+            digest = digest_of(one)
+            if digest in facts:
+                found = from_before(
+                    held[one], links, facts[digest].erased_time, digest in told_since and one not in withheld
+                )
+                left += [f"{digest} has {what} from before" for what in found]
+            elif _names_forgotten(links, facts):
+                left.append(f"{digest} is linked with one who was forgotten")
+    return Check("nothing from before is in the store", not left, "; ".join(left) or f"{looked} ids were looked at")
 
 
-def _links_forgotten(store: FeatureStore, one: str, facts: Mapping[str, ErasureFact]) -> bool:
-    links = store.read_links([one])[0]
+def from_before(held: Mapping[str, Any], links: Links, erased_ms: int, told_since: bool) -> list[str]:
+    """What the store holds of somebody who was forgotten that is not a new user's.
+
+    Parameters
+        held: of the id, as `held.in_store` says it.
+        links: of the id.
+        erased_ms: what happened until then is forgotten, epoch ms.
+        told_since: attributes were told after the erasure.
+
+    Returns
+        Names of what there is; of event ids, which are hashes, nobody can tell.
+    """
+    state = held["state"]
+    found: list[str] = []
+    if isinstance(state, str):
+        found.append("a state that cannot be read")
+    elif state:
+        found = [part for part in DATED if any(entry["time_ms"] <= erased_ms for entry in state[part])]
+    if held["attributes"] and not told_since:
+        found.append("attributes")
+    if any(link.time_ms <= erased_ms for side in links for link in side.values()):
+        found.append("links")
+    return found
+
+
+def _names_forgotten(links: Links, facts: Mapping[str, ErasureFact]) -> bool:
     return any(
         digest_of(other) in facts and link.time_ms <= facts[digest_of(other)].erased_time
-        for side in (links.users, links.guests)
+        for side in links
         for other, link in side.items()
     )
 
 
-def _users_check(settings: Settings, facts: Mapping[str, ErasureFact]) -> Check:
-    """The newest word on the attributes of each is that there are none, or younger than the erasure."""
+def _newest_of(settings: Settings, topic: Topic, facts: Mapping[str, ErasureFact]) -> dict[str, Any]:
+    """The newest record under the id of each user that has any, by digest."""
     newest: dict[str, Any] = {}
-    for record in read_topic(settings.kafka, USERS):
+    for record in read_topic(settings.kafka, topic):
         digest = digest_of((record.key or b"").decode(errors="replace"))
         if digest in facts:
             newest[digest] = record
-    left = [one for one, record in newest.items() if record.value and record.timestamp <= facts[one].erased_time]
-    return Check("attributes on users have a tombstone", not left, _named(left) or f"{len(newest)} had any")
+    return newest
 
 
-def _requests_check(settings: Settings, facts: Mapping[str, ErasureFact]) -> Check:
-    """What was asked for on `erasures`, which names the user, has its tombstone."""
-    newest: dict[str, Any] = {}
-    for record in read_topic(settings.kafka, ERASURES):
-        digest = digest_of((record.key or b"").decode(errors="replace"))
-        if digest in facts:
-            newest[digest] = record.value
-    left = [one for one, value in newest.items() if value is not None]
-    return Check("the request on erasures has a tombstone", not left, _named(left) or "compaction takes the id")
+def _is_later(record: Any, fact: ErasureFact) -> bool:
+    """Whether attributes were told, and after the erasure."""
+    return bool(record.value) and record.timestamp > fact.erased_time
 
 
-def _trainer_check(settings: Settings, facts: Mapping[str, ErasureFact]) -> Check:
-    """The trainer's newest checkpoint is of beyond the place at which it forgets."""
+def trainer_check(
+    facts: Mapping[str, ErasureFact],
+    places: Mapping[str, Place],
+    committed: Mapping[int, int],
+    oldest: Mapping[int, int],
+) -> Check:
+    """Whether the trainer's newest checkpoint is of beyond the places at which it forgets.
+
+    Parameters
+        facts: by digest.
+        places: of the examples at which users are forgotten, as far as they are known, by digest.
+        committed: by partition of `examples`, the offset of the newest checkpoint.
+        oldest: where each partition begins. Where a place is not known and records are gone, it was among these.
+    """
     name = "the trainer's checkpoint is of beyond it"
-    committed = committed_offsets(settings.kafka, "trainer", (EXAMPLES,)).get(EXAMPLES.name, {})
-    places = _erased_in_examples(settings, facts)
-    lacking = [one for one in facts if one not in places]
-    if lacking:
-        gone = "the log of examples no longer holds it: retention took it, or it was never there"
-        return Check(name, not committed, f"{_named(lacking)}: {gone}")
-    waits = [one for one, (partition, offset) in places.items() if committed.get(partition, 0) <= offset]
     if not committed:
         return Check(name, True, "no trainer has made a checkpoint in this world")
-    return Check(name, not waits, f"waiting for {_named(waits)}" if waits else f"checkpoint at {committed}")
+    waits = [one for one in facts if one in places and committed.get(places[one][0], 0) <= places[one][1]]
+    unknown = [one for one in facts if one not in places]
+    beyond = any(oldest.values()) and all(committed.get(number, 0) >= first for number, first in oldest.items())
+    if waits:
+        return Check(name, False, f"waiting for {_named(waits)}")
+    if unknown and not beyond:
+        return Check(name, False, f"{_named(unknown)}: the log of examples does not hold it")
+    return Check(name, True, f"checkpoint at {dict(committed)}" + (", after what retention took" if unknown else ""))
 
 
-def _erased_in_examples(settings: Settings, facts: Mapping[str, ErasureFact]) -> dict[str, tuple[int, int]]:
-    found: dict[str, tuple[int, int]] = {}
+def _find_places(settings: Settings, facts: Mapping[str, ErasureFact], found: dict[str, Place]) -> dict[int, int]:
+    """Put in where in `examples` these users are forgotten, as far as it is there. Where each partition begins; nothing
+    is read where all is known.
+    """
+    oldest: dict[int, int] = {}
+    if found.keys() >= facts.keys():
+        return oldest
     for span, records in read_partitions(settings.kafka, EXAMPLES):
+        oldest[span.partition] = span.oldest
         for record in records:
             if b'"erased":true' not in (record.value or b""):
                 continue
@@ -192,7 +245,16 @@ def _erased_in_examples(settings: Settings, facts: Mapping[str, ErasureFact]) ->
                         found[digest_of(one.user_id)] = span.partition, record.offset
             except InvalidMessage:
                 continue
-    return found
+    return oldest
+
+
+def places_in(certificate: Mapping[str, Any]) -> dict[str, Place]:
+    """The places in `examples` that a certificate remembers; those of before remember none. Raises TypeError,
+    ValueError.
+    """
+    return {
+        digest: (int(partition), int(at)) for digest, (partition, at) in certificate.get("trainer_places", {}).items()
+    }
 
 
 def certificate(
@@ -201,6 +263,7 @@ def certificate(
     before: Mapping[str, Any],
     looked: Sequence[Check],
     audit: str,
+    places: Mapping[str, Place],
 ) -> dict[str, Any]:
     """What was held where and what became of it, without naming anybody; signed where `privacy.signing_key` is set.
 
@@ -210,12 +273,14 @@ def certificate(
         before: what was held, as `counted` says it.
         looked: the checks.
         audit: digest of the record of the audit log.
+        places: in `examples`, at which the trainer forgets, by digest.
     """
     body: dict[str, Any] = {
         "format": FORMAT,
         "world": settings.kafka.prefix,
         "erasures": [fact.model_dump(mode="json") for fact in facts.values()],
         "held_before": dict(before),
+        "trainer_places": dict(places),
         "checks": [one._asdict() for one in looked],
         "complete": all(one.ok for one in looked),
         "ends": {topic.name: _ends(settings, topic) for topic in (EVENTS, EXAMPLES, IDENTITIES)},

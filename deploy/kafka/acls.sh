@@ -6,7 +6,7 @@ kafka-acls "$@" --add --allow-principal User:streams --operation Read --topic it
 kafka-acls "$@" --add --allow-principal User:streams --operation Write --topic examples
 kafka-acls "$@" --add --allow-principal User:streams --operation Read --group streams
 kafka-acls "$@" --add --allow-principal User:trainer --operation Describe --topic events
-kafka-acls "$@" --add --allow-principal User:trainer --operation Read --topic examples
+kafka-acls "$@" --add --allow-principal User:trainer --operation Read --topic examples --topic erasures
 kafka-acls "$@" --add --allow-principal User:trainer --operation Read --operation Write --topic learning --topic model --topic model-deltas
 kafka-acls "$@" --add --allow-principal User:trainer --operation Write --topic dead-letters
 kafka-acls "$@" --add --allow-principal User:trainer --operation Read --group trainer

@@ -1,4 +1,4 @@
-"""What people may ask of what is known of them: to be forgotten, and to be used for some purposes and not for others.
+"""What people may ask of what is known of them: to be forgotten; and what is kept of that.
 
 Before: an app, or `headwater forget`. After: the workers, each of which acts on the topics by itself.
 """

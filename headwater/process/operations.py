@@ -19,6 +19,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -118,6 +119,7 @@ class Operations:
         self.port = 0
         self._ready = threading.Event()
         self._started = threading.Event()
+        self._parts_starting = 0
         self._trouble: str | None = None
         self._remark: str | None = None
         self._last_progress = (time.monotonic(), core_wait_s())
@@ -176,6 +178,17 @@ class Operations:
         self.progress()
         self._started.set()
 
+    @contextlib.contextmanager
+    def starting(self) -> Iterator[None]:
+        """For a part of the worker that begins its work later than the rest, such as the first model: it may stand
+        still for as long as a start may. From one thread alone.
+        """
+        self._parts_starting += 1
+        try:
+            yield
+        finally:
+            self._parts_starting -= 1
+
     def ready(self) -> None:
         """The worker has what it needs to do its work. It may still have to compile before it begins."""
         self.progress()
@@ -206,9 +219,10 @@ class Operations:
     def _stalled_for(self) -> str | None:
         """For how long nothing has moved that should have, in words, when that is too long."""
         idle, away = self._idle_s(), self.retry.away_s()
-        limit = self.settings.stall_s if self._started.is_set() else max(START_S, self.settings.stall_s)
+        starts = not self._started.is_set() or self._parts_starting > 0
+        limit = max(START_S, self.settings.stall_s) if starts else self.settings.stall_s
         if idle > limit:
-            what = "no progress" if self._started.is_set() else "no progress while starting"
+            what = "no progress while starting" if starts else "no progress"
             return f"{what} for {idle:.0f} s (limit {limit:.0f} s)"
         if not self._started.is_set() and away > self.settings.stall_s:
             return f"a server is away for {away:.0f} s (limit {self.settings.stall_s:.0f} s)"

@@ -48,6 +48,10 @@ class SequenceExpert(Expert):
         self._places: dict[int, int] = {}  # example of the block -> its row of the logits
         self._listed: dict[int, NDArray[np.float32]] = {}  # list of the block -> logits of its items that have a row
 
+    def known_users(self) -> set[str]:
+        """Whose windows are rehearsed."""
+        return {one for one in self.replay.users if one is not None}
+
     def forget_user(self, user_id: str) -> None:
         """No window of somebody is rehearsed any more."""
         self.replay.forget_user(user_id)

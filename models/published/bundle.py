@@ -277,11 +277,20 @@ class Bundle:
                 raise ValueError(f"{name} has places {where.min()}..{where.max()} of {end}")
             self._refuse_wild(name, fills[name], values, delta.capacity)
         for ids, start, size in self._runs():
-            if start in delta.rows or size in delta.rows:
-                (at, begins), (same, sizes) = delta.rows[start], delta.rows[size]
-                if not np.array_equal(at, same):
-                    raise ValueError(f"{start} and {size} are of other rows")
-                _refuse_beyond(start, begins, sizes, lengths[ids])
+            if {start, size} & (delta.rows.keys() | delta.dense.keys()):
+                _refuse_beyond(start, *self._told_runs(delta, start, size), lengths[ids])
+
+    def _told_runs(self, delta: Delta, start: str, size: str) -> tuple[Array, Array]:
+        """Where runs begin and how long they are, of rows that a delta tells of: both in one way. Raises ValueError."""
+        whole = [name in delta.dense for name in (start, size)]
+        if any(whole):
+            if not all(whole) or {start, size} & delta.rows.keys():
+                raise ValueError(f"{start} and {size} are of other rows")
+            return delta.dense[start], delta.dense[size]
+        (at, begins), (same, sizes) = delta.rows[start], delta.rows[size]
+        if not np.array_equal(at, same):
+            raise ValueError(f"{start} and {size} are of other rows")
+        return begins, sizes
 
     def _refuse_wild(self, name: str, fill: float | None, numbers: Array, capacity: int) -> None:
         """A table of row numbers may hold only those of rows: graph and loops would look there. Raises ValueError."""

@@ -116,6 +116,10 @@ class Habits:
             own.take(items[i], places[i], before, sizes)
             own.seen = number
 
+    def known(self) -> set[str]:
+        """Of whom a habit is kept."""
+        return {*self._own}
+
     def forget(self, user_id: str) -> None:
         """Of somebody, keep nothing."""
         self._own.pop(user_id, None)

@@ -168,6 +168,10 @@ class ShownLists(Part):
         self._tell_waiting()
         return found
 
+    def known_users(self) -> set[str]:
+        """Of whom a list, a reaction, a rate or a habit is kept."""
+        return self.waiting.known_users() | self.users.known() | self.habits.known()
+
     def forget_user(self, user_id: str) -> None:
         """Keep nothing of what somebody was shown and did with it."""
         self.waiting.forget_whole(user_id)

@@ -86,6 +86,10 @@ class ReactionRates:
             self._own[name].react(by)
         self.all.react(by)
 
+    def known(self) -> set[str]:
+        """Of whom a rate is kept."""
+        return {*self._own}
+
     def forget(self, name: str) -> None:
         """Of one, keep nothing; `all` has it still."""
         self._own.pop(name, None)

@@ -226,6 +226,10 @@ class Waiting:
         for one in [one for one in self._lists.get(user_id, {}).values() if not one.closed]:
             self._forget(one)
 
+    def known_users(self) -> set[str]:
+        """Of whom a list or a reaction is kept."""
+        return {*self._lists, *self._early, *(user_id for _, _, user_id, _ in self._due)}
+
     def forget_whole(self, user_id: str) -> None:
         """Drop all lists of somebody, closed ones too, and reactions that wait for one."""
         for one in list(self._lists.get(user_id, {}).values()):

@@ -98,6 +98,10 @@ class TeachingLimit:
             self._passed_over[user_id] = self._passed_over.get(user_id, 0) + 1
         return not over
 
+    def known_users(self) -> set[str]:
+        """Of whom a count is kept."""
+        return {*self._users, *self._passed_over}
+
     def forget_user(self, user_id: str) -> None:
         """Keep no count of somebody."""
         self._users.pop(user_id, None)

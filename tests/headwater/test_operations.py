@@ -67,6 +67,16 @@ def test_a_remark_stands_beside_what_a_worker_says_of_its_readiness(operations: 
     assert get(operations, "/readyz") == (200, "ready\n")
 
 
+def test_a_part_that_starts_later_than_the_rest_may_take_as_long_as_a_start() -> None:
+    one = Operations("tests", OperationsSettings(stall_s=0.01))
+    one.started()
+    one.ready()
+    eventually(lambda: one.stalled() is not None, what="it stands still")
+    with one.starting():
+        assert one.stalled() is None
+    assert (one.stalled() or "").startswith("no progress for")
+
+
 def test_metrics_are_those_of_the_workers_own_registry(operations: Operations) -> None:
     from prometheus_client import Counter
 

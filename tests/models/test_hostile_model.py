@@ -166,6 +166,18 @@ def test_arrays_that_do_not_fit_are_refused_before_anything_is_written(held: Bun
     assert ours.digest == delta.digest
 
 
+@pytest.mark.parametrize(("told", "why"), [(("start", "size"), "runs beyond"), (("start",), "of other rows")])
+def test_runs_that_a_delta_tells_whole_lie_within_their_pool(
+    held: Bundle, delta: Delta, told: tuple[str, ...], why: str
+) -> None:
+    ids = next(name for fills in held.pools.values() for name, fill in fills.items() if fill is None)
+    runs = [ids.replace("_ids", f"_{one}") for one in ("start", "size")]
+    rows = {name: given for name, given in delta.rows.items() if name not in runs}
+    wild = {name: np.full(delta.capacity, 10**6, held.weights[name].dtype) for name in runs if name.endswith(told)}
+    with pytest.raises(BundleError, match=why):  # before the digest is reckoned, which a sender may know, too
+        held.copy().apply(replace(delta, rows=rows, dense={**delta.dense, **wild}))
+
+
 @quick
 @given(st.data())
 def test_a_bundle_whose_files_say_anything_is_read_or_refused(

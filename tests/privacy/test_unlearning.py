@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import orjson
@@ -13,7 +15,8 @@ from tests.worlds.commands import headwater
 from tests.worlds.example_logs import SMALL_MODEL, append, catalogue, ring_records
 from tests.worlds.processes import LiveWorker, eventually, world_settings
 from tests.worlds.trainers import checkpoints, learning
-from trainer.checkpoints import state_digest
+from trainer.checkpoints import Checkpoints, state_digest
+from trainer.unlearning import Unlearning
 
 Start = Callable[..., LiveWorker]
 
@@ -88,6 +91,19 @@ def test_the_digest_is_that_of_a_run_which_never_saw_them_and_the_trainer_goes_o
     cut = orjson.loads(again.stdout)
     assert f"{end:020d}" in cut["cost"]["base"]  # the checkpoint of before, and not the beginning of the log
     assert (cut["digest"], cut["learned"], cut["left_out"]) == (before, 0, 25)
+
+
+def test_what_came_since_the_cost_was_shown_is_learned_and_what_is_passed_over_is_counted(settings: Settings) -> None:
+    ours = learning(settings)
+    append(ours, [*ring_records(50), b"not json"])
+    checkpoints_of = Checkpoints(ours.trainer.directory, logging.getLogger("test"))
+    with closing(checkpoints_of):
+        unlearning = Unlearning(ours, {"u3"}, checkpoints_of)
+        cost = unlearning.cost()
+        end = append(ours, ring_records(50, first_offset=100))
+        done = unlearning.run(cost)
+    assert (done.learned + done.left_out, done.passed_over) == (100, {"undecodable": 1})
+    assert f"{end:020d}" in done.path.name
 
 
 def test_without_the_beginning_of_the_log_it_says_what_is_missing(settings: Settings) -> None:

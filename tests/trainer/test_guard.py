@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import tempfile
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from headwater.examples import Example
+from headwater.examples import Example, Kind
 from models.config import ModelConfig
 from models.learner import Learner
 from models.published.bundle import Bundle
@@ -173,6 +174,26 @@ def test_comparing_changes_nothing_that_is_learned_and_cuts_of_the_log_nothing_t
     assert whole.outcomes == cut.outcomes
     digests = {one.publish(created_ms=0, full=True).digest for one in (alone, whole.learner, cut.learner)}
     assert len(digests) == 1
+
+
+def test_of_who_is_erased_no_query_is_kept_however_the_log_is_cut() -> None:
+    examples = wander(700, people=12)
+    whole, cut = (SameQueries(Learner(QUICK), 0.2, ROOM) for _ in range(2))
+    for one in (whole, cut):
+        stream(one, examples[:600])
+    asked = examples[600:]
+    gone = asked[0].user_id
+    erased = asked[-1]._replace(user_id=gone, history=(), kind=Kind.ERASED)
+    after = [one for one in asked if one.user_id != gone]
+    whole.learn([*asked, erased, *after])
+    for one in (*asked, erased, *after):
+        cut.learn([one])
+    for comparison in (whole, cut):
+        with contextlib.suppress(Refused):
+            comparison.check()
+        assert comparison.known_users()
+        assert gone not in comparison.known_users()
+    assert whole.outcomes == cut.outcomes
 
 
 def test_after_a_restart_the_live_model_is_not_asked_what_it_has_learned() -> None:

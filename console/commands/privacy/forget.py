@@ -104,7 +104,8 @@ def _forget(settings: Settings, user: str, wanted: ForgettingOptions) -> dict[st
 
     store = FeatureStore(settings.redis, settings.kafka.prefix)
     try:
-        ids = (user,) if wanted.alone else ids_of(store, user)
+        person = ids_of(store, user)
+        ids = (user,) if wanted.alone else person
         before = counted(settings, store, ids, lambda _: None)
     finally:
         store.close()
@@ -122,17 +123,24 @@ def _forget(settings: Settings, user: str, wanted: ForgettingOptions) -> dict[st
             "They stand in the topic erasures and will: does a streams worker run? Run this again afterwards for the "
             "certificate"
         )
-    looked = _looked(settings, facts, ids, wanted.wait)
-    return certificate(settings, facts, before, looked, audit.digest)
+    places: dict[str, tuple[int, int]] = {}
+    looked = _looked(settings, facts, person, places, wanted.wait)
+    return certificate(settings, facts, before, looked, audit.digest, places)
 
 
-def _looked(settings: Settings, facts: Mapping[str, ErasureFact], ids: tuple[str, ...], wait: float) -> list[Check]:
+def _looked(
+    settings: Settings,
+    facts: Mapping[str, ErasureFact],
+    person: tuple[str, ...],
+    places: dict[str, tuple[int, int]],
+    wait: float,
+) -> list[Check]:
     """The checks, once all hold or the time is over."""
     from console.privacy.forgetting import checks
 
     deadline = time.monotonic() + wait
     while True:
-        looked = list(checks(settings, facts, ids))
+        looked = list(checks(settings, facts, person, places))
         if all(one.ok for one in looked) or time.monotonic() > deadline:
             return looked
         time.sleep(LOOK_S)
@@ -142,20 +150,21 @@ def _verify(settings: Settings, path: Path, as_json: bool) -> None:
     import orjson
     from pydantic import ValidationError
 
-    from console.privacy.forgetting import Check, checks
+    from console.privacy.forgetting import Check, checks, places_in
     from headwater.errors import SettingsError
     from headwater.privacy import ErasureFact
 
     try:
         body = orjson.loads(path.read_bytes())
         facts = {fact.digest: fact for fact in map(ErasureFact.model_validate, body["erasures"])}
-    except (orjson.JSONDecodeError, ValidationError, KeyError, TypeError) as error:
+        places = places_in(body)
+    except (orjson.JSONDecodeError, ValidationError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise SettingsError(f"{path} is no certificate of an erasure ({type(error).__name__})") from error
     if body.get("world") != settings.kafka.prefix:
         raise SettingsError(
             f"{path} is of the world {body.get('world')!r}; this is {settings.kafka.prefix!r}: --prefix"
         )
-    looked = [*checks(settings, facts)]
+    looked = [*checks(settings, facts, places=places)]
     if settings.privacy.signing_key is not None:
         from models.published.signing import is_signed_by, public_key
 

@@ -73,3 +73,6 @@ def command(
         f"{done.learned:,} examples learned in {done.seconds:,.1f} s, {done.left_out:,} left out. The trainer goes on "
         f"from {done.path}\ndigest {done.digest}"
     )
+    if done.passed_over:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(done.passed_over.items()))
+        print(f"records passed over, which the trainer refuses, too: {reasons}")

@@ -1,0 +1,47 @@
+"""What a certificate of an erasure looks at, and when it says that all is as it has to be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from console.privacy.forgetting import from_before, trainer_check
+from headwater.privacy import Erased, fact_of
+from streams.features.identity import ALONE, Link, Links
+
+UNTIL = 1000
+NOTHING: dict[str, Any] = {"history": [], "shown": [], "reacted": [], "undos": [], "undone": []}
+
+
+@pytest.mark.parametrize("part", list(NOTHING))
+def test_each_part_of_a_state_is_looked_at(part: str) -> None:
+    for time_ms, found in ((UNTIL, [part]), (UNTIL + 1, [])):
+        held = {"state": {**NOTHING, part: [{"time_ms": time_ms}]}, "attributes": {}}
+        assert from_before(held, ALONE, UNTIL, told_since=False) == found
+
+
+def test_attributes_and_links_are_looked_at_and_those_of_since_are_a_new_users() -> None:
+    held = {"state": None, "attributes": {"plan": "family"}}
+    link = Link(UNTIL, offset=3, partition=0, linked=1)
+    assert from_before(held, Links({}, {"guest": link}), UNTIL, told_since=False) == ["attributes", "links"]
+    assert from_before(held, Links({"bob": link._replace(time_ms=UNTIL + 1)}, {}), UNTIL, told_since=True) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "committed", "oldest", "ok"),
+    [
+        ((0, 41), {0: 42}, {}, True),
+        ((0, 41), {0: 41}, {}, False),  # the checkpoint is of before it
+        (None, {0: 90}, {0: 80}, True),  # retention has taken it, and the checkpoint is of beyond that
+        (None, {0: 70}, {0: 80}, False),
+        (None, {0: 90}, {0: 0}, False),  # the log is whole, and does not hold it
+        (None, {}, {0: 0}, True),  # there is no trainer
+    ],
+)
+def test_the_trainer_is_beyond_the_place_that_is_remembered_or_beyond_what_retention_took(
+    place: tuple[int, int] | None, committed: dict[int, int], oldest: dict[int, int], ok: bool
+) -> None:
+    fact = fact_of("ann", Erased(UNTIL, 0, 7))
+    places = {} if place is None else {fact.digest: place}
+    assert trainer_check({fact.digest: fact}, places, committed, oldest).ok is ok
