@@ -86,7 +86,7 @@ def main() -> None:
     logging.basicConfig(level=logging.ERROR, format="%(name)s: %(message)s")
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what it logs about retries, errors of ours say better
     try:
-        app()
+        app(prog_name="headwater")  # also for `python -m console`
     except HeadwaterError as error:
         print(f"headwater: {error}", file=sys.stderr)
         sys.exit(2)

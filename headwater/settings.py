@@ -169,7 +169,7 @@ class KafkaSettings(_Section):
                     "bootstrap",
                     "{broker} is not host:port. Give host:port of each broker, separated by commas; an IPv6 address in "
                     "brackets, [::1]:9092",
-                    {"broker": repr(broker)},
+                    {"broker": "a broker that is not shown, for it has an @," if "@" in bootstrap else repr(broker)},
                 )
         return ",".join(brokers)
 
@@ -576,8 +576,10 @@ SECRET_WORDS = ("password", "secret", "token")
 
 
 def _masked(problem: Any, at: Sequence[str]) -> str:
-    """The value of a problem, unless it may be a secret: by name, or because its name is unknown (sasl_pasword)."""
+    """The value of a problem, unless it may be a secret: by name, because its name is unknown (sasl_pasword), or as an
+    address that has a login.
+    """
     secret = not {"url", "bundles"}.isdisjoint(at) or any(word in name for name in at for word in SECRET_WORDS)
-    if secret or problem["type"] == "extra_forbidden" or len(at) < 2:
+    if secret or problem["type"] == "extra_forbidden" or len(at) < 2 or "@" in str(problem["input"]):
         return "a value that is not shown"
     return repr(problem["input"])

@@ -8,6 +8,7 @@ from typing import Protocol
 from pydantic import TypeAdapter, ValidationError
 
 from headwater.errors import SettingsError
+from headwater.process.masks import address_text
 from headwater.settings import BundlesAddress
 from models.files import sync_directory, write_synced
 
@@ -90,7 +91,7 @@ def open_place(url: str) -> BackupPlace:
     try:
         address: Path | str = TypeAdapter(BundlesAddress).validate_python(url)
     except ValidationError as error:
-        raise SettingsError(f"{url:.200} {error.errors()[0]['msg']}") from error
+        raise SettingsError(f"{address_text(url):.200} {error.errors()[0]['msg']}") from None  # its text has the URL
     if isinstance(address, Path):
         return FolderFiles(address)
     from models.published.stores.objects import ObjectFiles

@@ -101,7 +101,8 @@ def restore(
     kafka = settings.kafka
     if logs and group_runs(kafka, GROUP):
         raise HeadwaterError(
-            f"streams workers run (the group {kafka.prefix}{GROUP} has members): stop all workers first"
+            f"streams workers run (the group {kafka.prefix}{GROUP} has members): stop all workers first (`headwater "
+            "up`: stop it, and run `headwater up --servers-only`)"
         )
     for kind, _ in backup.frames():  # all of it is whole before anything is written
         if kind.partition(":")[0] not in KINDS:

@@ -88,21 +88,24 @@ class Refill:
         self._erased = ErasedUsers({})
         self._ghosts: dict[str, Ghost] = {}
 
-    def run(self, *, clear: bool = False, slot: int | None = None) -> Refilled:
+    def run(
+        self, *, clear: bool = False, slot: int | None = None, begin: Callable[[], object] = lambda: None
+    ) -> Refilled:
         """Make again what the store lacks.
 
         Parameters
             clear: take away first what is there, of all slots or of the one. Where a run that cleared was killed, the
                 next one does not clear.
             slot: of which.
+            begin: called when nothing is refused any more, and nothing changed yet.
         """
         store, kafka = self._store, self._settings.kafka
         try:
             if group_runs(kafka, GROUP):
                 raise HeadwaterError(
                     f"streams workers run (the group {kafka.prefix}{GROUP} has members), and would write beside this. "
-                    "Stop them, and start them again afterwards; or let them do it: they fold again what the store "
-                    "lost, more slowly"
+                    "Stop them, and start them again afterwards (`headwater up`: stop it, and run `headwater up "
+                    "--servers-only`); or let them do it: they fold again what the store lost, more slowly"
                 )
             if slot is not None and slot not in store.slots.all:
                 raise HeadwaterError(f"there is no slot {slot}: redis.shards is {store.slots.count}, so 0 to "
@@ -112,6 +115,8 @@ class Refill:
             committed = committed_offsets(kafka, GROUP, GROUP_READ)
             if clear:
                 self._refuse_uncommitted(committed)
+            begin()
+            if clear:
                 store.erase(slot)
             store.claim()
             store.keep_erased(self._erased.facts.values())

@@ -2,7 +2,9 @@
 
 Before: `headwater audit features`. After: nothing is changed; it reads, and touches no consumer group. The states of a
 slot hold every event at or below its marks and none above (`store.values.Reading`), so what the topic says up to there
-is what they must be, whatever is written meanwhile. `streams.audit` compares a world that stands still, whole.
+is what they must be, whatever is written meanwhile. Marks that lie below what the group has committed tell of a store
+that lost what it had: a store without marks agrees with everything. `streams.audit` compares a world that stands
+still, whole.
 """
 
 from __future__ import annotations
@@ -10,17 +12,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import NamedTuple
 
 from headwater.errors import InvalidMessage
-from headwater.kafka import read_partitions
+from headwater.kafka import BoundedReader, read_partitions
+from headwater.kafka.groups import committed_offsets
 from headwater.privacy import Erased
 from headwater.settings import Settings
-from headwater.topics import EVENTS
+from headwater.topics import EVENTS, IDENTITIES, ITEMS, USERS, Topic
 from headwater.wire import EventRow
 from streams.audit import Place, read_as_folded, refused_places, state_differences
 from streams.erasing import erased_users
 from streams.features.decay import Decay
 from streams.features.fold import Limits, fold_batch
+from streams.features.marks import lost_records
 from streams.features.state import UserState
 from streams.features.store import FeatureStore
 
@@ -33,7 +38,19 @@ ROWS = 5000
 NAMED = 100
 """Differences that are named; the others are counted."""
 
+MARKED = (EVENTS, ITEMS, USERS, IDENTITIES)
+"""Topics whose records the store has up to its marks."""
+
+GROUP = "streams"
+
 Marks = Mapping[int, int]
+
+
+class Lacking(NamedTuple):
+    """Of a topic, how many of the records that the group has committed are not in the store."""
+
+    lost: int
+    of: int
 
 
 @dataclass
@@ -46,6 +63,7 @@ class RunningAudit:
         older: users of whom the topic does not hold all events any more: not judged.
         differing: users that are other than the topic says; `differences` names the first.
         deleted: partition of `events` -> its oldest offset, where there were older ones.
+        lacking: by topic, where the store is behind what the group `streams` has committed.
     """
 
     users: int = 0
@@ -54,11 +72,12 @@ class RunningAudit:
     differing: int = 0
     differences: list[str] = field(default_factory=list)
     deleted: dict[int, int] = field(default_factory=dict)
+    lacking: dict[str, Lacking] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
-        """Nothing differs."""
-        return not self.differing
+        """Nothing differs, and nothing is lacking."""
+        return not self.differing and not self.lacking
 
 
 @dataclass
@@ -106,9 +125,9 @@ def audit_running(settings: Settings) -> RunningAudit:
     """
     store = FeatureStore(settings.redis, settings.kafka.prefix)
     try:
+        found = RunningAudit(lacking=_lacking(settings, store))
         snapshot = _Snapshot(store)
         snapshot.read()
-        found = RunningAudit()
         dead = refused_places(settings)  # after the marks: whatever was refused below them is there
         expected, spread = _folded(settings, snapshot, dead, found)
     finally:
@@ -116,6 +135,26 @@ def audit_running(settings: Settings) -> RunningAudit:
     for user in expected.keys() | snapshot.states.keys() | snapshot.odd.keys():
         _compare(f"{store.slots.user('u', user)}", user, expected.get(user), snapshot, user in spread, found)
     return found
+
+
+def _lacking(settings: Settings, store: FeatureStore) -> dict[str, Lacking]:
+    committed = committed_offsets(settings.kafka, GROUP, MARKED)  # before the marks, which never fall behind it
+    found = {}
+    for topic in MARKED:
+        own = committed.get(topic.name, {})
+        lost, of = _behind(settings, topic, own, store.standing(topic).marks()) if own else (0, 0)
+        if lost:
+            found[topic.name] = Lacking(lost, of)
+    return found
+
+
+def _behind(settings: Settings, topic: Topic, committed: Marks, marks: Marks) -> tuple[int, int]:
+    """How many records of those that the group has committed and the log still holds the store has not; and of them."""
+    with BoundedReader(settings.kafka, topic) as reader:
+        spans = reader.spans(end=committed)
+    begins, ends = {one.partition: one.oldest for one in spans}, {one.partition: one.end for one in spans}
+    of = sum(max(0, one.end - one.oldest) for one in spans)
+    return sum(lost_records(marks, committed, begins, ends).values()), of
 
 
 def _folded(
@@ -163,7 +202,8 @@ def _compare(
 ) -> None:
     state, odd = snapshot.states.get(user), snapshot.odd.get(user)
     here = expected.count if expected is not None else 0
-    if found.deleted and state is not None and state.count > here:
+    restored = not snapshot.marks.get(user)  # beside a log that is new; marks that are lost otherwise are lacking
+    if (found.deleted or restored) and state is not None and state.count > here:
         found.older += 1
         return
     found.users += 1

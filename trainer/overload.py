@@ -12,6 +12,7 @@ share that would leave a quarter of the time free: so it neither flutters nor wa
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import NamedTuple
 
@@ -126,7 +127,9 @@ class Overload:
         fast = self._example_s or FAST_SHARE * self._block_s / self._block
         return min(max((BUSY / examples_per_s - fast) * self._block / self._block_s, 0.0), 1.0)
 
-    def decide(self, now_s: float, behind_s: float, examples_per_s: float, share: float) -> ShareVerdict | None:
+    def decide(
+        self, now_s: float, behind_s: float, examples_per_s: float, share: float, waiting: float = math.inf
+    ) -> ShareVerdict | None:
         """What is to hold from now on; None where all stays as it is.
 
         Parameters
@@ -134,9 +137,14 @@ class Overload:
             behind_s: how far behind learning is.
             examples_per_s: that came lately.
             share: in force.
+            waiting: examples that wait; where it is less than a block, as of single events after a pause, that is none
+                too many, however late they are.
         """
         if not self.most_behind_s:
             return ShareVerdict(1.0, "off") if share < 1.0 else None
+        if share == 1.0 and waiting < self._block:
+            self._kept_up_since = None
+            return None
         if behind_s > self.most_behind_s / 2:
             self._kept_up_since = None
             there_is = self.affordable(examples_per_s * (1.0 + behind_s / self.most_behind_s))

@@ -11,6 +11,7 @@ pin; the trainer then publishes a fresh bundle at once.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from headwater.errors import BundleError
 from headwater.events import now_ms
@@ -23,8 +24,11 @@ from trainer.registry import Registry
 __all__ = ["resume", "rollback"]
 
 
-def rollback(settings: Settings, version: int) -> Announcement:
+def rollback(settings: Settings, version: int, begin: Callable[[], object] = lambda: None) -> Announcement:
     """Make the bundle of an older version live and keep it so until `resume`.
+
+    Parameters
+        begin: called when nothing is refused any more, and nothing changed yet.
 
     Returns
         What was announced.
@@ -33,10 +37,10 @@ def rollback(settings: Settings, version: int) -> Announcement:
         BundleError: there is no such bundle (the message lists those there are), or it is damaged.
         Unavailable: Kafka does not answer, or the store of bundles.
     """
-    return _announce(settings, version, pinned=True)
+    return _announce(settings, version, pinned=True, begin=begin)
 
 
-def resume(settings: Settings) -> Announcement:
+def resume(settings: Settings, begin: Callable[[], object] = lambda: None) -> Announcement:
     """Make the newest bundle live and let the trainer publish again.
 
     Returns
@@ -45,10 +49,10 @@ def resume(settings: Settings) -> Announcement:
     Raises
         BundleError, Unavailable: as `rollback`.
     """
-    return _announce(settings, None, pinned=False)
+    return _announce(settings, None, pinned=False, begin=begin)
 
 
-def _announce(settings: Settings, version: int | None, *, pinned: bool) -> Announcement:
+def _announce(settings: Settings, version: int | None, *, pinned: bool, begin: Callable[[], object]) -> Announcement:
     writer = producer(settings.kafka)
     try:
         bundles = open_store(settings.trainer.bundles)
@@ -65,6 +69,7 @@ def _announce(settings: Settings, version: int | None, *, pinned: bool) -> Annou
             follow_from = registry.delta_end() if pinned else found.delta_offset
             changed = {"pinned": pinned, "delta_offset": follow_from, "published_time": now_ms()}
             announced = found.model_copy(update=changed)
+            begin()
             registry.set_live(announced)
         finally:
             registry.close()

@@ -137,7 +137,8 @@ class Sharing:
         if self._denied or place.offset < self._waiting_at_start or self._decisions.shares.after(place) is not None:
             return
         rate = self._behind.rate() * self._per_record
-        verdict = self._overload.decide(now_s, self.behind_s, rate, self.share)
+        waiting = (log.end - place.offset) * self._per_record
+        verdict = self._overload.decide(now_s, self.behind_s, rate, self.share, waiting)
         if verdict is not None:
             self._write(verdict)
         elif self.share < 1.0 and now_s - self._said_s > SAID_EVERY_S:

@@ -61,8 +61,10 @@ def command(
     from trainer.rollback import resume as resume_newest
     from trainer.rollback import rollback
 
-    write_audit(settings.kafka, "rollback", {"resume": True} if version is None else {"version": version})
-    announced = resume_newest(settings) if version is None else rollback(settings, version)
+    def audited() -> None:
+        write_audit(settings.kafka, "rollback", {"resume": True} if version is None else {"version": version})
+
+    announced = resume_newest(settings, audited) if version is None else rollback(settings, version, audited)
     if as_json:
         print(announced.encode().decode())
     elif resume:

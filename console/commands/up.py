@@ -1,5 +1,7 @@
 """`headwater up`: broker, store and workers on this machine, until Ctrl-C. What they hold is kept in the data folder.
 
+With `--servers-only` no worker runs: what restores, rebuilds or unlearns wants the servers, and the workers stopped.
+
 Before: a person. After: `console.local.supervisor`, and `addresses.json` for the other commands.
 """
 
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 USUAL_PORTS = (9092, 6379)
 """Where clients look for Kafka and Redis unless told otherwise; taken when free."""
 
+EXAMPLES = ("produce{where} visitor-1 film-42 click", "recommend{where} visitor-1 --explain", "doctor{where}")
+MENDING = ("restore{where} URL --key FILE", "rebuild features{where}", "unlearn{where} USER", "accept-gap{where}")
+"""What may be typed beside it: with workers, and without."""
+
 
 def command(
     data: Annotated[Path, typer.Option(metavar="DIR", help="Folder that keeps everything.")] = DEFAULT_DATA,
@@ -33,13 +39,16 @@ def command(
         str | None, typer.Option(metavar="URL", help="Use this Redis or Valkey instead of the embedded store.")
     ] = None,
     prefix: Prefix = None,
+    servers_only: Annotated[
+        bool, typer.Option("--servers-only", help="No workers: for restore, rebuild, unlearn and accept-gap.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the addresses as one JSON object when all is ready.")
     ] = False,
 ) -> None:
     """Run everything on this machine, until Ctrl-C. Data is kept between starts."""
     from console.local.addresses import Addresses, running_addresses, servers_to_run
-    from console.local.supervisor import Supervisor, stopping_signals
+    from console.local.supervisor import WORKERS, Supervisor, stopping_signals
     from headwater.errors import SettingsError
 
     out = printer(stderr=as_json)
@@ -50,6 +59,11 @@ def command(
             f"`headwater up` runs already on {data}, as process {running.pid}: use it, stop it, or give another --data"
         )
     servers = servers_to_run(data, kafka, redis, prefix)
+    if servers_only and not (servers.embedded_kafka or servers.embedded_redis):
+        raise SettingsError(
+            "--servers-only runs the embedded broker and store, and others are given for both: leave "
+            "`headwater up` out, and give the command --kafka and --redis (or the settings)"
+        )
     data.mkdir(parents=True, exist_ok=True)
     out.print(f"Starting in {data} ...")
     supervisor = Supervisor(
@@ -59,6 +73,7 @@ def command(
         embedded_redis=servers.embedded_redis,
         say=lambda line: out.print(line, style="yellow", markup=False),
         ports=(usual_port(USUAL_PORTS[0]), usual_port(USUAL_PORTS[1])),
+        names=() if servers_only else WORKERS,
     )
     with stopping_signals(), supervisor:
         try:
@@ -67,7 +82,7 @@ def command(
             pass
         finally:
             Addresses.remove(data)
-            out.print("\nStopping: the workers finish what they began ...")
+            out.print("\nStopping ..." if servers_only else "\nStopping: the workers finish what they began ...")
     out.print(f"Stopped. Everything is kept in {data}.")
 
 
@@ -144,7 +159,8 @@ def _print_addresses(out: Console, supervisor: Supervisor, servers: Servers) -> 
     for name, worker in supervisor.workers.items():
         table.add_row(name, f"{worker.url}/metrics")
     table.add_row("logs", str(supervisor.logs))
-    out.print("[bold green]Headwater is up.[/]", "" if not prefix else f"World: {prefix}")
+    what = "Headwater is up." if supervisor.workers else "Broker and store are up; no worker runs."
+    out.print(f"[bold green]{what}[/]", "" if not prefix else f"World: {prefix}")
     out.print(table)
     if servers.embedded_kafka:
         out.print(
@@ -152,7 +168,7 @@ def _print_addresses(out: Console, supervisor: Supervisor, servers: Servers) -> 
         )
     where = "" if supervisor.directory == DEFAULT_DATA.resolve() else f" --data {supervisor.directory}"
     out.print("\nIn another terminal:")
-    out.print(f"  headwater produce{where} visitor-1 film-42 click", style="cyan")
-    out.print(f"  headwater recommend{where} visitor-1 --explain", style="cyan")
-    out.print(f"  headwater doctor{where}", style="cyan")
-    out.print("Ctrl-C stops everything and keeps the data.")
+    for words in EXAMPLES if supervisor.workers else MENDING:
+        out.print(f"  headwater {words.format(where=where)}", style="cyan", markup=False)
+    then = "" if supervisor.workers else f" Then start the workers: headwater up{where}"
+    out.print(f"Ctrl-C stops everything and keeps the data.{then}")

@@ -18,7 +18,15 @@ from console.local import DEFAULT_DATA
 from headwater.errors import SettingsError
 from headwater.settings import Settings, load_settings
 
-__all__ = ["Addresses", "Servers", "located_settings", "running_addresses", "servers_to_run", "workers_of"]
+__all__ = [
+    "Addresses",
+    "Servers",
+    "located_settings",
+    "running_addresses",
+    "servers_to_run",
+    "trainer_directory",
+    "workers_of",
+]
 
 FILE_NAME = "addresses.json"
 
@@ -83,8 +91,25 @@ def workers_of(settings: Settings, directory: Path) -> dict[str, str]:
     return running.workers if running is not None and running.serves(settings) else {}
 
 
-def _refuse_login(redis: str | None) -> None:
+def trainer_directory(data: Path) -> Path:
+    """Where the trainer of the `headwater up` of this folder has its checkpoints, running or not; what the settings
+    name comes before. Raises SettingsError.
+    """
+    plain = load_settings().trainer
+    if "directory" in plain.model_fields_set:
+        return plain.directory
+    running = running_addresses(data)
+    return data / "trainer" if running is None else Path(running.checkpoints)
+
+
+def _refuse_login(kafka: str | None, redis: str | None) -> None:
     """A command line is no place for a password: everybody on the machine sees it."""
+    if kafka is not None and "@" in kafka:
+        raise SettingsError(
+            "--kafka has a login in it, which `ps` shows to everybody here. Give host:port, and set "
+            "kafka.security_protocol, kafka.sasl_username and kafka.sasl_password_file "
+            "(HEADWATER_KAFKA__SASL_USERNAME, HEADWATER_KAFKA__SASL_PASSWORD_FILE)"
+        )
     if redis is not None and ":" in redis.partition("://")[2].rpartition("@")[0]:
         raise SettingsError(
             "--redis has a password in it, which `ps` shows to everybody here. Leave it out, and set redis.username "
@@ -94,13 +119,14 @@ def _refuse_login(redis: str | None) -> None:
 
 def located_settings(kafka: str | None, redis: str | None, prefix: str | None, data: Path) -> Settings:
     """The settings that a command works with, its servers found as the module says. Raises SettingsError."""
-    _refuse_login(redis)
+    _refuse_login(kafka, redis)
     given: dict[str, dict[str, Any]] = {"kafka": {}, "redis": {}, "trainer": {}, "serving": {}}
     plain = load_settings()
     running = running_addresses(data)
     if running is None and data != DEFAULT_DATA and kafka is None and "bootstrap" not in plain.kafka.model_fields_set:
         raise SettingsError(
-            f"nothing runs in {data}. Start it with `headwater up --data {data}`, or name a broker with --kafka."
+            f"nothing runs in {data}. Start it with `headwater up --data {data}` (with --servers-only for a restore, "
+            "rebuild or unlearn), or name a broker with --kafka."
         )
     if running is not None and kafka is None and "bootstrap" not in plain.kafka.model_fields_set:
         given["kafka"]["bootstrap"] = running.kafka
@@ -140,7 +166,7 @@ def servers_to_run(
 
     What the trainer writes goes into `data`, unless it has another place. Raises SettingsError.
     """
-    _refuse_login(redis)
+    _refuse_login(kafka, redis)
     plain = load_settings()
     given: dict[str, dict[str, Any]] = {"kafka": {}, "redis": {}, "trainer": {}, "serving": {}}
     if kafka is not None:

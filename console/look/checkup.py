@@ -95,6 +95,7 @@ def _running(settings: Settings, running: Addresses | None) -> Finding:
     if running is None:
         return Finding("up", "ok", f"no `headwater up` runs on this folder; {unasked}")
     text = f"`headwater up` runs on {running.data}, process {running.pid}"
+    text += "" if running.workers else ", broker and store alone: --servers-only"
     if not running.serves(settings):
         text += f", for another world (prefix {running.prefix!r} at {running.kafka}); {unasked}"
     return Finding("up", "ok", text, detail={"pid": running.pid, "data": running.data})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from headwater.errors import SettingsError
+from headwater.errors import AccessDenied, SettingsError
 
 __all__ = ["Finding", "ago", "spelled", "unseen"]
 
@@ -43,6 +43,9 @@ def unseen(name: str, error: Exception) -> Finding:
             "(kafka-acls --add --operation Describe ...), or run doctor as one who has them",
             cause="this Kafka user may not see it",
         )
+    if isinstance(error, AccessDenied):  # asked again, it is refused again
+        text, there, remedy = str(error).partition("). ")
+        return Finding(name, "unseen", f"could not be looked at: {text}{')' if there else ''}", remedy)
     remedy = "" if isinstance(error, SettingsError) else "try again; see its log"  # such an error says it itself
     return Finding(name, "unseen", f"could not be looked at: {error or type(error).__name__}", remedy)
 

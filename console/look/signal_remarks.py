@@ -15,6 +15,7 @@ from typing import Literal
 
 from console.look.signal_census import TypeSeen
 from headwater.events import EVENT_TYPE_PATTERN
+from headwater.privacy import FORGET
 from headwater.signals import DEFAULTS, Meaning, Signal, Signals
 
 __all__ = ["Remark", "remarks", "toml_of"]
@@ -81,6 +82,7 @@ def remarks(stream: Mapping[str, TypeSeen], given: Mapping[str, Signal], *, serv
         given: the settings `[signals.NAME]`.
         served: whether the engine sends its own lists as exposures (`serving.exposures`).
     """
+    stream = {kind: seen for kind, seen in stream.items() if kind != FORGET}  # ours
     signals = Signals(given)
     found = [*_settings(given, stream)]
     unknown: list[str] = []

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from console.privacy.held import in_store, records_about
+from console.privacy.held import in_store, is_kept, records_about
 from headwater.errors import InvalidMessage
 from headwater.events import now_ms
 from headwater.examples import Example, Kind, unpack
@@ -302,7 +302,8 @@ def counted(
     settings: Settings, store: FeatureStore, ids: Sequence[str], progress: Callable[[str], None]
 ) -> dict[str, Any]:
     """How much is held of these ids, and until when the topics keep it."""
-    states = [one["state"] for one in in_store(store, ids).values()]
+    by_id = in_store(store, ids)
+    states = [one["state"] for one in by_id.values()]
     kept = [one for one in states if isinstance(one, dict)]
     topics: dict[str, Any] = {}
     for topic in (EVENTS, REQUESTS, RECOMMENDATIONS, EXAMPLES, USERS, IDENTITIES):
@@ -313,6 +314,7 @@ def counted(
         topics[topic.name] = {"records": many, "last_is_kept_until": until or None}
     return {
         "ids": len(ids),
+        "known": is_kept(by_id) or any(one["records"] for one in topics.values()),
         "histories": len(kept),
         "history_entries": sum(len(one["history"]) for one in kept),
         "shown": sum(len(one["shown"]) for one in kept),

@@ -29,7 +29,7 @@ from headwater.topics import (
 from streams.features.state import UserState
 from streams.features.store import FeatureStore, Reading
 
-__all__ = ["held_about", "ids_of", "in_store", "records_about"]
+__all__ = ["held_about", "ids_of", "in_store", "is_held", "is_kept", "records_about"]
 
 
 def ids_of(store: FeatureStore, user: str) -> tuple[str, ...]:
@@ -62,6 +62,19 @@ def held_about(settings: Settings, user: str, progress: Callable[[str], None] = 
         "topics": topics,
         "not_here": NOT_HERE,
     }
+
+
+def is_held(found: Mapping[str, Any]) -> bool:
+    """Whether `held_about` found anything; where a topic could not be read, who knows."""
+    several = found["topics"].values()
+    return is_kept(found["store"]["by_id"]) or any(one.get("records") or "missing" in one for one in several)
+
+
+def is_kept(by_id: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether the store has anything of these ids, and be it that they were forgotten, of what `in_store` says."""
+    return any(
+        one["state"] or one["attributes"] or one["forgotten"] or any(one["links"].values()) for one in by_id.values()
+    )
 
 
 NOT_HERE = [

@@ -7,13 +7,14 @@ refused is left out: the dead letter has it.
 
 from __future__ import annotations
 
+import re
 import secrets
 import traceback
 from hashlib import blake2b
 
 from headwater.errors import HeadwaterError, InvalidMessage
 
-__all__ = ["UserMask", "error_text", "key_text", "show_user_ids", "traceback_text", "user_text"]
+__all__ = ["UserMask", "address_text", "error_text", "key_text", "show_user_ids", "traceback_text", "user_text"]
 
 NOT_OF_USERS = ("i", "item", "marks", "low")
 """Kinds of keys of the store whose names hold no user id."""
@@ -45,6 +46,19 @@ user_text = UserMask()
 def show_user_ids(shown: bool) -> None:
     """Whether this process's log names users as they are."""
     user_text.shown = shown
+
+
+def address_text(address: str) -> str:
+    """A URL as messages may show it: without login and query, which may hold passwords and signatures.
+
+    >>> address_text("s3://key:secret@bucket/x"), address_text("a://u:p/w#@h/x?sig=s"), address_text("s3://bucket/x")
+    ('s3://...@bucket/x', 'a://...@h/x?...', 's3://bucket/x')
+    """
+    scheme, there, rest = address.partition("://")
+    if not there:
+        return address
+    _login, at, rest = rest.rpartition("@")
+    return f"{scheme}://{'...@' if at else ''}{re.sub(r'[?].*', '?...', rest)}"
 
 
 def key_text(key: str) -> str:

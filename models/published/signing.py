@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64decode, b64encode
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ def canonical(body: dict[str, Any]) -> bytes:
 
 def private_key(path: Path) -> Ed25519PrivateKey:
     """The key of a PEM file. Raises SettingsError for what holds none."""
+    _require_library()
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -39,6 +41,7 @@ def private_key(path: Path) -> Ed25519PrivateKey:
 
 def public_key(path: Path) -> Ed25519PublicKey:
     """The public key of a PEM file that holds it, or its private one. Raises SettingsError."""
+    _require_library()
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
@@ -52,6 +55,11 @@ def public_key(path: Path) -> Ed25519PublicKey:
 
 
 MAKE = "make one with `openssl genpkey -algorithm ed25519 -out FILE`"
+
+
+def _require_library() -> None:
+    if find_spec("cryptography") is None:
+        raise SettingsError("signatures take the package cryptography: pip install 'headwater-engine[signing]'")
 
 
 def _read(path: Path, load: Any) -> Any:

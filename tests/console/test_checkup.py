@@ -508,6 +508,8 @@ def test_what_may_not_be_seen_is_not_taken_for_missing() -> None:
 
     one = unseen("lag", GroupAuthorizationFailedError("group streams"))
     assert (one.state, one.cause) == ("unseen", "this Kafka user may not see it")
+    told = "Redis at h:1 refuses us (WRONGPASS invalid password). Correct user and password"
+    assert unseen("store", AccessDenied(told)).remedy == "Correct user and password"
     assert "Describe" in one.remedy
 
 

@@ -16,6 +16,7 @@ from console.look.signal_census import census
 from console.look.signal_remarks import Remark, remarks, toml_of
 from headwater.client import Client
 from headwater.events import Event
+from headwater.privacy import FORGET
 from headwater.settings import Settings
 from headwater.signals import Signal
 from headwater.wire import EventRow
@@ -101,7 +102,7 @@ def test_stars_without_thresholds_are_noted_with_thresholds_that_fit_their_scale
 
 
 def test_what_nobody_has_given_a_meaning_is_told_in_one_line_and_what_is_done_with_no_item_for_itself() -> None:
-    searches, unknown = found(events("view", "look_closer", "zoom", "search_for_poi"))
+    searches, unknown = found(events("view", "look_closer", "zoom", "search_for_poi", FORGET))  # the last is ours
     assert (searches.type, searches.write) == ("search_for_poi", '[signals.search_for_poi]\nmeans = "context"')
     assert unknown.text.startswith("nobody has given a meaning to look_closer (30), zoom (30): each event counts")
     assert toml_of([unknown]) == '[signals.look_closer]\nmeans = "positive"\n\n[signals.zoom]\nmeans = "positive"'

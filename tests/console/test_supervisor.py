@@ -127,12 +127,12 @@ def test_a_worker_that_cannot_start_is_an_error_with_the_end_of_its_log_and_noth
 
 
 @contextlib.contextmanager
-def up(data: Path, **env: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+def up(data: Path, *words: str, **env: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """A running `headwater up --json`, with more environment, and what it printed."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
     with (data.parent / "up.err").open("a") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "console", "up", "--data", str(data), "--json"],
+            [sys.executable, "-m", "console", "up", "--data", str(data), "--json", *words],
             cwd=ROOT,
             env={**clean, MARK: str(data), **env},
             stdout=subprocess.PIPE,
@@ -178,6 +178,23 @@ def test_sigterm_unwinds_what_was_started() -> None:
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_broker_and_store_run_without_workers_for_what_mends(data: Path) -> None:
+    where = ("--data", str(data))
+    away = headwater("rebuild", "features", *where)
+    assert (away.returncode, "--servers-only" in away.stderr) == (2, True)
+    with up(data, "--servers-only") as (process, told):
+        assert told["workers"] == {}
+        assert processes_marked(str(data))
+        done = headwater("rebuild", "features", *where)
+        assert (done.returncode, "lacks nothing" in done.stdout) == (0, True), done.stderr
+        odd = headwater("rebuild", "features", "--clear", "--shard", "7", *where)
+        assert (odd.returncode, "there is no slot 7" in odd.stderr) == (2, True)
+        log = headwater("audit", "log", *where).stdout.splitlines()
+        assert len(log) == 1, "what was refused is no deed"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
 
 
 @pytest.mark.timeout(240)

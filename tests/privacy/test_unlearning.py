@@ -64,6 +64,14 @@ def test_the_digest_is_that_of_a_run_which_never_saw_them_and_the_trainer_goes_o
     learned_all(worker, ours, len(values))
     assert state_digest(checkpoints(ours)[0]) != wanted
 
+    empty = tmp_path / "empty"
+    refused = headwater("unlearn", "u3", "--yes", "--directory", str(empty), **environment(ours))
+    assert (refused.returncode, f"{empty} has no checkpoint" in refused.stderr) == (2, True), refused.stderr
+    assert not empty.exists()
+    nobody = headwater("unlearn", "u3-misspelt", "--yes", **environment(ours))
+    assert (nobody.returncode, "is the id right?" in nobody.stderr) == (1, True)
+    assert not headwater("audit", "log", **environment(ours)).stdout, "what was refused is no deed"
+
     done = headwater("unlearn", "u3", "--yes", "--json", **environment(ours))
     assert done.returncode == 0, done.stderr + done.stdout
     said = orjson.loads(done.stdout)

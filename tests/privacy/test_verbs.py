@@ -9,6 +9,7 @@ from pathlib import Path
 import orjson
 from kafka import TopicPartition
 
+from console.look.cluster import is_missing
 from headwater import Client
 from headwater.kafka import admin_client
 from headwater.privacy import digest_of
@@ -72,6 +73,16 @@ def test_a_person_is_shown_forgotten_and_looked_for_again(settings: Settings, wo
     }  # fmt: skip
     assert counts["examples"] > 0
 
+    for words in (("export", "ada-lovelance"), ("forget", "ada-lovelance", "--yes")):
+        nobody = headwater(*words, *data, **env)
+        assert (nobody.returncode, "is the id right?" in nobody.stderr) == (1, True), nobody.stderr
+    assert headwater("export", "ada-lovelace", **{**env, "HEADWATER_KAFKA__PREFIX": "typo-of-ours."}).returncode == 2
+    assert is_missing(settings.kafka.model_copy(update={"prefix": "typo-of-ours."}), AUDIT)
+    assert headwater("rollback", "99999999", **env).returncode == 2
+    bad = {**env, "HEADWATER_PRIVACY__SIGNING_KEY": str(tmp_path / "no-key.pem")}
+    assert headwater("forget", "ada-lovelace", "--yes", *data, **bad).returncode == 2
+    assert keys_that_name(settings, "ada-lovelace"), "without a key for the certificate nobody is forgotten"
+
     done = headwater("forget", "ada-lovelace", "--yes", "--json", *data, **env)
     assert done.returncode == 0, done.stderr + done.stdout
     certificate = orjson.loads(done.stdout)
@@ -95,6 +106,10 @@ def test_a_person_is_shown_forgotten_and_looked_for_again(settings: Settings, wo
     Path(path).write_bytes(orjson.dumps({**body, "complete": False}))
     forged = headwater("forget", "--verify", path, **env)
     assert (forged.returncode, forged.stdout.count("wrong")) == (1, 1), forged.stdout
+    unsigned = environment(settings)
+    assert "not checked: signature" in headwater("forget", "--verify", path, **unsigned).stdout
+    named = headwater("forget", "--verify", path, "--public-key", str(key), **unsigned)
+    assert (named.returncode, named.stdout.count("wrong")) == (1, 1), named.stdout
     twice = headwater("forget", "ada-lovelace", "--yes", *data, **env)
     assert twice.returncode == 0, twice.stderr
     assert folded_all(settings).ok

@@ -98,6 +98,38 @@ def test_a_backup_that_was_made_beside_running_workers_passes_its_drill(made: Ma
         assert not store.prefixes("drill")
 
 
+def test_a_backup_that_lacks_the_model_is_incomplete(made: Made, tmp_path: Path) -> None:
+    url = str(tmp_path / "backups")
+    elsewhere = {"HEADWATER_TRAINER__DIRECTORY": str(tmp_path / "t"), "HEADWATER_TRAINER__BUNDLES": str(tmp_path / "m")}
+    env = {**made.env, **elsewhere}
+    done = headwater("backup", "make", url, **env)
+    assert (done.returncode, done.stdout.count("INCOMPLETE: no ")) == (1, 2), done.stdout + done.stderr
+    looked = headwater("backup", "verify", url, **env)
+    assert (looked.returncode, looked.stdout.endswith("incomplete\n")) == (1, True), looked.stdout + looked.stderr
+    assert headwater("backup", "make", url, "--without-model", **env).returncode == 0
+
+
+def test_a_backup_that_is_not_there_is_told_with_those_that_are(made: Made, tmp_path: Path) -> None:
+    missing = headwater("backup", "list", str(tmp_path / "no-such-disk"))
+    assert (missing.returncode, "there is no folder" in missing.stderr) == (2, True)
+    other = headwater("restore", str(made.folder / "backups"), "--name", "nope", **made.env)
+    assert (other.returncode, made.backup.name in other.stderr) == (2, True), other.stderr
+
+
+def test_leave_for_a_gap_is_given_to_a_trainer_that_stands_still(made: Made, tmp_path: Path) -> None:
+    nowhere = headwater("accept-gap", "--directory", str(tmp_path / "typo"))
+    assert (nowhere.returncode, "has no checkpoint" in nowhere.stderr) == (2, True)
+    assert not (tmp_path / "typo").exists()
+    running = headwater("accept-gap", "--directory", str(made.settings.trainer.directory))
+    assert (running.returncode, "belongs to a running trainer" in running.stderr) == (2, True)
+    folder = tmp_path / "data" / "trainer"
+    folder.mkdir(parents=True)
+    (folder / "checkpoint-00000000000000000007.ckpt").touch()
+    given = headwater("accept-gap", "--data", str(tmp_path / "data"))  # no server is asked
+    assert given.returncode == 0, given.stderr
+    assert (folder / "accept-gap").exists()
+
+
 def test_a_world_that_was_lost_goes_on_where_it_was(made: Made) -> None:
     """Disk and store are gone, Kafka is there: what came after the backup is read again."""
     settings = made.settings

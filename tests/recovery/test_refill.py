@@ -20,6 +20,7 @@ from headwater.users import User
 from headwater.wire import encode
 from streams.audit import audit
 from streams.refill import Refill
+from streams.running_audit import audit_running
 from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.streams import (
     committed_all,
@@ -117,6 +118,9 @@ def test_a_store_is_made_again_as_it_was(
             assert 0 < done.events < before["states"].__len__() * 60
             assert dump(settings) == before
         store.erase()
+    assert {"events", "items", "users"} <= audit_running(settings).lacking.keys(), (
+        "an empty store is not as it should be"
+    )
     looks: list[str] = []
 
     def killed(topic: str, read: int, of: int) -> None:
@@ -128,6 +132,10 @@ def test_a_store_is_made_again_as_it_was(
     with pytest.raises(KeyboardInterrupt):
         Refill(settings, killed).run()
     assert all(" records" in look for look in looks)
+    half = audit_running(settings)
+    assert half.lacking.keys() == {"events"}
+    assert 0 < half.lacking["events"].lost < half.lacking["events"].of
+    assert not half.ok
     with storing(settings) as store:
         store.tell_rebuilding(looks[-1])
     assert looks[-1] in {one.name: one.text for one in examine(settings, None)}["rebuild"]

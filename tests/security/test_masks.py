@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from console.cli import app
 from headwater import Client
-from headwater.errors import InvalidMessage
+from headwater.errors import InvalidMessage, SettingsError
 from headwater.kafka import producer
 from headwater.process.masks import UserMask, error_text, show_user_ids, traceback_text
 from headwater.settings import KafkaSettings, Settings, load_settings
@@ -145,6 +145,27 @@ def test_settings_that_are_printed_show_no_secret() -> None:
     made = load_settings(kafka=kafka, redis={"url": f"redis://ann:{SECRET}@h:1", "sentinel_password": SECRET})
     for told in (repr(made), str(made), made.model_dump_json(), repr(made.kafka.model_dump())):
         assert "canary" not in told
+
+
+@pytest.mark.parametrize(
+    ("words", "env"),
+    [
+        (("backup", "make", "s3://k:canary@b/x"), {}),
+        (("backup", "make", "az://c/x?sig=canary"), {}),
+        (("backup", "list", "https://user:canary/#@h/x"), {}),
+        (("topics", "--kafka", "SASL://bob:canary@h:9092"), {}),
+        (("topics",), {"HEADWATER_KAFKA__BOOTSTRAP": "h:1,SASL://bob:canary,x@h:9092"}),
+    ],
+    ids=str,
+)
+def test_an_address_with_a_login_is_refused_and_not_shown(
+    words: tuple[str, ...], env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    done = CliRunner().invoke(app, words)
+    assert isinstance(done.exception, SettingsError)
+    assert "canary" not in done.output + "".join(traceback.format_exception(done.exception))
 
 
 def test_a_password_on_a_command_line_is_refused() -> None:

@@ -97,6 +97,12 @@ def test_what_took_long_while_others_had_the_machine_does_not_keep_the_share_dow
     assert trainer.share == 1.0
 
 
+def test_single_events_that_are_late_after_a_pause_are_not_more_than_can_be_learned() -> None:
+    policy = Overload(0.5, BLOCK)
+    assert policy.decide(0.0, 3600.0, 1.0, 1.0, waiting=BLOCK - 1) is None
+    assert policy.decide(0.0, 3600.0, 1.0, 1.0, waiting=BLOCK) == (0.0, "behind")
+
+
 def test_without_a_bound_all_is_learned_and_a_share_from_before_ends() -> None:
     policy = Overload(0.0, BLOCK)
     assert policy.decide(0.0, 3600.0, 1e6, 1.0) is None

@@ -30,6 +30,7 @@ def command(*, servers: ServerOptions, as_json: Json = False) -> None:
             "differing": found.differing,
             "differences": found.differences,
             "deleted_below": {f"{partition}": oldest for partition, oldest in found.deleted.items()},
+            "lacking": {name: one._asdict() for name, one in found.lacking.items()},
         }
         print(orjson.dumps(shown).decode())
     else:
@@ -37,13 +38,27 @@ def command(*, servers: ServerOptions, as_json: Json = False) -> None:
             print(difference)
         if found.differing > SHOWN:
             print(f"and {found.differing - SHOWN:,} more (--json names {len(found.differences):,})")
-        verdict = "ok" if found.ok else f"{found.differing:,} differ: `headwater rebuild features` makes them again"
+        again = "headwater rebuild features --clear" if found.differing else "headwater rebuild features"
+        told = [f"{one.lost:,} of {one.of:,} records of {name}" for name, one in found.lacking.items()]
+        if told:
+            print(f"{', '.join(told)} are not in the store: {again}")
+        verdict = f"{found.differing:,} differ: {again}" if found.differing else "as the topic says"
+        verdict = "ok" if found.ok else verdict
         print(f"{found.users:,} users, {found.events:,} events at or below their marks: {verdict}")
+        if not found.ok:
+            print("(with the streams workers stopped; `headwater up`: stop it, and run `headwater up --servers-only`)")
+        if found.differing:
+            print(
+                "(--clear makes only what events holds now: where that was lost, made anew beside a restored store, or "
+                "cut by retention, restore a backup instead)"
+            )
         if found.older:
             print(
                 f"not judged: {found.older:,} users with events that the topic no longer holds (deleted below "
                 + ", ".join(f"{oldest:,} of partition {partition}" for partition, oldest in found.deleted.items())
                 + ")"
+                if found.deleted
+                else f"not judged: {found.older:,} users with events of a log that was before this one"
             )
     if not found.ok:
         raise typer.Exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -23,14 +24,20 @@ def command(
     """Everything held about a person, in the store and in the topics, with where each part is and until when."""
     import orjson
 
-    from console.privacy.held import held_about
+    from console.look.cluster import must_exist
+    from console.privacy.held import held_about, is_held
     from headwater.privacy import digest_of
     from headwater.privacy.audit_log import write_audit
+    from headwater.topics import EVENTS
 
     settings = servers.settings()
-    write_audit(settings.kafka, "export", {"users": [digest_of(user)]}, by)
+    must_exist(settings.kafka, EVENTS)
     with printer(stderr=True).status("reading ...") as shown:
         found = held_about(settings, user, lambda topic: shown.update(f"reading {topic} ..."))
+    if not is_held(found):
+        print(f"nothing is held of {user!r}: is the id right?", file=sys.stderr)
+        raise typer.Exit(1)
+    write_audit(settings.kafka, "export", {"users": [digest_of(user)]}, by)
     text = orjson.dumps(found, option=orjson.OPT_INDENT_2)
     if to is None:
         print(text.decode())

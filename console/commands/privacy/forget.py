@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -34,6 +35,7 @@ class ForgettingOptions:
     ] = None
     wait: Annotated[float, typer.Option(min=0, help="Longest wait for the workers, in seconds.")] = 30.0
     by: Annotated[str | None, typer.Option(metavar="NAME", help="Who asks, for the audit log.")] = None
+    even_unknown: Annotated[bool, typer.Option("--even-unknown", help="Also where nothing is held of that id.")] = False
 
 
 @grouped
@@ -45,6 +47,9 @@ def command(
     wanted: ForgettingOptions,
     verify: Annotated[
         Path | None, typer.Option(metavar="CERT", help="Look again whether what a certificate says holds.")
+    ] = None,
+    public_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="PEM of the key that must have signed CERT.")
     ] = None,
     servers: ServerOptions,
     as_json: Json = False,
@@ -58,15 +63,16 @@ def command(
 
     if (user is None) == (verify is None):
         raise typer.BadParameter("give an id, or --verify CERT")
+    if public_key is not None and verify is None:
+        raise typer.BadParameter("--public-key goes with --verify CERT; what signs is privacy.signing_key")
     settings = servers.settings()
     if verify is not None:
-        _verify(settings, verify, as_json)
+        _verify(settings, verify, public_key or settings.privacy.signing_key, as_json)
         return
     assert user is not None
     _refuse_odd(user, wanted.until)
-    body = _forget(settings, user, wanted)
     folder = servers.data / CERTIFICATES
-    folder.mkdir(parents=True, exist_ok=True)
+    body = _forget(settings, user, wanted, folder)
     path = folder / f"{body['erasures'][0]['digest'][:12]}-{time.strftime('%Y%m%dT%H%M%S')}.json"
     path.write_bytes(orjson.dumps(body, option=orjson.OPT_INDENT_2) + b"\n")
     if as_json:
@@ -95,13 +101,21 @@ def _refuse_odd(user: str, until: int | None) -> None:
         )
 
 
-def _forget(settings: Settings, user: str, wanted: ForgettingOptions) -> dict[str, Any]:
+def _forget(settings: Settings, user: str, wanted: ForgettingOptions, folder: Path) -> dict[str, Any]:
+    """What may be refused comes before the first word that is written: nobody is forgotten without a certificate."""
+    from console.look.cluster import must_exist
     from console.privacy.forgetting import ask, awaited, certificate, counted
     from console.privacy.held import digests_of, ids_of
-    from headwater.errors import Unavailable
+    from headwater.errors import SettingsError, Unavailable
     from headwater.privacy.audit_log import write_audit
+    from headwater.topics import EVENTS
     from streams.features.store import FeatureStore
 
+    if settings.privacy.signing_key is not None:
+        from models.published.signing import private_key
+
+        private_key(settings.privacy.signing_key)
+    must_exist(settings.kafka, EVENTS)
     store = FeatureStore(settings.redis, settings.kafka.prefix)
     try:
         person = ids_of(store, user)
@@ -109,10 +123,17 @@ def _forget(settings: Settings, user: str, wanted: ForgettingOptions) -> dict[st
         before = counted(settings, store, ids, lambda _: None)
     finally:
         store.close()
+    if not before.pop("known") and not wanted.even_unknown:
+        told = f"nothing is held of {user!r}: is the id right? (--even-unknown forgets it all the same)"
+        print(told, file=sys.stderr)
+        raise typer.Exit(1)
     if not wanted.yes:
         named = ", ".join(ids[:10]) + (f" and {len(ids) - 10} more" if len(ids) > 10 else "")
         entries = before["history_entries"]
         typer.confirm(f"Forget {named} ({entries:,} entries of history)? It cannot be undone", abort=True, err=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise SettingsError(f"{folder}, where the certificate is kept, cannot be written to: mend that, or give --data")
     digests = digests_of(ids)
     audit = write_audit(settings.kafka, "forget", {"users": digests}, wanted.by)
     since = ask(settings, ids, wanted.until)
@@ -146,7 +167,7 @@ def _looked(
         time.sleep(LOOK_S)
 
 
-def _verify(settings: Settings, path: Path, as_json: bool) -> None:
+def _verify(settings: Settings, path: Path, key: Path | None, as_json: bool) -> None:
     import orjson
     from pydantic import ValidationError
 
@@ -165,17 +186,27 @@ def _verify(settings: Settings, path: Path, as_json: bool) -> None:
             f"{path} is of the world {body.get('world')!r}; this is {settings.kafka.prefix!r}: --prefix"
         )
     looked = [*checks(settings, facts, places=places)]
-    if settings.privacy.signing_key is not None:
+    signature = body.get("signature")
+    signer = str(signature.get("key_id")) if isinstance(signature, dict) else "none"
+    unchecked = []
+    if key is not None:
         from models.published.signing import is_signed_by, public_key
 
-        good = is_signed_by(body, public_key(settings.privacy.signing_key))
-        looked.append(
-            Check("it is signed by privacy.signing_key", good, body.get("signature", {}).get("key_id", "none"))
+        looked.append(Check(f"it is signed by {key}", is_signed_by(body, public_key(key)), signer))
+    elif signature is not None:
+        unchecked.append(
+            f"signature by key {signer}, so nobody knows whether the certificate was changed: --public-key FILE "
+            "(or privacy.signing_key)"
         )
+    else:
+        unchecked.append("signature, there is none: whoever has the file may have changed it")
     if as_json:
-        print(orjson.dumps({"ok": all(one.ok for one in looked), "checks": [one._asdict() for one in looked]}).decode())
+        told = {"ok": all(one.ok for one in looked), "checks": [one._asdict() for one in looked]}
+        print(orjson.dumps({**told, "not_checked": unchecked}).decode())
     else:
         _print_checks([one._asdict() for one in looked])
+        for what in unchecked:
+            print(f"not checked: {what}")
     if not all(one.ok for one in looked):
         raise typer.Exit(1)
 

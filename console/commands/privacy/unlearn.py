@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from console.commands.option_groups import grouped
 from console.commands.options import Json, KafkaOptions
 from console.printing import printer
+
+if TYPE_CHECKING:
+    from headwater.settings import Settings
 
 
 @grouped
@@ -44,10 +48,13 @@ def command(
     from trainer.unlearning import Unlearning
 
     settings = servers.settings()
-    checkpoints = Checkpoints(directory or settings.trainer.directory, logging.getLogger("headwater.unlearn"))
+    folder = _folder(settings, directory, servers.data)
+    checkpoints = Checkpoints(folder, logging.getLogger("headwater.unlearn"))
     try:
         unlearning = Unlearning(settings, frozenset(users), checkpoints)
         cost = unlearning.cost()
+        if not cost.of_person and not cost.oldest:  # else retention may have taken theirs
+            _exit_unknown(users)
         if cost.oldest > 0 and not accept_gap:
             raise HeadwaterError(
                 f"the log of examples begins at record {cost.oldest:,}: retention has taken those before, so that what "
@@ -76,3 +83,37 @@ def command(
     if done.passed_over:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(done.passed_over.items()))
         print(f"records passed over, which the trainer refuses, too: {reasons}")
+
+
+def _exit_unknown(users: list[str]) -> None:
+    who = " or ".join(map(repr, users))
+    print(f"nothing is held of {who} in the log of examples: is the id right?", file=sys.stderr)
+    raise typer.Exit(1)
+
+
+def _folder(settings: Settings, directory: Path | None, data: Path) -> Path:
+    """The trainer's directory, before anything is made there. Raises SettingsError where it can't be that of this
+    world's trainer, or where that runs; Unavailable."""
+    from console.local import DEFAULT_DATA
+    from console.local.addresses import trainer_directory, workers_of
+    from console.look.cluster import must_exist
+    from headwater.errors import SettingsError
+    from headwater.kafka.groups import committed_offsets
+    from headwater.topics import EXAMPLES
+    from trainer.examples_log import GROUP
+
+    if "trainer" in workers_of(settings, data):
+        raise SettingsError(
+            f"the trainer runs, in the `headwater up` of {data}: stop that, run `headwater up --servers-only` in its "
+            "place, and this again"
+        )
+    must_exist(settings.kafka, EXAMPLES)
+    found = directory or (settings.trainer.directory if data == DEFAULT_DATA else trainer_directory(data))
+    newest = max(found.glob("checkpoint-*.ckpt"), default=None)
+    done = committed_offsets(settings.kafka, GROUP, [EXAMPLES])[EXAMPLES.name].get(0)
+    if newest is None and done is not None:
+        raise SettingsError(
+            f"{found} has no checkpoint, and this world's trainer has made some (it is at record {done:,} of "
+            "examples): name its folder, --directory, or that of its `headwater up`, --data"
+        )
+    return found

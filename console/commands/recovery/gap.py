@@ -31,7 +31,12 @@ def command(
     checkpoint, in what it publishes and in `headwater doctor`. With --events it is the streams workers that go on: the
     log of events that is there is folded from its beginning, and of who was forgotten the time counts from then on.
     """
+    import logging
+
+    from console.local.addresses import trainer_directory
+    from headwater.errors import SettingsError
     from headwater.privacy.audit_log import write_audit
+    from trainer.checkpoints import Checkpoints
     from trainer.gap import Leave, accept_gap
 
     if events:
@@ -43,7 +48,15 @@ def command(
         several = ", ".join(f"[{partition}]@{mark}" for partition, mark in marks.items())
         print(f"the marks {several} of another log of events are forgotten: start the streams workers")
         return
-    leave = accept_gap(
-        directory or servers.settings().trainer.directory, Leave.ANOTHER_LOG if another_log else Leave.GAP
-    )
+    folder = directory or trainer_directory(servers.data)  # no server is asked
+    if not any(folder.glob("checkpoint-*.ckpt")):
+        raise SettingsError(
+            f"{folder} has no checkpoint, so no trainer goes on from there: name its folder, --directory, or that of "
+            "its `headwater up`, --data. A trainer that begins anew needs no leave"
+        )
+    checkpoints = Checkpoints(folder, logging.getLogger("headwater.gap"))  # refuses beside a trainer that runs
+    try:
+        leave = accept_gap(folder, Leave.ANOTHER_LOG if another_log else Leave.GAP)
+    finally:
+        checkpoints.close()
     print(f"{leave} is written: start the trainer, which uses it up and goes on where the log of examples begins")

@@ -54,8 +54,11 @@ def features(
             print(f"{topic}: {read:,} of {of:,} records, {now - began:.0f} s", file=sys.stderr, flush=True)
 
     settings = servers.settings()
-    write_audit(settings.kafka, "rebuild", {"what": "features", "shard": shard, "clear": clear})
-    done = Refill(settings, progress).run(clear=clear, slot=shard)
+
+    def audited() -> None:
+        write_audit(settings.kafka, "rebuild", {"what": "features", "shard": shard, "clear": clear})
+
+    done = Refill(settings, progress).run(clear=clear, slot=shard, begin=audited)
     seconds = time.monotonic() - began
     if as_json:
         print(orjson.dumps({**asdict(done), "seconds": round(seconds, 3)}).decode())
