@@ -64,7 +64,7 @@ def _deltas(setup: Setup, made: Supervisor, items: int) -> Row:
     assembler = DeltaAssembler()
     for _ in range(setup.few):
         paced(EVENTS_PER_S, seconds, send)
-        values = [value for _, value, _ in deltas.read(1.0)]
+        values = [value for _, value, _ in deltas.read_for(1.0)]
         sent.append(sum(map(len, values)) / seconds / 1000)
         whole = [delta for value in values if (delta := assembler.add(value)) is not None]
         said.append(sum(map(_bytes, whole)) / seconds / 1000)

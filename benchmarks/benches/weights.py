@@ -58,7 +58,7 @@ def measured(setup: Setup) -> list[Row]:
         for _ in range(turns):
             before = set(served)
             paced(EVENTS_PER_S, seconds, send)
-            said = [read_delta_headers(list(headers.items())) for _, _, headers in deltas.read(0.5)]
+            said = [read_delta_headers(list(headers.items())) for _, _, headers in deltas.read_for(0.5)]
             cut |= {one.version: float(one.published_ms) for one in said}
             newer = {version: at for version, at in dict(served).items() if version not in before}
             waits, alone = waits_of(cut, newer, [one.version for one in said if one.part == 0])

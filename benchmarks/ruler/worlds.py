@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from kafka.partitioner.default import murmur2
 
 from benchmarks.ruler.registry import Setup
@@ -204,6 +204,15 @@ def paced(rate: float, seconds: float, send: Callable[[int], None]) -> float:
     return began
 
 
+Answered = tuple[bytes | None, bytes, dict[str, bytes]]
+
+
+def _answered(record: Message) -> Answered:
+    if record.error():
+        raise RuntimeError(str(record.error()))
+    return record.key(), record.value() or b"", dict(record.headers() or [])
+
+
 class Replies:
     """Reads what comes from now on in partition 0 of a topic."""
 
@@ -215,14 +224,14 @@ class Replies:
         end = self._reader.get_watermark_offsets(TopicPartition(name, 0), timeout=30)[1]
         self._reader.assign([TopicPartition(name, 0, end)])
 
-    def read(self, within_s: float) -> Sequence[tuple[bytes | None, bytes, dict[str, bytes]]]:
-        """Key, value and headers of those that came within the time."""
-        found = []
-        for record in self._reader.consume(1000, within_s):
-            if record.error():
-                raise RuntimeError(str(record.error()))
-            found.append((record.key(), record.value() or b"", dict(record.headers() or [])))
-        return found
+    def read(self, within_s: float) -> Sequence[Answered]:
+        """Key, value and headers of what is there, as soon as there is any; none where none comes within the time."""
+        first = self._reader.poll(within_s)
+        return [] if first is None else [_answered(one) for one in (first, *self._reader.consume(1000, 0))]
+
+    def read_for(self, seconds: float) -> Sequence[Answered]:
+        """Key, value and headers of all that comes within so long."""
+        return [_answered(one) for one in self._reader.consume(1_000_000, seconds)]
 
     def close(self) -> None:
         """Let go."""
