@@ -289,7 +289,7 @@ class TrainerSettings(_Section):
         default="auto", description="cuda asked for and not there is an error."
     )
     seed: int = Field(default=0, ge=0, description="Seeds every random choice of the trainer.")
-    threads: int = Field(default=1, ge=1, description="CPU threads of torch, and of numpy in the trainer.")
+    threads: int = Field(default=1, ge=1, description="CPU threads of torch.")
     yields: bool = Field(
         default=True,
         description="Run on processor time that nobody else wants; false where the trainer has a machine to itself.",
@@ -337,7 +337,7 @@ class ServingSettings(_Section):
     provider: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="ONNX Runtime provider; cuda not there is an error."
     )
-    threads: int = Field(default=1, ge=1, description="Intra-op threads of ONNX Runtime, and of numpy in serving.")
+    threads: int = Field(default=1, ge=1, description="Intra-op threads of ONNX Runtime.")
     batch_requests: int = Field(default=32, ge=1, description="Most requests answered in one graph run.")
     exclude_seen: tuple[str, ...] = Field(
         default=("auto",),

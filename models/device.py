@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 import torch
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from headwater.errors import SettingsError
 
-__all__ = ["choose_device", "use_threads"]
-
-
-def use_threads(count: int) -> None:
-    """Let torch and numpy's BLAS use so many threads each.
-
-    The learner's products are small: where BLAS takes a thread a core, these spin for twice the processor time.
-    """
-    torch.set_num_threads(count)
-    threadpool_limits(count, "blas")
+__all__ = ["choose_device"]
 
 
 def choose_device(asked: str) -> str:

@@ -57,6 +57,7 @@ from models.shown.lists import ShownLists
 from models.shown.showings import Tired, times_shown, tired_facts, tired_of, unanswered
 from models.taught.pace import LearningPace, in_share
 from models.taught.teaching import TeachingLimit
+from models.threads import blas_on_one_thread
 
 __all__ = ["Learner", "Scored", "compile_loops"]
 
@@ -137,6 +138,7 @@ class Learner:
             SettingsError: cuda is asked for and not there.
         """
         self.device = choose_device(device)
+        blas_on_one_thread()
         for part in self.parts.all:
             part.move(self.device)
 

@@ -32,6 +32,7 @@ from models.published.bundle import Bundle, Prepared
 from models.published.delta import Delta
 from models.published.names import ALONE, EXPERTS, SAID, SCORES
 from models.published.opinions import Opinions, dense, few_of
+from models.threads import blas_on_one_thread
 from serving.catalogue import Catalogue
 from serving.ranker import SecondStage, SecondStageCounts
 from serving.rules import Rows
@@ -229,6 +230,7 @@ class Scorer:
     """
 
     def __init__(self, catalogue: Catalogue, provider: Provider = "auto", threads: int = 1) -> None:
+        blas_on_one_thread()
         self.catalogue = catalogue
         self.all_items = Rows(catalogue)
         self.threads = threads

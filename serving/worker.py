@@ -20,7 +20,6 @@ from contextlib import ExitStack
 
 from kafka import ConsumerRebalanceListener, TopicPartition
 from kafka.structs import OffsetAndMetadata
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from headwater.errors import HeadwaterError, Stalled, Unavailable
 from headwater.kafka import consumer, producer, take_part
@@ -63,7 +62,6 @@ class ServingWorker:
         self.settings = settings
         self.operations = operations
         catalogue, surfaces = Catalogue(), Surfaces(settings.surfaces)
-        threadpool_limits(settings.serving.threads, "blas")  # else numpy's products spin on every core
         self.scorer = Scorer(catalogue, settings.serving.provider, settings.serving.threads)
         self.metrics = ServingMetrics(operations.registry, self.scorer)
         self.store = FeatureStore(settings.redis, settings.kafka.prefix)

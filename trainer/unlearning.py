@@ -16,13 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from headwater.errors import CheckpointError, InvalidMessage
 from headwater.examples import CatalogueEntry, Example, unpack
 from headwater.kafka import end_offsets, read_partitions
 from headwater.settings import Settings
 from headwater.topics import EVENTS, EXAMPLES
 from models.config import model_config
-from models.device import choose_device, use_threads
+from models.device import choose_device
 from models.learner import Learner, compile_loops
 from trainer.checkpoints import Checkpoints, state_digest
 from trainer.examples_log import Progress, refuse_beyond
@@ -139,7 +141,7 @@ class Unlearning:
         """
         began, trainer = time.monotonic(), self.settings.trainer
         device = choose_device(trainer.device)
-        use_threads(trainer.threads)
+        torch.set_num_threads(trainer.threads)
         if cost.base is None:
             config = model_config(self.settings.model.given, self.settings.signals)
             learner = Learner(config, trainer.seed, device)
@@ -208,7 +210,7 @@ class Unlearning:
         if not timed or not examples:
             return 0.0
         compile_loops()
-        use_threads(self.settings.trainer.threads)
+        torch.set_num_threads(self.settings.trainer.threads)
         scratch = Learner(model_config(self.settings.model.given, self.settings.signals), 0, "cpu")
         half = len(timed) // 2
         scratch.learn(timed[:half])

@@ -20,6 +20,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from headwater.errors import BundleError, HeadwaterError, SettingsError, Unavailable
 from headwater.events import now_ms
 from headwater.examples import CatalogueEntry, Example, Kind
@@ -30,7 +32,7 @@ from headwater.security.parties import TRAINER
 from headwater.settings import Settings
 from headwater.topics import LEARNING
 from models.config import differences, model_config
-from models.device import choose_device, use_threads
+from models.device import choose_device
 from models.experts.reserved import give_back
 from models.learner import Learner, compile_loops
 from models.published.bundle import Bundle
@@ -81,7 +83,7 @@ class TrainerWorker:
     def open(self) -> None:
         """Restore the learner and find its place in the log. Raises CheckpointError when there is none."""
         settings, log, retry = self.settings, self.operations.log, self.operations.retry
-        use_threads(settings.trainer.threads)
+        torch.set_num_threads(settings.trainer.threads)
         self.learner, extra = _restore(settings, self.checkpoints)
         restored = "progress" in extra
         progress = Progress.from_json(extra["progress"]) if restored else None

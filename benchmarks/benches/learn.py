@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
+import torch
+
 from benchmarks.bare_torch import BareSteps, SasRecSteps
 from benchmarks.learned import USERS, WARM_BLOCKS, learner_of, some, zipf_examples
 from benchmarks.ruler import Bar, Beside, Row, Setup, in_turns
 from headwater.examples import Example
 from models.config import ModelConfig
-from models.device import use_threads
 from models.learner import Learner, compile_loops
 
 SIZES, BLOCKS = (1700, 10_000, 100_000), 20
@@ -20,7 +21,7 @@ FLAT = "10,000 items"
 def measured(setup: Setup) -> Iterator[Row]:
     """By processor time, one thread; every item has been seen before, histories are full at every size, and each block
     is learned whole."""
-    use_threads(1)
+    torch.set_num_threads(1)
     compile_loops()
     setup.left(
         "RecTools is left out: its newest release wants numpy below 2 and would take ours away; SASRec of the same "

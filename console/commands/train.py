@@ -67,10 +67,11 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Learn a file's history; the trainer goes on from there. Run again after a kill, it takes up where it was."""
+    import torch
 
     from console.local.addresses import servers_to_run
     from models.config import model_config
-    from models.device import choose_device, use_threads
+    from models.device import choose_device
     from models.sequence.rehearsal import Plan
     from trainer.pretraining import HistoryTraining
 
@@ -80,7 +81,7 @@ def command(
         raise typer.BadParameter(f"--device {learning.device!r}: choose of cpu, cuda, auto")
     settings = servers_to_run(data).settings
     chosen = opened_source([source], settings, SourceOptions(file=reading, rows=rows))
-    use_threads(settings.trainer.threads)
+    torch.set_num_threads(settings.trainer.threads)
     rate = learning.learning_rate
     with _checkpoints(learning.directory or settings.trainer.directory) as checkpoints:
         training = HistoryTraining(
