@@ -60,7 +60,7 @@ READ = (
     "zscore",
 )
 WRITE = (
-    "set", "del", "unlink", "hset", "hincrby", "hdel", "zadd", "zrem", "watch", "unwatch", "multi", "exec", "discard",
+    "set", "del", "unlink", "hset", "hdel", "zadd", "zrem", "watch", "unwatch", "multi", "exec", "discard",
 )  # fmt: skip
 
 STREAMS = Party(

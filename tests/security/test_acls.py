@@ -199,7 +199,7 @@ def test_the_printed_script_is_what_kafka_acls_takes(guarded: Guarded, tmp_path:
 
 def test_a_command_of_redis_that_is_missing_is_named_before_anything_is_damaged(guarded: Guarded) -> None:
     with closing(redis.Redis(port=guarded.store.port, username="owner", password="pw-owner")) as owner:
-        for name, command in (("streams", "hincrby"), ("streams", "del"), ("serving", "zscore")):
+        for name, command in (("streams", "hset"), ("streams", "del"), ("serving", "zscore")):
             owner.execute_command("ACL", "SETUSER", name, f"-{command}")
             store = FeatureStore(in_store(guarded.store, name), PREFIX)
             told = rf"it may not run {command.upper()} on keys {PREFIX}\*.*'{name}'.*headwater acls --redis"

@@ -12,6 +12,9 @@
 --       {'applied', key, ...} when these keys held what no statistics are: they begin anew with this batch.
 --
 -- The marks make it idempotent: a second run of the same arguments finds them moved and answers 'marks'.
+-- What it writes are whole values, never "add": Redis before 7.2 cuts an append-only file that a crash has torn within a
+-- transaction, and at its next start takes the first half of that for a part of the one that follows. Written once more,
+-- values do no harm.
 -- Redis undoes nothing of a script that fails half-way: so nothing after the first write may fail, whatever a key holds.
 
 local marks, landmark, popular = KEYS[1], KEYS[2], KEYS[3]
@@ -76,20 +79,26 @@ local function number(text)
     return value and value > -HUGE and value < HUGE and value or nil -- neither NaN nor infinity
 end
 
--- A count that is back at nothing goes. A field that holds no number begins anew.
-local function counted(key, field, by)
-    local count = redis.pcall('HINCRBY', key, field, by)
-    if type(count) == 'table' then
-        reply[#reply + 1] = key
-        redis.call('HDEL', key, field)
-        count = tonumber(by)
-        if count > 0 then
-            redis.call('HSET', key, field, by)
+local CHUNK = 1000 -- arguments at once; Lua has room for 8,000
+
+local function read(key, fields)
+    local values = {}
+    for from = 1, #fields, CHUNK do
+        local found = redis.pcall('HMGET', key, unpack(fields, from, math.min(#fields, from + CHUNK - 1)))
+        if found.err then
+            return nil
         end
-    elseif count <= 0 then
-        redis.call('HDEL', key, field)
+        for i = 1, #found do
+            values[from + i - 1] = found[i]
+        end
     end
-    return count
+    return values
+end
+
+local function write(command, key, list)
+    for from = 1, #list, CHUNK do
+        redis.call(command, key, unpack(list, from, math.min(#list, from + CHUNK - 1)))
+    end
 end
 
 local function rank(item, weight)
@@ -128,8 +137,12 @@ for i = 0, n_items - 1 do
     local key, item, added, taken = KEYS[4 + 2 * n_users + i], ARGV[at], ARGV[at + 1], ARGV[at + 2]
     local n_counts = tonumber(ARGV[at + 3])
     at = at + 4
-    local known = redis.pcall('HMGET', key, 'log2', 'm:positive')
-    if known.err then
+    local fields = { 'log2', 'm:positive' }
+    for field = at, at + 2 * n_counts - 2, 2 do
+        fields[#fields + 1] = ARGV[field]
+    end
+    local known = read(key, fields)
+    if not known then
         redis.call('DEL', key)
         known = {}
         reply[#reply + 1] = key
@@ -139,12 +152,24 @@ for i = 0, n_items - 1 do
         reply[#reply + 1] = key
     end
     local is_counted = positive or not weight -- a release that did not count them may have left the weight
-    for _ = 1, n_counts do
-        local count = counted(key, ARGV[at], ARGV[at + 1])
-        if ARGV[at] == 'm:positive' then
+    local set, gone = {}, {} -- a count that is back at nothing goes; a field that holds no number begins anew
+    for i = 3, n_counts + 2 do
+        local field, held = fields[i], known[i]
+        local count = held and string.match(held, '^%d+$') and number(held)
+        if held and not count then
+            reply[#reply + 1] = key
+        end
+        count = (count or 0) + tonumber(ARGV[at + 1])
+        at = at + 2
+        if count > 0 then
+            set[#set + 1] = field
+            set[#set + 1] = string.format('%.0f', count)
+        else
+            gone[#gone + 1] = field
+        end
+        if field == 'm:positive' then
             positive = count
         end
-        at = at + 2
     end
     if added ~= '' or taken ~= '' then
         local is_left = weight ~= nil
@@ -157,14 +182,16 @@ for i = 0, n_items - 1 do
         if is_counted then
             is_left = weight and positive and positive > 0
         end
-        if is_left then
-            local text = string.format('%.17g', weight)
-            redis.call('HSET', key, 'log2', text)
-            rank(item, text)
+        local text = is_left and string.format('%.17g', weight) or nil
+        if text then
+            set[#set + 1] = 'log2'
+            set[#set + 1] = text
         else
-            redis.call('HDEL', key, 'log2')
-            rank(item)
+            gone[#gone + 1] = 'log2'
         end
+        rank(item, text)
     end
+    write('HSET', key, set)
+    write('HDEL', key, gone)
 end
 return #reply > 1 and reply or 'applied'

@@ -24,9 +24,8 @@ for i = 1, #ARGV, 4 do
         is_new = offset > marked_offset or (offset == marked_offset and index > marked_index)
     end
     if is_new then
-        if type(redis.pcall('HINCRBY', KEYS[1], ARGV[i], 1)) == 'table' then
-            redis.call('HSET', KEYS[1], ARGV[i], 1)
-        end
+        local before = string.match(redis.call('HGET', KEYS[1], ARGV[i]) or '', '^%d+$')
+        redis.call('HSET', KEYS[1], ARGV[i], string.format('%.0f', (tonumber(before) or 0) + 1))
         redis.call('HSET', KEYS[2], ARGV[i + 1], ARGV[i + 2] .. ':' .. ARGV[i + 3])
         counted = counted + 1
     end

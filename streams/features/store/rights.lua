@@ -6,7 +6,7 @@ local asked = {
     {'HMGET', key, 'f'}, {'HGETALL', key}, {'ZREVRANGE', key, 0, 0}, {'ZSCORE', key, 'm'},
 }
 local writing = {
-    {'SET', key, 'x'}, {'DEL', key}, {'HSET', key, 'f', 1}, {'HINCRBY', key, 'f', 1}, {'HDEL', key, 'f'},
+    {'SET', key, 'x'}, {'DEL', key}, {'HSET', key, 'f', 1}, {'HDEL', key, 'f'},
     {'UNLINK', key}, {'ZADD', key, 1, 'm'}, {'ZREM', key, 'm'}, {'DEL', key},
 }
 if ARGV[1] == 'write' then
