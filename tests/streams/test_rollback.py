@@ -69,7 +69,7 @@ def put_back(server: Any, kept: dict[bytes, bytes]) -> None:
 def test_a_transaction_that_a_crash_has_torn_is_not_counted_once_more_at_the_next_start(
     settings: Settings, tmp_path: Path, worker: Start
 ) -> None:
-    """Redis before 7.2 leaves its beginning in the file, and takes it for a part of the next one when it starts again."""
+    """Redis before 7.2 leaves its beginning in the file, and takes it for a part of the next one when it starts."""
     with EmbeddedStore(tmp_path / "own-store") as store:
         url = load_settings(redis={"url": store.address}).redis.url
         mine = settings.model_copy(update={"redis": settings.redis.model_copy(update={"url": url})})
