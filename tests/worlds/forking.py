@@ -46,12 +46,14 @@ class Forked:
         self.pid = pid
         self.returncode: int | None = None
         self._nursery = nursery
+        self._lock = threading.Lock()  # whoever learns of the end is the last who may ask for it
 
     def poll(self) -> int | None:
         """The exit code, or minus the signal that ended it; None while it runs."""
-        if self.returncode is None:
-            self.returncode = self._nursery.ask(ended=self.pid)
-        return self.returncode
+        with self._lock:
+            if self.returncode is None:
+                self.returncode = self._nursery.ask(ended=self.pid)
+            return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         """The exit code, once there is one. TimeoutExpired after `timeout` seconds."""
