@@ -386,6 +386,12 @@ class PrivacySettings(_Section):
         description="PEM file of an Ed25519 private key, by which certificates of erasures are signed; needs the extra "
         "`signing`.",
     )
+    pseudonym_keys: SecretStr | None = Field(
+        default=None,
+        description="Keys by which apps and commands call users in the place of their ids, one a line, newest last "
+        "(docs/privacy.md). Without, ids are sent as they are.",
+    )
+    pseudonym_keys_file: Path | None = Field(default=None, description="File with those alone.")
 
 
 class Settings(BaseSettings):

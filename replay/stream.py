@@ -142,7 +142,8 @@ def stream(
     report = ReplayReport()
     batch, oldest_ms = settings.replay.batch_events, settings.streams.oldest_ms
     try:
-        with Client(settings=kafka, source="replay", batch_events=batch, oldest_ms=oldest_ms) as client:
+        to = kafka if isinstance(source, KafkaRange) else settings.model_copy(update={"kafka": kafka})
+        with Client(settings=to, source="replay", batch_events=batch, oldest_ms=oldest_ms) as client:
             _stream(source, catalogue, client, pace, limit, on_progress, stopping or threading.Event(), report)
     except (Unavailable, TimeoutError) as error:
         if not report.events:

@@ -65,7 +65,7 @@ def command(
     kafka, oldest_ms = settings.kafka, settings.streams.oldest_ms
     _make_missing_topics(kafka)
     watch = RefusalWatch(kafka)
-    with Client(settings=kafka, source="console", oldest_ms=oldest_ms) as client:
+    with Client(settings=settings, source="console", oldest_ms=oldest_ms) as client:
         if users:
             _send_users(client, sys.stdin.buffer, skip, as_json)
             return

@@ -105,7 +105,7 @@ def command(
     except orjson.JSONDecodeError as error:
         raise typer.BadParameter(f"--filter is not JSON: {error}") from error
     settings = servers.settings()
-    with Client(settings=settings.kafka, source="console") as client:
+    with Client(settings=settings, source="console") as client:
         asked = {"filters": wanted, **asker.fields(), **asdict(why), **place.fields()}
         answer = client.recommend(user, deadline_s=deadline_s, **asked)
     if as_json:

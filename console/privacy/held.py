@@ -15,6 +15,7 @@ from headwater.errors import InvalidMessage, Unavailable
 from headwater.examples import Example, unpack
 from headwater.kafka import read_partitions
 from headwater.privacy import digest_of
+from headwater.privacy.pseudonyms import pseudonyms_of
 from headwater.settings import Settings
 from headwater.topics import (
     DEAD_LETTERS,
@@ -29,19 +30,26 @@ from headwater.topics import (
 from streams.features.state import UserState
 from streams.features.store import FeatureStore, Reading
 
-__all__ = ["held_about", "ids_of", "in_store", "is_held", "is_kept", "records_about"]
+__all__ = ["called", "held_about", "ids_of", "in_store", "is_held", "is_kept", "records_about"]
 
 
-def ids_of(store: FeatureStore, user: str) -> tuple[str, ...]:
-    """All ids of the person that this id is of, itself among them. Raises Unavailable."""
-    return store.read_users([user]).people.get(user, (user,))
+def called(settings: Settings, user: str) -> tuple[str, ...]:
+    """What somebody is called in this world whom a person names: by the id, or by its pseudonyms, newest first."""
+    pseudonyms = pseudonyms_of(settings.privacy)
+    return (user,) if pseudonyms is None else pseudonyms.named(user)
+
+
+def ids_of(store: FeatureStore, names: Sequence[str]) -> tuple[str, ...]:
+    """All ids of the person that these are names of, themselves among them. Raises Unavailable."""
+    people = store.read_users(names).people
+    return tuple(dict.fromkeys([*names, *(one for name in names for one in people.get(name, ()))]))
 
 
 def held_about(settings: Settings, user: str, progress: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
     """All of it, as JSON has it. `progress` is told of each topic that is read. Raises Unavailable."""
     store = FeatureStore(settings.redis, settings.kafka.prefix)
     try:
-        ids = ids_of(store, user)
+        ids = ids_of(store, called(settings, user))
         kept = in_store(store, ids)
     finally:
         store.close()

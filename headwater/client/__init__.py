@@ -25,14 +25,16 @@ import orjson
 from pydantic import BaseModel
 
 from headwater.client.lanes import Lanes
+from headwater.client.naming import Naming
 from headwater.client.outbox import CLOSED, LinkPosition, Outbox, Position
 from headwater.client.replies import RecommendationStream, ReplyReader
 from headwater.errors import DeadlineExceeded, HeadwaterError, InvalidMessage
 from headwater.events import MAX_ID_LENGTH, OLDEST_MS, Event, Item
 from headwater.identities import Identity
 from headwater.privacy import Erasure
+from headwater.privacy.pseudonyms import pseudonyms_of
 from headwater.recommendations import Recommendation, Request
-from headwater.settings import KafkaSettings, changed_kafka, load_settings
+from headwater.settings import KafkaSettings, Settings, changed_kafka, load_settings
 from headwater.surfaces import Surface
 from headwater.topics import ERASURES, IDENTITIES, ITEMS, REQUESTS, SURFACES, USERS, Topic
 from headwater.users import User
@@ -77,16 +79,17 @@ class Client:
     Parameters
         bootstrap, prefix: `host:port` of Kafka, and what precedes topic names. They win over `settings`.
         source: names the app in the CloudEvents headers.
-        settings: of Kafka; those of environment and file if None (see headwater.settings). `settings.linger_ms` is how
-            long an event may wait behind an unacknowledged record of its partition to share the next one; a lone event
-            never waits, and 0 sends every event in a record of its own.
+        settings: those of environment and file if None (see headwater.settings); or of Kafka alone, and then users'
+            ids are sent as they are: pseudonyms are a setting of `privacy`. `kafka.linger_ms` is how long an event may
+            wait behind an unacknowledged record of its partition to share the next one; a lone event never waits, and 0
+            sends every event in a record of its own.
         batch_events: most events in one packed record.
         connect_timeout_s: how long to look for a broker.
         delivery_timeout_s: what Kafka has not acknowledged by then fails, in its handle and in `flush`.
         oldest_ms: an event before it is refused, as the workers do; None is `streams.oldest` of the settings.
 
     Raises
-        SettingsError: `bootstrap` is not host:port.
+        SettingsError: `bootstrap` is not host:port, or a key of pseudonyms cannot be read.
         Unavailable: no Kafka answers in time.
     """
 
@@ -96,16 +99,19 @@ class Client:
         *,
         prefix: str | None = None,
         source: str = "app",
-        settings: KafkaSettings | None = None,
+        settings: Settings | KafkaSettings | None = None,
         batch_events: int = 200,
         connect_timeout_s: float = 5.0,
         delivery_timeout_s: float = 30.0,
         oldest_ms: int | None = None,
     ) -> None:
         if settings is None:
-            loaded = load_settings()
-            settings = loaded.kafka
-            oldest_ms = loaded.streams.oldest_ms if oldest_ms is None else oldest_ms
+            settings = load_settings()
+        pseudonyms = None
+        if isinstance(settings, Settings):
+            pseudonyms = pseudonyms_of(settings.privacy)
+            oldest_ms = settings.streams.oldest_ms if oldest_ms is None else oldest_ms
+            settings = settings.kafka
         self._times = TimeBounds(OLDEST_MS if oldest_ms is None else oldest_ms)
         given = {"bootstrap": bootstrap, "prefix": prefix}
         changed = {name: value for name, value in given.items() if value is not None}
@@ -115,6 +121,7 @@ class Client:
         self._outbox = Outbox(self.settings, connect_timeout_s, delivery_timeout_s)
         self._lanes = Lanes(self._outbox, source, self.settings.linger_ms, batch_events)
         self._replies = ReplyReader(self.settings, connect_timeout_s)
+        self._naming = None if pseudonyms is None else Naming(pseudonyms, self._link)
         self._process = os.getpid()
         self._closing = threading.Lock()
         self._closed = False
@@ -173,7 +180,7 @@ class Client:
         return Delivery(len(records), records)
 
     def _put(self, topic: Topic, key: bytes, value: bytes) -> Future[Position]:
-        """Send a record that takes the place of the one of the same key."""
+        """Send a record under a key."""
         self._outbox.reserve(len(value))
         return self._outbox.send(topic, value, key=key, reserved=len(value))
 
@@ -209,9 +216,15 @@ class Client:
         """
         self._check()
         self._outbox.partitions(USERS)
-        made = (one if isinstance(one, User) else _made(User, one) for one in users)
-        records = [self._put(USERS, one.user_id.encode(), _encoded(one, f"user {one.user_id}")) for one in made]
-        return Delivery(len(records), records)
+        count, records = 0, []
+        for one in users:
+            made = one if isinstance(one, User) else _made(User, one)
+            named = made if self._naming is None else self._naming.user(made)
+            key, *former = self._names(made.user_id)
+            records.append(self._put(USERS, key.encode(), _encoded(named, f"user {key}")))
+            records += [self._outbox.send(USERS, None, key=before.encode()) for before in former]
+            count += 1
+        return Delivery(count, records)
 
     def delete_users(self, user_ids: Iterable[str]) -> Delivery:
         """Erase what was told of these users by `put_users`. What they did is not touched.
@@ -221,9 +234,9 @@ class Client:
         """
         self._check()
         self._outbox.partitions(USERS)
-        keys = [_made(User, {"user_id": one}).user_id.encode() for one in user_ids]
-        records = [self._outbox.send(USERS, None, key=key) for key in keys]
-        return Delivery(len(records), records)
+        made = [_made(User, {"user_id": one}).user_id for one in user_ids]
+        records = [self._outbox.send(USERS, None, key=key.encode()) for one in made for key in self._names(one)]
+        return Delivery(len(made), records)
 
     def forget_user(self, user_id: str, erased_time: int | None = None) -> Future[Position]:
         """Ask that a user be forgotten, for good: what happened until now, or until `erased_time` (epoch ms of event
@@ -233,9 +246,11 @@ class Client:
             InvalidMessage, Unavailable: as `track`.
         """
         self._check()
-        erasure = _made(Erasure, {"user_id": user_id, "erased_time": erased_time})
+        made = _made(Erasure, {"user_id": user_id, "erased_time": erased_time})
         self._outbox.partitions(ERASURES)
-        return self._outbox.send(ERASURES, _encoded(erasure, "erasure"), key=user_id.encode())
+        asked = [made.model_copy(update={"user_id": one}) for one in self._names(made.user_id)]
+        sent = [self._outbox.send(ERASURES, _encoded(one, "erasure"), key=one.user_id.encode()) for one in asked]
+        return sent[0]
 
     def identify(self, user_id: str, was: str, **fields: Any) -> Future[Position]:
         """Tell that a user is known by another id, too: at a login, the guest's. Returns at once.
@@ -260,6 +275,12 @@ class Client:
     def forget_identity(self, user_id: str, was: str, **fields: Any) -> Future[Position]:
         """Take a link away again: features of both are as if there had never been one. Otherwise as `identify`."""
         return self._send_identity({"user_id": user_id, "was": was, **fields, "linked": False})
+
+    def pseudonym(self, user_id: str) -> str:
+        """What a user is called in topics, in `recommendations()` and in the store: the id itself where no keys of
+        pseudonyms are set. Raises InvalidMessage for what is no id.
+        """
+        return self._names(_made(User, {"user_id": user_id}).user_id)[0]
 
     def recommend(
         self, user_id: str | None = None, k: int | None = None, deadline_s: float = 2.0, **fields: Any
@@ -378,7 +399,15 @@ class Client:
         event = given if isinstance(given, Event) else _made(Event, given)
         if event.event_time < self._times.oldest_ms:
             raise self._times.refusal(event.event_time, f"event {event.event_id}")
-        return _valued(event)
+        return _valued(event if self._naming is None else self._naming.event(event))
+
+    def _names(self, user_id: str) -> tuple[str, ...]:
+        """What a user is called, and was under keys that are not the newest."""
+        return (user_id,) if self._naming is None else self._naming.names(user_id)
+
+    def _link(self, user_id: str, was: str) -> Future[Position]:
+        self._outbox.partitions(IDENTITIES)
+        return self._put(IDENTITIES, user_id.encode(), encode(Identity(user_id=user_id, was=was)))
 
     def _send_identity(self, given: dict[str, Any]) -> Future[Position]:
         self._check()
@@ -386,10 +415,9 @@ class Client:
         at = f"identity {identity.was} of {identity.user_id}"
         if identity.event_time < self._times.oldest_ms:
             raise self._times.refusal(identity.event_time, at)
-        value = _encoded(identity, at)
         self._outbox.partitions(IDENTITIES)
-        self._outbox.reserve(len(value))
-        return self._outbox.send(IDENTITIES, value, key=identity.user_id.encode(), reserved=len(value))
+        told = [identity] if self._naming is None else self._naming.links(identity)
+        return [self._put(IDENTITIES, one.user_id.encode(), _encoded(one, at)) for one in told][-1]
 
     def _ask(
         self, user_id: str | None, k: int | None, deadline_s: float, fields: dict[str, Any]
@@ -399,11 +427,14 @@ class Client:
         after, after_identities = _after(fields.pop("after", None), until_s)
         given = {"user_id": user_id, "k": k, "deadline_ms": max(1, round(deadline_s * 1000)), "after": after}
         request = _made(Request, {**given, "after_identities": after_identities, **fields})
+        asked_for = request.whose
+        if self._naming is not None:
+            request = self._naming.request(request)
         value = _encoded(request, f"request {request.request_id}")
         self._outbox.partitions(REQUESTS)
         request_id = request.request_id
         whose = request.whose or request_id
-        partition, answer = self._replies.expect(request_id, whose, deadline_s, until_s)
+        partition, answer = self._replies.expect(request_id, asked_for or request_id, deadline_s, until_s)
         headers = [("correlation-id", request_id.encode()), ("reply-partition", str(partition).encode())]
         sent = self._outbox.send(REQUESTS, value, key=whose.encode(), headers=headers)
         sent.add_done_callback(lambda done: self._not_sent(request_id, done))

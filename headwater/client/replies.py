@@ -146,6 +146,8 @@ class ReplyReader:
             return
         refusal = recommendation.error
         if refusal is None:
+            if recommendation.user_id is not None and recommendation.user_id != waiting.user_id:  # its pseudonym
+                recommendation = recommendation.model_copy(update={"user_id": waiting.user_id})
             waiting.answer.set_result(recommendation)
         elif refusal.code == "expired":
             waiting.answer.set_exception(self._too_late(request_id, waiting.user_id, waiting.deadline_s))

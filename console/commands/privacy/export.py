@@ -25,7 +25,7 @@ def command(
     import orjson
 
     from console.look.cluster import must_exist
-    from console.privacy.held import held_about, is_held
+    from console.privacy.held import called, held_about, is_held
     from headwater.privacy import digest_of
     from headwater.privacy.audit_log import write_audit
     from headwater.topics import EVENTS
@@ -37,7 +37,7 @@ def command(
     if not is_held(found):
         print(f"nothing is held of {user!r}: is the id right?", file=sys.stderr)
         raise typer.Exit(1)
-    write_audit(settings.kafka, "export", {"users": [digest_of(user)]}, by)
+    write_audit(settings.kafka, "export", {"users": [digest_of(one) for one in called(settings, user)]}, by)
     text = orjson.dumps(found, option=orjson.OPT_INDENT_2)
     if to is None:
         print(text.decode())

@@ -105,7 +105,7 @@ def _forget(settings: Settings, user: str, wanted: ForgettingOptions, folder: Pa
     """What may be refused comes before the first word that is written: nobody is forgotten without a certificate."""
     from console.look.cluster import must_exist
     from console.privacy.forgetting import ask, awaited, certificate, counted
-    from console.privacy.held import digests_of, ids_of
+    from console.privacy.held import called, digests_of, ids_of
     from headwater.errors import SettingsError, Unavailable
     from headwater.privacy.audit_log import write_audit
     from headwater.topics import EVENTS
@@ -118,8 +118,9 @@ def _forget(settings: Settings, user: str, wanted: ForgettingOptions, folder: Pa
     must_exist(settings.kafka, EVENTS)
     store = FeatureStore(settings.redis, settings.kafka.prefix)
     try:
-        person = ids_of(store, user)
-        ids = (user,) if wanted.alone else person
+        names = called(settings, user)
+        person = ids_of(store, names)
+        ids = names if wanted.alone else person
         before = counted(settings, store, ids, lambda _: None)
     finally:
         store.close()

@@ -41,6 +41,7 @@ def command(
 
     import orjson
 
+    from console.privacy.held import called
     from headwater.errors import HeadwaterError
     from headwater.privacy import digest_of
     from headwater.privacy.audit_log import write_audit
@@ -51,6 +52,7 @@ def command(
     folder = _folder(settings, directory, servers.data)
     checkpoints = Checkpoints(folder, logging.getLogger("headwater.unlearn"))
     try:
+        users = [name for one in users for name in called(settings, one)]
         unlearning = Unlearning(settings, frozenset(users), checkpoints)
         cost = unlearning.cost()
         if not cost.of_person and not cost.oldest:  # else retention may have taken theirs
