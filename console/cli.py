@@ -36,7 +36,7 @@ from console.commands import (
 )
 from console.commands.privacy import export, forget, unlearn
 from console.commands.recovery import backup, gap, rebuild, restore
-from console.commands.security import acls
+from console.commands.security import acls, signing
 from headwater.errors import HeadwaterError
 
 app = typer.Typer(
@@ -77,6 +77,7 @@ app.command("export", rich_help_panel=MEND)(export.command)
 app.command("unlearn", rich_help_panel=MEND)(unlearn.command)
 app.command("rollback", rich_help_panel=MEND)(rollback.command)
 app.command("acls", rich_help_panel=MEND)(acls.command)
+app.add_typer(signing.app, name="signing", rich_help_panel=MEND)
 app.command("contract", rich_help_panel=MEND)(contract.command)
 
 

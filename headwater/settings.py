@@ -49,6 +49,7 @@ __all__ += [
     "ReplaySettings",
     "ServingSettings",
     "Settings",
+    "SigningSettings",
     "StreamsSettings",
     "TrainerSettings",
     "changed_kafka",
@@ -64,6 +65,8 @@ NO_TYPE = "is no type of event: a type is lower-case letters, digits, '_', '.' o
 
 _HOST_PORT = re.compile(r"(?:[\w.\-]+|\[[0-9a-fA-F:.]+(?:%[\w.\-]+)?\]):([0-9]{1,5})\Z")
 
+
+_PUBLIC_KEY = re.compile(r"ed25519:[A-Za-z0-9+/]{43}=")
 
 OBJECT_STORAGE = ("s3", "gs", "az", "abfs", "abfss")
 
@@ -394,6 +397,37 @@ class PrivacySettings(_Section):
     pseudonym_keys_file: Path | None = Field(default=None, description="File with those alone.")
 
 
+class SigningSettings(_Section):
+    """Signatures of what the trainer publishes: bundles, announcements, deltas (SECURITY.md). Off by default."""
+
+    secret_key_file: Path | None = Field(
+        default=None,
+        description="PEM file of the Ed25519 private key that the trainer, and a rollback, sign with "
+        "(`headwater signing make FILE`); needs the extra `signing`.",
+    )
+    secret_key: SecretStr | None = Field(
+        default=None, description="The key itself: that file's text, or its middle line alone."
+    )
+    public_keys: str = Field(
+        default="",
+        description="Comma-separated public keys, each ed25519:..., as `headwater signing show` prints them. Where "
+        "any are given, what none of them signed for this world is refused. Several: keys are rotated.",
+    )
+
+    @field_validator("public_keys")
+    @classmethod
+    def _of_keys(cls, public_keys: str) -> str:
+        keys = [one.strip() for one in public_keys.split(",") if one.strip()]
+        for one in keys:
+            if not _PUBLIC_KEY.fullmatch(one):
+                raise PydanticCustomError(
+                    "public_key",
+                    "{key} is no public key: give ed25519:..., as `headwater signing show FILE` prints it",
+                    {"key": repr(one[:20])},
+                )
+        return ",".join(dict.fromkeys(keys))
+
+
 class Settings(BaseSettings):
     """All settings. Build it with `load_settings()`."""
 
@@ -410,6 +444,7 @@ class Settings(BaseSettings):
     replay: ReplaySettings = ReplaySettings()
     operations: OperationsSettings = OperationsSettings()
     privacy: PrivacySettings = PrivacySettings()
+    signing: SigningSettings = SigningSettings()
     signals: dict[str, Signal] = Field(
         default_factory=dict, description="What types of event mean, by name: see docs/signals.md."
     )

@@ -22,9 +22,10 @@ from headwater.kafka import BoundedReader, Span
 from headwater.kafka.groups import committed_offsets, group_runs
 from headwater.settings import KafkaSettings, Settings
 from headwater.topics import MODEL, REQUESTS, TOPICS, Topic
-from models.published.announcement import read_announcement
 from models.published.bundle import Bundle
 from models.published.layout import METADATA, pack_bundle, pack_metadata
+from models.published.signing.records import Announcements
+from models.published.signing.trust import trust_of
 from models.published.stores import open_store
 from recovery.places import BackupPlace
 from recovery.sealed import SealedWriter, backups_at, packed, unfinished_at, world_of
@@ -211,9 +212,9 @@ def _checkpoint(directory: Path, out: SealedWriter, done: BackedUp) -> None:
 
 def _bundles(settings: Settings, out: SealedWriter, done: BackedUp) -> None:
     """The live bundle, and the newest: what serving starts from, and what answers of now were made with."""
-    store = open_store(settings.trainer.bundles)
+    store = open_store(settings.trainer.bundles, trust_of(settings))
     names = store.names()
-    wanted = dict.fromkeys([*_live(settings.kafka), *names[-1:]])
+    wanted = dict.fromkeys([*_live(settings), *names[-1:]])
     for name in wanted:
         try:
             bundle = store.read(name)
@@ -234,14 +235,15 @@ def _files(bundle: Bundle) -> Iterator[tuple[str, bytes]]:
         yield file, b"".join(parts)
 
 
-def _live(kafka: KafkaSettings) -> list[str]:
+def _live(settings: Settings) -> list[str]:
     """Name of the bundle that is live, if any is."""
     live: list[str] = []
-    with BoundedReader(kafka, MODEL) as reader:
+    announcements = Announcements(trust_of(settings))
+    with BoundedReader(settings.kafka, MODEL) as reader:
         for span in reader.spans() if reader.exists() else ():
             for record in reader.records(span):
                 try:
-                    version, said = read_announcement(record.key, record.value)
+                    version, said = announcements.read(record.key, record.value, record.headers)
                 except HeadwaterError as error:
                     log.warning("a record of %s is none of ours", reader.name, extra={"error": str(error)})
                 else:

@@ -27,6 +27,7 @@ from headwater.settings import KafkaSettings, Settings
 from headwater.topics import AUDIT, DEAD_LETTERS, ERASURES, EVENTS, EXAMPLES, TOPICS, Topic, topic_name
 from models.files import sync_directory, write_synced
 from models.published.layout import unpack_bundle
+from models.published.signing.trust import UntrustedBundleError, trust_of
 from models.published.stores import open_store
 from recovery.backup import fingerprint
 from recovery.forgotten import Forgotten, forget_places, known_facts, without_place
@@ -288,7 +289,8 @@ class _Files:
     def __init__(self, settings: Settings, backup: SealedBackup, done: Restored) -> None:
         self.done = done
         self._directory = settings.trainer.directory
-        self._bundles = open_store(settings.trainer.bundles)
+        self._trust = trust_of(settings)
+        self._bundles = open_store(settings.trainer.bundles, self._trust)
         self._of = {"backup": backup.name, "world": settings.kafka.prefix}
         self._files: dict[str, bytearray] = {}
         self._checkpoint: Any = None
@@ -344,7 +346,12 @@ class _Files:
         elif kind == "bundle":
             self._files.setdefault(rest[0].decode(), bytearray()).extend(rest[1])
         else:
-            self.done.bundles.append(self._bundles.write(unpack_bundle(name.decode(), self._chunks)))
+            try:
+                bundle = unpack_bundle(name.decode(), self._chunks, self._trust)
+            except UntrustedBundleError as error:  # a trainer that starts publishes another
+                self.done.notes.append(f"bundle {name.decode()} was left out: {error}")
+            else:
+                self.done.bundles.append(self._bundles.write(bundle))
             self._files = {}
 
     def _chunks(self, file: str) -> Any:

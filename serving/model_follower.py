@@ -4,8 +4,9 @@ Before: records of the `model` and `model-deltas` topics, from `serving.topic_fo
 the newest version that is whole. Knows nothing of Kafka's clients, only of what the records say.
 
 A record that no trainer wrote, a bundle or a delta that is corrupt, not finite, or does not fit is refused, counted
-and logged with its remedy, whatever it holds; the last good version keeps answering. After a gap in the chain, deltas
-wait for the next bundle. A bundle whose store is away is asked for again, and says nothing of its content.
+and logged with its remedy, whatever it holds; the last good version keeps answering. So is what nobody signed whose
+models are taken, where keys are given. After a gap in the chain, deltas wait for the next bundle; while a rollback
+holds, none is taken. A bundle whose store is away is asked for again, and says nothing of its content.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ from headwater.errors import BundleError, HeadwaterError, InvalidMessage, Unavai
 from headwater.process import Backoff
 from headwater.topics import MODEL, MODEL_DELTAS, Topic
 from headwater.wire import unforeseen
-from models.published.announcement import LIVE, Announcement, read_announcement, read_delta_headers
+from models.published.announcement import LIVE, Announcement
+from models.published.bundle import Bundle
 from models.published.delta import DeltaAssembler
+from models.published.signing.records import Announcements, read_delta
+from models.published.signing.trust import NO_TRUST, Pairs, Trust, UntrustedBundleError
 from models.published.stores import BundleStore
 from serving.scorer import Scorer
 
@@ -46,7 +50,12 @@ class ModelFollower:
     """`announce` and `delta` take the records in the order of their topics; `load` makes the newest `live` one true."""
 
     def __init__(
-        self, scorer: Scorer, bundles: BundleStore, refused: Counter, heard: Callable[[], None] = lambda: None
+        self,
+        scorer: Scorer,
+        bundles: BundleStore,
+        refused: Counter,
+        heard: Callable[[], None] = lambda: None,
+        trust: Trust = NO_TRUST,
     ) -> None:
         self.scorer = scorer
         self._bundles = bundles
@@ -57,18 +66,18 @@ class ModelFollower:
         self._parts = DeltaAssembler()
         self._wanted: Announcement | None = None  # the newest `live`, until it is loaded
         self._announced: int | None = None
-        self._newest: int | None = None  # version that was ever announced
+        self._trust = trust
+        self._announcements = Announcements(trust)
+        self._pinned = False
         self._snapshots: dict[int, Announcement] = {}
 
-    def announce(self, key: bytes | None, value: bytes | None, at: str) -> None:
+    def announce(self, key: bytes | None, value: bytes | None, at: str, headers: Pairs = ()) -> None:
         """Take one record of `model`; `at` says where it lies. One that no trainer wrote changes nothing."""
         try:
-            version, said = read_announcement(key, value, self._newest)
+            version, said = self._announcements.read(key, value, headers)
         except InvalidMessage as error:
             self._refuse(MODEL, error.reason, f"{at}: {error}")
             return
-        if said is not None:
-            self._newest = max(self._newest or 0, said.version)
         if key == LIVE:
             self._wanted = said
         elif said is not None:
@@ -86,7 +95,7 @@ class ModelFollower:
         if self._wanted is None or (self._away and time.monotonic() < self._again_at):
             return None
         wanted, self._wanted = self._wanted, None
-        before, self._announced = self._announced, wanted.version
+        before, self._announced, self._pinned = self._announced, wanted.version, wanted.pinned
         held = self.scorer.version
         rollback = before is not None and wanted.version < before
         if held is not None and held >= wanted.version and not rollback:
@@ -112,19 +121,23 @@ class ModelFollower:
                     return older
         return None
 
-    def delta(self, headers: Sequence[tuple[str, bytes]], value: bytes | None, at: str) -> bool:
+    def delta(
+        self, headers: Sequence[tuple[str, bytes]], value: bytes | None, at: str, key: bytes | None = None
+    ) -> bool:
         """Take one record of `model-deltas`; True when another version answers from now on."""
         held = self.scorer.version
         if held is None or value is None:
             return False
         try:
-            said = read_delta_headers(headers)
+            said = read_delta(self._trust, key, value, headers)
             if said.version <= held:
                 return False
-            if (said.parent, said.version) != (held, held + 1):  # not collected: it would keep the next one out
+            follows = (said.parent, said.version) == (held, held + 1)
+            if self._pinned or not follows:  # not collected: it would keep the next one out
                 if said.part == said.parts - 1:
-                    text = f"{at}: delta v{said.version} follows on v{said.parent}, v{held} is held"
-                    self._refuse(MODEL_DELTAS, "parent", text)
+                    why = "and a rollback" if follows else f"v{held}"
+                    text = f"{at}: delta v{said.version} follows on v{said.parent}, {why} is held"
+                    self._refuse(MODEL_DELTAS, "pinned" if follows else "parent", text)
                 return False
             delta = self._parts.add(value, said)
             if delta is None:
@@ -146,7 +159,7 @@ class ModelFollower:
     def _load(self, said: Announcement) -> bool:
         try:
             try:
-                bundle = self._bundles.read(said.bundle, self._heard)
+                bundle = _as_announced(said, self._bundles.read(said.bundle, self._heard))
             except Unavailable as error:
                 raise _StoreAwayError(str(error)) from error
             self._heard()
@@ -155,7 +168,7 @@ class ModelFollower:
             finally:
                 self._heard()
         except BundleError as error:
-            self._refuse(MODEL, "bundle", str(error))
+            self._refuse(MODEL, "untrusted" if isinstance(error, UntrustedBundleError) else "bundle", str(error))
             return False
         except HeadwaterError:  # a device that is asked for and not there, or the store is away
             raise
@@ -171,3 +184,13 @@ class ModelFollower:
         stays = "popular items answer" if held is None else f"v{held} keeps answering"
         extra = {"topic": topic.name, "reason": reason}
         log.warning("model refused: %s; %s until %s", text, stays, until, extra=extra)
+
+
+def _as_announced(said: Announcement, bundle: Bundle) -> Bundle:
+    """The bundle, if it is the one that was announced: its name has but a part of the digest. Raises BundleError."""
+    if (bundle.version, bundle.digest) != (said.version, said.digest):
+        raise BundleError(
+            f"bundle {said.bundle} is version {bundle.version} with digest {bundle.digest[:16]}; announced are version "
+            f"{said.version} and {said.digest[:16]:.16}"
+        )
+    return bundle

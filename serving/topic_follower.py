@@ -202,7 +202,7 @@ class ModelTopicsFollower(TopicFollower):
             for partition, records in self._poll(reader).items():
                 if partition in model:
                     for record in records:
-                        self._model.announce(record.key, record.value, _place(record))
+                        self._model.announce(record.key, record.value, _place(record), record.headers)
                 else:
                     self._apply(records)
             reached = _reached(reader, awaited)
@@ -233,7 +233,7 @@ class ModelTopicsFollower(TopicFollower):
 
     def _apply(self, records: Sequence[ConsumerRecord]) -> None:
         for record in records:
-            if self._model.delta(record.headers, record.value, _place(record)):
+            if self._model.delta(record.headers, record.value, _place(record), record.key):
                 self._metrics.deltas_applied.inc()
 
     def _watch(self, reader: KafkaConsumer) -> None:

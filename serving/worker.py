@@ -27,6 +27,7 @@ from headwater.process import Operations, run_worker
 from headwater.security.parties import SERVING
 from headwater.settings import Settings
 from headwater.topics import EVENTS, REQUESTS, topic_name
+from models.published.signing.trust import trust_of
 from models.published.stores import open_store
 from serving.answering import Answering
 from serving.catalogue import Catalogue
@@ -61,6 +62,7 @@ class ServingWorker:
     def __init__(self, settings: Settings, operations: Operations) -> None:
         self.settings = settings
         self.operations = operations
+        trust = trust_of(settings)
         catalogue, surfaces = Catalogue(), Surfaces(settings.surfaces)
         self.scorer = Scorer(catalogue, settings.serving.provider, settings.serving.threads)
         self.metrics = ServingMetrics(operations.registry, self.scorer)
@@ -70,9 +72,10 @@ class ServingWorker:
         )
         model = ModelFollower(
             self.scorer,
-            open_store(settings.serving.bundles),
+            open_store(settings.serving.bundles, trust),
             lambda *labels: self.metrics.model_refused.labels(*labels).inc(),
             operations.progress,
+            trust,
         )
         self.answering.recalled = self._recalled = RecalledAnswers(settings.kafka)
         self._items = CatalogueFollower(settings, operations, self.metrics, catalogue, surfaces)

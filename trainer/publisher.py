@@ -149,6 +149,7 @@ class Publisher:
     def _next(self, examples_offset: int, now_ms: int, full: bool, wait: bool) -> bool:
         """Send a delta, begin a bundle, or both, where there is reason to; whether a delta was sent."""
         self._registry.refresh()
+        self._registry.heal()
         self._gap = self._gap or self.pinned
         leads = self._held is None or self._went_back or (self._gap and not self.pinned)
         if self._leading or (self._writer.busy and leads):
@@ -251,13 +252,17 @@ class Publisher:
         key = str(delta.version).encode()
         try:
             sent = [
-                self._producer.send(self._deltas, part, key, headers._replace(part=i).encode(), partition=0)
+                self._producer.send(self._deltas, part, key, self._signed(key, part, headers, i), partition=0)
                 for i, part in enumerate(parts)
             ]
             for future in sent:
                 future.get(timeout=ANSWER_TIMEOUT_S)
         except KafkaError as error:
             raise Unavailable(f"{self._deltas}: a part of version {delta.version} was not taken ({error!r})") from error
+
+    def _signed(self, key: bytes, part: bytes, headers: DeltaHeaders, number: int) -> list[tuple[str, bytes]]:
+        told = headers._replace(part=number).encode()
+        return self._registry.trust.headers(MODEL_DELTAS, key, part, told, headers.published_ms)
 
     def _begin(self, bundle: Bundle, examples_offset: int, now_ms: int, *, leads: bool, back: bool = False) -> None:
         """Begin to write a bundle. What it is followed by is known now: deltas may be sent while it is written."""

@@ -5,7 +5,7 @@ first: the topic, not a process's memory, says which versions were given away an
 While it is, the trainer announces snapshots beside it, and nothing over it.
 
 Anyone can write to both topics. A record that is none of ours is passed over, counted in `foreign`, and logged with
-its place.
+its place. One under a key of ours would be what the topic keeps of it in the end: `heal` writes ours again.
 """
 
 from __future__ import annotations
@@ -14,29 +14,34 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 
 from kafka import KafkaProducer
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError
 
 from headwater.errors import InvalidMessage, Unavailable
+from headwater.events import now_ms
 from headwater.kafka import BoundedReader, Span
 from headwater.settings import KafkaSettings
 from headwater.topics import MODEL, MODEL_DELTAS, Topic, topic_name
 from models.published.announcement import (
     LIVE,
     Announcement,
-    read_announcement,
-    read_delta_headers,
     refuse_ahead,
     snapshot_key,
 )
+from models.published.signing.records import Announcements, read_delta
+from models.published.signing.trust import NO_TRUST, Trust
 
 __all__ = ["Registry"]
 
 ANSWER_TIMEOUT_S = 3.0
 MORE = 4
 """To find the newest delta the last record is read; where that is foreign, so many times more before it, and so on."""
+
+TRIES = 4
+"""To announce something, where another writer comes in between each time."""
 
 
 class Registry:
@@ -47,19 +52,32 @@ class Registry:
         producer: of announcements.
         log: told of foreign records.
         newest: the newest version that its reader knows of, on disk say; what is far beyond it is foreign.
+        trust: signs announcements, and says whose are ours.
 
     Raises
         Unavailable: Kafka does not answer.
+        SettingsError: those who follow would refuse what is announced here.
     """
 
-    def __init__(self, kafka: KafkaSettings, producer: KafkaProducer, log: logging.Logger, newest: int = 0) -> None:
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        producer: KafkaProducer,
+        log: logging.Logger,
+        newest: int = 0,
+        trust: Trust = NO_TRUST,
+    ) -> None:
+        trust.may_publish()
+        self.trust = trust
         self._topic = topic_name(MODEL, kafka.prefix)
         self._producer = producer
         self._log = log
         self.live: Announcement | None = None
         self.snapshots: dict[int, Announcement] = {}
         self.foreign: Counter[tuple[str, str]] = Counter()  # by topic, without the world's prefix, and reason
-        self._newest = newest
+        self._announcements = Announcements(trust, newest)
+        self._overwritten: set[bytes] = set()  # keys whose newest record is none of ours
+        self._sent, self._overtaken = -1, False  # offset of our own newest record, and whether readers pass over it
         self._read = 0  # the offset in `model` below which all is known
         with ExitStack() as opened:
             self._deltas = opened.enter_context(BoundedReader(kafka, MODEL_DELTAS, ANSWER_TIMEOUT_S))
@@ -75,14 +93,14 @@ class Registry:
 
     def _last_delta_version(self) -> int:
         """The version of the newest delta; 0 when there is none. They rise along the topic, which is read backwards."""
-        step = 1
+        step, trust = 1, replace(self.trust, world=None)  # a log that was restored from another world counts, too
         for oldest, end in [(span.oldest, span.end) for span in self._deltas.spans()]:
             while end > oldest:
                 first = max(oldest, end - step)
                 for record in reversed(list(self._deltas.records(Span(0, oldest, first, end)))):
                     try:
-                        version = read_delta_headers(record.headers).version
-                        refuse_ahead(version, self._newest)
+                        version = read_delta(trust, record.key, record.value, record.headers).version
+                        refuse_ahead(version, self._announcements.newest)
                     except InvalidMessage as error:
                         self._pass_over(MODEL_DELTAS, record, error)
                     else:
@@ -98,7 +116,7 @@ class Registry:
     def _give_away(self, version: int) -> None:
         """Remember a version that is known to be taken."""
         self.last_version = max(self.last_version, version)
-        self._newest = max(self._newest, version)
+        self._announcements.newest = max(self._announcements.newest or 0, version)
 
     def refresh(self) -> None:
         """Read what was announced since. Raises Unavailable when Kafka does not answer."""
@@ -112,10 +130,15 @@ class Registry:
 
     def _see(self, record: ConsumerRecord) -> None:
         try:
-            version, said = read_announcement(record.key, record.value, self._newest)
+            version, said = self._announcements.read(record.key, record.value, record.headers)
         except InvalidMessage as error:
+            if record.offset == self._sent:  # signed before what came first
+                self._overtaken = True
+                return
+            self._overwritten.add(record.key or b"")
             self._pass_over(MODEL, record, error)
             return
+        self._overwritten.discard(record.key)
         self._give_away(max(version, said.version if said else 0))
         if record.key == LIVE:
             self.live = said
@@ -126,18 +149,26 @@ class Registry:
 
     def add(self, announcement: Announcement) -> None:
         """Announce a bundle on disk as a snapshot. Raises Unavailable when Kafka does not take it."""
-        self._send(snapshot_key(announcement.version), announcement.encode())
-        self.refresh()
+        self._tell(snapshot_key(announcement.version), announcement.encode())
 
     def remove(self, version: int) -> None:
         """Announce that a snapshot's bundle is gone."""
-        self._send(snapshot_key(version), None)
-        self.refresh()
+        self._tell(snapshot_key(version), None)
 
     def set_live(self, announcement: Announcement) -> None:
         """Announce a bundle as live, pinned or not, whatever is live now."""
-        self._send(LIVE, announcement.encode())
-        self.refresh()
+        self._tell(LIVE, announcement.encode())
+
+    def heal(self) -> None:
+        """Announce again what somebody else wrote over: of each key the topic keeps the newest record alone, and who
+        starts later would find theirs."""
+        ours = {snapshot_key(version): said for version, said in self.snapshots.items()}
+        if self.live is not None:
+            ours[LIVE] = self.live
+        for key in sorted(self._overwritten & ours.keys()):
+            self._log.warning("written over by somebody else: announced again", extra={"key": key.decode()})
+            self._tell(key, ours[key].encode())
+        self._overwritten.clear()
 
     def offer_live(self, announcement: Announcement) -> bool:
         """Announce a bundle as live unless the live one is pinned; whether it is live now.
@@ -148,24 +179,45 @@ class Registry:
         self.refresh()
         if self.live is not None and self.live.pinned:
             return False
-        own = self._send(LIVE, announcement.encode())
-        pinned: Announcement | None = None
-        for record in self._unread():
-            self._see(record)
-            if record.key == LIVE and record.offset < own and self.live is not None and self.live.pinned:
-                pinned = self.live
+        for _ in range(TRIES):
+            pinned = self._offer(announcement)
+            if not self._overtaken or pinned is not None:
+                break
         if pinned is None:
             return self.live is not None and not self.live.pinned
         self._log.warning("a rollback came first: announced again", extra={"version": pinned.version})
         self.set_live(pinned)
         return False
 
+    def _offer(self, announcement: Announcement) -> Announcement | None:
+        """Send it, and read up to it: what a rollback has pinned meanwhile, if one has."""
+        own = self._send(LIVE, announcement.encode())
+        pinned: Announcement | None = None
+        for record in self._unread():
+            self._see(record)
+            if record.key == LIVE and record.offset < own and self.live is not None and self.live.pinned:
+                pinned = self.live
+        return pinned
+
+    def _tell(self, key: bytes, value: bytes | None) -> None:
+        """Send it so that whoever follows takes it, and read up to it."""
+        for _ in range(TRIES):
+            self._send(key, value)
+            self.refresh()
+            if not self._overtaken:
+                return
+        raise Unavailable(f"{self._topic}: somebody else announced something at each of {TRIES} tries")
+
     def _send(self, key: bytes, value: bytes | None) -> int:
+        serial = max(now_ms(), self._announcements.serial + 1)
+        headers = self.trust.headers(MODEL, key, value, [], serial)
+        self._overtaken = False
         try:
-            sent = self._producer.send(self._topic, value, key, partition=0).get(timeout=ANSWER_TIMEOUT_S)
+            future = self._producer.send(self._topic, value, key, headers=headers, partition=0)
+            sent = future.get(timeout=ANSWER_TIMEOUT_S)
         except KafkaError as error:
             raise Unavailable(f"{self._topic}: an announcement was not taken ({error!r})") from error
-        offset: int = sent.offset
+        self._sent = offset = int(sent.offset)
         return offset
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from headwater.events import now_ms
 from headwater.kafka import producer
 from headwater.settings import Settings
 from models.published.announcement import Announcement
+from models.published.signing.trust import trust_of
 from models.published.stores import newest_version, open_store
 from trainer.registry import Registry
 
@@ -36,6 +37,7 @@ def rollback(settings: Settings, version: int, begin: Callable[[], object] = lam
     Raises
         BundleError: there is no such bundle (the message lists those there are), or it is damaged.
         Unavailable: Kafka does not answer, or the store of bundles.
+        SettingsError: only signed models are taken, and there is no key to sign with.
     """
     return _announce(settings, version, pinned=True, begin=begin)
 
@@ -53,11 +55,13 @@ def resume(settings: Settings, begin: Callable[[], object] = lambda: None) -> An
 
 
 def _announce(settings: Settings, version: int | None, *, pinned: bool, begin: Callable[[], object]) -> Announcement:
+    trust = trust_of(settings)
+    trust.may_publish()
     writer = producer(settings.kafka)
     try:
-        bundles = open_store(settings.trainer.bundles)
+        bundles = open_store(settings.trainer.bundles, trust)
         newest = newest_version(bundles.names())
-        registry = Registry(settings.kafka, writer, logging.getLogger("headwater"), newest)
+        registry = Registry(settings.kafka, writer, logging.getLogger("headwater"), newest, trust)
         try:
             there = ", ".join(map(str, sorted(registry.snapshots))) or "none"
             wanted = max(registry.snapshots, default=0) if version is None else version

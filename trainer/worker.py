@@ -36,6 +36,7 @@ from models.device import choose_device
 from models.experts.reserved import give_back
 from models.learner import Learner, compile_loops
 from models.published.bundle import Bundle
+from models.published.signing.trust import trust_of
 from models.published.stores import BundleStore, newest_version, open_store
 from trainer.checkpoints import Checkpoints
 from trainer.erased_users import forget_passed_over
@@ -67,6 +68,8 @@ class TrainerWorker:
     def __init__(self, settings: Settings, operations: Operations) -> None:
         choose_device(settings.trainer.device)
         model_config(settings.model.given, settings.signals)
+        self._trust = trust_of(settings)
+        self._trust.may_publish()
         self.settings = settings
         self.operations = operations
         self.metrics = TrainerMetrics()
@@ -97,9 +100,9 @@ class TrainerWorker:
         self.log = ExamplesLog(settings.kafka, progress, writer, retry, log, leave)
         self._opened.callback(self.log.close)
         self.sharing = Sharing(settings, self.learner, self.log, writer, self.operations, extra.get("newest"))
-        store = open_store(settings.trainer.bundles)
+        store = open_store(settings.trainer.bundles, self._trust)
         self.learner.version = known = max(self.learner.version, _newest_kept(store, log))
-        self.registry = retry.call("kafka", lambda: Registry(settings.kafka, writer, log, newest=known))
+        self.registry = retry.call("kafka", lambda: Registry(settings.kafka, writer, log, known, self._trust))
         self._opened.callback(self.registry.close)
         before = extra.get("guard", {})  # what an older release kept is of no use
         serving = _live_bundle(store, self.registry, log)

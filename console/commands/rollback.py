@@ -32,7 +32,7 @@ def command(
         from headwater.topics import MODEL
 
         must_exist(settings.kafka, MODEL)
-        listed = models_listed(settings.kafka)
+        listed = models_listed(settings)
         live, snapshots = listed.live, listed.snapshots
         if listed.foreign:
             typer.echo(listed.foreign_text, err=True)

@@ -206,9 +206,10 @@ def _surfaces(settings: Settings) -> Iterator[Finding]:
 
 def _model(settings: Settings, there: dict[str, TopicState]) -> Iterator[Finding]:
     from console.look.models_listed import models_listed
+    from models.published.signing.trust import trust_of
     from models.published.stores import open_store
 
-    listed = models_listed(settings.kafka)
+    listed = models_listed(settings)
     live, snapshots = listed.live, listed.snapshots
     if listed.foreign:
         remedy = "find out who writes there; the topic is the trainer's alone"
@@ -227,7 +228,7 @@ def _model(settings: Settings, there: dict[str, TopicState]) -> Iterator[Finding
     text = f"bundle of version {live.version} is live, announced {age_s:,.0f} s ago; {len(snapshots)} snapshots"
     detail = {"live": live.model_dump(), "snapshots": len(snapshots)}
     try:
-        open_store(settings.serving.bundles).read(live.bundle)
+        open_store(settings.serving.bundles, trust_of(settings)).read(live.bundle)
     except Unavailable as error:
         remedy = "workers go on with what they hold; new ones wait, and answer with popular items, until it is back"
         yield Finding("bundles", "wrong", f"the store of bundles does not answer: {error}", remedy, detail)

@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 from headwater.errors import InvalidMessage
 from headwater.kafka import read_topic
-from headwater.settings import KafkaSettings
+from headwater.settings import Settings
 from headwater.topics import MODEL
-from models.published.announcement import Announcement, read_announcement
+from models.published.announcement import Announcement
+from models.published.signing.records import Announcements
+from models.published.signing.trust import trust_of
 
 __all__ = ["ModelsListed", "models_listed"]
 
@@ -32,19 +34,18 @@ class ModelsListed(NamedTuple):
         return f"{len(self.foreign)} foreign record(s) passed over: {named}"
 
 
-def models_listed(kafka: KafkaSettings) -> ModelsListed:
+def models_listed(settings: Settings) -> ModelsListed:
     """All that the topic says now."""
     newest: dict[int, Announcement | None] = {}
     foreign: list[str] = []
-    last: int | None = None
-    for record in read_topic(kafka, MODEL, missing_ok=True):
+    announcements = Announcements(trust_of(settings))
+    for record in read_topic(settings.kafka, MODEL, missing_ok=True):
         try:
-            version, said = read_announcement(record.key, record.value, last)
+            version, said = announcements.read(record.key, record.value, record.headers)
         except InvalidMessage as error:
             foreign.append(f"{record.topic}[{record.partition}]@{record.offset} ({error})")
         else:
             newest[version] = said
-            last = max(last or 0, said.version) if said else last
     live = newest.pop(0, None)
     snapshots = sorted((said for said in newest.values() if said), key=lambda said: -said.version)
     return ModelsListed(live, snapshots, foreign)

@@ -26,7 +26,8 @@ from headwater.settings import KafkaSettings, Settings
 from headwater.signals import Signals
 from headwater.topics import EVENTS, EXAMPLES, MODEL_DELTAS, Topic
 from headwater.wire import EventRow, read_letter, read_past_events
-from models.published.announcement import read_delta_headers
+from models.published.signing.records import read_delta
+from models.published.signing.trust import trust_of
 
 __all__ = ["newest_deltas", "newest_events", "newest_examples", "newest_rows", "refusals"]
 
@@ -226,10 +227,10 @@ def _not_an_example(value: bytes | None, ends: Mapping[int, tuple[int, int]]) ->
 
 def newest_deltas(settings: Settings, state: TopicState) -> tuple[int, list[Finding]]:
     """When the newest delta was published (epoch ms, 0 for none), and records that no trainer wrote."""
-    published_ms, foreign = 0, []
+    trust, published_ms, foreign = trust_of(settings), 0, []
     for record in newest(settings.kafka, state, MOST_DELTAS):
         try:
-            published_ms = max(published_ms, read_delta_headers(record.headers).published_ms)
+            published_ms = max(published_ms, read_delta(trust, record.key, record.value, record.headers).published_ms)
         except InvalidMessage as error:
             foreign.append(f"{record.topic}[{record.partition}]@{record.offset} ({error})")
     found = [_foreign(MODEL_DELTAS, foreign, "serving passes them over")] if foreign else []

@@ -33,7 +33,9 @@ from headwater.topics import (
     topic_name,
 )
 from headwater.wire import cloudevent_headers, decode_recommendation, encode
-from models.published.announcement import LIVE, read_announcement, read_delta_headers
+from models.published.announcement import LIVE
+from models.published.signing.records import Announcements, read_delta
+from models.published.signing.trust import Trust, trust_of
 from streams.features.store import FeatureStore
 
 if TYPE_CHECKING:
@@ -109,7 +111,9 @@ def trace(
                 writer.partitions_for(topic_name(topic, settings.kafka.prefix))
             example = _follow_event(traced, settings, store, onlooker, writer)
             if example is not None:
-                traced.hops.append(_weights(onlooker, *example, lambda: why_unlearned(settings, workers or {})))
+                traced.hops.append(
+                    _weights(onlooker, *example, trust_of(settings), lambda: why_unlearned(settings, workers or {}))
+                )
             _follow_request(traced, settings, onlooker, writer)
         return traced
     finally:
@@ -224,12 +228,12 @@ def _follow_event(
     return None if example is None else (started, example[1])
 
 
-def _weights(onlooker: _Onlooker, started: float, example: ConsumerRecord, why: Callable[[], str]) -> Hop:
+def _weights(onlooker: _Onlooker, started: float, example: ConsumerRecord, trust: Trust, why: Callable[[], str]) -> Hop:
     """The first delta after the example, or the bundle that took it: no delta follows with what a bundle had."""
     found = onlooker.first(
         {
-            MODEL_DELTAS.name: lambda record: _published_ms(record) > example.timestamp,
-            MODEL.name: lambda record: _examples_offset(record) > example.offset,
+            MODEL_DELTAS.name: lambda record: _published_ms(record, trust) > example.timestamp,
+            MODEL.name: lambda record: _examples_offset(record, trust) > example.offset,
         }
     )
     if found is None:
@@ -274,18 +278,18 @@ def _header(record: ConsumerRecord, name: str) -> str | None:
     return None if value is None else value.decode()
 
 
-def _published_ms(record: ConsumerRecord) -> int:
+def _published_ms(record: ConsumerRecord, trust: Trust) -> int:
     """When a delta was published; 0 for a record that is none of ours."""
     try:
-        return read_delta_headers(record.headers).published_ms
+        return read_delta(trust, record.key, record.value, record.headers).published_ms
     except InvalidMessage:
         return 0
 
 
-def _examples_offset(record: ConsumerRecord) -> int:
+def _examples_offset(record: ConsumerRecord, trust: Trust) -> int:
     """Up to which record of `examples` the bundle knows that is made live; 0 for any other record."""
     try:
-        _, said = read_announcement(record.key, record.value)
+        _, said = Announcements(trust).read(record.key, record.value, record.headers)
     except InvalidMessage:
         return 0
     return said.examples_offset if said is not None and record.key == LIVE and not said.pinned else 0

@@ -31,7 +31,7 @@ def why_unlearned(settings: Settings, workers: Mapping[str, str]) -> str:
     Raises
         Unavailable: Kafka does not answer.
     """
-    live = models_listed(settings.kafka).live
+    live = models_listed(settings).live
     if live is not None and live.pinned:
         return f"a rollback holds version {live.version} until `headwater rollback --resume`"
     newest = "no model is live" if live is None else f"the newest bundle is version {live.version}"

@@ -21,6 +21,7 @@ from headwater.wire import not_json, only_refusals, refuse_deep, validated
 from models.published.bounds import MAX_PARTS, Digest, Number, Version
 
 __all__ = [
+    "HEADER_NAMES",
     "LIVE",
     "Announcement",
     "DeltaHeaders",
@@ -39,7 +40,8 @@ use the numbers up otherwise, and the trainer's own next version would lie beyon
 
 _SNAPSHOT_KEY = re.compile(rb"snapshot:([1-9][0-9]{0,14})")
 _NUMBER = re.compile(rb"[0-9]{1,15}")
-_HEADER_NAMES = ("version", "parent", "parts", "published-time", "part")
+HEADER_NAMES = ("version", "parent", "parts", "published-time", "part")
+"""Of a record of `model-deltas`, by what its readers go."""
 
 
 class Announcement(BaseModel):
@@ -143,7 +145,7 @@ class DeltaHeaders(NamedTuple):
 
     def encode(self) -> list[tuple[str, bytes]]:
         """As Kafka takes them."""
-        return [(name, b"%d" % number) for name, number in zip(_HEADER_NAMES, self, strict=True)]
+        return [(name, b"%d" % number) for name, number in zip(HEADER_NAMES, self, strict=True)]
 
 
 def read_delta_headers(headers: Iterable[tuple[str, bytes | None]] | None) -> DeltaHeaders:
@@ -160,9 +162,9 @@ def read_delta_headers(headers: Iterable[tuple[str, bytes | None]] | None) -> De
     """
     with only_refusals("a record of the model-deltas topic is no delta"):
         found = dict(headers or ())
-        numbers = [found.get(name) or b"" for name in _HEADER_NAMES]
+        numbers = [found.get(name) or b"" for name in HEADER_NAMES]
         if not all(map(_NUMBER.fullmatch, numbers)):
-            raise InvalidMessage("schema", f"its headers are not {', '.join(_HEADER_NAMES)} in numbers")
+            raise InvalidMessage("schema", f"its headers are not {', '.join(HEADER_NAMES)} in numbers")
         said = DeltaHeaders(*map(int, numbers))
         if not (said.part < said.parts <= MAX_PARTS and said.parent < said.version):
             raise InvalidMessage("schema", f"its headers contradict one another: {said}")

@@ -76,6 +76,7 @@ class Bundle:
         reasons: the words, by output of the graph, for an item that ranks high by it.
         pools: the weights that have places of a pool, by pool, each with what free places hold.
         item_rows: row by item id; made from `items` where it is empty.
+        signature: what its metadata was signed with, where it was.
 
     With tables, pools and reasons, serving needs none of the code that learns.
     """
@@ -96,6 +97,7 @@ class Bundle:
     reasons: dict[str, str]
     pools: dict[str, dict[str, float | None]] = field(default_factory=dict)
     item_rows: dict[str, int] = field(default_factory=dict, repr=False)
+    signature: dict[str, Any] | None = field(default=None, repr=False)
     _room: dict[str, Array] = field(default_factory=dict, repr=False)  # of arrays that grew, with room to grow
 
     def __post_init__(self) -> None:
@@ -126,6 +128,7 @@ class Bundle:
             reasons=self.reasons,
             pools=self.pools,
             item_rows=dict(self.item_rows),
+            signature=self.signature,
         )
 
     def kept(self, kept: Kept) -> Bundle:
@@ -195,6 +198,7 @@ class Bundle:
         self.types = list(delta.types)
         self.parent, self.digest, self.version = self.digest, prepared.digest, delta.version
         self.metrics, self.extra, self.created_ms = delta.metrics, delta.extra, delta.created_ms
+        self.signature = None
 
     def refuse_untrue(self) -> None:
         """Refuse weights that have another digest than the bundle says. Raises BundleError."""

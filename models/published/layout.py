@@ -23,6 +23,7 @@ from models.published.bounds import MAX_PARTS, Digest, SaidOfModel, Version, che
 from models.published.bundle import REMEDY, Bundle
 from models.published.digest import FIRST_SCHEME, SCHEME, ModelDigest
 from models.published.packed_weights import pack_arrays, read_arrays
+from models.published.signing.trust import NO_TRUST, SIGNATURE, Trust
 from models.published.weights_file import HashedStream, read_weights
 
 __all__ = [
@@ -30,6 +31,8 @@ __all__ = [
     "BundleName",
     "Chunks",
     "bundle_name",
+    "named_bundle",
+    "only_name",
     "pack_bundle",
     "pack_metadata",
     "parse_name",
@@ -72,6 +75,7 @@ class _Metadata(SaidOfModel):
     reasons: dict[str, str] = Field(default_factory=dict)
     sha256: dict[str, str]
     pieces: dict[str, Annotated[int, Field(ge=1, le=MAX_PARTS)]] = Field(default_factory=dict)
+    signature: dict[str, Any] | None = None
 
 
 def bundle_name(bundle: Bundle) -> str:
@@ -87,6 +91,17 @@ def parse_name(name: str) -> BundleName | None:
     """
     match = _NAME.fullmatch(name)
     return None if match is None else BundleName(int(match[1]), match[2])
+
+
+def only_name(name: str) -> str:
+    """The name, if it is a bundle's: whoever announces one may not lead anybody to another place.
+
+    Raises
+        BundleError: it is none.
+    """
+    if parse_name(name) is None:
+        raise BundleError(f"{name[:80]!r} is no name of a bundle, such as v00000012-09af: it is looked for nowhere")
+    return name
 
 
 def piece_names(name: str, pieces: int) -> list[str]:
@@ -108,13 +123,17 @@ def pack_bundle(bundle: Bundle) -> dict[str, Sequence[bytes | memoryview]]:
 
 
 def pack_metadata(
-    bundle: Bundle, contents: Mapping[str, Iterable[bytes | memoryview]], pieces: Mapping[str, int] | None = None
+    bundle: Bundle,
+    contents: Mapping[str, Iterable[bytes | memoryview]],
+    pieces: Mapping[str, int] | None = None,
+    trust: Trust = NO_TRUST,
 ) -> bytes:
     """metadata.json.
 
     Parameters
         contents: what `pack_bundle` made.
         pieces: how many each of the files is kept in that is kept in more than one.
+        trust: signs it; where that has no key, the signature stays that the bundle came with.
     """
     metadata: dict[str, Any] = {
         "format": FORMAT,
@@ -133,6 +152,8 @@ def pack_metadata(
         "sha256": {name: HashedStream(parts).digest() for name, parts in contents.items()},
         **({"pieces": pieces} if pieces else {}),
     }
+    if signature := trust.signature(metadata) or bundle.signature:
+        metadata[SIGNATURE] = signature
     metadata["sha256"][METADATA] = _own_hash(metadata)
     return orjson.dumps(metadata, option=orjson.OPT_INDENT_2)
 
@@ -143,19 +164,21 @@ def _own_hash(metadata: dict[str, Any]) -> str:
     return HashedStream([orjson.dumps({**metadata, "sha256": others}, option=orjson.OPT_SORT_KEYS)]).digest()
 
 
-def unpack_bundle(at: str, chunks: Callable[[str], Chunks]) -> Bundle:
+def unpack_bundle(at: str, chunks: Callable[[str], Chunks], trust: Trust = NO_TRUST) -> Bundle:
     """The bundle that files are, every checksum verified, its weights writable and held once.
 
     Parameters
         at: where they lie, for messages.
         chunks: the bytes of a file by its name; raises FileNotFoundError, or another OSError, where there are none.
+        trust: whose bundles are taken. Of another's, nothing but the metadata is read.
 
     Raises
-        BundleError: a file is missing, incomplete, corrupt or of another format; it says what to do.
+        BundleError: a file is missing, incomplete, corrupt or of another format, or the bundle is none that is taken
+            (`UntrustedBundleError`); it says what to do.
         Unavailable: `chunks` raised it. Nothing else is raised.
     """
     with only_bundle_errors(f"bundle {at}", REMEDY):
-        said = _metadata(at, chunks)
+        said = _metadata(at, chunks, trust)
 
         def read(name: str, parse: Callable[[HashedStream], Value]) -> Value:
             return _verified(
@@ -178,7 +201,7 @@ def unpack_bundle(at: str, chunks: Callable[[str], Chunks]) -> Bundle:
             digest=digest,
             graph=graph,
             hashes=hashes,
-            **said.model_dump(include={"version", "parent", "types", "metrics", "extra", "created_ms"}),
+            **said.model_dump(include={"version", "parent", "types", "metrics", "extra", "created_ms", "signature"}),
             **about,
         )
         bundle.refuse_unfit()
@@ -225,7 +248,18 @@ def _about(said: _Metadata, config: ModelConfig) -> dict[str, Any]:
     return {"tables": tables, "pools": {}, "reasons": parts.reasons()}
 
 
-def _metadata(at: str, chunks: Callable[[str], Chunks]) -> _Metadata:
+def named_bundle(name: str, bundle: Bundle, at: str) -> Bundle:
+    """The bundle, if it is what its name says: the name is the content's, and no place where something may be put.
+
+    Raises
+        BundleError: it is another.
+    """
+    if bundle_name(bundle) != name:
+        raise BundleError(f"bundle {at} holds {bundle_name(bundle)}, and so not what its name says: {REMEDY}")
+    return bundle
+
+
+def _metadata(at: str, chunks: Callable[[str], Chunks], trust: Trust) -> _Metadata:
     try:
         metadata = orjson.loads(HashedStream(chunks(METADATA)).rest())
     except OSError as error:
@@ -241,6 +275,7 @@ def _metadata(at: str, chunks: Callable[[str], Chunks]) -> _Metadata:
     said = checked_body(_Metadata, metadata, f"bundle {at}: metadata.json", REMEDY)
     if said.sha256.get(METADATA, _own_hash(metadata)) != _own_hash(metadata):  # the first release wrote none
         raise BundleError(f"bundle {at}: metadata.json is corrupt (checksum differs): {REMEDY}")
+    trust.refuse_unsigned(metadata, at)
     if not FIRST_SCHEME <= said.digest_scheme <= SCHEME:
         raise BundleError(
             f"bundle {at} has a digest of scheme {said.digest_scheme}, this release knows up to {SCHEME}: upgrade "

@@ -22,10 +22,11 @@ from headwater.settings import Settings
 from headwater.topics import EVENTS, EXAMPLES, MODEL_DELTAS
 from models.config import model_config
 from models.learner import Learner
-from models.published.announcement import read_delta_headers
 from models.published.bundle import Bundle
 from models.published.delta import Delta, DeltaAssembler
 from models.published.layout import parse_name
+from models.published.signing.records import read_delta
+from models.published.signing.trust import Trust, trust_of
 from models.published.stores import BundleStore, open_store
 from trainer.examples_log import Progress, refuse_beyond
 from trainer.shares import EntryPlace, Shares, read_shares
@@ -63,7 +64,7 @@ def _bundles(store: BundleStore) -> list[tuple[int, str, str]]:
 
 def from_disk(settings: Settings, receipt: Receipt, tried: list[str]) -> tuple[Bundle, str] | None:
     """The bundle itself, whatever version it was published under; what stands in the way is added to `tried`."""
-    store = open_store(settings.trainer.bundles)
+    store = open_store(settings.trainer.bundles, trust_of(settings))
     try:
         for version, digest, name in _bundles(store):
             if not _short(receipt).startswith(digest):
@@ -91,7 +92,7 @@ def from_deltas(settings: Settings, receipt: Receipt, tried: list[str]) -> tuple
     while before[links[-1]] in before:
         links.append(before[links[-1]])
     oldest = before[links[-1]]
-    store = open_store(settings.trainer.bundles)
+    store = open_store(settings.trainer.bundles, trust_of(settings))
     try:
         kept = _bundles(store)
     except Unavailable as error:
@@ -118,9 +119,10 @@ def _chain(settings: Settings, newest: int) -> tuple[dict[int, int], dict[int, i
     """Of each delta up to a version, by version: the version that it follows, and the offset of its first part."""
     before: dict[int, int] = {}
     offsets: dict[int, int] = {}
+    trust = trust_of(settings, any_world=True)
     for record in read_topic(settings.kafka, MODEL_DELTAS):
         try:
-            headers = read_delta_headers(record.headers)
+            headers = read_delta(trust, record.key, record.value, record.headers)
         except InvalidMessage:
             continue
         if headers.parent < headers.version <= newest:  # anything else leads round in a circle
@@ -131,20 +133,20 @@ def _chain(settings: Settings, newest: int) -> tuple[dict[int, int], dict[int, i
 
 def _apply(settings: Settings, bundle: Bundle, wanted: int, offset: int) -> None:
     """Apply the deltas from an offset on until the bundle is the version wanted. Raises BundleError."""
-    assembler = DeltaAssembler()
+    assembler, trust = DeltaAssembler(), trust_of(settings, any_world=True)
     for _, records in read_partitions(settings.kafka, MODEL_DELTAS, {0: offset}):
         for record in records:
-            delta = _collected(assembler, record, wanted)
+            delta = _collected(assembler, record, wanted, trust)
             if delta is not None and delta.version > bundle.version:
                 bundle.apply(delta)
             if bundle.version == wanted:
                 return
 
 
-def _collected(assembler: DeltaAssembler, record: Any, wanted: int) -> Delta | None:
+def _collected(assembler: DeltaAssembler, record: Any, wanted: int, trust: Trust) -> Delta | None:
     """The delta that a record completes; what no trainer wrote is passed over, as serving does."""
     try:
-        said = read_delta_headers(record.headers)
+        said = read_delta(trust, record.key, record.value, record.headers)
         return assembler.add(record.value or b"", said) if said.version <= wanted else None
     except (InvalidMessage, BundleError):
         return None

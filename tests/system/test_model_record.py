@@ -97,7 +97,7 @@ def test_all_readers_pass_over_the_same_records_and_say_why_in_the_same_words(
         writer.send(name, value, key, headers=[("x", b"")], partition=0)
     writer.flush(10)
 
-    listed = models_listed(settings.kafka)
+    listed = models_listed(settings)
     assert len(listed.foreign) == len(FOREIGN)
     with caplog.at_level(logging.WARNING):
         registry = Registry(settings.kafka, writer, logging.getLogger("test"))

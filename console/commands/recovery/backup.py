@@ -87,7 +87,7 @@ def _lacking(settings: Settings, checkpoint: str | None, bundles: list[str]) -> 
     from headwater.topics import EXAMPLES
     from trainer.examples_log import GROUP
 
-    live = models_listed(settings.kafka).live
+    live = models_listed(settings).live
     trains = committed_offsets(settings.kafka, GROUP, [EXAMPLES])[EXAMPLES.name]
     found = []
     if checkpoint is None and (trains or live is not None):

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from models.published.bundle import Bundle
 from models.published.layout import parse_name
+from models.published.signing.trust import NO_TRUST, Trust
 
 __all__ = ["BundleStore", "newest_version", "open_store"]
 
@@ -41,7 +42,8 @@ class BundleStore(Protocol):
             heard: is called whenever some of it has come.
 
         Raises
-            BundleError: it is missing, incomplete, corrupt or of another format; it says what to do.
+            BundleError: it is missing, incomplete, corrupt, of another format, not what its name says or of nobody
+                whose bundles are taken; it says what to do.
         """
         ...
 
@@ -58,11 +60,12 @@ class BundleStore(Protocol):
         ...
 
 
-def open_store(address: Path | str) -> BundleStore:
+def open_store(address: Path | str, trust: Trust = NO_TRUST) -> BundleStore:
     """The store at an address of the settings. Nothing is read or written yet.
 
     Parameters
         address: a folder, or a URL of object storage.
+        trust: signs what is written, and says whose bundles are read.
 
     Raises
         SettingsError: it is a URL, and what speaks its protocol is not installed, or it is malformed.
@@ -70,10 +73,10 @@ def open_store(address: Path | str) -> BundleStore:
     if isinstance(address, Path):
         from models.published.stores.folder import FolderStore
 
-        return FolderStore(address)
+        return FolderStore(address, trust)
     from models.published.stores.objects import ObjectStore
 
-    return ObjectStore(address)
+    return ObjectStore(address, trust)
 
 
 def newest_version(names: Sequence[str]) -> int:

@@ -10,7 +10,18 @@ from pathlib import Path
 
 from models.files import sync_directory, write_synced
 from models.published.bundle import Bundle
-from models.published.layout import METADATA, Chunks, bundle_name, pack_bundle, pack_metadata, parse_name, unpack_bundle
+from models.published.layout import (
+    METADATA,
+    Chunks,
+    bundle_name,
+    named_bundle,
+    only_name,
+    pack_bundle,
+    pack_metadata,
+    parse_name,
+    unpack_bundle,
+)
+from models.published.signing.trust import NO_TRUST, Trust
 
 __all__ = ["FolderStore", "read_bundle", "write_bundle"]
 
@@ -20,8 +31,9 @@ CHUNK_BYTES = 1 << 20
 class FolderStore:
     """See `BundleStore`. The folder is made by the first bundle."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, trust: Trust = NO_TRUST) -> None:
         self.directory = directory
+        self._trust = trust
 
     @property
     def address(self) -> str:
@@ -30,11 +42,11 @@ class FolderStore:
 
     def write(self, bundle: Bundle) -> str:
         """Keep a bundle; its name."""
-        return write_bundle(self.directory, bundle).name
+        return write_bundle(self.directory, bundle, self._trust).name
 
     def read(self, name: str, heard: Callable[[], None] = lambda: None) -> Bundle:
         """A bundle, every checksum verified."""
-        return read_bundle(self.directory / name, heard)
+        return read_bundle(self.directory / only_name(name), heard, self._trust)
 
     def names(self) -> list[str]:
         """Of all bundles that are whole, the oldest version first."""
@@ -43,7 +55,7 @@ class FolderStore:
 
     def remove(self, name: str) -> None:
         """Remove a bundle, if it is there."""
-        if (self.directory / name).is_dir():
+        if (self.directory / only_name(name)).is_dir():
             shutil.rmtree(self.directory / name)
 
     def clear_torn(self) -> None:
@@ -52,12 +64,13 @@ class FolderStore:
             shutil.rmtree(torn, ignore_errors=True)
 
 
-def write_bundle(directory: Path, bundle: Bundle) -> Path:
+def write_bundle(directory: Path, bundle: Bundle, trust: Trust = NO_TRUST) -> Path:
     """Write a bundle's folder, whole or not at all.
 
     Parameters
         directory: where the folders of all versions lie; made where it is missing.
         bundle: stays as it is.
+        trust: signs it.
 
     Returns
         `directory/v<version>-<digest>`; a folder of that name that is there already is kept.
@@ -74,7 +87,7 @@ def write_bundle(directory: Path, bundle: Bundle) -> Path:
     contents = pack_bundle(bundle)
     for name, parts in contents.items():
         write_synced(temporary / name, *parts)
-    write_synced(temporary / METADATA, pack_metadata(bundle, contents))
+    write_synced(temporary / METADATA, pack_metadata(bundle, contents, trust=trust))
     sync_directory(temporary)
     try:
         os.rename(temporary, final)
@@ -86,12 +99,12 @@ def write_bundle(directory: Path, bundle: Bundle) -> Path:
     return final
 
 
-def read_bundle(path: Path, heard: Callable[[], None] = lambda: None) -> Bundle:
+def read_bundle(path: Path, heard: Callable[[], None] = lambda: None, trust: Trust = NO_TRUST) -> Bundle:
     """The bundle of a folder.
 
     Raises
-        BundleError: the folder is missing, incomplete, corrupt or of another format; it says what to do. Nothing else
-            is raised.
+        BundleError: the folder is missing, incomplete, corrupt, of another format, not what its name says or of
+            nobody whose bundles are taken; it says what to do. Nothing else is raised.
     """
 
     def chunks(name: str) -> Chunks:
@@ -100,4 +113,4 @@ def read_bundle(path: Path, heard: Callable[[], None] = lambda: None) -> Bundle:
                 heard()
                 yield chunk
 
-    return unpack_bundle(str(path), chunks)
+    return named_bundle(path.name, unpack_bundle(str(path), chunks, trust), str(path))

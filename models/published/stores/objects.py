@@ -23,12 +23,15 @@ from models.published.layout import (
     METADATA,
     Chunks,
     bundle_name,
+    named_bundle,
+    only_name,
     pack_bundle,
     pack_metadata,
     parse_name,
     piece_names,
     unpack_bundle,
 )
+from models.published.signing.trust import NO_TRUST, Trust
 
 __all__ = ["ObjectFiles", "ObjectStore"]
 
@@ -153,8 +156,9 @@ class ObjectFiles:
 class ObjectStore(ObjectFiles):
     """See `BundleStore`. Parameters and errors are those of `ObjectFiles`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, trust: Trust = NO_TRUST) -> None:
         super().__init__(url)
+        self._trust = trust
         self._taken: tuple[str, set[str]] = ("", set())  # of the bundle that is being written, what was
 
     def write(self, bundle: Bundle) -> str:
@@ -174,7 +178,9 @@ class ObjectStore(ObjectFiles):
                 f"{self._url}: somebody removed {name}/{min(lost)} while the bundle was written. Has another trainer "
                 "this prefix, too? Give each its own."
             )
-        self._put(name, METADATA, pack_metadata(bundle, contents, {f: n for f, n in pieces.items() if n > 1}))
+        self._put(
+            name, METADATA, pack_metadata(bundle, contents, {f: n for f, n in pieces.items() if n > 1}, self._trust)
+        )
         self._taken = ("", set())
         return name
 
@@ -201,7 +207,8 @@ class ObjectStore(ObjectFiles):
                     heard()
                     yield memoryview(chunk)
 
-        return unpack_bundle(f"{self._url}/{name}", chunks)
+        at = f"{self._url}/{only_name(name)}"
+        return named_bundle(name, unpack_bundle(at, chunks, self._trust), at)
 
     def names(self) -> list[str]:
         """Of all bundles that are whole, the oldest version first."""
@@ -210,7 +217,7 @@ class ObjectStore(ObjectFiles):
     def remove(self, name: str) -> None:
         """Remove a bundle, if it is there: first what makes it one."""
         with self._asked(f"{name} could not be removed"):
-            files = self._files(name)
+            files = self._files(only_name(name))
             for some in (files & {METADATA}, files - {METADATA}):
                 if some:
                     self._obstore.delete(self._store, [f"{name}/{file}" for file in sorted(some)])
