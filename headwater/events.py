@@ -19,6 +19,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from headwater.consent import Consent
+
 MAX_ID_LENGTH = 256
 """Longest accepted user, item, session, event or request id, in characters."""
 
@@ -132,6 +134,11 @@ class Event(BaseModel):
     propensities: Annotated[tuple[Chance, ...], Field(min_length=1, max_length=MAX_SHOWN)] | None = Field(
         default=None,
         description="Of a list that was drawn by chance: the chance of each item at its place, given those above it.",
+    )
+    consent: Consent | None = Field(
+        default=None,
+        description="For which purposes this event may be used, where that is other than what is known of the user. "
+        "What the user has withdrawn stays withdrawn (docs/privacy.md).",
     )
 
     @model_validator(mode="before")

@@ -395,6 +395,11 @@ class PrivacySettings(_Section):
         "(docs/privacy.md). Without, ids are sent as they are.",
     )
     pseudonym_keys_file: Path | None = Field(default=None, description="File with those alone.")
+    consent: Literal["off", "opt-out", "opt-in"] = Field(
+        default="off",
+        description="Whether words on the topic `consents` count. What nobody has said of a user is granted (off, "
+        "opt-out), or denied (opt-in). Changed later, a rebuild of the features goes by the new one for the whole log.",
+    )
 
 
 class SigningSettings(_Section):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 __all__ = [
     "AUDIT",
+    "CONSENTS",
     "DEAD_LETTERS",
     "ERASURES",
     "EVENTS",
@@ -139,6 +140,18 @@ ERASURES = Topic(
     "streams, serving, trainer",
     TOMBSTONES_KEPT,
 )
+CONSENTS = Topic(
+    "consents",
+    "user_id",
+    1,
+    -1,
+    "compact",
+    "ConsentWord: for which purposes what a user does may be used; then with its place in events",
+    "apps, streams",
+    "streams",
+    TOMBSTONES_KEPT,
+    made_when_used=True,
+)
 DEAD_LETTERS = Topic(
     "dead-letters",
     "source",
@@ -166,6 +179,7 @@ AUDIT = Topic(
 TOPICS = (
     EVENTS, ITEMS, USERS, SURFACES, IDENTITIES, REQUESTS, RECOMMENDATIONS,
     EXAMPLES, LEARNING, MODEL, MODEL_DELTAS, ERASURES, DEAD_LETTERS, AUDIT,
+    CONSENTS,
 )  # fmt: skip
 
 

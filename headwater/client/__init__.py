@@ -31,12 +31,12 @@ from headwater.client.replies import RecommendationStream, ReplyReader
 from headwater.errors import DeadlineExceeded, HeadwaterError, InvalidMessage
 from headwater.events import MAX_ID_LENGTH, OLDEST_MS, Event, Item
 from headwater.identities import Identity
-from headwater.privacy import Erasure
+from headwater.privacy import ConsentWord, Erasure
 from headwater.privacy.pseudonyms import pseudonyms_of
 from headwater.recommendations import Recommendation, Request
 from headwater.settings import KafkaSettings, Settings, changed_kafka, load_settings
 from headwater.surfaces import Surface
-from headwater.topics import ERASURES, IDENTITIES, ITEMS, REQUESTS, SURFACES, USERS, Topic
+from headwater.topics import CONSENTS, ERASURES, IDENTITIES, ITEMS, REQUESTS, SURFACES, USERS, Topic
 from headwater.users import User
 from headwater.wire import MAX_PROPERTIES_BYTES, MAX_VALUE_BYTES, TimeBounds, check_depth, encode, validated
 
@@ -250,6 +250,34 @@ class Client:
         self._outbox.partitions(ERASURES)
         asked = [made.model_copy(update={"user_id": one}) for one in self._names(made.user_id)]
         sent = [self._outbox.send(ERASURES, _encoded(one, "erasure"), key=one.user_id.encode()) for one in asked]
+        return sent[0]
+
+    def set_consent(
+        self,
+        user_id: str,
+        *,
+        personalise: bool | None = None,
+        train: bool | None = None,
+        analyse: bool | None = None,
+        consent_time: int | None = None,
+    ) -> Future[Position]:
+        """Say for which purposes what a user does may be used: all of them in one word, which replaces the one before.
+        What is withdrawn is taken away within seconds. Of a person with several ids, say it of each. docs/privacy.md
+
+        Parameters
+            user_id: of whom.
+            personalise, train, analyse: granted or denied; None where the user has said nothing of it.
+            consent_time: when the user said so, epoch ms; of two words the later counts. None: now.
+
+        Raises
+            InvalidMessage, Unavailable: as `track`; Unavailable also where `privacy.consent` is off in this world.
+        """
+        self._check()
+        said = {"personalise": personalise, "train": train, "analyse": analyse}
+        word = _made(ConsentWord, {"user_id": user_id, "consent_time": consent_time, **said})
+        self._outbox.partitions(CONSENTS)
+        words = [word.model_copy(update={"user_id": one}) for one in self._names(word.user_id)]
+        sent = [self._outbox.send(CONSENTS, _encoded(one, "consent"), key=one.user_id.encode()) for one in words]
         return sent[0]
 
     def identify(self, user_id: str, was: str, **fields: Any) -> Future[Position]:

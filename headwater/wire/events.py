@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from headwater.consent import Said, read_said
 from headwater.errors import InvalidMessage
 from headwater.events import EVENT_TYPE_PATTERN, MAX_ID_LENGTH, MAX_SHOWN, Event, likely_unit, session_number
 from headwater.signals import Meaning, Signals
@@ -49,6 +50,7 @@ class EventRow(NamedTuple):
         items: the list, where the event is one that was shown; its first is `item_id`.
         properties: of the event.
         propensities: of a list that was drawn by chance, one of each item.
+        consent: what it says of the purposes that it may be used for; None where it says nothing.
     """
 
     user_id: str
@@ -64,6 +66,7 @@ class EventRow(NamedTuple):
     items: tuple[str, ...] = ()
     properties: Mapping[str, Any] | None = None
     propensities: tuple[float, ...] = ()
+    consent: Said | None = None
 
 
 class TimeBounds(NamedTuple):
@@ -273,6 +276,7 @@ def _row(
         and body.keys() <= _FIELDS
         and ("items" not in body or _is_list(body["items"], item))
         and ("propensities" not in body or _are_chances(body["propensities"], body.get("items")))
+        and ("consent" not in body or read_said(body["consent"]) is not None)
     )
     if not plain:
         if type(when) is int and when > _MAX_TIME and (unit := likely_unit(when)):
@@ -283,6 +287,8 @@ def _row(
     row = EventRow(user, item, kind, when, number, body["event_id"], request, offset, index)
     if session is not None:
         row = row._replace(session=session_number(session))
+    if "consent" in body:
+        row = row._replace(consent=read_said(body["consent"]))
     if not body.get("items"):
         return row
     return row._replace(items=tuple(body["items"]), propensities=tuple(map(float, body.get("propensities") or ())))
@@ -326,4 +332,5 @@ def _suspicious_row(body: dict[str, Any], offset: int, index: int, at: str) -> E
         event.items or (),
         event.properties,
         event.propensities or (),
+        None if event.consent is None else event.consent.said,
     )

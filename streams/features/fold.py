@@ -20,6 +20,7 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from headwater.consent import ALL, CONSENT, Allowed, Said, Word, allowed, strictest
 from headwater.context import Context, named, numbers_of
 from headwater.examples import (
     NO_CONTEXT,
@@ -48,6 +49,9 @@ __all__ += ["fold_batch", "shown_order"]
 UNDOS = 128
 """Newest undos of a user, with what they took back, that an event which arrives later is compared with."""
 
+PLACES = frozenset((FORGET, CONSENT))
+"""Types of events that say from where on a log is to be read otherwise."""
+
 REACTIONS = (Meaning.POSITIVE, Meaning.NEGATIVE)
 
 
@@ -61,6 +65,7 @@ class Limits(NamedTuple):
         meanings: what an event means.
         context: fields of its properties that count as the context of its moment.
         attributes: those of a user that count.
+        unsaid: whether a purpose is granted of which nobody has said anything.
     """
 
     history: int = 1000
@@ -69,6 +74,7 @@ class Limits(NamedTuple):
     meanings: Signals = Signals()
     context: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
+    unsaid: bool = True
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
@@ -76,7 +82,10 @@ class Limits(NamedTuple):
         streams = settings.streams
         context, attributes = (tuple(settings.model.given.get(one, ())) for one in ("context_fields", "user_fields"))
         meanings = Signals(settings.signals)
-        return cls(streams.history_limit, streams.dedupe_window, streams.shown_limit, meanings, context, attributes)
+        unsaid = settings.privacy.consent != "opt-in"
+        return cls(
+            streams.history_limit, streams.dedupe_window, streams.shown_limit, meanings, context, attributes, unsaid
+        )
 
 
 def _time(entry: Entry | Shown) -> int:
@@ -141,9 +150,15 @@ def fold(before: UserState, row: EventRow, limits: Limits, partition: int = 0, n
     if row.type == FORGET:
         return EMPTY
     folding = Folding(before, limits)
+    if row.type == CONSENT:
+        folding = folding.after_word(row)
+        return before if folding.word is before.word else folding.freeze(partition, now_ms)
     if folding.is_duplicate(row):
         return before
-    folding.apply(folding.change(row), row)
+    if folding.may(row).personalise:
+        folding.apply(folding.change(row), row)
+    else:
+        folding.note(row)
     return folding.freeze(partition, now_ms)
 
 
@@ -167,6 +182,8 @@ def example(before: UserState, row: EventRow, limits: Limits, partition: int = 0
     []
     """
     folding = Folding(before, limits)
+    if row.type in (FORGET, CONSENT) or not folding.may(row).train:
+        return None
     return None if folding.is_duplicate(row) else folding.example(folding.change(row), row, partition)
 
 
@@ -240,6 +257,8 @@ class Folding:
         "shown",
         "undone",
         "undos",
+        "usual",
+        "word",
     )
 
     def __init__(self, before: UserState, limits: Limits, attributes: Mapping[str, Any] = NO_CONTEXT) -> None:
@@ -259,11 +278,58 @@ class Folding:
         self.offset = before.offset
         self.segment: Segment | None = None  # the run of examples that the next in-order event extends
         self.erased: Erased | None = None  # that the user is forgotten, where that is so
+        self.word = word = before.word
+        self.usual = allowed(None if word is None else word.said, None, limits.unsaid)
 
     def is_duplicate(self, row: EventRow) -> bool:
         """Whether the event's id is among the newest; asked once before each `change`."""
         self.digest = event_digest(row.event_id)
         return self.recent.has(self.digest)
+
+    def may(self, row: EventRow) -> Allowed:
+        """What may be done with an event. One that undoes another takes away, so that is done where a history is."""
+        if row.consent is None:
+            return self.usual
+        may = allowed(None if self.word is None else self.word.said, row.consent, self.limits.unsaid)
+        if self.usual.personalise and row.type in self.meanings.undoing:
+            return may._replace(personalise=True)
+        return may
+
+    def after_word(self, row: EventRow) -> Folding:
+        """From the place on at which the log says another word: this one, or a new one where nothing of before is kept.
+        What is denied is so whenever it was said; of other words the later counts.
+        """
+        said, known = row.consent or Said(), self.word
+        if known is not None and said.personalise is not False and row.time_ms < known.time_ms:
+            return self
+        word = Word(said, row.time_ms if known is None else max(row.time_ms, known.time_ms))
+        anew = self
+        if said.personalise is False:
+            anew = Folding(EMPTY, self.limits, self.attributes)
+            anew.erased = self.erased
+        anew.go_by(word)
+        anew.count, anew.offset = anew.count + 1, row.offset
+        return anew
+
+    def go_by(self, word: Word | None) -> None:
+        """From here on."""
+        self.word, self.usual = word, allowed(None if word is None else word.said, None, self.limits.unsaid)
+        self.segment = None
+
+    def countable(self, change: Change) -> Change:
+        """What of a change counts for items: no undo of what was done before the word on analysing, for nobody knows
+        whether it was counted.
+        """
+        if change.leaves is None or self.word is None or self.word.said.analyse is None:
+            return change
+        return change if change.leaves.time_ms > self.word.time_ms else change._replace(leaves=None)
+
+    def note(self, row: EventRow) -> None:
+        """Take in that an event came, and nothing of it."""
+        if self.limits.dedupe:
+            self.recent = Hashes(self.recent.data + self.digest).newest(self.limits.dedupe)
+        self.count += 1
+        self.offset = row.offset
 
     def change(self, row: EventRow) -> Change:
         """What the event will change; nothing does yet."""
@@ -502,7 +568,7 @@ class Folding:
         """The state to write. The lists are handed over: this copy is not used again."""
         return UserState(
             self.history, self.recent, self.count, partition, self.offset, now_ms,
-            tuple(self.shown), tuple(self.reacted), tuple(self.undos), tuple(self.undone), self.exposures,
+            tuple(self.shown), tuple(self.reacted), tuple(self.undos), tuple(self.undone), self.exposures, self.word,
         )  # fmt: skip
 
 
@@ -539,6 +605,8 @@ class Folded:
         forgotten: users who are, at their place in the log; `states` has what they did since, if anything.
         ghosts: what users had done whose log forgets them later; it is written nowhere.
         before_erasure: events of forgotten users that came late, and those of a log that forgets their user later.
+        words: of consent, that were met.
+        withheld: by purpose, events that may not be used for it.
     """
 
     states: dict[str, UserState] = field(default_factory=dict)
@@ -553,6 +621,8 @@ class Folded:
     forgotten: dict[str, Erased] = field(default_factory=dict)
     ghosts: dict[str, Ghost] = field(default_factory=dict)
     before_erasure: int = 0
+    words: int = 0
+    withheld: dict[str, int] = field(default_factory=dict)
 
     @property
     def items(self) -> dict[str, ItemStatistics]:
@@ -565,6 +635,12 @@ class Folded:
         for user in self.forgotten:
             ghosts.pop(user, None)
         ghosts.update(self.ghosts)
+
+    def withhold(self, may: Allowed) -> None:
+        """Count an event that may not be used for everything."""
+        for purpose, granted in zip(may._fields, may, strict=True):
+            if not granted:
+                self.withheld[purpose] = self.withheld.get(purpose, 0) + 1
 
     def count(self, change: Change, row: EventRow, known: int, decay: Decay, slot: int = 0) -> None:
         """Count one event, and add to the statistics of items what it counts for them.
@@ -645,16 +721,15 @@ def fold_batch(
     """
     folded = Folded()
     users: dict[str, Folding] = {}
-    ghosts: dict[str, Folding] = {}
     people, attributes, slot_of, erased, _ = beside
+    batch = _Folds(folded, users, {}, beside, limits, partition, teaches)
     for each in people.values():
         each.segment = None  # what is sent for another batch goes on in no other record
     for row in rows:
         user = users.get(row.user_id)
         if user is None:
-            user = users[row.user_id] = Folding(
-                before.get(row.user_id, EMPTY), limits, attributes.get(row.user_id, NO_CONTEXT)
-            )
+            known = before.get(row.user_id, EMPTY)
+            user = users[row.user_id] = Folding(known, limits, attributes.get(row.user_id, NO_CONTEXT))
             if erased:
                 user.erased = erased.get(row.user_id)
         is_ghost = False
@@ -663,69 +738,147 @@ def fold_batch(
             if not user.erased.is_below(partition, row.offset):
                 continue
             is_ghost = True
-        if row.type == FORGET:
-            people = _forgotten(users, ghosts, people, row, partition, folded, limits, teaches)
+        if row.type in PLACES and (not is_ghost or row.type == FORGET):
+            people = batch.forget(people, row) if row.type == FORGET else batch.go_by(people, row)
             continue
         if is_ghost:
-            user = _ghost(ghosts, row, beside, limits)
+            user = batch.ghost(row)
             if user.erased is not None and user.erased.covers(row.time_ms, partition, row.offset):
+                continue
+            if row.type == CONSENT:
+                batch.ghost_goes_by(row)
                 continue
         if user.is_duplicate(row):
             folded.duplicates += 1
             continue
         change = user.change(row)
+        if row.consent is not None or user.usual is not ALL:
+            batch.take_some(user, change, row, decay, None if is_ghost else people)
+            continue
         if teaches and not is_ghost:
             person = people.get(row.user_id)
             segment = user.extend(change, row) if person is None else _taught(person, row)
             if segment is not None:
                 folded.segments.append(segment)
-        folded.count(change, row, len(user.history), decay, slot_of.get(row.user_id, 0))
+        counted = user.countable(change) if user.word else change
+        folded.count(counted, row, len(user.history), decay, slot_of.get(row.user_id, 0))
         user.apply(change, row)
-    for user_id in folded.forgotten:
-        folded.states[user_id] = EMPTY
+    folded.states |= dict.fromkeys(folded.forgotten, EMPTY)
     for user_id, user in users.items():
         if user.count != user.before.count:
             folded.states[user_id] = user.freeze(partition, now_ms)
-    folded.ghosts = {user_id: Ghost(one.freeze(partition, now_ms), one.erased) for user_id, one in ghosts.items()}
+    folded.ghosts = {user_id: Ghost(one.freeze(partition, now_ms), one.erased) for user_id, one in batch.ghosts.items()}
     return folded
 
 
-def _ghost(ghosts: dict[str, Folding], row: EventRow, beside: KnownBeside, limits: Limits) -> Folding:
-    """What an event of somebody is folded into whose log forgets them later: it counts for its item as it did, teaches
-    nothing, and is in nobody's state.
+class _Folds(NamedTuple):
+    """What `fold_batch` has in hand, and what it does seldom: at a place where the log forgets a user, or says another
+    word of one, and with an event that may not be used for everything.
     """
-    ghost = ghosts.get(row.user_id)
-    if ghost is None:
-        state, erased = beside.ghosts.get(row.user_id, Ghost(EMPTY))
-        ghost = ghosts[row.user_id] = Folding(state, limits)
-        ghost.erased = erased
-    return ghost
+
+    folded: Folded
+    users: dict[str, Folding]
+    ghosts: dict[str, Folding]
+    beside: KnownBeside
+    limits: Limits
+    partition: int
+    teaches: bool
+
+    def take_some(
+        self, user: Folding, change: Change, row: EventRow, decay: Decay, people: Mapping[str, Folding] | None
+    ) -> None:
+        """Take in of an event what may be; without people it teaches nothing."""
+        may, folded = user.may(row), self.folded
+        folded.withhold(may)
+        if self.teaches and people is not None and may.personalise:
+            person = people.get(row.user_id)
+            segment = _extended(user, change, row, may.train) if person is None else _taught(person, row, may.train)
+            if segment is not None:
+                folded.segments.append(segment)
+        if may.analyse:
+            slot = self.beside.slot_of.get(row.user_id, 0)
+            folded.count(user.countable(change), row, len(user.history), decay, slot)
+        else:
+            folded.applied += 1
+        if may.personalise:
+            user.apply(change, row)
+        else:
+            user.note(row)
+
+    def ghost(self, row: EventRow) -> Folding:
+        """What an event of somebody is folded into whose log forgets them later: it counts for its item as it did,
+        teaches nothing, and is in nobody's state.
+        """
+        ghost = self.ghosts.get(row.user_id)
+        if ghost is None:
+            state, erased = self.beside.ghosts.get(row.user_id, Ghost(EMPTY))
+            ghost = self.ghosts[row.user_id] = Folding(state, self.limits)
+            ghost.erased = erased
+        return ghost
+
+    def forget(
+        self, people: Mapping[str, Folding], row: EventRow, anew: Folding | None = None
+    ) -> Mapping[str, Folding]:
+        """Begin anew with a user whose log forgets here; the people of whom more is known than their ids do."""
+        user_id = row.user_id
+        erased = self.folded.forgotten[user_id] = Erased(row.time_ms, self.partition, row.offset)
+        known, anew = self.users[user_id].erased, anew or Folding(EMPTY, self.limits)
+        anew.erased = erased
+        self.users[user_id] = anew
+        self.ghosts.pop(user_id, None)
+        if known is not None and known.outlasts(erased):  # it is forgotten once more, further on
+            anew.erased = known
+            self.ghosts[user_id] = ghost = Folding(EMPTY, self.limits)
+            ghost.erased, ghost.offset, ghost.word, ghost.usual = erased, row.offset, anew.word, anew.usual
+        if self.teaches:
+            self.folded.segments.append(_erased_segment(row))
+        person = people.get(user_id)
+        return people if person is None else {one: of for one, of in people.items() if of is not person}
+
+    def go_by(self, people: Mapping[str, Folding], row: EventRow) -> Mapping[str, Folding]:
+        """Go by another word of a user from here on. Who may not be known by a history any more is forgotten here, and
+        of whom may not be learned, the trainer forgets what it would rehearse. The people then.
+        """
+        user_id = row.user_id
+        user, person = self.users[user_id], people.get(user_id)
+        self.folded.words += 1
+        anew = user.after_word(row)
+        if anew is not user:
+            left = self.forget(people, row, anew)
+        else:
+            left = people
+            if self.teaches and not user.usual.train:
+                self.folded.segments.append(_erased_segment(row))
+        if person is None:
+            return left
+        # where an id is forgotten, no more is known of the others until the next batch
+        rest = Folding(EMPTY, self.limits, person.attributes) if anew is not user else person
+        rest.go_by(strictest((person.word, anew.word)))
+        return {**left, **{one: rest for one, of in people.items() if of is person}}
+
+    def ghost_goes_by(self, row: EventRow) -> None:
+        """The same of a log that forgets the user later."""
+        ghost = self.ghosts[row.user_id]
+        anew = self.ghosts[row.user_id] = ghost.after_word(row)
+        if anew is not ghost:
+            anew.erased = Erased(row.time_ms, self.partition, row.offset)
 
 
-def _forgotten(
-    users: dict[str, Folding], ghosts: dict[str, Folding], people: Mapping[str, Folding], row: EventRow,
-    partition: int, folded: Folded, limits: Limits, teaches: bool,
-) -> Mapping[str, Folding]:  # fmt: skip
-    """Begin anew with a user whose log forgets here; the people of whom more is known than their ids do."""
-    user_id = row.user_id
-    erased = folded.forgotten[user_id] = Erased(row.time_ms, partition, row.offset)
-    known, anew = users[user_id].erased, Folding(EMPTY, limits)
-    anew.erased = erased
-    users[user_id] = anew
-    ghosts.pop(user_id, None)
-    if known is not None and known.outlasts(erased):  # it is forgotten once more, further on
-        anew.erased = known
-        ghosts[user_id] = ghost = Folding(EMPTY, limits)
-        ghost.erased, ghost.offset = erased, row.offset
+def _erased_segment(row: EventRow) -> Segment:
+    """The trainer forgets the user there."""
+    target = Entry(row.item_id, FORGET, row.time_ms, None)
+    return Segment(row.user_id, [], [target], [EventPosition(row.offset, row.place)], erased=True)
+
+
+def _extended(user: Folding, change: Change, row: EventRow, teaches: bool) -> Segment | None:
+    """The new segment, if what the event teaches begins one. What teaches nothing and is kept ends the one before."""
     if teaches:
-        position = EventPosition(row.offset, row.place)
-        target = Entry(row.item_id, FORGET, row.time_ms, None)
-        folded.segments.append(Segment(user_id, [], [target], [position], erased=True))
-    person = people.get(user_id)
-    return people if person is None else {one: of for one, of in people.items() if of is not person}
+        return user.extend(change, row)
+    user.segment = None
+    return None
 
 
-def _taught(person: Folding, row: EventRow) -> Segment | None:
+def _taught(person: Folding, row: EventRow, teaches: bool = True) -> Segment | None:
     """Fold an event of one of a person's ids: the new segment, if what it teaches begins one. The same event under
     another id has taught already.
     """
@@ -734,6 +887,6 @@ def _taught(person: Folding, row: EventRow) -> Segment | None:
     if person.segment is not None and person.segment.user_id != row.user_id:
         person.segment = None
     change = person.change(row)
-    segment = person.extend(change, row)
+    segment = _extended(person, change, row, teaches and person.usual.train)
     person.apply(change, row)
     return segment

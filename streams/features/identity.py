@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from headwater.consent import strictest
 from headwater.errors import InvalidMessage
 from headwater.examples import Entry, Shown, plain_entries
 from headwater.privacy import Erased
@@ -199,6 +200,7 @@ def as_one(states: Sequence[UserState], limits: Limits) -> UserState:
         undos,
         undone,
         sum(state.exposures for state in states),
+        strictest(state.word for state in states),
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from headwater.consent import Word
 from headwater.examples import Entry, Shown
 from headwater.histories import PackedHistory
 from headwater.privacy import Erased
@@ -39,6 +40,7 @@ class UserState:
         count: how many events were ever folded; it grows with every write and so serves as the version that the store
             compares.
         exposures: how many of these showed something.
+        word: on the purposes that what the user does may be used for, as of its place in the log.
         partition, offset, folded_ms: where the newest fold came from, and when (epoch ms).
         stored: how it is written, once it is; None where it must be written whole. It is no part of what is remembered.
     """
@@ -54,6 +56,7 @@ class UserState:
     undos: Sequence[Entry] = ()
     undone: Sequence[Entry] = ()
     exposures: int = 0
+    word: Word | None = None
     stored: Stored | None = field(default=None, compare=False, repr=False)
 
     @property

@@ -130,8 +130,8 @@ def test_json_of_which_the_stores_script_finds_no_version_is_no_state(as_theirs:
 
 
 def test_a_state_of_a_later_release_is_left_alone_and_told(settings: Settings) -> None:
-    theirs = b"\x0212:what nobody knows"
-    with pytest.raises(NewerFormat, match=r"format 2.*later release"):
+    theirs = b"\x0312:what nobody knows"
+    with pytest.raises(NewerFormat, match=r"format 3.*later release"):
         decode(theirs)
     with storing(settings) as store, server_of(settings) as server:
         server.set(f"{store.prefix}u:ada", theirs)

@@ -16,6 +16,7 @@ from itertools import chain
 from struct import Struct, error
 from typing import Any, NoReturn
 
+from headwater.consent import Said, Word
 from headwater.errors import InvalidMessage, NewerFormat
 from headwater.histories import (
     LEAST_APART,
@@ -34,10 +35,15 @@ from streams.features.state import EMPTY, Stored, UserState
 
 __all__ = ["change", "decode", "encode"]
 
-FORMAT = 1
+FORMAT, WORDLESS = 2, 1
+"""Newest that is read. Written is 1 where no word of consent is known, so that releases before read what they can."""
+
 HEAD = re.compile(rb"([\x01-\x1f])(\d+):")
 NUMBER = Struct("<I")
 RECORD = Struct("<II")
+
+SAID = (None, False, True)
+"""What a word says of a purpose, by its number."""
 
 APART = b"z"
 """What a body begins with whose history stands behind its JSON."""
@@ -67,9 +73,13 @@ def encode(state: UserState) -> bytes:
         columns.append(state.exposures)
         columns += [shown_columns(some) if some else 0 for some in (state.shown, state.reacted)]
         columns += [entry_columns(some) if some else 0 for some in (state.undos, state.undone)]
+    elif state.word is not None:
+        columns += [0, 0, 0, 0, 0]
+    if state.word is not None:
+        columns.append((state.word.time_ms, *map(SAID.index, state.word.said)))
     recent = Hashes.of(state.recent)
     hashes = NUMBER.pack(len(recent)) + recent.data
-    head = b"%c%d:" % (FORMAT, state.count)
+    head = b"%c%d:" % (WORDLESS if state.word is None else FORMAT, state.count)
     body = column_bytes(columns)
     if is_apart:
         body = b"".join((APART, NUMBER.pack(len(body)), body, *(one.data for one in past.packed)))
@@ -142,7 +152,7 @@ def _unpacked(base: bytes, at: int, count: int) -> UserState:
         body = rest[at:]
     columns = columns_of(body)
     partition, offset, folded_ms, past, *more = columns
-    exposures, was_shown, reacted, undos, undone = more or [0, 0, 0, 0, 0]
+    exposures, was_shown, reacted, undos, undone, *word = more or [0, 0, 0, 0, 0]
     return UserState(
         _apart(behind, *past) if behind else PackedHistory((PackedEntries.held(past),), 0, []) if past else [],
         Hashes(recent),
@@ -155,8 +165,14 @@ def _unpacked(base: bytes, at: int, count: int) -> UserState:
         tuple(entries(undos)) if undos else (),
         tuple(entries(undone)) if undone else (),
         exposures,
+        _word(*word[0]) if word else None,
         _stored(base),
     )
+
+
+def _word(time_ms: int, *said: int) -> Word:
+    """Raises IndexError of what none says."""
+    return Word(Said(*(SAID[one] for one in said)), time_ms)
 
 
 def _apart(behind: bytes, skipped: int, *numbers: int) -> PackedHistory:
@@ -182,7 +198,7 @@ def change(before: UserState, after: UserState) -> bytes | None:
     stored, events = before.stored, after.count - before.count
     if stored is None or stored.base < LEAST_BASE or events < 1:
         return None
-    if before.undos != after.undos or before.undone != after.undone:
+    if before.undos != after.undos or before.undone != after.undone or before.word != after.word:
         return None
     exposures = after.exposures - before.exposures
     history = _history_growth(before.history, after.history, events - exposures)
@@ -283,5 +299,5 @@ def _with_tail(state: UserState, tail: bytes) -> UserState:
         history = history.newer  # type: ignore[assignment]
     return UserState(
         history, Hashes(recent), count, partition, offset, folded_ms, was_shown, reacted, state.undos, state.undone,
-        exposures, stored,
+        exposures, state.word, stored,
     )  # fmt: skip
