@@ -31,6 +31,7 @@ class ItemRows:
         self.free: list[int] = []
         self.waiting: dict[str, int] = {}  # id -> events so far, for items that have no row yet; oldest first
         self.last_seen: list[int] = []  # row -> index of its newest event
+        self.let_go = {"row": 0, "waiting": 0}  # for there were too many: items that had one, or waited for it
 
     @property
     def used(self) -> int:
@@ -50,6 +51,7 @@ class ItemRows:
                 self.waiting[item_id] = count
                 if len(self.waiting) > self.max_items:  # a stream of one-off ids must not fill the memory
                     del self.waiting[next(iter(self.waiting))]
+                    self.let_go["waiting"] += 1
                 return None, False
         if self.free:
             row = self.free.pop()
@@ -78,6 +80,7 @@ class ItemRows:
         victims = sorted(idle if len(idle) >= excess else islice(self.rows.values(), excess))
         for row in reversed(victims):
             self.remove(row)
+        self.let_go["row"] += len(victims) if excess > 0 else 0
         return victims
 
     def remove(self, row: int) -> None:
@@ -96,6 +99,7 @@ class ItemRows:
             "free": self.free,
             "waiting": list(self.waiting.items()),
             "last_seen": self.last_seen,
+            "let_go": self.let_go,
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -104,5 +108,6 @@ class ItemRows:
         self.free = list(state["free"])
         self.waiting = dict(state["waiting"])
         self.last_seen = list(state["last_seen"])
+        self.let_go |= state.get("let_go", {})  # the release before counted none
         owned = [(seen, row) for row, seen in enumerate(self.last_seen) if self.ids[row] is not None]
         self.rows = {str(self.ids[row]): row for _, row in sorted(owned)}

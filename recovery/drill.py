@@ -144,6 +144,8 @@ def _audit(settings: Settings, store: FeatureStore, done: Drill) -> None:
     why = found.first_difference or ""
     if found.ok:
         done.passed.append(f"audit: {found.events_applied:,} events are in the features exactly once")
+    elif store.knows_earlier_log():
+        done.open.append("audit: the store has events of a log that was before this one, so the log does not make it")
     elif "nothing to compare with" in why:
         done.open.append(f"audit: {why} (retention), so the features cannot be made again from it")
     else:

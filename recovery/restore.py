@@ -1,9 +1,10 @@
 """A world made again of a backup: values first, and the marks that speak of them last.
 
-Before: `recovery.backup` made it; no worker of the world runs. After: the workers start, and read their logs again
-from where store and checkpoint are. Where Kafka was lost, too, its topics begin anew: what is kept for ever is sent
-again, and the marks of the logs that are gone are left out. What a restore that was killed has begun a file in the
-trainer's directory says: the next one of the same backup does it again.
+Before: `recovery.backup` made it; no worker of the world runs, and none starts before this has ended: the store and
+the trainer's directory say so. After: the workers start, and read their logs again from where store and checkpoint
+are. Where Kafka was lost, too, its topics begin anew: what is kept for ever is sent again, and the marks of the logs
+that are gone are left out. What a restore that was killed has begun a file in the trainer's directory says: the next
+one of the same backup does it again.
 """
 
 from __future__ import annotations
@@ -34,16 +35,13 @@ from recovery.forgotten import Forgotten, forget_places, known_facts, without_pl
 from recovery.sealed import BackupError, SealedBackup, unpacked
 from streams.features.store import Copied, FeatureStore
 from streams.refill import GROUP, GROUP_READ
-from trainer.checkpoints import Checkpoints
+from trainer.checkpoints import UNDER_WAY, Checkpoints
 from trainer.gap import Leave, accept_gap
 
 __all__ = ["Restored", "restore"]
 
 KINDS = ("store", "topic", "checkpoint", "bundle", "bundle-end")
 """Of frames."""
-
-UNDER_WAY = "restore-under-way"
-"""The file in the trainer's directory that says of which backup a restore was begun, and which topics were gone."""
 
 log = logging.getLogger("headwater")
 
@@ -123,7 +121,8 @@ def restore(
             if logs and AUDIT.name not in done.anew:
                 write_audit(kafka, "restore", deed)
             files.begin()
-            store.erase()
+            store.tell_restoring(backup.name)
+            store.erase(restoring=True)
             _write(backup, store, files, Forgotten(settings, known), kafka)
             if logs and AUDIT.name in done.anew:  # behind those that were sent again
                 write_audit(kafka, "restore", deed)
@@ -133,6 +132,7 @@ def restore(
             if done.checkpoint and EXAMPLES.name in done.anew:
                 accept_gap(settings.trainer.directory, Leave.ANOTHER_LOG)
                 done.notes.append("the topic of examples is new: the trainer goes on with what it knows, behind a gap")
+            store.tell_restoring(None)
             files.end()
     return done
 

@@ -110,6 +110,7 @@ class Refill:
             if slot is not None and slot not in store.slots.all:
                 raise HeadwaterError(f"there is no slot {slot}: redis.shards is {store.slots.count}, so 0 to "
                                      f"{store.slots.count - 1}")  # fmt: skip
+            store.refuse_restoring()
             self._decay = self._known_decay(clear)
             self._erased = erased_users(self._settings)  # Kafka is asked before anything is taken away
             committed = committed_offsets(kafka, GROUP, GROUP_READ)

@@ -60,7 +60,8 @@ class RunningAudit:
     Fields
         users: that were compared.
         events: of the topic that their states hold, duplicates left out.
-        older: users of whom the topic does not hold all events any more: not judged.
+        older: users of whom the topic does not hold all events any more, or who have some of a log that was before this
+            one: not judged.
         differing: users that are other than the topic says; `differences` names the first.
         deleted: partition of `events` -> its oldest offset, where there were older ones.
         lacking: by topic, where the store is behind what the group `streams` has committed.
@@ -90,11 +91,13 @@ class _Snapshot:
     marks: dict[str, Marks] = field(default_factory=dict)  # by user; one object a slot and a reading
     odd: dict[str, str] = field(default_factory=dict)  # user -> what its key holds instead of a state
     decay: Decay | None = None
+    earlier: bool = False  # whether the store went on beside another log, and remembers it
 
     def read(self) -> None:
         """All of it."""
         first = self.store.read_users([], slots=self.store.slots.all)
         self.decay = first.decay
+        self.earlier = self.store.knows_earlier_log()
         self.at_first = {slot: marks.events for slot, marks in first.slots.items()}
         names = self.store.ids("u")
         while users := list(islice(names, CHUNK)):
@@ -202,7 +205,7 @@ def _compare(
 ) -> None:
     state, odd = snapshot.states.get(user), snapshot.odd.get(user)
     here = expected.count if expected is not None else 0
-    restored = not snapshot.marks.get(user)  # beside a log that is new; marks that are lost otherwise are lacking
+    restored = snapshot.earlier or not snapshot.marks.get(user)  # marks that are lost otherwise are lacking
     if (found.deleted or restored) and state is not None and state.count > here:
         found.older += 1
         return

@@ -24,13 +24,15 @@ import numpy as np
 import orjson
 from filelock import FileLock, Timeout
 
-from headwater.errors import CheckpointError, SettingsError
+from headwater.errors import CheckpointError, HeadwaterError, SettingsError
 from models.checkpoint import draft_checkpoint, finish_checkpoint, read_checkpoint
 from models.learner import Learner
 
-__all__ = ["Checkpoints", "state_digest"]
+__all__ = ["UNDER_WAY", "Checkpoints", "state_digest"]
 
 KEPT = 2
+UNDER_WAY = "restore-under-way"
+"""The file in the directory that says of which backup a restore was begun, and which topics were gone."""
 VOLATILE = frozenset({"extra", "version", "digest"})
 """Header fields that depend on when a model was published and not on what was learned."""
 
@@ -65,6 +67,14 @@ class Checkpoints:
     def files(self) -> list[Path]:
         """Checkpoints in the directory, newest first."""
         return sorted(self.directory.glob("checkpoint-*.ckpt"), reverse=True)
+
+    def refuse_restoring(self) -> None:
+        """Raises HeadwaterError where a restore into the directory was killed: the other files are not whole."""
+        if (self.directory / UNDER_WAY).exists():
+            raise HeadwaterError(
+                f"{self.directory / UNDER_WAY}: a restore was begun and has not ended. Run `headwater restore` again, "
+                "--clear, and then start this again"
+            )
 
     def load(self, device: str) -> tuple[Learner, dict[str, Any]] | None:
         """The newest good checkpoint. A damaged file is logged with its remedy and the one before it is taken.
@@ -187,7 +197,8 @@ def _locked(path: Path) -> FileLock:
         lock.acquire(blocking=False)
     except Timeout as error:
         raise SettingsError(
-            f"{path.parent} belongs to a running trainer (pid {path.read_text().strip() or 'unknown'}). Stop it, or "
+            f"{path.parent} belongs to a running trainer (pid {path.read_text().strip() or 'unknown'}), or a restore "
+            "writes there. Stop the trainer, wait until the restore has ended, or "
             "give this one its own trainer.directory and kafka.prefix."
         ) from error
     path.write_text(f"{os.getpid()}\n")

@@ -34,6 +34,7 @@ class TrainerMetrics(Collector):
     duplicates: int = 0
     only_duplicates_s: float = 0.0
     capped: int = 0
+    let_go: Mapping[str, int] = field(default_factory=dict)
     passed_over: int = 0
     gaps: int = 0
     dead_letters: Mapping[str, int] = field(default_factory=dict)
@@ -68,6 +69,8 @@ class TrainerMetrics(Collector):
         yield CounterMetricFamily(
             "headwater_examples_capped", "Examples passed over: their users do more than people can.", value=self.capped
         )
+        text = "Items let go because the model has no more than max_items: of those with a row, or waiting for one."
+        yield _by(CounterMetricFamily, "headwater_items_let_go", text, "had", self.let_go)
         yield from self._of_gaps()
         yield from self._of_share()
         text = "Offset in events of the newest example learned; those at or below it are duplicates."

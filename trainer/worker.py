@@ -81,6 +81,7 @@ class TrainerWorker:
         directory, operations = self.settings.trainer.directory, self.operations
         self.checkpoints = Checkpoints(directory, operations.log, operations.progress)
         self._opened.callback(self.checkpoints.close)
+        self.checkpoints.refuse_restoring()
         self.operations.retry.call("kafka", lambda: take_part(self.settings.kafka, TRAINER))
 
     def open(self) -> None:
@@ -311,6 +312,7 @@ class TrainerWorker:
         """Bring /metrics up to date."""
         metrics, progress, publisher = self.metrics, self.log.progress, self.publisher
         metrics.examples, metrics.capped = self.learner.examples_seen, self.learner.limit.capped
+        metrics.let_go = self.learner.items.let_go
         metrics.duplicates, metrics.dead_letters = progress.duplicates, progress.dead_letters
         metrics.passed_over, metrics.gaps = progress.passed_over, len(progress.gaps)
         metrics.marks = {partition: mark.offset for partition, mark in progress.marks.items()}

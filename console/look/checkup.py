@@ -279,6 +279,13 @@ def _store(settings: Settings) -> Iterator[Finding]:
                 "fallbacks, and the receipt of each answer says so (fallback, feature_offsets)",
                 "let `headwater rebuild features` end, then start the streams workers",
             )
+        if backup := store.restoring():
+            yield Finding(
+                "restore",
+                "wrong",
+                f"a restore of backup {backup:.100} has not ended: what the store holds is not whole",
+                f"let `headwater restore` end; where none runs, run it again, --clear --name {backup:.100}",
+            )
         letters = store.dead_letters()
         counted = f"{spelled(letters)}, ever since" if letters else "none"
         yield Finding("dead letters", "ok", counted, detail={"by_reason": letters})

@@ -27,6 +27,9 @@ COUNTERS = (
              "see that Redis keeps its data (appendonly yes); what was lost is folded again"),
     _Counter("trainer", "headwater_examples_capped_total", "examples of users who do more than people can, not learned",
              "a crawler? Leave it out at the source; for people so quick raise model.overrides.teach_per_minute"),
+    _Counter("trainer", "headwater_items_let_go_total", "items were let go to make room for new ones: are these junk?",
+             "find who sends them (`headwater tail events`), set model.overrides.admit_after = 3, so that an id has to "
+             "come three times; a catalogue that is so large takes more model.overrides.max_items"),
     _Counter("trainer", "headwater_example_gaps_total", "gaps in the log of examples were passed over, by leave",
              "what was in them is not learned; its checkpoint and `headwater_examples_passed_over_total` say how much"),
     _Counter("serving", "headwater_not_finite_scores_total", "scores were no numbers and were left out",

@@ -18,6 +18,9 @@ running and its futures open: `abandon` ends both.
 A client takes each question about topics for a second try of the one before, such as the one of its start, and waits
 100 ms with it (its own `retry_backoff_ms` does not reach that far). `asking_at_once` mends that, of consumers as well.
 
+While leaders change, a consumer that is asked for offsets of several partitions may end with a KeyError, which nobody
+takes for one that passes: `telling_all` says what it is.
+
 All private attributes of kafka-python that Headwater uses are in this file; tests/headwater/test_producer_internals.py
 says which an upgrade has changed.
 
@@ -33,9 +36,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kafka import KafkaProducer
+    from kafka import KafkaConsumer, KafkaProducer
 
-__all__ = ["abandon", "asking_at_once", "recovering"]
+__all__ = ["abandon", "asking_at_once", "recovering", "telling_all"]
 
 log = logging.getLogger("headwater.producer")
 
@@ -105,6 +108,26 @@ def asking_at_once(client: Any) -> Any:
 
     cluster.metadata_request, cluster.ttl = request, due_in_ms
     return client
+
+
+def telling_all(consumer: KafkaConsumer) -> KafkaConsumer:
+    """The same consumer, whose `beginning_offsets` and `end_offsets` tell of every partition or fail for now: while
+    leaders change they may lack one, and end with a KeyError."""
+
+    def whole(ask: Callable[..., dict[Any, int]]) -> Callable[..., dict[Any, int]]:
+        def asked(partitions: Any, *words: Any, **named: Any) -> dict[Any, int]:
+            from kafka.errors import LeaderNotAvailableError
+
+            try:
+                return ask(partitions, *words, **named)
+            except KeyError as error:
+                raise LeaderNotAvailableError(f"nobody tells the offsets of {error}") from error
+
+        return asked
+
+    consumer.beginning_offsets = whole(consumer.beginning_offsets)
+    consumer.end_offsets = whole(consumer.end_offsets)
+    return consumer
 
 
 def abandon(producer: KafkaProducer, timeout_s: float) -> None:

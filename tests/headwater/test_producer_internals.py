@@ -7,14 +7,19 @@ The behaviour that is mended by it is tested in test_client_failures.py.
 from __future__ import annotations
 
 import inspect
+from contextlib import closing
 from functools import reduce
 from typing import Any
 
 import pytest
+from kafka import KafkaConsumer, TopicPartition
 from kafka.cluster import ClusterMetadata
+from kafka.errors import KafkaError
 from kafka.producer import transaction_manager
 
+from headwater.kafka import BoundedReader
 from headwater.kafka.connections import consumer, producer
+from headwater.process import passes
 from headwater.settings import Settings
 from headwater.topics import EVENTS, REQUESTS, topic_name
 
@@ -92,3 +97,17 @@ def test_a_new_question_about_topics_does_not_wait_as_a_retry_does(
     finally:
         writer.close()
         reader.close()
+
+
+def test_offsets_that_nobody_tells_while_leaders_change_are_asked_for_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = TopicPartition(topic_name(EVENTS, settings.kafka.prefix), 0)
+    for name in ("beginning_offsets", "end_offsets"):
+        with monkeypatch.context() as patch:
+            patch.setattr(KafkaConsumer, name, lambda *_, **__: {}[part])  # as kafka-python ends then
+            with closing(consumer(settings.kafka)) as asking, pytest.raises(KafkaError) as told:
+                getattr(asking, name)([part])
+        assert passes(told.value)
+    with BoundedReader(settings.kafka, EVENTS) as reader:
+        assert len(reader.spans()) == EVENTS.partitions

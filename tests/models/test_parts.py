@@ -150,6 +150,7 @@ def test_the_longest_idle_are_let_go_when_room_is_needed() -> None:
     items.observe("i0", 99)
     assert items.expire(100, headroom=2) == [1, 2]
     assert "i0" in items.rows
+    assert items.let_go == {"row": 2, "waiting": 0}
 
 
 def test_items_waiting_for_admission_are_bounded_too() -> None:
@@ -158,6 +159,10 @@ def test_items_waiting_for_admission_are_bounded_too() -> None:
         items.observe(f"once-{n}", n)
     assert len(items.waiting) == 16
     assert not items.rows
+    assert items.let_go == {"row": 0, "waiting": 84}
+    other = ItemRows(admit_after=2, max_items=16)
+    other.load({name: value for name, value in items.state().items() if name != "let_go"})
+    assert other.waiting == items.waiting, "of a release that counted none"
 
 
 def test_the_item_map_comes_back_from_its_state() -> None:

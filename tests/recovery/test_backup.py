@@ -20,6 +20,7 @@ from models.checkpoint import read_checkpoint
 from recovery import BackupError, SealedBackup, backups_at, restore
 from recovery.places import FolderFiles
 from streams.audit import audit
+from streams.running_audit import audit_running
 from tests.recovery.test_refill import dump
 from tests.worlds.commands import headwater
 from tests.worlds.processes import LiveWorker, eventually, remove_world
@@ -182,6 +183,9 @@ def test_another_world_begins_with_what_this_one_knew(made: Made, tmp_path: Path
         ):
             send_packed(other, [one.model_copy(update={"event_id": f"new-{one.event_id}"}) for one in walks(30)], 0)
             eventually_equal(lambda: marks(other), end_marks(other, EVENTS))
+            found = audit_running(other)
+            assert found.ok, found.differences
+            assert found.older, "who came back with events of the log that is gone is not judged"
             assert dump(other)["people"] == dump(made.settings)["people"]
             eventually(lambda: learns.metric("headwater_example_gaps_total") == 1, 60, learns.tail)
             known = made.backup.told["records"]

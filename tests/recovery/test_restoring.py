@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +13,7 @@ import orjson
 import pytest
 
 from console.commands.recovery.backup import the_backup
+from console.look.checkup import examine
 from headwater.errors import HeadwaterError, Unavailable
 from headwater.events import Item, now_ms
 from headwater.kafka import ensure_topics
@@ -30,6 +33,7 @@ from streams.refill import Refill
 from tests.worlds.processes import remove_world, world_settings
 from tests.worlds.streams import event, records, send_packed, send_raw, storing
 from tests.worlds.topic_reading import limit_records
+from trainer.checkpoints import Checkpoints
 
 DAY_MS = 86_400_000
 ODD = "a:x}rebuilding"
@@ -108,6 +112,16 @@ def held(settings: Settings, user: str) -> list[str]:
     return sorted(key for key in keys if key in {f"{kind}:{user}" for kind in "utwa"})
 
 
+def trainer_of(settings: Settings) -> Callable[[], None]:
+    """What a trainer does before it reads its checkpoints."""
+
+    def start() -> None:
+        with closing(Checkpoints(settings.trainer.directory, logging.getLogger())) as checkpoints:
+            checkpoints.refuse_restoring()
+
+    return start
+
+
 def test_backups_of_other_worlds_stay_and_what_was_never_finished_goes(small: Small) -> None:
     own, prefix = small.made.name, small.settings.kafka.prefix
     unfinished, _oldest = small.made.removed
@@ -165,9 +179,18 @@ def test_a_restore_that_kafka_refused_is_told_and_gone_on_with(small: Small, oth
     limit_records(other.kafka, "items")
     with pytest.raises(HeadwaterError, match="--clear"):
         restore(small.backup, other, **world)
+    again = rf"restore .*has not ended|restore of backup {small.made.name} .*--clear --name {small.made.name}"
+    with storing(other) as store:
+        for starts in (store.claim, store.check, Refill(other, lambda *_: None).run, trainer_of(other)):
+            with pytest.raises(HeadwaterError, match=again):
+                starts()
+        assert {one.name: one.state for one in examine(other, None)}["restore"] == "wrong"
     done = restore(small.backup, other, clear=True, **world)
     assert (done.records["items"], done.keys) == (1, small.made.keys)
     assert held(other, "bob") == ["u:bob"]
+    with storing(other) as store:
+        store.claim()
+    trainer_of(other)()
     deeds = read_audit(other.kafka)
     assert check_audit(deeds).problems == ()
     assert [record.action for _, record in deeds if record] == ["one", "two", "restore"]

@@ -79,6 +79,26 @@ class StoreCluster:
         eventually(lambda: replica.ask("ROLE")[0] == b"master", 30, "a replica that has taken over")
         eventually(lambda: self._is_whole(replica), 30, "a cluster that answers again")
 
+    def restart(self, node: ClusterServer, *, crash: bool = False) -> None:
+        """As an upgrade does: a primary hands over to its replica first, unless it is to crash; all is whole then."""
+        if node.ask("ROLE")[0] == b"master" and not crash:
+            replica = next(one for one in self.nodes if one.running and self._follows(one, node))
+            replica.ask("CLUSTER", "FAILOVER")
+            eventually(lambda: replica.ask("ROLE")[0] == b"master", 30, "a replica that has taken over")
+            eventually(lambda: self._is_linked(node), 30, "the primary of before follows")
+        if crash:
+            node.kill()
+        else:
+            node.stop()
+        node.start()
+        eventually(lambda: all(map(self._is_whole, self.nodes)), 30, "a whole cluster")
+        replicas = [one for one in self.nodes if one.ask("ROLE")[0] == b"slave"]
+        eventually(lambda: len(replicas) == PRIMARIES and all(map(self._is_linked, replicas)), 30, "replicas follow")
+
+    def _follows(self, node: ClusterServer, primary: ClusterServer) -> bool:
+        role = node.ask("ROLE")
+        return bool(role[0] == b"slave" and role[2] == primary.port)
+
     def cut_off(self, node: ClusterServer) -> None:
         """From now on a primary's replica gets nothing: what is written is lost when the primary fails."""
         node.ask("ACL", "SETUSER", "default", "-psync", "-sync", "-replconf")

@@ -49,8 +49,8 @@ class Copied(NamedTuple):
 
     @property
     def passes(self) -> bool:
-        """Whether it is a word on what goes on now, which ends by itself and is copied into no other store."""
-        return self.own == "rebuilding"
+        """Whether it is a word on what goes on now, and is copied into no other store."""
+        return self.own in ("rebuilding", "restoring")
 
 
 class StoreCopies(MarkedStore):

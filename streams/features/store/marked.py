@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from headwater.errors import SettingsError, StoreDamaged, Unavailable
+from headwater.errors import HeadwaterError, SettingsError, StoreDamaged, Unavailable
 from headwater.settings import RedisSettings
 from headwater.topics import DEAD_LETTERS, EVENTS, IDENTITIES, USERS, Topic, topic_name
 from streams.features.decay import Decay
@@ -93,17 +93,43 @@ class MarkedStore:
         return min(policies, default=None)
 
     def check(self) -> None:
-        """Look that the server is there, that the store is of as many slots as the settings say, and that this user may
-        read it."""
+        """Look that the server is there, that the store is of as many slots as the settings say, that this user may
+        read it, and that no restore is under way."""
         self._server.check()
         self._require_rights("read")
+        self.refuse_restoring()
 
     def claim(self) -> None:
         """Make this a store of as many slots as the settings say, unless it is one of another number: before anything
-        is written. Raises SettingsError, and AccessDenied where this user may not run every command.
+        is written. Raises SettingsError, AccessDenied where this user may not run every command, and HeadwaterError
+        where a restore is under way.
         """
         self._require_rights("write")
+        self.refuse_restoring()
         self._are_ours(self._server.run([StoreCall(ONCE, [self.prefix + SHARDS], [self.slots.count])])[0])
+
+    def tell_restoring(self, told: str | None) -> None:
+        """Let no worker start on what is half there; None: all of it is. A restore that was killed leaves this."""
+        self._server.run([StoreCall("DEL", [self._restoring]) if told is None else
+                          StoreCall("SET", [self._restoring], [told])])  # fmt: skip
+
+    def restoring(self) -> str | None:
+        """The name of the backup that a restore was begun of that has not ended."""
+        found = self._server.run([StoreCall("GET", [self._restoring])], may_be_odd=True)[0]
+        return found.decode(errors="replace") if isinstance(found, bytes) else None
+
+    def refuse_restoring(self) -> None:
+        """Raises HeadwaterError where one is under way."""
+        if (backup := self.restoring()) is not None:
+            raise HeadwaterError(
+                f"a restore of backup {backup:.100} into the store at {self.address} is under way, or was killed: "
+                f"what is there is not whole. Wait until `headwater restore` has ended; where none runs, run it again, "
+                f"--clear --name {backup:.100}; then start this again"
+            )
+
+    @property
+    def _restoring(self) -> str:
+        return self.slots.home("restoring")
 
     def _require_rights(self, kind: str) -> None:
         """Before a script that is refused a command takes the key for a damaged one, and begins it anew."""
@@ -275,7 +301,10 @@ class MarkedStore:
         return standing.marks(), standing.highest()
 
     def forget_marks(self, topic: Topic, partitions: Sequence[int]) -> None:
-        """Take the effects of these partitions of a topic for those of another log."""
+        """Take the effects of these partitions of a topic for those of another log, which of events
+        the store remembers."""
+        if topic is EVENTS and partitions:
+            self._server.run([StoreCall("SET", [self._earlier], [",".join(map(str, sorted(partitions)))])])
         if topic is DEAD_LETTERS:
             head = f"{topic_name(topic, self.prefix)}/"
             self._server.run(
@@ -287,6 +316,14 @@ class MarkedStore:
             of_slots = [f"{slot}:{one}" for slot in self.slots.all for one in partitions]
             self._server.run([StoreCall("HDEL", [low], partitions), StoreCall("HDEL", [recorded], of_slots)])
         self._server.run([StoreCall("HDEL", [self.slots.marks(slot, topic)], partitions) for slot in self.slots.all])
+
+    def knows_earlier_log(self) -> bool:
+        """Whether users may have events of a log that was before the one that is there."""
+        return bool(self._server.run([StoreCall("EXISTS", [self._earlier])])[0])
+
+    @property
+    def _earlier(self) -> str:
+        return self.slots.home("earlier-log")
 
     def mend_marks(self, known: Mapping[int, int], filled: Collection[int] | None = None) -> list[str]:
         """Put marks in the place of what is none.

@@ -32,7 +32,8 @@ KINDS = ("u", "t", "w", "a", "i", "item", "p")
 PRIVATE = "private"
 """The key of a slot that says that somebody of it was forgotten."""
 
-NAMES = (*MARKS.values(), "marks:dead", "dead", "landmark", "popular", "totals", PRIVATE, "shards", "rebuilding")
+NAMES = (*MARKS.values(), "marks:dead", "dead", "landmark", "popular", "totals", PRIVATE, "shards", "rebuilding",
+         "restoring", "earlier-log")  # fmt: skip
 """Of the others, where there is one slot."""
 
 

@@ -28,9 +28,11 @@ class FeatureStore(ItemReads, BatchWrites, ErasureWrites, StoreCopies):
         for key in self._server.keys(self.slots.pattern(kind)):
             yield self.slots.id_of(key.decode(), kind)
 
-    def erase(self, slot: int | None = None) -> None:
-        """Take away all keys of this world; or those of one slot, with its marks."""
-        keys = iter(self.own_keys(slot))
+    def erase(self, slot: int | None = None, *, restoring: bool = False) -> None:
+        """Take away all keys of this world, or those of one slot, with its marks; but the word that a restore is under
+        way where it is.
+        """
+        keys = (key for key in self.own_keys(slot) if not restoring or key != self._restoring)
         while some := list(islice(keys, 1000)):
             self._server.run([StoreCall("UNLINK", [key]) for key in some])
 
