@@ -15,6 +15,7 @@ from models.learner import Learner
 from models.published.announcement import Announcement, DeltaHeaders
 from models.published.bundle import Bundle
 from models.published.delta import Delta, encode_delta
+from models.published.signing.trust import NO_TRUST, Trust
 from models.published.stores import BundleStore, open_store
 from models.published.stores.folder import FolderStore
 from serving.catalogue import Catalogue
@@ -30,11 +31,11 @@ AT = "model-deltas[0]@3"
 class Follower:
     """A ModelFollower, what it refused, and a folder of bundles."""
 
-    def __init__(self, store: BundleStore) -> None:
+    def __init__(self, store: BundleStore, trust: Trust = NO_TRUST) -> None:
         self.store = store
         self.scorer = Scorer(Catalogue(), "cpu")
         self.refused: Counter[str] = Counter()
-        self.model = ModelFollower(self.scorer, store, lambda _, reason: self.refused.update([reason]))
+        self.model = ModelFollower(self.scorer, store, lambda _, reason: self.refused.update([reason]), trust=trust)
 
     def write(self, bundle: Bundle, *, corrupt: bool = False) -> bytes:
         name = self.store.write(bundle)
