@@ -205,7 +205,7 @@ def _surfaces(settings: Settings) -> Iterator[Finding]:
 
 
 def _model(settings: Settings, there: dict[str, TopicState]) -> Iterator[Finding]:
-    from console.look.models_listed import models_listed
+    from console.look.models_listed import models_listed, signatures
     from models.published.signing.trust import trust_of
     from models.published.stores import open_store
 
@@ -214,6 +214,7 @@ def _model(settings: Settings, there: dict[str, TopicState]) -> Iterator[Finding
     if listed.foreign:
         remedy = "find out who writes there; the topic is the trainer's alone"
         yield Finding("model topic", "note", listed.foreign_text, remedy, {"foreign": listed.foreign})
+    yield from signatures(settings, listed)
     published_ms, foreign = newest.newest_deltas(settings, there[MODEL_DELTAS.name])
     yield from foreign
     if live is not None:

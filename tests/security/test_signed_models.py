@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from kafka import KafkaProducer
 from pydantic import SecretStr
 
+from console.look.models_listed import models_listed, signatures
 from headwater.errors import BundleError, InvalidMessage, SettingsError
 from headwater.kafka import read_topic
 from headwater.settings import Settings, SigningSettings, load_settings
@@ -322,6 +323,8 @@ def test_a_trainer_writes_again_what_others_wrote_over_and_a_rollback_needs_a_ke
             other.set_live(pinned)
             registry.refresh()
             assert registry.live == pinned
+    shown = signatures(settings, models_listed(settings))
+    assert [(one.state, "is signed by key" in one.text) for one in shown] == [("ok", True)]
     without = settings.model_copy(update={"signing": signing(public_keys=keys.public_keys)})
     with pytest.raises(SettingsError, match="nothing to sign with"):
         rollback(without, 3)

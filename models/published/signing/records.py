@@ -20,6 +20,7 @@ class Announcements:
     Fields
         newest: version that is known of; what is far beyond it is refused.
         serial: the newest that was read. A signed record with an older one was sent again by somebody.
+        signers: id of the key that signed what was read, by the record's key; empty where everything is taken.
 
     Parameters
         trust: whose are taken.
@@ -29,6 +30,7 @@ class Announcements:
     def __init__(self, trust: Trust = NO_TRUST, newest: int | None = None) -> None:
         self.newest = newest
         self.serial = 0
+        self.signers: dict[bytes, str] = {}
         self._trust = trust
 
     def read(
@@ -39,7 +41,7 @@ class Announcements:
         Raises
             InvalidMessage: it is none of ours: as `read_announcement` and `Trust.refuse_foreign`, or `stale`.
         """
-        serial = self._trust.refuse_foreign(MODEL, key, value, headers)
+        serial, signer = self._trust.refuse_foreign(MODEL, key, value, headers)
         if self._trust.verifies and serial <= self.serial:
             raise InvalidMessage(
                 "stale",
@@ -48,6 +50,10 @@ class Announcements:
             )
         found = read_announcement(key, value, self.newest)
         self.serial = max(self.serial, serial)
+        if signer and found[1] is None:
+            self.signers.pop(key or b"", None)
+        elif signer:
+            self.signers[key or b""] = signer
         if found[1] is not None:
             self.newest = max(self.newest or 0, found[1].version)
         return found

@@ -15,7 +15,7 @@ import hashlib
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -31,7 +31,7 @@ from models.published.signing.documents import is_signed_by, key_id, key_in, rea
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-__all__ = ["NO_TRUST", "SIGNATURE", "Pairs", "Trust", "UntrustedBundleError", "trust_of"]
+__all__ = ["NO_TRUST", "SIGNATURE", "Pairs", "Signed", "Trust", "UntrustedBundleError", "trust_of"]
 
 SIGNATURE = "signature"
 """Name of the header, and of the field of metadata.json."""
@@ -43,6 +43,13 @@ REMEDY = "find out who writes there; a key of another trainer belongs into signi
 
 Pairs = Iterable[tuple[str, bytes | None]]
 """Headers, as kafka-python gives them."""
+
+
+class Signed(NamedTuple):
+    """What a signature says beside that a record is genuine: its serial number, and the id of the key."""
+
+    serial: int = 0
+    key_id: str = ""
 
 
 class UntrustedBundleError(BundleError):
@@ -101,17 +108,17 @@ class Trust:
         signature = signature_of(_statement(topic, key, value, headers, serial=serial, world=world), self.signer)
         return [*headers, (SIGNATURE, orjson.dumps({**signature, "serial": serial, "world": world}))]
 
-    def refuse_foreign(self, topic: Topic, key: bytes | None, value: bytes | None, headers: Pairs | None) -> int:
+    def refuse_foreign(self, topic: Topic, key: bytes | None, value: bytes | None, headers: Pairs | None) -> Signed:
         """Refuse a record that nobody signed whose models are taken.
 
         Returns
-            Its serial number; 0 where everything is taken.
+            What its signature says; nothing where everything is taken.
 
         Raises
             InvalidMessage: `unsigned`, `unknown_key`, `wrong_signature` or `other_world`.
         """
         if not self.keys:
-            return 0
+            return Signed()
         pairs = list(headers or ())
         given = [one for name, one in pairs if name == SIGNATURE]
         if not given:
@@ -135,7 +142,7 @@ class Trust:
             raise InvalidMessage(
                 "other_world", f"it was signed for the world {said.world!r}, and this is {self.world!r}: {REMEDY}"
             )
-        return said.serial
+        return Signed(said.serial, said.key_id)
 
     def signature(self, metadata: Mapping[str, Any]) -> dict[str, str] | None:
         """Of a bundle, by what its metadata says; None where there is no key."""
