@@ -65,6 +65,8 @@ class ServerProcess:
     announcement = ""
     """What it writes to its log once it listens; somebody else's server at its port does not write there."""
     start_timeout_s = START_TIMEOUT_S
+    tunables = ""
+    """Of the C library's allocator, for the server, where nobody has set any."""
 
     def __init__(self, data_dir: str | os.PathLike[str], port: int = 0) -> None:
         self.data_dir = Path(data_dir)
@@ -157,6 +159,8 @@ class ServerProcess:
             **os.environ,
             "PYTHONPATH": os.pathsep.join(part for part in (PACKAGE_PARENT, os.environ.get("PYTHONPATH")) if part),
         }
+        if self.tunables:
+            environment.setdefault("GLIBC_TUNABLES", self.tunables)
         self._guard = subprocess.Popen(
             ["sh", "-c", _GUARD, "guard", str(self.log_path), *self.command()],
             stdin=subprocess.PIPE,

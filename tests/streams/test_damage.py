@@ -116,12 +116,12 @@ def test_a_landmark_that_is_none_stops_the_worker_with_one_line_that_says_what_t
 
 
 def test_a_state_of_a_later_release_stops_the_worker_and_is_not_written_over(settings: Settings, worker: Start) -> None:
-    theirs = b"\x0242:what only they know"
+    theirs = b"\x1f42:what only they know"
     with storing(settings) as store, server_of(settings) as server:
         server.set(store.slots.user("u", "ada"), theirs)
         send(settings, [event(0, "ada")])
         stopped = worker("streams.worker", wait=False)
         assert stopped.process is not None
         assert stopped.process.wait(60) == 2
-        assert "is of format 2, this release reads up to 1" in stopped.tail()
+        assert "is of format 31, this release reads up to" in stopped.tail()
         assert server.get(store.slots.user("u", "ada")) == theirs

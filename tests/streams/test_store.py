@@ -133,6 +133,14 @@ def test_statistics_merged_by_the_server_equal_those_of_one_pass(store: FeatureS
     assert math.isclose(best[0][1], DECAY.weight_at(wanted[best[0][0]].log2_sum, now), rel_tol=1e-9)
 
 
+def test_an_item_may_have_more_types_in_a_batch_than_a_script_can_take_at_once(store: FeatureStore) -> None:
+    many = ItemStatistics({f"kind-{n}": 1 for n in range(9_000)}, 3.5, positive=7)
+    assert apply(store, Batch({0: {0: (None, 9)}}, DECAY, items={0: {"film-0": many}})) == "applied"
+    assert store.item_statistics(["film-0"]) == [many]
+    assert store.totals() == replace(many, log2_sum=-math.inf)
+    assert [item for item, _ in store.popular(5, 1_000)] == ["film-0"]
+
+
 def test_weights_far_apart_in_time_neither_overflow_nor_vanish(store: FeatureStore) -> None:
     quick = Decay(0, 1.0)
     far = [

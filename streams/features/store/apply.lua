@@ -1,13 +1,14 @@
 -- Writes what one batch made of one slot, whole or not at all.
 --
 -- KEYS  marks, landmark, popular, then base and tail of each touched user, then, where items are touched, the totals of
---       all items and these
--- ARGV  numbers of marks, users, items and totals; the landmark;
+--       all items and these, `<head>i:<item>`, group by group
+-- ARGV  numbers of marks, users and groups of items; the landmark;
 --       per mark:  partition, the offset it is expected at ('' for none), the offset to set
 --       per user:  the count expected in the stored state, and 'base' and a whole state to write ('' removes it), or 'tail'
 --                  and what to append to it
---       per item:  item id ('' of the totals), log2 of the decayed weight to add and of that to take off ('' for none),
---                  number of counts, then field and what to add to it for each: less than nothing for undone events
+--       per group of items that are counted alike: how many items, how many counts, then field and what to add to it for
+--                  each (less than nothing for undone events); log2 of the decayed weight to add to each item, and of
+--                  that to take off: 8 bytes each, minus infinity for none, or '' where no item has any
 -- Reply 'applied', or what had changed meanwhile: 'marks', 'users', 'landmark'. Then nothing was written.
 --       {'applied', key, ...} when these keys held what no statistics are: they begin anew with this batch.
 --
@@ -18,7 +19,7 @@
 -- Redis undoes nothing of a script that fails half-way: so nothing after the first write may fail, whatever a key holds.
 
 local marks, landmark, popular = KEYS[1], KEYS[2], KEYS[3]
-local n_marks, n_users, n_items = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local n_marks, n_users, n_groups = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local at = 5
 
 for i = 0, n_marks - 1 do
@@ -29,19 +30,21 @@ for i = 0, n_marks - 1 do
 end
 local users_at = at + 3 * n_marks
 -- The version of a stored state, without parsing it: where, says packed/__init__.py. Another type of key is an error table.
-local function version(base, tail)
-    local ends = redis.pcall('GETRANGE', tail, -32, -1)
+local has_tail = {}
+local function version(i)
+    local ends = redis.pcall('GETRANGE', KEYS[5 + 2 * i], -32, -1)
     if ends ~= '' then
+        has_tail[i] = true
         return type(ends) == 'string' and string.match(ends, ':(%d+)$')
     end
-    local head = redis.pcall('GETRANGE', base, 0, 31)
+    local head = redis.pcall('GETRANGE', KEYS[4 + 2 * i], 0, 31)
     if head == '' then
         return '0'
     end
     return type(head) == 'string' and (string.match(head, '^%c(%d+):') or string.match(head, '^{"count":(%d+),'))
 end
 for i = 0, n_users - 1 do
-    if version(KEYS[4 + 2 * i], KEYS[5 + 2 * i]) ~= ARGV[users_at + 3 * i] then
+    if version(i) ~= ARGV[users_at + 3 * i] then
         return 'users'
     end
 end
@@ -61,14 +64,16 @@ for i = 0, n_users - 1 do
     local how, what = ARGV[users_at + 3 * i + 1], ARGV[users_at + 3 * i + 2]
     if how == 'tail' then
         local tail = KEYS[5 + 2 * i] -- short, and set anew: a string that was appended to takes up to twice its bytes
-        redis.call('SET', tail, (redis.call('GET', tail) or '') .. what)
+        redis.call('SET', tail, (has_tail[i] and redis.call('GET', tail) or '') .. what)
     else
         if what == '' then
             redis.call('DEL', KEYS[4 + 2 * i])
         else
             redis.call('SET', KEYS[4 + 2 * i], what)
         end
-        redis.call('DEL', KEYS[5 + 2 * i])
+        if has_tail[i] then
+            redis.call('DEL', KEYS[5 + 2 * i])
+        end
     end
 end
 
@@ -82,6 +87,10 @@ end
 local CHUNK = 1000 -- arguments at once; Lua has room for 8,000
 
 local function read(key, fields)
+    if #fields <= CHUNK then
+        local values = redis.pcall('HMGET', key, unpack(fields))
+        return not values.err and values or nil
+    end
     local values = {}
     for from = 1, #fields, CHUNK do
         local found = redis.pcall('HMGET', key, unpack(fields, from, math.min(#fields, from + CHUNK - 1)))
@@ -95,26 +104,15 @@ local function read(key, fields)
     return values
 end
 
+-- False where the key is of another type.
 local function write(command, key, list)
     for from = 1, #list, CHUNK do
-        redis.call(command, key, unpack(list, from, math.min(#list, from + CHUNK - 1)))
-    end
-end
-
-local function rank(item, weight)
-    local ranked
-    if weight then
-        ranked = redis.pcall('ZADD', popular, weight, item)
-    else
-        ranked = redis.pcall('ZREM', popular, item)
-    end
-    if type(ranked) == 'table' then
-        redis.call('DEL', popular)
-        if weight then
-            redis.call('ZADD', popular, weight, item)
+        local done = redis.pcall(command, key, unpack(list, from, math.min(#list, from + CHUNK - 1)))
+        if type(done) == 'table' then
+            return false
         end
-        reply[#reply + 1] = popular
     end
+    return true
 end
 
 -- log2(2^a + 2^b), from the larger one so that nothing overflows
@@ -132,66 +130,93 @@ local function difference(a, b)
     return a + math.log(share) / LN2, true
 end
 
-at = users_at + 3 * n_users
-for i = 0, n_items - 1 do
-    local key, item, added, taken = KEYS[4 + 2 * n_users + i], ARGV[at], ARGV[at + 1], ARGV[at + 2]
-    local n_counts = tonumber(ARGV[at + 3])
-    at = at + 4
-    local fields = { 'log2', 'm:positive' }
-    for field = at, at + 2 * n_counts - 2, 2 do
-        fields[#fields + 1] = ARGV[field]
+local ranked, unranked = {}, {} -- weights and items; items
+
+-- The weight of an item with what is added and taken off; nil where none is left.
+local function weighed(weight, is_counted, positive, added, taken)
+    local is_left = weight ~= nil
+    if added then
+        weight, is_left = weight and sum(weight, added) or added, true
     end
+    if weight and taken then
+        weight, is_left = difference(weight, taken)
+    end
+    if is_counted then
+        is_left = weight and positive and positive > 0
+    end
+    return is_left and weight or nil
+end
+
+local function weight_in(packed, n)
+    local weight = packed ~= '' and struct.unpack('<d', packed, 8 * n + 1)
+    return weight and weight > -math.huge and weight
+end
+
+-- One item: `fields` are log2, m:positive, and then those that it is counted by.
+local function count(key, item, fields, steps, added, taken)
     local known = read(key, fields)
-    if not known then
+    local is_odd = not known
+    if is_odd then
         redis.call('DEL', key)
         known = {}
-        reply[#reply + 1] = key
     end
     local weight, positive = number(known[1]), number(known[2])
-    if known[1] and not weight then
-        reply[#reply + 1] = key
-    end
+    is_odd = is_odd or (known[1] and not weight)
     local is_counted = positive or not weight -- a release that did not count them may have left the weight
     local set, gone = {}, {} -- a count that is back at nothing goes; a field that holds no number begins anew
-    for i = 3, n_counts + 2 do
-        local field, held = fields[i], known[i]
-        local count = held and string.match(held, '^%d+$') and number(held)
-        if held and not count then
-            reply[#reply + 1] = key
+    for i = 3, #fields do
+        local held = known[i]
+        local now = held and string.match(held, '^%d+$') and number(held)
+        is_odd = is_odd or (held and not now)
+        now = (now or 0) + steps[i]
+        if now > 0 then
+            set[#set + 1] = fields[i]
+            set[#set + 1] = string.format('%.0f', now)
+        elseif held then
+            gone[#gone + 1] = fields[i]
         end
-        count = (count or 0) + tonumber(ARGV[at + 1])
-        at = at + 2
-        if count > 0 then
-            set[#set + 1] = field
-            set[#set + 1] = string.format('%.0f', count)
-        else
-            gone[#gone + 1] = field
-        end
-        if field == 'm:positive' then
-            positive = count
+        if fields[i] == 'm:positive' then
+            positive = now
         end
     end
-    if added ~= '' or taken ~= '' then
-        local is_left = weight ~= nil
-        if added ~= '' then
-            weight, is_left = weight and sum(weight, tonumber(added)) or tonumber(added), true
-        end
-        if weight and taken ~= '' then
-            weight, is_left = difference(weight, tonumber(taken))
-        end
-        if is_counted then
-            is_left = weight and positive and positive > 0
-        end
-        local text = is_left and string.format('%.17g', weight) or nil
-        if text then
-            set[#set + 1] = 'log2'
-            set[#set + 1] = text
+    if added or taken then
+        weight = weighed(weight, is_counted, positive, added, taken)
+        if weight then
+            local text = string.format('%.17g', weight)
+            set[#set + 1], set[#set + 2] = 'log2', text
+            ranked[#ranked + 1], ranked[#ranked + 2] = text, item
         else
             gone[#gone + 1] = 'log2'
+            unranked[#unranked + 1] = item
         end
-        rank(item, text)
     end
     write('HSET', key, set)
     write('HDEL', key, gone)
+    if is_odd then
+        reply[#reply + 1] = key
+    end
+end
+
+at = users_at + 3 * n_users
+local key_at, item_from = 4 + 2 * n_users, #popular - #'popular' + #'i:' + 1
+for _ = 1, n_groups do
+    local n_items, n_fields = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
+    local fields, steps = { 'log2', 'm:positive' }, {}
+    for i = 1, n_fields do
+        fields[2 + i], steps[2 + i] = ARGV[at + 2 * i], tonumber(ARGV[at + 2 * i + 1])
+    end
+    at = at + 2 + 2 * n_fields
+    local added, taken = ARGV[at], ARGV[at + 1]
+    at = at + 2
+    for n = 0, n_items - 1 do
+        local key = KEYS[key_at]
+        key_at = key_at + 1
+        count(key, string.sub(key, item_from), fields, steps, weight_in(added, n), weight_in(taken, n))
+    end
+end
+if not write('ZREM', popular, unranked) or not write('ZADD', popular, ranked) then
+    redis.call('DEL', popular)
+    write('ZADD', popular, ranked)
+    reply[#reply + 1] = popular
 end
 return #reply > 1 and reply or 'applied'

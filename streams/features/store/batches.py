@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Iterator, Mapping, Sequence
+from math import inf
+from struct import pack
+from typing import Any, NamedTuple, cast
 
 from streams.features.decay import ItemStatistics
 from streams.features.packed import change, encode
 from streams.features.state import EMPTY, UserState
 from streams.features.store.marked import MarkedStore
 from streams.features.store.server import Script, StoreCall
-from streams.features.store.values import Batch, Verdict, item_fields, landmark_text, log2_text
+from streams.features.store.values import Batch, Verdict, item_fields, landmark_text
 
 __all__ = ["BatchWrites"]
 
 APPLY = Script("apply")
+
+
+class _Alike(NamedTuple):
+    """Items to which a batch adds the same counts: most of a round are such with one click.
+
+    Fields
+        counts: of each, one at least or none.
+        items: none are the totals of all.
+        added, taken: log2 of the weights of each, or nothing where none has any.
+    """
+
+    counts: Sequence[tuple[str, int]]
+    items: Sequence[str]
+    added: Sequence[float] = ()
+    taken: Sequence[float] = ()
+
+    def arguments(self) -> Iterator[Any]:
+        """As the script takes them."""
+        yield from (len(self.items) or 1, len(self.counts))
+        for one in self.counts:
+            yield from one
+        for weights in (self.added, self.taken):
+            yield pack(f"<{len(weights)}d", *weights)
 
 
 class BatchWrites(MarkedStore):
@@ -45,26 +71,43 @@ class BatchWrites(MarkedStore):
         marks = batch.marks[slot]
         keys = [f"{head}marks", f"{head}landmark", f"{head}popular"]
         keys += [f"{head}{kind}:{user}" for user in users for kind in "ut"]
-        keys += [f"{head}totals", *(f"{head}i:{item}" for item in items)]
-        n_items = len(items) + 1 if items else 0
-        arguments: list[Any] = [len(marks), len(users), n_items, landmark_text(batch.decay)]
+        groups = _groups(items)
+        arguments: list[Any] = [len(marks), len(users), len(groups), landmark_text(batch.decay)]
         for partition, (expected, new) in marks.items():
             arguments += (partition, "" if expected is None else expected, new)
         for user in users:
             before, after = batch.before.get(user, EMPTY), batch.after[user]
             added = change(before, after)
-            arguments += (before.count, *(("base", _base(after)) if added is None else ("tail", added)))
-        if items:
-            totals = ItemStatistics()
-            for statistics in items.values():
-                totals.count(statistics)
-            for item, statistics in (("", totals), *items.items()):
-                arguments += (item, log2_text(statistics.log2_sum), log2_text(statistics.log2_taken))
-                counts = item_fields(statistics)
-                arguments += (len(counts), *(part for one in counts.items() for part in one))
+            arguments += (before.count, "base", _base(after)) if added is None else (before.count, "tail", added)
+        for group in groups:
+            keys += [f"{head}i:{item}" for item in group.items] or [f"{head}totals"]
+            arguments += group.arguments()
         return StoreCall(APPLY, keys, arguments)
 
 
 def _base(state: UserState) -> bytes:
     """A state as it is written; of somebody who is forgotten, nothing."""
     return encode(state) if state.count else b""
+
+
+def _groups(items: Mapping[str, ItemStatistics]) -> list[_Alike]:
+    """What a batch adds to the items of one slot and, before these, to the totals of all."""
+    if not items:
+        return []
+    alike: dict[tuple[Any, ...], list[str]] = {}
+    for item, one in items.items():
+        kind = (one.positive, one.negative, one.exposures, *one.counts.items())
+        if kind in alike:
+            alike[kind].append(item)
+        else:
+            alike[kind] = [item]
+    totals: dict[str, int] = {}
+    groups: list[_Alike] = []
+    for several in alike.values():
+        fields = item_fields(items[several[0]])
+        for field, count in fields.items():
+            totals[field] = totals.get(field, 0) + count * len(several)
+        added, taken = ([getattr(items[item], log2) for item in several] for log2 in ("log2_sum", "log2_taken"))
+        weights = ([] if max(some) == -inf else some for some in (added, taken))
+        groups.append(_Alike([*fields.items()], several, *weights))
+    return [_Alike([*totals.items()], ()), *groups]

@@ -18,7 +18,7 @@ from streams.features.state import UserState
 
 __all__ = [
     "Batch", "Reading", "SlotMarks", "Verdict", "attributes_text", "decay_of", "erased_of", "erased_text",
-    "integers", "is_mark", "is_number", "item_fields", "landmark_text", "log2_text", "pairs", "statistics_of",
+    "integers", "is_mark", "is_number", "item_fields", "landmark_text", "pairs", "statistics_of",
     "told_ms",
 ]  # fmt: skip
 
@@ -170,21 +170,11 @@ def decay_of(landmark: bytes) -> Decay:
     return decay
 
 
-def log2_text(weight: float) -> str:
-    """A logarithm for the script; of nothing it is empty."""
-    return "" if weight == -math.inf else repr(weight)
-
-
 def item_fields(statistics: ItemStatistics) -> dict[str, int]:
-    """What the hash of an item counts: by type, and by meaning."""
-    counts = {f"n:{name}": count for name, count in statistics.counts.items() if count}
-    if statistics.positive:
-        counts["m:positive"] = statistics.positive
-    if statistics.negative:
-        counts["m:negative"] = statistics.negative
-    if statistics.exposures:
-        counts["m:exposure"] = statistics.exposures
-    return counts
+    """What the hash of an item counts: by meaning, and by type."""
+    meant = (("m:positive", statistics.positive), ("m:negative", statistics.negative))
+    counts = {name: count for name, count in (*meant, ("m:exposure", statistics.exposures)) if count}
+    return counts | {f"n:{name}": count for name, count in statistics.counts.items() if count}
 
 
 def statistics_of(fields: Mapping[bytes, bytes]) -> ItemStatistics:
