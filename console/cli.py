@@ -34,7 +34,7 @@ from console.commands import (
     train,
     up,
 )
-from console.commands.privacy import export, forget, unlearn
+from console.commands.privacy import export, forget, pseudonyms, unlearn
 from console.commands.recovery import backup, gap, rebuild, restore
 from console.commands.security import acls, signing
 from headwater.errors import HeadwaterError
@@ -75,6 +75,7 @@ app.command("accept-gap", rich_help_panel=MEND)(gap.command)
 app.command("forget", rich_help_panel=MEND)(forget.command)
 app.command("export", rich_help_panel=MEND)(export.command)
 app.command("unlearn", rich_help_panel=MEND)(unlearn.command)
+app.add_typer(pseudonyms.app, name="pseudonyms", rich_help_panel=MEND)
 app.command("rollback", rich_help_panel=MEND)(rollback.command)
 app.command("acls", rich_help_panel=MEND)(acls.command)
 app.add_typer(signing.app, name="signing", rich_help_panel=MEND)

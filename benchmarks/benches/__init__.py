@@ -17,6 +17,7 @@ _ALL = (
     Bench("memory", "What trainer and serving hold at a catalogue of 100,000 items."),
     Bench("publish", "Bytes of deltas a second and of a full bundle, and what a bundle costs the trainer."),
     Bench("start", "`headwater up` to the first answer, and a cold serving worker with a large model."),
+    Bench("privacy", "What pseudonyms cost a Client and the streams worker.", True),
     Bench("cost", "Processor time of all processes for 1,000 events and for 1,000 answers.", True),
 )
 

@@ -29,11 +29,13 @@ def command(
 
     from console.local.addresses import workers_of
     from console.look.tracing import trace
+    from console.privacy.held import called
     from console.times import shown_time
     from headwater.events import now_ms
 
     began = shown_time(now_ms(), utc=utc)
     settings = servers.settings()
+    user = None if user is None else called(settings, user)[0]
     traced = trace(settings, user, item, type, timeout_s, workers_of(settings, servers.data))
     missing = [hop for hop in traced.hops if hop.place is None]
     if as_json:

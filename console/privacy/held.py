@@ -42,7 +42,7 @@ def called(settings: Settings, user: str) -> tuple[str, ...]:
 def ids_of(store: FeatureStore, names: Sequence[str]) -> tuple[str, ...]:
     """All ids of the person that these are names of, themselves among them. Raises Unavailable."""
     people = store.read_users(names).people
-    return tuple(dict.fromkeys([*names, *(one for name in names for one in people.get(name, ()))]))
+    return tuple(sorted({*names, *(one for name in names for one in people.get(name, ()))}))
 
 
 def held_about(settings: Settings, user: str, progress: Callable[[str], None] = lambda _: None) -> dict[str, Any]:

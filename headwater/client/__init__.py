@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as OutOfTime  # the built-in one since Python 3.11
+from itertools import pairwise
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -304,6 +305,24 @@ class Client:
         """Take a link away again: features of both are as if there had never been one. Otherwise as `identify`."""
         return self._send_identity({"user_id": user_id, "was": was, **fields, "linked": False})
 
+    def link_pseudonyms(self, user_ids: Iterable[str]) -> Delivery:
+        """Link what users are called with what they were called under the keys of pseudonyms before. A Client does so
+        by itself when it sends something of a user; this is for all the others, before an old key is taken away.
+
+        Returns
+            How many users there were; no record where one key alone, or none, is set.
+
+        Raises
+            InvalidMessage, Unavailable: as `track_many`.
+        """
+        self._check()
+        count, records = 0, list[Future[Position]]()
+        for one in user_ids:
+            names = self._names(_made(User, {"user_id": one}).user_id)
+            records += [self._link(before, after) for after, before in pairwise(names)]
+            count += 1
+        return Delivery(count, records)
+
     def pseudonym(self, user_id: str) -> str:
         """What a user is called in topics, in `recommendations()` and in the store: the id itself where no keys of
         pseudonyms are set. Raises InvalidMessage for what is no id.
@@ -424,10 +443,11 @@ class Client:
             )
 
     def _event(self, given: Event | Mapping[str, Any]) -> tuple[Event, bytes]:
-        event = given if isinstance(given, Event) else _made(Event, given)
+        named = None if self._naming is None else self._naming.fields(given)
+        event = given if isinstance(given, Event) else _made(Event, named or given)
         if event.event_time < self._times.oldest_ms:
             raise self._times.refusal(event.event_time, f"event {event.event_id}")
-        return _valued(event if self._naming is None else self._naming.event(event))
+        return _valued(event if self._naming is None or named else self._naming.event(event))
 
     def _names(self, user_id: str) -> tuple[str, ...]:
         """What a user is called, and was under keys that are not the newest."""

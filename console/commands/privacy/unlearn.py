@@ -41,7 +41,6 @@ def command(
 
     import orjson
 
-    from console.privacy.held import called
     from headwater.errors import HeadwaterError
     from headwater.privacy import digest_of
     from headwater.privacy.audit_log import write_audit
@@ -52,8 +51,7 @@ def command(
     folder = _folder(settings, directory, servers.data)
     checkpoints = Checkpoints(folder, logging.getLogger("headwater.unlearn"))
     try:
-        users = [name for one in users for name in called(settings, one)]
-        unlearning = Unlearning(settings, frozenset(users), checkpoints)
+        unlearning = Unlearning(settings, frozenset(users := _called(settings, users)), checkpoints)
         cost = unlearning.cost()
         if not cost.of_person and not cost.oldest:  # else retention may have taken theirs
             _exit_unknown(users)
@@ -85,6 +83,12 @@ def command(
     if done.passed_over:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(done.passed_over.items()))
         print(f"records passed over, which the trainer refuses, too: {reasons}")
+
+
+def _called(settings: Settings, users: list[str]) -> list[str]:
+    from console.privacy.held import called
+
+    return [name for one in users for name in called(settings, one)]
 
 
 def _exit_unknown(users: list[str]) -> None:

@@ -1,0 +1,110 @@
+"""`headwater pseudonyms`: the keys by which users are called in the place of their ids (docs/privacy.md)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from console.commands.option_groups import grouped
+from console.commands.options import Json, KafkaOptions
+
+if TYPE_CHECKING:
+    from headwater.privacy.pseudonyms import Pseudonyms
+    from headwater.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Call users by pseudonyms: keys, names, another key.")
+
+
+@app.command("key")
+def add_key(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Of keys; made where there is none.")],
+) -> None:
+    """Add a new key to the end of a file, readable for its owner alone: pseudonyms are made by it from then on.
+
+    Name the file in `privacy.pseudonym_keys_file` of every app and command that says users' ids, and start those anew.
+    Workers need none. Who has lost the keys has lost whom the histories are of.
+    """
+    from headwater.privacy.pseudonyms import new_key_line, read_keys
+
+    before = file.read_text() if file.exists() else ""
+    line = new_key_line(read_keys(before, str(file)) if before.strip() else ())
+    to = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    with os.fdopen(to, "a") as opened:
+        opened.write(("" if before.endswith("\n") or not before else "\n") + line)
+    print(f"{file}: {line.split()[0]} is the newest key")
+
+
+@app.command("of")
+@grouped
+def show(
+    *,
+    users: Annotated[list[str], typer.Argument(metavar="USER...", help="Ids of the app's own.")],
+    servers: KafkaOptions,
+    as_json: Json = False,
+) -> None:
+    """What users are called, and were under the keys before: by these names topics and store have them."""
+    import orjson
+
+    pseudonyms = _pseudonyms(servers.settings())
+    named = {user: (pseudonyms.of(user), *pseudonyms.former(user)) for user in users}
+    if as_json:
+        print(orjson.dumps(named).decode())
+        return
+    for user, names in named.items():
+        print(user, *names)
+
+
+@app.command("link")
+@grouped
+def link(
+    *,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="Ids of the app's own, one a line. Default: stdin.")
+    ] = None,
+    by: Annotated[str | None, typer.Option(metavar="NAME", help="Who asks, for the audit log.")] = None,
+    servers: KafkaOptions,
+) -> None:
+    """After a new key: link what all users are called with what they were, so that the old key can go.
+
+    Apps link a user when they meet one. What the others are called by a key that is taken away nobody can tell any
+    more: they would begin anew. To link somebody twice changes nothing.
+    """
+    from console.look.cluster import must_exist
+    from headwater import Client, SettingsError
+    from headwater.privacy.audit_log import write_audit
+    from headwater.topics import IDENTITIES
+
+    settings = servers.settings()
+    keys = [key.key_id for key in _pseudonyms(settings).keys]
+    if len(keys) < 2:
+        raise SettingsError(f"{keys[0]} is the only key: `headwater pseudonyms key FILE` adds one, then link by both")
+    must_exist(settings.kafka, IDENTITIES)
+    write_audit(settings.kafka, "pseudonyms link", {"keys": keys}, by)
+    with Client(settings=settings, source="console") as client:
+        many = client.link_pseudonyms(_lines(file)).count
+    print(f"{many:,} users are called by {keys[-1]}, and linked with what {', '.join(keys[-2::-1])} called them")
+
+
+def _pseudonyms(settings: Settings) -> Pseudonyms:
+    from headwater.errors import SettingsError
+    from headwater.privacy.pseudonyms import pseudonyms_of
+
+    found = pseudonyms_of(settings.privacy)
+    if found is None:
+        raise SettingsError(
+            "users are called by their ids: no key is set. `headwater pseudonyms key FILE` makes one; then set "
+            "HEADWATER_PRIVACY__PSEUDONYM_KEYS_FILE=FILE"
+        )
+    return found
+
+
+def _lines(file: Path | None) -> Iterator[str]:
+    with file.open() if file is not None else sys.stdin as opened:
+        for line in opened:
+            if said := line.rstrip("\r\n"):
+                yield said

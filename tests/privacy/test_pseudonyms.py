@@ -1,0 +1,90 @@
+"""Pseudonyms through a world at work: another key, the same person; and all that somebody was called is forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+
+from headwater import Client
+from headwater.privacy import digest_of
+from headwater.privacy.audit_log import read_audit
+from headwater.privacy.pseudonyms import pseudonyms_of
+from headwater.settings import PrivacySettings, Settings
+from tests.privacy.test_forgetting import keys_that_name
+from tests.privacy.test_verbs import environment
+from tests.worlds.commands import headwater
+from tests.worlds.processes import LiveWorker, eventually
+from tests.worlds.streams import event, folded_all, storing
+
+Start = Callable[..., LiveWorker]
+
+
+def test_with_another_key_a_person_goes_on_and_is_forgotten_whole(
+    settings: Settings, worker: Start, tmp_path: Path
+) -> None:
+    file = tmp_path / "keys"
+    worker("streams.worker")
+
+    def keyed() -> Settings:
+        return settings.model_copy(update={"privacy": PrivacySettings(pseudonym_keys_file=file)})
+
+    assert headwater("pseudonyms", "key", str(file)).stdout == f"{file}: k1 is the newest key\n"
+    assert file.stat().st_mode & 0o777 == 0o600
+    with Client(settings=keyed()) as client:
+        old, bob = client.pseudonym("ada-lovelace"), client.pseudonym("bob")
+        client.identify("ada-lovelace", was="guest-7", event_time=event(0).event_time)
+        client.track_many([event(n, user) for n in range(3) for user in ("ada-lovelace", "guest-7", "bob")])
+        client.put_users([{"user_id": "ada-lovelace", "attributes": {"plan": "single"}}])
+    assert folded_all(settings).ok
+
+    assert headwater("pseudonyms", "key", str(file)).returncode == 0
+    env = environment(settings, HEADWATER_PRIVACY__PSEUDONYM_KEYS_FILE=str(file))
+    named = orjson.loads(headwater("pseudonyms", "of", "ada-lovelace", "guest-7", "bob", "--json", **env).stdout)
+    new, guest = named["ada-lovelace"][0], named["guest-7"][0]
+    assert named["ada-lovelace"][1] == old
+    with Client(settings=keyed()) as client:
+        client.track_many([event(n, user) for n in range(3, 5) for user in ("guest-7", "ada-lovelace")])
+        client.put_users([{"user_id": "ada-lovelace", "attributes": {"plan": "family"}}]).result(30)
+    assert folded_all(settings).ok
+    with storing(settings) as store:
+        eventually(lambda: store.read_users([new]).attributes_of([new, old]) == {"plan": "family"}, what="attributes")
+        reading = store.read_users([new])
+        person = reading.people[new]
+        assert set(person) == {*named["ada-lovelace"], *named["guest-7"]}
+        assert sum(reading.states[one].count for one in person) == 10
+
+        linked = headwater("pseudonyms", "link", given="bob\n\ncarl\n", **env)
+        assert (linked.returncode, linked.stdout.split()[0]) == (0, "2"), linked.stderr
+        assert [one.action for _, one in read_audit(settings.kafka) if one] == ["pseudonyms link"]
+        eventually(
+            lambda: bob in store.read_users([named["bob"][0]]).people.get(named["bob"][0], ()), what="bob's link"
+        )
+
+    data = ("--data", str(tmp_path / "data"))
+    held = orjson.loads(headwater("export", "ada-lovelace", *data, **env).stdout)
+    assert set(held["ids"]) == set(person)
+    done = headwater("forget", "ada-lovelace", "--yes", "--json", *data, **env)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert {one["digest"] for one in orjson.loads(done.stdout)["erasures"]} == {digest_of(one) for one in person}
+    assert [keys_that_name(settings, one) for one in (new, old, guest)] == [[], [], []]
+    with storing(settings) as store:
+        assert store.read_users([bob]).states[bob].count == 3
+
+
+def test_verbs_of_pseudonyms_say_what_is_missing(settings: Settings, tmp_path: Path) -> None:
+    none = headwater("pseudonyms", "of", "ann", **environment(settings))
+    assert (none.returncode, "pseudonyms key FILE" in none.stderr) == (2, True)
+    file = tmp_path / "keys"
+    file.write_text("k1 12\n")
+    odd = headwater("pseudonyms", "key", str(file))
+    assert (odd.returncode, file.read_text()) == (2, "k1 12\n")
+    file.write_text(f"k1 {'1' * 64}")
+    env = environment(settings, HEADWATER_PRIVACY__PSEUDONYM_KEYS_FILE=str(file))
+    alone = headwater("pseudonyms", "link", given="ann\n", **env)
+    assert (alone.returncode, "only key" in alone.stderr) == (2, True)
+    assert headwater("pseudonyms", "key", str(file)).returncode == 0
+    found = pseudonyms_of(PrivacySettings(pseudonym_keys_file=file))
+    assert found is not None
+    assert [key.key_id for key in found.keys] == ["k1", "k2"]
