@@ -309,8 +309,8 @@ class Receipt(BaseModel):
     fallback: str | None = Field(
         default=None,
         description="no_events (nobody has done anything yet: the newest of the catalogue), no_model, no_features "
-        "(they could not be read), no_history, unknown_history (none of its items is known to the model yet), or null "
-        "for a personal answer.",
+        "(they could not be read), no_history, unknown_history (none of its items is known to the model yet), "
+        "no_consent (what is known of the user may not be used for lists), or null for a personal answer.",
     )
     popular_time: EpochMs | None = Field(
         default=None, description="When popularity was read; null where it added nothing."

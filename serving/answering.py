@@ -38,7 +38,7 @@ from serving.answer_cache import Answered
 from serving.message_size import sendable
 from serving.popular import POPULAR_ITEMS, Popular
 from serving.recalled import RecalledAnswers
-from serving.rules import DEFAULT_LIMITS
+from serving.rules import DEFAULT_LIMITS, usual
 from serving.scorer import Scorer
 from serving.scoring import Ask, ScoredBatch, refuse, score
 from serving.serving_metrics import ServingMetrics
@@ -368,8 +368,12 @@ class Answering:
             return _too_large(one, began_ms)
         outcome = receipt.fallback or "personal"
         self._answered.put(key, asked, value, outcome, time.monotonic())
-        listed = (one.request, answer) if answer.items and one.request.whose is not None else None
-        return Answer(one.record, *key, value, outcome, listed=listed)
+        counts = answer.items and one.request.whose is not None and self._may_show(one, outcome)
+        return Answer(one.record, *key, value, outcome, listed=(one.request, answer) if counts else None)
+
+    def _may_show(self, one: _Begun, outcome: str) -> bool:
+        """Whether what is shown may be told of: without consent it counts for items at most."""
+        return outcome != "no_consent" or usual(one.state or EMPTY, self.limits).analyse
 
     def _refused(self, record: RequestRecord, error: InvalidMessage, began_ms: int) -> Answer:
         """An invalid request: an answer where the asker can be told from what is readable, else a dead letter.

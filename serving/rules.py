@@ -1,4 +1,5 @@
 """Which rows an answer may hold: seen items, exclusions, candidates, filters, availability. All masks over rows.
+And what of its user it may be made from.
 
 Before: requests and the catalogue. After: the best of what is left. Knows nothing of weights or
 scores.
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from headwater.consent import Allowed, allowed
 from headwater.events import Event, session_number
 from headwater.examples import Entry
 from headwater.recommendations import Request
@@ -27,7 +29,19 @@ from serving.filters import KeptMask, Mask, filter_key
 from streams.features.fold import Limits, fold
 from streams.features.state import EMPTY, UserState
 
-__all__ = ["Rows", "Rules", "best_rows", "extended", "extended_history", "forbid", "rules_for", "seen_items"]
+__all__ = [
+    "Consented",
+    "Rows",
+    "Rules",
+    "best_rows",
+    "consented",
+    "extended",
+    "extended_history",
+    "forbid",
+    "rules_for",
+    "seen_items",
+]
+__all__ += ["usual"]
 
 CACHED_FILTERS = 256
 DAY_MS = 86_400_000.0
@@ -157,6 +171,51 @@ class Rules(NamedTuple):
     candidates: RowIds | None
     excluded: RowIds
     masks: list[Mask]
+
+
+class Consented(NamedTuple):
+    """What is left.
+
+    Fields
+        request: with those of its recent events that may be used.
+        state: of the user; the empty one where lists may not be made from it.
+        denied: nothing is left for want of consent.
+    """
+
+    request: Request
+    state: UserState
+    denied: bool
+
+
+def usual(state: UserState, limits: Limits) -> Allowed:
+    """What may be done with what this user does, where an event says nothing else."""
+    return allowed(None if state.word is None else state.word.said, None, limits.unsaid)
+
+
+def consented(request: Request, state: UserState | None, limits: Limits) -> Consented | None:
+    """What may be used; None: all of it.
+
+    Parameters
+        request: of somebody who has an id; what a request for nobody tells is used for its answer alone.
+        state: None where it could not be read: then nobody knows what its user has withdrawn.
+        limits: what is granted of which nobody has said anything.
+    """
+    known = state or EMPTY
+    own = [one.consent for one in request.recent_events]
+    may = usual(known, limits)
+    unknown = state is None and limits.words
+    if request.whose is None or (may.personalise and not unknown and not any(own)):
+        return None
+    word = None if known.word is None else known.word.said
+    kept = tuple(
+        event
+        for event, said in zip(request.recent_events, own, strict=True)
+        if not unknown and allowed(word, said and said.said, limits.unsaid).personalise
+    )
+    if word is not None and word.personalise is False:  # under another id of the person there may be some
+        known = EMPTY
+    denied = not (may.personalise or kept or known.history)
+    return Consented(request.model_copy(update={"recent_events": kept}), known, denied)
 
 
 def extended(

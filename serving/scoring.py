@@ -8,7 +8,7 @@ goes on with what the model does not know: whom a list is for never decides what
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -43,7 +43,7 @@ from serving.filters import Mask
 from serving.popular import Popular
 from serving.reasons import Asker, ModelsWord, Order, Ranking, Why, explain, why_not
 from serving.reasons.words import VERBS
-from serving.rules import DEFAULT_LIMITS, Rows, Rules, extended, forbid, rules_for
+from serving.rules import DEFAULT_LIMITS, Rows, Rules, consented, extended, forbid, rules_for
 from serving.scorer import Scorer, ServedModel
 from serving.second_stage import Situation, asked_outputs, objective_notes, revise
 from serving.surfaces import Surfaces, as_asked
@@ -89,6 +89,7 @@ class Ask:
             how many events were folded; told on in the receipt.
         people: where several ids are one person, each with how many events of it were folded; told on, too.
         attributes: what was told of the user (`headwater.users`).
+        denied: what is known of the user may not be used; `_resolved` finds out.
         user_offsets: users partition -> offset of the newest record that they are as of; told on, too.
     """
 
@@ -104,6 +105,7 @@ class Ask:
     state: UserState = field(default_factory=lambda: EMPTY)
     attributes: Mapping[str, Any] = field(default_factory=dict)
     user_offsets: Mapping[str, int] = field(default_factory=dict)
+    denied: bool = False
 
 
 @dataclass(slots=True)
@@ -279,6 +281,7 @@ def _resolved(asks: Sequence[Ask], now_ms: int, limits: Limits, surfaces: Surfac
     asked = []
     for ask in asks:
         at_ms = now_ms if ask.at_ms is None else ask.at_ms
+        ask = _consented(ask, limits)
         state = extended(ask.request, ask.history or (), at_ms, ask.state, limits)
         try:
             surface = surfaces.of(ask.request)
@@ -286,6 +289,19 @@ def _resolved(asks: Sequence[Ask], now_ms: int, limits: Limits, surfaces: Surfac
         except RequestRefused as error:
             asked.append(_Asked(ask, ask.request, DEFAULT_SURFACE, state, at_ms, error))
     return asked
+
+
+def _consented(ask: Ask, limits: Limits) -> Ask:
+    """With what may be used of it."""
+    found = consented(ask.request, None if ask.history is None else ask.state, limits)
+    if found is None:
+        return ask
+    told = {} if found.state.word is None and ask.state.word is not None else ask.attributes
+    history = None if ask.history is None else found.state.history
+    return replace(
+        ask, request=found.request, history=history, state=found.state, denied=found.denied,
+        attributes={} if found.denied else told,
+    )  # fmt: skip
 
 
 def _answered(batch: _Batch, asked: _Asked, said: _Said | None) -> Recommendation:
@@ -322,6 +338,8 @@ def _session(request: Request) -> int | None:
 def _nothing_known(batch: _Batch, asked: _Asked) -> str:
     """Why an answer is not personal. Popularity that was read and holds nothing: nobody has done anything yet."""
     half, popular = batch.half, batch.popular
+    if asked.ask.denied:
+        return "no_consent"
     if popular.time_ms is not None and not popular.weights and not (half and half.bundle.item_rows):
         return "no_events"
     if half is None:

@@ -1,5 +1,5 @@
-"""The six Faust agents: events into features and examples, items into the catalogue, users into attributes, identities
-into links of ids, erasures into places of the log that forget, dead letters into counts.
+"""The Faust agents: events into features and examples, items into the catalogue, users into attributes, identities
+into links of ids, erasures and, where words of consent count, these into places of the log, dead letters into counts.
 
 Before: Faust delivers records of these topics to the agents' channels. After:
 `streams.rounds`, `streams.features.store` and `streams.outbox` do the work. Nothing is acknowledged before its effects
@@ -20,7 +20,7 @@ from headwater.examples import CatalogueEntry
 from headwater.kafka import end_offsets
 from headwater.process import Operations
 from headwater.settings import Settings
-from headwater.topics import DEAD_LETTERS, ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic, topic_name
+from headwater.topics import CONSENTS, DEAD_LETTERS, ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic, topic_name
 from headwater.wire import (
     IdentityRow,
     TimeBounds,
@@ -29,6 +29,7 @@ from headwater.wire import (
     unforeseen,
 )
 from streams.app import raw_topic
+from streams.consenting import ConsentRounds, seed_words
 from streams.erasing import ErasureRounds
 from streams.features.fold import Limits
 from streams.features.store import FeatureStore, StoreStanding
@@ -46,6 +47,7 @@ __all__ = ["Agents"]
 Message = Any
 
 AGENTS = 6
+"""Where no words of consent count."""
 
 
 class Agents:
@@ -80,9 +82,7 @@ class Agents:
                 lambda since_ms: refused_since(settings, since_ms),
             ),
         )  # fmt: skip
-        self._erasing = ErasureRounds(
-            settings.streams, store, outbox, self._retry, lambda: end_offsets(settings.kafka, EVENTS)
-        )
+        self._erasing = ErasureRounds(settings, store, outbox, self._retry, lambda: end_offsets(settings.kafka, EVENTS))
         self._prefix = prefix = settings.kafka.prefix
         app.agent(raw_topic(app, EVENTS, prefix), name="features")(self._features)
         app.agent(raw_topic(app, ITEMS, prefix), name="catalogue")(self._catalogue)
@@ -90,9 +90,14 @@ class Agents:
         app.agent(raw_topic(app, IDENTITIES, prefix), name="people")(self._identities)
         app.agent(raw_topic(app, ERASURES, prefix), name="erasures")(self._erasures)
         app.agent(raw_topic(app, DEAD_LETTERS, prefix), name="refusals")(self._dead_letters)
+        self._settings = settings
+        self._consenting = ConsentRounds(settings, store, outbox, self._retry)
+        self._has_words = settings.privacy.consent != "off"
+        if self._has_words:
+            app.agent(raw_topic(app, CONSENTS, prefix), name="consents")(self._consents)
 
     async def _features(self, stream: Any) -> None:
-        await self._serve(stream, self._rounds.run, self._marks(EVENTS, self._rounds.positions))
+        await self._serve(stream, self._fold, self._marks(EVENTS, self._event_positions))
 
     async def _catalogue(self, stream: Any) -> None:
         await self._serve(stream, self._apply_items, self._marks(ITEMS))
@@ -105,6 +110,9 @@ class Agents:
 
     async def _erasures(self, stream: Any) -> None:
         await self._serve(stream, self._apply_erasures, self._marks(ERASURES))
+
+    async def _consents(self, stream: Any) -> None:
+        await self._serve(stream, self._apply_consents, self._marks(CONSENTS, self._consent_positions))
 
     async def _dead_letters(self, stream: Any) -> None:
         await self._serve(stream, self._count_dead_letters, self._marks(DEAD_LETTERS))
@@ -123,10 +131,33 @@ class Agents:
         self._standing[topic.name] = standing
         return after(standing.marks())
 
+    async def _fold(self, messages: Sequence[Message]) -> Mapping[int, int] | None:
+        again_from = await self._rounds.run(messages)
+        if again_from is not None:
+            await self._seed()
+        return again_from
+
+    async def _event_positions(self) -> Mapping[int, int]:
+        await self._seed()
+        return await self._rounds.positions()
+
+    async def _seed(self) -> None:
+        """Before a store that has lost words is written to again, what the log does not say any more is known."""
+        if self._has_words:
+            standing = await self._retry.call_blocking("redis", lambda: self._store.standing(CONSENTS))
+            await self._retry.call_async(
+                "kafka", lambda: asyncio.to_thread(seed_words, self._settings, self._store, standing.marks())
+            )
+
+    async def _consent_positions(self) -> Mapping[int, int]:
+        positions = await self._positions(CONSENTS)
+        await self._consenting.begin({number: at - 1 for number, at in positions.items()})
+        return positions
+
     @property
     def begun(self) -> bool:
         """Whether each agent reads the present assignment from where the store is."""
-        return len(self._intakes) == AGENTS and all(intake.begun for intake in self._intakes.values())
+        return len(self._intakes) == AGENTS + self._has_words and all(intake.begun for intake in self._intakes.values())
 
     def look(self) -> None:
         """Let each agent compare with the store, and go back where that has less than was written to it."""
@@ -272,6 +303,18 @@ class Agents:
             )
             if written == "behind":
                 return await self._positions(ERASURES)
+        return None
+
+    async def _apply_consents(self, messages: Sequence[Message]) -> Mapping[int, int] | None:
+        await self._refuse(await self._consenting.run(messages))
+        newest = {message.partition: message.offset for message in messages}
+        for partition, offset in newest.items():
+            written = await self._retry.call_blocking(
+                "redis",
+                lambda: self._store.put_consents(partition, offset, self._standing[CONSENTS.name]),  # noqa: B023
+            )
+            if written == "behind":
+                return await self._consent_positions()
         return None
 
     async def _refuse(self, refused: Sequence[RefusedMessage]) -> None:

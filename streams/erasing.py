@@ -17,8 +17,8 @@ from headwater.kafka import end_offsets, read_topic
 from headwater.privacy import FORGET, Erased, Erasure, ErasureFact, digest_of, fact_of, read_erasure
 from headwater.privacy.facts import read_facts
 from headwater.process import Retry
-from headwater.settings import Settings, StreamsSettings
-from headwater.topics import DEAD_LETTERS, ERASURES, EVENTS, USERS, topic_name
+from headwater.settings import Settings
+from headwater.topics import CONSENTS, DEAD_LETTERS, ERASURES, EVENTS, USERS, topic_name
 from headwater.wire import TimeBounds, encode, read_letter
 from streams.features.store import FeatureStore
 from streams.outbox import ExamplesOutbox, RefusedMessage
@@ -41,13 +41,14 @@ class ErasureRounds:
 
     def __init__(
         self,
-        settings: StreamsSettings,
+        settings: Settings,
         store: FeatureStore,
         outbox: ExamplesOutbox,
         retry: Retry,
         ends: Callable[[], Mapping[int, int]],
     ) -> None:
-        self._times = TimeBounds(settings.oldest_ms, max_ahead_ms=settings.max_ahead_s * 1000)
+        self._times = TimeBounds(settings.streams.oldest_ms, max_ahead_ms=settings.streams.max_ahead_s * 1000)
+        self._has_words = settings.privacy.consent != "off"
         self._store = store
         self._outbox = outbox
         self._retry = retry
@@ -81,13 +82,15 @@ class ErasureRounds:
         return time_ms
 
     async def _forget(self, user_id: str, time_ms: int, at: str) -> None:
-        """A tombstone of the user's attributes, which may be in their topic and not yet in the store; the place in the
-        log; the fact; and the id goes.
+        """Tombstones of the user's attributes, which may be in their topic and not yet in the store, and of the word of
+        consent; the place in the log; the fact; and the id goes.
         """
         send, key = self._outbox.send, user_id.encode()
         erased = (await self._retry.call_blocking("redis", lambda: self._store.erased([user_id]))).get(user_id)
         if erased is None or erased.time_ms < time_ms:
             await send(USERS, key, None)
+            if self._has_words:
+                await send(CONSENTS, key, None)
             event = Event(event_id=f"forget-{at}", user_id=user_id, item_id=NOTHING, type=FORGET, event_time=time_ms)
             where = await send(EVENTS, key, encode(event))
             erased = Erased(time_ms, where.partition, where.offset)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -25,11 +25,11 @@ from streams.features.marks import another_log, lost_records
 from streams.features.store import FeatureStore
 from streams.streams_metrics import StreamsMetrics
 
-__all__ = ["LagWatch"]
+__all__ = ["LAG_TOPICS", "LagWatch"]
 
 log = logging.getLogger("headwater")
 
-TOPICS = (EVENTS, ITEMS, USERS, IDENTITIES, ERASURES, DEAD_LETTERS)
+LAG_TOPICS = (EVENTS, ITEMS, USERS, IDENTITIES, ERASURES, DEAD_LETTERS)
 
 
 class LagWatch:
@@ -48,6 +48,7 @@ class LagWatch:
         operations: Operations,
         metrics: StreamsMetrics,
         assigned: Callable[[], set[tuple[str, int]]],
+        topics: Sequence[Topic] = LAG_TOPICS,
     ) -> None:
         self.failed: Exception | None = None
         self.forgotten = threading.Event()
@@ -57,6 +58,7 @@ class LagWatch:
         self._operations = operations
         self._metrics = metrics
         self._assigned = assigned
+        self._topics = topics
         self._done: dict[Any, int] = {}
         self._holes: dict[Any, tuple[int, int]] = {}
         self._closing = threading.Event()
@@ -87,7 +89,7 @@ class LagWatch:
             self.failed = error
 
     def _look(self, client: Any) -> None:
-        partitions = {topic.name: self._partitions(client, topic) for topic in TOPICS}
+        partitions = {topic.name: self._partitions(client, topic) for topic in self._topics}
         everything = [partition for several in partitions.values() for partition in several]
         committed = {partition: client.committed(partition) or 0 for partition in everything}
         marks, highest = self._marks(everything)  # after what is committed and before the ends: they lie between these
@@ -125,7 +127,9 @@ class LagWatch:
         ends: dict[Any, int],
     ) -> None:
         """All but features may be written again, so a topic made anew begins at once."""
-        for topic in (ITEMS, USERS, IDENTITIES, ERASURES, DEAD_LETTERS):
+        for topic in self._topics:
+            if topic is EVENTS:
+                continue
             beyond = [one for one in partitions[topic.name] if highest.get(one, -1) >= ends[one]]
             if beyond:
                 numbers = [one.partition for one in beyond]
@@ -148,7 +152,7 @@ class LagWatch:
         return True
 
     def _holds_records(self, partition: Any, at: int, end: int) -> bool:
-        topic = next(topic for topic in TOPICS if topic_name(topic, self._kafka.prefix) == partition.topic)
+        topic = next(topic for topic in self._topics if topic_name(topic, self._kafka.prefix) == partition.topic)
         with BoundedReader(self._kafka, topic) as reader:
             return any(True for _ in reader.records(Span(partition.partition, at, at, end)))
 
@@ -163,7 +167,9 @@ class LagWatch:
     def _marks(self, partitions: list[Any]) -> tuple[dict[Any, int] | None, dict[Any, int]]:
         """Up to where all slots of the store have everything, and the newest that any has something of."""
         try:
-            found = {topic_name(topic, self._kafka.prefix): self._store.marks_and_highest(topic) for topic in TOPICS}
+            found = {
+                topic_name(topic, self._kafka.prefix): self._store.marks_and_highest(topic) for topic in self._topics
+            }
         except StoreDamaged as error:
             self.failed = error
             return None, {}

@@ -361,6 +361,9 @@ class EventRounds:
             self._metrics.late.inc(one.late)
             self._metrics.forgotten.inc(len(one.forgotten))
             self._metrics.before_erasure.inc(one.before_erasure)
+            self._metrics.words.inc(one.words)
+            for purpose, events in one.withheld.items():
+                self._metrics.withheld.labels(purpose).inc(events)
         for part in parts.values():
             for _, _, error in part.refused:
                 self._metrics.dead_letters.labels(error.reason).inc()

@@ -50,6 +50,11 @@ class StreamsMetrics:
             "Events of forgotten users, from before that: not kept.",
             registry=registry,
         )
+        self.words = Counter("headwater_consent_words", "Words of consent that logs went by.", registry=registry)
+        self.withheld = Counter(
+            "headwater_events_without_consent", "Events that may not be used for a purpose.", ["purpose"],
+            registry=registry,
+        )  # fmt: skip
         self.examples = Counter("headwater_examples_sent", "Examples sent to the trainer.", registry=registry)
         self.items = Counter("headwater_items_applied", "Catalogue entries written or removed.", registry=registry)
         self.users = Counter("headwater_users_applied", "Attributes of users written or erased.", registry=registry)

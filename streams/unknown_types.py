@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
+from headwater.consent import CONSENT
 from headwater.privacy import FORGET
 from headwater.signals import Signals
 from headwater.wire import EventRow
@@ -24,7 +25,7 @@ class UnknownTypes:
     """Remembers which types it has seen, by the table in force."""
 
     def __init__(self, signals: Signals) -> None:
-        self._known = {*signals.table, FORGET}
+        self._known = {*signals.table, FORGET, CONSENT}
         self._told = 0
 
     def look(self, rows: Iterable[EventRow]) -> None:

@@ -22,13 +22,13 @@ from headwater.kafka import consumer, end_offsets, take_part
 from headwater.process import Operations, Stopped, run_worker
 from headwater.security.parties import STREAMS
 from headwater.settings import KafkaSettings, Settings
-from headwater.topics import EVENTS, EXAMPLES, topic_name
+from headwater.topics import CONSENTS, EVENTS, EXAMPLES, topic_name
 from streams.agents import Agents
 from streams.app import GROUP, make_app
 from streams.erasing import erased_users
 from streams.features.marks import check_log
 from streams.features.store import FeatureStore
-from streams.lag import LagWatch
+from streams.lag import LAG_TOPICS, LagWatch
 from streams.losses import Losses
 from streams.outbox import ExamplesOutbox
 from streams.streams_metrics import StreamsMetrics
@@ -49,6 +49,7 @@ class StreamsWorker:
         self._metrics = StreamsMetrics(operations.registry)
         self._losses = Losses(self._metrics)
         self._store = FeatureStore(settings.redis, settings.kafka.prefix, self._losses.damaged)
+        self._has_words = settings.privacy.consent != "off"
         self._partitions = 1
         self._app: Any = None
         self._watch: LagWatch | None = None
@@ -56,7 +57,8 @@ class StreamsWorker:
     def await_servers(self) -> None:
         """Topics are made, the store answers, what it holds can be read, and it has folded no other log."""
         kafka, store, retry = self._settings.kafka, self._store, self._operations.retry
-        retry.call("kafka", lambda: take_part(kafka, STREAMS))
+        spared = () if self._has_words else (CONSENTS.name,)
+        retry.call("kafka", lambda: take_part(kafka, STREAMS, spared))
         self._partitions = retry.call("kafka", lambda: _example_partitions(self._settings))
         log.info("store", extra={"found": retry.call("redis", store.ping), "at": store.address})
         retry.call("redis", store.claim)
@@ -106,7 +108,10 @@ class StreamsWorker:
         self._agents = Agents(
             self._app, self._settings, self._store, outbox, self._metrics, self._losses, self._operations
         )
-        self._watch = LagWatch(kafka, self._store, self._operations, self._metrics, lambda: _assigned(self._app))
+        topics = (*LAG_TOPICS, CONSENTS) if self._has_words else LAG_TOPICS
+        self._watch = LagWatch(
+            kafka, self._store, self._operations, self._metrics, lambda: _assigned(self._app), topics
+        )
         assert self._app.consumer  # made in this loop: the watch asks it, too, and would have it made in one of its own
         self._watch.start()
         await self._unless_stopped(self._app.start())

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from console.look.signal_census import TypeSeen
+from headwater.consent import CONSENT
 from headwater.events import EVENT_TYPE_PATTERN
 from headwater.privacy import FORGET
 from headwater.signals import DEFAULTS, Meaning, Signal, Signals
@@ -82,7 +83,7 @@ def remarks(stream: Mapping[str, TypeSeen], given: Mapping[str, Signal], *, serv
         given: the settings `[signals.NAME]`.
         served: whether the engine sends its own lists as exposures (`serving.exposures`).
     """
-    stream = {kind: seen for kind, seen in stream.items() if kind != FORGET}  # ours
+    stream = {kind: seen for kind, seen in stream.items() if kind not in (FORGET, CONSENT)}  # ours
     signals = Signals(given)
     found = [*_settings(given, stream)]
     unknown: list[str] = []

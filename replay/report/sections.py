@@ -60,6 +60,7 @@ SIGNS = {"better": "▲", "level": "=", "worse": "▼"}
 
 EXCLUDED = {
     "no_history": "the user had no history yet",
+    "no_consent": "the user has not consented to lists of their own",
     "new_item": "the item had never been seen before",
     "seen": "the rules keep items already seen out of answers",
     "capped": "the user did more than a person can (model.overrides.teach_per_minute)",

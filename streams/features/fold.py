@@ -66,6 +66,7 @@ class Limits(NamedTuple):
         context: fields of its properties that count as the context of its moment.
         attributes: those of a user that count.
         unsaid: whether a purpose is granted of which nobody has said anything.
+        words: whether anybody may have said something.
     """
 
     history: int = 1000
@@ -75,6 +76,7 @@ class Limits(NamedTuple):
     context: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
     unsaid: bool = True
+    words: bool = False
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
@@ -82,10 +84,9 @@ class Limits(NamedTuple):
         streams = settings.streams
         context, attributes = (tuple(settings.model.given.get(one, ())) for one in ("context_fields", "user_fields"))
         meanings = Signals(settings.signals)
-        unsaid = settings.privacy.consent != "opt-in"
-        return cls(
-            streams.history_limit, streams.dedupe_window, streams.shown_limit, meanings, context, attributes, unsaid
-        )
+        consent = settings.privacy.consent
+        most = streams.history_limit, streams.dedupe_window, streams.shown_limit
+        return cls(*most, meanings, context, attributes, consent != "opt-in", consent != "off")
 
 
 def _time(entry: Entry | Shown) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from zlib import crc32
 
-from headwater.topics import ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic
+from headwater.topics import CONSENTS, ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic
 
 __all__ = ["KINDS", "MARKS", "NAMES", "PRIVATE", "Slots", "advised_slots", "escaped"]
 
@@ -23,6 +23,7 @@ MARKS = {
     USERS.name: "marks:users",
     IDENTITIES.name: "marks:identities",
     ERASURES.name: "marks:erasures",
+    CONSENTS.name: "marks:consents",
 }
 """By topic, the hash of partition -> offset of the newest record that has its effect."""
 

@@ -1,0 +1,190 @@
+"""The topic `consents`: a word on a user is told to the log of events, and kept with its place there.
+
+Before: whoever gives it writes a record. After: the rounds, which go by it from that place on; everybody else who reads
+the log does so, too. Where personalise is denied the user is forgotten at the same place: attributes get a tombstone,
+and the fact of it stands on `erasures`, for a rebuild. Each step may be repeated: a word that comes
+again says the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from headwater.consent import CONSENT, Consent, Said, Word
+from headwater.errors import InvalidMessage
+from headwater.events import Event, now_ms
+from headwater.kafka import BoundedReader, Span
+from headwater.privacy import ConsentWord, Erased, fact_of, read_consent
+from headwater.process import Retry
+from headwater.settings import Settings
+from headwater.topics import CONSENTS, ERASURES, EVENTS, USERS
+from headwater.wire import TimeBounds, encode
+from streams.erasing import NOTHING
+from streams.features.store import FeatureStore, PlacedWord
+from streams.outbox import ExamplesOutbox, RefusedMessage
+from streams.told import record_place
+
+__all__ = ["ConsentRounds", "seed_words"]
+
+Message = Any
+
+REMEMBERED = 10_000
+"""Words of this worker's own that may not be folded yet."""
+
+SEEDED_AT_ONCE = 500
+
+
+class _Found(NamedTuple):
+    """What `consents` holds from an offset on.
+
+    Fields
+        placed: the newest word of each user that has a place in the log of events.
+        done: (partition, offset) of records that came before their placed word: they are told already.
+    """
+
+    placed: dict[str, PlacedWord]
+    done: set[tuple[int, int]]
+
+
+class ConsentRounds:
+    """Of one worker: what it does with a batch of `consents`. Raises Unavailable as its parts do."""
+
+    def __init__(self, settings: Settings, store: FeatureStore, outbox: ExamplesOutbox, retry: Retry) -> None:
+        self._settings = settings
+        self._times = TimeBounds(settings.streams.oldest_ms, max_ahead_ms=settings.streams.max_ahead_s * 1000)
+        self._store = store
+        self._outbox = outbox
+        self._retry = retry
+        self._done: set[tuple[int, int]] = set()
+        self._sent: dict[str, Word] = {}
+
+    async def begin(self, marks: Mapping[int, int]) -> None:
+        """Look what is told already of what is to be read, from behind these marks on."""
+        found = await self._retry.call_async("kafka", lambda: asyncio.to_thread(_found, self._settings, marks))
+        self._done = found.done
+
+    async def run(self, messages: Sequence[Message]) -> list[RefusedMessage]:
+        """Tell the log what a batch says; what it cannot be read for."""
+        refused: list[RefusedMessage] = []
+        for message in messages:
+            at = record_place(message)
+            try:
+                found = read_consent(message.key, message.value, at)
+                if found is None or found.is_placed or (message.partition, message.offset) in self._done:
+                    continue
+                word = found.word(message.timestamp)
+                times = self._times._replace(now_ms=now_ms())
+                if not times.oldest_ms <= word.time_ms <= times.now_ms + times.max_ahead_ms:
+                    raise times.refusal(word.time_ms, at)
+                await self._tell(found.user_id, word, at)
+            except InvalidMessage as error:
+                refused.append(RefusedMessage(message, 0, error))
+        return refused
+
+    async def _tell(self, user_id: str, word: Word, at: str) -> None:
+        known = self._sent.get(user_id)
+        if known is None:
+            reading = await self._retry.call_blocking("redis", lambda: self._store.read_users([user_id], ()))
+            state = reading.states.get(user_id)
+            known = None if state is None else state.word
+        await self._retry.call_async("kafka", lambda: self._write(user_id, word, known, at))
+
+    async def _write(self, user_id: str, word: Word, known: Word | None, at: str) -> None:
+        """As the fold goes by it: a tombstone of attributes and a fact where the log forgets; the newest word last, so
+        that compaction keeps that one.
+        """
+        send, key, denies = self._outbox.send, user_id.encode(), word.said.personalise is False
+        if denies:
+            await send(USERS, key, None)
+        event = Event(
+            event_id=f"consent-{at}", user_id=user_id, item_id=NOTHING, type=CONSENT, event_time=word.time_ms,
+            consent=None if word.said == Said() else Consent(**word.said._asdict()),
+        )  # fmt: skip
+        where = await send(EVENTS, key, encode(event))
+        if denies:
+            fact = fact_of(user_id, Erased(word.time_ms, where.partition, where.offset))
+            await send(ERASURES, fact.digest.encode(), encode(fact))
+        if known is not None and known.time_ms > word.time_ms:
+            word = Word(word.said, known.time_ms) if denies else known
+        placed = ConsentWord(
+            user_id=user_id, consent_time=word.time_ms, partition=where.partition, offset=where.offset,
+            **word.said._asdict(),
+        )  # fmt: skip
+        await send(CONSENTS, key, encode(placed))
+        if len(self._sent) >= REMEMBERED:
+            self._sent.clear()
+        self._sent[user_id] = word
+
+
+def seed_words(
+    settings: Settings, store: FeatureStore, marks: Mapping[int, int], progress: Callable[[], None] = lambda: None
+) -> int:
+    """Where the log of events does not reach back to a word any more, let the state of its user begin with it, before
+    anything of the log is folded: what was denied is not kept meanwhile.
+
+    Parameters
+        settings: Kafka, and whether words count.
+        store: what lacks them.
+        marks: of `consents` in the store, by partition: nothing at or below is looked at.
+        progress: called now and then.
+
+    Returns
+        How many states began so.
+
+    Raises
+        Unavailable: a server is away.
+    """
+    placed = _found(settings, marks).placed
+    if not placed:
+        return 0
+    with BoundedReader(settings.kafka, EVENTS) as reader:
+        spans = {span.partition: span for span in reader.spans()}
+    told = {user: one for user, one in placed.items() if not _is_in(spans.get(one.partition), one.offset)}
+    seeded = 0
+    for some in _chunks(list(told)):
+        progress()
+        seeded += store.put_words({user: told[user] for user in some})
+    return seeded
+
+
+def _is_in(span: Span | None, offset: int) -> bool:
+    return span is not None and span.oldest <= offset < span.end
+
+
+def _chunks(users: list[str]) -> Iterable[list[str]]:
+    return (users[at : at + SEEDED_AT_ONCE] for at in range(0, len(users), SEEDED_AT_ONCE))
+
+
+def _found(settings: Settings, marks: Mapping[int, int]) -> _Found:
+    found, waiting = _Found({}, set()), dict[str, list[tuple[int, int, Word]]]()
+    if settings.privacy.consent == "off":
+        return found
+    with BoundedReader(settings.kafka, CONSENTS) as reader:
+        for span in reader.spans():
+            first = max(span.first, marks.get(span.partition, -1) + 1)
+            for record in reader.records(span._replace(first=min(first, span.end))):
+                try:
+                    one = read_consent(record.key, record.value, CONSENTS.name)
+                except InvalidMessage:
+                    continue  # a dead letter, when its turn comes
+                if one is None:
+                    found.placed.pop((record.key or b"").decode(errors="replace"), None)
+                    continue
+                word = one.word(record.timestamp)
+                if one.partition is None or one.offset is None:
+                    waiting.setdefault(one.user_id, []).append((record.partition, record.offset, word))
+                    continue
+                found.placed[one.user_id] = PlacedWord(word, one.partition, one.offset)
+                before = waiting.pop(one.user_id, [])
+                found.done.update((number, at) for number, at, each in before if _is_told(each, word))
+                waiting[one.user_id] = [each for each in before if not _is_told(each[2], word)]
+    return found
+
+
+def _is_told(word: Word, placed: Word) -> bool:
+    """Whether a word that has its place in the log is, or came after, this one."""
+    if word.said == placed.said:
+        return placed.time_ms >= word.time_ms
+    return placed.time_ms > word.time_ms and word.said.personalise is not False

@@ -1,0 +1,68 @@
+"""Words of consent that a log of events does not reach back to: states begin with them.
+
+Before: `streams.consenting` finds them on their topic. After: the fold goes by the word of the state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from headwater.consent import Word
+from headwater.errors import InvalidMessage
+from headwater.topics import CONSENTS
+from streams.features.packed import decode
+from streams.features.state import EMPTY, UserState
+from streams.features.store.server import StoreCall
+from streams.features.store.standing import StoreStanding
+from streams.features.store.told import ToldWrites, Written
+from streams.features.store.users import UserReads
+
+__all__ = ["PlacedWord", "WordWrites"]
+
+
+class PlacedWord(NamedTuple):
+    """A word on a user, and the place in `events` at which it stands."""
+
+    word: Word
+    partition: int
+    offset: int
+
+
+class WordWrites(UserReads, ToldWrites):
+    """The part of the store that knows of words before the fold does."""
+
+    def put_words(self, words: Mapping[str, PlacedWord]) -> int:
+        """Let the states of these users go by these words, where they know none as late. A state that somebody writes
+        meanwhile stays: that fold met a word itself, or this is done again.
+
+        Returns
+            How many states were written.
+        """
+        users = list(words)
+        keys = [self.slots.user(kind, user) for user in users for kind in "ut"]
+        values = self._server.run([StoreCall("GET", [key]) for key in keys], may_be_odd=True)
+        held: dict[str, bytes | None] = {}
+        states: dict[str, UserState] = {}
+        for user, base, tail in zip(users, values[::2], values[1::2], strict=True):
+            if isinstance(base, Exception) or isinstance(tail, Exception):
+                continue  # whoever reads the user mends it
+            try:
+                state = decode(base, tail)
+            except InvalidMessage:
+                continue
+            if state.word is None or state.word.time_ms < words[user].word.time_ms:
+                held[user], states[user] = (base or b"") + (tail or b""), _going_by(state, words[user])
+        return self.mend_users(held, states)
+
+    def put_consents(self, partition: int, offset: int, standing: StoreStanding | None = None) -> Written:
+        """Remember how far the topic `consents` was told to the log of events; as `put_items`."""
+        return self._put(CONSENTS, "c", {}, partition, offset, standing)
+
+
+def _going_by(state: UserState, placed: PlacedWord) -> UserState:
+    word, partition, offset = placed
+    if word.said.personalise is False:
+        return UserState(count=1, partition=partition, offset=offset, folded_ms=word.time_ms, word=word)
+    return replace(state if state.count else EMPTY, count=state.count + 1, word=word, stored=None)

@@ -1,0 +1,138 @@
+"""What somebody withdraws is gone from store, examples and answers, and stays so when all is folded again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from headwater import Client
+from headwater.consent import Said, Word
+from headwater.errors import Unavailable
+from headwater.events import now_ms
+from headwater.examples import Example, Kind, unpack
+from headwater.kafka import ensure_topics
+from headwater.settings import Settings
+from headwater.topics import CONSENTS, EVENTS, EXAMPLES
+from headwater.wire import decode_recommendation, encode
+from serving.answering import Answering
+from serving.catalogue import Catalogue
+from serving.scorer import Scorer
+from serving.serving_metrics import ServingMetrics
+from streams.consenting import seed_words
+from streams.features.fold import Limits
+from streams.features.store import FeatureStore
+from tests.serving.test_answering import RawRecord
+from tests.worlds.processes import LiveWorker, eventually
+from tests.worlds.serving import CATALOGUE, request, trained
+from tests.worlds.streams import event, folded_all, records, send, send_raw, storing
+
+Start = Callable[..., LiveWorker]
+
+
+@pytest.fixture
+def asked(settings: Settings) -> Settings:
+    """A world in which people are asked, and all is granted until they withdraw it."""
+    privacy = settings.privacy.model_copy(update={"consent": "opt-out"})
+    asked = settings.model_copy(update={"privacy": privacy})
+    ensure_topics(asked.kafka, topics=[CONSENTS])
+    return asked
+
+
+def word_of(store: FeatureStore, user: str) -> Said | None:
+    word = store.read_users([user]).states[user].word
+    return None if word is None else word.said
+
+
+def answered(settings: Settings, store: FeatureStore, *requests: Any) -> list[Any]:
+    """What a serving worker with a model answers, and whether it tells what it showed."""
+    scorer = Scorer(Catalogue(CATALOGUE), "cpu")
+    scorer.load(trained().publish(created_ms=1), 100)
+    metrics = ServingMetrics(CollectorRegistry(), scorer)
+    worker = Answering(settings.serving, scorer, store, metrics, Limits.of(settings))
+    made = worker.answer([RawRecord(encode(one)) for one in requests])
+    return [(decode_recommendation(cast(bytes, one.value)), one.listed is not None) for one in made]
+
+
+def test_a_withdrawal_takes_away_what_was_kept_and_a_rebuild_keeps_it_away(asked: Settings, worker: Start) -> None:
+    one = worker("streams.worker", given=asked)
+    with Client(settings=asked.kafka) as client, storing(asked) as store:
+        client.put_users([{"user_id": "ada", "attributes": {"plan": "family"}}]).result(30)
+        send(asked, [event(n, user) for n in range(4) for user in ("ada", "bob")])
+        eventually(lambda: store.read_users(["ada"]).attributes, what="attributes")
+        client.set_consent("ada", personalise=False, train=True).result(30)
+        eventually(lambda: word_of(store, "ada") == Said(False, True), what="the word is in the state")
+        send(asked, [event(9, "ada"), event(9, "bob")])
+        client.set_consent("bob", train=False).result(30)
+        eventually(lambda: word_of(store, "bob") == Said(train=False), what="bob's, too")
+        send(asked, [event(10, "bob")])
+        send_raw(asked, b'{"user_id":"ada","sells":true}', CONSENTS, key=b"ada")
+        result = folded_all(asked)
+        assert result.ok, result.first_difference
+
+        def state() -> Any:
+            reading = store.read_users(["ada", "bob"])
+            found = {user: (len(state.history), state.word) for user, state in reading.states.items()}
+            return found, reading.attributes, store.item_statistics(["film-1", "film-2"])
+
+        before = state()
+        assert (before[0]["ada"][0], before[0]["bob"][0], before[1]) == (0, 6, {})
+        every = [each for record in records(asked, EXAMPLES) for each in unpack(record.value)]
+        kinds = [each.kind for each in every if isinstance(each, Example) and each.user_id == "ada"]
+        assert kinds == [Kind.EVENT] * 4 + [Kind.ERASED]
+        assert [each.kind for each in every if isinstance(each, Example) and each.user_id == "bob"][-1] is Kind.ERASED
+        eventually(lambda: store.dead_letters() == {"schema": 1}, what="what is no word is a dead letter")
+        assert one.metric("headwater_events_without_consent_total") == 1
+        one.kill()
+        store.erase()
+        worker("streams.worker", given=asked)
+        result = folded_all(asked)
+        assert result.ok, result.first_difference
+        assert state() == before
+        words = [record for record in records(asked, EVENTS) if b"headwater.consent" in record.value]
+        assert len(words) == 2, "what stands in the log is not told to it again"
+
+
+def test_an_answer_without_consent_is_popular_and_says_so(asked: Settings, worker: Start) -> None:
+    worker("streams.worker", given=asked)
+    with Client(settings=asked.kafka) as client, storing(asked) as store:
+        send(asked, [event(n, user, item_id=f"film-{n}") for n in range(4) for user in ("ada", "bob")])
+        client.identify("ada", was="guest-7", event_time=event(3).event_time).result(30)
+        send(asked, [event(8, "guest-7", item_id="film-8")])
+        client.set_consent("ada", personalise=False).result(30)
+        client.set_consent("bob", analyse=False).result(30)
+        eventually(lambda: word_of(store, "ada") and word_of(store, "bob"), what="both words")
+        client.identify("ada", was="guest-7", event_time=now_ms()).result(30)
+        eventually(lambda: "ada" in store.read_users(["guest-7"]).people.get("guest-7", ()), what="linked again")
+        recent = [{"item_id": "film-5", "type": "click", "event_time": event(9).event_time}]
+        made = answered(
+            asked, store, request(user_id="ada"), request(user_id="bob"),
+            request(user_id="ada", recent_events=recent), request(user_id="guest-7"),
+        )  # fmt: skip
+        said = [(answer.receipt.fallback, answer.receipt.history_length, told) for answer, told in made]
+        denied = ("no_consent", 0, True)
+        assert said == [denied, (None, 4, True), denied, denied]
+        client.set_consent("ada", personalise=False, analyse=False).result(30)
+        eventually(lambda: word_of(store, "ada") == Said(False, None, False), what="the next word")
+        ((_, told),) = answered(asked, store, request(user_id="ada"))
+        assert not told, "what was shown counts for nothing, so nobody tells it"
+
+
+def test_a_log_that_has_lost_a_word_is_folded_by_what_the_topic_says(asked: Settings) -> None:
+    placed = b'{"user_id":"ada","personalise":false,"consent_time":1700000000000,"partition":0,"offset":5}'
+    send_raw(asked, placed, CONSENTS, key=b"ada")
+    send_raw(asked, b'{"user_id":"bob","train":false}', CONSENTS, key=b"bob")
+    with storing(asked) as store:
+        assert seed_words(asked, store, {}) == 1
+        assert store.read_users(["ada"]).states["ada"].word == Word(Said(personalise=False), 1_700_000_000_000)
+        assert store.read_users(["bob"]).states["bob"].word is None, "its place is still to come"
+        assert seed_words(asked, store, {}) == 0
+        assert seed_words(asked, store, {0: 1}) == 0
+
+
+def test_where_nobody_is_asked_the_topic_is_not_made_and_no_word_is_taken(settings: Settings, worker: Start) -> None:
+    worker("streams.worker")
+    with Client(settings=settings.kafka) as client, pytest.raises(Unavailable, match="consents"):
+        client.set_consent("ada", train=False)
