@@ -28,7 +28,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def settings_environment(settings: Settings, **overrides: str) -> dict[str, str]:
-    """The process environment in which `load_settings()` finds exactly these settings, whatever the folder."""
+    """The process environment in which `load_settings()` finds exactly these settings, whatever the folder; but for the
+    keys of pseudonyms, which are for who knows the users, and for no worker.
+    """
     env = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
     env |= {name: os.environ[name] for name in ("HEADWATER_CONFIG", "HEADWATER_CACHE") if name in os.environ}
     # signals are one value: names of types keep their spelling, and what nobody set stays unset, which has a meaning
@@ -36,7 +38,7 @@ def settings_environment(settings: Settings, **overrides: str) -> dict[str, str]
     env["HEADWATER_SIGNALS"] = json.dumps(signals.get("signals", {}))
     for section, values in settings.model_dump(mode="python", exclude={"signals"}).items():
         for name, value in values.items():
-            if value is not None:
+            if value is not None and not name.startswith("pseudonym_keys"):
                 env[f"HEADWATER_{section.upper()}__{name.upper()}"] = _as_text(value)
     return {**env, **overrides}
 

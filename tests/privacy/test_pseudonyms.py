@@ -6,17 +6,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import orjson
+import pytest
 
 from headwater import Client
+from headwater.kafka import ensure_topics
 from headwater.privacy import digest_of
 from headwater.privacy.audit_log import read_audit
+from headwater.privacy.consents import ConsentWord, read_consent
 from headwater.privacy.pseudonyms import pseudonyms_of
 from headwater.settings import PrivacySettings, Settings
+from headwater.topics import CONSENTS, IDENTITIES
+from headwater.wire import encode
 from tests.privacy.test_forgetting import keys_that_name
 from tests.privacy.test_verbs import environment
 from tests.worlds.commands import headwater
 from tests.worlds.processes import LiveWorker, eventually
-from tests.worlds.streams import event, folded_all, storing
+from tests.worlds.streams import event, folded_all, records, send_raw, storing
 
 Start = Callable[..., LiveWorker]
 
@@ -77,9 +82,11 @@ def test_verbs_of_pseudonyms_say_what_is_missing(settings: Settings, tmp_path: P
     none = headwater("pseudonyms", "of", "ann", **environment(settings))
     assert (none.returncode, "pseudonyms key FILE" in none.stderr) == (2, True)
     file = tmp_path / "keys"
-    file.write_text("k1 12\n")
-    odd = headwater("pseudonyms", "key", str(file))
-    assert (odd.returncode, file.read_text()) == (2, "k1 12\n")
+    for text in (b"k1 12\n", b"\xff\xfe"):
+        file.write_bytes(text)
+        odd = headwater("pseudonyms", "key", str(file))
+        assert (odd.returncode, file.read_bytes()) == (2, text)
+    assert headwater("pseudonyms", "key", str(tmp_path / "no" / "keys")).returncode == 2
     file.write_text(f"k1 {'1' * 64}")
     env = environment(settings, HEADWATER_PRIVACY__PSEUDONYM_KEYS_FILE=str(file))
     alone = headwater("pseudonyms", "link", given="ann\n", **env)
@@ -88,3 +95,29 @@ def test_verbs_of_pseudonyms_say_what_is_missing(settings: Settings, tmp_path: P
     found = pseudonyms_of(PrivacySettings(pseudonym_keys_file=file))
     assert found is not None
     assert [key.key_id for key in found.keys] == ["k1", "k2"]
+
+
+def test_what_a_user_consents_to_holds_under_the_new_name(settings: Settings, tmp_path: Path) -> None:
+    ensure_topics(settings.kafka, topics=[CONSENTS])
+    file = tmp_path / "keys"
+    file.write_text(f"k1 {'1' * 64}\nk2 {'2' * 64}\n")
+    found = pseudonyms_of(PrivacySettings(pseudonym_keys_file=file)) or pytest.fail("no keys")
+    new, old = found.named("ann")
+    newer = found.of("bob")
+    words = [
+        ConsentWord(user_id=old, personalise=False, consent_time=500),
+        ConsentWord(user_id=old, personalise=True, train=False, consent_time=1000, partition=1, offset=7),
+        ConsentWord(user_id=found.former("bob")[0], personalise=False, consent_time=1000),
+        ConsentWord(user_id=newer, personalise=True, consent_time=2000),
+    ]
+    for one in words:
+        send_raw(settings, encode(one), CONSENTS, key=one.user_id.encode())
+    send_raw(settings, b"{", CONSENTS, key=b"odd")
+    env = environment(settings, HEADWATER_PRIVACY__PSEUDONYM_KEYS_FILE=str(file))
+    bad = headwater("pseudonyms", "link", given=f"ann\n{'x' * 257}\n", **env)
+    assert (bad.returncode, "line 2" in bad.stderr, len(records(settings, IDENTITIES))) == (2, True, 0)
+    for said in ("1 words", "0 words"):
+        done = headwater("pseudonyms", "link", given="ann\nbob\ncarl\n", **env)
+        assert (done.returncode, said in done.stdout) == (0, True), done.stderr + done.stdout
+    last = read_consent(*(lambda one: (one.key, one.value))(records(settings, CONSENTS)[-1]), "the last")
+    assert last == ConsentWord(user_id=new, personalise=True, train=False, consent_time=1000)

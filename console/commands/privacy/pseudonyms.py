@@ -31,7 +31,7 @@ def add_key(
     """
     from headwater.privacy.pseudonyms import new_key_line, read_keys
 
-    before = file.read_text() if file.exists() else ""
+    before = file.read_text(errors="replace") if file.exists() else ""
     line = new_key_line(read_keys(before, str(file)) if before.strip() else ())
     to = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     with os.fdopen(to, "a") as opened:
@@ -71,23 +71,31 @@ def link(
 ) -> None:
     """After a new key: link what all users are called with what they were, so that the old key can go.
 
-    Apps link a user when they meet one. What the others are called by a key that is taken away nobody can tell any
-    more: they would begin anew. To link somebody twice changes nothing.
+    Do it before apps have the new key, for what these users consent to is said of their new names as well, and again
+    before the old key goes. What users are called by a key that is gone nobody can tell any more: who is not linked
+    begins anew. To link somebody twice changes nothing.
     """
     from console.look.cluster import must_exist
+    from console.privacy.renaming import carry_words
     from headwater import Client, SettingsError
     from headwater.privacy.audit_log import write_audit
     from headwater.topics import IDENTITIES
 
     settings = servers.settings()
-    keys = [key.key_id for key in _pseudonyms(settings).keys]
+    pseudonyms = _pseudonyms(settings)
+    keys = [key.key_id for key in pseudonyms.keys]
     if len(keys) < 2:
         raise SettingsError(f"{keys[0]} is the only key: `headwater pseudonyms key FILE` adds one, then link by both")
     must_exist(settings.kafka, IDENTITIES)
     write_audit(settings.kafka, "pseudonyms link", {"keys": keys}, by)
     with Client(settings=settings, source="console") as client:
-        many = client.link_pseudonyms(_lines(file)).count
-    print(f"{many:,} users are called by {keys[-1]}, and linked with what {', '.join(keys[-2::-1])} called them")
+        users = list(_lines(file))
+        words = carry_words(settings.kafka, ((pseudonyms.of(one), *pseudonyms.former(one)) for one in users))
+        client.link_pseudonyms(users)
+    print(
+        f"{len(users):,} users are called by {keys[-1]}, and linked with what {', '.join(keys[-2::-1])} called them; "
+        f"{words:,} words of consent were said again"
+    )
 
 
 def _pseudonyms(settings: Settings) -> Pseudonyms:
@@ -104,7 +112,11 @@ def _pseudonyms(settings: Settings) -> Pseudonyms:
 
 
 def _lines(file: Path | None) -> Iterator[str]:
-    with file.open() if file is not None else sys.stdin as opened:
-        for line in opened:
-            if said := line.rstrip("\r\n"):
-                yield said
+    """Ids, checked before anything is told of one."""
+    from headwater.users import User
+    from headwater.wire import validated
+
+    with file.open("rb") if file is not None else sys.stdin.buffer as opened:
+        for number, line in enumerate(opened, 1):
+            if said := line.rstrip(b"\r\n"):
+                yield validated(User, {"user_id": said.decode(errors="surrogateescape")}, f"line {number:,}").user_id
