@@ -25,6 +25,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from console.local.processes import WorkerProcess
 from headwater.client import Client
 from headwater.errors import HeadwaterError
@@ -32,7 +34,7 @@ from headwater.events import Item, now_ms
 from headwater.kafka import end_offsets, ensure_topics
 from headwater.recommendations import Recommendation
 from headwater.settings import Settings, load_settings
-from headwater.topics import EVENTS, RECOMMENDATIONS
+from headwater.topics import EVENTS, RECOMMENDATIONS, REQUESTS
 from headwater.wire import decode_recommendation
 from streams.audit import audit
 from streams.features.store import FeatureStore
@@ -250,28 +252,33 @@ def _quiet(settings: Settings) -> None:
 
 
 class AnswerLog:
-    """When each answer was made, and when a client that is none of ours (librdkafka) had it."""
+    """When each request and its answer could be read by a client that is none of ours (librdkafka)."""
 
-    def __init__(self, kafka: str, topic: str) -> None:
+    def __init__(self, kafka: str) -> None:
         from confluent_kafka import Consumer
 
+        self.asked: dict[str, int] = {}
         self.made: dict[str, tuple[int, int, str]] = {}
         self._done = threading.Event()
         self._consumer: Any = Consumer(
             {"bootstrap.servers": kafka, "group.id": "none", "log_level": 0, "fetch.wait.max.ms": 100}
         )
-        self._topic = topic
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
     def _follow(self) -> None:
         from confluent_kafka import TopicPartition
 
-        told = self._consumer.list_topics(self._topic, timeout=30).topics[self._topic].partitions
-        self._consumer.assign([TopicPartition(self._topic, number, 0) for number in told])
+        told = self._consumer.list_topics(timeout=30).topics
+        both = [(topic.name, number) for topic in (REQUESTS, RECOMMENDATIONS) for number in told[topic.name].partitions]
+        self._consumer.assign([TopicPartition(name, number, 0) for name, number in both])
         while not self._done.is_set():
             record = self._consumer.poll(0.2)
-            if record is not None and not record.error():
+            if record is None or record.error():
+                continue
+            if record.topic() == REQUESTS.name:
+                self.asked.setdefault(orjson.loads(record.value())["request_id"], now_ms())
+            else:
                 said = decode_recommendation(record.value())
                 outcome = said.error.code if said.error else "answered"
                 self.made.setdefault(said.request_id, (record.timestamp()[1], now_ms(), outcome))
@@ -283,15 +290,18 @@ class AnswerLog:
         self._consumer.close()
 
     def told(self, step: str, apps: RollingApps) -> str:
-        """Of a step: how long the slowest answer took to be made, to be read by any client, and by the SDK's."""
+        """Of a step, the slowest of each part of the way: into the log, to an answer, into the log, to the app."""
         mine = {one: at for one, at in apps.asked_ms.items() if one.rpartition(" ")[0] == step}
-        here = {one: self.made[one] for one in mine if one in self.made}
-        making = max((made - mine[one] for one, (made, _, _) in here.items()), default=0)
-        going = max((seen - made for made, seen, _ in here.values()), default=0)
-        coming = max((apps.got_ms[one] - seen for one, (_, seen, _) in here.items() if one in apps.got_ms), default=0)
-        outcomes = dict(Counter(outcome for _, _, outcome in here.values()))
-        none = f", {len(mine) - len(here)} NOT IN THE LOG" if len(here) < len(mine) else ""
-        return f"slowest made {making:,} ms, then in the log {going:,}, then here {coming:,}; {outcomes}{none}"
+        here = {one: self.made[one] for one in mine if one in self.made and one in self.asked}
+        parts = {
+            "asked": [self.asked[one] - mine[one] for one in here],
+            "answered": [made - self.asked[one] for one, (made, _, _) in here.items()],
+            "sent": [seen - made for made, seen, _ in here.values()],
+            "received": [apps.got_ms[one] - seen for one, (_, seen, _) in here.items() if one in apps.got_ms],
+        }
+        slowest = ", ".join(f"{name} {max(several, default=0):,}" for name, several in parts.items())
+        none = f"; {len(mine) - len(here)} ARE NOT IN THE LOG" if len(here) < len(mine) else ""
+        return f"slowest ms: {slowest}{none}"
 
 
 def _line(name: str, seconds: float, seen: StepSeen) -> str:
@@ -323,7 +333,7 @@ def main() -> int:
         parts = RollingWorkers(settings, folder)
         stack.callback(parts.close)
         apps = stack.enter_context(RollingApps(settings, asked.rate))
-        log = AnswerLog(kafka.address, RECOMMENDATIONS.name)
+        log = AnswerLog(kafka.address)
         apps.begin()
         time.sleep(15)  # a first model, and a JVM that is warm
         apps.step("nothing")

@@ -13,8 +13,12 @@ from headwater.identities import Identity
 from headwater.settings import Settings, load_settings
 from headwater.topics import IDENTITIES, ITEMS
 from headwater.wire import encode
+from recovery import SealedBackup, back_up, drill, restore
+from recovery.places import FolderFiles
 from streams.features.store import FeatureStore
+from streams.refill import Refill
 from streams.running_audit import audit_running
+from tests.recovery.test_refill import dump
 from tests.worlds.clusters import StoreCluster, store_cluster
 from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.streams import committed_all, event, folded_all, load, send, send_raw, storing
@@ -30,7 +34,7 @@ def cluster(tmp_path: Path) -> Iterator[StoreCluster]:
 
 @pytest.mark.timeout(180)
 def test_every_event_counts_once_whatever_a_cluster_does_meanwhile(
-    cluster: StoreCluster, settings: Settings, worker: Start
+    cluster: StoreCluster, settings: Settings, worker: Start, tmp_path: Path
 ) -> None:
     redis = load_settings(redis={"url": cluster.address, "shards": 64}).redis
     mine = settings.model_copy(update={"redis": redis})
@@ -62,6 +66,10 @@ def test_every_event_counts_once_whatever_a_cluster_does_meanwhile(
             assert midway.events > count
         assert folded_all(mine).ok
         committed_all(mine)
+        backups = FolderFiles(tmp_path / "backups")
+        backup = SealedBackup(backups, back_up(mine, backups, None).name, None)  # beside the worker
+        drilled = drill(backup, mine)
+        assert (drilled.failed, [one[:6] for one in drilled.passed]) == ([], ["audit:"]), drilled.open
         cluster.cut_off(losing)
         send(mine, [event(n, f"late-{n % 30}") for n in range(60)])
         committed = folded_all(mine)
@@ -74,6 +82,10 @@ def test_every_event_counts_once_whatever_a_cluster_does_meanwhile(
         assert result.events_applied == committed.events_applied
         assert store.read_users(["user-0-1"]).people == {"user-0-1": ("user-0-1", "user-1-1")}
         assert streams.stop() == 0
+        before = dump(mine)
+        restore(backup, mine, clear=True)
+        assert 0 < Refill(mine, lambda *_: None).run().events < result.events_applied
+        assert {**dump(mine), "decay": None, "items": None} == {**before, "decay": None, "items": None}
         users = [f"user-{n % 4}-{n}" for n in range(40)]
         here = {user for user in users if cluster.owner_of(f"{{s{store.slots.of(user)}}}") is not cluster.nodes[2]}
         for node in cluster.nodes:
