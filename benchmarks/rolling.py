@@ -45,6 +45,7 @@ WORKERS = ("streams", "streams", "trainer", "serving", "serving")
 SMALL_MODEL = {"width": 16, "length": 30, "replay_windows": 4, "replay_capacity": 64}
 USERS, ITEMS, SHARDS = 200, 120, 16
 DEADLINE_S, GRACE_S = 5.0, 1.0
+BARE = "bare"
 START_S, QUIET_S = 120.0, 120.0
 
 
@@ -304,6 +305,44 @@ class AnswerLog:
         return f"slowest ms: {slowest}{none}"
 
 
+class BareProducer:
+    """librdkafka's producer beside the apps, one record at a time: how long Kafka itself takes to acknowledge."""
+
+    def __init__(self, kafka: str, rate: float) -> None:
+        from confluent_kafka import Producer
+
+        self.acknowledged: list[tuple[int, int]] = []
+        """When each was handed over, epoch ms, and how long its acknowledgement took."""
+        self._producer: Any = Producer({"bootstrap.servers": kafka, "acks": "all", "linger.ms": 0, "log_level": 0})
+        self._rate = rate
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._send, daemon=True)
+        self._thread.start()
+
+    def _send(self) -> None:
+        while not self._done.is_set():
+            until_s = time.monotonic() + 1 / self._rate
+            self._producer.produce(BARE, b"x" * 100, on_delivery=partial(self._delivered, now_ms()))
+            while (left_s := until_s - time.monotonic()) > 0:
+                self._producer.poll(left_s)
+
+    def _delivered(self, at_ms: int, error: object, _record: object) -> None:
+        if error is None:
+            self.acknowledged.append((at_ms, now_ms() - at_ms))
+
+    def close(self) -> None:
+        """Stop sending."""
+        self._done.set()
+        self._thread.join()
+        self._producer.flush(30)
+
+    def told(self, step: str, apps: RollingApps) -> str:
+        """The slowest while a step took."""
+        asked = [at for one, at in apps.asked_ms.items() if one.rpartition(" ")[0] == step]
+        while_it = [ms for at, ms in self.acknowledged if asked and asked[0] <= at <= asked[-1]]
+        return f"librdkafka's slowest acknowledgement {max(while_it, default=0):,} ms"
+
+
 def _line(name: str, seconds: float, seen: StepSeen) -> str:
     waited = sorted(seen.waited_s) or [0.0]
     half, most = waited[len(waited) // 2], waited[-1]
@@ -333,7 +372,7 @@ def main() -> int:
         parts = RollingWorkers(settings, folder)
         stack.callback(parts.close)
         apps = stack.enter_context(RollingApps(settings, asked.rate))
-        log = AnswerLog(kafka.address)
+        log, bare = AnswerLog(kafka.address), BareProducer(kafka.address, asked.rate)
         apps.begin()
         time.sleep(15)  # a first model, and a JVM that is warm
         apps.step("nothing")
@@ -351,8 +390,9 @@ def main() -> int:
         with contextlib.suppress(TimeoutError):
             wait(lambda: log.made.keys() >= apps.asked_ms.keys(), 30, lambda: "answers")
         log.close()
+        bare.close()
         for name, seen in apps.seen.items():
-            print(f"{_line(name, 0.0, seen)}; {log.told(name, apps)}")
+            print(f"{_line(name, 0.0, seen)}; {log.told(name, apps)}; {bare.told(name, apps)}")
         for text, count in apps.why.most_common(20):
             print(f"  {count} x {text}")
         _quiet(settings)

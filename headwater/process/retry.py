@@ -51,19 +51,26 @@ class Backoff(NamedTuple):
         return min(self.longest_s, self.first_s * 2.0 ** min(failures, MOST_DOUBLINGS))
 
 
+BROKER_GONE = "UnknownBrokerIdError"
+"""kafka-python's word for a broker that is being restarted and that its newest metadata does not have: it asked whom it
+knew before, and asks another one next time."""
+
+
 def passes(error: BaseException) -> bool:
     """Whether the same call may succeed later.
 
     Returns
-        True for Unavailable, a lost connection, a time-out, and what kafka-python and aiokafka mark as retriable; not
-        where a refusal of a server is at the root.
+        True for Unavailable, a lost connection, a time-out, and what kafka-python and aiokafka mark as retriable, or
+        should; not where a refusal of a server is at the root.
 
-    >>> from kafka.errors import KafkaConnectionError, TopicAuthorizationFailedError
+    >>> from kafka.errors import KafkaConnectionError, TopicAuthorizationFailedError, UnknownBrokerIdError
     >>> passes(KafkaConnectionError()), passes(TopicAuthorizationFailedError()), passes(ValueError())
     (True, False, False)
+    >>> passes(UnknownBrokerIdError(2))
+    True
     """
     if not isinstance(error, (Unavailable, ConnectionError, TimeoutError)):
-        return getattr(error, "retriable", False) is True
+        return getattr(error, "retriable", False) is True or type(error).__name__ == BROKER_GONE
     return refusal(error) is None
 
 

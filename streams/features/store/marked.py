@@ -124,7 +124,7 @@ class MarkedStore:
             raise HeadwaterError(
                 f"a restore of backup {backup:.100} into the store at {self.address} is under way, or was killed: "
                 f"what is there is not whole. Wait until `headwater restore` has ended; where none runs, run it again, "
-                f"--clear --name {backup:.100}; then start this again"
+                f"--clear --name {backup:.100}; or, to give it up, delete all keys {self._whose}. Then start this again"
             )
 
     @property
