@@ -34,7 +34,7 @@ from console.commands import (
     train,
     up,
 )
-from console.commands.privacy import export, forget, pseudonyms, unlearn
+from console.commands.privacy import consent, export, forget, pseudonyms, unlearn
 from console.commands.recovery import backup, gap, rebuild, restore
 from console.commands.security import acls, signing
 from headwater.errors import HeadwaterError
@@ -72,6 +72,7 @@ app.add_typer(backup.app, name="backup", rich_help_panel=MEND)
 app.command("restore", rich_help_panel=MEND)(restore.command)
 app.add_typer(rebuild.app, name="rebuild", rich_help_panel=MEND)
 app.command("accept-gap", rich_help_panel=MEND)(gap.command)
+app.command("consent", rich_help_panel=MEND)(consent.command)
 app.command("forget", rich_help_panel=MEND)(forget.command)
 app.command("export", rich_help_panel=MEND)(export.command)
 app.command("unlearn", rich_help_panel=MEND)(unlearn.command)

@@ -18,6 +18,7 @@ from headwater.privacy import digest_of
 from headwater.privacy.pseudonyms import pseudonyms_of
 from headwater.settings import Settings
 from headwater.topics import (
+    CONSENTS,
     DEAD_LETTERS,
     EVENTS,
     EXAMPLES,
@@ -54,7 +55,8 @@ def held_about(settings: Settings, user: str, progress: Callable[[str], None] = 
     finally:
         store.close()
     topics: dict[str, Any] = {}
-    for topic in (EVENTS, REQUESTS, RECOMMENDATIONS, EXAMPLES, USERS, IDENTITIES, DEAD_LETTERS):
+    of_consent = () if settings.privacy.consent == "off" else (CONSENTS,)
+    for topic in (EVENTS, REQUESTS, RECOMMENDATIONS, EXAMPLES, USERS, IDENTITIES, *of_consent, DEAD_LETTERS):
         progress(topic.name)
         try:
             found = list(records_about(settings, topic, ids))
@@ -131,6 +133,7 @@ def _state(reading: Reading, user: str) -> dict[str, Any] | str | None:
         "undos": [one._asdict() for one in state.undos],
         "undone": [one._asdict() for one in state.undone],
         "event_ids_remembered_as_hashes": len(state.recent),
+        "consent": None if state.word is None else {"time_ms": state.word.time_ms, **state.word.said._asdict()},
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
+import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -24,7 +25,9 @@ from serving.serving_metrics import ServingMetrics
 from streams.consenting import seed_words
 from streams.features.fold import Limits
 from streams.features.store import FeatureStore
+from tests.privacy.test_verbs import environment
 from tests.serving.test_answering import RawRecord
+from tests.worlds.commands import headwater
 from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.serving import CATALOGUE, request, trained
 from tests.worlds.streams import event, folded_all, records, send, send_raw, storing
@@ -136,3 +139,25 @@ def test_where_nobody_is_asked_the_topic_is_not_made_and_no_word_is_taken(settin
     worker("streams.worker")
     with Client(settings=settings.kafka) as client, pytest.raises(Unavailable, match="consents"):
         client.set_consent("ada", train=False)
+
+
+def test_the_verb_shows_grants_and_withdraws_for_all_ids_of_a_person(asked: Settings, worker: Start) -> None:
+    worker("streams.worker", given=asked)
+    send(asked, [event(n, user) for n in range(3) for user in ("ada", "guest-7")])
+    with Client(settings=asked.kafka) as client:
+        client.identify("ada", was="guest-7", event_time=event(3).event_time).result(30)
+    plain = environment(asked)
+    env = {**plain, "HEADWATER_PRIVACY__CONSENT": "opt-out"}
+    with storing(asked) as store:
+        eventually(lambda: "ada" in store.read_users(["ada"]).people, what="linked")
+        shown = headwater("consent", "ada", **env)
+        assert "guest-7: personalise granted by default, train granted by default" in shown.stdout
+        done = headwater("consent", "ada", "--withdraw", "train", "--grant", "analyse", "--json", **env)
+        said = orjson.loads(done.stdout)["ids"]["guest-7"]
+        assert (said["said"], said["allowed"]["train"]) == ({"train": False, "analyse": True}, False)
+        headwater("consent", "guest-7", "--alone", "--withdraw", "personalise", **env)
+        assert (word_of(store, "guest-7"), word_of(store, "ada")) == (Said(False, False, True), Said(None, False, True))
+    odd = headwater("consent", "ada", "--withdraw", "sell", **env)
+    assert (odd.returncode, "is no purpose" in odd.stderr) == (2, True)
+    off = headwater("consent", "ada", "--withdraw", "train", **plain)
+    assert (off.returncode, "privacy.consent is off" in off.stderr) == (2, True)
