@@ -14,11 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.examples import Entry, Kind
+from models.compiled import compiled
 from models.config import ModelConfig
 from models.inputs import Steps, event_weight, pad_steps
 from models.shown.showings import Tired
 
 __all__ = ["Block", "Listed", "Pending", "Sparse", "block_of"]
+
+Array = NDArray[np.float32]
 
 
 class Sparse(NamedTuple):
@@ -36,8 +39,24 @@ class Weighed(NamedTuple):
 
     def at(self, rows: NDArray[np.int64] | slice) -> NDArray[np.float32]:
         """Of these rows (C,): (C,)."""
-        said: NDArray[np.float32] = (self.opinions[:, rows] * self.trusts[:, None]).sum(0)
-        return said
+        if isinstance(rows, slice):
+            said: NDArray[np.float32] = (self.opinions[:, rows] * self.trusts[:, None]).sum(0)
+            return said
+        return _added_up(self.opinions, self.trusts, rows)
+
+
+@compiled
+def _added_up(
+    opinions: NDArray[np.float32], trusts: NDArray[np.float32], rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """In the order of the opinions, of which there is one at least."""
+    said = np.empty(len(rows), np.float32)
+    for c in range(len(rows)):
+        one = opinions[0, rows[c]] * trusts[0]
+        for p in range(1, len(trusts)):
+            one += opinions[p, rows[c]] * trusts[p]
+        said[c] = one
+    return said
 
 
 class Listed(NamedTuple):

@@ -62,7 +62,8 @@ def left_out(
     entries = list(seen) if named else None
     out = {item for item, kind in entries if kind in named} if entries is not None else set[Item]()
     if AUTO in rule:
-        seldom = {item for item, kind in newest.items() if kind not in returning}
+        returned = {*newest.values()}.intersection(returning)
+        seldom = {item for item, kind in newest.items() if kind not in returned} if returned else {*newest}
         doubtful = {item for item in seldom if newest[item] in turned_down} if turned_down else set[Item]()
         if doubtful:
             before = {item: kind for item, kind in entries or seen if kind not in turned_down}

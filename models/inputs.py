@@ -204,7 +204,7 @@ def _decoded(values: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def encode_entries(
     history: Sequence[Entry],
-    item_rows: Mapping[str, int],
+    item_rows: Mapping[str, int | None],
     type_index: Mapping[str, int],
     config: ModelConfig,
     newest: int = 0,

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from models.published.bundle import Bundle
     from models.published.delta import Delta
 
-__all__ = ["SecondStage", "SecondStageCounts", "Situation", "Spoken"]
+__all__ = ["CLOSED", "SecondStage", "SecondStageCounts", "Situation", "Spoken"]
 
 Array = npt.NDArray[Any]
 RowIds = npt.NDArray[np.int64]

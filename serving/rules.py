@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from headwater.consent import Allowed, allowed
 from headwater.events import Event, session_number
-from headwater.examples import Entry
+from headwater.examples import Entry, newest_columns
 from headwater.recommendations import Request
 from headwater.signals import Signals
 from headwater.wire import EventRow
@@ -234,7 +234,8 @@ def extended(
         state: whose history it is, for what it tells beyond it.
         limits: how much is remembered, and what events mean.
     """
-    state = replace(state, history=stored)
+    if state.history is not stored:
+        state = replace(state, history=stored)
     if request.recent_events:
         known = {(one.item_id, one.type, one.time_ms) for past in _newest(state) for one in past}
         rows = [
@@ -275,7 +276,7 @@ def rules_for(
     request: Request,
     history: Sequence[Entry],
     rows: Rows,
-    item_rows: Mapping[str, int],
+    item_rows: Mapping[str, int | None],
     exclude_seen: Collection[str],
     returning: Collection[str] = (),
     now_ms: int = 0,
@@ -283,6 +284,7 @@ def rules_for(
 ) -> Rules:
     """The rules of one request over rows. The item on the page (`context_item`) is never recommended.
 
+    `item_rows` has the row of each item that request or history name, as far as there is one.
     `history` is the extended one; `exclude_seen` is the worker's setting, which the request may override; `returning`
     are the types after which users come back to an item, for the rule `auto` (none are known without a model); `now_ms`
     (epoch) is what `exclude_seen_days` and a signal's `negative_for_days` count back from. What the user turned down,
@@ -290,7 +292,8 @@ def rules_for(
     """
     rule = exclude_seen if request.exclude_seen is None else request.exclude_seen
     out = seen_items(request, history, rule, returning, now_ms, meanings)
-    out |= disliked(((entry.item_id, entry) for entry in history), meanings, now_ms)
+    if meanings.against({*newest_columns(history, len(history))[1]}):
+        out |= disliked(((entry[0], entry) for entry in history), meanings, now_ms)
     out.update(request.exclude)
     if request.context_item is not None:
         out.add(request.context_item)
@@ -312,8 +315,8 @@ def seen_items(
     """The items of a history that a rule `exclude_seen` leaves out of one answer; the arguments are `rules_for`'s."""
     if request.exclude_seen_days is not None:
         history = [entry for entry in history if entry.time_ms >= now_ms - request.exclude_seen_days * DAY_MS]
-    newest = {entry.item_id: entry.type for entry in history}
-    seen = ((entry.item_id, entry.type) for entry in history)
+    items, kinds, *_ = newest_columns(history, len(history))
+    newest, seen = dict(zip(items, kinds, strict=True)), zip(items, kinds, strict=True)
     return left_out(rule, seen, newest, returning, meanings.turned_down)
 
 
@@ -334,5 +337,5 @@ def best_rows(scores: npt.NDArray[np.floating[Any]], rules: Rules, k: int) -> np
     return top_k(scores, k)
 
 
-def _known(item_ids: Iterable[str], item_rows: Mapping[str, int]) -> RowIds:
+def _known(item_ids: Iterable[str], item_rows: Mapping[str, int | None]) -> RowIds:
     return np.array([row for row in map(item_rows.get, item_ids) if row is not None], np.int64)

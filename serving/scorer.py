@@ -87,10 +87,16 @@ class ServedModel:
         """Whether anything of a history counts: an item that the model knows, among the newest that it looks at."""
         return any(entry.item_id in self.bundle.item_rows for entry in history[-self.bundle.config.length :])
 
-    def steps_of(self, history: Sequence[Entry]) -> Steps:
-        """A history as the model reads it."""
+    def rows_of(self, item_ids: Sequence[str]) -> dict[str, int | None]:
+        """The row of each of these items, None without one: to look items up in this many times costs less than to look
+        once more among all, which lie all over the memory.
+        """
+        return dict(zip(item_ids, map(self.bundle.item_rows.get, item_ids), strict=True))
+
+    def steps_of(self, history: Sequence[Entry], item_rows: Mapping[str, int | None] | None = None) -> Steps:
+        """A history as the model reads it; `item_rows` are the `rows_of` its items, where these are known."""
         types = {name: i + 1 for i, name in enumerate(self.bundle.types)}
-        return encode_entries(history, self.bundle.item_rows, types, self.bundle.config)
+        return encode_entries(history, item_rows or self.bundle.item_rows, types, self.bundle.config)
 
     def commit(self, prepared: Prepared, published_ms: int) -> None:
         """Become the version that `bundle.prepare` has reckoned with."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -36,8 +36,19 @@ from headwater.surfaces import DEFAULT_SURFACE, Surface, SurfaceKind
 from models.block import Sparse, Weighed
 from models.inputs import Steps
 from models.published.bounds import COUNTED_TIME, LEARNED_TIME
-from models.top_k import drop_not_finite
-from serving.arranging import NO_ROW, NO_TIER, Arranged, Beyond, Offer, arrange, arranges, few_events, spread_of
+from models.top_k import close, drop_not_finite
+from serving.arranging import (
+    NO_ROW,
+    NO_TIER,
+    Arranged,
+    Beyond,
+    Leading,
+    Offer,
+    arrange,
+    arranges,
+    few_events,
+    spread_of,
+)
 from serving.cold_items import cold_items, likest
 from serving.filters import Mask
 from serving.popular import Popular
@@ -225,15 +236,15 @@ def _scored(batch: _Batch, asked: Sequence[_Asked], mark: Callable[[str], None])
         return scored
     sessions = [_session(one.request) for one in asked]
     histories, shown = [one.history for one in asked], [one.state.shown for one in asked]
-    outputs, steps = ["scores", *asked_outputs(half)], [half.steps_of(history) for history in histories]
+    outputs, item_rows = ["scores", *asked_outputs(half)], [half.rows_of(_named(one)) for one in asked]
+    steps = [half.steps_of(*one) for one in zip(histories, item_rows, strict=True)]
     found = half.say(histories, [one.at_ms for one in asked], outputs, shown, sessions, steps)
     mark("score")
     for i, (one, parts) in enumerate(zip(asked, found, strict=True)):
         scores = parts["scores"]
         assert isinstance(scores, np.ndarray)  # of all rows
-        scored.not_finite += drop_not_finite(scores)
-        np.copyto(scores, -np.inf, where=half.rows.blocked(one.at_ms))
-        said = _Said(steps[i], scores, parts, _near(half, batch, one))
+        scored.not_finite += close(scores, half.rows.blocked(one.at_ms))
+        said = _Said(steps[i], scores, parts, _near(half, batch, one), item_rows[i])
         scored.answers.append(_answered(batch, one, said))
     mark("rules")
     return scored
@@ -262,19 +273,26 @@ def _needs_popular(half: ServedModel | None, asked: Sequence[_Asked]) -> bool:
 
 
 class _Said(NamedTuple):
-    """What the model says for one ask: the history as it reads it, its scores and their parts, and what goes with
-    single items.
+    """What the model says for one ask: the history as it reads it, its scores and their parts, what goes with single
+    items, and the row of each item that is named.
     """
 
     steps: Steps
     scores: Array
     parts: Mapping[str, Array | Sparse | Weighed]
     near: Mapping[str, Array]
+    item_rows: Mapping[str, int | None]
 
     @property
     def length(self) -> int:
         """How many entries of the history it knows."""
         return len(self.steps.rows)
+
+
+def _named(asked: _Asked) -> list[str]:
+    """The items that a history and its request name, which is what rules look up."""
+    request, named = asked.request, [entry[0] for entry in asked.history]
+    return [*named, *request.exclude, *(request.candidates or ()), *filter(None, (request.context_item,))]
 
 
 def _resolved(asks: Sequence[Ask], now_ms: int, limits: Limits, surfaces: Surfaces) -> list[_Asked]:
@@ -351,11 +369,11 @@ def _nothing_known(batch: _Batch, asked: _Asked) -> str:
 
 def _model_answer(batch: _Batch, half: ServedModel, asked: _Asked, said: _Said, fallback: str | None) -> Recommendation:
     """What the model ranks; then, while the list is short, what it does not know. Raises RequestRefused."""
-    rules = _rules(batch, asked, half.rows, half.bundle.item_rows)
+    rules = _rules(batch, asked, half.rows, said.item_rows)
     scores = said.scores
     forbid(scores, rules)
     situation = _situation(asked, said)
-    candidates, draws = revise(half, situation, scores, said.parts, spread_of(asked.surface.explore))
+    candidates, draws, others = revise(half, situation, scores, said.parts, spread_of(asked.surface.explore))
     offer = Offer(
         scores,
         half.rows,
@@ -365,6 +383,7 @@ def _model_answer(batch: _Batch, half: ServedModel, asked: _Asked, said: _Said, 
         batch.scorer.all_items,
         half.bundle.item_rows,
         draws=draws,
+        leading=Leading(candidates, others),
     )
     found = _arranged(asked, offer)
     why: Sequence[Why] = ()
@@ -381,7 +400,7 @@ def _answer_of_kinds(batch: _Batch, asked: _Asked, said: _Said | None) -> Recomm
     half, surface, kinds = batch.half, asked.surface, _chain(asked)
     if half is not None and said is not None:
         own = _coming_back(asked) if "again" in kinds else asked
-        forbid(said.scores, _rules(batch, own, half.rows, half.bundle.item_rows))
+        forbid(said.scores, _rules(batch, own, half.rows, said.item_rows))
         revise(half, _situation(asked, said), said.scores, said.parts)
     seen = _seen(batch, asked, said)
     in_rows = surface.kind == "because-you"
@@ -496,7 +515,12 @@ def _coming_back(asked: _Asked) -> _Asked:
 
 def _chain(asked: _Asked) -> tuple[SurfaceKind, ...]:
     """The kinds that fill a list, in their order; nothing follows on one that ranks all there is."""
-    kinds = list(dict.fromkeys((asked.surface.kind, *asked.surface.fallbacks)))
+    return _chain_of(asked.surface.kind, asked.surface.fallbacks)
+
+
+@cache
+def _chain_of(kind: SurfaceKind, fallbacks: tuple[SurfaceKind, ...]) -> tuple[SurfaceKind, ...]:
+    kinds = list(dict.fromkeys((kind, *fallbacks)))
     whole = next((place for place, kind in enumerate(kinds) if kind in WHOLE), len(kinds))
     return tuple(kinds[: whole + 1])
 
@@ -651,7 +675,7 @@ def _arranged(asked: _Asked, offer: Offer) -> Arranged:
     return arrange(offer, asked.surface, asked.k, asked.request.request_id, asked.at_ms)
 
 
-def _rules(batch: _Batch, asked: _Asked, rows: Rows, item_rows: Mapping[str, int]) -> Rules:
+def _rules(batch: _Batch, asked: _Asked, rows: Rows, item_rows: Mapping[str, int | None]) -> Rules:
     rule, returning, meanings = _seen_rule(batch)
     rules = rules_for(asked.request, asked.history, rows, item_rows, rule, returning, asked.at_ms, meanings)
     if not asked.surface.filters:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from models.ranker.candidates import best_of_others
 from models.ranker.facts import Past
 from models.ranker.revision import NO_HEADS
 from models.top_k import drop_not_finite
 from serving.arranging import NO_DRAWS, Draws
-from serving.ranker import SecondStage, Situation, Spoken
+from serving.ranker import CLOSED, SecondStage, Situation, Spoken
 
 if TYPE_CHECKING:
     from serving.scorer import ServedModel
@@ -43,12 +44,13 @@ class Told(NamedTuple):
 
 
 class Revised(NamedTuple):
-    """The candidates' rows, ascending, none where the model has no ranker; and what draws add to their scores, or why
-    there are none.
+    """The candidates' rows, ascending, none where the model has no ranker; what draws add to their scores, or why
+    there are none; and a score that no other row is above.
     """
 
     rows: RowIds
     draws: Draws | str
+    others: float = np.inf
 
 
 def asked_outputs(half: ServedModel) -> list[str]:
@@ -72,6 +74,7 @@ def revise(half: ServedModel, situation: Situation, scores: Array, parts: Spoken
     rows, past = stage.candidates(situation, scores, parts)
     stage.seen.requests += 1
     stage.seen.candidates += len(rows)
+    others = best_of_others(scores[rows], CLOSED)
     draws: Array | str = "no_candidates" if stage.share else "no_share"
     if stage.share or stage.lift or stage.weighed(situation.objectives):
         said = _told(stage, situation, scores, parts, rows, past)
@@ -79,7 +82,7 @@ def revise(half: ServedModel, situation: Situation, scores: Array, parts: Spoken
         scores[rows] += said.added
         if spread and stage.share and len(rows):
             draws = stage.drawn(said.facts, scores[rows], spread)
-    return Revised(rows, draws if isinstance(draws, str) else Draws(rows, draws))
+    return Revised(rows, draws if isinstance(draws, str) else Draws(rows, draws), others)
 
 
 def objective_notes(half: ServedModel, objectives: Mapping[str, float]) -> list[str]:

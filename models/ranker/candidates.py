@@ -18,7 +18,8 @@ from models.compiled import compiled
 from models.ranker.facts import FEW_EVENTS
 from models.top_k import top_k
 
-__all__ = ["MOST", "Few", "StandingList", "alike_of", "candidates_of", "said_at", "standing_lists", "standing_of"]
+__all__ = ["MOST", "Few", "StandingList", "alike_of", "best_of_others", "candidates_of", "said_at", "standing_lists"]
+__all__ += ["standing_of"]
 
 Array = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -142,6 +143,14 @@ def candidates_of(
     return found
 
 
+def best_of_others(scores: Array, closed: float) -> float:
+    """A score that no row beyond the candidates is above, of the candidates' fused scores (C,): all of them above
+    `closed`, and only those are left out that are not. The best FUSED of all rows are candidates.
+    """
+    many = len(scores)
+    return closed if many < FUSED else float(np.partition(scores, many - FUSED)[many - FUSED])
+
+
 def said_at(said: Sparse | Weighed | Array, rows: Rows) -> Array:
     """What an opinion is of rows (C,), ascending: of all rows (N,), or of few, as often as a row is among them."""
     if isinstance(said, Weighed):
@@ -189,9 +198,13 @@ def _best(values: Array, scores: Array, k: int, least: np.float32) -> Rows:
     """
     kept, rows, lowest = np.full(k, least, np.float32), np.full(k, 1 << 62, np.int64), np.float32(-np.inf)
     for begin in range(0, len(scores), STRETCH):
-        some, open_if, above = values[begin : begin + STRETCH], scores[begin : begin + STRETCH], 0
-        for j in range(len(open_if)):  # no branches: many rows in one instruction
-            above += (some[j] > least) & (open_if[j] > lowest)
+        some, open_if, above = values[begin : begin + STRETCH], scores[begin : begin + STRETCH], np.int32(0)
+        for j in range(len(some)):  # no branches: many rows in one instruction, and most stretches end here
+            above |= np.int32(some[j] > least)
+        if above:
+            above = np.int32(0)
+            for j in range(len(open_if)):
+                above |= np.int32((some[j] > least) & (open_if[j] > lowest))
         for j in range(len(open_if) if above else 0):
             if some[j] > least and open_if[j] > lowest:
                 kept[0], rows[0] = some[j], begin + j
@@ -206,9 +219,14 @@ def _best_and_new(scores: Array, counts: Array, k: int, many: int) -> tuple[Rows
     kept, rows, least = np.full(k, NOTHING, np.float32), np.full(k, 1 << 62, np.int64), NOTHING
     new, new_rows, least_new = np.full(many, NOTHING, np.float32), np.full(many, 1 << 62, np.int64), NOTHING
     for begin in range(0, len(scores), STRETCH):
-        some, count, above = scores[begin : begin + STRETCH], counts[begin : begin + STRETCH], 0
+        some, count, above = scores[begin : begin + STRETCH], counts[begin : begin + STRETCH], np.int32(0)
+        either = min(least, least_new)
         for j in range(len(some)):
-            above += (some[j] > least) | ((some[j] > least_new) & (count[j] <= FEW_EVENTS))
+            above |= np.int32(some[j] > either)
+        if above:
+            above = np.int32(0)
+            for j in range(len(some)):
+                above |= np.int32((some[j] > least) | ((some[j] > least_new) & (count[j] <= FEW_EVENTS)))
         for j in range(len(some) if above else 0):
             score = some[j]
             if score > least:

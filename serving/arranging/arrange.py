@@ -80,9 +80,12 @@ def arrange(offer: Offer, surface: Surface, k: int, seed: str, now_ms: int) -> A
     """
     if arranges(surface):
         return _Pass(offer, surface, k, seed, now_ms).run()
-    rows = top_k(offer.scores, k)
+    leading = offer.leading.best(offer.scores, k)
+    rows = top_k(offer.scores, k) if leading is None else leading
     slots, beyond = offer.rows.slots_of(rows), offer.beyond
-    if beyond is not None and len(rows) < k:
+    if beyond is None or len(rows) == k:
+        return Arranged(rows, slots, offer.scores[rows], np.ones(len(rows)))
+    if len(rows) < k:
         more = beyond.best(beyond.allowed(), k - len(rows))
         rows, slots = np.append(rows, np.full(len(more), NO_ROW)), np.append(slots, more)
     return Arranged(rows, slots, _scores(rows, offer.scores), np.ones(len(rows)))

@@ -26,7 +26,7 @@ from serving.catalogue import Catalogue
 from serving.filters import Mask, Scalar
 from serving.rules import Rows
 
-__all__ = ["NO_DRAWS", "NO_ROW", "SCORED", "Offer", "Pool", "places_of"]
+__all__ = ["NO_DRAWS", "NO_ROW", "SCORED", "Leading", "Offer", "Pool", "places_of"]
 
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
@@ -50,6 +50,24 @@ SCORED, BEYOND, BURIED, BURIED_BEYOND = range(4)
 """Stages: a place goes to the first that has anything for it. Those of tiers lie below SCORED, which is the last's."""
 
 
+class Leading(NamedTuple):
+    """Rows that are ahead of all others: theirs, ascending, and a score that no other row is above."""
+
+    rows: Ints
+    others: float
+
+    def best(self, scores: Array, k: int) -> Ints | None:
+        """`top_k` of all scores, where a look at these rows tells it; None where it does not."""
+        if len(self.rows) < k:
+            return None
+        own = scores[self.rows]
+        best = top_k(own, k)
+        return self.rows[best] if 0 < len(best) == k and own[best[-1]] > self.others else None
+
+
+NOBODY_LEADS = Leading(np.zeros(0, np.int64), math.inf)
+
+
 class Offer(NamedTuple):
     """What a list may be of.
 
@@ -66,6 +84,7 @@ class Offer(NamedTuple):
             None: they are all alike.
         pinned: which rows without a score may have a place of their own all the same, (N,).
         draws: what draws of the ranker's posterior add, for `thompson`; or why there are none.
+        leading: rows that are ahead of all others, where that is known.
     """
 
     scores: Array
@@ -78,6 +97,7 @@ class Offer(NamedTuple):
     tiers: Ints | None = None
     pinned: Callable[[], Mask] | None = None
     draws: Draws | str = NO_DRAWS
+    leading: Leading = NOBODY_LEADS
 
 
 class _Rated(NamedTuple):

@@ -15,7 +15,9 @@ from headwater.events import Event, Item, session_number
 from headwater.examples import Entry, Shown
 from headwater.recommendations import Request
 from headwater.signals import Meaning, Signal, Signals
-from models.top_k import drop_not_finite, top_k
+from models.ranker.candidates import best_of_others, candidates_of
+from models.top_k import close, drop_not_finite, top_k
+from serving.arranging import Leading
 from serving.catalogue import Catalogue
 from serving.rules import Rows, best_rows, extended, extended_history, rules_for
 from streams.features.state import UserState
@@ -284,6 +286,37 @@ def test_scores_that_are_not_finite_are_counted_and_left_out(rows: int) -> None:
     assert drop_not_finite(scores) == 2
     assert scores[1, rows - 1] == -np.inf
     assert drop_not_finite(scores) == 0
+
+
+def test_scores_are_closed_in_one_pass_as_in_two() -> None:
+    chance = np.random.default_rng(0)
+    scores = chance.choice(np.array([1.5, -2, np.nan, np.inf, -np.inf], np.float32), 1003)
+    closed = chance.random(1003) < 0.3
+    other = scores.copy()
+    bad = drop_not_finite(other)
+    other[closed] = -np.inf
+    assert close(scores, closed) == bad > 0
+    np.testing.assert_array_equal(scores, other)
+
+
+@pytest.mark.parametrize("different", [3, 40, 100_000])
+@pytest.mark.parametrize("open_rows", [5, 90, 150, 5000])
+def test_candidates_alone_tell_the_best_where_they_say_that_they_do(different: int, open_rows: int) -> None:
+    """Ties reach from candidates to others, and a revision lowers some of them."""
+    chance = np.random.default_rng(different + open_rows)
+    told = 0
+    for _ in range(20):
+        scores = chance.integers(0, different, 5000).astype(np.float32)
+        scores[chance.permutation(5000)[open_rows:]] = -np.inf
+        nothing = np.zeros(0, np.int64)
+        rows = candidates_of(scores, [], nothing, nothing, np.full(5000, 9, np.float32))
+        others = best_of_others(scores[rows], -1e29)
+        scores[rows] += chance.standard_normal(len(rows)).astype(np.float32) * different * 0.2
+        for k in (1, 10, 60):
+            found = Leading(rows, others).best(scores, k)
+            told += found is not None
+            assert found is None or found.tolist() == top_k(scores, k).tolist()
+    assert told or open_rows < 10 or different == 3
 
 
 def test_auto_leaves_out_what_users_seldom_come_back_to_by_the_newest_event_with_it() -> None:
