@@ -775,7 +775,8 @@ def _places(example: Example, items: Sequence[str]) -> list[int]:
 
 def compile_loops() -> None:
     """Have every compiled loop ready: seconds on a machine's first start, then read from the cache. Learns nothing."""
-    scratch = Learner(ModelConfig(block=3, max_items=16, initial_capacity=2, width=4, exclude_seen=()))
+    config = ModelConfig(block=3, max_items=16, initial_capacity=2, width=4, exclude_seen=(), full_softmax_items=1)
+    scratch = Learner(config)
     scratch.observe_item(CatalogueEntry("a", {"categories": ["a"]}))  # what content says is a loop, too
     entries = [Entry(item_id, "", time_ms, None) for time_ms, item_id in enumerate(("a", "b", "a"))]
     examples = [Example("", tuple(entries[:i]), one, 0, EventPosition(i, 0)) for i, one in enumerate(entries)]

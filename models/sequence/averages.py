@@ -15,9 +15,14 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from models.compiled import compiled_lanes
+
 __all__ = ["Averages"]
+
+Array = NDArray[np.float32]
 
 MEMORY = 0.98
 """What the means gain is itself a running mean, over some fifty comparisons."""
@@ -57,7 +62,10 @@ class Averages:
         share = 1 - torch.minimum(self.keep ** (step - self.last[part]).float(), (taken + 1) / (taken + 10))
         self.last[part] = step
         self.taken[part] = taken + 1
-        if isinstance(rows, Tensor):
+        if table.device.type == "cpu":
+            moved = rows.numpy() if isinstance(rows, Tensor) else np.arange(rows)
+            _follow(moved, share.numpy(), self.table.numpy(), table.numpy(), self.bias.numpy(), bias.numpy())
+        elif isinstance(rows, Tensor):
             self.table[rows] = torch.lerp(self.table[rows], table[rows], share[:, None])
             self.bias[rows] = torch.lerp(self.bias[rows], bias[rows], share)
         else:
@@ -90,3 +98,14 @@ class Averages:
         """Go to another device."""
         self.table, self.bias, self.dense = self.table.to(device), self.bias.to(device), self.dense.to(device)
         self.taken, self.last = self.taken.to(device), self.last.to(device)
+
+
+@compiled_lanes
+def _follow(rows: NDArray[np.int64], share: Array, table: Array, to_table: Array, bias: Array, to_bias: Array) -> None:
+    """Means of rows (r,) of a table (N, d) and of biases (N,) take a share (r,) of what the weights are."""
+    for r in range(len(rows)):
+        row, part = rows[r], share[r]
+        mean, newest = table[row], to_table[row]
+        for j in range(len(mean)):
+            mean[j] += (newest[j] - mean[j]) * part
+        bias[row] += (to_bias[row] - bias[row]) * part

@@ -17,7 +17,7 @@ from models.block import Pending
 from models.config import ModelConfig
 from models.inputs import Steps, encode_entries, lesson_weight, pad_steps
 
-__all__ = ["Place", "Sequences", "balanced", "batch_of", "join_sequences", "sequences_of"]
+__all__ = ["Place", "Sequences", "balanced", "batch_of", "few_of", "join_sequences", "sequences_of"]
 __all__ += ["some", "with_passed_over"]
 
 Place = tuple[int, int, int]
@@ -47,6 +47,24 @@ class Sequences(NamedTuple):
 def some(marks: NDArray[Any]) -> NDArray[np.float32] | None:
     """Marks as `Sequences` has them: None where there is none."""
     return marks.astype(np.float32) if marks.any() else None
+
+
+def few_of(batch: Sequences, places: slice) -> Sequences:
+    """Some of a batch's places, and the sequences that these need."""
+    read, row = np.unique(batch.row[places], return_inverse=True)
+    return Sequences(
+        history=batch.history[read],
+        types=batch.types[read],
+        values=batch.values[read],
+        gaps=batch.gaps[read],
+        row=row,
+        step=batch.step[places],
+        target=batch.target[places],
+        weight=batch.weight[places],
+        since=batch.since[places],
+        starts=None if batch.starts is None else batch.starts[read],
+        fresh=None if batch.fresh is None else batch.fresh[places],
+    )
 
 
 def join_sequences(first: Sequences, second: Sequences) -> Sequences:

@@ -26,9 +26,17 @@ from models.config import ModelConfig
 from models.part import LATER
 from models.sequence.attention import attention_shapes, attention_states
 from models.sequence.averages import Averages
-from models.sequence.batches import Sequences, balanced, join_sequences, some
-from models.sequence.losses import fused_softmax, half_is_fast, sample_negatives, sampled_softmax_losses
+from models.sequence.batches import Sequences, balanced, few_of, join_sequences, some
+from models.sequence.losses import (
+    Drawn,
+    fused_sampled_softmax,
+    fused_softmax,
+    half_is_fast,
+    log_expected,
+    sample_negatives,
+)
 from models.sequence.optimizer import Adam
+from models.sequence.recurrent import recurrent_states
 
 __all__ = ["Encoder"]
 
@@ -36,6 +44,9 @@ ITEM_INIT_STD = 0.05
 
 COMPARED = 4
 """One step in so many it is measured whether the means of the weights score better than the newest ones."""
+
+JUDGES = 16
+"""About so many of a block's places are asked for it: the others' logits would be half of a block at 100,000 items."""
 
 SINCE_RATES = (5.0, 50.0)
 """Besides the time t since the newest event the output reads exp(-rate * t): of s seconds, (1 + s) ** (-rate / 10)."""
@@ -171,10 +182,14 @@ class Encoder:
         if self.config.encoder == "attention":
             states = attention_states(x, signal[..., 1], weights, self.config)
         else:
-            flat = [weights[f"gru_{name}"] for name in ("input_weight", "state_weight", "input_bias", "state_bias")]
-            start = x.new_zeros(1, len(x), self.config.width)
-            training = torch.is_grad_enabled()  # cuDNN keeps what the backward pass needs only then
-            states, _ = torch._VF.gru(x, start, flat, True, 1, 0.0, training, False, True)
+            names = ("input_weight", "state_weight", "input_bias", "state_bias")
+            flat = tuple(weights[f"gru_{name}"] for name in names)
+            if self.device.type == "cpu":
+                states = recurrent_states(x, flat, half_is_fast(self.device))
+            else:
+                start = x.new_zeros(1, len(x), self.config.width)
+                training = torch.is_grad_enabled()  # cuDNN keeps what the backward pass needs only then
+                states, _ = torch._VF.gru(x, start, flat, True, 1, 0.0, training, False, True)
         at = states[torch.from_numpy(batch.row).to(self.device), torch.from_numpy(batch.step).to(self.device)]  # (n, d)
         fresh = None if batch.fresh is None else torch.from_numpy(batch.fresh).to(self.device)
         out = self.output(at, torch.from_numpy(batch.since).to(self.device), weights, fresh)
@@ -267,16 +282,17 @@ class Encoder:
         """`score` of the new places; now and then the other weights are asked too, which of the two are the better."""
         if not len(new.target):
             return np.zeros((0, used), np.float32)
-        if self.dense_adam.steps % COMPARED or not self.averages.keep:
-            return self.score(new, used)
-        target, mean = torch.from_numpy(new.target).to(self.device), self.averages
-        newest = self._logits(new, used, self.table, self.bias, self.dense)
-        means = self._logits(new, used, mean.table, mean.bias, mean.dense)
-        chosen: NDArray[np.float32] = (means if mean.pays else newest).cpu().numpy()
-        losses = [float(functional.cross_entropy(logits, target)) for logits in (newest, means)]
-        if mean.judge(losses[0] - losses[1]):
-            self.touched[:] = self.stepped = True  # other weights score from here on
-        return chosen
+        scored, mean = self.score(new, used), self.averages
+        if mean.keep and not self.dense_adam.steps % COMPARED:
+            newest, means = (self.table, self.bias, self.dense), (mean.table, mean.bias, mean.dense)
+            judges = slice(0, None, -(-len(new.target) // JUDGES))
+            few, target = few_of(new, judges), torch.from_numpy(new.target[judges]).to(self.device)
+            others = self._logits(few, used, *(newest if mean.pays else means))
+            chosen = torch.from_numpy(scored[judges]).to(self.device)
+            losses = [float(functional.cross_entropy(one, target)) for one in (others, chosen)]
+            if mean.judge(losses[0] - losses[1] if mean.pays else losses[1] - losses[0]):
+                self.touched[:] = self.stepped = True  # other weights score from here on
+        return scored
 
     def learn(
         self, new: Sequences, lesson: Sequences, replay: Sequences | None, used: int, chances: NDArray[Any]
@@ -338,33 +354,40 @@ class Encoder:
             torch.from_numpy(balanced(batch.weight, n_new)).to(self.device),
             half_is_fast(self.device),
         )
-        surrogate = (hidden * to_hidden).sum()  # its gradient at `hidden`; given as such, torch would load sympy for it
-        below, to_dense = torch.autograd.grad(surrogate, [table, dense])
+        below, to_dense = self._below(hidden, to_hidden, table, dense)
         self._step((to_table + below, to_bias, to_dense), used)
         return loss
 
     def _learn_sampled(self, batch: Sequences, rows_new: int, n_new: int, chances: Tensor) -> tuple[float, Tensor]:
         """Returns the loss before the step, and the rows that took one."""
-        negatives, log_expected = sample_negatives(chances, self.config.negatives, self.generator)
+        negatives = sample_negatives(chances, self.config.negatives, self.generator)
         history, target = torch.from_numpy(batch.history), torch.from_numpy(batch.target)
         rows = torch.cat([negatives, history.ravel(), target]).unique()  # type: ignore[no-untyped-call]
         local = torch.zeros(len(chances), dtype=torch.int64)
         local[rows] = torch.arange(len(rows))
+        expected = log_expected(chances[rows], self.config.negatives).to(self.device)
         rows = rows.to(self.device)
-        table = self.table[rows].detach().requires_grad_()  # (r, d): only these get a gradient
-        bias = self.bias[rows].detach().requires_grad_()
+        table = self.table[rows].requires_grad_()  # (r, d): only these get a gradient
         dense = self.dense.detach().requires_grad_()
-        renamed = batch._replace(history=local[history].numpy())
-        hidden = self.hidden(table, self.weights(dense), renamed, rows_new)
-        correction = log_expected[rows.cpu()].to(self.device)
-        share = torch.from_numpy(balanced(batch.weight, n_new)).to(self.device)
-        against = share < 0 if (batch.weight < 0).any() else None
-        losses = sampled_softmax_losses(
-            hidden, local[target].to(self.device), table, bias, local[negatives].to(self.device), correction, against
+        hidden = self.hidden(table, self.weights(dense), batch._replace(history=local[history].numpy()), rows_new)
+        loss, to_hidden, to_table, to_bias = fused_sampled_softmax(
+            hidden.detach(),
+            table.detach(),
+            self.bias[rows],
+            local[target].to(self.device),
+            torch.from_numpy(balanced(batch.weight, n_new)).to(self.device),
+            half_is_fast(self.device),
+            Drawn(local[negatives].to(self.device), expected),
         )
-        loss = (losses * (share if against is None else share.abs())).sum()
-        self._step(torch.autograd.grad(loss, [table, bias, dense]), rows)
-        return float(loss.detach()), rows
+        below, to_dense = self._below(hidden, to_hidden, table, dense)
+        self._step((to_table + below, to_bias, to_dense), rows)
+        return loss, rows
+
+    def _below(self, hidden: Tensor, to_hidden: Tensor, table: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradients at table and dense weights of what has this one at the hidden states."""
+        surrogate = (hidden * to_hidden).sum()  # given the gradient as such, torch would load sympy for it
+        to_table, to_dense = torch.autograd.grad(surrogate, [table, dense])
+        return to_table, to_dense
 
     def _step(self, gradients: tuple[Tensor, ...], rows: Tensor | int) -> None:
         table, bias, dense = gradients

@@ -9,11 +9,12 @@ by. In-batch negatives alone collapse (.002 NDCG@10 on ML-100K, docs/lab-book.md
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-__all__ = ["fused_softmax", "half_is_fast", "sample_negatives", "sampled_softmax_losses"]
+__all__ = ["Drawn", "fused_sampled_softmax", "fused_softmax", "half_is_fast", "log_expected", "sample_negatives"]
 
 CHUNK = 512
 """Places whose logits exist at the same time in `fused_softmax`: they stay in the processor's cache."""
@@ -21,6 +22,13 @@ CHUNK = 512
 
 LEAST = 0.1
 """Added to the chance of anything else than an item that was turned down, which may be 0."""
+
+
+class Drawn(NamedTuple):
+    """What targets are told from: rows of a table (m,) int64, ascending, and `log_expected` of all rows of it (r,)."""
+
+    negatives: Tensor
+    expected: Tensor
 
 
 def half_is_fast(device: torch.device) -> bool:
@@ -64,43 +72,63 @@ def fused_softmax(
     return -float(loss), to_hidden, to_table, to_bias
 
 
-def sample_negatives(chances: Tensor, negatives: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Different rows to contrast with, and the log of how often each is expected among `negatives` draws.
+def sample_negatives(chances: Tensor, negatives: int, generator: torch.Generator) -> Tensor:
+    """Different rows to contrast with, (m,) int64 ascending, of so many draws.
 
-    `chances` (N,) float that sum to 1: one that is 0 is never drawn. Returns rows (m,) int64 ascending, and
-    `log_expected` (N,) for all rows, so that targets can be corrected alike.
+    `chances` (N,) float that sum to 1: one that is 0 is never drawn.
     """
     cumulative = chances.double().cumsum(0)
     draws = torch.rand(negatives, generator=generator, dtype=torch.float64) * cumulative[-1]
     rows = torch.searchsorted(cumulative, draws).clamp(max=len(chances) - 1)
-    rows = rows.unique()  # type: ignore[no-untyped-call]
-    log_expected = torch.log(-torch.expm1(negatives * torch.log1p(-chances.clamp(1e-9, 1 - 1e-6))))
-    return rows, log_expected
+    found: Tensor = rows.unique()  # type: ignore[no-untyped-call]
+    return found
 
 
-def sampled_softmax_losses(
+def log_expected(chances: Tensor, negatives: int) -> Tensor:
+    """Log of how often rows of these chances, (r,), are each expected among so many draws, at most once: (r,)."""
+    return torch.log(-torch.expm1(negatives * torch.log1p(-chances.clamp(1e-9, 1 - 1e-6))))
+
+
+@torch.no_grad()
+def fused_sampled_softmax(
     hidden: Tensor,
-    targets: Tensor,
     table: Tensor,
     bias: Tensor,
-    negatives: Tensor,
-    log_expected: Tensor,
-    against: Tensor | None = None,
-) -> Tensor:
-    """Cross-entropy (n,) of each target against shared negatives, corrected for sampling.
-
-    `hidden` (n, d); `targets` (n,) and `negatives` (m,) int64 index `table` (N, d), `bias` (N,) and `log_expected`
-    (N,). A negative that is the target itself is masked out. `against` (n,) bool: targets that were turned down, whose
-    loss is -log(1 - p).
+    targets: Tensor,
+    weight: Tensor,
+    half: bool,
+    drawn: Drawn,
+) -> tuple[float, Tensor, Tensor, Tensor]:
+    """The same of each target against what was drawn for all, corrected for sampling. A negative that is the target
+    itself does not count.
     """
-    expected = log_expected[targets]
-    if against is not None:  # these are in each sum by themselves, whatever was drawn
-        expected = expected.masked_fill(against, 0.0)
-    positive = (hidden * table[targets]).sum(-1) + bias[targets] - expected  # (n,)
-    contrast = functional.linear(hidden, table[negatives], bias[negatives] - log_expected[negatives])  # (n, m)
-    contrast = contrast.masked_fill(negatives[None, :] == targets[:, None], -1e9)
-    logits = torch.cat([positive[:, None], contrast], 1)  # (n, 1 + m)
-    losses = functional.cross_entropy(
-        logits, torch.zeros(len(targets), dtype=torch.int64, device=hidden.device), reduction="none"
-    )
-    return losses if against is None else torch.where(against, -torch.log(LEAST - torch.expm1(-losses)), losses)
+    dtype = torch.bfloat16 if half else hidden.dtype
+    negatives, expected = drawn
+    states, columns, own = hidden.to(dtype), table[negatives].to(dtype), table[targets]  # (n, d), (m, d), (n, d)
+    offset, correction, against = bias[negatives] - expected[negatives], expected[targets], weight < 0
+    any_against = bool(against.any())
+    if any_against:  # these are in each sum by themselves, whatever was drawn
+        correction = correction.masked_fill(against, 0.0)
+    positive = (hidden * own).sum(-1) + bias[targets] - correction  # (n,)
+    said = torch.addmm(offset.to(dtype), states, columns.T)  # (n, m)
+    place = torch.searchsorted(negatives, targets).clamp(max=len(negatives) - 1)
+    hit = (negatives[place] == targets).nonzero()[:, 0]
+    said[hit, place[hit]] = -1e9
+    share = torch.softmax(torch.cat([positive[:, None].to(dtype), said], 1), -1)  # (n, 1 + m)
+    chance = share[:, 0].float()
+    rest = 1 - chance + LEAST
+    likely = chance.clamp(min=1e-30).log()
+    if any_against:
+        likely = torch.where(against, -rest.log(), likely)
+    loss = -float((likely * weight).sum())
+    if any_against:
+        weight = torch.where(against, weight * chance / rest, weight)
+    at_target = (chance - 1) * weight  # gradients at the logits
+    share = share[:, 1:].mul_(weight[:, None].to(dtype))
+    to_hidden = torch.addcmul((share @ columns).to(hidden.dtype), at_target[:, None], own)
+    to_table, to_bias = torch.zeros_like(table), torch.zeros_like(bias)
+    to_table[negatives] = (share.T @ states).to(table.dtype)
+    to_bias[negatives] = share.sum(0, dtype=bias.dtype)
+    to_table.index_add_(0, targets, at_target[:, None] * hidden)
+    to_bias.index_add_(0, targets, at_target)
+    return loss, to_hidden, to_table, to_bias

@@ -18,6 +18,7 @@ from models.learner import Learner
 from models.sequence.encoder import Encoder
 from models.sequence.history import History
 from models.sequence.losses import fused_softmax
+from models.sequence.recurrent import recurrent_states
 from models.sequence.rehearsal import Plan, Rehearsal
 from models.sequence.replay_buffer import ReplayBuffer
 from tests.worlds.tastes import ring
@@ -57,6 +58,32 @@ def test_the_fused_softmax_has_the_gradients_of_autograd() -> None:
     assert abs(found - float(loss.detach())) < 1e-5
     for one, other in zip(gradients, expected, strict=True):
         assert torch.allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_the_recurrent_unit_and_its_gradients_are_torchs(half: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((5, 7, 16), (48, 16), (48, 16), (48,), (48,))
+    x, *weights = (torch.randn(shape, generator=generator).requires_grad_() for shape in shapes)
+    unit = torch.nn.GRU(16, 16, batch_first=True)
+    for (name, _), weight in zip(list(unit.named_parameters()), weights, strict=True):
+        setattr(unit, name, torch.nn.Parameter(weight.detach()))
+    theirs, at = unit(x)[0], torch.randn((5, 7, 16), generator=generator)
+    ours = recurrent_states(x, (weights[0], weights[1], weights[2], weights[3]), half)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    with torch.no_grad():
+        assert torch.equal(recurrent_states(x, (weights[0], weights[1], weights[2], weights[3]), half), ours)
+    expected = torch.autograd.grad((theirs * at).sum(), [x, *unit.parameters()])
+    for found, one in zip(torch.autograd.grad((ours * at).sum(), [x, *weights]), expected, strict=True):
+        assert (found - one).norm() < one.norm() * (0.01 if half else 1e-5)
+
+
+def test_gates_of_any_input_stay_within_their_bounds() -> None:
+    x = torch.tensor([[[1e30], [-1e30], [300.0], [-300.0], [1e-30], [0.0]]])
+    weights = torch.ones(3, 1), torch.ones(3, 1), torch.zeros(3), torch.zeros(3)
+    states = recurrent_states(x, weights, False)
+    assert states.isfinite().all()
+    assert (states.abs() <= 1).all()
 
 
 def circle(users: int, steps: int, items: int) -> History:

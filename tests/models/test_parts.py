@@ -15,7 +15,14 @@ from models.experts.popularity import DAY_MS, Popularity
 from models.inputs import Steps
 from models.items import ItemRows
 from models.quality import Prequential, Scored, rank_of
-from models.sequence.losses import LEAST, fused_softmax, sample_negatives, sampled_softmax_losses
+from models.sequence.losses import (
+    LEAST,
+    Drawn,
+    fused_sampled_softmax,
+    fused_softmax,
+    log_expected,
+    sample_negatives,
+)
 from models.sequence.optimizer import Adam
 from models.sequence.replay_buffer import ReplayBuffer
 
@@ -227,11 +234,39 @@ def test_a_sampled_softmax_of_everything_is_the_full_softmax() -> None:
     generator = torch.Generator().manual_seed(0)
     hidden, table, bias = (torch.randn(*shape, generator=generator) for shape in ((7, 4), (30, 4), (30,)))
     targets = torch.arange(7)
-    negatives, log_expected = sample_negatives(torch.full((30,), 1 / 30), 5000, generator)
-    assert negatives.tolist() == list(range(30))
-    sampled = sampled_softmax_losses(hidden, targets, table, bias, negatives, log_expected)
-    full = torch.nn.functional.cross_entropy(hidden @ table.T + bias, targets, reduction="none")
-    torch.testing.assert_close(sampled, full, rtol=1e-4, atol=1e-4)
+    weight = torch.linspace(0.1, 0.7, 7)
+    loss, *gradients = fused_sampled_softmax(hidden, table, bias, targets, weight, False, all_drawn(30, generator))
+    full, *expected = fused_softmax(hidden, table, bias, targets, weight, half=False)
+    assert loss == pytest.approx(full, rel=1e-4)
+    for one, other in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def all_drawn(items: int, generator: torch.Generator) -> Drawn:
+    chances = torch.full((items,), 1 / items)
+    negatives = sample_negatives(chances, 5000, generator)
+    assert negatives.tolist() == list(range(items))
+    return Drawn(negatives, log_expected(chances, 5000))
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_sampled_softmax_has_the_gradients_of_autograd(half: bool) -> None:
+    """Of few rows, some of them targets and drawn, others either."""
+    generator = torch.Generator().manual_seed(3)
+    leaves = [torch.randn(*shape, generator=generator).requires_grad_() for shape in ((9, 4), (30, 4), (30,))]
+    hidden, table, bias = leaves
+    targets, negatives = torch.arange(20, 29), torch.arange(0, 26, 2)
+    weight, expected = torch.rand(9, generator=generator), torch.randn(30, generator=generator)
+    positive = (hidden * table[targets]).sum(-1) + bias[targets] - expected[targets]
+    contrast = hidden @ table[negatives].T + bias[negatives] - expected[negatives]
+    contrast = contrast.masked_fill(negatives == targets[:, None], -1e9)
+    logits, zero = torch.cat([positive[:, None], contrast], 1), torch.zeros(9, dtype=torch.int64)
+    whole = torch.nn.functional.cross_entropy(logits, zero, reduction="none") @ weight
+    states, rows, offset = (one.detach() for one in leaves)
+    loss, *gradients = fused_sampled_softmax(states, rows, offset, targets, weight, half, Drawn(negatives, expected))
+    assert loss == pytest.approx(float(whole.detach()), rel=0.02 if half else 1e-5)
+    for found, one in zip(gradients, torch.autograd.grad(whole, leaves), strict=True):
+        assert (found - one).norm() < one.norm() * (0.02 if half else 1e-5)
 
 
 @pytest.mark.parametrize("half", [False, True])
@@ -246,16 +281,18 @@ def test_the_loss_of_what_is_turned_down_is_that_it_is_named(half: bool) -> None
     expected = torch.where(weight < 0, -torch.log(1 - chance + LEAST), -torch.log(chance)) @ weight.abs()
     loss, *gradients = fused_softmax(hidden, table, bias, targets, weight, half)
     assert loss == pytest.approx(float(expected.detach()), rel=0.05 if half else 1e-4)
-    for found, one in zip(gradients, torch.autograd.grad(expected, leaves), strict=True):
+    for found, one in zip(gradients, torch.autograd.grad(expected, leaves, retain_graph=True), strict=True):
         assert (found - one).norm() < one.norm() * (0.05 if half else 1e-4)
-    negatives, log_expected = sample_negatives(torch.full((30,), 1 / 30), 5000, generator)
-    sampled = sampled_softmax_losses(hidden, targets, table, bias, negatives, log_expected, weight < 0)
-    assert float(sampled.detach() @ weight.abs()) == pytest.approx(float(expected.detach()), rel=1e-3)
+    drawn = all_drawn(30, generator)
+    sampled, *gradients = fused_sampled_softmax(hidden, table, bias, targets, weight, half, drawn)
+    assert sampled == pytest.approx(float(expected.detach()), rel=0.05 if half else 1e-3)
+    for found, one in zip(gradients, torch.autograd.grad(expected, leaves), strict=True):
+        assert (found - one).norm() < one.norm() * (0.05 if half else 1e-3)
 
 
 def test_a_free_row_is_never_a_negative() -> None:
     chances = torch.tensor([0.75, 0.0, 0.25, 0.0])
-    negatives, _ = sample_negatives(chances, 1000, torch.Generator().manual_seed(0))
+    negatives = sample_negatives(chances, 1000, torch.Generator().manual_seed(0))
     assert negatives.tolist() == [0, 2]
 
 
