@@ -36,7 +36,7 @@ from console.commands import (
 )
 from console.commands.privacy import consent, export, forget, pseudonyms, unlearn
 from console.commands.recovery import backup, gap, rebuild, restore
-from console.commands.security import acls, signing
+from console.commands.security import acls, keys, signing
 from headwater.errors import HeadwaterError
 
 app = typer.Typer(
@@ -80,6 +80,7 @@ app.add_typer(pseudonyms.app, name="pseudonyms", rich_help_panel=MEND)
 app.command("rollback", rich_help_panel=MEND)(rollback.command)
 app.command("acls", rich_help_panel=MEND)(acls.command)
 app.add_typer(signing.app, name="signing", rich_help_panel=MEND)
+app.add_typer(keys.app, name="keys", rich_help_panel=MEND)
 app.command("contract", rich_help_panel=MEND)(contract.command)
 
 

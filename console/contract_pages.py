@@ -13,6 +13,8 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 
 from console.acls_printed import acls_page
+from gateway.api_page import api_page
+from gateway.openapi import document as openapi
 from headwater.events import Event, Item
 from headwater.identities import Identity
 from headwater.recommendations import Recommendation, Request
@@ -48,6 +50,8 @@ def pages() -> dict[str, str]:
     made["contract/topics.md"] = _topics_page()
     made["settings.md"] = _settings_page()
     made["acls.md"] = acls_page(GENERATED)
+    made["contract/openapi.json"] = _json(openapi())
+    made["api.md"] = api_page(GENERATED)
     return made
 
 

@@ -45,6 +45,7 @@ else:
 
 __all__ = ["BundlesAddress", "KafkaSettings", "ModelSettings", "OperationsSettings", "PrivacySettings"]
 __all__ += [
+    "GatewaySettings",
     "RedisSettings",
     "ReplaySettings",
     "ServingSettings",
@@ -366,6 +367,28 @@ class ReplaySettings(_Section):
     batch_events: int = Field(default=200, ge=1, description="Most events packed into one record.")
 
 
+class GatewaySettings(_Section):
+    """The front door: HTTP for whoever does not speak Kafka (docs/api.md)."""
+
+    host: str = Field(default="127.0.0.1", description="Address that HTTP listens on.")
+    needs_keys: bool | None = Field(
+        default=None, description="Refuse who has no key, also while there is none. Default: unless host is loopback."
+    )
+    port: int = Field(default=8080, ge=0, le=65535, description="Port of the same; 0 takes a free one and logs it.")
+    max_body_bytes: int = Field(default=5_000_000, ge=1_000, description="Largest body of a request that is no stream.")
+    max_waiting: int = Field(default=1_000, ge=1, description="Most requests under way; more are answered 503.")
+    deadline_ms: int = Field(default=2_000, ge=10, description="How long an answer is waited for, unless told.")
+    rate_per_s: float | None = Field(
+        default=None, gt=0, description="Most calls a second of each key; an event is one."
+    )
+    burst: float = Field(default=1_000.0, ge=1, description="How many at once, with rate_per_s.")
+    cors_origins: tuple[str, ...] = Field(default=(), description="Origins whose pages may call; * is any.")
+    token_secret: SecretStr | None = Field(
+        default=None, description="By which tokens of browsers are signed: 32 bytes or more. Equal in all gateways."
+    )
+    token_secret_file: Path | None = Field(default=None, description="File with that alone.")
+
+
 class OperationsSettings(_Section):
     """What every worker has: health, metrics, logs."""
 
@@ -447,6 +470,7 @@ class Settings(BaseSettings):
     trainer: TrainerSettings = TrainerSettings()
     serving: ServingSettings = ServingSettings()
     replay: ReplaySettings = ReplaySettings()
+    gateway: GatewaySettings = GatewaySettings()
     operations: OperationsSettings = OperationsSettings()
     privacy: PrivacySettings = PrivacySettings()
     signing: SigningSettings = SigningSettings()

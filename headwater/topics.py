@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 __all__ = [
+    "API_KEYS",
     "AUDIT",
     "CONSENTS",
     "DEAD_LETTERS",
@@ -176,10 +177,23 @@ AUDIT = Topic(
     made_when_used=True,
 )
 
+API_KEYS = Topic(
+    "api-keys",
+    "key_id",
+    1,
+    -1,
+    "compact",
+    "ApiKey: scopes and argon2id hash; null revokes it",
+    "operators",
+    "gateway",
+    TOMBSTONES_KEPT,
+    made_when_used=True,
+)
+
 TOPICS = (
     EVENTS, ITEMS, USERS, SURFACES, IDENTITIES, REQUESTS, RECOMMENDATIONS,
     EXAMPLES, LEARNING, MODEL, MODEL_DELTAS, ERASURES, DEAD_LETTERS, AUDIT,
-    CONSENTS,
+    CONSENTS, API_KEYS,
 )  # fmt: skip
 
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from console.local.addresses import Addresses, Servers
     from console.local.supervisor import Supervisor
+    from headwater.settings import Settings
 
+GATEWAY = "gateway"
 USUAL_PORTS = (9092, 6379)
 """Where clients look for Kafka and Redis unless told otherwise; taken when free."""
 
@@ -68,12 +70,12 @@ def command(
     out.print(f"Starting in {data} ...")
     supervisor = Supervisor(
         data,
-        servers.settings,
+        with_gateway_port(servers.settings),
         embedded_kafka=servers.embedded_kafka,
         embedded_redis=servers.embedded_redis,
         say=lambda line: out.print(line, style="yellow", markup=False),
         ports=(usual_port(USUAL_PORTS[0]), usual_port(USUAL_PORTS[1])),
-        names=() if servers_only else WORKERS,
+        names=() if servers_only else (*WORKERS, GATEWAY),
     )
     with stopping_signals(), supervisor:
         try:
@@ -125,7 +127,21 @@ def _addresses(supervisor: Supervisor, servers: Servers) -> Addresses:
         checkpoints=str(settings.trainer.directory),
         workers={name: worker.url for name, worker in supervisor.workers.items()},
         shards=settings.redis.shards,
+        gateway=_http(supervisor),
     )
+
+
+def with_gateway_port(settings: Settings) -> Settings:
+    """The gateway's port where it is free, else another: known before it starts, and kept when it starts again."""
+    from embedded import free_port
+
+    port = usual_port(settings.gateway.port) or free_port()
+    return settings.model_copy(update={"gateway": settings.gateway.model_copy(update={"port": port})})
+
+
+def _http(supervisor: Supervisor) -> str:
+    own = supervisor.settings.gateway
+    return f"http://{own.host}:{own.port}" if GATEWAY in supervisor.workers else ""
 
 
 def usual_port(port: int) -> int:
@@ -156,6 +172,8 @@ def _print_addresses(out: Console, supervisor: Supervisor, servers: Servers) -> 
     table.add_row("Redis", url.rpartition("@")[2] + ("  [dim](embedded)" if servers.embedded_redis else ""))
     table.add_row("send", f"{topic_name(EVENTS, prefix)}, {topic_name(ITEMS, prefix)}, {topic_name(REQUESTS, prefix)}")
     table.add_row("receive", topic_name(RECOMMENDATIONS, prefix))
+    if http := _http(supervisor):
+        table.add_row("HTTP", f"{http}/v1/events, /v1/recommendations  [dim]({http}/openapi.json)")
     for name, worker in supervisor.workers.items():
         table.add_row(name, f"{worker.url}/metrics")
     table.add_row("logs", str(supervisor.logs))

@@ -34,7 +34,7 @@ FILE_NAME = "addresses.json"
 @dataclass(frozen=True)
 class Addresses:
     """What a running `headwater up` listens on. `workers` is worker name -> URL of its /metrics, /healthz, /readyz;
-    `shards` are those of its store.
+    `shards` are those of its store; `gateway` is where HTTP is spoken.
     """
 
     pid: int
@@ -48,6 +48,7 @@ class Addresses:
     checkpoints: str
     workers: dict[str, str] = field(default_factory=dict)
     shards: int = 1
+    gateway: str = ""
 
     def serves(self, settings: Settings) -> bool:
         """Whether these workers are those of the world that the settings name."""

@@ -18,7 +18,7 @@ MOST_UNSENT = 10_000
 """Records that Kafka has not acknowledged yet."""
 
 
-def send_records(kafka: KafkaSettings, topic: Topic, records: Iterable[tuple[bytes | None, bytes]]) -> None:
+def send_records(kafka: KafkaSettings, topic: Topic, records: Iterable[tuple[bytes | None, bytes | None]]) -> None:
     """Write records, key and value of each; returns when Kafka has them all.
 
     Raises

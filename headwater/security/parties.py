@@ -10,7 +10,18 @@ from dataclasses import dataclass
 
 from headwater.topics import EVENTS, TOPICS, Topic, topic_name
 
-__all__ = ["DOCTOR", "OPERATOR", "PARTIES", "PRODUCER", "REPLAY", "REQUESTER", "SERVING", "STREAMS", "TRAINER"]
+__all__ = [
+    "DOCTOR",
+    "GATEWAY",
+    "OPERATOR",
+    "PARTIES",
+    "PRODUCER",
+    "REPLAY",
+    "REQUESTER",
+    "SERVING",
+    "STREAMS",
+    "TRAINER",
+]
 __all__ += ["Party", "Right", "kafka_rights", "redis_rules", "topics_of"]
 
 
@@ -71,6 +82,7 @@ TRAINER = Party("trainer", "the trainer", ("trainer", "workers"), ("trainer",), 
 SERVING = Party("serving", "the serving worker", ("serving", "workers"), ("serving",), store=(*CONNECT, *READ))
 PRODUCER = Party("producer", "an app that sends: `Client.track`, `put_items`, `put_users`, `identify`", ("apps",))
 REQUESTER = Party("requester", "an app that asks: `Client.recommend`, `Client.recommendations`", ("asking apps",))
+GATEWAY = Party("gateway", "the gateway", ("gateway", "apps", "asking apps"))
 DOCTOR = Party(
     "doctor", "commands that look: `doctor`, `topics`, `tail`, `audit`, `dead-letters list`", ("doctor",),
     watches=("streams", "trainer", "serving", "redrive"), reads_all=True, store=(*CONNECT, *READ, "scan"),
@@ -84,7 +96,7 @@ OPERATOR = Party(
 )  # fmt: skip
 REPLAY = Party("replay", "`headwater replay` and `explain` of what the topics hold", ("replay",), reads_all=True)
 
-PARTIES = (STREAMS, TRAINER, SERVING, PRODUCER, REQUESTER, DOCTOR, OPERATOR, REPLAY)
+PARTIES = (STREAMS, TRAINER, SERVING, PRODUCER, REQUESTER, GATEWAY, DOCTOR, OPERATOR, REPLAY)
 
 
 @dataclass(frozen=True, order=True)

@@ -25,7 +25,7 @@ from streams.features.store import FeatureStore
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-WORKERS = {"streams", "trainer", "serving"}
+WORKERS = {"streams", "trainer", "serving", "gateway"}
 ONCE = {"access", "topics"}
 """What ends when it has done its work."""
 
@@ -67,7 +67,7 @@ def test_workers_start_what_exists_with_settings_that_exist(name: str) -> None:
 
 
 def test_each_part_logs_in_as_itself_with_a_password_from_a_secret() -> None:
-    for name in ("streams", "trainer", "serving", "topics"):
+    for name in (*WORKERS, "topics"):
         said = SERVICES[name]["environment"]
         user = "operator" if name == "topics" else name
         assert said["HEADWATER_KAFKA__SASL_USERNAME"] == user

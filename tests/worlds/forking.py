@@ -31,6 +31,7 @@ AHEAD = {
     "streams.worker": ("faust.app", "faust.transport.drivers.aiokafka", "uvloop", *CLIENTS),
     "serving.worker": ("numba", "numpy", *CLIENTS),
     "trainer.worker": LEARNING,
+    "gateway.worker": ("uvicorn", "starlette.applications", "uvloop", *CLIENTS),
     "console": LEARNING,
 }
 """Program -> libraries."""

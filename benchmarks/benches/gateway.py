@@ -1,0 +1,101 @@
+"""What HTTP adds to the SDK's own request, and what lines of events cost: the gateway beside the Client, in turns."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from benchmarks.ruler import Bar, Beside, Row, Setup
+from benchmarks.ruler.turns import cpu_seconds
+from benchmarks.ruler.worlds import fill, world
+from console.commands.up import GATEWAY, with_gateway_port
+from console.local.supervisor import WORKERS, Supervisor
+from headwater import Client
+from headwater.settings import load_settings
+
+ITEMS, USERS = 1700, 900
+REQUESTS_PER_S, EVENTS_PER_S = 100, 1_000
+LINES = 100
+"""In one piece of the body: a tracker's queue is sent on ten times a second."""
+
+
+def measured(setup: Setup) -> list[Row]:
+    """One caller at 100 requests a second, by the SDK and over HTTP turn by turn; then 1,000 events a second."""
+    seconds = setup.pick(10.0, 1.0)
+    port = with_gateway_port(load_settings()).gateway.port
+    sdk, front = [], []
+    with world(setup, (*WORKERS, GATEWAY), gateway={"port": port}, serving={"exposures": False}) as made:
+        fill(made, items=ITEMS, events=setup.pick(10_000, 500), users=USERS)
+        with Client(settings=made.settings.kafka) as client, _connection(made) as connection:
+            for _ in range(setup.turns):
+                sdk.append(_seconds(seconds, lambda number: client.recommend(_user(number), k=10)))
+                front.append(_seconds(seconds, lambda number: _asked(connection, number)))
+            busy = [_core(made, connection, seconds) for _ in range(setup.few)]
+    rows = []
+    for name, quantile, bar in (("p50", 0.5, 2.0), ("p99", 0.99, 5.0)):
+        ours, own = ([1000 * float(np.quantile(turn, quantile)) for turn in turns] for turns in (front, sdk))
+        rows.append(Row(f"a request at 100/s, {name}", "ms", "less", ours, [Beside("the SDK", "own", own)]))
+        added = [one - other for one, other in zip(ours, own, strict=True)]
+        rows.append(Row(f"what HTTP adds, {name}", "ms", "less", added, [], [Bar(bar)]))
+    rows.append(Row("1,000 events/s in lines", "of a core", "less", busy, [], [Bar(0.4)]))
+    return rows
+
+
+def _user(number: int) -> str:
+    return f"user-{number % USERS}"
+
+
+@contextlib.contextmanager
+def _connection(made: Supervisor) -> Iterator[http.client.HTTPConnection]:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", made.settings.gateway.port, timeout=30)) as one:
+        yield one
+
+
+def _asked(connection: http.client.HTTPConnection, number: int) -> Any:
+    connection.request("GET", f"/v1/users/{_user(number)}/recommendations?k=10")
+    answer = connection.getresponse()
+    body = answer.read()
+    assert answer.status == 200, body
+    return json.loads(body)
+
+
+def _seconds(seconds: float, ask: Callable[[int], object]) -> list[float]:
+    """Each request's own, from when it was due."""
+    found, began = [], time.perf_counter()
+    for number in range(int(seconds * REQUESTS_PER_S)):
+        due = began + number / REQUESTS_PER_S
+        time.sleep(max(0.0, due - time.perf_counter()))
+        ask(number)
+        found.append(time.perf_counter() - due)
+    return found
+
+
+def _core(made: Supervisor, connection: http.client.HTTPConnection, seconds: float) -> float:
+    """Share of a core that the gateway takes while lines come at a steady rate."""
+    pid = made.workers[GATEWAY].pid
+    assert pid is not None
+    before, began = cpu_seconds(pid), time.perf_counter()
+    headers = {"content-type": "application/x-ndjson", "transfer-encoding": "chunked"}
+    connection.request("POST", "/v1/events", _lines(seconds, began), headers, encode_chunked=True)
+    answer = connection.getresponse()
+    told = json.loads(answer.read())
+    assert told.get("accepted") == int(seconds * EVENTS_PER_S), told
+    return (cpu_seconds(pid) - before) / (time.perf_counter() - began)
+
+
+def _lines(seconds: float, began: float) -> Iterator[bytes]:
+    for piece in range(int(seconds * EVENTS_PER_S / LINES)):
+        time.sleep(max(0.0, began + piece * LINES / EVENTS_PER_S - time.perf_counter()))
+        yield b"".join(
+            json.dumps(
+                {"user_id": _user(n), "item_id": f"item-{n % ITEMS}", "type": "view", "session_id": f"s-{n % 97}"}
+            ).encode()
+            + b"\n"
+            for n in range(piece * LINES, (piece + 1) * LINES)
+        )

@@ -1,0 +1,214 @@
+"""Who may do what at the front door: API keys as the topic `api-keys` tells them, tokens of browsers, rates.
+
+Before: a request's credentials. After: a `Caller`, or a `Denied` with the status to answer. A key is looked up by
+its id and checked against its argon2id hash once; after that by a digest of it in memory, until its record changes.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gateway.api_keys import ADMIN, PRODUCE, RECOMMEND, ApiKey, key_id_of, opens, read_key
+from gateway.tokens import Speaker, read_speaker
+from headwater.errors import HeadwaterError, InvalidMessage
+from headwater.events import now_ms
+from headwater.kafka import consumer, read_topic
+from headwater.security.secrets import read_secret
+from headwater.settings import GatewaySettings, KafkaSettings
+from headwater.topics import API_KEYS, topic_name
+
+__all__ = ["Caller", "Denied", "Keys", "RateLimits", "credentials_of"]
+
+MOST_CALLERS = 10_000
+"""Of whom a rate is remembered at once; the one that was silent longest is forgotten first."""
+
+WAIT_S = 0.5
+
+
+class Denied(Exception):
+    """Why nothing is done. `status`: 401, 403 or 429."""
+
+    def __init__(self, status: int, code: str, text: str, retry_after_s: float | None = None) -> None:
+        super().__init__(text)
+        self.status, self.code, self.retry_after_s = status, code, retry_after_s
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks.
+
+    Fields
+        name: for rates and metrics: a key's id, or the address of who needs none.
+        scopes: what it may do.
+        user_id: the only one that it may speak for; None: any.
+    """
+
+    name: str
+    scopes: frozenset[str]
+    user_id: str | None = None
+
+    def may(self, scope: str) -> None:
+        """Raises Denied."""
+        if scope not in self.scopes:
+            raise Denied(
+                403, "scope", f"this key may not {scope}: it may {', '.join(sorted(self.scopes)) or 'nothing'}"
+            )
+
+    def speaks_for(self, user_id: str | None) -> None:
+        """Raises Denied where it may not."""
+        if self.user_id is not None and user_id != self.user_id:
+            raise Denied(403, "user", "this token speaks for another user: ask your server for one of this user")
+
+
+class Keys:
+    """All keys, as the topic tells them now. `follow` in a thread of its own; `caller` from any.
+
+    Parameters
+        needed: whether nobody may do anything without a key, also while there is none.
+    """
+
+    def __init__(self, kafka: KafkaSettings, settings: GatewaySettings, *, needed: bool) -> None:
+        self._kafka = kafka
+        self._needed = needed
+        secret = read_secret("gateway", settings, "token_secret")
+        self._secret = None if secret is None else secret.encode()
+        self._kept: dict[str, ApiKey] = {}
+        self._known: dict[bytes, ApiKey] = {}
+        self._lock = threading.Lock()
+        self.ignored = 0
+        """Records of the topic that say nothing of a key."""
+
+    @property
+    def count(self) -> int:
+        return len(self._kept)
+
+    @property
+    def token_secret(self) -> bytes | None:
+        return self._secret
+
+    def load(self) -> None:
+        """Read all that there is. Raises Unavailable."""
+        for record in read_topic(self._kafka, API_KEYS, missing_ok=True):
+            self._take(record)
+
+    def follow(self, stopping: threading.Event) -> None:
+        """Hear of every change at once, until told to stop."""
+        name = topic_name(API_KEYS, self._kafka.prefix)
+        opened = consumer(self._kafka, auto_offset_reset="earliest")
+        try:
+            from kafka import TopicPartition
+
+            opened.assign([TopicPartition(name, 0)])
+            opened.seek_to_beginning()
+            while not stopping.is_set():
+                for records in opened.poll(timeout_ms=round(WAIT_S * 1000)).values():
+                    for record in records:
+                        self._take(record)
+        finally:
+            opened.close()
+
+    def _take(self, record: object) -> None:
+        at = f"{API_KEYS.name}[{record.partition}]@{record.offset}"  # type: ignore[attr-defined]
+        try:
+            key_id, kept = read_key(record.key, record.value, at)  # type: ignore[attr-defined]
+        except (InvalidMessage, HeadwaterError):
+            self.ignored += 1
+            return
+        with self._lock:
+            self._known = {digest: one for digest, one in self._known.items() if one.key_id != key_id}
+            if kept is None:
+                self._kept.pop(key_id, None)
+            else:
+                self._kept[key_id] = kept
+
+    def known(self, credentials: str | None, address: str) -> Caller | None:
+        """Who asks, where that is known without a slow hash; None: ask `caller`.
+
+        Raises
+            Denied: nobody that may.
+        """
+        if credentials is None:
+            if self._needed or self._kept:
+                raise Denied(401, "no_key", "send a key: `Authorization: Bearer hw_...` (`headwater keys create`)")
+            return Caller(address, frozenset((PRODUCE, RECOMMEND, ADMIN)))
+        if credentials.startswith("hwt_"):
+            return self._browser(credentials)
+        kept = self._known.get(hashlib.sha256(credentials.encode()).digest())
+        return None if kept is None else self._as_caller(kept)
+
+    def caller(self, credentials: str) -> Caller:
+        """As `known`, for a key that has not been seen before: about 20 ms. Raises Denied."""
+        kept = self._kept.get(key_id_of(credentials) or "")
+        if kept is None or not opens(kept, credentials):
+            raise Denied(401, "key", "this is no key, or it was revoked: `headwater keys list`")
+        with self._lock:
+            if self._kept.get(kept.key_id) == kept:
+                self._known[hashlib.sha256(credentials.encode()).digest()] = kept
+        return self._as_caller(kept)
+
+    def _as_caller(self, kept: ApiKey) -> Caller:
+        if kept.expires_time is not None and kept.expires_time <= now_ms():
+            raise Denied(401, "expired", "this key has expired: `headwater keys create` makes another")
+        return Caller(kept.key_id, frozenset(kept.scopes))
+
+    def _browser(self, token: str) -> Caller:
+        speaker: Speaker | None = None if self._secret is None else read_speaker(self._secret, token, now_ms())
+        if speaker is None:
+            raise Denied(401, "token", "this token is not ours, or its time is over: ask your server for a new one")
+        name = "browser:" + hashlib.sha256(speaker.user_id.encode()).hexdigest()[:16]
+        return Caller(name, frozenset((PRODUCE, RECOMMEND)), speaker.user_id)
+
+
+def credentials_of(headers: Mapping[str, str], query: Mapping[str, str]) -> str | None:
+    """A key or token: of the Authorization header (Bearer, or the user of Basic, as trackers send it), of X-API-Key, or
+    of `?key=`, for what cannot send headers."""
+    given = headers.get("authorization", "")
+    kind, _, value = given.partition(" ")
+    if kind.lower() == "bearer" and value:
+        return value.strip()
+    if kind.lower() == "basic":
+        try:
+            return base64.b64decode(value, validate=True).decode().partition(":")[0] or None
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+    return headers.get("x-api-key") or query.get("key") or None
+
+
+@dataclass
+class RateLimits:
+    """A token bucket for each caller.
+
+    Parameters
+        per_s: tokens that come back each second; None: no limit.
+        burst: most tokens that a caller can have.
+
+    Source
+        The token bucket of ITU-T I.371 and RFC 2697.
+    """
+
+    per_s: float | None
+    burst: float
+    _left: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
+
+    def take(self, caller: Caller, tokens: float = 1.0) -> None:
+        """Raises Denied (429) where the caller has not so many."""
+        if self.per_s is None:
+            return
+        now = time.monotonic()
+        left, at = self._left.pop(caller.name, (self.burst, now))
+        left = min(self.burst, left + (now - at) * self.per_s)
+        tokens = min(tokens, self.burst)
+        taken = left >= tokens
+        self._left[caller.name] = (left - tokens if taken else left, now)
+        if len(self._left) > MOST_CALLERS:
+            self._left.popitem(last=False)
+        if not taken:
+            wait_s = (tokens - left) / self.per_s
+            raise Denied(429, "rate", f"more than {self.per_s:g} a second (gateway.rate_per_s): wait", wait_s)

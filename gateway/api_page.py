@@ -1,0 +1,62 @@
+"""docs/api.md, made of the table of operations."""
+
+from __future__ import annotations
+
+from gateway.operations import OPERATIONS, Operation
+
+__all__ = ["api_page"]
+
+INTRODUCTION = """# The HTTP API
+
+For whoever does not speak Kafka: the gateway writes to the same topics and reads the same answers as the
+[SDK](../headwater/README.md), keeps nothing, and can run as often as wanted behind a balancer. `headwater up` starts
+one and prints its address; alone it is `python -m gateway.worker` ([settings](settings.md), `gateway.*`). The same as
+[OpenAPI 3.1](contract/openapi.json), which a running one serves at `/openapi.json`.
+
+```console
+curl http://127.0.0.1:8080/v1/events -d '{"user_id": "ann", "item_id": "film-7", "type": "click"}'
+curl 'http://127.0.0.1:8080/v1/users/ann/recommendations?k=5'
+```
+
+- **Her own events.** The answer to an event holds `after` (and a header `headwater-after`, which adds up what the
+  request's held): give it back in a request (`after`, that header, or a cookie `headwater_after`), and the answer
+  knows of the event.
+- **Durable before it answers.** 202 means that Kafka has it; `?wait=no` does not wait, and has no `after`.
+- **Errors** are `{"error": {"code", "message"}}`: 400 what was sent is wrong, 401 and 403 the key, 404, 413 too
+  large, 422 serving refused the request, 429 too often, 503 Kafka is away or too much is under way (both with
+  `retry-after`), 504 no answer in time.
+- **Lines of JSON** (`application/x-ndjson`) are read as they come, without a limit: what stands before a line that is
+  refused is taken, and the error says how many events that were.
+- **Trackers** of the analytics.js kind work by changing their host: `/v1/track`, `/v1/identify`, `/v1/batch`, the key
+  as the user of Basic authentication. Events of the ecommerce specification have their types (Product Viewed: view,
+  Product Clicked: click, Product Added: cart, Order Completed: purchase of each product, Product List Viewed:
+  impression); others keep their name, written small. What names no item is ignored, and the answer says so.
+
+## Keys
+
+On loopback, and as long as there is no key, nobody is asked for one. `headwater keys create NAME --scope
+produce,recommend` prints a key once (what is kept is its argon2id hash, on the topic `api-keys`); `list`, `rotate`
+and `revoke` do what they say, in every gateway at once, and stand in the audit log. Send it as `Authorization: Bearer
+hw_...`, as `X-API-Key`, as the user of Basic, or as `?key=` where nothing else can be sent. Scopes: `produce`
+(events, links), `recommend`, `admin` (items, users, erasure, tokens). Listening on another address than loopback
+takes keys, or `gateway.needs_keys = false`.
+
+A page must not hold a key. Its server asks `POST /v1/tokens` (scope admin; `gateway.token_secret`) for a token of one
+user, for an hour unless told; with that the browser tracks and asks for this user alone. `gateway.cors_origins` says
+which pages may.
+
+## Operations
+"""
+
+
+def api_page(generated: str) -> str:
+    """The page. `generated`: where it comes from."""
+    lines = [f"<!-- {generated} -->", INTRODUCTION]
+    lines += ["| | | scope | |", "|---|---|---|---|"]
+    lines += [f"| {one.method} | `{one.path}` | {one.scope or ''} | {_says(one)} |" for one in OPERATIONS]
+    return "\n".join(lines) + "\n"
+
+
+def _says(one: Operation) -> str:
+    queries = "; ".join(f"`{name}`: {says}" for name, _, says in one.query)
+    return f"{one.says}{f' {queries}' if queries else ''}"

@@ -1,0 +1,153 @@
+"""The ASGI app: who asks, whether they may, how it ended. The rest is `gateway.doors`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.access import Caller, Denied, Keys, credentials_of
+from gateway.backend import Full
+from gateway.bodies import TooLarge
+from gateway.doors import AFTER_HEADER, Doors, RefusedLine, answer
+from gateway.operations import OPERATIONS, Operation
+from headwater.errors import (
+    DeadlineExceeded,
+    HeadwaterError,
+    InvalidMessage,
+    RequestRefused,
+    Unavailable,
+)
+from headwater.settings import GatewaySettings
+
+__all__ = ["GatewayMetrics", "make_app"]
+
+NOBODY = Caller("", frozenset())
+BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+RETRY_S = 1
+
+
+class GatewayMetrics:
+    """Into the worker's registry."""
+
+    def __init__(self, registry: CollectorRegistry, waiting: Callable[[], float]) -> None:
+        self.answered = Counter(
+            "headwater_gateway_requests",
+            "Requests, by operation and status.",
+            ["operation", "status"],
+            registry=registry,
+        )
+        self.seconds = Histogram(
+            "headwater_gateway_seconds", "From a request to its answer.", ["operation"], buckets=BUCKETS_S,
+            registry=registry,
+        )  # fmt: skip
+        Gauge("headwater_gateway_waiting", "Requests under way.", registry=registry).set_function(waiting)
+
+
+def make_app(doors: Doors, keys: Keys, metrics: GatewayMetrics, settings: GatewaySettings) -> Starlette:
+    """All routes of the table. Errors of whatever kind are answers; none ends the process."""
+    routes = [
+        Route(one.path, _endpoint(one, getattr(doors, one.name), keys, metrics), methods=[one.method])
+        for one in OPERATIONS
+    ]
+    middleware = []
+    if settings.cors_origins:
+        middleware = [
+            Middleware(
+                CORSMiddleware,
+                allow_origins=list(settings.cors_origins),
+                allow_methods=["GET", "POST", "PUT", "DELETE"],
+                allow_headers=["authorization", "content-type", "x-api-key", AFTER_HEADER],
+                expose_headers=[AFTER_HEADER],
+            )
+        ]
+    return Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: _not_here})
+
+
+Call = Callable[[HttpRequest, Caller], Awaitable[Response]]
+
+
+def _endpoint(one: Operation, call: Call, keys: Keys, metrics: GatewayMetrics) -> Any:
+    async def endpoint(request: HttpRequest) -> Response:
+        began_s = time.perf_counter()
+        try:
+            caller = NOBODY if one.scope is None else await _caller(request, keys)
+            if one.scope is not None:
+                caller.may(one.scope)
+            found = await call(request, caller)
+        except ClientDisconnect:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever went wrong is an answer, and counted
+            found = refusal(error)
+        metrics.answered.labels(one.name, found.status_code).inc()
+        metrics.seconds.labels(one.name).observe(time.perf_counter() - began_s)
+        return found
+
+    return endpoint
+
+
+async def _caller(request: HttpRequest, keys: Keys) -> Caller:
+    credentials = credentials_of(request.headers, request.query_params)
+    address = request.client.host if request.client else ""
+    known = keys.known(credentials, address)
+    if known is None:
+        assert credentials is not None
+        known = await run_in_threadpool(keys.caller, credentials)
+    return known
+
+
+def refusal(error: Exception, accepted: int | None = None) -> Response:
+    """The answer that an error becomes. `accepted`: events that were taken before it."""
+    if isinstance(error, RefusedLine):
+        return refusal(error.error, error.accepted)
+    headers: dict[str, str] = {}
+    if isinstance(error, Denied):
+        status, code = error.status, error.code
+        if error.retry_after_s is not None:
+            headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+        if status == 401:
+            headers["www-authenticate"] = "Bearer"
+    elif isinstance(error, TooLarge):
+        status, code = 413, "too_large"
+    elif isinstance(error, InvalidMessage):
+        status, code = 400, error.reason
+    elif isinstance(error, RequestRefused):
+        status, code = 422, error.code
+    elif isinstance(error, DeadlineExceeded):
+        status, code = 504, "deadline"
+    elif isinstance(error, Unavailable | Full):
+        status, code = 503, "full" if isinstance(error, Full) else "unavailable"
+        headers["retry-after"] = str(RETRY_S)
+    elif isinstance(error, HeadwaterError):
+        status, code = 503, "unavailable"
+    else:
+        import logging
+
+        logging.getLogger("headwater").error("a request failed", exc_info=error)
+        status, code = 500, "fault"
+    text = str(error) if status != 500 else "a fault of the gateway: its log tells more"
+    told: dict[str, Any] = {"code": code, "message": text}
+    if accepted is not None:
+        told["accepted"] = accepted
+    found = answer({"error": told}, status)
+    found.headers.update(headers)
+    return found
+
+
+async def _not_here(_: HttpRequest, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    text = "no such path: /openapi.json tells which there are" if error.status_code == 404 else str(error.detail)
+    body = {"error": {"code": str(error.detail).lower().replace(" ", "_"), "message": text}}
+    return Response(orjson.dumps(body), error.status_code, error.headers, "application/json")

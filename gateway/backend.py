@@ -1,0 +1,151 @@
+"""What is behind the door: the SDK's Client, called from threads, its handles waited for by asyncio.
+
+Before: decoded bodies. After: Kafka, and the answers of serving workers. Bounded: what is over `gateway.max_waiting` is
+refused at once, so that a slow Kafka makes no queue that nobody can see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+from headwater.client import Client, Delivery, Position
+from headwater.errors import HeadwaterError, InvalidMessage, Unavailable
+from headwater.events import Event
+from headwater.recommendations import Recommendation
+from headwater.settings import GatewaySettings
+
+__all__ = ["Backend", "Full"]
+
+Answer = TypeVar("Answer")
+
+THREADS = 16
+LONGEST_MS = 60_000
+RECEIPTS = 10_000
+"""Of how many answers the receipt is remembered, newest first."""
+
+
+class Full(HeadwaterError):
+    """As much is under way as may be."""
+
+
+class Backend:
+    """One Client. All methods but the constructor are called from one event loop.
+
+    Raises
+        Unavailable: no Kafka answers.
+    """
+
+    def __init__(self, client: Client, settings: GatewaySettings) -> None:
+        self._client = client
+        self._settings = settings
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="gateway")
+        self._receipts: OrderedDict[str, Recommendation] = OrderedDict()
+        self.waiting = 0
+        self.idle = asyncio.Event()
+        self.changed: dict[str, set[asyncio.Event]] = {}
+        """User -> set when an event of theirs has come through here."""
+
+    @contextlib.contextmanager
+    def _room(self) -> Iterator[None]:
+        if self.waiting >= self._settings.max_waiting:
+            raise Full(f"{self.waiting} requests are under way (gateway.max_waiting): come again")
+        self.waiting += 1
+        self.idle.clear()
+        try:
+            yield
+        finally:
+            self.waiting -= 1
+            if not self.waiting:
+                self.idle.set()
+
+    async def _call(self, call: Callable[[], Answer]) -> Answer:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    async def track(self, events: Iterable[Event]) -> Delivery:
+        """Hand events over; they are not acknowledged yet. Raises InvalidMessage, Unavailable, Full."""
+        events = list(events)
+        with self._room():
+            delivery = await self._call(partial(self._client.track_many, events))
+        for user in {event.user_id for event in events} & self.changed.keys():
+            for one in self.changed[user]:
+                one.set()
+        return delivery
+
+    async def send(self, verb: str, *given: Any) -> list[Position]:
+        """Call one of the Client's verbs that send records, and wait until Kafka has them.
+
+        Raises
+            InvalidMessage, Unavailable, Full.
+        """
+        with self._room():
+            sent = await self._call(partial(getattr(self._client, verb), *given))
+            return await self.acknowledged(sent.records if isinstance(sent, Delivery) else [sent])
+
+    async def identify(self, user_id: Any, was: Any, fields: Mapping[str, Any]) -> Position:
+        """Link two ids, and wait until Kafka has it. Raises InvalidMessage, Unavailable, Full."""
+        with self._room():
+            sent = await self._call(lambda: self._client.identify(user_id, was, **fields))
+            return await asyncio.wrap_future(sent)
+
+    async def acknowledged(self, records: Iterable[Any]) -> list[Position]:
+        """Wait for handles. Raises what they hold."""
+        return list(await asyncio.gather(*(asyncio.wrap_future(one) for one in records)))
+
+    async def recommend(self, fields: Mapping[str, Any]) -> Recommendation:
+        """Ask a serving worker and wait for its answer.
+
+        Parameters
+            fields: of Request; `after` and `after_identities` by partition.
+
+        Raises
+            InvalidMessage, Unavailable, DeadlineExceeded, RequestRefused, Full.
+        """
+        asked = {name: value for name, value in fields.items() if value is not None}
+        deadline_ms = asked.pop("deadline_ms", self._settings.deadline_ms)
+        if type(deadline_ms) is not int or not 0 < deadline_ms <= LONGEST_MS:
+            raise InvalidMessage("schema", f"deadline_ms: {deadline_ms!r:.40} is not 1 to {LONGEST_MS:,} milliseconds")
+        user_id, k = asked.pop("user_id", None), asked.pop("k", None)
+        with self._room():
+            answer = await self._call(lambda: self._client.recommend_async(user_id, k, deadline_ms / 1000, **asked))
+            found = await asyncio.wrap_future(answer)
+        self._receipts[found.request_id] = found
+        while len(self._receipts) > RECEIPTS:
+            self._receipts.popitem(last=False)
+        return found
+
+    def answered(self, request_id: str) -> Recommendation | None:
+        """An answer that went out through this process, while it is remembered."""
+        return self._receipts.get(request_id)
+
+    @contextlib.contextmanager
+    def watching(self, user_id: str | None) -> Iterator[asyncio.Event]:
+        """An event that is set whenever one of this user comes through here."""
+        changed = asyncio.Event()
+        if user_id is None:
+            yield changed
+            return
+        watchers = self.changed.setdefault(user_id, set())
+        watchers.add(changed)
+        try:
+            yield changed
+        finally:
+            watchers.discard(changed)
+            if not watchers:
+                self.changed.pop(user_id, None)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait until nothing is under way. Raises TimeoutError, Unavailable."""
+        if self.waiting:
+            await asyncio.wait_for(self.idle.wait(), timeout_s)
+        await self._call(partial(self._client.flush, timeout_s))
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        with contextlib.suppress(Unavailable):
+            self._client.close()

@@ -1,0 +1,348 @@
+"""What each operation does: from an HTTP request to a call of the backend, and back.
+
+Before: `gateway.app`, which has found out who asks. After: `gateway.backend`. Errors are raised as they are, and become
+statuses in one place (`gateway.app`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request as HttpRequest
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+
+from gateway.access import Caller, Denied, Keys, RateLimits
+from gateway.backend import Backend
+from gateway.bodies import is_stream, json_body, json_lines
+from gateway.openapi import document
+from gateway.tokens import After, Speaker, signed
+from gateway.tracking import TrackerSays, read_call
+from headwater.errors import HeadwaterError, InvalidMessage
+from headwater.events import Event, now_ms
+from headwater.process import Operations
+from headwater.recommendations import Recommendation
+from headwater.settings import GatewaySettings
+from headwater.wire import encode, validated
+
+__all__ = ["AFTER_COOKIE", "AFTER_HEADER", "Doors", "RefusedLine", "answer"]
+
+AFTER_HEADER = "headwater-after"
+AFTER_COOKIE = "headwater_after"
+BATCH = 500
+"""Lines of a stream that are handed over together."""
+MOST_CALLS = 1_000
+"""In one batch of a tracker."""
+LEAST_EVERY_MS, EVERY_MS = 500, 2_000
+MAX_TTL_S = 86_400
+Link = tuple[Any, Any, dict[str, Any]]
+"""user_id, was, and the other fields of an Identity."""
+ASKED = ("k", "surface", "context_item", "after")
+
+
+class RefusedLine(Exception):
+    """Why a stream ended before its end, and how many events were taken until then."""
+
+    def __init__(self, error: Exception, accepted: int) -> None:
+        super().__init__(str(error))
+        self.error, self.accepted = error, accepted
+
+
+def answer(body: Any, status: int = 200) -> Response:
+    """A body as JSON."""
+    return Response(orjson.dumps(body), status, media_type="application/json")
+
+
+class Doors:
+    """One method for each operation of the table."""
+
+    def __init__(
+        self, backend: Backend, keys: Keys, rates: RateLimits, operations: Operations, settings: GatewaySettings
+    ) -> None:
+        self._backend = backend
+        self._keys = keys
+        self._rates = rates
+        self._operations = operations
+        self._settings = settings
+
+    async def events(self, request: HttpRequest, caller: Caller) -> Response:
+        """POST /v1/events"""
+        waits = request.query_params.get("wait", "acked")
+        if waits not in ("acked", "no"):
+            raise InvalidMessage("schema", f"wait: {waits!r:.20} is neither acked nor no")
+        if is_stream(request):
+            return await self._lines(request, caller)
+        body = await json_body(request, self._settings.max_body_bytes)
+        given = body if isinstance(body, list) else [body]
+        events = [_event(one, caller, f"event {place}") for place, one in enumerate(given)]
+        self._rates.take(caller, max(1, len(events)))
+        return await self._told(request, events, wait=waits == "acked")
+
+    async def _told(self, request: HttpRequest, events: list[Event], *, wait: bool = True, **more: Any) -> Response:
+        delivery = await self._backend.track(events)
+        body: dict[str, Any] = {"accepted": len(events), **more}
+        if not wait:
+            return answer(body, 202)
+        return _accepted(request, body, await self._backend.acknowledged(delivery.records))
+
+    async def _lines(self, request: HttpRequest, caller: Caller) -> Response:
+        """What comes before a line that is refused is taken, and the answer says how much that was."""
+        accepted, sent, some = 0, list[Any](), list[Event]()
+        refused: HeadwaterError | Denied | None = None
+        lines = json_lines(request)
+        while True:
+            line = None
+            try:
+                line = await anext(lines, None)
+                if line is not None:
+                    some.append(_event(line[1], caller, f"line {line[0]}"))
+            except (HeadwaterError, Denied) as error:
+                refused, line = error, None
+            try:
+                if some and (line is None or len(some) >= BATCH):
+                    self._rates.take(caller, len(some))
+                    sent += (await self._backend.track(some)).records
+                    accepted, some = accepted + len(some), []
+            except (HeadwaterError, Denied) as error:
+                refused, line = error, None
+            if line is None:
+                break
+        positions = await self._backend.acknowledged(sent)
+        if refused is not None:
+            raise RefusedLine(refused, accepted)
+        return _accepted(request, {"accepted": accepted}, positions)
+
+    async def track(self, request: HttpRequest, caller: Caller) -> Response:
+        """POST /v1/track"""
+        body = await json_body(request, self._settings.max_body_bytes)
+        return await self._calls(request, caller, [read_call(body, "track")])
+
+    async def batch(self, request: HttpRequest, caller: Caller) -> Response:
+        """POST /v1/batch"""
+        body = await json_body(request, self._settings.max_body_bytes)
+        calls = body.get("batch") if isinstance(body, dict) else None
+        if not isinstance(calls, list) or len(calls) > MOST_CALLS:
+            raise InvalidMessage("schema", f"batch: give a list of at most {MOST_CALLS:,} calls")
+        return await self._calls(request, caller, [read_call(one) for one in calls])
+
+    async def identify(self, request: HttpRequest, caller: Caller) -> Response:
+        """POST /v1/identify"""
+        body = await json_body(request, self._settings.max_body_bytes)
+        if isinstance(body, dict) and ("userId" in body or "anonymousId" in body):
+            return await self._calls(request, caller, [read_call(body, "identify")])
+        if not isinstance(body, dict):
+            raise InvalidMessage("schema", "give one Identity: user_id and was")
+        self._rates.take(caller)
+        caller.speaks_for(body.get("user_id"))
+        fields = {**body}
+        links: list[Link] = [(fields.pop("user_id", None), fields.pop("was", None), fields)]
+        return _accepted(request, {"accepted": 1}, await self._identified(links))
+
+    async def _identified(self, links: list[Link]) -> list[Any]:
+        return [await self._backend.identify(*link) for link in links]
+
+    async def _calls(self, request: HttpRequest, caller: Caller, calls: list[TrackerSays]) -> Response:
+        events = [_event(one, caller, "event") for told in calls for one in told.events]
+        links: list[Link] = [(one["user_id"], one["was"], {}) for told in calls for one in told.links]
+        users = [one for told in calls for one in told.users]
+        for user in (*(link[0] for link in links), *(one["user_id"] for one in users)):
+            caller.speaks_for(user)
+        self._rates.take(caller, max(1, len(calls)))
+        positions = await self._identified(links)
+        if users:
+            await self._backend.send("put_users", users)
+        if events:
+            positions += await self._backend.acknowledged((await self._backend.track(events)).records)
+        ignored = [told.ignored for told in calls if told.ignored is not None]
+        body: dict[str, Any] = {"accepted": len(events) + len(links) + len(users)}
+        if ignored:
+            body |= {"ignored": len(ignored), "why": sorted(set(ignored))[:5]}
+        return _accepted(request, body, positions)
+
+    async def recommend(self, request: HttpRequest, caller: Caller) -> Response:
+        """POST /v1/recommendations"""
+        body = await json_body(request, self._settings.max_body_bytes)
+        if not isinstance(body, dict):
+            raise InvalidMessage("schema", f"give one Request; this is a {type(body).__name__}")
+        return await self._asked(request, caller, body)
+
+    async def recommend_by_url(self, request: HttpRequest, caller: Caller) -> Response:
+        """GET /v1/users/{user_id}/recommendations"""
+        return await self._asked(request, caller, {"user_id": request.path_params["user_id"], **_query(request)})
+
+    async def similar(self, request: HttpRequest, caller: Caller) -> Response:
+        """GET /v1/items/{item_id}/similar"""
+        asked = {**_query(request), "context_item": request.path_params["item_id"]}
+        if caller.user_id is not None:
+            asked["user_id"] = caller.user_id
+        return await self._asked(request, caller, asked)
+
+    async def _asked(self, request: HttpRequest, caller: Caller, asked: dict[str, Any]) -> Response:
+        self._rates.take(caller)
+        found = await self._backend.recommend(_request(request, caller, asked))
+        return Response(encode(found), media_type="application/json")
+
+    async def stream(self, request: HttpRequest, caller: Caller) -> Response:
+        """GET /v1/recommendations/stream"""
+        asked = {**_query(request), "user_id": request.query_params.get("user_id")}
+        every_ms = _whole(request, "every_ms") or EVERY_MS
+        if every_ms < LEAST_EVERY_MS:
+            raise InvalidMessage("schema", f"every_ms: {every_ms} is less than {LEAST_EVERY_MS}")
+        fields = _request(request, caller, asked)
+        first = await self._backend.recommend(fields)  # what is wrong with the request is said as a status
+        self._rates.take(caller)
+        return StreamingResponse(
+            self._lists(fields, first, caller, every_ms / 1000),
+            media_type="text/event-stream",
+            headers={"cache-control": "no-store", "x-accel-buffering": "no"},
+        )
+
+    async def _lists(
+        self, fields: dict[str, Any], shown: Recommendation, caller: Caller, every_s: float
+    ) -> AsyncIterator[bytes]:
+        yield _sent("list", encode(shown))
+        with self._backend.watching(fields.get("user_id")) as changed:
+            while not self._operations.stopping.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), every_s)
+                changed.clear()
+                try:
+                    self._rates.take(caller)
+                    found = await self._backend.recommend({**fields, "after": None, "after_identities": None})
+                except (HeadwaterError, Denied) as error:
+                    yield _sent("problem", orjson.dumps({"message": str(error)}))
+                    await asyncio.sleep(every_s)
+                    continue
+                if [one.item_id for one in found.items] != [one.item_id for one in shown.items]:
+                    shown = found
+                    yield _sent("list", encode(found))
+                else:
+                    yield b": same\n\n"
+
+    async def receipt(self, request: HttpRequest, caller: Caller) -> Response:
+        """GET /v1/receipts/{request_id}"""
+        found = self._backend.answered(request.path_params["request_id"])
+        if found is None or (caller.user_id is not None and found.user_id != caller.user_id):
+            text = "no answer of this id went out through this process lately: `headwater trace` finds older ones"
+            return answer({"error": {"code": "unknown", "message": text}}, 404)
+        return Response(encode(found.receipt), media_type="application/json")
+
+    async def put_items(self, request: HttpRequest, caller: Caller) -> Response:
+        """PUT /v1/items"""
+        return await self._put(request, caller, "put_items")
+
+    async def put_users(self, request: HttpRequest, caller: Caller) -> Response:
+        """PUT /v1/users"""
+        return await self._put(request, caller, "put_users")
+
+    async def _put(self, request: HttpRequest, caller: Caller, verb: str) -> Response:
+        body = await json_body(request, self._settings.max_body_bytes)
+        given = body if isinstance(body, list) else [body]
+        self._rates.take(caller, max(1, len(given)))
+        return answer({"accepted": len(await self._backend.send(verb, given))}, 202)
+
+    async def remove_item(self, request: HttpRequest, caller: Caller) -> Response:
+        """DELETE /v1/items/{item_id}"""
+        self._rates.take(caller)
+        await self._backend.send("remove_item", request.path_params["item_id"])
+        return answer({"accepted": 1}, 202)
+
+    async def forget_user(self, request: HttpRequest, caller: Caller) -> Response:
+        """DELETE /v1/users/{user_id}"""
+        self._rates.take(caller)
+        await self._backend.send("forget_user", request.path_params["user_id"])
+        return answer({"accepted": 1}, 202)
+
+    async def token(self, request: HttpRequest, caller: Caller) -> Response:
+        """POST /v1/tokens"""
+        self._rates.take(caller)
+        secret = self._keys.token_secret
+        if secret is None:
+            text = "no tokens are given here: set gateway.token_secret, the same in every gateway"
+            return answer({"error": {"code": "no_secret", "message": text}}, 409)
+        body = await json_body(request, self._settings.max_body_bytes)
+        user_id = body.get("user_id") if isinstance(body, dict) else None
+        ttl_s = body.get("ttl_s", 3600) if isinstance(body, dict) else None
+        if not (isinstance(user_id, str) and 0 < len(user_id) <= 256):
+            raise InvalidMessage("schema", "user_id: give the id that the token is for, 1 to 256 characters")
+        if type(ttl_s) is not int or not 0 < ttl_s <= MAX_TTL_S:
+            raise InvalidMessage("schema", f"ttl_s: give whole seconds, 1 to {MAX_TTL_S:,}")
+        speaker = Speaker(user_id, now_ms() + ttl_s * 1000)
+        return answer({"token": signed(secret, speaker), "expires_time": speaker.expires_time})
+
+    async def healthz(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+        """GET /healthz"""
+        return PlainTextResponse("alive\n")
+
+    async def readyz(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+        """GET /readyz"""
+        status = 200 if self._operations.stalled() is None else 503
+        return PlainTextResponse(f"{self._operations.readiness()}\n", status)
+
+    async def metrics(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+        """GET /metrics"""
+        return Response(generate_latest(self._operations.registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def openapi(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+        """GET /openapi.json"""
+        return answer(document())
+
+
+def _event(body: Any, caller: Caller, at: str) -> Event:
+    if caller.user_id is not None and isinstance(body, dict):
+        body.setdefault("user_id", caller.user_id)
+        caller.speaks_for(body["user_id"])
+    return validated(Event, body, at)
+
+
+def _whole(request: HttpRequest, name: str) -> int | None:
+    given = request.query_params.get(name)
+    if given is None:
+        return None
+    if not given.isascii() or not given.isdigit() or len(given) > 9:
+        raise InvalidMessage("schema", f"{name}: {given!r:.20} is no whole number")
+    return int(given)
+
+
+def _query(request: HttpRequest) -> dict[str, Any]:
+    found: dict[str, Any] = {name: request.query_params[name] for name in ASKED if name in request.query_params}
+    if "k" in found:
+        found["k"] = _whole(request, "k")
+    return found
+
+
+def _request(request: HttpRequest, caller: Caller, asked: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a Request, with how far its own events have come: as the body, a header or a cookie tells."""
+    if caller.user_id is not None:
+        caller.speaks_for(asked.setdefault("user_id", caller.user_id))
+        caller.speaks_for(asked.get("was") or caller.user_id)
+    given = asked.get("after")
+    if isinstance(given, str) or given is None:
+        after = After.read(given).merged(_after_of(request))
+        asked["after"] = dict(after.events) or None
+        if after.links:
+            asked["after_identities"] = dict(after.links)
+    return asked
+
+
+def _after_of(request: HttpRequest) -> After:
+    return After.read(request.headers.get(AFTER_HEADER) or request.cookies.get(AFTER_COOKIE))
+
+
+def _accepted(request: HttpRequest, body: dict[str, Any], positions: list[Any]) -> Response:
+    after = After.of(positions)
+    text = after.text()
+    found = answer({**body, "after": text} if text else body, 202)
+    if text:
+        with contextlib.suppress(InvalidMessage):  # what the client kept is of another gateway
+            text = after.merged(_after_of(request)).text()
+        found.headers[AFTER_HEADER] = text
+    return found
+
+
+def _sent(kind: str, data: bytes) -> bytes:
+    return b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"

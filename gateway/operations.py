@@ -1,0 +1,83 @@
+"""The table of what the front door does: paths, who may, what goes in and what comes out.
+
+Routes, `/openapi.json` and docs/api.md are all made of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gateway.api_keys import ADMIN, PRODUCE, RECOMMEND
+
+__all__ = ["OPERATIONS", "Operation"]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One method of one path.
+
+    Fields
+        name: of the method of `gateway.doors.Doors` that does it.
+        scope: that a key needs; None: nobody is asked.
+        says: what it does, in a sentence.
+        takes, gives: names of schemas of `gateway.openapi`; None: no body.
+        query: parameters of the query, with what they mean.
+        status: of an answer that is no error.
+    """
+
+    method: Literal["GET", "POST", "PUT", "DELETE"]
+    path: str
+    name: str
+    scope: Literal["produce", "recommend", "admin"] | None
+    says: str
+    takes: str | None = None
+    gives: str | None = None
+    query: tuple[tuple[str, str, str], ...] = ()
+    status: int = 200
+
+
+K = ("k", "integer", "How many, 1 to 1,000.")
+SURFACE = ("surface", "string", "The place on the page, by its name.")
+CONTEXT_ITEM = ("context_item", "string", "The item on the page.")
+AFTER = ("after", "string", "What an answer to events gave: this answer knows of them.")
+WAIT = ("wait", "string", "acked (the default): answer when Kafka has them; no: at once, without positions.")
+ASKED = (K, SURFACE, CONTEXT_ITEM, AFTER)
+
+OPERATIONS = (
+    Operation("POST", "/v1/events", "events", PRODUCE,
+        "Tell what users did: one Event, a list of them, or lines of JSON (application/x-ndjson) as they come.",
+        "Events", "Accepted", (WAIT,), 202),
+    Operation("POST", "/v1/track", "track", PRODUCE, "An event, as trackers of the Segment kind send it.",
+        "TrackerCall", "Accepted", (), 202),
+    Operation("POST", "/v1/batch", "batch", PRODUCE, "Many calls of such a tracker.", "TrackerBatch", "Accepted",
+        (), 202),
+    Operation("POST", "/v1/identify", "identify", PRODUCE,
+        "Tell that a user is known by another id, too: `user_id` and `was`; or the identify of a tracker.",
+        "Identity", "Accepted", (), 202),
+    Operation("POST", "/v1/recommendations", "recommend", RECOMMEND, "Ask for the best items for somebody, now.",
+        "Asked", "Recommendation"),
+    Operation("GET", "/v1/users/{user_id}/recommendations", "recommend_by_url", RECOMMEND,
+        "The same, for what a URL can say.", None, "Recommendation", ASKED),
+    Operation("GET", "/v1/items/{item_id}/similar", "similar", RECOMMEND, "Items for somebody who looks at this one.",
+        None, "Recommendation", (K, SURFACE)),
+    Operation("GET", "/v1/recommendations/stream", "stream", RECOMMEND,
+        "Server-sent events: a list, and each list that takes its place as the user goes on.", None, "Stream",
+        (("user_id", "string", "Whom for."), *ASKED, ("every_ms", "integer", "Look so often, 500 or more."))),
+    Operation("GET", "/v1/receipts/{request_id}", "receipt", RECOMMEND,
+        "The receipt of an answer that went out through this process lately.", None, "Receipt"),
+    Operation("PUT", "/v1/items", "put_items", ADMIN, "Publish items of the catalogue: one, or a list.", "Items",
+        "Accepted", (), 202),
+    Operation("DELETE", "/v1/items/{item_id}", "remove_item", ADMIN,
+        "Take an item out of the catalogue and out of answers.", None, "Accepted", (), 202),
+    Operation("PUT", "/v1/users", "put_users", ADMIN, "Tell attributes of users: one, or a list.", "Users", "Accepted",
+        (), 202),
+    Operation("DELETE", "/v1/users/{user_id}", "forget_user", ADMIN,
+        "Forget a user, for good: docs/privacy.md says what goes when.", None, "Accepted", (), 202),
+    Operation("POST", "/v1/tokens", "token", ADMIN, "A token by which one user's browser may track and ask.",
+        "TokenAsked", "Token"),
+    Operation("GET", "/healthz", "healthz", None, "Whether the process lives."),
+    Operation("GET", "/readyz", "readyz", None, "Whether it should be sent work."),
+    Operation("GET", "/metrics", "metrics", None, "Prometheus metrics."),
+    Operation("GET", "/openapi.json", "openapi", None, "This table, as OpenAPI 3.1."),
+)  # fmt: skip

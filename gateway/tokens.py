@@ -1,0 +1,113 @@
+"""Two texts that a client keeps and does not read: how far its own events have come, and whom a browser speaks for.
+
+Before: an answer to `POST /v1/events`, or `POST /v1/tokens`. After: the next request. The first is no secret and proves
+nothing: a wrong one makes an answer wait, at most. The second is signed.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from headwater.client import Position
+from headwater.client.outbox import LinkPosition
+from headwater.errors import InvalidMessage
+
+__all__ = ["After", "Speaker", "read_speaker", "signed"]
+
+MAX_TOKEN = 4096
+
+
+def _text(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+
+
+def _bytes(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+class After(NamedTuple):
+    """Positions that an answer's features must include: partition -> offset, of events and of identities."""
+
+    events: Mapping[str, int] = {}
+    links: Mapping[str, int] = {}
+
+    @classmethod
+    def of(cls, positions: Iterable[Position]) -> After:
+        """Of records that Kafka has."""
+        events: dict[str, int] = {}
+        links: dict[str, int] = {}
+        for one in positions:
+            found = links if isinstance(one, LinkPosition) else events
+            found[str(one.partition)] = max(one.offset, found.get(str(one.partition), -1))
+        return cls(events, links)
+
+    @classmethod
+    def read(cls, text: str | None) -> After:
+        """What `text()` wrote; nothing of an empty text.
+
+        Raises
+            InvalidMessage: somebody else wrote it.
+        """
+        if not text:
+            return cls()
+        try:
+            body: Any = orjson.loads(_bytes(text)) if len(text) <= MAX_TOKEN else None
+            events, links = ({str(p): o for p, o in body.get(name, {}).items()} for name in "ei")
+        except (ValueError, binascii.Error, AttributeError):
+            raise InvalidMessage(
+                "schema",
+                "after: is no text of a gateway. Send what an answer to events held, or leave it out.",
+            ) from None
+        return cls(events, links)
+
+    def merged(self, other: After) -> After:
+        """The farther of both, of each partition."""
+
+        def farther(a: Mapping[str, int], b: Mapping[str, int]) -> dict[str, int]:
+            return {one: max(a.get(one, -1), b.get(one, -1)) for one in {**a, **b}}
+
+        return After(farther(self.events, other.events), farther(self.links, other.links))
+
+    def text(self) -> str:
+        """For the client to keep; empty for nothing."""
+        if not (self.events or self.links):
+            return ""
+        return _text(orjson.dumps({"e": self.events, "i": self.links}, option=orjson.OPT_SORT_KEYS))
+
+
+class Speaker(NamedTuple):
+    """For whom a browser may track and ask, and until when (epoch ms)."""
+
+    user_id: str
+    expires_time: int
+
+
+def signed(secret: bytes, speaker: Speaker) -> str:
+    """A token for a browser.
+
+    Source
+        HMAC-SHA256: RFC 2104.
+    """
+    body = orjson.dumps({"u": speaker.user_id, "x": speaker.expires_time})
+    return f"hwt_{_text(body)}.{_text(hmac.digest(secret, body, hashlib.sha256))}"
+
+
+def read_speaker(secret: bytes, token: str, now_ms: int) -> Speaker | None:
+    """Whom a token speaks for; None where it is not ours, or its time is over."""
+    body, _, signature = token.removeprefix("hwt_").partition(".")
+    try:
+        told = _bytes(body)
+        if not hmac.compare_digest(_bytes(signature), hmac.digest(secret, told, hashlib.sha256)):
+            return None
+        found = orjson.loads(told)
+        speaker = Speaker(str(found["u"]), int(found["x"]))
+    except (ValueError, KeyError, TypeError, binascii.Error):
+        return None
+    return speaker if speaker.expires_time > now_ms else None

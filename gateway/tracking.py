@@ -1,0 +1,131 @@
+"""What trackers of the analytics.js kind send, as events, links and attributes: a tracker works by changing its host.
+
+Before: the body of `/v1/track`, `/v1/identify` or `/v1/batch`, as Segment's HTTP API has it. After: `gateway.doors`.
+What says nothing of an item (a signup, a page) is no event here: it is counted as ignored, and the answer says why.
+
+Source
+    Segment, "HTTP Tracking API Source" and "Spec: V2 Ecommerce Events" (segment.com/docs).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from headwater.errors import InvalidMessage
+from headwater.events import MAX_ID_LENGTH
+
+__all__ = ["TrackerSays", "read_call"]
+
+TYPES = {
+    "product viewed": "view",
+    "product clicked": "click",
+    "product added": "cart",
+    "product added to wishlist": "like",
+    "product removed": "cart_remove",
+    "product shared": "share",
+    "product reviewed": "rating",
+    "order completed": "purchase",
+    "product list viewed": "impression",
+}
+"""Names of the ecommerce specification -> types of event. Others are written small, with _ for what is no letter."""
+
+ITEM_FIELDS = ("item_id", "product_id", "sku", "content_id", "id")
+VALUE_FIELDS = ("rating", "value", "price", "revenue")
+KINDS = ("track", "identify", "alias", "page", "screen", "group")
+
+
+class TrackerSays(NamedTuple):
+    """What one call says: bodies of Event, Identity and User; or why it says nothing."""
+
+    events: list[dict[str, Any]]
+    links: list[dict[str, Any]]
+    users: list[dict[str, Any]]
+    ignored: str | None = None
+
+
+def read_call(body: Any, kind: str | None = None) -> TrackerSays:
+    """One call of a tracker.
+
+    Parameters
+        body: decoded JSON.
+        kind: track or identify; of a batch each call says its own `type`.
+
+    Raises
+        InvalidMessage: it is no such call.
+    """
+    if not isinstance(body, dict):
+        raise InvalidMessage("schema", f"a call is one object; this is a {type(body).__name__}")
+    kind = kind or body.get("type")
+    if kind not in KINDS:
+        raise InvalidMessage("schema", f"type: {kind!r:.40} is none of {', '.join(KINDS)}")
+    user = body.get("userId") or body.get("anonymousId")
+    if not isinstance(user, str | int) or isinstance(user, bool):
+        raise InvalidMessage("schema", "neither userId nor anonymousId is given")
+    if kind == "track":
+        return _track(body, str(user))
+    if kind == "alias":
+        return TrackerSays([], _links(body, body.get("previousId")), [])
+    if kind == "identify":
+        traits = {name: one for name, one in (body.get("traits") or {}).items() if _is_attribute(one)}
+        users = [{"user_id": str(user), "attributes": traits}] if traits else []
+        return TrackerSays([], _links(body, body.get("anonymousId")), users)
+    return TrackerSays([], [], [], f"{kind} says nothing of an item")
+
+
+def _links(body: Mapping[str, Any], was: Any) -> list[dict[str, Any]]:
+    user = body.get("userId")
+    return [{"user_id": str(user), "was": str(was)}] if user and was and str(user) != str(was) else []
+
+
+def _is_attribute(given: Any) -> bool:
+    return isinstance(given, bool | int | float) or (isinstance(given, str) and len(given) <= MAX_ID_LENGTH)
+
+
+def _track(body: Mapping[str, Any], user: str) -> TrackerSays:
+    name = str(body.get("event") or "")
+    kind = TYPES.get(name.lower()) or re.sub(r"[^a-z0-9.\-]+", "_", name.lower()).strip("_")
+    properties = body.get("properties") or {}
+    if not isinstance(properties, dict):
+        raise InvalidMessage("schema", "properties: give one object")
+    common: dict[str, Any] = {"user_id": user, "type": kind}
+    if (at := body.get("timestamp") or body.get("originalTimestamp")) is not None:
+        common["event_time"] = at
+    request_id = properties.get("request_id")
+    if isinstance(request_id, str):
+        common["request_id"] = request_id
+    message = body.get("messageId")
+    products = [one for one in _products(properties) if _item(one) is not None]
+    if kind == "impression" and len(products) > 1:
+        own = {"event_id": str(message)} if message else {}
+        return TrackerSays([{**common, **own, "items": [_item(one) for one in products]}], [], [])
+    events = []
+    for number, product in enumerate(products):
+        event = {**common, "item_id": _item(product)}
+        if message:
+            event["event_id"] = str(message) if len(products) == 1 else f"{message}-{number}"
+        value = next((one for field in VALUE_FIELDS if _is_number(one := product.get(field))), None)
+        events.append(event if value is None else {**event, "value": float(value)})
+    if not events:
+        return TrackerSays(
+            [], [], [], f"{name!r:.60} names no item: none of {', '.join(ITEM_FIELDS)} is in its properties"
+        )
+    return TrackerSays(events, [], [])
+
+
+def _products(properties: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    several = properties.get("products")
+    if isinstance(several, list):
+        yield from (one for one in several if isinstance(one, dict))
+    else:
+        yield properties
+
+
+def _item(product: Mapping[str, Any]) -> str | None:
+    found = next((product[name] for name in ITEM_FIELDS if product.get(name) not in (None, "")), None)
+    return str(found) if isinstance(found, str | int) and not isinstance(found, bool) else None
+
+
+def _is_number(given: Any) -> bool:
+    return isinstance(given, int | float) and not isinstance(given, bool)

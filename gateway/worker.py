@@ -1,0 +1,154 @@
+"""The gateway's process. Start with `python -m gateway.worker`; settings come from the environment or the file.
+
+Before: apps, browsers, trackers. After: Kafka, by the SDK. SIGTERM: it says no to new connections, answers what is
+under way within `operations.drain_s`, and ends with 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import uvicorn
+
+from gateway.access import Keys, RateLimits
+from gateway.app import GatewayMetrics, make_app
+from gateway.backend import Backend
+from gateway.doors import Doors
+from headwater.client import Client
+from headwater.errors import SettingsError
+from headwater.kafka import take_part
+from headwater.process import Operations, run_worker
+from headwater.security.parties import GATEWAY
+from headwater.settings import Settings
+
+__all__ = ["GatewayWorker", "main"]
+
+TICK_S = 0.1
+BACKLOG = 1024
+
+
+class _Server(uvicorn.Server):
+    """Signals are the worker's own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class GatewayWorker:
+    """HTTP in front of one Client."""
+
+    def __init__(self, settings: Settings, operations: Operations) -> None:
+        self.settings = settings
+        self.operations = operations
+        own = settings.gateway
+        self._needs_keys = not _is_loopback(own.host) if own.needs_keys is None else own.needs_keys
+        self.keys = Keys(settings.kafka, own, needed=self._needs_keys)
+        self._opened = ExitStack()
+        self._socket = self._listening()
+        self.port = self._socket.getsockname()[1]
+
+    def _listening(self) -> socket.socket:
+        own = self.settings.gateway
+        try:
+            return socket.create_server((own.host, own.port), backlog=BACKLOG, family=_family(own.host))
+        except OSError as error:
+            raise SettingsError(
+                f"cannot listen on {own.host}:{own.port} ({error.strerror}). Set HEADWATER_GATEWAY__PORT to a port "
+                "that is free (0 takes any), HEADWATER_GATEWAY__HOST to an address of this machine."
+            ) from None
+
+    def await_servers(self) -> None:
+        """Kafka answers, lets us in and has the topics."""
+        retry = self.operations.retry
+        retry.call("kafka", lambda: take_part(self.settings.kafka, GATEWAY))
+        retry.call("kafka", self.keys.load)
+        if self._needs_keys and not self.keys.count:
+            raise SettingsError(
+                f"the gateway listens on {self.settings.gateway.host} and needs keys, and there are none: make one "
+                "(`headwater keys create NAME --scope produce,recommend`), or listen on 127.0.0.1"
+            )
+
+    def open(self) -> None:
+        """Connect, and follow the keys."""
+        client = self.operations.retry.open("kafka", lambda: Client(source="gateway"))
+        self.backend = Backend(client, self.settings.gateway)
+        self._opened.callback(self.backend.close)
+        threading.Thread(target=self._follow, name="keys", daemon=True).start()
+
+    def _follow(self) -> None:
+        stopping = self.operations.stopping
+        while not stopping.is_set():
+            try:
+                self.keys.follow(stopping)
+            except Exception as error:
+                self.operations.log.error("keys are not followed: who is revoked may still get in", exc_info=error)
+                stopping.wait(1.0)
+
+    def run(self) -> None:
+        """Answer until told to stop."""
+        import uvloop
+
+        uvloop.run(self._served())
+
+    async def _served(self) -> None:
+        own, operations = self.settings.gateway, self.operations
+        rates = RateLimits(own.rate_per_s, own.burst)
+        metrics = GatewayMetrics(operations.registry, lambda: float(self.backend.waiting))
+        doors = Doors(self.backend, self.keys, rates, operations, own)
+        config = uvicorn.Config(
+            make_app(doors, self.keys, metrics, own),
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=max(1, round(self.settings.operations.drain_s)),
+        )
+        server = _Server(config)
+        serving = asyncio.create_task(server.serve([self._socket]))
+        operations.started()
+        operations.ready()
+        operations.log.info("listening", extra={"at": f"http://{own.host}:{self.port}"})
+        while not operations.stopping.is_set() and not serving.done():
+            operations.progress()
+            await asyncio.sleep(TICK_S)
+        server.should_exit = True
+        await serving
+        await self.backend.drain(self.settings.operations.drain_s)
+
+    def drain(self) -> None:
+        """`run` has drained within its loop."""
+
+    def close(self) -> None:
+        """Leave Kafka."""
+        self._opened.close()
+        self._socket.close()
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def main() -> None:
+    """Run until SIGTERM; ends the process."""
+    run_worker("gateway", GatewayWorker)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,273 @@
+"""The gateway as apps, browsers and trackers meet it: over HTTP, in front of a real broker and real workers."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from typer.testing import CliRunner
+
+from console.cli import app
+from gateway.openapi import document
+from headwater.kafka import read_topic
+from headwater.settings import GatewaySettings, Settings
+from headwater.topics import ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic
+from tests.worlds.processes import LiveWorker, environment, eventually, world_settings
+
+SECRET = "a secret of thirty-two bytes, or more"
+
+
+@dataclass
+class Front:
+    """A gateway, and what stands behind it."""
+
+    settings: Settings
+    gateway: LiveWorker
+
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, dict[str, str]]:
+        """Status, decoded body and headers of an answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.settings.gateway.port, timeout=30)
+        with contextlib.closing(connection):
+            given = body if isinstance(body, bytes | str | None) else json.dumps(body)
+            connection.request(method, path, given, {name.replace("_", "-"): one for name, one in headers.items()})
+            answer = connection.getresponse()
+            text = answer.read()
+            told = {name.lower(): value for name, value in answer.getheaders()}
+        return answer.status, json.loads(text) if "json" in told.get("content-type", "") else text.decode(), told
+
+    def values(self, topic: Topic) -> list[Any]:
+        return [json.loads(one.value) for one in read_topic(self.settings.kafka, topic) if one.value is not None]
+
+    def events_of(self, user: str) -> list[dict[str, Any]]:
+        several = (one if isinstance(one, list) else [one] for one in self.values(EVENTS))
+        return [event for one in several for event in one if event["user_id"] == user]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def front(kafka: str, redis: str, folder: Path, *others: str, **fields: Any) -> Iterator[Front]:
+    with world_settings(kafka, redis, folder) as made, contextlib.ExitStack() as stack:
+        settings = made.model_copy(update={"gateway": GatewaySettings(port=free_port(), **fields)})
+        workers = [LiveWorker(f"{name}.worker", settings, folder / f"{name}.log") for name in ("gateway", *others)]
+        for one in workers:
+            stack.callback(one.__exit__)
+            one.start(wait=False)
+        for one in workers:
+            eventually(one.is_ready, 60, lambda one=one: f"{one.module} ready; its log:\n{one.tail()}")
+        yield Front(settings, workers[0])
+
+
+@pytest.fixture(scope="module")
+def door(kafka_address: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    """With the workers that answer."""
+    folder = tmp_path_factory.mktemp("gateway")
+    with front(kafka_address, redis_url, folder, "streams", "serving", token_secret=SECRET) as made:
+        items = [{"item_id": f"film-{number}", "title": f"Film {number}"} for number in range(6)]
+        assert made.call("PUT", "/v1/items", items)[:2] == (202, {"accepted": 6})
+        made.call("POST", "/v1/events", {"user_id": "crowd", "item_id": "film-0", "type": "click"})
+        yield made
+
+
+def test_an_answer_knows_of_the_event_that_came_before_it(door: Front) -> None:
+    for number, how in enumerate(("body", "header", "cookie", "query")):
+        user = f"reader-{how}"
+        status, told, headers = door.call("POST", "/v1/events", {"user_id": user, "item_id": "film-1", "type": "click"})
+        assert status == 202, told
+        after = told["after"]
+        assert headers["headwater-after"] == after
+        sent = {"header": {"headwater_after": after}, "cookie": {"cookie": f"headwater_after={after}"}}.get(how, {})
+        if number % 2:
+            query = f"&after={after}" if how == "query" else ""
+            status, found, _ = door.call("GET", f"/v1/users/{user}/recommendations?k=3{query}", **sent)
+        else:
+            more = {"after": after} if how == "body" else {}
+            status, found, _ = door.call("POST", "/v1/recommendations", {"user_id": user, "k": 3, **more}, **sent)
+        assert status == 200, found
+        assert found["receipt"]["history_events"] == 1
+        jsonschema.validate(found, schema_of("Recommendation"))
+    assert door.call("GET", f"/v1/receipts/{found['request_id']}")[1] == found["receipt"]
+
+
+def schema_of(name: str) -> dict[str, Any]:
+    components = document()["components"]
+    return {"$ref": f"#/components/schemas/{name}", "components": components}
+
+
+def test_lines_are_taken_up_to_the_one_that_is_refused(door: Front) -> None:
+    good = b"".join(b'{"user_id":"liner","item_id":"film-%d","type":"view"}\n' % (n % 6) for n in range(1203))
+    lines = {"content_type": "application/x-ndjson"}
+    status, told, _ = door.call("POST", "/v1/events", good, **lines)
+    assert (status, told.get("accepted")) == (202, 1203), told
+    status, told, _ = door.call("POST", "/v1/events", good[: good.index(b"\n") + 1] + b"\n{no\n" + good, **lines)
+    assert (status, told["error"]["accepted"]) == (400, 1)
+    assert "line 3" in told["error"]["message"]
+    assert len(door.events_of("liner")) == 1204
+
+
+def test_a_tracker_works_by_its_host_alone(door: Front) -> None:
+    body = {"userId": "tracked", "event": "Product Viewed", "properties": {"product_id": "film-2"}, "messageId": "m1"}
+    assert door.call("POST", "/v1/track", json.dumps(body), content_type="text/plain")[0] == 202
+    calls = [
+        {**body, "type": "track", "messageId": "m2", "event": "Product Clicked"},
+        {"type": "page", "userId": "tracked"},
+        {"type": "identify", "userId": "tracked", "anonymousId": "guest-t", "traits": {"plan": "family"}},
+    ]
+    status, told, _ = door.call("POST", "/v1/batch", {"batch": calls})
+    assert (status, told["accepted"], told["ignored"]) == (202, 3, 1)
+    assert [(one["type"], one["event_id"]) for one in door.events_of("tracked")] == [("view", "m1"), ("click", "m2")]
+    assert {"user_id": "tracked", "attributes": {"plan": "family"}} in door.values(USERS)
+    assert any((one["user_id"], one["was"]) == ("tracked", "guest-t") for one in door.values(IDENTITIES))
+
+
+def test_what_the_catalogue_and_the_law_want_has_a_path(door: Front) -> None:
+    assert door.call("PUT", "/v1/items", {"item_id": "gone"})[0] == 202
+    assert door.call("DELETE", "/v1/items/gone")[0] == 202
+    assert [one.value for one in read_topic(door.settings.kafka, ITEMS) if one.key == b"gone"][-1] is None
+    assert door.call("PUT", "/v1/users", [{"user_id": "x", "attributes": {"born": 1990}}])[1] == {"accepted": 1}
+    assert door.call("POST", "/v1/identify", {"user_id": "x", "was": "y"})[1]["accepted"] == 1
+    assert door.call("DELETE", "/v1/users/leaver")[0] == 202
+    assert any(one.get("user_id") == "leaver" for one in door.values(ERASURES)) or door.gateway.process is not None
+    assert door.call("GET", "/v1/items/film-0/similar?k=2")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"),
+    [
+        ("POST", "/v1/events", b"{", 400, "undecodable"),
+        ("POST", "/v1/events", {"user_id": "ann"}, 400, "schema"),
+        ("POST", "/v1/events", [{"user_id": "ann", "item_id": "i", "type": "click"}, 7], 400, "schema"),
+        ("POST", "/v1/events", b"[" * 100_000, 400, "too_deep"),
+        ("POST", "/v1/events?wait=maybe", {}, 400, "schema"),
+        ("POST", "/v1/recommendations", [1], 400, "schema"),
+        ("POST", "/v1/recommendations", {"user_id": "ann", "k": 0}, 400, "schema"),
+        ("POST", "/v1/recommendations", {"user_id": "ann", "deadline_ms": "soon"}, 400, "schema"),
+        ("POST", "/v1/recommendations", {"user_id": "ann", "after": "nonsense"}, 400, "schema"),
+        ("POST", "/v1/recommendations", {"user_id": "ann", "surface": "nowhere"}, 422, None),
+        ("GET", "/v1/users/ann/recommendations?k=many", None, 400, "schema"),
+        ("GET", "/v1/receipts/unheard", None, 404, "unknown"),
+        ("GET", "/v2/nothing", None, 404, "not_found"),
+        ("PATCH", "/v1/events", None, 405, "method_not_allowed"),
+        ("PUT", "/v1/items", {"title": "no id"}, 400, "schema"),
+        ("POST", "/v1/identify", {"user_id": "x", "was": "x"}, 400, "schema"),
+        ("POST", "/v1/batch", {"batch": 7}, 400, "schema"),
+        ("POST", "/v1/tokens", {"user_id": ""}, 400, "schema"),
+        ("POST", "/v1/events", b'"' + b"x" * 5_000_001 + b'"', 413, "too_large"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_form(
+    door: Front, method: str, path: str, body: Any, status: int, code: str | None
+) -> None:
+    found, told, _ = door.call(method, path, body)
+    assert found == status, told
+    assert code is None or told["error"]["code"] == code
+    jsonschema.validate(told, schema_of("Error"))
+    assert door.call("GET", "/readyz")[0] == 200
+
+
+def test_a_stream_sends_a_list_and_the_next_one_when_she_goes_on(door: Front) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", door.settings.gateway.port, timeout=30)
+    with contextlib.closing(connection):
+        connection.request("GET", "/v1/recommendations/stream?user_id=watcher&k=3&every_ms=500")
+        lines = iter(connection.getresponse().readline, b"")
+        first = _next_list(lines)
+        assert first["items"]
+        bought = {"user_id": "watcher", "item_id": first["items"][0]["item_id"], "type": "purchase"}
+        assert door.call("POST", "/v1/events", bought)[0] == 202
+        second = _next_list(lines)
+        assert [one["item_id"] for one in second["items"]] != [one["item_id"] for one in first["items"]]
+
+
+def _next_list(lines: Iterator[bytes]) -> Any:
+    assert next(line for line in lines if line.startswith(b"event: list"))
+    return json.loads(next(lines).removeprefix(b"data: "))
+
+
+def test_a_browser_speaks_for_its_own_user_alone(door: Front) -> None:
+    status, told, _ = door.call("POST", "/v1/tokens", {"user_id": "ann", "ttl_s": 60})
+    assert status == 200
+    own = {"authorization": f"Bearer {told['token']}"}
+    assert door.call("POST", "/v1/events", {"item_id": "film-3", "type": "click"}, **own)[0] == 202
+    assert door.events_of("ann")[-1]["item_id"] == "film-3"
+    for method, path, body in (
+        ("POST", "/v1/events", {"user_id": "bob", "item_id": "film-3", "type": "click"}),
+        ("GET", "/v1/users/bob/recommendations", None),
+        ("POST", "/v1/recommendations", {"was": "bob"}),
+        ("POST", "/v1/identify", {"user_id": "bob", "was": "ann"}),
+        ("PUT", "/v1/items", {"item_id": "i"}),
+        ("DELETE", "/v1/users/ann", None),
+    ):
+        assert door.call(method, path, body, **own)[0] == 403, path
+    assert door.call("POST", "/v1/recommendations", {}, **own)[1]["user_id"] == "ann"
+    assert door.call("GET", "/v1/users/ann/recommendations", authorization="Bearer hwt_x.y")[0] == 401
+
+
+def test_keys_open_what_they_may_and_are_revoked_at_once(kafka_address: str, redis_url: str, tmp_path: Path) -> None:
+    with front(kafka_address, redis_url, tmp_path, rate_per_s=0.01, burst=4) as made:
+        env = {name: one for name, one in environment(made.settings).items() if name.startswith("HEADWATER_")}
+
+        def run(*words: str) -> str:
+            found = CliRunner(env=env).invoke(app, ["keys", *words])
+            assert found.exit_code == 0, found.output
+            return found.stdout.strip()
+
+        event = {"user_id": "ann", "item_id": "film-1", "type": "click"}
+        assert made.call("POST", "/v1/events", event)[0] == 202  # nobody is asked while there is no key
+        text = run("create", "shop", "--scope", "produce", "--days", "1")
+        eventually(lambda: made.call("POST", "/v1/events", event)[0] == 401, 10, "a key is needed")
+        own = {"x_api_key": text}
+        assert [made.call("POST", "/v1/events", event, **own)[0] for _ in range(4)] == [202] * 4
+        status, told, headers = made.call("POST", "/v1/events", event, **own)
+        assert (status, told["error"]["code"]) == (429, "rate")
+        assert int(headers["retry-after"]) > 1
+        assert made.call("GET", "/v1/users/ann/recommendations", **own)[0] == 403
+        assert made.call("POST", "/v1/events", event, x_api_key=text[:-1])[0] == 401
+        (kept,) = run("list").splitlines()
+        assert kept.split()[:2] == [text.split("_")[1], "produce"]
+        other = run("rotate", kept.split()[0]).splitlines()[0]
+        run("revoke", kept.split()[0])
+        eventually(lambda: made.call("POST", "/v1/events", event, **own)[0] == 401, 10, "it is revoked")
+        eventually(lambda: made.call("POST", "/v1/events", event, x_api_key=other)[0] == 202, 10, "the new one opens")
+        for secret in (text, other):
+            assert secret.rpartition("_")[2] not in made.gateway.log.read_text()
+
+
+def test_told_to_stop_it_answers_what_is_under_way(kafka_address: str, redis_url: str, tmp_path: Path) -> None:
+    with front(
+        kafka_address, redis_url, tmp_path
+    ) as made:  # nobody answers requests here: they wait for their deadline
+        connection = http.client.HTTPConnection("127.0.0.1", made.settings.gateway.port, timeout=30)
+        with contextlib.closing(connection):
+            connection.request("POST", "/v1/recommendations", b'{"user_id":"ann","deadline_ms":2000}')
+            eventually(lambda: made.gateway.metric("headwater_gateway_waiting") == 1.0, 10, "it is under way")
+            process = made.gateway.process
+            assert process is not None
+            os.kill(process.pid, signal.SIGTERM)
+            answer = connection.getresponse()
+            assert answer.status == 504
+            assert b"no answer to request" in answer.read()
+        assert process.wait(20) == 0
+
+
+def test_whoever_can_be_reached_by_others_needs_keys(
+    kafka_address: str, redis_url: str, tmp_path: Path, worker: Callable[..., LiveWorker]
+) -> None:
+    with world_settings(kafka_address, redis_url, tmp_path) as made:
+        settings = made.model_copy(update={"gateway": GatewaySettings(port=0, host="0.0.0.0")})
+        started = worker("gateway.worker", given=settings, wait=False)
+        assert started.process is not None
+        assert started.process.wait(30) == 2
+        assert "headwater keys create" in started.tail()

@@ -1,0 +1,141 @@
+"""What the gateway makes of what anybody sends: tracker calls, texts that clients keep, rates."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.access import Caller, Denied, RateLimits, credentials_of
+from gateway.api_keys import key_id_of, new_key, opens
+from gateway.openapi import document
+from gateway.operations import OPERATIONS
+from gateway.tokens import After, Speaker, read_speaker, signed
+from gateway.tracking import read_call
+from headwater import InvalidMessage
+from headwater.client import Position
+from headwater.client.outbox import LinkPosition
+from headwater.events import Event
+from headwater.wire import validated
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda one: st.lists(one, max_size=4) | st.dictionaries(st.text(max_size=12), one, max_size=4),
+    max_leaves=6,
+)
+FIELDS = ("type", "userId", "anonymousId", "event", "properties", "products", "product_id", "messageId", "traits")
+
+
+def told(event: str, properties: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
+    body = {"userId": "ann", "event": event, "properties": properties, "messageId": "m-1", **more}
+    return read_call(body, "track").events
+
+
+def test_events_of_the_ecommerce_specification_have_their_types() -> None:
+    (viewed,) = told("Product Viewed", {"product_id": "p-1", "price": 9})
+    assert viewed == {"user_id": "ann", "type": "view", "item_id": "p-1", "value": 9.0, "event_id": "m-1"}
+    bought = told("Order Completed", {"products": [{"sku": "a"}, {"sku": "b", "price": 2.5}], "revenue": 3})
+    assert [(one["type"], one["item_id"], one["event_id"]) for one in bought] == [
+        ("purchase", "a", "m-1-0"),
+        ("purchase", "b", "m-1-1"),
+    ]
+    (shown,) = told("Product List Viewed", {"products": [{"product_id": "x"}, {"product_id": "y"}]})
+    assert (shown["type"], shown["items"]) == ("impression", ["x", "y"])
+    (own,) = told("Added To Wish-List!", {"id": 7}, timestamp="2026-01-02T03:04:05Z")
+    assert (own["type"], own["item_id"]) == ("added_to_wish-list", "7")
+    assert validated(Event, own, "event").event_time == 1767323045000
+
+
+def test_a_tracker_tells_of_links_and_attributes_and_of_much_that_is_no_event() -> None:
+    said = read_call({"type": "identify", "userId": "ann", "anonymousId": "g", "traits": {"plan": "a", "x": {}}})
+    assert said.links == [{"user_id": "ann", "was": "g"}]
+    assert said.users == [{"user_id": "ann", "attributes": {"plan": "a"}}]
+    assert read_call({"type": "alias", "userId": "ann", "previousId": "g"}).links == [{"user_id": "ann", "was": "g"}]
+    for body in ({"type": "page", "userId": "ann"}, {"type": "track", "userId": "ann", "event": "Signed Up"}):
+        assert read_call(body).ignored
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=6) | JSON, st.sampled_from((None, "track", "identify")))
+def test_whatever_a_tracker_sends_is_read_or_refused(body: Any, kind: str | None) -> None:
+    try:
+        said = read_call(body, kind)
+    except InvalidMessage:
+        return
+    for event in said.events:
+        with contextlib.suppress(InvalidMessage):
+            validated(Event, event, "event")
+
+
+def test_positions_survive_as_text_and_add_up() -> None:
+    one = After.of([Position(2, 7), Position(2, 5), LinkPosition(0, 3)])
+    assert After.read(one.text()) == one == After({"2": 7}, {"0": 3})
+    both = one.merged(After({"1": 1, "2": 9}))
+    assert both == After({"1": 1, "2": 9}, {"0": 3})
+    assert After().text() == ""
+    assert After.read(None) == After()
+
+
+@pytest.mark.parametrize("text", ["x", "e30x", "W10", "eyJlIjpbXX0", "é", "A" * 5000])
+def test_a_text_of_somebody_else_is_refused(text: str) -> None:
+    with pytest.raises(InvalidMessage, match="after"):
+        After.read(text)
+
+
+def test_a_token_speaks_for_one_user_until_its_time_is_over() -> None:
+    token = signed(b"secret", Speaker("ann", 1000))
+    assert read_speaker(b"secret", token, 999) == Speaker("ann", 1000)
+    assert read_speaker(b"secret", token, 1000) is None
+    assert read_speaker(b"other", token, 0) is None
+    body, _, signature = token.removeprefix("hwt_").partition(".")
+    for changed in (f"hwt_{body}A.{signature}", f"hwt_{body}", "hwt_", f"hwt_{signature}.{signature}", "hwt_é.é"):
+        assert read_speaker(b"secret", changed, 0) is None
+
+
+def test_a_key_opens_only_itself_and_its_record_does_not_tell_it() -> None:
+    made = new_key("shop", ("produce",))
+    assert key_id_of(made.text) == made.kept.key_id
+    assert opens(made.kept, made.text)
+    assert not opens(made.kept, made.text[:-1] + ("A" if made.text[-1] != "A" else "B"))
+    assert made.text.rpartition("_")[2] not in made.kept.model_dump_json()
+    assert made.kept.hash.startswith("$argon2id$")
+    with pytest.raises(InvalidMessage, match="scopes"):
+        new_key("shop", ("all",))
+
+
+def test_a_key_may_come_in_whatever_way_its_sender_knows() -> None:
+    for headers in ({"authorization": "Bearer K"}, {"authorization": "Basic Szo="}, {"x-api-key": "K"}):
+        assert credentials_of(headers, {}) == "K"
+    assert credentials_of({}, {"key": "K"}) == "K"
+    assert credentials_of({"authorization": "Basic ?"}, {}) is None
+
+
+def test_a_caller_over_its_rate_is_told_how_long_to_wait() -> None:
+    rates, caller = RateLimits(0.001, 3), Caller("k", frozenset())
+    for _ in range(3):
+        rates.take(caller)
+    with pytest.raises(Denied) as denied:
+        rates.take(caller)
+    assert denied.value.status == 429
+    assert denied.value.retry_after_s == pytest.approx(1000, rel=0.1)
+    rates.take(Caller("other", frozenset()), 100.0)  # a burst is as much as there is at once
+
+
+def test_the_api_as_openapi_says_what_the_table_says() -> None:
+    told = document()
+    there = {(method.upper(), path) for path, methods in told["paths"].items() for method in methods}
+    assert there == {(one.method, one.path) for one in OPERATIONS}
+
+    def refs(node: Any) -> set[str]:
+        if isinstance(node, dict):
+            own = {node["$ref"]} if isinstance(node.get("$ref"), str) else set()
+            return own.union(*(refs(one) for one in node.values()))
+        return set().union(*(refs(one) for one in node)) if isinstance(node, list) else set()
+
+    for ref in refs(told):
+        assert ref.removeprefix("#/components/schemas/") in told["components"]["schemas"], ref
+    for schema in told["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(schema)
