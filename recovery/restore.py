@@ -25,7 +25,7 @@ from headwater.kafka.sending import ManyRecords
 from headwater.privacy import ErasureFact
 from headwater.privacy.audit_log import write_audit
 from headwater.settings import KafkaSettings, Settings
-from headwater.topics import AUDIT, DEAD_LETTERS, ERASURES, EVENTS, EXAMPLES, TOPICS, Topic, topic_name
+from headwater.topics import AUDIT, CONSENTS, DEAD_LETTERS, ERASURES, EVENTS, EXAMPLES, TOPICS, Topic, topic_name
 from models.files import sync_directory, write_synced
 from models.published.layout import unpack_bundle
 from models.published.signing.trust import UntrustedBundleError, trust_of
@@ -157,7 +157,7 @@ def _write(
     if EVENTS.name in done.anew:  # places in the log of then would hide what comes into this one
         forget_places(kafka, store, forgotten.facts.values())
     store.put_copied(marks)
-    for topic in GROUP_READ:
+    for topic in (*GROUP_READ, CONSENTS):
         if topic.name in done.anew:
             store.forget_marks(topic, [int(number) for number in told["logs"][topic.name]])
 

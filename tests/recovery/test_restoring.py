@@ -18,10 +18,10 @@ from headwater.errors import HeadwaterError, Unavailable
 from headwater.events import Item, now_ms
 from headwater.kafka import ensure_topics
 from headwater.kafka.groups import commit_offsets
-from headwater.privacy import Erased, fact_of
+from headwater.privacy import ConsentWord, Erased, fact_of
 from headwater.privacy.audit_log import check_audit, read_audit, write_audit
 from headwater.settings import Settings
-from headwater.topics import ERASURES, ITEMS, USERS
+from headwater.topics import CONSENTS, ERASURES, ITEMS, USERS
 from headwater.users import User
 from headwater.wire import encode
 from recovery import BackedUp, SealedBackup, back_up, backups_at, backups_of, drill, restore
@@ -83,8 +83,12 @@ def small(kafka_address: str, redis_url: str, tmp_path_factory: pytest.TempPathF
         send_raw(settings, encode(Item(item_id="film-1", title=secrets.token_hex(250))), ITEMS, key=b"film-1")
         send_raw(settings, encode(User(user_id="cid", attributes={"plan": "family"})), USERS, key=b"cid")
         forget(settings, "ada", ADA)
+        word = ConsentWord(user_id="bob", train=False, consent_time=event(1).event_time, partition=0, offset=0)
+        send_raw(settings, encode(word), CONSENTS, key=b"bob")
         commit_offsets(settings.kafka, "streams", {"events": {0: 1}, "items": {0: 1}, "users": {0: 1}})
         Refill(settings, lambda *_: None).run()
+        with storing(settings) as store:
+            assert store.put_consents(0, 0, store.standing(CONSENTS))
         settings.trainer.directory.mkdir(parents=True, exist_ok=True)
         (settings.trainer.directory / "checkpoint-00000000000000000500.ckpt").write_bytes(b"of a trainer")
         place = FolderFiles(folder / "backups")
@@ -164,6 +168,7 @@ def test_where_the_log_is_gone_its_places_hide_nothing_of_another_one(small: Sma
     with storing(other) as store:
         assert store.erased(["ada", "bob", "cid"]) == placeless
         assert store.marks() == {}
+        assert store.marks_of(CONSENTS) == {}, "the next word would be taken for a known one"
     facts = erased_users(other)
     assert {user: facts[user] for user in placeless} == placeless
     told = [orjson.loads(record.value) for record in records(other, ERASURES)]
