@@ -47,12 +47,17 @@ USERS, ITEMS, SHARDS = 200, 120, 16
 DEADLINE_S, GRACE_S = 5.0, 1.0
 BARE = "bare"
 START_S, QUIET_S = 120.0, 120.0
+WARM_S, IDLE_S = 15.0, 5.0
+"""Until there is a first model and the brokers are warm; and how long nothing is restarted, before and after."""
+
+NAMED = 20
 
 
 @dataclass
 class StepSeen:
     """What apps saw of one step."""
 
+    seconds: float = 0.0
     asked: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     waited_s: list[float] = field(default_factory=list)
@@ -343,14 +348,14 @@ class BareProducer:
         return f"librdkafka's slowest acknowledgement {max(while_it, default=0):,} ms"
 
 
-def _line(name: str, seconds: float, seen: StepSeen) -> str:
+def _line(name: str, seen: StepSeen) -> str:
     waited = sorted(seen.waited_s) or [0.0]
     half, most = waited[len(waited) // 2], waited[-1]
     others = ", ".join(f"{count} {what}" for what, count in seen.outcomes.items() if what != "answered")
     lost = f", {seen.failed} of {seen.sent} events failed" if seen.failed else ""
     return (
-        f"{name:22} {seconds:6.1f} s  {seen.asked:5} asked, {seen.outcomes['answered']:5} answered"
-        f"{', ' + others if others else ''}; {half * 1000:4.0f} ms p50, {most * 1000:5.0f} max{lost}"
+        f"{name:18} {seen.seconds:4.0f} s {seen.asked:5} asked, {seen.outcomes['answered']:5} answered"
+        f"{', ' + others if others else ''}; {half * 1000:,.0f} ms p50, {most * 1000:,.0f} max{lost}"
     )
 
 
@@ -374,36 +379,44 @@ def main() -> int:
         apps = stack.enter_context(RollingApps(settings, asked.rate))
         log, bare = AnswerLog(kafka.address), BareProducer(kafka.address, asked.rate)
         apps.begin()
-        time.sleep(15)  # a first model, and a JVM that is warm
+        time.sleep(WARM_S)
         apps.step("nothing")
-        time.sleep(5)
+        time.sleep(IDLE_S)
+        left = 0
         for name, restart in _steps(parts, kafka, redis, asked.crash):
             if name.startswith(asked.only):
                 began_s, seen = time.monotonic(), apps.step(name)
                 restart()
-                print(_line(name, time.monotonic() - began_s, seen), flush=True)
+                seen.seconds = time.monotonic() - began_s
+                print(f"{name}: {seen.seconds:.0f} s", flush=True)
                 for gone in parts.revived():
+                    left += 1
                     print(f"  left by itself, and was started again: {gone}", flush=True)
         apps.step("after")
-        time.sleep(5)
+        time.sleep(IDLE_S)
         apps.finish()
         with contextlib.suppress(TimeoutError):
-            wait(lambda: log.made.keys() >= apps.asked_ms.keys(), 30, lambda: "answers")
+            wait(lambda: log.made.keys() >= apps.asked_ms.keys(), QUIET_S, lambda: "answers")
         log.close()
         bare.close()
         for name, seen in apps.seen.items():
-            print(f"{_line(name, 0.0, seen)}; {log.told(name, apps)}; {bare.told(name, apps)}")
-        for text, count in apps.why.most_common(20):
-            print(f"  {count} x {text}")
-        _quiet(settings)
-        result = audit(settings)
-        lost = len(apps.acknowledged) - result.events_applied
-        print(f"audit: {'ok' if result.ok else result.first_difference}; {len(apps.acknowledged)} acknowledged, "
-              f"{result.events_applied} applied")  # fmt: skip
-        refused = sum(count for one in apps.seen.values() for what, count in one.outcomes.items() if what[0].isupper())
-        failed = sum(one.failed for one in apps.seen.values())
-        print(f"{refused} requests without an answer, {failed} events that failed")
-        return int(bool(refused or failed or not result.ok or lost > 0))
+            print(f"{_line(name, seen)}; {log.told(name, apps)}; {bare.told(name, apps)}")
+        return _verdict(settings, apps, left)
+
+
+def _verdict(settings: Settings, apps: RollingApps, left: int) -> int:
+    """1 where anything was lost, late or gone."""
+    for text, count in apps.why.most_common(NAMED):
+        print(f"  {count} x {text}")
+    _quiet(settings)
+    result = audit(settings)
+    found = "as the log says" if result.ok else result.first_difference
+    print(f"features: {found}; {len(apps.acknowledged):,} events acknowledged, {result.events_applied:,} applied")
+    refused = sum(count for one in apps.seen.values() for what, count in one.outcomes.items() if what[0].isupper())
+    failed = sum(one.failed for one in apps.seen.values())
+    print(f"{refused} requests without an answer, {failed} events that failed, {left} workers that left by themselves")
+    lost = len(apps.acknowledged) > result.events_applied
+    return int(bool(refused or failed or left or lost or not result.ok))
 
 
 if __name__ == "__main__":
