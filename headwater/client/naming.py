@@ -59,12 +59,12 @@ class Naming:
         user_id, session_id = given.get("user_id"), given.get("session_id")
         if not _is_plain(user_id) or not (session_id is None or _is_plain(session_id)):
             return None
-        named = {**given, "user_id": self.pseudonyms.of(user_id)}
-        if session_id is not None:
-            named["session_id"] = self.pseudonyms.of(session_id)
-        if self._rotated:
+        own = self.pseudonyms.of(user_id)
+        if self._rotated and own not in self._linked:
             self._meet(user_id)
-        return named
+        if session_id is None:
+            return {**given, "user_id": own}
+        return {**given, "user_id": own, "session_id": self.pseudonyms.of(session_id)}
 
     def event(self, event: Event) -> Event:
         """An event, as it is sent; what its user was called before is linked."""
