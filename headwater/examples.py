@@ -15,7 +15,7 @@ Catalogue entries travel in the same log, so that content reaches the model in a
 from __future__ import annotations
 
 import zlib
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -320,7 +320,7 @@ def newest_type(history: Sequence[Entry], item_id: str) -> str | None:
     return next((entry[1] for entry in reversed(history) if entry[0] == item_id), None)
 
 
-@dataclass
+@dataclass(slots=True)
 class Segment:
     """One user's run of examples.
 
@@ -445,7 +445,7 @@ def _plain_history(history: Sequence[Entry]) -> Any:
     if not history.is_apart:
         return history.plain()
     return {
-        "packed": [b64encode(one.data).decode() for one in history.packed],
+        "packed": [one.text for one in history.packed],
         "skipped": history.skipped,
         "newer": plain_entries(history.newer),
     }

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate, chain, repeat
@@ -219,11 +220,12 @@ class PackedEntries:
         columns: as `entry_columns` made them, or JSON brought them back.
     """
 
-    __slots__ = ("_columns", "_data", "_entries", "newest_ms", "size")
+    __slots__ = ("_columns", "_data", "_entries", "_text", "newest_ms", "size")
 
     def __init__(self, data: bytes | None, size: int, newest_ms: int, columns: Sequence[Any] | None = None) -> None:
         self._data, self.size, self.newest_ms, self._columns = data, size, newest_ms, columns
         self._entries: list[Entry] | None = None
+        self._text: str | None = None
 
     @classmethod
     def of(cls, past: Sequence[Entry]) -> PackedEntries:
@@ -239,21 +241,32 @@ class PackedEntries:
     @property
     def columns(self) -> Sequence[Any]:
         """As columns: nobody may change them."""
-        return columns_of(cast(bytes, self._data)) if self._columns is None else self._columns
+        return columns_of(self.data) if self._columns is None else self._columns
 
     @property
     def data(self) -> bytes:
         """As bytes, which is how they are kept from then on."""
         if self._data is None:
+            if self._text is not None:
+                return b64decode(self._text)
             self._data, self._columns = column_bytes(self.columns), None
         return self._data
+
+    @property
+    def text(self) -> str:
+        """The bytes in base64, which is how they are kept from then on: the next example of their user has them too."""
+        if self._text is None:
+            self._text = b64encode(self.data).decode()
+            self._data = None
+        return self._text
 
     @property
     def weight(self) -> int:
         """Bytes of memory, about."""
         if self._entries is not None:
             return ENTRY_BYTES * self.size
-        return 250 + 50 * self.size if self._data is None else len(self._data)
+        held = self._data or self._text
+        return 250 + 50 * self.size if held is None else len(held)
 
     def plain(self) -> list[tuple[Any, ...]]:
         """`plain_entries` of them."""
@@ -330,7 +343,8 @@ class PackedHistory(Sequence[Entry]):
     def plain(self) -> list[tuple[Any, ...]]:
         """`plain_entries` of it."""
         found = self.packed[0].plain() if len(self.packed) == 1 else [*chain(*[one.plain() for one in self.packed])]
-        found += plain_entries(self.newer)
+        if self.newer:
+            found += plain_entries(self.newer)
         return found[self.skipped :] if self.skipped else found
 
     def whole(self) -> list[Entry]:

@@ -188,7 +188,7 @@ def _about_bytes(segment: Segment) -> int:
     newer = len(history)
     if isinstance(history, PackedHistory) and history.is_apart:
         newer -= history.older
-        older = sum([len(one.data) for one in history.packed]) * 4 // 3
+        older = sum([len(one.text) for one in history.packed])
     lists = sum([len(one.items) for one in segment.lists.values()]) if segment.lists else 0
     return 80 + older + 50 * (newer + len(segment.shown) + lists) + 80 * len(segment.targets)
 

@@ -110,7 +110,8 @@ def _own(history: Sequence[Entry], limit: int) -> list[Entry] | PackedHistory:
     if not isinstance(history, PackedHistory):
         return _newest(history, limit)
     own = history.copy()
-    own.forget(max(0, len(own) - limit))
+    if (beyond := len(own) - limit) > 0:
+        own.forget(beyond)
     return own
 
 
@@ -121,8 +122,9 @@ def _newest_ms(past: Sequence[Entry] | Sequence[Shown]) -> int:
 
 def _place(past: Sequence[Entry] | Sequence[Shown], time_ms: int) -> int:
     """Where what happened at this time belongs: behind all that is not newer."""
-    if not past or _newest_ms(past) <= time_ms:
-        return len(past)
+    n = len(past)
+    if not n or _newest_ms(past) <= time_ms:
+        return n
     return bisect_right(_unpacked(past), time_ms, key=_time)
 
 
@@ -229,6 +231,10 @@ class Change(NamedTuple):
 
 
 _change = partial(tuple.__new__, Change)  # a third of the time; every field has to be given
+NONE_YET: dict[int, Any] = {}
+NO_REACTIONS: set[int] = set()
+"""Of segments that have none, as most: nobody writes into these."""
+
 _entry, _position = partial(tuple.__new__, Entry), partial(tuple.__new__, EventPosition)
 
 
@@ -269,10 +275,10 @@ class Folding:
         self.meanings = limits.meanings
         self.history = _own(before.history, limits.history)
         self.recent = Hashes.of(before.recent).newest(limits.dedupe)
-        self.shown = _newest(before.shown, limits.shown)
-        self.reacted = _newest(before.reacted, limits.shown)
-        self.undos = list(before.undos)
-        self.undone = list(before.undone)
+        self.shown = _newest(before.shown, limits.shown) if before.shown else []
+        self.reacted = _newest(before.reacted, limits.shown) if before.reacted else []
+        self.undos = [*before.undos]
+        self.undone = [*before.undone]
         self.digest = b""
         self.count = before.count
         self.exposures = before.exposures
@@ -328,7 +334,7 @@ class Folding:
     def note(self, row: EventRow) -> None:
         """Take in that an event came, and nothing of it."""
         if self.limits.dedupe:
-            self.recent = Hashes(self.recent.data + self.digest).newest(self.limits.dedupe)
+            self.recent = self.recent.grown(self.digest, self.limits.dedupe)
         self.count += 1
         self.offset = row.offset
 
@@ -466,19 +472,24 @@ class Folding:
             return None
         segment, new = self.segment, None
         if segment is None or not change.continues:
-            segment = new = Segment(row.user_id, self.history[: change.place], shown=self.shown[: change.shown_place])
-            segment.undone = change.kind is Kind.UNDONE
-            segment.attributes = self.attributes
+            known, shown = self.history[: change.place], self.shown[: change.shown_place] if self.shown else ()
+            undone = change.kind is Kind.UNDONE
+            seldom = (NONE_YET, NONE_YET, undone, NO_REACTIONS, NONE_YET)
+            segment = new = Segment(row.user_id, known, [], [], shown, *seldom, self.attributes)
         place = len(segment.targets)
         segment.targets.append(change.target)
         segment.positions.append(_position((row.offset, row.place)))
         if change.exposed is not None:
+            segment.lists = segment.lists or {}
             segment.lists[place] = change.exposed
         elif row.request_id is not None and (request := self._request(change, row)) is not None:
+            segment.requests = segment.requests or {}
             segment.requests[place] = request
         if change.clears:
+            segment.reactions = segment.reactions or set()
             segment.reactions.add(place)
         if row.properties and (context := self._context(change, row)):
+            segment.contexts = segment.contexts or {}
             segment.contexts[place] = context
         self.segment = segment if change.continues else None
         return new
@@ -486,7 +497,7 @@ class Folding:
     def apply(self, change: Change, row: EventRow) -> None:
         """Take one event in."""
         if self.limits.dedupe:
-            self.recent = Hashes(self.recent.data + self.digest).newest(self.limits.dedupe)
+            self.recent = self.recent.grown(self.digest, self.limits.dedupe)
         self.count += 1
         self.offset = row.offset
         if change.taken is not None or change.undo is not None:

@@ -55,6 +55,11 @@ class Hashes(Sequence[int]):
         beyond = len(self.data) - SIZE * limit
         return self if beyond <= 0 else Hashes(self.data[beyond:])
 
+    def grown(self, digest: bytes, limit: int) -> Hashes:
+        """The last `limit` with one more."""
+        beyond = len(self.data) - SIZE * (limit - 1)
+        return Hashes((self.data if beyond <= 0 else self.data[beyond:]) + digest)
+
     def has(self, digest: bytes) -> bool:
         """Whether an id with this digest is among them."""
         at = self.data.find(digest)

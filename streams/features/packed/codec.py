@@ -62,10 +62,10 @@ def encode(state: UserState) -> bytes:
     b'\\x0112:'
     """
     past = _packed(state.history)
-    is_apart = len(past) >= LEAST_APART
+    apart = [one.data for one in past.packed] if len(past) >= LEAST_APART else []
     columns: list[Any] = [state.partition, state.offset, state.folded_ms, 0]
-    if is_apart:
-        numbers = [(one.size, one.newest_ms, len(one.data)) for one in past.packed]
+    if apart:
+        numbers = [(one.size, one.newest_ms, len(data)) for one, data in zip(past.packed, apart, strict=True)]
         columns[3] = (past.skipped, *chain(*numbers))
     elif past.packed:
         columns[3] = past.packed[0].columns
@@ -81,8 +81,8 @@ def encode(state: UserState) -> bytes:
     hashes = NUMBER.pack(len(recent)) + recent.data
     head = b"%c%d:" % (WORDLESS if state.word is None else FORMAT, state.count)
     body = column_bytes(columns)
-    if is_apart:
-        body = b"".join((APART, NUMBER.pack(len(body)), body, *(one.data for one in past.packed)))
+    if apart:
+        body = b"".join((APART, NUMBER.pack(len(body)), body, *apart))
     crc = zlib.crc32(body, zlib.crc32(hashes, zlib.crc32(head)))
     value = b"".join((head, NUMBER.pack(crc), hashes, body))
     state.stored = _stored(value)  # beside what is compared, as a cache is
@@ -154,7 +154,7 @@ def _unpacked(base: bytes, at: int, count: int) -> UserState:
     partition, offset, folded_ms, past, *more = columns
     exposures, was_shown, reacted, undos, undone, *word = more or [0, 0, 0, 0, 0]
     return UserState(
-        _apart(behind, *past) if behind else PackedHistory((PackedEntries.held(past),), 0, []) if past else [],
+        _apart(behind, *past) if behind else _together(PackedEntries.held(past)) if past else [],
         Hashes(recent),
         count,
         partition,
@@ -173,6 +173,10 @@ def _unpacked(base: bytes, at: int, count: int) -> UserState:
 def _word(time_ms: int, *said: int) -> Word:
     """Raises IndexError of what none says."""
     return Word(Said(*(SAID[one] for one in said)), time_ms)
+
+
+def _together(past: PackedEntries) -> PackedHistory:
+    return PackedHistory((past,), 0, [], past.size)
 
 
 def _apart(behind: bytes, skipped: int, *numbers: int) -> PackedHistory:

@@ -94,20 +94,20 @@ def _groups(items: Mapping[str, ItemStatistics]) -> list[_Alike]:
     """What a batch adds to the items of one slot and, before these, to the totals of all."""
     if not items:
         return []
-    alike: dict[tuple[Any, ...], list[str]] = {}
+    alike: dict[tuple[Any, ...], dict[str, ItemStatistics]] = {}
     for item, one in items.items():
         kind = (one.positive, one.negative, one.exposures, *one.counts.items())
         if kind in alike:
-            alike[kind].append(item)
+            alike[kind][item] = one
         else:
-            alike[kind] = [item]
+            alike[kind] = {item: one}
     totals: dict[str, int] = {}
     groups: list[_Alike] = []
     for several in alike.values():
-        fields = item_fields(items[several[0]])
+        fields = item_fields(next(iter(several.values())))
         for field, count in fields.items():
             totals[field] = totals.get(field, 0) + count * len(several)
-        added, taken = ([getattr(items[item], log2) for item in several] for log2 in ("log2_sum", "log2_taken"))
+        added, taken = [one.log2_sum for one in several.values()], [one.log2_taken for one in several.values()]
         weights = ([] if max(some) == -inf else some for some in (added, taken))
-        groups.append(_Alike([*fields.items()], several, *weights))
+        groups.append(_Alike([*fields.items()], [*several], *weights))
     return [_Alike([*totals.items()], ()), *groups]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+import hiredis
 import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
@@ -77,6 +78,18 @@ class Script:
         self.digest = sha1(self.text.encode()).hexdigest()
 
 
+class _Packer:
+    """Commands as the protocol has them. redis-py's own looks at each argument before hiredis does, and a round has ten
+    an event.
+    """
+
+    def pack(self, *words: Any) -> list[bytes]:
+        """One command; its name may be two words."""
+        if " " in words[0]:
+            words = (*words[0].split(), *words[1:])
+        return [hiredis.pack_command(words)]
+
+
 class StoreCall(NamedTuple):
     """What to run on one slot: a script on keys with arguments, or a command, whose first argument is its key."""
 
@@ -128,10 +141,14 @@ class StoreServer:
             )
         try:
             self._urls = _one_by_one(url)
-            singles = [redis.Redis.from_url(one, **self._options) for one in self._urls]
+            singles = [self._client(one) for one in self._urls]
             self._single = singles[0] if settings.sentinel is None else self._master(settings.sentinel)
         except ValueError as error:
             raise Unavailable(f"redis.url {self.address}: {error}. Give redis://host:port/db") from error
+
+    def _client(self, url: str) -> Any:
+        made: Any = redis.Redis.from_url
+        return made(url, command_packer=_Packer(), **self._options)
 
     def _master(self, name: str) -> Any:
         """A client of the master that the sentinels at the URL name, asked for at each new connection."""
@@ -320,7 +337,7 @@ class StoreServer:
         for place, url in enumerate(self._urls):
             if place:
                 self._single.close()
-                self._single = redis.Redis.from_url(url, **self._options)
+                self._single = self._client(url)
             try:
                 return bool(self._single.info("cluster").get("cluster_enabled"))
             except redis.ResponseError as error:
