@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from headwater.client import Client, Delivery, Position
+from headwater.consent import Consent
 from headwater.errors import HeadwaterError, InvalidMessage, Unavailable
 from headwater.events import Event
 from headwater.recommendations import Recommendation
@@ -92,6 +93,12 @@ class Backend:
         with self._room():
             sent = await self._call(lambda: self._client.identify(user_id, was, **fields))
             return await asyncio.wrap_future(sent)
+
+    async def set_consent(self, user_id: str, word: Consent) -> None:
+        """Say it of a user, and wait until Kafka has it. Raises InvalidMessage, Unavailable, Full."""
+        with self._room():
+            sent = await self._call(lambda: self._client.set_consent(user_id, **word.model_dump()))
+            await asyncio.wrap_future(sent)
 
     async def acknowledged(self, records: Iterable[Any]) -> list[Position]:
         """Wait for handles. Raises what they hold."""

@@ -22,6 +22,7 @@ from gateway.bodies import is_stream, json_body, json_lines
 from gateway.openapi import document
 from gateway.tokens import After, Speaker, signed
 from gateway.tracking import TrackerSays, read_call
+from headwater.consent import Consent
 from headwater.errors import HeadwaterError, InvalidMessage
 from headwater.events import Event, now_ms
 from headwater.process import Operations
@@ -61,13 +62,20 @@ class Doors:
     """One method for each operation of the table."""
 
     def __init__(
-        self, backend: Backend, keys: Keys, rates: RateLimits, operations: Operations, settings: GatewaySettings
+        self,
+        backend: Backend,
+        keys: Keys,
+        rates: RateLimits,
+        operations: Operations,
+        settings: GatewaySettings,
+        takes_consent: bool,
     ) -> None:
         self._backend = backend
         self._keys = keys
         self._rates = rates
         self._operations = operations
         self._settings = settings
+        self._takes_consent = takes_consent
 
     async def events(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /v1/events"""
@@ -249,6 +257,18 @@ class Doors:
         """DELETE /v1/items/{item_id}"""
         self._rates.take(caller)
         await self._backend.send("remove_item", request.path_params["item_id"])
+        return answer({"accepted": 1}, 202)
+
+    async def set_consent(self, request: HttpRequest, caller: Caller) -> Response:
+        """PUT /v1/users/{user_id}/consent"""
+        user_id = request.path_params["user_id"]
+        caller.speaks_for(user_id)
+        self._rates.take(caller)
+        if not self._takes_consent:
+            text = "no word of consent counts in this world: set privacy.consent for streams workers and gateways"
+            return answer({"error": {"code": "consent_off", "message": text}}, 409)
+        word = validated(Consent, await json_body(request, self._settings.max_body_bytes), "consent")
+        await self._backend.set_consent(user_id, word)
         return answer({"accepted": 1}, 202)
 
     async def forget_user(self, request: HttpRequest, caller: Caller) -> Response:

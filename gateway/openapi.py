@@ -9,6 +9,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from gateway.operations import OPERATIONS, Operation
+from headwater.consent import Consent
 from headwater.events import Event, Item
 from headwater.identities import Identity
 from headwater.recommendations import Receipt, Recommendation, Request
@@ -87,7 +88,7 @@ OWN: dict[str, dict[str, Any]] = {
 @cache
 def document() -> dict[str, Any]:
     """All of it, ready to be written as JSON."""
-    inputs: tuple[type[Any], ...] = (Event, Item, User, Identity, Request)
+    inputs: tuple[type[Any], ...] = (Event, Item, User, Identity, Consent, Request)
     outputs = (Recommendation, Receipt)
     _, found = models_json_schema(
         [*((model, "validation") for model in inputs), *((model, "serialization") for model in outputs)],

@@ -26,6 +26,7 @@ from headwater.kafka import take_part
 from headwater.process import Operations, run_worker
 from headwater.security.parties import GATEWAY
 from headwater.settings import Settings
+from headwater.topics import CONSENTS
 
 __all__ = ["GatewayWorker", "main"]
 
@@ -67,7 +68,8 @@ class GatewayWorker:
     def await_servers(self) -> None:
         """Kafka answers, lets us in and has the topics."""
         retry = self.operations.retry
-        retry.call("kafka", lambda: take_part(self.settings.kafka, GATEWAY))
+        spared = (CONSENTS.name,) if self.settings.privacy.consent == "off" else ()
+        retry.call("kafka", lambda: take_part(self.settings.kafka, GATEWAY, spared))
         retry.call("kafka", self.keys.load)
         if self._needs_keys and not self.keys.count:
             raise SettingsError(
@@ -101,7 +103,7 @@ class GatewayWorker:
         own, operations = self.settings.gateway, self.operations
         rates = RateLimits(own.rate_per_s, own.burst)
         metrics = GatewayMetrics(operations.registry, lambda: float(self.backend.waiting))
-        doors = Doors(self.backend, self.keys, rates, operations, own)
+        doors = Doors(self.backend, self.keys, rates, operations, own, self.settings.privacy.consent != "off")
         config = uvicorn.Config(
             make_app(doors, self.keys, metrics, own),
             loop="uvloop",

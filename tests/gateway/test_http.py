@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from console.cli import app
 from gateway.openapi import document
 from headwater.kafka import read_topic
+from headwater.privacy import digest_of
 from headwater.settings import GatewaySettings, Settings
 from headwater.topics import ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic
 from tests.worlds.processes import LiveWorker, environment, eventually, world_settings
@@ -140,7 +141,10 @@ def test_what_the_catalogue_and_the_law_want_has_a_path(door: Front) -> None:
     assert door.call("PUT", "/v1/users", [{"user_id": "x", "attributes": {"born": 1990}}])[1] == {"accepted": 1}
     assert door.call("POST", "/v1/identify", {"user_id": "x", "was": "y"})[1]["accepted"] == 1
     assert door.call("DELETE", "/v1/users/leaver")[0] == 202
-    assert any(one.get("user_id") == "leaver" for one in door.values(ERASURES)) or door.gateway.process is not None
+    erased = digest_of("leaver")  # the streams worker puts the fact in the place of the id, maybe by now
+    assert any(one.get("user_id") == "leaver" or one.get("digest") == erased for one in door.values(ERASURES))
+    status, told, _ = door.call("PUT", "/v1/users/x/consent", {"train": False})
+    assert (status, told["error"]["code"]) == (409, "consent_off")
     assert door.call("GET", "/v1/items/film-0/similar?k=2")[0] == 200
 
 
