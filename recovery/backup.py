@@ -86,7 +86,8 @@ def back_up(
         progress: told what is done.
 
     Raises
-        HeadwaterError: the store is too large to be copied beside a running worker, or was written to.
+        HeadwaterError: the store is too large to be copied beside a running worker, or was written to, or a restore
+            into it has not ended.
         Unavailable: a server or the place is away.
         OSError: a disk refuses.
     """
@@ -168,6 +169,7 @@ def fingerprint(reader: BoundedReader, span: Span, offset: int) -> str | None:
 def _store(settings: Settings, out: SealedWriter, done: BackedUp, *, live: bool) -> None:
     store = FeatureStore(settings.redis, settings.kafka.prefix)
     try:
+        store.refuse_restoring()
         for some in store.copied(live=live):
             keys = [packed([one.name.encode(), one.kind.encode(), *one.values]) for one in some]
             out.frame("store", packed(keys))

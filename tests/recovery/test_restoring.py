@@ -6,6 +6,7 @@ import logging
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -186,7 +187,8 @@ def test_a_restore_that_kafka_refused_is_told_and_gone_on_with(small: Small, oth
         restore(small.backup, other, **world)
     again = rf"restore .*has not ended|restore of backup {small.made.name} .*--clear --name {small.made.name}"
     with storing(other) as store:
-        for starts in (store.claim, store.check, Refill(other, lambda *_: None).run, trainer_of(other)):
+        refill, backed_up = Refill(other, lambda *_: None).run, partial(back_up, other, small.place, None, keep=1)
+        for starts in (store.claim, store.check, refill, trainer_of(other), backed_up):
             with pytest.raises(HeadwaterError, match=again):
                 starts()
         assert {one.name: one.state for one in examine(other, None)}["restore"] == "wrong"
