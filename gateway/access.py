@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from gateway.api_keys import ADMIN, PRODUCE, RECOMMEND, ApiKey, key_id_of, opens, read_key
 from gateway.tokens import Speaker, read_speaker
@@ -48,11 +49,13 @@ class Caller:
         name: for rates and metrics: a key's id, or the address of who needs none.
         scopes: what it may do.
         user_id: the only one that it may speak for; None: any.
+        was: ids that this one may be linked with.
     """
 
     name: str
     scopes: frozenset[str]
     user_id: str | None = None
+    was: tuple[str, ...] = ()
 
     def may(self, scope: str) -> None:
         """Raises Denied."""
@@ -61,10 +64,14 @@ class Caller:
                 403, "scope", f"this key may not {scope}: it may {', '.join(sorted(self.scopes)) or 'nothing'}"
             )
 
-    def speaks_for(self, user_id: str | None) -> None:
-        """Raises Denied where it may not."""
-        if self.user_id is not None and user_id != self.user_id:
+    def speaks_for(self, user_id: Any, was: Any = None) -> None:
+        """Raises Denied where it may not; nor link that user with another id."""
+        if self.user_id is None:
+            return
+        if user_id != self.user_id:
             raise Denied(403, "user", "this token speaks for another user: ask your server for one of this user")
+        if was is not None and was not in self.was:
+            raise Denied(403, "user", "this token may not link that id: ask your server for one that names it in `was`")
 
 
 class Keys:
@@ -163,7 +170,7 @@ class Keys:
         if speaker is None:
             raise Denied(401, "token", "this token is not ours, or its time is over: ask your server for a new one")
         name = "browser:" + hashlib.sha256(speaker.user_id.encode()).hexdigest()[:16]
-        return Caller(name, frozenset((PRODUCE, RECOMMEND)), speaker.user_id)
+        return Caller(name, frozenset((PRODUCE, RECOMMEND)), speaker.user_id, speaker.was)
 
 
 def credentials_of(headers: Mapping[str, str], query: Mapping[str, str]) -> str | None:

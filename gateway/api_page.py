@@ -42,8 +42,8 @@ hw_...`, as `X-API-Key`, as the user of Basic, or as `?key=` where nothing else 
 takes keys, or `gateway.needs_keys = false`.
 
 A page must not hold a key. Its server asks `POST /v1/tokens` (scope admin; `gateway.token_secret`) for a token of one
-user, for an hour unless told; with that the browser tracks and asks for this user alone. `gateway.cors_origins` says
-which pages may.
+user, for an hour unless told; with that the browser tracks and asks for this user alone, and links it with the ids that
+the token names in `was`, no others. It tells no attributes. `gateway.cors_origins` says which pages may.
 
 ## Operations
 """

@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
+from gateway.tokens import After
 from headwater.client import Client, Delivery, Position
 from headwater.consent import Consent
 from headwater.errors import HeadwaterError, InvalidMessage, Unavailable
 from headwater.events import Event
 from headwater.recommendations import Recommendation
 from headwater.settings import GatewaySettings
+from headwater.wire import encode
 
 __all__ = ["Backend", "Full"]
 
@@ -46,7 +48,7 @@ class Backend:
         self._client = client
         self._settings = settings
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="gateway")
-        self._receipts: OrderedDict[str, Recommendation] = OrderedDict()
+        self._receipts: OrderedDict[str, tuple[str | None, bytes]] = OrderedDict()
         self.waiting = 0
         self.idle = asyncio.Event()
         self.changed: dict[str, set[asyncio.Event]] = {}
@@ -68,15 +70,18 @@ class Backend:
     async def _call(self, call: Callable[[], Answer]) -> Answer:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
-    async def track(self, events: Iterable[Event]) -> Delivery:
-        """Hand events over; they are not acknowledged yet. Raises InvalidMessage, Unavailable, Full."""
-        events = list(events)
+    async def track(self, events: Sequence[Event], *, wait: bool = True) -> After:
+        """Hand events over, and wait until Kafka has them; where they are then.
+
+        Raises
+            InvalidMessage, Unavailable, Full.
+        """
         with self._room():
             delivery = await self._call(partial(self._client.track_many, events))
-        for user in {event.user_id for event in events} & self.changed.keys():
-            for one in self.changed[user]:
-                one.set()
-        return delivery
+            for user in {event.user_id for event in events} & self.changed.keys():
+                for one in self.changed[user]:
+                    one.set()
+            return After.of(await self.acknowledged(delivery.records)) if wait else After()
 
     async def send(self, verb: str, *given: Any) -> list[Position]:
         """Call one of the Client's verbs that send records, and wait until Kafka has them.
@@ -121,13 +126,13 @@ class Backend:
         with self._room():
             answer = await self._call(lambda: self._client.recommend_async(user_id, k, deadline_ms / 1000, **asked))
             found = await asyncio.wrap_future(answer)
-        self._receipts[found.request_id] = found
+        self._receipts[found.request_id] = found.user_id, encode(found.receipt)
         while len(self._receipts) > RECEIPTS:
             self._receipts.popitem(last=False)
         return found
 
-    def answered(self, request_id: str) -> Recommendation | None:
-        """An answer that went out through this process, while it is remembered."""
+    def receipt(self, request_id: str) -> tuple[str | None, bytes] | None:
+        """Of an answer that went out through here, while it is remembered: whom for, and its receipt as JSON."""
         return self._receipts.get(request_id)
 
     @contextlib.contextmanager

@@ -14,7 +14,7 @@ from starlette.requests import Request as HttpRequest
 from headwater.errors import InvalidMessage
 from headwater.wire import MAX_VALUE_BYTES, check_depth, not_json
 
-__all__ = ["TooLarge", "is_stream", "json_body", "json_lines"]
+__all__ = ["TooLarge", "decoded", "is_stream", "json_body", "line_pieces"]
 
 LINES = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
 
@@ -48,29 +48,28 @@ async def json_body(request: HttpRequest, limit: int) -> Any:
         if size > limit:
             raise TooLarge(f"the body has over {limit:,} bytes (gateway.max_body_bytes)")
         parts.append(chunk)
-    return _decoded(b"".join(parts), "the body")
+    return decoded(b"".join(parts), "the body")
 
 
-async def json_lines(request: HttpRequest) -> AsyncIterator[tuple[int, Any]]:
-    """The lines of a body with their numbers, from 1, as they come; empty ones are passed over.
+async def line_pieces(request: HttpRequest) -> AsyncIterator[list[tuple[int, bytes]]]:
+    """The lines of a body with their numbers, from 1, as many at a time as have come; empty ones are passed over.
 
     Raises
-        InvalidMessage: a line is not JSON, or longer than a message may be.
+        InvalidMessage: a line is longer than a message may be.
     """
     number, rest = 0, b""
     async for chunk in request.stream():
         *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            number += 1
-            if line.strip():
-                yield number, _decoded(line, f"line {number}")
+        yield [(number + place, line) for place, line in enumerate(lines, 1) if line.strip()]
+        number += len(lines)
         if len(rest) > MAX_VALUE_BYTES:
             raise InvalidMessage("too_large", f"line {number + 1}: over {MAX_VALUE_BYTES:,} bytes")
     if rest.strip():
-        yield number + 1, _decoded(rest, f"line {number + 1}")
+        yield [(number + 1, rest)]
 
 
-def _decoded(value: bytes, at: str) -> Any:
+def decoded(value: bytes, at: str) -> Any:
+    """JSON within its depth. Raises InvalidMessage."""
     try:
         body = orjson.loads(value)
     except orjson.JSONDecodeError as error:

@@ -18,9 +18,9 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from gateway.access import Caller, Denied, Keys, RateLimits
 from gateway.backend import Backend
-from gateway.bodies import is_stream, json_body, json_lines
+from gateway.bodies import decoded, is_stream, json_body, line_pieces
 from gateway.openapi import document
-from gateway.tokens import After, Speaker, signed
+from gateway.tokens import After, Speaker, TokenAsked, signed
 from gateway.tracking import TrackerSays, read_call
 from headwater.consent import Consent
 from headwater.errors import HeadwaterError, InvalidMessage
@@ -39,7 +39,6 @@ BATCH = 500
 MOST_CALLS = 1_000
 """In one batch of a tracker."""
 LEAST_EVERY_MS, EVERY_MS = 500, 2_000
-MAX_TTL_S = 86_400
 Link = tuple[Any, Any, dict[str, Any]]
 """user_id, was, and the other fields of an Identity."""
 ASKED = ("k", "surface", "context_item", "after")
@@ -88,41 +87,25 @@ class Doors:
         given = body if isinstance(body, list) else [body]
         events = [_event(one, caller, f"event {place}") for place, one in enumerate(given)]
         self._rates.take(caller, max(1, len(events)))
-        return await self._told(request, events, wait=waits == "acked")
-
-    async def _told(self, request: HttpRequest, events: list[Event], *, wait: bool = True, **more: Any) -> Response:
-        delivery = await self._backend.track(events)
-        body: dict[str, Any] = {"accepted": len(events), **more}
-        if not wait:
-            return answer(body, 202)
-        return _accepted(request, body, await self._backend.acknowledged(delivery.records))
+        after = await self._backend.track(events, wait=waits == "acked")
+        return _accepted(request, {"accepted": len(events)}, after)
 
     async def _lines(self, request: HttpRequest, caller: Caller) -> Response:
         """What comes before a line that is refused is taken, and the answer says how much that was."""
-        accepted, sent, some = 0, list[Any](), list[Event]()
-        refused: HeadwaterError | Denied | None = None
-        lines = json_lines(request)
-        while True:
-            line = None
-            try:
-                line = await anext(lines, None)
-                if line is not None:
-                    some.append(_event(line[1], caller, f"line {line[0]}"))
-            except (HeadwaterError, Denied) as error:
-                refused, line = error, None
-            try:
-                if some and (line is None or len(some) >= BATCH):
+        accepted, after = 0, After()
+        try:
+            async for lines in line_pieces(request):
+                events, refused = _events(lines, caller)
+                for begin in range(0, len(events), BATCH):
+                    some = events[begin : begin + BATCH]
                     self._rates.take(caller, len(some))
-                    sent += (await self._backend.track(some)).records
-                    accepted, some = accepted + len(some), []
-            except (HeadwaterError, Denied) as error:
-                refused, line = error, None
-            if line is None:
-                break
-        positions = await self._backend.acknowledged(sent)
-        if refused is not None:
-            raise RefusedLine(refused, accepted)
-        return _accepted(request, {"accepted": accepted}, positions)
+                    after = after.merged(await self._backend.track(some))
+                    accepted += len(some)
+                if refused is not None:
+                    raise refused
+        except (HeadwaterError, Denied) as error:
+            raise RefusedLine(error, accepted) from error
+        return _accepted(request, {"accepted": accepted}, after)
 
     async def track(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /v1/track"""
@@ -145,31 +128,33 @@ class Doors:
         if not isinstance(body, dict):
             raise InvalidMessage("schema", "give one Identity: user_id and was")
         self._rates.take(caller)
-        caller.speaks_for(body.get("user_id"))
+        caller.speaks_for(body.get("user_id"), body.get("was"))
         fields = {**body}
         links: list[Link] = [(fields.pop("user_id", None), fields.pop("was", None), fields)]
         return _accepted(request, {"accepted": 1}, await self._identified(links))
 
-    async def _identified(self, links: list[Link]) -> list[Any]:
-        return [await self._backend.identify(*link) for link in links]
+    async def _identified(self, links: list[Link]) -> After:
+        return After.of([await self._backend.identify(*link) for link in links])
 
     async def _calls(self, request: HttpRequest, caller: Caller, calls: list[TrackerSays]) -> Response:
         events = [_event(one, caller, "event") for told in calls for one in told.events]
         links: list[Link] = [(one["user_id"], one["was"], {}) for told in calls for one in told.links]
         users = [one for told in calls for one in told.users]
-        for user in (*(link[0] for link in links), *(one["user_id"] for one in users)):
-            caller.speaks_for(user)
+        for user_id, was, _ in links:
+            caller.speaks_for(user_id, was)
+        if users and caller.user_id is not None:
+            raise Denied(403, "scope", "a browser may not tell attributes: have your server do it (PUT /v1/users)")
         self._rates.take(caller, max(1, len(calls)))
-        positions = await self._identified(links)
+        after = await self._identified(links)
         if users:
             await self._backend.send("put_users", users)
         if events:
-            positions += await self._backend.acknowledged((await self._backend.track(events)).records)
+            after = after.merged(await self._backend.track(events))
         ignored = [told.ignored for told in calls if told.ignored is not None]
         body: dict[str, Any] = {"accepted": len(events) + len(links) + len(users)}
         if ignored:
             body |= {"ignored": len(ignored), "why": sorted(set(ignored))[:5]}
-        return _accepted(request, body, positions)
+        return _accepted(request, body, after)
 
     async def recommend(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /v1/recommendations"""
@@ -233,11 +218,11 @@ class Doors:
 
     async def receipt(self, request: HttpRequest, caller: Caller) -> Response:
         """GET /v1/receipts/{request_id}"""
-        found = self._backend.answered(request.path_params["request_id"])
-        if found is None or (caller.user_id is not None and found.user_id != caller.user_id):
+        found = self._backend.receipt(request.path_params["request_id"])
+        if found is None or (caller.user_id is not None and found[0] != caller.user_id):
             text = "no answer of this id went out through this process lately: `headwater trace` finds older ones"
             return answer({"error": {"code": "unknown", "message": text}}, 404)
-        return Response(encode(found.receipt), media_type="application/json")
+        return Response(found[1], media_type="application/json")
 
     async def put_items(self, request: HttpRequest, caller: Caller) -> Response:
         """PUT /v1/items"""
@@ -285,13 +270,8 @@ class Doors:
             text = "no tokens are given here: set gateway.token_secret, the same in every gateway"
             return answer({"error": {"code": "no_secret", "message": text}}, 409)
         body = await json_body(request, self._settings.max_body_bytes)
-        user_id = body.get("user_id") if isinstance(body, dict) else None
-        ttl_s = body.get("ttl_s", 3600) if isinstance(body, dict) else None
-        if not (isinstance(user_id, str) and 0 < len(user_id) <= 256):
-            raise InvalidMessage("schema", "user_id: give the id that the token is for, 1 to 256 characters")
-        if type(ttl_s) is not int or not 0 < ttl_s <= MAX_TTL_S:
-            raise InvalidMessage("schema", f"ttl_s: give whole seconds, 1 to {MAX_TTL_S:,}")
-        speaker = Speaker(user_id, now_ms() + ttl_s * 1000)
+        asked = validated(TokenAsked, body, "token")
+        speaker = Speaker(asked.user_id, now_ms() + asked.ttl_s * 1000, asked.was)
         return answer({"token": signed(secret, speaker), "expires_time": speaker.expires_time})
 
     async def healthz(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
@@ -319,6 +299,17 @@ def _event(body: Any, caller: Caller, at: str) -> Event:
     return validated(Event, body, at)
 
 
+def _events(lines: list[tuple[int, bytes]], caller: Caller) -> tuple[list[Event], HeadwaterError | Denied | None]:
+    """The events up to the first line that is refused, and why that is."""
+    found: list[Event] = []
+    try:
+        for number, line in lines:
+            found.append(_event(decoded(line, f"line {number}"), caller, f"line {number}"))
+    except (HeadwaterError, Denied) as error:
+        return found, error
+    return found, None
+
+
 def _whole(request: HttpRequest, name: str) -> int | None:
     given = request.query_params.get(name)
     if given is None:
@@ -338,8 +329,7 @@ def _query(request: HttpRequest) -> dict[str, Any]:
 def _request(request: HttpRequest, caller: Caller, asked: dict[str, Any]) -> dict[str, Any]:
     """Fields of a Request, with how far its own events have come: as the body, a header or a cookie tells."""
     if caller.user_id is not None:
-        caller.speaks_for(asked.setdefault("user_id", caller.user_id))
-        caller.speaks_for(asked.get("was") or caller.user_id)
+        caller.speaks_for(asked.setdefault("user_id", caller.user_id), asked.get("was"))
     given = asked.get("after")
     if isinstance(given, str) or given is None:
         after = After.read(given).merged(_after_of(request))
@@ -353,8 +343,7 @@ def _after_of(request: HttpRequest) -> After:
     return After.read(request.headers.get(AFTER_HEADER) or request.cookies.get(AFTER_COOKIE))
 
 
-def _accepted(request: HttpRequest, body: dict[str, Any], positions: list[Any]) -> Response:
-    after = After.of(positions)
+def _accepted(request: HttpRequest, body: dict[str, Any], after: After) -> Response:
     text = after.text()
     found = answer({**body, "after": text} if text else body, 202)
     if text:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from gateway.operations import OPERATIONS, Operation
+from gateway.tokens import TokenAsked
 from headwater.consent import Consent
 from headwater.events import Event, Item
 from headwater.identities import Identity
@@ -70,12 +71,6 @@ OWN: dict[str, dict[str, Any]] = {
         "required": ["batch"],
         "properties": {"batch": {"type": "array", "items": {"type": "object"}}},
     },
-    "TokenAsked": {
-        "type": "object",
-        "required": ["user_id"],
-        "properties": {"user_id": TEXT, "ttl_s": {"type": "integer", "minimum": 1, "maximum": 86400, "default": 3600}},
-        "additionalProperties": False,
-    },
     "Token": {
         "type": "object",
         "required": ["token", "expires_time"],
@@ -88,7 +83,7 @@ OWN: dict[str, dict[str, Any]] = {
 @cache
 def document() -> dict[str, Any]:
     """All of it, ready to be written as JSON."""
-    inputs: tuple[type[Any], ...] = (Event, Item, User, Identity, Consent, Request)
+    inputs: tuple[type[Any], ...] = (Event, Item, User, Identity, Consent, TokenAsked, Request)
     outputs = (Recommendation, Receipt)
     _, found = models_json_schema(
         [*((model, "validation") for model in inputs), *((model, "serialization") for model in outputs)],

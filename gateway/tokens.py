@@ -11,15 +11,17 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import orjson
+from pydantic import BaseModel, ConfigDict, Field
 
 from headwater.client import Position
 from headwater.client.outbox import LinkPosition
 from headwater.errors import InvalidMessage
+from headwater.events import Id
 
-__all__ = ["After", "Speaker", "read_speaker", "signed"]
+__all__ = ["After", "Speaker", "TokenAsked", "read_speaker", "signed"]
 
 MAX_TOKEN = 4096
 
@@ -82,11 +84,24 @@ class After(NamedTuple):
         return _text(orjson.dumps({"e": self.events, "i": self.links}, option=orjson.OPT_SORT_KEYS))
 
 
+class TokenAsked(BaseModel):
+    """Whose browser is to have a token."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    user_id: Id
+    ttl_s: Annotated[int, Field(ge=1, le=86_400, strict=True, description="How long it holds.")] = 3600
+    was: Annotated[tuple[Id, ...], Field(max_length=8)] = Field(
+        default=(), description="Ids that this user had before, a guest's say: with these alone it may be linked."
+    )
+
+
 class Speaker(NamedTuple):
-    """For whom a browser may track and ask, and until when (epoch ms)."""
+    """For whom a browser may track and ask, until when (epoch ms), and which ids may be linked with that one."""
 
     user_id: str
     expires_time: int
+    was: tuple[str, ...] = ()
 
 
 def signed(secret: bytes, speaker: Speaker) -> str:
@@ -95,7 +110,7 @@ def signed(secret: bytes, speaker: Speaker) -> str:
     Source
         HMAC-SHA256: RFC 2104.
     """
-    body = orjson.dumps({"u": speaker.user_id, "x": speaker.expires_time})
+    body = orjson.dumps({"u": speaker.user_id, "x": speaker.expires_time, "w": speaker.was})
     return f"hwt_{_text(body)}.{_text(hmac.digest(secret, body, hashlib.sha256))}"
 
 
@@ -107,7 +122,7 @@ def read_speaker(secret: bytes, token: str, now_ms: int) -> Speaker | None:
         if not hmac.compare_digest(_bytes(signature), hmac.digest(secret, told, hashlib.sha256)):
             return None
         found = orjson.loads(told)
-        speaker = Speaker(str(found["u"]), int(found["x"]))
+        speaker = Speaker(str(found["u"]), int(found["x"]), tuple(map(str, found["w"])))
     except (ValueError, KeyError, TypeError, binascii.Error):
         return None
     return speaker if speaker.expires_time > now_ms else None

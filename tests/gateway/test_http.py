@@ -201,7 +201,7 @@ def _next_list(lines: Iterator[bytes]) -> Any:
 
 
 def test_a_browser_speaks_for_its_own_user_alone(door: Front) -> None:
-    status, told, _ = door.call("POST", "/v1/tokens", {"user_id": "ann", "ttl_s": 60})
+    status, told, _ = door.call("POST", "/v1/tokens", {"user_id": "ann", "ttl_s": 60, "was": ["guest-a"]})
     assert status == 200
     own = {"authorization": f"Bearer {told['token']}"}
     assert door.call("POST", "/v1/events", {"item_id": "film-3", "type": "click"}, **own)[0] == 202
@@ -210,11 +210,15 @@ def test_a_browser_speaks_for_its_own_user_alone(door: Front) -> None:
         ("POST", "/v1/events", {"user_id": "bob", "item_id": "film-3", "type": "click"}),
         ("GET", "/v1/users/bob/recommendations", None),
         ("POST", "/v1/recommendations", {"was": "bob"}),
+        ("POST", "/v1/identify", {"user_id": "ann", "was": "bob"}),
+        ("POST", "/v1/identify", {"userId": "ann", "anonymousId": "bob"}),
+        ("POST", "/v1/identify", {"userId": "ann", "traits": {"plan": "gold"}}),
         ("POST", "/v1/identify", {"user_id": "bob", "was": "ann"}),
         ("PUT", "/v1/items", {"item_id": "i"}),
         ("DELETE", "/v1/users/ann", None),
     ):
         assert door.call(method, path, body, **own)[0] == 403, path
+    assert door.call("POST", "/v1/identify", {"user_id": "ann", "was": "guest-a"}, **own)[0] == 202
     assert door.call("POST", "/v1/recommendations", {}, **own)[1]["user_id"] == "ann"
     assert door.call("GET", "/v1/users/ann/recommendations", authorization="Bearer hwt_x.y")[0] == 401
 
