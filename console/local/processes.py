@@ -28,9 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def settings_environment(settings: Settings, **overrides: str) -> dict[str, str]:
-    """The process environment in which `load_settings()` finds exactly these settings, whatever the folder; but for the
-    keys of pseudonyms, which are for who knows the users, and for no worker.
-    """
+    """The process environment in which `load_settings()` finds exactly these settings, whatever the folder."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
     env |= {name: os.environ[name] for name in ("HEADWATER_CONFIG", "HEADWATER_CACHE") if name in os.environ}
     # signals are one value: names of types keep their spelling, and what nobody set stays unset, which has a meaning
@@ -38,7 +36,7 @@ def settings_environment(settings: Settings, **overrides: str) -> dict[str, str]
     env["HEADWATER_SIGNALS"] = json.dumps(signals.get("signals", {}))
     for section, values in settings.model_dump(mode="python", exclude={"signals"}).items():
         for name, value in values.items():
-            if value is not None and not name.startswith("pseudonym_keys"):
+            if value is not None:
                 env[f"HEADWATER_{section.upper()}__{name.upper()}"] = _as_text(value)
     return {**env, **overrides}
 
@@ -49,6 +47,15 @@ def _as_text(value: Any) -> str:
     if isinstance(value, (dict, list, tuple)):
         return json.dumps(value)
     return str(value)
+
+
+EDGES = ("gateway",)
+"""Workers that say users' ids, and so may have the keys of pseudonyms."""
+
+
+def _without_pseudonyms(settings: Settings) -> Settings:
+    none = {"pseudonym_keys": None, "pseudonym_keys_file": None}
+    return settings.model_copy(update={"privacy": settings.privacy.model_copy(update=none)})
 
 
 class WorkerProcess:
@@ -89,7 +96,7 @@ class WorkerProcess:
         self.starts += 1
         python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         env = settings_environment(
-            self.settings,
+            self.settings if self.name in EDGES else _without_pseudonyms(self.settings),
             HEADWATER_OPERATIONS__HOST="127.0.0.1",
             HEADWATER_OPERATIONS__PORT=str(self.port),
             PYTHONPATH=python_path,

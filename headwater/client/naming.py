@@ -102,7 +102,8 @@ class Naming:
             named = named.model_copy(update={"was": self.pseudonyms.former(request.whose)[0]})
         if not request.recent_events:
             return named
-        own = tuple(one if one.user_id == NOBODY else self.told(one) for one in request.recent_events)
+        nobody = NOBODY if request.whose is None else None
+        own = tuple(one if one.user_id == nobody else self.told(one) for one in request.recent_events)
         return named.model_copy(update={"recent_events": own})
 
     def _meet(self, user_id: str) -> None:

@@ -21,7 +21,7 @@ from console.cli import app, main
 from console.contract_pages import asyncapi, pages
 from console.demonstration.summary import Summary
 from console.local.addresses import Addresses, located_settings, running_addresses
-from console.local.processes import settings_environment
+from console.local.processes import WorkerProcess, settings_environment
 from console.look.cluster import group_lags, open_consumer, topic_states
 from console.look.worker_metrics import quantile, read_metrics
 from embedded import free_port
@@ -210,6 +210,21 @@ def test_a_worker_gets_exactly_the_settings_of_its_console(monkeypatch: pytest.M
     for name, value in settings_environment(given).items():
         monkeypatch.setenv(name, value)
     assert load_settings() == given
+
+
+def test_no_worker_but_the_edge_is_given_the_keys_of_pseudonyms(tmp_path: Path) -> None:
+    given = load_settings(privacy={"pseudonym_keys": f"k1 {'1' * 64}", "consent": "opt-in"})
+    found: dict[str, dict[str, str]] = {}
+
+    class Told(WorkerProcess):
+        def spawn(self, env: dict[str, str]) -> Any:
+            found[self.name] = {name: value for name, value in env.items() if "PRIVACY" in name}
+
+    for name in ("gateway", "streams"):
+        Told(name, given, tmp_path / name).start()
+    keys = "HEADWATER_PRIVACY__PSEUDONYM_KEYS"
+    assert found["gateway"].pop(keys).startswith("k1 ")
+    assert found["gateway"] == found["streams"] != {}
 
 
 def test_addresses_of_a_running_up_are_found_and_flags_win(tmp_path: Path) -> None:

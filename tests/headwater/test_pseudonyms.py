@@ -14,7 +14,7 @@ from headwater.kafka import read_topic
 from headwater.privacy.pseudonyms import PseudonymKey, Pseudonyms, new_key_line, pseudonyms_of, read_keys
 from headwater.settings import PrivacySettings, Settings
 from headwater.topics import ERASURES, EVENTS, IDENTITIES, REQUESTS, USERS, Topic
-from headwater.wire import encode
+from headwater.wire import decode_request, encode
 
 OLD, NEW = f"k1 {'1' * 64}\n", f"k2 {'2' * 64}\n"
 SECRETS = ("ann", "guest-7", "session-9")
@@ -166,9 +166,17 @@ def test_who_only_asks_says_in_the_request_what_the_user_was_called(
     client.recommend_async("ann", request_id="r1")
     client.recommend_async("ann", request_id="r2", was="guest-7")
     client.recommend_async(surface="home", request_id="r3")
+    client.recommend_async("guest", request_id="r4", recent_events=[{"item_id": "film-1", "type": "click"}])
     client.flush()
+    for record in read_topic(settings.kafka, REQUESTS):
+        decode_request(record.value)
     asked = {body["request_id"]: body.get("was") for _, body in said(settings, REQUESTS)}
-    assert asked == {"r1": pseudonyms.former("ann")[0], "r2": pseudonyms.of("guest-7"), "r3": None}
+    assert asked == {
+        "r1": pseudonyms.former("ann")[0],
+        "r2": pseudonyms.of("guest-7"),
+        "r3": None,
+        "r4": pseudonyms.former("guest")[0],
+    }
     assert links(settings) == []
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import orjson
@@ -13,10 +15,11 @@ from headwater.kafka import ensure_topics
 from headwater.privacy import digest_of
 from headwater.privacy.audit_log import read_audit
 from headwater.privacy.consents import ConsentWord, read_consent
-from headwater.privacy.pseudonyms import pseudonyms_of
-from headwater.settings import PrivacySettings, Settings
-from headwater.topics import CONSENTS, IDENTITIES
+from headwater.privacy.pseudonyms import PseudonymKey, pseudonyms_of
+from headwater.settings import GatewaySettings, PrivacySettings, Settings
+from headwater.topics import CONSENTS, ERASURES, EVENTS, IDENTITIES, USERS
 from headwater.wire import encode
+from tests.gateway.test_http import free_port
 from tests.privacy.test_forgetting import keys_that_name
 from tests.privacy.test_verbs import environment
 from tests.worlds.commands import headwater
@@ -78,8 +81,8 @@ def test_with_another_key_a_person_goes_on_and_is_forgotten_whole(
         assert store.read_users([bob]).states[bob].count == 3
 
 
-def test_verbs_of_pseudonyms_say_what_is_missing(settings: Settings, tmp_path: Path) -> None:
-    none = headwater("pseudonyms", "of", "ann", **environment(settings))
+def test_verbs_of_pseudonyms_say_what_is_missing(tmp_path: Path) -> None:
+    none = headwater("pseudonyms", "of", "ann")
     assert (none.returncode, "pseudonyms key FILE" in none.stderr) == (2, True)
     file = tmp_path / "keys"
     for text in (b"k1 12\n", b"\xff\xfe"):
@@ -88,7 +91,7 @@ def test_verbs_of_pseudonyms_say_what_is_missing(settings: Settings, tmp_path: P
         assert (odd.returncode, file.read_bytes()) == (2, text)
     assert headwater("pseudonyms", "key", str(tmp_path / "no" / "keys")).returncode == 2
     file.write_text(f"k1 {'1' * 64}")
-    env = environment(settings, HEADWATER_PRIVACY__PSEUDONYM_KEYS_FILE=str(file))
+    env = {"HEADWATER_PRIVACY__PSEUDONYM_KEYS_FILE": str(file)}
     alone = headwater("pseudonyms", "link", given="ann\n", **env)
     assert (alone.returncode, "only key" in alone.stderr) == (2, True)
     assert headwater("pseudonyms", "key", str(file)).returncode == 0
@@ -121,3 +124,28 @@ def test_what_a_user_consents_to_holds_under_the_new_name(settings: Settings, tm
         assert (done.returncode, said in done.stdout) == (0, True), done.stderr + done.stdout
     last = read_consent(*(lambda one: (one.key, one.value))(records(settings, CONSENTS)[-1]), "the last")
     assert last == ConsentWord(user_id=new, personalise=True, train=False, consent_time=1000)
+
+
+def test_the_front_door_calls_users_by_pseudonyms_too(settings: Settings, worker: Start, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"k1 {'1' * 64}\n")
+    port = free_port()
+    world = settings.model_copy(update={"gateway": GatewaySettings(port=port)})
+    worker("gateway.worker", given=world, HEADWATER_PRIVACY__PSEUDONYM_KEYS_FILE=str(file))
+    said = [
+        ("POST", "/v1/events",
+         {"user_id": "ada-lovelace", "item_id": "film-1", "type": "click", "session_id": "of-ada"}),
+        ("POST", "/v1/batch", {"batch": [{"type": "identify", "userId": "ada-lovelace", "anonymousId": "guest-of-ada",
+                                          "traits": {"plan": "family"}}]}),
+        ("DELETE", "/v1/users/ada-lovelace", None),
+    ]  # fmt: skip
+    for method, path, body in said:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        with closing(connection):
+            connection.request(method, path, None if body is None else orjson.dumps(body))
+            answer = connection.getresponse()
+            assert answer.status == 202, answer.read()
+    ada = PseudonymKey("k1", b"\x11" * 32).pseudonym("ada-lovelace")
+    for topic in (EVENTS, IDENTITIES, USERS, ERASURES):
+        (record,) = records(settings, topic)
+        assert (record.key, b"ada" in record.value) == (ada.encode(), False), topic.name
