@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from headwater.examples import Entry, Shown
 from models.block import Block, Pending, Sparse, block_of
-from models.compiled import compiled, compiled_sums
+from models.compiled import compiled, compiled_sums, exp_lanes
 from models.experts.expert import Dense, Expert, Reviser
 from models.experts.gate import context_of
 from models.experts.registry import Parts
@@ -35,6 +35,9 @@ __all__ = ["Fused", "Heard", "Opinion", "Sums", "asked_block", "fuse", "revised_
 
 STRETCH = 512
 """Rows between two looks at whether the highest score is among them."""
+
+NEGLIGIBLE = np.float32(-80)
+"""A score that is so much lower than the highest has no chance."""
 
 NO_TRUST = np.float32(0)
 """What the gate says of a reviser that it has no weight for."""
@@ -298,9 +301,7 @@ def _tested(
     best = top_k(scores, list_length) if list_length else np.zeros(0, np.int64)
     if revision is not None:
         scores[revision.rows] = revision.plain
-    scores -= highest
-    np.exp(scores, out=scores)
-    total = scores.sum()
+    total = _exponentials(scores, highest)
     loss = float(np.log(total) - (own - highest))
     scored = Scored(True, rank, example.popularity_rank, above_memory, above_slow, loss)
     if revision is not None:
@@ -392,6 +393,19 @@ def _rank(scores: Array, row: int) -> int:
     for j in range(len(scores)):
         above += not scores[j] < own
     return above
+
+
+@compiled_sums
+def _exponentials(scores: Array, highest: np.float32) -> np.float32:
+    """Scores become e to what they are less than the highest, 0 where that is next to nothing; returns their sum."""
+    total = np.float32(0)
+    for j in range(len(scores)):
+        below = scores[j] - highest
+        share = exp_lanes(below)
+        share = share if below > NEGLIGIBLE else np.float32(0)
+        scores[j] = share
+        total += share
+    return total
 
 
 @compiled_sums

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from models.block import Sparse
-from models.compiled import compiled
+from models.compiled import compiled, compiled_lanes
 from models.config import MemoryConfig, ModelConfig
 from models.experts.associations import POOLED, PUBLISHED, read_associations, score
 from models.experts.expert import Expert, LearnedEvent, LearnedRun
@@ -79,10 +79,13 @@ FORGOTTEN = 1e-10
 """Share of a count below which what is left of it after an event was taken back is rounding."""
 
 
+@compiled_lanes
 def share_of_highest(scores: Floats) -> Floats:
     """Scores (m,) as the fusion takes them: square root of the share of the highest."""
-    share: Floats = np.sqrt(scores / (scores.max(initial=0) + np.float32(TINY)))
-    return share
+    highest = np.float32(0)
+    for j in range(len(scores)):
+        highest = max(highest, scores[j])
+    return np.sqrt(scores / (highest + np.float32(TINY)))  # type: ignore[no-any-return]
 
 
 class Tables(NamedTuple):

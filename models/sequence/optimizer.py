@@ -90,8 +90,11 @@ class Adam:
 
     def reset(self, rows: list[int]) -> None:
         """Forget the moments of rows whose weights start anew."""
-        self.first[rows] = 0
-        self.second[rows] = 0
+        for moments in (self.first, self.second):
+            if moments.device.type == "cpu":
+                moments.numpy()[rows] = 0  # a tenth of what torch takes to look at a list
+            else:
+                moments[rows] = 0
 
 
 def _step(gradient: Tensor, held: tuple[Tensor, Tensor, Tensor], rows: Tensor | int | None, sizes: Sizes) -> None:

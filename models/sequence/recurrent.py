@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models.compiled import compiled, compiled_lanes
+from models.compiled import compiled, compiled_lanes, exp_lanes
 
 __all__ = ["recurrent_states"]
 
@@ -89,21 +89,7 @@ class _Unit(torch.autograd.Function):
         return below, (at_input.t() @ vectors).float(), (at_state.t() @ read).float(), *biases, None
 
 
-LOG2_E, LN2_HIGH, LN2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
-ONE, HALF, FAR, BIAS = np.float32(1), np.float32(0.5), np.float32(80), np.int32(127)
-THIRD, FOURTH, FIFTH, SIXTH = np.float32(1 / 6), np.float32(1 / 24), np.float32(1 / 120), np.float32(1 / 720)
-
-
-@compiled_lanes
-def _exp(x: np.float32) -> np.float32:
-    """e to the x, to the last bit or two, within 80 of 0: without a call, so that many are worked out together."""
-    x = min(max(x, -FAR), FAR)
-    whole = np.floor(x * LOG2_E + HALF)
-    left = (x - whole * LN2_HIGH) - whole * LN2_LOW
-    series = (((SIXTH * left + FIFTH) * left + FOURTH) * left + THIRD) * left + HALF
-    scale = np.int32((np.int32(whole) + BIAS) << np.int32(23)).view(np.float32)
-    power: np.float32 = ((series * left + ONE) * left + ONE) * scale
-    return power
+ONE = np.float32(1)
 
 
 @compiled_lanes
@@ -117,12 +103,12 @@ def _step(gates: Array, said: Array, bias: Array, before: Array, after: Array) -
         both, heard, own, then = gates[b, : 2 * d], said[b], before[b], after[b]
         reset, update, new, turned = gates[b, :d], gates[b, d : 2 * d], gates[b, 2 * d :], said[b, 2 * d :]
         for j in range(len(both)):
-            both[j] = ONE / (ONE + _exp(-(both[j] + (heard[j] + bias[j]))))
+            both[j] = ONE / (ONE + exp_lanes(-(both[j] + (heard[j] + bias[j]))))
         for j in range(d):
             turned[j] += bias[2 * d + j]
         for j in range(d):
             twice = new[j] + reset[j] * turned[j]
-            new[j] = ONE - (ONE + ONE) / (_exp(twice + twice) + ONE)
+            new[j] = ONE - (ONE + ONE) / (exp_lanes(twice + twice) + ONE)
         for j in range(d):
             then[j] = new[j] + update[j] * (own[j] - new[j])
 
