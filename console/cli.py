@@ -34,7 +34,7 @@ from console.commands import (
     train,
     up,
 )
-from console.commands.privacy import consent, export, forget, pseudonyms, unlearn
+from console.commands.privacy import consent, export, forget, inactive, pseudonyms, unlearn
 from console.commands.recovery import backup, gap, rebuild, restore
 from console.commands.security import acls, keys, signing
 from headwater.errors import HeadwaterError
@@ -74,6 +74,7 @@ app.add_typer(rebuild.app, name="rebuild", rich_help_panel=MEND)
 app.command("accept-gap", rich_help_panel=MEND)(gap.command)
 app.command("consent", rich_help_panel=MEND)(consent.command)
 app.command("forget", rich_help_panel=MEND)(forget.command)
+app.command("forget-inactive", rich_help_panel=MEND)(inactive.command)
 app.command("export", rich_help_panel=MEND)(export.command)
 app.command("unlearn", rich_help_panel=MEND)(unlearn.command)
 app.add_typer(pseudonyms.app, name="pseudonyms", rich_help_panel=MEND)

@@ -13,7 +13,7 @@ from typing import Any
 
 from headwater.errors import InvalidMessage
 from headwater.events import Event, now_ms
-from headwater.kafka import end_offsets, read_topic
+from headwater.kafka import BoundedReader, end_offsets, read_topic
 from headwater.privacy import FORGET, Erased, Erasure, ErasureFact, digest_of, fact_of, read_erasure
 from headwater.privacy.facts import read_facts
 from headwater.process import Retry
@@ -48,6 +48,7 @@ class ErasureRounds:
         ends: Callable[[], Mapping[int, int]],
     ) -> None:
         self._times = TimeBounds(settings.streams.oldest_ms, max_ahead_ms=settings.streams.max_ahead_s * 1000)
+        self._settings = settings
         self._has_words = settings.privacy.consent != "off"
         self._store = store
         self._outbox = outbox
@@ -88,7 +89,9 @@ class ErasureRounds:
         send, key = self._outbox.send, user_id.encode()
         erased = (await self._retry.call_blocking("redis", lambda: self._store.erased([user_id]))).get(user_id)
         if erased is None or erased.time_ms < time_ms:
-            await send(USERS, key, None)
+            told_ms = await asyncio.to_thread(_attributes_told_ms, self._settings, self._store, user_id)
+            if told_ms <= time_ms:  # else what is newer stands in their place, and a tombstone would take that
+                await send(USERS, key, None)
             if self._has_words:
                 await send(CONSENTS, key, None)
             event = Event(event_id=f"forget-{at}", user_id=user_id, item_id=NOTHING, type=FORGET, event_time=time_ms)
@@ -97,6 +100,21 @@ class ErasureRounds:
         fact = fact_of(user_id, erased)
         await send(ERASURES, fact.digest.encode(), encode(fact))
         await send(ERASURES, key, None)
+
+
+def _attributes_told_ms(settings: Settings, store: FeatureStore, user_id: str) -> int:
+    """When the attributes of a user were told that are newest on their topic, whether the store has them yet or not;
+    -1 where there are none.
+    """
+    told_ms, key = store.attributes_told_ms(user_id), user_id.encode()
+    marks = store.standing(USERS).marks()
+    with BoundedReader(settings.kafka, USERS) as reader:
+        for span in reader.spans():
+            first = min(max(span.first, marks.get(span.partition, -1) + 1), span.end)
+            for record in reader.records(span._replace(first=first)):
+                if record.key == key:
+                    told_ms = record.timestamp if record.value else -1
+    return told_ms
 
 
 class ErasedUsers(Mapping[str, Erased]):

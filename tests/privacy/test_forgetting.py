@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import orjson
+
 from headwater import Client
+from headwater.consent import CONSENT, Consent
+from headwater.events import now_ms
 from headwater.examples import Example, Kind, unpack
 from headwater.kafka.groups import group_runs
 from headwater.privacy import FORGET, Erased, digest_of, fact_of
@@ -13,7 +17,8 @@ from headwater.topics import ERASURES, EVENTS, EXAMPLES, IDENTITIES, USERS
 from headwater.wire import encode
 from streams.refill import Refill
 from tests.streams.test_users import taught
-from tests.worlds.processes import LiveWorker, eventually
+from tests.worlds.commands import headwater
+from tests.worlds.processes import LiveWorker, environment, eventually
 from tests.worlds.streams import (
     committed_all,
     end_marks,
@@ -156,3 +161,41 @@ def test_what_is_made_again_from_the_log_forgets_again_in_64_slots(settings: Set
         server.set(store.slots.user("u", "ada-lovelace"), of_before)
     send(settings, [event(61, "guest-9")])
     assert list(taught(settings, "guest-9", 61).history) == [], "a restored past teaches nobody"
+
+
+def test_attributes_that_are_told_before_an_erasure_takes_effect_and_are_younger_stay(
+    settings: Settings, worker: Start
+) -> None:
+    with Client(settings=settings.kafka) as client:
+        client.put_users([{"user_id": "ada", "attributes": {"plan": "old"}}]).result(30)
+        first = records(settings, USERS)[-1].timestamp
+        forget(settings, "ada", first)
+        eventually(lambda: now_ms() > first, what="a later moment")
+        client.put_users([{"user_id": "ada", "attributes": {"plan": "new"}}]).result(30)
+    worker("streams.worker")
+    with storing(settings) as store:
+        eventually(lambda: "ada" in store.erased(["ada"]), what="forgotten")
+        eventually_equal(lambda: store.marks_of(USERS), end_marks(settings, USERS))
+        assert store.read_users(["ada"]).attributes == {"ada": {"plan": "new"}}
+    assert [r.value for r in records(settings, USERS)][-1] is not None, "compaction keeps it, too"
+
+
+def test_who_was_not_seen_for_long_is_forgotten_by_event_time(settings: Settings, worker: Start) -> None:
+    worker("streams.worker")
+    day = 86_400
+    send(settings, [event(n * day, user) for user, n in (("old", 1), ("both", 2), ("new", 40), ("phone", 40))])
+    with Client(settings=settings.kafka) as client:
+        client.identify("phone", was="both", event_time=event(40 * day).event_time).result(30)
+    denied = Consent(train=False)
+    send(settings, [event(day, "wary"), event(2 * day, "wary", type=CONSENT, consent=denied, event_id="no")])
+    assert folded_all(settings).ok
+    with storing(settings) as store:
+        eventually(lambda: "both" in store.read_users(["both"]).people, what="linked")
+        days = ("forget-inactive", "30", "--now", str(event(50 * day).event_time), "--json")
+        counted = {"looked": 5, "forgotten": 1, "with_word": 1, "unreadable": 0, "until": event(20 * day).event_time}
+        shown = headwater(*days, "--dry-run", **environment(settings))
+        assert orjson.loads(shown.stdout) == {**counted, "dry_run": True}, shown.stderr
+        assert sorted(store.ids("u")) == ["both", "new", "old", "phone", "wary"]
+        assert headwater(*days, **environment(settings)).returncode == 0
+        eventually(lambda: sorted(store.ids("u")) == ["both", "new", "phone", "wary"], what="old is forgotten")
+    assert folded_all(settings).ok

@@ -21,7 +21,7 @@ from streams.features.store.marked import MarkedStore
 from streams.features.store.server import Script, StoreCall
 from streams.features.store.slots import PRIVATE
 from streams.features.store.standing import StoreStanding
-from streams.features.store.values import is_number
+from streams.features.store.values import is_number, told_ms
 
 __all__ = ["ToldWrites", "Written"]
 
@@ -109,6 +109,11 @@ class ToldWrites(MarkedStore):
     def forget_attributes(self, user_ids: Sequence[str]) -> None:
         """Remove what `Reading.untold` names."""
         self._server.run([StoreCall("DEL", [self.slots.user("a", one)]) for one in user_ids])
+
+    def attributes_told_ms(self, user_id: str) -> int:
+        """When the attributes of a user were told that are kept, epoch ms; -1 where none are."""
+        (held,) = self._server.run([StoreCall("GET", [self.slots.user("a", user_id)])], may_be_odd=True)
+        return told_ms(held) if isinstance(held, bytes) else -1
 
     def read_items(self, item_ids: Sequence[str]) -> list[bytes | None]:
         """Catalogue JSON of these items, None where there is none."""

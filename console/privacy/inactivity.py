@@ -1,0 +1,98 @@
+"""Who has not been seen for long: found in the store by event time, and told to the topic `erasures`.
+
+Before: `headwater forget-inactive`, by hand or from cron. After: the workers forget, as anybody who asks for it; a log
+that is read again forgets at the same places, whatever the clock says then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from typing import NamedTuple
+
+from console.privacy.forgetting import ask
+from headwater.settings import Settings
+from streams.features.state import UserState
+from streams.features.store import FeatureStore, Reading
+
+__all__ = ["Inactive", "forget_inactive", "newest_ms"]
+
+AT_ONCE = 500
+
+
+class Inactive(NamedTuple):
+    """What a run over the store found.
+
+    Fields
+        looked: ids with a state.
+        forgotten: of these, so many were not seen since, and are asked to be forgotten.
+        with_word: were not seen either, and stay, for something was denied, and a word goes with all else.
+        unreadable: hold no state that can be read.
+    """
+
+    looked: int = 0
+    forgotten: int = 0
+    with_word: int = 0
+    unreadable: int = 0
+
+
+def newest_ms(state: UserState) -> int:
+    """When its user was seen last: by event time, of whatever kind, and 0 where no time is kept.
+
+    >>> newest_ms(UserState(count=3))
+    0
+    """
+    ends = (part[-1].time_ms for part in (state.history, state.shown, state.undos) if part)
+    return max(ends, default=0)
+
+
+def forget_inactive(
+    settings: Settings, until_ms: int, *, dry: bool, progress: Callable[[Inactive], None] = lambda _: None
+) -> Inactive:
+    """Ask that everybody be forgotten who was not seen after `until_ms`, a person of several ids under any of them.
+
+    Parameters
+        settings: Kafka and Redis.
+        until_ms: epoch ms of event time.
+        dry: only look.
+        progress: told after some.
+
+    Raises
+        Unavailable: a server is away. Those that were told until then are.
+    """
+    store = FeatureStore(settings.redis, settings.kafka.prefix)
+    done = Inactive()
+    try:
+        ids = store.ids("u")
+        while some := list(islice(ids, AT_ONCE)):
+            reading = store.read_users(some)
+            unseen = {one: _denies(reading, one) for one in some if _is_unseen(reading, one, until_ms)}
+            gone = [one for one, denies in unseen.items() if not denies]
+            if gone and not dry:
+                ask(settings, gone, until_ms)
+            done = Inactive(
+                done.looked + len(some),
+                done.forgotten + len(gone),
+                done.with_word + len(unseen) - len(gone),
+                done.unreadable + sum(one not in reading.states for one in some),
+            )
+            progress(done)
+    finally:
+        store.close()
+    return done
+
+
+def _person(reading: Reading, one: str) -> Iterator[str]:
+    return iter(reading.people.get(one, (one,)))
+
+
+def _is_unseen(reading: Reading, one: str, until_ms: int) -> bool:
+    """Whoever cannot be read may have been seen."""
+    states: Mapping[str, UserState] = reading.states
+    every = [states.get(each) for each in _person(reading, one)]
+    return states.get(one) is not None and all(state and newest_ms(state) <= until_ms for state in every)
+
+
+def _denies(reading: Reading, one: str) -> bool:
+    words = (reading.states[each].word for each in _person(reading, one))
+    return any(word is not None and False in word.said for word in words)
