@@ -147,6 +147,11 @@ def _grown(columns: Sequence[Any], newest_ms: int, came: Sequence[Entry]) -> tup
     """The columns of all of them together, when these came after the newest."""
     items, item_places, types, type_places, times, values, sessions = columns
     n = len(times)
+    if len(came) == 1 and not (values or sessions):
+        item, kind, time_ms, number, session = came[0]
+        if number is session is None and kind == types and "," not in kind:  # what most events add
+            texts_of_all = text_columns([*texts(items, item_places, n), item])
+            return (*texts_of_all, types, NONE, [*times, time_ms - newest_ms], NONE, NONE)
     ids, kinds, moments, numbers, their_sessions = zip(*came, strict=True)
     if type_places or type(types) is not str or "," in types or {*kinds} != {types}:  # else all are of one type
         types, type_places = text_columns([*texts(types, type_places, n), *kinds])
@@ -163,11 +168,11 @@ def text_columns(column: Sequence[str]) -> tuple[str | list[str], Sequence[int] 
 
     What repeats now and then is found when it is deflated: places would cost more.
     """
-    table = list(dict.fromkeys(column))
+    table = dict.fromkeys(column)
     if len(table) == 1 or len(table) * 2 > len(column):
-        return _joined(table if len(table) == 1 else column), NONE
+        return _joined([*table] if len(table) == 1 else column), NONE
     places = dict(zip(table, range(len(table)), strict=True))
-    return _joined(table), list(map(places.__getitem__, column))
+    return _joined([*table]), list(map(places.__getitem__, column))
 
 
 def _joined(some: Sequence[str]) -> str | list[str]:

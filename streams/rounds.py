@@ -308,7 +308,7 @@ class EventRounds:
         ends = {partition: part.messages[-1].offset for partition, part in parts.items()}
         touched = {reading.slot_of[row.user_id] for part in parts.values() for row in part.rows}
         marks = self._known.moved(touched, ends)
-        before = {user: old.get(user) or states.get(user, EMPTY) for user in after}
+        before = {user: states.get(user, EMPTY) for user in after} | {user: old[user] for user in old.keys() & after}
         for user in {*old, *(user for one in folded.values() for user in one.forgotten)} & before.keys():
             before[user] = replace(before[user], stored=None)  # so that it is written whole
         return folded, Batch(marks, decay, before, after, items)

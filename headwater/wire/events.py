@@ -289,7 +289,7 @@ def _row(
         row = row._replace(session=session_number(session))
     if "consent" in body:
         row = row._replace(consent=read_said(body["consent"]))
-    if not body.get("items"):
+    if not get("items"):
         return row
     return row._replace(items=tuple(body["items"]), propensities=tuple(map(float, body.get("propensities") or ())))
 

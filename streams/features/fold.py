@@ -352,8 +352,10 @@ class Folding:
         return self._entering(entry, meaning)
 
     def _entering(self, entry: Entry, meaning: Meaning) -> Change:
-        place = _place(self.history, entry.time_ms)
-        is_newest = place == len(self.history)
+        place = n = len(self.history)
+        if n and _newest_ms(self.history) > entry.time_ms:
+            place = _place(self.history, entry.time_ms)
+        is_newest = place == n
         if not self.shown:
             nothing = (False, None, None, None, None, None, (), (), (), ())
             return _change((Kind.EVENT, entry, place, 0, is_newest, entry, meaning, *nothing))
@@ -773,7 +775,8 @@ def fold_batch(
             if segment is not None:
                 folded.segments.append(segment)
         counted = user.countable(change) if user.word else change
-        folded.count(counted, row, len(user.history), decay, slot_of.get(row.user_id, 0))
+        length = 0 if change.continues else len(user.history)  # what continues is not late
+        folded.count(counted, row, length, decay, slot_of.get(row.user_id, 0))
         user.apply(change, row)
     folded.states |= dict.fromkeys(folded.forgotten, EMPTY)
     for user_id, user in users.items():

@@ -89,7 +89,10 @@ class UserReads(MarkedStore):
             reading, values = self._read_at_once(_UsersAsked(users, asked, slots, partly), whole)
             if self._has_private and not asks_private:
                 continue  # once for ever
+            known.update(dict.fromkeys(values, ALONE))
             for one, value in values.items():
+                if value is None:
+                    continue
                 try:
                     known[one] = told_since(decode_links(value), reading.erased.get(one))
                 except InvalidMessage:
