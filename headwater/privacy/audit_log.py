@@ -90,7 +90,7 @@ def _newest(kafka: KafkaSettings) -> list[tuple[int, AuditRecord | None]]:
         for span in reader.spans():
             first = max(span.first, span.end - NEWEST)
             found += [
-                (record.offset, _read(record.value))
+                (record.offset, read_audit_record(record.value))
                 for record in reader.records(Span(span.partition, span.oldest, first, span.end))
             ]
         return found
@@ -107,7 +107,8 @@ def _heads(records: Iterable[AuditRecord | None]) -> list[str]:
     return list(heads)
 
 
-def _read(value: bytes | None) -> AuditRecord | None:
+def read_audit_record(value: bytes | None) -> AuditRecord | None:
+    """What one record of `audit` says, which anyone may have sent; None of one that is none. Never raises."""
     try:
         return AuditRecord.model_validate(orjson.loads(value or b""))
     except (ValidationError, orjson.JSONDecodeError):
@@ -116,7 +117,7 @@ def _read(value: bytes | None) -> AuditRecord | None:
 
 def read_audit(kafka: KafkaSettings) -> list[tuple[int, AuditRecord | None]]:
     """Every record with its offset; None of one that is none. Raises Unavailable when there is no such topic."""
-    return [(record.offset, _read(record.value)) for record in read_topic(kafka, AUDIT)]
+    return [(record.offset, read_audit_record(record.value)) for record in read_topic(kafka, AUDIT)]
 
 
 def check_audit(found: Iterable[tuple[int, AuditRecord | None]], head: str | None = None) -> AuditCheck:
