@@ -20,7 +20,7 @@ COPY chaos chaos
 COPY recovery recovery
 COPY console console
 COPY embedded embedded
-RUN pip install ./headwater '.[cloud,backup]' \
+RUN pip install ./headwater '.[cloud,backup,signing]' \
     && useradd --create-home headwater \
     && mkdir -p /var/lib/headwater/trainer \
     && chown -R headwater /var/lib/headwater

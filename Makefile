@@ -14,7 +14,10 @@ DEMO ?=
 BENCH ?=
 JOBS ?= 4
 
-.PHONY: help demo test lint types bench contract wheels clean
+SUPPLY := build/supply
+LOCK := deploy/requirements.lock
+
+.PHONY: help demo test lint types bench contract wheels lock sbom audit fuzz clean
 
 help:
 	@echo "make demo      install into $(VENV), then run the main job on MovieLens-100K (DEMO='--json' passes options)"
@@ -24,6 +27,10 @@ help:
 	@echo "make bench     every bench of headwater bench, and docs/performance.md made of them (BENCH='score learn' names some)"
 	@echo "make contract  write docs/contract and docs/settings.md from the models"
 	@echo "make wheels    build both distributions, headwater (the SDK) and headwater-engine, into dist/"
+	@echo "make lock      $(LOCK): every package of a production install, pinned as in $(VENV), with the hashes of its files"
+	@echo "make sbom      build/sbom.cdx.json: what the lock file names, as CycloneDX"
+	@echo "make audit     known vulnerabilities of what the lock file names (asks pypi.org; SOURCE=osv asks osv.dev)"
+	@echo "make fuzz      INPUTS=1000000 changed inputs for every decoder"
 	@echo "make clean     remove $(VENV) and caches"
 	@echo "The newest Python of 3.11 to 3.14 on the PATH is used; PYTHON=/path/to/python names another"
 	@echo "TORCH_INDEX=URL make demo takes torch from that index: name one with CPU wheels for a smaller install"
@@ -55,6 +62,30 @@ contract: $(VENV)/.installed
 
 wheels: $(VENV)/.installed-dev
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w dist ./headwater .
+
+# From the registry that everybody has: this machine's own indexes and wheels are left out.
+lock: $(VENV)/.installed-dev $(SUPPLY)/.installed
+	$(BIN)/python deploy/supply.py wanted > $(SUPPLY)/wanted.in
+	$(BIN)/python deploy/supply.py installed > $(SUPPLY)/installed.txt
+	env -u UV_INDEX -u UV_DEFAULT_INDEX -u UV_INDEX_URL -u UV_EXTRA_INDEX_URL -u UV_FIND_LINKS UV_NO_CONFIG=1 \
+	  UV_SYSTEM_CERTS=1 $(SUPPLY)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-annotate --no-header --no-emit-index-url -c $(SUPPLY)/installed.txt -o $(LOCK) $(SUPPLY)/wanted.in
+
+sbom: $(SUPPLY)/.installed
+	$(SUPPLY)/bin/cyclonedx-py requirements --pyproject pyproject.toml --of JSON --output-reproducible \
+	  -o build/sbom.cdx.json $(LOCK)
+
+# --strict: what could not be looked up is a failure, and no clean bill.
+audit: $(SUPPLY)/.installed
+	$(SUPPLY)/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off -s $(or $(SOURCE),pypi) -r $(LOCK)
+
+fuzz: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.security.fuzzing --inputs $(or $(INPUTS),1000000)
+
+$(SUPPLY)/.installed:
+	@$(PYTHON) -m venv $(SUPPLY)
+	$(SUPPLY)/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1' 'pip-audit>=2.9,<3' 'cyclonedx-bom>=7,<8'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -207,9 +207,9 @@ def _peak_mb() -> float:
 
 def decoders() -> list[Decoder]:
     """All of them; what each needs is imported here."""
-    from tests.security.decoders import bundles, records, states
+    from tests.security.decoders import backups, bundles, records, states
 
-    return [*records(), *states(), *bundles()]
+    return [*records(), *states(), *bundles(), *backups()]
 
 
 def main() -> int:
