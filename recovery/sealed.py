@@ -194,7 +194,10 @@ class SealedBackup:
             waiting += self._chunk(number, digest)
             while (end := _frame_end(waiting)) is not None:
                 size = struct.unpack_from("<H", waiting)[0]
-                kind = waiting[10 : 10 + size].decode()
+                try:
+                    kind = waiting[10 : 10 + size].decode()
+                except UnicodeDecodeError as error:
+                    raise self._damaged(f"a frame says that it is of kind {bytes(waiting[10:50])!r}") from error
                 body = bytes(waiting[10 + size : end])
                 del waiting[:end]
                 yield kind, body
@@ -286,12 +289,14 @@ def packed(parts: Sequence[bytes | None]) -> bytes:
 
 
 def unpacked(body: bytes) -> list[bytes | None]:
-    """What `packed` packed."""
+    """What `packed` packed. Raises BackupError for anything else."""
     parts: list[bytes | None] = []
     at = 0
     while at < len(body):
-        (size,) = struct.unpack_from("<q", body, at)
+        size = struct.unpack_from("<q", body, at)[0] if at + 8 <= len(body) else len(body)
         at += 8
+        if at + size > len(body):
+            raise BackupError(f"a frame of {len(body):,} bytes of the backup is cut off. Take another backup")
         parts.append(None if size < 0 else body[at : at + size])
         at += max(0, size)
     return parts

@@ -47,7 +47,7 @@ def by(key: Ed25519PrivateKey, world: str = "w.") -> Trust:
     return Trust(world, key, TAKEN)
 
 
-class Signed(Follower):
+class SignedFollower(Follower):
     """A follower that takes what two keys sign for the world `w.`, and a trainer that has one of them."""
 
     def __init__(self, folder: Path) -> None:
@@ -78,9 +78,9 @@ class Signed(Follower):
 
 
 @pytest.fixture(scope="module")
-def follower(tmp_path_factory: pytest.TempPathFactory) -> Signed:
+def follower(tmp_path_factory: pytest.TempPathFactory) -> SignedFollower:
     """One that holds a model; each test leaves it with the newest that is genuine."""
-    made = Signed(tmp_path_factory.mktemp("bundles"))
+    made = SignedFollower(tmp_path_factory.mktemp("bundles"))
     assert made.told(LIVE, made.bundle()[1]) is not None
     return made
 
@@ -91,7 +91,7 @@ def counted(request: pytest.FixtureRequest) -> None:
         request.getfixturevalue("follower").refused.clear()
 
 
-def test_what_the_trainer_signs_is_followed_with_either_key(follower: Signed) -> None:
+def test_what_the_trainer_signs_is_followed_with_either_key(follower: SignedFollower) -> None:
     assert follower.model.delta(*follower.sent()[0])
     assert follower.model.delta(*follower.sent(by(NEXT))[0])
     value = follower.bundle()[1]
@@ -103,7 +103,7 @@ def renumbered(header: Header) -> Header:
     return SIGNATURE, orjson.dumps(orjson.loads(header[1]) | {"serial": 10**9})
 
 
-FORGED: dict[str, tuple[str, Callable[[Signed, bytes, bytes | None], list[Header]]]] = {
+FORGED: dict[str, tuple[str, Callable[[SignedFollower, bytes, bytes | None], list[Header]]]] = {
     "without a signature": ("unsigned", lambda *_: []),
     "by another's key": ("unknown_key", lambda one, key, value: one.headers(key, value, by(THEIRS))),
     "for another world": ("other_world", lambda one, key, value: one.headers(key, value, by(OURS, "v."))),
@@ -120,7 +120,7 @@ FORGED: dict[str, tuple[str, Callable[[Signed, bytes, bytes | None], list[Header
 
 
 @pytest.mark.parametrize("how", FORGED)
-def test_an_announcement_is_refused_and_the_last_good_model_stays(follower: Signed, how: str) -> None:
+def test_an_announcement_is_refused_and_the_last_good_model_stays(follower: SignedFollower, how: str) -> None:
     reason, forge = FORGED[how]
     held, value = follower.scorer.version, follower.bundle()[1]
     for key, told in ((LIVE, value), (b"snapshot:1", None), (LIVE, None)):
@@ -128,7 +128,7 @@ def test_an_announcement_is_refused_and_the_last_good_model_stays(follower: Sign
     assert (follower.scorer.version, dict(follower.refused)) == (held, {reason: 3})
 
 
-def test_a_genuine_announcement_that_is_sent_again_leads_nobody_back(follower: Signed) -> None:
+def test_a_genuine_announcement_that_is_sent_again_leads_nobody_back(follower: SignedFollower) -> None:
     value = follower.bundle()[1]
     old = follower.headers(LIVE, value)
     assert follower.told(LIVE, value, old) is not None
@@ -138,7 +138,7 @@ def test_a_genuine_announcement_that_is_sent_again_leads_nobody_back(follower: S
     assert (follower.scorer.version, dict(follower.refused)) == (held, {"stale": 1})
 
 
-def test_a_delta_of_nobody_we_trust_is_refused_and_the_genuine_one_follows(follower: Signed) -> None:
+def test_a_delta_of_nobody_we_trust_is_refused_and_the_genuine_one_follows(follower: SignedFollower) -> None:
     (headers, value, at, key), *_ = genuine = follower.sent()
     told = dict(headers)
     for forged in (
@@ -155,7 +155,7 @@ def test_a_delta_of_nobody_we_trust_is_refused_and_the_genuine_one_follows(follo
     assert follower.model.delta([*told.items(), ("traceparent", b"of whoever carried it")], *genuine[0][1:])
 
 
-def test_while_a_rollback_holds_no_old_delta_leads_away_from_it(follower: Signed) -> None:
+def test_while_a_rollback_holds_no_old_delta_leads_away_from_it(follower: SignedFollower) -> None:
     bundle, value = follower.bundle()
     follower.told(LIVE, value)
     follows = follower.sent()[0]
@@ -189,7 +189,7 @@ def rewritten(folder: Path, bundle: Bundle) -> None:
     ],
 )
 def test_a_bundle_that_was_changed_in_its_place_is_refused(
-    follower: Signed, change: Callable[[Bundle], dict[str, Any]]
+    follower: SignedFollower, change: Callable[[Bundle], dict[str, Any]]
 ) -> None:
     from dataclasses import replace
 
@@ -205,7 +205,7 @@ def test_a_bundle_that_was_changed_in_its_place_is_refused(
     assert (follower.scorer.version, dict(follower.refused)) == (held, {"untrusted": 1})
 
 
-def test_a_genuine_bundle_in_the_place_of_another_is_refused(follower: Signed) -> None:
+def test_a_genuine_bundle_in_the_place_of_another_is_refused(follower: SignedFollower) -> None:
     held = follower.scorer.version
     names = [Announcement.model_validate_json(follower.bundle()[1]).bundle for _ in range(2)]
     assert isinstance(follower.store, FolderStore)
@@ -232,7 +232,9 @@ def test_a_bundle_s_name_is_no_path(tmp_path: Path, name: str) -> None:
             Announcements().read(LIVE, value)
 
 
-def test_a_bundle_that_is_packed_anew_without_a_key_keeps_its_signature(follower: Signed, tmp_path: Path) -> None:
+def test_a_bundle_that_is_packed_anew_without_a_key_keeps_its_signature(
+    follower: SignedFollower, tmp_path: Path
+) -> None:
     """As a backup and a restore do."""
     bundle = follower.store.read(Announcement.model_validate_json(follower.bundle()[1]).bundle)
     for trust in (Trust("other.", None, TAKEN), Trust("other.", NEXT, TAKEN)):
