@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import runpy
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ("headwater", "embedded", "streams", "models", "trainer", "serving", "replay", "recovery", "console", "chaos")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+SOURCES = ["headwater", *PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]]
 
 PIN = re.compile(r"([\w.-]+)==([\w.]+)(?: ; [^\n]+?)?((?: \\\n    --hash=sha256:[0-9a-f]{64})+)\n")
 
