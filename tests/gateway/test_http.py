@@ -21,8 +21,8 @@ from console.cli import app
 from gateway.openapi import document
 from headwater.kafka import read_topic
 from headwater.privacy import digest_of
-from headwater.settings import GatewaySettings, Settings
-from headwater.topics import ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic
+from headwater.settings import GatewaySettings, PrivacySettings, Settings
+from headwater.topics import CONSENTS, ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic
 from tests.worlds.processes import LiveWorker, environment, eventually, world_settings
 
 SECRET = "a secret of thirty-two bytes, or more"
@@ -60,9 +60,10 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def front(kafka: str, redis: str, folder: Path, *others: str, **fields: Any) -> Iterator[Front]:
+def front(kafka: str, redis: str, folder: Path, *others: str, consent: str = "off", **fields: Any) -> Iterator[Front]:
     with world_settings(kafka, redis, folder) as made, contextlib.ExitStack() as stack:
-        settings = made.model_copy(update={"gateway": GatewaySettings(port=free_port(), **fields)})
+        privacy = PrivacySettings.model_validate({"consent": consent})
+        settings = made.model_copy(update={"gateway": GatewaySettings(port=free_port(), **fields), "privacy": privacy})
         workers = [LiveWorker(f"{name}.worker", settings, folder / f"{name}.log") for name in ("gateway", *others)]
         for one in workers:
             stack.callback(one.__exit__)
@@ -224,7 +225,7 @@ def test_a_browser_speaks_for_its_own_user_alone(door: Front) -> None:
 
 
 def test_keys_open_what_they_may_and_are_revoked_at_once(kafka_address: str, redis_url: str, tmp_path: Path) -> None:
-    with front(kafka_address, redis_url, tmp_path, rate_per_s=0.01, burst=4) as made:
+    with front(kafka_address, redis_url, tmp_path, consent="opt-out", rate_per_s=0.01, burst=4) as made:
         env = {name: one for name, one in environment(made.settings).items() if name.startswith("HEADWATER_")}
 
         def run(*words: str) -> str:
@@ -234,6 +235,8 @@ def test_keys_open_what_they_may_and_are_revoked_at_once(kafka_address: str, red
 
         event = {"user_id": "ann", "item_id": "film-1", "type": "click"}
         assert made.call("POST", "/v1/events", event)[0] == 202  # nobody is asked while there is no key
+        assert made.call("PUT", "/v1/users/x/consent", {"train": False})[:2] == (202, {"accepted": 1})
+        assert made.values(CONSENTS) == [{"user_id": "x", "train": False}]
         text = run("create", "shop", "--scope", "produce", "--days", "1")
         eventually(lambda: made.call("POST", "/v1/events", event)[0] == 401, 10, "a key is needed")
         own = {"x_api_key": text}
