@@ -21,6 +21,7 @@ from console.commands import (
     demo,
     doctor,
     explain,
+    items,
     look,
     produce,
     recommend,
@@ -61,6 +62,7 @@ app.command("train", rich_help_panel=USE)(train.command)
 app.add_typer(surfaces.app, name="surfaces", rich_help_panel=USE)
 app.command("signals", rich_help_panel=LOOK)(signals.command)
 app.add_typer(explain.app, name="explain", rich_help_panel=LOOK)
+app.command("items", rich_help_panel=LOOK)(items.command)
 app.command("trace", rich_help_panel=LOOK)(trace.command)
 app.command("tail", rich_help_panel=LOOK)(tail.command)
 app.command("topics", rich_help_panel=LOOK)(topics.command)

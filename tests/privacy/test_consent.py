@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from headwater import Client
-from headwater.consent import Said, Word
+from headwater.consent import CONSENT, Consent, Said, Word
 from headwater.errors import Unavailable
 from headwater.events import now_ms
 from headwater.examples import Example, Kind, unpack
@@ -161,3 +161,27 @@ def test_the_verb_shows_grants_and_withdraws_for_all_ids_of_a_person(asked: Sett
     assert (odd.returncode, "is no purpose" in odd.stderr) == (2, True)
     off = headwater("consent", "ada", "--withdraw", "train", **plain)
     assert (off.returncode, "privacy.consent is off" in off.stderr) == (2, True)
+
+
+def test_analysts_are_told_of_items_what_enough_people_did(asked: Settings, worker: Start) -> None:
+    worker("streams.worker", given=asked)
+    many = [f"user-{n}" for n in range(4)]
+    send(asked, [event(n, user, item_id="film-1") for n in range(2) for user in many])
+    send(asked, [event(5, "user-1", item_id="film-1", type="purchase"), event(6, "user-1", item_id="rare")])
+    send(asked, [event(7, user, item_id="film-2", type="impression", items=("film-2", "film-3")) for user in many])
+    no = Consent(analyse=False)
+    send(asked, [event(8, "user-3", item_id="film-3", consent=no), event(9, "wary", type=CONSENT, consent=no)])
+    send(asked, [event(10, user, item_id="film-9") for user in ("wary", "user-0", "user-1", "user-2")])
+    with Client(settings=asked.kafka) as client:
+        client.identify("user-1", was="user-2", event_time=event(3).event_time).result(30)
+    assert folded_all(asked).ok
+    report = ("items", "--min-people", "3", "--json")
+    with storing(asked) as store:
+        eventually(lambda: "user-1" in store.read_users(["user-1"]).people, what="linked")
+    told = headwater(*report, **environment(asked))
+    found = orjson.loads(told.stdout)
+    assert {one["item_id"]: (one["people"], one["events"]) for one in found["items"]} == {
+        "film-1": (3, {"click": 8}), "film-2": (3, {"impression": 4}), "film-3": (3, {"impression": 4}),
+    }, told.stderr  # fmt: skip
+    assert (found["left_out"], found["withheld"]) == (2, 2)
+    assert "user-" not in told.stdout
