@@ -292,7 +292,7 @@ def rules_for(
     """
     rule = exclude_seen if request.exclude_seen is None else request.exclude_seen
     out = seen_items(request, history, rule, returning, now_ms, meanings)
-    if meanings.against({*newest_columns(history, len(history))[1]}):
+    if meanings.against({entry[1] for entry in history}):
         out |= disliked(((entry[0], entry) for entry in history), meanings, now_ms)
     out.update(request.exclude)
     if request.context_item is not None:

@@ -230,16 +230,17 @@ class Scorer:
         catalogue: what may be recommended.
         provider: `auto`, `cpu` or `cuda`; the attribute is what ONNX Runtime really gave.
         threads: of one run.
+        batch: most histories of one run: what that takes of memory is taken when a model is loaded, not in a flood.
 
     Raises
         Unavailable: `cuda` is asked for and not there.
     """
 
-    def __init__(self, catalogue: Catalogue, provider: Provider = "auto", threads: int = 1) -> None:
+    def __init__(self, catalogue: Catalogue, provider: Provider = "auto", threads: int = 1, batch: int = 8) -> None:
         blas_on_one_thread()
         self.catalogue = catalogue
         self.all_items = Rows(catalogue)
-        self.threads = threads
+        self.threads, self.batch = threads, batch
         self.seen = SecondStageCounts()
         self.provider = CPU
         self._asked = provider
@@ -326,7 +327,7 @@ class Scorer:
 
     def _warm_up(self, half: ServedModel) -> None:
         """The first runs of a session allocate and plan: 5 to 50 ms that no request should wait for."""
-        for size in (1, 2, 8):
+        for size in (1, 2, 8, self.batch):
             half.say([()] * size, 0, [SCORES, *(() if half.second is None else half.second.outputs)])
 
     def _new_sessions(self, graph: bytes) -> Sessions:

@@ -64,7 +64,8 @@ class ServingWorker:
         self.operations = operations
         trust = trust_of(settings)
         catalogue, surfaces = Catalogue(), Surfaces(settings.surfaces)
-        self.scorer = Scorer(catalogue, settings.serving.provider, settings.serving.threads)
+        serving = settings.serving
+        self.scorer = Scorer(catalogue, serving.provider, serving.threads, serving.batch_requests)
         self.metrics = ServingMetrics(operations.registry, self.scorer)
         self.store = FeatureStore(settings.redis, settings.kafka.prefix)
         self.answering = Answering(

@@ -42,6 +42,9 @@ NOTHING = np.float32(-np.inf)
 STRETCH = 64
 """Rows that are looked at together, many in one instruction, for whether any of them is better than what is kept."""
 
+SIEVE = 4096
+"""Remainders of row numbers, most of which tell in the nearest memory that a row is none of the candidates."""
+
 LIKE = 8
 """Newest entries of the history of which alike items are candidates."""
 
@@ -162,9 +165,11 @@ def said_at(said: Sparse | Weighed | Array, rows: Rows) -> Array:
 
 @compiled
 def _at(where: Rows, values: Array, rows: Rows) -> Array:
-    found = np.zeros(len(rows), np.float32)
+    found, may_be = np.zeros(len(rows), np.float32), np.zeros(SIEVE, np.bool_)
+    for row in rows:
+        may_be[row % SIEVE] = True
     for i in range(len(where)):
-        if values[i] != 0:
+        if may_be[where[i] % SIEVE] and values[i] != 0:
             place = np.searchsorted(rows, where[i])
             if place < len(rows) and rows[place] == where[i]:
                 found[place] += values[i]
@@ -246,7 +251,8 @@ def _best_of(where: Rows, values: Array, scores: Array, k: int) -> Rows:
     kept, rows = np.zeros(k, np.float32), np.full(k, 1 << 62, np.int64)
     for i in range(len(where)):
         row, value = where[i], values[i]
-        if scores[row] > -np.inf and (value > kept[0] or (value == kept[0] and value > 0 and row < rows[0])):
+        better = value > kept[0] or (value == kept[0] and value > 0 and row < rows[0])
+        if better and scores[row] > -np.inf:  # in this order: scores lie anywhere in the memory
             kept[0], rows[0] = value, row
             _sift(kept, rows, k)
     return rows[kept > 0]
