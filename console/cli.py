@@ -21,7 +21,6 @@ from console.commands import (
     demo,
     doctor,
     explain,
-    items,
     look,
     produce,
     recommend,
@@ -35,7 +34,7 @@ from console.commands import (
     train,
     up,
 )
-from console.commands.privacy import consent, export, forget, inactive, pseudonyms, unlearn
+from console.commands.privacy import consent, export, forget, inactive, items, pseudonyms, unlearn
 from console.commands.recovery import backup, gap, rebuild, restore
 from console.commands.security import acls, keys, signing
 from headwater.errors import HeadwaterError

@@ -757,10 +757,7 @@ def fold_batch(
             continue
         if is_ghost:
             user = batch.ghost(row)
-            if user.erased is not None and user.erased.covers(row.time_ms, partition, row.offset):
-                continue
-            if row.type == CONSENT:
-                batch.ghost_goes_by(row)
+            if user is None:
                 continue
         if user.is_duplicate(row):
             folded.duplicates += 1
@@ -820,16 +817,23 @@ class _Folds(NamedTuple):
         else:
             user.note(row)
 
-    def ghost(self, row: EventRow) -> Folding:
+    def ghost(self, row: EventRow) -> Folding | None:
         """What an event of somebody is folded into whose log forgets them later: it counts for its item as it did,
-        teaches nothing, and is in nobody's state.
+        teaches nothing, and is in nobody's state. None where nothing is to be counted.
         """
         ghost = self.ghosts.get(row.user_id)
         if ghost is None:
             state, erased = self.beside.ghosts.get(row.user_id, Ghost(EMPTY))
             ghost = self.ghosts[row.user_id] = Folding(state, self.limits)
             ghost.erased = erased
-        return ghost
+        if ghost.erased is not None and ghost.erased.covers(row.time_ms, self.partition, row.offset):
+            return None
+        if row.type != CONSENT:
+            return ghost
+        anew = self.ghosts[row.user_id] = ghost.after_word(row)
+        if anew is not ghost:
+            anew.erased = Erased(row.time_ms, self.partition, row.offset)
+        return None
 
     def forget(
         self, people: Mapping[str, Folding], row: EventRow, anew: Folding | None = None
@@ -870,13 +874,6 @@ class _Folds(NamedTuple):
         rest = Folding(EMPTY, self.limits, person.attributes) if anew is not user else person
         rest.go_by(strictest((person.word, anew.word)))
         return {**left, **{one: rest for one, of in people.items() if of is person}}
-
-    def ghost_goes_by(self, row: EventRow) -> None:
-        """The same of a log that forgets the user later."""
-        ghost = self.ghosts[row.user_id]
-        anew = self.ghosts[row.user_id] = ghost.after_word(row)
-        if anew is not ghost:
-            anew.erased = Erased(row.time_ms, self.partition, row.offset)
 
 
 def _erased_segment(row: EventRow) -> Segment:

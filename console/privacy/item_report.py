@@ -57,7 +57,7 @@ class ItemReport(NamedTuple):
     withheld: int
 
 
-class _Counted(NamedTuple):
+class _ByItem(NamedTuple):
     """By item and type, how many events, and of whom: numbers of users."""
 
     events: dict[tuple[str, str], int]
@@ -97,9 +97,9 @@ def item_report(
     return ItemReport(items, len(people) - len(items), withheld)
 
 
-def _counted(settings: Settings, since_ms: int, progress: Callable[[int], None]) -> tuple[_Counted, int]:
+def _counted(settings: Settings, since_ms: int, progress: Callable[[int], None]) -> tuple[_ByItem, int]:
     limits, dead, erased = Limits.of(settings), refused_places(settings), erased_users(settings)
-    counted, words, withheld, records_read = _Counted({}, {}, {}), dict[str, Said](), 0, 0
+    counted, words, withheld, records_read = _ByItem({}, {}, {}), dict[str, Said](), 0, 0
     for span, records in read_partitions(settings.kafka, EVENTS):
         for record in records:
             records_read += 1
@@ -121,7 +121,7 @@ def _counted(settings: Settings, since_ms: int, progress: Callable[[int], None])
     return counted, withheld
 
 
-def _count(counted: _Counted, row: EventRow) -> None:
+def _count(counted: _ByItem, row: EventRow) -> None:
     number = counted.numbers.setdefault(row.user_id, len(counted.numbers))
     for item_id in set(row.items) or (row.item_id,):
         key = item_id, row.type

@@ -34,7 +34,7 @@ def command(
     from rich.table import Table
 
     from console.look.cluster import must_exist
-    from console.look.item_report import item_report
+    from console.privacy.item_report import item_report
     from headwater.events import now_ms
     from headwater.topics import EVENTS
 
@@ -51,10 +51,10 @@ def command(
     table = Table("item", "people", "events", box=None, pad_edge=False, header_style="bold")
     for one in found.items[:top]:
         told_events = ", ".join(f"{kind} {count:,}" for kind, count in one.events.items())
-        table.add_row(one.item_id, f"{one.people:,}", told_events or f"of each type fewer than {min_people} people")
+        fewer = f"of each type fewer than {min_people} people"
+        table.add_row(one.item_id, f"{one.people:,}", told_events or fewer)
     printer().print(table)
-    print(
-        f"{len(found.items):,} items; {found.left_out:,} that fewer than {min_people} people have to do with are left out"
-    )
+    left_out = f"{found.left_out:,} that fewer than {min_people} people touched are left out"
+    print(f"{len(found.items):,} items; {left_out}")
     if found.withheld:
         print(f"{found.withheld:,} events of who may not be analysed are not counted")
