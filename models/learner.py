@@ -401,7 +401,8 @@ class Learner:
     def _open(self, row: int, item_id: str) -> None:
         """Start a row that was just given to an item."""
         if row >= self.capacity:
-            self.grow(self.capacity * 2)
+            most = self.config.max_items
+            self.grow(min(2 * self.capacity, most) if self.capacity < most else 2 * self.capacity)
         used = self.items.used
         self.content.set_row(row, item_id)
         likes = self.content.likes(row, used)

@@ -163,6 +163,13 @@ def test_capacity_grows_by_doubling_and_keeps_what_was_learned() -> None:
     assert best(bundle, ["i7", "i8"])[0] == "i9"
 
 
+def test_no_room_is_made_for_more_rows_than_there_may_be() -> None:
+    learner = Learner(SMALL.model_copy(update={"max_items": 60}), seed=0)
+    learner.learn(examples_of((f"u{i}", f"i{i}") for i in range(40)))
+    assert (learner.items.used, learner.capacity) == (40, 60)
+    assert bundle_of(learner).capacity == 60
+
+
 def test_an_item_gets_a_row_only_after_enough_events() -> None:
     learner = Learner(SMALL.model_copy(update={"admit_after": 3, "block": 4}), seed=0)
     learner.learn(examples_of([("a", "x"), ("b", "x"), ("b", "y")]))
