@@ -14,7 +14,7 @@ from headwater.kafka import read_topic
 from headwater.privacy.pseudonyms import PseudonymKey, Pseudonyms, new_key_line, pseudonyms_of, read_keys
 from headwater.settings import PrivacySettings, Settings
 from headwater.topics import ERASURES, EVENTS, IDENTITIES, REQUESTS, USERS, Topic
-from headwater.wire import decode_request, encode
+from headwater.wire import decode_request
 
 OLD, NEW = f"k1 {'1' * 64}\n", f"k2 {'2' * 64}\n"
 SECRETS = ("ann", "guest-7", "session-9")
@@ -146,7 +146,7 @@ def test_what_is_refused_is_refused_as_it_was(settings: Settings) -> None:
         assert said(settings, EVENTS)[0][0] == client.pseudonym("ann")
 
 
-def test_with_another_key_a_user_is_linked_once_with_what_it_was_called(
+def test_with_another_key_a_user_is_linked_once_and_replaced_and_forgotten_under_all_names(
     settings: Settings, both: tuple[Client, Pseudonyms]
 ) -> None:
     client, pseudonyms = both
@@ -157,6 +157,11 @@ def test_with_another_key_a_user_is_linked_once_with_what_it_was_called(
     assert links(settings) == [(old, new, True)]
     assert [key for key, _ in said(settings, EVENTS)] == [""]
     assert said(settings, USERS) == [(new, {"user_id": new, "attributes": {"plan": "family"}}), (old, None)]
+    client.forget_user("ann")
+    client.delete_users(["ann"])
+    client.flush()
+    assert [key for key, _ in said(settings, ERASURES)] == [new, old]
+    assert said(settings, USERS)[2:] == [(new, None), (old, None)]
 
 
 def test_who_only_asks_says_in_the_request_what_the_user_was_called(
@@ -193,21 +198,3 @@ def test_a_login_after_a_rotation_is_one_of_all_names_and_can_be_taken_back(
     assert told[position.offset] == told[-1] == (ann[0], guest[0], True)
     client.forget_identity("ann", was="guest-7").result(30)
     assert {one[:2] for one in links(settings) if not one[2]} == {(one, other) for one in ann for other in guest}
-
-
-def test_all_that_a_user_was_called_is_forgotten(settings: Settings, both: tuple[Client, Pseudonyms]) -> None:
-    client, pseudonyms = both
-    client.forget_user("ann").result(30)
-    client.delete_users(["ann"]).result(30)
-    client.flush()
-    names = [pseudonyms.of("ann"), *pseudonyms.former("ann")]
-    assert [key for key, _ in said(settings, ERASURES)] == [key for key, _ in said(settings, USERS)] == names
-
-
-def test_without_keys_not_a_byte_is_another(settings: Settings) -> None:
-    event = Event(user_id="ann", item_id="film-1", type="click", session_id="session-9")
-    with Client(settings=settings) as client:
-        client.track_many([event]).result(30)
-        assert client.pseudonym("ann") == "ann"
-    (record,) = read_topic(settings.kafka, EVENTS)
-    assert (record.key, record.value) == (b"ann", encode(event))

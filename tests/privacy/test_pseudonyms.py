@@ -63,16 +63,7 @@ def test_with_another_key_a_person_goes_on_and_is_forgotten_whole(
         assert set(person) == {*named["ada-lovelace"], *named["guest-7"]}
         assert sum(reading.states[one].count for one in person) == 10
 
-        linked = headwater("pseudonyms", "link", given="bob\n\ncarl\n", **env)
-        assert (linked.returncode, linked.stdout.split()[0]) == (0, "2"), linked.stderr
-        assert [one.action for _, one in read_audit(settings.kafka) if one] == ["pseudonyms link"]
-        eventually(
-            lambda: bob in store.read_users([named["bob"][0]]).people.get(named["bob"][0], ()), what="bob's link"
-        )
-
     data = ("--data", str(tmp_path / "data"))
-    held = orjson.loads(headwater("export", "ada-lovelace", *data, **env).stdout)
-    assert set(held["ids"]) == set(person)
     done = headwater("forget", "ada-lovelace", "--yes", "--json", *data, **env)
     assert done.returncode == 0, done.stderr + done.stdout
     assert {one["digest"] for one in orjson.loads(done.stdout)["erasures"]} == {digest_of(one) for one in person}
@@ -122,6 +113,9 @@ def test_what_a_user_consents_to_holds_under_the_new_name(settings: Settings, tm
     for said in ("1 words", "0 words"):
         done = headwater("pseudonyms", "link", given="ann\nbob\ncarl\n", **env)
         assert (done.returncode, said in done.stdout) == (0, True), done.stderr + done.stdout
+    links = [orjson.loads(one.value) for one in records(settings, IDENTITIES)]
+    assert [(one["user_id"], one["was"]) for one in links[:1] + links[3:4]] == [(old, new)] * 2
+    assert [one.action for _, one in read_audit(settings.kafka) if one] == ["pseudonyms link"] * 2
     last = read_consent(*(lambda one: (one.key, one.value))(records(settings, CONSENTS)[-1]), "the last")
     assert last == ConsentWord(user_id=new, personalise=True, train=False, consent_time=1000)
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from headwater.privacy.pseudonyms import Pseudonyms
     from headwater.settings import Settings
 
+AT_ONCE, ACKNOWLEDGE_S = 10_000, 60
+"""Users that are linked before Kafka is waited for, and how long."""
+
 app = typer.Typer(no_args_is_help=True, help="Call users by pseudonyms: keys, names, another key.")
 
 
@@ -86,12 +89,13 @@ def link(
     keys = [key.key_id for key in pseudonyms.keys]
     if len(keys) < 2:
         raise SettingsError(f"{keys[0]} is the only key: `headwater pseudonyms key FILE` adds one, then link by both")
+    users = list(_lines(file))
     must_exist(settings.kafka, IDENTITIES)
     write_audit(settings.kafka, "pseudonyms link", {"keys": keys}, by)
     with Client(settings=settings, source="console") as client:
-        users = list(_lines(file))
         words = carry_words(settings.kafka, ((pseudonyms.of(one), *pseudonyms.former(one)) for one in users))
-        client.link_pseudonyms(users)
+        for at in range(0, len(users), AT_ONCE):
+            client.link_pseudonyms(users[at : at + AT_ONCE]).result(ACKNOWLEDGE_S)
     print(
         f"{len(users):,} users are called by {keys[-1]}, and linked with what {', '.join(keys[-2::-1])} called them; "
         f"{words:,} words of consent were said again"
