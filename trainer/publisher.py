@@ -304,7 +304,7 @@ class Publisher:
         self.bundle_retry.tried(None, 0, now_ms / 1000)
         self._leading = False
         said, live = done.writing.said, self._registry.live
-        self._learner.version = max(self._learner.version, newest_version(done.names))
+        self._learner.version = max(self._learner.version, newest_version(done.names, self._learner.version))
         try:
             self._registry.add(said)
         except Unavailable:
@@ -355,7 +355,8 @@ class Publisher:
     def _prune(self, now_ms: int, names: Sequence[str]) -> None:
         """Remove all but the newest bundles, the live one and the anchors: the announcement, then the bundle."""
         live = self._registry.live.bundle if self._registry.live is not None else None
-        kept = {name: said.version for name in reversed(names) if (said := parse_name(name))}
+        given = self._learner.version  # beyond it nothing is ours, and it takes nobody's place
+        kept = {name: said.version for name in reversed(names) if (said := parse_name(name)) and said.version <= given}
         anchors = self._anchors(now_ms)
         old = [name for name in list(kept)[self._keep :] if name != live and kept[name] not in anchors]
         for name in old:

@@ -102,7 +102,7 @@ class TrainerWorker:
         self._opened.callback(self.log.close)
         self.sharing = Sharing(settings, self.learner, self.log, writer, self.operations, extra.get("newest"))
         store = open_store(settings.trainer.bundles, self._trust)
-        self.learner.version = known = max(self.learner.version, _newest_kept(store, log))
+        self.learner.version = known = max(self.learner.version, _newest_kept(store, self.learner.version, log))
         self.registry = retry.call("kafka", lambda: Registry(settings.kafka, writer, log, known, self._trust))
         self._opened.callback(self.registry.close)
         before = extra.get("guard", {})  # what an older release kept is of no use
@@ -348,10 +348,10 @@ def _restore(settings: Settings, checkpoints: Checkpoints) -> tuple[Learner, dic
     return found
 
 
-def _newest_kept(store: BundleStore, log: logging.Logger) -> int:
+def _newest_kept(store: BundleStore, known: int, log: logging.Logger) -> int:
     """The newest version that the store has; where it is away, the topic `model` has to do."""
     try:
-        return newest_version(store.names())
+        return newest_version(store.names(), known)
     except (OSError, Unavailable) as error:
         log.warning("the bundles cannot be listed: learning goes on", extra={"error": str(error)})
         return 0

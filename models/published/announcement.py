@@ -23,6 +23,7 @@ from models.published.bounds import MAX_PARTS, Digest, Number, Version
 __all__ = [
     "HEADER_NAMES",
     "LIVE",
+    "MOST_AHEAD",
     "Announcement",
     "DeltaHeaders",
     "read_announcement",

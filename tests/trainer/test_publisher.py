@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -65,6 +66,22 @@ def test_weights_that_are_not_numbers_are_refused_and_the_last_good_model_stays(
     assert one.broken
     assert one.refused["not_finite"] == 2
     assert (live_version(registry), registry.delta_end()) == (good, end)
+
+
+def test_a_bundle_of_a_version_that_no_trainer_came_to_uses_up_no_numbers_and_takes_no_place(
+    settings: Settings, learner: Learner, registry: Registry, writer: KafkaProducer
+) -> None:
+    bundles = settings.trainer.bundles
+    assert isinstance(bundles, Path)
+    for digest in ("ab", "cd", "ef"):
+        (bundles / f"v999999999999999-{digest}").mkdir(parents=True)
+    few = settings.model_copy(update={"trainer": settings.trainer.model_copy(update={"keep_bundles": 2})})
+    one = publisher(few, learner, registry, writer)
+    for lap in range(3):
+        learner.learn(ring_examples(16, first_offset=1000 * (lap + 1)))
+        assert publish(one, full=True)
+    assert live_version(registry) == learner.version == 3
+    assert {2, 3} <= registry.snapshots.keys()
 
 
 def worse(one: Publisher) -> None:

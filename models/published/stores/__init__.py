@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from models.published.announcement import MOST_AHEAD
 from models.published.bundle import Bundle
 from models.published.layout import parse_name
 from models.published.signing.trust import NO_TRUST, Trust
@@ -79,6 +80,15 @@ def open_store(address: Path | str, trust: Trust = NO_TRUST) -> BundleStore:
     return ObjectStore(address, trust)
 
 
-def newest_version(names: Sequence[str]) -> int:
-    """The newest version among the names of bundles; 0 when there is none."""
-    return max((said.version for said in map(parse_name, names) if said), default=0)
+def newest_version(names: Sequence[str], known: int = 0) -> int:
+    """The newest version among the names of bundles; 0 when there is none.
+
+    Parameters
+        known: a version that was given away. What is so far beyond it that no trainer can have come there is none of
+            ours: whoever may write to the store would use the numbers up.
+
+    >>> newest_version(["v00000003-ab", "v999999999999999-ab"])
+    3
+    """
+    versions = [said.version for said in map(parse_name, names) if said]
+    return max((version for version in versions if version <= known + MOST_AHEAD), default=0)
