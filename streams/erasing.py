@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from headwater.errors import InvalidMessage
@@ -65,8 +66,8 @@ class ErasureRounds:
             try:
                 found = read_erasure(message.key, message.value, at)
                 if isinstance(found, Erasure):
-                    time_ms = self._time(found, message, at)
-                    await self._retry.call_async("kafka", lambda: self._forget(found.user_id, time_ms, at))  # noqa: B023
+                    forget = partial(self._forget, found.user_id, self._time(found, message, at), message.timestamp, at)
+                    await self._retry.call_async("kafka", forget)
                 elif found is not None:
                     if ends is None:
                         ends = await self._retry.call_async("kafka", lambda: asyncio.to_thread(self._ends))
@@ -82,7 +83,7 @@ class ErasureRounds:
             raise times.refusal(time_ms, at)
         return time_ms
 
-    async def _forget(self, user_id: str, time_ms: int, at: str) -> None:
+    async def _forget(self, user_id: str, time_ms: int, asked_ms: int, at: str) -> None:
         """Tombstones of the user's attributes, which may be in their topic and not yet in the store, and of the word of
         consent; the place in the log; the fact; and the id goes.
         """
@@ -90,7 +91,7 @@ class ErasureRounds:
         erased = (await self._retry.call_blocking("redis", lambda: self._store.erased([user_id]))).get(user_id)
         if erased is None or erased.time_ms < time_ms:
             told_ms = await asyncio.to_thread(_attributes_told_ms, self._settings, self._store, user_id)
-            if told_ms <= time_ms:  # else what is newer stands in their place, and a tombstone would take that
+            if told_ms <= max(time_ms, asked_ms):  # else what is newer is in their place, and a tombstone takes that
                 await send(USERS, key, None)
             if self._has_words:
                 await send(CONSENTS, key, None)

@@ -168,9 +168,9 @@ def test_attributes_that_are_told_before_an_erasure_takes_effect_and_are_younger
 ) -> None:
     with Client(settings=settings.kafka) as client:
         client.put_users([{"user_id": "ada", "attributes": {"plan": "old"}}]).result(30)
-        first = records(settings, USERS)[-1].timestamp
-        forget(settings, "ada", first)
-        eventually(lambda: now_ms() > first, what="a later moment")
+        forget(settings, "ada")
+        asked = records(settings, ERASURES)[-1].timestamp
+        eventually(lambda: now_ms() > asked, what="a later moment")
         client.put_users([{"user_id": "ada", "attributes": {"plan": "new"}}]).result(30)
     worker("streams.worker")
     with storing(settings) as store:
