@@ -243,7 +243,7 @@ def _settings(kafka: KafkaCluster, redis: StoreCluster, folder: Path) -> Setting
         kafka={"bootstrap": kafka.address, "replication": 3, "session_timeout_ms": 6000},
         redis={"url": redis.address, "shards": SHARDS},
         model={"overrides": SMALL_MODEL},
-        trainer={"directory": folder / "trainer", "bundles": folder / "models", "device": "cpu"},
+        trainer={"directory": folder / "trainer", "bundles": folder / "models", "yields": False, "device": "cpu"},
         serving={"bundles": folder / "models", "provider": "cpu"},
     )
 
