@@ -22,7 +22,7 @@ from chaos.load import Apps
 from chaos.promises import BEHAVED, PROMISES, Aftermath
 from chaos.recovery import Recoveries
 from chaos.schedule import Planned, Schedule
-from chaos.servers import ServerUnderTest, kafka_server, store_server
+from chaos.servers import ServerUnderTest, kafka_server, object_server, store_server
 from chaos.stack import Stack, wait
 from console.local.processes import WorkerProcess
 from headwater.errors import HeadwaterError, Unavailable
@@ -48,7 +48,9 @@ class CampaignOptions:
 
     Fields
         folder: for everything that it writes.
-        kafka, redis: `embedded`, `apache`, or where one runs.
+        kafka, redis: `embedded`, `apache`, `cluster`, or where one runs.
+        bundles: where they are: `folder`, `s3`, or the URL of a bucket.
+        shards: slots of the store.
         break_servers: whether one that runs may be harmed by commands.
         rate: records a second of the load.
         stall_s: of the workers' settings.
@@ -59,6 +61,8 @@ class CampaignOptions:
     seed: int
     kafka: str = "embedded"
     redis: str = "embedded"
+    bundles: str = "folder"
+    shards: int = 1
     break_servers: bool = False
     rate: float = 20.0
     stall_s: float = 20.0
@@ -109,39 +113,42 @@ def world(asked: CampaignOptions) -> Iterator[Stack]:
     with (
         kafka_server(asked.kafka, folder / "kafka", asked.break_servers) as kafka,
         store_server(asked.redis, folder / "redis", asked.break_servers) as store,
+        object_server(asked.bundles) as objects,
         _small_disk(folder),
     ):
-        settings = _settings(asked, kafka, store)
+        settings = _settings(asked, kafka, store, objects)
         ensure_topics(settings.kafka)
         try:
-            with Stack(folder, settings, (kafka, store), WORKERS, asked.make_worker) as stack:
+            with Stack(folder, settings, (kafka, store, objects), WORKERS, asked.make_worker) as stack:
                 yield stack
         finally:
             _leave_clean(settings, kafka, store)
 
 
-def _settings(asked: CampaignOptions, kafka: ServerUnderTest, store: ServerUnderTest) -> Settings:
+def _settings(
+    asked: CampaignOptions, kafka: ServerUnderTest, store: ServerUnderTest, objects: ServerUnderTest | None
+) -> Settings:
     disk = small_disk(asked.folder)
-    ours = kafka.process is not None
+    bundles = disk / "models" if objects is None else objects.address
     return load_settings(
         kafka={
             "bootstrap": kafka.address,
             "session_timeout_ms": 6000,
             "linger_ms": 0 if asked.kafka == "embedded" else 2,
-            **({} if ours and store.process is not None else {"prefix": f"chaos{asked.seed}."}),
+            **({} if kafka.ours and store.ours else {"prefix": f"chaos{asked.seed}."}),
         },
-        redis={"url": store.address},
+        redis={"url": store.address, "shards": asked.shards},
         model={"overrides": SMALL_MODEL},
         trainer={
             "directory": disk / "trainer",
-            "bundles": disk / "models",
+            "bundles": bundles,
             "yields": False,
             "device": "cpu",
             "keep_up_s": 0.0,
             "checkpoint_every_s": 2.0,
             "snapshot_every_s": 8.0,
         },
-        serving={"bundles": disk / "models", "provider": "cpu"},
+        serving={"bundles": bundles, "provider": "cpu"},
         operations={"stall_s": asked.stall_s},
     )
 
@@ -166,10 +173,10 @@ def _small_disk(folder: Path) -> Iterator[None]:
 def _leave_clean(settings: Settings, kafka: ServerUnderTest, store: ServerUnderTest) -> None:
     """Take this world's topics and keys off servers that are not ours."""
     prefix = settings.kafka.prefix
-    if kafka.process is None:
+    if not kafka.ours:
         with contextlib.closing(admin_client(settings.kafka)) as admin:
             admin.delete_topics([name for name in admin.list_topics() if prefix and name.startswith(prefix)])
-    if store.process is None and prefix:
+    if not store.ours and prefix:
         left = FeatureStore(settings.redis, prefix)
         left.erase()
         left.close()

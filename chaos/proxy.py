@@ -43,6 +43,11 @@ class Proxy:
         self._thread.start()
         self._call(self._listen())
 
+    @property
+    def in_use(self) -> bool:
+        """Whether anybody is connected."""
+        return bool(self._open)
+
     def reset(self) -> int:
         """Cut every connection with RST, on both sides; how many there were."""
         return int(self._call(self._reset()))

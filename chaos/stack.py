@@ -104,7 +104,7 @@ class Stack:
     """A world that runs; a context manager.
 
     Parameters
-        servers: broker and store.
+        servers: broker, store, and object storage where bundles are in one.
         counts: role -> how many workers of it.
         make_worker: makes their processes.
     """
@@ -113,13 +113,13 @@ class Stack:
         self,
         folder: Path,
         settings: Settings,
-        servers: tuple[ServerUnderTest, ServerUnderTest],
+        servers: tuple[ServerUnderTest, ServerUnderTest, ServerUnderTest | None],
         counts: dict[str, int],
         make_worker: Callable[..., WorkerProcess] = WorkerProcess,
     ) -> None:
         self.folder = folder
         self.settings = settings
-        self.kafka, self.store = servers
+        self.kafka, self.store, self.objects = servers
         self.parts: dict[str, CampaignWorker] = {}
         self.endings: list[Ending] = []
         self.wrong: list[str] = []

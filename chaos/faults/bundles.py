@@ -4,61 +4,66 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import orjson
 
+from chaos.bundle_files import BundleFiles, open_files
 from chaos.faults.fault import Fault, NoEffect, Stage
 from chaos.load.records import Outgoing
+from headwater.errors import Unavailable
 from headwater.topics import EXAMPLES, MODEL, MODEL_DELTAS
+from models.published.layout import parse_name
 
 __all__ = ["FAULTS"]
 
 
-def _newest(stage: Stage) -> Path:
-    found = sorted(path for path in Path(stage.stack.settings.trainer.bundles).glob("v*-*") if path.is_dir())
-    if not found:
+def _newest(files: BundleFiles) -> tuple[str, list[str]]:
+    """The newest bundle and the paths of its files."""
+    try:
+        paths = sorted(path for path in files.paths() if parse_name(path.partition("/")[0]) is not None)
+    except (OSError, Unavailable) as error:
+        raise NoEffect(f"bundles are away: {error}") from error
+    if not paths:
         raise NoEffect("there is no bundle")
-    return found[-1]
+    name = paths[-1].partition("/")[0]
+    return name, [path for path in paths if path.startswith(f"{name}/")]
 
 
 def _corrupt(stage: Stage) -> Iterator[str]:
     """A file of the newest bundle is flipped, cut or gone, and a worker that has to load it starts."""
-    bundle = _newest(stage)
-    files = sorted(path for path in bundle.iterdir() if path.is_file())
-    if not files:
-        raise NoEffect(f"{bundle.name} is empty")
-    victim, how = stage.chance.choice(files), stage.chance.choice(["flipped", "cut", "gone"])
+    files = open_files(stage.stack.settings.trainer.bundles)
+    bundle, paths = _newest(files)
+    victim, how = stage.chance.choice(paths), stage.chance.choice(["flipped", "cut", "gone"])
     try:
-        body = bytearray(victim.read_bytes())
+        body = bytearray(files.get(victim))
         if how == "gone" or not body:
-            victim.unlink()
+            files.delete([victim])
         else:
             body[stage.chance.randrange(len(body))] ^= 0x5A
-            victim.write_bytes(bytes(body if how == "flipped" else body[: len(body) // 2]))
-    except OSError as error:
-        raise NoEffect(f"{bundle.name} was pruned meanwhile: {error}") from error
+            files.put(victim, bytes(body if how == "flipped" else body[: len(body) // 2]))
+    except (OSError, Unavailable) as error:
+        raise NoEffect(f"{bundle} was pruned meanwhile: {error}") from error
     part = stage.stack.pick("serving", stage.chance)
     if part is not None:
         part.kill()
-    yield f"{bundle.name}/{victim.name} {how}; {'nobody' if part is None else part.name}, kill -9"
+    yield f"{victim} {how}; {'nobody' if part is None else part.name}, kill -9"
 
 
 def _half_written(stage: Stage) -> Iterator[str]:
-    """A folder that looks like the next bundle holds half of one, as a trainer leaves it that died."""
-    bundle = _newest(stage)
-    number = int(bundle.name[1:].partition("-")[0]) + stage.chance.randint(1, 5)
-    torn = bundle.with_name(f"v{number:08d}-{'ab' * 8}")
+    """What looks like the next bundle holds half of one, as a trainer leaves it that died."""
+    files = open_files(stage.stack.settings.trainer.bundles)
+    bundle, paths = _newest(files)
+    number = int(bundle[1:].partition("-")[0]) + stage.chance.randint(1, 5)
+    torn = f"v{number:08d}-{'ab' * 8}"
     try:
-        torn.mkdir()
-        for path in sorted(bundle.iterdir())[:2]:
-            (torn / path.name).write_bytes(path.read_bytes()[:1000])
-    except OSError as error:
+        for path in paths[:2]:
+            files.put(path.replace(bundle, torn), files.get(path)[:1000])
+    except (OSError, Unavailable) as error:
         raise NoEffect(str(error)) from error
     for role in ("trainer", "serving"):
         if (part := stage.stack.pick(role, stage.chance)) is not None:
             part.kill()
-    yield f"{torn.name} is half of a bundle; a trainer and a serving worker, kill -9"
+    yield f"{torn} is half of a bundle; a trainer and a serving worker, kill -9"
 
 
 def _torn_checkpoint(stage: Stage) -> Iterator[str]:

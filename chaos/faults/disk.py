@@ -70,7 +70,11 @@ def _lacks(stack: Stack) -> str | None:
     return "it takes a file system of its own, which only root may mount"
 
 
+def _in_folder(stack: Stack) -> str | None:
+    return None if isinstance(stack.settings.trainer.bundles, Path) else "bundles are in object storage"
+
+
 FAULTS = [
     Fault("full_disk", "no room for checkpoints and bundles", _full, (1.0, 8.0), _lacks),
-    Fault("bundles_away", "the folder of bundles is lost for a while", _away, (1.0, 8.0)),
+    Fault("bundles_away", "the folder of bundles is lost for a while", _away, (1.0, 8.0), _in_folder),
 ]

@@ -120,17 +120,17 @@ def _rolling_restart(stage: Stage) -> Iterator[str]:
 
 def _cut_round(stage: Stage) -> Iterator[str]:
     """The store stands still, a streams worker dies in the midst of its round, the store goes on."""
-    process = stage.stack.store.process
-    if process is None:
-        raise NoEffect("the store is not ours")
+    standing = [process.pid for process in stage.stack.store.processes if process.running]
     part = _victim(stage, "streams")
-    process_signal(process.pid, signal.SIGSTOP)
+    for pid in standing:
+        process_signal(pid, signal.SIGSTOP)
     try:
         time.sleep(1.0)
         part.kill()
         time.sleep(0.2)
     finally:
-        process_signal(process.pid, signal.SIGCONT)
+        for pid in standing:
+            process_signal(pid, signal.SIGCONT)
     yield f"{part.name}, kill -9 while the store stood still"
 
 
@@ -145,7 +145,7 @@ def process_signal(pid: int, number: int) -> None:
 
 
 def _store_is_not_ours(stack: object) -> str | None:
-    return None if getattr(stack, "store").process is not None else "the store runs elsewhere"  # noqa: B009
+    return None if getattr(stack, "store").ours else "the store runs elsewhere"  # noqa: B009
 
 
 FAULTS = [

@@ -34,12 +34,32 @@ class Against:
         ),
     ] = "embedded"
     redis: Annotated[
-        str, typer.Option(metavar="embedded|URL", help="Store: ours, or one that runs, which is not harmed.")
+        str,
+        typer.Option(
+            metavar="embedded|cluster|URL",
+            help="Store: ours, a cluster of six nodes, or one that runs, which is not harmed.",
+        ),
     ] = "embedded"
+    shards: Annotated[
+        int | None, typer.Option(min=1, help="Slots of the store; 64 of a cluster and 1 else, unless given.")
+    ] = None
+    bundles: Annotated[
+        str,
+        typer.Option(
+            metavar="folder|s3|URL", help="Bundles: a folder, object storage of ours, or a bucket, which is not harmed."
+        ),
+    ] = "folder"
     break_servers: Annotated[
         bool,
         typer.Option("--break-servers", help="Servers that run elsewhere may be harmed: FLUSHALL, READONLY, full."),
     ] = False
+
+    def options(self, folder: Path, seed: int) -> CampaignOptions:
+        """Of a campaign."""
+        from chaos.campaign import CampaignOptions
+
+        shards = self.shards or (64 if self.redis == "cluster" else 1)
+        return CampaignOptions(folder, seed, self.kafka, self.redis, self.bundles, shards, self.break_servers)
 
 
 @dataclass(frozen=True)
@@ -86,7 +106,7 @@ def command(
     Starts several workers of each kind, and broker and store unless they are named. Faults come from the seed: dead and
     stopped processes, networks that cut and swallow, lost and full stores and disks, damaged files, poison.
     """
-    from chaos.campaign import CampaignOptions, run
+    from chaos.campaign import run
     from chaos.faults import FAULTS
     from chaos.report import as_json as plain
     from chaos.schedule import read_schedule, write_schedule
@@ -102,7 +122,7 @@ def command(
     with stopping_signals(), ExitStack() as opened:
         made = tempfile.TemporaryDirectory(prefix="headwater-chaos-", ignore_cleanup_errors=True)
         folder = out.resolve() if out is not None else Path(opened.enter_context(made))
-        asked = CampaignOptions(folder / "campaign", plan.seed, against.kafka, against.redis, against.break_servers)
+        asked = against.options(folder / "campaign", plan.seed)
         result = run(asked, plan.draw if given is None else lambda _: given, say)
         kept = out or Path(f"chaos-{plan.seed}")
         if not result.ok or out is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from chaos.store_cluster import StoreCluster, store_cluster
 from headwater.errors import SettingsError, Unavailable
 from headwater.events import Item
 from headwater.identities import Identity
@@ -19,7 +20,6 @@ from streams.features.store import FeatureStore
 from streams.refill import Refill
 from streams.running_audit import audit_running
 from tests.recovery.test_refill import dump
-from tests.worlds.clusters import StoreCluster, store_cluster
 from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.streams import committed_all, event, folded_all, load, send, send_raw, storing
 
@@ -91,7 +91,7 @@ def test_every_event_counts_once_whatever_a_cluster_does_meanwhile(
         for node in cluster.nodes:
             if node.running:
                 node.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
-        for node in (cluster.nodes[2], cluster.replica_of(cluster.nodes[2])):
+        for node in (cluster.nodes[2], cluster.other_of(cluster.nodes[2])):
             node.kill()
         for _ in range(2):  # at first it is looked for, then it rests
             partly = store.read_users(users, partly=True)

@@ -29,7 +29,10 @@ class SwitchedServer:
     """
 
     def __init__(self) -> None:
-        from moto.server import DomainDispatcherApplication, create_backend_app
+        from moto.server import (  # type: ignore[attr-defined]  # as its manual has it
+            DomainDispatcherApplication,
+            create_backend_app,
+        )
         from werkzeug.serving import WSGIRequestHandler, make_server
 
         class Quiet(WSGIRequestHandler):
@@ -46,8 +49,12 @@ class SwitchedServer:
         self._thread.start()
 
     @property
+    def port(self) -> int:
+        return int(self._server.server_port)
+
+    @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"http://127.0.0.1:{self.port}"
 
     def __call__(self, environ: Environ, start_response: Start) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
