@@ -23,7 +23,8 @@ from chaos.promises import BEHAVED, PROMISES, Aftermath
 from chaos.recovery import Recoveries
 from chaos.schedule import Planned, Schedule
 from chaos.servers import ServerUnderTest, kafka_server, object_server, store_server
-from chaos.stack import Stack, wait
+from chaos.stack import Stack
+from chaos.waiting import wait
 from console.local.processes import WorkerProcess
 from headwater.errors import HeadwaterError, Unavailable
 from headwater.kafka import admin_client, end_offsets, ensure_topics

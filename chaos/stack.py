@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from chaos.servers import ServerUnderTest
+from chaos.waiting import wait
 from console.local.processes import WorkerProcess
 from headwater.process import EXIT_STALLED, START_S
 from headwater.settings import Settings
@@ -271,12 +272,3 @@ def _resident(pid: int | None) -> int:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError, ValueError):
         return 0
-
-
-def wait(condition: Callable[[], object], timeout_s: float, what: Callable[[], str], every_s: float = 0.2) -> None:
-    """Until a condition holds. Raises TimeoutError, with what `what` says."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {timeout_s:.0f} s: {what()}")
-        time.sleep(every_s)

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from chaos.stack import wait
+from chaos.waiting import wait
 from embedded import EmbeddedStore, free_port
 
 __all__ = ["ClusterNode", "StoreCluster", "store_cluster"]

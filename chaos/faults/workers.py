@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterator
 
 from chaos.faults.fault import Act, Fault, NoEffect, Stage
-from chaos.stack import CampaignWorker, wait
+from chaos.stack import CampaignWorker
+from chaos.waiting import wait
 
 __all__ = ["FAULTS"]
 

@@ -16,7 +16,7 @@ from headwater.client import Client, Position
 from headwater.errors import HeadwaterError
 from headwater.events import Event, Item
 from headwater.settings import Settings
-from headwater.topics import EVENTS, IDENTITIES, ITEMS, USERS, Topic
+from headwater.topics import ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic
 
 __all__ = ["run_app"]
 
@@ -74,6 +74,9 @@ class _App:
         elif draw < 0.32:
             guest = chance.randrange(20)
             self._note("merge", IDENTITIES, f"guest{guest}", client.identify(f"u{guest * 2}", f"guest{guest}"))
+        elif draw < 0.33:
+            user = self._user()
+            self._note("erasure", ERASURES, f'{{"user_id":"{user}"', client.forget_user(user))
         else:
             self._one(client)
 

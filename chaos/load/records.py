@@ -12,7 +12,7 @@ import orjson
 
 from chaos.ledger import EXPECT
 from headwater.client.lanes import partition_of
-from headwater.topics import EVENTS, IDENTITIES, ITEMS, REQUESTS, USERS
+from headwater.topics import ERASURES, EVENTS, IDENTITIES, ITEMS, REQUESTS, USERS
 
 __all__ = ["CATALOGUE", "PEOPLE", "Outgoing", "Writer", "poison"]
 
@@ -76,6 +76,8 @@ class Writer:
             return self.person()
         if draw < 0.42:
             return self.link(now_ms)
+        if draw < 0.43:
+            return self.erasure(now_ms)
         return self._kept(self.single(now_ms))
 
     def _kept(self, record: Outgoing) -> Outgoing:
@@ -159,6 +161,13 @@ class Writer:
         body = {"user_id": f"u{guest * 2}", "was": f"guest{guest}", "event_time": now_ms}
         body |= {"linked": False} if self.chance.random() < 0.2 else {}
         return Outgoing("merge", IDENTITIES.name, f"u{guest * 2}".encode(), orjson.dumps(body), 0)
+
+    def erasure(self, now_ms: int) -> Outgoing:
+        """Somebody asks to be forgotten: as of now, or as of a while ago, or without saying when."""
+        user, draw = self.user(), self.chance.random()
+        body: dict[str, Any] = {"user_id": user}
+        body |= {"erased_time": now_ms - (0 if draw < 0.7 else self.chance.randrange(60_000))} if draw > 0.3 else {}
+        return Outgoing("erasure", ERASURES.name, user.encode(), orjson.dumps(body))
 
 
 def poison(writer: Writer, now_ms: int, kind: int | None = None) -> Outgoing:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from chaos.promises import answers, features, learning, processes, records
+from chaos.promises import answers, erasures, examples, features, learning, processes, records
 from chaos.promises.aftermath import Aftermath
 
 __all__ = ["BEHAVED", "PROMISES", "Aftermath"]
@@ -20,7 +20,8 @@ PROMISES: dict[str, Callable[[Aftermath], Iterator[str]]] = {
     "every event is in the features once": features.are_exact,
     "events per person, counted by other code": features.are_counted,
     "dead letters are complete": records.letters_are_complete,
-    "every event is learned from once": records.examples_are_complete,
+    "every event is learned from once": examples.are_complete,
+    "who asked to be forgotten is forgotten": erasures.are_forgotten,
     "every request is answered": answers.are_there,
     "what counts as shown was answered": answers.are_one,
     "no weights that were never published": answers.are_of_published_weights,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from chaos.promises.aftermath import Aftermath
+from chaos.promises.erasures import as_forgotten
 from chaos.promises.records import good_events
+from headwater.privacy import FORGET
 from streams.audit import audit
 from streams.features.store import FeatureStore
 
@@ -13,22 +15,31 @@ __all__ = ["are_counted", "are_exact"]
 
 
 def are_exact(aftermath: Aftermath) -> Iterator[str]:
-    """Histories, statistics, merges and undos equal a recomputation; produced is applied, refused or twice."""
+    """Histories, statistics, merges and undos equal a recomputation; what was produced is all accounted for."""
     found = audit(aftermath.settings)
     aftermath.figures |= {"produced": found.events_produced, "applied": found.events_applied}
     aftermath.figures["duplicates"] = found.duplicates
     if found.first_difference is not None:
         yield found.first_difference
-    told = found.events_applied + found.duplicates + found.dead_letters
+    good, _ = as_forgotten(aftermath)
+    late = sum(one.late for one in good)
+    erasures = sum(event["type"] == FORGET for _, event in good_events(aftermath))
+    aftermath.figures |= {"erasures": erasures, "events from before an erasure, late": late}
+    told = found.events_applied + found.duplicates + found.dead_letters + erasures + late
     if found.events_produced != told:
-        yield f"{found.events_produced} events produced, {told} applied, refused or there before"
+        yield f"{found.events_produced} events produced, {told} applied, refused, there before or forgotten"
 
 
 def are_counted(aftermath: Aftermath) -> Iterator[str]:
-    """Each user's events, counted without the engine's code: distinct ids, refused ones left out."""
-    wanted: dict[str, set[object]] = {}
-    for _, event in good_events(aftermath):
-        wanted.setdefault(str(event["user_id"]), set()).add(event["event_id"])
+    """Each user's events, counted without the engine's code: distinct ids, refused ones left out, since the user was
+    forgotten, if ever.
+    """
+    good, lives = as_forgotten(aftermath)
+    wanted: dict[str, set[object]] = {str(one.event["user_id"]): set() for one in good}
+    for one in good:
+        user = str(one.event["user_id"])
+        if not one.late and one.life == lives.get(user, 0):
+            wanted[user].add(one.event["event_id"])
     store = FeatureStore(aftermath.settings.redis, aftermath.settings.kafka.prefix)
     try:
         reading = store.read_users(sorted(wanted), ())
@@ -36,5 +47,5 @@ def are_counted(aftermath: Aftermath) -> Iterator[str]:
         store.close()
     for user, ids in wanted.items():
         state = reading.states.get(user)
-        if state is None or state.count != len(ids):
+        if (0 if state is None else state.count) != len(ids):
             yield f"{user}: {0 if state is None else state.count} events are remembered, {len(ids)} were sent"

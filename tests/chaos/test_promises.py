@@ -9,7 +9,7 @@ from kafka import KafkaProducer
 
 from chaos.ledger import LoadLedger
 from chaos.load.records import Outgoing, Writer, poison
-from chaos.promises import Aftermath, features, records
+from chaos.promises import Aftermath, examples, features, records
 from headwater.events import now_ms
 from headwater.settings import Settings
 from headwater.topics import EVENTS
@@ -39,7 +39,7 @@ def test_a_world_that_is_well_breaks_no_promise_and_each_harm_breaks_its_own(set
             put(producer, ledger, prefix, poison(writer, now_ms(), number))
     assert folded_all(settings).ok
     judged = (
-        records.are_kept, records.letters_are_complete, records.examples_are_complete,
+        records.are_kept, records.letters_are_complete, examples.are_complete,
         features.are_exact, features.are_counted,
     )  # fmt: skip
     assert not [found for promise in judged for found in promise(aftermath())]
@@ -50,7 +50,7 @@ def test_a_world_that_is_well_breaks_no_promise_and_each_harm_breaks_its_own(set
     folded_all(settings)
     assert "is not there" in next(records.are_kept(aftermath()))
     assert "dead-letters has none" in next(records.letters_are_complete(aftermath()))
-    assert "an example of what was refused" in next(records.examples_are_complete(aftermath()))
+    assert "an example of what was refused" in next(examples.are_complete(aftermath()))
     assert streams.stop() == 0
     with storing(settings) as store:
         store.erase()

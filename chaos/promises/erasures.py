@@ -1,0 +1,98 @@
+"""Who asked to be forgotten is forgotten: told by other code than the engine's, and by its own checks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import orjson
+
+from chaos.promises.aftermath import Aftermath
+from chaos.promises.records import Place, good_events
+from console.privacy.forgetting import Check, checks
+from headwater.privacy import FORGET, digest_of
+from headwater.topics import DEAD_LETTERS, ERASURES, topic_name
+from headwater.wire import read_letter
+from streams.audit import BY_THE_CLOCK
+from streams.erasing import erased_users
+
+__all__ = ["AsForgotten", "are_forgotten", "as_forgotten"]
+
+CHECKPOINT_S = 20.0
+"""Within which the trainer has made a checkpoint of beyond the last erasure."""
+
+
+class AsForgotten(NamedTuple):
+    """A good event of the log, and what erasures make of it.
+
+    Fields
+        life: how often its user was forgotten before it.
+        late: it is from before an erasure that the log tells earlier, and counts for nothing.
+    """
+
+    at: Place
+    event: dict[str, object]
+    life: int
+    late: bool
+
+
+def as_forgotten(aftermath: Aftermath) -> tuple[list[AsForgotten], dict[str, int]]:
+    """All good events but those at which a user is forgotten, in the order of their partitions; and how often each user
+    was forgotten.
+    """
+    until: dict[str, int] = {}
+    lives: dict[str, int] = {}
+    found = []
+    for at, event in good_events(aftermath):
+        user, when = str(event["user_id"]), int(str(event["event_time"]))
+        late = when <= until.get(user, -1)
+        if event["type"] != FORGET:
+            found.append(AsForgotten(at, event, lives.get(user, 0), late))
+        elif not late:  # the same erasure may be told twice
+            until[user], lives[user] = when, lives.get(user, 0) + 1
+    return found, lives
+
+
+def are_forgotten(aftermath: Aftermath) -> Iterator[str]:
+    """Each acknowledged erasure has its fact, and nothing from before it is left; what came later is a new user's."""
+    asked: dict[str, int] = {}
+    refused = _refused_by_clock(aftermath)
+    for row in aftermath.ledger.rows:
+        if row.topic == ERASURES.name and row.holds is not None and (row.partition, row.offset) not in refused:
+            user, when = _said(row.holds)
+            asked[user] = max(asked.get(user, 0), when)
+    aftermath.figures["users forgotten"] = len(asked)
+    known = erased_users(aftermath.settings).facts
+    facts = {digest_of(user): known[digest_of(user)] for user in asked if digest_of(user) in known}
+    for user, when in asked.items():
+        if digest_of(user) not in facts:
+            yield f"{user} asked to be forgotten, and no fact on {ERASURES.name} says so"
+        elif facts[digest_of(user)].erased_time < when:
+            yield f"{user} is forgotten until {facts[digest_of(user)].erased_time}, and asked for {when}"
+    deadline = time.monotonic() + CHECKPOINT_S
+    while bad := [one for one in checks(aftermath.settings, facts, sorted(asked)) if not one.ok]:
+        if time.monotonic() > deadline or not any("checkpoint" in one.name for one in bad):
+            yield from map(_text, bad)
+            return
+        time.sleep(0.5)
+
+
+def _refused_by_clock(aftermath: Aftermath) -> set[tuple[int, int]]:
+    """Erasures that a worker whose clock was turned has refused, as dead letters say."""
+    if not aftermath.clocks_turned:
+        return set()
+    name = topic_name(ERASURES, aftermath.settings.kafka.prefix)
+    letters = [read_letter(record.headers) for record in aftermath.records(DEAD_LETTERS)]
+    said = [one for one in letters if one is not None and one.topic == name and one.reason in BY_THE_CLOCK]
+    return {(one.partition, one.offset) for one in said}
+
+
+def _said(value: bytes) -> tuple[str, int]:
+    """Of a whole record, or of the beginning of one that the SDK wrote."""
+    body: Any = orjson.loads(value if value.endswith(b"}") else value + b"}")
+    return str(body["user_id"]), int(body.get("erased_time", 0))
+
+
+def _text(check: Check) -> str:
+    return f"{check.name}: {check.found[:400]}"
