@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from chaos.servers import ServerUnderTest
 from chaos.waiting import wait
@@ -56,6 +56,8 @@ class CampaignWorker:
     wanted: bool = True
     killed: bool = False
     paused: bool = False
+    excused: str | None = None
+    """A word that it may leave with: somebody has broken it so that it has to."""
     failures: int = 0
     started_s: float = 0.0
     due_s: float | None = None
@@ -65,6 +67,7 @@ class CampaignWorker:
         """Start it, or start it again."""
         self.process.start()
         self.killed = self.paused = False
+        self.excused = None
         self.due_s = None
         self.started_s = self.heard_s = time.monotonic()
 
@@ -127,6 +130,10 @@ class Stack:
         """What nobody may do, in words: ends in the verdict."""
         self.peaks: dict[str, list[tuple[float, int]]] = {}
         """Role -> (seconds, bytes resident) of its largest worker, one a look."""
+        self.removed: dict[str, list[Any]] = {}
+        """Topic -> records that retention has taken, oldest first."""
+        self.stretches: list[tuple[Path, Path]] = []
+        """Of each gap in what the trainer learned: its last checkpoint before, and the first behind it."""
         self._counts = counts
         self._make_worker = make_worker
         self._numbers = dict.fromkeys(counts, 0)
@@ -165,7 +172,7 @@ class Stack:
         self._numbers[role] += 1
         name = f"{role}-{self._numbers[role]}"
         clock = self.folder / f"{name}.clock"
-        words = ("chaos.clocked", f"{role}.worker", str(clock))
+        words = ("chaos.tampered", f"{role}.worker", str(clock))
         part = CampaignWorker(
             name, role, self._make_worker(name, self.settings, self.logs / f"{name}.log", *words), clock
         )
@@ -235,7 +242,8 @@ class Stack:
                 said = part.process.log_tail(1)[-300:]
                 ending = Ending(part.name, code, now - self._began_s, now - part.started_s, said)
                 self.endings.append(ending)
-                if code != EXIT_STALLED:
+                excused = part.excused is not None and part.excused in part.process.log_tail(3)
+                if code != EXIT_STALLED and not excused:
                     self.wrong.append(f"{part.name} ended by itself with {code}: {said}")
                 part.failures += 1
             part.due_s = now + AGAIN_S[min(part.failures, len(AGAIN_S) - 1)]

@@ -5,14 +5,14 @@ Before: a schedule names them. After: `chaos.campaign` holds each for its time a
 well again. A fault that found nothing to harm raises NoEffect and is not counted.
 """
 
-from chaos.faults import bundles, clocks, cluster, disk, records, servers, store, workers
+from chaos.faults import bundles, clocks, cluster, disk, learning, records, servers, store, workers
 from chaos.faults.fault import Fault, NoEffect, Stage
 
 __all__ = ["FAULTS", "Fault", "NoEffect", "Stage"]
 
 FAULTS: dict[str, Fault] = {
     fault.name: fault
-    for module in (workers, servers, store, cluster, disk, bundles, clocks, records)
+    for module in (workers, servers, store, cluster, disk, bundles, learning, clocks, records)
     for fault in module.FAULTS
 }
 """Name -> fault."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from chaos.promises import answers, erasures, examples, features, learning, processes, records
+from chaos.promises import answers, erasures, examples, features, learning, processes, published, records
 from chaos.promises.aftermath import Aftermath
 
 __all__ = ["BEHAVED", "PROMISES", "Aftermath"]
@@ -25,6 +25,7 @@ PROMISES: dict[str, Callable[[Aftermath], Iterator[str]]] = {
     "every request is answered": answers.are_there,
     "what counts as shown was answered": answers.are_one,
     "no weights that were never published": answers.are_of_published_weights,
+    "no NaN is published": published.are_numbers,
     "no item that was taken down": answers.hold_nothing_taken_down,
     "answers can be made again, byte for byte": answers.can_be_rebuilt,
     "a list that went out is shown once": answers.are_shown_once,

@@ -44,9 +44,11 @@ class Aftermath:
         self._read: dict[str, list[Record]] = {}
 
     def records(self, topic: Topic) -> list[Record]:
-        """All of a topic, partition by partition."""
+        """All of a topic, partition by partition, with what retention took while the campaign ran."""
         if topic.name not in self._read:
-            self._read[topic.name] = list(read_topic(self.settings.kafka, topic))
+            self._read[topic.name] = self.stack.removed.get(topic.name, []) + list(
+                read_topic(self.settings.kafka, topic)
+            )
         return self._read[topic.name]
 
     @cached_property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -60,8 +61,9 @@ def are_forgotten(aftermath: Aftermath) -> Iterator[str]:
     refused = _refused_by_clock(aftermath)
     for row in aftermath.ledger.rows:
         if row.topic == ERASURES.name and row.holds is not None and (row.partition, row.offset) not in refused:
-            user, when = _said(row.holds)
-            asked[user] = max(asked.get(user, 0), when)
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # poison
+                user, when = _said(row.holds)
+                asked[user] = max(asked.get(user, 0), when)
     aftermath.figures["users forgotten"] = len(asked)
     known = erased_users(aftermath.settings).facts
     facts = {digest_of(user): known[digest_of(user)] for user in asked if digest_of(user) in known}

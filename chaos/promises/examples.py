@@ -26,7 +26,8 @@ def are_complete(aftermath: Aftermath) -> Iterator[str]:
     """Each event of a user counts for the trainer once: at its first place, and in the order of its partition.
 
     Whether a like or what takes it back is an example hangs on who is known to be the same person when it is read: of
-    ids that were ever linked, a store that is filled again may send one that was none before, and the trainer skips it.
+    ids that were ever linked, a store that is filled again may send one that was none before, and the trainer skips it. The same holds
+    of events from before an erasure, by whether it was known when they were read.
     """
     good, lives = as_forgotten(aftermath)
     first: dict[tuple[object, object, int], AsForgotten] = {}
@@ -36,6 +37,7 @@ def are_complete(aftermath: Aftermath) -> Iterator[str]:
     wanted = {one.at for one in first.values()}
     linked = _linked(aftermath)
     undone = {one.at for one in first.values() if one.event["type"] in UNDONE and one.event["user_id"] in linked}
+    undone |= {one.at for one in first.values() if one.life < lives.get(str(one.event["user_id"]), 0)}
     seen: Counter[Place] = Counter()
     marks: dict[int, tuple[int, int]] = {}
     skipped: list[Place] = []
@@ -56,7 +58,9 @@ def are_complete(aftermath: Aftermath) -> Iterator[str]:
     aftermath.figures |= {"events": len(wanted), "examples": len(seen), "examples sent": sum(seen.values())}
     for at in sorted(seen.keys() - wanted)[:5]:
         yield f"events[{at[0]}]@{at[1]}, event {at[2]}: an example of what was refused, or had been before"
-    aftermath.figures["examples of linked ids that only a second reading sent"] = len(undone.intersection(skipped))
+    aftermath.figures["examples of linked or forgotten ids that only a second reading sent"] = len(
+        undone.intersection(skipped)
+    )
     for at, event, life, _ in first.values():
         if event["type"] in ALWAYS and not seen[at] and life == lives.get(str(event["user_id"]), 0):
             yield f"events[{at[0]}]@{at[1]}, event {at[2]}: no example of this {event['type']}"

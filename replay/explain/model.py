@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ from trainer.shares import EntryPlace, Shares, read_shares
 __all__ = ["from_deltas", "learn_log", "learned_anew", "rebuild_model"]
 
 HOUR_MS = 3_600_000
+FAR = EntryPlace(sys.maxsize, 0)
 
 
 def rebuild_model(settings: Settings, receipt: Receipt) -> tuple[Bundle | None, str]:
@@ -204,30 +206,60 @@ def _start(settings: Settings, wanted: int, begin: int) -> tuple[Learner, Progre
     return learner, Progress(), "the untrained model"
 
 
-def learn_log(settings: Settings) -> tuple[Learner, Progress]:
-    """All of `examples`, learned from the first record on: what a trainer has that nothing ever disturbed.
+def learn_log(
+    settings: Settings,
+    begin: Path | None = None,
+    records: Iterable[Any] | None = None,
+    end: EntryPlace = FAR,
+) -> tuple[Learner, Progress]:
+    """What a trainer has that nothing ever disturbed: all of `examples`, learned in one go.
+
+    Parameters
+        settings: Kafka, the model and the trainer's.
+        begin: a checkpoint, where not from the first record on with an untrained model.
+        records: of the log, where it no longer holds all of them.
+        end: where to stop.
 
     Raises
         Unavailable: Kafka or the topic is not there.
+        CheckpointError: there is no such checkpoint.
     """
     torch.set_num_threads(settings.trainer.threads)
-    learner = Learner(model_config(settings.model.given, settings.signals), settings.trainer.seed)
-    progress = Progress()
-    _learn_from(settings, learner, progress, sys.maxsize)
+    if begin is None:
+        learner = Learner(model_config(settings.model.given, settings.signals), settings.trainer.seed)
+        progress = Progress()
+    else:
+        learner, extra = Learner.load(begin, "cpu")
+        progress = Progress.from_json(extra["progress"])
+    _learn_from(settings, learner, progress, sys.maxsize, records, end)
     return learner, progress
 
 
-def _learn_from(settings: Settings, learner: Learner, progress: Progress, wanted: int) -> None:
+def _learn_from(
+    settings: Settings,
+    learner: Learner,
+    progress: Progress,
+    wanted: int,
+    records: Iterable[Any] | None = None,
+    end: EntryPlace = FAR,
+) -> None:
     """Learn on from where a learner stands in the log, until it has learned as many examples as wanted."""
     ends = end_offsets(settings.kafka, EVENTS)
     shares, _ = read_shares(settings.kafka, logging.getLogger("headwater"))
-    for _, records in read_partitions(settings.kafka, EXAMPLES, {0: progress.offset}):
-        for record in records:
-            if learner.examples_seen >= wanted:
-                return
-            skip = progress.taken if record.offset == progress.offset else 0
-            entries = _entries(record.value, ends)[skip:]
-            _learn(learner, entries, progress, wanted, EntryPlace(record.offset, skip), shares)
+    for record in _records_from(settings, progress.offset) if records is None else records:
+        if learner.examples_seen >= wanted or EntryPlace(record.offset, 0) >= end:
+            return
+        if record.offset < progress.offset:
+            continue
+        skip = progress.taken if record.offset == progress.offset else 0
+        last = end.entry if record.offset == end.offset else None
+        entries = _entries(record.value, ends)[skip:last]
+        _learn(learner, entries, progress, wanted, EntryPlace(record.offset, skip), shares)
+
+
+def _records_from(settings: Settings, offset: int) -> Iterator[Any]:
+    for _, records in read_partitions(settings.kafka, EXAMPLES, {0: offset}):
+        yield from records
 
 
 def _entries(value: bytes | None, ends: Mapping[int, int]) -> list[Example | CatalogueEntry]:

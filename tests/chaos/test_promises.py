@@ -30,7 +30,7 @@ def test_a_world_that_is_well_breaks_no_promise_and_each_harm_breaks_its_own(set
     ledger, writer, prefix = LoadLedger(), Writer("t", 1, EVENTS.partitions), settings.kafka.prefix
 
     def aftermath() -> Aftermath:
-        stack, load = SimpleNamespace(settings=settings), SimpleNamespace(unsent=0, failures=[])
+        stack, load = SimpleNamespace(settings=settings, removed={}), SimpleNamespace(unsent=0, failures=[])
         return Aftermath(stack, ledger, load, 1)  # type: ignore[arg-type]  # no more of them is looked at
 
     with producing(settings) as producer:
