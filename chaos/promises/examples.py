@@ -26,8 +26,8 @@ def are_complete(aftermath: Aftermath) -> Iterator[str]:
     """Each event of a user counts for the trainer once: at its first place, and in the order of its partition.
 
     Whether a like or what takes it back is an example hangs on who is known to be the same person when it is read: of
-    ids that were ever linked, a store that is filled again may send one that was none before, and the trainer skips it. The same holds
-    of events from before an erasure, by whether it was known when they were read.
+    ids that were ever linked, a store that is filled again may send one that was none before, and the trainer skips it.
+    The same holds of events from before an erasure, by whether it was known when they were read.
     """
     good, lives = as_forgotten(aftermath)
     first: dict[tuple[object, object, int], AsForgotten] = {}
@@ -58,7 +58,7 @@ def are_complete(aftermath: Aftermath) -> Iterator[str]:
     aftermath.figures |= {"events": len(wanted), "examples": len(seen), "examples sent": sum(seen.values())}
     for at in sorted(seen.keys() - wanted)[:5]:
         yield f"events[{at[0]}]@{at[1]}, event {at[2]}: an example of what was refused, or had been before"
-    aftermath.figures["examples of linked or forgotten ids that only a second reading sent"] = len(
+    aftermath.figures["examples that only a second reading sent"] = len(
         undone.intersection(skipped)
     )
     for at, event, life, _ in first.values():
