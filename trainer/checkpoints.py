@@ -16,16 +16,18 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 
 from headwater.errors import CheckpointError, HeadwaterError, SettingsError
 from models.checkpoint import draft_checkpoint, finish_checkpoint, read_checkpoint
+from models.finite import not_finite
 from models.learner import Learner
 
 __all__ = ["UNDER_WAY", "Checkpoints", "state_digest"]
@@ -93,6 +95,7 @@ class Checkpoints:
         for path in self.files():
             try:
                 learner, extra = Learner.load(path, device)
+                _refuse_broken(str(path), *learner.collect({}))  # a release before this one kept such, too
             except CheckpointError as error:
                 problems.append(str(error))
                 self._damaged.add(path)
@@ -126,13 +129,16 @@ class Checkpoints:
 
         Raises
             OSError: of this write (with `wait`), or of the last one.
+            CheckpointError: weights are no numbers: a restart would go on with them for ever, so those before stay.
         """
         if self._thread is not None and self._thread.is_alive() and not wait:
             return False
         self.join()
         self._alone |= alone
         path = self.directory / f"checkpoint-{offset:020d}.ckpt"
-        draft_checkpoint(path, *learner.collect(extra), self._progress)
+        arrays, header = learner.collect(extra)
+        _refuse_broken("the state", arrays, header)
+        draft_checkpoint(path, arrays, header, self._progress)
         told = self._progress if wait else _nobody
         self._thread = threading.Thread(target=self._finish, args=(path, told), name="checkpoint")
         self._thread.start()
@@ -184,6 +190,12 @@ class Checkpoints:
             self.join()
         finally:
             self._lock.release()
+
+
+def _refuse_broken(name: str, arrays: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> None:
+    """Raises CheckpointError where a weight that is learned is NaN or infinite; of lists that wait some numbers are."""
+    if (found := not_finite({one: arrays[one] for one in header["adam_steps"]})) is not None:
+        raise CheckpointError(f"{name} after {header['examples_seen']} examples is no good: {found}")
 
 
 def _nobody() -> None:

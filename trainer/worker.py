@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from headwater.errors import BundleError, HeadwaterError, SettingsError, Unavailable
+from headwater.errors import BundleError, CheckpointError, HeadwaterError, SettingsError, Unavailable
 from headwater.events import now_ms
 from headwater.examples import CatalogueEntry, Example, Kind
 from headwater.kafka import producer, take_part
@@ -56,6 +56,11 @@ CHUNK = 64
 
 COLLECTED = (50_000, 20, 1000)
 """Python's thresholds of collection: examples hold no circles, and looking for some took half of reading them."""
+
+BROKEN = (
+    "Serving keeps the last good model, the last good checkpoint stays. The same log would break them again: lower the "
+    "learning rates in model.overrides and start with a new trainer.directory, or go back with `headwater rollback`."
+)
 
 WAIT_MS = 50
 NICE = 19
@@ -254,11 +259,7 @@ class TrainerWorker:
         self.publisher.newest = self.sharing.newest.to_json() | self._gaps()
         self.publisher.publish(examples_offset=self.log.progress.offset, now_ms=now_ms(), full=full, wait=wait)
         if self.publisher.broken:
-            raise HeadwaterError(
-                f"the weights hold NaN after {self.learner.examples_seen} examples. Serving keeps the last good model, "
-                "the last good checkpoint stays. The same log would break them again: lower the learning rates in "
-                "model.overrides and start with a new trainer.directory, or go back with `headwater rollback`."
-            )
+            raise HeadwaterError(f"the weights hold NaN after {self.learner.examples_seen} examples. {BROKEN}")
         if self.publisher.published["bundle"] > bundles:
             give_back()
         now, trainer = time.monotonic(), self.settings.trainer
@@ -293,6 +294,8 @@ class TrainerWorker:
         }
         try:
             saved = self.checkpoints.save(self.learner, progress.offset, extra, wait=wait, alone=self._forgot)
+        except CheckpointError as error:
+            raise HeadwaterError(f"the weights hold NaN: {error}. {BROKEN}") from error
         except OSError as error:
             self._saved = (-1, -1)
             self.operations.log.error(

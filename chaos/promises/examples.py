@@ -58,9 +58,7 @@ def are_complete(aftermath: Aftermath) -> Iterator[str]:
     aftermath.figures |= {"events": len(wanted), "examples": len(seen), "examples sent": sum(seen.values())}
     for at in sorted(seen.keys() - wanted)[:5]:
         yield f"events[{at[0]}]@{at[1]}, event {at[2]}: an example of what was refused, or had been before"
-    aftermath.figures["examples that only a second reading sent"] = len(
-        undone.intersection(skipped)
-    )
+    aftermath.figures["examples that only a second reading sent"] = len(undone.intersection(skipped))
     for at, event, life, _ in first.values():
         if event["type"] in ALWAYS and not seen[at] and life == lives.get(str(event["user_id"]), 0):
             yield f"events[{at[0]}]@{at[1]}, event {at[2]}: no example of this {event['type']}"

@@ -11,7 +11,7 @@ import torch
 from kafka import KafkaProducer
 from kafka.errors import TopicAuthorizationFailedError
 
-from headwater.errors import AccessDenied
+from headwater.errors import AccessDenied, CheckpointError
 from headwater.events import now_ms
 from headwater.settings import Settings
 from models.config import model_config
@@ -23,6 +23,7 @@ from models.published.stores import open_store
 from tests.worlds.example_logs import SMALL_MODEL, ring_examples
 from tests.worlds.publishing import LOG, live_version, registry, settings, writer  # noqa: F401 - fixtures
 from tests.worlds.topic_reading import limit_records
+from trainer.checkpoints import Checkpoints
 from trainer.guard import Outcome
 from trainer.publisher import Publisher
 from trainer.registry import Registry
@@ -82,6 +83,21 @@ def test_a_bundle_of_a_version_that_no_trainer_came_to_uses_up_no_numbers_and_ta
         assert publish(one, full=True)
     assert live_version(registry) == learner.version == 3
     assert {2, 3} <= registry.snapshots.keys()
+
+
+def test_weights_that_are_not_numbers_are_in_no_checkpoint_and_one_that_holds_such_is_passed_over(
+    tmp_path: Path, learner: Learner
+) -> None:
+    with closing(Checkpoints(tmp_path, LOG)) as kept:
+        kept.save(learner, 1, {}, wait=True)
+        learner.parts.sequence.encoder.bias.detach()[0] = float("nan")
+        with pytest.raises(CheckpointError, match="numbers of bias are NaN"):
+            kept.save(learner, 2, {}, wait=True, alone=True)
+        assert [file.name for file in kept.files()] == [f"checkpoint-{1:020d}.ckpt"]
+        learner.save(tmp_path / f"checkpoint-{2:020d}.ckpt", {"from": "a release before"})
+        loaded = kept.load("cpu")
+    assert loaded is not None
+    assert loaded[1] == {}
 
 
 def worse(one: Publisher) -> None:
