@@ -30,14 +30,21 @@ LEAVE, NO_NUMBER = "accept-gap", "NaN"
 """What a trainer says that leaves for these reasons."""
 
 
+def _trainer(stage: Stage) -> CampaignWorker:
+    """One that runs, or will within a moment: another fault may have ended it just now."""
+    try:
+        wait(lambda: stage.stack.living("trainer"), SOON_S, lambda: "no trainer runs")
+    except TimeoutError as error:
+        raise NoEffect(str(error)) from error
+    return stage.chance.choice(stage.stack.living("trainer"))
+
+
 def _overtaken(stage: Stage) -> Iterator[str]:
     """The trainer stands still for so long that retention takes what it has not learned. It refuses to go on, a person
     gives leave, and it goes on where the log begins.
     """
     stack = stage.stack
-    part = stack.pick("trainer", stage.chance)
-    if part is None:
-        raise NoEffect("no trainer runs")
+    part = _trainer(stage)
     with part.lock:
         part.wanted = False
     try:
@@ -116,21 +123,25 @@ def _not_a_number(stage: Stage) -> Iterator[str]:
     """A number of the trainer's weights is none: it has to notice before anybody is told, and to go back to where all
     was well.
     """
-    part = stage.stack.pick("trainer", stage.chance)
-    if part is None:
-        raise NoEffect("no trainer runs")
+    part = _trainer(stage)
     name, starts, file = stage.chance.choice(WEIGHTS), part.process.starts, broken_by(part.clock)
     part.excused = NO_NUMBER
     file.write_text(name)
+
+    def has_left() -> bool:
+        return part.process.starts > starts or not part.process.running
+
     try:
-        wait(lambda: part.process.starts > starts or not part.process.running, SOON_S, lambda: "")
+        wait(lambda: has_left() or not file.exists(), SOON_S, lambda: "")
     except TimeoutError as error:
-        if file.exists():
-            raise NoEffect(f"{part.name} learned nothing meanwhile") from error
-        stage.stack.wrong.append(f"{part.name} learns on with a NaN in {name}")
-        part.kill()
+        raise NoEffect(f"{part.name} learned nothing meanwhile") from error
     finally:
         file.unlink(missing_ok=True)
+    try:
+        wait(has_left, SOON_S, lambda: f"{part.name} learns on with a NaN in {name}")
+    except TimeoutError as error:
+        stage.stack.wrong.append(str(error))
+        part.kill()
     yield f"{part.name}: a number of {name} was none, and it left"
 
 
