@@ -124,6 +124,10 @@ def _not_a_number(stage: Stage) -> Iterator[str]:
     was well.
     """
     part = _trainer(stage)
+    try:  # what learns before that is a model that is thrown away
+        wait(part.process.ready, SOON_S, lambda: f"{part.name} is not ready: {part.process.health()}")
+    except TimeoutError as error:
+        raise NoEffect(str(error)) from error
     name, starts, file = stage.chance.choice(WEIGHTS), part.process.starts, broken_by(part.clock)
     part.excused = NO_NUMBER
     file.write_text(name)
