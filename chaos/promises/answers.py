@@ -13,6 +13,8 @@ from headwater.errors import HeadwaterError, InvalidMessage
 from headwater.kafka import read_topic
 from headwater.topics import MODEL_DELTAS, REQUESTS
 from models.published.announcement import read_delta_headers
+from models.published.layout import parse_name
+from models.published.stores import open_store
 from replay.audits import audit_takedown
 from replay.explain import explain_answer
 from serving.exposures import SERVED
@@ -93,8 +95,16 @@ def hold_nothing_taken_down(aftermath: Aftermath) -> Iterator[str]:
 
 
 def can_be_rebuilt(aftermath: Aftermath) -> Iterator[str]:
-    """Some answers, drawn by chance, are made again from the logs."""
+    """Some answers, drawn by chance, are made again from the logs; where retention has taken of these what the trainer
+    never learned, answers by models of which a bundle before them is kept.
+    """
     once = [several[0] for several in aftermath.answers.values() if len(several) == 1 and several[0].items]
+    if aftermath.stack.stretches:
+        kept = [
+            name.version for one in open_store(aftermath.settings.trainer.bundles).names() if (name := parse_name(one))
+        ]
+        oldest = min(kept, default=0)
+        once = [answer for answer in once if (answer.receipt.model_version or 0) >= oldest]
     drawn = aftermath.chance.sample(once, min(REBUILT, len(once)))
     rebuilt = Counter[bool]()
     for answer in drawn:

@@ -45,7 +45,7 @@ def as_forgotten(aftermath: Aftermath) -> tuple[list[AsForgotten], dict[str, int
     until: dict[str, int] = {}
     lives: dict[str, int] = {}
     found = []
-    for at, event in good_events(aftermath):
+    for at, event in good_events(aftermath, all_erasures=True):
         user, when = str(event["user_id"]), int(str(event["event_time"]))
         late = when <= until.get(user, -1)
         if event["type"] != FORGET:
