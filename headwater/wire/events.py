@@ -34,6 +34,10 @@ MAX_PROPERTIES_BYTES = 64_000
 MAX_PACKED_EVENTS = 10_000
 """Most events in one packed record."""
 
+OWN_TYPES = "headwater."
+"""How types of events begin that a worker put into the log, by its own clock: another worker's may be slow, and who was
+forgotten must not come back for that. Of these the record's timestamp is the judge."""
+
 _TYPE = re.compile(EVENT_TYPE_PATTERN)
 _FIELDS = frozenset(Event.model_fields)
 _MAX_TIME = 253_402_300_799_999
@@ -142,7 +146,9 @@ def read_events(
         for index, body in enumerate(bodies):
             try:
                 row = _row(body, meta, partition, offset, index, timestamp_ms, at)
-                if not oldest_ms <= row.time_ms <= newest_ms:
+                if not oldest_ms <= row.time_ms <= newest_ms and not (
+                    row.type.startswith(OWN_TYPES) and row.time_ms <= timestamp_ms + times.max_ahead_ms
+                ):
                     raise times.refusal(row.time_ms, at)
                 if not packed and key != row.user_id.encode():
                     text = f"{at}: key {key!r:.80} is not user_id {row.user_id!r:.80}. Key events by user_id."

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from headwater.errors import InvalidMessage
-from headwater.events import OLDEST_MS, Event, Item, session_number
+from headwater.events import OLDEST_MS, Event, Item, now_ms, session_number
 from headwater.wire import (
     MAX_DEPTH,
     MAX_PACKED_EVENTS,
@@ -176,6 +176,18 @@ def test_each_bad_record_has_its_reason(value: bytes | None, given_more: dict[st
     (refused,) = read(value, **given_more)
     assert isinstance(refused, InvalidMessage)
     assert refused.reason == reason
+
+
+def test_what_a_worker_put_into_the_log_is_judged_by_its_own_clock() -> None:
+    """Who was forgotten must not come back because another worker's clock is slow."""
+    late = TimeBounds(0, now_ms() - 3_600_000, 300_000.0)
+    for kind, is_taken in (("headwater.forget", True), ("view", False)):
+        event = Event(user_id="ada", item_id="-", type=kind)
+        (found,) = read(encode(event), times=late, timestamp_ms=event.event_time)
+        assert isinstance(found, EventRow) == is_taken
+    event = Event(user_id="ada", item_id="-", type="headwater.forget", event_time=now_ms() + 3_600_000)
+    (found,) = read(encode(event), times=TimeBounds(0, now_ms(), 300_000.0), timestamp_ms=now_ms())
+    assert isinstance(found, InvalidMessage)
 
 
 def test_an_empty_packed_record_is_refused() -> None:
