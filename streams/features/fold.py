@@ -840,6 +840,9 @@ class _Folds(NamedTuple):
     ) -> Mapping[str, Folding]:
         """Begin anew with a user whose log forgets here; the people of whom more is known than their ids do."""
         user_id = row.user_id
+        earlier = (self.ghosts.get(user_id) or self.beside.ghosts.get(user_id, Ghost(EMPTY))).erased
+        if anew is None and earlier is not None and earlier.covers(row.time_ms, self.partition, row.offset):
+            return people  # as when it was folded first
         erased = self.folded.forgotten[user_id] = Erased(row.time_ms, self.partition, row.offset)
         known, anew = self.users[user_id].erased, anew or Folding(EMPTY, self.limits)
         anew.erased = erased
@@ -861,6 +864,9 @@ class _Folds(NamedTuple):
         user_id = row.user_id
         user, person = self.users[user_id], people.get(user_id)
         self.folded.words += 1
+        if user.erased == (row.time_ms, self.partition, row.offset) and user.word is None:
+            ghost = self.ghosts.get(user_id) or self.beside.ghosts.get(user_id, Ghost(EMPTY)).state
+            user.word = ghost.word  # a rebuild has it with what it forgets here
         anew = user.after_word(row)
         if anew is not user:
             left = self.forget(people, row, anew)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from headwater.consent import CONSENT, Said, Word
 from headwater.examples import Kind
-from headwater.privacy import Erased
+from headwater.privacy import FORGET, Erased
 from headwater.wire import EventRow, read_events
 from streams.features.decay import Decay
 from streams.features.fold import Folded, KnownBeside, Limits, fold, fold_batch
@@ -166,6 +166,18 @@ def test_a_rebuild_that_knows_where_the_log_forgets_counts_the_same_and_keeps_no
     again = fold_batch({}, rows, OPT_OUT, DECAY, beside=KnownBeside(erased=whole.forgotten))
     assert again.states == whole.states
     assert {i: o.counts for i, o in again.items.items()} == {i: o.counts for i, o in whole.items.items()}
+
+
+def test_words_and_erasures_that_came_late_are_the_same_in_a_rebuild_that_knows_of_later_ones() -> None:
+    late_denial = word(5, personalise=False, analyse=True)._replace(time_ms=1001)
+    late_erasure = row(6, type=FORGET)._replace(time_ms=900)
+    for rows in (
+        (row(0), word(2, personalise=True), late_denial, row(7)),
+        (row(0), late_denial, late_erasure, row(7), row(8, type=FORGET)),
+    ):
+        whole = folded(*rows, limits=OPT_IN)
+        again = folded(*rows, limits=OPT_IN, beside=KnownBeside(erased=whole.forgotten))
+        assert (again.states, counts(again)) == (whole.states, counts(whole))
 
 
 def test_an_event_says_its_own_consent_on_the_wire_and_what_is_no_consent_is_refused() -> None:
