@@ -7,12 +7,15 @@ Knows nothing of Kafka.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
-__all__ = ["ALL", "CONSENT", "PURPOSES", "Allowed", "Consent", "Said", "Word", "allowed", "read_said", "strictest"]
+__all__ = ["ALL", "CONSENT", "PURPOSES", "Allowed", "Consent", "Said", "Word", "allowed", "latest", "read_said"]
+__all__ += ["strictest"]
 
 CONSENT = "headwater.consent"
 """The type of the event from which on a log goes by another word of its user."""
@@ -105,6 +108,11 @@ def strictest(words: Any) -> Word | None:
         for one in zip(*(one.said for one in known), strict=True)
     ]
     return Word(Said(*said), max(one.time_ms for one in known))
+
+
+def latest(words: Iterable[Word | None]) -> Word | None:
+    """The one that was given last; of one time the first."""
+    return max((one for one in words if one is not None), key=attrgetter("time_ms"), default=None)
 
 
 def read_said(given: Any) -> Said | None:

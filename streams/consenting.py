@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from headwater.consent import CONSENT, Consent, Said, Word
+from headwater.consent import CONSENT, Consent, Said, Word, latest
 from headwater.errors import InvalidMessage
 from headwater.events import Event, now_ms
 from headwater.kafka import BoundedReader, Span
@@ -31,7 +31,7 @@ __all__ = ["ConsentRounds", "seed_words"]
 Message = Any
 
 REMEMBERED = 10_000
-"""Words of this worker's own that may not be folded yet."""
+"""Words that may not be folded yet."""
 
 SEEDED_AT_ONCE = 500
 
@@ -72,9 +72,15 @@ class ConsentRounds:
             at = record_place(message)
             try:
                 found = read_consent(message.key, message.value, at)
-                if found is None or found.is_placed or (message.partition, message.offset) in self._done:
+                if found is None:
+                    self._sent.pop(message.key.decode(), None)
                     continue
                 word = found.word(message.timestamp)
+                if found.is_placed:  # perhaps by another worker, which had this partition
+                    self._remember(found.user_id, latest((self._sent.get(found.user_id), word)) or word)
+                    continue
+                if (message.partition, message.offset) in self._done:
+                    continue
                 times = self._times._replace(now_ms=now_ms())
                 if not times.oldest_ms <= word.time_ms <= times.now_ms + times.max_ahead_ms:
                     raise times.refusal(word.time_ms, at)
@@ -84,11 +90,9 @@ class ConsentRounds:
         return refused
 
     async def _tell(self, user_id: str, word: Word, at: str) -> None:
-        known = self._sent.get(user_id)
-        if known is None:
-            reading = await self._retry.call_blocking("redis", lambda: self._store.read_users([user_id], ()))
-            state = reading.states.get(user_id)
-            known = None if state is None else state.word
+        reading = await self._retry.call_blocking("redis", lambda: self._store.read_users([user_id], ()))
+        state = reading.states.get(user_id)
+        known = latest((self._sent.get(user_id), None if state is None else state.word))
         await self._retry.call_async("kafka", lambda: self._write(user_id, word, known, at))
 
     async def _write(self, user_id: str, word: Word, known: Word | None, at: str) -> None:
@@ -113,6 +117,9 @@ class ConsentRounds:
             **word.said._asdict(),
         )  # fmt: skip
         await send(CONSENTS, key, encode(placed))
+        self._remember(user_id, word)
+
+    def _remember(self, user_id: str, word: Word) -> None:
         if len(self._sent) >= REMEMBERED:
             self._sent.clear()
         self._sent[user_id] = word

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -15,14 +17,15 @@ from headwater.errors import Unavailable
 from headwater.events import now_ms
 from headwater.examples import Example, Kind, unpack
 from headwater.kafka import ensure_topics
+from headwater.process import Retry
 from headwater.settings import Settings
-from headwater.topics import CONSENTS, EVENTS, EXAMPLES
+from headwater.topics import CONSENTS, EVENTS, EXAMPLES, Topic
 from headwater.wire import decode_recommendation, encode
 from serving.answering import Answering
 from serving.catalogue import Catalogue
 from serving.scorer import Scorer
 from serving.serving_metrics import ServingMetrics
-from streams.consenting import seed_words
+from streams.consenting import ConsentRounds, seed_words
 from streams.features.fold import Limits
 from streams.features.store import FeatureStore
 from tests.privacy.test_verbs import environment
@@ -133,6 +136,30 @@ def test_a_log_that_has_lost_a_word_is_folded_by_what_the_topic_says(asked: Sett
         assert store.read_users(["bob"]).states["bob"].word is None, "its place is still to come"
         assert seed_words(asked, store, {}) == 0
         assert seed_words(asked, store, {0: 1}) == 0
+
+
+class Sending:
+    """Sends as the outbox does."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def send(self, topic: Topic, key: bytes, value: bytes | None) -> Any:
+        return send_raw(self._settings, value, topic, key=key)
+
+
+def test_a_worker_that_has_a_partition_again_goes_by_what_another_told_meanwhile(asked: Settings) -> None:
+    def given(rounds: ConsentRounds, first: int, **said: Any) -> Any:
+        send_raw(asked, orjson.dumps({"user_id": "ada", **said}), CONSENTS, key=b"ada")
+        asyncio.run(rounds.run(records(asked, CONSENTS)[first:]))
+        return orjson.loads(records(asked, CONSENTS)[-1].value)["train"]
+
+    with storing(asked) as store:
+        retry, outbox = Retry(threading.Event(), lambda _: None), cast(Any, Sending(asked))
+        one, other = (ConsentRounds(asked, store, outbox, retry) for _ in range(2))
+        assert given(one, 0, train=True, consent_time=1_700_000_001_000)
+        assert not given(other, 2, train=False, consent_time=1_700_000_003_000)
+        assert not given(one, 3, train=True, consent_time=1_700_000_002_000), "the older word takes no younger place"
 
 
 def test_where_nobody_is_asked_the_topic_is_not_made_and_no_word_is_taken(settings: Settings, worker: Start) -> None:
