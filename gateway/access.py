@@ -14,7 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.api_keys import ADMIN, PRODUCE, RECOMMEND, ApiKey, key_id_of, opens, read_key
 from gateway.tokens import Speaker, read_speaker
@@ -25,12 +25,16 @@ from headwater.security.secrets import read_secret
 from headwater.settings import GatewaySettings, KafkaSettings
 from headwater.topics import API_KEYS, topic_name
 
+if TYPE_CHECKING:
+    from kafka.consumer.fetcher import ConsumerRecord
+
 __all__ = ["Caller", "Denied", "Keys", "RateLimits", "credentials_of"]
 
 MOST_CALLERS = 10_000
 """Of whom a rate is remembered at once; the one that was silent longest is forgotten first."""
 
 WAIT_S = 0.5
+NO_KEY = "this is no key, or it was revoked: `headwater keys list`"
 
 
 class Denied(Exception):
@@ -78,7 +82,7 @@ class Keys:
     """All keys, as the topic tells them now. `follow` in a thread of its own; `caller` from any.
 
     Parameters
-        needed: whether nobody may do anything without a key, also while there is none.
+        needed: whether nobody may do anything without a key, also before there was one.
     """
 
     def __init__(self, kafka: KafkaSettings, settings: GatewaySettings, *, needed: bool) -> None:
@@ -89,6 +93,7 @@ class Keys:
         self._kept: dict[str, ApiKey] = {}
         self._known: dict[bytes, ApiKey] = {}
         self._lock = threading.Lock()
+        self._next = 0  # the offset below which all is known
         self.ignored = 0
         """Records of the topic that say nothing of a key."""
 
@@ -112,8 +117,9 @@ class Keys:
         try:
             from kafka import TopicPartition
 
-            opened.assign([TopicPartition(name, 0)])
-            opened.seek_to_beginning()
+            part = TopicPartition(name, 0)
+            opened.assign([part])
+            opened.seek(part, self._next)  # read again from the first, a key would open until its end is read again
             while not stopping.is_set():
                 for records in opened.poll(timeout_ms=round(WAIT_S * 1000)).values():
                     for record in records:
@@ -121,10 +127,12 @@ class Keys:
         finally:
             opened.close()
 
-    def _take(self, record: object) -> None:
-        at = f"{API_KEYS.name}[{record.partition}]@{record.offset}"  # type: ignore[attr-defined]
+    def _take(self, record: ConsumerRecord) -> None:
+        at = f"{API_KEYS.name}[{record.partition}]@{record.offset}"
+        self._next = record.offset + 1
+        self._needed = True  # also when the last key is revoked, or none can be read
         try:
-            key_id, kept = read_key(record.key, record.value, at)  # type: ignore[attr-defined]
+            key_id, kept = read_key(record.key, record.value, at)
         except (InvalidMessage, HeadwaterError):
             self.ignored += 1
             return
@@ -142,19 +150,21 @@ class Keys:
             Denied: nobody that may.
         """
         if credentials is None:
-            if self._needed or self._kept:
+            if self._needed:
                 raise Denied(401, "no_key", "send a key: `Authorization: Bearer hw_...` (`headwater keys create`)")
             return Caller(address, frozenset((PRODUCE, RECOMMEND, ADMIN)))
         if credentials.startswith("hwt_"):
             return self._browser(credentials)
         kept = self._known.get(hashlib.sha256(credentials.encode()).digest())
+        if kept is None and key_id_of(credentials) not in self._kept:  # nobody's tries are counted for that
+            raise Denied(401, "key", NO_KEY)
         return None if kept is None else self._as_caller(kept)
 
     def caller(self, credentials: str) -> Caller:
         """As `known`, for a key that has not been seen before: about 20 ms. Raises Denied."""
         kept = self._kept.get(key_id_of(credentials) or "")
         if kept is None or not opens(kept, credentials):
-            raise Denied(401, "key", "this is no key, or it was revoked: `headwater keys list`")
+            raise Denied(401, "key", NO_KEY)
         with self._lock:
             if self._kept.get(kept.key_id) == kept:
                 self._known[hashlib.sha256(credentials.encode()).digest()] = kept
@@ -190,7 +200,7 @@ def credentials_of(headers: Mapping[str, str], query: Mapping[str, str]) -> str 
 
 @dataclass
 class RateLimits:
-    """A token bucket for each caller.
+    """A token bucket for each caller. Who takes more than a burst at once waits the longer for the next.
 
     Parameters
         per_s: tokens that come back each second; None: no limit.
@@ -211,11 +221,11 @@ class RateLimits:
         now = time.monotonic()
         left, at = self._left.pop(caller.name, (self.burst, now))
         left = min(self.burst, left + (now - at) * self.per_s)
-        tokens = min(tokens, self.burst)
-        taken = left >= tokens
+        enough = min(tokens, self.burst)
+        taken = left >= enough
         self._left[caller.name] = (left - tokens if taken else left, now)
         if len(self._left) > MOST_CALLERS:
             self._left.popitem(last=False)
         if not taken:
-            wait_s = (tokens - left) / self.per_s
+            wait_s = (enough - left) / self.per_s
             raise Denied(429, "rate", f"more than {self.per_s:g} a second (gateway.rate_per_s): wait", wait_s)

@@ -22,24 +22,26 @@ curl 'http://127.0.0.1:8080/v1/users/ann/recommendations?k=5'
   request's held): give it back in a request (`after`, that header, or a cookie `headwater_after`), and the answer
   knows of the event.
 - **Durable before it answers.** 202 means that Kafka has it; `?wait=no` does not wait, and has no `after`.
-- **Errors** are `{"error": {"code", "message"}}`: 400 what was sent is wrong, 401 and 403 the key, 404, 413 too
-  large, 422 serving refused the request, 429 too often, 503 Kafka is away or too much is under way (both with
-  `retry-after`), 504 no answer in time.
+- **Errors** are `{"error": {"code", "message"}}`: 400 what was sent is wrong, 401 and 403 the key, 404, 408 a
+  body that did not come in within a minute, 413 too large, 422 serving refused the request, 429 too often, 503 Kafka is
+  away or too much is under way (both with `retry-after`), 504 no answer in time.
 - **Lines of JSON** (`application/x-ndjson`) are read as they come, without a limit: what stands before a line that is
   refused is taken, and the error says how many events that were.
 - **Trackers** of the analytics.js kind work by changing their host: `/v1/track`, `/v1/identify`, `/v1/batch`, the key
   as the user of Basic authentication. Events of the ecommerce specification have their types (Product Viewed: view,
   Product Clicked: click, Product Added: cart, Order Completed: purchase of each product, Product List Viewed:
   impression); others keep their name, written small. What names no item is ignored, and the answer says so.
+- **Ids in paths** are quoted (`films%2F7`), as in any URL.
 
 ## Keys
 
-On loopback, and as long as there is no key, nobody is asked for one. `headwater keys create NAME --scope
-produce,recommend` prints a key once (what is kept is its argon2id hash, on the topic `api-keys`); `list`, `rotate`
-and `revoke` do what they say, in every gateway at once, and stand in the audit log. Send it as `Authorization: Bearer
-hw_...`, as `X-API-Key`, as the user of Basic, or as `?key=` where nothing else can be sent. Scopes: `produce`
-(events, links), `recommend`, `admin` (items, users, erasure, tokens). Listening on another address than loopback
-takes keys, or `gateway.needs_keys = false`.
+On loopback, and as long as there has been no key, nobody is asked for one: whoever passes on calls of others from
+there sets `gateway.needs_keys`. `headwater keys create NAME --scope produce,recommend` prints a key once (what is
+kept is its argon2id hash, on the topic `api-keys`); `list`, `rotate` and `revoke` do what they say, in every gateway
+at once, of streams too, and stand in the audit log. Send it as `Authorization: Bearer hw_...`, as `X-API-Key`, as the
+user of Basic, or as `?key=` where nothing else can be sent. Scopes: `produce` (events, links), `recommend`, `admin`
+(items, users, erasure, tokens). Listening on another address than loopback takes keys, or `gateway.needs_keys =
+false`.
 
 A page must not hold a key. Its server asks `POST /v1/tokens` (scope admin; `gateway.token_secret`) for a token of one
 user, for an hour unless told; with that the browser tracks and asks for this user alone, and links it with the ids that

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -17,12 +19,14 @@ from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.access import Caller, Denied, Keys, RateLimits, credentials_of
 from gateway.backend import Full
-from gateway.bodies import TooLarge
+from gateway.bodies import TooLarge, TooSlow
 from gateway.doors import AFTER_HEADER, Doors, RefusedLine, answer
 from gateway.operations import OPERATIONS, Operation
+from gateway.refusals import words
 from headwater.errors import (
     DeadlineExceeded,
     HeadwaterError,
@@ -34,9 +38,13 @@ from headwater.settings import GatewaySettings
 
 __all__ = ["GatewayMetrics", "make_app"]
 
+log = logging.getLogger("headwater")
+
 NOBODY = Caller("", frozenset())
 BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 RETRY_S = 1
+GONE = 499
+"""Status of requests whose sender left before their end; nginx's."""
 TRIES = (5.0, 50.0)
 """Keys that an address may have checked for the first time: a second, and at once. Each costs 20 ms."""
 
@@ -65,9 +73,9 @@ def make_app(doors: Doors, keys: Keys, metrics: GatewayMetrics, settings: Gatewa
         Route(one.path, _endpoint(one, getattr(doors, one.name), keys, tries, metrics), methods=[one.method])
         for one in OPERATIONS
     ]
-    middleware = []
+    middleware = [Middleware(_QuotedPath)]
     if settings.cors_origins:
-        middleware = [
+        middleware.append(
             Middleware(
                 CORSMiddleware,
                 allow_origins=list(settings.cors_origins),
@@ -75,7 +83,7 @@ def make_app(doors: Doors, keys: Keys, metrics: GatewayMetrics, settings: Gatewa
                 allow_headers=["authorization", "content-type", "x-api-key", AFTER_HEADER],
                 expose_headers=[AFTER_HEADER],
             )
-        ]
+        )
     return Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: _not_here})
 
 
@@ -89,9 +97,10 @@ def _endpoint(one: Operation, call: Call, keys: Keys, tries: RateLimits, metrics
             caller = NOBODY if one.scope is None else await _caller(request, keys, tries)
             if one.scope is not None:
                 caller.may(one.scope)
+            request.scope["path_params"] = _unquoted(request.path_params)
             found = await call(request, caller)
-        except ClientDisconnect:
-            raise
+        except ClientDisconnect:  # nobody reads the answer, and it is no fault of ours: it is counted
+            found = Response(status_code=GONE)
         except Exception as error:  # noqa: BLE001 - whatever went wrong is an answer, and counted
             found = refusal(error)
         metrics.answered.labels(one.name, found.status_code).inc()
@@ -99,6 +108,23 @@ def _endpoint(one: Operation, call: Call, keys: Keys, tries: RateLimits, metrics
         return found
 
     return endpoint
+
+
+class _QuotedPath:
+    """Paths are matched as they were sent: an id may hold a slash."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app({**scope, "path": scope["raw_path"].decode("latin-1")}, receive, send)
+
+
+def _unquoted(given: dict[str, str]) -> dict[str, str]:
+    try:
+        return {name: unquote(one, errors="strict") for name, one in given.items()}
+    except UnicodeDecodeError:
+        raise InvalidMessage("undecodable", "the path: is no UTF-8 within its %") from None
 
 
 async def _caller(request: HttpRequest, keys: Keys, tries: RateLimits) -> Caller:
@@ -125,6 +151,8 @@ def refusal(error: Exception, accepted: int | None = None) -> Response:
             headers["www-authenticate"] = "Bearer"
     elif isinstance(error, TooLarge):
         status, code = 413, "too_large"
+    elif isinstance(error, TooSlow):
+        status, code = 408, "too_slow"
     elif isinstance(error, InvalidMessage):
         status, code = 400, error.reason
     elif isinstance(error, RequestRefused):
@@ -137,11 +165,9 @@ def refusal(error: Exception, accepted: int | None = None) -> Response:
     elif isinstance(error, HeadwaterError):
         status, code = 503, "unavailable"
     else:
-        import logging
-
-        logging.getLogger("headwater").error("a request failed", exc_info=error)
+        log.error("a request failed", exc_info=error)
         status, code = 500, "fault"
-    text = str(error) if status != 500 else "a fault of the gateway: its log tells more"
+    text = words(error) if status != 500 else "a fault of the gateway: its log tells more"
     told: dict[str, Any] = {"code": code, "message": text}
     if accepted is not None:
         told["accepted"] = accepted

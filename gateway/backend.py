@@ -14,12 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
+from pydantic import BaseModel
+
 from gateway.tokens import After
 from headwater.client import Client, Delivery, Position
 from headwater.consent import Consent
-from headwater.errors import HeadwaterError, InvalidMessage, Unavailable
+from headwater.errors import DeadlineExceeded, HeadwaterError, InvalidMessage, Unavailable
 from headwater.events import Event
-from headwater.recommendations import Recommendation
+from headwater.identities import Identity
+from headwater.recommendations import Recommendation, Request
 from headwater.settings import GatewaySettings
 from headwater.wire import encode
 
@@ -27,7 +30,10 @@ __all__ = ["Backend", "Full"]
 
 Answer = TypeVar("Answer")
 
-THREADS = 16
+THREADS = 8
+GRACE_S = 0.5
+"""After a deadline the Client tells more of why there is no answer, so it gets a little longer."""
+
 LONGEST_MS = 60_000
 RECEIPTS = 10_000
 """Of how many answers the receipt is remembered, newest first."""
@@ -47,7 +53,8 @@ class Backend:
     def __init__(self, client: Client, settings: GatewaySettings) -> None:
         self._client = client
         self._settings = settings
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="gateway")
+        self._sending = ThreadPoolExecutor(THREADS, thread_name_prefix="sending")
+        self._asking = ThreadPoolExecutor(THREADS, thread_name_prefix="asking")  # goes on where senders wait for room
         self._receipts: OrderedDict[str, tuple[str | None, bytes]] = OrderedDict()
         self.waiting = 0
         self.idle = asyncio.Event()
@@ -67,8 +74,8 @@ class Backend:
             if not self.waiting:
                 self.idle.set()
 
-    async def _call(self, call: Callable[[], Answer]) -> Answer:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+    async def _call(self, threads: ThreadPoolExecutor, call: Callable[[], Answer]) -> Answer:
+        return await asyncio.get_running_loop().run_in_executor(threads, call)
 
     async def track(self, events: Sequence[Event], *, wait: bool = True) -> After:
         """Hand events over, and wait until Kafka has them; where they are then.
@@ -77,7 +84,7 @@ class Backend:
             InvalidMessage, Unavailable, Full.
         """
         with self._room():
-            delivery = await self._call(partial(self._client.track_many, events))
+            delivery = await self._call(self._sending, partial(self._client.track_many, events))
             for user in {event.user_id for event in events} & self.changed.keys():
                 for one in self.changed[user]:
                     one.set()
@@ -90,19 +97,20 @@ class Backend:
             InvalidMessage, Unavailable, Full.
         """
         with self._room():
-            sent = await self._call(partial(getattr(self._client, verb), *given))
+            sent = await self._call(self._sending, partial(getattr(self._client, verb), *given))
             return await self.acknowledged(sent.records if isinstance(sent, Delivery) else [sent])
 
     async def identify(self, user_id: Any, was: Any, fields: Mapping[str, Any]) -> Position:
         """Link two ids, and wait until Kafka has it. Raises InvalidMessage, Unavailable, Full."""
+        _refuse_unknown(Identity, fields)
         with self._room():
-            sent = await self._call(lambda: self._client.identify(user_id, was, **fields))
+            sent = await self._call(self._sending, lambda: self._client.identify(user_id, was, **fields))
             return await asyncio.wrap_future(sent)
 
     async def set_consent(self, user_id: str, word: Consent) -> None:
         """Say it of a user, and wait until Kafka has it. Raises InvalidMessage, Unavailable, Full."""
         with self._room():
-            sent = await self._call(lambda: self._client.set_consent(user_id, **word.model_dump()))
+            sent = await self._call(self._sending, lambda: self._client.set_consent(user_id, **word.model_dump()))
             await asyncio.wrap_future(sent)
 
     async def acknowledged(self, records: Iterable[Any]) -> list[Position]:
@@ -122,10 +130,19 @@ class Backend:
         deadline_ms = asked.pop("deadline_ms", self._settings.deadline_ms)
         if type(deadline_ms) is not int or not 0 < deadline_ms <= LONGEST_MS:
             raise InvalidMessage("schema", f"deadline_ms: {deadline_ms!r:.40} is not 1 to {LONGEST_MS:,} milliseconds")
+        _refuse_unknown(Request, asked)
         user_id, k = asked.pop("user_id", None), asked.pop("k", None)
         with self._room():
-            answer = await self._call(lambda: self._client.recommend_async(user_id, k, deadline_ms / 1000, **asked))
-            found = await asyncio.wrap_future(answer)
+            try:
+                async with asyncio.timeout(deadline_ms / 1000 + GRACE_S):
+                    answer = await self._call(
+                        self._asking, lambda: self._client.recommend_async(user_id, k, deadline_ms / 1000, **asked)
+                    )
+                    found = await asyncio.wrap_future(answer)
+            except DeadlineExceeded:
+                raise
+            except TimeoutError:  # the Client itself waits for Kafka, to read answers or to tell of a topic
+                raise DeadlineExceeded(f"no answer within {deadline_ms:,} ms: Kafka does not answer in time") from None
         self._receipts[found.request_id] = found.user_id, encode(found.receipt)
         while len(self._receipts) > RECEIPTS:
             self._receipts.popitem(last=False)
@@ -155,9 +172,17 @@ class Backend:
         """Wait until nothing is under way. Raises TimeoutError, Unavailable."""
         if self.waiting:
             await asyncio.wait_for(self.idle.wait(), timeout_s)
-        await self._call(partial(self._client.flush, timeout_s))
+        await self._call(self._sending, partial(self._client.flush, timeout_s))
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._sending, self._asking):
+            threads.shutdown(wait=False, cancel_futures=True)
         with contextlib.suppress(Unavailable):
             self._client.close()
+
+
+def _refuse_unknown(model: type[BaseModel], fields: Mapping[str, Any]) -> None:
+    """What is no field could be a parameter of the Client's. Raises InvalidMessage."""
+    unknown = sorted(fields.keys() - model.model_fields.keys())
+    if unknown:
+        raise InvalidMessage("schema", f"{unknown[0]:.40}: is no field of {model.__name__}")

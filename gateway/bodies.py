@@ -5,22 +5,34 @@ Before: bytes of anybody. After: decoded JSON, or an InvalidMessage; `TooLarge` 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
 from starlette.requests import Request as HttpRequest
 
+from gateway.backend import Full
 from headwater.errors import InvalidMessage
 from headwater.wire import MAX_VALUE_BYTES, check_depth, not_json
 
-__all__ = ["TooLarge", "decoded", "is_stream", "json_body", "line_pieces"]
+__all__ = ["Bodies", "TooLarge", "TooSlow", "decoded", "is_stream", "line_pieces"]
 
 LINES = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
 
 
+BODY_S = 60.0
+"""Time that a body has to come in, from its first byte to its last."""
+TOGETHER = 50
+"""Bodies of the largest size that are read at once; as much memory as that."""
+
+
 class TooLarge(Exception):
     """A body over its limit."""
+
+
+class TooSlow(Exception):
+    """A body that does not come in."""
 
 
 def is_stream(request: HttpRequest) -> bool:
@@ -28,27 +40,49 @@ def is_stream(request: HttpRequest) -> bool:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower() in LINES
 
 
-async def json_body(request: HttpRequest, limit: int) -> Any:
-    """The JSON of a body, whatever its Content-Type says: `sendBeacon` says text/plain.
+class Bodies:
+    """Reads bodies that are one JSON value, and holds no more of them than fits.
 
-    Raises
-        InvalidMessage: `undecodable` or `too_deep`.
-        TooLarge: it has over `limit` bytes.
+    Parameters
+        limit: most bytes of one.
+        within_s: that it may take to come in.
     """
-    try:
-        told = int(request.headers.get("content-length", 0))
-    except ValueError:
-        told = 0
-    if told > limit:
-        raise TooLarge(f"the body has {told:,} bytes (limit {limit:,}, gateway.max_body_bytes)")
-    parts: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise TooLarge(f"the body has over {limit:,} bytes (gateway.max_body_bytes)")
-        parts.append(chunk)
-    return decoded(b"".join(parts), "the body")
+
+    def __init__(self, limit: int, within_s: float = BODY_S) -> None:
+        self._limit = limit
+        self._within_s = within_s
+        self._held = 0
+
+    async def json(self, request: HttpRequest) -> Any:
+        """The JSON of a body, whatever its Content-Type says: `sendBeacon` says text/plain.
+
+        Raises
+            InvalidMessage: `undecodable` or `too_deep`.
+            TooLarge: it has too many bytes.
+            TooSlow: it does not come in.
+            Full: too many come in at once.
+        """
+        try:
+            told = int(request.headers.get("content-length", 0))
+        except ValueError:
+            told = 0
+        if told > self._limit:
+            raise TooLarge(f"the body has {told:,} bytes (limit {self._limit:,}, gateway.max_body_bytes)")
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._within_s):
+                async for chunk in request.stream():
+                    if len(body) + len(chunk) > self._limit:
+                        raise TooLarge(f"the body has over {self._limit:,} bytes (gateway.max_body_bytes)")
+                    if self._held + len(chunk) > TOGETHER * self._limit:
+                        raise Full(f"{self._held:,} bytes of bodies are coming in: come again")
+                    body += chunk
+                    self._held += len(chunk)
+        except TimeoutError:
+            raise TooSlow(f"the body did not come in within {self._within_s:g} s") from None
+        finally:
+            self._held -= len(body)
+        return decoded(bytes(body), "the body")
 
 
 async def line_pieces(request: HttpRequest) -> AsyncIterator[list[tuple[int, bytes]]]:
@@ -57,15 +91,18 @@ async def line_pieces(request: HttpRequest) -> AsyncIterator[list[tuple[int, byt
     Raises
         InvalidMessage: a line is longer than a message may be.
     """
-    number, rest = 0, b""
+    number, rest = 0, bytearray()
     async for chunk in request.stream():
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield [(number + place, line) for place, line in enumerate(lines, 1) if line.strip()]
-        number += len(lines)
+        if b"\n" in chunk:
+            *lines, last = (bytes(rest) + chunk).split(b"\n")
+            yield [(number + place, line) for place, line in enumerate(lines, 1) if line.strip()]
+            number, rest = number + len(lines), bytearray(last)
+        else:
+            rest += chunk
         if len(rest) > MAX_VALUE_BYTES:
             raise InvalidMessage("too_large", f"line {number + 1}: over {MAX_VALUE_BYTES:,} bytes")
     if rest.strip():
-        yield [(number + 1, rest)]
+        yield [(number + 1, bytes(rest))]
 
 
 def decoded(value: bytes, at: str) -> Any:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import orjson
@@ -16,10 +17,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request as HttpRequest
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-from gateway.access import Caller, Denied, Keys, RateLimits
-from gateway.backend import Backend
-from gateway.bodies import decoded, is_stream, json_body, line_pieces
+from gateway.access import Caller, Denied, Keys, RateLimits, credentials_of
+from gateway.backend import Backend, Full
+from gateway.bodies import Bodies, decoded, is_stream, line_pieces
 from gateway.openapi import document
+from gateway.refusals import words
 from gateway.tokens import After, Speaker, TokenAsked, signed
 from gateway.tracking import TrackerSays, read_call
 from headwater.consent import Consent
@@ -38,7 +40,11 @@ BATCH = 500
 """Lines of a stream that are handed over together."""
 MOST_CALLS = 1_000
 """In one batch of a tracker."""
-LEAST_EVERY_MS, EVERY_MS = 500, 2_000
+LEAST_EVERY_MS, EVERY_MS, MOST_EVERY_MS = 500, 2_000, 60_000
+SETTLE_S = 0.2
+"""After an event a stream waits so long: features have it by then, and a flood of events asks five times a second."""
+LOOK_S = 0.5
+"""Between two looks of a stream whether the worker is told to stop."""
 Link = tuple[Any, Any, dict[str, Any]]
 """user_id, was, and the other fields of an Identity."""
 ASKED = ("k", "surface", "context_item", "after")
@@ -73,8 +79,10 @@ class Doors:
         self._keys = keys
         self._rates = rates
         self._operations = operations
-        self._settings = settings
+        self._bodies = Bodies(settings.max_body_bytes)
         self._takes_consent = takes_consent
+        self._most_streams = settings.max_waiting
+        self._streams = 0
 
     async def events(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /v1/events"""
@@ -83,10 +91,14 @@ class Doors:
             raise InvalidMessage("schema", f"wait: {waits!r:.20} is neither acked nor no")
         if is_stream(request):
             return await self._lines(request, caller)
-        body = await json_body(request, self._settings.max_body_bytes)
+        body = await self._bodies.json(request)
         given = body if isinstance(body, list) else [body]
-        events = [_event(one, caller, f"event {place}") for place, one in enumerate(given)]
-        self._rates.take(caller, max(1, len(events)))
+        self._rates.take(caller, max(1, len(given)))
+        events: list[Event] = []
+        for begin in range(0, len(given), BATCH):
+            some = given[begin : begin + BATCH]
+            events += [_event(one, caller, f"event {begin + place}") for place, one in enumerate(some)]
+            await asyncio.sleep(0)  # a large body holds nobody else up
         after = await self._backend.track(events, wait=waits == "acked")
         return _accepted(request, {"accepted": len(events)}, after)
 
@@ -95,6 +107,7 @@ class Doors:
         accepted, after = 0, After()
         try:
             async for lines in line_pieces(request):
+                self._still(request)
                 events, refused = _events(lines, caller)
                 for begin in range(0, len(events), BATCH):
                     some = events[begin : begin + BATCH]
@@ -109,12 +122,12 @@ class Doors:
 
     async def track(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /v1/track"""
-        body = await json_body(request, self._settings.max_body_bytes)
+        body = await self._bodies.json(request)
         return await self._calls(request, caller, [read_call(body, "track")])
 
     async def batch(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /v1/batch"""
-        body = await json_body(request, self._settings.max_body_bytes)
+        body = await self._bodies.json(request)
         calls = body.get("batch") if isinstance(body, dict) else None
         if not isinstance(calls, list) or len(calls) > MOST_CALLS:
             raise InvalidMessage("schema", f"batch: give a list of at most {MOST_CALLS:,} calls")
@@ -122,7 +135,7 @@ class Doors:
 
     async def identify(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /v1/identify"""
-        body = await json_body(request, self._settings.max_body_bytes)
+        body = await self._bodies.json(request)
         if isinstance(body, dict) and ("userId" in body or "anonymousId" in body):
             return await self._calls(request, caller, [read_call(body, "identify")])
         if not isinstance(body, dict):
@@ -144,7 +157,7 @@ class Doors:
             caller.speaks_for(user_id, was)
         if users and caller.user_id is not None:
             raise Denied(403, "scope", "a browser may not tell attributes: have your server do it (PUT /v1/users)")
-        self._rates.take(caller, max(1, len(calls)))
+        self._rates.take(caller, max(1, len(calls), len(events)))
         after = await self._identified(links)
         if users:
             await self._backend.send("put_users", users)
@@ -158,7 +171,7 @@ class Doors:
 
     async def recommend(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /v1/recommendations"""
-        body = await json_body(request, self._settings.max_body_bytes)
+        body = await self._bodies.json(request)
         if not isinstance(body, dict):
             raise InvalidMessage("schema", f"give one Request; this is a {type(body).__name__}")
         return await self._asked(request, caller, body)
@@ -181,40 +194,76 @@ class Doors:
 
     async def stream(self, request: HttpRequest, caller: Caller) -> Response:
         """GET /v1/recommendations/stream"""
-        asked = {**_query(request), "user_id": request.query_params.get("user_id")}
-        every_ms = _whole(request, "every_ms") or EVERY_MS
-        if every_ms < LEAST_EVERY_MS:
-            raise InvalidMessage("schema", f"every_ms: {every_ms} is less than {LEAST_EVERY_MS}")
+        asked = _query(request)
+        if "user_id" in request.query_params:
+            asked["user_id"] = request.query_params["user_id"]
+        every_ms = _whole(request, "every_ms")
+        every_ms = EVERY_MS if every_ms is None else every_ms
+        if not LEAST_EVERY_MS <= every_ms <= MOST_EVERY_MS:
+            raise InvalidMessage("schema", f"every_ms: {every_ms} is not {LEAST_EVERY_MS} to {MOST_EVERY_MS:,}")
         fields = _request(request, caller, asked)
-        first = await self._backend.recommend(fields)  # what is wrong with the request is said as a status
         self._rates.take(caller)
+        first = await self._backend.recommend(fields)  # what is wrong with the request is said as a status
+        if self._streams >= self._most_streams:
+            raise Full(f"{self._streams} streams are open (gateway.max_waiting): come again")
         return StreamingResponse(
-            self._lists(fields, first, caller, every_ms / 1000),
+            self._lists(fields, first, caller, every_ms / 1000, lambda: self._still(request)),
             media_type="text/event-stream",
             headers={"cache-control": "no-store", "x-accel-buffering": "no"},
         )
 
     async def _lists(
-        self, fields: dict[str, Any], shown: Recommendation, caller: Caller, every_s: float
+        self,
+        fields: dict[str, Any],
+        shown: Recommendation,
+        caller: Caller,
+        every_s: float,
+        still: Callable[[], None],
     ) -> AsyncIterator[bytes]:
-        yield _sent("list", encode(shown))
-        with self._backend.watching(fields.get("user_id")) as changed:
-            while not self._operations.stopping.is_set():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), every_s)
-                changed.clear()
+        with self._backend.watching(fields.get("user_id")) as changed, self._one_more_stream():
+            yield _sent("list", encode(shown))
+            while await self._waited(changed, every_s):
+                try:
+                    still()
+                except Denied as error:
+                    yield _sent("problem", orjson.dumps({"message": str(error)}))
+                    return
                 try:
                     self._rates.take(caller)
                     found = await self._backend.recommend({**fields, "after": None, "after_identities": None})
                 except (HeadwaterError, Denied) as error:
-                    yield _sent("problem", orjson.dumps({"message": str(error)}))
-                    await asyncio.sleep(every_s)
+                    yield _sent("problem", orjson.dumps({"message": words(error)}))
                     continue
                 if [one.item_id for one in found.items] != [one.item_id for one in shown.items]:
                     shown = found
                     yield _sent("list", encode(found))
                 else:
                     yield b": same\n\n"
+
+    @contextlib.contextmanager
+    def _one_more_stream(self) -> Iterator[None]:
+        self._streams += 1
+        try:
+            yield
+        finally:
+            self._streams -= 1
+
+    async def _waited(self, changed: asyncio.Event, every_s: float) -> bool:
+        """Until its time has come, or that user's next event has; whether to go on."""
+        stopping, until_s = self._operations.stopping, time.monotonic() + every_s
+        while not stopping.is_set() and (left_s := until_s - time.monotonic()) > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), min(left_s, LOOK_S))
+                changed.clear()
+                await asyncio.sleep(SETTLE_S)
+                break
+        return not stopping.is_set()
+
+    def _still(self, request: HttpRequest) -> None:
+        """Whether who began this may go on: keys are revoked, and tokens run out. Raises Denied."""
+        address = request.client.host if request.client else ""
+        if self._keys.known(credentials_of(request.headers, request.query_params), address) is None:
+            raise Denied(401, "key", "this key was written anew: begin again")
 
     async def receipt(self, request: HttpRequest, caller: Caller) -> Response:
         """GET /v1/receipts/{request_id}"""
@@ -233,7 +282,7 @@ class Doors:
         return await self._put(request, caller, "put_users")
 
     async def _put(self, request: HttpRequest, caller: Caller, verb: str) -> Response:
-        body = await json_body(request, self._settings.max_body_bytes)
+        body = await self._bodies.json(request)
         given = body if isinstance(body, list) else [body]
         self._rates.take(caller, max(1, len(given)))
         return answer({"accepted": len(await self._backend.send(verb, given))}, 202)
@@ -252,7 +301,7 @@ class Doors:
         if not self._takes_consent:
             text = "no word of consent counts in this world: set privacy.consent for streams workers and gateways"
             return answer({"error": {"code": "consent_off", "message": text}}, 409)
-        word = validated(Consent, await json_body(request, self._settings.max_body_bytes), "consent")
+        word = validated(Consent, await self._bodies.json(request), "consent")
         await self._backend.set_consent(user_id, word)
         return answer({"accepted": 1}, 202)
 
@@ -269,7 +318,7 @@ class Doors:
         if secret is None:
             text = "no tokens are given here: set gateway.token_secret, the same in every gateway"
             return answer({"error": {"code": "no_secret", "message": text}}, 409)
-        body = await json_body(request, self._settings.max_body_bytes)
+        body = await self._bodies.json(request)
         asked = validated(TokenAsked, body, "token")
         speaker = Speaker(asked.user_id, now_ms() + asked.ttl_s * 1000, asked.was)
         return answer({"token": signed(secret, speaker), "expires_time": speaker.expires_time})

@@ -61,7 +61,9 @@ class After(NamedTuple):
             return cls()
         try:
             body: Any = orjson.loads(_bytes(text)) if len(text) <= MAX_TOKEN else None
-            events, links = ({str(p): o for p, o in body.get(name, {}).items()} for name in "ei")
+            events, links = (body.get(name, {}) for name in "ei")
+            if not all(type(offset) is int for told in (events, links) for offset in told.values()):
+                raise ValueError
         except (ValueError, binascii.Error, AttributeError):
             raise InvalidMessage(
                 "schema",

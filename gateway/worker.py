@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.access import Keys, RateLimits
 from gateway.app import GatewayMetrics, make_app
@@ -32,6 +33,12 @@ __all__ = ["GatewayWorker", "main"]
 
 TICK_S = 0.1
 BACKLOG = 1024
+HEAD_S, HEAD_BYTES = 15.0, 65_536
+"""What the line and the headers of a request may take; uvicorn itself has no bound."""
+UNHEARD_MS = 30_000
+"""Who has not acknowledged for so long what was sent is gone: a phone without a net says no goodbye."""
+DELIVERY_S = 20.0
+"""After it an event that Kafka has not taken is a 503. Most senders and balancers wait for 30 seconds."""
 
 
 class _Server(uvicorn.Server):
@@ -40,6 +47,44 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+class _Protocol(HttpToolsProtocol):
+    """One that ends the connection of who sends the head of a request too slowly, or too much of it."""
+
+    _late: asyncio.TimerHandle | None = None
+    _head = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+
+    def _await_head(self) -> None:
+        if self._late is None:
+            self._late, self._head = self.loop.call_later(HEAD_S, self.transport.close), 0
+
+    def _come(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._await_head()
+
+    def on_headers_complete(self) -> None:
+        self._come()
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._head += len(data)
+        if self._late is not None and self._head > HEAD_BYTES:
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._come()
+        super().connection_lost(exc)
 
 
 class GatewayWorker:
@@ -58,12 +103,15 @@ class GatewayWorker:
     def _listening(self) -> socket.socket:
         own = self.settings.gateway
         try:
-            return socket.create_server((own.host, own.port), backlog=BACKLOG, family=_family(own.host))
+            found = socket.create_server((own.host, own.port), backlog=BACKLOG, family=_family(own.host))
         except OSError as error:
             raise SettingsError(
                 f"cannot listen on {own.host}:{own.port} ({error.strerror}). Set HEADWATER_GATEWAY__PORT to a port "
                 "that is free (0 takes any), HEADWATER_GATEWAY__HOST to an address of this machine."
             ) from None
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # connections have it from here; macOS has none
+            found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNHEARD_MS)
+        return found
 
     def await_servers(self) -> None:
         """Kafka answers, lets us in and has the topics."""
@@ -79,7 +127,7 @@ class GatewayWorker:
 
     def open(self) -> None:
         """Connect, and follow the keys."""
-        client = self.operations.retry.open("kafka", lambda: Client(source="gateway"))
+        client = self.operations.retry.open("kafka", lambda: Client(source="gateway", delivery_timeout_s=DELIVERY_S))
         self.backend = Backend(client, self.settings.gateway)
         self._opened.callback(self.backend.close)
         threading.Thread(target=self._follow, name="keys", daemon=True).start()
@@ -107,7 +155,7 @@ class GatewayWorker:
         config = uvicorn.Config(
             make_app(doors, self.keys, metrics, own),
             loop="uvloop",
-            http="httptools",
+            http=_Protocol,
             ws="none",
             lifespan="off",
             log_config=None,

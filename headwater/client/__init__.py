@@ -27,7 +27,7 @@ from pydantic import BaseModel
 
 from headwater.client.lanes import Lanes
 from headwater.client.naming import Naming
-from headwater.client.outbox import CLOSED, LinkPosition, Outbox, Position
+from headwater.client.outbox import CLOSED, LinkPosition, Outbox, Position, whole_of
 from headwater.client.replies import RecommendationStream, ReplyReader
 from headwater.errors import DeadlineExceeded, HeadwaterError, InvalidMessage
 from headwater.events import MAX_ID_LENGTH, OLDEST_MS, Event, Item
@@ -251,7 +251,7 @@ class Client:
         self._outbox.partitions(ERASURES)
         asked = [made.model_copy(update={"user_id": one}) for one in self._names(made.user_id)]
         sent = [self._outbox.send(ERASURES, _encoded(one, "erasure"), key=one.user_id.encode()) for one in asked]
-        return sent[0]
+        return whole_of(sent)
 
     def set_consent(
         self,
@@ -279,7 +279,7 @@ class Client:
         self._outbox.partitions(CONSENTS)
         words = [word.model_copy(update={"user_id": one}) for one in self._names(word.user_id)]
         sent = [self._outbox.send(CONSENTS, _encoded(one, "consent"), key=one.user_id.encode()) for one in words]
-        return sent[0]
+        return whole_of(sent)
 
     def identify(self, user_id: str, was: str, **fields: Any) -> Future[Position]:
         """Tell that a user is known by another id, too: at a login, the guest's. Returns at once.
@@ -465,7 +465,7 @@ class Client:
             raise self._times.refusal(identity.event_time, at)
         self._outbox.partitions(IDENTITIES)
         told = [identity] if self._naming is None else self._naming.links(identity)
-        return [self._put(IDENTITIES, one.user_id.encode(), _encoded(one, at)) for one in told][-1]
+        return whole_of([self._put(IDENTITIES, one.user_id.encode(), _encoded(one, at)) for one in told][::-1])
 
     def _ask(
         self, user_id: str | None, k: int | None, deadline_s: float, fields: dict[str, Any]

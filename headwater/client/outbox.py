@@ -19,7 +19,7 @@ from headwater.kafka import abandon, existing_topic, producer
 from headwater.settings import KafkaSettings
 from headwater.topics import IDENTITIES, Topic, topic_name
 
-__all__ = ["LinkPosition", "Outbox", "Position", "new_handle"]
+__all__ = ["LinkPosition", "Outbox", "Position", "new_handle", "whole_of"]
 
 MAX_UNACKNOWLEDGED_BYTES = 64 * 1024 * 1024
 """kafka-python's own buffer has no bound; above this, senders wait for acknowledgements."""
@@ -48,6 +48,29 @@ def new_handle() -> Future[Position]:
     handle: Future[Position] = Future()
     handle.set_running_or_notify_cancel()
     return handle
+
+
+def whole_of(sent: list[Future[Position]]) -> Future[Position]:
+    """A handle for what is said in several records: the first one's position, when Kafka has all of them."""
+    if len(sent) == 1:
+        return sent[0]
+    whole, left, lock = new_handle(), len(sent), threading.Lock()
+
+    def ended(_: Future[Position]) -> None:
+        nonlocal left
+        with lock:
+            left -= 1
+            last = not left
+        if last:
+            failed = next((error for one in sent if (error := one.exception()) is not None), None)
+            if failed is None:
+                whole.set_result(sent[0].result())
+            else:
+                whole.set_exception(failed)
+
+    for one in sent:
+        one.add_done_callback(ended)
+    return whole
 
 
 class Outbox:

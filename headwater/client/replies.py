@@ -100,7 +100,7 @@ class ReplyReader:
         opened = _open(self._kafka, self._connect_timeout_s, None)
         try:
             self._partition = random.choice(sorted(_partitions(opened, self._kafka)))
-            _assign_at_end(opened, self._topic, [self._partition])
+            _assign_at_end(opened, self._topic, [self._partition], self._connect_timeout_s)
         except BaseException:
             opened.close()
             raise
@@ -196,7 +196,7 @@ class RecommendationStream:
             elif from_beginning:
                 self._consumer.assign(_topic_partitions(topic, partitions))
             else:
-                _assign_at_end(self._consumer, topic, partitions)
+                _assign_at_end(self._consumer, topic, partitions, connect_timeout_s)
         except BaseException:
             self._consumer.close()
             raise
@@ -269,14 +269,14 @@ def _topic_partitions(topic: str, partitions: list[int]) -> list[Any]:
     return [TopicPartition(topic, partition) for partition in partitions]
 
 
-def _assign_at_end(opened: KafkaConsumer, topic: str, partitions: list[int]) -> None:
+def _assign_at_end(opened: KafkaConsumer, topic: str, partitions: list[int], within_s: float) -> None:
     """Assign, and settle the positions now: `seek_to_end` alone would look them up at the first poll."""
     from kafka.errors import KafkaError
 
     assigned = _topic_partitions(topic, partitions)
     opened.assign(assigned)
     try:
-        for partition, offset in opened.end_offsets(assigned).items():
+        for partition, offset in opened.end_offsets(assigned, timeout_ms=round(within_s * 1000)).items():
             opened.seek(partition, offset)
     except KafkaError as error:
         raise Unavailable(f"{topic}: its end offsets cannot be read ({error}). Check Kafka, then try again.") from error

@@ -37,6 +37,9 @@ __all__ = [
 LISTED_WITHIN_S = 30.0
 """Time that Kafka gets to tell of a topic that it has made."""
 
+LOOK_MS = 5000
+"""Time that Kafka gets to tell whether a topic is there."""
+
 LIGHT = {"metrics_enabled": False}
 """kafka-python's own metrics, which nobody reads, take a twentieth of a worker's processor time."""
 
@@ -207,13 +210,19 @@ def existing_topic(kafka: KafkaSettings, topic: Topic) -> str:
         Unavailable: the topic, or Kafka, is not there.
         AccessDenied: this user may not describe it, so that nobody knows.
     """
+    from kafka.errors import KafkaError
+
     name = topic_name(topic, kafka.prefix)
-    admin = admin_client(kafka, bootstrap_timeout_ms=5000)
+    admin = admin_client(kafka, bootstrap_timeout_ms=LOOK_MS, request_timeout_ms=LOOK_MS)
     try:
         if name in admin.list_topics():
             return name
         if _denied(admin, [name]):
             raise not_allowed(kafka, [name])
+    except KafkaError as error:
+        raise Unavailable(
+            f"{kafka.bootstrap} does not tell whether there is a topic {name} ({error!r}). Check Kafka, then try again."
+        ) from error
     finally:
         admin.close()
     raise missing_topic(name, kafka)

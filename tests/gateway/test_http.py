@@ -136,9 +136,9 @@ def test_a_tracker_works_by_its_host_alone(door: Front) -> None:
 
 
 def test_what_the_catalogue_and_the_law_want_has_a_path(door: Front) -> None:
-    assert door.call("PUT", "/v1/items", {"item_id": "gone"})[0] == 202
-    assert door.call("DELETE", "/v1/items/gone")[0] == 202
-    assert [one.value for one in read_topic(door.settings.kafka, ITEMS) if one.key == b"gone"][-1] is None
+    assert door.call("PUT", "/v1/items", {"item_id": "a/b gone"})[0] == 202
+    assert door.call("DELETE", "/v1/items/a%2Fb%20gone")[0] == 202
+    assert [one.value for one in read_topic(door.settings.kafka, ITEMS) if one.key == b"a/b gone"][-1] is None
     assert door.call("PUT", "/v1/users", [{"user_id": "x", "attributes": {"born": 1990}}])[1] == {"accepted": 1}
     assert door.call("POST", "/v1/identify", {"user_id": "x", "was": "y"})[1]["accepted"] == 1
     assert door.call("DELETE", "/v1/users/leaver")[0] == 202
@@ -161,6 +161,9 @@ def test_what_the_catalogue_and_the_law_want_has_a_path(door: Front) -> None:
         ("POST", "/v1/recommendations", {"user_id": "ann", "k": 0}, 400, "schema"),
         ("POST", "/v1/recommendations", {"user_id": "ann", "deadline_ms": "soon"}, 400, "schema"),
         ("POST", "/v1/recommendations", {"user_id": "ann", "after": "nonsense"}, 400, "schema"),
+        ("POST", "/v1/recommendations", {"user_id": "ann", "deadline_s": 1}, 400, "schema"),
+        ("GET", "/v1/users/%FF/recommendations", None, 400, "undecodable"),
+        ("GET", "/v1/recommendations/stream?user_id=ann&every_ms=999999999", None, 400, "schema"),
         ("POST", "/v1/recommendations", {"user_id": "ann", "surface": "nowhere"}, 422, None),
         ("GET", "/v1/users/ann/recommendations?k=many", None, 400, "schema"),
         ("GET", "/v1/receipts/unheard", None, 404, "unknown"),
@@ -168,6 +171,7 @@ def test_what_the_catalogue_and_the_law_want_has_a_path(door: Front) -> None:
         ("PATCH", "/v1/events", None, 405, "method_not_allowed"),
         ("PUT", "/v1/items", {"title": "no id"}, 400, "schema"),
         ("POST", "/v1/identify", {"user_id": "x", "was": "x"}, 400, "schema"),
+        ("POST", "/v1/identify", {"user_id": "x", "was": "y", "self": 1}, 400, "schema"),
         ("POST", "/v1/batch", {"batch": 7}, 400, "schema"),
         ("POST", "/v1/tokens", {"user_id": ""}, 400, "schema"),
         ("POST", "/v1/events", b'"' + b"x" * 5_000_001 + b'"', 413, "too_large"),
@@ -224,6 +228,27 @@ def test_a_browser_speaks_for_its_own_user_alone(door: Front) -> None:
     assert door.call("GET", "/v1/users/ann/recommendations", authorization="Bearer hwt_x.y")[0] == 401
 
 
+def test_a_stream_ends_when_its_token_does(door: Front) -> None:
+    token = door.call("POST", "/v1/tokens", {"user_id": "ann", "ttl_s": 1})[1]["token"]
+    connection = http.client.HTTPConnection("127.0.0.1", door.settings.gateway.port, timeout=30)
+    with contextlib.closing(connection):
+        connection.request("GET", f"/v1/recommendations/stream?every_ms=500&key={token}")
+        told = connection.getresponse().read()
+    assert told.startswith(b"event: list")
+    assert b"its time is over" in told.rpartition(b"event: problem")[2]
+
+
+def test_who_sends_no_request_is_no_burden(door: Front) -> None:
+    at = ("127.0.0.1", door.settings.gateway.port)
+    with socket.create_connection(at, 30) as endless, contextlib.suppress(ConnectionError):
+        endless.sendall(b"GET / HTTP/1.1\r\nx-long: " + b"x" * 200_000)
+        assert endless.recv(1) == b""
+    with socket.create_connection(at, 30) as gone:
+        gone.sendall(b"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{")
+    eventually(lambda: 'operation="events",status="499"' in door.call("GET", "/metrics")[1], 10, "it is counted")
+    assert "Traceback" not in door.gateway.log.read_text()
+
+
 def test_keys_open_what_they_may_and_are_revoked_at_once(kafka_address: str, redis_url: str, tmp_path: Path) -> None:
     with front(kafka_address, redis_url, tmp_path, consent="opt-out", rate_per_s=0.01, burst=4) as made:
         env = {name: one for name, one in environment(made.settings).items() if name.startswith("HEADWATER_")}
@@ -252,6 +277,9 @@ def test_keys_open_what_they_may_and_are_revoked_at_once(kafka_address: str, red
         run("revoke", kept.split()[0])
         eventually(lambda: made.call("POST", "/v1/events", event, **own)[0] == 401, 10, "it is revoked")
         eventually(lambda: made.call("POST", "/v1/events", event, x_api_key=other)[0] == 202, 10, "the new one opens")
+        run("revoke", other.split("_")[1])
+        eventually(lambda: made.call("POST", "/v1/events", event, x_api_key=other)[0] == 401, 10, "the last is revoked")
+        assert made.call("POST", "/v1/events", event)[0] == 401  # and the door is not open to all again
         for secret in (text, other):
             assert secret.rpartition("_")[2] not in made.gateway.log.read_text()
 

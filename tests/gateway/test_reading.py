@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from typing import Any
+import threading
+from typing import Any, cast
 
 import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import Request as HttpRequest
 
 from gateway.access import Caller, Denied, RateLimits, credentials_of
 from gateway.api_keys import key_id_of, new_key, opens
+from gateway.backend import Backend, Full
+from gateway.bodies import Bodies, TooLarge, TooSlow, line_pieces
 from gateway.openapi import document
 from gateway.operations import OPERATIONS
+from gateway.refusals import words
 from gateway.tokens import After, Speaker, read_speaker, signed
 from gateway.tracking import read_call
-from headwater import InvalidMessage
-from headwater.client import Position
-from headwater.client.outbox import LinkPosition
+from headwater import Client, InvalidMessage
+from headwater.client import Delivery, Position
+from headwater.client.outbox import LinkPosition, new_handle, whole_of
+from headwater.errors import DeadlineExceeded, Unavailable
 from headwater.events import Event
+from headwater.settings import GatewaySettings
 from headwater.wire import validated
 
 JSON = st.recursive(
@@ -79,7 +87,7 @@ def test_positions_survive_as_text_and_add_up() -> None:
     assert After.read(None) == After()
 
 
-@pytest.mark.parametrize("text", ["x", "e30x", "W10", "eyJlIjpbXX0", "é", "A" * 5000])
+@pytest.mark.parametrize("text", ["x", "e30x", "W10", "eyJlIjpbXX0", "eyJlIjp7IjAiOiJ4In19", "é", "A" * 5000])
 def test_a_text_of_somebody_else_is_refused(text: str) -> None:
     with pytest.raises(InvalidMessage, match="after"):
         After.read(text)
@@ -121,7 +129,96 @@ def test_a_caller_over_its_rate_is_told_how_long_to_wait() -> None:
         rates.take(caller)
     assert denied.value.status == 429
     assert denied.value.retry_after_s == pytest.approx(1000, rel=0.1)
-    rates.take(Caller("other", frozenset()), 100.0)  # a burst is as much as there is at once
+    other = Caller("other", frozenset())
+    rates.take(other, 100.0)  # a burst is as much as there is at once
+    with pytest.raises(Denied) as denied:
+        rates.take(other)
+    assert denied.value.retry_after_s == pytest.approx(98_000, rel=0.1)  # what was taken beyond it is waited for
+
+
+def asked(*chunks: bytes, ends: bool = True) -> HttpRequest:
+    """A request whose body comes in such pieces, and then no more."""
+    left = [{"type": "http.request", "body": one, "more_body": True} for one in chunks]
+
+    async def receive() -> Any:
+        if left:
+            return left.pop(0)
+        return {"type": "http.request", "body": b""} if ends else await asyncio.Event().wait()
+
+    return HttpRequest({"type": "http", "headers": []}, receive)
+
+
+def test_a_body_comes_in_within_its_bounds_or_is_refused() -> None:
+    bodies = Bodies(limit=10, within_s=0.01)
+    assert asyncio.run(bodies.json(asked(b"[1", b",2]"))) == [1, 2]
+    with pytest.raises(TooLarge):
+        asyncio.run(bodies.json(asked(b"[1,2,3", b",4,5]")))
+    with pytest.raises(TooSlow):
+        asyncio.run(bodies.json(asked(b"[", ends=False)))
+
+    async def many() -> list[Any]:
+        bodies = Bodies(limit=10, within_s=0.2)
+        return await asyncio.gather(
+            *(bodies.json(asked(b"[" * 9, ends=False)) for _ in range(60)), return_exceptions=True
+        )
+
+    assert {type(one) for one in asyncio.run(many())} == {TooSlow, Full}
+
+
+def test_lines_are_put_together_however_they_are_cut() -> None:
+    async def read(*chunks: bytes) -> list[tuple[int, bytes]]:
+        return [line async for lines in line_pieces(asked(*chunks)) for line in lines]
+
+    whole = b"one\n\nthree\nfour"
+    for size in (1, 4, 100):
+        cut = [whole[at : at + size] for at in range(0, len(whole), size)]
+        assert asyncio.run(read(*cut)) == [(1, b"one"), (3, b"three"), (4, b"four")]
+
+
+def test_a_question_ends_at_its_deadline_whatever_the_client_waits_for() -> None:
+    stuck = threading.Event()
+
+    class Stuck:
+        def recommend_async(self, *_: Any) -> None:
+            stuck.wait(30)
+
+        def track_many(self, events: list[Event]) -> Delivery:
+            return Delivery(len(events), [])
+
+        def close(self) -> None:
+            stuck.set()
+
+    async def ask() -> None:
+        backend = Backend(cast(Client, Stuck()), GatewaySettings())
+        several = [backend.recommend({"user_id": "ann", "deadline_ms": 10}) for _ in range(20)]
+        for one in await asyncio.gather(*several, return_exceptions=True):
+            assert isinstance(one, DeadlineExceeded)
+        assert await backend.track([]) == After()  # events do not stand behind questions
+        assert backend.waiting == 0
+        backend.close()
+
+    asyncio.run(ask())
+
+
+def test_what_is_said_in_several_records_is_said_when_kafka_has_all() -> None:
+    first, second = new_handle(), new_handle()
+    whole = whole_of([first, second])
+    first.set_result(Position(0, 1))
+    assert not whole.done()
+    second.set_exception(Unavailable("away"))
+    with pytest.raises(Unavailable):
+        whole.result(0)
+    third, fourth = new_handle(), new_handle()
+    whole = whole_of([third, fourth])
+    fourth.set_result(Position(1, 9))
+    third.set_result(Position(0, 2))
+    assert whole.result(0) == Position(0, 2)
+
+
+def test_what_stands_behind_the_door_is_not_told() -> None:
+    for error in (Unavailable("no Kafka at kafka-1.inner:9092"), DeadlineExceeded("late. Ask kafka-1.inner:9092")):
+        assert "inner" not in words(error)
+    assert "user_id" in words(InvalidMessage("schema", "user_id: is missing"))
 
 
 def test_the_api_as_openapi_says_what_the_table_says() -> None:
