@@ -35,6 +35,7 @@ from headwater.errors import (
     Unavailable,
 )
 from headwater.settings import GatewaySettings
+from headwater.spelling import did_you_mean
 
 __all__ = ["GatewayMetrics", "make_app"]
 
@@ -45,6 +46,8 @@ BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0
 RETRY_S = 1
 GONE = 499
 """Status of requests whose sender left before their end; nginx's."""
+OF_NO_OPERATION = ("key", "_")
+"""Parameters that every path takes: a key, and what keeps caches away."""
 TRIES = (5.0, 50.0)
 """Keys that an address may have checked for the first time: a second, and at once. Each costs 20 ms."""
 
@@ -98,6 +101,7 @@ def _endpoint(one: Operation, call: Call, keys: Keys, tries: RateLimits, metrics
             if one.scope is not None:
                 caller.may(one.scope)
             request.scope["path_params"] = _unquoted(request.path_params)
+            _check_query(one, request)
             found = await call(request, caller)
         except ClientDisconnect:  # nobody reads the answer, and it is no fault of ours: it is counted
             found = Response(status_code=GONE)
@@ -125,6 +129,16 @@ def _unquoted(given: dict[str, str]) -> dict[str, str]:
         return {name: unquote(one, errors="strict") for name, one in given.items()}
     except UnicodeDecodeError:
         raise InvalidMessage("undecodable", "the path: is no UTF-8 within its %") from None
+
+
+def _check_query(one: Operation, request: HttpRequest) -> None:
+    """Who asks by a parameter that is not known would get another list than was meant."""
+    known = [name for name, _, _ in one.query]
+    for name in request.query_params if one.method == "GET" and known else ():
+        if name not in (*known, *OF_NO_OPERATION):
+            raise InvalidMessage(
+                "schema", f"{name!r:.40} is no parameter: {', '.join(known)}.{did_you_mean(name, known)}"
+            )
 
 
 async def _caller(request: HttpRequest, keys: Keys, tries: RateLimits) -> Caller:

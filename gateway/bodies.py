@@ -40,6 +40,12 @@ def is_stream(request: HttpRequest) -> bool:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower() in LINES
 
 
+def _check_plain(request: HttpRequest) -> None:
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding != "identity":
+        raise InvalidMessage("undecodable", f"the body: content-encoding {coding!r:.20} is not read: send it as it is")
+
+
 class Bodies:
     """Reads bodies that are one JSON value, and holds no more of them than fits.
 
@@ -62,6 +68,7 @@ class Bodies:
             TooSlow: it does not come in.
             Full: too many come in at once.
         """
+        _check_plain(request)
         try:
             told = int(request.headers.get("content-length", 0))
         except ValueError:
@@ -91,6 +98,7 @@ async def line_pieces(request: HttpRequest) -> AsyncIterator[list[tuple[int, byt
     Raises
         InvalidMessage: a line is longer than a message may be.
     """
+    _check_plain(request)
     number, rest = 0, bytearray()
     async for chunk in request.stream():
         if b"\n" in chunk:

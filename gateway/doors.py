@@ -26,10 +26,12 @@ from gateway.tokens import After, Speaker, TokenAsked, signed
 from gateway.tracking import TrackerSays, read_call
 from headwater.consent import Consent
 from headwater.errors import HeadwaterError, InvalidMessage
-from headwater.events import Event, now_ms
+from headwater.events import Event, Item, now_ms
+from headwater.identities import Identity
 from headwater.process import Operations
 from headwater.recommendations import Recommendation
 from headwater.settings import GatewaySettings
+from headwater.users import User
 from headwater.wire import encode, validated
 
 __all__ = ["AFTER_COOKIE", "AFTER_HEADER", "Doors", "RefusedLine", "answer"]
@@ -48,6 +50,8 @@ LOOK_S = 0.5
 Link = tuple[Any, Any, dict[str, Any]]
 """user_id, was, and the other fields of an Identity."""
 ASKED = ("k", "surface", "context_item", "after")
+OF_THE_ENGINE = "headwater."
+"""How types of events begin that streams workers write, and act on: they forget, and go by another word of consent."""
 
 
 class RefusedLine(Exception):
@@ -131,7 +135,8 @@ class Doors:
         calls = body.get("batch") if isinstance(body, dict) else None
         if not isinstance(calls, list) or len(calls) > MOST_CALLS:
             raise InvalidMessage("schema", f"batch: give a list of at most {MOST_CALLS:,} calls")
-        return await self._calls(request, caller, [read_call(one) for one in calls])
+        told = [read_call(one, at=f"batch[{place}]") for place, one in enumerate(calls)]
+        return await self._calls(request, caller, told)
 
     async def identify(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /v1/identify"""
@@ -150,9 +155,10 @@ class Doors:
         return After.of([await self._backend.identify(*link) for link in links])
 
     async def _calls(self, request: HttpRequest, caller: Caller, calls: list[TrackerSays]) -> Response:
-        events = [_event(one, caller, "event") for told in calls for one in told.events]
-        links: list[Link] = [(one["user_id"], one["was"], {}) for told in calls for one in told.links]
-        users = [one for told in calls for one in told.users]
+        events = [_event(one, caller, told.at) for told in calls for one in told.events]
+        named = [validated(Identity, one, told.at) for told in calls for one in told.links]
+        links: list[Link] = [(one.user_id, one.was, {}) for one in named]
+        users = [validated(User, one, told.at) for told in calls for one in told.users]
         for user_id, was, _ in links:
             caller.speaks_for(user_id, was)
         if users and caller.user_id is not None:
@@ -275,17 +281,25 @@ class Doors:
 
     async def put_items(self, request: HttpRequest, caller: Caller) -> Response:
         """PUT /v1/items"""
-        return await self._put(request, caller, "put_items")
+        return await self._put(request, caller, "put_items", Item)
 
     async def put_users(self, request: HttpRequest, caller: Caller) -> Response:
         """PUT /v1/users"""
-        return await self._put(request, caller, "put_users")
+        return await self._put(request, caller, "put_users", User)
 
-    async def _put(self, request: HttpRequest, caller: Caller, verb: str) -> Response:
+    async def _put(self, request: HttpRequest, caller: Caller, verb: str, model: type[Item | User]) -> Response:
+        """All of them, or none: what is wrong is found before anything is sent."""
         body = await self._bodies.json(request)
         given = body if isinstance(body, list) else [body]
         self._rates.take(caller, max(1, len(given)))
-        return answer({"accepted": len(await self._backend.send(verb, given))}, 202)
+        name = model.__name__.lower()
+        made = []
+        for place, one in enumerate(given):
+            made.append(validated(model, one, f"{name} {place}"))
+            if not place % BATCH:
+                await asyncio.sleep(0)
+        await self._backend.send(verb, made)
+        return answer({"accepted": len(made)}, 202)
 
     async def remove_item(self, request: HttpRequest, caller: Caller) -> Response:
         """DELETE /v1/items/{item_id}"""
@@ -345,7 +359,14 @@ def _event(body: Any, caller: Caller, at: str) -> Event:
     if caller.user_id is not None and isinstance(body, dict):
         body.setdefault("user_id", caller.user_id)
         caller.speaks_for(body["user_id"])
-    return validated(Event, body, at)
+    event = validated(Event, body, at)
+    if event.type.startswith(OF_THE_ENGINE):
+        raise InvalidMessage(
+            "reserved_type",
+            f"{at}: type: {event.type} is the engine's own. DELETE /v1/users/{{user_id}} forgets, "
+            "PUT /v1/users/{user_id}/consent says what is consented to; call an event of yours otherwise",
+        )
+    return event
 
 
 def _events(lines: list[tuple[int, bytes]], caller: Caller) -> tuple[list[Event], HeadwaterError | Denied | None]:

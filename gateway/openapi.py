@@ -76,7 +76,7 @@ OWN: dict[str, dict[str, Any]] = {
         "required": ["token", "expires_time"],
         "properties": {"token": TEXT, "expires_time": {"type": "integer", "description": "Epoch ms."}},
     },
-    "Stream": {"type": "string", "description": "Events `list`, each with a Recommendation as its data."},
+    "Stream": {"type": "string", "description": "Events `list`, each with a Recommendation as its data; `problem`."},
 }  # fmt: skip
 
 

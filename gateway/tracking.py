@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from headwater.errors import InvalidMessage
-from headwater.events import MAX_ID_LENGTH
+from headwater.events import EVENT_TYPE_PATTERN, MAX_ID_LENGTH
 
 __all__ = ["TrackerSays", "read_call"]
 
@@ -43,35 +43,46 @@ class TrackerSays(NamedTuple):
     links: list[dict[str, Any]]
     users: list[dict[str, Any]]
     ignored: str | None = None
+    at: str = "the call"
+    """Begins a message about it."""
 
 
-def read_call(body: Any, kind: str | None = None) -> TrackerSays:
+def read_call(body: Any, kind: str | None = None, at: str = "the call") -> TrackerSays:
     """One call of a tracker.
 
     Parameters
         body: decoded JSON.
         kind: track or identify; of a batch each call says its own `type`.
+        at: begins a message.
 
     Raises
         InvalidMessage: it is no such call.
     """
     if not isinstance(body, dict):
-        raise InvalidMessage("schema", f"a call is one object; this is a {type(body).__name__}")
+        raise InvalidMessage("schema", f"{at}: give one object; this is a {type(body).__name__}")
     kind = kind or body.get("type")
     if kind not in KINDS:
-        raise InvalidMessage("schema", f"type: {kind!r:.40} is none of {', '.join(KINDS)}")
+        raise InvalidMessage("schema", f"{at}: type: {kind!r:.40} is none of {', '.join(KINDS)}")
     user = body.get("userId") or body.get("anonymousId")
     if not isinstance(user, str | int) or isinstance(user, bool):
-        raise InvalidMessage("schema", "neither userId nor anonymousId is given")
+        raise InvalidMessage("schema", f"{at}: neither userId nor anonymousId is given")
     if kind == "track":
-        return _track(body, str(user))
+        return _track(body, str(user), at)._replace(at=at)
     if kind == "alias":
-        return TrackerSays([], _links(body, body.get("previousId")), [])
+        return TrackerSays([], _links(body, body.get("previousId")), [], at=at)
     if kind == "identify":
-        traits = {name: one for name, one in (body.get("traits") or {}).items() if _is_attribute(one)}
+        told = _object(body, "traits", at)
+        traits = {name: one for name, one in told.items() if _is_attribute(one)}
         users = [{"user_id": str(user), "attributes": traits}] if traits else []
-        return TrackerSays([], _links(body, body.get("anonymousId")), users)
-    return TrackerSays([], [], [], f"{kind} says nothing of an item")
+        return TrackerSays([], _links(body, body.get("anonymousId")), users, at=at)
+    return TrackerSays([], [], [], f"{kind} says nothing of an item", at)
+
+
+def _object(body: Mapping[str, Any], name: str, at: str) -> dict[str, Any]:
+    found = body.get(name) or {}
+    if not isinstance(found, dict):
+        raise InvalidMessage("schema", f"{at}: {name}: give one object; this is a {type(found).__name__}")
+    return found
 
 
 def _links(body: Mapping[str, Any], was: Any) -> list[dict[str, Any]]:
@@ -83,15 +94,18 @@ def _is_attribute(given: Any) -> bool:
     return isinstance(given, bool | int | float) or (isinstance(given, str) and len(given) <= MAX_ID_LENGTH)
 
 
-def _track(body: Mapping[str, Any], user: str) -> TrackerSays:
-    name = str(body.get("event") or "")
+def _track(body: Mapping[str, Any], user: str, at: str) -> TrackerSays:
+    name = body.get("event")
+    if not isinstance(name, str) or not name:
+        raise InvalidMessage("schema", f"{at}: event: give its name")
     kind = TYPES.get(name.lower()) or re.sub(r"[^a-z0-9.\-]+", "_", name.lower()).strip("_")
-    properties = body.get("properties") or {}
-    if not isinstance(properties, dict):
-        raise InvalidMessage("schema", "properties: give one object")
+    properties = _object(body, "properties", at)
+    if not re.match(EVENT_TYPE_PATTERN, kind):
+        text = f"{name!r:.60} makes no type of event: that begins with a letter of a to z, and has 64 at most"
+        return TrackerSays([], [], [], text)
     common: dict[str, Any] = {"user_id": user, "type": kind}
-    if (at := body.get("timestamp") or body.get("originalTimestamp")) is not None:
-        common["event_time"] = at
+    if (told := body.get("timestamp") or body.get("originalTimestamp")) is not None:
+        common["event_time"] = told
     request_id = properties.get("request_id")
     if isinstance(request_id, str):
         common["request_id"] = request_id

@@ -113,7 +113,9 @@ def checks(
         told = _newest_of(settings, USERS, facts)
         yield _store_check(store, facts, ids, {one for one, record in told.items() if _is_later(record, facts[one])})
         left = [one for one, record in told.items() if record.value and not _is_later(record, facts[one])]
-        yield Check("attributes on users have a tombstone", not left, _named(left) or f"{len(told)} had any")
+        yield Check(
+            "attributes on users have a tombstone", not left, _named(left) or f"none of {len(facts)} ids has older ones"
+        )
         left = [one for one, record in _newest_of(settings, ERASURES, facts).items() if record.value is not None]
         yield Check("the request on erasures has a tombstone", not left, _named(left) or "compaction takes the id")
         committed = committed_offsets(settings.kafka, "trainer", (EXAMPLES,)).get(EXAMPLES.name, {})
@@ -149,7 +151,8 @@ def _store_check(
                 left += [f"{digest} has {what} from before" for what in found]
             elif _names_forgotten(links, facts):
                 left.append(f"{digest} is linked with one who was forgotten")
-    return Check("nothing from before is in the store", not left, "; ".join(left) or f"{looked} ids were looked at")
+    named = f"{looked} ids were looked at" if ids is not None else f"{looked} of {len(names)} ids there are of theirs"
+    return Check("nothing from before is in the store", not left, "; ".join(left) or named)
 
 
 def from_before(held: Mapping[str, Any], links: Links, erased_ms: int, told_since: bool) -> list[str]:

@@ -37,13 +37,15 @@ class Inactive(NamedTuple):
 
 
 def newest_ms(state: UserState) -> int:
-    """When its user was seen last: by event time, of whatever kind, and 0 where no time is kept.
+    """When its user was seen last: by event time, of whatever kind, a word of consent too. Where no history may be
+    kept, when the last event was folded.
 
-    >>> newest_ms(UserState(count=3))
-    0
+    >>> from headwater.consent import Said, Word
+    >>> newest_ms(UserState(count=3, folded_ms=7)), newest_ms(UserState(word=Word(Said(personalise=True), 5)))
+    (7, 5)
     """
-    ends = (part[-1].time_ms for part in (state.history, state.shown, state.undos) if part)
-    return max(ends, default=0)
+    ends = [part[-1].time_ms for part in (state.history, state.shown, state.undos) if part] or [state.folded_ms]
+    return max(*ends, 0 if state.word is None else state.word.time_ms)
 
 
 def forget_inactive(

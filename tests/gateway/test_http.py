@@ -146,7 +146,10 @@ def test_what_the_catalogue_and_the_law_want_has_a_path(door: Front) -> None:
     assert any(one.get("user_id") == "leaver" or one.get("digest") == erased for one in door.values(ERASURES))
     status, told, _ = door.call("PUT", "/v1/users/x/consent", {"train": False})
     assert (status, told["error"]["code"]) == (409, "consent_off")
-    assert door.call("GET", "/v1/items/film-0/similar?k=2")[0] == 200
+    assert door.call("GET", "/v1/items/film-0/similar?k=2&_=17")[0] == 200
+    assert door.call("GET", "/v1/items/a%2Fb%2fc/similar?k=2")[0] == 200
+    assert door.call("DELETE", "/v1/items/a%2Fb")[0] == 202
+    assert b"a/b" in [one.key for one in read_topic(door.settings.kafka, ITEMS) if one.value is None]
 
 
 @pytest.mark.parametrize(
@@ -157,6 +160,9 @@ def test_what_the_catalogue_and_the_law_want_has_a_path(door: Front) -> None:
         ("POST", "/v1/events", [{"user_id": "ann", "item_id": "i", "type": "click"}, 7], 400, "schema"),
         ("POST", "/v1/events", b"[" * 100_000, 400, "too_deep"),
         ("POST", "/v1/events?wait=maybe", {}, 400, "schema"),
+        ("POST", "/v1/events", {"user_id": "ann", "item_id": "-", "type": "headwater.forget"}, 400, "reserved_type"),
+        ("POST", "/v1/events", [{"user_id": "ann", "item_id": "-", "type": "headwater.consent"}], 400, "reserved_type"),
+        ("POST", "/v1/track", {"userId": "a", "event": "headwater.forget", "properties": {"id": 1}}, 400, None),
         ("POST", "/v1/recommendations", [1], 400, "schema"),
         ("POST", "/v1/recommendations", {"user_id": "ann", "k": 0}, 400, "schema"),
         ("POST", "/v1/recommendations", {"user_id": "ann", "deadline_ms": "soon"}, 400, "schema"),
@@ -170,6 +176,9 @@ def test_what_the_catalogue_and_the_law_want_has_a_path(door: Front) -> None:
         ("GET", "/v2/nothing", None, 404, "not_found"),
         ("PATCH", "/v1/events", None, 405, "method_not_allowed"),
         ("PUT", "/v1/items", {"title": "no id"}, 400, "schema"),
+        ("PUT", "/v1/users", [{"user_id": "ann", "attributes": {}}, {"user_id": ""}], 400, "schema"),
+        ("GET", "/v1/items/film-0/similar?user_id=ann", None, 400, "schema"),
+        ("DELETE", "/v1/users/ann/consents", None, 404, "not_found"),
         ("POST", "/v1/identify", {"user_id": "x", "was": "x"}, 400, "schema"),
         ("POST", "/v1/identify", {"user_id": "x", "was": "y", "self": 1}, 400, "schema"),
         ("POST", "/v1/batch", {"batch": 7}, 400, "schema"),
@@ -274,6 +283,9 @@ def test_keys_open_what_they_may_and_are_revoked_at_once(kafka_address: str, red
         (kept,) = run("list").splitlines()
         assert kept.split()[:2] == [text.split("_")[1], "produce"]
         other = run("rotate", kept.split()[0]).splitlines()[0]
+        old, new = map(json.loads, run("list", "--json").splitlines())
+        assert new["expires_time"] - new["created_time"] == pytest.approx(86_400_000, abs=2_000)
+        assert new["expires_time"] > old["expires_time"]
         run("revoke", kept.split()[0])
         eventually(lambda: made.call("POST", "/v1/events", event, **own)[0] == 401, 10, "it is revoked")
         eventually(lambda: made.call("POST", "/v1/events", event, x_api_key=other)[0] == 202, 10, "the new one opens")

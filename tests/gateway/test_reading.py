@@ -65,6 +65,12 @@ def test_a_tracker_tells_of_links_and_attributes_and_of_much_that_is_no_event() 
     assert read_call({"type": "alias", "userId": "ann", "previousId": "g"}).links == [{"user_id": "ann", "was": "g"}]
     for body in ({"type": "page", "userId": "ann"}, {"type": "track", "userId": "ann", "event": "Signed Up"}):
         assert read_call(body).ignored
+    for name in ("2nd Purchase", "Куплено", "x" * 65):  # no name of a type: it must not take its batch with it
+        call = {"type": "track", "userId": "ann", "event": name, "properties": {"sku": "a"}}
+        assert "no type of event" in str(read_call(call).ignored)
+    for odd in ({"traits": ["plan"]}, {"traits": "plan"}, {"type": "track", "event": ["Signed Up"]}, {"type": "track"}):
+        with pytest.raises(InvalidMessage, match=r"batch\[3\]: (traits|event): give"):
+            read_call({"type": "identify", "userId": "ann", **odd}, at="batch[3]")
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=6) | JSON, st.sampled_from((None, "track", "identify")))

@@ -188,14 +188,16 @@ def test_who_was_not_seen_for_long_is_forgotten_by_event_time(settings: Settings
         client.identify("phone", was="both", event_time=event(40 * day).event_time).result(30)
     denied = Consent(train=False)
     send(settings, [event(day, "wary"), event(2 * day, "wary", type=CONSENT, consent=denied, event_id="no")])
+    granted = Consent(personalise=True)  # and nothing done since: a word is heard, too
+    send(settings, [event(45 * day, "fresh", type=CONSENT, consent=granted, event_id="yes")])
     assert folded_all(settings).ok
     with storing(settings) as store:
         eventually(lambda: "both" in store.read_users(["both"]).people, what="linked")
         days = ("forget-inactive", "30", "--now", str(event(50 * day).event_time), "--json")
-        counted = {"looked": 5, "forgotten": 1, "with_word": 1, "unreadable": 0, "until": event(20 * day).event_time}
+        counted = {"looked": 6, "forgotten": 1, "with_word": 1, "unreadable": 0, "until": event(20 * day).event_time}
         shown = headwater(*days, "--dry-run", **environment(settings))
         assert orjson.loads(shown.stdout) == {**counted, "dry_run": True}, shown.stderr
-        assert sorted(store.ids("u")) == ["both", "new", "old", "phone", "wary"]
+        assert sorted(store.ids("u")) == ["both", "fresh", "new", "old", "phone", "wary"]
         assert headwater(*days, **environment(settings)).returncode == 0
-        eventually(lambda: sorted(store.ids("u")) == ["both", "new", "phone", "wary"], what="old is forgotten")
+        eventually(lambda: sorted(store.ids("u")) == ["both", "fresh", "new", "phone", "wary"], what="old is forgotten")
     assert folded_all(settings).ok

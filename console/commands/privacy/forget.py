@@ -193,7 +193,9 @@ def _verify(settings: Settings, path: Path, key: Path | None, as_json: bool) -> 
     if key is not None:
         from models.published.signing import is_signed_by, public_key
 
-        looked.append(Check(f"it is signed by {key}", is_signed_by(body, public_key(key)), signer))
+        ours = is_signed_by(body, public_key(key))
+        found = signer if ours else f"it was changed, or signed by another key (it names {signer})"
+        looked.append(Check(f"it is as it was signed by {key}", ours, found))
     elif signature is not None:
         unchecked.append(
             f"signature by key {signer}, so nobody knows whether the certificate was changed: --public-key FILE "

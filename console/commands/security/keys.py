@@ -60,12 +60,14 @@ def listed(*, servers: ServerOptions, as_json: Json = False) -> None:
 @app.command("rotate")
 @grouped
 def rotate(*, key_id: KeyId, by: By = None, servers: ServerOptions) -> None:
-    """Make a key like this one and print it. The old one works until it is revoked."""
+    """Make a key like this one, for as long, and print it. The old one works until it is revoked."""
     from gateway.api_keys import new_key
+    from headwater.events import now_ms
 
     settings = servers.settings()
     old = _one(settings, key_id)
-    made = new_key(old.name, old.scopes, old.expires_time)
+    until = None if old.expires_time is None else now_ms() + old.expires_time - old.created_time
+    made = new_key(old.name, old.scopes, until)
     _write(settings, "key rotate", made.kept.key_id, made, by)
     print(made.text)
     print(f"{key_id} works until: headwater keys revoke {key_id}", file=sys.stderr)
@@ -126,6 +128,6 @@ def _write(settings: Settings, action: str, key_id: str, made: NewKey | None, by
 
     ensure_topics(settings.kafka, topics=[API_KEYS])
     value = None if made is None else encode(made.kept)
-    send_records(settings.kafka, API_KEYS, [(key_id.encode(), value)])
     scopes = {} if made is None else {"scopes": list(made.kept.scopes), "name": made.kept.name}
     write_audit(settings.kafka, action, {"key_id": key_id, **scopes}, by)
+    send_records(settings.kafka, API_KEYS, [(key_id.encode(), value)])

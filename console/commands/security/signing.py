@@ -52,6 +52,6 @@ def _print(file: Path, public: object, as_json: bool) -> None:
         f"key {key_id(public)}. The trainer, and whoever rolls back: {variable_of('signing.secret_key_file')}={file}\n"
         f"Then everybody who reads models, the trainer too: {variable_of('signing.public_keys')}={word}\n"
         "To rotate: add the new public key everywhere, then give the trainer the new file, and take the old one out "
-        "when `headwater doctor` says that it signed nothing that is kept (SECURITY.md).",
+        "when `headwater doctor` says that it signed nothing that is kept (docs/operations.md).",
         err=True,
     )
