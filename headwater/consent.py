@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
-__all__ = ["ALL", "CONSENT", "PURPOSES", "Allowed", "Consent", "Said", "Word", "allowed", "latest", "read_said"]
-__all__ += ["strictest"]
+__all__ = ["ALL", "CONSENT", "PURPOSES", "Allowed", "Consent", "Said", "Word", "allowed", "latest", "next_word"]
+__all__ += ["read_said", "strictest"]
 
 CONSENT = "headwater.consent"
 """The type of the event from which on a log goes by another word of its user."""
@@ -92,6 +92,23 @@ def allowed(word: Said | None, event: Said | None, unsaid: bool) -> Allowed:
             found.append(next((one for one in (of_event, of_person) if one is not None), unsaid))
     may = Allowed(found[0], found[0] and found[1], found[2])
     return ALL if may == ALL else may  # so that it can be told by its identity
+
+
+def next_word(known: Word | None, said: Said, time_ms: int) -> Word | None:
+    """The word from the place on at which a log says another; None: the known one stays. A denial of personalise counts
+    whenever it was given; of other words the later.
+
+    Parameters
+        known: in force until there.
+        said: at that place.
+        time_ms: when that was given.
+
+    >>> next_word(Word(Said(train=False), 9), Said(train=True), 5) is None
+    True
+    """
+    if known is not None and said.personalise is not False and time_ms < known.time_ms:
+        return None
+    return Word(said, time_ms if known is None else max(time_ms, known.time_ms))
 
 
 def strictest(words: Any) -> Word | None:

@@ -243,7 +243,9 @@ def extended(
             for place, event in enumerate(request.recent_events)
             if (event.item_id, event.type, event.event_time) not in known
         ]
-        limits = limits._replace(dedupe=len(state.recent) + len(rows))
+        limits = limits._replace(
+            dedupe=len(state.recent) + len(rows), unsaid=True
+        )  # who has consented, says `consented`
         for row in sorted(rows, key=lambda row: row.time_ms):
             state = fold(state, row, limits)
     if request.context_item is not None:

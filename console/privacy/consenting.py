@@ -51,8 +51,9 @@ def newest_said(settings: Settings, ids: Sequence[str]) -> dict[str, Said]:
             word = read_consent(record.key, record.value, CONSENTS.name)
         except InvalidMessage:
             continue
-        if word is not None and word.user_id in found:
-            found[word.user_id] = word.said
+        user = (record.key or b"").decode()
+        if user in found:
+            found[user] = Said() if word is None else word.said
     return found
 
 

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from headwater.consent import CONSENT, Said, allowed
+from headwater.consent import Said, Word, allowed, next_word
 from headwater.errors import InvalidMessage
 from headwater.kafka import read_partitions
 from headwater.privacy import FORGET
@@ -20,7 +20,7 @@ from headwater.topics import EVENTS
 from headwater.wire import EventRow
 from streams.audit import read_as_folded, refused_places
 from streams.erasing import erased_users
-from streams.features.fold import Limits
+from streams.features.fold import PLACES, Limits
 from streams.features.store import FeatureStore
 
 __all__ = ["ItemReport", "ReportedItem", "item_report"]
@@ -99,26 +99,37 @@ def item_report(
 
 def _counted(settings: Settings, since_ms: int, progress: Callable[[int], None]) -> tuple[_ByItem, int]:
     limits, dead, erased = Limits.of(settings), refused_places(settings), erased_users(settings)
-    counted, words, withheld, records_read = _ByItem({}, {}, {}), dict[str, Said](), 0, 0
+    counted, words, withheld, records_read = _ByItem({}, {}, {}), dict[str, Word](), 0, 0
     for span, records in read_partitions(settings.kafka, EVENTS):
         for record in records:
             records_read += 1
             if records_read % AT_ONCE == 0:
                 progress(records_read)
             for row in read_as_folded(record, dead, limits.meanings):
-                if isinstance(row, InvalidMessage) or row.type == FORGET:
-                    continue
-                if row.type == CONSENT:
-                    words[row.user_id] = row.consent or Said()
+                if isinstance(row, InvalidMessage):
                     continue
                 since = erased.get(row.user_id) if erased else None
-                if row.time_ms < since_ms or (since and since.covers(row.time_ms, span.partition, row.offset)):
+                is_gone = since is not None and since.covers(row.time_ms, span.partition, row.offset)
+                if row.type in PLACES:
+                    if not is_gone or (since and since.is_below(span.partition, row.offset)):
+                        _go_by(words, row)
                     continue
-                if allowed(words.get(row.user_id), row.consent, limits.unsaid).analyse:
+                if row.time_ms < since_ms or is_gone:
+                    continue
+                word = words.get(row.user_id)
+                if allowed(word and word.said, row.consent, limits.unsaid).analyse:
                     _count(counted, row)
                 else:
                     withheld += 1
     return counted, withheld
+
+
+def _go_by(words: dict[str, Word], row: EventRow) -> None:
+    """What the log says there of a user, as the fold goes by it."""
+    if row.type == FORGET:
+        words.pop(row.user_id, None)
+    elif word := next_word(words.get(row.user_id), row.consent or Said(), row.time_ms):
+        words[row.user_id] = word
 
 
 def _count(counted: _ByItem, row: EventRow) -> None:

@@ -45,7 +45,9 @@ def _words(kafka: KafkaSettings) -> dict[str, tuple[int, ConsentWord]]:
             said = read_consent(record.key, record.value, f"{CONSENTS.name}[{record.partition}]@{record.offset}")
         except InvalidMessage:
             continue  # the streams worker makes it a dead letter
-        if said is not None:
+        if said is None:  # the user is forgotten, and so is the word
+            known.pop((record.key or b"").decode(), None)
+        else:
             known[said.user_id] = said.word(record.timestamp).time_ms, said
     return known
 

@@ -20,7 +20,7 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from headwater.consent import ALL, CONSENT, Allowed, Said, Word, allowed, strictest
+from headwater.consent import ALL, CONSENT, Allowed, Said, Word, allowed, next_word, strictest
 from headwater.context import Context, named, numbers_of
 from headwater.examples import (
     NO_CONTEXT,
@@ -43,8 +43,8 @@ from streams.features.hashes import Hashes, event_digest
 from streams.features.state import EMPTY, UserState
 from streams.features.undo import Undone, matched
 
-__all__ = ["REACTIONS", "Change", "Folded", "Folding", "Ghost", "KnownBeside", "Limits", "example", "fold"]
-__all__ += ["fold_batch", "shown_order"]
+__all__ = ["PLACES", "REACTIONS", "Change", "Folded", "Folding", "Ghost", "KnownBeside", "Limits", "example"]
+__all__ += ["fold", "fold_batch", "shown_order"]
 
 UNDOS = 128
 """Newest undos of a user, with what they took back, that an event which arrives later is compared with."""
@@ -306,10 +306,10 @@ class Folding:
         """From the place on at which the log says another word: this one, or a new one where nothing of before is kept.
         What is denied is so whenever it was said; of other words the later counts.
         """
-        said, known = row.consent or Said(), self.word
-        if known is not None and said.personalise is not False and row.time_ms < known.time_ms:
+        said = row.consent or Said()
+        word = next_word(self.word, said, row.time_ms)
+        if word is None:
             return self
-        word = Word(said, row.time_ms if known is None else max(row.time_ms, known.time_ms))
         anew = self
         if said.personalise is False:
             anew = Folding(EMPTY, self.limits, self.attributes)

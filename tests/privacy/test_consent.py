@@ -11,12 +11,15 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
+from console.privacy.consenting import newest_said
+from console.privacy.renaming import carry_words
 from headwater import Client
 from headwater.consent import CONSENT, Consent, Said, Word
 from headwater.errors import Unavailable
 from headwater.events import now_ms
 from headwater.examples import Example, Kind, unpack
 from headwater.kafka import ensure_topics
+from headwater.privacy import FORGET
 from headwater.process import Retry
 from headwater.settings import Settings
 from headwater.topics import CONSENTS, EVENTS, EXAMPLES, Topic
@@ -162,6 +165,14 @@ def test_a_worker_that_has_a_partition_again_goes_by_what_another_told_meanwhile
         assert not given(one, 3, train=True, consent_time=1_700_000_002_000), "the older word takes no younger place"
 
 
+def test_a_word_that_was_forgotten_is_said_again_by_nobody(asked: Settings) -> None:
+    send_raw(asked, b'{"user_id":"ada","personalise":true,"train":true}', CONSENTS, key=b"ada")
+    assert newest_said(asked, ["ada"]) == {"ada": Said(True, True)}
+    send_raw(asked, None, CONSENTS, key=b"ada")
+    assert newest_said(asked, ["ada"]) == {"ada": Said()}
+    assert carry_words(asked.kafka, [("ada-by-another-key", "ada")]) == 0
+
+
 def test_where_nobody_is_asked_the_topic_is_not_made_and_no_word_is_taken(settings: Settings, worker: Start) -> None:
     worker("streams.worker")
     with Client(settings=settings.kafka) as client, pytest.raises(Unavailable, match="consents"):
@@ -198,6 +209,11 @@ def test_analysts_are_told_of_items_what_enough_people_did(asked: Settings, work
     send(asked, [event(7, user, item_id="film-2", type="impression", items=("film-2", "film-3")) for user in many])
     no = Consent(analyse=False)
     send(asked, [event(8, "user-3", item_id="film-3", consent=no), event(9, "wary", type=CONSENT, consent=no)])
+    send(
+        asked,
+        [event(3, "wary", type=CONSENT, consent=Consent(analyse=True)), event(9, "back", type=CONSENT, consent=no)],
+    )
+    send(asked, [event(10, "back", type=FORGET), event(11, "back", item_id="film-9")])
     send(asked, [event(10, user, item_id="film-9") for user in ("wary", "user-0", "user-1", "user-2")])
     with Client(settings=asked.kafka) as client:
         client.identify("user-1", was="user-2", event_time=event(3).event_time).result(30)
@@ -209,6 +225,7 @@ def test_analysts_are_told_of_items_what_enough_people_did(asked: Settings, work
     found = orjson.loads(told.stdout)
     assert {one["item_id"]: (one["people"], one["events"]) for one in found["items"]} == {
         "film-1": (3, {"click": 8}), "film-2": (3, {"impression": 4}), "film-3": (3, {"impression": 4}),
+        "film-9": (3, {"click": 4}),
     }, told.stderr  # fmt: skip
-    assert (found["left_out"], found["withheld"]) == (2, 2)
+    assert (found["left_out"], found["withheld"]) == (1, 2)
     assert "user-" not in told.stdout

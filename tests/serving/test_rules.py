@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from headwater.consent import Consent
 from headwater.errors import RequestRefused
 from headwater.events import Event, Item, session_number
 from headwater.examples import Entry, Shown
@@ -19,7 +20,8 @@ from models.ranker.candidates import best_of_others, candidates_of
 from models.top_k import close, drop_not_finite, top_k
 from serving.arranging import Leading
 from serving.catalogue import Catalogue
-from serving.rules import Rows, best_rows, extended, extended_history, rules_for
+from serving.rules import Rows, best_rows, consented, extended, extended_history, rules_for
+from streams.features.fold import Limits
 from streams.features.state import UserState
 
 FILMS = [
@@ -196,6 +198,15 @@ def test_recent_events_extend_the_history_once() -> None:
         request(recent_events=(fresh, stranger))
     merged = request(recent_events=(stranger, fresh), was="bob")
     assert [one.item_id for one in extended_history(merged, [], 100)] == ["alien", "amelie"]
+
+
+def test_recent_events_that_were_consented_to_count_where_nothing_is_granted_unsaid() -> None:
+    wary = Event(user_id="ann", item_id="solaris", type="click", event_time=40)
+    fresh = Event(user_id="ann", item_id="alien", type="click", event_time=50, consent=Consent(personalise=True))
+    limits = Limits(unsaid=False, words=True)
+    left = consented(request(recent_events=(wary, fresh)), UserState(), limits)
+    assert left is not None
+    assert [one.item_id for one in extended_history(left.request, [], 100, left.state, limits)] == ["alien"]
 
 
 def test_recent_events_mean_what_they_mean_everywhere() -> None:
