@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.api_keys import ADMIN, PRODUCE, RECOMMEND, ApiKey, key_id_of, opens, read_key
 from gateway.tokens import Speaker, read_speaker
-from headwater.errors import HeadwaterError, InvalidMessage
+from headwater.errors import HeadwaterError
 from headwater.events import now_ms
 from headwater.kafka import consumer, read_topic
 from headwater.security.secrets import read_secret
@@ -95,7 +95,7 @@ class Keys:
         self._lock = threading.Lock()
         self._next = 0  # the offset below which all is known
         self.ignored = 0
-        """Records of the topic that say nothing of a key."""
+        """Records of the topic that cannot be read."""
 
     @property
     def count(self) -> int:
@@ -133,9 +133,9 @@ class Keys:
         self._needed = True  # also when the last key is revoked, or none can be read
         try:
             key_id, kept = read_key(record.key, record.value, at)
-        except (InvalidMessage, HeadwaterError):
+        except HeadwaterError:  # what cannot be read opens nothing, whatever stood there before
             self.ignored += 1
-            return
+            key_id, kept = (record.key or b"").decode(errors="replace"), None
         with self._lock:
             self._known = {digest: one for digest, one in self._known.items() if one.key_id != key_id}
             if kept is None:

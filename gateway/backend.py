@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
@@ -31,6 +31,9 @@ __all__ = ["Backend", "Full"]
 Answer = TypeVar("Answer")
 
 THREADS = 8
+SEND_S = 25.0
+"""What is sent may take so long, whatever the Client waits for: most callers and balancers give up at 30."""
+
 GRACE_S = 0.5
 """After a deadline the Client tells more of why there is no answer, so it gets a little longer."""
 
@@ -74,6 +77,18 @@ class Backend:
             if not self.waiting:
                 self.idle.set()
 
+    @contextlib.asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        """Room for something that is sent. What is not acknowledged then may still come to Kafka."""
+        with self._room():
+            try:
+                async with asyncio.timeout(SEND_S):
+                    yield
+            except TimeoutError as error:
+                if isinstance(error, HeadwaterError):
+                    raise
+                raise Unavailable(f"nothing was acknowledged within {SEND_S:g} s: check Kafka") from None
+
     async def _call(self, threads: ThreadPoolExecutor, call: Callable[[], Answer]) -> Answer:
         return await asyncio.get_running_loop().run_in_executor(threads, call)
 
@@ -83,7 +98,7 @@ class Backend:
         Raises
             InvalidMessage, Unavailable, Full.
         """
-        with self._room():
+        async with self._in_time():
             delivery = await self._call(self._sending, partial(self._client.track_many, events))
             for user in {event.user_id for event in events} & self.changed.keys():
                 for one in self.changed[user]:
@@ -96,20 +111,29 @@ class Backend:
         Raises
             InvalidMessage, Unavailable, Full.
         """
-        with self._room():
+        async with self._in_time():
             sent = await self._call(self._sending, partial(getattr(self._client, verb), *given))
             return await self.acknowledged(sent.records if isinstance(sent, Delivery) else [sent])
 
-    async def identify(self, user_id: Any, was: Any, fields: Mapping[str, Any]) -> Position:
-        """Link two ids, and wait until Kafka has it. Raises InvalidMessage, Unavailable, Full."""
-        _refuse_unknown(Identity, fields)
-        with self._room():
-            sent = await self._call(self._sending, lambda: self._client.identify(user_id, was, **fields))
-            return await asyncio.wrap_future(sent)
+    async def identify(self, links: Sequence[Mapping[str, Any]]) -> list[Position]:
+        """Link ids, in this order, and wait until Kafka has it.
+
+        Parameters
+            links: fields of Identity.
+
+        Raises
+            InvalidMessage, Unavailable, Full.
+        """
+        for one in links:
+            _refuse_unknown(Identity, one)
+        told = [{"user_id": None, "was": None, **one} for one in links]
+        async with self._in_time():
+            sent = await self._call(self._sending, lambda: [self._client.identify(**one) for one in told])
+            return await self.acknowledged(sent)
 
     async def set_consent(self, user_id: str, word: Consent) -> None:
         """Say it of a user, and wait until Kafka has it. Raises InvalidMessage, Unavailable, Full."""
-        with self._room():
+        async with self._in_time():
             sent = await self._call(self._sending, lambda: self._client.set_consent(user_id, **word.model_dump()))
             await asyncio.wrap_future(sent)
 

@@ -23,7 +23,7 @@ LINES = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
 
 BODY_S = 60.0
 """Time that a body has to come in, from its first byte to its last."""
-TOGETHER = 50
+TOGETHER = 10
 """Bodies of the largest size that are read at once; as much memory as that."""
 
 

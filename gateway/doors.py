@@ -47,8 +47,6 @@ SETTLE_S = 0.2
 """After an event a stream waits so long: features have it by then, and a flood of events asks five times a second."""
 LOOK_S = 0.5
 """Between two looks of a stream whether the worker is told to stop."""
-Link = tuple[Any, Any, dict[str, Any]]
-"""user_id, was, and the other fields of an Identity."""
 ASKED = ("k", "surface", "context_item", "after")
 OF_THE_ENGINE = "headwater."
 """How types of events begin that streams workers write, and act on: they forget, and go by another word of consent."""
@@ -147,24 +145,18 @@ class Doors:
             raise InvalidMessage("schema", "give one Identity: user_id and was")
         self._rates.take(caller)
         caller.speaks_for(body.get("user_id"), body.get("was"))
-        fields = {**body}
-        links: list[Link] = [(fields.pop("user_id", None), fields.pop("was", None), fields)]
-        return _accepted(request, {"accepted": 1}, await self._identified(links))
-
-    async def _identified(self, links: list[Link]) -> After:
-        return After.of([await self._backend.identify(*link) for link in links])
+        return _accepted(request, {"accepted": 1}, After.of(await self._backend.identify([body])))
 
     async def _calls(self, request: HttpRequest, caller: Caller, calls: list[TrackerSays]) -> Response:
         events = [_event(one, caller, told.at) for told in calls for one in told.events]
-        named = [validated(Identity, one, told.at) for told in calls for one in told.links]
-        links: list[Link] = [(one.user_id, one.was, {}) for one in named]
+        links = [one for told in calls for one in told.links if validated(Identity, one, told.at)]
         users = [validated(User, one, told.at) for told in calls for one in told.users]
-        for user_id, was, _ in links:
-            caller.speaks_for(user_id, was)
+        for one in links:
+            caller.speaks_for(one["user_id"], one["was"])
         if users and caller.user_id is not None:
             raise Denied(403, "scope", "a browser may not tell attributes: have your server do it (PUT /v1/users)")
         self._rates.take(caller, max(1, len(calls), len(events)))
-        after = await self._identified(links)
+        after = After.of(await self._backend.identify(links)) if links else After()
         if users:
             await self._backend.send("put_users", users)
         if events:

@@ -87,7 +87,8 @@ def _object(body: Mapping[str, Any], name: str, at: str) -> dict[str, Any]:
 
 def _links(body: Mapping[str, Any], was: Any) -> list[dict[str, Any]]:
     user = body.get("userId")
-    return [{"user_id": str(user), "was": str(was)}] if user and was and str(user) != str(was) else []
+    texts = [str(one) for one in (user, was) if one and isinstance(one, str | int)]
+    return [{"user_id": texts[0], "was": texts[1]}] if len(set(texts)) == 2 else []
 
 
 def _is_attribute(given: Any) -> bool:

@@ -63,6 +63,7 @@ def test_a_tracker_tells_of_links_and_attributes_and_of_much_that_is_no_event() 
     assert said.links == [{"user_id": "ann", "was": "g"}]
     assert said.users == [{"user_id": "ann", "attributes": {"plan": "a"}}]
     assert read_call({"type": "alias", "userId": "ann", "previousId": "g"}).links == [{"user_id": "ann", "was": "g"}]
+    assert read_call({"type": "alias", "userId": "ann", "previousId": ["g"]}).links == []
     for body in ({"type": "page", "userId": "ann"}, {"type": "track", "userId": "ann", "event": "Signed Up"}):
         assert read_call(body).ignored
     for name in ("2nd Purchase", "Куплено", "x" * 65):  # no name of a type: it must not take its batch with it

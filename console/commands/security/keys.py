@@ -100,8 +100,8 @@ def _kept(settings: Settings) -> dict[str, ApiKey]:
         try:
             key_id, kept = read_key(record.key, record.value, f"{API_KEYS.name}[0]@{record.offset}")
         except InvalidMessage as error:
-            print(f"passed over: {error}", file=sys.stderr)
-            continue
+            print(f"opens nothing, for it cannot be read: {error}", file=sys.stderr)
+            key_id, kept = (record.key or b"").decode(errors="replace"), None
         if kept is None:
             found.pop(key_id, None)
         else:
