@@ -207,7 +207,8 @@ def _settings_page() -> str:
         "",
         f"{GENERATED} Environment over file over default. `{ENV_PREFIX}KAFKA__BOOTSTRAP=host:9092` sets",
         f"`kafka.bootstrap`; the file is TOML, named by `{ENV_PREFIX}CONFIG`, or `headwater.toml` in the working",
-        "directory. Unknown names are refused.",
+        "directory. Unknown names are refused. A variable that sets a list holds JSON, or words with commas between",
+        "them.",
     ]
     for section, field in Settings.model_fields.items():
         model = field.annotation

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 from urllib.parse import unquote, urlsplit
 
 from pydantic import (
@@ -27,8 +27,15 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 from pydantic_settings import SettingsError as UnreadableSource
 
 from headwater.context import MAX_CONTEXT_CHARS, MAX_CONTEXT_FIELDS
@@ -456,6 +463,18 @@ class SigningSettings(_Section):
         return ",".join(dict.fromkeys(keys))
 
 
+class _Environment(EnvSettingsSource):
+    """Variables; one that sets a list may also hold words with commas between them."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            if field is None or get_origin(field.annotation) is not tuple or value.lstrip().startswith("["):
+                raise
+            return [one.strip() for one in value.split(",") if one.strip()]
+
+
 class Settings(BaseSettings):
     """All settings. Build it with `load_settings()`."""
 
@@ -495,13 +514,13 @@ class Settings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments over environment over file; no dotenv, no secrets folder."""
         file = TomlConfigSettingsSource(settings_cls, Path(os.environ.get("HEADWATER_CONFIG", "headwater.toml")))
-        return init_settings, env_settings, file
+        return init_settings, _Environment(settings_cls), file
 
 
 def load_settings(**given: Any) -> Settings:
@@ -536,7 +555,7 @@ def load_settings(**given: Any) -> Settings:
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{named or 'headwater.toml'} is not TOML: {error}") from error
     except UnreadableSource as error:  # its cause quotes the value, which may be a secret
-        text = f"{error}. Set single values, such as {ENV_PREFIX}KAFKA__BOOTSTRAP; see docs/settings.md"
+        text = f"{error}. Give JSON, or set single values, such as {ENV_PREFIX}KAFKA__BOOTSTRAP; see docs/settings.md"
         raise SettingsError(text) from None
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from headwater.errors import AccessDenied, SettingsError
 
-__all__ = ["Finding", "ago", "spelled", "unseen"]
+__all__ = ["Finding", "ago", "named_places", "spelled", "unseen"]
 
 State = Literal["ok", "note", "wrong", "unseen"]
 
@@ -48,6 +49,20 @@ def unseen(name: str, error: Exception) -> Finding:
         return Finding(name, "unseen", f"could not be looked at: {text}{')' if there else ''}", remedy)
     remedy = "" if isinstance(error, SettingsError) else "try again; see its log"  # such an error says it itself
     return Finding(name, "unseen", f"could not be looked at: {error or type(error).__name__}", remedy)
+
+
+def named_places(places: Sequence[str], most: int) -> str:
+    """The newest of records, each told as "PLACE (WHY)"; what holds for several is said once.
+
+    >>> named_places(["m[0]@1 (odd)", "m[0]@2 (no value)", "m[0]@3 (not signed)", "m[0]@4 (not signed)"], 3)
+    'm[0]@4, m[0]@3 (not signed); m[0]@2 (no value), ...'
+    """
+    named: dict[str, list[str]] = {}
+    for one in places[: -most - 1 : -1]:
+        place, _, why = one.partition(" (")
+        named.setdefault(why, []).append(place)
+    text = "; ".join(f"{', '.join(at)} ({why}" for why, at in named.items())
+    return text + (", ..." if len(places) > most else "")
 
 
 def ago(seconds: float) -> str:

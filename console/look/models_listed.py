@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from console.look.finding import Finding
+from console.look.finding import Finding, named_places
 from headwater.errors import InvalidMessage
 from headwater.kafka import read_topic
 from headwater.settings import Settings
@@ -35,8 +35,7 @@ class ModelsListed(NamedTuple):
         """How many records are none of ours, and where the newest of them are; empty when there are none."""
         if not self.foreign:
             return ""
-        named = ", ".join(self.foreign[: -MOST_NAMED - 1 : -1]) + (", ..." if len(self.foreign) > MOST_NAMED else "")
-        return f"{len(self.foreign)} foreign record(s) passed over: {named}"
+        return f"{len(self.foreign)} foreign record(s) passed over: {named_places(self.foreign, MOST_NAMED)}"
 
 
 def models_listed(settings: Settings) -> ModelsListed:

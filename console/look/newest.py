@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from console.look.cluster import TopicState
-from console.look.finding import Finding, ago, spelled
+from console.look.finding import Finding, ago, named_places, spelled
 from console.look.redriven import redriven
 from console.look.signal_census import census
 from console.look.signal_remarks import remarks
@@ -238,7 +238,7 @@ def newest_deltas(settings: Settings, state: TopicState) -> tuple[int, list[Find
 
 
 def _foreign(topic: Topic, places: list[str], harm: str) -> Finding:
-    named = "; ".join(places[-MOST_NAMED:])
+    named = named_places(places, MOST_NAMED)
     return Finding(
         topic.name,
         "wrong" if topic is EXAMPLES else "note",

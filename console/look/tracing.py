@@ -16,6 +16,7 @@ import orjson
 from console.look.cluster import must_exist, open_consumer
 from console.look.unlearned import why_unlearned
 from console.times import weights_age
+from headwater.consent import Consent
 from headwater.errors import HeadwaterError, InvalidMessage, Unavailable
 from headwater.events import Event, new_id, now_ms
 from headwater.kafka import producer
@@ -65,6 +66,8 @@ class Trace:
     user: str
     item: str
     type: str
+    invented: bool = False
+    """Whether the user is one that nobody else knows."""
     hops: list[Hop] = field(default_factory=list)
     recommendation: Recommendation | None = None
 
@@ -104,7 +107,7 @@ def trace(
     try:
         popular = store.popular(1, now_ms())
         chosen = item or (popular[0][0] if popular else "item-1")
-        traced = Trace(user or f"trace-{new_id()[:8]}", chosen, type)
+        traced = Trace(user or f"trace-{new_id()[:8]}", chosen, type, invented=user is None)
         with open_consumer(settings.kafka) as reader, _open_producer(settings) as writer:
             onlooker = _Onlooker(settings, reader, timeout_s)
             for topic in (EVENTS, REQUESTS):  # so that the first record does not wait for the topic's partitions
@@ -201,7 +204,9 @@ def _follow_event(
 ) -> tuple[float, ConsumerRecord] | None:
     """Up to the record of its example and when the event was sent; None where it does not get there."""
     prefix = settings.kafka.prefix
-    event = Event(user_id=traced.user, item_id=traced.item, type=traced.type)
+    asked = settings.privacy.consent != "off" and traced.invented  # of nobody else anything is granted here
+    granted = Consent(personalise=True, train=True, analyse=True) if asked else None
+    event = Event(user_id=traced.user, item_id=traced.item, type=traced.type, consent=granted)
     before = store.read_users([traced.user], ()).states[traced.user]
     started = time.perf_counter()
 
@@ -223,8 +228,9 @@ def _follow_event(
         return None
     hop("feature", f"{prefix}u:{traced.user}", folded, f"history of {len(after.history)} in Redis")
 
+    learnt = "what the trainer learns from; of who has not consented none is written"
     example = onlooker.record(EXAMPLES, lambda record: _holds(record.value, traced.user, sent.partition, sent.offset))
-    hop("example", _at(example[1]) if example else None, example and example[0], "what the trainer learns from")
+    hop("example", _at(example[1]) if example else None, example and example[0], learnt)
     return None if example is None else (started, example[1])
 
 

@@ -69,6 +69,8 @@ def test_what_the_file_gets_wrong_is_refused(bare: Path, text: str) -> None:
         ("HEADWATER_KAFKA__LINGER_MS", "soon"),
         ("HEADWATER_KAFKA__PREFIX", "no spaces"),
         ("HEADWATER_KAFKA", "not json"),
+        ("HEADWATER_MODEL__OVERRIDES", "max_items=3"),
+        ("HEADWATER_GATEWAY__CORS_ORIGINS", "[https://shop.example]"),
         ("HEADWATER_TRAINER__DEVICE", "tpu"),
     ],
 )
@@ -76,6 +78,15 @@ def test_what_the_environment_gets_wrong_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError):
         load_settings()
+
+
+@pytest.mark.parametrize("text", ['["https://a.example", "https://b.example"]', "https://a.example, https://b.example"])
+def test_a_list_in_the_environment_is_json_or_words_with_commas(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("HEADWATER_GATEWAY__CORS_ORIGINS", text)
+    monkeypatch.setenv("HEADWATER_SERVING__EXCLUDE_SEEN", "*")
+    settings = load_settings()
+    assert settings.gateway.cors_origins == ("https://a.example", "https://b.example")
+    assert settings.serving.exclude_seen == ("*",)
 
 
 @pytest.mark.parametrize(

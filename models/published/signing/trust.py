@@ -122,7 +122,8 @@ class Trust:
         pairs = list(headers or ())
         given = [one for name, one in pairs if name == SIGNATURE]
         if not given:
-            raise InvalidMessage("unsigned", f"it is not signed, and this process takes what is: {REMEDY}")
+            text = f"it is not signed, and this process takes what is; where it is not of before models were: {REMEDY}"
+            raise InvalidMessage("unsigned", text)
         try:
             if len(given) > 1 or len(given[0] or b"") > MOST_BYTES:
                 raise ValueError
