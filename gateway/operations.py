@@ -81,6 +81,6 @@ OPERATIONS = (
         "TokenAsked", "Token"),
     Operation("GET", "/healthz", "healthz", None, "Whether the process lives."),
     Operation("GET", "/readyz", "readyz", None, "Whether it should be sent work."),
-    Operation("GET", "/metrics", "metrics", None, "Prometheus metrics."),
+    Operation("GET", "/metrics", "metrics", ADMIN, "Prometheus metrics; the worker's own port asks for no key."),
     Operation("GET", "/openapi.json", "openapi", None, "This table, as OpenAPI 3.1."),
 )  # fmt: skip
