@@ -228,6 +228,9 @@ def state_differences(key: str, expected: UserState, found: UserState, ordered: 
             both = zip(ours, theirs, strict=False)
             at = next((i for i, (a, b) in enumerate(both) if a != b), min(len(ours), len(theirs)))
             yield f"{key}: {name} differs at {at}: {theirs[at : at + 1]}, the topic says {ours[at : at + 1]}"
+    word, known = (None if one.word is None else one.word.said for one in (expected, found))
+    if word != known:
+        yield f"{key}: goes by {known}, the topic says {word}"
     if ordered and expected.recent != found.recent:
         yield f"{key}: the ids remembered for duplicates differ"
 

@@ -169,7 +169,7 @@ def _found(settings: Settings, marks: Mapping[int, int]) -> _Found:
     if settings.privacy.consent == "off":
         return found
     with BoundedReader(settings.kafka, CONSENTS) as reader:
-        for span in reader.spans():
+        for span in reader.spans() if reader.exists() else ():
             first = max(span.first, marks.get(span.partition, -1) + 1)
             for record in reader.records(span._replace(first=min(first, span.end))):
                 try:

@@ -16,9 +16,10 @@ from headwater.errors import HeadwaterError, InvalidMessage, StoreDamaged
 from headwater.kafka import end_offsets, read_partitions
 from headwater.kafka.groups import committed_offsets, group_runs
 from headwater.settings import Settings
-from headwater.topics import DEAD_LETTERS, ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic, topic_name
+from headwater.topics import CONSENTS, DEAD_LETTERS, ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic, topic_name
 from headwater.wire import EventRow, decode_user_record
 from streams.audit import read_as_folded, refused_places
+from streams.consenting import seed_words
 from streams.erasing import ErasedUsers, erased_users
 from streams.features.decay import Decay
 from streams.features.fold import Folded, Ghost, KnownBeside, Limits, fold_batch
@@ -125,6 +126,7 @@ class Refill:
             try:
                 for topic in (ITEMS, USERS, IDENTITIES):  # attributes and catalogue first: answers need them most
                     self._told(topic, committed.get(topic.name, {}))
+                seed_words(self._settings, store, store.standing(CONSENTS).marks())  # as a worker before it folds
                 self._events(committed.get(EVENTS.name, {}))
                 self._letters(committed.get(DEAD_LETTERS.name, {}))
             finally:

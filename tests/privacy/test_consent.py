@@ -19,7 +19,7 @@ from headwater.errors import Unavailable
 from headwater.events import now_ms
 from headwater.examples import Example, Kind, unpack
 from headwater.kafka import ensure_topics
-from headwater.privacy import FORGET
+from headwater.privacy import FORGET, Erased
 from headwater.process import Retry
 from headwater.settings import Settings
 from headwater.topics import CONSENTS, EVENTS, EXAMPLES, Topic
@@ -30,7 +30,9 @@ from serving.scorer import Scorer
 from serving.serving_metrics import ServingMetrics
 from streams.consenting import ConsentRounds, seed_words
 from streams.features.fold import Limits
+from streams.features.state import is_from_before
 from streams.features.store import FeatureStore
+from streams.refill import Refill
 from tests.privacy.test_verbs import environment
 from tests.serving.test_answering import RawRecord
 from tests.worlds.commands import headwater
@@ -134,8 +136,10 @@ def test_a_log_that_has_lost_a_word_is_folded_by_what_the_topic_says(asked: Sett
     send_raw(asked, placed, CONSENTS, key=b"ada")
     send_raw(asked, b'{"user_id":"bob","train":false}', CONSENTS, key=b"bob")
     with storing(asked) as store:
-        assert seed_words(asked, store, {}) == 1
-        assert store.read_users(["ada"]).states["ada"].word == Word(Said(personalise=False), 1_700_000_000_000)
+        Refill(asked, lambda *_: None).run()
+        ada = store.read_users(["ada"]).states["ada"]
+        assert ada.word == Word(Said(personalise=False), 1_700_000_000_000)
+        assert not is_from_before(ada, Erased(1_700_000_000_000, 0, 4)), "the word was told twice"
         assert store.read_users(["bob"]).states["bob"].word is None, "its place is still to come"
         assert seed_words(asked, store, {}) == 0
         assert seed_words(asked, store, {0: 1}) == 0

@@ -12,6 +12,7 @@ from headwater.consent import CONSENT, Said, Word
 from headwater.examples import Kind
 from headwater.privacy import FORGET, Erased
 from headwater.wire import EventRow, read_events
+from streams.audit import state_differences
 from streams.features.decay import Decay
 from streams.features.fold import Folded, KnownBeside, Limits, fold, fold_batch
 from streams.features.packed import decode, encode
@@ -178,6 +179,12 @@ def test_words_and_erasures_that_came_late_are_the_same_in_a_rebuild_that_knows_
         whole = folded(*rows, limits=OPT_IN)
         again = folded(*rows, limits=OPT_IN, beside=KnownBeside(erased=whole.forgotten))
         assert (again.states, counts(again)) == (whole.states, counts(whole))
+
+
+def test_an_audit_tells_of_a_word_that_a_store_has_lost() -> None:
+    known = UserState(count=1, word=Word(Said(train=False), 5))
+    (told,) = state_differences("u:ada", known, UserState(count=1), ordered=True)
+    assert "train=False" in told
 
 
 def test_an_event_says_its_own_consent_on_the_wire_and_what_is_no_consent_is_refused() -> None:

@@ -64,5 +64,6 @@ class WordWrites(UserReads, ToldWrites):
 def _going_by(state: UserState, placed: PlacedWord) -> UserState:
     word, partition, offset = placed
     if word.said.personalise is False:
-        return UserState(count=1, partition=partition, offset=offset, folded_ms=word.time_ms, word=word)
+        after_ms = word.time_ms + 1  # it is of after the user was forgotten, wherever else the same word stands, too
+        return UserState(count=1, partition=partition, offset=offset, folded_ms=after_ms, word=word)
     return replace(state if state.count else EMPTY, count=state.count + 1, word=word, stored=None)
