@@ -73,10 +73,12 @@ OPERATIONS = (
     Operation("PUT", "/v1/users", "put_users", ADMIN, "Tell attributes of users: one, or a list.", "Users", "Accepted",
         (), 202),
     Operation("PUT", "/v1/users/{user_id}/consent", "set_consent", PRODUCE,
-        "Say for which purposes what a user does may be used, in one word: docs/privacy.md; with privacy.consent on.",
+        "Say for which purposes what a user does may be used, in one word: docs/privacy.md; with privacy.consent on. "
+        "Of several ids of a person the strictest counts.",
         "Consent", "Accepted", (), 202),
     Operation("DELETE", "/v1/users/{user_id}", "forget_user", ADMIN,
-        "Forget a user, for good: docs/privacy.md says what goes when.", None, "Accepted", (), 202),
+        "Forget this id, for good: docs/privacy.md says what goes when. Other ids of the same person take calls of "
+        "their own.", None, "Accepted", (), 202),
     Operation("POST", "/v1/tokens", "token", ADMIN, "A token by which one user's browser may track and ask.",
         "TokenAsked", "Token"),
     Operation("GET", "/healthz", "healthz", None, "Whether the process lives."),
