@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from gateway.api_keys import ADMIN, PRODUCE, RECOMMEND, ApiKey, key_id_of, opens, read_key
 from gateway.tokens import Speaker, read_speaker
-from headwater.errors import HeadwaterError
+from headwater.errors import HeadwaterError, SettingsError
 from headwater.events import now_ms
 from headwater.kafka import consumer, read_topic
 from headwater.security.secrets import read_secret
@@ -28,12 +30,14 @@ from headwater.topics import API_KEYS, topic_name
 if TYPE_CHECKING:
     from kafka.consumer.fetcher import ConsumerRecord
 
-__all__ = ["Caller", "Denied", "Keys", "RateLimits", "credentials_of"]
+__all__ = ["Caller", "Denied", "Keys", "RateLimits", "credentials_of", "refuse_foreign_page"]
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 MOST_CALLERS = 10_000
 """Of whom a rate is remembered at once; the one that was silent longest is forgotten first."""
 
 WAIT_S = 0.5
+LEAST_SECRET_BYTES = 32
 NO_KEY = "this is no key, or it was revoked: `headwater keys list`"
 
 
@@ -83,6 +87,9 @@ class Keys:
 
     Parameters
         needed: whether nobody may do anything without a key, also before there was one.
+
+    Raises
+        SettingsError: the secret of tokens cannot be read, or can be guessed.
     """
 
     def __init__(self, kafka: KafkaSettings, settings: GatewaySettings, *, needed: bool) -> None:
@@ -90,6 +97,11 @@ class Keys:
         self._needed = needed
         secret = read_secret("gateway", settings, "token_secret")
         self._secret = None if secret is None else secret.encode()
+        if self._secret is not None and len(self._secret) < LEAST_SECRET_BYTES:
+            raise SettingsError(
+                f"gateway.token_secret has {len(self._secret)} bytes, and whoever guesses it speaks for every user: "
+                f"give {LEAST_SECRET_BYTES} or more, `openssl rand -hex 32` makes some"
+            )
         self._kept: dict[str, ApiKey] = {}
         self._known: dict[bytes, ApiKey] = {}
         self._lock = threading.Lock()
@@ -181,6 +193,24 @@ class Keys:
             raise Denied(401, "token", "this token is not ours, or its time is over: ask your server for a new one")
         name = "browser:" + hashlib.sha256(speaker.user_id.encode()).hexdigest()[:16]
         return Caller(name, frozenset((PRODUCE, RECOMMEND)), speaker.user_id, speaker.was)
+
+
+def refuse_foreign_page(origin: str | None, allowed: Sequence[str]) -> None:
+    """Where nobody is asked for a key, a page of anybody could speak through the browser of who runs this.
+
+    Parameters
+        origin: of the page, as browsers say it with what they send.
+        allowed: origins of the settings. Pages of this machine may.
+
+    Raises
+        Denied: it is none of these.
+    """
+    if origin is None or origin in allowed or "*" in allowed:
+        return
+    with contextlib.suppress(ValueError):
+        if urlsplit(origin).hostname in LOOPBACK:
+            return
+    raise Denied(403, "origin", f"pages of {origin!r:.80} may not speak here: gateway.cors_origins says which may")
 
 
 def credentials_of(headers: Mapping[str, str], query: Mapping[str, str]) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.access import Caller, Denied, Keys, RateLimits, credentials_of
+from gateway.access import Caller, Denied, Keys, RateLimits, credentials_of, refuse_foreign_page
 from gateway.backend import Full
 from gateway.bodies import TooLarge, TooSlow
 from gateway.doors import AFTER_HEADER, Doors, RefusedLine, answer
@@ -55,7 +55,7 @@ TRIES = (5.0, 50.0)
 class GatewayMetrics:
     """Into the worker's registry."""
 
-    def __init__(self, registry: CollectorRegistry, waiting: Callable[[], float]) -> None:
+    def __init__(self, registry: CollectorRegistry, waiting: Callable[[], float], lost: Callable[[], float]) -> None:
         self.answered = Counter(
             "headwater_gateway_requests",
             "Requests, by operation and status.",
@@ -67,13 +67,18 @@ class GatewayMetrics:
             registry=registry,
         )  # fmt: skip
         Gauge("headwater_gateway_waiting", "Requests under way.", registry=registry).set_function(waiting)
+        Gauge(
+            "headwater_gateway_lost_records",
+            "Records of calls with wait=no that Kafka did not take.",
+            registry=registry,
+        ).set_function(lost)
 
 
 def make_app(doors: Doors, keys: Keys, metrics: GatewayMetrics, settings: GatewaySettings) -> Starlette:
     """All routes of the table. Errors of whatever kind are answers; none ends the process."""
-    tries = RateLimits(*TRIES)
+    asking = _Asking(keys, ("*",) if settings.needs_keys is False else settings.cors_origins)
     routes = [
-        Route(one.path, _endpoint(one, getattr(doors, one.name), keys, tries, metrics), methods=[one.method])
+        Route(one.path, _endpoint(one, getattr(doors, one.name), asking, metrics), methods=[one.method])
         for one in OPERATIONS
     ]
     middleware = [Middleware(_QuotedPath)]
@@ -93,11 +98,33 @@ def make_app(doors: Doors, keys: Keys, metrics: GatewayMetrics, settings: Gatewa
 Call = Callable[[HttpRequest, Caller], Awaitable[Response]]
 
 
-def _endpoint(one: Operation, call: Call, keys: Keys, tries: RateLimits, metrics: GatewayMetrics) -> Any:
+class _Asking:
+    """Finds out who asks."""
+
+    def __init__(self, keys: Keys, origins: Sequence[str]) -> None:
+        self._keys = keys
+        self._origins = origins
+        self._tries = RateLimits(*TRIES)
+
+    async def caller(self, request: HttpRequest) -> Caller:
+        """Raises Denied."""
+        credentials = credentials_of(request.headers, request.query_params)
+        address = request.client.host if request.client else ""
+        known = self._keys.known(credentials, address)
+        if credentials is None:
+            refuse_foreign_page(request.headers.get("origin"), self._origins)
+        if known is None:
+            assert credentials is not None
+            self._tries.take(Caller(address, frozenset()))
+            known = await run_in_threadpool(self._keys.caller, credentials)
+        return known
+
+
+def _endpoint(one: Operation, call: Call, asking: _Asking, metrics: GatewayMetrics) -> Any:
     async def endpoint(request: HttpRequest) -> Response:
         began_s = time.perf_counter()
         try:
-            caller = NOBODY if one.scope is None else await _caller(request, keys, tries)
+            caller = NOBODY if one.scope is None else await asking.caller(request)
             if one.scope is not None:
                 caller.may(one.scope)
             request.scope["path_params"] = _unquoted(request.path_params)
@@ -139,17 +166,6 @@ def _check_query(one: Operation, request: HttpRequest) -> None:
             raise InvalidMessage(
                 "schema", f"{name!r:.40} is no parameter: {', '.join(known)}.{did_you_mean(name, known)}"
             )
-
-
-async def _caller(request: HttpRequest, keys: Keys, tries: RateLimits) -> Caller:
-    credentials = credentials_of(request.headers, request.query_params)
-    address = request.client.host if request.client else ""
-    known = keys.known(credentials, address)
-    if known is None:
-        assert credentials is not None
-        tries.take(Caller(address, frozenset()))
-        known = await run_in_threadpool(keys.caller, credentials)
-    return known
 
 
 def refusal(error: Exception, accepted: int | None = None) -> Response:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
@@ -28,12 +30,15 @@ from headwater.wire import encode
 
 __all__ = ["Backend", "Full"]
 
+log = logging.getLogger("headwater")
+
 Answer = TypeVar("Answer")
 
 THREADS = 8
 SEND_S = 25.0
 """What is sent may take so long, whatever the Client waits for: most callers and balancers give up at 30."""
 
+LAST_S = 1.0
 GRACE_S = 0.5
 """After a deadline the Client tells more of why there is no answer, so it gets a little longer."""
 
@@ -59,6 +64,9 @@ class Backend:
         self._sending = ThreadPoolExecutor(THREADS, thread_name_prefix="sending")
         self._asking = ThreadPoolExecutor(THREADS, thread_name_prefix="asking")  # goes on where senders wait for room
         self._receipts: OrderedDict[str, tuple[str | None, bytes]] = OrderedDict()
+        self._losing = threading.Lock()
+        self.lost = 0
+        """Records of calls that did not wait, which Kafka did not take."""
         self.waiting = 0
         self.idle = asyncio.Event()
         self.changed: dict[str, set[asyncio.Event]] = {}
@@ -103,7 +111,16 @@ class Backend:
             for user in {event.user_id for event in events} & self.changed.keys():
                 for one in self.changed[user]:
                     one.set()
-            return After.of(await self.acknowledged(delivery.records)) if wait else After()
+            if wait:
+                return After.of(await self.acknowledged(delivery.records))
+            for record in delivery.records:
+                record.add_done_callback(self._told_nobody)
+            return After()
+
+    def _told_nobody(self, sent: Future[Position]) -> None:
+        if sent.exception() is not None:
+            with self._losing:
+                self.lost += 1
 
     async def send(self, verb: str, *given: Any) -> list[Position]:
         """Call one of the Client's verbs that send records, and wait until Kafka has them.
@@ -196,7 +213,11 @@ class Backend:
         """Wait until nothing is under way. Raises TimeoutError, Unavailable."""
         if self.waiting:
             await asyncio.wait_for(self.idle.wait(), timeout_s)
-        await self._call(self._sending, partial(self._client.flush, timeout_s))
+        try:
+            await self._call(self._sending, partial(self._client.flush, timeout_s))
+        except Unavailable as error:  # also of what failed long ago, and was told then
+            log.warning("not all that was sent came to Kafka: %s", error)
+            await self._call(self._sending, partial(self._client.flush, LAST_S))
 
     def close(self) -> None:
         for threads in (self._sending, self._asking):

@@ -97,14 +97,20 @@ class GatewayWorker:
         self._needs_keys = not _is_loopback(own.host) if own.needs_keys is None else own.needs_keys
         self.keys = Keys(settings.kafka, own, needed=self._needs_keys)
         self._opened = ExitStack()
-        self._socket = self._listening()
+        self._socket = self._bound()
         self.port = self._socket.getsockname()[1]
 
-    def _listening(self) -> socket.socket:
+    def _bound(self) -> socket.socket:
+        """The port is ours from the start, and opens when somebody can answer: until then nobody waits there."""
         own = self.settings.gateway
+        found = socket.socket(_family(own.host), socket.SOCK_STREAM)
         try:
-            found = socket.create_server((own.host, own.port), backlog=BACKLOG, family=_family(own.host))
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if found.family == socket.AF_INET6:
+                found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            found.bind((own.host, own.port))
         except OSError as error:
+            found.close()
             raise SettingsError(
                 f"cannot listen on {own.host}:{own.port} ({error.strerror}). Set HEADWATER_GATEWAY__PORT to a port "
                 "that is free (0 takes any), HEADWATER_GATEWAY__HOST to an address of this machine."
@@ -150,7 +156,7 @@ class GatewayWorker:
     async def _served(self) -> None:
         own, operations = self.settings.gateway, self.operations
         rates = RateLimits(own.rate_per_s, own.burst)
-        metrics = GatewayMetrics(operations.registry, lambda: float(self.backend.waiting))
+        metrics = GatewayMetrics(operations.registry, lambda: self.backend.waiting, lambda: self.backend.lost)
         doors = Doors(self.backend, self.keys, rates, operations, own, self.settings.privacy.consent != "off")
         config = uvicorn.Config(
             make_app(doors, self.keys, metrics, own),
@@ -161,6 +167,7 @@ class GatewayWorker:
             log_config=None,
             access_log=False,
             server_header=False,
+            backlog=BACKLOG,
             timeout_graceful_shutdown=max(1, round(self.settings.operations.drain_s)),
         )
         server = _Server(config)

@@ -236,6 +236,9 @@ def test_a_browser_speaks_for_its_own_user_alone(door: Front) -> None:
     assert door.call("POST", "/v1/identify", {"user_id": "ann", "was": "guest-a"}, **own)[0] == 202
     assert door.call("POST", "/v1/recommendations", {}, **own)[1]["user_id"] == "ann"
     assert door.call("GET", "/v1/users/ann/recommendations", authorization="Bearer hwt_x.y")[0] == 401
+    assert (
+        door.call("DELETE", "/v1/users/ann", origin="https://evil.example")[0] == 403
+    )  # nobody is asked for a key here
 
 
 def test_a_stream_ends_when_its_token_does(door: Front) -> None:

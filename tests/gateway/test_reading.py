@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import threading
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request as HttpRequest
 
-from gateway.access import Caller, Denied, RateLimits, credentials_of
+from gateway.access import Caller, Denied, Keys, RateLimits, credentials_of, refuse_foreign_page
 from gateway.api_keys import key_id_of, new_key, opens
 from gateway.backend import Backend, Full
 from gateway.bodies import Bodies, TooLarge, TooSlow, line_pieces
@@ -22,12 +23,14 @@ from gateway.operations import OPERATIONS
 from gateway.refusals import words
 from gateway.tokens import After, Speaker, read_speaker, signed
 from gateway.tracking import read_call
+from gateway.worker import GatewayWorker
 from headwater import Client, InvalidMessage
 from headwater.client import Delivery, Position
 from headwater.client.outbox import LinkPosition, new_handle, whole_of
-from headwater.errors import DeadlineExceeded, Unavailable
+from headwater.errors import DeadlineExceeded, SettingsError, Unavailable
 from headwater.events import Event
-from headwater.settings import GatewaySettings
+from headwater.process import Operations
+from headwater.settings import GatewaySettings, KafkaSettings, Settings
 from headwater.wire import validated
 
 JSON = st.recursive(
@@ -121,6 +124,27 @@ def test_a_key_opens_only_itself_and_its_record_does_not_tell_it() -> None:
         new_key("shop", ("all",))
 
 
+def test_where_nobody_is_asked_for_a_key_a_page_of_anybody_is_refused() -> None:
+    for origin in (None, "http://localhost:3000", "http://[::1]", "https://shop.example"):
+        refuse_foreign_page(origin, ["https://shop.example"])
+    refuse_foreign_page("https://evil.example", ["*"])
+    for origin in ("https://evil.example", "null", "http://[", "http://localhost.evil.example"):
+        with pytest.raises(Denied, match="cors_origins"):
+            refuse_foreign_page(origin, ["https://shop.example"])
+
+
+def test_a_secret_that_can_be_guessed_signs_no_tokens() -> None:
+    with pytest.raises(SettingsError, match="32 or more"):
+        Keys(KafkaSettings(), GatewaySettings.model_validate({"token_secret": ""}), needed=False)
+
+
+def test_nobody_waits_behind_a_door_that_cannot_answer_yet() -> None:
+    settings = Settings.model_validate({"gateway": {"port": 0}})
+    worker = GatewayWorker(settings, Operations("gateway", settings.operations))
+    with contextlib.closing(worker), pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", worker.port), 5)
+
+
 def test_a_key_may_come_in_whatever_way_its_sender_knows() -> None:
     for headers in ({"authorization": "Bearer K"}, {"authorization": "Basic Szo="}, {"x-api-key": "K"}):
         assert credentials_of(headers, {}) == "K"
@@ -182,15 +206,21 @@ def test_lines_are_put_together_however_they_are_cut() -> None:
         assert asyncio.run(read(*cut)) == [(1, b"one"), (3, b"three"), (4, b"four")]
 
 
-def test_a_question_ends_at_its_deadline_whatever_the_client_waits_for() -> None:
-    stuck = threading.Event()
+def test_a_question_ends_at_its_deadline_and_a_drain_whatever_the_client_has_met() -> None:
+    stuck, flushed = threading.Event(), list[float]()
 
     class Stuck:
         def recommend_async(self, *_: Any) -> None:
             stuck.wait(30)
 
         def track_many(self, events: list[Event]) -> Delivery:
-            return Delivery(len(events), [])
+            lost = new_handle()
+            lost.set_exception(Unavailable("away"))
+            return Delivery(len(events), [lost])
+
+        def flush(self, timeout_s: float) -> None:
+            if flushed.append(timeout_s) or len(flushed) == 1:
+                raise Unavailable("1 records were not delivered since the last flush")
 
         def close(self) -> None:
             stuck.set()
@@ -200,8 +230,9 @@ def test_a_question_ends_at_its_deadline_whatever_the_client_waits_for() -> None
         several = [backend.recommend({"user_id": "ann", "deadline_ms": 10}) for _ in range(20)]
         for one in await asyncio.gather(*several, return_exceptions=True):
             assert isinstance(one, DeadlineExceeded)
-        assert await backend.track([]) == After()  # events do not stand behind questions
-        assert backend.waiting == 0
+        assert await backend.track([], wait=False) == After()  # events do not stand behind questions
+        assert (backend.waiting, backend.lost) == (0, 1)
+        await backend.drain(1.0)  # what failed long ago is no reason to end with an error
         backend.close()
 
     asyncio.run(ask())
