@@ -32,6 +32,7 @@ from headwater.topics import CONSENTS
 __all__ = ["GatewayWorker", "main"]
 
 TICK_S = 0.1
+START_LOOK_S = 0.01
 BACKLOG = 1024
 HEAD_S, HEAD_BYTES = 15.0, 65_536
 """What the line and the headers of a request may take; uvicorn itself has no bound."""
@@ -173,6 +174,8 @@ class GatewayWorker:
         server = _Server(config)
         serving = asyncio.create_task(server.serve([self._socket]))
         operations.started()
+        while not server.started and not serving.done():
+            await asyncio.sleep(START_LOOK_S)
         operations.ready()
         operations.log.info("listening", extra={"at": f"http://{own.host}:{self.port}"})
         while not operations.stopping.is_set() and not serving.done():
