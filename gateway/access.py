@@ -68,9 +68,8 @@ class Caller:
     def may(self, scope: str) -> None:
         """Raises Denied."""
         if scope not in self.scopes:
-            raise Denied(
-                403, "scope", f"this key may not {scope}: it may {', '.join(sorted(self.scopes)) or 'nothing'}"
-            )
+            who = "key" if self.user_id is None else "token"
+            raise Denied(403, "scope", f"it takes the scope {scope}; this {who} has {', '.join(sorted(self.scopes))}")
 
     def speaks_for(self, user_id: Any, was: Any = None) -> None:
         """Raises Denied where it may not; nor link that user with another id."""

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from headwater.errors import InvalidMessage
 from headwater.spelling import problem_text
@@ -197,11 +198,17 @@ def short_text(given: Any) -> str:
     return f"a {type(given).__name__}"
 
 
+def _problem(problem: ErrorDetails, model: type[BaseModel]) -> str:
+    """What was given is told, where it is more than the object that something is wrong in."""
+    at, text = ".".join(str(part)[:60] for part in problem["loc"][:6]), problem_text(problem, model)
+    if problem["type"] == "missing":
+        return f"{at}: {text}"
+    if not at and isinstance(problem["input"], dict):
+        return text
+    return f"{at or 'value'}: {text} (given {short_text(problem['input'])})"
+
+
 def _problems(error: ValidationError, model: type[BaseModel]) -> str:
     found = error.errors(include_url=False)
-    texts = [
-        f"{'.'.join(str(part)[:60] for part in problem['loc'][:6]) or 'value'}: {problem_text(problem, model)} "
-        f"(given {short_text(problem['input'])})"
-        for problem in found[:5]
-    ]
+    texts = [_problem(problem, model) for problem in found[:5]]
     return "; ".join(texts) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")

@@ -31,11 +31,16 @@ def create(
     servers: ServerOptions,
 ) -> None:
     """Make a key and print it: it is shown this once."""
-    from gateway.api_keys import new_key
+    from gateway.api_keys import SCOPES, new_key
     from headwater.events import now_ms
+    from headwater.spelling import did_you_mean
     from headwater.topics import DAY_MS
 
     scopes = tuple(dict.fromkeys(one.strip() for one in scope.split(",") if one.strip()))
+    unknown = [one for one in scopes if one not in SCOPES]
+    if unknown or not scopes:
+        hint = did_you_mean(unknown[0], SCOPES) if unknown else ""
+        raise typer.BadParameter(f"--scope {scope!r:.60}: give some of {', '.join(SCOPES)}.{hint}")
     made = new_key(name, scopes, None if days is None else now_ms() + days * DAY_MS)
     _write(servers.settings(), "key create", made.kept.key_id, made, by)
     print(made.text)
