@@ -52,10 +52,12 @@ class Word(NamedTuple):
     Fields
         said: by purpose.
         time_ms: when it was given, epoch ms.
+        unsure_ms: what was done until then may not have been counted for items, epoch ms; -1 where all was.
     """
 
     said: Said
     time_ms: int
+    unsure_ms: int = -1
 
 
 class Allowed(NamedTuple):
@@ -115,7 +117,7 @@ def strictest(words: Any) -> Word | None:
     """The word on a person of several ids: what was denied under one is denied, what was granted under one is granted.
 
     >>> strictest([None, Word(Said(train=False), 5), Word(Said(True, True), 9)])
-    Word(said=Said(personalise=True, train=False, analyse=None), time_ms=9)
+    Word(said=Said(personalise=True, train=False, analyse=None), time_ms=9, unsure_ms=-1)
     """
     known = [one for one in words if one is not None]
     if not known:

@@ -306,14 +306,18 @@ class Folding:
         """From the place on at which the log says another word: this one, or a new one where nothing of before is kept.
         What is denied is so whenever it was said; of other words the later counts.
         """
-        said = row.consent or Said()
-        word = next_word(self.word, said, row.time_ms)
+        said, known = row.consent or Said(), self.word
+        word = next_word(known, said, row.time_ms)
         if word is None:
             return self
         anew = self
         if said.personalise is False:
             anew = Folding(EMPTY, self.limits, self.attributes)
             anew.erased = self.erased
+        elif said.analyse is not None or (known is not None and known.said.analyse is not None):
+            word = word._replace(unsure_ms=_newest_ms(self.history) if self.history else -1)
+        elif known is not None:
+            word = word._replace(unsure_ms=known.unsure_ms)
         anew.go_by(word)
         anew.count, anew.offset = anew.count + 1, row.offset
         return anew
@@ -324,12 +328,11 @@ class Folding:
         self.segment = None
 
     def countable(self, change: Change) -> Change:
-        """What of a change counts for items: no undo of what was done before the word on analysing, for nobody knows
-        whether it was counted.
-        """
-        if change.leaves is None or self.word is None or self.word.said.analyse is None:
+        """What of a change counts for items: no undo of what may not have been counted."""
+        if change.leaves is None:
             return change
-        return change if change.leaves.time_ms > self.word.time_ms else change._replace(leaves=None)
+        is_sure = self.usual.analyse and (self.word is None or change.leaves.time_ms > self.word.unsure_ms)
+        return change if is_sure else change._replace(leaves=None)
 
     def note(self, row: EventRow) -> None:
         """Take in that an event came, and nothing of it."""
@@ -502,6 +505,9 @@ class Folding:
             self.recent = self.recent.grown(self.digest, self.limits.dedupe)
         self.count += 1
         self.offset = row.offset
+        if row.consent is not None and not self.may(row).analyse:
+            known = self.word or Word(Said(), 0)
+            self.word = known._replace(unsure_ms=max(known.unsure_ms, row.time_ms))
         if change.taken is not None or change.undo is not None:
             self._undo(change)
         if change.enters is not None:

@@ -87,6 +87,21 @@ def test_without_analyse_nothing_counts_for_items_and_an_undo_takes_no_other_cou
     assert items(one.states["ada"]) == ["film-1", "film-5"]
 
 
+def test_an_undo_takes_nothing_off_that_was_not_counted() -> None:
+    liked, undone, kept = {"type": "like"}, {"type": "unlike"}, {"type": "like", "consent": Said(True)}
+    for limits, *rows in (
+        (OPT_OUT, row(0, type="like", consent=Said(analyse=False)), row(1, **undone)),
+        (OPT_OUT, word(0, analyse=False), row(1, **liked), word(2, train=True), row(3, **undone)),
+        (OPT_OUT, row(5, **liked), word(6, analyse=False), row(7, "film-2", **liked), row(8, **undone)),
+        (OPT_IN, row(0, **kept), row(1, type="unlike", consent=Said(True, True, True))),
+        (OPT_IN, row(5, **kept), word(6, analyse=True)._replace(time_ms=9), row(7, **undone)),
+    ):
+        one = folded(*rows, limits=limits)
+        assert all(count >= 0 for each in one.items.values() for count in each.counts.values()), rows
+        state = one.states["ada"]
+        assert decode(encode(state)) == state
+
+
 def test_where_nothing_is_granted_until_it_is_said_an_event_may_say_so() -> None:
     yes = Said(True, True, True)
     one = folded(row(0), row(1, "film-2", consent=yes), row(2, "film-3"), limits=OPT_IN)

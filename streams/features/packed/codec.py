@@ -76,7 +76,8 @@ def encode(state: UserState) -> bytes:
     elif state.word is not None:
         columns += [0, 0, 0, 0, 0]
     if state.word is not None:
-        columns.append((state.word.time_ms, *map(SAID.index, state.word.said)))
+        unsure = (state.word.unsure_ms,) if state.word.unsure_ms >= 0 else ()
+        columns.append((state.word.time_ms, *map(SAID.index, state.word.said), *unsure))
     recent = Hashes.of(state.recent)
     hashes = NUMBER.pack(len(recent)) + recent.data
     head = b"%c%d:" % (WORDLESS if state.word is None else FORMAT, state.count)
@@ -170,9 +171,9 @@ def _unpacked(base: bytes, at: int, count: int) -> UserState:
     )
 
 
-def _word(time_ms: int, *said: int) -> Word:
-    """Raises IndexError of what none says."""
-    return Word(Said(*(SAID[one] for one in said)), time_ms)
+def _word(time_ms: int, personalise: int, train: int, analyse: int, unsure_ms: int = -1) -> Word:
+    """Raises IndexError or TypeError of what none says."""
+    return Word(Said(SAID[personalise], SAID[train], SAID[analyse]), time_ms, unsure_ms)
 
 
 def _together(past: PackedEntries) -> PackedHistory:

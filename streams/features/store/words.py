@@ -66,4 +66,6 @@ def _going_by(state: UserState, placed: PlacedWord) -> UserState:
     if word.said.personalise is False:
         after_ms = word.time_ms + 1  # it is of after the user was forgotten, wherever else the same word stands, too
         return UserState(count=1, partition=partition, offset=offset, folded_ms=after_ms, word=word)
+    if state.word is not None:
+        word = word._replace(unsure_ms=state.word.unsure_ms)
     return replace(state if state.count else EMPTY, count=state.count + 1, word=word, stored=None)
