@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -63,6 +64,8 @@ def command(
     if as_json:
         print(orjson.dumps({"asked": settings.privacy.consent, "ids": found}).decode())
         return
+    if settings.privacy.consent == "off":
+        print("privacy.consent is off here: what holds by default is as if the workers had it so, too", file=sys.stderr)
     for one, told in found.items():
         parts = []
         for purpose, granted in told["allowed"].items():
