@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import orjson
@@ -18,8 +18,9 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from gateway.access import Caller, Denied, Keys, RateLimits, credentials_of
-from gateway.backend import Backend, Full
+from gateway.backend import Backend
 from gateway.bodies import Bodies, decoded, is_stream, line_pieces
+from gateway.open_streams import OpenStreams
 from gateway.openapi import document
 from gateway.refusals import words
 from gateway.tokens import After, Speaker, TokenAsked, signed
@@ -83,8 +84,7 @@ class Doors:
         self._operations = operations
         self._bodies = Bodies(settings.max_body_bytes)
         self._takes_consent = takes_consent
-        self._most_streams = settings.max_waiting
-        self._streams = 0
+        self._streams = OpenStreams(settings.max_waiting)
 
     async def events(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /v1/events"""
@@ -202,8 +202,7 @@ class Doors:
         fields = _request(request, caller, asked)
         self._rates.take(caller)
         first = await self._backend.recommend(fields)  # what is wrong with the request is said as a status
-        if self._streams >= self._most_streams:
-            raise Full(f"{self._streams} streams are open (gateway.max_waiting): come again")
+        self._streams.room(caller)
         return StreamingResponse(
             self._lists(fields, first, caller, every_ms / 1000, lambda: self._still(request)),
             media_type="text/event-stream",
@@ -218,7 +217,7 @@ class Doors:
         every_s: float,
         still: Callable[[], None],
     ) -> AsyncIterator[bytes]:
-        with self._backend.watching(fields.get("user_id")) as changed, self._one_more_stream():
+        with self._backend.watching(fields.get("user_id")) as changed, self._streams.one(caller):
             yield _sent("list", encode(shown))
             while await self._waited(changed, every_s):
                 try:
@@ -237,14 +236,6 @@ class Doors:
                     yield _sent("list", encode(found))
                 else:
                     yield b": same\n\n"
-
-    @contextlib.contextmanager
-    def _one_more_stream(self) -> Iterator[None]:
-        self._streams += 1
-        try:
-            yield
-        finally:
-            self._streams -= 1
 
     async def _waited(self, changed: asyncio.Event, every_s: float) -> bool:
         """Until its time has come, or that user's next event has; whether to go on."""

@@ -36,8 +36,9 @@ START_LOOK_S = 0.01
 BACKLOG = 1024
 HEAD_S, HEAD_BYTES = 15.0, 65_536
 """What the line and the headers of a request may take; uvicorn itself has no bound."""
-UNHEARD_MS = 30_000
-"""Who has not acknowledged for so long what was sent is gone: a phone without a net says no goodbye."""
+UNHEARD = {"TCP_USER_TIMEOUT": 30_000, "TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10}
+"""Who acknowledges nothing for 30 seconds (first in ms) is gone, also where nothing is sent but the question whether it
+is there: a phone without a net says no goodbye."""
 DELIVERY_S = 20.0
 """After it an event that Kafka has not taken is a 503. Most senders and balancers wait for 30 seconds."""
 
@@ -116,8 +117,10 @@ class GatewayWorker:
                 f"cannot listen on {own.host}:{own.port} ({error.strerror}). Set HEADWATER_GATEWAY__PORT to a port "
                 "that is free (0 takes any), HEADWATER_GATEWAY__HOST to an address of this machine."
             ) from None
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # connections have it from here; macOS has none
-            found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNHEARD_MS)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # connections have it all from here
+        for name, value in UNHEARD.items():
+            if hasattr(socket, name):  # macOS has not all
+                found.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         return found
 
     def await_servers(self) -> None:

@@ -18,6 +18,7 @@ from gateway.access import Caller, Denied, Keys, RateLimits, credentials_of, ref
 from gateway.api_keys import key_id_of, new_key, opens
 from gateway.backend import Backend, Full
 from gateway.bodies import Bodies, TooLarge, TooSlow, line_pieces
+from gateway.open_streams import OpenStreams
 from gateway.openapi import document
 from gateway.operations import OPERATIONS
 from gateway.refusals import words
@@ -251,6 +252,22 @@ def test_what_is_said_in_several_records_is_said_when_kafka_has_all() -> None:
     fourth.set_result(Position(1, 9))
     third.set_result(Position(0, 2))
     assert whole.result(0) == Position(0, 2)
+
+
+def test_a_browser_cannot_take_the_room_of_all_streams() -> None:
+    streams, browser, key = OpenStreams(12), Caller("b", frozenset(), "ann"), Caller("k", frozenset())
+    with contextlib.ExitStack() as opened:
+        for _ in range(8):
+            streams.room(browser)
+            opened.enter_context(streams.one(browser))
+        with pytest.raises(Denied, match="of this user"):
+            streams.room(browser)
+        for _ in range(4):
+            streams.room(key)
+            opened.enter_context(streams.one(key))
+        with pytest.raises(Full):
+            streams.room(key)
+    streams.room(browser)
 
 
 def test_what_stands_behind_the_door_is_not_told() -> None:
