@@ -94,6 +94,8 @@ class Keys:
     def __init__(self, kafka: KafkaSettings, settings: GatewaySettings, *, needed: bool) -> None:
         self._kafka = kafka
         self._needed = needed
+        self._opens_again = settings.needs_keys is False
+        """Else nobody gets in without a key any more once there was one: the last is revoked, or cannot be read."""
         secret = read_secret("gateway", settings, "token_secret")
         self._secret = None if secret is None else secret.encode()
         if self._secret is not None and len(self._secret) < LEAST_SECRET_BYTES:
@@ -141,7 +143,7 @@ class Keys:
     def _take(self, record: ConsumerRecord) -> None:
         at = f"{API_KEYS.name}[{record.partition}]@{record.offset}"
         self._next = record.offset + 1
-        self._needed = True  # also when the last key is revoked, or none can be read
+        self._needed = self._needed or not self._opens_again
         try:
             key_id, kept = read_key(record.key, record.value, at)
         except HeadwaterError:  # what cannot be read opens nothing, whatever stood there before
@@ -161,7 +163,7 @@ class Keys:
             Denied: nobody that may.
         """
         if credentials is None:
-            if self._needed:
+            if self._needed or self._kept:
                 raise Denied(401, "no_key", "send a key: `Authorization: Bearer hw_...` (`headwater keys create`)")
             return Caller(address, frozenset((PRODUCE, RECOMMEND, ADMIN)))
         if credentials.startswith("hwt_"):
