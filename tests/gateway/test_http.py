@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,12 @@ from typer.testing import CliRunner
 
 from console.cli import app
 from gateway.openapi import document
+from gateway.worker import GatewayWorker
+from headwater.errors import SettingsError
 from headwater.kafka import read_topic
 from headwater.kafka.sending import send_records
 from headwater.privacy import digest_of
+from headwater.process import Operations
 from headwater.settings import GatewaySettings, PrivacySettings, Settings
 from headwater.topics import API_KEYS, CONSENTS, ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic
 from tests.worlds.processes import LiveWorker, environment, eventually, world_settings
@@ -318,12 +321,9 @@ def test_told_to_stop_it_answers_what_is_under_way(kafka_address: str, redis_url
         assert process.wait(20) == 0
 
 
-def test_whoever_can_be_reached_by_others_needs_keys(
-    kafka_address: str, redis_url: str, tmp_path: Path, worker: Callable[..., LiveWorker]
-) -> None:
+def test_whoever_can_be_reached_by_others_needs_keys(kafka_address: str, redis_url: str, tmp_path: Path) -> None:
     with world_settings(kafka_address, redis_url, tmp_path) as made:
         settings = made.model_copy(update={"gateway": GatewaySettings(port=0, host="0.0.0.0")})
-        started = worker("gateway.worker", given=settings, wait=False)
-        assert started.process is not None
-        assert started.process.wait(30) == 2
-        assert "headwater keys create" in started.tail()
+        worker = GatewayWorker(settings, Operations("gateway", settings.operations))
+        with contextlib.closing(worker), pytest.raises(SettingsError, match="headwater keys create"):
+            worker.await_servers()
