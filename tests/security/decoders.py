@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import struct
 import zlib
 from collections.abc import Callable, Mapping
@@ -298,7 +297,6 @@ def bundles() -> list[Decoder]:
         if made is not None:
             held.prepare(made)
 
-    logging.getLogger("headwater").setLevel(logging.CRITICAL)
     return [
         Decoder("parts of deltas", [(one,) for one in several],
                 lambda parts: DeltaAssembler().add(parts[0] or b""), (BundleError,)),

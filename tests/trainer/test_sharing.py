@@ -93,6 +93,7 @@ def test_a_burst_is_learned_in_part_and_killed_in_its_midst_the_weights_are_thos
     calm = elsewhere(settings, tmp_path / "undisturbed")
     undisturbed = worker("trainer.worker", given=calm)
     learned(undisturbed, sent * LAP)
+    eventually(lambda: undisturbed.metric("headwater_learning_share") == 1.0, 30, "the last decision, too, is read")
     assert rested(undisturbed) == before
     assert undisturbed.stop() == 0
     assert digest(settings) == digest(calm)
