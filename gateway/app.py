@@ -76,7 +76,7 @@ class GatewayMetrics:
 
 def make_app(doors: Doors, keys: Keys, metrics: GatewayMetrics, settings: GatewaySettings) -> Starlette:
     """All routes of the table. Errors of whatever kind are answers; none ends the process."""
-    asking = _Asking(keys, ("*",) if settings.needs_keys is False else settings.cors_origins)
+    asking = _HeldRequest(keys, ("*",) if settings.needs_keys is False else settings.cors_origins)
     routes = [
         Route(one.path, _endpoint(one, getattr(doors, one.name), asking, metrics), methods=[one.method])
         for one in OPERATIONS
@@ -98,7 +98,7 @@ def make_app(doors: Doors, keys: Keys, metrics: GatewayMetrics, settings: Gatewa
 Call = Callable[[HttpRequest, Caller], Awaitable[Response]]
 
 
-class _Asking:
+class _HeldRequest:
     """Finds out who asks."""
 
     def __init__(self, keys: Keys, origins: Sequence[str]) -> None:
@@ -120,7 +120,7 @@ class _Asking:
         return known
 
 
-def _endpoint(one: Operation, call: Call, asking: _Asking, metrics: GatewayMetrics) -> Any:
+def _endpoint(one: Operation, call: Call, asking: _HeldRequest, metrics: GatewayMetrics) -> Any:
     async def endpoint(request: HttpRequest) -> Response:
         began_s = time.perf_counter()
         try:
