@@ -911,6 +911,6 @@ def _taught(person: Folding, row: EventRow, teaches: bool = True) -> Segment | N
     if person.segment is not None and person.segment.user_id != row.user_id:
         person.segment = None
     change = person.change(row)
-    segment = _extended(person, change, row, teaches and person.usual.train)
+    segment = _extended(person, change, row, teaches and person.may(row).train)
     person.apply(change, row)
     return segment

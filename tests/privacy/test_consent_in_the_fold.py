@@ -129,6 +129,11 @@ def test_of_one_person_with_two_ids_the_stricter_word_decides_what_is_learned() 
     person = Folding(UserState(word=Word(Said(train=False), 5)), OPT_OUT)
     one = folded(row(0), beside=KnownBeside(people={"ada": person, "guest": person}))
     assert (items(one.states["ada"]), taught(one)) == (["film-1"], [])
+    person = Folding(EMPTY, OPT_IN)
+    rows = row(0, consent=Said(True, True, True)), row(1, "film-2")
+    assert taught(folded(*rows, limits=OPT_IN, beside=KnownBeside(people={"ada": person, "guest": person}))) == [
+        "film-1"
+    ]
 
 
 rows_of_two = st.lists(
