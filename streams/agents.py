@@ -309,9 +309,11 @@ class Agents:
         await self._refuse(await self._consenting.run(messages))
         newest = {message.partition: message.offset for message in messages}
         for partition, offset in newest.items():
+            keys = {message.key for message in messages if message.partition == partition and message.key}
+            users = [key.decode(errors="replace") for key in keys]
             written = await self._retry.call_blocking(
                 "redis",
-                lambda: self._store.put_consents(partition, offset, self._standing[CONSENTS.name]),  # noqa: B023
+                lambda: self._store.put_consents(partition, offset, users, self._standing[CONSENTS.name]),  # noqa: B023
             )
             if written == "behind":
                 return await self._consent_positions()

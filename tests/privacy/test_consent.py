@@ -145,6 +145,16 @@ def test_a_log_that_has_lost_a_word_is_folded_by_what_the_topic_says(asked: Sett
         assert seed_words(asked, store, {0: 1}) == 0
 
 
+def test_a_slot_that_is_lost_begins_with_its_words_again(asked: Settings) -> None:
+    many = asked.model_copy(update={"redis": asked.redis.model_copy(update={"shards": 8})})
+    with storing(many) as store:
+        store.put_consents(0, 4, ["ada"])
+        store.put_consents(0, 5, ["bob"])
+        assert store.standing(CONSENTS).marks() == {0: 5}
+        store.erase(store.slots.of("ada"))
+        assert store.standing(CONSENTS).marks() == {}
+
+
 class Sending:
     """Sends as the outbox does."""
 

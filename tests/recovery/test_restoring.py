@@ -89,7 +89,7 @@ def small(kafka_address: str, redis_url: str, tmp_path_factory: pytest.TempPathF
         commit_offsets(settings.kafka, "streams", {"events": {0: 1}, "items": {0: 1}, "users": {0: 1}})
         Refill(settings, lambda *_: None).run()
         with storing(settings) as store:
-            assert store.put_consents(0, 0, store.standing(CONSENTS))
+            assert store.put_consents(0, 0, ["ada"], store.standing(CONSENTS))
         settings.trainer.directory.mkdir(parents=True, exist_ok=True)
         (settings.trainer.directory / "checkpoint-00000000000000000500.ckpt").write_bytes(b"of a trainer")
         place = FolderFiles(folder / "backups")

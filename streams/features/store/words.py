@@ -5,7 +5,7 @@ Before: `streams.consenting` finds them on their topic. After: the fold goes by 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -56,9 +56,13 @@ class WordWrites(UserReads, ToldWrites):
                 held[user], states[user] = (base or b"") + (tail or b""), _going_by(state, words[user])
         return self.mend_users(held, states)
 
-    def put_consents(self, partition: int, offset: int, standing: StoreStanding | None = None) -> Written:
-        """Remember how far the topic `consents` was told to the log of events; as `put_items`."""
-        return self._put(CONSENTS, "c", {}, partition, offset, standing)
+    def put_consents(
+        self, partition: int, offset: int, users: Iterable[str], standing: StoreStanding | None = None
+    ) -> Written:
+        """Remember how far the topic `consents` was told to the log of events, also in the slots of these users: of one
+        that is lost it is read again. As `put_items`.
+        """
+        return self._put(CONSENTS, "c", dict.fromkeys(users), partition, offset, standing)
 
 
 def _going_by(state: UserState, placed: PlacedWord) -> UserState:
