@@ -76,9 +76,9 @@ class GatewayMetrics:
 
 def make_app(doors: Doors, keys: Keys, metrics: GatewayMetrics, settings: GatewaySettings) -> Starlette:
     """All routes of the table. Errors of whatever kind are answers; none ends the process."""
-    asking = _HeldRequest(keys, ("*",) if settings.needs_keys is False else settings.cors_origins)
+    callers = _Callers(keys, ("*",) if settings.needs_keys is False else settings.cors_origins)
     routes = [
-        Route(one.path, _endpoint(one, getattr(doors, one.name), asking, metrics), methods=[one.method])
+        Route(one.path, _endpoint(one, getattr(doors, one.name), callers, metrics), methods=[one.method])
         for one in OPERATIONS
     ]
     middleware = [Middleware(_QuotedPath)]
@@ -98,7 +98,7 @@ def make_app(doors: Doors, keys: Keys, metrics: GatewayMetrics, settings: Gatewa
 Call = Callable[[HttpRequest, Caller], Awaitable[Response]]
 
 
-class _HeldRequest:
+class _Callers:
     """Finds out who asks."""
 
     def __init__(self, keys: Keys, origins: Sequence[str]) -> None:
@@ -120,11 +120,11 @@ class _HeldRequest:
         return known
 
 
-def _endpoint(one: Operation, call: Call, asking: _HeldRequest, metrics: GatewayMetrics) -> Any:
+def _endpoint(one: Operation, call: Call, callers: _Callers, metrics: GatewayMetrics) -> Any:
     async def endpoint(request: HttpRequest) -> Response:
         began_s = time.perf_counter()
         try:
-            caller = NOBODY if one.scope is None else await asking.caller(request)
+            caller = NOBODY if one.scope is None else await callers.caller(request)
             if one.scope is not None:
                 caller.may(one.scope)
             request.scope["path_params"] = _unquoted(request.path_params)

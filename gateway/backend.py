@@ -22,10 +22,11 @@ from gateway.tokens import After
 from headwater.client import Client, Delivery, Position
 from headwater.consent import Consent
 from headwater.errors import DeadlineExceeded, HeadwaterError, InvalidMessage, Unavailable
-from headwater.events import Event
+from headwater.events import Event, Item
 from headwater.identities import Identity
 from headwater.recommendations import Recommendation, Request
 from headwater.settings import GatewaySettings
+from headwater.users import User
 from headwater.wire import encode
 
 __all__ = ["Backend", "Full"]
@@ -99,6 +100,13 @@ class Backend:
 
     async def _call(self, threads: ThreadPoolExecutor, call: Callable[[], Answer]) -> Answer:
         return await asyncio.get_running_loop().run_in_executor(threads, call)
+
+    def check(self, given: Event | Item | User, at: str) -> None:
+        """Whether the Client would send it: of several all are taken, or none. Raises InvalidMessage."""
+        try:
+            self._client.check(given)
+        except InvalidMessage as error:
+            raise InvalidMessage(error.reason, f"{at}: {error}") from None
 
     async def track(self, events: Sequence[Event], *, wait: bool = True) -> After:
         """Hand events over, and wait until Kafka has them; where they are then.

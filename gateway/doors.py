@@ -99,7 +99,7 @@ class Doors:
         events: list[Event] = []
         for begin in range(0, len(given), BATCH):
             some = given[begin : begin + BATCH]
-            events += [_event(one, caller, f"event {begin + place}") for place, one in enumerate(some)]
+            events += [self._event(one, caller, f"event {begin + place}") for place, one in enumerate(some)]
             await asyncio.sleep(0)  # a large body holds nobody else up
         after = await self._backend.track(events, wait=waits == "acked")
         return _accepted(request, {"accepted": len(events)}, after)
@@ -110,7 +110,7 @@ class Doors:
         try:
             async for lines in line_pieces(request):
                 self._still(request)
-                events, refused = _events(lines, caller)
+                events, refused = self._events(lines, caller)
                 for begin in range(0, len(events), BATCH):
                     some = events[begin : begin + BATCH]
                     self._rates.take(caller, len(some))
@@ -121,6 +121,32 @@ class Doors:
         except (HeadwaterError, Denied) as error:
             raise RefusedLine(error, accepted) from error
         return _accepted(request, {"accepted": accepted}, after)
+
+    def _event(self, body: Any, caller: Caller, at: str) -> Event:
+        if caller.user_id is not None and isinstance(body, dict):
+            body.setdefault("user_id", caller.user_id)
+            caller.speaks_for(body["user_id"])
+        event = validated(Event, body, at)
+        if event.type.startswith(OF_THE_ENGINE):
+            raise InvalidMessage(
+                "reserved_type",
+                f"{at}: type: {event.type} is the engine's own. DELETE /v1/users/{{user_id}} forgets, "
+                "PUT /v1/users/{user_id}/consent says what is consented to; call an event of yours otherwise",
+            )
+        self._backend.check(event, at)
+        return event
+
+    def _events(
+        self, lines: list[tuple[int, bytes]], caller: Caller
+    ) -> tuple[list[Event], HeadwaterError | Denied | None]:
+        """The events up to the first line that is refused, and why that is."""
+        found: list[Event] = []
+        try:
+            for number, line in lines:
+                found.append(self._event(decoded(line, f"line {number}"), caller, f"line {number}"))
+        except (HeadwaterError, Denied) as error:
+            return found, error
+        return found, None
 
     async def track(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /v1/track"""
@@ -148,7 +174,7 @@ class Doors:
         return _accepted(request, {"accepted": 1}, After.of(await self._backend.identify([body])))
 
     async def _calls(self, request: HttpRequest, caller: Caller, calls: list[TrackerSays]) -> Response:
-        events = [_event(one, caller, told.at) for told in calls for one in told.events]
+        events = [self._event(one, caller, told.at) for told in calls for one in told.events]
         links = [one for told in calls for one in told.links if validated(Identity, one, told.at)]
         users = [validated(User, one, told.at) for told in calls for one in told.users]
         for one in links:
@@ -279,6 +305,7 @@ class Doors:
         made = []
         for place, one in enumerate(given):
             made.append(validated(model, one, f"{name} {place}"))
+            self._backend.check(made[-1], f"{name} {place}")
             if not place % BATCH:
                 await asyncio.sleep(0)
         await self._backend.send(verb, made)
@@ -336,31 +363,6 @@ class Doors:
     async def openapi(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
         """GET /openapi.json"""
         return answer(document())
-
-
-def _event(body: Any, caller: Caller, at: str) -> Event:
-    if caller.user_id is not None and isinstance(body, dict):
-        body.setdefault("user_id", caller.user_id)
-        caller.speaks_for(body["user_id"])
-    event = validated(Event, body, at)
-    if event.type.startswith(OF_THE_ENGINE):
-        raise InvalidMessage(
-            "reserved_type",
-            f"{at}: type: {event.type} is the engine's own. DELETE /v1/users/{{user_id}} forgets, "
-            "PUT /v1/users/{user_id}/consent says what is consented to; call an event of yours otherwise",
-        )
-    return event
-
-
-def _events(lines: list[tuple[int, bytes]], caller: Caller) -> tuple[list[Event], HeadwaterError | Denied | None]:
-    """The events up to the first line that is refused, and why that is."""
-    found: list[Event] = []
-    try:
-        for number, line in lines:
-            found.append(_event(decoded(line, f"line {number}"), caller, f"line {number}"))
-    except (HeadwaterError, Denied) as error:
-        return found, error
-    return found, None
 
 
 def _whole(request: HttpRequest, name: str) -> int | None:

@@ -168,6 +168,17 @@ class Client:
         count, records = self._lanes.put_many(map(self._event, events))
         return Delivery(count, records)
 
+    def check(self, given: Event | Item | User) -> None:
+        """Whether it would be sent, without sending it: for who sends all of several, or none.
+
+        Raises
+            InvalidMessage: as the verb that sends it.
+        """
+        if isinstance(given, Event):
+            self._valued(given)
+        else:
+            _encoded(given, type(given).__name__.lower())
+
     def put_items(self, items: Iterable[Item | Mapping[str, Any]]) -> Delivery:
         """Publish catalogue entries; an entry replaces the one of the same id.
 
@@ -445,9 +456,12 @@ class Client:
     def _event(self, given: Event | Mapping[str, Any]) -> tuple[Event, bytes]:
         named = None if self._naming is None else self._naming.fields(given)
         event = given if isinstance(given, Event) else _made(Event, named or given)
+        return self._valued(event if self._naming is None or named else self._naming.event(event))
+
+    def _valued(self, event: Event) -> tuple[Event, bytes]:
         if event.event_time < self._times.oldest_ms:
             raise self._times.refusal(event.event_time, f"event {event.event_id}")
-        return _valued(event if self._naming is None or named else self._naming.event(event))
+        return _valued(event)
 
     def _names(self, user_id: str) -> tuple[str, ...]:
         """What a user is called, and was under keys that are not the newest."""

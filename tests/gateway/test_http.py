@@ -121,7 +121,13 @@ def test_lines_are_taken_up_to_the_one_that_is_refused(door: Front) -> None:
     status, told, _ = door.call("POST", "/v1/events", good[: good.index(b"\n") + 1] + b"\n{no\n" + good, **lines)
     assert (status, told["error"]["accepted"]) == (400, 1)
     assert "line 3" in told["error"]["message"]
-    assert len(door.events_of("liner")) == 1204
+    old = b'{"user_id":"liner","item_id":"i","type":"view","event_time":1}'
+    status, told, _ = door.call("POST", "/v1/events", good[: good.index(b"\n") + 1] + old, **lines)
+    assert (status, told["error"]["accepted"]) == (400, 1)
+    assert "line 2" in told["error"]["message"]
+    listed = [*map(json.loads, good.splitlines()[:3]), json.loads(old)]
+    assert door.call("POST", "/v1/events", listed)[0] == 400  # all of a list, or none
+    assert len(door.events_of("liner")) == 1205
 
 
 def test_a_tracker_works_by_its_host_alone(door: Front) -> None:
