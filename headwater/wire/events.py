@@ -38,6 +38,10 @@ OWN_TYPES = "headwater."
 """How types of events begin that a worker put into the log, by its own clock: another worker's may be slow, and who was
 forgotten must not come back for that. Of these the record's timestamp is the judge."""
 
+SLOW_MS = 86_400_000
+"""How slow a clock is taken to be at most: a timestamp is its producer's word, and one of years ahead would shut a user
+out for ever."""
+
 _TYPE = re.compile(EVENT_TYPE_PATTERN)
 _FIELDS = frozenset(Event.model_fields)
 _MAX_TIME = 253_402_300_799_999
@@ -140,15 +144,15 @@ def read_events(
     at = f"events[{partition}]@{offset}"
     rows: list[EventRow | InvalidMessage] = []
     oldest_ms, newest_ms = times.oldest_ms, times.now_ms + times.max_ahead_ms
+    own_ms = max(newest_ms, min(timestamp_ms, times.now_ms + SLOW_MS) + times.max_ahead_ms)
     try:
         bodies, packed = _bodies(value, key, at)
         meta = read_cloudevent(headers, at) if headers and not packed else {}
         for index, body in enumerate(bodies):
             try:
                 row = _row(body, meta, partition, offset, index, timestamp_ms, at)
-                if not oldest_ms <= row.time_ms <= newest_ms and not (
-                    row.type.startswith(OWN_TYPES) and row.time_ms <= timestamp_ms + times.max_ahead_ms
-                ):
+                latest_ms = own_ms if row.type.startswith(OWN_TYPES) else newest_ms
+                if not oldest_ms <= row.time_ms <= latest_ms:
                     raise times.refusal(row.time_ms, at)
                 if not packed and key != row.user_id.encode():
                     text = f"{at}: key {key!r:.80} is not user_id {row.user_id!r:.80}. Key events by user_id."
