@@ -76,13 +76,15 @@ class ConsentRounds:
                     self._sent.pop(message.key.decode(), None)
                     continue
                 word = found.word(message.timestamp)
+                times = self._times._replace(now_ms=now_ms())
+                is_in_time = times.oldest_ms <= word.time_ms <= times.now_ms + times.max_ahead_ms
                 if found.is_placed:  # perhaps by another worker, which had this partition
-                    self._remember(found.user_id, latest((self._sent.get(found.user_id), word)) or word)
+                    if is_in_time:
+                        self._remember(found.user_id, latest((self._sent.get(found.user_id), word)) or word)
                     continue
                 if (message.partition, message.offset) in self._done:
                     continue
-                times = self._times._replace(now_ms=now_ms())
-                if not times.oldest_ms <= word.time_ms <= times.now_ms + times.max_ahead_ms:
+                if not is_in_time:
                     raise times.refusal(word.time_ms, at)
                 await self._tell(found.user_id, word, at)
             except InvalidMessage as error:

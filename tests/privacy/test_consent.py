@@ -177,6 +177,8 @@ def test_a_worker_that_has_a_partition_again_goes_by_what_another_told_meanwhile
         assert given(one, 0, train=True, consent_time=1_700_000_001_000)
         assert not given(other, 2, train=False, consent_time=1_700_000_003_000)
         assert not given(one, 3, train=True, consent_time=1_700_000_002_000), "the older word takes no younger place"
+        given(one, 6, train=True, partition=0, offset=0, consent_time=now_ms() + 10**10)
+        assert not given(one, 6, train=False, consent_time=1_700_000_004_000), "what stands there was told by nobody"
 
 
 def test_a_word_that_was_forgotten_is_said_again_by_nobody(asked: Settings) -> None:
