@@ -126,7 +126,7 @@ class Keys:
     def follow(self, stopping: threading.Event) -> None:
         """Hear of every change at once, until told to stop."""
         name = topic_name(API_KEYS, self._kafka.prefix)
-        opened = consumer(self._kafka, auto_offset_reset="earliest")
+        opened = consumer(self._kafka, reconnect_backoff_max_ms=1000)  # after an outage, what was revoked is heard soon
         try:
             from kafka import TopicPartition
 
