@@ -385,6 +385,8 @@ def _request(request: HttpRequest, caller: Caller, asked: dict[str, Any]) -> dic
     """Fields of a Request, with how far its own events have come: as the body, a header or a cookie tells."""
     if caller.user_id is not None:
         caller.speaks_for(asked.setdefault("user_id", caller.user_id), asked.get("was"))
+        if "request_id" in asked:  # answers and receipts go by it: it could be somebody else's
+            raise Denied(403, "request_id", "a browser's request gets its request_id here: leave it out")
     given = asked.get("after")
     if isinstance(given, str) or given is None:
         after = After.read(given).merged(_after_of(request))

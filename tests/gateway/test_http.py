@@ -234,6 +234,7 @@ def test_a_browser_speaks_for_its_own_user_alone(door: Front) -> None:
         ("POST", "/v1/events", {"user_id": "bob", "item_id": "film-3", "type": "click"}),
         ("GET", "/v1/users/bob/recommendations", None),
         ("POST", "/v1/recommendations", {"was": "bob"}),
+        ("POST", "/v1/recommendations", {"request_id": "of-bob"}),
         ("POST", "/v1/identify", {"user_id": "ann", "was": "bob"}),
         ("POST", "/v1/identify", {"userId": "ann", "anonymousId": "bob"}),
         ("POST", "/v1/identify", {"userId": "ann", "traits": {"plan": "gold"}}),
