@@ -29,7 +29,7 @@ from headwater.wire import (
     unforeseen,
 )
 from streams.app import raw_topic
-from streams.consenting import ConsentRounds, seed_words
+from streams.consenting import ConsentRounds, seed_words, with_words
 from streams.erasing import ErasureRounds
 from streams.features.fold import Limits
 from streams.features.store import FeatureStore, StoreStanding
@@ -78,7 +78,7 @@ class Agents:
         self._rounds = EventRounds(
             settings.streams, Limits.of(settings), store, outbox, metrics, losses, self._retry,
             LogReading(
-                lambda users: rebuilt(settings, users, operations.progress),
+                lambda users: with_words(settings, rebuilt(settings, users, operations.progress), users),
                 lambda since_ms: refused_since(settings, since_ms),
             ),
         )  # fmt: skip

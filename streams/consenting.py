@@ -22,11 +22,12 @@ from headwater.settings import Settings
 from headwater.topics import CONSENTS, ERASURES, EVENTS, USERS
 from headwater.wire import TimeBounds, encode
 from streams.erasing import NOTHING
-from streams.features.store import FeatureStore, PlacedWord
+from streams.features.state import EMPTY, UserState
+from streams.features.store import FeatureStore, PlacedWord, going_by
 from streams.outbox import ExamplesOutbox, RefusedMessage
 from streams.told import record_place
 
-__all__ = ["ConsentRounds", "seed_words"]
+__all__ = ["ConsentRounds", "seed_words", "with_words"]
 
 Message = Any
 
@@ -145,17 +146,30 @@ def seed_words(
     Raises
         Unavailable: a server is away.
     """
-    placed = _found(settings, marks).placed
-    if not placed:
-        return 0
-    with BoundedReader(settings.kafka, EVENTS) as reader:
-        spans = {span.partition: span for span in reader.spans()}
-    told = {user: one for user, one in placed.items() if not _is_in(spans.get(one.partition), one.offset)}
+    told = _lost(settings, marks)
     seeded = 0
     for some in _chunks(list(told)):
         progress()
         seeded += store.put_words({user: told[user] for user in some})
     return seeded
+
+
+def with_words(settings: Settings, states: Mapping[str, UserState], users: Iterable[str]) -> dict[str, UserState]:
+    """States that were made again from the log, as far as that goes, going by the words of these users that it has
+    lost. Raises Unavailable.
+    """
+    lost = _lost(settings, {})
+    return {**states, **{one: going_by(states.get(one, EMPTY), lost[one]) for one in users if one in lost}}
+
+
+def _lost(settings: Settings, marks: Mapping[int, int]) -> dict[str, PlacedWord]:
+    """Words behind these marks of `consents` whose place the log of events has no more."""
+    placed = _found(settings, marks).placed
+    if not placed:
+        return {}
+    with BoundedReader(settings.kafka, EVENTS) as reader:
+        spans = {span.partition: span for span in reader.spans()}
+    return {user: one for user, one in placed.items() if not _is_in(spans.get(one.partition), one.offset)}
 
 
 def _is_in(span: Span | None, offset: int) -> bool:

@@ -28,7 +28,7 @@ from serving.answering import Answering
 from serving.catalogue import Catalogue
 from serving.scorer import Scorer
 from serving.serving_metrics import ServingMetrics
-from streams.consenting import ConsentRounds, seed_words
+from streams.consenting import ConsentRounds, seed_words, with_words
 from streams.features.fold import Limits
 from streams.features.state import is_from_before
 from streams.features.store import FeatureStore
@@ -140,6 +140,7 @@ def test_a_log_that_has_lost_a_word_is_folded_by_what_the_topic_says(asked: Sett
         ada = store.read_users(["ada"]).states["ada"]
         assert ada.word == Word(Said(personalise=False), 1_700_000_000_000)
         assert not is_from_before(ada, Erased(1_700_000_000_000, 0, 4)), "the word was told twice"
+        assert with_words(asked, {}, ["ada", "bob"])["ada"].word == ada.word, "a state that was damaged, too"
         assert store.read_users(["bob"]).states["bob"].word is None, "its place is still to come"
         assert seed_words(asked, store, {}) == 0
         assert seed_words(asked, store, {0: 1}) == 0

@@ -18,9 +18,9 @@ from streams.features.store.slots import Slots
 from streams.features.store.standing import StoreStanding
 from streams.features.store.store import FeatureStore
 from streams.features.store.values import Batch, Reading, SlotMarks, Verdict, attributes_text
-from streams.features.store.words import PlacedWord
+from streams.features.store.words import PlacedWord, going_by
 
 __all__ = [
     "Batch", "Copied", "FeatureStore", "KnownMarks", "PlacedWord", "Reading", "SlotMarks", "Slots",
-    "StoreStanding", "Verdict", "attributes_text",
+    "StoreStanding", "Verdict", "attributes_text", "going_by",
 ]  # fmt: skip

@@ -19,7 +19,7 @@ from streams.features.store.standing import StoreStanding
 from streams.features.store.told import ToldWrites, Written
 from streams.features.store.users import UserReads
 
-__all__ = ["PlacedWord", "WordWrites"]
+__all__ = ["PlacedWord", "WordWrites", "going_by"]
 
 
 class PlacedWord(NamedTuple):
@@ -52,8 +52,9 @@ class WordWrites(UserReads, ToldWrites):
                 state = decode(base, tail)
             except InvalidMessage:
                 continue
-            if state.word is None or state.word.time_ms < words[user].word.time_ms:
-                held[user], states[user] = (base or b"") + (tail or b""), _going_by(state, words[user])
+            after = going_by(state, words[user])
+            if after is not state:
+                held[user], states[user] = (base or b"") + (tail or b""), after
         return self.mend_users(held, states)
 
     def put_consents(
@@ -65,8 +66,11 @@ class WordWrites(UserReads, ToldWrites):
         return self._put(CONSENTS, "c", dict.fromkeys(users), partition, offset, standing)
 
 
-def _going_by(state: UserState, placed: PlacedWord) -> UserState:
+def going_by(state: UserState, placed: PlacedWord) -> UserState:
+    """The state of a user who goes by such a word; the same where it knows one as late."""
     word, partition, offset = placed
+    if state.word is not None and state.word.time_ms >= word.time_ms:
+        return state
     if word.said.personalise is False:
         after_ms = word.time_ms + 1  # it is of after the user was forgotten, wherever else the same word stands, too
         return UserState(count=1, partition=partition, offset=offset, folded_ms=after_ms, word=word)
