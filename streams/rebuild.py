@@ -16,7 +16,7 @@ from headwater.settings import Settings
 from headwater.topics import EVENTS
 from streams.audit import read_as_folded, refused_places
 from streams.erasing import erased_users
-from streams.features.fold import Limits, fold
+from streams.features.fold import Limits, fold, is_gone
 from streams.features.state import EMPTY, UserState
 
 __all__ = ["rebuilt"]
@@ -57,8 +57,7 @@ def rebuilt(
             for row in read_as_folded(record, dead, limits.meanings) if may_tell(record.value) else ():
                 if isinstance(row, InvalidMessage) or row.offset > users.get(row.user_id, {}).get(span.partition, -1):
                     continue
-                since = erased.get(row.user_id) if erased else None
-                if since is not None and since.covers(row.time_ms, span.partition, row.offset):
+                if erased and is_gone(erased.get(row.user_id), row, span.partition):
                     continue
                 before = states.get(row.user_id, EMPTY)
                 states[row.user_id] = fold(before, row, limits, span.partition, record.timestamp)

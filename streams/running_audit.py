@@ -24,7 +24,7 @@ from headwater.wire import EventRow
 from streams.audit import Place, read_as_folded, refused_places, state_differences
 from streams.erasing import erased_users
 from streams.features.decay import Decay
-from streams.features.fold import Limits, fold_batch
+from streams.features.fold import Limits, fold_batch, is_gone
 from streams.features.marks import lost_records
 from streams.features.state import UserState
 from streams.features.store import FeatureStore
@@ -196,7 +196,7 @@ def _rows(
                 continue
             since = erased.get(row.user_id) if erased else None
             forgot = since is not None and since.offset <= snapshot.mark_of(row.user_id, since.partition)
-            if not (forgot and since is not None and since.covers(row.time_ms, partition, row.offset)):
+            if not (forgot and is_gone(since, row, partition)):
                 yield row
 
 

@@ -20,7 +20,7 @@ from headwater.topics import EVENTS
 from headwater.wire import EventRow
 from streams.audit import read_as_folded, refused_places
 from streams.erasing import erased_users
-from streams.features.fold import PLACES, Limits
+from streams.features.fold import PLACES, Limits, is_gone
 from streams.features.store import FeatureStore
 
 __all__ = ["ItemReport", "ReportedItem", "item_report"]
@@ -108,13 +108,12 @@ def _counted(settings: Settings, since_ms: int, progress: Callable[[int], None])
             for row in read_as_folded(record, dead, limits.meanings):
                 if isinstance(row, InvalidMessage):
                     continue
-                since = erased.get(row.user_id) if erased else None
-                is_gone = since is not None and since.covers(row.time_ms, span.partition, row.offset)
-                if row.type in PLACES:
-                    if not is_gone or (since and since.is_below(span.partition, row.offset)):
-                        _go_by(words, row)
+                if erased and is_gone(erased.get(row.user_id), row, span.partition):
                     continue
-                if row.time_ms < since_ms or is_gone:
+                if row.type in PLACES:
+                    _go_by(words, row)
+                    continue
+                if row.time_ms < since_ms:
                     continue
                 word = words.get(row.user_id)
                 if allowed(word and word.said, row.consent, limits.unsaid).analyse:

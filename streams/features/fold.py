@@ -44,7 +44,7 @@ from streams.features.state import EMPTY, UserState
 from streams.features.undo import Undone, matched
 
 __all__ = ["PLACES", "REACTIONS", "Change", "Folded", "Folding", "Ghost", "KnownBeside", "Limits", "example"]
-__all__ += ["fold", "fold_batch", "shown_order"]
+__all__ += ["fold", "fold_batch", "is_gone", "shown_order"]
 
 UNDOS = 128
 """Newest undos of a user, with what they took back, that an event which arrives later is compared with."""
@@ -87,6 +87,15 @@ class Limits(NamedTuple):
         consent = settings.privacy.consent
         most = streams.history_limit, streams.dedupe_window, streams.shown_limit
         return cls(*most, meanings, context, attributes, consent != "opt-in", consent != "off")
+
+
+def is_gone(erased: Erased | None, row: EventRow, partition: int) -> bool:
+    """Whether whoever folds a log for states alone passes an event over: it is from before its user was forgotten. What
+    is said of that user further up in the log still tells of when a later word counts.
+    """
+    if erased is None or not erased.covers(row.time_ms, partition, row.offset):
+        return False
+    return row.type not in PLACES or not erased.is_below(partition, row.offset)
 
 
 def _time(entry: Entry | Shown) -> int:

@@ -14,7 +14,7 @@ from headwater.privacy import FORGET, Erased
 from headwater.wire import EventRow, read_events
 from streams.audit import state_differences
 from streams.features.decay import Decay
-from streams.features.fold import Folded, KnownBeside, Limits, fold, fold_batch
+from streams.features.fold import Folded, KnownBeside, Limits, fold, fold_batch, is_gone
 from streams.features.packed import decode, encode
 from streams.features.state import EMPTY, UserState
 
@@ -199,6 +199,10 @@ def test_words_and_erasures_that_came_late_are_the_same_in_a_rebuild_that_knows_
         whole = folded(*rows, limits=OPT_IN)
         again = folded(*rows, limits=OPT_IN, beside=KnownBeside(erased=whole.forgotten))
         assert (again.states, counts(again)) == (whole.states, counts(whole))
+        alone = EMPTY  # as a state is made again that is damaged
+        for each in rows:
+            alone = alone if is_gone(whole.forgotten["ada"], each, 0) else fold(alone, each, OPT_IN)
+        assert alone == whole.states["ada"]
 
 
 def test_an_audit_tells_of_a_word_that_a_store_has_lost() -> None:
