@@ -96,20 +96,26 @@ class ConsentRounds:
         reading = await self._retry.call_blocking("redis", lambda: self._store.read_users([user_id], ()))
         state = reading.states.get(user_id)
         known = latest((self._sent.get(user_id), None if state is None else state.word))
-        await self._retry.call_async("kafka", lambda: self._write(user_id, word, known, at))
+        stands: list[Any] = []  # in the log, once it does: what is tried again is told there once
+        if state is not None and state.word is not None and state.word.said == word.said and _denies(word):
+            erased = await self._retry.call_blocking("redis", lambda: self._store.erased([user_id]))
+            stands += [one for one in erased.values() if one.time_ms == word.time_ms]
+        await self._retry.call_async("kafka", lambda: self._write(user_id, word, known, at, stands))
 
-    async def _write(self, user_id: str, word: Word, known: Word | None, at: str) -> None:
+    async def _write(self, user_id: str, word: Word, known: Word | None, at: str, stands: list[Any]) -> None:
         """As the fold goes by it: a tombstone of attributes and a fact where the log forgets; the newest word last, so
         that compaction keeps that one.
         """
-        send, key, denies = self._outbox.send, user_id.encode(), word.said.personalise is False
+        send, key, denies = self._outbox.send, user_id.encode(), _denies(word)
         if denies:
             await send(USERS, key, None)
         event = Event(
             event_id=f"consent-{at}", user_id=user_id, item_id=NOTHING, type=CONSENT, event_time=word.time_ms,
             consent=None if word.said == Said() else Consent(**word.said._asdict()),
         )  # fmt: skip
-        where = await send(EVENTS, key, encode(event))
+        if not stands:
+            stands.append(await send(EVENTS, key, encode(event)))
+        where = stands[0]
         if denies:
             fact = fact_of(user_id, Erased(word.time_ms, where.partition, where.offset))
             await send(ERASURES, fact.digest.encode(), encode(fact))
@@ -126,6 +132,11 @@ class ConsentRounds:
         if len(self._sent) >= REMEMBERED:
             self._sent.clear()
         self._sent[user_id] = word
+
+
+def _denies(word: Word) -> bool:
+    """Whether the log forgets where this word stands."""
+    return word.said.personalise is False
 
 
 def seed_words(

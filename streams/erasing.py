@@ -66,7 +66,8 @@ class ErasureRounds:
             try:
                 found = read_erasure(message.key, message.value, at)
                 if isinstance(found, Erasure):
-                    forget = partial(self._forget, found.user_id, self._time(found, message, at), message.timestamp, at)
+                    times = self._time(found, message, at), message.timestamp
+                    forget = partial(self._forget, found.user_id, *times, at, [])
                     await self._retry.call_async("kafka", forget)
                 elif found is not None:
                     if ends is None:
@@ -83,9 +84,9 @@ class ErasureRounds:
             raise times.refusal(time_ms, at)
         return time_ms
 
-    async def _forget(self, user_id: str, time_ms: int, asked_ms: int, at: str) -> None:
+    async def _forget(self, user_id: str, time_ms: int, asked_ms: int, at: str, stands: list[Any]) -> None:
         """Tombstones of the user's attributes, which may be in their topic and not yet in the store, and of the word of
-        consent; the place in the log; the fact; and the id goes.
+        consent; the place in the log, which what is tried again has in `stands`; the fact; and the id goes.
         """
         send, key = self._outbox.send, user_id.encode()
         erased = (await self._retry.call_blocking("redis", lambda: self._store.erased([user_id]))).get(user_id)
@@ -96,8 +97,9 @@ class ErasureRounds:
             if self._has_words:
                 await send(CONSENTS, key, None)
             event = Event(event_id=f"forget-{at}", user_id=user_id, item_id=NOTHING, type=FORGET, event_time=time_ms)
-            where = await send(EVENTS, key, encode(event))
-            erased = Erased(time_ms, where.partition, where.offset)
+            if not stands:
+                stands.append(await send(EVENTS, key, encode(event)))
+            erased = Erased(time_ms, stands[0].partition, stands[0].offset)
         fact = fact_of(user_id, erased)
         await send(ERASURES, fact.digest.encode(), encode(fact))
         await send(ERASURES, key, None)

@@ -22,13 +22,14 @@ from headwater.kafka import ensure_topics
 from headwater.privacy import FORGET, Erased
 from headwater.process import Retry
 from headwater.settings import Settings
-from headwater.topics import CONSENTS, EVENTS, EXAMPLES, Topic
+from headwater.topics import CONSENTS, ERASURES, EVENTS, EXAMPLES, Topic
 from headwater.wire import decode_recommendation, encode
 from serving.answering import Answering
 from serving.catalogue import Catalogue
 from serving.scorer import Scorer
 from serving.serving_metrics import ServingMetrics
 from streams.consenting import ConsentRounds, seed_words, with_words
+from streams.erasing import ErasureRounds
 from streams.features.fold import Limits
 from streams.features.state import is_from_before
 from streams.features.store import FeatureStore
@@ -157,13 +158,29 @@ def test_a_slot_that_is_lost_begins_with_its_words_again(asked: Settings) -> Non
 
 
 class Sending:
-    """Sends as the outbox does."""
+    """Sends as the outbox does; once Kafka does not take what is for a topic."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, fails: Topic | None = None) -> None:
+        self._settings, self._fails = settings, fails
 
     async def send(self, topic: Topic, key: bytes, value: bytes | None) -> Any:
+        if topic is self._fails:
+            self._fails = None
+            raise Unavailable("a broker is started again")
         return send_raw(self._settings, value, topic, key=key)
+
+
+def test_what_forgets_stands_in_the_log_once_however_often_it_is_tried(asked: Settings) -> None:
+    send_raw(asked, b'{"user_id":"ada","personalise":false}', CONSENTS, key=b"ada")
+    send_raw(asked, b'{"user_id":"bob"}', ERASURES, key=b"bob")
+    retry = Retry(threading.Event(), lambda _: None)
+    with storing(asked) as store:
+        denying = ConsentRounds(asked, store, cast(Any, Sending(asked, CONSENTS)), retry)
+        asyncio.run(denying.run(records(asked, CONSENTS)))
+        assert len(records(asked, EVENTS)) == 1
+        forgetting = ErasureRounds(asked, store, cast(Any, Sending(asked, ERASURES)), retry, dict)
+        asyncio.run(forgetting.run(records(asked, ERASURES)[:1]))
+        assert len(records(asked, EVENTS)) == 2
 
 
 def test_a_worker_that_has_a_partition_again_goes_by_what_another_told_meanwhile(asked: Settings) -> None:
