@@ -8,7 +8,7 @@ of the same `event_id` and time that comes again is from before the erasure that
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -61,13 +61,17 @@ class ErasureRounds:
         facts: dict[int, list[ErasureFact]] = {message.partition: [] for message in messages}
         refused: list[RefusedMessage] = []
         ends: Mapping[int, int] | None = None  # read after the batch was: the place of each fact is in the log by now
+        told: Mapping[bytes, int] | None = None
         for message in messages:
             at = record_place(message)
             try:
                 found = read_erasure(message.key, message.value, at)
                 if isinstance(found, Erasure):
                     times = self._time(found, message, at), message.timestamp
-                    forget = partial(self._forget, found.user_id, *times, at, [])
+                    if told is None:
+                        keys = {one.key for one in messages}
+                        told = await self._retry.call_async("kafka", partial(asyncio.to_thread, self._told, keys))
+                    forget = partial(self._forget, found.user_id, *times, at, told, [])
                     await self._retry.call_async("kafka", forget)
                 elif found is not None:
                     if ends is None:
@@ -84,15 +88,32 @@ class ErasureRounds:
             raise times.refusal(time_ms, at)
         return time_ms
 
-    async def _forget(self, user_id: str, time_ms: int, asked_ms: int, at: str, stands: list[Any]) -> None:
+    def _told(self, keys: Collection[bytes]) -> dict[bytes, int]:
+        """When the attributes of some users were told that are newest on their topic, and that the store may not have
+        yet; -1 where they were taken away.
+        """
+        told: dict[bytes, int] = {}
+        marks = self._store.standing(USERS).marks()
+        with BoundedReader(self._settings.kafka, USERS) as reader:
+            for span in reader.spans():
+                first = min(max(span.first, marks.get(span.partition, -1) + 1), span.end)
+                for record in reader.records(span._replace(first=first)):
+                    if record.key in keys:
+                        told[record.key] = record.timestamp if record.value else -1
+        return told
+
+    async def _forget(
+        self, user_id: str, time_ms: int, asked_ms: int, at: str, told: Mapping[bytes, int], stands: list[Any]
+    ) -> None:
         """Tombstones of the user's attributes, which may be in their topic and not yet in the store, and of the word of
         consent; the place in the log, which what is tried again has in `stands`; the fact; and the id goes.
         """
         send, key = self._outbox.send, user_id.encode()
         erased = (await self._retry.call_blocking("redis", lambda: self._store.erased([user_id]))).get(user_id)
         if erased is None or erased.time_ms < time_ms:
-            told_ms = await asyncio.to_thread(_attributes_told_ms, self._settings, self._store, user_id)
-            if told_ms <= max(time_ms, asked_ms):  # else what is newer is in their place, and a tombstone takes that
+            held_ms = await self._retry.call_blocking("redis", lambda: self._store.attributes_told_ms(user_id))
+            newest_ms = max(told.get(key, -1), held_ms)
+            if newest_ms <= max(time_ms, asked_ms):  # else what is newer is in their place, and a tombstone takes that
                 await send(USERS, key, None)
             if self._has_words:
                 await send(CONSENTS, key, None)
@@ -103,21 +124,6 @@ class ErasureRounds:
         fact = fact_of(user_id, erased)
         await send(ERASURES, fact.digest.encode(), encode(fact))
         await send(ERASURES, key, None)
-
-
-def _attributes_told_ms(settings: Settings, store: FeatureStore, user_id: str) -> int:
-    """When the attributes of a user were told that are newest on their topic, whether the store has them yet or not;
-    -1 where there are none.
-    """
-    told_ms, key = store.attributes_told_ms(user_id), user_id.encode()
-    marks = store.standing(USERS).marks()
-    with BoundedReader(settings.kafka, USERS) as reader:
-        for span in reader.spans():
-            first = min(max(span.first, marks.get(span.partition, -1) + 1), span.end)
-            for record in reader.records(span._replace(first=first)):
-                if record.key == key:
-                    told_ms = record.timestamp if record.value else -1
-    return told_ms
 
 
 class ErasedUsers(Mapping[str, Erased]):
