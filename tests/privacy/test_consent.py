@@ -19,7 +19,7 @@ from headwater.errors import Unavailable
 from headwater.events import now_ms
 from headwater.examples import Example, Kind, unpack
 from headwater.kafka import ensure_topics
-from headwater.privacy import FORGET, Erased
+from headwater.privacy import FORGET, Erased, fact_of
 from headwater.process import Retry
 from headwater.settings import Settings
 from headwater.topics import CONSENTS, ERASURES, EVENTS, EXAMPLES, Topic
@@ -147,14 +147,16 @@ def test_a_log_that_has_lost_a_word_is_folded_by_what_the_topic_says(asked: Sett
         assert seed_words(asked, store, {0: 1}) == 0
 
 
-def test_a_slot_that_is_lost_begins_with_its_words_again(asked: Settings) -> None:
+def test_a_slot_that_is_lost_is_told_again_of_words_and_of_who_was_forgotten(asked: Settings) -> None:
     many = asked.model_copy(update={"redis": asked.redis.model_copy(update={"shards": 8})})
     with storing(many) as store:
         store.put_consents(0, 4, ["ada"])
         store.put_consents(0, 5, ["bob"])
-        assert store.standing(CONSENTS).marks() == {0: 5}
+        store.put_erased([fact_of("ada", Erased(1000, 0, 7))], 0, 3)
+        store.put_erased([fact_of("bob", Erased(1000, 0, 8))], 0, 9)
+        assert [store.standing(topic).marks() for topic in (CONSENTS, ERASURES)] == [{0: 5}, {0: 9}]
         store.erase(store.slots.of("ada"))
-        assert store.standing(CONSENTS).marks() == {}
+        assert [store.standing(topic).marks() for topic in (CONSENTS, ERASURES)] == [{}, {}]
 
 
 class Sending:

@@ -67,14 +67,16 @@ class ErasureWrites(UserReads, ToldWrites):
     def put_erased(
         self, facts: Sequence[ErasureFact], partition: int, offset: int, standing: StoreStanding | None = None
     ) -> Written:
-        """Remember what the topic `erasures` says of some who were forgotten.
+        """Remember what the topic `erasures` says of some who were forgotten, in their slots: one that is lost is told
+        of them again.
 
         Parameters
             facts: of one partition.
             partition, offset, standing: as in `put_items`.
         """
         self.keep_erased(facts)
-        return self._put(ERASURES, "p", {}, partition, offset, standing)
+        slots = {fact.crc % self.slots.count for fact in facts}
+        return self._put(ERASURES, "p", {}, partition, offset, standing, slots)
 
     def keep_erased(self, facts: Iterable[ErasureFact]) -> None:
         """The same without a place in the topic."""

@@ -63,11 +63,13 @@ class ToldWrites(MarkedStore):
         partition: int,
         offset: int,
         standing: StoreStanding | None,
+        marked: Iterable[int] = (),
     ) -> Written:
+        """`marked`: slots whose own mark moves, too: what the topic says of these is written by somebody else."""
         grouped = self.slots.grouped(entries)
         found = standing or self.standing(topic)
         calls = {}
-        for slot in self._touched(grouped, found, partition):
+        for slot in self._touched({*grouped, *marked}, found, partition):
             ids, key = grouped.get(slot, []), self.slots.key
             keys = [self.slots.marks(slot, topic), *(key(slot, f"{kind}:{one}") for one in ids)]
             if topic is USERS:

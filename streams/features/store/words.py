@@ -63,7 +63,7 @@ class WordWrites(UserReads, ToldWrites):
         """Remember how far the topic `consents` was told to the log of events, also in the slots of these users: of one
         that is lost it is read again. As `put_items`.
         """
-        return self._put(CONSENTS, "c", dict.fromkeys(users), partition, offset, standing)
+        return self._put(CONSENTS, "c", {}, partition, offset, standing, map(self.slots.of, users))
 
 
 def going_by(state: UserState, placed: PlacedWord) -> UserState:
