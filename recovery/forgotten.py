@@ -17,9 +17,9 @@ from headwater.events import now_ms
 from headwater.kafka import end_offsets, ensure_topics, read_topic
 from headwater.kafka.groups import group_runs
 from headwater.kafka.sending import send_records
-from headwater.privacy import Erased, ErasureFact, digest_of, read_erasure
+from headwater.privacy import Erased, ErasureFact, digest_of, read_consent, read_erasure
 from headwater.settings import KafkaSettings, Settings
-from headwater.topics import ERASURES, EVENTS, topic_name
+from headwater.topics import CONSENTS, ERASURES, EVENTS, topic_name
 from headwater.wire import encode
 from streams.features.marks import beyond_log
 from streams.features.state import EMPTY, UserState, is_from_before
@@ -63,12 +63,30 @@ def _keep(found: dict[str, ErasureFact], key: bytes | None, value: bytes | None,
 
 def forget_places(kafka: KafkaSettings, store: FeatureStore, facts: Iterable[ErasureFact]) -> None:
     """The log of events is another one: of whoever was forgotten only since when is known, in the store and on
-    `erasures`. Raises Unavailable.
+    `erasures`; and words of consent, whose places were in the log that is gone, are to be told to this one. Raises
+    Unavailable.
     """
     store.forget_places()
     if placeless := [(fact.digest.encode(), _placeless(fact)) for fact in facts]:
         ensure_topics(kafka, topics=[ERASURES])
         send_records(kafka, ERASURES, placeless)
+    send_records(kafka, CONSENTS, _placed_words(kafka).items())
+
+
+def _placed_words(kafka: KafkaSettings) -> dict[bytes, bytes]:
+    """By key, the words that were told to a log of events, as they were before."""
+    found: dict[bytes, bytes] = {}
+    for record in read_topic(kafka, CONSENTS, missing_ok=True):
+        try:
+            word = read_consent(record.key, record.value, CONSENTS.name)
+        except InvalidMessage:
+            continue  # the worker makes it a dead letter
+        if word is None:
+            found.pop(record.key, None)
+        elif word.is_placed:
+            since = {"consent_time": word.word(record.timestamp).time_ms, "partition": None, "offset": None}
+            found[record.key] = encode(word.model_copy(update=since))
+    return found
 
 
 def _placeless(fact: ErasureFact) -> bytes:

@@ -99,7 +99,7 @@ class ConsentRounds:
         stands: list[Any] = []  # in the log, once it does: what is tried again is told there once
         if state is not None and state.word is not None and state.word.said == word.said and _denies(word):
             erased = await self._retry.call_blocking("redis", lambda: self._store.erased([user_id]))
-            stands += [one for one in erased.values() if one.time_ms == word.time_ms]
+            stands += [one for one in erased.values() if one.time_ms == word.time_ms and one.offset >= 0]
         await self._retry.call_async("kafka", lambda: self._write(user_id, word, known, at, stands))
 
     async def _write(self, user_id: str, word: Word, known: Word | None, at: str, stands: list[Any]) -> None:
