@@ -70,7 +70,8 @@ def forget_places(kafka: KafkaSettings, store: FeatureStore, facts: Iterable[Era
     if placeless := [(fact.digest.encode(), _placeless(fact)) for fact in facts]:
         ensure_topics(kafka, topics=[ERASURES])
         send_records(kafka, ERASURES, placeless)
-    send_records(kafka, CONSENTS, _placed_words(kafka).items())
+    if words := _placed_words(kafka):
+        send_records(kafka, CONSENTS, words.items())
 
 
 def _placed_words(kafka: KafkaSettings) -> dict[bytes, bytes]:

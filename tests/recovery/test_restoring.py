@@ -174,6 +174,8 @@ def test_where_the_log_is_gone_its_places_hide_nothing_of_another_one(small: Sma
     assert {user: facts[user] for user in placeless} == placeless
     told = [orjson.loads(record.value) for record in records(other, ERASURES)]
     assert {one["partition"] for one in told} == {-1}, "a place that the log has not would be a dead letter"
+    words = [orjson.loads(record.value) for record in records(other, CONSENTS) if record.key == b"bob"]
+    assert (words[-1]["train"], words[-1].get("partition")) == (False, None), "to be told to the log that is there"
 
 
 def test_a_restore_that_kafka_refused_is_told_and_gone_on_with(small: Small, other: Settings) -> None:
