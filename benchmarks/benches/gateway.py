@@ -32,11 +32,15 @@ def measured(setup: Setup) -> list[Row]:
     sdk, front = [], []
     with world(setup, (*WORKERS, GATEWAY), gateway={"port": port}, serving={"exposures": False}) as made:
         fill(made, items=ITEMS, events=setup.pick(10_000, 500), users=USERS)
-        with Client(settings=made.settings.kafka) as client, _connection(made) as connection:
+        with Client(settings=made.settings.kafka) as client:
             for _ in range(setup.turns):
                 sdk.append(_seconds(seconds, lambda number: client.recommend(_user(number), k=10)))
-                front.append(_seconds(seconds, lambda number: _asked(connection, number)))
-            busy = [_core(made, connection, seconds) for _ in range(setup.few)]
+                with _connection(made) as connection:
+                    front.append(_seconds(seconds, lambda number: _asked(connection, number)))
+        busy = []
+        for _ in range(setup.few):
+            with _connection(made) as connection:
+                busy.append(_core(made, connection, seconds))
     rows = []
     for name, quantile, bar in (("p50", 0.5, 2.0), ("p99", 0.99, 5.0)):
         ours, own = ([1000 * float(np.quantile(turn, quantile)) for turn in turns] for turns in (front, sdk))
