@@ -24,10 +24,16 @@ WAIT_S = 2.0
 WHO = "Client"
 
 
-def run_app(settings: Settings, ledger: LoadLedger, rate: float, seed: int, done: threading.Event) -> None:
-    """Use the SDK as an app does, until `done`; at the end wait for what is under way."""
+def run_app(
+    settings: Settings, ledger: LoadLedger, rate: float, drawn: tuple[int, bool], done: threading.Event
+) -> None:
+    """Use the SDK as an app does, until `done`; at the end wait for what is under way.
+
+    Parameters
+        drawn: the seed of what it does, and whether people ask to be forgotten.
+    """
     client: Client | None = None
-    app = _App(ledger, seed)
+    app = _App(ledger, *drawn)
     try:
         due = time.monotonic()
         while not done.wait(max(0.0, due - time.monotonic())):
@@ -49,7 +55,8 @@ def run_app(settings: Settings, ledger: LoadLedger, rate: float, seed: int, done
 class _App:
     """One thing after another, drawn by chance."""
 
-    def __init__(self, ledger: LoadLedger, seed: int) -> None:
+    def __init__(self, ledger: LoadLedger, seed: int, erases: bool) -> None:
+        self._erases = erases
         self._ledger = ledger
         self._chance = random.Random(f"{seed}-app")
         self._seed = seed
@@ -74,7 +81,7 @@ class _App:
         elif draw < 0.32:
             guest = chance.randrange(20)
             self._note("merge", IDENTITIES, f"guest{guest}", client.identify(f"u{guest * 2}", f"guest{guest}"))
-        elif draw < 0.33:
+        elif draw < 0.33 and self._erases:
             user = self._user()
             self._note("erasure", ERASURES, f'{{"user_id":"{user}"', client.forget_user(user))
         else:

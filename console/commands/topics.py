@@ -34,10 +34,11 @@ def command(
     from console.look.cluster import topic_states
     from console.look.removals import mend_removals
     from headwater.kafka import ensure_topics
+    from headwater.topics import TOPICS
 
     kafka = servers.settings().kafka
     if make:
-        for name in ensure_topics(kafka):
+        for name in ensure_topics(kafka, topics=TOPICS):  # whoever uses one later may not be allowed to make it
             print(f"{name} is made", file=sys.stderr)
     states = topic_states(kafka)
     if mend:

@@ -31,6 +31,7 @@ from headwater.security.parties import (
     kafka_rights,
 )
 from headwater.settings import KafkaSettings, Settings, load_settings
+from headwater.topics import TOPICS
 from streams.features.store import FeatureStore
 from tests.security.servers import (
     PREFIX,
@@ -80,7 +81,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         made = Guarded(broker, store, folder)
         for party in PARTIES:
             grant(made.owner, party, kafka_rights(party, PREFIX))
-        eventually(lambda: ensure_topics(as_party(broker, OPERATOR.name)) or True, 30)
+        eventually(lambda: ensure_topics(as_party(broker, OPERATOR.name), topics=TOPICS) or True, 30)
         yield made
 
 
