@@ -9,8 +9,9 @@ is kept in pieces (weights.packed.0000, ...), of which metadata.json has the num
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 import orjson
@@ -30,6 +31,7 @@ __all__ = [
     "METADATA",
     "BundleName",
     "Chunks",
+    "PackedFile",
     "bundle_name",
     "named_bundle",
     "only_name",
@@ -113,18 +115,54 @@ def piece_names(name: str, pieces: int) -> list[str]:
     return [name] if pieces == 1 else [f"{name}.{number:04d}" for number in range(pieces)]
 
 
-def pack_bundle(bundle: Bundle) -> dict[str, Sequence[bytes | memoryview]]:
-    """The files of a bundle but metadata.json, each in parts."""
+class PackedFile:
+    """A file's bytes in parts, made as they are read and so anew each time; one pass tells size and SHA-256.
+
+    Parameters
+        parts: makes them, the same ones each time.
+    """
+
+    def __init__(self, parts: Callable[[], Iterable[bytes]]) -> None:
+        self._parts = parts
+        self._known: tuple[int, str] | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        size, digest = 0, hashlib.sha256()
+        for part in self._parts():
+            size += len(part)
+            digest.update(part)
+            yield part
+        self._known = size, digest.hexdigest()
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+        return self._told()[0]
+
+    @property
+    def sha256(self) -> str:
+        """Of the whole file, hexadecimal."""
+        return self._told()[1]
+
+    def _told(self) -> tuple[int, str]:
+        while self._known is None:
+            for _ in self:
+                pass
+        return self._known
+
+
+def pack_bundle(bundle: Bundle) -> dict[str, PackedFile]:
+    """The files of a bundle but metadata.json."""
     return {
-        "graph.onnx": [bundle.graph],
-        "items.json": [orjson.dumps(bundle.items)],
-        PACKED: pack_arrays(bundle.weights),
+        "graph.onnx": PackedFile(lambda: [bundle.graph]),
+        "items.json": PackedFile(lambda: [orjson.dumps(bundle.items)]),
+        PACKED: PackedFile(lambda: pack_arrays(bundle.weights)),
     }
 
 
 def pack_metadata(
     bundle: Bundle,
-    contents: Mapping[str, Iterable[bytes | memoryview]],
+    contents: Mapping[str, PackedFile],
     pieces: Mapping[str, int] | None = None,
     trust: Trust = NO_TRUST,
 ) -> bytes:
@@ -149,7 +187,7 @@ def pack_metadata(
         "tables": bundle.tables,
         "pools": bundle.pools,
         "reasons": bundle.reasons,
-        "sha256": {name: HashedStream(parts).digest() for name, parts in contents.items()},
+        "sha256": {name: file.sha256 for name, file in contents.items()},
         **({"pieces": pieces} if pieces else {}),
     }
     if signature := trust.signature(metadata) or bundle.signature:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import lz4.block
@@ -33,20 +33,24 @@ MOST_TIMES = 256
 Array = NDArray[Any]
 
 
-def pack_arrays(arrays: Mapping[str, Array]) -> list[bytes]:
-    """The file of arrays, in parts."""
-    head: dict[str, dict[str, Any]] = {}
-    blocks: list[bytes] = []
-    for name, array in sorted(arrays.items()):
-        head[name] = {"dtype": NAMES[array.dtype.newbyteorder("<")], "shape": list(array.shape)}
+def pack_arrays(arrays: Mapping[str, Array]) -> Iterator[bytes]:
+    """The file of arrays, block by block."""
+    said = orjson.dumps(
+        {
+            name: {"dtype": NAMES[array.dtype.newbyteorder("<")], "shape": list(array.shape)}
+            for name, array in sorted(arrays.items())
+        }
+    )
+    yield struct.pack("<Q", len(said))
+    yield said
+    for _, array in sorted(arrays.items()):
         held = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         for begin in range(0, len(held), BLOCK):
             turned = np.ascontiguousarray(held[begin : begin + BLOCK].reshape(-1, array.itemsize).T)
             packed = lz4.block.compress(turned, store_size=False)
             block = packed if len(packed) < turned.nbytes else turned.tobytes()
-            blocks += [struct.pack("<I", len(block)), block]
-    said = orjson.dumps(head)
-    return [struct.pack("<Q", len(said)), said, *blocks]
+            yield struct.pack("<I", len(block))
+            yield block
 
 
 def read_arrays(stream: HashedStream) -> dict[str, Array]:

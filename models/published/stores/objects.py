@@ -169,7 +169,7 @@ class ObjectStore(ObjectFiles):
             return name
         self._taken = (name, self._taken[1] & there if self._taken[0] == name else set())
         contents = pack_bundle(bundle)
-        pieces = {file: -(-sum(map(len, parts)) // PIECE_BYTES) for file, parts in contents.items()}
+        pieces = {file: -(-packed.size // PIECE_BYTES) for file, packed in contents.items()}
         for file, parts in contents.items():
             for piece, data in zip(piece_names(file, pieces[file]), _cut(parts, pieces[file]), strict=True):
                 self._put(name, piece, data)
