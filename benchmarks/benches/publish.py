@@ -30,7 +30,8 @@ def measured(setup: Setup) -> Iterator[Row]:
     for items in setup.pick((10_000, 100_000), (500,)):
         with world(replace(setup, directory=setup.directory / str(items)), ("streams", "trainer")) as made:
             fill(made, items=items, events=setup.pick(30_000, 500), users=USERS)
-            filled = setup.pick(time.time(), 0.0)  # the first bundle of a world holds nothing
+            version = made.workers["trainer"].metrics().total("headwater_model_version")
+            filled = setup.pick(int(version), 0)  # the first bundle of a world holds nothing
             yield _deltas(setup, made, items)
             newest = newest_bundle(made, filled)
             size = sum(path.stat().st_size for path in newest.rglob("*") if path.is_file())

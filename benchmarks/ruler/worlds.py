@@ -157,15 +157,16 @@ def applied(made: Supervisor) -> float:
     return made.workers["streams"].metrics().total("headwater_events_applied_total")
 
 
-def newest_bundle(made: Supervisor, since: float = 0.0) -> Path:
-    """The folder of the newest full bundle, of one that was written after `since`, epoch seconds."""
+def newest_bundle(made: Supervisor, beyond: int = 0) -> Path:
+    """The folder of the newest full bundle, of one of a later version than `beyond`."""
     folder = Path(made.settings.trainer.bundles)
 
-    def written() -> list[Path]:
-        return [path for path in folder.glob("v*") if path.stat().st_mtime > since]
+    def written() -> list[tuple[int, Path]]:
+        found = [(int(path.name[1:].split("-")[0]), path) for path in folder.glob("v*")]
+        return [one for one in found if one[0] > beyond]
 
     wait(lambda: bool(written()), lambda: None, "a bundle is written")
-    return max(written(), key=lambda path: int(path.name[1:].split("-")[0]))
+    return max(written())[1]
 
 
 def wait(done: Callable[[], bool], progress: Callable[[], object], what: str) -> None:
