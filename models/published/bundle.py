@@ -150,11 +150,16 @@ class Bundle:
         Raises
             BundleError: the delta does not follow this version, or the result is not what the trainer had.
         """
-        if delta.parent_version != self.version or delta.parent != self.digest:
+        if delta.parent_version != self.version:
             raise BundleError(
-                f"delta {delta.version} follows version {delta.parent_version} ({(delta.parent or 'none')[:16]}), this "
-                f"model is version {self.version} ({self.digest[:16]}): apply the deltas between, or read the newest "
-                "bundle"
+                f"delta {delta.version} follows version {delta.parent_version}, this model is version {self.version}: "
+                "apply the deltas between, or read the newest bundle"
+            )
+        if delta.parent != self.digest:
+            raise BundleError(
+                f"delta {delta.version} follows a model with digest {(delta.parent or 'none')[:16]}, this one has the "
+                f"same number, {self.version}, and digest {self.digest[:16]}: another trainer made it, or one that "
+                "began anew. Read the newest bundle"
             )
         back: Callable[[], None] = _nothing
         try:

@@ -108,12 +108,16 @@ def from_deltas(settings: Settings, receipt: Receipt, tried: list[str]) -> tuple
             bundle = _untrained(settings, version) if name is None else store.read(name)
             _apply(settings, bundle, wanted, offsets[follow])
         except (BundleError, Unavailable) as error:
-            tried.append(str(error))
+            if name is not None or isinstance(error, Unavailable):  # of the untrained one the last line tells enough
+                tried.append(str(error))
             continue
         if bundle.digest == receipt.model_digest:
             what = "the untrained model" if name is None else f"bundle {version} on disk"
             return bundle, f"{what} and {links.index(follow) + 1} deltas up to version {wanted}"
-    tried.append(f"the deltas lead back to version {oldest}, and no bundle since then is left on disk")
+    tried.append(
+        f"the deltas lead back to version {oldest}, which is not the untrained model of these settings, and no bundle "
+        "since then is left on disk"
+    )
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -236,8 +237,13 @@ def test_a_delta_for_another_version_is_refused_and_leaves_the_bundle_alone(lear
     delta(learner)
     learner.learn(ring(20, seed=2))
     digest = held.digest
-    with pytest.raises(BundleError, match="follows version 2"):
-        held.apply(delta(learner))
+    newest = delta(learner)
+    with pytest.raises(BundleError, match="follows version 2, this model is version 1"):
+        held.apply(newest)
+    other = replace(newest, parent_version=held.version, parent="f" * 64)
+    with pytest.raises(BundleError, match=r"digest f{16}, this one has the same number, 1, and digest") as told:
+        held.apply(other)
+    assert str(told.value).count("version 1") == 0
     assert held.digest == digest
 
 
