@@ -1,9 +1,9 @@
 """Worker processes that begin with their libraries imported: forked by a process that has imported them and waits.
 
 Importing torch, numba and the clients is most of what a short-lived worker computes, and the suite starts a worker 150
-times. Only libraries are imported ahead: a worker's own modules it imports itself, as `python -m` does. Nothing with
-threads is among them, for threads do not survive a fork: onnxruntime has one. Whole starts, as a user's, are those of
-`headwater up` in tests/system and tests/console.
+times. Libraries are imported ahead, and what of a worker's own modules costs most; its `worker.py` it imports itself,
+as `python -m` does. Nothing with threads is among them, for threads do not survive a fork: onnxruntime has one. Whole
+starts, as a user's, are those of `headwater up` in tests/system and tests/console.
 """
 
 from __future__ import annotations
@@ -25,12 +25,21 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-CLIENTS = ("kafka", "orjson", "prometheus_client", "pydantic_settings", "redis")
-LEARNING = ("torch", "numba", "numpy", *CLIENTS)
+CLIENTS = (
+    *("kafka", "orjson", "prometheus_client", "pydantic_settings", "redis"),
+    *("headwater.client", "headwater.process"),
+)
+LEARNING = ("torch", "numba", "numpy", "onnx", *CLIENTS)
+LOOPS = "models.learner"
+"""Whoever has imported it has every compiled loop ready, too."""
+
 AHEAD = {
-    "streams.worker": ("faust.app", "faust.transport.drivers.aiokafka", "uvloop", *CLIENTS),
-    "serving.worker": ("numba", "numpy", *CLIENTS),
-    "trainer.worker": LEARNING,
+    "streams.worker": ("faust.app", "faust.transport.drivers.aiokafka", "uvloop", *CLIENTS, "streams.agents"),
+    "serving.worker": (
+        *("numba", "numpy", "onnx", "safetensors", *CLIENTS),
+        *("streams.features.store", "models.published.bundle", "serving.filters"),
+    ),
+    "trainer.worker": (*LEARNING, LOOPS),
     "gateway.worker": ("uvicorn", "starlette.applications", "uvloop", *CLIENTS),
     "console": LEARNING,
 }
@@ -165,6 +174,8 @@ def _main(*libraries: str) -> None:
             importlib.import_module(name)
         if "numba" in sys.modules:  # which imports most of itself, and scipy, at its first function
             sys.modules["numba"].njit(lambda number: number)(0)
+        if LOOPS in sys.modules and os.environ.get("OMP_NUM_THREADS") == "1":  # else torch starts threads for them
+            sys.modules[LOOPS].compile_loops()
     threads = len(os.listdir("/proc/self/task"))
     assert threads == 1, f"one of {', '.join(libraries)} has started a thread: do not import it here"
     gc.collect()
