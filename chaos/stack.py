@@ -198,7 +198,7 @@ class Stack:
 
     def living(self, role: str) -> list[CampaignWorker]:
         """The workers of a role that run and are not held, by name."""
-        found = [one for one in self.parts.values() if one.role == role and one.process.running]
+        found = [one for one in list(self.parts.values()) if one.role == role and one.process.running]
         return sorted((one for one in found if one.wanted and not one.paused), key=lambda one: one.name)
 
     def pick(self, role: str, chance: random.Random) -> CampaignWorker | None:

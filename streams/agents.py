@@ -252,6 +252,7 @@ class Agents:
                 told[message.partition][user_id] = attributes_of(user, message.timestamp)
                 self._metrics.users.inc()
         await self._refuse(refused)
+        await self._erasing.take_back([user for entries in told.values() for user in entries])
         newest = {message.partition: message.offset for message in messages}
         for partition, entries in told.items():
             written = await self._retry.call_blocking(

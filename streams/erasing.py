@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from headwater.errors import InvalidMessage
 from headwater.events import Event, now_ms
@@ -31,6 +31,22 @@ Message = Any
 
 NOTHING = "-"
 """The item of an event that is about none."""
+
+
+class _Forgotten(NamedTuple):
+    """Who was forgotten in one batch of `erasures`.
+
+    Fields
+        facts: by user id.
+        since: partition of `users` -> offset of the first tombstone that was sent.
+    """
+
+    facts: dict[str, ErasureFact]
+    since: dict[int, int]
+
+    def tombstone(self, place: Any) -> None:
+        """One was sent."""
+        self.since[place.partition] = min(place.offset, self.since.get(place.partition, place.offset))
 
 
 class ErasureRounds:
@@ -62,6 +78,7 @@ class ErasureRounds:
         refused: list[RefusedMessage] = []
         ends: Mapping[int, int] | None = None  # read after the batch was: the place of each fact is in the log by now
         told: Mapping[bytes, int] | None = None
+        gone = _Forgotten({}, {})
         for message in messages:
             at = record_place(message)
             try:
@@ -71,7 +88,7 @@ class ErasureRounds:
                     if told is None:
                         keys = {one.key for one in messages}
                         told = await self._retry.call_async("kafka", partial(asyncio.to_thread, self._told, keys))
-                    forget = partial(self._forget, found.user_id, *times, at, told, [])
+                    forget = partial(self._forget, found.user_id, *times, at, told, [], gone)
                     await self._retry.call_async("kafka", forget)
                 elif found is not None:
                     if ends is None:
@@ -79,7 +96,25 @@ class ErasureRounds:
                     facts[message.partition].append(checked_fact(found, self._times, ends, at))
             except InvalidMessage as error:
                 refused.append(RefusedMessage(message, 0, error))
+        if gone.since:
+            await self._retry.call_blocking("redis", lambda: self._store.keep_erased(gone.facts.values()))
+            await self.take_back(gone.facts, gone.since)
         return facts, refused
+
+    async def take_back(self, users: Collection[str], since: Mapping[int, int] | None = None) -> None:
+        """Tombstones of what `users` keeps of these that was told before they were forgotten and came later: the
+        producer had no connection, say. Of whom it has something newer, that is in its place.
+
+        Parameters
+            users: who may have been told of. What is told of them before this reads who was forgotten is found here.
+            since: partition of `users` -> offset, from where it is looked for where the store is further.
+        """
+        erased = await self._retry.call_blocking("redis", lambda: self._store.erased([*users]))
+        if erased:
+            until = {one.encode(): of.time_ms for one, of in erased.items()}
+            told = await self._retry.call_async("kafka", partial(asyncio.to_thread, self._told, until, since))
+            for key in [key for key, time_ms in told.items() if 0 <= time_ms <= until[key]]:
+                await self._retry.call_async("kafka", partial(self._outbox.send, USERS, key, None))
 
     def _time(self, erasure: Erasure, message: Message, at: str) -> int:
         time_ms: int = message.timestamp if erasure.erased_time is None else erasure.erased_time
@@ -88,12 +123,13 @@ class ErasureRounds:
             raise times.refusal(time_ms, at)
         return time_ms
 
-    def _told(self, keys: Collection[bytes]) -> dict[bytes, int]:
+    def _told(self, keys: Collection[bytes], since: Mapping[int, int] | None = None) -> dict[bytes, int]:
         """When the attributes of some users were told that are newest on their topic, and that the store may not have
-        yet; -1 where they were taken away.
+        yet; -1 where they were taken away. `since`: read from there on where the store is further.
         """
         told: dict[bytes, int] = {}
         marks = self._store.standing(USERS).marks()
+        marks |= {number: min(at - 1, marks.get(number, -1)) for number, at in (since or {}).items()}
         with BoundedReader(self._settings.kafka, USERS) as reader:
             for span in reader.spans():
                 first = min(max(span.first, marks.get(span.partition, -1) + 1), span.end)
@@ -103,8 +139,9 @@ class ErasureRounds:
         return told
 
     async def _forget(
-        self, user_id: str, time_ms: int, asked_ms: int, at: str, told: Mapping[bytes, int], stands: list[Any]
-    ) -> None:
+        self, user_id: str, time_ms: int, asked_ms: int, at: str, told: Mapping[bytes, int], stands: list[Any],
+        gone: _Forgotten,
+    ) -> None:  # fmt: skip
         """Tombstones of the user's attributes, which may be in their topic and not yet in the store, and of the word of
         consent; the place in the log, which what is tried again has in `stands`; the fact; and the id goes.
         """
@@ -114,14 +151,14 @@ class ErasureRounds:
             held_ms = await self._retry.call_blocking("redis", lambda: self._store.attributes_told_ms(user_id))
             newest_ms = max(told.get(key, -1), held_ms)
             if newest_ms <= max(time_ms, asked_ms):  # else what is newer is in their place, and a tombstone takes that
-                await send(USERS, key, None)
+                gone.tombstone(await send(USERS, key, None))
             if self._has_words:
                 await send(CONSENTS, key, None)
             event = Event(event_id=f"forget-{at}", user_id=user_id, item_id=NOTHING, type=FORGET, event_time=time_ms)
             if not stands:
                 stands.append(await send(EVENTS, key, encode(event)))
             erased = Erased(time_ms, stands[0].partition, stands[0].offset)
-        fact = fact_of(user_id, erased)
+        fact = gone.facts[user_id] = fact_of(user_id, erased)
         await send(ERASURES, fact.digest.encode(), encode(fact))
         await send(ERASURES, key, None)
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from headwater.errors import InvalidMessage, SettingsError, SourceError
 from headwater.kafka import existing_topic, read_partitions, read_topic
+from headwater.privacy import Erased
 from headwater.recommendations import Receipt, Recommendation, Request
 from headwater.settings import Settings
 from headwater.topics import EVENTS, ITEMS, RECOMMENDATIONS, REQUESTS, USERS
@@ -28,8 +29,9 @@ from serving.popular import POPULAR_ITEMS, Popular
 from serving.surfaces import Surfaces
 from serving.surfaces.records import surface_records
 from streams.audit import read_as_folded, refused_places
+from streams.erasing import erased_users
 from streams.features.decay import Decay, ItemStatistics
-from streams.features.fold import Limits, fold, fold_batch
+from streams.features.fold import Ghost, KnownBeside, Limits, fold_batch
 from streams.features.identity import as_one, attributes_as_one
 from streams.features.state import EMPTY, UserState
 
@@ -162,20 +164,17 @@ def fold_user(settings: Settings, user_id: str, receipt: Receipt, most: int | No
         receipt: says how far the log was folded, and how many events that gave.
         most: how many events, where the offsets are those of another slot of the store, too, which may be further.
     """
+    state, begin, since = _as_read(settings, user_id, receipt, most, {})
+    if state.events != receipt.history_events and (known := erased_users(settings).get(user_id)) is not None:
+        # a store that was filled again knew of an erasure before it came to its place in the log
+        of_erased = _as_read(settings, user_id, receipt, most, {user_id: known})
+        if of_erased[0].events == receipt.history_events:
+            state, begin, since = of_erased
     limits = Limits.of(settings)
-    ends = _ends(receipt.feature_offsets)
-    if receipt.history_at is not None:
-        partition, offset = place_of(receipt.history_at)
-        state, begin, since = _folded(settings, user_id, {partition: offset + 1}, limits)
-        if state.events == receipt.history_events:
-            return state, f"{state.events:,} events up to {receipt.history_at}"
-        if begin == 0:  # the user has events in more than one partition
-            state, begin, since = _folded(settings, user_id, ends, limits)
-    else:
-        state, begin, since = _folded(settings, user_id, ends, limits, most)
     found, wanted = state.events, receipt.history_events
     if found == wanted or (begin and limits.history <= found < wanted):
-        return state, f"{found:,} events" if found else "no events"
+        up_to = f" up to {receipt.history_at}" if receipt.history_at is not None else ""
+        return state, f"{found:,} events{up_to}" if found else "no events"
     if begin:
         raise SourceError(
             f"events: of the {wanted:,} events of {user_id!r} that were folded, {found:,} are left. The log begins at "
@@ -187,27 +186,44 @@ def fold_user(settings: Settings, user_id: str, receipt: Receipt, most: int | No
     )
 
 
-def _folded(
-    settings: Settings, user_id: str, ends: Mapping[int, int], limits: Limits, most: int | None = None
+def _as_read(
+    settings: Settings, user_id: str, receipt: Receipt, most: int | None, erased: Mapping[str, Erased]
 ) -> tuple[UserState, int, int | None]:
-    """The user's state from the partitions named, of at most so many events; the highest offset that one of them begins
-    at, and its time.
+    """As `_folded`, up to where a receipt says. `erased`: what was known of users whom the log forgets further on."""
+    ends = _ends(receipt.feature_offsets)
+    if receipt.history_at is not None:
+        partition, offset = place_of(receipt.history_at)
+        found = _folded(settings, user_id, {partition: offset + 1}, erased)
+        if found[0].events == receipt.history_events or found[1]:
+            return found  # else the user has events in more than one partition
+        most = None
+    return _folded(settings, user_id, ends, erased, most)
+
+
+def _folded(
+    settings: Settings, user_id: str, ends: Mapping[int, int], erased: Mapping[str, Erased], most: int | None = None
+) -> tuple[UserState, int, int | None]:
+    """The user's state from the partitions named, as it last was with so many events; the highest offset that one of
+    them begins at, and its time.
     """
+    limits = Limits.of(settings)
     states: dict[str, UserState] = {}
-    begin, since = 0, None
+    known, ghosts = dict(erased), dict[str, Ghost]()
+    wanted, begin, since = EMPTY, 0, None
     for partition, first, rows, time_ms in _rows(settings, ends, limits):
         ours = [row for row in rows if row.user_id == user_id]
-        if most is None:
-            states |= fold_batch(states, ours, limits, Decay(0, 1.0), partition).states
-        else:
-            for row in ours:
-                after = fold(states.get(user_id, EMPTY), row, limits, partition)
-                if after.events > most:
-                    break
-                states[user_id] = after
+        for part in [ours] if most is None else [[row] for row in ours]:
+            beside = KnownBeside(erased=known, ghosts=ghosts)
+            one = fold_batch(states, part, limits, Decay(0, 1.0), partition, beside=beside, teaches=False)
+            states |= one.states
+            one.carry(ghosts)
+            known |= {user: at for user, at in one.forgotten.items() if at.outlasts(known.get(user))}
+            after = states.get(user_id, EMPTY)
+            if most is None or after.events == most or wanted.events != most >= after.events:
+                wanted = after
         if first > begin:
             begin, since = first, time_ms
-    return states.get(user_id, EMPTY), begin, since
+    return wanted, begin, since
 
 
 def _rows(
