@@ -58,12 +58,14 @@ class Caller:
         scopes: what it may do.
         user_id: the only one that it may speak for; None: any.
         was: ids that this one may be linked with.
+        key_id: of the API key; None: a token, or nobody was asked for one.
     """
 
     name: str
     scopes: frozenset[str]
     user_id: str | None = None
     was: tuple[str, ...] = ()
+    key_id: str | None = None
 
     def may(self, scope: str) -> None:
         """Raises Denied."""
@@ -186,7 +188,7 @@ class Keys:
     def _as_caller(self, kept: ApiKey) -> Caller:
         if kept.expires_time is not None and kept.expires_time <= now_ms():
             raise Denied(401, "expired", "this key has expired: `headwater keys create` makes another")
-        return Caller(kept.key_id, frozenset(kept.scopes))
+        return Caller(kept.key_id, frozenset(kept.scopes), key_id=kept.key_id)
 
     def _browser(self, token: str) -> Caller:
         speaker: Speaker | None = None if self._secret is None else read_speaker(self._secret, token, now_ms())

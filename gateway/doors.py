@@ -18,6 +18,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from gateway.access import Caller, Denied, Keys, RateLimits, credentials_of
+from gateway.admin_log import AdminLog
 from gateway.backend import Backend
 from gateway.bodies import Bodies, decoded, is_stream, line_pieces
 from gateway.open_streams import OpenStreams
@@ -29,6 +30,7 @@ from headwater.consent import Consent
 from headwater.errors import HeadwaterError, InvalidMessage
 from headwater.events import Event, Item, now_ms
 from headwater.identities import Identity
+from headwater.privacy import Erasure
 from headwater.process import Operations
 from headwater.recommendations import Recommendation
 from headwater.settings import GatewaySettings
@@ -77,6 +79,7 @@ class Doors:
         operations: Operations,
         settings: GatewaySettings,
         takes_consent: bool,
+        admin_log: AdminLog,
     ) -> None:
         self._backend = backend
         self._keys = keys
@@ -84,6 +87,7 @@ class Doors:
         self._operations = operations
         self._bodies = Bodies(settings.max_body_bytes)
         self._takes_consent = takes_consent
+        self._admin_log = admin_log
         self._streams = OpenStreams(settings.max_waiting)
 
     async def events(self, request: HttpRequest, caller: Caller) -> Response:
@@ -332,7 +336,9 @@ class Doors:
     async def forget_user(self, request: HttpRequest, caller: Caller) -> Response:
         """DELETE /v1/users/{user_id}"""
         self._rates.take(caller)
-        await self._backend.send("forget_user", request.path_params["user_id"])
+        user_id = validated(Erasure, {"user_id": request.path_params["user_id"]}, "the path").user_id
+        await self._admin_log.write("forget", user_id, caller)
+        await self._backend.send("forget_user", user_id)
         return answer({"accepted": 1}, 202)
 
     async def token(self, request: HttpRequest, caller: Caller) -> Response:

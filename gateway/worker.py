@@ -18,6 +18,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.access import Keys, RateLimits
+from gateway.admin_log import AdminLog
 from gateway.app import GatewayMetrics, make_app
 from gateway.backend import Backend
 from gateway.doors import Doors
@@ -161,7 +162,8 @@ class GatewayWorker:
         own, operations = self.settings.gateway, self.operations
         rates = RateLimits(own.rate_per_s, own.burst)
         metrics = GatewayMetrics(operations.registry, lambda: self.backend.waiting, lambda: self.backend.lost)
-        doors = Doors(self.backend, self.keys, rates, operations, own, self.settings.privacy.consent != "off")
+        consents, admin_log = self.settings.privacy.consent != "off", AdminLog(self.settings)
+        doors = Doors(self.backend, self.keys, rates, operations, own, consents, admin_log)
         config = uvicorn.Config(
             make_app(doors, self.keys, metrics, own),
             loop="uvloop",

@@ -6,7 +6,8 @@ Nothing else in the project writes a topic name as a literal. A prefix makes a s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 __all__ = [
     "API_KEYS",
@@ -28,6 +29,8 @@ __all__ = [
     "TOPICS",
     "USERS",
     "Topic",
+    "as_kept",
+    "refuse_retention",
     "topic_name",
 ]
 
@@ -53,7 +56,7 @@ class Topic:
     read_by: str
     extra: dict[str, str] = field(default_factory=dict)
     made_when_used: bool = False
-    """By whoever first writes to it, and by no worker that starts."""
+    """By whoever first uses it, and not by each worker that starts."""
 
     @property
     def configs(self) -> dict[str, str]:
@@ -65,7 +68,7 @@ class Topic:
         """How long a record is, in words."""
         if self.cleanup == "compact":
             return "newest by key"
-        return f"{self.retention_ms // DAY_MS} d" if self.retention_ms >= 0 else "for ever"
+        return f"{self.retention_ms / DAY_MS:g} d" if self.retention_ms >= 0 else "for ever"
 
 
 TOMBSTONES_KEPT = {"delete.retention.ms": str(3650 * DAY_MS)}
@@ -172,8 +175,8 @@ AUDIT = Topic(
     -1,
     "delete",
     "AuditRecord: who did what to this world, each naming the digests of those before",
-    "operators",
-    "people",
+    "operators, gateway",
+    "people, gateway",
     made_when_used=True,
 )
 
@@ -207,3 +210,39 @@ def topic_name(topic: Topic | str, prefix: str = "") -> str:
     if name not in {known.name for known in TOPICS}:
         raise KeyError(f"no topic {name!r} in the table; it has {', '.join(known.name for known in TOPICS)}")
     return prefix + name
+
+
+LEAST_KEPT_DAYS = 1 / 24
+
+
+def as_kept(topic: Topic, days: Mapping[str, float]) -> Topic:
+    """The topic with the retention that `kafka.retention_days` gives it; as the table has it where that is silent.
+
+    `learning` tells how `examples` are learned, and is kept as long as these.
+    """
+    given = days.get(EXAMPLES.name if topic.name == LEARNING.name else topic.name)
+    return topic if given is None else replace(topic, retention_ms=round(given * DAY_MS))
+
+
+def refuse_retention(days: Mapping[str, float]) -> None:
+    """Refuse what `kafka.retention_days` cannot set.
+
+    Raises
+        ValueError: a topic is not in the table, follows another, or is kept whole; or a number of days is none.
+    """
+    settable = [topic.name for topic in TOPICS if topic.retention_ms >= 0 and topic.name != LEARNING.name]
+    for name, given in days.items():
+        topic = next((one for one in TOPICS if one.name == name), None)
+        if topic is None:
+            why = "no such topic is in the table"
+        elif topic.cleanup == "compact":
+            why = "it is compacted, and keeps the newest record of each key: what is old there is still true"
+        elif topic.name == LEARNING.name:
+            why = f"it is kept as long as {EXAMPLES.name}"
+        elif topic.retention_ms < 0:
+            why = "it is kept whole: its oldest records are still true"
+        elif not LEAST_KEPT_DAYS <= given <= 36_500:
+            why = f"{given:g} days are not 1/24 (an hour) to 36,500"
+        else:
+            continue
+        raise ValueError(f"{name!r:.60}: {why}. Days can be given for {', '.join(settable)}")

@@ -26,7 +26,7 @@ from kafka.errors import KafkaError
 from headwater.errors import AccessDenied, BundleError, Unavailable
 from headwater.process import refusal as denied
 from headwater.settings import Settings
-from headwater.topics import MODEL_DELTAS, topic_name
+from headwater.topics import MODEL_DELTAS, as_kept, topic_name
 from models.learner import Learner
 from models.published.announcement import Announcement, DeltaHeaders
 from models.published.bounds import COUNTED_TIME, LEARNED_TIME
@@ -64,6 +64,7 @@ class Publisher:
     ) -> None:  # fmt: skip
         self._keep = settings.trainer.keep_bundles
         self._anchor_ms = int(settings.trainer.anchor_every_s * 1000)
+        self._deltas_kept_ms = as_kept(MODEL_DELTAS, settings.kafka.retention_days).retention_ms
         self._deltas = topic_name(MODEL_DELTAS, settings.kafka.prefix)
         self._learner = learner
         self._registry = registry
@@ -348,7 +349,7 @@ class Publisher:
         """The first version of each span of time: with the deltas since, any version of the last day is there again."""
         first: dict[int, int] = {}
         for version, said in sorted(self._registry.snapshots.items()) if self._anchor_ms else ():
-            if now_ms - said.published_time <= MODEL_DELTAS.retention_ms + self._anchor_ms:
+            if now_ms - said.published_time <= self._deltas_kept_ms + self._anchor_ms:
                 first.setdefault(said.published_time // self._anchor_ms, version)
         return set(first.values())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,7 +21,12 @@ def command(
     *,
     servers: KafkaOptions,
     make: Annotated[
-        bool, typer.Option("--make", help="First make those that are missing: where workers may not (docs/acls.md).")
+        bool,
+        typer.Option(
+            "--make",
+            help="First make those that are missing, where workers may not (docs/acls.md), and set the "
+            "retention of those that kafka.retention_days names.",
+        ),
     ] = False,
     mend: Annotated[
         bool,
@@ -32,15 +38,18 @@ def command(
     import orjson
 
     from console.look.cluster import topic_states
-    from console.look.removals import mend_removals
+    from console.look.keeping import mend_removals, mend_retention
     from headwater.kafka import ensure_topics
-    from headwater.topics import TOPICS
+    from headwater.topics import TOPICS, as_kept
 
     kafka = servers.settings().kafka
     if make:
         for name in ensure_topics(kafka, topics=TOPICS):  # whoever uses one later may not be allowed to make it
             print(f"{name} is made", file=sys.stderr)
     states = topic_states(kafka)
+    if make:
+        for name in mend_retention(kafka, [state.name for state in states if state.partitions]):
+            print(f"{name} is kept as kafka.retention_days says from now on", file=sys.stderr)
     if mend:
         for name in mend_removals(kafka, [state.name for state in states if state.partitions]):
             print(f"{name} keeps removals from now on", file=sys.stderr)
@@ -53,7 +62,7 @@ def command(
                 "written_by": state.topic.written_by,
                 "read_by": state.topic.read_by,
                 "cleanup": state.topic.cleanup,
-                "retention_ms": state.topic.retention_ms,
+                "retention_ms": as_kept(state.topic, kafka.retention_days).retention_ms,
                 "present": None if state.denied else bool(state.partitions),
                 "partitions": {str(number): list(span) for number, span in state.partitions.items()},
                 "records": state.records,
@@ -63,11 +72,13 @@ def command(
         ]
         print(orjson.dumps(rows).decode())
         return
-    _print(states)
+    _print(states, kafka.retention_days)
 
 
-def _print(states: list[TopicState]) -> None:
+def _print(states: list[TopicState], days: Mapping[str, float]) -> None:
     from rich.table import Table
+
+    from headwater.topics import as_kept
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("topic", "key", "carries", "written by", "read by", "kept"):
@@ -83,7 +94,7 @@ def _print(states: list[TopicState]) -> None:
             topic.carries,
             topic.written_by,
             topic.read_by,
-            topic.kept,
+            as_kept(topic, days).kept,
             *(here if state.partitions else ["[red]not shown" if state.denied else "[red]missing", "", ""]),
         )
     out = printer()

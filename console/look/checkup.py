@@ -17,7 +17,7 @@ from console.local.processes import http_get
 from console.look import counters, flow, machine, newest, processors, weights
 from console.look.cluster import TopicState, group_lags, misspelt_topics, open_admin, topic_states
 from console.look.finding import Finding, spelled, unseen
-from console.look.removals import removals
+from console.look.keeping import removals, retention
 from console.look.worker_metrics import Scrape
 from headwater.errors import HeadwaterError, SettingsError, StoreDamaged, Unavailable
 from headwater.kafka import end_offsets
@@ -140,6 +140,7 @@ def _topics(settings: Settings, states: list[TopicState]) -> Iterator[Finding]:
     yield from _seen("lag", lambda: _lags(settings, states))
     yield from _seen("misspelt topics", lambda: _misspelt(settings.kafka))
     yield from _seen("removals", lambda: removals(settings.kafka, [state.name for state in there.values()]))
+    yield from _seen("retention", lambda: retention(settings.kafka, [state.name for state in there.values()]))
     if EVENTS.name in there:
         yield from _seen(EVENTS.name, lambda: newest.newest_events(settings, there[EVENTS.name]))
     if DEAD_LETTERS.name in there:

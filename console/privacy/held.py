@@ -27,6 +27,7 @@ from headwater.topics import (
     REQUESTS,
     USERS,
     Topic,
+    as_kept,
 )
 from streams.features.state import UserState
 from streams.features.store import FeatureStore, Reading
@@ -63,7 +64,7 @@ def held_about(settings: Settings, user: str, progress: Callable[[str], None] = 
         except Unavailable as error:
             topics[topic.name] = {"missing": str(error)}
             continue
-        topics[topic.name] = {"kept": topic.kept, "records": found}
+        topics[topic.name] = {"kept": as_kept(topic, settings.kafka.retention_days).kept, "records": found}
     return {
         "user_id": user,
         "ids": list(ids),
@@ -145,6 +146,7 @@ def records_about(settings: Settings, topic: Topic, ids: Sequence[str]) -> Itera
     """
     needles = [needle for one in ids for needle in _spellings(one)]
     wanted = set(ids)
+    kept_ms = as_kept(topic, settings.kafka.retention_days).retention_ms
     for span, records in read_partitions(settings.kafka, topic):
         for record in records:
             value, key = record.value or b"", record.key or b""
@@ -153,7 +155,7 @@ def records_about(settings: Settings, topic: Topic, ids: Sequence[str]) -> Itera
             said = _said(topic, record, wanted)
             if said is None:
                 continue
-            until = record.timestamp + topic.retention_ms if topic.retention_ms >= 0 else None
+            until = record.timestamp + kept_ms if kept_ms >= 0 else None
             yield {
                 "at": f"{topic.name}[{span.partition}]@{record.offset}",
                 "time": _text(record.timestamp),

@@ -15,7 +15,7 @@ from headwater.kafka.login import sasl_arguments
 from headwater.kafka.producer import asking_at_once, recovering, telling_all
 from headwater.security import kafka_login
 from headwater.settings import KafkaSettings
-from headwater.topics import TOPICS, Topic, topic_name
+from headwater.topics import TOPICS, Topic, as_kept, topic_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -279,7 +279,7 @@ def _create(admin: Any, topic: Topic, kafka: KafkaSettings, partitions: dict[str
         name,
         num_partitions=partitions.get(topic.name, topic.partitions),
         replication_factor=kafka.replication,
-        topic_configs=topic.configs,
+        topic_configs=as_kept(topic, kafka.retention_days).configs,
     )
     with contextlib.suppress(TopicAlreadyExistsError):  # another worker that started at the same moment made it
         admin.create_topics([new])

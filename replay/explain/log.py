@@ -16,7 +16,7 @@ from headwater.kafka import existing_topic, read_partitions, read_topic
 from headwater.privacy import Erased
 from headwater.recommendations import Receipt, Recommendation, Request
 from headwater.settings import Settings
-from headwater.topics import EVENTS, ITEMS, RECOMMENDATIONS, REQUESTS, USERS
+from headwater.topics import EVENTS, ITEMS, RECOMMENDATIONS, REQUESTS, USERS, as_kept
 from headwater.wire import (
     EventRow,
     decode_catalogue_record,
@@ -97,8 +97,8 @@ def find_request(settings: Settings, answer: Recommendation) -> Request:
         if span.oldest > place.offset:
             raise SourceError(
                 f"{at} is gone: that partition now begins at offset {span.oldest}, {_since(settings, span.partition)} "
-                f"(requests are kept for {REQUESTS.retention_ms // 3_600_000} h). Without it nothing can be asked "
-                "again."
+                f"(requests are kept for {as_kept(REQUESTS, settings.kafka.retention_days).kept}). Without it nothing "
+                "can be asked again."
             )
         for record in records:
             request = decode_request(record.value, record.timestamp)

@@ -20,7 +20,7 @@ from headwater.examples import CatalogueEntry, Example, unpack
 from headwater.kafka import end_offsets, read_partitions, read_topic
 from headwater.recommendations import Receipt
 from headwater.settings import Settings
-from headwater.topics import EVENTS, EXAMPLES, MODEL_DELTAS
+from headwater.topics import EVENTS, EXAMPLES, MODEL_DELTAS, as_kept
 from models.config import model_config
 from models.learner import Learner
 from models.published.bundle import Bundle
@@ -34,7 +34,6 @@ from trainer.shares import EntryPlace, Shares, read_shares
 
 __all__ = ["from_deltas", "learn_log", "learned_anew", "rebuild_model"]
 
-HOUR_MS = 3_600_000
 FAR = EntryPlace(sys.maxsize, 0)
 
 
@@ -88,7 +87,8 @@ def from_deltas(settings: Settings, receipt: Receipt, tried: list[str]) -> tuple
     wanted = receipt.model_version or 0
     before, offsets = _chain(settings, wanted)
     if wanted not in before:
-        tried.append(f"delta {wanted} is not in the log of deltas (kept for {MODEL_DELTAS.retention_ms // HOUR_MS} h)")
+        kept = as_kept(MODEL_DELTAS, settings.kafka.retention_days).kept
+        tried.append(f"delta {wanted} is not in the log of deltas (kept for {kept})")
         return None
     links = [wanted]  # versions that a delta leads to, newest first; each follows on the next
     while before[links[-1]] in before:
@@ -96,11 +96,11 @@ def from_deltas(settings: Settings, receipt: Receipt, tried: list[str]) -> tuple
     oldest = before[links[-1]]
     store = open_store(settings.trainer.bundles, trust_of(settings))
     try:
-        kept = _bundles(store)
+        bundles = _bundles(store)
     except Unavailable as error:
-        kept = []
+        bundles = []
         tried.append(str(error))
-    for version, name in [*((v, name) for v, _, name in kept), (oldest, None)]:
+    for version, name in [*((v, name) for v, _, name in bundles), (oldest, None)]:
         follow = next((link for link in links if before[link] == version), None)
         if follow is None:
             continue

@@ -22,8 +22,8 @@ from console.local.addresses import Addresses
 from console.look import checkup, counters, finding, flow, machine, newest, processors, weights
 from console.look.cluster import TopicState, misspelt_topics, topic_states
 from console.look.finding import Finding, unseen
+from console.look.keeping import TO_BE, mend_removals, mend_retention, removals, retention
 from console.look.redriven import mark_redriven
-from console.look.removals import TO_BE, mend_removals, removals
 from console.look.worker_metrics import Scrape, read_metrics
 from embedded import free_port
 from headwater.errors import AccessDenied
@@ -137,6 +137,27 @@ def test_topics_of_an_earlier_release_that_lose_removals_are_told_and_mended(
     assert len(list(removals(settings.kafka, names))) == 2
     assert mend_removals(settings.kafka, names) == names[:2]
     assert list(removals(settings.kafka, names)) == []
+
+
+@pytest.mark.any_broker
+def test_a_topic_that_is_kept_for_another_time_than_is_said_is_told_and_mended(settings: Settings) -> None:
+    kafka = settings.kafka.model_copy(update={"retention_days": {"events": 0.5, "examples": 90}})
+    names = [topic_name(name, kafka.prefix) for name in ("events", "requests", "examples", "learning", "items")]
+    new = kafka.model_copy(update={"prefix": f"{kafka.prefix}new."})
+    ensure_topics(new)
+    assert list(retention(new, [topic_name(one, new.prefix) for one in ("events", "examples", "learning")])) == []
+    assert list(retention(settings.kafka, names)) == []
+    admin = admin_client(kafka)
+    try:
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, names[1], configs={"retention.ms": "86400000"})])
+    finally:
+        admin.close()
+    found = {one.name: one.text for one in retention(kafka, names)}
+    assert "for 30 d, and kafka.retention_days says 0.5 d" in found[f"retention of {names[0]}"]
+    assert "for 1 d, and the table says 7 d" in found.pop(f"retention of {names[1]}")
+    assert found.keys() == {f"retention of {name}" for name in (names[0], names[2], names[3])}
+    assert mend_retention(kafka, names) == [names[0], names[2], names[3]]
+    assert [one.name for one in retention(kafka, names)] == [f"retention of {names[1]}"]  # of which nothing is said
 
 
 # what the newest records say

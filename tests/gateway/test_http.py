@@ -24,9 +24,10 @@ from headwater.errors import SettingsError
 from headwater.kafka import read_topic
 from headwater.kafka.sending import send_records
 from headwater.privacy import digest_of
+from headwater.privacy.audit_log import check_audit, read_audit
 from headwater.process import Operations
 from headwater.settings import GatewaySettings, PrivacySettings, Settings
-from headwater.topics import API_KEYS, CONSENTS, ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic
+from headwater.topics import API_KEYS, AUDIT, CONSENTS, ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic
 from tests.worlds.processes import LiveWorker, environment, eventually, world_settings
 
 SECRET = "a secret of thirty-two bytes, or more"
@@ -152,6 +153,14 @@ def test_what_the_catalogue_and_the_law_want_has_a_path(door: Front) -> None:
     assert door.call("PUT", "/v1/users", [{"user_id": "x", "attributes": {"born": 1990}}])[1] == {"accepted": 1}
     assert door.call("POST", "/v1/identify", {"user_id": "x", "was": "y"})[1]["accepted"] == 1
     assert door.call("DELETE", "/v1/users/leaver")[0] == 202
+    deed = door.values(AUDIT)[-1]
+    assert (deed["action"], deed["by"], deed["target"]) == (
+        "forget",
+        "gateway, no key",
+        {"users": [digest_of("leaver")]},
+    )
+    assert door.call("DELETE", "/v1/users/" + "x" * 5_000)[0] == 400
+    assert check_audit(read_audit(door.settings.kafka)).problems == ()
     erased = digest_of("leaver")  # the streams worker puts the fact in the place of the id, maybe by now
     assert any(one.get("user_id") == "leaver" or one.get("digest") == erased for one in door.values(ERASURES))
     status, told, _ = door.call("PUT", "/v1/users/x/consent", {"train": False})
@@ -300,6 +309,12 @@ def test_keys_open_what_they_may_and_are_revoked_at_once(kafka_address: str, red
         old, new = map(json.loads, run("list", "--json").splitlines())
         assert new["expires_time"] - new["created_time"] == pytest.approx(86_400_000, abs=2_000)
         assert new["expires_time"] > old["expires_time"]
+        admin = run("create", "office", "--scope", "admin")
+        eventually(lambda: made.call("DELETE", "/v1/users/leaver", x_api_key=admin)[0] == 202, 10, "a key that may")
+        deed = made.values(AUDIT)[-1]
+        assert (deed["action"], deed["by"]) == ("forget", f"key {admin.split('_')[1]}")
+        assert not any(one in json.dumps(deed) for one in ("leaver", admin.rpartition("_")[2]))
+        run("revoke", admin.split("_")[1])
         run("revoke", kept.split()[0])
         eventually(lambda: made.call("POST", "/v1/events", event, **own)[0] == 401, 10, "it is revoked")
         eventually(lambda: made.call("POST", "/v1/events", event, x_api_key=other)[0] == 202, 10, "the new one opens")

@@ -46,6 +46,23 @@ def test_a_file_can_be_named_and_must_then_be_there(bare: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
+    ("name", "days", "why"),
+    [
+        ("items", 30, "it is compacted"),
+        ("identities", 30, "it is kept whole"),
+        ("learning", 3, "it is kept as long as examples"),
+        ("evnts", 30, "no such topic"),
+        ("events", 0, "0 days are not"),
+        ("events", float("nan"), "nan days are not"),
+    ],
+)
+def test_a_topic_whose_old_records_are_still_true_gets_no_retention(name: str, days: float, why: str) -> None:
+    with pytest.raises(SettingsError, match=f"{why}.*Days can be given for events, requests"):
+        load_settings(kafka={"retention_days": {name: days}})
+    assert load_settings(kafka={"retention_days": {"events": 90}}).kafka.retention_days == {"events": 90}
+
+
+@pytest.mark.parametrize(
     "text",
     [
         '[kafka]\nbotstrap = "x:1"\n',

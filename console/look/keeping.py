@@ -1,7 +1,9 @@
-"""Whether the compacted topics keep what takes something away for as long as a worker may be away.
+"""Whether Kafka keeps what it should: the compacted topics removals, for as long as a worker may be away; the others
+their records, for as long as the table or `kafka.retention_days` says.
 
 A tombstone that compaction drops before a worker has read it is a removal that the worker never hears of: an item stays
-listed, a user's attributes stay in the store. Topics that an earlier release made keep theirs for a day.
+listed, a user's attributes stay in the store. Topics that an earlier release made keep theirs for a day. On how long
+records are kept somebody relies: a person who was told when they go, a trainer that is away for a week.
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ from console.look.cluster import open_admin
 from console.look.finding import Finding, ago
 from headwater.errors import AccessDenied
 from headwater.settings import KafkaSettings
-from headwater.topics import TOMBSTONES_KEPT, TOPICS, topic_name
+from headwater.topics import TOMBSTONES_KEPT, TOPICS, Topic, as_kept, topic_name
 
-__all__ = ["TO_BE", "mend_removals", "removals"]
+__all__ = ["TO_BE", "mend_removals", "mend_retention", "removals", "retention"]
 
 CLEANUP, KEPT, TOMBSTONES = "cleanup.policy", "retention.ms", "delete.retention.ms"
 KEEPING = [topic for topic in TOPICS if TOMBSTONES in topic.extra]
@@ -91,3 +93,76 @@ def mend_removals(kafka: KafkaSettings, names: Sequence[str]) -> list[str]:
                 "topics, or have somebody set it who may: `headwater doctor` says what"
             )
     return short
+
+
+def otherwise_kept(kafka: KafkaSettings, names: Sequence[str]) -> dict[str, tuple[Topic, str]]:
+    """Of these topics, those that the broker keeps for another time: name -> the topic as it should be, what it says.
+
+    Raises
+        Unavailable: no Kafka answers.
+        KafkaError: it does not show the configuration.
+    """
+    from kafka.admin import ConfigResource, ConfigResourceType
+
+    timed = [as_kept(topic, kafka.retention_days) for topic in TOPICS if topic.retention_ms >= 0]
+    wanted = {name: one for one in timed if (name := topic_name(one, kafka.prefix)) in names}
+    if not wanted:
+        return {}
+    asked = [ConfigResource(ConfigResourceType.TOPIC, name, configs=[KEPT]) for name in wanted]
+    with open_admin(kafka) as admin:
+        (told,) = admin.describe_configs(asked, config_filter="all").values()
+    found = {name: told[name][KEPT]["value"] for name in wanted}
+    return {name: (one, found[name]) for name, one in wanted.items() if found[name] != str(one.retention_ms)}
+
+
+def retention(kafka: KafkaSettings, names: Sequence[str]) -> Iterator[Finding]:
+    """One finding for each topic that is kept for another time than is said. Raises as `otherwise_kept`."""
+    for name, (topic, found) in otherwise_kept(kafka, names).items():
+        told = "kafka.retention_days" if _is_said(kafka, topic) else "the table"
+        yield Finding(
+            f"retention of {name}", "note",
+            f"the broker keeps its records for {_days(found)}, and {told} says {topic.kept}: dates that `headwater "
+            "export` tells are wrong",
+            f"`headwater topics --make` sets what kafka.retention_days says of it; or write there what you want: "
+            f"{{{topic.name!r}: days}}, the same for every worker",
+            {KEPT: found, "to_be": str(topic.retention_ms)},
+        )  # fmt: skip
+
+
+def _days(milliseconds: str) -> str:
+    return f"{int(milliseconds) / 86_400_000:g} d" if milliseconds.isdigit() else "ever"
+
+
+def mend_retention(kafka: KafkaSettings, names: Sequence[str]) -> list[str]:
+    """Set what `kafka.retention_days` says on those of these topics that are kept for another time; their names. Of
+    which it is silent, these stay as they are.
+
+    Raises
+        Unavailable: no Kafka answers.
+        AccessDenied: it refuses some of them; those that it does not name are set.
+        KafkaError: it does not show the configuration.
+    """
+    from kafka.admin import ConfigResource, ConfigResourceType
+
+    others = otherwise_kept(kafka, names)
+    said = {name: one for name, (one, _) in others.items() if _is_said(kafka, one)}
+    if said:
+        wanted = [
+            ConfigResource(ConfigResourceType.TOPIC, name, configs={KEPT: str(one.retention_ms)})
+            for name, one in said.items()
+        ]
+        with open_admin(kafka) as admin:
+            (answers,) = admin.alter_configs(wanted).values()
+        refused = [f"{name} ({answer})" for name, answer in answers.items() if answer != "OK"]
+        if refused:
+            raise AccessDenied(
+                f"{kafka.bootstrap} does not change {KEPT} of {', '.join(refused)}. Allow this Kafka user AlterConfigs "
+                "on topics, or have somebody set it who may"
+            )
+    return list(said)
+
+
+def _is_said(kafka: KafkaSettings, topic: Topic) -> bool:
+    """Whether the settings decide on it, themselves or through a topic that it follows."""
+    table = next(one for one in TOPICS if one.name == topic.name)
+    return as_kept(table, kafka.retention_days) is not table
