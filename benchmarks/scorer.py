@@ -44,12 +44,12 @@ ASSOCIATED = 32
 NOW_MS = 1_800_000_000_000
 
 
-def synthetic_bundle(rows: int, config: ModelConfig, rng: np.random.Generator) -> Bundle:
-    """A bundle of `rows` items with random weights."""
+def synthetic_bundle(rows: int, config: ModelConfig, rng: np.random.Generator, associated: int = ASSOCIATED) -> Bundle:
+    """A bundle of `rows` items with random weights, each with so many associations in each memory."""
     weights = {}
     parts = Parts(config)
     for name, one in parts.inputs().items():
-        size = tuple(_length(part, rows) for part in one.shape)
+        size = tuple(_length(part, rows, associated) for part in one.shape)
         if name == "ranker_share":
             weights[name] = np.ones(size, np.float32)  # one that is listened to
         elif name == "ranker_known":
@@ -57,9 +57,9 @@ def synthetic_bundle(rows: int, config: ModelConfig, rng: np.random.Generator) -
         elif name.endswith(("_ids", "_alike")):
             weights[name] = rng.integers(0, rows, size, dtype=np.int32)
         elif name.startswith("memory") and name.endswith("_start"):
-            weights[name] = np.arange(0, rows * ASSOCIATED, ASSOCIATED)
+            weights[name] = np.arange(0, rows * associated, associated)
         elif name.startswith("memory") and name.endswith("_size"):
-            weights[name] = np.full(size, ASSOCIATED, np.int32)
+            weights[name] = np.full(size, associated, np.int32)
         elif name.startswith("memory") and name.endswith(("_weights", "_target_scale")):
             weights[name] = rng.random(size, dtype=np.float32)
         else:
@@ -86,11 +86,11 @@ def synthetic_bundle(rows: int, config: ModelConfig, rng: np.random.Generator) -
     )
 
 
-def _length(part: str | int, rows: int) -> int:
+def _length(part: str | int, rows: int, associated: int) -> int:
     """Of a dimension: rows, places of a pool, or a number."""
     if part == CAPACITY:
         return rows
-    return part if isinstance(part, int) else rows * ASSOCIATED
+    return part if isinstance(part, int) else rows * associated
 
 
 def synthetic_delta(bundle: Bundle, touched: int, rng: np.random.Generator) -> Delta:

@@ -30,7 +30,7 @@ from pydantic import ValidationError
 
 from headwater.errors import HeadwaterError, InvalidMessage
 from headwater.events import MAX_ID_LENGTH, now_ms
-from headwater.recommendations import AFTER_NOT_REACHED, Receipt, Recommendation, Request
+from headwater.recommendations import AFTER_NOT_REACHED, Recommendation, Request
 from headwater.settings import ServingSettings
 from headwater.topics import EVENTS, REQUESTS
 from headwater.wire import decode_recommendation, decode_request, encode
@@ -353,20 +353,20 @@ class Answering:
         if answer.error is not None:
             return Answer(one.record, *key, encode(answer), answer.error.code)
         total = time.time_ns() / 1e6 - one.record.timestamp
-        receipt: Receipt = answer.receipt.model_copy(
-            update={
-                "timings_ms": {
-                    "queue": round(float(max(began_ms - one.record.timestamp, 0)), 3),
-                    **{name: round(spent, 3) for name, spent in timings.items()},
-                    "total": round(max(total, 0.0), 3),
-                },
-                "policy": (*answer.receipt.policy, *((AFTER_NOT_REACHED,) if one.unreached else ())),
+        answer.receipt.timings_ms.update(  # it is this answer's own; copies of both cost more
+            {
+                "queue": round(float(max(began_ms - one.record.timestamp, 0)), 3),
+                **{name: round(spent, 3) for name, spent in timings.items()},
+                "total": round(max(total, 0.0), 3),
             }
         )
-        value = sendable(answer.model_copy(update={"receipt": receipt}))
+        if one.unreached:
+            policy = (*answer.receipt.policy, AFTER_NOT_REACHED)
+            answer = answer.model_copy(update={"receipt": answer.receipt.model_copy(update={"policy": policy})})
+        value = sendable(answer)
         if value is None:
             return _too_large(one, began_ms)
-        outcome = receipt.fallback or "personal"
+        outcome = answer.receipt.fallback or "personal"
         self._answered.put(key, asked, value, outcome, time.monotonic())
         counts = answer.items and one.request.whose is not None and self._may_show(one, outcome)
         return Answer(one.record, *key, value, outcome, listed=(one.request, answer) if counts else None)

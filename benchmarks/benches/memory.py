@@ -1,9 +1,13 @@
-"""What trainer and serving hold at a catalogue of 5,000 items and of 100,000."""
+"""What trainer and serving hold at a catalogue of 5,000 items and of 100,000; and a scorer alone at 400,000."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from benchmarks.ruler import Bar, Row, Setup
 from benchmarks.ruler.turns import peak_mb, resident_mb
@@ -17,6 +21,22 @@ def measured(setup: Setup) -> Iterator[Row]:
     """Resident memory of real workers, when all of a past is learned and served."""
     for items in setup.pick((5_000, 100_000), (500,)):
         yield from _of(replace(setup, directory=setup.directory / str(items)), items)
+    yield from _alone(setup.directory / "alone", setup.pick(400_000, 500))
+
+
+def _alone(directory: Path, items: int) -> Iterator[Row]:
+    """A scorer and its catalogue, without a trainer that would learn so many items first."""
+    directory.mkdir(parents=True)
+    command = [sys.executable, "-m", "benchmarks.held"]
+    subprocess.run([*command, "make", str(directory), str(items)], check=True)
+    told = subprocess.run([*command, "hold", str(directory), str(items)], check=True, stdout=subprocess.PIPE).stdout
+    found: dict[str, float] = json.loads(told)
+    parts = {"imports": "imports", "catalogue": "with the catalogue", "start": "at most until it is loaded"}
+    note = ", ".join(f"{text} {found[name]:,.0f} MB" for name, text in parts.items())
+    for name in ("idle", "answering", "applying"):
+        what = {"answering": "while 32 are answered at once", "applying": "while a delta of 1,000 rows is applied"}
+        case = f"a scorer alone {what.get(name, 'idle')}, {items:,} items"
+        yield Row(case, "MB", "less", [found[name]], note=note if name == "idle" else "")
 
 
 def _of(setup: Setup, items: int) -> Iterator[Row]:
