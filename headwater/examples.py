@@ -28,7 +28,7 @@ import orjson
 from headwater.context import MAX_CONTEXT_CHARS, MAX_CONTEXT_FIELDS, Context, Numbers, numbers_of, plain_scalar
 from headwater.errors import InvalidMessage
 from headwater.events import MAX_ID_LENGTH, MAX_SHOWN, MAX_TIME_MS
-from headwater.histories import Entry, PackedHistory, columns_of, plain_entries, whole_columns
+from headwater.histories import LEAST_APART, Entry, PackedHistory, columns_of, plain_entries, whole_columns
 from headwater.users import checked_attributes
 from headwater.wire import not_json, only_refusals, short_text
 
@@ -401,7 +401,8 @@ def pack_segments(
         limit, shown_limit: the longest history of an example, and the most that it says was shown, as the writer's own
             memory is cut; None for no limit.
     """
-    is_packed = any(isinstance(one.history, PackedHistory) and one.history.is_apart for one in segments)
+    histories = (one.history for one in segments)
+    is_packed = any(one.older >= LEAST_APART for one in histories if type(one) is PackedHistory)
     form = FORMAT if any(one.erased for one in segments) else 2 if is_packed else 1
     record: dict[str, Any] = {"format": form, "partition": partition, "limit": limit}
     if shown_limit is not None and any(one.shown or one.lists for one in segments):

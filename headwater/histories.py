@@ -150,8 +150,12 @@ def _grown(columns: Sequence[Any], newest_ms: int, came: Sequence[Entry]) -> tup
     if len(came) == 1 and not (values or sessions):
         item, kind, time_ms, number, session = came[0]
         if number is session is None and kind == types and "," not in kind:  # what most events add
-            texts_of_all = text_columns([*texts(items, item_places, n), item])
-            return (*texts_of_all, types, NONE, [*times, time_ms - newest_ms], NONE, NONE)
+            steps = [*times, time_ms - newest_ms]
+            if item_places == NONE and type(items) is str and "," not in item:
+                different = len({*items.split(","), item})
+                if different * 2 > n + 1 and different > 2:  # as `text_columns` would, and nothing is split and joined
+                    return f"{items},{item}", NONE, types, NONE, steps, NONE, NONE
+            return (*text_columns([*texts(items, item_places, n), item]), types, NONE, steps, NONE, NONE)
     ids, kinds, moments, numbers, their_sessions = zip(*came, strict=True)
     if type_places or type(types) is not str or "," in types or {*kinds} != {types}:  # else all are of one type
         types, type_places = text_columns([*texts(types, type_places, n), *kinds])
@@ -320,8 +324,9 @@ class PackedHistory(Sequence[Entry]):
         packed: list[PackedEntries] = []
         newer, skipped = past, 0
         if isinstance(past, PackedHistory):
-            if len(past.packed) == 1 and not past.skipped and len(past) <= TOGETHER:  # as most are
-                return cls((past.packed[0].grown(past.newer),), 0, [], len(past))
+            size = past.older + len(past.newer)
+            if len(past.packed) == 1 and not past.skipped and size <= TOGETHER:  # as most are
+                return cls((past.packed[0].grown(past.newer),), 0, [], size)
             packed, skipped, newer = list(past.packed), past.skipped, past.newer
             if skipped > TOGETHER // 3:
                 packed[0] = PackedEntries.of(packed[0].entries[skipped:])
@@ -382,7 +387,7 @@ class PackedHistory(Sequence[Entry]):
             return self.newer[index] if 0 < -index <= len(self.newer) else self.whole()[index]
         older = self.older
         if older and not index.start and index.step in (None, 1):
-            end = len(self) if index.stop is None else index.stop
+            end = older + len(self.newer) if index.stop is None else index.stop
             if end >= older:
                 return PackedHistory(self.packed, self.skipped, self.newer[: end - older], older)
         return self.whole()[index]

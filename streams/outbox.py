@@ -15,7 +15,7 @@ from faust.exceptions import ProducerSendError
 
 from headwater.errors import InvalidMessage, Unavailable
 from headwater.examples import CatalogueEntry, Segment, pack_items, pack_segments
-from headwater.histories import PackedHistory
+from headwater.histories import LEAST_APART, PackedHistory
 from headwater.topics import DEAD_LETTERS, EXAMPLES, Topic, topic_name
 from headwater.wire import DeadLetter, RefusedRecord, cut_letter, dead_letter
 from streams.features.fold import Limits
@@ -186,7 +186,7 @@ def _about_bytes(segment: Segment) -> int:
     """What a segment takes of a record, about."""
     history, older = segment.history, 0
     newer = len(history)
-    if isinstance(history, PackedHistory) and history.is_apart:
+    if newer >= LEAST_APART and isinstance(history, PackedHistory) and history.is_apart:
         newer -= history.older
         older = sum([len(one.text) for one in history.packed])
     lists = sum([len(one.items) for one in segment.lists.values()]) if segment.lists else 0

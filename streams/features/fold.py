@@ -114,10 +114,8 @@ def _newest(past: Sequence[Any], limit: int) -> list[Any]:
     return list(past if len(past) <= limit else past[len(past) - limit :])
 
 
-def _own(history: Sequence[Entry], limit: int) -> list[Entry] | PackedHistory:
+def _own(history: PackedHistory, limit: int) -> PackedHistory:
     """A copy of the newest, which stays packed where it is."""
-    if not isinstance(history, PackedHistory):
-        return _newest(history, limit)
     own = history.copy()
     if (beyond := len(own) - limit) > 0:
         own.forget(beyond)
@@ -240,6 +238,9 @@ class Change(NamedTuple):
 
 
 _change = partial(tuple.__new__, Change)  # a third of the time; every field has to be given
+NOTHING_ELSE = (False, None, None, None, None, None, (), (), (), ())
+"""The fields of a Change from `clears` on, of an event that only enters."""
+
 NONE_YET: dict[int, Any] = {}
 NO_REACTIONS: set[int] = set()
 """Of segments that have none, as most: nobody writes into these."""
@@ -264,6 +265,7 @@ class Folding:
         "erased",
         "exposures",
         "history",
+        "is_lent",
         "limits",
         "meanings",
         "offset",
@@ -282,12 +284,18 @@ class Folding:
         self.attributes = attributes
         self.limits = limits
         self.meanings = limits.meanings
-        self.history = _own(before.history, limits.history)
+        history = before.history
+        self.is_lent = type(history) is PackedHistory and history.older + len(history.newer) <= limits.history
+        """Whether the history is that of `before`, which nobody may change: `_owned` is."""
+        if type(history) is PackedHistory:
+            self.history: Any = history if self.is_lent else _own(history, limits.history)
+        else:
+            self.history = _newest(history, limits.history)
         self.recent = Hashes.of(before.recent).newest(limits.dedupe)
         self.shown = _newest(before.shown, limits.shown) if before.shown else []
         self.reacted = _newest(before.reacted, limits.shown) if before.reacted else []
-        self.undos = [*before.undos]
-        self.undone = [*before.undone]
+        self.undos = [*before.undos] if before.undos else []
+        self.undone = [*before.undone] if before.undone else []
         self.digest = b""
         self.count = before.count
         self.exposures = before.exposures
@@ -295,7 +303,7 @@ class Folding:
         self.segment: Segment | None = None  # the run of examples that the next in-order event extends
         self.erased: Erased | None = None  # that the user is forgotten, where that is so
         self.word = word = before.word
-        self.usual = allowed(None if word is None else word.said, None, limits.unsaid)
+        self.usual = ALL if word is None and limits.unsaid else allowed(word and word.said, None, limits.unsaid)
 
     def is_duplicate(self, row: EventRow) -> bool:
         """Whether the event's id is among the newest; asked once before each `change`."""
@@ -369,8 +377,7 @@ class Folding:
             place = _place(self.history, entry.time_ms)
         is_newest = place == n
         if not self.shown:
-            nothing = (False, None, None, None, None, None, (), (), (), ())
-            return _change((Kind.EVENT, entry, place, 0, is_newest, entry, meaning, *nothing))
+            return _change((Kind.EVENT, entry, place, 0, is_newest, entry, meaning, *NOTHING_ELSE))
         shown_place = _place(self.shown, entry.time_ms)
         continues = is_newest and shown_place == len(self.shown)
         clears = meaning in REACTIONS and entry.item_id in {one.item_id for one in self.shown}
@@ -486,13 +493,18 @@ class Folding:
             return None
         segment, new = self.segment, None
         if segment is None or not change.continues:
-            known, shown = self.history[: change.place], self.shown[: change.shown_place] if self.shown else ()
+            shown = self.shown[: change.shown_place] if self.shown else ()
+            is_whole = self.is_lent and change.continues  # nobody changes it, so it needs no copy
+            known = self.history if is_whole else self.history[: change.place]
             undone = change.kind is Kind.UNDONE
             seldom = (NONE_YET, NONE_YET, undone, NO_REACTIONS, NONE_YET)
-            segment = new = Segment(row.user_id, known, [], [], shown, *seldom, self.attributes)
-        place = len(segment.targets)
-        segment.targets.append(change.target)
-        segment.positions.append(_position((row.offset, row.place)))
+            targets, positions = [change.target], [_position((row.offset, row.place))]
+            segment = new = Segment(row.user_id, known, targets, positions, shown, *seldom, self.attributes)
+            place = 0
+        else:
+            place = len(segment.targets)
+            segment.targets.append(change.target)
+            segment.positions.append(_position((row.offset, row.place)))
         if change.exposed is not None:
             segment.lists = segment.lists or {}
             segment.lists[place] = change.exposed
@@ -510,8 +522,9 @@ class Folding:
 
     def apply(self, change: Change, row: EventRow) -> None:
         """Take one event in."""
-        if self.limits.dedupe:
-            self.recent = self.recent.grown(self.digest, self.limits.dedupe)
+        limits = self.limits
+        if limits.dedupe:
+            self.recent = self.recent.grown(self.digest, limits.dedupe)
         self.count += 1
         self.offset = row.offset
         if row.consent is not None and not self.may(row).analyse:
@@ -520,14 +533,21 @@ class Folding:
         if change.taken is not None or change.undo is not None:
             self._undo(change)
         if change.enters is not None:
-            self.history.insert(change.place, change.enters)
-            if len(self.history) > self.limits.history:
-                del self.history[0]
+            history = self._owned()
+            history.insert(change.place, change.enters)
+            if len(history) > limits.history:
+                del history[0]
             if change.clears:
                 self._clear(change.enters)
         elif change.exposed is not None:
             self.exposures += 1
             self._show(change)
+
+    def _owned(self) -> Any:
+        """The history as this copy's own, to change it."""
+        if self.is_lent:
+            self.history, self.is_lent = self.history.copy(), False
+        return self.history
 
     def _clear(self, entry: Entry) -> None:
         """What was shown of its item until then is reacted to; that can be taken back only if the reaction can."""
@@ -564,7 +584,7 @@ class Folding:
         if change.taken is not None:
             self.undone.insert(_place(self.undone, change.taken.time_ms), change.taken)
         if change.leaves is not None:
-            del self.history[change.place]
+            del self._owned()[change.place]
             self._show_again(change.leaves)
         if change.undo is not None:
             self.undos.insert(_place(self.undos, change.undo.time_ms), change.undo)
@@ -682,7 +702,9 @@ class Folded:
             slot: of the user.
         """
         self.applied += 1
-        items = self.slots.setdefault(slot, {})
+        items = self.slots.get(slot)
+        if items is None:
+            items = self.slots[slot] = {}
         if (one := change.enters) is not None:
             _item(items, one.item_id).add(one.type, change.meaning, one.time_ms, decay)
             if change.continues:

@@ -54,7 +54,8 @@ class HotUsers:
     def put(self, states: Mapping[str, UserState]) -> None:
         """Remember these, and forget the least recently used beyond the bounds."""
         for user_id, state in states.items():
-            self._bytes -= _size(self._states.pop(user_id, None))
+            if (known := self._states.pop(user_id, None)) is not None:
+                self._bytes -= _size(known)
             value = state.stored.value if state.stored else None
             self._states[user_id] = held = (state, _bytes(state)) if value is None else value
             self._bytes += _size(held)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Sequence
+from functools import partial
 from itertools import chain
 from struct import Struct, error
 from typing import Any, NoReturn
@@ -51,6 +52,8 @@ APART = b"z"
 LEAST_BASE, TAIL_SHARE = 1024, 4
 """A base of fewer bytes is always written anew. A tail grows to a fourth of its base: some 19 events of 1,000."""
 
+_new_stored = partial(tuple.__new__, Stored)
+
 ERRORS = (ValueError, TypeError, LookupError, error, zlib.error, OverflowError)
 """What taking bytes apart raises that nobody has written."""
 
@@ -62,7 +65,7 @@ def encode(state: UserState) -> bytes:
     b'\\x0112:'
     """
     past = _packed(state.history)
-    apart = [one.data for one in past.packed] if len(past) >= LEAST_APART else []
+    apart = [one.data for one in past.packed] if past.older >= LEAST_APART else []
     columns: list[Any] = [state.partition, state.offset, state.folded_ms, 0]
     if apart:
         numbers = [(one.size, one.newest_ms, len(data)) for one, data in zip(past.packed, apart, strict=True)]
@@ -79,20 +82,20 @@ def encode(state: UserState) -> bytes:
         unsure = (state.word.unsure_ms,) if state.word.unsure_ms >= 0 else ()
         columns.append((state.word.time_ms, *map(SAID.index, state.word.said), *unsure))
     recent = Hashes.of(state.recent)
-    hashes = NUMBER.pack(len(recent)) + recent.data
     head = b"%c%d:" % (WORDLESS if state.word is None else FORMAT, state.count)
     body = column_bytes(columns)
     if apart:
         body = b"".join((APART, NUMBER.pack(len(body)), body, *apart))
-    crc = zlib.crc32(body, zlib.crc32(hashes, zlib.crc32(head)))
-    value = b"".join((head, NUMBER.pack(crc), hashes, body))
+    rest = b"".join((NUMBER.pack(len(recent.data) // SIZE), recent.data, body))
+    value = b"".join((head, NUMBER.pack(zlib.crc32(rest, zlib.crc32(head))), rest))
     state.stored = _stored(value)  # beside what is compared, as a cache is
     state.history, state.recent = past, recent  # equal to what was there
     return value
 
 
 def _stored(base: bytes) -> Stored:
-    return Stored(len(base), 0, base if len(base) < LEAST_BASE else None)
+    size = len(base)
+    return _new_stored((size, 0, base if size < LEAST_BASE else None))
 
 
 def _packed(history: Sequence[Entry]) -> PackedHistory:
@@ -141,8 +144,8 @@ def decode(base: bytes | None, tail: bytes | None = None) -> UserState:
 
 
 def _unpacked(base: bytes, at: int, count: int) -> UserState:
-    head, rest = base[:at], base[at + NUMBER.size :]
-    if NUMBER.unpack_from(base, at)[0] != zlib.crc32(rest, zlib.crc32(head)):
+    rest = base[at + NUMBER.size :]
+    if NUMBER.unpack_from(base, at)[0] != zlib.crc32(rest, zlib.crc32(base[:at])):
         raise ValueError("its bytes are not those that were written")
     recent, at = _take_hashes(rest, 0)
     behind = b""
@@ -152,10 +155,14 @@ def _unpacked(base: bytes, at: int, count: int) -> UserState:
     else:
         body = rest[at:]
     columns = columns_of(body)
-    partition, offset, folded_ms, past, *more = columns
-    exposures, was_shown, reacted, undos, undone, *word = more or [0, 0, 0, 0, 0]
+    partition, offset, folded_ms, past = columns[:4]
+    history: Any = _apart(behind, *past) if behind else _together(PackedEntries.held(past)) if past else []
+    if len(columns) == 4:  # as most: nothing was shown, and nothing undone
+        nothing = ((), (), (), (), 0, None)
+        return UserState(history, Hashes(recent), count, partition, offset, folded_ms, *nothing, _stored(base))
+    exposures, was_shown, reacted, undos, undone, *word = columns[4:]
     return UserState(
-        _apart(behind, *past) if behind else _together(PackedEntries.held(past)) if past else [],
+        history,
         Hashes(recent),
         count,
         partition,
