@@ -37,7 +37,7 @@ from streams.intake import Intake, StoreMarks
 from streams.losses import Losses
 from streams.outbox import ExamplesOutbox, RefusedMessage
 from streams.past_refusals import LogReading, refused_since
-from streams.rebuild import rebuilt
+from streams.rebuild import past_ghosts, rebuilt
 from streams.rounds import EventRounds, after
 from streams.streams_metrics import StreamsMetrics
 from streams.told import attributes_of, catalogue_entry, counted_letter, record_place
@@ -80,6 +80,7 @@ class Agents:
             LogReading(
                 lambda users: with_words(settings, rebuilt(settings, users, operations.progress), users),
                 lambda since_ms: refused_since(settings, since_ms),
+                lambda standing: past_ghosts(settings, standing, store.slots.of, operations.progress),
             ),
         )  # fmt: skip
         self._erasing = ErasureRounds(settings, store, outbox, self._retry, lambda: end_offsets(settings.kafka, EVENTS))

@@ -15,7 +15,9 @@ from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, EVENTS, topic_name
 from headwater.wire import read_letter
 from streams.audit import BY_THE_CLOCK, Place
+from streams.features.fold import Ghost
 from streams.features.state import UserState
+from streams.features.store import StoreStanding
 
 __all__ = ["LogReading", "refused_since"]
 
@@ -24,10 +26,13 @@ WRONG_CLOCK_MS = 7_200_000
 
 
 class LogReading(NamedTuple):
-    """What a round may have to read from the log: states of users whose key is damaged, and what had been refused."""
+    """What a round may have to read from the log: states of users whose key is damaged, what had been refused, and what
+    users had done whom the log forgets further on.
+    """
 
     rebuilt: Callable[[Mapping[str, Mapping[int, int]]], dict[str, UserState]]
     refused: Callable[[int], Mapping[Place, str]]
+    ghosts: Callable[[StoreStanding], dict[str, Ghost]]
 
 
 def refused_since(settings: Settings, since_ms: int) -> dict[Place, str]:

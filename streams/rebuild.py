@@ -2,7 +2,8 @@
 
 Before: `streams.rounds` reads a key with garbage in it. After: the state as it was folded, as far as the log goes.
 Every partition is read up to the mark of the user's slot, for producers may put a user's events anywhere; a record
-without the user's id in it is not decoded.
+without the user's id in it is not decoded. So is what users had done whom the log forgets further on, where a store is
+filled again and who did so is gone: the next one counts for items as the first would have, and none of it is written.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from headwater.errors import InvalidMessage
 from headwater.kafka import read_partitions
 from headwater.settings import Settings
 from headwater.topics import EVENTS
+from headwater.wire import EventRow
 from streams.audit import read_as_folded, refused_places
 from streams.erasing import erased_users
-from streams.features.fold import Limits, fold, is_gone
+from streams.features.decay import Decay
+from streams.features.fold import Ghost, KnownBeside, Limits, fold, fold_batch, is_gone
 from streams.features.state import EMPTY, UserState
+from streams.features.store import StoreStanding
 
-__all__ = ["rebuilt"]
+__all__ = ["past_ghosts", "rebuilt"]
 
 TOLD_EVERY = 1_000
 """Records between two calls of `progress`."""
@@ -62,6 +66,43 @@ def rebuilt(
                 before = states.get(row.user_id, EMPTY)
                 states[row.user_id] = fold(before, row, limits, span.partition, record.timestamp)
     return {user: state for user, state in states.items() if state.count}
+
+
+def past_ghosts(
+    settings: Settings, standing: StoreStanding, slot_of: Callable[[str], int], progress: Callable[[], None]
+) -> dict[str, Ghost]:
+    """Of users whom `events` forgets beyond the marks of their slot, what they had done up to these.
+
+    Parameters
+        settings: Kafka, and how much is remembered per user.
+        standing: the marks.
+        slot_of: of a user.
+        progress: called now and then.
+
+    Raises
+        Unavailable: Kafka is away.
+    """
+    ends = {partition: mark + 1 for partition, mark in standing.highest().items()}
+    erased = erased_users(settings) if ends else None
+    ghosts: dict[str, Ghost] = {}
+    if not erased:
+        return ghosts
+    limits, dead = Limits.of(settings), refused_places(settings)
+    marks = {slot: standing.marks_of(slot) for slot in standing.own}
+    for (partition, *_), records in read_partitions(settings.kafka, EVENTS, end=ends):
+        rows: list[EventRow] = []
+        for number, record in enumerate(records):
+            if number % TOLD_EVERY == 0:
+                progress()
+            for row in read_as_folded(record, dead, limits.meanings):
+                if isinstance(row, InvalidMessage) or (one := erased.get(row.user_id)) is None:
+                    continue
+                mark = marks[slot_of(row.user_id)].get(partition, -1)
+                if row.offset <= mark and one.is_below(partition, mark):
+                    rows.append(row)
+        beside = KnownBeside(erased=erased, ghosts=ghosts)
+        fold_batch({}, rows, limits, Decay(0, 1.0), partition, beside=beside, teaches=False).carry(ghosts)
+    return ghosts
 
 
 def _may_tell_of(users: Iterable[str]) -> Callable[[Any], bool]:

@@ -28,6 +28,7 @@ from streams.features.marks import check_log
 from streams.features.state import EMPTY, restored
 from streams.features.store import Batch, FeatureStore, KnownMarks, Reading, StoreStanding
 from streams.links_audit import read_link, refused_links
+from streams.rebuild import past_ghosts
 from streams.told import attributes_of, catalogue_entry, counted_letter, record_place
 
 __all__ = ["GROUP_READ", "Refill", "Refilled"]
@@ -183,6 +184,7 @@ class Refill:
         self._known.begin(standing)
         dead = refused_places(self._settings)
         slot_of = self._store.slots.of
+        self._ghosts = past_ghosts(self._settings, standing, slot_of, lambda: None)  # of a run that was killed
         for partition, records, last in self._records(EVENTS, self._known.low, committed):
             rows: list[EventRow] = []
             users: set[str] = set()
@@ -215,7 +217,8 @@ class Refill:
         states = {**reading.states, **hot}
         erased = store.erased([user for user in slot_of if user in self._erased]) if self._erased else {}
         old = restored(states, erased)
-        ghosts = {**{user: Ghost(state) for user, state in old.items()}, **self._ghosts}
+        ghosts = {user: Ghost(state) for user, state in old.items()}  # which knows more, where the log has lost some
+        ghosts |= {u: one for u, one in self._ghosts.items() if u not in old or one.state.count >= old[u].count}
         folded = Folded()
         if decay is not None:
             folded = fold_batch(

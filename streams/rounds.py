@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from headwater.errors import InvalidMessage
 from headwater.events import now_ms
+from headwater.privacy import Erased
 from headwater.process import Retry
 from headwater.settings import StreamsSettings
 from headwater.topics import EVENTS, topic_name
@@ -111,6 +112,7 @@ class EventRounds:
         self._refused: Mapping[Place, str] | None = None  # by somebody's clock, before this worker began to read here
         self._hot = HotUsers(settings.hot_users)
         self._ghosts: dict[str, Ghost] = {}  # of users whom the log forgets further on
+        self._recalled = False  # whether those of before this reading are among them
         self._unknown_types = UnknownTypes(limits.meanings)
         self._known = KnownMarks(store.slots.count)
         self._decay: Decay | None = None
@@ -120,11 +122,7 @@ class EventRounds:
         self._forget()
         self._began_ms, self._refused = now_ms(), None
         self._known.begin(await self._retry.call_blocking("redis", lambda: self._store.standing(EVENTS)))
-        low, ghosts = self._known.low, self._ghosts
-        self._ghosts = {
-            user: one for user, one in ghosts.items() if one.state.offset <= low.get(one.state.partition, -1)
-        }
-        return after(low)
+        return after(self._known.low)
 
     async def run(self, messages: Sequence[Message]) -> Mapping[int, int] | None:
         """Fold one batch. After None, every record of it is in the features, or in dead-letters, for good.
@@ -146,6 +144,7 @@ class EventRounds:
             self._drop_known(parts)
             if not parts:
                 return None
+            await self._recall(parts, known.reading.erased)
             folded, batch = self._fold(parts, known)
             await self._send(parts, folded)
             await self._forget_users(folded)
@@ -169,6 +168,18 @@ class EventRounds:
         self._count(parts, folded)
         self._metrics.round_seconds.observe(time.monotonic() - started)
         return None
+
+    async def _recall(self, parts: Mapping[int, _Decoded], erased: Mapping[str, Erased]) -> None:
+        """Before the first events since `positions` of somebody whom the log forgets further on: what these had done
+        is in the log alone, where somebody else has folded it.
+        """
+        if self._recalled or not erased:
+            return
+        known = ((erased.get(row.user_id), number, row) for number, part in parts.items() for row in part.rows)
+        if any(one is not None and one.is_below(number, row.offset) for one, number, row in known):
+            standing = await self._retry.call_blocking("redis", lambda: self._store.standing(EVENTS))
+            self._ghosts = await self._retry.call_async("kafka", lambda: asyncio.to_thread(self._log.ghosts, standing))
+            self._recalled = True
 
     async def _look_back(self, messages: Sequence[Message]) -> None:
         """Before the first records that are older than this reading: another clock may have judged them."""
@@ -285,7 +296,8 @@ class EventRounds:
         first = next((row for part in parts.values() for row in part.rows), None)
         decay = self._decay or (Decay(first.time_ms, self._half_life_ms) if first else None)
         persons = self._persons(reading.people, states, attributes)
-        ghosts = {**{user: Ghost(state) for user, state in old.items()}, **self._ghosts}
+        ghosts = {user: Ghost(state) for user, state in old.items()}  # which knows more, where the log has lost some
+        ghosts |= {u: one for u, one in self._ghosts.items() if u not in old or one.state.count >= old[u].count}
         beside = KnownBeside(persons, attributes, reading.slot_of, reading.erased, ghosts)
         known = dict(states)  # a user whose events lie in two partitions is folded from one into the other
         folded: dict[int, Folded] = {}
@@ -372,6 +384,7 @@ class EventRounds:
 
     def _forget(self) -> None:
         self._known.forget()
+        self._ghosts, self._recalled = {}, False
         self._decay = None
         self._hot.clear()
 

@@ -1,0 +1,113 @@
+"""Statistics stay exact where a store is filled again by several, one after another, with users who are forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Mapping
+from typing import Any, cast
+
+import pytest
+from kafka import OffsetAndMetadata, TopicPartition
+from prometheus_client import CollectorRegistry
+
+from headwater.kafka import consumer, end_offsets
+from headwater.privacy import FORGET, Erased, fact_of
+from headwater.process import Retry
+from headwater.settings import Settings
+from headwater.topics import ERASURES, EVENTS, topic_name
+from headwater.wire import encode
+from streams.audit import audit
+from streams.features.fold import Limits
+from streams.features.store import FeatureStore
+from streams.losses import Losses
+from streams.past_refusals import LogReading
+from streams.rebuild import past_ghosts
+from streams.refill import Refill
+from streams.rounds import EventRounds
+from streams.streams_metrics import StreamsMetrics
+from tests.worlds.streams import event, partition_of, records, send, send_raw, storing
+
+LOG = [
+    event(0, type="like"),
+    event(1),
+    event(2, type="impression", items=("film-1", "film-2"), item_id="film-1", request_id="r1"),
+    event(1),  # sent twice
+    event(4, type="unlike", item_id="film-0"),
+    event(5, type="impression", items=("film-1", "film-2"), item_id="film-1", request_id="r1"),
+    event(6, type=FORGET, item_id="-"),
+    event(7),
+]
+
+
+class Unsent:
+    """Takes examples and sends none."""
+
+    async def send_segments(self, *_: Any) -> None:
+        pass
+
+
+def rounds(settings: Settings, store: FeatureStore) -> EventRounds:
+    """Those of a worker that has just started."""
+
+    def nothing(_: Any) -> Mapping[Any, Any]:
+        return {}
+
+    log = LogReading(
+        cast(Any, nothing), nothing, lambda standing: past_ghosts(settings, standing, store.slots.of, lambda: None)
+    )
+    metrics, retry = StreamsMetrics(CollectorRegistry()), Retry(threading.Event(), lambda _: None)
+    return EventRounds(
+        settings.streams, Limits.of(settings), store, cast(Any, Unsent()), metrics, Losses(metrics), retry, log
+    )
+
+
+def forgotten(settings: Settings) -> list[Any]:
+    """The log of a user whose erasure is known; its records."""
+    send(settings, LOG)
+    place = partition_of(settings, "ada")
+    fact = fact_of("ada", Erased(event(6).event_time, place, 6))
+    send_raw(settings, encode(fact), ERASURES, key=fact.digest.encode())
+    with storing(settings) as store:
+        store.keep_erased([fact])
+    return [record for record in records(settings, EVENTS) if record.partition == place]
+
+
+@pytest.mark.parametrize("shards", [1, 8])
+@pytest.mark.parametrize("cut", range(1, 7))
+def test_a_worker_that_takes_over_counts_for_items_as_the_one_before(settings: Settings, cut: int, shards: int) -> None:
+    settings = settings.model_copy(update={"redis": settings.redis.model_copy(update={"shards": shards})})
+    log = forgotten(settings)
+
+    async def fold() -> None:
+        for some in (log[:cut], log[cut:]):
+            one = rounds(settings, store)
+            await one.positions()
+            for message in some:
+                assert await one.run([message]) is None
+
+    with storing(settings) as store:
+        store.claim()
+        asyncio.run(fold())
+        assert store.read_users(["ada"]).states["ada"].count == 1
+    assert audit(settings).first_difference is None
+
+
+def test_a_rebuild_that_was_killed_goes_on_with_what_it_had_read(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten(settings)
+    name, group = topic_name(EVENTS, settings.kafka.prefix), consumer(settings.kafka, "streams")
+    ends = end_offsets(settings.kafka, EVENTS)
+    group.commit({TopicPartition(name, number): OffsetAndMetadata(end, "", -1) for number, end in ends.items()})
+    group.close()
+    monkeypatch.setattr("streams.refill.SLICE_EVENTS", 1)
+
+    def killed(topic: str, read: int, _: int) -> None:
+        if (topic, read) == (EVENTS.name, 3):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Refill(settings, killed).run()
+    Refill(settings, lambda *_: None).run()
+    assert audit(settings).first_difference is None
