@@ -14,6 +14,7 @@ COPY models models
 COPY streams streams
 COPY trainer trainer
 COPY serving serving
+COPY viewing viewing
 COPY gateway gateway
 COPY replay replay
 COPY chaos chaos

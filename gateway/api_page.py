@@ -40,6 +40,7 @@ The list has film-9: what the engine knows of, by events or `PUT /v1/items`, wit
   and the answer says so.
 - **A stream** (`/v1/recommendations/stream`) sends `event: list`, then one for each list that differs, `: same` where
   none does, `event: problem` where no list could be had. It ends with its key or token.
+- **The page** (`gateway.page`) is at `/`: [page.md](page.md).
 - **Ids in paths** are quoted (`films%2F7`), as in any URL.
 
 ## Keys

@@ -26,6 +26,7 @@ from gateway.backend import Full
 from gateway.bodies import TooLarge, TooSlow
 from gateway.doors import AFTER_HEADER, Doors, RefusedLine, answer
 from gateway.operations import OPERATIONS, Operation
+from gateway.page.views import PAGE_OPERATIONS, Views
 from gateway.refusals import words
 from headwater.errors import (
     DeadlineExceeded,
@@ -74,13 +75,18 @@ class GatewayMetrics:
         ).set_function(lost)
 
 
-def make_app(doors: Doors, keys: Keys, metrics: GatewayMetrics, settings: GatewaySettings) -> Starlette:
-    """All routes of the table. Errors of whatever kind are answers; none ends the process."""
+def make_app(
+    doors: Doors, keys: Keys, metrics: GatewayMetrics, settings: GatewaySettings, views: Views | None = None
+) -> Starlette:
+    """All routes of the table, and those of the page. Errors of whatever kind are answers; none ends the process."""
     callers = _Callers(keys, ("*",) if settings.needs_keys is False else settings.cors_origins)
     routes = [
         Route(one.path, _endpoint(one, getattr(doors, one.name), callers, metrics), methods=[one.method])
         for one in OPERATIONS
     ]
+    for one in PAGE_OPERATIONS if views is not None else ():
+        call = _endpoint(one, getattr(views, one.name), callers, metrics, "page_")
+        routes.append(Route(one.path, call, methods=[one.method]))
     middleware = [Middleware(_QuotedPath)]
     if settings.cors_origins:
         middleware.append(
@@ -120,7 +126,9 @@ class _Callers:
         return known
 
 
-def _endpoint(one: Operation, call: Call, callers: _Callers, metrics: GatewayMetrics) -> Any:
+def _endpoint(one: Operation, call: Call, callers: _Callers, metrics: GatewayMetrics, before: str = "") -> Any:
+    named = before + one.name
+
     async def endpoint(request: HttpRequest) -> Response:
         began_s = time.perf_counter()
         try:
@@ -134,8 +142,8 @@ def _endpoint(one: Operation, call: Call, callers: _Callers, metrics: GatewayMet
             found = Response(status_code=GONE)
         except Exception as error:  # noqa: BLE001 - whatever went wrong is an answer, and counted
             found = refusal(error)
-        metrics.answered.labels(one.name, found.status_code).inc()
-        metrics.seconds.labels(one.name).observe(time.perf_counter() - began_s)
+        metrics.answered.labels(named, found.status_code).inc()
+        metrics.seconds.labels(named).observe(time.perf_counter() - began_s)
         return found
 
     return endpoint

@@ -197,6 +197,10 @@ class Backend:
             self._receipts.popitem(last=False)
         return found
 
+    def called(self, user_id: str) -> str:
+        """What a user is called on topics: a pseudonym, where these are set, else the id."""
+        return self._client.pseudonym(user_id)
+
     def receipt(self, request_id: str) -> tuple[str | None, bytes] | None:
         """Of an answer that went out through here, while it is remembered: whom for, and its receipt as JSON."""
         return self._receipts.get(request_id)

@@ -51,6 +51,8 @@ SETTLE_S = 0.2
 LOOK_S = 0.5
 """Between two looks of a stream whether the worker is told to stop."""
 ASKED = ("k", "surface", "context_item", "after")
+ANEW = dict.fromkeys(("after", "after_identities", "request_id", "request_time"))
+"""Of a request that a stream asks again."""
 OF_THE_ENGINE = "headwater."
 """How types of events begin that streams workers write, and act on: they forget, and go by another word of consent."""
 
@@ -229,6 +231,16 @@ class Doors:
         every_ms = EVERY_MS if every_ms is None else every_ms
         if not LEAST_EVERY_MS <= every_ms <= MOST_EVERY_MS:
             raise InvalidMessage("schema", f"every_ms: {every_ms} is not {LEAST_EVERY_MS} to {MOST_EVERY_MS:,}")
+        return await self._streamed(request, caller, asked, every_ms)
+
+    async def stream_asked(self, request: HttpRequest, caller: Caller) -> Response:
+        """POST /v1/recommendations/stream"""
+        body = await self._bodies.json(request)
+        if not isinstance(body, dict):
+            raise InvalidMessage("schema", f"give one Request; this is a {type(body).__name__}")
+        return await self._streamed(request, caller, body, EVERY_MS)
+
+    async def _streamed(self, request: HttpRequest, caller: Caller, asked: dict[str, Any], every_ms: int) -> Response:
         fields = _request(request, caller, asked)
         self._rates.take(caller)
         first = await self._backend.recommend(fields)  # what is wrong with the request is said as a status
@@ -257,7 +269,7 @@ class Doors:
                     return
                 try:
                     self._rates.take(caller)
-                    found = await self._backend.recommend({**fields, "after": None, "after_identities": None})
+                    found = await self._backend.recommend({**fields, **ANEW})
                 except (HeadwaterError, Denied) as error:
                     yield _sent("problem", orjson.dumps({"message": words(error)}))
                     continue

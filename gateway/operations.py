@@ -64,6 +64,8 @@ OPERATIONS = (
     Operation("GET", "/v1/recommendations/stream", "stream", RECOMMEND,
         "Server-sent events: a list, and each list that takes its place as the user goes on.", None, "Stream",
         (("user_id", "string", "Whom for."), *ASKED, ("every_ms", "integer", "Look so often, 500 to 60,000."))),
+    Operation("POST", "/v1/recommendations/stream", "stream_asked", RECOMMEND,
+        "The same of a whole request, also with `explain`; no id stands in a URL.", "Asked", "Stream"),
     Operation("GET", "/v1/receipts/{request_id}", "receipt", RECOMMEND,
         "The receipt of an answer that went out through this process lately.", None, "Receipt"),
     Operation("PUT", "/v1/items", "put_items", ADMIN, "Publish items of the catalogue: one, or a list.", "Items",

@@ -22,6 +22,7 @@ from gateway.admin_log import AdminLog
 from gateway.app import GatewayMetrics, make_app
 from gateway.backend import Backend
 from gateway.doors import Doors
+from gateway.page.views import Views
 from headwater.client import Client
 from headwater.errors import SettingsError
 from headwater.kafka import take_part
@@ -164,8 +165,12 @@ class GatewayWorker:
         metrics = GatewayMetrics(operations.registry, lambda: self.backend.waiting, lambda: self.backend.lost)
         consents, admin_log = self.settings.privacy.consent != "off", AdminLog(self.settings)
         doors = Doors(self.backend, self.keys, rates, operations, own, consents, admin_log)
+        views = None
+        if own.page:
+            views = Views(self.settings, operations.stopping, self.backend.called)
+            views.start()
         config = uvicorn.Config(
-            make_app(doors, self.keys, metrics, own),
+            make_app(doors, self.keys, metrics, own, views),
             loop="uvloop",
             http=_Protocol,
             ws="none",

@@ -414,6 +414,14 @@ class GatewaySettings(_Section):
         default=None, description="By which tokens of browsers are signed: 32 bytes or more. Equal in all gateways."
     )
     token_secret_file: Path | None = Field(default=None, description="File with that alone.")
+    page: bool = Field(
+        default=False, description="Show people the page (docs/page.md): it reads topics as `doctor` does."
+    )
+    workers_file: Path | None = Field(
+        default=None,
+        description="JSON file whose `workers` has the URL of each worker's /metrics by its name, as `headwater up` "
+        "writes it: where the page asks.",
+    )
 
 
 class OperationsSettings(_Section):

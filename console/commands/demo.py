@@ -22,6 +22,9 @@ def command(
         str | None, typer.Option(metavar="URL", help="Use this Redis; the demo's keys are removed afterwards.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object on stdout.")] = False,
+    page: Annotated[
+        bool, typer.Option("--page", help="Show the page, too, and keep everything running at the end until Ctrl-C.")
+    ] = False,
     keep: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep data and logs in this folder.")] = None,
 ) -> None:
     """Replay 100,000 real ratings through everything, watch it learn, and see a new visitor's list change.
@@ -46,9 +49,10 @@ def command(
     with tempfile.TemporaryDirectory(prefix="headwater-demo-") as temporary, stopping_signals():
         directory = keep.resolve() if keep is not None else Path(temporary)
         with own_world(directory, kafka, redis) as world:
-            demo = Demo(directory, *world, data, pages, view, started_s)
+            demo = Demo(directory, world, data, pages, view, started_s, page=page)
             summary = demo.run()
-    pages.summary(summary)
+    if not page:
+        pages.summary(summary)
     if as_json:
         print(orjson.dumps(summary.as_json()).decode())
     else:

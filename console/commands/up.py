@@ -19,11 +19,9 @@ from console.printing import printer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from console.local.addresses import Addresses, Servers
+    from console.local.addresses import Servers
     from console.local.supervisor import Supervisor
-    from headwater.settings import Settings
 
-GATEWAY = "gateway"
 USUAL_PORTS = (9092, 6379)
 """Where clients look for Kafka and Redis unless told otherwise; taken when free."""
 
@@ -49,7 +47,7 @@ def command(
     ] = False,
 ) -> None:
     """Run everything on this machine, until Ctrl-C. Data is kept between starts."""
-    from console.local.addresses import Addresses, running_addresses, servers_to_run
+    from console.local.addresses import GATEWAY, Addresses, running_addresses, servers_to_run, usual_port, with_page
     from console.local.supervisor import WORKERS, Supervisor, stopping_signals
     from headwater.errors import SettingsError
 
@@ -70,7 +68,7 @@ def command(
     out.print(f"Starting in {data} ...")
     supervisor = Supervisor(
         data,
-        with_gateway_port(servers.settings),
+        with_page(servers.settings, data),
         embedded_kafka=servers.embedded_kafka,
         embedded_redis=servers.embedded_redis,
         say=lambda line: out.print(line, style="yellow", markup=False),
@@ -95,71 +93,26 @@ def _run(out: Console, supervisor: Supervisor, servers: Servers, as_json: bool) 
 
     import orjson
 
-    written = _addresses(supervisor, servers)
+    from console.local.addresses import addresses_of
+
+    written = addresses_of(supervisor, servers)
     written.write(supervisor.directory)
     if as_json:
         print(orjson.dumps({**asdict(written), "logs": str(supervisor.logs)}).decode(), flush=True)
     else:
         _print_addresses(out, supervisor, servers)
     while True:
-        now = _addresses(supervisor, servers)
+        now = addresses_of(supervisor, servers)
         if now != written:  # a restarted worker has a new port
             written = now
             written.write(supervisor.directory)
         time.sleep(0.5)
 
 
-def _addresses(supervisor: Supervisor, servers: Servers) -> Addresses:
-    import os
-
-    from console.local.addresses import Addresses
-
-    settings = supervisor.settings
-    return Addresses(
-        pid=os.getpid(),
-        kafka=settings.kafka.bootstrap,
-        redis=settings.redis.url.get_secret_value(),
-        prefix=settings.kafka.prefix,
-        broker="embedded" if servers.embedded_kafka else "given",
-        store="embedded" if servers.embedded_redis else "given",
-        data=str(supervisor.directory),
-        bundles=str(settings.trainer.bundles),
-        checkpoints=str(settings.trainer.directory),
-        workers={name: worker.url for name, worker in supervisor.workers.items()},
-        shards=settings.redis.shards,
-        gateway=_http(supervisor),
-    )
-
-
-def with_gateway_port(settings: Settings) -> Settings:
-    """The gateway's port where it is free, else another: known before it starts, and kept when it starts again."""
-    from embedded import free_port
-
-    port = usual_port(settings.gateway.port) or free_port()
-    return settings.model_copy(update={"gateway": settings.gateway.model_copy(update={"port": port})})
-
-
-def _http(supervisor: Supervisor) -> str:
-    own = supervisor.settings.gateway
-    return f"http://{own.host}:{own.port}" if GATEWAY in supervisor.workers else ""
-
-
-def usual_port(port: int) -> int:
-    """The port when it is free, else 0, which takes any free one."""
-    import socket
-
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return 0
-    return port
-
-
 def _print_addresses(out: Console, supervisor: Supervisor, servers: Servers) -> None:
     from rich.table import Table
 
+    from console.local.addresses import http_of
     from headwater.topics import EVENTS, ITEMS, RECOMMENDATIONS, REQUESTS, topic_name
 
     settings = supervisor.settings
@@ -172,7 +125,7 @@ def _print_addresses(out: Console, supervisor: Supervisor, servers: Servers) -> 
     table.add_row("Redis", url.rpartition("@")[2] + ("  [dim](embedded)" if servers.embedded_redis else ""))
     table.add_row("send", f"{topic_name(EVENTS, prefix)}, {topic_name(ITEMS, prefix)}, {topic_name(REQUESTS, prefix)}")
     table.add_row("receive", topic_name(RECOMMENDATIONS, prefix))
-    if http := _http(supervisor):
+    if http := http_of(supervisor):
         table.add_row("HTTP", f"{http}/v1/events, /v1/recommendations  [dim]({http}/openapi.json)")
     for name, worker in supervisor.workers.items():
         table.add_row(name, f"{worker.url}/metrics")
@@ -185,6 +138,8 @@ def _print_addresses(out: Console, supervisor: Supervisor, servers: Servers) -> 
             "[dim]The embedded broker is for one machine: no replicas, no security. Elsewhere give --kafka and --redis."
         )
     where = "" if supervisor.directory == DEFAULT_DATA.resolve() else f" --data {supervisor.directory}"
+    if http and settings.gateway.page:
+        out.print(f"\n[bold]See it, and try it:[/] [bold green]{http}/play[/]")
     out.print("\nIn another terminal:")
     for words in EXAMPLES if supervisor.workers else MENDING:
         out.print(f"  headwater {words.format(where=where)}", style="cyan", markup=False)

@@ -7,7 +7,6 @@ answer (`after`).
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 from headwater.client import Client
 from headwater.events import Item, new_id
 from headwater.recommendations import Recommendation, RecommendedItem
+from viewing.titles import spoken_title
 
 __all__ = ["TAKEDOWN", "Act", "Newcomer", "choose_three", "shown_title"]
 
@@ -34,7 +34,6 @@ HOME = {"kind": "because-you", "rows": 2, "k": 4}
 
 DEADLINE_S = 5.0
 CHANGED_WITHIN_S = 15.0
-_ARTICLE = re.compile(r"^(.*), (The|A|An|Das|Der|Die|Il|La|Le|Les|Los|El)$")
 
 
 @dataclass(frozen=True)
@@ -154,9 +153,4 @@ def shown_title(item_id: str, catalogue: Mapping[str, Item]) -> str:
     'The Lion King (1994)'
     """
     item = catalogue.get(item_id)
-    if item is None or not item.title:
-        return item_id
-    article = _ARTICLE.match(item.title)
-    title = f"{article[2]} {article[1]}" if article else item.title
-    year = item.attributes.get("year")
-    return f"{title} ({year})" if year else title
+    return item_id if item is None else spoken_title(item)

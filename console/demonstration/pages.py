@@ -126,7 +126,7 @@ class Pages:
             parts.append(f"made in {receipt.timings_ms['total']:.1f} ms")
         self._out.print(Text(f"         receipt: {', '.join(parts)}", style="dim"))
 
-    def summary(self, summary: Summary) -> None:
+    def summary(self, summary: Summary, end: str = "Everything is stopped and nothing is left behind.") -> None:
         """Everything at the end: figures, checks, next commands."""
         ours, theirs = summary.ndcg_at_10["headwater"], summary.ndcg_at_10["popularity"]
         ratio = f"  [bold green]{summary.ratio:.1f} times popularity[/]" if summary.ratio else ""
@@ -155,9 +155,9 @@ class Pages:
         table.add_row("model", f"{summary.model_versions_published:,} versions published")
         table.add_row("ran on", f"{summary.broker}, {summary.store}")
         self._out.print(Padding(table, (0, 0, 0, 2)))
-        self._verdict(summary)
+        self._verdict(summary, end)
 
-    def _verdict(self, summary: Summary) -> None:
+    def _verdict(self, summary: Summary, end: str) -> None:
         failures = summary.failures()
         self._out.print()
         if failures:
@@ -170,9 +170,13 @@ class Pages:
                 "compared key by key;\n  every request was answered once; no list holds what its receipt "
                 "knew to be taken down; no dead letters."
             )
-        self._out.print(
-            Text(f"  {summary.seconds:.0f} s. Everything is stopped and nothing is left behind.", style="dim")
-        )
+        self._out.print(Text(f"  {summary.seconds:.0f} s. {end}", style="dim"))
+
+    def stays(self, url: str) -> None:
+        """Where the page is, which stays after the end."""
+        self._out.print()
+        self._out.print(Text("Try it yourself: ", style="bold").append(url, style="bold green"))
+        self._out.print(Text("Everything keeps running until Ctrl-C.", style="dim"))
 
     def next_commands(self, program: str) -> None:
         """Where to go from here."""
@@ -181,7 +185,7 @@ class Pages:
         table = Table.grid(padding=(0, 3, 0, 0))
         table.add_column(style="cyan", no_wrap=True)
         table.add_column(style="dim")
-        table.add_row(f"{program} up", "run it all, and keep the data")
+        table.add_row(f"{program} up", "run it all, keep the data, and see it in a browser: the page that it prints")
         table.add_row(f"{program} trace", "beside it: one event and one request, hop by hop")
         table.add_row(f"{program} replay stream movielens", "beside it: let a past stream happen again")
         self._out.print(Padding(table, (0, 0, 0, 2)))

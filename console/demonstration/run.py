@@ -7,6 +7,7 @@ the summary comes from what the workers and servers did, none from this file.
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -16,16 +17,17 @@ from pathlib import Path
 
 from console.demonstration.data import DemoData
 from console.demonstration.feed import Feed
-from console.demonstration.figures import Figures, read_figures
 from console.demonstration.newcomer import Newcomer, choose_three, shown_title
 from console.demonstration.pages import Pages
 from console.demonstration.summary import Summary
 from console.demonstration.view import Moment, View
 from console.demonstration.visitors import Visitors
-from console.local.supervisor import Supervisor
+from console.local.addresses import GATEWAY, Addresses, Servers, addresses_of, http_of, with_page
+from console.local.supervisor import WORKERS, Supervisor
 from headwater.client import Client
 from headwater.errors import Unavailable
 from headwater.settings import Settings
+from viewing.figures import Figures, read_figures
 
 __all__ = ["Demo"]
 
@@ -40,16 +42,17 @@ RECENT_S = 5.0
 
 @dataclass
 class Demo:
-    """One run. `directory` is its data folder; `settings` name servers, where they are not the embedded ones."""
+    """One run. `directory` is its data folder; `servers` names those that are not the embedded ones. With `page` it can
+    be looked at in a browser, and stays until Ctrl-C.
+    """
 
     directory: Path
-    settings: Settings
-    embedded_kafka: bool
-    embedded_redis: bool
+    servers: Servers
     data: DemoData
     pages: Pages
     view: View
     started_s: float
+    page: bool = False
 
     def __post_init__(self) -> None:
         self.summary = Summary(dataset=self.data.name)
@@ -59,15 +62,21 @@ class Demo:
     def run(self) -> Summary:
         """All of it. Raises HeadwaterError when it cannot be done; a bar that was missed is in the summary."""
         self.pages.step("data", self.data.describe())
+        settings = _all_learned(self.servers.settings)
         supervisor = Supervisor(
             self.directory,
-            _all_learned(self.settings),
-            embedded_kafka=self.embedded_kafka,
-            embedded_redis=self.embedded_redis,
+            with_page(settings, self.directory) if self.page else settings,
+            embedded_kafka=self.servers.embedded_kafka,
+            embedded_redis=self.servers.embedded_redis,
             say=self.notes.append,
+            names=(*WORKERS, GATEWAY) if self.page else WORKERS,
         )
         self.pages.step("starting", "broker, store, and the workers: streams, trainer, serving")
         with supervisor, contextlib.ExitStack() as clients:
+            if self.page:
+                addresses_of(supervisor, self.servers).write(self.directory)
+                clients.callback(Addresses.remove, self.directory)
+                self.pages.step("page", f"{http_of(supervisor)}/ shows what happens now")
             self._name_servers(supervisor)
             client = clients.enter_context(Client(settings=supervisor.settings.kafka, source="demo"))
             asking = clients.enter_context(Client(settings=supervisor.settings.kafka, source="demo-visitors"))
@@ -76,8 +85,18 @@ class Demo:
             self._newcomer(asking, supervisor)
             self._audit(supervisor)
             self.summary.restarts = list(supervisor.restarts)
-        self.summary.seconds = time.monotonic() - self.started_s
+            if self.page:
+                self._stay(supervisor)
+        self.summary.seconds = self.summary.seconds or time.monotonic() - self.started_s
         return self.summary
+
+    def _stay(self, supervisor: Supervisor) -> None:
+        """The summary, and then the page until Ctrl-C."""
+        self.summary.seconds = time.monotonic() - self.started_s
+        self.pages.summary(self.summary, "Nothing is stopped yet.")
+        self.pages.stays(f"{http_of(supervisor)}/play")
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
 
     def _name_servers(self, supervisor: Supervisor) -> None:
         from streams.features.store import FeatureStore
@@ -89,7 +108,7 @@ class Demo:
         finally:
             store.close()
         self.summary.broker = f"embedded broker at {settings.kafka.bootstrap}"
-        if not self.embedded_kafka:
+        if not self.servers.embedded_kafka:
             self.summary.broker = f"Kafka at {settings.kafka.bootstrap}, world {settings.kafka.prefix}"
         seconds = time.monotonic() - self.started_s
         self.pages.step("running", f"{self.summary.broker}, {self.summary.store}, three workers ({seconds:.0f} s)")

@@ -20,7 +20,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from console.demonstration.figures import Figures
+from viewing.figures import Figures
 
 __all__ = ["LinesView", "LiveView", "Moment", "View"]
 

@@ -12,23 +12,33 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from console.local import DEFAULT_DATA
 from headwater.errors import SettingsError
 from headwater.settings import Settings, load_settings
 
+if TYPE_CHECKING:
+    from console.local.supervisor import Supervisor
+
 __all__ = [
+    "GATEWAY",
     "Addresses",
     "Servers",
+    "addresses_file",
+    "addresses_of",
+    "http_of",
     "located_settings",
     "running_addresses",
     "servers_to_run",
     "trainer_directory",
+    "usual_port",
+    "with_page",
     "workers_of",
 ]
 
 FILE_NAME = "addresses.json"
+GATEWAY = "gateway"
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,7 @@ class Addresses:
 
     def write(self, directory: Path) -> Path:
         """Put this in the folder for other commands, readable by its owner only: a URL may hold a password."""
-        path = directory / FILE_NAME
+        path = addresses_file(directory)
         temporary = path.with_suffix(".new")
         temporary.touch(mode=0o600)
         temporary.write_text(json.dumps(asdict(self), indent=2) + "\n")
@@ -67,6 +77,11 @@ class Addresses:
     def remove(directory: Path) -> None:
         """Take the file away: nothing runs here any more."""
         (directory / FILE_NAME).unlink(missing_ok=True)
+
+
+def addresses_file(directory: Path) -> Path:
+    """Where a running `headwater up` of this folder writes where everything is."""
+    return directory / FILE_NAME
 
 
 def running_addresses(directory: Path) -> Addresses | None:
@@ -185,3 +200,53 @@ def servers_to_run(
     settings = load_settings(**{section: values for section, values in given.items() if values})
     embedded_kafka = "bootstrap" not in settings.kafka.model_fields_set
     return Servers(settings, embedded_kafka, "url" not in settings.redis.model_fields_set)
+
+
+def addresses_of(supervisor: Supervisor, servers: Servers) -> Addresses:
+    """Where all that this process supervises listens now."""
+    settings = supervisor.settings
+    return Addresses(
+        pid=os.getpid(),
+        kafka=settings.kafka.bootstrap,
+        redis=settings.redis.url.get_secret_value(),
+        prefix=settings.kafka.prefix,
+        broker="embedded" if servers.embedded_kafka else "given",
+        store="embedded" if servers.embedded_redis else "given",
+        data=str(supervisor.directory),
+        bundles=str(settings.trainer.bundles),
+        checkpoints=str(settings.trainer.directory),
+        workers={name: worker.url for name, worker in supervisor.workers.items()},
+        shards=settings.redis.shards,
+        gateway=http_of(supervisor),
+    )
+
+
+def http_of(supervisor: Supervisor) -> str:
+    """URL of the gateway; empty where none is supervised."""
+    own = supervisor.settings.gateway
+    return f"http://{own.host}:{own.port}" if GATEWAY in supervisor.workers else ""
+
+
+def with_page(settings: Settings, data: Path) -> Settings:
+    """The gateway's port where it is free, else another: known before it starts, and kept when it starts again. It has
+    the page, which finds the workers by what is written into the data folder."""
+    from embedded import free_port
+
+    own = settings.gateway
+    update: dict[str, object] = {"port": usual_port(own.port) or free_port()}
+    if "page" not in own.model_fields_set:
+        update |= {"page": True, "workers_file": own.workers_file or addresses_file(data)}
+    return settings.model_copy(update={"gateway": own.model_copy(update=update)})
+
+
+def usual_port(port: int) -> int:
+    """The port when it is free, else 0, which takes any free one."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return 0
+    return port

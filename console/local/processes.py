@@ -11,15 +11,12 @@ import os
 import signal
 import subprocess
 import sys
-import urllib.error
-import urllib.request
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from console.look.worker_metrics import Scrape, read_metrics
 from embedded import free_port
 from headwater.settings import Settings
+from viewing.worker_metrics import Scrape, http_get, read_metrics
 
 __all__ = ["WorkerProcess", "settings_environment"]
 
@@ -174,16 +171,3 @@ class WorkerProcess:
     def _close_pipe(self) -> None:
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
-
-
-def http_get(url: str, timeout_s: float = 2.0) -> tuple[int, str]:
-    """Status and body; status 0 when nothing answers."""
-    try:
-        try:
-            answer = urllib.request.urlopen(url, timeout=timeout_s)
-        except urllib.error.HTTPError as error:
-            answer = error
-        with answer:  # its body can fail, too
-            return answer.status, answer.read().decode()
-    except (OSError, HTTPException) as error:
-        return 0, f"no answer ({error})"

@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from console.local.addresses import Addresses
-from console.local.processes import http_get
 from console.look import counters, flow, machine, newest, processors, weights
 from console.look.cluster import TopicState, group_lags, misspelt_topics, open_admin, topic_states
 from console.look.finding import Finding, spelled, unseen
 from console.look.keeping import removals, retention
-from console.look.worker_metrics import Scrape
 from headwater.errors import HeadwaterError, SettingsError, StoreDamaged, Unavailable
 from headwater.kafka import end_offsets
 from headwater.settings import KafkaSettings, Settings
 from headwater.topics import DEAD_LETTERS, EVENTS, EXAMPLES, MODEL, MODEL_DELTAS
+from viewing.worker_metrics import Scrape, http_get
 
 __all__ = ["Finding", "examine"]
 

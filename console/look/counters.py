@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from console.look.finding import Finding
-from console.look.worker_metrics import Scrape
+from viewing.worker_metrics import Scrape
 
 __all__ = ["counted"]
 

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from console.local.processes import http_get
 from console.look.finding import ago, spelled
 from console.look.models_listed import models_listed
 from console.look.weights import scrapes
-from console.look.worker_metrics import Scrape
 from headwater.settings import Settings
 from headwater.topics import EXAMPLES
+from viewing.worker_metrics import Scrape, http_get
 
 __all__ = ["why_unlearned"]
 

@@ -11,16 +11,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from console.local.processes import http_get
 from console.look.cluster import TopicState
 from console.look.finding import Finding, ago, spelled
 from console.look.newest import ago_ms
-from console.look.worker_metrics import Scrape, read_metrics
 from headwater.errors import InvalidMessage
 from headwater.examples import Example, unpack
 from headwater.kafka import BoundedReader, Span
 from headwater.settings import Settings
 from headwater.topics import EVENTS, EXAMPLES
+from viewing.worker_metrics import Scrape, http_get, read_metrics
 
 __all__ = ["counted_duplicates", "learned_beyond", "learning", "publications", "scrapes", "stale"]
 

@@ -11,11 +11,11 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from replay.backtest.result import AtThreshold, Classification, Classifier, Estimate, Interval, RankerNegatives, Result
-from replay.report.charts import NARROW, QUIET, Dots, dots_chart
 from replay.report.sections import Charted, Column, Rows, both, groups_of_rankers, led
 from replay.report.squares import HALF, Bars, Cells, ScorerCurve, matrix_chart, spread_chart, square_chart
 from replay.report.verdict import OURS, told_apart
 from replay.report.wording import DASH, called_from, label, percent, score, signed, whole
+from viewing.charts import NARROW, QUIET, Dots, dots_chart
 
 __all__ = ["Classified", "classification", "turned_down"]
 

@@ -6,9 +6,9 @@ Before: `Result.diversity`. After: `replay.report.page`.
 from __future__ import annotations
 
 from replay.backtest.result import Result
-from replay.report.charts import Line, lines_chart
 from replay.report.sections import Charted, both
 from replay.report.wording import score
+from viewing.charts import Line, lines_chart
 
 __all__ = ["diversity"]
 

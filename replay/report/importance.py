@@ -11,9 +11,9 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from replay.backtest.result import DependencePoint, Importance, PartImportance
-from replay.report.charts import NARROW, Dots, axis, cut, dots_chart, frame, points, rule, shape, tick_text, words
 from replay.report.sections import Rows, both
 from replay.report.wording import DASH, number, signed
+from viewing.charts import NARROW, Dots, axis, cut, dots_chart, frame, points, rule, shape, tick_text, words
 
 __all__ = ["Relied", "importance"]
 

@@ -17,7 +17,6 @@ from markupsafe import Markup
 
 from replay.backtest.result import Result
 from replay.report import sections, wording
-from replay.report.charts import Dots, Line, dots_chart, lines_chart
 from replay.report.classified import classification, turned_down
 from replay.report.comparison import SPEEDS, Comparison, Moved, compare, further, leaves
 from replay.report.diversity import diversity
@@ -25,6 +24,7 @@ from replay.report.importance import importance
 from replay.report.sections import Charted, Rows, both
 from replay.report.verdict import OURS, verdict
 from replay.report.wording import DASH, counted, flat, label, number, score, signed, time_text, whole
+from viewing.charts import Dots, Line, dots_chart, lines_chart
 
 __all__ = ["write_comparison", "write_importance", "write_report"]
 

@@ -14,7 +14,9 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from replay.backtest.result import AgedWeights, Interval, Measures, Result, Slice, Spread, Window
-from replay.report.charts import (
+from replay.report.verdict import OURS, REDUCED, best_peer, is_peer, outcome
+from replay.report.wording import DASH, inline, label, meant, number, percent, score, signed, time_text, whole
+from viewing.charts import (
     NARROW,
     QUIET,
     WIDE,
@@ -25,8 +27,6 @@ from replay.report.charts import (
     intervals_chart,
     lines_chart,
 )
-from replay.report.verdict import OURS, REDUCED, best_peer, is_peer, outcome
-from replay.report.wording import DASH, inline, label, meant, number, percent, score, signed, time_text, whole
 
 __all__ = [
     "Charted",

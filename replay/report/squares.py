@@ -1,7 +1,7 @@
 """Charts of a classification as inline SVG: curves in a square, a confusion matrix, how users are spread.
 
 Before: `replay.report.classified` hands over plain numbers. After: the page. Made of the same shapes and styles as
-`replay.report.charts`, half as wide: two stand side by side on a desk.
+`viewing.charts`, half as wide: two stand side by side on a desk.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from replay.report.charts import (
+from replay.report.wording import percent, whole
+from viewing.charts import (
     QUIET,
     axis,
     frame,
@@ -24,7 +25,6 @@ from replay.report.charts import (
     tick_text,
     words,
 )
-from replay.report.wording import percent, whole
 
 __all__ = ["HALF", "Bars", "Cells", "ScorerCurve", "matrix_chart", "spread_chart", "square_chart"]
 

@@ -6,12 +6,11 @@ never a zero.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from markupsafe import Markup
+from viewing.written import DASH, MINUS, printable, score
 
 __all__ = [
     "DASH",
@@ -30,9 +29,6 @@ __all__ = [
     "time_text",
     "whole",
 ]
-
-DASH = "–"
-MINUS = "−"
 
 _RANKERS = {
     "headwater": ("Headwater", "the whole model, learns from every event"),
@@ -141,20 +137,6 @@ def meant(signal: Mapping[str, Any]) -> str:
         if value is not None:
             told.append(words.format(f"{value:g}" if isinstance(value, int | float) else value))
     return ", ".join(told)
-
-
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
-"""Control characters and lone surrogates have no place in HTML; marks of direction could disguise a name."""
-
-
-def printable(value: object) -> object:
-    """A value for a page, where a text has no character that would not show or would mislead; HTML stays as it is."""
-    return value if isinstance(value, Markup) or not isinstance(value, str) else _UNPRINTABLE.sub("\ufffd", value)
-
-
-def score(value: float | None) -> str:
-    """A measure between 0 and 1, four digits."""
-    return DASH if value is None else f"{value:.4f}".replace("-", MINUS)
 
 
 def signed(value: float | None) -> str:

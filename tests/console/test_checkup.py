@@ -24,7 +24,6 @@ from console.look.cluster import TopicState, misspelt_topics, topic_states
 from console.look.finding import Finding, unseen
 from console.look.keeping import TO_BE, mend_removals, mend_retention, removals, retention
 from console.look.redriven import mark_redriven
-from console.look.worker_metrics import Scrape, read_metrics
 from embedded import free_port
 from headwater.errors import AccessDenied
 from headwater.events import now_ms
@@ -38,6 +37,7 @@ from models.published.announcement import DeltaHeaders
 from streams.features.store import Batch, FeatureStore
 from tests.worlds.processes import ROOT
 from tests.worlds.streams import server_of
+from viewing.worker_metrics import Scrape, read_metrics
 
 HOUR_MS = 3_600_000
 

@@ -23,12 +23,12 @@ from console.demonstration.summary import Summary
 from console.local.addresses import Addresses, located_settings, running_addresses
 from console.local.processes import WorkerProcess, settings_environment
 from console.look.cluster import group_lags, open_consumer, topic_states
-from console.look.worker_metrics import quantile, read_metrics
 from embedded import free_port
 from headwater.kafka import ensure_topics, producer
 from headwater.settings import Settings, load_settings
 from headwater.topics import topic_name
 from tests.worlds.commands import headwater
+from viewing.worker_metrics import quantile, read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (
@@ -298,7 +298,7 @@ def test_a_demo_fails_on_whatever_was_promised_and_missed(changed: dict[str, Any
 @pytest.mark.parametrize(
     "module",
     [
-        "console.look.worker_metrics",
+        "viewing.worker_metrics",
         "console.commands.tail",
         "console.commands.surfaces.verbs",
         "console.commands.topics",

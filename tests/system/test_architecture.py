@@ -25,7 +25,8 @@ FLOORS = {
     "serving": 3,
     "streams": 2,
     "models": 1,
-    "gateway": 1,
+    "gateway": 2,
+    "viewing": 1,
     "headwater": 0,
 }
 PACKAGES = (*FLOORS, "embedded", "chaos")

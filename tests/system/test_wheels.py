@@ -14,7 +14,19 @@ from headwater.settings import Settings
 from tests.worlds.answering import ScriptedAnswers
 from tests.worlds.processes import ROOT
 
-ENGINE = {"embedded", "streams", "models", "trainer", "serving", "gateway", "replay", "recovery", "console", "chaos"}
+ENGINE = {
+    "embedded",
+    "streams",
+    "models",
+    "trainer",
+    "serving",
+    "gateway",
+    "viewing",
+    "replay",
+    "recovery",
+    "console",
+    "chaos",
+}
 
 APP = """
 import importlib.util, runpy, sys

@@ -1,17 +1,17 @@
-"""What a worker's /metrics says: samples, sums over labels, quantiles of histograms.
-
-Knows no HTTP.
-"""
+"""What a worker's /metrics says: samples, sums over labels, quantiles of histograms."""
 
 from __future__ import annotations
 
 import math
+import urllib.error
+import urllib.request
 from collections.abc import Iterable, Iterator
+from http.client import HTTPException
 
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-__all__ = ["Scrape", "quantile", "read_metrics"]
+__all__ = ["Scrape", "http_get", "quantile", "read_metrics"]
 
 
 class Scrape:
@@ -76,3 +76,16 @@ def quantile(q: float, buckets: dict[float, float], before: dict[float, float] |
 def read_metrics(text: str) -> Scrape:
     """The samples of one scrape's text. Raises ValueError for text in another format."""
     return Scrape(sample for family in text_string_to_metric_families(text) for sample in family.samples)
+
+
+def http_get(url: str, timeout_s: float = 2.0) -> tuple[int, str]:
+    """Status and body; status 0 when nothing answers."""
+    try:
+        try:
+            answer = urllib.request.urlopen(url, timeout=timeout_s)
+        except urllib.error.HTTPError as error:
+            answer = error
+        with answer:  # its body can fail, too
+            return answer.status, answer.read().decode()
+    except (OSError, HTTPException) as error:
+        return 0, f"no answer ({error})"

@@ -8,11 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from console.local.processes import WorkerProcess
-from console.look.worker_metrics import Scrape, quantile
+from viewing.worker_metrics import Scrape, quantile
 
-__all__ = ["Figures", "read_figures"]
+__all__ = ["Figures", "Measured", "read_figures"]
 
 TO_FEATURE = "headwater_event_to_feature_seconds"
 
@@ -54,7 +54,15 @@ class Figures:
         return None if found is None else found * 1000
 
 
-def read_figures(workers: Mapping[str, WorkerProcess]) -> Figures:
+class Measured(Protocol):
+    """A worker that can be asked."""
+
+    def metrics(self) -> Scrape:
+        """What its /metrics says; empty when it does not answer."""
+        ...
+
+
+def read_figures(workers: Mapping[str, Measured]) -> Figures:
     """Ask every worker once; one that does not answer leaves its figures at their defaults."""
     streams, trainer, serving = (
         workers[name].metrics() if name in workers else Scrape() for name in ("streams", "trainer", "serving")

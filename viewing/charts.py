@@ -1,8 +1,8 @@
-"""The charts of a report as inline SVG: lines over time, intervals around zero, dots in rows.
+"""Charts as inline SVG: lines over time, intervals around zero, dots in rows.
 
-Before: `replay.report.sections` hands over plain numbers. After: the page. Knows no result and no colour: a series has
-a style, which is a class of the page's style sheet and gives colour and dash in light and dark. Every chart carries a
-title and a description; the numbers themselves stand in a table beside it.
+Before: `replay.report.sections` and `gateway.page` hand over plain numbers. After: their pages. Knows no
+result and no colour: a series has a style, which is a class of the page's style sheet and gives colour and dash in
+light and dark. Every chart carries a title and a description; the numbers themselves stand in a table beside it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from replay.report.wording import printable, score
+from viewing.written import printable, score
 
 __all__ = ["NARROW", "QUIET", "WIDE", "Dots", "IntervalRow", "Line", "dots_chart", "intervals_chart", "lines_chart"]
 

@@ -1,0 +1,100 @@
+// What the three pages share: calls of the API, server-sent events by fetch, elements made of text. Nothing that comes
+// from outside is ever read as HTML, but for charts, which the gateway itself draws.
+const KEY = "headwater-key";
+
+export function el(tag, given = {}, ...inside) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(given)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name === "onclick") made.addEventListener("click", value);
+    else made.setAttribute(name, value === true ? "" : value);
+  }
+  made.append(...inside.filter((one) => one !== null && one !== undefined));
+  return made;
+}
+export const at = (id) => document.getElementById(id);
+
+export function problem(text) {
+  at("problem").textContent = text || "";
+  at("problem").hidden = !text;
+}
+
+function headers() {
+  const key = sessionStorage.getItem(KEY);
+  return { "content-type": "application/json", ...(key ? { authorization: `Bearer ${key}` } : {}) };
+}
+
+async function answered(path, body, signal) {
+  let found;
+  try {
+    found = await fetch(path, { method: body === undefined ? "GET" : "POST", headers: headers(), signal, body: body === undefined ? undefined : JSON.stringify(body) });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error("The gateway does not answer. Does `headwater up` run?");
+  }
+  if (found.ok) return found;
+  const told = await found.json().catch(() => ({}));
+  if (found.status === 401) at("key-form").hidden = false;
+  const error = new Error(told.error ? told.error.message : `status ${found.status}`);
+  error.status = found.status;
+  throw error;
+}
+
+export async function call(path, body) {
+  return (await answered(path, body)).json();
+}
+
+// Calls `take(kind, data)` for each event; comes back when the stream ends. Begin again is the caller's.
+export async function stream(path, body, take, signal) {
+  const reader = (await answered(path, body, signal)).body.pipeThrough(new TextDecoderStream()).getReader();
+  let kept = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    kept += value;
+    const parts = kept.split("\n\n");
+    kept = parts.pop();
+    for (const part of parts) {
+      const kind = /^event: (.*)$/m.exec(part);
+      const data = /^data: (.*)$/m.exec(part);
+      if (kind && data) take(kind[1], JSON.parse(data[1]));
+    }
+  }
+}
+
+export const pause = (ms) => new Promise((go) => setTimeout(go, ms));
+export const whole = (n) => Math.round(n).toLocaleString("en");
+export const ms = (n) => (n === null || n === undefined ? "–" : n >= 1000 ? `${(n / 1000).toFixed(1)} s` : n >= 10 ? `${n.toFixed(0)} ms` : `${n.toFixed(1)} ms`);
+export const clock = (n) => new Date(n).toISOString().replace("T", " ").slice(0, 19);
+
+export function copyable(text) {
+  const made = el("button", { class: "copy", type: "button", title: "Copy" }, text);
+  return ready(made);
+}
+function ready(button) {
+  button.type = "button";
+  button.addEventListener("click", async () => {
+    try { await navigator.clipboard.writeText(button.textContent); button.classList.add("done"); } catch { getSelection().selectAllChildren(button); }
+  });
+  return button;
+}
+
+// Named numbers as bars; the longest fills the width.
+export function bars(parts) {
+  const pairs = Object.entries(parts).filter(([, n]) => Math.abs(n) > 1e-9).sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]));
+  const most = Math.max(...pairs.map(([, n]) => Math.abs(n)), 1e-9);
+  const made = el("div", { class: "bars" });
+  for (const [name, n] of pairs) {
+    const bar = el("div", { class: n < 0 ? "bar minus" : "bar" });
+    bar.style.width = `${(100 * Math.abs(n)) / most}%`;
+    made.append(el("span", {}, name), bar, el("span", { class: "soft" }, n.toFixed(3)));
+  }
+  return made;
+}
+
+at("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem(KEY, at("key").value.trim());
+  location.reload();
+});
+document.querySelectorAll("button.copy").forEach(ready);

@@ -1,0 +1,240 @@
+import { at, bars, call, copyable, el, ms, pause, problem, stream } from "/page/door.js";
+
+const ME = "headwater-visitor";
+const K = 10;
+const titles = new Map();
+let me = sessionStorage.getItem(ME) || stranger();
+let after = "";
+let shown = [];
+let context = null;
+let following = null;
+let turn = 0; // an answer to an older question is not shown over a newer one
+
+function stranger() {
+  const made = `visitor-${crypto.getRandomValues(new Uint32Array(1))[0].toString(36)}`;
+  sessionStorage.setItem(ME, made);
+  return made;
+}
+const title = (id) => titles.get(id) || id;
+
+async function named(ids) {
+  const unknown = [...new Set(ids)].filter((id) => !titles.has(id));
+  if (unknown.length) for (const [id, text] of Object.entries(await call("/page/data/titles", { ids: unknown }))) titles.set(id, text);
+}
+
+function asked(more = {}) {
+  return { user_id: me, k: K, explain: true, ...(context ? { context_item: context } : {}), ...(at("surface").value ? { surface: at("surface").value } : {}), ...more };
+}
+
+async function ask(more = {}) {
+  const mine = ++turn;
+  const found = await call("/v1/recommendations", asked({ ...(after ? { after } : {}), ...more }));
+  return mine === turn ? found : null;
+}
+
+// ---- the list
+
+function moved(item, before) {
+  if (!before.length) return el("span", { class: "moved" });
+  const was = before.indexOf(item.item_id);
+  if (was < 0) return el("span", { class: "moved new" }, "new");
+  const by = was + 1 - item.rank;
+  if (!by) return el("span", { class: "moved", "aria-label": "same place" }, "·");
+  return el("span", { class: by > 0 ? "moved up" : "moved down", "aria-label": `${by > 0 ? "up" : "down"} by ${Math.abs(by)}` }, `${by > 0 ? "▲" : "▼"} ${Math.abs(by)}`);
+}
+
+function reasoned(text) {
+  return text.replace(/; because you clicked/g, " and");
+}
+
+function parts(item) {
+  const made = el("details", { class: "parts" }, el("summary", {}, `score ${item.score.toFixed(3)}`), bars(item.contributions || {}));
+  if (item.because) made.append(el("p", { class: "small soft" }, "Without it, less: "),
+    bars(Object.fromEntries(item.because.map((one) => [`${one.type} ${title(one.item_id)}`, one.share]))));
+  return made;
+}
+
+function render(found, before) {
+  shown = found.items.map((one) => one.item_id);
+  const open = new Set([...at("list").querySelectorAll("details[open]")].map((one) => one.closest("li").dataset.id));
+  const held = document.activeElement && document.activeElement.dataset ? { id: document.activeElement.closest("li")?.dataset.id, act: document.activeElement.dataset.act } : {};
+  at("list").replaceChildren(...found.items.map((item) => {
+    const isNew = before.length && !before.includes(item.item_id);
+    const made = el("li", { "data-id": item.item_id, class: isNew ? "fresh" : null },
+      el("span", { class: "rank" }, String(item.rank)), moved(item, before),
+      el("div", {}, el("div", { class: "name-line" }, el("span", { class: "title" }, title(item.item_id)), acts(item.item_id)),
+        item.reasons && item.reasons.length ? el("div", { class: "reason" }, reasoned(item.reasons.slice(0, 2).join("; "))) : null,
+        parts(item)));
+    if (open.has(item.item_id)) made.querySelector("details").open = true;
+    return made;
+  }));
+  if (held.act) at("list").querySelector(`li[data-id="${CSS.escape(held.id || "")}"] [data-act="${held.act}"]`)?.focus();
+  const receipt = found.receipt;
+  const kind = receipt.fallback ? { no_events: "Nobody has done anything yet: the newest of the catalogue.", no_model: "No model yet: what is popular.", no_history: "Nothing is known of you yet: what is popular." }[receipt.fallback] || `Not personal: ${receipt.fallback}.` : `Personal, by ${receipt.history_length} ${receipt.history_length === 1 ? "event" : "events"} of yours.`;
+  const late = (receipt.policy || []).includes("after=not_reached") ? "What you did had not arrived yet: look again in a moment. " : "";
+  at("kind").textContent = `${late}${kind}${receipt.model_version ? ` Model ${receipt.model_version}, weights ${ms(receipt.weight_age_ms)} old.` : ""} Made in ${ms((receipt.timings_ms || {}).total)}.`;
+  at("empty").hidden = found.items.length > 0;
+  if (!found.items.length) at("empty").replaceChildren(el("p", {}, "There is nothing to recommend yet. Bring some films:"), copyable("headwater replay stream movielens"));
+}
+
+async function refresh() {
+  try {
+    const found = await ask();
+    if (!found) return;
+    await named(found.items.flatMap((one) => [one.item_id, ...(one.because || []).map((entry) => entry.item_id)]));
+    problem("");
+    render(found, []);
+    follow();
+  } catch (error) { problem(error.message); }
+}
+
+// Lists that change by themselves: by the model, or by what this visitor does elsewhere.
+async function follow() {
+  if (following) following.abort();
+  const mine = (following = new AbortController());
+  while (!mine.signal.aborted) {
+    try {
+      await stream("/v1/recommendations/stream", asked(), async (kind, found) => {
+        if (kind !== "list" || mine.signal.aborted) return;
+        const ids = found.items.map((one) => one.item_id);
+        if (ids.join("\n") === shown.join("\n") || found.receipt.history_events < seen) return;
+        const before = shown;
+        await named(ids);
+        if (mine.signal.aborted) return;
+        at("ms").textContent = "changed by itself";
+        render(found, before);
+      }, mine.signal);
+    } catch (error) { if (mine.signal.aborted) return; }
+    await pause(1000);
+  }
+}
+let seen = 0;
+
+// ---- what the visitor does
+
+const DONE = { click: "You clicked", purchase: "You bought", dismiss: "You dismissed" };
+
+async function act(type, item) {
+  const before = shown;
+  const began = performance.now();
+  turn += 1;
+  try {
+    const told = await call("/v1/events", { user_id: me, item_id: item, type });
+    after = told.after || after;
+    const found = await ask();
+    if (!found) return;
+    const took = performance.now() - began;
+    seen = found.receipt.history_events || 0;
+    await named([item, ...found.items.flatMap((one) => [one.item_id, ...(one.because || []).map((entry) => entry.item_id)])]);
+    problem("");
+    tell(type, item, before, found, took);
+    render(found, before);
+  } catch (error) { problem(error.message); }
+}
+
+function tell(type, item, before, found, took) {
+  const now = found.items.map((one) => one.item_id);
+  const came = now.filter((id) => !before.includes(id));
+  const gone = before.filter((id) => !now.includes(id));
+  at("ms").textContent = `${came.length || gone.length || now.join() !== before.join() ? "new list" : "same list"} after ${ms(took)}`;
+  const names = (ids) => ids.slice(0, 3).map(title).join(", ") + (ids.length > 3 ? ` and ${ids.length - 3} more` : "");
+  at("did").hidden = false;
+  at("did").replaceChildren(...[
+    el("div", {}, `${DONE[type] || type} `, el("strong", {}, title(item)), "."),
+    came.length ? el("div", { class: "small" }, `Came: ${names(came)}`) : null,
+    gone.length ? el("div", { class: "small" }, `Went: ${names(gone)}`) : null,
+    el("details", {}, el("summary", {}, "The list before"), el("ol", {}, ...before.map((id) => el("li", {}, title(id)))))].filter(Boolean));
+}
+
+function acts(item) {
+  const one = (name, text, what, first) => el("button", { class: first ? "act first" : "act", type: "button", "data-act": name, "aria-label": `${text}: ${title(item)}`, onclick: what }, text);
+  return el("div", { class: "acts" },
+    one("click", "Click", () => act("click", item), true),
+    one("purchase", "Buy", () => act("purchase", item)),
+    one("dismiss", "Dismiss", () => act("dismiss", item)),
+    one("context", "Open its page", () => stand(item)));
+}
+
+async function whyNot(item, where) {
+  try {
+    const found = await call("/v1/recommendations", asked({ why_not: item, ...(after ? { after } : {}) }));
+    const why = found.why_not;
+    const made = el("div", { class: "why" });
+    if (!why) made.append("The answer does not tell of it.");
+    else {
+      made.append(el("div", {}, why.stage === "listed" ? `It is in your list, at place ${why.rank}.` : why.text));
+      if (why.contributions && Object.keys(why.contributions).length) made.append(bars(why.contributions));
+      if (why.behind && Object.keys(why.behind).length) made.append(el("div", { class: "soft" }, "What the list's last item has more of:"), bars(why.behind));
+    }
+    where.querySelector(".why")?.remove();
+    where.append(made);
+  } catch (error) { problem(error.message); }
+}
+
+function stand(item) {
+  context = item;
+  at("context").hidden = !item;
+  if (item) at("context").replaceChildren(el("span", {}, "On the page of ", el("strong", {}, title(item))), el("button", { type: "button", onclick: () => stand(null) }, "Leave"));
+  at("ms").textContent = "";
+  refresh();
+}
+
+function become(name) {
+  me = name;
+  sessionStorage.setItem(ME, me);
+  at("me").textContent = me;
+  at("did").hidden = true;
+  at("ms").textContent = "";
+  seen = 0;
+}
+
+// ---- the catalogue
+
+let waiting = 0;
+async function search() {
+  const mine = ++waiting;
+  await pause(120);
+  if (mine !== waiting) return;
+  try {
+    const found = await call("/page/data/search", { text: at("text").value });
+    if (mine !== waiting) return;
+    found.items.forEach((one) => titles.set(one.item_id, one.title));
+    at("found").textContent = found.of ? `${found.items.length} shown of ${found.of.toLocaleString("en")}` : "";
+    at("cards").replaceChildren(...found.items.map((one) => {
+      const made = el("li", { class: "card" }, el("div", { class: "name-line" }, el("span", { class: "title" }, one.title), el("span", { class: "soft small" }, one.categories)));
+      const row = acts(one.item_id);
+      row.append(el("button", { class: "act", type: "button", "aria-label": `Why not: ${one.title}`, onclick: () => whyNot(one.item_id, made) }, "Why not?"));
+      made.append(row);
+      return made;
+    }));
+    if (!found.of) at("cards").replaceChildren(el("li", { class: "empty" }, el("p", {}, "The catalogue is empty. Bring 1,682 films and what people did with them:"), copyable("headwater replay stream movielens")));
+    else if (!found.items.length) at("cards").replaceChildren(el("li", { class: "soft" }, "Nothing has all these words."));
+  } catch (error) { problem(error.message); }
+}
+
+at("text").addEventListener("input", search);
+at("find").addEventListener("submit", (event) => { event.preventDefault(); search(); });
+at("fresh").addEventListener("click", () => { after = ""; become(stranger()); refresh(); });
+at("login").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const name = at("name").value.trim();
+  if (!name || name === me) return;
+  try {
+    if (me.startsWith("visitor-")) { // a guest who logs in; somebody who changes to another account is not the same person
+      const told = await call("/v1/identify", { user_id: name, was: me });
+      after = told.after || after;
+    }
+    at("name").value = "";
+    become(name);
+    refresh();
+  } catch (error) { problem(error.message); }
+});
+at("surface").addEventListener("change", refresh);
+
+become(me);
+search();
+refresh();
+call("/page/data/surfaces").then((names) => {
+  at("surfaces").hidden = !names.length;
+  at("surface").append(...names.map((name) => el("option", { value: name }, name)));
+}).catch(() => undefined);

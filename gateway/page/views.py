@@ -1,0 +1,192 @@
+"""What each path of the page answers: the three pages themselves, their files, and what their scripts ask for.
+
+Before: `gateway.app`, which has found out who asks and what they may. After: templates, the catalogue, the watch, the
+look-ups. Ids of people come in bodies, never in a URL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request as HttpRequest
+from starlette.responses import FileResponse, Response, StreamingResponse
+
+from gateway.access import Caller
+from gateway.api_keys import ADMIN, RECOMMEND
+from gateway.bodies import Bodies
+from gateway.operations import Operation
+from gateway.page.catalogue import Catalogue
+from gateway.page.lookup import Lookup
+from gateway.page.watch import Watch
+from headwater.errors import InvalidMessage
+from headwater.events import MAX_ID_LENGTH
+from headwater.settings import Settings
+from viewing.written import printable
+
+__all__ = ["PAGE_OPERATIONS", "Views"]
+
+HERE = Path(__file__).parent
+EVERY_S = 2.0
+MOST_BODY_BYTES = 20_000
+MOST_TITLES = 1_000
+MOST_WORDS = 200
+LOOKING = 2
+"""Look-ups at once: each reads thousands of records."""
+FILES = {
+    "page.css": "text/css",
+    "mark.svg": "image/svg+xml",
+    **dict.fromkeys(("door.js", "now.js", "play.js", "look.js"), "text/javascript"),
+}
+HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-cache",
+}
+PAGES = {"now": "Now", "play": "Playground", "look": "Look up"}
+
+PAGE_OPERATIONS = (
+    Operation("GET", "/", "now", None, "Now."),
+    Operation("GET", "/play", "play", None, "Playground."),
+    Operation("GET", "/look", "look", None, "Look up."),
+    Operation("GET", "/page/{name}", "file", None, "Style and scripts."),
+    Operation("GET", "/page/data/now", "figures", ADMIN, "Figures and curves, as server-sent events."),
+    Operation("GET", "/page/data/surfaces", "surfaces", RECOMMEND, "Names of surfaces."),
+    Operation("POST", "/page/data/search", "search", RECOMMEND, "Items by words."),
+    Operation("POST", "/page/data/titles", "titles", RECOMMEND, "Titles of items by id."),
+    Operation("POST", "/page/data/user", "user", ADMIN, "What is known of a user."),
+    Operation("POST", "/page/data/item", "item", ADMIN, "What is known of an item."),
+    Operation("POST", "/page/data/request", "request", ADMIN, "An answer that was given."),
+    Operation("GET", "/page/data/letters", "letters", ADMIN, "What was refused last."),
+)
+
+
+class Views:
+    """One method for each of `PAGE_OPERATIONS`.
+
+    Parameters
+        called: what a user's id is on topics: a pseudonym, where these are set.
+    """
+
+    def __init__(self, settings: Settings, stopping: threading.Event, called: Callable[[str], str]) -> None:
+        self.catalogue = Catalogue(settings.kafka)
+        self.watch = Watch(settings.gateway.workers_file)
+        self._lookup = Lookup(settings.kafka)
+        self._stopping = stopping
+        self._called = called
+        self._bodies = Bodies(MOST_BODY_BYTES)
+        self._looking = asyncio.Semaphore(LOOKING)
+        made = Environment(
+            loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, finalize=printable
+        )
+        self._pages = {
+            name: made.get_template(f"{name}.html").render(name=name, title=title, pages=PAGES).encode()
+            for name, title in PAGES.items()
+        }
+
+    def start(self) -> None:
+        """Follow catalogue and workers, in threads."""
+        for name, follow in (("catalogue", self.catalogue.follow), ("watch", self.watch.follow)):
+            threading.Thread(target=follow, args=(self._stopping,), name=name, daemon=True).start()
+
+    async def now(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+        """GET /"""
+        return self._page("now")
+
+    async def play(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+        """GET /play"""
+        return self._page("play")
+
+    async def look(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+        """GET /look"""
+        return self._page("look")
+
+    def _page(self, name: str) -> Response:
+        return Response(self._pages[name], media_type="text/html", headers=HEADERS)
+
+    async def file(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+        """GET /page/{name}"""
+        name = request.path_params["name"]
+        if name not in FILES:
+            return _told({"error": {"code": "not_found", "message": "no such file"}}, 404)
+        return FileResponse(HERE / "static" / name, media_type=FILES[name], headers=HEADERS)
+
+    async def figures(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+        """GET /page/data/now"""
+        return StreamingResponse(
+            self._figures(), media_type="text/event-stream", headers={**HEADERS, "cache-control": "no-store"}
+        )
+
+    async def _figures(self) -> AsyncIterator[bytes]:
+        while not self._stopping.is_set():
+            told = {**self.watch.told(), "charts": self.watch.charts(), "catalogue": len(self.catalogue)}
+            yield b"event: now\ndata: " + orjson.dumps(told) + b"\n\n"
+            until = asyncio.get_running_loop().time() + EVERY_S
+            while not self._stopping.is_set() and asyncio.get_running_loop().time() < until:
+                await asyncio.sleep(0.2)
+
+    async def surfaces(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+        """GET /page/data/surfaces"""
+        return _told(await self._looked(self._lookup.surfaces))
+
+    async def search(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+        """POST /page/data/search"""
+        text = await self._text(request, "text", MOST_WORDS)
+        return _told({"items": await run_in_threadpool(self.catalogue.search, text), "of": len(self.catalogue)})
+
+    async def titles(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+        """POST /page/data/titles"""
+        body = await self._bodies.json(request)
+        ids = body.get("ids") if isinstance(body, dict) else None
+        if not isinstance(ids, list) or len(ids) > MOST_TITLES or not all(isinstance(one, str) for one in ids):
+            raise InvalidMessage("schema", f"ids: give a list of at most {MOST_TITLES:,} texts")
+        return _told(self.catalogue.titles(ids))
+
+    async def user(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+        """POST /page/data/user"""
+        user_id = self._called(await self._text(request, "user_id"))
+        found = await self._looked(lambda: self._lookup.user(user_id))
+        items = [one["item_id"] for one in found["events"]] + [item for one in found["shown"] for item in one["items"]]
+        return _told({**found, "titles": self.catalogue.titles(items)})
+
+    async def item(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+        """POST /page/data/item"""
+        item_id = await self._text(request, "item_id")
+        known = self.catalogue.item(item_id)
+        found = await self._looked(lambda: self._lookup.item(item_id))
+        told = None if known is None else known.model_dump(mode="json", exclude_none=True)
+        return _told({**found, "item_id": item_id, "item": told, "titles": self.catalogue.titles([item_id])})
+
+    async def request(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+        """POST /page/data/request"""
+        request_id = await self._text(request, "request_id")
+        found = await self._looked(lambda: self._lookup.answer(request_id))
+        titles = self.catalogue.titles([one["item_id"] for one in (found or {}).get("items", ())])
+        return _told({"answer": found, "titles": titles})
+
+    async def letters(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+        """GET /page/data/letters"""
+        return _told(await self._looked(self._lookup.letters))
+
+    async def _looked(self, call: Callable[[], Any]) -> Any:
+        async with self._looking:
+            return await run_in_threadpool(call)
+
+    async def _text(self, request: HttpRequest, name: str, most: int = MAX_ID_LENGTH) -> str:
+        body = await self._bodies.json(request)
+        found = body.get(name) if isinstance(body, dict) else None
+        if not isinstance(found, str) or len(found) > most:
+            raise InvalidMessage("schema", f"{name}: give a text of at most {most} characters")
+        return found
+
+
+def _told(body: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(body), status, media_type="application/json", headers={"cache-control": "no-store"})

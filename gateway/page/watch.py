@@ -1,0 +1,158 @@
+"""What workers say of themselves, asked every two seconds and kept for half an hour: the numbers and curves of Now.
+
+Before: the file of workers' addresses. After: `gateway.page.views`. A worker that does not answer is shown as one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+from markupsafe import Markup
+
+from viewing.charts import NARROW, Line, lines_chart
+from viewing.figures import Figures, read_figures
+from viewing.worker_metrics import Scrape, http_get, quantile, read_metrics
+
+__all__ = ["Watch"]
+
+log = logging.getLogger("headwater")
+
+LOOK_S = 2.0
+KEPT = 900
+"""Looks: half an hour."""
+RATE_LOOKS = 5
+QUANTILE_LOOKS = 30
+HALF = 540
+"""Width of a chart that stands beside another, in pixels."""
+POINTS = 150
+"""That a curve has at most."""
+ANSWERED, TO_ANSWER = "headwater_requests_answered_total", "headwater_request_seconds"
+
+
+class _Asked(NamedTuple):
+    """What one worker said at one look."""
+
+    scrape: Scrape
+    health: str
+    ready: bool
+
+    def metrics(self) -> Scrape:
+        return self.scrape
+
+
+@dataclass(frozen=True)
+class _Look:
+    figures: Figures
+    answered: float
+    to_answer: dict[float, float]
+    lag: dict[str, dict[str, float]]
+    workers: dict[str, dict[str, Any]]
+
+
+class Watch:
+    """`follow` in a thread of its own; `told` from any."""
+
+    def __init__(self, workers_file: Path | None) -> None:
+        self._file = workers_file
+        self._looks: deque[_Look] = deque(maxlen=KEPT)
+
+    def follow(self, stopping: threading.Event) -> None:
+        """Look until told to stop."""
+        while not stopping.is_set():
+            try:
+                self._looks.append(self._look())
+            except (OSError, ValueError) as error:
+                log.warning("the page cannot ask the workers: %s", error)
+            stopping.wait(LOOK_S)
+
+    def _look(self) -> _Look:
+        urls = orjson.loads(self._file.read_bytes())["workers"] if self._file and self._file.exists() else {}
+        asked = {name: _ask(url) for name, url in urls.items()}
+        serving = asked["serving"].scrape if "serving" in asked else Scrape()
+        lag: dict[str, dict[str, float]] = {}
+        for name, one in asked.items():
+            for sample in one.scrape.samples("headwater_lag"):
+                lag.setdefault(name, {})[sample.labels.get("topic", "")] = sample.value
+        workers = {name: {"health": one.health, "ready": one.ready} for name, one in asked.items()}
+        return _Look(read_figures(asked), serving.total(ANSWERED), serving.buckets(TO_ANSWER), lag, workers)
+
+    def told(self) -> dict[str, Any]:
+        """The newest numbers; `known` is false where there are none."""
+        looks = list(self._looks)
+        if not looks or not looks[-1].workers:
+            return {"known": False}
+        now, before, minute = looks[-1], looks[-RATE_LOOKS:][0], looks[-QUANTILE_LOOKS:][0]
+        span_s = now.figures.at_s - before.figures.at_s
+        answer = (
+            [quantile(q, now.to_answer, minute.to_answer) for q in (0.5, 0.99)] if minute is not now else [None] * 2
+        )
+        return {
+            "known": True,
+            "events_per_s": _rate(now.figures.applied, before.figures.applied, span_s),
+            "answers_per_s": _rate(now.answered, before.answered, span_s),
+            "to_feature_ms": [now.figures.to_feature_ms(q, minute.figures) for q in (0.5, 0.99)],
+            "to_answer_ms": [None if one is None else one * 1000 for one in answer],
+            "events": now.figures.applied,
+            "items": now.figures.items,
+            "learned": now.figures.learned,
+            "ndcg": now.figures.ndcg,
+            "ndcg_popularity": now.figures.ndcg_popularity,
+            "queries": now.figures.queries,
+            "version": now.figures.model_version,
+            "weight_age_s": now.figures.weight_age_s,
+            "dead_letters": now.figures.dead_letters,
+            "lag": now.lag,
+            "workers": now.workers,
+        }
+
+    def charts(self) -> dict[str, str]:
+        """Curves as SVG, for a desk and for a phone together: quality, and events and answers a second."""
+        looks = list(self._looks)
+        if len(looks) < 3:
+            return {}
+        looks = looks[:: -(-len(looks) // POINTS)]
+        at = [one.figures.at_s - looks[-1].figures.at_s for one in looks]
+        quality = [
+            _line("Headwater", "s0", [one.figures.ndcg for one in looks]),
+            _line("Popularity", "s1", [one.figures.ndcg_popularity for one in looks]),
+        ]
+        pairs = list(pairwise(looks))
+        spans = [later.figures.at_s - earlier.figures.at_s for earlier, later in pairs]
+        events = [_rate(b.figures.applied, a.figures.applied, s) for (a, b), s in zip(pairs, spans, strict=True)]
+        answers = [_rate(b.answered, a.answered, s) for (a, b), s in zip(pairs, spans, strict=True)]
+        flow = [_line("Events/s", "s0", events), _line("Answers/s", "s1", answers)]
+        return {
+            "quality": _both("quality", "NDCG@10, each event predicted before it was learned", quality, at),
+            "flow": _both("flow", "Events folded and requests answered, a second", flow, at[1:]),
+        }
+
+
+def _ask(url: str) -> _Asked:
+    status, text = http_get(f"{url}/readyz")
+    metrics_status, metrics = http_get(f"{url}/metrics") if status else (0, "")
+    health = text.strip() if status else "does not answer"
+    return _Asked(read_metrics(metrics) if metrics_status == 200 else Scrape(), health[:200], status == 200)
+
+
+def _rate(now: float, before: float, span_s: float) -> float:
+    return max(0.0, now - before) / span_s if span_s > 0 else 0.0
+
+
+def _line(label: str, style: str, values: list[float | None] | list[float]) -> Line:
+    return Line(label, style, values, [None] * len(values))
+
+
+def _both(key: str, title: str, lines: list[Line], at: list[float]) -> str:
+    newest = {line.label: line.values[-1] for line in lines if line.values[-1] is not None}
+    text = "; ".join(f"{name} {value:.3g} now" for name, value in newest.items()) or "nothing yet"
+    if not newest:
+        return ""
+    under = ("seconds, 0 is now", "")
+    return str(Markup().join(lines_chart(key, title, text, lines, at, under, width) for width in (HALF, NARROW)))

@@ -1,0 +1,136 @@
+"""The page in a real Chromium, in front of a real broker and real workers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+
+from gateway.page.views import FILES, PAGE_OPERATIONS
+from tests.gateway.test_http import Front, front
+from tests.worlds.processes import eventually
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+
+
+@pytest.fixture(scope="module")
+def shop(kafka_address: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    folder = tmp_path_factory.mktemp("page")
+    workers = folder / "addresses.json"
+    with front(kafka_address, redis_url, folder, "streams", "serving", page=True, workers_file=workers) as made:
+        gateway = f"http://127.0.0.1:{made.settings.gateway.port}"
+        workers.write_text(json.dumps({"workers": {"gateway": gateway}}))
+        items = [{"item_id": f"film-{number}", "title": f"Film {number}, The"} for number in range(14)]
+        made.call("PUT", "/v1/items", [*items, {"item_id": "bad", "title": HOSTILE}])
+        made.call("POST", "/v1/events", [{"user_id": "crowd", "item_id": "film-0", "type": "click"}])
+        yield made
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[webdriver.Chrome]:
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("no Chromium with its driver here: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    with webdriver.Chrome(options=options, service=Service(DRIVER)) as driver:
+        yield driver
+
+
+def opened(browser: webdriver.Chrome, shop: Front, path: str) -> None:
+    browser.get(f"http://127.0.0.1:{shop.settings.gateway.port}{path}")
+
+
+def texts(browser: webdriver.Chrome, selector: str) -> list[str]:
+    """In one step: the page changes its elements meanwhile."""
+    script = "return [...document.querySelectorAll(arguments[0])].map((one) => one.textContent)"
+    found: list[str] = browser.execute_script(script, selector)
+    return found
+
+
+def press(browser: webdriver.Chrome, selector: str) -> None:
+    browser.execute_script("document.querySelector(arguments[0]).click()", selector)
+
+
+def complaints(browser: webdriver.Chrome) -> list[Any]:
+    return [one["message"] for one in browser.get_log("browser")]
+
+
+def test_a_click_in_the_playground_changes_the_list(browser: webdriver.Chrome, shop: Front) -> None:
+    opened(browser, shop, "/play")
+    eventually(lambda: len(texts(browser, "#list .title")) == 10, 20, lambda: texts(browser, "#problem"))
+    first = texts(browser, "#list .title")
+    assert all(one.startswith("The Film") or one == HOSTILE for one in first)
+    browser.find_element(By.ID, "text").send_keys("onerror")
+    eventually(lambda: texts(browser, "#cards .title") == [HOSTILE], 10)
+    press(browser, "#list [data-act=dismiss]")
+    eventually(lambda: texts(browser, "#did strong") == [first[0]], 10, lambda: texts(browser, "#problem"))
+    eventually(lambda: first[0] not in texts(browser, "#list .title"), 10)
+    assert texts(browser, "#did ol li") == first
+    visitor = texts(browser, "#me")[0]
+    assert [one["type"] for one in shop.events_of(visitor) if not one.get("items")] == ["dismiss"]
+    browser.find_element(By.ID, "name").send_keys("ann")
+    browser.find_element(By.ID, "name").submit()
+    eventually(lambda: texts(browser, "#me") == ["ann"], 10)
+    assert visitor not in browser.current_url
+    assert complaints(browser) == []
+
+
+def test_look_up_finds_a_user_and_an_item(browser: webdriver.Chrome, shop: Front) -> None:
+    opened(browser, shop, "/look")
+    browser.execute_script("document.getElementById('id').value = 'crowd'")
+    browser.find_element(By.ID, "ask").submit()
+    eventually(lambda: "The Film 0" in texts(browser, "#result td .link"), 20, lambda: texts(browser, "main"))
+    press(browser, "#result td .link")
+    eventually(lambda: "The Film 0" in texts(browser, "#result h2"), 20, lambda: texts(browser, "main"))
+    press(browser, "#tab-letters")
+    eventually(lambda: "Nothing was refused" in texts(browser, "#result")[0], 20)
+    assert "crowd" not in browser.current_url
+    assert complaints(browser) == []
+
+
+def test_now_shows_workers_also_in_the_dark_and_on_a_phone(browser: webdriver.Chrome, shop: Front) -> None:
+    dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+    phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    for path in ("/play", "/look", "/"):
+        opened(browser, shop, path)
+        paper = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+        assert max(int(one) for one in paper[4:-1].split(",")) < 60, paper
+        assert browser.execute_script("return document.documentElement.scrollWidth") == 390, path
+    eventually(lambda: "gatewayready" in texts(browser, "#workers li"), 20, lambda: texts(browser, "main"))
+    assert len(texts(browser, ".tile")) == 8
+    assert complaints(browser) == []
+
+
+def test_pages_run_no_script_but_their_own_and_data_takes_what_the_api_takes(shop: Front) -> None:
+    status, text, headers = shop.call("GET", "/play")
+    assert status == 200
+    assert "script-src 'self'" in headers["content-security-policy"]
+    assert "unsafe" not in headers["content-security-policy"]
+    assert "onclick" not in text
+    assert "style=" not in text
+    for name in FILES:
+        assert shop.call("GET", f"/page/{name}")[0] == 200
+    assert shop.call("GET", "/page/..%2fviews.py")[0] == 404
+    data = [one for one in PAGE_OPERATIONS if "/data/" in one.path]
+    assert all(one.scope is not None for one in data)
+    foreign = {"origin": "https://evil.example"}
+    assert shop.call("POST", "/page/data/user", {"user_id": "crowd"}, **foreign)[0] == 403
+    assert shop.call("POST", "/page/data/user", {"user_id": "x" * 300})[0] == 400
+    assert shop.call("POST", "/page/data/search", b"x" * 30_000)[0] == 413
+    assert shop.call("POST", "/page/data/user", {"user_id": "crowd"})[1]["count"] == 1
+    found = shop.call("POST", "/v1/recommendations", {"user_id": "crowd", "k": 3})[1]
+    told = eventually(lambda: shop.call("POST", "/page/data/request", {"request_id": found["request_id"]})[1]["answer"])
+    assert [one["item_id"] for one in told["items"]] == [one["item_id"] for one in found["items"]]
