@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from headwater.client.lanes import partition_of
 from headwater.errors import InvalidMessage
@@ -25,9 +25,6 @@ from headwater.wire import (
     read_past_events,
 )
 
-if TYPE_CHECKING:
-    from kafka.consumer.fetcher import ConsumerRecord
-
 __all__ = ["Lookup"]
 
 MOST_RECORDS = 20_000
@@ -39,7 +36,7 @@ MOST_EVENTS = 60
 MOST_BARS = 40
 
 
-def _newest(kafka: KafkaSettings, topic: Topic, most: int, of: str | None = None) -> Iterator[ConsumerRecord]:
+def _newest(kafka: KafkaSettings, topic: Topic, most: int, of: str | None = None) -> Iterator[Any]:
     """The newest records of each partition, or of the one that a key is in."""
     with BoundedReader(kafka, topic) as reader:
         spans = reader.spans()

@@ -31,6 +31,7 @@ def shop(kafka_address: str, redis_url: str, tmp_path_factory: pytest.TempPathFa
         items = [{"item_id": f"film-{number}", "title": f"Film {number}, The"} for number in range(14)]
         made.call("PUT", "/v1/items", [*items, {"item_id": "bad", "title": HOSTILE}])
         made.call("POST", "/v1/events", [{"user_id": "crowd", "item_id": "film-0", "type": "click"}])
+        eventually(lambda: made.call("POST", "/page/data/search", {"text": ""})[1]["of"] == 15)
         yield made
 
 
