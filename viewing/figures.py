@@ -12,7 +12,7 @@ from typing import Protocol
 
 from viewing.worker_metrics import Scrape, quantile
 
-__all__ = ["Figures", "Measured", "read_figures"]
+__all__ = ["Figures", "MeasuredWorker", "read_figures"]
 
 TO_FEATURE = "headwater_event_to_feature_seconds"
 
@@ -54,7 +54,7 @@ class Figures:
         return None if found is None else found * 1000
 
 
-class Measured(Protocol):
+class MeasuredWorker(Protocol):
     """A worker that can be asked."""
 
     def metrics(self) -> Scrape:
@@ -62,7 +62,7 @@ class Measured(Protocol):
         ...
 
 
-def read_figures(workers: Mapping[str, Measured]) -> Figures:
+def read_figures(workers: Mapping[str, MeasuredWorker]) -> Figures:
     """Ask every worker once; one that does not answer leaves its figures at their defaults."""
     streams, trainer, serving = (
         workers[name].metrics() if name in workers else Scrape() for name in ("streams", "trainer", "serving")

@@ -14,7 +14,7 @@ from headwater.topics import ITEMS
 from headwater.wire import decode_catalogue_record
 from viewing.titles import spoken_title
 
-__all__ = ["Catalogue"]
+__all__ = ["TitleCatalogue"]
 
 log = logging.getLogger("headwater")
 
@@ -22,7 +22,7 @@ LOOK_S = 1.0
 MOST_FOUND = 24
 
 
-class Catalogue:
+class TitleCatalogue:
     """What is in it now. `follow` in a thread of its own; the rest from any."""
 
     def __init__(self, kafka: KafkaSettings) -> None:

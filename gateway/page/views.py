@@ -22,7 +22,7 @@ from gateway.access import Caller
 from gateway.api_keys import ADMIN, RECOMMEND
 from gateway.bodies import Bodies
 from gateway.operations import Operation
-from gateway.page.catalogue import Catalogue
+from gateway.page.catalogue import TitleCatalogue
 from gateway.page.lookup import Lookup
 from gateway.page.watch import Watch
 from headwater.errors import InvalidMessage
@@ -77,7 +77,7 @@ class Views:
     """
 
     def __init__(self, settings: Settings, stopping: threading.Event, called: Callable[[str], str]) -> None:
-        self.catalogue = Catalogue(settings.kafka)
+        self.catalogue = TitleCatalogue(settings.kafka)
         self.watch = Watch(settings.gateway.workers_file)
         self._lookup = Lookup(settings.kafka)
         self._stopping = stopping

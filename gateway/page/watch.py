@@ -36,7 +36,7 @@ POINTS = 150
 ANSWERED, TO_ANSWER = "headwater_requests_answered_total", "headwater_request_seconds"
 
 
-class _Asked(NamedTuple):
+class _SaidNow(NamedTuple):
     """What one worker said at one look."""
 
     scrape: Scrape
@@ -134,11 +134,11 @@ class Watch:
         }
 
 
-def _ask(url: str) -> _Asked:
+def _ask(url: str) -> _SaidNow:
     status, text = http_get(f"{url}/readyz")
     metrics_status, metrics = http_get(f"{url}/metrics") if status else (0, "")
     health = text.strip() if status else "does not answer"
-    return _Asked(read_metrics(metrics) if metrics_status == 200 else Scrape(), health[:200], status == 200)
+    return _SaidNow(read_metrics(metrics) if metrics_status == 200 else Scrape(), health[:200], status == 200)
 
 
 def _rate(now: float, before: float, span_s: float) -> float:
