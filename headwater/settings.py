@@ -453,6 +453,15 @@ class PrivacySettings(_Section):
         "(docs/privacy.md). Without, ids are sent as they are.",
     )
     pseudonym_keys_file: Path | None = Field(default=None, description="File with those alone.")
+    user_keys_file: Path | None = Field(
+        default=None,
+        description="File with a key for each user, by which apps and commands call users in the place of their ids, "
+        "and which `headwater forget` destroys (docs/privacy.md); needs a master key and the extra `user-keys`.",
+    )
+    master_key: SecretStr | None = Field(
+        default=None, description="64 hexadecimal digits, by which the keys in that file are wrapped."
+    )
+    master_key_file: Path | None = Field(default=None, description="File with those alone.")
     consent: Literal["off", "opt-out", "opt-in"] = Field(
         default="off",
         description="Whether words on the topic `consents` count. What nobody has said of a user is granted (off, "

@@ -1,10 +1,12 @@
-"""What pseudonyms cost: a Client's event, and the same event on its way through the streams worker's own code."""
+"""What pseudonyms and keys of the users' own cost: an event of a Client, and one in the streams worker's own code."""
 
 from __future__ import annotations
 
 import random
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from benchmarks.folding import EVENTS, RECORD, made, seconds
 from benchmarks.ruler import Bar, Beside, Row, Setup, in_turns
@@ -12,6 +14,7 @@ from benchmarks.ruler.worlds import broker
 from headwater import Client, Event
 from headwater.kafka import ensure_topics
 from headwater.privacy.pseudonyms import Pseudonyms, read_keys
+from headwater.privacy.user_keys import make_user_keys
 from headwater.settings import Settings, load_settings
 from headwater.wire import encode_packed
 from streams.features.fold import Limits
@@ -19,23 +22,24 @@ from streams.features.fold import Limits
 AS_THEY_ARE = "ids as they are"
 MOST = 1.2
 USERS = 5_000
+OWN = "keys of their own"
+MASTER = "3" * 64
 KEYS = [f"k{number} {str(number) * 64}\n" for number in (1, 2)]
 
 
 def measured(setup: Setup) -> Iterator[Row]:
     """By processor time of the one process, all threads; the same events in turns."""
     count = setup.pick(100_000, 500)
-    with broker(setup) as address:
+    with broker(setup) as address, TemporaryDirectory() as folder:
         parts: dict[str, Callable[[], float]] = {}
-        for name, keys in ((AS_THEY_ARE, ""), ("a key", KEYS[0]), ("two keys", "".join(KEYS))):
+        for name, privacy in _privacy(Path(folder) / "users.keys").items():
             settings = load_settings(
-                kafka={"bootstrap": address, "prefix": f"{name.replace(' ', '-')}."},
-                privacy={"pseudonym_keys": keys} if keys else {},
+                kafka={"bootstrap": address, "prefix": f"{name.replace(' ', '-')}."}, privacy=privacy
             )
             ensure_topics(settings.kafka)
             parts[name] = _sending(settings, count)
         found = in_turns(setup.turns, parts)
-    for name in ("a key", "two keys"):
+    for name in ("a key", "two keys", OWN):
         yield _row(
             f"an event of a Client, {name}",
             found[name],
@@ -52,6 +56,17 @@ def measured(setup: Setup) -> Iterator[Row]:
         {name: lambda some=some: seconds(some, limits) / EVENTS * 1e6 for name, some in streams.items()},  # type: ignore[misc]
     )
     yield _row("an event read, folded and packed", found["a key"], found[AS_THEY_ARE], f"records of {RECORD}")
+
+
+def _privacy(file: Path) -> dict[str, dict[str, str]]:
+    make_user_keys(file, bytes.fromhex(MASTER))
+    own = {"user_keys_file": str(file), "master_key": MASTER}
+    return {
+        AS_THEY_ARE: {},
+        "a key": {"pseudonym_keys": KEYS[0]},
+        "two keys": {"pseudonym_keys": "".join(KEYS)},
+        OWN: own,
+    }
 
 
 def _row(name: str, ours: list[float], bare: list[float], note: str) -> Row:

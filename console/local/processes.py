@@ -51,7 +51,7 @@ EDGES = ("gateway",)
 
 
 def _without_pseudonyms(settings: Settings) -> Settings:
-    none = {"pseudonym_keys": None, "pseudonym_keys_file": None}
+    none = dict.fromkeys(("pseudonym_keys", "pseudonym_keys_file", "user_keys_file", "master_key", "master_key_file"))
     return settings.model_copy(update={"privacy": settings.privacy.model_copy(update=none)})
 
 

@@ -19,6 +19,7 @@ from headwater.kafka import end_offsets, read_partitions, read_topic
 from headwater.kafka.groups import committed_offsets
 from headwater.kafka.sending import send_records
 from headwater.privacy import Erasure, ErasureFact, digest_of
+from headwater.privacy.user_keys import is_user_name, user_keys_of
 from headwater.settings import Settings
 from headwater.topics import ERASURES, EVENTS, EXAMPLES, IDENTITIES, RECOMMENDATIONS, REQUESTS, USERS, Topic
 from headwater.wire import encode
@@ -26,7 +27,8 @@ from streams.erasing import erased_users
 from streams.features.identity import Links
 from streams.features.store import FeatureStore
 
-__all__ = ["Check", "ask", "awaited", "certificate", "checks", "counted", "from_before", "places_in", "trainer_check"]
+__all__ = ["Check", "ask", "awaited", "certificate", "checks", "counted", "destroy_keys", "from_before"]
+__all__ += ["keys_are_missing", "places_in", "trainer_check"]
 
 FORMAT = 1
 LOOK_S = 0.1
@@ -58,6 +60,22 @@ def ask(settings: Settings, ids: Sequence[str], until_ms: int | None) -> int:
     records = [(one.encode(), encode(Erasure(user_id=one, erased_time=until))) for one in ids]
     send_records(settings.kafka, ERASURES, records)
     return until
+
+
+def destroy_keys(settings: Settings, ids: Sequence[str]) -> None:
+    """Destroy the keys of these users, where users have keys of their own here.
+
+    Raises
+        SettingsError, Unavailable: the file of keys cannot be used.
+    """
+    keys = user_keys_of(settings.privacy)
+    if keys is not None:
+        keys.destroy(ids)
+
+
+def keys_are_missing(settings: Settings, ids: Sequence[str]) -> bool:
+    """Whether some are called by keys of their own, and nothing tells where those are."""
+    return settings.privacy.user_keys_file is None and any(map(is_user_name, ids))
 
 
 def awaited(settings: Settings, digests: Sequence[str], until_ms: int, within_s: float) -> dict[str, ErasureFact]:
@@ -122,6 +140,10 @@ def checks(
         places = {} if places is None else places
         oldest = _find_places(settings, facts, places)
         yield trainer_check(facts, places, committed, oldest)
+        keys = user_keys_of(settings.privacy)
+        if keys is not None:
+            left = keys.left(facts)
+            yield Check("no key tells whose it is", not left, _named(left) or f"none of {len(facts)} names has a key")
     finally:
         store.close()
 

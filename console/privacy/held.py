@@ -15,7 +15,7 @@ from headwater.errors import InvalidMessage, Unavailable
 from headwater.examples import Example, unpack
 from headwater.kafka import read_partitions
 from headwater.privacy import digest_of
-from headwater.privacy.pseudonyms import pseudonyms_of
+from headwater.privacy.pseudonyms import names_of
 from headwater.settings import Settings
 from headwater.topics import (
     CONSENTS,
@@ -35,10 +35,14 @@ from streams.features.store import FeatureStore, Reading
 __all__ = ["called", "held_about", "ids_of", "in_store", "is_held", "is_kept", "records_about"]
 
 
-def called(settings: Settings, user: str) -> tuple[str, ...]:
-    """What somebody is called in this world whom a person names: by the id, or by its pseudonyms, newest first."""
-    pseudonyms = pseudonyms_of(settings.privacy)
-    return (user,) if pseudonyms is None else pseudonyms.named(user)
+def called(settings: Settings, user: str, *, make: bool = False) -> tuple[str, ...]:
+    """What somebody is called in this world whom a person names: by the id, or by its pseudonyms, newest first.
+
+    Parameters
+        make: where users have keys of their own, one who has none gets one.
+    """
+    names = names_of(settings.privacy)
+    return (user,) if names is None else names.named(user, make=make)
 
 
 def ids_of(store: FeatureStore, names: Sequence[str]) -> tuple[str, ...]:

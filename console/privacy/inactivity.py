@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
-from console.privacy.forgetting import ask
+from console.privacy.forgetting import ask, destroy_keys
 from headwater.settings import Settings
 from streams.features.state import UserState
 from streams.features.store import FeatureStore, Reading
@@ -72,6 +72,7 @@ def forget_inactive(
             gone = [one for one, denies in unseen.items() if not denies]
             if gone and not dry:
                 ask(settings, gone, until_ms)
+                destroy_keys(settings, gone)
             done = Inactive(
                 done.looked + len(some),
                 done.forgotten + len(gone),

@@ -33,7 +33,7 @@ from headwater.errors import DeadlineExceeded, HeadwaterError, InvalidMessage
 from headwater.events import MAX_ID_LENGTH, OLDEST_MS, Event, Item
 from headwater.identities import Identity
 from headwater.privacy import ConsentWord, Erasure
-from headwater.privacy.pseudonyms import pseudonyms_of
+from headwater.privacy.pseudonyms import names_of
 from headwater.recommendations import Recommendation, Request
 from headwater.settings import KafkaSettings, Settings, changed_kafka, load_settings
 from headwater.surfaces import Surface
@@ -110,7 +110,7 @@ class Client:
             settings = load_settings()
         pseudonyms = None
         if isinstance(settings, Settings):
-            pseudonyms = pseudonyms_of(settings.privacy)
+            pseudonyms = names_of(settings.privacy)
             oldest_ms = settings.streams.oldest_ms if oldest_ms is None else oldest_ms
             settings = settings.kafka
         self._times = TimeBounds(OLDEST_MS if oldest_ms is None else oldest_ms)
@@ -252,7 +252,8 @@ class Client:
 
     def forget_user(self, user_id: str, erased_time: int | None = None) -> Future[Position]:
         """Ask that a user be forgotten, for good: what happened until now, or until `erased_time` (epoch ms of event
-        time). What comes later begins anew. Of a person with several ids, ask for each. docs/privacy.md
+        time). What comes later begins anew. Of a person with several ids, ask for each. A key of the user's own is
+        destroyed once Kafka has the word. docs/privacy.md
 
         Raises
             InvalidMessage, Unavailable: as `track`.
@@ -260,9 +261,10 @@ class Client:
         self._check()
         made = _made(Erasure, {"user_id": user_id, "erased_time": erased_time})
         self._outbox.partitions(ERASURES)
-        asked = [made.model_copy(update={"user_id": one}) for one in self._names(made.user_id)]
+        names = self._names(made.user_id)
+        asked = [made.model_copy(update={"user_id": one}) for one in names]
         sent = [self._outbox.send(ERASURES, _encoded(one, "erasure"), key=one.user_id.encode()) for one in asked]
-        return whole_of(sent)
+        return whole_of(sent) if self._naming is None else self._naming.forgotten(whole_of(sent), names)
 
     def set_consent(
         self,

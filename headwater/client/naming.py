@@ -7,16 +7,17 @@ meets one, it links the two by an Identity, as a login links a guest. Who asks m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from itertools import pairwise, product
 from typing import Any, TypeGuard, TypeVar
 
 from pydantic import BaseModel
 
+from headwater.client.outbox import Position, new_handle
 from headwater.events import MAX_ID_LENGTH, Event
 from headwater.identities import Identity
-from headwater.privacy.pseudonyms import Pseudonyms
+from headwater.privacy.pseudonyms import Names
 from headwater.recommendations import NOBODY, Request
 from headwater.users import User
 
@@ -39,10 +40,10 @@ class Naming:
         link: tells that a user (first) had another id (second).
     """
 
-    def __init__(self, pseudonyms: Pseudonyms, link: Callable[[str, str], Future[Any]]) -> None:
+    def __init__(self, pseudonyms: Names, link: Callable[[str, str], Future[Any]]) -> None:
         self.pseudonyms = pseudonyms
         self._link = link
-        self._rotated = len(pseudonyms.keys) > 1
+        self._rotated = pseudonyms.rotated
         self._linked: set[str] = set()
 
     def names(self, user_id: str) -> tuple[str, ...]:
@@ -83,6 +84,22 @@ class Naming:
             self._meet(identity.was)
         pairs = product(self.names(identity.user_id)[::-1], self.names(identity.was)[::-1])
         return [identity.model_copy(update={"user_id": user_id, "was": was}) for user_id, was in pairs]
+
+    def forgotten(self, asked: Future[Position], names: Iterable[str]) -> Future[Position]:
+        """A handle for an erasure that is asked for: done when keys of the users' own are destroyed as well."""
+        done = new_handle()
+
+        def destroy(_: Future[Position]) -> None:
+            try:
+                position = asked.result()
+                self.pseudonyms.destroy(names)
+            except Exception as error:  # noqa: BLE001 - whoever holds the handle is told
+                done.set_exception(error)
+            else:
+                done.set_result(position)
+
+        asked.add_done_callback(destroy)
+        return done
 
     def user(self, user: User) -> User:
         """Attributes, as they are sent; what the user was called before is linked."""

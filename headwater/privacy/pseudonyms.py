@@ -14,21 +14,41 @@ from __future__ import annotations
 import re
 import secrets
 from base64 import urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from hmac import digest as hmac_digest
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from headwater.errors import SettingsError
 from headwater.security.secrets import read_secret
 from headwater.settings import PrivacySettings
 
-__all__ = ["PseudonymKey", "Pseudonyms", "new_key_line", "pseudonyms_of", "read_keys"]
+__all__ = ["Names", "PseudonymKey", "Pseudonyms", "names_of", "new_key_line", "pseudonyms_of"]
+__all__ += ["read_keys"]
 
 KEY_ID = re.compile(r"[a-z0-9]{1,16}")
 PSEUDONYM = re.compile(r"p\.([a-z0-9]{1,16})\.[A-Za-z0-9_-]{22}")
 LEAST_KEY_BYTES = 32
 REMEMBERED = 65_536
+
+
+class Names(Protocol):
+    """What users are called, whatever makes it: keys for all users, or one for each (`headwater.privacy.user_keys`)."""
+
+    rotated: bool
+    """Whether users were called something else under keys before."""
+
+    def of(self, user_id: str, /) -> str:
+        """Of an id."""
+
+    def former(self, user_id: str) -> tuple[str, ...]:
+        """What the user was called under the keys before, newest first."""
+
+    def named(self, said: str, *, make: bool = False) -> tuple[str, ...]:
+        """What somebody means who says an id or a name: the name itself, or all of the id, newest first."""
+
+    def destroy(self, names: Iterable[str]) -> int:
+        """Destroy the keys that are of those who are called so alone; how many there were."""
 
 
 class PseudonymKey(NamedTuple):
@@ -56,6 +76,7 @@ class Pseudonyms:
 
     def __init__(self, keys: Sequence[PseudonymKey]) -> None:
         self.keys = tuple(keys)
+        self.rotated = len(keys) > 1
         self.of = lru_cache(REMEMBERED)(self.keys[-1].pseudonym)
         """The pseudonym of an id."""
 
@@ -63,12 +84,16 @@ class Pseudonyms:
         """What the user was called under the keys before, newest first."""
         return tuple(key.pseudonym(user_id) for key in self.keys[-2::-1])
 
-    def named(self, said: str) -> tuple[str, ...]:
+    def named(self, said: str, *, make: bool = False) -> tuple[str, ...]:  # noqa: ARG002 - these keys need no making
         """What somebody means who says an id or a pseudonym: the pseudonym itself, or all of the id, newest first."""
         found = PSEUDONYM.fullmatch(said)
         if found is not None and found[1] in {key.key_id for key in self.keys}:
             return (said,)
         return (self.of(said), *self.former(said))
+
+    def destroy(self, names: Iterable[str]) -> int:  # noqa: ARG002 - as of Names
+        """Nothing: these keys are everybody's."""
+        return 0
 
 
 def read_keys(text: str, where: str) -> tuple[PseudonymKey, ...]:
@@ -113,8 +138,26 @@ def new_key_line(before: Sequence[PseudonymKey]) -> str:
     return f"k{number} {secrets.token_hex(LEAST_KEY_BYTES)}\n"
 
 
+def names_of(privacy: PrivacySettings) -> Names | None:
+    """What makes users' names by the settings; None where users are called by their ids.
+
+    Raises
+        SettingsError: keys are set, and cannot be read.
+    """
+    if privacy.user_keys_file is None:
+        return pseudonyms_of(privacy)
+    if privacy.pseudonym_keys is not None or privacy.pseudonym_keys_file is not None:
+        raise SettingsError(
+            "privacy.user_keys_file and privacy.pseudonym_keys are both set: users are called by one of them. Unset "
+            "the other; docs/privacy.md says how a world goes over"
+        )
+    from headwater.privacy.user_keys import user_keys_of
+
+    return user_keys_of(privacy)
+
+
 def pseudonyms_of(privacy: PrivacySettings) -> Pseudonyms | None:
-    """Those of the settings; None where users are called by their ids.
+    """Those by keys for all users; None where there are none.
 
     Raises
         SettingsError: keys are set, and cannot be read.

@@ -213,7 +213,8 @@ def test_a_worker_gets_exactly_the_settings_of_its_console(monkeypatch: pytest.M
 
 
 def test_no_worker_but_the_edge_is_given_the_keys_of_pseudonyms(tmp_path: Path) -> None:
-    given = load_settings(privacy={"pseudonym_keys": f"k1 {'1' * 64}", "consent": "opt-in"})
+    secret = {"pseudonym_keys": f"k1 {'1' * 64}", "user_keys_file": "users.keys", "master_key": "2" * 64}
+    given = load_settings(privacy={**secret, "consent": "opt-in"})
     found: dict[str, dict[str, str]] = {}
 
     class Told(WorkerProcess):
@@ -224,6 +225,8 @@ def test_no_worker_but_the_edge_is_given_the_keys_of_pseudonyms(tmp_path: Path) 
         Told(name, given, tmp_path / name).start()
     keys = "HEADWATER_PRIVACY__PSEUDONYM_KEYS"
     assert found["gateway"].pop(keys).startswith("k1 ")
+    assert found["gateway"].pop("HEADWATER_PRIVACY__USER_KEYS_FILE") == "users.keys"
+    assert found["gateway"].pop("HEADWATER_PRIVACY__MASTER_KEY") == "2" * 64
     assert found["gateway"] == found["streams"] != {}
 
 

@@ -30,7 +30,8 @@ def named(requirements: list[str]) -> set[str]:
     return {normal(re.match(r"[\w.-]+", one)[0]) for one in requirements}  # type: ignore[index]
 
 
-DECLARED_BY_SDK = named(SDK["project"]["dependencies"] + SDK["project"]["optional-dependencies"]["msk"])
+DECLARED_BY_SDK = named(SDK["project"]["dependencies"])
+DECLARED_BY_SDK |= named([one for extra in SDK["project"]["optional-dependencies"].values() for one in extra])
 EXTRAS: dict[str, list[str]] = ENGINE["project"]["optional-dependencies"]
 DECLARED_BY_ENGINE = DECLARED_BY_SDK | named(ENGINE["project"]["dependencies"])
 DECLARED_BY_ENGINE |= named([one for name, extra in EXTRAS.items() if name != "dev" for one in extra])

@@ -54,7 +54,7 @@ def command(
     must_exist(settings.kafka, EVENTS)
     store = FeatureStore(settings.redis, settings.kafka.prefix)
     try:
-        names = called(settings, user)
+        names = called(settings, user, make=bool(changed))
         ids = names if wanted.alone else ids_of(store, names)
         if changed:
             _say(settings, store, ids, changed, wanted)

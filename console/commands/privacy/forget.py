@@ -104,7 +104,7 @@ def _refuse_odd(user: str, until: int | None) -> None:
 def _forget(settings: Settings, user: str, wanted: ForgettingOptions, folder: Path) -> dict[str, Any]:
     """What may be refused comes before the first word that is written: nobody is forgotten without a certificate."""
     from console.look.cluster import must_exist
-    from console.privacy.forgetting import ask, awaited, certificate, counted
+    from console.privacy.forgetting import ask, awaited, certificate, counted, destroy_keys, keys_are_missing
     from console.privacy.held import called, digests_of, ids_of
     from headwater.errors import SettingsError, Unavailable
     from headwater.privacy.audit_log import write_audit
@@ -124,6 +124,11 @@ def _forget(settings: Settings, user: str, wanted: ForgettingOptions, folder: Pa
         before = counted(settings, store, ids, lambda _: None)
     finally:
         store.close()
+    if keys_are_missing(settings, ids):
+        raise SettingsError(
+            f"{user} is called so by a key of its own, and privacy.user_keys_file is not set here: name the file, with "
+            "the master key, so that the key is destroyed"
+        )
     if not before.pop("known") and not wanted.even_unknown:
         told = f"nothing is held of {user!r}: is the id right? (--even-unknown forgets it all the same)"
         print(told, file=sys.stderr)
@@ -138,12 +143,14 @@ def _forget(settings: Settings, user: str, wanted: ForgettingOptions, folder: Pa
     digests = digests_of(ids)
     audit = write_audit(settings.kafka, "forget", {"users": digests}, wanted.by)
     since = ask(settings, ids, wanted.until)
+    # at once: links, which tell whose keys go, too, are gone soon
+    destroy_keys(settings, ids)
     facts = awaited(settings, digests, since, wanted.wait)
     if len(facts) < len(set(digests)):
         raise Unavailable(
             f"{len(set(digests)) - len(facts)} of {len(set(digests))} erasures have no effect after {wanted.wait:g} s. "
-            "They stand in the topic erasures and will: does a streams worker run? Run this again afterwards for the "
-            "certificate"
+            "They stand in the topic erasures and will: does a streams worker run? Run "
+            f"`headwater forget {ids[0]}` afterwards for the certificate"
         )
     places: dict[str, tuple[int, int]] = {}
     looked = _looked(settings, facts, person, places, wanted.wait)

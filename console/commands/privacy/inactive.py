@@ -35,12 +35,15 @@ def command(
     from console.privacy.inactivity import forget_inactive
     from headwater.events import now_ms
     from headwater.privacy.audit_log import write_audit
+    from headwater.privacy.user_keys import user_keys_of
     from headwater.topics import EVENTS
 
     settings = servers.settings()
     must_exist(settings.kafka, EVENTS)
     if now is not None and not 0 <= now <= now_ms():
         raise typer.BadParameter(f"--now {now}: give epoch ms, not after now")
+    if not dry_run and settings.privacy.user_keys_file is not None:
+        user_keys_of(settings.privacy)  # refused before anybody is forgotten, where it cannot be used
     until_ms = max(0, round((now_ms() if now is None else now) - days * DAY_MS))
     if not dry_run:
         write_audit(settings.kafka, "forget-inactive", {"days": days, "until": until_ms}, by)

@@ -42,6 +42,25 @@ def add_key(
     print(f"{file}: {line.split()[0]} is the newest key")
 
 
+@app.command("user-keys")
+@grouped
+def make_keys(
+    *,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Of users' keys; must not be there yet.")],
+    servers: KafkaOptions,
+) -> None:
+    """Make a file for keys of the users' own, wrapped by the master key of the settings: `headwater forget` destroys
+    the key of who is forgotten, and nobody can tell any more whose the records are.
+
+    Name it in `privacy.user_keys_file` of every app and command that says users' ids, with the master key. Keep both
+    where no topic, no store and no backup of them is.
+    """
+    from headwater.privacy.user_keys import make_user_keys, master_key_of
+
+    make_user_keys(file, master_key_of(servers.settings().privacy))
+    print(f"{file}: no user has a key yet")
+
+
 @app.command("of")
 @grouped
 def show(
@@ -50,11 +69,16 @@ def show(
     servers: KafkaOptions,
     as_json: Json = False,
 ) -> None:
-    """What users are called, and were under the keys before: by these names topics and store have them."""
+    """What users are called, and were under the keys before: by these names topics and store have them. Where users
+    have keys of their own, one who has none is shown as given.
+    """
     import orjson
 
-    pseudonyms = _pseudonyms(servers.settings())
-    named = {user: (pseudonyms.of(user), *pseudonyms.former(user)) for user in users}
+    from headwater.privacy.pseudonyms import names_of
+
+    settings = servers.settings()
+    called = names_of(settings.privacy) or _pseudonyms(settings)
+    named = {user: called.named(user) for user in users}
     if as_json:
         print(orjson.dumps(named).decode())
         return

@@ -1,0 +1,147 @@
+"""Keys of the users' own: names that stay, files that name nobody, and a destroyed key that is nowhere any more."""
+
+from __future__ import annotations
+
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from headwater import Client, SettingsError
+from headwater.errors import Unavailable
+from headwater.kafka import read_topic
+from headwater.privacy import digest_of, user_keys
+from headwater.privacy.pseudonyms import names_of
+from headwater.privacy.user_keys import UserKeys, is_user_name, make_user_keys
+from headwater.settings import PrivacySettings, Settings
+from headwater.topics import ERASURES, EVENTS
+
+MASTER = bytes(range(32))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "users.keys"
+    make_user_keys(path, MASTER)
+    return path
+
+
+def held(file: Path) -> bytes:
+    """All bytes on the disk: the file and what SQLite keeps beside it."""
+    return b"".join(one.read_bytes() for one in sorted(file.parent.glob(f"{file.name}*")))
+
+
+def wrapped(file: Path) -> list[bytes]:
+    with closing(sqlite3.connect(file)) as connection:
+        return [key for (key,) in connection.execute("SELECT key FROM keys")]
+
+
+def test_a_user_is_called_the_same_by_every_process_and_in_no_two_worlds(file: Path, tmp_path: Path) -> None:
+    one, other = UserKeys(file, MASTER), UserKeys(file, MASTER)
+    names = [keys.of(user) for keys in (one, other, UserKeys(file, MASTER)) for user in ("ann", "zoë")]
+    assert len(set(names)) == 2
+    assert all(map(is_user_name, names))
+    elsewhere = tmp_path / "other.keys"
+    make_user_keys(elsewhere, MASTER)
+    assert UserKeys(elsewhere, MASTER).of("ann") not in names, "the master key makes no name"
+
+
+def test_who_comes_through_many_threads_and_processes_at_once_has_one_name(file: Path) -> None:
+    several = [UserKeys(file, MASTER) for _ in range(4)]
+    with ThreadPoolExecutor(8) as pool:
+        names = set(pool.map(lambda n: (n // 4, several[n % 4].of(f"user-{n // 4}")), range(160)))
+    assert len(names) == len(wrapped(file)) == 40
+
+
+def test_the_file_names_nobody_and_is_its_owners_alone(file: Path) -> None:
+    name = UserKeys(file, MASTER).of("ada-lovelace")
+    assert digest_of(name).encode() in held(file)
+    assert not any(one.encode() in held(file) for one in ("ada-lovelace", name, MASTER.hex()))
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_destroyed_key_is_nowhere_on_the_disk_and_the_user_begins_anew(file: Path) -> None:
+    keys = UserKeys(file, MASTER)
+    before = {user: keys.of(user) for user in ("ann", "bob")}
+    both = wrapped(file)
+    assert all(key in held(file) for key in both)
+    assert keys.destroy([before["ann"]]) == 1
+    (bobs,) = wrapped(file)
+    (anns,) = set(both) - {bobs}
+    assert (anns in held(file), bobs in held(file)) == (False, True)
+    assert digest_of(before["ann"]).encode() not in held(file)
+    assert keys.destroy([before["ann"]]) == 0
+    assert keys.left(map(digest_of, before.values())) == [digest_of(before["bob"])]
+    assert keys.named("ann") == ("ann",), "to be asked for makes no key"
+    after = UserKeys(file, MASTER)
+    assert (after.of("ann") != before["ann"], after.of("bob")) == (True, before["bob"])
+
+
+def test_another_process_learns_of_it_and_a_reader_in_between_is_told(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(user_keys, "LOOK_S", 0.0)
+    app, console = UserKeys(file, MASTER), UserKeys(file, MASTER)
+    first = app.of("ann")
+    console.destroy([first])
+    assert app.of("ann") != first
+    monkeypatch.setattr(user_keys, "WAIT_S", 0.01)
+    impatient = UserKeys(file, MASTER)
+    with closing(sqlite3.connect(file, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM keys").fetchall()
+        with pytest.raises(Unavailable, match="Do this again"):
+            impatient.destroy([app.of("ann")])
+        reader.execute("ROLLBACK")
+    impatient.destroy([])
+    assert wrapped(file) == []
+
+
+def test_somebody_is_named_by_the_id_or_by_a_name(file: Path) -> None:
+    keys = UserKeys(file, MASTER)
+    assert keys.named("ann", make=True) == (keys.of("ann"),) == keys.named(keys.of("ann"), make=True)
+    assert (keys.rotated, keys.former("ann"), len(wrapped(file))) == (False, (), 1)
+
+
+def test_what_is_missing_or_wrong_is_refused_with_what_to_do_and_not_quoted(file: Path, tmp_path: Path) -> None:
+    wrong, garbage = "7" * 64, tmp_path / "garbage"
+    garbage.write_bytes(b"no database at all" * 100)
+    cases = [
+        ({"user_keys_file": file}, "openssl rand"),
+        ({"user_keys_file": file, "master_key": wrong}, "another master key"),
+        ({"user_keys_file": file, "master_key": "12"}, "64 hexadecimal"),
+        ({"user_keys_file": file, "master_key_file": tmp_path / "none"}, "none"),
+        ({"user_keys_file": tmp_path / "none", "master_key": wrong}, "user-keys"),
+        ({"user_keys_file": garbage, "master_key": wrong}, "no file of users' keys"),
+        ({"user_keys_file": file, "master_key": wrong, "pseudonym_keys": f"k1 {wrong}"}, "both set"),
+    ]
+    for given, told in cases:
+        with pytest.raises(SettingsError, match=told) as refused:
+            names_of(PrivacySettings(**given))  # type: ignore[arg-type]
+        assert wrong not in str(refused.value)
+    with pytest.raises(SettingsError, match="not there yet"):
+        make_user_keys(file, MASTER)
+    assert names_of(PrivacySettings()) is None
+    UserKeys(file, MASTER).of("ann")
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("UPDATE keys SET key = zeroblob(60)")
+    with pytest.raises(SettingsError, match="was changed"):
+        UserKeys(file, MASTER).of("ann")
+
+
+def test_who_asks_to_be_forgotten_through_an_app_loses_the_key_once_kafka_has_the_word(
+    settings: Settings, file: Path
+) -> None:
+    own = PrivacySettings(user_keys_file=file, master_key=MASTER.hex())  # type: ignore[arg-type]
+    with Client(settings=settings.model_copy(update={"privacy": own})) as client:
+        before = client.pseudonym("ann")
+        client.track("ann", "film-1", "click", session_id="of-ann").result(30)
+        client.forget_user("ann").result(30)
+        client.track("ann", "film-2", "click").result(30)
+        after = client.pseudonym("ann")
+    assert [record.key for record in read_topic(settings.kafka, ERASURES)] == [before.encode()]
+    assert {record.key for record in read_topic(settings.kafka, EVENTS)} == {before.encode(), after.encode()}
+    assert not any(b"ann" in record.value for record in read_topic(settings.kafka, EVENTS))
+    assert UserKeys(file, MASTER).left([digest_of(before), digest_of(after)]) == [digest_of(after)]

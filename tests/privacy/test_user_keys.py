@@ -1,0 +1,86 @@
+"""Keys of the users' own through a world at work: the same features, and nobody's records once the key is destroyed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+
+from headwater import Client
+from headwater.privacy import digest_of
+from headwater.privacy.user_keys import UserKeys
+from headwater.settings import PrivacySettings, Settings
+from headwater.topics import ERASURES, EVENTS, EXAMPLES, IDENTITIES, USERS
+from tests.privacy.test_verbs import environment
+from tests.worlds.commands import headwater
+from tests.worlds.processes import LiveWorker
+from tests.worlds.streams import event, folded_all, records, server_of, storing
+
+Start = Callable[..., LiveWorker]
+
+MASTER = "5" * 64
+NAMED = (b"ada-lovelace", b"guest-of-ada", b"ada-session")
+
+
+def test_a_person_is_forgotten_with_the_key_and_a_rebuild_agrees_with_the_store(
+    settings: Settings, worker: Start, tmp_path: Path
+) -> None:
+    file = tmp_path / "users.keys"
+    own = {"HEADWATER_PRIVACY__USER_KEYS_FILE": str(file), "HEADWATER_PRIVACY__MASTER_KEY": MASTER}
+    env, data = environment(settings, **own), ("--data", str(tmp_path / "data"))
+    made = headwater("pseudonyms", "user-keys", str(file), **env)
+    assert made.returncode == 0, made.stderr
+    streams = worker("streams.worker")
+    privacy = PrivacySettings(user_keys_file=file, master_key=MASTER)  # type: ignore[arg-type]
+    keyed = settings.model_copy(update={"privacy": privacy})
+    people = ("ada-lovelace", "guest-of-ada", "bob")
+    with Client(settings=keyed) as client:
+        ada, guest, bob = map(client.pseudonym, people)
+        client.identify("ada-lovelace", was="guest-of-ada", event_time=event(0).event_time)
+        client.track_many(
+            [
+                event(n, user, session_id="ada-session", event_id=f"{at}-{n}")
+                for n in range(4)
+                for at, user in enumerate(people)
+            ]
+        )
+        client.put_users([{"user_id": "ada-lovelace", "attributes": {"plan": "single"}}])
+    with Client(settings=settings.kafka) as client:
+        client.track_many([event(n, "as-she-is", session_id=UserKeys(file, bytes.fromhex(MASTER)).of("ada-session"))
+                           for n in range(4)])  # fmt: skip
+    assert folded_all(settings).ok
+    with storing(settings) as store:
+        states = store.read_users([ada, "as-she-is"]).states
+        assert states[ada].history == states["as-she-is"].history
+
+    mute = headwater("forget", ada, "--yes", "--json", *data, **environment(settings))
+    assert (mute.returncode, "user_keys_file is not set" in mute.stderr) == (2, True), mute.stderr
+    assert records(settings, ERASURES) == [], "nobody is forgotten by half"
+    done = headwater("forget", ada, "--yes", "--json", *data, **env)
+    assert done.returncode == 0, done.stderr + done.stdout
+    certificate = orjson.loads(done.stdout)
+    again = headwater("forget", "--verify", certificate["kept_at"], **env)
+    assert (again.returncode, "no key tells whose it is" in again.stdout) == (0, True), again.stdout
+    keys = UserKeys(file, bytes.fromhex(MASTER))
+    assert keys.left(map(digest_of, (ada, guest, bob))) == [digest_of(bob)]
+    with server_of(settings) as server:
+        held = [key + repr(server.dump(key)).encode() for key in server.scan_iter(f"{settings.kafka.prefix}*")]
+    for topic in (EVENTS, EXAMPLES, USERS, IDENTITIES, ERASURES):
+        held += [repr((one.key, one.value, one.headers)).encode() for one in records(settings, topic)]
+    assert len(held) > 10
+    assert [part for part in held if any(one in part for one in NAMED)] == []
+
+    with Client(settings=keyed) as client:
+        anew = client.pseudonym("ada-lovelace")
+        client.track_many([event(n, "ada-lovelace", event_id=f"0-{n}") for n in range(4, 6)])
+    assert folded_all(settings).ok
+    assert streams.stop() == 0
+    rebuilt = headwater("rebuild", "features", "--clear", "--json", **env)
+    assert rebuilt.returncode == 0, rebuilt.stderr
+    assert folded_all(settings).ok
+    with storing(settings) as store:
+        states = store.read_users([ada, guest, bob, anew]).states
+        assert [states[one].count for one in (ada, guest, bob, anew)] == [0, 0, 4, 2]
+    nobody = headwater("export", "guest-of-ada", **env)
+    assert (nobody.returncode, "is the id right?" in nobody.stderr) == (1, True)
