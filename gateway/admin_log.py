@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from gateway.access import Caller
 from headwater.privacy import digest_of
 from headwater.privacy.audit_log import write_audit
-from headwater.privacy.pseudonyms import pseudonyms_of
+from headwater.privacy.pseudonyms import names_of
 from headwater.settings import Settings
 
 __all__ = ["AdminLog"]
@@ -26,7 +26,7 @@ class AdminLog:
 
     def __init__(self, settings: Settings) -> None:
         self._kafka = settings.kafka
-        self._pseudonyms = pseudonyms_of(settings.privacy)
+        self._pseudonyms = names_of(settings.privacy)
 
     async def write(self, action: str, user_id: str, caller: Caller) -> None:
         """Who is about to have what done to a person; returns when Kafka has it.
@@ -34,7 +34,7 @@ class AdminLog:
         Raises
             Unavailable, AccessDenied, SettingsError: it has not, and nothing may be done.
         """
-        names = (user_id,) if self._pseudonyms is None else self._pseudonyms.named(user_id)
+        names = (user_id,) if self._pseudonyms is None else self._pseudonyms.named(user_id, make=True)
         by = "gateway, no key" if caller.key_id is None else f"key {caller.key_id}"
         target = {"users": [digest_of(one) for one in names]}
         await run_in_threadpool(write_audit, self._kafka, action, target, by)
