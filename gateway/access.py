@@ -10,6 +10,7 @@ import base64
 import binascii
 import contextlib
 import hashlib
+import ipaddress
 import threading
 import time
 from collections import OrderedDict
@@ -198,22 +199,41 @@ class Keys:
         return Caller(name, frozenset((PRODUCE, RECOMMEND)), speaker.user_id, speaker.was)
 
 
-def refuse_foreign_page(origin: str | None, allowed: Sequence[str]) -> None:
-    """Where nobody is asked for a key, a page of anybody could speak through the browser of who runs this.
+def refuse_foreign_page(headers: Mapping[str, str], allowed: Sequence[str]) -> None:
+    """Where nobody is asked for a key, a page of anybody could speak through the browser of who runs this: from its own
+    origin; by what asks without one, as images do; or as this very gateway, under a name of its own that it has let
+    point to this machine (DNS rebinding), which Host tells. Behind an address there is no name that could do so.
 
     Parameters
-        origin: of the page, as browsers say it with what they send.
+        headers: of the request, as browsers send them.
         allowed: origins of the settings. Pages of this machine may.
 
     Raises
         Denied: it is none of these.
     """
-    if origin is None or origin in allowed or "*" in allowed:
+    if "*" in allowed:
         return
+    origin, host = headers.get("origin"), headers.get("host")
+    if origin is not None and origin not in allowed and _name_of(origin) not in LOOPBACK:
+        raise Denied(403, "origin", f"pages of {origin!r:.80} may not speak here: gateway.cors_origins says which may")
+    if origin is None and headers.get("sec-fetch-site") == "cross-site":
+        raise Denied(403, "origin", "pages of other sites may not ask here without saying who they are")
+    name = None if host is None else _name_of(f"//{host}")
+    if host is None or name in LOOPBACK or _is_address(name) or name in map(_name_of, allowed):
+        return
+    raise Denied(403, "host", f"this gateway is not called {host!r:.80}: ask for localhost, or make a key")
+
+
+def _name_of(url: str) -> str | None:
     with contextlib.suppress(ValueError):
-        if urlsplit(origin).hostname in LOOPBACK:
-            return
-    raise Denied(403, "origin", f"pages of {origin!r:.80} may not speak here: gateway.cors_origins says which may")
+        return urlsplit(url).hostname
+    return None
+
+
+def _is_address(name: str | None) -> bool:
+    with contextlib.suppress(ValueError):
+        return bool(ipaddress.ip_address(name or ""))
+    return False
 
 
 def credentials_of(headers: Mapping[str, str], query: Mapping[str, str]) -> str | None:

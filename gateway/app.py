@@ -118,7 +118,7 @@ class _Callers:
         address = request.client.host if request.client else ""
         known = self._keys.known(credentials, address)
         if credentials is None:
-            refuse_foreign_page(request.headers.get("origin"), self._origins)
+            refuse_foreign_page(request.headers, self._origins)
         if known is None:
             assert credentials is not None
             self._tries.take(Caller(address, frozenset()))

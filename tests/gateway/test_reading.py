@@ -126,12 +126,25 @@ def test_a_key_opens_only_itself_and_its_record_does_not_tell_it() -> None:
 
 
 def test_where_nobody_is_asked_for_a_key_a_page_of_anybody_is_refused() -> None:
-    for origin in (None, "http://localhost:3000", "http://[::1]", "https://shop.example"):
-        refuse_foreign_page(origin, ["https://shop.example"])
-    refuse_foreign_page("https://evil.example", ["*"])
+    shop = ["https://shop.example"]
+    refuse_foreign_page({}, shop)
+    for origin in ("http://localhost:3000", "http://[::1]", "https://shop.example"):
+        refuse_foreign_page({"origin": origin, "host": "127.0.0.1:8080", "sec-fetch-site": "cross-site"}, shop)
+    refuse_foreign_page({"origin": "https://evil.example", "host": "evil.example"}, ["*"])
     for origin in ("https://evil.example", "null", "http://[", "http://localhost.evil.example"):
         with pytest.raises(Denied, match="cors_origins"):
-            refuse_foreign_page(origin, ["https://shop.example"])
+            refuse_foreign_page({"origin": origin, "host": "127.0.0.1:8080"}, shop)
+    refuse_foreign_page({"sec-fetch-site": "same-origin", "host": "localhost"}, shop)
+    with pytest.raises(Denied, match="other sites"):
+        refuse_foreign_page({"sec-fetch-site": "cross-site", "host": "localhost"}, shop)
+
+
+def test_a_page_whose_name_was_made_to_point_here_is_not_this_gateway() -> None:
+    for host in ("localhost", "localhost:8080", "127.0.0.1:8080", "[::1]:8080", "10.0.0.7", "shop.example"):
+        refuse_foreign_page({"host": host}, ["https://shop.example"])
+    for host in ("evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "", "[", "user@evil.example"):
+        with pytest.raises(Denied, match="not called"):
+            refuse_foreign_page({"host": host}, ["https://shop.example"])
 
 
 def test_a_secret_that_can_be_guessed_signs_no_tokens() -> None:
