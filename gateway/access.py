@@ -30,6 +30,7 @@ from headwater.topics import API_KEYS, topic_name
 
 if TYPE_CHECKING:
     from kafka.consumer.fetcher import ConsumerRecord
+    from starlette.requests import Request as HttpRequest
 
 __all__ = ["Caller", "Denied", "Keys", "RateLimits", "credentials_of", "refuse_foreign_page"]
 
@@ -175,6 +176,12 @@ class Keys:
         if kept is None and key_id_of(credentials) not in self._kept:  # nobody's tries are counted for that
             raise Denied(401, "key", NO_KEY)
         return None if kept is None else self._as_caller(kept)
+
+    def still(self, request: HttpRequest) -> None:
+        """Whether who began this may go on: keys are revoked, and tokens run out. Raises Denied."""
+        address = request.client.host if request.client else ""
+        if self.known(credentials_of(request.headers, request.query_params), address) is None:
+            raise Denied(401, "key", "this key was written anew: begin again")
 
     def caller(self, credentials: str) -> Caller:
         """As `known`, for a key that has not been seen before: about 20 ms. Raises Denied."""

@@ -85,7 +85,8 @@ def make_app(
         for one in OPERATIONS
     ]
     for one in PAGE_OPERATIONS if views is not None else ():
-        call = _endpoint(one, getattr(views, one.name), callers, metrics, "page_")
+        assert views is not None
+        call = _endpoint(one, views.call(one), callers, metrics, "page_")
         routes.append(Route(one.path, call, methods=[one.method]))
     middleware = [Middleware(_QuotedPath)]
     if settings.cors_origins:

@@ -17,7 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request as HttpRequest
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-from gateway.access import Caller, Denied, Keys, RateLimits, credentials_of
+from gateway.access import Caller, Denied, Keys, RateLimits
 from gateway.admin_log import AdminLog
 from gateway.backend import Backend
 from gateway.bodies import Bodies, decoded, is_stream, line_pieces
@@ -115,7 +115,7 @@ class Doors:
         accepted, after = 0, After()
         try:
             async for lines in line_pieces(request):
-                self._still(request)
+                self._keys.still(request)
                 events, refused = self._events(lines, caller)
                 for begin in range(0, len(events), BATCH):
                     some = events[begin : begin + BATCH]
@@ -246,7 +246,7 @@ class Doors:
         first = await self._backend.recommend(fields)  # what is wrong with the request is said as a status
         self._streams.room(caller)
         return StreamingResponse(
-            self._lists(fields, first, caller, every_ms / 1000, lambda: self._still(request)),
+            self._lists(fields, first, caller, every_ms / 1000, lambda: self._keys.still(request)),
             media_type="text/event-stream",
             headers={"cache-control": "no-store", "x-accel-buffering": "no"},
         )
@@ -289,12 +289,6 @@ class Doors:
                 await asyncio.sleep(SETTLE_S)
                 break
         return not stopping.is_set()
-
-    def _still(self, request: HttpRequest) -> None:
-        """Whether who began this may go on: keys are revoked, and tokens run out. Raises Denied."""
-        address = request.client.host if request.client else ""
-        if self._keys.known(credentials_of(request.headers, request.query_params), address) is None:
-            raise Denied(401, "key", "this key was written anew: begin again")
 
     async def receipt(self, request: HttpRequest, caller: Caller) -> Response:
         """GET /v1/receipts/{request_id}"""

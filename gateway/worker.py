@@ -167,7 +167,7 @@ class GatewayWorker:
         doors = Doors(self.backend, self.keys, rates, operations, own, consents, admin_log)
         views = None
         if own.page:
-            views = Views(self.settings, operations.stopping, self.backend.called)
+            views = Views(self.settings, operations.stopping, self.backend.called, self.keys, rates)
             views.start()
         config = uvicorn.Config(
             make_app(doors, self.keys, metrics, own, views),

@@ -14,6 +14,10 @@ from prometheus_client.samples import Sample
 __all__ = ["Scrape", "http_get", "quantile", "read_metrics"]
 
 
+MOST_BYTES = 16 << 20
+"""Of an answer: a worker's metrics are some hundred times less."""
+
+
 class Scrape:
     """The samples of one scrape."""
 
@@ -86,6 +90,6 @@ def http_get(url: str, timeout_s: float = 2.0) -> tuple[int, str]:
         except urllib.error.HTTPError as error:
             answer = error
         with answer:  # its body can fail, too
-            return answer.status, answer.read().decode()
+            return answer.status, answer.read(MOST_BYTES).decode(errors="replace")
     except (OSError, HTTPException) as error:
         return 0, f"no answer ({error})"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
 import threading
 from collections.abc import Iterable
 
-from headwater.errors import HeadwaterError, InvalidMessage
+from headwater.errors import InvalidMessage
 from headwater.events import Item
 from headwater.kafka import BoundedReader
 from headwater.settings import KafkaSettings
@@ -20,6 +21,8 @@ log = logging.getLogger("headwater")
 
 LOOK_S = 1.0
 MOST_FOUND = 24
+MOST_ITEMS = 200_000
+"""That are kept for people to search in, some 300 MB; those that come later have their ids for titles."""
 
 
 class TitleCatalogue:
@@ -42,8 +45,8 @@ class TitleCatalogue:
                     while not stopping.is_set():
                         self._read(reader)
                         stopping.wait(LOOK_S)
-            except HeadwaterError as error:
-                log.warning("the page does not follow the catalogue: %s", error)
+            except Exception as error:
+                log.warning("the page does not follow the catalogue", exc_info=error)
                 stopping.wait(LOOK_S)
 
     def _read(self, reader: BoundedReader) -> None:
@@ -58,6 +61,8 @@ class TitleCatalogue:
     def _take(self, item_id: str, item: Item | None) -> None:
         if item is None:
             self._items.pop(item_id, None)
+            return
+        if len(self._items) >= MOST_ITEMS and item_id not in self._items:
             return
         title = spoken_title(item)
         words = " ".join((title, item_id, *item.categories)).casefold()
@@ -75,12 +80,12 @@ class TitleCatalogue:
     def search(self, text: str) -> list[dict[str, str]]:
         """Items that have all these words, those whose title begins so first; the first of all for no words."""
         words = text.casefold().split()
-        hits = [
+        hits = (
             (not title.casefold().startswith(text.casefold().strip()), place, item_id, title, item)
             for place, (item_id, (item, title, searched)) in enumerate(list(self._items.items()))
             if all(word in searched for word in words)
-        ]
+        )
         return [
             {"item_id": item_id, "title": title, "categories": ", ".join(item.categories[:3])}
-            for _, _, item_id, title, item in sorted(hits, key=lambda hit: hit[:2])[:MOST_FOUND]
+            for _, _, item_id, title, item in heapq.nsmallest(MOST_FOUND, hits, key=lambda hit: hit[:2])
         ]

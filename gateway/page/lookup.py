@@ -27,23 +27,30 @@ from headwater.wire import (
 
 __all__ = ["Lookup"]
 
-MOST_RECORDS = 20_000
-"""Read of one partition, the newest."""
+MOST_RECORDS = 40_000
+"""Read of a topic, the newest: of the partition that a key is in, or a share of each."""
+MOST_USERS = 100_000
+"""As many records of attributes are read: they lie where they were last told, not near the end."""
 MOST_ANSWERS = 2_000
 MOST_LETTERS = 50
 MOST_BYTES = 2_000
 MOST_EVENTS = 60
+MOST_LISTS = 10
 MOST_BARS = 40
 
 
 def _newest(kafka: KafkaSettings, topic: Topic, most: int, of: str | None = None) -> Iterator[Any]:
-    """The newest records of each partition, or of the one that a key is in."""
+    """The newest records of each partition, or of the one that a key is in; none of a topic that is not there."""
     with BoundedReader(kafka, topic) as reader:
-        spans = reader.spans()
+        spans = reader.spans() if reader.exists() else []
         if of is not None:
             spans = [span for span in spans if span.partition == partition_of(of, len(spans))]
         for span in spans:
-            yield from reader.records(Span(span.partition, span.oldest, max(span.first, span.end - most), span.end))
+            yield from reader.records(_end_of(span, most))
+
+
+def _end_of(span: Span, most: int) -> Span:
+    return span._replace(first=max(span.first, span.end - most))
 
 
 class Lookup:
@@ -62,7 +69,7 @@ class Lookup:
                 if isinstance(row, EventRow) and row.user_id == user_id:
                     rows.append((row, record.partition))
         attributes: dict[str, Any] = {}
-        for record in read_topic(self._kafka, USERS, missing_ok=True):
+        for record in _newest(self._kafka, USERS, MOST_USERS, user_id):
             if record.key == user_id.encode():
                 try:
                     told = decode_user_record(record.key, record.value, "")[1]
@@ -77,8 +84,9 @@ class Lookup:
                 {"time_ms": row.time_ms, "request_id": row.request_id, "items": list(row.items)}
                 for row, _ in reversed(rows)
                 if row.items
-            ][:10],
+            ][:MOST_LISTS],
             "count": len(done),
+            "lists": len(rows) - len(done),
             "attributes": attributes,
             "looked_at": looked_at,
         }
@@ -89,8 +97,8 @@ class Lookup:
         users: set[str] = set()
         shown = looked_at = 0
         with BoundedReader(self._kafka, EVENTS) as reader:
-            for whole in reader.spans():
-                span = whole._replace(first=max(whole.first, whole.end - MOST_RECORDS))
+            spans = reader.spans()
+            for span in [_end_of(whole, MOST_RECORDS // len(spans)) for whole in spans]:
                 for record in reader.records(span):
                     piece = MOST_BARS * (record.offset - span.first) // (span.end - span.first)
                     for row in read_past_events(record):
@@ -122,7 +130,7 @@ class Lookup:
 
     def letters(self) -> list[dict[str, Any]]:
         """What was refused last, newest first."""
-        found = []
+        found: list[dict[str, Any]] = []
         for record in _newest(self._kafka, DEAD_LETTERS, MOST_LETTERS):
             headers = dict(record.headers or ())
             letter = read_letter(record.headers)
@@ -139,7 +147,7 @@ class Lookup:
                     "value": value[:MOST_BYTES].decode(errors="backslashreplace"),
                 }
             )
-        return found[::-1]
+        return sorted(found, key=lambda letter: letter["time_ms"], reverse=True)[:MOST_LETTERS]
 
     def surfaces(self) -> list[str]:
         """Names of surfaces, as the topic has them."""

@@ -7,8 +7,9 @@ look-ups. Ids of people come in bodies, never in a URL.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import FileResponse, Response, StreamingResponse
 
-from gateway.access import Caller
+from gateway.access import Caller, Denied, Keys, RateLimits
 from gateway.api_keys import ADMIN, RECOMMEND
 from gateway.bodies import Bodies
+from gateway.open_streams import OpenStreams
 from gateway.operations import Operation
 from gateway.page.catalogue import TitleCatalogue
 from gateway.page.lookup import Lookup
@@ -74,14 +76,25 @@ class Views:
 
     Parameters
         called: what a user's id is on topics: a pseudonym, where these are set.
+        rates: those of the API, which what scripts ask for counts in.
     """
 
-    def __init__(self, settings: Settings, stopping: threading.Event, called: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        stopping: threading.Event,
+        called: Callable[[str], str],
+        keys: Keys,
+        rates: RateLimits,
+    ) -> None:
         self.catalogue = TitleCatalogue(settings.kafka)
         self.watch = Watch(settings.gateway.workers_file)
         self._lookup = Lookup(settings.kafka)
         self._stopping = stopping
         self._called = called
+        self._keys = keys
+        self._rates = rates
+        self._streams = OpenStreams(settings.gateway.max_waiting)
         self._bodies = Bodies(MOST_BODY_BYTES)
         self._looking = asyncio.Semaphore(LOOKING)
         made = Environment(
@@ -96,6 +109,18 @@ class Views:
         """Follow catalogue and workers, in threads."""
         for name, follow in (("catalogue", self.catalogue.follow), ("watch", self.watch.follow)):
             threading.Thread(target=follow, args=(self._stopping,), name=name, daemon=True).start()
+
+    def call(self, one: Operation) -> Callable[[HttpRequest, Caller], Awaitable[Response]]:
+        """What answers it."""
+        answers: Callable[[HttpRequest, Caller], Awaitable[Response]] = getattr(self, one.name)
+        if one.scope is None:
+            return answers
+
+        async def counted(request: HttpRequest, caller: Caller) -> Response:
+            self._rates.take(caller)
+            return await answers(request, caller)
+
+        return counted
 
     async def now(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
         """GET /"""
@@ -119,19 +144,23 @@ class Views:
             return _told({"error": {"code": "not_found", "message": "no such file"}}, 404)
         return FileResponse(HERE / "static" / name, media_type=FILES[name], headers=HEADERS)
 
-    async def figures(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+    async def figures(self, request: HttpRequest, caller: Caller) -> Response:
         """GET /page/data/now"""
+        self._streams.room(caller)
         return StreamingResponse(
-            self._figures(), media_type="text/event-stream", headers={**HEADERS, "cache-control": "no-store"}
+            self._figures(request, caller),
+            media_type="text/event-stream",
+            headers={**HEADERS, "cache-control": "no-store"},
         )
 
-    async def _figures(self) -> AsyncIterator[bytes]:
-        while not self._stopping.is_set():
-            told = {**self.watch.told(), "charts": self.watch.charts(), "catalogue": len(self.catalogue)}
-            yield b"event: now\ndata: " + orjson.dumps(told) + b"\n\n"
-            until = asyncio.get_running_loop().time() + EVERY_S
-            while not self._stopping.is_set() and asyncio.get_running_loop().time() < until:
-                await asyncio.sleep(0.2)
+    async def _figures(self, request: HttpRequest, caller: Caller) -> AsyncIterator[bytes]:
+        with self._streams.one(caller), contextlib.suppress(Denied):  # who asks again is told why
+            while not self._stopping.is_set():
+                self._keys.still(request)
+                yield b"event: now\ndata: " + orjson.dumps(self.watch.told) + b"\n\n"
+                until = asyncio.get_running_loop().time() + EVERY_S
+                while not self._stopping.is_set() and asyncio.get_running_loop().time() < until:
+                    await asyncio.sleep(0.2)
 
     async def surfaces(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
         """GET /page/data/surfaces"""

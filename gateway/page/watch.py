@@ -37,11 +37,12 @@ ANSWERED, TO_ANSWER = "headwater_requests_answered_total", "headwater_request_se
 
 
 class _SaidNow(NamedTuple):
-    """What one worker said at one look."""
+    """What one worker said at one look; an empty `scrape` where it said nothing of itself."""
 
     scrape: Scrape
     health: str
     ready: bool
+    measured: bool
 
     def metrics(self) -> Scrape:
         return self.scrape
@@ -49,42 +50,58 @@ class _SaidNow(NamedTuple):
 
 @dataclass(frozen=True)
 class _Look:
+    """Counts of a worker that did not answer are None, lest its return looks like a flood."""
+
     figures: Figures
-    answered: float
+    applied: float | None
+    answered: float | None
     to_answer: dict[float, float]
     lag: dict[str, dict[str, float]]
     workers: dict[str, dict[str, Any]]
 
 
 class Watch:
-    """`follow` in a thread of its own; `told` from any."""
+    """`follow` in a thread of its own; `told` from any.
+
+    Fields
+        told: the newest numbers and curves, for all who look; `known` is false where there are none.
+    """
 
     def __init__(self, workers_file: Path | None) -> None:
         self._file = workers_file
         self._looks: deque[_Look] = deque(maxlen=KEPT)
+        self.told: dict[str, Any] = {"known": False}
 
     def follow(self, stopping: threading.Event) -> None:
         """Look until told to stop."""
         while not stopping.is_set():
-            try:
-                self._looks.append(self._look())
-            except (OSError, ValueError) as error:
-                log.warning("the page cannot ask the workers: %s", error)
+            self.look()
             stopping.wait(LOOK_S)
 
+    def look(self) -> None:
+        """Look once; whatever goes wrong is told."""
+        try:
+            self._looks.append(self._look())
+            self.told = {**self._numbers(), "charts": self._charts()}
+        except Exception as error:
+            log.warning("the page cannot ask the workers", exc_info=error)
+            self.told = {"known": False, "problem": f"the page cannot ask the workers: {error}"[:300]}
+
     def _look(self) -> _Look:
-        urls = orjson.loads(self._file.read_bytes())["workers"] if self._file and self._file.exists() else {}
+        urls = _addresses(self._file) if self._file and self._file.exists() else {}
         asked = {name: _ask(url) for name, url in urls.items()}
         serving = asked["serving"].scrape if "serving" in asked else Scrape()
+        figures = read_figures(asked)
+        applied = figures.applied if "streams" in asked and asked["streams"].measured else None
+        answered = serving.total(ANSWERED) if "serving" in asked and asked["serving"].measured else None
         lag: dict[str, dict[str, float]] = {}
         for name, one in asked.items():
             for sample in one.scrape.samples("headwater_lag"):
                 lag.setdefault(name, {})[sample.labels.get("topic", "")] = sample.value
         workers = {name: {"health": one.health, "ready": one.ready} for name, one in asked.items()}
-        return _Look(read_figures(asked), serving.total(ANSWERED), serving.buckets(TO_ANSWER), lag, workers)
+        return _Look(figures, applied, answered, serving.buckets(TO_ANSWER), lag, workers)
 
-    def told(self) -> dict[str, Any]:
-        """The newest numbers; `known` is false where there are none."""
+    def _numbers(self) -> dict[str, Any]:
         looks = list(self._looks)
         if not looks or not looks[-1].workers:
             return {"known": False}
@@ -95,7 +112,7 @@ class Watch:
         )
         return {
             "known": True,
-            "events_per_s": _rate(now.figures.applied, before.figures.applied, span_s),
+            "events_per_s": _rate(now.applied, before.applied, span_s),
             "answers_per_s": _rate(now.answered, before.answered, span_s),
             "to_feature_ms": [now.figures.to_feature_ms(q, minute.figures) for q in (0.5, 0.99)],
             "to_answer_ms": [None if one is None else one * 1000 for one in answer],
@@ -112,7 +129,7 @@ class Watch:
             "workers": now.workers,
         }
 
-    def charts(self) -> dict[str, str]:
+    def _charts(self) -> dict[str, str]:
         """Curves as SVG, for a desk and for a phone together: quality, and events and answers a second."""
         looks = list(self._looks)
         if len(looks) < 3:
@@ -125,7 +142,7 @@ class Watch:
         ]
         pairs = list(pairwise(looks))
         spans = [later.figures.at_s - earlier.figures.at_s for earlier, later in pairs]
-        events = [_rate(b.figures.applied, a.figures.applied, s) for (a, b), s in zip(pairs, spans, strict=True)]
+        events = [_rate(b.applied, a.applied, s) for (a, b), s in zip(pairs, spans, strict=True)]
         answers = [_rate(b.answered, a.answered, s) for (a, b), s in zip(pairs, spans, strict=True)]
         flow = [_line("Events/s", "s0", events), _line("Answers/s", "s1", answers)]
         return {
@@ -134,18 +151,36 @@ class Watch:
         }
 
 
+def _addresses(path: Path) -> dict[str, str]:
+    """Name -> URL. Raises ValueError for what is no such file: nothing but HTTP is asked."""
+    told = orjson.loads(path.read_bytes())
+    urls = told.get("workers") if isinstance(told, dict) else None
+    if not isinstance(urls, dict):
+        raise ValueError(f'{path.name}: give {{"workers": {{"serving": "http://host:port"}}}}')
+    for name, url in urls.items():
+        if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+            raise ValueError(f"{path.name}: the address of {name!r:.40} is no http:// or https://")
+    return urls
+
+
 def _ask(url: str) -> _SaidNow:
-    status, text = http_get(f"{url}/readyz")
-    metrics_status, metrics = http_get(f"{url}/metrics") if status else (0, "")
+    try:
+        status, text = http_get(f"{url}/readyz")
+        measured, metrics = http_get(f"{url}/metrics") if status else (0, "")
+        scrape = read_metrics(metrics) if measured == 200 else Scrape()
+    except ValueError as error:
+        return _SaidNow(Scrape(), f"is no worker: {error}"[:200], ready=False, measured=False)
     health = text.strip() if status else "does not answer"
-    return _SaidNow(read_metrics(metrics) if metrics_status == 200 else Scrape(), health[:200], status == 200)
+    return _SaidNow(scrape, health[:200], ready=status == 200, measured=measured == 200)
 
 
-def _rate(now: float, before: float, span_s: float) -> float:
-    return max(0.0, now - before) / span_s if span_s > 0 else 0.0
+def _rate(now: float | None, before: float | None, span_s: float) -> float | None:
+    if now is None or before is None or span_s <= 0:
+        return None
+    return max(0.0, now - before) / span_s
 
 
-def _line(label: str, style: str, values: list[float | None] | list[float]) -> Line:
+def _line(label: str, style: str, values: list[float | None]) -> Line:
     return Line(label, style, values, [None] * len(values))
 
 

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 import shutil
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from starlette.requests import Request as HttpRequest
+from starlette.responses import StreamingResponse
 
-from gateway.page.views import FILES, PAGE_OPERATIONS
+from gateway.access import Caller, Denied, Keys, RateLimits
+from gateway.page import lookup
+from gateway.page.lookup import Lookup
+from gateway.page.views import FILES, PAGE_OPERATIONS, Views
+from gateway.page.watch import Watch
+from headwater.settings import GatewaySettings, KafkaSettings, Settings
 from tests.gateway.test_http import Front, front
 from tests.worlds.processes import eventually
 
@@ -78,6 +89,7 @@ def test_a_click_in_the_playground_changes_the_list(browser: webdriver.Chrome, s
     eventually(lambda: texts(browser, "#did strong") == [first[0]], 10, lambda: texts(browser, "#problem"))
     eventually(lambda: first[0] not in texts(browser, "#list .title"), 10)
     assert texts(browser, "#did ol li") == first
+    assert re.search(r"list after [\d.]+ m?s", texts(browser, "#did")[0])
     visitor = texts(browser, "#me")[0]
     assert [one["type"] for one in shop.events_of(visitor) if not one.get("items")] == ["dismiss"]
     browser.find_element(By.ID, "name").send_keys("ann")
@@ -94,6 +106,10 @@ def test_look_up_finds_a_user_and_an_item(browser: webdriver.Chrome, shop: Front
     eventually(lambda: "The Film 0" in texts(browser, "#result td .link"), 20, lambda: texts(browser, "main"))
     press(browser, "#result td .link")
     eventually(lambda: "The Film 0" in texts(browser, "#result h2"), 20, lambda: texts(browser, "main"))
+    press(browser, "#tab-request")
+    browser.execute_script("document.getElementById('id').value = \"$(reboot)'x\"")
+    browser.find_element(By.ID, "ask").submit()
+    eventually(lambda: texts(browser, "#result .copy") == ["headwater explain '$(reboot)'\\''x'"], 20)
     press(browser, "#tab-letters")
     eventually(lambda: "Nothing was refused" in texts(browser, "#result")[0], 20)
     assert "crowd" not in browser.current_url
@@ -135,3 +151,60 @@ def test_pages_run_no_script_but_their_own_and_data_takes_what_the_api_takes(sho
     found = shop.call("POST", "/v1/recommendations", {"user_id": "crowd", "k": 3})[1]
     told = eventually(lambda: shop.call("POST", "/page/data/request", {"request_id": found["request_id"]})[1]["answer"])
     assert [one["item_id"] for one in told["items"]] == [one["item_id"] for one in found["items"]]
+
+
+def test_look_ups_read_no_more_than_the_newest(shop: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.call("PUT", "/v1/users", [{"user_id": "reader", "attributes": {"age": "old"}}])
+    for _ in range(3):
+        shop.call("POST", "/v1/events", {"user_id": "reader", "item_id": "film-1", "type": "click"})
+    look = Lookup(shop.settings.kafka)
+    assert (found := look.user("reader"))["count"] == 3
+    assert found["attributes"] == {"age": "old"}
+    monkeypatch.setattr(lookup, "MOST_RECORDS", 1)
+    monkeypatch.setattr(lookup, "MOST_USERS", 0)
+    assert (found := look.user("reader"))["looked_at"] == 1
+    assert found["attributes"] == {}
+    assert look.item("film-1")["looked_at"] == 0
+
+
+def test_whatever_the_file_of_workers_or_a_worker_says_the_page_goes_on(shop: Front, tmp_path: Path) -> None:
+    file = tmp_path / "addresses.json"
+    watch = Watch(file)
+    for said in (
+        "[]",
+        "{}",
+        '{"workers": ["x"]}',
+        '{"workers": {"a": 1}}',
+        '{"workers": {"a": "file:///etc/passwd"}}',
+        "<",
+    ):
+        file.write_text(said)
+        watch.look()
+        assert "cannot ask the workers" in watch.told["problem"]
+        assert not watch.told["known"]
+    page = f"http://127.0.0.1:{shop.settings.gateway.port}/play?"
+    file.write_text(json.dumps({"workers": {"streams": page, "serving": "http://[", "trainer": "http://127.0.0.1:1"}}))
+    watch.look()
+    watch.look()
+    assert {name: one["health"][:14] for name, one in watch.told["workers"].items()} == {
+        "streams": "is no worker: ", "serving": "is no worker: ", "trainer": "does not answe",
+    }  # fmt: skip
+    assert watch.told["events_per_s"] is None  # not known, rather than none
+
+
+def test_figures_end_with_the_key_and_what_scripts_ask_counts() -> None:
+    keys = Keys(KafkaSettings(), GatewaySettings(), needed=True)
+    views = Views(Settings(), threading.Event(), str, keys, RateLimits(1.0, 1.0))
+    request = HttpRequest({"type": "http", "headers": [], "query_string": b"", "client": ("127.0.0.1", 1)})
+    caller = Caller("page", frozenset(("admin",)))
+    figures = views.call(next(one for one in PAGE_OPERATIONS if one.name == "figures"))
+
+    async def read() -> list[bytes]:
+        answer = await figures(request, caller)
+        assert isinstance(answer, StreamingResponse)
+        return [piece async for piece in answer.body_iterator]  # type: ignore[misc]
+
+    assert asyncio.run(read()) == []
+    with pytest.raises(Denied) as refused:
+        asyncio.run(read())
+    assert refused.value.status == 429

@@ -34,7 +34,7 @@ async function answered(path, body, signal) {
   }
   if (found.ok) return found;
   const told = await found.json().catch(() => ({}));
-  if (found.status === 401) at("key-form").hidden = false;
+  if (found.status === 401 || (told.error && told.error.code === "scope")) at("key-form").hidden = false;
   const error = new Error(told.error ? told.error.message : `status ${found.status}`);
   error.status = found.status;
   throw error;
@@ -66,6 +66,9 @@ export const pause = (ms) => new Promise((go) => setTimeout(go, ms));
 export const whole = (n) => Math.round(n).toLocaleString("en");
 export const ms = (n) => (n === null || n === undefined ? "–" : n >= 1000 ? `${(n / 1000).toFixed(1)} s` : n >= 10 ? `${n.toFixed(0)} ms` : `${n.toFixed(1)} ms`);
 export const clock = (n) => new Date(n).toISOString().replace("T", " ").slice(0, 19);
+
+// A word of a command that is copied into a shell: ids are whatever somebody chose.
+export const quoted = (word) => (/^[\w.:@%+/][\w.:@%+/-]*$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
 
 export function copyable(text) {
   const made = el("button", { class: "copy", type: "button", title: "Copy" }, text);

@@ -1,4 +1,4 @@
-import { at, bars, call, clock, copyable, el, ms, problem, whole } from "/page/door.js";
+import { at, bars, call, clock, copyable, el, ms, problem, quoted, whole } from "/page/door.js";
 
 const KINDS = {
   user: { label: "User", hint: "An id, such as a visitor of the playground or one of the replayed stream.", path: "/page/data/user", field: "user_id", show: user },
@@ -19,14 +19,14 @@ function table(heads, rows) {
 const named = (told, id) => link("item", id, told.titles[id] || id);
 
 function user(told) {
-  const made = [panel(el("h2", {}, told.user_id), facts([["Events", whole(told.count)], ["Lists shown", whole(told.shown.length)],
+  const made = [panel(el("h2", {}, told.user_id), facts([["Events", whole(told.count)], ["Lists shown", whole(told.lists)],
     ...Object.entries(told.attributes).map(([name, value]) => [name, String(value)])]))];
   if (!told.count && !told.shown.length) {
     return [panel(el("p", {}, `Nothing of this user is among the newest ${whole(told.looked_at)} events of their partition. To look at all that is kept: `), copyable("headwater export USER"))];
   }
   if (told.events.length) made.push(panel(el("h2", {}, "What they did, newest first"), table(["When, UTC", "What", "Item", "Where"],
     told.events.map((one) => [clock(one.time_ms), one.type + (one.value === null ? "" : ` ${one.value}`), named(told, one.item_id), el("span", { class: "soft small" }, one.at)]))));
-  if (told.shown.length) made.push(panel(el("h2", {}, "What they were shown"), table(["When, UTC", "Items", "Request"],
+  if (told.shown.length) made.push(panel(el("h2", {}, "What they were shown, newest first"), table(["When, UTC", "Items", "Request"],
     told.shown.map((one) => [clock(one.time_ms), one.items.slice(0, 4).map((id) => told.titles[id] || id).join(", ") + (one.items.length > 4 ? ` and ${one.items.length - 4} more` : ""),
       one.request_id ? link("request", one.request_id, "look at it") : "–"]))));
   return made;
@@ -61,14 +61,14 @@ function item(told) {
 
 function request(told, id) {
   const found = told.answer;
-  if (!found) return [panel(el("p", {}, "No such answer is among the newest of each partition. To look further: "), copyable(`headwater explain ${id}`))];
+  if (!found) return [panel(el("p", {}, "No such answer is among the newest of each partition. To look further: "), copyable(`headwater explain ${quoted(id)}`))];
   const receipt = found.receipt || {};
   const refused = found.error ? panel(el("p", { class: "problem" }, `${found.error.code}: ${found.error.message}`)) : null;
   return [panel(el("h2", {}, "Answer"), el("p", { class: "soft small" }, found.at), facts([["For", found.user_id || "nobody by name"], ["Answered, UTC", clock(found.answered_ms)],
     ["Model", receipt.model_version ? String(receipt.model_version) : "none"], ["Weights' age", ms(receipt.weight_age_ms)], ["History", `${receipt.history_length} events`], ["Features' age", ms(receipt.feature_age_ms)],
     ["Kind", receipt.fallback || "personal"], receipt.surface ? ["Surface", receipt.surface] : null])),
   refused,
-  panel(el("h2", {}, "Where the time went, ms"), bars(receipt.timings_ms || {}), el("p", { class: "small soft" }, "Rebuilt from the log, bit for bit: ", copyable(`headwater explain ${found.request_id}`))),
+  panel(el("h2", {}, "Where the time went, ms"), bars(receipt.timings_ms || {}), el("p", { class: "small soft" }, "Rebuilt from the log, bit for bit: ", copyable(`headwater explain ${quoted(found.request_id)}`))),
   panel(el("h2", {}, "The list"), table(["", "Item", "Score", "Reasons"], (found.items || []).map((one) => [String(one.rank), named(told, one.item_id), one.score.toFixed(3), (one.reasons || []).join("; ")]))),
   panel(el("details", {}, el("summary", {}, "The whole receipt"), el("pre", {}, JSON.stringify(receipt, null, 2))))].filter(Boolean);
 }
@@ -81,13 +81,17 @@ function letters(told) {
       el("details", {}, el("summary", {}, "The bytes"), el("pre", {}, one.value))))];
 }
 
+let turn = 0; // what is found late is not shown below another question
 async function look(id) {
+  const mine = ++turn;
   at("result").replaceChildren(el("p", { class: "soft" }, "Looking …"));
   try {
     const made = kind === "letters" ? letters(await call("/page/data/letters")) : KINDS[kind].show(await call(KINDS[kind].path, { [KINDS[kind].field]: id }), id);
+    if (mine !== turn) return;
     problem("");
     at("result").replaceChildren(...made);
   } catch (error) {
+    if (mine !== turn) return;
     at("result").replaceChildren();
     problem(error.message);
   }
@@ -95,6 +99,7 @@ async function look(id) {
 
 function choose(name) {
   kind = name;
+  turn += 1;
   document.querySelectorAll("[role=tab]").forEach((tab) => {
     tab.setAttribute("aria-selected", tab.dataset.kind === kind);
     tab.tabIndex = tab.dataset.kind === kind ? 0 : -1;

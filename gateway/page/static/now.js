@@ -8,7 +8,7 @@ function tile(name, value, more, about, bad = false) {
     el("span", { class: "name" }, name), el("span", { class: "value" }, value), el("span", { class: "more" }, more));
 }
 const pair = ([half, most]) => [ms(half), `99 of 100 within ${ms(most)}`];
-const rate = (n) => (n >= 10 || n === 0 ? whole(n) : n.toFixed(1));
+const rate = (n) => (n === null ? "–" : n >= 10 || n === 0 ? whole(n) : n.toFixed(1));
 const age = (s) => (s >= 120 ? `${Math.round(s / 60)} min` : `${s.toFixed(s < 10 ? 1 : 0)} s`);
 
 function tick() {
@@ -20,8 +20,9 @@ function tick() {
 function show(told) {
   at("empty").hidden = told.known;
   at("live").hidden = !told.known;
+  problem(told.problem);
   if (!told.known) {
-    at("said").textContent = "No worker is known here yet.";
+    at("said").textContent = told.problem ? "" : "No worker is known here yet.";
     at("empty").replaceChildren(
       el("p", {}, "The page asks the workers that the setting gateway.workers_file names. The simplest is to run all on this machine:"),
       copyable("headwater up"));
@@ -46,14 +47,14 @@ function show(told) {
   if (focused) { const again = [...at("tiles").children].find((one) => one.getAttribute("href") === focused); if (again) again.focus(); }
   tick();
   const well = Object.values(told.workers).every((one) => one.ready);
-  at("said").textContent = told.events ? (well ? "All workers are ready." : "Not every worker is ready.") : "All is up, and nothing has happened yet.";
+  at("said").textContent = !well ? "Not every worker is ready." : told.events ? "All workers are ready." : "All is up, and nothing has happened yet.";
   at("workers").replaceChildren(...Object.entries(told.workers).map(([name, one]) =>
     el("li", {}, el("span", { class: one.ready ? "dot" : "dot bad" }, name), el("span", { class: "soft" }, one.health))));
   at("lag").replaceChildren(...Object.entries(told.lag).flatMap(([name, topics]) => Object.entries(topics).map(([topic, n]) =>
     el("li", {}, el("span", {}, `${name} `, el("span", { class: "soft" }, `reads ${topic}`)), el("strong", {}, whole(n))))));
   for (const name of ["quality", "flow"]) if (told.charts[name]) at(name).innerHTML = told.charts[name];
-  at("empty").hidden = told.events > 0;
-  if (!told.events) at("empty").replaceChildren(
+  at("empty").hidden = told.events > 0 || !well;
+  if (!at("empty").hidden) at("empty").replaceChildren(
     el("p", {}, "Let a past stream of film ratings happen again, or click in the ", el("a", { href: "/play" }, "playground"), ":"),
     copyable("headwater replay stream movielens"));
 }
@@ -61,7 +62,7 @@ function show(told) {
 setInterval(tick, 100);
 for (;;) {
   try {
-    await stream("/page/data/now", undefined, (kind, told) => { problem(""); show(told); });
+    await stream("/page/data/now", undefined, (kind, told) => show(told));
   } catch (error) {
     problem(error.message);
     if (error.status === 401 || error.status === 403) break;

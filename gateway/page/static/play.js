@@ -104,7 +104,10 @@ async function follow() {
         at("ms").textContent = "changed by itself";
         render(found, before);
       }, mine.signal);
-    } catch (error) { if (mine.signal.aborted) return; }
+    } catch (error) {
+      if (mine.signal.aborted) return;
+      if (error.status === 401 || error.status === 403) return problem(error.message);
+    }
     await pause(1000);
   }
 }
@@ -136,11 +139,12 @@ function tell(type, item, before, found, took) {
   const now = found.items.map((one) => one.item_id);
   const came = now.filter((id) => !before.includes(id));
   const gone = before.filter((id) => !now.includes(id));
-  at("ms").textContent = `${came.length || gone.length || now.join() !== before.join() ? "new list" : "same list"} after ${ms(took)}`;
+  const told = `${came.length || gone.length || now.join() !== before.join() ? "new list" : "same list"} after ${ms(took)}`;
+  at("ms").textContent = told;
   const names = (ids) => ids.slice(0, 3).map(title).join(", ") + (ids.length > 3 ? ` and ${ids.length - 3} more` : "");
   at("did").hidden = false;
   at("did").replaceChildren(...[
-    el("div", {}, `${DONE[type] || type} `, el("strong", {}, title(item)), "."),
+    el("div", {}, `${DONE[type] || type} `, el("strong", {}, title(item)), `: ${told}.`),
     came.length ? el("div", { class: "small" }, `Came: ${names(came)}`) : null,
     gone.length ? el("div", { class: "small" }, `Went: ${names(gone)}`) : null,
     el("details", {}, el("summary", {}, "The list before"), el("ol", {}, ...before.map((id) => el("li", {}, title(id)))))].filter(Boolean));
