@@ -201,6 +201,10 @@ class Backend:
         """What a user is called on topics: a pseudonym, where these are set, else the id."""
         return self._client.pseudonym(user_id)
 
+    def names(self, user_id: str) -> tuple[str, ...]:
+        """What a user is called on topics, and was under the keys before: whom `forget_user` erases."""
+        return self._client.names(user_id)
+
     def receipt(self, request_id: str) -> tuple[str | None, bytes] | None:
         """Of an answer that went out through here, while it is remembered: whom for, and its receipt as JSON."""
         return self._receipts.get(request_id)

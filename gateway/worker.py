@@ -163,7 +163,7 @@ class GatewayWorker:
         own, operations = self.settings.gateway, self.operations
         rates = RateLimits(own.rate_per_s, own.burst)
         metrics = GatewayMetrics(operations.registry, lambda: self.backend.waiting, lambda: self.backend.lost)
-        consents, admin_log = self.settings.privacy.consent != "off", AdminLog(self.settings)
+        consents, admin_log = self.settings.privacy.consent != "off", AdminLog(self.settings.kafka, self.backend.names)
         doors = Doors(self.backend, self.keys, rates, operations, own, consents, admin_log)
         views = None
         if own.page:

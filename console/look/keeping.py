@@ -144,6 +144,8 @@ def mend_retention(kafka: KafkaSettings, names: Sequence[str]) -> list[str]:
     """
     from kafka.admin import ConfigResource, ConfigResourceType
 
+    if not kafka.retention_days:
+        return []  # nothing is to be set, and who makes topics may not be allowed to see how they are kept
     others = otherwise_kept(kafka, names)
     said = {name: one for name, (one, _) in others.items() if _is_said(kafka, one)}
     if said:

@@ -19,7 +19,7 @@ from headwater.kafka import end_offsets, read_partitions, read_topic
 from headwater.kafka.groups import committed_offsets
 from headwater.kafka.sending import send_records
 from headwater.privacy import Erasure, ErasureFact, digest_of
-from headwater.privacy.user_keys import is_user_name, user_keys_of
+from headwater.privacy.user_keys import StillRead, UserKeys, is_user_name, user_keys_of
 from headwater.settings import Settings
 from headwater.topics import ERASURES, EVENTS, EXAMPLES, IDENTITIES, RECOMMENDATIONS, REQUESTS, USERS, Topic
 from headwater.wire import encode
@@ -67,6 +67,7 @@ def destroy_keys(settings: Settings, ids: Sequence[str]) -> None:
 
     Raises
         SettingsError, Unavailable: the file of keys cannot be used.
+        StillRead: they are destroyed, and not cut away yet: `checks` looks again.
     """
     keys = user_keys_of(settings.privacy)
     if keys is not None:
@@ -142,10 +143,20 @@ def checks(
         yield trainer_check(facts, places, committed, oldest)
         keys = user_keys_of(settings.privacy)
         if keys is not None:
-            left = keys.left(facts)
-            yield Check("no key tells whose it is", not left, _named(left) or f"none of {len(facts)} names has a key")
+            yield _keys_check(keys, facts)
     finally:
         store.close()
+
+
+def _keys_check(keys: UserKeys, facts: Mapping[str, ErasureFact]) -> Check:
+    name, left = "no key tells whose it is", keys.left(facts)
+    if left:
+        return Check(name, False, _named(left))
+    try:
+        keys.cut()
+    except StillRead as error:
+        return Check(name, False, str(error))
+    return Check(name, True, f"none of {len(facts)} names has a key")
 
 
 def _named(digests: Sequence[str]) -> str:

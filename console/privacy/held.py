@@ -29,6 +29,8 @@ from headwater.topics import (
     Topic,
     as_kept,
 )
+from headwater.users import User
+from headwater.wire import validated
 from streams.features.state import UserState
 from streams.features.store import FeatureStore, Reading
 
@@ -40,7 +42,11 @@ def called(settings: Settings, user: str, *, make: bool = False) -> tuple[str, .
 
     Parameters
         make: where users have keys of their own, one who has none gets one.
+
+    Raises
+        InvalidMessage: it is no id.
     """
+    user = validated(User, {"user_id": user}, "USER").user_id
     names = names_of(settings.privacy)
     return (user,) if names is None else names.named(user, make=make)
 

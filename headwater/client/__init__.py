@@ -340,7 +340,11 @@ class Client:
         """What a user is called in topics, in `recommendations()` and in the store: the id itself where no keys of
         pseudonyms are set. Raises InvalidMessage for what is no id.
         """
-        return self._names(_made(User, {"user_id": user_id}).user_id)[0]
+        return self.names(user_id)[0]
+
+    def names(self, user_id: str) -> tuple[str, ...]:
+        """What a user is called, and was under the keys of pseudonyms before, newest first. Raises as `pseudonym`."""
+        return self._names(_made(User, {"user_id": user_id}).user_id)
 
     def recommend(
         self, user_id: str | None = None, k: int | None = None, deadline_s: float = 2.0, **fields: Any

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from itertools import pairwise, product
+from threading import Thread
 from typing import Any, TypeGuard, TypeVar
 
 from pydantic import BaseModel
@@ -89,7 +90,7 @@ class Naming:
         """A handle for an erasure that is asked for: done when keys of the users' own are destroyed as well."""
         done = new_handle()
 
-        def destroy(_: Future[Position]) -> None:
+        def destroy() -> None:
             try:
                 position = asked.result()
                 self.pseudonyms.destroy(names)
@@ -98,7 +99,8 @@ class Naming:
             else:
                 done.set_result(position)
 
-        asked.add_done_callback(destroy)
+        # by a thread of its own: it may wait for others that read the file, and here records are acknowledged
+        asked.add_done_callback(lambda _: Thread(target=destroy, name="destroy-keys").start())
         return done
 
     def user(self, user: User) -> User:

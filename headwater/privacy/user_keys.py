@@ -24,7 +24,7 @@ import time
 import weakref
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from hmac import digest as hmac_digest
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     _Ask = Callable[..., sqlite3.Cursor]
 
-__all__ = ["UserKeys", "is_user_name", "make_user_keys", "master_key_of", "user_keys_of"]
+__all__ = ["StillRead", "UserKeys", "is_user_name", "make_user_keys", "master_key_of", "user_keys_of"]
 
 USER_NAME = re.compile(r"u\.[A-Za-z0-9_-]{22}")
 KEY_BYTES, NONCE_BYTES = 32, 12
@@ -49,12 +49,18 @@ LOOK_S = 1.0
 """How long a name may be used after another process has destroyed its key."""
 
 WAIT_S = 10.0
-"""For another process that writes."""
+"""For another process that writes, or reads what is to be cut away."""
+
+CUT_EVERY_S = 0.02
 
 TABLES = """
 CREATE TABLE world (one INTEGER PRIMARY KEY CHECK (one = 1), proof BLOB NOT NULL, destroyed INTEGER NOT NULL);
 CREATE TABLE keys (who BLOB PRIMARY KEY, name TEXT NOT NULL UNIQUE, key BLOB NOT NULL) WITHOUT ROWID;
 """
+
+
+class StillRead(Unavailable):
+    """Keys are destroyed, and somebody reads the file as it was before: until then the journal beside it holds them."""
 
 
 class UserKeys:
@@ -92,6 +98,7 @@ class UserKeys:
                 f"privacy.user_keys_file {path} was made with another master key. Give the one that it was made with "
                 "(privacy.master_key_file): without it nobody can tell what its users are called"
             ) from None
+        self._is_cut()  # whoever was killed amid destroying has left it
 
     def of(self, user_id: str) -> str:
         """What a user is called; one who has no key gets one, which is written before anybody may use the name.
@@ -116,7 +123,8 @@ class UserKeys:
         nothing.
 
         Raises
-            Unavailable: the file cannot be written, or others read what is to be overwritten.
+            Unavailable: the file cannot be written.
+            StillRead: the keys are destroyed, and somebody reads what is to be cut away.
         """
         digests = [(digest_of(one),) for one in names]
         with self._asking() as ask:
@@ -125,18 +133,34 @@ class UserKeys:
             ask("UPDATE world SET destroyed = destroyed + 1")
             ask("COMMIT")
             self._names.clear()
-            busy, _, _ = ask("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if busy:
-            raise Unavailable(
-                f"{self._path}: keys are destroyed, and {self._path.name}-wal still holds them, for another process "
-                "reads it. Do this again"
-            )
+        self.cut()
         return gone
+
+    def cut(self) -> None:
+        """Cut the journal beside the file, which holds what was destroyed. Others use the file meanwhile.
+
+        Raises
+            StillRead: somebody reads what it holds, and goes on to.
+        """
+        deadline = time.monotonic() + WAIT_S
+        while not self._is_cut():
+            if time.monotonic() > deadline:
+                raise StillRead(
+                    f"{self._path}: keys are destroyed, and {self._path.name}-wal still holds them, for another "
+                    "process reads it. Whoever opens the file next, once that has ended, cuts it"
+                )
+            time.sleep(CUT_EVERY_S)
 
     def left(self, digests: Iterable[str]) -> list[str]:
         """Of these names, by digest, those whose keys are still there. Raises Unavailable."""
         with self._asking() as ask:
             return [one for one in digests if ask("SELECT 1 FROM keys WHERE name = ?", (one,)).fetchone()]
+
+    def _is_cut(self) -> bool:
+        """Try it, by a connection that waits for nobody: one that waits keeps whoever writes out meanwhile."""
+        with _told(self._path), closing(_opened(self._path, 0.0)) as connection:
+            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return not busy
 
     def _look(self) -> None:
         """Forget what is remembered, where somebody has destroyed a key since."""
@@ -229,12 +253,14 @@ def make_user_keys(path: Path, master: bytes) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     except OSError as error:
         raise SettingsError(f"{path} cannot be made ({error.strerror}): name a file that is not there yet") from error
-    connection = _opened(path)
     try:
-        connection.executescript(TABLES)
-        connection.execute("INSERT INTO world VALUES (1, ?, 0)", (wrap.wrapped(bytes(KEY_BYTES), b"world"),))
-    finally:
-        connection.close()
+        with _told(path), closing(_opened(path)) as connection:
+            connection.executescript("BEGIN;" + TABLES)
+            connection.execute("INSERT INTO world VALUES (1, ?, 0)", (wrap.wrapped(bytes(KEY_BYTES), b"world"),))
+            connection.execute("COMMIT")
+    except BaseException:
+        path.unlink()  # one without its tables is of no use, and would be in the way
+        raise
 
 
 def user_keys_of(privacy: PrivacySettings) -> UserKeys | None:
@@ -271,12 +297,14 @@ def _name(key: bytes, user_id: str) -> str:
     return f"u.{urlsafe_b64encode(mac)[:22].decode()}"
 
 
-def _opened(path: Path) -> sqlite3.Connection:
+def _opened(path: Path, wait_s: float | None = None) -> sqlite3.Connection:
     """Deleted rows are overwritten, and nothing that was written is synchronised but at a checkpoint: a key that a
     power failure takes was used for moments.
     """
     with _told(path):
-        connection = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            path, timeout=WAIT_S if wait_s is None else wait_s, isolation_level=None, check_same_thread=False
+        )
         for said in ("journal_mode=WAL", "synchronous=NORMAL", "secure_delete=ON"):
             connection.execute(f"PRAGMA {said}")
         return connection
@@ -287,6 +315,8 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
+        if "no such table" in str(error):
+            raise SettingsError(f"{path} is no file of users' keys: it has no tables. Name the right one") from error
         raise Unavailable(
             f"the file of users' keys {path} cannot be used ({error}): is it, and its folder, to be written by this "
             "process, and the disk not full?"

@@ -152,11 +152,13 @@ def test_a_topic_that_is_kept_for_another_time_than_is_said_is_told_and_mended(s
         admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, names[1], configs={"retention.ms": "86400000"})])
     finally:
         admin.close()
+    nowhere = settings.kafka.model_copy(update={"bootstrap": "127.0.0.1:1"})
     found = {one.name: one.text for one in retention(kafka, names)}
     assert "for 30 d, and kafka.retention_days says 0.5 d" in found[f"retention of {names[0]}"]
     assert "for 1 d, and the table says 7 d" in found.pop(f"retention of {names[1]}")
     assert found.keys() == {f"retention of {name}" for name in (names[0], names[2], names[3])}
     assert mend_retention(kafka, names) == [names[0], names[2], names[3]]
+    assert mend_retention(nowhere, names) == [], "where nothing is said, nobody needs a right to see it"
     assert [one.name for one in retention(kafka, names)] == [f"retention of {names[1]}"]  # of which nothing is said
 
 

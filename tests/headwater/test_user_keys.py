@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from headwater import Client, SettingsError
-from headwater.errors import Unavailable
 from headwater.kafka import read_topic
 from headwater.privacy import digest_of, user_keys
 from headwater.privacy.pseudonyms import names_of
-from headwater.privacy.user_keys import UserKeys, is_user_name, make_user_keys
+from headwater.privacy.user_keys import StillRead, UserKeys, is_user_name, make_user_keys
 from headwater.settings import PrivacySettings, Settings
 from headwater.topics import ERASURES, EVENTS
+from tests.worlds.processes import eventually
 
 MASTER = bytes(range(32))
 
@@ -92,11 +92,46 @@ def test_another_process_learns_of_it_and_a_reader_in_between_is_told(
     with closing(sqlite3.connect(file, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM keys").fetchall()
-        with pytest.raises(Unavailable, match="Do this again"):
+        with pytest.raises(StillRead, match="still holds them"):
             impatient.destroy([app.of("ann")])
         reader.execute("ROLLBACK")
-    impatient.destroy([])
+    impatient.cut()
     assert wrapped(file) == []
+
+
+def test_what_a_killed_process_has_not_cut_away_whoever_opens_the_file_next_does(file: Path) -> None:
+    UserKeys(file, MASTER).of("ann")
+    (anns,) = wrapped(file)
+    with closing(sqlite3.connect(file, isolation_level=None)) as killed:  # open: who closes it last folds it in
+        killed.execute("PRAGMA secure_delete=ON")
+        killed.execute("UPDATE keys SET name = name || '.'")  # the journal has the key as well
+        killed.execute("DELETE FROM keys")
+        assert anns in held(file)
+        UserKeys(file, MASTER)
+        assert anns not in held(file)
+
+
+def test_no_copy_is_left_where_pages_were_split(file: Path) -> None:
+    keys = UserKeys(file, MASTER)
+    names = [keys.of(f"user-{n}") for n in range(300)]
+    before = set(wrapped(file))
+    keys.destroy(names[::3])
+    gone, on_disk = before - set(wrapped(file)), held(file)
+    assert len(gone) == 100
+    assert not any(key in on_disk for key in gone)
+
+
+def test_a_file_that_could_not_be_made_is_not_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, tables = tmp_path / "users.keys", user_keys.TABLES
+    monkeypatch.setattr(user_keys, "TABLES", tables + "INSERT INTO nowhere VALUES (1);")
+    with pytest.raises(SettingsError):
+        make_user_keys(path, MASTER)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(user_keys, "TABLES", tables)
+    make_user_keys(path, MASTER)
+    path.write_bytes(b"")  # of one that was killed
+    with pytest.raises(SettingsError, match="no tables"):
+        UserKeys(path, MASTER)
 
 
 def test_somebody_is_named_by_the_id_or_by_a_name(file: Path) -> None:
@@ -129,6 +164,23 @@ def test_what_is_missing_or_wrong_is_refused_with_what_to_do_and_not_quoted(file
         connection.execute("UPDATE keys SET key = zeroblob(60)")
     with pytest.raises(SettingsError, match="was changed"):
         UserKeys(file, MASTER).of("ann")
+
+
+def test_an_app_goes_on_while_somebody_reads_what_is_to_be_cut_away(settings: Settings, file: Path) -> None:
+    own = PrivacySettings(user_keys_file=file, master_key=MASTER.hex())  # type: ignore[arg-type]
+    with (
+        Client(settings=settings.model_copy(update={"privacy": own})) as client,
+        closing(sqlite3.connect(file, isolation_level=None)) as reader,
+    ):
+        client.track("ann", "film-1", "click").result(30)
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM keys").fetchall()
+        asked = client.forget_user("ann")
+        eventually(lambda: wrapped(file) == [], what="the key is destroyed")
+        client.track("bob", "film-1", "click").result(30)
+        assert not asked.done()
+        reader.execute("ROLLBACK")
+        asked.result(30)
 
 
 def test_who_asks_to_be_forgotten_through_an_app_loses_the_key_once_kafka_has_the_word(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import orjson
+import pytest
 
+from console.privacy.forgetting import checks, destroy_keys
+from console.privacy.held import called
 from headwater import Client
-from headwater.privacy import digest_of
-from headwater.privacy.user_keys import UserKeys
+from headwater.errors import InvalidMessage
+from headwater.privacy import digest_of, user_keys
+from headwater.privacy.user_keys import StillRead, UserKeys, make_user_keys
 from headwater.settings import PrivacySettings, Settings
 from headwater.topics import ERASURES, EVENTS, EXAMPLES, IDENTITIES, USERS
 from tests.privacy.test_verbs import environment
@@ -21,6 +27,33 @@ Start = Callable[..., LiveWorker]
 
 MASTER = "5" * 64
 NAMED = (b"ada-lovelace", b"guest-of-ada", b"ada-session")
+
+
+@pytest.mark.parametrize("said", ["", "\udcff", "x" * 10_000])
+def test_what_is_no_id_is_refused_before_anything_is_named(said: str) -> None:
+    with pytest.raises(InvalidMessage, match="USER"):
+        called(Settings(), said)
+
+
+def test_a_certificate_says_that_a_reader_keeps_destroyed_keys_and_later_that_nobody_does(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(user_keys, "WAIT_S", 0.01)
+    file = tmp_path / "users.keys"
+    make_user_keys(file, bytes.fromhex(MASTER))
+    privacy = PrivacySettings(user_keys_file=file, master_key=MASTER)  # type: ignore[arg-type]
+    keyed = settings.model_copy(update={"privacy": privacy})
+    name = UserKeys(file, bytes.fromhex(MASTER)).of("ann")
+    with closing(sqlite3.connect(file, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM keys").fetchall()
+        with pytest.raises(StillRead):
+            destroy_keys(keyed, [name])
+        *_, looked = checks(keyed, {})
+        assert (looked.ok, "users.keys-wal" in looked.found) == (False, True)
+        reader.execute("ROLLBACK")
+    *_, looked = checks(keyed, {})
+    assert (looked.name, looked.ok) == ("no key tells whose it is", True)
 
 
 def test_a_person_is_forgotten_with_the_key_and_a_rebuild_agrees_with_the_store(

@@ -74,11 +74,12 @@ def show(
     """
     import orjson
 
-    from headwater.privacy.pseudonyms import names_of
+    from console.privacy.held import called
 
     settings = servers.settings()
-    called = names_of(settings.privacy) or _pseudonyms(settings)
-    named = {user: called.named(user) for user in users}
+    if settings.privacy.user_keys_file is None:
+        _pseudonyms(settings)  # refuses where no keys are set
+    named = {user: called(settings, user) for user in users}
     if as_json:
         print(orjson.dumps(named).decode())
         return
