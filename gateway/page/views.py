@@ -181,8 +181,8 @@ class Views:
 
     async def user(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
         """POST /page/data/user"""
-        user_id = self._called(await self._text(request, "user_id"))
-        found = await self._looked(lambda: self._lookup.user(user_id))
+        user_id = await self._text(request, "user_id")
+        found = await self._looked(lambda: self._lookup.user(self._called(user_id)))  # a file may tell the name
         items = [one["item_id"] for one in found["events"]] + [item for one in found["shown"] for item in one["items"]]
         return _told({**found, "titles": self.catalogue.titles(items)})
 
