@@ -13,11 +13,12 @@ from typing import Any
 
 from headwater.errors import InvalidMessage
 from headwater.kafka import read_partitions
+from headwater.privacy import ErasureFact
 from headwater.settings import Settings
 from headwater.topics import EVENTS
 from headwater.wire import EventRow
 from streams.audit import read_as_folded, refused_places
-from streams.erasing import erased_users
+from streams.erasing import ErasedUsers, erased_users
 from streams.features.decay import Decay
 from streams.features.fold import Ghost, KnownBeside, Limits, fold, fold_batch, is_gone
 from streams.features.state import EMPTY, UserState
@@ -82,13 +83,21 @@ def past_ghosts(
     Raises
         Unavailable: Kafka is away.
     """
-    ends = {partition: mark + 1 for partition, mark in standing.highest().items()}
-    erased = erased_users(settings) if ends else None
-    ghosts: dict[str, Ghost] = {}
-    if not erased:
+    highest, ghosts = standing.highest(), dict[str, Ghost]()
+    if not highest:
+        return ghosts
+    marks = {slot: standing.marks_of(slot) for slot in standing.own}
+
+    def is_further_on(fact: ErasureFact) -> bool:
+        place = fact.erased.partition
+        return fact.erased.is_below(place, marks[fact.crc % len(marks)].get(place, -1))
+
+    erased = ErasedUsers({one: fact for one, fact in erased_users(settings).facts.items() if is_further_on(fact)})
+    places = {fact.erased.partition for fact in erased.facts.values()}
+    ends = {partition: mark + 1 for partition, mark in highest.items() if partition in places}
+    if not ends:  # as mostly, but while a store is filled again
         return ghosts
     limits, dead = Limits.of(settings), refused_places(settings)
-    marks = {slot: standing.marks_of(slot) for slot in standing.own}
     for (partition, *_), records in read_partitions(settings.kafka, EVENTS, end=ends):
         rows: list[EventRow] = []
         for number, record in enumerate(records):
@@ -97,8 +106,7 @@ def past_ghosts(
             for row in read_as_folded(record, dead, limits.meanings):
                 if isinstance(row, InvalidMessage) or (one := erased.get(row.user_id)) is None:
                     continue
-                mark = marks[slot_of(row.user_id)].get(partition, -1)
-                if row.offset <= mark and one.is_below(partition, mark):
+                if row.offset <= marks[slot_of(row.user_id)].get(partition, -1) and one.partition == partition:
                     rows.append(row)
         beside = KnownBeside(erased=erased, ghosts=ghosts)
         fold_batch({}, rows, limits, Decay(0, 1.0), partition, beside=beside, teaches=False).carry(ghosts)

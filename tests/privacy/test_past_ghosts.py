@@ -11,7 +11,7 @@ import pytest
 from kafka import OffsetAndMetadata, TopicPartition
 from prometheus_client import CollectorRegistry
 
-from headwater.kafka import consumer, end_offsets
+from headwater.kafka import consumer, end_offsets, read_partitions
 from headwater.privacy import FORGET, Erased, fact_of
 from headwater.process import Retry
 from headwater.settings import Settings
@@ -93,6 +93,27 @@ def test_a_worker_that_takes_over_counts_for_items_as_the_one_before(settings: S
     assert audit(settings).first_difference is None
 
 
+@pytest.mark.parametrize("shards", [1, 8])
+def test_a_worker_whose_writes_arrive_without_an_answer_counts_for_items_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, shards: int
+) -> None:
+    settings = settings.model_copy(update={"redis": settings.redis.model_copy(update={"shards": shards})})
+    log = forgotten(settings)
+
+    async def fold() -> None:
+        one = rounds(settings, store)
+        await one.positions()
+        for message in log:
+            assert await one.run([message]) is None
+
+    with storing(settings) as store:
+        store.claim()
+        once = store.apply
+        monkeypatch.setattr(store, "apply", lambda batch: [once(batch), once(batch)][-1])  # as who had no answer does
+        asyncio.run(fold())
+    assert audit(settings).first_difference is None
+
+
 def test_a_rebuild_that_was_killed_goes_on_with_what_it_had_read(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,3 +132,30 @@ def test_a_rebuild_that_was_killed_goes_on_with_what_it_had_read(
         Refill(settings, killed).run()
     Refill(settings, lambda *_: None).run()
     assert audit(settings).first_difference is None
+
+
+def test_of_the_log_only_what_may_tell_of_somebody_who_is_forgotten_further_on_is_read(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = next(user for user in map(str, range(99)) if partition_of(settings, user) != partition_of(settings, "ada"))
+    log, read = forgotten(settings), []
+    send(settings, [event(0, other)])
+    of_other = [record for record in records(settings, EVENTS) if record.partition != log[0].partition]
+
+    def reading(kafka: Any, topic: Any, end: Mapping[int, int]) -> Any:
+        read.append(dict(end))
+        return read_partitions(kafka, topic, end=end)
+
+    async def fold() -> None:
+        for some in (of_other, log[:3], log[3:]):
+            one = rounds(settings, store)
+            await one.positions()
+            assert await one.run(some) is None
+            past_ghosts(settings, store.standing(EVENTS), store.slots.of, lambda: None)
+
+    monkeypatch.setattr("streams.rebuild.read_partitions", reading)
+    with storing(settings) as store:
+        store.claim()
+        asyncio.run(fold())
+    end = {log[0].partition: log[2].offset + 1}
+    assert read == [end, end]  # by the worker that goes on, too; no other partition, and nothing once all is folded
