@@ -27,7 +27,7 @@ from streams.features.store import StoreStanding
 __all__ = ["past_ghosts", "rebuilt"]
 
 TOLD_EVERY = 1_000
-"""Records between two calls of `progress`."""
+"""Records between two calls of `progress`, and of which events are held at once."""
 
 NEEDLES = 50
 """Most users that are looked for in undecoded records: beyond, decoding is cheaper."""
@@ -98,18 +98,24 @@ def past_ghosts(
     if not ends:  # as mostly, but while a store is filled again
         return ghosts
     limits, dead = Limits.of(settings), refused_places(settings)
+
+    def fold_some(rows: list[EventRow], partition: int) -> None:
+        beside = KnownBeside(erased=erased, ghosts=ghosts)
+        fold_batch({}, rows, limits, Decay(0, 1.0), partition, beside=beside, teaches=False).carry(ghosts)
+        rows.clear()
+
     for (partition, *_), records in read_partitions(settings.kafka, EVENTS, end=ends):
         rows: list[EventRow] = []
         for number, record in enumerate(records):
             if number % TOLD_EVERY == 0:
                 progress()
+                fold_some(rows, partition)
             for row in read_as_folded(record, dead, limits.meanings):
                 if isinstance(row, InvalidMessage) or (one := erased.get(row.user_id)) is None:
                     continue
                 if row.offset <= marks[slot_of(row.user_id)].get(partition, -1) and one.partition == partition:
                     rows.append(row)
-        beside = KnownBeside(erased=erased, ghosts=ghosts)
-        fold_batch({}, rows, limits, Decay(0, 1.0), partition, beside=beside, teaches=False).carry(ghosts)
+        fold_some(rows, partition)
     return ghosts
 
 

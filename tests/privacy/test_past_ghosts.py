@@ -123,6 +123,7 @@ def test_a_rebuild_that_was_killed_goes_on_with_what_it_had_read(
     group.commit({TopicPartition(name, number): OffsetAndMetadata(end, "", -1) for number, end in ends.items()})
     group.close()
     monkeypatch.setattr("streams.refill.SLICE_EVENTS", 1)
+    monkeypatch.setattr("streams.rebuild.TOLD_EVERY", 2)
 
     def killed(topic: str, read: int, _: int) -> None:
         if (topic, read) == (EVENTS.name, 3):
