@@ -24,7 +24,7 @@ import time
 import weakref
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from hmac import digest as hmac_digest
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,7 +98,8 @@ class UserKeys:
                 f"privacy.user_keys_file {path} was made with another master key. Give the one that it was made with "
                 "(privacy.master_key_file): without it nobody can tell what its users are called"
             ) from None
-        self._is_cut()  # whoever was killed amid destroying has left it
+        with suppress(Unavailable):  # of a full disk names are read all the same
+            self._is_cut()  # whoever was killed amid destroying has left it
 
     def of(self, user_id: str) -> str:
         """What a user is called; one who has no key gets one, which is written before anybody may use the name.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import signal
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from headwater import Client, SettingsError
+from headwater.errors import Unavailable
 from headwater.kafka import read_topic
 from headwater.privacy import digest_of, user_keys
 from headwater.privacy.pseudonyms import names_of
@@ -109,6 +112,22 @@ def test_what_a_killed_process_has_not_cut_away_whoever_opens_the_file_next_does
         assert anns in held(file)
         UserKeys(file, MASTER)
         assert anns not in held(file)
+
+
+def test_on_a_full_disk_who_has_a_name_keeps_it_and_who_has_none_is_refused(file: Path) -> None:
+    app = UserKeys(file, MASTER)
+    name = app.of("ann")
+    before, heard = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))
+    try:
+        late = UserKeys(file, MASTER)
+        assert late.of("ann") == name
+        with pytest.raises(Unavailable, match="disk not full"):
+            late.of("bob")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, heard)
+    assert late.of("bob") == app.of("bob")
 
 
 def test_no_copy_is_left_where_pages_were_split(file: Path) -> None:
