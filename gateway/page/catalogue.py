@@ -14,6 +14,7 @@ from headwater.settings import KafkaSettings
 from headwater.topics import ITEMS
 from headwater.wire import decode_catalogue_record
 from viewing.titles import spoken_title
+from viewing.written import printable
 
 __all__ = ["TitleCatalogue"]
 
@@ -64,7 +65,7 @@ class TitleCatalogue:
             return
         if len(self._items) >= MOST_ITEMS and item_id not in self._items:
             return
-        title = spoken_title(item)
+        title = str(printable(spoken_title(item)))
         words = " ".join((title, item_id, *item.categories)).casefold()
         self._items[item_id] = item.model_copy(update={"text": None, "vectors": {}}), title, words
 
