@@ -6,13 +6,14 @@ Before: `checkpoint` and `bundle` have bytes to keep. After: the file system has
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 __all__ = ["sync_directory", "write_synced"]
 
 
-def write_synced(path: Path, *parts: bytes | memoryview) -> None:
-    """Write parts to a new file and wait until the disk has them."""
+def write_synced(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    """Write parts to a new file, each as it is made, and wait until the disk has them."""
     with path.open("wb") as file:
         for part in parts:
             file.write(part)

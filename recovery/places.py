@@ -63,7 +63,7 @@ class FolderFiles:
         temporary = final.with_name(f".{final.name}.writing")
         temporary.unlink(missing_ok=True)
         temporary.touch(mode=0o600)
-        write_synced(temporary, data)
+        write_synced(temporary, [data])
         temporary.replace(final)
         sync_directory(final.parent)
 

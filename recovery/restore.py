@@ -328,7 +328,7 @@ class _Files:
         """From here on something is written; whoever comes after a kill goes on."""
         path = self._directory / UNDER_WAY
         written = path.with_name(f".{path.name}")
-        write_synced(written, orjson.dumps({**self._of, "anew": self.done.anew}))
+        write_synced(written, [orjson.dumps({**self._of, "anew": self.done.anew})])
         written.replace(path)
         sync_directory(self._directory)
 

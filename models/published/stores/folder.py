@@ -86,8 +86,8 @@ def write_bundle(directory: Path, bundle: Bundle, trust: Trust = NO_TRUST) -> Pa
     temporary.mkdir()
     contents = pack_bundle(bundle)
     for name, parts in contents.items():
-        write_synced(temporary / name, *parts)
-    write_synced(temporary / METADATA, pack_metadata(bundle, contents, trust=trust))
+        write_synced(temporary / name, parts)
+    write_synced(temporary / METADATA, [pack_metadata(bundle, contents, trust=trust)])
     sync_directory(temporary)
     try:
         os.rename(temporary, final)
