@@ -27,6 +27,7 @@ from typing import Any
 
 import orjson
 
+from chaos.store_cluster import StoreCluster, store_cluster
 from console.local.processes import WorkerProcess
 from headwater.client import Client
 from headwater.errors import HeadwaterError
@@ -39,7 +40,6 @@ from headwater.wire import decode_recommendation
 from streams.audit import audit
 from streams.features.store import FeatureStore
 from tests.worlds.brokers import KafkaCluster, kafka_cluster
-from tests.worlds.clusters import StoreCluster, store_cluster
 
 WORKERS = ("streams", "streams", "trainer", "serving", "serving")
 SMALL_MODEL = {"width": 16, "length": 30, "replay_windows": 4, "replay_capacity": 64}

@@ -14,8 +14,9 @@ import numpy as np
 from benchmarks.ruler import Bar, Beside, Row, Setup
 from benchmarks.ruler.turns import cpu_seconds
 from benchmarks.ruler.worlds import fill, world
-from console.commands.up import GATEWAY, with_gateway_port
+from console.local.addresses import GATEWAY, usual_port
 from console.local.supervisor import WORKERS, Supervisor
+from embedded import free_port
 from headwater import Client
 from headwater.settings import load_settings
 
@@ -28,7 +29,7 @@ LINES = 100
 def measured(setup: Setup) -> list[Row]:
     """One caller at 100 requests a second, by the SDK and over HTTP turn by turn; then 1,000 events a second."""
     seconds = setup.pick(10.0, 1.0)
-    port = with_gateway_port(load_settings()).gateway.port
+    port = usual_port(load_settings().gateway.port) or free_port()
     sdk, front = [], []
     with world(setup, (*WORKERS, GATEWAY), gateway={"port": port}, serving={"exposures": False}) as made:
         fill(made, items=ITEMS, events=setup.pick(10_000, 500), users=USERS)

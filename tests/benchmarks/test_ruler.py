@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
+import pkgutil
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 
+import benchmarks
 from benchmarks import benches
 from benchmarks.benches import BENCHES
 from benchmarks.benches.weights import waits_of
@@ -233,3 +236,11 @@ def test_beside_an_installed_wheel_the_command_says_that_it_needs_the_checkout()
             refused = headwater("bench", *words)
             assert refused.returncode == 2
             assert "bench needs the checkout" in refused.stderr
+
+
+def test_every_benchmark_can_be_imported() -> None:
+    names = [one.name for one in pkgutil.walk_packages(benchmarks.__path__, "benchmarks.")]
+    assert "benchmarks.rolling" in names
+    for name in names:
+        if not name.endswith("__main__"):
+            importlib.import_module(name)
