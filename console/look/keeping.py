@@ -79,20 +79,25 @@ def mend_removals(kafka: KafkaSettings, names: Sequence[str]) -> list[str]:
         AccessDenied: it refuses some of them; those that it does not name are set.
         KafkaError: it does not show the configuration.
     """
+    short = list(short_of(kafka, names))
+    if refused := _altered(kafka, dict.fromkeys(short, TO_BE)):
+        raise AccessDenied(
+            f"{kafka.bootstrap} does not change {', '.join(refused)}. Allow this Kafka user AlterConfigs on "
+            "topics, or have somebody set it who may: `headwater doctor` says what"
+        )
+    return short
+
+
+def _altered(kafka: KafkaSettings, configs: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Set configurations by topic; those that the broker refused, each with its answer."""
     from kafka.admin import ConfigResource, ConfigResourceType
 
-    short = list(short_of(kafka, names))
-    if short:
-        wanted = [ConfigResource(ConfigResourceType.TOPIC, name, configs=TO_BE) for name in short]
-        with open_admin(kafka) as admin:
-            (answers,) = admin.alter_configs(wanted).values()
-        refused = [f"{name} ({answer})" for name, answer in answers.items() if answer != "OK"]
-        if refused:
-            raise AccessDenied(
-                f"{kafka.bootstrap} does not change {', '.join(refused)}. Allow this Kafka user AlterConfigs on "
-                "topics, or have somebody set it who may: `headwater doctor` says what"
-            )
-    return short
+    if not configs:
+        return []
+    wanted = [ConfigResource(ConfigResourceType.TOPIC, name, configs=dict(one)) for name, one in configs.items()]
+    with open_admin(kafka) as admin:
+        (answers,) = admin.alter_configs(wanted).values()
+    return [f"{name} ({answer})" for name, answer in answers.items() if answer != "OK"]
 
 
 def otherwise_kept(kafka: KafkaSettings, names: Sequence[str]) -> dict[str, tuple[Topic, str]]:
@@ -142,25 +147,15 @@ def mend_retention(kafka: KafkaSettings, names: Sequence[str]) -> list[str]:
         AccessDenied: it refuses some of them; those that it does not name are set.
         KafkaError: it does not show the configuration.
     """
-    from kafka.admin import ConfigResource, ConfigResourceType
-
     if not kafka.retention_days:
         return []  # nothing is to be set, and who makes topics may not be allowed to see how they are kept
     others = otherwise_kept(kafka, names)
-    said = {name: one for name, (one, _) in others.items() if _is_said(kafka, one)}
-    if said:
-        wanted = [
-            ConfigResource(ConfigResourceType.TOPIC, name, configs={KEPT: str(one.retention_ms)})
-            for name, one in said.items()
-        ]
-        with open_admin(kafka) as admin:
-            (answers,) = admin.alter_configs(wanted).values()
-        refused = [f"{name} ({answer})" for name, answer in answers.items() if answer != "OK"]
-        if refused:
-            raise AccessDenied(
-                f"{kafka.bootstrap} does not change {KEPT} of {', '.join(refused)}. Allow this Kafka user AlterConfigs "
-                "on topics, or have somebody set it who may"
-            )
+    said = {name: {KEPT: str(one.retention_ms)} for name, (one, _) in others.items() if _is_said(kafka, one)}
+    if refused := _altered(kafka, said):
+        raise AccessDenied(
+            f"{kafka.bootstrap} does not change {KEPT} of {', '.join(refused)}. Allow this Kafka user AlterConfigs "
+            "on topics, or have somebody set it who may"
+        )
     return list(said)
 
 
