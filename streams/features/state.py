@@ -81,5 +81,19 @@ def restored(states: Mapping[str, UserState], erased: Mapping[str, Erased]) -> d
 
 
 def is_from_before(state: UserState, erased: Erased) -> bool:
-    """Whether a state is of before its user was forgotten: a store that was restored has it, and nobody may use it."""
-    return bool(state.count) and erased.covers(state.folded_ms, state.partition, state.offset)
+    """Whether a state is of before its user was forgotten: a store that was restored has it, and nobody may use it.
+
+    Where both are of one partition their places tell. Else what is remembered does, for nothing of before is taken into
+    a state of after; the clock of whoever folded it, which may be wrong, is asked only where nothing is.
+
+    >>> late = UserState([Entry("film", "click", 1001, None)], count=1, partition=2, offset=71, folded_ms=9)
+    >>> is_from_before(late, Erased(1000, 2, 70)), is_from_before(late, Erased(1000, 1, 70))
+    (False, False)
+    """
+    if not state.count:
+        return False
+    if state.partition == erased.partition:
+        return erased.is_below(state.partition, state.offset)
+    pasts = (state.history, state.shown, state.reacted, state.undos, state.undone)
+    oldest_ms = min((past[0].time_ms for past in pasts if past), default=state.folded_ms)
+    return oldest_ms <= erased.time_ms

@@ -21,8 +21,8 @@ from tests.worlds.streams import send_raw, server_of, storing
 
 DECAY = Decay(1_000, 86_400_000.0)
 LIMITS = Limits()
-LATER_MS = 10_000
-"""When all is folded."""
+LATER_MS, SLOW_MS = 10_000, 5
+"""When all is folded; by a clock that is far behind."""
 
 
 def row(offset: int, kind: str, items: str, event_id: str = "", **more: object) -> EventRow:
@@ -57,7 +57,14 @@ def told(parts: list[Folded]) -> dict[str, tuple[dict[str, int], int, int, float
     return {i: (one.counts, one.positive, one.exposures, round(one.log2_sum, 6)) for i, one in settled.items()}
 
 
-def in_parts(rows: list[EventRow], cuts: list[int], erased: Mapping[str, Erased], known_from: int = 0) -> list[Folded]:
+def in_parts(
+    rows: list[EventRow],
+    cuts: list[int],
+    erased: Mapping[str, Erased],
+    known_from: int = 0,
+    now_ms: int = LATER_MS,
+    partition: int = 0,
+) -> list[Folded]:
     """Fold with cuts, as a round does: the erasure is known from a cut on."""
     states: dict[str, UserState] = {}
     ghosts: dict[str, Ghost] = {}
@@ -66,7 +73,7 @@ def in_parts(rows: list[EventRow], cuts: list[int], erased: Mapping[str, Erased]
         known = erased if first >= known_from else {}
         old = restored(states, known)
         beside = KnownBeside(erased=known, ghosts={**{user: Ghost(old[user]) for user in old}, **ghosts})
-        part = fold_batch(states | dict.fromkeys(old, EMPTY), rows[first:end], LIMITS, DECAY, 0, LATER_MS, beside)
+        part = fold_batch(states | dict.fromkeys(old, EMPTY), rows[first:end], LIMITS, DECAY, partition, now_ms, beside)
         states |= part.states
         part.carry(ghosts)
         parts.append(part)
@@ -104,6 +111,15 @@ def test_events_of_who_is_forgotten_count_the_same_however_batches_are_cut(
         assert [entry.item_id for entry in parts[-1].states["ada"].history] == list(lives)
     for cut in range(1, 7):  # what a worker had folded when it heard of the erasure
         assert told(in_parts(rows, [cut], known, known_from=cut)) == counts, cut
+
+
+@pytest.mark.parametrize("partition", [0, 1], ids=["where the log forgets", "elsewhere"])
+def test_what_somebody_forgotten_does_since_stays_whatever_the_clock_of_a_worker_says(partition: int) -> None:
+    rows = [row(offset, "click", item) for offset, item in enumerate("abc", start=7)]
+    for cuts in ([], [1], [1, 2]):
+        parts = in_parts(rows, cuts, {"ada": Erased(1_006, 0, 6)}, now_ms=SLOW_MS, partition=partition)
+        assert [entry.item_id for entry in parts[-1].states["ada"].history] == list("abc"), cuts
+        assert parts[-1].states["ada"].count == 3
 
 
 @pytest.mark.parametrize(
