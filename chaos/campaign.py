@@ -54,7 +54,6 @@ class CampaignOptions:
         shards: slots of the store.
         break_servers: whether one that runs may be harmed by commands.
         rate: records a second of the load.
-        erases: whether people ask to be forgotten.
         stall_s: of the workers' settings.
         make_worker: makes their processes.
     """
@@ -67,7 +66,6 @@ class CampaignOptions:
     shards: int = 1
     break_servers: bool = False
     rate: float = 20.0
-    erases: bool = True
     stall_s: float = 20.0
     make_worker: Callable[..., WorkerProcess] = WorkerProcess
 
@@ -210,7 +208,7 @@ def run(
         schedule = planned(holds)
         say(f"all ready after {time.monotonic() - began_s:.0f} s; {len(schedule)} faults to come, in {asked.folder}")
         ledger = LoadLedger()
-        load = Apps(stack.settings, ledger, asked.rate, asked.seed, asked.erases)
+        load = Apps(stack.settings, ledger, asked.rate, asked.seed)
         with Recoveries(stack, ledger) as recoveries, load:
             time.sleep(WARM_S)
             for number, one in enumerate(_due(schedule)):

@@ -36,7 +36,7 @@ from streams.features.store import FeatureStore, StoreStanding
 from streams.intake import Intake, StoreMarks
 from streams.losses import Losses
 from streams.outbox import ExamplesOutbox, RefusedMessage
-from streams.past_refusals import LogReading, refused_since
+from streams.past_refusals import LogReading, PastRefusals
 from streams.rebuild import past_ghosts, rebuilt
 from streams.rounds import EventRounds, after
 from streams.streams_metrics import StreamsMetrics
@@ -79,11 +79,12 @@ class Agents:
             settings.streams, Limits.of(settings), store, outbox, metrics, losses, self._retry,
             LogReading(
                 lambda users: with_words(settings, rebuilt(settings, users, operations.progress), users),
-                lambda since_ms: refused_since(settings, since_ms),
+                PastRefusals(settings, EVENTS, self._retry),
                 lambda standing: past_ghosts(settings, standing, store.slots.of, operations.progress),
             ),
         )  # fmt: skip
         self._erasing = ErasureRounds(settings, store, outbox, self._retry, lambda: end_offsets(settings.kafka, EVENTS))
+        self._refused_links = PastRefusals(settings, IDENTITIES, self._retry)
         self._prefix = prefix = settings.kafka.prefix
         app.agent(raw_topic(app, EVENTS, prefix), name="features")(self._features)
         app.agent(raw_topic(app, ITEMS, prefix), name="catalogue")(self._catalogue)
@@ -107,7 +108,7 @@ class Agents:
         await self._serve(stream, self._apply_users, self._marks(USERS))
 
     async def _identities(self, stream: Any) -> None:
-        await self._serve(stream, self._apply_identities, self._marks(IDENTITIES))
+        await self._serve(stream, self._apply_identities, self._marks(IDENTITIES, self._link_positions))
 
     async def _erasures(self, stream: Any) -> None:
         await self._serve(stream, self._apply_erasures, self._marks(ERASURES))
@@ -149,6 +150,10 @@ class Agents:
             await self._retry.call_async(
                 "kafka", lambda: asyncio.to_thread(seed_words, self._settings, self._store, standing.marks())
             )
+
+    async def _link_positions(self) -> Mapping[int, int]:
+        self._refused_links.begin()
+        return await self._positions(IDENTITIES)
 
     async def _consent_positions(self) -> Mapping[int, int]:
         positions = await self._positions(CONSENTS)
@@ -269,8 +274,9 @@ class Agents:
         refused: list[RefusedMessage] = []
         rows: dict[int, list[IdentityRow]] = {message.partition: [] for message in messages}
         times = TimeBounds(self._streams.oldest_ms, now_ms(), self._streams.max_ahead_s * 1000)
+        await self._refused_links.look_back(messages)
         for message in messages:
-            found = read_identity(
+            found = self._refused_links.of(message) or read_identity(
                 message.value,
                 key=message.key,
                 partition=message.partition,
@@ -290,7 +296,7 @@ class Agents:
                 lambda: self._store.put_links(told, partition, newest[partition], self._standing[IDENTITIES.name]),  # noqa: B023
             )
             if written == "behind":
-                return await self._positions(IDENTITIES)
+                return await self._link_positions()
             self._metrics.identities.inc(len(told))
         return None
 

@@ -23,7 +23,6 @@ from headwater.process import Retry
 from headwater.settings import StreamsSettings
 from headwater.topics import EVENTS, topic_name
 from headwater.wire import EventRow, TimeBounds, read_events
-from streams.audit import Place
 from streams.features.decay import Decay, ItemStatistics
 from streams.features.fold import Folded, Folding, Ghost, KnownBeside, Limits, fold_batch
 from streams.features.hot_users import HotUsers
@@ -108,8 +107,6 @@ class EventRounds:
         self._losses = losses
         self._retry = retry
         self._log = log
-        self._began_ms = now_ms()
-        self._refused: Mapping[Place, str] | None = None  # by somebody's clock, before this worker began to read here
         self._hot = HotUsers(settings.hot_users)
         self._ghosts: dict[str, Ghost] = {}  # of users whom the log forgets further on
         self._recalled = False  # whether those of before this reading are among them
@@ -120,7 +117,7 @@ class EventRounds:
     async def positions(self) -> dict[int, int]:
         """Partition -> offset after the newest folded record, fresh from the store: where reading goes on."""
         self._forget()
-        self._began_ms, self._refused = now_ms(), None
+        self._log.refused.begin()
         self._known.begin(await self._retry.call_blocking("redis", lambda: self._store.standing(EVENTS)))
         return after(self._known.low)
 
@@ -130,7 +127,7 @@ class EventRounds:
         After positions, nothing of it was folded: the store went back in time, and reading goes on from these.
         """
         started = time.monotonic()
-        await self._look_back(messages)
+        await self._log.refused.look_back(messages)
         parts = self._decode(messages)
         if self._store.slots.count > 1:  # what is filled again is of some slots: the users of others are not even read
             for partition, part in parts.items():
@@ -181,16 +178,8 @@ class EventRounds:
             self._ghosts = await self._retry.call_async("kafka", lambda: asyncio.to_thread(self._log.ghosts, standing))
             self._recalled = True
 
-    async def _look_back(self, messages: Sequence[Message]) -> None:
-        """Before the first records that are older than this reading: another clock may have judged them."""
-        oldest_ms = min((message.timestamp for message in messages), default=self._began_ms)
-        if self._refused is None and oldest_ms < self._began_ms:
-            self._refused = await self._retry.call_async(
-                "kafka", lambda: asyncio.to_thread(self._log.refused, oldest_ms)
-            )
-
     def _decode(self, messages: Sequence[Message]) -> dict[int, _Decoded]:
-        times, refused = self._times._replace(now_ms=now_ms()), self._refused or {}
+        times, past = self._times._replace(now_ms=now_ms()), self._log.refused
         parts: dict[int, _Decoded] = {}
         for message in messages:
             part = parts.setdefault(message.partition, _Decoded())
@@ -206,10 +195,7 @@ class EventRounds:
                 meanings=self._limits.meanings,
             )
             for place, row in enumerate(found):
-                if refused and (why := refused.get((message.partition, message.offset, place))):
-                    row = InvalidMessage(
-                        why, f"{EVENTS.name}[{message.partition}]@{message.offset}: was refused before"
-                    )
+                row = (past.known and past.of(message, place)) or row
                 if isinstance(row, InvalidMessage):
                     part.refused.append(RefusedMessage(message, place, row))
                 else:

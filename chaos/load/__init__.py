@@ -31,15 +31,13 @@ class Apps:
     Parameters
         rate: records a second, of all of them.
         seed: of what they send.
-        erases: whether people ask to be forgotten.
     """
 
-    def __init__(self, settings: Settings, ledger: LoadLedger, rate: float, seed: int, erases: bool = True) -> None:
+    def __init__(self, settings: Settings, ledger: LoadLedger, rate: float, seed: int) -> None:
         self.ledger = ledger
         self.unsent = 0
         self.failures: list[str] = []
         self._settings = settings
-        self._erases = erases
         self._done = threading.Event()
         self._also: queue.SimpleQueue[Outgoing] = queue.SimpleQueue()
         self._poisoner = Writer(f"c{seed}.also", seed, EVENTS.partitions)
@@ -51,7 +49,7 @@ class Apps:
             threading.Thread(target=self._send, args=(name, made, share, seed), name=name, daemon=True)
             for name, made in senders.items()
         ]
-        app = (settings, ledger, share, (seed, erases), self._done)
+        app = (settings, ledger, share, seed, self._done)
         self._threads.append(threading.Thread(target=self._run, args=(run_app, *app), name="app", daemon=True))
 
     @property
@@ -96,7 +94,7 @@ class Apps:
         self._run(self._send_by, made(self._settings.kafka, self.ledger, name), name, rate, seed)
 
     def _send_by(self, sender: Sender, name: str, rate: float, seed: int) -> None:
-        writer = Writer(f"c{seed}.{name}", seed, EVENTS.partitions, self._erases)
+        writer = Writer(f"c{seed}.{name}", seed, EVENTS.partitions)
         if name == "kafka-python":
             for number in range(CATALOGUE):
                 sender.send(writer.item(now_ms(), number))

@@ -24,16 +24,14 @@ WAIT_S = 2.0
 WHO = "Client"
 
 
-def run_app(
-    settings: Settings, ledger: LoadLedger, rate: float, drawn: tuple[int, bool], done: threading.Event
-) -> None:
+def run_app(settings: Settings, ledger: LoadLedger, rate: float, seed: int, done: threading.Event) -> None:
     """Use the SDK as an app does, until `done`; at the end wait for what is under way.
 
     Parameters
-        drawn: the seed of what it does, and whether people ask to be forgotten.
+        seed: of what it does.
     """
     client: Client | None = None
-    app = _App(ledger, *drawn)
+    app = _App(ledger, seed)
     try:
         due = time.monotonic()
         while not done.wait(max(0.0, due - time.monotonic())):
@@ -55,8 +53,7 @@ def run_app(
 class _App:
     """One thing after another, drawn by chance."""
 
-    def __init__(self, ledger: LoadLedger, seed: int, erases: bool) -> None:
-        self._erases = erases
+    def __init__(self, ledger: LoadLedger, seed: int) -> None:
         self._ledger = ledger
         self._chance = random.Random(f"{seed}-app")
         self._seed = seed
@@ -81,7 +78,7 @@ class _App:
         elif draw < 0.32:
             guest = chance.randrange(20)
             self._note("merge", IDENTITIES, f"guest{guest}", client.identify(f"u{guest * 2}", f"guest{guest}"))
-        elif draw < 0.33 and self._erases:
+        elif draw < 0.33:
             user = self._user()
             self._note("erasure", ERASURES, f'{{"user_id":"{user}"', client.forget_user(user))
         else:

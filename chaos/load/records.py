@@ -52,11 +52,10 @@ class Writer:
         partitions: of `events` and of `requests`.
     """
 
-    def __init__(self, who: str, seed: int, partitions: int, erases: bool = True) -> None:
+    def __init__(self, who: str, seed: int, partitions: int) -> None:
         self.who = who
         self.chance = random.Random(f"{seed}-{who}")
         self._partitions = partitions
-        self._erases = erases
         self._count = 0
         self._newest: list[Outgoing] = []
 
@@ -77,7 +76,7 @@ class Writer:
             return self.person()
         if draw < 0.42:
             return self.link(now_ms)
-        if draw < 0.43 and self._erases:
+        if draw < 0.43:
             return self.erasure(now_ms)
         return self._kept(self.single(now_ms))
 

@@ -22,8 +22,8 @@ def test_a_campaign_of_every_kind_breaks_no_promise(tmp_path: Path) -> None:
     def planned(holds: Mapping[str, tuple[float, float]]) -> Schedule:
         return draw(SEED, 1.0 * len(holds), 1.0, dict.fromkeys(holds, (0.3, 0.8)))
 
-    kafka, erases = ("apache", False) if KIND == "kafka" else (KIND, True)  # docs/lab-book.md: what is open there
-    asked = CampaignOptions(tmp_path, SEED, kafka, rate=25.0, erases=erases, make_worker=ForkedWorkerProcess)
+    kafka = "apache" if KIND == "kafka" else KIND
+    asked = CampaignOptions(tmp_path, SEED, kafka, rate=25.0, make_worker=ForkedWorkerProcess)
     result = run(asked, planned, said.append)
     assert result.ok, "\n".join(
         [*said, *(f"{name}: {found[:5]}" for name, found in result.violations.items() if found)]

@@ -21,7 +21,7 @@ from streams.audit import audit
 from streams.features.fold import Limits
 from streams.features.store import FeatureStore
 from streams.losses import Losses
-from streams.past_refusals import LogReading
+from streams.past_refusals import LogReading, PastRefusals
 from streams.rebuild import past_ghosts
 from streams.refill import Refill
 from streams.rounds import EventRounds
@@ -53,10 +53,12 @@ def rounds(settings: Settings, store: FeatureStore) -> EventRounds:
     def nothing(_: Any) -> Mapping[Any, Any]:
         return {}
 
-    log = LogReading(
-        cast(Any, nothing), nothing, lambda standing: past_ghosts(settings, standing, store.slots.of, lambda: None)
-    )
     metrics, retry = StreamsMetrics(CollectorRegistry()), Retry(threading.Event(), lambda _: None)
+    log = LogReading(
+        cast(Any, nothing),
+        PastRefusals(settings, EVENTS, retry),
+        lambda standing: past_ghosts(settings, standing, store.slots.of, lambda: None),
+    )
     return EventRounds(
         settings.streams, Limits.of(settings), store, cast(Any, Unsent()), metrics, Losses(metrics), retry, log
     )

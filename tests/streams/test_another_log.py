@@ -74,13 +74,13 @@ def test_a_log_made_anew_stops_the_worker_and_is_folded_once_the_mark_is_forgott
     assert f"{name}[{partition}] ends at 3 and its mark is 4" in line
     with storing(settings) as store:
         eventually(lambda: not group_runs(settings.kafka, "streams"), 60, "the group has noticed the end")
-        ada = [fact_of(user, Erased(event(0).event_time, partition, 4)) for user in ("ada", "bob")]
+        ada = [fact_of(user, Erased(event(0).event_time - 1, partition, 4)) for user in ("ada", "bob")]
         store.keep_erased(ada)  # the old log forgot them, behind all that comes into the new one
         send_raw(settings, encode(ada[1]), ERASURES, key=ada[1].digest.encode())
         done = headwater(*command_in(line, settings), **ours(settings))
         assert done.returncode == 0, done.stderr
         assert f"[{partition}]@4" in done.stdout
-        placeless = Erased(event(0).event_time, -1, -1)
+        placeless = Erased(event(0).event_time - 1, -1, -1)
         assert store.erased(["ada", "bob"]) == {"ada": placeless, "bob": placeless}
         assert erased_users(settings)["bob"] == placeless
         refused = headwater(*command_in(line, settings), **ours(settings))

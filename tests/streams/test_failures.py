@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import orjson
 import pytest
 
 from embedded import EmbeddedBroker, EmbeddedStore, free_port
 from headwater.events import now_ms
 from headwater.kafka import ensure_topics
 from headwater.settings import Settings, load_settings
-from headwater.topics import EXAMPLES
+from headwater.topics import EXAMPLES, IDENTITIES
 from tests.worlds.processes import LiveWorker, eventually
-from tests.worlds.streams import event, folded_all, load, send, send_packed, storing
+from tests.worlds.streams import event, folded_all, load, send, send_packed, send_raw, storing
 from tests.worlds.topic_reading import limit_records
 
 Start = Callable[..., LiveWorker]
@@ -208,12 +209,14 @@ def test_an_idle_worker_stays_alive(settings: Settings, worker: Start) -> None:
 AHEAD_MS = 1500
 
 
-def test_an_event_from_ahead_stays_a_dead_letter_when_its_time_has_come_and_the_store_has_forgotten(
+def test_what_comes_from_ahead_stays_a_dead_letter_when_its_time_has_come_and_the_store_has_forgotten(
     settings: Settings, worker: Start
 ) -> None:
     streams = worker("streams.worker", HEADWATER_STREAMS__MAX_AHEAD_S="0.5")
     send(settings, [event(1, event_time=now_ms()), event(2, event_time=now_ms() + AHEAD_MS)])
-    eventually(lambda: streams.metric("headwater_dead_letters_total") == 1, 30, "the refusal")
+    word = {"user_id": "ada", "was": "guest", "event_time": now_ms() + AHEAD_MS}
+    send_raw(settings, orjson.dumps(word), IDENTITIES, key=b"ada")
+    eventually(lambda: streams.metric("headwater_dead_letters_total") == 2, 30, "the refusals")
     before = folded_all(settings)
     assert (before.ok, before.events_applied, before.dead_letters) == (True, 1, 1)
     judged_ms = now_ms()
@@ -221,6 +224,10 @@ def test_an_event_from_ahead_stays_a_dead_letter_when_its_time_has_come_and_the_
     with storing(settings) as store:
         store.erase()
     send(settings, [event(3, event_time=now_ms())])
+    send_raw(settings, orjson.dumps({**word, "user_id": "bob"}), IDENTITIES, key=b"bob")
+    with storing(settings) as store:
+        eventually(lambda: store.marks_of(IDENTITIES) == {0: 1}, what="both words are done with")
+        assert sorted(store.ids("w")) == ["bob", "guest"], "what was refused links nobody"
     after = folded_all(settings)
     assert after.ok, after.first_difference
     assert (after.events_applied, after.dead_letters) == (2, 1)
