@@ -12,7 +12,6 @@ bytes that went out before; so does one that another process has answered and no
 from __future__ import annotations
 
 import contextlib
-import gc
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -23,7 +22,7 @@ from kafka.structs import OffsetAndMetadata
 
 from headwater.errors import HeadwaterError, Stalled, Unavailable
 from headwater.kafka import consumer, producer, take_part
-from headwater.process import Operations, run_worker
+from headwater.process import Operations, collect_rarely, run_worker
 from headwater.security.parties import SERVING
 from headwater.settings import Settings
 from headwater.topics import EVENTS, REQUESTS, topic_name
@@ -120,8 +119,7 @@ class ServingWorker:
         for follower in (self._items, self._model):
             while not stopping.is_set() and not follower.caught_up.wait(0.05):
                 self._raise_failures()  # the first answers should not be popular items for want of a model
-        gc.collect()
-        gc.freeze()
+        collect_rarely()
         # a member that joins its group before it knows the topic is given nothing, and keeps that for minutes
         while not self._consumer.partitions_for_topic(self._requests) and not stopping.wait(0.05):
             self._raise_failures()

@@ -12,7 +12,6 @@ lock), one partition, no consumer group: nothing can rebalance.
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import os
 import time
@@ -27,7 +26,7 @@ from headwater.events import now_ms
 from headwater.examples import CatalogueEntry, Example, Kind
 from headwater.kafka import producer, take_part
 from headwater.privacy.facts import read_facts
-from headwater.process import Operations, run_worker
+from headwater.process import Operations, collect_rarely, run_worker
 from headwater.security.parties import TRAINER
 from headwater.settings import Settings
 from headwater.topics import LEARNING
@@ -53,9 +52,6 @@ __all__ = ["TrainerWorker", "main"]
 
 CHUNK = 64
 """Examples learned between two looks at the clock: some 20 ms, so that a stop and a publication are never late."""
-
-COLLECTED = (50_000, 20, 1000)
-"""Python's thresholds of collection: examples hold no circles, and looking for some took half of reading them."""
 
 BROKEN = (
     "Serving keeps the last good model, the last good checkpoint stays. The same log would break them again: lower the "
@@ -163,10 +159,8 @@ class TrainerWorker:
         if not self._catching_up:
             self._publish(full=True, wait=True)
         compile_loops()  # a minute where nothing is kept of an earlier start; answers need not wait for it
-        gc.collect()
+        collect_rarely()
         give_back()
-        gc.freeze()
-        gc.set_threshold(*COLLECTED)
         if self.settings.trainer.yields:
             _yield_to_serving()
         self.operations.started()

@@ -28,6 +28,7 @@ import torch
 from headwater.errors import SettingsError, SourceError
 from headwater.events import Event, Item
 from headwater.examples import CatalogueEntry
+from headwater.process import RARELY
 from headwater.recommendations import ALL_TYPES, AUTO
 from headwater.settings import Settings
 from headwater.surfaces import DEFAULT_SURFACE, Surface
@@ -334,7 +335,7 @@ def _result(
 def _collecting_rarely() -> Iterator[None]:
     """All users' histories are alive and none of them is in a circle: full collections took 6% of the time."""
     before = gc.get_threshold()
-    gc.set_threshold(50_000, 20, 1000)
+    gc.set_threshold(*RARELY)
     try:
         yield
     finally:
