@@ -228,7 +228,8 @@ def refuse_foreign_page(headers: Mapping[str, str], allowed: Sequence[str]) -> N
     name = None if host is None else _name_of(f"//{host}")
     if host is None or name in LOOPBACK or _is_address(name) or name in map(_name_of, allowed):
         return
-    raise Denied(403, "host", f"this gateway is not called {host!r:.80}: ask for localhost, or make a key")
+    text = f"this gateway is not called {host!r:.80}: ask for localhost, make a key, or name it in gateway.cors_origins"
+    raise Denied(403, "host", text)
 
 
 def _name_of(url: str) -> str | None:

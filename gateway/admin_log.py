@@ -15,7 +15,12 @@ from headwater.privacy import digest_of
 from headwater.privacy.audit_log import write_audit
 from headwater.settings import KafkaSettings
 
-__all__ = ["AdminLog"]
+__all__ = ["AdminLog", "who"]
+
+
+def who(caller: Caller) -> str:
+    """What the audit log calls who asked."""
+    return "gateway, no key" if caller.key_id is None else f"key {caller.key_id}"
 
 
 class AdminLog:
@@ -36,10 +41,9 @@ class AdminLog:
         Raises
             Unavailable, AccessDenied, SettingsError: it has not, and nothing may be done.
         """
-        by = "gateway, no key" if caller.key_id is None else f"key {caller.key_id}"
 
         def write() -> None:
             target = {"users": [digest_of(one) for one in self._names(user_id)]}
-            write_audit(self._kafka, action, target, by)
+            write_audit(self._kafka, action, target, who(caller))
 
         await run_in_threadpool(write)

@@ -55,7 +55,7 @@ false`. `rotate` makes a key that holds for as long as the old one did, from now
 events that begin with `headwater.` are the engine's own, and refused: so `produce` forgets nobody. Where nobody is
 asked for a key, pages of other sites are refused by their `Origin`, and so is who calls this gateway by a name that is
 not its own (`Host`: a name can be made to point to anybody's loopback; addresses, `localhost` and the hosts of
-`gateway.cors_origins` may): `gateway.cors_origins` names those that may, and `needs_keys = false` lets all.
+`gateway.cors_origins` may): `gateway.cors_origins` names those that may, and `["*"]` lets all.
 
 A page must not hold a key. Its server asks `POST /v1/tokens` (scope admin; `gateway.token_secret`) for a token of one
 user, for an hour unless told (`ttl_s`); with that the browser tracks and asks for this user alone, and links it with

@@ -79,7 +79,7 @@ def make_app(
     doors: Doors, keys: Keys, metrics: GatewayMetrics, settings: GatewaySettings, views: Views | None = None
 ) -> Starlette:
     """All routes of the table, and those of the page. Errors of whatever kind are answers; none ends the process."""
-    callers = _Callers(keys, ("*",) if settings.needs_keys is False else settings.cors_origins)
+    callers = _Callers(keys, settings.cors_origins)
     routes = [
         Route(one.path, _endpoint(one, getattr(doors, one.name), callers, metrics), methods=[one.method])
         for one in OPERATIONS

@@ -64,7 +64,7 @@ __all__ += [
     "changed_kafka",
     "load_settings",
 ]
-__all__ += ["read_signals", "read_surfaces", "signals_of"]
+__all__ += ["read_signals", "read_surfaces", "signals_of", "surfaces_of"]
 
 ENV_PREFIX = "HEADWATER_"
 NOT_SETTINGS = ("HEADWATER_CONFIG", "HEADWATER_TEST_", "HEADWATER_CACHE")
@@ -422,6 +422,9 @@ class GatewaySettings(_Section):
         description="JSON file whose `workers` has the URL of each worker's /metrics by its name, as `headwater up` "
         "writes it: where the page asks.",
     )
+    backtests: Path | None = Field(
+        default=None, description="Folder whose results of `headwater replay backtest --out` the page shows."
+    )
 
 
 class OperationsSettings(_Section):
@@ -606,20 +609,35 @@ def read_surfaces(path: Path) -> dict[str, Surface]:
     Raises
         SettingsError: the file cannot be read, or says no surface.
     """
-    remedy = "give the fields of a surface, or a table [surfaces.NAME] for each (docs/surfaces.md)"
-    tree = _toml(path, remedy)
+    return surfaces_of(_toml(path, A_SURFACE), path.stem, str(path))
+
+
+A_SURFACE = "give the fields of a surface, or a table [surfaces.NAME] for each (docs/surfaces.md)"
+
+
+def surfaces_of(tree: Mapping[str, Any], stem: str, where: str) -> dict[str, Surface]:
+    """Surfaces by name, of TOML's values.
+
+    Parameters
+        tree: as the file of `read_surfaces` has it.
+        stem: name of a surface whose fields stand alone.
+        where: what the error names.
+
+    Raises
+        SettingsError: it says no surface.
+    """
     named = tree.get("surfaces")
     beside = [name for name in tree if name not in Settings.model_fields]
     if named is None:
-        named = {path.stem: tree}
+        named = {stem: dict(tree)}
     elif beside:
-        raise SettingsError(f"{path}: {beside[0]!r} stands beside [surfaces...]: {remedy}")
+        raise SettingsError(f"{where}: {beside[0]!r} stands beside [surfaces...]: {A_SURFACE}")
     if not tree or not named or not isinstance(named, dict):
-        raise SettingsError(f"{path} says no surface: {remedy}")
+        raise SettingsError(f"{where} says no surface: {A_SURFACE}")
     try:
         return TypeAdapter(dict[Id, Surface]).validate_python(named)
     except ValidationError as error:
-        raise _refused(error, dict[Id, Surface], "surfaces", where=f"{path}: ") from error
+        raise _refused(error, dict[Id, Surface], "surfaces", where=f"{where}: ") from error
 
 
 def _toml(path: Path, remedy: str) -> dict[str, Any]:

@@ -27,15 +27,16 @@ def command(
         raise typer.BadParameter("give a version or --resume, not both")
     if version is None and not resume:
         from console.look.cluster import must_exist
-        from console.look.models_listed import models_listed
+        from console.look.models_listed import foreign_text
         from console.times import shown_time
         from headwater.topics import MODEL
+        from trainer.announced import models_listed
 
         must_exist(settings.kafka, MODEL)
         listed = models_listed(settings)
         live, snapshots = listed.live, listed.snapshots
         if listed.foreign:
-            typer.echo(listed.foreign_text, err=True)
+            typer.echo(foreign_text(listed), err=True)
         if as_json:
             shown = {
                 "live": None if live is None else live.model_dump(),

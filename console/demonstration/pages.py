@@ -185,6 +185,7 @@ class Pages:
         table = Table.grid(padding=(0, 3, 0, 0))
         table.add_column(style="cyan", no_wrap=True)
         table.add_column(style="dim")
+        table.add_row(f"{program} demo --page", "this again, with the page in a browser (make demo DEMO=--page)")
         table.add_row(f"{program} up", "run it all, keep the data, and see it in a browser: the page that it prints")
         table.add_row(f"{program} trace", "beside it: one event and one request, hop by hop")
         table.add_row(f"{program} replay stream movielens", "beside it: let a past stream happen again")

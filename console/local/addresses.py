@@ -236,6 +236,7 @@ def with_page(settings: Settings, data: Path) -> Settings:
     update: dict[str, object] = {"port": usual_port(own.port) or free_port()}
     if "page" not in own.model_fields_set:
         update |= {"page": True, "workers_file": own.workers_file or addresses_file(data)}
+        update["backtests"] = own.backtests or data / "backtests"
     return settings.model_copy(update={"gateway": own.model_copy(update=update)})
 
 

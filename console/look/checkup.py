@@ -192,7 +192,7 @@ def _lags(settings: Settings, states: list[TopicState]) -> Iterator[Finding]:
 
 def _surfaces(settings: Settings) -> Iterator[Finding]:
     """Nothing where there are none."""
-    from console.look.surfaces_kept import surfaces_kept
+    from serving.surfaces.kept import surfaces_kept
 
     kept = surfaces_kept(settings)
     text = f"{len(kept.named)} named: {', '.join(sorted(kept.named)[:10])}"
@@ -205,15 +205,16 @@ def _surfaces(settings: Settings) -> Iterator[Finding]:
 
 
 def _model(settings: Settings, there: dict[str, TopicState]) -> Iterator[Finding]:
-    from console.look.models_listed import models_listed, signatures
+    from console.look.models_listed import foreign_text, signatures
     from models.published.signing.trust import trust_of
     from models.published.stores import open_store
+    from trainer.announced import models_listed
 
     listed = models_listed(settings)
     live, snapshots = listed.live, listed.snapshots
     if listed.foreign:
         remedy = "find out who writes there; the topic is the trainer's alone"
-        yield Finding("model topic", "note", listed.foreign_text, remedy, {"foreign": listed.foreign})
+        yield Finding("model topic", "note", foreign_text(listed), remedy, {"foreign": listed.foreign})
     yield from signatures(settings, listed)
     published_ms, foreign = newest.newest_deltas(settings, there[MODEL_DELTAS.name])
     yield from foreign

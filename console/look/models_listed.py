@@ -1,58 +1,26 @@
-"""What the `model` topic says: the live model and the snapshots there are, read from the beginning, and who signed
-them."""
+"""What people are told of the `model` topic: records that are none of ours, and who signed what is live."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from console.look.finding import Finding, named_places
-from headwater.errors import InvalidMessage
-from headwater.kafka import read_topic
 from headwater.settings import Settings
-from headwater.topics import MODEL
-from models.published.announcement import LIVE, Announcement
-from models.published.signing.records import Announcements
+from models.published.announcement import LIVE
 from models.published.signing.trust import trust_of
+from trainer.announced import ModelsListed
 
-__all__ = ["ModelsListed", "models_listed", "signatures"]
+__all__ = ["foreign_text", "signatures"]
 
 MOST_NAMED = 3
 """Of foreign records, how many are named with their place, the newest first."""
 
 
-class ModelsListed(NamedTuple):
-    """The live announcement (None before the first), those of the snapshots, newest first, and what is none of ours."""
-
-    live: Announcement | None
-    snapshots: list[Announcement]
-    foreign: list[str]
-    signers: dict[bytes, str]
-    """Id of the key that signed an announcement, by its key on the topic."""
-
-    @property
-    def foreign_text(self) -> str:
-        """How many records are none of ours, and where the newest of them are; empty when there are none."""
-        if not self.foreign:
-            return ""
-        return f"{len(self.foreign)} foreign record(s) passed over: {named_places(self.foreign, MOST_NAMED)}"
-
-
-def models_listed(settings: Settings) -> ModelsListed:
-    """All that the topic says now."""
-    newest: dict[int, Announcement | None] = {}
-    foreign: list[str] = []
-    announcements = Announcements(trust_of(settings))
-    for record in read_topic(settings.kafka, MODEL, missing_ok=True):
-        try:
-            version, said = announcements.read(record.key, record.value, record.headers)
-        except InvalidMessage as error:
-            foreign.append(f"{record.topic}[{record.partition}]@{record.offset} ({error})")
-        else:
-            newest[version] = said
-    live = newest.pop(0, None)
-    snapshots = sorted((said for said in newest.values() if said), key=lambda said: -said.version)
-    return ModelsListed(live, snapshots, foreign, announcements.signers)
+def foreign_text(listed: ModelsListed) -> str:
+    """How many records are none of ours, and where the newest of them are; empty when there are none."""
+    if not listed.foreign:
+        return ""
+    return f"{len(listed.foreign)} foreign record(s) passed over: {named_places(listed.foreign, MOST_NAMED)}"
 
 
 def signatures(settings: Settings, listed: ModelsListed) -> Iterator[Finding]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from console.look.finding import ago, spelled
-from console.look.models_listed import models_listed
 from console.look.weights import scrapes
 from headwater.settings import Settings
 from headwater.topics import EXAMPLES
+from trainer.announced import models_listed
 from viewing.worker_metrics import Scrape, http_get
 
 __all__ = ["why_unlearned"]

@@ -74,6 +74,10 @@ class TitleCatalogue:
         found = self._items.get(item_id)
         return None if found is None else found[0]
 
+    def known(self) -> dict[str, Item]:
+        """All items by id, as `item` tells them."""
+        return {item_id: item for item_id, (item, _, _) in list(self._items.items())}
+
     def titles(self, item_ids: Iterable[str]) -> dict[str, str]:
         """Of those that have one."""
         return {one: self._items[one][1] for one in item_ids if one in self._items}

@@ -25,7 +25,7 @@ from headwater.wire import (
     read_past_events,
 )
 
-__all__ = ["Lookup"]
+__all__ = ["Lookup", "newest_records"]
 
 MOST_RECORDS = 40_000
 """Read of a topic, the newest: of the partition that a key is in, or a share of each."""
@@ -39,7 +39,7 @@ MOST_LISTS = 10
 MOST_BARS = 40
 
 
-def _newest(kafka: KafkaSettings, topic: Topic, most: int, of: str | None = None) -> Iterator[Any]:
+def newest_records(kafka: KafkaSettings, topic: Topic, most: int, of: str | None = None) -> Iterator[Any]:
     """The newest records of each partition, or of the one that a key is in; none of a topic that is not there."""
     with BoundedReader(kafka, topic) as reader:
         spans = reader.spans() if reader.exists() else []
@@ -63,13 +63,13 @@ class Lookup:
         """Their newest events, newest first, lists that were shown to them, attributes."""
         rows: list[tuple[EventRow, int]] = []
         looked_at = 0
-        for record in _newest(self._kafka, EVENTS, MOST_RECORDS, user_id):
+        for record in newest_records(self._kafka, EVENTS, MOST_RECORDS, user_id):
             for row in read_past_events(record):
                 looked_at += 1
                 if isinstance(row, EventRow) and row.user_id == user_id:
                     rows.append((row, record.partition))
         attributes: dict[str, Any] = {}
-        for record in _newest(self._kafka, USERS, MOST_USERS, user_id):
+        for record in newest_records(self._kafka, USERS, MOST_USERS, user_id):
             if record.key == user_id.encode():
                 try:
                     told = decode_user_record(record.key, record.value, "")[1]
@@ -116,7 +116,7 @@ class Lookup:
     def answer(self, request_id: str) -> dict[str, Any] | None:
         """The answer to a request, where it is among the newest."""
         wanted = request_id.encode()
-        for record in _newest(self._kafka, RECOMMENDATIONS, MOST_ANSWERS):
+        for record in newest_records(self._kafka, RECOMMENDATIONS, MOST_ANSWERS):
             if wanted not in (record.value or b""):
                 continue
             try:
@@ -131,7 +131,7 @@ class Lookup:
     def letters(self) -> list[dict[str, Any]]:
         """What was refused last, newest first."""
         found: list[dict[str, Any]] = []
-        for record in _newest(self._kafka, DEAD_LETTERS, MOST_LETTERS):
+        for record in newest_records(self._kafka, DEAD_LETTERS, MOST_LETTERS):
             headers = dict(record.headers or ())
             letter = read_letter(record.headers)
             value = record.value or b""

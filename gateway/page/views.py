@@ -1,4 +1,4 @@
-"""What each path of the page answers: the three pages themselves, their files, and what their scripts ask for.
+"""What each path of the page answers: the pages themselves, their files, and what their scripts ask for.
 
 Before: `gateway.app`, which has found out who asks and what they may. After: templates, the catalogue, the watch, the
 look-ups. Ids of people come in bodies, never in a URL.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,16 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import FileResponse, Response, StreamingResponse
 
 from gateway.access import Caller, Denied, Keys, RateLimits
+from gateway.admin_log import who
 from gateway.api_keys import ADMIN, RECOMMEND
 from gateway.bodies import Bodies
 from gateway.open_streams import OpenStreams
 from gateway.operations import Operation
 from gateway.page.catalogue import TitleCatalogue
+from gateway.page.live_models import LiveModels
 from gateway.page.lookup import Lookup
+from gateway.page.quality import Quality
+from gateway.page.settings_shown import SettingsShown
 from gateway.page.watch import Watch
 from headwater.errors import InvalidMessage
 from headwater.events import MAX_ID_LENGTH
@@ -41,10 +46,18 @@ MOST_TITLES = 1_000
 MOST_WORDS = 200
 LOOKING = 2
 """Look-ups at once: each reads thousands of records."""
+PAGES = {
+    "now": "Now",
+    "play": "Playground",
+    "look": "Look up",
+    "quality": "Quality",
+    "models": "Models",
+    "settings": "Settings",
+}
 FILES = {
     "page.css": "text/css",
     "mark.svg": "image/svg+xml",
-    **dict.fromkeys(("door.js", "now.js", "play.js", "look.js"), "text/javascript"),
+    **dict.fromkeys(("door.js", "tables.js", *(f"{name}.js" for name in PAGES)), "text/javascript"),
 }
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -53,12 +66,13 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-cache",
 }
-PAGES = {"now": "Now", "play": "Playground", "look": "Look up"}
-
 PAGE_OPERATIONS = (
     Operation("GET", "/", "now", None, "Now."),
     Operation("GET", "/play", "play", None, "Playground."),
     Operation("GET", "/look", "look", None, "Look up."),
+    Operation("GET", "/quality", "quality", None, "Quality."),
+    Operation("GET", "/models", "models", None, "Models."),
+    Operation("GET", "/settings", "settings", None, "Settings."),
     Operation("GET", "/page/{name}", "file", None, "Style and scripts."),
     Operation("GET", "/page/data/now", "figures", ADMIN, "Figures and curves, as server-sent events."),
     Operation("GET", "/page/data/surfaces", "surfaces", RECOMMEND, "Names of surfaces."),
@@ -68,6 +82,14 @@ PAGE_OPERATIONS = (
     Operation("POST", "/page/data/item", "item", ADMIN, "What is known of an item."),
     Operation("POST", "/page/data/request", "request", ADMIN, "An answer that was given."),
     Operation("GET", "/page/data/letters", "letters", ADMIN, "What was refused last."),
+    Operation("GET", "/page/data/models", "versions", ADMIN, "Models that were published, and which is live."),
+    Operation("POST", "/page/data/rollback", "rollback", ADMIN, "Go back to a version, or end that (null)."),
+    Operation("GET", "/page/data/shown", "shown", ADMIN, "Coverage, diversity and newness of the newest lists."),
+    Operation("GET", "/page/data/results", "results", ADMIN, "Results of backtests."),
+    Operation("POST", "/page/data/report", "report", ADMIN, "What one of them says."),
+    Operation("POST", "/page/data/compared", "compared", ADMIN, "Two of them side by side."),
+    Operation("GET", "/page/data/settings", "in_force", ADMIN, "Surfaces and signals in force."),
+    Operation("POST", "/page/data/check", "check", ADMIN, "Whether a surface or signals would be taken."),
 )
 
 
@@ -90,6 +112,9 @@ class Views:
         self.catalogue = TitleCatalogue(settings.kafka)
         self.watch = Watch(settings.gateway.workers_file)
         self._lookup = Lookup(settings.kafka)
+        self._models = LiveModels(settings)
+        self._quality = Quality(settings)
+        self._in_force = SettingsShown(settings)
         self._stopping = stopping
         self._called = called
         self._keys = keys
@@ -112,6 +137,8 @@ class Views:
 
     def call(self, one: Operation) -> Callable[[HttpRequest, Caller], Awaitable[Response]]:
         """What answers it."""
+        if one.name in PAGES:
+            return partial(self._page, one.name)
         answers: Callable[[HttpRequest, Caller], Awaitable[Response]] = getattr(self, one.name)
         if one.scope is None:
             return answers
@@ -122,19 +149,7 @@ class Views:
 
         return counted
 
-    async def now(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
-        """GET /"""
-        return self._page("now")
-
-    async def play(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
-        """GET /play"""
-        return self._page("play")
-
-    async def look(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
-        """GET /look"""
-        return self._page("look")
-
-    def _page(self, name: str) -> Response:
+    async def _page(self, name: str, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
         return Response(self._pages[name], media_type="text/html", headers=HEADERS)
 
     async def file(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
@@ -205,16 +220,67 @@ class Views:
         """GET /page/data/letters"""
         return _told(await self._looked(self._lookup.letters))
 
+    async def versions(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+        """GET /page/data/models"""
+        return _told({**await self._looked(self._models.listed), "serves": self.watch.told.get("version")})
+
+    async def rollback(self, request: HttpRequest, caller: Caller) -> Response:
+        """POST /page/data/rollback"""
+        body = await self._bodies.json(request)
+        given = body if isinstance(body, dict) else {}
+        version, pinned = given.get("version", 0), given.get("pinned", 0)
+        if not all(one is None or (type(one) is int and one > 0) for one in (version, pinned)):
+            text = "version, pinned: give the version to go back to, and the one that is held; null for none of it"
+            raise InvalidMessage("schema", text)
+        announced = await self._looked(lambda: self._models.go(version, pinned, who(caller)))
+        return _told({"version": announced.version, "pinned": announced.pinned})
+
+    async def shown(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+        """GET /page/data/shown"""
+        found = await self._looked(lambda: self._quality.shown(self.catalogue.known()))
+        return _told({**found, "titles": self.catalogue.titles(one["item_id"] for one in found["new"])})
+
+    async def results(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+        """GET /page/data/results"""
+        return _told(await self._looked(self._quality.results))
+
+    async def report(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+        """POST /page/data/report"""
+        name = await self._text(request, "file")
+        return _told(await self._looked(lambda: self._quality.report(name)))
+
+    async def compared(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+        """POST /page/data/compared"""
+        first, second = await self._texts(request, {"a": MAX_ID_LENGTH, "b": MAX_ID_LENGTH})
+        return _told(await self._looked(lambda: self._quality.compared(first, second)))
+
+    async def in_force(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+        """GET /page/data/settings"""
+        return _told(await self._looked(self._in_force.in_force))
+
+    async def check(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+        """POST /page/data/check"""
+        most = {"kind": MAX_ID_LENGTH, "name": MAX_ID_LENGTH, "text": MOST_BODY_BYTES}
+        kind, name, text = await self._texts(request, most)
+        return _told(await run_in_threadpool(self._in_force.check, kind, name, text))
+
     async def _looked(self, call: Callable[[], Any]) -> Any:
         async with self._looking:
             return await run_in_threadpool(call)
 
     async def _text(self, request: HttpRequest, name: str, most: int = MAX_ID_LENGTH) -> str:
+        return (await self._texts(request, {name: most}))[0]
+
+    async def _texts(self, request: HttpRequest, most: Mapping[str, int]) -> list[str]:
+        """Texts of a body by name, each of so many characters at most. Raises InvalidMessage."""
         body = await self._bodies.json(request)
-        found = body.get(name) if isinstance(body, dict) else None
-        if not isinstance(found, str) or len(found) > most:
-            raise InvalidMessage("schema", f"{name}: give a text of at most {most} characters")
-        return found
+        texts = []
+        for name, longest in most.items():
+            found = body.get(name) if isinstance(body, dict) else None
+            if not isinstance(found, str) or len(found) > longest:
+                raise InvalidMessage("schema", f"{name}: give a text of at most {longest} characters")
+            texts.append(found)
+        return texts
 
 
 def _told(body: Any, status: int = 200) -> Response:

@@ -6,6 +6,7 @@ Before: the file of workers' addresses. After: `gateway.page.views`. A worker th
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import deque
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from viewing.charts import NARROW, Line, lines_chart
 from viewing.figures import Figures, read_figures
 from viewing.worker_metrics import Scrape, http_get, quantile, read_metrics
 
-__all__ = ["Watch"]
+__all__ = ["Watch", "beside_another", "plain_line"]
 
 log = logging.getLogger("headwater")
 
@@ -33,6 +34,8 @@ HALF = 540
 """Width of a chart that stands beside another, in pixels."""
 POINTS = 150
 """That a curve has at most."""
+MEASURES = ("ndcg_at_10", "hit_rate_at_10", "mrr", "shown_auc", "shown_log_loss", "ranker_ndcg_at_10")
+"""Of the trainer's newest window, each by model: headwater, popularity ..."""
 ANSWERED, TO_ANSWER = "headwater_requests_answered_total", "headwater_request_seconds"
 
 
@@ -58,6 +61,7 @@ class _Look:
     to_answer: dict[float, float]
     lag: dict[str, dict[str, float]]
     workers: dict[str, dict[str, Any]]
+    quality: dict[str, Any]
 
 
 class Watch:
@@ -99,7 +103,8 @@ class Watch:
             for sample in one.scrape.samples("headwater_lag"):
                 lag.setdefault(name, {})[sample.labels.get("topic", "")] = sample.value
         workers = {name: {"health": one.health, "ready": one.ready} for name, one in asked.items()}
-        return _Look(figures, applied, answered, serving.buckets(TO_ANSWER), lag, workers)
+        quality = _quality(asked["trainer"].scrape if "trainer" in asked else Scrape())
+        return _Look(figures, applied, answered, serving.buckets(TO_ANSWER), lag, workers, quality)
 
     def _numbers(self) -> dict[str, Any]:
         looks = list(self._looks)
@@ -122,6 +127,7 @@ class Watch:
             "ndcg": now.figures.ndcg,
             "ndcg_popularity": now.figures.ndcg_popularity,
             "queries": now.figures.queries,
+            "quality": now.quality,
             "version": now.figures.model_version,
             "weight_age_s": now.figures.weight_age_s,
             "dead_letters": now.figures.dead_letters,
@@ -137,17 +143,17 @@ class Watch:
         looks = looks[:: -(-len(looks) // POINTS)]
         at = [one.figures.at_s - looks[-1].figures.at_s for one in looks]
         quality = [
-            _line("Headwater", "s0", [one.figures.ndcg for one in looks]),
-            _line("Popularity", "s1", [one.figures.ndcg_popularity for one in looks]),
+            plain_line("Headwater", "s0", [one.figures.ndcg for one in looks]),
+            plain_line("Popularity", "s1", [one.figures.ndcg_popularity for one in looks]),
         ]
         pairs = list(pairwise(looks))
         spans = [later.figures.at_s - earlier.figures.at_s for earlier, later in pairs]
         events = [_rate(b.applied, a.applied, s) for (a, b), s in zip(pairs, spans, strict=True)]
         answers = [_rate(b.answered, a.answered, s) for (a, b), s in zip(pairs, spans, strict=True)]
-        flow = [_line("Events/s", "s0", events), _line("Answers/s", "s1", answers)]
+        flow = [plain_line("Events/s", "s0", events), plain_line("Answers/s", "s1", answers)]
         return {
-            "quality": _both("quality", "NDCG@10, each event predicted before it was learned", quality, at),
-            "flow": _both("flow", "Events folded and requests answered, a second", flow, at[1:]),
+            "quality": beside_another("quality", "NDCG@10, each event predicted before it was learned", quality, at),
+            "flow": beside_another("flow", "Events folded and requests answered, a second", flow, at[1:]),
         }
 
 
@@ -174,20 +180,35 @@ def _ask(url: str) -> _SaidNow:
     return _SaidNow(scrape, health[:200], ready=status == 200, measured=measured == 200)
 
 
+def _quality(trainer: Scrape) -> dict[str, Any]:
+    """Measures of the newest window by what they are of; empty where the trainer has said none yet."""
+    found: dict[str, Any] = {}
+    for name in MEASURES:
+        several = {sample.labels["model"]: sample.value for sample in trainer.samples(f"headwater_prequential_{name}")}
+        found[name] = {who: value for who, value in several.items() if not math.isnan(value)}
+    judged = trainer.value("headwater_shown_items_judged_total")
+    recall = trainer.value("headwater_prequential_candidate_recall")
+    share = trainer.value("headwater_ranker_share")
+    return found | {"judged": judged, "candidate_recall": recall, "ranker_share": share}
+
+
 def _rate(now: float | None, before: float | None, span_s: float) -> float | None:
     if now is None or before is None or span_s <= 0:
         return None
     return max(0.0, now - before) / span_s
 
 
-def _line(label: str, style: str, values: list[float | None]) -> Line:
+def plain_line(label: str, style: str, values: list[float | None]) -> Line:
+    """A series without a band."""
     return Line(label, style, values, [None] * len(values))
 
 
-def _both(key: str, title: str, lines: list[Line], at: list[float]) -> str:
+def beside_another(
+    key: str, title: str, lines: list[Line], at: list[float], under: tuple[str, str] = ("seconds, 0 is now", "")
+) -> str:
+    """A chart as SVG in both of its widths, for a desk and for a phone; empty where nothing is known."""
     newest = {line.label: line.values[-1] for line in lines if line.values[-1] is not None}
     text = "; ".join(f"{name} {value:.3g} now" for name, value in newest.items()) or "nothing yet"
     if not newest:
         return ""
-    under = ("seconds, 0 is now", "")
     return str(Markup().join(lines_chart(key, title, text, lines, at, under, width) for width in (HALF, NARROW)))

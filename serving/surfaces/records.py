@@ -22,6 +22,7 @@ class SurfaceRecord(NamedTuple):
     name: str
     surface: Surface | None = None
     refused: InvalidMessage | None = None
+    written_ms: int = 0
 
 
 def surface_records(settings: Settings) -> Iterator[SurfaceRecord]:
@@ -33,6 +34,8 @@ def surface_records(settings: Settings) -> Iterator[SurfaceRecord]:
     for record in read_topic(settings.kafka, SURFACES, missing_ok=True):
         at = f"{SURFACES.name}[{record.partition}]@{record.offset}"
         try:
-            yield SurfaceRecord(at, *decode_surface_record(record.key, record.value, at))
+            name, surface = decode_surface_record(record.key, record.value, at)
+            yield SurfaceRecord(at, name, surface, written_ms=record.timestamp)
         except InvalidMessage as error:
-            yield SurfaceRecord(at, (record.key or b"").decode(errors="replace"), refused=error)
+            name = (record.key or b"").decode(errors="replace")
+            yield SurfaceRecord(at, name, refused=error, written_ms=record.timestamp)

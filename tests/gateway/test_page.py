@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import shutil
@@ -23,9 +24,19 @@ from gateway.page import lookup
 from gateway.page.lookup import Lookup
 from gateway.page.views import FILES, PAGE_OPERATIONS, Views
 from gateway.page.watch import Watch
+from headwater.kafka import producer, read_topic
+from headwater.kafka.sending import send_records
+from headwater.privacy.audit_log import read_audit
 from headwater.settings import GatewaySettings, KafkaSettings, Settings
+from headwater.topics import SURFACES
+from models.published.announcement import Announcement
+from models.published.stores import open_store
 from tests.gateway.test_http import Front, front
+from tests.serving.test_follower import bundle_of
 from tests.worlds.processes import eventually
+from tests.worlds.publishing import LOG
+from tests.worlds.serving import FILMS, trained, walk
+from trainer.registry import Registry
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 SHOWN = f"{HOSTILE}\ufffd"
@@ -37,7 +48,8 @@ DRIVER = shutil.which("chromedriver")
 def shop(kafka_address: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     folder = tmp_path_factory.mktemp("page")
     workers = folder / "addresses.json"
-    with front(kafka_address, redis_url, folder, "streams", "serving", page=True, workers_file=workers) as made:
+    page = {"page": True, "needs_keys": False, "workers_file": workers, "backtests": folder / "backtests"}
+    with front(kafka_address, redis_url, folder, "streams", "serving", **page) as made:
         gateway = f"http://127.0.0.1:{made.settings.gateway.port}"
         workers.write_text(json.dumps({"workers": {"gateway": gateway}}))
         items = [{"item_id": f"film-{number}", "title": f"Film {number}, The"} for number in range(14)]
@@ -122,7 +134,7 @@ def test_now_shows_workers_also_in_the_dark_and_on_a_phone(browser: webdriver.Ch
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
     phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
-    for path in ("/play", "/look", "/"):
+    for path in ("/play", "/look", "/quality", "/models", "/settings", "/"):
         opened(browser, shop, path)
         paper = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
         assert max(int(one) for one in paper[4:-1].split(",")) < 60, paper
@@ -130,6 +142,108 @@ def test_now_shows_workers_also_in_the_dark_and_on_a_phone(browser: webdriver.Ch
     eventually(lambda: "gatewayready" in texts(browser, "#workers li"), 20, lambda: texts(browser, "main"))
     assert len(texts(browser, ".tile")) == 8
     assert complaints(browser) == []
+
+
+def published(shop: Front) -> list[int]:
+    """Two versions, as the trainer announces them; the newer is live."""
+    settings, learner = shop.settings, trained(FILMS[:6], rounds=1)
+    writer, versions = producer(settings.kafka), []
+    with contextlib.closing(Registry(settings.kafka, writer, LOG)) as registry:
+        for _ in range(2):
+            walk(learner, "more", FILMS[:6], 1000 * (1 + len(versions)))
+            bundle = bundle_of(learner)
+            said = Announcement(
+                version=bundle.version, digest=bundle.digest, bundle=open_store(settings.trainer.bundles).write(bundle),
+                parent=bundle.parent, delta_offset=0, published_time=1_700_000_000_000, examples_offset=9,
+                metrics={"ndcg_at_10": {"headwater": 0.2, "popularity": 0.1}},
+            )  # fmt: skip
+            registry.add(said)
+            registry.set_live(said)
+            versions.append(bundle.version)
+    writer.close()
+    return versions
+
+
+def test_models_go_back_and_forward_by_a_button_that_asks_first_and_stand_in_the_audit_log(
+    browser: webdriver.Chrome, shop: Front
+) -> None:
+    first, second = published(shop)
+    opened(browser, shop, "/models")
+    eventually(lambda: len(texts(browser, "#versions tbody tr")) == 2, 20, lambda: texts(browser, "main"))
+    press(browser, f"[data-version='{first}']")
+    assert str(first) in texts(browser, "#confirm-title")[0]
+    press(browser, "#confirm-no")
+    assert shop.call("GET", "/page/data/models")[1]["live"]["version"] == second
+    press(browser, f"[data-version='{first}']")
+    press(browser, "#confirm-yes")
+    eventually(lambda: "is held by a rollback" in texts(browser, "#said")[0], 20, lambda: texts(browser, "#problem"))
+    found = shop.call("GET", "/page/data/models")[1]
+    assert (found["live"]["version"], found["pinned"]) == (first, True)
+    late = shop.call("POST", "/page/data/rollback", {"version": second, "pinned": None})
+    assert (late[0], late[1]["error"]["code"]) == (400, "changed")
+    gone = shop.call("POST", "/page/data/rollback", {"version": 987, "pinned": first})
+    assert (gone[0], gone[1]["error"]["code"]) == (400, "refused")
+    assert shop.call("POST", "/page/data/rollback", {"version": True})[0] == 400
+    press(browser, "#resume")
+    press(browser, "#confirm-yes")
+    eventually(lambda: "publishes" in texts(browser, "#said")[0] and not found_pinned(shop), 20)
+    deeds = [one for _, one in read_audit(shop.settings.kafka) if one is not None and one.action == "rollback"]
+    assert [one.target for one in deeds] == [{"version": first}, {"resume": True}]
+    assert {one.by for one in deeds} == {"gateway, no key"}
+    assert complaints(browser) == []
+
+
+def found_pinned(shop: Front) -> bool:
+    return bool(shop.call("GET", "/page/data/models")[1]["pinned"])
+
+
+def test_settings_are_shown_with_their_history_and_checked_but_never_written(
+    browser: webdriver.Chrome, shop: Front
+) -> None:
+    for value in (b'{"k": 7}', b'{"k": 8}', b'{"k": "many"}'):
+        send_records(shop.settings.kafka, SURFACES, [(b"home", value)])
+    opened(browser, shop, "/settings")
+    eventually(lambda: "home" in texts(browser, "#surfaces td"), 20, lambda: texts(browser, "main"))
+    assert "8" in texts(browser, "#surfaces td")
+    assert len(texts(browser, "#surfaces .problem")) == 1
+    assert len(texts(browser, "#history tbody tr")) == 3
+    assert "click" in texts(browser, "#signals td")
+    press(browser, "#check button")
+    eventually(lambda: "headwater surfaces set home.toml" in texts(browser, "#checked .copy"), 10)
+    browser.execute_script("document.getElementById('text').value = 'k = -1'")
+    press(browser, "#check button")
+    eventually(lambda: "surfaces.home.k" in "".join(texts(browser, "#checked .problem")), 10)
+    signals = {"kind": "signals", "name": "", "text": "[signals.rating]\npositive = '>= 4'"}
+    assert shop.call("POST", "/page/data/check", signals)[1]["signals"]["rating"]["means"] == "positive >= 4"
+    assert shop.call("POST", "/page/data/check", {**signals, "text": "= ="})[0] == 400
+    assert len(list(read_topic(shop.settings.kafka, SURFACES))) == 3
+    assert ["400 (Bad Request)" in one for one in complaints(browser)] == [True]  # what was refused, and nothing else
+
+
+def test_quality_tells_what_lists_show_and_puts_backtests_side_by_side(browser: webdriver.Chrome, shop: Front) -> None:
+    folder = shop.settings.gateway.backtests
+    assert folder is not None
+    folder.mkdir()
+    for name, ndcg in (("a", 0.1), ("b", 0.2)):
+        (folder / f"{name}.json").write_text(json.dumps(result_of(ndcg)))
+    (folder / "bad.json").write_text("{}")
+    opened(browser, shop, "/quality")
+    eventually(lambda: len(texts(browser, "#results tbody tr")) == 3, 20, lambda: texts(browser, "main"))
+    eventually(lambda: "Coverage" in "".join(texts(browser, "#shown dt")), 20, lambda: texts(browser, "main"))
+    browser.execute_script("document.querySelectorAll('#results input').forEach((one) => one.click())")
+    press(browser, "#compare")
+    eventually(lambda: "Side by side" in texts(browser, "#report h2"), 20, lambda: texts(browser, "#problem"))
+    assert "NDCG@10" in texts(browser, "#report h2")
+    press(browser, "#results .link")
+    eventually(lambda: "Rankers, by the same questions" in texts(browser, "#report h2"), 20)
+    assert shop.call("POST", "/page/data/report", {"file": "../addresses.json"})[0] == 400
+    assert complaints(browser) == []
+
+
+def result_of(ndcg: float) -> dict[str, Any]:
+    of = {"headwater": {"ndcg@10": ndcg, "coverage@10": 0.5}, "popularity": {"ndcg@10": 0.05}}
+    measured = {"events": 100, "warm_up": 50, "queries": 40, "results": of}
+    return {"format": 1, "source": {"name": "films"}, "settings": {}, **measured}
 
 
 def test_pages_run_no_script_but_their_own_and_data_takes_what_the_api_takes(shop: Front) -> None:
@@ -146,6 +260,7 @@ def test_pages_run_no_script_but_their_own_and_data_takes_what_the_api_takes(sho
     assert all(one.scope is not None for one in data)
     foreign = {"origin": "https://evil.example"}
     assert shop.call("POST", "/page/data/user", {"user_id": "crowd"}, **foreign)[0] == 403
+    assert shop.call("GET", "/page/data/letters", host="evil.example:8080")[0] == 403  # also with needs_keys = false
     assert shop.call("POST", "/page/data/user", {"user_id": "x" * 300})[0] == 400
     assert shop.call("POST", "/page/data/search", b"x" * 30_000)[0] == 413
     assert shop.call("POST", "/page/data/user", {"user_id": "crowd"})[1]["count"] == 1

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from kafka import KafkaProducer
 from pydantic import SecretStr
 
-from console.look.models_listed import models_listed, signatures
+from console.look.models_listed import signatures
 from headwater.errors import BundleError, InvalidMessage, SettingsError
 from headwater.kafka import read_topic
 from headwater.settings import Settings, SigningSettings, load_settings
@@ -33,6 +33,7 @@ from tests.serving.test_follower import Follower, bundle_of, delta_of
 from tests.worlds.commands import headwater
 from tests.worlds.publishing import LOG, settings, writer  # noqa: F401 - fixtures
 from tests.worlds.serving import FILMS, trained
+from trainer.announced import models_listed
 from trainer.registry import Registry
 from trainer.rollback import rollback
 

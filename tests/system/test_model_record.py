@@ -10,7 +10,6 @@ from typing import Any
 import orjson
 import pytest
 
-from console.look.models_listed import models_listed
 from headwater.errors import InvalidMessage
 from headwater.kafka import producer, read_topic
 from headwater.settings import Settings
@@ -20,6 +19,7 @@ from models.published.stores.folder import FolderStore
 from serving.catalogue import Catalogue
 from serving.model_follower import ModelFollower
 from serving.scorer import Scorer
+from trainer.announced import models_listed
 from trainer.registry import Registry
 
 GOOD: dict[str, Any] = {

@@ -82,9 +82,9 @@ def _print_made(done: BackedUp, address: str, *, encrypted: bool, lacking: list[
 
 def _lacking(settings: Settings, checkpoint: str | None, bundles: list[str]) -> list[str]:
     """What Kafka knows of the model that a backup has not, with what to do."""
-    from console.look.models_listed import models_listed
     from headwater.kafka.groups import committed_offsets
     from headwater.topics import EXAMPLES
+    from trainer.announced import models_listed
     from trainer.examples_log import GROUP
 
     live = models_listed(settings).live

@@ -12,16 +12,14 @@ from console.commands.options import Json, KafkaOptions
 from console.printing import printer
 
 if TYPE_CHECKING:
-    from console.look.surfaces_kept import SurfaceKept
     from headwater.settings import Settings
     from headwater.surfaces import Surface
+    from serving.surfaces.kept import SurfaceKept
 
 app = typer.Typer(no_args_is_help=True, help="Places on the page and their policies: list, show, set, remove.")
 
 Name = Annotated[str, typer.Argument(help="Of the surface.")]
 SENT_WITHIN_S = 10.0
-RULES = ("boosts", "pins", "shares")
-"""Fields of a surface whose entries may be campaigns."""
 
 
 @app.command("list")
@@ -32,8 +30,8 @@ def list_command(*, servers: KafkaOptions, as_json: Json = False) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from console.look.surfaces_kept import surfaces_kept
     from headwater.events import now_ms
+    from serving.surfaces.kept import not_now, surfaces_kept
 
     kept = surfaces_kept(servers.settings())
     if as_json:
@@ -93,6 +91,7 @@ def set_command(
     from headwater.kafka import existing_topic
     from headwater.settings import read_surfaces
     from headwater.topics import SURFACES
+    from serving.surfaces.kept import not_now
 
     settings, surfaces = servers.settings(), read_surfaces(path)
     existing_topic(settings.kafka, SURFACES)
@@ -113,8 +112,8 @@ def set_command(
 @grouped
 def remove_command(*, name: Name, servers: KafkaOptions) -> None:
     """Take a surface off the topic: that of the settings is back, or requests that name it are refused."""
-    from console.look.surfaces_kept import surfaces_kept
     from headwater.client import Client
+    from serving.surfaces.kept import surfaces_kept
 
     settings = servers.settings()
     refused = name in surfaces_kept(settings).wrong  # a record that is no surface goes, too
@@ -127,9 +126,9 @@ def remove_command(*, name: Name, servers: KafkaOptions) -> None:
 
 
 def _one(settings: Settings, name: str) -> SurfaceKept:
-    from console.look.surfaces_kept import surfaces_kept
     from headwater.errors import SettingsError
     from headwater.spelling import did_you_mean
+    from serving.surfaces.kept import surfaces_kept
 
     kept = surfaces_kept(settings)
     if name not in kept.named:
@@ -141,24 +140,6 @@ def _one(settings: Settings, name: str) -> SurfaceKept:
 
 def _body(surface: Surface) -> dict[str, object]:
     return {"version": surface.version, **surface.model_dump(mode="json")}
-
-
-def not_now(surface: Surface, now_ms: int) -> list[str]:
-    """The rules that do not hold at an instant (epoch ms), with the time from which they will, or did not any more.
-
-    >>> from headwater.surfaces import Surface
-    >>> not_now(Surface(pins=[{"item_id": "sale", "place": 1, "until": "2026-09-01T00:00:00Z"}]), 1_800_000_000_000)
-    ['pins[0] ended 2026-09-01 00:00 UTC']
-    """
-    from datetime import UTC, datetime
-
-    rules = [(name, place, one) for name in RULES for place, one in enumerate(getattr(surface, name))]
-    told = []
-    for name, place, one in rules:
-        if not one.holds(now_ms):
-            verb, at = ("ended", one.until) if one.until is not None and one.until <= now_ms else ("begins", one.since)
-            told.append(f"{name}[{place}] {verb} {datetime.fromtimestamp(at / 1000, UTC):%Y-%m-%d %H:%M} UTC")
-    return told
 
 
 def _set(surface: Surface) -> str:

@@ -1,4 +1,5 @@
 import { at, bars, call, clock, copyable, el, ms, problem, quoted, whole } from "/page/door.js";
+import { facts, panel, table } from "/page/tables.js";
 
 const KINDS = {
   user: { label: "User", hint: "An id, such as a visitor of the playground or one of the replayed stream.", path: "/page/data/user", field: "user_id", show: user },
@@ -8,14 +9,8 @@ const KINDS = {
 };
 let kind = "user";
 
-const facts = (pairs) => el("dl", { class: "facts" }, ...pairs.filter(Boolean).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
-const panel = (...inside) => el("section", { class: "panel" }, ...inside);
 const link = (to, id, text) => el("button", { class: "link", type: "button", onclick: () => go(to, id) }, text);
 
-function table(heads, rows) {
-  return el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, ...heads.map((head) => el("th", { scope: "col" }, head)))),
-    el("tbody", {}, ...rows.map((row) => el("tr", {}, ...row.map((cell) => el("td", {}, cell)))))));
-}
 const named = (told, id) => link("item", id, told.titles[id] || id);
 
 function user(told) {

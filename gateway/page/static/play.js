@@ -88,7 +88,23 @@ async function refresh() {
   } catch (error) { problem(error.message); }
 }
 
-// Lists that change by themselves: by the model, or by what this visitor does elsewhere.
+// Lists that change by themselves: by the model, or by what this visitor does elsewhere. Each is an answer, which may
+// count as shown: so none is asked for while nobody looks, or where nobody has touched anything for a while.
+const IDLE_MS = 180000;
+let touched = performance.now();
+const looks = () => !document.hidden && performance.now() - touched < IDLE_MS;
+function watched() {
+  if (!looks()) {
+    if (following && !following.signal.aborted) {
+      following.abort();
+      at("ms").textContent = "paused: nobody looks";
+    }
+  } else if (following && following.signal.aborted) refresh();
+}
+for (const one of ["pointermove", "keydown", "scroll", "touchstart"]) addEventListener(one, () => { touched = performance.now(); watched(); }, { passive: true });
+addEventListener("visibilitychange", () => { if (!document.hidden) touched = performance.now(); watched(); });
+setInterval(watched, 5000);
+
 async function follow() {
   if (following) following.abort();
   const mine = (following = new AbortController());

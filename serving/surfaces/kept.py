@@ -1,14 +1,18 @@
-"""What surfaces there are: those of the settings, those of the topic, and records of the topic that are none."""
+"""What surfaces there are, for people: those of the settings, those of the topic, and records that are none."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from headwater.settings import Settings
 from headwater.surfaces import Surface
 from serving.surfaces.records import surface_records
 
-__all__ = ["SurfaceKept", "SurfacesKept", "surfaces_kept"]
+__all__ = ["SurfaceKept", "SurfacesKept", "not_now", "surfaces_kept"]
+
+RULES = ("boosts", "pins", "shares")
+"""Fields of a surface whose entries may be campaigns."""
 
 
 @dataclass(frozen=True)
@@ -51,3 +55,19 @@ def surfaces_kept(settings: Settings) -> SurfacesKept:
         else:
             found.named.pop(record.name, None)
     return found
+
+
+def not_now(surface: Surface, now_ms: int) -> list[str]:
+    """The rules that do not hold at an instant (epoch ms), with the time from which they will, or did not any more.
+
+    >>> from headwater.surfaces import Surface
+    >>> not_now(Surface(pins=[{"item_id": "sale", "place": 1, "until": "2026-09-01T00:00:00Z"}]), 1_800_000_000_000)
+    ['pins[0] ended 2026-09-01 00:00 UTC']
+    """
+    rules = [(name, place, one) for name in RULES for place, one in enumerate(getattr(surface, name))]
+    told = []
+    for name, place, one in rules:
+        if not one.holds(now_ms):
+            verb, at = ("ended", one.until) if one.until is not None and one.until <= now_ms else ("begins", one.since)
+            told.append(f"{name}[{place}] {verb} {datetime.fromtimestamp(at / 1000, UTC):%Y-%m-%d %H:%M} UTC")
+    return told

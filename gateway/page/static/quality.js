@@ -1,0 +1,93 @@
+import { at, call, clock, copyable, el, problem, quoted, stream, whole } from "/page/door.js";
+import { digits, empty, facts, panel, share, table } from "/page/tables.js";
+
+const NAMES = { ndcg_at_10: "NDCG@10", hit_rate_at_10: "Hit rate@10", mrr: "Reciprocal rank" };
+
+function standing(told) {
+  if (told.charts && told.charts.quality) at("quality").innerHTML = told.charts.quality;
+  const { quality } = told;
+  if (!told.known || !quality || !Object.keys(quality.ndcg_at_10).length) {
+    at("standing").replaceChildren(empty("Nothing was learned yet, or the page does not know the trainer (gateway.workers_file).", "headwater up"));
+    return;
+  }
+  const rows = Object.entries(NAMES).map(([key, name]) => {
+    const { headwater, popularity } = quality[key];
+    return [name, digits(headwater), digits(popularity), popularity ? `${(headwater / popularity).toFixed(1)} ×` : "–"];
+  });
+  const shown = quality.judged ? [["Items of lists judged", whole(quality.judged)], ["Told apart, ROC-AUC", `${digits(quality.shown_auc.headwater, 3)}, the item's own rate ${digits(quality.shown_auc.item_rate, 3)}`],
+    ["Calibration, log loss (less is better)", `${digits(quality.shown_log_loss.headwater, 3)}, the item's own rate ${digits(quality.shown_log_loss.item_rate, 3)}`]] : [["Reactions to lists", "none were judged yet"]];
+  const ranker = quality.candidate_recall === null ? [] : [["Ranker: share that counts", share(quality.ranker_share)], ["Ranker: candidates hold the item", share(quality.candidate_recall)],
+    ["NDCG@10 without the ranker", digits(quality.ranker_ndcg_at_10["without ranker"])]];
+  at("standing").replaceChildren(table(["Of the newest window", "Headwater", "Popularity", "Times"], rows), facts([["Questions", whole(told.queries)], ...shown, ...ranker]));
+}
+
+function shown(told) {
+  at("looked").textContent = `The newest ${whole(told.lists)} lists and ${whole(told.events)} events.`;
+  if (!told.lists) return at("shown").replaceChildren(empty("Nobody has asked for a list yet.", "headwater recommend visitor-1"));
+  const made = [facts([["Coverage", told.catalogue ? `${share(told.in_catalogue / told.catalogue)}: ${whole(told.in_catalogue)} of ${whole(told.catalogue)} items` : "the catalogue is empty"],
+    ["Diversity", told.diversity === null ? "items have no categories" : `${share(told.diversity)} of a list's pairs share no category`],
+    ["Personal", share((told.kinds.personal || 0) / told.lists)], ...Object.entries(told.kinds).filter(([kind]) => kind !== "personal").map(([kind, n]) => [kind.replaceAll("_", " "), whole(n)]),
+    ["Reactions that name a list", whole(told.reacted)]]),
+  el("h3", {}, "Popularity of what is shown")];
+  made.push(told.popular.length ? table(["The most popular", "Items", "Share of places in lists", "Share of what people did"], told.popular.map((one) => [share(one.part), whole(one.items), share(one.of_places), share(one.of_events)]))
+    : empty("Nothing that speaks for an item is among the newest events.", "headwater replay stream movielens"));
+  made.push(el("h3", {}, "New items' first hours"));
+  if (told.new.length) {
+    made.push(table(["Item", "Hours old", "Shown", "Events", "Reactions to lists"], told.new.map((one) => [told.titles[one.item_id] || one.item_id, (one.age_ms / 3600000).toFixed(1), whole(one.shown), whole(one.events), whole(one.reacted)])));
+  } else made.push(empty(told.dated ? "No item was published within the last week." : "No item says when it was published (published_time). What a past stream's new items got is told by a backtest:", told.dated ? null : "headwater replay backtest kafka"));
+  at("shown").replaceChildren(...made);
+}
+
+const dash = (n, many) => digits(n, many);
+const file = (folder, name) => quoted(folder ? `${folder}/${name}` : name);
+
+function results({ folder, results: found }) {
+  at("folder").textContent = folder ? `Results in ${folder}` : "";
+  const make = `headwater replay backtest movielens --diversity --out ${file(folder, "movielens.json")}`;
+  if (!folder || !found.length) {
+    const text = folder ? "No result is there yet (make the folder where it is missing). About three minutes, and nothing is sent anywhere:" : "Set gateway.backtests to a folder, and write results there:";
+    return at("results").replaceChildren(empty(text, make));
+  }
+  const box = (one) => el("input", { type: "checkbox", value: one.file, "aria-label": `Choose ${one.file}` });
+  const compare = el("button", { type: "button", id: "compare", onclick: () => side(folder) }, "Side by side");
+  at("results").replaceChildren(table(["", "Result", "Written, UTC", "Stream", "Questions", "NDCG@10", "Popularity", "Best peer", "Lead", "Coverage", "Novelty"], found.map((one) => (one.problem
+    ? ["", one.file, clock(one.written_ms), one.problem, "", "", "", "", "", "", ""]
+    : [box(one), el("button", { class: "link", type: "button", onclick: () => report(folder, one.file) }, one.file), clock(one.written_ms), one.source, whole(one.queries), dash(one.ndcg.headwater), dash(one.ndcg.popularity),
+      one.peer ? `${one.peer.name} ${dash(one.peer.ndcg)}` : "–", one.lead ? `${dash(one.lead[1])} (${dash(one.lead[0])} to ${dash(one.lead[2])})` : "–", share(one.coverage), dash(one.novelty, 2)]))),
+  el("p", { class: "row wrap" }, compare, el("span", { class: "soft small" }, "Choose two. Another one: "), copyable(make)));
+}
+
+function parts(told) {
+  return told.parts.map((part) => {
+    const chart = el("div", { class: "chart" });
+    chart.innerHTML = part.chart;
+    return panel(el("h2", {}, part.title), part.chart ? chart : null, part.rows.length ? table(part.heads, part.rows) : null);
+  });
+}
+
+async function report(folder, name) {
+  try {
+    const told = await call("/page/data/report", { file: name });
+    problem("");
+    at("report").replaceChildren(panel(el("h2", { tabindex: -1 }, name), ...told.verdict.map((text) => el("p", {}, text)), ...(told.concerns.length ? [el("h3", {}, "Before you decide"), el("ul", {}, ...told.concerns.map((text) => el("li", {}, text)))] : []),
+      ...Object.entries(told.missing).map(([what, option]) => el("p", { class: "small soft" }, `Not measured: ${what} (${option})`))), ...parts(told));
+    at("report").querySelector("h2").focus();
+  } catch (error) { problem(error.message); }
+}
+
+async function side(folder) {
+  const [a, b, ...more] = [...at("results").querySelectorAll("input:checked")].map((one) => one.value);
+  if (!b || more.length) return problem("Choose two results.");
+  try {
+    const told = await call("/page/data/compared", { a, b });
+    problem("");
+    at("report").replaceChildren(panel(el("h2", { tabindex: -1 }, "Side by side"), el("p", { class: "small soft" }, `A is ${a}, B is ${b}.`), el("p", {}, told.verdict), el("ul", {}, ...told.reasons.map((text) => el("li", {}, text))),
+      el("p", {}, copyable(`headwater replay compare ${file(folder, a)} ${file(folder, b)} --report both.html`))), ...parts(told));
+    at("report").querySelector("h2").focus();
+  } catch (error) { problem(error.message); }
+}
+
+const asked = (path, show, where) => call(path).then(show).catch((error) => { at(where).replaceChildren(); problem(error.message); });
+asked("/page/data/shown", shown, "shown");
+asked("/page/data/results", results, "results");
+stream("/page/data/now", undefined, (kind, told) => standing(told)).catch((error) => { at("standing").replaceChildren(); problem(error.message); });

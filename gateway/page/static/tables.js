@@ -1,0 +1,14 @@
+// Tables, lists of facts and empty states that several pages have.
+import { copyable, el } from "/page/door.js";
+
+export const facts = (pairs) => el("dl", { class: "facts" }, ...pairs.filter(Boolean).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+export const panel = (...inside) => el("section", { class: "panel" }, ...inside);
+
+export function table(heads, rows) {
+  return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": heads.filter(Boolean).join(", ") }, el("table", {},
+    el("thead", {}, el("tr", {}, ...heads.map((head) => el("th", { scope: "col" }, head)))),
+    el("tbody", {}, ...rows.map((row) => el("tr", {}, ...row.map((cell) => el("td", {}, cell)))))));
+}
+export const empty = (text, command) => el("div", { class: "empty" }, el("p", {}, text), command ? copyable(command) : null);
+export const digits = (n, many = 4) => (n === null || n === undefined ? "–" : n.toFixed(many));
+export const share = (n) => (n === null || n === undefined ? "–" : `${(100 * n).toFixed(n > 0 && n < 0.1 ? 1 : 0)}%`);
