@@ -11,11 +11,14 @@ from pathlib import Path
 
 import orjson
 import pytest
+from confluent_kafka import Producer
 
 from embedded import free_port
 from headwater import Client, Item
+from headwater.client.lanes import partition_of
 from headwater.settings import Settings
 from tests.worlds.answering import ScriptedAnswers
+from tests.worlds.javascript import install, node
 from tests.worlds.processes import ROOT, LiveWorker, eventually
 from tests.worlds.topic_reading import everything, rows
 
@@ -86,6 +89,50 @@ def test_an_example_that_cannot_run_says_how_it_is_called(settings: Settings, ex
         assert (done.returncode, done.stdout) == (2, "")
         assert "Traceback" not in done.stderr
         assert f"{example} BROKER" in done.stderr or f"usage: {example} [-h] [broker]" in done.stderr
+
+
+@pytest.mark.any_broker
+@pytest.mark.parametrize("example", ["plain_confluent.py", "kafkajs/plain_kafka.js"])
+def test_a_client_that_is_not_ours_finds_the_partition_of_its_user(
+    settings: Settings, example: str, tmp_path: Path
+) -> None:
+    program = ROOT / "examples" / example
+    command = [sys.executable, str(program)]
+    if program.suffix == ".js":
+        command = [node(), str(program)]
+        install(program.parent)
+    with ScriptedAnswers(settings.kafka) as answering:
+        words = [*command, settings.kafka.bootstrap, settings.kafka.prefix]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    at, found = done.stdout.splitlines()
+    (click,) = everything(settings.kafka, "events")
+    assert at == f"events[{click.partition}]@{click.offset}"
+    assert click.partition == partition_of(click.key.decode(), 4)
+    assert [(one.user_id, one.item_id) for one in rows([click])] == [(click.key.decode(), "50")]
+    assert ast.literal_eval(found) == [f"item-{rank}" for rank in range(1, 11)]
+    (asked,) = answering.seen
+    assert asked["after"] == {str(click.partition): click.offset}
+    for wrong in ([], ["a", "b", "c"], [settings.kafka.bootstrap, "nobody."]):
+        refused = subprocess.run(
+            [*command, *wrong], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert f"{program.name} BROKER [PREFIX]" in refused.stderr
+        assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("partitioner", ["murmur2_random", "consistent_random"])
+def test_a_record_as_kcat_writes_it_is_an_event_of_its_key(settings: Settings, partitioner: str) -> None:
+    kcat = Producer({"bootstrap.servers": settings.kafka.bootstrap, "partitioner": partitioner, "log_level": 0})
+    for line in (f'user-{n}:{{"user_id": "user-{n}", "item_id": "50", "type": "click"}}' for n in range(8)):
+        key, _, value = line.partition(":")
+        kcat.produce(settings.kafka.prefix + "events", value, key)
+    assert kcat.flush(10) == 0
+    sent = everything(settings.kafka, "events")
+    assert sorted(one.user_id for one in rows(sent)) == [f"user-{n}" for n in range(8)]
+    alike = [one.partition == partition_of(one.key.decode(), 4) for one in sent]
+    assert all(alike) == (partitioner == "murmur2_random")
 
 
 def test_the_producer_example_tracks_and_prints_an_answer(settings: Settings, tmp_path: Path) -> None:

@@ -44,15 +44,16 @@ class ScriptedAnswers:
                 for record in records:
                     request = json.loads(record.value)
                     self.seen.append(request)
-                    headers = dict(record.headers)
+                    headers = dict(record.headers)  # of which a plain client may send none
+                    place = headers.get("reply-partition")
                     answer = self.answer(request)
                     for _ in range(self.times if answer is not None else 0):
                         producer.send(
                             self.kafka.prefix + "recommendations",
                             json.dumps(answer).encode(),
                             key=record.key,
-                            headers=[("correlation-id", headers["correlation-id"])],
-                            partition=int(headers["reply-partition"]),
+                            headers=[(name, one) for name, one in headers.items() if name == "correlation-id"],
+                            partition=None if place is None else int(place),
                         )
             if consumer.assignment():  # of a topic that was made just now, a broker may not know the leaders yet
                 self._ready.set()
