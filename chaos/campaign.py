@@ -34,7 +34,7 @@ from streams.features.store import FeatureStore
 
 __all__ = ["CampaignOptions", "CampaignResult", "Done", "possible_faults", "run"]
 
-WORKERS = {"streams": 2, "trainer": 1, "serving": 2}
+WORKERS = {"streams": 2, "trainer": 1, "serving": 2, "gateway": 2}
 SMALL_MODEL = {"width": 16, "length": 30, "replay_windows": 4, "replay_capacity": 64}
 QUIET_S = 180.0
 DISK_MB = 96
@@ -208,7 +208,7 @@ def run(
         schedule = planned(holds)
         say(f"all ready after {time.monotonic() - began_s:.0f} s; {len(schedule)} faults to come, in {asked.folder}")
         ledger = LoadLedger()
-        load = Apps(stack.settings, ledger, asked.rate, asked.seed)
+        load = Apps(stack.settings, ledger, asked.rate, asked.seed, stack.doors)
         with Recoveries(stack, ledger) as recoveries, load:
             time.sleep(WARM_S)
             for number, one in enumerate(_due(schedule)):

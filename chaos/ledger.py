@@ -9,9 +9,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["EXPECT", "Acknowledged", "LoadLedger"]
+from headwater.recommendations import Recommendation
+
+__all__ = ["EXPECT", "Acknowledged", "Given", "LoadLedger", "Promised"]
 
 EXPECT = "chaos-expect"
 """Header of a record that is not all good: a JSON array, `ok` or the reason of the letter, for each event in it."""
@@ -35,11 +38,41 @@ class Acknowledged(NamedTuple):
     at_s: float
 
 
+class Promised(NamedTuple):
+    """What a gateway has said 202 to: its topic holds it.
+
+    Fields
+        what: `event`, `link` or `erasure`.
+        said: ids of events; both ids of a link; whose erasure it is.
+        after: partition -> offset at which it is there at the latest, as far as the answer told.
+        began_ms: when it was asked for.
+    """
+
+    what: str
+    said: tuple[str, ...]
+    after: Mapping[str, int]
+    began_ms: int
+
+
+class Given(NamedTuple):
+    """A list that a gateway gave. `after`: partition -> offset of the events that it was to know of."""
+
+    request: str
+    answer: Recommendation
+    after: Mapping[str, int]
+
+
 class LoadLedger:
     """Thread-safe. `counts` says how much of what was acknowledged, sent again, or failed."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
+        self.promises: list[Promised] = []
+        self.given: list[Given] = []
+        self.wrong: list[str] = []
+        """What no gateway may do, in words."""
+        self.refused_ids: set[str] = set()
+        """Of events that a gateway has refused for good: nobody may ever read them."""
         self._rows: list[Acknowledged] = []
         self._requests: list[tuple[float, str]] = []
         self._lock = threading.Lock()
@@ -59,6 +92,21 @@ class LoadLedger:
         """Count anything else."""
         with self._lock:
             self.counts[what] += 1
+
+    def promise(self, said: Promised) -> None:
+        """A gateway has said 202."""
+        with self._lock:
+            self.promises.append(said)
+
+    def give(self, given: Given) -> None:
+        """A gateway has given a list."""
+        with self._lock:
+            self.given.append(given)
+
+    def broken(self, words: str) -> None:
+        """A gateway has done what none may."""
+        with self._lock:
+            self.wrong.append(words)
 
     @property
     def rows(self) -> list[Acknowledged]:

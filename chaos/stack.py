@@ -22,11 +22,14 @@ from typing import Any, NamedTuple
 from chaos.servers import ServerUnderTest
 from chaos.waiting import wait
 from console.local.processes import WorkerProcess
+from embedded import free_port
 from headwater.process import EXIT_STALLED, START_S
 from headwater.settings import Settings
 
 __all__ = ["CampaignWorker", "Ending", "Stack"]
 
+DOOR = "gateway"
+"""The role that apps call over HTTP."""
 AGAIN_S = (0.3, 1.0, 2.0, 4.0, 8.0)
 """How long after its end a part is started again, the later the more often it ended by itself."""
 STEADY_S = 60.0
@@ -62,9 +65,15 @@ class CampaignWorker:
     started_s: float = 0.0
     due_s: float | None = None
     heard_s: float = 0.0
+    door: int = 0
+    """Port of a gateway: another one at each start, as nobody keeps the one before free."""
 
     def start(self) -> None:
         """Start it, or start it again."""
+        if self.role == DOOR:
+            self.door, own = free_port(), self.process.settings
+            door = own.gateway.model_copy(update={"port": self.door})
+            self.process.settings = own.model_copy(update={"gateway": door})
         self.process.start()
         self.killed = self.paused = False
         self.excused = None
@@ -88,6 +97,10 @@ class CampaignWorker:
         """Send it a signal."""
         if self.process.pid is not None and self.process.running:
             os.kill(self.process.pid, number)
+
+    def goes_on_since(self, starts: int) -> bool:
+        """Whether it runs, has since that start, and nobody has told it to end."""
+        return self.wanted and not self.killed and self.process.starts == starts and self.process.running
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
@@ -205,6 +218,10 @@ class Stack:
         """One of them."""
         found = self.living(role)
         return chance.choice(found) if found else None
+
+    def doors(self) -> list[CampaignWorker]:
+        """The gateways that apps know of: also one that is held, or has just died."""
+        return [one for one in list(self.parts.values()) if one.role == DOOR and one.wanted]
 
     def ready(self) -> bool:
         """Whether every worker says so."""

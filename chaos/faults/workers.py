@@ -13,7 +13,9 @@ from chaos.waiting import wait
 
 __all__ = ["FAULTS"]
 
-ROLES = ("streams", "trainer", "serving")
+ROLES = ("streams", "trainer", "serving", "gateway")
+MANY = ("streams", "serving", "gateway")
+"""Roles of which there may be any number."""
 MOST = 4
 """Workers of one role, after which the next one that is added takes an older one's place."""
 
@@ -154,8 +156,8 @@ FAULTS = [
     *(Fault(f"pause_{role}", "a worker is stopped and goes on", _pause(role), (1.0, 8.0)) for role in ROLES),
     Fault("slow_streams", "a consumer that gets a fifth of its time", _throttle("streams"), (2.0, 6.0)),
     Fault("slow_trainer", "a trainer that gets a fifth of its time", _throttle("trainer"), (2.0, 6.0)),
-    *(Fault(f"add_{role}", "one worker more: a rebalance", _replace(role)) for role in ("streams", "serving")),
-    *(Fault(f"remove_{role}", "one worker less: a rebalance", _remove(role)) for role in ("streams", "serving")),
+    *(Fault(f"add_{role}", "one worker more: a rebalance", _replace(role)) for role in MANY),
+    *(Fault(f"remove_{role}", "one worker less: a rebalance", _remove(role)) for role in MANY),
     Fault("kill_all", "kill -9 of every worker at once", _kill_all),
     Fault("rolling_restart", "the workers of a role restarted in turn: an upgrade", _rolling_restart),
     Fault("cut_round", "a worker dies between what it sent and what it stores", _cut_round, lacks=_store_is_not_ours),

@@ -1,7 +1,7 @@
 """The load of a campaign: apps that send events, items, users, logins and requests, and note what is acknowledged.
 
-One of them uses the SDK; the others are Kafka clients that know nothing of ours. Faults that are in the load itself
-(poison, duplicates, late events) are handed in through `also`.
+One of them uses the SDK, two speak HTTP with gateways; the others are Kafka clients that know nothing of ours. Faults
+that are in the load itself (poison, duplicates, late events) are handed in through `also`.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 
 from chaos.ledger import LoadLedger
 from chaos.load.app import run_app
+from chaos.load.over_http import HttpApp, run_http_app
 from chaos.load.records import CATALOGUE, Outgoing, Writer
 from chaos.load.senders import KafkaPython, Librdkafka, Sender, confluent_kafka_is_here
+from chaos.stack import CampaignWorker
 from headwater.events import now_ms
 from headwater.settings import Settings
 from headwater.topics import EVENTS
@@ -23,6 +25,8 @@ from headwater.topics import EVENTS
 __all__ = ["Apps"]
 
 END_S = 120.0
+HTTP_APPS = 2
+"""One waits where the other goes on: a gateway may be held."""
 
 
 class Apps:
@@ -31,9 +35,17 @@ class Apps:
     Parameters
         rate: records a second, of all of them.
         seed: of what they send.
+        doors: the gateways that there are.
     """
 
-    def __init__(self, settings: Settings, ledger: LoadLedger, rate: float, seed: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: LoadLedger,
+        rate: float,
+        seed: int,
+        doors: Callable[[], Sequence[CampaignWorker]],
+    ) -> None:
         self.ledger = ledger
         self.unsent = 0
         self.failures: list[str] = []
@@ -44,13 +56,19 @@ class Apps:
         senders: dict[str, type[KafkaPython] | type[Librdkafka]] = {"kafka-python": KafkaPython}
         if confluent_kafka_is_here():
             senders["confluent-kafka"] = Librdkafka
-        share = rate / (len(senders) + 1)
+        share = rate / (len(senders) + 2)
         self._threads = [
             threading.Thread(target=self._send, args=(name, made, share, seed), name=name, daemon=True)
             for name, made in senders.items()
         ]
         app = (settings, ledger, share, seed, self._done)
         self._threads.append(threading.Thread(target=self._run, args=(run_app, *app), name="app", daemon=True))
+        self._threads += [
+            threading.Thread(
+                target=self._run, args=(self._call, made, share / HTTP_APPS), name=f"http {n}", daemon=True
+            )
+            for n, made in enumerate(HttpApp(ledger, doors, f"c{seed}.http{n}", seed) for n in range(HTTP_APPS))
+        ]
 
     @property
     def writer(self) -> Writer:
@@ -89,6 +107,9 @@ class Apps:
             work(*given)  # type: ignore[operator]
         except Exception as error:  # noqa: BLE001  # whatever ends a producer is told at the end
             self.failures.append(f"{threading.current_thread().name}: {error!r}")
+
+    def _call(self, app: HttpApp, rate: float) -> None:
+        self.unsent += run_http_app(app, rate, self._done)
 
     def _send(self, name: str, made: type[KafkaPython] | type[Librdkafka], rate: float, seed: int) -> None:
         self._run(self._send_by, made(self._settings.kafka, self.ledger, name), name, rate, seed)

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from chaos.promises import answers, erasures, examples, features, learning, processes, published, records
+from chaos.promises import (
+    answers,
+    erasures,
+    examples,
+    features,
+    front_door,
+    learning,
+    processes,
+    published,
+    records,
+)
 from chaos.promises.aftermath import Aftermath
 
 __all__ = ["BEHAVED", "PROMISES", "Aftermath"]
@@ -19,6 +29,9 @@ PROMISES: dict[str, Callable[[Aftermath], Iterator[str]]] = {
     "acknowledged records are kept": records.are_kept,
     "every event is in the features once": features.are_exact,
     "events per person, counted by other code": features.are_counted,
+    "every call over HTTP is answered or refused in time": front_door.are_in_time,
+    "what a gateway said 202 to is there": front_door.are_there,
+    "lists over HTTP are those of the topic": front_door.are_the_same,
     "dead letters are complete": records.letters_are_complete,
     "every event is learned from once": examples.are_complete,
     "who asked to be forgotten is forgotten": erasures.are_forgotten,

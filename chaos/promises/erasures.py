@@ -64,6 +64,9 @@ def are_forgotten(aftermath: Aftermath) -> Iterator[str]:
             with contextlib.suppress(ValueError, KeyError, TypeError):  # poison
                 user, when = _said(row.holds)
                 asked[user] = max(asked.get(user, 0), when)
+    for one in aftermath.ledger.promises:  # a gateway tells no place: of who was refused, which of theirs it is
+        if one.what == "erasure" and one.said[0] not in refused.values():
+            asked[one.said[0]] = max(asked.get(one.said[0], 0), one.began_ms)
     aftermath.figures["users forgotten"] = len(asked)
     known = erased_users(aftermath.settings).facts
     facts = {digest_of(user): known[digest_of(user)] for user in asked if digest_of(user) in known}
@@ -80,14 +83,15 @@ def are_forgotten(aftermath: Aftermath) -> Iterator[str]:
         time.sleep(0.5)
 
 
-def _refused_by_clock(aftermath: Aftermath) -> set[tuple[int, int]]:
-    """Erasures that a worker whose clock was turned has refused, as dead letters say."""
-    if not aftermath.clocks_turned:
-        return set()
+def _refused_by_clock(aftermath: Aftermath) -> dict[tuple[int, int], str]:
+    """Erasures that a worker whose clock was turned has refused, as dead letters say, and whose they are."""
+    found: dict[tuple[int, int], str] = {}
     name = topic_name(ERASURES, aftermath.settings.kafka.prefix)
-    letters = [read_letter(record.headers) for record in aftermath.records(DEAD_LETTERS)]
-    said = [one for one in letters if one is not None and one.topic == name and one.reason in BY_THE_CLOCK]
-    return {(one.partition, one.offset) for one in said}
+    for record in aftermath.records(DEAD_LETTERS) if aftermath.clocks_turned else ():
+        one = read_letter(record.headers)
+        if one is not None and one.topic == name and one.reason in BY_THE_CLOCK:
+            found[one.partition, one.offset] = _said(record.value)[0]
+    return found
 
 
 def _said(value: bytes) -> tuple[str, int]:

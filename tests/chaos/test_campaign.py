@@ -33,3 +33,6 @@ def test_a_campaign_of_every_kind_breaks_no_promise(tmp_path: Path) -> None:
     assert result.figures["applied"] > 500
     assert result.figures["items taken down"] > 0
     assert result.figures["answers made again"] > 0
+    assert result.figures["events promised over HTTP"] > 50
+    assert result.figures["events refused over HTTP"] > 0
+    assert result.figures["of these that knew what they had to"] > 0

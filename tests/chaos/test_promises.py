@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import SimpleNamespace
 
+import orjson
 from kafka import KafkaProducer
 
-from chaos.ledger import LoadLedger
+from chaos.ledger import LoadLedger, Promised
 from chaos.load.records import Outgoing, Writer, poison
-from chaos.promises import Aftermath, examples, features, records
+from chaos.promises import Aftermath, examples, features, front_door, records
 from headwater.events import now_ms
 from headwater.settings import Settings
 from headwater.topics import EVENTS
@@ -34,20 +35,31 @@ def test_a_world_that_is_well_breaks_no_promise_and_each_harm_breaks_its_own(set
         return Aftermath(stack, ledger, load, 1)  # type: ignore[arg-type]  # no more of them is looked at
 
     with producing(settings) as producer:
+        put(producer, ledger, prefix, over_http := writer.single(now_ms()))
         for number in range(SEVERAL):
             put(producer, ledger, prefix, writer.packed(now_ms()))
             put(producer, ledger, prefix, poison(writer, now_ms(), number))
     assert folded_all(settings).ok
     judged = (
         records.are_kept, records.letters_are_complete, examples.are_complete,
-        features.are_exact, features.are_counted,
+        features.are_exact, features.are_counted, front_door.are_in_time, front_door.are_there,
     )  # fmt: skip
+    first = orjson.loads(over_http.value or b"")["event_id"]
+    ledger.promise(Promised("event", (first,), {"0": 10**6, "1": 10**6, "2": 10**6, "3": 10**6}, 0))
     assert not [found for promise in judged for found in promise(aftermath())]
 
     with producing(settings) as producer:  # a refusal that no worker has reason for, and an acknowledgement of nothing
         put(producer, ledger, prefix, writer.single(now_ms())._replace(expect=("schema",)))
     ledger.acknowledged("event", EVENTS.name, (0, 10**6), b"x", "test")
+    ledger.promise(Promised("event", ("never",), {}, 0))
+    ledger.promise(Promised("event", (first,), {"0": -1}, 0))
+    ledger.promise(Promised("link", ("u1", "guest1"), {}, 0))
+    ledger.refused_ids.add(first)
+    ledger.broken("gateway-1 hangs")
     folded_all(settings)
+    said = ["event never: a gateway said 202", f"event {first}: it is at", "link u1 was guest1", "a gateway refused it"]
+    assert all(want in found for want, found in zip(said, front_door.are_there(aftermath()), strict=True))
+    assert list(front_door.are_in_time(aftermath())) == ["gateway-1 hangs"]
     assert "is not there" in next(records.are_kept(aftermath()))
     assert "dead-letters has none" in next(records.letters_are_complete(aftermath()))
     assert "an example of what was refused" in next(examples.are_complete(aftermath()))
