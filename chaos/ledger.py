@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from headwater.recommendations import Recommendation
 
-__all__ = ["EXPECT", "Acknowledged", "Given", "LoadLedger", "Promised"]
+__all__ = ["EXPECT", "Acknowledged", "GivenList", "LoadLedger", "Promised"]
 
 EXPECT = "chaos-expect"
 """Header of a record that is not all good: a JSON array, `ok` or the reason of the letter, for each event in it."""
@@ -54,7 +54,7 @@ class Promised(NamedTuple):
     began_ms: int
 
 
-class Given(NamedTuple):
+class GivenList(NamedTuple):
     """A list that a gateway gave. `after`: partition -> offset of the events that it was to know of."""
 
     request: str
@@ -68,7 +68,7 @@ class LoadLedger:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.promises: list[Promised] = []
-        self.given: list[Given] = []
+        self.given: list[GivenList] = []
         self.wrong: list[str] = []
         """What no gateway may do, in words."""
         self.refused_ids: set[str] = set()
@@ -98,7 +98,7 @@ class LoadLedger:
         with self._lock:
             self.promises.append(said)
 
-    def give(self, given: Given) -> None:
+    def give(self, given: GivenList) -> None:
         """A gateway has given a list."""
         with self._lock:
             self.given.append(given)

@@ -465,6 +465,11 @@ class PrivacySettings(_Section):
         default=None, description="64 hexadecimal digits, by which the keys in that file are wrapped."
     )
     master_key_file: Path | None = Field(default=None, description="File with those alone.")
+    master_key_command: str | None = Field(
+        default=None,
+        description="Or a program that asks a KMS: run with `wrap` or `unwrap` behind its words, base64 on its stdin "
+        "and stdout (docs/privacy.md).",
+    )
     consent: Literal["off", "opt-out", "opt-in"] = Field(
         default="off",
         description="Whether words on the topic `consents` count. What nobody has said of a user is granted (off, "

@@ -13,6 +13,7 @@ from benchmarks.ruler import Bar, Beside, Row, Setup, in_turns
 from benchmarks.ruler.worlds import broker
 from headwater import Client, Event
 from headwater.kafka import ensure_topics
+from headwater.privacy.master_key import LocalMasterKey
 from headwater.privacy.pseudonyms import Pseudonyms, read_keys
 from headwater.privacy.user_keys import make_user_keys
 from headwater.settings import Settings, load_settings
@@ -59,7 +60,7 @@ def measured(setup: Setup) -> Iterator[Row]:
 
 
 def _privacy(file: Path) -> dict[str, dict[str, str]]:
-    make_user_keys(file, bytes.fromhex(MASTER))
+    make_user_keys(file, LocalMasterKey(bytes.fromhex(MASTER)))
     own = {"user_keys_file": str(file), "master_key": MASTER}
     return {
         AS_THEY_ARE: {},

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from chaos.ledger import Given, LoadLedger, Promised
+from chaos.ledger import GivenList, LoadLedger, Promised
 from chaos.load.records import GUESTS, PEOPLE, Writer
 from chaos.stack import CampaignWorker
 from gateway.tokens import After
@@ -39,7 +39,7 @@ END_S = 90.0
 JSON, LINES = "application/json", "application/x-ndjson"
 
 
-class Call(NamedTuple):
+class HttpCall(NamedTuple):
     """One call, and what its answer means.
 
     Fields
@@ -90,8 +90,8 @@ class HttpApp:
         self._heard: set[tuple[str, int]] = set()
         """Gateways, by start, that have taken a connection."""
         self._after: dict[str, After] = {}
-        self._asked: Call | None = None
-        self._failed: deque[Call] = deque()
+        self._asked: HttpCall | None = None
+        self._failed: deque[HttpCall] = deque()
 
     def act(self) -> None:
         """Do the next thing, or again what was in vain."""
@@ -106,7 +106,7 @@ class HttpApp:
                 time.sleep(0.2)
         return len(self._failed)
 
-    def _drawn(self) -> Call:
+    def _drawn(self) -> HttpCall:
         draw, writer = self._chance.random(), self._writer
         if draw < 0.15:
             return self._ask()
@@ -114,23 +114,23 @@ class HttpApp:
             guest = self._chance.randrange(GUESTS)
             link_ids = (f"u{guest * 2}", f"guest{guest}")
             link = {"user_id": link_ids[0], "was": link_ids[1], "event_time": now_ms()}
-            return Call("link", "POST", "/v1/identify", orjson.dumps(link), 202, link_ids)
+            return HttpCall("link", "POST", "/v1/identify", orjson.dumps(link), 202, link_ids)
         if draw < 0.19:
             user = writer.user()
-            return Call("erasure", "DELETE", f"/v1/users/{user}", None, 202, (user,), began_ms=now_ms())
+            return HttpCall("erasure", "DELETE", f"/v1/users/{user}", None, 202, (user,), began_ms=now_ms())
         if draw < 0.24:
             return self._bad()
         several = [writer.event(now_ms(), writer.user()) for _ in range(self._chance.randint(1, 6))]
         ids = tuple(str(one["event_id"]) for one in several)
         if draw < 0.34:
             body = orjson.dumps(several)
-            return Call("events, not waited for", "POST", "/v1/events?wait=no", body, 202, ids)
+            return HttpCall("events, not waited for", "POST", "/v1/events?wait=no", body, 202, ids)
         if draw < 0.55:
             body = b"\n".join(map(orjson.dumps, several))
-            return Call("events", "POST", "/v1/events", body, 202, ids, LINES)
-        return Call("events", "POST", "/v1/events?wait=acked", orjson.dumps(several), 202, ids)
+            return HttpCall("events", "POST", "/v1/events", body, 202, ids, LINES)
+        return HttpCall("events", "POST", "/v1/events?wait=acked", orjson.dumps(several), 202, ids)
 
-    def _ask(self) -> Call:
+    def _ask(self) -> HttpCall:
         """For lists that know of what this app has sent of that user; now and then once more by the same id."""
         if self._asked is not None and self._chance.random() < 0.2:
             return self._asked
@@ -143,20 +143,20 @@ class HttpApp:
             "deadline_ms": DEADLINE_MS,
         }
         body |= {"after": after.text()} if after.text() else {}
-        self._asked = Call("ask", "POST", "/v1/recommendations", orjson.dumps(body), 200, (request,), after=after)
+        self._asked = HttpCall("ask", "POST", "/v1/recommendations", orjson.dumps(body), 200, (request,), after=after)
         return self._asked
 
-    def _bad(self) -> Call:
+    def _bad(self) -> HttpCall:
         """One event of some is none: of a list nothing is taken, of lines what came before it."""
         events = [self._writer.event(now_ms(), self._writer.user()) for _ in range(4)]
         ids = tuple(str(one["event_id"]) for one in events)
         place = self._chance.randrange(len(events))
         events[place] |= {"type": "No Type!"}
         if self._chance.random() < 0.5:
-            return Call("refused", "POST", "/v1/events", orjson.dumps(events), 400, ids)
-        return Call("refused", "POST", "/v1/events", b"\n".join(map(orjson.dumps, events)), 400, ids, LINES)
+            return HttpCall("refused", "POST", "/v1/events", orjson.dumps(events), 400, ids)
+        return HttpCall("refused", "POST", "/v1/events", b"\n".join(map(orjson.dumps, events)), 400, ids, LINES)
 
-    def _do(self, call: Call) -> None:
+    def _do(self, call: HttpCall) -> None:
         told = self._answer(call)
         if told is None:
             self._again(call)
@@ -177,11 +177,11 @@ class HttpApp:
         elif call.what != "events, not waited for":
             self._promised(call, call.ids, self._read_after(call, body))
 
-    def _again(self, call: Call) -> None:
+    def _again(self, call: HttpCall) -> None:
         if call.what != "ask":
             self._failed.append(call)
 
-    def _read_after(self, call: Call, body: Any) -> After:
+    def _read_after(self, call: HttpCall, body: Any) -> After:
         """What the answer to events or to a link has to hold."""
         try:
             after = After.read(body.get("after"))
@@ -195,21 +195,21 @@ class HttpApp:
                 self._after[str(one["user_id"])] = after
         return after
 
-    def _promised(self, call: Call, ids: tuple[str, ...], after: After) -> None:
+    def _promised(self, call: HttpCall, ids: tuple[str, ...], after: After) -> None:
         kind = "event" if call.what in ("events", "refused") else call.what
         if ids and kind in ("event", "link", "erasure"):
             told = after.links if kind == "link" else after.events
             self._ledger.promise(Promised(kind, ids, dict(told), call.began_ms))
 
-    def _given(self, call: Call, body: Any) -> None:
+    def _given(self, call: HttpCall, body: Any) -> None:
         try:
             found = decode_recommendation(orjson.dumps(body))
         except InvalidMessage as error:
             self._ledger.broken(f"{call.path}: the answer to {call.ids[0]} is none: {error}")
             return
-        self._ledger.give(Given(call.ids[0], found, dict(call.after.events)))
+        self._ledger.give(GivenList(call.ids[0], found, dict(call.after.events)))
 
-    def _answer(self, call: Call) -> tuple[int, Any] | None:
+    def _answer(self, call: HttpCall) -> tuple[int, Any] | None:
         """Status and body; None where nobody heard it to the end, and somebody who has ended is why."""
         doors = self._doors()
         if not doors:

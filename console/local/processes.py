@@ -51,7 +51,8 @@ EDGES = ("gateway",)
 
 
 def _without_pseudonyms(settings: Settings) -> Settings:
-    none = dict.fromkeys(("pseudonym_keys", "pseudonym_keys_file", "user_keys_file", "master_key", "master_key_file"))
+    keys = ("pseudonym_keys", "pseudonym_keys_file", "user_keys_file", "master_key", "master_key_file")
+    none = dict.fromkeys((*keys, "master_key_command"))
     return settings.model_copy(update={"privacy": settings.privacy.model_copy(update=none)})
 
 

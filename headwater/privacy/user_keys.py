@@ -7,9 +7,10 @@ with `headwater.privacy.pseudonyms`, the name goes in the place of the id, and t
 
 What topics, store, models and backups hold stands under names. Who destroys a user's key takes from everybody, whoever
 has the master key and all the rest, whose it is: nothing else makes that name of that id. The file is SQLite, so that
-several processes of a machine may share it; a row holds nothing that names anybody without the master key:
+several processes of a machine may share it; a row holds nothing that names anybody without the master key, which wraps
+the key of the file (`headwater.privacy.master_key`) and so can be exchanged for another while everybody goes on:
 
-    who     HMAC-SHA256(master, id)             key   nonce + AES-256-GCM(master, user's key, authenticates who)
+    who     HMAC-SHA256(the file's, id)      key   nonce + AES-256-GCM(the file's, user's key, authenticates who)
     name    digest of the name, as erasures and certificates have it
 """
 
@@ -31,7 +32,7 @@ from typing import TYPE_CHECKING
 
 from headwater.errors import SettingsError, Unavailable
 from headwater.privacy.erasures import digest_of
-from headwater.security.secrets import read_secret
+from headwater.privacy.master_key import KEY_BYTES, KeyWrap, MasterKey, master_key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,10 +41,9 @@ if TYPE_CHECKING:
 
     _Ask = Callable[..., sqlite3.Cursor]
 
-__all__ = ["StillRead", "UserKeys", "is_user_name", "make_user_keys", "master_key_of", "user_keys_of"]
+__all__ = ["StillRead", "UserKeys", "is_user_name", "make_user_keys", "user_keys_of"]
 
 USER_NAME = re.compile(r"u\.[A-Za-z0-9_-]{22}")
-KEY_BYTES, NONCE_BYTES = 32, 12
 REMEMBERED = 65_536
 LOOK_S = 1.0
 """How long a name may be used after another process has destroyed its key."""
@@ -54,7 +54,7 @@ WAIT_S = 10.0
 CUT_EVERY_S = 0.02
 
 TABLES = """
-CREATE TABLE world (one INTEGER PRIMARY KEY CHECK (one = 1), proof BLOB NOT NULL, destroyed INTEGER NOT NULL);
+CREATE TABLE world (one INTEGER PRIMARY KEY CHECK (one = 1), sealed BLOB NOT NULL, destroyed INTEGER NOT NULL);
 CREATE TABLE keys (who BLOB PRIMARY KEY, name TEXT NOT NULL UNIQUE, key BLOB NOT NULL) WITHOUT ROWID;
 """
 
@@ -68,17 +68,17 @@ class UserKeys:
 
     Parameters
         path: the file.
-        master: 32 bytes.
+        master: wraps the file's key.
 
     Raises
         SettingsError: there is no such file, or it is of another master key.
+        Unavailable: whoever wraps does not answer.
     """
 
     rotated = False
 
-    def __init__(self, path: Path, master: bytes) -> None:
+    def __init__(self, path: Path, master: MasterKey) -> None:
         self._path = path
-        self._wrap = _Wrap(master)
         if not path.is_file():
             raise SettingsError(
                 f"privacy.user_keys_file {path} is not there. Name the file that the world's names were made with, or "
@@ -90,14 +90,15 @@ class UserKeys:
         self._names: dict[str, str] = {}
         self._look_at = 0.0
         with self._asking() as ask:
-            proof, self._destroyed = ask("SELECT proof, destroyed FROM world").fetchone()
+            sealed, self._destroyed = ask("SELECT sealed, destroyed FROM world").fetchone()
         try:
-            self._wrap.unwrapped(proof, b"world")
+            self._own = master.unwrap(sealed)
         except ValueError:
             raise SettingsError(
                 f"privacy.user_keys_file {path} was made with another master key. Give the one that it was made with "
                 "(privacy.master_key_file): without it nobody can tell what its users are called"
             ) from None
+        self._wrap = _FileKey(self._own)
         with suppress(Unavailable):  # of a full disk names are read all the same
             self._is_cut()  # whoever was killed amid destroying has left it
 
@@ -152,6 +153,25 @@ class UserKeys:
                 )
             time.sleep(CUT_EVERY_S)
 
+    def wrap_by(self, master: MasterKey) -> None:
+        """Have the file's key wrapped by another master key, once that has shown that it unwraps it, too. Whoever has
+        opened the file goes on.
+
+        Raises
+            SettingsError, Unavailable: nothing is changed.
+            StillRead: it is, and somebody reads what is to be cut away.
+        """
+        sealed = master.wrap(self._own)
+        try:
+            same = master.unwrap(sealed) == self._own
+        except ValueError:
+            same = False
+        if not same:
+            raise SettingsError("the new master key does not unwrap what it wraps: all is as it was")
+        with self._asking() as ask:
+            ask("UPDATE world SET sealed = ?", (sealed,))
+        self.cut()
+
     def left(self, digests: Iterable[str]) -> list[str]:
         """Of these names, by digest, those whose keys are still there. Raises Unavailable."""
         with self._asking() as ask:
@@ -203,35 +223,16 @@ class UserKeys:
                 raise
 
 
-class _Wrap:
-    """What is done with the master key."""
+class _FileKey:
+    """What is done with the key of a file."""
 
-    def __init__(self, master: bytes) -> None:
-        try:
-            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-        except ImportError as error:
-            raise SettingsError(
-                f"keys of the users' own take the package cryptography ({error}). Install it: "
-                "pip install 'headwater[user-keys]'"
-            ) from error
-        self._aead = AESGCM(hmac_digest(master, b"headwater user keys: wrap", "sha256"))
-        self._who = hmac_digest(master, b"headwater user keys: who", "sha256")
+    def __init__(self, key: bytes) -> None:
+        wrap = KeyWrap(hmac_digest(key, b"headwater user keys: wrap", "sha256"))
+        self.wrapped, self.unwrapped = wrap.wrapped, wrap.unwrapped
+        self._who = hmac_digest(key, b"headwater user keys: who", "sha256")
 
     def who(self, user_id: str) -> bytes:
         return hmac_digest(self._who, user_id.encode(), "sha256")
-
-    def wrapped(self, key: bytes, whose: bytes) -> bytes:
-        nonce = secrets.token_bytes(NONCE_BYTES)
-        return nonce + self._aead.encrypt(nonce, key, whose)
-
-    def unwrapped(self, held: bytes, whose: bytes) -> bytes:
-        """Raises ValueError."""
-        from cryptography.exceptions import InvalidTag
-
-        try:
-            return self._aead.decrypt(held[:NONCE_BYTES], held[NONCE_BYTES:], whose)
-        except InvalidTag as error:
-            raise ValueError("it is not what was wrapped") from error
 
 
 def is_user_name(said: str) -> bool:
@@ -243,13 +244,14 @@ def is_user_name(said: str) -> bool:
     return USER_NAME.fullmatch(said) is not None
 
 
-def make_user_keys(path: Path, master: bytes) -> None:
+def make_user_keys(path: Path, master: MasterKey) -> None:
     """A file without any user's key, readable for its owner alone.
 
     Raises
         SettingsError: it is there already, or cannot be made.
+        Unavailable: whoever wraps does not answer.
     """
-    wrap = _Wrap(master)
+    sealed = master.wrap(secrets.token_bytes(KEY_BYTES))
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     except OSError as error:
@@ -257,7 +259,7 @@ def make_user_keys(path: Path, master: bytes) -> None:
     try:
         with _told(path), closing(_opened(path)) as connection:
             connection.executescript("BEGIN;" + TABLES)
-            connection.execute("INSERT INTO world VALUES (1, ?, 0)", (wrap.wrapped(bytes(KEY_BYTES), b"world"),))
+            connection.execute("INSERT INTO world VALUES (1, ?, 0)", (sealed,))
             connection.execute("COMMIT")
     except BaseException:
         path.unlink()  # one without its tables is of no use, and would be in the way
@@ -273,24 +275,6 @@ def user_keys_of(privacy: PrivacySettings) -> UserKeys | None:
     if privacy.user_keys_file is None:
         return None
     return UserKeys(privacy.user_keys_file, master_key_of(privacy))
-
-
-def master_key_of(privacy: PrivacySettings) -> bytes:
-    """The master key of the settings. Raises SettingsError, which does not quote it."""
-    text = read_secret("privacy", privacy, "master_key")
-    where = privacy.master_key_file or "privacy.master_key"
-    if text is None:
-        raise SettingsError(
-            "privacy.user_keys_file is set, and privacy.master_key_file is not: name the file with the master key "
-            "(for a new world: openssl rand -hex 32 > FILE)"
-        )
-    try:
-        key = bytes.fromhex(text.strip())
-    except ValueError:
-        key = b""
-    if len(key) != KEY_BYTES:
-        raise SettingsError(f"{where} is no master key: 64 hexadecimal digits, as openssl rand -hex 32 prints them")
-    return key
 
 
 def _name(key: bytes, user_id: str) -> str:
@@ -316,8 +300,10 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        if "no such table" in str(error):
-            raise SettingsError(f"{path} is no file of users' keys: it has no tables. Name the right one") from error
+        if "no such" in str(error):
+            raise SettingsError(
+                f"{path} is no file of users' keys: it has no tables of it. Name the right one"
+            ) from error
         raise Unavailable(
             f"the file of users' keys {path} cannot be used ({error}): is it, and its folder, to be written by this "
             "process, and the disk not full?"

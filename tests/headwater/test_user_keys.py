@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import signal
 import sqlite3
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -15,13 +16,15 @@ from headwater import Client, SettingsError
 from headwater.errors import Unavailable
 from headwater.kafka import read_topic
 from headwater.privacy import digest_of, user_keys
+from headwater.privacy.master_key import CommandMasterKey, LocalMasterKey
 from headwater.privacy.pseudonyms import names_of
 from headwater.privacy.user_keys import StillRead, UserKeys, is_user_name, make_user_keys
 from headwater.settings import PrivacySettings, Settings
 from headwater.topics import ERASURES, EVENTS
 from tests.worlds.processes import eventually
 
-MASTER = bytes(range(32))
+KEY = bytes(range(32))
+MASTER = LocalMasterKey(KEY)
 
 
 @pytest.fixture
@@ -61,7 +64,7 @@ def test_who_comes_through_many_threads_and_processes_at_once_has_one_name(file:
 def test_the_file_names_nobody_and_is_its_owners_alone(file: Path) -> None:
     name = UserKeys(file, MASTER).of("ada-lovelace")
     assert digest_of(name).encode() in held(file)
-    assert not any(one.encode() in held(file) for one in ("ada-lovelace", name, MASTER.hex()))
+    assert not any(one.encode() in held(file) for one in ("ada-lovelace", name, KEY.hex()))
     assert file.stat().st_mode & 0o777 == 0o600
 
 
@@ -166,6 +169,7 @@ def test_what_is_missing_or_wrong_is_refused_with_what_to_do_and_not_quoted(file
         ({"user_keys_file": file}, "openssl rand"),
         ({"user_keys_file": file, "master_key": wrong}, "another master key"),
         ({"user_keys_file": file, "master_key": "12"}, "64 hexadecimal"),
+        ({"user_keys_file": file, "master_key": wrong, "master_key_command": "kms"}, "both set"),
         ({"user_keys_file": file, "master_key_file": tmp_path / "none"}, "none"),
         ({"user_keys_file": tmp_path / "none", "master_key": wrong}, "user-keys"),
         ({"user_keys_file": garbage, "master_key": wrong}, "no file of users' keys"),
@@ -185,8 +189,42 @@ def test_what_is_missing_or_wrong_is_refused_with_what_to_do_and_not_quoted(file
         UserKeys(file, MASTER).of("ann")
 
 
+KMS = """
+import base64, sys
+sys.path[:0] = {path!r}
+from headwater.privacy.master_key import LocalMasterKey
+key, verb = LocalMasterKey(bytes.fromhex(sys.argv[1])), sys.argv[2]
+print(base64.b64encode(getattr(key, verb)(base64.b64decode(sys.stdin.read()))).decode())
+"""
+
+
+def test_another_master_key_be_it_of_a_program_takes_the_place_of_the_first_while_everybody_goes_on(
+    file: Path, tmp_path: Path
+) -> None:
+    program = tmp_path / "kms.py"
+    program.write_text(KMS.format(path=sys.path))
+    app = UserKeys(file, MASTER)
+    name = app.of("ann")
+    with closing(sqlite3.connect(file)) as connection:
+        (before,) = connection.execute("SELECT sealed FROM world").fetchone()
+    kms = CommandMasterKey(f"{sys.executable} {program} {'8' * 64}")
+    app.wrap_by(kms)
+    assert before not in held(file)
+    assert (app.of("ann"), UserKeys(file, kms).of("ann")) == (name, name)
+    assert UserKeys(file, kms).of("bob") == app.of("bob"), "who runs goes on"
+    with pytest.raises(SettingsError, match="another master key"):
+        UserKeys(file, MASTER)
+    with pytest.raises(Unavailable, match="unwrap ended with 1"):
+        UserKeys(file, CommandMasterKey(f"{sys.executable} {program} {'9' * 64}"))
+    with pytest.raises(SettingsError, match="does not print base64"):
+        app.wrap_by(CommandMasterKey("echo no key for"))
+    with pytest.raises(SettingsError, match="cannot be run"):
+        app.wrap_by(CommandMasterKey(str(tmp_path / "none")))
+    assert UserKeys(file, kms).of("ann") == name, "all is as it was"
+
+
 def test_an_app_goes_on_while_somebody_reads_what_is_to_be_cut_away(settings: Settings, file: Path) -> None:
-    own = PrivacySettings(user_keys_file=file, master_key=MASTER.hex())  # type: ignore[arg-type]
+    own = PrivacySettings(user_keys_file=file, master_key=KEY.hex())  # type: ignore[arg-type]
     with (
         Client(settings=settings.model_copy(update={"privacy": own})) as client,
         closing(sqlite3.connect(file, isolation_level=None)) as reader,
@@ -205,7 +243,7 @@ def test_an_app_goes_on_while_somebody_reads_what_is_to_be_cut_away(settings: Se
 def test_who_asks_to_be_forgotten_through_an_app_loses_the_key_once_kafka_has_the_word(
     settings: Settings, file: Path
 ) -> None:
-    own = PrivacySettings(user_keys_file=file, master_key=MASTER.hex())  # type: ignore[arg-type]
+    own = PrivacySettings(user_keys_file=file, master_key=KEY.hex())  # type: ignore[arg-type]
     with Client(settings=settings.model_copy(update={"privacy": own})) as client:
         before = client.pseudonym("ann")
         client.track("ann", "film-1", "click", session_id="of-ann").result(30)

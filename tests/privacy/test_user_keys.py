@@ -15,6 +15,7 @@ from console.privacy.held import called
 from headwater import Client
 from headwater.errors import InvalidMessage
 from headwater.privacy import digest_of, user_keys
+from headwater.privacy.master_key import LocalMasterKey
 from headwater.privacy.user_keys import StillRead, UserKeys, make_user_keys
 from headwater.settings import PrivacySettings, Settings
 from headwater.topics import ERASURES, EVENTS, EXAMPLES, IDENTITIES, USERS
@@ -40,10 +41,10 @@ def test_a_certificate_says_that_a_reader_keeps_destroyed_keys_and_later_that_no
 ) -> None:
     monkeypatch.setattr(user_keys, "WAIT_S", 0.01)
     file = tmp_path / "users.keys"
-    make_user_keys(file, bytes.fromhex(MASTER))
+    make_user_keys(file, LocalMasterKey(bytes.fromhex(MASTER)))
     privacy = PrivacySettings(user_keys_file=file, master_key=MASTER)  # type: ignore[arg-type]
     keyed = settings.model_copy(update={"privacy": privacy})
-    name = UserKeys(file, bytes.fromhex(MASTER)).of("ann")
+    name = UserKeys(file, LocalMasterKey(bytes.fromhex(MASTER))).of("ann")
     with closing(sqlite3.connect(file, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM keys").fetchall()
@@ -70,6 +71,7 @@ def test_a_person_is_forgotten_with_the_key_and_a_rebuild_agrees_with_the_store(
     people = ("ada-lovelace", "guest-of-ada", "bob")
     with Client(settings=keyed) as client:
         ada, guest, bob = map(client.pseudonym, people)
+        session = client.pseudonym("ada-session")
         client.identify("ada-lovelace", was="guest-of-ada", event_time=event(0).event_time)
         client.track_many(
             [
@@ -80,8 +82,7 @@ def test_a_person_is_forgotten_with_the_key_and_a_rebuild_agrees_with_the_store(
         )
         client.put_users([{"user_id": "ada-lovelace", "attributes": {"plan": "single"}}])
     with Client(settings=settings.kafka) as client:
-        client.track_many([event(n, "as-she-is", session_id=UserKeys(file, bytes.fromhex(MASTER)).of("ada-session"))
-                           for n in range(4)])  # fmt: skip
+        client.track_many([event(n, "as-she-is", session_id=session) for n in range(4)])
     assert folded_all(settings).ok
     with storing(settings) as store:
         states = store.read_users([ada, "as-she-is"]).states
@@ -90,13 +91,20 @@ def test_a_person_is_forgotten_with_the_key_and_a_rebuild_agrees_with_the_store(
     mute = headwater("forget", ada, "--yes", "--json", *data, **environment(settings))
     assert (mute.returncode, "user_keys_file is not set" in mute.stderr) == (2, True), mute.stderr
     assert records(settings, ERASURES) == [], "nobody is forgotten by half"
-    done = headwater("forget", ada, "--yes", "--json", *data, **env)
+    odd = headwater("forget", ada, "--also", "adas-session", "--yes", "--json", *data, **env)
+    assert (odd.returncode, "has no key" in odd.stderr) == (2, True), odd.stderr
+    new = tmp_path / "new.key"
+    new.write_text("6" * 64)
+    exchanged = headwater("pseudonyms", "new-master", "--key-file", str(new), **env)
+    assert exchanged.returncode == 0, exchanged.stderr
+    env["HEADWATER_PRIVACY__MASTER_KEY"] = "6" * 64
+    done = headwater("forget", ada, "--also", "ada-session", "--yes", "--json", *data, **env)
     assert done.returncode == 0, done.stderr + done.stdout
     certificate = orjson.loads(done.stdout)
     again = headwater("forget", "--verify", certificate["kept_at"], **env)
     assert (again.returncode, "no key tells whose it is" in again.stdout) == (0, True), again.stdout
-    keys = UserKeys(file, bytes.fromhex(MASTER))
-    assert keys.left(map(digest_of, (ada, guest, bob))) == [digest_of(bob)]
+    keys = UserKeys(file, LocalMasterKey(bytes.fromhex("6" * 64)))
+    assert keys.left(map(digest_of, (ada, guest, session, bob))) == [digest_of(bob)]
     with server_of(settings) as server:
         held = [key + repr(server.dump(key)).encode() for key in server.scan_iter(f"{settings.kafka.prefix}*")]
     for topic in (EVENTS, EXAMPLES, USERS, IDENTITIES, ERASURES):
@@ -104,7 +112,8 @@ def test_a_person_is_forgotten_with_the_key_and_a_rebuild_agrees_with_the_store(
     assert len(held) > 10
     assert [part for part in held if any(one in part for one in NAMED)] == []
 
-    with Client(settings=keyed) as client:
+    privacy = PrivacySettings(user_keys_file=file, master_key="6" * 64)  # type: ignore[arg-type]
+    with Client(settings=settings.model_copy(update={"privacy": privacy})) as client:
         anew = client.pseudonym("ada-lovelace")
         client.track_many([event(n, "ada-lovelace", event_id=f"0-{n}") for n in range(4, 6)])
     assert folded_all(settings).ok

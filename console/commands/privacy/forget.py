@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,10 @@ class ForgettingOptions:
     wait: Annotated[float, typer.Option(min=0, help="Longest wait for the workers, in seconds.")] = 30.0
     by: Annotated[str | None, typer.Option(metavar="NAME", help="Who asks, for the audit log.")] = None
     even_unknown: Annotated[bool, typer.Option("--even-unknown", help="Also where nothing is held of that id.")] = False
+    also: Annotated[
+        list[str] | None,
+        typer.Option("--also", metavar="ID", help="Another id of the person, never linked: a guest's, a session's."),
+    ] = None
 
 
 @grouped
@@ -71,7 +75,8 @@ def command(
         _verify(settings, verify, public_key or settings.privacy.signing_key, as_json)
         return
     assert user is not None
-    _refuse_odd(user, wanted.until)
+    for one in (user, *(wanted.also or ())):
+        _refuse_odd(one, wanted.until)
     folder = servers.data / CERTIFICATES
     body = _forget(settings, user, wanted, folder)
     path = folder / f"{body['erasures'][0]['digest'][:12]}-{time.strftime('%Y%m%dT%H%M%S')}.json"
@@ -120,7 +125,7 @@ def _forget(settings: Settings, user: str, wanted: ForgettingOptions, folder: Pa
     must_exist(settings.kafka, EVENTS)
     store = FeatureStore(settings.redis, settings.kafka.prefix)
     try:
-        names = called(settings, user)
+        names = (*called(settings, user), *_also(settings, wanted.also or ()))
         person = ids_of(store, names)
         ids = names if wanted.alone else person
         before = counted(settings, store, ids, lambda _: None)
@@ -158,6 +163,21 @@ def _forget(settings: Settings, user: str, wanted: ForgettingOptions, folder: Pa
     places: dict[str, tuple[int, int]] = {}
     looked = _looked(settings, facts, person, places, wanted.wait)
     return certificate(settings, facts, before, looked, audit.digest, places)
+
+
+def _also(settings: Settings, ids: Sequence[str]) -> list[str]:
+    """What these are called. Raises SettingsError where one has no key of its own, and others here do: its id would
+    come to stand on a topic.
+    """
+    from console.privacy.held import called
+    from headwater.errors import SettingsError
+    from headwater.privacy.user_keys import is_user_name
+
+    names = [name for one in ids for name in called(settings, one)]
+    if settings.privacy.user_keys_file is not None and not all(map(is_user_name, names)):
+        unknown = ", ".join(repr(name) for name in names if not is_user_name(name))
+        raise SettingsError(f"--also {unknown}: has no key, so nothing is held under it: is the id right?")
+    return names
 
 
 def _looked(

@@ -55,10 +55,43 @@ def make_keys(
     Name it in `privacy.user_keys_file` of every app and command that says users' ids, with the master key. Keep both
     where no topic, no store and no backup of them is.
     """
-    from headwater.privacy.user_keys import make_user_keys, master_key_of
+    from headwater.privacy.master_key import master_key_of
+    from headwater.privacy.user_keys import make_user_keys
 
     make_user_keys(file, master_key_of(servers.settings().privacy))
     print(f"{file}: no user has a key yet")
+
+
+@app.command("new-master")
+@grouped
+def exchange_master(
+    *,
+    key_file: Annotated[
+        Path | None, typer.Option("--key-file", metavar="FILE", help="With the new master key.")
+    ] = None,
+    command: Annotated[str | None, typer.Option("--command", help="That asks a KMS for the new one.")] = None,
+    by: Annotated[str | None, typer.Option(metavar="NAME", help="Who asks, for the audit log.")] = None,
+    servers: KafkaOptions,
+) -> None:
+    """Have the file of users' keys wrapped by another master key than that of the settings. Nobody is called anything
+    else, and apps that run go on; those that start need the new one: change the settings next.
+    """
+    from headwater.errors import SettingsError
+    from headwater.privacy.audit_log import write_audit
+    from headwater.privacy.master_key import master_key_of
+    from headwater.privacy.user_keys import user_keys_of
+
+    if (key_file is None) == (command is None):
+        raise typer.BadParameter("give --key-file FILE or --command COMMAND")
+    settings = servers.settings()
+    keys = user_keys_of(settings.privacy)
+    if keys is None:
+        raise SettingsError("privacy.user_keys_file is not set: name the file whose master key is to be another one")
+    new = {"master_key": None, "master_key_file": key_file, "master_key_command": command}
+    master = master_key_of(settings.privacy.model_copy(update=new))
+    write_audit(settings.kafka, "pseudonyms new-master", {"wrapped_by": "key" if command is None else "command"}, by)
+    keys.wrap_by(master)
+    print(f"{settings.privacy.user_keys_file}: wrapped by the new master key; the old one opens copies of before alone")
 
 
 @app.command("of")
