@@ -17,7 +17,7 @@ function show() {
   }
   at("said").textContent = pinned ? `Version ${whole(live.version)} is held by a rollback: the trainer learns on, and publishes nothing.` : "The newest is live, and the trainer publishes on.";
   at("resume").hidden = !pinned;
-  at("now").replaceChildren(live ? facts([["Announced", `version ${whole(live.version)}`], ["Answers now", told.serves ? `version ${whole(told.serves)}` : "not known here"],
+  at("now").replaceChildren(live ? facts([["Bundle", `version ${whole(live.version)}`], ["Answers now", told.serves ? `version ${whole(told.serves)}` : "not known here"],
     ["Announced, UTC", clock(live.published_ms)], ["Learned", `${whole(live.learned)} records of examples`], ["Came from", lineage(live)], ["Digest", live.digest.slice(0, 12)],
     live.signer ? ["Signed by", live.signer] : ["Signed", "no"]]) : el("p", {}, "Nothing is live."));
   at("curve").hidden = !told.chart;
@@ -51,6 +51,7 @@ async function go() {
     const done = await call("/page/data/rollback", { version: chosen, pinned: told.pinned ? told.live.version : null });
     problem("");
     await look();
+    setTimeout(look, 3000); // workers have loaded it, and said so
     at("said").focus();
     if (!done.pinned) at("said").textContent = `Version ${whole(done.version)} is live, and the trainer publishes again.`;
   } catch (error) { problem(error.message); }

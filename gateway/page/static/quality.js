@@ -12,7 +12,7 @@ function standing(told) {
   }
   const rows = Object.entries(NAMES).map(([key, name]) => {
     const { headwater, popularity } = quality[key];
-    return [name, digits(headwater), digits(popularity), popularity ? `${(headwater / popularity).toFixed(1)} ×` : "–"];
+    return [name, digits(headwater), digits(popularity), popularity ? `${(headwater / popularity).toFixed(1)} ×` : "–"];
   });
   const shown = quality.judged ? [["Items of lists judged", whole(quality.judged)], ["Told apart, ROC-AUC", `${digits(quality.shown_auc.headwater, 3)}, the item's own rate ${digits(quality.shown_auc.item_rate, 3)}`],
     ["Calibration, log loss (less is better)", `${digits(quality.shown_log_loss.headwater, 3)}, the item's own rate ${digits(quality.shown_log_loss.item_rate, 3)}`]] : [["Reactions to lists", "none were judged yet"]];
