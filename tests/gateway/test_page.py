@@ -112,6 +112,21 @@ def test_a_click_in_the_playground_changes_the_list(browser: webdriver.Chrome, s
     assert complaints(browser) == []
 
 
+def test_a_playground_that_nobody_looks_at_asks_for_no_lists(browser: webdriver.Chrome, shop: Front) -> None:
+    hide = "Object.defineProperty(document, 'hidden', {value: arguments[0], configurable: true}); "
+    told = hide + "dispatchEvent(new Event('visibilitychange'))"
+    opened(browser, shop, "/play")
+    eventually(lambda: len(texts(browser, "#list .title")) == 10, 20, lambda: texts(browser, "#problem"))
+    browser.execute_script(told, True)
+    assert texts(browser, "#ms") == ["paused: nobody looks"]
+    asked = "performance.getEntriesByType('resource').filter((one) => one.name.includes('recommendations')).length"
+    before = browser.execute_script(f"return {asked}")
+    browser.execute_script(told, False)
+    assert texts(browser, "#ms") == [""]
+    eventually(lambda: browser.execute_script(f"return {asked}") > before, 10)
+    assert complaints(browser) == []
+
+
 def test_look_up_finds_a_user_and_an_item(browser: webdriver.Chrome, shop: Front) -> None:
     opened(browser, shop, "/look")
     browser.execute_script("document.getElementById('id').value = 'crowd'")

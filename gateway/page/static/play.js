@@ -84,7 +84,7 @@ async function refresh() {
     await named(found.items.flatMap((one) => [one.item_id, ...(one.because || []).map((entry) => entry.item_id)]));
     problem("");
     render(found, []);
-    follow();
+    if (!paused) follow();
   } catch (error) { problem(error.message); }
 }
 
@@ -93,13 +93,13 @@ async function refresh() {
 const IDLE_MS = 180000;
 let touched = performance.now();
 const looks = () => !document.hidden && performance.now() - touched < IDLE_MS;
+let paused = false;
 function watched() {
-  if (!looks()) {
-    if (following && !following.signal.aborted) {
-      following.abort();
-      at("ms").textContent = "paused: nobody looks";
-    }
-  } else if (following && following.signal.aborted) refresh();
+  if (looks() === !paused) return;
+  paused = !paused;
+  at("ms").textContent = paused ? "paused: nobody looks" : "";
+  if (!paused) refresh();
+  else if (following) following.abort();
 }
 for (const one of ["pointermove", "keydown", "scroll", "touchstart"]) addEventListener(one, () => { touched = performance.now(); watched(); }, { passive: true });
 addEventListener("visibilitychange", () => { if (!document.hidden) touched = performance.now(); watched(); });
