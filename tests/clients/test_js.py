@@ -262,6 +262,7 @@ def test_the_shop_can_be_clicked_through(
     press(browser, "#list .card")
     eventually(lambda: len(texts(browser, "#similar .title")) == 4, 10, lambda: texts(browser, "body"))
     assert texts(browser, "#film-title") == first[:1]
+    browser.save_screenshot(str(tmp_path / f"film-{width}.png"))
     press(browser, "[data-act=dismiss]")
     eventually(lambda: first[0] not in texts(browser, "#list .title"), 10, lambda: texts(browser, "body"))
     eventually(lambda: "ms after what you did" in texts(browser, "#said")[0], 10)
