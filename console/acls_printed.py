@@ -1,5 +1,5 @@
-"""What each user of a world may do, as a server takes it: kafka-acls, Strimzi's KafkaUser, an ACL file of Redis; and
-the page docs/acls.md."""
+"""What each user of a world may do, as a server takes it: kafka-acls, Strimzi's KafkaUser, an ACL file of Redis; the
+page docs/acls.md; and the topics as Strimzi takes them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import shlex
 from collections.abc import Sequence
 
 from headwater.security.parties import PARTIES, Party, Right, kafka_rights, redis_rules, topics_of
+from headwater.settings import KafkaSettings
+from headwater.topics import TOPICS, as_kept, topic_name
 
-__all__ = ["acls_page", "kafka_commands", "redis_lines", "strimzi_users"]
+__all__ = ["acls_page", "kafka_commands", "redis_lines", "strimzi_topics", "strimzi_users"]
 
 ACLS = 'kafka-acls "$@" --add'
 """The shell's `$@`: where Kafka is, and who may change its ACLs."""
@@ -57,6 +59,29 @@ def strimzi_users(parties: Sequence[Party], prefix: str = "", cluster: str = "ka
             if kind != "cluster":
                 lines += [f"          name: {json.dumps(name)}", "          patternType: literal"]
             lines += [f"        operations: [{', '.join(operations)}]", '        host: "*"']
+        documents.append("\n".join(lines) + "\n")
+    return "---\n".join(documents)
+
+
+def strimzi_topics(kafka: KafkaSettings, cluster: str = "kafka") -> str:
+    """Manifests of Strimzi's KafkaTopic, one for each of the table, as these settings have them."""
+    documents = []
+    for topic in (as_kept(one, kafka.retention_days) for one in TOPICS):
+        full = topic_name(topic, kafka.prefix)
+        lines = [
+            "apiVersion: kafka.strimzi.io/v1beta2",
+            "kind: KafkaTopic",
+            "metadata:",
+            f"  name: {json.dumps(full.lower().replace('_', '-'))}",
+            "  labels:",
+            f"    strimzi.io/cluster: {json.dumps(cluster)}",
+            "spec:",
+            f"  topicName: {json.dumps(full)}",
+            f"  partitions: {topic.partitions}",
+            f"  replicas: {kafka.replication}",
+            "  config:",
+        ]
+        lines += [f"    {name}: {json.dumps(value)}" for name, value in topic.configs.items()]
         documents.append("\n".join(lines) + "\n")
     return "---\n".join(documents)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,6 +32,9 @@ def command(
         bool,
         typer.Option("--mend", help="First set compacted topics to keep removals, where they do not (see doctor)."),
     ] = False,
+    strimzi: Annotated[
+        bool, typer.Option("--strimzi", help="Print KafkaTopic manifests for Kubernetes; asks no server.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """The topics: who writes and reads each, its partitions, records and size."""
@@ -40,9 +43,14 @@ def command(
     from console.look.cluster import topic_states
     from console.look.keeping import mend_removals, mend_retention
     from headwater.kafka import ensure_topics
-    from headwater.topics import TOPICS, as_kept
+    from headwater.topics import TOPICS
 
     kafka = servers.settings().kafka
+    if strimzi:
+        from console.acls_printed import strimzi_topics
+
+        print(strimzi_topics(kafka), end="")
+        return
     if make:
         for name in ensure_topics(kafka, topics=TOPICS):  # whoever uses one later may not be allowed to make it
             print(f"{name} is made", file=sys.stderr)
@@ -54,25 +62,27 @@ def command(
         for name in mend_removals(kafka, [state.name for state in states if state.partitions]):
             print(f"{name} keeps removals from now on", file=sys.stderr)
     if as_json:
-        rows = [
-            {
-                "name": state.name,
-                "key": state.topic.key,
-                "carries": state.topic.carries,
-                "written_by": state.topic.written_by,
-                "read_by": state.topic.read_by,
-                "cleanup": state.topic.cleanup,
-                "retention_ms": as_kept(state.topic, kafka.retention_days).retention_ms,
-                "present": None if state.denied else bool(state.partitions),
-                "partitions": {str(number): list(span) for number, span in state.partitions.items()},
-                "records": state.records,
-                "bytes": state.bytes,
-            }
-            for state in states
-        ]
-        print(orjson.dumps(rows).decode())
+        print(orjson.dumps([_row(state, kafka.retention_days) for state in states]).decode())
         return
     _print(states, kafka.retention_days)
+
+
+def _row(state: TopicState, days: Mapping[str, float]) -> dict[str, Any]:
+    from headwater.topics import as_kept
+
+    return {
+        "name": state.name,
+        "key": state.topic.key,
+        "carries": state.topic.carries,
+        "written_by": state.topic.written_by,
+        "read_by": state.topic.read_by,
+        "cleanup": state.topic.cleanup,
+        "retention_ms": as_kept(state.topic, days).retention_ms,
+        "present": None if state.denied else bool(state.partitions),
+        "partitions": {str(number): list(span) for number, span in state.partitions.items()},
+        "records": state.records,
+        "bytes": state.bytes,
+    }
 
 
 def _print(states: list[TopicState], days: Mapping[str, float]) -> None:
