@@ -30,7 +30,7 @@ from headwater.topics import API_KEYS, topic_name
 
 if TYPE_CHECKING:
     from kafka.consumer.fetcher import ConsumerRecord
-    from starlette.requests import Request as HttpRequest
+    from starlette.requests import HTTPConnection
 
 __all__ = ["Caller", "Denied", "Keys", "RateLimits", "credentials_of", "refuse_foreign_page"]
 
@@ -44,7 +44,7 @@ NO_KEY = "this is no key, or it was revoked: `headwater keys list`"
 
 
 class Denied(Exception):
-    """Why nothing is done. `status`: 401, 403 or 429."""
+    """Why nothing is done. `status`: 401, 403, 404, 409 or 429."""
 
     def __init__(self, status: int, code: str, text: str, retry_after_s: float | None = None) -> None:
         super().__init__(text)
@@ -177,10 +177,14 @@ class Keys:
             raise Denied(401, "key", NO_KEY)
         return None if kept is None else self._as_caller(kept)
 
-    def still(self, request: HttpRequest) -> None:
-        """Whether who began this may go on: keys are revoked, and tokens run out. Raises Denied."""
+    def still(self, request: HTTPConnection) -> None:
+        """`holds`, of who sent a request. Raises Denied."""
         address = request.client.host if request.client else ""
-        if self.known(credentials_of(request.headers, request.query_params), address) is None:
+        self.holds(credentials_of(request.headers, request.query_params), address)
+
+    def holds(self, credentials: str | None, address: str) -> None:
+        """Whether who began something may go on: keys are revoked, and tokens run out. Raises Denied."""
+        if self.known(credentials, address) is None:
             raise Denied(401, "key", "this key was written anew: begin again")
 
     def caller(self, credentials: str) -> Caller:
@@ -245,8 +249,9 @@ def _is_address(name: str | None) -> bool:
 
 
 def credentials_of(headers: Mapping[str, str], query: Mapping[str, str]) -> str | None:
-    """A key or token: of the Authorization header (Bearer, or the user of Basic, as trackers send it), of X-API-Key, or
-    of `?key=`, for what cannot send headers."""
+    """A key or token: of the Authorization header (Bearer, or the user of Basic, as trackers send it), of X-API-Key, of
+    what a WebSocket offers as subprotocols, which are the only header that a page can give it, or of `?key=`, for what
+    cannot send headers."""
     given = headers.get("authorization", "")
     kind, _, value = given.partition(" ")
     if kind.lower() == "bearer" and value:
@@ -256,7 +261,9 @@ def credentials_of(headers: Mapping[str, str], query: Mapping[str, str]) -> str 
             return base64.b64decode(value, validate=True).decode().partition(":")[0] or None
         except (binascii.Error, UnicodeDecodeError):
             return None
-    return headers.get("x-api-key") or query.get("key") or None
+    offered = (one.strip() for one in headers.get("sec-websocket-protocol", "").split(","))
+    told = next((one for one in offered if one.startswith(("hw_", "hwt_"))), None)
+    return headers.get("x-api-key") or told or query.get("key") or None
 
 
 @dataclass

@@ -39,7 +39,9 @@ The list has film-9: what the engine knows of, by events or `PUT /v1/items`, wit
   impression); others keep their name, written small. What names no item, or has a name that makes no type, is ignored,
   and the answer says so.
 - **A stream** (`/v1/recommendations/stream`) sends `event: list`, then one for each list that differs, `: same` where
-  none does, `event: problem` where no list could be had. It ends with its key or token.
+  none does, `event: problem` where no list could be had. It ends with its key or token. A WebSocket of the same path
+  says the same as `{"event", "data"}`: what its URL asks for, and each message that it is sent, a Request, asks anew.
+  A page gives it its token as a subprotocol, beside `headwater`: `new WebSocket(url, ["headwater", token])`.
 - **The page** (`gateway.page`) is at `/`: [page.md](page.md).
 - **Ids in paths** are quoted (`films%2F7`), as in any URL.
 

@@ -2,55 +2,47 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import unquote
 
 import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from gateway.access import Caller, Denied, Keys, RateLimits, credentials_of, refuse_foreign_page
-from gateway.backend import Full
-from gateway.bodies import TooLarge, TooSlow
-from gateway.doors import AFTER_HEADER, Doors, RefusedLine, answer
+from gateway.access import Caller
+from gateway.api_keys import RECOMMEND
+from gateway.callers import Callers
+from gateway.doors import AFTER_HEADER, Doors, answer
 from gateway.operations import OPERATIONS, Operation
 from gateway.page.views import PAGE_OPERATIONS, Views
-from gateway.refusals import words
-from headwater.errors import (
-    DeadlineExceeded,
-    HeadwaterError,
-    InvalidMessage,
-    RequestRefused,
-    Unavailable,
-)
+from gateway.refusals import told
+from gateway.sockets import Sockets
+from headwater.errors import InvalidMessage
 from headwater.settings import GatewaySettings
 from headwater.spelling import did_you_mean
 
 __all__ = ["GatewayMetrics", "make_app"]
 
-log = logging.getLogger("headwater")
-
 NOBODY = Caller("", frozenset())
 BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-RETRY_S = 1
 GONE = 499
 """Status of requests whose sender left before their end; nginx's."""
+SWITCHED = 101
+STREAM = next(one for one in OPERATIONS if one.name == "stream")
 OF_NO_OPERATION = ("key", "_")
 """Parameters that every path takes: a key, and what keeps caches away."""
-TRIES = (5.0, 50.0)
-"""Keys that an address may have checked for the first time: a second, and at once. Each costs 20 ms."""
 
 
 class GatewayMetrics:
@@ -76,14 +68,19 @@ class GatewayMetrics:
 
 
 def make_app(
-    doors: Doors, keys: Keys, metrics: GatewayMetrics, settings: GatewaySettings, views: Views | None = None
+    doors: Doors,
+    sockets: Sockets,
+    callers: Callers,
+    metrics: GatewayMetrics,
+    settings: GatewaySettings,
+    views: Views | None = None,
 ) -> Starlette:
     """All routes of the table, and those of the page. Errors of whatever kind are answers; none ends the process."""
-    callers = _Callers(keys, settings.cors_origins)
-    routes = [
+    routes: list[BaseRoute] = [
         Route(one.path, _endpoint(one, getattr(doors, one.name), callers, metrics), methods=[one.method])
         for one in OPERATIONS
     ]
+    routes.append(WebSocketRoute(STREAM.path, _socket_endpoint(sockets, callers, metrics)))
     for one in PAGE_OPERATIONS if views is not None else ():
         assert views is not None
         call = _endpoint(one, views.call(one), callers, metrics, "page_")
@@ -105,35 +102,13 @@ def make_app(
 Call = Callable[[HttpRequest, Caller], Awaitable[Response]]
 
 
-class _Callers:
-    """Finds out who asks."""
-
-    def __init__(self, keys: Keys, origins: Sequence[str]) -> None:
-        self._keys = keys
-        self._origins = origins
-        self._tries = RateLimits(*TRIES)
-
-    async def caller(self, request: HttpRequest) -> Caller:
-        """Raises Denied."""
-        credentials = credentials_of(request.headers, request.query_params)
-        address = request.client.host if request.client else ""
-        known = self._keys.known(credentials, address)
-        if credentials is None:
-            refuse_foreign_page(request.headers, self._origins)
-        if known is None:
-            assert credentials is not None
-            self._tries.take(Caller(address, frozenset()))
-            known = await run_in_threadpool(self._keys.caller, credentials)
-        return known
-
-
-def _endpoint(one: Operation, call: Call, callers: _Callers, metrics: GatewayMetrics, before: str = "") -> Any:
+def _endpoint(one: Operation, call: Call, callers: Callers, metrics: GatewayMetrics, before: str = "") -> Any:
     named = before + one.name
 
     async def endpoint(request: HttpRequest) -> Response:
         began_s = time.perf_counter()
         try:
-            caller = NOBODY if one.scope is None else await callers.caller(request)
+            caller = NOBODY if one.scope is None else await callers.of(request)
             if one.scope is not None:
                 caller.may(one.scope)
             request.scope["path_params"] = _unquoted(request.path_params)
@@ -146,6 +121,30 @@ def _endpoint(one: Operation, call: Call, callers: _Callers, metrics: GatewayMet
         metrics.answered.labels(named, found.status_code).inc()
         metrics.seconds.labels(named).observe(time.perf_counter() - began_s)
         return found
+
+    return endpoint
+
+
+def _socket_endpoint(sockets: Sockets, callers: Callers, metrics: GatewayMetrics) -> Any:
+    """As the stream of server-sent events: who asks, what for, and what is wrong with it before there is a stream."""
+    named = "stream_socket"
+
+    async def endpoint(socket: WebSocket) -> None:
+        began_s = time.perf_counter()
+        try:
+            caller = await callers.of(socket)
+            caller.may(RECOMMEND)
+            _check_query(STREAM, socket)
+            first = await sockets.begun(socket, caller)
+        except Exception as error:  # noqa: BLE001 - whatever went wrong is an answer, and counted
+            found = refusal(error)
+            metrics.answered.labels(named, found.status_code).inc()
+            await socket.send_denial_response(found)
+            return
+        metrics.answered.labels(named, SWITCHED).inc()
+        metrics.seconds.labels(named).observe(time.perf_counter() - began_s)
+        with contextlib.suppress(WebSocketDisconnect):
+            await sockets.stream(socket, caller, first)
 
     return endpoint
 
@@ -167,7 +166,7 @@ def _unquoted(given: dict[str, str]) -> dict[str, str]:
         raise InvalidMessage("undecodable", "the path: is no UTF-8 within its %") from None
 
 
-def _check_query(one: Operation, request: HttpRequest) -> None:
+def _check_query(one: Operation, request: HTTPConnection) -> None:
     """Who asks by a parameter that is not known would get another list than was meant."""
     known = [name for name, _, _ in one.query]
     for name in request.query_params if one.method == "GET" and known else ():
@@ -177,41 +176,14 @@ def _check_query(one: Operation, request: HttpRequest) -> None:
             )
 
 
-def refusal(error: Exception, accepted: int | None = None) -> Response:
-    """The answer that an error becomes. `accepted`: events that were taken before it."""
-    if isinstance(error, RefusedLine):
-        return refusal(error.error, error.accepted)
-    headers: dict[str, str] = {}
-    if isinstance(error, Denied):
-        status, code = error.status, error.code
-        if error.retry_after_s is not None:
-            headers["retry-after"] = str(max(1, round(error.retry_after_s)))
-        if status == 401:
-            headers["www-authenticate"] = "Bearer"
-    elif isinstance(error, TooLarge):
-        status, code = 413, "too_large"
-    elif isinstance(error, TooSlow):
-        status, code = 408, "too_slow"
-    elif isinstance(error, InvalidMessage):
-        status, code = 400, error.reason
-    elif isinstance(error, RequestRefused):
-        status, code = 422, error.code
-    elif isinstance(error, DeadlineExceeded):
-        status, code = 504, "deadline"
-    elif isinstance(error, Unavailable | Full):
-        status, code = 503, "full" if isinstance(error, Full) else "unavailable"
-        headers["retry-after"] = str(RETRY_S)
-    elif isinstance(error, HeadwaterError):
-        status, code = 503, "unavailable"
-    else:
-        log.error("a request failed", exc_info=error)
-        status, code = 500, "fault"
-    text = words(error) if status != 500 else "a fault of the gateway: its log tells more"
-    told: dict[str, Any] = {"code": code, "message": text}
-    if accepted is not None:
-        told["accepted"] = accepted
-    found = answer({"error": told}, status)
-    found.headers.update(headers)
+def refusal(error: Exception) -> Response:
+    """The answer that an error becomes."""
+    said = told(error)
+    found = answer({"error": said.body}, said.status)
+    if said.retry_after_s is not None:
+        found.headers["retry-after"] = str(said.retry_after_s)
+    if said.status == 401:
+        found.headers["www-authenticate"] = "Bearer"
     return found
 
 

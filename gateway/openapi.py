@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from gateway.operations import OPERATIONS, Operation
+from gateway.operations import ID, OPERATIONS, Operation
 from gateway.tokens import TokenAsked
 from headwater.consent import Consent
 from headwater.events import Event, Item
@@ -20,6 +20,7 @@ __all__ = ["document"]
 
 REF = "#/components/schemas/"
 TEXT = {"type": "string"}
+TEXT_OR_WHOLE = {"type": ["string", "integer", "null"]}
 
 
 def _ref(name: str) -> dict[str, Any]:
@@ -62,8 +63,8 @@ OWN: dict[str, dict[str, Any]] = {
     "TrackerCall": {
         "type": "object",
         "properties": {
-            "userId": TEXT, "anonymousId": TEXT, "event": TEXT, "properties": {"type": "object"}, "messageId": TEXT,
-            "timestamp": TEXT,
+            "userId": TEXT_OR_WHOLE, "anonymousId": TEXT_OR_WHOLE, "event": TEXT, "properties": {"type": "object"},
+            "traits": {"type": "object"}, "messageId": {}, "timestamp": {},
         },
     },
     "TrackerBatch": {
@@ -119,11 +120,10 @@ def _with_text_after(request: dict[str, Any]) -> dict[str, Any]:
 def _operation(one: Operation) -> dict[str, Any]:
     told: dict[str, Any] = {"operationId": one.name, "summary": one.says}
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1, "maxLength": 256}}
-        for name in re.findall(r"{(\w+)}", one.path)
+        {"name": name, "in": "path", "required": True, "schema": ID} for name in re.findall(r"{(\w+)}", one.path)
     ]
     parameters += [
-        {"name": name, "in": "query", "schema": {"type": kind}, "description": says} for name, kind, says in one.query
+        {"name": name, "in": "query", "schema": schema, "description": says} for name, schema, says in one.query
     ]
     if parameters:
         told["parameters"] = parameters
@@ -143,6 +143,8 @@ def _operation(one: Operation) -> dict[str, Any]:
     told["responses"] = {str(one.status): answer}
     if one.scope is None:
         told["security"] = []
+        if one.name == "readyz":
+            told["responses"]["503"] = {"description": "Not now, and why."}
     else:
         told["responses"]["default"] = error
         told["x-scope"] = one.scope

@@ -6,9 +6,11 @@ Routes, `/openapi.json` and docs/api.md are all made of it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from gateway.api_keys import ADMIN, PRODUCE, RECOMMEND
+from headwater.events import MAX_ID_LENGTH
+from headwater.recommendations import MAX_K
 
 __all__ = ["OPERATIONS", "Operation"]
 
@@ -22,7 +24,7 @@ class Operation:
         scope: that a key needs; None: nobody is asked.
         says: what it does, in a sentence.
         takes, gives: names of schemas of `gateway.openapi`; None: no body.
-        query: parameters of the query, with what they mean.
+        query: parameters of the query, with their JSON Schema and what they mean.
         status: of an answer that is no error.
     """
 
@@ -33,15 +35,21 @@ class Operation:
     says: str
     takes: str | None = None
     gives: str | None = None
-    query: tuple[tuple[str, str, str], ...] = ()
+    query: tuple[tuple[str, dict[str, Any], str], ...] = ()
     status: int = 200
 
 
-K = ("k", "integer", "How many, 1 to 1,000.")
-SURFACE = ("surface", "string", "The place on the page, by its name.")
-CONTEXT_ITEM = ("context_item", "string", "The item on the page.")
-AFTER = ("after", "string", "What an answer to events gave: this answer knows of them.")
-WAIT = ("wait", "string", "acked (the default): answer when Kafka has them; no: at once, without positions.")
+ID: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": MAX_ID_LENGTH}
+K = ("k", {"type": "integer", "minimum": 1, "maximum": MAX_K}, "How many, 1 to 1,000.")
+SURFACE = ("surface", ID, "The place on the page, by its name.")
+CONTEXT_ITEM = ("context_item", ID, "The item on the page.")
+AFTER = ("after", {"type": "string"}, "What an answer to events gave: this answer knows of them.")
+WAIT = (
+    "wait",
+    {"enum": ["acked", "no"]},
+    "acked (the default): answer when Kafka has them; no: at once, without positions.",
+)
+EVERY = ("every_ms", {"type": "integer", "minimum": 500, "maximum": 60_000}, "Look so often, 500 to 60,000.")
 ASKED = (K, SURFACE, CONTEXT_ITEM, AFTER)
 
 OPERATIONS = (
@@ -62,8 +70,9 @@ OPERATIONS = (
     Operation("GET", "/v1/items/{item_id}/similar", "similar", RECOMMEND, "Items for somebody who looks at this one.",
         None, "Recommendation", (K, SURFACE)),
     Operation("GET", "/v1/recommendations/stream", "stream", RECOMMEND,
-        "Server-sent events: a list, and each list that takes its place as the user goes on.", None, "Stream",
-        (("user_id", "string", "Whom for."), *ASKED, ("every_ms", "integer", "Look so often, 500 to 60,000."))),
+        "Server-sent events: a list, and each list that takes its place as the user goes on. A WebSocket of the same "
+        "path gives the same.", None, "Stream",
+        (("user_id", ID, "Whom for."), *ASKED, EVERY)),
     Operation("POST", "/v1/recommendations/stream", "stream_asked", RECOMMEND,
         "The same of a whole request, also with `explain`; no id stands in a URL.", "Asked", "Stream"),
     Operation("GET", "/v1/receipts/{request_id}", "receipt", RECOMMEND,

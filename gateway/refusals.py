@@ -1,22 +1,58 @@
 """What a caller is told of an error: nothing of what stands behind the door, neither addresses nor users of Kafka.
 
-Before: any error. After: `gateway.app`, which gives it a status, and streams, which have none any more. The log has the
-rest, though not of each request.
+Before: any error. After: the doors, whether they speak HTTP or WebSocket. The log has the rest, though not of each
+request.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from typing import Any, NamedTuple
 
+from gateway.access import Denied
 from gateway.backend import Full
+from gateway.bodies import TooLarge, TooSlow
 from headwater.errors import DeadlineExceeded, HeadwaterError, InvalidMessage, RequestRefused
 
-__all__ = ["words"]
+__all__ = ["RefusedLine", "ToldError", "told"]
 
 TOLD_EVERY_S = 10.0
+RETRY_S = 1
 
 log = logging.getLogger("headwater")
+
+
+class RefusedLine(Exception):
+    """Why a stream ended before its end, and how many events were taken until then."""
+
+    def __init__(self, error: Exception, accepted: int) -> None:
+        super().__init__(str(error))
+        self.error, self.accepted = error, accepted
+
+
+class ToldError(NamedTuple):
+    """What is told of an error.
+
+    Fields
+        status: of HTTP; other doors have theirs by it.
+        code: a short, stable word.
+        message: what is wrong, and what to do.
+        retry_after_s: when to come again.
+        accepted: events of a stream that were taken before it.
+    """
+
+    status: int
+    code: str
+    message: str
+    retry_after_s: int | None = None
+    accepted: int | None = None
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """As JSON tells it."""
+        body: dict[str, Any] = {"code": self.code, "message": self.message}
+        return body if self.accepted is None else {**body, "accepted": self.accepted}
 
 
 class _Seldom:
@@ -37,7 +73,7 @@ class _Seldom:
 _away = _Seldom(TOLD_EVERY_S)
 
 
-def words(error: Exception) -> str:
+def _words(error: Exception) -> str:
     """Of an error that is an answer."""
     if isinstance(error, DeadlineExceeded):
         return str(error).partition(". ")[0]
@@ -46,3 +82,31 @@ def words(error: Exception) -> str:
             log.warning("requests fail: %s", error)
         return "Kafka is away, or does not answer in time: come again"
     return str(error)
+
+
+def told(error: Exception) -> ToldError:
+    """What an error becomes. One that nobody foresaw is logged, and its text stays here."""
+    if isinstance(error, RefusedLine):
+        return told(error.error)._replace(accepted=error.accepted)
+    if isinstance(error, Denied):
+        wait_s = None if error.retry_after_s is None else max(1, round(error.retry_after_s))
+        return ToldError(error.status, error.code, str(error), wait_s)
+    if isinstance(error, HeadwaterError | TooLarge | TooSlow):
+        status, code = _status(error)
+        return ToldError(status, code, _words(error), RETRY_S if status == 503 else None)
+    log.error("a request failed", exc_info=error)
+    return ToldError(500, "fault", "a fault of the gateway: its log tells more")
+
+
+def _status(error: Exception) -> tuple[int, str]:
+    if isinstance(error, TooLarge):
+        return 413, "too_large"
+    if isinstance(error, TooSlow):
+        return 408, "too_slow"
+    if isinstance(error, InvalidMessage):
+        return 400, error.reason
+    if isinstance(error, RequestRefused):
+        return 422, error.code
+    if isinstance(error, DeadlineExceeded):
+        return 504, "deadline"
+    return 503, "full" if isinstance(error, Full) else "unavailable"

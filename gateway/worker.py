@@ -21,8 +21,12 @@ from gateway.access import Keys, RateLimits
 from gateway.admin_log import AdminLog
 from gateway.app import GatewayMetrics, make_app
 from gateway.backend import Backend
+from gateway.bodies import Bodies
+from gateway.callers import Callers
+from gateway.calls import Calls
 from gateway.doors import Doors
 from gateway.page.views import Views
+from gateway.sockets import Sockets
 from headwater.client import Client
 from headwater.errors import SettingsError
 from headwater.kafka import take_part
@@ -30,6 +34,7 @@ from headwater.process import Operations, run_worker
 from headwater.security.parties import GATEWAY
 from headwater.settings import Settings
 from headwater.topics import CONSENTS
+from headwater.wire import MAX_VALUE_BYTES
 
 __all__ = ["GatewayWorker", "main"]
 
@@ -92,7 +97,7 @@ class _Protocol(HttpToolsProtocol):
 
 
 class GatewayWorker:
-    """HTTP in front of one Client."""
+    """Doors in front of one Client."""
 
     def __init__(self, settings: Settings, operations: Operations) -> None:
         self.settings = settings
@@ -164,18 +169,23 @@ class GatewayWorker:
         rates = RateLimits(own.rate_per_s, own.burst)
         metrics = GatewayMetrics(operations.registry, lambda: self.backend.waiting, lambda: self.backend.lost)
         consents, admin_log = self.settings.privacy.consent != "off", AdminLog(self.settings.kafka, self.backend.names)
-        doors = Doors(self.backend, self.keys, rates, operations, own, consents, admin_log)
+        calls = Calls(self.backend, self.keys, rates, operations, own, consents, admin_log)
+        callers = Callers(self.keys, own.cors_origins)
+        doors = Doors(calls, self.keys, Bodies(own.max_body_bytes), operations)
         views = None
         if own.page:
             views = Views(self.settings, operations.stopping, self.backend.called, self.keys, rates)
             views.start()
         config = uvicorn.Config(
-            make_app(doors, self.keys, metrics, own, views),
+            make_app(doors, Sockets(calls, self.keys), callers, metrics, own, views),
             loop="uvloop",
             http=_Protocol,
-            ws="none",
+            ws="websockets-sansio",
+            ws_max_size=MAX_VALUE_BYTES,
+            ws_per_message_deflate=False,
             lifespan="off",
             log_config=None,
+            log_level="warning",  # it would log the URL of each WebSocket, and who is in it
             access_log=False,
             server_header=False,
             backlog=BACKLOG,

@@ -1,0 +1,48 @@
+"""Finds out who asks: what is known at once, and what takes a slow hash, in a thread and not too often.
+
+Before: a request's headers. After: a `Caller`, or a `Denied`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import HTTPConnection
+
+from gateway.access import Caller, Keys, RateLimits, credentials_of, refuse_foreign_page
+
+__all__ = ["Callers"]
+
+TRIES = (5.0, 50.0)
+"""Keys that an address may have checked for the first time: a second, and at once. Each costs 20 ms."""
+
+
+class Callers:
+    """One of each process, for all its doors.
+
+    Parameters
+        origins: whose pages may ask where nobody is asked for a key.
+    """
+
+    def __init__(self, keys: Keys, origins: Sequence[str]) -> None:
+        self._keys = keys
+        self._origins = origins
+        self._tries = RateLimits(*TRIES)
+
+    async def of(self, request: HTTPConnection) -> Caller:
+        """Who sent a request, or opens a socket. Raises Denied."""
+        credentials = credentials_of(request.headers, request.query_params)
+        if credentials is None:
+            self._keys.known(None, "")  # who has no key is told that before who asks from afar
+            refuse_foreign_page(request.headers, self._origins)
+        return await self.known(credentials, request.client.host if request.client else "")
+
+    async def known(self, credentials: str | None, address: str) -> Caller:
+        """Who has these credentials. Raises Denied."""
+        known = self._keys.known(credentials, address)
+        if known is None:
+            assert credentials is not None
+            self._tries.take(Caller(address, frozenset()))
+            known = await run_in_threadpool(self._keys.caller, credentials)
+        return known
