@@ -39,7 +39,8 @@ class SettingsShown:
         from serving.surfaces.kept import not_now, surfaces_kept
         from serving.surfaces.records import surface_records
 
-        kept, now = surfaces_kept(self._settings), now_ms()
+        records = list(surface_records(self._settings))
+        kept, now = surfaces_kept(self._settings, records), now_ms()
         return {
             "surfaces": [
                 {"name": name, "from": one.source, "notes": not_now(one.surface, now), **_surface(one.surface)}
@@ -55,7 +56,7 @@ class SettingsShown:
                     "removed": one.refused is None and one.surface is None,
                     **({} if one.surface is None else _surface(one.surface)),
                 }
-                for one in list(surface_records(self._settings))[: -MOST_CHANGES - 1 : -1]
+                for one in records[: -MOST_CHANGES - 1 : -1]
             ],
             "signals": self._signals(),
             "file": os.environ.get("HEADWATER_CONFIG", "headwater.toml"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from headwater.settings import Settings
 from headwater.surfaces import Surface
-from serving.surfaces.records import surface_records
+from serving.surfaces.records import SurfaceRecord, surface_records
 
 __all__ = ["SurfaceKept", "SurfacesKept", "not_now", "surfaces_kept"]
 
@@ -36,14 +37,17 @@ class SurfacesKept:
         return list(self.wrong.values())
 
 
-def surfaces_kept(settings: Settings) -> SurfacesKept:
+def surfaces_kept(settings: Settings, records: Iterable[SurfaceRecord] | None = None) -> SurfacesKept:
     """As the serving workers have them.
+
+    Parameters
+        records: all of the topic, where somebody has read it; it is read here if None.
 
     Raises
         Unavailable: Kafka does not answer.
     """
     found = SurfacesKept({name: SurfaceKept(one, "settings") for name, one in settings.surfaces.items()})
-    for record in surface_records(settings):
+    for record in surface_records(settings) if records is None else records:
         if record.refused is None:
             found.wrong.pop(record.name, None)
         if record.refused is not None:
