@@ -26,10 +26,13 @@ from chaos.servers import ServerUnderTest, kafka_server, object_server, store_se
 from chaos.stack import Stack
 from chaos.waiting import wait
 from console.local.processes import WorkerProcess
+from gateway.api_keys import SCOPES, new_key
 from headwater.errors import HeadwaterError, Unavailable
 from headwater.kafka import admin_client, end_offsets, ensure_topics
+from headwater.kafka.sending import send_records
 from headwater.settings import Settings, load_settings
-from headwater.topics import EVENTS
+from headwater.topics import API_KEYS, EVENTS
+from headwater.wire import encode
 from streams.features.store import FeatureStore
 
 __all__ = ["CampaignOptions", "CampaignResult", "Done", "possible_faults", "run"]
@@ -119,8 +122,10 @@ def world(asked: CampaignOptions) -> Iterator[Stack]:
     ):
         settings = _settings(asked, kafka, store, objects)
         ensure_topics(settings.kafka)
+        key = new_key("apps", SCOPES)
+        send_records(settings.kafka, API_KEYS, [(key.kept.key_id.encode(), encode(key.kept))])
         try:
-            with Stack(folder, settings, (kafka, store, objects), WORKERS, asked.make_worker) as stack:
+            with Stack(folder, settings, (kafka, store, objects), WORKERS, key.text, asked.make_worker) as stack:
                 yield stack
         finally:
             _leave_clean(settings, kafka, store)
@@ -150,6 +155,7 @@ def _settings(
             "snapshot_every_s": 8.0,
         },
         serving={"bundles": bundles, "provider": "cpu"},
+        gateway={"needs_keys": True},
         operations={"stall_s": asked.stall_s},
     )
 
@@ -208,7 +214,7 @@ def run(
         schedule = planned(holds)
         say(f"all ready after {time.monotonic() - began_s:.0f} s; {len(schedule)} faults to come, in {asked.folder}")
         ledger = LoadLedger()
-        load = Apps(stack.settings, ledger, asked.rate, asked.seed, stack.doors)
+        load = Apps(stack.settings, ledger, asked.rate, asked.seed, stack.doors, stack.key)
         with Recoveries(stack, ledger) as recoveries, load:
             time.sleep(WARM_S)
             for number, one in enumerate(_due(schedule)):
@@ -225,7 +231,8 @@ def run(
         say(f"{time.monotonic() - began_s:6.1f} s  quiet; judging")
         if trouble is not None:
             result.violations["everything is worked off"] = [trouble]
-        turned = any(one.took and one.planned.fault == "clock_streams" for one in result.faults)
+        names = {one.planned.fault for one in result.faults if one.took}
+        turned = {name.removeprefix("clock_") for name in names if name.startswith("clock_")}
         aftermath = Aftermath(stack, ledger, load, asked.seed, turned)
         _judge(aftermath, result, say)
     result.violations[BEHAVED] = list(stack.wrong)  # what came at the very end is in it

@@ -123,6 +123,7 @@ class Stack:
     Parameters
         servers: broker, store, and object storage where bundles are in one.
         counts: role -> how many workers of it.
+        key: that gateways take.
         make_worker: makes their processes.
     """
 
@@ -132,11 +133,13 @@ class Stack:
         settings: Settings,
         servers: tuple[ServerUnderTest, ServerUnderTest, ServerUnderTest | None],
         counts: dict[str, int],
+        key: str,
         make_worker: Callable[..., WorkerProcess] = WorkerProcess,
     ) -> None:
         self.folder = folder
         self.settings = settings
         self.kafka, self.store, self.objects = servers
+        self.key = key
         self.parts: dict[str, CampaignWorker] = {}
         self.endings: list[Ending] = []
         self.wrong: list[str] = []

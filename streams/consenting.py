@@ -78,7 +78,7 @@ class ConsentRounds:
                     continue
                 word = found.word(message.timestamp)
                 times = self._times._replace(now_ms=now_ms())
-                is_in_time = times.oldest_ms <= word.time_ms <= times.now_ms + times.max_ahead_ms
+                is_in_time = times.oldest_ms <= word.time_ms <= times.latest_word_ms
                 if found.is_placed:  # perhaps by another worker, which had this partition
                     if is_in_time:
                         self._remember(found.user_id, latest((self._sent.get(found.user_id), word)) or word)

@@ -119,7 +119,7 @@ class ErasureRounds:
     def _time(self, erasure: Erasure, message: Message, at: str) -> int:
         time_ms: int = message.timestamp if erasure.erased_time is None else erasure.erased_time
         times = self._times._replace(now_ms=now_ms())
-        if not times.oldest_ms <= time_ms <= times.now_ms + times.max_ahead_ms:
+        if not times.oldest_ms <= time_ms <= times.latest_word_ms:
             raise times.refusal(time_ms, at)
         return time_ms
 
@@ -211,7 +211,7 @@ def checked_fact(fact: ErasureFact, times: TimeBounds, ends: Mapping[int, int], 
     7
     """
     times = times._replace(now_ms=times.now_ms or now_ms())
-    if fact.erased_time > times.now_ms + times.max_ahead_ms:
+    if fact.erased_time > times.latest_word_ms:
         raise times.refusal(fact.erased_time, at)
     end = ends.get(fact.partition, 0)
     if fact.offset >= end:

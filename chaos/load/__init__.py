@@ -36,6 +36,7 @@ class Apps:
         rate: records a second, of all of them.
         seed: of what they send.
         doors: the gateways that there are.
+        key: of their API.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Apps:
         rate: float,
         seed: int,
         doors: Callable[[], Sequence[CampaignWorker]],
+        key: str,
     ) -> None:
         self.ledger = ledger
         self.unsent = 0
@@ -67,7 +69,7 @@ class Apps:
             threading.Thread(
                 target=self._run, args=(self._call, made, share / HTTP_APPS), name=f"http {n}", daemon=True
             )
-            for n, made in enumerate(HttpApp(ledger, doors, f"c{seed}.http{n}", seed) for n in range(HTTP_APPS))
+            for n, made in enumerate(HttpApp(ledger, doors, f"c{seed}.http{n}", seed, key) for n in range(HTTP_APPS))
         ]
 
     @property

@@ -1,8 +1,9 @@
 """Apps that speak HTTP: what they send to the gateways, and what a gateway's answer promises.
 
 Before: the gateways of a stack, which die, stand still, come and go as other workers do. After: the ledger has what was
-said 202 to, which lists were given, and each call that was neither answered nor refused in time. What Kafka was away
-for (503, 504), or nobody heard, is sent again with the same ids, as a careful app does.
+said 202 to, which lists were given or streamed, and each call that was neither answered nor refused in time. What Kafka
+was away for (503, 504), or nobody heard, is sent again with the same ids, as a careful app does. Who brings no key gets
+in at no moment.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from http.client import HTTPConnection, HTTPException
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from http.client import HTTPConnection, HTTPException, HTTPResponse, IncompleteRead
+from itertools import islice
 from typing import Any, NamedTuple
 
 import orjson
@@ -36,14 +39,17 @@ DEADLINE_MS = 2_000
 AWAY = (503, 504)
 """A refusal for now."""
 END_S = 90.0
+WATCHED = 3
+"""Messages of a stream after which it is left."""
 JSON, LINES = "application/json", "application/x-ndjson"
+ASKS = ("ask", "watch")
 
 
 class HttpCall(NamedTuple):
     """One call, and what its answer means.
 
     Fields
-        what: `events`, `events, not waited for`, `refused`, `link`, `erasure` or `ask`.
+        what: `events`, `events, not waited for`, `tracker`, `refused`, `no key`, `link`, `erasure`, `ask` or `watch`.
         status: of the answer where all is well.
         ids: of its events in their order; of a link both; whom an erasure is of; of a question its request_id.
         after: of a question, what the answer is to know of.
@@ -62,7 +68,7 @@ class HttpCall(NamedTuple):
     @property
     def within_s(self) -> float:
         """Longest time until its answer."""
-        return ASK_S if self.what == "ask" else SEND_S
+        return ASK_S if self.what in ASKS else SEND_S
 
 
 def run_http_app(app: HttpApp, rate: float, done: threading.Event) -> int:
@@ -80,10 +86,14 @@ class HttpApp:
     Parameters
         doors: the gateways there are, also one that is held.
         who: makes its ids its own.
+        key: of the API, for all scopes.
     """
 
-    def __init__(self, ledger: LoadLedger, doors: Callable[[], Sequence[CampaignWorker]], who: str, seed: int) -> None:
+    def __init__(
+        self, ledger: LoadLedger, doors: Callable[[], Sequence[CampaignWorker]], who: str, seed: int, key: str
+    ) -> None:
         self._ledger = ledger
+        self._key = key
         self._doors = doors
         self._writer = Writer(who, seed, EVENTS.partitions)
         self._chance = random.Random(f"{seed}-{who}-calls")
@@ -120,19 +130,26 @@ class HttpApp:
             return HttpCall("erasure", "DELETE", f"/v1/users/{user}", None, 202, (user,), began_ms=now_ms())
         if draw < 0.24:
             return self._bad()
+        if draw < 0.26:
+            return self._ask(watch=True)
         several = [writer.event(now_ms(), writer.user()) for _ in range(self._chance.randint(1, 6))]
         ids = tuple(str(one["event_id"]) for one in several)
-        if draw < 0.34:
+        if draw < 0.28:
+            return HttpCall("no key", "POST", "/v1/events", orjson.dumps(several), 401, ids)
+        if draw < 0.38 and all("item_id" in one for one in several):
+            batch = orjson.dumps({"batch": [_as_tracked(one) for one in several]})
+            return HttpCall("tracker", "POST", "/v1/batch", batch, 202, ids)
+        if draw < 0.46:
             body = orjson.dumps(several)
             return HttpCall("events, not waited for", "POST", "/v1/events?wait=no", body, 202, ids)
-        if draw < 0.55:
+        if draw < 0.64:
             body = b"\n".join(map(orjson.dumps, several))
             return HttpCall("events", "POST", "/v1/events", body, 202, ids, LINES)
         return HttpCall("events", "POST", "/v1/events?wait=acked", orjson.dumps(several), 202, ids)
 
-    def _ask(self) -> HttpCall:
+    def _ask(self, *, watch: bool = False) -> HttpCall:
         """For lists that know of what this app has sent of that user; now and then once more by the same id."""
-        if self._asked is not None and self._chance.random() < 0.2:
+        if self._asked is not None and not watch and self._chance.random() < 0.2:
             return self._asked
         user, request = f"u{self._chance.randrange(PEOPLE)}", self._writer.new_id()
         after = self._after.get(user, After())
@@ -143,7 +160,10 @@ class HttpApp:
             "deadline_ms": DEADLINE_MS,
         }
         body |= {"after": after.text()} if after.text() else {}
-        self._asked = HttpCall("ask", "POST", "/v1/recommendations", orjson.dumps(body), 200, (request,), after=after)
+        given = orjson.dumps(body), 200, (request,)
+        if watch:
+            return HttpCall("watch", "POST", "/v1/recommendations/stream", *given, after=after)
+        self._asked = HttpCall("ask", "POST", "/v1/recommendations", *given, after=after)
         return self._asked
 
     def _bad(self) -> HttpCall:
@@ -170,15 +190,17 @@ class HttpApp:
         elif status != call.status:
             self._ledger.broken(f"{call.method} {call.path}, {call.what}: {status} {orjson.dumps(body)[:300]!r}")
         elif call.what == "ask":
-            self._given(call, body)
-        elif call.what == "refused":
+            self._given(call, body, call.ids[0])
+        elif call.what == "watch":
+            self._watched(call, body)
+        elif call.what in ("refused", "no key"):
             self._promised(call, call.ids[:taken], After())
             self._ledger.refused_ids.update(call.ids[taken:])
         elif call.what != "events, not waited for":
             self._promised(call, call.ids, self._read_after(call, body))
 
     def _again(self, call: HttpCall) -> None:
-        if call.what != "ask":
+        if call.what not in ASKS:
             self._failed.append(call)
 
     def _read_after(self, call: HttpCall, body: Any) -> After:
@@ -188,7 +210,7 @@ class HttpApp:
         except InvalidMessage as error:
             self._ledger.broken(f"{call.path}: {error}")
             return After()
-        if call.what == "events" and body.get("accepted") != len(call.ids):
+        if call.what in ("events", "tracker") and body.get("accepted") != len(call.ids):
             self._ledger.broken(f"{call.path}: of {len(call.ids)} events {body} says another number")
         if call.what == "events":
             for one in orjson.loads(call.body or b"") if call.kind == JSON else ():
@@ -196,18 +218,27 @@ class HttpApp:
         return after
 
     def _promised(self, call: HttpCall, ids: tuple[str, ...], after: After) -> None:
-        kind = "event" if call.what in ("events", "refused") else call.what
+        kind = "event" if call.what in ("events", "tracker", "refused") else call.what
         if ids and kind in ("event", "link", "erasure"):
             told = after.links if kind == "link" else after.events
             self._ledger.promise(Promised(kind, ids, dict(told), call.began_ms))
 
-    def _given(self, call: HttpCall, body: Any) -> None:
+    def _given(self, call: HttpCall, body: Any, request: str) -> None:
         try:
             found = decode_recommendation(orjson.dumps(body))
         except InvalidMessage as error:
-            self._ledger.broken(f"{call.path}: the answer to {call.ids[0]} is none: {error}")
+            self._ledger.broken(f"{call.path}: the answer to {request} is none: {error}")
             return
-        self._ledger.give(GivenList(call.ids[0], found, dict(call.after.events)))
+        self._ledger.give(GivenList(request, found, dict(call.after.events)))
+
+    def _watched(self, call: HttpCall, messages: Sequence[tuple[str, Any]]) -> None:
+        """A stream begins with the list that was asked for; those after it have requests of their own."""
+        for number, (kind, body) in enumerate(messages):
+            self._ledger.count(f"streamed: {kind}")
+            if kind == "list":
+                self._given(call, body, str(body.get("request_id")) if number else call.ids[0])
+            elif not number:
+                self._ledger.broken(f"{call.path} begins with {kind}: {orjson.dumps(body)[:300]!r}")
 
     def _answer(self, call: HttpCall) -> tuple[int, Any] | None:
         """Status and body; None where nobody heard it to the end, and somebody who has ended is why."""
@@ -221,8 +252,11 @@ class HttpApp:
         try:
             connection.connect()
             self._heard.add(start)
-            connection.request(call.method, call.path, call.body, {"content-type": call.kind})
+            key = {} if call.what == "no key" else {"authorization": f"Bearer {self._key}"}
+            connection.request(call.method, call.path, call.body, {"content-type": call.kind, **key})
             found = connection.getresponse()
+            if call.what == "watch" and found.status == call.status:
+                return found.status, list(islice(_messages(found), WATCHED))
             return found.status, orjson.loads(found.read())
         except TimeoutError:
             self._ledger.broken(f"{part.name}: {call.method} {call.path} hangs: no answer in {call.within_s:.0f} s")
@@ -234,3 +268,33 @@ class HttpApp:
         finally:
             connection.close()
         return None
+
+
+def _as_tracked(event: dict[str, Any]) -> dict[str, Any]:
+    """An event as trackers of the analytics.js kind say it."""
+    properties = {"product_id": event["item_id"]} | ({"value": event["value"]} if "value" in event else {})
+    return {
+        "type": "track",
+        "userId": event["user_id"],
+        "event": event["type"],
+        "messageId": event["event_id"],
+        "timestamp": datetime.fromtimestamp(event["event_time"] / 1000, UTC).isoformat(),
+        "properties": properties,
+    }
+
+
+def _messages(stream: HTTPResponse) -> Iterator[tuple[str, Any]]:
+    """Of server-sent events the kind and the body of each; `same` is a comment. Raises IncompleteRead where the stream
+    ends."""
+    kind = ""
+    while line := stream.readline():
+        name, _, rest = line.decode().strip().partition(": ")
+        if name == "event":
+            kind = rest
+        elif name == "data":
+            yield kind, orjson.loads(rest)
+        elif not name:
+            kind = ""
+        elif line.startswith(b":"):
+            yield "same", {}
+    raise IncompleteRead(b"")

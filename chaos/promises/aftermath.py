@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Set
 from functools import cached_property
 from typing import Any
 
@@ -29,13 +30,13 @@ class Aftermath:
 
     Parameters
         seed: of what is drawn for a closer look.
-        clocks_turned: whether a streams worker may have refused good events as from ahead.
+        turned: roles of workers whose clock was turned: streams workers may have refused good events as from ahead.
     """
 
-    def __init__(self, stack: Stack, ledger: LoadLedger, load: Apps, seed: int, clocks_turned: bool = False) -> None:
+    def __init__(self, stack: Stack, ledger: LoadLedger, load: Apps, seed: int, turned: Set[str]) -> None:
         self.stack = stack
         self.settings = stack.settings
-        self.clocks_turned = clocks_turned
+        self.turned = turned
         self.ledger = ledger
         self.load = load
         self.chance = random.Random(seed)
@@ -54,7 +55,7 @@ class Aftermath:
     @cached_property
     def refused_by_clock(self) -> frozenset[tuple[int, int, int]]:
         """Places of events that a worker whose clock was turned has refused, for good: dead letters say so."""
-        if not self.clocks_turned:
+        if "streams" not in self.turned:
             return frozenset()
         found = refused_places(self.settings)
         return frozenset(place for place, reason in found.items() if reason in BY_THE_CLOCK)

@@ -13,9 +13,7 @@ from chaos.promises.aftermath import Aftermath
 from chaos.promises.records import Place, good_events
 from console.privacy.forgetting import Check, checks
 from headwater.privacy import FORGET, digest_of
-from headwater.topics import DEAD_LETTERS, ERASURES, topic_name
-from headwater.wire import read_letter
-from streams.audit import BY_THE_CLOCK
+from headwater.topics import ERASURES
 from streams.erasing import erased_users
 
 __all__ = ["AsForgotten", "are_forgotten", "as_forgotten"]
@@ -45,7 +43,7 @@ def as_forgotten(aftermath: Aftermath) -> tuple[list[AsForgotten], dict[str, int
     until: dict[str, int] = {}
     lives: dict[str, int] = {}
     found = []
-    for at, event in good_events(aftermath, all_erasures=True):
+    for at, event in good_events(aftermath):
         user, when = str(event["user_id"]), int(str(event["event_time"]))
         late = when <= until.get(user, -1)
         if event["type"] != FORGET:
@@ -58,15 +56,15 @@ def as_forgotten(aftermath: Aftermath) -> tuple[list[AsForgotten], dict[str, int
 def are_forgotten(aftermath: Aftermath) -> Iterator[str]:
     """Each acknowledged erasure has its fact, and nothing from before it is left; what came later is a new user's."""
     asked: dict[str, int] = {}
-    refused = _refused_by_clock(aftermath)
     for row in aftermath.ledger.rows:
-        if row.topic == ERASURES.name and row.holds is not None and (row.partition, row.offset) not in refused:
+        if row.topic == ERASURES.name and row.holds is not None:
             with contextlib.suppress(ValueError, KeyError, TypeError):  # poison
                 user, when = _said(row.holds)
                 asked[user] = max(asked.get(user, 0), when)
-    for one in aftermath.ledger.promises:  # a gateway tells no place: of who was refused, which of theirs it is
-        if one.what == "erasure" and one.said[0] not in refused.values():
-            asked[one.said[0]] = max(asked.get(one.said[0], 0), one.began_ms)
+    for one in aftermath.ledger.promises:
+        if one.what == "erasure":  # by the clock of a gateway, which may be turned
+            since_ms = 0 if "gateway" in aftermath.turned else one.began_ms
+            asked[one.said[0]] = max(asked.get(one.said[0], 0), since_ms)
     aftermath.figures["users forgotten"] = len(asked)
     known = erased_users(aftermath.settings).facts
     facts = {digest_of(user): known[digest_of(user)] for user in asked if digest_of(user) in known}
@@ -81,17 +79,6 @@ def are_forgotten(aftermath: Aftermath) -> Iterator[str]:
             yield from map(_text, bad)
             return
         time.sleep(0.5)
-
-
-def _refused_by_clock(aftermath: Aftermath) -> dict[tuple[int, int], str]:
-    """Erasures that a worker whose clock was turned has refused, as dead letters say, and whose they are."""
-    found: dict[tuple[int, int], str] = {}
-    name = topic_name(ERASURES, aftermath.settings.kafka.prefix)
-    for record in aftermath.records(DEAD_LETTERS) if aftermath.clocks_turned else ():
-        one = read_letter(record.headers)
-        if one is not None and one.topic == name and one.reason in BY_THE_CLOCK:
-            found[one.partition, one.offset] = _said(record.value)[0]
-    return found
 
 
 def _said(value: bytes) -> tuple[str, int]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import orjson
 
 from chaos.promises.aftermath import Aftermath, expected
-from headwater.privacy import FORGET
 from headwater.topics import DEAD_LETTERS, EVENTS, REQUESTS, topic_name
 from headwater.wire import read_letter
 
@@ -38,12 +37,8 @@ def are_kept(aftermath: Aftermath) -> Iterator[str]:
     yield from aftermath.load.failures
 
 
-def good_events(aftermath: Aftermath, *, all_erasures: bool = False) -> Iterator[tuple[Place, dict[str, object]]]:
-    """Every event that nobody may refuse, by place: read by other code than the engine's.
-
-    Parameters
-        all_erasures: those, too, that a turned clock has refused: the fact of an erasure is known without its event.
-    """
+def good_events(aftermath: Aftermath) -> Iterator[tuple[Place, dict[str, object]]]:
+    """Every event that nobody may refuse, by place: read by other code than the engine's."""
     for record in aftermath.records(EVENTS):
         said = expected(record)
         if said is not None and "ok" not in said:
@@ -52,8 +47,7 @@ def good_events(aftermath: Aftermath, *, all_erasures: bool = False) -> Iterator
         several = body if isinstance(body, list) else [body]
         for place, event in enumerate(several):
             at = (record.partition, record.offset, place)
-            counts = at not in aftermath.refused_by_clock or (all_erasures and event["type"] == FORGET)
-            if counts and (said is None or said[place] == "ok"):
+            if at not in aftermath.refused_by_clock and (said is None or said[place] == "ok"):
                 yield at, event
 
 

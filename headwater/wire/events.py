@@ -35,12 +35,11 @@ MAX_PACKED_EVENTS = 10_000
 """Most events in one packed record."""
 
 OWN_TYPES = "headwater."
-"""How types of events begin that a worker put into the log, by its own clock: another worker's may be slow, and who was
-forgotten must not come back for that. Of these the record's timestamp is the judge."""
+"""How types of events begin that a worker put into the log, by its own clock."""
 
 SLOW_MS = 86_400_000
-"""How slow a clock is taken to be at most: a timestamp is its producer's word, and one of years ahead would shut a user
-out for ever."""
+"""How slow a clock is taken to be at most where that has to be forgiven: one of years ahead would shut a user out for
+ever."""
 
 _TYPE = re.compile(EVENT_TYPE_PATTERN)
 _FIELDS = frozenset(Event.model_fields)
@@ -88,6 +87,13 @@ class TimeBounds(NamedTuple):
     oldest_ms: int = 0
     now_ms: int = 0
     max_ahead_ms: float = math.inf
+
+    @property
+    def latest_word_ms(self) -> float:
+        """Latest time of a word that a user counts on, such as an erasure: the reader's clock may be slow, and who was
+        forgotten must not come back for that.
+        """
+        return self.now_ms + self.max_ahead_ms + SLOW_MS
 
     def refusal(self, time_ms: int, at: str) -> InvalidMessage:
         """Why an event of a time that lies outside is refused."""
@@ -144,14 +150,13 @@ def read_events(
     at = f"events[{partition}]@{offset}"
     rows: list[EventRow | InvalidMessage] = []
     oldest_ms, newest_ms = times.oldest_ms, times.now_ms + times.max_ahead_ms
-    own_ms = max(newest_ms, min(timestamp_ms, times.now_ms + SLOW_MS) + times.max_ahead_ms)
     try:
         bodies, packed = _bodies(value, key, at)
         meta = read_cloudevent(headers, at) if headers and not packed else {}
         for index, body in enumerate(bodies):
             try:
                 row = _row(body, meta, partition, offset, index, timestamp_ms, at)
-                latest_ms = own_ms if row.type.startswith(OWN_TYPES) else newest_ms
+                latest_ms = times.latest_word_ms if row.type.startswith(OWN_TYPES) else newest_ms
                 if not oldest_ms <= row.time_ms <= latest_ms:
                     raise times.refusal(row.time_ms, at)
                 if not packed and key != row.user_id.encode():

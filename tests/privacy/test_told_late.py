@@ -8,14 +8,17 @@ from typing import Any, cast
 
 import pytest
 
+from headwater.events import now_ms
+from headwater.kafka import end_offsets
 from headwater.privacy import Erased, fact_of
 from headwater.process import Retry
 from headwater.settings import Settings
 from headwater.topics import ERASURES, EVENTS, USERS, Topic
-from streams.erasing import ErasureRounds
+from streams.erasing import ErasureRounds, erased_users
 from tests.worlds.streams import records, send_raw, storing
 
 UNTIL_MS = 1_700_000_000_000
+HOUR_MS = 3_600_000
 OLD, NEW = b'{"user_id":"ada","attributes":{"plan":"old"}}', b'{"user_id":"ada","attributes":{"plan":"new"}}'
 
 
@@ -54,6 +57,20 @@ def test_what_comes_while_a_user_is_being_forgotten_stays_only_if_it_is_of_later
         rounds = ErasureRounds(settings, store, cast(Any, outbox), retry, dict)
         asyncio.run(rounds.run(records(settings, ERASURES)))
     assert newest(settings) == (None if last[0] == OLD else NEW)
+
+
+def test_who_asks_to_be_forgotten_is_whatever_the_clock_of_a_worker_says(settings: Settings) -> None:
+    asked_ms = now_ms() + HOUR_MS  # by a right clock, where this one is slow
+    send_raw(settings, b'{"user_id":"ada","erased_time":%d}' % asked_ms, ERASURES, key=b"ada", timestamp_ms=asked_ms)
+    retry = Retry(threading.Event(), lambda _: None)
+    with storing(settings) as store:
+        outbox = SendingAmongOthers(settings)
+        rounds = ErasureRounds(settings, store, cast(Any, outbox), retry, lambda: end_offsets(settings.kafka, EVENTS))
+        assert not asyncio.run(rounds.run(records(settings, ERASURES)))[1]
+        facts, refused = asyncio.run(rounds.run(records(settings, ERASURES)[1:]))
+    assert not refused, "of what it wrote itself"
+    assert [one.erased_time for several in facts.values() for one in several] == [asked_ms]
+    assert erased_users(settings)["ada"].time_ms == asked_ms
 
 
 def test_a_worker_that_is_told_of_a_user_who_was_forgotten_looks_what_is_newest(settings: Settings) -> None:
