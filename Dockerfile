@@ -1,7 +1,8 @@
 # One image for every worker; the command chooses which.
 FROM python:3.11.13-slim-bookworm
 
-ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 OPENBLAS_NUM_THREADS=1
+# The root may be read-only: what is written, but for what volumes keep, is in /tmp.
+ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 OPENBLAS_NUM_THREADS=1 HOME=/tmp NUMBA_CACHE_DIR=/tmp/numba
 WORKDIR /app
 
 # An index with the CPU wheel of torch makes the image some gigabytes smaller: --build-arg TORCH_INDEX=URL

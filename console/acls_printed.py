@@ -1,5 +1,5 @@
 """What each user of a world may do, as a server takes it: kafka-acls, Strimzi's KafkaUser, an ACL file of Redis; the
-page docs/acls.md; and the topics as Strimzi takes them."""
+page docs/acls.md; and the topics as kafka-topics and Strimzi take them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from headwater.security.parties import PARTIES, Party, Right, kafka_rights, redi
 from headwater.settings import KafkaSettings
 from headwater.topics import TOPICS, as_kept, topic_name
 
-__all__ = ["acls_page", "kafka_commands", "redis_lines", "strimzi_topics", "strimzi_users"]
+__all__ = ["acls_page", "kafka_commands", "redis_lines", "strimzi_topics", "strimzi_users", "topic_commands"]
 
 ACLS = 'kafka-acls "$@" --add'
 """The shell's `$@`: where Kafka is, and who may change its ACLs."""
@@ -84,6 +84,18 @@ def strimzi_topics(kafka: KafkaSettings, cluster: str = "kafka") -> str:
         lines += [f"    {name}: {json.dumps(value)}" for name, value in topic.configs.items()]
         documents.append("\n".join(lines) + "\n")
     return "---\n".join(documents)
+
+
+def topic_commands(kafka: KafkaSettings) -> list[str]:
+    """Lines of a shell script for kafka-topics, one for each topic of the table, as these settings have them: for who
+    makes topics by other means, or has to leave out what a service refuses."""
+    lines = []
+    for topic in (as_kept(one, kafka.retention_days) for one in TOPICS):
+        words = ["--topic", topic_name(topic, kafka.prefix), "--partitions", str(topic.partitions)]
+        words += ["--replication-factor", str(kafka.replication)]
+        words += [word for name, value in topic.configs.items() for word in ("--config", f"{name}={value}")]
+        lines.append(f'kafka-topics "$@" --create --if-not-exists {shlex.join(words)}')
+    return lines
 
 
 def redis_lines(parties: Sequence[Party], prefix: str = "", password: str = "PASSWORD_OF_{}") -> list[str]:

@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")"
 umask 077
 mkdir -p secrets
-for name in streams trainer serving producer requester gateway doctor operator replay; do
+for name in streams trainer serving producer requester gateway page doctor operator replay; do
     if [ ! -s "secrets/$name" ]; then
         od -An -N24 -tx1 /dev/urandom | tr -d ' \n' >"secrets/$name"
         chmod 644 "secrets/$name"

@@ -31,7 +31,7 @@ from headwater.client import Client
 from headwater.errors import SettingsError
 from headwater.kafka import take_part
 from headwater.process import Operations, run_worker
-from headwater.security.parties import GATEWAY
+from headwater.security.parties import GATEWAY, PAGE
 from headwater.settings import Settings
 from headwater.topics import CONSENTS
 from headwater.wire import MAX_VALUE_BYTES
@@ -134,7 +134,8 @@ class GatewayWorker:
         """Kafka answers, lets us in and has the topics."""
         retry = self.operations.retry
         spared = (CONSENTS.name,) if self.settings.privacy.consent == "off" else ()
-        retry.call("kafka", lambda: take_part(self.settings.kafka, GATEWAY, spared))
+        party = PAGE if self.settings.gateway.page else GATEWAY
+        retry.call("kafka", lambda: take_part(self.settings.kafka, party, spared))
         retry.call("kafka", self.keys.load)
         if self._needs_keys and not self.keys.count:
             raise SettingsError(

@@ -75,7 +75,14 @@ TOMBSTONES_KEPT = {"delete.retention.ms": str(3650 * DAY_MS)}
 """Who was away when something was removed, or knows it from a model, hears of it for ten years."""
 
 EVENTS = Topic(
-    "events", "user_id", 4, 30 * DAY_MS, "delete", "Event, or an array of them", "apps, serving, streams", "streams"
+    "events",
+    "user_id",
+    4,
+    30 * DAY_MS,
+    "delete",
+    "Event, or an array of them",
+    "apps, serving, streams",
+    "streams, page",
 )
 ITEMS = Topic(
     "items",
@@ -85,7 +92,7 @@ ITEMS = Topic(
     "compact",
     "Item; null removes it",
     "apps",
-    "streams, serving",
+    "streams, serving, page",
     TOMBSTONES_KEPT,
 )
 USERS = Topic(
@@ -96,11 +103,11 @@ USERS = Topic(
     "compact",
     "User: attributes; null removes them",
     "apps, streams",
-    "streams",
+    "streams, page",
     TOMBSTONES_KEPT,
 )
 SURFACES = Topic(
-    "surfaces", "name", 1, -1, "compact", "Surface; null removes it", "operators", "serving", TOMBSTONES_KEPT
+    "surfaces", "name", 1, -1, "compact", "Surface; null removes it", "operators", "serving, page", TOMBSTONES_KEPT
 )
 IDENTITIES = Topic(
     "identities", "user_id", 1, -1, "delete", "Identity: an id that a user had before", "apps", "streams"
@@ -127,11 +134,11 @@ MODEL = Topic(
     -1,
     "compact",
     "snapshot announcements, aliases",
-    "trainer, operators",
-    "trainer, serving",
+    "trainer, operators, page",
+    "trainer, serving, page",
 )
 MODEL_DELTAS = Topic(
-    "model-deltas", "version", 1, DAY_MS, "delete", "weight deltas, chunked", "trainer", "trainer, serving"
+    "model-deltas", "version", 1, DAY_MS, "delete", "weight deltas, chunked", "trainer", "trainer, serving, page"
 )
 ERASURES = Topic(
     "erasures",
@@ -164,7 +171,7 @@ DEAD_LETTERS = Topic(
     "delete",
     "refused messages, raw",
     "workers",
-    "streams, people",
+    "streams, people, page",
     {"max.message.bytes": "2097152"},  # the largest message that a broker takes, and the reasons in its headers
 )
 

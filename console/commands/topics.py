@@ -35,6 +35,9 @@ def command(
     strimzi: Annotated[
         bool, typer.Option("--strimzi", help="Print KafkaTopic manifests for Kubernetes; asks no server.")
     ] = False,
+    script: Annotated[
+        bool, typer.Option("--script", help="Print a shell script of kafka-topics that makes them; asks no server.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """The topics: who writes and reads each, its partitions, records and size."""
@@ -46,10 +49,14 @@ def command(
     from headwater.topics import TOPICS
 
     kafka = servers.settings().kafka
-    if strimzi:
-        from console.acls_printed import strimzi_topics
+    if strimzi or script:
+        from console.acls_printed import strimzi_topics, topic_commands
 
-        print(strimzi_topics(kafka), end="")
+        if strimzi:
+            print(strimzi_topics(kafka), end="")
+        else:
+            print("#!/bin/sh\n# usage: sh topics.sh --bootstrap-server HOST:PORT --command-config admin.properties")
+            print("\n".join(["set -eu", *topic_commands(kafka)]))
         return
     if make:
         for name in ensure_topics(kafka, topics=TOPICS):  # whoever uses one later may not be allowed to make it

@@ -184,7 +184,10 @@ def ensure_topics(
                 f"{kafka.bootstrap} has no topic {names}, and does not allow {whoami(kafka)}: Create on topic {names}. "
                 "Make them beforehand: `headwater topics --make` as the user `operator` (`headwater acls`)"
             ) from error
-        raise SettingsError(f"{text} Check kafka.replication (now {kafka.replication}).") from error
+        raise SettingsError(
+            f"{text} Check kafka.replication (now {kafka.replication}). Where the service refuses a configuration, "
+            "make the topics there: `headwater topics --script` prints what they should be (docs/managed-kafka.md)."
+        ) from error
     finally:
         admin.close()
 

@@ -14,6 +14,7 @@ __all__ = [
     "DOCTOR",
     "GATEWAY",
     "OPERATOR",
+    "PAGE",
     "PARTIES",
     "PRODUCER",
     "REPLAY",
@@ -83,6 +84,7 @@ SERVING = Party("serving", "the serving worker", ("serving", "workers"), ("servi
 PRODUCER = Party("producer", "an app that sends: `Client.track`, `put_items`, `put_users`, `identify`", ("apps",))
 REQUESTER = Party("requester", "an app that asks: `Client.recommend`, `Client.recommendations`", ("asking apps",))
 GATEWAY = Party("gateway", "the gateway", ("gateway", "apps", "asking apps"))
+PAGE = Party("page", "the gateway in its place where it shows the page (`gateway.page`)", ("page", *GATEWAY.words))
 DOCTOR = Party(
     "doctor", "commands that look: `doctor`, `topics`, `tail`, `audit`, `dead-letters list`", ("doctor",),
     watches=("streams", "trainer", "serving", "redrive"), reads_all=True, store=(*CONNECT, *READ, "scan"),
@@ -96,7 +98,7 @@ OPERATOR = Party(
 )  # fmt: skip
 REPLAY = Party("replay", "`headwater replay` and `explain` of what the topics hold", ("replay",), reads_all=True)
 
-PARTIES = (STREAMS, TRAINER, SERVING, PRODUCER, REQUESTER, GATEWAY, DOCTOR, OPERATOR, REPLAY)
+PARTIES = (STREAMS, TRAINER, SERVING, PRODUCER, REQUESTER, GATEWAY, PAGE, DOCTOR, OPERATOR, REPLAY)
 
 
 @dataclass(frozen=True, order=True)

@@ -21,6 +21,7 @@ from headwater.kafka import admin_client, ensure_topics, take_part
 from headwater.security.parties import (
     DOCTOR,
     OPERATOR,
+    PAGE,
     PARTIES,
     REQUESTER,
     SERVING,
@@ -33,6 +34,8 @@ from headwater.security.parties import (
 from headwater.settings import KafkaSettings, Settings, load_settings
 from headwater.topics import TOPICS
 from streams.features.store import FeatureStore
+from tests.gateway.test_http import Front, free_port
+from tests.gateway.test_page import published
 from tests.security.servers import (
     PREFIX,
     GuardedStore,
@@ -68,10 +71,12 @@ class Guarded:
             model={"overrides": SMALL_MODEL},
             trainer={"directory": self.folder / "trainer", "bundles": self.folder / "models", "publish_every_s": 0.5},
             serving={"bundles": self.folder / "models"},
+            gateway={"port": free_port(), "page": name == PAGE.name},
         )
 
     def worker(self, name: str) -> LiveWorker:
-        return LiveWorker(f"{name}.worker", self.settings(name), self.folder / f"{name}.log")
+        module = "gateway.worker" if name == PAGE.name else f"{name}.worker"
+        return LiveWorker(module, self.settings(name), self.folder / f"{name}.log")
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +112,30 @@ def test_a_whole_world_runs_with_a_user_for_each_part(guarded: Guarded) -> None:
             assert one.stop() == 0, one.tail()
             assert "NOPERM" not in one.log.read_text()
             assert "Authorization" not in one.log.read_text()
+
+
+def test_the_page_looks_up_and_goes_back_as_its_own_user_and_a_gateway_without_it_may_not(guarded: Guarded) -> None:
+    with guarded.worker("gateway") as gateway, guarded.worker("page") as worker:
+        door, page = (Front(one.settings, one) for one in (gateway, worker))
+        status, told, _ = door.call("POST", "/v1/events", {"user_id": "bob", "item_id": "film-2", "type": "click"})
+        assert status == 202, told
+        assert door.call("GET", "/page/data/models")[0] == 404
+        told = _denied(as_party(guarded.broker, "gateway"), PAGE)
+        assert f"Write on topic {PREFIX}model;" in told, told
+        asked: dict[str, object] = {
+            **{"search": {"text": ""}, "titles": {"ids": ["film-1"]}, "user": {"user_id": "bob"}},
+            **{"item": {"item_id": "film-2"}, "request": {"request_id": "none"}},
+            **dict.fromkeys(("surfaces", "letters", "shown", "settings")),
+        }
+        for name, body in asked.items():
+            status, told, _ = page.call("GET" if body is None else "POST", f"/page/data/{name}", body)
+            assert status == 200, (name, told)
+        first, second = published(Front(guarded.settings("trainer"), worker))
+        for version, held in ((first, None), (None, first)):
+            status, told, _ = page.call("POST", "/page/data/rollback", {"version": version, "pinned": held})
+            assert (status, told) == (200, {"version": version or second, "pinned": version is not None})
+        deeds = page.call("GET", "/page/data/models")[1]["deeds"]
+        assert [one["version"] for one in deeds] == [None, first]
 
 
 @pytest.mark.parametrize("party", [STREAMS, TRAINER, SERVING], ids=lambda party: party.name)

@@ -25,7 +25,7 @@ from streams.features.store import FeatureStore
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-WORKERS = {"streams", "trainer", "serving", "gateway"}
+WORKERS = {"streams", "trainer", "serving", "gateway", "page"}
 ONCE = {"access", "topics"}
 """What ends when it has done its work."""
 
@@ -64,6 +64,19 @@ def test_workers_start_what_exists_with_settings_that_exist(name: str) -> None:
         section, field = variable.removeprefix("HEADWATER_").lower().split("__")
         annotation: Any = Settings.model_fields[section].annotation
         assert field in annotation.model_fields, variable
+
+
+@pytest.mark.parametrize("name", sorted(WORKERS))
+def test_workers_may_write_nowhere_but_where_they_keep_something(name: str) -> None:
+    service = SERVICES[name]
+    assert (service["read_only"], service["tmpfs"], service["cap_drop"]) == (True, ["/tmp"], ["ALL"])
+    assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_the_page_asks_each_worker_where_it_answers() -> None:
+    told = json.loads((ROOT / "deploy/page/workers.json").read_text())["workers"]
+    port = SERVICES["streams"]["environment"]["HEADWATER_OPERATIONS__PORT"]
+    assert told == {name: f"http://{name}:{port}" for name in WORKERS - {"page"}}
 
 
 def test_each_part_logs_in_as_itself_with_a_password_from_a_secret() -> None:
@@ -126,7 +139,7 @@ def test_the_store_starts_with_its_users_from_secrets(tmp_path: Path) -> None:
 def test_trainer_and_serving_meet_in_one_bucket_and_share_no_disk() -> None:
     trainer, serving = (SERVICES[name]["environment"] for name in ("trainer", "serving"))
     assert trainer["HEADWATER_TRAINER__BUNDLES"] == serving["HEADWATER_SERVING__BUNDLES"] == "s3://headwater/models"
-    mounts = [mount for name in WORKERS for mount in SERVICES[name].get("volumes", ())]
+    mounts = [mount for name in WORKERS for mount in SERVICES[name].get("volumes", ()) if not mount.endswith(":ro")]
     assert mounts == ["trainer:/var/lib/headwater/trainer"]
     objects = SERVICES["objects"]
     assert "models:/data/headwater" in objects["volumes"], "a folder of the gateway's is the bucket of that name"
@@ -154,9 +167,8 @@ def test_mounted_files_exist() -> None:
 
 
 def test_dashboard_and_alerts_name_metrics_that_the_workers_have() -> None:
-    sources = "\n".join(
-        path.read_text() for package in ("headwater", *sorted(WORKERS)) for path in (ROOT / package).rglob("*.py")
-    )
+    folders = [ROOT / package for package in ("headwater", *sorted(WORKERS - {"page"}))]
+    sources = "\n".join(path.read_text() for folder in folders for path in folder.rglob("*.py"))
     dashboard = json.loads((ROOT / "deploy/grafana/dashboards/headwater.json").read_text())
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     alerts = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())

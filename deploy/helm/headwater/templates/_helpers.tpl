@@ -25,6 +25,11 @@ labels:
   {{- include "headwater.labels" . | nindent 2 }}
 {{- end }}
 
+{{/* Workers that answer HTTP, by a service with an address. */}}
+{{- define "headwater.doors" -}}
+{{ ternary (list "gateway" "page") (list "gateway") (gt (int .Values.workers.page.replicas) 0) | toJson }}
+{{- end }}
+
 {{- define "headwater.prefix" -}}
 {{- .Values.settings.kafka.prefix | default "" }}
 {{- end }}
@@ -91,6 +96,7 @@ HEADWATER_{{ . | upper | replace "." "__" }}
 {{- end }}
 {{- $stored := index .root.Values.redis.users .part | default dict }}
 {{- if $stored.secret }}{{ $_ := set $settings.redis "username" $stored.name }}{{ end }}
+{{- if eq .part "page" }}{{ $_ := set $settings "gateway" (merge (dict "page" true "workers_file" "/etc/headwater/workers.json") $settings.gateway) }}{{ end }}
 {{- range $section, $fields := $settings }}
 {{- range $field, $value := $fields }}
 {{- if not (kindIs "invalid" $value) }}
@@ -103,14 +109,12 @@ HEADWATER_{{ . | upper | replace "." "__" }}
 - name: {{ include "headwater.variable" .setting }}
   value: /run/secrets/{{ include "headwater.volume" .setting }}/value
 {{- end }}
-{{- if has .part (list "trainer" "serving" "operator") }}
+{{- if has .part (list "trainer" "serving" "operator" "page") }}
 {{- range $name, $value := .root.Values.objects.environment }}
 - name: {{ $name }}
   value: {{ $value | quote }}
 {{- end }}
 {{- end }}
-- { name: HOME, value: /tmp }
-- { name: NUMBA_CACHE_DIR, value: /tmp/numba }
 {{- end }}
 
 {{/* metadata and spec of the pods of a part. Takes root, part, command, and `ports` and `probes` where it is a worker. */}}
@@ -170,21 +174,21 @@ spec:
         capabilities: { drop: [ALL] }
       env:
         {{- include "headwater.environment" . | trim | nindent 8 }}
-      {{- if and $values.objects.secret (has .part (list "trainer" "serving" "operator")) }}
+      {{- if and $values.objects.secret (has .part (list "trainer" "serving" "operator" "page")) }}
       envFrom:
         - secretRef: { name: {{ $values.objects.secret }} }
       {{- end }}
       {{- if .probes }}
       ports:
         - { name: metrics, containerPort: {{ int $values.settings.operations.port }} }
-        {{- if eq .part "gateway" }}
+        {{- if has .part (list "gateway" "page") }}
         - { name: http, containerPort: {{ include "headwater.gateway" .root }} }
         {{- end }}
       # /healthz answers while the process lives; one that makes no progress ends itself. A first start may take minutes.
       startupProbe: { httpGet: { path: /healthz, port: metrics }, periodSeconds: 5, timeoutSeconds: 3, failureThreshold: 120 }
       livenessProbe: { httpGet: { path: /healthz, port: metrics }, periodSeconds: 10, timeoutSeconds: 5, failureThreshold: 4 }
       readinessProbe: { httpGet: { path: /readyz, port: metrics }, periodSeconds: 5, timeoutSeconds: 3, failureThreshold: 2 }
-      {{- if eq .part "gateway" }}
+      {{- if has .part (list "gateway" "page") }}
       lifecycle: { preStop: { sleep: { seconds: 5 } } } # until no balancer sends anything new
       {{- end }}
       {{- end }}
@@ -200,9 +204,16 @@ spec:
         {{- if eq .part "trainer" }}
         - { name: disk, mountPath: {{ $values.settings.trainer.directory }} }
         {{- end }}
+        {{- if eq .part "page" }}
+        - { name: workers, mountPath: /etc/headwater, readOnly: true }
+        {{- end }}
   volumes:
     - name: tmp
       emptyDir: { sizeLimit: 1Gi }
+    {{- if eq .part "page" }}
+    - name: workers
+      configMap: { name: {{ include "headwater.name" .root }}-page }
+    {{- end }}
     {{- range $files }}
     - name: {{ include "headwater.volume" .setting }}
       secret:
