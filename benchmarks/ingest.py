@@ -8,6 +8,7 @@ One streams worker on the embedded broker and store: real records, real states, 
   packed/H   50 events a record. Floor: a confluent-kafka loop that decodes the same records and writes as many bytes
              to the store as the worker wrote, one pipelined SET an event.
   workers/N  single events, N workers. Floor: one worker.
+  sealed/H   as packed/H, with states that are sealed (`privacy.seal_states`). Floor: a worker whose states lie open.
 
 In each turn the workers are stopped (SIGSTOP) while the records are written, so that what is measured is a flood; then
 ours and the floor read the same records one after the other. Rates are events a second of the workers' own processor
@@ -62,7 +63,8 @@ CASES = (
 )  # fmt: skip
 USERS, ENTRIES, ITEMS, PACK = 100_000, 4_000_000, 5_000, 50
 WORKERS_HISTORY = 7
-EVENTS_A_TURN = {"single": 20_000, "packed": 50_000, "workers": 20_000}
+EVENTS_A_TURN = {"single": 20_000, "packed": 50_000, "workers": 20_000, "sealed": 50_000}
+SEALED = {"seal_states": True, "master_key": "5" * 64}
 STALL_S = 120.0
 CLOCK = os.sysconf("SC_CLK_TCK")
 
@@ -78,7 +80,7 @@ def figures(
     """The figures of these cases, in one world each.
 
     Parameters
-        names: of `CASES`.
+        names: of `CASES`, or sealed/H.
         quick: few users, events and turns: whether it runs, not how fast.
         turns: how often ours and the floor take turns; the first more is not counted.
         say: told of each case when it is done.
@@ -86,8 +88,8 @@ def figures(
 
     Returns
         `cases`: case -> `events_per_s` and `floor_events_per_s` (medians, by processor time), `wall_events_per_s`,
-        `ratio` of the two (`median`, `min`, `max` over turns; for workers/N the processor time an event beside one
-        worker's, so less is better), `store_bytes_an_event`, and by turn
+        `ratio` of the two (`median`, `min`, `max` over turns; for workers/N and sealed/H the processor time an event
+        beside the floor's, so less is better), `store_bytes_an_event`, and by turn
         `ours` and `floor`; and `machine` and `commit`.
     """
     found: dict[str, Any] = {}
@@ -131,6 +133,8 @@ class _Turn:
 def _case(name: str, quick: bool, turns: int, on: str) -> dict[str, Any]:
     kind, _, number = name.partition("/")
     history = WORKERS_HISTORY if kind == "workers" else int(number)
+    if kind == "sealed":
+        return _sealed(history, quick, turns, on)
     with _world(kind, history, quick, on) as world:
         if kind == "workers":
             return _workers(world, int(number), turns)
@@ -145,6 +149,24 @@ def _case(name: str, quick: bool, turns: int, on: str) -> dict[str, Any]:
         pairs = zip(mine[1:], bare[1:], strict=True)
         result["floor"] = [world.events / one.cpu_s for one in bare[1:]]
         return result | {"ratio": _spread([b.cpu_s / a.cpu_s for a, b in pairs])}
+
+
+def _sealed(history: int, quick: bool, turns: int, on: str) -> dict[str, Any]:
+    """A worker with sealed states and one with open ones, each in a world of its own, take turns."""
+    with _world("sealed", history, quick, on) as closed, _world("packed", history, quick, on) as opened:
+        found: dict[bool, list[_Turn]] = {True: [], False: []}
+        with _worker(closed, 1) as sealed, _worker(opened, 1) as bare:
+            for n in range(turns + 1):
+                for seals, world, pids in ((True, closed, sealed), (False, opened, bare))[:: 1 if n % 2 else -1]:
+                    _produce(world, "packed")
+                    turn = _ours(world, pids)
+                    if n:  # the first is not counted: caches fill, connections open
+                        found[seals].append(turn)
+        result = _figures(closed, found[True])
+    result["floor_events_per_s"] = round(opened.events / statistics.median(one.cpu_s for one in found[False]))
+    result["floor"] = [opened.events / one.cpu_s for one in found[False]]
+    pairs = zip(found[True], found[False], strict=True)
+    return result | {"ratio": _spread([a.cpu_s / b.cpu_s for a, b in pairs])}
 
 
 def _workers(world: _World, count: int, turns: int) -> dict[str, Any]:
@@ -191,9 +213,10 @@ def _world(kind: str, history: int, quick: bool, on: str) -> Iterator[_World]:
         EmbeddedStore(Path(directory) / "redis") as server,
     ):
         kafka = {"bootstrap": address, "prefix": f"bench{os.getpid()}-{kind}-{history}."}
-        settings = load_settings(kafka=kafka, redis={"url": server.address})
+        privacy = SEALED if kind == "sealed" else {}
+        settings = load_settings(kafka=kafka, redis={"url": server.address}, privacy=privacy)
         ensure_topics(settings.kafka)
-        store = FeatureStore(settings.redis, settings.kafka.prefix)
+        store = FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)
         events = EVENTS_A_TURN[kind] // (10 if quick else 1)
         world = _World(settings, store, Path(directory), users, events, random.Random(7))
         _remember(world, history)

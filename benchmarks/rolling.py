@@ -251,7 +251,7 @@ def _settings(kafka: KafkaCluster, redis: StoreCluster, folder: Path) -> Setting
 def _quiet(settings: Settings) -> None:
     def folded() -> bool:
         ends = {one: end - 1 for one, end in end_offsets(settings.kafka, EVENTS).items() if end}
-        with contextlib.closing(FeatureStore(settings.redis, settings.kafka.prefix)) as store:
+        with contextlib.closing(FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)) as store:
             return store.marks() == ends
 
     wait(folded, QUIET_S, lambda: "all events are folded")

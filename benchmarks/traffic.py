@@ -75,7 +75,7 @@ def watch_features(load: Measured, settings: Settings) -> None:
     client = redis.Redis.from_url(settings.redis.url.get_secret_value())
     client.config_set("notify-keyspace-events", "K$")
     head = "__keyspace@0__:"
-    with closing(FeatureStore(settings.redis, settings.kafka.prefix)) as store:
+    with closing(FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)) as store:
         names = [f"user-{user}" for user in range(USERS)]
         user_of = {head + store.slots.user(kind, name): name for name in names for kind in "ut"}  # base and tail
     with client.pubsub() as channel:

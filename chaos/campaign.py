@@ -184,7 +184,7 @@ def _leave_clean(settings: Settings, kafka: ServerUnderTest, store: ServerUnderT
         with contextlib.closing(admin_client(settings.kafka)) as admin:
             admin.delete_topics([name for name in admin.list_topics() if prefix and name.startswith(prefix)])
     if not store.ours and prefix:
-        left = FeatureStore(settings.redis, prefix)
+        left = FeatureStore(settings.redis, prefix, privacy=settings.privacy)
         left.erase()
         left.close()
 
@@ -283,7 +283,7 @@ def _quiet(stack: Stack, ledger: LoadLedger, recoveries: Recoveries) -> str | No
     def still() -> bool:
         try:
             ends = {partition: end - 1 for partition, end in end_offsets(stack.settings.kafka, EVENTS).items() if end}
-            store = FeatureStore(stack.settings.redis, stack.settings.kafka.prefix)
+            store = FeatureStore(stack.settings.redis, stack.settings.kafka.prefix, privacy=stack.settings.privacy)
             try:
                 state["folded"] = {p: m for p, m in store.marks().items() if m != ends.get(p)} or "all"
             finally:

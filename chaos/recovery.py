@@ -81,7 +81,7 @@ class Recoveries:
             if not self._waiting:
                 continue
             try:
-                store = store or FeatureStore(settings.redis, settings.kafka.prefix)
+                store = store or FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)
                 folded = store.marks()
             except HeadwaterError:
                 continue

@@ -11,7 +11,8 @@
     |-- CheckpointError      a trainer checkpoint is truncated, corrupt or of another format
     |-- AnotherLog           the store has folded another, longer log than the one that is there
     |-- StoreDamaged         what all features depend on holds what nobody wrote: marks, or the landmark of the decay
-    |-- NewerFormat          a later release wrote what is stored: it may be neither read nor written over
+    |-- NewerFormat          what is stored may be neither read nor written over: a later release wrote it, or it is
+    |                        sealed by a key that is not here
     |-- SourceError          a file or a Kafka range to replay cannot be read
     `-- Stalled              a worker made no progress for longer than its limit
 
@@ -106,7 +107,9 @@ class StoreDamaged(HeadwaterError):
 
 
 class NewerFormat(HeadwaterError):
-    """A later release wrote what is stored: it may be neither read nor written over."""
+    """What is stored may be neither read nor written over: a later release wrote it, or it is sealed by a key that is
+    not here.
+    """
 
 
 class SourceError(HeadwaterError):

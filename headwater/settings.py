@@ -462,13 +462,21 @@ class PrivacySettings(_Section):
         "and which `headwater forget` destroys (docs/privacy.md); needs a master key and the extra `user-keys`.",
     )
     master_key: SecretStr | None = Field(
-        default=None, description="64 hexadecimal digits, by which the keys in that file are wrapped."
+        default=None,
+        description="64 hexadecimal digits, by which the key of that file, and of a store whose states are sealed, is "
+        "wrapped.",
     )
     master_key_file: Path | None = Field(default=None, description="File with those alone.")
     master_key_command: str | None = Field(
         default=None,
         description="Or a program that asks a KMS: run with `wrap` or `unwrap` behind its words, base64 on its stdin "
         "and stdout (docs/privacy.md).",
+    )
+    seal_states: bool = Field(
+        default=False,
+        description="Whether histories and attributes are written to Redis sealed, AES-256-GCM by a key of each user, "
+        "wrapped by way of the master key (docs/privacy.md); needs the package cryptography. Whatever is said here, "
+        "what is sealed is read where the master key is set: give that to all workers first.",
     )
     consent: Literal["off", "opt-out", "opt-in"] = Field(
         default="off",

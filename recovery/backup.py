@@ -167,7 +167,7 @@ def fingerprint(reader: BoundedReader, span: Span, offset: int) -> str | None:
 
 
 def _store(settings: Settings, out: SealedWriter, done: BackedUp, *, live: bool) -> None:
-    store = FeatureStore(settings.redis, settings.kafka.prefix)
+    store = FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)
     try:
         store.refuse_restoring()
         for some in store.copied(live=live):

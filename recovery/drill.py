@@ -92,7 +92,7 @@ def drill(backup: SealedBackup, settings: Settings, progress: Callable[[str], No
                 ),
             }
         )
-        with closing(FeatureStore(settings.redis, prefix)) as store:
+        with closing(FeatureStore(settings.redis, prefix, privacy=settings.privacy)) as store:
             steps: dict[str, Callable[[], None]] = {
                 "restore": lambda: _restore(backup, drilled, known_facts(settings, [world]), done, progress),
                 "audit": lambda: _audit(settings, store, done),
@@ -112,12 +112,12 @@ def drill(backup: SealedBackup, settings: Settings, progress: Callable[[str], No
 
 def _take_away_what_was_left(settings: Settings, now_s: int) -> None:
     """By drills that were killed: it is known of people."""
-    with closing(FeatureStore(settings.redis, settings.kafka.prefix)) as store:
+    with closing(FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)) as store:
         prefixes = store.prefixes("drill")
     for prefix in sorted(prefixes):
         found = OF_DRILL.search(prefix)
         if found is not None and int(found[1], 16) < now_s - LEFT_S:
-            with closing(FeatureStore(settings.redis, prefix)) as left:
+            with closing(FeatureStore(settings.redis, prefix, privacy=settings.privacy)) as left:
                 left.erase()
 
 

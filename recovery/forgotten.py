@@ -116,7 +116,7 @@ def accept_new_events(settings: Settings) -> dict[int, int]:
     kafka = settings.kafka
     if group_runs(kafka, GROUP):
         raise HeadwaterError(f"streams workers run (the group {kafka.prefix}{GROUP} has members): stop them first")
-    with closing(FeatureStore(settings.redis, kafka.prefix)) as store:
+    with closing(FeatureStore(settings.redis, kafka.prefix, privacy=settings.privacy)) as store:
         _, marks = store.marks_and_highest(EVENTS)
         beyond = beyond_log(marks, end_offsets(kafka, EVENTS))
         if not beyond:

@@ -109,7 +109,7 @@ def restore(
     progress("every chunk is what was written")
     done = Restored()
     known = known_facts(settings, (kafka.prefix, told["world"])) if facts is None else facts
-    with closing(FeatureStore(settings.redis, kafka.prefix)) as store:
+    with closing(FeatureStore(settings.redis, kafka.prefix, privacy=settings.privacy)) as store:
         if not clear and not store.is_empty():
             raise HeadwaterError(
                 f"the store at {store.address} is not empty: {kafka.prefix!r} has keys there. Restore into an empty "

@@ -66,7 +66,7 @@ class ServingWorker:
         serving = settings.serving
         self.scorer = Scorer(catalogue, serving.provider, serving.threads, serving.batch_requests)
         self.metrics = ServingMetrics(operations.registry, self.scorer)
-        self.store = FeatureStore(settings.redis, settings.kafka.prefix)
+        self.store = FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)
         self.answering = Answering(
             settings.serving, self.scorer, self.store, self.metrics, Limits.of(settings), surfaces
         )

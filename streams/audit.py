@@ -82,7 +82,7 @@ def audit(
     Raises
         Unavailable: Kafka or Redis is away.
     """
-    store = copy or FeatureStore(settings.redis, settings.kafka.prefix)
+    store = copy or FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)
     try:
         decay = store.read_users([]).decay
         meanings = Limits.of(settings).meanings

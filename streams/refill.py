@@ -82,7 +82,7 @@ class Refill:
         self._settings = settings
         self._progress = progress
         self._limits = Limits.of(settings)
-        self._store = FeatureStore(settings.redis, settings.kafka.prefix)
+        self._store = FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)
         self._known = KnownMarks(self._store.slots.count)
         self._hot = HotUsers(settings.streams.hot_users)
         self._decay: Decay | None = None

@@ -126,7 +126,7 @@ def audit_running(settings: Settings) -> RunningAudit:
         Unavailable: Kafka or Redis is away.
         StoreDamaged: the store's marks or its landmark hold what nobody wrote.
     """
-    store = FeatureStore(settings.redis, settings.kafka.prefix)
+    store = FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)
     try:
         found = RunningAudit(lacking=_lacking(settings, store))
         snapshot = _Snapshot(store)

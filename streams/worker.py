@@ -48,7 +48,7 @@ class StreamsWorker:
         self._operations = operations
         self._metrics = StreamsMetrics(operations.registry)
         self._losses = Losses(self._metrics)
-        self._store = FeatureStore(settings.redis, settings.kafka.prefix, self._losses.damaged)
+        self._store = FeatureStore(settings.redis, settings.kafka.prefix, self._losses.damaged, settings.privacy)
         self._has_words = settings.privacy.consent != "off"
         self._partitions = 1
         self._app: Any = None

@@ -73,7 +73,7 @@ def _write(settings: Settings, users: int, length: int) -> None:
 
 def _ours(settings: Settings, events: int) -> tuple[float, float]:
     """Events a second of processor time, and of the wall."""
-    with contextlib.closing(FeatureStore(settings.redis, settings.kafka.prefix)) as store:
+    with contextlib.closing(FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)) as store:
         store.erase()
     cpu_s, wall_s = time.process_time(), time.monotonic()
     done = Refill(settings, lambda *_: None).run()

@@ -40,7 +40,7 @@ def are_counted(aftermath: Aftermath) -> Iterator[str]:
         user = str(one.event["user_id"])
         if not one.late and one.life == lives.get(user, 0):
             wanted[user].add(one.event["event_id"])
-    store = FeatureStore(aftermath.settings.redis, aftermath.settings.kafka.prefix)
+    store = FeatureStore(aftermath.settings.redis, aftermath.settings.kafka.prefix, privacy=aftermath.settings.privacy)
     try:
         reading = store.read_users(sorted(wanted), ())
     finally:

@@ -229,7 +229,7 @@ def event_types(settings: Settings) -> list[str]:
     from headwater.errors import Unavailable
     from streams.features.store import FeatureStore
 
-    store = FeatureStore(settings.redis, settings.kafka.prefix)
+    store = FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)
     try:
         return list(store.totals().counts)
     except Unavailable:
@@ -245,7 +245,7 @@ def item_titles(settings: Settings, items: list[str]) -> dict[str, str]:
     from headwater.errors import Unavailable
     from streams.features.store import FeatureStore
 
-    store = FeatureStore(settings.redis, settings.kafka.prefix)
+    store = FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)
     try:
         bodies = store.read_items(items)
     except Unavailable:

@@ -102,7 +102,7 @@ class Demo:
         from streams.features.store import FeatureStore
 
         settings = supervisor.settings
-        store = FeatureStore(settings.redis, settings.kafka.prefix)
+        store = FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)
         try:
             self.summary.store = store.ping()
         finally:

@@ -50,10 +50,16 @@ EDGES = ("gateway",)
 """Workers that say users' ids, and so may have the keys of pseudonyms."""
 
 
-def _without_pseudonyms(settings: Settings) -> Settings:
-    keys = ("pseudonym_keys", "pseudonym_keys_file", "user_keys_file", "master_key", "master_key_file")
-    none = dict.fromkeys((*keys, "master_key_command"))
-    return settings.model_copy(update={"privacy": settings.privacy.model_copy(update=none)})
+READERS = ("streams", "serving")
+"""Workers that read what the store keeps of people, and so need the master key where that is sealed."""
+
+
+def _without_pseudonyms(settings: Settings, name: str) -> Settings:
+    privacy = settings.privacy
+    keys = ["pseudonym_keys", "pseudonym_keys_file", "user_keys_file"]
+    if name not in READERS or (privacy.user_keys_file is not None and not privacy.seal_states):
+        keys += ("master_key", "master_key_file", "master_key_command")
+    return settings.model_copy(update={"privacy": privacy.model_copy(update=dict.fromkeys(keys))})
 
 
 class WorkerProcess:
@@ -94,7 +100,7 @@ class WorkerProcess:
         self.starts += 1
         python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         env = settings_environment(
-            self.settings if self.name in EDGES else _without_pseudonyms(self.settings),
+            self.settings if self.name in EDGES else _without_pseudonyms(self.settings, self.name),
             HEADWATER_OPERATIONS__HOST="127.0.0.1",
             HEADWATER_OPERATIONS__PORT=str(self.port),
             PYTHONPATH=python_path,

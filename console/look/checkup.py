@@ -248,7 +248,7 @@ def _store(settings: Settings) -> Iterator[Finding]:
     from streams.features.marks import another_log
     from streams.features.store import FeatureStore
 
-    store = FeatureStore(settings.redis, settings.kafka.prefix)
+    store = FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)
     try:
         version = store.ping()
         store.read_users([])  # whatever all features depend on: it raises StoreDamaged

@@ -69,7 +69,7 @@ def stands(settings: Settings) -> Standing:
             if groups[worker] != ABSENT:
                 committed |= _commits(admin, kafka.prefix, worker)
     found = {place: at for place, at in committed.items() if place[1] != EVENTS.name}
-    store = FeatureStore(settings.redis, kafka.prefix)
+    store = FeatureStore(settings.redis, kafka.prefix, privacy=settings.privacy)
     try:
         found |= {("streams", EVENTS.name, partition): mark + 1 for partition, mark in store.marks().items()}
     finally:

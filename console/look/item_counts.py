@@ -21,7 +21,7 @@ def counted(settings: Settings, item_ids: Sequence[str]) -> dict[str, dict[str, 
     Raises
         Unavailable: the store does not answer.
     """
-    store = FeatureStore(settings.redis, settings.kafka.prefix)
+    store = FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)
     try:
         every, found = store.totals(), store.item_statistics(item_ids)
     finally:

@@ -68,7 +68,7 @@ def clocks(settings: Settings) -> Finding:
     Describe the cluster).
     """
     skews: dict[str, float] = {}
-    store = FeatureStore(settings.redis, settings.kafka.prefix)
+    store = FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)
     try:
         store.ping()  # so that connecting is not in the time that asking takes
         skews["store"] = store.time_s() - time.time()

@@ -103,7 +103,7 @@ def trace(
     Raises
         Unavailable: a server does not answer.
     """
-    store = FeatureStore(settings.redis, settings.kafka.prefix)
+    store = FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)
     try:
         popular = store.popular(1, now_ms())
         chosen = item or (popular[0][0] if popular else "item-1")

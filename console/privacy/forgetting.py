@@ -95,7 +95,7 @@ def awaited(settings: Settings, digests: Sequence[str], until_ms: int, within_s:
 
 
 def _folded(settings: Settings, facts: Any) -> bool:
-    store = FeatureStore(settings.redis, settings.kafka.prefix)
+    store = FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)
     try:
         marks = store.marks()
     finally:
@@ -121,7 +121,7 @@ def checks(
     Raises
         Unavailable: a server is away.
     """
-    store = FeatureStore(settings.redis, settings.kafka.prefix)
+    store = FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)
     try:
         known = erased_users(settings).facts
         lacking = [one for one, fact in facts.items() if one not in known or known[one].erased_time < fact.erased_time]

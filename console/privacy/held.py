@@ -59,7 +59,7 @@ def ids_of(store: FeatureStore, names: Sequence[str]) -> tuple[str, ...]:
 
 def held_about(settings: Settings, user: str, progress: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
     """All of it, as JSON has it. `progress` is told of each topic that is read. Raises Unavailable."""
-    store = FeatureStore(settings.redis, settings.kafka.prefix)
+    store = FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)
     try:
         ids = ids_of(store, called(settings, user))
         kept = in_store(store, ids)

@@ -62,7 +62,7 @@ def forget_inactive(
     Raises
         Unavailable: a server is away. Those that were told until then are.
     """
-    store = FeatureStore(settings.redis, settings.kafka.prefix)
+    store = FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)
     done = Inactive()
     try:
         ids = store.ids("u")

@@ -142,7 +142,7 @@ def _count(counted: _ByItem, row: EventRow) -> None:
 def _persons(settings: Settings, numbers: Mapping[str, int]) -> dict[int, int]:
     """By number of a user, that of the person: one who comes under several ids is one."""
     person: dict[int, int] = {}
-    store: Any = FeatureStore(settings.redis, settings.kafka.prefix)
+    store: Any = FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)
     try:
         users = list(numbers)
         for at in range(0, len(users), AT_ONCE):

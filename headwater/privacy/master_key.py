@@ -1,7 +1,8 @@
-"""The master key: what wraps the one key of a file of users' keys, and is itself in no such file.
+"""The master key: what wraps the one key of a file of users' keys, or of a store, and is itself in none of them.
 
 Before: 64 hexadecimal digits of a file or of the environment, or a program that asks a KMS, whose key nobody here ever
-sees. After: `headwater.privacy.user_keys`, which asks once at its start, and once when it is wrapped by another one.
+sees. After: `headwater.privacy.user_keys` and the feature store, which ask once at their start, and once when their key
+is wrapped by another one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import secrets
 import shlex
 import subprocess
 from base64 import b64decode, b64encode
+from functools import cache
 from hmac import digest as hmac_digest
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,9 +20,11 @@ from headwater.errors import SettingsError, Unavailable
 from headwater.security.secrets import read_secret
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
     from headwater.settings import PrivacySettings
 
-__all__ = ["KEY_BYTES", "CommandMasterKey", "KeyWrap", "LocalMasterKey", "MasterKey", "master_key_of"]
+__all__ = ["KEY_BYTES", "NONCE_BYTES", "CommandMasterKey", "KeyWrap", "LocalMasterKey", "MasterKey", "master_key_of"]
 
 KEY_BYTES, NONCE_BYTES = 32, 12
 ANSWER_S = 30.0
@@ -44,31 +48,37 @@ class MasterKey(Protocol):
 
 
 class KeyWrap:
-    """AES-256-GCM by a key."""
+    """AES-256-GCM by a key, of keys and of anything else: a nonce, then the ciphertext and its tag."""
 
     def __init__(self, key: bytes) -> None:
-        try:
-            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-        except ImportError as error:
-            raise SettingsError(
-                f"keys of the users' own take the package cryptography ({error}). Install it: "
-                "pip install 'headwater[user-keys]'"
-            ) from error
-        self._aead = AESGCM(key)
+        aead, self._refused = _cipher()
+        self._aead = aead(key)
 
-    def wrapped(self, key: bytes, whose: bytes) -> bytes:
+    def wrapped(self, value: bytes, whose: bytes) -> bytes:
         """With what says whose it is, so that no two can be exchanged."""
         nonce = secrets.token_bytes(NONCE_BYTES)
-        return nonce + self._aead.encrypt(nonce, key, whose)
+        return nonce + self._aead.encrypt(nonce, value, whose)
 
     def unwrapped(self, held: bytes, whose: bytes) -> bytes:
         """Raises ValueError."""
-        from cryptography.exceptions import InvalidTag
-
         try:
             return self._aead.decrypt(held[:NONCE_BYTES], held[NONCE_BYTES:], whose)
-        except InvalidTag as error:
+        except self._refused as error:
             raise ValueError("it is not what was wrapped") from error
+
+
+@cache
+def _cipher() -> tuple[type[AESGCM], type[Exception]]:
+    """Looked up once: asked for each time it takes as long as sealing does."""
+    try:
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    except ImportError as error:
+        raise SettingsError(
+            f"keys of the users' own, and sealed states, take the package cryptography ({error}). Install it: "
+            "pip install 'headwater[user-keys]'"
+        ) from error
+    return AESGCM, InvalidTag
 
 
 class LocalMasterKey:

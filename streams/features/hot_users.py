@@ -25,8 +25,8 @@ __all__ = ["HotUsers"]
 BYTES_PER_USER = 3500
 """Of memory for each allowed user, be they many with short histories or few with long ones."""
 
-PLACE_BYTES, STATE_BYTES = 350, 900
-"""What a place here takes, and with a state in it beside its history and its hashes."""
+PLACE_BYTES, STATE_BYTES, KEY_BYTES = 350, 900, 250
+"""What a place here takes; with a state in it beside its history and its hashes; and where that is sealed."""
 
 
 class HotUsers:
@@ -82,6 +82,8 @@ def _size(held: bytes | tuple[UserState, int] | None) -> int:
 def _bytes(state: UserState) -> int:
     """Of memory, about."""
     history, found = state.history, STATE_BYTES + SIZE * len(state.recent)
+    if state.stored and state.stored.key:
+        found += KEY_BYTES
     if isinstance(history, PackedHistory):
         for one in history.packed:
             found += one.weight

@@ -33,7 +33,7 @@ def producing(settings: Settings) -> Iterator[KafkaProducer]:
 
 @contextmanager
 def storing(settings: Settings) -> Iterator[FeatureStore]:
-    store = FeatureStore(settings.redis, settings.kafka.prefix)
+    store = FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)
     try:
         yield store
     finally:

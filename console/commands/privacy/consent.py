@@ -52,7 +52,7 @@ def command(
     changed = _changed(wanted)
     settings = servers.settings()
     must_exist(settings.kafka, EVENTS)
-    store = FeatureStore(settings.redis, settings.kafka.prefix)
+    store = FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)
     try:
         names = called(settings, user, make=bool(changed))
         ids = names if wanted.alone else ids_of(store, names)

@@ -123,7 +123,7 @@ def _forget(settings: Settings, user: str, wanted: ForgettingOptions, folder: Pa
 
         private_key(settings.privacy.signing_key)
     must_exist(settings.kafka, EVENTS)
-    store = FeatureStore(settings.redis, settings.kafka.prefix)
+    store = FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)
     try:
         names = (*called(settings, user), *_also(settings, wanted.also or ()))
         person = ids_of(store, names)

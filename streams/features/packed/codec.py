@@ -95,7 +95,7 @@ def encode(state: UserState) -> bytes:
 
 def _stored(base: bytes) -> Stored:
     size = len(base)
-    return _new_stored((size, 0, base if size < LEAST_BASE else None))
+    return _new_stored((size, 0, base if size < LEAST_BASE else None, None))
 
 
 def _packed(history: Sequence[Entry]) -> PackedHistory:
@@ -229,7 +229,7 @@ def change(before: UserState, after: UserState) -> bytes | None:
     tail = stored.tail + len(record)
     if tail * TAIL_SHARE > stored.base:
         return None
-    after.stored = Stored(stored.base, tail)
+    after.stored = Stored(stored.base, tail, None, stored.key)
     return record
 
 

@@ -8,10 +8,10 @@ from struct import pack
 from typing import Any, NamedTuple, cast
 
 from streams.features.decay import ItemStatistics
-from streams.features.packed import change, encode
+from streams.features.packed import change
 from streams.features.state import EMPTY, UserState
-from streams.features.store.marked import MarkedStore
 from streams.features.store.server import Script, StoreCall
+from streams.features.store.users import UserReads
 from streams.features.store.values import Batch, Verdict, item_fields, landmark_text
 
 __all__ = ["BatchWrites"]
@@ -42,7 +42,7 @@ class _Alike(NamedTuple):
             yield pack(f"<{len(weights)}d", *weights)
 
 
-class BatchWrites(MarkedStore):
+class BatchWrites(UserReads):
     """The part of the store that writes features."""
 
     def apply(self, batch: Batch) -> Verdict:
@@ -55,9 +55,10 @@ class BatchWrites(MarkedStore):
         if batch.decay is not None and self.slots.count > 1 and not self._agree(batch.decay):
             return "landmark"
         users = self.slots.grouped(batch.after)
-        replies = self._server.run([self._apply_call(batch, slot, users.get(slot, [])) for slot in batch.marks])
+        before = self._sealing_calls(batch.marks)
+        calls = [self._apply_call(batch, slot, users.get(slot, [])) for slot in batch.marks]
         found: list[bytes] = []
-        for reply in replies:
+        for reply in self._server.run([*before, *calls])[len(before) :]:
             if isinstance(reply, bytes):
                 found.append(reply)
             else:
@@ -76,18 +77,22 @@ class BatchWrites(MarkedStore):
         for partition, (expected, new) in marks.items():
             arguments += (partition, "" if expected is None else expected, new)
         for user in users:
-            before, after = batch.before.get(user, EMPTY), batch.after[user]
-            added = change(before, after)
-            arguments += (before.count, "base", _base(after)) if added is None else (before.count, "tail", added)
+            before = batch.before.get(user, EMPTY)
+            arguments += (before.count, *self._changed(user, before, batch.after[user]))
         for group in groups:
             keys += [f"{head}i:{item}" for item in group.items] or [f"{head}totals"]
             arguments += group.arguments()
         return StoreCall(APPLY, keys, arguments)
 
-
-def _base(state: UserState) -> bytes:
-    """A state as it is written; of somebody who is forgotten, nothing."""
-    return encode(state) if state.count else b""
+    def _changed(self, user: str, before: UserState, after: UserState) -> tuple[str, bytes]:
+        """How a state is written, and what: a tail where the base is sealed or open as it is to be. Of somebody who is
+        forgotten, nothing.
+        """
+        key = before.stored and before.stored.key
+        added = change(before, after) if (key is not None) == self._seal.seals else None
+        if added is None:
+            return "base", self._written(user, after, key) if after.count else b""
+        return "tail", added if key is None else self._seal.record(user, added, after.count, key)
 
 
 def _groups(items: Mapping[str, ItemStatistics]) -> list[_Alike]:

@@ -12,17 +12,19 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from headwater.errors import HeadwaterError, SettingsError, StoreDamaged, Unavailable
-from headwater.settings import RedisSettings
+from headwater.settings import PrivacySettings, RedisSettings
 from headwater.topics import DEAD_LETTERS, EVENTS, IDENTITIES, USERS, Topic, topic_name
 from streams.features.decay import Decay
+from streams.features.store.sealing import StoreSeal
 from streams.features.store.server import Script, StoreCall, StoreServer
-from streams.features.store.slots import MARKS, Slots
+from streams.features.store.slots import MARKS, SEALING, Slots
 from streams.features.store.standing import StoreStanding
-from streams.features.store.values import decay_of, integers, is_mark, is_number, landmark_text
+from streams.features.store.values import decay_of, integers, is_mark, is_number, landmark_text, pairs
 
 __all__ = ["MarkedStore", "Whole"]
 
 ONCE, RECORD, RIGHTS = Script("once"), Script("record"), Script("rights")
+HASHES, KEEP_SEALING = Script("counted"), Script("sealing")
 SHARDS = "shards"
 FRESH_S = 1.0
 """How old what is known of the store as a whole may be where users are read."""
@@ -44,21 +46,28 @@ class MarkedStore:
         settings: URL, time-out, number of slots.
         prefix: of all keys.
         on_damage: told of each key that held what nobody wrote and begins anew.
+        privacy: whether what is kept of people is sealed, and by which master key; None: what is sealed is not read.
 
     Raises
         StoreDamaged: marks or landmark hold what nobody wrote.
         Unavailable: here for a URL that is none; from every method when a server does not answer. It names the URL
             without its password.
         AccessDenied: from every method when a server does not let us in: no waiting mends that.
-        SettingsError: from every method when the store was made with another number of slots.
+        SettingsError: from every method when the store was made with another number of slots; from those that write,
+            and from `check`, when what is sealed, or is to be, has no master key or another one.
         HeadwaterError: from every method when a server refuses a command.
     """
 
     def __init__(
-        self, settings: RedisSettings, prefix: str = "", on_damage: Callable[[str], None] = lambda _key: None
+        self,
+        settings: RedisSettings,
+        prefix: str = "",
+        on_damage: Callable[[str], None] = lambda _key: None,
+        privacy: PrivacySettings | None = None,
     ) -> None:
         self.prefix = prefix
         self.slots = Slots(prefix, settings.shards)
+        self._seal = StoreSeal(privacy or PrivacySettings(), self._sealing_kept)
         self._on_damage = on_damage
         self._server = StoreServer(settings, self._check_shards)
         self._whole: Whole | None = None
@@ -94,10 +103,11 @@ class MarkedStore:
 
     def check(self) -> None:
         """Look that the server is there, that the store is of as many slots as the settings say, that this user may
-        read it, and that no restore is under way."""
+        read it, that no restore is under way, and that what is sealed can be read."""
         self._server.check()
         self._require_rights("read")
         self.refuse_restoring()
+        self._seal.begin()
 
     def claim(self) -> None:
         """Make this a store of as many slots as the settings say, unless it is one of another number: before anything
@@ -107,6 +117,22 @@ class MarkedStore:
         self._require_rights("write")
         self.refuse_restoring()
         self._are_ours(self._server.run([StoreCall(ONCE, [self.prefix + SHARDS], [self.slots.count])])[0])
+        self._seal.begin()
+
+    def _sealing_kept(self, slot: int | None) -> dict[bytes, bytes]:
+        """What wraps the keys of users, by id, of one slot or of all whose node answers."""
+        keys = [self.slots.key(one, SEALING) for one in (self.slots.all if slot is None else (slot,))]
+        found: dict[bytes, bytes] = {}
+        for reply in self._server.run_partly([StoreCall(HASHES, [key]) for key in keys]):
+            if not isinstance(reply, Exception) and not isinstance(reply[0], Exception):
+                found |= pairs(reply[0])
+        return found
+
+    def _sealing_calls(self, slots: Iterable[int]) -> list[StoreCall]:
+        """What has to run before anything sealed is written to these slots: of one that is lost this is, too."""
+        if not self._seal.seals:
+            return []
+        return [StoreCall(KEEP_SEALING, [self.slots.key(slot, SEALING)], self._seal.newest()) for slot in slots]
 
     def tell_restoring(self, told: str | None) -> None:
         """Let no worker start on what is half there; None: all of it is. A restore that was killed leaves this."""

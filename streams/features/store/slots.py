@@ -12,7 +12,7 @@ from zlib import crc32
 
 from headwater.topics import CONSENTS, ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic
 
-__all__ = ["KINDS", "MARKS", "NAMES", "PRIVATE", "Slots", "advised_slots", "escaped"]
+__all__ = ["KINDS", "MARKS", "NAMES", "PRIVATE", "SEALING", "Slots", "advised_slots", "escaped"]
 
 A_PRIMARY = 16
 """Slots of each primary of a cluster: fewer lie unevenly on the nodes, more cost a script each in every round."""
@@ -33,8 +33,11 @@ KINDS = ("u", "t", "w", "a", "i", "item", "p")
 PRIVATE = "private"
 """The key of a slot that says that somebody of it was forgotten."""
 
-NAMES = (*MARKS.values(), "marks:dead", "dead", "landmark", "popular", "totals", PRIVATE, "shards", "rebuilding",
-         "restoring", "earlier-log")  # fmt: skip
+SEALING = "sealing"
+"""The hash of a slot that holds what wraps the keys of its users, by id, as the master key has wrapped it."""
+
+NAMES = (*MARKS.values(), "marks:dead", "dead", "landmark", "popular", "totals", PRIVATE, SEALING, "shards",
+         "rebuilding", "restoring", "earlier-log")  # fmt: skip
 """Of the others, where there is one slot."""
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 from streams.features.store.batches import BatchWrites
 from streams.features.store.copies import StoreCopies
 from streams.features.store.erasures import ErasureWrites
+from streams.features.store.reseal import SealWrites
 from streams.features.store.server import StoreCall
 from streams.features.store.statistics import ItemReads
 from streams.features.store.words import WordWrites
@@ -19,7 +20,7 @@ TOLD_S = 60
 """A rebuild that was killed is one no more after so long."""
 
 
-class FeatureStore(ItemReads, BatchWrites, ErasureWrites, WordWrites, StoreCopies):
+class FeatureStore(ItemReads, BatchWrites, ErasureWrites, WordWrites, SealWrites, StoreCopies):
     """Reads and writes features under one prefix. Parameters and errors are those of `MarkedStore`."""
 
     def ids(self, kind: Literal["u", "w", "a", "i", "item"]) -> Iterator[str]:

@@ -21,7 +21,7 @@ from streams.features.store.marked import MarkedStore
 from streams.features.store.server import Script, StoreCall
 from streams.features.store.slots import PRIVATE
 from streams.features.store.standing import StoreStanding
-from streams.features.store.values import is_number, told_ms
+from streams.features.store.values import is_number, told_head, told_ms
 
 __all__ = ["ToldWrites", "Written"]
 
@@ -53,6 +53,10 @@ class ToldWrites(MarkedStore):
         """Write attributes of users, `attributes_text` by user id; None erases them. What was told before its user was
         forgotten is not written. Otherwise as `put_items`, of `users`.
         """
+        if self._seal.seals:
+            attributes = {
+                one: value and self._seal.attributes(one, value, told_head(value)) for one, value in attributes.items()
+            }
         return self._put(USERS, "a", attributes, partition, offset, standing)
 
     def _put(
@@ -78,7 +82,8 @@ class ToldWrites(MarkedStore):
             calls[slot] = StoreCall(
                 ITEMS_SCRIPT, keys, [partition, least, offset, *(entries[one] or b"" for one in ids)]
             )
-        replies = dict(zip(calls, self._server.run(list(calls.values())), strict=True))
+        before = self._sealing_calls(grouped) if topic is USERS else []
+        replies = dict(zip(calls, self._server.run([*before, *calls.values()])[len(before) :], strict=True))
         self._tell_damage(self.slots.marks(slot, topic).encode() for slot, reply in replies.items() if reply == 2)
         if -1 in replies.values():
             return "behind"

@@ -20,12 +20,13 @@ from headwater.users import checked_attributes
 from streams.features.decay import Decay
 from streams.features.identity import ALONE, Links, decode_links, person, told_since
 from streams.features.packed import decode, encode
-from streams.features.state import UserState
+from streams.features.state import DataKey, UserState
 from streams.features.store.marked import MarkedStore, Whole
+from streams.features.store.sealing import SEALED
 from streams.features.store.server import Script, StoreCall
 from streams.features.store.slots import PRIVATE
 from streams.features.store.standing import marks_of_slot
-from streams.features.store.values import Reading, SlotMarks, erased_of, integers, pairs, told_ms
+from streams.features.store.values import Reading, SlotMarks, erased_of, integers, pairs, told_head, told_ms
 
 __all__ = ["UserReads"]
 
@@ -145,10 +146,10 @@ class UserReads(MarkedStore):
             if reply[4] is not None:
                 self._has_private = True
             end = 5 + 2 * len(some.users)
-            _put_states(reading, some.users, reply[5:end])
+            self._put_states(reading, slot, some.users, reply[5:end])
             links |= zip(some.links, reply[end : (end := end + len(some.links))], strict=True)
             _put_erased(reading, some.links, reply[end + len(some.links) :])
-            _put_attributes(reading, some.links, reply[end : end + len(some.links)])
+            self._put_attributes(reading, slot, some.links, reply[end : end + len(some.links)])
         return replace(reading, decay=decay), links
 
     def _read_call(self, slot: int, asked: _SlotAsked) -> StoreCall:
@@ -183,6 +184,51 @@ class UserReads(MarkedStore):
             raise self._damaged(key, landmark, f"{known} as the other slots", "Restore")
         return found or known
 
+    def _put_states(self, reading: Reading, slot: int, users: Sequence[str], values: Sequence[bytes | None]) -> None:
+        damaged = cast(dict[str, bytes | None], reading.damaged)
+        for user, base, tail in zip(users, values[: len(users)], values[len(users) :], strict=True):
+            try:
+                reading.states[user] = self._state(user, slot, base, tail)
+            except InvalidMessage:
+                damaged[user] = (base or b"") + (tail or b"")
+            except NewerFormat as error:
+                cast(dict[str, NewerFormat], reading.newer)[user] = error
+
+    def _state(self, user: str, slot: int, base: bytes | None, tail: bytes | None) -> UserState:
+        """As `decode`, of what may be sealed."""
+        if base is None or not base.startswith(SEALED):
+            return decode(base, tail)
+        base, tail, key = self._seal.opened(user, slot, base, tail)
+        state = decode(base, tail)
+        state.stored = state.stored and state.stored._replace(key=key)  # beside what is compared, as a cache is
+        return state
+
+    def _written(self, user: str, state: UserState, key: DataKey | None = None) -> bytes:
+        """As `encode`, sealed where that is to be."""
+        value = encode(state)
+        if not self._seal.seals:
+            return value
+        value, key = self._seal.base(user, value, key)
+        state.stored = state.stored and state.stored._replace(key=key)
+        return value
+
+    def _put_attributes(self, reading: Reading, slot: int, ids: Sequence[str], values: Sequence[bytes | None]) -> None:
+        """Of each id, where any were told, since it was forgotten or before; and whose key holds what none are."""
+        for one, value in zip(ids, values, strict=True):
+            if value is not None:
+                is_old = one in reading.erased and told_ms(value) <= reading.erased[one].time_ms
+                told = cast(dict[str, Mapping[str, Any]], reading.withheld if is_old else reading.attributes)
+                try:
+                    told[one] = checked_attributes(orjson.loads(self._attributes(one, slot, value)))
+                except (ValueError, InvalidMessage):
+                    cast(list[str], reading.untold).append(one)
+                except NewerFormat as error:
+                    cast(dict[str, NewerFormat], reading.newer)[one] = error
+
+    def _attributes(self, user: str, slot: int, value: bytes) -> bytes:
+        """As they were told, of what may be sealed; JSON has no byte of the kind that says so."""
+        return self._seal.opened_attributes(user, slot, value, told_head(value)) if SEALED in value else value
+
     def foreign_users(self, user_ids: Sequence[str]) -> dict[str, None]:
         """Those of these users of whom a key is of a type that no state has; reading them says that they are new."""
         keys = [(user, self.slots.user(kind, user)) for user in user_ids for kind in "ut"]
@@ -205,10 +251,11 @@ class UserReads(MarkedStore):
             for user in users:
                 held = damaged[user]
                 arguments += ("1" if held is None else "0", held or b"")
-                arguments.append(encode(states[user]) if user in states else b"")
+                arguments.append(self._written(user, states[user]) if user in states else b"")
             head = self.slots.key(slot, "")
             calls.append(StoreCall(MEND, [f"{head}{kind}:{user}" for user in users for kind in "ut"], arguments))
-        return sum(self._server.run(calls))
+        before = self._sealing_calls(self.slots.grouped(damaged))
+        return sum(self._server.run([*before, *calls])[len(before) :])
 
     def read_links(self, ids: Sequence[str]) -> list[Links]:
         """What was told of these ids, in their order; of one whose key holds something else, nothing."""
@@ -219,29 +266,6 @@ class UserReads(MarkedStore):
             except InvalidMessage:
                 found.append(ALONE)
         return found
-
-
-def _put_states(reading: Reading, users: Sequence[str], values: Sequence[bytes | None]) -> None:
-    damaged = cast(dict[str, bytes | None], reading.damaged)
-    for user, base, tail in zip(users, values[: len(users)], values[len(users) :], strict=True):
-        try:
-            reading.states[user] = decode(base, tail)
-        except InvalidMessage:
-            damaged[user] = (base or b"") + (tail or b"")
-        except NewerFormat as error:
-            cast(dict[str, NewerFormat], reading.newer)[user] = error
-
-
-def _put_attributes(reading: Reading, ids: Sequence[str], values: Sequence[bytes | None]) -> None:
-    """Of each id, where any were told, since it was forgotten or before; and whose key holds what none are."""
-    for one, value in zip(ids, values, strict=True):
-        if value is not None:
-            is_old = one in reading.erased and told_ms(value) <= reading.erased[one].time_ms
-            told = cast(dict[str, Mapping[str, Any]], reading.withheld if is_old else reading.attributes)
-            try:
-                told[one] = checked_attributes(orjson.loads(value))
-            except ValueError:
-                cast(list[str], reading.untold).append(one)
 
 
 def _put_erased(reading: Reading, ids: Sequence[str], values: Sequence[bytes | None]) -> None:

@@ -19,7 +19,7 @@ from streams.features.state import UserState
 __all__ = [
     "Batch", "Reading", "SlotMarks", "Verdict", "attributes_text", "decay_of", "erased_of", "erased_text",
     "integers", "is_mark", "is_number", "item_fields", "landmark_text", "pairs", "statistics_of",
-    "told_ms",
+    "told_head", "told_ms",
 ]  # fmt: skip
 
 Verdict = Literal["applied", "marks", "users", "landmark"]
@@ -233,3 +233,13 @@ def told_ms(value: bytes) -> int:
     """
     found = _TOLD.match(value)
     return int(found[1]) if found else 0
+
+
+def told_head(value: bytes) -> bytes:
+    """What of such a value says when it was told, and is never sealed.
+
+    >>> told_head(b'{"@1000":null,"plan":"family"}')
+    b'{"@1000":null'
+    """
+    found = _TOLD.match(value)
+    return found[0] if found else b""

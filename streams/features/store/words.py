@@ -12,7 +12,6 @@ from typing import NamedTuple
 from headwater.consent import Word
 from headwater.errors import InvalidMessage
 from headwater.topics import CONSENTS
-from streams.features.packed import decode
 from streams.features.state import EMPTY, UserState
 from streams.features.store.server import StoreCall
 from streams.features.store.standing import StoreStanding
@@ -49,7 +48,7 @@ class WordWrites(UserReads, ToldWrites):
             if isinstance(base, Exception) or isinstance(tail, Exception):
                 continue  # whoever reads the user mends it
             try:
-                state = decode(base, tail)
+                state = self._state(user, self.slots.of(user), base, tail)
             except InvalidMessage:
                 continue
             after = going_by(state, words[user])
