@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import base64
+import http.server
 import json
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
 from pydantic import SecretStr
 
 from embedded import EmbeddedStore, free_port
 from embedded.store import find_binary
 from headwater import AccessDenied, Client, Unavailable
-from headwater.errors import HeadwaterError
 from headwater.kafka import admin_client, end_offsets, ensure_topics
 from headwater.settings import KafkaSettings, RedisSettings, Settings, load_settings
 from headwater.topics import EXAMPLES
@@ -138,32 +142,93 @@ def test_a_user_with_a_password_in_a_file_gets_in_over_tls(
         folds_an_event(load_settings(kafka=kafka, redis={"url": redis_url}), tmp_path)
 
 
+class SigningServer(http.server.BaseHTTPRequestHandler):
+    """An authorisation server: its key as JWKS, and a token signed by it for who brings the secret."""
+
+    key = rsa.generate_private_key(65537, 2048)
+
+    def do_GET(self) -> None:
+        numbers = self.key.public_key().public_numbers()
+        n, e = (encoded(one.to_bytes((one.bit_length() + 7) // 8)) for one in (numbers.n, numbers.e))
+        self.answer({"keys": [{"kty": "RSA", "use": "sig", "alg": "RS256", "kid": "ours", "n": n, "e": e}]})
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        assert base64.b64decode(self.headers["Authorization"].split()[1]) == b"streams:hush"
+        self.answer({"access_token": signed(self.key, "streams", lasts_s=600), "expires_in": 600})
+
+    def answer(self, said: object) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(said).encode())
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def token_giver(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), SigningServer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/"
+        monkeypatch.setenv("JAVA_TOOL_OPTIONS", f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={url}")
+        yield url
+        server.shutdown()
+
+
 @pytest.mark.any_broker
 @pytest.mark.timeout(180)
 @real_kafka
-def test_tokens_from_a_file_let_a_worker_and_an_app_in(tmp_path: Path, redis_url: str) -> None:
-    login = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required"
-    token_file = tmp_path / "token"
+def test_tokens_that_the_broker_checks_plain_passwords_and_scram_256_let_a_worker_and_an_app_in(
+    tmp_path: Path, redis_url: str, token_giver: str
+) -> None:
+    oauth, modules = "listener.name.client.oauthbearer", "org.apache.kafka.common.security"
+    passwords = 'username="broker" password="pw-broker" user_broker="pw-broker" user_streams="pw-streams";'
     broker = ListeningKafka(
         tmp_path / "kafka",
         settings={
             "listener.security.protocol.map": "CLIENT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
-            "sasl.enabled.mechanisms": "OAUTHBEARER",
-            "sasl.mechanism.inter.broker.protocol": "OAUTHBEARER",
-            "listener.name.client.oauthbearer.sasl.jaas.config": f'{login} unsecuredLoginStringClaim_sub="broker";',
+            "sasl.enabled.mechanisms": "OAUTHBEARER,PLAIN,SCRAM-SHA-256",
+            "sasl.mechanism.inter.broker.protocol": "PLAIN",
+            "listener.name.client.plain.sasl.jaas.config": f"{modules}.plain.PlainLoginModule required {passwords}",
+            "listener.name.client.scram-sha-256.sasl.jaas.config": f"{modules}.scram.ScramLoginModule required;",
+            f"{oauth}.sasl.jaas.config": f"{modules}.oauthbearer.OAuthBearerLoginModule required;",
+            f"{oauth}.sasl.server.callback.handler.class": f"{modules}.oauthbearer.OAuthBearerValidatorCallbackHandler",
+            "sasl.oauthbearer.jwks.endpoint.url": token_giver,
+            "sasl.oauthbearer.expected.audience": "kafka",
         },
     )
     with broker:
-        kafka = KafkaSettings(
-            bootstrap=broker.address, session_timeout_ms=3000, security_protocol="SASL_PLAINTEXT",
-            sasl_mechanism="OAUTHBEARER", sasl_token_file=token_file, prefix="tokens.",
+        common = {"security_protocol": "SASL_PLAINTEXT", "session_timeout_ms": 3000, "prefix": "logins."}
+        plain = KafkaSettings(
+            bootstrap=broker.address, sasl_mechanism="PLAIN", sasl_username="streams",
+            sasl_password=SecretStr("pw-streams"), **common,
         )  # fmt: skip
-        token_file.write_text(unsecured("streams", lasts_s=-60))
-        refused = eventually(lambda: isinstance(one := tried(kafka), AccessDenied) and one, 60)
-        assert "refuses our token (OAUTHBEARER" in str(refused)
-        token_file.write_text(unsecured("streams", lasts_s=600))
-        eventually(lambda: topics_made(kafka), 60)
-        folds_an_event(load_settings(kafka=kafka, redis={"url": redis_url}), tmp_path)
+        eventually(lambda: topics_made(plain), 60)
+        folds_an_event(load_settings(kafka=plain, redis={"url": redis_url}), tmp_path)
+
+        hashed = UserScramCredentialUpsertion("ann", ScramMechanism.SCRAM_SHA_256, b"pw-ann")
+        with closing(admin_client(plain)) as admin:
+            admin.alter_user_scram_credentials([hashed])
+        change = {"sasl_mechanism": "SCRAM-SHA-256", "sasl_username": "ann", "sasl_password": SecretStr("pw-ann")}
+        with Client(settings=plain.model_copy(update=change)) as app:
+            app.track("ann", "film-1", "click").result()
+
+        token_file, token = tmp_path / "token", {"sasl_mechanism": "OAUTHBEARER", **common}
+        by_file = KafkaSettings(bootstrap=broker.address, sasl_token_file=token_file, **token)
+        for wrong in (
+            signed(SigningServer.key, "streams", lasts_s=-60),
+            signed(rsa.generate_private_key(65537, 2048), "streams", lasts_s=600),
+        ):
+            token_file.write_text(wrong)
+            with pytest.raises(AccessDenied, match=r"refuses our token \(OAUTHBEARER"):
+                admin_client(by_file)
+        token_file.write_text(signed(SigningServer.key, "streams", lasts_s=600))
+        admin_client(by_file).close()
+        by_url = KafkaSettings(
+            bootstrap=broker.address, sasl_token_url=token_giver, sasl_client_id="streams",
+            sasl_client_secret=SecretStr("hush"), **token,
+        )  # fmt: skip
+        folds_an_event(load_settings(kafka=by_url, redis={"url": redis_url}), tmp_path)
 
 
 def topics_made(kafka: KafkaSettings) -> bool:
@@ -175,28 +240,26 @@ def topics_made(kafka: KafkaSettings) -> bool:
     return True
 
 
-def tried(kafka: KafkaSettings) -> HeadwaterError | None:
-    try:
-        admin_client(kafka).close()
-    except HeadwaterError as error:
-        return error
-    return None
+def encoded(part: bytes) -> str:
+    return base64.urlsafe_b64encode(part).rstrip(b"=").decode()
 
 
-def unsecured(user: str, lasts_s: float) -> str:
-    """A token that nobody has signed: Kafka takes it where it is told of no key."""
+def signed(key: rsa.RSAPrivateKey, user: str, lasts_s: float) -> str:
+    """A token (JWT, RS256)."""
     now = time.time()
-    parts = [{"alg": "none"}, {"sub": user, "iat": now + min(0.0, lasts_s) - 1, "exp": now + lasts_s}]
-    encoded = [base64.urlsafe_b64encode(json.dumps(one).encode()).rstrip(b"=").decode() for one in parts]
-    return ".".join([*encoded, ""])
+    head = {"alg": "RS256", "typ": "JWT", "kid": "ours"}
+    says = {"sub": user, "aud": "kafka", "scope": "kafka", "iat": now + min(0.0, lasts_s) - 1, "exp": now + lasts_s}
+    body = ".".join(encoded(json.dumps(one).encode()) for one in (head, says))
+    return f"{body}.{encoded(key.sign(body.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
 
 
 def folds_an_event(settings: Settings, folder: Path) -> None:
     """The streams worker (Faust, kafka-python, redis-py) and an app get in, and an event comes out as an example."""
+    before = sum(end_offsets(settings.kafka, EXAMPLES).values())
     with LiveWorker("streams.worker", settings, folder / "streams.log") as worker:
         with Client(settings=settings.kafka) as app:
             app.track("ann", "film-1", "click").result()
-        eventually(lambda: sum(end_offsets(settings.kafka, EXAMPLES).values()) > 0, 30, worker.tail)
+        eventually(lambda: sum(end_offsets(settings.kafka, EXAMPLES).values()) > before, 30, worker.tail)
         assert worker.stop() == 0, worker.tail()
 
 
