@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,24 @@ from typer.testing import CliRunner
 
 from console.cli import app
 from headwater import SettingsError
-from headwater.security import kafka_login
+from headwater.security import kafka_login, redis_login
 from headwater.security.parties import PARTIES, kafka_rights
 from headwater.settings import load_settings
 from headwater.topics import TOPICS, as_kept
+from tests.security.certificates import Authority
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "deploy/helm/headwater"
 WORKERS = {"streams", "trainer", "serving", "gateway"}
+PARTS = ("streams", "trainer", "serving", "gateway", "page", "operator")
 DAYS = {"events": 90.0, "examples": 2.5}
 EVERYTHING: dict[str, Any] = {
     "topics": "strimzi",
     "strimzi": {"users": True, "partitions": {"events": 12}},
     "scaling": {"enabled": True},
+    "workers": {"page": {"replicas": 1}},
+    "environment": {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"},
+    "serviceAccount": {"annotations": {"role": "shop"}},
     "monitoring": {"enabled": True},
     "dashboards": {"enabled": True},
     "settings": {"kafka": {"prefix": "shop_", "retention_days": DAYS}, "signals": {"like": {"weight": 2}}},
@@ -94,7 +100,8 @@ def test_every_variable_is_a_setting_and_the_settings_load(
 
 def test_each_part_is_itself_and_may_write_nothing_but_its_own(objects: list[dict[str, Any]]) -> None:
     found = pods(objects)
-    assert found.keys() - {"topics"} == WORKERS | {"operator"}
+    assert found.keys() - {"topics", "page"} == WORKERS | {"operator"}
+    assert ("page" in found) == ("topics" not in found), "everything is on where Strimzi makes the topics"
     for part, pod in found.items():
         container = pod["containers"][0]
         said = {one["name"]: one["value"] for one in container["env"]}
@@ -105,9 +112,10 @@ def test_each_part_is_itself_and_may_write_nothing_but_its_own(objects: list[dic
         assert pod["securityContext"]["runAsNonRoot"]
         assert container["securityContext"]["readOnlyRootFilesystem"]
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-        if part in WORKERS:
-            assert container["command"] == ["python", "-m", f"{part}.worker"]
-            assert (ROOT / part / "worker.py").is_file()
+        if part in WORKERS | {"page"}:
+            package = "gateway" if part == "page" else part
+            assert container["command"] == ["python", "-m", f"{package}.worker"]
+            assert (ROOT / package / "worker.py").is_file()
             assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "metrics"}
             assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "metrics"}
             assert container["resources"]["limits"]["memory"]
@@ -162,3 +170,91 @@ def test_a_login_by_token_needs_no_password_and_its_own_word_for_keda() -> None:
     assert not any("SASL_USERNAME" in name or "SASL_PASSWORD" in name for name in said)
     with pytest.raises(helm_python.HelmRenderError, match=r"scaling\.authentication"):
         rendered({"settings": {"kafka": aws}, "scaling": {"enabled": True}})
+
+
+def certificate(section: str, part: str) -> dict[str, dict[str, str]]:
+    """A part's certificate and key, of a secret of its own."""
+    secret = f"{section}-{part}"
+    return {
+        f"{section}.ssl_certfile": {"secret": secret, "key": "tls.crt"},
+        f"{section}.ssl_keyfile": {"secret": secret, "key": "tls.key"},
+    }
+
+
+def test_certificates_by_secret_files_log_every_part_in_at_kafka_and_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path / "made", "client")
+    files = {"ca.crt": authority["ca.pem"], "tls.crt": authority["client.pem"], "tls.key": authority["client-key.pem"]}
+    made = rendered(
+        {
+            "settings": {
+                "kafka": {"security_protocol": "SSL", "sasl_mechanism": None},
+                "redis": {"url": "rediss://valkey:6380/0"},
+            },
+            "redis": {
+                "caSecret": {"name": "valkey-ca"},
+                "users": {name: {"secret": ""} for name in ("streams", "serving", "operator")},
+            },
+            "secretFiles": {part: certificate("kafka", part) | certificate("redis", part) for part in PARTS},
+            "scaling": {"enabled": True},
+            "workers": {"page": {"replicas": 1}},
+        }
+    )
+    for part, pod in pods(made).items():
+        said = {one["name"]: one["value"] for one in pod["containers"][0]["env"]}
+        mounted = {one["name"]: one["mountPath"] for one in pod["containers"][0]["volumeMounts"]}
+        lies = {
+            f"{mounted[one['name']]}/{item['path']}": files[item["key"]]
+            for one in pod["volumes"]
+            if "secret" in one
+            for item in one["secret"]["items"]
+        }
+        with monkeypatch.context() as patch:
+            for name, value in said.items():
+                patch.setenv(name, lies.get(value, value))
+            settings = load_settings()
+        kafka, redis = kafka_login(settings.kafka), redis_login(settings.redis)
+        assert (kafka.mechanism, kafka.context is not None, redis.context is not None) == (None, True, True), part
+        assert redis.arguments["ssl_certfile"] == authority["client.pem"]
+        owner = "operator" if part == "topics" else part
+        secrets = {one["secret"]["secretName"] for one in pod["volumes"] if "secret" in one}
+        assert secrets >= {f"kafka-{owner}", f"redis-{owner}", "kafka-cluster-ca-cert"}
+        assert not any(name.endswith("PASSWORD_FILE") for name in said)
+    asks = of_kind(made, "TriggerAuthentication")["headwater-serving"]["spec"]["secretTargetRef"]
+    assert {one["parameter"]: one["name"] for one in asks} == {
+        "cert": "kafka-serving", "key": "kafka-serving", "ca": "kafka-cluster-ca-cert",
+    }  # fmt: skip
+
+
+def test_topics_are_made_before_the_release_has_an_account_by_one_with_the_same_role() -> None:
+    for role in ({}, {"role": "shop"}):
+        found = rendered({"serviceAccount": {"annotations": role}})
+        job = of_kind(found, "Job")["headwater-topics"]["spec"]["template"]["spec"]
+        accounts = of_kind(found, "ServiceAccount")
+        assert job["serviceAccountName"] == ("headwater-topics" if role else "default")
+        assert ("headwater-topics" in accounts) == bool(role)
+        if role:
+            told = accounts["headwater-topics"]["metadata"]["annotations"]
+            assert told["role"] == accounts["headwater"]["metadata"]["annotations"]["role"] == "shop"
+            assert told["helm.sh/hook"] == "pre-install,pre-upgrade"
+            assert int(told["helm.sh/hook-weight"]) < 0, "before the Job"
+
+
+def test_the_page_may_ask_each_worker_for_its_figures(everything: list[dict[str, Any]]) -> None:
+    told = json.loads(of_kind(everything, "ConfigMap")["headwater-page"]["data"]["workers.json"])["workers"]
+    services = of_kind(everything, "Service")
+    assert told.keys() == WORKERS
+    for name, url in told.items():
+        host, _, port = url.removeprefix("http://").partition(":")
+        assert int(port) in [one["port"] for one in services[host]["spec"]["ports"]], name
+    ports = of_kind(everything, "NetworkPolicy")["headwater-page"]["spec"]["egress"][1]["ports"]
+    assert {one["port"] for one in ports} >= {9093, 443, 9100}
+    known = rendered({**EVERYTHING, "networkPolicy": {"metricsFrom": [{"namespaceSelector": {}}]}})
+    policy = of_kind(known, "NetworkPolicy")["headwater-trainer"]["spec"]["ingress"][0]
+    assert policy["from"][1]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "page"
+
+
+def test_what_every_part_is_told_besides_settings_reaches_it(everything: list[dict[str, Any]]) -> None:
+    for pod in pods(everything).values():
+        assert {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector:4318"} in pod["containers"][0]["env"]

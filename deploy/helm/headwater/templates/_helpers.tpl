@@ -81,6 +81,11 @@ HEADWATER_{{ . | upper | replace "." "__" }}
 {{ int (dig "gateway" "port" 8080 .Values.settings) }}
 {{- end }}
 
+{{/* 0: gRPC has no port. */}}
+{{- define "headwater.grpc" -}}
+{{ int (dig "gateway" "grpc_port" 0 .Values.settings) }}
+{{- end }}
+
 {{/* The environment of a part: settings, who it is, where its secrets lie. */}}
 {{- define "headwater.environment" -}}
 {{- $settings := deepCopy .root.Values.settings }}
@@ -108,6 +113,10 @@ HEADWATER_{{ . | upper | replace "." "__" }}
 {{- range (include "headwater.files" . | fromJson).files }}
 - name: {{ include "headwater.variable" .setting }}
   value: /run/secrets/{{ include "headwater.volume" .setting }}/value
+{{- end }}
+{{- range $name, $value := .root.Values.environment }}
+- name: {{ $name }}
+  value: {{ $value | quote }}
 {{- end }}
 {{- if has .part (list "trainer" "serving" "operator" "page") }}
 {{- range $name, $value := .root.Values.objects.environment }}
@@ -183,6 +192,9 @@ spec:
         - { name: metrics, containerPort: {{ int $values.settings.operations.port }} }
         {{- if has .part (list "gateway" "page") }}
         - { name: http, containerPort: {{ include "headwater.gateway" .root }} }
+        {{- if ne (include "headwater.grpc" .root) "0" }}
+        - { name: grpc, containerPort: {{ include "headwater.grpc" .root }} }
+        {{- end }}
         {{- end }}
       # /healthz answers while the process lives; one that makes no progress ends itself. A first start may take minutes.
       startupProbe: { httpGet: { path: /healthz, port: metrics }, periodSeconds: 5, timeoutSeconds: 3, failureThreshold: 120 }
