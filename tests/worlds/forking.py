@@ -1,9 +1,10 @@
 """Worker processes that begin with their libraries imported: forked by a process that has imported them and waits.
 
 Importing torch, numba and the clients is most of what a short-lived worker computes, and the suite starts a worker 150
-times. Libraries are imported ahead, and what of a worker's own modules costs most; its `worker.py` it imports itself,
-as `python -m` does. Nothing with threads is among them, for threads do not survive a fork: onnxruntime has one. Whole
-starts, as a user's, are those of `headwater up` in tests/system and tests/console.
+times. All jobs of a run ask the same such processes, which end with the last that asks. Libraries are imported ahead,
+and what of a worker's own modules costs most; its `worker.py` it imports itself, as `python -m` does. Nothing with
+threads is among them, for threads do not survive a fork: onnxruntime has one. Whole starts, as a user's, are those of
+`headwater up` in tests/system and tests/console.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ import importlib
 import json
 import os
 import runpy
+import select
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
 import warnings
+import zlib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -84,33 +89,46 @@ class Forked:
 
 
 class Nursery:
-    """A process with the libraries of one worker or of a few, which it forks."""
+    """A process with the libraries of one worker or of a few, which it forks; started by the first job that asks."""
 
     def __init__(self, libraries: tuple[str, ...], folder: Path) -> None:
         self._lock = threading.Lock()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, *libraries], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        self._socket = _greeted(libraries, folder)
+        self._answers = self._socket.makefile("rb")
         atexit.register(self.close)
 
     def ask(self, **asked: Any) -> Any:
         """One question, its answer."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         with self._lock:
-            self._process.stdin.write(json.dumps(asked).encode() + b"\n")
-            self._process.stdin.flush()
-            answer = self._process.stdout.readline()
-        assert answer, f"the process that forks workers has ended with {self._process.poll()}"
+            self._socket.sendall(json.dumps(asked).encode() + b"\n")
+            answer = self._answers.readline()
+        assert answer, "the process that forks workers has ended"
         return json.loads(answer)
 
     def close(self) -> None:
-        """It ends, with whatever it has forked that still runs."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
+        """Whatever it has forked for this job, and still runs, ends."""
+        self._socket.shutdown(socket.SHUT_WR)
+        self._answers.read()  # to its end: it has ended them
+        self._answers.close()
+        self._socket.close()
+
+
+def _greeted(libraries: tuple[str, ...], folder: Path) -> socket.socket:
+    """A connection to the run's process with these libraries, once it has imported them."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(os.getpid())
+    name = f"headwater-{run}-{zlib.crc32(repr((libraries, str(folder))).encode())}"
+    for _ in range(3):  # one that is just ending greets nobody
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.connect(f"\0{name}")
+        except ConnectionRefusedError:
+            command = [sys.executable, "-m", __name__, name, *libraries]
+            subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
+            connection.connect(f"\0{name}")
+        if connection.recv(1):
+            return connection
+        connection.close()
+    raise AssertionError(f"the process that forks workers has ended: does it import {', '.join(libraries)}?")
 
 
 @cache
@@ -131,26 +149,68 @@ def start(
         return subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
 
 
-def _serve() -> list[str]:
-    """Answer questions until there are no more; in a forked process, return the words of its command."""
-    running: set[int] = set()
-    for line in sys.stdin.buffer:
-        asked = json.loads(line)
-        if "ended" in asked:
-            pid, status = os.waitpid(asked["ended"], os.WNOHANG)
-            running.discard(pid)
-            answer = os.waitstatus_to_exitcode(status) if pid else None
-        else:
-            answer = os.fork()
-            if not answer:
-                _become(asked["log"], asked["environment"])
-                return list(asked["words"])
-            running.add(answer)
-        os.write(1, json.dumps(answer).encode() + b"\n")
-    for pid in running:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    os._exit(0)
+def _listening(name: str) -> socket.socket:
+    """Where jobs connect, held by a process of its own: whoever started this one learns that it may connect."""
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(f"\0{name}")
+    except OSError:  # another job has just started one
+        sys.exit()
+    listener.listen(64)
+    if os.fork():
+        os._exit(0)
+    return listener
+
+
+def _serve(listener: socket.socket) -> list[str]:
+    """Answer questions until nobody is left who asks; in a forked process, return the words of its command."""
+    running: dict[socket.socket, set[int]] = {}
+    unread: dict[socket.socket, bytes] = {}
+    while True:
+        for ready in select.select([listener, *running], [], [])[0]:
+            if ready is listener:
+                asking, _ = listener.accept()
+                if struct.unpack("3i", asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1] == os.getuid():
+                    running[asking], unread[asking] = set(), b""
+                    asking.sendall(b"\n")
+                else:
+                    asking.close()
+            elif received := _received(ready):
+                *lines, unread[ready] = (unread[ready] + received).split(b"\n")
+                for asked in map(json.loads, lines):
+                    if "ended" in asked:
+                        answer = _ended(asked["ended"], running[ready])
+                    elif answer := os.fork():
+                        running[ready].add(answer)
+                    else:
+                        for one in (listener, *running):
+                            one.close()
+                        _become(asked["log"], asked["environment"])
+                        return list(asked["words"])
+                    with contextlib.suppress(OSError):  # a job that was killed
+                        ready.sendall(json.dumps(answer).encode() + b"\n")
+            else:
+                for pid in running.pop(ready):
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+                ready.close()
+                if not running:
+                    os._exit(0)
+
+
+def _received(asking: socket.socket) -> bytes:
+    """What it has sent; nothing when it has ended."""
+    try:
+        return asking.recv(65536)
+    except ConnectionError:
+        return b""
+
+
+def _ended(pid: int, running: set[int]) -> int | None:
+    """The exit code of a process that was forked; None while it runs."""
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    running.discard(ended)
+    return os.waitstatus_to_exitcode(status) if ended else None
 
 
 def _become(log: str, environment: dict[str, str]) -> None:
@@ -166,8 +226,9 @@ def _become(log: str, environment: dict[str, str]) -> None:
     os.environ.update(environment)
 
 
-def _main(*libraries: str) -> None:
+def _main(name: str, *libraries: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: whoever asks ends, and this with it
+    listener = _listening(name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name in libraries:
@@ -180,7 +241,7 @@ def _main(*libraries: str) -> None:
     assert threads == 1, f"one of {', '.join(libraries)} has started a thread: do not import it here"
     gc.collect()
     gc.freeze()  # what is never looked at again stays shared
-    sys.argv = _serve()
+    sys.argv = _serve(listener)
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
