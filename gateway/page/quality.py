@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -100,15 +100,20 @@ class Quality:
         return _Did(items, reacted, events)
 
     def results(self) -> dict[str, Any]:
-        """The results in the folder, the newest first."""
-        told = []
+        """The results in the folder, the newest first; and of the newest that has it, calibration and ablation."""
+        told, newest = [], dict.fromkeys(NEWEST_OF)
         for path in self._files():
             row: dict[str, Any] = {"file": path.name, "written_ms": round(path.stat().st_mtime * 1000)}
             try:
-                told.append({**row, **_row(_read(path))})
+                result = _read(path)
+                told.append({**row, **_row(result)})
             except SourceError as error:
                 told.append({**row, "problem": str(error).replace(f"{path}: ", "")})
-        return {"folder": None if self._folder is None else str(self._folder), "results": told}
+                continue
+            for name, part in NEWEST_OF.items():
+                if newest[name] is None and (found := part(result)) is not None:
+                    newest[name] = {**found, **row}
+        return {"folder": None if self._folder is None else str(self._folder), "results": told, **newest}
 
     def _files(self) -> list[Path]:
         if self._folder is None or not self._folder.is_dir():
@@ -133,7 +138,13 @@ class Quality:
         """Two results side by side. Raises InvalidMessage."""
         from replay.report import compare
 
-        return _compared(compare(self._named(first), self._named(second)))
+        a, b = self._named(first), self._named(second)
+        told = _compared(compare(a, b))
+        for which, result in (("A", a), ("B", b)):
+            for part in NEWEST_OF.values():
+                if (found := part(result)) is not None:
+                    told["parts"].append({**found, "title": f"{which}: {found['title']}"})
+        return told
 
 
 def _diversity(lists: Iterable[Sequence[str]], catalogue: Mapping[str, Item]) -> float | None:
@@ -213,13 +224,12 @@ def _row(result: Result) -> dict[str, Any]:
 def _table(title: str, heads: Sequence[str], rows: Iterable[Sequence[Any]], chart: str = "") -> dict[str, Any]:
     """A section as JSON: cells of the reports are text, or markup with a text in it."""
     told = [[Markup(one).striptags() if isinstance(one, Markup) else str(one) for one in row] for row in rows]
-    return {"title": title, "heads": list(heads), "rows": told[:MOST_ROWS], "chart": chart}
+    return {"title": title, "heads": [head or "Of" for head in heads], "rows": told[:MOST_ROWS], "chart": chart}
 
 
 def _report(result: Result) -> dict[str, Any]:
     """What a person asks first, in the words and pictures of the reports."""
     from replay.report import sections
-    from replay.report.classified import classification
     from replay.report.diversity import diversity
     from replay.report.verdict import verdict
     from replay.report.wording import label
@@ -240,11 +250,7 @@ def _report(result: Result) -> dict[str, Any]:
         parts.append(_table(cold.title, cold.heads, cold.rows, str(cold.charts)))
     if (varied := diversity(result)) is not None:
         parts.append(_table(varied.title, varied.heads, varied.rows, str(varied.charts)))
-    shown = classification(result)
-    if shown is not None:
-        heads = ("Scorer", "Items", "Chance that was given", "Share that was reacted to")
-        picture = next((str(chart) for chart, caption in shown.pictures if caption.startswith("Calibration")), "")
-        parts.append(_table("Calibration: is a chance what it says?", heads, shown.bins, picture))
+    parts += [found for one in NEWEST_OF.values() if (found := one(result)) is not None]
     if steady := sections.seeds(result):
         rows = [[label(row[0]), *row[1:]] for row in steady]
         parts.append(_table("By seed", ("Ranker", "Seeds", "Mean NDCG@10", "Deviation", "Range"), rows))
@@ -257,11 +263,42 @@ def _report(result: Result) -> dict[str, Any]:
     }
 
 
+def _calibration(result: Result) -> dict[str, Any] | None:
+    """Chances against shares, in bins, where lists were shown and reacted to."""
+    from replay.report.classified import classification
+
+    shown = classification(result)
+    if shown is None or not shown.bins:
+        return None
+    heads = ("Scorer", "Items", "Chance that was given", "Share that was reacted to")
+    picture = next((str(chart) for chart, caption in shown.pictures if caption.startswith("Calibration")), "")
+    return _table("Calibration: is a chance what it says?", heads, shown.bins, picture)
+
+
+def _ablation(result: Result) -> dict[str, Any] | None:
+    """What each part of the model is worth, where that was asked."""
+    from replay.report import sections
+
+    found = sections.ablation(result)
+    return None if found is None else _table(found.title, found.heads, found.rows, str(found.charts))
+
+
+NEWEST_OF: Mapping[str, Callable[[Result], dict[str, Any] | None]] = {
+    "calibration": _calibration,
+    "ablation": _ablation,
+}
+"""What Quality shows of the newest result that has it, and of each result."""
+
+
 def _unmeasured(result: Result) -> dict[str, str]:
     """What was not asked of this backtest, with the option that asks it."""
     options = {
         "ablation: Headwater without each of its parts": ("--ablation", result.settings.ablation),
         "diversity of lists": ("--diversity", result.diversity is not None),
+        "calibration: chances against what lists were reacted to": (
+            "a stream with lists that were shown: kafka",
+            bool(_calibration(result)),
+        ),
         "several seeds": ("--seeds", len(result.settings.seeds) > 1),
     }
     return {told: option for told, (option, there) in options.items() if not there}
@@ -276,7 +313,7 @@ def _compared(found: Comparison) -> dict[str, Any]:
         for name, each in found.results.items()
         if (one := each.get("ndcg@10")) is not None
     ]
-    heads = ("", "A", "B", "B - A")
+    heads = ("What", "A", "B", "B - A")
     parts = [_table("NDCG@10", heads, ndcg)]
     for title, rows in further(found):
         parts.append(_table(title, heads, [[name, score(m.a), score(m.b), signed(m.change)] for name, m in rows]))
@@ -286,7 +323,7 @@ def _compared(found: Comparison) -> dict[str, Any]:
         ("Types of event that meant something else", found.meanings),
     ):
         if differ:
-            parts.append(_table(title, ("", "A", "B"), [[name, *both] for name, both in differ.items()]))
+            parts.append(_table(title, ("What", "A", "B"), [[name, *both] for name, both in differ.items()]))
     speed = [[SPEEDS[key], number(one.a), number(one.b)] for key, one in found.speed.items()]
-    parts.append(_table("Speed and memory", ("", "A", "B"), speed))
+    parts.append(_table("Speed and memory", ("What", "A", "B"), speed))
     return {"comparable": found.comparable, "verdict": found.verdict, "reasons": found.reasons, "parts": parts}

@@ -21,7 +21,7 @@ from viewing.charts import NARROW, Line, lines_chart
 from viewing.figures import Figures, read_figures
 from viewing.worker_metrics import Scrape, http_get, quantile, read_metrics
 
-__all__ = ["Watch", "beside_another", "plain_line"]
+__all__ = ["Watch", "beside_another", "plain_line", "widest_band"]
 
 log = logging.getLogger("headwater")
 
@@ -32,6 +32,8 @@ RATE_LOOKS = 5
 QUANTILE_LOOKS = 30
 HALF = 540
 """Width of a chart that stands beside another, in pixels."""
+FEW = 30
+"""Questions with fewer of which no band is drawn."""
 POINTS = 150
 """That a curve has at most."""
 MEASURES = ("ndcg_at_10", "hit_rate_at_10", "mrr", "shown_auc", "shown_log_loss", "ranker_ndcg_at_10")
@@ -142,9 +144,10 @@ class Watch:
             return {}
         looks = looks[:: -(-len(looks) // POINTS)]
         at = [one.figures.at_s - looks[-1].figures.at_s for one in looks]
+        asked = [one.figures.queries for one in looks]
         quality = [
-            plain_line("Headwater", "s0", [one.figures.ndcg for one in looks]),
-            plain_line("Popularity", "s1", [one.figures.ndcg_popularity for one in looks]),
+            _banded("Headwater", "s0", [one.figures.ndcg for one in looks], asked),
+            _banded("Popularity", "s1", [one.figures.ndcg_popularity for one in looks], asked),
         ]
         pairs = list(pairwise(looks))
         spans = [later.figures.at_s - earlier.figures.at_s for earlier, later in pairs]
@@ -196,6 +199,24 @@ def _rate(now: float | None, before: float | None, span_s: float) -> float | Non
     if now is None or before is None or span_s <= 0:
         return None
     return max(0.0, now - before) / span_s
+
+
+def _banded(label: str, style: str, means: list[float | None], asked: list[int]) -> Line:
+    band = [None if one is None else widest_band(one, of) for one, of in zip(means, asked, strict=True)]
+    return Line(label, style, means, band)
+
+
+def widest_band(mean: float, asked: int) -> tuple[float, float] | None:
+    """A 95% interval that is never too narrow of the mean of so many values between 0 and 1: their variance is at most
+    mean * (1 - mean) (Bhatia & Davis 2000). None where too few were asked for a normal distribution.
+
+    >>> widest_band(0.1, 2500)
+    (0.08824, 0.11176)
+    """
+    if asked < FEW:
+        return None
+    off = 1.96 * math.sqrt(max(0.0, mean * (1 - mean)) / asked)
+    return round(max(0.0, mean - off), 6), round(min(1.0, mean + off), 6)
 
 
 def plain_line(label: str, style: str, values: list[float | None]) -> Line:

@@ -15,7 +15,19 @@ from markupsafe import Markup
 
 from replay.backtest.result import AgedWeights, Interval, Measures, Result, Slice, Spread, Window
 from replay.report.verdict import OURS, REDUCED, best_peer, is_peer, outcome
-from replay.report.wording import DASH, inline, label, meant, number, percent, score, signed, time_text, whole
+from replay.report.wording import (
+    DASH,
+    described,
+    inline,
+    label,
+    meant,
+    number,
+    percent,
+    score,
+    signed,
+    time_text,
+    whole,
+)
 from viewing.charts import (
     NARROW,
     QUIET,
@@ -29,12 +41,14 @@ from viewing.charts import (
 )
 
 __all__ = [
+    "WITHOUT",
     "Charted",
     "Column",
     "Curve",
     "Folds",
     "Rows",
     "Slices",
+    "ablation",
     "ages",
     "asked",
     "both",
@@ -55,6 +69,8 @@ __all__ = [
     "styles",
     "tiles",
 ]
+
+WITHOUT = "Headwater without a part"
 
 SIGNS = {"better": "▲", "level": "=", "worse": "▼"}
 
@@ -157,7 +173,7 @@ def groups_of_rankers(result: Result) -> list[tuple[str, list[str]]]:
             "Headwater with older weights, or parts alone",
             [n for n in names if n != OURS and not is_peer(n) and not n.startswith(REDUCED)],
         ),
-        ("Headwater without a part", [n for n in names if n.startswith(REDUCED)]),
+        (WITHOUT, [n for n in names if n.startswith(REDUCED)]),
     )
     return [(head, members) for head, members in groups if members]
 
@@ -311,17 +327,35 @@ def _range(found: Interval | None) -> str:
     return DASH if found is None else f"{signed(found.low)} to {signed(found.high)}"
 
 
+def ablation(result: Result) -> Charted | None:
+    """What each part of the model is worth, the dearest first: NDCG@10 with it minus NDCG@10 without."""
+    names = [name for head, members in groups_of_rankers(result) if head == WITHOUT for name in members][::-1]
+    if not names:
+        return None
+    rows = [
+        [
+            label(name),
+            described(name),
+            score(result.ndcg[name]),
+            signed(None if (found := result.lead(name)) is None else found.mean),
+            _range(found),
+        ]
+        for name in names
+    ]
+    heads = (WITHOUT, "What that is", "NDCG@10", "The part adds", "95% of users drawn again")
+    return Charted("What each part is worth", _led(result, names, "ablation"), heads, rows)
+
+
 def leads(result: Result) -> Markup:
     """Headwater's lead over every other ranker as a chart, or nothing where no interval is known."""
-    rows = [
-        IntervalRow(label(name), outcome(found), *found)
-        for _, members in groups_of_rankers(result)
-        for name in members
-        if name != OURS and (found := result.lead(name)) is not None
-    ]
+    return _led(result, [name for _, members in groups_of_rankers(result) for name in members if name != OURS], "leads")
+
+
+def _led(result: Result, names: Sequence[str], key: str) -> Markup:
+    rows = [IntervalRow(label(n), outcome(found), *found) for n in names if (found := result.lead(n)) is not None]
     text = "; ".join(f"over {row.label} {signed(row.mean)} ({signed(row.low)} to {signed(row.high)})" for row in rows)
     title = "Headwater's lead in NDCG@10"
-    return both(lambda width: intervals_chart("leads", title, text, rows, width)) if rows else Markup()
+    return both(lambda width: intervals_chart(key, title, text, rows, width)) if rows else Markup()
 
 
 def curve(result: Result) -> Curve | None:

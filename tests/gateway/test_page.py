@@ -1,4 +1,4 @@
-"""The page in a real Chromium, in front of a real broker and real workers."""
+"""The page in a real Chromium, in front of a real broker and real workers; axe-core, from npm, looks at it too."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from starlette.responses import StreamingResponse
 from gateway.access import Caller, Denied, Keys, RateLimits
 from gateway.page import lookup
 from gateway.page.lookup import Lookup
-from gateway.page.views import FILES, PAGE_OPERATIONS, Views
+from gateway.page.views import FILES, PAGE_OPERATIONS, PAGES, Views
 from gateway.page.watch import Watch
 from headwater.kafka import producer, read_topic
 from headwater.kafka.sending import send_records
@@ -33,6 +33,7 @@ from models.published.announcement import Announcement
 from models.published.stores import open_store
 from tests.gateway.test_http import Front, front
 from tests.serving.test_follower import bundle_of
+from tests.worlds.javascript import CLIENT, install
 from tests.worlds.processes import eventually
 from tests.worlds.publishing import LOG
 from tests.worlds.serving import FILMS, trained, walk
@@ -245,10 +246,14 @@ def test_quality_tells_what_lists_show_and_puts_backtests_side_by_side(browser: 
     opened(browser, shop, "/quality")
     eventually(lambda: len(texts(browser, "#results tbody tr")) == 3, 20, lambda: texts(browser, "main"))
     eventually(lambda: "Coverage" in "".join(texts(browser, "#shown dt")), 20, lambda: texts(browser, "main"))
+    assert "Without memory" in texts(browser, "#ablation td")
+    assert "+0.0400" in texts(browser, "#ablation td")
+    assert len(texts(browser, "#ablation svg title")) == 2  # for a desk, and for a phone
+    assert "headwater replay backtest kafka --ablation" in texts(browser, "#calibration .copy")[0]
     browser.execute_script("document.querySelectorAll('#results input').forEach((one) => one.click())")
     press(browser, "#compare")
     eventually(lambda: "Side by side" in texts(browser, "#report h2"), 20, lambda: texts(browser, "#problem"))
-    assert "NDCG@10" in texts(browser, "#report h2")
+    assert {"NDCG@10", "A: What each part is worth", "B: What each part is worth"} <= set(texts(browser, "#report h2"))
     press(browser, "#results .link")
     eventually(lambda: "Rankers, by the same questions" in texts(browser, "#report h2"), 20)
     assert shop.call("POST", "/page/data/report", {"file": "../addresses.json"})[0] == 400
@@ -257,8 +262,37 @@ def test_quality_tells_what_lists_show_and_puts_backtests_side_by_side(browser: 
 
 def result_of(ndcg: float) -> dict[str, Any]:
     of = {"headwater": {"ndcg@10": ndcg, "coverage@10": 0.5}, "popularity": {"ndcg@10": 0.05}}
+    of["without memory"] = {"ndcg@10": ndcg - 0.04}
     measured = {"events": 100, "warm_up": 50, "queries": 40, "results": of}
-    return {"format": 1, "source": {"name": "films"}, "settings": {}, **measured}
+    leads = {"without memory": {"ndcg@10": [0.01, 0.04, 0.07]}}
+    return {"format": 1, "source": {"name": "films"}, "settings": {}, "differences": leads, **measured}
+
+
+AXE = """
+const [rules, done] = arguments;
+axe.run(document, { resultTypes: ['violations'], ...(rules ? { runOnly: rules } : {}) }).then(({ violations }) => done(
+  violations.filter((one) => ['serious', 'critical'].includes(one.impact))
+    .map((one) => [one.id, ...one.nodes.map((node) => node.html)])
+), (error) => done([String(error)]));
+"""
+
+
+def test_axe_finds_nothing_serious_on_any_page_by_day_and_no_weak_colours_by_night(
+    browser: webdriver.Chrome, shop: Front
+) -> None:
+    install(CLIENT)
+    axe = (CLIENT / "node_modules" / "axe-core" / "axe.min.js").read_text()
+    browser.set_script_timeout(60)
+    for scheme, rules in (("light", None), ("dark", ["color-contrast"])):
+        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        for name in PAGES:
+            opened(browser, shop, "/" if name == "now" else f"/{name}")
+            eventually(lambda: "Looking …" not in "".join(texts(browser, "main")), 20)
+            if name == "play":
+                eventually(lambda: texts(browser, "#list .title"), 20, lambda: texts(browser, "#problem"))
+            browser.execute_script(axe)
+            assert (name, scheme, browser.execute_async_script(AXE, rules)) == (name, scheme, [])
 
 
 def test_pages_run_no_script_but_their_own_and_data_takes_what_the_api_takes(shop: Front) -> None:

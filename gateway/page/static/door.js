@@ -1,4 +1,4 @@
-// What the three pages share: calls of the API, server-sent events by fetch, elements made of text. Nothing that comes
+// What the pages share: calls of the API, server-sent events by fetch, elements made of text. Nothing that comes
 // from outside is ever read as HTML, but for charts, which the gateway itself draws.
 const KEY = "headwater-key";
 
@@ -14,8 +14,12 @@ export function el(tag, given = {}, ...inside) {
 }
 export const at = (id) => document.getElementById(id);
 
+// Changes a text only where it is another: who listens to a page is told of each change.
+export function write(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
 export function problem(text) {
-  at("problem").textContent = text || "";
+  write(at("problem"), text || "");
   at("problem").hidden = !text;
 }
 
@@ -24,13 +28,14 @@ function headers() {
   return { "content-type": "application/json", ...(key ? { authorization: `Bearer ${key}` } : {}) };
 }
 
+const away = (error) => (error.name === "AbortError" ? error : new Error("The gateway does not answer. Does `headwater up` run? The page goes on when it is back."));
+
 async function answered(path, body, signal) {
   let found;
   try {
     found = await fetch(path, { method: body === undefined ? "GET" : "POST", headers: headers(), signal, body: body === undefined ? undefined : JSON.stringify(body) });
   } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Error("The gateway does not answer. Does `headwater up` run?");
+    throw away(error);
   }
   if (found.ok) return found;
   const told = await found.json().catch(() => ({}));
@@ -49,7 +54,7 @@ export async function stream(path, body, take, signal) {
   const reader = (await answered(path, body, signal)).body.pipeThrough(new TextDecoderStream()).getReader();
   let kept = "";
   for (;;) {
-    const { value, done } = await reader.read();
+    const { value, done } = await reader.read().catch((error) => { throw away(error); });
     if (done) return;
     kept += value;
     const parts = kept.split("\n\n");
@@ -59,6 +64,24 @@ export async function stream(path, body, take, signal) {
       const data = /^data: (.*)$/m.exec(part);
       if (kind && data) take(kind[1], JSON.parse(data[1]));
     }
+  }
+}
+
+// The same for as long as the page is open: begins again where the gateway was away, and says so meanwhile.
+export async function lasting(path, take) {
+  for (let lost = false; ;) {
+    try {
+      await stream(path, undefined, (kind, told) => {
+        if (lost) problem("");
+        lost = false;
+        take(told);
+      });
+    } catch (error) {
+      lost = true;
+      problem(error.message);
+      if (error.status === 401 || error.status === 403) return;
+    }
+    await pause(2000);
   }
 }
 
@@ -77,21 +100,30 @@ export function copyable(text) {
 function ready(button) {
   button.type = "button";
   button.addEventListener("click", async () => {
-    try { await navigator.clipboard.writeText(button.textContent); button.classList.add("done"); } catch { getSelection().selectAllChildren(button); }
+    try {
+      await navigator.clipboard.writeText(button.textContent);
+      button.classList.add("done");
+      at("aside").textContent = `Copied: ${button.textContent}`;
+    } catch { getSelection().selectAllChildren(button); }
   });
   return button;
 }
 
-// Named numbers as bars; the longest fills the width.
-export function bars(parts) {
-  const pairs = Object.entries(parts).filter(([, n]) => Math.abs(n) > 1e-9).sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]));
+// A sign of who looks, and its words for who listens.
+export const sign = (style, seen, heard) => el("span", { class: style }, el("span", { "aria-hidden": "true" }, seen), el("span", { class: "hidden" }, heard));
+
+const signed = (n) => n.toFixed(3).replace("-", "−");
+// Named numbers as bars, the longest fills the width; and their sum, where it is told.
+export function bars(parts, sum) {
+  const pairs = Object.entries(parts).filter(([, n]) => Math.abs(n) >= 0.0005).sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]));
   const most = Math.max(...pairs.map(([, n]) => Math.abs(n)), 1e-9);
   const made = el("div", { class: "bars" });
   for (const [name, n] of pairs) {
     const bar = el("div", { class: n < 0 ? "bar minus" : "bar" });
     bar.style.width = `${(100 * Math.abs(n)) / most}%`;
-    made.append(el("span", {}, name), bar, el("span", { class: "soft" }, n.toFixed(3)));
+    made.append(el("span", {}, name), bar, el("span", { class: "soft" }, signed(n)));
   }
+  if (sum !== undefined) made.append(el("span", {}, "together"), el("div"), el("strong", {}, signed(sum)));
   return made;
 }
 

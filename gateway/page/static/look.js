@@ -64,7 +64,7 @@ function request(told, id) {
     ["Kind", receipt.fallback || "personal"], receipt.surface ? ["Surface", receipt.surface] : null])),
   refused,
   panel(el("h2", {}, "Where the time went, ms"), bars(receipt.timings_ms || {}), el("p", { class: "small soft" }, "Rebuilt from the log, bit for bit: ", copyable(`headwater explain ${quoted(found.request_id)}`))),
-  panel(el("h2", {}, "The list"), table(["", "Item", "Score", "Reasons"], (found.items || []).map((one) => [String(one.rank), named(told, one.item_id), one.score.toFixed(3), (one.reasons || []).join("; ")]))),
+  panel(el("h2", {}, "The list"), table(["Place", "Item", "Score", "Reasons"], (found.items || []).map((one) => [String(one.rank), named(told, one.item_id), one.score.toFixed(3), (one.reasons || []).join("; ")]))),
   panel(el("details", {}, el("summary", {}, "The whole receipt"), el("pre", {}, JSON.stringify(receipt, null, 2))))].filter(Boolean);
 }
 

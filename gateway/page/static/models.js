@@ -1,4 +1,4 @@
-import { at, call, clock, copyable, el, problem, whole } from "/page/door.js";
+import { at, call, clock, copyable, el, problem, whole, write } from "/page/door.js";
 import { digits, empty, facts, table } from "/page/tables.js";
 
 let told = null;
@@ -15,17 +15,17 @@ function show() {
     at("empty").replaceChildren(empty("The trainer publishes as soon as something is learned. Let something happen:", "headwater replay stream movielens"));
     return;
   }
-  at("said").textContent = pinned ? `Version ${whole(live.version)} is held by a rollback: the trainer learns on, and publishes nothing.` : "The newest is live, and the trainer publishes on.";
+  write(at("said"), pinned ? `Version ${whole(live.version)} is held by a rollback: the trainer learns on, and publishes nothing.` : "The newest is live, and the trainer publishes on.");
   at("resume").hidden = !pinned;
   at("now").replaceChildren(live ? facts([["Bundle", `version ${whole(live.version)}`], ["Answers now", told.serves ? `version ${whole(told.serves)}` : "not known here"],
     ["Announced, UTC", clock(live.published_ms)], ["Learned", `${whole(live.learned)} records of examples`], ["Came from", lineage(live)], ["Digest", live.digest.slice(0, 12)],
     live.signer ? ["Signed by", live.signer] : ["Signed", "no"]]) : el("p", {}, "Nothing is live."));
   at("curve").hidden = !told.chart;
   if (told.chart) at("chart").innerHTML = told.chart;
-  at("versions").replaceChildren(snapshots.length ? table(["Version", "Made, UTC", "Learned", "NDCG@10", "Popularity", "Hit rate", "Came from", "Digest", ""], snapshots.map((one) => {
+  at("versions").replaceChildren(snapshots.length ? table(["Version", "Made, UTC", "Learned", "NDCG@10", "Popularity", "Hit rate", "Came from", "Digest", ["Go back"]], snapshots.map((one) => {
     const here = live && live.version === one.version;
     return [whole(one.version), clock(one.published_ms), whole(one.learned), ndcg(one, "headwater"), ndcg(one, "popularity"), digits(one.measures.hit_rate_at_10.headwater), lineage(one), one.digest.slice(0, 12),
-      here && pinned ? el("strong", {}, "held") : el("button", { class: "act", type: "button", "data-version": one.version, "aria-label": `Go back to version ${one.version}`, onclick: () => ask(one.version) }, here ? "Hold this one" : "Go back to it")];
+      here && pinned ? el("strong", {}, "held") : el("button", { class: "act", type: "button", "data-version": one.version, "aria-label": `${here ? "Hold this one" : "Go back to it"}: version ${one.version}`, onclick: () => ask(one.version) }, here ? "Hold this one" : "Go back to it")];
   })) : empty("No bundle is kept any more but by deltas.", "headwater rollback"));
   if (told.foreign.length) at("versions").append(el("p", { class: "problem" }, `Records of the topic that are none of ours: ${told.foreign.join("; ")}`));
   at("deeds").replaceChildren(told.deeds.length ? table(["When, UTC", "What", "Who"], told.deeds.map((one) => [clock(one.time_ms), one.version ? `back to version ${whole(one.version)}` : "resumed", one.by]))
@@ -57,11 +57,18 @@ async function go() {
   } catch (error) { problem(error.message); }
 }
 
+let lost = false;
 async function look() {
   try {
     told = await call("/page/data/models");
+    if (lost) problem("");
+    lost = false;
     show();
-  } catch (error) { at("said").textContent = ""; problem(error.message); }
+  } catch (error) {
+    lost = true;
+    at("said").textContent = "";
+    problem(error.message);
+  }
 }
 
 at("said").tabIndex = -1;
@@ -70,4 +77,4 @@ at("resume").addEventListener("click", () => ask(null));
 at("confirm-no").addEventListener("click", () => at("confirm").close());
 at("confirm-yes").addEventListener("click", go);
 await look();
-setInterval(() => { if (!document.hidden && !at("confirm").open && !document.activeElement?.dataset?.version) look(); }, 10000);
+setInterval(() => { if (!document.hidden && !at("confirm").open && !document.activeElement?.closest("#live")) look(); }, 10000);

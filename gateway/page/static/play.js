@@ -1,4 +1,4 @@
-import { at, bars, call, copyable, el, ms, pause, problem, stream } from "/page/door.js";
+import { at, bars, call, copyable, el, ms, pause, problem, sign, stream } from "/page/door.js";
 
 const ME = "headwater-visitor";
 const K = 10;
@@ -6,6 +6,7 @@ const titles = new Map();
 let me = sessionStorage.getItem(ME) || stranger();
 let after = "";
 let shown = [];
+let since = []; // the list before the last thing that she did: what moved is told against it until she does another
 let context = null;
 let following = null;
 let turn = 0; // an answer to an older question is not shown over a newer one
@@ -39,28 +40,29 @@ function moved(item, before) {
   const was = before.indexOf(item.item_id);
   if (was < 0) return el("span", { class: "moved new" }, "new");
   const by = was + 1 - item.rank;
-  if (!by) return el("span", { class: "moved", "aria-label": "same place" }, "·");
-  return el("span", { class: by > 0 ? "moved up" : "moved down", "aria-label": `${by > 0 ? "up" : "down"} by ${Math.abs(by)}` }, `${by > 0 ? "▲" : "▼"} ${Math.abs(by)}`);
+  if (!by) return sign("moved", "·", "same place");
+  return sign(by > 0 ? "moved up" : "moved down", `${by > 0 ? "▲" : "▼"} ${Math.abs(by)}`, `${by > 0 ? "up" : "down"} by ${Math.abs(by)}`);
 }
 
 function reasoned(text) {
-  return text.replace(/; because you clicked/g, " and");
+  return text.replace(/(because you \w+ )(.+?), (The|An?)(?=; |$)/g, "$1$3 $2").replace(/; because you clicked/g, " and");
 }
 
 function parts(item) {
-  const made = el("details", { class: "parts" }, el("summary", {}, `score ${item.score.toFixed(3)}`), bars(item.contributions || {}));
+  const made = el("details", { class: "parts" }, el("summary", {}, `score ${item.score.toFixed(3)}`), bars(item.contributions || {}, item.score));
   if (item.because) made.append(el("p", { class: "small soft" }, "Without it, less: "),
     bars(Object.fromEntries(item.because.map((one) => [`${one.type} ${title(one.item_id)}`, one.share]))));
   return made;
 }
 
 function render(found, before) {
+  const last = shown;
   shown = found.items.map((one) => one.item_id);
   const open = new Set([...at("list").querySelectorAll("details[open]")].map((one) => one.closest("li").dataset.id));
   const held = document.activeElement && document.activeElement.dataset ? { id: document.activeElement.closest("li")?.dataset.id, act: document.activeElement.dataset.act } : {};
   at("list").replaceChildren(...found.items.map((item) => {
-    const isNew = before.length && !before.includes(item.item_id);
-    const made = el("li", { "data-id": item.item_id, class: isNew ? "fresh" : null },
+    const fresh = before.length && !before.includes(item.item_id) && !last.includes(item.item_id);
+    const made = el("li", { "data-id": item.item_id, class: fresh ? "fresh" : null },
       el("span", { class: "rank" }, String(item.rank)), moved(item, before),
       el("div", {}, el("div", { class: "name-line" }, el("span", { class: "title" }, title(item.item_id)), acts(item.item_id)),
         item.reasons && item.reasons.length ? el("div", { class: "reason" }, reasoned(item.reasons.slice(0, 2).join("; "))) : null,
@@ -83,9 +85,19 @@ async function refresh() {
     if (!found) return;
     await named(found.items.flatMap((one) => [one.item_id, ...(one.because || []).map((entry) => entry.item_id)]));
     problem("");
-    render(found, []);
+    since = [];
+    render(found, since);
     if (!paused) follow();
-  } catch (error) { problem(error.message); }
+  } catch (error) { await again(error, () => turn, refresh); }
+}
+
+// What was not answered, or was too much just now, is asked once more, unless she has asked for something else meanwhile.
+async function again(error, turns, what) {
+  problem(error.message);
+  if (error.status && error.status < 429) return;
+  const mine = turns();
+  await pause(2000);
+  if (mine === turns() && !paused) what();
 }
 
 // Lists that change by themselves: by the model, or by what this visitor does elsewhere. Each is an answer, which may
@@ -108,21 +120,26 @@ setInterval(watched, 5000);
 async function follow() {
   if (following) following.abort();
   const mine = (following = new AbortController());
+  let lost = false;
   while (!mine.signal.aborted) {
     try {
       await stream("/v1/recommendations/stream", asked(), async (kind, found) => {
         if (kind !== "list" || mine.signal.aborted) return;
+        if (lost) problem("");
+        lost = false;
         const ids = found.items.map((one) => one.item_id);
         if (ids.join("\n") === shown.join("\n") || found.receipt.history_events < seen) return;
         const before = shown;
         await named(ids);
         if (mine.signal.aborted) return;
-        at("ms").textContent = "changed by itself";
-        render(found, before);
+        if (!at("ms").textContent.endsWith("itself")) at("ms").textContent += `${at("ms").textContent ? "; since then " : ""}changed by itself`;
+        render(found, since.length ? since : before);
       }, mine.signal);
     } catch (error) {
       if (mine.signal.aborted) return;
-      if (error.status === 401 || error.status === 403) return problem(error.message);
+      lost = true;
+      problem(error.message);
+      if (error.status === 401 || error.status === 403) return;
     }
     await pause(1000);
   }
@@ -146,6 +163,7 @@ async function act(type, item) {
     seen = found.receipt.history_events || 0;
     await named([item, ...found.items.flatMap((one) => [one.item_id, ...(one.because || []).map((entry) => entry.item_id)])]);
     problem("");
+    since = before;
     tell(type, item, before, found, took);
     render(found, before);
   } catch (error) { problem(error.message); }
@@ -157,6 +175,7 @@ function tell(type, item, before, found, took) {
   const gone = before.filter((id) => !now.includes(id));
   const told = `${came.length || gone.length || now.join() !== before.join() ? "new list" : "same list"} after ${ms(took)}`;
   at("ms").textContent = told;
+  at("aside").textContent = `${DONE[type] || type} ${title(item)}: ${told}. First now: ${title(now[0])}.`;
   const names = (ids) => ids.slice(0, 3).map(title).join(", ") + (ids.length > 3 ? ` and ${ids.length - 3} more` : "");
   at("did").hidden = false;
   at("did").replaceChildren(...[
@@ -218,6 +237,7 @@ async function search() {
   try {
     const found = await call("/page/data/search", { text: at("text").value });
     if (mine !== waiting) return;
+    problem("");
     found.items.forEach((one) => titles.set(one.item_id, one.title));
     at("found").textContent = found.of ? `${found.items.length} shown of ${found.of.toLocaleString("en")}` : "";
     at("cards").replaceChildren(...found.items.map((one) => {
@@ -229,7 +249,7 @@ async function search() {
     }));
     if (!found.of) at("cards").replaceChildren(el("li", { class: "empty" }, el("p", {}, "The catalogue is empty. Bring 1,682 films and what people did with them:"), copyable("headwater replay stream movielens")));
     else if (!found.items.length) at("cards").replaceChildren(el("li", { class: "soft" }, "Nothing has all these words."));
-  } catch (error) { problem(error.message); }
+  } catch (error) { await again(error, () => waiting, search); }
 }
 
 at("text").addEventListener("input", search);

@@ -1,10 +1,14 @@
-import { at, call, clock, copyable, el, problem, quoted, stream, whole } from "/page/door.js";
+import { at, call, clock, copyable, el, lasting, problem, quoted, whole } from "/page/door.js";
 import { digits, empty, facts, panel, share, table } from "/page/tables.js";
 
 const NAMES = { ndcg_at_10: "NDCG@10", hit_rate_at_10: "Hit rate@10", mrr: "Reciprocal rank" };
 
+let before = "";
 function standing(told) {
   if (told.charts && told.charts.quality) at("quality").innerHTML = told.charts.quality;
+  const now = JSON.stringify([told.known, told.quality, told.queries]);
+  if (now === before) return;
+  before = now;
   const { quality } = told;
   if (!told.known || !quality || !Object.keys(quality.ndcg_at_10).length) {
     at("standing").replaceChildren(empty("Nothing was learned yet, or the page does not know the trainer (gateway.workers_file).", "headwater up"));
@@ -38,10 +42,20 @@ function shown(told) {
   at("shown").replaceChildren(...made);
 }
 
-const dash = (n, many) => digits(n, many);
 const file = (folder, name) => quoted(folder ? `${folder}/${name}` : name);
 
-function results({ folder, results: found }) {
+// Of the newest result that has it.
+function newest(id, folder, part, why, command) {
+  at(id).replaceChildren(...(part ? [el("p", { class: "small soft" }, `Of ${part.file}, written ${clock(part.written_ms)} UTC. `, el("button", { class: "link", type: "button", onclick: () => report(folder, part.file) }, "All of it")), ...drawn(part)]
+    : [empty(why, command)]));
+}
+
+const dash = (n, many) => digits(n, many);
+
+function results({ folder, results: found, calibration, ablation }) {
+  const own = `headwater replay backtest kafka --ablation --out ${file(folder, "own.json")}`;
+  newest("calibration", folder, calibration, "No result has chances beside what came of them. A backtest of a stream with lists that were shown does, such as your own events once people have reacted to lists:", own);
+  newest("ablation", folder, ablation, "No result has the model without each of its parts. A backtest asks for it:", own);
   at("folder").textContent = folder ? `Results in ${folder}` : "";
   const make = `headwater replay backtest movielens --diversity --out ${file(folder, "movielens.json")}`;
   if (!folder || !found.length) {
@@ -50,19 +64,26 @@ function results({ folder, results: found }) {
   }
   const box = (one) => el("input", { type: "checkbox", value: one.file, "aria-label": `Choose ${one.file}` });
   const compare = el("button", { type: "button", id: "compare", onclick: () => side(folder) }, "Side by side");
-  at("results").replaceChildren(table(["", "Result", "Written, UTC", "Stream", "Questions", "NDCG@10", "Popularity", "Best peer", "Lead", "Coverage", "Novelty"], found.map((one) => (one.problem
+  at("results").replaceChildren(table([["Choose"], "Result", "Written, UTC", "Stream", "Questions", "NDCG@10", "Popularity", "Best peer", "Lead", "Coverage", "Novelty"], found.map((one) => (one.problem
     ? ["", one.file, clock(one.written_ms), one.problem, "", "", "", "", "", "", ""]
     : [box(one), el("button", { class: "link", type: "button", onclick: () => report(folder, one.file) }, one.file), clock(one.written_ms), one.source, whole(one.queries), dash(one.ndcg.headwater), dash(one.ndcg.popularity),
       one.peer ? `${one.peer.name} ${dash(one.peer.ndcg)}` : "–", one.lead ? `${dash(one.lead[1])} (${dash(one.lead[0])} to ${dash(one.lead[2])})` : "–", share(one.coverage), dash(one.novelty, 2)]))),
   el("p", { class: "row wrap" }, compare, el("span", { class: "soft small" }, "Choose two. Another one: "), copyable(make)));
 }
 
+// A chart may stand on the page twice: each has names of its own for its title and description.
+let pictures = 0;
+function drawn(part) {
+  const chart = el("div", { class: "chart" });
+  chart.innerHTML = part.chart;
+  const own = `-${++pictures}`;
+  for (const one of chart.querySelectorAll("[id]")) one.id += own;
+  for (const one of chart.querySelectorAll("[aria-labelledby]")) one.setAttribute("aria-labelledby", one.getAttribute("aria-labelledby").replace(/\S+/g, `$&${own}`));
+  return [part.chart ? chart : null, part.rows.length ? table(part.heads, part.rows) : null];
+}
+
 function parts(told) {
-  return told.parts.map((part) => {
-    const chart = el("div", { class: "chart" });
-    chart.innerHTML = part.chart;
-    return panel(el("h2", {}, part.title), part.chart ? chart : null, part.rows.length ? table(part.heads, part.rows) : null);
-  });
+  return told.parts.map((part) => panel(el("h2", {}, part.title), ...drawn(part)));
 }
 
 async function report(folder, name) {
@@ -90,4 +111,4 @@ async function side(folder) {
 const asked = (path, show, where) => call(path).then(show).catch((error) => { at(where).replaceChildren(); problem(error.message); });
 asked("/page/data/shown", shown, "shown");
 asked("/page/data/results", results, "results");
-stream("/page/data/now", undefined, (kind, told) => standing(told)).catch((error) => { at("standing").replaceChildren(); problem(error.message); });
+lasting("/page/data/now", standing);

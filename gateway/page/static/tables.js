@@ -4,9 +4,11 @@ import { copyable, el } from "/page/door.js";
 export const facts = (pairs) => el("dl", { class: "facts" }, ...pairs.filter(Boolean).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 export const panel = (...inside) => el("section", { class: "panel" }, ...inside);
 
+// A head that is no text is for who listens: [text].
 export function table(heads, rows) {
-  return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": heads.filter(Boolean).join(", ") }, el("table", {},
-    el("thead", {}, el("tr", {}, ...heads.map((head) => el("th", { scope: "col" }, head)))),
+  const named = heads.flat().join(", ");
+  return el("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": `Table: ${named}` }, el("table", {},
+    el("thead", {}, el("tr", {}, ...heads.map((head) => el("th", { scope: "col" }, Array.isArray(head) ? el("span", { class: "hidden" }, head[0]) : head)))),
     el("tbody", {}, ...rows.map((row) => el("tr", {}, ...row.map((cell) => el("td", {}, cell)))))));
 }
 export const empty = (text, command) => el("div", { class: "empty" }, el("p", {}, text), command ? copyable(command) : null);
