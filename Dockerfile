@@ -1,14 +1,21 @@
-# One image for every worker; the command chooses which.
-FROM python:3.11.13-slim-bookworm
+# An image for every worker and command (the last stage, and what `docker build .` makes), and one for each worker that never
+# learns, without torch: docker build --target gateway|streams|serving. The command chooses what runs.
+FROM python:3.11.13-slim-bookworm AS base
 
 # The root may be read-only: what is written, but for what volumes keep, is in /tmp.
-ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 OPENBLAS_NUM_THREADS=1 HOME=/tmp NUMBA_CACHE_DIR=/tmp/numba
+ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 OPENBLAS_NUM_THREADS=1 HOME=/tmp NUMBA_CACHE_DIR=/tmp/numba
+RUN useradd --uid 1000 --create-home headwater \
+    && mkdir -p /var/lib/headwater/trainer \
+    && chown -R headwater /var/lib/headwater
+WORKDIR /var/lib/headwater
+
+# Every worker serves /healthz on the same port.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:9100/healthz', timeout=2)"]
+
+
+FROM base AS wheels
 WORKDIR /app
-
-# An index with the CPU wheel of torch makes the image some gigabytes smaller: --build-arg TORCH_INDEX=URL
-ARG TORCH_INDEX=""
-RUN if [ -n "$TORCH_INDEX" ]; then export PIP_INDEX_URL="$TORCH_INDEX"; fi; pip install torch==2.13.0
-
 COPY pyproject.toml README.md LICENSE ./
 COPY headwater headwater
 COPY models models
@@ -22,13 +29,40 @@ COPY chaos chaos
 COPY recovery recovery
 COPY console console
 COPY embedded embedded
-RUN pip install ./headwater '.[cloud,backup,signing]' \
-    && useradd --create-home headwater \
-    && mkdir -p /var/lib/headwater/trainer \
-    && chown -R headwater /var/lib/headwater
-USER headwater
+COPY deploy/supply.py deploy/supply.py
+# Extras of pyproject.toml that every image has.
+ARG EXTRAS=cloud,backup,signing
+RUN pip wheel --no-deps -w /wheels ./headwater . \
+    && for worker in gateway streams serving; do python deploy/supply.py needs $worker $EXTRAS >/wheels/$worker.txt; done
 
-# Every worker serves /healthz on the same port.
-HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:9100/healthz', timeout=2)"]
+
+FROM base AS gateway
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels pip install -r /wheels/gateway.txt /wheels/headwater-*.whl \
+    && pip install --no-deps /wheels/headwater_engine-*.whl
+USER headwater
+CMD ["python", "-m", "gateway.worker"]
+
+
+FROM base AS streams
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels pip install -r /wheels/streams.txt /wheels/headwater-*.whl \
+    && pip install --no-deps /wheels/headwater_engine-*.whl
+USER headwater
+CMD ["python", "-m", "streams.worker"]
+
+
+FROM base AS serving
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels pip install -r /wheels/serving.txt /wheels/headwater-*.whl \
+    && pip install --no-deps /wheels/headwater_engine-*.whl
+USER headwater
+CMD ["python", "-m", "serving.worker"]
+
+
+FROM base AS everything
+# An index with the CPU wheel of torch makes the image some gigabytes smaller: --build-arg TORCH_INDEX=URL
+ARG TORCH_INDEX=""
+RUN if [ -n "$TORCH_INDEX" ]; then export PIP_INDEX_URL="$TORCH_INDEX"; fi; pip install torch==2.13.0
+ARG EXTRAS=cloud,backup,signing
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
+    pip install /wheels/headwater-*.whl "$(ls /wheels/headwater_engine-*.whl)[$EXTRAS]"
+USER headwater
 CMD ["headwater", "--help"]

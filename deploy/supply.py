@@ -1,7 +1,8 @@
-"""What the lock file is made from: `python deploy/supply.py wanted|installed`, each as lines of requirements.
+"""What the lock file and the images are made from, as lines of requirements: `python deploy/supply.py WORD`.
 
 `wanted` is what both distributions and their extras for running ask for, but for the distributions themselves;
-`installed` is what this environment has of it, so that the lock names what the tests ran with.
+`installed` is what this environment has of it, so that the lock names what the tests ran with; `needs gateway
+cloud,signing` is what the image of one worker has, with these extras: what the engine asks for, but for WITHOUT.
 """
 
 from __future__ import annotations
@@ -16,6 +17,34 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 EXTRAS = ("backup", "cloud", "embedded", "msk", "signing", "text")
 """Of those who run it; not those of tests and benchmarks, nor `gpu`, which wants another torch."""
+
+
+LEARNING = ("torch", "implicit", "pyarrow")
+SCORING = ("numba", "scipy", "threadpoolctl", "onnx", "onnxruntime-gpu", "onnxruntime")
+FOLDING = ("faust-streaming", "aiokafka")
+DOORS = ("starlette", "uvicorn", "httptools", "websockets", "jinja2", "markupsafe", "argon2-cffi")
+WITHOUT = {
+    "streams": (*LEARNING, *SCORING, *DOORS, "safetensors"),
+    "serving": (*LEARNING, *FOLDING, *DOORS),
+    "gateway": (*LEARNING, *SCORING, *FOLDING, "redis", "hiredis"),
+}
+"""Worker -> what it never imports, which a test takes away from it. The trainer, and most commands, want everything."""
+
+
+def needs(worker: str, extras: str = "") -> Iterator[str]:
+    """Requirements of the engine for one worker, and of extras that it or the SDK has, separated by commas."""
+    engine, sdk = (
+        tomllib.loads((ROOT / path).read_text())["project"] for path in ("pyproject.toml", "headwater/pyproject.toml")
+    )
+    found = dict.fromkeys(one for one in engine["dependencies"] if name_of(one) not in WITHOUT[worker])
+    for extra in filter(None, extras.split(",")):
+        found |= dict.fromkeys(engine["optional-dependencies"].get(extra, sdk["optional-dependencies"].get(extra)))
+    return (one for one in found if not re.match(r"headwater==", one))
+
+
+def name_of(requirement: str) -> str:
+    """Of which distribution it is."""
+    return re.match(r"[\w.-]+", requirement)[0].lower()  # type: ignore[index]
 
 
 def wanted() -> Iterator[str]:
@@ -38,4 +67,5 @@ def installed() -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(sorted({"wanted": wanted, "installed": installed}[sys.argv[1]]())))
+    words = {"wanted": wanted, "installed": installed, "needs": needs}
+    print("\n".join(sorted(words[sys.argv[1]](*sys.argv[2:]))))

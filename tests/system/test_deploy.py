@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.metadata
 import json
 import os
 import re
+import runpy
+import subprocess
+import sys
+import tomllib
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -28,6 +34,7 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 WORKERS = {"streams", "trainer", "serving", "gateway", "page"}
 ONCE = {"access", "topics"}
 """What ends when it has done its work."""
+OURS = {"headwater", "models", "streams", "trainer", "serving", "viewing", "gateway", "replay"}
 
 
 def test_every_part_is_there() -> None:
@@ -48,10 +55,66 @@ def test_every_server_has_a_health_check_and_keeps_its_data(name: str) -> None:
     assert any(mount.split(":")[0] in COMPOSE["volumes"] for mount in SERVICES[name]["volumes"])
 
 
-def test_the_image_has_a_health_check_for_the_workers() -> None:
-    dockerfile = (ROOT / "Dockerfile").read_text()
-    assert "HEALTHCHECK" in dockerfile
-    assert "USER headwater" in dockerfile
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+SUPPLY = runpy.run_path(str(ROOT / "deploy/supply.py"))
+
+
+def test_every_image_runs_as_nobody_in_particular_and_has_a_health_check_for_the_workers() -> None:
+    stages = dict(re.findall(r"^FROM \S+ AS (\w+)\n(.*?)(?=^FROM |\Z)", DOCKERFILE, re.M | re.S))
+    assert stages.keys() == {"base", "wheels", "everything"} | SUPPLY["WITHOUT"].keys()
+    assert list(stages)[-1] == "everything", "what `docker build .` makes"
+    assert "HEALTHCHECK" in stages["base"]
+    assert "useradd --uid 1000" in stages["base"], "as whom the chart runs it"
+    for name in stages.keys() - {"base", "wheels"}:
+        assert "\nUSER headwater\nCMD" in stages[name], name
+        assert "COPY" not in stages[name], f"{name}: sources are in the wheels"
+    for worker in SUPPLY["WITHOUT"]:
+        assert f"-r /wheels/{worker}.txt" in stages[worker]
+        assert f'CMD ["python", "-m", "{worker}.worker"]' in stages[worker]
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    copied = set(re.findall(r"^COPY (\w+) \1$", stages["wheels"], re.M))
+    assert copied == {"headwater", *packages["packages"]}
+
+
+def test_every_image_can_speak_to_object_storage_and_read_what_is_sealed() -> None:
+    extras = set(re.findall(r"^ARG EXTRAS=(\S+)$", DOCKERFILE, re.M))
+    assert len(extras) == 1, "one truth for all"
+    for worker in SUPPLY["WITHOUT"]:
+        has = {SUPPLY["name_of"](one) for one in SUPPLY["needs"](worker, *extras)}
+        assert has >= {"obstore", "cryptography", "prometheus-client", "uvloop"}
+        assert not has & set(SUPPLY["WITHOUT"][worker])
+        assert "torch" not in has
+
+
+LOADED = """
+import importlib, sys
+away, wanted = sys.argv[1].split(","), sys.argv[2].split(",")
+class Away:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in away:
+            raise ModuleNotFoundError(f"{name} is not in this image")
+sys.meta_path.insert(0, Away())
+for name in wanted:
+    importlib.import_module(name)
+"""
+
+
+@pytest.mark.parametrize("worker", SUPPLY["WITHOUT"])
+def test_a_worker_loads_all_that_it_ever_loads_without_what_its_image_does_without(worker: str) -> None:
+    brought = importlib.metadata.packages_distributions()
+    without = {re.sub(r"[-_.]+", "-", name) for name in SUPPLY["WITHOUT"][worker]}
+    away = [top for top, names in brought.items() if {re.sub(r"[-_.]+", "-", one).lower() for one in names} <= without]
+    assert len(away) >= len(without) - 1, "of onnxruntime a machine has one build"
+    later = {
+        node.module
+        for path in (ROOT / worker).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module and (ROOT / node.module.replace(".", "/")).parent.is_dir()
+    }
+    wanted = [f"{worker}.worker", *sorted(one for one in later if one.partition(".")[0] in {*OURS, worker})]
+    words = [sys.executable, "-c", LOADED, ",".join(away), ",".join(wanted)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("name", sorted(WORKERS))
@@ -147,10 +210,6 @@ def test_trainer_and_serving_meet_in_one_bucket_and_share_no_disk() -> None:
     assert "ports" not in objects
     for key, ours in (("ROOT_ACCESS_KEY", "AWS_ACCESS_KEY_ID"), ("ROOT_SECRET_KEY", "AWS_SECRET_ACCESS_KEY")):
         assert objects["environment"][key] == trainer[ours] == serving[ours]
-
-
-def test_the_image_can_speak_to_object_storage() -> None:
-    assert re.search(r"'\.\[[\w,]*cloud", (ROOT / "Dockerfile").read_text())
 
 
 def test_ports_are_on_loopback_only() -> None:

@@ -255,6 +255,13 @@ def test_the_page_may_ask_each_worker_for_its_figures(everything: list[dict[str,
     assert policy["from"][1]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "page"
 
 
+def test_a_worker_may_have_an_image_of_its_own() -> None:
+    found = pods(rendered({"workers": {"gateway": {"image": "shop/gateway:1"}}, "image": {"repository": "shop/all"}}))
+    images = {part: pod["containers"][0]["image"] for part, pod in found.items()}
+    assert images.pop("gateway") == "shop/gateway:1"
+    assert set(images.values()) == {"shop/all:0.1.0"}
+
+
 def test_what_every_part_is_told_besides_settings_reaches_it(everything: list[dict[str, Any]]) -> None:
     for pod in pods(everything).values():
         assert {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector:4318"} in pod["containers"][0]["env"]

@@ -174,7 +174,8 @@ spec:
   {{- end }}
   containers:
     - name: {{ .part }}
-      image: "{{ $values.image.repository }}:{{ $values.image.tag | default .root.Chart.AppVersion }}"
+      {{- $image := printf "%s:%s" $values.image.repository ($values.image.tag | default .root.Chart.AppVersion) }}
+      image: {{ (index $values.workers .part | default dict).image | default $image | quote }}
       imagePullPolicy: {{ $values.image.pullPolicy }}
       command: {{ toJson .command }}
       securityContext:
