@@ -34,7 +34,7 @@ from console.commands import (
     train,
     up,
 )
-from console.commands.privacy import consent, export, forget, inactive, items, pseudonyms, unlearn
+from console.commands.privacy import consent, export, forget, inactive, items, pseudonyms, seal_states, unlearn
 from console.commands.recovery import backup, gap, rebuild, restore
 from console.commands.security import acls, keys, signing
 from headwater.errors import HeadwaterError
@@ -76,6 +76,7 @@ app.command("accept-gap", rich_help_panel=MEND)(gap.command)
 app.command("consent", rich_help_panel=MEND)(consent.command)
 app.command("forget", rich_help_panel=MEND)(forget.command)
 app.command("forget-inactive", rich_help_panel=MEND)(inactive.command)
+app.command("seal-states", rich_help_panel=MEND)(seal_states.command)
 app.command("export", rich_help_panel=MEND)(export.command)
 app.command("unlearn", rich_help_panel=MEND)(unlearn.command)
 app.add_typer(pseudonyms.app, name="pseudonyms", rich_help_panel=MEND)

@@ -161,7 +161,10 @@ class Forgotten:
             facts = {one: fact for one in some if (fact := self.facts.get(digest_of(one))) is not None}
             if not facts:
                 continue
-            states = store.read_users(list(facts), ()).states
+            reading = store.read_users(list(facts), ())
+            for error in reading.newer.values():
+                raise error  # nobody can tell whether it is from before
+            states = reading.states
             gone = {one: fact.erased for one, fact in facts.items() if self._is_older(fact, states.get(one, EMPTY))}
             store.take_away(gone)
             count += len(gone)

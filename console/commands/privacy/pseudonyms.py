@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from console.commands.option_groups import grouped
-from console.commands.options import Json, KafkaOptions
+from console.commands.options import Json, KafkaOptions, ServerOptions
 
 if TYPE_CHECKING:
     from headwater.privacy.pseudonyms import Pseudonyms
@@ -71,27 +71,39 @@ def exchange_master(
     ] = None,
     command: Annotated[str | None, typer.Option("--command", help="That asks a KMS for the new one.")] = None,
     by: Annotated[str | None, typer.Option(metavar="NAME", help="Who asks, for the audit log.")] = None,
-    servers: KafkaOptions,
+    servers: ServerOptions,
 ) -> None:
-    """Have the file of users' keys wrapped by another master key than that of the settings. Nobody is called anything
-    else, and apps that run go on; those that start need the new one: change the settings next.
+    """Have the file of users' keys (where privacy.user_keys_file is set) and the key of the store (where
+    privacy.seal_states is) wrapped by another master key than that of the settings. Nobody is called anything else, no
+    state is written anew, and who runs goes on; who starts needs the new one: change the settings next.
     """
+    from contextlib import closing
+
     from headwater.errors import SettingsError
     from headwater.privacy.audit_log import write_audit
     from headwater.privacy.master_key import master_key_of
     from headwater.privacy.user_keys import user_keys_of
+    from streams.features.store import FeatureStore
 
     if (key_file is None) == (command is None):
         raise typer.BadParameter("give --key-file FILE or --command COMMAND")
     settings = servers.settings()
-    keys = user_keys_of(settings.privacy)
-    if keys is None:
-        raise SettingsError("privacy.user_keys_file is not set: name the file whose master key is to be another one")
+    keys, seals = user_keys_of(settings.privacy), settings.privacy.seal_states
+    if keys is None and not seals:
+        raise SettingsError(
+            "neither privacy.user_keys_file nor privacy.seal_states is set: say what is to have another master key"
+        )
     new = {"master_key": None, "master_key_file": key_file, "master_key_command": command}
     master = master_key_of(settings.privacy.model_copy(update=new))
     write_audit(settings.kafka, "pseudonyms new-master", {"wrapped_by": "key" if command is None else "command"}, by)
-    keys.wrap_by(master)
-    print(f"{settings.privacy.user_keys_file}: wrapped by the new master key; the old one opens copies of before alone")
+    if seals:
+        with closing(FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)) as store:
+            count = store.wrap_sealing_by(master)
+            print(f"the store at {store.address}: {count} key(s) wrapped by the new master key. Start all workers anew")
+    if keys is not None:
+        keys.wrap_by(master)
+        print(f"{settings.privacy.user_keys_file}: wrapped by the new master key")
+    print("the old one opens copies of before alone")
 
 
 @app.command("of")

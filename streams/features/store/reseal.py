@@ -60,12 +60,13 @@ class SealWrites(UserReads, ToldWrites):
         Raises
             SettingsError, Unavailable: nothing is changed.
         """
-        wrapped = self._seal.wrap_by(master)
-        calls = []
-        for slot in self.slots.all:
-            fields = [part for key_id in self._sealing_kept(slot) for part in (key_id, wrapped[key_id])]
-            if fields:
-                calls.append(StoreCall("HSET", [self.slots.key(slot, SEALING)], fields))
+        kept = {slot: self._sealing_kept(slot) for slot in self.slots.all}
+        wrapped = self._seal.wrap_by(master, {key_id: one for some in kept.values() for key_id, one in some.items()})
+        calls = [
+            StoreCall("HSET", [self.slots.key(slot, SEALING)], [part for one in some for part in (one, wrapped[one])])
+            for slot, some in kept.items()
+            if some
+        ]
         self._server.run(calls)
         return len(wrapped)
 

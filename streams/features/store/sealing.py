@@ -18,11 +18,12 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from hmac import digest as hmac_digest
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from headwater.errors import InvalidMessage, NewerFormat, SettingsError
+from headwater.errors import HeadwaterError, InvalidMessage, NewerFormat, SettingsError, Unavailable
 from headwater.privacy.master_key import KEY_BYTES, NONCE_BYTES, KeyWrap, MasterKey, master_key_of
 from streams.features.state import DataKey
 
@@ -125,21 +126,24 @@ class StoreSeal:
         key = self._user_key(user, slot, value[begin:])
         return _opened(key, value[begin + HELD_BYTES :], f"a:{user}", head)
 
-    def wrap_by(self, master: MasterKey) -> dict[bytes, bytes]:
-        """All keys of the store wrapped by another master key, once that has shown that it unwraps them, too.
+    def wrap_by(self, master: MasterKey, kept: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+        """Keys of the store wrapped by another master key, once that has shown that it unwraps them, too; what it has
+        wrapped already, by a call that was cut short, stays.
 
         Raises
             SettingsError, Unavailable: one of the two does not answer as it should.
         """
         found = {}
-        for key_id, wrapped in self._kept(None).items():
-            own = self._unwrapped(wrapped)
-            found[key_id] = master.wrap(own)
+        for key_id, wrapped in kept.items():
             try:
-                same = master.unwrap(found[key_id]) == own
-            except ValueError:
-                same = False
-            if not same:
+                own = self._unwrapped(wrapped)
+            except HeadwaterError:
+                if not _unwraps(master, wrapped):
+                    raise
+                found[key_id] = wrapped
+                continue
+            found[key_id] = master.wrap(own)
+            if _unwraps(master, found[key_id]) != own:
                 raise SettingsError("the new master key does not unwrap what it wraps: all is as it was")
         return found
 
@@ -201,6 +205,12 @@ class StoreSeal:
                 )
             self._master = master_key_of(one)
         return self._master
+
+
+def _unwraps(master: MasterKey, wrapped: bytes) -> bytes | None:
+    with suppress(ValueError, Unavailable):
+        return master.unwrap(wrapped)
+    return None
 
 
 def _wrap_of(own: bytes) -> KeyWrap:
