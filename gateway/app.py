@@ -29,6 +29,7 @@ from gateway.operations import OPERATIONS, Operation
 from gateway.page.views import PAGE_OPERATIONS, Views
 from gateway.refusals import told
 from gateway.sockets import Sockets
+from headwater import tracing
 from headwater.errors import InvalidMessage
 from headwater.settings import GatewaySettings
 from headwater.spelling import did_you_mean
@@ -92,7 +93,7 @@ def make_app(
                 CORSMiddleware,
                 allow_origins=list(settings.cors_origins),
                 allow_methods=["GET", "POST", "PUT", "DELETE"],
-                allow_headers=["authorization", "content-type", "x-api-key", AFTER_HEADER],
+                allow_headers=["authorization", "content-type", "x-api-key", AFTER_HEADER, *tracing.TRACE_HEADERS],
                 expose_headers=[AFTER_HEADER],
             )
         )
@@ -122,7 +123,7 @@ def _endpoint(one: Operation, call: Call, callers: Callers, metrics: GatewayMetr
         metrics.seconds.labels(named).observe(time.perf_counter() - began_s)
         return found
 
-    return endpoint
+    return tracing.served(f"{one.method} {one.path}", endpoint)
 
 
 def _socket_endpoint(sockets: Sockets, callers: Callers, metrics: GatewayMetrics) -> Any:

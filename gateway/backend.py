@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from gateway.tokens import After
+from headwater import tracing
 from headwater.client import Client, Delivery, Position
 from headwater.consent import Consent
 from headwater.errors import DeadlineExceeded, HeadwaterError, InvalidMessage, Unavailable
@@ -99,7 +100,7 @@ class Backend:
                 raise Unavailable(f"nothing was acknowledged within {SEND_S:g} s: check Kafka") from None
 
     async def _call(self, threads: ThreadPoolExecutor, call: Callable[[], Answer]) -> Answer:
-        return await asyncio.get_running_loop().run_in_executor(threads, call)
+        return await asyncio.get_running_loop().run_in_executor(threads, tracing.carried(call))
 
     def check(self, given: Event | Item | User, at: str) -> None:
         """Whether the Client would send it: of several all are taken, or none. Raises InvalidMessage."""

@@ -84,6 +84,8 @@ class Answer:
     outcome: str = ""
     refused: InvalidMessage | None = None
     listed: tuple[Request, Recommendation] | None = None
+    version: int | None = None
+    """Of the weights that it was made with."""
 
 
 @dataclass(slots=True)
@@ -369,7 +371,8 @@ class Answering:
         outcome = answer.receipt.fallback or "personal"
         self._answered.put(key, asked, value, outcome, time.monotonic())
         counts = answer.items and one.request.whose is not None and self._may_show(one, outcome)
-        return Answer(one.record, *key, value, outcome, listed=(one.request, answer) if counts else None)
+        listed = (one.request, answer) if counts else None
+        return Answer(one.record, *key, value, outcome, listed=listed, version=answer.receipt.model_version)
 
     def _may_show(self, one: _Begun, outcome: str) -> bool:
         """Whether what is shown may be told of: without consent it counts for items at most."""

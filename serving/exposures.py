@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -91,8 +91,11 @@ class ExposureSender:
         self._under_way = 0
         self._failing = False
 
-    def send(self, request: Request, answer: Recommendation, place: Place) -> None:
-        """Send the exposure of an answer to the request, which is at `place`. Never raises what Kafka does."""
+    def send(
+        self, request: Request, answer: Recommendation, place: Place, trace: Sequence[tuple[str, bytes]] = ()
+    ) -> None:
+        """Send the exposure of an answer to the request, which is at `place`; `trace` are headers of the answer's.
+        Never raises what Kafka does."""
         if self._under_way >= MOST_UNDER_WAY:
             self._metrics.exposures.labels("dropped").inc()
             return
@@ -101,9 +104,8 @@ class ExposureSender:
         event = exposure_of(request, answer)
         ended = partial(self._end, place)
         try:
-            sent: Any = self._producer.send(
-                self._topic, encode(event), key=event.user_id.encode(), headers=cloudevent_headers(event, SOURCE)
-            )
+            headers = [*cloudevent_headers(event, SOURCE), *trace]
+            sent: Any = self._producer.send(self._topic, encode(event), key=event.user_id.encode(), headers=headers)
         except KafkaError as error:
             ended(error)
         else:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from headwater import tracing
 from headwater.errors import BundleError, HeadwaterError, InvalidMessage, Unavailable
 from headwater.process import Backoff
 from headwater.topics import MODEL, MODEL_DELTAS, Topic
@@ -70,6 +71,7 @@ class ModelFollower:
         self._announcements = Announcements(trust)
         self._pinned = False
         self._snapshots: dict[int, Announcement] = {}
+        self.traces = tracing.WeightsTraces()
 
     def announce(self, key: bytes | None, value: bytes | None, at: str, headers: Pairs = ()) -> None:
         """Take one record of `model`; `at` says where it lies. One that no trainer wrote changes nothing."""
@@ -78,6 +80,8 @@ class ModelFollower:
         except InvalidMessage as error:
             self._refuse(MODEL, error.reason, f"{at}: {error}")
             return
+        if said is not None:
+            self.traces.note(said.version, headers)
         if key == LIVE:
             self._wanted = said
         elif said is not None:
@@ -142,7 +146,9 @@ class ModelFollower:
             delta = self._parts.add(value, said)
             if delta is None:
                 return False
-            self.scorer.apply(delta, said.published_ms)
+            self.traces.note(said.version, headers)
+            with tracing.joined("apply weights", self.traces.of(said.version), version=said.version):
+                self.scorer.apply(delta, said.published_ms)
         except InvalidMessage as error:
             self._refuse(MODEL_DELTAS, error.reason, f"{at}: {error}")
             return False

@@ -15,6 +15,7 @@ from typing import Any
 
 from kafka import KafkaProducer
 
+from headwater import tracing
 from headwater.errors import InvalidMessage, Stalled
 from headwater.process import passes
 from headwater.topics import DEAD_LETTERS, RECOMMENDATIONS, REQUESTS, topic_name
@@ -40,13 +41,20 @@ class ReplySender:
         metrics: counts what is sent.
         prefix: of the topics.
         exposures: takes what the answers show; None: nobody wants it.
+        weights: says who published those that answer.
     """
 
     def __init__(
-        self, producer: KafkaProducer, metrics: ServingMetrics, prefix: str, exposures: ExposureSender | None = None
+        self,
+        producer: KafkaProducer,
+        metrics: ServingMetrics,
+        prefix: str,
+        exposures: ExposureSender | None = None,
+        weights: tracing.WeightsTraces | None = None,
     ) -> None:
         self._acknowledged: deque[Place] = deque()
         self._exposures = exposures
+        self._weights = weights or tracing.WeightsTraces()
         self._replied: set[Place] = set()  # acknowledged, but for their exposures
         self._unsent: deque[tuple[Callable[[], Any], Callable[[Any], None]]] = deque()
         self._failure: BaseException | None = None
@@ -59,12 +67,11 @@ class ReplySender:
 
     def send(self, answers: Sequence[Answer]) -> None:
         """Hand a batch of answers to the producer, and then what they show."""
-        for answer in answers:
-            self._send(answer)
+        told = [self._send(answer) for answer in answers]
         if self._exposures is not None:
-            for answer in answers:
+            for answer, trace in zip(answers, told, strict=True):
                 if answer.listed is not None:
-                    self._exposures.send(*answer.listed, (answer.record.partition, answer.record.offset))
+                    self._exposures.send(*answer.listed, (answer.record.partition, answer.record.offset), trace)
 
     def finished(self) -> Iterator[Place]:
         """The records of which all is acknowledged that they wait for, each once."""
@@ -80,11 +87,14 @@ class ReplySender:
                 self._replied.discard(place)
                 yield place
 
-    def _send(self, answer: Answer) -> None:
+    def _send(self, answer: Answer) -> tracing.Headers:
+        """Hand one over; what its exposure tells of its trace."""
         record, refused = answer.record, answer.refused
+        weights, outcome = self._weights.of(answer.version), answer.outcome or "refused"
+        trace = tracing.span_of(record.headers, "answer", record.timestamp, weights, outcome=outcome)
         parts: list[Callable[[], Any]] = []
         if answer.value is not None:
-            parts.append(partial(self._send_reply, answer))
+            parts.append(partial(self._send_reply, answer, trace))
             self._metrics.answered.labels(answer.outcome).inc()
             self._metrics.request_seconds.observe(max(time.time() - record.timestamp / 1000, 0.0))
         if refused is not None:
@@ -101,6 +111,7 @@ class ReplySender:
 
         for part in parts:
             self._deliver(part, acknowledged)
+        return trace
 
     def send_again(self) -> bool:
         """Hand over anew what was given up by the producer for an error that passes; whether there was any."""
@@ -126,7 +137,7 @@ class ReplySender:
         future.add_callback(acknowledged)
         future.add_errback(failed)
 
-    def _send_reply(self, answer: Answer) -> Any:
+    def _send_reply(self, answer: Answer, trace: tracing.Headers) -> Any:
         headers = dict(answer.record.headers)
         echoed = headers.get("correlation-id")
         if echoed is None or len(echoed) > MAX_CORRELATION_BYTES:
@@ -135,7 +146,7 @@ class ReplySender:
             self._replies,
             answer.value,
             key=(answer.user_id or answer.request_id).encode(),
-            headers=[("correlation-id", echoed)],
+            headers=[("correlation-id", echoed), *trace],
             partition=partition_of(headers.get("reply-partition"), self._partitions),
         )
 

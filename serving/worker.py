@@ -79,6 +79,7 @@ class ServingWorker:
         )
         self.answering.recalled = self._recalled = RecalledAnswers(settings.kafka)
         self._items = CatalogueFollower(settings, operations, self.metrics, catalogue, surfaces)
+        self._traces = model.traces
         self._model = ModelTopicsFollower(settings, operations, self.metrics, model, self._finished)
         self._offsets = OpenOffsets()
         self._opened = ExitStack()
@@ -107,7 +108,7 @@ class ServingWorker:
         exposures = None
         if self.settings.serving.exposures:
             exposures = ExposureSender(self._producer, self.metrics, kafka.prefix)
-        self._replies = ReplySender(self._producer, self.metrics, kafka.prefix, exposures)
+        self._replies = ReplySender(self._producer, self.metrics, kafka.prefix, exposures, self._traces)
         self._consumer = retry.open("kafka", lambda: consumer(kafka, GROUP))
         self._opened.callback(self._consumer.close, timeout_ms=CLOSE_S * 1000)
         for follower in (self._items, self._model):

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from headwater import tracing
 from headwater.errors import InvalidMessage, NewerFormat, StoreDamaged
 from headwater.events import now_ms
 from headwater.examples import CatalogueEntry
@@ -134,7 +135,8 @@ class Agents:
         return after(standing.marks())
 
     async def _fold(self, messages: Sequence[Message]) -> Mapping[int, int] | None:
-        again_from = await self._rounds.run(messages)
+        with tracing.joined("fold events", tracing.causes_of(messages), of=len(messages)):
+            again_from = await self._rounds.run(messages)
         if again_from is not None:
             await self._seed()
         return again_from

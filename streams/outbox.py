@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from faust.exceptions import ProducerSendError
 
+from headwater import tracing
 from headwater.errors import InvalidMessage, Unavailable
 from headwater.examples import CatalogueEntry, Segment, pack_items, pack_segments
 from headwater.histories import LEAST_APART, PackedHistory
@@ -58,12 +59,14 @@ class ExamplesOutbox:
 
     async def send_segments(self, partition: int, segments: Sequence[Segment], limits: Limits) -> None:
         """The examples of one source partition, in order. The source partition decides which rank learns them."""
-        for value in packed(partition, segments, limits):
-            try:
-                await self._send(self._examples, None, value, partition % self._partitions, None)
-            except _TooLarge:  # it may be the batch that is too large, with records of other source partitions
-                async with self._alone:
-                    await self._send(self._examples, None, value, partition % self._partitions, None)
+        with tracing.joined("send examples", kind="producer", of=len(segments)):
+            told = tracing.headers() or None
+            for value in packed(partition, segments, limits):
+                try:
+                    await self._send(self._examples, None, value, partition % self._partitions, told)
+                except _TooLarge:  # it may be the batch that is too large, with records of other source partitions
+                    async with self._alone:
+                        await self._send(self._examples, None, value, partition % self._partitions, told)
 
     async def send_items(self, entries: Sequence[CatalogueEntry]) -> None:
         """Catalogue entries, to every partition: each trainer rank needs the content."""

@@ -28,12 +28,14 @@ class Writing(NamedTuple):
         said: what is announced once it is there.
         leads: serving cannot follow to it by deltas, so none is sent before it is there.
         back: it is the model from before, made live again.
+        told: the trace of its version.
     """
 
     bundle: Bundle
     said: Announcement
     leads: bool
     back: bool = False
+    told: Sequence[tuple[str, bytes]] = ()
 
 
 class WrittenBundle(NamedTuple):

@@ -18,6 +18,7 @@ from kafka import KafkaProducer, TopicPartition
 from kafka.errors import KafkaError, OffsetOutOfRangeError
 from kafka.structs import OffsetAndMetadata
 
+from headwater import tracing
 from headwater.errors import CheckpointError, InvalidMessage, Unavailable
 from headwater.events import now_ms
 from headwater.examples import CatalogueEntry, EventPosition, Example, unpack
@@ -177,7 +178,8 @@ class ExamplesLog:
     """Reads partition 0 of `examples`; a record that cannot be read becomes a dead letter.
 
     `end` is where the log ended at the newest look, at `looked_s` of the monotonic clock; `time_ms` is when the
-    newest record that could be read came into it, as far as that is a time: anybody may claim one.
+    newest record that could be read came into it, as far as that is a time: anybody may claim one. `causes` are the
+    traces of what was taken, for whoever learns it.
 
     Parameters
         kafka: where, and the prefix.
@@ -218,6 +220,8 @@ class ExamplesLog:
         )
         self._records: deque[Any] = deque()
         self._entries: deque[Example | CatalogueEntry] = deque()
+        self._told: Any = None  # headers of the record that these are of
+        self.causes = tracing.Causes()
         self._letters: deque[DeadLetter] = deque()
         self._sent: deque[tuple[DeadLetter, Any]] = deque()
         self.end, self.time_ms = 0, 0
@@ -308,6 +312,7 @@ class ExamplesLog:
             if stop is not None and self.progress.offset == stop.offset:
                 room_here = min(room, stop.entry - self.progress.taken)
             piece = [self._entries.popleft() for _ in range(min(room_here, len(self._entries)))]
+            self.causes.add(self._told)
             room -= max(1, len(piece))
             taken += self.progress.take(piece)
             self.progress.taken += len(piece)
@@ -354,7 +359,7 @@ class ExamplesLog:
                 self._look_due = True  # with nothing in hand: it may take its time
                 return False
             self._refuse(record, error)
-        self._looked = False
+        self._looked, self._told = False, record.headers
         self._records.popleft()
         return True
 

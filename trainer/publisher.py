@@ -23,6 +23,7 @@ from typing import Any
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
+from headwater import tracing
 from headwater.errors import AccessDenied, BundleError, Unavailable
 from headwater.process import refusal as denied
 from headwater.settings import Settings
@@ -92,6 +93,8 @@ class Publisher:
         self.failures = 0  # since a delta was taken: with each the next try may wait longer
         self.held_back: str | None = None  # why the guard let none of the newest pass; None when it did
         self.held_back_ms = 0  # since when, epoch ms; 0: none is held back. A restart goes on with it
+        self.causes = tracing.Causes()  # what was learned since the newest version
+        self._told: tracing.Headers = []  # the trace of the version held
         self.broken = False  # the learner's own state holds NaN: it must not overwrite a good checkpoint
         learner.version = max(learner.version, registry.last_version)
 
@@ -222,7 +225,10 @@ class Publisher:
         if anew or examples != self._held_examples:
             extra = {"examples_offset": examples_offset, "examples_seen": examples, **self.newest}
             made = self._learner.publish(created_ms=now_ms, extra=extra, full=anew)
-            self._advance(made, now_ms)
+            with tracing.joined("publish weights", self.causes, "producer", version=made.version):
+                self._told = tracing.headers()
+                self._advance(made, now_ms)
+            self.causes.clear()
             self._held_examples = examples
         if full:
             bundle = made if isinstance(made, Bundle) else self._learner.published()
@@ -263,7 +269,8 @@ class Publisher:
 
     def _signed(self, key: bytes, part: bytes, headers: DeltaHeaders, number: int) -> list[tuple[str, bytes]]:
         told = headers._replace(part=number).encode()
-        return self._registry.trust.headers(MODEL_DELTAS, key, part, told, headers.published_ms)
+        signed = self._registry.trust.headers(MODEL_DELTAS, key, part, told, headers.published_ms)
+        return [*signed, *tracing.headers()]
 
     def _begin(self, bundle: Bundle, examples_offset: int, now_ms: int, *, leads: bool, back: bool = False) -> None:
         """Begin to write a bundle. What it is followed by is known now: deltas may be sent while it is written."""
@@ -284,7 +291,7 @@ class Publisher:
             learned_time=int(bundle.extra.get(LEARNED_TIME, 0)),
         )
         self._leading = leads
-        self._writer.write(Writing(bundle, said, leads, back))
+        self._writer.write(Writing(bundle, said, leads, back, self._told))
 
     def _announce_written(self, now_ms: int, *, wait: bool) -> bool:
         """Announce what was written, make it live unless a rollback holds, and prune old ones.
@@ -306,17 +313,18 @@ class Publisher:
         self._leading = False
         said, live = done.writing.said, self._registry.live
         self._learner.version = max(self._learner.version, newest_version(done.names, self._learner.version))
-        try:
-            self._registry.add(said)
-        except Unavailable:
-            if said.version not in self._registry.snapshots and (live is None or live.bundle != said.bundle):
-                self._writer.remove([said.bundle])
-            raise
-        try:
-            is_live = self._registry.offer_live(said)
-        except Unavailable:
-            self._prune(now_ms, done.names)
-            raise
+        with tracing.within(done.writing.told):
+            try:
+                self._registry.add(said)
+            except Unavailable:
+                if said.version not in self._registry.snapshots and (live is None or live.bundle != said.bundle):
+                    self._writer.remove([said.bundle])
+                raise
+            try:
+                is_live = self._registry.offer_live(said)
+            except Unavailable:
+                self._prune(now_ms, done.names)
+                raise
         self._written = said.version
         self.failing = None
         self.published["bundle"] += 1

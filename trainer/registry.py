@@ -20,6 +20,7 @@ from kafka import KafkaProducer
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError
 
+from headwater import tracing
 from headwater.errors import InvalidMessage, Unavailable
 from headwater.events import now_ms
 from headwater.kafka import BoundedReader, Span
@@ -210,7 +211,7 @@ class Registry:
 
     def _send(self, key: bytes, value: bytes | None) -> int:
         serial = max(now_ms(), self._announcements.serial + 1)
-        headers = self.trust.headers(MODEL, key, value, [], serial)
+        headers = [*self.trust.headers(MODEL, key, value, [], serial), *tracing.headers()]
         self._overtaken = False
         try:
             future = self._producer.send(self._topic, value, key, headers=headers, partition=0)

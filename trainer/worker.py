@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from headwater import tracing
 from headwater.errors import BundleError, CheckpointError, HeadwaterError, SettingsError, Unavailable
 from headwater.events import now_ms
 from headwater.examples import CatalogueEntry, Example, Kind
@@ -166,7 +167,8 @@ class TrainerWorker:
         self.operations.started()
         while not self.operations.stopping.is_set():
             entries = self.sharing.take(self._room(), WAIT_MS)
-            self._learn(entries)
+            with tracing.joined("learn examples", self.log.causes.taken(), of=len(entries), into=self.publisher.causes):
+                self._learn(entries)
             self.sharing.learned(entries)
             fresh = sum(isinstance(entry, Example) for entry in entries)
             self._duplicates.saw(fresh, self.log.progress.duplicates, time.monotonic())

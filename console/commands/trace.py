@@ -31,12 +31,15 @@ def command(
     from console.look.tracing import trace
     from console.privacy.held import called
     from console.times import shown_time
+    from headwater import tracing
     from headwater.events import now_ms
 
+    tracing.begin("headwater-trace")
     began = shown_time(now_ms(), utc=utc)
     settings = servers.settings()
     user = None if user is None else called(settings, user)[0]
     traced = trace(settings, user, item, type, timeout_s, workers_of(settings, servers.data))
+    tracing.finish()
     missing = [hop for hop in traced.hops if hop.place is None]
     if as_json:
         print(orjson.dumps(traced.as_json()).decode())
@@ -53,9 +56,9 @@ def command(
             table.add_section()
             table.add_row()
         at = f"{hop.ms:,.1f}" if hop.ms is not None else "-"
-        table.add_row(
-            at, hop.name, escape(hop.place) if hop.place else f"[red]not within {timeout_s:g} s", escape(hop.text)
-        )
+        what = hop.text if hop.trace_id is None else f"{hop.text}; trace {hop.trace_id}"
+        place = escape(hop.place) if hop.place else f"[red]not within {timeout_s:g} s"
+        table.add_row(at, hop.name, place, escape(what))
     out.print(table)
     out.print("\n[dim]Milliseconds since the event, and since the request, were sent, as seen from here.")
     if missing:

@@ -16,6 +16,7 @@ import orjson
 from console.look.cluster import must_exist, open_consumer
 from console.look.unlearned import why_unlearned
 from console.times import weights_age
+from headwater import tracing
 from headwater.consent import Consent
 from headwater.errors import HeadwaterError, InvalidMessage, Unavailable
 from headwater.events import Event, new_id, now_ms
@@ -57,6 +58,8 @@ class Hop:
     place: str | None
     ms: float | None
     text: str = ""
+    trace_id: str | None = None
+    """Of OpenTelemetry, where the record names one."""
 
 
 @dataclass
@@ -112,12 +115,13 @@ def trace(
             onlooker = _Onlooker(settings, reader, timeout_s)
             for topic in (EVENTS, REQUESTS):  # so that the first record does not wait for the topic's partitions
                 writer.partitions_for(topic_name(topic, settings.kafka.prefix))
-            example = _follow_event(traced, settings, store, onlooker, writer)
-            if example is not None:
-                traced.hops.append(
-                    _weights(onlooker, *example, trust_of(settings), lambda: why_unlearned(settings, workers or {}))
-                )
-            _follow_request(traced, settings, onlooker, writer)
+            with tracing.joined("follow an event", kind="client"):
+                example = _follow_event(traced, settings, store, onlooker, writer)
+                if example is not None:
+                    traced.hops.append(
+                        _weights(onlooker, *example, trust_of(settings), lambda: why_unlearned(settings, workers or {}))
+                    )
+                _follow_request(traced, settings, onlooker, writer)
         return traced
     finally:
         store.close()
@@ -210,12 +214,13 @@ def _follow_event(
     before = store.read_users([traced.user], ()).states[traced.user]
     started = time.perf_counter()
 
-    def hop(name: str, place: str | None, at: float | None, text: str = "") -> None:
-        traced.hops.append(Hop("event", name, place, None if at is None else (at - started) * 1000, text))
+    def hop(name: str, place: str | None, at: float | None, text: str = "", headers: Any = ()) -> None:
+        ms = None if at is None else (at - started) * 1000
+        traced.hops.append(Hop("event", name, place, ms, text, tracing.trace_id(headers)))
 
-    headers = cloudevent_headers(event, "headwater-trace")
+    headers = [*cloudevent_headers(event, "headwater-trace"), *tracing.headers()]
     sent = _send(writer, topic_name(EVENTS, prefix), event.user_id, encode(event), headers)
-    hop("event", _at(sent), time.perf_counter(), f"acknowledged; event_id {event.event_id}")
+    hop("event", _at(sent), time.perf_counter(), f"acknowledged; event_id {event.event_id}", headers)
     folded = onlooker.until(lambda: store.marks().get(sent.partition, -1) >= sent.offset)
     after = store.read_users([traced.user], ()).states[traced.user]
     if folded is None or after.count == before.count:  # a mark alone can be that of another log
@@ -230,8 +235,11 @@ def _follow_event(
 
     learnt = "what the trainer learns from; of who has not consented none is written"
     example = onlooker.record(EXAMPLES, lambda record: _holds(record.value, traced.user, sent.partition, sent.offset))
-    hop("example", _at(example[1]) if example else None, example and example[0], learnt)
-    return None if example is None else (started, example[1])
+    if example is None:
+        hop("example", None, None, learnt)
+        return None
+    hop("example", _at(example[1]), example[0], learnt, example[1].headers)
+    return started, example[1]
 
 
 def _weights(onlooker: _Onlooker, started: float, example: ConsumerRecord, trust: Trust, why: Callable[[], str]) -> Hop:
@@ -247,19 +255,20 @@ def _weights(onlooker: _Onlooker, started: float, example: ConsumerRecord, trust
     at, record = found
     version = _header(record, "version") or orjson.loads(record.value)["version"]
     text = f"version {version}, the first published after the example"
-    return Hop("event", "weights", _at(record), (at - started) * 1000, text)
+    return Hop("event", "weights", _at(record), (at - started) * 1000, text, tracing.trace_id(record.headers))
 
 
 def _follow_request(traced: Trace, settings: Settings, onlooker: _Onlooker, writer: KafkaProducer) -> None:
     request = Request(user_id=traced.user, k=5, explain=True)
-    headers = [("correlation-id", request.request_id.encode())]
+    headers = [("correlation-id", request.request_id.encode()), *tracing.headers()]
     started = time.perf_counter()
 
-    def hop(name: str, place: str | None, at: float | None, text: str = "") -> None:
-        traced.hops.append(Hop("request", name, place, None if at is None else (at - started) * 1000, text))
+    def hop(name: str, place: str | None, at: float | None, text: str = "", headers: Any = ()) -> None:
+        ms = None if at is None else (at - started) * 1000
+        traced.hops.append(Hop("request", name, place, ms, text, tracing.trace_id(headers)))
 
     sent = _send(writer, topic_name(REQUESTS, settings.kafka.prefix), traced.user, encode(request), headers)
-    hop("request", _at(sent), time.perf_counter(), f"acknowledged; request_id {request.request_id}")
+    hop("request", _at(sent), time.perf_counter(), f"acknowledged; request_id {request.request_id}", headers)
     found = onlooker.record(RECOMMENDATIONS, lambda record: _header(record, "correlation-id") == request.request_id)
     if found is None:
         hop("recommendation", None, None, "the serving worker has not answered")
@@ -272,7 +281,7 @@ def _follow_request(traced: Trace, settings: Settings, onlooker: _Onlooker, writ
     traced.recommendation = answer
     receipt = answer.receipt
     timings = ", ".join(f"{name} {ms:.1f}" for name, ms in receipt.timings_ms.items())
-    hop("recommendation", _at(record), at, f"{len(answer.items)} items; inside: {timings} ms")
+    hop("recommendation", _at(record), at, f"{len(answer.items)} items; inside: {timings} ms", record.headers)
     model = f"version {receipt.model_version}" if receipt.model_version is not None else "none"
     age = f", {weights_age(receipt)}" if receipt.weight_age_ms is not None else ""
     folded = ", ".join(f"[{partition}]@{offset}" for partition, offset in receipt.feature_offsets.items())

@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 import orjson
 from pydantic import BaseModel
 
+from headwater import tracing
 from headwater.client.lanes import Lanes
 from headwater.client.naming import Naming
 from headwater.client.outbox import CLOSED, LinkPosition, Outbox, Position, whole_of
@@ -503,8 +504,10 @@ class Client:
         request_id = request.request_id
         whose = request.whose or request_id
         partition, answer = self._replies.expect(request_id, asked_for or request_id, deadline_s, until_s)
-        headers = [("correlation-id", request_id.encode()), ("reply-partition", str(partition).encode())]
-        sent = self._outbox.send(REQUESTS, value, key=whose.encode(), headers=headers)
+        span = tracing.begun("recommend", kind="client", request_id=request_id)
+        span.ends_with(answer)
+        own = [("correlation-id", request_id.encode()), ("reply-partition", str(partition).encode())]
+        sent = self._outbox.send(REQUESTS, value, key=whose.encode(), headers=[*own, *span.headers])
         sent.add_done_callback(lambda done: self._not_sent(request_id, done))
         return request_id, answer
 

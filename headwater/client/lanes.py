@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from functools import lru_cache
 
+from headwater import tracing
 from headwater.client.outbox import Outbox, Position, new_handle
 from headwater.events import Event
 from headwater.topics import EVENTS
@@ -55,6 +56,7 @@ class _Lane:
         self.size = 0
         self.due_s = 0.0
         self.handle = new_handle()
+        self.causes = tracing.Causes()
 
 
 class Lanes:
@@ -83,6 +85,7 @@ class Lanes:
             if begins:
                 lane.first, lane.handle = event, new_handle()
             lane.waiting.append(value)
+            lane.causes.add_current()
             lane.size += len(value)
             handle = lane.handle
             idle = begins and not lane.on_their_way
@@ -165,15 +168,24 @@ class Lanes:
             values, first, handle = lane.waiting, lane.first, lane.handle
             lane.waiting, lane.first, lane.size = [], None, 0
             assert first is not None
-            self._send(lane, values, first, handle)
+            self._send(lane, values, first, handle, lane.causes.taken())
 
-    def _send(self, lane: _Lane, values: list[bytes], first: Event, handle: Future[Position]) -> Future[Position]:
+    def _send(
+        self,
+        lane: _Lane,
+        values: list[bytes],
+        first: Event,
+        handle: Future[Position],
+        causes: tracing.Causes | None = None,
+    ) -> Future[Position]:
         """Hand one record over; the lane's lock is held, so that records keep their order."""
         lane.on_their_way += 1
         handle.add_done_callback(lambda _: self._ended(lane))
+        span = tracing.begun("send events", causes, "producer", events=len(values))
+        span.ends_with(handle)
         reserved = sum(map(len, values))
         if len(values) == 1:
-            key, headers = first.user_id.encode(), cloudevent_headers(first, self._source)
+            key, headers = first.user_id.encode(), [*cloudevent_headers(first, self._source), *span.headers]
             return self._outbox.send(
                 EVENTS,
                 values[0],
@@ -184,7 +196,14 @@ class Lanes:
                 handle=handle,
             )
         packed = b"[" + b",".join(values) + b"]"
-        return self._outbox.send(EVENTS, packed, partition=lane.partition, reserved=reserved, handle=handle)
+        return self._outbox.send(
+            EVENTS,
+            packed,
+            headers=[*span.headers],
+            partition=lane.partition,
+            reserved=reserved,
+            handle=handle,
+        )
 
     def _ended(self, lane: _Lane) -> None:
         with lane.lock:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import NoReturn, Protocol
 
+from headwater import tracing
 from headwater.errors import AccessDenied, HeadwaterError, Stalled, Unavailable
 from headwater.process.operations import EXIT_DRAINED, EXIT_STALLED, EXIT_WRONG, Operations
 from headwater.process.retry import Stopped, refusal
@@ -65,6 +66,7 @@ def run_worker(name: str, make: Callable[[Settings, Operations], Worker]) -> NoR
         operations = Operations(name, settings.operations)
         worker = make(settings, operations)
         operations.start()
+        tracing.begin(f"headwater-{name}")
     except HeadwaterError as error:
         print(f"{name}.worker: {error}", file=sys.stderr)
         _leave(EXIT_WRONG)
@@ -73,6 +75,7 @@ def run_worker(name: str, make: Callable[[Settings, Operations], Worker]) -> NoR
         worker.close()
     except Exception as error:  # what was finished is written; the exit code tells of the work, not of this
         log.warning("not everything was closed in order", exc_info=error)
+    tracing.finish()
     log.info("stopped", extra={"exit_code": code})
     operations.close()
     _leave(code)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from headwater.errors import InvalidMessage
 from headwater.events import Event
+from headwater.tracing import TRACE_HEADERS
 
 __all__ = ["Headers", "cloudevent_headers", "is_kept_header", "read_cloudevent"]
 
@@ -52,5 +53,6 @@ def read_cloudevent(headers: Sequence[tuple[str, bytes]], at: str) -> dict[str, 
 
 
 def is_kept_header(name: str) -> bool:
-    """Whether a header means something to a worker: what a CloudEvent says of itself, and where an answer goes."""
-    return name.startswith("ce_") or name in ("correlation-id", "reply-partition")
+    """Whether a header means something to a worker: what a CloudEvent says of itself, where an answer goes, and which
+    trace it is of."""
+    return name.startswith("ce_") or name in ("correlation-id", "reply-partition", *TRACE_HEADERS)
