@@ -41,11 +41,13 @@ function card(film, from) {
 /** Puts an answer in a row; what was not there before is marked. Returns what came. */
 function fill(row, answer, before) {
   const known = answer.items.map((one) => films.get(one.item_id)).filter(Boolean);
+  const held = row.contains(document.activeElement) ? document.activeElement.dataset.film : null;
   row.replaceChildren(...known.map((film) => {
     const made = card(film, answer);
     if (before.length && !before.includes(film.item_id)) made.className = "new";
     return made;
   }));
+  if (held) (row.querySelector(`[data-film="${CSS.escape(held)}"]`) || row.querySelector("button"))?.focus();
   return known.map((film) => film.item_id);
 }
 
@@ -89,7 +91,9 @@ async function visit(id, from) {
 }
 
 function close() {
+  if (!open) return;
   at("film").hidden = true;
+  at("films").querySelector(`[data-film="${CSS.escape(open.id)}"]`)?.focus({ preventScroll: true }); // where she was, for who goes by keys
   open = null;
 }
 
@@ -104,6 +108,7 @@ document.querySelectorAll("[data-act]").forEach((button) => button.addEventListe
   if (button.dataset.act === "dismiss") close();
 }));
 at("close").addEventListener("click", close);
+at("film").addEventListener("keydown", (event) => { if (event.key === "Escape") close(); });
 at("login").addEventListener("submit", async (event) => {
   event.preventDefault();
   const user = at("name").value.trim();

@@ -99,10 +99,14 @@ def test_a_click_in_the_playground_changes_the_list(browser: webdriver.Chrome, s
     assert all(one.startswith("The Film") or one == SHOWN for one in first)
     browser.find_element(By.ID, "text").send_keys("onerror")
     eventually(lambda: texts(browser, "#cards .title") == [SHOWN], 10)
+    browser.execute_script("document.querySelector('#list [data-act=dismiss]').focus()")
     press(browser, "#list [data-act=dismiss]")
     eventually(lambda: texts(browser, "#did strong") == [first[0]], 10, lambda: texts(browser, "#problem"))
     eventually(lambda: first[0] not in texts(browser, "#list .title"), 10)
     assert texts(browser, "#did ol li") == first
+    first_now = texts(browser, "#list .title")[0]
+    assert browser.execute_script("return document.activeElement.ariaLabel") == f"Dismiss: {first_now}"  # for keys
+    assert texts(browser, "#aside")[0].startswith(f"You dismissed {first[0]}: ")  # and for ears
     assert re.search(r"list after [\d.]+ m?s", texts(browser, "#did")[0])
     visitor = texts(browser, "#me")[0]
     assert [one["type"] for one in shop.events_of(visitor) if not one.get("items")] == ["dismiss"]

@@ -90,8 +90,14 @@ export const whole = (n) => Math.round(n).toLocaleString("en");
 export const ms = (n) => (n === null || n === undefined ? "–" : n >= 1000 ? `${(n / 1000).toFixed(1)} s` : n >= 10 ? `${n.toFixed(0)} ms` : `${n.toFixed(1)} ms`);
 export const clock = (n) => new Date(n).toISOString().replace("T", " ").slice(0, 19);
 
-// A word of a command that is copied into a shell: ids are whatever somebody chose.
-export const quoted = (word) => (/^[\w.:@%+/][\w.:@%+/-]*$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
+// Reasons as people say them: titles come as the catalogue writes them.
+export const reasoned = (text) => text.replace(/(because you \w+ )(.+?), (The|An?)(?=; |$)/g, "$1$3 $2").replace(/; because you clicked/g, " and");
+
+// A word of a command that is copied into a shell: ids are whatever somebody chose. What does not show, or turns the
+// direction of writing, is written as its number.
+const UNSEEN = /[\0-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+export const quoted = (word) => (word.search(UNSEEN) >= 0 ? `$'${word.replace(/[\\']/g, "\\$&").replace(UNSEEN, (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`)}'` :
+  /^[\w.:@%+/][\w.:@%+/-]*$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
 
 export function copyable(text) {
   const made = el("button", { class: "copy", type: "button", title: "Copy" }, text);

@@ -1,4 +1,4 @@
-import { at, bars, call, clock, copyable, el, ms, problem, quoted, whole } from "/page/door.js";
+import { at, bars, call, clock, copyable, el, ms, problem, quoted, reasoned, whole } from "/page/door.js";
 import { facts, panel, table } from "/page/tables.js";
 
 const KINDS = {
@@ -64,7 +64,7 @@ function request(told, id) {
     ["Kind", receipt.fallback || "personal"], receipt.surface ? ["Surface", receipt.surface] : null])),
   refused,
   panel(el("h2", {}, "Where the time went, ms"), bars(receipt.timings_ms || {}), el("p", { class: "small soft" }, "Rebuilt from the log, bit for bit: ", copyable(`headwater explain ${quoted(found.request_id)}`))),
-  panel(el("h2", {}, "The list"), table(["Place", "Item", "Score", "Reasons"], (found.items || []).map((one) => [String(one.rank), named(told, one.item_id), one.score.toFixed(3), (one.reasons || []).join("; ")]))),
+  panel(el("h2", {}, "The list"), table(["Place", "Item", "Score", "Reasons"], (found.items || []).map((one) => [String(one.rank), named(told, one.item_id), one.score.toFixed(3), reasoned((one.reasons || []).join("; "))]))),
   panel(el("details", {}, el("summary", {}, "The whole receipt"), el("pre", {}, JSON.stringify(receipt, null, 2))))].filter(Boolean);
 }
 
@@ -77,7 +77,7 @@ function letters(told) {
 }
 
 let turn = 0; // what is found late is not shown below another question
-async function look(id) {
+async function look(id, moved = false) {
   const mine = ++turn;
   at("result").replaceChildren(el("p", { class: "soft" }, "Looking …"));
   try {
@@ -85,6 +85,11 @@ async function look(id) {
     if (mine !== turn) return;
     problem("");
     at("result").replaceChildren(...made);
+    const head = at("result").querySelector("h2, p"); // in a sentence: nobody wants to hear a table of sixty rows
+    at("aside").textContent = head.textContent;
+    if (!moved) return;
+    head.tabIndex = -1;
+    head.focus({ preventScroll: true });
   } catch (error) {
     if (mine !== turn) return;
     at("result").replaceChildren();
@@ -110,16 +115,17 @@ function choose(name) {
 function go(to, id) {
   choose(to);
   at("id").value = id;
-  look(id);
+  look(id, true);
   scrollTo(0, 0);
 }
 
 document.querySelectorAll("[role=tab]").forEach((tab, place, all) => {
   tab.addEventListener("click", () => { at("id").value = ""; choose(tab.dataset.kind); });
   tab.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!step) return;
-    const next = all[(place + step + all.length) % all.length];
+    const to = { ArrowRight: place + 1, ArrowLeft: place - 1, Home: 0, End: all.length - 1 }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    const next = all[(to + all.length) % all.length];
     next.focus();
     next.click();
   });

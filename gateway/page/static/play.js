@@ -1,4 +1,4 @@
-import { at, bars, call, copyable, el, ms, pause, problem, sign, stream } from "/page/door.js";
+import { at, bars, call, copyable, el, ms, pause, problem, reasoned, sign, stream } from "/page/door.js";
 
 const ME = "headwater-visitor";
 const K = 10;
@@ -44,10 +44,6 @@ function moved(item, before) {
   return sign(by > 0 ? "moved up" : "moved down", `${by > 0 ? "▲" : "▼"} ${Math.abs(by)}`, `${by > 0 ? "up" : "down"} by ${Math.abs(by)}`);
 }
 
-function reasoned(text) {
-  return text.replace(/(because you \w+ )(.+?), (The|An?)(?=; |$)/g, "$1$3 $2").replace(/; because you clicked/g, " and");
-}
-
 function parts(item) {
   const made = el("details", { class: "parts" }, el("summary", {}, `score ${item.score.toFixed(3)}`), bars(item.contributions || {}, item.score));
   if (item.because) made.append(el("p", { class: "small soft" }, "Without it, less: "),
@@ -59,7 +55,7 @@ function render(found, before) {
   const last = shown;
   shown = found.items.map((one) => one.item_id);
   const open = new Set([...at("list").querySelectorAll("details[open]")].map((one) => one.closest("li").dataset.id));
-  const held = document.activeElement && document.activeElement.dataset ? { id: document.activeElement.closest("li")?.dataset.id, act: document.activeElement.dataset.act } : {};
+  const held = document.activeElement && document.activeElement.dataset ? { at: [...at("list").children].indexOf(document.activeElement.closest("#list > li")), id: document.activeElement.closest("li")?.dataset.id, act: document.activeElement.dataset.act } : {};
   at("list").replaceChildren(...found.items.map((item) => {
     const fresh = before.length && !before.includes(item.item_id) && !last.includes(item.item_id);
     const made = el("li", { "data-id": item.item_id, class: fresh ? "fresh" : null },
@@ -70,7 +66,10 @@ function render(found, before) {
     if (open.has(item.item_id)) made.querySelector("details").open = true;
     return made;
   }));
-  if (held.act) at("list").querySelector(`li[data-id="${CSS.escape(held.id || "")}"] [data-act="${held.act}"]`)?.focus();
+  if (held.act && held.at >= 0) { // the same item, or what took its place
+    const item = [...at("list").children].find((one) => one.dataset.id === held.id) || at("list").children[Math.min(held.at, found.items.length - 1)];
+    item?.querySelector(`[data-act="${held.act}"]`)?.focus();
+  }
   const receipt = found.receipt;
   const kind = receipt.fallback ? { no_events: "Nobody has done anything yet: the newest of the catalogue.", no_model: "No model yet: what is popular.", no_history: "Nothing is known of you yet: what is popular." }[receipt.fallback] || `Not personal: ${receipt.fallback}.` : `Personal, by ${receipt.history_length} ${receipt.history_length === 1 ? "event" : "events"} of yours.`;
   const late = (receipt.policy || []).includes("after=not_reached") ? "What you did had not arrived yet: look again in a moment. " : "";
@@ -213,7 +212,7 @@ async function whyNot(item, where) {
 function stand(item) {
   context = item;
   at("context").hidden = !item;
-  if (item) at("context").replaceChildren(el("span", {}, "On the page of ", el("strong", {}, title(item))), el("button", { type: "button", onclick: () => stand(null) }, "Leave"));
+  if (item) at("context").replaceChildren(el("span", {}, "On the page of ", el("strong", {}, title(item))), el("button", { type: "button", onclick: () => { stand(null); at("list-title").focus(); } }, "Leave"));
   at("ms").textContent = "";
   refresh();
 }
