@@ -44,7 +44,7 @@ NO_KEY = "this is no key, or it was revoked: `headwater keys list`"
 
 
 class Denied(Exception):
-    """Why nothing is done. `status`: 401, 403, 404, 409 or 429."""
+    """Why nothing is done. `status`: 401, 403, 404, 409, 429 or 503."""
 
     def __init__(self, status: int, code: str, text: str, retry_after_s: float | None = None) -> None:
         super().__init__(text)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from gateway.operations import OPERATIONS, Operation
+from gateway.rpc.methods import METHODS
 
 __all__ = ["api_page"]
 
-INTRODUCTION = """# The HTTP API
+INTRODUCTION = """# The API: HTTP and gRPC
 
 For whoever does not speak Kafka: the gateway writes to the same topics and reads the same answers as the
 [SDK](../headwater/README.md), keeps nothing, and can run as often as wanted behind a balancer. `headwater up` starts
@@ -44,8 +45,9 @@ The list has film-9: what the engine knows of, by events or `PUT /v1/items`, wit
   A page gives it its token as a subprotocol, beside `headwater`: `new WebSocket(url, ["headwater", token])`.
 - **The page** (`gateway.page`) is at `/`: [page.md](page.md).
 - **Ids in paths** are quoted (`films%2F7`), as in any URL.
+"""
 
-## Keys
+KEYS = """## Keys
 
 On loopback, and as long as there has been no key, nobody is asked for one: whoever passes on calls of others from
 there sets `gateway.needs_keys`. `headwater keys create NAME --scope produce,recommend` prints a key once (what is
@@ -66,10 +68,74 @@ the ids that the token names in `was`, no others. It tells no attributes. `gatew
 ## Operations
 """
 
+RPC = """## gRPC
+
+The same gateway speaks gRPC where `gateway.grpc_port` is set (`pip install 'headwater-engine[grpc]'`; `gateway.host`
+and its rule of keys hold for both). [headwater.proto](../gateway/rpc/headwater.proto) is the whole of it; reflection
+and `grpc.health.v1` need no key. Without a file and without generated code, after `pip install grpcio-reflection`:
+
+```python
+import grpc
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+
+class Headwater:
+    def __init__(self, address, key=None):
+        self.channel = grpc.insecure_channel(address)
+        self.service = DescriptorPool(ProtoReflectionDescriptorDatabase(self.channel)).FindServiceByName(
+            "headwater.v1.Headwater"
+        )
+        self.metadata = [("authorization", f"Bearer {key}")] if key else []
+
+    def __call__(self, name, timeout=5.0, **fields):
+        method = self.service.methods_by_name[name]
+        takes, gives = GetMessageClass(method.input_type), GetMessageClass(method.output_type)
+        opened = self.channel.unary_stream if method.server_streaming else self.channel.unary_unary
+        call = opened(f"/{self.service.full_name}/{name}", takes.SerializeToString, gives.FromString)
+        return call(takes(**fields), timeout=timeout, metadata=self.metadata)
+
+
+headwater = Headwater("127.0.0.1:50051")
+told = headwater("SendEvents", events=[{"user_id": "ann", "item_id": "film-7", "type": "click"}])
+found = headwater("Recommend", user_id="ann", k=5, after=[told.after])
+print([one.item_id for one in found.items])
+```
+
+With `grpcurl`, `grpcurl -plaintext -d '{"user_id": "ann", "k": 5}' 127.0.0.1:50051 headwater.v1.Headwater/Recommend`
+asks the same; code for any language is made of the proto file, for Python by
+`python -m grpc_tools.protoc -I gateway/rpc --python_out=. --grpc_python_out=. headwater.proto`.
+
+- **Fields** are named and mean as in the JSON. What has no fixed form (`properties`, `attributes`, `filters`,
+  `overrides`, `context`) is a `google.protobuf.Struct`, whose whole numbers stay whole. Where an empty list says
+  something else than none (`candidates`, `exclude_seen`), it is a message `Strings`.
+- **Her own events.** `Accepted.after` goes into `RecommendRequest.after`, which takes several: they add up.
+- **The deadline** of a call is how long an answer is waited for, 60 s at most; without one it is `gateway.deadline_ms`.
+  A call that is cancelled frees its place.
+- **A stream in**: `StreamEvents` takes what stands before a message that is refused, and `headwater-accepted` in the
+  trailing metadata says how many that were. **A stream out**: `StreamRecommendations` gives a list and each that
+  takes its place; one with `error` says why there is none just now. Where the gateway stops it ends with
+  UNAVAILABLE: ask again, of the next.
+- **Errors** have the texts of HTTP, and in the trailing metadata `headwater-code`, its `code`: 400 and 422 are
+  INVALID_ARGUMENT, 401 UNAUTHENTICATED, 403 PERMISSION_DENIED, 404 NOT_FOUND, 408 CANCELLED, 409 FAILED_PRECONDITION,
+  429 RESOURCE_EXHAUSTED, 503 UNAVAILABLE, 504 DEADLINE_EXCEEDED. 429 and 503 have `retry-after` (seconds) and
+  `grpc-retry-pushback-ms`, by which a client with a policy of retries waits by itself. A message over
+  `gateway.max_body_bytes` is RESOURCE_EXHAUSTED.
+- **Keys and tokens** as below, in the metadata `authorization` (`Bearer hw_...`) or `x-api-key`. There is no TLS here,
+  as for HTTP: it ends at the balancer in front, which has to speak HTTP/2 to the gateway. Connections end after ten
+  minutes between two calls, so that clients find new gateways.
+- **Not there**: calls of trackers, which speak HTTP.
+"""
+
 
 def api_page(generated: str) -> str:
     """The page. `generated`: where it comes from."""
-    lines = [f"<!-- {generated} -->", INTRODUCTION]
+    lines = [f"<!-- {generated} -->", INTRODUCTION, RPC, "| gRPC | HTTP | scope |", "|---|---|---|"]
+    lines += [
+        f"| {one.name} | `{one.operation.method} {one.operation.path}` | {one.operation.scope} |" for one in METHODS
+    ]
+    lines += ["", KEYS]
     lines += ["| | | scope | |", "|---|---|---|---|"]
     lines += [f"| {one.method} | `{one.path}` | {one.scope or ''} | {_says(one)} |" for one in OPERATIONS]
     return "\n".join(lines) + "\n"

@@ -9,7 +9,6 @@ from typing import Any
 from urllib.parse import unquote
 
 import orjson
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -25,6 +24,7 @@ from gateway.access import Caller
 from gateway.api_keys import RECOMMEND
 from gateway.callers import Callers
 from gateway.doors import AFTER_HEADER, Doors, answer
+from gateway.metrics import GONE, GatewayMetrics
 from gateway.operations import OPERATIONS, Operation
 from gateway.page.views import PAGE_OPERATIONS, Views
 from gateway.refusals import told
@@ -34,38 +34,13 @@ from headwater.errors import InvalidMessage
 from headwater.settings import GatewaySettings
 from headwater.spelling import did_you_mean
 
-__all__ = ["GatewayMetrics", "make_app"]
+__all__ = ["make_app"]
 
 NOBODY = Caller("", frozenset())
-BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-GONE = 499
-"""Status of requests whose sender left before their end; nginx's."""
 SWITCHED = 101
 STREAM = next(one for one in OPERATIONS if one.name == "stream")
 OF_NO_OPERATION = ("key", "_")
 """Parameters that every path takes: a key, and what keeps caches away."""
-
-
-class GatewayMetrics:
-    """Into the worker's registry."""
-
-    def __init__(self, registry: CollectorRegistry, waiting: Callable[[], float], lost: Callable[[], float]) -> None:
-        self.answered = Counter(
-            "headwater_gateway_requests",
-            "Requests, by operation and status.",
-            ["operation", "status"],
-            registry=registry,
-        )
-        self.seconds = Histogram(
-            "headwater_gateway_seconds", "From a request to its answer.", ["operation"], buckets=BUCKETS_S,
-            registry=registry,
-        )  # fmt: skip
-        Gauge("headwater_gateway_waiting", "Requests under way.", registry=registry).set_function(waiting)
-        Gauge(
-            "headwater_gateway_lost_records",
-            "Records of calls with wait=no that Kafka did not take.",
-            registry=registry,
-        ).set_function(lost)
 
 
 def make_app(

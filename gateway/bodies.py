@@ -92,8 +92,8 @@ class Bodies:
         return decoded(bytes(body), "the body")
 
 
-async def line_pieces(request: HttpRequest) -> AsyncIterator[list[tuple[int, bytes]]]:
-    """The lines of a body with their numbers, from 1, as many at a time as have come; empty ones are passed over.
+async def line_pieces(request: HttpRequest) -> AsyncIterator[list[tuple[str, bytes]]]:
+    """The lines of a body with what errors call them, as many at a time as have come; empty ones are passed over.
 
     Raises
         InvalidMessage: a line is longer than a message may be.
@@ -103,14 +103,14 @@ async def line_pieces(request: HttpRequest) -> AsyncIterator[list[tuple[int, byt
     async for chunk in request.stream():
         if b"\n" in chunk:
             *lines, last = (bytes(rest) + chunk).split(b"\n")
-            yield [(number + place, line) for place, line in enumerate(lines, 1) if line.strip()]
+            yield [(f"line {number + place}", line) for place, line in enumerate(lines, 1) if line.strip()]
             number, rest = number + len(lines), bytearray(last)
         else:
             rest += chunk
         if len(rest) > MAX_VALUE_BYTES:
             raise InvalidMessage("too_large", f"line {number + 1}: over {MAX_VALUE_BYTES:,} bytes")
     if rest.strip():
-        yield [(number + 1, bytes(rest))]
+        yield [(f"line {number + 1}", bytes(rest))]
 
 
 def decoded(value: bytes, at: str) -> Any:

@@ -5,7 +5,7 @@ Before: a request's headers. After: a `Caller`, or a `Denied`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
@@ -33,10 +33,14 @@ class Callers:
     async def of(self, request: HTTPConnection) -> Caller:
         """Who sent a request, or opens a socket. Raises Denied."""
         credentials = credentials_of(request.headers, request.query_params)
+        return await self.asking(credentials, request.headers, request.client.host if request.client else "")
+
+    async def asking(self, credentials: str | None, headers: Mapping[str, str], address: str) -> Caller:
+        """Who asks with these credentials, or none. Raises Denied."""
         if credentials is None:
             self._keys.known(None, "")  # who has no key is told that before who asks from afar
-            refuse_foreign_page(request.headers, self._origins)
-        return await self.known(credentials, request.client.host if request.client else "")
+            refuse_foreign_page(headers, self._origins)
+        return await self.known(credentials, address)
 
     async def known(self, credentials: str | None, address: str) -> Caller:
         """Who has these credentials. Raises Denied."""

@@ -1,7 +1,7 @@
 """What each operation does, whatever it was asked by: from who asks and decoded fields to a call of the backend.
 
-Before: `gateway.doors` (HTTP) and `gateway.sockets` (WebSocket), for who was found to ask. After: `gateway.backend`.
-Errors are raised as they are; what is told of them stands in `gateway.refusals`.
+Before: `gateway.doors` (HTTP), `gateway.sockets` (WebSocket) and `gateway.rpc` (gRPC), for who was found to ask. After:
+`gateway.backend`. Errors are raised as they are; what is told of them stands in `gateway.refusals`.
 """
 
 from __future__ import annotations
@@ -107,13 +107,18 @@ class Calls:
         return TakenIn(len(events), await self._backend.track(events, wait=wait))
 
     async def lines(
-        self, caller: Caller, pieces: AsyncIterator[list[tuple[int, bytes]]], still: Callable[[], None]
+        self,
+        caller: Caller,
+        pieces: AsyncIterator[list[tuple[str, bytes]]],
+        still: Callable[[], None],
+        read: Callable[[bytes, str], Any] = decoded,
     ) -> TakenIn:
         """Send events of lines as they come; what comes before a line that is refused is taken.
 
         Parameters
-            pieces: lines of JSON with their numbers.
+            pieces: lines, with what errors call them.
             still: raises Denied where the caller may not go on.
+            read: fields of Event, of a line and what it is called; raises InvalidMessage. Without, lines are JSON.
 
         Raises
             RefusedLine
@@ -122,7 +127,7 @@ class Calls:
         try:
             async for lines in pieces:
                 still()
-                events, refused = self._events_of(lines, caller)
+                events, refused = self._events_of(lines, caller, read)
                 for begin in range(0, len(events), BATCH):
                     some = events[begin : begin + BATCH]
                     self._rates.take(caller, len(some))
@@ -135,13 +140,13 @@ class Calls:
         return TakenIn(accepted, after)
 
     def _events_of(
-        self, lines: list[tuple[int, bytes]], caller: Caller
+        self, lines: list[tuple[str, bytes]], caller: Caller, read: Callable[[bytes, str], Any]
     ) -> tuple[list[Event], HeadwaterError | Denied | None]:
         """The events up to the first line that is refused, and why that is."""
         found: list[Event] = []
         try:
-            for number, line in lines:
-                found.append(self._event(decoded(line, f"line {number}"), caller, f"line {number}"))
+            for at, line in lines:
+                found.append(self._event(read(line, at), caller, at))
         except (HeadwaterError, Denied) as error:
             return found, error
         return found, None

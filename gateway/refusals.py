@@ -1,7 +1,7 @@
 """What a caller is told of an error: nothing of what stands behind the door, neither addresses nor users of Kafka.
 
-Before: any error. After: the doors, whether they speak HTTP or WebSocket. The log has the rest, though not of each
-request.
+Before: any error. After: the doors, whether they speak HTTP, WebSocket or gRPC. The log has the rest, though not of
+each request.
 """
 
 from __future__ import annotations

@@ -13,18 +13,22 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import uvicorn
+from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.access import Keys, RateLimits
 from gateway.admin_log import AdminLog
-from gateway.app import GatewayMetrics, make_app
+from gateway.app import make_app
 from gateway.backend import Backend
 from gateway.bodies import Bodies
 from gateway.callers import Callers
 from gateway.calls import Calls
 from gateway.doors import Doors
+from gateway.metrics import GatewayMetrics
 from gateway.page.views import Views
 from gateway.sockets import Sockets
 from headwater.client import Client
@@ -35,6 +39,9 @@ from headwater.security.parties import GATEWAY, PAGE
 from headwater.settings import Settings
 from headwater.topics import CONSENTS
 from headwater.wire import MAX_VALUE_BYTES
+
+if TYPE_CHECKING:
+    from gateway.rpc.server import RpcServer
 
 __all__ = ["GatewayWorker", "main"]
 
@@ -103,6 +110,8 @@ class GatewayWorker:
         self.settings = settings
         self.operations = operations
         own = settings.gateway
+        if own.grpc_port is not None:
+            _check_grpc()
         self._needs_keys = not _is_loopback(own.host) if own.needs_keys is None else own.needs_keys
         self.keys = Keys(settings.kafka, own, needed=self._needs_keys)
         self._opened = ExitStack()
@@ -177,8 +186,29 @@ class GatewayWorker:
         if own.page:
             views = Views(self.settings, operations.stopping, self.backend.called, self.keys, rates)
             views.start()
-        config = uvicorn.Config(
-            make_app(doors, Sockets(calls, self.keys), callers, metrics, own, views),
+        server = _Server(self._config(make_app(doors, Sockets(calls, self.keys), callers, metrics, own, views)))
+        rpc = self._rpc(calls, callers, metrics)
+        serving = asyncio.create_task(server.serve([self._socket]))
+        operations.started()
+        while not server.started and not serving.done():
+            await asyncio.sleep(START_LOOK_S)
+        if rpc is not None:
+            await rpc.start()
+            operations.log.info("listening", extra={"at": f"grpc://{own.host}:{rpc.port}"})
+        operations.ready()
+        operations.log.info("listening", extra={"at": f"http://{own.host}:{self.port}"})
+        while not operations.stopping.is_set() and not serving.done():
+            operations.progress()
+            await asyncio.sleep(TICK_S)
+        server.should_exit = True
+        if rpc is not None:
+            await rpc.stop(self.settings.operations.drain_s)
+        await serving
+        await self.backend.drain(self.settings.operations.drain_s)
+
+    def _config(self, app: Starlette) -> uvicorn.Config:
+        return uvicorn.Config(
+            app,
             loop="uvloop",
             http=_Protocol,
             ws="websockets-sansio",
@@ -192,19 +222,14 @@ class GatewayWorker:
             backlog=BACKLOG,
             timeout_graceful_shutdown=max(1, round(self.settings.operations.drain_s)),
         )
-        server = _Server(config)
-        serving = asyncio.create_task(server.serve([self._socket]))
-        operations.started()
-        while not server.started and not serving.done():
-            await asyncio.sleep(START_LOOK_S)
-        operations.ready()
-        operations.log.info("listening", extra={"at": f"http://{own.host}:{self.port}"})
-        while not operations.stopping.is_set() and not serving.done():
-            operations.progress()
-            await asyncio.sleep(TICK_S)
-        server.should_exit = True
-        await serving
-        await self.backend.drain(self.settings.operations.drain_s)
+
+    def _rpc(self, calls: Calls, callers: Callers, metrics: GatewayMetrics) -> RpcServer | None:
+        if self.settings.gateway.grpc_port is None:
+            return None
+        from gateway.rpc.answers import Answers
+        from gateway.rpc.server import RpcServer
+
+        return RpcServer(self.settings.gateway, Answers(calls), callers, self.keys, metrics, self.operations)
 
     def drain(self) -> None:
         """`run` has drained within its loop."""
@@ -213,6 +238,14 @@ class GatewayWorker:
         """Leave Kafka."""
         self._opened.close()
         self._socket.close()
+
+
+def _check_grpc() -> None:
+    """Raises SettingsError."""
+    missing = [one for one in ("grpc", "grpc_health", "grpc_reflection", "grpc_tools") if find_spec(one) is None]
+    if missing:
+        text = f"gateway.grpc_port needs {', '.join(missing)}: pip install 'headwater-engine[grpc]'"
+        raise SettingsError(text)
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -402,7 +402,16 @@ class GatewaySettings(_Section):
         default=None, description="Refuse who has no key, also while there is none. Default: unless host is loopback."
     )
     port: int = Field(default=8080, ge=0, le=65535, description="Port of the same; 0 takes a free one and logs it.")
-    max_body_bytes: int = Field(default=5_000_000, ge=1_000, description="Largest body of a request that is no stream.")
+    grpc_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port for gRPC, on the same address; 0 takes a free one and logs it. Without, none is spoken. "
+        "Needs the extra `grpc`.",
+    )
+    max_body_bytes: int = Field(
+        default=5_000_000, ge=1_000, description="Largest body of a request that is no stream; largest message of gRPC."
+    )
     max_waiting: int = Field(default=1_000, ge=1, description="Most requests under way; more are answered 503.")
     deadline_ms: int = Field(default=2_000, ge=10, description="How long an answer is waited for, unless told.")
     rate_per_s: float | None = Field(

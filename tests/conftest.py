@@ -98,19 +98,29 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 class Distribution(LoadScopeScheduling):
     """Gives a free job the next test; a file whose tests share a fixture of module scope, as a whole.
 
-    Against Apache Kafka the conformance tests are one such group: their broker is a second one, which one job starts.
+    Files that knock at the same gateway (tests/gateway/conftest.py) are one such group; against Apache Kafka the
+    conformance tests are, too: their broker is a second one, which one job starts.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
         if KIND == "kafka" and CONFORMANCE in (ROOT / file).parents:
             return "conformance"
+        if _knocks(file):
+            return "door"
         return file if _shares_a_world(file) else nodeid
 
 
 @cache
 def _shares_a_world(file: str) -> bool:
-    return 'scope="module"' in (ROOT / file).read_text()
+    return 'scope="module"' in (ROOT / file).read_text() or _knocks(file)
+
+
+@cache
+def _knocks(file: str) -> bool:
+    """Whether its tests take the gateway of the whole run."""
+    text = (ROOT / file).read_text()
+    return "(door: Front" in text and "def door(" not in text
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Distribution:

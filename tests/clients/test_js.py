@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from selenium import webdriver
 
+from embedded import free_port
 from headwater.topics import IDENTITIES
-from tests.gateway.test_http import SECRET, Front, free_port, front
+from tests.gateway.fronts import SECRET, Front, front
 from tests.gateway.test_page import browser, complaints, press, texts  # noqa: F401
 from tests.worlds.javascript import CLIENT, built_client, site
 from tests.worlds.processes import ROOT, eventually

@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,67 +25,10 @@ from headwater.kafka.sending import send_records
 from headwater.privacy import digest_of
 from headwater.privacy.audit_log import check_audit, read_audit
 from headwater.process import Operations
-from headwater.settings import GatewaySettings, PrivacySettings, Settings
-from headwater.topics import API_KEYS, AUDIT, CONSENTS, ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic
-from tests.worlds.processes import LiveWorker, environment, eventually, world_settings
-
-SECRET = "a secret of thirty-two bytes, or more"
-
-
-@dataclass
-class Front:
-    """A gateway, and what stands behind it."""
-
-    settings: Settings
-    gateway: LiveWorker
-
-    def call(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, dict[str, str]]:
-        """Status, decoded body and headers of an answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.settings.gateway.port, timeout=30)
-        with contextlib.closing(connection):
-            given = body if isinstance(body, bytes | str | None) else json.dumps(body)
-            connection.request(method, path, given, {name.replace("_", "-"): one for name, one in headers.items()})
-            answer = connection.getresponse()
-            text = answer.read()
-            told = {name.lower(): value for name, value in answer.getheaders()}
-        return answer.status, json.loads(text) if "json" in told.get("content-type", "") else text.decode(), told
-
-    def values(self, topic: Topic) -> list[Any]:
-        return [json.loads(one.value) for one in read_topic(self.settings.kafka, topic) if one.value is not None]
-
-    def events_of(self, user: str) -> list[dict[str, Any]]:
-        several = (one if isinstance(one, list) else [one] for one in self.values(EVENTS))
-        return [event for one in several for event in one if event["user_id"] == user]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-@contextlib.contextmanager
-def front(kafka: str, redis: str, folder: Path, *others: str, consent: str = "off", **fields: Any) -> Iterator[Front]:
-    with world_settings(kafka, redis, folder) as made, contextlib.ExitStack() as stack:
-        privacy = PrivacySettings.model_validate({"consent": consent})
-        settings = made.model_copy(update={"gateway": GatewaySettings(port=free_port(), **fields), "privacy": privacy})
-        workers = [LiveWorker(f"{name}.worker", settings, folder / f"{name}.log") for name in ("gateway", *others)]
-        for one in workers:
-            stack.callback(one.__exit__)
-            one.start(wait=False)
-        for one in workers:
-            eventually(one.is_ready, 60, lambda one=one: f"{one.module} ready; its log:\n{one.tail()}")
-        yield Front(settings, workers[0])
-
-
-@pytest.fixture(scope="module")
-def door(kafka_address: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    """With the workers that answer."""
-    folder = tmp_path_factory.mktemp("gateway")
-    with front(kafka_address, redis_url, folder, "streams", "serving", token_secret=SECRET) as made:
-        items = [{"item_id": f"film-{number}", "title": f"Film {number}"} for number in range(6)]
-        assert made.call("PUT", "/v1/items", items)[:2] == (202, {"accepted": 6})
-        made.call("POST", "/v1/events", {"user_id": "crowd", "item_id": "film-0", "type": "click"})
-        yield made
+from headwater.settings import GatewaySettings
+from headwater.topics import API_KEYS, AUDIT, CONSENTS, ERASURES, IDENTITIES, ITEMS, USERS
+from tests.gateway.fronts import Front, front
+from tests.worlds.processes import environment, eventually, world_settings
 
 
 def test_an_answer_knows_of_the_event_that_came_before_it(door: Front) -> None:

@@ -31,7 +31,7 @@ from headwater.settings import GatewaySettings, KafkaSettings, Settings
 from headwater.topics import SURFACES
 from models.published.announcement import Announcement
 from models.published.stores import open_store
-from tests.gateway.test_http import Front, front
+from tests.gateway.fronts import Front, front
 from tests.serving.test_follower import bundle_of
 from tests.worlds.javascript import CLIENT, install
 from tests.worlds.processes import eventually

@@ -211,13 +211,13 @@ def test_a_body_comes_in_within_its_bounds_or_is_refused() -> None:
 
 
 def test_lines_are_put_together_however_they_are_cut() -> None:
-    async def read(*chunks: bytes) -> list[tuple[int, bytes]]:
+    async def read(*chunks: bytes) -> list[tuple[str, bytes]]:
         return [line async for lines in line_pieces(asked(*chunks)) for line in lines]
 
     whole = b"one\n\nthree\nfour"
     for size in (1, 4, 100):
         cut = [whole[at : at + size] for at in range(0, len(whole), size)]
-        assert asyncio.run(read(*cut)) == [(1, b"one"), (3, b"three"), (4, b"four")]
+        assert asyncio.run(read(*cut)) == [("line 1", b"one"), ("line 3", b"three"), ("line 4", b"four")]
 
 
 def test_a_question_ends_at_its_deadline_and_a_drain_whatever_the_client_has_met() -> None:

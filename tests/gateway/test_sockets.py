@@ -5,25 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from tests.gateway.test_http import SECRET, Front, front
-
-
-@pytest.fixture(scope="module")
-def door(kafka_address: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    """With the workers that answer."""
-    folder = tmp_path_factory.mktemp("sockets")
-    with front(kafka_address, redis_url, folder, "streams", "serving", token_secret=SECRET) as made:
-        items = [{"item_id": f"film-{number}", "title": f"Film {number}"} for number in range(6)]
-        assert made.call("PUT", "/v1/items", items)[0] == 202
-        made.call("POST", "/v1/events", {"user_id": "crowd", "item_id": "film-0", "type": "click"})
-        yield made
+from tests.gateway.fronts import Front, beside
 
 
 def opened(door: Front, query: str = "", **more: Any) -> ClientConnection:
@@ -97,14 +86,14 @@ def test_what_is_wrong_is_a_status_before_there_is_a_socket(
     assert refused.value.response.status_code == status
 
 
-def test_the_end_of_the_gateway_ends_its_sockets_in_order(door: Front) -> None:  # the last: it ends the gateway
-    process = door.gateway.process
-    assert process is not None
-    with opened(door, "?user_id=stayer") as socket:
+def test_the_end_of_the_gateway_ends_its_sockets_in_order(door: Front, tmp_path: Path) -> None:
+    with beside(door, tmp_path) as made, opened(made, "?user_id=stayer") as socket:
+        process = made.gateway.process
+        assert process is not None
         assert heard(socket)[0] == "list"
         os.kill(process.pid, signal.SIGTERM)
         with pytest.raises(ConnectionClosed) as ended:
             heard(socket)
-    assert ended.value.rcvd is not None
-    assert ended.value.rcvd.code == 1012
-    assert process.wait(20) == 0
+        assert ended.value.rcvd is not None
+        assert ended.value.rcvd.code == 1012
+        assert process.wait(20) == 0

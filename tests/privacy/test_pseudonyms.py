@@ -10,6 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from embedded import free_port
 from headwater import Client
 from headwater.kafka import ensure_topics
 from headwater.privacy import digest_of
@@ -19,7 +20,6 @@ from headwater.privacy.pseudonyms import PseudonymKey, pseudonyms_of
 from headwater.settings import GatewaySettings, PrivacySettings, Settings
 from headwater.topics import CONSENTS, ERASURES, EVENTS, IDENTITIES, USERS
 from headwater.wire import encode
-from tests.gateway.test_http import free_port
 from tests.privacy.test_forgetting import keys_that_name
 from tests.privacy.test_verbs import environment
 from tests.worlds.commands import headwater

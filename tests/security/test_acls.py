@@ -16,6 +16,7 @@ import redis
 
 from console.acls_printed import kafka_commands
 from console.look.checkup import examine
+from embedded import free_port
 from headwater import AccessDenied, Client, Item
 from headwater.kafka import admin_client, ensure_topics, take_part
 from headwater.security.parties import (
@@ -34,7 +35,7 @@ from headwater.security.parties import (
 from headwater.settings import KafkaSettings, Settings, load_settings
 from headwater.topics import TOPICS
 from streams.features.store import FeatureStore
-from tests.gateway.test_http import Front, free_port
+from tests.gateway.fronts import Front
 from tests.gateway.test_page import published
 from tests.security.servers import (
     PREFIX,
