@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
+    from contextlib import AbstractContextManager
 
     from opentelemetry.trace import Span, SpanContext
 
@@ -256,6 +257,7 @@ class Begun:
 
 
 _NOT_TRACED = Begun([])
+_NOTHING = contextlib.nullcontext()
 
 
 def begun(name: str, causes: Causes | None = None, kind: str = "internal", **attributes: str | int) -> Begun:
@@ -306,11 +308,10 @@ def span_of(told: Pairs, name: str, started_ms: int, causes: Causes | None = Non
     return _headers_of(span.get_span_context())
 
 
-@contextlib.contextmanager
 def joined(
     name: str, causes: Causes | None = None, kind: str = "consumer", *, of: int = 1, into: Causes | None = None,
     **attributes: str | int,
-) -> Iterator[None]:  # fmt: skip
+) -> AbstractContextManager[None]:  # fmt: skip
     """A span around a block, which is what is under way there.
 
     Parameters
@@ -319,10 +320,11 @@ def joined(
         into: gets the span as a cause.
     """
     found = _provided() if of else None
-    if found is None:
-        yield
-        return
-    begins = begun(name, causes, kind, count=of, **attributes)
+    return _NOTHING if found is None else _around(found, begun(name, causes, kind, count=of, **attributes), into)
+
+
+@contextlib.contextmanager
+def _around(found: _Provided, begins: Begun, into: Causes | None) -> Iterator[None]:
     if into is not None:
         into.add(begins.headers)
     failure: Exception | None = None
@@ -336,16 +338,14 @@ def joined(
         begins.end(failure)
 
 
-@contextlib.contextmanager
-def within(told: Pairs) -> Iterator[None]:
+def within(told: Pairs) -> AbstractContextManager[Any]:
     """A block in which what was begun elsewhere, and `told` of itself, is under way."""
     found = _provided()
     context = None if found is None else _context(found.api, told)
     if found is None or context is None:
-        yield
-        return
-    with found.api.use_span(found.api.NonRecordingSpan(context)):
-        yield
+        return _NOTHING
+    around: AbstractContextManager[Any] = found.api.use_span(found.api.NonRecordingSpan(context))
+    return around
 
 
 def headers() -> Headers:

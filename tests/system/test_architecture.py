@@ -149,6 +149,13 @@ def test_private_attributes_of_a_library_stand_where_they_are_listed() -> None:
             assert not foreign or str(path.relative_to(ROOT)) in PRIVATES_OF, f"{path.relative_to(ROOT)}: {foreign}"
 
 
+def test_one_module_knows_opentelemetry_and_loads_it_where_it_is_asked_for() -> None:
+    users = {path: parsed(path) for package in PACKAGES for path in modules(package) if "opentelemetry" in tops(path)}
+    assert [path.relative_to(ROOT).as_posix() for path in users] == ["headwater/tracing.py"]
+    at_the_top = [one for tree in users.values() for one in tree.body if isinstance(one, ast.Import | ast.ImportFrom)]
+    assert "opentelemetry" not in "".join(map(ast.unparse, at_the_top))
+
+
 def test_redis_is_spoken_only_by_the_store_and_the_console() -> None:
     for package in FLOORS:
         for path in modules(package):
