@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from headwater.dead_letters import read_letters
 from headwater.errors import InvalidMessage
-from headwater.kafka import read_partitions, read_topic
+from headwater.kafka import read_partitions
 from headwater.privacy import Erased
 from headwater.settings import Settings
 from headwater.signals import Signals
-from headwater.topics import DEAD_LETTERS, EVENTS, IDENTITIES, topic_name
-from headwater.wire import EventRow, read_letter, read_past_events
+from headwater.topics import EVENTS, IDENTITIES
+from headwater.wire import EventRow, read_past_events
 from streams.erasing import erased_users
 from streams.features.decay import Decay, ItemStatistics
 from streams.features.fold import KnownBeside, Limits, fold_batch
@@ -137,13 +138,7 @@ def refused_places(settings: Settings) -> dict[Place, str]:
     Raises
         Unavailable: Kafka or the topic is not there.
     """
-    source = topic_name(EVENTS, settings.kafka.prefix)
-    found: dict[Place, str] = {}
-    for record in read_topic(settings.kafka, DEAD_LETTERS):
-        letter = read_letter(record.headers)
-        if letter is not None and letter.topic == source:
-            found[(letter.partition, letter.offset, letter.place)] = letter.reason
-    return found
+    return {(one.partition, one.offset, one.place): one.reason for one in read_letters(settings.kafka, EVENTS)}
 
 
 def read_as_folded(record: Any, dead: Mapping[Place, str], meanings: Signals) -> list[EventRow | InvalidMessage]:

@@ -12,15 +12,16 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from headwater.dead_letters import read_letters
 from headwater.errors import InvalidMessage
 from headwater.events import Event, now_ms
-from headwater.kafka import BoundedReader, end_offsets, read_topic
+from headwater.kafka import BoundedReader, end_offsets
 from headwater.privacy import FORGET, Erased, Erasure, ErasureFact, digest_of, fact_of, read_erasure
 from headwater.privacy.facts import read_facts
 from headwater.process import Retry
 from headwater.settings import Settings
-from headwater.topics import CONSENTS, DEAD_LETTERS, ERASURES, EVENTS, USERS, topic_name
-from headwater.wire import TimeBounds, encode, read_letter
+from headwater.topics import CONSENTS, ERASURES, EVENTS, USERS
+from headwater.wire import TimeBounds, encode
 from streams.features.store import FeatureStore
 from streams.outbox import ExamplesOutbox, RefusedMessage
 from streams.told import record_place
@@ -225,12 +226,10 @@ def checked_fact(fact: ErasureFact, times: TimeBounds, ends: Mapping[int, int], 
 
 def _facts(settings: Settings) -> dict[str, ErasureFact]:
     """Of each erasure the fact that counts, by digest."""
-    name = topic_name(ERASURES, settings.kafka.prefix)
     said = list(read_facts(settings.kafka))
     if not said:
         return {}
-    letters = [read_letter(record.headers) for record in read_topic(settings.kafka, DEAD_LETTERS)]
-    refused = {(one.partition, one.offset) for one in letters if one is not None and one.topic == name}
+    refused = {(one.partition, one.offset) for one in read_letters(settings.kafka, ERASURES)}
     ends, times = end_offsets(settings.kafka, EVENTS), TimeBounds(max_ahead_ms=settings.streams.max_ahead_s * 1000)
     found: dict[str, ErasureFact] = {}
     for fact, at, place in said:

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+from headwater.dead_letters import read_letters
 from headwater.errors import InvalidMessage
-from headwater.kafka import read_partitions, read_topic
+from headwater.kafka import read_partitions
 from headwater.settings import Settings
-from headwater.topics import DEAD_LETTERS, IDENTITIES, topic_name
-from headwater.wire import IdentityRow, read_identity, read_letter
+from headwater.topics import IDENTITIES
+from headwater.wire import IdentityRow, read_identity
 from streams.erasing import erased_users
 from streams.features.identity import ALONE, Links, from_before_erasure, linked
 from streams.features.store import FeatureStore
@@ -61,6 +62,4 @@ def read_link(record: Any) -> IdentityRow | None:
 
 def refused_links(settings: Settings) -> set[tuple[int, int]]:
     """What the worker refused, be it for a time that is none any more."""
-    source = topic_name(IDENTITIES, settings.kafka.prefix)
-    letters = [read_letter(record.headers) for record in read_topic(settings.kafka, DEAD_LETTERS)]
-    return {(one.partition, one.offset) for one in letters if one is not None and one.topic == source}
+    return {(one.partition, one.offset) for one in read_letters(settings.kafka, IDENTITIES)}

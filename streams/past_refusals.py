@@ -13,13 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from headwater.dead_letters import read_letters
 from headwater.errors import InvalidMessage
 from headwater.events import now_ms
-from headwater.kafka import BoundedReader
 from headwater.process import Retry
 from headwater.settings import Settings
-from headwater.topics import DEAD_LETTERS, Topic, topic_name
-from headwater.wire import read_letter
+from headwater.topics import Topic
 from streams.audit import BY_THE_CLOCK, Place
 from streams.features.fold import Ghost
 from streams.features.state import UserState
@@ -83,12 +82,5 @@ def _refused_since(settings: Settings, topic: Topic, since_ms: int) -> dict[Plac
     Raises
         Unavailable: Kafka or the topic is not there.
     """
-    source = topic_name(topic, settings.kafka.prefix)
-    found: dict[Place, str] = {}
-    with BoundedReader(settings.kafka, DEAD_LETTERS) as reader:
-        for span in reader.spans(first_ms=max(0, since_ms - WRONG_CLOCK_MS)):
-            for record in reader.records(span):
-                letter = read_letter(record.headers)
-                if letter is not None and letter.topic == source and letter.reason in BY_THE_CLOCK:
-                    found[(letter.partition, letter.offset, letter.place)] = letter.reason
-    return found
+    letters = read_letters(settings.kafka, topic, since_ms=max(0, since_ms - WRONG_CLOCK_MS))
+    return {(one.partition, one.offset, one.place): one.reason for one in letters if one.reason in BY_THE_CLOCK}
