@@ -25,6 +25,7 @@ from headwater.process import START_S
 from headwater.settings import Settings, load_settings
 from streams.features.store import FeatureStore
 from tests.headwater.test_client_requests import readme_program
+from tests.worlds.campaigns import ForkedWorkerProcess
 from tests.worlds.commands import headwater
 from tests.worlds.processes import (
     MARK,
@@ -73,6 +74,13 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A supervisor's workers start in little time; whole starts are those of `headwater up` below."""
+    monkeypatch.setattr("console.local.supervisor.WorkerProcess", ForkedWorkerProcess)
+
+
+@pytest.mark.usefixtures("forked")
 def test_a_worker_that_is_killed_or_hangs_is_started_again_and_everything_ends_at_the_end(
     data: Path, tmp_path: Path, kafka_address: str, redis_url: str
 ) -> None:
@@ -113,6 +121,7 @@ def test_a_worker_that_is_killed_or_hangs_is_started_again_and_everything_ends_a
     assert not listens(redis)
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_worker_that_cannot_start_is_an_error_with_the_end_of_its_log_and_nothing_stays(
     data: Path, tmp_path: Path
 ) -> None:

@@ -7,12 +7,15 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.worlds.campaigns import ForkedWorkerProcess
+from tests.worlds.commands import headwater
 from tests.worlds.processes import MARK, ROOT, UNYIELDING, processes_marked
 
 
@@ -35,7 +38,7 @@ def write_events(path: Path, count: int, **last: Any) -> Path:
     return path
 
 
-def demo(events: Path, *words: str, folder: Path, **settings: str) -> tuple[int, dict[str, Any], str]:
+def demo(events: Path, *words: str, folder: Path) -> tuple[int, dict[str, Any], str]:
     """Run a demo to its end: exit code, the JSON object, what it told on stderr. No process and no file is left."""
     mark = uuid.uuid4().hex
     clean = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
@@ -44,7 +47,7 @@ def demo(events: Path, *words: str, folder: Path, **settings: str) -> tuple[int,
     done = subprocess.run(
         [sys.executable, "-m", "console", "demo", "--json", "--events", str(events), *words],
         cwd=ROOT,
-        env={**clean, **settings, **UNYIELDING, MARK: mark, "TMPDIR": str(temporary)},
+        env={**clean, **UNYIELDING, MARK: mark, "TMPDIR": str(temporary)},
         capture_output=True,
         text=True,
         check=False,
@@ -83,7 +86,7 @@ def test_a_demo_loses_nothing_and_a_new_visitor_sees_her_list_change(tmp_path: P
 @pytest.mark.any_broker
 @pytest.mark.timeout(200)
 def test_a_refused_event_is_told_by_exit_code_1_and_topics_and_keys_leave_servers_of_others_all_the_same(
-    kafka_address: str, redis_url: str, tmp_path: Path
+    kafka_address: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import redis
 
@@ -92,8 +95,24 @@ def test_a_refused_event_is_told_by_exit_code_1_and_topics_and_keys_leave_server
 
     events = write_events(tmp_path / "events.jsonl", 300, event_time=1_500_000_000_000)
     servers = ("--kafka", kafka_address, "--redis", redis_url)
-    code, told, stderr = demo(events, *servers, folder=tmp_path, HEADWATER_STREAMS__OLDEST="2020-01-01")
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    workers: list[ForkedWorkerProcess] = []
+
+    def forked(*given: Any) -> ForkedWorkerProcess:
+        workers.append(ForkedWorkerProcess(*given))
+        return workers[-1]
+
+    monkeypatch.setattr("console.local.supervisor.WorkerProcess", forked)
+    env = {**UNYIELDING, "HEADWATER_STREAMS__OLDEST": "2020-01-01"}
+    done = headwater("demo", "--json", "--events", str(events), *servers, **env)
+    code, stderr = done.returncode, done.stderr
     assert code == 1, stderr
+    assert [worker.running for worker in workers] == [False] * 3
+    assert not list(temporary.iterdir())
+    assert done.stdout.count("\n") == 1, done.stdout
+    told = json.loads(done.stdout)
     assert told["dead_letters"] == 1
     assert told["audit"] == "ok"
     assert told["failures"] == ["1 dead letters"]

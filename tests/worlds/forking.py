@@ -54,6 +54,10 @@ POSSIBLE = sys.platform == "linux"
 """Elsewhere libraries that talk to the system may not be used after a fork."""
 
 
+ENVIRONMENT = dict(os.environ)
+"""What the suite was started with, and nothing that a test has set since."""
+
+
 class Forked:
     """A process that a `Nursery` has forked, with what tests use of `subprocess.Popen`."""
 
@@ -123,7 +127,8 @@ def _greeted(libraries: tuple[str, ...], folder: Path) -> socket.socket:
             connection.connect(f"\0{name}")
         except ConnectionRefusedError:
             command = [sys.executable, "-m", __name__, name, *libraries]
-            subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
+            nothing = subprocess.DEVNULL
+            subprocess.run(command, cwd=folder, env=ENVIRONMENT, stdin=nothing, stdout=nothing, check=True)
             connection.connect(f"\0{name}")
         if connection.recv(1):
             return connection
