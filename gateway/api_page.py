@@ -125,6 +125,7 @@ asks the same; code for any language is made of the proto file, for Python by
 - **Keys and tokens** as below, in the metadata `authorization` (`Bearer hw_...`) or `x-api-key`. There is no TLS here,
   as for HTTP: it ends at the balancer in front, which has to speak HTTP/2 to the gateway. Connections end after ten
   minutes between two calls, so that clients find new gateways.
+- **A trace** goes on from `traceparent` in the metadata, as from HTTP's header.
 - **Not there**: calls of trackers, which speak HTTP.
 """
 

@@ -23,7 +23,7 @@ from headwater import tracing
 from headwater.client import Client, Delivery, Position
 from headwater.consent import Consent
 from headwater.errors import DeadlineExceeded, HeadwaterError, InvalidMessage, Unavailable
-from headwater.events import Event, Item
+from headwater.events import Event, Item, now_ms, to_epoch_ms
 from headwater.identities import Identity
 from headwater.recommendations import Recommendation, Request
 from headwater.settings import GatewaySettings
@@ -181,6 +181,7 @@ class Backend:
         if type(deadline_ms) is not int or not 0 < deadline_ms <= LONGEST_MS:
             raise InvalidMessage("schema", f"deadline_ms: {deadline_ms!r:.40} is not 1 to {LONGEST_MS:,} milliseconds")
         _refuse_unknown(Request, asked)
+        _refuse_old(asked.get("request_time"), deadline_ms)
         user_id, k = asked.pop("user_id", None), asked.pop("k", None)
         with self._room():
             try:
@@ -248,3 +249,14 @@ def _refuse_unknown(model: type[BaseModel], fields: Mapping[str, Any]) -> None:
     unknown = sorted(fields.keys() - model.model_fields.keys())
     if unknown:
         raise InvalidMessage("schema", f"{unknown[0]:.40}: is no field of {model.__name__}")
+
+
+def _refuse_old(request_time: Any, deadline_ms: int) -> None:
+    """Serving answers none that is too old when it comes: whose clock is wrong is told that. Raises InvalidMessage."""
+    with contextlib.suppress(ValueError):  # what is no time is refused for that
+        told_ms = to_epoch_ms(request_time)
+        if isinstance(told_ms, int) and told_ms + deadline_ms < now_ms():
+            text = (
+                f"request_time: {request_time} and deadline_ms are over: leave it out, or mend the clock that says so"
+            )
+            raise InvalidMessage("schema", text)

@@ -22,7 +22,7 @@ from gateway.calls import EVERY_MS, Calls, Lists, TakenIn
 from gateway.openapi import document
 from gateway.refusals import ToldError, told
 from gateway.tokens import After
-from gateway.tracking import read_call
+from gateway.tracking import MOST_CALLS, read_call
 from headwater.errors import InvalidMessage
 from headwater.process import Operations
 from headwater.wire import encode
@@ -31,8 +31,6 @@ __all__ = ["AFTER_COOKIE", "AFTER_HEADER", "Doors", "after_brought", "answer", "
 
 AFTER_HEADER = "headwater-after"
 AFTER_COOKIE = "headwater_after"
-MOST_CALLS = 1_000
-"""In one batch of a tracker."""
 MOST_REASONS = 5
 ASKED = ("k", "surface", "context_item", "after")
 

@@ -10,6 +10,7 @@ from pydantic.json_schema import models_json_schema
 
 from gateway.operations import ID, OPERATIONS, Operation
 from gateway.tokens import TokenAsked
+from gateway.tracking import KINDS, MOST_CALLS
 from headwater.consent import Consent
 from headwater.events import Event, Item
 from headwater.identities import Identity
@@ -20,6 +21,7 @@ __all__ = ["document"]
 
 REF = "#/components/schemas/"
 TEXT = {"type": "string"}
+OBJECT_OR_NONE = {"type": ["object", "null"]}
 TEXT_OR_WHOLE = {"type": ["string", "integer", "null"]}
 
 
@@ -63,14 +65,20 @@ OWN: dict[str, dict[str, Any]] = {
     "TrackerCall": {
         "type": "object",
         "properties": {
-            "userId": TEXT_OR_WHOLE, "anonymousId": TEXT_OR_WHOLE, "event": TEXT, "properties": {"type": "object"},
-            "traits": {"type": "object"}, "messageId": {}, "timestamp": {},
+            "userId": TEXT_OR_WHOLE, "anonymousId": TEXT_OR_WHOLE, "event": {**TEXT, "minLength": 1},
+            "properties": OBJECT_OR_NONE, "traits": OBJECT_OR_NONE, "messageId": {}, "timestamp": {},
         },
     },
     "TrackerBatch": {
         "type": "object",
         "required": ["batch"],
-        "properties": {"batch": {"type": "array", "items": {"type": "object"}}},
+        "properties": {
+            "batch": {
+                "type": "array",
+                "maxItems": MOST_CALLS,
+                "items": {"type": "object", "required": ["type"], "properties": {"type": {"enum": list(KINDS)}}},
+            }
+        },
     },
     "Token": {
         "type": "object",
@@ -102,7 +110,7 @@ def document() -> dict[str, Any]:
             "version": "1",
             "description": "Recommendations before the next page.",
         },
-        "security": [{"key": []}],
+        "security": [{"key": []}, {}],  # on loopback nobody is asked for one, as long as there has been none
         "paths": paths,
         "components": {
             "schemas": schemas,

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from headwater.errors import InvalidMessage
 from headwater.events import EVENT_TYPE_PATTERN, MAX_ID_LENGTH
 
-__all__ = ["TrackerSays", "read_call"]
+__all__ = ["KINDS", "MOST_CALLS", "TrackerSays", "read_call"]
 
 TYPES = {
     "product viewed": "view",
@@ -34,6 +34,8 @@ TYPES = {
 ITEM_FIELDS = ("item_id", "product_id", "sku", "content_id", "id")
 VALUE_FIELDS = ("rating", "value", "price", "revenue")
 KINDS = ("track", "identify", "alias", "page", "screen", "group")
+MOST_CALLS = 1_000
+"""In one batch of a tracker."""
 
 
 class TrackerSays(NamedTuple):

@@ -29,6 +29,7 @@ from gateway.refusals import ToldError, told
 from gateway.rpc.answers import Answers, RpcAsked
 from gateway.rpc.messages import service
 from gateway.rpc.methods import METHODS, SERVICE, Method
+from headwater import tracing
 from headwater.errors import SettingsError
 from headwater.process import Operations
 from headwater.settings import GatewaySettings
@@ -80,6 +81,13 @@ class _Call:
         self.metadata = {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
         self.address = _address(context.peer())
         self.credentials = credentials_of(self.metadata, {})
+
+    @property
+    def causes(self) -> tracing.Causes:
+        """The span of the caller, which it may have told of."""
+        found = tracing.Causes()
+        found.add([(one, self.metadata.get(one, "").encode()) for one in tracing.TRACE_HEADERS])
+        return found
 
     @property
     def deadline_ms(self) -> int | None:
@@ -181,7 +189,8 @@ class RpcServer:
                 if not described.client_streaming:
                     call.turns = self._turns.setdefault(caller.name, asyncio.Semaphore(TOGETHER))
                 still = lambda: self._keys.holds(call.credentials, call.address)  # noqa: E731
-                await answer(RpcAsked(described, call, caller, call.deadline_ms, still))
+                with tracing.joined(named, call.causes, "server"):
+                    await answer(RpcAsked(described, call, caller, call.deadline_ms, still))
                 status = 200
             except Exception as error:  # noqa: BLE001 - whatever went wrong is an answer, and counted
                 said = told(error)

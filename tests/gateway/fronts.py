@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,12 +65,13 @@ def front(kafka: str, redis: str, folder: Path, *others: str, consent: str = "of
 
 
 @contextlib.contextmanager
-def beside(front: Front, folder: Path, **fields: Any) -> Iterator[Front]:
+def beside(front: Front, folder: Path, env: Mapping[str, str] | None = None, **fields: Any) -> Iterator[Front]:
     """One more gateway in the world of another.
 
     Parameters
+        env: more variables of its environment.
         fields: of GatewaySettings.
     """
     settings = front.settings.model_copy(update={"gateway": GatewaySettings(port=free_port(), **fields)})
-    with LiveWorker("gateway.worker", settings, folder / "beside.log") as started:
+    with LiveWorker("gateway.worker", settings, folder / "beside.log", **(env or {})) as started:
         yield Front(settings, started)

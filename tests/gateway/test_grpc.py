@@ -45,6 +45,7 @@ from tests.worlds.processes import ROOT, LiveWorker, eventually
 
 FAR = base64.urlsafe_b64encode(b'{"e":{"0":999999},"i":{}}').decode()
 """An `after` that nothing reaches: the answer waits for its deadline."""
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
 def client_of_the_docs() -> Any:
@@ -260,8 +261,10 @@ def test_who_sends_no_message_holds_nobody_else_up(door: Front, call: Any) -> No
 
 
 def test_the_end_of_the_gateway_ends_calls_in_order(door: Front, tmp_path: Path) -> None:
-    with beside(door, tmp_path, grpc_port=free_port(), max_waiting=2) as made:
+    traced = {"OTEL_TRACES_EXPORTER": "console"}
+    with beside(door, tmp_path, traced, grpc_port=free_port(), max_waiting=2) as made:
         client, process = opened(made), made.gateway.process
+        client.metadata = [("traceparent", f"00-{TRACE}-00f067aa0ba902b7-01")]
         health = health_pb2_grpc.HealthStub(client.channel)
         serving, ended = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
         for name in ("", "headwater.v1.Headwater"):
@@ -287,6 +290,7 @@ def test_the_end_of_the_gateway_ends_calls_in_order(door: Front, tmp_path: Path)
             error = one.exception()  # none: serving answers shortly before the deadline that it waits for
             assert error is None or error.code().name == "DEADLINE_EXCEEDED"
         assert process.wait(20) == 0
+        assert TRACE in made.gateway.log.read_text()  # the console has the spans of the caller's trace
         client.channel.close()
 
 

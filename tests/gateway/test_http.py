@@ -129,6 +129,7 @@ def test_what_the_catalogue_and_the_law_want_has_a_path(door: Front) -> None:
         ("POST", "/v1/recommendations", {"user_id": "ann", "deadline_ms": "soon"}, 400, "schema"),
         ("POST", "/v1/recommendations", {"user_id": "ann", "after": "nonsense"}, 400, "schema"),
         ("POST", "/v1/recommendations", {"user_id": "ann", "deadline_s": 1}, 400, "schema"),
+        ("POST", "/v1/recommendations", {"user_id": "ann", "request_time": "2020-01-01T00:00:00Z"}, 400, "schema"),
         ("GET", "/v1/users/%FF/recommendations", None, 400, "undecodable"),
         ("GET", "/v1/recommendations/stream?user_id=ann&every_ms=999999999", None, 400, "schema"),
         ("POST", "/v1/recommendations", {"user_id": "ann", "surface": "nowhere"}, 422, None),
