@@ -15,7 +15,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = ("backup", "cloud", "embedded", "msk", "signing", "text")
+EXTRAS = ("backup", "cloud", "embedded", "msk", "otel", "signing", "text")
 """Of those who run it; not those of tests and benchmarks, nor `gpu`, which wants another torch."""
 
 
