@@ -31,7 +31,7 @@ COPY console console
 COPY embedded embedded
 COPY deploy/supply.py deploy/supply.py
 # Extras of pyproject.toml that every image has.
-ARG EXTRAS=cloud,backup,signing,otel
+ARG EXTRAS=cloud,backup,signing,otel,grpc
 RUN pip wheel --no-deps -w /wheels ./headwater . \
     && for worker in gateway streams serving; do python deploy/supply.py needs $worker $EXTRAS >/wheels/$worker.txt; done
 
@@ -61,7 +61,7 @@ FROM base AS everything
 # An index with the CPU wheel of torch makes the image some gigabytes smaller: --build-arg TORCH_INDEX=URL
 ARG TORCH_INDEX=""
 RUN if [ -n "$TORCH_INDEX" ]; then export PIP_INDEX_URL="$TORCH_INDEX"; fi; pip install torch==2.13.0
-ARG EXTRAS=cloud,backup,signing,otel
+ARG EXTRAS=cloud,backup,signing,otel,grpc
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
     pip install /wheels/headwater-*.whl "$(ls /wheels/headwater_engine-*.whl)[$EXTRAS]"
 USER headwater

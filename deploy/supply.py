@@ -15,14 +15,17 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = ("backup", "cloud", "embedded", "msk", "otel", "signing", "text")
+EXTRAS = ("backup", "cloud", "embedded", "grpc", "msk", "otel", "signing", "text")
 """Of those who run it; not those of tests and benchmarks, nor `gpu`, which wants another torch."""
 
 
 LEARNING = ("torch", "implicit", "pyarrow")
 SCORING = ("numba", "scipy", "threadpoolctl", "onnx", "onnxruntime-gpu", "onnxruntime")
 FOLDING = ("faust-streaming", "aiokafka")
-DOORS = ("starlette", "uvicorn", "httptools", "websockets", "jinja2", "markupsafe", "argon2-cffi")
+DOORS = (
+    *("starlette", "uvicorn", "httptools", "websockets", "jinja2", "markupsafe", "argon2-cffi"),
+    *("grpcio", "grpcio-tools", "grpcio-health-checking", "grpcio-reflection"),
+)
 WITHOUT = {
     "streams": (*LEARNING, *SCORING, *DOORS, "safetensors"),
     "serving": (*LEARNING, *FOLDING, *DOORS),
@@ -36,10 +39,10 @@ def needs(worker: str, extras: str = "") -> Iterator[str]:
     engine, sdk = (
         tomllib.loads((ROOT / path).read_text())["project"] for path in ("pyproject.toml", "headwater/pyproject.toml")
     )
-    found = dict.fromkeys(one for one in engine["dependencies"] if name_of(one) not in WITHOUT[worker])
+    found = dict.fromkeys(engine["dependencies"])
     for extra in filter(None, extras.split(",")):
         found |= dict.fromkeys(engine["optional-dependencies"].get(extra, sdk["optional-dependencies"].get(extra)))
-    return (one for one in found if not re.match(r"headwater==", one))
+    return (one for one in found if name_of(one) not in WITHOUT[worker] and not re.match(r"headwater==", one))
 
 
 def name_of(requirement: str) -> str:

@@ -255,6 +255,19 @@ def test_the_page_may_ask_each_worker_for_its_figures(everything: list[dict[str,
     assert policy["from"][1]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "page"
 
 
+def test_grpc_has_its_port_where_the_settings_open_it() -> None:
+    for port in (None, 50051):
+        found = rendered({"settings": {"gateway": {"grpc_port": port}}})
+        container = pods(found)["gateway"]["containers"][0]
+        opened = {one["name"]: one["containerPort"] for one in container["ports"]}
+        served = {one["name"]: one["port"] for one in of_kind(found, "Service")["headwater-gateway"]["spec"]["ports"]}
+        allowed = of_kind(found, "NetworkPolicy")["headwater-gateway"]["spec"]["ingress"][1]["ports"]
+        assert opened.get("grpc") == served.get("grpc") == port
+        assert {"port": "grpc", "protocol": "TCP"} in allowed or port is None
+        said = [one["value"] for one in container["env"] if one["name"] == "HEADWATER_GATEWAY__GRPC_PORT"]
+        assert said == ([] if port is None else [str(port)])
+
+
 def test_a_worker_may_have_an_image_of_its_own() -> None:
     found = pods(rendered({"workers": {"gateway": {"image": "shop/gateway:1"}}, "image": {"repository": "shop/all"}}))
     images = {part: pod["containers"][0]["image"] for part, pod in found.items()}
