@@ -295,6 +295,7 @@ def test_axe_finds_nothing_serious_on_any_page_by_day_and_no_weak_colours_by_nig
             eventually(lambda: "Looking …" not in "".join(texts(browser, "main")), 20)
             if name == "play":
                 eventually(lambda: texts(browser, "#list .title"), 20, lambda: texts(browser, "#problem"))
+            assert browser.execute_script("return document.documentElement.scrollWidth - innerWidth") <= 0, name
             browser.execute_script(axe)
             assert (name, scheme, browser.execute_async_script(AXE, rules)) == (name, scheme, [])
 
