@@ -88,12 +88,12 @@ def command(
 
 def _run(out: Console, supervisor: Supervisor, servers: Servers, as_json: bool) -> None:
     """Say where everything is, and keep `addresses.json` true until a signal comes."""
-    import time
+    import threading
     from dataclasses import asdict
 
     import orjson
 
-    from console.local.addresses import addresses_of
+    from console.local.addresses import addresses_of, keep_written
 
     written = addresses_of(supervisor, servers)
     written.write(supervisor.directory)
@@ -101,12 +101,7 @@ def _run(out: Console, supervisor: Supervisor, servers: Servers, as_json: bool) 
         print(orjson.dumps({**asdict(written), "logs": str(supervisor.logs)}).decode(), flush=True)
     else:
         _print_addresses(out, supervisor, servers)
-    while True:
-        now = addresses_of(supervisor, servers)
-        if now != written:  # a restarted worker has a new port
-            written = now
-            written.write(supervisor.directory)
-        time.sleep(0.5)
+    keep_written(supervisor, servers, threading.Event())
 
 
 def _print_addresses(out: Console, supervisor: Supervisor, servers: Servers) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from console.demonstration.pages import Pages
 from console.demonstration.summary import Summary
 from console.demonstration.view import Moment, View
 from console.demonstration.visitors import Visitors
-from console.local.addresses import GATEWAY, Addresses, Servers, addresses_of, http_of, with_page
+from console.local.addresses import GATEWAY, Addresses, Servers, http_of, keep_written, with_page
 from console.local.supervisor import WORKERS, Supervisor
 from headwater.client import Client
 from headwater.errors import Unavailable
@@ -74,8 +74,7 @@ class Demo:
         self.pages.step("starting", "broker, store, and the workers: streams, trainer, serving")
         with supervisor, contextlib.ExitStack() as clients:
             if self.page:
-                addresses_of(supervisor, self.servers).write(self.directory)
-                clients.callback(Addresses.remove, self.directory)
+                clients.enter_context(self._addresses_kept(supervisor))
                 self.pages.step("page", f"{http_of(supervisor)}/ shows what happens now")
             self._name_servers(supervisor)
             client = clients.enter_context(Client(settings=supervisor.settings.kafka, source="demo"))
@@ -89,6 +88,19 @@ class Demo:
                 self._stay(supervisor)
         self.summary.seconds = self.summary.seconds or time.monotonic() - self.started_s
         return self.summary
+
+    @contextlib.contextmanager
+    def _addresses_kept(self, supervisor: Supervisor) -> Iterator[None]:
+        """The page finds the workers by the file: also those that were started again."""
+        stopping = threading.Event()
+        kept = threading.Thread(target=keep_written, args=(supervisor, self.servers, stopping), name="addresses")
+        kept.start()
+        try:
+            yield
+        finally:
+            stopping.set()
+            kept.join()
+            Addresses.remove(self.directory)
 
     def _stay(self, supervisor: Supervisor) -> None:
         """The summary, and then the page until Ctrl-C."""

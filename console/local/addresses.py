@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,6 +29,7 @@ __all__ = [
     "addresses_file",
     "addresses_of",
     "http_of",
+    "keep_written",
     "located_settings",
     "running_addresses",
     "servers_to_run",
@@ -225,6 +227,18 @@ def http_of(supervisor: Supervisor) -> str:
     """URL of the gateway; empty where none is supervised."""
     own = supervisor.settings.gateway
     return f"http://{own.host}:{own.port}" if GATEWAY in supervisor.workers else ""
+
+
+def keep_written(supervisor: Supervisor, servers: Servers, stopping: threading.Event) -> None:
+    """Write `addresses.json`, and again whenever a restarted worker has a new port, until told to stop."""
+    written: Addresses | None = None
+    while True:
+        now = addresses_of(supervisor, servers)
+        if now != written:
+            written = now
+            written.write(supervisor.directory)
+        if stopping.wait(0.5):
+            return
 
 
 def with_page(settings: Settings, data: Path) -> Settings:
