@@ -198,8 +198,10 @@ class Causes:
         elif key not in self._sampled:
             self._more += 1
 
-    def taken(self) -> Causes:
-        """These; from now on there are none."""
+    def taken(self) -> Causes | None:
+        """These, if there are any; from now on there are none."""
+        if self.parent is None:
+            return None
         before = Causes()
         before.__dict__, self.__dict__ = self.__dict__, before.__dict__
         return before
@@ -211,7 +213,7 @@ class Causes:
     @property
     def parent(self) -> SpanContext | None:
         """The first that is sampled, else one that is not."""
-        return next(iter(self._sampled.values()), self._unsampled)
+        return next(iter(self._sampled.values())) if self._sampled else self._unsampled
 
     @property
     def linked(self) -> list[SpanContext]:
