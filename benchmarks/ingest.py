@@ -152,16 +152,19 @@ def _case(name: str, quick: bool, turns: int, on: str) -> dict[str, Any]:
 
 
 def _sealed(history: int, quick: bool, turns: int, on: str) -> dict[str, Any]:
-    """A worker with sealed states and one with open ones, each in a world of its own, take turns."""
+    """A worker with sealed states and one with open ones, each in a world of its own, take turns. Each turn has a
+    worker of its own: one that stands still for as long as the other works loses its place in its group.
+    """
     with _world("sealed", history, quick, on) as closed, _world("packed", history, quick, on) as opened:
         found: dict[bool, list[_Turn]] = {True: [], False: []}
-        with _worker(closed, 1) as sealed, _worker(opened, 1) as bare:
-            for n in range(turns + 1):
-                for seals, world, pids in ((True, closed, sealed), (False, opened, bare))[:: 1 if n % 2 else -1]:
-                    _produce(world, "packed")
-                    turn = _ours(world, pids)
-                    if n:  # the first is not counted: caches fill, connections open
-                        found[seals].append(turn)
+        for n in range(turns):
+            for seals, world in ((True, closed), (False, opened))[:: 1 if n % 2 else -1]:
+                with _worker(world, 1) as pids:
+                    for is_counted in (False, True):  # the first is not: caches fill, connections open
+                        _produce(world, "packed")
+                        turn = _ours(world, pids)
+                        if is_counted:
+                            found[seals].append(turn)
         result = _figures(closed, found[True])
     result["floor_events_per_s"] = round(opened.events / statistics.median(one.cpu_s for one in found[False]))
     result["floor"] = [opened.events / one.cpu_s for one in found[False]]
