@@ -185,10 +185,7 @@ def test_what_a_worker_put_into_the_log_is_judged_by_its_own_clock() -> None:
         event = Event(user_id="ada", item_id="-", type=kind)
         (found,) = read(encode(event), times=late, timestamp_ms=event.event_time)
         assert isinstance(found, EventRow) == is_taken
-    event = Event(user_id="ada", item_id="-", type="headwater.forget", event_time=now_ms() + 3_600_000)
-    (found,) = read(encode(event), times=TimeBounds(0, now_ms(), 300_000.0), timestamp_ms=now_ms())
-    assert isinstance(found, InvalidMessage)
-    event = event.model_copy(update={"event_time": now_ms() + 10 * 365 * 86_400_000})
+    event = Event(user_id="ada", item_id="-", type="headwater.forget", event_time=now_ms() + 2 * 86_400_000)
     (found,) = read(encode(event), times=TimeBounds(0, now_ms(), 300_000.0), timestamp_ms=event.event_time)
     assert isinstance(found, InvalidMessage), "whoever may write says what time a record is of"
 
