@@ -138,7 +138,9 @@ class Pages:
         table.add_column(style="dim")
         table.add_column()
         rate = f"{summary.events_per_second:,.0f}/s, each learned as it passed"
-        table.add_row("events", f"{summary.events_produced:,} produced, {summary.events_applied:,} applied; {rate}")
+        people = f" ({summary.events_of_people:,} of people at the page)" if summary.events_of_people else ""
+        told = f"{summary.events_produced:,} produced, {summary.events_applied:,} applied{people}; {rate}"
+        table.add_row("events", told)
         table.add_row(
             "quality",
             f"NDCG@10 {ndcg(ours)}, popularity {ndcg(theirs)}, over the last {summary.queries:,} events{ratio}",

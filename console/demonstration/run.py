@@ -224,7 +224,10 @@ class Demo:
         summary.events_applied, summary.duplicates = figures.applied - figures.exposures, figures.duplicates
         summary.dead_letters = figures.dead_letters
         summary.model_versions_published = figures.published
-        summary.audit = audit_all(supervisor.settings, summary)
+        if self.page:  # a person may click there meanwhile
+            of_all = summary.events_applied + summary.duplicates + summary.dead_letters
+            summary.events_of_people = max(0, of_all - summary.events_produced)
+        summary.audit = audit_all(supervisor.settings, summary, alone=not self.page)
 
 
 class _Moments:

@@ -17,6 +17,8 @@ class Summary:
 
     dataset: str = ""
     events_produced: int = 0
+    events_of_people: int = 0
+    """More, of whoever clicked at the page meanwhile."""
     events_applied: int = 0
     duplicates: int = 0
     dead_letters: int = 0
@@ -50,7 +52,7 @@ class Summary:
         found = []
         if self.audit != "ok":
             found.append(f"audit: {self.audit}")
-        if self.events_applied + self.duplicates + self.dead_letters != self.events_produced:
+        if self.events_applied + self.duplicates + self.dead_letters != self.events_produced + self.events_of_people:
             parts = (
                 f"{self.events_applied:,} applied, {self.duplicates:,} duplicates, {self.dead_letters:,} dead letters"
             )
@@ -77,6 +79,7 @@ class Summary:
         return {
             "dataset": self.dataset,
             "events_produced": self.events_produced,
+            "events_of_people": self.events_of_people,
             "events_applied": self.events_applied,
             "duplicates": self.duplicates,
             "dead_letters": self.dead_letters,

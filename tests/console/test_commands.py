@@ -280,6 +280,8 @@ def test_samples_are_read_with_their_labels() -> None:
         ({"dismissal_to_changed_ms": None}, "a dismissal did not change"),
         ({"takedown_to_changed_ms": None}, "what was taken down stayed"),
         ({"restarts": ["streams"]}, "streams"),
+        ({"events_applied": 12}, "10 events produced, but 12 applied"),
+        ({"events_applied": 12, "events_of_people": 2}, ""),
     ],
 )
 def test_a_demo_fails_on_whatever_was_promised_and_missed(changed: dict[str, Any], says: str) -> None:
