@@ -183,9 +183,8 @@ class HttpApp:
             return
         status, body = told
         self._ledger.count(f"HTTP {status}: {call.what}")
-        taken = body.get("error", {}).get("accepted", 0)  # of lines, those before what was refused
         if status in AWAY:
-            self._promised(call, call.ids[:taken], After())
+            self._promised(call, call.ids[: _accepted(body)], After())
             self._again(call)
         elif status != call.status:
             self._ledger.broken(f"{call.method} {call.path}, {call.what}: {status} {orjson.dumps(body)[:300]!r}")
@@ -194,6 +193,7 @@ class HttpApp:
         elif call.what == "watch":
             self._watched(call, body)
         elif call.what in ("refused", "no key"):
+            taken = _accepted(body)
             self._promised(call, call.ids[:taken], After())
             self._ledger.refused_ids.update(call.ids[taken:])
         elif call.what != "events, not waited for":
@@ -268,6 +268,11 @@ class HttpApp:
         finally:
             connection.close()
         return None
+
+
+def _accepted(refusal: Any) -> int:
+    """Of lines, how many before what was refused."""
+    return int(refusal.get("error", {}).get("accepted", 0))
 
 
 def _as_tracked(event: dict[str, Any]) -> dict[str, Any]:
