@@ -33,7 +33,7 @@ class Aftermath:
         turned: roles of workers whose clock was turned: streams workers may have refused good events as from ahead.
     """
 
-    def __init__(self, stack: Stack, ledger: LoadLedger, load: Apps, seed: int, turned: Set[str]) -> None:
+    def __init__(self, stack: Stack, ledger: LoadLedger, load: Apps, seed: int, turned: Set[str] = frozenset()) -> None:
         self.stack = stack
         self.settings = stack.settings
         self.turned = turned
