@@ -262,7 +262,7 @@ class Stack:
                 said = part.process.log_tail(1)[-300:]
                 ending = Ending(part.name, code, now - self._began_s, now - part.started_s, said)
                 self.endings.append(ending)
-                excused = part.excused is not None and part.excused in part.process.log_tail(3)
+                excused = part.excused is not None and part.excused in part.process.log_tail(12)
                 if code != EXIT_STALLED and not excused:
                     self.wrong.append(f"{part.name} ended by itself with {code}: {said}")
                 part.failures += 1
