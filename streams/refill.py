@@ -22,7 +22,7 @@ from streams.audit import read_as_folded, refused_places
 from streams.consenting import seed_words
 from streams.erasing import ErasedUsers, erased_users
 from streams.features.decay import Decay
-from streams.features.fold import Folded, Ghost, KnownBeside, Limits, fold_batch
+from streams.features.fold import Folded, Ghost, KnownBeside, Limits, fold_batch, ghosts_of
 from streams.features.hot_users import HotUsers
 from streams.features.marks import check_log
 from streams.features.state import EMPTY, restored
@@ -217,8 +217,7 @@ class Refill:
         states = {**reading.states, **hot}
         erased = store.erased([user for user in slot_of if user in self._erased]) if self._erased else {}
         old = restored(states, erased)
-        ghosts = {user: Ghost(state) for user, state in old.items()}  # which knows more, where the log has lost some
-        ghosts |= {u: one for u, one in self._ghosts.items() if u not in old or one.state.count >= old[u].count}
+        ghosts = ghosts_of(old, store.last_erased(erased), self._ghosts)
         folded = Folded()
         if decay is not None:
             folded = fold_batch(
@@ -235,7 +234,7 @@ class Refill:
         marks = known.moved({slot_of[row.user_id] for row in rows}, {partition: end})
         before = {user: states.get(user, EMPTY) for user in folded.states}
         before |= {user: replace(before[user], stored=None) for user in before.keys() & {*folded.forgotten, *old}}
-        verdict = store.apply(Batch(marks, decay, before, folded.states, folded.slots))
+        verdict = store.apply(Batch(marks, decay, before, folded.states, folded.slots, folded.forgotten))
         if verdict != "applied":
             raise self._disturbed(verdict)
         self._erased.add(folded.forgotten)

@@ -24,7 +24,7 @@ from headwater.settings import StreamsSettings
 from headwater.topics import EVENTS, topic_name
 from headwater.wire import EventRow, TimeBounds, read_events
 from streams.features.decay import Decay, ItemStatistics
-from streams.features.fold import Folded, Folding, Ghost, KnownBeside, Limits, fold_batch
+from streams.features.fold import Folded, Folding, Ghost, KnownBeside, Limits, fold_batch, ghosts_of
 from streams.features.hot_users import HotUsers
 from streams.features.identity import as_one
 from streams.features.state import EMPTY, UserState, restored
@@ -141,10 +141,10 @@ class EventRounds:
             self._drop_known(parts)
             if not parts:
                 return None
-            await self._recall(parts, known.reading.erased)
-            folded, batch = self._fold(parts, known)
+            ghosts = await self._ghosts_among(parts, known)
+            folded, batch = self._fold(parts, known, ghosts)
             await self._send(parts, folded)
-            await self._forget_users(folded)
+            await self._forget_users(batch.forgotten)
             verdict = await self._retry.call_blocking("redis", lambda: self._store.apply(batch))  # noqa: B023 - called at once
             if verdict == "applied":
                 break
@@ -166,17 +166,20 @@ class EventRounds:
         self._metrics.round_seconds.observe(time.monotonic() - started)
         return None
 
-    async def _recall(self, parts: Mapping[int, _Decoded], erased: Mapping[str, Erased]) -> None:
-        """Before the first events since `positions` of somebody whom the log forgets further on: what these had done
-        is in the log alone, where somebody else has folded it.
+    async def _ghosts_among(self, parts: Mapping[int, _Decoded], found: _KnownUsers) -> dict[str, Ghost]:
+        """What those of these users had done before whom the log forgets further on. Before the first of their events
+        since `positions` it is in the log alone, where somebody else has folded it.
         """
-        if self._recalled or not erased:
-            return
-        known = ((erased.get(row.user_id), number, row) for number, part in parts.items() for row in part.rows)
-        if any(one is not None and one.is_below(number, row.offset) for one, number, row in known):
+        erased, last = found.reading.erased, dict[str, Erased]()
+        rows = ((erased.get(row.user_id), number, row) for number, part in parts.items() for row in part.rows if erased)
+        ahead = {row.user_id for one, number, row in rows if one is not None and one.is_below(number, row.offset)}
+        if ahead:
+            last = await self._retry.call_blocking("redis", lambda: self._store.last_erased(ahead))
+        if ahead and not self._recalled:
             standing = await self._retry.call_blocking("redis", lambda: self._store.standing(EVENTS))
             self._ghosts = await self._retry.call_async("kafka", lambda: asyncio.to_thread(self._log.ghosts, standing))
             self._recalled = True
+        return ghosts_of(found.restored, last, self._ghosts)
 
     def _decode(self, messages: Sequence[Message]) -> dict[int, _Decoded]:
         times, past = self._times._replace(now_ms=now_ms()), self._log.refused
@@ -277,13 +280,13 @@ class EventRounds:
         self._metrics.conflicts.labels(on).inc()
         self._forget()
 
-    def _fold(self, parts: dict[int, _Decoded], found: _KnownUsers) -> tuple[dict[int, Folded], Batch]:
+    def _fold(
+        self, parts: dict[int, _Decoded], found: _KnownUsers, ghosts: Mapping[str, Ghost]
+    ) -> tuple[dict[int, Folded], Batch]:
         reading, states, old, attributes = found
         first = next((row for part in parts.values() for row in part.rows), None)
         decay = self._decay or (Decay(first.time_ms, self._half_life_ms) if first else None)
         persons = self._persons(reading.people, states, attributes)
-        ghosts = {user: Ghost(state) for user, state in old.items()}  # which knows more, where the log has lost some
-        ghosts |= {u: one for u, one in self._ghosts.items() if u not in old or one.state.count >= old[u].count}
         beside = KnownBeside(persons, attributes, reading.slot_of, reading.erased, ghosts)
         known = dict(states)  # a user whose events lie in two partitions is folded from one into the other
         folded: dict[int, Folded] = {}
@@ -307,9 +310,10 @@ class EventRounds:
         touched = {reading.slot_of[row.user_id] for part in parts.values() for row in part.rows}
         marks = self._known.moved(touched, ends)
         before = {user: states.get(user, EMPTY) for user in after} | {user: old[user] for user in old.keys() & after}
-        for user in {*old, *(user for one in folded.values() for user in one.forgotten)} & before.keys():
+        forgotten = {user: since for one in folded.values() for user, since in one.forgotten.items()}
+        for user in {*old, *forgotten} & before.keys():
             before[user] = replace(before[user], stored=None)  # so that it is written whole
-        return folded, Batch(marks, decay, before, after, items)
+        return folded, Batch(marks, decay, before, after, items, forgotten)
 
     def _persons(
         self, people: Mapping[str, tuple[str, ...]], states: Mapping[str, UserState], attributes: Attributes
@@ -331,11 +335,10 @@ class EventRounds:
             if part.unsent:
                 await self._retry.call_async("kafka", lambda: self._outbox.send_dead_letters(part.unsent))  # noqa: B023
 
-    async def _forget_users(self, folded: dict[int, Folded]) -> None:
+    async def _forget_users(self, erased: Mapping[str, Erased]) -> None:
         """What is known of forgotten users beside their states goes first: a crash in between repeats the round, and
         its mark moves with the states.
         """
-        erased = {user: since for one in folded.values() for user, since in one.forgotten.items()}
         if erased:
             self._hot.forget(erased)
             await self._retry.call_blocking("redis", lambda: self._store.forget_users(erased))

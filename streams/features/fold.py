@@ -44,7 +44,7 @@ from streams.features.state import EMPTY, UserState
 from streams.features.undo import Undone, matched
 
 __all__ = ["PLACES", "REACTIONS", "Change", "Folded", "Folding", "Ghost", "KnownBeside", "Limits", "example"]
-__all__ += ["fold", "fold_batch", "is_gone", "shown_order"]
+__all__ += ["fold", "fold_batch", "ghosts_of", "is_gone", "shown_order"]
 
 UNDOS = 128
 """Newest undos of a user, with what they took back, that an event which arrives later is compared with."""
@@ -638,6 +638,21 @@ class Ghost(NamedTuple):
 
     state: UserState
     erased: Erased | None = None
+
+
+def ghosts_of(
+    old: Mapping[str, UserState], last: Mapping[str, Erased], folded: Mapping[str, Ghost]
+) -> dict[str, Ghost]:
+    """The ghosts that a batch begins with: as they were folded, or as a store has them, which knows more where the log
+    has lost some.
+
+    Parameters
+        old: by user id, a state of the store that is from before the user is forgotten.
+        last: where the log forgot the user last up to the marks of the store.
+        folded: `KnownBeside.ghosts` as `Folded.carry` or `streams.rebuild.past_ghosts` left them.
+    """
+    held = {user: Ghost(old.get(user, EMPTY), last.get(user)) for user in {*old, *last}}
+    return held | {user: one for user, one in folded.items() if user not in old or one.state.count >= old[user].count}
 
 
 @dataclass(slots=True)

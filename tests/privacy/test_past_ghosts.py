@@ -68,11 +68,16 @@ def forgotten(settings: Settings) -> list[Any]:
     """The log of a user whose erasure is known; its records."""
     send(settings, LOG)
     place = partition_of(settings, "ada")
-    fact = fact_of("ada", Erased(event(6).event_time, place, 6))
-    send_raw(settings, encode(fact), ERASURES, key=fact.digest.encode())
     with storing(settings) as store:
-        store.keep_erased([fact])
+        tell(settings, store, Erased(event(6).event_time, place, 6))
     return [record for record in records(settings, EVENTS) if record.partition == place]
+
+
+def tell(settings: Settings, store: FeatureStore, erased: Erased) -> None:
+    """That `ada` is forgotten, as the worker that has found her erasure does."""
+    fact = fact_of("ada", erased)
+    send_raw(settings, encode(fact), ERASURES, key=fact.digest.encode())
+    store.keep_erased([fact])
 
 
 @pytest.mark.parametrize("shards", [1, 8])
@@ -113,6 +118,33 @@ def test_a_worker_whose_writes_arrive_without_an_answer_counts_for_items_once(
         once = store.apply
         monkeypatch.setattr(store, "apply", lambda batch: [once(batch), once(batch)][-1])  # as who had no answer does
         asyncio.run(fold())
+    assert audit(settings).first_difference is None
+
+
+@pytest.mark.parametrize("shards", [1, 8])
+@pytest.mark.parametrize("told_at", range(6, 11))
+def test_a_worker_counts_no_event_of_before_an_erasure_that_comes_after_it_and_before_the_next(
+    settings: Settings, told_at: int, shards: int
+) -> None:
+    settings = settings.model_copy(update={"redis": settings.redis.model_copy(update={"shards": shards})})
+    forgotten(settings)
+    again = event(20, type=FORGET, item_id="-")
+    send(settings, [event(3), event(2, type="click", item_id="film-1"), again, event(21)])  # two of before, come late
+    place = partition_of(settings, "ada")
+    log = [record for record in records(settings, EVENTS) if record.partition == place]
+
+    async def fold() -> None:
+        one = rounds(settings, store)
+        await one.positions()
+        for number, message in enumerate(log):
+            if number == told_at:
+                tell(settings, store, Erased(again.event_time, place, 10))
+            assert await one.run([message]) is None
+
+    with storing(settings) as store:
+        store.claim()
+        asyncio.run(fold())
+        assert store.read_users(["ada"]).states["ada"].count == 1
     assert audit(settings).first_difference is None
 
 

@@ -29,7 +29,7 @@ from recovery import BackedUp, SealedBackup, back_up, backups_at, backups_of, dr
 from recovery.places import FolderFiles
 from recovery.sealed import SealedWriter
 from streams.erasing import erased_users
-from streams.features.store import Copied
+from streams.features.store import Batch, Copied
 from streams.refill import Refill
 from tests.worlds.processes import remove_world, world_settings
 from tests.worlds.streams import event, records, send_packed, send_raw, storing
@@ -90,6 +90,7 @@ def small(kafka_address: str, redis_url: str, tmp_path_factory: pytest.TempPathF
         Refill(settings, lambda *_: None).run()
         with storing(settings) as store:
             assert store.put_consents(0, 0, ["ada"], store.standing(CONSENTS))
+            assert store.apply(Batch({0: {}}, store.read_users([]).decay, forgotten={"ada": ADA})) == "applied"
         settings.trainer.directory.mkdir(parents=True, exist_ok=True)
         (settings.trainer.directory / "checkpoint-00000000000000000500.ckpt").write_bytes(b"of a trainer")
         place = FolderFiles(folder / "backups")
@@ -156,6 +157,7 @@ def test_who_was_forgotten_since_the_backup_does_not_come_back(small: Small, tmp
     assert held(settings, ODD) == [f"u:{ODD}"]
     with storing(settings) as store:
         assert store.erased(["ada", "bob", "cid"]) == {"ada": ADA, "cid": CID}
+        assert store.last_erased(["ada", "bob", "cid"]) == {"ada": ADA}
         assert store.marks() == {0: 0}
     assert [record.action for _, record in read_audit(settings.kafka) if record][-1] == "restore"
 
@@ -168,6 +170,7 @@ def test_where_the_log_is_gone_its_places_hide_nothing_of_another_one(small: Sma
     placeless = {"ada": Erased(ADA.time_ms), "cid": Erased(CID.time_ms)}
     with storing(other) as store:
         assert store.erased(["ada", "bob", "cid"]) == placeless
+        assert store.last_erased(["ada", "bob", "cid"]) == {}
         assert store.marks() == {}
         assert store.marks_of(CONSENTS) == {}, "the next word would be taken for a known one"
     facts = erased_users(other)

@@ -1,11 +1,12 @@
 -- Writes what one batch made of one slot, whole or not at all.
 --
--- KEYS  marks, landmark, popular, then base and tail of each touched user, then, where items are touched, the totals of
---       all items and these, `<head>i:<item>`, group by group
--- ARGV  numbers of marks, users and groups of items; the landmark;
+-- KEYS  marks, landmark, popular, then base and tail of each touched user, then where each forgotten one was last, then,
+--       where items are touched, the totals of all items and these, `<head>i:<item>`, group by group
+-- ARGV  numbers of marks, users, forgotten users and groups of items; the landmark;
 --       per mark:  partition, the offset it is expected at ('' for none), the offset to set
 --       per user:  the count expected in the stored state, and 'base' and a whole state to write ('' removes it), or 'tail'
 --                  and what to append to it
+--       per forgotten user: 'time partition offset'
 --       per group of items that are counted alike: how many items, how many counts, then field and what to add to it for
 --                  each (less than nothing for undone events); log2 of the decayed weight to add to each item, and of
 --                  that to take off: 8 bytes each, minus infinity for none, or '' where no item has any
@@ -19,8 +20,9 @@
 -- Redis undoes nothing of a script that fails half-way: so nothing after the first write may fail, whatever a key holds.
 
 local marks, landmark, popular = KEYS[1], KEYS[2], KEYS[3]
-local n_marks, n_users, n_groups = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local at = 5
+local n_marks, n_users, n_forgotten = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local n_groups = tonumber(ARGV[4])
+local at = 6
 
 for i = 0, n_marks - 1 do
     local found = redis.call('HGET', marks, ARGV[at + 3 * i]) or ''
@@ -50,10 +52,10 @@ for i = 0, n_users - 1 do
 end
 local found = redis.call('GET', landmark)
 if not found then
-    if ARGV[4] ~= '' then
-        redis.call('SET', landmark, ARGV[4])
+    if ARGV[5] ~= '' then
+        redis.call('SET', landmark, ARGV[5])
     end
-elseif found ~= ARGV[4] then
+elseif found ~= ARGV[5] then
     return 'landmark'
 end
 
@@ -75,6 +77,12 @@ for i = 0, n_users - 1 do
             redis.call('DEL', KEYS[5 + 2 * i])
         end
     end
+end
+at = users_at + 3 * n_users
+local key_at = 4 + 2 * n_users
+for _ = 1, n_forgotten do
+    redis.call('SET', KEYS[key_at], ARGV[at])
+    key_at, at = key_at + 1, at + 1
 end
 
 local LN2, HUGE = math.log(2), 1e15
@@ -197,8 +205,7 @@ local function count(key, item, fields, steps, added, taken)
     end
 end
 
-at = users_at + 3 * n_users
-local key_at, item_from = 4 + 2 * n_users, #popular - #'popular' + #'i:' + 1
+local item_from = #popular - #'popular' + #'i:' + 1
 for _ = 1, n_groups do
     local n_items, n_fields = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
     local fields, steps = { 'log2', 'm:positive' }, {}

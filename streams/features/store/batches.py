@@ -7,12 +7,13 @@ from math import inf
 from struct import pack
 from typing import Any, NamedTuple, cast
 
+from headwater.privacy import digest_of
 from streams.features.decay import ItemStatistics
 from streams.features.packed import change
 from streams.features.state import EMPTY, UserState
 from streams.features.store.server import Script, StoreCall
 from streams.features.store.users import UserReads
-from streams.features.store.values import Batch, Verdict, item_fields, landmark_text
+from streams.features.store.values import Batch, Verdict, erased_text, item_fields, landmark_text
 
 __all__ = ["BatchWrites"]
 
@@ -54,9 +55,9 @@ class BatchWrites(UserReads):
         """
         if batch.decay is not None and self.slots.count > 1 and not self._agree(batch.decay):
             return "landmark"
-        users = self.slots.grouped(batch.after)
+        users, forgotten = self.slots.grouped(batch.after), self.slots.grouped(batch.forgotten)
         before = self._sealing_calls(batch.marks)
-        calls = [self._apply_call(batch, slot, users.get(slot, [])) for slot in batch.marks]
+        calls = [self._apply_call(batch, slot, users.get(slot, []), forgotten.get(slot, [])) for slot in batch.marks]
         found: list[bytes] = []
         for reply in self._server.run([*before, *calls])[len(before) :]:
             if isinstance(reply, bytes):
@@ -66,19 +67,21 @@ class BatchWrites(UserReads):
                 self._tell_damage(reply[1:])
         return cast(Verdict, next((one for one in found if one != b"applied"), b"applied").decode())
 
-    def _apply_call(self, batch: Batch, slot: int, users: list[str]) -> StoreCall:
+    def _apply_call(self, batch: Batch, slot: int, users: list[str], forgotten: list[str]) -> StoreCall:
         head = self.slots.key(slot, "")
         items = batch.items.get(slot, {})
         marks = batch.marks[slot]
         keys = [f"{head}marks", f"{head}landmark", f"{head}popular"]
         keys += [f"{head}{kind}:{user}" for user in users for kind in "ut"]
+        keys += [f"{head}q:{digest_of(user)}" for user in forgotten]
         groups = _groups(items)
-        arguments: list[Any] = [len(marks), len(users), len(groups), landmark_text(batch.decay)]
+        arguments: list[Any] = [len(marks), len(users), len(forgotten), len(groups), landmark_text(batch.decay)]
         for partition, (expected, new) in marks.items():
             arguments += (partition, "" if expected is None else expected, new)
         for user in users:
             before = batch.before.get(user, EMPTY)
             arguments += (before.count, *self._changed(user, before, batch.after[user]))
+        arguments += [erased_text(batch.forgotten[user]) for user in forgotten]
         for group in groups:
             keys += [f"{head}i:{item}" for item in group.items] or [f"{head}totals"]
             arguments += group.arguments()

@@ -1,4 +1,5 @@
-"""Users who were forgotten: `p:<digest>` says since when, in the slot of the user, and names nobody.
+"""Users who were forgotten: `p:<digest>` says since when, in the slot of the user, and names nobody. That may lie
+beyond the marks; `q:<digest>` says where the log forgot them last up to these, and moves with them.
 
 Before: `streams.rounds` meets the place at which a log forgets its user. After: an event from before is known by it,
 whenever it arrives.
@@ -6,7 +7,7 @@ whenever it arrives.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from headwater.privacy import Erased, ErasureFact, digest_of, fact_of
 from headwater.topics import ERASURES
@@ -94,6 +95,7 @@ class ErasureWrites(UserReads, ToldWrites):
         keys = [key.decode() for key in self._server.keys(self.slots.pattern("p"))]
         values = self._server.run([StoreCall("GET", [key]) for key in keys], may_be_odd=True)
         known = {key: erased_of(value) for key, value in zip(keys, values, strict=True) if isinstance(value, bytes)}
+        self._server.run([StoreCall("UNLINK", [key.decode()]) for key in self._server.keys(self.slots.pattern("q"))])
         placeless = {key: erased_text(Erased(one.time_ms)) for key, one in known.items() if one is not None}
         self._server.run([StoreCall("SET", [key], [text]) for key, text in placeless.items()])
 
@@ -107,7 +109,14 @@ class ErasureWrites(UserReads, ToldWrites):
 
     def erased(self, ids: Sequence[str]) -> dict[str, Erased]:
         """Since when these are forgotten, of those who are."""
-        keys = [f"{self.slots.key(self.slots.of(one), 'p:')}{digest_of(one)}" for one in ids]
+        return self._places(ids, "p:")
+
+    def last_erased(self, ids: Collection[str]) -> dict[str, Erased]:
+        """Where the log forgot these last up to the marks, of those whom it did."""
+        return self._places(ids, "q:")
+
+    def _places(self, ids: Collection[str], kind: str) -> dict[str, Erased]:
+        keys = [f"{self.slots.key(self.slots.of(one), kind)}{digest_of(one)}" for one in ids]
         values = self._server.run([StoreCall("GET", [key]) for key in keys], may_be_odd=True)
         found = {one: erased_of(value) for one, value in zip(ids, values, strict=True) if isinstance(value, bytes)}
         return {one: erased for one, erased in found.items() if erased is not None}

@@ -27,7 +27,7 @@ MARKS = {
 }
 """By topic, the hash of partition -> offset of the newest record that has its effect."""
 
-KINDS = ("u", "t", "w", "a", "i", "item", "p")
+KINDS = ("u", "t", "w", "a", "i", "item", "p", "q")
 """Of keys that end in an id, after a colon."""
 
 PRIVATE = "private"

@@ -127,6 +127,7 @@ class Batch:
         decay: of item statistics; None where there is none to set.
         before, after: states by user id; `after` was folded from `before`, whose counts the script compares.
         items: by slot, what to add to the statistics of each item.
+        forgotten: users whom the log forgets at a place that it folds.
     """
 
     marks: Mapping[int, Mapping[int, tuple[int | None, int]]]
@@ -134,6 +135,7 @@ class Batch:
     before: Mapping[str, UserState] = field(default_factory=dict)
     after: Mapping[str, UserState] = field(default_factory=dict)
     items: Mapping[int, Mapping[str, ItemStatistics]] = field(default_factory=dict)
+    forgotten: Mapping[str, Erased] = field(default_factory=dict)
 
 
 def is_number(text: bytes) -> bool:
