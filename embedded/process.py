@@ -10,7 +10,9 @@ Linux only.)
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import struct
@@ -28,6 +30,7 @@ PACKAGE_PARENT = str(Path(__file__).resolve().parents[1])
 START_TIMEOUT_S = 30.0
 STOP_GRACE_S = 10.0
 PORT_ATTEMPTS = 5  # a free port may be taken by someone else before the server binds it
+FIRST_PORT = 10_000
 
 _GUARD = """
 log=$1; shift
@@ -261,8 +264,21 @@ class EmbeddedBroker(ServerProcess):
 
 
 def free_port() -> int:
-    """A port of the loopback interface that was free just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of the loopback interface that was free just now. It is none of those that the system gives to connections
+    that go out, where it says which these are: one of them would take it before the server does.
+    """
+    try:
+        first_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError):
+        first_given = 0
+    wanted = (
+        random.SystemRandom().sample(range(FIRST_PORT, first_given), PORT_ATTEMPTS)
+        if first_given > 2 * FIRST_PORT
+        else []
+    )
+    for port in (*wanted, 0):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found: int = probe.getsockname()[1]
+            return found
+    raise StartFailed("no port of 127.0.0.1 is free")

@@ -219,5 +219,7 @@ class LiveWorker:
             try:
                 self.stop()
             except subprocess.TimeoutExpired:
+                self.process.send_signal(signal.SIGUSR1)  # it says where each of its threads stands
+                time.sleep(1)
                 self.kill()
-                raise AssertionError(f"{self.module} did not stop on SIGTERM:\n{self.tail()}") from None
+                raise AssertionError(f"{self.module} did not stop on SIGTERM:\n{self.tail(200)}") from None
