@@ -33,6 +33,7 @@ from models.published.delta import Delta
 from models.published.names import ALONE, EXPERTS, SAID, SCORES
 from models.published.opinions import Opinions, dense, few_of
 from models.threads import blas_on_one_thread
+from models.top_k import close
 from serving.catalogue import Catalogue
 from serving.ranker import SecondStage, SecondStageCounts
 from serving.rules import Rows
@@ -326,9 +327,17 @@ class Scorer:
                 raise
 
     def _warm_up(self, half: ServedModel) -> None:
-        """The first runs of a session allocate and plan: 5 to 50 ms that no request should wait for."""
+        """The first runs of a session allocate and plan: 5 to 50 ms that no request should wait for, nor for the loops
+        that only answers run, which a machine compiles once.
+        """
         for size in (1, 2, 8, self.batch):
-            half.say([()] * size, 0, [SCORES, *(() if half.second is None else half.second.outputs)])
+            for said in half.say([()] * size, 0, [SCORES, *(() if half.second is None else half.second.outputs)]):
+                scores = said[SCORES]
+                assert isinstance(scores, np.ndarray)  # of all rows
+                close(scores, half.rows.blocked(0))
+                for part in said.values():
+                    if isinstance(part, Weighed):
+                        part.at(np.zeros(0, np.int64))
 
     def _new_sessions(self, graph: bytes) -> Sessions:
         from models.published.onnx_runtime import onnxruntime

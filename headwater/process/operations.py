@@ -10,6 +10,7 @@ here.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import faulthandler
 import json
@@ -150,7 +151,9 @@ class Operations:
         logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)  # warns whenever the worker computes for 0.1 s
         if signals:
             for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: self.stopping.set())
+                # a handler runs between two lines of the main thread, which may hold the event's own lock, as a handler
+                # does that a second signal has interrupted: setting it there could wait for itself for ever
+                signal.signal(number, lambda *_: _thread.start_new_thread(self.stopping.set, ()))
             if hasattr(signal, "SIGUSR1"):
                 faulthandler.register(signal.SIGUSR1)  # tells where it stands, of every thread
         self._server = self._listening()

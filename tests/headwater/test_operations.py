@@ -181,6 +181,19 @@ def test_a_worker_is_told_to_stop_and_leaves_in_order(number: signal.Signals) ->
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"])
 
 
+def test_a_worker_that_is_told_to_stop_twice_at_once_stops() -> None:
+    process = run(
+        "import os, signal, time\n"
+        "one = Operations('tests', OperationsSettings(stall_s=60)); one.start()\n"
+        "with one.stopping._cond:  # as the handler of a first signal holds it, or whoever waits\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(0.05)\n"
+        "one.stopping.wait(); one.close()\n"
+    )
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
 def test_starting_is_progress_until_the_work_begins_but_for_waiting_for_a_server(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
