@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
@@ -22,6 +22,9 @@ from embedded import EmbeddedStore
 from headwater.settings import Settings
 from tests.worlds.brokers import KIND, chosen_broker
 from tests.worlds.processes import ROOT, LiveWorker, ask_where_they_stand, logs_in, world_settings
+
+if TYPE_CHECKING:
+    from streams.features.store import FeatureStore
 
 # Whoever starts the suite in the background may have switched Ctrl-C off for all that it starts; tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -147,6 +150,15 @@ def settings(kafka_address: str, redis_url: str, tmp_path: Path) -> Iterator[Set
     """Settings of a fresh world: own prefix with its topics made, own folders; removed at the end."""
     with world_settings(kafka_address, redis_url, tmp_path) as made:
         yield made
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[FeatureStore]:
+    """The store of that world."""
+    from tests.worlds.streams import storing
+
+    with storing(settings) as one:
+        yield one
 
 
 @pytest.fixture

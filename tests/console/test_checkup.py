@@ -55,13 +55,6 @@ def writer(settings: Settings) -> Iterator[KafkaProducer]:
     client.close()
 
 
-@pytest.fixture
-def store(settings: Settings) -> Iterator[FeatureStore]:
-    opened = FeatureStore(settings.redis, settings.kafka.prefix)
-    yield opened
-    opened.close()
-
-
 class Writes:
     """Sends records to the topics of a world, as old as asked."""
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
 from headwater.errors import InvalidMessage
 from headwater.privacy import FORGET, Erased, fact_of
-from headwater.settings import Settings, load_settings
+from headwater.settings import Settings
 from headwater.topics import ERASURES
 from headwater.wire import EventRow, IdentityRow, TimeBounds, encode
 from streams.erasing import checked_fact, erased_users
@@ -17,7 +16,7 @@ from streams.features.decay import Decay, ItemStatistics
 from streams.features.fold import Folded, Ghost, KnownBeside, Limits, fold_batch
 from streams.features.state import EMPTY, UserState, restored
 from streams.features.store import FeatureStore, attributes_text
-from tests.worlds.streams import send_raw, server_of, storing
+from tests.worlds.streams import send_raw, storing, topicless
 
 DECAY = Decay(1_000, 86_400_000.0)
 LIMITS = Limits()
@@ -154,13 +153,8 @@ def test_of_the_facts_of_a_topic_those_count_that_can_be_and_of_two_tries_the_ea
 
 @pytest.fixture(params=[1, 64], ids=["1 slot", "64 slots"])
 def store(redis_url: str, request: pytest.FixtureRequest) -> Iterator[FeatureStore]:
-    """Of a world without topics."""
-    prefix = f"t{uuid.uuid4().hex[:8]}."
-    made = load_settings(kafka={"prefix": prefix}, redis={"url": redis_url, "shards": request.param})
-    with storing(made) as one:
+    with topicless(redis_url, request.param) as made, storing(made) as one:
         yield one
-    with server_of(made) as server:
-        server.delete(f"{prefix}shards", *server.scan_iter(f"{prefix}*", count=10_000))
 
 
 def link(user: str, was: str, time_ms: int, offset: int) -> IdentityRow:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -13,14 +12,14 @@ from headwater.consent import Said, Word
 from headwater.errors import NewerFormat, SettingsError
 from headwater.privacy import Erased
 from headwater.privacy.master_key import LocalMasterKey
-from headwater.settings import Settings, load_settings
+from headwater.settings import Settings
 from headwater.wire import EventRow
 from streams.features.decay import Decay
 from streams.features.fold import Limits, fold_batch
 from streams.features.packed import encode
 from streams.features.state import EMPTY, UserState
 from streams.features.store import Batch, FeatureStore, PlacedWord, attributes_text
-from tests.worlds.streams import server_of, storing
+from tests.worlds.streams import server_of, storing, topicless
 
 MASTER, OTHER = "5" * 64, "6" * 64
 DECAY = Decay(1_000, 86_400_000.0)
@@ -30,21 +29,8 @@ SECRETS = (b"film-of-ada", b"binged", b"evening-of-ada", b"plan-of-ada", b"list-
 
 @pytest.fixture(params=[1, 64], ids=["1 slot", "64 slots"])
 def settings(redis_url: str, request: pytest.FixtureRequest) -> Iterator[Settings]:
-    prefix = f"t{uuid.uuid4().hex[:8]}."
-    made = load_settings(
-        kafka={"prefix": prefix},
-        redis={"url": redis_url, "shards": request.param},
-        privacy={"seal_states": True, "master_key": MASTER},
-    )
-    yield made
-    with server_of(made) as server:
-        server.delete(f"{prefix}shards", *server.scan_iter(f"{prefix}*", count=10_000))
-
-
-@pytest.fixture
-def store(settings: Settings) -> Iterator[FeatureStore]:
-    with storing(settings) as one:
-        yield one
+    with topicless(redis_url, request.param, privacy={"seal_states": True, "master_key": MASTER}) as made:
+        yield made
 
 
 def as_said(settings: Settings, **privacy: object) -> Settings:

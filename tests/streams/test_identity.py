@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import hypothesis
@@ -31,16 +30,10 @@ from streams.features.identity import (
 )
 from streams.features.state import EMPTY, UserState
 from streams.features.store import Batch, FeatureStore, StoreStanding
-from tests.worlds.streams import server_of, storing
+from tests.worlds.streams import server_of
 
 DECAY = Decay(1_000, 86_400_000.0)
 IDS = ("ada", "bob", "guest-1", "guest-2", "guest-3")
-
-
-@pytest.fixture
-def store(settings: Settings) -> Iterator[FeatureStore]:
-    with storing(settings) as one:
-        yield one
 
 
 def told(user: str, was: str, time_ms: int, linked_: bool = True, offset: int = 0) -> IdentityRow:

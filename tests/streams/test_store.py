@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -22,25 +21,15 @@ from streams.features.fold import Folded, Limits, fold_batch
 from streams.features.packed import decode
 from streams.features.state import EMPTY
 from streams.features.store import Batch, FeatureStore, Verdict
-from tests.worlds.streams import server_of, storing
+from tests.worlds.streams import server_of, storing, topicless
 
 DECAY = Decay(1_000, 86_400_000.0)
 
 
 @pytest.fixture(params=[1, 64], ids=["1 slot", "64 slots"])
 def settings(redis_url: str, request: pytest.FixtureRequest) -> Iterator[Settings]:
-    """A world without topics."""
-    prefix = f"t{uuid.uuid4().hex[:8]}."
-    made = load_settings(kafka={"prefix": prefix}, redis={"url": redis_url, "shards": request.param})
-    yield made
-    with server_of(made) as server:
-        server.delete(f"{prefix}shards", *server.scan_iter(f"{prefix}*", count=10_000))
-
-
-@pytest.fixture
-def store(settings: Settings) -> Iterator[FeatureStore]:
-    with storing(settings) as one:
-        yield one
+    with topicless(redis_url, request.param) as made:
+        yield made
 
 
 def rows(n: int, start: int = 0, user: str = "ada") -> list[EventRow]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,7 @@ from kafka import KafkaProducer, TopicPartition
 from headwater.client import lanes
 from headwater.events import Event
 from headwater.kafka import consumer, producer, read_topic
-from headwater.settings import Settings
+from headwater.settings import Settings, load_settings
 from headwater.topics import EVENTS, IDENTITIES, Topic, topic_name
 from headwater.wire import encode, encode_packed
 from streams.audit import AuditResult, audit
@@ -38,6 +39,16 @@ def storing(settings: Settings) -> Iterator[FeatureStore]:
         yield store
     finally:
         store.close()
+
+
+@contextmanager
+def topicless(redis_url: str, shards: int, **more: Any) -> Iterator[Settings]:
+    """Settings of a world that has a store and no topics; its keys are removed at the end."""
+    prefix = f"t{uuid.uuid4().hex[:8]}."
+    made = load_settings(kafka={"prefix": prefix}, redis={"url": redis_url, "shards": shards}, **more)
+    yield made
+    with server_of(made) as server:
+        server.delete(f"{prefix}shards", *server.scan_iter(f"{prefix}*", count=10_000))
 
 
 @contextmanager
