@@ -58,7 +58,7 @@ class ExamplesOutbox:
         self._alone = asyncio.Lock()
 
     async def send_segments(self, partition: int, segments: Sequence[Segment], limits: Limits) -> None:
-        """The examples of one source partition, in order. The source partition decides which rank learns them."""
+        """The examples of one source partition, in order, all in one partition."""
         with tracing.joined("send examples", kind="producer", of=len(segments)):
             told = tracing.headers() or None
             for value in packed(partition, segments, limits):
@@ -69,7 +69,7 @@ class ExamplesOutbox:
                         await self._send(self._examples, None, value, partition % self._partitions, told)
 
     async def send_items(self, entries: Sequence[CatalogueEntry]) -> None:
-        """Catalogue entries, to every partition: each trainer rank needs the content."""
+        """Catalogue entries, to every partition."""
         for value in _packed_items(entries):
             for partition in range(self._partitions):
                 await self._send(self._examples, None, value, partition, None)

@@ -1,7 +1,7 @@
 """The trainer's checkpoints: one file each with the learner's whole state and its place in the log.
 
 Before: the worker, between two chunks. After: a restart goes on exactly where the file was written, so that the
-weights after example N are bit-identical to those of an undisturbed run (CPU, one rank). Two files are kept, so that a
+weights after example N are bit-identical to those of an undisturbed run (CPU). Two files are kept, so that a
 damaged newest one costs some relearning and not the model. Knows nothing of Kafka and of how a file is laid out
 (`models.checkpoint`).
 

@@ -1,7 +1,7 @@
 """The topic `learning`: from which example on which share of the blocks the slow part learns, and why.
 
 Before: the trainer writes a decision, and waits until Kafka has it, before it learns the first example that it is of.
-After: the trainer after a restart, a replay, another rank: all of them learn the same blocks of the same log.
+After: the trainer after a restart, a replay: all of them learn the same blocks of the same log.
 
 A decision holds from its place on until one of a later place, and takes the place of all that were written before it
 and are of its own place or a later one: so one that was sent twice is one, and what is left there of another log that

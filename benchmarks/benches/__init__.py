@@ -8,7 +8,7 @@ _ALL = (
     Bench("ingest", "Events into features: single and packed, short and long histories, several workers.", True),
     Bench("freshness", "From an event to the feature and from a request to its reply, with all workers up.", True),
     Bench("requests", "From a request to its reply at a steady rate, beside a worker that echoes it unread.", True),
-    Bench("gateway", "What HTTP adds to the SDK's own request, and what a thousand events a second cost it.", True),
+    Bench("gateway", "What HTTP and gRPC add to the SDK's request, and what a thousand events a second cost.", True),
     Bench("weights", "From a gradient to the first answer that is made with it.", True),
     Bench("score", "What a request costs the scorer, beside exact searches over vectors of the same catalogue."),
     Bench("learn", "Examples a second, beside the same work in bare torch and beside SASRec."),

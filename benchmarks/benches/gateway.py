@@ -1,4 +1,4 @@
-"""What HTTP adds to the SDK's own request, and what lines of events cost: the gateway beside the Client, in turns."""
+"""What HTTP and gRPC add to the SDK's own request, and what lines of events cost: the gateway beside the Client."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ruler import Bar, Beside, Row, Setup
-from benchmarks.ruler.turns import cpu_seconds
+from benchmarks.ruler.turns import cpu_seconds, optional
 from benchmarks.ruler.worlds import fill, world
 from console.local.addresses import GATEWAY, usual_port
 from console.local.supervisor import WORKERS, Supervisor
@@ -22,32 +22,38 @@ from headwater.settings import load_settings
 
 ITEMS, USERS = 1700, 900
 REQUESTS_PER_S, EVENTS_PER_S = 100, 1_000
+INSTALL = "pip install 'headwater-engine[grpc]'"
 LINES = 100
 """In one piece of the body: a tracker's queue is sent on ten times a second."""
 
 
 def measured(setup: Setup) -> list[Row]:
-    """One caller at 100 requests a second, by the SDK and over HTTP turn by turn; then 1,000 events a second."""
+    """One caller at 100 requests a second, by the SDK, HTTP and gRPC turn by turn; then 1,000 events a second."""
+    grpc, rpc_messages = (optional(name, INSTALL) for name in ("grpc", "gateway.rpc.messages"))
     seconds = setup.pick(10.0, 1.0)
-    port = usual_port(load_settings().gateway.port) or free_port()
-    sdk, front = [], []
-    with world(setup, (*WORKERS, GATEWAY), gateway={"port": port}, serving={"exposures": False}) as made:
+    gateway = {"port": usual_port(load_settings().gateway.port) or free_port(), "grpc_port": free_port()}
+    sdk, front, rpc = [], [], []
+    with world(setup, (*WORKERS, GATEWAY), gateway=gateway, serving={"exposures": False}) as made:
         fill(made, items=ITEMS, events=setup.pick(10_000, 500), users=USERS)
         with Client(settings=made.settings.kafka) as client:
             for _ in range(setup.turns):
                 sdk.append(_seconds(seconds, lambda number: client.recommend(_user(number), k=10)))
                 with _connection(made) as connection:
                     front.append(_seconds(seconds, lambda number: _asked(connection, number)))
+                with _by_grpc(made, grpc, rpc_messages) as ask:
+                    rpc.append(_seconds(seconds, ask))
         busy = []
         for _ in range(setup.few):
             with _connection(made) as connection:
                 busy.append(_core(made, connection, seconds))
     rows = []
     for name, quantile, bar in (("p50", 0.5, 2.0), ("p99", 0.99, 5.0)):
-        ours, own = ([1000 * float(np.quantile(turn, quantile)) for turn in turns] for turns in (front, sdk))
-        rows.append(Row(f"a request at 100/s, {name}", "ms", "less", ours, [Beside("the SDK", "own", own)]))
-        added = [one - other for one, other in zip(ours, own, strict=True)]
-        rows.append(Row(f"what HTTP adds, {name}", "ms", "less", added, [], [Bar(bar)]))
+        own, *doors = ([1000 * float(np.quantile(turn, quantile)) for turn in turns] for turns in (sdk, front, rpc))
+        for door, ours in zip(("HTTP", "gRPC"), doors, strict=True):
+            said = "a request at 100/s" if door == "HTTP" else "a request at 100/s by gRPC"
+            rows.append(Row(f"{said}, {name}", "ms", "less", ours, [Beside("the SDK", "own", own)]))
+            added = [one - other for one, other in zip(ours, own, strict=True)]
+            rows.append(Row(f"what {door} adds, {name}", "ms", "less", added, [], [Bar(bar)]))
     rows.append(Row("1,000 events/s in lines", "of a core", "less", busy, [], [Bar(0.4)]))
     return rows
 
@@ -68,6 +74,16 @@ def _asked(connection: http.client.HTTPConnection, number: int) -> Any:
     body = answer.read()
     assert answer.status == 200, body
     return json.loads(body)
+
+
+@contextlib.contextmanager
+def _by_grpc(made: Supervisor, grpc: Any, messages: Any) -> Iterator[Callable[[int], object]]:
+    service = messages.service()
+    method = service.methods_by_name["Recommend"]
+    takes, gives = messages.message_class(method.input_type), messages.message_class(method.output_type)
+    with grpc.insecure_channel(f"127.0.0.1:{made.settings.gateway.grpc_port}") as channel:
+        call = channel.unary_unary(f"/{service.full_name}/Recommend", takes.SerializeToString, gives.FromString)
+        yield lambda number: call(takes(user_id=_user(number), k=10), timeout=30)
 
 
 def _seconds(seconds: float, ask: Callable[[int], object]) -> list[float]:
