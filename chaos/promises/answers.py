@@ -11,6 +11,7 @@ from chaos.promises.records import good_events
 from headwater.errors import HeadwaterError, InvalidMessage
 from headwater.kafka import read_topic
 from headwater.topics import MODEL_DELTAS, REQUESTS
+from models.checkpoint import read_checkpoint
 from models.published.announcement import read_delta_headers
 from models.published.layout import parse_name
 from models.published.stores import open_store
@@ -97,7 +98,8 @@ def hold_nothing_taken_down(aftermath: Aftermath) -> Iterator[str]:
 
 def can_be_rebuilt(aftermath: Aftermath) -> Iterator[str]:
     """Some answers, drawn by chance, are made again from the logs; where retention has taken of these what the trainer
-    never learned, answers by models of which a bundle before them is kept.
+    was given leave to pass over, answers by models of which a bundle before them is kept, and that may not have learned
+    of it between the trainer's last checkpoint before the gap and its first behind.
     """
     once = [several[0] for several in aftermath.answers.values() if len(several) == 1 and several[0].items]
     if aftermath.stack.stretches:
@@ -106,6 +108,9 @@ def can_be_rebuilt(aftermath: Aftermath) -> Iterator[str]:
         ]
         oldest = min(kept, default=0)
         once = [answer for answer in once if (answer.receipt.model_version or 0) >= oldest]
+        for before, behind in aftermath.stack.stretches:
+            last, first = (read_checkpoint(file)[1]["version"] for file in (before, behind))
+            once = [answer for answer in once if not last < (answer.receipt.model_version or 0) <= first]
     rebuilt = 0
     for answer in aftermath.chance.sample(once, min(MOST_TRIED, len(once))):
         if rebuilt == REBUILT:

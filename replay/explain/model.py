@@ -193,6 +193,7 @@ def learned_anew(settings: Settings, receipt: Receipt, tried: list[str]) -> tupl
     tried.append(
         f"{wanted:,} examples learned anew give digest {bundle.digest[:16]}: other settings (model.overrides, "
         "trainer.seed), a device other than the CPU or another processor learned it"
+        + (", or it had learned what the trainer has passed over since (--accept-gap)" if progress.gaps else "")
     )
     return None
 
