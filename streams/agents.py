@@ -31,7 +31,7 @@ from headwater.wire import (
 )
 from streams.app import raw_topic
 from streams.consenting import ConsentRounds, seed_words, with_words
-from streams.erasing import ErasureRounds
+from streams.erasing import ErasureRounds, seed_erased
 from streams.features.fold import Limits
 from streams.features.store import FeatureStore, StoreStanding
 from streams.intake import Intake, StoreMarks
@@ -146,7 +146,10 @@ class Agents:
         return await self._rounds.positions()
 
     async def _seed(self) -> None:
-        """Before a store that has lost words is written to again, what the log does not say any more is known."""
+        """Before a store that has lost words, or who was forgotten, is written to again, what the log does not say any
+        more is known.
+        """
+        await self._retry.call_async("kafka", lambda: asyncio.to_thread(seed_erased, self._settings, self._store))
         if self._has_words:
             standing = await self._retry.call_blocking("redis", lambda: self._store.standing(CONSENTS))
             await self._retry.call_async(

@@ -26,7 +26,7 @@ from streams.features.store import FeatureStore
 from streams.outbox import ExamplesOutbox, RefusedMessage
 from streams.told import record_place
 
-__all__ = ["ErasedUsers", "ErasureRounds", "checked_fact", "erased_users"]
+__all__ = ["ErasedUsers", "ErasureRounds", "checked_fact", "erased_users", "seed_erased"]
 
 Message = Any
 
@@ -194,6 +194,15 @@ class ErasedUsers(Mapping[str, Erased]):
 def erased_users(settings: Settings) -> ErasedUsers:
     """Who was forgotten, as the topic says. Raises Unavailable when Kafka or the topic is not there."""
     return ErasedUsers(_facts(settings))
+
+
+def seed_erased(settings: Settings, store: FeatureStore) -> None:
+    """Let a store that lacks any of the topic know who was forgotten, before anything of the log is folded: where that
+    has lost the place, only the fact tells what is from before. Raises Unavailable.
+    """
+    marks = store.standing(ERASURES).marks()
+    if any(marks.get(number, -1) < end - 1 for number, end in end_offsets(settings.kafka, ERASURES).items()):
+        store.keep_erased(erased_users(settings).facts.values())
 
 
 def checked_fact(fact: ErasureFact, times: TimeBounds, ends: Mapping[int, int], at: str) -> ErasureFact:

@@ -299,6 +299,7 @@ class EventRounds:
             one = folded[partition] = fold_batch(known, part.rows, self._limits, decay, partition, now, beside)
             known |= one.states
             after |= one.states
+            beside = beside.after(one)
             for slot, several in one.slots.items():
                 of_slot = items.setdefault(slot, {})
                 for item, statistics in several.items():

@@ -156,7 +156,10 @@ def read_events(
         for index, body in enumerate(bodies):
             try:
                 row = _row(body, meta, partition, offset, index, timestamp_ms, at)
-                latest_ms = times.latest_word_ms if row.type.startswith(OWN_TYPES) else newest_ms
+                is_own = row.type.startswith(OWN_TYPES)
+                if is_own and len(bodies) > 1:  # whatever is from before it lies at another offset
+                    raise InvalidMessage("schema", f"{at}: event {index}: send {row.type} in a record of its own.")
+                latest_ms = times.latest_word_ms if is_own else newest_ms
                 if not oldest_ms <= row.time_ms <= latest_ms:
                     raise times.refusal(row.time_ms, at)
                 if not packed and key != row.user_id.encode():

@@ -644,7 +644,7 @@ def ghosts_of(
     old: Mapping[str, UserState], last: Mapping[str, Erased], folded: Mapping[str, Ghost]
 ) -> dict[str, Ghost]:
     """The ghosts that a batch begins with: as they were folded, or as a store has them, which knows more where the log
-    has lost some.
+    has lost some. Of one that begins at an erasure, or at a denial, which no store has of a ghost, nothing is lost.
 
     Parameters
         old: by user id, a state of the store that is from before the user is forgotten.
@@ -652,7 +652,8 @@ def ghosts_of(
         folded: `KnownBeside.ghosts` as `Folded.carry` or `streams.rebuild.past_ghosts` left them.
     """
     held = {user: Ghost(old.get(user, EMPTY), last.get(user)) for user in {*old, *last}}
-    return held | {user: one for user, one in folded.items() if user not in old or one.state.count >= old[user].count}
+    whole = {u: one for u, one in folded.items() if u not in old or one.erased or one.state.count >= old[u].count}
+    return held | whole
 
 
 @dataclass(slots=True)
@@ -759,6 +760,11 @@ class KnownBeside(NamedTuple):
     slot_of: Mapping[str, int] = MappingProxyType({})
     erased: Mapping[str, Erased] = MappingProxyType({})
     ghosts: Mapping[str, Ghost] = MappingProxyType({})
+
+    def after(self, folded: Folded) -> KnownBeside:
+        """The same for what comes after a batch, with those who were forgotten in it."""
+        new = {user: one for user, one in folded.forgotten.items() if one.outlasts(self.erased.get(user))}
+        return self._replace(erased={**self.erased, **new}) if new else self
 
 
 def fold_batch(

@@ -249,6 +249,17 @@ def test_a_packed_record_has_a_limit_of_events() -> None:
     assert len(read(b"[" + one + b"," + one + b"]")) == 2
 
 
+def test_a_word_that_holds_from_its_place_has_a_record_of_its_own() -> None:
+    forget = b'{"user_id":"ada","item_id":"-","type":"headwater.forget"}'
+    (alone,) = read(b"[" + forget + b"]")
+    assert isinstance(alone, EventRow)
+    beside = encode(Event(user_id="ada", item_id="x", type="view"))
+    first, second = read(b"[" + beside + b"," + forget + b"]")
+    assert isinstance(first, EventRow)
+    assert isinstance(second, InvalidMessage)
+    assert "in a record of its own" in str(second)
+
+
 def test_a_refused_event_of_a_packed_record_carries_itself_alone() -> None:
     good = encode(Event(user_id="ada", item_id="x", type="view"))
     bad = b'{"user_id":"bob","item_id":"x","type":"NO","colour":"red"}'

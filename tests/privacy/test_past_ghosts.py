@@ -11,6 +11,7 @@ import pytest
 from kafka import OffsetAndMetadata, TopicPartition
 from prometheus_client import CollectorRegistry
 
+from headwater.consent import CONSENT, Consent
 from headwater.kafka import consumer, end_offsets, read_partitions
 from headwater.privacy import FORGET, Erased, fact_of
 from headwater.process import Retry
@@ -18,6 +19,7 @@ from headwater.settings import Settings
 from headwater.topics import ERASURES, EVENTS, topic_name
 from headwater.wire import encode
 from streams.audit import audit
+from streams.erasing import seed_erased
 from streams.features.fold import Limits
 from streams.features.store import FeatureStore
 from streams.losses import Losses
@@ -146,6 +148,63 @@ def test_a_worker_counts_no_event_of_before_an_erasure_that_comes_after_it_and_b
         asyncio.run(fold())
         assert store.read_users(["ada"]).states["ada"].count == 1
     assert audit(settings).first_difference is None
+
+
+@pytest.mark.parametrize("told_at", [1, 3, 5])
+def test_a_word_of_who_is_forgotten_further_on_holds_from_its_place_whenever_the_erasure_is_heard_of(
+    settings: Settings, told_at: int
+) -> None:
+    no = Consent(personalise=False, analyse=False)
+    erasure = event(20, type=FORGET, item_id="-")
+    denied = event(3, type=CONSENT, item_id="-", consent=no)
+    send(settings, [event(0), event(1), event(2), denied, event(4), event(1), event(5), erasure, event(21)])
+    place = partition_of(settings, "ada")
+
+    async def fold() -> None:
+        one = rounds(settings, store)
+        await one.positions()
+        for number, message in enumerate(records(settings, EVENTS)):
+            if number == told_at:
+                tell(settings, store, Erased(erasure.event_time, place, 7))
+            assert await one.run([message]) is None
+
+    with storing(settings) as store:
+        store.claim()
+        asyncio.run(fold())
+    assert audit(settings).first_difference is None
+
+
+def test_who_is_forgotten_in_one_partition_is_so_in_the_next_of_the_same_batch(settings: Settings) -> None:
+    erasure = event(9, type=FORGET, item_id="-")
+    for partition, several in {0: [event(0), erasure], 1: [event(3), event(12)]}.items():
+        for one in several:
+            send_raw(settings, encode(one), partition=partition, key=b"ada")
+
+    async def fold() -> None:
+        one = rounds(settings, store)
+        await one.positions()
+        assert await one.run(sorted(records(settings, EVENTS), key=lambda record: record.partition)) is None
+
+    with storing(settings) as store:
+        store.claim()
+        asyncio.run(fold())
+        assert [entry.time_ms for entry in store.read_users(["ada"]).states["ada"].history] == [event(12).event_time]
+
+
+def test_a_store_that_has_lost_who_was_forgotten_is_told_before_it_is_folded_into(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten(settings)
+    with storing(settings) as store:
+        store.claim()
+        known = store.erased(["ada"])
+        store.erase()
+        store.claim()
+        seed_erased(settings, store)
+        assert store.erased(["ada"]) == known
+        assert store.put_erased((), 0, 0, store.standing(ERASURES)) == "written"
+        monkeypatch.setattr("streams.erasing.erased_users", lambda _: pytest.fail("read where nothing is lost"))
+        seed_erased(settings, store)
 
 
 def test_a_rebuild_that_was_killed_goes_on_with_what_it_had_read(
