@@ -40,7 +40,7 @@ SETTLE_S = 0.2
 """After an event a stream waits so long: features have it by then, and a flood of events asks five times a second."""
 LOOK_S = 0.5
 """Between two looks of a stream whether the worker is told to stop."""
-ANEW = dict.fromkeys(("after", "after_identities", "request_id", "request_time"))
+ANEW = dict.fromkeys(("request_id", "request_time"))
 """Of a request that a stream asks again."""
 OF_THE_ENGINE = "headwater."
 """How types of events begin that streams workers write, and act on: they forget, and go by another word of consent."""

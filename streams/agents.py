@@ -18,7 +18,7 @@ from headwater import tracing
 from headwater.errors import InvalidMessage, NewerFormat, StoreDamaged
 from headwater.events import now_ms
 from headwater.examples import CatalogueEntry
-from headwater.kafka import end_offsets
+from headwater.kafka import end_offsets, holds_records
 from headwater.process import Operations
 from headwater.settings import Settings
 from headwater.topics import CONSENTS, DEAD_LETTERS, ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic, topic_name
@@ -124,7 +124,12 @@ class Agents:
         async def positions() -> Mapping[int, int]:
             return await self._positions(topic)
 
-        return StoreMarks(topic_name(topic, self._prefix), read or positions, gapless=topic in (EVENTS, IDENTITIES))
+        async def holds(partition: int, first: int, end: int) -> bool:
+            asked = self._settings.kafka, topic, partition, first, end
+            return await self._retry.call_async("kafka", lambda: asyncio.to_thread(holds_records, *asked))
+
+        name, gapless = topic_name(topic, self._prefix), topic in (EVENTS, IDENTITIES)
+        return StoreMarks(name, read or positions, gapless, holds)
 
     async def _positions(self, topic: Topic) -> Mapping[int, int]:
         """Where reading goes on, fresh from the store. Every write compares with how its slots stood then."""

@@ -39,11 +39,13 @@ class StoreMarks(NamedTuple):
         topic: its full name.
         read: partition -> offset after the newest record whose effect is in the store, fresh from there.
         gapless: a record ahead of what is due is reason to seek back. A compacted topic is full of gaps.
+        holds: whether the log has records in a partition from an offset on and before another.
     """
 
     topic: str
     read: Callable[[], Awaitable[Mapping[int, int]]]
     gapless: bool
+    holds: Callable[[int, int, int], Awaitable[bool]]
 
 
 _LOOK = Poll(None, 0, ())
@@ -54,9 +56,9 @@ class Intake:
     """The records of one agent, from where the store is: its marks decide, not what the group has committed.
 
     A partition starts at its mark, and at once when the log has more, whether anything arrives or not. Where it is
-    gapless a record that is ahead of what is due makes Faust seek back; a gap that is there again after seeking is
-    accepted, and what retention took out of it is told. `look` goes back to where the store is when it lost something
-    while nothing arrives, `read_again` when a round has found that out.
+    gapless a record that is ahead of what is due makes Faust seek back; a gap that is there again after seeking, and
+    that the log has nothing for, is accepted, and what retention took out of it is told. `look` goes back to where the
+    store is when it lost something while nothing arrives, `read_again` when a round has found that out.
     """
 
     def __init__(
@@ -185,12 +187,14 @@ class Intake:
         consumer = self._app.consumer
         partition, offset = message.partition, message.offset
         due = self._due.setdefault(partition, 0)
-        if partition in self._seeking:
-            if offset > self._seeking[partition]:
-                return False  # was on its way before the seek
+        seeking = self._seeking.get(partition)
+        if seeking is not None and offset > seeking:
+            return False  # was on its way before the seek
+        # Faust seeks, too, to where the group is: what comes from there twice looks like what the log has next
+        if seeking is not None and (offset <= due or not await self._marks.holds(partition, due, offset)):
             del self._seeking[partition]
             consumer.arrived([poll.partition])
-        elif offset > due and not await self._may_skip(poll.partition, message, due):
+        elif offset > due and (seeking is not None or not await self._may_skip(poll.partition, message, due)):
             log.warning(
                 "records are missing between what was folded and what arrived: reading them again",
                 extra={"topic": message.topic, "partition": partition, "due": due, "arrived": offset},

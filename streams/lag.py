@@ -16,7 +16,7 @@ from typing import Any
 from kafka import TopicPartition
 
 from headwater.errors import HeadwaterError, StoreDamaged
-from headwater.kafka import BoundedReader, Span, consumer
+from headwater.kafka import consumer, holds_records
 from headwater.process import Operations, Stopped
 from headwater.settings import KafkaSettings
 from headwater.topics import DEAD_LETTERS, ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic, topic_name
@@ -153,8 +153,7 @@ class LagWatch:
 
     def _holds_records(self, partition: Any, at: int, end: int) -> bool:
         topic = next(topic for topic in self._topics if topic_name(topic, self._kafka.prefix) == partition.topic)
-        with BoundedReader(self._kafka, topic) as reader:
-            return any(True for _ in reader.records(Span(partition.partition, at, at, end)))
+        return holds_records(self._kafka, topic, partition.partition, at, end)
 
     def _tell(self, lost: dict[Any, int]) -> None:
         if not lost:

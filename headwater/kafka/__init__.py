@@ -10,7 +10,7 @@ from headwater.kafka.connections import (
     producer,
 )
 from headwater.kafka.producer import abandon
-from headwater.kafka.reading import BoundedReader, Span, end_offsets, read_partitions, read_topic
+from headwater.kafka.reading import BoundedReader, Span, end_offsets, holds_records, read_partitions, read_topic
 from headwater.kafka.rights import take_part
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "end_offsets",
     "ensure_topics",
     "existing_topic",
+    "holds_records",
     "not_allowed",
     "producer",
     "read_partitions",

@@ -20,7 +20,7 @@ from headwater.topics import Topic, topic_name
 if TYPE_CHECKING:
     from kafka.consumer.fetcher import ConsumerRecord
 
-__all__ = ["BoundedReader", "Span", "end_offsets", "read_partitions", "read_topic"]
+__all__ = ["BoundedReader", "Span", "end_offsets", "holds_records", "read_partitions", "read_topic"]
 
 SILENCE_S = 30.0
 """Reading that gets no further for this long is given up with an error."""
@@ -210,6 +210,14 @@ def read_partitions(
     with BoundedReader(kafka, topic) as reader:
         for span in reader.spans(first, end):
             yield span, reader.records(span)
+
+
+def holds_records(kafka: KafkaSettings, topic: Topic, partition: int, first: int, end: int) -> bool:
+    """Whether the log has any record from an offset on and before another: compaction, retention and the markers of
+    transactions leave none. Raises Unavailable as `read_partitions` does.
+    """
+    spans = read_partitions(kafka, topic, {partition: first}, {partition: end})
+    return any(True for _, records in spans for _ in records)
 
 
 def read_topic(kafka: KafkaSettings, topic: Topic, *, missing_ok: bool = False) -> Iterator[ConsumerRecord]:

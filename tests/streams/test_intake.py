@@ -72,15 +72,20 @@ class FaustStandIn:
         self.sought.append(dict(positions))
 
 
-def intake_of(app: FaustStandIn, marks: Mapping[int, int] | None = None, max_records: int = 200) -> Any:
+def intake_of(
+    app: FaustStandIn, marks: Mapping[int, int] | None = None, max_records: int = 200, log: range = range(99)
+) -> Any:
     async def read() -> Mapping[int, int]:
         return marks or {}
+
+    async def holds(_: int, first: int, end: int) -> bool:
+        return bool({*log} & {*range(first, end)})
 
     queue = asyncio.Queue[Any]()
     made = Intake(
         app,
         queue,
-        StoreMarks(EVENTS, read, gapless=True),
+        StoreMarks(EVENTS, read, gapless=True, holds=holds),
         Losses(StreamsMetrics(CollectorRegistry())),
         max_records=max_records,
         max_wait_s=60.0,
@@ -178,5 +183,33 @@ def test_records_ahead_of_what_is_due_are_not_folded_but_read_again_from_there_t
         assert app.sought == [{TP(EVENTS, 0): 2}]
         queue.put_nowait(poll(2, 3, 4, 5, 6))
         assert offsets(await intake.batch()) == [(0, 2), (0, 3), (0, 4), (0, 5), (0, 6)]
+
+    asyncio.run(body())
+
+
+def test_what_comes_from_where_the_group_is_after_a_seek_is_not_taken_for_what_was_sought() -> None:
+    async def body() -> None:
+        app = FaustStandIn()
+        intake, queue = intake_of(app)
+        queue.put_nowait(poll(13, 14))
+        for again in (poll(10, 11), poll(10, 11), poll(12, 13)):  # Faust seeks, too, and the group is at 10
+            queue.put_nowait(again)
+        queue.put_nowait(poll(0, partition=1))
+        assert offsets(await intake.batch()) == [(1, 0)]
+        assert app.sought == [{TP(EVENTS, 0): 0}] * 3
+        queue.put_nowait(poll(*range(12)))
+        assert offsets(await intake.batch()) == [(0, offset) for offset in range(12)]
+
+    asyncio.run(body())
+
+
+def test_what_the_log_has_nothing_for_is_passed_over_after_one_more_seek() -> None:
+    async def body() -> None:
+        app = FaustStandIn()
+        intake, queue = intake_of(app, log=range(4, 9))
+        for several in (poll(4, 5), poll(4, 5)):
+            queue.put_nowait(several)
+        assert offsets(await intake.batch()) == [(0, 4), (0, 5)]
+        assert app.sought == [{TP(EVENTS, 0): 0}]
 
     asyncio.run(body())
