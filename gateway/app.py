@@ -69,7 +69,7 @@ def make_app(
                 allow_origins=list(settings.cors_origins),
                 allow_methods=["GET", "POST", "PUT", "DELETE"],
                 allow_headers=["authorization", "content-type", "x-api-key", AFTER_HEADER, *tracing.TRACE_HEADERS],
-                expose_headers=[AFTER_HEADER],
+                expose_headers=[AFTER_HEADER, "retry-after"],
             )
         )
     return Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: _not_here})

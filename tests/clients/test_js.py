@@ -13,7 +13,7 @@ from selenium import webdriver
 
 from embedded import free_port
 from headwater.topics import IDENTITIES
-from tests.gateway.fronts import SECRET, Front, front
+from tests.gateway.fronts import SECRET, Front, beside, front
 from tests.gateway.test_page import browser, complaints, press, texts  # noqa: F401
 from tests.worlds.javascript import CLIENT, built_client, site
 from tests.worlds.processes import ROOT, eventually
@@ -241,6 +241,19 @@ def test_with_tokens_it_asks_for_a_new_one_when_the_old_does_not_hold(
     assert told["asked"] == [[guest, None], [guest, None], ["js-token", guest]]
     assert (told["first"], told["second"], told["refused"]) == (1, {guest: 1, "js-token": 0}, 403)
     assert told["problems"] == []
+
+
+def test_a_page_of_another_origin_hears_how_long_it_is_to_wait(
+    blank: webdriver.Chrome, shop: tuple[Front, str], tmp_path: Path
+) -> None:
+    take = """
+    const ask = () => client.recommend({ k: 3 }).then(() => [], (one) => [one.status, one.retryAfterMs]);
+    return [await ask(), await ask()];
+    """
+    with beside(shop[0], tmp_path, cors_origins=(shop[1],), rate_per_s=0.1, burst=1) as other:
+        first, (status, wait_ms) = run(blank, (other, shop[1]), take)
+    assert (first, status) == ([], 429)
+    assert 1_000 <= wait_ms <= 10_000
 
 
 @pytest.mark.parametrize("width", [1280, 390])

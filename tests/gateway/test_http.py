@@ -27,7 +27,7 @@ from headwater.privacy.audit_log import check_audit, read_audit
 from headwater.process import Operations
 from headwater.settings import GatewaySettings
 from headwater.topics import API_KEYS, AUDIT, CONSENTS, ERASURES, IDENTITIES, ITEMS, USERS
-from tests.gateway.fronts import Front, front
+from tests.gateway.fronts import Front, beside, front
 from tests.worlds.processes import environment, eventually, world_settings
 
 
@@ -201,6 +201,17 @@ def test_a_browser_speaks_for_its_own_user_alone(door: Front) -> None:
     assert (
         door.call("DELETE", "/v1/users/ann", origin="https://evil.example")[0] == 403
     )  # nobody is asked for a key here
+
+
+def test_a_page_of_another_origin_may_read_how_long_it_is_to_wait(door: Front, tmp_path: Path) -> None:
+    page, event = "https://shop.example", {"user_id": "shopper", "item_id": "film-1", "type": "click"}
+    with beside(door, tmp_path, cors_origins=(page,), rate_per_s=0.1, burst=1) as made:
+        answers = [made.call("POST", "/v1/events", event, origin=page) for _ in range(2)]
+    assert [status for status, _, _ in answers] == [202, 429]
+    for (_, _, headers), name in zip(answers, ("headwater-after", "retry-after"), strict=True):
+        assert name in headers
+        assert name in headers["access-control-expose-headers"].lower().split(", ")
+        assert headers["access-control-allow-origin"] == page
 
 
 def test_a_stream_ends_when_its_token_does(door: Front) -> None:
