@@ -243,6 +243,57 @@ def test_with_tokens_it_asks_for_a_new_one_when_the_old_does_not_hold(
     assert told["problems"] == []
 
 
+LEFT = """
+navigator.sendBeacon = () => true;  // as without a network: taken, and lost
+client.track('click', 'heat');
+return client.user;
+"""
+
+
+@pytest.mark.parametrize("away", ["fetch('/blank').then((one) => one.json())", "{ error: 'come again' }"])
+def test_what_a_guest_did_waits_while_the_token_source_is_away(
+    blank: webdriver.Chrome, shop: tuple[Front, str], away: str
+) -> None:
+    guest = run(blank, shop, LEFT, lingerMs=3_600_000)
+    blank.get(f"{shop[1]}/blank")
+    take = f"""
+    const {{ Client }} = await import('/clients/js/dist/headwater.js');
+    let away = true;
+    const token = (user, was) => away ? {away} : read(was ? {{ user, was }} : {{ user }});
+    const onProblem = (one) => problems.push([one.status, one.code]);
+    const own = new Client({{ ...given, token, onProblem }});
+    await own.flush();
+    const waited = own.waiting;
+    away = false;
+    while (own.waiting) await new Promise((go) => setTimeout(go, 50));
+    const list = await own.recommend({{ k: 3 }});
+    return {{ waited, people: list.receipt.people, problems }};
+    """
+    user = f"js-late-{len(away)}"
+    given = {"gateway": f"http://127.0.0.1:{shop[0].settings.gateway.port}", "user": user}
+    told = run(blank, shop, take, given, lingerMs=3_600_000)
+    assert told == {"waited": 2, "people": {guest: 1, user: 0}, "problems": [[0, "token"]]}
+
+
+def test_what_a_page_without_tokens_may_not_send_waits(blank: webdriver.Chrome, shop: tuple[Front, str]) -> None:
+    take = """
+    const real = fetch;  // the gateway answers as one that has got keys since the page was written
+    const own = { authorization: 'Bearer hw_x_y' };
+    window.fetch = (url, asked) => real(url, { ...asked, headers: { ...asked.headers, ...own } });
+    const guest = client.user;
+    client.track('click', 'heat');
+    await client.identify('js-keyless');
+    const waited = client.waiting;
+    window.fetch = real;
+    dispatchEvent(new Event('online'));  // does not wait out the pause before the next try
+    const list = await client.recommend({ k: 3 });
+    return { guest, waited, waiting: client.waiting, people: list.receipt.people, problems: problems.length };
+    """
+    told = run(blank, shop, take)
+    assert told["people"] == {told["guest"]: 1, "js-keyless": 0}
+    assert (told["waited"], told["waiting"], told["problems"]) == (2, 0, 1)
+
+
 def test_a_page_of_another_origin_hears_how_long_it_is_to_wait(
     blank: webdriver.Chrome, shop: tuple[Front, str], tmp_path: Path
 ) -> None:

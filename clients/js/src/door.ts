@@ -2,7 +2,7 @@
 
 import type { Kept } from "./kept";
 
-/** Why the gateway did not do what it was asked. `status` 0: it was not reached. */
+/** Why the gateway did not do what it was asked. `status` 0: it was not reached, or who gives tokens was not. */
 export class Refused extends Error {
   override readonly name = "Refused";
 
@@ -21,8 +21,13 @@ export class Refused extends Error {
   }
 }
 
-/** Gives a token that speaks for `user`, and may link it with `was`: `POST /v1/tokens`, asked by your server. */
-export type TokenSource = (user: string, was?: string) => string | Promise<string>;
+/** "", null and undefined: there is none for that user any more. */
+type Token = string | null | undefined;
+/**
+ * Gives a token that speaks for `user`, and may link it with `was`: `POST /v1/tokens`, asked by your server. What it
+ * throws says only that it could not tell now: all waits, and it is asked again.
+ */
+export type TokenSource = (user: string, was?: string) => Token | Promise<Token>;
 
 const AFTER = "headwater-after";
 const AFTER_HOLDS_MS = 600_000; // features have long had what is older
@@ -39,6 +44,11 @@ export class Door {
     this.#url = url;
     this.#kept = kept;
     this.#source = source;
+  }
+
+  /** Whether a 401 tells of a user: without tokens it tells of the page, whoever speaks. */
+  get hasTokens(): boolean {
+    return this.#source !== undefined;
   }
 
   /** The answer to a POST, when it is a good one; else it throws Refused. */
@@ -79,11 +89,15 @@ export class Door {
 
   async #tokenOf(source: TokenSource, user: string, was?: string): Promise<string> {
     if (this.#speaksFor !== user || was !== undefined) {
+      let told: Token;
       try {
-        this.#token = await source(user, was);
+        told = (await source(user, was)) ?? "";
+        if (typeof told !== "string") throw new TypeError(`it gave ${JSON.stringify(told)}`);
       } catch (error) {
-        throw new Refused(401, "token", `no token for ${user}: ${String(error)}`);
+        throw new Refused(0, "token", `the token source did not tell a token for ${user}: ${String(error)}`);
       }
+      if (!told) throw new Refused(401, "token", `there is no token for ${user} any more`);
+      this.#token = told;
       this.#speaksFor = user;
     }
     return this.#token;

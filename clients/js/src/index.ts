@@ -187,7 +187,8 @@ export class Client {
     } catch (error) {
       const refused = error as Refused;
       // who has logged out gets no token any more: what she left behind does not hold up what comes after it
-      if (refused.passes && !(refused.status === 401 && first.user !== this.#user)) return this.#wait(refused);
+      const over = refused.status === 401 && this.#door.hasTokens && first.user !== this.#user;
+      if (refused.passes && !over) return this.#wait(refused);
       if (several.length > 1) {
         const half = several.length >> 1; // all of a list is taken, or nothing: look for the one that is wrong
         await this.#send(several.slice(0, half));
