@@ -275,6 +275,34 @@ def test_what_a_guest_did_waits_while_the_token_source_is_away(
     assert told == {"waited": 2, "people": {guest: 1, user: 0}, "problems": [[0, "token"]]}
 
 
+@pytest.mark.parametrize(("none", "asks"), [("''", 2), ("null", 2), ("undefined", 2), ("read({ user: 'gone' })", 3)])
+def test_what_one_did_who_gets_no_token_any_more_is_given_up_at_once(
+    blank: webdriver.Chrome, shop: tuple[Front, str], none: str, asks: int
+) -> None:
+    take = f"""
+    const {{ Client }} = await import('/clients/js/dist/headwater.js');
+    const asked = [];
+    const token = (user) => (asked.push(user), user === first ? {none} : read({{ user }}));
+    const onProblem = (one) => problems.push(one.status);
+    const own = new Client({{ gateway: given, token, onProblem, lingerMs: 3_600_000 }});
+    const first = own.user;
+    for (let one = 0; one < 60; one++) own.track('view', 'alien');
+    await own.flush();
+    const waited = own.waiting;  // she has not logged out: a token may come
+    own.reset();
+    const second = own.user;
+    own.track('like', 'fargo');
+    dispatchEvent(new Event('online'));  // does not wait out the pause before the next try
+    await own.flush();
+    return {{ first, second, asked, waited, waiting: own.waiting, problems }};
+    """
+    told = run(blank, shop, take, f"http://127.0.0.1:{shop[0].settings.gateway.port}")
+    assert told["asked"] == [told["first"]] * asks + [told["second"]]
+    assert (told["waited"], told["waiting"], told["problems"]) == (60, 0, [401, 401])
+    assert events_of(shop, told["first"]) == []
+    assert [one["type"] for one in events_of(shop, told["second"])] == ["like"]
+
+
 def test_what_a_page_without_tokens_may_not_send_waits(blank: webdriver.Chrome, shop: tuple[Front, str]) -> None:
     take = """
     const real = fetch;  // the gateway answers as one that has got keys since the page was written

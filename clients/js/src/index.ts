@@ -36,6 +36,7 @@ const MOST_WAITING = 1_000;
 const LEAST_WAIT_MS = 1_000;
 const MOST_WAIT_MS = 60_000;
 const FRESH_MS = 5_000;
+const OF_ONE_EVENT = [400, 413, 422]; // what a list may be refused for because of one in it
 
 export class Client {
   readonly #kept: Kept;
@@ -189,7 +190,7 @@ export class Client {
       // who has logged out gets no token any more: what she left behind does not hold up what comes after it
       const over = refused.status === 401 && this.#door.hasTokens && first.user !== this.#user;
       if (refused.passes && !over) return this.#wait(refused);
-      if (several.length > 1) {
+      if (several.length > 1 && OF_ONE_EVENT.includes(refused.status)) {
         const half = several.length >> 1; // all of a list is taken, or nothing: look for the one that is wrong
         await this.#send(several.slice(0, half));
         return this.#send(several.slice(half));
