@@ -273,6 +273,7 @@ class RateLimits:
     Parameters
         per_s: tokens that come back each second; None: no limit.
         burst: most tokens that a caller can have.
+        code, why: what is told to who has too few.
 
     Source
         The token bucket of ITU-T I.371 and RFC 2697.
@@ -280,6 +281,8 @@ class RateLimits:
 
     per_s: float | None
     burst: float
+    code: str = "rate"
+    why: str = "more than its rate (gateway.rate_per_s)"
     _left: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
 
     def take(self, caller: Caller, tokens: float = 1.0) -> None:
@@ -296,4 +299,4 @@ class RateLimits:
             self._left.popitem(last=False)
         if not taken:
             wait_s = (enough - left) / self.per_s
-            raise Denied(429, "rate", f"more than {self.per_s:g} a second (gateway.rate_per_s): wait", wait_s)
+            raise Denied(429, self.code, f"{self.why}, {self.per_s:g} a second: wait", wait_s)

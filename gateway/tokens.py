@@ -23,7 +23,8 @@ from headwater.events import Id
 
 __all__ = ["After", "Speaker", "TokenAsked", "read_speaker", "signed"]
 
-MAX_TOKEN = 4096
+MAX_TOKEN = 16_384
+"""Characters: as many as 200 partitions and more take, of events and of identities."""
 
 
 def _text(value: bytes) -> str:

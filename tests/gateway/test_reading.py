@@ -18,6 +18,8 @@ from gateway.access import Caller, Denied, Keys, RateLimits, credentials_of, ref
 from gateway.api_keys import key_id_of, new_key, opens
 from gateway.backend import Backend, Full
 from gateway.bodies import Bodies, TooLarge, TooSlow, line_pieces
+from gateway.callers import Callers
+from gateway.calls import LEAST_EVERY_MS, MOST_EVERY_MS
 from gateway.open_streams import OpenStreams
 from gateway.openapi import document
 from gateway.operations import OPERATIONS
@@ -98,10 +100,16 @@ def test_positions_survive_as_text_and_add_up() -> None:
     assert After.read(None) == After()
 
 
-@pytest.mark.parametrize("text", ["x", "e30x", "W10", "eyJlIjpbXX0", "eyJlIjp7IjAiOiJ4In19", "é", "A" * 5000])
+@pytest.mark.parametrize("text", ["x", "e30x", "W10", "eyJlIjpbXX0", "eyJlIjp7IjAiOiJ4In19", "é", "A" * 20_000])
 def test_a_text_of_somebody_else_is_refused(text: str) -> None:
     with pytest.raises(InvalidMessage, match="after"):
         After.read(text)
+
+
+def test_positions_of_many_partitions_are_a_text_that_is_read_again() -> None:
+    far = {str(partition): 900_000_000 + partition for partition in range(200)}
+    many = After(far, far)
+    assert After.read(many.text()) == many
 
 
 def test_a_token_speaks_for_one_user_until_its_time_is_over() -> None:
@@ -179,6 +187,29 @@ def test_a_caller_over_its_rate_is_told_how_long_to_wait() -> None:
     with pytest.raises(Denied) as denied:
         rates.take(other)
     assert denied.value.retry_after_s == pytest.approx(98_000, rel=0.1)  # what was taken beyond it is waited for
+
+
+def test_many_first_requests_with_one_key_take_one_hash_and_many_keys_are_told_why_they_wait() -> None:
+    hashed = list[str]()
+
+    class Slow:
+        def known(self, credentials: str | None, _: str) -> Caller | None:
+            return Caller("shop", frozenset()) if credentials in hashed else None
+
+        def caller(self, credentials: str) -> Caller:
+            hashed.append(credentials)
+            return Caller("shop", frozenset())
+
+    async def ask(*keys: str) -> list[Any]:
+        callers = Callers(cast(Keys, Slow()), ())
+        return await asyncio.gather(*(callers.known(key, "10.0.0.7") for key in keys), return_exceptions=True)
+
+    assert {one.name for one in asyncio.run(ask(*["good"] * 80))} == {"shop"}
+    assert hashed == ["good"]
+    denied = [one for one in asyncio.run(ask(*map(str, range(80)))) if isinstance(one, Denied)]
+    assert denied
+    assert {(one.status, one.code) for one in denied} == {(429, "key_tries")}
+    assert "rate_per_s" not in str(denied[0])
 
 
 def asked(*chunks: bytes, ends: bool = True) -> HttpRequest:
@@ -293,6 +324,10 @@ def test_the_api_as_openapi_says_what_the_table_says() -> None:
     said = document()
     there = {(method.upper(), path) for path, methods in said["paths"].items() for method in methods}
     assert there == {(one.method, one.path) for one in OPERATIONS}
+
+    (every,) = (one for path in said["paths"].values() for method in path.values()
+                for one in method.get("parameters", ()) if one["name"] == "every_ms")  # fmt: skip
+    assert (every["schema"]["minimum"], every["schema"]["maximum"]) == (LEAST_EVERY_MS, MOST_EVERY_MS)
 
     def refs(node: Any) -> set[str]:
         if isinstance(node, dict):
