@@ -29,7 +29,7 @@ from headwater.process import Operations
 from headwater.recommendations import Recommendation
 from headwater.settings import GatewaySettings
 from headwater.users import User
-from headwater.wire import validated
+from headwater.wire import OWN_TYPES, validated
 
 __all__ = ["EVERY_MS", "LEAST_EVERY_MS", "MOST_EVERY_MS", "Calls", "Lists", "TakenIn"]
 
@@ -42,8 +42,6 @@ LOOK_S = 0.5
 """Between two looks of a stream whether the worker is told to stop."""
 ANEW = dict.fromkeys(("request_id", "request_time"))
 """Of a request that a stream asks again."""
-OF_THE_ENGINE = "headwater."
-"""How types of events begin that streams workers write, and act on: they forget, and go by another word of consent."""
 
 Lists = AsyncGenerator[Recommendation | ToldError | None, None]
 """What a stream has to say: a list, why there is none, or that it is the same."""
@@ -156,7 +154,7 @@ class Calls:
             body.setdefault("user_id", caller.user_id)
             caller.speaks_for(body["user_id"])
         event = validated(Event, body, at)
-        if event.type.startswith(OF_THE_ENGINE):
+        if event.type.startswith(OWN_TYPES):
             raise InvalidMessage(
                 "reserved_type",
                 f"{at}: type: {event.type} is the engine's own. DELETE /v1/users/{{user_id}} forgets, "

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gateway.api_keys import ADMIN, PRODUCE, RECOMMEND
+from gateway.calls import LEAST_EVERY_MS, MOST_EVERY_MS
 from headwater.events import MAX_ID_LENGTH
 from headwater.recommendations import MAX_K
 
@@ -49,7 +50,11 @@ WAIT = (
     {"enum": ["acked", "no"]},
     "acked (the default): answer when Kafka has them; no: at once, without positions.",
 )
-EVERY = ("every_ms", {"type": "integer", "minimum": 500, "maximum": 60_000}, "Look so often, 500 to 60,000.")
+EVERY = (
+    "every_ms",
+    {"type": "integer", "minimum": LEAST_EVERY_MS, "maximum": MOST_EVERY_MS},
+    f"Look so often, {LEAST_EVERY_MS} to {MOST_EVERY_MS:,}.",
+)
 ASKED = (K, SURFACE, CONTEXT_ITEM, AFTER)
 
 OPERATIONS = (

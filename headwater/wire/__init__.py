@@ -7,6 +7,7 @@ raise it).
 from headwater.wire.events import (
     MAX_PACKED_EVENTS,
     MAX_PROPERTIES_BYTES,
+    OWN_TYPES,
     EventRow,
     TimeBounds,
     encode_packed,
@@ -52,6 +53,7 @@ __all__ = [
     "MAX_PACKED_EVENTS",
     "MAX_PROPERTIES_BYTES",
     "MAX_VALUE_BYTES",
+    "OWN_TYPES",
     "UNKNOWN_REASON",
     "DeadLetter",
     "EventRow",

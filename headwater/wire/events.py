@@ -25,8 +25,8 @@ from headwater.wire.headers import read_cloudevent
 from headwater.wire.letters import event_body_for_dead_letter
 from headwater.wire.values import MAX_VALUE_BYTES, encode, not_json, refuse_deep, unforeseen, validated
 
-__all__ = ["ANY_TIME", "MAX_PACKED_EVENTS", "MAX_PROPERTIES_BYTES", "EventRow", "TimeBounds", "encode_packed"]
-__all__ += ["is_misplaced_list", "read_events", "read_past_events"]
+__all__ = ["ANY_TIME", "MAX_PACKED_EVENTS", "MAX_PROPERTIES_BYTES", "OWN_TYPES", "EventRow", "TimeBounds"]
+__all__ += ["encode_packed", "is_misplaced_list", "read_events", "read_past_events"]
 
 MAX_PROPERTIES_BYTES = 64_000
 """Largest `properties` of one event, in bytes of JSON."""
@@ -35,7 +35,8 @@ MAX_PACKED_EVENTS = 10_000
 """Most events in one packed record."""
 
 OWN_TYPES = "headwater."
-"""How types of events begin that a worker put into the log, by its own clock."""
+"""How types of events begin that a worker put into the log, by its own clock, and that workers act on: they forget, and
+go by another word of consent."""
 
 SLOW_MS = 86_400_000
 """How slow a clock is taken to be at most where that has to be forgiven: one of years ahead would shut a user out for
