@@ -6,7 +6,7 @@ Before: bytes of anybody. After: decoded JSON, or an InvalidMessage; `TooLarge` 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import orjson
@@ -16,15 +16,14 @@ from gateway.backend import Full
 from headwater.errors import InvalidMessage
 from headwater.wire import MAX_VALUE_BYTES, check_depth, not_json
 
-__all__ = ["Bodies", "TooLarge", "TooSlow", "decoded", "is_stream", "line_pieces"]
+__all__ = ["Bodies", "TooLarge", "TooSlow", "decoded", "is_stream"]
 
 LINES = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
 
-
 BODY_S = 60.0
-"""Time that a body has to come in, from its first byte to its last."""
+"""Time that a body, or a line, has to come in, from its first byte to its last."""
 TOGETHER = 10
-"""Bodies of the largest size that are read at once; as much memory as that."""
+"""Bodies of the largest size that are read at once; as much memory as that, with lines that have not ended."""
 
 
 class TooLarge(Exception):
@@ -47,11 +46,11 @@ def _check_plain(request: HttpRequest) -> None:
 
 
 class Bodies:
-    """Reads bodies that are one JSON value, and holds no more of them than fits.
+    """Reads bodies, and holds no more of them than fits.
 
     Parameters
-        limit: most bytes of one.
-        within_s: that it may take to come in.
+        limit: most bytes of one that is one JSON value.
+        within_s: that it, or a line, may take to come in.
     """
 
     def __init__(self, limit: int, within_s: float = BODY_S) -> None:
@@ -81,36 +80,58 @@ class Bodies:
                 async for chunk in request.stream():
                     if len(body) + len(chunk) > self._limit:
                         raise TooLarge(f"the body has over {self._limit:,} bytes (gateway.max_body_bytes)")
-                    if self._held + len(chunk) > TOGETHER * self._limit:
-                        raise Full(f"{self._held:,} bytes of bodies are coming in: come again")
-                    body += chunk
-                    self._held += len(chunk)
+                    self._hold(body, chunk)
         except TimeoutError:
             raise TooSlow(f"the body did not come in within {self._within_s:g} s") from None
         finally:
             self._held -= len(body)
         return decoded(bytes(body), "the body")
 
+    async def lines(self, request: HttpRequest) -> AsyncGenerator[list[tuple[str, bytes]], None]:
+        """The lines of a body with what errors call them, as many at a time as have come; empty ones are passed over.
 
-async def line_pieces(request: HttpRequest) -> AsyncIterator[list[tuple[str, bytes]]]:
-    """The lines of a body with what errors call them, as many at a time as have come; empty ones are passed over.
+        Raises
+            InvalidMessage: a line is longer than a message may be.
+            TooSlow: one does not end.
+            Full: too much comes in at once.
+        """
+        _check_plain(request)
+        number, rest, chunks = 0, bytearray(), request.stream()
+        late: float | None = None
+        try:
+            while chunk := await self._next(chunks, late, f"line {number + 1}"):
+                *lines, last = chunk.split(b"\n")
+                if lines:
+                    lines[0] = bytes(rest) + lines[0]
+                    self._let_go(rest)
+                    yield [(f"line {number + place}", line) for place, line in enumerate(lines, 1) if line.strip()]
+                    number, late = number + len(lines), None
+                self._hold(rest, last)
+                if len(rest) > MAX_VALUE_BYTES:
+                    raise InvalidMessage("too_large", f"line {number + 1}: over {MAX_VALUE_BYTES:,} bytes")
+                if rest and late is None:
+                    late = asyncio.get_running_loop().time() + self._within_s
+            if rest.strip():
+                yield [(f"line {number + 1}", bytes(rest))]
+        finally:
+            self._let_go(rest)
 
-    Raises
-        InvalidMessage: a line is longer than a message may be.
-    """
-    _check_plain(request)
-    number, rest = 0, bytearray()
-    async for chunk in request.stream():
-        if b"\n" in chunk:
-            *lines, last = (bytes(rest) + chunk).split(b"\n")
-            yield [(f"line {number + place}", line) for place, line in enumerate(lines, 1) if line.strip()]
-            number, rest = number + len(lines), bytearray(last)
-        else:
-            rest += chunk
-        if len(rest) > MAX_VALUE_BYTES:
-            raise InvalidMessage("too_large", f"line {number + 1}: over {MAX_VALUE_BYTES:,} bytes")
-    if rest.strip():
-        yield [(f"line {number + 1}", bytes(rest))]
+    async def _next(self, chunks: AsyncGenerator[bytes, None], late: float | None, at: str) -> bytes:
+        try:
+            async with asyncio.timeout_at(late):
+                return await anext(chunks)
+        except TimeoutError:
+            raise TooSlow(f"{at}: it did not end within {self._within_s:g} s: send a line as a whole") from None
+
+    def _hold(self, held: bytearray, more: bytes) -> None:
+        if self._held + len(more) > TOGETHER * self._limit:
+            raise Full(f"{self._held:,} bytes of bodies are coming in: come again")
+        held += more
+        self._held += len(more)
+
+    def _let_go(self, held: bytearray) -> None:
+        self._held -= len(held)
+        held.clear()
 
 
 def decoded(value: bytes, at: str) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from gateway.access import Caller, Denied, Keys, RateLimits
 from gateway.admin_log import AdminLog
 from gateway.backend import Backend
-from gateway.bodies import decoded
+from gateway.bodies import TooSlow, decoded
 from gateway.open_streams import OpenStreams
 from gateway.refusals import RefusedLine, ToldError, told
 from gateway.tokens import After, Speaker, TokenAsked, signed
@@ -85,6 +85,7 @@ class Calls:
         self._takes_consent = takes_consent
         self._admin_log = admin_log
         self._streams = OpenStreams(settings.max_waiting)
+        self._coming = OpenStreams(settings.max_waiting)
 
     async def events(self, caller: Caller, given: Sequence[Any], *, wait: bool = True) -> TakenIn:
         """Send events: all, or none.
@@ -121,19 +122,23 @@ class Calls:
         Raises
             RefusedLine
         """
-        accepted, after = 0, After()
+        accepted, after, paid = 0, After(), 1
         try:
-            async for lines in pieces:
-                still()
-                events, refused = self._events_of(lines, caller, read)
-                for begin in range(0, len(events), BATCH):
-                    some = events[begin : begin + BATCH]
-                    self._rates.take(caller, len(some))
-                    after = after.merged(await self._backend.track(some))
-                    accepted += len(some)
-                if refused is not None:
-                    raise refused
-        except (HeadwaterError, Denied) as error:
+            with self._coming.one(caller):
+                self._rates.take(caller, paid)  # also a stream of nothing, or of one bad line
+                async for lines in pieces:
+                    still()
+                    events, refused = self._events_of(lines, caller, read)
+                    for begin in range(0, len(events), BATCH):
+                        some = events[begin : begin + BATCH]
+                        if len(some) > paid:
+                            self._rates.take(caller, len(some) - paid)
+                        paid = 0
+                        after = after.merged(await self._backend.track(some))
+                        accepted += len(some)
+                    if refused is not None:
+                        raise refused
+        except (HeadwaterError, Denied, TooSlow) as error:
             raise RefusedLine(error, accepted) from error
         return TakenIn(accepted, after)
 
@@ -219,23 +224,18 @@ class Calls:
         Raises
             What `recommend` does: what is wrong with the request is known before there is a stream.
         """
+        self._rates.take(caller)
         if not LEAST_EVERY_MS <= every_ms <= MOST_EVERY_MS:
             raise InvalidMessage("schema", f"every_ms: {every_ms} is not {LEAST_EVERY_MS} to {MOST_EVERY_MS:,}")
-        fields = _fields(caller, asked, brought)
-        self._rates.take(caller)
-        first = await self._backend.recommend(fields)
-        self._streams.room(caller)
-        return self._lists(fields, first, caller, every_ms / 1000, still)
+        lists = self._lists(caller, _fields(caller, asked, brought), every_ms / 1000, still)
+        await anext(lists)  # what is refused is refused here
+        return lists
 
-    async def _lists(
-        self,
-        fields: dict[str, Any],
-        shown: Recommendation,
-        caller: Caller,
-        every_s: float,
-        still: Callable[[], None],
-    ) -> Lists:
-        with self._backend.watching(fields.get("user_id")) as changed, self._streams.one(caller):
+    async def _lists(self, caller: Caller, fields: dict[str, Any], every_s: float, still: Callable[[], None]) -> Lists:
+        """None where nothing is wrong with what is asked, then what there is to say."""
+        with self._streams.one(caller), self._backend.watching(fields.get("user_id")) as changed:
+            shown = await self._backend.recommend(fields)
+            yield None
             yield shown
             while await self._waited(changed, every_s):
                 still()
@@ -261,6 +261,10 @@ class Calls:
                 await asyncio.sleep(SETTLE_S)
                 break
         return not self._stopping.is_set()
+
+    def count(self, caller: Caller) -> None:
+        """What came and was no call counts as one. Raises Denied."""
+        self._rates.take(caller)
 
     def receipt(self, caller: Caller, request_id: str) -> bytes:
         """The receipt of an answer, as JSON. Raises Denied (404) where none of that id is remembered here."""

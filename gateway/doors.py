@@ -17,7 +17,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from gateway.access import Caller, Denied, Keys
-from gateway.bodies import Bodies, is_stream, line_pieces
+from gateway.bodies import Bodies, is_stream
 from gateway.calls import EVERY_MS, Calls, Lists, TakenIn
 from gateway.openapi import document
 from gateway.refusals import ToldError, told
@@ -55,8 +55,8 @@ class Doors:
         if waits not in ("acked", "no"):
             raise InvalidMessage("schema", f"wait: {waits!r:.20} is neither acked nor no")
         if is_stream(request):
-            pieces = line_pieces(request)
-            return _accepted(request, await self._calls.lines(caller, pieces, lambda: self._keys.still(request)))
+            async with contextlib.aclosing(self._bodies.lines(request)) as pieces:
+                return _accepted(request, await self._calls.lines(caller, pieces, lambda: self._keys.still(request)))
         given = _listed(await self._bodies.json(request))
         return _accepted(request, await self._calls.events(caller, given, wait=waits == "acked"))
 

@@ -1,6 +1,6 @@
-"""How many streams of lists may be open at once: of all callers, and of one browser.
+"""How many streams may be open at once: of all callers, and of one browser.
 
-Before: `gateway.access`, which tells who asks. After: `gateway.doors`.
+Before: `gateway.access`, which tells who asks. After: `gateway.calls`.
 """
 
 from __future__ import annotations
@@ -29,16 +29,13 @@ class OpenStreams:
         self._most = most
         self._open = Counter[str]()
 
-    def room(self, caller: Caller) -> None:
-        """Raises Full, Denied."""
+    @contextlib.contextmanager
+    def one(self, caller: Caller) -> Iterator[None]:
+        """It is open until it is left. Raises Full, Denied where it may not open."""
         if self._open.total() >= self._most:
             raise Full(f"{self._most} streams are open (gateway.max_waiting): come again")
         if caller.user_id is not None and self._open[caller.name] >= OF_A_USER:
             raise Denied(429, "streams", f"{OF_A_USER} streams of this user are open: close one", AGAIN_S)
-
-    @contextlib.contextmanager
-    def one(self, caller: Caller) -> Iterator[None]:
-        """It is open until it is left."""
         self._open[caller.name] += 1
         try:
             yield

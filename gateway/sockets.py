@@ -22,6 +22,7 @@ from gateway.bodies import decoded
 from gateway.calls import Calls, Lists
 from gateway.doors import after_brought, asked_by_url, every_ms_of
 from gateway.refusals import ToldError, told
+from headwater.errors import InvalidMessage
 from headwater.wire import encode
 
 __all__ = ["Sockets"]
@@ -75,10 +76,17 @@ class Sockets:
         """The lists that a message asks for; None where it is told why there are none."""
         try:
             self._keys.still(socket)
-            return await self._watch(socket, caller, decoded(text, "the message"), every_ms)
+            return await self._watch(socket, caller, self._asked(caller, text), every_ms)
         except Exception as error:  # noqa: BLE001 - whatever went wrong is an answer
             await _refuse(socket, error)
             return None
+
+    def _asked(self, caller: Caller, text: bytes) -> Any:
+        try:
+            return decoded(text, "the message")
+        except InvalidMessage:
+            self._calls.count(caller)
+            raise
 
 
 async def _message(socket: WebSocket, *, waits: bool) -> bytes | None:

@@ -161,15 +161,18 @@ class Views:
 
     async def figures(self, request: HttpRequest, caller: Caller) -> Response:
         """GET /page/data/now"""
-        self._streams.room(caller)
+        figures = self._figures(request, caller)
+        await anext(figures)
         return StreamingResponse(
-            self._figures(request, caller),
+            figures,
             media_type="text/event-stream",
             headers={**HEADERS, "cache-control": "no-store"},
         )
 
     async def _figures(self, request: HttpRequest, caller: Caller) -> AsyncIterator[bytes]:
+        """Nothing once there is room for them, then figures."""
         with self._streams.one(caller), contextlib.suppress(Denied):  # who asks again is told why
+            yield b""
             while not self._stopping.is_set():
                 self._keys.still(request)
                 yield b"event: now\ndata: " + orjson.dumps(self.watch.told) + b"\n\n"

@@ -52,7 +52,7 @@ CODES = {
 """Of HTTP's statuses."""
 MESSAGE_S = 60.0
 """Time that the message of a call that has one has to come in."""
-TOGETHER = 50
+TOGETHER = 10
 """Such messages of one caller that come in at once: more wait, so that no more of the largest are held."""
 HEALTH = "grpc.health.v1.Health"
 LOOK_S = 0.5

@@ -6,24 +6,31 @@ import asyncio
 import contextlib
 import socket
 import threading
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, cast
 
 import jsonschema
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request as HttpRequest
+from starlette.websockets import WebSocket
 
 from gateway.access import Caller, Denied, Keys, RateLimits, credentials_of, refuse_foreign_page
+from gateway.admin_log import AdminLog
 from gateway.api_keys import key_id_of, new_key, opens
 from gateway.backend import Backend, Full
-from gateway.bodies import Bodies, TooLarge, TooSlow, line_pieces
+from gateway.bodies import Bodies, TooLarge, TooSlow
 from gateway.callers import Callers
-from gateway.calls import LEAST_EVERY_MS, MOST_EVERY_MS
+from gateway.calls import LEAST_EVERY_MS, MOST_EVERY_MS, Calls
 from gateway.open_streams import OpenStreams
 from gateway.openapi import document
 from gateway.operations import OPERATIONS
+from gateway.page.views import Views
+from gateway.refusals import RefusedLine
 from gateway.refusals import told as told_of
+from gateway.sockets import Sockets
 from gateway.tokens import After, Speaker, read_speaker, signed
 from gateway.tracking import read_call
 from gateway.worker import GatewayWorker
@@ -33,6 +40,7 @@ from headwater.client.outbox import LinkPosition, new_handle, whole_of
 from headwater.errors import DeadlineExceeded, SettingsError, Unavailable
 from headwater.events import Event
 from headwater.process import Operations
+from headwater.recommendations import Receipt, Recommendation
 from headwater.settings import GatewaySettings, KafkaSettings, Settings
 from headwater.wire import validated
 
@@ -243,12 +251,130 @@ def test_a_body_comes_in_within_its_bounds_or_is_refused() -> None:
 
 def test_lines_are_put_together_however_they_are_cut() -> None:
     async def read(*chunks: bytes) -> list[tuple[str, bytes]]:
-        return [line async for lines in line_pieces(asked(*chunks)) for line in lines]
+        return [line async for lines in Bodies(limit=10).lines(asked(*chunks)) for line in lines]
 
     whole = b"one\n\nthree\nfour"
     for size in (1, 4, 100):
         cut = [whole[at : at + size] for at in range(0, len(whole), size)]
         assert asyncio.run(read(*cut)) == [("line 1", b"one"), ("line 3", b"three"), ("line 4", b"four")]
+
+
+def test_a_line_ends_within_its_time_and_what_is_unfinished_of_many_has_one_bound() -> None:
+    async def read(bodies: Bodies, *chunks: bytes) -> list[Any]:
+        async with contextlib.aclosing(bodies.lines(asked(*chunks, ends=False))) as pieces:
+            return [one async for one in pieces]
+
+    with pytest.raises(TooSlow, match="line 3: "):
+        asyncio.run(read(Bodies(limit=10, within_s=0.01), b"1\n2\n", b"3"))
+
+    async def many() -> None:
+        bodies = Bodies(limit=10, within_s=0.2)
+        unfinished = await asyncio.gather(*(read(bodies, b"1\n", b"2" * 9) for _ in range(60)), return_exceptions=True)
+        assert {type(one) for one in unfinished} == {TooSlow, Full}
+        assert await bodies.json(asked(b"[1,2,3,4]")) == [1, 2, 3, 4]  # and there is room again
+
+    asyncio.run(many())
+
+
+class Takes:
+    """What stands behind the door, and takes and answers all at once."""
+
+    def check(self, given: Any, at: str) -> None:
+        pass
+
+    async def track(self, events: Sequence[Event], *, wait: bool = True) -> After:
+        assert wait
+        return After({"0": len(events)})
+
+    def watching(self, _: str | None) -> contextlib.AbstractContextManager[asyncio.Event]:
+        return contextlib.nullcontext(asyncio.Event())
+
+    async def recommend(self, _: Any) -> Recommendation:
+        await asyncio.sleep(0)
+        return Recommendation(request_id="r", items=(), receipt=Receipt())
+
+
+def calls_of(rates: RateLimits, **fields: Any) -> Calls:
+    settings = GatewaySettings.model_validate(fields)
+    operations = Operations("gateway", Settings().operations)
+    return Calls(cast(Backend, Takes()), cast(Keys, None), rates, operations, settings, False, cast(AdminLog, None))
+
+
+LINE = b'{"user_id":"ann","item_id":"i","type":"view"}'
+SHOP = Caller("shop", frozenset(("produce", "recommend", "admin")))
+
+
+async def pieces_of(*lines: bytes, ends: bool = True) -> AsyncGenerator[list[tuple[str, bytes]], None]:
+    for line in lines:
+        yield [("a line", line)]
+    if not ends:
+        await asyncio.Event().wait()
+
+
+def test_a_stream_of_lines_costs_its_length_and_one_of_nothing_costs_something() -> None:
+    def sent(calls: Calls, *lines: bytes) -> int:
+        return asyncio.run(calls.lines(SHOP, pieces_of(*lines), lambda: None)).accepted
+
+    assert sent(calls_of(RateLimits(0.001, 3)), *[LINE] * 3) == 3
+    for lines in ((), (b"{no",)):
+        calls = calls_of(RateLimits(0.001, 3))
+        for _ in range(3):
+            with contextlib.suppress(RefusedLine):
+                sent(calls, *lines)
+        with pytest.raises(RefusedLine) as refused:
+            sent(calls, *lines)
+        assert told_of(refused.value).code == "rate"
+
+
+def test_so_many_streams_are_open_also_where_all_come_at_once() -> None:
+    async def come() -> None:
+        calls = calls_of(RateLimits(None, 1), max_waiting=3)
+        asking = [calls.watch(SHOP, {"user_id": "ann"}, After(), lambda: None) for _ in range(100)]
+        lists = await asyncio.gather(*asking, return_exceptions=True)
+        assert sorted(type(one).__name__ for one in lists) == ["Full"] * 97 + ["async_generator"] * 3
+        (first, *_) = [one for one in lists if not isinstance(one, BaseException)]
+        assert isinstance(await anext(first), Recommendation)
+        await first.aclose()
+        assert await calls.watch(SHOP, {"user_id": "ann"}, After(), lambda: None)
+
+        sending = [calls.lines(SHOP, pieces_of(ends=False), lambda: None) for _ in range(100)]
+        done, waiting = await asyncio.wait([asyncio.create_task(one) for one in sending], timeout=0.05)
+        refused = [one.exception() for one in done]
+        assert {told_of(one).code for one in refused if isinstance(one, RefusedLine)} == {"full"}
+        assert len(waiting) == 3
+        for one in waiting:
+            one.cancel()
+
+    asyncio.run(come())
+
+
+def test_so_many_look_at_the_figures_of_the_page_also_where_all_come_at_once() -> None:
+    keys = Keys(KafkaSettings(), GatewaySettings(), needed=False)
+    settings = Settings.model_validate({"gateway": {"max_waiting": 3}})
+    views = Views(settings, threading.Event(), str, keys, RateLimits(None, 1))
+
+    async def come() -> list[Any]:
+        request = HttpRequest({"type": "http", "headers": [], "query_string": b"", "client": ("127.0.0.1", 1)})
+        return await asyncio.gather(*(views.figures(request, SHOP) for _ in range(100)), return_exceptions=True)
+
+    assert sorted(type(one).__name__ for one in asyncio.run(come())) == ["Full"] * 97 + ["StreamingResponse"] * 3
+
+
+def test_messages_that_cannot_be_decoded_count() -> None:
+    came = [{"type": "websocket.connect"}, *[{"type": "websocket.receive", "text": "{no"}] * 4]
+    said = list[str]()
+
+    async def receive() -> Any:
+        return came.pop(0) if came else {"type": "websocket.disconnect", "code": 1000}
+
+    async def send(message: Any) -> None:
+        if "text" in message:
+            said.append(orjson.loads(message["text"])["data"]["code"])
+
+    scope = {"type": "websocket", "headers": [], "query_string": b"", "subprotocols": [], "client": ("127.0.0.1", 1)}
+    sockets = Sockets(calls_of(RateLimits(0.001, 3)), Keys(KafkaSettings(), GatewaySettings(), needed=False))
+    asyncio.run(sockets.stream(WebSocket(scope, receive, send), SHOP, None))
+    assert said == ["undecodable"] * 3 + ["rate"]
 
 
 def test_a_question_ends_at_its_deadline_and_a_drain_whatever_the_client_has_met() -> None:
@@ -302,16 +428,15 @@ def test_a_browser_cannot_take_the_room_of_all_streams() -> None:
     streams, browser, key = OpenStreams(12), Caller("b", frozenset(), "ann"), Caller("k", frozenset())
     with contextlib.ExitStack() as opened:
         for _ in range(8):
-            streams.room(browser)
             opened.enter_context(streams.one(browser))
         with pytest.raises(Denied, match="of this user"):
-            streams.room(browser)
+            opened.enter_context(streams.one(browser))
         for _ in range(4):
-            streams.room(key)
             opened.enter_context(streams.one(key))
         with pytest.raises(Full):
-            streams.room(key)
-    streams.room(browser)
+            opened.enter_context(streams.one(key))
+    with streams.one(browser):
+        pass
 
 
 def test_what_stands_behind_the_door_is_not_told() -> None:
