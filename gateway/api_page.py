@@ -28,12 +28,15 @@ The list has film-9: what the engine knows of, by events or `PUT /v1/items`, wit
   knows of the event.
 - **Durable before it answers.** 202 means that Kafka has it; `?wait=no` does not wait, and has no `after`.
 - **Errors** are `{"error": {"code", "message"}}`: 400 what was sent is wrong, 401 and 403 the key, 404 no such path,
-  405 not this method, 408 a body that did not come in within a minute, 409 switched off in this world (consent,
-  tokens), 413 too large, 422 serving refused the request, 429 too often, 503 Kafka is away or too much is under way
-  (both with `retry-after`), 504 no answer in time. Of a list or a batch that is refused nothing is taken, and the
-  message says which one was wrong. A GET with a parameter that its path does not know is refused.
-- **Lines of JSON** (`application/x-ndjson`) are read as they come, without a limit: what stands before a line that is
-  refused is taken, and the error says how many events that were.
+  405 not this method, 408 a body or a line that did not come in within a minute, 409 switched off in this world
+  (consent, tokens), 413 too large, 422 serving refused the request, 429 too often, 503 Kafka is away or too much is
+  under way (both with `retry-after`), 504 no answer in time. Of a list or a batch that is refused nothing is taken, and
+  the message says which one was wrong. A GET with a parameter that its path does not know is refused; `key` and `_`
+  (which keeps caches away) stand everywhere.
+- **One call** holds 10,000 events, items or users at most (of trackers: events that its products make); more take
+  several calls, or lines.
+- **Lines of JSON** (`application/x-ndjson`) are read as they come, as many as you like: what stands before a line that
+  is refused is taken, and the error says how many events that were. A line that has begun ends within a minute.
 - **Trackers** of the analytics.js kind work by changing their host: `/v1/track`, `/v1/identify`, `/v1/batch`, the key
   as the user of Basic authentication. Events of the ecommerce specification have their types (Product Viewed: view,
   Product Clicked: click, Product Added: cart, Order Completed: purchase of each product, Product List Viewed:

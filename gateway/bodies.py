@@ -14,9 +14,9 @@ from starlette.requests import Request as HttpRequest
 
 from gateway.backend import Full
 from headwater.errors import InvalidMessage
-from headwater.wire import MAX_VALUE_BYTES, check_depth, not_json
+from headwater.wire import MAX_PACKED_EVENTS, MAX_VALUE_BYTES, check_depth, not_json
 
-__all__ = ["Bodies", "TooLarge", "TooSlow", "decoded", "is_stream"]
+__all__ = ["Bodies", "TooLarge", "TooSlow", "decoded", "is_stream", "refuse_many"]
 
 LINES = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
 
@@ -132,6 +132,16 @@ class Bodies:
     def _let_go(self, held: bytearray) -> None:
         self._held -= len(held)
         held.clear()
+
+
+def refuse_many(many: int, what: str) -> None:
+    """One call holds no more than a packed record may. Raises InvalidMessage."""
+    if many > MAX_PACKED_EVENTS:
+        raise InvalidMessage(
+            "too_large",
+            f"{what}: {many:,} in one call (limit {MAX_PACKED_EVENTS:,}): make several calls, or send events as lines "
+            "(application/x-ndjson; of gRPC StreamEvents)",
+        )
 
 
 def decoded(value: bytes, at: str) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from gateway.access import Caller, Denied, Keys, RateLimits
 from gateway.admin_log import AdminLog
 from gateway.backend import Backend
-from gateway.bodies import TooSlow, decoded
+from gateway.bodies import TooSlow, decoded, refuse_many
 from gateway.open_streams import OpenStreams
 from gateway.refusals import RefusedLine, ToldError, told
 from gateway.tokens import After, Speaker, TokenAsked, signed
@@ -97,13 +97,18 @@ class Calls:
         Raises
             InvalidMessage, Unavailable, Full, Denied.
         """
+        refuse_many(len(given), "events")
         self._rates.take(caller, max(1, len(given)))
+        events = await self._events(caller, [(f"event {place}", one) for place, one in enumerate(given)])
+        return TakenIn(len(events), await self._backend.track(events, wait=wait))
+
+    async def _events(self, caller: Caller, given: Sequence[tuple[str, Any]]) -> list[Event]:
+        """Of bodies, with what errors call them. Raises InvalidMessage, Denied."""
         events: list[Event] = []
         for begin in range(0, len(given), BATCH):
-            some = given[begin : begin + BATCH]
-            events += [self._event(one, caller, f"event {begin + place}") for place, one in enumerate(some)]
+            events += [self._event(one, caller, at) for at, one in given[begin : begin + BATCH]]
             await asyncio.sleep(0)  # a large body holds nobody else up
-        return TakenIn(len(events), await self._backend.track(events, wait=wait))
+        return events
 
     async def lines(
         self,
@@ -170,14 +175,16 @@ class Calls:
 
     async def tracked(self, caller: Caller, calls: Sequence[TrackerSays]) -> TakenIn:
         """Send what calls of a tracker say: all of it, or nothing. Raises InvalidMessage, Unavailable, Full, Denied."""
-        events = [self._event(one, caller, call.at) for call in calls for one in call.events]
+        given = [(call.at, one) for call in calls for one in call.events]
+        refuse_many(len(given), "events")
+        self._rates.take(caller, max(1, len(calls), len(given)))
+        events = await self._events(caller, given)
         links = [one for call in calls for one in call.links if validated(Identity, one, call.at)]
         users = [validated(User, one, call.at) for call in calls for one in call.users]
         for one in links:
             caller.speaks_for(one["user_id"], one["was"])
         if users and caller.user_id is not None:
             raise Denied(403, "scope", "a browser may not tell attributes: have your server do it (PUT /v1/users)")
-        self._rates.take(caller, max(1, len(calls), len(events)))
         after = After.of(await self._backend.identify(links)) if links else After()
         if users:
             await self._backend.send("put_users", users)
@@ -283,8 +290,9 @@ class Calls:
         return await self._put(caller, given, "put_users", User)
 
     async def _put(self, caller: Caller, given: Sequence[Any], verb: str, model: type[Item | User]) -> TakenIn:
-        self._rates.take(caller, max(1, len(given)))
         name = model.__name__.lower()
+        refuse_many(len(given), f"{name}s")
+        self._rates.take(caller, max(1, len(given)))
         made = []
         for place, one in enumerate(given):
             made.append(validated(model, one, f"{name} {place}"))

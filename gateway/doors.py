@@ -17,7 +17,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from gateway.access import Caller, Denied, Keys
-from gateway.bodies import Bodies, is_stream
+from gateway.bodies import Bodies, is_stream, refuse_many
 from gateway.calls import EVERY_MS, Calls, Lists, TakenIn
 from gateway.openapi import document
 from gateway.refusals import ToldError, told
@@ -71,7 +71,11 @@ class Doors:
         calls = body.get("batch") if isinstance(body, dict) else None
         if not isinstance(calls, list) or len(calls) > MOST_CALLS:
             raise InvalidMessage("schema", f"batch: give a list of at most {MOST_CALLS:,} calls")
-        read = [read_call(one, at=f"batch[{place}]") for place, one in enumerate(calls)]
+        read, many = [], 0
+        for place, one in enumerate(calls):
+            read.append(read_call(one, at=f"batch[{place}]"))
+            many += len(read[-1].events)
+            refuse_many(many, "batch: events")
         return _accepted(request, await self._calls.tracked(caller, read))
 
     async def identify(self, request: HttpRequest, caller: Caller) -> Response:

@@ -16,6 +16,7 @@ from headwater.events import Event, Item
 from headwater.identities import Identity
 from headwater.recommendations import Receipt, Recommendation, Request
 from headwater.users import User
+from headwater.wire import MAX_PACKED_EVENTS
 
 __all__ = ["document"]
 
@@ -30,7 +31,7 @@ def _ref(name: str) -> dict[str, Any]:
 
 
 def _one_or_many(name: str) -> dict[str, Any]:
-    return {"oneOf": [_ref(name), {"type": "array", "items": _ref(name)}]}
+    return {"oneOf": [_ref(name), {"type": "array", "maxItems": MAX_PACKED_EVENTS, "items": _ref(name)}]}
 
 
 OWN: dict[str, dict[str, Any]] = {

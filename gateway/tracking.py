@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from gateway.bodies import refuse_many
 from headwater.errors import InvalidMessage
 from headwater.events import EVENT_TYPE_PATTERN, MAX_ID_LENGTH
 
@@ -113,7 +114,7 @@ def _track(body: Mapping[str, Any], user: str, at: str) -> TrackerSays:
     if isinstance(request_id, str):
         common["request_id"] = request_id
     message = body.get("messageId")
-    products = [one for one in _products(properties) if _item(one) is not None]
+    products = [one for one in _products(properties, at) if _item(one) is not None]
     if kind == "impression" and len(products) > 1:
         own = {"event_id": str(message)} if message else {}
         return TrackerSays([{**common, **own, "items": [_item(one) for one in products]}], [], [])
@@ -131,9 +132,10 @@ def _track(body: Mapping[str, Any], user: str, at: str) -> TrackerSays:
     return TrackerSays(events, [], [])
 
 
-def _products(properties: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _products(properties: Mapping[str, Any], at: str) -> Iterator[Mapping[str, Any]]:
     several = properties.get("products")
     if isinstance(several, list):
+        refuse_many(len(several), f"{at}: products")
         yield from (one for one in several if isinstance(one, dict))
     else:
         yield properties

@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 
 from gateway.access import Caller, Denied
 from gateway.backend import LONGEST_MS
+from gateway.bodies import refuse_many
 from gateway.calls import BATCH, EVERY_MS, Calls, TakenIn
 from gateway.refusals import ToldError
 from gateway.rpc.messages import fields_of, message_of, read_message
@@ -143,6 +144,7 @@ class Answers:
     async def send_events(self, asked: RpcAsked) -> None:
         """SendEvents"""
         told = await asked.message()
+        refuse_many(len(told.events), "events")
         given = [fields_of(one, f"event {place}") for place, one in enumerate(told.events)]
         await asked.accepted(await self._calls.events(asked.caller, given, wait=not told.no_wait))
 
@@ -194,6 +196,7 @@ class Answers:
     async def put_items(self, asked: RpcAsked) -> None:
         """PutItems"""
         told = await asked.message()
+        refuse_many(len(told.items), "items")
         given = [fields_of(one, f"item {place}") for place, one in enumerate(told.items)]
         await asked.accepted(await self._calls.put_items(asked.caller, given))
 
@@ -205,6 +208,7 @@ class Answers:
     async def put_users(self, asked: RpcAsked) -> None:
         """PutUsers"""
         told = await asked.message()
+        refuse_many(len(told.users), "users")
         given = [fields_of(one, f"user {place}") for place, one in enumerate(told.users)]
         await asked.accepted(await self._calls.put_users(asked.caller, given))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import re
@@ -9,7 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import orjson
@@ -18,6 +19,8 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from embedded import free_port
+from gateway.access import RateLimits
+from gateway.rpc.answers import Answers, RpcAsked, Wire
 from gateway.rpc.messages import fields_of, message_class, message_of, service
 from gateway.rpc.methods import METHODS
 from gateway.tokens import TokenAsked
@@ -41,6 +44,7 @@ from headwater.settings import GatewaySettings
 from headwater.topics import IDENTITIES, ITEMS, USERS
 from headwater.users import User
 from tests.gateway.fronts import Front, beside
+from tests.gateway.test_reading import SHOP, calls_of
 from tests.worlds.processes import ROOT, LiveWorker, eventually
 
 FAR = base64.urlsafe_b64encode(b'{"e":{"0":999999},"i":{}}').decode()
@@ -318,6 +322,23 @@ NOT_THERE = {"RecommendRequest": {"deadline_ms", "after_identities"}}
 def test_the_proto_file_has_the_fields_of_the_contract(name: str) -> None:
     described = service().file.message_types_by_name[name]
     assert {field.name for field in described.fields} == NAMED[name].model_fields.keys() - NOT_THERE.get(name, set())
+
+
+@pytest.mark.parametrize(("name", "field"), [("SendEvents", "events"), ("PutItems", "items"), ("PutUsers", "users")])
+def test_one_message_holds_so_many_and_no_more(name: str, field: str) -> None:
+    method = service().methods_by_name[name]
+    one = method.input_type.fields_by_name[field].message_type
+    value: bytes = message_class(method.input_type)(**{field: [message_class(one)()] * 10_001}).SerializeToString()
+
+    class Whole:
+        async def next(self) -> bytes:
+            return value
+
+    asked = RpcAsked(method, cast(Wire, Whole()), SHOP, None, lambda: None)
+    answer = getattr(Answers(calls_of(RateLimits(None, 1))), f"{'send' if field == 'events' else 'put'}_{field}")
+    with pytest.raises(InvalidMessage, match="10,001 in one call") as refused:
+        asyncio.run(answer(asked))
+    assert refused.value.reason == "too_large"
 
 
 def test_every_method_is_in_the_table_and_in_the_proto_file() -> None:

@@ -24,6 +24,7 @@ from gateway.backend import Backend, Full
 from gateway.bodies import Bodies, TooLarge, TooSlow
 from gateway.callers import Callers
 from gateway.calls import LEAST_EVERY_MS, MOST_EVERY_MS, Calls
+from gateway.doors import Doors
 from gateway.open_streams import OpenStreams
 from gateway.openapi import document
 from gateway.operations import OPERATIONS
@@ -289,6 +290,9 @@ class Takes:
     def watching(self, _: str | None) -> contextlib.AbstractContextManager[asyncio.Event]:
         return contextlib.nullcontext(asyncio.Event())
 
+    async def send(self, *_: Any) -> list[Position]:
+        return []
+
     async def recommend(self, _: Any) -> Recommendation:
         await asyncio.sleep(0)
         return Recommendation(request_id="r", items=(), receipt=Receipt())
@@ -324,6 +328,59 @@ def test_a_stream_of_lines_costs_its_length_and_one_of_nothing_costs_something()
         with pytest.raises(RefusedLine) as refused:
             sent(calls, *lines)
         assert told_of(refused.value).code == "rate"
+
+
+def test_one_call_holds_so_many_and_no_more() -> None:
+    most = 10_000
+    calls = calls_of(RateLimits(None, 1))
+    event, track = orjson.loads(LINE), {"type": "track", "userId": "ann", "event": "Order Completed"}
+
+    def order(many: int) -> dict[str, Any]:
+        return {**track, "properties": {"products": [{"sku": str(number)} for number in range(many)]}}
+
+    async def batch(*several: dict[str, Any]) -> int:
+        operations = Operations("gateway", Settings().operations)
+        doors = Doors(calls, cast(Keys, None), Bodies(5_000_000), operations)
+        return (await doors.batch(asked(orjson.dumps({"batch": several})), SHOP)).status_code
+
+    assert asyncio.run(calls.events(SHOP, [dict(event) for _ in range(most)])).accepted == most
+    assert len(read_call(order(most)).events) == most
+    assert asyncio.run(batch(order(most // 2), order(most // 2))) == 202
+    for call in (
+        lambda: calls.events(SHOP, [event] * (most + 1)),
+        lambda: calls.put_items(SHOP, [{"item_id": "i"}] * (most + 1)),
+        lambda: calls.put_users(SHOP, [{"user_id": "ann", "attributes": {}}] * (most + 1)),
+        lambda: batch(order(most // 2), order(most // 2), order(1)),
+        lambda: batch(order(most + 1)),
+    ):
+        with pytest.raises(InvalidMessage, match="x-ndjson") as refused:
+            asyncio.run(call())
+        assert refused.value.reason == "too_large"
+
+
+def test_a_large_call_of_a_tracker_holds_nobody_up_and_costs_its_length_first() -> None:
+    products = [{"sku": str(number)} for number in range(5_000)]
+    says = read_call({"userId": "ann", "event": "Order Completed", "properties": {"products": products}}, "track")
+    turns = list[int]()
+
+    async def others() -> None:
+        while True:
+            turns.append(1)
+            await asyncio.sleep(0)
+
+    async def send() -> int:
+        beside = asyncio.create_task(others())
+        accepted = (await calls_of(RateLimits(None, 1)).tracked(SHOP, [says])).accepted
+        beside.cancel()
+        return accepted
+
+    assert asyncio.run(send()) == 5_000
+    assert len(turns) >= 10
+    spent = RateLimits(0.001, 3)
+    spent.take(SHOP, 3)
+    wrong = says._replace(events=[{"user_id": "ann"}])
+    with pytest.raises(Denied, match="rate_per_s"):
+        asyncio.run(calls_of(spent).tracked(SHOP, [wrong]))
 
 
 def test_so_many_streams_are_open_also_where_all_come_at_once() -> None:
