@@ -88,7 +88,8 @@ def _endpoint(one: Operation, call: Call, callers: Callers, metrics: GatewayMetr
             if one.scope is not None:
                 caller.may(one.scope)
             request.scope["path_params"] = _unquoted(request.path_params)
-            _check_query(one, request)
+            if not before:  # a link to the page may have been given one on its way
+                _check_query(one, request)
             found = await call(request, caller)
         except ClientDisconnect:  # nobody reads the answer, and it is no fault of ours: it is counted
             found = Response(status_code=GONE)
@@ -145,11 +146,10 @@ def _unquoted(given: dict[str, str]) -> dict[str, str]:
 def _check_query(one: Operation, request: HTTPConnection) -> None:
     """Who asks by a parameter that is not known would get another list than was meant."""
     known = [name for name, _, _ in one.query]
-    for name in request.query_params if one.method == "GET" and known else ():
+    for name in request.query_params if one.method == "GET" else ():
         if name not in (*known, *OF_NO_OPERATION):
-            raise InvalidMessage(
-                "schema", f"{name!r:.40} is no parameter: {', '.join(known)}.{did_you_mean(name, known)}"
-            )
+            said = f"{', '.join(known)}.{did_you_mean(name, known)}" if known else "this path takes none"
+            raise InvalidMessage("schema", f"{name!r:.40} is no parameter: {said}")
 
 
 def refusal(error: Exception) -> Response:

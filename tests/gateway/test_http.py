@@ -107,7 +107,8 @@ def test_what_the_catalogue_and_the_law_want_has_a_path(door: Front) -> None:
     assert any(one.get("user_id") == "leaver" or one.get("digest") == erased for one in door.values(ERASURES))
     status, told, _ = door.call("PUT", "/v1/users/x/consent", {"train": False})
     assert (status, told["error"]["code"]) == (409, "consent_off")
-    assert door.call("GET", "/v1/items/film-0/similar?k=2&_=17")[0] == 200
+    for path in ("/v1/items/film-0/similar?k=2&_=17", "/openapi.json?_=17"):
+        assert door.call("GET", path)[0] == 200
     assert door.call("GET", "/v1/items/a%2Fb%2fc/similar?k=2")[0] == 200
     assert door.call("DELETE", "/v1/items/a%2Fb")[0] == 202
     assert b"a/b" in [one.key for one in read_topic(door.settings.kafka, ITEMS) if one.value is None]
@@ -135,6 +136,8 @@ def test_what_the_catalogue_and_the_law_want_has_a_path(door: Front) -> None:
         ("POST", "/v1/recommendations", {"user_id": "ann", "surface": "nowhere"}, 422, None),
         ("GET", "/v1/users/ann/recommendations?k=many", None, 400, "schema"),
         ("GET", "/v1/receipts/unheard", None, 404, "unknown"),
+        ("GET", "/v1/receipts/unheard?k=3", None, 400, "schema"),
+        ("GET", "/metrics?x=1", None, 400, "schema"),
         ("GET", "/v2/nothing", None, 404, "not_found"),
         ("PATCH", "/v1/events", None, 405, "method_not_allowed"),
         ("PUT", "/v1/items", {"title": "no id"}, 400, "schema"),
