@@ -45,11 +45,18 @@ def command(
     if not dry_run and settings.privacy.user_keys_file is not None:
         user_keys_of(settings.privacy)  # refused before anybody is forgotten, where it cannot be used
     until_ms = max(0, round((now_ms() if now is None else now) - days * DAY_MS))
-    if not dry_run:
-        write_audit(settings.kafka, "forget-inactive", {"days": days, "until": until_ms}, by)
+
+    def begin() -> None:
+        if not dry_run:
+            write_audit(settings.kafka, "forget-inactive", {"days": days, "until": until_ms}, by)
+
     with printer(stderr=True).status("looking ...") as shown:
         done = forget_inactive(
-            settings, until_ms, dry=dry_run, progress=lambda so_far: shown.update(f"{so_far.looked:,} users ...")
+            settings,
+            until_ms,
+            dry=dry_run,
+            begin=begin,
+            progress=lambda so_far: shown.update(f"{so_far.looked:,} users ..."),
         )
     if as_json:
         print(orjson.dumps({**done._asdict(), "until": until_ms, "dry_run": dry_run}).decode())
