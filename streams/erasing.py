@@ -22,11 +22,11 @@ from headwater.process import Retry
 from headwater.settings import Settings
 from headwater.topics import CONSENTS, ERASURES, EVENTS, USERS
 from headwater.wire import TimeBounds, encode
-from streams.features.store import FeatureStore
+from streams.features.store import FeatureStore, Reading
 from streams.outbox import ExamplesOutbox, RefusedMessage
 from streams.told import record_place
 
-__all__ = ["ErasedUsers", "ErasureRounds", "checked_fact", "erased_users", "seed_erased"]
+__all__ = ["ErasedUsers", "ErasureRounds", "checked_fact", "erased_users", "is_folded", "seed_erased"]
 
 Message = Any
 
@@ -85,11 +85,11 @@ class ErasureRounds:
             try:
                 found = read_erasure(message.key, message.value, at)
                 if isinstance(found, Erasure):
-                    times = self._time(found, message, at), message.timestamp
+                    time_ms = self._time(found, message, at)
                     if told is None:
                         keys = {one.key for one in messages}
                         told = await self._retry.call_async("kafka", partial(asyncio.to_thread, self._told, keys))
-                    forget = partial(self._forget, found.user_id, *times, at, told, [], gone)
+                    forget = partial(self._forget, found.user_id, time_ms, message, told, [], gone)
                     await self._retry.call_async("kafka", forget)
                 elif found is not None:
                     if ends is None:
@@ -139,8 +139,26 @@ class ErasureRounds:
                         told[record.key] = record.timestamp if record.value else -1
         return told
 
+    async def _leaves_word(self, user_id: str, erased: Erased, message: Message) -> bool:
+        """Whether a word of consent outlives this erasure, for the user is known as forgotten since a later time: by a
+        denial, which forgets and stays itself. Not of what was asked and done before, and is read again.
+        """
+        reading = await self._retry.call_blocking("redis", lambda: self._store.read_users([user_id], ()))
+        state = reading.states.get(user_id)
+        if is_folded(reading, user_id, erased) and (state is None or state.word is None):
+            return False
+        return not await asyncio.to_thread(self._is_done, message)
+
+    def _is_done(self, message: Message) -> bool:
+        """Whether the tombstone of what was asked lies behind it."""
+        with BoundedReader(self._settings.kafka, ERASURES) as reader:
+            for span in reader.spans(first={message.partition: message.offset + 1}):
+                if span.partition == message.partition:
+                    return any(one.key == message.key and one.value is None for one in reader.records(span))
+        return False
+
     async def _forget(
-        self, user_id: str, time_ms: int, asked_ms: int, at: str, told: Mapping[bytes, int], stands: list[Any],
+        self, user_id: str, time_ms: int, message: Message, told: Mapping[bytes, int], stands: list[Any],
         gone: _Forgotten,
     ) -> None:  # fmt: skip
         """Tombstones of the user's attributes, which may be in their topic and not yet in the store, and of the word of
@@ -148,20 +166,29 @@ class ErasureRounds:
         """
         send, key = self._outbox.send, user_id.encode()
         erased = (await self._retry.call_blocking("redis", lambda: self._store.erased([user_id]))).get(user_id)
-        if erased is None or erased.time_ms < time_ms:
+        is_known = erased is not None and erased.time_ms >= time_ms
+        if erased is not None and is_known and self._has_words and await self._leaves_word(user_id, erased, message):
+            time_ms, is_known = erased.time_ms + 1, False  # of that time it would be passed over
+        if erased is None or not is_known:
             held_ms = await self._retry.call_blocking("redis", lambda: self._store.attributes_told_ms(user_id))
-            newest_ms = max(told.get(key, -1), held_ms)
+            newest_ms, asked_ms = max(told.get(key, -1), held_ms), message.timestamp
             if newest_ms <= max(time_ms, asked_ms):  # else what is newer is in their place, and a tombstone takes that
                 gone.tombstone(await send(USERS, key, None))
             if self._has_words:
                 await send(CONSENTS, key, None)
-            event = Event(event_id=f"forget-{at}", user_id=user_id, item_id=NOTHING, type=FORGET, event_time=time_ms)
+            one = f"forget-{record_place(message)}"
+            event = Event(event_id=one, user_id=user_id, item_id=NOTHING, type=FORGET, event_time=time_ms)
             if not stands:
                 stands.append(await send(EVENTS, key, encode(event)))
             erased = Erased(time_ms, stands[0].partition, stands[0].offset)
         fact = gone.facts[user_id] = fact_of(user_id, erased)
         await send(ERASURES, fact.digest.encode(), encode(fact))
         await send(ERASURES, key, None)
+
+
+def is_folded(reading: Reading, user_id: str, erased: Erased) -> bool:
+    """Whether what was read of a user is as of the place at which the log forgets that one, or of a later."""
+    return reading.slots[reading.slot_of[user_id]].events.get(erased.partition, -1) >= erased.offset
 
 
 class ErasedUsers(Mapping[str, Erased]):

@@ -1,0 +1,111 @@
+"""A word of consent and an erasure that meet: what forgets takes the word along, and a word of before stays away."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any, cast
+
+import orjson
+import pytest
+
+from headwater.consent import Said
+from headwater.kafka import ensure_topics
+from headwater.privacy import ErasureFact, read_erasure
+from headwater.process import Retry
+from headwater.settings import Settings
+from headwater.topics import CONSENTS, ERASURES, EVENTS, Topic
+from streams.consenting import ConsentRounds
+from streams.erasing import ErasureRounds
+from streams.features.store import FeatureStore
+from tests.privacy.test_past_ghosts import rounds
+from tests.worlds.streams import event, records, send, send_raw, storing
+
+TOLD_MS = event(50).event_time
+
+
+class Workers:
+    """What streams workers do, step by step."""
+
+    def __init__(self, settings: Settings, store: FeatureStore) -> None:
+        self.settings, self.store = settings, store
+        retry = Retry(threading.Event(), lambda _: None)
+        self._consents = ConsentRounds(settings, store, cast(Any, self), retry)
+        self._erasures = ErasureRounds(settings, store, cast(Any, self), retry, dict)
+        store.claim()
+
+    async def send(self, topic: Topic, key: bytes, value: bytes | None) -> Any:
+        return send_raw(self.settings, value, topic, key=key)
+
+    def say(self, time_ms: int, **said: bool) -> None:
+        value = orjson.dumps({"user_id": "ada", "consent_time": time_ms, **said})
+        self._tell(CONSENTS, value)
+
+    def forget(self, time_ms: int) -> Any:
+        """The record that asks for it, acted on."""
+        return self._tell(ERASURES, b'{"user_id":"ada","erased_time":%d}' % time_ms)
+
+    def _tell(self, topic: Topic, value: bytes) -> Any:
+        sent = send_raw(self.settings, value, topic, key=b"ada")
+        (record,) = [
+            one for one in records(self.settings, topic) if (one.partition, one.offset) == (sent.partition, sent.offset)
+        ]
+        self.again(topic, record)
+        return record
+
+    def again(self, topic: Topic, record: Any) -> None:
+        """The same record is read, perhaps once more."""
+        if topic is ERASURES:
+            asyncio.run(self._erasures.run([record]))
+        else:
+            asyncio.run(self._consents.run([record]))
+
+    def fold(self) -> None:
+        async def fold() -> None:
+            one = rounds(self.settings, self.store)
+            marks = await one.positions()
+            for message in records(self.settings, EVENTS):
+                if message.offset >= (marks or {}).get(message.partition, 0):
+                    assert await one.run([message]) is None
+
+        asyncio.run(fold())
+
+    def said(self) -> tuple[Said | None, Any]:
+        """The word by the state, and the newest on its topic."""
+        word = self.store.read_users(["ada"]).states["ada"].word
+        value = records(self.settings, CONSENTS)[-1].value
+        return word and word.said, value and orjson.loads(value).get("personalise")
+
+
+@pytest.fixture
+def workers(settings: Settings) -> Any:
+    privacy = settings.privacy.model_copy(update={"consent": "opt-out"})
+    asked = settings.model_copy(update={"privacy": privacy})
+    ensure_topics(asked.kafka, topics=[CONSENTS])
+    with storing(asked) as store:
+        yield Workers(asked, store)
+
+
+@pytest.mark.parametrize("folds", [True, False], ids=["folded", "not folded yet"])
+@pytest.mark.parametrize("erased_ms", [TOLD_MS, TOLD_MS - 1_000], ids=["of its moment", "of before"])
+def test_an_erasure_takes_a_denial_along_that_was_told_before_it(workers: Workers, erased_ms: int, folds: bool) -> None:
+    send(workers.settings, [event(0)])
+    workers.say(TOLD_MS, personalise=False)
+    (told,) = records(workers.settings, ERASURES)
+    fact = read_erasure(told.key, told.value, "here")
+    assert isinstance(fact, ErasureFact)
+    workers.store.keep_erased([fact])
+    if folds:
+        workers.fold()
+        assert workers.said() == (Said(personalise=False), False)
+    asked = workers.forget(erased_ms)
+    workers.fold()
+    assert workers.said() == (None, None)
+    places = len(records(workers.settings, EVENTS))
+    workers.say(TOLD_MS + 60_000, personalise=False)
+    workers.fold()
+    for _ in range(2):  # as where the topic is read from its beginning
+        workers.again(ERASURES, asked)
+    workers.fold()
+    assert len(records(workers.settings, EVENTS)) == places + 1
+    assert workers.said() == (Said(personalise=False), False), "what was denied since stays"
