@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from headwater.consent import CONSENT, Consent, Said, Word, latest
 from headwater.errors import InvalidMessage
 from headwater.events import Event, now_ms
-from headwater.kafka import BoundedReader, Span
-from headwater.privacy import ConsentWord, Erased, fact_of, read_consent
+from headwater.kafka import BoundedReader, Span, read_partitions
+from headwater.privacy import FORGET, ConsentWord, Erased, fact_of, read_consent
 from headwater.process import Retry
 from headwater.settings import Settings
 from headwater.topics import CONSENTS, ERASURES, EVENTS, USERS
@@ -97,10 +97,29 @@ class ConsentRounds:
         state = reading.states.get(user_id)
         known = latest((self._sent.get(user_id), None if state is None else state.word))
         stands: list[Any] = []  # in the log, once it does: what is tried again is told there once
-        if state is not None and state.word is not None and state.word.said == word.said and _denies(word):
-            erased = await self._retry.call_blocking("redis", lambda: self._store.erased([user_id]))
-            stands += [one for one in erased.values() if one.time_ms == word.time_ms and one.offset >= 0]
+        erased = (await self._retry.call_blocking("redis", lambda: self._store.erased([user_id]))).get(user_id)
+        if erased is not None and await self._is_passed_over(word, erased):
+            if known is None or (known.time_ms, _denies(known)) < (erased.time_ms, True):
+                self._sent.pop(user_id, None)
+                await self._retry.call_async("kafka", lambda: self._outbox.send(CONSENTS, user_id.encode(), None))
+                return
+            word = known  # told again, so that compaction keeps it
+        if erased is not None and state is not None and state.word is not None and state.word.said == word.said:
+            stands += [erased] * (_denies(word) and erased.time_ms == word.time_ms and erased.offset >= 0)
         await self._retry.call_async("kafka", lambda: self._write(user_id, word, known, at, stands))
+
+    async def _is_passed_over(self, word: Word, erased: Erased) -> bool:
+        """Whether a fold passes over what is told behind this place; of a denial of the same moment, whether it is not
+        the one that stands there.
+        """
+        if not _denies(word) or word.time_ms != erased.time_ms:
+            return word.time_ms <= erased.time_ms
+        return await self._retry.call_async("kafka", lambda: asyncio.to_thread(self._is_erasure, erased))
+
+    def _is_erasure(self, place: Erased) -> bool:
+        first, end = {place.partition: place.offset}, {place.partition: place.offset + 1}
+        found = (one for _, some in read_partitions(self._settings.kafka, EVENTS, first, end) for one in some)
+        return any(b'"type":"%b"' % FORGET.encode() in (one.value or b"") for one in found)
 
     async def _write(self, user_id: str, word: Word, known: Word | None, at: str, stands: list[Any]) -> None:
         """As the fold goes by it: a tombstone of attributes and a fact where the log forgets; the newest word last, so

@@ -60,6 +60,12 @@ class Workers:
         else:
             asyncio.run(self._consents.run([record]))
 
+    def keep(self, record: Any) -> None:
+        """A fact is read that one of them has written."""
+        fact = read_erasure(record.key, record.value, "here")
+        assert isinstance(fact, ErasureFact)
+        self.store.keep_erased([fact])
+
     def fold(self) -> None:
         async def fold() -> None:
             one = rounds(self.settings, self.store)
@@ -91,10 +97,7 @@ def workers(settings: Settings) -> Any:
 def test_an_erasure_takes_a_denial_along_that_was_told_before_it(workers: Workers, erased_ms: int, folds: bool) -> None:
     send(workers.settings, [event(0)])
     workers.say(TOLD_MS, personalise=False)
-    (told,) = records(workers.settings, ERASURES)
-    fact = read_erasure(told.key, told.value, "here")
-    assert isinstance(fact, ErasureFact)
-    workers.store.keep_erased([fact])
+    workers.keep(*records(workers.settings, ERASURES))
     if folds:
         workers.fold()
         assert workers.said() == (Said(personalise=False), False)
@@ -109,3 +112,38 @@ def test_an_erasure_takes_a_denial_along_that_was_told_before_it(workers: Worker
     workers.fold()
     assert len(records(workers.settings, EVENTS)) == places + 1
     assert workers.said() == (Said(personalise=False), False), "what was denied since stays"
+
+
+@pytest.mark.parametrize("said", [{"personalise": False}, {"personalise": True}], ids=["a denial", "a grant"])
+@pytest.mark.parametrize("word_ms", [TOLD_MS, TOLD_MS - 1_000], ids=["of its moment", "of before"])
+def test_a_word_of_before_an_erasure_that_comes_after_it_is_kept_nowhere(
+    workers: Workers, word_ms: int, said: dict[str, bool]
+) -> None:
+    workers.forget(TOLD_MS)
+    workers.say(word_ms, **said)
+    assert workers.said() == (None, None)
+    workers.fold()
+    assert workers.said() == (None, None)
+
+
+def test_a_denial_that_was_told_and_not_folded_is_kept_where_it_is_told_again(workers: Workers) -> None:
+    workers.say(TOLD_MS, personalise=False)
+    word, _ = records(workers.settings, CONSENTS)
+    workers.keep(records(workers.settings, ERASURES)[0])
+    other = Workers(workers.settings, workers.store)  # the first was killed before it said so
+    other.again(CONSENTS, word)
+    assert other.said() == (None, False)
+    other.fold()
+    assert other.said() == (Said(personalise=False), False)
+
+
+def test_a_word_that_is_in_force_since_an_erasure_stays_where_one_of_before_comes(workers: Workers) -> None:
+    workers.forget(TOLD_MS)
+    workers.say(TOLD_MS + 1, personalise=True)
+    for folds in (False, True):
+        if folds:
+            workers.fold()
+        workers.say(TOLD_MS - 1, personalise=False)
+        assert workers.said()[1] is True
+    workers.fold()
+    assert workers.said() == (Said(personalise=True), True)
