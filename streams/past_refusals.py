@@ -39,16 +39,19 @@ class PastRefusals:
 
     def begin(self) -> None:
         """Reading begins, or begins again: others may have judged what comes."""
-        self._began_ms = now_ms()
+        self._since_ms = now_ms()  # from where on it is known what was refused
         self.known: Mapping[Place, str] | None = None
         """None until somebody had to look."""
 
     async def look_back(self, messages: Sequence[Any]) -> None:
-        """Before the first records that are older than this reading: read what `of` tells. Waits for Kafka."""
-        oldest_ms = min((message.timestamp for message in messages), default=self._began_ms)
-        if self.known is None and oldest_ms < self._began_ms:
+        """Before records that are older than this reading, and than those before them, for partitions begin at times of
+        their own: read what `of` tells. Waits for Kafka.
+        """
+        oldest_ms = min((message.timestamp for message in messages), default=self._since_ms)
+        if oldest_ms < self._since_ms:
             read = partial(asyncio.to_thread, _refused_since, self._settings, self._topic, oldest_ms)
             self.known = await self._retry.call_async("kafka", read)
+            self._since_ms = oldest_ms
 
     def of(self, message: Any, place: int = 0) -> InvalidMessage | None:
         """That what lies at this place of a record was refused, if it was."""
