@@ -1,8 +1,8 @@
 """Users as they are in the store: states, links and attributes, each slot at one moment.
 
 A state is a base under `u:<user>` and, where it was added to since, a tail under `t:<user>`; links are under `w:<id>`,
-attributes under `a:<id>`. `p:<digest>` says that somebody was forgotten; it is looked at only where some of the slot
-were, which its key `private` says.
+attributes under `a:<id>`. `p:<digest>` says that somebody was forgotten; a reading looks at it only once it has met a
+slot in which somebody was, which its key `private` says.
 """
 
 from __future__ import annotations
