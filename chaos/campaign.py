@@ -42,8 +42,6 @@ SMALL_MODEL = {"width": 16, "length": 30, "replay_windows": 4, "replay_capacity"
 QUIET_S = 180.0
 DISK_MB = 96
 WARM_S = 2.0
-NAMED = 20
-"""Violations of a promise that are told word by word; all are counted."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,6 @@ class CampaignResult:
 
 
 Say = Callable[[str], None]
-Planner = Callable[[Mapping[str, tuple[float, float]]], Schedule]
 
 
 @contextlib.contextmanager

@@ -57,7 +57,7 @@ def _keep(found: dict[str, ErasureFact], key: bytes | None, value: bytes | None,
         return  # the worker makes it a dead letter
     if isinstance(fact, ErasureFact) and fact.erased_time <= latest_ms:
         before = found.get(fact.digest)
-        if before is None or (before.erased_time, -before.offset) < (fact.erased_time, -fact.offset):
+        if fact.erased.outlasts(None if before is None else before.erased):
             found[fact.digest] = fact
 
 

@@ -9,7 +9,7 @@ has lost writes, and holds what its own mark says.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 __all__ = ["StoreStanding", "marks_of_slot"]
@@ -75,13 +75,6 @@ class StoreStanding:
                 if lost:
                     found[slot] = lost
         return found
-
-    def wrote(self, slots: Iterable[int], partition: int, offset: int) -> None:
-        """Remember what was written."""
-        for slot in slots:
-            self.own[slot][partition] = offset
-        if self.low is not None:
-            self.low[partition] = max(offset, self.low.get(partition, -1))
 
 
 def marks_of_slot(own: Marks, low: Marks, recorded: Marks) -> dict[int, int]:
