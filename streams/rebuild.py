@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from headwater.consent import CONSENT
 from headwater.errors import InvalidMessage
 from headwater.kafka import read_partitions
-from headwater.privacy import ErasureFact
+from headwater.privacy import FORGET, Erased, ErasureFact
 from headwater.settings import Settings
 from headwater.topics import EVENTS
 from headwater.wire import EventRow
@@ -66,7 +67,14 @@ def rebuilt(
                     continue
                 before = states.get(row.user_id, EMPTY)
                 states[row.user_id] = fold(before, row, limits, span.partition, record.timestamp)
+                if _forgets(row):  # perhaps without a fact
+                    erased.add({row.user_id: Erased(row.time_ms, span.partition, row.offset)})
     return {user: state for user, state in states.items() if state.count}
+
+
+def _forgets(row: EventRow) -> bool:
+    """Whether a log forgets its user where this is folded: an erasure, or a denial of personalise."""
+    return row.type == FORGET or (row.type == CONSENT and row.consent is not None and row.consent.personalise is False)
 
 
 def past_ghosts(

@@ -22,9 +22,9 @@ from headwater.settings import Settings
 from headwater.topics import EVENTS, IDENTITIES, ITEMS, USERS, Topic
 from headwater.wire import EventRow
 from streams.audit import Place, read_as_folded, refused_places, state_differences
-from streams.erasing import erased_users
+from streams.erasing import ErasedUsers, erased_users
 from streams.features.decay import Decay
-from streams.features.fold import Limits, fold_batch, is_gone
+from streams.features.fold import KnownBeside, Limits, fold_batch, is_gone
 from streams.features.marks import lost_records
 from streams.features.state import UserState
 from streams.features.store import FeatureStore
@@ -166,6 +166,7 @@ def _folded(
     """What the topic says of each user as of its marks; and those whose events lie in several partitions."""
     limits, decay = Limits.of(settings), snapshot.decay or Decay(0, 1.0)
     erased = erased_users(settings)
+    met = ErasedUsers({})  # that the log has forgotten so far, also without a fact
     states: dict[str, UserState] = {}
     spread: set[str] = set()
     for (partition, oldest, _, _), records in read_partitions(settings.kafka, EVENTS):
@@ -174,8 +175,9 @@ def _folded(
         before, here = set(states), set[str]()
         rows = _rows(records, dead, limits, snapshot, partition, erased)
         while some := list(islice(rows, ROWS)):
-            folded = fold_batch(states, some, limits, decay, partition)
+            folded = fold_batch(states, some, limits, decay, partition, beside=KnownBeside(erased=met))
             states |= folded.states
+            met.add(folded.forgotten)
             here |= folded.states.keys()
             found.events += folded.applied
         spread |= before & here

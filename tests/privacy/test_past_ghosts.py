@@ -24,9 +24,10 @@ from streams.features.fold import Limits
 from streams.features.store import FeatureStore
 from streams.losses import Losses
 from streams.past_refusals import LogReading, PastRefusals
-from streams.rebuild import past_ghosts
+from streams.rebuild import past_ghosts, rebuilt
 from streams.refill import Refill
 from streams.rounds import EventRounds
+from streams.running_audit import audit_running
 from streams.streams_metrics import StreamsMetrics
 from tests.worlds.streams import event, partition_of, records, send, send_raw, storing
 
@@ -226,6 +227,31 @@ def test_a_rebuild_that_was_killed_goes_on_with_what_it_had_read(
         Refill(settings, killed).run()
     Refill(settings, lambda *_: None).run()
     assert audit(settings).first_difference is None
+
+
+@pytest.mark.parametrize(
+    "place", [{"type": FORGET}, {"type": CONSENT, "consent": Consent(personalise=False)}], ids=["erasure", "denial"]
+)
+def test_what_comes_late_is_known_by_a_place_of_the_log_that_no_fact_tells_of(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, place: dict[str, Any]
+) -> None:
+    send(settings, [event(0), event(5, item_id="-", **place), event(2), event(3), event(9)])
+    monkeypatch.setattr("streams.running_audit.ROWS", 1)
+
+    async def fold() -> None:
+        one = rounds(settings, store)
+        await one.positions()
+        for message in records(settings, EVENTS):
+            assert await one.run([message]) is None
+
+    with storing(settings) as store:
+        store.claim()
+        asyncio.run(fold())
+        state = store.read_users(["ada"]).states["ada"]
+        again = rebuilt(settings, {"ada": store.marks()}, lambda: None)["ada"]
+    assert (again.count, [*again.history], again.word) == (state.count, [*state.history], state.word)
+    found = audit_running(settings)
+    assert found.ok, found.differences
 
 
 def test_of_the_log_only_what_may_tell_of_somebody_who_is_forgotten_further_on_is_read(
