@@ -152,7 +152,8 @@ export class Client {
 
   #later(ms: number): void {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => void this.flush(), Math.max(ms, this.#notBefore - Date.now()));
+    const wait = Math.max(ms, this.#notBefore - Date.now());
+    this.#timer = setTimeout(() => this.#again(), wait); // which may come a fraction of a millisecond early
   }
 
   #again(): void {
