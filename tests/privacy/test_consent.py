@@ -74,6 +74,7 @@ def test_a_withdrawal_takes_away_what_was_kept_and_a_rebuild_keeps_it_away(asked
         client.put_users([{"user_id": "ada", "attributes": {"plan": "family"}}]).result(30)
         send(asked, [event(n, user) for n in range(4) for user in ("ada", "bob")])
         eventually(lambda: store.read_users(["ada"]).attributes, what="attributes")
+        assert folded_all(asked).ok  # what is folded after the word is known teaches nothing
         client.set_consent("ada", personalise=False, train=True).result(30)
         eventually(lambda: word_of(store, "ada") == Said(False, True), what="the word is in the state")
         send(asked, [event(9, "ada"), event(9, "bob")])

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
 from embedded import EmbeddedBroker, EmbeddedStore, free_port
+from headwater.errors import InvalidMessage
 from headwater.events import now_ms
-from headwater.kafka import ensure_topics
+from headwater.kafka import ensure_topics, read_topic
+from headwater.process import Retry
 from headwater.settings import Settings, load_settings
-from headwater.topics import EXAMPLES, IDENTITIES
+from headwater.topics import DEAD_LETTERS, EVENTS, EXAMPLES, IDENTITIES, topic_name
+from headwater.wire import RefusedRecord, dead_letter
+from streams.past_refusals import PastRefusals
 from tests.worlds.processes import LiveWorker, eventually
-from tests.worlds.streams import event, folded_all, load, send, send_packed, send_raw, storing
+from tests.worlds.streams import event, folded_all, load, producing, send, send_packed, send_raw, storing
 from tests.worlds.topic_reading import limit_records
 
 Start = Callable[..., LiveWorker]
@@ -206,7 +213,7 @@ def test_an_idle_worker_stays_alive(settings: Settings, worker: Start) -> None:
     eventually(lambda: streams.metric("headwater_lag") == 0)
 
 
-AHEAD_MS = 1500
+AHEAD_MS, HOUR_MS = 1500, 3_600_000
 
 
 def test_what_comes_from_ahead_stays_a_dead_letter_when_its_time_has_come_and_the_store_has_forgotten(
@@ -231,3 +238,31 @@ def test_what_comes_from_ahead_stays_a_dead_letter_when_its_time_has_come_and_th
     after = folded_all(settings)
     assert after.ok, after.first_difference
     assert (after.events_applied, after.dead_letters) == (2, 1)
+
+
+def refuse(settings: Settings, message: Any) -> None:
+    """As a worker does whose clock says so, when the record is written."""
+    name = topic_name(EVENTS, settings.kafka.prefix)
+    record = RefusedRecord(name, message.partition, message.offset, message.timestamp, None, b"{}", ())
+    letter = dead_letter(InvalidMessage("event_time_ahead", "is 1 h ahead"), record, 0)
+    with producing(settings) as client:
+        client.send(
+            topic_name(DEAD_LETTERS, settings.kafka.prefix), key=letter.key, value=letter.value,
+            headers=letter.headers, timestamp_ms=message.timestamp,
+        ).get(30)  # fmt: skip
+
+
+def test_what_was_refused_is_known_of_a_partition_that_begins_earlier_than_the_one_read_first(
+    settings: Settings,
+) -> None:
+    now = now_ms()
+    for partition, hours in ((0, 1), (1, 6)):
+        send_raw(settings, b"{}", partition=partition, timestamp_ms=now - hours * HOUR_MS)
+    late, early = sorted(read_topic(settings.kafka, EVENTS), key=lambda message: -message.timestamp)
+    for message in (early, late):
+        refuse(settings, message)
+    past = PastRefusals(settings, EVENTS, Retry(threading.Event(), lambda _: None))
+    for message in (late, early):
+        asyncio.run(past.look_back([message]))
+        assert past.of(message) is not None
+    assert past.of(late) is not None, "what was known is"
