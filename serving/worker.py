@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 
 from kafka import ConsumerRebalanceListener, TopicPartition
+from kafka.errors import CommitFailedError, RebalanceInProgressError
 from kafka.structs import OffsetAndMetadata
 
 from headwater.errors import HeadwaterError, Stalled, Unavailable
@@ -208,7 +209,10 @@ class ServingWorker:
                 self._offsets.end(*place)
             due = self._due()
             if due:
-                self._consumer.commit(_offsets(self._requests, due), timeout_ms=_left_s(until) * 1000)
+                try:
+                    self._consumer.commit(_offsets(self._requests, due), timeout_ms=_left_s(until) * 1000)
+                except (CommitFailedError, RebalanceInProgressError) as error:
+                    self.operations.log.warning("whoever takes over answers the last requests again, alike: %r", error)
 
     def close(self) -> None:
         """Leave the group, so that another worker has the partitions at once; then all else."""
