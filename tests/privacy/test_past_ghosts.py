@@ -83,22 +83,28 @@ def tell(settings: Settings, store: FeatureStore, erased: Erased) -> None:
     store.keep_erased([fact])
 
 
+async def fold_each(
+    settings: Settings, store: FeatureStore, log: list[Any], told_at: int = -1, erased: Erased | None = None
+) -> None:
+    """By one worker, record by record; before the one of that number it hears of an erasure."""
+    one = rounds(settings, store)
+    await one.positions()
+    for number, message in enumerate(log):
+        if number == told_at and erased is not None:
+            tell(settings, store, erased)
+        assert await one.run([message]) is None
+
+
 @pytest.mark.parametrize("shards", [1, 8])
 @pytest.mark.parametrize("cut", range(1, 7))
 def test_a_worker_that_takes_over_counts_for_items_as_the_one_before(settings: Settings, cut: int, shards: int) -> None:
     settings = settings.model_copy(update={"redis": settings.redis.model_copy(update={"shards": shards})})
     log = forgotten(settings)
 
-    async def fold() -> None:
-        for some in (log[:cut], log[cut:]):
-            one = rounds(settings, store)
-            await one.positions()
-            for message in some:
-                assert await one.run([message]) is None
-
     with storing(settings) as store:
         store.claim()
-        asyncio.run(fold())
+        for some in (log[:cut], log[cut:]):
+            asyncio.run(fold_each(settings, store, some))
         assert store.read_users(["ada"]).states["ada"].count == 1
     assert audit(settings).first_difference is None
 
@@ -110,17 +116,11 @@ def test_a_worker_whose_writes_arrive_without_an_answer_counts_for_items_once(
     settings = settings.model_copy(update={"redis": settings.redis.model_copy(update={"shards": shards})})
     log = forgotten(settings)
 
-    async def fold() -> None:
-        one = rounds(settings, store)
-        await one.positions()
-        for message in log:
-            assert await one.run([message]) is None
-
     with storing(settings) as store:
         store.claim()
         once = store.apply
         monkeypatch.setattr(store, "apply", lambda batch: [once(batch), once(batch)][-1])  # as who had no answer does
-        asyncio.run(fold())
+        asyncio.run(fold_each(settings, store, log))
     assert audit(settings).first_difference is None
 
 
@@ -136,17 +136,9 @@ def test_a_worker_counts_no_event_of_before_an_erasure_that_comes_after_it_and_b
     place = partition_of(settings, "ada")
     log = [record for record in records(settings, EVENTS) if record.partition == place]
 
-    async def fold() -> None:
-        one = rounds(settings, store)
-        await one.positions()
-        for number, message in enumerate(log):
-            if number == told_at:
-                tell(settings, store, Erased(again.event_time, place, 10))
-            assert await one.run([message]) is None
-
     with storing(settings) as store:
         store.claim()
-        asyncio.run(fold())
+        asyncio.run(fold_each(settings, store, log, told_at, Erased(again.event_time, place, 10)))
         assert store.read_users(["ada"]).states["ada"].count == 1
     assert audit(settings).first_difference is None
 
@@ -161,17 +153,10 @@ def test_a_word_of_who_is_forgotten_further_on_holds_from_its_place_whenever_the
     send(settings, [event(0), event(1), event(2), denied, event(4), event(1), event(5), erasure, event(21)])
     place = partition_of(settings, "ada")
 
-    async def fold() -> None:
-        one = rounds(settings, store)
-        await one.positions()
-        for number, message in enumerate(records(settings, EVENTS)):
-            if number == told_at:
-                tell(settings, store, Erased(erasure.event_time, place, 7))
-            assert await one.run([message]) is None
-
     with storing(settings) as store:
         store.claim()
-        asyncio.run(fold())
+        log = records(settings, EVENTS)
+        asyncio.run(fold_each(settings, store, log, told_at, Erased(erasure.event_time, place, 7)))
     assert audit(settings).first_difference is None
 
 
@@ -238,15 +223,9 @@ def test_what_comes_late_is_known_by_a_place_of_the_log_that_no_fact_tells_of(
     send(settings, [event(0), event(5, item_id="-", **place), event(2), event(3), event(9)])
     monkeypatch.setattr("streams.running_audit.ROWS", 1)
 
-    async def fold() -> None:
-        one = rounds(settings, store)
-        await one.positions()
-        for message in records(settings, EVENTS):
-            assert await one.run([message]) is None
-
     with storing(settings) as store:
         store.claim()
-        asyncio.run(fold())
+        asyncio.run(fold_each(settings, store, records(settings, EVENTS)))
         state = store.read_users(["ada"]).states["ada"]
         again = rebuilt(settings, {"ada": store.marks()}, lambda: None)["ada"]
     assert (again.count, [*again.history], again.word) == (state.count, [*state.history], state.word)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from headwater.dead_letters import read_letters
 from headwater.events import Item
 from headwater.settings import Settings
 from headwater.topics import DEAD_LETTERS, ITEMS, topic_name
@@ -71,6 +72,7 @@ def test_users_marks_and_statistics_that_are_none_end_no_worker(shards: int, set
         assert statistics.counts == {"click": len(USERS)}
         eventually(lambda: store.read_items(["film-1"])[0], what="the item")
         eventually(lambda: {*store.dead_letters()} == {"undecodable"}, what="the letter, again if it is read again")
+        assert {(one.partition, one.offset) for one in read_letters(settings.kafka, ITEMS)} == {(0, 1)}
     told = second.tail(200)
     damaged = [slots.key(home, name) for name in ("marks", "i:film-6")]
     damaged += [slots.user("u", user) for user in ("ada", "bob", "c")]
