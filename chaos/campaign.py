@@ -95,6 +95,7 @@ class CampaignResult:
     violations: dict[str, list[str]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
+    largest_mb: dict[str, list[int]] = field(default_factory=dict)
     endings: list[str] = field(default_factory=list)
 
     @property
@@ -234,6 +235,7 @@ def run(
         _judge(aftermath, result, say)
     result.violations[BEHAVED] = list(stack.wrong)  # what came at the very end is in it
     result.counts, result.figures = dict(ledger.counts), aftermath.figures
+    result.largest_mb = stack.largest_mb()
     result.endings = [f"{one.worker}: {one.code} after {one.lived_s:.0f} s" for one in stack.endings]
     result.seconds = time.monotonic() - began_s
     return result

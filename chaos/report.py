@@ -65,6 +65,7 @@ def as_json(result: CampaignResult) -> dict[str, Any]:
         "violations": {name: found for name, found in result.violations.items() if found},
         "counts": result.counts,
         "figures": result.figures,
+        "largest_mb_by_minute": result.largest_mb,
         "left_by_themselves": result.endings,
         "schedule": [one.planned._asdict() | dataclasses.asdict(one) | {"planned": None} for one in result.faults],
     }

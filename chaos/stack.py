@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -97,6 +98,14 @@ class CampaignWorker:
         """Send it a signal."""
         if self.process.pid is not None and self.process.running:
             os.kill(self.process.pid, number)
+
+    def processor_s(self) -> float:
+        """Processor time that it has had since it was started; 0 where it is gone."""
+        try:
+            fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def goes_on_since(self, starts: int) -> bool:
         """Whether it runs, has since that start, and nobody has told it to end."""
@@ -285,6 +294,16 @@ class Stack:
                     self._may_hang(part)
             for role, size in largest.items():
                 self.peaks.setdefault(role, []).append((time.monotonic() - self._began_s, size))
+
+    def largest_mb(self) -> dict[str, list[int]]:
+        """Role -> the largest of its workers in each minute."""
+        return {
+            role: [
+                round(max(size for _, size in group) / 2**20)
+                for _, group in groupby(peaks, lambda one: int(one[0] // 60))
+            ]
+            for role, peaks in self.peaks.items()
+        }
 
     def _may_hang(self, part: CampaignWorker) -> None:
         silent_s = time.monotonic() - part.heard_s

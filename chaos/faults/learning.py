@@ -24,6 +24,10 @@ from trainer.gap import accept_gap, gap_accepted
 __all__ = ["FAULTS"]
 
 SOON_S = 30.0
+NOTICED_S, STARVED_S = 10.0, 150.0
+"""Processor time within which a trainer sees that its weights are broken; how long it may take to get that: it runs at
+the lowest priority.
+"""
 FEW = 3
 """Records that a stopped trainer has missed, at least."""
 LEAVE, NO_NUMBER = "accept-gap", "NaN"
@@ -141,10 +145,14 @@ def _not_a_number(stage: Stage) -> Iterator[str]:
         raise NoEffect(f"{part.name} learned nothing meanwhile") from error
     finally:
         file.unlink(missing_ok=True)
+    had_s = part.processor_s()
     try:
-        wait(has_left, SOON_S, lambda: f"{part.name} learns on with a NaN in {name}")
+        wait(lambda: has_left() or part.processor_s() - had_s > NOTICED_S, STARVED_S, lambda: "")
     except TimeoutError as error:
-        stage.stack.wrong.append(str(error))
+        part.kill()
+        raise NoEffect(f"{part.name} had no processor to see it with") from error
+    if not has_left():
+        stage.stack.wrong.append(f"{part.name} learns on with a NaN in {name}")
         part.kill()
     yield f"{part.name}: a number of {name} was none, and it left"
 

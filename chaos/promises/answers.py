@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import orjson
@@ -30,6 +31,8 @@ __all__ = [
 
 REBUILT, MOST_TRIED = 3, 10
 """Answers that are made again, and that are drawn for it."""
+ENOUGH_S = 60.0
+"""After so long one is enough: where faults took the bundles, each may learn the whole log anew."""
 LOG_GONE = "the log of examples begins at"
 """What is said of a model that takes what retention has taken."""
 
@@ -111,9 +114,9 @@ def can_be_rebuilt(aftermath: Aftermath) -> Iterator[str]:
         for before, behind in aftermath.stack.stretches:
             last, first = (read_checkpoint(file)[1]["version"] for file in (before, behind))
             once = [answer for answer in once if not last < (answer.receipt.model_version or 0) <= first]
-    rebuilt = 0
+    rebuilt, began_s = 0, time.monotonic()
     for answer in aftermath.chance.sample(once, min(MOST_TRIED, len(once))):
-        if rebuilt == REBUILT:
+        if rebuilt == REBUILT or (rebuilt and time.monotonic() - began_s > ENOUGH_S):
             break
         try:
             found = explain_answer(aftermath.settings, answer)
