@@ -175,6 +175,24 @@ def test_one_event_that_is_refused_holds_up_no_other(blank: webdriver.Chrome, sh
     assert [one["type"] for one in events_of(shop, told["user"])] == ["view", "click", "like", "cart"]
 
 
+def test_what_json_cannot_say_holds_up_nothing_and_what_is_told_stays_as_it_was(
+    blank: webdriver.Chrome, shop: tuple[Front, str]
+) -> None:
+    take = """
+    const properties = { place: 1 };
+    client.track('view', 'fargo', { properties });
+    properties.place = 2;
+    client.track('view', 'fargo', { properties: { much: 10n } });
+    client.track('like', 'fargo');
+    await client.flush();
+    return [client.user, client.waiting, problems.length];
+    """
+    user, waiting, problems = run(blank, shop, take)
+    assert (waiting, problems) == (0, 1)
+    told = events_of(shop, user)
+    assert [(one["type"], one.get("properties")) for one in told] == [("view", {"place": 1}), ("like", None)]
+
+
 def test_a_guest_becomes_a_user_and_two_users_are_not_one(blank: webdriver.Chrome, shop: tuple[Front, str]) -> None:
     take = """
     client.track('click', 'alien');
@@ -250,7 +268,9 @@ return client.user;
 """
 
 
-@pytest.mark.parametrize("away", ["fetch('/blank').then((one) => one.json())", "{ error: 'come again' }"])
+@pytest.mark.parametrize(
+    "away", ["fetch('/blank').then((one) => one.json())", "{ error: 'come again' }", "new Promise(() => {})"]
+)
 def test_what_a_guest_did_waits_while_the_token_source_is_away(
     blank: webdriver.Chrome, shop: tuple[Front, str], away: str
 ) -> None:
@@ -259,6 +279,8 @@ def test_what_a_guest_did_waits_while_the_token_source_is_away(
     take = f"""
     const {{ Client }} = await import('/clients/js/dist/headwater.js');
     let away = true;
+    const later = window.setTimeout;
+    window.setTimeout = (go, ms) => later(go, ms === 30_000 ? 50 : ms);  // of a source that never answers
     const token = (user, was) => away ? {away} : read(was ? {{ user, was }} : {{ user }});
     const onProblem = (one) => problems.push([one.status, one.code]);
     const own = new Client({{ ...given, token, onProblem }});

@@ -33,6 +33,10 @@ const AFTER = "headwater-after";
 const AFTER_HOLDS_MS = 600_000; // features have long had what is older
 const PATIENCE_MS = 30_000;
 
+function outOfPatience(): Promise<never> {
+  return new Promise((_, fail) => setTimeout(() => fail(new Error(`nothing in ${PATIENCE_MS / 1000} s`)), PATIENCE_MS));
+}
+
 export class Door {
   readonly #url: string;
   readonly #kept: Kept;
@@ -91,7 +95,7 @@ export class Door {
     if (this.#speaksFor !== user || was !== undefined) {
       let told: Token;
       try {
-        told = (await source(user, was)) ?? "";
+        told = (await Promise.race([source(user, was), outOfPatience()])) ?? "";
         if (typeof told !== "string") throw new TypeError(`it gave ${JSON.stringify(told)}`);
       } catch (error) {
         throw new Refused(0, "token", `the token source did not tell a token for ${user}: ${String(error)}`);

@@ -143,7 +143,13 @@ export class Client {
 
   // ---- what waits
 
-  #add(path: Waiting["path"], id: string, body: Record<string, unknown>): void {
+  #add(path: Waiting["path"], id: string, given: Record<string, unknown>): void {
+    let body: Waiting["body"];
+    try {
+      body = JSON.parse(JSON.stringify(given)); // as it is now, whatever the page makes of it later
+    } catch (error) {
+      return this.#problem(new Error(`JSON cannot say the event ${id}: ${String(error)}`));
+    }
     this.#kept.add({ id, path, body, user: String(body.user_id), at: Date.now() });
     const over = this.#kept.all().slice(0, Math.max(0, this.#kept.size - MOST_WAITING));
     this.#kept.remove(over);
@@ -250,7 +256,7 @@ export class Client {
 }
 
 /** What is told at once has the gateway's time: clocks of browsers are wrong. What has waited has its own. */
-function asEvent(one: Waiting): Record<string, unknown> {
+function asEvent(one: Waiting): Waiting["body"] {
   return Date.now() - one.at < FRESH_MS ? one.body : { event_time: one.at, ...one.body };
 }
 
