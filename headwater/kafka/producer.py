@@ -21,6 +21,10 @@ A client takes each question about topics for a second try of the one before, su
 While leaders change, a consumer that is asked for offsets of several partitions may end with a KeyError, which nobody
 takes for one that passes: `telling_all` says what it is.
 
+A consumer that waits for an answer with a timeout leaves two callbacks, an error and its traceback with that answer,
+each time. Behind a connection that has gone silent one answer is waited for anew with every poll: 30 kB a poll, half a
+GB until the request gives up. `leaving_nothing` takes them away again.
+
 All private attributes of kafka-python that Headwater uses are in this file; tests/headwater/test_producer_internals.py
 says which an upgrade has changed.
 
@@ -38,7 +42,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kafka import KafkaConsumer, KafkaProducer
 
-__all__ = ["abandon", "asking_at_once", "recovering", "telling_all"]
+__all__ = ["abandon", "asking_at_once", "leaving_nothing", "recovering", "telling_all"]
 
 log = logging.getLogger("headwater.producer")
 
@@ -127,6 +131,41 @@ def telling_all(consumer: KafkaConsumer) -> KafkaConsumer:
 
     consumer.beginning_offsets = whole(consumer.beginning_offsets)
     consumer.end_offsets = whole(consumer.end_offsets)
+    return consumer
+
+
+def leaving_nothing(consumer: KafkaConsumer) -> KafkaConsumer:
+    """The same consumer, whose waits are over when they are."""
+    from kafka.errors import KafkaTimeoutError
+    from kafka.future import Future
+
+    manager = consumer._manager
+
+    async def wait_for(future: Any, timeout_ms: float | None) -> Any:
+        if timeout_ms is None or future.is_done:
+            return await future
+        over = Future()
+
+        def end(_: Any = None) -> None:
+            if not over.is_done:
+                over.success(None)
+
+        future.add_callback(end)
+        future.add_errback(end)
+        timer = manager._net.call_later(timeout_ms / 1000, end)
+        try:
+            await over
+        finally:
+            manager._net.cancel(timer)
+            with future._lock:
+                for left in (future._callbacks, future._errbacks):  # None of one that is done
+                    if left and end in left:
+                        left.remove(end)
+        if not future.is_done:
+            raise KafkaTimeoutError(f"Timed out after {timeout_ms} ms")
+        return await future
+
+    manager.wait_for = wait_for
     return consumer
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 from kafka.cluster import ClusterMetadata
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka.future import Future
 from kafka.producer import transaction_manager
 
 from headwater.kafka import BoundedReader
@@ -111,3 +112,22 @@ def test_offsets_that_nobody_tells_while_leaders_change_are_asked_for_again(
         assert passes(told.value)
     with BoundedReader(settings.kafka, EVENTS) as reader:
         assert len(reader.spans()) == EVENTS.partitions
+
+
+def test_a_wait_that_is_over_leaves_nothing_with_what_it_waited_for(settings: Settings) -> None:
+    with closing(consumer(settings.kafka)) as reader:
+        never, soon, failed = Future(), Future(), Future()
+
+        def wait(future: Future, timeout_ms: float = 10_000) -> Any:
+            return reader._net.run(reader._manager.wait_for, future, timeout_ms)
+
+        for _ in range(3):
+            with pytest.raises(KafkaTimeoutError):
+                wait(never, 1)
+        assert (never._callbacks, never._errbacks) == ([], [])
+        reader._net.call_soon_threadsafe(lambda: reader._net.call_later(0.02, lambda: soon.success(7)))
+        assert (wait(soon), wait(soon)) == (7, 7)
+        reader._net.call_soon_threadsafe(lambda: reader._net.call_later(0.02, lambda: failed.failure(KafkaError("no"))))
+        for _ in range(2):
+            with pytest.raises(KafkaError, match="no"):
+                wait(failed)
