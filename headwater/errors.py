@@ -19,6 +19,8 @@
 A message says what happened, where, the value, and what to do about it.
 """
 
+from __future__ import annotations
+
 __all__ = [
     "AccessDenied",
     "AnotherLog",
@@ -58,6 +60,13 @@ class InvalidMessage(HeadwaterError):
         self.reason = reason
         self.body: bytes | None = None
         self.key: bytes | None = None
+
+    def as_value(self) -> InvalidMessage:
+        """Itself, to be kept and not raised: without its stack and what caused it. The stack would hold whoever read
+        the message, all of its batch, in a circle, until Python looks for circles.
+        """
+        self.__traceback__ = self.__cause__ = self.__context__ = None
+        return self
 
 
 class Unavailable(HeadwaterError):

@@ -231,7 +231,7 @@ class Answering:
         try:
             request = decode_request(record.value, record.timestamp)
         except InvalidMessage as error:
-            answers.append(self._refused(record, error, began_ms))
+            answers.append(self._refused(record, error.as_value(), began_ms))
             return
         except Exception as error:  # a fault of ours; the same record would end every worker
             log.exception("a request could not be read", extra={"offset": record.offset})

@@ -236,7 +236,7 @@ class Agents:
             try:
                 entry = catalogue_entry(message)
             except InvalidMessage as error:
-                refused.append(RefusedMessage(message, 0, error))
+                refused.append(RefusedMessage(message, 0, error.as_value()))
             except Exception as error:  # noqa: BLE001 - content that no check foresaw must not end the worker
                 refused.append(RefusedMessage(message, 0, unforeseen(error, record_place(message))))
             else:
@@ -263,7 +263,7 @@ class Agents:
             try:
                 user_id, user = decode_user_record(message.key, message.value, record_place(message))
             except InvalidMessage as error:
-                refused.append(RefusedMessage(message, 0, error))
+                refused.append(RefusedMessage(message, 0, error.as_value()))
             else:
                 told[message.partition][user_id] = attributes_of(user, message.timestamp)
                 self._metrics.users.inc()

@@ -89,7 +89,7 @@ class ConsentRounds:
                     raise times.refusal(word.time_ms, at)
                 await self._tell(found.user_id, word, at)
             except InvalidMessage as error:
-                refused.append(RefusedMessage(message, 0, error))
+                refused.append(RefusedMessage(message, 0, error.as_value()))
         return refused
 
     async def _tell(self, user_id: str, word: Word, at: str) -> None:

@@ -96,7 +96,7 @@ class ErasureRounds:
                         ends = await self._retry.call_async("kafka", lambda: asyncio.to_thread(self._ends))
                     facts[message.partition].append(checked_fact(found, self._times, ends, at))
             except InvalidMessage as error:
-                refused.append(RefusedMessage(message, 0, error))
+                refused.append(RefusedMessage(message, 0, error.as_value()))
         if gone.since:
             await self._retry.call_blocking("redis", lambda: self._store.keep_erased(gone.facts.values()))
             await self.take_back(gone.facts, gone.since)

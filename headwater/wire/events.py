@@ -171,11 +171,11 @@ def read_events(
             except InvalidMessage as error:
                 if packed:
                     _single(error, body, f"{partition}-{offset}-{index}", timestamp_ms)
-                rows.append(error)
+                rows.append(error.as_value())
             else:
                 rows.append(row)
     except InvalidMessage as error:
-        return [error]
+        return [error.as_value()]
     except Exception as error:  # noqa: BLE001 - the content of one record is the only thing that can differ here
         return [unforeseen(error, at)]
     return rows

@@ -60,7 +60,7 @@ def read_identity(
     try:
         return _row(value, key, IdentityRow("", "", False, timestamp_ms, partition, offset), times, at)
     except InvalidMessage as error:
-        return error
+        return error.as_value()
     except Exception as error:  # noqa: BLE001 - the content of one record is the only thing that can differ here
         return unforeseen(error, at)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import orjson
@@ -28,6 +29,7 @@ from headwater.wire import (
     encode,
     encode_packed,
     read_events,
+    read_identity,
     read_letter,
 )
 from headwater.wire.letters import bounded_dead_letter, event_body_for_dead_letter
@@ -423,3 +425,20 @@ def test_a_publication_time_in_seconds_is_refused_and_a_date_of_1970_is_not() ->
     assert refusal.value.reason == "schema"
     film = decode_item(b'{"item_id": "mash", "published_time": "1970-01-25T00:00:00-05:00"}')
     assert film.published_time == 24 * 86_400_000 + 5 * 3_600_000
+
+
+class Beside:
+    """What whoever reads a record has at hand."""
+
+
+@pytest.mark.parametrize("value", [b"{", b'{"user_id": 7}', b"[1]", b'[{"user_id": 7}]', b'{"linked": 1}'])
+def test_a_refusal_that_is_kept_holds_nothing_of_who_read_the_record(value: bytes) -> None:
+    def refused_of_a_batch() -> tuple[list[Any], weakref.ref[Beside]]:
+        beside = Beside()
+        found = read_events(value, key=b"u", headers=(), partition=0, offset=0, timestamp_ms=0)
+        found.append(read_identity(value, key=b"u", partition=0, offset=0, timestamp_ms=0))  # type: ignore[arg-type]
+        return found, weakref.ref(beside)
+
+    refused, beside = refused_of_a_batch()
+    assert {type(one) for one in refused} == {InvalidMessage}
+    assert beside() is None
