@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from headwater.errors import AccessDenied, SettingsError, Unavailable
 from headwater.kafka.access import await_port, check_access
 from headwater.kafka.login import sasl_arguments
-from headwater.kafka.producer import asking_at_once, leaving_nothing, recovering, telling_all
+from headwater.kafka.producer import asking_at_once, leaving_nothing, letting_go, recovering, telling_all
 from headwater.security import kafka_login
 from headwater.settings import KafkaSettings
 from headwater.topics import TOPICS, Topic, as_kept, topic_name
@@ -99,7 +99,7 @@ def consumer(kafka: KafkaSettings, group: str | None = None, **overrides: Any) -
     if group is None:
         for name in ("session_timeout_ms", "heartbeat_interval_ms"):
             config.pop(name)
-    return telling_all(leaving_nothing(_connected(KafkaConsumer, kafka, config)))
+    return letting_go(leaving_nothing(telling_all(_connected(KafkaConsumer, kafka, config))))
 
 
 def admin_client(kafka: KafkaSettings, **overrides: Any) -> KafkaAdminClient:

@@ -29,6 +29,10 @@ CALL_S = 3.0
 """Time that one question to the broker gets, before it is asked again."""
 
 POLL_MS = 500
+
+FETCHED, FEW = 8 << 20, 64 << 10
+"""Bytes of a partition that are fetched at once, and where one record is enough."""
+
 BACKOFF = Backoff(0.05, 1.0)
 
 Answer = TypeVar("Answer")
@@ -56,20 +60,23 @@ class BoundedReader:
         kafka: where, and the prefix.
         topic: of the table.
         silence_s: errors that pass are tried again until nothing has moved for so long.
+        fetched: bytes of a partition that are fetched at once.
 
     Raises
         Unavailable: no broker answers.
     """
 
-    def __init__(self, kafka: KafkaSettings, topic: Topic, silence_s: float = SILENCE_S) -> None:
+    def __init__(
+        self, kafka: KafkaSettings, topic: Topic, silence_s: float = SILENCE_S, fetched: int = FETCHED
+    ) -> None:
         """Raises Unavailable when no broker answers."""
         self.name = topic_name(topic, kafka.prefix)
         self._kafka = kafka
         self._silence_s = silence_s
         self._consumer = consumer(
             kafka,
-            fetch_max_bytes=32 << 20,
-            max_partition_fetch_bytes=8 << 20,
+            fetch_max_bytes=4 * fetched,
+            max_partition_fetch_bytes=fetched,
             request_timeout_ms=int(max(CALL_S, silence_s) * 1000),  # `topics` takes no time-out of its own
         )
         self._found = False
@@ -216,8 +223,8 @@ def holds_records(kafka: KafkaSettings, topic: Topic, partition: int, first: int
     """Whether the log has any record from an offset on and before another: compaction, retention and the markers of
     transactions leave none. Raises Unavailable as `read_partitions` does.
     """
-    spans = read_partitions(kafka, topic, {partition: first}, {partition: end})
-    return any(True for _, records in spans for _ in records)
+    with BoundedReader(kafka, topic, fetched=FEW) as reader:
+        return any(True for span in reader.spans({partition: first}, {partition: end}) for _ in reader.records(span))
 
 
 def read_topic(kafka: KafkaSettings, topic: Topic, *, missing_ok: bool = False) -> Iterator[ConsumerRecord]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from headwater.kafka import (
     admin_client,
     end_offsets,
     ensure_topics,
+    holds_records,
     producer,
     read_partitions,
     read_topic,
@@ -153,6 +156,24 @@ def test_what_was_deleted_is_told_and_reading_begins_behind_it(kafka: KafkaSetti
         deleted_meanwhile = reader.records(Span(0, 0, 0, 10))
         assert [record.offset for record in deleted_meanwhile] == [4, 5, 6, 7, 8, 9]
         assert list(reader.records(Span(0, 0, 0, 3))) == []
+
+
+def test_a_reader_that_is_closed_keeps_nothing_of_what_it_had_fetched(
+    kafka: KafkaSettings, writer: KafkaProducer
+) -> None:
+    write(writer, topic_name(EVENTS, kafka.prefix), [os.urandom(100_000) for _ in range(30)])
+    gc.disable()  # a worker looks for circles seldom
+    tracemalloc.start()
+    try:
+        assert holds_records(kafka, EVENTS, 0, 0, 30)
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000, "one record is enough"
+        for _ in range(2):
+            with BoundedReader(kafka, EVENTS) as reader:
+                assert next(reader.records(reader.spans()[0])).offset == 0
+        assert tracemalloc.get_traced_memory()[0] < 2_000_000, "twice 3 MB were fetched"
+    finally:
+        tracemalloc.stop()
+        gc.enable()
 
 
 def test_partitions_that_are_added_are_seen_by_the_next_reader(kafka: KafkaSettings) -> None:
