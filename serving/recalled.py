@@ -18,6 +18,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from kafka import ConsumerRebalanceListener, TopicPartition
+
 from headwater.errors import HeadwaterError
 from headwater.events import now_ms
 from headwater.kafka import BoundedReader
@@ -27,6 +29,9 @@ from headwater.topics import RECOMMENDATIONS, REQUESTS
 __all__ = ["RecalledAnswers"]
 
 SILENCE_S = 2.0
+CLOCKS_MS = 5000
+"""By how much the clock of who asks may be ahead of the clock of who answered."""
+
 MOST_READ = 50_000
 """Answers that are looked through at most: 2 us each, beside what it takes to fetch them."""
 
@@ -35,18 +40,32 @@ PLACE = re.compile(rb'"request_at":"' + re.escape(REQUESTS.name).encode() + rb'\
 log = logging.getLogger("headwater")
 
 
-class RecalledAnswers:
-    """Of one worker. All errors of Kafka are told in the log: then requests are answered anew."""
+class RecalledAnswers(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python types nothing
+    """Of one worker, whose consumer tells it of partitions. All errors of Kafka are told in the log: then requests are
+    answered anew.
+    """
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka
+        self._before: set[int] = set()  # this worker's until now, and nobody else's meanwhile
         self._taken: dict[int, int] = {}  # partition -> when it was taken over (epoch ms), until a record has come
         self._values: dict[tuple[int, int], bytes] = {}
 
-    def took_over(self, partitions: Iterable[int]) -> None:
-        """These were not this worker's until now."""
-        self._values.clear()
-        self._taken |= dict.fromkeys(partitions, now_ms())
+    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """A rebalance begins: who has these next is told when it ends, and nobody has them before."""
+        self._before = {one.partition for one in revoked}
+
+    def on_partitions_lost(self, _lost: Iterable[TopicPartition]) -> None:
+        """The group went on without this worker: what comes back was somebody else's meanwhile."""
+        self._before = set()
+
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Those that were not this worker's until now are taken over; of the others holds what was read."""
+        numbers = {one.partition for one in assigned}
+        kept = numbers & self._before
+        self._values = {place: value for place, value in self._values.items() if place[0] in kept}
+        self._taken = {one: at for one, at in self._taken.items() if one in kept}
+        self._taken |= dict.fromkeys(numbers - kept, now_ms())
 
     def look(self, records: Sequence[Any]) -> None:
         """Read what there is on records that were just polled and may be answered already."""
@@ -60,7 +79,7 @@ class RecalledAnswers:
         if not first:
             return
         try:
-            self._read(first, min(since))
+            self._read(first, min(since) - CLOCKS_MS)
         except HeadwaterError as error:
             log.warning(
                 "what was answered before cannot be read: requests are answered again", extra={"error": str(error)}

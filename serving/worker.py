@@ -14,10 +14,10 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 
-from kafka import ConsumerRebalanceListener, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import CommitFailedError, RebalanceInProgressError
 from kafka.structs import OffsetAndMetadata
 
@@ -125,7 +125,7 @@ class ServingWorker:
         # a member that joins its group before it knows the topic is given nothing, and keeps that for minutes
         while not self._consumer.partitions_for_topic(self._requests) and not stopping.wait(0.05):
             self._raise_failures()
-        self._consumer.subscribe([self._requests], listener=_TakenOver(self._recalled))
+        self._consumer.subscribe([self._requests], listener=self._recalled)
         self.operations.started()
         while not stopping.is_set():
             self._turn()
@@ -231,20 +231,6 @@ def _left_s(until: float) -> float:
 
 def _offsets(topic: str, offsets: Mapping[int, int]) -> dict[TopicPartition, OffsetAndMetadata]:
     return {TopicPartition(topic, number): OffsetAndMetadata(offset, "", -1) for number, offset in offsets.items()}
-
-
-class _TakenOver(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python types nothing
-    """Tells of partitions that were another worker's, or nobody's, until now."""
-
-    def __init__(self, recalled: RecalledAnswers) -> None:
-        self._recalled = recalled
-        self._before: set[int] = set()
-
-    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        self._before = {one.partition for one in revoked}
-
-    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        self._recalled.took_over({one.partition for one in assigned} - self._before)
 
 
 def main() -> None:
