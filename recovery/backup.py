@@ -169,7 +169,7 @@ def fingerprint(reader: BoundedReader, span: Span, offset: int) -> str | None:
 def _store(settings: Settings, out: SealedWriter, done: BackedUp, *, live: bool) -> None:
     store = FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)
     try:
-        store.refuse_restoring()
+        store.refuse_torn()
         for some in store.copied(live=live):
             keys = [packed([one.name.encode(), one.kind.encode(), *one.values]) for one in some]
             out.frame("store", packed(keys))

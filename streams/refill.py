@@ -113,13 +113,16 @@ class Refill:
                 raise HeadwaterError(f"there is no slot {slot}: redis.shards is {store.slots.count}, so 0 to "
                                      f"{store.slots.count - 1}")  # fmt: skip
             store.refuse_restoring()
-            self._decay = self._known_decay(clear)
+            torn = store.clearing()  # where a run was killed while it took away
+            self._decay = self._known_decay(clear or torn is not None)
             self._erased = erased_users(self._settings)  # Kafka is asked before anything is taken away
             committed = committed_offsets(kafka, GROUP, GROUP_READ)
-            if clear:
+            if clear or torn is not None:
                 self._refuse_uncommitted(committed)
             begin()
-            if clear:
+            if torn is not None:
+                store.erase(int(torn) if torn.isdigit() else None)
+            if clear and torn != "":
                 store.erase(slot)
             store.claim()
             store.keep_erased(self._erased.facts.values())

@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from console.local.addresses import Addresses
 from console.look import counters, flow, machine, newest, processors, weights
@@ -22,6 +22,9 @@ from headwater.kafka import end_offsets
 from headwater.settings import KafkaSettings, Settings
 from headwater.topics import DEAD_LETTERS, EVENTS, EXAMPLES, MODEL, MODEL_DELTAS
 from viewing.worker_metrics import Scrape, http_get
+
+if TYPE_CHECKING:
+    from streams.features.store import FeatureStore
 
 __all__ = ["Finding", "examine"]
 
@@ -273,21 +276,7 @@ def _store(settings: Settings) -> Iterator[Finding]:
             yield Finding("store", "note", lost, "let a streams worker run; look why nodes lost what they had", detail)
         else:
             yield Finding("store", "ok", text, detail=detail)
-        if told := store.rebuilding():
-            yield Finding(
-                "rebuild",
-                "note",
-                f"features are being made again from the log ({told}): users who are not back yet are answered by "
-                "fallbacks, and the receipt of each answer says so (fallback, feature_offsets)",
-                "let `headwater rebuild features` end, then start the streams workers",
-            )
-        if backup := store.restoring():
-            yield Finding(
-                "restore",
-                "wrong",
-                f"a restore of backup {backup:.100} has not ended: what the store holds is not whole",
-                f"let `headwater restore` end; where none runs, run it again, --clear --name {backup:.100}",
-            )
+        yield from _under_way(store)
         letters = store.dead_letters()
         counted = f"{spelled(letters)}, ever since" if letters else "none"
         yield Finding("dead letters", "ok", counted, detail={"by_reason": letters})
@@ -300,6 +289,32 @@ def _store(settings: Settings) -> Iterator[Finding]:
         yield Finding("store", "wrong", str(error).partition("). ")[0] + ")", _remedy(error))
     finally:
         store.close()
+
+
+def _under_way(store: FeatureStore) -> Iterator[Finding]:
+    """What makes the store again, or was killed while it did."""
+    if told := store.rebuilding():
+        yield Finding(
+            "rebuild",
+            "note",
+            f"features are being made again from the log ({told}): users who are not back yet are answered by "
+            "fallbacks, and the receipt of each answer says so (fallback, feature_offsets)",
+            "let `headwater rebuild features` end, then start the streams workers",
+        )
+    if backup := store.restoring():
+        yield Finding(
+            "restore",
+            "wrong",
+            f"a restore of backup {backup:.100} has not ended: what the store holds is not whole",
+            f"let `headwater restore` end; where none runs, run it again, --clear --name {backup:.100}",
+        )
+    if store.clearing() is not None:
+        yield Finding(
+            "rebuild",
+            "wrong",
+            "the store is being emptied, or that was cut short: what it holds is not whole",
+            "let `headwater rebuild features` end; where none runs, run it again",
+        )
 
 
 def marks_json(marks: dict[int, int]) -> dict[str, int]:

@@ -104,7 +104,7 @@ def forget_inactive(
 
 
 def _refuse_behind(settings: Settings, store: FeatureStore) -> None:
-    store.refuse_restoring()
+    store.refuse_torn()
     if told := store.rebuilding():
         raise HeadwaterError(
             f"the features in the store at {store.address} are being made again ({told}): who was seen may not be back "

@@ -19,6 +19,7 @@ from headwater.topics import DEAD_LETTERS, ERASURES, IDENTITIES, ITEMS, USERS, t
 from headwater.users import User
 from headwater.wire import encode
 from streams.audit import audit
+from streams.features.store.server import StoreServer
 from streams.refill import Refill
 from streams.running_audit import audit_running
 from tests.worlds.processes import LiveWorker, eventually
@@ -181,3 +182,35 @@ def test_nothing_is_taken_away_before_it_is_known_that_it_can_be_made_again(sett
     assert Refill(settings, quiet).run(clear=True).events == 1
     with storing(settings) as store:
         assert store.marks() == {0: 0}
+
+
+@pytest.mark.parametrize(("shards", "slot"), [(1, None), (4, None), (4, 1)])
+def test_a_rebuild_that_was_killed_while_it_took_away_ends_with_that_and_goes_on(
+    shards: int, slot: int | None, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings.model_copy(update={"redis": settings.redis.model_copy(update={"shards": shards})})
+    send_packed(settings, [event(n, f"u{n % 20}") for n in range(60)], 0)
+    commit_offsets(settings.kafka, "streams", {"events": {0: 1}})
+    Refill(settings, quiet).run()
+    before = dump(settings)
+    marks = {f"{settings.kafka.prefix}{name}" for name in ("marks", "{s1}marks", "{all}marks", "{all}slots:marks")}
+    run = StoreServer.run
+
+    def killed(server: StoreServer, calls: Any, **more: Any) -> Any:
+        if calls and calls[0].what == "UNLINK":
+            run(server, [call for call in calls if call.keys[0] not in marks])
+            raise KeyboardInterrupt
+        return run(server, calls, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(StoreServer, "run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Refill(settings, quiet).run(clear=True, slot=slot)
+    with storing(settings) as store:
+        for starts in (store.check, store.claim):
+            with pytest.raises(HeadwaterError, match="headwater rebuild features"):
+                starts()
+        assert ("rebuild", "wrong") in {(one.name, one.state) for one in examine(settings, None)}
+        Refill(settings, quiet).run()
+        store.claim()
+    assert dump(settings) == before

@@ -50,7 +50,7 @@ class Copied(NamedTuple):
     @property
     def passes(self) -> bool:
         """Whether it is a word on what goes on now, and is copied into no other store."""
-        return self.own in ("rebuilding", "restoring")
+        return self.own in ("rebuilding", "restoring", "clearing")
 
 
 class StoreCopies(MarkedStore):

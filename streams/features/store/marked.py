@@ -106,7 +106,7 @@ class MarkedStore:
         read it, that no restore is under way, and that what is sealed can be read."""
         self._server.check()
         self._require_rights("read")
-        self.refuse_restoring()
+        self.refuse_torn()
         self._seal.begin()
 
     def claim(self) -> None:
@@ -115,7 +115,7 @@ class MarkedStore:
         where a restore is under way.
         """
         self._require_rights("write")
-        self.refuse_restoring()
+        self.refuse_torn()
         self._are_ours(self._server.run([StoreCall(ONCE, [self.prefix + SHARDS], [self.slots.count])])[0])
         self._seal.begin()
 
@@ -144,6 +144,11 @@ class MarkedStore:
         found = self._server.run([StoreCall("GET", [self._restoring])], may_be_odd=True)[0]
         return found.decode(errors="replace") if isinstance(found, bytes) else None
 
+    def clearing(self) -> str | None:
+        """The number of the slot whose keys somebody began to take away and has not ended with, and nothing for all."""
+        found = self._server.run([StoreCall("GET", [self._clearing])], may_be_odd=True)[0]
+        return found.decode(errors="replace") if isinstance(found, bytes) else None
+
     def refuse_restoring(self) -> None:
         """Raises HeadwaterError where one is under way."""
         if (backup := self.restoring()) is not None:
@@ -153,9 +158,22 @@ class MarkedStore:
                 f"--clear --name {backup:.100}; or, to give it up, delete all keys {self._whose}. Then start this again"
             )
 
+    def refuse_torn(self) -> None:
+        """The same, and where keys are being taken away, before a rebuild say, or that was cut short."""
+        self.refuse_restoring()
+        if self.clearing() is not None:
+            raise HeadwaterError(
+                f"the store at {self.address} is being emptied, or that was cut short: what is there is not whole. "
+                "Wait until `headwater rebuild features` has ended; where none runs, run it again. Then start this again"
+            )
+
     @property
     def _restoring(self) -> str:
         return self.slots.home("restoring")
+
+    @property
+    def _clearing(self) -> str:
+        return self.slots.home("clearing")
 
     def _require_rights(self, kind: str) -> None:
         """Before a script that is refused a command takes the key for a damaged one, and begins it anew."""

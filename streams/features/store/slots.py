@@ -37,7 +37,7 @@ SEALING = "sealing"
 """The hash of a slot that holds what wraps the keys of its users, by id, as the master key has wrapped it."""
 
 NAMES = (*MARKS.values(), "marks:dead", "dead", "landmark", "popular", "totals", PRIVATE, SEALING, "shards",
-         "rebuilding", "restoring", "earlier-log")  # fmt: skip
+         "rebuilding", "restoring", "clearing", "earlier-log")  # fmt: skip
 """Of the others, where there is one slot."""
 
 

@@ -32,11 +32,14 @@ class FeatureStore(ItemReads, BatchWrites, ErasureWrites, WordWrites, SealWrites
 
     def erase(self, slot: int | None = None, *, restoring: bool = False) -> None:
         """Take away all keys of this world, or those of one slot, with its marks; but the word that a restore is under
-        way where it is.
+        way where it is. Until all are gone the store says so, for marks may outlive what they speak of.
         """
-        keys = (key for key in self.own_keys(slot) if not restoring or key != self._restoring)
+        self._server.run([StoreCall("SET", [self._clearing], ["" if slot is None else slot])])
+        stay = {self._clearing, *([self._restoring] if restoring else ())}
+        keys = (key for key in self.own_keys(slot) if key not in stay)
         while some := list(islice(keys, 1000)):
             self._server.run([StoreCall("UNLINK", [key]) for key in some])
+        self._server.run([StoreCall("DEL", [self._clearing])])
 
     def tell_rebuilding(self, told: str | None) -> None:
         """Let whoever looks know that the features are being made again, and how far that is; None: it is over."""
