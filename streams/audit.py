@@ -66,15 +66,13 @@ class _Expected:
     duplicates: int = 0
 
 
-def audit(
-    settings: Settings, end_offsets: Mapping[int, int] | None = None, copy: FeatureStore | None = None
-) -> AuditResult:
+def audit(settings: Settings, copy: FeatureStore | None = None) -> AuditResult:
     """Compare the store with the `events` topic. The worker must have caught up and nothing may be written meanwhile.
 
     Parameters
         settings: Kafka, Redis and the world's prefix.
-        end_offsets: by partition; how far the topic is read, to its end if None.
-        copy: what is compared, where it is not the store of the settings: one that was restored, as of these offsets.
+        copy: what is compared, where it is not the store of the settings: one that was restored, each slot as of its
+            own marks.
 
     Returns
         ok when histories, counts and the ids remembered for duplicates are equal and decayed weights within 1e-9; else
@@ -88,15 +86,16 @@ def audit(
         decay = store.read_users([]).decay
         meanings = Limits.of(settings).meanings
         dead = refused_places(settings)
-        links = None
-        if copy is not None:
-            ends = end_offsets or {}
-            dead = {place: why for place, why in dead.items() if place[1] < ends.get(place[0], 0)}
-            links = {partition: mark + 1 for partition, mark in store.marks_of(IDENTITIES).items()}
         expected = _Expected(erased=erased_users(settings))
         difference: str | None = None
-        marks = store.marks()
-        for (partition, oldest, _, end), records in read_partitions(settings.kafka, EVENTS, end=end_offsets):
+        standing, links = store.standing(EVENTS), store.standing(IDENTITIES)
+        own = None if copy is None else {slot: standing.marks_of(slot) for slot in store.slots.all}
+        marks, ends = standing.marks(), None
+        if own is not None:
+            marks = standing.highest()
+            ends = {partition: mark + 1 for partition, mark in marks.items()}
+            dead = {place: why for place, why in dead.items() if place[1] < ends.get(place[0], 0)}
+        for (partition, oldest, _, end), records in read_partitions(settings.kafka, EVENTS, end=ends):
             if oldest > 0:
                 difference = (
                     difference or f"events[{partition}]: deleted below offset {oldest}, nothing to compare with"
@@ -108,14 +107,14 @@ def audit(
                 for place, row in enumerate(found):
                     if isinstance(row, InvalidMessage):
                         expected.refused[(partition, record.offset, place)] = row.reason
-                    else:
+                    elif own is None or row.offset <= own[store.slots.of(row.user_id)].get(partition, -1):
                         rows.append(row)
             _fold(expected, rows, partition, settings, decay)
             folded = marks.get(partition, -1)
             if end > 0 and folded != end - 1:
                 difference = difference or f"events[{partition}]: folded up to offset {folded}, the topic ends at {end}"
         difference = difference or next(_differences(expected, store, dead), None)
-        difference = difference or next(link_differences(settings, store, links), None)
+        difference = difference or next(link_differences(settings, store, copy and links), None)
     finally:
         if copy is None:
             store.close()

@@ -17,18 +17,23 @@ from headwater.topics import IDENTITIES
 from headwater.wire import IdentityRow, read_identity
 from streams.erasing import erased_users
 from streams.features.identity import ALONE, Links, from_before_erasure, linked
-from streams.features.store import FeatureStore
+from streams.features.store import FeatureStore, StoreStanding
 
 __all__ = ["link_differences", "read_link", "refused_links"]
 
 CHUNK = 500
 
 
-def link_differences(settings: Settings, store: FeatureStore, ends: Mapping[int, int] | None = None) -> Iterator[str]:
-    """Where the links in the store are others than the topic says, up to these offsets. Raises Unavailable when a
-    server is away.
+def link_differences(settings: Settings, store: FeatureStore, copied: StoreStanding | None = None) -> Iterator[str]:
+    """Where the links in the store are others than the topic says. Raises Unavailable when a server is away.
+
+    Parameters
+        copied: the marks of a store that is a copy: each slot is as of its own. None: all are as of the topic's end.
     """
-    marks = store.marks_of(IDENTITIES)
+    marks, own, ends = store.marks_of(IDENTITIES), dict[int, Mapping[int, int]](), None
+    if copied is not None:
+        marks, own = copied.highest(), {slot: copied.marks_of(slot) for slot in copied.own}
+        ends = {partition: mark + 1 for partition, mark in marks.items()}
     refused, erased = refused_links(settings), erased_users(settings)
     expected: dict[str, Links] = {}
     for (partition, oldest, _, end), records in read_partitions(settings.kafka, IDENTITIES, end=ends):
@@ -39,8 +44,9 @@ def link_differences(settings: Settings, store: FeatureStore, ends: Mapping[int,
             read = record.offset
             row = None if (partition, read) in refused else read_link(record)
             if row is not None and not from_before_erasure(row, erased):
-                for own in (row.user_id, row.was):
-                    expected[own] = linked(expected.get(own, ALONE), row, own)
+                for one in (row.user_id, row.was):
+                    if copied is None or read <= own[store.slots.of(one)].get(partition, -1):
+                        expected[one] = linked(expected.get(one, ALONE), row, one)
         if read > marks.get(partition, -1):
             yield f"identities[{partition}]: written up to offset {marks.get(partition, -1)}, the topic ends at {end}"
     for one in set(store.ids("w")) - expected.keys():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,13 @@ from console.commands.recovery.backup import the_backup
 from console.look.checkup import examine
 from headwater.errors import HeadwaterError, Unavailable
 from headwater.events import Item, now_ms
+from headwater.identities import Identity
 from headwater.kafka import ensure_topics
 from headwater.kafka.groups import commit_offsets
 from headwater.privacy import ConsentWord, Erased, fact_of
 from headwater.privacy.audit_log import check_audit, read_audit, write_audit
 from headwater.settings import Settings
-from headwater.topics import CONSENTS, ERASURES, ITEMS, USERS
+from headwater.topics import CONSENTS, ERASURES, EVENTS, IDENTITIES, ITEMS, USERS
 from headwater.users import User
 from headwater.wire import encode
 from recovery import BackedUp, SealedBackup, back_up, backups_at, backups_of, drill, restore
@@ -30,6 +31,8 @@ from recovery.places import FolderFiles
 from recovery.sealed import SealedWriter
 from streams.erasing import erased_users
 from streams.features.store import Batch, Copied
+from streams.features.store.server import Script, StoreCall, StoreServer
+from streams.links_audit import read_link
 from streams.refill import Refill
 from tests.worlds.processes import remove_world, world_settings
 from tests.worlds.streams import event, records, send_packed, send_raw, storing
@@ -222,3 +225,41 @@ def test_a_drill_takes_away_what_a_killed_one_left_and_proves_a_backup_from_befo
     assert [one for one in done.failed if not one.startswith("checkpoint: ")] == []
     with storing(small.settings) as store:
         assert store.prefixes("drill") == {young}
+
+
+def test_a_backup_whose_slots_stand_at_different_places_passes_its_drill(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker was in the midst of a round, or was killed there."""
+    mine = settings.model_copy(update={"redis": settings.redis.model_copy(update={"shards": 4})})
+    for first in (0, 3):
+        send_packed(mine, [event(n, f"u{user}") for n in range(first, first + 3) for user in range(8)], 0)
+    for number in range(2):
+        word = Identity(user_id="u0", was=f"guest-{number}", event_time=event(number).event_time)
+        send_raw(mine, encode(word), IDENTITIES, key=b"u0")
+    commit_offsets(mine.kafka, "streams", {"events": {0: 1}, "identities": {0: 1}})
+    Refill(mine, lambda *_: None).run()
+    commit_offsets(mine.kafka, "streams", {"events": {0: 2}})
+    run = StoreServer.run
+
+    def killed(server: StoreServer, calls: Sequence[StoreCall], **more: Any) -> Any:
+        if len(calls) > 1 and isinstance(calls[0].what, Script) and calls[0].arguments:
+            run(server, [call for call in calls if f"{{s{slot}}}" in call.keys[0]])
+            raise KeyboardInterrupt
+        return run(server, calls, **more)
+
+    with storing(mine) as store, monkeypatch.context() as patched:
+        slot = store.slots.of("u0")
+        link = read_link(records(mine, IDENTITIES)[1])
+        assert link is not None
+        patched.setattr(StoreServer, "run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Refill(mine, lambda *_: None).run()
+        with pytest.raises(KeyboardInterrupt):
+            store.put_links([link], 0, 1)
+    with storing(mine) as store:
+        for topic in (EVENTS, IDENTITIES):
+            assert store.marks_and_highest(topic) == ({0: 0}, {0: 1})
+    place = FolderFiles(tmp_path / "backups")
+    done = drill(SealedBackup(place, back_up(mine, place, None).name, None), mine)
+    assert (done.failed, [one[:6] for one in done.passed]) == ([], ["audit:"])

@@ -164,7 +164,8 @@ class MarkedStore:
         if self.clearing() is not None:
             raise HeadwaterError(
                 f"the store at {self.address} is being emptied, or that was cut short: what is there is not whole. "
-                "Wait until `headwater rebuild features` has ended; where none runs, run it again. Then start this again"
+                "Wait until `headwater rebuild features` has ended; where none runs, run it again. Then start this "
+                "again"
             )
 
     @property
