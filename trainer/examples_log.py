@@ -55,6 +55,7 @@ class Progress:
         duplicates: examples dropped, because they were learned before.
         dead_letters: refused records by reason.
         gaps: records that were passed over because a person gave leave: [the next one then, the first after, ms].
+        unlearned: by digest, who was unlearned, and the first record whose examples of them count again.
     """
 
     offset: int = 0
@@ -63,6 +64,7 @@ class Progress:
     duplicates: int = 0
     dead_letters: dict[str, int] = field(default_factory=dict)
     gaps: list[list[int]] = field(default_factory=list)
+    unlearned: dict[str, int] = field(default_factory=dict)
 
     @property
     def passed_over(self) -> int:
@@ -103,8 +105,9 @@ class Progress:
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
         told = {**asdict(self), "marks": {str(partition): list(mark) for partition, mark in self.marks.items()}}
-        if not self.gaps:  # an older release reads what has none
-            del told["gaps"]
+        for name in ("gaps", "unlearned"):  # an older release reads what has none
+            if not told[name]:
+                del told[name]
         return told
 
     @classmethod
@@ -253,7 +256,7 @@ class ExamplesLog:
         progress.gaps.append([at, first, now_ms()])
         progress.offset, progress.taken = first, 0
         if is_another:
-            progress.marks = {}
+            progress.marks, progress.unlearned = {}, {}
         self._log.warning("goes on behind a gap", extra={"from": self._name(at), "to": self._name(first)})
 
     def _name(self, offset: int) -> str:

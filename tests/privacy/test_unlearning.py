@@ -10,13 +10,19 @@ from pathlib import Path
 import orjson
 
 from headwater.settings import Settings
-from headwater.topics import EXAMPLES, topic_name
+from headwater.topics import EXAMPLES, LEARNING, topic_name
+from models.checkpoint import read_checkpoint
+from models.config import model_config
+from models.learner import Learner
 from tests.worlds.commands import headwater
-from tests.worlds.example_logs import SMALL_MODEL, append, catalogue, ring_records
+from tests.worlds.example_logs import SMALL_MODEL, append, catalogue, ring_examples, ring_records
 from tests.worlds.processes import LiveWorker, eventually, world_settings
+from tests.worlds.streams import send_raw
 from tests.worlds.trainers import checkpoints, learning
 from trainer.checkpoints import Checkpoints, state_digest
-from trainer.unlearning import Unlearning
+from trainer.examples_log import Progress
+from trainer.shares import ShareDecision
+from trainer.unlearning import UnlearnedModel, Unlearning, UnlearningCost
 
 Start = Callable[..., LiveWorker]
 
@@ -112,6 +118,54 @@ def test_what_came_since_the_cost_was_shown_is_learned_and_what_is_passed_over_i
         done = unlearning.run(cost)
     assert (done.learned + done.left_out, done.passed_over) == (100, {"undecodable": 1})
     assert f"{end:020d}" in done.path.name
+
+
+def unlearned(settings: Settings, *users: str) -> tuple[UnlearningCost, UnlearnedModel]:
+    with closing(Checkpoints(settings.trainer.directory, logging.getLogger("test"))) as files:
+        unlearning = Unlearning(settings, users, files)
+        cost = unlearning.cost()
+        return cost, unlearning.run(cost)
+
+
+def test_who_was_unlearned_before_stays_so(settings: Settings, tmp_path: Path) -> None:
+    ours = learning(settings)
+    append(ours, ring_records(100))
+    _, first = unlearned(ours, "u3")
+    cost, second = unlearned(ours, "u4")
+    assert (cost.base, cost.elsewhere) == (None, 0)
+    assert first.left_out < second.left_out
+    trainer = ours.trainer.model_copy(update={"directory": tmp_path / "both"})
+    _, both = unlearned(ours.model_copy(update={"trainer": trainer}), "u3", "u4")
+    assert (second.digest, second.left_out) == (both.digest, both.left_out)
+    append(ours, ring_records(50, first_offset=5_000))
+    _, third = unlearned(ours, "u5")
+    assert b'"u4"' in third.path.read_bytes(), "what came since is learned"
+    assert b'"u5"' not in third.path.read_bytes()
+
+
+def test_what_the_model_knows_of_a_log_that_is_gone_is_not_taken_for_unlearned(settings: Settings) -> None:
+    ours = learning(settings)
+    append(ours, ring_records(50))
+    learner = Learner(model_config(ours.model.given, ours.signals), 0, "cpu")
+    learner.learn(ring_examples(30))
+    with closing(Checkpoints(ours.trainer.directory, logging.getLogger("test"))) as files:
+        files.save(learner, 0, {"progress": Progress(gaps=[[9, 0, 1]]).to_json()}, wait=True)
+        cost = Unlearning(ours, ["u3"], files).cost()
+    assert (cost.base, cost.elsewhere, cost.loses) == (None, 30, True)
+    refused = headwater("unlearn", "u3", "--yes", **environment(ours))
+    assert (refused.returncode, "30 examples that the log does not hold" in refused.stderr) == (2, True), refused.stderr
+
+
+def test_what_is_learned_again_is_learned_under_the_shares_that_the_trainer_decided_on(settings: Settings) -> None:
+    ours = learning(settings)
+    append(ours, ring_records(300))
+    for offset, share in ((1, 0.0), (7, 1.0)):
+        decision = ShareDecision(offset=offset, share=share, before=1.0 - share, why="behind")
+        send_raw(ours, decision.encode(), LEARNING, key=b"0", partition=0)
+    _, done = unlearned(ours, "u3")
+    _, header = read_checkpoint(done.path)
+    block = header["config"]["block"]
+    assert header["pace"] == {"share": 1.0, "resting": False, "rested": 2 * block}, "those that begin from 25 to 174"
 
 
 def test_without_the_beginning_of_the_log_it_says_what_is_missing(settings: Settings) -> None:

@@ -15,6 +15,7 @@ from console.printing import printer
 
 if TYPE_CHECKING:
     from headwater.settings import Settings
+    from trainer.unlearning import UnlearningCost
 
 
 @grouped
@@ -41,7 +42,6 @@ def command(
 
     import orjson
 
-    from headwater.errors import HeadwaterError
     from headwater.privacy import digest_of
     from headwater.privacy.audit_log import write_audit
     from trainer.checkpoints import Checkpoints
@@ -51,16 +51,13 @@ def command(
     folder = _folder(settings, directory, servers.data)
     checkpoints = Checkpoints(folder, logging.getLogger("headwater.unlearn"))
     try:
+        checkpoints.refuse_restoring()
         unlearning = Unlearning(settings, frozenset(users := _called(settings, users)), checkpoints)
         cost = unlearning.cost()
-        if not cost.of_person and not cost.oldest:  # else retention may have taken theirs
+        if not cost.of_person and not cost.loses:  # else theirs may be among what is gone
             _exit_unknown(users)
-        if cost.oldest > 0 and not accept_gap:
-            raise HeadwaterError(
-                f"the log of examples begins at record {cost.oldest:,}: retention has taken those before, so that what "
-                "the model learned of them, and of whom, can't be learned again. --accept-gap learns from what is "
-                "there; to be able to, keep examples for longer (retention.ms)"
-            )
+        if not accept_gap:
+            _refuse_loss(cost)
         if not yes:
             base = "the beginning of the log" if cost.base is None else cost.base.name
             asked = (
@@ -83,6 +80,24 @@ def command(
     if done.passed_over:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(done.passed_over.items()))
         print(f"records passed over, which the trainer refuses, too: {reasons}")
+
+
+def _refuse_loss(cost: UnlearningCost) -> None:
+    """Raises HeadwaterError where the model knows what cannot be learned again."""
+    from headwater.errors import HeadwaterError
+
+    if cost.oldest > 0:
+        raise HeadwaterError(
+            f"the log of examples begins at record {cost.oldest:,}: retention has taken those before, so that what "
+            "the model learned of them, and of whom, can't be learned again. --accept-gap learns from what is "
+            "there; to be able to, keep examples for longer (retention.ms)"
+        )
+    if cost.loses:
+        raise HeadwaterError(
+            f"the model has learned {cost.elsewhere:,} examples that the log does not hold (of `headwater train`, or "
+            "of a log that was before this one): whose they were nobody can tell, and they can't be learned again. "
+            "--accept-gap learns from what is there"
+        )
 
 
 def _called(settings: Settings, users: list[str]) -> list[str]:

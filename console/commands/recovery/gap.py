@@ -56,6 +56,7 @@ def command(
         )
     checkpoints = Checkpoints(folder, logging.getLogger("headwater.gap"))  # refuses beside a trainer that runs
     try:
+        checkpoints.refuse_restoring()
         leave = accept_gap(folder, Leave.ANOTHER_LOG if another_log else Leave.GAP)
     finally:
         checkpoints.close()
