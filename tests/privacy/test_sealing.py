@@ -208,12 +208,14 @@ def test_the_master_key_is_exchanged_while_workers_go_on(store: FeatureStore, se
     with storing(settings) as operator:
         assert operator.wrap_sealing_by(LocalMasterKey(bytes.fromhex(OTHER))) == 1
     made |= fold_in(store, rows(9, 9))
+    for number, user in enumerate("abcdefgh", 18):  # in slots that had nothing sealed until now
+        fold_in(store, rows(1, number, user))
     with storing(settings) as late, pytest.raises(SettingsError, match="another master key"):
         late.claim()
     with storing(as_said(settings, master_key=other())) as new:
         new.claim()
         assert new.read_users(["ada"]).states == made
-        made |= fold_in(new, rows(9, 18))
+        made |= fold_in(new, rows(9, 30))
     assert store.read_users(["ada"]).states == made
 
 

@@ -55,19 +55,16 @@ class SealWrites(UserReads, ToldWrites):
 
     def wrap_sealing_by(self, master: MasterKey) -> int:
         """Have the store's keys wrapped by another master key; how many there are. Who has them goes on, who starts
-        needs the new one.
+        needs the new one. They are kept in each slot, also where nothing is sealed yet: a worker that goes on would
+        keep them there as the master key of before has wrapped them.
 
         Raises
             SettingsError, Unavailable: nothing is changed.
         """
         kept = {slot: self._sealing_kept(slot) for slot in self.slots.all}
         wrapped = self._seal.wrap_by(master, {key_id: one for some in kept.values() for key_id, one in some.items()})
-        calls = [
-            StoreCall("HSET", [self.slots.key(slot, SEALING)], [part for one in some for part in (one, wrapped[one])])
-            for slot, some in kept.items()
-            if some
-        ]
-        self._server.run(calls)
+        told = [part for one in wrapped.items() for part in one]
+        self._server.run([StoreCall("HSET", [self.slots.key(slot, SEALING)], told) for slot in kept if told])
         return len(wrapped)
 
     def _some(self, kind: str) -> Iterator[list[str]]:
