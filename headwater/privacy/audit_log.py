@@ -17,11 +17,13 @@ from typing import Any, NamedTuple
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from headwater.errors import InvalidMessage
 from headwater.events import EpochMs, now_ms
 from headwater.kafka import BoundedReader, Span, ensure_topics, read_topic
 from headwater.kafka.sending import send_records
 from headwater.settings import KafkaSettings
 from headwater.topics import AUDIT
+from headwater.wire.values import refuse_deep
 
 __all__ = ["AuditCheck", "AuditRecord", "check_audit", "read_audit", "write_audit"]
 
@@ -110,8 +112,10 @@ def _heads(records: Iterable[AuditRecord | None]) -> list[str]:
 def read_audit_record(value: bytes | None) -> AuditRecord | None:
     """What one record of `audit` says, which anyone may have sent; None of one that is none. Never raises."""
     try:
-        return AuditRecord.model_validate(orjson.loads(value or b""))
-    except (ValidationError, orjson.JSONDecodeError):
+        body = orjson.loads(value or b"")
+        refuse_deep(body, AUDIT.name)  # what is deeper can be read, and not be written for its digest
+        return AuditRecord.model_validate(body)
+    except (ValidationError, orjson.JSONDecodeError, InvalidMessage):
         return None
 
 
