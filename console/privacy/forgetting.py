@@ -11,17 +11,17 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from console.privacy.held import in_store, is_kept, records_about
+from console.privacy.held import in_store, is_kept, records_about, topics_of_people
 from headwater.errors import InvalidMessage
 from headwater.events import now_ms
 from headwater.examples import Example, Kind, unpack
 from headwater.kafka import end_offsets, read_partitions, read_topic
 from headwater.kafka.groups import committed_offsets
 from headwater.kafka.sending import send_records
-from headwater.privacy import Erasure, ErasureFact, digest_of
+from headwater.privacy import Erasure, ErasureFact, digest_of, read_consent
 from headwater.privacy.user_keys import StillRead, UserKeys, is_user_name, user_keys_of
 from headwater.settings import Settings
-from headwater.topics import ERASURES, EVENTS, EXAMPLES, IDENTITIES, RECOMMENDATIONS, REQUESTS, USERS, Topic
+from headwater.topics import CONSENTS, ERASURES, EVENTS, EXAMPLES, IDENTITIES, USERS, Topic
 from headwater.wire import encode
 from streams.erasing import erased_users
 from streams.features.identity import Links
@@ -135,6 +135,7 @@ def checks(
         yield Check(
             "attributes on users have a tombstone", not left, _named(left) or f"none of {len(facts)} ids has older ones"
         )
+        yield words_check(facts, _newest_of(settings, CONSENTS, facts))
         left = [one for one, record in _newest_of(settings, ERASURES, facts).items() if record.value is not None]
         yield Check("the request on erasures has a tombstone", not left, _named(left) or "compaction takes the id")
         committed = committed_offsets(settings.kafka, "trainer", (EXAMPLES,)).get(EXAMPLES.name, {})
@@ -224,7 +225,7 @@ def _names_forgotten(links: Links, facts: Mapping[str, ErasureFact]) -> bool:
 def _newest_of(settings: Settings, topic: Topic, facts: Mapping[str, ErasureFact]) -> dict[str, Any]:
     """The newest record under the id of each user that has any, by digest."""
     newest: dict[str, Any] = {}
-    for record in read_topic(settings.kafka, topic):
+    for record in read_topic(settings.kafka, topic, missing_ok=topic.made_when_used):
         digest = digest_of((record.key or b"").decode(errors="replace"))
         if digest in facts:
             newest[digest] = record
@@ -234,6 +235,36 @@ def _newest_of(settings: Settings, topic: Topic, facts: Mapping[str, ErasureFact
 def _is_later(record: Any, fact: ErasureFact) -> bool:
     """Whether attributes were told, and after the erasure."""
     return bool(record.value) and record.timestamp > fact.erased_time
+
+
+def words_check(facts: Mapping[str, ErasureFact], newest: Mapping[str, Any]) -> Check:
+    """Whether `consents` has no word on these users from before. One of since is a new user's; a denial that forgets,
+    and is of that very moment, stays itself.
+
+    Parameters
+        facts: by digest.
+        newest: record of `consents` under the id of each user, by digest, as far as there is any.
+    """
+    left = [
+        digest for digest, record in newest.items() if record.value is not None and not _is_since(record, facts[digest])
+    ]
+    if left:
+        told = "streams workers take it away where privacy.consent is on: switch it on there, and forget again"
+        return Check("words on consents have a tombstone", False, f"{_named(left)}: {told}")
+    return Check("words on consents have a tombstone", True, f"none of {len(facts)} ids has an older one")
+
+
+def _is_since(record: Any, fact: ErasureFact) -> bool:
+    """Whether it is a word that was given after the erasure, or that is the erasure."""
+    try:
+        said = read_consent(record.key, record.value, CONSENTS.name)
+    except InvalidMessage:
+        return False
+    if said is None:
+        return True
+    word = said.word(record.timestamp)
+    denies = word.said.personalise is False
+    return word.time_ms > fact.erased_time or (denies and word.time_ms == fact.erased_time)
 
 
 def trainer_check(
@@ -342,7 +373,7 @@ def counted(
     states = [one["state"] for one in by_id.values()]
     kept = [one for one in states if isinstance(one, dict)]
     topics: dict[str, Any] = {}
-    for topic in (EVENTS, REQUESTS, RECOMMENDATIONS, EXAMPLES, USERS, IDENTITIES):
+    for topic in topics_of_people(settings):
         progress(topic.name)
         until, many = "", 0
         for record in records_about(settings, topic, ids):

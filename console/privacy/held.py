@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from console.look.cluster import is_missing
 from headwater.errors import InvalidMessage, Unavailable
 from headwater.examples import Example, unpack
 from headwater.kafka import read_partitions
@@ -34,7 +35,7 @@ from headwater.wire import validated
 from streams.features.state import UserState
 from streams.features.store import FeatureStore, Reading
 
-__all__ = ["called", "held_about", "ids_of", "in_store", "is_held", "is_kept", "records_about"]
+__all__ = ["called", "held_about", "ids_of", "in_store", "is_held", "is_kept", "records_about", "topics_of_people"]
 
 
 def called(settings: Settings, user: str, *, make: bool = False) -> tuple[str, ...]:
@@ -66,8 +67,7 @@ def held_about(settings: Settings, user: str, progress: Callable[[str], None] = 
     finally:
         store.close()
     topics: dict[str, Any] = {}
-    of_consent = () if settings.privacy.consent == "off" else (CONSENTS,)
-    for topic in (EVENTS, REQUESTS, RECOMMENDATIONS, EXAMPLES, USERS, IDENTITIES, *of_consent, DEAD_LETTERS):
+    for topic in (*topics_of_people(settings), DEAD_LETTERS):
         progress(topic.name)
         try:
             found = list(records_about(settings, topic, ids))
@@ -83,6 +83,13 @@ def held_about(settings: Settings, user: str, progress: Callable[[str], None] = 
         "topics": topics,
         "not_here": NOT_HERE,
     }
+
+
+def topics_of_people(settings: Settings) -> tuple[Topic, ...]:
+    """Those that hold what people did, and what was told of them. Words of consent also where they count no more: a
+    topic that is there keeps them. Raises Unavailable."""
+    of_consent = () if is_missing(settings.kafka, CONSENTS) else (CONSENTS,)
+    return (EVENTS, REQUESTS, RECOMMENDATIONS, EXAMPLES, USERS, IDENTITIES, *of_consent)
 
 
 def is_held(found: Mapping[str, Any]) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
+import orjson
 import pytest
 
-from console.privacy.forgetting import from_before, trainer_check
+from console.privacy.forgetting import from_before, trainer_check, words_check
 from headwater.privacy import Erased, fact_of
 from streams.features.identity import ALONE, Link, Links
 
@@ -45,3 +47,24 @@ def test_the_trainer_is_beyond_the_place_that_is_remembered_or_beyond_what_reten
     fact = fact_of("ann", Erased(UNTIL, 0, 7))
     places = {} if place is None else {fact.digest: place}
     assert trainer_check({fact.digest: fact}, places, committed, oldest).ok is ok
+
+
+@pytest.mark.parametrize(
+    ("said", "ok"),
+    [
+        (None, True),  # a tombstone
+        ({"train": False, "consent_time": UNTIL}, False),
+        ({"train": False, "consent_time": UNTIL + 1}, True),
+        ({"personalise": False, "consent_time": UNTIL}, True),  # that is what forgets
+        ({"personalise": False, "consent_time": UNTIL - 1}, False),
+        ({"user_id": "bob"}, False),  # nobody reads it, and it stands under the id
+    ],
+)
+def test_words_of_consent_are_looked_at_and_those_of_since_are_a_new_users(
+    said: dict[str, Any] | None, ok: bool
+) -> None:
+    fact = fact_of("ann", Erased(UNTIL, 0, 7))
+    value = None if said is None else orjson.dumps({"user_id": "ann", **said})
+    record = SimpleNamespace(key=b"ann", value=value, timestamp=UNTIL + 5)
+    found = words_check({fact.digest: fact}, {fact.digest: record})
+    assert (found.ok, fact.digest in found.found) == (ok, not ok)
