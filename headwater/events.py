@@ -102,13 +102,30 @@ Chance = Annotated[float, Field(gt=0, le=1, strict=True)]
 Properties = dict[str, Any]
 
 
+def at_most(most: int) -> BeforeValidator:
+    """That an object has so many names, before each is looked at: what is wrong with thousands of them is long to tell.
+
+    Raises
+        ValueError: where it is validated, it has more.
+    """
+
+    def refuse(given: Any) -> Any:
+        if isinstance(given, dict) and len(given) > most:
+            raise ValueError(f"there are {len(given):,} names in it (limit {most})")
+        return given
+
+    return BeforeValidator(refuse)
+
+
 MAX_VECTOR = 2048
 """Most numbers of one vector of an item."""
 
-Vector = Annotated[tuple[Finite, ...], Field(min_length=1, max_length=MAX_VECTOR)]
+Vector = Annotated[tuple[Finite, ...], Field(fail_fast=True, min_length=1, max_length=MAX_VECTOR)]
 
 MAX_SHOWN = 1000
 """Most items of one list that was shown."""
+
+_OF_A_LIST: Any = Field(fail_fast=True, min_length=1, max_length=MAX_SHOWN)
 
 
 class Event(BaseModel):
@@ -127,11 +144,11 @@ class Event(BaseModel):
     session_id: Id | None = None
     request_id: Id | None = Field(default=None, description="The recommendation that this event answers.")
     properties: Properties | None = None
-    items: Annotated[tuple[Id, ...], Field(min_length=1, max_length=MAX_SHOWN)] | None = Field(
+    items: Annotated[tuple[Id, ...], _OF_A_LIST] | None = Field(
         default=None,
         description="A list that was shown, in its order: for types that mean exposure, such as impression.",
     )
-    propensities: Annotated[tuple[Chance, ...], Field(min_length=1, max_length=MAX_SHOWN)] | None = Field(
+    propensities: Annotated[tuple[Chance, ...], _OF_A_LIST] | None = Field(
         default=None,
         description="Of a list that was drawn by chance: the chance of each item at its place, given those above it.",
     )
@@ -173,7 +190,7 @@ class Item(BaseModel):
 
     item_id: Id
     title: str | None = Field(default=None, max_length=2000)
-    categories: tuple[str, ...] = ()
+    categories: Annotated[tuple[str, ...], Field(fail_fast=True)] = ()
     available: bool = Field(default=True, description="An unavailable item is learned from, never recommended.")
     published_time: Annotated[EpochMs, AfterValidator(not_seconds)] | None = None
     expires_time: Annotated[EpochMs, AfterValidator(not_seconds)] | None = Field(
@@ -181,7 +198,9 @@ class Item(BaseModel):
     )
     text: str | None = Field(default=None, max_length=100_000, description="Description for content features.")
     attributes: Properties = Field(default_factory=dict, description="Fields that request filters may name.")
-    vectors: Annotated[dict[Annotated[str, Field(min_length=1, max_length=64)], Vector], Field(max_length=4)] = Field(
+    vectors: Annotated[
+        dict[Annotated[str, Field(min_length=1, max_length=64)], Vector], Field(max_length=4), at_most(4)
+    ] = Field(
         default_factory=dict,
         exclude_if=lambda vectors: not vectors,
         description='What a model of yours makes of its image, sound or text, by name: {"image": [.1, -.3, ...]}. '

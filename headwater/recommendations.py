@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from headwater.events import EpochMs, Event, Finite, Id, likely_unit, new_id, now_ms
+from headwater.events import EpochMs, Event, Finite, Id, at_most, likely_unit, new_id, now_ms
 
 MAX_K = 1000
 """Most items that one request may ask for."""
@@ -29,6 +29,16 @@ REASONS_LEFT_OUT = "reasons=left_out"
 
 PartitionText = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 Offset = Annotated[int, Field(ge=0, le=2**63 - 1, strict=True)]
+
+
+Ids = Annotated[tuple[Id, ...], Field(fail_fast=True)]
+"""As many as fit into a message; the first that is none ends the look at them."""
+
+MAX_RECENT = 100
+"""Most events within a request."""
+
+MAX_CONTEXT = 32
+"""Most names of a request's context."""
 
 
 def _notes(policy: Any) -> Any:
@@ -71,9 +81,9 @@ class Request(BaseModel):
     )
     request_time: EpochMs = Field(default_factory=now_ms)
     context_item: Id | None = Field(default=None, description="The item on the page: counts as the newest history.")
-    candidates: tuple[Id, ...] | None = Field(default=None, description="Rank only these.")
-    exclude: tuple[Id, ...] = ()
-    exclude_seen: tuple[str, ...] | None = Field(
+    candidates: Ids | None = Field(default=None, description="Rank only these.")
+    exclude: Ids = ()
+    exclude_seen: Annotated[tuple[str, ...], Field(fail_fast=True)] | None = Field(
         default=None,
         description='Leave out items the user has an event of these types with; ["*"] is all types, [] is none, '
         '["auto"] those after which users seldom come back. '
@@ -92,9 +102,9 @@ class Request(BaseModel):
         "all, none, not, exists and near (all of them); and, or, not -> filters. Fields: categories, published_time, "
         "expires_time, attributes by name (a.b for b within a). docs/requests.md tells of each.",
     )
-    recent_events: tuple[OwnEvent, ...] = Field(
+    recent_events: Annotated[tuple[OwnEvent, ...], Field(fail_fast=True)] = Field(
         default=(),
-        max_length=100,
+        max_length=MAX_RECENT,
         description="Events of user_id, or of `was`, that may not have arrived yet; used for this answer only. They "
         "need no user_id. Without user_id and session_id, all that is known of whom the answer is for.",
     )
@@ -112,9 +122,9 @@ class Request(BaseModel):
         max_length=16,
         description='Fields of the surface that this request sets otherwise: {"diversity": 0.3}.',
     )
-    context: dict[str, str | Finite | bool] = Field(
+    context: Annotated[dict[str, str | Finite | bool], at_most(MAX_CONTEXT)] = Field(
         default_factory=dict,
-        max_length=32,
+        max_length=MAX_CONTEXT,
         description="Of the moment: device, page, campaign. What counts is named by the setting context_fields.",
     )
     explain: bool = False
@@ -142,6 +152,8 @@ class Request(BaseModel):
         events = given.get("recent_events") if isinstance(given, dict) else None
         if not isinstance(events, (list, tuple)):
             return given
+        if len(events) > MAX_RECENT:
+            raise ValueError(f"recent_events: there are {len(events):,} (limit {MAX_RECENT})")
         whose = given.get("user_id") or given.get("session_id") or NOBODY
         own = [{**one, "user_id": whose} if isinstance(one, dict) and not one.get("user_id") else one for one in events]
         return {**given, "recent_events": own}

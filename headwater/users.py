@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from headwater.events import Finite, Id
+from headwater.events import Finite, Id, at_most
 
 __all__ = ["MAX_ATTRIBUTES", "User", "checked_attributes"]
 
@@ -22,7 +22,7 @@ MAX_TEXTS = 32
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 Text = Annotated[str, Field(max_length=256)]
-Texts = Annotated[tuple[Text, ...], Field(max_length=MAX_TEXTS)]
+Texts = Annotated[tuple[Text, ...], Field(fail_fast=True, max_length=MAX_TEXTS)]
 
 
 def _without_nulls(given: Any) -> Any:
@@ -39,7 +39,10 @@ class User(BaseModel):
 
     user_id: Id
     attributes: Annotated[
-        dict[Name, bool | Finite | Text | Texts], Field(max_length=MAX_ATTRIBUTES), BeforeValidator(_without_nulls)
+        dict[Name, bool | Finite | Text | Texts],
+        Field(max_length=MAX_ATTRIBUTES),
+        at_most(MAX_ATTRIBUTES),
+        BeforeValidator(_without_nulls),
     ] = Field(
         default_factory=dict,
         description='A number, a text, a truth or a list of texts by name: {"plan": "family", "born": 1990}. '

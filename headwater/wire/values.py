@@ -39,6 +39,12 @@ Model = TypeVar("Model", bound=BaseModel)
 MAX_VALUE_BYTES = 1_000_000
 """Largest value read, in bytes; Kafka's own default limit is 1,048,588 with the batch overhead."""
 
+MOST_FIELDS = 256
+"""Of one object that a model is made of; ours have some twenty."""
+
+MOST_PROBLEMS = 1_000
+"""Of one message that are looked at: telling each of half a million takes a second, and 300 MB."""
+
 MAX_DEPTH = 32
 """Most objects and arrays inside one another in one message (for packed events: in one event)."""
 
@@ -104,6 +110,9 @@ def validated(model: type[Model], body: Any, at: str) -> Model:
     Raises
         InvalidMessage: `schema` or `too_deep`.
     """
+    if isinstance(body, dict) and len(body) > MOST_FIELDS:
+        own = len(model.model_fields)
+        raise InvalidMessage("schema", f"{at}: {len(body):,} fields. {model.__name__} has {own}.")
     try:
         return model.model_validate(body)
     except ValidationError as error:
@@ -209,6 +218,8 @@ def _problem(problem: ErrorDetails, model: type[BaseModel]) -> str:
 
 
 def _problems(error: ValidationError, model: type[BaseModel]) -> str:
+    if (count := error.error_count()) > MOST_PROBLEMS:
+        return f"{count:,} problems, which are too many to tell. Send one {model.__name__}"
     found = error.errors(include_url=False)
     texts = [_problem(problem, model) for problem in found[:5]]
     return "; ".join(texts) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")

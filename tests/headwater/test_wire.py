@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import weakref
 from typing import Any
 
@@ -26,6 +27,7 @@ from headwater.wire import (
     decode_catalogue_record,
     decode_item,
     decode_request,
+    decode_user_record,
     encode,
     encode_packed,
     read_events,
@@ -327,6 +329,16 @@ def test_a_record_of_the_catalogue_is_read_or_refused() -> None:
         assert len(str(caught.value)) < 400
 
 
+def decode_user(value: bytes) -> None:
+    decode_user_record(b"a", value, "")
+
+
+def decode_event(value: bytes) -> None:
+    (refused,) = read(event(value[1:-1]))
+    assert isinstance(refused, InvalidMessage)
+    raise refused
+
+
 @pytest.mark.parametrize(
     "more",
     [
@@ -344,6 +356,37 @@ def test_what_is_told_of_a_bad_event_is_short(more: bytes) -> None:
     assert isinstance(refused, InvalidMessage)
     assert refused.reason == "schema"
     assert len(str(refused)) < 1500
+
+
+MANY = 150_000
+NAMES = [b'"%06d"' % number for number in range(60_000)]
+WRONG_MANY_TIMES = {
+    "ids": (decode_request, b'{"user_id":"a","exclude":[%b]}' % b",".join([b"1"] * MANY)),
+    "types": (decode_request, b'{"user_id":"a","exclude_seen":[%b]}' % b",".join([b"1"] * MANY)),
+    "a context": (decode_request, b'{"user_id":"a","context":{%b}}' % b",".join(one + b":{}" for one in NAMES)),
+    "fields": (decode_request, b'{"user_id":"a",%b}' % b",".join(one + b":1" for one in NAMES)),
+    "events": (decode_request, b'{"user_id":"a","recent_events":[%b]}' % b",".join([b"{}"] * MANY)),
+    "categories": (decode_item, b'{"item_id":"a","categories":[%b]}' % b",".join([b"1"] * MANY)),
+    "numbers": (decode_item, b'{"item_id":"a","vectors":{"v":[%b]}}' % b",".join([b'""'] * MANY)),
+    "vectors": (decode_item, b'{"item_id":"a","vectors":{%b}}' % b",".join(one + b":1" for one in NAMES)),
+    "attributes": (decode_user, b'{"user_id":"a","attributes":{%b}}' % b",".join(one + b":{}" for one in NAMES)),
+    "consents": (decode_event, b'{"consent":{%b}}' % b",".join(one + b":1" for one in NAMES)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WRONG_MANY_TIMES)
+def test_what_is_wrong_many_times_takes_no_more_memory_than_what_was_sent(what: str) -> None:
+    decode, value = WRONG_MANY_TIMES[what]
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidMessage) as refused:
+            decode(value)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert refused.value.reason == "schema"
+    assert len(str(refused.value)) < 500
+    assert peak < 40 * len(value), f"{peak / len(value):.0f} times"
 
 
 def test_a_letter_says_where_its_message_was_also_when_it_is_cut() -> None:
