@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from gateway.access import Caller, Denied, Keys, RateLimits
 from gateway.admin_log import AdminLog
 from gateway.backend import Backend
-from gateway.bodies import TooSlow, decoded, refuse_many
+from gateway.bodies import TooLarge, TooSlow, decoded, refuse_many
 from gateway.open_streams import OpenStreams
 from gateway.refusals import RefusedLine, ToldError, told
 from gateway.tokens import After, Speaker, TokenAsked, signed
@@ -97,7 +97,8 @@ class Calls:
         Raises
             InvalidMessage, Unavailable, Full, Denied.
         """
-        refuse_many(len(given), "events")
+        with self.reading(caller):
+            refuse_many(len(given), "events")
         self._rates.take(caller, max(1, len(given)))
         events = await self._events(caller, [(f"event {place}", one) for place, one in enumerate(given)])
         return TakenIn(len(events), await self._backend.track(events, wait=wait))
@@ -195,9 +196,9 @@ class Calls:
 
     async def identify(self, caller: Caller, body: Any) -> TakenIn:
         """Send one Identity. Raises InvalidMessage, Unavailable, Full, Denied."""
+        self._rates.take(caller)
         if not isinstance(body, dict):
             raise InvalidMessage("schema", "give one Identity: user_id and was")
-        self._rates.take(caller)
         caller.speaks_for(body.get("user_id"), body.get("was"))
         return TakenIn(1, After.of(await self._backend.identify([body])))
 
@@ -269,9 +270,14 @@ class Calls:
                 break
         return not self._stopping.is_set()
 
-    def count(self, caller: Caller) -> None:
-        """What came and was no call counts as one. Raises Denied."""
-        self._rates.take(caller)
+    @contextlib.contextmanager
+    def reading(self, caller: Caller) -> Iterator[None]:
+        """What is read within and is no call counts as one. Raises Denied in its place where that is too many."""
+        try:
+            yield
+        except (InvalidMessage, TooLarge, TooSlow):
+            self._rates.take(caller)
+            raise
 
     def receipt(self, caller: Caller, request_id: str) -> bytes:
         """The receipt of an answer, as JSON. Raises Denied (404) where none of that id is remembered here."""
@@ -291,7 +297,8 @@ class Calls:
 
     async def _put(self, caller: Caller, given: Sequence[Any], verb: str, model: type[Item | User]) -> TakenIn:
         name = model.__name__.lower()
-        refuse_many(len(given), f"{name}s")
+        with self.reading(caller):
+            refuse_many(len(given), f"{name}s")
         self._rates.take(caller, max(1, len(given)))
         made = []
         for place, one in enumerate(given):

@@ -22,7 +22,7 @@ from gateway.calls import EVERY_MS, Calls, Lists, TakenIn
 from gateway.openapi import document
 from gateway.refusals import ToldError, told
 from gateway.tokens import After
-from gateway.tracking import MOST_CALLS, read_call
+from gateway.tracking import MOST_CALLS, TrackerSays, read_call
 from headwater.errors import InvalidMessage
 from headwater.process import Operations
 from headwater.wire import encode
@@ -49,6 +49,11 @@ class Doors:
         self._bodies = bodies
         self._operations = operations
 
+    async def _json(self, request: HttpRequest, caller: Caller) -> Any:
+        """The body of a call, as `Bodies.json`."""
+        with self._calls.reading(caller):
+            return await self._bodies.json(request)
+
     async def events(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /v1/events"""
         waits = request.query_params.get("wait", "acked")
@@ -57,37 +62,35 @@ class Doors:
         if is_stream(request):
             async with contextlib.aclosing(self._bodies.lines(request)) as pieces:
                 return _accepted(request, await self._calls.lines(caller, pieces, lambda: self._keys.still(request)))
-        given = _listed(await self._bodies.json(request))
+        given = _listed(await self._json(request, caller))
         return _accepted(request, await self._calls.events(caller, given, wait=waits == "acked"))
 
     async def track(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /v1/track"""
-        body = await self._bodies.json(request)
-        return _accepted(request, await self._calls.tracked(caller, [read_call(body, "track")]))
+        body = await self._json(request, caller)
+        with self._calls.reading(caller):
+            said = read_call(body, "track")
+        return _accepted(request, await self._calls.tracked(caller, [said]))
 
     async def batch(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /v1/batch"""
-        body = await self._bodies.json(request)
-        calls = body.get("batch") if isinstance(body, dict) else None
-        if not isinstance(calls, list) or len(calls) > MOST_CALLS:
-            raise InvalidMessage("schema", f"batch: give a list of at most {MOST_CALLS:,} calls")
-        read, many = [], 0
-        for place, one in enumerate(calls):
-            read.append(read_call(one, at=f"batch[{place}]"))
-            many += len(read[-1].events)
-            refuse_many(many, "batch: events")
+        body = await self._json(request, caller)
+        with self._calls.reading(caller):
+            read = _batched(body)
         return _accepted(request, await self._calls.tracked(caller, read))
 
     async def identify(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /v1/identify"""
-        body = await self._bodies.json(request)
+        body = await self._json(request, caller)
         if isinstance(body, dict) and ("userId" in body or "anonymousId" in body):
-            return _accepted(request, await self._calls.tracked(caller, [read_call(body, "identify")]))
+            with self._calls.reading(caller):
+                said = read_call(body, "identify")
+            return _accepted(request, await self._calls.tracked(caller, [said]))
         return _accepted(request, await self._calls.identify(caller, body))
 
     async def recommend(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /v1/recommendations"""
-        return await self._asked(request, caller, await self._bodies.json(request))
+        return await self._asked(request, caller, await self._json(request, caller))
 
     async def recommend_by_url(self, request: HttpRequest, caller: Caller) -> Response:
         """GET /v1/users/{user_id}/recommendations"""
@@ -109,7 +112,7 @@ class Doors:
 
     async def stream_asked(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /v1/recommendations/stream"""
-        return await self._streamed(request, caller, await self._bodies.json(request), EVERY_MS)
+        return await self._streamed(request, caller, await self._json(request, caller), EVERY_MS)
 
     async def _streamed(self, request: HttpRequest, caller: Caller, asked: Any, every_ms: int) -> Response:
         still = lambda: self._keys.still(request)  # noqa: E731
@@ -127,11 +130,11 @@ class Doors:
 
     async def put_items(self, request: HttpRequest, caller: Caller) -> Response:
         """PUT /v1/items"""
-        return _accepted(request, await self._calls.put_items(caller, _listed(await self._bodies.json(request))))
+        return _accepted(request, await self._calls.put_items(caller, _listed(await self._json(request, caller))))
 
     async def put_users(self, request: HttpRequest, caller: Caller) -> Response:
         """PUT /v1/users"""
-        return _accepted(request, await self._calls.put_users(caller, _listed(await self._bodies.json(request))))
+        return _accepted(request, await self._calls.put_users(caller, _listed(await self._json(request, caller))))
 
     async def remove_item(self, request: HttpRequest, caller: Caller) -> Response:
         """DELETE /v1/items/{item_id}"""
@@ -141,7 +144,7 @@ class Doors:
         """PUT /v1/users/{user_id}/consent"""
         user_id = request.path_params["user_id"]
         self._calls.check_consent(caller, user_id)
-        return _accepted(request, await self._calls.set_consent(user_id, await self._bodies.json(request)))
+        return _accepted(request, await self._calls.set_consent(user_id, await self._json(request, caller)))
 
     async def forget_user(self, request: HttpRequest, caller: Caller) -> Response:
         """DELETE /v1/users/{user_id}"""
@@ -149,7 +152,7 @@ class Doors:
 
     async def token(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /v1/tokens"""
-        return answer(self._calls.token(caller, await self._bodies.json(request)))
+        return answer(self._calls.token(caller, await self._json(request, caller)))
 
     async def healthz(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
         """GET /healthz"""
@@ -167,6 +170,19 @@ class Doors:
     async def openapi(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
         """GET /openapi.json"""
         return answer(document())
+
+
+def _batched(body: Any) -> list[TrackerSays]:
+    """The calls of a batch. Raises InvalidMessage."""
+    calls = body.get("batch") if isinstance(body, dict) else None
+    if not isinstance(calls, list) or len(calls) > MOST_CALLS:
+        raise InvalidMessage("schema", f"batch: give a list of at most {MOST_CALLS:,} calls")
+    read, many = [], 0
+    for place, one in enumerate(calls):
+        read.append(read_call(one, at=f"batch[{place}]"))
+        many += len(read[-1].events)
+        refuse_many(many, "batch: events")
+    return read
 
 
 def _listed(body: Any) -> list[Any]:

@@ -22,7 +22,6 @@ from gateway.bodies import decoded
 from gateway.calls import Calls, Lists
 from gateway.doors import after_brought, asked_by_url, every_ms_of
 from gateway.refusals import ToldError, told
-from headwater.errors import InvalidMessage
 from headwater.wire import encode
 
 __all__ = ["Sockets"]
@@ -82,11 +81,8 @@ class Sockets:
             return None
 
     def _asked(self, caller: Caller, text: bytes) -> Any:
-        try:
+        with self._calls.reading(caller):
             return decoded(text, "the message")
-        except InvalidMessage:
-            self._calls.count(caller)
-            raise
 
 
 async def _message(socket: WebSocket, *, waits: bool) -> bytes | None:

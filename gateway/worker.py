@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.access import Keys, RateLimits
 from gateway.admin_log import AdminLog
@@ -27,6 +26,7 @@ from gateway.backend import Backend
 from gateway.bodies import Bodies
 from gateway.callers import Callers
 from gateway.calls import Calls
+from gateway.connections import HttpConnection
 from gateway.doors import Doors
 from gateway.metrics import GatewayMetrics
 from gateway.page.views import Views
@@ -48,8 +48,6 @@ __all__ = ["GatewayWorker", "main"]
 TICK_S = 0.1
 START_LOOK_S = 0.01
 BACKLOG = 1024
-HEAD_S, HEAD_BYTES = 15.0, 65_536
-"""What the line and the headers of a request may take; uvicorn itself has no bound."""
 UNHEARD = {"TCP_USER_TIMEOUT": 30_000, "TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10}
 """Who acknowledges nothing for 30 seconds (first in ms) is gone, also where nothing is sent but the question whether it
 is there: a phone without a net says no goodbye."""
@@ -63,44 +61,6 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-class _Protocol(HttpToolsProtocol):
-    """One that ends the connection of who sends the head of a request too slowly, or too much of it."""
-
-    _late: asyncio.TimerHandle | None = None
-    _head = 0
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._await_head()
-
-    def _await_head(self) -> None:
-        if self._late is None:
-            self._late, self._head = self.loop.call_later(HEAD_S, self.transport.close), 0
-
-    def _come(self) -> None:
-        if self._late is not None:
-            self._late.cancel()
-            self._late = None
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._await_head()
-
-    def on_headers_complete(self) -> None:
-        self._come()
-        super().on_headers_complete()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        self._head += len(data)
-        if self._late is not None and self._head > HEAD_BYTES:
-            self.transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._come()
-        super().connection_lost(exc)
 
 
 class GatewayWorker:
@@ -210,7 +170,7 @@ class GatewayWorker:
         return uvicorn.Config(
             app,
             loop="uvloop",
-            http=_Protocol,
+            http=HttpConnection,
             ws="websockets-sansio",
             ws_max_size=MAX_VALUE_BYTES,
             ws_per_message_deflate=False,

@@ -104,10 +104,6 @@ class RpcAsked:
             raise InvalidMessage("schema", f"{self._method.name} takes a message: {self._method.input_type.name}")
         return self.read(value, "the message")
 
-    async def fields(self) -> dict[str, Any]:
-        """What that message says. Raises InvalidMessage."""
-        return fields_of(await self.message(), "the message")
-
     def read(self, value: bytes, at: str) -> Message:
         """A message of the kind that the method takes. Raises InvalidMessage."""
         return read_message(self._method.input_type, value, at)
@@ -141,11 +137,25 @@ class Answers:
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
 
+    async def _message(self, asked: RpcAsked) -> Any:
+        with self._calls.reading(asked.caller):
+            return await asked.message()
+
+    async def _fields(self, asked: RpcAsked) -> dict[str, Any]:
+        with self._calls.reading(asked.caller):
+            return fields_of(await asked.message(), "the message")
+
+    async def _several(self, asked: RpcAsked, one: str) -> tuple[Any, list[dict[str, Any]]]:
+        """A message that holds many, and what each of them says; `one`: what one is called."""
+        with self._calls.reading(asked.caller):
+            told = await asked.message()
+            several = getattr(told, f"{one}s")
+            refuse_many(len(several), f"{one}s")
+            return told, [fields_of(each, f"{one} {place}") for place, each in enumerate(several)]
+
     async def send_events(self, asked: RpcAsked) -> None:
         """SendEvents"""
-        told = await asked.message()
-        refuse_many(len(told.events), "events")
-        given = [fields_of(one, f"event {place}") for place, one in enumerate(told.events)]
+        told, given = await self._several(asked, "event")
         await asked.accepted(await self._calls.events(asked.caller, given, wait=not told.no_wait))
 
     async def stream_events(self, asked: RpcAsked) -> None:
@@ -156,19 +166,20 @@ class Answers:
 
     async def identify(self, asked: RpcAsked) -> None:
         """Identify"""
-        await asked.accepted(await self._calls.identify(asked.caller, await asked.fields()))
+        await asked.accepted(await self._calls.identify(asked.caller, await self._fields(asked)))
 
     async def recommend(self, asked: RpcAsked) -> None:
         """Recommend"""
-        await self._recommend(asked, await asked.fields())
+        await self._recommend(asked, await self._fields(asked))
 
     async def similar(self, asked: RpcAsked) -> None:
         """Similar"""
-        told = await asked.fields()
+        told = await self._fields(asked)
         await self._recommend(asked, {"context_item": told.pop("item_id", None), **told})
 
     async def _recommend(self, asked: RpcAsked, fields: dict[str, Any]) -> None:
-        brought = _brought(fields)
+        with self._calls.reading(asked.caller):
+            brought = _brought(fields)
         if asked.deadline_ms is not None:
             fields["deadline_ms"] = min(asked.deadline_ms, LONGEST_MS)
         found = await self._calls.recommend(asked.caller, fields, brought)
@@ -176,10 +187,12 @@ class Answers:
 
     async def stream_recommendations(self, asked: RpcAsked) -> None:
         """StreamRecommendations"""
-        told = await asked.message()
-        fields = fields_of(told.request, "request")
+        with self._calls.reading(asked.caller):
+            told = await asked.message()
+            fields = fields_of(told.request, "request")
+            brought = _brought(fields)
         every_ms = told.every_ms if told.HasField("every_ms") else EVERY_MS
-        lists = await self._calls.watch(asked.caller, fields, _brought(fields), asked.still, every_ms)
+        lists = await self._calls.watch(asked.caller, fields, brought, asked.still, every_ms)
         async with contextlib.aclosing(lists):
             async for one in lists:
                 if isinstance(one, Recommendation):
@@ -190,42 +203,38 @@ class Answers:
 
     async def get_receipt(self, asked: RpcAsked) -> None:
         """GetReceipt"""
-        told = await asked.message()
+        told = await self._message(asked)
         await asked.answer(**orjson.loads(self._calls.receipt(asked.caller, told.request_id)))
 
     async def put_items(self, asked: RpcAsked) -> None:
         """PutItems"""
-        told = await asked.message()
-        refuse_many(len(told.items), "items")
-        given = [fields_of(one, f"item {place}") for place, one in enumerate(told.items)]
+        _, given = await self._several(asked, "item")
         await asked.accepted(await self._calls.put_items(asked.caller, given))
 
     async def remove_item(self, asked: RpcAsked) -> None:
         """RemoveItem"""
-        told = await asked.message()
+        told = await self._message(asked)
         await asked.accepted(await self._calls.remove_item(asked.caller, told.item_id))
 
     async def put_users(self, asked: RpcAsked) -> None:
         """PutUsers"""
-        told = await asked.message()
-        refuse_many(len(told.users), "users")
-        given = [fields_of(one, f"user {place}") for place, one in enumerate(told.users)]
+        _, given = await self._several(asked, "user")
         await asked.accepted(await self._calls.put_users(asked.caller, given))
 
     async def set_consent(self, asked: RpcAsked) -> None:
         """SetConsent"""
-        told = await asked.message()
+        told = await self._message(asked)
         self._calls.check_consent(asked.caller, told.user_id)
         await asked.accepted(await self._calls.set_consent(told.user_id, fields_of(told.consent, "consent")))
 
     async def forget_user(self, asked: RpcAsked) -> None:
         """ForgetUser"""
-        told = await asked.message()
+        told = await self._message(asked)
         await asked.accepted(await self._calls.forget_user(asked.caller, told.user_id))
 
     async def create_token(self, asked: RpcAsked) -> None:
         """CreateToken"""
-        await asked.answer(**self._calls.token(asked.caller, await asked.fields()))
+        await asked.answer(**self._calls.token(asked.caller, await self._fields(asked)))
 
 
 def _brought(fields: dict[str, Any]) -> After:

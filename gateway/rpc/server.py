@@ -4,7 +4,7 @@ Before: `gateway.worker`. After: `gateway.rpc.answers`. All methods are served a
 the wire, so nothing of a message is read before it is known who sends it.
 
 Source
-    grpc.health.v1 (health checking protocol), proposal A6 (`grpc-retry-pushback-ms`).
+    gRPC proposal A6 (`grpc-retry-pushback-ms`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from urllib.parse import unquote
 from weakref import WeakValueDictionary
 
 import grpc
-from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection
 
 from gateway.access import Keys, credentials_of
@@ -27,6 +26,7 @@ from gateway.callers import Callers
 from gateway.metrics import GONE, GatewayMetrics
 from gateway.refusals import ToldError, told
 from gateway.rpc.answers import Answers, RpcAsked
+from gateway.rpc.health import HEALTH, Health
 from gateway.rpc.messages import service
 from gateway.rpc.methods import METHODS, SERVICE, Method
 from headwater import tracing
@@ -54,9 +54,6 @@ MESSAGE_S = 60.0
 """Time that the message of a call that has one has to come in."""
 TOGETHER = 10
 """Such messages of one caller that come in at once: more wait, so that no more of the largest are held."""
-HEALTH = "grpc.health.v1.Health"
-LOOK_S = 0.5
-"""Between two looks of who watches the health."""
 OPTIONS = {
     "grpc.so_reuseport": 0,  # else a second gateway would share the port, silently
     "grpc.keepalive_time_ms": 30_000,  # who acknowledges nothing is gone
@@ -148,10 +145,11 @@ class RpcServer:
         self._operations = operations
         self._turns = WeakValueDictionary[str, asyncio.Semaphore]()
         """Caller -> those of its calls."""
+        self._health = Health(operations)
         options = {**OPTIONS, "grpc.max_receive_message_length": settings.max_body_bytes}
         self._server = grpc.aio.server(options=tuple(options.items()))
         self._server.add_generic_rpc_handlers(
-            (_handlers(SERVICE, {one.name: self._endpoint(one) for one in METHODS}), self._health())
+            (_handlers(SERVICE, {one.name: self._endpoint(one) for one in METHODS}), self._health.handlers())
         )
         reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), self._server)
         self.port = self._bound(settings)
@@ -169,9 +167,12 @@ class RpcServer:
     async def start(self) -> None:
         """Answer."""
         await self._server.start()
+        self._following = asyncio.create_task(self._health.follow())
 
     async def stop(self, within_s: float) -> None:
         """No new calls; those that are under way end within their time, or are ended."""
+        self._following.cancel()
+        self._health.look()
         await self._server.stop(within_s)
 
     def _endpoint(self, one: Method) -> Callable[[Any, Any], Awaitable[None]]:
@@ -201,39 +202,6 @@ class RpcServer:
                 self._metrics.seconds.labels(named).observe(time.perf_counter() - began_s)
 
         return endpoint
-
-    def _health(self) -> Any:
-        kind = health_pb2.HealthCheckResponse
-
-        def status(name: str) -> int:
-            if name not in ("", SERVICE):
-                return int(kind.SERVICE_UNKNOWN)
-            well = self._operations.stalled() is None and not self._operations.stopping.is_set()
-            return int(kind.SERVING if well else kind.NOT_SERVING)
-
-        async def check(asked: Any, context: Any) -> Any:
-            found = status(asked.service)
-            if found == kind.SERVICE_UNKNOWN:
-                await context.abort(grpc.StatusCode.NOT_FOUND, f"there is no such service: {SERVICE}, or none named")
-            return kind(status=found)
-
-        async def watch(asked: Any, context: Any) -> None:
-            before = None
-            while not self._operations.stopping.is_set():
-                if (found := status(asked.service)) != before:
-                    await context.write(kind(status=found))
-                    before = found
-                await asyncio.sleep(LOOK_S)
-            await context.write(kind(status=status(asked.service)))
-
-        own = (health_pb2.HealthCheckRequest.FromString, kind.SerializeToString)
-        return grpc.method_handlers_generic_handler(
-            HEALTH,
-            {
-                "Check": grpc.unary_unary_rpc_method_handler(check, *own),
-                "Watch": grpc.unary_stream_rpc_method_handler(watch, *own),
-            },
-        )
 
 
 def _handlers(name: str, endpoints: dict[str, Callable[[Any, Any], Awaitable[None]]]) -> Any:
