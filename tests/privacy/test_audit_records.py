@@ -12,7 +12,9 @@ def test_a_record_that_is_too_deep_for_its_digest_is_none_and_keeps_nobody_from_
     read = read_audit_record(orjson.dumps(genuine))
     assert read is not None
     read = read.model_copy(update={"digest": read.own_digest()})
-    deep = b'{"action":"forget","by":"x","audited_time":2,"after":[],"target":%b}' % (b'{"a":' * 300 + b"1" + b"}" * 300)
+    deep = b'{"action":"forget","by":"x","audited_time":2,"after":[],"target":%b}' % (
+        b'{"a":' * 300 + b"1" + b"}" * 300
+    )
     found = check_audit([(0, read), (1, read_audit_record(deep))])
     assert found.problems == ("audit[0]@1: is no record of an audit",)
     assert found.heads == (read.digest,)
