@@ -30,19 +30,23 @@ class ErasureWrites(UserReads, ToldWrites):
 
     def forget_users(self, erased: Mapping[str, Erased]) -> None:
         """Remember that these users are forgotten, and take away links and attributes that were told of them until
-        then. Their states, which the version guards, are the round's to remove.
+        then, or until a later erasure that is known already: of both ids of a link at once, for who is forgotten there
+        has no links left that would tell of the other. Their states, which the version guards, are the round's to
+        remove.
         """
         ids = list(erased)
         self.keep_erased(fact_of(one, since) for one, since in erased.items())  # so that nothing more of before comes
+        known = self.erased(ids)
+        latest = {one: max(since, known.get(one, since), key=_time_ms) for one, since in erased.items()}
         for other, gone in _linked(ids, self.read_links(ids)).items():
-            until = [part for one in gone for part in (one, erased[one].time_ms)]
+            until = [part for one in gone for part in (one, latest[one].time_ms)]
             self._server.run([StoreCall(UNLINK, [self.slots.user("w", other)], until)])
         calls = []
         for slot, some in self.slots.grouped(ids).items():
             key = self.slots.key
             keys = [key(slot, PRIVATE), *(key(slot, f"p:{digest_of(one)}") for one in some)]
             keys += [key(slot, f"{kind}:{one}") for one in some for kind in "wa"]
-            calls.append(StoreCall(FORGET, keys, [len(some), *(erased_text(erased[one]) for one in some)]))
+            calls.append(StoreCall(FORGET, keys, [len(some), *(erased_text(latest[one]) for one in some)]))
         self._server.run(calls)
         for one in ids:
             (self._people or {}).pop(one, None)
@@ -120,6 +124,10 @@ class ErasureWrites(UserReads, ToldWrites):
         values = self._server.run([StoreCall("GET", [key]) for key in keys], may_be_odd=True)
         found = {one: erased_of(value) for one, value in zip(ids, values, strict=True) if isinstance(value, bytes)}
         return {one: erased for one, erased in found.items() if erased is not None}
+
+
+def _time_ms(erased: Erased) -> int:
+    return erased.time_ms
 
 
 def _linked(ids: Sequence[str], links: Sequence[Links]) -> dict[str, list[str]]:

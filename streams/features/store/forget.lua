@@ -1,5 +1,6 @@
 -- Remembers of ids of one slot that they were forgotten, by their digests, and takes away what other topics had told of
--- them until then.
+-- them until then: links until the time that is given, for those of the other id were taken away until then; attributes
+-- also until a later time that is remembered.
 --
 -- KEYS  `private` of the slot, then one key per erasure, then, or not at all, links and attributes per erasure
 -- ARGV  how many erasures; per erasure 'time partition offset'. Of two the later one stays: any order, and one that comes
@@ -10,7 +11,7 @@ local many = tonumber(ARGV[1])
 if many > 0 then
     redis.call('SET', KEYS[1], '1')
 end
-local since = {}
+local given, since = {}, {}
 for i = 1, many do
     local known = redis.pcall('GET', KEYS[1 + i])
     local time, at = string.match(type(known) == 'string' and known or '', '^(%d+) %-?%d+ (%-?%d+)$')
@@ -19,7 +20,7 @@ for i = 1, many do
     if time < new_time or time == new_time and tonumber(at) > tonumber(new_at) then
         redis.call('SET', KEYS[1 + i], ARGV[1 + i])
     end
-    since[i] = math.max(time, new_time)
+    given[i], since[i] = new_time, math.max(time, new_time)
 end
 
 -- What is left of links, and whether any word is; of what are none nothing is.
@@ -48,7 +49,7 @@ for i = 1, (#KEYS - 1 - many) / 2 do
     local of_links, of_attributes = KEYS[many + 2 * i], KEYS[many + 2 * i + 1]
     local links = redis.pcall('GET', of_links)
     if links then
-        local found, left, gone = later(links, since[i])
+        local found, left, gone = later(links, given[i])
         if not left then
             changed = changed + redis.call('DEL', of_links)
         elseif gone then
