@@ -186,6 +186,9 @@ class EventRounds:
         parts: dict[int, _Decoded] = {}
         for message in messages:
             part = parts.setdefault(message.partition, _Decoded())
+            if part.messages and message.offset <= part.messages[-1].offset:  # read again, after a seek
+                self._metrics.redelivered.inc()
+                continue
             part.messages.append(message)
             found = read_events(
                 message.value,

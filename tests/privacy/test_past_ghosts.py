@@ -110,6 +110,24 @@ def test_a_worker_that_takes_over_counts_for_items_as_the_one_before(settings: S
 
 
 @pytest.mark.parametrize("shards", [1, 8])
+@pytest.mark.parametrize("back_to", range(6, 9))
+def test_records_that_come_twice_in_a_batch_count_once(settings: Settings, back_to: int, shards: int) -> None:
+    settings = settings.model_copy(update={"redis": settings.redis.model_copy(update={"shards": shards})})
+    log = forgotten(settings)
+
+    async def fold(store: FeatureStore) -> None:
+        one = rounds(settings, store)
+        await one.positions()
+        assert await one.run([*log, *log[len(log) - back_to :]]) is None
+
+    with storing(settings) as store:
+        store.claim()
+        asyncio.run(fold(store))
+        assert store.read_users(["ada"]).states["ada"].count == 1
+    assert audit(settings).first_difference is None
+
+
+@pytest.mark.parametrize("shards", [1, 8])
 def test_a_worker_whose_writes_arrive_without_an_answer_counts_for_items_once(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, shards: int
 ) -> None:
