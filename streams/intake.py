@@ -212,9 +212,10 @@ class Intake:
         """Whether what is due before this record is not in the log."""
         if message.partition in self._sought:
             return False
+        resumed = self._resumed.get(message.partition, 0)
         if not self._marks.gapless:
-            return True
-        if due <= self._resumed.get(message.partition, 0):
+            return due >= resumed or message.offset < resumed  # else Faust has gone on from what is committed
+        if due <= resumed:
             return False  # Faust may have gone on from what is committed
         consumer = self._app.consumer
         if consumer.hole_before(tp, message.offset) > due:

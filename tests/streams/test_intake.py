@@ -73,7 +73,12 @@ class FaustStandIn:
 
 
 def intake_of(
-    app: FaustStandIn, marks: Mapping[int, int] | None = None, max_records: int = 200, log: range = range(99)
+    app: FaustStandIn,
+    marks: Mapping[int, int] | None = None,
+    max_records: int = 200,
+    log: range = range(99),
+    *,
+    gapless: bool = True,
 ) -> Any:
     async def read() -> Mapping[int, int]:
         return marks or {}
@@ -85,7 +90,7 @@ def intake_of(
     made = Intake(
         app,
         queue,
-        StoreMarks(EVENTS, read, gapless=True, holds=holds),
+        StoreMarks(EVENTS, read, gapless, holds),
         Losses(StreamsMetrics(CollectorRegistry())),
         max_records=max_records,
         max_wait_s=60.0,
@@ -211,5 +216,22 @@ def test_what_the_log_has_nothing_for_is_passed_over_after_one_more_seek() -> No
             queue.put_nowait(several)
         assert offsets(await intake.batch()) == [(0, 4), (0, 5)]
         assert app.sought == [{TP(EVENTS, 0): 0}]
+
+    asyncio.run(body())
+
+
+def test_what_a_store_lost_of_a_topic_with_gaps_comes_before_what_is_new() -> None:
+    async def body() -> None:
+        app = FaustStandIn(committed={0: 5, 1: 5})
+        intake, queue = intake_of(app, {1: 5}, log=range(2, 99), gapless=False)
+        for several in (
+            poll(5, 6),
+            poll(8, partition=1),
+        ):  # of the first the store has nothing
+            queue.put_nowait(several)
+        assert offsets(await intake.batch()) == [(1, 8)]
+        assert app.sought == [{TP(EVENTS, 0): 0}]
+        queue.put_nowait(poll(2, 4, 5, 6))
+        assert offsets(await intake.batch()) == [(0, 2), (0, 4), (0, 5), (0, 6)]
 
     asyncio.run(body())
