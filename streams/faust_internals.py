@@ -10,6 +10,7 @@ tests/streams/test_faust_internals.py says what an upgrade has changed. What is 
 - It fetches with a wait of 1,500 ms, hard-coded: a partition whose records were not taken within 100 ms is left out of
   the next fetch, and would then wait that long for its next record while the other partitions are quiet.
 - An error that passes, raised by one call of aiokafka, ends the whole app.
+- aiokafka ends at a record with a header whose name is not UTF-8, at each try, for ever.
 - It makes folders on disk for tables that we have not, and waits a second at each start for them.
 """
 
@@ -18,13 +19,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import faust
+from aiokafka.consumer import fetcher
+from aiokafka.record import memory_records
+from aiokafka.record.default_records import _DefaultRecordBatchPy
 from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import TP
 
+from headwater.kafka.producer import AnyNames
 from headwater.process import Retry
 
 __all__ = ["FaustApp", "FaustConsumer", "Poll"]
@@ -201,6 +207,57 @@ class FaustConsumer(driver.Consumer):
         else:
             for partition in partitions:
                 self._offsets.sought.pop(partition, None)
+
+
+class _AnyNamesRecords:
+    """Batches of one partition, as aiokafka's `MemoryRecords`."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._records = memory_records.MemoryRecords(data)
+        self._given = 0
+        self.has_next, self.size_in_bytes = self._records.has_next, self._records.size_in_bytes
+
+    def next_batch(self) -> _AnyNamesBatch:
+        """The next one."""
+        self._given += 1
+        return _AnyNamesBatch(self._records.next_batch(), self._data, self._given - 1)
+
+
+class _AnyNamesBatch:
+    """A batch, of whose records headers may have any names."""
+
+    __slots__ = ("_batch", "_data", "_place")
+
+    def __init__(self, batch: Any, data: bytes, place: int) -> None:
+        self._batch, self._data, self._place = batch, data, place
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batch, name)
+
+    def __next__(self) -> Any:
+        return next(self._batch)
+
+    def __iter__(self) -> Iterator[Any]:
+        given = 0
+        try:
+            for record in self._batch:
+                yield record
+                given += 1
+        except UnicodeDecodeError:
+            yield from islice(self._slowly(), given, None)
+
+    def _slowly(self) -> Iterator[Any]:
+        """The same in Python, which reads with the bytes that it is given."""
+        records = memory_records._MemoryRecordsPy(self._data)
+        for _ in range(self._place):
+            records.next_batch()
+        batch: Any = iter(_DefaultRecordBatchPy(records._next_slice))
+        batch._buffer = AnyNames(batch._buffer)
+        yield from batch
+
+
+fetcher.MemoryRecords = _AnyNamesRecords
 
 
 class _ReadOffsets(dict[Any, "int | None"]):

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 from headwater.errors import AccessDenied, SettingsError, Unavailable
 from headwater.kafka.access import await_port, check_access
 from headwater.kafka.login import sasl_arguments
-from headwater.kafka.producer import asking_at_once, leaving_nothing, letting_go, recovering, telling_all
+from headwater.kafka.producer import (
+    asking_at_once,
+    leaving_nothing,
+    letting_go,
+    reading_any_names,
+    recovering,
+    telling_all,
+)
 from headwater.security import kafka_login
 from headwater.settings import KafkaSettings
 from headwater.topics import TOPICS, Topic, as_kept, topic_name
@@ -99,6 +106,7 @@ def consumer(kafka: KafkaSettings, group: str | None = None, **overrides: Any) -
     if group is None:
         for name in ("session_timeout_ms", "heartbeat_interval_ms"):
             config.pop(name)
+    reading_any_names()
     return letting_go(leaving_nothing(telling_all(_connected(KafkaConsumer, kafka, config))))
 
 

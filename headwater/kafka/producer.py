@@ -28,6 +28,9 @@ GB until the request gives up. `leaving_nothing` takes them away again.
 A consumer that is closed keeps what it has fetched and nobody has taken, up to 8 MB a partition, and is a circle, for
 which Python looks seldom in a worker: `letting_go` closes that, too.
 
+The name of a record's header may be any bytes: brokers do not look, librdkafka sends what it is given. kafka-python and
+aiokafka end at one that is not UTF-8, at each try, and nobody gets past its record: `reading_any_names`.
+
 All private attributes of kafka-python that Headwater uses are in this file; tests/headwater/test_producer_internals.py
 says which an upgrade has changed.
 
@@ -45,7 +48,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kafka import KafkaConsumer, KafkaProducer
 
-__all__ = ["abandon", "asking_at_once", "leaving_nothing", "letting_go", "recovering", "telling_all"]
+__all__ = ["AnyNames", "abandon", "asking_at_once", "leaving_nothing", "letting_go", "reading_any_names"]
+__all__ += ["recovering", "telling_all"]
 
 log = logging.getLogger("headwater.producer")
 
@@ -170,6 +174,38 @@ def leaving_nothing(consumer: KafkaConsumer) -> KafkaConsumer:
 
     manager.wait_for = wait_for
     return consumer
+
+
+class AnyNames(bytearray):
+    """The bytes of a batch, for a reader that takes names out of them: U+FFFD stands for what is not UTF-8.
+
+    >>> ascii(AnyNames(bytes([97, 255]))[1:].decode("utf-8"))
+    "'\\\\ufffd'"
+    """
+
+    def __getitem__(self, at: Any) -> Any:
+        found = super().__getitem__(at)
+        return AnyNames(found) if isinstance(at, slice) else found
+
+    def decode(self, *_: Any, **__: Any) -> str:
+        return bytes(self).decode("utf-8", "replace")
+
+
+def reading_any_names() -> None:
+    """Let consumers of this process read records whatever the names of their headers."""
+    from kafka.record.default_records import DefaultRecordBatch
+
+    read = DefaultRecordBatch._read_msg
+
+    def read_any_names(batch: Any) -> Any:
+        try:
+            return read(batch)
+        except UnicodeDecodeError:
+            batch._buffer = AnyNames(batch._buffer)
+            return read(batch)
+
+    if read.__name__ != read_any_names.__name__:
+        DefaultRecordBatch._read_msg = read_any_names
 
 
 def letting_go(consumer: KafkaConsumer) -> KafkaConsumer:

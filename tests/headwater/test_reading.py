@@ -31,6 +31,7 @@ from headwater.kafka import (
 from headwater.settings import KafkaSettings, Settings
 from headwater.topics import EVENTS, MODEL, REQUESTS, topic_name
 from tests.worlds.processes import eventually
+from tests.worlds.topic_reading import NotUtf8
 
 pytestmark = pytest.mark.any_broker
 
@@ -156,6 +157,14 @@ def test_what_was_deleted_is_told_and_reading_begins_behind_it(kafka: KafkaSetti
         deleted_meanwhile = reader.records(Span(0, 0, 0, 10))
         assert [record.offset for record in deleted_meanwhile] == [4, 5, 6, 7, 8, 9]
         assert list(reader.records(Span(0, 0, 0, 3))) == []
+
+
+def test_a_header_may_have_any_name(kafka: KafkaSettings, writer: KafkaProducer) -> None:
+    name = topic_name(EVENTS, kafka.prefix)
+    for headers in ([], [(NotUtf8("x"), b"1"), ("y", b"2")], []):
+        writer.send(name, b"event", b"ada", headers=headers, partition=0)
+    writer.flush(10)
+    assert [one.headers for one in read_topic(kafka, EVENTS)] == [[], [("\ufffdx", b"1"), ("y", b"2")], []]
 
 
 def test_a_reader_that_is_closed_keeps_nothing_of_what_it_had_fetched(

@@ -19,6 +19,7 @@ from headwater.wire import encode, encode_packed
 from tests.embedded.conformance.clients import Raw
 from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.streams import dumps, event, eventually_equal, folded_all, header, records, send_raw, storing
+from tests.worlds.topic_reading import NotUtf8
 
 Start = Callable[..., LiveWorker]
 
@@ -137,6 +138,7 @@ def test_no_content_ends_the_worker_or_holds_it_up(settings: Settings, worker: S
         send_hostile(settings, value, **{"key": b"ada", "partition": partition % 4, **more})
     for partition in range(4):
         send_raw(settings, encode(event(partition)), key=b"ada", partition=partition)
+    send_raw(settings, encode(event(4)), key=b"ada", partition=0, headers=[(NotUtf8("x"), b"1")])
     deep_item = b'{"item_id":"film-1","attributes":{"x":%s}}' % nested(300)
     send_raw(settings, deep_item, ITEMS, key=b"film-1")
     send_raw(settings, b'{"item_id":"film-2","title":"Good"}', ITEMS, key=b"film-2")
@@ -144,7 +146,7 @@ def test_no_content_ends_the_worker_or_holds_it_up(settings: Settings, worker: S
         send_hostile(settings, b"foreign", DEAD_LETTERS, key=None, partition=0, headers=foreign)
     result = folded_all(settings, timeout_s=120)
     assert result.ok, result.first_difference
-    assert result.events_applied == 4
+    assert result.events_applied == 5
     wanted["unknown"] = len(FOREIGN)
     with storing(settings) as store:
         eventually(lambda: store.read_items(["film-2"])[0])

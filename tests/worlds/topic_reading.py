@@ -12,6 +12,13 @@ from headwater.settings import KafkaSettings
 from headwater.wire import EventRow, TimeBounds, read_events
 
 
+class NotUtf8(str):
+    """The name of a header that no client but librdkafka would send."""
+
+    def encode(self, *_: object, **__: object) -> bytes:
+        return b"\xff" + super().encode()
+
+
 def everything(kafka: KafkaSettings, topic: str) -> list[Any]:
     """All records of a topic, by a plain consumer."""
     consumer = KafkaConsumer(bootstrap_servers=kafka.bootstrap, auto_offset_reset="earliest", enable_auto_commit=False)
