@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -73,6 +74,7 @@ def back_up(
     key: bytes | None,
     *,
     keep: int = 0,
+    begin: Callable[[], object] = lambda: None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> BackedUp:
     """Make a backup.
@@ -83,6 +85,7 @@ def back_up(
         key: encrypts it; None leaves it readable.
         keep: so many of the newest backups of this world stay, this one among them, and none that was never finished;
             0 keeps all.
+        begin: called when nothing is refused any more, and nothing written yet.
         progress: told what is done.
 
     Raises
@@ -93,8 +96,13 @@ def back_up(
     """
     out = SealedWriter(place, key, now_ms())
     done = BackedUp(out.name)
-    logs = _logs(settings.kafka)
     runs = group_runs(settings.kafka, GROUP)
+    with closing(_store_of(settings)) as store:
+        store.refuse_torn()
+        if runs:
+            store.refuse_many()
+    begin()
+    logs = _logs(settings.kafka)
     offsets = {
         group: {
             name: {str(number): offset for number, offset in several.items()}
@@ -167,15 +175,15 @@ def fingerprint(reader: BoundedReader, span: Span, offset: int) -> str | None:
 
 
 def _store(settings: Settings, out: SealedWriter, done: BackedUp, *, live: bool) -> None:
-    store = FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)
-    try:
-        store.refuse_torn()
+    with closing(_store_of(settings)) as store:
         for some in store.copied(live=live):
             keys = [packed([one.name.encode(), one.kind.encode(), *one.values]) for one in some]
             out.frame("store", packed(keys))
             done.keys += len(keys)
-    finally:
-        store.close()
+
+
+def _store_of(settings: Settings) -> FeatureStore:
+    return FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)
 
 
 def _topic(kafka: KafkaSettings, topic: Topic, ends: dict[str, dict[str, Any]], out: SealedWriter) -> int:

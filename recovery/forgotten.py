@@ -7,7 +7,7 @@ is gone hides what another log holds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from itertools import islice
 from typing import Literal
@@ -103,8 +103,11 @@ def without_place(key: bytes | None, value: bytes | None) -> bytes | None:
     return _placeless(fact) if isinstance(fact, ErasureFact) else value
 
 
-def accept_new_events(settings: Settings) -> dict[int, int]:
+def accept_new_events(settings: Settings, begin: Callable[[], object] = lambda: None) -> dict[int, int]:
     """Let the store take the log of events that is there for another one, to be folded from its beginning.
+
+    Parameters
+        begin: called when nothing is refused any more, and nothing changed yet.
 
     Returns
         Partition -> the mark that was forgotten.
@@ -125,6 +128,7 @@ def accept_new_events(settings: Settings) -> dict[int, int]:
                 "nothing tells that it is another log, and what is folded twice counts twice. Nothing was done; "
                 "`headwater audit features` says whether the store is what the log makes"
             )
+        begin()
         forget_places(kafka, store, known_facts(settings, [kafka.prefix]).values())
         store.forget_marks(EVENTS, beyond)
     return {partition: marks[partition] for partition in beyond}

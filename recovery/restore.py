@@ -10,16 +10,18 @@ one of the same backup does it again.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from headwater.errors import HeadwaterError, SettingsError
-from headwater.kafka import BoundedReader, ensure_topics
+from headwater.kafka import BoundedReader, ensure_topics, read_topic
 from headwater.kafka.groups import commit_offsets, committed_offsets, group_runs
 from headwater.kafka.sending import ManyRecords
 from headwater.privacy import ErasureFact
@@ -239,7 +241,7 @@ class _Topics:
     def __init__(self, kafka: KafkaSettings, done: Restored) -> None:
         self._kafka = kafka
         self._done = done
-        self._audited: int | None = None
+        self._audited: set[bytes] | None = None  # digests of the records of the audit log that are there
         self._sends: ManyRecords | None = None
 
     def take(self, topic: str, body: bytes, forgotten: Forgotten) -> None:
@@ -254,20 +256,19 @@ class _Topics:
             ensure_topics(self._kafka)
             self._sends = ManyRecords(self._kafka)
         for told, key, value, *headers in records:
-            if topic != AUDIT.name or not self._was_sent():
+            if topic != AUDIT.name or not self._was_sent(value):
                 partition, stamp = orjson.loads(told or b"")
                 pairs = [((n or b"").decode(), v) for n, v in zip(headers[::2], headers[1::2], strict=True)]
                 if topic == ERASURES.name and EVENTS.name in self._done.anew:
                     value = without_place(key, value)
                 self._sends.send(topic, key, value, pairs, partition, stamp)
 
-    def _was_sent(self) -> bool:
-        """Whether the next record of the audit log is there."""
+    def _was_sent(self, value: bytes | None) -> bool:
+        """Whether a record of the audit log is there: each has a digest of its own, and no two are alike."""
         if self._audited is None:
-            with BoundedReader(self._kafka, AUDIT) as reader:
-                self._audited = sum(span.end for span in reader.spans()) if reader.exists() else 0
-        self._audited -= 1
-        return self._audited >= 0
+            there = read_topic(self._kafka, AUDIT, missing_ok=True)
+            self._audited = {sha256(record.value or b"").digest() for record in there}
+        return sha256(value or b"").digest() in self._audited
 
     def finish(self) -> None:
         if self._sends is not None:
@@ -364,6 +365,8 @@ class _Files:
 
     def finish(self) -> None:
         if self._checkpoint is not None:
+            self._checkpoint.flush()
+            os.fsync(self._checkpoint.fileno())
             self._checkpoint.close()
             name = self.done.checkpoint or ""
             self._writing(name).replace(self._directory / name)

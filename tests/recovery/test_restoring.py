@@ -23,7 +23,7 @@ from headwater.kafka.groups import commit_offsets
 from headwater.privacy import ConsentWord, Erased, fact_of
 from headwater.privacy.audit_log import check_audit, read_audit, write_audit
 from headwater.settings import Settings
-from headwater.topics import CONSENTS, ERASURES, EVENTS, IDENTITIES, ITEMS, USERS
+from headwater.topics import AUDIT, CONSENTS, ERASURES, EVENTS, IDENTITIES, ITEMS, USERS
 from headwater.users import User
 from headwater.wire import encode
 from recovery import BackedUp, SealedBackup, back_up, backups_at, backups_of, drill, restore
@@ -79,8 +79,8 @@ def fake_backup(place: FolderFiles, world: str, made_ms: int) -> str:
 def small(kafka_address: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Small]:
     folder = tmp_path_factory.mktemp("small")
     with world_settings(kafka_address, redis_url, folder) as settings:
-        for deed in ("one", "two"):
-            write_audit(settings.kafka, deed, {})
+        for deed, told in (("one", "a"), ("two", "b" * 500)):
+            write_audit(settings.kafka, deed, {"of": told})
         send_packed(settings, [event(n, user) for n in range(3) for user in ("bob", "cid", ODD)], 0)
         for n in range(3, 12):  # no worker has committed these
             send_packed(settings, [event(n, "bob")], 0)
@@ -195,7 +195,9 @@ def test_a_restore_that_kafka_refused_is_told_and_gone_on_with(small: Small, oth
         restore(small.backup, other, **world)
     again = rf"restore .*has not ended|restore of backup {small.made.name} .*--clear --name {small.made.name}"
     with storing(other) as store:
-        refill, backed_up = Refill(other, lambda *_: None).run, partial(back_up, other, small.place, None, keep=1)
+        refill = Refill(other, lambda *_: None).run
+        no_deed = partial(pytest.fail, "what is refused is no deed")
+        backed_up = partial(back_up, other, small.place, None, begin=no_deed)
         for starts in (store.claim, store.check, refill, trainer_of(other), backed_up):
             with pytest.raises(HeadwaterError, match=again):
                 starts()
@@ -210,6 +212,19 @@ def test_a_restore_that_kafka_refused_is_told_and_gone_on_with(small: Small, oth
     assert check_audit(deeds).problems == ()
     assert [record.action for _, record in deeds if record] == ["one", "two", "restore"]
     assert [path.name for path in other.trainer.directory.glob("restore-*")] == []
+
+
+def test_deeds_that_come_between_a_restore_and_the_next_take_nobodys_place(small: Small, other: Settings) -> None:
+    ensure_topics(other.kafka, topics=[AUDIT])
+    limit_records(other.kafka, "audit", 600)
+    with pytest.raises(Unavailable, match="audit does not take a record"):
+        restore(small.backup, other, from_world=small.settings.kafka.prefix)
+    limit_records(other.kafka, "audit")
+    write_audit(other.kafka, "between", {})
+    restore(small.backup, other, clear=True, from_world=small.settings.kafka.prefix)
+    deeds = read_audit(other.kafka)
+    assert [record.action for _, record in deeds if record] == ["one", "between", "two", "restore"]
+    assert check_audit(deeds).problems == ()
 
 
 def test_a_drill_takes_away_what_a_killed_one_left_and_proves_a_backup_from_before_an_erasure(small: Small) -> None:

@@ -14,6 +14,7 @@ from console.look.tracing import trace
 from headwater.kafka import admin_client, end_offsets, ensure_topics
 from headwater.kafka.groups import group_runs
 from headwater.privacy import Erased, fact_of
+from headwater.privacy.audit_log import read_audit
 from headwater.settings import Settings
 from headwater.topics import ERASURES, EVENTS, topic_name
 from headwater.wire import encode
@@ -85,6 +86,7 @@ def test_a_log_made_anew_stops_the_worker_and_is_folded_once_the_mark_is_forgott
         assert erased_users(settings)["bob"] == placeless
         refused = headwater(*command_in(line, settings), **ours(settings))
         assert "nothing tells that it is another log" in refused.stderr
+        assert len(read_audit(settings.kafka)) == 1, "what is refused is no deed"
         again = worker("streams.worker")
         eventually(lambda: store.marks() == {partition: 2})
         state = store.read_users(["ada"]).states["ada"]

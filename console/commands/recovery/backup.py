@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,8 +59,9 @@ def make(
 
     place, settings = open_place(url), servers.settings()
     sealed_with = None if key is None else read_key(key)
-    write_audit(settings.kafka, "backup", {"to": place.address, "encrypted": key is not None, "keep": keep})
-    done = back_up(settings, place, sealed_with, keep=keep, progress=say)
+    deed = {"to": place.address, "encrypted": key is not None, "keep": keep}
+    audited = partial(write_audit, settings.kafka, "backup", deed)
+    done = back_up(settings, place, sealed_with, keep=keep, begin=audited, progress=say)
     lacking = [] if without_model else _lacking(settings, done.checkpoint, done.bundles)
     if as_json:
         print(orjson.dumps({**asdict(done), "lacking": lacking}).decode())

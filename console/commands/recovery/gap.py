@@ -43,8 +43,7 @@ def command(
         from recovery import accept_new_events
 
         settings = servers.settings()
-        write_audit(settings.kafka, "accept-gap", {"of": "events"})
-        marks = accept_new_events(settings)
+        marks = accept_new_events(settings, lambda: write_audit(settings.kafka, "accept-gap", {"of": "events"}))
         several = ", ".join(f"[{partition}]@{mark}" for partition, mark in marks.items())
         print(f"the marks {several} of another log of events are forgotten: start the streams workers")
         return

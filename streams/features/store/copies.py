@@ -89,15 +89,7 @@ class StoreCopies(MarkedStore):
         if not live:
             yield from self._copied_at_rest()
             return
-        count = max(int(size) for size in self._server.command("DBSIZE"))
-        most = LIVE_KEYS * min(self.slots.count, LIVE_SLOTS)
-        if count > most:
-            raise HeadwaterError(
-                f"the store at {self.address} has {count:,} keys on a server, too many to be copied at one moment "
-                f"(limit {most:,}) while streams workers write. Stop these while it is copied, about "
-                f"{count // 20_000} s: requests are answered meanwhile; or name a replica that was cut off from its "
-                "primary, --redis URL"
-            )
+        self.refuse_many()
         if self.slots.count > 1:
             yield self._read([self.prefix + "shards"])
             yield self._copy([self.slots.home("marks")], [f"{escaped(self.slots.home(''))}*"])
@@ -108,6 +100,18 @@ class StoreCopies(MarkedStore):
             globs = [f"{escaped(head)}{kind}:*" for kind in KINDS] if one else [f"{escaped(head)}*"]
             found = self._copy([self.slots.marks(slot, EVENTS), *names], globs)
             yield from (found[at : at + AT_ONCE] for at in range(0, len(found), AT_ONCE))
+
+    def refuse_many(self) -> None:
+        """Raises HeadwaterError where there are too many keys to be copied while somebody may be writing."""
+        count = max(int(size) for size in self._server.command("DBSIZE"))
+        most = LIVE_KEYS * min(self.slots.count, LIVE_SLOTS)
+        if count > most:
+            raise HeadwaterError(
+                f"the store at {self.address} has {count:,} keys on a server, too many to be copied at one moment "
+                f"(limit {most:,}) while streams workers write. Stop these while it is copied, about "
+                f"{count // 20_000} s: requests are answered meanwhile; or name a replica that was cut off from its "
+                "primary, --redis URL"
+            )
 
     def _copy(self, keys: list[str], globs: list[str]) -> list[Copied]:
         reply = self._server.run([StoreCall(COPY, keys, globs)])[0]
