@@ -7,12 +7,12 @@ Before: a world whose workers have caught up. After: the demo's last line and th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from headwater.dead_letters import read_letters
+from headwater.dead_letters import LostLetters, read_letters
 from headwater.errors import InvalidMessage
 from headwater.kafka import read_partitions
 from headwater.privacy import Erased
@@ -27,7 +27,16 @@ from streams.features.state import UserState
 from streams.features.store import FeatureStore
 from streams.links_audit import link_differences
 
-__all__ = ["BY_THE_CLOCK", "AuditResult", "Place", "audit", "read_as_folded", "refused_places", "state_differences"]
+__all__ = [
+    "BY_THE_CLOCK",
+    "AuditResult",
+    "Place",
+    "RefusedPlaces",
+    "audit",
+    "read_as_folded",
+    "refused_places",
+    "state_differences",
+]
 
 CHUNK = 500
 TOLERANCE = 1e-9
@@ -38,6 +47,14 @@ BY_THE_CLOCK = ("event_time_ahead", "event_time_unit")
 
 Place = tuple[int, int, int]
 """Partition, offset, and the event's place in a packed record."""
+
+
+class RefusedPlaces(dict[Place, str]):
+    """Every dead letter of `events`: why, by (partition, offset, place); and what is known of letters that are gone."""
+
+    def __init__(self, why: Iterable[tuple[Place, str]], lost: LostLetters) -> None:
+        super().__init__(why)
+        self.lost = lost
 
 
 @dataclass(frozen=True)
@@ -85,7 +102,7 @@ def audit(settings: Settings, copy: FeatureStore | None = None) -> AuditResult:
     try:
         decay = store.read_users([]).decay
         meanings = Limits.of(settings).meanings
-        dead = refused_places(settings)
+        dead = letters = refused_places(settings)
         expected = _Expected(erased=erased_users(settings))
         difference: str | None = None
         standing, links = store.standing(EVENTS), store.standing(IDENTITIES)
@@ -94,7 +111,8 @@ def audit(settings: Settings, copy: FeatureStore | None = None) -> AuditResult:
         if own is not None:
             marks = standing.highest()
             ends = {partition: mark + 1 for partition, mark in marks.items()}
-            dead = {place: why for place, why in dead.items() if place[1] < ends.get(place[0], 0)}
+            known = ((place, why) for place, why in letters.items() if place[1] < ends.get(place[0], 0))
+            dead = RefusedPlaces(known, letters.lost)
         for (partition, oldest, _, end), records in read_partitions(settings.kafka, EVENTS, end=ends):
             if oldest > 0:
                 difference = (
@@ -102,11 +120,13 @@ def audit(settings: Settings, copy: FeatureStore | None = None) -> AuditResult:
                 )
             rows: list[EventRow] = []
             for record in records:
-                found = read_as_folded(record, dead, meanings)
+                found = read_as_folded(record, letters, meanings)
                 expected.produced += len(found)
                 for place, row in enumerate(found):
                     if isinstance(row, InvalidMessage):
-                        expected.refused[(partition, record.offset, place)] = row.reason
+                        at = partition, record.offset, place
+                        if at in letters or not letters.lost.may_tell_of(record):
+                            expected.refused[at] = row.reason
                     elif own is None or row.offset <= own[store.slots.of(row.user_id)].get(partition, -1):
                         rows.append(row)
             _fold(expected, rows, partition, settings, decay)
@@ -128,19 +148,14 @@ def audit(settings: Settings, copy: FeatureStore | None = None) -> AuditResult:
     )
 
 
-def refused_places(settings: Settings) -> dict[Place, str]:
-    """Every dead letter of `events`.
-
-    Returns
-        (partition, offset, place) -> reason.
-
-    Raises
-        Unavailable: Kafka or the topic is not there.
-    """
-    return {(one.partition, one.offset, one.place): one.reason for one in read_letters(settings.kafka, EVENTS)}
+def refused_places(settings: Settings) -> RefusedPlaces:
+    """What was refused of `events`. Raises Unavailable when Kafka or the topic is not there."""
+    letters = read_letters(settings.kafka, EVENTS)
+    why = (((one.partition, one.offset, one.place), one.reason) for one in letters)
+    return RefusedPlaces(why, LostLetters(settings))
 
 
-def read_as_folded(record: Any, dead: Mapping[Place, str], meanings: Signals) -> list[EventRow | InvalidMessage]:
+def read_as_folded(record: Any, dead: RefusedPlaces, meanings: Signals) -> list[EventRow | InvalidMessage]:
     """The events of one record as the worker saw them: what it refused for its time, or for a meaning that its type has
     by now, is refused, whatever is true now.
 
@@ -153,10 +168,12 @@ def read_as_folded(record: Any, dead: Mapping[Place, str], meanings: Signals) ->
         A row, or why not, for each event.
     """
     found = read_past_events(record, meanings=meanings)
-    for place in range(len(found)):
+    for place, row in enumerate(found):
         reason = dead.get((record.partition, record.offset, place))
         if reason in BY_THE_CLOCK or reason == "items_not_exposure":
             found[place] = InvalidMessage(reason, "")
+        elif isinstance(row, EventRow) and dead.lost.refuses(record, row.time_ms):
+            found[place] = InvalidMessage("event_time_unit", "")
     return found
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from headwater.dead_letters import read_letters
+from headwater.dead_letters import LostLetters, read_letters
 from headwater.errors import InvalidMessage
 from headwater.kafka import read_partitions
 from headwater.settings import Settings
@@ -19,7 +19,7 @@ from streams.erasing import erased_users
 from streams.features.identity import ALONE, Links, from_before_erasure, linked
 from streams.features.store import FeatureStore, StoreStanding
 
-__all__ = ["link_differences", "read_link", "refused_links"]
+__all__ = ["ToldLinks", "link_differences"]
 
 CHUNK = 500
 
@@ -34,7 +34,7 @@ def link_differences(settings: Settings, store: FeatureStore, copied: StoreStand
     if copied is not None:
         marks, own = copied.highest(), {slot: copied.marks_of(slot) for slot in copied.own}
         ends = {partition: mark + 1 for partition, mark in marks.items()}
-    refused, erased = refused_links(settings), erased_users(settings)
+    links, erased = ToldLinks(settings), erased_users(settings)
     expected: dict[str, Links] = {}
     for (partition, oldest, _, end), records in read_partitions(settings.kafka, IDENTITIES, end=ends):
         if oldest > 0:
@@ -42,7 +42,7 @@ def link_differences(settings: Settings, store: FeatureStore, copied: StoreStand
         read = -1
         for record in records:
             read = record.offset
-            row = None if (partition, read) in refused else read_link(record)
+            row = links.told(record)
             if row is not None and not from_before_erasure(row, erased):
                 for one in (row.user_id, row.was):
                     if copied is None or read <= own[store.slots.of(one)].get(partition, -1):
@@ -58,14 +58,31 @@ def link_differences(settings: Settings, store: FeatureStore, copied: StoreStand
                 yield f"{store.prefix}w:{one}: {found}, the topic says {expected[one]}"
 
 
-def read_link(record: Any) -> IdentityRow | None:
-    """What one record tells; None of one that was refused."""
-    found = read_identity(
-        record.value, key=record.key, partition=record.partition, offset=record.offset, timestamp_ms=record.timestamp
-    )
-    return None if isinstance(found, InvalidMessage) else found
+class ToldLinks:
+    """What records of `identities` tell, but for those that a worker refused, be it for a time that is none any more.
 
+    Parameters
+        settings: Kafka, and which times are taken.
 
-def refused_links(settings: Settings) -> set[tuple[int, int]]:
-    """What the worker refused, be it for a time that is none any more."""
-    return {(one.partition, one.offset) for one in read_letters(settings.kafka, IDENTITIES)}
+    Raises
+        Unavailable: Kafka or the topic of dead letters is not there.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._refused = {(one.partition, one.offset) for one in read_letters(settings.kafka, IDENTITIES)}
+        self._lost = LostLetters(settings)
+
+    def told(self, record: Any) -> IdentityRow | None:
+        """What one record tells; None of one that was refused."""
+        if (record.partition, record.offset) in self._refused:
+            return None
+        found = read_identity(
+            record.value,
+            key=record.key,
+            partition=record.partition,
+            offset=record.offset,
+            timestamp_ms=record.timestamp,
+        )
+        if isinstance(found, InvalidMessage) or self._lost.refuses(record, found.time_ms):
+            return None
+        return found

@@ -27,7 +27,7 @@ from streams.features.hot_users import HotUsers
 from streams.features.marks import check_log
 from streams.features.state import EMPTY, restored
 from streams.features.store import Batch, FeatureStore, KnownMarks, Reading, StoreStanding
-from streams.links_audit import read_link, refused_links
+from streams.links_audit import ToldLinks
 from streams.rebuild import past_ghosts
 from streams.told import attributes_of, catalogue_entry, counted_letter, record_place
 
@@ -274,25 +274,25 @@ class Refill:
     def _told(self, topic: Topic, committed: Mapping[int, int]) -> None:
         """Catalogue, attributes and links: what was refused changes nothing, and was counted when it was."""
         standing = self._store.standing(topic)
-        refused = refused_links(self._settings) if topic is IDENTITIES else set()
+        links = ToldLinks(self._settings) if topic is IDENTITIES else None
         for partition, records, last in self._records(topic, standing.marks(), committed):
             some: list[Any] = []
             for record in records:
                 some.append(record)
                 if len(some) >= SLICE_RECORDS:
-                    self._put(topic, partition, some, record.offset, standing, refused)
+                    self._put(topic, partition, some, record.offset, standing, links)
                     some = []
-            self._put(topic, partition, some, last, standing, refused)
+            self._put(topic, partition, some, last, standing, links)
 
     def _put(
         self, topic: Topic, partition: int, records: Sequence[Any], end: int, standing: StoreStanding,
-        refused: set[tuple[int, int]],
+        links: ToldLinks | None,
     ) -> None:  # fmt: skip
         store = self._store
-        if topic is IDENTITIES:
-            kept = [record for record in records if (partition, record.offset) not in refused]
-            links = [row for record in kept if (row := read_link(record)) is not None]
-            written = store.put_links(links, partition, end, standing)
+        if links is not None:
+            written = store.put_links(
+                [row for record in records if (row := links.told(record)) is not None], partition, end, standing
+            )
         else:
             entries = {one: value for record in records for one, value in _entry(topic, record)}
             put = store.put_items if topic is ITEMS else store.put_attributes

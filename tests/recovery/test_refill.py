@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
+from kafka import TopicPartition
 
 from console.look.checkup import examine
 from headwater.errors import HeadwaterError, StoreDamaged, Unavailable
@@ -214,3 +215,22 @@ def test_a_rebuild_that_was_killed_while_it_took_away_ends_with_that_and_goes_on
         Refill(settings, quiet).run()
         store.claim()
     assert dump(settings) == before
+
+
+def test_what_was_refused_for_its_time_stays_so_where_its_letter_is_gone(settings: Settings) -> None:
+    in_seconds = 1_700_000_000
+    send_packed(settings, [event(1), event(2, event_time=in_seconds), event(3, event_time=in_seconds * 10_000)], 0)
+    send_raw(settings, b"no event", key=b"ada", partition=0)
+    for number, when in enumerate((in_seconds, in_seconds * 1000)):
+        word = Identity(user_id="ada", was=f"guest-{number}", event_time=when)
+        send_raw(settings, encode(word), IDENTITIES, key=b"ada")
+    gone = send_raw(settings, b"x", DEAD_LETTERS, key=b"x")
+    commit_offsets(settings.kafka, "streams", {"events": {0: 2}, "identities": {0: 2}})
+    with closing(admin_client(settings.kafka)) as admin:
+        admin.delete_records({TopicPartition(gone.topic, 0): gone.offset + 1})
+    assert Refill(settings, quiet).run().events == 1
+    with storing(settings) as store:
+        assert store.marks_of(IDENTITIES) == {0: 1}
+        assert [*store.read_links(["ada"])[0].guests] == ["guest-1"]
+    assert audit(settings).first_difference is None
+    assert audit_running(settings).differences == []

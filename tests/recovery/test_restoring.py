@@ -32,7 +32,7 @@ from recovery.sealed import SealedWriter
 from streams.erasing import erased_users
 from streams.features.store import Batch, Copied
 from streams.features.store.server import Script, StoreCall, StoreServer
-from streams.links_audit import read_link
+from streams.links_audit import ToldLinks
 from streams.refill import Refill
 from tests.worlds.processes import remove_world, world_settings
 from tests.worlds.streams import event, records, send_packed, send_raw, storing
@@ -265,7 +265,7 @@ def test_a_backup_whose_slots_stand_at_different_places_passes_its_drill(
 
     with storing(mine) as store, monkeypatch.context() as patched:
         slot = store.slots.of("u0")
-        link = read_link(records(mine, IDENTITIES)[1])
+        link = ToldLinks(mine).told(records(mine, IDENTITIES)[1])
         assert link is not None
         patched.setattr(StoreServer, "run", killed)
         with pytest.raises(KeyboardInterrupt):
