@@ -20,7 +20,7 @@ from headwater.kafka.sending import send_records
 from headwater.privacy import Erased, ErasureFact, digest_of, read_consent, read_erasure
 from headwater.settings import KafkaSettings, Settings
 from headwater.topics import CONSENTS, ERASURES, EVENTS, topic_name
-from headwater.wire import encode
+from headwater.wire import TimeBounds, encode
 from streams.features.marks import beyond_log
 from streams.features.state import EMPTY, UserState, is_from_before
 from streams.features.store import Copied, FeatureStore
@@ -45,8 +45,8 @@ def known_facts(settings: Settings, worlds: Iterable[str]) -> dict[str, ErasureF
 
 
 def _latest_ms(settings: Settings) -> float:
-    """What says of a later time that it forgets would shut somebody out ahead of time."""
-    return now_ms() + settings.streams.max_ahead_s * 1000
+    """What says of a later time that it forgets would shut somebody out ahead of time. As workers take it."""
+    return TimeBounds(now_ms=now_ms(), max_ahead_ms=settings.streams.max_ahead_s * 1000).latest_word_ms
 
 
 def _keep(found: dict[str, ErasureFact], key: bytes | None, value: bytes | None, latest_ms: float) -> None:

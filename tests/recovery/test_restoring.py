@@ -20,13 +20,14 @@ from headwater.events import Item, now_ms
 from headwater.identities import Identity
 from headwater.kafka import ensure_topics
 from headwater.kafka.groups import commit_offsets
-from headwater.privacy import ConsentWord, Erased, fact_of
+from headwater.privacy import ConsentWord, Erased, digest_of, fact_of
 from headwater.privacy.audit_log import check_audit, read_audit, write_audit
 from headwater.settings import Settings
 from headwater.topics import AUDIT, CONSENTS, ERASURES, EVENTS, IDENTITIES, ITEMS, USERS
 from headwater.users import User
 from headwater.wire import encode
 from recovery import BackedUp, SealedBackup, back_up, backups_at, backups_of, drill, restore
+from recovery.forgotten import known_facts
 from recovery.places import FolderFiles
 from recovery.sealed import SealedWriter
 from streams.erasing import erased_users
@@ -182,6 +183,8 @@ def test_where_the_log_is_gone_its_places_hide_nothing_of_another_one(small: Sma
     assert {one["partition"] for one in told} == {-1}, "a place that the log has not would be a dead letter"
     words = [orjson.loads(record.value) for record in records(other, CONSENTS) if record.key == b"bob"]
     assert (words[-1]["train"], words[-1].get("partition")) == (False, None), "to be told to the log that is there"
+    forget(other, "dan", Erased(now_ms() + 3_600_000))
+    assert digest_of("dan") in known_facts(other, [other.kafka.prefix]), "a clock may be slow"
 
 
 def test_a_restore_that_kafka_refused_is_told_and_gone_on_with(small: Small, other: Settings) -> None:

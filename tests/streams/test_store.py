@@ -18,9 +18,9 @@ from headwater.topics import EVENTS, ITEMS
 from headwater.wire import EventRow
 from streams.features.decay import Decay, ItemStatistics, positive_rate
 from streams.features.fold import Folded, Limits, fold_batch
-from streams.features.packed import decode
+from streams.features.packed import decode, encode
 from streams.features.state import EMPTY
-from streams.features.store import Batch, FeatureStore, Verdict
+from streams.features.store import Batch, Copied, FeatureStore, Verdict
 from tests.worlds.streams import server_of, storing, topicless
 
 DECAY = Decay(1_000, 86_400_000.0)
@@ -234,6 +234,17 @@ def test_what_is_recorded_of_slots_is_not_written_over_where_it_was_lost(
     assert store.put_items({"b": b"1"}, 0, 6, standing) == "behind"
     assert store.marks_of(ITEMS) == {}
     assert store.standing(ITEMS).highest() == {0: 6}
+
+
+def test_an_id_that_looks_like_a_key_of_another_kind_is_taken_for_none(store: FeatureStore) -> None:
+    odd = ["x}q:y", "x}p:y", "x}u:y"]
+    folded = fold_batch({}, [row for user in odd for row in rows(1, user=user)], Limits(), Decay(0, 1e9))
+    store.put_copied(Copied(store.slots.user("u", one).removeprefix(store.prefix), "s", [encode(state)])
+                     for one, state in folded.states.items())  # fmt: skip
+    store.put_items({"film}u:z": b"{}"}, 0, 0)
+    store.forget_places()
+    assert sorted(store.ids("u")) == sorted(odd)
+    assert list(store.ids("item")) == ["film}u:z"]
 
 
 def test_dead_letters_are_counted_once_however_often_they_were_sent(store: FeatureStore) -> None:

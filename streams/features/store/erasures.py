@@ -96,10 +96,10 @@ class ErasureWrites(UserReads, ToldWrites):
         """Of whoever is forgotten only since when is known from here on, for the log that forgot them is gone: a place
         in it would hide what another log holds. For whoever writes alone.
         """
-        keys = [key.decode() for key in self._server.keys(self.slots.pattern("p"))]
+        keys = [*self._keys_of("p")]
         values = self._server.run([StoreCall("GET", [key]) for key in keys], may_be_odd=True)
         known = {key: erased_of(value) for key, value in zip(keys, values, strict=True) if isinstance(value, bytes)}
-        self._server.run([StoreCall("UNLINK", [key.decode()]) for key in self._server.keys(self.slots.pattern("q"))])
+        self._server.run([StoreCall("UNLINK", [key]) for key in self._keys_of("q")])
         placeless = {key: erased_text(Erased(one.time_ms)) for key, one in known.items() if one is not None}
         self._server.run([StoreCall("SET", [key], [text]) for key, text in placeless.items()])
 

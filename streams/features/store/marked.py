@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -133,6 +133,11 @@ class MarkedStore:
         if not self._seal.seals:
             return []
         return [StoreCall(KEEP_SEALING, [self.slots.key(slot, SEALING)], self._seal.newest()) for slot in slots]
+
+    def _keys_of(self, kind: str) -> Iterator[str]:
+        """All keys of a kind, in no order."""
+        keys = (key.decode() for key in self._server.keys(self.slots.pattern(kind)))
+        return (key for key in keys if self.slots.is_of(key, kind))
 
     def tell_restoring(self, told: str | None) -> None:
         """Let no worker start on what is half there; None: all of it is. A restore that was killed leaves this."""

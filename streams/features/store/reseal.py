@@ -68,7 +68,7 @@ class SealWrites(UserReads, ToldWrites):
         return len(wrapped)
 
     def _some(self, kind: str) -> Iterator[list[str]]:
-        names = (self.slots.id_of(key.decode(), kind) for key in self._server.keys(self.slots.pattern(kind)))
+        names = (self.slots.id_of(key, kind) for key in self._keys_of(kind))
         while some := list(islice(names, AT_ONCE)):
             yield some
 

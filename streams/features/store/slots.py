@@ -115,10 +115,22 @@ class Slots:
         """A glob that all keys of a kind fit."""
         return f"{escaped(self.prefix)}{kind}:*" if self.count == 1 else f"{escaped(self.prefix)}{{s*}}{kind}:*"
 
+    def is_of(self, key: str, kind: str) -> bool:
+        """Whether a key that fits `pattern` is of that kind: an id may hold what looks like the end of a tag.
+
+        >>> [Slots("", 4).is_of(key, "u") for key in ("{s1}u:ada", "{s1}item:film}u:ada")]
+        [True, False]
+        """
+        return self._own(key).startswith(f"{kind}:")
+
     def id_of(self, key: str, kind: str) -> str:
         """The id in a key of a kind."""
+        return self._own(key).removeprefix(f"{kind}:")
+
+    def _own(self, key: str) -> str:
+        """A key without prefix and tag."""
         rest = key.removeprefix(self.prefix)
-        return (rest if self.count == 1 else rest.partition("}")[2]).removeprefix(f"{kind}:")
+        return rest if self.count == 1 else rest.partition("}")[2]
 
 
 def escaped(text: str) -> str:

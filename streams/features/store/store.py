@@ -27,8 +27,8 @@ class FeatureStore(ItemReads, BatchWrites, ErasureWrites, WordWrites, SealWrites
         """Every user (`u`), id with links (`w`) or attributes (`a`), item with statistics (`i`) or item of the
         catalogue (`item`) under the prefix, in no order; with several slots an item may come several times.
         """
-        for key in self._server.keys(self.slots.pattern(kind)):
-            yield self.slots.id_of(key.decode(), kind)
+        for key in self._keys_of(kind):
+            yield self.slots.id_of(key, kind)
 
     def erase(self, slot: int | None = None, *, restoring: bool = False) -> None:
         """Take away all keys of this world, or those of one slot, with its marks; but the word that a restore is under
