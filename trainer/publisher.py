@@ -370,7 +370,8 @@ class Publisher:
         old = [name for name in list(kept)[self._keep :] if name != live and kept[name] not in anchors]
         for name in old:
             self._registry.remove(kept[name])
-        self._writer.remove(old)
+        live = self._registry.live.bundle if self._registry.live is not None else None  # a rollback may have come first
+        self._writer.remove([name for name in old if name != live])
         for version in sorted(self._registry.snapshots.keys() - set(kept.values())):
             self._log.warning("a snapshot's bundle is gone", extra={"version": version})
             self._registry.remove(version)

@@ -74,7 +74,15 @@ def _announce(settings: Settings, version: int | None, *, pinned: bool, begin: C
             changed = {"pinned": pinned, "delta_offset": follow_from, "published_time": now_ms()}
             announced = found.model_copy(update=changed)
             begin()
+            before = registry.live
             registry.set_live(announced)
+            if wanted not in registry.snapshots:  # a trainer that sees it live before it takes it away keeps the bundle
+                if before is not None:
+                    registry.set_live(before)
+                raise BundleError(
+                    f"the trainer has taken version {wanted} away in the same moment, to make room: what was live is "
+                    "live again. `headwater rollback` lists those that there are"
+                )
         finally:
             registry.close()
     finally:

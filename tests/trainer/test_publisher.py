@@ -11,7 +11,7 @@ import torch
 from kafka import KafkaProducer
 from kafka.errors import TopicAuthorizationFailedError
 
-from headwater.errors import AccessDenied, CheckpointError
+from headwater.errors import AccessDenied, BundleError, CheckpointError
 from headwater.events import now_ms
 from headwater.settings import Settings
 from models.config import model_config
@@ -224,6 +224,39 @@ def test_old_bundles_are_pruned_and_their_announcements_withdrawn_but_never_the_
     folders = set(open_store(settings.trainer.bundles).names())
     assert folders == {snapshot.bundle for snapshot in registry.snapshots.values()}
     open_store(settings.trainer.bundles).read(first.bundle)
+
+
+def test_a_rollback_in_the_moment_of_pruning_finds_its_bundle_or_says_that_it_is_gone(
+    settings: Settings,
+    learner: Learner,
+    registry: Registry,
+    writer: KafkaProducer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    few = settings.model_copy(
+        update={"trainer": settings.trainer.model_copy(update={"keep_bundles": 1, "anchor_every_s": 0.0})}
+    )
+    one = publisher(few, learner, registry, writer)
+    assert publish(one)
+    first = registry.live
+    assert first is not None
+    learner.learn(ring_examples(64, first_offset=1000))
+    remove = registry.remove
+
+    def rolled_back_before(version: int) -> None:
+        rollback(settings, first.version)
+        remove(version)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(registry, "remove", rolled_back_before)
+        assert publish(one, full=True)
+    assert live_version(registry) == first.version
+    open_store(settings.trainer.bundles).read(first.bundle)
+    second = max(registry.snapshots)
+    with pytest.raises(BundleError, match=f"taken version {second} away"):
+        rollback(settings, second, begin=lambda: remove(second))
+    registry.refresh()
+    assert live_version(registry) == first.version
 
 
 def test_a_bundle_whose_announcement_the_broker_refuses_is_removed_again(
