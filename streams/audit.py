@@ -134,7 +134,7 @@ def audit(settings: Settings, copy: FeatureStore | None = None) -> AuditResult:
             if end > 0 and folded != end - 1:
                 difference = difference or f"events[{partition}]: folded up to offset {folded}, the topic ends at {end}"
         difference = difference or next(_differences(expected, store, dead), None)
-        difference = difference or next(link_differences(settings, store, links if copy else None), None)
+        difference = difference or next(link_differences(settings, store, links if copy is not None else None), None)
     finally:
         if copy is None:
             store.close()

@@ -21,7 +21,7 @@ from headwater.privacy import Erased
 from headwater.settings import Settings
 from headwater.topics import EVENTS, IDENTITIES, ITEMS, USERS, Topic
 from headwater.wire import EventRow
-from streams.audit import Place, read_as_folded, refused_places, state_differences
+from streams.audit import RefusedPlaces, read_as_folded, refused_places, state_differences
 from streams.erasing import ErasedUsers, erased_users
 from streams.features.decay import Decay
 from streams.features.fold import KnownBeside, Limits, fold_batch, is_gone
@@ -161,7 +161,7 @@ def _behind(settings: Settings, topic: Topic, committed: Marks, marks: Marks) ->
 
 
 def _folded(
-    settings: Settings, snapshot: _Snapshot, dead: Mapping[Place, str], found: RunningAudit
+    settings: Settings, snapshot: _Snapshot, dead: RefusedPlaces, found: RunningAudit
 ) -> tuple[dict[str, UserState], set[str]]:
     """What the topic says of each user as of its marks; and those whose events lie in several partitions."""
     limits, decay = Limits.of(settings), snapshot.decay or Decay(0, 1.0)
@@ -186,7 +186,7 @@ def _folded(
 
 def _rows(
     records: Iterator[object],
-    dead: Mapping[Place, str],
+    dead: RefusedPlaces,
     limits: Limits,
     snapshot: _Snapshot,
     partition: int,
