@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["IR_VERSION", "OPSET", "Nodes", "smallest_graph"]
+__all__ = ["IR_VERSION", "OPSET", "Nodes", "refuse_files", "smallest_graph"]
 
 OPSET = 20
 IR_VERSION = 10
@@ -125,6 +126,23 @@ class Nodes:
 def hash_text(array: Any) -> int:
     """A number for an array's content that is the same in every process."""
     return int.from_bytes(array.tobytes()[:4096], "little") % 1_000_000_007
+
+
+def refuse_files(graph: bytes) -> None:
+    """Refuse a graph of which some lies in files: ONNX Runtime would read them, from the folder that it runs in.
+
+    Raises
+        ValueError: it is such a graph.
+        google.protobuf.message.DecodeError: it is none.
+    """
+    waiting: list[Any] = [onnx.load_from_string(graph)]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, TensorProto) and (part.external_data or part.data_location == TensorProto.EXTERNAL):
+            raise ValueError(f"its tensor {part.name!r:.80} lies in a file, and a bundle's graph is whole")
+        for field, value in part.ListFields():
+            if field.message_type is not None:
+                waiting += [value] if hasattr(value, "ListFields") else value
 
 
 def smallest_graph() -> bytes:

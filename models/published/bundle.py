@@ -26,7 +26,7 @@ from models.published.digest import ModelDigest, Touched
 if TYPE_CHECKING:
     from models.published.delta import Delta
 
-__all__ = ["REMEDY", "Bundle", "Kept", "Prepared"]
+__all__ = ["REMEDY", "Bundle", "Kept", "Prepared", "most_rows"]
 
 REMEDY = "delete the folder; serving falls back to an older bundle, and the trainer publishes a new one"
 REMEDY_DELTA = "the next full bundle puts it right"

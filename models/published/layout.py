@@ -18,14 +18,15 @@ import orjson
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from headwater.errors import BundleError, Unavailable
+from headwater.events import MAX_ID_LENGTH
 from models.config import ModelConfig
 from models.part import OWN_ROW
 from models.published.bounds import MAX_PARTS, Digest, SaidOfModel, Version, checked_body, only_bundle_errors
-from models.published.bundle import REMEDY, Bundle
+from models.published.bundle import REMEDY, Bundle, most_rows
 from models.published.digest import FIRST_SCHEME, SCHEME, ModelDigest
 from models.published.packed_weights import pack_arrays, read_arrays
 from models.published.signing.trust import NO_TRUST, SIGNATURE, Trust
-from models.published.weights_file import HashedStream, read_weights
+from models.published.weights_file import MOST_HEAD, HashedStream, read_weights
 
 __all__ = [
     "METADATA",
@@ -53,6 +54,12 @@ ITEMS = TypeAdapter(list[str | None], config=ConfigDict(strict=True))
 
 Chunks = Iterator[bytes | memoryview]
 Value = TypeVar("Value")
+
+MOST_GRAPH = 1 << 26
+"""Bytes of graph.onnx: weights are none of it."""
+
+MOST_OWNER = 6 * MAX_ID_LENGTH + 3
+"""Bytes of one owner of a row in items.json: an id of characters that JSON escapes."""
 
 _NAME = re.compile(r"v([0-9]{1,15})-([0-9a-f]+)")
 
@@ -215,6 +222,8 @@ def unpack_bundle(at: str, chunks: Callable[[str], Chunks], trust: Trust = NO_TR
             (`UntrustedBundleError`); it says what to do.
         Unavailable: `chunks` raised it. Nothing else is raised.
     """
+    from models.onnx_nodes import refuse_files
+
     with only_bundle_errors(f"bundle {at}", REMEDY):
         said = _metadata(at, chunks, trust)
 
@@ -223,10 +232,12 @@ def unpack_bundle(at: str, chunks: Callable[[str], Chunks], trust: Trust = NO_TR
                 at, name, said, HashedStream(_joined(chunks, piece_names(name, said.pieces.get(name, 1)))), parse
             )
 
-        graph = read("graph.onnx", HashedStream.rest)
-        items = ITEMS.validate_python(read("items.json", lambda stream: orjson.loads(stream.rest())))
-        weights = read(PACKED, read_arrays) if said.format == FORMAT else read(UNPACKED, read_weights)
         config = ModelConfig(**said.config)
+        graph = read("graph.onnx", lambda stream: stream.rest(MOST_GRAPH))
+        refuse_files(graph)
+        owners = most_rows(config) * MOST_OWNER
+        items = ITEMS.validate_python(read("items.json", lambda stream: orjson.loads(stream.rest(owners))))
+        weights = read(PACKED, read_arrays) if said.format == FORMAT else read(UNPACKED, read_weights)
         about = _about(said, config)
         hashes = ModelDigest.of(weights, items, about["tables"], about["pools"], said.digest_scheme)
         digest = hashes.value(items, said.types, config)
@@ -260,6 +271,8 @@ def _verified(
         value = parse(stream)
     except Unavailable:
         raise
+    except BundleError as error:
+        raise BundleError(f"bundle {at}: {name}: {error}") from error
     except OSError as error:
         raise BundleError(f"bundle {at} lacks {name} ({error}): {REMEDY}") from error
     except Exception as error:  # noqa: BLE001 - whatever the bytes made of it
@@ -299,7 +312,7 @@ def named_bundle(name: str, bundle: Bundle, at: str) -> Bundle:
 
 def _metadata(at: str, chunks: Callable[[str], Chunks], trust: Trust) -> _Metadata:
     try:
-        metadata = orjson.loads(HashedStream(chunks(METADATA)).rest())
+        metadata = orjson.loads(HashedStream(chunks(METADATA)).rest(MOST_HEAD))
     except OSError as error:
         raise BundleError(f"{at} is no bundle ({error}): check `bundles` in the settings, or {REMEDY}") from error
     except orjson.JSONDecodeError as error:

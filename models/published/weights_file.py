@@ -16,7 +16,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-__all__ = ["HashedStream", "pack_weights", "read_weights"]
+from headwater.errors import BundleError
+
+__all__ = ["MOST_HEAD", "HashedStream", "pack_weights", "read_weights"]
 
 Array = NDArray[Any]
 
@@ -59,9 +61,17 @@ class HashedStream:
         self.fill(memoryview(taken))
         return taken
 
-    def rest(self) -> bytes:
-        """All that is left."""
-        return b"".join([self._left, *map(self._hashed, self._chunks)])
+    def rest(self, most: int) -> bytes:
+        """All that is left. Raises BundleError where that is more than so many bytes: nobody waits for its checksum."""
+        taken, size = [self._left], len(self._left)
+        for chunk in self._chunks:
+            taken.append(memoryview(self._hashed(chunk)))
+            size += len(taken[-1])
+            if size > most:
+                raise BundleError(
+                    f"a file of a bundle has over {most:,} bytes, more than there can be: delete the folder"
+                )
+        return b"".join(taken)
 
     def digest(self) -> str:
         """SHA-256 of the whole file; what was not taken is passed over."""

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import shutil
 import struct
 import tracemalloc
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto, helper
 
 from headwater.errors import BundleError, InvalidMessage
 from headwater.examples import CatalogueEntry, Entry, EventPosition, Example, Segment, pack_items, pack_segments, unpack
 from models.learner import Learner
 from models.published.bundle import Bundle
 from models.published.delta import Delta, DeltaAssembler, encode_delta
+from models.published.layout import unpack_bundle
 from models.published.packed_weights import pack_arrays
 from models.published.stores.folder import read_bundle, write_bundle
 from tests.worlds.serving import FILMS, trained, walk
@@ -207,6 +212,41 @@ def test_a_bundle_whose_files_say_anything_is_read_or_refused(
         read_bundle(path)
     for name, content in good.items():
         (path / name).write_bytes(content)
+
+
+def test_a_graph_of_which_some_lies_in_a_file_is_refused(held: Bundle, tmp_path: Path) -> None:
+    """ONNX Runtime would read it from the folder that serving runs in, where settings and keys may lie."""
+    model = onnx.load_from_string(held.graph)
+    outside = TensorProto(name="secret", data_type=TensorProto.UINT8, dims=[4], data_location=TensorProto.EXTERNAL)
+    outside.external_data.add(key="location", value="master.key")
+    branch = helper.make_graph([], "branch", [], [], [outside])
+    inner = helper.make_node("If", ["x"], ["y"], then_branch=branch)
+    for add in (lambda: model.graph.initializer.append(outside), lambda: model.graph.node.append(inner)):
+        model.CopyFrom(onnx.load_from_string(held.graph))
+        add()
+        path = write_bundle(tmp_path, replace(held, graph=model.SerializeToString()))
+        with pytest.raises(BundleError, match="'secret' lies in a file"):
+            read_bundle(path)
+        shutil.rmtree(path)
+
+
+@pytest.mark.parametrize("name", ["metadata.json", "graph.onnx", "items.json"])
+def test_a_file_of_a_bundle_without_end_is_not_read_to_it(held: Bundle, tmp_path: Path, name: str) -> None:
+    small = held.config.model_copy(update={"max_items": 1_000})
+    path, block, taken = write_bundle(tmp_path, replace(held, config=small)), bytes(1 << 20), 0
+
+    def chunks(file: str) -> Iterator[bytes]:
+        nonlocal taken
+        if file != name:
+            yield (path / file).read_bytes()
+            return
+        while taken < 1 << 30:
+            taken += len(block)
+            yield block
+
+    with pytest.raises(BundleError, match="more than there can be"):
+        unpack_bundle("here", chunks)
+    assert taken < 1 << 27
 
 
 SEGMENT = Segment(
