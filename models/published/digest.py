@@ -4,14 +4,15 @@ Before: a publication or a delta says which rows changed. After: receipts and an
 arrays and names, not what they mean.
 
 Arrays are hashed in leaves of a few rows, and the digest is the hash of the leaves' hashes (Merkle 1987), so that a
-delta costs what it touched and not the whole model. There are two schemes:
+delta costs what it touched and not the whole model. There are three schemes:
 
     1   of the first release: each array by itself, in leaves of 256 rows; the owners of all rows as one JSON.
     2   tables of the same rows share their leaves (4 rows of all tables, with their owners), and so do arrays of one
         pool; 64 hashes of leaves make one, and these make the root. A row that changes costs one leaf, whatever was
         changed of it, and nothing walks through the catalogue.
+    3   as 2, and of each array the kind of its numbers: the same bytes read as others are another model.
 
-A model keeps the scheme that it was published under, so the chain of deltas behind a bundle of the first release goes
+A model keeps the scheme that it was published under, so the chain of deltas behind a bundle of an earlier release goes
 on as it began.
 """
 
@@ -32,8 +33,10 @@ from models.part import LATER
 
 __all__ = ["FIRST_SCHEME", "SCHEME", "ModelDigest", "Touched", "hash_all"]
 
-FIRST_SCHEME, SCHEME = 1, 2
+FIRST_SCHEME, SCHEME = 1, 3
 """The scheme of bundles that name none, and that of new ones."""
+
+KINDS_SCHEME = 3
 
 LEAF_ROWS, LEAF_PLACES, LEAF_ALONE = 4, 128, 256
 """Rows of a leaf of all tables, of a pool, and of an array that is hashed by itself."""
@@ -96,6 +99,7 @@ class ModelDigest:
     ) -> None:
         self.scheme = scheme
         self.shapes: dict[str, tuple[int, ...]] = {}
+        self._kinds: dict[str, str] = {}  # of numbers
         self._trees: dict[_Group, _Tree] = {}
         self._groups: dict[str, _Group] = {}
         self._owned: _Group | None = None
@@ -136,7 +140,7 @@ class ModelDigest:
         Returns
             What takes the change back.
         """
-        shapes, undo = dict(self.shapes), list[Callable[[], None]]()
+        shapes, kinds, undo = dict(self.shapes), dict(self._kinds), list[Callable[[], None]]()
         by_group: dict[_Group, dict[str, Touched | None]] = {
             group: {} for group, tree in self._trees.items() if _length(group, weights, owners) != tree.length
         }
@@ -150,10 +154,12 @@ class ModelDigest:
                 self.shapes.pop(group.names[0], None)  # as if a model of an earlier release lacked it
                 continue
             undo.append(self._hash(group, weights, owners, changed, reowned))
-            self.shapes |= {name: weights[name].shape for name in group.names if name in weights}
+            there = [name for name in group.names if name in weights]
+            self.shapes |= {name: weights[name].shape for name in there}
+            self._kinds |= {name: weights[name].dtype.newbyteorder("<").str for name in there}
 
         def back() -> None:
-            self.shapes = shapes
+            self.shapes, self._kinds = shapes, kinds
             for one in undo:
                 one()
 
@@ -169,16 +175,21 @@ class ModelDigest:
             whole.update(json.dumps([list(owners), list(types), config.model_dump(mode="json")]).encode())
             return whole.hexdigest()
         for group, tree in sorted(self._trees.items()):
-            shapes = [[name, self.shapes[name]] for name in group.names if name in self.shapes]
+            shapes = [[name, *self._said_of(name)] for name in group.names if name in self.shapes]
             whole.update(orjson.dumps([shapes, tree.length]))
             whole.update(hashlib.sha256(tree.branches.tobytes()).digest())
         whole.update(orjson.dumps([self.scheme, list(types), config.model_dump(mode="json")]))
         return whole.hexdigest()
 
+    def _said_of(self, name: str) -> tuple[Any, ...]:
+        """What the digest says of an array beside its bytes."""
+        return (self.shapes[name],) if self.scheme < KINDS_SCHEME else (self.shapes[name], self._kinds[name])
+
     def copy(self) -> ModelDigest:
         """An independent copy."""
         other = ModelDigest(scheme=FIRST_SCHEME)
         other.scheme, other.shapes, other._owned = self.scheme, dict(self.shapes), self._owned
+        other._kinds = dict(self._kinds)
         other._groups = dict(self._groups)
         other._trees = {group: tree.copy() for group, tree in self._trees.items()}
         return other

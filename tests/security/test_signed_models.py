@@ -206,6 +206,21 @@ def test_a_bundle_that_was_changed_in_its_place_is_refused(
     assert (follower.scorer.version, dict(follower.refused)) == (held, {"untrusted": 1})
 
 
+@pytest.mark.parametrize("name", ["item_bias", "memory0_weights", "ranker_linear"])
+def test_the_same_bytes_as_numbers_of_another_kind_are_another_model(follower: SignedFollower, name: str) -> None:
+    from dataclasses import replace
+
+    held, value = follower.scorer.version, follower.bundle()[1]
+    assert isinstance(follower.store, FolderStore)
+    folder = follower.store.directory / Announcement.model_validate_json(value).bundle
+    good = follower.store.read(folder.name)
+    rewritten(folder, replace(good, weights=good.weights | {name: good.weights[name].view("int32")}))
+    with pytest.raises(BundleError, match="content has digest"):
+        follower.store.read(folder.name)
+    assert follower.told(LIVE, value) is None
+    assert (follower.scorer.version, dict(follower.refused)) == (held, {"bundle": 1})
+
+
 def test_a_genuine_bundle_in_the_place_of_another_is_refused(follower: SignedFollower) -> None:
     held = follower.scorer.version
     names = [Announcement.model_validate_json(follower.bundle()[1]).bundle for _ in range(2)]

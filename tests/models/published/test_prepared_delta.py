@@ -93,3 +93,15 @@ def test_a_delta_that_leads_elsewhere_leaves_all_as_it_was(
         np.testing.assert_array_equal(held.weights[name], array, err_msg=name)
     held.apply(delta)
     assert held.digest == delta.digest
+
+
+def test_what_kind_numbers_are_of_is_in_a_digest_and_in_those_of_earlier_releases_it_is_not() -> None:
+    weights = {"bias": np.ones(4, np.float32), "alone": np.ones((2, 3), np.float32)}
+    for scheme, equal in ((1, True), (2, True), (SCHEME, False)):
+        for name in weights:
+            other = weights | {name: weights[name].view(np.int32)}
+            digests = {
+                ModelDigest.of(one, ["a", None, None, None], ("bias",), scheme=scheme).value((), (), ModelConfig())
+                for one in (weights, other)
+            }
+            assert (len(digests) == 1) is equal, (scheme, name)
