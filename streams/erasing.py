@@ -68,6 +68,7 @@ class ErasureRounds:
         self._times = TimeBounds(settings.streams.oldest_ms, max_ahead_ms=settings.streams.max_ahead_s * 1000)
         self._settings = settings
         self._has_words = settings.privacy.consent != "off"
+        self._keeps_words: bool | None = self._has_words or None  # None: nobody has looked yet
         self._store = store
         self._outbox = outbox
         self._retry = retry
@@ -89,6 +90,9 @@ class ErasureRounds:
                     if told is None:
                         keys = {one.key for one in messages}
                         told = await self._retry.call_async("kafka", partial(asyncio.to_thread, self._told, keys))
+                    if self._keeps_words is None:
+                        there = partial(asyncio.to_thread, self._has_topic_of_words)
+                        self._keeps_words = await self._retry.call_async("kafka", there)
                     forget = partial(self._forget, found.user_id, time_ms, message, told, [], gone)
                     await self._retry.call_async("kafka", forget)
                 elif found is not None:
@@ -139,6 +143,11 @@ class ErasureRounds:
                         told[record.key] = record.timestamp if record.value else -1
         return told
 
+    def _has_topic_of_words(self) -> bool:
+        """Whether there is one that still has words, where consent was switched off again."""
+        with BoundedReader(self._settings.kafka, CONSENTS) as reader:
+            return reader.exists()
+
     async def _leaves_word(self, user_id: str, erased: Erased, message: Message) -> bool:
         """Whether a word of consent outlives this erasure, for the user is known as forgotten since a later time: by a
         denial, which forgets and stays itself. Not of what was asked and done before, and is read again.
@@ -174,7 +183,7 @@ class ErasureRounds:
             newest_ms, asked_ms = max(told.get(key, -1), held_ms), message.timestamp
             if newest_ms <= max(time_ms, asked_ms):  # else what is newer is in their place, and a tombstone takes that
                 gone.tombstone(await send(USERS, key, None))
-            if self._has_words:
+            if self._keeps_words:
                 await send(CONSENTS, key, None)
             one = f"forget-{record_place(message)}"
             event = Event(event_id=one, user_id=user_id, item_id=NOTHING, type=FORGET, event_time=time_ms)

@@ -147,3 +147,12 @@ def test_a_word_that_is_in_force_since_an_erasure_stays_where_one_of_before_come
         assert workers.said()[1] is True
     workers.fold()
     assert workers.said() == (Said(personalise=True), True)
+
+
+def test_an_erasure_takes_a_word_along_also_where_consent_is_off_by_then(workers: Workers) -> None:
+    send(workers.settings, [event(0)])
+    workers.say(TOLD_MS, train=False)
+    off = workers.settings.privacy.model_copy(update={"consent": "off"})
+    since = Workers(workers.settings.model_copy(update={"privacy": off}), workers.store)
+    since.forget(TOLD_MS + 1_000)
+    assert [one.value for one in records(workers.settings, CONSENTS) if one.key == b"ada"][-1] is None
