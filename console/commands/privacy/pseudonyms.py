@@ -16,6 +16,7 @@ from console.commands.options import Json, KafkaOptions, ServerOptions
 if TYPE_CHECKING:
     from headwater.privacy.pseudonyms import Pseudonyms
     from headwater.settings import Settings
+    from streams.features.store import FeatureStore
 
 AT_ONCE, ACKNOWLEDGE_S = 10_000, 60
 """Users that are linked before Kafka is waited for, and how long."""
@@ -73,9 +74,9 @@ def exchange_master(
     by: Annotated[str | None, typer.Option(metavar="NAME", help="Who asks, for the audit log.")] = None,
     servers: ServerOptions,
 ) -> None:
-    """Have the file of users' keys (where privacy.user_keys_file is set) and the key of the store (where
-    privacy.seal_states is) wrapped by another master key than that of the settings. Nobody is called anything else, no
-    state is written anew, and who runs goes on; who starts needs the new one: change the settings next.
+    """Have the file of users' keys (where privacy.user_keys_file is set) and the key of the store (where it has one)
+    wrapped by another master key than that of the settings. Nobody is called anything else, no state is written anew,
+    and who runs goes on; who starts needs the new one: change the settings next.
     """
     from contextlib import closing
 
@@ -88,22 +89,40 @@ def exchange_master(
     if (key_file is None) == (command is None):
         raise typer.BadParameter("give --key-file FILE or --command COMMAND")
     settings = servers.settings()
-    keys, seals = user_keys_of(settings.privacy), settings.privacy.seal_states
-    if keys is None and not seals:
-        raise SettingsError(
-            "neither privacy.user_keys_file nor privacy.seal_states is set: say what is to have another master key"
-        )
+    keys = user_keys_of(settings.privacy)
     new = {"master_key": None, "master_key_file": key_file, "master_key_command": command}
     master = master_key_of(settings.privacy.model_copy(update=new))
-    write_audit(settings.kafka, "pseudonyms new-master", {"wrapped_by": "key" if command is None else "command"}, by)
-    if seals:
-        with closing(FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)) as store:
+    told = {"wrapped_by": "key" if command is None else "command"}
+    with closing(FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)) as store:
+        has_key = settings.privacy.seal_states or _has_key(store, is_all=keys is None)
+        if keys is None and not has_key:
+            raise SettingsError(
+                "privacy.user_keys_file is not set, and the store has no key: say what is to have another master key"
+            )
+        write_audit(settings.kafka, "pseudonyms new-master", told, by)
+        if has_key:
             count = store.wrap_sealing_by(master)
             print(f"the store at {store.address}: {count} key(s) wrapped by the new master key. Start all workers anew")
     if keys is not None:
         keys.wrap_by(master)
         print(f"{settings.privacy.user_keys_file}: wrapped by the new master key")
     print("the old one opens copies of before alone")
+
+
+def _has_key(store: FeatureStore, *, is_all: bool) -> bool:
+    """Whether the store has one, also where nothing is sealed any more. One that is away is passed over, and that is
+    told, where it is not all that is asked for: who has users' keys may have no store.
+    """
+    from headwater.errors import Unavailable
+
+    try:
+        return store.has_sealing_key()
+    except Unavailable as error:
+        if is_all:
+            raise
+        text = f"the store is passed over, and what may be sealed there stays under the master key of before: {error}"
+        print(text, file=sys.stderr)
+        return False
 
 
 @app.command("of")

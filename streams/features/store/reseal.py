@@ -53,6 +53,10 @@ class SealWrites(UserReads, ToldWrites):
             attributes, unreadable = attributes + written, unreadable + odd
         return Resealed(states, attributes, unreadable)
 
+    def has_sealing_key(self) -> bool:
+        """Whether anything here is sealed, or has been."""
+        return bool(self._sealing_kept(None))
+
     def wrap_sealing_by(self, master: MasterKey) -> int:
         """Have the store's keys wrapped by another master key; how many there are. Who has them goes on, who starts
         needs the new one. They are kept in each slot, also where nothing is sealed yet: a worker that goes on would
