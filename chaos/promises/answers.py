@@ -29,8 +29,8 @@ __all__ = [
     "hold_nothing_taken_down",
 ]
 
-REBUILT, MOST_TRIED = 3, 10
-"""Answers that are made again, and that are drawn for it."""
+REBUILT, MOST_TRIED, NEWEST = 3, 10, 50
+"""Answers that are made again, that are drawn for it, and of whose models nothing is gone yet."""
 ENOUGH_S = 60.0
 """After so long one is enough: where faults took the bundles, each may learn the whole log anew."""
 LOG_GONE = "the log of examples begins at"
@@ -102,7 +102,7 @@ def hold_nothing_taken_down(aftermath: Aftermath) -> Iterator[str]:
 def can_be_rebuilt(aftermath: Aftermath) -> Iterator[str]:
     """Some answers, drawn by chance, are made again from the logs; where retention has taken of these what the trainer
     was given leave to pass over, answers by models of which a bundle before them is kept, and that may not have learned
-    of it between the trainer's last checkpoint before the gap and its first behind.
+    of it between the trainer's last checkpoint before the gap and its first behind; in the end of the newest.
     """
     once = [several[0] for several in aftermath.answers.values() if len(several) == 1 and several[0].items]
     if aftermath.stack.stretches:
@@ -115,7 +115,9 @@ def can_be_rebuilt(aftermath: Aftermath) -> Iterator[str]:
             last, first = (read_checkpoint(file)[1]["version"] for file in (before, behind))
             once = [answer for answer in once if not last < (answer.receipt.model_version or 0) <= first]
     rebuilt, began_s = 0, time.monotonic()
-    for answer in aftermath.chance.sample(once, min(MOST_TRIED, len(once))):
+    newest = sorted(once, key=lambda answer: answer.receipt.model_version or 0)[-NEWEST:]
+    drawn = aftermath.chance.sample(once, min(MOST_TRIED, len(once)))
+    for answer in [*drawn, *aftermath.chance.sample(newest, min(REBUILT, len(newest)))]:
         if rebuilt == REBUILT or (rebuilt and time.monotonic() - began_s > ENOUGH_S):
             break
         try:
