@@ -182,7 +182,8 @@ class ExamplesLog:
 
     `end` is where the log ended at the newest look, at `looked_s` of the monotonic clock; `time_ms` is when the
     newest record that could be read came into it, as far as that is a time: anybody may claim one. `causes` are the
-    traces of what was taken, for whoever learns it.
+    traces of what was taken, for whoever learns it. `is_another`: it is read by leave as another one than `progress` is
+    of.
 
     Parameters
         kafka: where, and the prefix.
@@ -233,7 +234,7 @@ class ExamplesLog:
         first, end = retry.call("kafka", self._range)
         self.progress = progress or Progress(offset=first)
         at = self.progress.offset
-        is_another = leave is Leave.ANOTHER_LOG and progress is not None
+        self.is_another = is_another = leave is Leave.ANOTHER_LOG and progress is not None
         if is_another or (leave is not None and not first <= at <= end):
             self._pass_over(at, first, is_another or at > first)
             at = first

@@ -93,9 +93,11 @@ class Sharing:
         return self._decisions.shares.at(self._log.progress.place, self._learner.pace.share)
 
     def _end_those_of_another_log(self) -> None:
-        """Decisions beyond the end of the log are of one that had its name: lest they hold one day."""
+        """Decisions beyond the end of the log are of one that had its name, and so are all where a person says that it
+        is another: lest they hold one day.
+        """
         decided, end = self._decisions.shares.decisions, self._log.end
-        if decided and decided[-1].offset > end:
+        if decided and (decided[-1].offset > end or self._log.is_another):
             text = {"decided_at": decided[-1].offset, "log_ends_at": end}
             self._operations.log.warning("decisions of another log of examples hold no more", extra=text)
             self._decisions.shares.decisions = [one for one in decided if one.offset <= self._log.progress.offset]

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from headwater.kafka import producer, read_topic
+from headwater.process import Operations
 from headwater.settings import Settings
 from headwater.topics import LEARNING, MODEL, topic_name
+from models.config import model_config
+from models.learner import Learner
 from models.published.announcement import read_announcement
 from tests.worlds.example_logs import SMALL_MODEL, append, catalogue, ring_records
 from tests.worlds.processes import LiveWorker, eventually
 from trainer.checkpoints import state_digest
+from trainer.examples_log import ExamplesLog, Progress
+from trainer.gap import Leave
 from trainer.shares import EntryPlace, ShareDecision, Shares, read_decision
+from trainer.sharing import Sharing
 
 LAP = 200
 
@@ -132,6 +139,21 @@ def test_decisions_of_another_log_hold_no_more(settings: Settings, worker: Calla
     learned(trainer, LAP)
     assert rested(trainer) == 0
     assert [one.why for one in decisions(settings)] == ["behind", "room", "another_log"]
+
+
+def test_decisions_of_a_log_that_this_one_has_outgrown_hold_no_more_by_leave(settings: Settings) -> None:
+    decide(settings, ShareDecision(offset=3, share=0.0, why="behind").encode())
+    append(settings, ring_records(LAP))
+    operations = Operations("tests", settings.operations)
+    with closing(producer(settings.kafka)) as writer:
+        log = ExamplesLog(
+            settings.kafka, Progress(offset=7), writer, operations.retry, operations.log, Leave.ANOTHER_LOG
+        )
+        with closing(log):
+            sharing = Sharing(settings, Learner(model_config(SMALL_MODEL)), log, writer, operations)
+            assert sharing.take(LAP, 1000)
+            assert (log.progress.offset, sharing.share) == (LAP // 25, 1.0)
+    assert [one.why for one in decisions(settings)] == ["behind", "another_log"]
 
 
 def test_decisions_that_learning_has_passed_by_are_not_kept_for_ever() -> None:
