@@ -234,7 +234,8 @@ class ExamplesLog:
         first, end = retry.call("kafka", self._range)
         self.progress = progress or Progress(offset=first)
         at = self.progress.offset
-        self.is_another = is_another = leave is Leave.ANOTHER_LOG and progress is not None
+        self.is_another = False
+        is_another = leave is Leave.ANOTHER_LOG and progress is not None
         if is_another or (leave is not None and not first <= at <= end):
             self._pass_over(at, first, is_another or at > first)
             at = first
@@ -253,7 +254,7 @@ class ExamplesLog:
 
     def _pass_over(self, at: int, first: int, is_another: bool) -> None:
         """Go on where the log begins. The marks of another log would hide what is new in this one."""
-        progress = self.progress
+        progress, self.is_another = self.progress, is_another
         progress.gaps.append([at, first, now_ms()])
         progress.offset, progress.taken = first, 0
         if is_another:
