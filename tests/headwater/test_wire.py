@@ -470,14 +470,14 @@ def test_a_publication_time_in_seconds_is_refused_and_a_date_of_1970_is_not() ->
     assert film.published_time == 24 * 86_400_000 + 5 * 3_600_000
 
 
-class Beside:
+class BatchAtHand:
     """What whoever reads a record has at hand."""
 
 
 @pytest.mark.parametrize("value", [b"{", b'{"user_id": 7}', b"[1]", b'[{"user_id": 7}]', b'{"linked": 1}'])
 def test_a_refusal_that_is_kept_holds_nothing_of_who_read_the_record(value: bytes) -> None:
-    def refused_of_a_batch() -> tuple[list[Any], weakref.ref[Beside]]:
-        beside = Beside()
+    def refused_of_a_batch() -> tuple[list[Any], weakref.ref[BatchAtHand]]:
+        beside = BatchAtHand()
         found = read_events(value, key=b"u", headers=(), partition=0, offset=0, timestamp_ms=0)
         found.append(read_identity(value, key=b"u", partition=0, offset=0, timestamp_ms=0))  # type: ignore[arg-type]
         return found, weakref.ref(beside)
