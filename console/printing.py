@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from viewing.written import printable
+
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
 
 __all__ = ["printer"]
 
@@ -14,8 +18,18 @@ PLAIN_WIDTH = 120
 
 
 def printer(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
-    """A rich console that colours nothing by itself. `soft_wrap` leaves long lines whole."""
+    """A rich console that colours nothing by itself. `soft_wrap` leaves long lines whole.
+
+    Ids and titles are whatever somebody sent: what a terminal would take for a command is shown as what it is not.
+    """
     from rich.console import Console
 
-    made = Console(stderr=stderr, highlight=False, soft_wrap=soft_wrap)
-    return made if made.is_terminal else Console(stderr=stderr, highlight=False, soft_wrap=soft_wrap, width=PLAIN_WIDTH)
+    class TextConsole(Console):
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+            for one in super().render(renderable, options):
+                yield one if one.control else one._replace(text=str(printable(one.text)))
+
+    made = TextConsole(stderr=stderr, highlight=False, soft_wrap=soft_wrap)
+    if not made.is_terminal:
+        made.width = PLAIN_WIDTH
+    return made

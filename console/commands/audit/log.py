@@ -31,6 +31,7 @@ def show(
     from console.times import shown_time
     from headwater.privacy.audit_log import read_audit
     from headwater.topics import AUDIT
+    from viewing.written import printable
 
     if context.invoked_subcommand is not None:
         return
@@ -43,7 +44,8 @@ def show(
         else:
             target = orjson.dumps(record.target).decode() if record.target else ""
             when = shown_time(record.audited_time, utc=utc)
-            print(f"{offset:>6}  {when}  {record.by:<12} {record.action:<12} {record.digest[:12]}  {target}".rstrip())
+            line = f"{offset:>6}  {when}  {record.by:<12} {record.action:<12} {record.digest[:12]}  {target}"
+            print(printable(line.rstrip()))
 
 
 @app.command("verify")
