@@ -31,7 +31,7 @@ from headwater.errors import HeadwaterError, Unavailable
 from headwater.kafka import admin_client, end_offsets, ensure_topics
 from headwater.kafka.sending import send_records
 from headwater.settings import Settings, load_settings
-from headwater.topics import API_KEYS, EVENTS
+from headwater.topics import API_KEYS, CONSENTS, ERASURES, EVENTS, USERS
 from headwater.wire import encode
 from streams.features.store import FeatureStore
 
@@ -154,6 +154,7 @@ def _settings(
         },
         serving={"bundles": bundles, "provider": "cpu"},
         gateway={"needs_keys": True},
+        privacy={"consent": "opt-out"},
         operations={"stall_s": asked.stall_s},
     )
 
@@ -281,12 +282,7 @@ def _quiet(stack: Stack, ledger: LoadLedger, recoveries: Recoveries) -> str | No
 
     def still() -> bool:
         try:
-            ends = {partition: end - 1 for partition, end in end_offsets(stack.settings.kafka, EVENTS).items() if end}
-            store = FeatureStore(stack.settings.redis, stack.settings.kafka.prefix, privacy=stack.settings.privacy)
-            try:
-                state["folded"] = {p: m for p, m in store.marks().items() if m != ends.get(p)} or "all"
-            finally:
-                store.close()
+            state["folded"] = _not_folded(stack.settings) or "all"
         except (HeadwaterError, Unavailable) as error:
             state["folded"] = repr(error)
         state["unanswered"] = len(asked - recoveries.answered)
@@ -303,6 +299,20 @@ def _quiet(stack: Stack, ledger: LoadLedger, recoveries: Recoveries) -> str | No
         health = "; ".join(f"{name}: {part.process.health()[:100]}" for name, part in stack.parts.items())
         return f"{error}; {health}"
     return None
+
+
+def _not_folded(settings: Settings) -> dict[str, int]:
+    """Where the store is behind, of what is told to it and, by its workers, to the log of events."""
+    behind: dict[str, int] = {}
+    store = FeatureStore(settings.redis, settings.kafka.prefix, privacy=settings.privacy)
+    try:
+        for topic in (CONSENTS, ERASURES, USERS, EVENTS):
+            ends = end_offsets(settings.kafka, topic)
+            marks = store.marks_of(topic)
+            behind |= {f"{topic.name}[{p}]": marks.get(p, -1) for p, end in ends.items() if end - 1 != marks.get(p, -1)}
+    finally:
+        store.close()
+    return behind
 
 
 def _judge(aftermath: Aftermath, result: CampaignResult, say: Say) -> None:

@@ -9,7 +9,7 @@ import orjson
 from chaos.faults.fault import Fault, Stage
 from chaos.load.records import Outgoing, poison
 from headwater.events import now_ms
-from headwater.topics import ERASURES, EVENTS, IDENTITIES, ITEMS, REQUESTS, USERS
+from headwater.topics import CONSENTS, ERASURES, EVENTS, IDENTITIES, ITEMS, REQUESTS, USERS
 
 __all__ = ["FAULTS"]
 
@@ -21,7 +21,7 @@ def _poison(stage: Stage) -> Iterator[str]:
     """Each kind of refused event, and nonsense on the other topics."""
     writer, now = stage.load.writer, now_ms()
     bad = [poison(writer, now, kind) for kind in range(20)]
-    for topic in (ITEMS, USERS, IDENTITIES, ERASURES):
+    for topic in (ITEMS, USERS, IDENTITIES, ERASURES, CONSENTS):
         bad += [Outgoing("poison", topic.name, b"nobody", value, 0) for value in (b"{", b"[]", b"\xff\xfe", b"7")]
     for value in (b"{", b"[[[[", orjson.dumps({"request_id": 7}), b"\xff"):
         bad.append(Outgoing("poison", REQUESTS.name, b"u1", value, None, ("schema",)))

@@ -9,14 +9,15 @@ import random
 import threading
 import time
 from concurrent.futures import Future
+from typing import Any
 
 from chaos.ledger import LoadLedger
-from chaos.load.records import CATALOGUE, PEOPLE
+from chaos.load.records import CATALOGUE, asker, own_word, sayer, word
 from headwater.client import Client, Position
 from headwater.errors import HeadwaterError
-from headwater.events import Event, Item
+from headwater.events import Event, Item, now_ms
 from headwater.settings import Settings
-from headwater.topics import ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic
+from headwater.topics import CONSENTS, ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic
 
 __all__ = ["run_app"]
 
@@ -72,7 +73,7 @@ class _App:
             for sent in client.put_items([item]).records:
                 self._note("item", ITEMS, item.item_id, sent)
         elif draw < 0.30:
-            user = f"u{chance.randrange(PEOPLE)}"
+            user = self._user()
             for sent in client.put_users([{"user_id": user, "attributes": {"plan": "c"}}]).records:
                 self._note("user", USERS, user, sent)
         elif draw < 0.32:
@@ -81,14 +82,18 @@ class _App:
         elif draw < 0.33:
             user = self._user()
             self._note("erasure", ERASURES, f'{{"user_id":"{user}"', client.forget_user(user))
+        elif draw < 0.36:
+            user = sayer(chance)
+            self._note("word", CONSENTS, f'"user_id":"{user}"', client.set_consent(user, **word(chance, now_ms())))
         else:
             self._one(client)
 
     def _one(self, client: Client) -> None:
         self._count += 1
         event_id = f"c{self._seed}.app-{self._count}"
-        fields = {"event_id": event_id} | ({} if self._answered is None else {"request_id": self._answered})
-        sent = client.track(self._user(), f"i{self._chance.randrange(CATALOGUE)}", "click", **fields)
+        fields: dict[str, Any] = {"event_id": event_id} | own_word(self._chance, user := self._user())
+        fields |= {} if self._answered is None else {"request_id": self._answered}
+        sent = client.track(user, f"i{self._chance.randrange(CATALOGUE)}", "click", **fields)
         self._note("event", EVENTS, event_id, sent)
 
     def _several(self, client: Client) -> None:
@@ -111,7 +116,7 @@ class _App:
             self._ledger.count("app: answered in time")
 
     def _user(self) -> str:
-        return f"u{self._chance.randrange(PEOPLE)}"
+        return asker(self._chance)
 
     def _note(self, what: str, topic: Topic, holds: str, sent: Future[Position]) -> None:
         def told(done: Future[Position]) -> None:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from chaos.ledger import GivenList, LoadLedger, Promised
-from chaos.load.records import GUESTS, PEOPLE, Writer
+from chaos.load.records import GUESTS, Writer, asker
 from chaos.stack import CampaignWorker
 from gateway.tokens import After
 from headwater.errors import InvalidMessage
@@ -151,7 +151,7 @@ class HttpApp:
         """For lists that know of what this app has sent of that user; now and then once more by the same id."""
         if self._asked is not None and not watch and self._chance.random() < 0.2:
             return self._asked
-        user, request = f"u{self._chance.randrange(PEOPLE)}", self._writer.new_id()
+        user, request = asker(self._chance), self._writer.new_id()
         after = self._after.get(user, After())
         body = {
             "request_id": request,

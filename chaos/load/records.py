@@ -12,11 +12,23 @@ import orjson
 
 from chaos.ledger import EXPECT
 from headwater.client.lanes import partition_of
-from headwater.topics import ERASURES, EVENTS, IDENTITIES, ITEMS, REQUESTS, USERS
+from headwater.topics import CONSENTS, ERASURES, EVENTS, IDENTITIES, ITEMS, REQUESTS, USERS
 
-__all__ = ["CATALOGUE", "PEOPLE", "Outgoing", "Writer", "poison"]
+__all__ = ["CATALOGUE", "GUESTS", "PEOPLE", "Outgoing", "Writer", "asker", "own_word", "poison", "sayer", "word"]
 
-PEOPLE, GUESTS, CATALOGUE = 60, 20, 80
+PEOPLE, GUESTS, SAYERS, CATALOGUE = 60, 20, 12, 80
+"""Sayers say words of consent, and are linked with nobody."""
+WORDS: tuple[dict[str, bool], ...] = (
+    {"personalise": False},
+    {"personalise": False, "train": True},
+    {"train": False},
+    {"personalise": True, "train": False},
+    {"personalise": True, "train": True},
+    {"personalise": True},
+    {},
+)
+OWN_WORDS = (*WORDS[:3], {"personalise": True, "train": True})
+"""Of an event."""
 TYPES = ("view", "view", "view", "click", "purchase", "like", "dislike")
 HOUR_MS = 3_600_000
 
@@ -43,6 +55,30 @@ class Outgoing(NamedTuple):
     def headers(self) -> list[tuple[str, bytes]]:
         """What says that it is not all good."""
         return [(EXPECT, orjson.dumps(self.expect))] if self.expect else []
+
+
+def sayer(chance: random.Random) -> str:
+    """Somebody who says words of consent."""
+    return f"p{chance.randrange(SAYERS)}"
+
+
+def asker(chance: random.Random) -> str:
+    """Somebody who is no guest."""
+    who = chance.randrange(PEOPLE + SAYERS)
+    return f"u{who}" if who < PEOPLE else f"p{who - PEOPLE}"
+
+
+def word(chance: random.Random, now_ms: int) -> dict[str, Any]:
+    """What somebody grants and denies, at times as of now, or as of a while ago."""
+    draw = chance.random()
+    when = {} if draw < 0.4 else {"consent_time": now_ms - (0 if draw < 0.8 else chance.randrange(30_000))}
+    return {**chance.choice(WORDS), **when}
+
+
+def own_word(chance: random.Random, user: str) -> dict[str, Any]:
+    """The word of an event of its own, where it has one."""
+    is_said = user.startswith("p") and chance.random() < 0.2
+    return {"consent": chance.choice(OWN_WORDS)} if is_said else {}
 
 
 class Writer:
@@ -78,6 +114,8 @@ class Writer:
             return self.link(now_ms)
         if draw < 0.43:
             return self.erasure(now_ms)
+        if draw < 0.46:
+            return self.word(now_ms)
         return self._kept(self.single(now_ms))
 
     def _kept(self, record: Outgoing) -> Outgoing:
@@ -98,6 +136,7 @@ class Writer:
             "item_id": f"i{self.chance.randrange(CATALOGUE)}",
             "type": self.chance.choice(TYPES),
             "event_time": now_ms - self.chance.randrange(60_000, HOUR_MS) if late else now_ms,
+            **own_word(self.chance, user),
         }
         draw = self.chance.random()
         if draw < 0.06:
@@ -113,8 +152,8 @@ class Writer:
 
     def user(self) -> str:
         """Somebody, who may be a guest."""
-        who = self.chance.randrange(PEOPLE + GUESTS)
-        return f"u{who}" if who < PEOPLE else f"guest{who - PEOPLE}"
+        who = self.chance.randrange(PEOPLE + SAYERS + GUESTS) - PEOPLE - SAYERS
+        return asker(self.chance) if who < 0 else f"guest{who}"
 
     def single(self, now_ms: int) -> Outgoing:
         """One event."""
@@ -125,13 +164,14 @@ class Writer:
         """Several events of one partition in a record."""
         home = partition_of(self.user(), self._partitions)
         everybody = [*(f"u{n}" for n in range(PEOPLE)), *(f"guest{n}" for n in range(GUESTS))]
+        everybody += [f"p{n}" for n in range(SAYERS)]
         ours = [user for user in everybody if partition_of(user, self._partitions) == home]
         several = [self.event(now_ms, self.chance.choice(ours)) for _ in range(self.chance.randint(2, most))]
         return Outgoing("packed events", EVENTS.name, None, orjson.dumps(several), home)
 
     def request(self) -> Outgoing:
         """One request; some repeat an id."""
-        user, request = f"u{self.chance.randrange(PEOPLE)}", self.new_id()
+        user, request = asker(self.chance), self.new_id()
         body: dict[str, Any] = {"request_id": request, "user_id": user, "k": self.chance.choice([1, 5, 10, 30])}
         draw = self.chance.random()
         if draw < 0.1:
@@ -151,7 +191,7 @@ class Writer:
 
     def person(self) -> Outgoing:
         """What is known of a user."""
-        user = f"u{self.chance.randrange(PEOPLE)}"
+        user = asker(self.chance)
         body = {"user_id": user, "attributes": {"plan": self.chance.choice(["a", "b"]), "born": self._count % 90}}
         return Outgoing("user", USERS.name, user.encode(), orjson.dumps(body))
 
@@ -168,6 +208,12 @@ class Writer:
         body: dict[str, Any] = {"user_id": user}
         body |= {"erased_time": now_ms - (0 if draw < 0.7 else self.chance.randrange(60_000))} if draw > 0.3 else {}
         return Outgoing("erasure", ERASURES.name, user.encode(), orjson.dumps(body))
+
+    def word(self, now_ms: int) -> Outgoing:
+        """Somebody says what may be done."""
+        user = sayer(self.chance)
+        body = {"user_id": user, **word(self.chance, now_ms)}
+        return Outgoing("word", CONSENTS.name, user.encode(), orjson.dumps(body))
 
 
 def poison(writer: Writer, now_ms: int, kind: int | None = None) -> Outgoing:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from chaos.promises import (
     answers,
+    consents,
     erasures,
     examples,
     features,
@@ -35,6 +36,10 @@ PROMISES: dict[str, Callable[[Aftermath], Iterator[str]]] = {
     "dead letters are complete": records.letters_are_complete,
     "every event is learned from once": examples.are_complete,
     "who asked to be forgotten is forgotten": erasures.are_forgotten,
+    "every word of consent is in the log": consents.are_told,
+    "nobody is learned from who denies it": consents.are_learned_by,
+    "the store keeps what consent allows": consents.are_kept_to,
+    "answers go by the word in force": consents.are_answered_by,
     "every request is answered": answers.are_there,
     "what counts as shown was answered": answers.are_one,
     "no weights that were never published": answers.are_of_published_weights,

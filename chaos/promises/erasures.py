@@ -5,52 +5,20 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from chaos.promises.aftermath import Aftermath
-from chaos.promises.records import Place, good_events
 from console.privacy.forgetting import Check, checks
-from headwater.privacy import FORGET, digest_of
+from headwater.privacy import digest_of
 from headwater.topics import ERASURES
 from streams.erasing import erased_users
 
-__all__ = ["AsForgotten", "are_forgotten", "as_forgotten"]
+__all__ = ["are_forgotten"]
 
 CHECKPOINT_S = 20.0
 """Within which the trainer has made a checkpoint of beyond the last erasure."""
-
-
-class AsForgotten(NamedTuple):
-    """A good event of the log, and what erasures make of it.
-
-    Fields
-        life: how often its user was forgotten before it.
-        late: it is from before an erasure that the log tells earlier, and counts for nothing.
-    """
-
-    at: Place
-    event: dict[str, object]
-    life: int
-    late: bool
-
-
-def as_forgotten(aftermath: Aftermath) -> tuple[list[AsForgotten], dict[str, int]]:
-    """All good events but those at which a user is forgotten, in the order of their partitions; and how often each user
-    was forgotten.
-    """
-    until: dict[str, int] = {}
-    lives: dict[str, int] = {}
-    found = []
-    for at, event in good_events(aftermath):
-        user, when = str(event["user_id"]), int(str(event["event_time"]))
-        late = when <= until.get(user, -1)
-        if event["type"] != FORGET:
-            found.append(AsForgotten(at, event, lives.get(user, 0), late))
-        elif not late:  # the same erasure may be told twice
-            until[user], lives[user] = when, lives.get(user, 0) + 1
-    return found, lives
 
 
 def are_forgotten(aftermath: Aftermath) -> Iterator[str]:

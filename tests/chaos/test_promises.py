@@ -10,12 +10,12 @@ from kafka import KafkaProducer
 
 from chaos.ledger import LoadLedger, Promised
 from chaos.load.records import Outgoing, Writer, poison
-from chaos.promises import Aftermath, examples, features, front_door, records
+from chaos.promises import Aftermath, consents, examples, features, front_door, records
 from headwater.events import now_ms
 from headwater.settings import Settings
-from headwater.topics import EVENTS
-from tests.worlds.processes import LiveWorker
-from tests.worlds.streams import folded_all, producing, storing
+from headwater.topics import CONSENTS, EVENTS
+from tests.worlds.processes import LiveWorker, eventually
+from tests.worlds.streams import asking, end_marks, folded_all, producing, storing
 
 Start = Callable[..., LiveWorker]
 SEVERAL = 40
@@ -27,7 +27,8 @@ def put(producer: KafkaProducer, ledger: LoadLedger, prefix: str, record: Outgoi
 
 
 def test_a_world_that_is_well_breaks_no_promise_and_each_harm_breaks_its_own(settings: Settings, worker: Start) -> None:
-    streams = worker("streams.worker")
+    settings = asking(settings)
+    streams = worker("streams.worker", given=settings)
     ledger, writer, prefix = LoadLedger(), Writer("t", 1, EVENTS.partitions), settings.kafka.prefix
 
     def aftermath() -> Aftermath:
@@ -39,10 +40,14 @@ def test_a_world_that_is_well_breaks_no_promise_and_each_harm_breaks_its_own(set
         for number in range(SEVERAL):
             put(producer, ledger, prefix, writer.packed(now_ms()))
             put(producer, ledger, prefix, poison(writer, now_ms(), number))
+            put(producer, ledger, prefix, writer.word(now_ms()))
+    with storing(settings) as store:
+        eventually(lambda: store.marks_of(CONSENTS) == end_marks(settings, CONSENTS), what="words are told")
     assert folded_all(settings).ok
     judged = (
         records.are_kept, records.letters_are_complete, examples.are_complete,
         features.are_exact, features.are_counted, front_door.are_in_time, front_door.are_there,
+        consents.are_told, consents.are_learned_by, consents.are_kept_to,
     )  # fmt: skip
     first = orjson.loads(over_http.value or b"")["event_id"]
     ledger.promise(Promised("event", (first,), {"0": 10**6, "1": 10**6, "2": 10**6, "3": 10**6}, 0))

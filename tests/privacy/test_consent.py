@@ -18,7 +18,6 @@ from headwater.consent import CONSENT, Consent, Said, Word
 from headwater.errors import Unavailable
 from headwater.events import now_ms
 from headwater.examples import Example, Kind, unpack
-from headwater.kafka import ensure_topics
 from headwater.privacy import FORGET, Erased, fact_of
 from headwater.process import Retry
 from headwater.settings import Settings
@@ -39,7 +38,7 @@ from tests.serving.test_answering import RawRecord
 from tests.worlds.commands import headwater
 from tests.worlds.processes import LiveWorker, eventually
 from tests.worlds.serving import CATALOGUE, request, trained
-from tests.worlds.streams import event, folded_all, records, send, send_raw, storing
+from tests.worlds.streams import asking, event, folded_all, records, send, send_raw, storing
 
 Start = Callable[..., LiveWorker]
 
@@ -47,10 +46,7 @@ Start = Callable[..., LiveWorker]
 @pytest.fixture
 def asked(settings: Settings) -> Settings:
     """A world in which people are asked, and all is granted until they withdraw it."""
-    privacy = settings.privacy.model_copy(update={"consent": "opt-out"})
-    asked = settings.model_copy(update={"privacy": privacy})
-    ensure_topics(asked.kafka, topics=[CONSENTS])
-    return asked
+    return asking(settings)
 
 
 def word_of(store: FeatureStore, user: str) -> Said | None:

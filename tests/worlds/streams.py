@@ -14,9 +14,9 @@ from kafka import KafkaProducer, TopicPartition
 
 from headwater.client import lanes
 from headwater.events import Event
-from headwater.kafka import consumer, producer, read_topic
+from headwater.kafka import consumer, ensure_topics, producer, read_topic
 from headwater.settings import Settings, load_settings
-from headwater.topics import EVENTS, IDENTITIES, Topic, topic_name
+from headwater.topics import CONSENTS, EVENTS, IDENTITIES, Topic, topic_name
 from headwater.wire import encode, encode_packed
 from streams.audit import AuditResult, audit
 from streams.features.store import FeatureStore
@@ -39,6 +39,14 @@ def storing(settings: Settings) -> Iterator[FeatureStore]:
         yield store
     finally:
         store.close()
+
+
+def asking(settings: Settings) -> Settings:
+    """The same world, in which people are asked, and all is granted until they withdraw it."""
+    privacy = settings.privacy.model_copy(update={"consent": "opt-out"})
+    asked = settings.model_copy(update={"privacy": privacy})
+    ensure_topics(asked.kafka, topics=[CONSENTS])
+    return asked
 
 
 @contextmanager
