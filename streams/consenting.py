@@ -43,10 +43,12 @@ class _Found(NamedTuple):
     Fields
         placed: the newest word of each user that has a place in the log of events.
         done: (partition, offset) of records that came before their placed word: they are told already.
+        newest: by user, the offset of the newest record that a worker has written: compaction keeps none before it.
     """
 
     placed: dict[str, PlacedWord]
     done: set[tuple[int, int]]
+    newest: dict[str, int]
 
 
 class ConsentRounds:
@@ -59,12 +61,13 @@ class ConsentRounds:
         self._outbox = outbox
         self._retry = retry
         self._done: set[tuple[int, int]] = set()
+        self._newest: dict[str, int] = {}
         self._sent: dict[str, Word] = {}
 
     async def begin(self, marks: Mapping[int, int]) -> None:
         """Look what is told already of what is to be read, from behind these marks on."""
         found = await self._retry.call_async("kafka", lambda: asyncio.to_thread(_found, self._settings, marks))
-        self._done = found.done
+        self._done, self._newest = found.done, found.newest
 
     async def run(self, messages: Sequence[Message]) -> list[RefusedMessage]:
         """Tell the log what a batch says; what it cannot be read for."""
@@ -87,18 +90,20 @@ class ConsentRounds:
                     continue
                 if not is_in_time:
                     raise times.refusal(word.time_ms, at)
-                await self._tell(found.user_id, word, at)
+                await self._tell(found.user_id, word, at, message.offset)
             except InvalidMessage as error:
                 refused.append(RefusedMessage(message, 0, error.as_value()))
         return refused
 
-    async def _tell(self, user_id: str, word: Word, at: str) -> None:
+    async def _tell(self, user_id: str, word: Word, at: str, offset: int) -> None:
         reading = await self._retry.call_blocking("redis", lambda: self._store.read_users([user_id], ()))
         state = reading.states.get(user_id)
         known = latest((self._sent.get(user_id), None if state is None else state.word))
         stands: list[Any] = []  # in the log, once it does: what is tried again is told there once
         erased = (await self._retry.call_blocking("redis", lambda: self._store.erased([user_id]))).get(user_id)
         if erased is not None and await self._is_passed_over(word, erased):
+            if self._newest.get(user_id, -1) > offset:
+                return  # as it was when it was read first: what has come since stays
             if known is None or (known.time_ms, _denies(known)) < (erased.time_ms, True):
                 self._sent.pop(user_id, None)
                 await self._retry.call_async("kafka", lambda: self._outbox.send(CONSENTS, user_id.encode(), None))
@@ -211,7 +216,7 @@ def _chunks(users: list[str]) -> Iterable[list[str]]:
 
 
 def _found(settings: Settings, marks: Mapping[int, int]) -> _Found:
-    found, waiting = _Found({}, set()), dict[str, list[tuple[int, int, Word]]]()
+    found, waiting = _Found({}, set(), {}), dict[str, list[tuple[int, int, Word]]]()
     if settings.privacy.consent == "off":
         return found
     with BoundedReader(settings.kafka, CONSENTS) as reader:
@@ -223,13 +228,16 @@ def _found(settings: Settings, marks: Mapping[int, int]) -> _Found:
                 except InvalidMessage:
                     continue  # a dead letter, when its turn comes
                 if one is None:
-                    found.placed.pop((record.key or b"").decode(errors="replace"), None)
+                    user = (record.key or b"").decode(errors="replace")
+                    found.placed.pop(user, None)
+                    found.newest[user] = record.offset
                     continue
                 word = one.word(record.timestamp)
                 if one.partition is None or one.offset is None:
                     waiting.setdefault(one.user_id, []).append((record.partition, record.offset, word))
                     continue
                 found.placed[one.user_id] = PlacedWord(word, one.partition, one.offset)
+                found.newest[one.user_id] = record.offset
                 before = waiting.pop(one.user_id, [])
                 found.done.update((number, at) for number, at, each in before if _is_told(each, word))
                 waiting[one.user_id] = [each for each in before if not _is_told(each[2], word)]

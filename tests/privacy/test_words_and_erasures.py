@@ -60,6 +60,11 @@ class Workers:
         else:
             asyncio.run(self._consents.run([record]))
 
+    def read_all(self) -> None:
+        """All words, from the beginning."""
+        asyncio.run(self._consents.begin({}))
+        asyncio.run(self._consents.run(records(self.settings, CONSENTS)))
+
     def keep(self, record: Any) -> None:
         """A fact is read that one of them has written."""
         fact = read_erasure(record.key, record.value, "here")
@@ -156,3 +161,19 @@ def test_an_erasure_takes_a_word_along_also_where_consent_is_off_by_then(workers
     since = Workers(workers.settings.model_copy(update={"privacy": off}), workers.store)
     since.forget(TOLD_MS + 1_000)
     assert [one.value for one in records(workers.settings, CONSENTS) if one.key == b"ada"][-1] is None
+
+
+def test_whoever_reads_all_words_again_leaves_the_newest_in_its_place(workers: Workers) -> None:
+    workers.forget(TOLD_MS)
+    workers.say(TOLD_MS + 1, personalise=True)
+    workers.say(TOLD_MS - 1, personalise=False, train=True)  # of before, so what is in force is told again
+    workers.say(TOLD_MS + 2, personalise=True, train=False)
+    places = len(records(workers.settings, EVENTS))
+    other = Workers(workers.settings, workers.store)  # of a store that has lost all but the facts
+    other.keep(next(one for one in records(workers.settings, ERASURES) if one.value and b"digest" in one.value))
+    other.read_all()
+    newest = orjson.loads(records(workers.settings, CONSENTS)[-1].value)
+    assert (newest["train"], newest["consent_time"]) == (False, TOLD_MS + 2)
+    other.fold()
+    assert other.said() == (Said(personalise=True, train=False), True)
+    assert len(records(workers.settings, EVENTS)) == places, "nothing is told again"
