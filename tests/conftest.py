@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from xdist.scheduler import LoadScopeScheduling
 
 from embedded import EmbeddedStore
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
 
 # Whoever starts the suite in the background may have switched Ctrl-C off for all that it starts; tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes says how busy the machine is.
+hypothesis_settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("untimed")
 
 MOST_LINES = 100
 """Shown of each log when a test fails."""

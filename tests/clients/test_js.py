@@ -280,7 +280,7 @@ def test_what_a_guest_did_waits_while_the_token_source_is_away(
     const {{ Client }} = await import('/clients/js/dist/headwater.js');
     let away = true;
     const later = window.setTimeout;
-    window.setTimeout = (go, ms) => later(go, ms === 30_000 ? 50 : ms);  // of a source that never answers
+    window.setTimeout = (go, ms) => later(go, away && ms === 30_000 ? 50 : ms);  // of a source that never answers
     const token = (user, was) => away ? {away} : read(was ? {{ user, was }} : {{ user }});
     const onProblem = (one) => problems.push([one.status, one.code]);
     const own = new Client({{ ...given, token, onProblem }});

@@ -24,6 +24,7 @@ from headwater.kafka import producer
 from headwater.process import START_S
 from headwater.settings import Settings, load_settings
 from streams.features.store import FeatureStore
+from tests.headwater.collector import collecting
 from tests.headwater.test_client_requests import readme_program
 from tests.worlds.campaigns import ForkedWorkerProcess
 from tests.worlds.commands import headwater
@@ -209,7 +210,7 @@ def test_broker_and_store_run_without_workers_for_what_mends(data: Path) -> None
 @pytest.mark.timeout(240)
 def test_up_serves_every_command_keeps_its_data_between_starts_and_leaves_no_process_even_by_kill_9(data: Path) -> None:
     where = ("--data", str(data))
-    with up(data, **UNYIELDING) as (process, told):
+    with collecting() as collector, up(data, **UNYIELDING, **collector.environment()) as (process, told):
         assert json.loads((data / "addresses.json").read_text())["pid"] == process.pid
         readme = [sys.executable, "-c", readme_program(told["kafka"])]
         printed = subprocess.run(readme, cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -271,6 +272,10 @@ def test_up_serves_every_command_keeps_its_data_between_starts_and_leaves_no_pro
         assert process.wait(60) == 0
         assert not (data / "addresses.json").exists()
         assert not processes_marked(str(data))
+        steps = [("headwater-streams", "fold events"), ("headwater-trainer", "learn examples"),
+                 ("headwater-serving", "apply weights")]  # fmt: skip
+        traces = [{one.trace for one in collector.taken if (one.service, one.name) == step} for step in steps]
+        assert set.intersection(*traces), "an event's trace goes on to the weights that learned it"
     with up(data) as (process, told):
         store = FeatureStore(load_settings(redis={"url": told["redis"]}).redis)
         try:
