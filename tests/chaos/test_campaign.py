@@ -38,4 +38,3 @@ def test_a_campaign_of_every_kind_breaks_no_promise(tmp_path: Path) -> None:
     assert result.figures["of these that knew what they had to"] > 0
     assert result.figures["words of consent given"] > 5
     assert result.figures["events that nobody may learn from"] > 0
-    assert result.figures["answers without consent"] > 0
