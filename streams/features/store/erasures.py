@@ -37,7 +37,7 @@ class ErasureWrites(UserReads, ToldWrites):
         ids = list(erased)
         self.keep_erased(fact_of(one, since) for one, since in erased.items())  # so that nothing more of before comes
         known = self.erased(ids)
-        latest = {one: max(since, known.get(one, since), key=_time_ms) for one, since in erased.items()}
+        latest = {one: since if since.outlasts(known.get(one)) else known[one] for one, since in erased.items()}
         for other, gone in _linked(ids, self.read_links(ids)).items():
             until = [part for one in gone for part in (one, latest[one].time_ms)]
             self._server.run([StoreCall(UNLINK, [self.slots.user("w", other)], until)])
@@ -124,10 +124,6 @@ class ErasureWrites(UserReads, ToldWrites):
         values = self._server.run([StoreCall("GET", [key]) for key in keys], may_be_odd=True)
         found = {one: erased_of(value) for one, value in zip(ids, values, strict=True) if isinstance(value, bytes)}
         return {one: erased for one, erased in found.items() if erased is not None}
-
-
-def _time_ms(erased: Erased) -> int:
-    return erased.time_ms
 
 
 def _linked(ids: Sequence[str], links: Sequence[Links]) -> dict[str, list[str]]:
