@@ -11,6 +11,8 @@ tests/streams/test_faust_internals.py says what an upgrade has changed. What is 
   the next fetch, and would then wait that long for its next record while the other partitions are quiet.
 - An error that passes, raised by one call of aiokafka, ends the whole app.
 - aiokafka ends at a record with a header whose name is not UTF-8, at each try, for ever.
+- A connection that was reset and is written to before aiokafka knows raises RuntimeError under uvloop. That ends,
+  without a word, what reads the metadata, and all that waits for metadata then waits for ever.
 - It makes folders on disk for tables that we have not, and waits a second at each start for them.
 """
 
@@ -23,7 +25,9 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import faust
+from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.consumer import fetcher
+from aiokafka.errors import KafkaConnectionError
 from aiokafka.record import memory_records
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from faust.tables.manager import TableManager
@@ -46,6 +50,9 @@ MOST_WAITING = 1_000
 
 ASK_AGAIN_S = 0.01
 """How long a poll waits while partitions are left out of it, so that they are back in time."""
+
+CONNECTION_SENDS = ("send", "_send_sasl_token")
+"""What writes to the socket of an aiokafka connection."""
 
 CONSUMER_CALLS = ("start", "commit", "position", "seek_to_committed", "beginning_offsets", "end_offsets")
 """The calls of aiokafka's consumer that Faust makes and that ask a server; reading has `getmany`."""
@@ -258,6 +265,21 @@ class _AnyNamesBatch:
 
 
 fetcher.MemoryRecords = _AnyNamesRecords
+
+
+def _broken_at_once(send: Any) -> Any:
+    def sent(self: AIOKafkaConnection, *arguments: Any, **options: Any) -> Any:
+        try:
+            return send(self, *arguments, **options)
+        except RuntimeError as error:
+            self.close(reason=CloseReason.CONNECTION_BROKEN, exc=error)
+            raise KafkaConnectionError(f"Connection at {self.host}:{self.port} broken: {error}") from error
+
+    return sent
+
+
+for _name in CONNECTION_SENDS:
+    setattr(AIOKafkaConnection, _name, _broken_at_once(getattr(AIOKafkaConnection, _name)))
 
 
 class _ReadOffsets(dict[Any, "int | None"]):

@@ -3,11 +3,17 @@ fails here."""
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import socket
 
 import aiokafka
 import faust
 import pytest
+import uvloop
+from aiokafka.conn import AIOKafkaConnection
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.protocol.metadata import MetadataRequest
 from faust.tables.manager import TableManager
 from faust.transport.consumer import Consumer
 from faust.transport.drivers import aiokafka as driver
@@ -83,3 +89,21 @@ def test_faust_still_commits_what_is_done_where_it_is_more_than_was_committed() 
     assert "offset = self._new_offset(tp)" in source, WHERE
     assert "if offset is not None and self._should_commit(tp, offset):" in source, WHERE
     assert "self._filter_tps_with_pending_acks(topics)" in inspect.getsource(Consumer.force_commit), WHERE
+
+
+def test_a_connection_that_is_gone_before_aiokafka_knows_is_a_connection_error() -> None:
+    """Anything else would end, for ever, the task that reads the metadata."""
+
+    async def written_to_late(port: int) -> AIOKafkaConnection:
+        connection = AIOKafkaConnection("127.0.0.1", port, security_protocol="PLAINTEXT")
+        connection._do_version_lookup = lambda: asyncio.sleep(0)
+        await connection.connect()
+        connection._versions = {3: (0, 1)}
+        connection._writer.transport.abort()
+        await asyncio.sleep(0)  # the transport is closed, and who reads has not been woken yet
+        with pytest.raises(KafkaConnectionError, match="closed=True"):
+            connection.send(MetadataRequest([]))
+        return connection
+
+    with socket.create_server(("127.0.0.1", 0)) as silent, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert not runner.run(written_to_late(silent.getsockname()[1])).connected()
