@@ -26,5 +26,5 @@ def _step(role: str) -> Act:
 
 FAULTS = [
     Fault(f"clock_{role}", "the clock of a worker jumps, and back", _step(role), (2.0, 8.0))
-    for role in ("streams", "trainer", "serving")
+    for role in ("streams", "trainer", "serving", "gateway")
 ]

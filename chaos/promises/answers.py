@@ -18,6 +18,7 @@ from models.published.layout import parse_name
 from models.published.stores import open_store
 from replay.audits import audit_takedown
 from replay.explain import explain_answer
+from replay.explain.model import PASSED_OVER
 from serving.exposures import SERVED
 
 __all__ = [
@@ -34,7 +35,8 @@ REBUILT, MOST_TRIED, NEWEST = 3, 10, 50
 ENOUGH_S = 60.0
 """After so long one is enough: where faults took the bundles, each may learn the whole log anew."""
 LOG_GONE = "the log of examples begins at"
-"""What is said of a model that takes what retention has taken."""
+"""What is said of a model that takes what retention has taken. A killed Apache Kafka forgets that it was taken:
+then it is said that the trainer passed it over."""
 
 
 def are_there(aftermath: Aftermath) -> Iterator[str]:
@@ -123,7 +125,7 @@ def can_be_rebuilt(aftermath: Aftermath) -> Iterator[str]:
         try:
             found = explain_answer(aftermath.settings, answer)
         except HeadwaterError as error:
-            if not aftermath.stack.stretches or LOG_GONE not in str(error):
+            if not aftermath.stack.stretches or not any(reason in str(error) for reason in (LOG_GONE, PASSED_OVER)):
                 yield f"{answer.request_id} cannot be made again: {error}"
             continue
         rebuilt += found.identical

@@ -32,9 +32,12 @@ from models.published.stores import BundleStore, open_store
 from trainer.examples_log import Progress, refuse_beyond
 from trainer.shares import EntryPlace, Shares, read_shares
 
-__all__ = ["from_deltas", "learn_log", "learned_anew", "rebuild_model"]
+__all__ = ["PASSED_OVER", "from_deltas", "learn_log", "learned_anew", "rebuild_model"]
 
 FAR = EntryPlace(sys.maxsize, 0)
+
+PASSED_OVER = "the trainer was given leave to pass over examples (--accept-gap)"
+"""How the reason begins where the log still has, or has again, what was not learned."""
 
 
 def rebuild_model(settings: Settings, receipt: Receipt) -> tuple[Bundle | None, str]:
@@ -175,14 +178,20 @@ def learned_anew(settings: Settings, receipt: Receipt, tried: list[str]) -> tupl
         tried.append("the receipt does not say how many examples the model had learned")
         return None
     begin = next((span.oldest for span, _ in read_partitions(settings.kafka, EXAMPLES)), 0)
-    learner, progress, what = _start(settings, wanted, begin)
+    learner, progress, what, gap = _start(settings, wanted, begin)
     if progress.offset < begin:
         tried.append(
             f"the log of examples begins at offset {begin} (retention), and no checkpoint in "
             f"{settings.trainer.directory} lies between there and example {wanted:,}"
         )
         return None
-    _learn_from(settings, learner, progress, wanted)
+    _learn_from(settings, learner, progress, wanted, end=_end_before(gap))
+    if gap is not None and learner.examples_seen < wanted:
+        tried.append(
+            f"{PASSED_OVER} and went on at examples[0]@{gap[1]} instead of {gap[0]}, and no checkpoint in "
+            f"{settings.trainer.directory} lies between there and example {wanted:,}"
+        )
+        return None
     if learner.examples_seen != wanted:
         tried.append(f"the log of examples has {learner.examples_seen:,} of the {wanted:,} that it had learned")
         return None
@@ -198,17 +207,28 @@ def learned_anew(settings: Settings, receipt: Receipt, tried: list[str]) -> tupl
     return None
 
 
-def _start(settings: Settings, wanted: int, begin: int) -> tuple[Learner, Progress, str]:
+def _start(settings: Settings, wanted: int, begin: int) -> tuple[Learner, Progress, str, list[int] | None]:
+    """Where learning anew begins, what that is, and the first gap behind it that the trainer went on over."""
+    gaps: list[list[int]] = []
     for path in sorted(settings.trainer.directory.glob("checkpoint-*.ckpt"), reverse=True):
         try:
             learner, extra = Learner.load(path, "cpu")
             progress = Progress.from_json(extra["progress"])
         except (CheckpointError, KeyError):
             continue
+        gaps = gaps or progress.gaps
         if learner.examples_seen <= wanted and progress.offset >= begin:
-            return learner, progress, f"checkpoint {path.name}"
+            return learner, progress, f"checkpoint {path.name}", next(iter(gaps[len(progress.gaps) :]), None)
     learner = Learner(model_config(settings.model.given, settings.signals), settings.trainer.seed)
-    return learner, Progress(), "the untrained model"
+    return learner, Progress(), "the untrained model", next(iter(gaps), None)
+
+
+def _end_before(gap: list[int] | None) -> EntryPlace:
+    """How far the log is what the trainer learned; not at all where it is another one since."""
+    if gap is None:
+        return FAR
+    before, after, _ = gap
+    return EntryPlace(before if before < after else 0, 0)
 
 
 def learn_log(

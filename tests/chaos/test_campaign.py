@@ -13,7 +13,7 @@ from tests.worlds.brokers import KIND
 from tests.worlds.campaigns import ForkedWorkerProcess
 
 SEED = 11
-pytestmark = [pytest.mark.timeout(400)]  # not on Apache Kafka, open: see the lab book
+pytestmark = [pytest.mark.any_broker, pytest.mark.timeout(400)]
 
 
 def test_a_campaign_of_every_kind_breaks_no_promise(tmp_path: Path) -> None:

@@ -14,17 +14,23 @@ from typer.testing import CliRunner
 from console.cli import app
 from headwater.errors import SourceError, Unavailable
 from headwater.events import Item
+from headwater.examples import Example, unpack
 from headwater.identities import Identity
-from headwater.recommendations import Recommendation
+from headwater.recommendations import Receipt, Recommendation
+from headwater.settings import Settings
 from headwater.surfaces import Surface, SurfaceKind
 from headwater.topics import IDENTITIES, SURFACES, USERS
 from headwater.users import User
 from headwater.wire import encode
+from models.config import model_config
+from models.learner import Learner
 from replay.explain.answer import Explanation, explain_answer, explain_id, read_answer
 from replay.explain.log import attributes_at, find_request
-from replay.explain.model import from_deltas, learned_anew
+from replay.explain.model import PASSED_OVER, from_deltas, learned_anew
+from tests.worlds.example_logs import SMALL_MODEL, append, ring_examples, ring_records
 from tests.worlds.processes import environment, eventually
 from tests.worlds.replay import Replayed, replayed, walks
+from trainer.examples_log import Progress
 
 EVENTS = 900
 NOW: dict[str, Any] = {"type": "click", "event_time": 1_700_000_900_000}
@@ -309,3 +315,32 @@ def test_what_is_no_receipt_is_refused_before_kafka_is_asked(
 def test_a_request_id_may_be_longer_than_a_file_name() -> None:
     done = CliRunner().invoke(app, ["replay", "explain", "r" * 256, "--kafka", "127.0.0.1:1"])
     assert isinstance(done.exception, Unavailable)
+
+
+def test_a_model_is_not_learned_anew_over_what_the_trainer_passed_over(settings: Settings) -> None:
+    """The log has it again: a broker that was killed may forget that it was removed."""
+    model = settings.model.model_copy(update={"overrides": SMALL_MODEL})
+    small = settings.model_copy(update={"model": model})
+    records = ring_records(100)
+    append(small, records)
+    receipts: list[Receipt] = []
+    learner = Learner(model_config(model.given, settings.signals), settings.trainer.seed)
+    for place in (0, 1, 3):
+        learner.learn([entry for entry in unpack(records[place]) if isinstance(entry, Example)])
+        made = learner.publish(created_ms=0, full=True)
+        receipts.append(
+            Receipt(model_version=place + 1, model_examples=learner.examples_seen, model_digest=made.digest)
+        )
+    later = settings.trainer.directory / "checkpoint-00000000000000000004.ckpt"
+    later.parent.mkdir(parents=True, exist_ok=True)
+    tried: list[str] = []
+    for gap, known in (([2, 3, 0], 2), ([7, 0, 0], 0)):  # of this log; of one that was there before
+        learner.learn(ring_examples(5))
+        learner.save(later, {"progress": Progress(4, gaps=[gap]).to_json()})
+        for receipt in receipts[:known]:
+            found = learned_anew(small, receipt, tried)
+            assert found is not None, tried
+            assert found[0].digest == receipt.model_digest
+        for receipt in receipts[known:]:
+            assert learned_anew(small, receipt, tried) is None
+            assert tried.pop().startswith(f"{PASSED_OVER} and went on at examples[0]@{gap[1]} instead of {gap[0]}, ")
