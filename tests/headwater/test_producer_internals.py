@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
-from kafka.cluster import ClusterMetadata
 from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.future import Future
 from kafka.producer import transaction_manager
@@ -87,17 +86,13 @@ def test_a_producer_without_an_id_is_uninitialized() -> None:
 def test_a_new_question_about_topics_does_not_wait_as_a_retry_does(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(ClusterMetadata.DEFAULT_CONFIG, "retry_backoff_ms", 600_000)
-    names = [topic_name(topic, settings.kafka.prefix) for topic in (EVENTS, REQUESTS)]
-    writer = producer(settings.kafka, max_block_ms=10_000)
-    reader = consumer(settings.kafka)
-    try:
-        for name in names:
+    events, requests = (topic_name(topic, settings.kafka.prefix) for topic in (EVENTS, REQUESTS))
+    with closing(producer(settings.kafka, max_block_ms=10_000)) as writer, closing(consumer(settings.kafka)) as reader:
+        for cluster in (writer._metadata, reader._cluster):  # connected now, so that no question has to be asked twice
+            monkeypatch.setitem(cluster.config, "retry_backoff_ms", 600_000)
+        for name in (events, requests):
             assert writer.partitions_for(name)
-        assert set(names) <= reader.topics()
-    finally:
-        writer.close()
-        reader.close()
+        assert {events, requests} <= reader.topics()
 
 
 def test_offsets_that_nobody_tells_while_leaders_change_are_asked_for_again(
