@@ -86,6 +86,7 @@ def test_the_streams_worker_survives_each_error_of_each_call(settings: Settings,
     assert streams.stop(60) == 0
 
 
+@pytest.mark.timeout(300)  # most of it is back-off
 def test_the_trainer_survives_each_error_of_each_call(learning: Settings, failing: Start) -> None:
     values = ring_records(400)
     append(learning, [*values[:8], b"not json", *values[8:]])

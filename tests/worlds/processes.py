@@ -144,7 +144,7 @@ class LiveWorker:
         env = environment(self.settings, **{"PYTHONWARNINGS": "default", **self.env})
         self.process = forking.start(self.module, environment=env, folder=ROOT, log=self.log, runs=self.runs)
         if wait:
-            eventually(self.is_ready, 60, lambda: f"{self.module} ready; its log:\n{self.tail()}")
+            eventually(self.is_ready, 120, lambda: f"{self.module} ready; its log:\n{self.tail()}")
         return self
 
     def is_ready(self) -> bool:
