@@ -95,6 +95,7 @@ def steps(way: list[TakenSpan]) -> list[tuple[str, str]]:
     return [(one.service, one.name) for one in way]
 
 
+@pytest.mark.any_broker
 def test_an_event_leads_to_weights_in_one_trace_and_an_answer_links_to_them(traced: Traced) -> None:
     assert traced.post("/v1/events", {"user_id": "ada", "item_id": "film-1", "type": "click"}, EVENT)[0] == 202
     eventually(lambda: steps(traced.way(EVENT)) == WAY, 30, lambda: f"{steps(traced.way(EVENT))} is the way")
