@@ -132,8 +132,8 @@ def _send_again(settings: Settings, letters: list[ConsumerRecord]) -> dict[int, 
     try:
         sent = []
         for record in letters:
-            topic, headers = _redriving(record)
-            sent.append(sender.send(topic, key=record.key, value=record.value, headers=headers))
+            topic, headers, told_ms = _redriving(record, settings.kafka.prefix)
+            sent.append(sender.send(topic, key=record.key, value=record.value, headers=headers, timestamp_ms=told_ms))
         sender.flush()
         for future in sent:
             at = future.get(30)
@@ -168,13 +168,17 @@ def _why_not(record: ConsumerRecord, settings: Settings, *, again: bool) -> str 
     return None
 
 
-def _redriving(record: ConsumerRecord) -> tuple[str, list[tuple[str, bytes]]]:
-    """Topic and headers: what it had, where it was refused first, and the event_id and time that it had there.
+def _redriving(record: ConsumerRecord, prefix: str) -> tuple[str, list[tuple[str, bytes]], int | None]:
+    """Topic; headers: what it had, where it was refused first, and the event_id and time that it had there; and the
+    time of the record, None for now.
 
     An event that names neither has them from its record, and a record that is sent again has another place and time.
+    What other topics tell of a person counts by the time of its record: told as of now, attributes and links of before
+    an erasure, or a word that was taken back since, would count once more.
     """
     from datetime import UTC, datetime
 
+    from headwater.topics import CONSENTS, ERASURES, IDENTITIES, USERS, topic_name
     from headwater.wire import is_kept_header, read_letter
 
     letter = read_letter(record.headers)
@@ -184,11 +188,15 @@ def _redriving(record: ConsumerRecord) -> tuple[str, list[tuple[str, bytes]]]:
     headers = {name: content for name, content in had.items() if is_kept_header(name) and content is not None}
     headers.setdefault("ce_id", f"{letter.partition}-{letter.offset}-{letter.place}".encode())
     try:
-        at = datetime.fromtimestamp(int(had["source-timestamp"]) / 1000, UTC)
+        at_ms = int(had["source-timestamp"])
+        at = datetime.fromtimestamp(at_ms / 1000, UTC)
     except (KeyError, TypeError, ValueError, OverflowError, OSError):
-        at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+        at_ms = record.timestamp
+        at = datetime.fromtimestamp(at_ms / 1000, UTC)
     headers.setdefault("ce_time", at.isoformat().encode())
-    return letter.topic, [("redriven-from", place), *headers.items()]
+    is_of_person = letter.topic in {topic_name(one, prefix) for one in (USERS, IDENTITIES, CONSENTS, ERASURES)}
+    told_ms = max(0, min(at_ms, record.timestamp)) if is_of_person else None  # no later than it was refused
+    return letter.topic, [("redriven-from", place), *headers.items()], told_ms
 
 
 def _reason(record: ConsumerRecord) -> str:

@@ -17,6 +17,7 @@ from headwater.wire import dead_letter_headers
 from tests.worlds.processes import ROOT, environment
 from tests.worlds.topic_reading import everything
 
+OF_PEOPLE = ("users", "identities", "erasures")
 LETTERS = [("schema", b'{"user_id": "ann"}'), ("schema", b'{"user_id": "bob"}'), ("undecodable", b"not json")]
 
 
@@ -49,6 +50,21 @@ def test_a_redrive_tells_a_script_what_it_would_send_what_it_sent_and_what_it_le
     assert (sent["refused_by_workers"], sent["unread"]) == ({}, 3)  # no worker runs
     assert sorted(record.value for record in everything(settings.kafka, "events")) == sorted(v for _, v in LETTERS)
     assert json.loads(run("redrive", "--json")) == {"to_send": 0, "sent": 0, "left_out": {}}
+
+
+def test_what_is_told_of_a_person_is_sent_again_as_of_when_it_was_told(settings: Settings) -> None:
+    """Attributes of before an erasure, say, which a worker of a release before could not read."""
+    told, ahead = 1_700_000_000_000, 4_000_000_000_000
+    value = b'{"user_id": "ann", "attributes": {"plan": "family"}}'
+    writer = producer(settings.kafka)
+    for offset, (topic, at) in enumerate([*((one, told) for one in OF_PEOPLE), ("users", ahead)]):
+        headers = dead_letter_headers("unknown_version", "of tomorrow", settings.kafka.prefix + topic, 0, offset)
+        headers.append(("source-timestamp", b"%d" % at))
+        letter = writer.send(settings.kafka.prefix + "dead-letters", value, key=b"ann", headers=headers).get(10)
+    writer.close()
+    run("redrive", "--reason", "unknown_version", "--json")
+    assert [record.timestamp for record in everything(settings.kafka, "users")] == [told, letter.timestamp]
+    assert {record.timestamp for topic in OF_PEOPLE for record in everything(settings.kafka, topic)[:1]} == {told}
 
 
 @pytest.mark.parametrize("command", ["list", "redrive"])
