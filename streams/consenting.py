@@ -27,7 +27,7 @@ from streams.features.store import FeatureStore, PlacedWord, going_by
 from streams.outbox import ExamplesOutbox, RefusedMessage
 from streams.told import record_place
 
-__all__ = ["ConsentRounds", "seed_words", "with_words"]
+__all__ = ["ConsentRounds", "lost_words", "seed_words", "with_words"]
 
 Message = Any
 
@@ -181,7 +181,7 @@ def seed_words(
     Raises
         Unavailable: a server is away.
     """
-    told = _lost(settings, marks)
+    told = lost_words(settings, marks)
     seeded = 0
     for some in _chunks(list(told)):
         progress()
@@ -193,12 +193,14 @@ def with_words(settings: Settings, states: Mapping[str, UserState], users: Itera
     """States that were made again from the log, as far as that goes, going by the words of these users that it has
     lost. Raises Unavailable.
     """
-    lost = _lost(settings, {})
+    lost = lost_words(settings, {})
     return {**states, **{one: going_by(states.get(one, EMPTY), lost[one]) for one in users if one in lost}}
 
 
-def _lost(settings: Settings, marks: Mapping[int, int]) -> dict[str, PlacedWord]:
-    """Words behind these marks of `consents` whose place the log of events has no more."""
+def lost_words(settings: Settings, marks: Mapping[int, int]) -> dict[str, PlacedWord]:
+    """Words behind these marks of `consents` whose place the log of events has no more: whoever reads that begins with
+    them. Raises Unavailable.
+    """
     placed = _found(settings, marks).placed
     if not placed:
         return {}

@@ -19,6 +19,7 @@ from headwater.settings import Settings
 from headwater.topics import EVENTS
 from headwater.wire import EventRow
 from streams.audit import read_as_folded, refused_places
+from streams.consenting import lost_words
 from streams.erasing import erased_users
 from streams.features.fold import PLACES, Limits, is_gone
 from streams.features.store import FeatureStore
@@ -99,7 +100,8 @@ def item_report(
 
 def _counted(settings: Settings, since_ms: int, progress: Callable[[int], None]) -> tuple[_ByItem, int]:
     limits, dead, erased = Limits.of(settings), refused_places(settings), erased_users(settings)
-    counted, words, withheld, records_read = _ByItem({}, {}, {}), dict[str, Word](), 0, 0
+    words = {user: one.word for user, one in lost_words(settings, {}).items()}  # the log tells those that follow
+    counted, withheld, records_read = _ByItem({}, {}, {}), 0, 0
     for span, records in read_partitions(settings.kafka, EVENTS):
         for record in records:
             records_read += 1

@@ -5,23 +5,27 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any, cast
 
 import orjson
 import pytest
+from kafka import TopicPartition
 from prometheus_client import CollectorRegistry
 
 from console.privacy.consenting import newest_said
+from console.privacy.item_report import item_report
 from console.privacy.renaming import carry_words
 from headwater import Client
 from headwater.consent import CONSENT, Consent, Said, Word
 from headwater.errors import Unavailable
 from headwater.events import now_ms
 from headwater.examples import Example, Kind, unpack
+from headwater.kafka import admin_client
 from headwater.privacy import FORGET, Erased, fact_of
 from headwater.process import Retry
 from headwater.settings import Settings
-from headwater.topics import CONSENTS, ERASURES, EVENTS, EXAMPLES, Topic
+from headwater.topics import CONSENTS, ERASURES, EVENTS, EXAMPLES, Topic, topic_name
 from headwater.wire import decode_recommendation, encode
 from serving.answering import Answering
 from serving.catalogue import Catalogue
@@ -232,6 +236,19 @@ def test_the_verb_shows_grants_and_withdraws_for_all_ids_of_a_person(asked: Sett
     assert (odd.returncode, "is no purpose" in odd.stderr) == (2, True)
     off = headwater("consent", "ada", "--withdraw", "train", **plain)
     assert (off.returncode, "privacy.consent is off" in off.stderr) == (2, True)
+
+
+def test_who_has_denied_it_is_not_analysed_when_retention_has_taken_the_word_from_the_log(asked: Settings) -> None:
+    send(asked, [event(0, "wary", type=CONSENT, consent=Consent(analyse=False))])
+    (place,) = [one.partition for one in records(asked, EVENTS)]
+    told = {"user_id": "wary", "analyse": False, "consent_time": event(0).event_time, "partition": place, "offset": 0}
+    send_raw(asked, orjson.dumps(told), CONSENTS, key=b"wary")
+    with closing(admin_client(asked.kafka)) as admin:  # as retention does after thirty days
+        admin.delete_records({TopicPartition(topic_name(EVENTS, asked.kafka.prefix), place): 1})
+    send(asked, [event(1, user, item_id="film-9") for user in ("wary", "ann", "bob")])
+    found = item_report(asked, 2)
+    assert [(one.item_id, one.people, one.events) for one in found.items] == [("film-9", 2, {"click": 2})]
+    assert found.withheld == 1
 
 
 def test_analysts_are_told_of_items_what_enough_people_did(asked: Settings, worker: Start) -> None:
