@@ -16,9 +16,10 @@ from headwater.errors import AccessDenied
 from headwater.settings import KafkaSettings
 from headwater.topics import TOMBSTONES_KEPT, TOPICS, Topic, as_kept, topic_name
 
-__all__ = ["TO_BE", "mend_removals", "mend_retention", "removals", "retention"]
+__all__ = ["TO_BE", "expiry", "mend_removals", "mend_retention", "removals", "retention"]
 
 CLEANUP, KEPT, TOMBSTONES = "cleanup.policy", "retention.ms", "delete.retention.ms"
+ROOM = "retention.bytes"
 KEEPING = [topic for topic in TOPICS if TOMBSTONES in topic.extra]
 """Topics whose tombstones a worker has to hear of."""
 
@@ -32,16 +33,35 @@ def short_of(kafka: KafkaSettings, names: Sequence[str]) -> dict[str, dict[str, 
         Unavailable: no Kafka answers.
         KafkaError: it does not show the configuration.
     """
+    wanted = [one for one in (topic_name(topic, kafka.prefix) for topic in KEEPING) if one in names]
+    found = _configs(kafka, wanted, [CLEANUP, KEPT, TOMBSTONES])
+    return {name: configs for name, configs in found.items() if _cause(configs)}
+
+
+def expiry(kafka: KafkaSettings, topic: Topic) -> str:
+    """Which of its settings let records of a topic expire; empty: none does.
+
+    Raises
+        Unavailable: no Kafka answers.
+        KafkaError: it does not show the configuration.
+    """
+    name = topic_name(topic, kafka.prefix)
+    configs = _configs(kafka, [name], [CLEANUP, KEPT, ROOM])[name]
+    if "delete" not in (configs[CLEANUP] or ""):
+        return ""
+    return ", ".join(f"{key} {configs[key]}" for key in (KEPT, ROOM) if configs[key] != "-1")
+
+
+def _configs(kafka: KafkaSettings, names: Sequence[str], keys: Sequence[str]) -> dict[str, dict[str, str | None]]:
+    """What the broker says of these settings, by topic. Raises as `expiry`."""
     from kafka.admin import ConfigResource, ConfigResourceType
 
-    wanted = [one for one in (topic_name(topic, kafka.prefix) for topic in KEEPING) if one in names]
-    if not wanted:
+    if not names:
         return {}
-    asked = [ConfigResource(ConfigResourceType.TOPIC, name, configs=[CLEANUP, KEPT, TOMBSTONES]) for name in wanted]
+    asked = [ConfigResource(ConfigResourceType.TOPIC, name, configs=[*keys]) for name in names]
     with open_admin(kafka) as admin:
         (told,) = admin.describe_configs(asked, config_filter="all").values()
-    found = {name: {key: one["value"] for key, one in told[name].items()} for name in wanted}
-    return {name: configs for name, configs in found.items() if _cause(configs)}
+    return {name: {key: one["value"] for key, one in told[name].items()} for name in names}
 
 
 def _cause(configs: Mapping[str, str | None]) -> str:
@@ -107,16 +127,9 @@ def otherwise_kept(kafka: KafkaSettings, names: Sequence[str]) -> dict[str, tupl
         Unavailable: no Kafka answers.
         KafkaError: it does not show the configuration.
     """
-    from kafka.admin import ConfigResource, ConfigResourceType
-
     timed = [as_kept(topic, kafka.retention_days) for topic in TOPICS if topic.retention_ms >= 0]
     wanted = {name: one for one in timed if (name := topic_name(one, kafka.prefix)) in names}
-    if not wanted:
-        return {}
-    asked = [ConfigResource(ConfigResourceType.TOPIC, name, configs=[KEPT]) for name in wanted]
-    with open_admin(kafka) as admin:
-        (told,) = admin.describe_configs(asked, config_filter="all").values()
-    found = {name: told[name][KEPT]["value"] for name in wanted}
+    found = {name: told[KEPT] or "" for name, told in _configs(kafka, [*wanted], [KEPT]).items()}
     return {name: (one, found[name]) for name, one in wanted.items() if found[name] != str(one.retention_ms)}
 
 

@@ -25,7 +25,7 @@ from headwater.settings import KafkaSettings
 from headwater.topics import AUDIT
 from headwater.wire.values import refuse_deep
 
-__all__ = ["AuditCheck", "AuditRecord", "check_audit", "read_audit", "write_audit"]
+__all__ = ["AuditCheck", "AuditRecord", "audit_begins", "check_audit", "read_audit", "write_audit"]
 
 NEWEST = 500
 """Records that are looked at for those that nobody has named yet."""
@@ -55,7 +55,8 @@ class AuditCheck(NamedTuple):
     Fields
         records: how many there are.
         heads: digests of those that nobody names: one, unless several wrote at the same moment.
-        begins: offset of the oldest; above 0 retention has taken some, and what these name is not missed.
+        begins: offset at which the log does; above 0 some are gone, and what these were is not missed by those that
+            name them.
         problems: in words, by place.
     """
 
@@ -124,16 +125,36 @@ def read_audit(kafka: KafkaSettings) -> list[tuple[int, AuditRecord | None]]:
     return [(record.offset, read_audit_record(record.value)) for record in read_topic(kafka, AUDIT)]
 
 
-def check_audit(found: Iterable[tuple[int, AuditRecord | None]], head: str | None = None) -> AuditCheck:
+def audit_begins(kafka: KafkaSettings) -> int:
+    """Offset at which the log begins, also where it has no record left. Raises Unavailable when there is no topic."""
+    with BoundedReader(kafka, AUDIT) as reader:
+        return max(span.oldest for span in reader.spans())
+
+
+def check_audit(
+    found: Iterable[tuple[int, AuditRecord | None]],
+    head: str | None = None,
+    begins: int | None = None,
+    *,
+    is_kept: bool = False,
+) -> AuditCheck:
     """Whether the log is as it was written.
 
     Parameters
         found: of `read_audit`.
         head: the digest of a record that must be there, as a certificate or an earlier look told it.
+        begins: of `audit_begins`, asked before; None takes the first record that was found.
+        is_kept: whether the topic lets no record expire, so that what is gone from its beginning was deleted.
     """
     several = list(found)
     problems: list[str] = []
-    begins = several[0][0] if several else 0
+    if begins is None:
+        begins = several[0][0] if several else 0
+    if begins and is_kept:
+        problems.append(
+            f"{AUDIT.name}[0]: begins at offset {begins}, and what came before was deleted by somebody: the topic lets "
+            "no record expire, unless that was otherwise for a time"
+        )
     known: set[str] = set()
     due = begins
     for offset, record in several:

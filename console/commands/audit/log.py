@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from console.commands.option_groups import grouped
 from console.commands.options import Json, KafkaOptions, Utc
+
+if TYPE_CHECKING:
+    from headwater.settings import KafkaSettings
 
 __all__ = ["app"]
 
@@ -58,23 +61,41 @@ def verify(
 ) -> None:
     """Whether the log is as it was written: nothing taken out, nothing changed. Exit code 1 where it is not.
 
-    What was cut off at its end shows by --head alone: the digest that a certificate, or an earlier look, has told.
+    What was cut off at its end shows by --head alone: the digest that a certificate, or an earlier look, has told. A
+    beginning that is gone is no problem where the topic's own settings let records expire.
     """
     import orjson
 
     from console.look.cluster import is_missing
-    from headwater.privacy.audit_log import check_audit, read_audit
+    from headwater.privacy.audit_log import audit_begins, check_audit, read_audit
     from headwater.topics import AUDIT
 
     kafka = servers.settings().kafka
-    found = check_audit([] if is_missing(kafka, AUDIT) else read_audit(kafka), head)
+    is_there = not is_missing(kafka, AUDIT)
+    begins = audit_begins(kafka) if is_there else 0
+    expires = _expiry(kafka) if begins else None
+    found = check_audit(read_audit(kafka) if is_there else [], head, begins, is_kept=expires == "")
     if as_json:
-        print(orjson.dumps({"ok": not found.problems, **found._asdict()}).decode())
+        print(orjson.dumps({"ok": not found.problems, **found._asdict(), "expires": expires}).decode())
     else:
         for problem in found.problems:
             print(problem)
-        since = f" from offset {found.begins} on" if found.begins else ""
+        by = "why, this Kafka user may not see: DescribeConfigs" if expires is None else expires or "deleted"
+        since = f" from offset {begins} on (those before it are gone: {by})" if begins else ""
         heads = ", ".join(found.heads) or "none"
         print(f"{found.records:,} records{since}, {'ok' if not found.problems else 'NOT as written'}; head: {heads}")
     if found.problems:
         raise typer.Exit(1)
+
+
+def _expiry(kafka: KafkaSettings) -> str | None:
+    """Which settings of the topic let records expire; None where the broker does not say."""
+    from kafka.errors import KafkaError
+
+    from console.look.keeping import expiry
+    from headwater.topics import AUDIT
+
+    try:
+        return expiry(kafka, AUDIT)
+    except KafkaError:
+        return None
