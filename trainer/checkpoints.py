@@ -47,6 +47,10 @@ class Checkpoints:
         log: told of damaged files.
         progress: called again and again while somebody waits for a file that is written.
 
+    Fields
+        durable: the offset of the newest file that this process has written whole, with those gone that had to go;
+            None before the first.
+
     Raises
         SettingsError: another trainer has the directory.
     """
@@ -60,6 +64,7 @@ class Checkpoints:
         self._good: list[Path] = []
         self._damaged: set[Path] = set()
         self._alone = False  # the next file that is known good is to be the only one
+        self.durable: int | None = None
         self.last_s = 0.0
         directory.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(directory / "lock")
@@ -140,7 +145,7 @@ class Checkpoints:
         _refuse_broken("the state", arrays, header)
         draft_checkpoint(path, arrays, header, self._progress)
         told = self._progress if wait else _nobody
-        self._thread = threading.Thread(target=self._finish, args=(path, told), name="checkpoint")
+        self._thread = threading.Thread(target=self._finish, args=(path, offset, told), name="checkpoint")
         self._thread.start()
         if wait:
             self.join()
@@ -151,7 +156,7 @@ class Checkpoints:
         """Whether the last write has ended, and not well; the next `save` or `join` says why."""
         return self._failure is not None
 
-    def _finish(self, path: Path, told: Callable[[], None]) -> None:
+    def _finish(self, path: Path, offset: int, told: Callable[[], None]) -> None:
         began = time.monotonic()
         try:
             finish_checkpoint(path, told)
@@ -167,6 +172,7 @@ class Checkpoints:
                 for other in self.directory.glob("*.corrupt"):
                     other.unlink()
                 self._alone = False
+            self.durable = offset
         except OSError as error:
             self._failure = error
         self.last_s = time.monotonic() - began

@@ -152,6 +152,7 @@ class TrainerWorker:
         self._published_at = 0  # number of examples at the newest publication by number
         self._checkpoint_due = now + trainer.checkpoint_every_s
         self._saved: tuple[int, int] = (-1, -1)
+        self._shown: int | None = None
         self._forgot = False
         self._rate_at, self._rate_examples = now, self.learner.examples_seen
 
@@ -212,6 +213,7 @@ class TrainerWorker:
 
     def _keep_time(self, lag: int | None) -> None:
         now = time.monotonic()
+        self._show_checkpoint()
         trouble = self._publication_retry.trouble(now) or self.publisher.bundle_retry.trouble(now_ms() / 1000)
         self.operations.trouble(trouble or self._only_duplicates(now))
         trainer = self.settings.trainer
@@ -304,8 +306,16 @@ class TrainerWorker:
         if saved:
             give_back()
             self._saved, self._forgot = at, False
-            self.log.show_progress(progress.offset)
-            self.metrics.checkpoint_offset = progress.offset
+        self._show_checkpoint()
+
+    def _show_checkpoint(self) -> None:
+        """Tell how far the newest checkpoint is once it is whole, and those that hold somebody who is to be forgotten
+        are gone: the certificate of an erasure goes by it.
+        """
+        durable = self.checkpoints.durable
+        if durable is not None and durable != self._shown:
+            self._shown = self.metrics.checkpoint_offset = durable
+            self.log.show_progress(durable)
 
     def _observe(self, lag: int | None) -> None:
         """Bring /metrics up to date."""

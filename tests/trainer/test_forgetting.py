@@ -12,6 +12,7 @@ from kafka import TopicPartition
 
 from headwater.examples import EventPosition
 from headwater.kafka import admin_client
+from headwater.kafka.groups import committed_offsets
 from headwater.privacy import Erased, fact_of
 from headwater.settings import Settings
 from headwater.topics import ERASURES, EXAMPLES, topic_name
@@ -25,7 +26,7 @@ from tests.worlds.tastes import ring
 from tests.worlds.trainers import checkpoints, learning
 from trainer.checkpoints import Checkpoints
 from trainer.erased_users import forget_passed_over
-from trainer.examples_log import Progress
+from trainer.examples_log import GROUP, Progress
 from trainer.gap import accept_gap
 from trainer.same_queries import SameQueries
 
@@ -69,6 +70,14 @@ def test_a_trainer_that_goes_on_behind_a_gap_forgets_who_was_erased_there(settin
     eventually(lambda: [f"{end:020d}" in one.name for one in checkpoints(world)] == [True], 60, trainer.tail)
     held = checkpoints(world)[0].read_bytes()
     assert (b'"u3"' in held, b'"u5"' in held) == (False, True)
+    taken = world.trainer.directory / f"checkpoint-{end + 1:020d}.ckpt"
+    (taken / "in").mkdir(parents=True)
+    append(world, ring_records(1, first_offset=200))
+    eventually(lambda: "checkpoint not written" in trainer.tail(), 60, "the next one is drafted, and not taken")
+    assert committed_offsets(world.kafka, GROUP, [EXAMPLES])[EXAMPLES.name] == {0: end}, "certificates go by it"
+    (taken / "in").rmdir()
+    taken.rmdir()
+    eventually(lambda: committed_offsets(world.kafka, GROUP, [EXAMPLES])[EXAMPLES.name] == {0: end + 1}, 60, "is whole")
 
 
 def test_after_an_erasure_a_file_stands_alone_also_where_the_first_write_of_it_fails(tmp_path: Path) -> None:
