@@ -26,6 +26,7 @@ from headwater.wire import encode
 from streams.erasing import erased_users
 from streams.features.identity import Links
 from streams.features.store import FeatureStore
+from trainer.announced import models_listed
 
 __all__ = ["Check", "ask", "awaited", "certificate", "checks", "counted", "destroy_keys", "from_before"]
 __all__ += ["keys_are_missing", "places_in", "trainer_check"]
@@ -141,7 +142,8 @@ def checks(
         committed = committed_offsets(settings.kafka, "trainer", (EXAMPLES,)).get(EXAMPLES.name, {})
         places = {} if places is None else places
         oldest = _find_places(settings, facts, places)
-        yield trainer_check(facts, places, committed, oldest)
+        has_model = not committed and models_listed(settings).live is not None
+        yield trainer_check(facts, places, committed, oldest, has_model=has_model)
         keys = user_keys_of(settings.privacy)
         if keys is not None:
             yield _keys_check(keys, facts)
@@ -271,6 +273,8 @@ def trainer_check(
     places: Mapping[str, Place],
     committed: Mapping[int, int],
     oldest: Mapping[int, int],
+    *,
+    has_model: bool = False,
 ) -> Check:
     """Whether the trainer's newest checkpoint is of beyond the places at which it forgets.
 
@@ -279,8 +283,12 @@ def trainer_check(
         places: of the examples at which users are forgotten, as far as they are known, by digest.
         committed: by partition of `examples`, the offset of the newest checkpoint.
         oldest: where each partition begins. Where a place is not known and records are gone, it was among these.
+        has_model: whether a trainer has published here, so that there is a checkpoint, also where nothing is committed:
+            what a group has committed expires, and no restore brings the trainer's back.
     """
     name = "the trainer's checkpoint is of beyond it"
+    if not committed and has_model:
+        return Check(name, False, "Kafka does not know how far it is: start the trainer, or let it write one")
     if not committed:
         return Check(name, True, "no trainer has made a checkpoint in this world")
     waits = [one for one in facts if one in places and committed.get(places[one][0], 0) <= places[one][1]]

@@ -8,9 +8,13 @@ from typing import Any
 import orjson
 import pytest
 
-from console.privacy.forgetting import from_before, trainer_check, words_check
+from console.privacy.forgetting import checks, from_before, trainer_check, words_check
 from headwater.privacy import Erased, fact_of
+from headwater.settings import Settings
+from headwater.topics import MODEL
+from models.published.announcement import LIVE, Announcement
 from streams.features.identity import ALONE, Link, Links
+from tests.worlds.streams import send_raw
 
 UNTIL = 1000
 NOTHING: dict[str, Any] = {"history": [], "shown": [], "reacted": [], "undos": [], "undone": []}
@@ -47,6 +51,22 @@ def test_the_trainer_is_beyond_the_place_that_is_remembered_or_beyond_what_reten
     fact = fact_of("ann", Erased(UNTIL, 0, 7))
     places = {} if place is None else {fact.digest: place}
     assert trainer_check({fact.digest: fact}, places, committed, oldest).ok is ok
+
+
+def test_a_trainer_whose_place_kafka_has_forgotten_is_not_taken_for_none(settings: Settings) -> None:
+    def looked() -> tuple[bool, str]:
+        fact = fact_of("ann", Erased(UNTIL))
+        found = {one.name: one for one in checks(settings, {fact.digest: fact}, ["ann"])}
+        return found["the trainer's checkpoint is of beyond it"][1:]
+
+    assert looked() == (True, "no trainer has made a checkpoint in this world")
+    live = Announcement(
+        version=7, digest="0" * 64, bundle="v7-0000", parent=None, delta_offset=0, published_time=1, examples_offset=9,
+        metrics={},
+    )  # fmt: skip
+    send_raw(settings, live.encode(), MODEL, key=LIVE)
+    ok, told = looked()
+    assert (ok, "start the trainer" in told) == (False, True)
 
 
 @pytest.mark.parametrize(
