@@ -253,7 +253,8 @@ class _Topics:
         if topic not in self._done.anew:
             return
         if self._sends is None:
-            ensure_topics(self._kafka)
+            wanted = [one for one in TOPICS if one.name in self._done.anew or not one.made_when_used]
+            ensure_topics(self._kafka, topics=wanted)  # a broker makes one that it lets expire, or none
             self._sends = ManyRecords(self._kafka)
         for told, key, value, *headers in records:
             if topic != AUDIT.name or not self._was_sent(value):

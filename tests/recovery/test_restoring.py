@@ -12,18 +12,19 @@ from typing import Any, NamedTuple
 
 import orjson
 import pytest
+from kafka.admin import ConfigResource, ConfigResourceType
 
 from console.commands.recovery.backup import the_backup
 from console.look.checkup import examine
 from headwater.errors import HeadwaterError, Unavailable
 from headwater.events import Item, now_ms
 from headwater.identities import Identity
-from headwater.kafka import ensure_topics
+from headwater.kafka import admin_client, ensure_topics
 from headwater.kafka.groups import commit_offsets
 from headwater.privacy import ConsentWord, Erased, digest_of, fact_of
 from headwater.privacy.audit_log import check_audit, read_audit, write_audit
 from headwater.settings import Settings
-from headwater.topics import AUDIT, CONSENTS, ERASURES, EVENTS, IDENTITIES, ITEMS, USERS
+from headwater.topics import AUDIT, CONSENTS, ERASURES, EVENTS, IDENTITIES, ITEMS, USERS, Topic, topic_name
 from headwater.users import User
 from headwater.wire import encode
 from recovery import BackedUp, SealedBackup, back_up, backups_at, backups_of, drill, restore
@@ -122,6 +123,13 @@ def held(settings: Settings, user: str) -> list[str]:
     return sorted(key for key in keys if key in {f"{kind}:{user}" for kind in "utwa"})
 
 
+def _configs(settings: Settings, topic: Topic) -> dict[str, str]:
+    name = topic_name(topic, settings.kafka.prefix)
+    with closing(admin_client(settings.kafka)) as admin:
+        (told,) = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)], config_filter="all").values()
+    return {key: one["value"] for key, one in told[name].items()}
+
+
 def trainer_of(settings: Settings) -> Callable[[], None]:
     """What a trainer does before it reads its checkpoints."""
 
@@ -170,6 +178,8 @@ def test_where_the_log_is_gone_its_places_hide_nothing_of_another_one(small: Sma
     forget(small.settings, "cid", CID)
     done = restore(small.backup, other, from_world=small.settings.kafka.prefix)
     assert {"events", "erasures"} <= {*done.anew}
+    words, deeds = (_configs(other, topic) for topic in (CONSENTS, AUDIT))
+    assert (words["cleanup.policy"], deeds["retention.ms"]) == ("compact", "-1"), "made as in the table, by no broker"
     assert held(other, "cid") == []
     placeless = {"ada": Erased(ADA.time_ms), "cid": Erased(CID.time_ms)}
     with storing(other) as store:
