@@ -14,6 +14,7 @@ from headwater.kafka.access import await_port, check_access
 from headwater.kafka.login import sasl_arguments
 from headwater.kafka.producer import (
     asking_at_once,
+    ending_as_kafkas,
     leaving_nothing,
     letting_go,
     reading_any_names,
@@ -124,6 +125,7 @@ _let_in: set[KafkaSettings] = set()
 def _connected(client: Any, kafka: KafkaSettings, config: dict[str, Any]) -> Any:
     from kafka.errors import KafkaError
 
+    ending_as_kafkas()
     timeout_s = config.get("bootstrap_timeout_ms", 5000) / 1000
     try:
         if kafka not in _let_in:

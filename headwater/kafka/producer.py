@@ -31,6 +31,10 @@ which Python looks seldom in a worker: `letting_go` closes that, too.
 The name of a record's header may be any bytes: brokers do not look, librdkafka sends what it is given. kafka-python and
 aiokafka end at one that is not UTF-8, at each try, and nobody gets past its record: `reading_any_names`.
 
+What reads the metadata outlives Kafka's errors alone. Where a connection ends with another one (who gives tokens is
+away; TLS finds the socket reset) it ends, too, without a word, and no client hears of a leader that has moved, for
+ever. `ending_as_kafkas` lets every connection end with an error of Kafka's.
+
 All private attributes of kafka-python that Headwater uses are in this file; tests/headwater/test_producer_internals.py
 says which an upgrade has changed.
 
@@ -48,8 +52,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kafka import KafkaConsumer, KafkaProducer
 
-__all__ = ["AnyNames", "abandon", "asking_at_once", "leaving_nothing", "letting_go", "reading_any_names"]
-__all__ += ["recovering", "telling_all"]
+__all__ = ["AnyNames", "abandon", "asking_at_once", "ending_as_kafkas", "leaving_nothing", "letting_go"]
+__all__ += ["reading_any_names", "recovering", "telling_all"]
 
 log = logging.getLogger("headwater.producer")
 
@@ -206,6 +210,24 @@ def reading_any_names() -> None:
 
     if read.__name__ != read_any_names.__name__:
         DefaultRecordBatch._read_msg = read_any_names
+
+
+def ending_as_kafkas() -> None:
+    """Let connections of this process end with errors of Kafka's, each with what it came of as its cause."""
+    from kafka.errors import KafkaConnectionError, KafkaError
+    from kafka.net.connection import KafkaConnection
+
+    lost = KafkaConnection.connection_lost
+
+    def lost_as_kafkas(connection: Any, error: Exception | None) -> None:
+        if error is not None and not isinstance(error, KafkaError):
+            told = KafkaConnectionError(f"{type(error).__name__}: {error}")
+            told.__cause__ = error
+            error = told
+        lost(connection, error)
+
+    if lost.__name__ != lost_as_kafkas.__name__:
+        KafkaConnection.connection_lost = lost_as_kafkas
 
 
 def letting_go(consumer: KafkaConsumer) -> KafkaConsumer:

@@ -6,22 +6,31 @@ The behaviour that is mended by it is tested in test_client_failures.py.
 
 from __future__ import annotations
 
+import errno
 import inspect
+import threading
+from collections.abc import Callable
 from contextlib import closing
 from functools import reduce
 from typing import Any
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 from kafka.future import Future
+from kafka.net.connection import KafkaConnection
+from kafka.net.manager import KafkaConnectionManager
 from kafka.producer import transaction_manager
+from pydantic import SecretStr
 
 from headwater.kafka import BoundedReader
 from headwater.kafka.connections import consumer, producer
+from headwater.kafka.login import sasl_arguments
 from headwater.process import passes
-from headwater.settings import Settings
+from headwater.security import kafka_login
+from headwater.settings import KafkaSettings, Settings
 from headwater.topics import EVENTS, REQUESTS, topic_name
+from tests.worlds.processes import eventually
 
 USED = {
     "_metadata._manager.connection_delay": ("node_id",),
@@ -126,3 +135,49 @@ def test_a_wait_that_is_over_leaves_nothing_with_what_it_waited_for(settings: Se
         for _ in range(2):
             with pytest.raises(KafkaError, match="no"):
                 wait(failed)
+
+
+def no_token(patch: pytest.MonkeyPatch, tried: threading.Event) -> None:
+    """Connections log in from here on, and who gives tokens for that is away."""
+    giver = {"sasl_token_url": "http://127.0.0.1:1/", "sasl_client_id": "a", "sasl_client_secret": SecretStr("b")}
+    login = kafka_login(KafkaSettings(security_protocol="SASL_PLAINTEXT", sasl_mechanism="OAUTHBEARER", **giver))
+
+    async def log_in(_: KafkaConnection, __: float) -> None:
+        tried.set()
+        sasl_arguments(login)["sasl_oauth_token_provider"].token()
+
+    patch.setattr(KafkaConnection, "sasl_enabled", True)
+    patch.setattr(KafkaConnection, "_sasl_authenticate", log_in)
+
+
+def reset_before_tls(patch: pytest.MonkeyPatch, tried: threading.Event) -> None:
+    """Connections are reset from here on before they speak TLS: `ssl` raises the error of the socket then."""
+
+    async def wrapped(*_: Any, **__: Any) -> None:
+        tried.set()
+        raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+
+    patch.setattr(KafkaConnectionManager, "_build_transport", wrapped)
+
+
+@pytest.mark.parametrize("ended", [no_token, reset_before_tls])
+def test_what_reads_the_metadata_outlives_connections_however_they_end(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, ended: Callable[[pytest.MonkeyPatch, threading.Event], None]
+) -> None:
+    with closing(consumer(settings.kafka)) as reader:
+        cluster, connections = reader._cluster, reader._manager._conns
+        assert reader.topics()
+
+        def hang_up() -> None:
+            for connection in list(connections.values()):
+                connection.close(KafkaConnectionError("gone"))
+
+        tried = threading.Event()
+        with monkeypatch.context() as patch:
+            ended(patch, tried)
+            reader._net.run(hang_up)
+            assert tried.wait(10)
+            eventually(lambda: not connections, what="no connection is left")
+        before = cluster._last_successful_refresh_ms
+        cluster.request_update()
+        eventually(lambda: cluster._last_successful_refresh_ms > before, 10, "the metadata is read again")
