@@ -11,8 +11,9 @@ tests/streams/test_faust_internals.py says what an upgrade has changed. What is 
   the next fetch, and would then wait that long for its next record while the other partitions are quiet.
 - An error that passes, raised by one call of aiokafka, ends the whole app.
 - aiokafka ends at a record with a header whose name is not UTF-8, at each try, for ever.
-- A connection that was reset and is written to before aiokafka knows raises RuntimeError under uvloop. That ends,
-  without a word, what reads the metadata, and all that waits for metadata then waits for ever.
+- A connection that was reset and is written to before aiokafka knows raises RuntimeError under uvloop, and one whose
+  login fails raises what whoever gives tokens does. That ends, without a word, what reads the metadata, and all that
+  waits for metadata then waits for ever.
 - It makes folders on disk for tables that we have not, and waits a second at each start for them.
 """
 
@@ -27,7 +28,7 @@ from typing import Any, NamedTuple
 import faust
 from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.consumer import fetcher
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.record import memory_records
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from faust.tables.manager import TableManager
@@ -280,6 +281,21 @@ def _broken_at_once(send: Any) -> Any:
 
 for _name in CONNECTION_SENDS:
     setattr(AIOKafkaConnection, _name, _broken_at_once(getattr(AIOKafkaConnection, _name)))
+
+
+def _made_or_broken(connect: Any) -> Any:
+    async def connected(self: AIOKafkaConnection) -> Any:
+        try:
+            return await connect(self)
+        except (KafkaError, OSError):  # a time-out among them: what aiokafka expects
+            raise
+        except Exception as error:
+            raise KafkaConnectionError(f"No connection to {self.host}:{self.port}: {error}") from error
+
+    return connected
+
+
+AIOKafkaConnection.connect = _made_or_broken(AIOKafkaConnection.connect)
 
 
 class _ReadOffsets(dict[Any, "int | None"]):

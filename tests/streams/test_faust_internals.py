@@ -6,18 +6,23 @@ from __future__ import annotations
 import asyncio
 import inspect
 import socket
+from pathlib import Path
 
 import aiokafka
 import faust
 import pytest
 import uvloop
-from aiokafka.conn import AIOKafkaConnection
+from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 from faust.tables.manager import TableManager
 from faust.transport.consumer import Consumer
 from faust.transport.drivers import aiokafka as driver
 
+from headwater.security import Tokens
+from headwater.settings import KafkaSettings, Settings
+from streams.app import FaustTokens
 from streams.faust_internals import CONSUMER_CALLS
 
 WHERE = "see streams/faust_internals.py"
@@ -107,3 +112,35 @@ def test_a_connection_that_is_gone_before_aiokafka_knows_is_a_connection_error()
 
     with socket.create_server(("127.0.0.1", 0)) as silent, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert not runner.run(written_to_late(silent.getsockname()[1])).connected()
+
+
+def test_what_reads_the_metadata_outlives_a_while_without_tokens(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "token"
+    file.write_text("t")
+    tokens = FaustTokens(
+        Tokens(KafkaSettings(security_protocol="SASL_PLAINTEXT", sasl_mechanism="OAUTHBEARER", sasl_token_file=file))
+    )
+    monkeypatch.setattr(AIOKafkaConnection, "_do_sasl_handshake", lambda _: tokens.token())
+
+    async def read_again() -> bool:
+        client = AIOKafkaClient(
+            bootstrap_servers=settings.kafka.bootstrap,
+            security_protocol="SASL_PLAINTEXT",
+            sasl_mechanism="OAUTHBEARER",
+            sasl_oauth_token_provider=tokens,
+        )
+        await client.bootstrap()
+        try:
+            assert await client.force_metadata_update()
+            file.unlink()
+            for connection in client._conns.values():
+                connection.close(CloseReason.CONNECTION_BROKEN)
+            assert not await asyncio.wait_for(client.force_metadata_update(), 10)
+            file.write_text("t")
+            return bool(await asyncio.wait_for(client.force_metadata_update(), 10))
+        finally:
+            await client.close()
+
+    assert asyncio.run(read_again())
