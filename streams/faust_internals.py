@@ -14,6 +14,9 @@ tests/streams/test_faust_internals.py says what an upgrade has changed. What is 
 - A connection that was reset and is written to before aiokafka knows raises RuntimeError under uvloop, and one whose
   login fails raises what whoever gives tokens does. That ends, without a word, what reads the metadata, and all that
   waits for metadata then waits for ever.
+- What goes wrong in a group aiokafka keeps until it is asked, and does nothing more; Faust never asks. A member then
+  stands without partitions, or keeps those that others have by now; and so it does where the task that looks after the
+  group has ended. Here the app crashes, and its process with it.
 - It makes folders on disk for tables that we have not, and waits a second at each start for them.
 """
 
@@ -316,6 +319,20 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         for name in CONSUMER_CALLS:
             setattr(consumer, name, _retried(self, getattr(consumer, name)))
         return consumer
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        coordinator = self._ensure_consumer()._coordinator
+        coordinator._push_error_to_user = self._fail
+        coordinator._coordination_task.add_done_callback(self._ended)
+
+    async def _fail(self, error: BaseException) -> None:
+        await self.crash(error)
+        await self._ensure_consumer()._coordinator._closing
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.add_future(self.crash(error))
 
     async def getmany(self, active_partitions: Any, timeout: float) -> Any:
         return await _retried(self, super().getmany)(active_partitions, timeout)

@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import socket
+import threading
 from pathlib import Path
+from typing import Any
 
 import aiokafka
 import faust
@@ -14,15 +16,18 @@ import pytest
 import uvloop
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, CloseReason
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.consumer.group_coordinator import CoordinatorGroupRebalance, GroupCoordinator
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 from faust.tables.manager import TableManager
 from faust.transport.consumer import Consumer
 from faust.transport.drivers import aiokafka as driver
 
+from headwater.process import Retry
 from headwater.security import Tokens
 from headwater.settings import KafkaSettings, Settings
-from streams.app import FaustTokens
+from headwater.topics import EVENTS
+from streams.app import FaustTokens, make_app, raw_topic
 from streams.faust_internals import CONSUMER_CALLS
 
 WHERE = "see streams/faust_internals.py"
@@ -144,3 +149,39 @@ def test_what_reads_the_metadata_outlives_a_while_without_tokens(
             await client.close()
 
     assert asyncio.run(read_again())
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "error"),
+    [
+        (CoordinatorGroupRebalance, "perform_group_join", KafkaError("UnknownError()")),
+        (GroupCoordinator, "ensure_active_group", ValueError("no such assignment")),
+    ],
+)
+def test_what_goes_wrong_in_a_group_ends_the_app(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, owner: type, name: str, error: Exception
+) -> None:
+    async def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(owner, name, fail)
+
+    async def crash_reason() -> Any:
+        app = make_app(settings.kafka, Retry(threading.Event(), lambda _: None))
+        app.agent(raw_topic(app, EVENTS, settings.kafka.prefix), name="idle")(idle)
+        starting = asyncio.ensure_future(app.start())
+        try:
+            async with asyncio.timeout(15):
+                while not (app.crashed and starting.done()):
+                    await asyncio.sleep(0.02)
+            return app.crash_reason
+        finally:
+            await asyncio.wait({asyncio.ensure_future(app.stop())}, timeout=10)
+
+    reason = asyncio.run(crash_reason())
+    assert error in (reason, reason.__cause__)
+
+
+async def idle(stream: Any) -> None:
+    async for _ in stream:
+        pass
