@@ -51,6 +51,9 @@ EXIT_STALLED = 70
 STOP_LOOK_S = 0.1
 """Between two looks of the port's thread whether it is told to stop: a worker's end waits for one."""
 
+TELL_S = 5.0
+"""What the last words of a stalled process may take: that nobody reads its log may be why it stands still."""
+
 _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
@@ -250,14 +253,29 @@ class Operations:
                 told = time.monotonic()  # what came before is over: draining has a time of its own
             stalled = self._stalled_for() if told is None else self._undrained_for(told)
             if stalled is not None:
-                faulthandler.dump_traceback()  # where it stands
-                self.log.error("stalled: exiting so that a fresh process takes over", extra={"why": stalled})
-                sys.stderr.flush()
+                telling = threading.Thread(target=self._tell, args=(stalled,), name="last words", daemon=True)
+                telling.start()
+                telling.join(TELL_S)
                 os._exit(EXIT_STALLED)
+
+    def _tell(self, stalled: str) -> None:
+        sys.stderr.write(_stacks())
+        self.log.error("stalled: exiting so that a fresh process takes over", extra={"why": stalled})
+        sys.stderr.flush()
 
     def _undrained_for(self, told: float) -> str | None:
         idle, limit = self._idle_s(told), self.settings.stall_s + self.settings.drain_s
         return f"no progress in draining for {idle:.0f} s (limit {limit:.0f} s)" if idle > limit else None
+
+
+def _stacks() -> str:
+    """Where each thread stands, as far as a pipe takes it."""
+    taking, giving = os.pipe()
+    os.set_blocking(giving, False)
+    faulthandler.dump_traceback(giving)  # which holds the interpreter while it writes: it must wait for nobody
+    os.close(giving)
+    with open(taking, errors="replace") as told:
+        return told.read()
 
 
 def core_wait_s() -> float:

@@ -127,6 +127,23 @@ def test_a_worker_without_progress_leaves_with_70_and_says_so() -> None:
     assert last["message"].startswith("stalled")
 
 
+def test_a_worker_whose_log_nobody_reads_leaves_with_70_all_the_same() -> None:
+    process = run(
+        "import os\n"
+        "one = Operations('tests', OperationsSettings(stall_s=0.2, drain_s=0.1)); one.start()\n"
+        "os.set_blocking(2, False)\n"
+        "try:\n    while True: os.write(2, bytes(4096))\n"
+        "except BlockingIOError: os.set_blocking(2, True)\n"
+        "one.started()\n"
+        "one.log.info('as any line of a worker')\n"
+    )
+    try:
+        assert process.wait(timeout=60) == EXIT_STALLED
+    finally:
+        process.kill()
+        process.communicate()
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
 def test_a_worker_that_has_no_core_to_run_on_is_not_taken_for_stalled() -> None:
     core = min(os.sched_getaffinity(0))
