@@ -38,10 +38,11 @@ The list has film-9: what the engine knows of, by events or `PUT /v1/items`, wit
 - **Lines of JSON** (`application/x-ndjson`) are read as they come, as many as you like: what stands before a line that
   is refused is taken, and the error says how many events that were. A line that has begun ends within a minute.
 - **Trackers** of the analytics.js kind work by changing their host: `/v1/track`, `/v1/identify`, `/v1/batch`, the key
-  as the user of Basic authentication. Events of the ecommerce specification have their types (Product Viewed: view,
-  Product Clicked: click, Product Added: cart, Order Completed: purchase of each product, Product List Viewed:
-  impression); others keep their name, written small. What names no item, or has a name that makes no type, is ignored,
-  and the answer says so.
+  as the user of Basic authentication. Events of the ecommerce specification have the types that a file of them has
+  ([your-data.md](your-data.md)): Product Viewed: view, Product Added: add_to_cart, Product Removed: remove_from_cart,
+  which takes that back, Order Completed and Refunded: purchase and refund of each product, Product List Viewed and
+  Filtered: impression. Others keep their name, written small. What names no item, says nothing new of its products
+  (Cart Viewed), or has a name that makes no type, is ignored, and the answer says so.
 - **A stream** (`/v1/recommendations/stream`) sends `event: list`, then one for each list that differs, `: same` where
   none does, `event: problem` where no list could be had. It ends with its key or token. A WebSocket of the same path
   says the same as `{"event", "data"}`: what its URL asks for, and each message that it is sent, a Request, asks anew.

@@ -16,21 +16,9 @@ from typing import Any, NamedTuple
 from gateway.bodies import refuse_many
 from headwater.errors import InvalidMessage
 from headwater.events import EVENT_TYPE_PATTERN, MAX_ID_LENGTH
+from headwater.foreign_types import ours_of
 
 __all__ = ["KINDS", "MOST_CALLS", "TrackerSays", "read_call"]
-
-TYPES = {
-    "product viewed": "view",
-    "product clicked": "click",
-    "product added": "cart",
-    "product added to wishlist": "like",
-    "product removed": "cart_remove",
-    "product shared": "share",
-    "product reviewed": "rating",
-    "order completed": "purchase",
-    "product list viewed": "impression",
-}
-"""Names of the ecommerce specification -> types of event. Others are written small, with _ for what is no letter."""
 
 ITEM_FIELDS = ("item_id", "product_id", "sku", "content_id", "id")
 VALUE_FIELDS = ("rating", "value", "price", "revenue")
@@ -102,8 +90,12 @@ def _track(body: Mapping[str, Any], user: str, at: str) -> TrackerSays:
     name = body.get("event")
     if not isinstance(name, str) or not name:
         raise InvalidMessage("schema", f"{at}: event: give its name")
-    kind = TYPES.get(name.lower()) or re.sub(r"[^a-z0-9.\-]+", "_", name.lower()).strip("_")
+    kind = ours_of(name)
     properties = _object(body, "properties", at)
+    if kind == "":
+        return TrackerSays([], [], [], f"{name!r:.60} says nothing new of its products")
+    if kind is None:  # a name of the app's own, written small
+        kind = re.sub(r"[^a-z0-9.\-]+", "_", name.lower()).strip("_")
     if not re.match(EVENT_TYPE_PATTERN, kind):
         text = f"{name!r:.60} makes no type of event: that begins with a letter of a to z, and has 64 at most"
         return TrackerSays([], [], [], text)

@@ -13,6 +13,7 @@ from typing import Any
 
 from headwater.errors import SourceError
 from headwater.events import EVENT_TYPE_PATTERN
+from headwater.foreign_types import ours_of
 from replay.sources.ids import is_missing
 from replay.sources.raw import BadRow
 from replay.sources.times import number_of
@@ -21,35 +22,6 @@ __all__ = ["Kinds", "kinds_named", "slug"]
 
 LONGEST = 64
 
-OURS = {
-    "view": "Product Viewed, Viewed Product, Product View, view_item, Item Viewed, Content Viewed, product_detail",
-    "click": "Product Clicked, Clicked Product, Item Clicked, select_item, list_click, Product Click",
-    "add_to_cart": "Product Added, Added Product, Added to Cart, cart_add, "
-    "Wishlist Product Added to Cart, add to basket",
-    "remove_from_cart": "Product Removed, Removed Product, Removed from Cart, cart_remove, remove from basket",
-    "begin_checkout": "Checkout Started, Started Checkout, Initiate Checkout",
-    "purchase": "Order Completed, Completed Order, transaction, transaction_item, Product Purchased",
-    "refund": "Order Refunded, Order Cancelled",
-    "wishlist": "Product Added to Wishlist, Added to Wishlist, add_to_wishlist",
-    "remove_from_wishlist": "Product Removed from Wishlist, Removed from Wishlist",
-    "share": "Product Shared, forward",
-    "review": "Product Reviewed",
-    "search": "Products Searched",
-    "impression": "Product List Viewed, Viewed Product Category, Product List Filtered, Product Impression, "
-    "view_item_list, list_view, Product List View",
-    "": "Cart Viewed, view_cart, Cart Shared, Checkout Step Viewed, Checkout Step Completed, checkout_step, "
-    "Payment Info Entered, add_payment_info, add_shipping_info, Order Updated, Promotion Viewed, view_promotion, "
-    "promo_view, Promotion Clicked, select_promotion, promo_click, trns_error, session_start, first_visit, first_open, "
-    "user_engagement, scroll, page_ping",
-}
-"""Our type -> words of other systems that mean it: e-commerce events of Segment and RudderStack (also of its first
-edition), Google Analytics 4, Snowplow, and how people write them. Compared without case and style. Those of "" say
-nothing new of their products and are left out of the files of such systems."""
-
-_STYLE = re.compile(r"[\W_]+")
-_OURS = {
-    _STYLE.sub("", word).lower(): kind for kind, words in OURS.items() for word in (kind, *words.split(",")) if word
-}
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])")
 
 
@@ -130,7 +102,7 @@ class Kinds:
         """Our type that a word means, None where it is one already or means none."""
         if not self._foreign and re.fullmatch(EVENT_TYPE_PATTERN, word):
             return None
-        found = _OURS.get(_STYLE.sub("", word).lower())
+        found = ours_of(word)
         return found if found or self._foreign else None
 
     def is_ours(self, word: Any) -> bool:

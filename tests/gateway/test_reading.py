@@ -43,6 +43,7 @@ from headwater.events import Event
 from headwater.process import Operations
 from headwater.recommendations import Receipt, Recommendation
 from headwater.settings import GatewaySettings, KafkaSettings, Settings
+from headwater.signals import Signals
 from headwater.wire import validated
 
 JSON = st.recursive(
@@ -68,9 +69,36 @@ def test_events_of_the_ecommerce_specification_have_their_types() -> None:
     ]
     (shown,) = told("Product List Viewed", {"products": [{"product_id": "x"}, {"product_id": "y"}]})
     assert (shown["type"], shown["items"]) == ("impression", ["x", "y"])
-    (own,) = told("Added To Wish-List!", {"id": 7}, timestamp="2026-01-02T03:04:05Z")
-    assert (own["type"], own["item_id"]) == ("added_to_wish-list", "7")
+    (own,) = told("Put On My-Shelf!", {"id": 7}, timestamp="2026-01-02T03:04:05Z")
+    assert (own["type"], own["item_id"]) == ("put_on_my-shelf", "7")
     assert validated(Event, own, "event").event_time == 1767323045000
+
+
+@pytest.mark.parametrize(
+    ("event", "kind", "meaning"),
+    [
+        ("Product Added", "add_to_cart", "positive"),
+        ("Product Removed", "remove_from_cart", "context"),
+        ("Product Removed from Wishlist", "remove_from_wishlist", "context"),
+        ("Order Refunded", "refund", "context"),
+        ("Order Cancelled", "refund", "context"),
+        ("Product List Filtered", "impression", "exposure"),
+    ],
+)
+def test_what_is_taken_back_or_merely_shown_is_no_vote_for_its_product(event: str, kind: str, meaning: str) -> None:
+    products = [{"sku": "a"}, {"sku": "b"}]
+    said = told(event, {"products": products})
+    assert {one["type"] for one in said} == {kind}
+    assert Signals().meaning(kind, None).value == meaning
+    assert (len(said) == 1) is (kind == "impression")
+    undone = {"remove_from_cart": "add_to_cart", "remove_from_wishlist": "wishlist", "refund": "purchase"}.get(kind)
+    assert undone is None or undone in Signals().of(kind).undoes
+
+
+def test_what_says_nothing_new_of_its_products_is_no_event() -> None:
+    for name in ("Cart Viewed", "Order Updated", "Payment Info Entered"):
+        call = {"userId": "ann", "event": name, "properties": {"products": [{"sku": "a"}]}}
+        assert "nothing new" in str(read_call(call, "track").ignored)
 
 
 def test_a_tracker_tells_of_links_and_attributes_and_of_much_that_is_no_event() -> None:

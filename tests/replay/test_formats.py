@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from headwater import Event, SourceError
+from headwater.foreign_types import OURS
 from headwater.settings import Settings
 from headwater.signals import Meaning, Signals
 from replay import Columns, FileSource, KnownFile, open_source
 from replay.sources import columns_named, kinds_named
 from replay.sources.formats.snowplow import NAMES
-from replay.sources.kinds import OURS
 
 AT_MS = 1_704_103_200_000  # 2024-01-01 10:00:00 UTC
 Told = tuple[Any, ...]
