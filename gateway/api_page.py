@@ -42,7 +42,8 @@ The list has film-9: what the engine knows of, by events or `PUT /v1/items`, wit
   ([your-data.md](your-data.md)): Product Viewed: view, Product Added: add_to_cart, Product Removed: remove_from_cart,
   which takes that back, Order Completed and Refunded: purchase and refund of each product, Product List Viewed and
   Filtered: impression. Others keep their name, written small. What names no item, says nothing new of its products
-  (Cart Viewed), or has a name that makes no type, is ignored, and the answer says so.
+  (Cart Viewed), or has a name that makes no type, is ignored, and the answer says so. Where `sentAt` is later than
+  now, the sender's clock is ahead: its `timestamp` is taken back by as much.
 - **A stream** (`/v1/recommendations/stream`) sends `event: list`, then one for each list that differs, `: same` where
   none does, `event: problem` where no list could be had. It ends with its key or token. A WebSocket of the same path
   says the same as `{"event", "data"}`: what its URL asks for, and each message that it is sent, a Request, asks anew.

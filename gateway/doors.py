@@ -17,12 +17,12 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from gateway.access import Caller, Denied, Keys
-from gateway.bodies import Bodies, is_stream, refuse_many
+from gateway.bodies import Bodies, is_stream
 from gateway.calls import EVERY_MS, Calls, Lists, TakenIn
 from gateway.openapi import document
 from gateway.refusals import ToldError, told
 from gateway.tokens import After
-from gateway.tracking import MOST_CALLS, TrackerSays, read_call
+from gateway.tracking import read_batch, read_call
 from headwater.errors import InvalidMessage
 from headwater.process import Operations
 from headwater.wire import encode
@@ -76,7 +76,7 @@ class Doors:
         """POST /v1/batch"""
         body = await self._json(request, caller)
         with self._calls.reading(caller):
-            read = _batched(body)
+            read = read_batch(body)
         return _accepted(request, await self._calls.tracked(caller, read))
 
     async def identify(self, request: HttpRequest, caller: Caller) -> Response:
@@ -170,19 +170,6 @@ class Doors:
     async def openapi(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
         """GET /openapi.json"""
         return answer(document())
-
-
-def _batched(body: Any) -> list[TrackerSays]:
-    """The calls of a batch. Raises InvalidMessage."""
-    calls = body.get("batch") if isinstance(body, dict) else None
-    if not isinstance(calls, list) or len(calls) > MOST_CALLS:
-        raise InvalidMessage("schema", f"batch: give a list of at most {MOST_CALLS:,} calls")
-    read, many = [], 0
-    for place, one in enumerate(calls):
-        read.append(read_call(one, at=f"batch[{place}]"))
-        many += len(read[-1].events)
-        refuse_many(many, "batch: events")
-    return read
 
 
 def _listed(body: Any) -> list[Any]:

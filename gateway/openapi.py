@@ -67,13 +67,14 @@ OWN: dict[str, dict[str, Any]] = {
         "type": "object",
         "properties": {
             "userId": TEXT_OR_WHOLE, "anonymousId": TEXT_OR_WHOLE, "event": {**TEXT, "minLength": 1},
-            "properties": OBJECT_OR_NONE, "traits": OBJECT_OR_NONE, "messageId": {}, "timestamp": {},
+            "properties": OBJECT_OR_NONE, "traits": OBJECT_OR_NONE, "messageId": {}, "timestamp": {}, "sentAt": {},
         },
     },
     "TrackerBatch": {
         "type": "object",
         "required": ["batch"],
         "properties": {
+            "sentAt": {},
             "batch": {
                 "type": "array",
                 "maxItems": MOST_CALLS,

@@ -9,16 +9,17 @@ Source
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from gateway.bodies import refuse_many
 from headwater.errors import InvalidMessage
-from headwater.events import EVENT_TYPE_PATTERN, MAX_ID_LENGTH
+from headwater.events import EVENT_TYPE_PATTERN, MAX_ID_LENGTH, now_ms, to_epoch_ms
 from headwater.foreign_types import ours_of
 
-__all__ = ["KINDS", "MOST_CALLS", "TrackerSays", "read_call"]
+__all__ = ["KINDS", "MOST_CALLS", "TrackerSays", "read_batch", "read_call"]
 
 ITEM_FIELDS = ("item_id", "product_id", "sku", "content_id", "id")
 VALUE_FIELDS = ("rating", "value", "price", "revenue")
@@ -38,13 +39,14 @@ class TrackerSays(NamedTuple):
     """Begins a message about it."""
 
 
-def read_call(body: Any, kind: str | None = None, at: str = "the call") -> TrackerSays:
+def read_call(body: Any, kind: str | None = None, at: str = "the call", sent: Any = None) -> TrackerSays:
     """One call of a tracker.
 
     Parameters
         body: decoded JSON.
         kind: track or identify; of a batch each call says its own `type`.
         at: begins a message.
+        sent: when it was sent, by the sender's clock, where the call itself does not say.
 
     Raises
         InvalidMessage: it is no such call.
@@ -58,7 +60,7 @@ def read_call(body: Any, kind: str | None = None, at: str = "the call") -> Track
     if not isinstance(user, str | int) or isinstance(user, bool):
         raise InvalidMessage("schema", f"{at}: neither userId nor anonymousId is given")
     if kind == "track":
-        return _track(body, str(user), at)._replace(at=at)
+        return _track(body, str(user), at, body.get("sentAt") or sent)._replace(at=at)
     if kind == "alias":
         return TrackerSays([], _links(body, body.get("previousId")), [], at=at)
     if kind == "identify":
@@ -67,6 +69,19 @@ def read_call(body: Any, kind: str | None = None, at: str = "the call") -> Track
         users = [{"user_id": str(user), "attributes": traits}] if traits else []
         return TrackerSays([], _links(body, body.get("anonymousId")), users, at=at)
     return TrackerSays([], [], [], f"{kind} says nothing of an item", at)
+
+
+def read_batch(body: Any) -> list[TrackerSays]:
+    """The calls of a batch. Raises InvalidMessage."""
+    calls = body.get("batch") if isinstance(body, dict) else None
+    if not isinstance(calls, list) or len(calls) > MOST_CALLS:
+        raise InvalidMessage("schema", f"batch: give a list of at most {MOST_CALLS:,} calls")
+    read, many = list[TrackerSays](), 0
+    for place, one in enumerate(calls):
+        read.append(read_call(one, at=f"batch[{place}]", sent=body.get("sentAt")))
+        many += len(read[-1].events)
+        refuse_many(many, "batch: events")
+    return read
 
 
 def _object(body: Mapping[str, Any], name: str, at: str) -> dict[str, Any]:
@@ -86,7 +101,22 @@ def _is_attribute(given: Any) -> bool:
     return isinstance(given, bool | int | float) or (isinstance(given, str) and len(given) <= MAX_ID_LENGTH)
 
 
-def _track(body: Mapping[str, Any], user: str, at: str) -> TrackerSays:
+def _happened(body: Mapping[str, Any], sent: Any) -> Any:
+    """When a call happened, as an event may say it; None where it does not say. A sender whose clock is ahead sends
+    from the future: as much is taken off, for streams workers refuse what has not happened yet. A clock that is behind
+    looks like a call that was long on its way. A `timestamp` beside the original one was corrected before."""
+    told, original = body.get("timestamp"), body.get("originalTimestamp")
+    if told and original:
+        return told
+    told = told or original
+    with contextlib.suppress(ValueError, OverflowError):  # what is no time is refused for that
+        at_ms, ahead_ms = to_epoch_ms(told), to_epoch_ms(sent)
+        if type(at_ms) is int and type(ahead_ms) is int:
+            return at_ms - max(0, ahead_ms - now_ms())
+    return told
+
+
+def _track(body: Mapping[str, Any], user: str, at: str, sent: Any) -> TrackerSays:
     name = body.get("event")
     if not isinstance(name, str) or not name:
         raise InvalidMessage("schema", f"{at}: event: give its name")
@@ -100,8 +130,8 @@ def _track(body: Mapping[str, Any], user: str, at: str) -> TrackerSays:
         text = f"{name!r:.60} makes no type of event: that begins with a letter of a to z, and has 64 at most"
         return TrackerSays([], [], [], text)
     common: dict[str, Any] = {"user_id": user, "type": kind}
-    if (told := body.get("timestamp") or body.get("originalTimestamp")) is not None:
-        common["event_time"] = told
+    if (happened := _happened(body, sent)) is not None:
+        common["event_time"] = happened
     request_id = properties.get("request_id")
     if isinstance(request_id, str):
         common["request_id"] = request_id

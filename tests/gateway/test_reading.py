@@ -7,6 +7,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import AsyncGenerator, Sequence
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import jsonschema
@@ -33,13 +34,13 @@ from gateway.refusals import RefusedLine
 from gateway.refusals import told as told_of
 from gateway.sockets import Sockets
 from gateway.tokens import After, Speaker, read_speaker, signed
-from gateway.tracking import read_call
+from gateway.tracking import read_batch, read_call
 from gateway.worker import GatewayWorker
 from headwater import Client, InvalidMessage
 from headwater.client import Delivery, Position
 from headwater.client.outbox import LinkPosition, new_handle, whole_of
 from headwater.errors import DeadlineExceeded, SettingsError, Unavailable
-from headwater.events import Event
+from headwater.events import Event, now_ms
 from headwater.process import Operations
 from headwater.recommendations import Receipt, Recommendation
 from headwater.settings import GatewaySettings, KafkaSettings, Settings
@@ -99,6 +100,31 @@ def test_what_says_nothing_new_of_its_products_is_no_event() -> None:
     for name in ("Cart Viewed", "Order Updated", "Payment Info Entered"):
         call = {"userId": "ann", "event": name, "properties": {"products": [{"sku": "a"}]}}
         assert "nothing new" in str(read_call(call, "track").ignored)
+
+
+def test_a_trackers_clock_that_is_ahead_loses_no_event() -> None:
+    ahead_ms = 600_000
+
+    def said(at_ms: int, sent_ms: int | None, **more: Any) -> int:
+        sent = {} if sent_ms is None else {"sentAt": as_text(sent_ms)}
+        (event,) = told("Product Viewed", {"product_id": "p"}, timestamp=as_text(at_ms), **sent, **more)
+        return validated(Event, event, "event").event_time
+
+    def as_text(ms: int) -> str:
+        return datetime.fromtimestamp(ms / 1000, UTC).isoformat()
+
+    now = now_ms()
+    assert now - 2_000 <= said(now + ahead_ms - 2_000, now + ahead_ms) <= now_ms() - 2_000
+    for untouched in (
+        (now - 5_000, now - 4_000),  # it is on its way for a while, or behind: nobody can tell
+        (now - 5_000, None),
+    ):
+        assert said(*untouched) == untouched[0]
+    # Segment has corrected this one
+    assert said(now - 5_000, now + ahead_ms, originalTimestamp=as_text(now + ahead_ms)) == now - 5_000
+    call = {"type": "track", "userId": "ann", "event": "Product Viewed", "properties": {"sku": "p"}}
+    (one,) = read_batch({"batch": [{**call, "timestamp": as_text(now + ahead_ms)}], "sentAt": as_text(now + ahead_ms)})
+    assert validated(Event, one.events[0], "event").event_time <= now_ms()
 
 
 def test_a_tracker_tells_of_links_and_attributes_and_of_much_that_is_no_event() -> None:
