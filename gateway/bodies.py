@@ -6,12 +6,14 @@ Before: bytes of anybody. After: decoded JSON, or an InvalidMessage; `TooLarge` 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator
 from typing import Any
 
 import orjson
 from starlette.requests import Request as HttpRequest
 
+from gateway.access import Caller, Denied
 from gateway.backend import Full
 from headwater.errors import InvalidMessage
 from headwater.wire import MAX_PACKED_EVENTS, MAX_VALUE_BYTES, check_depth, not_json
@@ -24,6 +26,9 @@ BODY_S = 60.0
 """Time that a body, or a line, has to come in, from its first byte to its last."""
 TOGETHER = 10
 """Bodies of the largest size that are read at once; as much memory as that, with lines that have not ended."""
+OF_BROWSERS = 5
+"""So many of those are for tokens of browsers, and one for each: who sends slowly takes the room of nobody else."""
+AGAIN_S = 2.0
 
 
 class TooLarge(Exception):
@@ -57,15 +62,17 @@ class Bodies:
         self._limit = limit
         self._within_s = within_s
         self._held = 0
+        self._of = Counter[str]()
+        """Bytes of each browser, of those that are held."""
 
-    async def json(self, request: HttpRequest) -> Any:
+    async def json(self, request: HttpRequest, caller: Caller) -> Any:
         """The JSON of a body, whatever its Content-Type says: `sendBeacon` says text/plain.
 
         Raises
             InvalidMessage: `undecodable` or `too_deep`.
             TooLarge: it has too many bytes.
             TooSlow: it does not come in.
-            Full: too many come in at once.
+            Full, Denied: too many come in at once.
         """
         _check_plain(request)
         try:
@@ -80,20 +87,21 @@ class Bodies:
                 async for chunk in request.stream():
                     if len(body) + len(chunk) > self._limit:
                         raise TooLarge(f"the body has over {self._limit:,} bytes (gateway.max_body_bytes)")
-                    self._hold(body, chunk)
+                    self._hold(body, chunk, caller)
+            whole = bytes(body)
         except TimeoutError:
             raise TooSlow(f"the body did not come in within {self._within_s:g} s") from None
         finally:
-            self._held -= len(body)
-        return decoded(bytes(body), "the body")
+            self._let_go(body, caller)
+        return decoded(whole, "the body")
 
-    async def lines(self, request: HttpRequest) -> AsyncGenerator[list[tuple[str, bytes]], None]:
+    async def lines(self, request: HttpRequest, caller: Caller) -> AsyncGenerator[list[tuple[str, bytes]], None]:
         """The lines of a body with what errors call them, as many at a time as have come; empty ones are passed over.
 
         Raises
             InvalidMessage: a line is longer than a message may be.
             TooSlow: one does not end.
-            Full: too much comes in at once.
+            Full, Denied: too much comes in at once.
         """
         _check_plain(request)
         number, rest, chunks = 0, bytearray(), request.stream()
@@ -103,10 +111,10 @@ class Bodies:
                 *lines, last = chunk.split(b"\n")
                 if lines:
                     lines[0] = bytes(rest) + lines[0]
-                    self._let_go(rest)
+                    self._let_go(rest, caller)
                     yield [(f"line {number + place}", line) for place, line in enumerate(lines, 1) if line.strip()]
                     number, late = number + len(lines), None
-                self._hold(rest, last)
+                self._hold(rest, last, caller)
                 if len(rest) > MAX_VALUE_BYTES:
                     raise InvalidMessage("too_large", f"line {number + 1}: over {MAX_VALUE_BYTES:,} bytes")
                 if rest and late is None:
@@ -114,7 +122,7 @@ class Bodies:
             if rest.strip():
                 yield [(f"line {number + 1}", bytes(rest))]
         finally:
-            self._let_go(rest)
+            self._let_go(rest, caller)
 
     async def _next(self, chunks: AsyncGenerator[bytes, None], late: float | None, at: str) -> bytes:
         try:
@@ -123,14 +131,24 @@ class Bodies:
         except TimeoutError:
             raise TooSlow(f"{at}: it did not end within {self._within_s:g} s: send a line as a whole") from None
 
-    def _hold(self, held: bytearray, more: bytes) -> None:
+    def _hold(self, held: bytearray, more: bytes, caller: Caller) -> None:
         if self._held + len(more) > TOGETHER * self._limit:
             raise Full(f"{self._held:,} bytes of bodies are coming in: come again")
+        if caller.user_id is not None:
+            if self._of[caller.name] + len(more) > self._limit:
+                raise Denied(429, "bodies", "bodies of this user are coming in: send one after the other", AGAIN_S)
+            if (of_all := self._of.total()) + len(more) > OF_BROWSERS * self._limit:
+                raise Full(f"{of_all:,} bytes of browsers' bodies are coming in: come again")
+            self._of[caller.name] += len(more)
         held += more
         self._held += len(more)
 
-    def _let_go(self, held: bytearray) -> None:
+    def _let_go(self, held: bytearray, caller: Caller) -> None:
         self._held -= len(held)
+        if caller.user_id is not None:
+            self._of[caller.name] -= len(held)
+            if not self._of[caller.name]:
+                del self._of[caller.name]
         held.clear()
 
 

@@ -52,7 +52,7 @@ class Doors:
     async def _json(self, request: HttpRequest, caller: Caller) -> Any:
         """The body of a call, as `Bodies.json`."""
         with self._calls.reading(caller):
-            return await self._bodies.json(request)
+            return await self._bodies.json(request, caller)
 
     async def events(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /v1/events"""
@@ -60,7 +60,7 @@ class Doors:
         if waits not in ("acked", "no"):
             raise InvalidMessage("schema", f"wait: {waits!r:.20} is neither acked nor no")
         if is_stream(request):
-            async with contextlib.aclosing(self._bodies.lines(request)) as pieces:
+            async with contextlib.aclosing(self._bodies.lines(request, caller)) as pieces:
                 return _accepted(request, await self._calls.lines(caller, pieces, lambda: self._keys.still(request)))
         given = _listed(await self._json(request, caller))
         return _accepted(request, await self._calls.events(caller, given, wait=waits == "acked"))

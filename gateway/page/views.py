@@ -184,37 +184,37 @@ class Views:
         """GET /page/data/surfaces"""
         return _told(await self._looked(self._lookup.surfaces))
 
-    async def search(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+    async def search(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /page/data/search"""
-        text = await self._text(request, "text", MOST_WORDS)
+        text = await self._text(request, caller, "text", MOST_WORDS)
         return _told({"items": await run_in_threadpool(self.catalogue.search, text), "of": len(self.catalogue)})
 
-    async def titles(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+    async def titles(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /page/data/titles"""
-        body = await self._bodies.json(request)
+        body = await self._bodies.json(request, caller)
         ids = body.get("ids") if isinstance(body, dict) else None
         if not isinstance(ids, list) or len(ids) > MOST_TITLES or not all(isinstance(one, str) for one in ids):
             raise InvalidMessage("schema", f"ids: give a list of at most {MOST_TITLES:,} texts")
         return _told(self.catalogue.titles(ids))
 
-    async def user(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+    async def user(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /page/data/user"""
-        user_id = await self._text(request, "user_id")
+        user_id = await self._text(request, caller, "user_id")
         found = await self._looked(lambda: self._lookup.user(self._called(user_id)))  # a file may tell the name
         items = [one["item_id"] for one in found["events"]] + [item for one in found["shown"] for item in one["items"]]
         return _told({**found, "titles": self.catalogue.titles(items)})
 
-    async def item(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+    async def item(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /page/data/item"""
-        item_id = await self._text(request, "item_id")
+        item_id = await self._text(request, caller, "item_id")
         known = self.catalogue.item(item_id)
         found = await self._looked(lambda: self._lookup.item(item_id))
         told = None if known is None else known.model_dump(mode="json", exclude_none=True)
         return _told({**found, "item_id": item_id, "item": told, "titles": self.catalogue.titles([item_id])})
 
-    async def request(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+    async def request(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /page/data/request"""
-        request_id = await self._text(request, "request_id")
+        request_id = await self._text(request, caller, "request_id")
         found = await self._looked(lambda: self._lookup.answer(request_id))
         titles = self.catalogue.titles([one["item_id"] for one in (found or {}).get("items", ())])
         return _told({"answer": found, "titles": titles})
@@ -229,7 +229,7 @@ class Views:
 
     async def rollback(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /page/data/rollback"""
-        body = await self._bodies.json(request)
+        body = await self._bodies.json(request, caller)
         given = body if isinstance(body, dict) else {}
         version, pinned = given.get("version", 0), given.get("pinned", 0)
         if not all(one is None or (type(one) is int and one > 0) for one in (version, pinned)):
@@ -247,36 +247,36 @@ class Views:
         """GET /page/data/results"""
         return _told(await self._looked(self._quality.results))
 
-    async def report(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+    async def report(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /page/data/report"""
-        name = await self._text(request, "file")
+        name = await self._text(request, caller, "file")
         return _told(await self._looked(lambda: self._quality.report(name)))
 
-    async def compared(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+    async def compared(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /page/data/compared"""
-        first, second = await self._texts(request, {"a": MAX_ID_LENGTH, "b": MAX_ID_LENGTH})
+        first, second = await self._texts(request, caller, {"a": MAX_ID_LENGTH, "b": MAX_ID_LENGTH})
         return _told(await self._looked(lambda: self._quality.compared(first, second)))
 
     async def in_force(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
         """GET /page/data/settings"""
         return _told(await self._looked(self._in_force.in_force))
 
-    async def check(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+    async def check(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /page/data/check"""
         most = {"kind": MAX_ID_LENGTH, "name": MAX_ID_LENGTH, "text": MOST_BODY_BYTES}
-        kind, name, text = await self._texts(request, most)
+        kind, name, text = await self._texts(request, caller, most)
         return _told(await run_in_threadpool(self._in_force.check, kind, name, text))
 
     async def _looked(self, call: Callable[[], Any]) -> Any:
         async with self._looking:
             return await run_in_threadpool(call)
 
-    async def _text(self, request: HttpRequest, name: str, most: int = MAX_ID_LENGTH) -> str:
-        return (await self._texts(request, {name: most}))[0]
+    async def _text(self, request: HttpRequest, caller: Caller, name: str, most: int = MAX_ID_LENGTH) -> str:
+        return (await self._texts(request, caller, {name: most}))[0]
 
-    async def _texts(self, request: HttpRequest, most: Mapping[str, int]) -> list[str]:
+    async def _texts(self, request: HttpRequest, caller: Caller, most: Mapping[str, int]) -> list[str]:
         """Texts of a body by name, each of so many characters at most. Raises InvalidMessage."""
-        body = await self._bodies.json(request)
+        body = await self._bodies.json(request, caller)
         texts = []
         for name, longest in most.items():
             found = body.get(name) if isinstance(body, dict) else None

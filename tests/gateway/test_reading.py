@@ -289,16 +289,16 @@ def asked(*chunks: bytes, ends: bool = True) -> HttpRequest:
 
 def test_a_body_comes_in_within_its_bounds_or_is_refused() -> None:
     bodies = Bodies(limit=10, within_s=0.01)
-    assert asyncio.run(bodies.json(asked(b"[1", b",2]"))) == [1, 2]
+    assert asyncio.run(bodies.json(asked(b"[1", b",2]"), SHOP)) == [1, 2]
     with pytest.raises(TooLarge):
-        asyncio.run(bodies.json(asked(b"[1,2,3", b",4,5]")))
+        asyncio.run(bodies.json(asked(b"[1,2,3", b",4,5]"), SHOP))
     with pytest.raises(TooSlow):
-        asyncio.run(bodies.json(asked(b"[", ends=False)))
+        asyncio.run(bodies.json(asked(b"[", ends=False), SHOP))
 
     async def many() -> list[Any]:
         bodies = Bodies(limit=10, within_s=0.2)
         return await asyncio.gather(
-            *(bodies.json(asked(b"[" * 9, ends=False)) for _ in range(60)), return_exceptions=True
+            *(bodies.json(asked(b"[" * 9, ends=False), SHOP) for _ in range(60)), return_exceptions=True
         )
 
     assert {type(one) for one in asyncio.run(many())} == {TooSlow, Full}
@@ -306,7 +306,7 @@ def test_a_body_comes_in_within_its_bounds_or_is_refused() -> None:
 
 def test_lines_are_put_together_however_they_are_cut() -> None:
     async def read(*chunks: bytes) -> list[tuple[str, bytes]]:
-        return [line async for lines in Bodies(limit=10).lines(asked(*chunks)) for line in lines]
+        return [line async for lines in Bodies(limit=10).lines(asked(*chunks), SHOP) for line in lines]
 
     whole = b"one\n\nthree\nfour"
     for size in (1, 4, 100):
@@ -316,7 +316,7 @@ def test_lines_are_put_together_however_they_are_cut() -> None:
 
 def test_a_line_ends_within_its_time_and_what_is_unfinished_of_many_has_one_bound() -> None:
     async def read(bodies: Bodies, *chunks: bytes) -> list[Any]:
-        async with contextlib.aclosing(bodies.lines(asked(*chunks, ends=False))) as pieces:
+        async with contextlib.aclosing(bodies.lines(asked(*chunks, ends=False), SHOP)) as pieces:
             return [one async for one in pieces]
 
     with pytest.raises(TooSlow, match="line 3: "):
@@ -326,7 +326,7 @@ def test_a_line_ends_within_its_time_and_what_is_unfinished_of_many_has_one_boun
         bodies = Bodies(limit=10, within_s=0.2)
         unfinished = await asyncio.gather(*(read(bodies, b"1\n", b"2" * 9) for _ in range(60)), return_exceptions=True)
         assert {type(one) for one in unfinished} == {TooSlow, Full}
-        assert await bodies.json(asked(b"[1,2,3,4]")) == [1, 2, 3, 4]  # and there is room again
+        assert await bodies.json(asked(b"[1,2,3,4]"), SHOP) == [1, 2, 3, 4]  # and there is room again
 
     asyncio.run(many())
 
@@ -548,6 +548,40 @@ def test_a_browser_cannot_take_the_room_of_all_streams() -> None:
             opened.enter_context(streams.one(key))
     with streams.one(browser):
         pass
+
+
+def test_a_browser_cannot_take_the_room_of_all_bodies() -> None:
+    call = orjson.dumps({"userId": "ann", "event": "Product Viewed", "properties": {"sku": "p"}})
+
+    async def come() -> None:
+        operations = Operations("gateway", Settings().operations)
+        doors = Doors(calls_of(RateLimits(None, 1)), cast(Keys, None), Bodies(1_000), operations)
+
+        def unfinished(*callers: Caller) -> list[asyncio.Task[Any]]:
+            return [asyncio.create_task(doors.track(asked(b"[" * 1_000, ends=False), one)) for one in callers]
+
+        def browser(user_id: str) -> Caller:
+            return Caller(f"browser:{user_id}", frozenset(("produce",)), user_id)
+
+        async def sent(caller: Caller) -> int:
+            return (await doors.track(asked(call), caller)).status_code
+
+        of_one = unfinished(*[browser("mallory")] * 20)
+        done, waiting = await asyncio.wait(of_one, timeout=0.05)
+        assert (await sent(SHOP), await sent(browser("ann"))) == (202, 202)
+        assert {told_of(cast(Exception, one.exception())).status for one in done} == {429}
+        assert len(waiting) == 1
+
+        of_many = unfinished(*(browser(f"guest-{number}") for number in range(20)))
+        done, more = await asyncio.wait(of_many, timeout=0.05)
+        assert {told_of(cast(Exception, one.exception())).status for one in done} == {503}
+        assert await sent(SHOP) == 202
+        for one in (*waiting, *more):
+            one.cancel()
+        await asyncio.wait((*waiting, *more))
+        assert await sent(browser("ann")) == 202
+
+    asyncio.run(come())
 
 
 def test_what_stands_behind_the_door_is_not_told() -> None:
