@@ -37,8 +37,10 @@ The list has film-9: what the engine knows of, by events or `PUT /v1/items`, wit
   several calls, or lines.
 - **Lines of JSON** (`application/x-ndjson`) are read as they come, as many as you like: what stands before a line that
   is refused is taken, and the error says how many events that were. A line that has begun ends within a minute.
-- **Trackers** of the analytics.js kind work by changing their host: `/v1/track`, `/v1/identify`, `/v1/batch`, the key
-  as the user of Basic authentication. Events of the ecommerce specification have the types that a file of them has
+- **Trackers** of the analytics.js kind work by changing their host: `/v1/track`, `/v1/identify`, `/v1/batch` and the
+  like, or by their first letter as analytics.js calls them (its `apiHost` is this host with `/v1`), the key as the user
+  of Basic authentication. A `writeKey` in the body is no key: where one is needed, analytics.js brings a token in
+  `deliveryStrategy.config.headers`. Events of the ecommerce specification have the types that a file of them has
   ([your-data.md](your-data.md)): Product Viewed: view, Product Added: add_to_cart, Product Removed: remove_from_cart,
   which takes that back, Order Completed and Refunded: purchase and refund of each product, Product List Viewed and
   Filtered: impression. Others keep their name, written small. What names no item, says nothing new of its products
@@ -149,4 +151,5 @@ def api_page(generated: str) -> str:
 
 def _says(one: Operation) -> str:
     queries = "; ".join(f"`{name}`: {says}" for name, _, says in one.query)
-    return f"{one.says}{f' {queries}' if queries else ''}"
+    also = ", ".join(f"`{path}`" for path in one.also)
+    return f"{one.says}{f' {queries}' if queries else ''}{f' Also at {also}.' if also else ''}"

@@ -52,10 +52,10 @@ def make_app(
     views: Views | None = None,
 ) -> Starlette:
     """All routes of the table, and those of the page. Errors of whatever kind are answers; none ends the process."""
-    routes: list[BaseRoute] = [
-        Route(one.path, _endpoint(one, getattr(doors, one.name), callers, metrics), methods=[one.method])
-        for one in OPERATIONS
-    ]
+    routes: list[BaseRoute] = []
+    for one in OPERATIONS:
+        call = _endpoint(one, getattr(doors, one.name), callers, metrics)
+        routes += [Route(path, call, methods=[one.method]) for path in (one.path, *one.also)]
     routes.append(WebSocketRoute(STREAM.path, _socket_endpoint(sockets, callers, metrics)))
     for one in PAGE_OPERATIONS if views is not None else ():
         assert views is not None

@@ -22,7 +22,7 @@ from gateway.calls import EVERY_MS, Calls, Lists, TakenIn
 from gateway.openapi import document
 from gateway.refusals import ToldError, told
 from gateway.tokens import After
-from gateway.tracking import read_batch, read_call
+from gateway.tracking import kind_of, read_batch, read_call
 from headwater.errors import InvalidMessage
 from headwater.process import Operations
 from headwater.wire import encode
@@ -70,6 +70,13 @@ class Doors:
         body = await self._json(request, caller)
         with self._calls.reading(caller):
             said = read_call(body, "track")
+        return _accepted(request, await self._calls.tracked(caller, [said]))
+
+    async def other_call(self, request: HttpRequest, caller: Caller) -> Response:
+        """POST /v1/alias, and what else a tracker calls"""
+        body = await self._json(request, caller)
+        with self._calls.reading(caller):
+            said = read_call(body, kind_of(request.scope["path"]))
         return _accepted(request, await self._calls.tracked(caller, [said]))
 
     async def batch(self, request: HttpRequest, caller: Caller) -> Response:

@@ -27,6 +27,7 @@ class Operation:
         takes, gives: names of schemas of `gateway.openapi`; None: no body.
         query: parameters of the query, with their JSON Schema and what they mean.
         status: of an answer that is no error.
+        also: other paths of the same, as trackers call them.
     """
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
@@ -38,6 +39,7 @@ class Operation:
     gives: str | None = None
     query: tuple[tuple[str, dict[str, Any], str], ...] = ()
     status: int = 200
+    also: tuple[str, ...] = ()
 
 
 ID: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": MAX_ID_LENGTH}
@@ -62,12 +64,16 @@ OPERATIONS = (
         "Tell what users did: one Event, a list of them, or lines of JSON (application/x-ndjson) as they come.",
         "Events", "Accepted", (WAIT,), 202),
     Operation("POST", "/v1/track", "track", PRODUCE, "An event, as trackers of the Segment kind send it.",
-        "TrackerCall", "Accepted", (), 202),
+        "TrackerCall", "Accepted", (), 202, ("/v1/t",)),
     Operation("POST", "/v1/batch", "batch", PRODUCE, "Many calls of such a tracker.", "TrackerBatch", "Accepted",
-        (), 202),
+        (), 202, ("/v1/b",)),
+    Operation("POST", "/v1/alias", "other_call", PRODUCE,
+        "What else such a tracker calls: an alias links two ids; a page, a screen or a group says nothing of an item, "
+        "and is ignored.", "TrackerCall", "Accepted", (), 202,
+        ("/v1/a", "/v1/page", "/v1/p", "/v1/screen", "/v1/s", "/v1/group", "/v1/g")),
     Operation("POST", "/v1/identify", "identify", PRODUCE,
         "Tell that a user is known by another id, too: `user_id` and `was`; or the identify of a tracker.",
-        "Identity", "Accepted", (), 202),
+        "Identity", "Accepted", (), 202, ("/v1/i",)),
     Operation("POST", "/v1/recommendations", "recommend", RECOMMEND, "Ask for the best items for somebody, now.",
         "Asked", "Recommendation"),
     Operation("GET", "/v1/users/{user_id}/recommendations", "recommend_by_url", RECOMMEND,

@@ -1,10 +1,12 @@
 """What trackers of the analytics.js kind send, as events, links and attributes: a tracker works by changing its host.
 
-Before: the body of `/v1/track`, `/v1/identify` or `/v1/batch`, as Segment's HTTP API has it. After: `gateway.doors`.
+Before: the body of `/v1/track`, `/v1/identify`, `/v1/batch` and the like, as Segment's HTTP API has it. After:
+`gateway.doors`.
 What says nothing of an item (a signup, a page) is no event here: it is counted as ignored, and the answer says why.
 
 Source
-    Segment, "HTTP Tracking API Source" and "Spec: V2 Ecommerce Events" (segment.com/docs).
+    Segment, "HTTP Tracking API Source" and "Spec: V2 Ecommerce Events" (segment.com/docs). What analytics.js sends:
+    github.com/segmentio/analytics-next, packages/browser/src/plugins/segmentio.
 """
 
 from __future__ import annotations
@@ -19,11 +21,13 @@ from headwater.errors import InvalidMessage
 from headwater.events import EVENT_TYPE_PATTERN, MAX_ID_LENGTH, now_ms, to_epoch_ms
 from headwater.foreign_types import ours_of
 
-__all__ = ["KINDS", "MOST_CALLS", "TrackerSays", "read_batch", "read_call"]
+__all__ = ["KINDS", "MOST_CALLS", "TrackerSays", "kind_of", "read_batch", "read_call"]
 
 ITEM_FIELDS = ("item_id", "product_id", "sku", "content_id", "id")
 VALUE_FIELDS = ("rating", "value", "price", "revenue")
 KINDS = ("track", "identify", "alias", "page", "screen", "group")
+"""No two begin with the same letter, by which analytics.js calls them."""
+
 MOST_CALLS = 1_000
 """In one batch of a tracker."""
 
@@ -44,7 +48,7 @@ def read_call(body: Any, kind: str | None = None, at: str = "the call", sent: An
 
     Parameters
         body: decoded JSON.
-        kind: track or identify; of a batch each call says its own `type`.
+        kind: track, identify, ...; of a batch each call says its own `type`.
         at: begins a message.
         sent: when it was sent, by the sender's clock, where the call itself does not say.
 
@@ -69,6 +73,15 @@ def read_call(body: Any, kind: str | None = None, at: str = "the call", sent: An
         users = [{"user_id": str(user), "attributes": traits}] if traits else []
         return TrackerSays([], _links(body, body.get("anonymousId")), users, at=at)
     return TrackerSays([], [], [], f"{kind} says nothing of an item", at)
+
+
+def kind_of(path: str) -> str:
+    """Which call of a tracker a path is.
+
+    >>> kind_of("/v1/screen"), kind_of("/v1/p")
+    ('screen', 'page')
+    """
+    return next(one for one in KINDS if one.startswith(path.rpartition("/")[2]))
 
 
 def read_batch(body: Any) -> list[TrackerSays]:

@@ -15,17 +15,20 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 from starlette.requests import Request as HttpRequest
 from starlette.websockets import WebSocket
 
 from gateway.access import Caller, Denied, Keys, RateLimits, credentials_of, refuse_foreign_page
 from gateway.admin_log import AdminLog
 from gateway.api_keys import key_id_of, new_key, opens
+from gateway.app import make_app
 from gateway.backend import Backend, Full
 from gateway.bodies import Bodies, TooLarge, TooSlow
 from gateway.callers import Callers
 from gateway.calls import LEAST_EVERY_MS, MOST_EVERY_MS, Calls
 from gateway.doors import Doors
+from gateway.metrics import GatewayMetrics
 from gateway.open_streams import OpenStreams
 from gateway.openapi import document
 from gateway.operations import OPERATIONS
@@ -152,6 +155,42 @@ def test_whatever_a_tracker_sends_is_read_or_refused(body: Any, kind: str | None
     for event in said.events:
         with contextlib.suppress(InvalidMessage):
             validated(Event, event, "event")
+
+
+def test_analytics_js_and_its_like_find_the_paths_that_they_call() -> None:
+    """analytics.js names a path by the first letter of its kind; RudderStack's and Segment's HTTP API by the whole."""
+    keys = Keys(KafkaSettings(), GatewaySettings(), needed=False)
+    calls = calls_of(RateLimits(None, 1))
+    doors = Doors(calls, keys, Bodies(1_000), Operations("gateway", Settings().operations))
+    metrics = GatewayMetrics(CollectorRegistry(), lambda: 0, lambda: 0)
+    app = make_app(doors, Sockets(calls, keys), Callers(keys, ()), metrics, GatewaySettings())
+
+    def sent(path: str, body: Any) -> Any:
+        told = list[Any]()
+
+        async def send(message: Any) -> None:
+            told.append(message)
+
+        scope = asked().scope | {
+            "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"", "client": ("127.0.0.1", 1),
+        }  # fmt: skip
+        asyncio.run(app(scope, asked(orjson.dumps(body)).receive, send))
+        assert told[0]["status"] == 202, (path, told)
+        return orjson.loads(told[1]["body"])
+
+    call = {"anonymousId": "g", "writeKey": "-", "sentAt": "2026-01-02T03:04:05Z"}
+    viewed = {**call, "event": "Product Viewed", "properties": {"product_id": "p"}, "messageId": "m"}
+    known = {**call, "userId": "ann", "previousId": "g"}
+    for names, body, accepted in (
+        (("t", "track"), viewed, 1),
+        (("i", "identify"), known, 1),
+        (("a", "alias"), known, 1),
+        (("p", "page", "s", "screen", "g", "group"), call, 0),
+        (("b", "batch"), {"batch": [{**viewed, "type": "track"}]}, 1),
+    ):
+        for name in names:
+            found = sent(f"/v1/{name}", body)
+            assert (name, found["accepted"], "ignored" in found) == (name, accepted, not accepted)
 
 
 def test_positions_survive_as_text_and_add_up() -> None:
@@ -345,6 +384,9 @@ class Takes:
         return contextlib.nullcontext(asyncio.Event())
 
     async def send(self, *_: Any) -> list[Position]:
+        return []
+
+    async def identify(self, _: Any) -> list[Position]:
         return []
 
     async def recommend(self, _: Any) -> Recommendation:
