@@ -234,6 +234,51 @@ def test_a_list_changes_while_she_goes_on_and_begins_again_for_another(
     assert told["ids"][0][0] not in told["ids"][1]
 
 
+BACKGROUND = """
+const [done] = arguments;
+let asked = 0, open = 0, told = () => {};
+window.fetch = async (_, { signal }) => {
+  asked += 1;
+  open += 1;
+  const start = (stream) => {
+    stream.enqueue(new TextEncoder().encode('event: list\\ndata: {"items":[]}\\n\\n'));
+    signal.addEventListener('abort', () => (open -= 1, stream.error(signal.reason)));
+  };
+  return new Response(new ReadableStream({ start }));
+};
+const shown = (state) => {
+  Object.defineProperty(document, 'visibilityState', { value: state, configurable: true });
+  document.dispatchEvent(new Event('visibilitychange'));
+  return new Promise((go) => setTimeout(go, 0)); // all that is ready has had its turn
+};
+import('/clients/js/dist/headwater.js').then(async ({ Client }) => {
+  const list = () => new Promise((go) => (told = go));
+  let comes = list();
+  const stop = new Client().subscribe({}, () => told());
+  await comes;
+  comes = list();
+  await shown('hidden');
+  const away = [asked, open];
+  if (open) return away;
+  await shown('visible');
+  await comes;
+  const back = [asked, open];
+  await shown('hidden');
+  stop();
+  await shown('visible');
+  return [away, back, [asked, open]];
+}).then(done, (error) => done(String(error)));
+"""
+
+
+def test_a_page_that_nobody_looks_at_asks_for_no_lists(browser: webdriver.Chrome) -> None:
+    built_client()
+    browser.set_script_timeout(30)
+    with site(free_port(), lambda *_: "") as address:
+        browser.get(f"{address}/blank")
+        assert browser.execute_async_script(BACKGROUND) == [[1, 0], [2, 1], [2, 0]]
+
+
 def test_with_tokens_it_asks_for_a_new_one_when_the_old_does_not_hold(
     blank: webdriver.Chrome, shop: tuple[Front, str]
 ) -> None:

@@ -103,6 +103,8 @@ def site(port: int, token: Callable[[str, list[str]], str]) -> Iterator[str]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", port), Files) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
-        yield f"http://127.0.0.1:{port}"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.shutdown()
+            thread.join()

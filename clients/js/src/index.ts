@@ -64,7 +64,7 @@ export class Client {
     if (typeof document !== "undefined") {
       addEventListener("online", () => this.#again());
       addEventListener("pagehide", () => this.#leave());
-      document.addEventListener("visibilitychange", () => (document.visibilityState === "hidden" ? this.#leave() : this.#again()));
+      document.addEventListener("visibilitychange", () => (isHidden() ? this.#hide() : this.#again()));
     }
     this.#later(this.#lingerMs); // what an earlier page left
   }
@@ -114,7 +114,10 @@ export class Client {
     return listOf(await answer.json());
   }
 
-  /** Calls `onList` with a list, and with each that takes its place as she goes on. Returns what ends it. */
+  /**
+   * Calls `onList` with a list, and with each that takes its place as she goes on; with none while the page is in the
+   * background. Returns what ends it.
+   */
   subscribe(asked: Asked, onList: (list: Recommendation) => void): () => void {
     const ending = new AbortController();
     void this.#follow(asked, onList, ending.signal);
@@ -138,7 +141,7 @@ export class Client {
     this.#user = user;
     this.#isGuest = isGuest;
     this.#kept.write("user", `${user}\n${isGuest ? "guest" : ""}`);
-    for (const one of this.#streams) one.abort(); // each begins again, for whom it is now
+    this.#anew(); // for whom it is now
   }
 
   // ---- what waits
@@ -225,9 +228,21 @@ export class Client {
 
   // ---- lists that change
 
+  /** Ends all streams, which begin again by themselves. */
+  #anew(): void {
+    for (const one of this.#streams) one.abort();
+  }
+
+  #hide(): void {
+    this.#anew(); // when she is back: each list that is asked for counts as shown
+    this.#leave();
+  }
+
   async #follow(asked: Asked, onList: (list: Recommendation) => void, ending: AbortSignal): Promise<void> {
     let failures = 0;
     while (!ending.aborted) {
+      await looks(ending);
+      if (ending.aborted) return;
       const turn = new AbortController();
       const end = (): void => turn.abort();
       this.#streams.add(turn);
@@ -268,6 +283,24 @@ function pause(ms: number, ending: AbortSignal): Promise<void> {
   return new Promise((go) => {
     const timer = setTimeout(go, ms);
     ending.addEventListener("abort", () => (clearTimeout(timer), go()), { once: true });
+  });
+}
+
+function isHidden(): boolean {
+  return typeof document !== "undefined" && document.visibilityState === "hidden";
+}
+
+/** Until somebody looks at the page. */
+function looks(ending: AbortSignal): Promise<void> {
+  return new Promise((go) => {
+    const look = (): void => {
+      if (isHidden() && !ending.aborted) return;
+      document.removeEventListener("visibilitychange", look);
+      go();
+    };
+    if (!isHidden()) return go();
+    document.addEventListener("visibilitychange", look);
+    ending.addEventListener("abort", look, { once: true });
   });
 }
 
