@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from headwater.dead_letters import read_letters
 from headwater.errors import InvalidMessage
@@ -29,6 +29,7 @@ from streams.told import record_place
 __all__ = ["ErasedUsers", "ErasureRounds", "checked_fact", "erased_users", "is_folded", "seed_erased"]
 
 Message = Any
+T = TypeVar("T")
 
 NOTHING = "-"
 """The item of an event that is about none."""
@@ -48,6 +49,32 @@ class _Forgotten(NamedTuple):
     def tombstone(self, place: Any) -> None:
         """One was sent."""
         self.since[place.partition] = min(place.offset, self.since.get(place.partition, place.offset))
+
+
+class _Once(Generic[T]):
+    """What is asked of Kafka where a batch needs it, and once for all of the batch."""
+
+    def __init__(self, ask: Callable[[], T]) -> None:
+        self._ask = ask
+        self._found: list[T] = []
+
+    async def found(self) -> T:
+        """Raises what asking does."""
+        if not self._found:
+            self._found.append(await asyncio.to_thread(self._ask))
+        return self._found[0]
+
+
+class _Asked(NamedTuple):
+    """What Kafka has to say on a batch.
+
+    Fields
+        told: of `_told`, of all its users.
+        done: of `_done`, of all its messages.
+    """
+
+    told: _Once[Mapping[bytes, int]]
+    done: _Once[Mapping[tuple[int, bytes], int]]
 
 
 class ErasureRounds:
@@ -73,34 +100,34 @@ class ErasureRounds:
         self._outbox = outbox
         self._retry = retry
         self._ends = ends
+        self._known_ends: Mapping[int, int] = {}  # no less by now
 
     async def run(self, messages: Sequence[Message]) -> tuple[dict[int, list[ErasureFact]], list[RefusedMessage]]:
         """What the batch says of some who were forgotten, by partition, and what it cannot be read for."""
         facts: dict[int, list[ErasureFact]] = {message.partition: [] for message in messages}
         refused: list[RefusedMessage] = []
-        ends: Mapping[int, int] | None = None  # read after the batch was: the place of each fact is in the log by now
-        told: Mapping[bytes, int] | None = None
-        gone = _Forgotten({}, {})
+        keys = {one.key for one in messages}
+        asked = _Asked(_Once(partial(self._told, keys)), _Once(partial(self._done, messages)))
+        gone, ends = _Forgotten({}, {}), self._known_ends
         for message in messages:
             at = record_place(message)
             try:
                 found = read_erasure(message.key, message.value, at)
                 if isinstance(found, Erasure):
                     time_ms = self._time(found, message, at)
-                    if told is None:
-                        keys = {one.key for one in messages}
-                        told = await self._retry.call_async("kafka", partial(asyncio.to_thread, self._told, keys))
                     if self._keeps_words is None:
                         there = partial(asyncio.to_thread, self._has_topic_of_words)
                         self._keeps_words = await self._retry.call_async("kafka", there)
-                    forget = partial(self._forget, found.user_id, time_ms, message, told, [], gone)
+                    forget = partial(self._forget, found.user_id, time_ms, message, asked, [], gone)
                     await self._retry.call_async("kafka", forget)
                 elif found is not None:
-                    if ends is None:
-                        ends = await self._retry.call_async("kafka", lambda: asyncio.to_thread(self._ends))
+                    if found.offset >= ends.get(found.partition, 0) and ends is self._known_ends:
+                        # read after the batch was: its place is in the log by now, if there is one
+                        ends = await self._retry.call_async("kafka", partial(asyncio.to_thread, self._ends))
                     facts[message.partition].append(checked_fact(found, self._times, ends, at))
             except InvalidMessage as error:
                 refused.append(RefusedMessage(message, 0, error.as_value()))
+        self._known_ends = ends
         if gone.since:
             await self._retry.call_blocking("redis", lambda: self._store.keep_erased(gone.facts.values()))
             await self.take_back(gone.facts, gone.since)
@@ -148,27 +175,33 @@ class ErasureRounds:
         with BoundedReader(self._settings.kafka, CONSENTS) as reader:
             return reader.exists()
 
-    async def _leaves_word(self, user_id: str, erased: Erased, message: Message) -> bool:
+    async def _leaves_word(self, user_id: str, erased: Erased, message: Message, asked: _Asked) -> bool:
         """Whether a word of consent outlives this erasure, for the user is known as forgotten since a later time: by a
-        denial, which forgets and stays itself. Not of what was asked and done before, and is read again.
+        denial, which forgets and stays itself. Not of what was asked and done before, and is read again: its tombstone
+        lies behind it.
         """
+        if not self._has_words:
+            return False
         reading = await self._retry.call_blocking("redis", lambda: self._store.read_users([user_id], ()))
         state = reading.states.get(user_id)
         if is_folded(reading, user_id, erased) and (state is None or state.word is None):
             return False
-        return not await asyncio.to_thread(self._is_done, message)
+        done = await asked.done.found()
+        return done.get((message.partition, message.key), -1) < int(message.offset)
 
-    def _is_done(self, message: Message) -> bool:
-        """Whether the tombstone of what was asked lies behind it."""
+    def _done(self, messages: Sequence[Message]) -> dict[tuple[int, bytes], int]:
+        """By partition and key of what these ask for, the offset of the newest tombstone behind the first of them."""
+        firsts = {one.partition: one.offset for one in reversed(messages)}
+        keys, done = {one.key for one in messages}, dict[tuple[int, bytes], int]()
         with BoundedReader(self._settings.kafka, ERASURES) as reader:
-            for span in reader.spans(first={message.partition: message.offset + 1}):
-                if span.partition == message.partition:
-                    return any(one.key == message.key and one.value is None for one in reader.records(span))
-        return False
+            for span in reader.spans(first=firsts):
+                for record in reader.records(span) if span.partition in firsts else ():
+                    if record.value is None and record.key in keys:
+                        done[record.partition, record.key] = record.offset
+        return done
 
     async def _forget(
-        self, user_id: str, time_ms: int, message: Message, told: Mapping[bytes, int], stands: list[Any],
-        gone: _Forgotten,
+        self, user_id: str, time_ms: int, message: Message, asked: _Asked, stands: list[Any], gone: _Forgotten
     ) -> None:  # fmt: skip
         """Tombstones of the user's attributes, which may be in their topic and not yet in the store, and of the word of
         consent; the place in the log, which what is tried again has in `stands`; the fact; and the id goes.
@@ -176,11 +209,11 @@ class ErasureRounds:
         send, key = self._outbox.send, user_id.encode()
         erased = (await self._retry.call_blocking("redis", lambda: self._store.erased([user_id]))).get(user_id)
         is_known = erased is not None and erased.time_ms >= time_ms
-        if erased is not None and is_known and self._has_words and await self._leaves_word(user_id, erased, message):
+        if erased is not None and is_known and await self._leaves_word(user_id, erased, message, asked):
             time_ms, is_known = erased.time_ms + 1, False  # of that time it would be passed over
         if erased is None or not is_known:
             held_ms = await self._retry.call_blocking("redis", lambda: self._store.attributes_told_ms(user_id))
-            newest_ms, asked_ms = max(told.get(key, -1), held_ms), message.timestamp
+            newest_ms, asked_ms = max((await asked.told.found()).get(key, -1), held_ms), message.timestamp
             if newest_ms <= max(time_ms, asked_ms):  # else what is newer is in their place, and a tombstone takes that
                 gone.tombstone(await send(USERS, key, None))
             if self._keeps_words:

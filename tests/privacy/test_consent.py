@@ -21,7 +21,7 @@ from headwater.consent import CONSENT, Consent, Said, Word
 from headwater.errors import Unavailable
 from headwater.events import now_ms
 from headwater.examples import Example, Kind, unpack
-from headwater.kafka import admin_client
+from headwater.kafka import BoundedReader, admin_client, end_offsets
 from headwater.privacy import FORGET, Erased, fact_of
 from headwater.process import Retry
 from headwater.settings import Settings
@@ -184,6 +184,36 @@ def test_what_forgets_stands_in_the_log_once_however_often_it_is_tried(asked: Se
         forgetting = ErasureRounds(asked, store, cast(Any, Sending(asked, ERASURES)), retry, dict)
         asyncio.run(forgetting.run(records(asked, ERASURES)[:1]))
         assert len(records(asked, EVENTS)) == 2
+
+
+def test_what_a_lost_store_is_told_again_of_erasures_is_looked_up_by_the_batch(
+    asked: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each reading makes a client and reads the topic to its end: one for each erasure filled a store in twice the time
+    and with twice the memory."""
+    opened: list[Topic] = []
+
+    class Counted(BoundedReader):
+        def __init__(self, kafka: Any, topic: Topic) -> None:
+            opened.append(topic)
+            super().__init__(kafka, topic)
+
+    def ends() -> dict[int, int]:
+        opened.append(EVENTS)
+        return end_offsets(asked.kafka, EVENTS)
+
+    for n in range(12):
+        send_raw(asked, b'{"user_id":"user-%d"}' % n, ERASURES, key=b"user-%d" % n)
+    retry = Retry(threading.Event(), lambda _: None)
+    with storing(asked) as store:
+        rounds = ErasureRounds(asked, store, cast(Any, Sending(asked)), retry, ends)
+        asyncio.run(rounds.run(records(asked, ERASURES)))
+        sent = len(records(asked, EVENTS))
+        monkeypatch.setattr("streams.erasing.BoundedReader", Counted)
+        facts, refused = asyncio.run(rounds.run(records(asked, ERASURES)))
+        assert (sum(map(len, facts.values())), refused) == (12, [])
+        assert len(records(asked, EVENTS)) == sent == 12, "nobody is forgotten twice"
+    assert sorted(topic.name for topic in opened) == ["erasures", "events"]
 
 
 def test_a_worker_that_has_a_partition_again_goes_by_what_another_told_meanwhile(asked: Settings) -> None:
