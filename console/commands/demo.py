@@ -42,7 +42,7 @@ def command(
 
     started_s = time.monotonic()
     out = printer(stderr=as_json)
-    pages = Pages(out)
+    pages = Pages(out, program(sys.argv[0]))
     view: View = LiveView(out) if out.is_terminal and not as_json else LinesView(out)
     pages.opening()
     data = read_data(events, quick)
@@ -56,7 +56,7 @@ def command(
     if as_json:
         print(orjson.dumps(summary.as_json()).decode())
     else:
-        pages.next_commands(program(sys.argv[0]))
+        pages.next_commands()
     raise typer.Exit(1 if summary.failures() else 0)
 
 

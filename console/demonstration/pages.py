@@ -6,6 +6,7 @@ Plain text when the output is no terminal.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.padding import Padding
@@ -31,10 +32,11 @@ ACTS = {
 
 
 class Pages:
-    """Prints the demo's pages."""
+    """Prints the demo's pages; `program` is how the person calls us."""
 
-    def __init__(self, out: Console) -> None:
+    def __init__(self, out: Console, program: str) -> None:
         self._out = out
+        self._program = program
 
     def opening(self) -> None:
         """The title."""
@@ -174,14 +176,16 @@ class Pages:
             )
         self._out.print(Text(f"  {summary.seconds:.0f} s. {end}", style="dim"))
 
-    def stays(self, url: str) -> None:
-        """Where the page is, which stays after the end."""
+    def stays(self, url: str, directory: Path) -> None:
+        """Where the page is, which stays after the end, and how the commands that it gives find this world."""
         self._out.print()
         self._out.print(Text("Try it yourself: ", style="bold").append(url, style="bold green"))
-        self._out.print(Text("Everything keeps running until Ctrl-C.", style="dim"))
+        self._out.print(Text("Everything runs until Ctrl-C. Commands that the page gives, in another terminal:"))
+        self._out.print(Text(f"  {self._program} ... --data {directory}", style="cyan"), soft_wrap=True)
 
-    def next_commands(self, program: str) -> None:
+    def next_commands(self) -> None:
         """Where to go from here."""
+        program = self._program
         self._out.print()
         self._out.print("[bold]Next[/]")
         table = Table.grid(padding=(0, 3, 0, 0))

@@ -106,7 +106,7 @@ class Demo:
         """The summary, and then the page until Ctrl-C."""
         self.summary.seconds = time.monotonic() - self.started_s
         self.pages.summary(self.summary, "Nothing is stopped yet.")
-        self.pages.stays(f"{http_of(supervisor)}/play")
+        self.pages.stays(f"{http_of(supervisor)}/play", self.directory)
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()
 

@@ -99,6 +99,9 @@ def test_a_click_in_the_playground_changes_the_list(browser: webdriver.Chrome, s
     assert all(one.startswith("The Film") or one == SHOWN for one in first)
     browser.find_element(By.ID, "text").send_keys("onerror")
     eventually(lambda: texts(browser, "#cards .title") == [SHOWN], 10)
+    assert texts(browser, "#cards .name-line .soft")[0].endswith("id bad")  # to look it up by
+    press(browser, "#cards [aria-label^='Why not']")
+    eventually(lambda: texts(browser, ".why"), 10)
     browser.execute_script("document.querySelector('#list [data-act=dismiss]').focus()")
     press(browser, "#list [data-act=dismiss]")
     eventually(lambda: texts(browser, "#did strong") == [first[0]], 10, lambda: texts(browser, "#problem"))
@@ -113,6 +116,10 @@ def test_a_click_in_the_playground_changes_the_list(browser: webdriver.Chrome, s
     browser.find_element(By.ID, "name").send_keys("ann")
     browser.find_element(By.ID, "name").submit()
     eventually(lambda: texts(browser, "#me") == ["ann"], 10)
+    assert texts(browser, ".why") == [], "it was said of the list of somebody else"
+    told = "because you clicked A; because you clicked B; because you bought C"
+    said = "import('/page/door.js').then((door) => arguments[1](door.reasoned(arguments[0])))"
+    assert browser.execute_async_script(said, told) == "because you clicked A and B; because you bought C"
     assert visitor not in browser.current_url
     assert complaints(browser) == []
 
@@ -142,7 +149,7 @@ def test_look_up_finds_a_user_and_an_item(browser: webdriver.Chrome, shop: Front
     press(browser, "#tab-request")
     browser.execute_script("document.getElementById('id').value = \"$(reboot)'x\"")
     browser.find_element(By.ID, "ask").submit()
-    eventually(lambda: texts(browser, "#result .copy") == ["headwater explain '$(reboot)'\\''x'"], 20)
+    eventually(lambda: texts(browser, "#result .copy") == ["headwater replay explain '$(reboot)'\\''x'"], 20)
     press(browser, "#tab-letters")
     eventually(lambda: "Nothing was refused" in texts(browser, "#result")[0], 20)
     assert "crowd" not in browser.current_url

@@ -28,7 +28,7 @@ function headers() {
   return { "content-type": "application/json", ...(key ? { authorization: `Bearer ${key}` } : {}) };
 }
 
-const away = (error) => (error.name === "AbortError" ? error : new Error("The gateway does not answer. Does `headwater up` run? The page goes on when it is back."));
+const away = (error) => (error.name === "AbortError" ? error : new Error("The gateway does not answer. Does `headwater up`, or the demo, still run? The page goes on when it is back."));
 
 async function answered(path, body, signal) {
   let found;
@@ -91,7 +91,7 @@ export const ms = (n) => (n === null || n === undefined ? "–" : n >= 1000 ? `$
 export const clock = (n) => new Date(n).toISOString().replace("T", " ").slice(0, 19);
 
 // Reasons as people say them: titles come as the catalogue writes them.
-export const reasoned = (text) => text.replace(/(because you \w+ )(.+?), (The|An?)(?=; |$)/g, "$1$3 $2").replace(/; because you clicked/g, " and");
+export const reasoned = (text) => text.replace(/(because you \w+ )(.+?), (The|An?)(?=; |$)/g, "$1$3 $2").replace(/(because you (\w+) [^;]*); because you \2 /g, "$1 and ");
 
 // A word of a command that is copied into a shell: ids are whatever somebody chose. What does not show, or turns the
 // direction of writing, is written as its number.

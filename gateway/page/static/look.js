@@ -3,7 +3,7 @@ import { facts, panel, table } from "/page/tables.js";
 
 const KINDS = {
   user: { label: "User", hint: "An id, such as a visitor of the playground or one of the replayed stream.", path: "/page/data/user", field: "user_id", show: user },
-  item: { label: "Item", hint: "An item's id; the playground's search finds them by title.", path: "/page/data/item", field: "item_id", show: item },
+  item: { label: "Item", hint: "An item's id. The playground finds items by title, and shows the id of each.", path: "/page/data/item", field: "item_id", show: item },
   request: { label: "Request", hint: "The request_id that an answer has.", path: "/page/data/request", field: "request_id", show: request },
   letters: { label: "Dead letters" },
 };
@@ -17,7 +17,7 @@ function user(told) {
   const made = [panel(el("h2", {}, told.user_id), facts([["Events", whole(told.count)], ["Lists shown", whole(told.lists)],
     ...Object.entries(told.attributes).map(([name, value]) => [name, String(value)])]))];
   if (!told.count && !told.shown.length) {
-    return [panel(el("p", {}, `Nothing of this user is among the newest ${whole(told.looked_at)} events of their partition. To look at all that is kept: `), copyable("headwater export USER"))];
+    return [panel(el("p", {}, `Nothing of this user is among the newest ${whole(told.looked_at)} events of their partition. To look at all that is kept: `), copyable(`headwater export ${quoted(told.user_id)}`))];
   }
   if (told.events.length) made.push(panel(el("h2", {}, "What they did, newest first"), table(["When, UTC", "What", "Item", "Where"],
     told.events.map((one) => [clock(one.time_ms), one.type + (one.value === null ? "" : ` ${one.value}`), named(told, one.item_id), el("span", { class: "soft small" }, one.at)]))));
@@ -56,14 +56,14 @@ function item(told) {
 
 function request(told, id) {
   const found = told.answer;
-  if (!found) return [panel(el("p", {}, "No such answer is among the newest of each partition. To look further: "), copyable(`headwater explain ${quoted(id)}`))];
+  if (!found) return [panel(el("p", {}, "No such answer is among the newest of each partition. To look further: "), copyable(`headwater replay explain ${quoted(id)}`))];
   const receipt = found.receipt || {};
   const refused = found.error ? panel(el("p", { class: "problem" }, `${found.error.code}: ${found.error.message}`)) : null;
   return [panel(el("h2", {}, "Answer"), el("p", { class: "soft small" }, found.at), facts([["For", found.user_id || "nobody by name"], ["Answered, UTC", clock(found.answered_ms)],
     ["Model", receipt.model_version ? String(receipt.model_version) : "none"], ["Weights' age", ms(receipt.weight_age_ms)], ["History", `${receipt.history_length} events`], ["Features' age", ms(receipt.feature_age_ms)],
     ["Kind", receipt.fallback || "personal"], receipt.surface ? ["Surface", receipt.surface] : null])),
   refused,
-  panel(el("h2", {}, "Where the time went, ms"), bars(receipt.timings_ms || {}), el("p", { class: "small soft" }, "Rebuilt from the log, bit for bit: ", copyable(`headwater explain ${quoted(found.request_id)}`))),
+  panel(el("h2", {}, "Where the time went, ms"), bars(receipt.timings_ms || {}), el("p", { class: "small soft" }, "Rebuilt from the log, bit for bit: ", copyable(`headwater replay explain ${quoted(found.request_id)}`))),
   panel(el("h2", {}, "The list"), table(["Place", "Item", "Score", "Reasons"], (found.items || []).map((one) => [String(one.rank), named(told, one.item_id), one.score.toFixed(3), reasoned((one.reasons || []).join("; "))]))),
   panel(el("details", {}, el("summary", {}, "The whole receipt"), el("pre", {}, JSON.stringify(receipt, null, 2))))].filter(Boolean);
 }

@@ -51,7 +51,7 @@ async function go() {
     const done = await call("/page/data/rollback", { version: chosen, pinned: told.pinned ? told.live.version : null });
     problem("");
     await look();
-    setTimeout(look, 3000); // workers have loaded it, and said so
+    for (const later of [3000, 6000, 12000]) setTimeout(look, later); // workers have loaded it, and said so
     at("said").focus();
     if (!done.pinned) at("said").textContent = `Version ${whole(done.version)} is live, and the trainer publishes again.`;
   } catch (error) { problem(error.message); }

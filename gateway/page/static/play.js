@@ -24,7 +24,8 @@ async function named(ids) {
 }
 
 function asked(more = {}) {
-  return { user_id: me, k: K, explain: true, ...(context ? { context_item: context } : {}), ...(at("surface").value ? { surface: at("surface").value } : {}), ...more };
+  const length = at("surface").value ? { surface: at("surface").value } : { k: K }; // a surface says how long its lists are
+  return { user_id: me, explain: true, ...length, ...(context ? { context_item: context } : {}), ...more };
 }
 
 async function ask(more = {}) {
@@ -56,7 +57,8 @@ function render(found, before) {
   shown = found.items.map((one) => one.item_id);
   const open = new Set([...at("list").querySelectorAll("details[open]")].map((one) => one.closest("li").dataset.id));
   const held = document.activeElement && document.activeElement.dataset ? { at: [...at("list").children].indexOf(document.activeElement.closest("#list > li")), id: document.activeElement.closest("li")?.dataset.id, act: document.activeElement.dataset.act } : {};
-  at("list").replaceChildren(...found.items.map((item) => {
+  const heads = new Map((found.rows || []).map((row) => [row.first, row.title]));
+  at("list").replaceChildren(...found.items.flatMap((item) => {
     const fresh = before.length && !before.includes(item.item_id) && !last.includes(item.item_id);
     const made = el("li", { "data-id": item.item_id, class: fresh ? "fresh" : null },
       el("span", { class: "rank" }, String(item.rank)), moved(item, before),
@@ -64,14 +66,14 @@ function render(found, before) {
         item.reasons && item.reasons.length ? el("div", { class: "reason" }, reasoned(item.reasons.slice(0, 2).join("; "))) : null,
         parts(item)));
     if (open.has(item.item_id)) made.querySelector("details").open = true;
-    return made;
+    return heads.has(item.rank) ? [el("li", { class: "row-title" }, el("h3", {}, heads.get(item.rank))), made] : [made];
   }));
   if (held.act && held.at >= 0) { // the same item, or what took its place
     const item = [...at("list").children].find((one) => one.dataset.id === held.id) || at("list").children[Math.min(held.at, found.items.length - 1)];
     item?.querySelector(`[data-act="${held.act}"]`)?.focus();
   }
   const receipt = found.receipt;
-  const kind = receipt.fallback ? { no_events: "Nobody has done anything yet: the newest of the catalogue.", no_model: "No model yet: what is popular.", no_history: "Nothing is known of you yet: what is popular." }[receipt.fallback] || `Not personal: ${receipt.fallback}.` : `Personal, by ${receipt.history_length} ${receipt.history_length === 1 ? "event" : "events"} of yours.`;
+  const kind = receipt.fallback ? { no_events: "Nobody has done anything yet: the newest of the catalogue.", no_model: "No model yet: what is popular.", no_history: "Nothing is known of you yet: what is popular.", unknown_history: "This model has learned nothing of what you did: what is popular.", no_features: "The store could not be read just now: what is popular.", no_consent: "What is known of you may not be used for lists: what is popular." }[receipt.fallback] || `Not personal: ${receipt.fallback}.` : receipt.history_length ? `Personal, by ${receipt.history_length} ${receipt.history_length === 1 ? "event" : "events"} of yours.` : "By the page or the surface: nothing that you did went in.";
   const late = (receipt.policy || []).includes("after=not_reached") ? "What you did had not arrived yet: look again in a moment. " : "";
   at("kind").textContent = `${late}${kind}${receipt.model_version ? ` Model ${receipt.model_version}, weights ${ms(receipt.weight_age_ms)} old.` : ""} Made in ${ms((receipt.timings_ms || {}).total)}.`;
   at("empty").hidden = found.items.length > 0;
@@ -163,6 +165,7 @@ async function act(type, item) {
     await named([item, ...found.items.flatMap((one) => [one.item_id, ...(one.because || []).map((entry) => entry.item_id)])]);
     problem("");
     since = before;
+    forgetWhy();
     tell(type, item, before, found, took);
     render(found, before);
   } catch (error) { problem(error.message); }
@@ -202,7 +205,7 @@ async function whyNot(item, where) {
     else {
       made.append(el("div", {}, why.stage === "listed" ? `It is in your list, at place ${why.rank}.` : why.text));
       if (why.contributions && Object.keys(why.contributions).length) made.append(bars(why.contributions));
-      if (why.behind && Object.keys(why.behind).length) made.append(el("div", { class: "soft" }, "What the list's last item has more of:"), bars(why.behind));
+      if (Object.values(why.behind || {}).some((n) => Math.abs(n) >= 0.0005)) made.append(el("div", { class: "soft" }, "What the list's last item has more of:"), bars(why.behind));
     }
     where.querySelector(".why")?.remove();
     where.append(made);
@@ -217,7 +220,11 @@ function stand(item) {
   refresh();
 }
 
+// What was asked before is no longer so.
+const forgetWhy = () => document.querySelectorAll(".why").forEach((one) => one.remove());
+
 function become(name) {
+  forgetWhy();
   me = name;
   sessionStorage.setItem(ME, me);
   at("me").textContent = me;
@@ -238,9 +245,9 @@ async function search() {
     if (mine !== waiting) return;
     problem("");
     found.items.forEach((one) => titles.set(one.item_id, one.title));
-    at("found").textContent = found.of ? `${found.items.length} shown of ${found.of.toLocaleString("en")}` : "";
+    at("found").textContent = found.of ? `${found.items.length} shown; the catalogue has ${found.of.toLocaleString("en")}` : "";
     at("cards").replaceChildren(...found.items.map((one) => {
-      const made = el("li", { class: "card" }, el("div", { class: "name-line" }, el("span", { class: "title" }, one.title), el("span", { class: "soft small" }, one.categories)));
+      const made = el("li", { class: "card" }, el("div", { class: "name-line" }, el("span", { class: "title" }, one.title), el("span", { class: "soft small" }, [one.categories, `id ${one.item_id}`].filter(Boolean).join(" · "))));
       const row = acts(one.item_id);
       row.append(el("button", { class: "act", type: "button", "aria-label": `Why not: ${one.title}`, onclick: () => whyNot(one.item_id, made) }, "Why not?"));
       made.append(row);
@@ -275,5 +282,6 @@ search();
 refresh();
 call("/page/data/surfaces").then((names) => {
   at("surfaces").hidden = !names.length;
+  at("no-surfaces").hidden = names.length > 0;
   at("surface").append(...names.map((name) => el("option", { value: name }, name)));
 }).catch(() => undefined);

@@ -19,7 +19,7 @@ function standing(told) {
     return [name, digits(headwater), digits(popularity), popularity ? `${(headwater / popularity).toFixed(1)} ×` : "–"];
   });
   const shown = quality.judged ? [["Items of lists judged", whole(quality.judged)], ["Told apart, ROC-AUC", quality.shown_auc.headwater === undefined ? "not known: too few reactions" : `${digits(quality.shown_auc.headwater, 3)}, the item's own rate ${digits(quality.shown_auc.item_rate, 3)}`],
-    ["Calibration, log loss (less is better)", `${digits(quality.shown_log_loss.headwater, 3)}, the item's own rate ${digits(quality.shown_log_loss.item_rate, 3)}`]] : [["Reactions to lists", "none were judged yet"]];
+    ["Calibration, log loss (less is better)", quality.shown_auc.headwater === undefined ? "not known: too few reactions" : `${digits(quality.shown_log_loss.headwater, 3)}, the item's own rate ${digits(quality.shown_log_loss.item_rate, 3)}`]] : [["Reactions to lists", "none were judged yet"]];
   const ranker = quality.candidate_recall === null ? [] : [["Ranker: share that counts", share(quality.ranker_share)], ["Ranker: candidates hold the item", share(quality.candidate_recall)],
     ["NDCG@10 without the ranker", digits(quality.ranker_ndcg_at_10["without ranker"])]];
   at("standing").replaceChildren(table(["Of the newest window", "Headwater", "Popularity", "Times"], rows), facts([["Questions", whole(told.queries)], ...shown, ...ranker]));
