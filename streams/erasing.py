@@ -65,7 +65,7 @@ class _Once(Generic[T]):
         return self._found[0]
 
 
-class _Asked(NamedTuple):
+class _AskedOnce(NamedTuple):
     """What Kafka has to say on a batch.
 
     Fields
@@ -107,7 +107,7 @@ class ErasureRounds:
         facts: dict[int, list[ErasureFact]] = {message.partition: [] for message in messages}
         refused: list[RefusedMessage] = []
         keys = {one.key for one in messages}
-        asked = _Asked(_Once(partial(self._told, keys)), _Once(partial(self._done, messages)))
+        asked = _AskedOnce(_Once(partial(self._told, keys)), _Once(partial(self._done, messages)))
         gone, ends = _Forgotten({}, {}), self._known_ends
         for message in messages:
             at = record_place(message)
@@ -175,7 +175,7 @@ class ErasureRounds:
         with BoundedReader(self._settings.kafka, CONSENTS) as reader:
             return reader.exists()
 
-    async def _leaves_word(self, user_id: str, erased: Erased, message: Message, asked: _Asked) -> bool:
+    async def _leaves_word(self, user_id: str, erased: Erased, message: Message, asked: _AskedOnce) -> bool:
         """Whether a word of consent outlives this erasure, for the user is known as forgotten since a later time: by a
         denial, which forgets and stays itself. Not of what was asked and done before, and is read again: its tombstone
         lies behind it.
@@ -201,7 +201,7 @@ class ErasureRounds:
         return done
 
     async def _forget(
-        self, user_id: str, time_ms: int, message: Message, asked: _Asked, stands: list[Any], gone: _Forgotten
+        self, user_id: str, time_ms: int, message: Message, asked: _AskedOnce, stands: list[Any], gone: _Forgotten
     ) -> None:  # fmt: skip
         """Tombstones of the user's attributes, which may be in their topic and not yet in the store, and of the word of
         consent; the place in the log, which what is tried again has in `stands`; the fact; and the id goes.
