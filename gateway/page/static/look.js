@@ -2,7 +2,7 @@ import { at, bars, call, clock, copyable, el, ms, problem, quoted, reasoned, who
 import { facts, panel, table } from "/page/tables.js";
 
 const KINDS = {
-  user: { label: "User", hint: "An id, such as a visitor of the playground or one of the replayed stream.", path: "/page/data/user", field: "user_id", show: user },
+  user: { label: "User", hint: "An id, such as a visitor of the playground or one of the replayed stream. What somebody did as a guest stands under the id of the guest.", path: "/page/data/user", field: "user_id", show: user },
   item: { label: "Item", hint: "An item's id. The playground finds items by title, and shows the id of each.", path: "/page/data/item", field: "item_id", show: item },
   request: { label: "Request", hint: "The request_id that an answer has.", path: "/page/data/request", field: "request_id", show: request },
   letters: { label: "Dead letters" },
