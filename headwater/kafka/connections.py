@@ -17,6 +17,7 @@ from headwater.kafka.producer import (
     ending_as_kafkas,
     leaving_nothing,
     letting_go,
+    missing_nothing,
     reading_any_names,
     recovering,
     telling_all,
@@ -108,7 +109,7 @@ def consumer(kafka: KafkaSettings, group: str | None = None, **overrides: Any) -
         for name in ("session_timeout_ms", "heartbeat_interval_ms"):
             config.pop(name)
     reading_any_names()
-    return letting_go(leaving_nothing(telling_all(_connected(KafkaConsumer, kafka, config))))
+    return letting_go(missing_nothing(leaving_nothing(telling_all(_connected(KafkaConsumer, kafka, config)))))
 
 
 def admin_client(kafka: KafkaSettings, **overrides: Any) -> KafkaAdminClient:

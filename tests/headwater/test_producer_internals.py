@@ -137,6 +137,22 @@ def test_a_wait_that_is_over_leaves_nothing_with_what_it_waited_for(settings: Se
                 wait(failed)
 
 
+def test_a_fetch_that_comes_while_more_is_asked_for_is_not_waited_for(settings: Settings) -> None:
+    part = TopicPartition(topic_name(EVENTS, settings.kafka.prefix), 0)
+    with closing(producer(settings.kafka)) as writer, closing(consumer(settings.kafka)) as reader:
+        reader.assign([part])
+        reader.seek(part, 0)
+        fetcher = reader._fetcher
+        eventually(lambda: reader.poll(10) or fetcher._fetch_futures, what="a fetch is under way")
+        writer.send(part.topic, b"", partition=0).get(10)
+        eventually(lambda: fetcher._completed_fetches, what="and has come, after the last look")
+        fetcher.send_fetches()
+        assert any(one.is_done for one in fetcher._fetch_futures), "what a poll waits for then"
+        assert [len(several) for several in reader.poll(10).values()] == [1]
+        fetcher.send_fetches()
+        assert not any(one.is_done for one in fetcher._fetch_futures), "nothing is there: a poll may wait"
+
+
 def no_token(patch: pytest.MonkeyPatch, tried: threading.Event) -> None:
     """Connections log in from here on, and who gives tokens for that is away."""
     giver = {"sasl_token_url": "http://127.0.0.1:1/", "sasl_client_id": "a", "sasl_client_secret": SecretStr("b")}
