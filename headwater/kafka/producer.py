@@ -26,7 +26,7 @@ each time. Behind a connection that has gone silent one answer is waited for ane
 GB until the request gives up. `leaving_nothing` takes them away again.
 
 A consumer looks what has come, asks for more and then waits; what comes in between is waited for no longer, for asking
-forgets every fetch that is done: one poll in eight hundred stood for all of its time. `missing_nothing` wakes it.
+forgets every fetch that is done: one poll in sixteen hundred stood for all of its time. `missing_nothing` wakes it.
 
 A consumer that is closed keeps what it has fetched and nobody has taken, up to 8 MB a partition, and is a circle, for
 which Python looks seldom in a worker: `letting_go` closes that, too.
