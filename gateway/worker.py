@@ -180,6 +180,7 @@ class GatewayWorker:
             access_log=False,
             server_header=False,
             backlog=BACKLOG,
+            timeout_keep_alive=self.settings.gateway.keep_alive_s,
             timeout_graceful_shutdown=max(1, round(self.settings.operations.drain_s)),
         )
 

@@ -414,6 +414,12 @@ class GatewaySettings(_Section):
     )
     max_waiting: int = Field(default=1_000, ge=1, description="Most requests under way; more are answered 503.")
     deadline_ms: int = Field(default=2_000, ge=10, description="How long an answer is waited for, unless told.")
+    keep_alive_s: int = Field(
+        default=75,
+        ge=1,
+        description="How long a connection of HTTP is kept open after an answer. Longer than the balancer before it "
+        "keeps its own (AWS ALB 60, Google Cloud 600): else it sends requests where nobody is, and answers 502.",
+    )
     rate_per_s: float | None = Field(
         default=None, gt=0, description="Most calls a second of each key; an event is one."
     )

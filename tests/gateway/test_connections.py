@@ -31,11 +31,15 @@ class Served(uvicorn.Server):
         yield
 
 
-def connected(does: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]) -> None:
+def connected(
+    does: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]], kept_s: int = 1
+) -> None:
     """What is done with one connection to a server that refuses all."""
 
     async def run() -> None:
-        config = uvicorn.Config(refuses, http=connections.HttpConnection, lifespan="off", log_config=None)
+        config = uvicorn.Config(
+            refuses, http=connections.HttpConnection, lifespan="off", log_config=None, timeout_keep_alive=kept_s
+        )
         server = Served(config)
         with socket.create_server(("127.0.0.1", 0)) as listening:
             serving = asyncio.create_task(server.serve([listening]))
@@ -65,6 +69,21 @@ def test_who_is_refused_and_sends_on_is_gone_after_a_while(
             assert await reader.read() == b""
 
     connected(sends_on)
+
+
+def test_who_is_silent_after_an_answer_is_kept_for_as_long_as_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEAD_S", 0.2)
+
+    async def pauses(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(2):
+            writer.write(HEAD % 5 + b"[1,2]")
+            await reader.readuntil(b"\r\n\r\nno")
+            await asyncio.sleep(0.5)
+        writer.write(HEAD[:20])
+        async with asyncio.timeout(30):  # a head that has begun has its own time
+            assert await reader.read() == b""
+
+    connected(pauses, kept_s=60)
 
 
 def test_who_asks_again_in_time_is_answered_again(monkeypatch: pytest.MonkeyPatch) -> None:
