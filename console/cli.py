@@ -37,6 +37,7 @@ from console.commands import (
 from console.commands.privacy import consent, export, forget, inactive, items, pseudonyms, seal_states, unlearn
 from console.commands.recovery import backup, gap, rebuild, restore
 from console.commands.security import acls, keys, signing
+from console.commands.surfaces import experiments
 from headwater.errors import HeadwaterError
 
 app = typer.Typer(
@@ -59,6 +60,7 @@ app.command("produce", rich_help_panel=USE)(produce.command)
 app.add_typer(replay.app, name="replay", rich_help_panel=USE)
 app.command("train", rich_help_panel=USE)(train.command)
 app.add_typer(surfaces.app, name="surfaces", rich_help_panel=USE)
+app.command("experiments", rich_help_panel=LOOK)(experiments.command)
 app.command("signals", rich_help_panel=LOOK)(signals.command)
 app.add_typer(explain.app, name="explain", rich_help_panel=LOOK)
 app.command("items", rich_help_panel=LOOK)(items.command)

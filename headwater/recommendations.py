@@ -334,7 +334,15 @@ class Receipt(BaseModel):
     surface_version: str | None = Field(
         default=None,
         exclude_if=lambda name: name is None,
-        description="Of the policy, the request's overrides included.",
+        description="Of the policy, its variant and the request's overrides included.",
+    )
+    experiment: str | None = Field(
+        default=None, exclude_if=lambda name: name is None, description="Of the surface, that this answer is part of."
+    )
+    variant: str | None = Field(
+        default=None,
+        exclude_if=lambda name: name is None,
+        description="Which of the experiment's variants answered; `control` is the surface as it is.",
     )
     timings_ms: dict[str, float] = Field(default_factory=dict, description="queue, features, score, rules, total.")
 

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from headwater.errors import RequestRefused, SettingsError
 from headwater.events import EVENT_TYPE_PATTERN, EpochMs, Id, not_seconds, to_epoch_ms
+from headwater.experiments import CONTROL, Experiment
 from headwater.filters import MAX_DEPTH, check_times, read_filters
 from headwater.spelling import problem_text
 
@@ -192,6 +193,7 @@ class Surface(_Part):
         default=("popular",),
         description="Kinds that fill a list that comes out short, in this order; [] leaves it short.",
     )
+    experiment: Experiment | None = Field(default=None, description="Answers some people otherwise.")
 
     @model_validator(mode="after")
     def _draws_what_is_ranked(self) -> Surface:
@@ -201,6 +203,26 @@ class Surface(_Part):
                 f"kind is {self.kind!r}: explore by 'plackett-luce' or 'epsilon' there"
             )
         return self
+
+    @model_validator(mode="after")
+    def _variants_are_surfaces(self) -> Surface:
+        for name, one in self.experiment.variants.items() if self.experiment else ():
+            if not one.overrides or "experiment" in one.overrides:
+                raise ValueError(
+                    f"experiment.variants.{name}.overrides: say what is otherwise, and no other experiment"
+                )
+            try:
+                self.changed({"experiment": None} | one.overrides)
+            except SettingsError as error:
+                raise ValueError(f"experiment.variants.{name}.{error}") from error
+        return self
+
+    @cached_property
+    def variants(self) -> Mapping[str, Surface]:
+        """What the surface is to whom: by the names of the experiment's variants, `control` among them."""
+        plain = self.changed({"experiment": None})
+        others = self.experiment.variants if self.experiment else {}
+        return {CONTROL: plain} | {name: plain.changed(one.overrides) for name, one in others.items()}
 
     @cached_property
     def version(self) -> str:

@@ -110,7 +110,7 @@ SURFACES = Topic(
     "surfaces", "name", 1, -1, "compact", "Surface; null removes it", "operators", "serving, page", TOMBSTONES_KEPT
 )
 IDENTITIES = Topic(
-    "identities", "user_id", 1, -1, "delete", "Identity: an id that a user had before", "apps", "streams"
+    "identities", "user_id", 1, -1, "delete", "Identity: an id that a user had before", "apps", "streams, page"
 )
 REQUESTS = Topic("requests", "user_id, else session_id", 4, 7 * DAY_MS, "delete", "Request", "asking apps", "serving")
 RECOMMENDATIONS = Topic(

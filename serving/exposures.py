@@ -23,7 +23,8 @@ from kafka.errors import KafkaError
 
 from headwater.context import named
 from headwater.events import MAX_SHOWN, Event
-from headwater.recommendations import Recommendation, Request
+from headwater.experiments import TOLD_AS
+from headwater.recommendations import Receipt, Recommendation, Request
 from headwater.topics import EVENTS, topic_name
 from headwater.wire import cloudevent_headers, encode
 from serving.serving_metrics import ServingMetrics
@@ -75,8 +76,16 @@ def exposure_of(request: Request, answer: Recommendation) -> Event:
         event_time=answer.answered_time,
         session_id=request.session_id,
         request_id=request.request_id,
-        properties=named(request.context, tuple(request.context)) or None,  # cut: an app's texts may be long
+        properties=_properties(request, answer.receipt) or None,
     )
+
+
+def _properties(request: Request, receipt: Receipt) -> dict[str, Any]:
+    """The context of the request, its texts cut: an app's may be long; and of an experiment which variant it was."""
+    context: dict[str, Any] = dict(named(request.context, tuple(request.context)))
+    if receipt.experiment is not None:
+        context[TOLD_AS] = {"name": receipt.experiment, "variant": receipt.variant}
+    return context
 
 
 class ExposureSender:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from headwater.errors import RequestRefused
 from headwater.events import session_number
 from headwater.examples import Entry
+from headwater.experiments import Dealt
 from headwater.recommendations import (
     COLD,
     EXACT,
@@ -143,6 +144,7 @@ class _Asked(NamedTuple):
     Fields
         request: as asked, with the surface's word where it says nothing.
         surface: by which it is answered.
+        dealt: the variant of an experiment that made it so, if any.
         state: what it is answered from, the request's own events included.
         at_ms: the instant, epoch ms.
         refused: why it has no surface; it is answered with that.
@@ -151,6 +153,7 @@ class _Asked(NamedTuple):
     ask: Ask
     request: Request
     surface: Surface
+    dealt: Dealt | None
     state: UserState
     at_ms: int
     refused: RequestRefused | None = None
@@ -302,10 +305,10 @@ def _resolved(asks: Sequence[Ask], now_ms: int, limits: Limits, surfaces: Surfac
         ask = _consented(ask, limits)
         state = extended(ask.request, ask.history or (), at_ms, ask.state, limits)
         try:
-            surface = surfaces.of(ask.request)
-            asked.append(_Asked(ask, as_asked(ask.request, surface), surface, state, at_ms))
+            surface, dealt = surfaces.of(ask.request)
+            asked.append(_Asked(ask, as_asked(ask.request, surface), surface, dealt, state, at_ms))
         except RequestRefused as error:
-            asked.append(_Asked(ask, ask.request, DEFAULT_SURFACE, state, at_ms, error))
+            asked.append(_Asked(ask, ask.request, DEFAULT_SURFACE, None, state, at_ms, error))
     return asked
 
 
@@ -779,6 +782,8 @@ def _answer(
         popular_offsets={} if popular is None else {str(number): at for number, at in popular.offsets.items()},
         surface=request.surface,
         surface_version=asked.surface.version if request.surface or request.overrides else None,
+        experiment=asked.dealt and asked.dealt.experiment,
+        variant=asked.dealt and asked.dealt.variant,
     )
     return Recommendation(
         request_id=request.request_id,

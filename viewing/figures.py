@@ -24,6 +24,7 @@ class Figures:
     Fields
         applied: events folded, the engine's own exposures too; the trainer was sent `examples` of them.
         exposures: lists that went out as events, be they folded yet or not.
+        held: somebody went back to a version, which answers until they end that.
     """
 
     at_s: float = field(default_factory=time.monotonic)
@@ -40,6 +41,7 @@ class Figures:
     queries: int = 0
     published: int = 0
     model_version: int = 0
+    held: bool = False
     weight_age_s: float | None = None
 
     @property
@@ -87,5 +89,6 @@ def read_figures(workers: Mapping[str, MeasuredWorker]) -> Figures:
         queries=int(trainer.total("headwater_prequential_queries")),
         published=int(trainer.total("headwater_publications_total")),
         model_version=int(version),
+        held=trainer.total("headwater_model_pinned") > 0,
         weight_age_s=serving.value("headwater_weight_age_seconds") if version else None,
     )

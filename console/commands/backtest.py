@@ -66,7 +66,10 @@ class Questions:
     retrained: Annotated[bool, typer.Option(help="Also as a batch job retrains it every hour.")] = False
     surface: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE.toml", help="Also by the policy of a surface, under the code that serves it."),
+        typer.Option(
+            metavar="FILE.toml",
+            help="Also by the policy of a surface, under the code that serves it; of an experiment each variant.",
+        ),
     ] = None
     ablation: Annotated[bool, typer.Option(help="Also without each of its parts: what each is worth.")] = False
     shares: Annotated[
@@ -273,9 +276,15 @@ def settings_of(running: Running, given: SignalOptions) -> Settings:
 
 
 def _surfaces(paths: Sequence[Path]) -> dict[str, Surface]:
+    from headwater.experiments import CONTROL
     from headwater.settings import read_surfaces
 
-    return {name: surface for path in paths for name, surface in read_surfaces(path).items()}
+    return {
+        name if variant == CONTROL else f"{name} {variant}": said
+        for path in paths
+        for name, surface in read_surfaces(path).items()
+        for variant, said in surface.variants.items()
+    }
 
 
 def _rule(given: str) -> tuple[str, ...]:

@@ -207,7 +207,8 @@ def receipt_line(receipt: Receipt) -> str:
     """How fresh an answer is, in one line."""
     parts = [f"history {receipt.history_length}"]
     if receipt.surface_version:
-        parts.insert(0, f"surface {receipt.surface or 'as --set says'}, version {receipt.surface_version}")
+        dealt = f", variant {receipt.variant} of {receipt.experiment}" if receipt.experiment else ""
+        parts.insert(0, f"surface {receipt.surface or 'as --set says'}, version {receipt.surface_version}{dealt}")
     if receipt.people:
         parts.append(f"of {len(receipt.people)} ids: {', '.join(receipt.people)}")
     if receipt.feature_age_ms is not None:

@@ -11,23 +11,15 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from headwater.consent import Said, Word, allowed, next_word
-from headwater.errors import InvalidMessage
-from headwater.kafka import read_partitions
-from headwater.privacy import FORGET
+from console.privacy.analysed import Analysed
 from headwater.settings import Settings
-from headwater.topics import EVENTS
 from headwater.wire import EventRow
-from streams.audit import read_as_folded, refused_places
-from streams.consenting import lost_words
-from streams.erasing import erased_users
-from streams.features.fold import PLACES, Limits, is_gone
 from streams.features.store import FeatureStore
 
 __all__ = ["ItemReport", "ReportedItem", "item_report"]
 
 AT_ONCE = 1000
-"""Records between two calls of `progress`, and ids whose links are read together."""
+"""Ids whose links are read together."""
 
 
 class ReportedItem(NamedTuple):
@@ -99,38 +91,10 @@ def item_report(
 
 
 def _counted(settings: Settings, since_ms: int, progress: Callable[[int], None]) -> tuple[_ByItem, int]:
-    limits, dead, erased = Limits.of(settings), refused_places(settings), erased_users(settings)
-    words = {user: one.word for user, one in lost_words(settings, {}).items()}  # the log tells those that follow
-    counted, withheld, records_read = _ByItem({}, {}, {}), 0, 0
-    for span, records in read_partitions(settings.kafka, EVENTS):
-        for record in records:
-            records_read += 1
-            if records_read % AT_ONCE == 0:
-                progress(records_read)
-            for row in read_as_folded(record, dead, limits.meanings):
-                if isinstance(row, InvalidMessage):
-                    continue
-                if erased and is_gone(erased.get(row.user_id), row, span.partition):
-                    continue
-                if row.type in PLACES:
-                    _go_by(words, row)
-                    continue
-                if row.time_ms < since_ms:
-                    continue
-                word = words.get(row.user_id)
-                if allowed(word and word.said, row.consent, limits.unsaid).analyse:
-                    _count(counted, row)
-                else:
-                    withheld += 1
-    return counted, withheld
-
-
-def _go_by(words: dict[str, Word], row: EventRow) -> None:
-    """What the log says there of a user, as the fold goes by it."""
-    if row.type == FORGET:
-        words.pop(row.user_id, None)
-    elif word := next_word(words.get(row.user_id), row.consent or Said(), row.time_ms):
-        words[row.user_id] = word
+    analysed, counted = Analysed(settings, since_ms, progress), _ByItem({}, {}, {})
+    for row in analysed.rows():
+        _count(counted, row)
+    return counted, analysed.withheld
 
 
 def _count(counted: _ByItem, row: EventRow) -> None:

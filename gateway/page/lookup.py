@@ -12,15 +12,15 @@ from typing import Any
 
 from headwater.client.lanes import partition_of
 from headwater.errors import InvalidMessage
-from headwater.kafka import BoundedReader, Span, read_topic
+from headwater.kafka import BoundedReader, Span
 from headwater.settings import KafkaSettings
-from headwater.surfaces import Surface
-from headwater.topics import DEAD_LETTERS, EVENTS, RECOMMENDATIONS, SURFACES, USERS, Topic
+from headwater.topics import DEAD_LETTERS, EVENTS, IDENTITIES, RECOMMENDATIONS, USERS, Topic
 from headwater.wire import (
     EventRow,
+    IdentityRow,
     decode_recommendation,
-    decode_surface_record,
     decode_user_record,
+    read_identity,
     read_letter,
     read_past_events,
 )
@@ -60,7 +60,7 @@ class Lookup:
         self._kafka = kafka
 
     def user(self, user_id: str) -> dict[str, Any]:
-        """Their newest events, newest first, lists that were shown to them, attributes."""
+        """Their newest events, newest first, lists that were shown to them, attributes, other ids of theirs."""
         rows: list[tuple[EventRow, int]] = []
         looked_at = 0
         for record in newest_records(self._kafka, EVENTS, MOST_RECORDS, user_id):
@@ -88,8 +88,26 @@ class Lookup:
             "count": len(done),
             "lists": len(rows) - len(done),
             "attributes": attributes,
+            "also": self._also(user_id),
             "looked_at": looked_at,
         }
+
+    def _also(self, user_id: str) -> list[str]:
+        """Ids that are linked with one, by the newest word on each."""
+        linked: dict[tuple[str, str], IdentityRow] = {}
+        for record in newest_records(self._kafka, IDENTITIES, MOST_RECORDS):
+            row = read_identity(
+                record.value,
+                key=record.key,
+                partition=record.partition,
+                offset=record.offset,
+                timestamp_ms=record.timestamp,
+            )
+            if isinstance(row, IdentityRow) and user_id in (row.user_id, row.was):
+                said = linked.get((row.user_id, row.was))
+                if said is None or row.time_ms >= said.time_ms:
+                    linked[row.user_id, row.was] = row
+        return sorted({row.was if row.user_id == user_id else row.user_id for row in linked.values() if row.linked})
 
     def item(self, item_id: str) -> dict[str, Any]:
         """What was done with it, from the oldest to the newest event looked at, and how often it was shown."""
@@ -148,17 +166,6 @@ class Lookup:
                 }
             )
         return sorted(found, key=lambda letter: letter["time_ms"], reverse=True)[:MOST_LETTERS]
-
-    def surfaces(self) -> list[str]:
-        """Names of surfaces, as the topic has them."""
-        newest: dict[str, Surface | None] = {}
-        for record in read_topic(self._kafka, SURFACES, missing_ok=True):
-            try:
-                name, surface = decode_surface_record(record.key, record.value, "")
-            except InvalidMessage:
-                continue
-            newest[name] = surface
-        return sorted(name for name, surface in newest.items() if surface is not None)
 
 
 def _event(row: EventRow, partition: int) -> dict[str, Any]:

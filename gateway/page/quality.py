@@ -99,6 +99,26 @@ class Quality:
                     reacted[row.item_id] += row.request_id in requests
         return _Did(items, reacted, events)
 
+    def experiments(self) -> dict[str, Any]:
+        """What came of each variant of an experiment, by the newest events; nothing of it where people say what may be
+        analysed, for that takes the whole log.
+        """
+        from replay.experiments import Outcomes, experiments_in
+        from serving.surfaces.kept import surfaces_kept
+
+        in_force = experiments_in(one.surface for one in surfaces_kept(self._settings).named.values())
+        told: dict[str, Any] = {"in_force": sorted(in_force), "consents": self._settings.privacy.consent != "off"}
+        if told["consents"]:
+            return {**told, "events": 0, "results": {}}
+        outcomes, events = Outcomes(self._settings), 0
+        for record in newest_records(self._settings.kafka, EVENTS, NEWEST_EVENTS):
+            for row in read_past_events(record):
+                if isinstance(row, EventRow):
+                    events += 1
+                    outcomes.take(row)
+        results = {one.name: one.told() for one in outcomes.results(in_force.values())}
+        return {**told, "events": events, "results": results}
+
     def results(self) -> dict[str, Any]:
         """The results in the folder, the newest first; and of the newest that has it, calibration and ablation."""
         told, newest = [], dict.fromkeys(NEWEST_OF)

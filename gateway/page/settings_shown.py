@@ -34,6 +34,20 @@ class SettingsShown:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
+    def surfaces(self) -> dict[str, Surface]:
+        """By name, as requests may name them."""
+        from serving.surfaces.kept import surfaces_kept
+
+        return {name: one.surface for name, one in sorted(surfaces_kept(self._settings).named.items())}
+
+    def variants(self, whose: str) -> list[dict[str, str]]:
+        """Which variant somebody has of each surface that has an experiment."""
+        return [
+            {"surface": name, "experiment": one.experiment.name, "variant": one.experiment.variant_of(whose)}
+            for name, one in self.surfaces().items()
+            if one.experiment is not None
+        ]
+
     def in_force(self) -> dict[str, Any]:
         """Surfaces with where each is from and what of it does not hold now; their history; what types mean."""
         from serving.surfaces.kept import not_now, surfaces_kept
@@ -108,7 +122,8 @@ class SettingsShown:
 def _surface(surface: Surface) -> dict[str, Any]:
     """What a person reads of it: version, kind, and all that it says beside the defaults."""
     says = surface.model_dump(mode="json", exclude_defaults=True)
-    return {"version": surface.version, "kind": surface.kind, "k": surface.k, "says": says}
+    shares = surface.experiment.shares if surface.experiment else {}
+    return {"version": surface.version, "kind": surface.kind, "k": surface.k, "says": says, "shares": shares}
 
 
 def _said(signal: Signal) -> dict[str, Any]:

@@ -85,6 +85,7 @@ PAGE_OPERATIONS = (
     Operation("GET", "/page/data/models", "versions", ADMIN, "Models that were published, and which is live."),
     Operation("POST", "/page/data/rollback", "rollback", ADMIN, "Go back to a version, or end that (null)."),
     Operation("GET", "/page/data/shown", "shown", ADMIN, "Coverage, diversity and newness of the newest lists."),
+    Operation("GET", "/page/data/experiments", "experiments", ADMIN, "What came of experiments, by the newest events."),
     Operation("GET", "/page/data/results", "results", ADMIN, "Results of backtests."),
     Operation("POST", "/page/data/report", "report", ADMIN, "What one of them says."),
     Operation("POST", "/page/data/compared", "compared", ADMIN, "Two of them side by side."),
@@ -182,7 +183,7 @@ class Views:
 
     async def surfaces(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
         """GET /page/data/surfaces"""
-        return _told(await self._looked(self._lookup.surfaces))
+        return _told(list(await self._looked(self._in_force.surfaces)))
 
     async def search(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /page/data/search"""
@@ -200,7 +201,9 @@ class Views:
     async def user(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /page/data/user"""
         user_id = await self._text(request, caller, "user_id")
-        found = await self._looked(lambda: self._lookup.user(self._called(user_id)))  # a file may tell the name
+        whose = await self._looked(lambda: self._called(user_id))  # a file may tell the name
+        found = await self._looked(lambda: self._lookup.user(whose))
+        found["experiments"] = await self._looked(lambda: self._in_force.variants(whose))
         items = [one["item_id"] for one in found["events"]] + [item for one in found["shown"] for item in one["items"]]
         return _told({**found, "titles": self.catalogue.titles(items)})
 
@@ -242,6 +245,10 @@ class Views:
         """GET /page/data/shown"""
         found = await self._looked(lambda: self._quality.shown(self.catalogue.known()))
         return _told({**found, "titles": self.catalogue.titles(one["item_id"] for one in found["new"])})
+
+    async def experiments(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
+        """GET /page/data/experiments"""
+        return _told(await self._looked(self._quality.experiments))
 
     async def results(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
         """GET /page/data/results"""

@@ -131,6 +131,7 @@ class Watch:
             "queries": now.figures.queries,
             "quality": now.quality,
             "version": now.figures.model_version,
+            "held": now.figures.held,
             "weight_age_s": now.figures.weight_age_s,
             "dead_letters": now.figures.dead_letters,
             "lag": now.lag,

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from headwater.errors import InvalidMessage, SettingsError, SourceError
+from headwater.errors import InvalidMessage, RequestRefused, SourceError
+from headwater.experiments import Dealt
 from headwater.kafka import existing_topic, read_partitions, read_topic
 from headwater.privacy import Erased
 from headwater.recommendations import Receipt, Recommendation, Request
@@ -305,14 +306,17 @@ def surfaces_at(settings: Settings, request: Request, receipt: Receipt) -> tuple
     found = [(surface, "of the topic surfaces") for surface in put if surface is not None]
     if name in settings.surfaces:
         found.append((settings.surfaces[name], "of the settings"))
+    then = receipt.experiment and Dealt(receipt.experiment, str(receipt.variant))
     versions: list[str] = []
     for surface, whose in found:
+        surfaces = Surfaces({name: surface})
         try:
-            versions.append(surface.changed(request.overrides).version)
-        except SettingsError:
+            answers, dealt = surfaces.of(request)
+        except RequestRefused:
             continue
-        if versions[-1] == version:
-            return Surfaces({name: surface}), whose
+        versions.append(answers.version)
+        if (versions[-1], dealt) == (version, then):
+            return surfaces, whose + (f", variant {dealt.variant} of experiment {dealt.experiment}" if dealt else "")
     held = f"there are {', '.join(dict.fromkeys(versions))}" if versions else "there is none"
     raise SourceError(
         f"surface {name!r:.80} was version {version} and is no longer: of the topic surfaces, which keeps the newest "

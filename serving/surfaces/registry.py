@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from headwater.errors import RequestRefused, SettingsError
+from headwater.experiments import CONTROL, Dealt
 from headwater.recommendations import Request
 from headwater.spelling import did_you_mean
 from headwater.surfaces import DEFAULT_SURFACE, Surface
@@ -45,8 +46,9 @@ class Surfaces:
         others = {other: surface for other, surface in self._named.items() if other != name}
         self._named = others | ({name: self._settings[name]} if name in self._settings else {})
 
-    def of(self, request: Request) -> Surface:
-        """By which a request is answered, its overrides included.
+    def of(self, request: Request) -> tuple[Surface, Dealt | None]:
+        """By which a request is answered, its overrides included; and in which variant of the surface's experiment. Of
+        one that is asked by nobody, or with the override `experiment` = null, in none.
 
         Raises
             RequestRefused: `unknown_surface` or `bad_surface`.
@@ -57,9 +59,13 @@ class Surfaces:
         if surface is None:
             raise RequestRefused("unknown_surface", self._unknown(str(request.surface)))
         try:
-            return surface.changed(request.overrides)
+            dealt, surface = _variant(request, surface)
+            surface = surface.changed(request.overrides)
         except SettingsError as error:
             raise RequestRefused("bad_surface", str(error)) from error
+        if surface.experiment is not None:
+            raise RequestRefused("bad_surface", "overrides: experiment: null leaves it, and a request makes none")
+        return surface, dealt
 
     def _unknown(self, name: str) -> str:
         names = sorted(self._named)
@@ -69,6 +75,17 @@ class Surfaces:
             known = f"There are: {', '.join(names[:NAMED])}"
             known += f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
         return f"surface: there is no {name!r:.80}. {known}.{did_you_mean(name, names)}"
+
+
+def _variant(request: Request, surface: Surface) -> tuple[Dealt | None, Surface]:
+    """What the surface's experiment makes of it for whom the request is."""
+    one, whose = surface.experiment, request.whose
+    if one is None:
+        return None, surface
+    if whose is None or "experiment" in request.overrides:
+        return None, surface.variants[CONTROL]
+    dealt = Dealt(one.name, one.variant_of(whose))
+    return dealt, surface.variants[dealt.variant]
 
 
 def as_asked(request: Request, surface: Surface) -> Request:

@@ -227,7 +227,8 @@ def found_pinned(shop: Front) -> bool:
 def test_settings_are_shown_with_their_history_and_checked_but_never_written(
     browser: webdriver.Chrome, shop: Front
 ) -> None:
-    for value in (b'{"k": 7}', b'{"k": 8}', b'{"k": "many"}'):
+    tried = b'"experiment":{"name":"longer","variants":{"long":{"share":0.4,"overrides":{"k":9}}}}'
+    for value in (b'{"k": 7}', b'{"k": 8,%s}' % tried, b'{"k": "many"}'):
         send_records(shop.settings.kafka, SURFACES, [(b"home", value)])
     opened(browser, shop, "/settings")
     eventually(lambda: "home" in texts(browser, "#surfaces td"), 20, lambda: texts(browser, "main"))
@@ -235,6 +236,8 @@ def test_settings_are_shown_with_their_history_and_checked_but_never_written(
     assert len(texts(browser, "#surfaces .problem")) == 1
     assert len(texts(browser, "#history tbody tr")) == 3
     assert "click" in texts(browser, "#signals td")
+    dealt = ["home", "longer", "control", "60%", "nothing: the surface as it is", "home", "longer", "long", "40%"]
+    assert texts(browser, "#experiments td") == [*dealt, '{"k":9}']
     press(browser, "#check button")
     eventually(lambda: "headwater surfaces set home.toml" in texts(browser, "#checked .copy"), 10)
     browser.execute_script("document.getElementById('text').value = 'k = -1'")
@@ -245,6 +248,42 @@ def test_settings_are_shown_with_their_history_and_checked_but_never_written(
     assert shop.call("POST", "/page/data/check", {**signals, "text": "= ="})[0] == 400
     assert len(list(read_topic(shop.settings.kafka, SURFACES))) == 3
     assert ["400 (Bad Request)" in one for one in complaints(browser)] == [True]  # what was refused, and nothing else
+
+
+def test_an_experiment_is_seen_in_quality_at_a_user_and_in_the_playground(
+    browser: webdriver.Chrome, shop: Front
+) -> None:
+    tried = b'{"experiment":{"name":"tried","variants":{"long":{"share":0.5,"overrides":{"k":4}}}}}'
+    send_records(shop.settings.kafka, SURFACES, [(b"tried", tried)])
+    ask = {"user_id": "dealt", "surface": "tried", "explain": False}
+    answer = eventually(lambda: _answered(shop.call("POST", "/v1/recommendations", ask)), 20)
+    variant = answer["receipt"]["variant"]
+    shop.call("POST", "/v1/identify", {"user_id": "dealt", "was": "guest-of-dealt"})
+    item = answer["items"][0]["item_id"]
+    click = {"user_id": "dealt", "item_id": item, "type": "click", "request_id": answer["request_id"]}
+    shop.call("POST", "/v1/events", click)
+    eventually(lambda: "click" in [one["type"] for one in shop.events_of("dealt")], 20)
+    opened(browser, shop, "/quality")
+    eventually(lambda: "100.0%" in texts(browser, "#experiments td"), 20, lambda: texts(browser, "#experiments"))
+    assert texts(browser, "#experiments td")[0] == variant
+    opened(browser, shop, "/look")
+    browser.execute_script("document.getElementById('id').value = 'dealt'")
+    browser.find_element(By.ID, "ask").submit()
+    eventually(lambda: f"{variant} of tried" in texts(browser, "#result dd"), 20, lambda: texts(browser, "#result"))
+    assert texts(browser, "#result p .link") == ["guest-of-dealt"]
+    opened(browser, shop, "/play")
+    eventually(lambda: "tried" in texts(browser, "#surface option"), 20)
+    for chosen, said in (("tried", "Variant "), ("popular", "The same for everybody.")):
+        script = """const pick = document.getElementById("surface");
+            pick.selectedIndex = [...pick.options].findIndex((one) => one.text === arguments[0]);
+            pick.dispatchEvent(new Event("change"));"""
+        browser.execute_script(script, chosen)
+        eventually(lambda said=said: said in texts(browser, "#kind")[0], 20, lambda: texts(browser, "#kind"))
+    assert complaints(browser) == []
+
+
+def _answered(found: tuple[Any, ...]) -> Any:
+    return found[1] if found[0] == 200 and found[1]["items"] else None
 
 
 def test_quality_tells_what_lists_show_and_puts_backtests_side_by_side(browser: webdriver.Chrome, shop: Front) -> None:

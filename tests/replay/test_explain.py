@@ -63,6 +63,7 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "cold filter": {"user": "user-8", "filters": {"categories": {"not": ["odd", "even"]}}, "exclude_seen_days": 3},
     **{f"kind {kind}": {"user": "user-2", "surface": kind, "explain": True} for kind in get_args(SurfaceKind)},
     "by nobody": {"user": "nobody", "surface": "because-you"},
+    **{f"dealt {user}": {"user": user, "surface": "tried"} for user in ("user-1", "user-2", "user-3")},
     "page": {"user": None, "context_item": "film-5", "surface": "similar", "overrides": {"diversity": 0.4}},
     "drawn rows": {"user": "user-4", "surface": "because-you", "overrides": {"explore": {"temperature": 1}, "k": 3}},
 }
@@ -71,6 +72,9 @@ REBUILT |= {f"{name} {place % 2}" for place, name in enumerate(QUESTIONS)}
 """Of each question the answer of one turn; of the surface that is changed between them, both."""
 
 BY_KIND = {kind: Surface(kind=kind, k=6, filters={"year": {"gte": 1992}}) for kind in get_args(SurfaceKind)}
+TRIED = Surface.model_validate(
+    {"k": 4, "experiment": {"name": "x", "variants": {"long": {"share": 0.5, "overrides": {"k": 8}}}}}
+)
 COLD = [Item(item_id=f"cold-{n}", title=f"Film {n}", categories=("odd",) if n == 1 else ("new",)) for n in range(3)]
 
 
@@ -99,7 +103,8 @@ def world(kafka_address: str, redis_url: str, tmp_path_factory: pytest.TempPathF
         for name, surface in BY_KIND.items():
             made.world.send(SURFACES, encode(surface), name.encode())
         made.world.send(SURFACES, b'{"kind": "nonsense"}', b"new")
-        for name in BY_KIND:
+        made.world.send(SURFACES, encode(TRIED), b"tried")
+        for name in (*BY_KIND, "tried"):
             eventually(lambda name=name: made.world.recommend("user-1", surface=name).error is None, what=name)
         for turn in range(2):  # asked at once, so answered in batches
             asked = {name: made.world.ask(**fields) for name, fields in QUESTIONS.items()}
@@ -132,6 +137,10 @@ def test_every_answer_is_rebuilt_byte_for_byte(world: Replayed) -> None:
         if name.startswith(("kind", "by nobody", "page", "drawn rows")):
             assert answer.receipt.surface in BY_KIND, name
             assert answer.items, name
+        if name.startswith("dealt"):
+            variant = answer.receipt.variant
+            assert explain_answer(world.settings, answer).surface.endswith(f"variant {variant} of experiment x"), name
+    assert {one.receipt.variant for one in world.answers.values()} == {None, "control", "long"}
     assert len(world.answers["kind popular 0"].items) == 6
     assert len(world.answers["kind popular 1"].items) == 2
     assert [row.because is not None for row in world.answers["kind because-you 1"].rows] == [True] * 3

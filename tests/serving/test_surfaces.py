@@ -11,12 +11,14 @@ import pytest
 from headwater.errors import InvalidMessage, SettingsError
 from headwater.events import Item
 from headwater.examples import Entry
+from headwater.experiments import dealt_in
 from headwater.recommendations import Recommendation
 from headwater.settings import read_surfaces
 from headwater.surfaces import DEFAULT_SURFACE, Surface, SurfaceKind
 from headwater.wire import decode_recommendation, decode_request, decode_surface_record, encode
 from models.learner import Learner
 from serving.catalogue import Catalogue
+from serving.exposures import exposure_of
 from serving.popular import Popular
 from serving.scorer import Scorer
 from serving.scoring import Ask, score
@@ -239,6 +241,35 @@ def test_a_request_says_otherwise_than_its_surface(scorer: Scorer) -> None:
     assert ask(scorer, None, overrides={"k": 2}).receipt.surface_version == Surface(k=2).version
 
 
+def test_an_experiment_answers_each_person_by_her_variant_and_says_which(scorer: Scorer) -> None:
+    long = {"name": "long", "variants": {"long": {"share": 0.5, "overrides": {"k": 4, "kind": "popular"}}}}
+    policy = Surface.model_validate({"k": 2, "experiment": long})
+    assert policy.experiment is not None
+    told = {}
+    for user in ("ann", "bob", "cyd", "dan", "eve", "fay"):
+        answer = ask(scorer, policy, user_id=user)
+        variant = str(answer.receipt.variant)
+        assert (answer.receipt.experiment, variant) == ("long", policy.experiment.variant_of(user))
+        assert answer.receipt.surface_version == policy.variants[variant].version
+        assert len(answer.items) == {"control": 2, "long": 4}[variant]
+        told[variant] = user, answer
+        own = ask(scorer, policy, user_id=user, overrides={"k": 1})
+        assert (own.receipt.variant, len(own.items)) == (variant, 1)
+    assert set(told) == {"control", "long"}
+    for user, answer in told.values():
+        shown = exposure_of(request(user_id=user, context={"device": "tv"}), answer)
+        assert shown.properties is not None
+        assert dealt_in(shown.properties) == ("long", answer.receipt.variant)
+        assert shown.properties["device"] == "tv"
+    for fields in ({"user_id": None, "context_item": "film-5"}, {"overrides": {"experiment": None}}):
+        out = ask(scorer, policy, **fields)
+        assert (out.receipt.experiment, out.receipt.variant, len(out.items)) == (None, None, 2)
+        assert "variant" not in encode(out).decode()
+    refused = ask(scorer, policy, overrides={"experiment": {**long, "name": "mine"}}).error
+    assert refused is not None
+    assert (refused.code, "a request makes none" in refused.message) == ("bad_surface", True)
+
+
 def test_what_cannot_be_resolved_is_refused_by_name_and_the_others_are_answered(scorer: Scorer) -> None:
     surfaces = Surfaces({"home": Surface(), "product": Surface()})
     asks = [
@@ -371,7 +402,8 @@ def test_the_examples_of_the_docs_are_read_and_answer(scorer: Scorer, tmp_path: 
             assert len(answer.items) <= surface.k * surface.rows
 
 
-def test_there_are_six_examples_and_more() -> None:
+def test_there_are_six_examples_and_one_of_an_experiment() -> None:
     assert {name.split("-", 1)[1] for name, _ in examples()} == {
         "home.toml", "product.toml", "front.toml", "feed.toml", "email.toml", "kiosk.toml",
+        "variety.toml",
     }  # fmt: skip

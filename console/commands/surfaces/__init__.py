@@ -1,4 +1,4 @@
-"""`headwater surfaces`: the places on the page and their policies."""
+"""`headwater surfaces`, the places on the page and their policies, and `headwater experiments`."""
 
 from console.commands.surfaces.verbs import app
 

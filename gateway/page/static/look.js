@@ -2,7 +2,7 @@ import { at, bars, call, clock, copyable, el, ms, problem, quoted, reasoned, who
 import { facts, panel, table } from "/page/tables.js";
 
 const KINDS = {
-  user: { label: "User", hint: "An id, such as a visitor of the playground or one of the replayed stream. What somebody did as a guest stands under the id of the guest.", path: "/page/data/user", field: "user_id", show: user },
+  user: { label: "User", hint: "An id, such as a visitor of the playground or one of the replayed stream.", path: "/page/data/user", field: "user_id", show: user },
   item: { label: "Item", hint: "An item's id. The playground finds items by title, and shows the id of each.", path: "/page/data/item", field: "item_id", show: item },
   request: { label: "Request", hint: "The request_id that an answer has.", path: "/page/data/request", field: "request_id", show: request },
   letters: { label: "Dead letters" },
@@ -15,8 +15,9 @@ const named = (told, id) => link("item", id, told.titles[id] || id);
 
 function user(told) {
   const made = [panel(el("h2", {}, told.user_id), facts([["Events", whole(told.count)], ["Lists shown", whole(told.lists)],
-    ...Object.entries(told.attributes).map(([name, value]) => [name, String(value)])]))];
-  if (!told.count && !told.shown.length) {
+    ...told.experiments.map((one) => [`Variant on ${one.surface}`, `${one.variant} of ${one.experiment}`]), ...Object.entries(told.attributes).map(([name, value]) => [name, String(value)])]),
+  told.also.length ? el("p", {}, "The same person, by other ids: ", ...told.also.flatMap((id, place) => [place ? ", " : "", link("user", id, id)]), ". What was done under each stands there; lists go by all of it.") : null)];
+  if (!told.count && !told.shown.length && !told.also.length) {
     return [panel(el("p", {}, `Nothing of this user is among the newest ${whole(told.looked_at)} events of their partition. To look at all that is kept: `), copyable(`headwater export ${quoted(told.user_id)}`))];
   }
   if (told.events.length) made.push(panel(el("h2", {}, "What they did, newest first"), table(["When, UTC", "What", "Item", "Where"],
@@ -61,7 +62,7 @@ function request(told, id) {
   const refused = found.error ? panel(el("p", { class: "problem" }, `${found.error.code}: ${found.error.message}`)) : null;
   return [panel(el("h2", {}, "Answer"), el("p", { class: "soft small" }, found.at), facts([["For", found.user_id || "nobody by name"], ["Answered, UTC", clock(found.answered_ms)],
     ["Model", receipt.model_version ? String(receipt.model_version) : "none"], ["Weights' age", ms(receipt.weight_age_ms)], ["History", `${receipt.history_length} events`], ["Features' age", ms(receipt.feature_age_ms)],
-    ["Kind", receipt.fallback || "personal"], receipt.surface ? ["Surface", receipt.surface] : null])),
+    ["Kind", receipt.fallback || "personal"], receipt.surface ? ["Surface", receipt.surface] : null, receipt.experiment ? ["Variant", `${receipt.variant} of ${receipt.experiment}`] : null])),
   refused,
   panel(el("h2", {}, "Where the time went, ms"), bars(receipt.timings_ms || {}), el("p", { class: "small soft" }, "Rebuilt from the log, bit for bit: ", copyable(`headwater replay explain ${quoted(found.request_id)}`))),
   panel(el("h2", {}, "The list"), table(["Place", "Item", "Score", "Reasons"], (found.items || []).map((one) => [String(one.rank), named(told, one.item_id), one.score.toFixed(3), reasoned((one.reasons || []).join("; "))]))),

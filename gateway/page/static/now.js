@@ -53,7 +53,7 @@ function show(told) {
   tile("Event to feature", feature, featureMore, "#about-fresh");
   tile("Request to answer", answer, answerMore, "#about-answer");
   tile("Quality, NDCG@10", told.ndcg === null ? "–" : told.ndcg.toFixed(3), times, "#about-quality");
-  tile("Model", told.version ? `v ${whole(told.version)}` : "–", told.version ? null : "none yet", "#about-model");
+  tile("Model", told.version ? `v ${whole(told.version)}${told.held ? ", held" : ""}` : "–", told.version ? null : "none yet", told.held ? "/models" : "#about-model");
   tile("Learned", whole(told.learned), "examples since the start", "#about-quality");
   tile("Refused", whole(told.dead_letters), told.dead_letters ? "dead letters: look at them" : "no dead letters", told.dead_letters ? "/look#letters" : "#about-letters", told.dead_letters > 0);
   tick();

@@ -24,8 +24,9 @@ async function named(ids) {
 }
 
 function asked(more = {}) {
-  const length = at("surface").value ? { surface: at("surface").value } : { k: K }; // a surface says how long its lists are
-  return { user_id: me, explain: true, ...length, ...(context ? { context_item: context } : {}), ...more };
+  const { name, kind } = at("surface").selectedOptions[0].dataset; // a surface says how long its lists are
+  const place = name ? { surface: name } : kind ? { k: K, overrides: { kind } } : { k: K };
+  return { user_id: me, explain: true, ...place, ...(context ? { context_item: context } : {}), ...more };
 }
 
 async function ask(more = {}) {
@@ -46,6 +47,7 @@ function moved(item, before) {
 }
 
 function parts(item) {
+  if (Object.keys(item.contributions || {}).join() === "popular") return null; // a decayed count, which says nothing by itself
   const made = el("details", { class: "parts" }, el("summary", {}, `score ${item.score.toFixed(3)}`), bars(item.contributions || {}, item.score));
   if (item.because) made.append(el("p", { class: "small soft" }, "Without it, less: "),
     bars(Object.fromEntries(item.because.map((one) => [`${one.type} ${title(one.item_id)}`, one.share]))));
@@ -73,9 +75,11 @@ function render(found, before) {
     item?.querySelector(`[data-act="${held.act}"]`)?.focus();
   }
   const receipt = found.receipt;
-  const kind = receipt.fallback ? { no_events: "Nobody has done anything yet: the newest of the catalogue.", no_model: "No model yet: what is popular.", no_history: "Nothing is known of you yet: what is popular.", unknown_history: "This model has learned nothing of what you did: what is popular.", no_features: "The store could not be read just now: what is popular.", no_consent: "What is known of you may not be used for lists: what is popular." }[receipt.fallback] || `Not personal: ${receipt.fallback}.` : receipt.history_length ? `Personal, by ${receipt.history_length} ${receipt.history_length === 1 ? "event" : "events"} of yours.` : "By the page or the surface: nothing that you did went in.";
+  const same = ["popular", "trending"].includes(at("surface").selectedOptions[0].dataset.kind);
+  const kind = same ? "The same for everybody." : receipt.fallback ? { no_events: "Nobody has done anything yet: the newest of the catalogue.", no_model: "No model yet: what is popular.", no_history: "Nothing is known of you yet: what is popular.", unknown_history: "This model has learned nothing of what you did: what is popular.", no_features: "The store could not be read just now: what is popular.", no_consent: "What is known of you may not be used for lists: what is popular." }[receipt.fallback] || `Not personal: ${receipt.fallback}.` : receipt.history_length ? `Personal, by ${receipt.history_length} ${receipt.history_length === 1 ? "event" : "events"} of yours.` : "By the page or the surface: nothing that you did went in.";
   const late = (receipt.policy || []).includes("after=not_reached") ? "What you did had not arrived yet: look again in a moment. " : "";
-  at("kind").textContent = `${late}${kind}${receipt.model_version ? ` Model ${receipt.model_version}, weights ${ms(receipt.weight_age_ms)} old.` : ""} Made in ${ms((receipt.timings_ms || {}).total)}.`;
+  const dealt = receipt.variant ? ` Variant ${receipt.variant} of ${receipt.experiment}.` : "";
+  at("kind").textContent = `${late}${kind}${dealt}${receipt.model_version ? ` Model ${receipt.model_version}, weights ${ms(receipt.weight_age_ms)} old.` : ""} Made in ${ms((receipt.timings_ms || {}).total)}.`;
   at("empty").hidden = found.items.length > 0;
   if (!found.items.length) at("empty").replaceChildren(el("p", {}, "There is nothing to recommend yet. Bring some films:"), copyable("headwater replay stream movielens"));
 }
@@ -281,7 +285,5 @@ become(me);
 search();
 refresh();
 call("/page/data/surfaces").then((names) => {
-  at("surfaces").hidden = !names.length;
-  at("no-surfaces").hidden = names.length > 0;
-  at("surface").append(...names.map((name) => el("option", { value: name }, name)));
+  if (names.length) at("surface").append(el("optgroup", { label: "Surfaces" }, ...names.map((name) => el("option", { "data-name": name }, name))));
 }).catch(() => undefined);

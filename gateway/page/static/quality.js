@@ -42,6 +42,29 @@ function shown(told) {
   at("shown").replaceChildren(...made);
 }
 
+// A figure of a variant, and how far it is from control's.
+function beside({ value, difference, low, high }, part) {
+  const said = (n, sign) => `${sign && n >= 0 ? "+" : ""}${part ? (100 * n).toFixed(1) : n.toFixed(3)}`;
+  const text = said(value) + (part ? "%" : "");
+  if (low === null) return text;
+  const apart = `${said(difference, true)} (${said(low, true)} to ${said(high, true)})`;
+  return el("span", {}, `${text} `, el(low > 0 || high < 0 ? "strong" : "span", { class: "when" }, apart));
+}
+
+function experiments(told) {
+  at("experiments-looked").textContent = told.events ? `By the newest ${whole(told.events)} events. All of them: headwater experiments` : "";
+  const names = [...new Set([...told.in_force, ...Object.keys(told.results)])].sort();
+  if (!names.length) return at("experiments").replaceChildren(empty("No surface has an experiment: [surfaces.NAME.experiment] answers some people otherwise (docs/surfaces.md). Those in force are under Settings.", "headwater surfaces list"));
+  if (told.consents) return at("experiments").replaceChildren(empty(`In force: ${told.in_force.join(", ") || "none"}. People say here what may be analysed, which takes all of the log:`, "headwater experiments"));
+  at("experiments").replaceChildren(...names.flatMap((name) => {
+    const found = told.results[name];
+    const over = told.in_force.includes(name) ? "" : " (of no surface any more)";
+    if (!found) return [el("h3", {}, name), empty("Nobody was shown a list of it among the newest events.")];
+    return [el("h3", {}, name + over), table(["Variant", "People", "Lists", "Reacted to", "Turned down", "Reward a list"], found.variants.map(({ variant, people, lists, measures }) => [variant, whole(people), whole(lists),
+      beside(measures.reacted, true), beside(measures.turned_down, true), beside(measures.reward)])), ...found.remarks.map((text) => el("p", { class: "problem" }, text))];
+  }), el("p", { class: "small soft" }, "Shares of lists, and what reactions are worth a list; beside each its difference from control with a 95% interval, over people. Bold: the interval leaves zero out."));
+}
+
 const file = (folder, name) => quoted(folder ? `${folder}/${name}` : name);
 
 // Of the newest result that has it.
@@ -110,5 +133,6 @@ async function side(folder) {
 
 const asked = (path, show, where) => call(path).then(show).catch((error) => { at(where).replaceChildren(); problem(error.message); });
 asked("/page/data/shown", shown, "shown");
+asked("/page/data/experiments", experiments, "experiments");
 asked("/page/data/results", results, "results");
 lasting("/page/data/now", standing);

@@ -1,5 +1,5 @@
 import { at, call, clock, copyable, el, problem, quoted, whole } from "/page/door.js";
-import { empty, table } from "/page/tables.js";
+import { empty, share, table } from "/page/tables.js";
 
 const said = (says) => (Object.keys(says).length ? JSON.stringify(says) : "all as by default");
 
@@ -15,8 +15,12 @@ function show(told) {
       : empty("Nothing has happened yet, and the settings name no type.", "headwater replay stream movielens"),
     el("p", { class: "small soft" }, `Tables [signals.TYPE] of ${told.file}, read when a worker starts; these are as this gateway read them. A model that learned other meanings has to be trained anew.`));
   const drawn = told.surfaces.filter((one) => one.says.explore);
-  at("experiments").replaceChildren("Traffic is not split between policies in this release: a request may set fields of its surface otherwise (overrides), and a surface may leave places to chance (explore). ",
-    drawn.length ? `By chance now: ${drawn.map((one) => `${one.name} ${JSON.stringify(one.says.explore)}`).join("; ")}.` : "No surface in force does.");
+  const dealt = told.surfaces.filter((one) => one.says.experiment);
+  at("experiments").replaceChildren(
+    dealt.length ? table(["Surface", "Experiment", "Variant", "Share of the people", "What is otherwise"], dealt.flatMap((one) => Object.entries(one.shares).map(([variant, part]) => [one.name, one.says.experiment.name, variant, share(part),
+      one.says.experiment.variants[variant] ? JSON.stringify(one.says.experiment.variants[variant].overrides) : "nothing: the surface as it is"])))
+      : empty("No surface has an experiment. A table [surfaces.NAME.experiment] in the surface's file answers some people otherwise (docs/surfaces.md); what came of it is under Quality. Then:", "headwater surfaces set home.toml"),
+    el("p", { class: "small soft" }, drawn.length ? `Surfaces that leave places to chance (explore): ${drawn.map((one) => `${one.name} ${JSON.stringify(one.says.explore)}`).join("; ")}.` : "No surface in force leaves places to chance (explore)."));
   at("history").replaceChildren(told.history.length ? table(["When, UTC", "Surface", "What", "Where"], told.history.map((one) => [clock(one.time_ms), one.name,
     one.refused ? `refused: ${one.refused}` : one.removed ? "removed" : `${one.kind}, version ${one.version}: ${said(one.says)}`, one.at]))
     : empty("The topic holds no surface.", "headwater surfaces list"));
