@@ -11,6 +11,7 @@ tests/streams/test_faust_internals.py says what an upgrade has changed. What is 
   the next fetch, and would then wait that long for its next record while the other partitions are quiet.
 - An error that passes, raised by one call of aiokafka, ends the whole app.
 - aiokafka ends at a record with a header whose name is not UTF-8, at each try, for ever.
+- A machine that is gone without a word is waited for: 30 s and more. Sockets ask whether it is there.
 - A connection that was reset and is written to before aiokafka knows raises RuntimeError under uvloop, and one whose
   login fails raises what whoever gives tokens does. That ends, without a word, what reads the metadata, and all that
   waits for metadata then waits for ever.
@@ -39,6 +40,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import TP
 
 from headwater.kafka.producer import AnyNames
+from headwater.kafka.sockets import SOCKET_OPTIONS
 from headwater.process import Retry
 
 __all__ = ["FaustApp", "FaustConsumer", "Poll"]
@@ -289,7 +291,10 @@ for _name in CONNECTION_SENDS:
 def _made_or_broken(connect: Any) -> Any:
     async def connected(self: AIOKafkaConnection) -> Any:
         try:
-            return await connect(self)
+            made = await connect(self)
+            for option in SOCKET_OPTIONS:
+                self._writer.get_extra_info("socket").setsockopt(*option)
+            return made
         except (KafkaError, OSError):  # a time-out among them: what aiokafka expects
             raise
         except Exception as error:

@@ -22,6 +22,7 @@ from headwater.kafka.producer import (
     recovering,
     telling_all,
 )
+from headwater.kafka.sockets import SOCKET_OPTIONS
 from headwater.security import kafka_login
 from headwater.settings import KafkaSettings
 from headwater.topics import TOPICS, Topic, as_kept, topic_name
@@ -58,6 +59,7 @@ def _common(kafka: KafkaSettings) -> dict[str, Any]:
     config: dict[str, Any] = {
         "bootstrap_servers": kafka.bootstrap.split(","),
         "security_protocol": kafka.security_protocol,
+        "socket_options": SOCKET_OPTIONS,
     }
     if login.context is not None:
         config["ssl_context"] = login.context
