@@ -22,6 +22,7 @@ from headwater.errors import SettingsError, Unavailable
 from headwater.events import MAX_TIME_MS, Event
 from headwater.kafka import ensure_topics
 from headwater.settings import Settings
+from headwater.topics import EVENTS, IDENTITIES, ITEMS
 from replay.sources import Catalogued, KafkaRange, Login, Source
 
 __all__ = ["ReplayReport", "Speed", "stream"]
@@ -117,7 +118,7 @@ def stream(
         source: where the events come from.
         settings: Kafka, and how many events are packed into a record.
         speed: as `Speed.of` reads it; 0 is as fast as possible.
-        prefix: the world to send to, whose topics are made; by default that of the settings.
+        prefix: the world to send to, whose topics for what is sent are made; by default that of the settings.
         limit: the number of events to send at most.
         on_progress: called after each send; it may wait, and so hold the replay back.
         stopping: ends the replay early when set.
@@ -138,7 +139,7 @@ def stream(
         kafka.prefix,
     ):
         raise SettingsError(f"{source.topic} cannot be replayed into itself: give another prefix (--prefix)")
-    ensure_topics(kafka)
+    ensure_topics(kafka, topics=(EVENTS, ITEMS, IDENTITIES))  # and no more, which a `producer` may not ask for
     report = ReplayReport()
     batch, oldest_ms = settings.replay.batch_events, settings.streams.oldest_ms
     try:

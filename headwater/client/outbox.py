@@ -14,8 +14,8 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, NamedTuple
 
-from headwater.errors import HeadwaterError, InvalidMessage, Unavailable
-from headwater.kafka import abandon, existing_topic, producer
+from headwater.errors import AccessDenied, HeadwaterError, InvalidMessage, Unavailable
+from headwater.kafka import abandon, existing_topic, producer, whoami
 from headwater.settings import KafkaSettings
 from headwater.topics import IDENTITIES, Topic, topic_name
 
@@ -209,6 +209,11 @@ class Outbox:
             explained = error
         elif isinstance(error, MessageSizeTooLargeError):
             explained = InvalidMessage("too_large", f"{topic}: {error}. Send less in one record.")
+        elif "AuthorizationFailed" in repr(error):  # of the cluster within an error of no kind: it may write nothing
+            explained = AccessDenied(
+                f"Kafka at {self._kafka.bootstrap} does not allow {whoami(self._kafka)}: Write on topic "
+                f"{topic}. Allow it, or send as a user who may: docs/acls.md says what each may"
+            )
         else:
             explained = Unavailable(
                 f"{topic}: not acknowledged by {self._kafka.bootstrap} ({type(error).__name__}: {error}). Check Kafka, "

@@ -8,6 +8,7 @@ from headwater.kafka.connections import (
     existing_topic,
     not_allowed,
     producer,
+    whoami,
 )
 from headwater.kafka.producer import abandon
 from headwater.kafka.reading import BoundedReader, Span, end_offsets, holds_records, read_partitions, read_topic
@@ -29,4 +30,5 @@ __all__ = [
     "read_partitions",
     "read_topic",
     "take_part",
+    "whoami",
 ]

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 
+import replay
 from console.acls_printed import kafka_commands
 from console.look.checkup import examine
 from embedded import free_port
@@ -91,7 +92,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         yield made
 
 
-def test_a_whole_world_runs_with_a_user_for_each_part(guarded: Guarded) -> None:
+def test_a_whole_world_runs_with_a_user_for_each_part(guarded: Guarded, tmp_path: Path) -> None:
     with ExitStack() as running:
         workers = [guarded.worker(name) for name in ("streams", "trainer", "serving")]
         for one in workers:
@@ -100,6 +101,9 @@ def test_a_whole_world_runs_with_a_user_for_each_part(guarded: Guarded) -> None:
         with Client(settings=as_party(guarded.broker, "producer")) as app:
             app.put_items([Item(item_id=f"film-{number}", title=f"Film {number}") for number in range(5)])
             position = app.track("ann", "film-1", "click").result()
+        past = tmp_path / "past.csv"
+        past.write_text("user_id,item_id,type,event_time\nbob,film-2,click,2026-01-01T00:00:00Z\n")
+        assert replay.stream(replay.open_source(past), guarded.settings("producer")).events == 1
         for one in workers:
             eventually(one.is_ready, 90, lambda: "\n".join(one.tail() for one in workers))
         with Client(settings=as_party(guarded.broker, "requester")) as app:
@@ -183,6 +187,8 @@ def test_a_user_may_nothing_that_is_not_printed_for_it(guarded: Guarded) -> None
         Client(settings=as_party(guarded.broker, "requester")).track("ann", "film-1", "click").result()
     with pytest.raises(AccessDenied, match="'producer': Describe on topic"):
         Client(settings=as_party(guarded.broker, "producer")).recommend("ann")
+    with pytest.raises(AccessDenied, match=rf"'replay': Write on topic {PREFIX}events\. .*docs/acls\.md"):
+        Client(settings=as_party(guarded.broker, "replay")).track("ann", "film-1", "click").result(20)
     elsewhere = as_party(guarded.broker, "streams", prefix="other.")
     with pytest.raises(AccessDenied, match=r"Read on topic other\.events"):
         take_part(elsewhere, STREAMS)
