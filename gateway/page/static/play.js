@@ -78,8 +78,9 @@ function render(found, before) {
   const same = ["popular", "trending"].includes(at("surface").selectedOptions[0].dataset.kind);
   const kind = same ? "The same for everybody." : receipt.fallback ? { no_events: "Nobody has done anything yet: the newest of the catalogue.", no_model: "No model yet: what is popular.", no_history: "Nothing is known of you yet: what is popular.", unknown_history: "This model has learned nothing of what you did: what is popular.", no_features: "The store could not be read just now: what is popular.", no_consent: "What is known of you may not be used for lists: what is popular." }[receipt.fallback] || `Not personal: ${receipt.fallback}.` : receipt.history_length ? `Personal, by ${receipt.history_length} ${receipt.history_length === 1 ? "event" : "events"} of yours.` : "By the page or the surface: nothing that you did went in.";
   const late = (receipt.policy || []).includes("after=not_reached") ? "What you did had not arrived yet: look again in a moment. " : "";
+  const filled = (receipt.policy || []).filter((one) => one.startsWith("fill=")).map((one) => ` Filled up with ${one.slice(5).replace(":", ": ")}.`).join("");
   const dealt = receipt.variant ? ` Variant ${receipt.variant} of ${receipt.experiment}.` : "";
-  at("kind").textContent = `${late}${kind}${dealt}${receipt.model_version ? ` Model ${receipt.model_version}, weights ${ms(receipt.weight_age_ms)} old.` : ""} Made in ${ms((receipt.timings_ms || {}).total)}.`;
+  at("kind").textContent = `${late}${kind}${filled}${dealt}${receipt.model_version ? ` Model ${receipt.model_version}, weights ${ms(receipt.weight_age_ms)} old.` : ""} Made in ${ms((receipt.timings_ms || {}).total)}.`;
   at("empty").hidden = found.items.length > 0;
   if (!found.items.length) at("empty").replaceChildren(el("p", {}, "There is nothing to recommend yet. Bring some films:"), copyable("headwater replay stream movielens"));
 }
