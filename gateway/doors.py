@@ -49,10 +49,13 @@ class Doors:
         self._bodies = bodies
         self._operations = operations
 
-    async def _json(self, request: HttpRequest, caller: Caller) -> Any:
+    @contextlib.asynccontextmanager
+    async def _json(self, request: HttpRequest, caller: Caller) -> AsyncIterator[Any]:
         """The body of a call, as `Bodies.json`."""
-        with self._calls.reading(caller):
-            return await self._bodies.json(request, caller)
+        async with contextlib.AsyncExitStack() as held:
+            with self._calls.reading(caller):
+                body = await held.enter_async_context(self._bodies.json(request, caller))
+            yield body
 
     async def events(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /v1/events"""
@@ -62,42 +65,45 @@ class Doors:
         if is_stream(request):
             async with contextlib.aclosing(self._bodies.lines(request, caller)) as pieces:
                 return _accepted(request, await self._calls.lines(caller, pieces, lambda: self._keys.still(request)))
-        given = _listed(await self._json(request, caller))
-        return _accepted(request, await self._calls.events(caller, given, wait=waits == "acked"))
+        async with self._json(request, caller) as body:
+            return _accepted(request, await self._calls.events(caller, _listed(body), wait=waits == "acked"))
 
     async def track(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /v1/track"""
-        body = await self._json(request, caller)
-        with self._calls.reading(caller):
-            said = read_call(body, "track")
-        return _accepted(request, await self._calls.tracked(caller, [said]))
+        return await self._said(request, caller, "track")
 
     async def other_call(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /v1/alias, and what else a tracker calls"""
-        body = await self._json(request, caller)
+        return await self._said(request, caller, kind_of(request.scope["path"]))
+
+    async def _said(self, request: HttpRequest, caller: Caller, kind: str) -> Response:
+        """One call of a tracker."""
+        async with self._json(request, caller) as body:
+            return await self._tracked(request, caller, body, kind)
+
+    async def _tracked(self, request: HttpRequest, caller: Caller, body: Any, kind: str) -> Response:
         with self._calls.reading(caller):
-            said = read_call(body, kind_of(request.scope["path"]))
+            said = read_call(body, kind)
         return _accepted(request, await self._calls.tracked(caller, [said]))
 
     async def batch(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /v1/batch"""
-        body = await self._json(request, caller)
-        with self._calls.reading(caller):
-            read = read_batch(body)
-        return _accepted(request, await self._calls.tracked(caller, read))
+        async with self._json(request, caller) as body:
+            with self._calls.reading(caller):
+                read = read_batch(body)
+            return _accepted(request, await self._calls.tracked(caller, read))
 
     async def identify(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /v1/identify"""
-        body = await self._json(request, caller)
-        if isinstance(body, dict) and ("userId" in body or "anonymousId" in body):
-            with self._calls.reading(caller):
-                said = read_call(body, "identify")
-            return _accepted(request, await self._calls.tracked(caller, [said]))
-        return _accepted(request, await self._calls.identify(caller, body))
+        async with self._json(request, caller) as body:
+            if isinstance(body, dict) and ("userId" in body or "anonymousId" in body):
+                return await self._tracked(request, caller, body, "identify")
+            return _accepted(request, await self._calls.identify(caller, body))
 
     async def recommend(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /v1/recommendations"""
-        return await self._asked(request, caller, await self._json(request, caller))
+        async with self._json(request, caller) as body:
+            return await self._asked(request, caller, body)
 
     async def recommend_by_url(self, request: HttpRequest, caller: Caller) -> Response:
         """GET /v1/users/{user_id}/recommendations"""
@@ -119,7 +125,8 @@ class Doors:
 
     async def stream_asked(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /v1/recommendations/stream"""
-        return await self._streamed(request, caller, await self._json(request, caller), EVERY_MS)
+        async with self._json(request, caller) as body:
+            return await self._streamed(request, caller, body, EVERY_MS)
 
     async def _streamed(self, request: HttpRequest, caller: Caller, asked: Any, every_ms: int) -> Response:
         still = lambda: self._keys.still(request)  # noqa: E731
@@ -137,11 +144,13 @@ class Doors:
 
     async def put_items(self, request: HttpRequest, caller: Caller) -> Response:
         """PUT /v1/items"""
-        return _accepted(request, await self._calls.put_items(caller, _listed(await self._json(request, caller))))
+        async with self._json(request, caller) as body:
+            return _accepted(request, await self._calls.put_items(caller, _listed(body)))
 
     async def put_users(self, request: HttpRequest, caller: Caller) -> Response:
         """PUT /v1/users"""
-        return _accepted(request, await self._calls.put_users(caller, _listed(await self._json(request, caller))))
+        async with self._json(request, caller) as body:
+            return _accepted(request, await self._calls.put_users(caller, _listed(body)))
 
     async def remove_item(self, request: HttpRequest, caller: Caller) -> Response:
         """DELETE /v1/items/{item_id}"""
@@ -151,7 +160,8 @@ class Doors:
         """PUT /v1/users/{user_id}/consent"""
         user_id = request.path_params["user_id"]
         self._calls.check_consent(caller, user_id)
-        return _accepted(request, await self._calls.set_consent(user_id, await self._json(request, caller)))
+        async with self._json(request, caller) as body:
+            return _accepted(request, await self._calls.set_consent(user_id, body))
 
     async def forget_user(self, request: HttpRequest, caller: Caller) -> Response:
         """DELETE /v1/users/{user_id}"""
@@ -159,7 +169,8 @@ class Doors:
 
     async def token(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /v1/tokens"""
-        return answer(self._calls.token(caller, await self._json(request, caller)))
+        async with self._json(request, caller) as body:
+            return answer(self._calls.token(caller, body))
 
     async def healthz(self, request: HttpRequest, caller: Caller) -> Response:  # noqa: ARG002
         """GET /healthz"""

@@ -23,7 +23,7 @@ from gateway.access import Keys, RateLimits
 from gateway.admin_log import AdminLog
 from gateway.app import make_app
 from gateway.backend import Backend
-from gateway.bodies import Bodies
+from gateway.bodies import Bodies, Room
 from gateway.callers import Callers
 from gateway.calls import Calls
 from gateway.connections import HttpConnection
@@ -141,13 +141,14 @@ class GatewayWorker:
         consents, admin_log = self.settings.privacy.consent != "off", AdminLog(self.settings.kafka, self.backend.names)
         calls = Calls(self.backend, self.keys, rates, operations, own, consents, admin_log)
         callers = Callers(self.keys, own.cors_origins)
-        doors = Doors(calls, self.keys, Bodies(own.max_body_bytes), operations)
+        bodies = Bodies(own.max_body_bytes)
+        doors = Doors(calls, self.keys, bodies, operations)
         views = None
         if own.page:
             views = Views(self.settings, operations.stopping, self.backend.called, self.keys, rates)
             views.start()
         server = _Server(self._config(make_app(doors, Sockets(calls, self.keys), callers, metrics, own, views)))
-        rpc = self._rpc(calls, callers, metrics)
+        rpc = self._rpc(calls, callers, metrics, bodies.room)
         serving = asyncio.create_task(server.serve([self._socket]))
         operations.started()
         while not server.started and not serving.done():
@@ -184,13 +185,13 @@ class GatewayWorker:
             timeout_graceful_shutdown=max(1, round(self.settings.operations.drain_s)),
         )
 
-    def _rpc(self, calls: Calls, callers: Callers, metrics: GatewayMetrics) -> RpcServer | None:
+    def _rpc(self, calls: Calls, callers: Callers, metrics: GatewayMetrics, room: Room) -> RpcServer | None:
         if self.settings.gateway.grpc_port is None:
             return None
         from gateway.rpc.answers import Answers
         from gateway.rpc.server import RpcServer
 
-        return RpcServer(self.settings.gateway, Answers(calls), callers, self.keys, metrics, self.operations)
+        return RpcServer(self.settings.gateway, Answers(calls), callers, self.keys, metrics, self.operations, room)
 
     def drain(self) -> None:
         """`run` has drained within its loop."""

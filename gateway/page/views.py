@@ -192,8 +192,8 @@ class Views:
 
     async def titles(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /page/data/titles"""
-        body = await self._bodies.json(request, caller)
-        ids = body.get("ids") if isinstance(body, dict) else None
+        async with self._bodies.json(request, caller) as body:
+            ids = body.get("ids") if isinstance(body, dict) else None
         if not isinstance(ids, list) or len(ids) > MOST_TITLES or not all(isinstance(one, str) for one in ids):
             raise InvalidMessage("schema", f"ids: give a list of at most {MOST_TITLES:,} texts")
         return _told(self.catalogue.titles(ids))
@@ -232,8 +232,8 @@ class Views:
 
     async def rollback(self, request: HttpRequest, caller: Caller) -> Response:
         """POST /page/data/rollback"""
-        body = await self._bodies.json(request, caller)
-        given = body if isinstance(body, dict) else {}
+        async with self._bodies.json(request, caller) as body:
+            given = body if isinstance(body, dict) else {}
         version, pinned = given.get("version", 0), given.get("pinned", 0)
         if not all(one is None or (type(one) is int and one > 0) for one in (version, pinned)):
             text = "version, pinned: give the version to go back to, and the one that is held; null for none of it"
@@ -283,10 +283,11 @@ class Views:
 
     async def _texts(self, request: HttpRequest, caller: Caller, most: Mapping[str, int]) -> list[str]:
         """Texts of a body by name, each of so many characters at most. Raises InvalidMessage."""
-        body = await self._bodies.json(request, caller)
+        async with self._bodies.json(request, caller) as body:
+            given = body if isinstance(body, dict) else {}
         texts = []
         for name, longest in most.items():
-            found = body.get(name) if isinstance(body, dict) else None
+            found = given.get(name)
             if not isinstance(found, str) or len(found) > longest:
                 raise InvalidMessage("schema", f"{name}: give a text of at most {longest} characters")
             texts.append(found)

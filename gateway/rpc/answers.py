@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 
 from gateway.access import Caller, Denied
 from gateway.backend import LONGEST_MS
-from gateway.bodies import refuse_many
+from gateway.bodies import Hold, refuse_many
 from gateway.calls import BATCH, EVERY_MS, Calls, TakenIn
 from gateway.refusals import ToldError
 from gateway.rpc.messages import fields_of, message_of, read_message
@@ -81,6 +81,7 @@ class RpcAsked:
     Parameters
         deadline_ms: how long the caller waits; None: as long as it takes.
         still: raises Denied where the caller may not go on.
+        hold: told of the bytes of a message that is the whole of a call.
     """
 
     def __init__(
@@ -90,19 +91,29 @@ class RpcAsked:
         caller: Caller,
         deadline_ms: int | None,
         still: Callable[[], None],
+        hold: Hold,
     ) -> None:
         self.caller = caller
         self.still = still
         self.deadline_ms = deadline_ms
         self._method = method
         self._wire = wire
+        self._hold = hold
+        self._held = 0
 
     async def message(self) -> Any:
-        """The one message of a call that has one. Raises InvalidMessage."""
+        """The one message of a call that has one. Raises InvalidMessage; Full, Denied where too much is under way."""
         value = await self._wire.next()
         if value is None:
             raise InvalidMessage("schema", f"{self._method.name} takes a message: {self._method.input_type.name}")
+        self._hold(len(value))
+        self._held += len(value)
         return self.read(value, "the message")
+
+    def let_go(self) -> None:
+        """The message is not needed any more, and the call goes on."""
+        self._hold(-self._held)
+        self._held = 0
 
     def read(self, value: bytes, at: str) -> Message:
         """A message of the kind that the method takes. Raises InvalidMessage."""
@@ -193,6 +204,7 @@ class Answers:
             brought = _brought(fields)
         every_ms = told.every_ms if told.HasField("every_ms") else EVERY_MS
         lists = await self._calls.watch(asked.caller, fields, brought, asked.still, every_ms)
+        asked.let_go()
         async with contextlib.aclosing(lists):
             async for one in lists:
                 if isinstance(one, Recommendation):

@@ -21,7 +21,7 @@ import grpc
 from grpc_reflection.v1alpha import reflection
 
 from gateway.access import Keys, credentials_of
-from gateway.bodies import TooSlow
+from gateway.bodies import Room, TooSlow
 from gateway.callers import Callers
 from gateway.metrics import GONE, GatewayMetrics
 from gateway.refusals import ToldError, told
@@ -125,6 +125,9 @@ class _Call:
 class RpcServer:
     """One of each process that speaks gRPC. Made and used in its event loop.
 
+    Parameters
+        room: of the bodies of calls, whatever door they come by.
+
     Raises
         SettingsError: the port is not free.
     """
@@ -137,7 +140,9 @@ class RpcServer:
         keys: Keys,
         metrics: GatewayMetrics,
         operations: Operations,
+        room: Room,
     ) -> None:
+        self._room = room
         self._answers = answers
         self._callers = callers
         self._keys = keys
@@ -190,8 +195,8 @@ class RpcServer:
                 if not described.client_streaming:
                     call.turns = self._turns.setdefault(caller.name, asyncio.Semaphore(TOGETHER))
                 still = lambda: self._keys.holds(call.credentials, call.address)  # noqa: E731
-                with tracing.joined(named, call.causes, "server"):
-                    await answer(RpcAsked(described, call, caller, call.deadline_ms, still))
+                with tracing.joined(named, call.causes, "server"), self._room.of(caller) as hold:
+                    await answer(RpcAsked(described, call, caller, call.deadline_ms, still, hold))
                 status = 200
             except Exception as error:  # noqa: BLE001 - whatever went wrong is an answer, and counted
                 said = told(error)

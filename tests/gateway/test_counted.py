@@ -81,7 +81,7 @@ def test_a_message_that_is_no_call_counts_as_one(how: str) -> None:
 
     for wanted in (InvalidMessage, InvalidMessage, InvalidMessage, Denied):
         with pytest.raises(wanted):
-            asyncio.run(answer(RpcAsked(method, cast(Wire, One()), SHOP, None, lambda: None)))
+            asyncio.run(answer(RpcAsked(method, cast(Wire, One()), SHOP, None, lambda: None, lambda _: None)))
 
 
 def test_a_call_that_is_one_counts_once() -> None:

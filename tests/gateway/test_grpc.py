@@ -334,7 +334,7 @@ def test_one_message_holds_so_many_and_no_more(name: str, field: str) -> None:
         async def next(self) -> bytes:
             return value
 
-    asked = RpcAsked(method, cast(Wire, Whole()), SHOP, None, lambda: None)
+    asked = RpcAsked(method, cast(Wire, Whole()), SHOP, None, lambda: None, lambda _: None)
     answer = getattr(Answers(calls_of(RateLimits(None, 1))), f"{'send' if field == 'events' else 'put'}_{field}")
     with pytest.raises(InvalidMessage, match="10,001 in one call") as refused:
         asyncio.run(answer(asked))

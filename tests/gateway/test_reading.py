@@ -326,18 +326,23 @@ def asked(*chunks: bytes, ends: bool = True) -> HttpRequest:
     return HttpRequest({"type": "http", "headers": []}, receive)
 
 
+async def whole(bodies: Bodies, request: HttpRequest) -> Any:
+    async with bodies.json(request, SHOP) as body:
+        return body
+
+
 def test_a_body_comes_in_within_its_bounds_or_is_refused() -> None:
     bodies = Bodies(limit=10, within_s=0.01)
-    assert asyncio.run(bodies.json(asked(b"[1", b",2]"), SHOP)) == [1, 2]
+    assert asyncio.run(whole(bodies, asked(b"[1", b",2]"))) == [1, 2]
     with pytest.raises(TooLarge):
-        asyncio.run(bodies.json(asked(b"[1,2,3", b",4,5]"), SHOP))
+        asyncio.run(whole(bodies, asked(b"[1,2,3", b",4,5]")))
     with pytest.raises(TooSlow):
-        asyncio.run(bodies.json(asked(b"[", ends=False), SHOP))
+        asyncio.run(whole(bodies, asked(b"[", ends=False)))
 
     async def many() -> list[Any]:
         bodies = Bodies(limit=10, within_s=0.2)
         return await asyncio.gather(
-            *(bodies.json(asked(b"[" * 9, ends=False), SHOP) for _ in range(60)), return_exceptions=True
+            *(whole(bodies, asked(b"[" * 9, ends=False)) for _ in range(60)), return_exceptions=True
         )
 
     assert {type(one) for one in asyncio.run(many())} == {TooSlow, Full}
@@ -365,7 +370,7 @@ def test_a_line_ends_within_its_time_and_what_is_unfinished_of_many_has_one_boun
         bodies = Bodies(limit=10, within_s=0.2)
         unfinished = await asyncio.gather(*(read(bodies, b"1\n", b"2" * 9) for _ in range(60)), return_exceptions=True)
         assert {type(one) for one in unfinished} == {TooSlow, Full}
-        assert await bodies.json(asked(b"[1,2,3,4]"), SHOP) == [1, 2, 3, 4]  # and there is room again
+        assert await whole(bodies, asked(b"[1,2,3,4]")) == [1, 2, 3, 4]  # and there is room again
 
     asyncio.run(many())
 
@@ -394,10 +399,11 @@ class Takes:
         return Recommendation(request_id="r", items=(), receipt=Receipt())
 
 
-def calls_of(rates: RateLimits, **fields: Any) -> Calls:
+def calls_of(rates: RateLimits, behind: Takes | None = None, **fields: Any) -> Calls:
     settings = GatewaySettings.model_validate(fields)
     operations = Operations("gateway", Settings().operations)
-    return Calls(cast(Backend, Takes()), cast(Keys, None), rates, operations, settings, False, cast(AdminLog, None))
+    backend = cast(Backend, behind or Takes())
+    return Calls(backend, cast(Keys, None), rates, operations, settings, False, cast(AdminLog, None))
 
 
 LINE = b'{"user_id":"ann","item_id":"i","type":"view"}'
@@ -622,6 +628,38 @@ def test_a_browser_cannot_take_the_room_of_all_bodies() -> None:
             one.cancel()
         await asyncio.wait((*waiting, *more))
         assert await sent(browser("ann")) == 202
+
+    asyncio.run(come())
+
+
+def test_what_is_made_of_bodies_is_bounded_until_kafka_has_it() -> None:
+    class Away(Takes):
+        def __init__(self) -> None:
+            self.back = asyncio.Event()
+
+        async def track(self, events: Sequence[Event], *, wait: bool = True) -> After:
+            await self.back.wait()
+            return await super().track(events, wait=wait)
+
+    async def come() -> None:
+        kafka, bodies = Away(), Bodies(10_000)
+        doors = Doors(calls_of(RateLimits(None, 1), kafka), cast(Keys, None), bodies, cast(Operations, None))
+        large, small = orjson.dumps([orjson.loads(LINE)] * 200), LINE
+
+        def sent(body: bytes) -> asyncio.Task[Any]:
+            request = asked(body)
+            request.scope["query_string"] = b""
+            return asyncio.create_task(doors.events(request, SHOP))
+
+        done, waiting = await asyncio.wait([sent(large) for _ in range(20)], timeout=0.05)
+        assert {told_of(cast(Exception, one.exception())).code for one in done} == {"full"}
+        assert 1 < len(waiting) <= 5
+        more = sent(small)
+        with bodies.room.of(SHOP) as hold, pytest.raises(Full):  # as a message of gRPC does
+            hold(len(large))
+        kafka.back.set()
+        assert {one.result().status_code for one in (await asyncio.wait([*waiting, more]))[0]} == {202}
+        assert (await sent(large)).status_code == 202
 
     asyncio.run(come())
 
