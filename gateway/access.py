@@ -100,13 +100,7 @@ class Keys:
         self._needed = needed
         self._opens_again = settings.needs_keys is False
         """Else nobody gets in without a key any more once there was one: the last is revoked, or cannot be read."""
-        secret = read_secret("gateway", settings, "token_secret")
-        self._secret = None if secret is None else secret.encode()
-        if self._secret is not None and len(self._secret) < LEAST_SECRET_BYTES:
-            raise SettingsError(
-                f"gateway.token_secret has {len(self._secret)} bytes, and whoever guesses it speaks for every user: "
-                f"give {LEAST_SECRET_BYTES} or more, `openssl rand -hex 32` makes some"
-            )
+        self._secrets = _token_secrets(settings)
         self._kept: dict[str, ApiKey] = {}
         self._known: dict[bytes, ApiKey] = {}
         self._lock = threading.Lock()
@@ -120,7 +114,8 @@ class Keys:
 
     @property
     def token_secret(self) -> bytes | None:
-        return self._secret
+        """The one that signs."""
+        return self._secrets[0] if self._secrets else None
 
     def load(self) -> None:
         """Read all that there is. Raises Unavailable."""
@@ -203,11 +198,25 @@ class Keys:
         return Caller(kept.key_id, frozenset(kept.scopes), key_id=kept.key_id)
 
     def _browser(self, token: str) -> Caller:
-        speaker: Speaker | None = None if self._secret is None else read_speaker(self._secret, token, now_ms())
+        told = (read_speaker(one, token, now_ms()) for one in self._secrets)
+        speaker: Speaker | None = next(filter(None, told), None)
         if speaker is None:
             raise Denied(401, "token", "this token is not ours, or its time is over: ask your server for a new one")
         name = "browser:" + hashlib.sha256(speaker.user_id.encode()).hexdigest()[:16]
         return Caller(name, frozenset((PRODUCE, RECOMMEND)), speaker.user_id, speaker.was)
+
+
+def _token_secrets(settings: GatewaySettings) -> list[bytes]:
+    """By which tokens are signed, first, and those by which they hold, too. Raises SettingsError."""
+    told = read_secret("gateway", settings, "token_secret")
+    found = [] if told is None else [one.removesuffix("\r").encode() for one in told.split("\n")]
+    for number, one in enumerate(found, 1):
+        if len(one) < LEAST_SECRET_BYTES:
+            raise SettingsError(
+                f"gateway.token_secret, line {number}: {len(one)} bytes, and whoever guesses it speaks for every user: "
+                f"give {LEAST_SECRET_BYTES} or more in each line, `openssl rand -hex 32` makes some"
+            )
+    return found
 
 
 def refuse_foreign_page(headers: Mapping[str, str], allowed: Sequence[str]) -> None:

@@ -426,7 +426,9 @@ class GatewaySettings(_Section):
     burst: float = Field(default=1_000.0, ge=1, description="How many at once, with rate_per_s.")
     cors_origins: tuple[str, ...] = Field(default=(), description="Origins whose pages may call; * is any.")
     token_secret: SecretStr | None = Field(
-        default=None, description="By which tokens of browsers are signed: 32 bytes or more. Equal in all gateways."
+        default=None,
+        description="By which tokens of browsers are signed: 32 bytes or more. Equal in all gateways. Of several lines "
+        "the first signs, and tokens of all hold: so it is changed while browsers have tokens (docs/operations.md).",
     )
     token_secret_file: Path | None = Field(default=None, description="File with that alone.")
     page: bool = Field(

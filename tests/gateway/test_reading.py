@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any, cast
 
 import jsonschema
@@ -257,9 +258,26 @@ def test_a_page_whose_name_was_made_to_point_here_is_not_this_gateway() -> None:
             refuse_foreign_page({"host": host}, ["https://shop.example"])
 
 
-def test_a_secret_that_can_be_guessed_signs_no_tokens() -> None:
+@pytest.mark.parametrize("secret", ["", "s" * 31, "s" * 32 + "\n" + "t" * 31, "s" * 32 + "\n\n" + "t" * 32])
+def test_a_secret_that_can_be_guessed_signs_no_tokens(secret: str) -> None:
     with pytest.raises(SettingsError, match="32 or more"):
-        Keys(KafkaSettings(), GatewaySettings.model_validate({"token_secret": ""}), needed=False)
+        keys_of(secret)
+
+
+def keys_of(secret: str) -> Keys:
+    return Keys(KafkaSettings(), GatewaySettings.model_validate({"token_secret": secret}), needed=False)
+
+
+def test_the_secret_of_tokens_is_changed_one_gateway_after_the_other_and_each_token_holds() -> None:
+    old, new, speaker = "o" * 32, "n" * 32, Speaker("ann", now_ms() + 60_000)
+    steps = [old, f"{old}\n{new}", f"{new}\r\n{old}", new]
+    for before, after in pairwise(map(keys_of, steps)):
+        for signs in (before, after):
+            assert signs.token_secret is not None
+            token = signed(signs.token_secret, speaker)
+            assert [one.holds(token, "") for one in (before, after)] == [None, None]
+    with pytest.raises(Denied):
+        keys_of(new).holds(signed(old.encode(), speaker), "")
 
 
 def test_nobody_waits_behind_a_door_that_cannot_answer_yet() -> None:
