@@ -34,7 +34,7 @@ from gateway.sockets import Sockets
 from headwater.client import Client
 from headwater.errors import SettingsError
 from headwater.kafka import take_part
-from headwater.process import Operations, run_worker
+from headwater.process import Operations, family_of, in_url, run_worker
 from headwater.security.parties import GATEWAY, PAGE
 from headwater.settings import Settings
 from headwater.topics import CONSENTS
@@ -81,17 +81,15 @@ class GatewayWorker:
     def _bound(self) -> socket.socket:
         """The port is ours from the start, and opens when somebody can answer: until then nobody waits there."""
         own = self.settings.gateway
-        found = socket.socket(_family(own.host), socket.SOCK_STREAM)
+        found = socket.socket(family_of(own.host), socket.SOCK_STREAM)
         try:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if found.family == socket.AF_INET6:
-                found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             found.bind((own.host, own.port))
         except OSError as error:
             found.close()
             raise SettingsError(
-                f"cannot listen on {own.host}:{own.port} ({error.strerror}). Set HEADWATER_GATEWAY__PORT to a port "
-                "that is free (0 takes any), HEADWATER_GATEWAY__HOST to an address of this machine."
+                f"cannot listen on {in_url(own.host)}:{own.port} ({error.strerror}). Set HEADWATER_GATEWAY__PORT to a "
+                "port that is free (0 takes any), HEADWATER_GATEWAY__HOST to an address of this machine."
             ) from None
         found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # connections have it all from here
         for name, value in UNHEARD.items():
@@ -155,9 +153,9 @@ class GatewayWorker:
             await asyncio.sleep(START_LOOK_S)
         if rpc is not None:
             await rpc.start()
-            operations.log.info("listening", extra={"at": f"grpc://{own.host}:{rpc.port}"})
+            operations.log.info("listening", extra={"at": f"grpc://{in_url(own.host)}:{rpc.port}"})
         operations.ready()
-        operations.log.info("listening", extra={"at": f"http://{own.host}:{self.port}"})
+        operations.log.info("listening", extra={"at": f"http://{in_url(own.host)}:{self.port}"})
         while not operations.stopping.is_set() and not serving.done():
             operations.progress()
             await asyncio.sleep(TICK_S)
@@ -208,10 +206,6 @@ def _check_grpc() -> None:
     if missing:
         text = f"gateway.grpc_port needs {', '.join(missing)}: pip install 'headwater-engine[grpc]'"
         raise SettingsError(text)
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def _is_loopback(host: str) -> bool:

@@ -35,7 +35,7 @@ class Health:
         self._turned = asyncio.Event()
 
     def _is_well(self) -> bool:
-        return self._operations.stalled() is None and not self._operations.stopping.is_set()
+        return self._operations.stalled() is None
 
     def look(self) -> None:
         """Wake those who watch where it is another now, or the end."""

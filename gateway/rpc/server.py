@@ -31,7 +31,7 @@ from gateway.rpc.messages import service
 from gateway.rpc.methods import METHODS, SERVICE, Method
 from headwater import tracing
 from headwater.errors import SettingsError
-from headwater.process import Operations
+from headwater.process import Operations, in_url
 from headwater.settings import GatewaySettings
 
 __all__ = ["RpcServer"]
@@ -160,7 +160,7 @@ class RpcServer:
         self.port = self._bound(settings)
 
     def _bound(self, settings: GatewaySettings) -> int:
-        at = f"[{settings.host}]" if ":" in settings.host else settings.host
+        at = in_url(settings.host)
         try:
             return int(self._server.add_insecure_port(f"{at}:{settings.grpc_port}"))
         except RuntimeError as error:

@@ -2,7 +2,15 @@
 
 from headwater.process.collecting import RARELY, collect_rarely
 from headwater.process.masks import key_text
-from headwater.process.operations import EXIT_DRAINED, EXIT_STALLED, EXIT_WRONG, START_S, Operations
+from headwater.process.operations import (
+    EXIT_DRAINED,
+    EXIT_STALLED,
+    EXIT_WRONG,
+    START_S,
+    Operations,
+    family_of,
+    in_url,
+)
 from headwater.process.retry import Backoff, Retry, Stopped, passes, refusal
 from headwater.process.worker import Worker, run_worker
 
@@ -18,6 +26,8 @@ __all__ = [
     "Stopped",
     "Worker",
     "collect_rarely",
+    "family_of",
+    "in_url",
     "key_text",
     "passes",
     "refusal",

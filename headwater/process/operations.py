@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -32,7 +33,7 @@ from headwater.settings import OperationsSettings
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-__all__ = ["EXIT_DRAINED", "EXIT_STALLED", "EXIT_WRONG", "START_S", "Operations"]
+__all__ = ["EXIT_DRAINED", "EXIT_STALLED", "EXIT_WRONG", "START_S", "Operations", "family_of", "in_url"]
 
 START_S = 600.0
 """Longest time that a start may take from one step to the next. On a full machine a first import of torch and the
@@ -53,6 +54,9 @@ STOP_LOOK_S = 0.1
 
 TELL_S = 5.0
 """What the last words of a stalled process may take: that nobody reads its log may be why it stands still."""
+
+SILENT_S = 10.0
+"""Who connects to the port and neither sends nor takes anything for so long is gone: a thread waits for each."""
 
 _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
@@ -108,8 +112,8 @@ class Operations:
 
     `stopping` is set by SIGTERM or SIGINT; the loop then drains and returns. `retry` waits for servers that are away,
     until then. `registry` is the prometheus registry that /metrics shows. /healthz answers 200 while the process lives;
-    /readyz answers 200 when `ready` was called, progress is recent and no `trouble` was told, else 503 with the reason;
-    either has the `remark` beside it.
+    /readyz answers 200 when `ready` was called, progress is recent, and no `trouble` and no end was told, else 503 with
+    the reason; either has the `remark` beside it.
     """
 
     def __init__(self, worker: str, settings: OperationsSettings) -> None:
@@ -168,11 +172,11 @@ class Operations:
     def _listening(self) -> ThreadingHTTPServer:
         host, port = self.settings.host, self.settings.port
         try:
-            return ThreadingHTTPServer((host, port), _handler(self))
+            return _Port(host, port, _handler(self))
         except OSError as error:
             raise SettingsError(
-                f"cannot listen on {host}:{port} ({error.strerror}). Set HEADWATER_OPERATIONS__PORT to a port that is "
-                "free (0 takes any), HEADWATER_OPERATIONS__HOST to an address of this machine."
+                f"cannot listen on {in_url(host)}:{port} ({error.strerror}). Set HEADWATER_OPERATIONS__PORT to a port "
+                "that is free (0 takes any), HEADWATER_OPERATIONS__HOST to an address of this machine."
             ) from None
 
     def progress(self) -> None:
@@ -220,6 +224,8 @@ class Operations:
             return stalled
         if self._trouble is not None:
             return self._trouble
+        if self.stopping.is_set():
+            return "stopping"
         return None if self._ready.is_set() else "starting"
 
     def _stalled_for(self) -> str | None:
@@ -291,10 +297,38 @@ def core_wait_s() -> float:
         return 0.0
 
 
+def family_of(host: str) -> socket.AddressFamily:
+    """Of an address to listen on: IPv6 has colons. `::` is every address of either family.
+
+    >>> family_of("::1").name, family_of("0.0.0.0").name
+    ('AF_INET6', 'AF_INET')
+    """
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def in_url(host: str) -> str:
+    """An address as it stands before a port.
+
+    >>> in_url("::1"), in_url("127.0.0.1")
+    ('[::1]', '127.0.0.1')
+    """
+    return f"[{host}]" if ":" in host else host
+
+
+class _Port(ThreadingHTTPServer):
+    """Of either family of addresses: Kubernetes gives its pods IPv6 alone, where it has no other."""
+
+    def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = family_of(host)
+        super().__init__((host, port), handler)
+
+
 def _handler(operations: Operations) -> type[BaseHTTPRequestHandler]:
     from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
     class Handler(BaseHTTPRequestHandler):
+        timeout = SILENT_S
+
         def do_GET(self) -> None:
             if self.path == "/metrics":
                 self._answer(200, generate_latest(operations.registry), CONTENT_TYPE_LATEST)

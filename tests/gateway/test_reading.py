@@ -50,6 +50,7 @@ from headwater.recommendations import Receipt, Recommendation
 from headwater.settings import GatewaySettings, KafkaSettings, Settings
 from headwater.signals import Signals
 from headwater.wire import validated
+from tests.worlds.processes import has_ipv6
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
@@ -285,6 +286,14 @@ def test_nobody_waits_behind_a_door_that_cannot_answer_yet() -> None:
     worker = GatewayWorker(settings, Operations("gateway", settings.operations))
     with contextlib.closing(worker), pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", worker.port), 5)
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="needs IPv6")
+def test_every_address_is_that_of_either_family() -> None:
+    settings = Settings.model_validate({"gateway": {"host": "::", "port": 0}})
+    worker = GatewayWorker(settings, Operations("gateway", settings.operations))
+    with contextlib.closing(worker), socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("0.0.0.0", worker.port))
 
 
 def test_a_key_may_come_in_whatever_way_its_sender_knows() -> None:

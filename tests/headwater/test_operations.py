@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +20,7 @@ import pytest
 
 from headwater.process import EXIT_STALLED, EXIT_WRONG, Operations, Stopped
 from headwater.settings import OperationsSettings
-from tests.worlds.processes import ROOT, UNYIELDING, eventually
+from tests.worlds.processes import ROOT, UNYIELDING, eventually, has_ipv6
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +56,31 @@ def test_a_worker_is_alive_before_it_is_ready(operations: Operations) -> None:
     operations.ready()
     assert get(operations, "/readyz") == (200, "ready\n")
     assert get(operations, "/nothing")[0] == 404
+
+
+def test_a_worker_that_is_told_to_stop_is_alive_and_wants_no_more_work(operations: Operations) -> None:
+    operations.ready()
+    operations.stopping.set()
+    assert get(operations, "/readyz") == (503, "stopping\n")
+    assert get(operations, "/healthz") == (200, "alive\n")
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="needs IPv6")
+def test_the_port_is_of_either_family_of_addresses() -> None:
+    for host, asked in (("::1", "[::1]"), ("::", "127.0.0.1"), ("::", "[::1]")):
+        one = Operations("tests", OperationsSettings(host=host))
+        one.start(signals=False)
+        with contextlib.closing(one), urllib.request.urlopen(f"http://{asked}:{one.port}/healthz", timeout=10) as found:
+            assert found.read() == b"alive\n"
+
+
+def test_who_connects_and_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headwater.process.operations.SILENT_S", 0.05)
+    one = Operations("tests", OperationsSettings())
+    one.start(signals=False)
+    with contextlib.closing(one), socket.create_connection(("127.0.0.1", one.port), timeout=20) as silent:
+        silent.sendall(b"GET /metr")
+        assert silent.recv(1) == b""
 
 
 def test_a_remark_stands_beside_what_a_worker_says_of_its_readiness(operations: Operations) -> None:
@@ -229,6 +256,7 @@ def test_starting_is_progress_until_the_work_begins_but_for_waiting_for_a_server
     eventually(lambda: str(one.stalled()).startswith("a server is away for "), 60, "the wait is told")
     one.stopping.set()
     waits.join()
+    one.stopping.clear()
     assert one.stalled() == "starting"
     monkeypatch.setattr("headwater.process.operations.START_S", 1e-6)
     assert str(one.stalled()).startswith("no progress while starting for ")

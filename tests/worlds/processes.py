@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 import urllib.error
@@ -35,6 +36,14 @@ UNYIELDING = {"HEADWATER_TRAINER__YIELDS": "false"}
 
 MARK = "MARK_OF_A_TEST"
 """A variable that every process inherits from the one that a test has started."""
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has the loopback of IPv6: containers often have none."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as one:
+        one.bind(("::1", 0))
+        return True
+    return False
 
 
 def eventually(condition: Callable[[], Any], timeout_s: float = 30.0, what: str | Callable[[], str] = "") -> Any:
