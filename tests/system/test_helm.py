@@ -268,6 +268,48 @@ def test_grpc_has_its_port_where_the_settings_open_it() -> None:
         assert said == ([] if port is None else [str(port)])
 
 
+@pytest.mark.parametrize(
+    ("address", "port"),
+    [
+        (None, 443),
+        ("https://objects.example", 443),
+        ("http://minio/", 80),
+        ("http://minio:9000", 9000),
+        ("http://minio:9000/", 9000),
+        ("https://idp.example:8443/realms/shop/token", 8443),
+    ],
+)
+def test_a_network_policy_lets_out_to_the_ports_that_addresses_name(address: str | None, port: int) -> None:
+    def out(values: dict[str, Any], part: str) -> set[int]:
+        policy = of_kind(rendered(values), "NetworkPolicy")[f"headwater-{part}"]["spec"]["egress"]
+        return {one["port"] for one in policy[1]["ports"]}
+
+    assert out({"objects": {"environment": {"AWS_ENDPOINT_URL": address}}}, "serving") == {9093, 6379, port}
+    if address is not None and address.startswith("https:"):
+        oauth = {"sasl_mechanism": "OAUTHBEARER", "sasl_token_url": address}
+        assert out({"settings": {"kafka": oauth}}, "gateway") == {9093, port}
+
+
+def test_a_number_among_the_variables_is_said_as_it_was_written() -> None:
+    many = {"OTEL_BSP_MAX_QUEUE_SIZE": 1_000_000}
+    (pod,) = (one for part, one in pods(rendered({"environment": many})).items() if part == "gateway")
+    assert {"name": "OTEL_BSP_MAX_QUEUE_SIZE", "value": "1000000"} in pod["containers"][0]["env"]
+
+
+def test_users_that_strimzi_is_to_make_are_not_waited_for_by_the_job_before_them() -> None:
+    with pytest.raises(helm_python.HelmRenderError, match="topics: strimzi"):
+        rendered({"strimzi": {"users": True}})
+
+
+def test_a_gateway_goes_on_for_as_long_as_its_balancer_needs_and_has_its_whole_drain_after_it() -> None:
+    for leaves in (5, 30):
+        values = {"workers": {"gateway": {"preStopSeconds": leaves}}, "settings": {"operations": {"drain_s": 7}}}
+        found = pods(rendered(values))
+        assert found["gateway"]["containers"][0]["lifecycle"] == {"preStop": {"sleep": {"seconds": leaves}}}
+        assert found["gateway"]["terminationGracePeriodSeconds"] == leaves + 20 + 7
+        assert "lifecycle" not in found["streams"]["containers"][0]
+
+
 def test_a_worker_may_have_an_image_of_its_own() -> None:
     found = pods(rendered({"workers": {"gateway": {"image": "shop/gateway:1"}}, "image": {"repository": "shop/all"}}))
     images = {part: pod["containers"][0]["image"] for part, pod in found.items()}

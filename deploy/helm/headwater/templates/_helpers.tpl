@@ -72,6 +72,16 @@ as headwater/security/logins.py does.
 HEADWATER_{{ . | upper | replace "." "__" }}
 {{- end }}
 
+{{/* The value of a variable: a number as it was written, which Helm alone would say as 1e+06. */}}
+{{- define "headwater.value" -}}
+{{ (kindIs "string" . | ternary . (toJson .)) | quote }}
+{{- end }}
+
+{{/* The port of a URL: the one that it names, or its scheme's. */}}
+{{- define "headwater.port" -}}
+{{ regexFind ":[0-9]+$" (urlParse .).host | trimPrefix ":" | default (hasPrefix "http://" . | ternary "80" "443") }}
+{{- end }}
+
 {{/* The name of the volume of a setting's secret; it is a folder, so that what a rotation writes is seen. */}}
 {{- define "headwater.volume" -}}
 {{ . | lower | replace "." "-" | replace "_" "-" }}
@@ -106,7 +116,7 @@ HEADWATER_{{ . | upper | replace "." "__" }}
 {{- range $field, $value := $fields }}
 {{- if not (kindIs "invalid" $value) }}
 - name: HEADWATER_{{ $section | upper }}__{{ $field | upper }}
-  value: {{ (kindIs "string" $value | ternary $value (toJson $value)) | quote }}
+  value: {{ include "headwater.value" $value }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -116,12 +126,12 @@ HEADWATER_{{ . | upper | replace "." "__" }}
 {{- end }}
 {{- range $name, $value := .root.Values.environment }}
 - name: {{ $name }}
-  value: {{ $value | quote }}
+  value: {{ include "headwater.value" $value }}
 {{- end }}
 {{- if has .part (list "trainer" "serving" "operator" "page") }}
 {{- range $name, $value := .root.Values.objects.environment }}
 - name: {{ $name }}
-  value: {{ $value | quote }}
+  value: {{ include "headwater.value" $value }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -141,7 +151,8 @@ spec:
   serviceAccountName: {{ .account | default (include "headwater.name" .root) }}
   automountServiceAccountToken: false
   enableServiceLinks: false
-  terminationGracePeriodSeconds: {{ add 20 (int (dig "operations" "drain_s" 10 $values.settings)) }}
+  {{- $leaves := int ((index $values.workers .part | default dict).preStopSeconds | default 0) }}
+  terminationGracePeriodSeconds: {{ add 20 $leaves (int (dig "operations" "drain_s" 10 $values.settings)) }}
   {{- with $values.image.pullSecrets }}
   imagePullSecrets:
     {{- toYaml . | nindent 4 }}
@@ -201,8 +212,8 @@ spec:
       startupProbe: { httpGet: { path: /healthz, port: metrics }, periodSeconds: 5, timeoutSeconds: 3, failureThreshold: 120 }
       livenessProbe: { httpGet: { path: /healthz, port: metrics }, periodSeconds: 10, timeoutSeconds: 5, failureThreshold: 4 }
       readinessProbe: { httpGet: { path: /readyz, port: metrics }, periodSeconds: 5, timeoutSeconds: 3, failureThreshold: 2 }
-      {{- if has .part (list "gateway" "page") }}
-      lifecycle: { preStop: { sleep: { seconds: 5 } } } # until no balancer sends anything new
+      {{- if gt $leaves 0 }}
+      lifecycle: { preStop: { sleep: { seconds: {{ $leaves }} } } } # until no balancer sends anything new
       {{- end }}
       {{- end }}
       {{- with .resources }}
