@@ -108,20 +108,22 @@ def _socket_endpoint(sockets: Sockets, callers: Callers, metrics: GatewayMetrics
 
     async def endpoint(socket: WebSocket) -> None:
         began_s = time.perf_counter()
-        try:
-            caller = await callers.of(socket)
-            caller.may(RECOMMEND)
-            _check_query(STREAM, socket)
-            first = await sockets.begun(socket, caller)
-        except Exception as error:  # noqa: BLE001 - whatever went wrong is an answer, and counted
-            found = refusal(error)
-            metrics.answered.labels(named, found.status_code).inc()
-            await socket.send_denial_response(found)
-            return
-        metrics.answered.labels(named, SWITCHED).inc()
-        metrics.seconds.labels(named).observe(time.perf_counter() - began_s)
-        with contextlib.suppress(WebSocketDisconnect):
-            await sockets.stream(socket, caller, first)
+        with contextlib.ExitStack() as opened:
+            try:
+                caller = await callers.of(socket)
+                caller.may(RECOMMEND)
+                _check_query(STREAM, socket)
+                opened.enter_context(sockets.one(caller))
+                first = await sockets.begun(socket, caller)
+            except Exception as error:  # noqa: BLE001 - whatever went wrong is an answer, and counted
+                found = refusal(error)
+                metrics.answered.labels(named, found.status_code).inc()
+                await socket.send_denial_response(found)
+                return
+            metrics.answered.labels(named, SWITCHED).inc()
+            metrics.seconds.labels(named).observe(time.perf_counter() - began_s)
+            with contextlib.suppress(WebSocketDisconnect):
+                await sockets.stream(socket, caller, first)
 
     return endpoint
 

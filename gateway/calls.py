@@ -86,6 +86,8 @@ class Calls:
         self._admin_log = admin_log
         self._streams = OpenStreams(settings.max_waiting)
         self._coming = OpenStreams(settings.max_waiting)
+        self.sockets = OpenStreams(settings.max_waiting)
+        """Also those that have asked for nothing yet: each may hold a message that has not ended."""
 
     async def events(self, caller: Caller, given: Sequence[Any], *, wait: bool = True) -> TakenIn:
         """Send events: all, or none.

@@ -41,6 +41,10 @@ class Sockets:
         self._calls = calls
         self._keys = keys
 
+    def one(self, caller: Caller) -> contextlib.AbstractContextManager[None]:
+        """A socket is open until it is left. Raises Full, Denied where it may not open."""
+        return self._calls.sockets.one(caller)
+
     async def begun(self, socket: WebSocket, caller: Caller) -> Lists | None:
         """The lists that its URL asks for; None where a message is to ask. Raises what `Calls.watch` does."""
         every_ms = every_ms_of(socket)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from tests.gateway.fronts import Front, beside
+from tests.worlds.processes import eventually
 
 
 def opened(door: Front, query: str = "", **more: Any) -> ClientConnection:
@@ -65,6 +67,27 @@ def test_a_browser_gives_its_token_as_a_subprotocol_and_is_told_when_it_ends(doo
     assert ended.value.rcvd is not None
     assert ended.value.rcvd.code == 1008
     assert token not in door.gateway.log.read_text()
+
+
+def test_a_browser_opens_so_many_sockets_and_no_more_also_where_it_asks_for_nothing(door: Front) -> None:
+    token = door.call("POST", "/v1/tokens", {"user_id": "opener"})[1]["token"]
+
+    def another() -> ClientConnection:
+        return opened(door, subprotocols=["headwater", token])
+
+    with contextlib.ExitStack() as several:
+        first, *_ = [several.enter_context(another()) for _ in range(8)]
+        with pytest.raises(InvalidStatus) as refused, another():
+            pass
+        assert refused.value.response.status_code == 429
+        first.close()
+
+        def opens() -> bool:
+            with contextlib.suppress(InvalidStatus), another():
+                return True
+            return False
+
+        eventually(opens, 10, "there is room again")
 
 
 def heard_end() -> str:
