@@ -38,6 +38,7 @@ The list has film-9: what the engine knows of, by events or `PUT /v1/items`, wit
   Kafka has it: what is over is 503, come again, and many senders of large bodies take lines, which have no such bound.
 - **Lines of JSON** (`application/x-ndjson`) are read as they come, as many as you like: what stands before a line that
   is refused is taken, and the error says how many events that were. A line that has begun ends within a minute.
+  Where the gateway stops meanwhile, the answer is 503, with the same figure: send the rest again.
 - **Trackers** of the analytics.js kind work by changing their host: `/v1/track`, `/v1/identify`, `/v1/batch` and the
   like, or by their first letter as analytics.js calls them (its `apiHost` is this host with `/v1`), the key as the user
   of Basic authentication. A `writeKey` in the body is no key: where one is needed, analytics.js brings a token in

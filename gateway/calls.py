@@ -43,6 +43,11 @@ LOOK_S = 0.5
 ANEW = dict.fromkeys(("request_id", "request_time"))
 """Of a request that a stream asks again."""
 
+AGAIN_S = 1.0
+
+Piece = list[tuple[str, bytes]]
+"""Lines that have come together, with what errors call them."""
+
 Lists = AsyncGenerator[Recommendation | ToldError | None, None]
 """What a stream has to say: a list, why there is none, or that it is the same."""
 
@@ -82,6 +87,9 @@ class Calls:
         self._keys = keys
         self._rates = rates
         self._stopping = operations.stopping
+        self._ended = False
+        self._waited_for = set[asyncio.Timeout]()
+        """One of each stream of events that waits for more of them."""
         self._takes_consent = takes_consent
         self._admin_log = admin_log
         self._streams = OpenStreams(settings.max_waiting)
@@ -116,11 +124,11 @@ class Calls:
     async def lines(
         self,
         caller: Caller,
-        pieces: AsyncIterator[list[tuple[str, bytes]]],
+        pieces: AsyncIterator[Piece],
         still: Callable[[], None],
         read: Callable[[bytes, str], Any] = decoded,
     ) -> TakenIn:
-        """Send events of lines as they come; what comes before a line that is refused is taken.
+        """Send events of lines as they come; what comes before a line that is refused, or before `end`, is taken.
 
         Parameters
             pieces: lines, with what errors call them.
@@ -134,7 +142,7 @@ class Calls:
         try:
             with self._coming.one(caller):
                 self._rates.take(caller, paid)  # also a stream of nothing, or of one bad line
-                async for lines in pieces:
+                while (lines := await self._more(pieces)) is not None:
                     still()
                     events, refused = self._events_of(lines, caller, read)
                     for begin in range(0, len(events), BATCH):
@@ -149,6 +157,25 @@ class Calls:
         except (HeadwaterError, Denied, TooSlow) as error:
             raise RefusedLine(error, accepted) from error
         return TakenIn(accepted, after)
+
+    def end(self) -> None:
+        """No stream of events goes on from here: the worker stops, and what was taken needs its time."""
+        self._ended = True
+        for one in self._waited_for:
+            one.reschedule(0)
+
+    async def _more(self, pieces: AsyncIterator[Piece]) -> Piece | None:
+        """The next; None after the last. Raises Denied after `end`."""
+        try:
+            async with asyncio.timeout(0 if self._ended else None) as until:
+                self._waited_for.add(until)
+                try:
+                    return await anext(pieces, None)
+                finally:
+                    self._waited_for.discard(until)
+        except TimeoutError:
+            text = "this gateway stops: send what was not accepted to the next"
+            raise Denied(503, "stopping", text, AGAIN_S) from None
 
     def _events_of(
         self, lines: list[tuple[str, bytes]], caller: Caller, read: Callable[[bytes, str], Any]

@@ -1,7 +1,7 @@
 """The gateway's process. Start with `python -m gateway.worker`; settings come from the environment or the file.
 
 Before: apps, browsers, trackers. After: Kafka, by the SDK. SIGTERM: it says no to new connections, answers what is
-under way within `operations.drain_s`, and ends with 0.
+under way within `operations.drain_s`, streams of events that have not ended after half of it, and ends with 0.
 """
 
 from __future__ import annotations
@@ -160,6 +160,7 @@ class GatewayWorker:
             operations.progress()
             await asyncio.sleep(TICK_S)
         server.should_exit = True
+        asyncio.get_running_loop().call_later(self.settings.operations.drain_s / 2, calls.end)
         if rpc is not None:
             await rpc.stop(self.settings.operations.drain_s)
         await serving

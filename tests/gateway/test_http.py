@@ -300,6 +300,26 @@ def test_told_to_stop_it_answers_what_is_under_way(kafka_address: str, redis_url
         assert process.wait(20) == 0
 
 
+def test_told_to_stop_it_ends_lines_that_go_on_and_says_how_many_it_took(door: Front, tmp_path: Path) -> None:
+    with beside(door, tmp_path, {"HEADWATER_OPERATIONS__DRAIN_S": "2"}) as made:
+        process, line = made.gateway.process, b'{"user_id":"endless","item_id":"film-1","type":"view"}\n'
+        assert process is not None
+        connection = http.client.HTTPConnection("127.0.0.1", made.settings.gateway.port, timeout=30)
+        with contextlib.closing(connection):
+            connection.putrequest("POST", "/v1/events")
+            connection.putheader("content-type", "application/x-ndjson")
+            connection.putheader("transfer-encoding", "chunked")
+            connection.endheaders(b"%x\r\n%s\r\n" % (2 * len(line), 2 * line))
+            eventually(lambda: len(made.events_of("endless")) == 2, 20, "they are taken, and more may come")
+            os.kill(process.pid, signal.SIGTERM)
+            answer = connection.getresponse()
+            assert (answer.status, answer.getheader("retry-after")) == (503, "1")
+            said = json.loads(answer.read())["error"]
+        assert (said["code"], said["accepted"]) == ("stopping", 2)
+        assert process.wait(20) == 0
+        assert "Traceback" not in made.gateway.log.read_text()
+
+
 def test_whoever_can_be_reached_by_others_needs_keys(kafka_address: str, redis_url: str, tmp_path: Path) -> None:
     with world_settings(kafka_address, redis_url, tmp_path) as made:
         settings = made.model_copy(update={"gateway": GatewaySettings(port=0, host="0.0.0.0")})

@@ -459,6 +459,21 @@ def test_a_stream_of_lines_costs_its_length_and_one_of_nothing_costs_something()
         assert told_of(refused.value).code == "rate"
 
 
+def test_a_stream_of_events_ends_with_its_gateway_and_is_told_how_many_were_taken() -> None:
+    async def sent() -> None:
+        calls = calls_of(RateLimits(None, 1))
+        sending = asyncio.create_task(calls.lines(SHOP, pieces_of(LINE, LINE, ends=False), lambda: None))
+        await asyncio.wait([sending], timeout=0.05)
+        calls.end()
+        for one, taken in ((sending, 2), (calls.lines(SHOP, pieces_of(ends=False), lambda: None), 0)):
+            with pytest.raises(RefusedLine) as refused:
+                await one
+            said = told_of(refused.value)
+            assert (said.status, said.code, said.accepted, said.retry_after_s) == (503, "stopping", taken, 1)
+
+    asyncio.run(asyncio.wait_for(sent(), 20))
+
+
 def test_one_call_holds_so_many_and_no_more() -> None:
     most = 10_000
     calls = calls_of(RateLimits(None, 1))
