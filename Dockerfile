@@ -3,13 +3,14 @@
 FROM python:3.11.13-slim-bookworm AS base
 
 # The root may be read-only: what is written, but for what volumes keep, is in /tmp.
-ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 OPENBLAS_NUM_THREADS=1 HOME=/tmp NUMBA_CACHE_DIR=/tmp/numba
+ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 OPENBLAS_NUM_THREADS=1 HOME=/tmp NUMBA_CACHE_DIR=/tmp/numba \
+    HEADWATER_OPERATIONS__PORT=9100
 RUN useradd --uid 1000 --create-home headwater \
     && mkdir -p /var/lib/headwater/trainer \
     && chown -R headwater /var/lib/headwater
 WORKDIR /var/lib/headwater
 
-# Every worker serves /healthz on the same port.
+# Every worker serves /healthz on this port, unless its settings have another.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:9100/healthz', timeout=2)"]
 

@@ -63,7 +63,9 @@ def test_every_image_runs_as_nobody_in_particular_and_has_a_health_check_for_the
     stages = dict(re.findall(r"^FROM \S+ AS (\w+)\n(.*?)(?=^FROM |\Z)", DOCKERFILE, re.M | re.S))
     assert stages.keys() == {"base", "wheels", "everything"} | SUPPLY["WITHOUT"].keys()
     assert list(stages)[-1] == "everything", "what `docker build .` makes"
-    assert "HEALTHCHECK" in stages["base"]
+    (asked,) = re.findall(r"^HEALTHCHECK .*\n.*http://127\.0\.0\.1:(\d+)/healthz", stages["base"], re.M)
+    assert f" HEADWATER_OPERATIONS__PORT={asked}\n" in stages["base"], "a worker takes a free port else"
+    assert {SERVICES[name]["environment"]["HEADWATER_OPERATIONS__PORT"] for name in WORKERS} == {asked}
     assert "useradd --uid 1000" in stages["base"], "as whom the chart runs it"
     for name in stages.keys() - {"base", "wheels"}:
         assert "\nUSER headwater\nCMD" in stages[name], name
