@@ -58,7 +58,8 @@ OPTIONS = {
     "grpc.so_reuseport": 0,  # else a second gateway would share the port, silently
     "grpc.keepalive_time_ms": 30_000,  # who acknowledges nothing is gone
     "grpc.keepalive_timeout_ms": 10_000,
-    "grpc.http2.min_ping_interval_without_data_ms": 10_000,  # clients may ask so often whether we are there
+    "grpc.http2.min_ping_interval_without_data_ms": 10_000,  # clients may ask so often whether we are there,
+    "grpc.keepalive_permit_without_calls": 1,  # and between two calls, where it is every two hours else
     "grpc.max_connection_age_ms": 600_000,  # clients come again, and find new gateways
     "grpc.max_metadata_size": 16_384,
 }

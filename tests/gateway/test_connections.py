@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gateway import connections
 from gateway.rpc import health
+from gateway.rpc.server import OPTIONS
 from headwater.process import Operations
 from headwater.settings import Settings
 
@@ -98,6 +99,25 @@ def test_who_asks_again_in_time_is_answered_again(monkeypatch: pytest.MonkeyPatc
             await reader.readuntil(b"\r\n\r\nno")
 
     connected(asks_thrice)
+
+
+def test_who_asks_between_two_calls_whether_the_gateway_is_there_keeps_the_connection() -> None:
+    often = {**OPTIONS, "grpc.http2.min_ping_interval_without_data_ms": 10}
+    asks = {"grpc.keepalive_time_ms": 100, "grpc.keepalive_permit_without_calls": 1}
+
+    async def pauses() -> None:
+        server = grpc.aio.server(options=tuple(often.items()))
+        server.add_generic_rpc_handlers((health.Health(Operations("gateway", Settings().operations)).handlers(),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        client = (*asks.items(), ("grpc.http2.max_pings_without_data", 0))
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=client) as channel:
+            await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+            with pytest.raises(TimeoutError):  # one a second: it ended at the fourth, for too_many_pings
+                await asyncio.wait_for(channel.wait_for_state_change(grpc.ChannelConnectivity.READY), 4)
+        await server.stop(0)
+
+    asyncio.run(pauses())
 
 
 def test_one_look_tells_all_who_watch_the_health(monkeypatch: pytest.MonkeyPatch) -> None:
