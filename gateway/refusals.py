@@ -14,6 +14,7 @@ from gateway.access import Denied
 from gateway.backend import Full
 from gateway.bodies import TooLarge, TooSlow
 from headwater.errors import DeadlineExceeded, HeadwaterError, InvalidMessage, RequestRefused
+from headwater.process import Stopped
 
 __all__ = ["RefusedLine", "ToldError", "told"]
 
@@ -94,6 +95,8 @@ def told(error: Exception) -> ToldError:
     if isinstance(error, HeadwaterError | TooLarge | TooSlow):
         status, code = _status(error)
         return ToldError(status, code, _words(error), RETRY_S if status == 503 else None)
+    if isinstance(error, Stopped):  # a call to a Kafka that is away, which was to be made again
+        return ToldError(503, "stopping", "this gateway stops, and Kafka is away: come again", RETRY_S)
     log.error("a request failed", exc_info=error)
     return ToldError(500, "fault", "a fault of the gateway: its log tells more")
 

@@ -45,7 +45,7 @@ from headwater.client import Delivery, Position
 from headwater.client.outbox import LinkPosition, new_handle, whole_of
 from headwater.errors import DeadlineExceeded, SettingsError, Unavailable
 from headwater.events import Event, now_ms
-from headwater.process import Operations
+from headwater.process import Operations, Stopped
 from headwater.recommendations import Receipt, Recommendation
 from headwater.settings import GatewaySettings, KafkaSettings, Settings
 from headwater.signals import Signals
@@ -608,6 +608,27 @@ def test_a_question_ends_at_its_deadline_and_a_drain_whatever_the_client_has_met
         backend.close()
 
     asyncio.run(ask())
+
+
+def test_a_call_to_a_kafka_that_is_away_ends_with_the_gateway_as_one_that_may_come_again() -> None:
+    operations = Operations("gateway", Settings().operations)
+
+    class Away:
+        def track_many(self, _: Any) -> Delivery:
+            operations.stopping.set()
+            raise Unavailable("no Kafka answers at kafka-1.inner:9092")
+
+        def close(self) -> None:
+            pass
+
+    async def send() -> None:
+        backend = Backend(operations.retry.open("kafka", lambda: cast(Client, Away())), GatewaySettings())
+        with contextlib.closing(backend), pytest.raises(Stopped) as stopped:
+            await backend.track([])
+        said = told_of(stopped.value)
+        assert (said.status, said.code, said.retry_after_s) == (503, "stopping", 1)
+
+    asyncio.run(send())
 
 
 def test_what_is_said_in_several_records_is_said_when_kafka_has_all() -> None:
