@@ -290,6 +290,12 @@ def test_a_network_policy_lets_out_to_the_ports_that_addresses_name(address: str
         assert out({"settings": {"kafka": oauth}}, "gateway") == {9093, port}
 
 
+def test_who_asks_sentinels_for_the_store_is_let_out_to_both() -> None:
+    redis = {"url": "redis://sentinel-0:26379,sentinel-1:26379/0", "sentinel": "main"}
+    policy = of_kind(rendered({"settings": {"redis": redis}}), "NetworkPolicy")["headwater-streams"]["spec"]["egress"]
+    assert {one["port"] for one in policy[1]["ports"]} == {9093, 26379, 6379}
+
+
 def test_a_number_among_the_variables_is_said_as_it_was_written() -> None:
     many = {"OTEL_BSP_MAX_QUEUE_SIZE": 1_000_000}
     (pod,) = (one for part, one in pods(rendered({"environment": many})).items() if part == "gateway")
