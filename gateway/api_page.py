@@ -34,8 +34,9 @@ The list has film-9: what the engine knows of, by events or `PUT /v1/items`, wit
   the message says which one was wrong. A GET with a parameter that its path does not know is refused; `key` and `_`
   (which keeps caches away) stand everywhere.
 - **One call** holds 10,000 events, items or users at most (of trackers: events that its products make); more take
-  several calls, or lines. As much as four of the largest bodies (`gateway.max_body_bytes`) is under way at once, until
-  Kafka has it: what is over is 503, come again, and many senders of large bodies take lines, which have no such bound.
+  several calls, or lines. As much as four of the largest bodies (`gateway.max_body_bytes`; 20 MB at least) is under way
+  at once, until Kafka has it: what is over is 503, come again. Many senders of large bodies take lines, which have no
+  such bound.
 - **Lines of JSON** (`application/x-ndjson`) are read as they come, as many as you like: what stands before a line that
   is refused is taken, and the error says how many events that were. A line that has begun ends within a minute.
   Where the gateway stops meanwhile, the answer is 503, with the same figure: send the rest again.

@@ -31,6 +31,8 @@ TOGETHER = 4
 Kafka has it takes eight times its bytes: 32 MB of 4 MB that hold 10,000 events."""
 OF_BROWSERS = 2
 """So many of those are for tokens of browsers, and one for each: who sends slowly takes the room of nobody else."""
+LEAST_BYTES = 5_000_000
+"""There is room as for bodies of this size also where each has to be smaller."""
 AGAIN_S = 2.0
 
 Hold = Callable[[int], None]
@@ -60,7 +62,7 @@ class Room:
     """Bytes of bodies that are under way, from the first that comes in until their call is over.
 
     Parameters
-        limit: most bytes of one body.
+        limit: most bytes of one body, of which several fit.
     """
 
     def __init__(self, limit: int) -> None:
@@ -104,14 +106,13 @@ class Bodies:
     Parameters
         limit: most bytes of one that is one JSON value.
         within_s: that it, or a line, may take to come in.
-
-    `room` is what they all share, whoever reads them.
+        room: what they all share, whoever reads them.
     """
 
-    def __init__(self, limit: int, within_s: float = BODY_S) -> None:
+    def __init__(self, limit: int, within_s: float = BODY_S, room: Room | None = None) -> None:
         self._limit = limit
         self._within_s = within_s
-        self.room = Room(limit)
+        self.room = room or Room(max(limit, LEAST_BYTES))
 
     @contextlib.asynccontextmanager
     async def json(self, request: HttpRequest, caller: Caller) -> AsyncIterator[Any]:

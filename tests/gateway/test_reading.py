@@ -25,7 +25,7 @@ from gateway.admin_log import AdminLog
 from gateway.api_keys import key_id_of, new_key, opens
 from gateway.app import make_app
 from gateway.backend import Backend, Full
-from gateway.bodies import Bodies, TooLarge, TooSlow
+from gateway.bodies import Bodies, Room, TooLarge, TooSlow
 from gateway.callers import Callers
 from gateway.calls import LEAST_EVERY_MS, MOST_EVERY_MS, Calls
 from gateway.doors import Doors
@@ -367,7 +367,7 @@ def test_a_body_comes_in_within_its_bounds_or_is_refused() -> None:
         asyncio.run(whole(bodies, asked(b"[", ends=False)))
 
     async def many() -> list[Any]:
-        bodies = Bodies(limit=10, within_s=0.2)
+        bodies = Bodies(10, 0.2, Room(10))
         return await asyncio.gather(
             *(whole(bodies, asked(b"[" * 9, ends=False)) for _ in range(60)), return_exceptions=True
         )
@@ -394,7 +394,7 @@ def test_a_line_ends_within_its_time_and_what_is_unfinished_of_many_has_one_boun
         asyncio.run(read(Bodies(limit=10, within_s=0.01), b"1\n2\n", b"3"))
 
     async def many() -> None:
-        bodies = Bodies(limit=10, within_s=0.2)
+        bodies = Bodies(10, 0.2, Room(10))
         unfinished = await asyncio.gather(*(read(bodies, b"1\n", b"2" * 9) for _ in range(60)), return_exceptions=True)
         assert {type(one) for one in unfinished} == {TooSlow, Full}
         assert await whole(bodies, asked(b"[1,2,3,4]")) == [1, 2, 3, 4]  # and there is room again
@@ -666,7 +666,8 @@ def test_a_browser_cannot_take_the_room_of_all_bodies() -> None:
 
     async def come() -> None:
         operations = Operations("gateway", Settings().operations)
-        doors = Doors(calls_of(RateLimits(None, 1)), cast(Keys, None), Bodies(1_000), operations)
+        bodies = Bodies(1_000, room=Room(1_000))
+        doors = Doors(calls_of(RateLimits(None, 1)), cast(Keys, None), bodies, operations)
 
         def unfinished(*callers: Caller) -> list[asyncio.Task[Any]]:
             return [asyncio.create_task(doors.track(asked(b"[" * 1_000, ends=False), one)) for one in callers]
@@ -705,7 +706,7 @@ def test_what_is_made_of_bodies_is_bounded_until_kafka_has_it() -> None:
             return await super().track(events, wait=wait)
 
     async def come() -> None:
-        kafka, bodies = Away(), Bodies(10_000)
+        kafka, bodies = Away(), Bodies(10_000, room=Room(10_000))
         doors = Doors(calls_of(RateLimits(None, 1), kafka), cast(Keys, None), bodies, cast(Operations, None))
         large, small = orjson.dumps([orjson.loads(LINE)] * 200), LINE
 
