@@ -58,6 +58,8 @@ TELL_S = 5.0
 SILENT_S = 10.0
 """Who connects to the port and neither sends nor takes anything for so long is gone: a thread waits for each."""
 
+log = logging.getLogger("headwater")
+
 _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
@@ -322,6 +324,12 @@ class _Port(ThreadingHTTPServer):
         self.address_family = family_of(host)
         super().__init__((host, port), handler)
 
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+        """Who hangs up, as a balancer does that only looks whether a port is open, is no news."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, ConnectionError):
+            log.error("a look at this worker's port failed", exc_info=error)
+
 
 def _handler(operations: Operations) -> type[BaseHTTPRequestHandler]:
     from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -330,15 +338,19 @@ def _handler(operations: Operations) -> type[BaseHTTPRequestHandler]:
         timeout = SILENT_S
 
         def do_GET(self) -> None:
-            if self.path == "/metrics":
+            path = self.path.partition("?")[0]
+            if path == "/metrics":
                 self._answer(200, generate_latest(operations.registry), CONTENT_TYPE_LATEST)
-            elif self.path == "/healthz":
+            elif path == "/healthz":
                 self._answer(200, b"alive\n")
-            elif self.path == "/readyz":
+            elif path == "/readyz":
                 reason = operations.stalled()
                 self._answer(200 if reason is None else 503, f"{operations.readiness()}\n".encode())
             else:
                 self._answer(404, b"try /metrics, /healthz or /readyz\n")
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
 
         def _answer(self, status: int, body: bytes, content_type: str = "text/plain; charset=utf-8") -> None:
             with contextlib.suppress(ConnectionError):  # a scraper that has hung up
@@ -346,7 +358,8 @@ def _handler(operations: Operations) -> type[BaseHTTPRequestHandler]:
                 self.send_header("Content-Type", content_type)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                if self.command != "HEAD":
+                    self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             """Scrapes are not worth a line."""

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -63,6 +64,28 @@ def test_a_worker_that_is_told_to_stop_is_alive_and_wants_no_more_work(operation
     operations.stopping.set()
     assert get(operations, "/readyz") == (503, "stopping\n")
     assert get(operations, "/healthz") == (200, "alive\n")
+
+
+def test_the_port_answers_those_who_want_no_body_or_add_a_query_and_says_nothing_of_who_hangs_up(
+    operations: Operations, capfd: pytest.CaptureFixture[str]
+) -> None:
+    operations.ready()
+    asked = urllib.request.Request(f"http://127.0.0.1:{operations.port}/readyz", method="HEAD")
+    with urllib.request.urlopen(asked, timeout=10) as answer:
+        assert (answer.status, answer.headers["content-length"], answer.read()) == (200, "6", b"")
+    assert "headwater_seconds" in get(operations, "/metrics?name[]=headwater_seconds_since_progress")[1]
+    capfd.readouterr()
+    with socket.create_connection(("127.0.0.1", operations.port), timeout=10) as gone:
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # as who looks at a port alone
+        gone.sendall(b"GET")
+        eventually(lambda: handlers() > 0, 10, "it is taken")
+    eventually(lambda: handlers() == 0, 10, "it is over")
+    assert capfd.readouterr().err == ""
+
+
+def handlers() -> int:
+    """Threads that answer somebody at a worker's port."""
+    return sum("process_request_thread" in one.name for one in threading.enumerate())
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="needs IPv6")
