@@ -96,8 +96,9 @@ class ReplyReader:
             thread.join()
 
     def _start(self) -> None:
-        """Assign a random partition, find its end, and only then let requests go."""
-        opened = _open(self._kafka, self._connect_timeout_s, None)
+        """Assign a random partition, find its end, and only then let requests go. Where a broker has lost the newest
+        answers, reading goes on at the new end: what lies before it, a week of answers, is nobody's who waits."""
+        opened = _open(self._kafka, self._connect_timeout_s, None, auto_offset_reset="latest")
         try:
             self._partition = random.choice(sorted(_partitions(opened, self._kafka)))
             _assign_at_end(opened, self._topic, [self._partition], self._connect_timeout_s)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kafka.errors import MessageSizeTooLargeError
 
 from embedded import EmbeddedBroker
-from headwater import Client, HeadwaterError, InvalidMessage, Unavailable
+from headwater import Client, DeadlineExceeded, HeadwaterError, InvalidMessage, Unavailable
 from headwater.kafka import ensure_topics, producer
 from headwater.settings import KafkaSettings
-from tests.worlds.answering import ScriptedAnswers
+from headwater.topics import RECOMMENDATIONS
+from tests.worlds.answering import ScriptedAnswers, ranked
 from tests.worlds.processes import ROOT, eventually
 from tests.worlds.topic_reading import everything, limit_records, rows
 
@@ -61,6 +66,39 @@ def test_answers_come_again_after_the_broker_was_killed_and_restarted(
         broker.start()
         assert waiting.result(60).user_id == "bob"
         assert client.recommend("eve", deadline_s=30).user_id == "eve"
+
+
+def test_a_broker_that_lost_its_newest_answers_has_nobody_read_a_week_of_older_ones(
+    broker: EmbeddedBroker, kafka: KafkaSettings, tmp_path: Path
+) -> None:
+    def answer(request: dict[str, Any]) -> dict[str, Any] | None:
+        return None if request["request_id"] == "of-old" else ranked(request)
+
+    old = json.dumps(ranked({"request_id": "of-old", "user_id": "bob"})).encode()
+    writer = producer(kafka)
+    for partition in range(RECOMMENDATIONS.partitions):
+        writer.send("recommendations", old, partition=partition, headers=[("correlation-id", b"of-old")]).get(30)
+    writer.close()
+    broker.stop()
+    shutil.copytree(broker.data_dir, tmp_path / "before")
+    broker.start()
+    with Client(settings=kafka) as client:
+        with ScriptedAnswers(kafka, answer, times=200):  # the Client is far beyond what will be left
+            assert client.recommend("ann", deadline_s=10).user_id == "ann"
+        broker.kill()
+        shutil.rmtree(broker.data_dir)
+        shutil.copytree(tmp_path / "before", broker.data_dir)
+        waiting = client.recommend_async("bob", deadline_s=60, request_id="of-old")
+        broker.start()
+        with ScriptedAnswers(kafka, answer):
+            eventually(lambda: _answers(client), 60, "answers come again, behind the old one")
+        assert not waiting.done()
+
+
+def _answers(client: Client) -> bool:
+    with contextlib.suppress(DeadlineExceeded):
+        return client.recommend("eve", deadline_s=5).user_id == "eve"
+    return False
 
 
 def test_what_kafka_never_acknowledges_fails_in_its_handle_and_in_flush(
