@@ -227,6 +227,14 @@ def test_mounted_files_exist() -> None:
                 assert (ROOT / mount.split(":")[0]).exists(), mount
 
 
+def test_every_worker_is_looked_at_and_what_a_gateway_loses_or_refuses_is_told() -> None:
+    (job,) = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["scrape_configs"]
+    looked = {one["labels"]["worker"]: one["targets"] for one in job["static_configs"]}
+    assert looked == {name: [f"{name}:9100"] for name in WORKERS}
+    told = set(re.findall(r"headwater_\w+", (ROOT / "deploy/prometheus/alerts.yml").read_text()))
+    assert told >= {"headwater_gateway_lost_records", "headwater_gateway_requests_total"}
+
+
 def test_dashboard_and_alerts_name_metrics_that_the_workers_have() -> None:
     folders = [ROOT / package for package in ("headwater", *sorted(WORKERS - {"page"}))]
     sources = "\n".join(path.read_text() for folder in folders for path in folder.rglob("*.py"))
