@@ -54,6 +54,9 @@ class HttpConnection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._whole = True
         super().on_message_complete()
+        if self._late is not None:  # it was answered before it had come
+            self._come()
+            self._await_head(self.timeout_keep_alive)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

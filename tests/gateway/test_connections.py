@@ -72,13 +72,17 @@ def test_who_is_refused_and_sends_on_is_gone_after_a_while(
     connected(sends_on)
 
 
-def test_who_is_silent_after_an_answer_is_kept_for_as_long_as_set(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("answered_first", [False, True])
+def test_who_is_silent_after_an_answer_is_kept_for_as_long_as_set(
+    monkeypatch: pytest.MonkeyPatch, answered_first: bool
+) -> None:
     monkeypatch.setattr(connections, "HEAD_S", 0.2)
 
     async def pauses(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for _ in range(2):
-            writer.write(HEAD % 5 + b"[1,2]")
+            writer.write(HEAD % 5 + (b"" if answered_first else b"[1,2]"))
             await reader.readuntil(b"\r\n\r\nno")
+            writer.write(b"[1,2]" if answered_first else b"")
             await asyncio.sleep(0.5)
         writer.write(HEAD[:20])
         async with asyncio.timeout(30):  # a head that has begun has its own time
