@@ -8,6 +8,7 @@ of the experiment's name and the person's id alone: no table of people is kept, 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
@@ -25,7 +26,8 @@ MOST_VARIANTS = 8
 ROUNDING = 1e-9
 """Shares that are written in decimals add up to so much more than 1."""
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+Name = Annotated[str, Field(pattern=NAME)]
 
 
 class Dealt(NamedTuple):
@@ -69,8 +71,8 @@ class Experiment(BaseModel):
 
     def variant_of(self, whose: str) -> str:
         """The variant of a person, by the id that is asked with: uniform in [0, 1) of a hash of both names, which falls
-        into one of the shares in their order. `control` takes what is beyond them, so a share that grows takes people
-        from there alone, if it is the last.
+        into one of the shares, by the order of their names: that of a JSON object says nothing. `control` takes what is
+        beyond them, so a share that grows takes people from there alone, if it is the last.
 
         >>> one = Experiment(name="wider", variants={"wide": {"share": 0.5, "overrides": {"diversity": 0.3}}})
         >>> [one.variant_of(f"user-{number}") for number in range(4)]
@@ -78,7 +80,7 @@ class Experiment(BaseModel):
         """
         digest = hashlib.blake2b(f"{self.name}\0{whose}".encode(), digest_size=8).digest()
         at = int.from_bytes(digest, "big") / 2**64
-        for name, one in self.variants.items():
+        for name, one in sorted(self.variants.items()):
             if at < one.share:
                 return name
             at -= one.share
@@ -86,7 +88,8 @@ class Experiment(BaseModel):
 
 
 def dealt_in(properties: Mapping[str, Any] | None) -> Dealt | None:
-    """What an exposure says of the variant that its list was made by.
+    """What an exposure says of the variant that its list was made by. Whoever may write events may write what is none:
+    that is no variant.
 
     >>> dealt_in({"headwater_experiment": {"name": "wider", "variant": "wide"}, "device": "app"})
     Dealt(experiment='wider', variant='wide')
@@ -94,5 +97,5 @@ def dealt_in(properties: Mapping[str, Any] | None) -> Dealt | None:
     told = (properties or {}).get(TOLD_AS)
     if not isinstance(told, dict):
         return None
-    name, variant = told.get("name"), told.get("variant")
-    return Dealt(name, variant) if isinstance(name, str) and isinstance(variant, str) else None
+    names = [told.get("name"), told.get("variant")]
+    return Dealt(*names) if all(isinstance(one, str) and re.fullmatch(NAME, one) for one in names) else None

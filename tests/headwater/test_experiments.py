@@ -39,6 +39,12 @@ def test_a_share_that_grows_takes_people_from_control_alone() -> None:
     assert {now for was, now in zip(few, more, strict=True) if was == "wide"} == {"wide"}
 
 
+def test_equal_surfaces_deal_people_alike_in_whatever_order_their_variants_are_written() -> None:
+    one, other = shared(wide=0.3, again=0.2), shared(again=0.2, wide=0.3)
+    assert Surface(experiment=one).version == Surface(experiment=other).version
+    assert dealt(one) == dealt(other)
+
+
 def test_shares_that_are_all_leave_no_control() -> None:
     one = shared(a=0.7, b=0.2, c=0.1)
     assert set(one.shares) == {"a", "b", "c"}
@@ -77,6 +83,19 @@ def test_what_is_no_experiment_is_refused_with_its_place(said: dict[str, Any], t
         surfaces_of({"experiment": said}, "home", "home.toml")
 
 
-@pytest.mark.parametrize("said", [None, {}, {"headwater_experiment": "x"}, {"headwater_experiment": {"name": 1}}])
+@pytest.mark.parametrize(
+    "said",
+    [
+        None,
+        {},
+        {"headwater_experiment": "x"},
+        {"headwater_experiment": {"name": 1}},
+        {"headwater_experiment": {"name": "wider", "variant": ["wide"]}},
+        {"headwater_experiment": {"name": "wider", "variant": "[/wide]"}},
+        {"headwater_experiment": {"name": "\x1b[31mwider", "variant": "wide"}},
+        {"headwater_experiment": {"name": "w" * 65, "variant": "wide"}},
+        {"headwater_experiment": {"name": "wider\n", "variant": "wide"}},
+    ],
+)
 def test_whatever_an_app_sends_by_that_name_is_no_variant(said: dict[str, Any] | None) -> None:
     assert dealt_in(said) is None
